@@ -1,0 +1,165 @@
+"""MIG-Net, multi-task information guidance: lesion segmentation with a grading task beside it.
+
+Thesis chapter 3; the numbered equations are in the docstrings of what computes them:
+eq. 3-2 ``training.losses.prior_weight``; eqs. 3-3 and 3-4 ``DualPriorGuidance``; eqs. 3-5 to 3-8
+``InvertedAttentionGate``. Tensors only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize
+
+CLASSES = 2
+GRADES = 2
+ALPHA_CELLS = 30
+LARGEST_ALPHA = 5.0
+
+
+@dataclass(frozen=True)
+class MIGNetSettings:
+    """Everything that decides MIG-Net's layers. Each ablation of table 3-2 is one switch.
+
+    inputs: channels, 1 as published (sequences are independent samples), 2 for joint input.
+    fpg off: alpha starts constant (and the loss is unweighted); guidance off: single task, the
+    bottleneck goes straight to the decoder; iag off: plain skip connections. All off: Swin-UNet.
+    """
+
+    inputs: int = 1
+    fpg: bool = True
+    guidance: bool = True
+    iag: bool = True
+    size: SwinSize = field(default_factory=SwinSize)
+
+
+class InvertedAttentionGate(nn.Module):
+    """IAG on a skip connection (figure 3-5), eqs. 3-5 to 3-8::
+
+        a = sigmoid(psi(relu6(Wx X + Wg G + bg)) + bpsi),   out = X * a
+
+    X: encoder feature, G: decoder feature upsampled to X's level, both ``(B, C, H, W)``. Wx and Wg are
+    1x1 convolutions that EXPAND to 2C channels, where Oktay et al. (2018) reduce them; psi maps back.
+    """
+
+    def __init__(self, channels: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.wx = nn.Conv2d(channels, expansion * channels, 1, bias=False)
+        self.wg = nn.Conv2d(channels, expansion * channels, 1, bias=True)
+        self.psi = nn.Conv2d(expansion * channels, channels, 1, bias=True)
+
+    def forward(self, encoder: Tensor, upsampled: Tensor) -> Tensor:
+        return encoder * torch.sigmoid(self.psi(F.relu6(self.wx(encoder) + self.wg(upsampled))))
+
+
+class DualPriorGuidance(nn.Module):
+    """Location and meaning for the bottleneck (figure 3-4), ``(B, C, h, w)`` to ``(Xs, Xc)`` of that shape.
+
+    Location, eq. 3-3, for both tasks: ``X <- conv1x1(concat(alpha * X, X))``.
+    Meaning, eq. 3-4, for the target task: ``Xs <- conv1x1(concat(Xs, Xc))``.
+    alpha is one learnable map over the template (the brain-centred frame), shared by both tasks.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.to_segmentation = _three_separable(channels)
+        self.to_grading = _three_separable(channels)
+        self.alpha = nn.Parameter(torch.ones(1, 1, ALPHA_CELLS, ALPHA_CELLS))
+        self.locate_segmentation = nn.Conv2d(2 * channels, channels, 1)
+        self.locate_grading = nn.Conv2d(2 * channels, channels, 1)
+        self.mean = nn.Conv2d(2 * channels, channels, 1)
+
+    def start_from(self, prior: Tensor) -> None:
+        """alpha = the FPG ``(H, W)`` in [0, 1], brought to alpha's cells and scaled to [0, 5]."""
+        cells = F.interpolate(prior[None, None].float(), size=self.alpha.shape[-2:], mode="area")
+        with torch.no_grad():
+            self.alpha.copy_(LARGEST_ALPHA * cells / cells.max().clamp(min=1e-6))
+
+    def forward(self, bottleneck: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self._alpha_under(bottleneck, theta)
+        xs, xc = self.to_segmentation(bottleneck), self.to_grading(bottleneck)
+        xs = self.locate_segmentation(torch.cat([alpha * xs, xs], dim=1))
+        xc = self.locate_grading(torch.cat([alpha * xc, xc], dim=1))
+        return self.mean(torch.cat([xs, xc], dim=1)), xc
+
+    def _alpha_under(self, bottleneck: Tensor, theta: Tensor) -> Tensor:
+        """alpha as each sample sees it: its crop, turn and flip act on the template's map too."""
+        batch, _, height, width = bottleneck.shape
+        grid = F.affine_grid(theta, [batch, 1, height, width], align_corners=False)
+        alpha = self.alpha.expand(batch, -1, -1, -1)
+        return F.grid_sample(alpha, grid.to(alpha.dtype), padding_mode="border", align_corners=False)
+
+
+def _three_separable(channels: int) -> nn.Sequential:
+    """Three 3x3 depthwise-separable convolutions, each normalised and rectified."""
+    steps: list[nn.Module] = []
+    for _ in range(3):
+        steps += [
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*steps)
+
+
+class MIGNet(nn.Module):
+    """MIG-Net built from its parts; ``build_mignet`` makes them from settings.
+
+    Input ``(B, inputs, H, W)``, H and W multiples of 32 (224 as published), and theta ``(B, 2, 3)``: the
+    affine, in normalised coordinates, from the sample's frame to the template's (None: the central
+    crop of the 240-pixel template). Output: lesion logits ``(B, 2, H, W)`` and grade logits
+    ``(B, 2)``, or None with guidance off.
+    """
+
+    def __init__(
+        self,
+        encoder: SwinEncoder,
+        guidance: DualPriorGuidance | None,
+        decoder: SwinDecoder,
+        channels: int,
+        pool: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.guidance = guidance
+        self.decoder = decoder
+        self.grade = nn.Linear(channels, GRADES) if guidance is not None else None
+        self.pool = pool
+
+    def forward(self, image: Tensor, theta: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        size = image.shape[-2:]
+        features = self.encoder(F.avg_pool2d(image, self.pool) if self.pool > 1 else image)
+        target, grade = features[-1], None
+        if self.guidance is not None and self.grade is not None:
+            target, auxiliary = self.guidance(target, central(image) if theta is None else theta)
+            grade = self.grade(auxiliary.mean(dim=(2, 3)))
+        logits = self.decoder(features, target)
+        if self.pool > 1:
+            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return logits, grade
+
+
+def central(image: Tensor, template: int = 240) -> Tensor:
+    """theta of the template's central crop of the image's size."""
+    height, width = image.shape[-2:]
+    theta = image.new_zeros(image.shape[0], 2, 3)
+    theta[:, 0, 0] = width / template
+    theta[:, 1, 1] = height / template
+    return theta
+
+
+def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNet:
+    """MIG-Net as the settings say. prior: the FPG ``(H, W)`` that alpha starts from (fpg on)."""
+    size = settings.size
+    channels = [size.embedding * 2**level for level in range(len(size.depths))]
+    gates: list[nn.Module] = [InvertedAttentionGate(c) if settings.iag else PlainSkip() for c in channels[:-1]]
+    guidance = DualPriorGuidance(channels[-1]) if settings.guidance else None
+    if guidance is not None and settings.fpg and prior is not None:
+        guidance.start_from(prior)
+    encoder = SwinEncoder(settings.inputs, size)
+    return MIGNet(encoder, guidance, SwinDecoder(size, gates, CLASSES), channels[-1], size.pool)

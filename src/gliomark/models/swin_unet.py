@@ -1,0 +1,143 @@
+"""Swin-UNet (Cao et al. 2022), the backbone of MIG-Net, on MONAI's Swin blocks. Tensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from monai.networks.nets.swin_unetr import BasicLayer, PatchMergingV2
+from torch import Tensor, nn
+
+WINDOW = (7, 7)
+
+
+@dataclass(frozen=True)
+class SwinSize:
+    """The published size; ``SMALL`` is for two CPU cores.
+
+    embedding: channels of the first stage, doubled by each of the next; heads: attention heads per
+    stage; depth: blocks per stage. pool: the slice is averaged over pool x pool pixels before the
+    network and the logits are brought back after it (1 = as published). convolutional_stem: two 3x3
+    convolutions of stride 2 in place of the 4x4 patch projection (Xiao et al. 2021 show that this lets
+    a transformer learn from few images); False = as published.
+    """
+
+    embedding: int = 96
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    heads: tuple[int, ...] = (3, 6, 12, 24)
+    patch: int = 4
+    pool: int = 1
+    convolutional_stem: bool = False
+
+
+SMALL = SwinSize(embedding=16, heads=(1, 2, 4, 8), patch=2, pool=2, convolutional_stem=True)
+
+
+class PatchEmbedding(nn.Module):
+    """``(B, inputs, H, W)`` to ``(B, C, H / patch, W / patch)``, normalised over channels."""
+
+    def __init__(self, inputs: int, size: SwinSize) -> None:
+        super().__init__()
+        channels = size.embedding
+        if size.convolutional_stem:
+            steps: list[nn.Module] = [nn.Conv2d(inputs, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.GELU()]
+            for _ in range(size.patch.bit_length() - 1):
+                steps += [nn.Conv2d(channels, channels, 3, 2, 1), nn.BatchNorm2d(channels), nn.GELU()]
+            steps.append(nn.Conv2d(channels, channels, 1))
+            self.project: nn.Module = nn.Sequential(*steps)
+        else:
+            self.project = nn.Conv2d(inputs, channels, size.patch, size.patch)
+        self.norm = ChannelNorm(channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.norm(self.project(image))
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of ``(B, C, H, W)``."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return rearrange(super().forward(rearrange(feature, "b c h w -> b h w c")), "b h w c -> b c h w")
+
+
+class PatchMerging(nn.Module):
+    """Half the resolution, twice the channels: ``(B, C, H, W)`` to ``(B, 2C, H/2, W/2)``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.merge = PatchMergingV2(channels, spatial_dims=2)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return rearrange(self.merge(rearrange(feature, "b c h w -> b h w c")), "b h w c -> b c h w")
+
+
+class PatchExpanding(nn.Module):
+    """``(B, C, H, W)`` to ``(B, out, factor H, factor W)``: a linear layer, then pixels for channels."""
+
+    def __init__(self, channels: int, out: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.expand = nn.Conv2d(channels, out * factor * factor, 1, bias=False)
+        self.norm = ChannelNorm(out)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return self.norm(nn.functional.pixel_shuffle(self.expand(feature), self.factor))
+
+
+def swin_stage(channels: int, depth: int, heads: int) -> BasicLayer:
+    """``depth`` Swin blocks, plain and shifted windows in turn; the shape stays ``(B, C, H, W)``."""
+    return BasicLayer(channels, depth, heads, WINDOW, drop_path=[0.0] * depth, qkv_bias=True)
+
+
+class SwinEncoder(nn.Module):
+    """``(B, inputs, H, W)`` to one feature per level, fine to coarse: ``(B, 2^l C, H / (patch 2^l), ...)``."""
+
+    def __init__(self, inputs: int, size: SwinSize) -> None:
+        super().__init__()
+        self.embed = PatchEmbedding(inputs, size)
+        channels = [size.embedding * 2**level for level in range(len(size.depths))]
+        self.stages = nn.ModuleList(map(swin_stage, channels, size.depths, size.heads))
+        self.merges = nn.ModuleList(PatchMerging(c) for c in channels[:-1])
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = [self.stages[0](self.embed(image))]
+        for merge, stage in zip(self.merges, self.stages[1:], strict=True):
+            features.append(stage(merge(features[-1])))
+        return features
+
+
+class SwinDecoder(nn.Module):
+    """Back up through patch expanding; at each level a gate decides what the skip connection lets through.
+
+    gates: one module per skip, fine to coarse, called as ``gate(encoder_feature, upsampled_feature)``.
+    """
+
+    def __init__(self, size: SwinSize, gates: Sequence[nn.Module], classes: int) -> None:
+        super().__init__()
+        channels = [size.embedding * 2**level for level in range(len(size.depths))]
+        self.gates = nn.ModuleList(gates)
+        self.expands = nn.ModuleList(PatchExpanding(2 * c, c, 2) for c in channels[:-1])
+        self.reduces = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in channels[:-1])
+        self.stages = nn.ModuleList(map(swin_stage, channels[:-1], size.depths[:-1], size.heads[:-1]))
+        self.norm = ChannelNorm(channels[0])
+        self.final_expand = PatchExpanding(channels[0], channels[0], size.patch)
+        self.classify = nn.Conv2d(channels[0], classes, 1)
+
+    def forward(self, features: list[Tensor], bottleneck: Tensor) -> Tensor:
+        feature = bottleneck
+        for level in reversed(range(len(self.stages))):
+            height, width = features[level].shape[-2:]
+            # patch merging pads an odd side, so the way back up may be one pixel too large
+            upsampled = self.expands[level](feature)[..., :height, :width]
+            skip = self.gates[level](features[level], upsampled)
+            feature = self.stages[level](self.reduces[level](torch.cat([upsampled, skip], dim=1)))
+        return self.classify(self.final_expand(self.norm(feature)))
+
+
+class PlainSkip(nn.Module):
+    """Swin-UNet's skip connection: the encoder's feature as it is."""
+
+    def forward(self, encoder: Tensor, upsampled: Tensor) -> Tensor:
+        return encoder

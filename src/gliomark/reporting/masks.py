@@ -1,0 +1,82 @@
+"""The outline carried from the stack's grid back to the images as they came, and written there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliomark.study import MRSequence, Prediction, Segmentation, Series, SliceStack, Study
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+CLEAR = 0.01  # how far a voxel's value is kept from 0.5, so that rounding of coordinates cannot flip it
+
+
+def native_mask(
+    stack: SliceStack,
+    segmentation: Segmentation,
+    series: Series,
+    *,
+    to_stack: NDArray[np.float64] | None = None,
+) -> NDArray[np.uint8]:
+    """The outline on the grid of ``series``: 0 or 1, uint8 ``(slice, row, column)``.
+
+    The probability is interpolated linearly in patient coordinates and cut at 0.5. Where slices coincide
+    the result is exact; up to half a step outside the stack the nearest slice counts, beyond it nothing.
+    to_stack: 4x4, the series' LPS mm to the stack's, where the two were registered; none: the same space.
+    """
+    moved = series.affine if to_stack is None else to_stack @ series.affine
+    index_to_index = np.linalg.inv(stack.affine) @ moved
+    slices, rows, columns = series.image.shape
+    carried = sitk.Resample(
+        sitk.GetImageFromArray(agreed_probability(segmentation)),
+        (columns, rows, slices),
+        sitk.AffineTransform(index_to_index[:3, :3].ravel().tolist(), index_to_index[:3, 3].tolist()),
+        sitk.sitkLinear,
+        (0.0, 0.0, 0.0),
+        (1.0, 1.0, 1.0),
+        np.eye(3).ravel().tolist(),
+        0.0,
+    )
+    return (sitk.GetArrayViewFromImage(carried) >= 0.5).astype(np.uint8)
+
+
+def agreed_probability(segmentation: Segmentation) -> NDArray[np.float32]:
+    """The probability made to agree with the mask, which may have been cleaned or cut elsewhere than 0.5."""
+    inside = np.maximum(segmentation.probability, 0.5 + CLEAR)
+    outside = np.minimum(segmentation.probability, 0.5 - CLEAR)
+    agreed: NDArray[np.float32] = np.where(segmentation.mask, inside, outside).astype(np.float32)
+    return agreed
+
+
+def reference_series(study: Study) -> Series:
+    """The series whose grid the masks are written on: T1C where there is one, else the first."""
+    return study.series.get(MRSequence.T1C) or next(iter(study.series.values()))
+
+
+def write_masks(prediction: Prediction, folder: Path) -> None:
+    """Pictures: ``masks/<slice>.png``, one for every original slice. Volumes: ``segmentation.nii.gz``."""
+    series = reference_series(prediction.study)
+    mask = native_mask(prediction.stack, prediction.segmentation, series)
+    if prediction.study.kind == "pictures":
+        _write_pictures(mask, series.slice_names, folder / "masks")
+    else:
+        _write_volume(mask, series.affine, folder / "segmentation.nii.gz")
+
+
+def _write_pictures(mask: NDArray[np.uint8], names: tuple[str, ...], folder: Path) -> None:
+    folder.mkdir()
+    for name, plane in zip(names, mask, strict=True):
+        Image.fromarray(plane * np.uint8(255)).save(folder / f"{name}.png")
+
+
+def _write_volume(mask: NDArray[np.uint8], affine: NDArray[np.float64], path: Path) -> None:
+    """NIfTI counts (column, row, slice) and its coordinates are RAS."""
+    image = nib.Nifti1Image(np.ascontiguousarray(mask.transpose(2, 1, 0)), LPS_TO_RAS @ affine)
+    image.set_sform(image.affine, code="scanner")
+    image.set_qform(image.affine, code="scanner")
+    nib.save(image, path)

@@ -1,0 +1,215 @@
+"""The files of one patient and the table of all: written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gliomark.reporting.masks import write_masks
+from gliomark.reporting.page import render_page
+from gliomark.reporting.text import Language
+from gliomark.study import GliomarkError, MarkerPrediction, Prediction, SliceScore
+
+SCHEMA_VERSION = 1
+WRITTEN = frozenset({"prediction.json", "report.html", "masks", "segmentation.nii.gz"})
+NOT_IN_A_NAME = re.compile(r'[%<>:"/\\|?*\x00-\x1f]|^\.+|[. ]+$')  # on any of the usual file systems
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A patient of a batch that could not be predicted; message says why in one sentence."""
+
+    patient_id: str
+    message: str
+
+
+def write_prediction(prediction: Prediction, folder: Path, *, language: Language = "en") -> Path:
+    """Write ``folder/<patient id>/`` (prediction.json, report.html, masks) and return it.
+
+    All of it appears at once; where anything fails an older result stays as it was.
+    """
+    target = folder / folder_name(prediction.patient_id)
+
+    def fill(partial: Path) -> None:
+        document = prediction_document(prediction)
+        text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
+        (partial / "prediction.json").write_text(text + "\n", encoding="utf-8")
+        (partial / "report.html").write_text(render_page(prediction, document, language), encoding="utf-8")
+        write_masks(prediction, partial)
+
+    try:
+        _refuse_to_replace_strangers(target)
+        _write_folder(target, fill)
+    except OSError as error:
+        raise _not_writable(target, error) from error
+    return target
+
+
+def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
+    """``predictions.csv``, one row per patient; UTF-8 with a byte order mark, for Excel."""
+    records = [_failed_row(row) if isinstance(row, Failure) else _row(row) for row in rows]
+    markers = dict.fromkeys(m.marker for row in rows if isinstance(row, Prediction) for m in row.markers)
+    columns = ["id", *(f"{m}_{part}" for m in markers for part in MARKER_COLUMNS), *PATIENT_COLUMNS]
+    partial = path.with_name(f".gliomark-{uuid.uuid4().hex[:12]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(records)
+        partial.replace(path)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    finally:
+        _remove(partial)
+
+
+def prediction_document(prediction: Prediction) -> dict[str, Any]:
+    """What prediction.json holds; every field is described in ``prediction.schema.json``."""
+    study, stack, model = prediction.study, prediction.stack, prediction.model
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "patient_id": prediction.patient_id,
+        "age": _number(prediction.clinical.age),
+        "sex": prediction.clinical.sex,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "markers": [_marker(marker) for marker in prediction.markers],
+        "lesion": {
+            "found": bool(prediction.lesion_areas_mm2),
+            "volume_ml": _number(prediction.lesion_volume_ml),
+            "areas_mm2": {name: _number(area) for name, area in prediction.lesion_areas_mm2.items()},
+            "rule": prediction.segmentation.rule,
+        },
+        "sequences": {"found": [str(name) for name in study.series], "used": list(model.sequences)},
+        "input": {"kind": study.kind, "spacing_assumed": study.spacing_assumed},
+        "warnings": list(prediction.warnings),
+        "notes": list(dict.fromkeys((*study.notes, *stack.notes))),
+        "model": {
+            "name": model.name,
+            "sha256": model.sha256,
+            "sequences": list(model.sequences),
+            "training_cohort": model.training_cohort,
+            "licence": model.licence,
+            "intended_use": model.intended_use,
+        },
+        "software": {"name": "gliomark", "version": prediction.software_version},
+        "seconds": _number(prediction.seconds),
+    }
+
+
+def folder_name(patient_id: str) -> str:
+    """The id as a folder's name: what no file system takes is written %XX, so two ids never meet in one."""
+    if not patient_id.strip():
+        raise GliomarkError(
+            "The patient id is empty; give the patient an id, which names the result's folder."
+        )
+    return NOT_IN_A_NAME.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found.group()), patient_id)
+
+
+def _marker(marker: MarkerPrediction) -> dict[str, Any]:
+    return {
+        "marker": marker.marker,
+        "title": marker.title,
+        "probability": _number(marker.probability),
+        "level": marker.level,
+        "label": marker.label,
+        "threshold": _number(marker.threshold),
+        "decided_by": marker.decided_by,
+        "fusion": marker.fusion,
+        "slices_used": [score.slice_name for score in marker.slices if score.decides],
+        "slices": [_slice(score) for score in marker.slices],
+        "performance": marker.performance,
+        "warnings": list(marker.warnings),
+    }
+
+
+def _slice(score: SliceScore) -> dict[str, Any]:
+    return {
+        "name": score.slice_name,
+        "lesion_area_mm2": _number(score.lesion_area_mm2),
+        "probability": _number(score.probability),
+        "decides": bool(score.decides),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """A plain float of six decimals; JSON knows no NaN, so what is not finite becomes null."""
+    return None if value is None or not math.isfinite(value) else round(float(value), 6)
+
+
+MARKER_COLUMNS = ("probability", "level", "fusion", "decided_by")
+PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
+
+
+def _row(prediction: Prediction) -> dict[str, object]:
+    row: dict[str, object] = {
+        "id": prediction.patient_id,
+        "lesion_volume_ml": _number(prediction.lesion_volume_ml),
+        "warnings": "; ".join((*prediction.warnings, *(w for m in prediction.markers for w in m.warnings))),
+        "model": prediction.model.name,
+        "sha256": prediction.model.sha256,
+    }
+    for marker in prediction.markers:
+        values = (_number(marker.probability), marker.level, marker.fusion, marker.decided_by)
+        row |= {f"{marker.marker}_{part}": value for part, value in zip(MARKER_COLUMNS, values, strict=True)}
+    return row
+
+
+def _failed_row(failure: Failure) -> dict[str, object]:
+    return {"id": failure.patient_id, "error": failure.message}
+
+
+def _refuse_to_replace_strangers(target: Path) -> None:
+    """Writing replaces the whole folder: it may be an older result, never the patient's own images."""
+    if not target.exists():
+        return
+    names = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else [target.name]
+    strangers = [name for name in names if name not in WRITTEN and not name.startswith(".")]
+    if strangers:
+        raise GliomarkError(
+            f"'{target}' holds '{strangers[0]}', which is no gliomark result; choose another output folder."
+        )
+
+
+def _write_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a hidden sibling, then let it take the target's place; the older result returns if that fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".gliomark-{uuid.uuid4().hex[:12]}"
+    older = partial.with_suffix(".older")
+    try:
+        partial.mkdir()
+        fill(partial)
+        if target.exists():
+            target.rename(older)
+        partial.rename(target)
+    finally:
+        if older.exists() and not target.exists():
+            older.rename(target)
+        _remove(partial)
+        _remove(older)
+
+
+def _remove(path: Path) -> None:
+    """Tidying after a failure must not hide what failed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _not_writable(path: Path, error: OSError) -> GliomarkError:
+    reason = error.strerror or str(error)
+    return GliomarkError(
+        f"Could not write '{path}' ({reason}); choose an output folder that can be written to."
+    )

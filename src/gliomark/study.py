@@ -1,0 +1,183 @@
+"""What flows between the rooms: plain, frozen records from the patient's images to the answer.
+
+Geometry. Every image array is ``(slice, row, column)``. An ``affine`` is 4x4 and takes the index
+``(column, row, slice, 1)`` to patient coordinates in millimetres, DICOM's LPS: x grows to the
+patient's left, y to the back, z to the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class GliomarkError(Exception):
+    """Something the user can mend; its text is one sentence: what is wrong, where, what to do."""
+
+
+class MRSequence(StrEnum):
+    """The four sequences of the method; ``T1C`` is T1 after contrast."""
+
+    T1 = "T1"
+    T1C = "T1C"
+    T2 = "T2"
+    FLAIR = "FLAIR"
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One sequence of one patient, as stored: no reorientation, no scaling of grey values.
+
+    image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
+    file's stem for pictures, a counter from ``001`` otherwise.
+    """
+
+    image: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    slice_names: tuple[str, ...]
+    source: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One patient's examination. A sequence that is not on disk is not in ``series``.
+
+    aligned: the sequences already share one pixel grid (picture folders), so none is registered.
+    spacing_assumed: the millimetres are a stated assumption, not read from the files.
+    lesion: the reader's mask where one was found, as a Series of 0 and 1.
+    """
+
+    patient_id: str
+    series: Mapping[MRSequence, Series]
+    source: Path
+    kind: Literal["pictures", "volumes"]
+    aligned: bool = False
+    spacing_assumed: bool = False
+    lesion: Series | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clinical:
+    """A patient's row of the clinical table. age in years; sex 0 male, 1 female; None unknown.
+
+    columns: every further column as text, blanks left out (markers are read from here).
+    """
+
+    patient_id: str
+    age: float | None
+    sex: int | None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class SliceStack:
+    """The prepared patient: brain-only, z-scored axial slices on one grid shared by all sequences.
+
+    images: per sequence float32 ``(slice, 240, 240)``, 1 mm pixels; rows run front to back and columns
+    from the patient's right to left. brain, lesion: bool, same shape. selected: indices of the K
+    equidistant slices that the marker stage sees. slice_names: one per slice of the stack.
+    to_stack: per sequence the rigid 4x4 from that series' own LPS mm to the stack's, from registration.
+    """
+
+    patient_id: str
+    images: Mapping[MRSequence, NDArray[np.float32]]
+    brain: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+    slice_names: tuple[str, ...]
+    selected: tuple[int, ...]
+    lesion: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
+    to_stack: Mapping[MRSequence, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        """Area of one pixel in square millimetres."""
+        return float(np.linalg.norm(self.affine[:3, 0]) * np.linalg.norm(self.affine[:3, 1]))
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres, the step between slices included."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The outline on a SliceStack. probability: float32 and mask: bool, both ``(slice, 240, 240)``."""
+
+    probability: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    rule: str
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """One lesion slice's probability for one marker, with the lesion's area there in mm2."""
+
+    slice_name: str
+    lesion_area_mm2: float
+    probability: float
+    decides: bool = False
+
+
+@dataclass(frozen=True)
+class MarkerPrediction:
+    """A marker's answer for one patient.
+
+    probability: patient level, of the positive class, None where nothing could be predicted.
+    level: the answer in a word ("mutant", "wild type", "high", "low", "undetermined").
+    label: what the positive class means, in words. decided_by: "model" or "reader's finding".
+    threshold: the probability at and above which the level is the positive one.
+    performance: how the model did on patients it never saw, with interval and cohort, in words.
+    """
+
+    marker: str
+    title: str
+    probability: float | None
+    level: str
+    label: str
+    fusion: str
+    threshold: float
+    decided_by: str
+    slices: tuple[SliceScore, ...] = ()
+    performance: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which weights gave the answer: name, SHA-256 of the file, what they were trained on, licence."""
+
+    name: str
+    sha256: str
+    sequences: tuple[str, ...]
+    training_cohort: str
+    licence: str
+    intended_use: str
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Everything one patient's run produced, images included, ready to be written by ``reporting``.
+
+    lesion_areas_mm2: slice name to area, lesion slices only.
+    """
+
+    patient_id: str
+    clinical: Clinical
+    study: Study
+    stack: SliceStack
+    segmentation: Segmentation
+    lesion_volume_ml: float
+    lesion_areas_mm2: Mapping[str, float]
+    markers: tuple[MarkerPrediction, ...]
+    warnings: tuple[str, ...]
+    model: ModelIdentity
+    software_version: str
+    seconds: float

@@ -1,0 +1,75 @@
+"""The losses of chapters 3 and 4, each under its equation's number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
+SMALLEST_WEIGHT = 0.1
+GRADING_WEIGHT = 0.5
+
+BMS_T1C, BMS_MASTER, BMS_SECOND = 0.35, 0.40, 0.25
+BMS_BETA = (0.025, 0.025, 0.2, 0.35, 0.4)
+
+
+def prior_weight(prior: Tensor) -> Tensor:
+    """Pixel weight w(P), eq. 3-2; prior: P in [0, 1], any shape, maximum scaled to 1 beforehand::
+
+        w(P) = exp(-(P - 0.5)^2 / (2 s^2)),  s = s_neg for P <= 0.5 and s_pos above, s_neg < s_pos
+
+    Largest where the prior is undecided; floored at 0.1 so that no pixel is ignored.
+    """
+    sigma = torch.where(prior <= 0.5, SIGMA_NEGATIVE, SIGMA_POSITIVE)
+    return torch.exp(-((prior - 0.5) ** 2) / (2 * sigma**2)).clamp(min=SMALLEST_WEIGHT)
+
+
+def segmentation_loss(logits: Tensor, lesion: Tensor, weight: Tensor | None) -> Tensor:
+    """Weighted pixel cross-entropy plus soft Dice over the batch.
+
+    logits ``(B, 2, H, W)``; lesion ``(B, H, W)`` of 0 and 1; weight ``(B, H, W)`` or None (FPG off).
+    """
+    entropy = F.cross_entropy(logits, lesion.long(), reduction="none")
+    entropy = entropy.mean() if weight is None else (weight * entropy).sum() / weight.sum()
+    probability = logits.softmax(dim=1)[:, 1]
+    # over the batch, not per slice: a lesion-free slice alone has no Dice
+    overlap = (2 * (probability * lesion).sum() + 1) / (probability.sum() + lesion.sum() + 1)
+    return entropy + 1 - overlap
+
+
+def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
+    """Cross-entropy of low (0) against high (1) grade, over slices with a lesion and a known grade.
+
+    logits ``(B, 2)``; grade ``(B,)``, -1 unknown; lesion ``(B, H, W)``.
+    """
+    counts = (grade >= 0) & (lesion.flatten(1).amax(dim=1) > 0)
+    return F.cross_entropy(logits[counts], grade[counts]) if counts.any() else logits.sum() * 0
+
+
+def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """L_sim, eq. 4-6: ``sum_i beta_i / (2N) sum_n ||A_n - B_n||^2`` over the four stages.
+
+    first, second: the auxiliary branches' pooled stage features, each ``(N, channels)``.
+    """
+    pairs = zip(BMS_BETA, first, second, strict=False)
+    return torch.stack([beta * ((a - b) ** 2).sum(dim=1).mean() / 2 for beta, a, b in pairs]).sum()
+
+
+def bms_loss(outputs: Mapping[str, Tensor | Sequence[Tensor]], target: Tensor) -> Tensor:
+    """Binary multi-scale loss, eqs. 4-3 to 4-6: ``L_BMS = L + L_sim`` with::
+
+        L        = 0.35 L_T1C + 0.40 L_master + 0.25 L_second
+        L_master = sum_{i=1..4} beta_i L_s_i + beta_5 L_cat,  beta = 0.025, 0.025, 0.2, 0.35, 0.4
+
+    outputs: what KiNet returns while training; target ``(B,)`` of 0 and 1. Every L is cross-entropy.
+    """
+    heads = [*outputs["stages"], outputs["cat"]]
+    master = torch.stack(
+        [beta * F.cross_entropy(head, target) for beta, head in zip(BMS_BETA, heads, strict=True)]
+    ).sum()
+    loss = BMS_T1C * F.cross_entropy(outputs["first"], target) + BMS_MASTER * master
+    loss = loss + BMS_SECOND * F.cross_entropy(outputs["second"], target)
+    return loss + similarity_loss(outputs["first_pooled"], outputs["second_pooled"])

@@ -1,0 +1,179 @@
+"""The synthetic patient: repeatable, the right way round, and looking like the four sequences."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+
+from gliomark.cohort.phantom import (
+    Phantom,
+    PhantomSettings,
+    Side,
+    draw_clinical,
+    draw_look,
+    make_phantom,
+    phantom_study,
+    write_clinical,
+    write_nifti,
+    write_pictures,
+)
+from gliomark.study import Clinical, GliomarkError, MRSequence
+
+SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slices=14, sublayers=2)
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    """Seed 5: glioblastoma, IDH wild type, with a ring around a dead middle."""
+    return make_phantom(5, SMALL)
+
+
+def test_study_is_complete(phantom: Phantom) -> None:
+    study = phantom.study
+    assert study.patient_id == phantom.clinical.patient_id == "PHANTOM-0005"
+    assert list(study.series) == list(MRSequence)
+    assert study.kind == "volumes" and study.aligned and study.lesion is not None
+    for series in (*study.series.values(), study.lesion, phantom.core, phantom.brain):
+        assert series.image.shape == (14, 80, 80) and series.image.dtype == np.float32
+        assert np.isfinite(series.image).all() and series.image.min() >= 0
+        assert series.slice_names[0] == "001" and len(series.slice_names) == 14
+        np.testing.assert_allclose(np.diag(series.affine), [3, 3, 11, 1])
+    assert set(np.unique(study.lesion.image)) == {0, 1}
+    assert not (phantom.core.image > study.lesion.image).any()
+    litres = phantom.brain.image.sum() * 3 * 3 * 11 / 1e6
+    assert 1.2 < litres < 2.0
+
+
+def test_same_seed_same_bytes_other_seed_other_person(phantom: Phantom) -> None:
+    again, other = phantom_study(5, SMALL)[0], phantom_study(6, SMALL)[0]
+    for sequence in MRSequence:
+        assert again.series[sequence].image.tobytes() == phantom.study.series[sequence].image.tobytes()
+    brains = np.corrcoef(again.series[MRSequence.T1].image.ravel(), other.series[MRSequence.T1].image.ravel())
+    assert brains[0, 1] < 0.97
+
+
+@pytest.mark.parametrize(("side", "sign"), [("left", 1), ("right", -1)])
+def test_tumour_lies_on_the_side_asked_for(side: Side, sign: int) -> None:
+    settings = PhantomSettings((3.0, 3.0), 11.0, 80, 14, side=side, sublayers=1)
+    lesion = phantom_study(1, settings)[0].lesion
+    assert lesion is not None
+    slices, rows, columns = np.nonzero(lesion.image)
+    places = apply_affine(lesion.affine, np.stack([columns, rows, slices], axis=1))
+    assert (places[:, 0] * sign).mean() > 15  # LPS: x grows to the patient's left
+
+
+def test_head_points_to_the_front_and_up(phantom: Phantom) -> None:
+    image = phantom.study.series[MRSequence.T1].image
+    # The nose stands out of the lower face in front; only the vertex is narrow in both directions.
+    face = image[1] > 60
+    rows = np.flatnonzero(face.any(axis=1))
+    assert face[rows[1]].sum() < 0.4 * face[rows[-2]].sum()
+    area = (image > 60).sum(axis=(1, 2))
+    assert area[-1] < area[len(area) // 2] / 2
+
+
+def test_grey_values_order_as_in_each_sequence(phantom: Phantom) -> None:
+    brain, lesion, core = _regions(phantom)
+    upper = np.arange(14)[:, None, None] > 5  # the coil sees little of the skull base
+    healthy, oedema = brain & ~lesion & upper, lesion & ~core
+    image = {sequence: series.image for sequence, series in phantom.study.series.items()}
+    white = healthy & (image[MRSequence.T1] > np.percentile(image[MRSequence.T1][healthy], 70))
+    fluid = healthy & (image[MRSequence.T2] > np.percentile(image[MRSequence.T2][healthy], 97))
+    for sequence, oedema_is_bright, fluid_is_bright in (
+        (MRSequence.T1, False, False), (MRSequence.T2, True, True), (MRSequence.FLAIR, True, False),
+    ):
+        typical = np.median(image[sequence][white])
+        assert (np.median(image[sequence][oedema]) > 1.3 * typical) == oedema_is_bright
+        assert (np.median(image[sequence][fluid]) > 1.3 * typical) == fluid_is_bright
+        assert oedema_is_bright or np.median(image[sequence][oedema]) < 0.9 * typical
+        assert fluid_is_bright or np.median(image[sequence][fluid]) < 0.8 * typical
+
+
+def test_contrast_marks_the_ring_of_the_glioblastoma(phantom: Phantom) -> None:
+    brain, lesion, core = _regions(phantom)
+    before, after = (phantom.study.series[name].image for name in (MRSequence.T1, MRSequence.T1C))
+    gain = after / np.median(after[brain]) - before / np.median(before[brain])
+    assert (gain[core] > 0.25).mean() > 3 * (gain[brain & ~lesion] > 0.25).mean()
+    assert (gain[core] > 0.25).mean() > 0.1
+    assert (before[core] / np.median(before[brain]) < 0.75).mean() > 0.1  # dead middle
+
+
+def _regions(phantom: Phantom) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Brain, lesion and core as ``(slice, row, column)``."""
+    assert phantom.study.lesion is not None
+    return phantom.brain.image > 0, phantom.study.lesion.image > 0, phantom.core.image > 0
+
+
+def test_look_follows_grade_and_idh() -> None:
+    def looks(grade: str, mutant: str) -> tuple[float, float, float]:
+        row = Clinical("x", 50, 0, {"who_grade": grade, "idh_mutant": mutant})
+        drawn = [draw_look(row, np.random.default_rng(seed)) for seed in range(40)]
+        return tuple(np.mean([[look.enhancement, look.necrotic, look.mismatch] for look in drawn], axis=0))
+
+    low, high = looks("2", "1"), looks("4", "0")
+    assert low[0] < 0.1 and low[1] == 0 and 0.2 < low[2] < 0.8
+    assert high[0] > 0.8 and high[1] > 0.4 and high[2] == 0
+
+
+def test_clinical_rows_are_plausible() -> None:
+    rows = [draw_clinical("x", np.random.default_rng(seed)) for seed in range(300)]
+    assert all(row.age is not None and 18 <= row.age <= 85 and row.sex in (0, 1) for row in rows)
+    assert {row.columns["who_grade"] for row in rows} == {"2", "3", "4"}
+    assert 0.4 < np.mean([row.columns["idh_mutant"] == "1" for row in rows]) < 0.65
+    assert 8 < np.median([float(row.columns["ki67"]) for row in rows]) < 25
+
+
+def test_nifti_round_trip_keeps_places(phantom: Phantom, tmp_path: Path) -> None:
+    folder = write_nifti(phantom.study, tmp_path / "患者 01")
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"{sequence}.nii.gz" for sequence in MRSequence), "mask.nii.gz",
+    }
+    first = (folder / "T1.nii.gz").read_bytes()
+    # SimpleITK reads LPS: an independent witness of the affine.
+    image = sitk.ReadImage(str(folder / "T1.nii.gz"))
+    series = phantom.study.series[MRSequence.T1]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), series.image)
+    np.testing.assert_allclose(
+        image.TransformIndexToPhysicalPoint((10, 20, 3)), apply_affine(series.affine, [10, 20, 3]), atol=1e-3
+    )
+    affine = nibabel.Nifti1Image.from_filename(folder / "mask.nii.gz").affine
+    assert nibabel.aff2axcodes(affine) == ("L", "P", "S")
+    write_nifti(phantom.study, tmp_path / "患者 01")
+    assert (folder / "T1.nii.gz").read_bytes() == first
+
+
+def test_pictures(phantom: Phantom, tmp_path: Path) -> None:
+    folder = write_pictures(phantom.study, tmp_path)
+    for name in (*MRSequence, "mask"):
+        assert len(list((folder / name).glob("*.png"))) == 14
+    image = sitk.ReadImage(str(folder / "FLAIR" / "007.png"))
+    assert image.GetSize() == (80, 80) and image.GetPixelID() == sitk.sitkUInt8
+    files = sorted((folder / "mask").iterdir())
+    mask = np.stack([sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in files])
+    np.testing.assert_array_equal(mask, _regions(phantom)[1] * 255)
+
+
+def test_clinical_csv(tmp_path: Path) -> None:
+    rows = [Clinical("a", 50.0, 0, {"ki67": "5"}), Clinical("b", None, None, {"who_grade": "4"})]
+    write_clinical(rows, tmp_path / "new" / "clinical.csv")
+    with (tmp_path / "new" / "clinical.csv").open(encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["id", "age", "sex", "ki67", "who_grade"], ["a", "50", "0", "5", ""], ["b", "", "", "", "4"],
+        ]
+
+
+def test_impossible_wishes_are_refused(phantom: Phantom, tmp_path: Path) -> None:
+    with pytest.raises(GliomarkError, match="positive"):
+        PhantomSettings(slices=0)
+    with pytest.raises(GliomarkError, match="side"):
+        PhantomSettings(side="links")  # type: ignore[arg-type]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(GliomarkError, match="choose another folder"):
+        write_nifti(phantom.study, tmp_path / "file")

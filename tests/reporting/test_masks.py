@@ -1,0 +1,126 @@
+"""The outline on the original images: right place, right side, right grid."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliomark.reporting import native_mask, write_prediction
+from gliomark.study import Prediction, Segmentation, Series
+
+Make = Callable[..., Prediction]
+
+
+def centre_lps(mask: NDArray[np.uint8], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    slices, rows, columns = np.nonzero(mask)
+    return (affine @ np.array([columns.mean(), rows.mean(), slices.mean(), 1.0]))[:3]
+
+
+def carried(prediction: Prediction, series: Series) -> NDArray[np.uint8]:
+    return native_mask(prediction.stack, prediction.segmentation, series)
+
+
+def on_stack(prediction: Prediction, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> Series:
+    return Series(np.zeros(shape, np.float32), affine, ("x",) * shape[0], Path("x"))
+
+
+@pytest.mark.parametrize("kind", ["pictures", "volumes"])
+def test_there_and_back_keeps_the_lesion(make_prediction: Make, kind: str) -> None:
+    prediction = make_prediction(kind)
+    series = next(iter(prediction.study.series.values()))
+    native = carried(prediction, series)
+    stack = dataclasses.replace(prediction.stack, affine=series.affine)
+    there = Segmentation(native.astype(np.float32), native.astype(bool), "")
+    home = on_stack(prediction, prediction.stack.affine, prediction.stack.brain.shape)
+    back = native_mask(stack, there, home).astype(bool)
+    mask = prediction.segmentation.mask
+    assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) > 0.97
+
+
+@pytest.mark.parametrize("kind", ["pictures", "volumes"])
+def test_left_stays_left(make_prediction: Make, kind: str) -> None:
+    prediction = make_prediction(kind)
+    series = next(iter(prediction.study.series.values()))
+    x, y, _ = centre_lps(carried(prediction, series), series.affine)
+    assert x == pytest.approx(30, abs=1)
+    assert y == pytest.approx(-15, abs=1)
+
+
+def test_a_flipped_and_oblique_grid_changes_nothing_in_the_patient(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    turn = np.deg2rad(20)
+    oblique = np.array([[-1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
+    affine = np.eye(4)
+    affine[:3, :3] = oblique
+    affine[:3, 3] = oblique @ np.array([-90.0, -100.0, -40.0])
+    series = on_stack(prediction, affine, (80, 200, 180))
+    assert centre_lps(carried(prediction, series), affine)[:2] == pytest.approx([30, -15], abs=1)
+
+
+def test_coinciding_slices_are_exact_whatever_the_threshold_was(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    probability = prediction.segmentation.probability
+    mask = probability >= 0.3
+    mask[0] = False  # cleaned away though probable
+    segmentation = Segmentation(probability, mask, "")
+    affine = prediction.stack.affine + 1e-7  # what reading and composing matrices leaves behind
+    home = on_stack(prediction, affine, prediction.stack.brain.shape)
+    np.testing.assert_array_equal(native_mask(prediction.stack, segmentation, home), mask)
+
+
+def test_half_a_step_outside_takes_the_nearest_slice_and_beyond_nothing(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    full = np.ones_like(prediction.segmentation.mask)
+    segmentation = Segmentation(full.astype(np.float32), full, "")
+    affine = prediction.stack.affine.copy()
+    affine[2, 2] = 1.0
+    affine[2, 3] -= 4.0  # slices 4, 3, 2, 1 mm below the first one, 5 mm steps
+    native = native_mask(prediction.stack, segmentation, on_stack(prediction, affine, (5, 240, 240)))
+    assert native.any(axis=(1, 2)).tolist() == [False, False, True, True, True]
+
+
+def test_a_registration_is_followed(make_prediction: Make) -> None:
+    prediction = make_prediction("volumes")
+    series = next(iter(prediction.study.series.values()))
+    shift = np.eye(4)
+    shift[0, 3] = 6.0  # the series' x + 6 is the stack's x
+    moved = native_mask(prediction.stack, prediction.segmentation, series, to_stack=shift)
+    assert centre_lps(moved, series.affine)[0] == pytest.approx(24, abs=1)
+
+
+def test_a_fine_volume_is_quick(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    series = on_stack(prediction, np.diag([0.94, 0.94, 1.0, 1.0]), (176, 256, 256))
+    start = time.perf_counter()
+    carried(prediction, series)
+    assert time.perf_counter() - start < 2.0  # 0.3 s on two idle cores
+
+
+def test_every_original_picture_gets_its_mask(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = make_prediction("pictures")
+    folder = write_prediction(prediction, tmp_path)
+    files = sorted((folder / "masks").iterdir())
+    assert [file.stem for file in files] == [f"{number:03d}" for number in range(1, 12)]
+    images = [Image.open(file) for file in files]
+    assert all(image.mode == "L" and image.size == (256, 256) for image in images)
+    drawn = {file.stem for file, image in zip(files, images, strict=True) if np.asarray(image).any()}
+    assert drawn == set(prediction.lesion_areas_mm2)
+    assert set(np.unique(np.stack([np.asarray(image) for image in images]))) == {0, 255}
+
+
+def test_a_volume_gets_a_nifti_on_its_own_grid(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = make_prediction("volumes")
+    image = nib.load(write_prediction(prediction, tmp_path) / "segmentation.nii.gz")
+    assert image.shape == (140, 150, 32)
+    assert image.get_data_dtype() == np.uint8
+    voxels = np.argwhere(np.asarray(image.dataobj) > 0).mean(axis=0)
+    right_anterior = (image.affine @ np.append(voxels, 1.0))[:2]
+    assert right_anterior == pytest.approx([-30, 15], abs=1)  # RAS: left and front

@@ -1,0 +1,234 @@
+"""The JSON, the page and the table: complete, safe, in both languages, whole or not there."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliomark.reporting import (
+    Failure,
+    folder_name,
+    prediction_document,
+    report,
+    write_prediction,
+    write_table,
+)
+from gliomark.reporting.drawing import OUTLINE, canvas, draw_slice
+from gliomark.reporting.masks import agreed_probability
+from gliomark.reporting.text import STRINGS
+from gliomark.study import Clinical, GliomarkError, MRSequence, Prediction, Segmentation
+
+Make = Callable[..., Prediction]
+SCHEMA = json.loads((files("gliomark.reporting") / "prediction.schema.json").read_text(encoding="utf-8"))
+
+
+def without_lesion(prediction: Prediction) -> Prediction:
+    empty = np.zeros_like(prediction.segmentation.mask)
+    markers = tuple(
+        dataclasses.replace(marker, probability=None, level="undetermined", slices=())
+        for marker in prediction.markers
+    )
+    return dataclasses.replace(
+        prediction,
+        segmentation=Segmentation(empty.astype(np.float32), empty, "union"),
+        lesion_volume_ml=0.0,
+        lesion_areas_mm2={},
+        markers=markers,
+    )
+
+
+def page(prediction: Prediction, folder: Path, language: str = "en") -> str:
+    written = write_prediction(prediction, folder, language=language)  # type: ignore[arg-type]
+    return (written / "report.html").read_text(encoding="utf-8")
+
+
+def words(html: str) -> str:
+    """What a reader sees: no style, no tags, single spaces."""
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.S).split())
+
+
+def test_the_document_keeps_to_its_schema(make_prediction: Make) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for prediction in (make_prediction(), make_prediction("volumes"), without_lesion(make_prediction())):
+        document = json.loads(json.dumps(prediction_document(prediction), allow_nan=False))
+        jsonschema.Draft202012Validator(SCHEMA).validate(document)
+
+
+def test_every_field_of_the_schema_is_described() -> None:
+    def check(node: dict) -> None:
+        for name, child in node.get("properties", {}).items():
+            assert child.get("description") or "$ref" in child, name
+            check(child)
+
+    for part in (SCHEMA, *SCHEMA["$defs"].values()):
+        check(part)
+
+
+def test_what_is_not_a_number_becomes_null(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = make_prediction(clinical=Clinical("P1", float("nan"), None), seconds=float("inf"))
+    marker = dataclasses.replace(prediction.markers[0], probability=float("nan"))
+    prediction = dataclasses.replace(prediction, markers=(marker,), lesion_volume_ml=float("nan"))
+    folder = write_prediction(prediction, tmp_path)
+    document = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert document["age"] is document["seconds"] is document["markers"][0]["probability"] is None
+    assert "nan" not in words((folder / "report.html").read_text(encoding="utf-8")).lower().split()
+
+
+def test_the_document_says_which_slices_decided(make_prediction: Make) -> None:
+    marker = prediction_document(make_prediction())["markers"][0]
+    assert marker["slices_used"] == ["006"]
+    assert [score["name"] for score in marker["slices"] if score["decides"]] == ["006"]
+
+
+@pytest.mark.parametrize(
+    ("language", "tag", "expected"),
+    [
+        (
+            "en",
+            "en",
+            ["Research use only. Not a medical device.", "wild type", "30 %", "threshold 50 %", "a warning"],
+        ),
+        (
+            "zh",
+            "zh-Hans",
+            ["不是医疗器械", "野生型", "30 %", "阈值 50 %", "51 岁", "女", "非 Ki-67", "假定值"],
+        ),
+    ],
+)
+def test_the_page_says_it_in_both_languages(
+    make_prediction: Make, tmp_path: Path, language: str, tag: str, expected: list[str]
+) -> None:
+    html = page(make_prediction(), tmp_path, language)
+    assert f'<html lang="{tag}">' in html
+    for text in (*expected, "AUC 0.7", "ab" * 32, "CC BY-NC-SA 4.0", "what idh means"):
+        assert text in words(html)
+
+
+def test_every_string_has_both_languages_with_the_same_blanks() -> None:
+    for english, chinese in STRINGS.values():
+        assert english and chinese
+        assert english.count("{") == chinese.count("{")
+
+
+def test_the_page_needs_nothing_else(make_prediction: Make, tmp_path: Path) -> None:
+    html = page(make_prediction(), tmp_path)
+    assert "<script" not in html and "http://" not in html and "https://" not in html
+    sources = re.findall(r'src="([^"]+)"', html)
+    assert sources and all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert len(html) < 3_000_000
+    assert Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))).width == 560
+
+
+def test_no_lesion_is_said_plainly(make_prediction: Make, tmp_path: Path) -> None:
+    text = words(page(without_lesion(make_prediction()), tmp_path))
+    assert "No lesion was found" in text and "undetermined" in text
+    assert "threshold" not in text
+
+
+def test_the_readers_finding_is_named_with_the_models_probability_beside(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    prediction = make_prediction()
+    marker = dataclasses.replace(prediction.markers[0], level="mutant", decided_by="reader's finding")
+    text = words(page(dataclasses.replace(prediction, markers=(marker,)), tmp_path))
+    assert "mutant From the reader’s finding" in text
+    assert "The model’s own probability, for comparison 30 %" in text
+
+
+def test_an_id_is_text_never_markup_and_never_a_path(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = make_prediction(patient_id="../<b>患者 01</b>")
+    folder = write_prediction(prediction, tmp_path / "输出 夹")
+    assert folder.parent == tmp_path / "输出 夹"
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;患者 01" in html and "<b>患者" not in html
+    assert folder_name("患者 01") == "患者 01"
+    assert len({folder_name(name) for name in ("a/b", "a%2Fb", "a_b", ".", "..", "a.")}) == 6
+    with pytest.raises(GliomarkError, match="id"):
+        folder_name(" ")
+
+
+def test_the_outline_is_drawn_on_the_patients_left(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    paper = canvas(prediction.stack, agreed_probability(prediction.segmentation), [MRSequence.FLAIR])
+    picture = np.asarray(draw_slice(paper, MRSequence.FLAIR, 3, 400))
+    columns = np.nonzero((picture == OUTLINE).all(axis=2))[1]
+    assert columns.size > 50
+    assert columns.min() > 200
+
+
+def test_a_failure_leaves_the_older_result_as_it_was(
+    make_prediction: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_prediction(make_prediction(), tmp_path)
+    before = (folder / "prediction.json").read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "write_masks", full_disk)
+    with pytest.raises(GliomarkError, match="No space left"):
+        write_prediction(make_prediction(seconds=9.0), tmp_path)
+    assert (folder / "prediction.json").read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["P1"]
+
+
+def test_a_second_run_replaces_the_first(make_prediction: Make, tmp_path: Path) -> None:
+    write_prediction(make_prediction("pictures"), tmp_path)
+    folder = write_prediction(make_prediction("volumes"), tmp_path)
+    assert sorted(entry.name for entry in folder.iterdir()) == [
+        "prediction.json",
+        "report.html",
+        "segmentation.nii.gz",
+    ]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["P1"]
+
+
+def test_the_patients_own_images_are_never_replaced(make_prediction: Make, tmp_path: Path) -> None:
+    (tmp_path / "P1" / "T1C").mkdir(parents=True)
+    (tmp_path / "P2").write_text("mine")
+    with pytest.raises(GliomarkError, match="T1C"):
+        write_prediction(make_prediction(), tmp_path)
+    with pytest.raises(GliomarkError, match="P2"):
+        write_prediction(make_prediction(patient_id="P2"), tmp_path)
+    assert (tmp_path / "P1" / "T1C").is_dir() and (tmp_path / "P2").read_text() == "mine"
+
+
+def test_an_unwritable_folder_is_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(GliomarkError, match="choose an output folder"):
+        write_prediction(make_prediction(), tmp_path / "file" / "out")
+    with pytest.raises(GliomarkError, match="choose an output folder"):
+        write_table([], tmp_path / "file" / "predictions.csv")
+
+
+def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "predictions.csv"
+    write_table(
+        [make_prediction(patient_id="患者 01"), Failure("P2", "a series is black, export it again")], path
+    )
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["id"] == "患者 01"
+    assert (first["idh_probability"], first["idh_level"], first["proliferation_fusion"]) == (
+        "0.3",
+        "wild type",
+        "large",
+    )
+    assert first["sha256"] == "ab" * 32 and first["error"] == ""
+    assert second["id"] == "P2" and second["error"].startswith("a series is black")
+    assert second["idh_level"] == ""
+    assert [entry.name for entry in path.parent.iterdir()] == ["predictions.csv"]
