@@ -1,0 +1,35 @@
+"""gliomark: glioma markers from MRI before surgery. Research use only, not a medical device."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gliomark.io import read_clinical, read_study
+    from gliomark.pipeline import load_model, predict
+    from gliomark.preprocessing import prepare
+    from gliomark.reporting import write_prediction
+    from gliomark.study import Clinical, GliomarkError, MRSequence, Prediction, Study
+
+_ROOMS = {
+    "read_study": "gliomark.io",
+    "read_clinical": "gliomark.io",
+    "prepare": "gliomark.preprocessing",
+    "load_model": "gliomark.pipeline",
+    "predict": "gliomark.pipeline",
+    "write_prediction": "gliomark.reporting",
+    "Clinical": "gliomark.study",
+    "GliomarkError": "gliomark.study",
+    "MRSequence": "gliomark.study",
+    "Prediction": "gliomark.study",
+    "Study": "gliomark.study",
+}
+__all__ = [*_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    """Each name is imported when it is first used: a client without torch can still read ``study``."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'gliomark' has no attribute '{name}'")
+    return getattr(import_module(_ROOMS[name]), name)

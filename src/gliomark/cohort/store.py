@@ -110,8 +110,9 @@ def build_cohort(
         if (out / "patients" / f"{folder.name}.json").exists():
             continue
         try:
-            table.row(folder.name, require_age_sex=False)
-            _write_patient(out, _prepare_patient(folder, sequences, settings))
+            stack = _prepare_patient(folder, sequences, settings)
+            table.row(stack.patient_id, require_age_sex=False)
+            _write_patient(out, stack)
         except GliomarkError as error:
             left_out[folder.name] = str(error)
     return Cohort(out), left_out

@@ -1,0 +1,1 @@
+"""One file per committed result; nothing imports this room."""

@@ -10,14 +10,21 @@ from pathlib import Path
 
 from gliomark.io.clinical import ClinicalTable, read_clinical
 from gliomark.io.dicom import holds_dicom, is_one_patient, looks_like_dicom, read_dicom
-from gliomark.io.nifti import holds_volumes, is_lesion_name, read_volumes, sequence_in_name, visible, volume_files
+from gliomark.io.nifti import (
+    holds_volumes,
+    is_lesion_name,
+    read_volumes,
+    sequence_in_name,
+    visible,
+    volume_files,
+)
 from gliomark.io.pictures import holds_pictures, picture_files, read_pictures
 from gliomark.study import GliomarkError, Study
 
 __all__ = ["ClinicalTable", "find_patients", "read_clinical", "read_study"]
 
 _LAYOUTS = (
-    "pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 or FLAIR in their name, or DICOM files"
+    "pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 or FLAIR in their name, or DICOM"
 )
 
 
@@ -88,8 +95,10 @@ def _why_nothing(path: Path) -> str:
     if not visible(path):
         return f"{path} is empty: give a patient's folder with {_LAYOUTS}."
     if picture_files(path):
-        return f"{path} holds pictures but no sequence folders: put them in {path.name}/T1C, {path.name}/T2 and so on."
+        return f"{path} holds pictures but no sequence folders: put them in subfolders T1C, T2 and so on."
     if files := volume_files(path):
         names = ", ".join(file.name for file in files[:4])
-        return f"No file in {path} carries T1, T1C, T2 or FLAIR in its name (found {names}): rename the volumes."
+        return (
+            f"No file in {path} carries T1, T1C, T2 or FLAIR in its name (found {names}): rename the volumes."
+        )
     return f"{path} holds no patient's images: give {_LAYOUTS}."

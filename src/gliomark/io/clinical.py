@@ -46,7 +46,9 @@ class ClinicalTable:
         age, sex = _age(cells.get("age", ""), where), _sex(cells.get("sex", ""), where)
         for name, value in (("age", age), ("sex", sex)):
             if value is None and require_age_sex:
-                raise GliomarkError(f"The {name} {where} is missing: fill it in, or allow prediction without it.")
+                raise GliomarkError(
+                    f"The {name} {where} is missing: fill it in, or allow prediction without it."
+                )
         others = {name: cell for name, cell in cells.items() if name not in {"id", "age", "sex"} and cell}
         return Clinical(patient_id, age, sex, others)
 
@@ -76,7 +78,9 @@ def _decoded(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise GliomarkError(f"The clinical table {path} cannot be opened ({error.strerror}): check the path.") from None
+        raise GliomarkError(
+            f"The clinical table {path} cannot be opened ({error.strerror}): check the path."
+        ) from None
     for encoding in ENCODINGS:
         try:
             text = content.decode(encoding)

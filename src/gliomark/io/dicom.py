@@ -9,6 +9,7 @@ place in the patient, never by file name or instance number.
 from __future__ import annotations
 
 import re
+import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,12 +30,31 @@ _NOT_DICOM = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".csv", ".txt", ".json", 
 # Positions are often written with one decimal; a missing slice is a gap of a whole step.
 GAP_TOLERANCE = 0.02
 GAP_TOLERANCE_MM = 0.1
-_NO_CONTRAST = re.compile(r"(?:^|[^a-z])(pre|plain|native|without|w/?o|non?[ _-]?contrast)(?![a-z])|平扫", re.I)
-_HEADER_ERRORS = (
-    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, KeyError, NotImplementedError,
+_NO_CONTRAST = re.compile(
+    r"(?:^|[^a-z])(pre|plain|native|without|w/?o|non?[ _-]?contrast)(?![a-z])|平扫", re.I
+)
+_OTHER_SERIES = re.compile(
+    r"(?:^|[^a-z])(dwi|adc|swi|swan|dti|dsc|dce|asl|perf\w*|diff\w*|tof|mra|mip|loc\w*|scout|survey|sub)(?![a-z])",
+    re.IGNORECASE,
+)
+_GROUPS = (
+    "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
 )  # fmt: skip
-# What pydicom and its decoders raise on pixel data that is missing, short, damaged or of an unknown coding.
-_PIXEL_ERRORS = (AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError, OSError, EOFError)
+# pydicom converts a value when first asked for it; these are asked for at once, so that damage shows.
+_READ_TAGS = (
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName",
+    "PatientBirthDate", "Modality", "SeriesDescription", "ProtocolName", "ImageType", "ScanningSequence",
+    "RepetitionTime", "EchoTime", "InversionTime", "ContrastBolusAgent", "ContrastBolusAgentSequence", "Rows",
+    "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+# How pydicom and its decoders tell of damage and of codings they do not know, found by altering files.
+_DAMAGE = (
+    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError,
+    AttributeError, NotImplementedError, struct.error,
+)  # fmt: skip
+_PIXEL_DAMAGE = (*_DAMAGE, RuntimeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +116,27 @@ def is_one_patient(path: Path) -> bool:
     firsts = [file for entry in entries if entry.is_dir() and (file := next(dicom_files(entry), None))]
     if len(firsts) == 1:
         return firsts[0].parent.parent == path
-    owners = {_text(header, "PatientID") or _text(header, "StudyInstanceUID") for header in map(_header, firsts)}
+    owners = {owner for file in firsts if (owner := _owner(file))}
     return len(owners) == 1
+
+
+def _owner(file: Path) -> str:
+    """PatientID, or the examination where that is blank; blank for a damaged file (reading will name it)."""
+    try:
+        header = _header(file)
+    except GliomarkError:
+        return ""
+    return _text(header, "PatientID") or _text(header, "StudyInstanceUID")
 
 
 def _header(file: Path) -> Dataset:
     try:
-        return pydicom.dcmread(file, stop_before_pixels=True, force=True)
-    except _HEADER_ERRORS:
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        for keyword in _READ_TAGS:
+            header.get(keyword)
+    except _DAMAGE:
         raise GliomarkError(f"{file} is damaged or no DICOM file: copy or export it again.") from None
+    return header
 
 
 # ---- the examination --------------------------------------------------------------------------------
@@ -119,15 +151,15 @@ def read_dicom(path: Path) -> Study:
     images = {file: header for file, header in headers.items() if header.get("SOPClassUID") in MR_CLASSES}
     if not images:
         found = sorted({_text(header, "Modality") or "unknown" for header in headers.values()})
-        raise GliomarkError(f"No MR images among the DICOM files in {path} (found {', '.join(found)}): export the MRI.")
+        raise GliomarkError(
+            f"No MR images among the DICOM files in {path} (found {', '.join(found)}): export the MRI."
+        )
     _check_one_patient(path, images)
 
     chosen, notes = _choose(path, images)
     series = {sequence: _read_series(files, images) for sequence, files in chosen.items()}
     first = next(iter(images.values()))
-    examinations = {
-        _text(images[file], "StudyInstanceUID") for files in chosen.values() for file in files
-    }
+    examinations = {_text(images[file], "StudyInstanceUID") for files in chosen.values() for file in files}
     if len(examinations) > 1:
         notes.append(f"The sequences come from {len(examinations)} different examinations of this patient.")
     return Study(_text(first, "PatientID") or folder_name(path), series, path, "volumes", notes=tuple(notes))
@@ -141,7 +173,11 @@ def _text(header: Dataset, keyword: str) -> str:
 
 def _check_one_patient(path: Path, images: dict[Path, Dataset]) -> None:
     """Refuse a folder in which id, name or birth date (where given) differ between two files."""
-    for keyword, what in (("PatientID", "ids"), ("PatientName", "names"), ("PatientBirthDate", "birth dates")):
+    for keyword, what in (
+        ("PatientID", "ids"),
+        ("PatientName", "names"),
+        ("PatientBirthDate", "birth dates"),
+    ):
         owners: dict[str, Path] = {}
         for file, header in images.items():
             if value := re.sub(r"[\s^=]+", " ", _text(header, keyword)).strip().casefold():
@@ -163,8 +199,12 @@ def _choose(path: Path, images: dict[Path, Dataset]) -> tuple[dict[MRSequence, l
         if sequence and _image_count(files, images) > 1:
             candidates[sequence].append(files)
     if not candidates:
-        found = ", ".join(sorted({_text(images[files[0]], "SeriesDescription") or "no name" for files in groups}))
-        raise GliomarkError(f"None of the MR series in {path} is a T1, T1C, T2 or FLAIR (found {found}): export these.")
+        found = ", ".join(
+            sorted({_text(images[files[0]], "SeriesDescription") or "no name" for files in groups})
+        )
+        raise GliomarkError(
+            f"None of the MR series in {path} is a T1, T1C, T2 or FLAIR (found {found}): export these."
+        )
 
     chosen, notes = {}, []
     for sequence in (sequence for sequence in MRSequence if sequence in candidates):
@@ -172,7 +212,9 @@ def _choose(path: Path, images: dict[Path, Dataset]) -> tuple[dict[MRSequence, l
         chosen[sequence] = largest
         if len(candidates[sequence]) > 1:
             name = _text(images[largest[0]], "SeriesDescription")
-            notes.append(f"{len(candidates[sequence])} series look like {sequence}; read: {name or largest[0].name}.")
+            notes.append(
+                f"{len(candidates[sequence])} series look like {sequence}; read: {name or largest[0].name}."
+            )
     return chosen, notes
 
 
@@ -215,10 +257,20 @@ def sequence_of(header: Dataset) -> MRSequence | None:
 def _unusable(image_type: str, description: str) -> bool:
     """Maps, projections, scouts and phase images, whatever their timing says."""
     parts = set(re.split(r"[\s\\_]+", image_type.upper()))
-    if parts & {"ADC", "FA", "TRACEW", "DIFFUSION", "MIP", "LOCALIZER", "PROJECTION", "PHASE", "P", "SUBTRACT"}:
+    if parts & {
+        "ADC",
+        "FA",
+        "TRACEW",
+        "DIFFUSION",
+        "MIP",
+        "LOCALIZER",
+        "PROJECTION",
+        "PHASE",
+        "P",
+        "SUBTRACT",
+    }:
         return True
-    others = r"(?:^|[^a-z])(dwi|adc|swi|swan|dti|dsc|dce|asl|perf\w*|diff\w*|tof|mra|mip|loc\w*|scout|survey|sub)(?![a-z])"
-    return re.search(others, description, re.I) is not None
+    return _OTHER_SERIES.search(description) is not None
 
 
 def _weighting(header: Dataset) -> MRSequence | str | None:
@@ -232,7 +284,7 @@ def _weighting(header: Dataset) -> MRSequence | str | None:
         return None
     if inversion >= 1400 and echo >= 60:
         return MRSequence.FLAIR
-    # Short echo: T1 when recovery is short (spin or gradient echo), or prepared by an inversion (MPRAGE, T1 FLAIR).
+    # Short echo: T1 when recovery is short, or prepared by an inversion (MPRAGE, T1 FLAIR).
     if echo <= 35 and (300 <= inversion <= 1400 or repetition <= 1200):
         gradient_t2star = "GR" in technique and echo > 12
         return "other" if gradient_t2star else MRSequence.T1
@@ -267,7 +319,10 @@ def _number(header: Dataset, keyword: str) -> float | None:
         value = group.get(nested) if group is not None else None
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = value[0] if value else None
-    return float(value) if value not in (None, "") else None
+    try:
+        return float(value) if value not in (None, "") else None
+    except (TypeError, ValueError):
+        return None  # an unreadable timing is a timing not written
 
 
 def _group(header: Dataset, frame: int, name: str) -> Dataset | None:
@@ -276,7 +331,8 @@ def _group(header: Dataset, frame: int, name: str) -> Dataset | None:
     shared = header.get("SharedFunctionalGroupsSequence") or ()
     for holder in [*frames[frame : frame + 1], *shared[:1]]:
         if content := holder.get(name):
-            return content[0]
+            group: Dataset = content[0]
+            return group
     return None
 
 
@@ -301,20 +357,25 @@ def _slices_of(file: Path, header: Dataset) -> list[Slice]:
     try:
         if "PerFrameFunctionalGroupsSequence" not in header:
             return [_slice(file, None, header, header, header, header, header)]
-        names = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence")
         frames = range(int(header.NumberOfFrames))
         return [
-            _slice(file, frame, header, *(_group(header, frame, name) or Dataset() for name in names))
+            _slice(file, frame, header, *(_group(header, frame, name) or Dataset() for name in _GROUPS))
             for frame in frames
         ]
-    except (AttributeError, TypeError, ValueError):
+    except _DAMAGE:
         raise GliomarkError(
             f"{file} does not state position, orientation or pixel spacing: export the original series."
         ) from None
 
 
 def _slice(
-    file: Path, frame: int | None, header: Dataset, plane: Dataset, turn: Dataset, measures: Dataset, values: Dataset
+    file: Path,
+    frame: int | None,
+    header: Dataset,
+    plane: Dataset,
+    turn: Dataset,
+    measures: Dataset,
+    values: Dataset,
 ) -> Slice:
     row, column = np.reshape(np.asarray(turn.ImageOrientationPatient, dtype=np.float64), (2, 3))
     down, across = (float(step) for step in measures.PixelSpacing)
@@ -334,38 +395,48 @@ def _slice(
 def _affine(folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64]) -> NDArray[np.float64]:
     """LPS affine of ordered slices, after checking that they make one even, right-angled stack."""
     first, last = slices[0], slices[-1]
-    for piece in slices:
-        turned = np.abs(piece.row_direction - first.row_direction).max() > 1e-3
-        tilted = np.abs(piece.column_direction - first.column_direction).max() > 1e-3
-        if turned or tilted or piece.shape != first.shape or not np.allclose(piece.spacing, first.spacing, rtol=1e-3):
-            raise GliomarkError(
-                f"The slices {first.file.name} and {piece.file.name} of the series in {folder} differ in size, "
-                "spacing or orientation: export one uniform series."
-            )
-    heights = np.array([float(piece.position @ normal) for piece in slices])
-    gaps = np.diff(heights)
-    usual = float(np.median(gaps))
-    worst = int(np.argmax(np.abs(gaps - usual)))
-    where = f"{slices[worst].file.name} and {slices[worst + 1].file.name} in {folder}"
-    if (gaps < 1e-3).any():
-        same = int(np.argmin(gaps))
-        raise GliomarkError(
-            f"{slices[same].file.name} and {slices[same + 1].file.name} in {folder} show the same place: the series "
-            "holds repeats, export one image per place."
-        )
-    if abs(gaps[worst] - usual) > max(GAP_TOLERANCE * usual, GAP_TOLERANCE_MM):
-        raise GliomarkError(
-            f"The slices are {usual:.2f} mm apart but {gaps[worst]:.2f} mm between {where}: a slice is missing or "
-            "misplaced, export the whole series."
-        )
+    _check_uniform(folder, slices)
+    _check_even(folder, slices, np.diff([float(piece.position @ normal) for piece in slices]))
     step = (last.position - first.position) / (len(slices) - 1)
     if np.linalg.norm(np.cross(step, normal)) > 0.01 * np.linalg.norm(step):
-        raise GliomarkError(f"The slices in {folder} are shifted sideways (tilted stack): export a straight one.")
+        raise GliomarkError(
+            f"The slices in {folder} are shifted sideways (tilted stack): export a straight one."
+        )
     affine = np.eye(4)
     affine[:3, 0] = first.row_direction * first.spacing[1]
     affine[:3, 1] = first.column_direction * first.spacing[0]
     affine[:3, 2], affine[:3, 3] = step, first.position
     return affine
+
+
+def _check_uniform(folder: Path, slices: Sequence[Slice]) -> None:
+    """All slices of a series share size, pixel spacing and orientation."""
+    first = slices[0]
+    for piece in slices:
+        turned = np.abs(piece.row_direction - first.row_direction).max() > 1e-3
+        tilted = np.abs(piece.column_direction - first.column_direction).max() > 1e-3
+        scaled = not np.allclose(piece.spacing, first.spacing, rtol=1e-3)
+        if turned or tilted or scaled or piece.shape != first.shape:
+            raise GliomarkError(
+                f"The slices {first.file.name} and {piece.file.name} in {folder} differ in size, spacing or "
+                "orientation: export one uniform series."
+            )
+
+
+def _check_even(folder: Path, slices: Sequence[Slice], gaps: NDArray[np.float64]) -> None:
+    """No place twice and none left out; gaps: mm from each slice to the next, along the normal."""
+    usual = float(np.median(gaps))
+    worst = int(np.argmin(gaps)) if gaps.min() < 1e-3 else int(np.argmax(np.abs(gaps - usual)))
+    between = f"{slices[worst].file.name} and {slices[worst + 1].file.name} in {folder}"
+    if gaps[worst] < 1e-3:
+        raise GliomarkError(
+            f"{between} show the same place: the series holds repeats, export one image per place."
+        )
+    if abs(gaps[worst] - usual) > max(GAP_TOLERANCE * usual, GAP_TOLERANCE_MM):
+        raise GliomarkError(
+            f"The slices are {usual:.2f} mm apart but {gaps[worst]:.2f} mm between {between}: a slice is missing "
+            "or misplaced, export the whole series."
+        )
 
 
 def _pixels(slices: Sequence[Slice]) -> NDArray[np.float32]:
@@ -380,23 +451,26 @@ def _pixels(slices: Sequence[Slice]) -> NDArray[np.float32]:
             piece = slices[at]
             plane = pixels if piece.frame is None else pixels.reshape(-1, *piece.shape)[piece.frame]
             if plane.shape != piece.shape:
-                raise GliomarkError(f"{file} does not hold one grey image of {piece.shape}: export the original.")
+                raise GliomarkError(
+                    f"{file} does not hold one grey image of {piece.shape}: export the original."
+                )
             image[at] = plane * piece.slope + piece.intercept
     return image
 
 
-def _decoded(file: Path) -> NDArray[np.generic]:
+def _decoded(file: Path) -> NDArray[np.float32]:
     try:
-        dataset = pydicom.dcmread(file, force=True)
-        return dataset.pixel_array
-    except _PIXEL_ERRORS:
+        return np.asarray(pydicom.dcmread(file, force=True).pixel_array, dtype=np.float32)
+    except _PIXEL_DAMAGE:
         raise GliomarkError(
             f"The pixels of {file} cannot be decoded{_coding(file)}: export it again, uncompressed."
         ) from None
 
 
 def _coding(file: Path) -> str:
-    """How a file's pixels are compressed, in words; blank where they are not."""
+    """Why pixels may not be decoded: the compression in words, else that the file is damaged."""
     meta = getattr(_header(file), "file_meta", None)
     syntax = meta.get("TransferSyntaxUID") if meta is not None else None
-    return f" ({syntax.name})" if syntax is not None and syntax.is_compressed else " (cut short or damaged)"
+    if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
+        return f" ({syntax.name})"
+    return " (cut short or damaged)"

@@ -43,7 +43,9 @@ _OTHER_IMAGES = frozenset(
     "dwi adc swi asl dti dsc dce perfusion perf diffusion trace tof mra mrv localizer localiser scout survey "
     "map t1map t2map star t2star gre pd cbf cbv fa md phase mip".split()
 )
-_CONTRAST = frozenset("c +c c+ ce +ce gd +gd gad +gad gado gadolinium post km +km cm contrast enhanced".split())
+_CONTRAST = frozenset(
+    "c +c c+ ce +ce gd +gd gad +gad gado gadolinium post km +km cm contrast enhanced".split()
+)
 _T1_ENDINGS = frozenset("c ce wc wce cm km".split())
 _CONTRAST_PART = re.compile(r"\+c|gd|gad|post(?!op)|contrast|enh|增强|强化")
 _DENIAL = frozenset("no non without wo pre sans ohne plain native".split())
@@ -107,7 +109,9 @@ def visible(folder: Path) -> list[Path]:
     try:
         found = sorted(folder.iterdir())
     except OSError as error:
-        raise GliomarkError(f"{folder} cannot be listed ({error.strerror}): check the path and its permissions.")
+        raise GliomarkError(
+            f"{folder} cannot be listed ({error.strerror}): check the path and its permissions."
+        ) from None
     return [entry for entry in found if not entry.name.startswith((".", "__MACOSX"))]
 
 
@@ -149,9 +153,7 @@ def read_volumes(path: Path) -> Study:
     """
     roles = _files_by_role(path)
     notes: list[str] = []
-    series = {
-        sequence: _read_series(roles[sequence], notes) for sequence in MRSequence if sequence in roles
-    }
+    series = {sequence: _read_series(roles[sequence], notes) for sequence in MRSequence if sequence in roles}
     if not series:
         names = ", ".join(file.name for file in volume_files(path)[:4])
         raise GliomarkError(
@@ -191,8 +193,7 @@ def _files_by_role(path: Path) -> Mapping[str, Path]:
 
 
 def _stem(file: Path) -> str:
-    suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if file.name.lower().endswith(suffix))
-    return file.name[: -len(suffix)]
+    return re.sub(r"(\.nii\.gz|\.[^.]+)$", "", file.name, flags=re.IGNORECASE)
 
 
 # ---- one volume -------------------------------------------------------------------------------------
@@ -228,7 +229,9 @@ def _read_lesion(file: Path, notes: list[str]) -> Series:
         oedema = 1.0 if brats_2012 else 2.0
         kept = labels - {oedema}
         if oedema in labels:
-            notes.append(f"Label {oedema:g} of the mask {file.name} is taken for oedema and left out of the lesion.")
+            notes.append(
+                f"Label {oedema:g} of the mask {file.name} is taken for oedema and is no lesion here."
+            )
     mask = np.isin(image, list(kept)).astype(np.float32)
     return Series(mask, affine, counted_names(mask.shape[0]), file)
 
@@ -241,6 +244,8 @@ def _read_nifti(file: Path, notes: list[str]) -> tuple[NDArray[np.float32], NDAr
     """NIfTI by nibabel: float32 ``(slice, row, column)`` and LPS affine, the file's scaling applied."""
     try:
         volume = nib.load(file)
+        if not isinstance(volume, nib.Nifti1Image):  # NIfTI-2 is one too
+            raise ImageFileError
         kind, shape, header = volume.get_data_dtype(), volume.shape, volume.header
         _check_kind(file, kind.kind in "biuf", shape)
         data = np.asarray(volume.dataobj, dtype=np.float32)

@@ -27,6 +27,11 @@ BRAIN_HEIGHT_MM = 150.0
 # JPEG decoders round each channel on their own, by a level or two; a coloured mark differs by far more.
 GREY_TOLERANCE = 3
 _EXIF_ORIENTATION = 0x0112
+# The ways in which Pillow tells of damage, found by cutting and altering files of every kind.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, EOFError, zlib.error, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -60,7 +65,9 @@ def read_pictures(path: Path, spacing_mm: tuple[float, float, float] | None = No
     for role, image in images.items():
         _check_same_size(folders[reference], images[reference], folders[role], image)
         if role != "lesion" and image.max() == image.min():
-            raise GliomarkError(f"All pictures in {folders[role]} are black or of one grey: export them again.")
+            raise GliomarkError(
+                f"All pictures in {folders[role]} are black or of one grey: export them again."
+            )
 
     affine, notes = _geometry(images[reference].shape, spacing_mm)
     series = {role: Series(image, affine, tuple(names), folders[role]) for role, image in images.items()}
@@ -99,8 +106,8 @@ def _folders_by_role(path: Path) -> dict[str, Path]:
         if role in folders:
             what = "a lesion mask" if role == "lesion" else role
             raise GliomarkError(
-                f"Both {folders[role].name} and {folder.name} in {path} are {what} by their names: two patients "
-                "or a repeat may be mixed, keep one folder of each."
+                f"Both {folders[role].name} and {folder.name} in {path} are {what} by their names: two "
+                "patients or a repeat may be mixed, keep one folder of each."
             )
         folders[role] = folder
     return folders
@@ -112,7 +119,8 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
     for file in picture_files(folder):
         if file.stem in files:
             raise GliomarkError(
-                f"Slice {file.stem} is in {folder} twice, as {files[file.stem].name} and {file.name}: remove one."
+                f"Slice {file.stem} is in {folder} twice, as {files[file.stem].name} and {file.name}: "
+                "remove one."
             )
         files[file.stem] = file
     return files
@@ -123,18 +131,16 @@ def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b
     if lone:
         shown = ", ".join(lone[:5]) + (" and others" if len(lone) > 5 else "")
         raise GliomarkError(
-            f"The slice names in {folder_a} ({len(names_a)} slices) and {folder_b} ({len(names_b)} slices) do not "
-            f"match: {shown} only in one of them; give slices of one place the same name in every folder."
+            f"The slice names in {folder_a} ({len(names_a)} slices) and {folder_b} ({len(names_b)} slices) "
+            f"do not match: {shown} only in one of them; give slices of one place the same name in every folder."
         )
 
 
-def _check_same_size(
-    folder_a: Path, a: NDArray[np.float32], folder_b: Path, b: NDArray[np.float32]
-) -> None:
+def _check_same_size(folder_a: Path, a: NDArray[np.float32], folder_b: Path, b: NDArray[np.float32]) -> None:
     if a.shape != b.shape:
         raise GliomarkError(
-            f"The pictures in {folder_a} are {a.shape[2]} x {a.shape[1]} and those in {folder_b} {b.shape[2]} x "
-            f"{b.shape[1]} pixels: export all sequences in one size."
+            f"The pictures in {folder_a} are {a.shape[2]} x {a.shape[1]} and those in {folder_b} "
+            f"{b.shape[2]} x {b.shape[1]} pixels: export all sequences in one size."
         )
 
 
@@ -160,9 +166,11 @@ def _read_picture(file: Path) -> NDArray[np.float32]:
             frames = getattr(picture, "n_frames", 1)
             turned = picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
             picture.load()
-            layers = picture.convert("RGB") if picture.mode in {"P", "RGBA", "CMYK", "YCbCr"} else picture.copy()
-    # Pillow tells of damage in these ways; a truncated file is an OSError because load() reads it all.
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error, Image.DecompressionBombError):
+            layers = (
+                picture.convert("RGB") if picture.mode in {"P", "RGBA", "CMYK", "YCbCr"} else picture.copy()
+            )
+    # A truncated file is an OSError because load() reads it all.
+    except _DAMAGE:
         raise GliomarkError(f"{file} is truncated or damaged: copy or export it again.") from None
     if frames > 1:
         raise GliomarkError(f"{file} holds {frames} pictures: save every slice in a file of its own.")
@@ -195,7 +203,9 @@ def _geometry(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """LPS affine of a stack ``(slice, row, column)`` as displayed, and the notes on what is assumed."""
-    shown = "The pictures are taken for axial slices, the patient's right on the left, named towards the head."
+    shown = (
+        "The pictures are taken for axial slices, the patient's right on the left, named towards the head."
+    )
     if spacing_mm is not None:
         if len(spacing_mm) != 3 or not all(0 < step < np.inf for step in spacing_mm):
             raise GliomarkError(f"The spacing {spacing_mm} is not usable: give three positive millimetres.")
@@ -204,7 +214,7 @@ def _geometry(
     in_plane = FIELD_OF_VIEW_MM / max(rows, columns)
     step = min(LARGEST_SLICE_STEP_MM, BRAIN_HEIGHT_MM / slices)
     assumed = (
-        f"The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm from slice "
-        "to slice are assumed, so areas and volumes are estimates."
+        f"The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm "
+        "from slice to slice are assumed, so areas and volumes are estimates."
     )
     return np.diag([in_plane, in_plane, step, 1.0]), (shown, assumed)

@@ -1,0 +1,87 @@
+"""A folder of patients through the pipeline: one failure does not stop the rest."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress
+
+from gliomark.inference.fusion import FusionRule
+from gliomark.io import find_patients, read_clinical, read_study
+from gliomark.io.clinical import ClinicalTable
+from gliomark.pipeline import EnhancingFocus, Model, load_model, predict
+from gliomark.reporting import Failure, Language, write_prediction, write_table
+from gliomark.study import Clinical, GliomarkError, Prediction, Study
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for besides the images."""
+
+    model: str = "demo"
+    fusion: FusionRule = "near"
+    enhancing: EnhancingFocus | None = None
+    language: Language = "en"
+    without_clinical: bool = False
+
+
+def predict_folder(
+    root: Path, clinical: Path | None, out: Path, request: Request, say: Callable[[str], None]
+) -> list[Failure]:
+    """Predict every patient under ``root``, write their folders and ``predictions.csv``; the failures.
+
+    Raises GliomarkError for what concerns them all: no patient, a bad table, bad weights, ``out`` not
+    writable. ``say`` gets each report's path.
+    """
+    if clinical is None and not request.without_clinical:
+        raise GliomarkError("No clinical table was given; name one with --clinical, or add --without-clinical.")
+    table = None if clinical is None else read_clinical(clinical)
+    folders = find_patients(root)
+    check_writable(out)
+    model = load_model(request.model)
+    rows: list[Prediction | Failure] = []
+    with Progress(transient=True, disable=len(folders) == 1) as progress:
+        for folder in progress.track(folders, description="patients"):
+            rows.append(_one(folder, table, out, model, request, say))
+    write_table(rows, out / "predictions.csv")
+    return [row for row in rows if isinstance(row, Failure)]
+
+
+def check_writable(out: Path) -> None:
+    """Raise GliomarkError before any work is done if results could not be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".gliomark-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise GliomarkError(f"{out}: the output folder cannot be written ({error.strerror}); choose another.") from error
+
+
+def _one(
+    folder: Path,
+    table: ClinicalTable | None,
+    out: Path,
+    model: Model,
+    request: Request,
+    say: Callable[[str], None],
+) -> Prediction | Failure:
+    try:
+        study = read_study(folder)
+        row = _row(study, table, request.without_clinical)
+        prediction = predict(study, row, model, fusion=request.fusion, enhancing=request.enhancing)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            say(str(write_prediction(prediction, out, language=request.language) / "report.html"))
+        return prediction
+    except GliomarkError as error:
+        return Failure(folder.name, str(error))
+
+
+def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:
+    if table is None:
+        return Clinical(study.patient_id, None, None)
+    return table.row(study.patient_id, require_age_sex=not without_clinical)

@@ -1,0 +1,99 @@
+"""KiNet and LightGBM on a prepared, outlined patient: one probability per lesion slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import lightgbm
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gliomark.models.kinet import KiNet, mix_input
+from gliomark.study import Clinical, MRSequence, SliceStack
+
+BATCH = 16
+SMALLEST_AREA_MM2 = 50.0
+
+
+@dataclass(frozen=True, eq=False)
+class LesionSlices:
+    """The selected slices that show lesion. place: number among the K; index: in the stack; area in mm2."""
+
+    place: tuple[int, ...]
+    index: tuple[int, ...]
+    area_mm2: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceClassifier:
+    """A marker's trained KiNet and LightGBM. crop: side of the view in pixels; age_cut: years or None."""
+
+    network: KiNet
+    trees: lightgbm.Booster
+    sequences: tuple[MRSequence, ...]
+    crop: int
+    age_cut: float | None
+
+    def score(self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical) -> tuple[LesionSlices, NDArray]:
+        """The lesion slices and the marker's probability on each."""
+        slices = lesion_slices(stack, mask)
+        if not slices.index:
+            return slices, np.empty(0)
+        vectors = image_vectors(self.network, *mix_parts(stack, mask, slices, self.sequences), self.crop)
+        table = with_metadata(vectors, clinical.age, clinical.sex, self.age_cut)
+        return slices, np.asarray(self.trees.predict(table, num_threads=1))
+
+
+def lesion_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:
+    """Those of the K selected slices whose lesion has at least 50 mm2, a speck being no lesion to judge;
+    where none has, every selected slice with any lesion; failing that the largest slice of all."""
+    areas = mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
+    chosen: list[tuple[int, int]] = []
+    for least in (SMALLEST_AREA_MM2, 1e-6):
+        chosen = chosen or [(p, i) for p, i in enumerate(stack.selected) if areas[i] >= least]
+    if not chosen and areas.any():
+        largest = int(areas.argmax())
+        chosen = [(int(np.abs(np.array(stack.selected) - largest).argmin()), largest)]
+    index = tuple(i for _, i in chosen)
+    return LesionSlices(tuple(p for p, _ in chosen), index, tuple(float(areas[i]) for i in index))
+
+
+def mix_parts(
+    stack: SliceStack, mask: NDArray[np.bool_], slices: LesionSlices, sequences: tuple[MRSequence, ...]
+) -> tuple[Tensor, Tensor]:
+    """images ``(S, 2, 240, 240)`` and lesion ``(S, 240, 240)`` of the lesion slices."""
+    index = list(slices.index)
+    images = np.stack([stack.images[name][index] for name in sequences], axis=1)
+    return torch.from_numpy(images), torch.from_numpy(mask[index].astype(np.float32))
+
+
+def image_vectors(network: KiNet, images: Tensor, lesion: Tensor, crop: int) -> NDArray[np.float32]:
+    """``(S, features)``: KiNet's multi-scale vector, and its own log-odds as the last column.
+
+    The log-odds is a linear reading of the vector. It is there because the trees are fitted on vectors
+    from several networks (one per fold): single features need not mean the same in two of them, the
+    log-odds does.
+    """
+    margin = (images.shape[-1] - crop) // 2
+    inner = (..., slice(margin, margin + crop), slice(margin, margin + crop))
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(images), BATCH):
+            image, area = images[start : start + BATCH][inner], lesion[start : start + BATCH][inner]
+            output = network(mix_input(image[:, 0], image[:, 1], area))
+            odds = output["cat"][:, 1:] - output["cat"][:, :1]
+            rows.append(torch.cat([output["vector"], odds], dim=1))
+    return torch.cat(rows).numpy()
+
+
+def with_metadata(
+    vectors: NDArray[np.float32], age: float | None, sex: int | None, age_cut: float | None
+) -> NDArray[np.float64]:
+    """Vectors ``(S, D)`` with age code (1 at or above the cut) and sex code beside them, unknown as nan."""
+    if age_cut is None:
+        return vectors.astype(np.float64)
+    age_code = np.nan if age is None else float(age >= age_cut)
+    codes = [age_code, np.nan if sex is None else float(sex)]
+    return np.hstack([vectors, np.tile(codes, (len(vectors), 1))]).astype(np.float64)

@@ -1,0 +1,162 @@
+"""KiNet: three ResNeSt branches with hand-chosen fusion (thesis chapter 4, figures 4-3 and 4-4). Tensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gliomark.models.resnest import stage, stem
+
+CHANNELS_PER_SEQUENCE = 2
+CLASSES = 2
+
+
+@dataclass(frozen=True)
+class KiNetSize:
+    """The published size (ResNeSt-50's widths and depths); ``SMALL`` is for two CPU cores.
+
+    pool: the slice is averaged over pool x pool pixels before the stems (1 = as published).
+    """
+
+    stem: int = 64
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    pool: int = 1
+
+
+SMALL = KiNetSize(stem=16, widths=(32, 48, 64, 96), blocks=(1, 1, 1, 1), pool=2)
+
+
+@dataclass(frozen=True)
+class KiNetSettings:
+    """Everything that decides KiNet's layers. merge_in off (table 4-5): the master has no early module
+    of its own and starts from the auxiliaries' first features. bms off is a matter of the loss."""
+
+    merge_in: bool = True
+    size: KiNetSize = field(default_factory=KiNetSize)
+
+
+class Branch(nn.Module):
+    """A stem and four stages, called one stage at a time."""
+
+    def __init__(self, inputs: int, size: KiNetSize) -> None:
+        super().__init__()
+        self.stem = stem(inputs, size.stem)
+        channels = [size.stem, *size.widths]
+        strides = [1, 2, 2, 2]
+        self.stages = nn.ModuleList(map(stage, channels[:-1], channels[1:], size.blocks, strides))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """``(B, inputs, H, W)`` to the four stages' features, fine to coarse."""
+        features = [self.stages[0](self.stem(image))]
+        for step in self.stages[1:]:
+            features.append(step(features[-1]))
+        return features
+
+
+class Fusion(nn.Module):
+    """Concatenation first : master : second = 1 : 2 part : 1, i.e. each auxiliary at C / part channels.
+
+    part 2 gives the published 1:2:1, part 4 gives 1:4:1; a 1x1 convolution returns to C.
+    """
+
+    def __init__(self, channels: int, part: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels // part, 1)
+        self.second = nn.Conv2d(channels, channels // part, 1)
+        self.mix = nn.Conv2d(channels + 2 * (channels // part), channels, 1)
+
+    def forward(self, first: Tensor, master: Tensor, second: Tensor) -> Tensor:
+        return self.mix(torch.cat([self.first(first), master, self.second(second)], dim=1))
+
+
+class KiNet(nn.Module):
+    """Two auxiliary branches (one per sequence) and the master on Merge-IN, fused before stages 2 and 3.
+
+    Input MIX ``(B, 4, H, W)``: image and lesion-only image of the first sequence, then of the second.
+    The master's input is the 1:1 mixture itself; what enters its second and third stage is fused
+    1:2:1 and 1:4:1; later stages take nothing.
+    """
+
+    def __init__(
+        self,
+        first: Branch,
+        master: nn.Module | None,
+        second: Branch,
+        master_stages: nn.ModuleList,
+        fusions: Sequence[Fusion],
+        size: KiNetSize,
+    ) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.master = master
+        self.master_stages = master_stages
+        self.fusions = nn.ModuleList(fusions)
+        self.stage_heads = nn.ModuleList(nn.Linear(width, CLASSES) for width in size.widths)
+        self.cat_head = nn.Linear(sum(size.widths), CLASSES)
+        self.first_head = nn.Linear(size.widths[-1], CLASSES)
+        self.second_head = nn.Linear(size.widths[-1], CLASSES)
+        self.pool = size.pool
+
+    def forward(self, mix: Tensor) -> Mapping[str, Tensor | list[Tensor]]:
+        """Everything the BMS loss asks for; at test only ``cat`` and ``vector`` are read.
+
+        vector ``(B, sum of widths)``: the multi-scale image vector for LightGBM; cat ``(B, 2)``; stages:
+        four ``(B, 2)``; first, second ``(B, 2)``; first_pooled, second_pooled: four ``(B, width)`` each.
+        """
+        mix = F.avg_pool2d(mix, self.pool) if self.pool > 1 else mix
+        first = self.first(mix[:, :CHANNELS_PER_SEQUENCE])
+        second = self.second(mix[:, CHANNELS_PER_SEQUENCE:])
+        pooled = [feature.mean(dim=(2, 3)) for feature in self._master(mix, first, second)]
+        vector = torch.cat(pooled, dim=1)
+        return {
+            "vector": vector,
+            "cat": self.cat_head(vector),
+            "stages": [head(feature) for head, feature in zip(self.stage_heads, pooled, strict=True)],
+            "first": self.first_head(first[-1].mean(dim=(2, 3))),
+            "second": self.second_head(second[-1].mean(dim=(2, 3))),
+            "first_pooled": [feature.mean(dim=(2, 3)) for feature in first],
+            "second_pooled": [feature.mean(dim=(2, 3)) for feature in second],
+        }
+
+    def _master(self, mix: Tensor, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+        features = [first[0] + second[0] if self.master is None else self.master(mix)]
+        for level, step in enumerate(self.master_stages):
+            feature = features[-1]
+            if level < len(self.fusions):
+                feature = self.fusions[level](first[level], feature, second[level])
+            features.append(step(feature))
+        return features
+
+
+def build_kinet(settings: KiNetSettings) -> KiNet:
+    """KiNet as the settings say, Kaiming initialised."""
+    size = settings.size
+    auxiliaries = [Branch(CHANNELS_PER_SEQUENCE, size) for _ in range(2)]
+    early = nn.Sequential(stem(2 * CHANNELS_PER_SEQUENCE, size.stem), stage(size.stem, size.widths[0], size.blocks[0], 1))
+    later = nn.ModuleList(map(stage, size.widths[:-1], size.widths[1:], size.blocks[1:], [2, 2, 2]))
+    fusions = [Fusion(size.widths[0], 2), Fusion(size.widths[1], 4)]
+    network = KiNet(auxiliaries[0], early if settings.merge_in else None, auxiliaries[1], later, fusions, size)
+    network.apply(_kaiming)
+    return network
+
+
+def _kaiming(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def mix_input(first: Tensor, second: Tensor, lesion: Tensor) -> Tensor:
+    """MIX: ``(B, H, W)`` images and lesion to ``(B, 4, H, W)``; ROI is the image with background outside.
+
+    Background is each image's own lowest value, which preparation put outside the brain.
+    """
+    channels = []
+    for image in (first, second):
+        background = image.flatten(1).amin(dim=1)[:, None, None]
+        channels += [image, torch.where(lesion > 0, image, background)]
+    return torch.stack(channels, dim=1)

@@ -1,0 +1,209 @@
+"""Study to Prediction: the cascade of METHOD section 5. Every door (command line, server) calls this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import lightgbm
+import numpy as np
+
+from gliomark.inference.fusion import FusionRule, deciding_slices, patient_probability
+from gliomark.inference.segmenter import Segmenter
+from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.models.kinet import KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.mignet import MIGNetSettings, build_mignet
+from gliomark.models.swin_unet import SwinSize
+from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
+from gliomark.preprocessing import PreparationSettings, prepare
+from gliomark.study import (
+    Clinical,
+    GliomarkError,
+    MarkerPrediction,
+    ModelIdentity,
+    MRSequence,
+    Prediction,
+    Segmentation,
+    SliceScore,
+    SliceStack,
+    Study,
+)
+
+SHIPPED = {"demo": "demonstration.safetensors"}
+UNDETERMINED = "undetermined"
+EnhancingFocus = Literal["yes", "no"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A weights file brought to life: one segmenter, one slice classifier per marker."""
+
+    card: ModelCard
+    sha256: str
+    segmenter: Segmenter
+    classifiers: Mapping[str, SliceClassifier]
+
+    @property
+    def sequences(self) -> tuple[MRSequence, ...]:
+        return tuple(MRSequence(name) for name in self.card.sequences)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        c = self.card
+        return ModelIdentity(c.name, self.sha256, c.sequences, c.training_cohort, c.licence, c.intended_use)
+
+
+def load_model(name_or_file: str | Path = "demo") -> Model:
+    """A shipped model by name ("demo") or a weights file. Raises GliomarkError if it is damaged or altered."""
+    if str(name_or_file) in SHIPPED:
+        shipped = resources.files("gliomark") / "models" / "shipped" / SHIPPED[str(name_or_file)]
+        with resources.as_file(shipped) as path:
+            return build_model(load_weights(path))
+    return build_model(load_weights(Path(name_or_file)))
+
+
+def build_model(weights: Weights) -> Model:
+    """The networks of a weights file, ready to predict."""
+    card = weights.card
+    network = build_mignet(mignet_settings(card.segmentation["network"]))
+    network.load_state_dict(weights.part("segmentation"))
+    sequences = tuple(MRSequence(name) for name in card.sequences)
+    seen = sequences[-1:] if card.rule == "single" else sequences
+    segmenter = Segmenter(
+        network.eval(), seen, card.rule, card.segmentation["tile"], card.segmentation_threshold, card.smallest_lesion_ml
+    )
+    classifiers = {name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()}
+    return Model(card, weights.sha256, segmenter, classifiers)
+
+
+def mignet_settings(record: Mapping[str, Any]) -> MIGNetSettings:
+    """MIG-Net's settings from a card."""
+    return MIGNetSettings(**{**record, "size": SwinSize(**_tuples(record["size"]))})
+
+
+def kinet_settings(record: Mapping[str, Any]) -> KiNetSettings:
+    """KiNet's settings from a card."""
+    return KiNetSettings(**{**record, "size": KiNetSize(**_tuples(record["size"]))})
+
+
+def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+
+
+def _classifier(
+    weights: Weights, name: str, marker: MarkerCard, sequences: tuple[MRSequence, ...]
+) -> SliceClassifier:
+    tensors = weights.part(name)
+    text = bytes(tensors.pop("lightgbm").numpy()).decode()
+    network = build_kinet(kinet_settings(marker.architecture["network"]))
+    network.load_state_dict(tensors)
+    trees = lightgbm.Booster(model_str=text)
+    return SliceClassifier(network.eval(), trees, sequences, marker.architecture["crop"], marker.age_cut)
+
+
+def predict(
+    study: Study,
+    clinical: Clinical,
+    model: Model,
+    *,
+    fusion: FusionRule = "near",
+    enhancing: EnhancingFocus | None = None,
+) -> Prediction:
+    """The whole cascade on one patient.
+
+    fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing
+    focus, which decides IDH where it is given. Raises GliomarkError where a sequence is missing or no
+    brain is found. A patient without any lesion gets no marker answer.
+    """
+    started = time.perf_counter()
+    study, warnings = with_stand_ins(study, model)
+    stood_in = bool(warnings)
+    stack = prepare(study, model.sequences, PreparationSettings(**model.card.preparation))
+    segmentation = model.segmenter.segment(stack)
+    areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
+    if not areas.any():
+        warnings.append("No lesion was found; no marker is predicted.")
+    if clinical.age is None or clinical.sex is None:
+        warnings.append("Age or sex is unknown; the markers were predicted without it, which was not tested.")
+    answers = []
+    for name, classifier in model.classifiers.items():
+        answer = _marker(name, model.card.markers[name], classifier, stack, segmentation, clinical, fusion)
+        answers.append(_with_finding(_outside_training(answer) if stood_in else answer, enhancing))
+    return Prediction(
+        patient_id=study.patient_id,
+        clinical=clinical,
+        study=study,
+        stack=stack,
+        segmentation=segmentation,
+        lesion_volume_ml=float(segmentation.mask.sum() * stack.voxel_volume_ml),
+        lesion_areas_mm2={stack.slice_names[i]: float(areas[i]) for i in np.flatnonzero(areas)},
+        markers=tuple(answers),
+        warnings=tuple(warnings),
+        model=model.identity,
+        software_version=version("gliomark"),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def with_stand_ins(study: Study, model: Model) -> tuple[Study, list[str]]:
+    """A missing sequence replaced where the model's card names a stand-in, with a warning for each."""
+    series, warnings = dict(study.series), []
+    for wanted, substitute in model.card.stand_ins.items():
+        if wanted in model.card.sequences and wanted not in series and substitute in series:
+            series[MRSequence(wanted)] = series[MRSequence(substitute)]
+            warnings.append(
+                f"{wanted} is missing and {substitute} was shown to the networks in its place, which they were not "
+                "trained for: check the outline; no marker level is given."
+            )
+    return (replace(study, series=series) if warnings else study), warnings
+
+
+def _marker(
+    name: str,
+    card: MarkerCard,
+    classifier: SliceClassifier,
+    stack: SliceStack,
+    segmentation: Segmentation,
+    clinical: Clinical,
+    fusion: FusionRule,
+) -> MarkerPrediction:
+    slices, probabilities = classifier.score(stack, segmentation.mask, clinical)
+    answer = MarkerPrediction(
+        marker=name,
+        title=card.title,
+        probability=None,
+        level=UNDETERMINED,
+        label=card.label,
+        fusion=fusion,
+        threshold=card.threshold,
+        decided_by="model",
+        performance=card.performance,
+    )
+    if not slices.index:
+        return answer
+    decide = deciding_slices(slices.place, slices.area_mm2, fusion)
+    probability = patient_probability(slices.place, slices.area_mm2, list(probabilities), fusion)
+    scores = tuple(
+        SliceScore(stack.slice_names[index], area, float(p), position in decide)
+        for position, (index, area, p) in enumerate(zip(slices.index, slices.area_mm2, probabilities, strict=True))
+    )
+    level = card.positive if probability >= card.threshold else card.negative
+    return replace(answer, probability=probability, level=level, slices=scores)
+
+
+def _outside_training(answer: MarkerPrediction) -> MarkerPrediction:
+    """A probability from images that the networks were not trained on decides nothing."""
+    note = "The images are not of the kind this model was trained on; the probability is shown, no level is given."
+    return replace(answer, level=UNDETERMINED, warnings=(*answer.warnings, note))
+
+
+def _with_finding(answer: MarkerPrediction, enhancing: EnhancingFocus | None) -> MarkerPrediction:
+    """METHOD section 5: an enhancing focus means IDH wild type, none means mutant; the probability stays."""
+    if enhancing is None or answer.marker != "idh":
+        return answer
+    return replace(answer, level="wild type" if enhancing == "yes" else "mutant", decided_by="reader's finding")

@@ -1,0 +1,170 @@
+"""Training KiNet on the MIX inputs of lesion slices; the label is the patient's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from gliomark.cohort.store import Cohort
+from gliomark.inference.slice_classifier import SMALLEST_AREA_MM2
+from gliomark.models.kinet import SMALL, KiNet, KiNetSettings, build_kinet, mix_input
+from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.augmentation import GENTLE, Augmentation, disturb, random_theta, view
+from gliomark.training.losses import bms_loss
+from gliomark.training.segmentation import make_trainer
+
+
+@dataclass(frozen=True)
+class MarkerTraining:
+    """METHOD section 4: Adam with cosine, 4e-5, batch 16. bms off: cross-entropy on ``cat`` alone.
+
+    An epoch draws ``slices_per_patient`` lesion slices per patient on average, as many of either class.
+    """
+
+    network: KiNetSettings = field(default_factory=KiNetSettings)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    bms: bool = True
+    rate: float = 4e-5
+    batch: int = 16
+    epochs: int = 100
+    slices_per_patient: int = 8
+    seed: int = 0
+
+
+def small_training(epochs: int) -> MarkerTraining:
+    """The size that two CPU cores train in minutes."""
+    return MarkerTraining(network=KiNetSettings(size=SMALL), augmentation=GENTLE, rate=1e-3, epochs=epochs)
+
+
+@dataclass(frozen=True, eq=False)
+class LesionBank:
+    """Lesion slices in memory: image float16 ``(N, 2, 240, 240)``, lesion uint8 ``(N, 240, 240)``, label
+    ``(N,)`` the patient's, patient ``(N,)`` index into ``patient_ids``."""
+
+    image: Tensor
+    lesion: Tensor
+    label: Tensor
+    patient: Tensor
+    patient_ids: tuple[str, ...]
+
+    def of(self, patients: Sequence[str]) -> LesionBank:
+        """The same bank with these patients' slices only."""
+        kept = [index for index, name in enumerate(self.patient_ids) if name in set(patients)]
+        rows = torch.isin(self.patient, torch.tensor(kept))
+        parts = (self.image[rows], self.lesion[rows], self.label[rows], self.patient[rows])
+        return LesionBank(*parts, self.patient_ids)
+
+
+def marker_label(value: str, threshold: float, column: str, patient: str) -> int | None:
+    """1 where the column is at or above the threshold, None where it is blank."""
+    if not value:
+        return None
+    try:
+        return int(float(value) >= threshold)
+    except ValueError:
+        raise GliomarkError(
+            f"Patient {patient}: '{value}' in column '{column}' is not a number; write 0 or 1, a percentage, or nothing."
+        ) from None
+
+
+def known_labels(cohort: Cohort, column: str, threshold: float, sequences: Sequence[MRSequence]) -> dict[str, int]:
+    """Label by patient, for patients who have one and all the sequences."""
+    labels = {}
+    for patient in cohort.patient_ids:
+        value = cohort.clinical(patient).columns.get(column, "")
+        label = marker_label(value, threshold, column, patient)
+        if label is not None and set(sequences) <= set(cohort.sequences(patient)):
+            labels[patient] = label
+    if len(set(labels.values())) < 2:
+        raise GliomarkError(
+            f"{cohort.folder}: column '{column}' gives no two classes among patients with {', '.join(sequences)}; "
+            "name another column or threshold."
+        )
+    return labels
+
+
+def load_lesion_bank(cohort: Cohort, labels: dict[str, int], sequences: Sequence[MRSequence]) -> LesionBank:
+    """Every slice whose drawn lesion has at least 50 mm2, of every labelled patient."""
+    images, lesions, marks, owners = [], [], [], []
+    for index, (patient, label) in enumerate(labels.items()):
+        stack = cohort.stack(patient)
+        rows = stack.lesion.sum(axis=(1, 2)) * stack.pixel_area_mm2 >= SMALLEST_AREA_MM2
+        images.append(torch.from_numpy(np.stack([stack.images[n][rows] for n in sequences], axis=1)).half())
+        lesions.append(torch.from_numpy(stack.lesion[rows].astype(np.uint8)))
+        marks.append(torch.full((int(rows.sum()),), label))
+        owners.append(torch.full((int(rows.sum()),), index))
+    return LesionBank(torch.cat(images), torch.cat(lesions), torch.cat(marks), torch.cat(owners), tuple(labels))
+
+
+class BalancedSampler(torch.utils.data.Sampler[int]):
+    """Patients drawn evenly inside a class, classes evenly inside an epoch, then one random slice each."""
+
+    def __init__(self, bank: LesionBank, per_patient: int) -> None:
+        self.rows = {int(p): torch.nonzero(bank.patient == p)[:, 0] for p in bank.patient.unique()}
+        label = {p: int(bank.label[rows[0]]) for p, rows in self.rows.items()}
+        self.classes = [[p for p in self.rows if label[p] == value] for value in (0, 1)]
+        self.count = per_patient * len(self.rows)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self):
+        for draw in range(self.count):
+            members = self.classes[draw % 2]
+            rows = self.rows[members[int(torch.randint(len(members), ()))]]
+            yield int(rows[int(torch.randint(len(rows), ()))])
+
+
+class MarkerTask(lightning.LightningModule):
+    """KiNet, the BMS loss and the optimiser; the training loop is Lightning's."""
+
+    def __init__(self, settings: MarkerTraining) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = build_kinet(settings.network)
+
+    def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
+        image, lesion, label = batch
+        a = self.settings.augmentation
+        theta = random_theta(len(image), a, image.shape[-1]).to(image.device)
+        seen = disturb(view(image.float(), theta, a.crop), a)
+        area = view(lesion[:, None].float(), theta, a.crop)[:, 0].round()
+        output = self.network(mix_input(seen[:, 0], seen[:, 1], area))
+        loss = bms_loss(output, label) if self.settings.bms else F.cross_entropy(output["cat"], label)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self):
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.rate)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def train_kinet(bank: LesionBank, settings: MarkerTraining, work: Path) -> KiNet:
+    """Train and return the network. ``work`` holds the checkpoint; an interrupted run goes on.
+
+    Every network of one seed starts from the same weights, so that the vectors of the folds' networks
+    stay close to one another's and to the final network's.
+    """
+    lightning.seed_everything(settings.seed, verbose=False)
+    task = MarkerTask(settings)
+    checkpoint = lightning.pytorch.callbacks.ModelCheckpoint(work, save_last=True)
+    trainer = make_trainer(settings.epochs, work, [checkpoint])
+    sampler = BalancedSampler(bank, settings.slices_per_patient)
+    dataset = TensorDataset(bank.image, bank.lesion, bank.label)
+    last = work / "last.ckpt"
+    trainer.fit(
+        task,
+        DataLoader(dataset, settings.batch, sampler=sampler, drop_last=True),
+        ckpt_path=str(last) if last.exists() else None,
+    )
+    return task.network.eval()

@@ -1,0 +1,259 @@
+"""The two training commands: cohort in, one weights file out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gliomark.cohort.store import Cohort
+from gliomark.evaluation.metrics import youden_threshold
+from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
+from gliomark.study import GliomarkError, MRSequence
+from gliomark.training import classification, segmentation
+from gliomark.training.classification import (
+    MarkerTraining,
+    known_labels,
+    load_lesion_bank,
+    train_kinet,
+)
+from gliomark.training.folds import Folds, load_or_draw
+from gliomark.training.segmentation import SegmentationTraining, load_bank, train_segmentation
+from gliomark.training.stacking import (
+    PatientVectors,
+    StackingTraining,
+    fit_trees,
+    patient_vectors,
+    training_age_cut,
+)
+
+STRATIFY_BY = "idh_mutant"
+SIZES = ("published", "small")
+PACKAGES = ("gliomark", "torch", "monai", "lightgbm", "numpy", "scikit-learn", "SimpleITK", "deepbet")
+
+
+@dataclass(frozen=True)
+class MarkerDefinition:
+    """How a clinical column becomes a marker, in words a reader can check."""
+
+    name: str
+    column: str
+    threshold: float
+    title: str
+    positive: str
+    negative: str
+    label: str
+
+
+DEFINITIONS = {
+    "idh": MarkerDefinition(
+        "idh", "idh_mutant", 0.5, "IDH", "mutant", "wild type", "positive: IDH1 or IDH2 is mutated; negative: wild type"
+    ),
+    "ki67": MarkerDefinition(
+        "ki67", "ki67", 10.0, "Ki-67", "high", "low", "high: at least 10 % of the stained tumour cells are Ki-67 positive"
+    ),
+    "proliferation": MarkerDefinition(
+        "proliferation",
+        "proliferation_high",
+        0.5,
+        "Proliferation proxy",
+        "high",
+        "low",
+        "high: the mean rank of 13 cell-cycle genes, measured in the tumour's RNA, is above the training cohort's "
+        "median. This is a proxy of proliferation, not a stained Ki-67 index",
+    ),
+}
+
+
+def marker_definition(text: str) -> MarkerDefinition:
+    """A known marker's name, or ``column`` (0/1), or ``column>=threshold``. Raises GliomarkError."""
+    if text in DEFINITIONS:
+        return DEFINITIONS[text]
+    column, _, cut = (part.strip() for part in text.partition(">="))
+    try:
+        threshold = float(cut) if cut else 0.5
+    except ValueError:
+        raise GliomarkError(f"'{text}' must be a marker, a column of 0 and 1, or column>=number.") from None
+    return MarkerDefinition(
+        column, column, threshold, column, "positive", "negative", f"positive: {column} is at least {threshold:g}"
+    )
+
+
+def cohort_folds(cohort: Cohort) -> Folds:
+    """The cohort's folds, written to ``folds.json`` at first use: stratified by IDH and by missing sequences."""
+    strata = {
+        patient: cohort.clinical(patient).columns.get(STRATIFY_BY, "") + f"/{len(cohort.sequences(patient))}"
+        for patient in cohort.patient_ids
+    }
+    return load_or_draw(cohort.folder / "folds.json", strata)
+
+
+def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
+    """The pair that the cohort was prepared for, the reference last."""
+    return tuple(MRSequence(name) for name in json.loads((cohort.folder / "cohort.json").read_text())["sequences"])
+
+
+def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: int) -> Path:
+    """``gliomark train segmentation``: trained on the training patients, stopped by the validation patients."""
+    cohort = Cohort(folder)
+    folds, sequences = cohort_folds(cohort), cohort_sequences(cohort)
+    joint = rule == "joint"
+    seen = sequences[-1:] if rule == "single" else sequences
+    settings = segmentation_settings(size, len(seen) if joint else 1, epochs)
+    bank, validation = (load_bank(cohort, part, seen, joint) for part in (folds.train, folds.validation))
+    network, prior = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
+    card = segmentation_card(out.stem, cohort, folds, folds.train, rule, settings)
+    save_weights(out, card, segmentation_tensors(network, prior))
+    return out
+
+
+def segmentation_settings(size: str, inputs: int, epochs: int) -> SegmentationTraining:
+    """The published or the small size. Raises GliomarkError for another."""
+    if size not in SIZES:
+        raise GliomarkError(f"The size '{size}' is unknown; it must be {' or '.join(SIZES)}.")
+    if size == "small":
+        return segmentation.small_training(inputs, epochs)
+    default = SegmentationTraining(epochs=epochs)
+    return replace(default, network=replace(default.network, inputs=inputs))
+
+
+def segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dict[str, Tensor]:
+    """The network's weights and its FPG under the names of a weights file."""
+    return {**{f"segmentation/{k}": v for k, v in network.state_dict().items()}, "prior": prior}
+
+
+def segmentation_card(
+    name: str, cohort: Cohort, folds: Folds, trained_on: Sequence[str], rule: str, settings: SegmentationTraining
+) -> ModelCard:
+    """A card that claims nothing yet: licence and use are the cohort owner's to state."""
+    return ModelCard(
+        name=name,
+        sequences=cohort_sequences(cohort),
+        rule=rule,
+        segmentation={"network": asdict(settings.network), "tile": settings.augmentation.crop},
+        segmentation_threshold=0.5,
+        smallest_lesion_ml=0.5,
+        training_cohort=f"{cohort.folder.name} ({len(trained_on)} patients)",
+        training_patients=tuple(trained_on),
+        folds_sha256=folds.sha256,
+        licence="not stated",
+        intended_use="research use only, not a medical device",
+        segmentation_performance="not measured",
+        versions={package: version(package) for package in PACKAGES},
+        preparation=json.loads((cohort.folder / "cohort.json").read_text())["settings"],
+    )
+
+
+def markers_recipe(
+    folder: Path, segmentation_file: Path, out: Path, markers: Sequence[str], size: str, epochs: int
+) -> Path:
+    """``gliomark train markers``: KiNet and LightGBM for each marker, added to the segmentation's file."""
+    cohort, weights = Cohort(folder), load_weights(segmentation_file)
+    folds = cohort_folds(cohort)
+    if set(weights.card.training_patients) & set(folds.test):
+        raise GliomarkError(f"{segmentation_file} was trained on test patients of {folder}; train it on these folds.")
+    settings = marker_settings(size, epochs)
+    trained = {}
+    for definition in map(marker_definition, markers):
+        trained[definition.name] = train_marker(cohort, folds, definition, settings, out.with_suffix(".work"))
+    save_model(out, weights, {name: (marker, marker.card()) for name, marker in trained.items()})
+    return out
+
+
+def marker_settings(size: str, epochs: int) -> MarkerTraining:
+    """The published or the small size. Raises GliomarkError for another."""
+    if size not in SIZES:
+        raise GliomarkError(f"The size '{size}' is unknown; it must be {' or '.join(SIZES)}.")
+    return classification.small_training(epochs) if size == "small" else MarkerTraining(epochs=epochs)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedMarker:
+    """A marker's final KiNet and LightGBM, and the development patients' out-of-fold vectors behind them."""
+
+    definition: MarkerDefinition
+    settings: MarkerTraining
+    classifier: SliceClassifier
+    out_of_fold: Mapping[str, PatientVectors]
+    labels: Mapping[str, int]
+    trained_on: tuple[str, ...]
+    threshold: float
+
+    def card(self, performance: str = "not measured") -> MarkerCard:
+        """The marker's card with its held-out performance in words."""
+        d = self.definition
+        architecture = {"network": asdict(self.settings.network), "crop": self.settings.augmentation.crop}
+        return MarkerCard(
+            d.column, d.title, d.positive, d.negative, d.label, self.threshold, self.classifier.age_cut,
+            architecture, performance,
+        )  # fmt: skip
+
+
+def train_marker(
+    cohort: Cohort, folds: Folds, definition: MarkerDefinition, settings: MarkerTraining, work: Path
+) -> TrainedMarker:
+    """KiNet per development fold, LightGBM on the out-of-fold vectors, KiNet on all development patients.
+
+    The threshold is Youden's on development patients whom neither their KiNet nor their trees saw.
+    """
+    sequences = cohort_sequences(cohort)
+    labels = known_labels(cohort, definition.column, definition.threshold, sequences)
+    development = tuple(p for p in folds.development if p in labels)
+    bank = load_lesion_bank(cohort, {p: labels[p] for p in development}, sequences)
+    crop, work = settings.augmentation.crop, work / definition.name
+    out_of_fold: dict[str, PatientVectors] = {}
+    for number, fold in enumerate(folds.development_folds):
+        held_out = [p for p in fold if p in labels]
+        rest = [p for p in development if p not in fold]
+        network = train_kinet(bank.of(rest), settings, work / f"fold-{number}")
+        out_of_fold |= patient_vectors(network, cohort, labels, held_out, rest, sequences, crop)
+    final = train_kinet(bank, settings, work / "final")
+    stacking = StackingTraining()
+    trees, age_cut = _final_trees(out_of_fold, folds, stacking)
+    threshold = _threshold(out_of_fold, folds, stacking)
+    classifier = SliceClassifier(final, trees, sequences, crop, age_cut)
+    return TrainedMarker(definition, settings, classifier, out_of_fold, labels, development, threshold)
+
+
+def _final_trees(vectors: Mapping[str, PatientVectors], folds: Folds, settings: StackingTraining):
+    """Fitted on the training patients, stopped by the validation patients."""
+    train = {p: v for p, v in vectors.items() if p in folds.train}
+    validation = {p: v for p, v in vectors.items() if p in folds.validation}
+    age_cut = training_age_cut(list(train.values())) if settings.metadata else None
+    return fit_trees(train, validation, age_cut, settings), age_cut
+
+
+def _threshold(vectors: Mapping[str, PatientVectors], folds: Folds, settings: StackingTraining) -> float:
+    """Youden over development patients, each judged by trees of the other folds (Near)."""
+    labels, probabilities = [], []
+    count = len(folds.development_folds)
+    for number, fold in enumerate(folds.development_folds):
+        stop = folds.development_folds[(number + 1) % count]
+        judged = {p: v for p, v in vectors.items() if p in fold}
+        validation = {p: v for p, v in vectors.items() if p in stop}
+        train = {p: v for p, v in vectors.items() if p not in fold and p not in stop}
+        age_cut = training_age_cut(list(train.values())) if settings.metadata else None
+        trees = fit_trees(train, validation, age_cut, settings)
+        labels += [v.label for v in judged.values()]
+        probabilities += [v.stacked_probability(trees, age_cut, "near") for v in judged.values()]
+    return youden_threshold(labels, probabilities)
+
+
+def save_model(out: Path, weights: Weights, markers: Mapping[str, tuple[TrainedMarker, MarkerCard]], **card) -> None:
+    """Segmentation and markers in one file. card: fields of the segmentation's card to replace."""
+    tensors = dict(weights.tensors)
+    for name, (marker, _) in markers.items():
+        tensors |= {f"{name}/{k}": v for k, v in marker.classifier.network.state_dict().items()}
+        text = marker.classifier.trees.model_to_string(num_iteration=marker.classifier.trees.best_iteration)
+        tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
+    cards = {name: record for name, (_, record) in markers.items()}
+    save_weights(out, replace(weights.card, markers=cards, **card), tensors)
+
+

@@ -1,0 +1,132 @@
+"""LightGBM on out-of-fold image vectors with age and sex: the second stage of the marker's answer.
+
+Out of fold means that each training patient's vectors come from a KiNet that never saw that patient;
+vectors of the network's own training patients would look far too easy, and the stack would leak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomark.cohort.store import Cohort
+from gliomark.inference.fusion import FusionRule, patient_probability
+from gliomark.inference.slice_classifier import (
+    LesionSlices,
+    image_vectors,
+    lesion_slices,
+    mix_parts,
+    with_metadata,
+)
+from gliomark.models.kinet import KiNet
+from gliomark.study import Clinical, MRSequence
+from gliomark.training.folds import check_disjoint
+
+
+@dataclass(frozen=True)
+class StackingTraining:
+    """METHOD section 4: modest trees. metadata off (table 4-5): image vectors alone."""
+
+    leaves: int = 15
+    rounds: int = 200
+    rate: float = 0.05
+    early_stopping: int = 20
+    metadata: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PatientVectors:
+    """One patient's lesion slices as KiNet sees them: vectors ``(S, D)``, the network's own log-odds last."""
+
+    slices: LesionSlices
+    vectors: NDArray[np.float32]
+    clinical: Clinical
+    label: int
+
+    def network_probability(self, rule: FusionRule) -> float:
+        """Patient level, by KiNet's own softmax."""
+        odds = self.vectors[:, -1].astype(float)
+        return patient_probability(self.slices.place, self.slices.area_mm2, list(1 / (1 + np.exp(-odds))), rule)
+
+    def stacked_probability(self, trees: lightgbm.Booster, age_cut: float | None, rule: FusionRule) -> float:
+        """Patient level, by LightGBM."""
+        table = with_metadata(self.vectors, self.clinical.age, self.clinical.sex, age_cut)
+        probability = np.asarray(trees.predict(table, num_threads=1))
+        return patient_probability(self.slices.place, self.slices.area_mm2, list(probability), rule)
+
+
+def patient_vectors(
+    network: KiNet,
+    cohort: Cohort,
+    labels: Mapping[str, int],
+    patients: Sequence[str],
+    trained_on: Sequence[str],
+    sequences: tuple[MRSequence, ...],
+    crop: int,
+    masks: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> dict[str, PatientVectors]:
+    """Vectors of patients whom the network never saw (checked), on their drawn masks or on ``masks``.
+
+    A patient without any lesion slice is left out. Raises GliomarkError if one was trained on.
+    """
+    check_disjoint({"trained on": trained_on, "to be scored": patients})
+    found = {}
+    for patient in patients:
+        stack = cohort.stack(patient)
+        mask = stack.lesion if masks is None else masks[patient]
+        slices = lesion_slices(stack, mask)
+        if slices.index:
+            vectors = image_vectors(network, *mix_parts(stack, mask, slices, sequences), crop)
+            found[patient] = PatientVectors(slices, vectors, cohort.clinical(patient), labels[patient])
+    return found
+
+
+def training_age_cut(patients: Sequence[PatientVectors]) -> float:
+    """Mean age in years of the training patients (METHOD section 2, step 8)."""
+    return float(np.mean([p.clinical.age for p in patients if p.clinical.age is not None]))
+
+
+def fit_trees(
+    train: Mapping[str, PatientVectors],
+    validation: Mapping[str, PatientVectors],
+    age_cut: float | None,
+    settings: StackingTraining,
+) -> lightgbm.Booster:
+    """Fit on the training patients' slices, stop by the validation patients'; a patient weighs 1 in all."""
+    check_disjoint({"training": list(train), "validation": list(validation)})
+    parameters = {
+        "objective": "binary",
+        "num_leaves": settings.leaves,
+        "learning_rate": settings.rate,
+        "min_data_in_leaf": 20,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambda_l2": 5.0,
+        "seed": settings.seed,
+        "deterministic": True,
+        "num_threads": 2,
+        "verbose": -1,
+    }
+    data = _table(train.values(), age_cut)
+    return lightgbm.train(
+        parameters,
+        data,
+        settings.rounds,
+        valid_sets=[_table(validation.values(), age_cut, reference=data)],
+        callbacks=[lightgbm.early_stopping(settings.early_stopping, verbose=False)],
+    )
+
+
+def _table(patients, age_cut: float | None, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+    patients = list(patients)
+    rows = np.vstack([with_metadata(p.vectors, p.clinical.age, p.clinical.sex, age_cut) for p in patients])
+    label = np.concatenate([np.full(len(p.vectors), p.label) for p in patients])
+    weight = np.concatenate([np.full(len(p.vectors), 1 / len(p.vectors)) for p in patients])
+    # mean weight 1, so that LightGBM's smallest leaf weight keeps its meaning
+    return lightgbm.Dataset(rows, label, weight=weight / weight.mean(), reference=reference)

@@ -1,0 +1,100 @@
+"""The clinical table: encodings, separators, and rows that must not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gliomark.io import ClinicalTable, read_clinical
+from gliomark.study import Clinical, GliomarkError
+
+
+def table(tmp_path: Path, text: str | bytes, encoding: str = "utf-8") -> ClinicalTable:
+    file = tmp_path / "临床 data.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return read_clinical(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_encodings_and_separators(tmp_path: Path, encoding: str, separator: str):
+    text = "ID,Age,SEX,医院,idh_mutant\r\n患者 01,67.0,女,湘雅,1\r\n\r\nB, 30 ,男,,\r\n".replace(
+        ",", separator
+    )
+    rows = table(tmp_path, text, encoding)
+    assert rows.row("患者 01") == Clinical("患者 01", 67.0, 1, {"医院": "湘雅", "idh_mutant": "1"})
+    assert rows.row("B") == Clinical("B", 30.0, 0, {})
+    assert rows.patient_ids == ("患者 01", "B")
+
+
+@pytest.mark.parametrize("text, sex", [
+    ("0", 0), ("1", 1), ("0.0", 0), ("1.0", 1), ("M", 0), ("f", 1), ("Male", 0), ("FEMALE", 1),
+    ("男", 0), ("女", 1),
+])  # fmt: skip
+def test_sexes(tmp_path: Path, text: str, sex: int):
+    assert table(tmp_path, f"id,age,sex\na,50,{text}\n").row("a").sex == sex
+
+
+def test_decimal_comma_in_a_semicolon_table(tmp_path: Path):
+    assert table(tmp_path, "id;age;sex\na;45,5;M\n").row("a").age == 45.5
+
+
+def test_same_letter_written_in_two_ways_is_one_patient(tmp_path: Path):
+    assert table(tmp_path, "id,age,sex\nRene\u0301,50,M\n").row("Ren\u00e9").age == 50
+
+
+@pytest.mark.parametrize("row, column", [("a,,M", "age"), ("a,50,", "sex"), ("a,NA,M", "age"), ("a", "age")])
+def test_missing_age_or_sex(tmp_path: Path, row: str, column: str):
+    rows = table(tmp_path, f"id,age,sex\n{row}\n")
+    with pytest.raises(GliomarkError, match=f"The {column} of patient a in .*csv is missing"):
+        rows.row("a")
+    assert getattr(rows.row("a", require_age_sex=False), column) is None
+
+
+@pytest.mark.parametrize("row, words", [
+    ("a,-1,M", "age -1 .*outside 0 to 120"), ("a,130,M", "age 130 .*outside"),
+    ("a,old,M", "age old .*not a number"),
+    ("a,1_0,M", "not a number"), ("a,inf,M", "not a number"), ("a,50,2", "sex 2 .*not understood"),
+    ("a,50,x", "sex x .*not understood"),
+])  # fmt: skip
+def test_nonsense_is_refused_even_where_not_required(tmp_path: Path, row: str, words: str):
+    with pytest.raises(GliomarkError, match=words):
+        table(tmp_path, f"id,age,sex\n{row}\n").row("a", require_age_sex=False)
+
+
+def test_patient_not_in_table_or_twice(tmp_path: Path):
+    rows = table(tmp_path, "id,age,sex\na,50,M\nb,40,F\nb,41,F\n")
+    with pytest.raises(GliomarkError, match="Patient c has no row in .*临床 data.csv"):
+        rows.row("c")
+    with pytest.raises(GliomarkError, match="Patient b has 2 rows in"):
+        rows.row("b")
+    assert rows.row("a").age == 50
+
+
+@pytest.mark.parametrize("text, words", [
+    ("name,age\na,5\n", "no column id .columns: name, age"), ("", "no column id .columns: none"),
+    ("id,age,Age\na,5,6\n", "column age twice"), ("id,age,sex\na,45,5,M\n", "more cells than the header"),
+    ('id,age,sex\n"a,50,M\n', "no proper csv"),
+    ("id,age\na,5\n".encode("utf-16"), "neither UTF-8 nor GB18030"),
+    ("id,age\na,5\n".encode("utf-16-le"), "neither UTF-8 nor GB18030"),
+    (b"id,age\n\xff\xff,5\n", "neither UTF-8 nor GB18030"),
+])  # fmt: skip
+def test_bad_tables(tmp_path: Path, text: str | bytes, words: str):
+    with pytest.raises(GliomarkError, match=words):
+        table(tmp_path, text)
+
+
+def test_no_file(tmp_path: Path):
+    with pytest.raises(GliomarkError, match="cannot be opened"):
+        read_clinical(tmp_path / "none.csv")
+    with pytest.raises(GliomarkError, match="cannot be opened"):
+        read_clinical(tmp_path)
+
+
+def test_real_table(shared: Path):
+    rows = read_clinical(shared / "cohorts/tcga-lgg/clinical.csv")
+    assert len(rows.patient_ids) == 96
+    patient = rows.row("TCGA-CS-4941")
+    assert (patient.age, patient.sex) == (67.0, 0)
+    assert patient.columns["who_cns5"] == "Glioblastoma, IDH-wildtype. Grade 4."

@@ -1,0 +1,80 @@
+"""Finding patients: one folder or many, with the usual clutter between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliomark.io import find_patients, read_study
+from gliomark.study import GliomarkError
+
+
+def picture_patient(folder: Path) -> Path:
+    (folder / "T1c").mkdir(parents=True)
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(folder / "T1c" / "1.png")
+    return folder
+
+
+def volume_patient(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("t1c.nii.gz", "t2.nii.gz"):
+        nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4)), folder / name)
+    return folder
+
+
+def test_cohort_with_clutter(tmp_path: Path):
+    patients = [picture_patient(tmp_path / "T1-003"), volume_patient(tmp_path / "患者 01")]
+    picture_patient(tmp_path / ".hidden")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "clinical.csv").write_text("id\n")
+    Image.new("L", (4, 4)).save(tmp_path / "overview.png")
+    assert find_patients(tmp_path) == patients
+
+
+def test_one_patient_or_its_sequence_folder(tmp_path: Path):
+    patient = picture_patient(tmp_path / "p")
+    assert find_patients(patient) == [patient]
+    assert find_patients(patient / "T1c") == [patient]
+
+
+def test_patient_named_like_a_sequence(tmp_path: Path):
+    patient = volume_patient(tmp_path / "T1-003")
+    assert find_patients(tmp_path) == [patient]
+    assert read_study(patient).patient_id == "T1-003"
+
+
+def test_output_folder_is_no_patient(tmp_path: Path):
+    patient = picture_patient(tmp_path / "p")
+    (tmp_path / "out" / "p" / "masks").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(tmp_path / "out" / "p" / "masks" / "1.png")
+    assert find_patients(tmp_path) == [patient]
+
+
+def test_wrongly_laid_out_patients_are_listed_so_that_they_fail_aloud(tmp_path: Path):
+    picture_patient(tmp_path / "p")
+    (tmp_path / "q").mkdir()
+    Image.new("L", (4, 4), 9).save(tmp_path / "q" / "1.png")
+    assert find_patients(tmp_path) == [tmp_path / "p", tmp_path / "q"]
+    with pytest.raises(GliomarkError, match="no sequence folders"):
+        read_study(tmp_path / "q")
+
+
+def test_no_patient(tmp_path: Path):
+    with pytest.raises(GliomarkError, match="is empty"):
+        find_patients(tmp_path)
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(GliomarkError, match="no patient's images"):
+        find_patients(tmp_path)
+    with pytest.raises(GliomarkError, match="is a file"):
+        find_patients(tmp_path / "notes.txt")
+    with pytest.raises(GliomarkError, match="does not exist"):
+        find_patients(tmp_path / "nowhere")
+
+
+def test_real_cohort(shared: Path):
+    patients = find_patients(shared / "cohorts/tcga-lgg")
+    assert len(patients) == 96 and patients[0].name == "TCGA-CS-4941"

@@ -1,0 +1,237 @@
+"""Volumes: names, geometry against other readers, masks, and bad files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from gliomark.io import read_study
+from gliomark.io.nifti import is_lesion_name, sequence_in_name
+from gliomark.study import GliomarkError, MRSequence, Series
+
+RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])
+
+
+def head(dtype: type = np.float32) -> np.ndarray:
+    """Nibabel's order (i, j, k): dim everywhere, one bright block at high i, low j, high k."""
+    data = np.ones((10, 14, 6), dtype)
+    data[8:10, 1:3, 4:6] = 100
+    return data
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Path:
+    folder = tmp_path / "患者 02"
+    folder.mkdir()
+    nib.save(nib.Nifti1Image(head(), RAS), folder / "sub_t1ce.nii.gz")
+    return folder
+
+
+def block_mm(series: Series) -> np.ndarray:
+    """LPS centre of the bright block."""
+    places = np.argwhere(series.image > 50)[:, ::-1]
+    return (series.affine @ np.append(places.mean(axis=0), 1))[:3]
+
+
+def expected_mm() -> np.ndarray:
+    return np.array([-1, -1, 1]) * (RAS @ [8.5, 1.5, 4.5, 1])[:3]
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, 1)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_left_stays_left_however_it_is_stored(tmp_path: Path, flips: tuple[int, ...], order: tuple[int, ...]):
+    orientation = np.array([[order.index(axis), flip] for axis, flip in enumerate(flips)], dtype=float)
+    stored = nib.Nifti1Image(head(), RAS).as_reoriented(orientation)
+    nib.save(stored, tmp_path / "T2.nii")
+    series = read_study(tmp_path).series[MRSequence.T2]
+    assert series.image.shape == stored.shape[::-1]
+    np.testing.assert_allclose(block_mm(series), expected_mm(), atol=1e-4)
+    assert block_mm(series)[0] < -0.5, "high i in RAS is the patient's right"
+
+
+@pytest.mark.parametrize("suffix", ["mha", "nrrd", "mhd"])
+def test_itk_formats_agree_with_nifti(tmp_path: Path, suffix: str):
+    nib.save(nib.Nifti1Image(head(), RAS), tmp_path / "flair.nii.gz")
+    image = sitk.ReadImage(str(tmp_path / "flair.nii.gz"))
+    (tmp_path / "p 患").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "p 患" / f"flair.{suffix}"))
+    series = read_study(tmp_path / "p 患").series[MRSequence.FLAIR]
+    np.testing.assert_allclose(block_mm(series), expected_mm(), atol=1e-4)
+
+
+def test_study_fields(patient: Path):
+    study = read_study(patient)
+    assert (study.patient_id, study.kind, study.aligned, study.spacing_assumed) == (
+        "患者 02",
+        "volumes",
+        False,
+        False,
+    )
+    assert study.series[MRSequence.T1C].slice_names == ("001", "002", "003", "004", "005", "006")
+    assert study.notes == ()
+
+
+def test_orientation_not_stated_is_noted(tmp_path: Path):
+    image = nib.Nifti1Image(head(), None)
+    nib.save(image, tmp_path / "t1.nii")
+    assert any("does not state its orientation" in note for note in read_study(tmp_path).notes)
+
+
+def test_one_volume_in_four_dimensions(tmp_path: Path):
+    nib.save(nib.Nifti1Image(head()[..., None], RAS), tmp_path / "t1.nii")
+    assert read_study(tmp_path).series[MRSequence.T1].image.shape == (6, 14, 10)
+
+
+def test_sequence_subfolders(tmp_path: Path):
+    for name in ("VSD.Brain.XX.O.MR_T1c.54514", "VSD.Brain.XX.O.MR_T2.54515", "VSD.Brain_3more.XX.O.OT.5"):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(head(np.int16) // 100, RAS), tmp_path / name / f"{name}.nii")
+    study = read_study(tmp_path)
+    assert list(study.series) == [MRSequence.T1C, MRSequence.T2]
+    assert study.lesion is not None
+    assert read_study(tmp_path / "VSD.Brain.XX.O.MR_T2.54515").source == tmp_path
+
+
+@pytest.mark.parametrize("name, sequence", [
+    ("MRHR_FLAIR_AX_OtherEXampleTCIA_TCGA-FG-6692_MRHR_FLAIR_AX_SE_IR_5_tir2d1_21_fla", "FLAIR"),
+    ("MRHR_T1_AX_POST_GAD_OtherEXampleTCIA_TCGA-FG-6692_SE_13_se2d1r_t1c", "T1C"),
+    ("MRHR_T2_AX_OtherEXampleTCIA_TCGA-FG-6692_SE_2_tse2d1_11_t2", "T2"),
+    ("T1_AX_OtherEXampleTCIA_TCGA-FG-6692_T1_AX_SE_10_se2d1_t1", "T1"),
+    ("BraTS-GLI-00000-000-t1n", "T1"), ("BraTS-GLI-00000-000-t1c", "T1C"), ("BraTS-GLI-00000-000-t2w", "T2"),
+    ("BraTS-GLI-00000-000-t2f", "FLAIR"), ("BraTS19_t1ce", "T1C"), ("x_t1gd", "T1C"), ("sub-01_T1w", "T1"),
+    ("sub-01_ce-gadolinium_T1w", "T1C"), ("UCSF-PDGM-0004_T1c_bias", "T1C"),
+    ("UCSF-PDGM-0004_FLAIR", "FLAIR"),
+    ("3DAXT1postcontrast_MRI", "T1C"), ("3D_AX_T1_postcontrast", "T1C"), ("3DAXT2SPACE_MRI", "T2"),
+    ("Ax T1 FLAIR", "T1"), ("Ax T1 FLAIR +C", "T1C"), ("FLAIR_reg_to_T1", "FLAIR"),
+    ("T1 without contrast", "T1"),
+    ("T1_pre_contrast", "T1"), ("t1_precontrast", "T1"), ("T1 post op", "T1"), ("T1_cor", "T1"),
+    ("t1coronal", "T1"),
+    ("T1增强", "T1C"), ("T1 增强", "T1C"), ("anat-T1w_acq-tfl", "T1"), ("T2* GRE", None),
+    ("ep2d_diff_T2", "T2"),
+    ("patient1", None), ("subject2_adc", None), ("T2_star", None), ("SWI", None), ("T12", None), ("", None),
+])  # fmt: skip
+def test_sequence_in_name(name: str, sequence: str | None):
+    assert sequence_in_name(name) == sequence
+
+
+@pytest.mark.parametrize("name, lesion", [
+    ("BraTS-GLI-00000-000-seg", True), ("truth", True),
+    ("UCSF-PDGM-0004_tumor_segmentation", True), ("mask", True),
+    ("UCSF-PDGM-0004_brain_segmentation", False), ("brain_mask", False), ("brainmask", False), ("t1", False),
+    ("VSD.Brain_3more.XX.O.OT.54515", True),
+])  # fmt: skip
+def test_lesion_names(name: str, lesion: bool):
+    assert is_lesion_name(name) is lesion
+
+
+def test_brain_mask_is_neither_sequence_nor_lesion(patient: Path):
+    nib.save(nib.Nifti1Image(head(), RAS), patient / "t1ce_brain_mask.nii.gz")
+    study = read_study(patient)
+    assert study.lesion is None and list(study.series) == [MRSequence.T1C]
+
+
+@pytest.mark.parametrize("suffix, labels, kept", [
+    ("nii.gz", (1,), {1}), ("nii.gz", (255,), {255}), ("mha", (1, 2), {2}), ("nii.gz", (1, 2), {1}),
+    ("nii.gz", (1, 2, 4), {1, 4}), ("nii.gz", (1, 2, 3), {1, 3}), ("mha", (1, 2, 3, 4), {1, 3, 4}),
+    ("nii.gz", (2, 4), {4}), ("nii.gz", (), set()),
+])  # fmt: skip
+def test_mask_labels(patient: Path, suffix: str, labels: tuple[int, ...], kept: set[int]):
+    mask = np.zeros((6, 14, 10), np.uint8)
+    for column, label in enumerate(labels):
+        mask[:, :, column] = label
+    sitk.WriteImage(sitk.GetImageFromArray(mask), str(patient / f"seg.{suffix}"))
+    lesion = read_study(patient).lesion
+    assert lesion is not None
+    np.testing.assert_array_equal(lesion.image, np.isin(mask, list(kept)))
+
+
+# ---- bad input --------------------------------------------------------------------------------------
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(GliomarkError) as caught:
+        read_study(path)
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_a_number(patient: Path, value: float):
+    data = head()
+    data[0, 0, :3] = value
+    nib.save(nib.Nifti1Image(data, RAS), patient / "t2.nii.gz")
+    message = refusal(patient)
+    assert "t2.nii.gz has 3 voxels that are not numbers" in message
+
+
+def test_all_zero(patient: Path):
+    nib.save(nib.Nifti1Image(head() * 0, RAS), patient / "t2.nii.gz")
+    assert "t2.nii.gz is zero everywhere" in refusal(patient)
+
+
+def test_several_volumes(patient: Path):
+    nib.save(nib.Nifti1Image(np.stack([head(), head()], axis=-1), RAS), patient / "t2.nii.gz")
+    message = refusal(patient)
+    assert "not one 3-D volume" in message and "10 x 14 x 6 x 2" in message
+
+
+def test_two_files_of_one_sequence(patient: Path):
+    nib.save(nib.Nifti1Image(head(), RAS), patient / "other_T1C.nii")
+    message = refusal(patient)
+    assert "other_T1C.nii" in message and "sub_t1ce.nii.gz" in message and "two patients" in message
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "mha"])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
+def test_damaged(tmp_path: Path, suffix: str, kept: float):
+    file = tmp_path / f"t2.{suffix}"
+    noise = np.random.default_rng(0).random((6, 14, 10)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(noise), str(file))
+    file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
+    assert f"t2.{suffix} is damaged" in refusal(tmp_path)
+
+
+def test_colour_volume(tmp_path: Path):
+    nib.save(
+        nib.Nifti1Image(np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), RAS),
+        tmp_path / "t2.nii",
+    )
+    assert "colours" in refusal(tmp_path)
+
+
+def test_sheared_grid(tmp_path: Path):
+    sheared = RAS.copy()
+    sheared[0, 2] = 1.0
+    nib.save(nib.Nifti1Image(head(), sheared), tmp_path / "t2.nii")
+    assert "sheared" in refusal(tmp_path)
+
+
+def test_names_without_a_sequence(tmp_path: Path):
+    nib.save(nib.Nifti1Image(head(), RAS), tmp_path / "scan.nii")
+    message = refusal(tmp_path)
+    assert "scan.nii" in message and "rename" in message
+
+
+def test_mask_with_other_values(patient: Path):
+    nib.save(nib.Nifti1Image(head(), RAS), patient / "seg.nii.gz")
+    assert "no BraTS labels (1, 100)" in refusal(patient)
+
+
+def test_real_patients(shared: Path):
+    raw = read_study(shared / "patients/TCGA-FG-6692-nifti")
+    assert list(raw.series) == list(MRSequence)
+    for series in raw.series.values():
+        reference = sitk.ReadImage(str(series.source))
+        index = [7, 11, 13]
+        np.testing.assert_allclose(
+            (series.affine @ [*index, 1])[:3], reference.TransformIndexToPhysicalPoint(index), atol=1e-2
+        )
+        assert series.image[13, 11, 7] == reference[tuple(index)]
+    brats = read_study(shared / "patients/BRATS-HG0015-mha")
+    assert list(brats.series) == list(MRSequence)
+    assert brats.lesion is not None and brats.lesion.image.sum() == 72310
