@@ -25,7 +25,19 @@ _ROOMS = {
     "Prediction": "gliomark.study",
     "Study": "gliomark.study",
 }
-__all__ = [*_ROOMS]
+__all__ = [
+    "Clinical",
+    "GliomarkError",
+    "MRSequence",
+    "Prediction",
+    "Study",
+    "load_model",
+    "predict",
+    "prepare",
+    "read_clinical",
+    "read_study",
+    "write_prediction",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,9 @@ def predict_folder(
     writable. ``say`` gets each report's path.
     """
     if clinical is None and not request.without_clinical:
-        raise GliomarkError("No clinical table was given; name one with --clinical, or add --without-clinical.")
+        raise GliomarkError(
+            "No clinical table was given; name one with --clinical, or add --without-clinical."
+        )
     table = None if clinical is None else read_clinical(clinical)
     folders = find_patients(root)
     check_writable(out)
@@ -58,7 +60,9 @@ def check_writable(out: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise GliomarkError(f"{out}: the output folder cannot be written ({error.strerror}); choose another.") from error
+        raise GliomarkError(
+            f"{out}: the output folder cannot be written ({error.strerror}); choose another."
+        ) from error
 
 
 def _one(

@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from gliomark.study import GliomarkError, MRSequence
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
+)
 cohort_app = typer.Typer(no_args_is_help=True, help="Build a training cohort.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the networks on a cohort.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Reproduce the committed results.")
@@ -54,14 +56,16 @@ def predict(
     clinical: Annotated[Path | None, typer.Option(help="Table with the columns id, age, sex.")] = None,
     model: Annotated[str, typer.Option(help="A shipped model's name or a weights file.")] = "demo",
     fusion: Annotated[Fusion, typer.Option(help="How slices become the patient's answer.")] = Fusion.near,
-    enhancing: Annotated[YesNo | None, typer.Option(help="The reader's finding: is there an enhancing focus?")] = None,
+    enhancing: Annotated[
+        YesNo | None, typer.Option(help="The reader's finding: is there an enhancing focus?")
+    ] = None,
     language: Annotated[Language, typer.Option(help="Language of the report.")] = Language.en,
     without_clinical: Annotated[bool, typer.Option(help="Allow unknown age or sex.")] = False,
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
     from gliomark.batch import Request, predict_folder
 
-    finding = None if enhancing is None else enhancing.value
+    finding: Literal["yes", "no"] | None = None if enhancing is None else enhancing.value
     request = Request(model, fusion.value, finding, language.value, without_clinical)
     failures = predict_folder(input, clinical, out, request, say=typer.echo)
     for failure in failures:
@@ -129,7 +133,9 @@ def train_markers(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
     segmentation: Annotated[Path, typer.Option(help="Weights file from 'train segmentation'.")],
     out: Annotated[Path, typer.Option(help="The complete weights file to write.")],
-    marker: Annotated[list[str], typer.Option(help="Column of the clinical table, or column>=threshold; repeatable.")],
+    marker: Annotated[
+        list[str], typer.Option(help="Column of the clinical table, or column>=threshold; repeatable.")
+    ],
     size: Annotated[str, typer.Option(help="published, or small for the CPU.")] = "published",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each KiNet.")] = 100,
 ) -> None:
@@ -150,12 +156,26 @@ def experiment_demonstration(
     run(cohort, out, say=typer.echo)
 
 
+@experiment_app.command("tables")
+def experiment_tables(
+    results: Annotated[Path, typer.Option(help="The folder with the csv files.")] = Path("results"),
+    documents: Annotated[Path, typer.Option(help="Where README.md and MODEL_CARD.md are.")] = Path("."),
+) -> None:
+    """Write the tables of README.md and MODEL_CARD.md from the committed csv files."""
+    from gliomark.experiments.tables import write_tables
+
+    for path in write_tables(results, documents):
+        typer.echo(str(path))
+
+
 def parse_sequences(text: str) -> list[MRSequence]:
     """``T1C,T2`` as sequences. Raises GliomarkError on an unknown name."""
     names = [name.strip().upper() for name in text.split(",")]
     unknown = [name for name in names if name not in set(MRSequence)]
     if unknown or len(set(names)) != 2:
-        raise GliomarkError(f"'{text}' must be two different sequences out of T1, T1C, T2, FLAIR, such as T1C,T2.")
+        raise GliomarkError(
+            f"'{text}' must be two different sequences out of T1, T1C, T2, FLAIR, such as T1C,T2."
+        )
     return [MRSequence(name) for name in names]
 
 

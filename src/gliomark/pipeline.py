@@ -23,7 +23,6 @@ from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.study import (
     Clinical,
-    GliomarkError,
     MarkerPrediction,
     ModelIdentity,
     MRSequence,
@@ -75,9 +74,16 @@ def build_model(weights: Weights) -> Model:
     sequences = tuple(MRSequence(name) for name in card.sequences)
     seen = sequences[-1:] if card.rule == "single" else sequences
     segmenter = Segmenter(
-        network.eval(), seen, card.rule, card.segmentation["tile"], card.segmentation_threshold, card.smallest_lesion_ml
+        network.eval(),
+        seen,
+        card.rule,
+        card.segmentation["tile"],
+        card.segmentation_threshold,
+        card.smallest_lesion_ml,
     )
-    classifiers = {name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()}
+    classifiers = {
+        name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
+    }
     return Model(card, weights.sha256, segmenter, classifiers)
 
 
@@ -121,9 +127,9 @@ def predict(
     brain is found. A patient without any lesion gets no marker answer.
     """
     started = time.perf_counter()
-    study, warnings = with_stand_ins(study, model)
+    shown, warnings = with_stand_ins(study, model)
     stood_in = bool(warnings)
-    stack = prepare(study, model.sequences, PreparationSettings(**model.card.preparation))
+    stack = prepare(shown, model.sequences, PreparationSettings(**model.card.preparation))
     segmentation = model.segmenter.segment(stack)
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     if not areas.any():
@@ -190,7 +196,9 @@ def _marker(
     probability = patient_probability(slices.place, slices.area_mm2, list(probabilities), fusion)
     scores = tuple(
         SliceScore(stack.slice_names[index], area, float(p), position in decide)
-        for position, (index, area, p) in enumerate(zip(slices.index, slices.area_mm2, probabilities, strict=True))
+        for position, (index, area, p) in enumerate(
+            zip(slices.index, slices.area_mm2, probabilities, strict=True)
+        )
     )
     level = card.positive if probability >= card.threshold else card.negative
     return replace(answer, probability=probability, level=level, slices=scores)
@@ -206,4 +214,6 @@ def _with_finding(answer: MarkerPrediction, enhancing: EnhancingFocus | None) ->
     """METHOD section 5: an enhancing focus means IDH wild type, none means mutant; the probability stays."""
     if enhancing is None or answer.marker != "idh":
         return answer
-    return replace(answer, level="wild type" if enhancing == "yes" else "mutant", decided_by="reader's finding")
+    return replace(
+        answer, level="wild type" if enhancing == "yes" else "mutant", decided_by="reader's finding"
+    )

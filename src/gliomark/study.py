@@ -97,6 +97,15 @@ class SliceStack:
     to_stack: Mapping[MRSequence, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """The reader's mask. Raises GliomarkError where none was read."""
+        if self.lesion is None:
+            raise GliomarkError(
+                f"Patient {self.patient_id} has no lesion mask; draw one, or leave the patient out."
+            )
+        return self.lesion
+
+    @property
     def pixel_area_mm2(self) -> float:
         """Area of one pixel in square millimetres."""
         return float(np.linalg.norm(self.affine[:3, 0]) * np.linalg.norm(self.affine[:3, 1]))

@@ -87,7 +87,9 @@ def test_grey_values_order_as_in_each_sequence(phantom: Phantom) -> None:
     white = healthy & (image[MRSequence.T1] > np.percentile(image[MRSequence.T1][healthy], 70))
     fluid = healthy & (image[MRSequence.T2] > np.percentile(image[MRSequence.T2][healthy], 97))
     for sequence, oedema_is_bright, fluid_is_bright in (
-        (MRSequence.T1, False, False), (MRSequence.T2, True, True), (MRSequence.FLAIR, True, False),
+        (MRSequence.T1, False, False),
+        (MRSequence.T2, True, True),
+        (MRSequence.FLAIR, True, False),
     ):
         typical = np.median(image[sequence][white])
         assert (np.median(image[sequence][oedema]) > 1.3 * typical) == oedema_is_bright
@@ -133,7 +135,8 @@ def test_clinical_rows_are_plausible() -> None:
 def test_nifti_round_trip_keeps_places(phantom: Phantom, tmp_path: Path) -> None:
     folder = write_nifti(phantom.study, tmp_path / "患者 01")
     assert {path.name for path in folder.iterdir()} == {
-        *(f"{sequence}.nii.gz" for sequence in MRSequence), "mask.nii.gz",
+        *(f"{sequence}.nii.gz" for sequence in MRSequence),
+        "mask.nii.gz",
     }
     first = (folder / "T1.nii.gz").read_bytes()
     # SimpleITK reads LPS: an independent witness of the affine.
@@ -165,7 +168,9 @@ def test_clinical_csv(tmp_path: Path) -> None:
     write_clinical(rows, tmp_path / "new" / "clinical.csv")
     with (tmp_path / "new" / "clinical.csv").open(encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
-            ["id", "age", "sex", "ki67", "who_grade"], ["a", "50", "0", "5", ""], ["b", "", "", "", "4"],
+            ["id", "age", "sex", "ki67", "who_grade"],
+            ["a", "50", "0", "5", ""],
+            ["b", "", "", "", "4"],
         ]
 
 

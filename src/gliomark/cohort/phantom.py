@@ -406,8 +406,14 @@ def _place(head: _Head, number: int) -> _Place:
     sharp = 0.35 * share + 0.65 * share**2 * (3 - 2 * share)
     matter = brain - fluid
     return _Place(
-        q=q, outside=outside, skin=_skin(head, q, outside, noise), tumour=tumour,
-        grey=matter * (1 - sharp), white=matter * sharp, brain=brain, noise=noise,
+        q=q,
+        outside=outside,
+        skin=_skin(head, q, outside, noise),
+        tumour=tumour,
+        grey=matter * (1 - sharp),
+        white=matter * sharp,
+        brain=brain,
+        noise=noise,
     )
 
 

@@ -118,7 +118,9 @@ def build_cohort(
     return Cohort(out), left_out
 
 
-def _prepare_patient(folder: Path, sequences: Sequence[MRSequence], settings: PreparationSettings) -> SliceStack:
+def _prepare_patient(
+    folder: Path, sequences: Sequence[MRSequence], settings: PreparationSettings
+) -> SliceStack:
     study = read_study(folder)
     if study.lesion is None:
         raise GliomarkError(f"{folder}: no lesion mask was found; a training cohort needs one per patient.")
@@ -134,7 +136,7 @@ def _write_patient(out: Path, stack: SliceStack) -> None:
             with h5py.File(folder / f"{name}.h5", "w") as file:
                 keep = {"compression": "gzip", "compression_opts": 1}
                 file.create_dataset("image", data=image[index].astype(np.float16), **keep)
-                file.create_dataset("mask", data=stack.lesion[index].astype(np.uint8), **keep)
+                file.create_dataset("mask", data=stack.drawn[index].astype(np.uint8), **keep)
                 file.create_dataset("brain", data=stack.brain[index].astype(np.uint8), **keep)
     record = {
         "sequences": list(stack.images),

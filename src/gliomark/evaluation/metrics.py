@@ -15,7 +15,11 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
 
 def auc(label: ArrayLike, probability: ArrayLike) -> float:
     """Area under the ROC curve; nan where only one class is present."""
-    return float(roc_auc_score(label, probability)) if len(set(np.asarray(label).tolist())) == 2 else float("nan")
+    return (
+        float(roc_auc_score(label, probability))
+        if len(set(np.asarray(label).tolist())) == 2
+        else float("nan")
+    )
 
 
 def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> dict[str, float]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, dice
+from gliomark.inference.fusion import FusionRule
 from gliomark.inference.segmenter import Segmenter
 from gliomark.models.mignet import MIGNet, build_mignet
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
@@ -46,9 +47,12 @@ from gliomark.training.stacking import PatientVectors, patient_vectors
 NAME = "demonstration"
 COHORT = "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019"
 LICENCE = (
-    "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY 3.0"
+    "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; "
+    "images TCIA TCGA-LGG, CC BY 3.0"
 )
-USE = "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR"
+USE = (
+    "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ NETWORKS = {"joint": Run("joint", 30), "independent": Run("union", 12)}
 SHIPPED_NETWORK = "joint"
 MARKER_EPOCHS = 12
 MARKERS = ("idh", "proliferation")
-FUSIONS = ("near", "all", "large")
+FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
 
 
 def run(folder: Path, out: Path, say: Callable[[str], None]) -> None:
@@ -139,13 +143,19 @@ def _segmentation_table(
         stack = cohort.stack(patient)
         for rule, segmenter in segmenters.items():
             mask = segmenter.segment(stack).mask
-            with_lesion = stack.lesion.any(axis=(1, 2))
-            slices = [dice(t, m) for t, m in zip(stack.lesion[with_lesion], mask[with_lesion], strict=True)]
+            with_lesion = stack.drawn.any(axis=(1, 2))
+            slices = [dice(t, m) for t, m in zip(stack.drawn[with_lesion], mask[with_lesion], strict=True)]
             free = mask[~with_lesion].sum() / max(1, stack.brain[~with_lesion].sum())
-            rows.append((patient, rule, dice(stack.lesion, mask), np.mean(slices), free))
+            rows.append((patient, rule, dice(stack.drawn, mask), np.mean(slices), free))
             if rule == SHIPPED_NETWORK:
                 masks[patient] = mask
-    columns = ["patient", "rule", "dice", "dice_per_lesion_slice", "false_positive_share_of_lesion_free_brain"]
+    columns = [
+        "patient",
+        "rule",
+        "dice",
+        "dice_per_lesion_slice",
+        "false_positive_share_of_lesion_free_brain",
+    ]
     return pd.DataFrame(rows, columns=columns), masks
 
 
@@ -162,7 +172,9 @@ def _segmentation_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marker(name: str, cohort: Cohort, folds: Folds, work: Path) -> TrainedMarker:
-    return train_marker(cohort, folds, DEFINITIONS[name], marker_settings("small", MARKER_EPOCHS), work / "markers")
+    return train_marker(
+        cohort, folds, DEFINITIONS[name], marker_settings("small", MARKER_EPOCHS), work / "markers"
+    )
 
 
 def _marker_table(
@@ -202,14 +214,24 @@ def _marker_summary(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
     for key, group in table.groupby(keys, sort=False):
         value, low, high = bootstrap(auc, group["label"], group["probability"])
         row = dict(zip(keys, key, strict=True))
-        row |= {"patients": len(group), "positive": int(group["label"].sum()), "auc": value, "low_95": low, "high_95": high}
+        row |= {
+            "patients": len(group),
+            "positive": int(group["label"].sum()),
+            "auc": value,
+            "low_95": low,
+            "high_95": high,
+        }
         cut = threshold if row["stage"] == "KiNet + LightGBM" else 0.5
         rows.append(row | {"threshold": cut} | at_threshold(group["label"], group["probability"], cut))
     return pd.DataFrame(rows)
 
 
 def _save(
-    path: Path, work: Path, segmentation: pd.DataFrame, markers: pd.DataFrame, trained: Mapping[str, TrainedMarker]
+    path: Path,
+    work: Path,
+    segmentation: pd.DataFrame,
+    markers: pd.DataFrame,
+    trained: Mapping[str, TrainedMarker],
 ) -> None:
     """The shipped file: the best network and both markers, each with its own figures in words."""
     cards: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
@@ -253,13 +275,17 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, seconds: float) -> None:
     """What a stranger needs to judge the run: settings, versions, who stood where."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
     loaded = load_weights(weights)
     record = {
         "experiment": NAME,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip() or "unknown",
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads",
         "last_call_seconds": round(seconds),
         "networks": {name: asdict(setting) for name, setting in NETWORKS.items()},
         "segmentation": dict(loaded.card.segmentation),

@@ -36,7 +36,9 @@ class SliceClassifier:
     crop: int
     age_cut: float | None
 
-    def score(self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical) -> tuple[LesionSlices, NDArray]:
+    def score(
+        self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical
+    ) -> tuple[LesionSlices, NDArray]:
         """The lesion slices and the marker's probability on each."""
         slices = lesion_slices(stack, mask)
         if not slices.index:

@@ -28,7 +28,7 @@ _LAYOUTS = (
 )
 
 
-def read_study(path: Path, *, spacing_mm: tuple[float, float, float] | None = None) -> Study:
+def read_study(path: Path | str, *, spacing_mm: tuple[float, float, float] | None = None) -> Study:
     """Read one patient's folder, or the folder around a sequence's subfolder that was picked.
 
     spacing_mm: for pictures, which carry none: mm from column to column, row to row and slice to slice.
@@ -45,7 +45,7 @@ def read_study(path: Path, *, spacing_mm: tuple[float, float, float] | None = No
     raise GliomarkError(_why_nothing(path))
 
 
-def find_patients(path: Path) -> list[Path]:
+def find_patients(path: Path | str) -> list[Path]:
     """Patients at a path: the folder itself where it is one patient's, else its patient subfolders by name.
 
     Hidden folders, plain files and subfolders without images are passed over.

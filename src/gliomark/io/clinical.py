@@ -53,11 +53,12 @@ class ClinicalTable:
         return Clinical(patient_id, age, sex, others)
 
 
-def read_clinical(path: Path) -> ClinicalTable:
+def read_clinical(path: Path | str) -> ClinicalTable:
     """Read a clinical csv: UTF-8 with or without BOM, or GB18030; comma, semicolon or tab.
 
     Raises: GliomarkError when it cannot be opened or decoded, has no id column or is no table.
     """
+    path = Path(path)
     text = _decoded(path)
     table = csv.reader(StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,22 @@ class Fusion(nn.Module):
         return self.mix(torch.cat([self.first(first), master, self.second(second)], dim=1))
 
 
+class KiNetOutput(TypedDict):
+    """What the BMS loss asks for; at test only ``cat`` and ``vector`` are read.
+
+    vector ``(B, sum of widths)``: the multi-scale image vector for LightGBM; cat ``(B, 2)``; stages: four
+    ``(B, 2)``; first, second ``(B, 2)``; first_pooled, second_pooled: four ``(B, width)`` each.
+    """
+
+    vector: Tensor
+    cat: Tensor
+    stages: list[Tensor]
+    first: Tensor
+    second: Tensor
+    first_pooled: list[Tensor]
+    second_pooled: list[Tensor]
+
+
 class KiNet(nn.Module):
     """Two auxiliary branches (one per sequence) and the master on Merge-IN, fused before stages 2 and 3.
 
@@ -102,12 +119,7 @@ class KiNet(nn.Module):
         self.second_head = nn.Linear(size.widths[-1], CLASSES)
         self.pool = size.pool
 
-    def forward(self, mix: Tensor) -> Mapping[str, Tensor | list[Tensor]]:
-        """Everything the BMS loss asks for; at test only ``cat`` and ``vector`` are read.
-
-        vector ``(B, sum of widths)``: the multi-scale image vector for LightGBM; cat ``(B, 2)``; stages:
-        four ``(B, 2)``; first, second ``(B, 2)``; first_pooled, second_pooled: four ``(B, width)`` each.
-        """
+    def forward(self, mix: Tensor) -> KiNetOutput:
         mix = F.avg_pool2d(mix, self.pool) if self.pool > 1 else mix
         first = self.first(mix[:, :CHANNELS_PER_SEQUENCE])
         second = self.second(mix[:, CHANNELS_PER_SEQUENCE:])
@@ -137,10 +149,14 @@ def build_kinet(settings: KiNetSettings) -> KiNet:
     """KiNet as the settings say, Kaiming initialised."""
     size = settings.size
     auxiliaries = [Branch(CHANNELS_PER_SEQUENCE, size) for _ in range(2)]
-    early = nn.Sequential(stem(2 * CHANNELS_PER_SEQUENCE, size.stem), stage(size.stem, size.widths[0], size.blocks[0], 1))
+    early = nn.Sequential(
+        stem(2 * CHANNELS_PER_SEQUENCE, size.stem), stage(size.stem, size.widths[0], size.blocks[0], 1)
+    )
     later = nn.ModuleList(map(stage, size.widths[:-1], size.widths[1:], size.blocks[1:], [2, 2, 2]))
     fusions = [Fusion(size.widths[0], 2), Fusion(size.widths[1], 4)]
-    network = KiNet(auxiliaries[0], early if settings.merge_in else None, auxiliaries[1], later, fusions, size)
+    network = KiNet(
+        auxiliaries[0], early if settings.merge_in else None, auxiliaries[1], later, fusions, size
+    )
     network.apply(_kaiming)
     return network
 

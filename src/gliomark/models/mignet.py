@@ -157,7 +157,9 @@ def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNe
     """MIG-Net as the settings say. prior: the FPG ``(H, W)`` that alpha starts from (fpg on)."""
     size = settings.size
     channels = [size.embedding * 2**level for level in range(len(size.depths))]
-    gates: list[nn.Module] = [InvertedAttentionGate(c) if settings.iag else PlainSkip() for c in channels[:-1]]
+    gates: list[nn.Module] = [
+        InvertedAttentionGate(c) if settings.iag else PlainSkip() for c in channels[:-1]
+    ]
     guidance = DualPriorGuidance(channels[-1]) if settings.guidance else None
     if guidance is not None and settings.fpg and prior is not None:
         guidance.start_from(prior)

@@ -55,7 +55,10 @@ def stem(inputs: int, outputs: int) -> nn.Sequential:
     """ResNeSt's deep stem, ``(B, inputs, H, W)`` to ``(B, outputs, H/4, W/4)``."""
     half = outputs // 2
     return nn.Sequential(
-        *_convolution(inputs, half, 2), *_convolution(half, half, 1), *_convolution(half, outputs, 1), nn.MaxPool2d(3, 2, 1)
+        *_convolution(inputs, half, 2),
+        *_convolution(half, half, 1),
+        *_convolution(half, outputs, 1),
+        nn.MaxPool2d(3, 2, 1),
     )
 
 

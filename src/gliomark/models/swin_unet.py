@@ -42,7 +42,11 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         channels = size.embedding
         if size.convolutional_stem:
-            steps: list[nn.Module] = [nn.Conv2d(inputs, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.GELU()]
+            steps: list[nn.Module] = [
+                nn.Conv2d(inputs, channels, 3, padding=1),
+                nn.BatchNorm2d(channels),
+                nn.GELU(),
+            ]
             for _ in range(size.patch.bit_length() - 1):
                 steps += [nn.Conv2d(channels, channels, 3, 2, 1), nn.BatchNorm2d(channels), nn.GELU()]
             steps.append(nn.Conv2d(channels, channels, 1))

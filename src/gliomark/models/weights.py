@@ -90,7 +90,9 @@ class Weights:
 
 def save_weights(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
     """Write atomically; floating tensors in half precision, which keeps a model small."""
-    halves = {n: (t.half() if t.is_floating_point() else t).detach().contiguous().cpu() for n, t in tensors.items()}
+    halves = {
+        n: (t.half() if t.is_floating_point() else t).detach().contiguous().cpu() for n, t in tensors.items()
+    }
     text = json.dumps(asdict(card), ensure_ascii=False, sort_keys=True)
     metadata = {"schema_version": str(SCHEMA_VERSION), "card": text, "sha256": _digest(text, halves)}
     part = path.with_name(path.name + ".part")
@@ -101,15 +103,21 @@ def save_weights(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> 
 def load_weights(path: Path) -> Weights:
     """Read and check a weights file. Raises GliomarkError where it is missing, cut short, altered or bare."""
     if not path.is_file():
-        raise GliomarkError(f"{path}: there is no such weights file; give a file or the name of a shipped model.")
+        raise GliomarkError(
+            f"{path}: there is no such weights file; give a file or the name of a shipped model."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise GliomarkError(f"{path}: the weights file is damaged or cut short ({error}); fetch it again.") from error
+        raise GliomarkError(
+            f"{path}: the weights file is damaged or cut short ({error}); fetch it again."
+        ) from error
     if metadata.get("schema_version") != str(SCHEMA_VERSION) or "card" not in metadata:
-        raise GliomarkError(f"{path}: this is not a gliomark weights file of version {SCHEMA_VERSION}; train or fetch one.")
+        raise GliomarkError(
+            f"{path}: this is not a gliomark weights file of version {SCHEMA_VERSION}; train or fetch one."
+        )
     if metadata.get("sha256") != _digest(metadata["card"], tensors):
         raise GliomarkError(f"{path}: the weights file was altered after it was written; fetch it again.")
     return Weights(_card(path, json.loads(metadata["card"])), tensors, metadata["sha256"])
@@ -117,8 +125,12 @@ def load_weights(path: Path) -> Weights:
 
 def _card(path: Path, record: dict[str, Any]) -> ModelCard:
     missing = {f.name for f in fields(ModelCard)} - set(record)
+    for name, marker in record.get("markers", {}).items():
+        missing |= {f"{name} {f.name}" for f in fields(MarkerCard)} - {f"{name} {key}" for key in marker}
     if missing:
-        raise GliomarkError(f"{path}: the weights file does not state its {', '.join(sorted(missing))}; train it anew.")
+        raise GliomarkError(
+            f"{path}: the weights file does not state its {', '.join(sorted(missing))}; train it anew."
+        )
     record["markers"] = {name: MarkerCard(**marker) for name, marker in record["markers"].items()}
     for name in ("sequences", "training_patients"):
         record[name] = tuple(record[name])

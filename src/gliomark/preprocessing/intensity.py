@@ -21,7 +21,9 @@ def z_score(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.
     clipped = np.clip(image, low, high)
     mean, deviation = clipped[brain].mean(), clipped[brain].std()
     if not deviation > 0:
-        raise GliomarkError("The image has one single grey value inside the brain; check the exported series.")
+        raise GliomarkError(
+            "The image has one single grey value inside the brain; check the exported series."
+        )
     scored = (clipped - mean) / deviation
     scored[~brain] = scored[brain].min()
     return scored.astype(np.float32)

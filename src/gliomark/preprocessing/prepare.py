@@ -50,7 +50,9 @@ def prepare(
     names = _needed(study, sequences)
     transforms = _transforms(study, {name: images[name] for name in names}, reference)
     brain, stripped = _brain(images, transforms, names, reference)
-    grid, kept = slice_grid(brain, settings.size, settings.pixel_mm, 0.0 if study.aligned else settings.step_mm)
+    grid, kept = slice_grid(
+        brain, settings.size, settings.pixel_mm, 0.0 if study.aligned else settings.step_mm
+    )
     on_grid = sitk.GetArrayFromImage(resample(brain, grid, sitk.Transform(), 0.0)).astype(bool)
     return SliceStack(
         patient_id=study.patient_id,
@@ -63,7 +65,8 @@ def prepare(
         slice_names=_slice_names(study, reference, kept),
         selected=equidistant(len(kept), settings.k),
         lesion=_lesion(study, grid),
-        notes=study.notes + (("The images came without a skull; skull stripping was left out.",) if stripped else ()),
+        notes=study.notes
+        + (("The images came without a skull; skull stripping was left out.",) if stripped else ()),
         to_stack={name: matrix_of(transforms[name].GetInverse()) for name in sequences},
     )
 
@@ -79,7 +82,9 @@ def _transforms(
 ) -> dict[MRSequence, sitk.Transform]:
     fixed = images[reference]
     return {
-        name: sitk.Transform(3, sitk.sitkIdentity) if study.aligned or name == reference else register(fixed, image)
+        name: sitk.Transform(3, sitk.sitkIdentity)
+        if study.aligned or name == reference
+        else register(fixed, image)
         for name, image in images.items()
     }
 

@@ -33,7 +33,9 @@ def brain_mask(image: sitk.Image) -> sitk.Image:
         _, mask, millilitres = _deepbet().run(nifti)
     except (AssertionError, ValueError, RuntimeError) as error:
         # deepbet asserts, or takes an arg-max of nothing, where its first look finds no foreground
-        raise GliomarkError(f"No brain was found in the image ({error}); is this an axial head MRI?") from error
+        raise GliomarkError(
+            f"No brain was found in the image ({error}); is this an axial head MRI?"
+        ) from error
     if millilitres < SMALLEST_BRAIN_ML:
         raise GliomarkError(
             f"Only {millilitres:.0f} ml of brain were found in the image; is this a whole axial head MRI?"

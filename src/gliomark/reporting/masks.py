@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.study import MRSequence, Prediction, Segmentation, Series, SliceStack, Study
+from gliomark.study import MRSequence, Prediction, Segmentation, Series, SliceStack
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CLEAR = 0.01  # how far a voxel's value is kept from 0.5, so that rounding of coordinates cannot flip it
@@ -53,15 +53,18 @@ def agreed_probability(segmentation: Segmentation) -> NDArray[np.float32]:
     return agreed
 
 
-def reference_series(study: Study) -> Series:
-    """The series whose grid the masks are written on: T1C where there is one, else the first."""
-    return study.series.get(MRSequence.T1C) or next(iter(study.series.values()))
+def reference_series(prediction: Prediction) -> MRSequence:
+    """Whose grid the masks are written on: T1C where the model looked at it, else the first it looked at."""
+    seen = [name for name in prediction.stack.images if name in prediction.study.series]
+    return MRSequence.T1C if MRSequence.T1C in seen else seen[0]
 
 
 def write_masks(prediction: Prediction, folder: Path) -> None:
     """Pictures: ``masks/<slice>.png``, one for every original slice. Volumes: ``segmentation.nii.gz``."""
-    series = reference_series(prediction.study)
-    mask = native_mask(prediction.stack, prediction.segmentation, series)
+    stack = prediction.stack
+    name = reference_series(prediction)
+    series = prediction.study.series[name]
+    mask = native_mask(stack, prediction.segmentation, series, to_stack=stack.to_stack.get(name))
     if prediction.study.kind == "pictures":
         _write_pictures(mask, series.slice_names, folder / "masks")
     else:

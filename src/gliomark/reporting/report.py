@@ -33,12 +33,12 @@ class Failure:
     message: str
 
 
-def write_prediction(prediction: Prediction, folder: Path, *, language: Language = "en") -> Path:
+def write_prediction(prediction: Prediction, folder: Path | str, *, language: Language = "en") -> Path:
     """Write ``folder/<patient id>/`` (prediction.json, report.html, masks) and return it.
 
     All of it appears at once; where anything fails an older result stays as it was.
     """
-    target = folder / folder_name(prediction.patient_id)
+    target = Path(folder) / folder_name(prediction.patient_id)
 
     def fill(partial: Path) -> None:
         document = prediction_document(prediction)

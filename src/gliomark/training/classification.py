@@ -19,7 +19,7 @@ from gliomark.models.kinet import SMALL, KiNet, KiNetSettings, build_kinet, mix_
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE, Augmentation, disturb, random_theta, view
 from gliomark.training.losses import bms_loss
-from gliomark.training.segmentation import make_trainer
+from gliomark.training.segmentation import check_same_patients, make_trainer
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,13 @@ def marker_label(value: str, threshold: float, column: str, patient: str) -> int
         return int(float(value) >= threshold)
     except ValueError:
         raise GliomarkError(
-            f"Patient {patient}: '{value}' in column '{column}' is not a number; write 0 or 1, a percentage, or nothing."
+            f"Patient {patient}: '{value}' in column '{column}' is not a number; write 0, 1, a percentage or nothing."
         ) from None
 
 
-def known_labels(cohort: Cohort, column: str, threshold: float, sequences: Sequence[MRSequence]) -> dict[str, int]:
+def known_labels(
+    cohort: Cohort, column: str, threshold: float, sequences: Sequence[MRSequence]
+) -> dict[str, int]:
     """Label by patient, for patients who have one and all the sequences."""
     labels = {}
     for patient in cohort.patient_ids:
@@ -96,12 +98,14 @@ def load_lesion_bank(cohort: Cohort, labels: dict[str, int], sequences: Sequence
     images, lesions, marks, owners = [], [], [], []
     for index, (patient, label) in enumerate(labels.items()):
         stack = cohort.stack(patient)
-        rows = stack.lesion.sum(axis=(1, 2)) * stack.pixel_area_mm2 >= SMALLEST_AREA_MM2
+        rows = stack.drawn.sum(axis=(1, 2)) * stack.pixel_area_mm2 >= SMALLEST_AREA_MM2
         images.append(torch.from_numpy(np.stack([stack.images[n][rows] for n in sequences], axis=1)).half())
-        lesions.append(torch.from_numpy(stack.lesion[rows].astype(np.uint8)))
+        lesions.append(torch.from_numpy(stack.drawn[rows].astype(np.uint8)))
         marks.append(torch.full((int(rows.sum()),), label))
         owners.append(torch.full((int(rows.sum()),), index))
-    return LesionBank(torch.cat(images), torch.cat(lesions), torch.cat(marks), torch.cat(owners), tuple(labels))
+    return LesionBank(
+        torch.cat(images), torch.cat(lesions), torch.cat(marks), torch.cat(owners), tuple(labels)
+    )
 
 
 class BalancedSampler(torch.utils.data.Sampler[int]):
@@ -155,6 +159,7 @@ def train_kinet(bank: LesionBank, settings: MarkerTraining, work: Path) -> KiNet
     Every network of one seed starts from the same weights, so that the vectors of the folds' networks
     stay close to one another's and to the final network's.
     """
+    check_same_patients(work, [bank.patient_ids[index] for index in bank.patient.unique().tolist()])
     lightning.seed_everything(settings.seed, verbose=False)
     task = MarkerTask(settings)
     checkpoint = lightning.pytorch.callbacks.ModelCheckpoint(work, save_last=True)

@@ -32,7 +32,9 @@ class Folds:
         check_disjoint({"train": self.train, "validation": self.validation, "test": self.test})
         check_disjoint({f"fold {i}": fold for i, fold in enumerate(self.development_folds)})
         if {p for fold in self.development_folds for p in fold} != set(self.development):
-            raise GliomarkError("The folds do not cover exactly the training and validation patients; draw them anew.")
+            raise GliomarkError(
+                "The folds do not cover exactly the training and validation patients; draw them anew."
+            )
 
     @property
     def development(self) -> tuple[str, ...]:

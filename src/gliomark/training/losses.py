@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from gliomark.models.kinet import KiNetOutput
 
 SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
 SMALLEST_WEIGHT = 0.1
@@ -50,7 +52,7 @@ def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
 
 
 def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """L_sim, eq. 4-6: ``sum_i beta_i / (2N) sum_n ||A_n - B_n||^2`` over the four stages.
+    """L_sim, eq. 4-5: ``sum_i beta_i / (2N) sum_n ||A_n - B_n||^2`` over the four stages.
 
     first, second: the auxiliary branches' pooled stage features, each ``(N, channels)``.
     """
@@ -58,7 +60,7 @@ def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor
     return torch.stack([beta * ((a - b) ** 2).sum(dim=1).mean() / 2 for beta, a, b in pairs]).sum()
 
 
-def bms_loss(outputs: Mapping[str, Tensor | Sequence[Tensor]], target: Tensor) -> Tensor:
+def bms_loss(outputs: KiNetOutput, target: Tensor) -> Tensor:
     """Binary multi-scale loss, eqs. 4-3 to 4-6: ``L_BMS = L + L_sim`` with::
 
         L        = 0.35 L_T1C + 0.40 L_master + 0.25 L_second

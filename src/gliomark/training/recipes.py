@@ -24,7 +24,7 @@ from gliomark.training.classification import (
     load_lesion_bank,
     train_kinet,
 )
-from gliomark.training.folds import Folds, load_or_draw
+from gliomark.training.folds import Folds, check_disjoint, load_or_draw
 from gliomark.training.segmentation import SegmentationTraining, load_bank, train_segmentation
 from gliomark.training.stacking import (
     PatientVectors,
@@ -54,10 +54,22 @@ class MarkerDefinition:
 
 DEFINITIONS = {
     "idh": MarkerDefinition(
-        "idh", "idh_mutant", 0.5, "IDH", "mutant", "wild type", "positive: IDH1 or IDH2 is mutated; negative: wild type"
+        "idh",
+        "idh_mutant",
+        0.5,
+        "IDH",
+        "mutant",
+        "wild type",
+        "positive: IDH1 or IDH2 is mutated; negative: wild type",
     ),
     "ki67": MarkerDefinition(
-        "ki67", "ki67", 10.0, "Ki-67", "high", "low", "high: at least 10 % of the stained tumour cells are Ki-67 positive"
+        "ki67",
+        "ki67",
+        10.0,
+        "Ki-67",
+        "high",
+        "low",
+        "high: at least 10 % of the stained tumour cells are Ki-67 positive",
     ),
     "proliferation": MarkerDefinition(
         "proliferation",
@@ -82,7 +94,13 @@ def marker_definition(text: str) -> MarkerDefinition:
     except ValueError:
         raise GliomarkError(f"'{text}' must be a marker, a column of 0 and 1, or column>=number.") from None
     return MarkerDefinition(
-        column, column, threshold, column, "positive", "negative", f"positive: {column} is at least {threshold:g}"
+        column,
+        column,
+        threshold,
+        column,
+        "positive",
+        "negative",
+        f"positive: {column} is at least {threshold:g}",
     )
 
 
@@ -97,7 +115,9 @@ def cohort_folds(cohort: Cohort) -> Folds:
 
 def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
     """The pair that the cohort was prepared for, the reference last."""
-    return tuple(MRSequence(name) for name in json.loads((cohort.folder / "cohort.json").read_text())["sequences"])
+    return tuple(
+        MRSequence(name) for name in json.loads((cohort.folder / "cohort.json").read_text())["sequences"]
+    )
 
 
 def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: int) -> Path:
@@ -130,7 +150,12 @@ def segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dict[str, T
 
 
 def segmentation_card(
-    name: str, cohort: Cohort, folds: Folds, trained_on: Sequence[str], rule: str, settings: SegmentationTraining
+    name: str,
+    cohort: Cohort,
+    folds: Folds,
+    trained_on: Sequence[str],
+    rule: str,
+    settings: SegmentationTraining,
 ) -> ModelCard:
     """A card that claims nothing yet: licence and use are the cohort owner's to state."""
     return ModelCard(
@@ -158,7 +183,9 @@ def markers_recipe(
     cohort, weights = Cohort(folder), load_weights(segmentation_file)
     folds = cohort_folds(cohort)
     if set(weights.card.training_patients) & set(folds.test):
-        raise GliomarkError(f"{segmentation_file} was trained on test patients of {folder}; train it on these folds.")
+        raise GliomarkError(
+            f"{segmentation_file} was trained on test patients of {folder}; train it on these folds."
+        )
     settings = marker_settings(size, epochs)
     trained = {}
     for definition in map(marker_definition, markers):
@@ -206,6 +233,7 @@ def train_marker(
     sequences = cohort_sequences(cohort)
     labels = known_labels(cohort, definition.column, definition.threshold, sequences)
     development = tuple(p for p in folds.development if p in labels)
+    check_disjoint({"to be trained on": development, "test": folds.test})
     bank = load_lesion_bank(cohort, {p: labels[p] for p in development}, sequences)
     crop, work = settings.augmentation.crop, work / definition.name
     out_of_fold: dict[str, PatientVectors] = {}
@@ -246,7 +274,9 @@ def _threshold(vectors: Mapping[str, PatientVectors], folds: Folds, settings: St
     return youden_threshold(labels, probabilities)
 
 
-def save_model(out: Path, weights: Weights, markers: Mapping[str, tuple[TrainedMarker, MarkerCard]], **card) -> None:
+def save_model(
+    out: Path, weights: Weights, markers: Mapping[str, tuple[TrainedMarker, MarkerCard]], **card
+) -> None:
     """Segmentation and markers in one file. card: fields of the segmentation's card to replace."""
     tensors = dict(weights.tensors)
     for name, (marker, _) in markers.items():
@@ -255,5 +285,3 @@ def save_model(out: Path, weights: Weights, markers: Mapping[str, tuple[TrainedM
         tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
     cards = {name: record for name, (_, record) in markers.items()}
     save_weights(out, replace(weights.card, markers=cards, **card), tensors)
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from gliomark.cohort.store import Cohort
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.swin_unet import SMALL
-from gliomark.study import MRSequence
+from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE, Augmentation, disturb, random_theta, view
 from gliomark.training.losses import GRADING_WEIGHT, grading_loss, prior_weight, segmentation_loss
 
@@ -62,7 +63,9 @@ class SliceBank:
     patient_ids: tuple[str, ...]
 
 
-def load_bank(cohort: Cohort, patients: Sequence[str], sequences: Sequence[MRSequence], joint: bool) -> SliceBank:
+def load_bank(
+    cohort: Cohort, patients: Sequence[str], sequences: Sequence[MRSequence], joint: bool
+) -> SliceBank:
     """joint: the sequences are one sample's channels (an absent one is zero, the brain's mean);
     otherwise every sequence of a slice is a sample of its own."""
     images, lesions, grades, owners = [], [], [], []
@@ -77,10 +80,12 @@ def load_bank(cohort: Cohort, patients: Sequence[str], sequences: Sequence[MRSeq
         grade = cohort.clinical(patient).columns.get("who_grade", "")
         for sample in samples:
             images.append(torch.from_numpy(sample).half())
-            lesions.append(torch.from_numpy(stack.lesion.astype(np.uint8)))
+            lesions.append(torch.from_numpy(stack.drawn.astype(np.uint8)))
             grades.append(torch.full(shape[:1], int(float(grade) >= HIGH_GRADE) if grade else -1))
             owners.append(torch.full(shape[:1], index))
-    return SliceBank(torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(owners), tuple(patients))
+    return SliceBank(
+        torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(owners), tuple(patients)
+    )
 
 
 def focus_prior(bank: SliceBank) -> Tensor:
@@ -128,6 +133,8 @@ def _draw(index: Tensor, count: int) -> Tensor:
 class SegmentationTask(lightning.LightningModule):
     """MIG-Net, its two losses and its optimiser; the training loop is Lightning's."""
 
+    prior: Tensor
+
     def __init__(self, settings: SegmentationTraining, prior: Tensor) -> None:
         super().__init__()
         self.settings = settings
@@ -170,13 +177,19 @@ class SegmentationTask(lightning.LightningModule):
         s = self.settings
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=s.rate, weight_decay=s.weight_decay)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step / steps, s.warm_up))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: _warm_cosine(step / steps, s.warm_up)
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def _warm_cosine(done: float, warm_up: float) -> float:
     """Share of the full rate after the share ``done`` of all steps."""
-    return done / warm_up if done < warm_up else 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm_up) / (1 - warm_up))))
+    return (
+        done / warm_up
+        if done < warm_up
+        else 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm_up) / (1 - warm_up))))
+    )
 
 
 def train_segmentation(
@@ -186,6 +199,7 @@ def train_segmentation(
 
     With validation slices the epoch of the best validation Dice is returned, otherwise the last.
     """
+    check_same_patients(work, bank.patient_ids)
     lightning.seed_everything(settings.seed, verbose=False)
     task = SegmentationTask(settings, focus_prior(bank))
     checkpoint = lightning.pytorch.callbacks.ModelCheckpoint(
@@ -209,6 +223,18 @@ def make_trainer(epochs: int, work: Path, callbacks: list) -> lightning.Trainer:
         log_every_n_steps=20,
         enable_model_summary=False,
     )
+
+
+def check_same_patients(work: Path, patients: Sequence[str]) -> None:
+    """Raise GliomarkError where ``work`` holds a run on other patients: going on from it would leak them."""
+    record = work / "patients.json"
+    if not (work / "last.ckpt").exists():
+        work.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(sorted(patients)), "utf-8")
+    elif record.exists() and json.loads(record.read_text("utf-8")) != sorted(patients):
+        raise GliomarkError(
+            f"{work} holds a run that was trained on other patients; delete that folder to train anew."
+        )
 
 
 def _last(work: Path) -> str | None:

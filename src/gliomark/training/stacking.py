@@ -51,7 +51,9 @@ class PatientVectors:
     def network_probability(self, rule: FusionRule) -> float:
         """Patient level, by KiNet's own softmax."""
         odds = self.vectors[:, -1].astype(float)
-        return patient_probability(self.slices.place, self.slices.area_mm2, list(1 / (1 + np.exp(-odds))), rule)
+        return patient_probability(
+            self.slices.place, self.slices.area_mm2, list(1 / (1 + np.exp(-odds))), rule
+        )
 
     def stacked_probability(self, trees: lightgbm.Booster, age_cut: float | None, rule: FusionRule) -> float:
         """Patient level, by LightGBM."""
@@ -78,7 +80,7 @@ def patient_vectors(
     found = {}
     for patient in patients:
         stack = cohort.stack(patient)
-        mask = stack.lesion if masks is None else masks[patient]
+        mask = stack.drawn if masks is None else masks[patient]
         slices = lesion_slices(stack, mask)
         if slices.index:
             vectors = image_vectors(network, *mix_parts(stack, mask, slices, sequences), crop)

@@ -1,0 +1,154 @@
+"""One file per model: it comes back as it was, or it is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from gliomark.models.weights import MarkerCard, ModelCard, _digest, load_weights, save_weights
+from gliomark.study import GliomarkError
+
+MARKER = MarkerCard(
+    "idh_mutant", "IDH", "mutant", "wild type", "positive: mutated 突变", 0.4, 46.5, {"crop": 192}, "AUC"
+)
+CARD = ModelCard(
+    name="test",
+    sequences=("T1C", "FLAIR"),
+    rule="joint",
+    segmentation={"tile": 192},
+    segmentation_threshold=0.5,
+    smallest_lesion_ml=0.5,
+    training_cohort="three patients",
+    training_patients=("患者 01", "b", "c"),
+    folds_sha256="0" * 64,
+    licence="CC0",
+    intended_use="tests",
+    segmentation_performance="none",
+    versions={"torch": "1"},
+    markers={"idh": MARKER},
+    stand_ins={"FLAIR": "T2"},
+    preparation={"k": 20},
+)
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    tensors = {
+        "segmentation/a.weight": torch.randn(3, 4),
+        "segmentation/steps": torch.tensor(7),
+        "idh/lightgbm": torch.arange(9, dtype=torch.uint8),
+        "prior": torch.rand(5, 5),
+    }
+    path = tmp_path / "模型 1.safetensors"
+    save_weights(path, CARD, tensors)
+    return path
+
+
+def refused(path: Path) -> str:
+    """The one sentence with which the file is refused."""
+    with pytest.raises(GliomarkError) as caught:
+        load_weights(path)
+    text = str(caught.value)
+    assert "\n" not in text and str(path) in text
+    return text
+
+
+def rewrite(path: Path, card: dict, **metadata: str) -> None:
+    """The same tensors under another card, with a digest that fits it."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    text = json.dumps(card)
+    save_file(
+        tensors, path, {"schema_version": "1", "card": text, "sha256": _digest(text, tensors), **metadata}
+    )
+
+
+def test_round_trip(weights_file: Path) -> None:
+    torch.manual_seed(0)
+    loaded = load_weights(weights_file)
+    assert loaded.card == CARD
+    assert set(loaded.part("segmentation")) == {"a.weight", "steps"}
+    expected = torch.randn(3, 4).half().float()
+    torch.testing.assert_close(loaded.part("segmentation")["a.weight"], expected, atol=0, rtol=0)
+    assert loaded.part("segmentation")["steps"] == 7
+    assert bytes(loaded.part("idh")["lightgbm"].numpy()) == bytes(range(9))
+    assert len(loaded.sha256) == 64
+    assert [path.name for path in weights_file.parent.iterdir()] == [weights_file.name], (
+        "nothing half-written"
+    )
+
+
+def test_hash_depends_on_content_alone(weights_file: Path, tmp_path: Path) -> None:
+    loaded = load_weights(weights_file)
+    again = tmp_path / "again.safetensors"
+    save_weights(again, CARD, dict(reversed(loaded.tensors.items())))
+    assert load_weights(again).sha256 == loaded.sha256
+    save_weights(again, replace(CARD, licence="other"), loaded.tensors)
+    assert load_weights(again).sha256 != loaded.sha256
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
+def test_cut_short(weights_file: Path, share: float) -> None:
+    content = weights_file.read_bytes()
+    weights_file.write_bytes(content[: int(len(content) * share)])
+    assert "damaged or cut short" in refused(weights_file)
+
+
+def test_altered_tensor_byte(weights_file: Path) -> None:
+    content = bytearray(weights_file.read_bytes())
+    content[-3] ^= 1
+    weights_file.write_bytes(content)
+    assert "altered" in refused(weights_file)
+
+
+def test_altered_card(weights_file: Path) -> None:
+    content = weights_file.read_bytes()
+    assert content.count(b"three patients") == 1
+    weights_file.write_bytes(content.replace(b"three patients", b"30000 patient."))
+    assert "altered" in refused(weights_file)
+
+
+def test_any_single_altered_byte_is_refused(weights_file: Path) -> None:
+    content = weights_file.read_bytes()
+    random = np.random.default_rng(0)
+    for place in [*range(12), *random.integers(0, len(content), 150)]:
+        altered = bytearray(content)
+        altered[place] ^= int(random.integers(1, 256))
+        # blanks that pad the header to full words say nothing
+        if content[place : place + 1] == b" " and bytes(altered).strip() == content.strip():
+            continue
+        weights_file.write_bytes(altered)
+        refused(weights_file)
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(ModelCard)])
+def test_card_without_a_field(weights_file: Path, field: str) -> None:
+    record = asdict(CARD)
+    del record[field]
+    rewrite(weights_file, record)
+    assert field in refused(weights_file)
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(MarkerCard)])
+def test_marker_card_without_a_field(weights_file: Path, field: str) -> None:
+    record = asdict(CARD)
+    del record["markers"]["idh"][field]
+    rewrite(weights_file, record)
+    assert field in refused(weights_file)
+
+
+def test_other_files_are_refused(weights_file: Path, tmp_path: Path) -> None:
+    assert "no such weights file" in refused(tmp_path / "absent.safetensors")
+    assert "no such weights file" in refused(tmp_path)
+    rewrite(weights_file, asdict(CARD), schema_version="2")
+    assert "version 1" in refused(weights_file)
+    save_file({"a": torch.zeros(2)}, weights_file)
+    assert "not a gliomark weights file" in refused(weights_file)

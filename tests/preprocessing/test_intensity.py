@@ -1,0 +1,53 @@
+"""z-score inside the brain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gliomark.preprocessing.intensity import z_score
+from gliomark.study import GliomarkError
+
+
+@pytest.fixture
+def noisy_head() -> tuple[np.ndarray, np.ndarray]:
+    """image with bright noise outside the brain, and the brain."""
+    random = np.random.default_rng(3)
+    brain = np.zeros((4, 30, 30), bool)
+    brain[:, 5:25, 5:25] = True
+    image = random.gamma(4.0, 50.0, brain.shape).astype(np.float32)
+    image[~brain] += 900
+    return image, brain
+
+
+def test_mean_zero_deviation_one_inside_and_minimum_outside(noisy_head) -> None:
+    image, brain = noisy_head
+    scored = z_score(image, brain)
+    assert scored.dtype == np.float32
+    assert abs(scored[brain].mean()) < 1e-4 and abs(scored[brain].std() - 1) < 1e-4
+    assert (scored[~brain] == scored[brain].min()).all()
+
+
+def test_clips_to_the_percentiles(noisy_head) -> None:
+    image, brain = noisy_head
+    image = image.copy()
+    image[2, 10, 10] = 1e6  # a metal artefact must not squeeze the rest
+    low, high = np.percentile(image[brain], [0.5, 99.5])
+    inside = np.clip(image[brain], low, high)
+    np.testing.assert_allclose(
+        z_score(image, brain)[brain], (inside - inside.mean()) / inside.std(), atol=1e-4
+    )
+
+
+def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
+    image, brain = noisy_head
+    before = image.copy()
+    np.testing.assert_allclose(z_score(image, brain), z_score(image * 7 + 100, brain), atol=1e-3)
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1234.5])
+def test_constant_image_is_refused(noisy_head, value: float) -> None:
+    brain = noisy_head[1]
+    with pytest.raises(GliomarkError, match="one single grey value"):
+        z_score(np.full(brain.shape, value, np.float32), brain)

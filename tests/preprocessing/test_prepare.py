@@ -1,0 +1,146 @@
+"""Left stays left from file to stack, and the stack's pixels find their way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliomark.io import read_study
+from gliomark.preprocessing import PreparationSettings, prepare
+from gliomark.reporting.masks import native_mask
+from gliomark.study import GliomarkError, MRSequence, Segmentation, SliceStack, Study
+
+GRID = ((2.0, 2.0, 5.0), (30, 110, 90))
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def save_as(series, path: Path, axes: str) -> Path:
+    """NIfTI in a storage order such as RAS or PSR."""
+    image = nib.Nifti1Image(series.image.transpose(2, 1, 0), LPS_TO_RAS @ series.affine)
+    start = nib.orientations.io_orientation(image.affine)
+    turn = nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(axes)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image.as_reoriented(turn), path)
+    assert nib.aff2axcodes(nib.load(path).affine) == tuple(axes)
+    return path.parent
+
+
+def block_in(stack: SliceStack) -> np.ndarray:
+    """Indices ``(slice, row, column)`` of the bright block."""
+    image = stack.images[MRSequence.FLAIR]
+    return np.argwhere(image > 0.75 * image.max())
+
+
+@pytest.fixture
+def stack_as_stored(brain_series, tmp_path):
+    def make(axes: str) -> SliceStack:
+        series = brain_series(*GRID, shift=(4.0, -6.0, 3.0))
+        folder = save_as(series, tmp_path / axes / "患者 01" / "FLAIR.nii.gz", axes)
+        return prepare(read_study(folder), (MRSequence.FLAIR,))
+
+    return make
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "LAS", "RPI"])
+def test_left_stays_left_from_file_to_stack(stack_as_stored, block_centre, axes: str) -> None:
+    stack = stack_as_stored(axes)
+    block = block_in(stack)
+    assert len(block) > 500
+    assert (block[:, 2] > 119.5).all(), "the patient's left is the picture's right half"
+    assert (block[:, 1] < 119.5).all(), "the front is at the top"
+    assert block[:, 0].mean() > (len(stack.brain) - 1) / 2, "slices go up"
+    lps = block[:, ::-1] @ stack.affine[:3, :3].T + stack.affine[:3, 3]
+    assert (lps[:, 0] > 0).all()
+    assert (np.abs(lps.mean(axis=0) - block_centre) < (1, 1, 3)).all()
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAI", "ASL", "PIR"])
+def test_storage_order_changes_nothing(stack_as_stored, axes: str) -> None:
+    stored, other = stack_as_stored("LPS"), stack_as_stored(axes)
+    np.testing.assert_allclose(other.affine, stored.affine, atol=1e-3)
+    np.testing.assert_array_equal(other.brain, stored.brain)
+    np.testing.assert_allclose(other.images[MRSequence.FLAIR], stored.images[MRSequence.FLAIR], atol=1e-2)
+    assert other.slice_names == stored.slice_names and other.selected == stored.selected
+
+
+def test_stack_is_normalised_stripped_and_on_acquired_slices(brain_series) -> None:
+    series = {MRSequence.FLAIR: brain_series((1.0, 1.0, 4.0), (40, 200, 180), shift=(10.0, 5.0, -7.3))}
+    stack = prepare(Study("a", series, Path("a"), "volumes"), (MRSequence.FLAIR,), PreparationSettings(k=7))
+    image = stack.images[MRSequence.FLAIR]
+    assert (
+        image.shape == stack.brain.shape == (len(stack.slice_names), 240, 240) and image.dtype == np.float32
+    )
+    assert abs(image[stack.brain].mean()) < 1e-3 and abs(image[stack.brain].std() - 1) < 1e-3
+    assert (image[~stack.brain] == image.min()).all()
+    assert any("without a skull" in note for note in stack.notes)
+    acquired = series[MRSequence.FLAIR].affine[2, 3] + 4.0 * np.arange(40)
+    steps = [int(name) - 1 for name in stack.slice_names]
+    laid = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(steps))
+    np.testing.assert_allclose(laid, acquired[steps], atol=1e-6)
+    assert len(stack.selected) == 7 and stack.brain[[0, -1]].any(axis=(1, 2)).all()
+    assert stack.selected[0] == 0 and stack.selected[-1] == len(steps) - 1
+    assert stack.pixel_area_mm2 == pytest.approx(1.0) and stack.voxel_volume_ml == pytest.approx(0.004)
+    litres = stack.brain.sum() * stack.voxel_volume_ml / 1000
+    assert litres == pytest.approx(1.37, abs=0.05)
+
+
+def test_missing_sequence_names_what_is_missing_and_what_was_found(brain_series) -> None:
+    series = {MRSequence.T1: brain_series(*GRID), MRSequence.FLAIR: brain_series(*GRID)}
+    with pytest.raises(GliomarkError) as caught:
+        prepare(Study("a", series, Path("folder 01"), "volumes"), (MRSequence.T1C, MRSequence.T2))
+    missing, found = str(caught.value).split("found")
+    assert "T1C" in missing and "T2" in missing and "folder 01" in missing
+    assert "FLAIR" in found and "T1" in found and "T1C" not in found and "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def picture_study(brain_series, voxel_points, block_centre, tmp_path) -> Study:
+    """A picture folder of 8-bit PNGs, the head off the middle, a ball of 32 mm in the left front as lesion."""
+    series = brain_series((0.9375, 0.9375, 6.0), (24, 256, 256), shift=(9.3, -7.7, 2.5))
+    points = voxel_points(series.affine, series.image.shape)
+    ball = np.linalg.norm(points - block_centre, axis=-1) < 16
+    for name, image in {"T1c": series.image, "FLAIR": series.image, "mask": ball * 255.0}.items():
+        (tmp_path / "p 01" / name).mkdir(parents=True)
+        for index, pixels in enumerate(image):
+            Image.fromarray(pixels.round().astype(np.uint8)).save(
+                tmp_path / "p 01" / name / f"s{index:02d}.png"
+            )
+    return read_study(tmp_path / "p 01")
+
+
+def test_picture_mask_goes_to_the_stack_and_back_to_its_own_slices(picture_study) -> None:
+    stack = prepare(picture_study, (MRSequence.T1C, MRSequence.FLAIR))
+    assert picture_study.lesion is not None and stack.lesion is not None
+    assert stack.lesion.any() and stack.lesion[:, :, :120].sum() == 0, "the lesion is on the patient's left"
+    segmentation = Segmentation(stack.lesion.astype(np.float32), stack.lesion, "truth")
+    back = native_mask(stack, segmentation, picture_study.series[MRSequence.FLAIR]) > 0
+    truth = picture_study.lesion.image > 0
+    slices = np.flatnonzero(truth.any(axis=(1, 2)))
+    np.testing.assert_array_equal(np.flatnonzero(back.any(axis=(1, 2))), slices)
+    dice = 2 * (back & truth).sum(axis=(1, 2)) / np.maximum(1, (back.astype(int) + truth).sum(axis=(1, 2)))
+    assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.97
+    assert (dice[slices] > 0.95).all()
+    # slice k of the stack is the picture it is named after
+    with_lesion = [stack.slice_names[i] for i in np.flatnonzero(stack.lesion.any(axis=(1, 2)))]
+    assert with_lesion == [f"s{i:02d}" for i in slices]
+
+
+def test_a_mirrored_picture_mirrors_the_stack(picture_study) -> None:
+    """The chain itself has no favourite side."""
+
+    def mirrored(series):
+        return replace(series, image=np.ascontiguousarray(series.image[:, :, ::-1]))
+
+    series = {name: mirrored(one) for name, one in picture_study.series.items()}
+    other = replace(picture_study, series=series, lesion=mirrored(picture_study.lesion))
+    straight, turned = (
+        prepare(study, (MRSequence.T1C, MRSequence.FLAIR)) for study in (picture_study, other)
+    )
+    assert turned.lesion[:, :, 120:].sum() == 0 and turned.lesion.any()
+    image, mirror = straight.images[MRSequence.FLAIR], turned.images[MRSequence.FLAIR][:, :, ::-1]
+    assert np.corrcoef(image.ravel(), mirror.ravel())[0, 1] > 0.99

@@ -1,0 +1,68 @@
+"""A known movement of the head is found again, and the stack's matrices say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from gliomark.preprocessing import prepare
+from gliomark.preprocessing.registration import register
+from gliomark.preprocessing.volume import axial, matrix_of
+from gliomark.study import MRSequence, Study
+
+GRID = ((2.0, 2.0, 4.0), (34, 100, 90))
+
+
+def pose(degrees: tuple[float, float, float], shift_mm: tuple[float, float, float]) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, 3] = shift_mm
+    return matrix
+
+
+def moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "shift"), [((0, 0, 0), (0, 0, 0)), ((2, -3, 5), (6, -3, 2)), ((-5, 0, 0), (0, 0, 6))]
+)
+def test_known_displacement_is_recovered(brain_series, brain_points, degrees, shift) -> None:
+    truth = pose(degrees, shift)  # scanner points of the moved head to the head at rest
+    fixed = axial(brain_series(*GRID))
+    moving = axial(brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True))
+    found = matrix_of(register(fixed, moving))  # rest to moved
+    error = np.linalg.norm(moved(found, brain_points) - moved(np.linalg.inv(truth), brain_points), axis=1)
+    assert error.mean() < 0.7 and error.max() < 2
+
+
+def test_stack_shows_the_sequences_in_one_place_and_to_stack_says_how(brain_series, brain_points) -> None:
+    truth = pose((2, -3, 5), (6, -3, 2))
+    series = {
+        MRSequence.FLAIR: brain_series(*GRID),
+        MRSequence.T1C: brain_series(*GRID, pose=truth, contrast=True),
+    }
+    stack = prepare(Study("a", series, Path("a"), "volumes"), (MRSequence.T1C, MRSequence.FLAIR))
+    np.testing.assert_allclose(stack.to_stack[MRSequence.FLAIR], np.eye(4), atol=1e-9)
+    scanner = moved(np.linalg.inv(truth), brain_points)  # where the T1C scanner saw these brain points
+    error = np.linalg.norm(moved(stack.to_stack[MRSequence.T1C], scanner) - brain_points, axis=1)
+    assert error.mean() < 0.7
+    # the second contrast is the first turned round, so aligned images are anticorrelated
+    inside = ndimage.binary_erosion(stack.brain, iterations=3)  # the rim is half background
+    pairs = np.corrcoef(stack.images[MRSequence.T1C][inside], stack.images[MRSequence.FLAIR][inside])
+    assert pairs[0, 1] < -0.9
+
+
+def test_aligned_studies_are_not_registered(brain_series) -> None:
+    series = {
+        MRSequence.FLAIR: brain_series(*GRID),
+        MRSequence.T1C: brain_series(*GRID, pose=pose((0, 0, 0), (6, 0, 0))),
+    }
+    study = Study("a", series, Path("a"), "volumes", aligned=True)
+    stack = prepare(study, (MRSequence.T1C, MRSequence.FLAIR))
+    for matrix in stack.to_stack.values():
+        np.testing.assert_allclose(matrix, np.eye(4), atol=1e-12)

@@ -1,0 +1,106 @@
+"""A view is the same view of image, mask and prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gliomark.training.augmentation import GENTLE, Augmentation, disturb, random_theta, view
+
+STILL = Augmentation(crop=24, shift=0, quarter_turns=False, noise=0.0)
+TEMPLATE = 40
+
+
+@pytest.fixture
+def slices() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.rand(3, 2, TEMPLATE, TEMPLATE)
+
+
+def test_without_any_movement_it_is_the_central_crop(slices: torch.Tensor) -> None:
+    seen = view(slices, random_theta(3, STILL, TEMPLATE), 24)
+    torch.testing.assert_close(seen, slices[..., 8:32, 8:32], atol=1e-4, rtol=0)
+
+
+def test_quarter_turns_are_the_four_of_rot90(slices: torch.Tensor) -> None:
+    torch.manual_seed(1)
+    theta = random_theta(64, replace(STILL, quarter_turns=True), TEMPLATE)
+    seen = view(slices[:1].expand(64, -1, -1, -1), theta, 24)
+    inner = slices[0, :, 8:32, 8:32]
+    met = set()
+    for one in seen:
+        fits = [k for k in range(4) if torch.allclose(one, torch.rot90(inner, k, (1, 2)), atol=1e-3)]
+        assert len(fits) == 1
+        met.update(fits)
+    assert met == {0, 1, 2, 3}
+
+
+def test_mirror_swaps_left_and_right_only(slices: torch.Tensor) -> None:
+    torch.manual_seed(1)
+    theta = random_theta(32, replace(STILL, mirror=True), TEMPLATE)
+    seen = view(slices[:1].expand(32, -1, -1, -1), theta, 24)
+    inner = slices[0, :, 8:32, 8:32]
+    mirrored = [torch.allclose(one, inner.flip(2), atol=1e-3) for one in seen]
+    straight = [torch.allclose(one, inner, atol=1e-3) for one in seen]
+    assert all(m != s for m, s in zip(mirrored, straight, strict=True))
+    assert 4 < sum(mirrored) < 28
+
+
+def test_shift_stays_within_its_reach() -> None:
+    torch.manual_seed(0)
+    theta = random_theta(500, replace(STILL, shift=10), TEMPLATE)
+    pixels = theta[:, :, 2] * TEMPLATE / 2
+    assert pixels.abs().max() <= 10 and pixels.min() < -8 and pixels.max() > 8
+    published = random_theta(500, Augmentation(), 240)[:, :, 2] * 120
+    assert published.abs().max() <= 56 and published.max() > 50  # 224 of 336
+
+
+def test_whole_pixel_shift_and_the_edge_goes_on(slices: torch.Tensor) -> None:
+    theta = random_theta(3, STILL, TEMPLATE)
+    theta[:, 0, 2] = 5 * 2 / TEMPLATE  # five columns to the right
+    torch.testing.assert_close(view(slices, theta, 24), slices[..., 8:32, 13:37], atol=1e-4, rtol=0)
+    theta[:, 0, 2] = 12 * 2 / TEMPLATE
+    seen = view(slices, theta, 24)
+    torch.testing.assert_close(seen[..., :20], slices[..., 8:32, 20:40], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        seen[..., 20:], slices[..., 8:32, 39:].expand(-1, -1, -1, 4), atol=1e-4, rtol=0
+    )
+
+
+def test_shapes_stay_true() -> None:
+    """Rotation and zoom scale both axes alike: no shear, no stretching."""
+    torch.manual_seed(0)
+    theta = random_theta(200, GENTLE, 240)[:, :, :2]
+    square = theta.transpose(1, 2) @ theta
+    assert square[:, 0, 1].abs().max() < 1e-6
+    torch.testing.assert_close(square[:, 0, 0], square[:, 1, 1])
+    zoom = square[:, 0, 0].sqrt() * 240 / GENTLE.crop
+    assert 0.85 <= zoom.min() < 0.9 and 1.1 < zoom.max() <= 1.15
+    assert {-1.0, 1.0} == set(torch.linalg.det(theta).sign().tolist())
+
+
+def test_image_and_mask_are_moved_alike() -> None:
+    torch.manual_seed(0)
+    blob = torch.zeros(64, 1, 120, 120)
+    blob[:, :, 40:60, 66:90] = 1
+    moving = replace(GENTLE, crop=96, shift=8, quarter_turns=True)
+    theta = random_theta(64, moving, 120)
+    image = view(3 * blob - 1, theta, 96)  # an image whose contrast is the mask
+    mask = view(blob, theta, 96).round()
+    torch.testing.assert_close((image > 0.5).float(), mask)
+    assert len({tuple(m.nonzero().float().mean(dim=0).round().tolist()) for m in mask}) > 32, "views differ"
+
+
+def test_disturb(slices: torch.Tensor) -> None:
+    torch.testing.assert_close(disturb(slices, STILL), slices, atol=0, rtol=0)
+    torch.manual_seed(0)
+    many = slices[:1].expand(600, -1, -1, -1)
+    noisy = (disturb(many, replace(STILL, noise=0.1)) - many).flatten(1).std(dim=1)
+    assert 0.05 < (noisy > 0).float().mean() < 0.16 and noisy.max() < 0.11
+    toned = disturb(many, replace(STILL, tone=0.2))
+    ratio = (toned[:, 0].amax(dim=(1, 2)) - toned[:, 0].amin(dim=(1, 2))) / (
+        slices[0, 0].max() - slices[0, 0].min()
+    )
+    assert 0.79 < ratio.min() < 0.85 and 1.15 < ratio.max() < 1.21

@@ -1,0 +1,107 @@
+"""Every patient in one place, and no split accepted in which one is not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from gliomark.study import GliomarkError
+from gliomark.training.folds import Folds, check_disjoint, draw_folds, load_or_draw
+
+STRATA = {f"P{i:03d}": "1" if i % 4 == 0 else "0" for i in range(100)}
+
+
+def test_sizes_are_6_2_2_and_everybody_is_there_once() -> None:
+    folds = draw_folds(STRATA)
+    assert (len(folds.train), len(folds.validation), len(folds.test)) == (60, 20, 20)
+    assert Counter(folds.train + folds.validation + folds.test) == Counter(list(STRATA))
+    assert Counter(p for fold in folds.development_folds for p in fold) == Counter(
+        folds.train + folds.validation
+    )
+    assert [len(fold) for fold in folds.development_folds] == [16] * 5
+    assert folds.development == tuple(sorted(folds.train + folds.validation))
+
+
+def test_stratified() -> None:
+    folds = draw_folds(STRATA)
+    for part in (folds.train, folds.validation, folds.test, *folds.development_folds):
+        assert sum(STRATA[p] == "1" for p in part) / len(part) == pytest.approx(0.25, abs=0.01)
+
+
+def test_same_seed_same_folds_whatever_the_order() -> None:
+    folds = draw_folds(STRATA, seed=3)
+    assert draw_folds(dict(reversed(STRATA.items())), seed=3) == folds
+    assert draw_folds(STRATA, seed=4).test != folds.test
+    assert draw_folds(STRATA, seed=4).sha256 != folds.sha256
+
+
+def test_written_once_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "folds.json"
+    drawn = load_or_draw(path, STRATA, seed=1)
+    before = path.read_bytes()
+    read = load_or_draw(path, STRATA, seed=99)  # the file rules, not the seed
+    assert read == drawn and read.sha256 == drawn.sha256 and read.seed == 1
+    assert path.read_bytes() == before
+
+
+def test_another_cohort_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "folds.json"
+    load_or_draw(path, STRATA)
+    with pytest.raises(GliomarkError, match="P100"):
+        load_or_draw(path, {**STRATA, "P100": "0"})
+    with pytest.raises(GliomarkError, match="P003"):
+        load_or_draw(path, {p: s for p, s in STRATA.items() if p != "P003"})
+
+
+# ---- a patient on both sides ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("train", "validation"), ("train", "test"), ("validation", "test")]
+)
+def test_a_patient_in_two_parts_is_refused(first: str, second: str) -> None:
+    record = asdict(draw_folds(STRATA))
+    intruder = record[first][0]
+    record[second] = (*record[second], intruder)
+    with pytest.raises(GliomarkError, match=intruder):
+        Folds(**record)
+
+
+def test_a_patient_in_two_development_folds_is_refused() -> None:
+    record = asdict(draw_folds(STRATA))
+    first, second, *rest = record["development_folds"]
+    with pytest.raises(GliomarkError, match=first[0]):
+        Folds(**{**record, "development_folds": (first, (*second, first[0]), *rest)})
+
+
+def test_a_patient_twice_in_one_part_is_refused() -> None:
+    record = asdict(draw_folds(STRATA))
+    with pytest.raises(GliomarkError, match=record["test"][0]):
+        Folds(**{**record, "test": (*record["test"], record["test"][0])})
+
+
+def test_a_test_patient_in_a_development_fold_is_refused() -> None:
+    record = asdict(draw_folds(STRATA))
+    first, *rest = record["development_folds"]
+    with pytest.raises(GliomarkError, match="cover exactly"):
+        Folds(**{**record, "development_folds": ((*first, record["test"][0]), *rest)})
+
+
+def test_a_broken_file_is_refused_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "folds.json"
+    load_or_draw(path, STRATA)
+    record = json.loads(path.read_text("utf-8"))
+    record["train"].append(record["test"][0])
+    path.write_text(json.dumps(record), "utf-8")
+    with pytest.raises(GliomarkError, match=record["test"][0]):
+        load_or_draw(path, STRATA)
+
+
+def test_check_disjoint() -> None:
+    check_disjoint({"a": ["1", "2"], "b": ["3"], "c": []})
+    with pytest.raises(GliomarkError, match="Patient 2 stands in both 'a' and 'c'"):
+        check_disjoint({"a": ["1", "2"], "b": ["3"], "c": ["2"]})

@@ -1,0 +1,83 @@
+"""The networks learn: a few slices are known by heart in seconds."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from gliomark.models.kinet import KiNetSettings, KiNetSize
+from gliomark.models.mignet import MIGNetSettings
+from gliomark.models.swin_unet import SwinSize
+from gliomark.training.augmentation import Augmentation, view
+from gliomark.training.classification import LesionBank, MarkerTraining, train_kinet
+from gliomark.training.segmentation import SegmentationTraining, SliceBank, train_segmentation
+
+STILL = Augmentation(crop=64, shift=0, quarter_turns=False, noise=0.0)
+IDENTITY = torch.eye(2, 3)[None]
+
+
+@pytest.fixture(autouse=True)
+def quiet_lightning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def blobs(count: int = 8, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """image ``(N, 1, side, side)`` with a bright blob among noise and a ring that is none; the blob."""
+    torch.manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    images, masks = [], []
+    for _ in range(count):
+        row, column, radius = torch.randint(16, 48, ()), torch.randint(16, 48, ()), torch.randint(5, 11, ())
+        away = ((rows - row) ** 2 + (columns - column) ** 2).sqrt()
+        other = ((rows - (row + 28) % side) ** 2 + (columns - (column + 31) % side) ** 2).sqrt()
+        mask = away < radius
+        ring = (other < 6) & (other > 3) & ~mask
+        images.append(torch.randn(side, side) * 0.5 + 1.5 * mask + 1.5 * ring)
+        masks.append(mask)
+    return torch.stack(images)[:, None], torch.stack(masks)
+
+
+def test_mignet_learns_eight_slices_by_heart(tmp_path: Path) -> None:
+    image, mask = blobs()
+    grade = torch.arange(8) % 2
+    bank = SliceBank(image.half(), mask.to(torch.uint8), grade, torch.arange(8), tuple("abcdefgh"))
+    network = MIGNetSettings(
+        size=SwinSize(embedding=16, depths=(2, 2), heads=(2, 4), patch=2, convolutional_stem=True)
+    )
+    settings = SegmentationTraining(network, STILL, rate=3e-3, batch=8, epochs=8, slices_per_patient=10)
+    trained, prior = train_segmentation(bank, settings, tmp_path)
+    assert prior.shape == (64, 64) and not trained.training
+    with torch.no_grad():
+        logits, grades = trained(image, IDENTITY.expand(8, -1, -1))
+    answer = logits.argmax(dim=1) == 1
+    dice = 2 * (answer & mask).sum((1, 2)) / (answer.sum((1, 2)) + mask.sum((1, 2)))
+    assert dice.mean() > 0.95 and dice.min() > 0.85
+    assert grades.shape == (8, 2)
+
+
+def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
+    image, mask = blobs(16)
+    label = torch.arange(16) % 2
+    torch.manual_seed(1)
+    stripes = torch.sin(torch.arange(64) * 1.6)[None, None, :] * 1.5
+    second = image[:, 0] + stripes * (mask & (label == 1)[:, None, None])
+    both = torch.stack([image[:, 0], second], dim=1)
+    bank = LesionBank(both.half(), mask.to(torch.uint8), label, torch.arange(16), tuple(map(str, range(16))))
+    size = KiNetSize(stem=8, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
+    settings = MarkerTraining(KiNetSettings(size=size), STILL, rate=3e-3, epochs=8, slices_per_patient=10)
+    network = train_kinet(bank, settings, tmp_path)
+    from gliomark.models.kinet import mix_input
+
+    with torch.no_grad():
+        odds = network(mix_input(both[:, 0], both[:, 1], mask))["cat"]
+    assert (odds.argmax(dim=1) == label).float().mean() >= 0.9
+
+
+def test_still_view_is_the_slice_itself() -> None:
+    image, _ = blobs(2)
+    torch.testing.assert_close(view(image, IDENTITY.expand(2, -1, -1), 64), image, atol=1e-4, rtol=0)

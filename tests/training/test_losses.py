@@ -1,0 +1,132 @@
+"""The losses against their equations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gliomark.training.losses import (
+    SIGMA_NEGATIVE,
+    SIGMA_POSITIVE,
+    bms_loss,
+    grading_loss,
+    prior_weight,
+    segmentation_loss,
+    similarity_loss,
+)
+
+
+def test_prior_weight() -> None:
+    assert prior_weight(torch.tensor(0.5)).item() == 1
+    assert SIGMA_NEGATIVE < SIGMA_POSITIVE
+    for p, sigma in ((0.3, 0.2), (0.42, 0.2), (0.6, 0.4), (0.95, 0.4)):
+        expected = math.exp(-((p - 0.5) ** 2) / (2 * sigma**2))
+        assert prior_weight(torch.tensor(p)).item() == pytest.approx(expected, rel=1e-5)
+    everywhere = prior_weight(torch.linspace(0, 1, 1001))
+    assert everywhere.min().item() == pytest.approx(0.1) and everywhere.argmax() == 500
+    assert prior_weight(torch.tensor(0.0)).item() == pytest.approx(0.1), "no pixel is ignored"
+    # as far from 0.5, a pixel of high prior counts more
+    assert (prior_weight(torch.linspace(0.55, 1, 9)) > prior_weight(1 - torch.linspace(0.55, 1, 9))).all()
+
+
+def logits_for(lesion: torch.Tensor, confidence: float) -> torch.Tensor:
+    return torch.stack([-confidence * (2 * lesion - 1), confidence * (2 * lesion - 1)], dim=1)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_segmentation_loss_prefers_the_right_answer(weighted: bool) -> None:
+    torch.manual_seed(0)
+    lesion = torch.zeros(2, 16, 16)
+    lesion[0, 4:9, 3:8] = 1
+    weight = prior_weight(torch.rand(2, 16, 16)) if weighted else None
+    near = lesion.roll(2, dims=2)
+    losses = [
+        segmentation_loss(logits_for(answer, 6.0), lesion, weight).item()
+        for answer in (lesion, near, torch.zeros_like(lesion), 1 - lesion)
+    ]
+    assert losses == sorted(losses) and losses[0] < 0.01 and losses[3] > 5
+    unsure = segmentation_loss(logits_for(lesion, 0.5), lesion, weight).item()
+    assert losses[0] < unsure < losses[2] + 5
+
+
+def test_segmentation_loss_is_weighted_entropy_plus_soft_dice() -> None:
+    torch.manual_seed(0)
+    logits, lesion = torch.randn(2, 2, 5, 5), (torch.rand(2, 5, 5) > 0.6).float()
+    weight = torch.rand(2, 5, 5) + 0.1
+    entropy, weights, overlap, total = 0.0, 0.0, 0.0, 0.0
+    for b in range(2):
+        for r in range(5):
+            for c in range(5):
+                p = 1 / (1 + math.exp(logits[b, 0, r, c] - logits[b, 1, r, c]))
+                t, w = lesion[b, r, c].item(), weight[b, r, c].item()
+                entropy -= w * (t * math.log(p) + (1 - t) * math.log(1 - p))
+                weights, overlap, total = weights + w, overlap + p * t, total + p + t
+    expected = entropy / weights + 1 - (2 * overlap + 1) / (total + 1)
+    assert segmentation_loss(logits, lesion, weight).item() == pytest.approx(expected, rel=1e-5)
+    # a constant weight is no weight
+    plain = segmentation_loss(logits, lesion, None)
+    torch.testing.assert_close(segmentation_loss(logits, lesion, torch.full((2, 5, 5), 0.3)), plain)
+
+
+def test_grading_loss_counts_only_known_grades_on_lesion_slices() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(4, 2, requires_grad=True)
+    grade, lesion = torch.tensor([1, -1, 0, 0]), torch.ones(4, 3, 3)
+    lesion[2] = 0
+    loss = grading_loss(logits, grade, lesion)
+    torch.testing.assert_close(loss, F.cross_entropy(logits[[0, 3]], grade[[0, 3]]))
+    loss.backward()
+    assert (logits.grad[[1, 2]] == 0).all() and (logits.grad[[0, 3]] != 0).any()
+
+
+def test_grading_loss_without_any_that_counts_is_zero_but_differentiable() -> None:
+    logits = torch.randn(2, 2, requires_grad=True)
+    loss = grading_loss(logits, torch.tensor([-1, 1]), torch.stack([torch.ones(3, 3), torch.zeros(3, 3)]))
+    loss.backward()
+    assert loss.item() == 0 and (logits.grad == 0).all()
+
+
+def outputs_of_kinet(batch: int = 3) -> dict:
+    torch.manual_seed(0)
+    widths = (4, 6, 8, 10)
+    return {
+        "cat": torch.randn(batch, 2),
+        "first": torch.randn(batch, 2),
+        "second": torch.randn(batch, 2),
+        "stages": [torch.randn(batch, 2) for _ in widths],
+        "first_pooled": [torch.randn(batch, w) for w in widths],
+        "second_pooled": [torch.randn(batch, w) for w in widths],
+    }
+
+
+def test_bms_loss_is_its_equations() -> None:
+    output, target = outputs_of_kinet(), torch.tensor([0, 1, 1])
+
+    def entropy(logits: torch.Tensor) -> float:
+        rows = [
+            -math.log(math.exp(r[t]) / (math.exp(r[0]) + math.exp(r[1])))
+            for r, t in zip(logits, target, strict=True)
+        ]
+        return sum(rows) / len(rows)
+
+    beta = [0.025, 0.025, 0.2, 0.35, 0.4]
+    master = sum(b * entropy(s) for b, s in zip(beta, output["stages"], strict=False))
+    master += beta[4] * entropy(output["cat"])  # eq. 4-5
+    loss = 0.35 * entropy(output["first"]) + 0.40 * master + 0.25 * entropy(output["second"])  # eq. 4-4
+    similar = 0.0
+    for b, one, two in zip(beta, output["first_pooled"], output["second_pooled"], strict=False):  # eq. 4-6
+        similar += b / (2 * 3) * sum(float((x - y).square().sum()) for x, y in zip(one, two, strict=True))
+    assert bms_loss(output, target).item() == pytest.approx(loss + similar, rel=1e-5)  # eq. 4-3
+    pooled = output["first_pooled"], output["second_pooled"]
+    assert similarity_loss(*pooled).item() == pytest.approx(similar, rel=1e-5)
+
+
+def test_similarity_is_zero_for_equal_branches_and_symmetric() -> None:
+    output = outputs_of_kinet()
+    one, two = output["first_pooled"], output["second_pooled"]
+    assert similarity_loss(one, one).item() == 0
+    torch.testing.assert_close(similarity_loss(one, two), similarity_loss(two, one))
+    assert similarity_loss(one, two) > 0

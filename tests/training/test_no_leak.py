@@ -1,0 +1,309 @@
+"""No patient stands on both sides of any split, at any stage: watched from outside, and broken on purpose.
+
+The spies look at the images that a step was really given (``conftest``: pixel (0, 0) says whose they are),
+so they catch a leak that the program's own checks of names would not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gliomark.experiments import demonstration
+from gliomark.inference.slice_classifier import LesionSlices
+from gliomark.models.kinet import build_kinet
+from gliomark.models.mignet import build_mignet
+from gliomark.models.weights import load_weights, save_weights
+from gliomark.study import Clinical, GliomarkError
+from gliomark.training import recipes, segmentation, stacking
+from gliomark.training.classification import LesionBank
+from gliomark.training.folds import Folds
+from gliomark.training.recipes import (
+    DEFINITIONS,
+    cohort_folds,
+    markers_recipe,
+    segmentation_recipe,
+    train_marker,
+)
+from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, patient_vectors
+
+IDH = DEFINITIONS["idh"]
+
+
+def patients_in(images: torch.Tensor) -> frozenset[str]:
+    """Whose images ``(N, C, 240, 240)`` these are, by the number painted into them."""
+    return frozenset(f"P{int(number):02d}" for number in images[:, :, 0, 0].flatten().unique())
+
+
+@dataclass
+class Spy:
+    """What each network and each set of trees was trained on, and whom it then judged."""
+
+    networks: list[tuple[object, frozenset[str]]] = field(default_factory=list)
+    network_judged: list[tuple[object, frozenset[str]]] = field(default_factory=list)
+    trees: list[tuple[object, frozenset[str], frozenset[str]]] = field(default_factory=list)
+    trees_judged: list[tuple[object, str]] = field(default_factory=list)
+
+    def leaks(self, test: tuple[str, ...]) -> list[str]:
+        """Every patient who was seen where they must not be, in words."""
+        found = []
+        for network, patients in self.networks:
+            found += [f"KiNet trained on test patient {p}" for p in patients & set(test)]
+            judged = frozenset().union(*(who for by, who in self.network_judged if by is network))
+            found += [f"KiNet judged {p} whom it was trained on" for p in patients & judged]
+        for trees, train, stop in self.trees:
+            found += [f"trees saw test patient {p}" for p in (train | stop) & set(test)]
+            found += [f"trees trained on and stopped by {p}" for p in train & stop]
+            judged = frozenset(p for by, p in self.trees_judged if by is trees)
+            found += [f"trees judged {p} whom they saw" for p in (train | stop) & judged]
+        return found
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    watched = Spy()
+    train_kinet, image_vectors, fit = recipes.train_kinet, stacking.image_vectors, recipes.fit_trees
+    stacked = PatientVectors.stacked_probability
+
+    def spying_train(bank, settings, work):
+        network = train_kinet(bank, settings, work)
+        watched.networks.append((network, patients_in(bank.image)))
+        return network
+
+    def spying_vectors(network, images, lesion, crop):
+        watched.network_judged.append((network, patients_in(images)))
+        return image_vectors(network, images, lesion, crop)
+
+    def spying_fit(train, validation, age_cut, settings):
+        trees = fit(train, validation, age_cut, settings)
+        watched.trees.append((trees, frozenset(train), frozenset(validation)))
+        return trees
+
+    def spying_stacked(self, trees, age_cut, rule):
+        watched.trees_judged.append((trees, self.clinical.patient_id))
+        return stacked(self, trees, age_cut, rule)
+
+    monkeypatch.setattr(recipes, "train_kinet", spying_train)
+    monkeypatch.setattr(stacking, "image_vectors", spying_vectors)
+    monkeypatch.setattr(recipes, "fit_trees", spying_fit)
+    monkeypatch.setattr(PatientVectors, "stacked_probability", spying_stacked)
+    return watched
+
+
+# ---- markers ----------------------------------------------------------------------------------------
+
+
+def test_marker_training_never_judges_whom_it_trained_on(
+    spy, tiny_cohort, tiny_marker_training, tmp_path
+) -> None:
+    folds = cohort_folds(tiny_cohort)
+    trained = train_marker(tiny_cohort, folds, IDH, tiny_marker_training, tmp_path)
+    assert spy.leaks(folds.test) == []
+    # and everything that should be seen was seen, or the spy would have been blind
+    everybody = set(folds.development)
+    assert [set(who) for _, who in spy.networks] == [
+        *(everybody - set(fold) for fold in folds.development_folds), everybody,
+    ]  # fmt: skip
+    for number, fold in enumerate(folds.development_folds):
+        network = spy.networks[number][0]
+        assert set().union(*(who for by, who in spy.network_judged if by is network)) == set(fold)
+    assert set(trained.out_of_fold) == set(trained.trained_on) == everybody
+    assert [p.clinical.patient_id for p in trained.out_of_fold.values()] == list(trained.out_of_fold)
+    final = spy.trees[0]
+    assert (set(final[1]), set(final[2])) == (set(folds.train), set(folds.validation))
+    assert sorted(p for _, p in spy.trees_judged) == sorted(everybody)
+    # the test patients may now be judged, once and by a network that never saw them
+    labels = {p: int(tiny_cohort.clinical(p).columns["idh_mutant"]) for p in folds.test}
+    classifier = trained.classifier
+    judged = patient_vectors(
+        classifier.network,
+        tiny_cohort,
+        labels,
+        folds.test,
+        trained.trained_on,
+        classifier.sequences,
+        classifier.crop,
+    )
+    assert set(judged) == set(folds.test) and spy.leaks(folds.test) == []
+
+
+def test_the_spy_bites_when_the_bank_leaks(
+    spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch
+) -> None:
+    """Broken on purpose: every fold's network is given the whole bank."""
+    folds = cohort_folds(tiny_cohort)
+    monkeypatch.setattr(LesionBank, "of", lambda self, patients: self)
+    train_marker(tiny_cohort, folds, IDH, tiny_marker_training, tmp_path)
+    leaks = spy.leaks(folds.test)
+    assert {f"KiNet judged {p} whom it was trained on" for p in folds.development} == set(leaks)
+
+
+def with_a_test_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken on purpose: development takes one test patient in."""
+    monkeypatch.setattr(
+        Folds, "development", property(lambda f: tuple(sorted(f.train + f.validation + f.test[:1])))
+    )
+
+
+def test_a_test_patient_in_development_stops_marker_training(
+    tiny_cohort, tiny_marker_training, tmp_path, monkeypatch
+) -> None:
+    folds = cohort_folds(tiny_cohort)
+    with_a_test_patient(monkeypatch)
+    with pytest.raises(GliomarkError, match=folds.test[0]):
+        train_marker(tiny_cohort, folds, IDH, tiny_marker_training, tmp_path)
+    assert not list(tmp_path.iterdir()), "before anything was trained"
+    with pytest.raises(GliomarkError):
+        replace(folds)  # such folds can not even be made
+
+
+def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:
+    network, labels = build_kinet(tiny_marker_training.network).eval(), {"P01": 1, "P02": 0, "P03": 1}
+    sequences = recipes.cohort_sequences(tiny_cohort)
+    with pytest.raises(GliomarkError, match="P02"):
+        patient_vectors(network, tiny_cohort, labels, ["P02", "P03"], ["P01", "P02"], sequences, 192)
+    assert set(patient_vectors(network, tiny_cohort, labels, ["P03"], ["P01", "P02"], sequences, 192)) == {
+        "P03"
+    }
+
+
+def some_vectors(patients: range) -> dict[str, PatientVectors]:
+    random = np.random.default_rng(0)
+    slices = LesionSlices(tuple(range(8)), tuple(range(8)), (100.0,) * 8)
+    return {
+        f"P{i:02d}": PatientVectors(
+            slices,
+            random.normal(i % 2, 1, (8, 5)).astype(np.float32),
+            Clinical(f"P{i:02d}", 40.0 + i, 0),
+            i % 2,
+        )
+        for i in patients
+    }
+
+
+def test_trees_stopped_by_a_patient_they_are_fitted_on_are_refused() -> None:
+    with pytest.raises(GliomarkError, match="P09"):
+        fit_trees(some_vectors(range(10)), some_vectors(range(9, 14)), 45.0, StackingTraining())
+    trees = fit_trees(some_vectors(range(10)), some_vectors(range(10, 14)), 45.0, StackingTraining())
+    judged = {p: v.stacked_probability(trees, 45.0, "all") for p, v in some_vectors(range(10, 14)).items()}
+    assert judged["P11"] > judged["P10"]
+
+
+# ---- segmentation -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]:
+    """Whose masks each FPG was made of; the training itself made tiny."""
+    seen: list[frozenset[str]] = []
+    focus_prior = segmentation.focus_prior
+
+    def spying(bank):
+        seen.append(patients_in(bank.image))
+        return focus_prior(bank)
+
+    def tiny(size, inputs, epochs):
+        settings = tiny_segmentation_training
+        return replace(settings, network=replace(settings.network, inputs=inputs), epochs=epochs)
+
+    monkeypatch.setattr(segmentation, "focus_prior", spying)
+    for module in (recipes, demonstration):
+        monkeypatch.setattr(module, "segmentation_settings", tiny)
+    return seen
+
+
+@pytest.fixture
+def segmentation_banks(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """(trained on, validated on) of every segmentation that was trained."""
+    seen = []
+    train = segmentation.train_segmentation
+
+    def spying(bank, settings, work, validation=None):
+        stopped_by = frozenset() if validation is None else patients_in(validation.image)
+        seen.append((patients_in(bank.image), stopped_by))
+        return train(bank, settings, work, validation)
+
+    for module in (recipes, demonstration):
+        monkeypatch.setattr(module, "train_segmentation", spying)
+    return seen
+
+
+def patients_in_prior(prior: torch.Tensor, cohort, middle) -> set[str]:
+    return {p for p in cohort.patient_ids if prior[middle(p)] > 0}
+
+
+@pytest.mark.parametrize("rule", ["joint", "union"])
+def test_segmentation_and_its_prior_see_the_training_patients_only(
+    prior_banks, segmentation_banks, tiny_cohort, lesion_middle, tmp_path, rule
+) -> None:
+    folds = cohort_folds(tiny_cohort)
+    out = segmentation_recipe(tiny_cohort.folder, tmp_path / "s.safetensors", rule, "small", 1)
+    assert segmentation_banks == [(frozenset(folds.train), frozenset(folds.validation))]
+    assert prior_banks == [frozenset(folds.train)]
+    weights = load_weights(out)
+    assert patients_in_prior(weights.tensors["prior"], tiny_cohort, lesion_middle) == set(folds.train)
+    assert weights.card.training_patients == folds.train and weights.card.folds_sha256 == folds.sha256
+
+
+def test_demonstration_never_sees_a_test_patient(
+    prior_banks, segmentation_banks, tiny_cohort, lesion_middle, tmp_path, monkeypatch
+) -> None:
+    folds = cohort_folds(tiny_cohort)
+    monkeypatch.setattr(demonstration, "NETWORKS", {"joint": demonstration.Run("joint", 1)})
+    weights = demonstration._network("joint", tiny_cohort, folds, tmp_path)
+    assert segmentation_banks == [(frozenset(folds.development), frozenset())]
+    assert prior_banks == [frozenset(folds.development)]
+    assert patients_in_prior(weights.tensors["prior"], tiny_cohort, lesion_middle) == set(folds.development)
+    # a kept file is judged as a new one is
+    demonstration._network("joint", tiny_cohort, folds, tmp_path)
+    assert len(segmentation_banks) == 1, "nothing was trained again"
+    swapped = replace(weights.card, training_patients=(*folds.train, folds.test[0]))
+    save_weights(tmp_path / "joint.safetensors", swapped, weights.tensors)
+    with pytest.raises(GliomarkError, match=folds.test[0]):
+        demonstration._network("joint", tiny_cohort, folds, tmp_path)
+
+
+def test_a_test_patient_in_development_stops_the_demonstration(
+    prior_banks, tiny_cohort, tmp_path, monkeypatch
+) -> None:
+    folds = cohort_folds(tiny_cohort)
+    with_a_test_patient(monkeypatch)
+    monkeypatch.setattr(
+        demonstration,
+        "train_segmentation",
+        lambda bank, settings, work: (build_mignet(settings.network), segmentation.focus_prior(bank)),
+    )
+    with pytest.raises(GliomarkError, match=folds.test[0]):
+        demonstration._network("joint", tiny_cohort, folds, tmp_path)
+    assert folds.test[0] in prior_banks[0], "the spy bites as well"
+
+
+def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(
+    tiny_cohort, tiny_segmentation_training, tmp_path
+) -> None:
+    folds = cohort_folds(tiny_cohort)
+    seen = (*folds.train, folds.test[1])
+    card = recipes.segmentation_card("s", tiny_cohort, folds, seen, "joint", tiny_segmentation_training)
+    save_weights(tmp_path / "s.safetensors", card, {"prior": torch.zeros(2, 2)})
+    with pytest.raises(GliomarkError, match="test patients"):
+        markers_recipe(tiny_cohort.folder, tmp_path / "s.safetensors", tmp_path / "m", ["idh"], "small", 1)
+
+
+# ---- going on from an interrupted run ---------------------------------------------------------------
+
+
+def test_a_checkpoint_of_other_patients_is_not_gone_on_from(
+    tiny_cohort, tiny_marker_training, tmp_path
+) -> None:
+    """New folds beside an old working folder would bring patients in whom the checkpoint was trained on."""
+    labels = {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids[:8]}
+    bank = recipes.load_lesion_bank(tiny_cohort, labels, recipes.cohort_sequences(tiny_cohort))
+    first, other = bank.of(list(labels)[:6]), bank.of(list(labels)[2:])
+    recipes.train_kinet(first, tiny_marker_training, Path(tmp_path))
+    recipes.train_kinet(first, tiny_marker_training, Path(tmp_path))  # the same ones: goes on
+    with pytest.raises(GliomarkError, match="other patients"):
+        recipes.train_kinet(other, tiny_marker_training, Path(tmp_path))
