@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,8 @@ def predict_folder(
     with Progress(transient=True, disable=len(folders) == 1) as progress:
         for folder in progress.track(folders, description="patients"):
             rows.append(_one(folder, table, out, model, request, say))
-    write_table(rows, out / "predictions.csv")
+    if any(isinstance(row, Prediction) for row in rows):
+        write_table(rows, out / "predictions.csv")
     return [row for row in rows if isinstance(row, Failure)]
 
 
@@ -77,9 +77,7 @@ def _one(
         study = read_study(folder)
         row = _row(study, table, request.without_clinical)
         prediction = predict(study, row, model, fusion=request.fusion, enhancing=request.enhancing)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            say(str(write_prediction(prediction, out, language=request.language) / "report.html"))
+        say(str(write_prediction(prediction, out, language=request.language) / "report.html"))
         return prediction
     except GliomarkError as error:
         return Failure(folder.name, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -181,6 +182,9 @@ def parse_sequences(text: str) -> list[MRSequence]:
 
 def run() -> None:
     """The console entry point: what a user can mend is one sentence on standard error and status 1."""
+    if not sys.warnoptions:
+        # warnings of imaging libraries about odd headers would bury our one sentence
+        warnings.simplefilter("ignore")
     try:
         app()
     except GliomarkError as error:

@@ -189,6 +189,7 @@ def _marker(
         threshold=card.threshold,
         decided_by="model",
         performance=card.performance,
+        warnings=(card.warning,) if card.warning else (),
     )
     if not slices.index:
         return answer

@@ -30,7 +30,7 @@ class MarkerCard:
     column: the clinical column it was trained on; positive, negative: the two levels in a word; label:
     what positive means; threshold: for the patient-level probability; age_cut: years, the training
     patients' mean (METHOD section 2, step 8), None where metadata was left out; architecture: KiNet's
-    settings; performance: held-out figures with intervals, in words.
+    settings; performance: held-out figures with intervals, in words; warning: shown with every answer.
     """
 
     column: str
@@ -42,6 +42,7 @@ class MarkerCard:
     age_cut: float | None
     architecture: Mapping[str, Any]
     performance: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True)
