@@ -236,7 +236,8 @@ def _save(
     """The shipped file: the best network and both markers, each with its own figures in words."""
     cards: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     for name, marker in trained.items():
-        cards[name] = (marker, marker.card(_marker_words(markers, name)))
+        row = _cascade_row(markers, name)
+        cards[name] = (marker, marker.card(_marker_words(row), _marker_warning(row)))
     save_model(
         path,
         load_weights(work / f"{SHIPPED_NETWORK}.safetensors"),
@@ -259,13 +260,24 @@ def _segmentation_words(summary: pd.DataFrame) -> str:
     )
 
 
-def _marker_words(markers: pd.DataFrame, name: str) -> str:
+def _cascade_row(markers: pd.DataFrame, name: str) -> pd.Series:
+    """The figures of what is shipped: test patients, predicted outlines, both stages, Near."""
     chosen = (markers["marker"] == name) & (markers["part"] == "test") & (markers["outline"] == "predicted")
-    r = markers[chosen & (markers["stage"] == "KiNet + LightGBM") & (markers["fusion"] == "near")].iloc[0]
+    return markers[chosen & (markers["stage"] == "KiNet + LightGBM") & (markers["fusion"] == "near")].iloc[0]
+
+
+def _marker_words(row: pd.Series) -> str:
     return (
-        f"AUC {r.auc:.2f} (95 % interval {r.low_95:.2f} to {r.high_95:.2f}) on {r.patients} TCGA-LGG patients never "
-        f"trained on ({r.positive} positive), outlines predicted, slices fused by Near"
+        f"AUC {row.auc:.2f} (95 % interval {row.low_95:.2f} to {row.high_95:.2f}) on {row.patients} TCGA-LGG patients "
+        f"never trained on ({row.positive} positive), outlines predicted, slices fused by Near"
     )
+
+
+def _marker_warning(row: pd.Series) -> str:
+    """An interval that reaches 0.5 is said to, with every answer."""
+    if row.low_95 > 0.5:
+        return ""
+    return "On patients it never saw, this marker could not be told from chance; do not rely on the level."
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

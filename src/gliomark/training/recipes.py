@@ -213,14 +213,22 @@ class TrainedMarker:
     trained_on: tuple[str, ...]
     threshold: float
 
-    def card(self, performance: str = "not measured") -> MarkerCard:
-        """The marker's card with its held-out performance in words."""
+    def card(self, performance: str = "not measured", warning: str = "") -> MarkerCard:
+        """The marker's card with its held-out performance, and what must be said with it, in words."""
         d = self.definition
         architecture = {"network": asdict(self.settings.network), "crop": self.settings.augmentation.crop}
         return MarkerCard(
-            d.column, d.title, d.positive, d.negative, d.label, self.threshold, self.classifier.age_cut,
-            architecture, performance,
-        )  # fmt: skip
+            column=d.column,
+            title=d.title,
+            positive=d.positive,
+            negative=d.negative,
+            label=d.label,
+            threshold=self.threshold,
+            age_cut=self.classifier.age_cut,
+            architecture=architecture,
+            performance=performance,
+            warning=warning,
+        )
 
 
 def train_marker(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -214,6 +215,8 @@ def train_segmentation(
 
 def make_trainer(epochs: int, work: Path, callbacks: list) -> lightning.Trainer:
     """One trainer for every network: any device, mixed precision where the hardware has it."""
+    # its tips and device notices would drown the progress bar
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return lightning.Trainer(
         max_epochs=epochs,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
