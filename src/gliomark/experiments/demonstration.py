@@ -26,6 +26,7 @@ from gliomark.inference.fusion import FusionRule
 from gliomark.inference.segmenter import Segmenter
 from gliomark.models.mignet import MIGNet, build_mignet
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
+from gliomark.pipeline import mignet_settings
 from gliomark.study import MRSequence
 from gliomark.training.folds import Folds, check_disjoint
 from gliomark.training.recipes import (
@@ -123,8 +124,6 @@ def _segmenters(networks: Mapping[str, Weights], sequences: tuple[MRSequence, ..
 
 
 def _built(weights: Weights) -> MIGNet:
-    from gliomark.pipeline import mignet_settings
-
     network = build_mignet(mignet_settings(weights.card.segmentation["network"]))
     network.load_state_dict(weights.part("segmentation"))
     return network.eval()
@@ -234,17 +233,19 @@ def _save(
     trained: Mapping[str, TrainedMarker],
 ) -> None:
     """The shipped file: the best network and both markers, each with its own figures in words."""
+    network = load_weights(work / f"{SHIPPED_NETWORK}.safetensors")
+    fewest = min(len(marker.trained_on) for marker in trained.values())
     cards: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     for name, marker in trained.items():
         row = _cascade_row(markers, name)
         cards[name] = (marker, marker.card(_marker_words(row), _marker_warning(row)))
     save_model(
         path,
-        load_weights(work / f"{SHIPPED_NETWORK}.safetensors"),
+        network,
         cards,
         name=f"gliomark {NAME} (TCGA-LGG)",
-        training_cohort=f"{len(next(iter(trained.values())).trained_on)} to "
-        f"{len(load_weights(work / f'{SHIPPED_NETWORK}.safetensors').card.training_patients)} patients of {COHORT}",
+        training_cohort=f"{COHORT}: {len(network.card.training_patients)} patients for the outline, at least "
+        f"{fewest} per marker",
         licence=LICENCE,
         intended_use=USE,
         segmentation_performance=_segmentation_words(segmentation),
