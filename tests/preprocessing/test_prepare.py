@@ -100,7 +100,7 @@ def test_missing_sequence_names_what_is_missing_and_what_was_found(brain_series)
 
 @pytest.fixture
 def picture_study(brain_series, voxel_points, block_centre, tmp_path) -> Study:
-    """A picture folder of 8-bit PNGs, the head off the middle, a ball of 32 mm in the left front as lesion."""
+    """A picture folder of 8-bit PNGs, the head off-centre, a ball of 32 mm in the left front as lesion."""
     series = brain_series((0.9375, 0.9375, 6.0), (24, 256, 256), shift=(9.3, -7.7, 2.5))
     points = voxel_points(series.affine, series.image.shape)
     ball = np.linalg.norm(points - block_centre, axis=-1) < 16

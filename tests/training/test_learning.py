@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gliomark.models.kinet import KiNetSettings, KiNetSize
+from gliomark.models.kinet import KiNetSettings, KiNetSize, mix_input
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
 from gliomark.training.augmentation import Augmentation, view
@@ -37,7 +37,7 @@ def blobs(count: int = 8, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
         other = ((rows - (row + 28) % side) ** 2 + (columns - (column + 31) % side) ** 2).sqrt()
         mask = away < radius
         ring = (other < 6) & (other > 3) & ~mask
-        images.append(torch.randn(side, side) * 0.5 + 1.5 * mask + 1.5 * ring)
+        images.append(torch.randn(side, side) * 0.3 + 1.5 * mask + 1.5 * ring)
         masks.append(mask)
     return torch.stack(images)[:, None], torch.stack(masks)
 
@@ -47,9 +47,9 @@ def test_mignet_learns_eight_slices_by_heart(tmp_path: Path) -> None:
     grade = torch.arange(8) % 2
     bank = SliceBank(image.half(), mask.to(torch.uint8), grade, torch.arange(8), tuple("abcdefgh"))
     network = MIGNetSettings(
-        size=SwinSize(embedding=16, depths=(2, 2), heads=(2, 4), patch=2, convolutional_stem=True)
+        size=SwinSize(embedding=16, depths=(1, 1), heads=(2, 4), patch=2, convolutional_stem=True)
     )
-    settings = SegmentationTraining(network, STILL, rate=3e-3, batch=8, epochs=8, slices_per_patient=10)
+    settings = SegmentationTraining(network, STILL, rate=3e-3, batch=8, epochs=7, slices_per_patient=10)
     trained, prior = train_segmentation(bank, settings, tmp_path)
     assert prior.shape == (64, 64) and not trained.training
     with torch.no_grad():
@@ -63,16 +63,12 @@ def test_mignet_learns_eight_slices_by_heart(tmp_path: Path) -> None:
 def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
     image, mask = blobs(16)
     label = torch.arange(16) % 2
-    torch.manual_seed(1)
-    stripes = torch.sin(torch.arange(64) * 1.6)[None, None, :] * 1.5
-    second = image[:, 0] + stripes * (mask & (label == 1)[:, None, None])
+    second = image[:, 0] - 3 * (mask & (label == 1)[:, None, None])  # dark there in one kind
     both = torch.stack([image[:, 0], second], dim=1)
     bank = LesionBank(both.half(), mask.to(torch.uint8), label, torch.arange(16), tuple(map(str, range(16))))
     size = KiNetSize(stem=8, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
-    settings = MarkerTraining(KiNetSettings(size=size), STILL, rate=3e-3, epochs=8, slices_per_patient=10)
+    settings = MarkerTraining(KiNetSettings(size=size), STILL, rate=3e-3, epochs=6, slices_per_patient=8)
     network = train_kinet(bank, settings, tmp_path)
-    from gliomark.models.kinet import mix_input
-
     with torch.no_grad():
         odds = network(mix_input(both[:, 0], both[:, 1], mask))["cat"]
     assert (odds.argmax(dim=1) == label).float().mean() >= 0.9

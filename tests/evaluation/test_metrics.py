@@ -1,0 +1,73 @@
+"""Numbers that can be done by hand."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from gliomark.evaluation.metrics import at_threshold, auc, dice, youden_threshold
+
+
+def mask(text: str) -> np.ndarray:
+    return np.array([c == "1" for c in text])
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "expected"),
+    [
+        ("1100", "1100", 1),
+        ("1100", "0011", 0),
+        ("1110", "0111", 2 / 3),
+        ("1000", "0000", 0),
+        ("1000", "1110", 0.5),
+    ],
+)
+def test_dice(truth: str, prediction: str, expected: float) -> None:
+    assert dice(mask(truth), mask(prediction)) == pytest.approx(expected)
+    assert dice(mask(prediction), mask(truth)) == pytest.approx(expected)
+
+
+def test_dice_of_two_empty_masks_is_undefined() -> None:
+    assert math.isnan(dice(mask("000"), mask("000")))
+    assert dice(mask("000"), mask("010")) == 0
+
+
+def test_auc() -> None:
+    assert auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == pytest.approx(0.75)
+    assert auc([0, 1], [0.5, 0.5]) == 0.5 and auc([1, 0], [0.1, 0.9]) == 0
+    assert math.isnan(auc([1, 1], [0.1, 0.9])) and math.isnan(auc([], []))
+
+
+def test_at_threshold() -> None:
+    label, probability = [1, 1, 1, 0, 0], [0.9, 0.5, 0.2, 0.5, 0.1]
+    found = at_threshold(label, probability, 0.5)  # at the threshold is positive: tp 2, fn 1, fp 1, tn 1
+    assert found["accuracy"] == pytest.approx(0.6)
+    assert found["sensitivity"] == pytest.approx(2 / 3) and found["specificity"] == pytest.approx(0.5)
+    by_chance = (3 * 3 + 2 * 2) / 25
+    assert found["kappa"] == pytest.approx((0.6 - by_chance) / (1 - by_chance))  # eq. 4-7
+    assert min(found["sensitivity"], found["specificity"]) <= found["accuracy"]
+    one_class = at_threshold([1, 1, 1], [0.9, 0.9, 0.1], 0.5)
+    assert math.isnan(one_class["specificity"]) and one_class["sensitivity"] == pytest.approx(2 / 3)
+
+
+def test_youden() -> None:
+    cut = youden_threshold([0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.9])
+    assert cut == pytest.approx(0.45)
+    label, score = np.random.default_rng(0).integers(0, 2, 60), np.random.default_rng(1).random(60)
+    score = (score + label * 0.4) / 1.4
+
+    def gain(at: float) -> float:
+        found = at_threshold(label, score, at)
+        return found["sensitivity"] + found["specificity"]
+
+    best = max(gain(at) for at in [*score, 0.0, 1.1])
+    assert gain(youden_threshold(label, score)) == pytest.approx(best)
+
+
+def test_youden_of_equal_scores_is_finite() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert youden_threshold([0, 1], [0.4, 0.4]) == pytest.approx(0.4)

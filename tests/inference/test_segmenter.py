@@ -1,0 +1,188 @@
+"""Tiles, rules and specks, with networks whose answer is known at every pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gliomark.inference.segmenter import (
+    Segmenter,
+    lesion_probability,
+    tile_corners,
+    tile_theta,
+    without_specks,
+)
+from gliomark.models.mignet import MIGNetSettings, build_mignet, central
+from gliomark.models.swin_unet import SwinSize
+from gliomark.study import GliomarkError, MRSequence, SliceStack
+
+PAIR = (MRSequence.T1C, MRSequence.FLAIR)
+
+
+class ReadsPixels(nn.Module):
+    """The mean of the channels is the lesion's log-odds."""
+
+    def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
+        odds = image.mean(dim=1)
+        return torch.stack([torch.zeros_like(odds), odds], dim=1), None
+
+
+class ReadsTheta(nn.Module):
+    """The log-odds is the template's row and column, as theta states them."""
+
+    def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
+        grid = F.affine_grid(theta, [len(image), 1, *image.shape[-2:]], align_corners=False)
+        odds = grid[..., 0] + 2 * grid[..., 1]
+        return torch.stack([torch.zeros_like(odds), odds], dim=1), None
+
+
+class CountsCalls(nn.Module):
+    """Each tile answers with another number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
+        self.calls += 1
+        odds = torch.full((len(image), *image.shape[-2:]), float(self.calls))
+        return torch.stack([torch.zeros_like(odds), odds], dim=1), None
+
+
+def square(half: int, size: int = 240, slices: int = 3) -> np.ndarray:
+    brain = np.zeros((slices, size, size), bool)
+    brain[:, 120 - half : 120 + half, 120 - half : 120 + half] = True
+    return brain
+
+
+@pytest.fixture
+def stack() -> SliceStack:
+    random = np.random.default_rng(0)
+    brain = square(70)
+    images = {name: random.normal(size=brain.shape).astype(np.float32) for name in PAIR}
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    return SliceStack("a", images, brain, affine, ("1", "2", "3"), (0, 1, 2))
+
+
+def test_one_central_tile_where_the_brain_fits() -> None:
+    assert tile_corners(square(96), 192) == [(24, 24)]
+    assert tile_corners(square(112), 224) == [(8, 8)]
+    assert tile_corners(square(120), 240) == [(0, 0)]
+
+
+def test_four_corner_tiles_otherwise() -> None:
+    assert set(tile_corners(square(113), 224)) == {(0, 0), (0, 16), (16, 0), (16, 16)}
+    one_pixel_out = square(96)
+    one_pixel_out[1, 23, 120] = True
+    corners = tile_corners(one_pixel_out, 192)
+    assert set(corners) == {(0, 0), (0, 48), (48, 0), (48, 48)}
+    seen = np.zeros((240, 240), bool)
+    for top, left in corners:
+        seen[top : top + 192, left : left + 192] = True
+    assert seen.all()
+
+
+def test_theta_of_the_central_tile_is_the_networks_default() -> None:
+    torch.testing.assert_close(tile_theta(8, 8, 224, 240, 240), central(torch.zeros(1, 1, 224, 224)))
+
+
+@pytest.mark.parametrize("half", [90, 110])
+def test_theta_says_where_in_the_template_a_tile_lies(half: int) -> None:
+    probability = lesion_probability(ReadsTheta(), torch.zeros(3, 1, 240, 240), square(half), 192)
+    place = (2 * torch.arange(240) + 1) / 240 - 1
+    odds = place[None, :] + 2 * place[:, None]
+    inner = slice(24, 216) if half == 90 else slice(None)
+    expected = torch.sigmoid(odds).numpy()[inner, inner]
+    for one in probability:
+        np.testing.assert_allclose(one[inner, inner], expected, atol=1e-5)
+
+
+def test_tiles_agree_with_one_look_and_batches_do_not_matter() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(19, 2, 240, 240)
+    tiled = lesion_probability(ReadsPixels(), images, square(115, slices=19), 192)
+    np.testing.assert_allclose(tiled, torch.sigmoid(images.mean(dim=1)).numpy(), atol=1e-5)
+
+
+def test_logits_are_averaged_where_tiles_overlap() -> None:
+    probability = lesion_probability(CountsCalls(), torch.zeros(1, 1, 240, 240), square(115, slices=1), 192)[
+        0
+    ]
+    odds = np.log(probability / (1 - probability))
+    np.testing.assert_allclose(odds[[0, 0, 239, 239], [0, 239, 0, 239]], [1, 2, 3, 4], atol=1e-4)
+    np.testing.assert_allclose([odds[0, 120], odds[120, 0], odds[120, 120]], [1.5, 2, 2.5], atol=1e-4)
+
+
+def test_never_seen_is_never_lesion() -> None:
+    probability = lesion_probability(
+        ReadsPixels(), torch.full((2, 1, 240, 240), 9.0), square(50, slices=2), 192
+    )
+    assert probability.dtype == np.float32
+    outside = np.ones((240, 240), bool)
+    outside[24:216, 24:216] = False
+    assert (probability[:, outside] == 0).all() and (probability[:, ~outside] > 0.99).all()
+
+
+def test_outside_the_brain_is_never_lesion(stack: SliceStack) -> None:
+    for name in PAIR:
+        stack.images[name][:] = 9
+    result = Segmenter(ReadsPixels(), PAIR, "union", 192).segment(stack)
+    assert (result.probability[~stack.brain] == 0).all()
+    np.testing.assert_array_equal(result.mask, stack.brain)
+
+
+def test_union_is_the_or_of_the_sequences(stack: SliceStack) -> None:
+    union = Segmenter(ReadsPixels(), PAIR, "union", 192).segment(stack)
+    alone = [Segmenter(ReadsPixels(), (name,), "single", 192).segment(stack) for name in PAIR]
+    assert all((union.probability >= one.probability).all() for one in alone)
+    np.testing.assert_array_equal(union.mask, alone[0].mask | alone[1].mask)
+    assert alone[0].mask.any() and (alone[0].mask != alone[1].mask).any()
+    joint = Segmenter(ReadsPixels(), PAIR, "joint", 192).segment(stack)
+    mean = (stack.images[PAIR[0]] + stack.images[PAIR[1]]) / 2
+    np.testing.assert_array_equal(joint.mask, (mean >= 0) & stack.brain)
+    assert len({joint.rule, union.rule, alone[0].rule}) == 3 and "T1C, FLAIR" in union.rule
+
+
+def test_threshold_and_smallest_lesion(stack: SliceStack) -> None:
+    flair = stack.images[MRSequence.FLAIR]
+    flair[:] = -9
+    flair[0, 100:110, 100:110] = 0.5  # 100 voxels of 0.005 ml: 0.5 ml
+    flair[2, 60:64, 60:64] = 2.0  # 0.08 ml
+    only = (MRSequence.FLAIR,)
+
+    def found(**settings) -> int:
+        return int(Segmenter(ReadsPixels(), only, "single", 192, **settings).segment(stack).mask.sum())
+
+    assert found() == 116 and found(threshold=0.7) == 16
+    assert found(smallest_lesion_ml=0.4) == 100 and found(smallest_lesion_ml=0.6) == 0
+
+
+def test_unknown_rule_is_refused() -> None:
+    with pytest.raises(GliomarkError, match="majority"):
+        Segmenter(ReadsPixels(), PAIR, "majority")
+
+
+def test_a_real_network_through_corner_tiles() -> None:
+    torch.manual_seed(0)
+    size = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
+    network = build_mignet(MIGNetSettings(size=size), torch.rand(240, 240)).eval()
+    images, big = torch.randn(2, 1, 240, 240), square(113, slices=2)
+    probability = lesion_probability(network, images, big, 224)
+    corner = network(images[..., :224, :224], tile_theta(0, 0, 224, 240, 240).expand(2, -1, -1))[0]
+    expected = corner.softmax(dim=1)[:, 1].detach().numpy()
+    np.testing.assert_allclose(probability[:, :16, :16], expected[:, :16, :16], atol=1e-5)
+
+
+def test_without_specks() -> None:
+    mask = np.zeros((4, 20, 20), bool)
+    mask[0, 2, 2:5] = True  # 3
+    mask[1:3, 10, 10] = True  # 2 through slices, and one more by a corner: 3
+    mask[3, 11, 11] = True
+    mask[0, 15:17, 15:17] = True  # 4
+    assert without_specks(mask, 4).sum() == 4
+    np.testing.assert_array_equal(without_specks(mask, 3), mask)
+    np.testing.assert_array_equal(without_specks(mask, 0), mask)
+    assert not without_specks(mask, 5).any() and not without_specks(np.zeros_like(mask), 0).any()

@@ -1,0 +1,117 @@
+"""Which slices are judged, on what, and with which codes beside the image vector."""
+
+from __future__ import annotations
+
+import lightgbm
+import numpy as np
+import pytest
+import torch
+
+from gliomark.inference.slice_classifier import (
+    SliceClassifier,
+    image_vectors,
+    lesion_slices,
+    mix_parts,
+    with_metadata,
+)
+from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, mix_input
+from gliomark.study import Clinical, MRSequence, SliceStack
+
+PAIR = (MRSequence.T1C, MRSequence.FLAIR)
+WIDTHS = (8, 8, 16, 16)
+
+
+@pytest.fixture
+def ten_slices() -> SliceStack:
+    random = np.random.default_rng(0)
+    shape = (10, 240, 240)
+    images = {name: random.normal(size=shape).astype(np.float32) for name in PAIR}
+    names = tuple(f"{i:03d}" for i in range(10))
+    return SliceStack(
+        "a", images, np.ones(shape, bool), np.diag([0.5, 2.0, 5.0, 1.0]), names, (0, 2, 4, 6, 8)
+    )
+
+
+@pytest.fixture
+def eval_kinet() -> KiNet:
+    torch.manual_seed(0)
+    return build_kinet(
+        KiNetSettings(size=KiNetSize(stem=8, widths=WIDTHS, blocks=(1, 1, 1, 1), pool=2))
+    ).eval()
+
+
+def mask_of(**pixels: int) -> np.ndarray:
+    """s4=60: 60 lesion pixels (of 1 mm2) on slice 4."""
+    mask = np.zeros((10, 240, 240), bool)
+    for name, count in pixels.items():
+        mask[int(name[1:])].flat[24000 : 24000 + count] = True
+    return mask
+
+
+def test_selected_slices_of_at_least_50_mm2(ten_slices) -> None:
+    found = lesion_slices(ten_slices, mask_of(s0=49, s2=50, s3=500, s6=80))
+    assert (found.place, found.index, found.area_mm2) == ((1, 3), (2, 6), (50.0, 80.0))
+
+
+def test_small_lesions_where_nothing_is_larger(ten_slices) -> None:
+    found = lesion_slices(ten_slices, mask_of(s0=3, s3=500, s8=49))
+    assert (found.place, found.index, found.area_mm2) == ((0, 4), (0, 8), (3.0, 49.0))
+
+
+def test_a_lesion_between_the_selected_slices_is_not_lost(ten_slices) -> None:
+    found = lesion_slices(ten_slices, mask_of(s5=20, s7=30))
+    assert found.index == (7,) and found.area_mm2 == (30.0,) and found.place in ((3,), (4,))
+
+
+def test_no_lesion_no_slice(ten_slices, eval_kinet) -> None:
+    found = lesion_slices(ten_slices, mask_of())
+    assert found.place == found.index == found.area_mm2 == ()
+    trees = lightgbm.train({"verbose": -1}, lightgbm.Dataset(np.zeros((4, 51)), [0, 1, 0, 1]), 1)
+    classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
+    slices, probability = classifier.score(ten_slices, mask_of(), Clinical("a", 50, 0))
+    assert not slices.index and len(probability) == 0
+
+
+def test_metadata_codes() -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for age, code in ((45.0, 1), (44.9, 0), (80.0, 1), (0.0, 0)):
+        table = with_metadata(vectors, age, 1, 45.0)
+        assert table.shape == (2, 5) and table.dtype == np.float64
+        np.testing.assert_array_equal(table[:, :3], vectors)
+        np.testing.assert_array_equal(table[:, 3:], [[code, 1]] * 2)
+    assert (with_metadata(vectors, 50.0, 0, 45.0)[:, 4] == 0).all()
+    unknown = with_metadata(vectors, None, None, 45.0)
+    assert np.isnan(unknown[:, 3:]).all() and not np.isnan(unknown[:, :3]).any()
+    np.testing.assert_array_equal(with_metadata(vectors, 50.0, 1, None), vectors)
+
+
+def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, eval_kinet) -> None:
+    mask = mask_of(s2=300, s4=900)
+    slices = lesion_slices(ten_slices, mask)
+    images, lesion = mix_parts(ten_slices, mask, slices, PAIR)
+    assert images.shape == (2, 2, 240, 240) and lesion.shape == (2, 240, 240)
+    np.testing.assert_array_equal(images[1, 1], ten_slices.images[MRSequence.FLAIR][4])
+    vectors = image_vectors(eval_kinet, images, lesion, 192)
+    assert vectors.shape == (2, sum(WIDTHS) + 1) and vectors.dtype == np.float32
+    inner = images[..., 24:216, 24:216]
+    with torch.no_grad():
+        output = eval_kinet(mix_input(inner[:, 0], inner[:, 1], lesion[:, 24:216, 24:216]))
+    np.testing.assert_allclose(vectors[:, :-1], output["vector"], atol=1e-5)
+    np.testing.assert_allclose(
+        1 / (1 + np.exp(-vectors[:, -1])), output["cat"].softmax(dim=1)[:, 1], atol=1e-5
+    )
+    many = image_vectors(
+        eval_kinet, images.repeat(10, 1, 1, 1), lesion.repeat(10, 1, 1), 192
+    )  # over one batch
+    np.testing.assert_allclose(many, np.tile(vectors, (10, 1)), atol=1e-4)
+
+
+def test_the_lesion_and_the_age_reach_the_answer(ten_slices, eval_kinet) -> None:
+    random = np.random.default_rng(0)
+    table = random.normal(size=(400, sum(WIDTHS) + 3))
+    table[:, -2:] = random.integers(0, 2, (400, 2))
+    trees = lightgbm.train({"verbose": -1, "objective": "binary"}, lightgbm.Dataset(table, table[:, -2]), 20)
+    classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
+    mask = mask_of(s2=300)
+    (_, old), (_, young) = (classifier.score(ten_slices, mask, Clinical("a", age, 0)) for age in (70.0, 20.0))
+    assert old[0] > 0.9 > 0.1 > young[0]
