@@ -18,6 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
@@ -201,10 +204,30 @@ def _marker_table(
                     rows.append((part, outline, "KiNet + LightGBM", fusion, patient, vectors.label, stacked))
                 alone = vectors.network_probability(fusion)
                 rows.append((part, outline, "KiNet alone", fusion, patient, vectors.label, alone))
+    rows += _clinical_alone(marker, scored["test", "drawn"])
     columns = ["part", "outline", "stage", "fusion", "patient", "label", "probability"]
     table = pd.DataFrame(rows, columns=columns)
     table.insert(0, "marker", marker.definition.name)
     return table, _marker_summary(table, marker.threshold)
+
+
+def _clinical_alone(marker: TrainedMarker, test: Mapping[str, PatientVectors]) -> list[tuple]:
+    """What age and sex alone say (logistic regression on the development patients): the bar for any image."""
+
+    def columns(patients: Mapping[str, PatientVectors]) -> list[tuple[float, float]]:
+        age_cut = marker.classifier.age_cut or 0.0
+        return [
+            (age_cut if v.clinical.age is None else v.clinical.age, v.clinical.sex or 0)
+            for v in patients.values()
+        ]
+
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    model.fit(columns(marker.out_of_fold), [v.label for v in marker.out_of_fold.values()])
+    probability = model.predict_proba(columns(test))[:, 1]
+    return [
+        ("test", "none", "age and sex alone", "none", patient, v.label, p)
+        for (patient, v), p in zip(test.items(), probability, strict=True)
+    ]
 
 
 def _marker_summary(table: pd.DataFrame, threshold: float) -> pd.DataFrame:

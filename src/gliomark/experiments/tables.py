@@ -37,7 +37,7 @@ def with_results(document: str, text: str, path: Path) -> str:
 def results_text(results: Path) -> str:
     """Both tables in Markdown."""
     segmentation = pd.read_csv(results / "segmentation.csv")
-    markers = pd.read_csv(results / "markers.csv")
+    markers = pd.read_csv(results / "markers.csv", keep_default_na=False, na_values=[""])
     return f"{_segmentation(segmentation)}\n\n{_markers(markers)}"
 
 
@@ -63,7 +63,7 @@ def _markers(table: pd.DataFrame) -> str:
         "| marker | patients | outline | answer by | n (positive) | AUC (95 % interval) | accuracy at threshold |",
         "|---|---|---|---|---|---|---|",
     ]
-    for r in table[table["fusion"] == "near"].itertuples():
+    for r in table[table["fusion"].isin(["near", "none"])].itertuples():
         area = f"{r.auc:.2f} ({r.low_95:.2f} to {r.high_95:.2f})"
         lines.append(
             f"| {MARKERS[r.marker]} | {r.part} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) "

@@ -112,7 +112,7 @@ def fit_trees(
         "lambda_l2": 5.0,
         "seed": settings.seed,
         "deterministic": True,
-        "num_threads": 2,
+        "num_threads": 1,
         "verbose": -1,
     }
     data = _table(train.values(), age_cut)
