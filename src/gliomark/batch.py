@@ -44,9 +44,10 @@ def predict_folder(
     check_writable(out)
     model = load_model(request.model)
     rows: list[Prediction | Failure] = []
+    taken: dict[str, Path] = {}
     with Progress(transient=True, disable=len(folders) == 1) as progress:
         for folder in progress.track(folders, description="patients"):
-            rows.append(_one(folder, table, out, model, request, say))
+            rows.append(_one(folder, table, out, model, request, say, taken))
     if any(isinstance(row, Prediction) for row in rows):
         write_table(rows, out / "predictions.csv")
     return [row for row in rows if isinstance(row, Failure)]
@@ -72,15 +73,25 @@ def _one(
     model: Model,
     request: Request,
     say: Callable[[str], None],
+    taken: dict[str, Path],
 ) -> Prediction | Failure:
+    """One patient's answer, written, or why there is none. taken: the ids so far, each with its folder."""
     try:
         study = read_study(folder)
+        if taken.setdefault(study.patient_id, folder) != folder:
+            raise GliomarkError(
+                f"{folder} holds patient {study.patient_id} like {taken[study.patient_id]} before it; "
+                "put them into one folder or give them different ids."
+            )
         row = _row(study, table, request.without_clinical)
         prediction = predict(study, row, model, fusion=request.fusion, enhancing=request.enhancing)
         say(str(write_prediction(prediction, out, language=request.language) / "report.html"))
         return prediction
     except GliomarkError as error:
         return Failure(folder.name, str(error))
+    except Exception as error:  # what nobody foresaw in one patient must not stop the others
+        reason = " ".join(str(error).split())[-200:]
+        return Failure(folder.name, f"{folder} could not be predicted ({type(error).__name__}: {reason}).")
 
 
 def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:

@@ -29,7 +29,7 @@ from gliomark.inference.slice_classifier import image_vectors, lesion_slices, mi
 from gliomark.io import read_study
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
-from gliomark.models.swin_unet import SMALL
+from gliomark.models.swin_unet import SwinSize
 from gliomark.models.weights import MarkerCard, ModelCard, load_weights, save_weights
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.study import MRSequence, SliceStack
@@ -42,9 +42,7 @@ BRAIN_MM = (64.0, 80.0, 56.0)
 LESION_MM = (32.0, -20.0, 12.0)  # LPS: on the patient's left, in front, above the middle
 LESION_RADIUS_MM = 20.0
 TILE = 192
-OUTLINER = MIGNetSettings(
-    inputs=2, size=replace(SMALL, embedding=48, depths=(1, 1, 1, 1), convolutional_stem=False)
-)
+OUTLINER = MIGNetSettings(2, size=SwinSize(embedding=32, depths=(1, 1), heads=(1, 2), patch=2, pool=4))
 READER = KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), pool=2))
 Volume = NDArray[np.uint8]
 
@@ -274,6 +272,12 @@ def _trees(network: KiNet, stack: SliceStack, number: int) -> lightgbm.Booster:
     rows = [with_metadata(vectors, age, sex, 45.0) for age in (30, 60) for sex in (0, 1)]
     feature = vectors[:, int(vectors.std(axis=0).argmax())]
     label = np.concatenate([feature > np.median(feature)] * 3 + [np.full(len(feature), number)])
-    settings = {"objective": "binary", "num_leaves": 4, "min_data_in_leaf": 1, "num_threads": 1, "verbose": -1}
+    settings = {
+        "objective": "binary",
+        "num_leaves": 4,
+        "min_data_in_leaf": 1,
+        "num_threads": 1,
+        "verbose": -1,
+    }
     settings |= {"deterministic": True, "seed": 0, "min_data_in_bin": 1}
     return lightgbm.train(settings, lightgbm.Dataset(np.vstack(rows), label.astype(float)), 8)

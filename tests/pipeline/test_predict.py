@@ -1,0 +1,324 @@
+"""One patient in, one answer out: the whole chain with a tiny model, by command line and from Python."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliomark import batch, load_model, predict, read_clinical, read_study, write_prediction
+from gliomark.evaluation.metrics import dice
+
+PATIENT = "患者 01"
+LESION_ML = 33.5  # a ball of 20 mm
+
+
+@pytest.fixture
+def run(command: Callable, table: Path, home: Path, tiny_weights: Path) -> Callable[..., Path]:
+    """run(folder, *options): the patient's result folder after a prediction that went well."""
+
+    def predicted(
+        folder: Path,
+        *options: object,
+        model: Path = tiny_weights,
+        out: str = "结果 夹",
+        clinical: bool = True,
+    ) -> Path:
+        with_table = ("--clinical", table) if clinical else ()
+        outcome = command("predict", folder, "--out", home / out, "--model", model, *with_table, *options)
+        assert (outcome.status, outcome.err) == (0, "")
+        assert outcome.out.strip() == str(home / out / PATIENT / "report.html")
+        return home / out / PATIENT
+
+    return predicted
+
+
+def document_of(result: Path) -> dict:
+    """prediction.json, valid by the schema that the package ships."""
+    document = json.loads((result / "prediction.json").read_text("utf-8"))
+    schema = json.loads((resources.files("gliomark") / "reporting/prediction.schema.json").read_text("utf-8"))
+    jsonschema.validate(document, schema)
+    return document
+
+
+def marker_of(document: dict, name: str = "idh") -> dict:
+    return next(marker for marker in document["markers"] if marker["marker"] == name)
+
+
+def table_of(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- the files --------------------------------------------------------------------------------------
+
+
+def test_pictures(run, pictures, drawn) -> None:
+    result = run(pictures)
+    assert {path.name for path in result.iterdir()} == {"prediction.json", "report.html", "masks"}
+    assert {path.name for path in result.parent.iterdir()} == {PATIENT, "predictions.csv"}
+
+    document = document_of(result)
+    assert (document["patient_id"], document["age"], document["sex"]) == (PATIENT, 50, 0)
+    assert document["input"] == {"kind": "pictures", "spacing_assumed": True}
+    assert document["sequences"] == {"found": ["T1C", "FLAIR"], "used": ["T1C", "FLAIR"]}
+    assert document["lesion"]["found"] and 0.5 * LESION_ML < document["lesion"]["volume_ml"] < 1.6 * LESION_ML
+    assert document["warnings"] == []
+    assert any("assumed" in note for note in document["notes"])
+    assert [marker["marker"] for marker in document["markers"]] == ["idh", "proliferation"]
+    for marker in document["markers"]:
+        assert 0 < marker["probability"] < 1
+        expected = {"idh": ("wild type", "mutant"), "proliferation": ("low", "high")}[marker["marker"]]
+        assert marker["level"] == expected[marker["probability"] >= 0.5]
+        assert marker["label"] == f"what {marker['marker']} 标签 means"
+
+    masks = sorted((result / "masks").iterdir())
+    assert [file.name for file in masks] == [file.name for file in sorted((pictures / "FLAIR").iterdir())]
+    planes = np.stack([np.asarray(Image.open(file)) for file in masks])
+    assert planes.shape == drawn["mask"].shape and set(np.unique(planes)) == {0, 255}
+    assert dice(drawn["mask"] > 0, planes > 0) > 0.7
+
+
+def test_volumes(run, volumes, drawn) -> None:
+    result = run(volumes)
+    assert {path.name for path in result.iterdir()} == {
+        "prediction.json",
+        "report.html",
+        "segmentation.nii.gz",
+    }
+    assert document_of(result)["input"] == {"kind": "volumes", "spacing_assumed": False}
+
+    written, native = nib.load(result / "segmentation.nii.gz"), nib.load(volumes / "某人 T1C.nii.gz")
+    assert written.shape == native.shape
+    np.testing.assert_allclose(written.affine, native.affine, atol=1e-4)
+    mask = np.asarray(written.dataobj)
+    assert set(np.unique(mask)) == {0, 1}
+    assert dice(in_drawing_order(written), drawn["mask"]) > 0.7
+
+
+def in_drawing_order(image: nib.Nifti1Image) -> np.ndarray:
+    """A volume as ``(slice, row, column)`` running to the head, back, left."""
+    return np.asarray(nib.as_closest_canonical(image).dataobj)[::-1, ::-1].transpose(2, 1, 0) > 0
+
+
+def test_left_stays_left(run, pictures, volumes) -> None:
+    """The lesion lies on the patient's left, in front: right and up in a picture, RAS x < 0 < y."""
+    planes = [np.asarray(Image.open(file)) for file in (run(pictures, out="a") / "masks").iterdir()]
+    row, column = np.argwhere(np.sum(planes, axis=0)).mean(axis=0)
+    assert column > 96 / 2 + 5 and row < 96 / 2 - 3
+    image = nib.load(run(volumes, out="b") / "segmentation.nii.gz")
+    at = image.affine @ np.append(np.argwhere(np.asarray(image.dataobj)).mean(axis=0), 1)
+    np.testing.assert_allclose(at[:3], (-32, 20, 12), atol=4)
+
+
+def test_table_of_predictions(run, pictures) -> None:
+    result = run(pictures, "--fusion", "all")
+    (row,) = table_of(result.parent)
+    document = document_of(result)
+    assert (row["id"], row["error"], row["model"]) == (PATIENT, "", "tiny")
+    assert row["sha256"] == document["model"]["sha256"]
+    assert float(row["lesion_volume_ml"]) == document["lesion"]["volume_ml"]
+    for marker in document["markers"]:
+        name = marker["marker"]
+        assert float(row[f"{name}_probability"]) == marker["probability"]
+        assert row[f"{name}_level"] == marker["level"]
+        assert (row[f"{name}_fusion"], row[f"{name}_decided_by"]) == ("all", "model")
+
+
+def test_report_is_self_contained_and_says_the_answer(run, pictures) -> None:
+    result = run(pictures)
+    page = (result / "report.html").read_text("utf-8")
+    assert PATIENT in page and "what idh 标签 means" in page and "data:image/" in page
+    assert 'src="http' not in page and 'href="http' not in page and "<script src" not in page
+    assert "mutant" in page or "wild type" in page
+
+
+def test_report_in_chinese(run, pictures) -> None:
+    assert '<html lang="zh' in (run(pictures, "--language", "zh") / "report.html").read_text("utf-8")
+
+
+# ---- options ----------------------------------------------------------------------------------------
+
+
+def test_fusion_decides_which_slices_count(run, pictures) -> None:
+    markers = {
+        rule: marker_of(document_of(run(pictures, "--fusion", rule))) for rule in ("near", "all", "large")
+    }
+    slices = markers["all"]["slices"]
+    names = [score["name"] for score in slices]
+    largest = max(range(len(slices)), key=lambda place: slices[place]["lesion_area_mm2"])
+    assert len(names) > 3 and 0 < largest < len(names) - 1
+    assert markers["large"]["slices_used"] == [names[largest]]
+    assert markers["near"]["slices_used"] == names[largest - 1 : largest + 2]
+    assert markers["all"]["slices_used"] == names
+    for rule, marker in markers.items():
+        assert marker["fusion"] == rule
+        decide = [score["probability"] for score in marker["slices"] if score["decides"]]
+        assert len(decide) == len(marker["slices_used"])
+        assert marker["probability"] == pytest.approx(np.mean(decide), abs=1e-5)
+    assert len({marker["probability"] for marker in markers.values()}) > 1
+
+
+@pytest.mark.parametrize("seen, level", [("yes", "wild type"), ("no", "mutant")])
+def test_the_readers_finding_decides_idh(run, pictures, seen: str, level: str) -> None:
+    result = run(pictures, "--enhancing", seen)
+    document = document_of(result)
+    idh, other = marker_of(document), marker_of(document, "proliferation")
+    assert (idh["level"], idh["decided_by"]) == (level, "reader's finding")
+    assert 0 < idh["probability"] < 1
+    assert other["decided_by"] == "model"
+    (row,) = table_of(result.parent)
+    assert (row["idh_level"], row["idh_decided_by"]) == (level, "reader's finding")
+
+
+def test_age_and_sex_reach_the_answer(run, pictures, write_table) -> None:
+    write_table([(PATIENT, "44.9", "女")])
+    young = document_of(run(pictures))
+    assert (young["age"], young["sex"]) == (44.9, 1)
+
+
+@pytest.mark.parametrize("row", [(PATIENT, "", "0"), (PATIENT, "50", "NA"), None])
+def test_without_clinical(run, pictures, write_table, row) -> None:
+    if row:
+        write_table([row])
+    document = document_of(run(pictures, "--without-clinical", clinical=row is not None))
+    assert [w for w in document["warnings"] if "unknown" in w and "Age or sex" in w]
+    assert document["age"] is None or document["sex"] is None
+    assert all(0 < marker["probability"] < 1 for marker in document["markers"])
+
+
+# ---- no lesion, another sequence --------------------------------------------------------------------
+
+
+def test_no_lesion_no_marker(run, pictures, blind_weights) -> None:
+    result = run(pictures, model=blind_weights)
+    document = document_of(result)
+    assert document["lesion"] == {
+        "found": False, "volume_ml": 0, "areas_mm2": {}, "rule": document["lesion"]["rule"],
+    }  # fmt: skip
+    for marker in document["markers"]:
+        assert (marker["probability"], marker["level"]) == (None, "undetermined")
+        assert marker["slices"] == marker["slices_used"] == []
+    assert document["warnings"] == ["No lesion was found; no marker is predicted."]
+    assert "No lesion was found" in (result / "report.html").read_text("utf-8")
+    masks = [np.asarray(Image.open(file)) for file in (result / "masks").iterdir()]
+    assert len(masks) == 20 and not np.any(masks)
+
+
+def test_t2_in_flairs_place(run, own_pictures) -> None:
+    (own_pictures / "FLAIR").rename(own_pictures / "T2")
+    result = run(own_pictures)
+    document = document_of(result)
+    assert document["sequences"]["found"] == ["T1C", "T2"]
+    assert len(document["warnings"]) == 1
+    assert "FLAIR is missing and T2 was shown" in document["warnings"][0]
+    for marker in document["markers"]:
+        assert 0 < marker["probability"] < 1 and marker["level"] == "undetermined"
+        assert marker["warnings"]
+    assert "FLAIR is missing and T2 was shown" in (result / "report.html").read_text("utf-8")
+    assert "FLAIR is missing" in table_of(result.parent)[0]["warnings"]
+
+
+def test_flair_is_preferred_to_its_stand_in(run, own_pictures, pictures) -> None:
+    """A T2 beside the FLAIR changes nothing but what was found."""
+    shutil.copytree(own_pictures / "T1C", own_pictures / "T2")
+    with_t2, without = document_of(run(own_pictures, out="a")), document_of(run(pictures, out="b"))
+    assert with_t2["sequences"]["found"] == ["T1C", "T2", "FLAIR"]
+    assert with_t2["warnings"] == [] and with_t2["markers"] == without["markers"]
+
+
+# ---- the same answer every way ----------------------------------------------------------------------
+
+
+def lasting(document: dict) -> dict:
+    """What does not depend on when and how fast."""
+    return {key: value for key, value in document.items() if key not in ("created", "seconds")}
+
+
+def test_twice_the_same(run, volumes) -> None:
+    first, second = (document_of(run(volumes, out=name)) for name in ("一", "二"))
+    assert lasting(first) == lasting(second)
+    assert list(first) == list(second)
+
+
+def test_python_and_command_line_agree(run, pictures, table, tiny_weights, home) -> None:
+    study = read_study(pictures)
+    prediction = predict(study, read_clinical(table).row(study.patient_id), load_model(tiny_weights))
+    written = write_prediction(prediction, home / "python")
+    by_command = run(pictures)
+    assert lasting(document_of(written)) == lasting(document_of(by_command))
+    for mask in (written / "masks").iterdir():
+        assert mask.read_bytes() == (by_command / "masks" / mask.name).read_bytes()
+
+
+# ---- many patients ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(home: Path, pictures: Path, volumes: Path, write_table: Callable) -> Path:
+    """Pictures, volumes, and between them by name a patient with a truncated file."""
+    folder = home / "很多 患者"
+    shutil.copytree(pictures, folder / "甲 1")
+    shutil.copytree(volumes, folder / "丙 3")
+    shutil.copytree(pictures, folder / "乙 2")
+    broken = sorted((folder / "乙 2" / "T1C").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:40])
+    write_table([("甲 1", "50", "0"), ("乙 2", "50", "0"), ("丙 3", "50", "0")])
+    return folder
+
+
+def test_one_failure_does_not_stop_the_rest(command, three, tiny_weights, home) -> None:
+    out = home / "out"
+    outcome = command(
+        "predict", three, "--clinical", home / "临床 表.csv", "--out", out, "--model", tiny_weights
+    )
+    assert outcome.status == 1
+    assert outcome.err.startswith("乙 2: ") and outcome.err.count("\n") == 1 and "truncated" in outcome.err
+    assert {path.name for path in out.iterdir()} == {"甲 1", "丙 3", "predictions.csv"}
+    assert (out / "甲 1" / "masks").is_dir() and (out / "丙 3" / "segmentation.nii.gz").is_file()
+    rows = {row["id"]: row for row in table_of(out)}
+    assert set(rows) == {"甲 1", "乙 2", "丙 3"}
+    assert "truncated" in rows["乙 2"]["error"] and rows["乙 2"]["idh_level"] == ""
+    assert rows["甲 1"]["error"] == rows["丙 3"]["error"] == ""
+    assert rows["甲 1"]["idh_level"] in ("mutant", "wild type")
+    for name in ("甲 1", "丙 3"):
+        assert f"{out / name / 'report.html'}" in outcome.out
+        assert document_of(out / name)["patient_id"] == name
+
+
+def test_two_folders_of_one_patient_do_not_overwrite_each_other(
+    monkeypatch, command, home, pictures, write_table, tiny_weights
+) -> None:
+    """DICOM folders may share a PatientID whatever their names; pictures stand in for them here."""
+    folder = home / "很多 患者"
+    for name in ("甲", "乙"):
+        shutil.copytree(pictures, folder / name)
+    monkeypatch.setattr(batch, "read_study", lambda path: replace(read_study(path), patient_id="P-7"))
+    table, out = write_table([("P-7", "50", "0")]), home / "out"
+    outcome = command("predict", folder, "--clinical", table, "--out", out, "--model", tiny_weights)
+    assert outcome.status == 1 and outcome.err.count("\n") == 1 and "holds patient P-7" in outcome.err
+    assert {path.name for path in out.iterdir()} == {"P-7", "predictions.csv"}
+
+
+def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, three, tiny_weights, home):
+    def break_down(study, *given, **named):
+        if study.patient_id == "丙 3":
+            raise ZeroDivisionError("division\nby zero")
+        return predict(study, *given, **named)
+
+    monkeypatch.setattr(batch, "predict", break_down)
+    words = ("--clinical", home / "临床 表.csv", "--out", home / "out", "--model", tiny_weights)
+    outcome = command("predict", three, *words)
+    assert outcome.status == 1 and len(outcome.err.splitlines()) == 2
+    assert "ZeroDivisionError: division by zero" in outcome.err and "Traceback" not in outcome.err
+    assert {path.name for path in (home / "out").iterdir()} == {"甲 1", "predictions.csv"}
