@@ -15,6 +15,9 @@ from gliomark.pipeline import EnhancingFocus, Model, load_model, predict
 from gliomark.reporting import Failure, Language, write_prediction, write_table
 from gliomark.study import Clinical, GliomarkError, Prediction, Study
 
+# what imaging libraries raise on data that passed every check of ours
+UNFORESEEN = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -41,8 +44,8 @@ def predict_folder(
         )
     table = None if clinical is None else read_clinical(clinical)
     folders = find_patients(root)
-    check_writable(out)
     model = load_model(request.model)
+    check_writable(out)
     rows: list[Prediction | Failure] = []
     taken: dict[str, Path] = {}
     with Progress(transient=True, disable=len(folders) == 1) as progress:
@@ -89,7 +92,7 @@ def _one(
         return prediction
     except GliomarkError as error:
         return Failure(folder.name, str(error))
-    except Exception as error:  # what nobody foresaw in one patient must not stop the others
+    except UNFORESEEN as error:  # in one patient it must not stop the others
         reason = " ".join(str(error).split())[-200:]
         return Failure(folder.name, f"{folder} could not be predicted ({type(error).__name__}: {reason}).")
 

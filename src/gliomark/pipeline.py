@@ -164,7 +164,7 @@ def with_stand_ins(study: Study, model: Model) -> tuple[Study, list[str]]:
             series[MRSequence(wanted)] = series[MRSequence(substitute)]
             warnings.append(
                 f"{wanted} is missing and {substitute} was shown to the networks in its place, which they were not "
-                "trained for: check the outline; no marker level is given."
+                "trained for: check the outline; the model gives no marker level."
             )
     return (replace(study, series=series) if warnings else study), warnings
 
@@ -207,7 +207,7 @@ def _marker(
 
 def _outside_training(answer: MarkerPrediction) -> MarkerPrediction:
     """A probability from images that the networks were not trained on decides nothing."""
-    note = "The images are not of the kind this model was trained on; the probability is shown, no level is given."
+    note = "The images are not of the kind the model was trained on: a probability is shown, but no level."
     return replace(answer, level=UNDETERMINED, warnings=(*answer.warnings, note))
 
 

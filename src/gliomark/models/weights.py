@@ -98,6 +98,7 @@ def save_weights(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> 
     metadata = {"schema_version": str(SCHEMA_VERSION), "card": text, "sha256": _digest(text, halves)}
     part = path.with_name(path.name + ".part")
     save_file(halves, part, metadata)
+    part.chmod(0o644)  # safetensors writes for the owner alone
     os.replace(part, path)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import SimpleITK as sitk
 
+from gliomark.study import GliomarkError
+
 
 def register(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Transform:
     """The rigid transform from points of ``fixed`` to points of ``moving`` (both in LPS mm).
 
     Mattes mutual information over three resolutions, started from the scanner's own coordinates: the
-    sequences of one examination share them, and a patient moves by millimetres.
+    sequences of one examination share them, and a patient moves by millimetres. Raises GliomarkError
+    where the two cannot be brought together.
     """
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
@@ -19,7 +22,14 @@ def register(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Trans
         rigid.SetTranslation((0.0, 0.0, 0.0))
     method = _method(seed)
     method.SetInitialTransform(rigid, inPlace=True)
-    method.Execute(_coarse(fixed), _coarse(moving))
+    try:
+        method.Execute(_coarse(fixed), _coarse(moving))
+    except RuntimeError as error:
+        # too few slices, or not a point in common: ITK's own text fills a screen
+        raise GliomarkError(
+            "Two sequences could not be aligned: they show different places, or one has fewer than four slices; "
+            "check that they are whole axial series of one patient."
+        ) from error
     return rigid
 
 
