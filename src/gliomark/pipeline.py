@@ -109,7 +109,9 @@ def _classifier(
     network = build_kinet(kinet_settings(marker.architecture["network"]))
     network.load_state_dict(tensors)
     trees = lightgbm.Booster(model_str=text)
-    return SliceClassifier(network.eval(), trees, sequences, marker.architecture["crop"], marker.age_cut)
+    architecture = marker.architecture
+    evidence = architecture.get("evidence", "vector")
+    return SliceClassifier(network.eval(), trees, sequences, architecture["crop"], marker.age_cut, evidence)
 
 
 def predict(

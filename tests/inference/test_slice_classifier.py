@@ -12,7 +12,7 @@ from gliomark.inference.slice_classifier import (
     image_vectors,
     lesion_slices,
     mix_parts,
-    with_metadata,
+    tree_columns,
 )
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, mix_input
 from gliomark.study import Clinical, MRSequence, SliceStack
@@ -75,14 +75,14 @@ def test_no_lesion_no_slice(ten_slices, eval_kinet) -> None:
 def test_metadata_codes() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     for age, code in ((45.0, 1), (44.9, 0), (80.0, 1), (0.0, 0)):
-        table = with_metadata(vectors, age, 1, 45.0)
+        table = tree_columns(vectors, "vector", age, 1, 45.0)
         assert table.shape == (2, 5) and table.dtype == np.float64
         np.testing.assert_array_equal(table[:, :3], vectors)
         np.testing.assert_array_equal(table[:, 3:], [[code, 1]] * 2)
-    assert (with_metadata(vectors, 50.0, 0, 45.0)[:, 4] == 0).all()
-    unknown = with_metadata(vectors, None, None, 45.0)
+    assert (tree_columns(vectors, "vector", 50.0, 0, 45.0)[:, 4] == 0).all()
+    unknown = tree_columns(vectors, "vector", None, None, 45.0)
     assert np.isnan(unknown[:, 3:]).all() and not np.isnan(unknown[:, :3]).any()
-    np.testing.assert_array_equal(with_metadata(vectors, 50.0, 1, None), vectors)
+    np.testing.assert_array_equal(tree_columns(vectors, "vector", 50.0, 1, None), vectors)
 
 
 def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, eval_kinet) -> None:

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 from gliomark import cli
 from gliomark.inference.segmenter import tile_theta
-from gliomark.inference.slice_classifier import image_vectors, lesion_slices, mix_parts, with_metadata
+from gliomark.inference.slice_classifier import image_vectors, lesion_slices, mix_parts, tree_columns
 from gliomark.io import read_study
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
@@ -269,7 +269,7 @@ def _trees(network: KiNet, stack: SliceStack, number: int) -> lightgbm.Booster:
     """Trees that tell slices apart by one feature of the real vectors, and know age and sex."""
     slices = lesion_slices(stack, stack.drawn)
     vectors = image_vectors(network, *mix_parts(stack, stack.drawn, slices, PAIR), TILE)
-    rows = [with_metadata(vectors, age, sex, 45.0) for age in (30, 60) for sex in (0, 1)]
+    rows = [tree_columns(vectors, "vector", age, sex, 45.0) for age in (30, 60) for sex in (0, 1)]
     feature = vectors[:, int(vectors.std(axis=0).argmax())]
     label = np.concatenate([feature > np.median(feature)] * 3 + [np.full(len(feature), number)])
     settings = {

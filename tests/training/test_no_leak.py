@@ -82,9 +82,9 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         watched.trees.append((trees, frozenset(train), frozenset(validation)))
         return trees
 
-    def spying_stacked(self, trees, age_cut, rule):
+    def spying_stacked(self, trees, age_cut, rule, evidence="vector"):
         watched.trees_judged.append((trees, self.clinical.patient_id))
-        return stacked(self, trees, age_cut, rule)
+        return stacked(self, trees, age_cut, rule, evidence)
 
     monkeypatch.setattr(recipes, "train_kinet", spying_train)
     monkeypatch.setattr(stacking, "image_vectors", spying_vectors)

@@ -200,10 +200,17 @@ def _marker_table(
         for patient, vectors in patients.items():
             for fusion in FUSIONS:
                 if part == "test":
-                    stacked = vectors.stacked_probability(classifier.trees, classifier.age_cut, fusion)
+                    stacked = vectors.stacked_probability(
+                        classifier.trees, classifier.age_cut, fusion, classifier.evidence
+                    )
                     rows.append((part, outline, "KiNet + LightGBM", fusion, patient, vectors.label, stacked))
                 alone = vectors.network_probability(fusion)
                 rows.append((part, outline, "KiNet alone", fusion, patient, vectors.label, alone))
+    for evidence, judged in marker.development.items():
+        for patient, label, probability in zip(*judged.values(), strict=True):
+            rows.append(
+                ("development", "drawn", f"LightGBM on {evidence}", "near", patient, label, probability)
+            )
     rows += _clinical_alone(marker, scored["test", "drawn"])
     columns = ["part", "outline", "stage", "fusion", "patient", "label", "probability"]
     table = pd.DataFrame(rows, columns=columns)
@@ -243,7 +250,7 @@ def _marker_summary(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
             "low_95": low,
             "high_95": high,
         }
-        cut = threshold if row["stage"] == "KiNet + LightGBM" else 0.5
+        cut = threshold if "LightGBM" in row["stage"] else 0.5
         rows.append(row | {"threshold": cut} | at_threshold(group["label"], group["probability"], cut))
     return pd.DataFrame(rows)
 

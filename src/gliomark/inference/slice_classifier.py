@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import lightgbm
 import numpy as np
@@ -15,6 +16,7 @@ from gliomark.study import Clinical, MRSequence, SliceStack
 
 BATCH = 16
 SMALLEST_AREA_MM2 = 50.0
+Evidence = Literal["vector", "log-odds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +30,15 @@ class LesionSlices:
 
 @dataclass(frozen=True, eq=False)
 class SliceClassifier:
-    """A marker's trained KiNet and LightGBM. crop: side of the view in pixels; age_cut: years or None."""
+    """A marker's trained KiNet and LightGBM. crop: side of the view in pixels; age_cut: years or None;
+    evidence: what of the image the trees read."""
 
     network: KiNet
     trees: lightgbm.Booster
     sequences: tuple[MRSequence, ...]
     crop: int
     age_cut: float | None
+    evidence: Evidence = "vector"
 
     def score(
         self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical
@@ -44,7 +48,7 @@ class SliceClassifier:
         if not slices.index:
             return slices, np.empty(0)
         vectors = image_vectors(self.network, *mix_parts(stack, mask, slices, self.sequences), self.crop)
-        table = with_metadata(vectors, clinical.age, clinical.sex, self.age_cut)
+        table = tree_columns(vectors, self.evidence, clinical.age, clinical.sex, self.age_cut)
         return slices, np.asarray(self.trees.predict(table, num_threads=1))
 
 
@@ -90,12 +94,22 @@ def image_vectors(network: KiNet, images: Tensor, lesion: Tensor, crop: int) -> 
     return torch.cat(rows).numpy()
 
 
-def with_metadata(
-    vectors: NDArray[np.float32], age: float | None, sex: int | None, age_cut: float | None
+def tree_columns(
+    vectors: NDArray[np.float32],
+    evidence: Evidence,
+    age: float | None,
+    sex: int | None,
+    age_cut: float | None,
 ) -> NDArray[np.float64]:
-    """Vectors ``(S, D)`` with age code (1 at or above the cut) and sex code beside them, unknown as nan."""
+    """What LightGBM sees of each slice: the image's evidence, age code (1 at or above the cut), sex code.
+
+    vectors ``(S, D)`` from ``image_vectors``. evidence "vector": all of it, as published; "log-odds": its
+    last column alone, the one that means the same in every fold's network. Unknown age or sex is nan;
+    no age cut means no metadata.
+    """
+    image = (vectors if evidence == "vector" else vectors[:, -1:]).astype(np.float64)
     if age_cut is None:
-        return vectors.astype(np.float64)
+        return image
     age_code = np.nan if age is None else float(age >= age_cut)
     codes = [age_code, np.nan if sex is None else float(sex)]
-    return np.hstack([vectors, np.tile(codes, (len(vectors), 1))]).astype(np.float64)
+    return np.hstack([image, np.tile(codes, (len(image), 1))])

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gliomark.cohort.store import Cohort
-from gliomark.evaluation.metrics import youden_threshold
-from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.evaluation.metrics import auc, youden_threshold
+from gliomark.inference.slice_classifier import Evidence, SliceClassifier
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training import classification, segmentation
@@ -203,7 +204,10 @@ def marker_settings(size: str, epochs: int) -> MarkerTraining:
 
 @dataclass(frozen=True, eq=False)
 class TrainedMarker:
-    """A marker's final KiNet and LightGBM, and the development patients' out-of-fold vectors behind them."""
+    """A marker's final KiNet and LightGBM, and the development patients' out-of-fold vectors behind them.
+
+    development: per kind of evidence what ``cross_fitted`` gave, by which the kind was chosen.
+    """
 
     definition: MarkerDefinition
     settings: MarkerTraining
@@ -212,11 +216,16 @@ class TrainedMarker:
     labels: Mapping[str, int]
     trained_on: tuple[str, ...]
     threshold: float
+    development: Mapping[Evidence, Mapping[str, list]]
 
     def card(self, performance: str = "not measured", warning: str = "") -> MarkerCard:
         """The marker's card with its held-out performance, and what must be said with it, in words."""
         d = self.definition
-        architecture = {"network": asdict(self.settings.network), "crop": self.settings.augmentation.crop}
+        architecture = {
+            "network": asdict(self.settings.network),
+            "crop": self.classifier.crop,
+            "evidence": self.classifier.evidence,
+        }
         return MarkerCard(
             column=d.column,
             title=d.title,
@@ -251,11 +260,18 @@ def train_marker(
         network = train_kinet(bank.of(rest), settings, work / f"fold-{number}")
         out_of_fold |= patient_vectors(network, cohort, labels, held_out, rest, sequences, crop)
     final = train_kinet(bank, settings, work / "final")
-    stacking = StackingTraining()
-    trees, age_cut = _final_trees(out_of_fold, folds, stacking)
-    threshold = _threshold(out_of_fold, folds, stacking)
-    classifier = SliceClassifier(final, trees, sequences, crop, age_cut)
-    return TrainedMarker(definition, settings, classifier, out_of_fold, labels, development, threshold)
+    judged = {
+        evidence: cross_fitted(out_of_fold, folds, StackingTraining(evidence=evidence))
+        for evidence in get_args(Evidence)
+    }
+    # what the trees read of the image is decided by development patients alone
+    evidence = max(judged, key=lambda name: auc(judged[name]["label"], judged[name]["probability"]))
+    trees, age_cut = _final_trees(out_of_fold, folds, StackingTraining(evidence=evidence))
+    threshold = youden_threshold(judged[evidence]["label"], judged[evidence]["probability"])
+    classifier = SliceClassifier(final, trees, sequences, crop, age_cut, evidence)
+    return TrainedMarker(
+        definition, settings, classifier, out_of_fold, labels, development, threshold, judged
+    )
 
 
 def _final_trees(vectors: Mapping[str, PatientVectors], folds: Folds, settings: StackingTraining):
@@ -266,20 +282,31 @@ def _final_trees(vectors: Mapping[str, PatientVectors], folds: Folds, settings: 
     return fit_trees(train, validation, age_cut, settings), age_cut
 
 
-def _threshold(vectors: Mapping[str, PatientVectors], folds: Folds, settings: StackingTraining) -> float:
-    """Youden over development patients, each judged by trees of the other folds (Near)."""
-    labels, probabilities = [], []
+def cross_fitted(
+    vectors: Mapping[str, PatientVectors], folds: Folds, settings: StackingTraining
+) -> dict[str, list]:
+    """Development patients, each judged (Near) by trees of other folds: patient, label, probability.
+
+    For choosing among settings only: the vectors behind those trees come from networks that did see the
+    judged patient's fold.
+    """
+    judged: dict[str, list] = {"patient": [], "label": [], "probability": []}
     count = len(folds.development_folds)
     for number, fold in enumerate(folds.development_folds):
         stop = folds.development_folds[(number + 1) % count]
-        judged = {p: v for p, v in vectors.items() if p in fold}
-        validation = {p: v for p, v in vectors.items() if p in stop}
         train = {p: v for p, v in vectors.items() if p not in fold and p not in stop}
+        validation = {p: v for p, v in vectors.items() if p in stop}
         age_cut = training_age_cut(list(train.values())) if settings.metadata else None
         trees = fit_trees(train, validation, age_cut, settings)
-        labels += [v.label for v in judged.values()]
-        probabilities += [v.stacked_probability(trees, age_cut, "near") for v in judged.values()]
-    return youden_threshold(labels, probabilities)
+        for patient in fold:
+            if patient in vectors:
+                one = vectors[patient]
+                judged["patient"].append(patient)
+                judged["label"].append(one.label)
+                judged["probability"].append(
+                    one.stacked_probability(trees, age_cut, "near", settings.evidence)
+                )
+    return judged
 
 
 def save_model(

@@ -6,7 +6,7 @@ vectors of the network's own training patients would look far too easy, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import lightgbm
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from gliomark.cohort.store import Cohort
 from gliomark.inference.fusion import FusionRule, patient_probability
 from gliomark.inference.slice_classifier import (
+    Evidence,
     LesionSlices,
     image_vectors,
     lesion_slices,
     mix_parts,
-    with_metadata,
+    tree_columns,
 )
 from gliomark.models.kinet import KiNet
 from gliomark.study import Clinical, MRSequence
@@ -29,13 +30,17 @@ from gliomark.training.folds import check_disjoint
 
 @dataclass(frozen=True)
 class StackingTraining:
-    """METHOD section 4: modest trees. metadata off (table 4-5): image vectors alone."""
+    """METHOD section 4: modest trees. metadata off (table 4-5): image vectors alone.
+
+    evidence: what the trees read of the image, see ``inference.slice_classifier.tree_columns``.
+    """
 
     leaves: int = 15
     rounds: int = 200
     rate: float = 0.05
     early_stopping: int = 20
     metadata: bool = True
+    evidence: Evidence = "vector"
     seed: int = 0
 
 
@@ -55,9 +60,11 @@ class PatientVectors:
             self.slices.place, self.slices.area_mm2, list(1 / (1 + np.exp(-odds))), rule
         )
 
-    def stacked_probability(self, trees: lightgbm.Booster, age_cut: float | None, rule: FusionRule) -> float:
+    def stacked_probability(
+        self, trees: lightgbm.Booster, age_cut: float | None, rule: FusionRule, evidence: Evidence = "vector"
+    ) -> float:
         """Patient level, by LightGBM."""
-        table = with_metadata(self.vectors, self.clinical.age, self.clinical.sex, age_cut)
+        table = tree_columns(self.vectors, evidence, self.clinical.age, self.clinical.sex, age_cut)
         probability = np.asarray(trees.predict(table, num_threads=1))
         return patient_probability(self.slices.place, self.slices.area_mm2, list(probability), rule)
 
@@ -115,19 +122,26 @@ def fit_trees(
         "num_threads": 1,
         "verbose": -1,
     }
-    data = _table(train.values(), age_cut)
+    data = _table(train.values(), age_cut, settings.evidence)
     return lightgbm.train(
         parameters,
         data,
         settings.rounds,
-        valid_sets=[_table(validation.values(), age_cut, reference=data)],
+        valid_sets=[_table(validation.values(), age_cut, settings.evidence, data)],
         callbacks=[lightgbm.early_stopping(settings.early_stopping, verbose=False)],
     )
 
 
-def _table(patients, age_cut: float | None, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+def _table(
+    patients: Iterable[PatientVectors],
+    age_cut: float | None,
+    evidence: Evidence,
+    reference: lightgbm.Dataset | None = None,
+) -> lightgbm.Dataset:
     patients = list(patients)
-    rows = np.vstack([with_metadata(p.vectors, p.clinical.age, p.clinical.sex, age_cut) for p in patients])
+    rows = np.vstack(
+        [tree_columns(p.vectors, evidence, p.clinical.age, p.clinical.sex, age_cut) for p in patients]
+    )
     label = np.concatenate([np.full(len(p.vectors), p.label) for p in patients])
     weight = np.concatenate([np.full(len(p.vectors), 1 / len(p.vectors)) for p in patients])
     # mean weight 1, so that LightGBM's smallest leaf weight keeps its meaning
