@@ -355,3 +355,19 @@ def test_in_a_process_of_its_own(own_pictures, table, tiny_weights, home) -> Non
         check=False,
     )
     assert "FLAIR is missing" in check_refusal(ended.returncode, ended.stdout, ended.stderr, out)
+
+
+@pytest.mark.parametrize(
+    "words, about",
+    [
+        (["segmentation", "--rule", "both"], "rule 'both'"),
+        (["segmentation"], "not a prepared cohort"),
+        (["markers", "--segmentation", "s.safetensors", "--marker", "idh"], "not a prepared cohort"),
+    ],
+)
+def test_training_refuses_before_it_starts(command, home, words: list[str], about: str) -> None:
+    outcome = command("train", *words, "--cohort", home, "--out", home / "out.safetensors")
+    assert outcome.status == 1
+    assert about in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert not (home / "out.safetensors").exists()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.metrics import auc, youden_threshold
+from gliomark.inference.segmenter import RULES
 from gliomark.inference.slice_classifier import Evidence, SliceClassifier
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
 from gliomark.study import GliomarkError, MRSequence
@@ -123,7 +124,10 @@ def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
 
 def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: int) -> Path:
     """``gliomark train segmentation``: trained on the training patients, stopped by the validation patients."""
+    if rule not in RULES:
+        raise GliomarkError(f"The rule '{rule}' is unknown; it must be one of {', '.join(RULES)}.")
     cohort = Cohort(folder)
+    prepare_place(out)
     folds, sequences = cohort_folds(cohort), cohort_sequences(cohort)
     joint = rule == "joint"
     seen = sequences[-1:] if rule == "single" else sequences
@@ -133,6 +137,16 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     card = segmentation_card(out.stem, cohort, folds, folds.train, rule, settings)
     save_weights(out, card, segmentation_tensors(network, prior))
     return out
+
+
+def prepare_place(out: Path) -> None:
+    """Make the folder of a weights file before hours of training. Raises GliomarkError if it cannot be."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GliomarkError(
+            f"{out.parent} cannot be made ({error.strerror}); choose another --out."
+        ) from error
 
 
 def segmentation_settings(size: str, inputs: int, epochs: int) -> SegmentationTraining:
@@ -182,6 +196,7 @@ def markers_recipe(
 ) -> Path:
     """``gliomark train markers``: KiNet and LightGBM for each marker, added to the segmentation's file."""
     cohort, weights = Cohort(folder), load_weights(segmentation_file)
+    prepare_place(out)
     folds = cohort_folds(cohort)
     if set(weights.card.training_patients) & set(folds.test):
         raise GliomarkError(
