@@ -190,5 +190,12 @@ def run() -> None:
     except GliomarkError as error:
         typer.echo(f"gliomark: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        # a folder that cannot be written, a file that is not there, a full disk: the system's word and the place
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(
+            f"gliomark: {place}{error.strerror or error}; check the path and its permissions.", err=True
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

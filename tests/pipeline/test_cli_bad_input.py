@@ -371,3 +371,35 @@ def test_training_refuses_before_it_starts(command, home, words: list[str], abou
     assert about in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert not (home / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "cohort",
+            "build",
+            "patients",
+            "--labels",
+            "table.csv",
+            "--sequences",
+            "T1C,FLAIR",
+            "--out",
+            "file/out",
+        ],
+        ["experiment", "tables", "--results", "nowhere"],
+    ],
+)
+def test_paths_that_do_not_work(command, home, table, own_pictures, words: list[str]) -> None:
+    (home / "file").write_text("a file, not a folder")
+    places = {
+        "patients": own_pictures,
+        "table.csv": table,
+        "file/out": home / "file" / "out",
+        "nowhere": home / "no",
+    }
+    outcome = command(*(places.get(word, word) for word in words))
+    assert outcome.status == 1
+    assert "Traceback" not in outcome.err
+    assert "check the path" in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1

@@ -1,6 +1,6 @@
 """The demonstration weights and their figures: trained on TCGA-LGG's development patients, tested on the rest.
 
-Three runs of segmentation, one change each; two markers. Everything a step finished is kept under
+Two networks for the outline, read by four rules; two markers. Everything a step finished is kept under
 ``OUT/work`` and not done again, so an interrupted run goes on.
 """
 

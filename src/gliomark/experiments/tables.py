@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +39,17 @@ def results_text(results: Path) -> str:
     """Both tables in Markdown."""
     segmentation = pd.read_csv(results / "segmentation.csv")
     markers = pd.read_csv(results / "markers.csv", keep_default_na=False, na_values=[""])
-    return f"{_segmentation(segmentation)}\n\n{_markers(markers)}"
+    record = json.loads((results / "run_record.json").read_text("utf-8"))
+    return f"{_segmentation(segmentation)}\n\n{_epochs(record)}\n\n{_markers(markers)}"
+
+
+def _epochs(record: dict) -> str:
+    """How long each network was trained: rules of unlike training are no fair race."""
+    joint, independent = (record["networks"][name]["epochs"] for name in ("joint", "independent"))
+    return (
+        f"The first row's network was trained for {joint} epochs, the one-sequence network behind the other rows for "
+        f"{independent}: part of the difference may be training, not input."
+    )
 
 
 def _segmentation(table: pd.DataFrame) -> str:
