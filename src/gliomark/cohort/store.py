@@ -41,6 +41,11 @@ class Cohort:
             )
 
     @cached_property
+    def about(self) -> dict:
+        """What ``cohort.json`` says: schema version, sequences (the reference last), settings."""
+        return json.loads((self.folder / "cohort.json").read_text("utf-8"))
+
+    @cached_property
     def patient_ids(self) -> tuple[str, ...]:
         """Every prepared patient, sorted."""
         return tuple(sorted(path.stem for path in (self.folder / "patients").glob("*.json")))

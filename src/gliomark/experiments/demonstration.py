@@ -10,7 +10,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,14 +27,12 @@ from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, dice
 from gliomark.inference.fusion import FusionRule
 from gliomark.inference.segmenter import Segmenter
-from gliomark.models.mignet import MIGNet, build_mignet
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
-from gliomark.pipeline import mignet_settings
+from gliomark.pipeline import build_model
 from gliomark.study import MRSequence
 from gliomark.training.folds import Folds, check_disjoint
 from gliomark.training.recipes import (
     DEFINITIONS,
-    PACKAGES,
     TrainedMarker,
     cohort_folds,
     cohort_sequences,
@@ -113,23 +111,15 @@ def _network(name: str, cohort: Cohort, folds: Folds, work: Path) -> Weights:
 
 
 def _segmenters(networks: Mapping[str, Weights], sequences: tuple[MRSequence, ...]) -> dict[str, Segmenter]:
-    """Four rules out of two networks; ``independent`` takes one sequence at a time."""
-    joint, independent = (_built(networks[name]) for name in ("joint", "independent"))
-    tile = networks["joint"].card.segmentation["tile"]
-    smallest = networks["joint"].card.smallest_lesion_ml
+    """Four rules out of two networks, each as ``predict`` uses it; ``independent`` takes one sequence a time."""
+    joint, union = (build_model(networks[name]).segmenter for name in ("joint", "independent"))
     first, second = sequences
     return {
-        "joint": Segmenter(joint, sequences, "joint", tile, 0.5, smallest),
-        f"{second} alone": Segmenter(independent, (second,), "single", tile, 0.5, smallest),
-        f"{first} alone": Segmenter(independent, (first,), "single", tile, 0.5, smallest),
-        "union": Segmenter(independent, sequences, "union", tile, 0.5, smallest),
+        "joint": joint,
+        f"{second} alone": replace(union, sequences=(second,), rule="single"),
+        f"{first} alone": replace(union, sequences=(first,), rule="single"),
+        "union": union,
     }
-
-
-def _built(weights: Weights) -> MIGNet:
-    network = build_mignet(mignet_settings(weights.card.segmentation["network"]))
-    network.load_state_dict(weights.part("segmentation"))
-    return network.eval()
 
 
 def _segmentation_table(
@@ -338,6 +328,5 @@ def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, secon
         "folds": asdict(folds),
         "weights_sha256": loaded.sha256,
         "versions": dict(loaded.card.versions),
-        "packages": list(PACKAGES),
     }
     path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")

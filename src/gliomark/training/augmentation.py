@@ -55,6 +55,13 @@ def view(stack: Tensor, theta: Tensor, crop: int, mode: str = "bilinear") -> Ten
     return F.grid_sample(stack, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
+def random_view(image: Tensor, lesion: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor, Tensor]:
+    """A training batch as the network sees it: image ``(B, C, crop, crop)``, lesion ``(B, crop, crop)``, theta."""
+    theta = random_theta(len(image), augmentation, image.shape[-1]).to(image.device)
+    seen = disturb(view(image.float(), theta, augmentation.crop), augmentation)
+    return seen, view(lesion[:, None].float(), theta, augmentation.crop)[:, 0].round(), theta
+
+
 def disturb(image: Tensor, augmentation: Augmentation) -> Tensor:
     """Brightness, contrast and noise, drawn per sample (and per channel for tone); ``(B, C, H, W)``."""
     batch, channels = image.shape[:2]

@@ -17,9 +17,9 @@ from gliomark.cohort.store import Cohort
 from gliomark.inference.slice_classifier import SMALLEST_AREA_MM2
 from gliomark.models.kinet import SMALL, KiNet, KiNetSettings, build_kinet, mix_input
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training.augmentation import GENTLE, Augmentation, disturb, random_theta, view
+from gliomark.training.augmentation import GENTLE, Augmentation, random_view
 from gliomark.training.losses import bms_loss
-from gliomark.training.segmentation import check_same_patients, make_trainer
+from gliomark.training.segmentation import check_same_patients, last_checkpoint, make_trainer
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,7 @@ class MarkerTask(lightning.LightningModule):
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         image, lesion, label = batch
-        a = self.settings.augmentation
-        theta = random_theta(len(image), a, image.shape[-1]).to(image.device)
-        seen = disturb(view(image.float(), theta, a.crop), a)
-        area = view(lesion[:, None].float(), theta, a.crop)[:, 0].round()
+        seen, area = random_view(image, lesion, self.settings.augmentation)[:2]
         output = self.network(mix_input(seen[:, 0], seen[:, 1], area))
         loss = bms_loss(output, label) if self.settings.bms else F.cross_entropy(output["cat"], label)
         self.log("loss", loss, prog_bar=True)
@@ -166,10 +163,9 @@ def train_kinet(bank: LesionBank, settings: MarkerTraining, work: Path) -> KiNet
     trainer = make_trainer(settings.epochs, work, [checkpoint])
     sampler = BalancedSampler(bank, settings.slices_per_patient)
     dataset = TensorDataset(bank.image, bank.lesion, bank.label)
-    last = work / "last.ckpt"
     trainer.fit(
         task,
         DataLoader(dataset, settings.batch, sampler=sampler, drop_last=True),
-        ckpt_path=str(last) if last.exists() else None,
+        ckpt_path=last_checkpoint(work),
     )
     return task.network.eval()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
+import lightgbm
 import numpy as np
 import torch
 from torch import Tensor
@@ -117,9 +117,7 @@ def cohort_folds(cohort: Cohort) -> Folds:
 
 def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
     """The pair that the cohort was prepared for, the reference last."""
-    return tuple(
-        MRSequence(name) for name in json.loads((cohort.folder / "cohort.json").read_text())["sequences"]
-    )
+    return tuple(MRSequence(name) for name in cohort.about["sequences"])
 
 
 def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: int) -> Path:
@@ -149,10 +147,14 @@ def prepare_place(out: Path) -> None:
         ) from error
 
 
-def segmentation_settings(size: str, inputs: int, epochs: int) -> SegmentationTraining:
-    """The published or the small size. Raises GliomarkError for another."""
+def _check_size(size: str) -> None:
     if size not in SIZES:
         raise GliomarkError(f"The size '{size}' is unknown; it must be {' or '.join(SIZES)}.")
+
+
+def segmentation_settings(size: str, inputs: int, epochs: int) -> SegmentationTraining:
+    """The published or the small size. Raises GliomarkError for another."""
+    _check_size(size)
     if size == "small":
         return segmentation.small_training(inputs, epochs)
     default = SegmentationTraining(epochs=epochs)
@@ -187,7 +189,7 @@ def segmentation_card(
         intended_use="research use only, not a medical device",
         segmentation_performance="not measured",
         versions={package: version(package) for package in PACKAGES},
-        preparation=json.loads((cohort.folder / "cohort.json").read_text())["settings"],
+        preparation=cohort.about["settings"],
     )
 
 
@@ -212,8 +214,7 @@ def markers_recipe(
 
 def marker_settings(size: str, epochs: int) -> MarkerTraining:
     """The published or the small size. Raises GliomarkError for another."""
-    if size not in SIZES:
-        raise GliomarkError(f"The size '{size}' is unknown; it must be {' or '.join(SIZES)}.")
+    _check_size(size)
     return classification.small_training(epochs) if size == "small" else MarkerTraining(epochs=epochs)
 
 
@@ -260,7 +261,7 @@ def train_marker(
 ) -> TrainedMarker:
     """KiNet per development fold, LightGBM on the out-of-fold vectors, KiNet on all development patients.
 
-    The threshold is Youden's on development patients whom neither their KiNet nor their trees saw.
+    The kind of evidence and the threshold (Youden) come from what ``cross_fitted`` gives.
     """
     sequences = cohort_sequences(cohort)
     labels = known_labels(cohort, definition.column, definition.threshold, sequences)
@@ -281,7 +282,7 @@ def train_marker(
     }
     # what the trees read of the image is decided by development patients alone
     evidence = max(judged, key=lambda name: auc(judged[name]["label"], judged[name]["probability"]))
-    trees, age_cut = _final_trees(out_of_fold, folds, StackingTraining(evidence=evidence))
+    trees, age_cut = _fit_on(out_of_fold, folds.train, folds.validation, StackingTraining(evidence=evidence))
     threshold = youden_threshold(judged[evidence]["label"], judged[evidence]["probability"])
     classifier = SliceClassifier(final, trees, sequences, crop, age_cut, evidence)
     return TrainedMarker(
@@ -289,12 +290,16 @@ def train_marker(
     )
 
 
-def _final_trees(vectors: Mapping[str, PatientVectors], folds: Folds, settings: StackingTraining):
-    """Fitted on the training patients, stopped by the validation patients."""
-    train = {p: v for p, v in vectors.items() if p in folds.train}
-    validation = {p: v for p, v in vectors.items() if p in folds.validation}
-    age_cut = training_age_cut(list(train.values())) if settings.metadata else None
-    return fit_trees(train, validation, age_cut, settings), age_cut
+def _fit_on(
+    vectors: Mapping[str, PatientVectors],
+    train: Sequence[str],
+    stop: Sequence[str],
+    settings: StackingTraining,
+) -> tuple[lightgbm.Booster, float | None]:
+    """Trees fitted on some patients and stopped by others, and the age cut of the first."""
+    fitted = {p: v for p, v in vectors.items() if p in train}
+    age_cut = training_age_cut(list(fitted.values())) if settings.metadata else None
+    return fit_trees(fitted, {p: v for p, v in vectors.items() if p in stop}, age_cut, settings), age_cut
 
 
 def cross_fitted(
@@ -309,10 +314,8 @@ def cross_fitted(
     count = len(folds.development_folds)
     for number, fold in enumerate(folds.development_folds):
         stop = folds.development_folds[(number + 1) % count]
-        train = {p: v for p, v in vectors.items() if p not in fold and p not in stop}
-        validation = {p: v for p, v in vectors.items() if p in stop}
-        age_cut = training_age_cut(list(train.values())) if settings.metadata else None
-        trees = fit_trees(train, validation, age_cut, settings)
+        rest = [p for p in vectors if p not in fold and p not in stop]
+        trees, age_cut = _fit_on(vectors, rest, stop, settings)
         for patient in fold:
             if patient in vectors:
                 one = vectors[patient]

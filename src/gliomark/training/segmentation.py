@@ -20,7 +20,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.swin_unet import SMALL
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training.augmentation import GENTLE, Augmentation, disturb, random_theta, view
+from gliomark.training.augmentation import GENTLE, Augmentation, random_view, view
 from gliomark.training.losses import GRADING_WEIGHT, grading_loss, prior_weight, segmentation_loss
 
 HIGH_GRADE = 3
@@ -144,10 +144,7 @@ class SegmentationTask(lightning.LightningModule):
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         image, lesion, grade = batch
-        a = self.settings.augmentation
-        theta = random_theta(len(image), a, image.shape[-1]).to(image.device)
-        seen = disturb(view(image.float(), theta, a.crop), a)
-        target = view(lesion[:, None].float(), theta, a.crop)[:, 0].round()
+        seen, target, theta = random_view(image, lesion, self.settings.augmentation)
         logits, grades = self.network(seen, theta)
         loss = segmentation_loss(logits, target, self._weight(theta) if self.settings.network.fpg else None)
         self.log("segmentation", loss, prog_bar=True)
@@ -207,7 +204,7 @@ def train_segmentation(
         work, monitor="validation_dice" if validation else None, mode="max", save_last=True
     )
     trainer = make_trainer(settings.epochs, work, [checkpoint])
-    trainer.fit(task, _loader(bank, settings), _plain_loader(validation), ckpt_path=_last(work))
+    trainer.fit(task, _loader(bank, settings), _plain_loader(validation), ckpt_path=last_checkpoint(work))
     if validation is not None and checkpoint.best_model_path:
         task.load_state_dict(torch.load(checkpoint.best_model_path, weights_only=False)["state_dict"])
     return task.network.eval(), task.prior
@@ -240,7 +237,8 @@ def check_same_patients(work: Path, patients: Sequence[str]) -> None:
         )
 
 
-def _last(work: Path) -> str | None:
+def last_checkpoint(work: Path) -> str | None:
+    """Where an interrupted run goes on from; None where there is nothing yet."""
     last = work / "last.ckpt"
     return str(last) if last.exists() else None
 
