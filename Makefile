@@ -37,8 +37,8 @@ help:
 
 demo: .venv/installed
 	rm -rf demo/patients demo/results
-	$(BIN)/gliomark phantom --out demo/patients --seed 7
-	$(BIN)/gliomark predict demo/patients --clinical demo/patients/clinical.csv --out demo/results
+	$(BIN)/gliomark cohort phantom --out demo/patients --seed 7
+	$(BIN)/gliomark predict demo/patients/pictures --clinical demo/patients/clinical.csv --out demo/results
 	@for report in demo/results/*/report.html; do \
 		test -f "$$report" && echo "Report: $$PWD/$$report" || exit 1; done
 

@@ -13,10 +13,7 @@ from gliomark.io import find_patients, read_clinical, read_study
 from gliomark.io.clinical import ClinicalTable
 from gliomark.pipeline import EnhancingFocus, Model, load_model, predict
 from gliomark.reporting import Failure, Language, write_prediction, write_table
-from gliomark.study import Clinical, GliomarkError, Prediction, Study
-
-# what imaging libraries raise on data that passed every check of ours
-UNFORESEEN = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def _one(
         return prediction
     except GliomarkError as error:
         return Failure(folder.name, str(error))
-    except UNFORESEEN as error:  # in one patient it must not stop the others
+    except UNFORESEEN as error:
         reason = " ".join(str(error).split())[-200:]
         return Failure(folder.name, f"{folder} could not be predicted ({type(error).__name__}: {reason}).")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +15,7 @@ from gliomark.study import GliomarkError, MRSequence
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
 )
-cohort_app = typer.Typer(no_args_is_help=True, help="Build a training cohort.")
+cohort_app = typer.Typer(no_args_is_help=True, help="Build, check, describe, share or invent a cohort.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the networks on a cohort.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Reproduce the committed results.")
 app.add_typer(cohort_app, name="cohort")
@@ -43,6 +42,18 @@ class Language(StrEnum):
 class Form(StrEnum):
     pictures = "pictures"
     nifti = "nifti"
+    dicom = "dicom"
+
+
+class ExportForm(StrEnum):
+    bids = "bids"
+    nnunet = "nnunet"
+    structured_pictures = "structured-pictures"
+
+
+class Preset(StrEnum):
+    published = "published"
+    quick = "quick"
 
 
 @app.callback()
@@ -75,44 +86,148 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
-def phantom(
-    out: Annotated[Path, typer.Option(help="Where the patients go, with their clinical.csv.")],
-    seed: Annotated[int, typer.Option(help="The first patient's seed.")] = 1,
-    patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 1,
-    form: Annotated[Form, typer.Option("--as", help="Picture folders or NIfTI volumes.")] = Form.pictures,
-) -> None:
-    """Make synthetic patients with a glioma, to try everything on."""
-    from gliomark.cohort.phantom import phantom_study, write_clinical, write_nifti, write_pictures
-
-    write: Callable = write_pictures if form is Form.pictures else write_nifti
-    rows = []
-    for number in range(seed, seed + patients):
-        study, clinical = phantom_study(number)
-        typer.echo(str(write(study, out)))
-        rows.append(clinical)
-    write_clinical(rows, out / "clinical.csv")
-
-
 @cohort_app.command("build")
 def cohort_build(
-    root: Annotated[Path, typer.Argument(help="A folder of patients with images and lesion masks.")],
-    labels: Annotated[Path, typer.Option(help="Table with id, age, sex and the markers.")],
-    out: Annotated[Path, typer.Option(help="The prepared cohort.")],
+    root: Annotated[
+        Path, typer.Argument(help="A disk of DICOM in any order, or folders of pictures or volumes.")
+    ],
+    labels: Annotated[Path, typer.Option(help="Table (csv or xlsx) with id, age, sex and the markers.")],
+    out: Annotated[Path, typer.Option(help="The cohort; what identifies patients goes to OUT.private.")],
     sequences: Annotated[str, typer.Option(help="The pair, the reference last.")] = "T1C,T2",
+    masks: Annotated[
+        Path | None, typer.Option(help="Lesion masks drawn elsewhere: a folder per patient's id.")
+    ] = None,
+    series: Annotated[Path | None, typer.Option(help="An edited series.csv whose decisions rule.")] = None,
+    ki67_threshold: Annotated[float, typer.Option(help="Percent from which Ki-67 is high.")] = 10.0,
+    keep_ids: Annotated[bool, typer.Option(help="The ids are anonymous already: keep them.")] = False,
+    without_masks: Annotated[bool, typer.Option(help="Keep patients whose lesion is not drawn.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="A dask scheduler's address, tcp://...")] = None,
 ) -> None:
-    """Prepare every patient once: one grid, brain only, normalised."""
-    from gliomark.cohort.store import build_cohort
+    """From DICOM, pictures or volumes to a prepared, quality-checked and described cohort."""
+    from rich.progress import Progress
 
-    def show(patient: str, done: int, of: int) -> None:
-        typer.echo(f"{done}/{of} {patient}", err=True)
+    from gliomark.cohort.build import BuildSettings, Sources, build_cohort
+    from gliomark.cohort.describe import describe
+    from gliomark.cohort.labels import LabelSettings
+    from gliomark.cohort.quality_page import write_quality
 
-    cohort, left_out = build_cohort(root, labels, out, parse_sequences(sequences), progress=show)
-    for patient, why in left_out.items():
-        typer.echo(f"left out {patient}: {why}", err=True)
-    typer.echo(f"{len(cohort.patient_ids)} patients in {out}")
-    if not cohort.patient_ids:
-        raise typer.Exit(1)
+    settings = BuildSettings(
+        sequences=parse_sequences(sequences),
+        labels=LabelSettings(ki67_threshold=ki67_threshold),
+        keep_ids=keep_ids,
+        without_masks=without_masks,
+    )
+    with Progress() as bar:
+        task = bar.add_task("patients", total=None)
+
+        def show(patient: str, done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of, description=patient)
+
+        report = build_cohort(Sources(root, labels, masks, series), out, settings, workers, scheduler, show)
+    for name, why in report.left_out.items():
+        typer.echo(f"left out {name}: {why}", err=True)
+    for note in report.notes:
+        typer.echo(note, err=True)
+    table, page = write_quality(report.cohort)
+    place = describe(report.cohort)
+    typer.echo(
+        f"{report.prepared} patients prepared, {report.kept} kept from before, {len(report.left_out)} left out"
+    )
+    typer.echo(f"{report.quarantined} series or files in quarantine, see {out}.private/quarantine.csv")
+    typer.echo(f"What every series was taken for: {out}.private/series.csv")
+    typer.echo(f"Check the patients: {page} (decisions in {table})")
+    typer.echo(f"Description: {place}")
+
+
+@cohort_app.command("check")
+def cohort_check(cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")]) -> None:
+    """Write the quality pages anew, a person's decisions in qc.csv kept."""
+    from gliomark.cohort.quality_page import write_quality
+    from gliomark.cohort.store import Cohort
+
+    for path in write_quality(Cohort(cohort)):
+        typer.echo(str(path))
+
+
+@cohort_app.command("describe")
+def cohort_describe(
+    cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")],
+    out: Annotated[Path | None, typer.Option(help="COHORT/describe if not given.")] = None,
+) -> None:
+    """Who is in it: table 2-1 and more as csv, a page with plots, and a datasheet."""
+    from gliomark.cohort.describe import describe
+    from gliomark.cohort.store import Cohort
+
+    typer.echo(str(describe(Cohort(cohort), out)))
+
+
+@cohort_app.command("export")
+def cohort_export(
+    cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")],
+    to: Annotated[ExportForm, typer.Option(help="The layout.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+) -> None:
+    """Write the cohort for other tools: BIDS derivatives, nnU-Net's dataset, or picture folders."""
+    from gliomark.cohort.export import export_cohort
+    from gliomark.cohort.store import Cohort
+
+    typer.echo(str(export_cohort(Cohort(cohort), to.value, out)))
+
+
+@cohort_app.command("anonymise")
+def cohort_anonymise(
+    root: Annotated[Path, typer.Argument(help="A folder of DICOM files, in any order.")],
+    out: Annotated[Path, typer.Option(help="The clean files; the key goes to OUT.private.")],
+    clean_descriptors: Annotated[
+        bool, typer.Option(help="Keep one word of a series' description: T1, T1C, T2 or FLAIR.")
+    ] = False,
+) -> None:
+    """Write clean DICOM by the basic confidentiality profile of DICOM PS3.15."""
+    from gliomark.cohort.anonymise import anonymise
+
+    report = anonymise(root, out, clean_descriptors=clean_descriptors)
+    for path, why in report.left_out:
+        typer.echo(f"left out {path}: {why}", err=True)
+    written = f"{report.written} files written, {report.unchanged} there already, {len(report.left_out)} left out"
+    typer.echo(f"{report.patients} patients: {written}")
+    typer.echo(f"The key: {report.key_file}")
+    for sentence in report.not_done:
+        typer.echo(sentence)
+
+
+@cohort_app.command("phantom")
+def cohort_phantom(
+    out: Annotated[Path, typer.Option(help="Where the patients go, with their table.")],
+    patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first patient's seed.")] = 1,
+    form: Annotated[
+        Form, typer.Option("--as", help="Pictures, NIfTI volumes, or a hospital's raw DICOM export.")
+    ] = Form.pictures,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+) -> None:
+    """Invent patients with a glioma whose markers cause what the images show, with a known best AUC."""
+    import os
+
+    from rich.progress import Progress
+
+    from gliomark.cohort.hospital import write_hospital
+
+    processes = min(patients, workers or os.cpu_count() or 1)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("patients", total=patients)
+
+        def show(patient: str, done: int, of: int) -> None:
+            bar.update(task, completed=done, description=patient)
+
+        report = write_hospital(
+            range(seed, seed + patients), out, form=form.value, workers=processes, progress=show
+        )
+    typer.echo(f"{report.patients} synthetic patients in {report.folder}; what only a phantom knows in truth/")
+    for marker, best in report.ceilings.items():
+        typer.echo(str(best))
+        if patients > 1:
+            typer.echo(f"  on these patients: {report.here[marker]}")
 
 
 @train_app.command("segmentation")
@@ -157,6 +272,48 @@ def experiment_demonstration(
     run(cohort, out, say=typer.echo)
 
 
+@experiment_app.command("table-2-3")
+def experiment_table_2_3(
+    cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
+    out: Annotated[Path, typer.Option(help="Where the tables and the run record go.")],
+    preset: Annotated[
+        Preset, typer.Option(help="As published, or cut to two hours on one core.")
+    ] = Preset.published,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="NETWORK=FILE: start from these weights; repeatable.")
+    ] = None,
+) -> None:
+    """Is there a lesion in this slice? ResNet-50, DenseNet-121 and Xception, five folds by patient."""
+    from gliomark.experiments.table_2_3 import run
+
+    files = dict(parse_weights(text) for text in weights or ())
+    typer.echo(str(run(cohort, out, preset.value, files, say=typer.echo)))
+
+
+@experiment_app.command("registration")
+def experiment_registration(
+    out: Annotated[Path, typer.Option(help="Where the table goes.")],
+    patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 40,
+    seed: Annotated[int, typer.Option(help="The first patient's seed.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """How well displaced sequences are brought together, on patients whose displacement is known."""
+    from gliomark.experiments.registration import run
+
+    typer.echo(str(run(patients, seed, out, workers, say=typer.echo)))
+
+
+@experiment_app.command("recognition")
+def experiment_recognition(
+    out: Annotated[Path, typer.Option(help="Where the confusion table goes.")],
+    series: Annotated[Path | None, typer.Option(help="A folder of real series to add.")] = None,
+) -> None:
+    """Which sequence a series is: the confusion table over invented headers and real series."""
+    from gliomark.experiments.recognition import run
+
+    typer.echo(str(run(out, series, say=typer.echo)))
+
+
 @experiment_app.command("tables")
 def experiment_tables(
     results: Annotated[Path, typer.Option(help="The folder with the csv files.")] = Path("results"),
@@ -169,7 +326,15 @@ def experiment_tables(
         typer.echo(str(path))
 
 
-def parse_sequences(text: str) -> list[MRSequence]:
+def parse_weights(text: str) -> tuple[str, Path]:
+    """``NETWORK=FILE`` in two. Raises GliomarkError where it is not that."""
+    network, sign, file = text.partition("=")
+    if not sign or not network or not file:
+        raise GliomarkError(f"'{text}' must be NETWORK=FILE, such as resnet50=weights.pt.")
+    return network, Path(file)
+
+
+def parse_sequences(text: str) -> tuple[MRSequence, ...]:
     """``T1C,T2`` as sequences. Raises GliomarkError on an unknown name."""
     names = [name.strip().upper() for name in text.split(",")]
     unknown = [name for name in names if name not in set(MRSequence)]
@@ -177,7 +342,7 @@ def parse_sequences(text: str) -> list[MRSequence]:
         raise GliomarkError(
             f"'{text}' must be two different sequences out of T1, T1C, T2, FLAIR, such as T1C,T2."
         )
-    return [MRSequence(name) for name in names]
+    return tuple(MRSequence(name) for name in names)
 
 
 def run() -> None:

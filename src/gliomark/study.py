@@ -21,6 +21,10 @@ class GliomarkError(Exception):
     """Something the user can mend; its text is one sentence: what is wrong, where, what to do."""
 
 
+# What imaging libraries raise on one patient's data that passed every check of ours; it must not stop the others.
+UNFORESEEN = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+
+
 class MRSequence(StrEnum):
     """The four sequences of the method; ``T1C`` is T1 after contrast."""
 

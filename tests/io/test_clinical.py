@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,3 +101,48 @@ def test_real_table(shared: Path):
     patient = rows.row("TCGA-CS-4941")
     assert (patient.age, patient.sex) == (67.0, 0)
     assert patient.columns["who_cns5"] == "Glioblastoma, IDH-wildtype. Grade 4."
+
+
+def workbook(file: Path, rows: list[list[Any]], formats: dict[str, str] | None = None) -> Path:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)
+    for place, shown in (formats or {}).items():
+        book.active[place].number_format = shown
+    book.create_sheet("second").append(["id", "age"])
+    book.save(file)
+    return file
+
+
+def test_workbook_cells_are_read_as_their_user_sees_them(tmp_path: Path):
+    rows = [
+        ["ID", "Age", "sex", "ki67", "seen", "score", "done"],
+        [42, 67.0, "女", 0.15, datetime(2020, 1, 31), 0.1 + 0.2, True],
+        [None] * 7,
+        ["b", None, "M", "10-20%", None, 12.5, False],
+    ]
+    table = read_clinical(workbook(tmp_path / "t.xlsx", rows, {"A2": "00000", "D2": "0%"}))
+    assert table.patient_ids == ("00042", "b")
+    assert table.row("00042") == Clinical(
+        "00042", 67.0, 1, {"ki67": "15%", "seen": "2020-01-31", "score": "0.3", "done": "1"}
+    )
+    assert table.row("b", require_age_sex=False).columns == {"ki67": "10-20%", "score": "12.5", "done": "0"}
+
+
+def test_workbooks_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = workbook(tmp_path / "t.xlsx", [["name", "age"], ["a", 5]])
+    with pytest.raises(GliomarkError, match="no column id .columns: name, age"):
+        read_clinical(file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(GliomarkError, match="damaged workbook"):
+        read_clinical(file)
+    file.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    with pytest.raises(GliomarkError, match="old or password-protected workbook"):
+        read_clinical(file)
+    file.write_bytes(whole)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(GliomarkError, match="openpyxl is needed"):
+        read_clinical(file)

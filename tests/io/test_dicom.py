@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     EnhancedMRImageStorage,
@@ -20,7 +25,17 @@ from pydicom.uid import (
 )
 
 from gliomark.io import find_patients, read_study
-from gliomark.io.dicom import sequence_of
+from gliomark.io.dicom import (
+    DicomSeries,
+    choose_series,
+    contrast_doubt,
+    dicom_files,
+    group_series,
+    read_instance,
+    read_series,
+    why_chosen,
+)
+from gliomark.io.dicom.recognition import recognise
 from gliomark.study import GliomarkError, MRSequence
 
 T1C = {
@@ -164,7 +179,7 @@ def test_sequence_from_physics_then_words(tags: dict[str, Any], sequence: str | 
     header = Dataset()
     for tag, value in tags.items():
         setattr(header, tag, value)
-    assert sequence_of(header) == sequence
+    assert recognise(header, 20).sequence == sequence
 
 
 def item(**tags: Any) -> Sequence:
@@ -220,25 +235,94 @@ def test_two_patients_in_one_folder(tmp_path: Path, other: dict[str, str], what:
     assert "two patients" in message and f"different {what}" in message and "Roe" not in message
 
 
-def test_missing_slice(tmp_path: Path):
+def test_a_single_missing_slice_is_interpolated_and_noted(tmp_path: Path):
     write_series(tmp_path, (0, 1, 2, 4, 5), **T2)
+    study = read_study(tmp_path)
+    series = study.series[MRSequence.T2]
+    assert series.image.shape == (6, 12, 10)
+    np.testing.assert_allclose(series.image[3], (plane(2).astype(float) + plane(4)) / 2, atol=1e-3)
+    np.testing.assert_array_equal(series.image[4], plane(4))
+    np.testing.assert_allclose(series.affine[:3, 2], 3.0 * NORMAL, atol=1e-5)
+    assert "T2: slice 4 of 6 was missing and was interpolated from its neighbours." in study.notes
+
+
+def test_two_single_missing_slices_far_apart_are_interpolated(tmp_path: Path):
+    write_series(tmp_path, (0, 1, 3, 4, 5, 6, 8, 9), **T2)
+    study = read_study(tmp_path)
+    assert study.series[MRSequence.T2].image.shape == (10, 12, 10)
+    assert any("slice 3 and 8 of 10 was missing" in note for note in study.notes)
+
+
+@pytest.mark.parametrize("numbers, gap", [
+    ((0, 1, 2, 5, 6, 7), "9.00 mm between IM97 and IM94"),  # two side by side
+    ((0, 1, 3, 5, 6, 7, 8), "6.00 mm between IM98 and IM96"),  # at neighbouring places
+    ((0, 1, 3, 4, 5, 7, 8, 9, 11, 12), "6.00 mm between IM98 and IM96"),  # three in all
+])  # fmt: skip
+def test_more_missing_slices_are_refused(tmp_path: Path, numbers: tuple[int, ...], gap: str):
+    write_series(tmp_path, numbers, **T2)
     message = refusal(tmp_path)
-    assert "3.00 mm apart but 6.00 mm between IM97 and IM95" in message
+    assert "3.00 mm apart but " + gap in message and "missing" in message
 
 
-def test_repeated_place(tmp_path: Path):
+def shift(file: Path, millimetres: float, value: int | None = None) -> None:
+    """Move a slice along the normal, and fill it with one value."""
+    dataset = pydicom.dcmread(file)
+    moved = np.asarray(dataset.ImagePositionPatient, float) + millimetres * NORMAL
+    dataset.ImagePositionPatient = [float(f"{part:.6f}") for part in moved]
+    if value is not None:
+        dataset.PixelData = np.full((12, 10), value, np.uint16).tobytes()
+    dataset.save_as(file)
+
+
+def test_unevenly_spaced_slices_are_resampled_to_an_even_grid(tmp_path: Path):
+    """Grey values that grow linearly along the normal must come out exactly linear."""
+    places = np.array([0, 3.0, 6.6, 9.0, 11.5, 15])
+    for file, number, place in zip(write_series(tmp_path, **T2), range(6), places, strict=True):
+        shift(file, place - 3 * number, round(100 * place))
+    study = read_study(tmp_path)
+    image = study.series[MRSequence.T2].image
+    np.testing.assert_allclose(image[:, 5, 5], 300.0 * np.arange(6), atol=1e-2)
+    assert any("unevenly spaced (by up to 0.60 mm)" in note for note in study.notes)
+
+
+def test_slices_far_off_an_even_grid_are_refused(tmp_path: Path):
+    files = write_series(tmp_path, **T2)
+    shift(files[3], 1.2)
+    assert "misplaced" in refusal(tmp_path)
+
+
+def test_positions_with_one_decimal_are_even(tmp_path: Path):
+    for number, file in enumerate(write_series(tmp_path, **T2)):
+        shift(file, 0.05 * (-1) ** number)
+    study = read_study(tmp_path)
+    assert study.series[MRSequence.T2].image[4].max() == 500 and not study.notes
+
+
+def test_a_place_repeated_with_the_same_pixels_counts_once_and_is_noted(tmp_path: Path):
     write_series(tmp_path, (0, 1, 2, 3), SeriesInstanceUID="1.5", **T2)
-    for file in write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2):
-        assert file.exists()
-    assert "same place" in refusal(tmp_path)
+    write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2)
+    study = read_study(tmp_path)
+    assert study.series[MRSequence.T2].image.shape == (4, 12, 10)
+    assert any("1 copies of other images were left out" in note for note in study.notes)
 
 
-def test_slices_of_different_size(tmp_path: Path):
+def test_a_place_repeated_with_other_pixels_is_refused(tmp_path: Path):
+    write_series(tmp_path, (0, 1, 2, 3), SeriesInstanceUID="1.5", **T2)
+    (file,) = write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2)
+    shift(file, 0, 77)
+    assert "same place with different pixels" in refusal(tmp_path)
+
+
+def test_a_slice_of_another_size_is_a_stack_of_its_own(tmp_path: Path):
+    """The other five still make a series with a single slice missing, which is said."""
     write_series(tmp_path, **T2)
     dataset = pydicom.dcmread(tmp_path / "IM97")
     dataset.Rows, dataset.PixelData = 6, dataset.PixelData[:120]
     dataset.save_as(tmp_path / "IM97")
-    assert "differ in size" in refusal(tmp_path)
+    study = read_study(tmp_path)
+    assert study.series[MRSequence.T2].image.shape == (6, 12, 10)
+    assert any("holds 2 stacks" in note for note in study.notes)
+    assert any("slice 3 of 6 was missing" in note for note in study.notes)
 
 
 def test_pixels_cut_short(tmp_path: Path):
@@ -320,3 +404,405 @@ def test_real_enhanced_and_unusable_series(shared: Path):
     study = read_study(shared / "series/siemens-xa30-enhanced-multiframe-T1")
     assert study.series[MRSequence.T1].image.shape == (96, 128, 128)
     assert "FSE PD AXIAL OBL" in refusal(shared / "series/ge-PD-20-slices")
+
+
+# ---- series that share a UID ------------------------------------------------------------------------
+
+
+def grouped(path: Path) -> tuple[DicomSeries, ...]:
+    return group_series(read_instance(file) for file in dicom_files(path))
+
+
+TURNED = [float(f"{v:.8f}") for v in (*COLUMN, *NORMAL)]
+
+
+@pytest.mark.parametrize("other", [
+    {"PatientID": "P-8"}, {"PatientBirthDate": "19500101"}, {"StudyInstanceUID": "1.2.9"},
+    {"EchoTime": 20}, {"ImageOrientationPatient": TURNED}, {"PixelSpacing": [1.0, 1.0]},
+    {"ContrastBolusAgent": "GAD"}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]},
+])  # fmt: skip
+def test_two_series_that_share_a_uid_are_parted(tmp_path: Path, other: dict[str, Any]):
+    write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
+    write_series(tmp_path / "b", SeriesInstanceUID="1.5", **(T2 | other))
+    found = grouped(tmp_path)
+    assert [one.key for one in found] == ["1.5#1", "1.5#2"] and [one.images for one in found] == [6, 6]
+    assert {one.first.file.parent.name for one in found} == {"a", "b"}
+    for one in found:
+        assert len({instance.file.parent for instance in one.instances}) == 1
+
+
+def test_grouping_does_not_hang_on_the_order_of_files(tmp_path: Path):
+    write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
+    write_series(tmp_path / "b", SeriesInstanceUID="1.5", **(T2 | {"EchoTime": 20}))
+    instances = [read_instance(file) for file in dicom_files(tmp_path)]
+    forward, backward = group_series(instances), group_series(instances[::-1])
+    assert [(one.key, one.instances) for one in forward] == [(one.key, one.instances) for one in backward]
+
+
+@pytest.mark.parametrize("tag", ["TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber"])
+def test_repeats_in_time_are_parted_by_what_the_headers_say(tmp_path: Path, tag: str):
+    write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
+    for number, file in enumerate(write_series(tmp_path / "b", SeriesInstanceUID="1.5", **T2)):
+        shift(file, 0, 900)
+        dataset = pydicom.dcmread(file)
+        setattr(dataset, tag, 300 - number if tag == "InstanceNumber" else 2)
+        dataset.save_as(file)
+    found = grouped(tmp_path)
+    assert [one.images for one in found] == [6, 6]
+    images = [read_series(one)[0].image for one in found]
+    assert sorted(float(np.median(image)) for image in images) == [5, 900]
+    assert any("holds 2 stacks" in note for note in read_series(found[0])[1])
+
+
+def test_repeats_of_which_the_agent_tells_nothing_are_not_taken_for_t1c(tmp_path: Path):
+    for at in (1, 2):
+        write_series(tmp_path / str(at), SeriesInstanceUID="1.5", AcquisitionNumber=at, **T1C)
+    assert [one.recognition.kind for one in grouped(tmp_path)] == ["unknown", "unknown"]
+
+
+def test_many_repeats_are_a_time_series(tmp_path: Path):
+    for at in range(5):
+        write_series(
+            tmp_path / str(at), (0, 1, 2), SeriesInstanceUID="1.5", TemporalPositionIdentifier=at, **T1C
+        )
+    assert {one.recognition.kind for one in grouped(tmp_path)} == {"perfusion"}
+
+
+def test_dual_echo_gives_the_late_echo_as_t2(tmp_path: Path):
+    for echo in (15, 95):
+        write_series(
+            tmp_path / str(echo), SeriesInstanceUID="1.5", **(T2 | {"EchoTime": echo}), ScanningSequence="SE"
+        )
+    assert {one.technical["echo_ms"]: one.recognition.kind for one in grouped(tmp_path)} == {
+        15: "PD",
+        95: "T2",
+    }
+
+
+def test_b_values_of_one_image_refuse_the_whole_series(tmp_path: Path):
+    write_series(tmp_path / "b0", SeriesInstanceUID="1.5", **T2)
+    write_series(tmp_path / "b1", SeriesInstanceUID="1.5", DiffusionBValue=1000.0, **T2)
+    assert {one.recognition.kind for one in grouped(tmp_path)} == {"DWI"}
+
+
+def test_a_three_plane_scout(tmp_path: Path):
+    turns = ([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1])
+    for at, turn in enumerate(turns):
+        for file in write_series(tmp_path / str(at), (0, 1, 2), SeriesInstanceUID="1.5", **T2):
+            dataset = pydicom.dcmread(file)
+            dataset.ImageOrientationPatient = turn
+            dataset.save_as(file)
+    assert {one.recognition.kind for one in grouped(tmp_path)} == {"localiser"}
+
+
+# ---- choosing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("better, worse, rule", [
+    ({}, {"ImageType": ["DERIVED", "SECONDARY", "MPR"], "numbers": range(40)}, "is an original"),
+    ({}, {"numbers": (0, 1, 2, 4, 5, 6, 7, 8)}, "has no missing slices"),
+    ({"numbers": range(12)}, {"numbers": range(6)}, "covers more of the head"),
+    ({"numbers": range(8)}, {"numbers": range(7)}, "has more slices"),
+    ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM"]}, {}, "was evened out for the coil"),
+    ({"AcquisitionDate": "20200102", "AcquisitionTime": "101500"},
+     {"AcquisitionDate": "20200102", "AcquisitionTime": "101400"}, "was acquired later"),
+])  # fmt: skip
+def test_the_best_candidate_is_chosen_by_the_stated_rule(
+    tmp_path: Path, better: dict[str, Any], worse: dict[str, Any], rule: str
+):
+    for name, tags in (("worse", worse), ("better", better)):
+        tags = dict(tags)
+        write_series(tmp_path / name, tuple(tags.pop("numbers", range(6))), **(T2 | tags))
+    found = grouped(tmp_path)
+    chosen = choose_series(found)[MRSequence.T2]
+    assert chosen.first.file.parent.name == "better"
+    (other,) = (one for one in found if one is not chosen)
+    assert rule in why_chosen(chosen, other)
+    assert choose_series(found[::-1])[MRSequence.T2] is chosen
+
+
+def test_the_examination_with_most_sequences_is_read(tmp_path: Path):
+    write_series(tmp_path / "old T2", tuple(range(9)), StudyInstanceUID="1.1", **T2)
+    write_series(tmp_path / "new T2", StudyInstanceUID="1.2", **T2)
+    write_series(tmp_path / "new T1C", StudyInstanceUID="1.2", **T1C)
+    study = read_study(tmp_path)
+    assert study.series[MRSequence.T2].source.name == "new T2"
+    assert not any("different examinations" in note for note in study.notes)
+
+
+def test_t1_taken_twice_with_no_word_of_contrast_is_doubted(tmp_path: Path):
+    plain = T1C | {"ContrastBolusAgent": ""}
+    write_series(tmp_path / "a", AcquisitionTime="100000", **plain)
+    assert contrast_doubt(grouped(tmp_path)) == ""
+    write_series(tmp_path / "b", AcquisitionTime="101500", **plain)
+    assert "2 T1 series" in contrast_doubt(grouped(tmp_path))
+    assert any("after contrast" in note for note in read_study(tmp_path).notes)
+    write_series(tmp_path / "c", AcquisitionTime="102000", **T1C)
+    assert contrast_doubt(grouped(tmp_path)) == ""
+
+
+def test_what_a_series_says_of_itself(tmp_path: Path):
+    write_series(
+        tmp_path, PatientBirthDate="1950.03.07", PatientSex="f", StudyDate="20200102", Manufacturer="UIH",
+        ManufacturerModelName="uMR 790", MagneticFieldStrength=3, **T2,
+    )  # fmt: skip
+    (one,) = grouped(tmp_path)
+    said = (one.patient_id, one.patient_name, one.birth_date, one.sex, one.study_date, one.study_uid)
+    assert said == ("P-7", "Doe^Jane", "19500307", "F", "20200102", "1.2.3")
+    assert (one.plane, one.images, one.spacing_mm) == ("axial", 6, (2.0, 1.5, 3.0))
+    assert one.technical == {
+        "manufacturer": "UIH", "model": "uMR 790", "field_strength_t": 3.0, "repetition_ms": 4000.0, "echo_ms": 95.0,
+        "inversion_ms": None, "spacing_mm": [2.0, 1.5, 3.0], "matrix": [12, 10], "slices": 6,
+    }  # fmt: skip
+    assert json.loads(json.dumps(one.technical)) == one.technical
+
+
+# ---- how files are written --------------------------------------------------------------------------
+
+
+def recoded(file: Path, coding: str) -> None:
+    """Write a file's pixels in another transfer syntax."""
+    dataset = pydicom.dcmread(file)
+    if coding in ("RLELossless", "JPEGLSLossless"):
+        dataset.compress(getattr(pydicom.uid, coding), generate_instance_uid=False)
+        dataset.save_as(file)
+        return
+    gdcm = pytest.importorskip("gdcm")
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(file))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, coding)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(f"{file}.coded")
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    coded = pydicom.dcmread(f"{file}.coded")  # its pixels alone are wanted: the writer alters other tags
+    dataset.PixelData, dataset["PixelData"].VR = coded.PixelData, "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
+    dataset.save_as(file)
+    Path(f"{file}.coded").unlink()
+
+
+CODINGS = ("RLELossless", "JPEGLSLossless", "JPEG2000Lossless", "JPEGLosslessProcess14_1")
+
+
+@pytest.mark.parametrize("codings", [*((coding,) for coding in CODINGS), (*CODINGS, "")])
+def test_compressed_and_mixed_transfer_syntaxes(tmp_path: Path, codings: tuple[str, ...]):
+    files = write_series(tmp_path, RescaleSlope=2, RescaleIntercept=1, **T2)
+    for number, file in enumerate(files):
+        if coding := codings[number % len(codings)]:
+            recoded(file, coding)
+    assert len({pydicom.dcmread(file).file_meta.TransferSyntaxUID for file in files}) == len(codings)
+    image = read_study(tmp_path).series[MRSequence.T2].image
+    np.testing.assert_array_equal(image, np.stack([plane(number) * 2.0 + 1 for number in range(6)]))
+
+
+def test_jpeg_baseline_of_eight_bits(tmp_path: Path):
+    """Lossy: near the original, not equal."""
+    for file in write_series(tmp_path, **T2):
+        dataset = pydicom.dcmread(file)
+        dataset.Rows = dataset.Columns = 16
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        stream = io.BytesIO()
+        Image.fromarray(np.full((16, 16), 90, np.uint8)).save(stream, "JPEG", quality=95)
+        dataset.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+        dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+        dataset.save_as(file)
+    np.testing.assert_allclose(read_study(tmp_path).series[MRSequence.T2].image, 90, atol=2)
+
+
+@pytest.mark.parametrize("implicit, little", [(True, True), (False, False), (False, True)])
+def test_bare_files_without_preamble_or_meta_information(tmp_path: Path, implicit: bool, little: bool):
+    for file in write_series(tmp_path, **T2):
+        dataset = pydicom.dcmread(file)
+        if not little:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+        del dataset.file_meta
+        dataset.preamble = None
+        pydicom.dcmwrite(file, dataset, implicit_vr=implicit, little_endian=little, enforce_file_format=False)
+        assert file.read_bytes()[128:132] != b"DICM"
+    series = read_study(tmp_path).series[MRSequence.T2]
+    np.testing.assert_array_equal(series.image, np.stack([plane(number) for number in range(6)]))
+
+
+def test_big_endian(tmp_path: Path):
+    for file in write_series(tmp_path, **T2):
+        dataset = pydicom.dcmread(file)
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+        pydicom.dcmwrite(file, dataset, implicit_vr=False, little_endian=False, force_encoding=True)
+    assert read_study(tmp_path).series[MRSequence.T2].image[4].max() == 500
+
+
+def test_a_dicomdir_is_no_image(tmp_path: Path):
+    source = write_series(tmp_path / "source", **T2)
+    media = FileSet()
+    for file in source:
+        dataset = pydicom.dcmread(file)
+        dataset.StudyID, dataset.SeriesNumber, dataset.StudyDate, dataset.StudyTime = (
+            "1",
+            1,
+            "20200101",
+            "1200",
+        )
+        media.add(dataset)
+    media.write(tmp_path / "disc")
+    (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "disc" / "DICOMDIR;1")
+    assert len(list(dicom_files(tmp_path / "disc"))) == 6
+    assert read_study(tmp_path / "disc").series[MRSequence.T2].image.shape == (6, 12, 10)
+    index = read_instance(tmp_path / "disc" / "DICOMDIR;1")
+    assert group_series([index])[0].recognition.sequence is None
+
+
+@pytest.mark.parametrize("charset, name", [
+    ("GB18030", "王^小明"), ("ISO_IR 192", "Müller^Jürgen"),
+    ("ISO_IR 100", "0012345"), ("no such set", "Doe^Jane"),
+])  # fmt: skip
+def test_names_in_other_alphabets(tmp_path: Path, charset: str | list[str], name: str):
+    for file in write_series(tmp_path, **T2):
+        dataset = pydicom.dcmread(file)
+        dataset.SpecificCharacterSet, dataset.PatientName = charset, name
+        dataset.save_as(file)
+    (one,) = grouped(tmp_path)
+    assert one.patient_name == name
+    assert read_study(tmp_path).patient_id == "P-7"
+
+
+def test_a_name_in_iso_2022_ir_58_as_the_standard_writes_it(tmp_path: Path):
+    """With the escape sequence before each part, PS3.5 annex K; pydicom itself does not write it so."""
+    coded = b"Wang^XiaoMing=\x1b$)A\xcd\xf5^\x1b$)A\xd0\xa1\xc3\xf7"
+    for file in write_series(tmp_path, **T2):
+        dataset = pydicom.dcmread(file)
+        dataset.SpecificCharacterSet, dataset.PatientName = ["", "ISO 2022 IR 58"], "x" * len(coded)
+        dataset.save_as(file)
+        file.write_bytes(file.read_bytes().replace(b"x" * len(coded), coded))
+    (one,) = grouped(tmp_path)
+    assert one.patient_name == "Wang^XiaoMing=王^小明"
+
+
+def test_records_are_small_and_travel_between_processes(tmp_path: Path):
+    instance = read_instance(write_series(tmp_path, **T2)[0])
+    packed = pickle.dumps(instance)
+    assert pickle.loads(packed) == instance and len(packed) < 8_000
+
+
+def test_a_damaged_header_is_refused(tmp_path: Path):
+    file = write_series(tmp_path, **T2)[0]
+    data = file.read_bytes()
+    for length in (200, 300, 500, 700):
+        file.write_bytes(data[:length])
+        with pytest.raises(GliomarkError, match="damaged"):
+            read_instance(file)
+    (tmp_path / "text").write_text("this is not DICOM " * 20)
+    with pytest.raises(GliomarkError, match="damaged|no DICOM"):
+        read_instance(tmp_path / "text")
+
+
+def test_an_enhanced_file_with_two_echoes_and_a_missing_frame(tmp_path: Path):
+    dataset = blank(
+        tmp_path / "e", SOPClassUID=EnhancedMRImageStorage, Rows=12, Columns=10, NumberOfFrames=11
+    )
+    dataset.SeriesInstanceUID, dataset.EchoPulseSequence = generate_uid(), "SPIN"
+    dataset.SharedFunctionalGroupsSequence = item(
+        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        PixelMeasuresSequence=item(PixelSpacing=[2.0, 1.5]),
+        MRTimingAndRelatedParametersSequence=item(RepetitionTime=3000),
+    )
+    wanted = [(number, echo) for number in range(6) for echo in (15.0, 95.0) if (number, echo) != (2, 95.0)]
+    dataset.PerFrameFunctionalGroupsSequence = Sequence([
+        item(
+            PlanePositionSequence=item(ImagePositionPatient=[0, 0, 3 * number]),
+            MREchoSequence=item(EffectiveEchoTime=echo),
+            PixelValueTransformationSequence=item(RescaleSlope=echo, RescaleIntercept=0),
+        )[0]
+        for number, echo in wanted
+    ])  # fmt: skip
+    dataset.PixelData = np.stack([plane(number) for number, _ in wanted]).tobytes()
+    save(dataset, tmp_path / "e" / "frames.dcm")
+    study = read_study(tmp_path)
+    assert study.series[MRSequence.T2].image.shape == (6, 12, 10)
+    assert study.series[MRSequence.T2].image.max() == 95 * 500
+    assert any("slice 3 of 6 was missing" in note for note in study.notes)
+
+
+# ---- real series against another reader -------------------------------------------------------------
+
+
+def itk_volume(series: DicomSeries) -> sitk.Image:
+    """The same files read by SimpleITK: the series reader for classic files, the file reader for enhanced."""
+    if len(series.instances) == 1:
+        return sitk.ReadImage(str(series.first.file))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series.first.file.parent), series.first.series_uid))
+    return reader.Execute()
+
+
+def itk_corners(series: DicomSeries, whole: sitk.Image) -> list[np.ndarray]:
+    """Four corners each of the first and the last slice, in LPS mm.
+
+    Of classic files by the two files' own geometry: the series reader lays the stack along the slice normal and
+    so ends up to 0.06 mm beside where the last file of the GE series says that it is.
+    """
+    ends = [whole[:, :, :1], whole[:, :, -1:]]
+    if len(series.instances) > 1:
+        ends = [sitk.ReadImage(str(series.instances[at].file)) for at in (0, -1)]
+    corners = [(c, r, 0) for c in (0, whole.GetWidth() - 1) for r in (0, whole.GetHeight() - 1)]
+    return [np.asarray(end.TransformIndexToPhysicalPoint(corner)) for end in ends for corner in corners]
+
+
+def check_against_itk(series: DicomSeries) -> None:
+    """Corners within 1e-3 mm, voxels equal, whichever way round the slices are stored."""
+    ours, itk = read_series(series)[0], itk_volume(series)
+    back = np.linalg.inv(ours.affine)
+    for place in itk_corners(series, itk):
+        index = np.rint((back @ [*place, 1])[:3])
+        np.testing.assert_allclose((ours.affine @ [*index, 1])[:3], place, atol=1e-3)
+    voxels = sitk.GetArrayFromImage(itk)
+    first = np.rint((back @ [*itk.TransformIndexToPhysicalPoint((0, 0, 0)), 1])[:3]).astype(int)
+    np.testing.assert_array_equal(ours.image, voxels if first[2] == 0 else voxels[::-1])
+
+
+@pytest.mark.parametrize("folder", [
+    "patients/ReMIND-022-dicom", "series/siemens-xa30-enhanced-multiframe-T1", "series/ge-PD-20-slices",
+])  # fmt: skip
+def test_real_series_agree_with_itk(shared: Path, tmp_path: Path, folder: str):
+    if "ge-PD" in folder:  # megabytes of zeros behind one file's pixels, which take ITK a quarter of a minute
+        for file in dicom_files(shared / folder):
+            (tmp_path / file.name).write_bytes(file.read_bytes()[:132_914])
+    found = [
+        one for one in grouped(tmp_path if "ge-PD" in folder else shared / folder) if one.first.is_mr_image
+    ]
+    assert found
+    for one in found:
+        check_against_itk(one)
+
+
+def test_a_folder_with_all_real_series_mixed(shared: Path, tmp_path: Path):
+    """Files of three patients under meaningless names in one folder come apart again, each for its reason."""
+    files = [file for name in ("patients/ReMIND-022-dicom", "series") for file in dicom_files(shared / name)]
+    for number, file in enumerate(sorted(files, key=lambda one: one.name)):
+        (tmp_path / f"{number:04d}").symlink_to(file)
+    found = grouped(tmp_path)
+    kinds = {(one.patient_id, one.recognition.kind): one for one in found}
+    assert (
+        len(found) == 6
+        and sum(one.images for one in found if one.first.is_mr_image) == 176 + 192 + 2 * 96 + 20
+    )
+    assert set(kinds) == {
+        ("ReMIND-022", "T1C"), ("ReMIND-022", "T2"), ("ReMIND-022", "segmentation"), ("123565", "PD"),
+        ("12343@hucheng", "T1"),
+    }  # fmt: skip
+    assert "after contrast" in kinds["ReMIND-022", "T1C"].recognition.reason
+    assert "TR 2300 ms, TE 22 ms" in kinds["123565", "PD"].recognition.reason
+    reason = kinds["12343@hucheng", "T1"].recognition.reason
+    assert "TI 900 ms" in reason and "resliced" in reason
+    both = [one for one in found if one.patient_id == "12343@hucheng"]
+    chosen = choose_series(both)[MRSequence.T1]
+    assert chosen.first.series_number == "6"  # evened out for the coil; series 5 is the same scan without
+    (other,) = (one for one in both if one is not chosen)
+    assert "evened out" in why_chosen(chosen, other)

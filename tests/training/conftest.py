@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliomark.cohort.store import Cohort, _write_json, _write_patient
+from gliomark.cohort.store import Cohort, write_json, write_patient
 from gliomark.models.kinet import KiNetSettings, KiNetSize
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
@@ -52,11 +52,11 @@ def tiny_cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort 队列")
     rows = ["id,age,sex,idh_mutant,who_grade"]
     for number in range(1, COUNT + 1):
-        _write_patient(folder, tiny_stack(number))
+        write_patient(folder, tiny_stack(number))
         rows.append(f"P{number:02d},{30 + 2 * number},{number // 2 % 2},{number % 2},{2 + number % 3}")
     (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
     about = {"schema_version": 1, "sequences": list(PAIR), "settings": {"k": 20}}
-    _write_json(folder / "cohort.json", about)
+    write_json(folder / "cohort.json", about)
     return folder
 
 

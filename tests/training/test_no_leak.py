@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gliomark.cohort.folds import Folds, cohort_folds
 from gliomark.experiments import demonstration
 from gliomark.inference.slice_classifier import LesionSlices
 from gliomark.models.kinet import build_kinet
@@ -20,10 +21,8 @@ from gliomark.models.weights import load_weights, save_weights
 from gliomark.study import Clinical, GliomarkError
 from gliomark.training import recipes, segmentation, stacking
 from gliomark.training.classification import LesionBank
-from gliomark.training.folds import Folds
 from gliomark.training.recipes import (
     DEFINITIONS,
-    cohort_folds,
     markers_recipe,
     segmentation_recipe,
     train_marker,

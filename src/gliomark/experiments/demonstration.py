@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from gliomark.cohort.folds import Folds, check_disjoint, cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, dice
@@ -30,11 +31,9 @@ from gliomark.inference.segmenter import Segmenter
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
 from gliomark.pipeline import build_model
 from gliomark.study import MRSequence
-from gliomark.training.folds import Folds, check_disjoint
 from gliomark.training.recipes import (
     DEFINITIONS,
     TrainedMarker,
-    cohort_folds,
     cohort_sequences,
     marker_settings,
     save_model,

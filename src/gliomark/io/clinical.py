@@ -1,4 +1,4 @@
-"""The clinical table: a csv with columns id, age, sex and any others, one row per patient."""
+"""The clinical table: csv or xlsx with columns id, age, sex and any others, one row per patient."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import StringIO
+from datetime import date, datetime, time
+from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 from gliomark.study import Clinical, GliomarkError
 
 ENCODINGS = ("utf-8-sig", "gb18030")
 OLDEST = 120.0
+_XLSX = b"PK\x03\x04"
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _SEXES = {"0": 0, "0.0": 0, "m": 0, "male": 0, "男": 0, "1": 1, "1.0": 1, "f": 1, "female": 1, "女": 1}
 _BLANKS = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-"})
 
@@ -54,34 +58,101 @@ class ClinicalTable:
 
 
 def read_clinical(path: Path | str) -> ClinicalTable:
-    """Read a clinical csv: UTF-8 with or without BOM, or GB18030; comma, semicolon or tab.
+    """Read a clinical csv (UTF-8 with or without BOM, or GB18030; comma, semicolon or tab) or xlsx.
 
     Raises: GliomarkError when it cannot be opened or decoded, has no id column or is no table.
     """
     path = Path(path)
-    text = _decoded(path)
-    table = csv.reader(StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    try:
-        records = [record for record in table if any(cell.strip() for cell in record)]
-    except csv.Error as error:
-        raise GliomarkError(f"{path} is no proper csv table ({error}): save it again as CSV UTF-8.") from None
-    header = [_cell(name).lower() for name in records[0]] if records else []
+    header, records = read_records(path)
+    header = [name.lower() for name in header]
     if "id" not in header:
         shown = ", ".join(name for name in header if name)[:80] or "none"
         raise GliomarkError(f"{path} has no column id (columns: {shown}): name the patient column id.")
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise GliomarkError(f"{path} has the column {twice[0]} twice: keep one.")
-    return ClinicalTable(path, tuple(_row(path, header, record) for record in records[1:]))
+    return ClinicalTable(path, tuple(_row(header, record) for record in records))
 
 
-def _decoded(path: Path) -> str:
+def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
+    """A table's header as written and its rows, every cell as text without outer blanks; csv or xlsx.
+
+    Empty rows are passed over; short rows are filled with empty cells.
+
+    Raises: GliomarkError when it cannot be opened or decoded, is no table, or a row is longer than the header.
+    """
+    content = _content(path)
+    raw = _workbook(path, content) if content.startswith(_XLSX) else _csv(path, content)
+    cells = [[_cell(cell) for cell in record] for record in raw]
+    filled = [record for record in cells if any(record)]
+    header, records = (filled[0], filled[1:]) if filled else ([], [])
+    # A cell too many shifts the others under wrong names: a decimal comma in a comma table does that.
+    for record in records:
+        if any(record[len(header) :]):
+            raise GliomarkError(
+                f"The row {record[0]} in {path} has more cells than the header: look for a comma inside a cell."
+            )
+    wide = len(header)
+    return header, [record[:wide] + [""] * (wide - len(record)) for record in records]
+
+
+def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise GliomarkError(
             f"The clinical table {path} cannot be opened ({error.strerror}): check the path."
         ) from None
+    if content.startswith(_OLD_OFFICE):
+        raise GliomarkError(f"{path} is an old or password-protected workbook: save it as plain xlsx or CSV.")
+    return content
+
+
+def _csv(path: Path, content: bytes) -> list[list[str]]:
+    text = _decoded(path, content)
+    try:
+        return list(csv.reader(StringIO(text, newline=""), delimiter=_delimiter(text), strict=True))
+    except csv.Error as error:
+        raise GliomarkError(f"{path} is no proper csv table ({error}): save it again as CSV UTF-8.") from None
+
+
+def _workbook(path: Path, content: bytes) -> list[list[str]]:
+    """The first sheet of an xlsx as text; openpyxl is asked for only here."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise GliomarkError(
+            f"{path} is an Excel workbook, for which openpyxl is needed: pip install openpyxl, or save it as CSV."
+        ) from None
+    try:
+        book = load_workbook(BytesIO(content), data_only=True)
+        return [[_excel_text(cell) for cell in row] for row in book.worksheets[0].iter_rows()]
+    except Exception:  # openpyxl throws whatever its parsers throw: zip, xml, key and value errors
+        raise GliomarkError(
+            f"{path} is a damaged workbook, or has no sheet with cells: save it again as xlsx or CSV."
+        ) from None
+
+
+def _excel_text(cell: Any) -> str:
+    """A cell as its user sees it: 15 % is not 0.15, a date is ISO, an id keeps the zeros of its format."""
+    value, shown = cell.value, str(cell.number_format or "")
+    if value is None or cell.data_type == "e":
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == time() else value.isoformat(" ")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if not isinstance(value, int | float):
+        return str(value)
+    if "%" in shown:
+        return f"{value * 100:.12g}%"
+    number = f"{value:.15g}" if isinstance(value, float) and not value.is_integer() else str(int(value))
+    return number.zfill(len(shown)) if re.fullmatch("0{2,}", shown) else number
+
+
+def _decoded(path: Path, content: bytes) -> str:
     for encoding in ENCODINGS:
         try:
             text = content.decode(encoding)
@@ -98,13 +169,8 @@ def _delimiter(text: str) -> str:
     return max(",;\t", key="".join(header).count)
 
 
-def _row(path: Path, header: list[str], record: list[str]) -> Mapping[str, str]:
-    # A cell too many shifts the others under wrong names: a decimal comma in a comma table does that.
-    if any(_cell(cell) for cell in record[len(header) :]):
-        raise GliomarkError(
-            f"The row {record[0]} in {path} has more cells than the header: look for a comma inside a cell."
-        )
-    return {"id": "", **{name: _cell(cell) for name, cell in zip(header, record, strict=False) if name}}
+def _row(header: list[str], record: list[str]) -> Mapping[str, str]:
+    return {"id": "", **{name: cell for name, cell in zip(header, record, strict=True) if name}}
 
 
 def _cell(text: str) -> str:

@@ -159,7 +159,7 @@ def read_volumes(path: Path) -> Study:
         raise GliomarkError(
             f"No file in {path} carries T1, T1C, T2 or FLAIR in its name (found {names}): rename the volumes."
         )
-    lesion = _read_lesion(roles["lesion"], notes) if "lesion" in roles else None
+    lesion = read_lesion(roles["lesion"], notes) if "lesion" in roles else None
     return Study(folder_name(path), series, path, "volumes", lesion=lesion, notes=tuple(notes))
 
 
@@ -213,7 +213,7 @@ def _read_series(file: Path, notes: list[str]) -> Series:
     return Series(image, affine, counted_names(image.shape[0]), file)
 
 
-def _read_lesion(file: Path, notes: list[str]) -> Series:
+def read_lesion(file: Path, notes: list[str]) -> Series:
     """Read a mask as 0 and 1, oedema left out (see the module's text); an empty mask is allowed."""
     image, affine = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file)
     _check_grid(file, affine)

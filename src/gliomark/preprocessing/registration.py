@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import SimpleITK as sitk
 
 from gliomark.study import GliomarkError
+
+# Above this many millimetres between two independent answers, a person should look.
+DOUBTFUL = 1.0
 
 
 def register(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Transform:
@@ -33,16 +37,51 @@ def register(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Trans
     return rigid
 
 
-def _method(seed: int) -> sitk.ImageRegistrationMethod:
+def registration_doubt(
+    fixed: sitk.Image, moving: sitk.Image, found: sitk.Transform, reach_mm: float = 70.0
+) -> float:
+    """How far (mm, largest within the head) a second answer lies from ``found``.
+
+    The second start is moved off the first answer and other voxels are drawn: where the images
+    determine the answer both find it, where they do not the two differ. Infinite where the second fails.
+    """
+    middle = fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()])
+    again = sitk.Euler3DTransform()
+    again.SetCenter(middle)
+    again.SetMatrix(_rotation(found))
+    ends = np.array(found.TransformPoint(middle)) - middle
+    again.SetTranslation((ends + [2.0, -2.0, 2.0]).tolist())
+    method = _method(seed=2, levels=slice(1, None))
+    method.SetInitialTransform(again, inPlace=True)
+    try:
+        method.Execute(_coarse(fixed), _coarse(moving))
+    except RuntimeError:
+        return float("inf")
+    corners = np.array(middle) + reach_mm * np.vstack([np.eye(3), -np.eye(3)])
+    apart = [
+        np.subtract(found.TransformPoint(corner), again.TransformPoint(corner)) for corner in corners.tolist()
+    ]
+    return float(np.linalg.norm(apart, axis=1).max())
+
+
+def _rotation(transform: sitk.Transform) -> list[float]:
+    """The 3x3 of a rigid transform, row by row."""
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    columns = [np.array(transform.TransformPoint(axis)) - origin for axis in np.eye(3).tolist()]
+    turned: list[float] = np.stack(columns, axis=1).ravel().tolist()
+    return turned
+
+
+def _method(seed: int, levels: slice = slice(None)) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(40)
     method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentagePerLevel([0.5, 0.2, 0.1], seed)
+    method.SetMetricSamplingPercentagePerLevel([0.5, 0.2, 0.1][levels], seed)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2, 1])
-    method.SetSmoothingSigmasPerLevel([3.0, 1.5, 0.5])
+    method.SetShrinkFactorsPerLevel([4, 2, 1][levels])
+    method.SetSmoothingSigmasPerLevel([3.0, 1.5, 0.5][levels])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     return method
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gliomark.cohort.folds import Folds, check_disjoint, cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.metrics import auc, youden_threshold
 from gliomark.inference.segmenter import RULES
@@ -26,7 +27,6 @@ from gliomark.training.classification import (
     load_lesion_bank,
     train_kinet,
 )
-from gliomark.training.folds import Folds, check_disjoint, load_or_draw
 from gliomark.training.segmentation import SegmentationTraining, load_bank, train_segmentation
 from gliomark.training.stacking import (
     PatientVectors,
@@ -36,7 +36,6 @@ from gliomark.training.stacking import (
     training_age_cut,
 )
 
-STRATIFY_BY = "idh_mutant"
 SIZES = ("published", "small")
 PACKAGES = ("gliomark", "torch", "monai", "lightgbm", "numpy", "scikit-learn", "SimpleITK", "deepbet")
 
@@ -104,15 +103,6 @@ def marker_definition(text: str) -> MarkerDefinition:
         "negative",
         f"positive: {column} is at least {threshold:g}",
     )
-
-
-def cohort_folds(cohort: Cohort) -> Folds:
-    """The cohort's folds, written to ``folds.json`` at first use: stratified by IDH and by missing sequences."""
-    strata = {
-        patient: cohort.clinical(patient).columns.get(STRATIFY_BY, "") + f"/{len(cohort.sequences(patient))}"
-        for patient in cohort.patient_ids
-    }
-    return load_or_draw(cohort.folder / "folds.json", strata)
 
 
 def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:

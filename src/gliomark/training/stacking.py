@@ -13,6 +13,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.cohort.folds import check_disjoint
 from gliomark.cohort.store import Cohort
 from gliomark.inference.fusion import FusionRule, patient_probability
 from gliomark.inference.slice_classifier import (
@@ -25,7 +26,6 @@ from gliomark.inference.slice_classifier import (
 )
 from gliomark.models.kinet import KiNet
 from gliomark.study import Clinical, MRSequence
-from gliomark.training.folds import check_disjoint
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gliomark.cohort.folds import Folds, check_disjoint, draw_folds, load_or_draw
 from gliomark.study import GliomarkError
-from gliomark.training.folds import Folds, check_disjoint, draw_folds, load_or_draw
 
 STRATA = {f"P{i:03d}": "1" if i % 4 == 0 else "0" for i in range(100)}
 
@@ -99,6 +99,32 @@ def test_a_broken_file_is_refused_as_well(tmp_path: Path) -> None:
     path.write_text(json.dumps(record), "utf-8")
     with pytest.raises(GliomarkError, match=record["test"][0]):
         load_or_draw(path, STRATA)
+
+
+def test_five_folds_hold_everybody_once_and_the_last_is_the_test_part() -> None:
+    folds = draw_folds(STRATA)
+    assert Counter(p for fold in folds.folds for p in fold) == Counter(list(STRATA))
+    assert [len(fold) for fold in folds.folds] == [20] * 5 and folds.folds[4] == folds.test
+    first, second, *rest = folds.folds
+    with pytest.raises(GliomarkError, match=first[0]):
+        Folds(**{**asdict(folds), "folds": (first, (*second, first[0]), *rest)})
+    with pytest.raises(GliomarkError, match="five folds do not cover"):
+        Folds(**{**asdict(folds), "folds": (second, *rest)})
+
+
+def test_who_is_left_out_moves_nobody() -> None:
+    folds = draw_folds(STRATA)
+    gone = {folds.train[0], folds.test[1]}
+    rest = folds.only(set(STRATA) - gone)
+    assert rest.train == folds.train[1:] and rest.validation == folds.validation
+    assert set(folds.test) - set(rest.test) == {folds.test[1]}
+    assert all(set(now) == set(before) - gone for now, before in zip(rest.folds, folds.folds, strict=True))
+
+
+def test_too_few_patients_are_told_so() -> None:
+    with pytest.raises(GliomarkError, match="9 patients are too few"):
+        draw_folds({f"P{number}": "" for number in range(9)})
+    assert len(draw_folds({f"P{number}": str(number) for number in range(10)}).test) == 2
 
 
 def test_check_disjoint() -> None:

@@ -1,0 +1,320 @@
+"""A prepared cohort in the layouts of neighbours' tools: BIDS, nnU-Net version 2, and picture folders.
+
+Patients rejected in ``qc.csv`` are not exported. Volumes are NIfTI in RAS millimetres, axes column, row, slice.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.store import Cohort, write_json
+from gliomark.io.nifti import RAS_TO_LPS
+from gliomark.io.pictures import natural_key
+from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
+
+Layout = Literal["bids", "nnunet", "structured-pictures"]
+BIDS_VERSION = "1.10.0"
+OLDEST_SHOWN = 89  # years; BIDS asks that older people are not told apart
+NNUNET_NUMBER = 501  # 1 to 10 are the Medical Segmentation Decathlon's
+_BIDS_SUFFIXES = {
+    MRSequence.T1: ("", "T1w"),
+    MRSequence.T1C: ("_ce-gadolinium", "T1w"),
+    MRSequence.T2: ("", "T2w"),
+    MRSequence.FLAIR: ("", "FLAIR"),
+}
+_BIDS_MASKS = {
+    "brain": "The brain, found without the skull.",
+    "lesion": "Enhancing tumour with its necrotic core, without oedema, one mask for all sequences.",
+}
+
+
+def export_cohort(cohort: Cohort, to: Layout, out: Path) -> Path:
+    """Write the whole cohort at ``out`` and return the data set's folder, for nnU-Net one inside ``out``.
+
+    Raises: GliomarkError where the folder is not empty, the layout unknown, or nobody can be exported.
+    """
+    writers: dict[str, Callable[[Cohort, Path], Path]] = {
+        "bids": _write_bids,
+        "nnunet": _write_nnunet,
+        "structured-pictures": _write_pictures,
+    }
+    if to not in writers:
+        raise GliomarkError(f"The layout {to} is not known: give {', '.join(writers)}.")
+    out = Path(os.path.abspath(out))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise GliomarkError(f"{out} is not empty: give a new folder.")
+    if not cohort.patient_ids:
+        raise GliomarkError(f"{cohort.folder} holds no patient to export: build it, or look into its qc.csv.")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        dataset = writers[to](cohort, part)
+        os.replace(part, out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return out / dataset.relative_to(part)
+
+
+# ---- volumes and tables -----------------------------------------------------------------------------
+
+
+def _write_volume(path: Path, image: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
+    """Write ``(slice, row, column)`` with an LPS affine as NIfTI."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), RAS_TO_LPS @ affine)
+    volume.set_qform(volume.affine, code=1)
+    volume.set_sform(volume.affine, code=1)
+    volume.header.set_xyzt_units("mm")
+    nib.save(volume, path)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        table.writerow(header)
+        table.writerows(rows)
+
+
+def _columns(rows: Sequence[Clinical]) -> list[str]:
+    """Every further column that any patient has, in the order of the table."""
+    return list(dict.fromkeys(name for row in rows for name in row.columns))
+
+
+def _plain(number: float | None, missing: str) -> str:
+    return missing if number is None else f"{number:g}"
+
+
+# ---- BIDS -------------------------------------------------------------------------------------------
+
+
+def _write_bids(cohort: Cohort, out: Path) -> Path:
+    """A BIDS derivative data set: the images are prepared, not as the scanner made them."""
+    labels = _bids_labels(cohort.patient_ids)
+    for patient, label in labels.items():
+        _write_bids_patient(cohort.stack(patient), label, out)
+    write_json(
+        out / "dataset_description.json",
+        {
+            "Name": f"Prepared glioma MRI: {cohort.folder.resolve().name}",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "gliomark", "Version": version("gliomark")}],
+        },
+    )
+    _write_participants(cohort, labels, out)
+    (out / "README").write_text(_BIDS_README, "utf-8")
+    return out
+
+
+def _bids_labels(patients: Iterable[str]) -> dict[str, str]:
+    """Patient to BIDS label, which is letters and digits alone. Raises GliomarkError where two become one."""
+    labels = {patient: re.sub(r"[^0-9A-Za-z]", "", patient) for patient in patients}
+    owners: dict[str, str] = {}
+    for patient, label in labels.items():
+        if not label or label in owners:
+            other = f" and {owners[label]}" if label else ""
+            raise GliomarkError(
+                f"BIDS allows letters and digits alone, and {patient}{other} would be sub-{label}: "
+                "build the cohort with new ids."
+            )
+        owners[label] = patient
+    return labels
+
+
+def _write_bids_patient(stack: SliceStack, label: str, out: Path) -> None:
+    folder, subject = out / f"sub-{label}" / "anat", f"sub-{label}"
+    names = {}
+    for sequence in stack.images:
+        contrast, suffix = _BIDS_SUFFIXES[sequence]
+        names[sequence] = f"{subject}{contrast}_space-individual_desc-preproc_{suffix}"
+    reference = f"bids::{subject}/anat/{list(names.values())[-1]}.nii.gz"
+    for sequence, image in stack.images.items():
+        _write_volume(folder / f"{names[sequence]}.nii.gz", image, stack.affine)
+        about = {
+            "Description": f"{sequence}: brain only, z-scores inside the brain, on the grid of all sequences.",
+            "SkullStripped": True,
+            "SpatialReference": reference,
+        }
+        write_json(folder / f"{names[sequence]}.json", about)
+    for name, mask in (("brain", stack.brain), ("lesion", stack.lesion)):
+        if mask is not None:
+            stem = f"{subject}_space-individual_desc-{name}_mask"
+            _write_volume(folder / f"{stem}.nii.gz", mask.astype(np.uint8), stack.affine)
+            about = {
+                "Description": _BIDS_MASKS[name],
+                "Type": name.capitalize(),
+                "SpatialReference": reference,
+                "Sources": [reference],
+            }
+            write_json(folder / f"{stem}.json", about)
+
+
+def _write_participants(cohort: Cohort, labels: Mapping[str, str], out: Path) -> None:
+    rows = [cohort.clinical(patient) for patient in labels]
+    others = {name: re.sub(r"\W+", "_", name) for name in _columns(rows)}
+    table = [
+        [
+            f"sub-{labels[row.patient_id]}",
+            _plain(None if row.age is None else min(row.age, OLDEST_SHOWN), "n/a"),
+            "n/a" if row.sex is None else "MF"[row.sex],
+            row.patient_id,
+            *(row.columns.get(name, "n/a") for name in others),
+        ]
+        for row in rows
+    ]
+    header = ["participant_id", "age", "sex", "cohort_id", *others.values()]
+    _write_table(out / "participants.tsv", header, table, "\t")
+    about: dict[str, object] = {
+        "age": {"Description": f"Age at the examination, at most {OLDEST_SHOWN}", "Units": "year"},
+        "sex": {"Description": "Sex", "Levels": {"M": "male", "F": "female"}},
+        "cohort_id": {"Description": "The patient's id in the prepared cohort"},
+    }
+    about |= {new: {"Description": f"Column {name} of the clinical table"} for name, new in others.items()}
+    write_json(out / "participants.json", about)
+
+
+_BIDS_README = """\
+Prepared glioma MRI, written by gliomark.
+
+A BIDS derivative data set. All sequences of a patient are aligned on one grid (space-individual, that of the
+reference sequence), reduced to the brain and z-scored inside it; outside the brain the value is the lowest
+inside. desc-brain_mask is the brain, desc-lesion_mask the enhancing tumour with its necrotic core, without
+oedema. Marker labels are in participants.tsv. For research, not a medical device.
+"""
+
+
+# ---- nnU-Net ----------------------------------------------------------------------------------------
+
+
+def _write_nnunet(cohort: Cohort, out: Path) -> Path:
+    """nnU-Net 2: ``out`` is the folder ``nnUNet_raw``; the cohort's own test part and folds are kept."""
+    sequences = tuple(MRSequence(name) for name in cohort.about["sequences"])
+    name = re.sub(r"[^0-9A-Za-z]", "", cohort.folder.resolve().name) or "Glioma"
+    folder, folds = out / f"Dataset{NNUNET_NUMBER:03d}_{name}", cohort_folds(cohort)
+    exported: dict[str, list[str]] = {"Tr": [], "Ts": []}
+    for patient in cohort.patient_ids:
+        stack, part = cohort.stack(patient), "Ts" if patient in folds.test else "Tr"
+        if stack.lesion is not None and set(sequences) <= set(stack.images):
+            _write_nnunet_patient(stack, sequences, folder, part)
+            exported[part].append(patient)
+    if not exported["Tr"]:
+        raise GliomarkError(
+            f"No training patient in {cohort.folder} has a lesion mask and all of {', '.join(sequences)}: "
+            "nnU-Net cannot be trained on this cohort."
+        )
+    about = {
+        "channel_names": {str(number): str(sequence) for number, sequence in enumerate(sequences)},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": len(exported["Tr"]),
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+    }
+    write_json(folder / "dataset.json", about)
+    write_json(folder / "splits_final.json", _nnunet_splits(folds.development_folds, exported["Tr"]))
+    (folder / "README").write_text(_NNUNET_README.format(name=folder.name, number=NNUNET_NUMBER), "utf-8")
+    return folder
+
+
+def _write_nnunet_patient(
+    stack: SliceStack, sequences: Sequence[MRSequence], folder: Path, part: str
+) -> None:
+    for number, sequence in enumerate(sequences):
+        # nnU-Net takes zeros for outside, crops to the rest and normalises there alone
+        image = np.where(stack.brain, stack.images[sequence], np.float32(0))
+        path = folder / f"images{part}" / f"{stack.patient_id}_{number:04d}.nii.gz"
+        _write_volume(path, image, stack.affine)
+    path = folder / f"labels{part}" / f"{stack.patient_id}.nii.gz"
+    _write_volume(path, stack.drawn.astype(np.uint8), stack.affine)
+
+
+def _nnunet_splits(folds: Sequence[Sequence[str]], patients: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Per fold who is trained on and who validates, of the training part's patients that were exported."""
+    return [
+        {
+            "train": [patient for patient in patients if patient not in fold],
+            "val": [patient for patient in patients if patient in fold],
+        }
+        for fold in folds
+    ]
+
+
+_NNUNET_README = """\
+Prepared glioma MRI, written by gliomark in the raw format of nnU-Net 2.
+
+imagesTr and labelsTr hold the training and validation patients, imagesTs and labelsTs the test patients; the
+label is the enhancing tumour with its necrotic core. After
+
+    nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity
+
+copy splits_final.json to nnUNet_preprocessed/{name}, so that the folds are the cohort's own, by patient.
+"""
+
+
+# ---- pictures ---------------------------------------------------------------------------------------
+
+
+def _write_pictures(cohort: Cohort, out: Path) -> Path:
+    """``<id>/<sequence>/<slice>.png`` and ``<id>/mask/<slice>.png``, and the tables beside them."""
+    spacings = []
+    for patient in cohort.patient_ids:
+        stack = _as_displayed(cohort.stack(patient))
+        for sequence, image in stack.images.items():
+            _write_slices(out / patient / sequence, _windowed(image, stack.brain), stack.slice_names)
+        if stack.lesion is not None:
+            _write_slices(out / patient / "mask", stack.lesion * np.uint8(255), stack.slice_names)
+        steps = np.linalg.norm(stack.affine[:3, :3], axis=0)
+        spacings.append([patient, *(f"{step:.6g}" for step in steps)])
+    rows = [cohort.clinical(patient) for patient in cohort.patient_ids]
+    others = _columns(rows)
+    table = [
+        [
+            row.patient_id,
+            _plain(row.age, ""),
+            _plain(row.sex, ""),
+            *(row.columns.get(name, "") for name in others),
+        ]
+        for row in rows
+    ]
+    _write_table(out / "clinical.csv", ["id", "age", "sex", *others], table, ",")
+    _write_table(out / "spacing.csv", ["id", "column_mm", "row_mm", "slice_mm"], spacings, ",")
+    return out
+
+
+def _as_displayed(stack: SliceStack) -> SliceStack:
+    """The stack with names that sort in its own order, as pictures are read."""
+    names = stack.slice_names
+    if list(names) == sorted(names, key=natural_key):
+        return stack
+    digits = len(str(len(names)))
+    counted = tuple(f"{number:0{digits}d}" for number in range(1, len(names) + 1))
+    return replace(stack, slice_names=counted)
+
+
+def _windowed(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Grey values 1 to 255 from the brain's lowest to its highest in the whole patient; 0 outside."""
+    inside = image[brain]
+    low, high = float(inside.min()), float(inside.max())
+    grey = 1 + np.rint((image - low) / max(high - low, 1e-6) * 254).clip(0, 254)
+    return np.where(brain, grey, 0).astype(np.uint8)
+
+
+def _write_slices(folder: Path, image: NDArray[np.uint8], names: Sequence[str]) -> None:
+    folder.mkdir(parents=True)
+    for name, pixels in zip(names, image, strict=True):
+        Image.fromarray(pixels).save(folder / f"{name}.png", optimize=False)

@@ -1,0 +1,161 @@
+"""Who is trained on and who is tested on: drawn once per cohort, by patient, and used by every stage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sklearn.model_selection import StratifiedKFold
+
+from gliomark.cohort.store import Cohort
+from gliomark.study import GliomarkError
+
+FOLDS = 5
+SMALLEST_COHORT = 10
+STRATIFY_BY = ("idh_mutant", "ki67_high", "who_grade")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The fixed 6:2:2 split, five folds inside its development part, and five folds over everybody.
+
+    development_folds: over training and validation patients, for choices that no test patient may see.
+    folds: over all patients, for the cross-validated tables; the last one is the test part.
+    Raises GliomarkError if a patient stands on both sides of any split.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    development_folds: tuple[tuple[str, ...], ...]
+    folds: tuple[tuple[str, ...], ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_disjoint({"train": self.train, "validation": self.validation, "test": self.test})
+        check_disjoint({f"fold {i}": fold for i, fold in enumerate(self.development_folds)})
+        if {p for fold in self.development_folds for p in fold} != set(self.development):
+            raise GliomarkError(
+                "The folds do not cover exactly the training and validation patients; draw them anew."
+            )
+        check_disjoint({f"fold {i} of all": fold for i, fold in enumerate(self.folds)})
+        if {p for fold in self.folds for p in fold} != {*self.development, *self.test}:
+            raise GliomarkError("The five folds do not cover exactly the cohort's patients; draw them anew.")
+
+    @property
+    def development(self) -> tuple[str, ...]:
+        """Everyone who is not a test patient."""
+        return tuple(sorted(self.train + self.validation))
+
+    def only(self, patients: Collection[str]) -> Folds:
+        """The same folds without everybody else: who is left out moves nobody."""
+
+        def kept(part: Sequence[str]) -> tuple[str, ...]:
+            return tuple(p for p in part if p in patients)
+
+        return Folds(
+            kept(self.train),
+            kept(self.validation),
+            kept(self.test),
+            tuple(map(kept, self.development_folds)),
+            tuple(map(kept, self.folds)),
+            self.seed,
+        )
+
+    @property
+    def sha256(self) -> str:
+        """A hash of who stands where, written into every run record and weights file."""
+        content = [self.train, self.validation, self.test, self.development_folds]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def check_disjoint(parts: Mapping[str, Collection[str]]) -> None:
+    """Raise GliomarkError, naming them, if a patient is in two of the parts."""
+    seen: dict[str, str] = {}
+    for name, patients in parts.items():
+        for patient in patients:
+            if patient in seen:
+                raise GliomarkError(
+                    f"Patient {patient} stands in both '{seen[patient]}' and '{name}'; "
+                    "no result may be computed from such a split, draw the folds anew."
+                )
+            seen[patient] = name
+
+
+def draw_folds(strata: Mapping[str, str], seed: int = 0) -> Folds:
+    """strata: patient id to the label that every part should hold its share of (a marker).
+
+    Raises GliomarkError for fewer than ten patients.
+    """
+    patients = sorted(strata)
+    if len(patients) < SMALLEST_COHORT:
+        raise GliomarkError(
+            f"{len(patients)} patients are too few for a split and folds: at least {SMALLEST_COHORT} are needed."
+        )
+    fifths = _fifths(patients, strata, seed)
+    development = sorted(p for fold in fifths[:4] for p in fold)
+    return Folds(
+        train=tuple(sorted(p for fold in fifths[:3] for p in fold)),
+        validation=fifths[3],
+        test=fifths[4],
+        development_folds=_fifths(development, strata, seed + 1),
+        folds=fifths,
+        seed=seed,
+    )
+
+
+def _fifths(patients: list[str], strata: Mapping[str, str], seed: int) -> tuple[tuple[str, ...], ...]:
+    labels = [strata[patient] for patient in patients]
+    if max(Counter(labels).values()) < FOLDS:
+        labels = [""] * len(
+            patients
+        )  # nothing to stratify by: every stratum is smaller than the number of folds
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    return tuple(tuple(patients[i] for i in index) for _, index in splitter.split(patients, labels))
+
+
+def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
+    """The folds written at ``path``, or new ones, written there. Raises GliomarkError on unknown patients."""
+    if path.exists():
+        record = json.loads(path.read_text("utf-8"))
+        known = {p for name in ("train", "validation", "test") for p in record[name]}
+        if known ^ set(strata):
+            raise GliomarkError(
+                f"{path}: patients {', '.join(sorted(known ^ set(strata))[:5])} are in the cohort or in the folds but "
+                "not in both; delete the file to draw new folds."
+            )
+        return Folds(
+            train=tuple(record["train"]),
+            validation=tuple(record["validation"]),
+            test=tuple(record["test"]),
+            development_folds=tuple(map(tuple, record["development_folds"])),
+            folds=tuple(map(tuple, record["folds"])),
+            seed=record["seed"],
+        )
+    folds = draw_folds(strata, seed)
+    path.write_text(json.dumps(asdict(folds), indent=1) + "\n", "utf-8")
+    return folds
+
+
+def drawn_for_others(cohort: Cohort) -> bool:
+    """Whether the folds on disk were drawn for other patients than the cohort holds now."""
+    path = cohort.folder / "folds.json"
+    if not path.exists():
+        return False
+    record = json.loads(path.read_text("utf-8"))
+    return {p for name in ("train", "validation", "test") for p in record[name]} != set(cohort.prepared_ids)
+
+
+def cohort_folds(cohort: Cohort) -> Folds:
+    """The cohort's folds, written to ``folds.json`` at first use: stratified by marker and by missing sequences.
+
+    Drawn over everybody who was prepared; rejected patients then fall out of their places.
+    """
+    rows = {patient: cohort.clinical(patient).columns for patient in cohort.prepared_ids}
+    marker = next((name for name in STRATIFY_BY if any(row.get(name) for row in rows.values())), "")
+    strata = {p: f"{row.get(marker, '')}/{len(cohort.sequences(p))}" for p, row in rows.items()}
+    return load_or_draw(cohort.folder / "folds.json", strata).only(cohort.patient_ids)

@@ -1,0 +1,193 @@
+"""A synthetic hospital: many phantom patients as raw DICOM or as pictures, with labels, truth and a known ceiling."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from gliomark.cohort.appearance import MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
+from gliomark.cohort.hospital_dicom import write_dicom
+from gliomark.cohort.hospital_patient import (
+    HospitalPatient,
+    HospitalSettings,
+    hospital_patient,
+    movement_of,
+)
+from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_nifti, write_pictures
+from gliomark.study import Clinical, GliomarkError, Study
+
+__all__ = [
+    "HospitalPatient",
+    "HospitalReport",
+    "HospitalSettings",
+    "hospital_patient",
+    "write_dicom",
+    "write_hospital",
+]
+
+Row = Mapping[str, str | float | int]
+Form = Literal["dicom", "pictures", "nifti"]
+
+
+@dataclass(frozen=True)
+class HospitalReport:
+    """What was written. ceilings: the model's best AUC by marker; here: the same, counted on these patients."""
+
+    folder: Path
+    patients: int
+    ceilings: Mapping[str, Ceiling]
+    here: Mapping[str, Ceiling]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a worker hands back of one patient."""
+
+    clinical: Clinical
+    look: Look
+    truth: Row
+
+
+def write_hospital(
+    seeds: Sequence[int],
+    out: Path,
+    settings: HospitalSettings = HospitalSettings(),
+    form: Form = "dicom",
+    workers: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> HospitalReport:
+    """Patients of ``seeds`` below a new folder: ``dicom/`` with ``labels.csv``, or aligned sequences as
+    ``pictures/`` or ``nifti/`` with ``clinical.csv``.
+
+    ``truth/truth.csv`` says what only a phantom knows: id, seed, the look, the exact posteriors, and for DICOM
+    each series' displacement since T2 (the shift of the head's middle in LPS mm, the turn as a rotation vector
+    in degrees). ``truth/ceiling.csv``: the best AUC anybody can reach. workers: processes. progress: called
+    with (id, done, of). Raises GliomarkError where ``out`` holds something or there is nobody to write.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise GliomarkError("The synthetic hospital needs at least one patient, each with an own seed.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise GliomarkError(f"{out} is there already and is not empty: choose a new folder.")
+    partial_folder = _fresh(out.with_name(f".{out.name}.partial"))
+    make = partial(_write_one, form=form, settings=settings, folder=partial_folder)
+    written = []
+    for done, one in enumerate(_each(make, seeds, workers), 1):
+        written.append(one)
+        if progress is not None:
+            progress(one.clinical.patient_id, done, len(seeds))
+    report = _report(written, out, settings)
+    _write_tables(written, report, partial_folder, "labels.csv" if form == "dicom" else "clinical.csv")
+    if out.exists():
+        out.rmdir()
+    os.replace(partial_folder, out)
+    return report
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder, made anew; what an unfinished run left there is removed."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as reason:
+        raise GliomarkError(
+            f"Cannot write phantoms to {folder.parent} ({reason.strerror}): choose another folder."
+        ) from reason
+    return folder
+
+
+def _each(make: Callable[[int], _Written], seeds: Sequence[int], workers: int) -> Iterator[_Written]:
+    """Every patient in the order of the seeds, by one process or several."""
+    if workers <= 1:
+        yield from map(make, seeds)
+        return
+    # spawned, not forked: libraries' threads do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(seeds)), mp_context=context) as pool:
+        yield from pool.map(make, seeds)
+
+
+def _write_one(seed: int, form: Form, settings: HospitalSettings, folder: Path) -> _Written:
+    if form == "dicom":
+        return _write_scanned(seed, settings, folder / form)
+    return _write_aligned(seed, write_pictures if form == "pictures" else write_nifti, settings, folder / form)
+
+
+def _write_scanned(seed: int, settings: HospitalSettings, folder: Path) -> _Written:
+    """One patient as DICOM."""
+    patient = hospital_patient(seed, settings)
+    write_dicom(patient, folder)
+    moved: dict[str, str | float | int] = {}
+    for sequence, matrix in patient.motion.items():
+        shift, turn = movement_of(matrix)
+        for axis, name in enumerate("xyz"):
+            moved[f"{sequence}_shift_{name}_mm"] = round(float(shift[axis]), 6)
+            moved[f"{sequence}_turn_{name}_deg"] = round(float(turn[axis]), 6)
+    return _Written(
+        patient.clinical,
+        patient.look,
+        _truth(seed, patient.clinical, patient.look, settings) | moved,
+    )
+
+
+def _write_aligned(
+    seed: int, write: Callable[[Study, Path], Path], settings: HospitalSettings, folder: Path
+) -> _Written:
+    """One patient whose sequences share a grid, as pictures or volumes."""
+    imaging = PhantomSettings(noise=settings.noise, appearance_noise=settings.appearance.noise)
+    phantom = make_phantom(seed, imaging)
+    write(phantom.study, folder)
+    return _Written(phantom.clinical, phantom.look, _truth(seed, phantom.clinical, phantom.look, settings))
+
+
+def _truth(
+    seed: int, clinical: Clinical, look: Look, settings: HospitalSettings
+) -> dict[str, str | float | int]:
+    """A row of truth.csv."""
+    age, sex = clinical.age or 0.0, clinical.sex or 0
+    chances = {
+        f"posterior_{marker}": round(posterior(look, age, sex, marker, settings.appearance), 6)
+        for marker in MARKERS
+    }
+    shown = {
+        name: int(value) if name == "mismatch" else round(value, 6) for name, value in asdict(look).items()
+    }
+    return {"id": clinical.patient_id, "seed": seed, **shown, **chances}
+
+
+def _report(written: Sequence[_Written], out: Path, settings: HospitalSettings) -> HospitalReport:
+    people = [(one.clinical, one.look) for one in written]
+    return HospitalReport(
+        folder=out,
+        patients=len(written),
+        ceilings={marker: ceiling(marker, settings.appearance) for marker in MARKERS},
+        here={marker: ceiling_of(people, marker, settings.appearance) for marker in MARKERS},
+    )
+
+
+def _write_tables(written: Sequence[_Written], report: HospitalReport, folder: Path, labels: str) -> None:
+    """The clinical table, and beside the images what only a phantom knows."""
+    write_clinical([one.clinical for one in written], folder / labels)
+    truth = folder / "truth"
+    truth.mkdir()
+    _write_csv([one.truth for one in written], truth / "truth.csv")
+    rows: list[Row] = [
+        {"counted_on": counted, **{field.name: getattr(best, field.name) for field in fields(best)}}
+        for counted, group in (("model", report.ceilings), ("these patients", report.here))
+        for best in group.values()
+    ]
+    _write_csv(rows, truth / "ceiling.csv")
+
+
+def _write_csv(rows: Sequence[Row], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)

@@ -1,0 +1,80 @@
+"""Which columns of a hospital's table would tell who a patient is, by their name or by what stands in them.
+
+A column is left out when its name says so (name, phone, address, dates, case numbers, who treated the patient)
+or any cell holds a date, an e-mail or web address, a phone or identity number or the patient's own id; or when
+its cells are names, or texts that are nearly all different (free text, codes). Numbers with a meaning stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gliomark.cohort.labels.values import BLANKS, squeezed
+
+_NAMES = re.compile(
+    r"name|姓名|名字|phone|telefon|mobile|(^|_)tel($|_)|(^|_)fax($|_)|电话|手机|联系|address|street|(^|_)(city|town)($|_)|"
+    r"住址|地址|籍贯|户籍|e_?mail|邮箱|邮件|微信|wechat|(^|_)qq($|_)|(^|_)zip|postal|postcode|邮编|birth|geburt|"
+    r"(^|_)dob($|_)|出生|生日|(^|_)date|date($|_)|datum|time_of|日期|时间|accession|检查号|流水号|登记号|影像号|"
+    r"(^|_)(mrn|ssn|nhs|uid)($|_)|uid$|身份证|证件|医保|社保|insurance|passport|护照|住院号|门诊号|病历号|病案号|病理号|"
+    r"床号|physician|doctor|surgeon|radiologist|operator|医生|医师|术者|家属|contact|remark|comment|备注|病史|"
+    r"(patient|subject|case|record|hospital|study|sample)_?(id|no|nr|number)($|_)"
+)
+_PERHAPS_NUMBERED = re.compile(r"(^|_)(id|no|nr|code)($|_)|id$|number$|编号|序号|号$")
+_DATE = re.compile(
+    r"(?<!\d)(1[89]|20)\d\d([-/.年])\d{1,2}([-/.月])\d{1,2}|(?<!\d)\d{1,2}[-/.]\d{1,2}[-/.]((1[89]|20)\d\d|\d\d)(?!\d)|"
+    r"(?<![\d.])(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?!\d|\.\d)|(?<!\d)(19|20)\d\d年\d{1,2}月|"
+    r"\d{1,2}[ -](jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ -,]*\d{2,4}",
+    re.IGNORECASE,
+)
+_REACHABLE = re.compile(
+    r"\S+@\S+\.\w+|https?://|www\.|(?<![\d.])1[3-9]\d{9}(?!\d|\.\d)|(?<![\d.])\d{17}[\dXx]|"
+    r"(?<![\d.])0\d{2,3}[- ]\d{7,8}|\(?\d{3}\)?[- ]\d{3}[- ]\d{4}|\+\d{1,3}[- ]?\d{6,}"
+)
+_LEADING_ZERO = re.compile(r"0\d{5,}")
+_SURNAMES = (
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林郑谢罗梁宋唐许韩冯邓曹彭曾肖田董袁潘于蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔"
+    "钟谭陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵万钱严覃武戴莫孔向汤"
+)
+_CHINESE_NAME = re.compile(rf"[{_SURNAMES}][\u4e00-\u9fff]{{1,2}}")
+_WESTERN_NAME = re.compile(r"[A-Z][\w'’-]+(\s*[,^]\s*|\s+)[A-Z][\w'’-]+\.?", re.ASCII)
+_ENOUGH_ROWS = 10
+_NEARLY_ALL = 0.9
+
+
+def identifying(name: str, cells: Sequence[str], ids: Sequence[str]) -> bool:
+    """Whether a column may tell who a patient is. cells and ids: row by row."""
+    plain = re.sub(r"\W+", "_", name.lower()).strip("_")
+    rows = [(cell, row_id) for cell, row_id in zip(cells, ids, strict=True) if squeezed(cell) not in BLANKS]
+    filled = [cell for cell, _ in rows]
+    if _NAMES.search(plain) or (_PERHAPS_NUMBERED.search(plain) and _one_each(filled)):
+        return True
+    return any(_tells(cell, row_id) for cell, row_id in rows) or _like_names(filled) or _numbered(filled)
+
+
+def _tells(cell: str, patient_id: str) -> bool:
+    own = len(patient_id) >= 4 and patient_id.lower() in cell.lower()
+    return bool(own or _DATE.search(cell) or _REACHABLE.search(cell) or _LEADING_ZERO.fullmatch(cell))
+
+
+def _one_each(cells: Sequence[str]) -> bool:
+    """Whether nearly every row has a value of its own, and not as a measurement with decimals has."""
+    measured = any(re.fullmatch(r"[+-]?\d*[.,]\d*[1-9]\d*", cell) for cell in cells)
+    return not measured and len(set(cells)) > 0.7 * len(cells)
+
+
+def _numbered(cells: Sequence[str]) -> bool:
+    """Long whole numbers of one length, as case numbers are; sizes and energies differ in length."""
+    lengths = {len(cell) for cell in cells if re.fullmatch(r"\d{9,}", cell)}
+    whole = all(re.fullmatch(r"\d+", cell) for cell in cells)
+    return whole and bool(lengths) and max(map(len, cells)) - min(map(len, cells)) <= 1
+
+
+def _like_names(cells: Sequence[str]) -> bool:
+    """Names of people, or texts nearly all different. A repeated word ("astrocytoma") is a class."""
+    texts = [cell for cell in cells if not re.fullmatch(r"[<>≤≥]?\s*[+-]?[\d.,]+([eE][+-]?\d+)?\s*%?", cell)]
+    distinct = len(set(texts))
+    for pattern in (_CHINESE_NAME, _WESTERN_NAME):
+        if len(texts) >= 2 and distinct > 0.7 * len(texts) and all(pattern.fullmatch(text) for text in texts):
+            return True
+    return len(texts) >= _ENOUGH_ROWS and distinct >= _NEARLY_ALL * len(texts)

@@ -1,0 +1,271 @@
+"""The contact sheet ``qc.html``, a sheet per patient, and ``qc.csv``, in which a person keeps or rejects."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from gliomark.cohort.quality import (
+    QC_TABLE,
+    QualityLimits,
+    bare,
+    flags,
+    out_of_range,
+    read_decisions,
+)
+from gliomark.cohort.store import Cohort
+from gliomark.reporting.drawing import Canvas, canvas, data_uri, draw_slice
+from gliomark.study import SliceStack
+
+THUMB_WIDTH, SHEET_WIDTH = 160, 260
+SHEET_SLICES = 6
+BRAIN = (72, 196, 214)
+
+# What is measured: English, Chinese, unit, decimals. A share is shown in per cent.
+NUMBERS: Mapping[str, tuple[str, str, str, int]] = {
+    "brain_volume_ml": ("Brain volume", "脑体积", "ml", 0),
+    "slices": ("Slices", "层数", "", 0),
+    "step_mm": ("Step between slices", "层距", "mm", 1),
+    "symmetry": ("Symmetry of the brain", "脑对称性", "", 2),
+    "lesion_volume_ml": ("Lesion volume", "病灶体积", "ml", 1),
+    "lesion_slices": ("Slices with lesion", "病灶层数", "", 0),
+    "lesion_in_brain": ("Lesion inside the brain", "病灶在脑内比例", "%", 0),
+    "lesion_kept": ("Drawn lesion kept", "病灶保留比例", "%", 0),
+    "coverage": ("Brain covered", "脑覆盖率", "%", 0),
+    "similarity": ("Similarity to the reference", "与参考序列相似度", "", 3),
+    "misalignment_mm": ("Misalignment left", "剩余错位", "mm", 1),
+    "displacement_mm": ("Moved by registration", "配准位移", "mm", 1),
+    "rotation_degrees": ("Turned by registration", "配准旋转", "°", 1),
+    "snr": ("Signal to noise", "信噪比", "", 0),
+    "noise_from_background": (
+        "Noise read from background (1) or brain (0)",
+        "噪声取自背景(1)或脑内(0)",
+        "",
+        0,
+    ),
+    "row_mm": ("Step between rows", "行距", "mm", 2),
+    "column_mm": ("Step between columns", "列距", "mm", 2),
+    "slice_mm": ("Step between slices", "层距", "mm", 1),
+    "foreground": ("Foreground", "前景比例", "%", 0),
+    "mirrored": ("Gain by mirroring", "镜像后的增益", "", 3),
+}
+# The badge of a number out of range.
+BADGES: Mapping[str, tuple[str, str]] = {
+    "brain_volume_ml": ("brain volume", "脑体积异常"),
+    "slices": ("few slices", "层数过少"),
+    "symmetry": ("asymmetric", "脑不对称"),
+    "lesion_volume_ml": ("lesion size", "病灶大小异常"),
+    "lesion_in_brain": ("lesion outside brain", "病灶超出脑"),
+    "lesion_kept": ("lesion lost", "病灶丢失"),
+    "coverage": ("brain not covered", "覆盖不足"),
+    "similarity": ("unlike reference", "与参考不符"),
+    "misalignment_mm": ("misaligned?", "配准可疑"),
+    "displacement_mm": ("large motion", "位移大"),
+    "rotation_degrees": ("large rotation", "旋转大"),
+    "snr": ("noisy", "信噪比低"),
+    "slice_mm": ("thick slices", "层厚"),
+    "row_mm": ("coarse pixels", "像素粗"),
+    "column_mm": ("coarse pixels", "像素粗"),
+    "foreground": ("foreground", "前景异常"),
+    "mirrored": ("mirrored?", "左右颠倒?"),
+}
+NO_LESION = ("no lesion mask", "无病灶标注")
+KEY_NUMBERS = ("brain_volume_ml", "lesion_volume_ml", "slices")
+CSV_HEAD = ("id", "decision", "comment", "flags")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient of the sheet. badges: (English, 中文) pairs; slice_name: the one shown on the card."""
+
+    id: str
+    decision: str
+    comment: str
+    numbers: Mapping[str, float | None]
+    flags: tuple[str, ...]
+    badges: tuple[tuple[str, str], ...]
+    slice_name: str
+    panels: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class NumberRow:
+    """One line of a patient's table."""
+
+    sequence: str
+    name: tuple[str, str]
+    value: str
+    limit: str
+    broken: bool
+
+
+def write_quality(cohort: Cohort, limits: QualityLimits = QualityLimits()) -> tuple[Path, Path]:
+    """Write ``qc.csv`` and ``qc.html`` (and ``quality/<id>.html``) of every prepared patient, rejected ones too.
+
+    What a person decided and wrote in an existing ``qc.csv`` is kept. Raises GliomarkError where that
+    file cannot be read.
+    """
+    decided = {row["id"]: row for row in read_decisions(cohort.folder)}
+    patients = []
+    for patient_id in cohort.prepared_ids:
+        record, stack = cohort.record(patient_id), cohort.stack(patient_id)
+        patient = _patient(stack, record.get("quality") or {}, decided.get(patient_id, {}), limits)
+        patients.append(patient)
+        _write(cohort.folder / "quality" / f"{patient_id}.html", _sheet(patient, stack, limits))
+    patients.sort(key=lambda patient: (-len(patient.badges), patient.id))
+    table = _table(patients)
+    page = (
+        _environment()
+        .get_template("qc.html.j2")
+        .render(
+            patients=patients,
+            facts=[_facts(patient) for patient in patients],
+            table=table,
+            badges=sorted({badge for patient in patients for badge in patient.badges}),
+            name=cohort.folder.name,
+        )
+    )
+    return _write(cohort.folder / QC_TABLE, _csv(table)), _write(cohort.folder / "qc.html", page)
+
+
+def _patient(
+    stack: SliceStack, numbers: Mapping[str, float | None], decided: Mapping[str, str], limits: QualityLimits
+) -> Patient:
+    index = shown_slice(stack)
+    broken = [BADGES[bare(name)[1]] for name in out_of_range(numbers, limits)]
+    without = "lesion_volume_ml" in numbers and numbers["lesion_volume_ml"] is None
+    return Patient(
+        id=stack.patient_id,
+        decision=decided.get("decision", "keep"),
+        comment=decided.get("comment", ""),
+        numbers=numbers,
+        flags=flags(numbers, limits),
+        badges=tuple(dict.fromkeys([*broken, *([NO_LESION] if without else [])])),
+        slice_name=stack.slice_names[index],
+        panels=_panels(_paper(stack), index, THUMB_WIDTH),
+    )
+
+
+def shown_slice(stack: SliceStack) -> int:
+    """The slice with the largest lesion, else the one with the largest brain."""
+    drawn = stack.lesion if stack.lesion is not None and stack.lesion.any() else stack.brain
+    return int(drawn.sum(axis=(1, 2)).argmax())
+
+
+def _paper(stack: SliceStack) -> Canvas:
+    lesion = np.zeros_like(stack.brain) if stack.lesion is None else stack.lesion
+    return canvas(stack, lesion.astype(np.float32), list(stack.images))
+
+
+def _panels(paper: Canvas, index: int, width: int) -> tuple[tuple[str, str], ...]:
+    """(sequence, data URI) of one slice in every sequence, both outlines drawn."""
+    return tuple(
+        (str(name), data_uri(_with_brain(draw_slice(paper, name, index, width), paper, index)))
+        for name in paper.windows
+    )
+
+
+def _with_brain(picture: Image.Image, paper: Canvas, index: int) -> Image.Image:
+    """A thin line along the brain's border, drawn at half strength so that it hides no cortex."""
+    box = (paper.crop.left, paper.crop.top, paper.crop.right, paper.crop.bottom)
+    mask = Image.fromarray(paper.stack.brain[index].astype(np.uint8) * 255)
+    inside = np.asarray(mask.resize(picture.size, Image.Resampling.BILINEAR, box=box)) >= 128
+    rim: NDArray[np.bool_] = ndimage.binary_dilation(inside) & ~inside
+    rgb = np.array(picture)
+    rgb[rim] = (0.35 * rgb[rim] + 0.65 * np.array(BRAIN)).astype(np.uint8)
+    return Image.fromarray(rgb)
+
+
+def _facts(patient: Patient) -> list[tuple[tuple[str, str], str]]:
+    """The few numbers a card shows: brain, lesion, slices, and the worst misalignment."""
+    facts = [(NUMBERS[name][:2], _shown(name, patient.numbers.get(name))) for name in KEY_NUMBERS]
+    found = [value for name, value in patient.numbers.items() if bare(name)[1] == "misalignment_mm"]
+    worst = max((value for value in found if value is not None), default=None)
+    return [*facts, (NUMBERS["misalignment_mm"][:2], _shown("misalignment_mm", worst))]
+
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    _, _, unit, places = NUMBERS.get(name, ("", "", "", 3))
+    scaled = 100.0 * value if unit == "%" else value
+    return f"{scaled:.{places}f}{'' if unit == '°' or not unit else ' '}{unit}"
+
+
+def _sheet(patient: Patient, stack: SliceStack, limits: QualityLimits) -> str:
+    """One patient's page: six slices in every sequence, and every number against its limits."""
+    paper = _paper(stack)
+    chosen = sorted({round(i) for i in np.linspace(0, len(stack.slice_names) - 1, SHEET_SLICES + 2)[1:-1]})
+    return (
+        _environment()
+        .get_template("quality_sheet.html.j2")
+        .render(
+            patient=patient,
+            slices=[(stack.slice_names[i], _panels(paper, i, SHEET_WIDTH)) for i in chosen],
+            rows=[_row(name, value, limits) for name, value in patient.numbers.items()],
+            notes=stack.notes,
+        )
+    )
+
+
+def _row(name: str, value: float | None, limits: QualityLimits) -> NumberRow:
+    sequence, measured = bare(name)
+    low, high = limits.of(name)
+    ends = [
+        f"≥ {_shown(measured, low)}" if low is not None else "",
+        f"≤ {_shown(measured, high)}" if high is not None else "",
+    ]
+    title = NUMBERS.get(measured, (measured, measured, "", 3))[:2]
+    return NumberRow(
+        sequence or "",
+        title,
+        _shown(measured, value),
+        " · ".join(filter(None, ends)),
+        limits.broken(name, value),
+    )
+
+
+def _table(patients: Sequence[Patient]) -> list[list[str]]:
+    """``qc.csv`` as rows of text, the header first; patients in the page's order."""
+    names = list(dict.fromkeys(name for patient in patients for name in patient.numbers))
+    rows = [[*CSV_HEAD, *names]]
+    for patient in patients:
+        values = [patient.numbers.get(name) for name in names]
+        cells = ["" if value is None else f"{value:g}" for value in values]
+        rows.append([patient.id, patient.decision, patient.comment, " | ".join(patient.flags), *cells])
+    return rows
+
+
+def _csv(table: Sequence[Sequence[str]]) -> str:
+    """With a byte order mark: spreadsheets then read the comments' Chinese rightly."""
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(table)
+    return "\ufeff" + text.getvalue()
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("gliomark.cohort"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, "utf-8", newline="")
+    os.replace(part, path)
+    return path

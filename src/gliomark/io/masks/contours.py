@@ -1,0 +1,121 @@
+"""Contours of a DICOM structure set (RTSTRUCT), filled on the grid of the series that they were drawn on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from gliomark.io.masks.dicom import DAMAGE
+from gliomark.io.masks.pictures import fill
+from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
+from gliomark.study import GliomarkError, Series
+
+OFF_PLANE = 0.25  # of a slice step: further off, a contour belongs to another series
+
+
+def read_structure_set(file: Path, series: Series) -> LesionMask:
+    """The lesion ROIs of an RTSTRUCT, filled on the grid of the series that they were drawn on.
+
+    A voxel belongs to an ROI when its centre lies inside an odd number of its contours in that slice (holes);
+    ROIs are OR-ed. Raises: GliomarkError for a damaged file, no lesion ROI, no closed contour, or contours
+    that do not lie in the series' slices.
+    """
+    rois, total = structure_contours(file)
+    to_index = np.linalg.inv(series.affine).astype(np.float64)
+    _, rows, columns = series.image.shape
+    image = np.zeros(series.image.shape, dtype=np.float32)
+    for contours in rois:
+        for at, polygons in _by_slice(file, contours, to_index, len(image)).items():
+            image[at][fill(polygons, rows, columns)] = 1.0
+    if not image.any():
+        raise GliomarkError(
+            f"The contours of {file} cover no voxel of the series they were read with: check that both belong "
+            "to one patient."
+        )
+    notes = left_out_note(total, len(rois)) + _gap_note(image)
+    return LesionMask(
+        Series(image, series.affine, series.slice_names, file), "", file, referenced_series(file), notes
+    )
+
+
+def structure_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], int]:
+    """Closed contours ``(N, 3)`` in LPS mm of every lesion ROI, and how many ROIs the file has."""
+    try:
+        dataset = pydicom.dcmread(file, force=True)
+        names = {int(roi.ROINumber): str(roi.get("ROIName") or "") for roi in dataset.StructureSetROISequence}
+        drawn = {
+            int(item.ReferencedROINumber): [
+                np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
+                for contour in item.get("ContourSequence") or ()
+                if str(contour.ContourGeometricType).startswith("CLOSED")
+            ]
+            for item in dataset.ROIContourSequence
+        }
+    except DAMAGE:
+        raise GliomarkError(f"{file} is a damaged DICOM structure set: export it again.") from None
+    numbers = list(names)
+    taken = lesion_regions([names[number] for number in numbers])
+    if not taken:
+        raise NoLesionRegionError(
+            f"No region of {file} is a lesion by its name ({', '.join(names.values())[:120] or 'none'}): name "
+            "the region of the enhancing and necrotic tumour 'GTV'."
+        )
+    rois = [[c for c in drawn.get(numbers[at], ()) if len(c) >= 3] for at in taken]
+    if not any(rois):
+        raise GliomarkError(f"The lesion of {file} has no closed contour: draw it again, or leave it out.")
+    return [contours for contours in rois if contours], len(numbers)
+
+
+def referenced_series(file: Path) -> str:
+    """The one SeriesInstanceUID a structure set refers to, blank for none or several."""
+    try:
+        dataset = pydicom.dcmread(file, force=True, specific_tags=["ReferencedFrameOfReferenceSequence"])
+        found = {
+            str(series.SeriesInstanceUID)
+            for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ()
+            for study in frame.get("RTReferencedStudySequence") or ()
+            for series in study.get("RTReferencedSeriesSequence") or ()
+        }
+    except DAMAGE:
+        return ""
+    return found.pop() if len(found) == 1 else ""
+
+
+def off_plane(contours: Sequence[NDArray[np.float64]], series: Series) -> float:
+    """How far, in slice steps, the farthest contour point lies off the middle of its nearest slice."""
+    points = np.concatenate(contours)
+    slices = (points - series.affine[:3, 3]) @ np.linalg.inv(series.affine)[2, :3]
+    outside = np.maximum(np.maximum(-slices, slices - (len(series.image) - 1)), 0.0)
+    return float(np.maximum(np.abs(slices - np.round(slices)), outside).max())
+
+
+def _by_slice(
+    file: Path, contours: Sequence[NDArray[np.float64]], to_index: NDArray[np.float64], slices: int
+) -> dict[int, list[NDArray[np.float64]]]:
+    """Contours as polygons in pixels, edges counted (pixel 0 spans 0 to 1), by slice."""
+    found: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    for contour in contours:
+        index = contour @ to_index[:3, :3].T + to_index[:3, 3]
+        at = int(np.round(index[:, 2].mean()))
+        if np.abs(index[:, 2] - at).max() > OFF_PLANE:
+            raise GliomarkError(
+                f"The contours of {file} do not lie in the slices of the series they were read with: give the "
+                "series they were drawn on."
+            )
+        if 0 <= at < slices:
+            found[at].append(index[:, :2] + 0.5)
+    return found
+
+
+def _gap_note(image: NDArray[np.float32]) -> tuple[str, ...]:
+    """Contours drawn on every second slice are left as they are, and said."""
+    drawn = np.flatnonzero(image.any(axis=(1, 2)))
+    missing = int(drawn[-1] - drawn[0] + 1 - len(drawn))
+    if not missing:
+        return ()
+    return (f"{missing} slice(s) between the first and the last contour carry none; they stay empty.",)

@@ -1,0 +1,75 @@
+"""Finding mask files, each kind told by its content."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+
+from gliomark.io.dicom import looks_like_dicom
+from gliomark.io.masks.dicom import mask_kind
+from gliomark.io.masks.pictures import is_annotation
+from gliomark.io.masks.rules import names_lesion, names_other
+from gliomark.io.nifti import SUFFIXES, is_lesion_name, sequence_in_name, visible, words_of
+
+_MOST_LABELS = 5  # BraTS has four and the background
+
+
+def find_masks(folder: Path) -> tuple[Path, ...]:
+    """Mask files under a patient's mask folder, in order of name, each kind told by its content.
+
+    A volume is one by its name, or where it holds at most four labels; a brain mask and, by its name, a mask
+    of oedema alone are none. Raises: GliomarkError when a folder cannot be listed.
+    """
+    return tuple(file for file in _files(folder) if kind_of(file))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for entry in visible(folder):
+        if entry.is_dir():
+            yield from _files(entry)
+        else:
+            yield entry
+
+
+def kind_of(file: Path) -> str:
+    """``volume``, ``annotation``, ``segmentation`` or ``structure set``; blank for any other file."""
+    if file.name.lower().endswith(SUFFIXES):
+        return "volume" if _is_mask_volume(file) else ""
+    if is_annotation(file):
+        return "annotation"
+    return mask_kind(file) if looks_like_dicom(file) else ""
+
+
+def _is_mask_volume(file: Path) -> bool:
+    """By the name where it decides, else by the folder's name or the content."""
+    name = stem_of(file)
+    if is_lesion_name(name):
+        return not names_other(name) or "ot" in words_of(name)  # VSD.Brain.XX.O.OT is BRATS 2013's truth
+    if names_other(name):
+        return False
+    return names_lesion(name) or is_lesion_name(file.parent.name) or _few_labels(file)
+
+
+def _few_labels(file: Path) -> bool:
+    """Whether a volume holds whole numbers, at most five different ones.
+
+    One that cannot be read counts as a mask where its name says no sequence: reading it says why.
+    """
+    try:
+        if file.name.lower().endswith((".nii", ".nii.gz")):
+            values = np.unique(np.asarray(nib.load(file).dataobj))
+        else:
+            values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
+    except Exception:  # whatever a decoder throws at a damaged file
+        return sequence_in_name(stem_of(file)) is None
+    return len(values) <= _MOST_LABELS and bool(np.equal(values, np.round(values)).all())
+
+
+def stem_of(file: Path) -> str:
+    """The file's name without its ending, ``.nii.gz`` as one."""
+    return re.sub(r"(\.nii\.gz|\.[^.]+)$", "", file.name, flags=re.IGNORECASE)

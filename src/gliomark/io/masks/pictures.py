@@ -1,0 +1,219 @@
+"""Annotated pictures: labelImg's boxes (Pascal VOC xml) and LabelMe's shapes (json), one file per slice.
+
+Coordinates count from the left upper corner of the picture, so pixel 0 spans 0 to 1, and a pixel belongs to a
+shape when its centre lies inside. Boxes are filled as rectangles: they cover more than the lesion, and the
+mask's notes say so. Oedema is left out by its label, every other label is the lesion (see ``rules``).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliomark.io.masks.rules import LesionMask, left_out_note, lesion_regions
+from gliomark.study import GliomarkError, MRSequence, Series
+
+ANNOTATIONS = (".xml", ".json")
+CIRCLE_SIDES = 360
+BOXES_NOTE = "{} slice(s) carry boxes, filled as rectangles: they hold more than the lesion."
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One slice's file. size: (columns, rows), None where not written; outlines: label and shape."""
+
+    size: tuple[int, int] | None
+    outlines: tuple[tuple[str, Outline], ...]
+    boxes: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A closed polygon ``(N, 2)`` of (x, y), or drawn pixels with the (x, y) of their upper left one."""
+
+    points: NDArray[np.float64]
+    pixels: NDArray[np.bool_] | None = None
+
+
+def fill(polygons: Iterable[NDArray[np.float64]], rows: int, columns: int) -> NDArray[np.bool_]:
+    """Pixels ``(rows, columns)`` whose centre (column + 0.5, row + 0.5) lies inside an odd number of polygons.
+
+    Each edge flips, in every row it crosses, all pixels to its right; holes need no care.
+    """
+    flips = np.zeros((rows, columns + 1), dtype=np.int32)
+    for polygon in polygons:
+        for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            if y0 > y1:
+                x0, y0, x1, y1 = x1, y1, x0, y0
+            first, end = np.clip(np.ceil([y0 - 0.5, y1 - 0.5]), 0, rows).astype(int)
+            if first >= end:
+                continue
+            row = np.arange(first, end)
+            x = x0 + (row + 0.5 - y0) / (y1 - y0) * (x1 - x0)
+            flips[row, np.clip(np.ceil(x - 0.5), 0, columns).astype(int)] += 1
+    return np.cumsum(flips[:, :columns], axis=1) % 2 == 1
+
+
+def is_annotation(file: Path) -> bool:
+    """Whether an xml is a VOC annotation or a json has LabelMe's shapes; a damaged one is taken for one.
+
+    Other programs' xml and json lie beside images too, so only the content tells.
+    """
+    suffix = file.suffix.lower()
+    if suffix not in ANNOTATIONS:
+        return False
+    try:
+        text = file.read_bytes()
+    except OSError:
+        return True  # reading it says why
+    if suffix == ".xml":
+        return b"<annotation" in text[:2000] or not text.strip()
+    return b'"shapes"' in text or not text.strip()
+
+
+def read_annotations(files: Mapping[str, Path], series: Series, sequence: MRSequence) -> LesionMask:
+    """One rater's files of one sequence, by slice name, as a mask on the series' grid.
+
+    Raises: GliomarkError for a slice that the series has not, another picture size, a shape without area, a
+    shape kind without an inside, or a damaged file.
+    """
+    image = np.zeros(series.image.shape, dtype=np.float32)
+    boxed = regions = taken = 0
+    for name, file in files.items():
+        annotation = _read(file)
+        at = _slice(file, name, series)
+        _check_size(file, annotation, series)
+        kept = lesion_regions([label for label, _ in annotation.outlines], any_name=True)
+        for index in kept:
+            image[at][_inside(file, annotation.outlines[index][1], image.shape[1:])] = 1.0
+        boxed += annotation.boxes and bool(kept)
+        regions, taken = regions + len(annotation.outlines), taken + len(kept)
+    notes = ((BOXES_NOTE.format(boxed),) if boxed else ()) + left_out_note(regions, taken)
+    mask = Series(image, series.affine, series.slice_names, next(iter(files.values())).parent)
+    return LesionMask(mask, "", mask.source, "", notes, sequence)
+
+
+def _slice(file: Path, name: str, series: Series) -> int:
+    if name not in series.slice_names:
+        raise GliomarkError(
+            f"{file} names no slice of its sequence ({series.slice_names[0]} to {series.slice_names[-1]}): "
+            "give it the name of the slice it was drawn on."
+        )
+    return series.slice_names.index(name)
+
+
+def _check_size(file: Path, annotation: Annotation, series: Series) -> None:
+    _, rows, columns = series.image.shape
+    if annotation.size is not None and annotation.size != (columns, rows):
+        width, height = annotation.size
+        raise GliomarkError(
+            f"{file} was drawn on a picture of {width} x {height} pixels but the slice has {columns} x {rows}: "
+            "draw on pictures of the original size."
+        )
+
+
+def _inside(file: Path, outline: Outline, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    rows, columns = shape
+    inside = _placed(outline, rows, columns) if outline.pixels is not None else None
+    if inside is None:
+        inside = fill([outline.points], rows, columns)
+    if not inside.any():
+        raise GliomarkError(
+            f"{file} has a shape that covers no pixel of its slice (too small, or outside the picture): "
+            "draw it again or delete it."
+        )
+    return inside
+
+
+def _placed(outline: Outline, rows: int, columns: int) -> NDArray[np.bool_]:
+    """Drawn pixels put at their place; what reaches over the picture's edge is cut off."""
+    assert outline.pixels is not None
+    x, y = np.round(outline.points[0]).astype(int)
+    down, across = np.nonzero(outline.pixels)
+    down, across = down + y, across + x
+    kept = (down >= 0) & (down < rows) & (across >= 0) & (across < columns)
+    inside = np.zeros((rows, columns), dtype=bool)
+    inside[down[kept], across[kept]] = True
+    return inside
+
+
+# ---- the two kinds of file --------------------------------------------------------------------------
+
+
+def _read(file: Path) -> Annotation:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise GliomarkError(f"{file} cannot be opened ({error.strerror}): check its permissions.") from None
+    return _voc(file, content) if file.suffix.lower() == ".xml" else _labelme(file, content)
+
+
+def _voc(file: Path, content: bytes) -> Annotation:
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # entities can blow up without end
+        raise GliomarkError(f"{file} has a DOCTYPE, which labelImg never writes: export the boxes again.")
+    try:
+        root = ElementTree.fromstring(content)
+        width, height = (int(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
+        outlines = tuple(
+            (box.findtext("name") or "", _box(file, [float(box.findtext(f"bndbox/{k}", "")) for k in _EDGES]))
+            for box in root.findall("object")
+        )
+    except (ElementTree.ParseError, ValueError, LookupError):
+        raise GliomarkError(f"{file} is damaged or no labelImg (VOC) file: save it again.") from None
+    return Annotation((width, height) if width and height else None, outlines, bool(outlines))
+
+
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _box(file: Path, edges: list[float]) -> Outline:
+    left, top, right, bottom = edges
+    if not (math.isfinite(sum(edges)) and left < right and top < bottom):
+        raise GliomarkError(f"{file} has an empty box ({', '.join(f'{e:g}' for e in edges)}): draw it again.")
+    return Outline(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
+
+
+def _labelme(file: Path, content: bytes) -> Annotation:
+    try:
+        page = json.loads(content)
+        size = (int(page.get("imageWidth") or 0), int(page.get("imageHeight") or 0))
+        outlines = tuple((str(shape.get("label") or ""), _shape(file, shape)) for shape in page["shapes"])
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, binascii.Error):
+        raise GliomarkError(f"{file} is damaged or no LabelMe file: save it again.") from None
+    return Annotation(size if all(size) else None, outlines, False)
+
+
+def _shape(file: Path, shape: dict[str, Any]) -> Outline:
+    """A LabelMe shape as a polygon or as pixels. Raises GliomarkError where it has no inside."""
+    kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], dtype=np.float64)
+    least = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 1}
+    if kind not in least:
+        raise GliomarkError(f"{file} has a shape of the kind '{kind}', which has no inside: draw a polygon.")
+    if points.ndim != 2 or len(points) < least[kind] or not np.isfinite(points).all():
+        raise GliomarkError(f"{file} has a {kind} of {points.size // 2} points: draw it again or delete it.")
+    if kind == "circle":
+        return Outline(_circle(points[0], float(np.linalg.norm(points[1] - points[0]))))
+    if kind == "rectangle" and len(points) == 2:
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        return Outline(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
+    if kind == "mask":
+        with Image.open(BytesIO(base64.b64decode(shape["mask"]))) as drawn:
+            return Outline(points[:1], np.asarray(drawn.convert("L")) > 0)
+    return Outline(points)
+
+
+def _circle(centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    angle = np.linspace(0.0, 2.0 * np.pi, CIRCLE_SIDES, endpoint=False)
+    return centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)

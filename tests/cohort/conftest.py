@@ -1,0 +1,146 @@
+"""A small prepared cohort, written here by hand, and the search for what identifies a patient."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+SLICES = 6
+PATIENTS = {
+    "G0001": (61.0, 0, "0", "30", "4"),
+    "G0002": (34.5, 1, "1", "5", "2"),
+    "G0003": (47.0, 1, "1", "12", "3"),
+    "G0004": (None, 0, "", "8", "2"),
+    "G0005": (92.0, 0, "0", "45", "4"),
+    "G0006": (29.0, 1, "1", "3", "2"),
+}
+FOLDS = {
+    "train": ["G0001", "G0002", "G0003"],
+    "validation": ["G0004"],
+    "test": ["G0005", "G0006"],
+    "development_folds": [["G0001"], ["G0002"], ["G0003"], ["G0004"], []],
+    "folds": [["G0001"], ["G0002"], ["G0003"], ["G0004"], ["G0005", "G0006"]],
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def prepared_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six patients of six slices, brains and lesions ellipsoids, T1C and T2; G0003 has no T1C. Do not change it."""
+    folder = tmp_path_factory.mktemp("prepared") / "cohort"
+    (folder / "patients").mkdir(parents=True)
+    about = {"schema_version": 2, "sequences": ["T1C", "T2"], "settings": {}}
+    (folder / "cohort.json").write_text(json.dumps(about), "utf-8")
+    (folder / "folds.json").write_text(json.dumps(FOLDS), "utf-8")
+    rows = ["id,age,sex,idh_mutant,ki67,who_grade"]
+    for number, (patient, (age, sex, *markers)) in enumerate(PATIENTS.items()):
+        rows.append(",".join([patient, "" if age is None else f"{age:g}", str(sex), *markers]))
+        _write_patient(folder, patient, number, ["T2"] if patient == "G0003" else ["T1C", "T2"])
+    (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    return folder
+
+
+def _write_patient(folder: Path, patient: str, number: int, sequences: list[str]) -> None:
+    rng = np.random.default_rng(number)
+    brain = _ellipsoid((SLICES / 2, 120, 118), (SLICES, 85, 65))
+    lesion = _ellipsoid((SLICES / 2, 100 + 5 * number, 95 + 4 * number), (1.8, 15 + number, 12))
+    names = [f"{index:03d}" for index in range(1, SLICES + 1)]
+    for sequence in sequences:
+        image = np.where(brain, rng.normal(0, 1, brain.shape).clip(-2.5, 2.5) + lesion, -2.5)
+        for index, name in enumerate(names):
+            place = folder / "GMSBraTS" / sequence / patient / f"{name}.h5"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with h5py.File(place, "w") as file:
+                file["image"] = image[index].astype(np.float16)
+                file["mask"] = lesion[index].astype(np.uint8)
+                file["brain"] = brain[index].astype(np.uint8)
+                file.attrs["patient"] = patient
+            if lesion[index].any():
+                link = folder / "GMSGlioma" / sequence / patient / f"{name}.h5"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.hardlink_to(place)
+    record = _record(number, sequences, names)
+    (folder / "patients" / f"{patient}.json").write_text(json.dumps(record), "utf-8")
+
+
+def _ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
+    grid = np.indices((SLICES, 240, 240))
+    return sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii, strict=True)) < 1
+
+
+def _record(number: int, sequences: list[str], names: list[str]) -> dict:
+    """An oblique grid of 0.95 mm pixels and 5 mm steps."""
+    affine = np.eye(4)
+    turn = Rotation.from_euler("xyz", [4.0 + number, -3.0, 6.0], degrees=True).as_matrix()
+    affine[:3, :3] = turn @ np.diag([0.95, 0.95, 5.0])
+    affine[:3, 3] = [-110.0 + number, -120.0, -15.0]
+    series = {
+        "manufacturer": "SIEMENS", "model": "Prisma", "field_strength_t": 3.0, "repetition_ms": 500.0,
+        "echo_ms": 10.0, "inversion_ms": None, "spacing_mm": [0.5, 0.5, 6.0], "matrix": [512, 416], "slices": 20,
+    }  # fmt: skip
+    return {
+        "sequences": sequences,
+        "affine": affine.tolist(),
+        "slice_names": names,
+        "selected": list(range(SLICES)),
+        "notes": [],
+        "quality": {"brain_volume_ml": 1300.0 + number},
+        "series": dict.fromkeys(sequences, series),
+        "agreement": None,
+        "source_sha256": "0" * 64,
+        "arrays_sha256": "0" * 64,
+    }
+
+
+# ---- residues ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def find_residues() -> Callable[[Path, Iterable[str]], list[tuple[Path, str]]]:
+    """Search a folder for values: in paths, in files' bytes (several codings), unpacked gzip and HDF5."""
+    return _find_residues
+
+
+def _find_residues(folder: Path, values: Iterable[str]) -> list[tuple[Path, str]]:
+    wanted = {value: _codings(value) for value in values}
+    found = []
+    for path in sorted(folder.rglob("*")):
+        content = str(path.relative_to(folder)).encode() + (_content(path) if path.is_file() else b"")
+        found += [(path, value) for value, forms in wanted.items() if any(form in content for form in forms)]
+    return found
+
+
+def _codings(value: str) -> set[bytes]:
+    return {value.encode(coding) for coding in ("utf-8", "gb18030", "utf-16-le", "utf-16-be")}
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content += gzip.decompress(content)
+    if path.suffix == ".h5":
+        content += _hdf5_content(path)
+    return content
+
+
+def _hdf5_content(path: Path) -> bytes:
+    parts = []
+
+    def visit(name: str, node: h5py.Dataset | h5py.Group) -> None:
+        parts.append(name.encode())
+        parts.extend(f"{key}={value}".encode() for key, value in node.attrs.items())
+        if isinstance(node, h5py.Dataset):
+            values = node[()]
+            parts.append(values.tobytes() if isinstance(values, np.ndarray) else str(values).encode())
+
+    with h5py.File(path) as file:
+        visit("/", file)
+        file.visititems(visit)
+    return b"\0".join(parts)

@@ -1,0 +1,232 @@
+"""The whole build, on synthetic patients: complete, resumable to the byte, and silent about who anybody is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from gliomark.cohort.build import BuildReport, BuildSettings, Sources, build_cohort
+from gliomark.cohort.labels import LabelSettings
+from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_pictures
+from gliomark.cohort.store import Cohort
+from gliomark.io import read_study
+from gliomark.preprocessing import prepare
+from gliomark.study import GliomarkError, MRSequence
+
+SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=6.0, slices=22, sublayers=1)
+PAIR = (MRSequence.T1C, MRSequence.FLAIR)
+SETTINGS = BuildSettings(sequences=PAIR)
+SEEDS = range(1, 11)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten patients as pictures, the skull taken off so that nothing has to be stripped, and their table."""
+    root = tmp_path_factory.mktemp("hospital 医院")
+    rows = []
+    for seed in SEEDS:
+        phantom = make_phantom(seed, SMALL)
+        bare = {
+            name: replace(series, image=series.image * (phantom.brain.image > 0))
+            for name, series in phantom.study.series.items()
+        }
+        write_pictures(replace(phantom.study, series=bare), root / "patients")
+        rows.append(phantom.clinical)
+    write_clinical(rows, root / "labels.csv")
+    return root
+
+
+def build(source: Path, out: Path, settings: BuildSettings = SETTINGS, workers: int = 0) -> BuildReport:
+    return build_cohort(Sources(source / "patients", source / "labels.csv"), out, settings, workers)
+
+
+@pytest.fixture(scope="module")
+def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "cohort"
+    report = build(source, out)
+    assert (report.prepared, report.kept, report.left_out) == (10, 0, {})
+    return out
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """The built cohort again, to be damaged."""
+    shutil.copytree(built, tmp_path / "cohort")
+    shutil.copytree(built.with_name("cohort.private"), tmp_path / "cohort.private")
+    return tmp_path / "cohort"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def key(cohort: Path) -> dict[str, str]:
+    """Original id to new id."""
+    lines = (cohort.with_name(cohort.name + ".private") / "key.csv").read_text("utf-8-sig").splitlines()[1:]
+    return {line.split(",")[1]: line.split(",")[0] for line in lines}
+
+
+def test_a_patient_is_just_what_preparation_makes_of_it(source: Path, built: Path) -> None:
+    stack = prepare(read_study(source / "patients" / "PHANTOM-0003"), PAIR)
+    read = Cohort(built).stack(key(built)["PHANTOM-0003"])
+    for name in PAIR:
+        np.testing.assert_array_equal(read.images[name], stack.images[name].astype(np.float16))
+    np.testing.assert_array_equal(read.drawn, stack.drawn)
+    np.testing.assert_array_equal(read.brain, stack.brain)
+    np.testing.assert_allclose(read.affine, stack.affine)
+    assert read.slice_names == stack.slice_names and read.selected == stack.selected
+
+
+def test_the_layout_opens_in_plain_h5py(built: Path) -> None:
+    cohort = Cohort(built)
+    patient = cohort.patient_ids[0]
+    stack = cohort.stack(patient)
+    lesion_slices = set()
+    for index, name in enumerate(stack.slice_names):
+        with h5py.File(built / "GMSBraTS" / "FLAIR" / patient / f"{name}.h5") as file:
+            assert file["image"].dtype == np.float16 and file["image"].shape == (240, 240)
+            assert set(np.unique(file["mask"][()])) <= {0, 1}
+            assert file.attrs["patient"] == patient and len(file.attrs["spacing_mm"]) == 3
+            if file["mask"][()].any():
+                lesion_slices.add(f"{name}.h5")
+                assert stack.drawn[index].any()
+    listed = {path.name for path in (built / "GMSGlioma" / "FLAIR" / patient).iterdir()}
+    assert listed == lesion_slices and lesion_slices
+
+
+def test_it_says_who_is_where_and_what_made_it(built: Path) -> None:
+    cohort = Cohort(built)
+    assert cohort.about["schema_version"] == 2 and cohort.about["sequences"] == ["T1C", "FLAIR"]
+    assert set(cohort.about["arrays_sha256"]) == set(cohort.patient_ids)
+    assert {"gliomark", "SimpleITK"} <= set(cohort.about["software"])
+    folds = json.loads((built / "folds.json").read_text("utf-8"))
+    assert sorted(p for fold in folds["folds"] for p in fold) == list(cohort.patient_ids)
+    assert cohort.clinical(cohort.patient_ids[0]).columns["ki67"]
+
+
+def test_nothing_in_the_cohort_names_a_patient(built: Path) -> None:
+    for path, content in contents(built).items():
+        assert "PHANTOM" not in path and b"PHANTOM" not in content and b"hospital" not in content, path
+
+
+def test_again_prepares_nothing_and_changes_nothing(source: Path, copy: Path) -> None:
+    before = contents(copy)
+    report = build(source, copy, workers=2)
+    assert (report.prepared, report.kept) == (0, 10) and contents(copy) == before
+
+
+@pytest.mark.parametrize("damage", ["record", "slice cut short", "slice gone", "array changed"])
+def test_what_is_damaged_is_prepared_again(source: Path, copy: Path, damage: str) -> None:
+    patient = Cohort(copy).patient_ids[4]
+    whole = Cohort(copy).stack(patient)
+    before = {path: content for path, content in contents(copy).items() if path.startswith("GMSBraTS")}
+    victim = sorted((copy / "GMSBraTS" / "T1C" / patient).iterdir())[3]
+    if damage == "record":
+        (copy / "patients" / f"{patient}.json").unlink()
+    elif damage == "slice cut short":
+        victim.write_bytes(victim.read_bytes()[:900])
+    elif damage == "slice gone":
+        victim.unlink()
+    else:
+        with h5py.File(victim, "r+") as file:
+            file["image"][0, 0] = 7
+    report = build(source, copy)
+    assert (report.prepared, report.kept) == (1, 9)
+    np.testing.assert_array_equal(Cohort(copy).stack(patient).images[PAIR[0]], whole.images[PAIR[0]])
+    assert {p: c for p, c in contents(copy).items() if p.startswith("GMSBraTS")} == before
+
+
+def test_a_changed_source_is_prepared_again_and_a_vanished_row_leaves(
+    source: Path, copy: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(source, changed)
+    patient = changed / "patients" / "PHANTOM-0002"
+    pictures = sorted((patient / "mask").iterdir())
+    pictures[0].write_bytes(pictures[-1].read_bytes())
+    table = changed / "labels.csv"
+    rows = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join(row for row in rows if not row.startswith("PHANTOM-0007")) + "\n", "utf-8")
+    gone = key(copy)["PHANTOM-0007"]
+    report = build(changed, copy)
+    # changing the first mask picture to an equal one changes no byte: only the row counts then
+    assert report.kept + report.prepared == 9 and set(report.left_out) == {"PHANTOM-0007"}
+    assert "No row" in report.left_out["PHANTOM-0007"]
+    assert gone not in Cohort(copy).prepared_ids and not list(copy.glob(f"GMS*/*/{gone}"))
+
+
+def test_a_patient_that_cannot_be_prepared_is_left_out_with_the_reason(source: Path, tmp_path: Path) -> None:
+    some = tmp_path / "some"
+    for seed in (1, 2, 3):
+        name = f"PHANTOM-{seed:04d}"
+        shutil.copytree(source / "patients" / name, some / "patients" / name)
+    shutil.copyfile(source / "labels.csv", some / "labels.csv")
+    shutil.rmtree(some / "patients" / "PHANTOM-0001" / "mask")
+    shutil.rmtree(some / "patients" / "PHANTOM-0002" / "FLAIR")
+    report = build(some, tmp_path / "out")
+    assert report.prepared == 1
+    assert "no lesion mask" in report.left_out["PHANTOM-0001"]
+    assert "FLAIR is missing" in report.left_out["PHANTOM-0002"]
+    without = build(some, tmp_path / "without", replace(SETTINGS, without_masks=True))
+    assert without.prepared == 2
+    cohort = Cohort(tmp_path / "without")
+    patient = key(cohort.folder)["PHANTOM-0001"]
+    assert cohort.stack(patient).lesion is None
+    with pytest.raises(GliomarkError, match="no lesion mask"):
+        _ = cohort.stack(patient).drawn
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SETTINGS, sequences=(MRSequence.T1C, MRSequence.T2)),
+        replace(SETTINGS, keep_ids=True),
+        replace(SETTINGS, labels=LabelSettings(ki67_threshold=20)),
+    ],
+)
+def test_other_settings_do_not_mix_into_a_cohort(source: Path, copy: Path, other: BuildSettings) -> None:
+    before = contents(copy)
+    with pytest.raises(GliomarkError, match="built with other settings"):
+        build(source, copy, other)
+    assert contents(copy) == before
+
+
+def test_a_cohort_does_not_lie_among_its_sources(source: Path) -> None:
+    with pytest.raises(GliomarkError, match="lies inside"):
+        build(source, source / "patients" / "cohort")
+    assert not (source / "patients" / "cohort").exists()
+
+
+def test_an_unfinished_cohort_is_not_trained_on(copy: Path) -> None:
+    about = json.loads((copy / "cohort.json").read_text("utf-8"))
+    (copy / "cohort.json").write_text(json.dumps({**about, "finished": False}), "utf-8")
+    with pytest.raises(GliomarkError, match="was not finished"):
+        Cohort(copy)
+
+
+def test_who_is_rejected_is_not_read_and_moves_nobody(source: Path, copy: Path) -> None:
+    from gliomark.cohort.folds import cohort_folds
+
+    before = cohort_folds(Cohort(copy))
+    gone = before.train[0]
+    (copy / "qc.csv").write_text(f"id,decision,comment\n{gone},reject,motion\n", "utf-8")
+    cohort = Cohort(copy)
+    assert gone not in cohort.patient_ids and gone in cohort.prepared_ids
+    after = cohort_folds(cohort)
+    assert after.train == before.train[1:] and after.test == before.test
+
+
+def test_no_scheduler_is_one_sentence(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(GliomarkError, match="No dask scheduler answers"):
+        build_cohort(
+            Sources(source / "patients", source / "labels.csv"),
+            tmp_path / "c",
+            SETTINGS,
+            scheduler="tcp://127.0.0.1:9",
+        )

@@ -1,0 +1,196 @@
+"""Any tree to patients: who is who, which series is used, what a person's table overrules, and what is kept out."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from gliomark.cohort.private import private_folder, read_private_csv
+from gliomark.cohort.scan import SERIES_COLUMNS, Scan, scan
+from gliomark.cohort.workers import cluster
+from gliomark.study import GliomarkError, MRSequence
+
+T1 = {"SeriesDescription": "t1 se", "RepetitionTime": 500, "EchoTime": 10, "ScanningSequence": "SE"}
+T1C = {**T1, "SeriesDescription": "t1 se +C", "ContrastBolusAgent": "Gadovist"}
+T2 = {"SeriesDescription": "t2 tse", "RepetitionTime": 4500, "EchoTime": 95, "ScanningSequence": "SE"}
+DWI = {"SeriesDescription": "ep2d_diff", "RepetitionTime": 4500, "EchoTime": 95, "ScanningSequence": "EP"}
+SLICES = 12
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with cluster(0, None) as one:
+        yield one
+
+
+def write_series(folder: Path, patient: str, tags: dict[str, Any], study: str = "1.2.3", **more: Any) -> str:
+    """Axial slices 5 mm apart; returns the SeriesInstanceUID."""
+    folder.mkdir(parents=True, exist_ok=True)
+    uid = generate_uid()
+    for number in range(SLICES):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        file.SpecificCharacterSet = "GB18030"
+        file.SOPClassUID, file.SOPInstanceUID, file.Modality = MRImageStorage, generate_uid(), "MR"
+        file.PatientID, file.PatientName, file.PatientBirthDate = patient, f"Name^{patient}", "19700101"
+        file.StudyInstanceUID, file.StudyDate, file.SeriesInstanceUID = study, "20200101", uid
+        file.ImageType, file.BodyPartExamined = ["ORIGINAL", "PRIMARY", "M"], "HEAD"
+        file.Rows = file.Columns = 16
+        file.PixelSpacing, file.SliceThickness = [12.0, 12.0], 5
+        file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        file.ImagePositionPatient = [-90, -90, 5.0 * number]
+        file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+        file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 16, 15, 0
+        file.PixelData = np.full((16, 16), number + 1, np.uint16).tobytes()
+        for tag, value in {**tags, **more}.items():
+            setattr(file, tag, value)
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = file.SOPClassUID, file.SOPInstanceUID
+        file.save_as(folder / f"{uid[-6:]}{number:03d}", enforce_file_format=True)
+    return uid
+
+
+def run(root: Path, client: Client, tmp_path: Path, edited: Path | None = None) -> Scan:
+    return scan(root, private_folder(tmp_path / "cohort"), client, edited)
+
+
+def edit(private: Path, out: Path, **changes: dict[str, str]) -> Path:
+    """series.csv with some cells changed; changes: series UID to column and value."""
+    rows = read_private_csv(private / "series.csv", SERIES_COLUMNS)
+    for row in rows:
+        row.update(changes.get(row["series"], {}))
+    with out.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, SERIES_COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+    return out
+
+
+def test_everything_in_one_heap_is_told_apart(tmp_path: Path, client: Client) -> None:
+    heap = tmp_path / "export"
+    wanted = {
+        (patient, name): write_series(heap, patient, tags)
+        for patient in ("007", "王-8")
+        for name, tags in (("T1C", T1C), ("T2", T2))
+    }
+    write_series(heap / "deep" / "er", "007", DWI)
+    found = run(heap, client, tmp_path)
+    used = {
+        (p.patient_id, str(name)): one.instances[0].series_uid
+        for p in found.patients
+        for name, one in p.used.items()
+    }
+    assert used == wanted and not found.quarantined
+    rows = read_private_csv(tmp_path / "cohort.private" / "series.csv", SERIES_COLUMNS)
+    assert sorted(row["use"] for row in rows) == ["", "T1C", "T1C", "T2", "T2"]
+    assert all(row["reason"] for row in rows)
+
+
+def test_a_zip_is_opened_and_a_broken_one_is_said(tmp_path: Path, client: Client) -> None:
+    series = tmp_path / "series"
+    write_series(series, "A", T1C)
+    write_series(series, "A", T2)
+    root = tmp_path / "export"
+    root.mkdir()
+    with zipfile.ZipFile(root / "A.zip", "w") as archive:
+        for file in series.iterdir():
+            archive.write(file, f"DICOM/{file.name}")
+    (root / "broken.ZIP").write_bytes(b"PK\x03\x04 cut short")
+    found = run(root, client, tmp_path)
+    assert [set(p.used) for p in found.patients] == [{MRSequence.T1C, MRSequence.T2}]
+    assert [Path(one.where).name for one in found.quarantined] == ["broken.ZIP"]
+    assert "cannot be unpacked" in found.quarantined[0].reason
+
+
+@pytest.mark.parametrize(
+    ("tags", "what"),
+    [
+        ({"PatientName": "Other^Person"}, "2 different names"),
+        ({"PatientBirthDate": "19800101"}, "2 different birth"),
+    ],
+)
+def test_an_id_of_two_people_is_quarantined_until_a_person_decides(
+    tmp_path: Path, client: Client, tags: dict[str, str], what: str
+) -> None:
+    root = tmp_path / "export"
+    first = [write_series(root, "A", T1C), write_series(root, "A", T2)]
+    second = [write_series(root, "A", sequence, study="1.2.4", **tags) for sequence in (T1C, T2)]
+    write_series(root, "B", T2)
+    found = run(root, client, tmp_path)
+    assert [p.patient_id for p in found.patients] == ["B"]
+    assert len(found.quarantined) == 4 and all(what in one.reason for one in found.quarantined)
+
+    private = tmp_path / "cohort.private"
+    unchanged = edit(private, tmp_path / "unchanged.csv")
+    assert [p.patient_id for p in run(root, client, tmp_path, unchanged).patients] == ["B"]
+    ids = {uid: {"patient_id": "A1"} for uid in first} | {uid: {"patient_id": "A2"} for uid in second}
+    settled = run(root, client, tmp_path, edit(private, tmp_path / "settled.csv", **ids))
+    assert [p.patient_id for p in settled.patients] == ["A1", "A2", "B"]
+    assert all(set(p.used) == {MRSequence.T1C, MRSequence.T2} for p in settled.patients[:2])
+
+
+def test_one_name_written_in_two_ways_is_one_person(tmp_path: Path, client: Client) -> None:
+    root = tmp_path / "export"
+    write_series(root, "A", T1C, PatientName="WANG^LEI")
+    write_series(root, "A", T2, PatientName="Wang Lei")
+    found = run(root, client, tmp_path)
+    assert [p.patient_id for p in found.patients] == ["A"] and not found.quarantined
+
+
+def test_a_blank_id_is_quarantined(tmp_path: Path, client: Client) -> None:
+    write_series(tmp_path / "export", "", T2)
+    found = run(tmp_path / "export", client, tmp_path)
+    assert not found.patients and "PatientID is blank" in found.quarantined[0].reason
+
+
+def test_the_examination_with_most_sequences_is_read_of_equals_the_first(
+    tmp_path: Path, client: Client
+) -> None:
+    root = tmp_path / "export"
+    for day, sequences in {"20190101": [T2], "20200301": [T1C, T2], "20210101": [T1C, T2]}.items():
+        for tags in sequences:
+            write_series(root, "A", tags, study=f"1.2.{day}", StudyDate=day)
+    (patient,) = run(root, client, tmp_path).patients
+    assert {one.study_date for one in patient.used.values()} == {"20200301"}
+    assert any("3 examinations" in note for note in patient.notes)
+
+
+def test_the_edited_table_rules(tmp_path: Path, client: Client) -> None:
+    root = tmp_path / "export"
+    plain, contrast, t2 = (write_series(root, "A", tags) for tags in (T1, T1C, T2))
+    run(root, client, tmp_path)
+    private = tmp_path / "cohort.private"
+    table = edit(private, tmp_path / "edited.csv", **{plain: {"use": "t1c"}, contrast: {"use": "no"}})
+    found = run(root, client, tmp_path, table)
+    used = {str(name): one.key for name, one in found.patients[0].used.items()}
+    assert used == {"T1C": plain, "T2": t2}
+    assert "by the edited table" in next(row["reason"] for row in found.rows if row["series"] == plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"use": "T9"}, "must be T1, T1C, T2, FLAIR, auto or blank"),
+        ({"series": "1.2.99"}, "the series 1.2.99 is not in the folder"),
+        ({"use": "T2"}, "uses two series of one patient as T2"),
+    ],
+)
+def test_an_edited_table_that_does_not_fit_is_refused(
+    tmp_path: Path, client: Client, change: dict[str, str], said: str
+) -> None:
+    root = tmp_path / "export"
+    contrast = write_series(root, "A", T1C)
+    write_series(root, "A", T2)
+    run(root, client, tmp_path)
+    table = edit(tmp_path / "cohort.private", tmp_path / "edited.csv", **{contrast: change})
+    with pytest.raises(GliomarkError, match=said):
+        run(root, client, tmp_path, table)

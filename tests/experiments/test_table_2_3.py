@@ -1,0 +1,326 @@
+"""Table 2-3 on a cohort of ten tiny patients and a tiny network: nobody on both sides, nothing trained twice.
+
+Every pixel outside the brain holds the patient's own number, so that a spy knows whose slices a network was
+really fed, whatever the program's own records say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.store import Cohort
+from gliomark.evaluation.intervals import bootstrap
+from gliomark.experiments import table_2_3
+from gliomark.experiments.table_2_3 import (
+    PRESETS,
+    BenchmarkTraining,
+    FewOfEach,
+    LesionInSlice,
+    Split,
+    cuts,
+    fold_split,
+    load_slices,
+    run,
+    summary,
+)
+from gliomark.study import GliomarkError, MRSequence
+
+COUNT, SLICES = 10, 6
+TINY = BenchmarkTraining(pool=8, epochs=1, batch=4, slices_per_patient=4, rate=1e-2)
+FLAIR = (MRSequence.FLAIR,)
+
+
+def write_slice(path: Path, number: int, index: int) -> None:
+    """Slice 0 shows no brain, 1 and 2 no lesion, 3 a lesion of 9 mm2, 4 and 5 one of 900 mm2."""
+    brain, mask = np.zeros((2, 240, 240), np.uint8)
+    brain[40:200, 40:200] = index > 0
+    side = {3: 3, 4: 30, 5: 30}.get(index, 0)
+    mask[100 : 100 + side, 100 : 100 + side] = 1
+    image = np.where(brain, np.random.default_rng(number).normal(size=brain.shape) + 3 * mask, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for key, data in (("image", image.astype(np.float16)), ("mask", mask), ("brain", brain)):
+            file.create_dataset(key, data=data, compression="gzip", compression_opts=1)
+
+
+@pytest.fixture(scope="module")
+def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "tiny 队列"
+    names = [f"{index:03d}" for index in range(SLICES)]
+    (folder / "patients").mkdir(parents=True)
+    for number in range(1, COUNT + 1):
+        for sequence in ("T1C", "FLAIR"):
+            for index, name in enumerate(names):
+                write_slice(folder / "GMSBraTS" / sequence / f"P{number:02d}" / f"{name}.h5", number, index)
+        record = {"sequences": ["T1C", "FLAIR"], "affine": np.eye(4).tolist(), "slice_names": names}
+        record |= {"selected": [1, 4], "notes": []}
+        (folder / "patients" / f"P{number:02d}.json").write_text(json.dumps(record), "utf-8")
+    rows = [f"P{number:02d},{40 + number},{number % 2},{number % 2}" for number in range(1, COUNT + 1)]
+    (folder / "MetaMS.csv").write_text("\n".join(["id,age,sex,idh_mutant", *rows]) + "\n", "utf-8")
+    about = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": {}}
+    (folder / "cohort.json").write_text(json.dumps(about), "utf-8")
+    return folder
+
+
+def tiny_network(inputs: int, classes: int = 2) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(inputs, 4, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, classes)
+    )
+
+
+@pytest.fixture(scope="module")
+def module_patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny(module_patch: pytest.MonkeyPatch) -> None:
+    module_patch.setattr(table_2_3, "BASELINES", {"ResNet-50": tiny_network})
+    module_patch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": TINY})
+    module_patch.setattr(table_2_3, "bootstrap", partial(bootstrap, resamples=200))
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def numbers(image: torch.Tensor) -> set[int]:
+    """Whose slices ``(N, C, H, W)`` these are, by the number painted beside the brain."""
+    return {int(value) for value in image[:, 0, 0, 0].tolist()}
+
+
+@dataclass
+class Spy:
+    """Per training: patients' numbers seen while training, validating and answering."""
+
+    patch: pytest.MonkeyPatch
+    fed: list[dict[str, set[int]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.watch("training_step", "trained")
+        self.watch("validation_step", "validated")
+        fit, answers = table_2_3._fit, table_2_3._answers
+
+        def watched_fit(*given):
+            self.fed.append({"trained": set(), "validated": set(), "tested": set()})
+            return fit(*given)
+
+        def watched_answers(task, slices):
+            self.fed[-1]["tested"] |= numbers(slices.image)
+            return answers(task, slices)
+
+        self.patch.setattr(table_2_3, "_fit", watched_fit)
+        self.patch.setattr(table_2_3, "_answers", watched_answers)
+
+    def watch(self, name: str, part: str) -> None:
+        plain = getattr(LesionInSlice, name)
+
+        def watched(task, batch, index):
+            self.fed[-1][part] |= numbers(batch[0])
+            return plain(task, batch, index)
+
+        self.patch.setattr(LesionInSlice, name, watched)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run interrupted after three of five folds and called again; kept: the three folds' files by then."""
+
+    out: Path
+    kept: dict[Path, bytes]
+    early_table: bool
+    fed: list[dict[str, set[int]]]
+
+
+@pytest.fixture(scope="module")
+def finished(cohort_folder: Path, tiny: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        spy = Spy(patch)
+        watched = table_2_3._fit
+
+        def stopped(*given):
+            if len(spy.fed) == 3:
+                raise KeyboardInterrupt
+            return watched(*given)
+
+        with pytest.MonkeyPatch.context() as stop, pytest.raises(KeyboardInterrupt):
+            stop.setattr(table_2_3, "_fit", stopped)
+            run(cohort_folder, out, "quick", None, quiet)
+        kept = {path: path.read_bytes() for path in (out / "work").rglob("fold_?.json")}
+        early = (out / "table_2_3.csv").exists()
+        run(cohort_folder, out, "quick", None, quiet)
+    return Finished(out, kept, early, spy.fed)
+
+
+def test_tables_of_a_whole_run(finished: Finished, cohort_folder: Path):
+    table = pd.read_csv(finished.out / "table_2_3.csv").iloc[0]
+    assert table["network"] == "ResNet-50" and table["published_accuracy"] == 0.906
+    assert (table["slices"], table["positive_slices"], table["patients"]) == (COUNT * 5, COUNT * 2, COUNT)
+    assert table["initial_weights"] == "random" and table["cohort"] == cohort_folder.name
+    confusion = pd.read_csv(finished.out / "table_2_3_confusion.csv").iloc[0]
+    right = confusion["true_positive"] + confusion["true_negative"]
+    assert right / confusion["slices"] == pytest.approx(table["accuracy"], abs=1e-4)
+    assert confusion["true_positive"] + confusion["false_negative"] == 2 * COUNT
+    folds = pd.read_csv(finished.out / "table_2_3_folds.csv")
+    assert list(folds["fold"]) == [1, 2, 3, 4, 5] and folds["test_patients"].sum() == COUNT
+    for written in (table, confusion, folds.iloc[0], folds.iloc[4]):
+        assert (written["preset"], written["cuts"]) == ("quick", cuts(TINY))
+    record = json.loads((finished.out / "table_2_3_run_record.json").read_text("utf-8"))
+    assert (record["preset"], record["cuts"], record["cohort"]) == ("quick", cuts(TINY), cohort_folder.name)
+    assert len(record["splits"]) == 5
+
+
+def test_the_images_fed_are_nobodys_on_two_sides(finished: Finished):
+    assert len(finished.fed) == 5
+    for training in finished.fed:
+        parts = list(training.values())
+        assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == COUNT
+    assert sorted(n for training in finished.fed for n in training["tested"]) == list(range(1, COUNT + 1))
+
+
+def test_a_finished_fold_is_not_trained_again(finished: Finished):
+    assert len(finished.kept) == 3 and not finished.early_table
+    assert all(path.read_bytes() == content for path, content in finished.kept.items())
+    assert not list(finished.out.rglob("*.ckpt"))
+
+
+def test_work_of_other_settings_is_not_mixed_in(
+    finished: Finished, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, rate=1e-3)})
+    with pytest.raises(GliomarkError, match="other settings"):
+        run(cohort_folder, finished.out, "quick", None, quiet)
+
+
+def test_a_leaking_split_is_refused(cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Broken on purpose twice: in the names, and in the slices while the names are right."""
+    with pytest.raises(GliomarkError, match="P01"):
+        Split(("P01", "P02"), ("P03",), ("P04", "P01"))
+    of = table_2_3.SliceSet.of
+    everyone = [f"P{number:02d}" for number in range(1, COUNT + 1)]
+    monkeypatch.setattr(table_2_3.SliceSet, "of", lambda self, _, at_most=None: of(self, everyone, at_most))
+    with pytest.raises(GliomarkError, match="stands in both"):
+        run(cohort_folder, tmp_path, "quick", None, quiet)
+
+
+def test_an_interrupted_fold_goes_on_from_its_checkpoint(
+    cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stopped in the third of four epochs: the second call trains two more, not four."""
+    monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, epochs=4)})
+    epochs: list[int] = []
+
+    def power_cut(task: LesionInSlice) -> None:
+        epochs.append(task.current_epoch)
+        if len(epochs) == 3 or len(epochs) == 6:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(LesionInSlice, "on_train_epoch_start", power_cut)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(cohort_folder, tmp_path, "quick", None, quiet)
+    assert epochs == [0, 1, 2, 2, 3, 0]
+
+
+def test_slices_labels_and_channels(cohort_folder: Path):
+    """Slices without brain are out; 9 mm2 of lesion are not a lesion, 900 are; the area average is exact."""
+    cohort = Cohort(cohort_folder)
+    slices = load_slices(cohort, (MRSequence.T1C, MRSequence.FLAIR), TINY)
+    assert slices.image.shape == (COUNT * 5, 2, 30, 30)
+    assert slices.name[:5] == ("001", "002", "003", "004", "005")
+    assert slices.label[:5].tolist() == [0, 0, 0, 1, 1]
+    image = cohort.stack("P01").images[MRSequence.FLAIR][4]
+    mean = image[96:104, 120:128].mean()
+    assert float(slices.image[3, 1, 12, 15]) == pytest.approx(mean, abs=2e-3)
+
+
+def test_an_epoch_shows_a_few_of_each(cohort_folder: Path):
+    slices = load_slices(Cohort(cohort_folder), FLAIR, TINY)
+    rows = list(FewOfEach(slices, 3))
+    assert len(rows) == len(set(rows)) == len(FewOfEach(slices, 3)) == 3 * COUNT
+    assert all([slices.patient[row] for row in rows].count(p) == 3 for p in slices.patients)
+    assert sorted(FewOfEach(slices, None)) == list(range(5 * COUNT))
+
+
+def test_a_fifth_of_the_rest_validates(cohort_folder: Path):
+    cohort = Cohort(cohort_folder)
+    folds = cohort_folds(cohort)
+    split = fold_split(folds, 1, cohort.patient_ids, seed=0)
+    assert set(split.test) == set(folds.folds[1]) and len(split.validation) == 2
+    assert {*split.training, *split.validation, *split.test} == set(cohort.patient_ids)
+    assert fold_split(folds, 1, cohort.patient_ids, seed=0) == split
+
+
+def test_figures_and_intervals_against_counting_by_hand():
+    """Slices of one patient stand and fall together: the interval is as wide as four patients make it."""
+    rows = [
+        (f"P{n}", label, right)
+        for n, right in ((1, True), (2, True), (3, True), (4, False))
+        for label in (0, 1)
+    ]
+    table = pd.DataFrame(
+        [(p, "s", label, 0.9 if (label == 1) == right else 0.1) for p, label, right in rows * 50],
+        columns=["patient", "slice", "label", "probability"],
+    )
+    row = summary("ResNet-50", table)
+    assert (row["accuracy"], row["sensitivity"], row["specificity"]) == (0.75, 0.75, 0.75)
+    assert row["auc"] == pytest.approx(0.75)
+    assert row["published_accuracy"] == 0.906 and row["patients"] == 4 and row["slices"] == 400
+    assert row["accuracy_low_95"] <= 0.5 and row["accuracy_high_95"] == 1.0
+
+
+def test_what_a_preset_cuts():
+    assert cuts(PRESETS["published"]) == "none"
+    assert "60x60" in cuts(PRESETS["quick"]) and "instead of 400" in cuts(PRESETS["quick"])
+
+
+def test_weights_from_a_file_are_where_training_starts(tmp_path: Path):
+    path = tmp_path / "imagenet.pth"
+    given = tiny_network(3).state_dict()
+    torch.save({"state_dict": given}, path)
+    built, words = table_2_3._initialise("ResNet-50", 1, path)
+    own = built.state_dict()
+    assert all(torch.equal(own[name], given[name]) for name in own if name != "0.weight")
+    assert words == f"imagenet.pth (SHA-256 {sha256(path.read_bytes()).hexdigest()[:12]}), 4 of 4 tensors"
+    torch.save(tiny_network(3, 1000).state_dict(), path)
+    with pytest.raises(GliomarkError, match="imagenet.pth cannot initialise ResNet-50"):
+        table_2_3._initialise("ResNet-50", 1, path)
+
+
+@pytest.mark.parametrize("content", [None, b"not weights", b""])
+def test_a_wrong_weights_file_is_one_sentence(content: bytes | None, cohort_folder: Path, tmp_path: Path):
+    path = tmp_path / "weights.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(GliomarkError, match="cannot initialise ResNet-50"):
+        run(cohort_folder, tmp_path, "quick", {"ResNet-50": path}, quiet)
+
+
+@pytest.mark.parametrize(
+    ("preset", "weights", "sequences", "said"),
+    [
+        ("slow", None, None, "preset 'slow' is unknown"),
+        ("quick", {"VGG": Path("vgg.pth")}, None, "network 'VGG' is unknown"),
+        ("quick", None, (MRSequence.T2,), "was prepared for T1C, FLAIR"),
+    ],
+)
+def test_what_is_unknown_is_refused_at_once(
+    preset, weights, sequences, said: str, cohort_folder: Path, tmp_path: Path
+):
+    with pytest.raises(GliomarkError, match=said):
+        run(cohort_folder, tmp_path, preset, weights, quiet, sequences)

@@ -1,0 +1,664 @@
+"""Lesion masks: SEG and RTSTRUCT geometry to the voxel, annotated pictures, raters, masks OR-ed and compared."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
+
+from gliomark.io import read_study
+from gliomark.io.masks import (
+    LesionMask,
+    agreement,
+    between_raters,
+    find_masks,
+    rater_names,
+    read_masks,
+    read_segmentation,
+    read_structure_set,
+    unite,
+)
+from gliomark.io.masks.pictures import fill
+from gliomark.io.masks.rules import lesion_regions
+from gliomark.study import GliomarkError, MRSequence, Series
+
+SHAPE = (7, 24, 20)
+T1C, T2 = MRSequence.T1C, MRSequence.T2
+
+
+def turned(angles: tuple[float, float, float], spacing: tuple[float, float, float]) -> np.ndarray:
+    """An LPS affine turned by degrees about the three axes; spacing column, row, slice."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(np.radians(angles)):
+        one, two = [a for a in range(3) if a != axis]
+        turn = np.eye(3)
+        turn[one, one] = turn[two, two] = np.cos(angle)
+        turn[one, two], turn[two, one] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    affine = np.eye(4)
+    affine[:3, :3] = matrix * np.asarray(spacing)
+    affine[:3, 3] = (-31.5, 42.25, 17.125)
+    return affine
+
+
+def grid(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> Series:
+    names = tuple(f"{n:03d}" for n in range(1, shape[0] + 1))
+    return Series(np.ones(shape, np.float32), affine, names, Path("series"))
+
+
+def blob(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
+    """A lopsided lesion with a hole and an empty slice in between."""
+    mask = np.zeros(shape, bool)
+    mask[1:6, 5:15, 4:12] = np.random.default_rng(seed).random((5, 10, 8)) < 0.7
+    mask[3] = False
+    return mask
+
+
+def drawn(
+    image: np.ndarray, affine: np.ndarray, rater: str = "", sequence: MRSequence | None = None
+) -> LesionMask:
+    names = tuple(f"{n:03d}" for n in range(1, len(image) + 1))
+    return LesionMask(
+        Series(image.astype(np.float32), affine, names, Path("m")), rater, Path("m"), "", (), sequence
+    )
+
+
+def mr_slices(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> list[Dataset]:
+    """MR headers of a series on a grid, as highdicom wants them for its source images."""
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = affine[:3, :3] / spacing
+    slices = []
+    for at in range(shape[0]):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one = Dataset()
+        one.file_meta = meta
+        one.SOPClassUID, one.SOPInstanceUID = MRImageStorage, generate_uid()
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
+        one.PatientID, one.PatientName, one.PatientBirthDate, one.PatientSex = "P1", "A^B", "", ""
+        one.StudyID, one.StudyDate, one.StudyTime, one.AccessionNumber = "1", "20200101", "", ""
+        one.ReferringPhysicianName, one.Modality = "", "MR"
+        one.Rows, one.Columns, one.InstanceNumber = shape[1], shape[2], at + 1
+        one.PixelSpacing = [float(spacing[1]), float(spacing[0])]
+        one.SliceThickness = float(spacing[2])
+        one.ImageOrientationPatient = [float(f"{v:.9g}") for v in cosines[:, :2].T.ravel()]
+        one.ImagePositionPatient = [float(f"{v:.9g}") for v in affine[:3, 2] * at + affine[:3, 3]]
+        slices.append(one)
+    return slices
+
+
+def segmentation(
+    file: Path,
+    affine: np.ndarray,
+    segments: dict[str, np.ndarray],
+    *,
+    fractional: bool = False,
+    creator: str = "",
+) -> Path:
+    """A DICOM SEG written by highdicom on the grid of ``affine``; segments by label."""
+    import highdicom as hd
+    from highdicom.sr.coding import CodedConcept
+
+    code = CodedConcept("49755003", "SCT", "Morphologically Altered Structure")
+    described = [
+        hd.seg.SegmentDescription(number, label, code, code, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+        for number, label in enumerate(segments, start=1)
+    ]
+    array = np.stack(list(segments.values()), axis=-1)
+    kind = hd.seg.SegmentationTypeValues
+    seg = hd.seg.Segmentation(
+        source_images=mr_slices(affine, array.shape[:3]),
+        pixel_array=array.astype(np.float32) if fractional else array.astype(np.uint8),
+        segmentation_type=kind.FRACTIONAL if fractional else kind.BINARY,
+        segment_descriptions=described,
+        series_instance_uid=generate_uid(), series_number=9, sop_instance_uid=generate_uid(),
+        instance_number=1, manufacturer="m", manufacturer_model_name="m", software_versions="1",
+        device_serial_number="1", content_creator_name=creator or None,
+    )  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    seg.save_as(file)
+    return file
+
+
+def points_of(mask: Series) -> np.ndarray:
+    """LPS mm of the lesion's voxels, ``(N, 3)``, in order of place."""
+    at = np.argwhere(mask.image > 0)[:, ::-1]
+    points = at @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+    return points[np.lexsort(np.round(points, 3).T)]
+
+
+# ---- DICOM segmentations ----------------------------------------------------------------------------
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    angles=st.tuples(*[st.floats(-40, 40)] * 3),
+    spacing=st.tuples(st.floats(0.4, 2), st.floats(0.4, 2), st.floats(0.8, 6)),
+    seed=st.integers(0, 9),
+)
+def test_segmentation_comes_back_to_the_voxel(tmp_path: Path, angles, spacing, seed: int):
+    affine, mask = turned(angles, spacing), blob(seed=seed)
+    read = read_segmentation(segmentation(tmp_path / "seg", affine, {"Tumour": mask}))
+    assert read.series.image.sum() == mask.sum()
+    truth = drawn(mask, affine)
+    assert np.abs(points_of(read.series) - points_of(truth.series)).max() < 1e-4
+    assert np.array_equal(unite([read], grid(affine)).image > 0, mask)
+
+
+def test_only_the_lesion_segments_and_empty_slices_between(tmp_path: Path):
+    affine = turned((10, 5, 0), (1, 1, 3))
+    core, necrosis, oedema = blob(seed=1), np.zeros(SHAPE, bool), np.ones(SHAPE, bool)
+    necrosis[5, 1:3, 1:3] = True
+    file = segmentation(
+        tmp_path / "s.dcm", affine, {"Enhancing": core, "Necrosis": necrosis, "Edema": oedema}
+    )
+    read = read_segmentation(file)
+    assert np.array_equal(unite([read], grid(affine)).image > 0, core | necrosis)
+    assert not read.series.image[3].any() and len(read.series.image) == 7
+    assert read.notes == ("1 of 3 drawn regions are no lesion by their names and are left out.",)
+    assert read.drawn_on == pydicom.dcmread(file).ReferencedSeriesSequence[0].SeriesInstanceUID
+    assert read.rater == ""
+
+
+def test_fractional_counts_from_one_half(tmp_path: Path):
+    share = np.zeros(SHAPE)
+    share[2, 3, 4:8] = (0.2, 0.49, 0.51, 1.0)
+    affine = turned((0, 0, 0), (1, 1, 2))
+    read = read_segmentation(segmentation(tmp_path / "s.dcm", affine, {"Lesion": share}, fractional=True))
+    assert np.argwhere(unite([read], grid(affine)).image > 0).tolist() == [[2, 3, 6], [2, 3, 7]]
+
+
+def edited(file: Path, change) -> Path:
+    dataset = pydicom.dcmread(file)
+    change(dataset)
+    dataset.save_as(file)
+    return file
+
+
+def frame_at(dataset: Dataset, number: int) -> Dataset:
+    return dataset.PerFrameFunctionalGroupsSequence[number]
+
+
+def test_frames_in_any_order_and_some_left_out(tmp_path: Path):
+    affine, mask = turned((20, -10, 5), (0.9, 1.1, 2.5)), blob(seed=3)
+    file = segmentation(tmp_path / "s.dcm", affine, {"Tumour": mask})
+
+    def shuffle(dataset: Dataset):
+        pixels = dataset.pixel_array
+        order = [2, 0, 3, 1]
+        dataset.PerFrameFunctionalGroupsSequence = Sequence([frame_at(dataset, at) for at in order])
+        flat = np.packbits(pixels[order].ravel(), bitorder="little").tobytes()
+        dataset.PixelData = flat + b"\0" * (len(flat) % 2)
+
+    assert int(pydicom.dcmread(file).NumberOfFrames) == 4  # highdicom leaves the empty slices out
+    read = read_segmentation(edited(file, shuffle))
+    assert np.array_equal(unite([read], grid(affine)).image > 0, mask)
+
+
+def test_uneven_frames_become_a_regular_grid_and_it_is_said(tmp_path: Path):
+    affine = turned((0, 0, 0), (1, 1, 2))
+    mask = np.zeros(SHAPE, bool)
+    mask[1:4, 4:8, 4:8] = True
+    file = segmentation(tmp_path / "s.dcm", affine, {"Tumour": mask})
+
+    def shift(dataset: Dataset):
+        place = frame_at(dataset, 2).PlanePositionSequence[0]
+        x, y, z = place.ImagePositionPatient
+        place.ImagePositionPatient = [x, y, float(z) + 0.7]
+        del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+
+    read = read_segmentation(edited(file, shift))
+    assert read.notes == ("Its frames are unevenly spaced; the mask was brought to steps of 1.3 mm.",)
+    assert read.series.image.any(axis=(1, 2)).all()
+    assert read.series.image[:, 4:8, 4:8].all() and np.isclose(np.linalg.norm(read.series.affine[:3, 2]), 1.3)
+
+
+def test_segmentations_that_cannot_be_read(tmp_path: Path):
+    affine, file = turned((0, 0, 0), (1, 1, 2)), tmp_path / "s.dcm"
+    segmentation(file, affine, {"Edema": blob(), "Brain": blob()})
+    with pytest.raises(GliomarkError, match="No segment of .* is a lesion by its name .Edema.* Brain"):
+        read_segmentation(file)
+    segmentation(file, affine, {"A": blob(), "B": blob(seed=1)})
+    with pytest.raises(GliomarkError, match="No segment"):
+        read_segmentation(file)
+    segmentation(file, affine, {"Tumour": blob()})
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) - 100])
+    with pytest.raises(GliomarkError, match="damaged DICOM segmentation"):
+        read_segmentation(file)
+    file.write_bytes(whole)
+
+    def sideways(dataset: Dataset):
+        place = frame_at(dataset, 2).PlanePositionSequence[0]
+        place.ImagePositionPatient = [
+            float(place.ImagePositionPatient[0]) + 5,
+            *place.ImagePositionPatient[1:],
+        ]
+
+    with pytest.raises(GliomarkError, match="do not lie straight above each other"):
+        read_segmentation(edited(file, sideways))
+
+
+def test_real_segmentation_lies_on_the_series_it_was_drawn_on(shared: Path):
+    """Against a computation of its own: each stored pixel to mm by DICOM's equation, and to T1C's index."""
+    folder = shared / "patients/ReMIND-022-dicom"
+    study = read_study(folder)
+    (mask,) = read_masks(folder, study.series)
+    assert mask.sequence == T1C and mask.rater == "" and mask.series.image.shape == (12, 16, 13)
+    stored = pydicom.dcmread(folder / "Tumor_segmentation.dcm")
+    shared_groups = stored.SharedFunctionalGroupsSequence[0]
+    across, down = np.reshape(shared_groups.PlaneOrientationSequence[0].ImageOrientationPatient, (2, 3))
+    down_mm, across_mm = shared_groups.PixelMeasuresSequence[0].PixelSpacing
+    points = np.array([
+        np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        + across * across_mm * column + down * down_mm * row
+        for frame, pixels in zip(stored.PerFrameFunctionalGroupsSequence, stored.pixel_array, strict=True)
+        for row, column in np.argwhere(pixels)
+    ], dtype=float)  # fmt: skip
+    t1c = study.series[T1C]
+    index = (points - t1c.affine[:3, 3]) @ np.linalg.inv(t1c.affine[:3, :3]).T
+    assert np.abs(index - np.round(index)).max() < 1e-3
+    expected = np.zeros(t1c.image.shape, bool)
+    expected[tuple(np.round(index).astype(int).T[::-1])] = True
+    assert expected.sum() == 799
+    assert np.array_equal(unite([mask], t1c).image > 0, expected)
+
+
+# ---- structure sets ---------------------------------------------------------------------------------
+
+
+def structure_set(
+    file: Path,
+    rois: dict[str, list[np.ndarray]],
+    series_uid: str = "",
+    *,
+    operator: str = "",
+    label: str = "",
+) -> Path:
+    """An RTSTRUCT; rois: name to contours ``(N, 3)`` in LPS mm."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(file), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = RTStructureSetStorage, meta.MediaStorageSOPInstanceUID
+    dataset.Modality, dataset.OperatorsName, dataset.StructureSetLabel = "RTSTRUCT", operator, label
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = Sequence(), Sequence()
+    if series_uid:
+        series, study, frame = Dataset(), Dataset(), Dataset()
+        series.SeriesInstanceUID = series_uid
+        study.RTReferencedSeriesSequence = Sequence([series])
+        frame.RTReferencedStudySequence = Sequence([study])
+        dataset.ReferencedFrameOfReferenceSequence = Sequence([frame])
+    for number, (name, contours) in enumerate(rois.items(), start=1):
+        roi, drawn_roi = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName, drawn_roi.ReferencedROINumber = number, name, number
+        drawn_roi.ContourSequence = Sequence()
+        for points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [float(f"{v:.6f}") for v in np.ravel(points)]
+            drawn_roi.ContourSequence.append(contour)
+        dataset.StructureSetROISequence.append(roi)
+        dataset.ROIContourSequence.append(drawn_roi)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(file, enforce_file_format=True)
+    return file
+
+
+def ring(
+    affine: np.ndarray, slices: list[int], centre: tuple[float, float], radius: float
+) -> list[np.ndarray]:
+    """Circles ``(N, 3)`` in LPS mm around a pixel (column, row), radius in pixels."""
+    angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+    circles = []
+    for at in slices:
+        index = np.stack([centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle),
+                          np.full_like(angle, at)], axis=1)  # fmt: skip
+        circles.append(index @ affine[:3, :3].T + affine[:3, 3])
+    return circles
+
+
+def disc(centre: tuple[float, float], radius: float) -> np.ndarray:
+    rows, columns = np.mgrid[: SHAPE[1], : SHAPE[2]]
+    return (columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 < radius**2
+
+
+def test_contours_with_a_hole_on_an_oblique_grid(tmp_path: Path):
+    affine = turned((25, -15, 8), (0.9, 1.2, 4))
+    outer, hole = ring(affine, [2, 3, 4], (9.3, 11.2), 6.4), ring(affine, [3], (9.3, 11.2), 2.6)
+    rois = {
+        "GTV 1": outer + hole,
+        "Oedema": ring(affine, [1], (9, 9), 5),
+        "Brain": ring(affine, [5], (9, 9), 8),
+    }
+    read = read_structure_set(structure_set(tmp_path / "rt.dcm", rois, "1.2.3"), grid(affine))
+    full, ringed = disc((9.3, 11.2), 6.4), disc((9.3, 11.2), 6.4) & ~disc((9.3, 11.2), 2.6)
+    expected = np.zeros(SHAPE, bool)
+    expected[2], expected[3], expected[4] = full, ringed, full
+    # the circle is a polygon of 90 corners: it may miss a pixel that touches the arc
+    assert np.count_nonzero((read.series.image > 0) ^ expected) <= 3
+    assert not read.series.image[3, 11, 9] and read.series.image[2, 11, 9]
+    assert read.drawn_on == "1.2.3"
+    assert read.notes == ("2 of 3 drawn regions are no lesion by their names and are left out.",)
+
+
+def test_contours_find_their_series_by_reference_or_by_place(tmp_path: Path):
+    affine, other = turned((0, 0, 0), (1, 1, 4)), turned((0, 0, 0), (1, 1, 3))
+    other[2, 3] += 1.3
+    series = {T1C: grid(affine), T2: grid(other)}
+    file = structure_set(
+        tmp_path / "m/rt", {"Tumor": ring(affine, [1, 2, 3], (9, 11), 4)}, "9.9", label="T1 set"
+    )
+    (mask,) = read_masks(tmp_path / "m", series)
+    assert (mask.sequence, mask.drawn_on, mask.rater) == (T1C, "9.9", "")
+    with pytest.raises(GliomarkError, match="do not lie in the slices of the series"):
+        read_masks(tmp_path / "m", series, uids={"9.9": T2})
+    with pytest.raises(GliomarkError, match="lie in the slices of none of the patient's series"):
+        read_masks(tmp_path / "m", {T2: grid(other)})
+    assert find_masks(tmp_path / "m") == (file,)
+
+
+def test_structure_sets_that_cannot_be_read(tmp_path: Path):
+    affine = turned((0, 0, 0), (1, 1, 4))
+    file = structure_set(tmp_path / "rt.dcm", {"Edema": ring(affine, [1], (9, 9), 4), "Eye L": []})
+    with pytest.raises(GliomarkError, match="No region of .* is a lesion by its name .Edema, Eye L"):
+        read_structure_set(file, grid(affine))
+    file = structure_set(tmp_path / "rt.dcm", {"GTV": []})
+    with pytest.raises(GliomarkError, match="no closed contour"):
+        read_structure_set(file, grid(affine))
+    file = structure_set(tmp_path / "rt.dcm", {"GTV": ring(affine, [1], (900, 900), 4)})
+    with pytest.raises(GliomarkError, match="cover no voxel"):
+        read_structure_set(file, grid(affine))
+    file = structure_set(tmp_path / "rt.dcm", {"GTV": ring(affine, [1, 3], (9, 9), 4)})
+    assert "1 slice(s) between the first and the last" in read_structure_set(file, grid(affine)).notes[0]
+
+
+# ---- polygons ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    centre=st.tuples(st.floats(90, 110), st.floats(90, 110)),
+    radii=st.tuples(st.floats(20, 80), st.floats(20, 80)),
+    corners=st.integers(3, 60),
+    turn=st.floats(0, 6.28),
+)
+def test_filled_area_is_the_polygons_area(centre, radii, corners: int, turn: float):
+    angle = turn + np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    polygon = np.array(centre) + np.stack([radii[0] * np.cos(angle), radii[1] * np.sin(angle)], axis=1)
+    x, y = polygon.T
+    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    edge = np.linalg.norm(polygon - np.roll(polygon, -1, axis=0), axis=1).sum()
+    filled = fill([polygon], 200, 200)
+    assert abs(filled.sum() - area) <= 0.5 * edge
+    inside = np.argwhere(filled)
+    assert inside[:, 1].min() >= np.floor(x.min() - 0.5) and inside[:, 0].max() <= np.ceil(y.max() + 0.5)
+    assert np.array_equal(fill([polygon[::-1]], 200, 200), filled)
+    assert not fill([polygon, polygon], 200, 200).any()
+
+
+@given(edges=st.lists(st.integers(0, 30), min_size=4, max_size=4))
+def test_whole_number_boxes_fill_exactly_their_pixels(edges: list[int]):
+    left, right = sorted(edges[:2])
+    top, bottom = sorted(edges[2:])
+    filled = fill([np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)], 25, 25)
+    expected = np.zeros((25, 25), bool)
+    expected[top:bottom, left:right] = True
+    assert np.array_equal(filled, expected)
+
+
+# ---- annotated pictures -----------------------------------------------------------------------------
+
+
+def voc(file: Path, boxes: dict[str, tuple[int, int, int, int]], size: tuple[int, int] = (20, 24)) -> Path:
+    objects = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax>"
+        "</bndbox></object>"
+        for name, (a, b, c, d) in boxes.items()
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>{objects}</annotation>",
+        "utf-8",
+    )
+    return file
+
+
+def labelme(file: Path, shapes: list[dict], size: tuple[int, int] = (20, 24)) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"shapes": shapes, "imageWidth": size[0], "imageHeight": size[1]}), "utf-8")
+    return file
+
+
+SERIES = {T2: grid(turned((0, 0, 0), (1, 1, 5))), T1C: grid(turned((0, 0, 0), (1, 1, 5)))}
+
+
+def test_boxes_are_rectangles_and_it_is_said(tmp_path: Path):
+    voc(tmp_path / "T2/003.xml", {"肿瘤": (4, 6, 9, 15), "水肿": (0, 0, 20, 24)})
+    voc(tmp_path / "T2/004.xml", {})
+    (mask,) = read_masks(tmp_path, SERIES)
+    expected = np.zeros(SHAPE, bool)
+    expected[2, 6:15, 4:9] = True
+    assert np.array_equal(mask.series.image > 0, expected)
+    assert mask.sequence == T2 and mask.rater == ""
+    assert "boxes, filled as rectangles" in mask.notes[0] and "1 of 2 drawn regions" in mask.notes[1]
+
+
+def test_labelme_shapes(tmp_path: Path):
+    drawn_pixels = io.BytesIO()
+    Image.fromarray(np.array([[0, 255], [255, 255]], np.uint8)).save(drawn_pixels, "PNG")
+    labelme(tmp_path / "T1C/001.json", [
+        {"label": "a", "shape_type": "rectangle", "points": [[9, 12], [5, 10]]},
+        {"label": "tumor", "shape_type": "polygon", "points": [[0, 0], [4, 0], [4, 4], [0, 4]]},
+    ])  # fmt: skip
+    labelme(tmp_path / "T1C/002.json", [
+        {"label": "b", "shape_type": "circle", "points": [[10, 12], [10, 17]]},
+        {"label": "edema", "shape_type": "polygon", "points": [[0, 0], [20, 0], [20, 24]]},
+    ])  # fmt: skip
+    pixels = base64.b64encode(drawn_pixels.getvalue()).decode()
+    shape = {"label": "l", "shape_type": "mask", "points": [[3, 2], [4, 3]], "mask": pixels}
+    labelme(tmp_path / "T1C/003.json", [shape])
+    (mask,) = read_masks(tmp_path, SERIES)
+    first, second, third = mask.series.image[:3] > 0
+    assert first[10:12, 5:9].all() and first[:4, :4].all() and first.sum() == 8 + 16
+    assert abs(second.sum() - np.pi * 25) < 4 and second[12, 10]
+    assert np.argwhere(third).tolist() == [[2, 4], [3, 3], [3, 4]]
+    assert mask.notes == ("1 of 5 drawn regions are no lesion by their names and are left out.",)
+
+
+@pytest.mark.parametrize("write, words", [
+    (lambda f: voc(f / "T2/003.xml", {"t": (1, 1, 5, 5)}, (512, 512)), "512 x 512 pixels but the slice has 20 x 24"),
+    (lambda f: voc(f / "T2/099.xml", {"t": (1, 1, 5, 5)}), "names no slice of its sequence .001 to 007"),
+    (lambda f: voc(f / "T2/003.xml", {"t": (5, 1, 5, 5)}), "empty box"),
+    (lambda f: voc(f / "T2/003.xml", {"t": (50, 50, 60, 60)}), "covers no pixel of its slice"),
+    (lambda f: voc(f / "FLAIR/003.xml", {"t": (1, 1, 5, 5)}), "one of the patient's sequences .T2, T1C"),
+    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": []}]), "a polygon of 0 points"),
+    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "shape_type": "line", "points": [[1, 1], [2, 2]]}]),
+     "kind 'line', which has no inside"),
+    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": [[1, 1], [5, 5], [9, 9]]}]), "covers no pixel"),
+    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": "x"}]), "damaged or no LabelMe file"),
+    (lambda f: voc(f / "T2/003.xml", {}).write_text("<annotation><size>"), "damaged or no labelImg"),
+    (lambda f: voc(f / "T2/003.xml", {}).write_text("<!DOCTYPE x><annotation/>"), "DOCTYPE"),
+    (lambda f: (voc(f / "T2/003.xml", {}), labelme(f / "T2/003.json", [])), "annotate one slice: keep one"),
+])  # fmt: skip
+def test_annotations_that_cannot_be_read(tmp_path: Path, write, words: str):
+    write(tmp_path)
+    with pytest.raises(GliomarkError, match=words):
+        read_masks(tmp_path, SERIES)
+
+
+# ---- a patient's folder -----------------------------------------------------------------------------
+
+
+def volume(file: Path, image: np.ndarray, affine: np.ndarray) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    nib.save(nib.Nifti1Image(image.transpose(2, 1, 0).astype(np.uint8), ras), file)
+    return file
+
+
+def test_kinds_are_told_by_content(tmp_path: Path):
+    affine = turned((0, 0, 0), (1, 1, 5))
+    grey = np.random.default_rng(0).integers(0, 200, SHAPE)
+    found = {
+        volume(tmp_path / "T2_seg.nii.gz", blob(), affine),
+        volume(tmp_path / "T1C/drawing.nii.gz", blob(), affine),
+        segmentation(tmp_path / "no suffix", affine, {"Tumour": blob()}),
+        structure_set(tmp_path / "x.ima", {"GTV": ring(affine, [1], (9, 9), 4)}),
+        voc(tmp_path / "T2/003.xml", {"t": (1, 1, 5, 5)}),
+        labelme(tmp_path / "T2/004.json", []),
+    }
+    volume(tmp_path / "T2.nii.gz", grey, affine)
+    volume(tmp_path / "brain_mask.nii.gz", blob(), affine)
+    volume(tmp_path / "edema.nii.gz", blob(), affine)
+    volume(tmp_path / "edema_seg.nii.gz", blob(), affine)
+    (tmp_path / "T2.json").write_text('{"EchoTime": 0.1}')
+    (tmp_path / "page.xml").write_text("<html/>")
+    assert set(find_masks(tmp_path)) == found
+
+
+def test_raters_are_numbered_and_their_names_stay_out(tmp_path: Path):
+    affine = SERIES[T2].affine
+    volume(tmp_path / "Dr Wang/T2/seg.nii.gz", blob(seed=1), affine)
+    volume(tmp_path / "Dr Li/T2/seg.nii.gz", blob(seed=2), affine)
+    voc(tmp_path / "Dr Li/T1C/003.xml", {"t": (1, 1, 5, 5)})
+    masks = read_masks(tmp_path, SERIES)
+    assert [(mask.rater, mask.sequence) for mask in masks] == [
+        ("rater 1", T1C),
+        ("rater 1", T2),
+        ("rater 2", T2),
+    ]
+    assert np.array_equal(masks[2].series.image > 0, blob(seed=1))
+    assert rater_names(tmp_path) == ("Dr Li", "Dr Wang")
+    assert not any("Wang" in note or "Li" in note for mask in masks for note in mask.notes)
+    named = read_masks(tmp_path, SERIES, raters={"Dr Li": "rater 7", "Dr Wang": "rater 3"})
+    assert {mask.rater for mask in named} == {"rater 3", "rater 7"}
+
+
+def test_rater_of_dicom_masks_is_who_made_them(tmp_path: Path):
+    affine = SERIES[T2].affine
+    segmentation(tmp_path / "1.dcm", affine, {"Tumour": blob(seed=1)}, creator="Wang^A")
+    structure_set(tmp_path / "2.dcm", {"GTV": ring(affine, [2], (9, 9), 4)}, operator="Li^B")
+    volume(tmp_path / "reader2_seg.nii.gz", blob(), affine)
+    assert rater_names(tmp_path) == ("Li^B", "Wang^A", "reader2")
+    assert [mask.rater for mask in read_masks(tmp_path, SERIES)] == ["rater 1", "rater 2", "rater 3"]
+
+
+def test_masks_of_other_organs_are_passed_over(tmp_path: Path):
+    affine = SERIES[T2].affine
+    ventricles = segmentation(tmp_path / "v.dcm", affine, {"Ventricles": blob(seed=1)})
+    with pytest.raises(GliomarkError, match="No segment of .*v.dcm is a lesion"):
+        read_masks(tmp_path, SERIES)
+    tumour = segmentation(tmp_path / "elsewhere/t.dcm", affine, {"Tumor": blob(seed=2)})
+    (mask,) = read_masks(None, SERIES, files=[ventricles, tumour])
+    assert np.array_equal(unite([mask], SERIES[T2]).image > 0, blob(seed=2))
+
+
+def test_a_mask_of_nobodys_place_is_refused(tmp_path: Path):
+    away = SERIES[T2].affine.copy()
+    away[0, 3] += 500
+    file = volume(tmp_path / "seg.nii.gz", blob(), away)
+    with pytest.raises(GliomarkError, match="lies outside every series of the patient .T2, T1C"):
+        read_masks(tmp_path, SERIES)
+    file.write_bytes(b"no nifti")
+    with pytest.raises(GliomarkError, match="damaged"):
+        read_masks(tmp_path, SERIES)
+
+
+def test_the_grid_says_which_sequence_a_mask_was_drawn_on(tmp_path: Path):
+    series = {T2: grid(turned((0, 0, 0), (1, 1, 5))), T1C: grid(turned((6, 0, 0), (0.9, 0.9, 3)))}
+    cut = series[T1C].affine.copy()
+    cut[:3, 3] += cut[:3, :3] @ (3, 2, 1)
+    volume(tmp_path / "seg.nii.gz", blob()[:4, :12, :12], cut)
+    volume(tmp_path / "other_seg.nii.gz", blob(), turned((3, 3, 3), (1, 1, 2)))
+    on_none, on_t1c = read_masks(tmp_path, series)
+    assert on_t1c.sequence == T1C and not on_t1c.notes
+    assert on_none.sequence is None and "shares no series' grid" in on_none.notes[-1]
+
+
+@pytest.mark.parametrize("names, any_name, taken", [
+    (["GTV", "Edema", "Brain"], False, (0,)), (["brain tumour"], False, (0,)), (["脑胶质瘤", "脑"], False, (0,)),
+    (["瘤周水肿", "肿瘤"], False, (1,)), (["peritumoral", "x"], False, (1,)), (["A", "B"], False, ()),
+    (["A", "B", "oedema"], True, (0, 1)), (["ROI-1"], False, (0,)), (["CTV", "PTV1", "GTV"], False, (2,)),
+    (["WT", "TC", "ED"], False, (1,)), (["Whole tumor"], False, (0,)), (["tumour_without_oedema"], False, (0,)),
+    (["tumor bed cavity"], False, ()), (["necrosis", "enhancing", "non-enhancing tumor"], False, (0, 1, 2)),
+])  # fmt: skip
+def test_which_names_are_the_lesion(names: list[str], any_name: bool, taken: tuple[int, ...]):
+    assert lesion_regions(names, any_name=any_name) == taken
+
+
+# ---- one grid ---------------------------------------------------------------------------------------
+
+
+def test_masks_of_one_place_are_ored_and_moved_by_registration():
+    reference = grid(turned((0, 0, 0), (1, 1, 1)), (20, 30, 30))
+    on_t2 = np.zeros((20, 30, 30), bool)
+    on_t2[5:9, 10:15, 10:15] = True
+    moved = np.eye(4)
+    moved[:3, 3] = (4, -2, 3)  # T1C's millimetres to the reference's
+    united = unite(
+        [drawn(on_t2, reference.affine, "", T2), drawn(on_t2, reference.affine, "", T1C)],
+        reference,
+        {T1C: moved},
+    )
+    assert np.array_equal(united.image > 0, on_t2 | np.roll(on_t2, (3, -2, 4), (0, 1, 2)))
+    assert set(np.unique(united.image)) == {0.0, 1.0}
+    with pytest.raises(GliomarkError, match="no lesion mask"):
+        unite([], reference)
+
+
+def test_a_thick_slice_keeps_its_volume_on_a_fine_grid():
+    thick = np.zeros((3, 30, 30), bool)
+    thick[0, 10:20, 10:20] = True  # the outermost slice: its edge must fade as others' do
+    affine = turned((0, 0, 0), (1, 1, 6))
+    fine = turned((0, 0, 0), (1, 1, 1))
+    fine[2, 3] -= 6
+    united = unite([drawn(thick, affine)], grid(fine, (24, 30, 30))).image
+    assert united.sum() == pytest.approx(600, rel=0.17) and united[3:10, 15, 15].all()
+    assert not united[:2].any() and not united[11:].any()
+
+
+def test_agreement_of_two_raters():
+    affine = turned((0, 0, 0), (1, 2, 5))
+    a, b = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    a[2, 4:8, 4:8] = True
+    b[2, 6:10, 4:8] = True
+    found = agreement(drawn(a, affine), drawn(b, affine), grid(affine))
+    n = a.size
+    observed, chance = 1 - 16 / n, (16 / n) ** 2 + (1 - 16 / n) ** 2
+    assert found.dice == 0.5 and found.voxels == n
+    assert found.kappa == pytest.approx((observed - chance) / (1 - chance))
+    assert (found.a_ml, found.both_ml) == (pytest.approx(0.16), pytest.approx(0.08))
+    brain = a | b
+    assert agreement(drawn(a, affine), drawn(b, affine), grid(affine), brain=brain).kappa < 0
+    nobody = agreement(drawn(a & b & False, affine), drawn(a & False, affine), grid(affine))
+    assert np.isnan(nobody.dice) and np.isnan(nobody.kappa)
+    pairs = between_raters(
+        [drawn(a, affine, "rater 1"), drawn(b, affine, "rater 2"), drawn(a, affine)], grid(affine)
+    )
+    assert list(pairs) == ["rater 1, rater 2"] and pairs["rater 1, rater 2"] == found
+
+
+@given(at=st.tuples(st.integers(-4, 4), st.integers(-4, 4), st.integers(-2, 2)))
+def test_without_a_grid_nothing_that_reaches_beyond_is_lost(at: tuple[int, int, int]):
+    affine = turned((12, 0, 0), (1, 1.5, 4))
+    other = affine.copy()
+    other[:3, 3] += affine[:3, :3] @ at
+    box = np.ones((3, 5, 5), bool)
+    found = agreement(drawn(box, affine), drawn(box, other))
+    overlap = np.prod([max(0, 5 - abs(at[0])), max(0, 5 - abs(at[1])), max(0, 3 - abs(at[2]))])
+    assert found.dice == pytest.approx(overlap / 75)
