@@ -101,7 +101,9 @@ def cohort_build(
     ki67_threshold: Annotated[float, typer.Option(help="Percent from which Ki-67 is high.")] = 10.0,
     keep_ids: Annotated[bool, typer.Option(help="The ids are anonymous already: keep them.")] = False,
     without_masks: Annotated[bool, typer.Option(help="Keep patients whose lesion is not drawn.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes, all cores if not given; 0: within this one.")
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="A dask scheduler's address, tcp://...")] = None,
 ) -> None:
     """From DICOM, pictures or volumes to a prepared, quality-checked and described cohort."""
@@ -189,7 +191,9 @@ def cohort_anonymise(
     report = anonymise(root, out, clean_descriptors=clean_descriptors)
     for path, why in report.left_out:
         typer.echo(f"left out {path}: {why}", err=True)
-    written = f"{report.written} files written, {report.unchanged} there already, {len(report.left_out)} left out"
+    written = (
+        f"{report.written} files written, {report.unchanged} there already, {len(report.left_out)} left out"
+    )
     typer.echo(f"{report.patients} patients: {written}")
     typer.echo(f"The key: {report.key_file}")
     for sentence in report.not_done:
@@ -223,7 +227,9 @@ def cohort_phantom(
         report = write_hospital(
             range(seed, seed + patients), out, form=form.value, workers=processes, progress=show
         )
-    typer.echo(f"{report.patients} synthetic patients in {report.folder}; what only a phantom knows in truth/")
+    typer.echo(
+        f"{report.patients} synthetic patients in {report.folder}; what only a phantom knows in truth/"
+    )
     for marker, best in report.ceilings.items():
         typer.echo(str(best))
         if patients > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -13,26 +14,28 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from gliomark.cohort.phantom import (
+    Look,
     Phantom,
     PhantomSettings,
-    Side,
     draw_clinical,
-    draw_look,
     make_phantom,
     phantom_study,
     write_clinical,
     write_nifti,
     write_pictures,
 )
+from gliomark.cohort.phantom_head import Side
 from gliomark.study import Clinical, GliomarkError, MRSequence
 
 SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slices=14, sublayers=2)
 
+RING = Look(core_mm=22, oedema_mm=14, enhancement=0.9, necrotic=0.55, marbling=0.1, mismatch=False)
+
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    """Seed 5: glioblastoma, IDH wild type, with a ring around a dead middle."""
-    return make_phantom(5, SMALL)
+    """A glioblastoma: a ring around a dead middle."""
+    return make_phantom(5, SMALL, RING)
 
 
 def test_study_is_complete(phantom: Phantom) -> None:
@@ -52,7 +55,7 @@ def test_study_is_complete(phantom: Phantom) -> None:
 
 
 def test_same_seed_same_bytes_other_seed_other_person(phantom: Phantom) -> None:
-    again, other = phantom_study(5, SMALL)[0], phantom_study(6, SMALL)[0]
+    again, other = make_phantom(5, SMALL, RING).study, phantom_study(6, SMALL)[0]
     for sequence in MRSequence:
         assert again.series[sequence].image.tobytes() == phantom.study.series[sequence].image.tobytes()
     brains = np.corrcoef(again.series[MRSequence.T1].image.ravel(), other.series[MRSequence.T1].image.ravel())
@@ -113,15 +116,46 @@ def _regions(phantom: Phantom) -> tuple[NDArray[np.bool_], NDArray[np.bool_], ND
     return phantom.brain.image > 0, phantom.study.lesion.image > 0, phantom.core.image > 0
 
 
-def test_look_follows_grade_and_idh() -> None:
-    def looks(grade: str, mutant: str) -> tuple[float, float, float]:
-        row = Clinical("x", 50, 0, {"who_grade": grade, "idh_mutant": mutant})
-        drawn = [draw_look(row, np.random.default_rng(seed)) for seed in range(40)]
-        return tuple(np.mean([[look.enhancement, look.necrotic, look.mismatch] for look in drawn], axis=0))
+def shown(**changes: float) -> dict[str, float]:
+    """What the images of one head show of its tumour when its look is changed."""
+    plain = Look(core_mm=22, oedema_mm=8, enhancement=0.5, necrotic=0.3, marbling=0.3, mismatch=False)
+    phantom = make_phantom(5, SMALL, look=replace(plain, **changes))
+    _, lesion, core = _regions(phantom)
+    image = {name: series.image for name, series in phantom.study.series.items()}
+    gain = image[MRSequence.T1C] / np.median(image[MRSequence.T1C][lesion]) - image[
+        MRSequence.T1
+    ] / np.median(image[MRSequence.T1][lesion])
+    return {
+        "core": core.sum(),
+        "oedema": lesion.sum() - core.sum(),
+        "gain": np.percentile(gain[core], 90),
+        "dark": (
+            image[MRSequence.T1][core]
+            < 0.6 * np.median(image[MRSequence.T1][~lesion & (image[MRSequence.T1] > 150)])
+        ).mean(),
+        "grain": image[MRSequence.T2][core].std() / image[MRSequence.T2][core].mean(),
+        "flair": image[MRSequence.FLAIR][core].mean() / image[MRSequence.T2][core].mean(),
+    }
 
-    low, high = looks("2", "1"), looks("4", "0")
-    assert low[0] < 0.1 and low[1] == 0 and 0.2 < low[2] < 0.8
-    assert high[0] > 0.8 and high[1] > 0.4 and high[2] == 0
+
+@pytest.mark.parametrize(
+    ("name", "values", "what"),
+    [
+        ("core_mm", (14, 20, 26), "core"),
+        ("oedema_mm", (2, 10, 24), "oedema"),
+        ("enhancement", (0.0, 0.3, 0.6, 0.95), "gain"),
+        ("necrotic", (0.05, 0.4, 0.8), "dark"),
+        ("marbling", (0.0, 0.5, 1.0), "grain"),
+    ],
+)
+def test_images_carry_every_variable_of_the_look(name: str, values: tuple[float, ...], what: str) -> None:
+    seen = [shown(**{name: value})[what] for value in values]
+    assert all(later > 1.05 * earlier for earlier, later in zip(seen, seen[1:], strict=False)), seen
+
+
+def test_mismatch_darkens_flair_only() -> None:
+    fixed = {"enhancement": 0.05, "necrotic": 0.02, "marbling": 0.0}
+    assert shown(mismatch=True, **fixed)["flair"] < 0.8 * shown(mismatch=False, **fixed)["flair"]
 
 
 def test_clinical_rows_are_plausible() -> None:

@@ -1,7 +1,7 @@
 """The stated model behind the synthetic patients: labels first, then what the labels make of the tumour.
 
 Labels. A stratum (WHO grade, IDH mutation) is drawn by its share; in it, independently, age (normal), sex
-(Bernoulli) and Ki-67 (log-normal, written as a whole percentage from 1 to 90).
+(Bernoulli) and Ki-67 (log-normal, rounded to a whole percentage from 1 to 90).
 
 Appearance. Each continuous variable is a squashed normal one: its latent value is a stated straight line in
 ln(Ki-67 / 10 %), grade and IDH plus independent noise of a set deviation, and a logistic curve takes it to its
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -82,16 +83,19 @@ MISMATCH = (0.0, -0.6, -5.0)  # base and effect of ln(Ki-67 / 10 %) where it can
 
 @dataclass(frozen=True)
 class AppearanceSettings:
-    """noise: factor of every deviation (and of the coin's doubt); threshold: Ki-67 % that counts as high."""
+    """noise: factor of every deviation (and of the coin's doubt); threshold: Ki-67 % that counts as high.
+
+    Above a noise of 4 the logistic curves run into the end of double precision, and no likelihood is left.
+    """
 
     noise: float = 1.0
     threshold: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse a noise that leaves no likelihood."""
-        if not self.noise > 0:
+        if not 0 < self.noise <= 4:
             raise GliomarkError(
-                f"The noise of the appearance is {self.noise:g}: give a number above 0 (1 is usual)."
+                f"The noise of the appearance is {self.noise:g}: give a number above 0 and up to 4 (1 is usual)."
             )
         if not 1 < self.threshold <= 90:
             raise GliomarkError(
@@ -147,7 +151,7 @@ def draw_clinical(patient_id: str, chance: np.random.Generator) -> Clinical:
     shares = np.array([stratum.share for stratum in STRATA])
     stratum = STRATA[chance.choice(len(STRATA), p=shares / shares.sum())]
     columns = {
-        "ki67": str(int(np.clip(np.exp(chance.normal(*stratum.log_ki67)), 1, 90))),
+        "ki67": str(int(np.rint(np.exp(chance.normal(*stratum.log_ki67)).clip(1, 90)))),
         "idh_mutant": str(stratum.mutant),
         "who_grade": str(stratum.grade),
     }
@@ -173,14 +177,14 @@ def draw_look(clinical: Clinical, chance: np.random.Generator, noise: float = 1.
 def _mean(effect: Effect, ki67: Number, grade: int, mutant: int) -> Number:
     """The latent variable's mean for Ki-67 in percent."""
     line = effect.base + effect.grade * (grade - 3) + effect.wild * (1 - mutant)
-    return line + effect.ki67 * np.log(ki67 / 10)  # type: ignore[no-any-return]
+    return line + effect.ki67 * np.log(ki67 / 10)
 
 
 def _mismatch_odds(ki67: Number, grade: int, mutant: int, noise: float) -> Number:
     """Log odds of a T2-FLAIR mismatch."""
     base, slope, elsewhere = MISMATCH
     x = np.log(ki67 / 10)
-    return (base + slope * x if grade < 4 and mutant else elsewhere + 0 * x) / noise  # type: ignore[no-any-return]
+    return (base + slope * x if grade < 4 and mutant else elsewhere + 0 * x) / noise
 
 
 # --- the exact answer -------------------------------------------------------------------------------
@@ -214,6 +218,7 @@ def posterior(
     return float(_posterior(evidence, marker, settings, image=True, person=True)[0])
 
 
+@lru_cache(maxsize=16)
 def ceiling(
     marker: str,
     settings: AppearanceSettings = AppearanceSettings(),
@@ -294,9 +299,9 @@ def _log(chances: Doubles) -> Doubles:
 
 
 def _ki67_chances(stratum: Stratum) -> Doubles:
-    """The chance of each written percentage: rounded down, everything below 2 is 1, above 90 it is 90."""
+    """The chance of each written percentage: rounded, everything below 1.5 is 1, above 89.5 it is 90."""
     mean, deviation = stratum.log_ki67
-    below = ndtr((np.log(PERCENTAGES[1:]) - mean) / deviation)
+    below = ndtr((np.log(PERCENTAGES[1:] - 0.5) - mean) / deviation)
     return np.diff(np.concatenate([[0.0], below, [1.0]]))
 
 

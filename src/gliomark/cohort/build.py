@@ -126,13 +126,14 @@ def build_cohort(
     progress: told the patient just finished, how many are, and of how many. Raises GliomarkError for what
     concerns all patients; what concerns one is in the report.
     """
+    _check_places(sources, out, settings)
     labels = read_labels(sources.labels, settings.labels)
-    _check_place(sources.root, out, settings)
     private = private_folder(out)
     with cluster(workers, scheduler) as client:
         folders = _patient_folders(sources.root)
         found = scan(sources.root, private, client, sources.series, folders)
         patients, left_out = _patients(folders, found, labels, sources, out, settings, private)
+        write_json(out / "cohort.json", {**_stated(settings), "finished": False})
         outcomes = _prepare_all(client, patients, progress)
     left_out |= {
         p.original_id: outcomes[p.patient_id].reason for p in patients if outcomes[p.patient_id].reason
@@ -145,20 +146,21 @@ def build_cohort(
     return BuildReport(Cohort(out), fresh, kept, left_out, len(found.quarantined), (*labels.notes, *notes))
 
 
-def _check_place(root: Path, out: Path, settings: BuildSettings) -> None:
-    """Refuse an output inside the source, and a cohort that was built by other settings."""
-    if not root.is_dir():
-        raise GliomarkError(f"{root} is not a folder: give the folder that holds the patients.")
-    if out.absolute().is_relative_to(root.absolute()):
-        raise GliomarkError(f"{out} lies inside {root}, among its own sources: choose another --out.")
-    about, stated = out / "cohort.json", _stated(settings)
-    if about.exists():
-        before = json.loads(about.read_text("utf-8"))
-        if any(before.get(name) != value for name, value in stated.items()):
+def _check_places(sources: Sources, out: Path, settings: BuildSettings) -> None:
+    """Refuse sources that are not there, an output among them, and a cohort that was built by other settings."""
+    for folder in filter(None, (sources.root, sources.masks)):
+        if not folder.is_dir():
             raise GliomarkError(
-                f"{out} was built with other settings: build into another folder, or remove this one."
+                f"{folder} is not a folder: give one that holds a folder per patient, or DICOM."
             )
-    write_json(about, {**stated, "finished": False})
+    if out.absolute().is_relative_to(sources.root.absolute()):
+        raise GliomarkError(f"{out} lies inside {sources.root}, among its own sources: choose another --out.")
+    about = out / "cohort.json"
+    before = json.loads(about.read_text("utf-8")) if about.exists() else {}
+    if before and any(before.get(name) != value for name, value in _stated(settings).items()):
+        raise GliomarkError(
+            f"{out} was built with other settings: build into another folder, or remove this one."
+        )
 
 
 def _stated(settings: BuildSettings) -> dict:
@@ -201,6 +203,11 @@ def _patients(
                 "The id is both a folder's of pictures or volumes and in DICOM files: keep one."
             )
         by_id[patient.patient_id] = patient
+    if not by_id:
+        raise GliomarkError(
+            f"No patient was found below {sources.root}: {private / 'series.csv'} says what each series was taken for, "
+            f"{private / 'quarantine.csv'} what was kept out."
+        )
     left_out |= {name: reason for name in by_id if (reason := _why_no_row(labels, name))}
     wanted = {name: source for name, source in by_id.items() if name not in left_out}
     ids = new_ids(private, wanted, settings.keep_ids)
@@ -373,6 +380,7 @@ def _write_common(
             rows[patient] = {"id": patient, **record["person"], **known}
             hashes[patient] = record["arrays_sha256"]
     if not rows:
+        (out / "cohort.json").unlink()
         raise GliomarkError(f"No patient could be prepared; {private / 'left_out.csv'} says why for each.")
     write_meta(out / "MetaMS.csv", rows.values())
     about = {

@@ -117,7 +117,9 @@ def _each(make: Callable[[int], _Written], seeds: Sequence[int], workers: int) -
 def _write_one(seed: int, form: Form, settings: HospitalSettings, folder: Path) -> _Written:
     if form == "dicom":
         return _write_scanned(seed, settings, folder / form)
-    return _write_aligned(seed, write_pictures if form == "pictures" else write_nifti, settings, folder / form)
+    return _write_aligned(
+        seed, write_pictures if form == "pictures" else write_nifti, settings, folder / form
+    )
 
 
 def _write_scanned(seed: int, settings: HospitalSettings, folder: Path) -> _Written:
@@ -141,7 +143,9 @@ def _write_aligned(
     seed: int, write: Callable[[Study, Path], Path], settings: HospitalSettings, folder: Path
 ) -> _Written:
     """One patient whose sequences share a grid, as pictures or volumes."""
-    imaging = PhantomSettings(noise=settings.noise, appearance_noise=settings.appearance.noise)
+    imaging = PhantomSettings(
+        noise=settings.noise, sublayers=settings.sublayers, appearance_noise=settings.appearance.noise
+    )
     phantom = make_phantom(seed, imaging)
     write(phantom.study, folder)
     return _Written(phantom.clinical, phantom.look, _truth(seed, phantom.clinical, phantom.look, settings))

@@ -75,13 +75,50 @@ def _names(*names: str) -> dict[MRSequence, str]:
 
 
 _VENDORS = (
-    Vendor("GE MEDICAL SYSTEMS", "SIGNA Pioneer", 3.0, _names("Ax T1 FLAIR", "Ax T1 FLAIR+C", "OAx T2 FSE", "Ax T2 FLAIR"), "LX\\MR29.1", True),
-    Vendor("GE MEDICAL SYSTEMS", "Optima MR360", 1.5, _names("AX T1", "AX T1+C", "AX T2 PROP", "AX T2 FLAIR"), "24\\LX\\MR"),
-    Vendor("SIEMENS", "Skyra", 3.0, _names("t1_se_tra", "t1_se_tra_CE", "t2_tse_tra_320", "t2_tirm_tra_dark-fluid"), "syngo MR E11"),
-    Vendor("Siemens Healthineers", "MAGNETOM Aera", 1.5, _names("T1_TRA平扫", "T1_TRA增强", "T2_TRA", "T2_TRA压水"), "syngo MR XA20"),
-    Vendor("Philips Medical Systems", "Ingenia", 3.0, _names("T1W_SE", "T1W_SE+C", "T2W_TSE", "T2W_FLAIR"), "5.7.1\\5.7.1.2"),
-    Vendor("UIH", "uMR 770", 3.0, _names("横断位 T1", "横断位 T1 增强", "横断位 T2", "横断位 T2 FLAIR"), "R002"),
-)  # fmt: skip
+    Vendor(
+        "GE MEDICAL SYSTEMS",
+        "SIGNA Pioneer",
+        3.0,
+        _names("Ax T1 FLAIR", "Ax T1 FLAIR+C", "OAx T2 FSE", "Ax T2 FLAIR"),
+        "LX\\MR29.1",
+        t1_inversion=True,
+    ),
+    Vendor(
+        "GE MEDICAL SYSTEMS",
+        "Optima MR360",
+        1.5,
+        _names("AX T1", "AX T1+C", "AX T2 PROP", "AX T2 FLAIR"),
+        "24\\LX\\MR",
+    ),
+    Vendor(
+        "SIEMENS",
+        "Skyra",
+        3.0,
+        _names("t1_se_tra", "t1_se_tra_CE", "t2_tse_tra_320", "t2_tirm_tra_dark-fluid"),
+        "syngo MR E11",
+    ),
+    Vendor(
+        "Siemens Healthineers",
+        "MAGNETOM Aera",
+        1.5,
+        _names("T1_TRA平扫", "T1_TRA增强", "T2_TRA", "T2_TRA压水"),
+        "syngo MR XA20",
+    ),
+    Vendor(
+        "Philips Medical Systems",
+        "Ingenia",
+        3.0,
+        _names("T1W_SE", "T1W_SE+C", "T2W_TSE", "T2W_FLAIR"),
+        "5.7.1\\5.7.1.2",
+    ),
+    Vendor(
+        "UIH",
+        "uMR 770",
+        3.0,
+        _names("横断位 T1", "横断位 T1 增强", "横断位 T2", "横断位 T2 FLAIR"),
+        "R002",
+    ),
+)
 
 
 class Export:
@@ -270,7 +307,7 @@ def _write(export: Export, file: Dataset, path: Path) -> None:
     file.file_meta.TransferSyntaxUID = syntax
     if rle:
         file.compress(RLELossless, generate_instance_uid=False)
-    if export.bare:
+    if export.bare and file.SOPClassUID == MRImageStorage:
         del file.file_meta
         dcmwrite(path, file, implicit_vr=True, little_endian=True, enforce_file_format=False)
     else:

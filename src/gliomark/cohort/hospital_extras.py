@@ -233,6 +233,8 @@ def segmentation(export: Export, images: list[Dataset]) -> Dataset:
     for keyword in ("ContentTime", "SeriesTime", "InstanceCreationTime"):
         if keyword in file:
             setattr(file, keyword, header.SeriesTime)
+    for item in file.get("ContributingEquipmentSequence", ()):
+        item.ContributionDateTime = header.StudyDate + header.SeriesTime
     organisation = export.uid("dimensions")
     for item in (*file.DimensionOrganizationSequence, *file.DimensionIndexSequence):
         item.DimensionOrganizationUID = organisation

@@ -106,7 +106,8 @@ def hospital_patient(
             continue
         chance = np.random.default_rng([seed, 20 + number])
         grid, affine = _own_grid(settings, chance)
-        signal, shares = render(person, (name,), affine, grid, np.linalg.inv(motion[name]))
+        to_rest: Doubles = np.linalg.inv(motion[name]).astype(np.float64)
+        signal, shares = render(person, (name,), affine, grid, to_rest)
         place = Path(person.clinical.patient_id) / name.value
         series[name] = as_series(scan(signal[0], affine, settings.noise, chance), affine, place)
         if name == REFERENCE:

@@ -68,14 +68,9 @@ class _Canvas:
 
     def paint(self, tissue: str, cover: Floats) -> None:
         """Lay a tissue over what is there; ``cover`` 0..1 ``(n,)``."""
-        touched = np.flatnonzero(cover)
-        if 4 * len(touched) > len(cover):
+        if cover.any():
             for image, value in zip(self.signal, self.tissue[tissue], strict=True):
                 image += cover * (value - image)
-        elif len(touched):
-            few = cover[touched]
-            for image, value in zip(self.signal, self.tissue[tissue], strict=True):
-                image[touched] += few * (value - image[touched])
 
 
 @dataclass(frozen=True, eq=False)

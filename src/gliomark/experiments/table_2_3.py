@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,6 +47,16 @@ PUBLISHED = {"ResNet-50": (0.906, 0.879), "DenseNet-121": (0.915, 0.886), "Xcept
 VALIDATION_SHARE = 0.2
 THRESHOLD = 0.5
 RANDOM_WEIGHTS = "random"
+# what reading a file that is no state dict was seen to raise
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 PACKAGES = ("gliomark", "torch", "monai", "lightning", "numpy", "scikit-learn")
 
 
@@ -293,9 +304,10 @@ def _initialise(network: str, channels: int, path: Path | None) -> tuple[torch.n
     try:
         fit = load_imagenet(built, _state(path))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
+        reason = (str(error) or "it is empty").splitlines()[0]
         raise GliomarkError(
-            f"{path} cannot initialise {network} ({str(error).splitlines()[0]}); give a state dict of this network "
+            f"{path} cannot initialise {network} ({reason}); give a state dict of this network "
             "as torchvision or timm write it."
         ) from None
     return built, f"{path.name} (SHA-256 {digest[:12]}), {fit.filled} of {fit.of} tensors"
@@ -390,9 +402,11 @@ def _fit(
     task: LesionInSlice, training: SliceSet, validation: SliceSet, settings: BenchmarkTraining, work: Path
 ) -> tuple[int, int]:
     """Train; the task then has its best epoch's weights. Returns epochs trained and the best one, from 1."""
-    checkpoint = ModelCheckpoint(work, monitor="validation_loss", mode="min", save_last=True)
+    best = ModelCheckpoint(work, "best", monitor="validation_loss", mode="min", save_weights_only=True)
+    # its own callback: save_last alone writes only together with a better epoch
+    last = ModelCheckpoint(work, "last", enable_version_counter=False)
     stop = EarlyStopping("validation_loss", patience=settings.patience)
-    trainer = make_trainer(settings.epochs, work, [checkpoint, stop])
+    trainer = make_trainer(settings.epochs, work, [stop, best, last])
     loaders = (
         DataLoader(
             TensorDataset(training.image, training.label),
@@ -403,9 +417,9 @@ def _fit(
         DataLoader(TensorDataset(validation.image, validation.label), settings.batch),
     )
     trainer.fit(task, *loaders, ckpt_path=last_checkpoint(work))
-    best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=False)
-    task.load_state_dict(best["state_dict"])
-    return trainer.current_epoch, best["epoch"] + 1
+    tested = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    task.load_state_dict(tested["state_dict"])
+    return trainer.current_epoch, tested["epoch"] + 1
 
 
 def _answers(task: LesionInSlice, slices: SliceSet) -> list[tuple[str, str, int, float]]:

@@ -46,6 +46,13 @@ class LabelSettings:
     id_column: str = ""
     keep: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse a threshold that is no percentage."""
+        if not 0 < self.ki67_threshold <= 100:
+            raise GliomarkError(
+                f"The Ki-67 threshold {self.ki67_threshold:g} is no percentage: give one above 0 and up to 100."
+            )
+
 
 @dataclass(frozen=True)
 class Labels:
