@@ -215,7 +215,7 @@ def cohort_phantom(
 
     from rich.progress import Progress
 
-    from gliomark.cohort.hospital import write_hospital
+    from gliomark.cohort.phantom.hospital import write_hospital
 
     processes = min(patients, workers or os.cpu_count() or 1)
     with Progress(transient=True) as bar:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from gliomark.cohort.appearance import (
+from gliomark.cohort.phantom.appearance import (
     EFFECTS,
     MARKERS,
     MISMATCH,

@@ -13,9 +13,9 @@ import pytest
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from gliomark.cohort.hospital import HospitalSettings, hospital_patient, write_hospital
-from gliomark.cohort.hospital_patient import movement_of
 from gliomark.cohort.phantom import draw_person
+from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_hospital
+from gliomark.cohort.phantom.scanned import movement_of
 from gliomark.study import GliomarkError, MRSequence
 
 SMALL = HospitalSettings(
@@ -177,7 +177,7 @@ def test_the_head_moves_as_the_truth_says() -> None:
 
 
 def test_displacements_fill_but_never_pass_the_settings() -> None:
-    from gliomark.cohort.hospital_patient import _movement
+    from gliomark.cohort.phantom.scanned import _movement
 
     moves = [movement_of(_movement(seed, MRSequence.T1C, HospitalSettings())) for seed in range(60)]
     shifts, turns = (np.array([np.linalg.norm(move[part]) for move in moves]) for part in (0, 1))

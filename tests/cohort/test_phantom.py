@@ -24,7 +24,7 @@ from gliomark.cohort.phantom import (
     write_nifti,
     write_pictures,
 )
-from gliomark.cohort.phantom_head import Side
+from gliomark.cohort.phantom.head import Side
 from gliomark.study import Clinical, GliomarkError, MRSequence
 
 SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slices=14, sublayers=2)

@@ -7,8 +7,6 @@ import SimpleITK as sitk
 
 from gliomark.study import GliomarkError
 
-# Above this many millimetres between two independent answers, a person should look.
-DOUBTFUL = 1.0
 FINEST_VOXELS = 60_000
 
 
@@ -37,40 +35,6 @@ def register(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Trans
             "check that they are whole axial series of one patient."
         ) from error
     return rigid
-
-
-def registration_doubt(
-    fixed: sitk.Image, moving: sitk.Image, found: sitk.Transform, reach_mm: float = 70.0
-) -> float:
-    """How far (mm, the largest within ``reach_mm`` of the middle) a second answer lies from ``found``.
-
-    The second start is moved off the first answer and other voxels are drawn: where the images determine
-    the answer both find it, where they do not the two differ. Infinite where the second cannot be found.
-    """
-    middle = fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()])
-    again = sitk.Euler3DTransform()
-    again.SetCenter(middle)
-    again.SetMatrix(_rotation(found), 1e-6)
-    ends = np.subtract(found.TransformPoint(middle), middle)
-    again.SetTranslation((ends + [2.0, -2.0, 2.0]).tolist())
-    try:
-        _refine(_coarse(fixed), _coarse(moving), again, seed=2)
-    except RuntimeError:
-        return float("inf")
-    ways = np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
-    apart = [
-        np.subtract(found.TransformPoint(point), again.TransformPoint(point))
-        for point in (np.array(middle) + reach_mm * ways).tolist()
-    ]
-    return float(np.linalg.norm(apart, axis=1).max())
-
-
-def _rotation(transform: sitk.Transform) -> list[float]:
-    """The 3x3 of a rigid transform, row by row."""
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(axis)) - origin for axis in np.eye(3).tolist()]
-    turned: list[float] = np.stack(columns, axis=1).ravel().tolist()
-    return turned
 
 
 def _descend(fixed: sitk.Image, moving: sitk.Image, rigid: sitk.Transform, seed: int) -> None:

@@ -20,9 +20,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliomark.cohort.appearance import Look, draw_clinical, draw_look
-from gliomark.cohort.phantom_head import CENTRE_LPS, Floats, Head, Side
-from gliomark.cohort.phantom_paint import TRUTHS, own_tissue, paint, plane, scan
+from gliomark.cohort.phantom.appearance import Look, draw_clinical, draw_look
+from gliomark.cohort.phantom.head import CENTRE_LPS, Floats, Head, Side
+from gliomark.cohort.phantom.paint import TRUTHS, own_tissue, paint, plane, scan
 from gliomark.study import Clinical, GliomarkError, MRSequence, Series, Study
 
 __all__ = [

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from gliomark.cohort.appearance import Look
+from gliomark.cohort.phantom.appearance import Look
 
 Floats = NDArray[np.float32]
 Side = Literal["left", "right"]

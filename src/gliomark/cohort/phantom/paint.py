@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliomark.cohort.phantom_head import (
+from gliomark.cohort.phantom.head import (
     CENTRE_LPS,
     Floats,
     Head,

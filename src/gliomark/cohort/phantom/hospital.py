@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gliomark.cohort.appearance import MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
-from gliomark.cohort.hospital_dicom import write_dicom
-from gliomark.cohort.hospital_patient import (
+from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_nifti, write_pictures
+from gliomark.cohort.phantom.appearance import MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
+from gliomark.cohort.phantom.dicom import write_dicom
+from gliomark.cohort.phantom.scanned import (
     HospitalPatient,
     HospitalSettings,
     hospital_patient,
     movement_of,
 )
-from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_nifti, write_pictures
 from gliomark.study import Clinical, GliomarkError, Study
 
 __all__ = [

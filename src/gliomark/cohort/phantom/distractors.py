@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import highdicom
@@ -14,9 +15,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from scipy import ndimage
 
-from gliomark.cohort.hospital_dicom import Export, picture, set_pixels
-from gliomark.cohort.phantom_head import CENTRE_LPS, Floats
-from gliomark.cohort.phantom_paint import paint, plane, scan
+from gliomark.cohort.phantom.dicom import Export, picture, set_pixels
+from gliomark.cohort.phantom.head import CENTRE_LPS, Floats
+from gliomark.cohort.phantom.paint import paint, plane, scan
 from gliomark.study import MRSequence
 
 Doubles = NDArray[np.float64]
@@ -210,22 +211,24 @@ def segmentation(export: Export, images: list[Dataset]) -> Dataset:
         segmented_property_type=codes.SCT.Neoplasm,
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
     )
-    file = highdicom.seg.Segmentation(
-        source_images=images,
-        pixel_array=mask.image.astype(np.uint8),
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[algorithm],
-        series_instance_uid=header.SeriesInstanceUID,
-        series_number=header.SeriesNumber,
-        sop_instance_uid=export.uid("segmentation"),
-        instance_number=1,
-        manufacturer="gliomark",
-        manufacturer_model_name="synthetic reader",
-        software_versions="1",
-        device_serial_number="1",
-        content_creator_name=str(export.chance.choice(["Liu^Yang", "Huang^Lei"])),
-        series_description="Lesion outline",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a patient's name without a family part is meant so here
+        file = highdicom.seg.Segmentation(
+            source_images=images,
+            pixel_array=mask.image.astype(np.uint8),
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[algorithm],
+            series_instance_uid=header.SeriesInstanceUID,
+            series_number=header.SeriesNumber,
+            sop_instance_uid=export.uid("segmentation"),
+            instance_number=1,
+            manufacturer="gliomark",
+            manufacturer_model_name="synthetic reader",
+            software_versions="1",
+            device_serial_number="1",
+            content_creator_name=str(export.chance.choice(["Liu^Yang", "Huang^Lei"])),
+            series_description="Lesion outline",
+        )
     # its clock and its random number would differ from one export to the next
     for keyword in ("ContentDate", "SeriesDate", "InstanceCreationDate"):
         if keyword in file:

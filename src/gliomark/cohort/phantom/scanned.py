@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from gliomark.cohort.appearance import AppearanceSettings, Look
 from gliomark.cohort.phantom import Person, PhantomSettings, as_series, draw_person, outline, render
-from gliomark.cohort.phantom_head import CENTRE_LPS
-from gliomark.cohort.phantom_paint import scan
+from gliomark.cohort.phantom.appearance import AppearanceSettings, Look
+from gliomark.cohort.phantom.head import CENTRE_LPS
+from gliomark.cohort.phantom.paint import scan
 from gliomark.study import Clinical, GliomarkError, MRSequence, Series, Study
 
 Doubles = NDArray[np.float64]

@@ -22,7 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from gliomark.cohort.hospital_patient import HospitalPatient
+from gliomark.cohort.phantom.scanned import HospitalPatient
 from gliomark.study import MRSequence, Series
 
 # Family and given names, once in letters and once in characters.
@@ -200,7 +200,7 @@ class Export:
 
 def write_dicom(patient: HospitalPatient, folder: Path) -> Path:
     """The patient's whole examination below ``folder``, in hospital-like folders; returns the patient's folder."""
-    from gliomark.cohort.hospital_extras import distractors, segmentation
+    from gliomark.cohort.phantom.distractors import distractors, segmentation
 
     export = Export(patient)
     series = [list(_sequence(export, name)) for name in patient.study.series]
