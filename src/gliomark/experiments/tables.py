@@ -1,4 +1,4 @@
-"""The figures of README.md and MODEL_CARD.md, written from ``results/*.csv`` and from nothing else."""
+"""The figures of the documents, written from ``results/*.csv`` and from nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pandas as pd
 
 from gliomark.study import GliomarkError
 
-DOCUMENTS = ("README.md", "MODEL_CARD.md")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 RULES = {
     "joint": "T1C and FLAIR as one input (shipped)",
@@ -20,10 +19,11 @@ MARKERS = {"idh": "IDH", "proliferation": "proliferation proxy"}
 
 def write_tables(results: Path, documents: Path) -> list[Path]:
     """Replace what stands between the two marks in each document; the documents written."""
-    text = results_text(results)
-    paths = [documents / name for name in DOCUMENTS]
-    for path in paths:
-        path.write_text(with_results(path.read_text("utf-8"), text, path), "utf-8")
+    paths = []
+    for name, text_of in DOCUMENTS.items():
+        paths.append(documents / name)
+        text = with_results(paths[-1].read_text("utf-8"), text_of(results), paths[-1])
+        paths[-1].write_text(text, "utf-8")
     return paths
 
 
@@ -81,3 +81,47 @@ def _markers(table: pd.DataFrame) -> str:
             f"| {area} | {r.accuracy:.2f} at {r.threshold:.2f} |"
         )
     return "\n".join(lines)
+
+
+def cohort_text(results: Path) -> str:
+    """Table 2-3 and what registration and recognition were measured to do, in Markdown."""
+    return f"{_table_2_3(pd.read_csv(results / 'table_2_3.csv'))}\n\n{_tools(results)}"
+
+
+def _table_2_3(table: pd.DataFrame) -> str:
+    first = table.iloc[0]
+    lines = [
+        f"Is there a lesion in this slice (table 2-3)? {first.cohort}, {first.sequences}, {first.patients} patients, "
+        f"{first.slices} slices, five folds by patient, initial weights {first.initial_weights}. Preset `{first.preset}`: "
+        f"{first.cuts}. Intervals by bootstrap over patients.",
+        "",
+        "| network | accuracy (95 % interval) | published | sensitivity (95 % interval) | published | AUC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        accuracy = f"{r.accuracy:.3f} ({r.accuracy_low_95:.3f} to {r.accuracy_high_95:.3f})"
+        sensitivity = f"{r.sensitivity:.3f} ({r.sensitivity_low_95:.3f} to {r.sensitivity_high_95:.3f})"
+        lines.append(
+            f"| {r.network} | {accuracy} | {r.published_accuracy:.3f} | {sensitivity} "
+            f"| {r.published_sensitivity:.3f} | {r.auc:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def _tools(results: Path) -> str:
+    """One sentence each on registration and on the recognition of series."""
+    moved = pd.read_csv(results / "registration.csv")
+    seen = pd.read_csv(results / "series_recognition.csv", keep_default_na=False)
+    made = seen[seen["source"] == "generated"]
+    ours = {"T1", "T1C", "T2", "FLAIR"}
+    wrong = made[made["recognised"].isin(ours) & (made["recognised"] != made["truth"])]["count"].sum()
+    return (
+        f"Registration, T1C to T2 of {len(moved)} synthetic patients moved by up to {moved['before_mm'].max():.1f} mm over "
+        f"the brain: mean error {moved['mean_mm'].median():.2f} mm (median of patients), worst point of all "
+        f"{moved['max_mm'].max():.2f} mm.\n\n"
+        f"Recognition of series: {made['count'].sum()} invented headers, {wrong} taken for a wrong sequence; the confusion "
+        "table is `results/series_recognition.csv`."
+    )
+
+
+DOCUMENTS = {"README.md": results_text, "MODEL_CARD.md": results_text, "docs/cohort.md": cohort_text}
