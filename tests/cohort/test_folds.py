@@ -48,6 +48,17 @@ def test_written_once_and_read_back(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_an_older_file_is_told_so_and_its_split_is_drawn_again(tmp_path: Path) -> None:
+    path = tmp_path / "folds.json"
+    drawn = load_or_draw(path, STRATA)
+    record = {name: part for name, part in json.loads(path.read_text("utf-8")).items() if name != "folds"}
+    path.write_text(json.dumps(record), "utf-8")
+    with pytest.raises(GliomarkError, match="delete it"):
+        load_or_draw(path, STRATA)
+    path.unlink()
+    assert load_or_draw(path, STRATA) == drawn
+
+
 def test_another_cohort_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     load_or_draw(path, STRATA)

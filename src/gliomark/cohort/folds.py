@@ -128,6 +128,10 @@ def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
                 f"{path}: patients {', '.join(sorted(known ^ set(strata))[:5])} are in the cohort or in the folds but "
                 "not in both; delete the file to draw new folds."
             )
+        if "folds" not in record:
+            raise GliomarkError(
+                f"{path} is an older gliomark's: delete it, the same split will be drawn again."
+            )
         return Folds(
             train=tuple(record["train"]),
             validation=tuple(record["validation"]),

@@ -527,7 +527,8 @@ def cuts(training: BenchmarkTraining) -> str:
         "pool": f"slices averaged to {240 // training.pool}x{240 // training.pool} pixels",
         "epochs": f"at most {training.epochs} epochs instead of {full.epochs}",
         "batch": f"batches of {training.batch} instead of {full.batch}",
-        "slices_per_patient": f"{training.slices_per_patient} random slices of a patient per epoch instead of all",
+        "slices_per_patient": f"{training.slices_per_patient} random slices of a patient per epoch, and as many evenly "
+        "spaced ones in validation, instead of all",
     }
     changed = [f.name for f in fields(training) if getattr(training, f.name) != getattr(full, f.name)]
     return "; ".join(words.get(name, f"{name} {getattr(training, name)}") for name in changed) or "none"

@@ -92,8 +92,8 @@ def _table_2_3(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     lines = [
         f"Is there a lesion in this slice (table 2-3)? {first.cohort}, {first.sequences}, {first.patients} patients, "
-        f"{first.slices} slices, five folds by patient, initial weights {first.initial_weights}. Preset `{first.preset}`: "
-        f"{first.cuts}. Intervals by bootstrap over patients.",
+        f"{first.slices} slices, five folds by patient, initial weights {first.initial_weights}. Preset "
+        f"`{first.preset}`: {first.cuts}. Intervals by bootstrap over patients.",
         "",
         "| network | accuracy (95 % interval) | published | sensitivity (95 % interval) | published | AUC |",
         "|---|---|---|---|---|---|",
@@ -116,11 +116,11 @@ def _tools(results: Path) -> str:
     ours = {"T1", "T1C", "T2", "FLAIR"}
     wrong = made[made["recognised"].isin(ours) & (made["recognised"] != made["truth"])]["count"].sum()
     return (
-        f"Registration, T1C to T2 of {len(moved)} synthetic patients moved by up to {moved['before_mm'].max():.1f} mm over "
-        f"the brain: mean error {moved['mean_mm'].median():.2f} mm (median of patients), worst point of all "
+        f"Registration, T1C to T2 of {len(moved)} synthetic patients moved by up to {moved['before_mm'].max():.1f} mm "
+        f"over the brain: mean error {moved['mean_mm'].median():.2f} mm (median of patients), worst point of all "
         f"{moved['max_mm'].max():.2f} mm.\n\n"
-        f"Recognition of series: {made['count'].sum()} invented headers, {wrong} taken for a wrong sequence; the confusion "
-        "table is `results/series_recognition.csv`."
+        f"Recognition of series: {made['count'].sum()} invented headers, {wrong} taken for a wrong sequence; the "
+        "confusion table is `results/series_recognition.csv`."
     )
 
 

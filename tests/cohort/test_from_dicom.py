@@ -1,0 +1,108 @@
+"""A raw DICOM export through the whole build: the right series, the lesion in its place, and nobody's name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from gliomark.cohort.build import BuildReport, Sources, build_cohort
+from gliomark.cohort.describe import describe
+from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_hospital
+from gliomark.cohort.quality_page import write_quality
+from gliomark.cohort.store import Cohort
+from gliomark.study import MRSequence
+
+SEED = 4
+SMALL = HospitalSettings(matrix=(96,), thickness_mm=(6.0,), gap_mm=(0.0,), sublayers=1)
+IDENTIFYING = (
+    "PatientName", "PatientID", "PatientBirthDate", "StudyDate", "AccessionNumber", "InstitutionName",
+    "ReferringPhysicianName", "OperatorsName", "DeviceSerialNumber", "StationName", "StudyInstanceUID",
+    "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "StudyID", "ContentCreatorName",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("hospital") / "export"
+    write_hospital([SEED], out, SMALL)
+    return out
+
+
+@pytest.fixture(scope="module")
+def report(export: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    out = tmp_path_factory.mktemp("built") / "cohort"
+    report = build_cohort(Sources(export / "dicom", export / "labels.csv"), out, workers=0)
+    write_quality(report.cohort)
+    describe(report.cohort)
+    return report
+
+
+def test_the_four_sequences_are_used_and_the_rest_is_explained(report: BuildReport) -> None:
+    assert (report.prepared, report.left_out, report.quarantined) == (1, {}, 0)
+    table = report.cohort.folder.with_name("cohort.private") / "series.csv"
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["use"]: row["recognised"] for row in rows if row["use"]} == {
+        name: name for name in ("T1", "T1C", "T2", "FLAIR")
+    }
+    refused = {row["recognised"] for row in rows if not row["use"]}
+    assert {"localiser", "DWI", "ADC", "sagittal", "screenshot", "report", "segmentation"} <= refused
+    assert all(row["reason"] for row in rows)
+
+
+def test_the_drawn_lesion_lies_in_its_place(report: BuildReport) -> None:
+    truth = hospital_patient(SEED, SMALL, (MRSequence.T1C,))
+    stack = report.cohort.stack("G0001")
+    volume = truth.core.image.sum() * abs(np.linalg.det(truth.core.affine[:3, :3])) / 1000
+    assert stack.drawn.sum() * stack.voxel_volume_ml == pytest.approx(volume, rel=0.15)
+    at = np.argwhere(truth.core.image > 0)[:, ::-1].mean(axis=0)
+    found = np.argwhere(stack.drawn)[:, ::-1].mean(axis=0)
+    middles = [
+        affine[:3, :3] @ index + affine[:3, 3]
+        for affine, index in ((truth.core.affine, at), (stack.affine, found))
+    ]
+    assert np.linalg.norm(middles[0] - middles[1]) < 1.5
+
+
+def test_the_displaced_sequence_was_brought_back(report: BuildReport) -> None:
+    quality = report.cohort.record("G0001")["quality"]
+    assert quality["T1C_coverage"] > 0.95 and quality["T1C_misalignment_mm"] < 1.5
+
+
+def test_labels_and_scanner_came_along(report: BuildReport, export: Path) -> None:
+    with (export / "labels.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    clinical = report.cohort.clinical("G0001")
+    assert (clinical.age, clinical.sex) == (float(row["age"]), int(row["sex"]))
+    assert clinical.columns["ki67"] == row["ki67"]
+    assert clinical.columns["ki67_high"] == str(int(float(row["ki67"]) >= 10))
+    assert report.cohort.record("G0001")["series"]["T2"]["manufacturer"]
+
+
+def test_no_identifying_value_is_in_the_cohort(
+    report: BuildReport, export: Path, find_residues: Callable[[Path, Iterable[str]], list]
+) -> None:
+    values = {export.name}
+    for path in (export / "dicom").rglob("*"):
+        if path.is_file():
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            values |= {str(header.get(name, "")) for name in IDENTIFYING}
+    values |= {part for value in list(values) for part in value.replace("^", "=").split("=")}
+    values = {value for value in values if len(value) > 3}  # "MR1" or "1" would be found by chance
+    assert len(values) > 50
+    assert find_residues(report.cohort.folder, values) == []
+
+
+def test_an_age_that_the_table_lacks_comes_from_the_dates(export: Path, tmp_path: Path) -> None:
+    with (export / "labels.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    table = tmp_path / "labels.csv"
+    table.write_text(f"id,ki67\n{row['id']},{row['ki67']}\n", "utf-8")
+    report = build_cohort(Sources(export / "dicom", table), tmp_path / "cohort", workers=0)
+    clinical = Cohort(report.cohort.folder).clinical("G0001")
+    assert clinical.age == pytest.approx(float(row["age"]), abs=1.1) and clinical.sex == int(row["sex"])
