@@ -95,7 +95,7 @@ def test_options_in_readme_exist() -> None:
         command = waiting.pop()
         known |= {option for parameter in command.params for option in parameter.opts}
         waiting += list(getattr(command, "commands", {}).values())
-    named = {found for name in DOCUMENTS for found in re.findall(r"`(--[a-z-]+)", text_of(name))}
+    named = {found for name in DOCUMENTS for found in re.findall(r"`(--[a-z0-9-]+)", text_of(name))}
     assert named and named <= known
 
 
