@@ -41,7 +41,7 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Client]:
             n_workers=max(1, number),
             processes=number > 0,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # a port of its own, on no network
             memory_limit=0,
             silence_logs=logging.CRITICAL,
         ) as local,
