@@ -198,21 +198,7 @@ class Export:
         return header
 
 
-def write_dicom(patient: HospitalPatient, folder: Path) -> Path:
-    """The patient's whole examination below ``folder``, in hospital-like folders; returns the patient's folder."""
-    from gliomark.cohort.phantom.distractors import distractors, segmentation
-
-    export = Export(patient)
-    series = [list(_sequence(export, name)) for name in patient.study.series]
-    reference = list(patient.study.series).index(MRSequence.T2)
-    extras = distractors(export) if patient.settings.distractors else []
-    root = folder / f"{int(export.uid('folder')[-9:]):08X}"[-8:]
-    for header in [*series, *extras, [segmentation(export, series[reference])]]:
-        _write_series(export, header, root)
-    return root
-
-
-def _sequence(export: Export, name: MRSequence) -> Iterator[Dataset]:
+def acquired(export: Export, name: MRSequence) -> Iterator[Dataset]:
     """One of the four sequences, slice by slice."""
     protocol, chance = _PROTOCOLS[name], export.chance
     header = export.open_series(export.vendor.names[name])
@@ -287,7 +273,7 @@ def set_pixels(file: Dataset, image: NDArray[np.unsignedinteger]) -> None:
     file["PixelData"].VR = "OW" if bits == 16 else "OB"
 
 
-def _write_series(export: Export, files: list[Dataset], root: Path) -> None:
+def write_series(export: Export, files: list[Dataset], root: Path) -> None:
     """A series' files in no order: neither the folder's name nor the files' tells what they are."""
     folder = root if export.flat else root / f"{int(export.uid(files[0].SeriesInstanceUID)[-7:]):06X}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,14 +15,14 @@ from typing import Literal
 
 from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_nifti, write_pictures
 from gliomark.cohort.phantom.appearance import MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
-from gliomark.cohort.phantom.dicom import write_dicom
+from gliomark.cohort.phantom.dicom import Export, acquired, write_series
 from gliomark.cohort.phantom.scanned import (
     HospitalPatient,
     HospitalSettings,
     hospital_patient,
     movement_of,
 )
-from gliomark.study import Clinical, GliomarkError, Study
+from gliomark.study import Clinical, GliomarkError, MRSequence, Study
 
 __all__ = [
     "HospitalPatient",
@@ -120,6 +120,21 @@ def _write_one(seed: int, form: Form, settings: HospitalSettings, folder: Path) 
     return _write_aligned(
         seed, write_pictures if form == "pictures" else write_nifti, settings, folder / form
     )
+
+
+def write_dicom(patient: HospitalPatient, folder: Path) -> Path:
+    """The patient's whole examination below ``folder``, in hospital-like folders; returns the patient's folder."""
+    # highdicom is only there where cohorts are built; pictures need none of it
+    from gliomark.cohort.phantom.distractors import distractors, segmentation
+
+    export = Export(patient)
+    series = [list(acquired(export, name)) for name in patient.study.series]
+    reference = list(patient.study.series).index(MRSequence.T2)
+    extras = distractors(export) if patient.settings.distractors else []
+    root = folder / f"{int(export.uid('folder')[-9:]):08X}"[-8:]
+    for header in [*series, *extras, [segmentation(export, series[reference])]]:
+        write_series(export, header, root)
+    return root
 
 
 def _write_scanned(seed: int, settings: HospitalSettings, folder: Path) -> _Written:
