@@ -169,7 +169,11 @@ def test_the_edited_table_rules(tmp_path: Path, client: Client) -> None:
     plain, contrast, t2 = (write_series(root, "A", tags) for tags in (T1, T1C, T2))
     run(root, client, tmp_path)
     private = tmp_path / "cohort.private"
-    table = edit(private, tmp_path / "edited.csv", **{plain: {"use": "t1c"}, contrast: {"use": "no"}})
+    table = edit(
+        private,
+        tmp_path / "edited.csv",
+        **{plain: {"use": "t1c"}, contrast: {"use": "no"}, t2: {"use": "Auto"}},
+    )
     found = run(root, client, tmp_path, table)
     used = {str(name): one.key for name, one in found.patients[0].used.items()}
     assert used == {"T1C": plain, "T2": t2}

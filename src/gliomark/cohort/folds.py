@@ -111,9 +111,8 @@ def draw_folds(strata: Mapping[str, str], seed: int = 0) -> Folds:
 def _fifths(patients: list[str], strata: Mapping[str, str], seed: int) -> tuple[tuple[str, ...], ...]:
     labels = [strata[patient] for patient in patients]
     if max(Counter(labels).values()) < FOLDS:
-        labels = [""] * len(
-            patients
-        )  # nothing to stratify by: every stratum is smaller than the number of folds
+        # nothing to stratify by: every stratum is smaller than the number of folds
+        labels = [""] * len(patients)
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     return tuple(tuple(patients[i] for i in index) for _, index in splitter.split(patients, labels))
 

@@ -230,10 +230,10 @@ def _with_overrides(
     used = {name: one for name, one in chosen.items() if one not in known}
     by_hand: dict[MRSequence, DicomSeries] = {}
     for one in known:
-        wanted = overrides[one.key]["use"].strip().upper()
-        if wanted.lower() in NOT_USED:
+        wanted = overrides[one.key]["use"]
+        if wanted in NOT_USED:
             continue
-        name = MRSequence(wanted)
+        name = MRSequence(wanted.upper())
         if name in by_hand:
             raise GliomarkError(
                 f"The edited table uses two series of one patient as {name} ({by_hand[name].key} and {one.key}); "
@@ -249,15 +249,20 @@ def _overrides(edited: Path | None, series: Sequence[DicomSeries]) -> dict[str, 
     """Series key to the edited row. Raises GliomarkError for a series or a sequence nobody knows."""
     if edited is None:
         return {}
-    rows = {row["series"]: row for row in read_private_csv(edited, ["series", "patient_id", "use"])}
+    columns = ("series", "patient_id", "use")
+    # people write Auto and t2, and spreadsheets drop empty cells at a row's end
+    read = [
+        {name: (row[name] or "").strip() for name in columns} for row in read_private_csv(edited, columns)
+    ]
+    rows = {row["series"]: {**row, "use": row["use"].lower()} for row in read}
     unknown = sorted(set(rows) - {one.key for one in series})
     if unknown:
         raise GliomarkError(
             f"{edited}: the series {unknown[0]} is not in the folder; edit the table of this folder."
         )
     for row in rows.values():
-        use = row["use"].strip()
-        if use.lower() not in (*NOT_USED, UNDECIDED) and use.upper() not in set(MRSequence):
+        use = row["use"]
+        if use not in (*NOT_USED, UNDECIDED) and use.upper() not in set(MRSequence):
             raise GliomarkError(
                 f"{edited}: '{use}' in column use of series {row['series']} must be T1, T1C, T2, FLAIR, auto or blank."
             )

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from gliomark.cohort.folds import Folds, check_disjoint, cohort_folds
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
 from gliomark.models.baselines import BASELINES, load_imagenet
@@ -329,7 +329,7 @@ def _folds_of(network: str, benchmark: Benchmark, slices: SliceSet, say: Callabl
         fold = _finished(path, _key(network, number, benchmark, slices))
         if fold is None:
             fold = _train_fold(network, number, benchmark, slices)
-            _write_json(path, fold)
+            write_json(path, fold)
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         say(f"{network}, fold {number + 1}: {_fold_words(fold)}")
         done.append(fold)
@@ -376,7 +376,7 @@ def _train_fold(network: str, number: int, benchmark: Benchmark, slices: SliceSe
     started, settings = time.time(), benchmark.training
     work = benchmark.work / network / f"fold_{number + 1}"
     key = _key(network, number, benchmark, slices)
-    _write_json(work / "key.json", {"key": key})
+    write_json(work / "key.json", {"key": key})
     split = Split(**{part: tuple(patients) for part, patients in key["split"].items()})
     training, test = slices.of(split.training), slices.of(split.test)
     validation = slices.of(split.validation, settings.slices_per_patient)
@@ -554,7 +554,7 @@ def _write(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], out: P
     ]
     for suffix, rows in tables.items():
         _write_table(pd.DataFrame(rows), out / f"{NAME}{suffix}.csv")
-    _write_json(out / f"{NAME}_run_record.json", _record(benchmark, slices, folds, seconds) | common)
+    write_json(out / f"{NAME}_run_record.json", _record(benchmark, slices, folds, seconds) | common)
     return out / f"{NAME}.csv"
 
 
@@ -588,11 +588,4 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
-    os.replace(part, path)
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     os.replace(part, path)
