@@ -56,6 +56,19 @@ class Preset(StrEnum):
     quick = "quick"
 
 
+StudyCohort = Annotated[Path, typer.Option("--cohort", help="A prepared cohort.")]
+StudyOut = Annotated[Path, typer.Option("--out", help="Where tables, figures and run records go.")]
+StudyPreset = Annotated[
+    Preset, typer.Option("--preset", help="As published, or cut to hours on two CPU cores.")
+]
+StudyWorkers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Processes; 0, or a GPU and no number: this one.")
+]
+StudyScheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="A dask scheduler's address, tcp://...")
+]
+
+
 @app.callback()
 def main() -> None:
     """gliomark predicts glioma markers from MRI before surgery. Research use only, not a medical device."""
@@ -294,6 +307,36 @@ def experiment_table_2_3(
 
     files = dict(parse_weights(text) for text in weights or ())
     typer.echo(str(run(cohort, out, preset.value, files, say=typer.echo)))
+
+
+@experiment_app.command("table-3-1")
+def experiment_table_3_1(
+    cohort: StudyCohort,
+    out: StudyOut,
+    preset: StudyPreset = Preset.published,
+    workers: StudyWorkers = None,
+    scheduler: StudyScheduler = None,
+) -> None:
+    """The outline: MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net, five folds."""
+    from gliomark.experiments.chapter_3 import Place, run_table_3_1
+
+    place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_table_3_1(place)))
+
+
+@experiment_app.command("table-3-2")
+def experiment_table_3_2(
+    cohort: StudyCohort,
+    out: StudyOut,
+    preset: StudyPreset = Preset.published,
+    workers: StudyWorkers = None,
+    scheduler: StudyScheduler = None,
+) -> None:
+    """The outline: the focus prior graph, the guidance and the inverted gates, each on and off, five folds."""
+    from gliomark.experiments.chapter_3 import Place, run_table_3_2
+
+    place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_table_3_2(place)))
 
 
 @experiment_app.command("registration")

@@ -17,8 +17,7 @@ from gliomark.inference.fusion import FusionRule, deciding_slices, patient_proba
 from gliomark.inference.segmenter import Segmenter
 from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.models.kinet import KiNetSettings, KiNetSize, build_kinet
-from gliomark.models.mignet import MIGNetSettings, build_mignet
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.study import (
@@ -69,27 +68,30 @@ def load_model(name_or_file: str | Path = "demo") -> Model:
 def build_model(weights: Weights) -> Model:
     """The networks of a weights file, ready to predict."""
     card = weights.card
-    network = build_mignet(mignet_settings(card.segmentation["network"]))
+    sequences = tuple(MRSequence(name) for name in card.sequences)
+    classifiers = {
+        name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
+    }
+    return Model(card, weights.sha256, build_segmenter(weights), classifiers)
+
+
+def build_segmenter(weights: Weights, flips: bool | None = None) -> Segmenter:
+    """The outlining network of a weights file, ready to use. flips: as the card says where None."""
+    card = weights.card
+    network = build_segmentation_network(network_settings(card.segmentation["network"]))
     network.load_state_dict(weights.part("segmentation"))
     sequences = tuple(MRSequence(name) for name in card.sequences)
-    seen = sequences[-1:] if card.rule == "single" else sequences
-    segmenter = Segmenter(
+    return Segmenter(
         network.eval(),
-        seen,
+        sequences[-1:] if card.rule == "single" else sequences,
         card.rule,
         card.segmentation["tile"],
         card.segmentation_threshold,
         card.smallest_lesion_ml,
+        card.segmentation["pool"],
+        card.segmentation["context"],
+        card.segmentation["flips"] if flips is None else flips,
     )
-    classifiers = {
-        name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
-    }
-    return Model(card, weights.sha256, segmenter, classifiers)
-
-
-def mignet_settings(record: Mapping[str, Any]) -> MIGNetSettings:
-    """MIG-Net's settings from a card."""
-    return MIGNetSettings(**{**record, "size": SwinSize(**_tuples(record["size"]))})
 
 
 def kinet_settings(record: Mapping[str, Any]) -> KiNetSettings:

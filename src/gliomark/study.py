@@ -110,6 +110,12 @@ class SliceStack:
         return self.lesion
 
     @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Step between slices, rows and columns, in millimetres."""
+        column, row, between = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(between), float(row), float(column)
+
+    @property
     def pixel_area_mm2(self) -> float:
         """Area of one pixel in square millimetres."""
         return float(np.linalg.norm(self.affine[:3, 0]) * np.linalg.norm(self.affine[:3, 1]))

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.folds import Split, fold_split, cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.experiments import table_2_3
@@ -29,9 +29,7 @@ from gliomark.experiments.table_2_3 import (
     BenchmarkTraining,
     FewOfEach,
     LesionInSlice,
-    Split,
     cuts,
-    fold_split,
     load_slices,
     run,
     summary,

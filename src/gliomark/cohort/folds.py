@@ -9,12 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from gliomark.cohort.store import Cohort
 from gliomark.study import GliomarkError
 
 FOLDS = 5
+VALIDATION_SHARE = 0.2  # of a fold's training part
 SMALLEST_COHORT = 10
 STRATIFY_BY = ("idh_mutant", "ki67_high", "who_grade")
 
@@ -71,6 +73,28 @@ class Folds:
         """A hash of who stands where, written into every run record and weights file."""
         content = [self.train, self.validation, self.test, self.development_folds]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """The patients of one fold. Raises GliomarkError if one stands on two sides."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_disjoint(asdict(self))
+
+
+def fold_split(folds: Folds, number: int, present: Collection[str], seed: int) -> Split:
+    """Fold ``number``'s (from 0) three parts among the patients present; validation is drawn from the rest."""
+    test = [p for p in folds.folds[number] if p in set(present)]
+    rest = sorted(set(present) - set(folds.folds[number]))
+    order = np.random.default_rng([seed, number]).permutation(len(rest))
+    cut = max(1, round(VALIDATION_SHARE * len(rest)))
+    validation, training = ([rest[i] for i in part] for part in (order[:cut], order[cut:]))
+    return Split(tuple(sorted(training)), tuple(sorted(validation)), tuple(test))
 
 
 def check_disjoint(parts: Mapping[str, Collection[str]]) -> None:

@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,17 +82,28 @@ class Cohort:
         """The sequences prepared for the patient."""
         return tuple(MRSequence(name) for name in self.record(patient_id)["sequences"])
 
-    def stack(self, patient_id: str) -> SliceStack:
-        """The patient as ``preprocessing.prepare`` made it, grey values in half precision."""
+    def has_mask(self, patient_id: str) -> bool:
+        """Whether the patient's lesion has been drawn."""
         record = self.record(patient_id)
+        folder = self.folder / "GMSBraTS" / record["sequences"][0] / patient_id
+        with h5py.File(folder / f"{record['slice_names'][0]}.h5") as file:
+            return "mask" in file
+
+    def stack(self, patient_id: str, only: Collection[MRSequence] | None = None) -> SliceStack:
+        """The patient as ``preprocessing.prepare`` made it, grey values in half precision.
+
+        only: the sequences to read, those that the patient has; None is all.
+        """
+        record = self.record(patient_id)
+        wanted = [name for name in record["sequences"] if only is None or name in only]
         read = {
             name: _read_slices(self.folder, name, patient_id, record["slice_names"])
-            for name in record["sequences"]
+            for name in wanted or record["sequences"][:1]
         }
         first = next(iter(read.values()))
         return SliceStack(
             patient_id=patient_id,
-            images={MRSequence(name): arrays["image"].astype(np.float32) for name, arrays in read.items()},
+            images={MRSequence(name): read[name]["image"].astype(np.float32) for name in wanted},
             brain=first["brain"].astype(bool),
             affine=np.array(record["affine"]),
             slice_names=tuple(record["slice_names"]),

@@ -42,7 +42,8 @@ from gliomark.training.recipes import (
     segmentation_tensors,
     train_marker,
 )
-from gliomark.training.segmentation import load_bank, train_segmentation
+from gliomark.training.segmentation import train_segmentation
+from gliomark.training.slice_bank import load_bank
 from gliomark.training.stacking import PatientVectors, patient_vectors
 
 NAME = "demonstration"
@@ -100,10 +101,10 @@ def _network(name: str, cohort: Cohort, folds: Folds, work: Path) -> Weights:
     if not path.exists():
         joint, sequences = setting.rule == "joint", cohort_sequences(cohort)
         settings = segmentation_settings("small", len(sequences) if joint else 1, setting.epochs)
-        bank = load_bank(cohort, folds.development, sequences, joint)
-        network, prior = train_segmentation(bank, settings, work / name)
+        bank = load_bank(cohort, folds.development, sequences, joint, settings.pool, settings.context)
+        trained = train_segmentation(bank, settings, work / name)
         card = segmentation_card(name, cohort, folds, folds.development, setting.rule, settings)
-        save_weights(path, card, segmentation_tensors(network, prior))
+        save_weights(path, card, segmentation_tensors(trained.network, trained.prior))
     weights = load_weights(path)
     check_disjoint({"trained on": weights.card.training_patients, "tested on": folds.test})
     return weights

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from gliomark.cohort.folds import Folds, check_disjoint, cohort_folds
+from gliomark.cohort.folds import VALIDATION_SHARE, Folds, Split, check_disjoint, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
@@ -44,7 +44,6 @@ from gliomark.training.segmentation import last_checkpoint, make_trainer
 NAME = "table_2_3"
 # accuracy and sensitivity of the published table, from another cohort and with ImageNet weights
 PUBLISHED = {"ResNet-50": (0.906, 0.879), "DenseNet-121": (0.915, 0.886), "Xception": (0.939, 0.915)}
-VALIDATION_SHARE = 0.2
 THRESHOLD = 0.5
 RANDOM_WEIGHTS = "random"
 # what reading a file that is no state dict was seen to raise
@@ -135,18 +134,6 @@ class Benchmark:
     training: BenchmarkTraining
     weights: Mapping[str, Path]
     work: Path
-
-
-@dataclass(frozen=True)
-class Split:
-    """The patients of one fold. Raises GliomarkError if one stands on two sides."""
-
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        check_disjoint(asdict(self))
 
 
 def run(
@@ -253,16 +240,6 @@ class FewOfEach(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         drawn = torch.cat([rows[torch.randperm(len(rows))][: self.count] for rows in self.groups])
         return iter(drawn[torch.randperm(len(drawn))].tolist())
-
-
-def fold_split(folds: Folds, number: int, present: Sequence[str], seed: int) -> Split:
-    """Fold ``number``'s (from 0) three parts among the patients present; validation is drawn from the rest."""
-    test = [p for p in folds.folds[number] if p in set(present)]
-    rest = sorted(set(present) - set(folds.folds[number]))
-    order = np.random.default_rng([seed, number]).permutation(len(rest))
-    cut = max(1, round(VALIDATION_SHARE * len(rest)))
-    validation, training = ([rest[i] for i in part] for part in (order[:cut], order[cut:]))
-    return Split(tuple(sorted(training)), tuple(sorted(validation)), tuple(test))
 
 
 # ---- one training -----------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from gliomark.models.mignet import MIGNet
 from gliomark.study import GliomarkError, MRSequence, Segmentation, SliceStack
 
 BATCH = 8
@@ -24,14 +24,22 @@ RULES = {
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A trained MIG-Net and how it is used. tile: side of the view it was trained on, in pixels."""
+    """A trained network and how it is used.
 
-    network: MIGNet
+    tile: side of the view it was trained on, in pixels of the 240-pixel slice; pool: slices are averaged over
+    pool x pool pixels for it; context: neighbouring slices on either side that it sees; flips: the mean of
+    the slice's answer and its mirror image's.
+    """
+
+    network: nn.Module
     sequences: tuple[MRSequence, ...]
     rule: str
     tile: int = 224
     threshold: float = 0.5
     smallest_lesion_ml: float = 0.0
+    pool: int = 1
+    context: int = 0
+    flips: bool = False
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -46,16 +54,37 @@ class Segmenter:
         return Segmentation(probability, mask, f"{RULES[self.rule]} ({names})")
 
     def _probability(self, images: Mapping[MRSequence, NDArray], brain: NDArray) -> NDArray[np.float32]:
-        channels = [torch.from_numpy(images[name]) for name in self.sequences]
         if self.rule == "joint":
-            return lesion_probability(self.network, torch.stack(channels, dim=1), brain, self.tile)
-        each = [lesion_probability(self.network, channel[:, None], brain, self.tile) for channel in channels]
+            # an absent sequence is the brain's mean, as in training
+            empty = np.zeros(brain.shape, np.float32)
+            channels = np.stack([images.get(name, empty) for name in self.sequences], axis=1)
+            return self._outlined(torch.from_numpy(channels), brain)
+        shown = [torch.from_numpy(images[name])[:, None] for name in self.sequences if name in images]
+        each = [self._outlined(image, brain) for image in shown]
         # OR of the masks: a missed lesion is worse than extra background (METHOD section 5)
         return np.maximum.reduce(each)
 
+    def _outlined(self, images: Tensor, brain: NDArray) -> NDArray[np.float32]:
+        images = with_neighbours(images, self.context)
+        return lesion_probability(self.network, images, brain, self.tile, self.pool, self.flips)
 
-def lesion_probability(network: MIGNet, images: Tensor, brain: NDArray, tile: int) -> NDArray[np.float32]:
+
+def with_neighbours(images: Tensor, context: int) -> Tensor:
+    """``(S, C, H, W)`` to ``(S, C * (2 * context + 1), H, W)``: each channel with the slices around it.
+
+    Past the first or last slice that slice goes on. context 0 changes nothing.
+    """
+    last = len(images) - 1
+    steps = [(torch.arange(last + 1) + step).clamp(0, max(last, 0)) for step in range(-context, context + 1)]
+    return torch.stack([images[index] for index in steps], dim=2).flatten(1, 2)
+
+
+def lesion_probability(
+    network: nn.Module, images: Tensor, brain: NDArray, tile: int, pool: int = 1, flips: bool = False
+) -> NDArray[np.float32]:
     """``(S, C, H, W)`` to ``(S, H, W)``: softmax of logits averaged where tiles overlap.
+
+    The network sees the tile averaged over pool x pool pixels; its logits are brought back to all of them.
 
     METHOD takes four corner tiles. The grid is centred on the brain, so one central tile holds all of
     a brain of up to ``tile`` mm at a quarter of the time; only a larger one needs the corners.
@@ -67,12 +96,23 @@ def lesion_probability(network: MIGNet, images: Tensor, brain: NDArray, tile: in
             place = (..., slice(top, top + tile), slice(left, left + tile))
             theta = tile_theta(top, left, tile, height, width)
             for start in range(0, len(images), BATCH):
-                part = images[start : start + BATCH][place]
-                logits[start : start + BATCH][place] += network(part, theta.expand(len(part), -1, -1))[0]
+                part = F.avg_pool2d(images[start : start + BATCH][place], pool)
+                answer = _logits(network, part, theta.expand(len(part), -1, -1), flips)
+                logits[start : start + BATCH][place] += F.interpolate(
+                    answer, size=(tile, tile), mode="bilinear", align_corners=False
+                )
             seen[place] += 1
     logits /= seen.clamp(min=1)
     # never seen is never lesion
     return (logits.softmax(dim=1)[:, 1] * (seen > 0)).numpy()
+
+
+def _logits(network: nn.Module, part: Tensor, theta: Tensor, flips: bool) -> Tensor:
+    answer = network(part, theta)[0]
+    if not flips:
+        return answer
+    mirrored = theta * theta.new_tensor([[-1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    return (answer + network(part.flip(-1), mirrored)[0].flip(-1)) / 2
 
 
 def tile_corners(brain: NDArray, tile: int) -> Sequence[tuple[int, int]]:

@@ -8,6 +8,7 @@ eq. 3-2 ``training.losses.prior_weight``; eqs. 3-3 and 3-4 ``DualPriorGuidance``
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +29,27 @@ class MIGNetSettings:
     inputs: channels, 1 as published (sequences are independent samples), 2 for joint input.
     fpg off: alpha starts constant (and the loss is unweighted); guidance off: single task, the
     bottleneck goes straight to the decoder; iag off: plain skip connections. All off: Swin-UNet.
+    deep_supervision (not published): the decoder's coarser levels answer too while training.
     """
 
     inputs: int = 1
     fpg: bool = True
     guidance: bool = True
     iag: bool = True
+    deep_supervision: bool = False
     size: SwinSize = field(default_factory=SwinSize)
+
+
+class Outline(NamedTuple):
+    """What a segmentation network answers.
+
+    logits ``(B, 2, H, W)``; grade: logits ``(B, 2)``, or None without a grading task; deeper: the coarser
+    levels' logits brought to ``(B, 2, H, W)``, fine to coarse, only while training with deep supervision.
+    """
+
+    logits: Tensor
+    grade: Tensor | None
+    deeper: tuple[Tensor, ...] = ()
 
 
 class InvertedAttentionGate(nn.Module):
@@ -112,8 +127,7 @@ class MIGNet(nn.Module):
 
     Input ``(B, inputs, H, W)``, H and W multiples of 32 (224 as published), and theta ``(B, 2, 3)``: the
     affine, in normalised coordinates, from the sample's frame to the template's (None: the central
-    crop of the 240-pixel template). Output: lesion logits ``(B, 2, H, W)`` and grade logits
-    ``(B, 2)``, or None with guidance off.
+    crop of the 240-pixel template). The grade is None with guidance off.
     """
 
     def __init__(
@@ -122,26 +136,28 @@ class MIGNet(nn.Module):
         guidance: DualPriorGuidance | None,
         decoder: SwinDecoder,
         channels: int,
-        pool: int,
+        deeper: nn.ModuleList | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.guidance = guidance
         self.decoder = decoder
         self.grade = nn.Linear(channels, GRADES) if guidance is not None else None
-        self.pool = pool
+        self.deeper = deeper
 
-    def forward(self, image: Tensor, theta: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        size = image.shape[-2:]
-        features = self.encoder(F.avg_pool2d(image, self.pool) if self.pool > 1 else image)
+    def forward(self, image: Tensor, theta: Tensor | None = None) -> Outline:
+        features = self.encoder(image)
         target, grade = features[-1], None
         if self.guidance is not None and self.grade is not None:
             target, auxiliary = self.guidance(target, central(image) if theta is None else theta)
             grade = self.grade(auxiliary.mean(dim=(2, 3)))
-        logits = self.decoder(features, target)
-        if self.pool > 1:
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return logits, grade
+        logits, passed = self.decoder(features, target)
+        if self.deeper is None or not self.training:
+            return Outline(logits, grade)
+        coarse = [head(feature) for head, feature in zip(self.deeper, passed, strict=False)]
+        size = image.shape[-2:]
+        deeper = [F.interpolate(c, size=size, mode="bilinear", align_corners=False) for c in reversed(coarse)]
+        return Outline(logits, grade, tuple(deeper))
 
 
 def central(image: Tensor, template: int = 240) -> Tensor:
@@ -164,4 +180,8 @@ def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNe
     if guidance is not None and settings.fpg and prior is not None:
         guidance.start_from(prior)
     encoder = SwinEncoder(settings.inputs, size)
-    return MIGNet(encoder, guidance, SwinDecoder(size, gates, CLASSES), channels[-1], size.pool)
+    deeper = None
+    if settings.deep_supervision:
+        # the finest level of the decoder is the answer itself
+        deeper = nn.ModuleList(nn.Conv2d(c, CLASSES, 1) for c in reversed(channels[1:-1]))
+    return MIGNet(encoder, guidance, SwinDecoder(size, gates, CLASSES), channels[-1], deeper)

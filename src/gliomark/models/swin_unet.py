@@ -18,21 +18,19 @@ class SwinSize:
     """The published size; ``SMALL`` is for two CPU cores.
 
     embedding: channels of the first stage, doubled by each of the next; heads: attention heads per
-    stage; depth: blocks per stage. pool: the slice is averaged over pool x pool pixels before the
-    network and the logits are brought back after it (1 = as published). convolutional_stem: two 3x3
-    convolutions of stride 2 in place of the 4x4 patch projection (Xiao et al. 2021 show that this lets
-    a transformer learn from few images); False = as published.
+    stage; depth: blocks per stage. convolutional_stem: 3x3 convolutions of stride 2 in place of the 4x4
+    patch projection (Xiao et al. 2021 show that this lets a transformer learn from few images); False =
+    as published.
     """
 
     embedding: int = 96
     depths: tuple[int, ...] = (2, 2, 2, 2)
     heads: tuple[int, ...] = (3, 6, 12, 24)
     patch: int = 4
-    pool: int = 1
     convolutional_stem: bool = False
 
 
-SMALL = SwinSize(embedding=16, heads=(1, 2, 4, 8), patch=2, pool=2, convolutional_stem=True)
+SMALL = SwinSize(embedding=16, heads=(1, 2, 4, 8), patch=2, convolutional_stem=True)
 
 
 class PatchEmbedding(nn.Module):
@@ -129,15 +127,17 @@ class SwinDecoder(nn.Module):
         self.final_expand = PatchExpanding(channels[0], channels[0], size.patch)
         self.classify = nn.Conv2d(channels[0], classes, 1)
 
-    def forward(self, features: list[Tensor], bottleneck: Tensor) -> Tensor:
-        feature = bottleneck
+    def forward(self, features: list[Tensor], bottleneck: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The logits, and every level's feature on the way up, coarse to fine."""
+        feature, passed = bottleneck, []
         for level in reversed(range(len(self.stages))):
             height, width = features[level].shape[-2:]
             # patch merging pads an odd side, so the way back up may be one pixel too large
             upsampled = self.expands[level](feature)[..., :height, :width]
             skip = self.gates[level](features[level], upsampled)
             feature = self.stages[level](self.reduces[level](torch.cat([upsampled, skip], dim=1)))
-        return self.classify(self.final_expand(self.norm(feature)))
+            passed.append(feature)
+        return self.classify(self.final_expand(self.norm(feature))), passed
 
 
 class PlainSkip(nn.Module):

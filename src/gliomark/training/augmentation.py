@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# of the random curve: deviations to either side of the brain's mean, its knots, how far they stray
+LARGEST_GREY, CURVE_KNOTS, CURVE_SPREAD = 3.0, 6, 1.0
 
 
 @dataclass(frozen=True)
@@ -18,17 +21,23 @@ class Augmentation:
     padded to 336; quarter_turns: rotation by 0, 90, 180 or 270 degrees; mirror: left and right swapped
     for half the samples; degrees and zoom: largest small rotation and relative scaling; noise: Gaussian
     noise of up to 0.1 of the brain's deviation for one sample in ten; tone: largest change of
-    brightness (deviations) and contrast (share).
+    brightness (deviations) and contrast (share). recolour: share of the samples whose grey values go
+    through a random curve, so that no sequence's own contrast is relied on.
     """
 
     crop: int = 224
-    shift: int = 56
+    shift: float = 56
     quarter_turns: bool = True
     mirror: bool = False
     degrees: float = 0.0
     zoom: float = 0.0
     noise: float = 0.1
     tone: float = 0.0
+    recolour: float = 0.0
+
+    def at(self, pool: int) -> Augmentation:
+        """The same for slices averaged over pool x pool pixels."""
+        return replace(self, crop=self.crop // pool, shift=self.shift / pool)
 
 
 GENTLE = Augmentation(crop=192, shift=12, quarter_turns=False, mirror=True, degrees=15.0, zoom=0.15, tone=0.2)
@@ -65,9 +74,24 @@ def random_view(image: Tensor, lesion: Tensor, augmentation: Augmentation) -> tu
 def disturb(image: Tensor, augmentation: Augmentation) -> Tensor:
     """Brightness, contrast and noise, drawn per sample (and per channel for tone); ``(B, C, H, W)``."""
     batch, channels = image.shape[:2]
+    if augmentation.recolour > 0:
+        drawn = torch.rand(batch, 1, 1, 1, device=image.device) < augmentation.recolour
+        image = torch.where(drawn, recoloured(image), image)
     if augmentation.tone > 0:
         contrast = 1 + augmentation.tone * (2 * torch.rand(batch, channels, 1, 1, device=image.device) - 1)
         shift = augmentation.tone * (2 * torch.rand(batch, channels, 1, 1, device=image.device) - 1)
         image = image * contrast + shift
     noisy = (torch.rand(batch, 1, 1, 1, device=image.device) < augmentation.noise) * 0.1
     return image + noisy * torch.rand(batch, 1, 1, 1, device=image.device) * torch.randn_like(image)
+
+
+def recoloured(image: Tensor) -> Tensor:
+    """Every sample's channel through a curve of its own: straight between random values (deviations) at
+    fixed grey values, so that dark may become bright; ``(B, C, H, W)``."""
+    knots = torch.linspace(-LARGEST_GREY, LARGEST_GREY, CURVE_KNOTS, device=image.device)
+    values = CURVE_SPREAD * torch.randn(*image.shape[:2], CURVE_KNOTS, device=image.device)
+    place = (image.clamp(-LARGEST_GREY, LARGEST_GREY) + LARGEST_GREY) / (knots[1] - knots[0])
+    left = place.floor().clamp(max=CURVE_KNOTS - 2)
+    index = left.long().flatten(2)
+    low, high = (values.gather(2, index + step).view_as(image) for step in (0, 1))
+    return low + (place - left) * (high - low)

@@ -42,6 +42,28 @@ def segmentation_loss(logits: Tensor, lesion: Tensor, weight: Tensor | None) -> 
     return entropy + 1 - overlap
 
 
+def deeply_supervised_loss(
+    logits: Tensor, deeper: Sequence[Tensor], lesion: Tensor, weight: Tensor | None
+) -> Tensor:
+    """``segmentation_loss`` of the answer and of every coarser level's, each weighing half the one before.
+
+    logits and each of deeper ``(B, 2, H, W)``; without deeper it is ``segmentation_loss`` itself.
+    """
+    shares = [0.5**level for level in range(1 + len(deeper))]
+    losses = [segmentation_loss(one, lesion, weight) for one in (logits, *deeper)]
+    return torch.stack([s * loss for s, loss in zip(shares, losses, strict=True)]).sum() / sum(shares)
+
+
+def distillation_loss(logits: Tensor, taught: Tensor) -> Tensor:
+    """Agreement with a teacher (Hinton et al. 2015, temperature 1): the mean Kullback-Leibler divergence of
+    the pixels' two classes; both ``(B, 2, H, W)``."""
+    return (
+        F.kl_div(logits.log_softmax(dim=1), taught.log_softmax(dim=1), log_target=True, reduction="none")
+        .sum(dim=1)
+        .mean()
+    )
+
+
 def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
     """Cross-entropy of low (0) against high (1) grade, over slices with a lesion and a known grade.
 

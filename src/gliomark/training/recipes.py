@@ -18,6 +18,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.evaluation.metrics import auc, youden_threshold
 from gliomark.inference.segmenter import RULES
 from gliomark.inference.slice_classifier import Evidence, SliceClassifier
+from gliomark.models.segmentation_networks import network_record
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training import classification, segmentation
@@ -27,7 +28,8 @@ from gliomark.training.classification import (
     load_lesion_bank,
     train_kinet,
 )
-from gliomark.training.segmentation import SegmentationTraining, load_bank, train_segmentation
+from gliomark.training.segmentation import SegmentationTraining, train_segmentation
+from gliomark.training.slice_bank import load_bank
 from gliomark.training.stacking import (
     PatientVectors,
     StackingTraining,
@@ -120,10 +122,13 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     joint = rule == "joint"
     seen = sequences[-1:] if rule == "single" else sequences
     settings = segmentation_settings(size, len(seen) if joint else 1, epochs)
-    bank, validation = (load_bank(cohort, part, seen, joint) for part in (folds.train, folds.validation))
-    network, prior = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
+    bank, validation = (
+        load_bank(cohort, part, seen, joint, settings.pool, settings.context)
+        for part in (folds.train, folds.validation)
+    )
+    trained = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
     card = segmentation_card(out.stem, cohort, folds, folds.train, rule, settings)
-    save_weights(out, card, segmentation_tensors(network, prior))
+    save_weights(out, card, segmentation_tensors(trained.network, trained.prior))
     return out
 
 
@@ -169,7 +174,13 @@ def segmentation_card(
         name=name,
         sequences=cohort_sequences(cohort),
         rule=rule,
-        segmentation={"network": asdict(settings.network), "tile": settings.augmentation.crop},
+        segmentation={
+            "network": network_record(settings.network),
+            "tile": settings.augmentation.crop,
+            "pool": settings.pool,
+            "context": settings.context,
+            "flips": False,
+        },
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
         training_cohort=f"{cohort.folder.name} ({len(trained_on)} patients)",

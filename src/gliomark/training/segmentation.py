@@ -1,168 +1,150 @@
-"""Training MIG-Net: the slices of a cohort's patients, the focus prior graph, one Lightning module."""
+"""Training a segmentation network: one Lightning module for MIG-Net and its rivals alike."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import lightning
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from gliomark.cohort.store import Cohort
-from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
+from gliomark.models.mignet import MIGNetSettings, Outline
+from gliomark.models.segmentation_networks import NetworkSettings, build_segmentation_network
 from gliomark.models.swin_unet import SMALL
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import GliomarkError
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view, view
-from gliomark.training.losses import GRADING_WEIGHT, grading_loss, prior_weight, segmentation_loss
-
-HIGH_GRADE = 3
+from gliomark.training.losses import (
+    GRADING_WEIGHT,
+    deeply_supervised_loss,
+    distillation_loss,
+    grading_loss,
+    prior_weight,
+)
+from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior
 
 
 @dataclass(frozen=True)
 class SegmentationTraining:
-    """METHOD section 3: AdamW, 5e-4, cosine with warm-up, batch 16, at most 200 epochs.
+    """METHOD section 3: AdamW, 5e-4, cosine with warm-up, batch 16, until the validation Dice stops rising,
+    at most 200 epochs.
 
     An epoch shows ``slices_per_patient`` random slices of every patient, ``lesion_share`` of them with
-    lesion, so that a patient of 80 thin slices counts as one of 20 thick ones.
+    lesion, so that a patient of 80 thin slices counts as one of 20 thick ones. pool: slices are averaged
+    over pool x pool pixels; context: neighbouring slices on either side as further channels (0 as
+    published). optimiser "sgd" is nnU-Net's: Nesterov momentum 0.99, the rate falling as (1 - done)^0.9.
+    largest_gradient: norm at which a step's gradient is clipped, None never. validate_every: epochs;
+    patience: validations without a better one after which training ends. distillation: share of the loss
+    that is agreement with a teacher.
     """
 
-    network: MIGNetSettings = field(default_factory=MIGNetSettings)
+    network: NetworkSettings = field(default_factory=MIGNetSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    pool: int = 1
+    context: int = 0
+    optimiser: Literal["adamw", "sgd"] = "adamw"
     rate: float = 5e-4
     weight_decay: float = 0.01
     warm_up: float = 0.05
+    largest_gradient: float | None = None
     batch: int = 16
     epochs: int = 200
+    validate_every: int = 1
+    patience: int = 40
     slices_per_patient: int = 20
     lesion_share: float = 0.6
+    distillation: float = 0.0
     seed: int = 0
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the FPG weighs the loss (MIG-Net with fpg on)."""
+        return isinstance(self.network, MIGNetSettings) and self.network.fpg
 
 
 def small_training(inputs: int, epochs: int) -> SegmentationTraining:
     """The size that two CPU cores train in well under an hour."""
     network = MIGNetSettings(inputs=inputs, size=SMALL)
-    return SegmentationTraining(network=network, augmentation=GENTLE, rate=1e-3, epochs=epochs)
-
-
-@dataclass(frozen=True, eq=False)
-class SliceBank:
-    """Slices in memory. image float16 ``(N, C, 240, 240)``, lesion uint8 ``(N, 240, 240)``, grade
-    ``(N,)`` (-1 unknown), patient ``(N,)`` index into ``patient_ids``."""
-
-    image: Tensor
-    lesion: Tensor
-    grade: Tensor
-    patient: Tensor
-    patient_ids: tuple[str, ...]
-
-
-def load_bank(
-    cohort: Cohort, patients: Sequence[str], sequences: Sequence[MRSequence], joint: bool
-) -> SliceBank:
-    """joint: the sequences are one sample's channels (an absent one is zero, the brain's mean);
-    otherwise every sequence of a slice is a sample of its own."""
-    images, lesions, grades, owners = [], [], [], []
-    for index, patient in enumerate(patients):
-        stack = cohort.stack(patient)
-        channels = [stack.images.get(name) for name in sequences]
-        shape = stack.brain.shape
-        if joint:
-            samples = [np.stack([np.zeros(shape, np.float32) if c is None else c for c in channels], axis=1)]
-        else:
-            samples = [c[:, None] for c in channels if c is not None]
-        grade = cohort.clinical(patient).columns.get("who_grade", "")
-        for sample in samples:
-            images.append(torch.from_numpy(sample).half())
-            lesions.append(torch.from_numpy(stack.drawn.astype(np.uint8)))
-            grades.append(torch.full(shape[:1], int(float(grade) >= HIGH_GRADE) if grade else -1))
-            owners.append(torch.full(shape[:1], index))
-    return SliceBank(
-        torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(owners), tuple(patients)
+    return SegmentationTraining(
+        network=network,
+        augmentation=GENTLE,
+        pool=4,
+        rate=1e-3,
+        warm_up=0.1,
+        largest_gradient=1.0,
+        epochs=epochs,
+        validate_every=2,
     )
 
 
-def focus_prior(bank: SliceBank) -> Tensor:
-    """FPG: P ``(240, 240)``, the mean of the training patients' masks, smoothed, maximum scaled to 1.
+@dataclass(frozen=True, eq=False)
+class TrainedSegmentation:
+    """A trained network in evaluation mode, its FPG, and how the training went.
 
-    Slices lie on a grid centred on the brain's bounding box (``preprocessing.slicing``), which is the
-    alignment; every patient weighs the same. Made mirror-symmetric: gliomas have no side.
+    best_epoch: from 1, the one whose weights these are; waiting_share: of the training time, spent on
+    waiting for slices; both speeds are of the last call (0 where nothing was left to train).
     """
-    count = len(bank.patient_ids)
-    means = [bank.lesion[bank.patient == index].float().mean(dim=0) for index in range(count)]
-    prior = torch.stack(means).mean(dim=0)
-    smooth = F.avg_pool2d(((prior + prior.flip(1)) / 2)[None], 9, 1, 4, count_include_pad=False)[0]
-    return smooth / smooth.max().clamp(min=1e-6)
 
-
-class EpochSampler(torch.utils.data.Sampler[int]):
-    """The slices of an epoch, drawn anew each time: as many of every patient, lesion slices preferred."""
-
-    def __init__(self, bank: SliceBank, per_patient: int, lesion_share: float) -> None:
-        self.lesion_count = round(per_patient * lesion_share)
-        self.per_patient = per_patient
-        has_lesion = bank.lesion.flatten(1).amax(dim=1) > 0
-        self.all = [torch.nonzero(bank.patient == i)[:, 0] for i in range(len(bank.patient_ids))]
-        self.with_lesion = [index[has_lesion[index]] for index in self.all]
-
-    def __len__(self) -> int:
-        return self.per_patient * len(self.all)
-
-    def __iter__(self):
-        drawn = []
-        for everything, lesion in zip(self.all, self.with_lesion, strict=True):
-            preferred = lesion if len(lesion) else everything
-            drawn.append(_draw(preferred, self.lesion_count))
-            drawn.append(_draw(everything, self.per_patient - self.lesion_count))
-        indices = torch.cat(drawn)
-        return iter(indices[torch.randperm(len(indices))].tolist())
-
-
-def _draw(index: Tensor, count: int) -> Tensor:
-    """``count`` of the index, each as often as possible before any comes again."""
-    rounds = math.ceil(count / len(index))
-    return torch.cat([index[torch.randperm(len(index))] for _ in range(rounds)])[:count]
+    network: nn.Module
+    prior: Tensor
+    epochs: int
+    best_epoch: int
+    slices_per_second: float
+    waiting_share: float
 
 
 class SegmentationTask(lightning.LightningModule):
-    """MIG-Net, its two losses and its optimiser; the training loop is Lightning's."""
+    """The network, its losses and its optimiser; the training loop is Lightning's."""
 
     prior: Tensor
 
-    def __init__(self, settings: SegmentationTraining, prior: Tensor) -> None:
+    def __init__(
+        self, settings: SegmentationTraining, prior: Tensor, teacher: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.settings = settings
-        self.network = build_mignet(settings.network, prior)
+        self.seen = settings.augmentation.at(settings.pool)
+        self.network = build_segmentation_network(settings.network, prior)
         self.register_buffer("prior", prior)
+        # in a list: not a part of what is trained or saved
+        self.teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         image, lesion, grade = batch
-        seen, target, theta = random_view(image, lesion, self.settings.augmentation)
-        logits, grades = self.network(seen, theta)
-        loss = segmentation_loss(logits, target, self._weight(theta) if self.settings.network.fpg else None)
+        seen, target, theta = random_view(image, lesion, self.seen)
+        answer: Outline = self.network(seen, theta)
+        weight = self._weight(theta) if self.settings.weighted else None
+        loss = deeply_supervised_loss(answer.logits, answer.deeper, target, weight)
         self.log("segmentation", loss, prog_bar=True)
-        if grades is not None:
-            loss = loss + GRADING_WEIGHT * grading_loss(grades, grade, target)
+        if answer.grade is not None:
+            loss = loss + GRADING_WEIGHT * grading_loss(answer.grade, grade, target)
+        for teacher in self.teacher:
+            with torch.no_grad():
+                taught = teacher.to(self.device)(seen, theta).logits
+            share = self.settings.distillation
+            loss = (1 - share) * loss + share * distillation_loss(answer.logits, taught)
         return loss
 
     def _weight(self, theta: Tensor) -> Tensor:
         prior = self.prior.expand(len(theta), 1, -1, -1)
-        return prior_weight(view(prior, theta, self.settings.augmentation.crop)[:, 0])
+        return prior_weight(view(prior, theta, self.seen.crop)[:, 0])
 
     def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
         """Dice over all validation slices together, central view: what training is stopped by."""
         image, lesion = batch[0].float(), batch[1].float()
-        crop = self.settings.augmentation.crop
-        margin = (image.shape[-1] - crop) // 2
+        side, crop = image.shape[-1], self.seen.crop
+        margin = (side - crop) // 2
         inner = (..., slice(margin, margin + crop), slice(margin, margin + crop))
-        mask = self.network(image[inner])[0].argmax(dim=1)
+        theta = torch.eye(2, 3, device=image.device).expand(len(image), -1, -1) * (crop / side)
+        mask = self.network(image[inner], theta).logits.argmax(dim=1)
         self._validation += torch.stack([(mask * lesion[inner]).sum(), mask.sum() + lesion.sum()]).cpu()
 
     def on_validation_epoch_start(self) -> None:
@@ -173,11 +155,20 @@ class SegmentationTask(lightning.LightningModule):
 
     def configure_optimizers(self):
         s = self.settings
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=s.rate, weight_decay=s.weight_decay)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: _warm_cosine(step / steps, s.warm_up)
-        )
+        optimiser: torch.optim.Optimizer
+        if s.optimiser == "sgd":
+            optimiser = torch.optim.SGD(
+                self.network.parameters(), s.rate, momentum=0.99, nesterov=True, weight_decay=s.weight_decay
+            )
+        else:
+            optimiser = torch.optim.AdamW(self.network.parameters(), lr=s.rate, weight_decay=s.weight_decay)
+
+        def share(step: int) -> float:
+            done = min(1.0, step / steps)
+            return (1 - done) ** 0.9 if s.optimiser == "sgd" else _warm_cosine(done, s.warm_up)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -190,27 +181,70 @@ def _warm_cosine(done: float, warm_up: float) -> float:
     )
 
 
-def train_segmentation(
-    bank: SliceBank, settings: SegmentationTraining, work: Path, validation: SliceBank | None = None
-) -> tuple[MIGNet, Tensor]:
-    """Train and return the network and its FPG. ``work`` holds the checkpoints; an interrupted run goes on.
+class Stopwatch(lightning.Callback):
+    """Where the training time goes: slices, seconds in all, seconds between one step and the next."""
 
-    With validation slices the epoch of the best validation Dice is returned, otherwise the last.
+    def __init__(self) -> None:
+        self.slices, self.seconds, self.waiting, self._last = 0, 0.0, 0.0, 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._last = time.perf_counter()
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+        self.waiting += self._passed()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self._passed()
+        self.slices += len(batch[0])
+
+    def _passed(self) -> float:
+        now = time.perf_counter()
+        passed, self._last = now - self._last, now
+        self.seconds += passed
+        return passed
+
+
+def train_segmentation(
+    bank: SliceBank,
+    settings: SegmentationTraining,
+    work: Path,
+    validation: SliceBank | None = None,
+    teacher: nn.Module | None = None,
+) -> TrainedSegmentation:
+    """Train one network. ``work`` holds the checkpoints; an interrupted run goes on.
+
+    With validation slices the weights of the best validation Dice are returned, otherwise the last.
+    bank and validation are pooled and have neighbours as the settings say. teacher: a network of the
+    same input, for distillation. Raises GliomarkError where ``work`` holds a run on other patients.
     """
     check_same_patients(work, bank.patient_ids)
     lightning.seed_everything(settings.seed, verbose=False)
-    task = SegmentationTask(settings, focus_prior(bank))
-    checkpoint = lightning.pytorch.callbacks.ModelCheckpoint(
-        work, monitor="validation_dice" if validation else None, mode="max", save_last=True
-    )
-    trainer = make_trainer(settings.epochs, work, [checkpoint])
+    task = SegmentationTask(settings, focus_prior(bank), teacher)
+    stopwatch, last = Stopwatch(), ModelCheckpoint(work, "last", enable_version_counter=False)
+    callbacks: list[lightning.Callback] = [stopwatch]
+    best = ModelCheckpoint(work, "best", monitor="validation_dice", mode="max", save_weights_only=True)
+    if validation is not None:
+        callbacks += [best, EarlyStopping("validation_dice", mode="max", patience=settings.patience)]
+    # after the best one: what it knows goes into the checkpoint that a run goes on from
+    trainer = make_trainer(settings.epochs, work, [*callbacks, last], settings)
     trainer.fit(task, _loader(bank, settings), _plain_loader(validation), ckpt_path=last_checkpoint(work))
-    if validation is not None and checkpoint.best_model_path:
-        task.load_state_dict(torch.load(checkpoint.best_model_path, weights_only=False)["state_dict"])
-    return task.network.eval(), task.prior
+    epoch = trainer.current_epoch
+    if validation is not None and best.best_model_path:
+        chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+        task.load_state_dict(chosen["state_dict"])
+        epoch = chosen["epoch"] + 1
+    seconds = max(stopwatch.seconds, 1e-9)
+    speeds = (stopwatch.slices / seconds, stopwatch.waiting / seconds)
+    return TrainedSegmentation(
+        task.network.cpu().eval(), task.prior.cpu(), trainer.current_epoch, epoch, *speeds
+    )
 
 
-def make_trainer(epochs: int, work: Path, callbacks: list) -> lightning.Trainer:
+def make_trainer(
+    epochs: int, work: Path, callbacks: list, settings: SegmentationTraining | None = None
+) -> lightning.Trainer:
     """One trainer for every network: any device, mixed precision where the hardware has it."""
     # its tips and device notices would drown the progress bar
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -222,6 +256,8 @@ def make_trainer(epochs: int, work: Path, callbacks: list) -> lightning.Trainer:
         logger=lightning.pytorch.loggers.CSVLogger(work, name="log", version=0),
         log_every_n_steps=20,
         enable_model_summary=False,
+        gradient_clip_val=None if settings is None else settings.largest_gradient,
+        check_val_every_n_epoch=1 if settings is None else settings.validate_every,
     )
 
 

@@ -1,0 +1,235 @@
+"""The engine behind chapter 3's tables: named trials, five folds by patient, each trained once and kept.
+
+A finished fold is a record and a weights file under ``OUT/work/segmentation/<trial>``; it is not trained again,
+by whichever table it is asked for, and an interrupted one goes on from its checkpoint. Folds are shared out
+over processes or machines by dask; the machines must see the cohorts at the same paths.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gliomark.cohort.folds import Split, check_disjoint, cohort_folds, fold_split
+from gliomark.cohort.store import Cohort, write_json
+from gliomark.cohort.workers import cluster, each
+from gliomark.evaluation.outlines import compare
+from gliomark.inference.segmenter import Segmenter
+from gliomark.models.weights import load_weights, save_weights
+from gliomark.pipeline import build_segmenter
+from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.training.recipes import cohort_sequences, segmentation_card, segmentation_tensors
+from gliomark.training.segmentation import SegmentationTraining, train_segmentation
+from gliomark.training.slice_bank import SliceBank, joined, load_bank
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is trained and how it is read.
+
+    rule: "single" (the reference sequence), "union" (every sequence a sample, the outlines united) or
+    "joint" (the sequences one input). trained_on: whose training patients, as indices into the study's
+    cohorts. weights_of: another trial whose networks are only read differently. teacher: a trial whose
+    network of the same fold is learnt from. shown: the one sequence read at test, None as the rule says.
+    """
+
+    name: str
+    training: SegmentationTraining
+    rule: str = "single"
+    trained_on: tuple[int, ...] = (0,)
+    weights_of: str | None = None
+    teacher: str | None = None
+    flips: bool = False
+    shown: MRSequence | None = None
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of one trial. cohorts: folders; every one's patients of this fold are tested on."""
+
+    trial: Trial
+    number: int
+    cohorts: tuple[Path, ...]
+    work: Path
+
+    @property
+    def record_path(self) -> Path:
+        """Where the finished fold's record lies."""
+        return trial_folder(self.work, self.trial.name) / f"fold_{self.number + 1}.json"
+
+    def weights_path(self, trial: str | None = None) -> Path:
+        """The fold's network, or another trial's of the same fold."""
+        return trial_folder(self.work, trial or self.trial.name) / f"fold_{self.number + 1}.safetensors"
+
+
+def trial_folder(work: Path, name: str) -> Path:
+    """``OUT/work/segmentation/<trial>``, the name made fit for a file system."""
+    return work / "segmentation" / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    cohorts: Sequence[Path],
+    work: Path,
+    say: Callable[[str], None],
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> list[dict]:
+    """The records of every fold of every trial, trained now where they are not on disk.
+
+    Raises GliomarkError where a kept fold is another run's, or a fold fails.
+    """
+    count = len(cohort_folds(Cohort(cohorts[0])).folds)
+    # fold by fold, so that an unfinished study has compared every trial on the folds it has
+    jobs = [FoldJob(t, n, tuple(cohorts), work) for n in range(count) for t in trials]
+    missing = [job for job in jobs if finished(job) is None]
+    say(f"{len(jobs)} folds of {len(trials)} trials, {len(jobs) - len(missing)} of them finished before")
+    if workers is None and torch.cuda.is_available():
+        workers = 0  # the processes would share one GPU
+    for stage in _stages(missing):
+        with cluster(workers, scheduler) as client:
+            for job, done in each(client, train_fold, stage):
+                if isinstance(done, GliomarkError):
+                    raise done
+                say(f"{job.trial.name}, fold {job.number + 1}: {_words(done)}")
+    return [record for job in jobs if (record := finished(job)) is not None]
+
+
+def _stages(jobs: Sequence[FoldJob]) -> Iterable[list[FoldJob]]:
+    """Trials that need another's networks come after it."""
+    alone = [job for job in jobs if not (job.trial.teacher or job.trial.weights_of)]
+    leaning = [job for job in jobs if job.trial.teacher or job.trial.weights_of]
+    return [stage for stage in (alone, leaning) if stage]
+
+
+def _words(record: dict) -> str:
+    dice = np.nanmean([row["dice"] for row in record["patients"] if row["cohort"] == 0])
+    return f"mean Dice {dice:.3f}, epoch {record['best_epoch']} of {record['epochs']}, {record['seconds']} s"
+
+
+def finished(job: FoldJob) -> dict | None:
+    """The fold's record, None if there is none. Raises GliomarkError where it is another run's."""
+    kept = job.record_path
+    if not kept.exists():
+        kept = kept.with_suffix("") / "key.json"
+    if not kept.exists():
+        return None
+    record = json.loads(kept.read_text("utf-8"))
+    if record["key"] != fold_key(job):
+        raise GliomarkError(
+            f"{kept.parent} holds a run with other settings or patients; delete that folder to train anew."
+        )
+    return record if kept == job.record_path else None
+
+
+def fold_key(job: FoldJob) -> dict:
+    """What a kept fold must agree with to be taken for this run's."""
+    key = {
+        "trial": asdict(job.trial),
+        "fold": job.number + 1,
+        "splits": [asdict(_split(Cohort(folder), job)) for folder in job.cohorts],
+    }
+    return json.loads(json.dumps(key))
+
+
+def _split(cohort: Cohort, job: FoldJob) -> Split:
+    drawn = [p for p in cohort.patient_ids if cohort.has_mask(p)]
+    return fold_split(cohort_folds(cohort), job.number, drawn, job.trial.training.seed)
+
+
+def train_fold(job: FoldJob) -> dict:
+    """Train on the training patients, stop by the validation patients, judge the test patients; the record."""
+    started, trial = time.time(), job.trial
+    done = finished(job)
+    if done is not None:
+        return done
+    cohorts = [Cohort(folder) for folder in job.cohorts]
+    splits = [_split(cohort, job) for cohort in cohorts]
+    record = {
+        "key": fold_key(job),
+        "epochs": 0,
+        "best_epoch": 0,
+        "slices_per_second": 0.0,
+        "waiting_share": 0.0,
+    }
+    if trial.weights_of is None and not job.weights_path().exists():
+        record |= _train(job, cohorts, splits)
+    weights = load_weights(job.weights_path(trial.weights_of))
+    trained_on = weights.card.training_patients
+    check_disjoint({"trained on": trained_on, "tested on": [p for s in splits for p in s.test]})
+    segmenter = build_segmenter(weights, flips=trial.flips)
+    if trial.shown is not None:
+        segmenter = replace(segmenter, sequences=(trial.shown,), rule="single")
+    record["patients"] = [
+        {"cohort": index, "patient": patient, **judge(segmenter, cohort.stack(patient, segmenter.sequences))}
+        for index, (cohort, split) in enumerate(zip(cohorts, splits, strict=True))
+        for patient in split.test
+        if trial.shown is None or trial.shown in cohort.sequences(patient)
+    ]
+    record["seconds"] = round(time.time() - started)
+    write_json(job.record_path, record)
+    shutil.rmtree(job.record_path.with_suffix(""), ignore_errors=True)
+    return record
+
+
+def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> dict:
+    """The fold's network, written as a weights file; how its training went."""
+    trial, settings = job.trial, job.trial.training
+    work = job.record_path.with_suffix("")
+    write_json(work / "key.json", {"key": fold_key(job)})
+    chosen = [(cohorts[i], splits[i]) for i in trial.trained_on]
+    bank = _bank([(c, s.training) for c, s in chosen], trial)
+    validation = _bank([(c, s.validation) for c, s in chosen], trial)
+    test = [p for split in splits for p in split.test]
+    # names are one thing, slices another: asked of what is really fed
+    check_disjoint({"trained on": bank.patient_ids, "stopped by": validation.patient_ids, "tested on": test})
+    teacher: nn.Module | None = None
+    if trial.teacher is not None:
+        taught = load_weights(job.weights_path(trial.teacher))
+        check_disjoint({"the teacher was trained on": taught.card.training_patients, "tested on": test})
+        teacher = build_segmenter(taught).network
+    trained = train_segmentation(bank, settings, work, validation, teacher)
+    seen = (*bank.patient_ids, *validation.patient_ids)
+    first = chosen[0][0]
+    card = segmentation_card(trial.name, first, cohort_folds(first), seen, trial.rule, settings)
+    save_weights(job.weights_path(), card, segmentation_tensors(trained.network, trained.prior))
+    return {
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "slices_per_second": round(trained.slices_per_second, 2),
+        "waiting_share": round(trained.waiting_share, 4),
+    }
+
+
+def _bank(parts: Sequence[tuple[Cohort, Sequence[str]]], trial: Trial) -> SliceBank:
+    banks = []
+    for cohort, patients in parts:
+        sequences = seen_sequences(cohort_sequences(cohort), trial.rule)
+        training = trial.training
+        banks.append(
+            load_bank(cohort, patients, sequences, trial.rule == "joint", training.pool, training.context)
+        )
+    bank = banks[0]
+    for other in banks[1:]:
+        bank = joined(bank, other)
+    return bank
+
+
+def seen_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequence, ...]:
+    """What a rule reads of the cohort's sequences: "single" the reference alone."""
+    return sequences[-1:] if rule == "single" else sequences
+
+
+def judge(segmenter: Segmenter, stack: SliceStack) -> dict:
+    """The scores of one patient's outline, JSON-able."""
+    mask = segmenter.segment(stack).mask
+    return asdict(compare(stack.drawn, mask, stack.brain, stack.spacing_mm))

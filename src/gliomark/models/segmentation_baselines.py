@@ -1,0 +1,168 @@
+"""Rivals of MIG-Net for the outline: U-Net, Attention U-Net, TransUNet, nnU-Net's 2-D network. Tensors only.
+
+Swin-UNet, the fifth, is MIG-Net with every switch off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from monai.networks.blocks.transformerblock import TransformerBlock
+from monai.networks.nets.attentionunet import AttentionUnet
+from monai.networks.nets.basic_unet import BasicUNet
+from monai.networks.nets.dynunet import DynUNet
+from monai.networks.nets.resnet import ResNetBottleneck
+from torch import Tensor, nn
+
+from gliomark.models.mignet import CLASSES, Outline
+
+LEVELS = 5
+MOST_CHANNELS = 512
+
+
+@dataclass(frozen=True)
+class BaselineSettings:
+    """Everything that decides a rival's layers.
+
+    architecture: a key of ``SEGMENTATION_BASELINES``; inputs: channels; width: channels at full resolution,
+    doubled at each of the next four levels (64 as published, 32 for nnU-Net).
+    """
+
+    architecture: str
+    inputs: int = 1
+    width: int = 64
+
+
+class Baseline(nn.Module):
+    """A rival behind MIG-Net's door: image ``(B, inputs, H, W)`` to an ``Outline`` without a grade.
+
+    theta is taken and not used: a rival knows no template. nnU-Net's deeper logits come while training.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # channels last: a third faster on a CPU
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, image: Tensor, theta: Tensor | None = None) -> Outline:
+        logits = self.network(image.contiguous(memory_format=torch.channels_last))
+        if logits.ndim == 5:  # (B, level, 2, H, W), all brought to full resolution
+            return Outline(logits[:, 0], None, tuple(logits[:, 1:].unbind(dim=1)))
+        return Outline(logits, None)
+
+
+def build_unet(inputs: int, width: int) -> nn.Module:
+    """Ronneberger et al. 2015 with normalisation, MONAI's: two convolutions per level, maximum pooling."""
+    return BasicUNet(2, inputs, CLASSES, features=(*_widths(width), width))
+
+
+def build_attention_unet(inputs: int, width: int) -> nn.Module:
+    """Oktay et al. 2018, MONAI's: the gate that MIG-Net's IAG inverts."""
+    return AttentionUnet(2, inputs, CLASSES, _widths(width), strides=(2,) * (LEVELS - 1))
+
+
+def build_nnunet(inputs: int, width: int) -> nn.Module:
+    """nnU-Net's 2-D configuration (Isensee et al. 2021) on MONAI's DynUNet: instance normalisation, leaky
+    ReLU, strided convolutions, at most 512 channels, deep supervision above the two lowest levels."""
+    return DynUNet(
+        2,
+        inputs,
+        CLASSES,
+        kernel_size=[3] * LEVELS,
+        strides=[1] + [2] * (LEVELS - 1),
+        upsample_kernel_size=[2] * (LEVELS - 1),
+        filters=[min(channels, MOST_CHANNELS) for channels in _widths(width)],
+        norm_name=("instance", {"affine": True}),
+        deep_supervision=True,
+        deep_supr_num=LEVELS - 3,
+    )
+
+
+def build_transunet(inputs: int, width: int) -> nn.Module:
+    """Chen et al. 2021; 64 is R50-ViT-B/16 with three residual stages and twelve transformer layers."""
+    return TransUNet(inputs, width)
+
+
+SEGMENTATION_BASELINES: Mapping[str, Callable[[int, int], nn.Module]] = {
+    "U-Net": build_unet,
+    "TransUNet": build_transunet,
+    "Attention U-Net": build_attention_unet,
+    "nnU-Net 2-D": build_nnunet,
+}
+
+
+def build_segmentation_baseline(settings: BaselineSettings) -> Baseline:
+    """The rival that the settings name. Raises KeyError for an unknown architecture."""
+    build = SEGMENTATION_BASELINES[settings.architecture]
+    return Baseline(build(settings.inputs, settings.width))
+
+
+def _widths(width: int) -> tuple[int, int, int, int, int]:
+    return width, 2 * width, 4 * width, 8 * width, 16 * width
+
+
+class TransUNet(nn.Module):
+    """A convolutional encoder, a transformer on its coarsest feature, a cascaded upsampler with skips.
+
+    ``(B, inputs, H, W)`` to logits ``(B, 2, H, W)``, H and W multiples of 16. Of the width w: a stem of w
+    channels at 1/2, residual stages of 4w, 8w and 16w at 1/4, 1/8 and 1/16, hidden size 12w; as many
+    residual blocks (3, 4, 9) and transformer layers (12) as published from w = 64, fewer below.
+    The published fixed position code is a depthwise convolution here, so that any size of view goes in.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        published = width >= 64
+        blocks, layers = ((3, 4, 9), 12) if published else ((1, 1, 2), 4)
+        hidden = 12 * width
+        self.stem = nn.Sequential(
+            nn.Conv2d(inputs, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.stages = nn.ModuleList()
+        channels = width
+        for level, count in enumerate(blocks):
+            inner = width * 2**level
+            self.stages.append(_residual_stage(channels, inner, count))
+            channels = 4 * inner
+        self.embed = nn.Conv2d(channels, hidden, 1)
+        self.position = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.transformer = nn.Sequential(
+            *(TransformerBlock(hidden, 4 * hidden, num_heads=hidden // 64 or 1) for _ in range(layers)),
+            nn.LayerNorm(hidden),
+        )
+        self.bridge = _convolution(hidden, 8 * width)
+        skips = (8 * width, 4 * width, width, 0)
+        outs = (4 * width, 2 * width, width, max(width // 4, 8))
+        ins = (8 * width, *outs[:-1])
+        self.ups = nn.ModuleList(
+            nn.Sequential(_convolution(i + s, o), _convolution(o, o))
+            for i, s, o in zip(ins, skips, outs, strict=True)
+        )
+        self.classify = nn.Conv2d(outs[-1], CLASSES, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = [self.stem(image)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        feature = self.embed(features.pop())
+        feature = feature + self.position(feature)
+        tokens = self.transformer(feature.flatten(2).transpose(1, 2))
+        feature = self.bridge(tokens.transpose(1, 2).reshape(feature.shape))
+        for up in self.ups:
+            feature = nn.functional.interpolate(feature, scale_factor=2, mode="bilinear", align_corners=False)
+            feature = up(torch.cat([feature, features.pop()], dim=1) if features else feature)
+        return self.classify(feature)
+
+
+def _residual_stage(inputs: int, inner: int, count: int) -> nn.Sequential:
+    """``count`` bottleneck blocks to ``4 * inner`` channels, the first at stride 2."""
+    out = 4 * inner
+    shortcut = nn.Sequential(nn.Conv2d(inputs, out, 1, 2, bias=False), nn.BatchNorm2d(out))
+    first = ResNetBottleneck(inputs, inner, spatial_dims=2, stride=2, downsample=shortcut)
+    return nn.Sequential(first, *(ResNetBottleneck(out, inner, spatial_dims=2) for _ in range(count - 1)))
+
+
+def _convolution(inputs: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU())

@@ -1,0 +1,39 @@
+"""Any segmentation network from its settings, and its settings from a weights file's card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+
+from gliomark.models.mignet import MIGNetSettings, build_mignet
+from gliomark.models.segmentation_baselines import BaselineSettings, build_segmentation_baseline
+from gliomark.models.swin_unet import SwinSize
+
+NetworkSettings = MIGNetSettings | BaselineSettings
+
+
+def build_segmentation_network(settings: NetworkSettings, prior: Tensor | None = None) -> nn.Module:
+    """The network, called as ``network(image, theta)``, answering an ``Outline``.
+
+    prior: the FPG ``(H, W)`` that MIG-Net's alpha starts from; a rival takes none.
+    """
+    if isinstance(settings, BaselineSettings):
+        return build_segmentation_baseline(settings)
+    return build_mignet(settings, prior)
+
+
+def network_record(settings: NetworkSettings) -> dict[str, Any]:
+    """The settings as a card holds them."""
+    return {"architecture": "MIG-Net", **asdict(settings)}
+
+
+def network_settings(record: Mapping[str, Any]) -> NetworkSettings:
+    """The settings from a card; the inverse of ``network_record``."""
+    if record.get("architecture", "MIG-Net") != "MIG-Net":
+        return BaselineSettings(**record)
+    size: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record["size"].items()}
+    rest = {key: value for key, value in record.items() if key not in ("architecture", "size")}
+    return MIGNetSettings(**rest, size=SwinSize(**size))

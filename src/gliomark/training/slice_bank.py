@@ -1,0 +1,121 @@
+"""A cohort's slices in memory, as segmentation trains on them, and the focus prior graph drawn from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gliomark.cohort.store import Cohort
+from gliomark.inference.segmenter import with_neighbours
+from gliomark.study import MRSequence, SliceStack
+
+HIGH_GRADE = 3
+SMOOTHING = 9  # pixels of the 240-pixel slice
+
+
+@dataclass(frozen=True, eq=False)
+class SliceBank:
+    """Slices in memory. image float16 ``(N, C, side, side)``, lesion uint8 ``(N, side, side)``, grade
+    ``(N,)`` (-1 unknown), patient ``(N,)`` index into ``patient_ids``; side is 240 over the pooling."""
+
+    image: Tensor
+    lesion: Tensor
+    grade: Tensor
+    patient: Tensor
+    patient_ids: tuple[str, ...]
+
+
+def load_bank(
+    cohort: Cohort,
+    patients: Sequence[str],
+    sequences: Sequence[MRSequence],
+    joint: bool,
+    pool: int = 1,
+    context: int = 0,
+) -> SliceBank:
+    """joint: the sequences are one sample's channels (an absent one is zero, the brain's mean); otherwise
+    every sequence of a slice is a sample of its own. pool: slices averaged over pool x pool pixels.
+    context: neighbouring slices on either side that are further channels."""
+    images, lesions, grades, owners = [], [], [], []
+    for index, patient in enumerate(patients):
+        stack = cohort.stack(patient, sequences)
+        lesion = F.avg_pool2d(torch.from_numpy(stack.drawn.astype(np.float32))[:, None], pool)[:, 0] >= 0.5
+        grade = cohort.clinical(patient).columns.get("who_grade", "")
+        for channels in _samples(stack, sequences, joint):
+            images.append(with_neighbours(F.avg_pool2d(channels, pool), context).half())
+            lesions.append(lesion.to(torch.uint8))
+            grades.append(torch.full((len(lesion),), int(float(grade) >= HIGH_GRADE) if grade else -1))
+            owners.append(torch.full((len(lesion),), index))
+    return SliceBank(
+        torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(owners), tuple(patients)
+    )
+
+
+def _samples(stack: SliceStack, sequences: Sequence[MRSequence], joint: bool) -> list[Tensor]:
+    """Each ``(slice, C, 240, 240)``."""
+    each = [stack.images.get(name) for name in sequences]
+    if joint:
+        empty = np.zeros(stack.brain.shape, np.float32)
+        return [torch.from_numpy(np.stack([empty if one is None else one for one in each], axis=1))]
+    return [torch.from_numpy(one)[:, None] for one in each if one is not None]
+
+
+def joined(first: SliceBank, second: SliceBank) -> SliceBank:
+    """Two cohorts' slices as one bank."""
+    return SliceBank(
+        torch.cat([first.image, second.image]),
+        torch.cat([first.lesion, second.lesion]),
+        torch.cat([first.grade, second.grade]),
+        torch.cat([first.patient, second.patient + len(first.patient_ids)]),
+        first.patient_ids + second.patient_ids,
+    )
+
+
+def focus_prior(bank: SliceBank) -> Tensor:
+    """FPG: P ``(side, side)``, the mean of the training patients' masks, smoothed, maximum scaled to 1.
+
+    Slices lie on a grid centred on the brain's bounding box (``preprocessing.slicing``), which is the
+    alignment; every patient weighs the same. Made mirror-symmetric: gliomas have no side.
+    """
+    count = len(bank.patient_ids)
+    means = [bank.lesion[bank.patient == index].float().mean(dim=0) for index in range(count)]
+    prior = torch.stack(means).mean(dim=0)
+    half = round(SMOOTHING * len(prior) / 240 / 2 - 0.25)
+    mirrored = ((prior + prior.flip(1)) / 2)[None]
+    smooth = F.avg_pool2d(mirrored, 2 * half + 1, 1, half, count_include_pad=False)[0]
+    return smooth / smooth.max().clamp(min=1e-6)
+
+
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """The slices of an epoch, drawn anew each time: as many of every patient, lesion slices preferred."""
+
+    def __init__(self, bank: SliceBank, per_patient: int, lesion_share: float) -> None:
+        self.lesion_count = round(per_patient * lesion_share)
+        self.per_patient = per_patient
+        has_lesion = bank.lesion.flatten(1).amax(dim=1) > 0
+        self.all = [torch.nonzero(bank.patient == i)[:, 0] for i in range(len(bank.patient_ids))]
+        self.with_lesion = [index[has_lesion[index]] for index in self.all]
+
+    def __len__(self) -> int:
+        return self.per_patient * len(self.all)
+
+    def __iter__(self):
+        drawn = []
+        for everything, lesion in zip(self.all, self.with_lesion, strict=True):
+            preferred = lesion if len(lesion) else everything
+            drawn.append(_draw(preferred, self.lesion_count))
+            drawn.append(_draw(everything, self.per_patient - self.lesion_count))
+        indices = torch.cat(drawn)
+        return iter(indices[torch.randperm(len(indices))].tolist())
+
+
+def _draw(index: Tensor, count: int) -> Tensor:
+    """``count`` of the index, each as often as possible before any comes again."""
+    rounds = math.ceil(count / len(index))
+    return torch.cat([index[torch.randperm(len(index))] for _ in range(rounds)])[:count]
