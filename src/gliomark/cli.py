@@ -318,7 +318,7 @@ def experiment_table_3_1(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline: MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net, five folds."""
-    from gliomark.experiments.chapter_3 import Place, run_table_3_1
+    from gliomark.experiments.segmentation_tables import Place, run_table_3_1
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_1(place)))
@@ -333,7 +333,7 @@ def experiment_table_3_2(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline: the focus prior graph, the guidance and the inverted gates, each on and off, five folds."""
-    from gliomark.experiments.chapter_3 import Place, run_table_3_2
+    from gliomark.experiments.segmentation_tables import Place, run_table_3_2
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_2(place)))

@@ -26,10 +26,10 @@ from gliomark.evaluation.outlines import compare
 from gliomark.inference.segmenter import Segmenter
 from gliomark.models.weights import load_weights, save_weights
 from gliomark.pipeline import build_segmenter
-from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.recipes import cohort_sequences, segmentation_card, segmentation_tensors
 from gliomark.training.segmentation import SegmentationTraining, train_segmentation
-from gliomark.training.slice_bank import SliceBank, joined, load_bank
+from gliomark.training.slice_bank import HIGH_GRADE, SliceBank, joined, load_bank
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def train_fold(job: FoldJob) -> dict:
     if trial.shown is not None:
         segmenter = replace(segmenter, sequences=(trial.shown,), rule="single")
     record["patients"] = [
-        {"cohort": index, "patient": patient, **judge(segmenter, cohort.stack(patient, segmenter.sequences))}
+        {"cohort": index, "patient": patient, **judge(segmenter, cohort, patient)}
         for index, (cohort, split) in enumerate(zip(cohorts, splits, strict=True))
         for patient in split.test
         if trial.shown is None or trial.shown in cohort.sequences(patient)
@@ -229,7 +229,17 @@ def seen_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequ
     return sequences[-1:] if rule == "single" else sequences
 
 
-def judge(segmenter: Segmenter, stack: SliceStack) -> dict:
-    """The scores of one patient's outline, JSON-able."""
+def judge(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict:
+    """The scores of one patient's outline, and the grading task's answer, JSON-able.
+
+    high_grade: 1 for WHO grade 3 or 4, None unknown; high_grade_probability None without a grading task.
+    """
+    stack = cohort.stack(patient, segmenter.sequences)
     mask = segmenter.segment(stack).mask
-    return asdict(compare(stack.drawn, mask, stack.brain, stack.spacing_mm))
+    grade = cohort.clinical(patient).columns.get("who_grade", "")
+    probability = segmenter.high_grade_probability(stack, stack.drawn)
+    return {
+        **asdict(compare(stack.drawn, mask, stack.brain, stack.spacing_mm)),
+        "high_grade": int(float(grade) >= HIGH_GRADE) if grade else None,
+        "high_grade_probability": None if np.isnan(probability) else probability,
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,26 +47,51 @@ class Segmenter:
 
     def segment(self, stack: SliceStack) -> Segmentation:
         """The outline on every slice of the stack."""
-        probability = self._probability(stack.images, stack.brain)
+        probability = self._probability(stack)
         probability[~stack.brain] = 0.0
         mask = without_specks(probability >= self.threshold, self.smallest_lesion_ml / stack.voxel_volume_ml)
         names = ", ".join(self.sequences)
         return Segmentation(probability, mask, f"{RULES[self.rule]} ({names})")
 
-    def _probability(self, images: Mapping[MRSequence, NDArray], brain: NDArray) -> NDArray[np.float32]:
+    def inputs(self, stack: SliceStack) -> list[Tensor]:
+        """What the network is shown, each ``(S, C, H, W)``: one input for joint, one per sequence otherwise."""
         if self.rule == "joint":
             # an absent sequence is the brain's mean, as in training
-            empty = np.zeros(brain.shape, np.float32)
-            channels = np.stack([images.get(name, empty) for name in self.sequences], axis=1)
-            return self._outlined(torch.from_numpy(channels), brain)
-        shown = [torch.from_numpy(images[name])[:, None] for name in self.sequences if name in images]
-        each = [self._outlined(image, brain) for image in shown]
+            empty = np.zeros(stack.brain.shape, np.float32)
+            channels = [np.stack([stack.images.get(name, empty) for name in self.sequences], axis=1)]
+        else:
+            channels = [stack.images[name][:, None] for name in self.sequences if name in stack.images]
+        return [with_neighbours(torch.from_numpy(images), self.context) for images in channels]
+
+    def _probability(self, stack: SliceStack) -> NDArray[np.float32]:
+        each = [
+            lesion_probability(self.network, images, stack.brain, self.tile, self.pool, self.flips)
+            for images in self.inputs(stack)
+        ]
         # OR of the masks: a missed lesion is worse than extra background (METHOD section 5)
         return np.maximum.reduce(each)
 
-    def _outlined(self, images: Tensor, brain: NDArray) -> NDArray[np.float32]:
-        images = with_neighbours(images, self.context)
-        return lesion_probability(self.network, images, brain, self.tile, self.pool, self.flips)
+    def high_grade_probability(self, stack: SliceStack, lesion: NDArray[np.bool_]) -> float:
+        """The auxiliary task's answer for the patient: the mean over the slices with a lesion, central view.
+
+        nan where the network has no grading task or no slice has a lesion.
+        """
+        shown = lesion.any(axis=(1, 2))
+        inner = (self._margin(stack), self._margin(stack))
+        if not shown.any():
+            return float("nan")
+        answers = []
+        for images in self.inputs(stack):
+            part = F.avg_pool2d(images[torch.from_numpy(shown)][..., *inner], self.pool)
+            theta = tile_theta(inner[0].start, inner[1].start, self.tile, *images.shape[-2:])
+            with torch.inference_mode():
+                grade = self.network(part, theta.expand(len(part), -1, -1)).grade
+            answers.append(float("nan") if grade is None else float(grade.softmax(dim=1)[:, 1].mean()))
+        return float(np.mean(answers))
+
+    def _margin(self, stack: SliceStack) -> slice:
+        start = (stack.brain.shape[-1] - self.tile) // 2
+        return slice(start, start + self.tile)
 
 
 def with_neighbours(images: Tensor, context: int) -> Tensor:

@@ -1,16 +1,15 @@
-"""Tables 3-1, 3-2 and 3-3, and what goes beyond them: which trials, and how their folds become csv files."""
+"""Tables 3-1, 3-2 and 3-3 and what goes beyond them: from the folds of named trials to csv files."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -21,155 +20,36 @@ from torch.utils.flop_counter import FlopCounterMode
 from gliomark.cohort.folds import cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
-from gliomark.experiments.segmentation_study import Trial, run_trials, seen_sequences
-from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import BaselineSettings
-from gliomark.models.segmentation_networks import NetworkSettings, build_segmentation_network
-from gliomark.models.swin_unet import SMALL, SwinSize
+from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.experiments.segmentation_study import (
+    FoldJob,
+    Trial,
+    fold_key,
+    judge,
+    run_trials,
+    seen_sequences,
+)
+from gliomark.experiments.segmentation_trials import (
+    MIGNET,
+    PUBLISHED_3_1,
+    PUBLISHED_3_2,
+    PUBLISHED_3_3,
+    SWIN_UNET,
+    cuts,
+    preset_setting,
+    trials_3_1,
+    trials_3_2,
+    trials_3_3,
+    trials_beyond,
+)
+from gliomark.models.segmentation_networks import build_segmentation_network
+from gliomark.models.weights import load_weights
+from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError
-from gliomark.training.augmentation import GENTLE
 from gliomark.training.recipes import cohort_sequences
 from gliomark.training.segmentation import SegmentationTraining
 
-Preset = Literal["published", "quick"]
 PACKAGES = ("gliomark", "torch", "monai", "lightning", "numpy", "scipy")
-MIGNET, SWIN_UNET = "MIG-Net", "Swin-UNet"
-OFF = {"fpg": False, "guidance": False, "iag": False}
-# Dice in per cent and Hausdorff distance of the published tables, from another cohort
-PUBLISHED_3_1 = {
-    "U-Net": (83.16, 36.70),
-    "TransUNet": (84.84, 28.69),
-    SWIN_UNET: (86.92, 21.54),
-    MIGNET: (90.56, 15.34),
-}
-PUBLISHED_3_2 = {
-    SWIN_UNET: 86.92,
-    "IAG": 88.13,
-    "guidance": 88.85,
-    "guidance + IAG": 89.74,
-    "FPG": 87.52,
-    "FPG + IAG": 88.76,
-    "FPG + guidance": 89.35,
-    MIGNET: 90.56,
-}
-PUBLISHED_3_3 = {("own", "own"): 90.56, ("own", "other"): 86.23, ("other", "own"): 82.64}
-PUBLISHED_3_3 |= {("other", "other"): 93.73, ("both", "own"): 91.20, ("both", "other"): 92.08}
-# the switches of table 3-2's rows
-ABLATION: Mapping[str, Mapping[str, bool]] = {
-    SWIN_UNET: OFF,
-    "IAG": {**OFF, "iag": True},
-    "guidance": {**OFF, "guidance": True},
-    "guidance + IAG": {**OFF, "guidance": True, "iag": True},
-    "FPG": {**OFF, "fpg": True},
-    "FPG + IAG": {**OFF, "fpg": True, "iag": True},
-    "FPG + guidance": {**OFF, "fpg": True, "guidance": True},
-    MIGNET: {},
-}
-BASELINES = ("U-Net", "TransUNet", "Attention U-Net", "nnU-Net 2-D")
-
-
-@dataclass(frozen=True)
-class PresetSetting:
-    """What a preset decides: the training that all trials share, MIG-Net's size, the rivals' width (that of
-    nnU-Net), and how the sequences go in."""
-
-    training: SegmentationTraining
-    size: SwinSize
-    width: int
-    nnunet_width: int
-    rule: str
-
-
-PRESETS: Mapping[str, PresetSetting] = {
-    "published": PresetSetting(SegmentationTraining(), SwinSize(), 64, 32, "union"),
-    "quick": PresetSetting(
-        SegmentationTraining(
-            augmentation=GENTLE,
-            pool=4,
-            rate=1e-3,
-            warm_up=0.1,
-            largest_gradient=1.0,
-            epochs=8,
-            validate_every=2,
-        ),
-        SMALL,
-        16,
-        16,
-        "single",
-    ),
-}
-
-
-def preset_setting(name: str) -> PresetSetting:
-    """Raises GliomarkError for an unknown preset."""
-    if name not in PRESETS:
-        raise GliomarkError(f"The preset '{name}' is unknown; it must be one of {', '.join(PRESETS)}.")
-    return PRESETS[name]
-
-
-def cuts(preset: PresetSetting) -> str:
-    """In words, what a preset took away from the published setting."""
-    t, full = preset.training, PRESETS["published"]
-    if preset == full:
-        return "none"
-    return "; ".join(
-        [
-            f"slices averaged to {240 // t.pool}x{240 // t.pool} pixels",
-            f"{t.epochs} epochs instead of at most {full.training.epochs}",
-            f"first-level width {preset.width} instead of {full.width} (nnU-Net {full.nnunet_width}), Swin embedding "
-            f"{preset.size.embedding} instead of {full.size.embedding} after a convolutional stem",
-            "the reference sequence alone instead of both as independent samples",
-            f"rate {t.rate:g} instead of {full.training.rate:g}",
-            "mirrors, small rotations and zoom instead of quarter turns",
-        ]
-    )
-
-
-def _with(preset: PresetSetting, network: NetworkSettings, **changes) -> SegmentationTraining:
-    return replace(preset.training, network=network, **changes)
-
-
-def mignet_trial(name: str, preset: PresetSetting, inputs: int = 1, **switches: bool) -> Trial:
-    """MIG-Net with some switches off, under a name."""
-    network = MIGNetSettings(inputs=inputs, size=preset.size, **switches)
-    return Trial(name, _with(preset, network), preset.rule)
-
-
-def baseline_trial(architecture: str, preset: PresetSetting, inputs: int = 1) -> Trial:
-    """A rival on MIG-Net's terms; nnU-Net keeps its own published optimiser beside its network."""
-    if architecture != "nnU-Net 2-D":
-        network = BaselineSettings(architecture, inputs, preset.width)
-        return Trial(architecture, _with(preset, network), preset.rule)
-    network = BaselineSettings(architecture, inputs, preset.nnunet_width)
-    recipe = {"optimiser": "sgd", "rate": 1e-2, "weight_decay": 3e-5, "largest_gradient": 12.0}
-    return Trial(architecture, _with(preset, network, **recipe), preset.rule)
-
-
-def trials_3_1(preset: PresetSetting) -> list[Trial]:
-    """The rivals, then MIG-Net."""
-    rivals = {name: baseline_trial(name, preset) for name in BASELINES}
-    swin = mignet_trial(SWIN_UNET, preset, **OFF)
-    order = ["U-Net", "TransUNet", SWIN_UNET, "Attention U-Net", "nnU-Net 2-D"]
-    return [*({**rivals, SWIN_UNET: swin}[name] for name in order), mignet_trial(MIGNET, preset)]
-
-
-def trials_3_2(preset: PresetSetting) -> list[Trial]:
-    """Every combination of the three switches; the first and the last are table 3-1's."""
-    return [mignet_trial(name, preset, **switches) for name, switches in ABLATION.items()]
-
-
-def trials_3_3(preset: PresetSetting) -> list[Trial]:
-    """MIG-Net trained on the first cohort (table 3-1's), on the second, on both."""
-    own = mignet_trial(MIGNET, preset)
-    return [
-        own,
-        replace(own, name="MIG-Net, second cohort", trained_on=(1,)),
-        replace(own, name="MIG-Net, both cohorts", trained_on=(0, 1)),
-    ]
-
-
-# ---- from folds to tables ---------------------------------------------------------------------------
-
 SCORES = (
     "dice",
     "dice_per_lesion_slice",
@@ -179,6 +59,7 @@ SCORES = (
     "hausdorff_mm",
     "hausdorff_95_mm",
 )
+GRADING = ("high_grade", "high_grade_probability")
 SMALL_FALSE_AREA = 0.01
 
 
@@ -197,7 +78,7 @@ def patients_table(records: Sequence[dict], cohorts: Sequence[str]) -> pd.DataFr
                     "tested_on": cohorts[row["cohort"]],
                     "fold": record["key"]["fold"],
                     "patient": row["patient"],
-                    **{name: row[name] for name in SCORES},
+                    **{name: row[name] for name in (*SCORES, *GRADING)},
                     "lesion_free_slices": len(free),
                     "false_area": free.mean() if len(free) else np.nan,
                     "small_false_area": (free < SMALL_FALSE_AREA).mean() if len(free) else np.nan,
@@ -220,7 +101,22 @@ def summary(patients: pd.DataFrame) -> dict[str, float]:
     row["lesion_free_slices"] = int(slices.sum())
     for name in ("false_area", "small_false_area"):
         row[name] = float((patients[name].fillna(0) * slices).sum() / max(1, slices.sum()))
+    return row | _grading(patients)
+
+
+def _grading(patients: pd.DataFrame) -> dict[str, float]:
+    """The auxiliary task, over patients of known grade: accuracy at 0.5 and AUC, each with its interval."""
+    known = patients.dropna(subset=list(GRADING))
+    label, probability = (known[name].to_numpy(float) for name in GRADING)
+    row: dict[str, float] = {"graded_patients": len(known)}
+    for name, score in {"grading_accuracy": _accuracy, "grading_auc": auc}.items():
+        value, low, high = bootstrap(score, label, probability) if len(known) else (np.nan,) * 3
+        row |= {name: value, f"{name}_low_95": low, f"{name}_high_95": high}
     return row
+
+
+def _accuracy(label: np.ndarray, probability: np.ndarray) -> float:
+    return at_threshold(label, probability, 0.5)["accuracy"]
 
 
 def _mean(values: np.ndarray) -> float:
@@ -401,3 +297,62 @@ def write_table(result: pd.DataFrame, path: Path) -> None:
         )
     result.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
     os.replace(part, path)
+
+
+def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
+    """MIG-Net trained on one cohort, on the other, on both; tested on either, and on ``also`` besides.
+
+    Fold k of one is tested on fold k of the other too, so that every patient is judged once per trial. also:
+    cohorts that nobody trains on; each is judged by the networks of the first fold.
+    Raises GliomarkError where the second cohort is missing or has other sequences.
+    """
+    if len(place.cohorts) != 2:
+        raise GliomarkError("Table 3-3 crosses two cohorts: name the other one with --second-cohort.")
+    setting = preset_setting(place.preset)
+    seen = [seen_sequences(cohort_sequences(Cohort(c)), setting.rule) for c in (*place.cohorts, *also)]
+    if len(set(seen)) > 1:
+        raise GliomarkError(
+            f"The cohorts were prepared for different sequences ({'; '.join('+'.join(s) for s in seen)}); "
+            "build them with the same --sequences."
+        )
+    trials = trials_3_3(setting)
+    patients, records = _run(trials, place)
+    if also:
+        patients = pd.concat([patients, _elsewhere(trials, place, also)], ignore_index=True)
+    tested = [*place.names, *(folder.resolve().name for folder in also)]
+    result = pd.concat([table(trials, patients, (), name) for name in tested], ignore_index=True)
+    trained_on = dict(zip([t.name for t in trials], ("own", "other", "both"), strict=True))
+    places = dict(zip(place.names, ("own", "other"), strict=True))
+    published = [
+        PUBLISHED_3_3.get((trained_on[trial], places.get(name, "")), np.nan) / 100
+        for trial, name in zip(result["trial"], result["tested_on"], strict=True)
+    ]
+    result.insert(2, "published_dice", published)
+    return _write("table_3_3", trials, result, patients, records, place)
+
+
+def _elsewhere(trials: Sequence[Trial], place: Place, also: Sequence[Path]) -> pd.DataFrame:
+    """The first fold's networks on cohorts that none was trained on."""
+    records = []
+    for trial in trials:
+        job = FoldJob(trial, 0, place.cohorts, place.out / "work")
+        segmenter = build_segmenter(load_weights(job.weights_path()))
+        for index, folder in enumerate(also):
+            cohort = Cohort(folder)
+            rows = [
+                {"cohort": index, "patient": p, **judge(segmenter, cohort, p)}
+                for p in cohort.patient_ids
+                if cohort.has_mask(p)
+            ]
+            records.append({"key": fold_key(job), "patients": rows})
+    return patients_table(records, [folder.resolve().name for folder in also])
+
+
+def run_beyond(place: Place) -> Path:
+    """What the published study lacks, each as a named change with its line."""
+    sequences = cohort_sequences(Cohort(place.cohorts[0]))
+    trials = trials_beyond(preset_setting(place.preset), sequences)
+    patients, records = _run(trials, place)
+    result = table(trials, patients, [MIGNET], place.names[0])
+    result.insert(1, "rule", [trial.rule for trial in trials])
+    return _write("segmentation_beyond", trials, result, patients, records, place)

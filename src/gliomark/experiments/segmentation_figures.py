@@ -1,0 +1,265 @@
+"""Figures of chapter 3: the networks side by side (3-8), the prior and its weight (3-1), what guidance learnt.
+
+The first shows patients' images and stays beside the work; the others are sums over patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gliomark.cohort.store import Cohort
+from gliomark.experiments.segmentation_study import FoldJob, Trial
+from gliomark.inference.segmenter import Segmenter
+from gliomark.models.mignet import LARGEST_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
+from gliomark.models.weights import load_weights
+from gliomark.pipeline import build_segmenter
+from gliomark.study import MRSequence, SliceStack
+from gliomark.training.losses import prior_weight
+
+# right, outlined in vain, missed: told apart in grey and by the colour-blind
+COLOURS = {
+    "right": (0.10, 0.62, 0.47),
+    "false positive": (0.99, 0.75, 0.15),
+    "false negative": (0.80, 0.15, 0.60),
+}
+STRENGTH = 0.6
+DOTS_PER_INCH = 110
+
+
+# ---- figure 3-8 -------------------------------------------------------------------------------------
+
+
+def figure_3_8(
+    cohort: Cohort, patients: Sequence[str], segmenters: Mapping[str, Mapping[str, Segmenter]], path: Path
+) -> Path:
+    """A row per patient: the slice with the largest lesion, the drawn lesion, and every network's answer.
+
+    segmenters: per patient the networks by name, none of which was trained on that patient.
+    """
+    names = list(segmenters[patients[0]])
+    figure = Figure(figsize=(1.7 * (len(names) + 2), 1.9 * len(patients) + 0.5))
+    grid = figure.subplots(len(patients), len(names) + 2, squeeze=False)
+    for row, patient in zip(grid, patients, strict=True):
+        stack = cohort.stack(patient)
+        place = int(stack.drawn.sum(axis=(1, 2)).argmax())
+        shown = next(iter(segmenters[patient].values())).sequences[-1]
+        truth = stack.drawn[place]
+        pictures = {
+            f"{shown}": grey(stack, shown, place),
+            "drawn": coloured(grey(stack, shown, place), truth, truth),
+        }
+        for name, segmenter in segmenters[patient].items():
+            mask = segmenter.segment(stack).mask[place]
+            pictures[name] = coloured(grey(stack, shown, place), truth, mask)
+        for axis, (title, picture) in zip(row, pictures.items(), strict=True):
+            axis.imshow(_cut(picture, stack), interpolation="nearest")
+            axis.set_axis_off()
+            if row is grid[0]:
+                axis.set_title(title, fontsize=9)
+    for x, (name, colour) in zip((0.25, 0.45, 0.65), COLOURS.items(), strict=True):
+        figure.text(x, 0.01, f"\N{BLACK SQUARE} {name}", color=colour, fontsize=9)
+    return _save(figure, path)
+
+
+def grey(stack: SliceStack, sequence: MRSequence, place: int) -> NDArray[np.float64]:
+    """One slice as red, green and blue in [0, 1], the brain's range from black to white."""
+    image = stack.images[sequence]
+    low, high = np.percentile(image[stack.brain], [1, 99.5])
+    scaled = np.clip((image[place] - low) / (high - low), 0, 1) * stack.brain[place]
+    return np.repeat(scaled[..., None], 3, axis=-1)
+
+
+def coloured(
+    picture: NDArray[np.float64], truth: NDArray[np.bool_], mask: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The picture ``(row, column, 3)`` with what is right, outlined in vain and missed laid over it."""
+    result = picture.copy()
+    parts = (truth & mask, mask & ~truth, truth & ~mask)
+    for part, colour in zip(parts, COLOURS.values(), strict=True):
+        result[part] = (1 - STRENGTH) * result[part] + STRENGTH * np.array(colour)
+    return result
+
+
+def _cut(picture: NDArray[np.float64], stack: SliceStack) -> NDArray[np.float64]:
+    rows, columns = (np.flatnonzero(stack.brain.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def typical_patients(patients: pd.DataFrame, trial: str) -> list[str]:
+    """By the trial's Dice: the patient at the upper quartile, the median, the lower quartile, and the worst."""
+    ranked = patients[patients["trial"] == trial].sort_values("dice")["patient"].tolist()
+    places = [round(share * (len(ranked) - 1)) for share in (0.75, 0.5, 0.25, 0.0)]
+    return list(dict.fromkeys(ranked[place] for place in places))
+
+
+def segmenters_for(patient: str, jobs: Sequence[FoldJob]) -> dict[str, Segmenter]:
+    """Every trial's network of the fold whose test part holds the patient."""
+    found = {}
+    for job in jobs:
+        weights = load_weights(job.weights_path(job.trial.weights_of))
+        if patient not in weights.card.training_patients:
+            found[job.trial.name] = build_segmenter(weights, flips=job.trial.flips)
+    return found
+
+
+# ---- figure 3-1 -------------------------------------------------------------------------------------
+
+
+def figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
+    """The focus prior P of each cohort, the weight w(P) on the template, and w as a curve (eq. 3-2)."""
+    figure = Figure(figsize=(7.2, 2.6 * len(priors)))
+    grid = figure.subplots(len(priors), 3, squeeze=False)
+    for row, (name, prior) in zip(grid, priors.items(), strict=True):
+        for axis, title, values in ((row[0], f"P, {name}", prior), (row[1], "w(P)", prior_weight(prior))):
+            shown = axis.imshow(values.numpy(), cmap="viridis", vmin=0, vmax=1)
+            axis.set_title(title, fontsize=9)
+            axis.set_axis_off()
+            figure.colorbar(shown, ax=axis, shrink=0.7)
+        line = torch.linspace(0, 1, 201)
+        row[2].plot(line, prior_weight(line), color="black")
+        row[2].set_xlabel("P", fontsize=8)
+        row[2].set_ylabel("w(P)", fontsize=8)
+        row[2].tick_params(labelsize=7)
+    figure.set_layout_engine("constrained")
+    return _save(figure, path)
+
+
+def mean_prior(jobs: Sequence[FoldJob]) -> Tensor:
+    """The mean of the folds' priors, each drawn from its own training patients."""
+    return torch.stack([load_weights(job.weights_path()).tensors["prior"].float() for job in jobs]).mean(
+        dim=0
+    )
+
+
+# ---- what guidance has learnt -----------------------------------------------------------------------
+
+
+def figure_guidance(jobs: Sequence[FoldJob], gates: pd.DataFrame, path: Path) -> Path:
+    """alpha before and after training (means of the folds), their difference, and the gates' coefficients."""
+    after, before = alphas(jobs)
+    figure = Figure(figsize=(10.5, 2.9))
+    axes = figure.subplots(1, 4)
+    for axis, title, values in ((axes[0], "alpha before", before), (axes[1], "alpha after", after)):
+        shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=LARGEST_ALPHA)
+        axis.set_title(title, fontsize=9)
+        figure.colorbar(shown, ax=axis, shrink=0.7)
+    change = after - before
+    most = float(np.abs(change).max()) or 1.0
+    shown = axes[2].imshow(change, cmap="RdBu_r", vmin=-most, vmax=most)
+    axes[2].set_title("after - before", fontsize=9)
+    figure.colorbar(shown, ax=axes[2], shrink=0.7)
+    for axis in axes[:3]:
+        axis.set_axis_off()
+    means = gates.groupby(["level", "state", "tissue"])["coefficient"].mean().unstack(["state", "tissue"])
+    styles = {"before": ":", "after": "-"}
+    colours = {"lesion": COLOURS["false negative"], "brain": "0.4"}
+    for state, style in styles.items():
+        for tissue, colour in colours.items():
+            axes[3].plot(
+                means.index, means[state, tissue], style, color=colour, marker="o", label=f"{tissue}, {state}"
+            )
+    axes[3].set_xticks(list(means.index))
+    axes[3].set_xlabel("level (0 finest)", fontsize=8)
+    axes[3].set_title("mean gate coefficient a", fontsize=9)
+    axes[3].tick_params(labelsize=7)
+    axes[3].legend(fontsize=7, frameon=False)
+    figure.set_layout_engine("constrained")
+    return _save(figure, path)
+
+
+def alphas(jobs: Sequence[FoldJob]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """alpha after and before training, the means of the folds."""
+    pairs = []
+    for job in jobs:
+        pairs.append([_alpha(network) for network in _networks(job)])
+    after, before = np.mean(pairs, axis=0)
+    return after, before
+
+
+def _networks(job: FoldJob) -> tuple[MIGNet, MIGNet]:
+    """The fold's network, and one of the same prior before training."""
+    weights, settings = load_weights(job.weights_path()), job.trial.training.network
+    trained = build_segmenter(weights).network
+    assert isinstance(settings, MIGNetSettings) and isinstance(trained, MIGNet)
+    torch.manual_seed(job.trial.training.seed)
+    return trained, build_mignet(settings, weights.tensors["prior"].float()).eval()
+
+
+def _alpha(network: MIGNet) -> NDArray[np.float32]:
+    assert network.guidance is not None
+    return network.guidance.alpha.detach().numpy()[0, 0]
+
+
+def gate_coefficients(cohort: Cohort, job: FoldJob, patients: Sequence[str]) -> pd.DataFrame:
+    """Mean coefficient a (eq. 3-7) of every inverted gate, in the lesion and in the rest of the brain.
+
+    On the test patients' slices with a lesion, by the trained network and by one of fresh weights; columns
+    fold, level (0 the finest skip), state, tissue, patient, coefficient.
+    """
+    segmenter, (trained, fresh) = build_segmenter(load_weights(job.weights_path())), _networks(job)
+    rows = []
+    for patient in patients:
+        stack = cohort.stack(patient, segmenter.sequences)
+        lesion = torch.from_numpy(stack.drawn.astype(np.float32))[:, None]
+        rest = torch.from_numpy((stack.brain & ~stack.drawn).astype(np.float32))[:, None]
+        for state, network in (("before", fresh), ("after", trained)):
+            for level, gate in enumerate(gates_of(network, segmenter, stack)):
+                size = (gate.shape[-2], gate.shape[-1])
+                shares = [torch.nn.functional.adaptive_avg_pool2d(t, size) for t in (lesion, rest)]
+                for tissue, share in zip(("lesion", "brain"), shares, strict=True):
+                    mean = float((gate * share).sum() / share.sum().clamp(min=1e-6))
+                    rows.append((job.number + 1, level, state, tissue, patient, mean))
+    return pd.DataFrame(rows, columns=["fold", "level", "state", "tissue", "patient", "coefficient"])
+
+
+def gates_of(network: MIGNet, segmenter: Segmenter, stack: SliceStack) -> list[Tensor]:
+    """Each gate's coefficients, averaged over channels, on the whole slice: ``(S, 1, h, w)``, fine to coarse."""
+    seen: dict[int, Tensor] = {}
+    handles = []
+    for level, gate in enumerate(network.decoder.gates):
+        assert isinstance(gate, InvertedAttentionGate)
+
+        def keep(_, __, answer: Tensor, level: int = level) -> None:
+            seen[level] = torch.sigmoid(answer).mean(dim=1, keepdim=True)
+
+        handles.append(gate.psi.register_forward_hook(keep))
+    images = torch.nn.functional.avg_pool2d(segmenter.inputs(stack)[0], segmenter.pool)
+    with torch.inference_mode():
+        network(images, torch.eye(2, 3).expand(len(images), -1, -1))
+    for handle in handles:
+        handle.remove()
+    return [seen[level] for level in sorted(seen)]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return path
+
+
+def draw_figures(
+    mignet: Trial, trials: Sequence[Trial], cohort_folders: Sequence[Path], patients: pd.DataFrame, out: Path
+) -> list[Path]:
+    """Every figure of the study from its kept networks; the paths written."""
+    cohort, work = Cohort(cohort_folders[0]), out / "work"
+    folds = sorted(patients["fold"].unique())
+    jobs = {t.name: [FoldJob(t, int(k) - 1, tuple(cohort_folders), work) for k in folds] for t in trials}
+    own = jobs[mignet.name]
+    chosen = typical_patients(patients, mignet.name)
+    networks = {p: segmenters_for(p, [job for one in jobs.values() for job in one]) for p in chosen}
+    tested = patients[patients["trial"] == mignet.name].groupby("fold")["patient"].agg(list)
+    gates = pd.concat([gate_coefficients(cohort, job, tested[job.number + 1]) for job in own])
+    name = cohort.folder.resolve().name
+    return [
+        figure_3_8(cohort, chosen, networks, work / "figure_3_8.png"),
+        figure_3_1({name: mean_prior(own)}, out / "figure_3_1.png"),
+        figure_guidance(own, gates, out / "figure_guidance.png"),
+    ]
