@@ -339,6 +339,40 @@ def experiment_table_3_2(
     typer.echo(str(run_table_3_2(place)))
 
 
+@experiment_app.command("table-3-3")
+def experiment_table_3_3(
+    cohort: StudyCohort,
+    second_cohort: Annotated[Path, typer.Option(help="The other prepared cohort, of the same sequences.")],
+    out: StudyOut,
+    also_test: Annotated[
+        list[Path] | None, typer.Option(help="A prepared cohort that nobody trains on; repeatable.")
+    ] = None,
+    preset: StudyPreset = Preset.published,
+    workers: StudyWorkers = None,
+    scheduler: StudyScheduler = None,
+) -> None:
+    """The outline across cohorts: MIG-Net trained on one, the other and both, tested on each, five folds."""
+    from gliomark.experiments.segmentation_tables import Place, run_table_3_3
+
+    place = Place((cohort, second_cohort), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_table_3_3(place, also_test or ())))
+
+
+@experiment_app.command("segmentation-beyond")
+def experiment_segmentation_beyond(
+    cohort: StudyCohort,
+    out: StudyOut,
+    preset: StudyPreset = Preset.published,
+    workers: StudyWorkers = None,
+    scheduler: StudyScheduler = None,
+) -> None:
+    """The outline beyond the published study: joint input, neighbours, contrasts, a student, five folds."""
+    from gliomark.experiments.segmentation_tables import Place, run_beyond
+
+    place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_beyond(place)))
+
+
 @experiment_app.command("registration")
 def experiment_registration(
     out: Annotated[Path, typer.Option(help="Where the table goes.")],

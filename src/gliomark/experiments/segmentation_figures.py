@@ -246,18 +246,22 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def draw_figures(
-    mignet: Trial, trials: Sequence[Trial], cohort_folders: Sequence[Path], patients: pd.DataFrame, out: Path
+    mignet: Trial, trials: Sequence[Trial], folder: Path, patients: pd.DataFrame, out: Path
 ) -> list[Path]:
-    """Every figure of the study from its kept networks; the paths written."""
-    cohort, work = Cohort(cohort_folders[0]), out / "work"
+    """Every figure of table 3-1 from its kept networks, and the gates' coefficients; the paths written."""
+    cohort, work = Cohort(folder), out / "work"
     folds = sorted(patients["fold"].unique())
-    jobs = {t.name: [FoldJob(t, int(k) - 1, tuple(cohort_folders), work) for k in folds] for t in trials}
+    jobs = {t.name: [FoldJob(t, int(k) - 1, (folder,), work) for k in folds] for t in trials}
     own = jobs[mignet.name]
     chosen = typical_patients(patients, mignet.name)
     networks = {p: segmenters_for(p, [job for one in jobs.values() for job in one]) for p in chosen}
     tested = patients[patients["trial"] == mignet.name].groupby("fold")["patient"].agg(list)
     gates = pd.concat([gate_coefficients(cohort, job, tested[job.number + 1]) for job in own])
-    name = cohort.folder.resolve().name
+    means = gates.groupby(["level", "state", "tissue"], sort=False)["coefficient"].agg(["mean", "std"])
+    means.reset_index().to_csv(
+        out / "guidance_gates.csv", index=False, float_format="%.4f", lineterminator="\n"
+    )
+    name = folder.resolve().name
     return [
         figure_3_8(cohort, chosen, networks, work / "figure_3_8.png"),
         figure_3_1({name: mean_prior(own)}, out / "figure_3_1.png"),

@@ -17,10 +17,11 @@ import torch
 from scipy.stats import wilcoxon
 from torch.utils.flop_counter import FlopCounterMode
 
-from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.folds import FOLDS, cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.experiments.segmentation_figures import draw_figures, figure_3_1, mean_prior
 from gliomark.experiments.segmentation_study import (
     FoldJob,
     Trial,
@@ -208,7 +209,10 @@ def run_table_3_1(place: Place) -> Path:
     )
     result.insert(2, "published_dice", dice / 100)
     result.insert(3, "published_hausdorff", distance)
-    return _write("table_3_1", trials, result, patients, records, place)
+    path = _write("table_3_1", trials, result, patients, records, place)
+    for figure in draw_figures(trials[-1], trials, place.cohorts[0], patients, place.out):
+        place.say(str(figure))
+    return path
 
 
 def run_table_3_2(place: Place) -> Path:
@@ -328,7 +332,11 @@ def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
         for trial, name in zip(result["trial"], result["tested_on"], strict=True)
     ]
     result.insert(2, "published_dice", published)
-    return _write("table_3_3", trials, result, patients, records, place)
+    path = _write("table_3_3", trials, result, patients, records, place)
+    jobs = [[FoldJob(t, k, place.cohorts, place.out / "work") for k in range(FOLDS)] for t in trials[:2]]
+    priors = {name: mean_prior(one) for name, one in zip(place.names, jobs, strict=True)}
+    place.say(str(figure_3_1(priors, place.out / "figure_3_1_cohorts.png")))
+    return path
 
 
 def _elsewhere(trials: Sequence[Trial], place: Place, also: Sequence[Path]) -> pd.DataFrame:
