@@ -1,10 +1,21 @@
-"""What tests of several rooms share."""
+"""What tests of several rooms share: the shared patients, and a cohort of 15 tiny ones.
+
+Each tiny patient is known again by what is painted into the images, not by a label: the 8 x 8 pixels in the corner
+of every slice, outside the brain, hold the patient's own number, so that whatever a step was shown, its images say
+whose they are. Every patient's lesion has a place of its own, so the FPG tells as well.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from gliomark.study import MRSequence, SliceStack
+
+COUNT, SLICES = 15, 4
+PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +25,53 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared patients at {folder}")
     return folder
+
+
+def lesion_corner(number: int) -> tuple[int, int]:
+    """Row and column of patient 1, 2, ...'s own 10 x 10 lesion, in the left half of the picture."""
+    return 50 + 30 * ((number - 1) // 4), 48 + 17 * ((number - 1) % 4)
+
+
+def tiny_stack(number: int, letter: str = "P") -> SliceStack:
+    """Patient ``P<number>``: grain, and a bright lesion on every slice but the first."""
+    random = np.random.default_rng(number)
+    brain = np.zeros((SLICES, 240, 240), bool)
+    brain[:, 30:210, 40:200] = True
+    lesion = np.zeros_like(brain)
+    row, column = lesion_corner(number)
+    lesion[1:, row : row + 10, column : column + 10] = True
+    images = {}
+    for name in PAIR:
+        grain = random.normal(size=(SLICES, 24, 24)).repeat(10, axis=1).repeat(10, axis=2)
+        images[name] = np.where(brain, grain + 3 * lesion, -3).astype(np.float32)
+        images[name][:, :8, :8] = number
+    affine = np.diag([1.0, 1.0, 6.0, 1.0])
+    names = tuple(f"{i + 1:03d}" for i in range(SLICES))
+    return SliceStack(f"{letter}{number:02d}", images, brain, affine, names, tuple(range(SLICES)), lesion)
+
+
+def write_tiny_cohort(folder: Path, letter: str = "P") -> Path:
+    """Fifteen tiny patients as ``cohort build`` leaves them."""
+    # only tests that train need what writes cohorts
+    from gliomark.cohort.store import write_json, write_patient
+
+    rows = ["id,age,sex,idh_mutant,who_grade"]
+    for number in range(1, COUNT + 1):
+        write_patient(folder, tiny_stack(number, letter))
+        rows.append(f"{letter}{number:02d},{30 + 2 * number},{number // 2 % 2},{number % 2},{2 + number % 3}")
+    (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    about = {"schema_version": 1, "sequences": list(PAIR), "settings": {"k": 20}}
+    write_json(folder / "cohort.json", about)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_cohort(tmp_path_factory.mktemp("cohort 队列"))
+
+
+@pytest.fixture
+def tiny_cohort(tiny_cohort_folder: Path):
+    from gliomark.cohort.store import Cohort
+
+    return Cohort(tiny_cohort_folder)

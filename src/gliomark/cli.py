@@ -221,6 +221,9 @@ def cohort_phantom(
     form: Annotated[
         Form, typer.Option("--as", help="Pictures, NIfTI volumes, or a hospital's raw DICOM export.")
     ] = Form.pictures,
+    lesion_free: Annotated[
+        bool, typer.Option(help="People without a lesion instead: empty masks, blank markers.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
 ) -> None:
     """Invent patients with a glioma whose markers cause what the images show, with a known best AUC."""
@@ -238,7 +241,12 @@ def cohort_phantom(
             bar.update(task, completed=done, description=patient)
 
         report = write_hospital(
-            range(seed, seed + patients), out, form=form.value, workers=processes, progress=show
+            range(seed, seed + patients),
+            out,
+            form=form.value,
+            workers=processes,
+            progress=show,
+            lesion=not lesion_free,
         )
     typer.echo(
         f"{report.patients} synthetic patients in {report.folder}; what only a phantom knows in truth/"

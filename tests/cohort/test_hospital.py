@@ -199,6 +199,9 @@ def test_impossible_wishes_are_refused(export, tmp_path) -> None:
         write_hospital([1], export, SMALL)
     with pytest.raises(GliomarkError, match="own seed"):
         write_hospital([1, 1], tmp_path / "twice", SMALL)
+    with pytest.raises(GliomarkError, match="pictures or nifti"):
+        write_hospital([1], tmp_path / "free", SMALL, lesion=False)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(GliomarkError, match="below 0"):
         HospitalSettings(motion_mm=-1)
     with pytest.raises(GliomarkError, match="writes no jpeg"):

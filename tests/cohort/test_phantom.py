@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -12,7 +14,11 @@ import pytest
 import SimpleITK as sitk
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from gliomark.cli import run
+from gliomark.cohort.build import BuildSettings, Sources, build_cohort
+from gliomark.cohort.describe import describe
 from gliomark.cohort.phantom import (
     Look,
     Phantom,
@@ -25,6 +31,7 @@ from gliomark.cohort.phantom import (
     write_pictures,
 )
 from gliomark.cohort.phantom.head import Side
+from gliomark.cohort.quality_page import write_quality
 from gliomark.study import Clinical, GliomarkError, MRSequence
 
 SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slices=14, sublayers=2)
@@ -216,3 +223,108 @@ def test_impossible_wishes_are_refused(phantom: Phantom, tmp_path: Path) -> None
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(GliomarkError, match="choose another folder"):
         write_nifti(phantom.study, tmp_path / "file")
+
+
+# --- people without a lesion ------------------------------------------------------------------------
+
+FREE = replace(SMALL, lesion=False)
+
+
+def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(phantom: Phantom) -> None:
+    free = make_phantom(5, FREE)
+    assert free.study.patient_id == free.clinical.patient_id == "HEALTHY-0005"
+    assert (free.clinical.age, free.clinical.sex) == (phantom.clinical.age, phantom.clinical.sex)
+    assert free.look is None and free.clinical.columns == {}
+    assert free.study.lesion is not None and free.study.lesion.image.shape == (14, 80, 80)
+    assert not free.study.lesion.image.any() and not free.core.image.any()
+    brain, lesion, _ = _regions(phantom)
+    inside = ndimage.binary_dilation(brain | (free.brain.image > 0), np.ones((1, 3, 3)), 3)
+    for name, series in free.study.series.items():
+        # thick slices hold a little brain beyond its outline
+        assert (series.image == phantom.study.series[name].image)[~inside].mean() > 0.999
+    # nothing as bright as oedema is left in FLAIR where the other one has its lesion
+    typical = np.median(free.study.series[MRSequence.FLAIR].image[free.brain.image > 0])
+    bright = [
+        (one.study.series[MRSequence.FLAIR].image[lesion] > 1.4 * typical).mean() for one in (phantom, free)
+    ]
+    assert bright[0] > 0.4 and bright[1] < 0.02
+
+
+def test_without_a_lesion_it_does_not_matter_where_one_would_have_been() -> None:
+    """Mass effect too would tell the place."""
+    left, right = (
+        make_phantom(5, replace(FREE, side=side, appearance_noise=noise)).study
+        for side, noise in (("left", 1.0), ("right", 3.0))
+    )
+    for name, series in left.series.items():
+        assert series.image.tobytes() == right.series[name].image.tobytes()
+
+
+@pytest.fixture
+def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's heads, on a small grid."""
+    small = partial(PhantomSettings, spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slices=14)
+    monkeypatch.setattr("gliomark.cohort.phantom.hospital.PhantomSettings", small)
+
+
+@pytest.mark.parametrize("form", ["pictures", "nifti"])
+def test_command_writes_people_without_a_lesion(
+    form: str,
+    small_heads: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--patients", "2", "--seed", "7", "--as", form, "--workers", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["gliomark", "cohort", "phantom", "--lesion-free", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert "2 synthetic patients" in said and "AUC" not in said
+    assert {path.name for path in (out / form).iterdir()} == {"HEALTHY-0007", "HEALTHY-0008"}
+    for patient in (out / form).iterdir():
+        masks = sorted((patient / "mask").glob("*.png")) if form == "pictures" else [patient / "mask.nii.gz"]
+        assert len(masks) == (14 if form == "pictures" else 1)
+        assert not any(sitk.GetArrayFromImage(sitk.ReadImage(str(file))).any() for file in masks)
+    with (out / "clinical.csv").open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "age", "sex", "ki67", "idh_mutant", "who_grade"]
+    assert all(row[1] and row[2] and row[3:] == ["", "", ""] for row in rows[1:]) and len(rows) == 3
+    assert [path.name for path in (out / "truth").iterdir()] == ["truth.csv"]
+    assert (out / "truth" / "truth.csv").read_text("utf-8").splitlines() == [
+        "id,seed,lesion",
+        "HEALTHY-0007,7,none",
+        "HEALTHY-0008,8,none",
+    ]
+
+
+def test_an_empty_mask_is_a_drawn_mask_to_the_cohort(tmp_path: Path) -> None:
+    rows = []
+    for seed in (1, 2):
+        free = make_phantom(seed, replace(FREE, slice_mm=6.0, slices=22, sublayers=1))
+        # the skull taken off, so that nothing has to be stripped
+        bare = {
+            name: replace(series, image=series.image * (free.brain.image > 0))
+            for name, series in free.study.series.items()
+        }
+        write_pictures(replace(free.study, series=bare), tmp_path / "pictures")
+        rows.append(free.clinical)
+    write_clinical(rows, tmp_path / "clinical.csv", ("ki67", "idh_mutant", "who_grade"))
+    settings = BuildSettings(sequences=(MRSequence.T1C, MRSequence.FLAIR), keep_ids=True)
+    sources = Sources(tmp_path / "pictures", tmp_path / "clinical.csv")
+    report = build_cohort(sources, tmp_path / "cohort", settings, workers=0)
+    assert (report.prepared, report.left_out) == (2, {})
+    cohort = report.cohort
+    assert cohort.patient_ids == ("HEALTHY-0001", "HEALTHY-0002")
+    for patient in cohort.patient_ids:
+        stack = cohort.stack(patient)
+        assert cohort.has_mask(patient) and stack.lesion is not None
+        assert not stack.lesion.any() and stack.lesion.shape == stack.brain.shape
+        row = cohort.clinical(patient)
+        assert row.age is not None and row.sex in (0, 1) and not any(row.columns.values())
+    assert not list((cohort.folder / "GMSGlioma").rglob("*.h5"))
+    _, page = write_quality(cohort)
+    assert "HEALTHY-0001" in page.read_text("utf-8")
+    assert any(describe(cohort).rglob("*.csv"))

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from gliomark.cohort.folds import Split, fold_split, cohort_folds
+from gliomark.cohort.folds import Split, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.experiments import table_2_3

@@ -13,9 +13,11 @@ from gliomark.inference.segmenter import (
     lesion_probability,
     tile_corners,
     tile_theta,
+    with_neighbours,
     without_specks,
 )
-from gliomark.models.mignet import MIGNetSettings, build_mignet, central
+from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet, central
+from gliomark.models.segmentation_baselines import BaselineSettings, build_segmentation_baseline
 from gliomark.models.swin_unet import SwinSize
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 
@@ -171,7 +173,7 @@ def test_a_real_network_through_corner_tiles() -> None:
     network = build_mignet(MIGNetSettings(size=size), torch.rand(240, 240)).eval()
     images, big = torch.randn(2, 1, 240, 240), square(113, slices=2)
     probability = lesion_probability(network, images, big, 224)
-    corner = network(images[..., :224, :224], tile_theta(0, 0, 224, 240, 240).expand(2, -1, -1))[0]
+    corner = network(images[..., :224, :224], tile_theta(0, 0, 224, 240, 240).expand(2, -1, -1)).logits
     expected = corner.softmax(dim=1)[:, 1].detach().numpy()
     np.testing.assert_allclose(probability[:, :16, :16], expected[:, :16, :16], atol=1e-5)
 
@@ -186,3 +188,124 @@ def test_without_specks() -> None:
     np.testing.assert_array_equal(without_specks(mask, 3), mask)
     np.testing.assert_array_equal(without_specks(mask, 0), mask)
     assert not without_specks(mask, 5).any() and not without_specks(np.zeros_like(mask), 0).any()
+
+
+# ---- neighbours, pooling, mirror images -----------------------------------------------------------------
+
+
+def test_neighbours() -> None:
+    images = torch.arange(8.0).reshape(4, 2, 1, 1)  # slice s: channels 2s and 2s + 1
+    torch.testing.assert_close(with_neighbours(images, 0), images, atol=0, rtol=0)
+    one = with_neighbours(images, 1)[..., 0, 0]
+    assert one.tolist() == [
+        # before, here, after of the first channel, then of the second; past an end the end goes on
+        [0, 0, 2, 1, 1, 3],
+        [0, 2, 4, 1, 3, 5],
+        [2, 4, 6, 3, 5, 7],
+        [4, 6, 6, 5, 7, 7],
+    ]
+    two = with_neighbours(images, 2)[..., 0, 0]
+    assert two[0].tolist() == [0, 0, 0, 2, 4, 1, 1, 1, 3, 5]
+    assert two[3].tolist() == [2, 4, 6, 6, 6, 3, 5, 7, 7, 7]
+
+
+def test_neighbours_of_a_single_slice_are_the_slice_itself() -> None:
+    image = torch.randn(1, 2, 3, 3)
+    torch.testing.assert_close(with_neighbours(image, 1), image.repeat_interleave(3, dim=1))
+    assert with_neighbours(image[:0], 1).shape == (0, 6, 3, 3)
+
+
+def mignet(inputs: int, symmetric: bool) -> MIGNet:
+    """A small MIG-Net whose alpha matters, the same on either side or not."""
+    torch.manual_seed(0)
+    size = SwinSize(embedding=8, depths=(1, 1), heads=(1, 2), patch=4)
+    prior = torch.rand(240, 240)
+    return build_mignet(
+        MIGNetSettings(inputs, size=size), (prior + prior.flip(1)) / 2 if symmetric else prior
+    ).eval()
+
+
+def logits_by_hand(network: nn.Module, images: Tensor, theta: Tensor, pool: int, tile: int) -> Tensor:
+    """Pooled by blocks, answered, and brought back to every pixel."""
+    count, channels = images.shape[:2]
+    small = images.reshape(count, channels, tile // pool, pool, tile // pool, pool).mean(dim=(3, 5))
+    answer = network(small, theta.expand(count, -1, -1))[0]
+    return F.interpolate(answer, (tile, tile), mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pool", [1, 2, 4])
+def test_pooled_with_neighbours_is_the_same_by_hand(stack: SliceStack, pool: int) -> None:
+    network = mignet(inputs=6, symmetric=False)
+    found = Segmenter(network, PAIR, "joint", 192, pool=pool, context=1).segment(stack)
+    both = torch.from_numpy(np.stack([stack.images[name] for name in PAIR], axis=1))
+    inner = with_neighbours(both, 1)[..., 24:216, 24:216]
+    odds = logits_by_hand(network, inner, tile_theta(24, 24, 192, 240, 240), pool, 192)
+    expected = np.zeros((3, 240, 240), np.float32)
+    expected[:, 24:216, 24:216] = odds.softmax(dim=1)[:, 1].numpy()
+    np.testing.assert_allclose(found.probability, np.where(stack.brain, expected, 0), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_flips_are_the_mean_with_the_mirror_image(stack: SliceStack, symmetric: bool) -> None:
+    """The mirror image is shown with the template's map mirrored as well: alpha sampled from right to left."""
+    network, pool = mignet(inputs=1, symmetric=symmetric), 2
+    images = torch.from_numpy(stack.images[PAIR[0]])[:, None]
+    found = lesion_probability(network, images, stack.brain, 192, pool, flips=True)
+    inner, theta = images[..., 24:216, 24:216], tile_theta(24, 24, 192, 240, 240)
+    straight = logits_by_hand(network, inner, theta, pool, 192)
+    # a mirrored map under the same theta is the map itself under a mirrored theta
+    network.guidance.alpha.copy_(network.guidance.alpha.flip(3))
+    mirrored = logits_by_hand(network, inner.flip(3), theta, pool, 192).flip(3)
+    expected = ((straight + mirrored) / 2).softmax(dim=1)[:, 1].numpy()
+    np.testing.assert_allclose(found[:, 24:216, 24:216], expected, atol=1e-5)
+    assert np.abs(expected - straight.softmax(dim=1)[:, 1].numpy()).max() > 1e-3, "the mirror image matters"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("half", [90, 113])
+def test_alpha_is_sampled_mirrored_in_every_tile(half: int) -> None:
+    """A tile at the right shows its mirror image the right of the template, from right to left."""
+    images, brain = torch.zeros(1, 1, 240, 240), square(half, slices=1)
+    seen: list[Tensor] = []
+
+    class Watches(ReadsTheta):
+        def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
+            seen.append(F.affine_grid(theta, [1, 1, *image.shape[-2:]], align_corners=False))
+            return super().forward(image, theta)
+
+    lesion_probability(Watches(), images, brain, 192, flips=True)
+    assert len(seen) == 2 * len(tile_corners(brain, 192))
+    for straight, mirrored in zip(seen[::2], seen[1::2], strict=True):
+        torch.testing.assert_close(mirrored, straight.flip(2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("half", [70, 113])
+@pytest.mark.parametrize("name", ["MIG-Net", "U-Net"])
+def test_a_mirrored_patient_gets_the_mirrored_answer(name: str, half: int) -> None:
+    """Exactly so with flips, where the template has no side; without flips the network has one."""
+    torch.manual_seed(0)
+    network: nn.Module = mignet(inputs=1, symmetric=True)
+    if name == "U-Net":
+        network = build_segmentation_baseline(BaselineSettings(name, width=4)).eval()
+    images, brain = torch.randn(2, 1, 240, 240), square(half, slices=2)
+    one, other = (
+        [lesion_probability(network, shown, brain, 192, 4, flips) for shown in (images, images.flip(3))]
+        for flips in (True, False)
+    )
+    np.testing.assert_allclose(one[1], one[0][:, :, ::-1], atol=1e-5)
+    assert np.abs(other[1] - other[0][:, :, ::-1]).max() > 1e-3
+
+
+def test_an_absent_sequence_is_zero_for_the_joint_rule(stack: SliceStack) -> None:
+    images = {PAIR[0]: stack.images[PAIR[0]]}
+    alone = SliceStack("a", images, stack.brain, stack.affine, stack.slice_names, stack.selected)
+    found = Segmenter(ReadsPixels(), PAIR, "joint", 192).segment(alone)
+    odds = stack.images[PAIR[0]] / 2  # the mean of the sequence and of nothing
+    expected = np.where(stack.brain, 1 / (1 + np.exp(-odds)), 0)
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+    united = Segmenter(ReadsPixels(), PAIR, "union", 192).segment(alone)
+    single = Segmenter(ReadsPixels(), PAIR[:1], "single", 192).segment(alone)
+    np.testing.assert_array_equal(united.probability, single.probability)

@@ -155,8 +155,11 @@ def test_default_theta_is_the_central_crop_of_240() -> None:
     image = torch.randn(1, 1, 192, 192)
     theta = torch.tensor([[[0.8, 0.0, 0.0], [0.0, 0.8, 0.0]]])
     torch.testing.assert_close(central(image), theta)
-    torch.testing.assert_close(network(image), network(image, theta))
-    assert not torch.allclose(network(image)[0], network(image, theta.flip(1))[0]), "alpha must matter"
+    for given, default in zip(network(image, theta)[:2], network(image)[:2], strict=True):
+        torch.testing.assert_close(default, given)
+    assert not torch.allclose(network(image).logits, network(image, theta.flip(1)).logits), (
+        "alpha must matter"
+    )
 
 
 @pytest.mark.parametrize("fpg", [True, False])
@@ -164,7 +167,8 @@ def test_default_theta_is_the_central_crop_of_240() -> None:
 @pytest.mark.parametrize("iag", [True, False])
 def test_switches(fpg: bool, guided: bool, iag: bool) -> None:
     network = build_mignet(MIGNetSettings(fpg=fpg, guidance=guided, iag=iag, size=TINY), torch.rand(240, 240))
-    logits, grade = network(torch.randn(2, 1, 64, 64))
+    logits, grade, deeper = network(torch.randn(2, 1, 64, 64))
+    assert deeper == ()
     assert logits.shape == (2, 2, 64, 64)
     assert (grade is None) == (not guided)
     assert grade is None or grade.shape == (2, 2)
@@ -172,42 +176,178 @@ def test_switches(fpg: bool, guided: bool, iag: bool) -> None:
     assert any("guidance" in name for name, _ in network.named_parameters()) == guided
 
 
+# ---- Swin-UNet, layer by layer ------------------------------------------------------------------------
+
+
+class PlainSwinUNet(nn.Module):
+    """Swin-UNet put together here: encoder, and a decoder whose skips let everything through."""
+
+    def __init__(self, inputs: int, size: SwinSize) -> None:
+        super().__init__()
+        self.encoder = SwinEncoder(inputs, size)
+        self.decoder = SwinDecoder(size, [PlainSkip() for _ in size.depths[1:]], 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.encoder(image)
+        return self.decoder(features, features[-1])[0]
+
+
+def layers(network: nn.Module) -> list[tuple]:
+    """Every layer in order: its name, its type and settings in words, and its own tensors' shapes."""
+    return [
+        (name, type(part), part.extra_repr(), {key: tuple(p.shape) for key, p in part.named_parameters(recurse=False)})
+        for name, part in network.named_modules()
+        if name
+    ]  # fmt: skip
+
+
+SIZES = {"published": SwinSize(), "small": swin_unet.SMALL, "tiny": TINY}
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("name", SIZES)
+def test_all_off_is_swin_unet_layer_by_layer(name: str, inputs: int) -> None:
+    with torch.device("meta"):
+        network = build_mignet(MIGNetSettings(inputs, **OFF, size=SIZES[name]))
+        plain = PlainSwinUNet(inputs, SIZES[name])
+    assert layers(network) == layers(plain)
+    kinds = {type(part) for part in network.modules()}
+    assert PlainSkip in kinds and not kinds & {InvertedAttentionGate, DualPriorGuidance}
+    assert network.grade is None and network.guidance is None and network.deeper is None
+
+
+@pytest.mark.parametrize("switch", ["guidance", "iag", "deep_supervision"])
+def test_any_switch_on_is_another_network(switch: str) -> None:
+    """The comparison above can fail: one switch is enough."""
+    with torch.device("meta"):
+        network = build_mignet(MIGNetSettings(**{**OFF, switch: True}, size=TINY))
+        assert layers(network) != layers(PlainSwinUNet(1, TINY))
+
+
 @torch.no_grad()
-def test_all_off_is_plain_swin_unet() -> None:
-    network = build_mignet(MIGNetSettings(**OFF, size=TINY)).eval()
-    encoder = SwinEncoder(1, TINY)
-    decoder = SwinDecoder(TINY, [PlainSkip(), PlainSkip()], 2)
-    plain = nn.ModuleDict({"encoder": encoder, "decoder": decoder}).eval()
-    image = torch.randn(2, 1, 64, 64)
-    before = decoder(encoder(image), encoder(image)[-1])
+@pytest.mark.parametrize("size", [TINY, swin_unet.SMALL], ids=["tiny", "small"])
+def test_all_off_answers_as_swin_unet_with_the_same_weights(size: SwinSize) -> None:
+    network = build_mignet(MIGNetSettings(2, **OFF, size=size)).eval()
+    plain = PlainSwinUNet(2, size).eval()
+    image = torch.randn(2, 2, 64, 64)
+    before = plain(image)
     plain.load_state_dict(network.state_dict())  # strict: no weight more, none less
-    features = encoder(image)
-    after = decoder(features, features[-1])
-    torch.testing.assert_close(network(image)[0], after, atol=0, rtol=0)
-    assert not torch.allclose(before, after)
+    torch.testing.assert_close(network(image).logits, plain(image), atol=0, rtol=0)
+    assert not torch.allclose(before, plain(image))
+
+
+# ---- parameters by arithmetic -------------------------------------------------------------------------
+
+
+def block_parameters(c: int, heads: int) -> int:
+    """A Swin block: two normalisations, a 7x7 window's relative positions, qkv, projection, a perceptron of 4c."""
+    attention = 13 * 13 * heads + (3 * c * c + 3 * c) + (c * c + c)
+    return 2 * 2 * c + attention + (4 * c * c + 4 * c) + (4 * c * c + c)
+
+
+def swin_unet_parameters(inputs: int, size: SwinSize) -> int:
+    widths = [size.embedding * 2**level for level in range(len(size.depths))]
+    stages = [
+        depth * block_parameters(c, heads)
+        for c, depth, heads in zip(widths, size.depths, size.heads, strict=True)
+    ]
+    first, patch = widths[0], size.patch**2
+    count = inputs * patch * first + first + 2 * first  # patch projection and its normalisation
+    count += 2 * sum(stages) - stages[-1]  # the decoder has no lowest stage of its own
+    for c in widths[:-1]:
+        count += 4 * c * 2 * c + 2 * 4 * c  # patch merging: 4c to 2c, normalised before
+        count += 2 * c * 4 * c + 2 * c  # patch expanding: 2c to 2 x 2 pixels of c, normalised after
+        count += 2 * c * c + c  # skip and feature together back to c
+    count += 2 * first + first * first * patch + 2 * first  # the last normalisation and the last expanding
+    return count + 2 * first + 2
+
+
+def gate_parameters(c: int) -> int:
+    """Wx without a bias, Wg and psi with one, over 2c channels."""
+    return c * 2 * c + (c * 2 * c + 2 * c) + (2 * c * c + c)
+
+
+def guidance_parameters(c: int) -> int:
+    """Two branches of three separable convolutions, alpha, three 1x1 from 2c to c, and the grading's head."""
+    separable = 9 * c + c * c + 2 * c
+    return 2 * 3 * separable + 30 * 30 + 3 * (2 * c * c + c) + 2 * c + 2
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("size", [SwinSize(), TINY], ids=["published", "tiny"])
+@pytest.mark.parametrize("iag", [True, False])
+@pytest.mark.parametrize("guided", [True, False])
+def test_as_many_parameters_as_the_arithmetic_says(
+    inputs: int, size: SwinSize, iag: bool, guided: bool
+) -> None:
+    widths = [size.embedding * 2**level for level in range(len(size.depths))]
+    expected = swin_unet_parameters(inputs, size)
+    expected += sum(map(gate_parameters, widths[:-1])) if iag else 0
+    expected += guidance_parameters(widths[-1]) if guided else 0
+    with torch.device("meta"):
+        network = build_mignet(MIGNetSettings(inputs, guidance=guided, iag=iag, size=size))
+    assert sum(p.numel() for p in network.parameters()) == expected
+
+
+def test_swin_unet_is_as_large_as_published() -> None:
+    """Cao et al. 2022 state 27.17 million parameters, with three input channels and a few more classes."""
+    assert swin_unet_parameters(1, SwinSize()) / 1e6 == pytest.approx(27.17, abs=0.02)
 
 
 @torch.no_grad()
-def test_published_size() -> None:
-    def million(**switches: bool) -> float:
-        return sum(p.numel() for p in build_mignet(MIGNetSettings(**switches)).parameters()) / 1e6
-
-    assert million(**OFF) == pytest.approx(27.17, abs=0.02)  # Swin-UNet (Cao et al.): 27.17
-    assert million(guidance=False) == pytest.approx(28.33, abs=0.02)
+def test_published_size_on_the_published_view() -> None:
     network = build_mignet(MIGNetSettings()).eval()
-    assert sum(p.numel() for p in network.parameters()) == 35_460_172
     image = torch.randn(2, 1, 224, 224)
     features = network.encoder(image)
     assert [tuple(f.shape[1:]) for f in features] == [(96, 56, 56), (192, 28, 28), (384, 14, 14), (768, 7, 7)]
-    logits, grade = network(image)
-    assert logits.shape == (2, 2, 224, 224) and grade.shape == (2, 2)
+    logits, grade, deeper = network(image)
+    assert logits.shape == (2, 2, 224, 224) and grade.shape == (2, 2) and deeper == ()
     assert torch.isfinite(logits).all()
+
+
+# ---- deep supervision ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_coarser_levels_answer_in_training_only(levels: int) -> None:
+    size = SwinSize(8, (1,) * levels, (1, 2, 2, 2)[:levels], patch=2)
+    settings = MIGNetSettings(2, deep_supervision=True, size=size)
+    network, image = build_mignet(settings), torch.randn(2, 2, 64, 64)
+    logits, grade, deeper = network(image)
+    # the lowest level is the bottleneck, the finest is the answer itself
+    assert len(deeper) == levels - 2 and all(one.shape == logits.shape == (2, 2, 64, 64) for one in deeper)
+    assert grade.shape == (2, 2)
+    assert network.eval()(image).deeper == ()
+    assert build_mignet(replace(settings, deep_supervision=False)).train()(image).deeper == ()
+
+
+@torch.no_grad()
+def test_deeper_answers_are_the_decoders_levels_fine_to_coarse() -> None:
+    size = SwinSize(8, (1, 1, 1, 1), (1, 2, 2, 2), patch=2)
+    network = build_mignet(MIGNetSettings(deep_supervision=True, guidance=False, size=size))
+    image = torch.randn(1, 1, 64, 64)
+    features = network.encoder(image)
+    _, passed = network.decoder(features, features[-1])
+    assert [one.shape[-1] for one in passed] == [8, 16, 32]
+    answer = network(image)
+    for one, head, feature in zip(answer.deeper, network.deeper[::-1], passed[1::-1], strict=True):
+        expected = F.interpolate(head(feature), (64, 64), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(one, expected)
+
+
+def test_gradient_reaches_the_deeper_heads() -> None:
+    network = build_mignet(MIGNetSettings(deep_supervision=True, size=TINY))
+    sum(one.square().mean() for one in network(torch.randn(2, 1, 64, 64)).deeper).backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.deeper.parameters())
+
+
+# ---- gradients ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [TINY, swin_unet.SMALL], ids=["tiny", "small"])
 def test_gradient_reaches_everything(size: SwinSize) -> None:
     network = build_mignet(MIGNetSettings(inputs=2, size=size), torch.rand(240, 240))
-    logits, grade = network(torch.randn(2, 2, 64, 64))
+    logits, grade, _ = network(torch.randn(2, 2, 64, 64))
     (logits.square().mean() + F.cross_entropy(grade, torch.tensor([0, 1]))).backward()
     unreached = [name for name, p in network.named_parameters() if p.grad is None]
     assert not unreached
@@ -219,7 +359,7 @@ def test_gradient_reaches_everything(size: SwinSize) -> None:
 def test_segmentation_reads_the_grading_branch_but_not_the_other_way_round() -> None:
     """Eq. 3-4: meaning flows from grading to segmentation only."""
     network = build_mignet(TINY_SETTINGS)
-    logits, grade = network(torch.randn(2, 1, 64, 64))
+    logits, grade, _ = network(torch.randn(2, 1, 64, 64))
     auxiliary = network.guidance.locate_grading.weight
     target = network.guidance.locate_segmentation.weight
     assert torch.autograd.grad(logits.sum(), auxiliary, retain_graph=True)[0].abs().max() > 0

@@ -29,6 +29,7 @@ from gliomark.inference.slice_classifier import image_vectors, lesion_slices, mi
 from gliomark.io import read_study
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
+from gliomark.models.segmentation_networks import network_record
 from gliomark.models.swin_unet import SwinSize
 from gliomark.models.weights import MarkerCard, ModelCard, load_weights, save_weights
 from gliomark.preprocessing import PreparationSettings, prepare
@@ -42,7 +43,8 @@ BRAIN_MM = (64.0, 80.0, 56.0)
 LESION_MM = (32.0, -20.0, 12.0)  # LPS: on the patient's left, in front, above the middle
 LESION_RADIUS_MM = 20.0
 TILE = 192
-OUTLINER = MIGNetSettings(2, size=SwinSize(embedding=32, depths=(1, 1), heads=(1, 2), patch=2, pool=4))
+OUTLINER = MIGNetSettings(2, size=SwinSize(embedding=32, depths=(1, 1), heads=(1, 2), patch=2))
+POOL = 4
 READER = KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), pool=2))
 Volume = NDArray[np.uint8]
 
@@ -210,7 +212,13 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
         name="tiny",
         sequences=tuple(PAIR),
         rule="joint",
-        segmentation={"network": asdict(OUTLINER), "tile": TILE},
+        segmentation={
+            "network": network_record(OUTLINER),
+            "tile": TILE,
+            "pool": POOL,
+            "context": 0,
+            "flips": False,
+        },
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
         training_cohort="one synthetic patient",
@@ -250,6 +258,7 @@ def _outliner(stack: SliceStack) -> MIGNet:
     classify = network.decoder.classify
     handle = classify.register_forward_hook(lambda _, given, __: seen.append(given[0]))
     with torch.inference_mode():
+        images = torch.nn.functional.avg_pool2d(images, POOL)
         network(images, tile_theta(margin, margin, TILE, 240, 240).expand(len(images), -1, -1))
         handle.remove()
         small = [torch.nn.functional.adaptive_avg_pool2d(t, seen[0].shape[-2:]) for t in (target, brain)]

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from gliomark.training.augmentation import GENTLE, Augmentation, disturb, random_theta, view
+from gliomark.training.augmentation import (
+    CURVE_KNOTS,
+    CURVE_SPREAD,
+    GENTLE,
+    LARGEST_GREY,
+    Augmentation,
+    disturb,
+    random_theta,
+    random_view,
+    recoloured,
+    view,
+)
 
 STILL = Augmentation(crop=24, shift=0, quarter_turns=False, noise=0.0)
 TEMPLATE = 40
@@ -104,3 +117,74 @@ def test_disturb(slices: torch.Tensor) -> None:
         slices[0, 0].max() - slices[0, 0].min()
     )
     assert 0.79 < ratio.min() < 0.85 and 1.15 < ratio.max() < 1.21
+
+
+def test_pooled_slices_are_seen_alike() -> None:
+    """The same random numbers show the same part of the picture, pooled or not."""
+    moving = replace(GENTLE, noise=0.0, tone=0.0)
+    pooled = moving.at(4)
+    assert (pooled.crop, pooled.shift) == (48, 3) and moving.at(1) == moving
+    assert replace(pooled, crop=moving.crop, shift=moving.shift) == moving
+    torch.manual_seed(0)
+    whole = random_theta(50, moving, 240)
+    torch.manual_seed(0)
+    torch.testing.assert_close(random_theta(50, pooled, 60), whole)
+    rows = torch.linspace(-1, 1, 240)
+    image = torch.sin(3 * rows)[:, None] * torch.cos(2 * rows)[None]
+    image = image.expand(8, 1, -1, -1)
+    views = []
+    for one, settings in ((image, moving), (F.avg_pool2d(image, 4), pooled)):
+        torch.manual_seed(1)
+        views.append(random_view(one, (one[:, 0] > 0.2).float(), settings))
+    (seen, lesion, theta), (small, small_lesion, small_theta) = views
+    torch.testing.assert_close(theta, small_theta)
+    torch.testing.assert_close(F.avg_pool2d(seen, 4), small, atol=0.03, rtol=0)
+    # within a pixel of an edge they may differ
+    assert (F.avg_pool2d(lesion, 4).round() != small_lesion).float().mean() < 0.05
+
+
+# ---- random curves of grey ----------------------------------------------------------------------------
+
+
+KNOTS = torch.linspace(-LARGEST_GREY, LARGEST_GREY, CURVE_KNOTS)
+
+
+def drawn_curves(samples: int, channels: int) -> torch.Tensor:
+    """The values at the knots that ``recoloured`` draws after the seed 3."""
+    torch.manual_seed(3)
+    return CURVE_SPREAD * torch.randn(samples, channels, CURVE_KNOTS)
+
+
+def test_every_samples_channel_goes_through_its_own_curve() -> None:
+    grey = torch.cat([KNOTS, torch.linspace(-4, 4, 58)]).reshape(1, 1, 8, 8)
+    image = grey.expand(3, 2, -1, -1)
+    values = drawn_curves(3, 2)
+    torch.manual_seed(3)
+    seen = recoloured(image)
+    assert seen.shape == image.shape
+    # at a knot its value, between them a straight line, past the ends the end's value
+    torch.testing.assert_close(seen.flatten(2)[..., :CURVE_KNOTS], values, atol=1e-5, rtol=1e-5)
+    for sample in range(3):
+        for channel in range(2):
+            expected = np.interp(grey.flatten().numpy(), KNOTS.numpy(), values[sample, channel].numpy())
+            np.testing.assert_allclose(seen[sample, channel].flatten(), expected, atol=1e-5)
+    assert len({tuple(one.flatten().tolist()) for one in seen.flatten(0, 1)}) == 6, "six different curves"
+
+
+def test_equal_greys_stay_equal_wherever_they_lie() -> None:
+    torch.manual_seed(0)
+    levels = torch.randint(0, 5, (2, 2, 12, 12))
+    seen = recoloured(levels.float() - 2)
+    for one, level in zip(seen.flatten(0, 1), levels.flatten(0, 1), strict=True):
+        assert all(len(one[level == number].unique()) == 1 for number in range(5))
+
+
+def test_recolour_is_the_share_of_samples_that_change(slices: torch.Tensor) -> None:
+    many = slices[:1].expand(400, -1, -1, -1)
+    torch.testing.assert_close(disturb(many, replace(STILL, recolour=0.0)), many, atol=0, rtol=0)
+    torch.manual_seed(0)
+    seen = disturb(many, replace(STILL, recolour=0.3))
+    changed = (seen != many).flatten(1).any(dim=1)
+    assert 0.22 < changed.float().mean() < 0.38
+    assert ((seen != many).any(dim=(2, 3)).all(dim=1) == changed).all(), "both channels or none"
+    assert (disturb(many[:20], replace(STILL, recolour=1.0)) != many[:20]).flatten(1).any(dim=1).all()

@@ -7,36 +7,50 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.classification import BalancedSampler, known_labels, load_lesion_bank, marker_label
-from gliomark.training.segmentation import EpochSampler, SliceBank, focus_prior, load_bank
+from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior, joined, load_bank
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
+SLICES = 4  # of every patient of the tiny cohort
 
 
-def bank_of(counts: list[int], lesions: list[int]) -> SliceBank:
-    """counts: slices per patient, the first ``lesions`` of which have a lesion of 4 x 4 in a corner."""
+def bank_of(counts: list[int], lesions: list[int], scale: int = 1) -> SliceBank:
+    """counts: slices per patient, the first ``lesions`` of which have a lesion of 4 x 4 in a corner.
+
+    scale: pixels along every side of the 40 x 40 slice's pixels.
+    """
     lesion, owner = [], []
     for index, (count, with_lesion) in enumerate(zip(counts, lesions, strict=True)):
         for number in range(count):
             mask = torch.zeros(40, 40, dtype=torch.uint8)
             mask[12:16, 4 + 8 * index : 8 + 8 * index] = number < with_lesion
-            lesion.append(mask)
+            lesion.append(mask.repeat_interleave(scale, 0).repeat_interleave(scale, 1))
             owner.append(index)
     total = len(lesion)
     ids = tuple(str(i) for i in range(len(counts)))
-    image = torch.zeros(total, 1, 40, 40, dtype=torch.float16)
+    image = torch.zeros(total, 1, 40 * scale, 40 * scale, dtype=torch.float16)
     return SliceBank(
         image, torch.stack(lesion), torch.zeros(total, dtype=torch.long), torch.tensor(owner), ids
     )
 
 
 def test_prior_is_scaled_smooth_and_has_no_side() -> None:
-    prior = focus_prior(bank_of([4, 4], [4, 2]))
-    assert prior.shape == (40, 40) and prior.min() == 0 and prior.max() == 1
+    prior = focus_prior(bank_of([4, 4], [4, 2], scale=6))
+    assert prior.shape == (240, 240) and prior.min() == 0 and prior.max() == 1
     torch.testing.assert_close(prior, prior.flip(1))
-    assert prior[13, 6] > prior[13, 1] > 0 and prior[30, 6] == 0
+    # the first patient's lesion begins in column 24; nine pixels are smoothed over
+    assert prior[80, 36] > prior[80, 20] > 0 and prior[80, 19] == 0 and prior[180, 36] == 0
+
+
+def test_prior_of_pooled_slices_is_smoothed_over_as_many_millimetres() -> None:
+    whole, pooled = (focus_prior(bank_of([4, 4], [4, 2], scale)) for scale in (6, 2))
+    assert pooled.shape == (80, 80)
+    averaged = F.avg_pool2d(whole[None], 3)[0]
+    # 9 of 240 pixels or 3 of 80; without smoothing the edges would be a third off
+    torch.testing.assert_close(pooled, averaged / averaged.max(), atol=0.1, rtol=0)
 
 
 def test_prior_weighs_patients_not_slices() -> None:
@@ -109,3 +123,54 @@ def test_labels(tiny_cohort) -> None:
     for column, threshold in (("absent", 0.5), ("idh_mutant", 2.0)):
         with pytest.raises(GliomarkError, match="no two classes"):
             known_labels(tiny_cohort, column, threshold, PAIR)
+
+
+def test_bank_pooled_with_neighbours_is_what_a_hand_computes(tiny_cohort) -> None:
+    """Channels: the slice before, the slice and the slice after of T1C, then those of FLAIR."""
+    stack, pool = tiny_cohort.stack("P05"), 4
+    bank = load_bank(tiny_cohort, ["P05"], PAIR, joint=True, pool=pool, context=1)
+    count, side = len(stack.brain), 240 // pool
+    assert bank.image.shape == (count, 6, side, side) and bank.lesion.shape == (count, side, side)
+    for index in range(count):
+        around = [max(index - 1, 0), index, min(index + 1, count - 1)]
+        for number, name in enumerate(PAIR):
+            for offset, neighbour in enumerate(around):
+                blocks = stack.images[name][neighbour].reshape(side, pool, side, pool)
+                np.testing.assert_allclose(
+                    bank.image[index, 3 * number + offset].float(), blocks.mean(axis=(1, 3)), atol=4e-3
+                )
+    share = stack.drawn.reshape(count, side, pool, side, pool).mean(axis=(2, 4))
+    np.testing.assert_array_equal(bank.lesion, share >= 0.5)
+    # ten pixels a side are two blocks and a half: four whole, four half, and a quarter that does not count
+    assert bank.lesion[1].sum() == 8 and not bank.lesion[0].any()
+
+
+def test_bank_of_single_sequences_takes_neighbours_from_the_same_sequence(tiny_cohort) -> None:
+    plain = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False, pool=8)
+    bank = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False, pool=8, context=1)
+    assert bank.image.shape == (16, 3, 30, 30)
+    torch.testing.assert_close(bank.image[:, 1:2], plain.image)
+    for start in range(0, 16, SLICES):  # a patient's one sequence each
+        own = plain.image[start : start + SLICES, 0]
+        torch.testing.assert_close(bank.image[start : start + SLICES, 0], own[[0, 0, 1, 2]])
+        torch.testing.assert_close(bank.image[start : start + SLICES, 2], own[[1, 2, 3, 3]])
+
+
+def test_an_absent_sequence_is_the_brains_mean_or_no_sample(tiny_cohort) -> None:
+    absent = (MRSequence.T1C, MRSequence.T2)
+    joint, each = (load_bank(tiny_cohort, ["P03"], absent, joint=j, pool=8) for j in (True, False))
+    assert joint.image.shape == (SLICES, 2, 30, 30) and each.image.shape == (SLICES, 1, 30, 30)
+    assert joint.image[:, 0].any() and not joint.image[:, 1].any()
+
+
+def test_joined_banks_keep_patients_apart(tiny_cohort) -> None:
+    first = load_bank(tiny_cohort, ["P01", "P02"], PAIR, joint=True, pool=8)
+    second = load_bank(tiny_cohort, ["P03"], PAIR, joint=True, pool=8)
+    both = joined(first, second)
+    assert both.patient_ids == ("P01", "P02", "P03")
+    assert both.patient.tolist() == [0] * SLICES + [1] * SLICES + [2] * SLICES
+    whole = load_bank(tiny_cohort, ["P01", "P02", "P03"], PAIR, joint=True, pool=8)
+    for name in ("image", "lesion", "grade", "patient"):
+        torch.testing.assert_close(getattr(both, name), getattr(whole, name), atol=0, rtol=0)
+    torch.testing.assert_close(focus_prior(both), focus_prior(whole))
+    assert Counter(both.patient[list(EpochSampler(both, 5, 0.6))].tolist()) == {0: 5, 1: 5, 2: 5}

@@ -12,6 +12,8 @@ from gliomark.training.losses import (
     SIGMA_NEGATIVE,
     SIGMA_POSITIVE,
     bms_loss,
+    deeply_supervised_loss,
+    distillation_loss,
     grading_loss,
     prior_weight,
     segmentation_loss,
@@ -130,3 +132,48 @@ def test_similarity_is_zero_for_equal_branches_and_symmetric() -> None:
     assert similarity_loss(one, one).item() == 0
     torch.testing.assert_close(similarity_loss(one, two), similarity_loss(two, one))
     assert similarity_loss(one, two) > 0
+
+
+# ---- deep supervision and distillation ----------------------------------------------------------------
+
+
+def some_logits(count: int) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(2, 2, 6, 6) for _ in range(count)]
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_deep_supervision_halves_from_level_to_level(weighted: bool) -> None:
+    logits, *deeper = some_logits(3)
+    lesion = (torch.rand(2, 6, 6) > 0.6).float()
+    weight = torch.rand(2, 6, 6) + 0.1 if weighted else None
+    first, second, third = (segmentation_loss(one, lesion, weight) for one in (logits, *deeper))
+    expected = (first + second / 2 + third / 4) / 1.75
+    torch.testing.assert_close(deeply_supervised_loss(logits, deeper, lesion, weight), expected)
+    torch.testing.assert_close(deeply_supervised_loss(logits, (), lesion, weight), first)
+    same = deeply_supervised_loss(logits, [logits, logits], lesion, weight)
+    torch.testing.assert_close(same, first)
+
+
+def test_distillation_is_the_kullback_leibler_divergence_from_the_teacher() -> None:
+    logits, taught = some_logits(2)
+    total = 0.0
+    for answer, teacher in zip(
+        logits.permute(0, 2, 3, 1).reshape(-1, 2), taught.permute(0, 2, 3, 1).reshape(-1, 2), strict=True
+    ):
+        q, p = 1 / (1 + math.exp(answer[0] - answer[1])), 1 / (1 + math.exp(teacher[0] - teacher[1]))
+        total += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    assert distillation_loss(logits, taught).item() == pytest.approx(total / (2 * 6 * 6), rel=1e-4)
+    assert abs(distillation_loss(taught, logits).item() - total / 72) > 1e-3, "the teacher's side matters"
+
+
+def test_distillation_is_zero_for_agreement_and_positive_otherwise() -> None:
+    logits, other = some_logits(2)
+    assert distillation_loss(logits, logits).item() == pytest.approx(0, abs=1e-6)
+    # the classes' odds alone count
+    assert distillation_loss(logits, logits + 3).item() == pytest.approx(0, abs=1e-6)
+    assert distillation_loss(logits, other).item() > 0.1
+    student = logits.clone().requires_grad_()
+    distillation_loss(student, other).backward()
+    nearer = distillation_loss(student.detach() - 10 * student.grad, other)
+    assert nearer < distillation_loss(logits, other)

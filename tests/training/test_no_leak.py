@@ -1,7 +1,7 @@
 """No patient stands on both sides of any split, at any stage: watched from outside, and broken on purpose.
 
-The spies look at the images that a step was really given (``conftest``: pixel (0, 0) says whose they are),
-so they catch a leak that the program's own checks of names would not.
+The spies look at the images that a step was really given (``conftest``: the corner's pixels, pooled or not, say
+whose they are), so they catch a leak that the program's own checks of names would not.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from gliomark.training.recipes import (
     segmentation_recipe,
     train_marker,
 )
+from gliomark.training.segmentation import TrainedSegmentation
 from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, patient_vectors
 
 IDH = DEFINITIONS["idh"]
 
 
 def patients_in(images: torch.Tensor) -> frozenset[str]:
-    """Whose images ``(N, C, 240, 240)`` these are, by the number painted into them."""
+    """Whose images ``(N, C, side, side)`` these are, by the number painted into them."""
     return frozenset(f"P{int(number):02d}" for number in images[:, :, 0, 0].flatten().unique())
 
 
@@ -221,10 +222,10 @@ def segmentation_banks(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]
     seen = []
     train = segmentation.train_segmentation
 
-    def spying(bank, settings, work, validation=None):
+    def spying(bank, settings, work, validation=None, teacher=None):
         stopped_by = frozenset() if validation is None else patients_in(validation.image)
         seen.append((patients_in(bank.image), stopped_by))
-        return train(bank, settings, work, validation)
+        return train(bank, settings, work, validation, teacher)
 
     for module in (recipes, demonstration):
         monkeypatch.setattr(module, "train_segmentation", spying)
@@ -232,7 +233,9 @@ def segmentation_banks(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]
 
 
 def patients_in_prior(prior: torch.Tensor, cohort, middle) -> set[str]:
-    return {p for p in cohort.patient_ids if prior[middle(p)] > 0}
+    step = 240 // len(prior)
+    places = {p: middle(p) for p in cohort.patient_ids}
+    return {p for p, (row, column) in places.items() if prior[row // step, column // step] > 0}
 
 
 @pytest.mark.parametrize("rule", ["joint", "union"])
@@ -271,11 +274,12 @@ def test_a_test_patient_in_development_stops_the_demonstration(
 ) -> None:
     folds = cohort_folds(tiny_cohort)
     with_a_test_patient(monkeypatch)
-    monkeypatch.setattr(
-        demonstration,
-        "train_segmentation",
-        lambda bank, settings, work: (build_mignet(settings.network), segmentation.focus_prior(bank)),
-    )
+
+    def untrained(bank, settings, work):
+        network = build_mignet(settings.network)
+        return TrainedSegmentation(network, segmentation.focus_prior(bank), 1, 1, 0.0, 0.0)
+
+    monkeypatch.setattr(demonstration, "train_segmentation", untrained)
     with pytest.raises(GliomarkError, match=folds.test[0]):
         demonstration._network("joint", tiny_cohort, folds, tmp_path)
     assert folds.test[0] in prior_banks[0], "the spy bites as well"

@@ -118,7 +118,8 @@ def figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
     figure = Figure(figsize=(7.2, 2.6 * len(priors)))
     grid = figure.subplots(len(priors), 3, squeeze=False)
     for row, (name, prior) in zip(grid, priors.items(), strict=True):
-        for axis, title, values in ((row[0], f"P, {name}", prior), (row[1], "w(P)", prior_weight(prior))):
+        whose = name if name.isascii() else "this cohort"  # the plot's font knows no other letters
+        for axis, title, values in ((row[0], f"P, {whose}", prior), (row[1], "w(P)", prior_weight(prior))):
             shown = axis.imshow(values.numpy(), cmap="viridis", vmin=0, vmax=1)
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()

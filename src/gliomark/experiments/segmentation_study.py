@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gliomark.cohort.folds import Split, check_disjoint, cohort_folds, fold_split
+from gliomark.cohort.folds import FOLDS, Split, check_disjoint, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.cohort.workers import cluster, each
 from gliomark.evaluation.outlines import compare
@@ -88,15 +88,14 @@ def run_trials(
 
     Raises GliomarkError where a kept fold is another run's, or a fold fails.
     """
-    count = len(cohort_folds(Cohort(cohorts[0])).folds)
     # fold by fold, so that an unfinished study has compared every trial on the folds it has
-    jobs = [FoldJob(t, n, tuple(cohorts), work) for n in range(count) for t in trials]
+    jobs = [FoldJob(t, n, tuple(cohorts), work) for n in range(FOLDS) for t in trials]
     missing = [job for job in jobs if finished(job) is None]
     say(f"{len(jobs)} folds of {len(trials)} trials, {len(jobs) - len(missing)} of them finished before")
     if workers is None and torch.cuda.is_available():
         workers = 0  # the processes would share one GPU
     for stage in _stages(missing):
-        with cluster(workers, scheduler) as client:
+        with cluster(workers, scheduler, keep_memory=True) as client:
             for job, done in each(client, train_fold, stage):
                 if isinstance(done, GliomarkError):
                     raise done
@@ -112,7 +111,9 @@ def _stages(jobs: Sequence[FoldJob]) -> Iterable[list[FoldJob]]:
 
 
 def _words(record: dict) -> str:
-    dice = np.nanmean([row["dice"] for row in record["patients"] if row["cohort"] == 0])
+    dice = np.mean(
+        [row["dice"] for row in record["patients"] if row["cohort"] == 0 and row["dice"] is not None]
+    )
     return f"mean Dice {dice:.3f}, epoch {record['best_epoch']} of {record['epochs']}, {record['seconds']} s"
 
 
@@ -161,8 +162,11 @@ def train_fold(job: FoldJob) -> dict:
         "slices_per_second": 0.0,
         "waiting_share": 0.0,
     }
-    if trial.weights_of is None and not job.weights_path().exists():
-        record |= _train(job, cohorts, splits)
+    if trial.weights_of is None:
+        if not job.weights_path().exists():
+            _train(job, cohorts, splits)
+        facts = job.record_path.with_suffix("") / "facts.json"
+        record |= json.loads(facts.read_text("utf-8"))
     weights = load_weights(job.weights_path(trial.weights_of))
     trained_on = weights.card.training_patients
     check_disjoint({"trained on": trained_on, "tested on": [p for s in splits for p in s.test]})
@@ -181,8 +185,8 @@ def train_fold(job: FoldJob) -> dict:
     return record
 
 
-def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> dict:
-    """The fold's network, written as a weights file; how its training went."""
+def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> None:
+    """The fold's network, written as a weights file, and beside its checkpoints how the training went."""
     trial, settings = job.trial, job.trial.training
     work = job.record_path.with_suffix("")
     write_json(work / "key.json", {"key": fold_key(job)})
@@ -201,13 +205,15 @@ def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> 
     seen = (*bank.patient_ids, *validation.patient_ids)
     first = chosen[0][0]
     card = segmentation_card(trial.name, first, cohort_folds(first), seen, trial.rule, settings)
-    save_weights(job.weights_path(), card, segmentation_tensors(trained.network, trained.prior))
-    return {
+    facts = {
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "slices_per_second": round(trained.slices_per_second, 2),
         "waiting_share": round(trained.waiting_share, 4),
     }
+    # before the weights: a fold with weights is not trained again, and its facts must not be lost
+    write_json(work / "facts.json", facts)
+    save_weights(job.weights_path(), card, segmentation_tensors(trained.network, trained.prior))
 
 
 def _bank(parts: Sequence[tuple[Cohort, Sequence[str]]], trial: Trial) -> SliceBank:
@@ -232,14 +238,13 @@ def seen_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequ
 def judge(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict:
     """The scores of one patient's outline, and the grading task's answer, JSON-able.
 
-    high_grade: 1 for WHO grade 3 or 4, None unknown; high_grade_probability None without a grading task.
+    high_grade: 1 for WHO grade 3 or 4. What is unknown or undefined is None.
     """
     stack = cohort.stack(patient, segmenter.sequences)
     mask = segmenter.segment(stack).mask
     grade = cohort.clinical(patient).columns.get("who_grade", "")
     probability = segmenter.high_grade_probability(stack, stack.drawn)
-    return {
-        **asdict(compare(stack.drawn, mask, stack.brain, stack.spacing_mm)),
-        "high_grade": int(float(grade) >= HIGH_GRADE) if grade else None,
-        "high_grade_probability": None if np.isnan(probability) else probability,
-    }
+    scores = asdict(compare(stack.drawn, mask, stack.brain, stack.spacing_mm))
+    scores |= {"lesion_free": list(scores["lesion_free"]), "high_grade_probability": probability}
+    known = {name: None if value != value else value for name, value in scores.items()}  # nan is no JSON
+    return known | {"high_grade": int(float(grade) >= HIGH_GRADE) if grade else None}

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gliomark.cohort.folds import FOLDS, cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.evaluation.metrics import auc
 from gliomark.experiments.segmentation_figures import draw_figures, figure_3_1, mean_prior
 from gliomark.experiments.segmentation_study import (
     FoldJob,
@@ -79,7 +79,7 @@ def patients_table(records: Sequence[dict], cohorts: Sequence[str]) -> pd.DataFr
                     "tested_on": cohorts[row["cohort"]],
                     "fold": record["key"]["fold"],
                     "patient": row["patient"],
-                    **{name: row[name] for name in (*SCORES, *GRADING)},
+                    **{n: np.nan if row[n] is None else float(row[n]) for n in (*SCORES, *GRADING)},
                     "lesion_free_slices": len(free),
                     "false_area": free.mean() if len(free) else np.nan,
                     "small_false_area": (free < SMALL_FALSE_AREA).mean() if len(free) else np.nan,
@@ -117,7 +117,7 @@ def _grading(patients: pd.DataFrame) -> dict[str, float]:
 
 
 def _accuracy(label: np.ndarray, probability: np.ndarray) -> float:
-    return at_threshold(label, probability, 0.5)["accuracy"]
+    return float(np.mean((probability >= 0.5) == (label == 1)))
 
 
 def _mean(values: np.ndarray) -> float:

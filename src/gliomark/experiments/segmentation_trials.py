@@ -69,7 +69,8 @@ PRESETS: Mapping[str, PresetSetting] = {
         SegmentationTraining(
             augmentation=GENTLE,
             pool=4,
-            rate=2e-3,
+            rate=1e-3,
+            batch=8,
             warm_up=0.1,
             largest_gradient=1.0,
             epochs=8,
@@ -104,7 +105,7 @@ def cuts(preset: PresetSetting) -> str:
             f"first-level width {preset.width} instead of {full.width} (nnU-Net {full.nnunet_width}), Swin embedding "
             f"{preset.size.embedding} instead of {full.size.embedding} after a convolutional stem",
             "the reference sequence alone instead of both as independent samples",
-            f"rate {t.rate:g} instead of {full.training.rate:g}",
+            f"batches of {t.batch} instead of {full.training.batch}, rate {t.rate:g} instead of {full.training.rate:g}",
             "mirrors, small rotations and zoom instead of quarter turns",
         ]
     )

@@ -136,7 +136,7 @@ def _logits(network: nn.Module, part: Tensor, theta: Tensor, flips: bool) -> Ten
     answer = network(part, theta)[0]
     if not flips:
         return answer
-    mirrored = theta * theta.new_tensor([[-1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    mirrored = theta * theta.new_tensor([-1.0, 1.0, 1.0])  # the view's columns run the other way
     return (answer + network(part.flip(-1), mirrored)[0].flip(-1)) / 2
 
 

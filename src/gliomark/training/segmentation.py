@@ -223,7 +223,9 @@ def train_segmentation(
     check_same_patients(work, bank.patient_ids)
     lightning.seed_everything(settings.seed, verbose=False)
     task = SegmentationTask(settings, focus_prior(bank), teacher)
-    stopwatch, last = Stopwatch(), ModelCheckpoint(work, "last", enable_version_counter=False)
+    stopwatch = Stopwatch()
+    # told so, it is written after every epoch; otherwise only after those with a validation
+    last = ModelCheckpoint(work, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks: list[lightning.Callback] = [stopwatch]
     best = ModelCheckpoint(work, "best", monitor="validation_dice", mode="max", save_weights_only=True)
     if validation is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -52,7 +52,7 @@ class PhantomSettings:
     slices: how many, centred on the head; noise: Rician sigma as a share of white matter on T1;
     lean_degrees: largest rotation of the head; side: the patient's side of the tumour, None for chance;
     sublayers: layers averaged into one thick slice; appearance_noise: factor of the deviations with which
-    the labels make the tumour's look.
+    the labels make the tumour's look; lesion: False for the same person without tumour, oedema and labels.
     """
 
     spacing_mm: tuple[float, float] = (0.94, 0.94)
@@ -64,6 +64,7 @@ class PhantomSettings:
     side: Side | None = None
     sublayers: int = 3
     appearance_noise: float = 1.0
+    lesion: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
@@ -78,14 +79,14 @@ class PhantomSettings:
 class Phantom:
     """A synthetic patient with what only a phantom knows.
 
-    look: what the labels made of the tumour; core: the tumour without its oedema; brain: brain with its
-    inner CSF; both Series of 0 and 1 on the grid of the images. ``study.lesion`` is the FLAIR abnormality:
-    core and oedema together.
+    look: what the labels made of the tumour, None for a person without a lesion; core: the tumour without
+    its oedema; brain: brain with its inner CSF; both Series of 0 and 1 on the grid of the images.
+    ``study.lesion`` is the FLAIR abnormality: core and oedema together, all zero where there is none.
     """
 
     study: Study
     clinical: Clinical
-    look: Look
+    look: Look | None
     core: Series
     brain: Series
 
@@ -95,13 +96,16 @@ class Person:
     """Everything of a synthetic patient that imaging does not change. tissue: own grey values by name."""
 
     clinical: Clinical
-    look: Look
+    look: Look | None
     head: Head
     tissue: Mapping[str, Floats]
 
 
 def phantom_study(seed: int, settings: PhantomSettings = PhantomSettings()) -> tuple[Study, Clinical]:
-    """Synthetic patient ``PHANTOM-<seed>``: four aligned series ``(slice, row, column)``, mask, csv row."""
+    """Synthetic patient ``PHANTOM-<seed>``: four aligned series ``(slice, row, column)``, mask, csv row.
+
+    ``HEALTHY-<seed>`` where the settings leave out the lesion.
+    """
     phantom = make_phantom(seed, settings)
     return phantom.study, phantom.clinical
 
@@ -110,7 +114,8 @@ def make_phantom(
     seed: int, settings: PhantomSettings = PhantomSettings(), look: Look | None = None
 ) -> Phantom:
     """The synthetic patient of ``phantom_study`` with its true core and brain; ``look`` replaces the drawn one."""
-    person = draw_person(seed, f"PHANTOM-{seed:04d}", settings, look)
+    name = "PHANTOM" if settings.lesion else "HEALTHY"
+    person = draw_person(seed, f"{name}-{seed:04d}", settings, look)
     affine = _straight(settings)
     signal, truth = render(person, tuple(MRSequence), affine, settings)
     source, chance = Path(person.clinical.patient_id), np.random.default_rng([seed, 3])
@@ -134,10 +139,15 @@ def make_phantom(
 def draw_person(
     seed: int, patient_id: str, settings: PhantomSettings = PhantomSettings(), look: Look | None = None
 ) -> Person:
-    """The person of a seed. One stream of chance per concern: the head's changes leave the labels alone."""
+    """The person of a seed. One stream of chance per concern: the head's changes leave the labels alone.
+
+    Without a lesion it is the same person, of the same age, sex and head, with no look and no label.
+    """
     labels, appearance, anatomy, tissue = (np.random.default_rng([seed, part]) for part in (0, 1, 2, 4))
     clinical = draw_clinical(patient_id, labels)
-    shown = look or draw_look(clinical, appearance, settings.appearance_noise)
+    shown: Look | None = look or draw_look(clinical, appearance, settings.appearance_noise)
+    if not settings.lesion:
+        clinical, shown = replace(clinical, columns={}), None
     head = Head(shown, clinical.age or 50.0, settings.lean_degrees, settings.side, anatomy)
     return Person(clinical, shown, head, own_tissue(tissue))
 
@@ -225,9 +235,12 @@ def write_nifti(study: Study, folder: Path) -> Path:
     return patient
 
 
-def write_clinical(rows: Sequence[Clinical], path: Path) -> None:
-    """The clinical table as UTF-8 csv: id, age, sex, then every further column; unknown is blank."""
-    further = list(dict.fromkeys(column for row in rows for column in row.columns))
+def write_clinical(rows: Sequence[Clinical], path: Path, columns: Sequence[str] = ()) -> None:
+    """The clinical table as UTF-8 csv: id, age, sex, then every further column; unknown is blank.
+
+    columns: further ones that stand first, also where no row knows them.
+    """
+    further = list(dict.fromkeys([*columns, *(column for row in rows for column in row.columns)]))
     _make_folder(path.parent)
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")

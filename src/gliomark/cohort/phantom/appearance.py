@@ -27,6 +27,7 @@ from gliomark.study import Clinical, GliomarkError
 Doubles = NDArray[np.float64]
 Number = TypeVar("Number", float, NDArray[np.float64])
 MARKERS = ("ki67", "idh_mutant")
+LABELS = (*MARKERS, "who_grade")  # the columns of a clinical row, in their order
 
 
 @dataclass(frozen=True)

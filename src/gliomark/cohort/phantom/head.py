@@ -176,9 +176,14 @@ class Head:
     """One person: all that is drawn from chance once, before any point is asked for."""
 
     def __init__(
-        self, look: Look, age: float, lean_degrees: float, side: Side | None, chance: np.random.Generator
+        self,
+        look: Look | None,
+        age: float,
+        lean_degrees: float,
+        side: Side | None,
+        chance: np.random.Generator,
     ) -> None:
-        """lean_degrees: largest rotation of the head at rest; side: the patient's side of the tumour."""
+        """look: None without a lesion; lean_degrees: largest rotation of the head at rest; side: the tumour's."""
         self.look, self.atlas = look, _atlas()
         degrees = chance.uniform(-1, 1, 3) * [1, 0.6, 0.5] * lean_degrees
         lean = Rotation.from_euler("zxy", degrees, degrees=True)
@@ -291,7 +296,12 @@ def length(vectors: Floats) -> Floats:
 def _tumour(
     head: Head, points: Floats, noise: Mapping[str, Floats], outside: Floats
 ) -> tuple[Floats, Floats]:
-    """Millimetres from the core's irregular edge, and the push ``(3, n)`` of the brain in LPS mm."""
+    """Millimetres from the core's irregular edge, and the push ``(3, n)`` of the brain in LPS mm.
+
+    Without a lesion every point is infinitely far from one, and nothing is pushed.
+    """
+    if head.look is None:
+        return np.full_like(outside, np.inf), np.zeros_like(points)
     away = points - head.tumour_lps[:, None]
     distance = length(_turn(head.tumour_axes, away))
     size = np.float32(head.look.core_mm)

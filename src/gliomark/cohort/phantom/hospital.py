@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_nifti, write_pictures
-from gliomark.cohort.phantom.appearance import MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
+from gliomark.cohort.phantom.appearance import LABELS, MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
 from gliomark.cohort.phantom.dicom import Export, acquired, write_series
 from gliomark.cohort.phantom.scanned import (
     HospitalPatient,
@@ -39,7 +39,10 @@ Form = Literal["dicom", "pictures", "nifti"]
 
 @dataclass(frozen=True)
 class HospitalReport:
-    """What was written. ceilings: the model's best AUC by marker; here: the same, counted on these patients."""
+    """What was written. ceilings: the model's best AUC by marker; here: the same, counted on these patients.
+
+    Both are empty for people without a lesion: there is no marker to be right about.
+    """
 
     folder: Path
     patients: int
@@ -52,7 +55,7 @@ class _Written:
     """What a worker hands back of one patient."""
 
     clinical: Clinical
-    look: Look
+    look: Look | None
     truth: Row
 
 
@@ -63,6 +66,7 @@ def write_hospital(
     form: Form = "dicom",
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
+    lesion: bool = True,
 ) -> HospitalReport:
     """Patients of ``seeds`` below a new folder: ``dicom/`` with ``labels.csv``, or aligned sequences as
     ``pictures/`` or ``nifti/`` with ``clinical.csv``.
@@ -70,14 +74,21 @@ def write_hospital(
     ``truth/truth.csv`` says what only a phantom knows: id, seed, the look, the exact posteriors, and for DICOM
     each series' displacement since T2 (the shift of the head's middle in LPS mm, the turn as a rotation vector
     in degrees). ``truth/ceiling.csv``: the best AUC anybody can reach. workers: processes. progress: called
-    with (id, done, of). Raises GliomarkError where ``out`` holds something or there is nobody to write.
+    with (id, done, of). lesion: False for people without one: empty masks, blank markers, no ceiling.csv.
+    Raises GliomarkError where ``out`` holds something, there is nobody to write, or people without a lesion
+    are asked for as DICOM: a reader exports an outline, and there is nothing to outline.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise GliomarkError("The synthetic hospital needs at least one patient, each with an own seed.")
+    if form == "dicom" and not lesion:
+        raise GliomarkError(
+            "A hospital's DICOM export always has a lesion's outline: write people without a lesion as pictures or "
+            "nifti."
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GliomarkError(f"{out} is there already and is not empty: choose a new folder.")
     partial_folder = _fresh(out.with_name(f".{out.name}.partial"))
-    make = partial(_write_one, form=form, settings=settings, folder=partial_folder)
+    make = partial(_write_one, form=form, settings=settings, folder=partial_folder, lesion=lesion)
     written = []
     for done, one in enumerate(_each(make, seeds, workers), 1):
         written.append(one)
@@ -114,12 +125,11 @@ def _each(make: Callable[[int], _Written], seeds: Sequence[int], workers: int) -
         yield from pool.map(make, seeds)
 
 
-def _write_one(seed: int, form: Form, settings: HospitalSettings, folder: Path) -> _Written:
+def _write_one(seed: int, form: Form, settings: HospitalSettings, folder: Path, lesion: bool) -> _Written:
     if form == "dicom":
         return _write_scanned(seed, settings, folder / form)
-    return _write_aligned(
-        seed, write_pictures if form == "pictures" else write_nifti, settings, folder / form
-    )
+    write = write_pictures if form == "pictures" else write_nifti
+    return _write_aligned(seed, write, settings, folder / form, lesion)
 
 
 def write_dicom(patient: HospitalPatient, folder: Path) -> Path:
@@ -155,11 +165,14 @@ def _write_scanned(seed: int, settings: HospitalSettings, folder: Path) -> _Writ
 
 
 def _write_aligned(
-    seed: int, write: Callable[[Study, Path], Path], settings: HospitalSettings, folder: Path
+    seed: int, write: Callable[[Study, Path], Path], settings: HospitalSettings, folder: Path, lesion: bool
 ) -> _Written:
     """One patient whose sequences share a grid, as pictures or volumes."""
     imaging = PhantomSettings(
-        noise=settings.noise, sublayers=settings.sublayers, appearance_noise=settings.appearance.noise
+        noise=settings.noise,
+        sublayers=settings.sublayers,
+        appearance_noise=settings.appearance.noise,
+        lesion=lesion,
     )
     phantom = make_phantom(seed, imaging)
     write(phantom.study, folder)
@@ -167,9 +180,11 @@ def _write_aligned(
 
 
 def _truth(
-    seed: int, clinical: Clinical, look: Look, settings: HospitalSettings
+    seed: int, clinical: Clinical, look: Look | None, settings: HospitalSettings
 ) -> dict[str, str | float | int]:
     """A row of truth.csv."""
+    if look is None:
+        return {"id": clinical.patient_id, "seed": seed, "lesion": "none"}
     age, sex = clinical.age or 0.0, clinical.sex or 0
     chances = {
         f"posterior_{marker}": round(posterior(look, age, sex, marker, settings.appearance), 6)
@@ -182,18 +197,19 @@ def _truth(
 
 
 def _report(written: Sequence[_Written], out: Path, settings: HospitalSettings) -> HospitalReport:
-    people = [(one.clinical, one.look) for one in written]
+    people = [(one.clinical, one.look) for one in written if one.look is not None]
+    markers = MARKERS if people else ()
     return HospitalReport(
         folder=out,
         patients=len(written),
-        ceilings={marker: ceiling(marker, settings.appearance) for marker in MARKERS},
-        here={marker: ceiling_of(people, marker, settings.appearance) for marker in MARKERS},
+        ceilings={marker: ceiling(marker, settings.appearance) for marker in markers},
+        here={marker: ceiling_of(people, marker, settings.appearance) for marker in markers},
     )
 
 
 def _write_tables(written: Sequence[_Written], report: HospitalReport, folder: Path, labels: str) -> None:
     """The clinical table, and beside the images what only a phantom knows."""
-    write_clinical([one.clinical for one in written], folder / labels)
+    write_clinical([one.clinical for one in written], folder / labels, LABELS)
     truth = folder / "truth"
     truth.mkdir()
     _write_csv([one.truth for one in written], truth / "truth.csv")
@@ -202,7 +218,8 @@ def _write_tables(written: Sequence[_Written], report: HospitalReport, folder: P
         for counted, group in (("model", report.ceilings), ("these patients", report.here))
         for best in group.values()
     ]
-    _write_csv(rows, truth / "ceiling.csv")
+    if rows:
+        _write_csv(rows, truth / "ceiling.csv")
 
 
 def _write_csv(rows: Sequence[Row], path: Path) -> None:

@@ -195,6 +195,8 @@ def _paint_vessels(canvas: _Canvas, place: Place) -> None:
 def _paint_tumour(canvas: _Canvas, place: Place, head: Head) -> dict[str, Floats]:
     """Oedema along white matter, living tumour, enhancing rim, dead middle; returns their true shares."""
     look, noise = head.look, place.noise
+    if look is None:
+        return {"core": np.zeros_like(place.brain), "lesion": np.zeros_like(place.brain)}
     # It stays on its side of the falx, in brain, and leaves ventricles and wide furrows free.
     room = np.clip(place.grey + place.white, 0, 1) * within(-head.tumour_sign * place.q[0] + 2, 4)
     # What takes no contrast infiltrates: its edge is blurred.

@@ -82,7 +82,7 @@ class HospitalPatient:
     seed: int
     study: Study
     clinical: Clinical
-    look: Look
+    look: Look | None
     motion: Mapping[MRSequence, Doubles]
     lesion: Series
     core: Series

@@ -1,0 +1,351 @@
+"""Chapter 3's tables on tiny patients and tiny networks: nobody on both sides, nothing trained twice.
+
+The corner of every tiny slice holds the patient's own number: whatever a step was shown, its images say whose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from tests.conftest import PAIR, write_tiny_cohort
+
+from gliomark.cohort.folds import cohort_folds, fold_split
+from gliomark.cohort.store import Cohort
+from gliomark.evaluation.intervals import bootstrap
+from gliomark.experiments import segmentation_study, segmentation_tables
+from gliomark.experiments.segmentation_figures import COLOURS, coloured, gates_of, typical_patients
+from gliomark.experiments.segmentation_study import FoldJob, Trial, finished, run_trials, train_fold
+from gliomark.experiments.segmentation_tables import Place, cost, paired, patients_table, summary
+from gliomark.experiments.segmentation_trials import (
+    ABLATION,
+    MIGNET,
+    PRESETS,
+    SWIN_UNET,
+    cuts,
+    mignet_trial,
+    preset_setting,
+    trials_3_1,
+    trials_3_2,
+    trials_3_3,
+    trials_beyond,
+)
+from gliomark.models.mignet import MIGNetSettings, build_mignet
+from gliomark.models.swin_unet import SwinSize
+from gliomark.models.weights import load_weights
+from gliomark.pipeline import build_segmenter
+from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.slice_bank import SliceBank
+
+SIZE = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=2)
+QUICK = PRESETS["quick"]
+TINY = replace(
+    QUICK,
+    training=replace(QUICK.training, epochs=1, batch=4, slices_per_patient=2, validate_every=1),
+    size=SIZE,
+    width=4,
+    nnunet_width=4,
+)
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def one_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bootstrap in a moment; the workers in this process."""
+    monkeypatch.setattr(segmentation_tables, "bootstrap", partial(bootstrap, resamples=100))
+
+
+@pytest.fixture(scope="module")
+def second_tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Other people, otherwise alike."""
+    return Cohort(write_tiny_cohort(tmp_path_factory.mktemp("other"), "Q"))
+
+
+@pytest.fixture
+def job(tiny_cohort: Cohort, tmp_path: Path) -> FoldJob:
+    return FoldJob(mignet_trial(MIGNET, TINY), 1, (tiny_cohort.folder,), tmp_path)
+
+
+def numbers(bank: SliceBank) -> set[str]:
+    """Whose slices these are, by the number painted in their corner."""
+    return {f"P{round(float(value)):02d}" for value in bank.image[:, 0, 0, 0]}
+
+
+# ---- what is compared -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["published", "quick"])
+def test_a_tables_trials_share_data_augmentation_and_budget(preset: str) -> None:
+    first, *others = trials_3_1(PRESETS[preset])
+    own = {"optimiser", "rate", "weight_decay", "largest_gradient"}  # nnU-Net's recipe is a part of it
+    for other in others:
+        assert (other.rule, other.trained_on) == (first.rule, first.trained_on)
+        one, two = asdict(first.training), asdict(other.training)
+        different = {key for key in one if one[key] != two[key]} - {"network"}
+        assert different <= (own if other.name == "nnU-Net 2-D" else set()), other.name
+
+
+def test_the_ablation_is_every_combination_once_and_shares_its_ends_with_table_3_1() -> None:
+    trials = trials_3_2(QUICK)
+    networks = [trial.training.network for trial in trials]
+    assert len({(n.fpg, n.guidance, n.iag) for n in networks}) == 8
+    for trial in trials:
+        n = trial.training.network
+        parts = [word for word, on in (("FPG", n.fpg), ("guidance", n.guidance), ("IAG", n.iag)) if on]
+        assert trial.name == {0: SWIN_UNET, 3: MIGNET}.get(len(parts), " + ".join(parts))
+    shared = {trial.name: trial for trial in trials_3_1(QUICK)}
+    assert trials[0] == shared[SWIN_UNET] and trials[-1] == shared[MIGNET] == trials_3_3(QUICK)[0]
+    assert set(ABLATION) == set(segmentation_tables.PUBLISHED_3_2)
+
+
+def test_the_published_preset_is_the_published_setting() -> None:
+    training = preset_setting("published").training
+    assert (training.rate, training.batch, training.epochs, training.pool) == (5e-4, 16, 200, 1)
+    assert (training.augmentation.crop, training.augmentation.quarter_turns) == (224, True)
+    assert (PRESETS["published"].width, PRESETS["published"].size) == (64, SwinSize())
+    assert cuts(PRESETS["published"]) == "none" and "60x60" in cuts(QUICK)
+    with pytest.raises(GliomarkError, match="'fast' is unknown"):
+        preset_setting("fast")
+
+
+def test_beyond_every_name_is_its_own_and_leans_on_a_trial_of_the_table() -> None:
+    trials = {trial.name: trial for trial in trials_beyond(QUICK, PAIR)}
+    assert len(trials) == len(trials_beyond(QUICK, PAIR))
+    for trial in trials.values():
+        for leaned in (trial.teacher, trial.weights_of):
+            assert leaned is None or trials[leaned].training.context == trial.training.context
+
+
+# ---- one fold ---------------------------------------------------------------------------------------
+
+
+def test_no_patient_is_trained_on_and_tested(
+    job: FoldJob, tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fed = segmentation_study.train_segmentation, []
+
+    def spy(bank: SliceBank, settings, work, validation, teacher):
+        fed.append((numbers(bank), numbers(validation)))
+        return real(bank, settings, work, validation, teacher)
+
+    monkeypatch.setattr(segmentation_study, "train_segmentation", spy)
+    record = train_fold(job)
+    split = fold_split(cohort_folds(tiny_cohort), 1, tiny_cohort.patient_ids, 0)
+    assert fed == [(set(split.training), set(split.validation))]
+    assert [row["patient"] for row in record["patients"]] == list(split.test)
+    assert set(load_weights(job.weights_path()).card.training_patients) == fed[0][0] | fed[0][1]
+    assert not job.record_path.with_suffix("").exists(), "the checkpoints of a finished fold are gone"
+    assert finished(job) == record
+
+
+def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
+    job: FoldJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = train_fold(job)
+
+    def never(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(segmentation_study, "train_segmentation", never)
+    assert train_fold(job) == record
+    other = replace(job, trial=replace(job.trial, training=replace(job.trial.training, rate=1e-4)))
+    with pytest.raises(GliomarkError, match="other settings or patients; delete that folder"):
+        train_fold(other)
+
+
+def test_weights_that_know_a_test_patient_are_refused(job: FoldJob) -> None:
+    train_fold(job)
+    reader = replace(job.trial, name="read again", weights_of=MIGNET)
+    # the same file as another fold's: its training patients are tested there
+    elsewhere = replace(job, trial=reader, number=2)
+    elsewhere.weights_path(MIGNET).write_bytes(job.weights_path().read_bytes())
+    with pytest.raises(GliomarkError, match="stands in both"):
+        train_fold(elsewhere)
+
+
+def test_a_trial_may_lean_on_another(job: FoldJob) -> None:
+    train_fold(job)
+    flipped = train_fold(
+        replace(job, trial=replace(job.trial, name="flipped", weights_of=MIGNET, flips=True))
+    )
+    shown = train_fold(
+        replace(job, trial=replace(job.trial, name="T1C", weights_of=MIGNET, shown=MRSequence.T1C))
+    )
+    training = replace(job.trial.training, distillation=0.5)
+    student = replace(job, trial=replace(job.trial, name="student", teacher=MIGNET, training=training))
+    assert train_fold(student)["epochs"] == 1
+    assert flipped["epochs"] == shown["epochs"] == 0, "read, not trained"
+    assert not replace(job, trial=Trial("flipped", training)).weights_path().exists()
+
+
+def test_two_cohorts_are_crossed(
+    tiny_cohort: Cohort, second_tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmentation_tables, "preset_setting", lambda _: TINY)
+    monkeypatch.setattr(segmentation_tables, "FOLDS", 1)
+    monkeypatch.setattr(segmentation_study, "FOLDS", 1)
+    folders = (tiny_cohort.folder, second_tiny_cohort.folder)
+    place = Place(folders, tmp_path, "quick", 0, None, quiet)
+    table = pd.read_csv(segmentation_tables.run_table_3_3(place, [second_tiny_cohort.folder]))
+    assert len(table) == 9 and set(table["tested_on"]) >= set(place.names)
+    with pytest.raises(GliomarkError, match="--second-cohort"):
+        segmentation_tables.run_table_3_3(replace(place, cohorts=folders[:1]))
+
+
+# ---- a whole table ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table_3_1(tiny_cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One fold of the whole table, figures and all."""
+    out = tmp_path_factory.mktemp("results 结果")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmentation_tables, "preset_setting", lambda _: TINY)
+        patch.setattr(segmentation_tables, "bootstrap", partial(bootstrap, resamples=100))
+        patch.setattr(segmentation_study, "FOLDS", 1)
+        segmentation_tables.run_table_3_1(Place((tiny_cohort_folder,), out, "quick", 0, None, quiet))
+        yield out
+
+
+def test_the_table_says_what_it_compares_and_what_it_cut(table_3_1: Path) -> None:
+    table = pd.read_csv(table_3_1 / "table_3_1.csv").set_index("trial")
+    assert list(table.index) == [trial.name for trial in trials_3_1(QUICK)]
+    assert table.loc[MIGNET, "published_dice"] == 0.9056 and np.isnan(
+        table.loc["Attention U-Net", "published_dice"]
+    )
+    assert set(table["compared_with"]) <= set(table.index) - {MIGNET}
+    assert table["cuts"].notna().all() and (table["preset"] == "quick").all()
+    patients = pd.read_csv(table_3_1 / "table_3_1_patients.csv")
+    for name, row in table.iterrows():
+        own = patients[patients["trial"] == name]
+        assert row["dice"] == pytest.approx(own["dice"].mean(), abs=1e-3)
+        assert row["patients"] == len(own) == own["patient"].nunique()
+    assert (table["million_parameters"] > 0).all() and (table["gflop_per_slice"] > 0).all()
+    assert table["training_waiting_share"].between(0, 1).all()
+
+
+def test_the_figures_are_drawn_and_no_image_of_a_patient_leaves_the_work_folder(table_3_1: Path) -> None:
+    assert (table_3_1 / "work" / "figure_3_8.png").stat().st_size > 10_000
+    assert {path.name for path in table_3_1.glob("*.png")} == {"figure_3_1.png", "figure_guidance.png"}
+    gates = pd.read_csv(table_3_1 / "guidance_gates.csv")
+    assert set(gates["tissue"]) == {"lesion", "brain"} and gates["mean"].between(0, 1).all()
+
+
+def test_an_unfinished_table_goes_on(
+    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmentation_study, "FOLDS", 1)
+    trials = [mignet_trial(name, TINY, **ABLATION[name]) for name in (SWIN_UNET, MIGNET)]
+    real, calls = segmentation_study.train_fold, []
+
+    def dies_once(job: FoldJob) -> dict:
+        calls.append(job.trial.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(job)
+
+    def each(_, function, jobs):
+        return ((job, function(job)) for job in jobs)
+
+    monkeypatch.setattr(segmentation_study, "each", each)
+    monkeypatch.setattr(segmentation_study, "train_fold", dies_once)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(trials, [tiny_cohort.folder], tmp_path, quiet, workers=0)
+    records = run_trials(trials, [tiny_cohort.folder], tmp_path, quiet, workers=0)
+    assert calls == [SWIN_UNET, MIGNET, MIGNET] and len(records) == 2
+
+
+# ---- figures of the table ---------------------------------------------------------------------------
+
+
+def some_patients(count: int = 12) -> pd.DataFrame:
+    """Two trials on the same patients, one a little better; one patient without anything to measure between."""
+    random = np.random.default_rng(0)
+    records = []
+    for name, gain in (("A", 0.0), ("B", 0.05)):
+        rows = []
+        for number in range(count):
+            dice = float(np.clip(0.7 + 0.02 * number + gain + 0.01 * random.normal(), 0, 1))
+            scores = dict.fromkeys(segmentation_tables.SCORES, dice)
+            if number == 0:
+                scores["hausdorff_mm"] = float("nan")
+            free = (0.0,) * number + (0.02,)
+            rows.append(
+                {"cohort": 0, "patient": f"P{number}", **scores, "lesion_free": free}
+                | {"high_grade": number % 2, "high_grade_probability": 0.9 if number % 2 else 0.2}
+            )
+        records.append({"key": {"trial": {"name": name}, "fold": 1}, "patients": rows})
+    return patients_table(records, ["here"])
+
+
+def test_summary_is_over_patients_and_false_alarms_over_slices() -> None:
+    patients = some_patients()
+    own = patients[patients["trial"] == "A"]
+    row = summary(own)
+    assert row["dice"] == pytest.approx(own["dice"].mean())
+    assert row["dice_sd"] == pytest.approx(own["dice"].std())
+    assert row["dice_low_95"] < row["dice"] < row["dice_high_95"]
+    assert (row["without_distance"], row["hausdorff_mm"]) == (1, pytest.approx(own["dice"][1:].mean()))
+    slices = sum(range(12)) + 12
+    assert row["lesion_free_slices"] == slices
+    assert row["small_false_area"] == pytest.approx((slices - 12) / slices)
+    assert row["false_area"] == pytest.approx(12 * 0.02 / slices)
+    assert (row["graded_patients"], row["grading_accuracy"], row["grading_auc"]) == (12, 1.0, 1.0)
+
+
+def test_the_paired_test_is_wilcoxons_over_the_same_patients() -> None:
+    patients = some_patients()
+    one, two = (patients[patients["trial"] == name] for name in "AB")
+    found = paired(two, one.sample(frac=1, random_state=1))
+    difference = two["dice"].to_numpy() - one["dice"].to_numpy()
+    assert found["difference"] == pytest.approx(difference.mean())
+    assert found["wilcoxon_p"] == pytest.approx(stats.wilcoxon(difference).pvalue)
+    assert paired(one, one)["wilcoxon_p"] == 1.0
+
+
+def test_cost_counts_what_the_network_does() -> None:
+    network = MIGNetSettings(size=SIZE)
+    training = replace(TINY.training, network=network)
+    found = cost(training)
+    count = sum(p.numel() for p in build_mignet(network).parameters())
+    assert found["million_parameters"] == pytest.approx(count / 1e6)
+    finer = cost(replace(training, pool=2))
+    assert 3.5 < finer["gflop_per_slice"] / found["gflop_per_slice"] < 4.5, "four times the pixels"
+
+
+def test_typical_patients_stand_where_they_are_said_to() -> None:
+    patients = some_patients(13)
+    ranked = patients[patients["trial"] == "A"].sort_values("dice")["patient"].tolist()
+    assert typical_patients(patients, "A") == [ranked[9], ranked[6], ranked[3], ranked[0]]
+
+
+def test_figure_3_8_colours_what_is_right_in_vain_and_missed() -> None:
+    truth, mask = np.zeros((2, 1, 4), bool)
+    truth[0, :2], mask[0, 1:3] = True, True
+    black = np.zeros((1, 4, 3))
+    missed, right, vain, nothing = coloured(black, truth, mask)[0]
+    for pixel, name in ((missed, "false negative"), (right, "right"), (vain, "false positive")):
+        np.testing.assert_allclose(pixel, 0.6 * np.array(COLOURS[name]))
+    assert not nothing.any() and not black.any()
+
+
+def test_gate_coefficients_are_the_gates_own(job: FoldJob, tiny_cohort: Cohort) -> None:
+    train_fold(job)
+    segmenter = build_segmenter(load_weights(job.weights_path()))
+    gate = segmenter.network.decoder.gates[0]
+    torch.nn.init.zeros_(gate.psi.weight)
+    torch.nn.init.constant_(gate.psi.bias, 1.0)
+    seen = gates_of(segmenter.network, segmenter, tiny_cohort.stack("P01"))
+    assert len(seen) == len(SIZE.depths) - 1
+    torch.testing.assert_close(seen[0], torch.full_like(seen[0], torch.sigmoid(torch.tensor(1.0)).item()))
+    assert all(a.shape[-1] > b.shape[-1] for a, b in zip(seen, seen[1:], strict=False)), "fine to coarse"

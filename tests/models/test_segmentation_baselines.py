@@ -1,0 +1,228 @@
+"""MIG-Net's rivals: their sizes by arithmetic, one door for all, and settings that survive a card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gliomark.models.mignet import MIGNetSettings
+from gliomark.models.segmentation_baselines import (
+    SEGMENTATION_BASELINES,
+    BaselineSettings,
+    build_segmentation_baseline,
+)
+from gliomark.models.segmentation_networks import (
+    NetworkSettings,
+    build_segmentation_network,
+    network_record,
+    network_settings,
+)
+from gliomark.models.swin_unet import SMALL
+
+PUBLISHED_WIDTHS = (64, 128, 256, 512, 1024)
+
+
+@pytest.fixture(autouse=True)
+def seeded_models() -> None:
+    torch.manual_seed(0)
+
+
+def small(architecture: str, inputs: int = 1) -> BaselineSettings:
+    return BaselineSettings(architecture, inputs, width=8)
+
+
+def parameters_at_published_size(architecture: str) -> int:
+    with torch.device("meta"):
+        network = build_segmentation_baseline(BaselineSettings(architecture))
+    return sum(p.numel() for p in network.parameters())
+
+
+# ---- sizes --------------------------------------------------------------------------------------------
+
+
+def normalised(inputs: int, out: int, side: int = 3) -> int:
+    """A convolution with a bias, then a normalisation with scale and shift."""
+    return side * side * inputs * out + out + 2 * out
+
+
+def twice(inputs: int, out: int) -> int:
+    return normalised(inputs, out) + normalised(out, out)
+
+
+def test_unet_is_as_large_as_the_arithmetic_says() -> None:
+    a, b, c, d, e = PUBLISHED_WIDTHS
+    encoder = twice(1, a) + twice(a, b) + twice(b, c) + twice(c, d) + twice(d, e)
+    # 2x2 transposed convolutions halve the channels, but for the last one
+    upward = sum(4 * lower * out + out for lower, out in ((e, d), (d, c), (c, b), (b, b)))
+    decoder = twice(d + d, d) + twice(c + c, c) + twice(b + b, b) + twice(a + b, a)
+    expected = encoder + upward + decoder + 2 * a + 2
+    assert parameters_at_published_size("U-Net") == expected
+    assert expected / 1e6 == pytest.approx(31.0, abs=0.2)
+
+
+def test_attention_unet_is_as_large_as_the_arithmetic_says() -> None:
+    expected = twice(1, 64) + 2 * 64 + 2
+    for c, lower in zip(PUBLISHED_WIDTHS[:-1], PUBLISHED_WIDTHS[1:], strict=True):
+        expected += twice(c, lower)
+        expected += normalised(lower, c)  # 3x3 transposed convolution upward
+        expected += 2 * normalised(c, c // 2, side=1) + normalised(c // 2, 1, side=1)  # the gate
+        expected += 9 * 2 * c * c + c + 1  # the merging convolution and the slope of its PReLU
+    assert parameters_at_published_size("Attention U-Net") == expected
+
+
+def test_nnunet_is_as_large_as_the_arithmetic_says() -> None:
+    """Convolutions without biases, each normalised; at most 512 channels; a head for each level but the lowest two."""
+    a, b, c, d, e = widths = (32, 64, 128, 256, 512)
+
+    def plain_twice(inputs: int, out: int) -> int:
+        return twice(inputs, out) - 2 * out
+
+    expected = sum(plain_twice(i, o) for i, o in zip((1, *widths), widths, strict=False))
+    for channels, lower in ((d, e), (c, d), (b, c), (a, b)):
+        expected += 4 * lower * channels + plain_twice(2 * channels, channels)
+    expected += sum(2 * channels + 2 for channels in (a, b, c))
+    # not on the meta device, where its normal initialisation is slower
+    network, wide = (
+        build_segmentation_baseline(BaselineSettings("nnU-Net 2-D", width=width)) for width in (32, 64)
+    )
+    assert sum(p.numel() for p in network.parameters()) == expected
+    assert max(part.out_channels for part in wide.modules() if isinstance(part, nn.Conv2d)) == 512
+
+
+def test_transunet_is_of_the_published_order() -> None:
+    """R50-ViT-B/16 has about 105 million parameters; twelve transformer layers hold most of them."""
+    assert 90e6 < parameters_at_published_size("TransUNet") < 115e6
+    with torch.device("meta"):
+        network = build_segmentation_baseline(BaselineSettings("TransUNet")).network
+    h = 768
+    # queries, keys and values; projection; a perceptron of 4h; three normalisations, one of MONAI's not used here
+    layer = 3 * h * h + (h * h + h) + (4 * h * h + 4 * h) + (4 * h * h + h) + 3 * 2 * h
+    *layers, last = network.transformer
+    assert [sum(p.numel() for p in one.parameters()) for one in layers] == [layer] * 12
+    assert isinstance(last, nn.LayerNorm) and [len(stage) for stage in network.stages] == [3, 4, 9]
+
+
+# ---- what goes in and what comes out --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [64, 48])
+@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+def test_answers_at_the_images_size(name: str, side: int) -> None:
+    network = build_segmentation_baseline(small(name, inputs=2)).eval()
+    logits, grade, deeper = network(torch.randn(2, 2, side, side))
+    assert logits.shape == (2, 2, side, side) and logits.isfinite().all()
+    assert grade is None and deeper == ()
+
+
+@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+def test_a_view_need_not_be_square(name: str) -> None:
+    network = build_segmentation_baseline(small(name)).eval()
+    assert network(torch.randn(1, 1, 48, 64)).logits.shape == (1, 2, 48, 64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+def test_theta_changes_nothing(name: str) -> None:
+    network = build_segmentation_baseline(small(name)).eval()
+    image = torch.randn(2, 1, 64, 64)
+    torch.testing.assert_close(
+        network(image, torch.randn(2, 2, 3)).logits, network(image).logits, atol=0, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+def test_only_nnunet_answers_deeper_and_only_in_training(name: str) -> None:
+    network, image = build_segmentation_baseline(small(name)), torch.randn(2, 1, 64, 64)
+    logits, grade, deeper = network.train()(image)
+    assert grade is None and logits.shape == (2, 2, 64, 64)
+    assert len(deeper) == (2 if name == "nnU-Net 2-D" else 0)
+    assert all(one.shape == logits.shape for one in deeper)
+    assert network.eval()(image).deeper == ()
+
+
+@torch.no_grad()
+def test_deeper_answers_of_nnunet_are_fine_to_coarse() -> None:
+    """The answer itself comes first: as in evaluation, and each next one is flat over larger squares."""
+    network, image = build_segmentation_baseline(small("nnU-Net 2-D")), torch.randn(1, 1, 64, 64)
+    answer = network.train()(image)
+    torch.testing.assert_close(
+        answer.logits, network.eval()(image).logits
+    )  # instance normalisation has no mode
+    levels = [answer.logits, *answer.deeper]
+
+    def lost(logits: Tensor, side: int) -> float:
+        """What is gone after a trip through a picture of that side."""
+        there = F.interpolate(logits, (side, side), mode="area")
+        return float((logits - F.interpolate(there, (64, 64))).abs().max())
+
+    assert lost(levels[1], 32) < 1e-5 < lost(levels[0], 32)
+    assert lost(levels[2], 16) < 1e-5 < lost(levels[1], 16)
+
+
+@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+def test_a_gradient_reaches_every_parameter_and_every_input(name: str) -> None:
+    network = build_segmentation_baseline(small(name, inputs=2))
+    image = torch.randn(2, 2, 64, 64, requires_grad=True)
+    answer = network(image)
+    target = torch.zeros(2, 64, 64, dtype=torch.long)
+    target[:, 20:40, 20:40] = 1
+    sum(F.cross_entropy(logits, target) for logits in (answer.logits, *answer.deeper)).backward()
+    assert image.grad is not None and (image.grad.abs().amax(dim=(0, 2, 3)) > 0).all()
+    named = {k: p for k, p in network.named_parameters() if "norm_cross_attn" not in k}  # MONAI's, not used
+    assert not [key for key, p in named.items() if p.grad is None]
+    # a bias before a normalisation has no effect; every weight must have one
+    assert not [key for key, p in named.items() if p.dim() > 1 and not p.grad.abs().max() > 0]
+
+
+def test_an_unknown_architecture_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="V-Net"):
+        build_segmentation_baseline(BaselineSettings("V-Net"))
+
+
+# ---- settings and card ------------------------------------------------------------------------------------
+
+
+MANY_SETTINGS: list[NetworkSettings] = [
+    MIGNetSettings(),
+    MIGNetSettings(2, fpg=False, guidance=False, iag=False, size=SMALL),
+    MIGNetSettings(6, iag=False, deep_supervision=True, size=replace(SMALL, depths=(1, 2), heads=(1, 2))),
+    *(BaselineSettings(name) for name in SEGMENTATION_BASELINES),
+    *(BaselineSettings(name, 3, 16) for name in SEGMENTATION_BASELINES),
+]
+
+
+@pytest.mark.parametrize("settings", MANY_SETTINGS, ids=str)
+def test_settings_come_back_from_a_card_as_they_were(settings: NetworkSettings) -> None:
+    record = network_record(settings)
+    read = json.loads(json.dumps(record))
+    assert network_settings(read) == network_settings(record) == settings
+    assert type(network_settings(read)) is type(settings)
+    assert hash(network_settings(read)) == hash(settings), "lists must have become tuples again"
+    assert json.loads(json.dumps(network_record(network_settings(read)))) == read
+    expected = settings.architecture if isinstance(settings, BaselineSettings) else "MIG-Net"
+    assert record["architecture"] == expected
+
+
+def test_a_card_without_an_architecture_is_mignets() -> None:
+    record = network_record(MIGNetSettings(2, size=SMALL))
+    del record["architecture"]
+    assert network_settings(record) == MIGNetSettings(2, size=SMALL)
+
+
+@pytest.mark.parametrize(
+    "settings", [MIGNetSettings(2, size=SMALL), *(small(name, 2) for name in SEGMENTATION_BASELINES)], ids=str
+)
+def test_a_network_is_built_again_from_its_card(settings: NetworkSettings) -> None:
+    network = build_segmentation_network(settings, torch.rand(60, 60))
+    again = build_segmentation_network(network_settings(json.loads(json.dumps(network_record(settings)))))
+    again.load_state_dict(network.state_dict())
+    image = torch.randn(1, 2, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again.eval()(image, None).logits, network.eval()(image, None).logits, atol=0, rtol=0
+        )

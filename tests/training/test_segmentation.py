@@ -1,0 +1,332 @@
+"""How a segmentation training goes: where it goes on, what it returns, what a teacher and an optimiser do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gliomark.models.mignet import MIGNetSettings, Outline, build_mignet
+from gliomark.models.segmentation_baselines import BaselineSettings, build_segmentation_baseline
+from gliomark.models.swin_unet import SwinSize
+from gliomark.study import GliomarkError
+from gliomark.training.augmentation import Augmentation
+from gliomark.training.losses import (
+    GRADING_WEIGHT,
+    deeply_supervised_loss,
+    distillation_loss,
+    grading_loss,
+    prior_weight,
+    segmentation_loss,
+)
+from gliomark.training.segmentation import (
+    SegmentationTask,
+    SegmentationTraining,
+    make_trainer,
+    train_segmentation,
+)
+from gliomark.training.slice_bank import SliceBank, focus_prior
+
+STILL = Augmentation(crop=32, shift=0, quarter_turns=False, noise=0.0)
+NETWORK = MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2), patch=4))
+TRAINING = SegmentationTraining(NETWORK, STILL, rate=1e-3, batch=4, epochs=2, slices_per_patient=2)
+STEPS = 2  # of an epoch: four patients of two slices in batches of four
+
+
+@pytest.fixture(autouse=True)
+def quiet_lightning() -> Iterator[None]:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture
+def bank() -> SliceBank:
+    """Four patients of two slices of 32 x 32, a bright square in each."""
+    lesion = torch.zeros(8, 32, 32, dtype=torch.uint8)
+    for index in range(8):
+        lesion[index, 4 + index : 14 + index, 6:20] = 1
+    image = (torch.randn(8, 1, 32, 32) * 0.3 + 2 * lesion[:, None]).half()
+    return SliceBank(image, lesion, torch.arange(8) % 2, torch.arange(8) // 2, tuple("abcd"))
+
+
+@pytest.fixture
+def validation(bank: SliceBank) -> SliceBank:
+    return SliceBank(bank.image[:2], bank.lesion[:2], bank.grade[:2], bank.patient[:2], ("v",))
+
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class Course:
+    """What a training did, epoch by epoch, its validation Dice written beforehand."""
+
+    dice: list[float]
+    epochs: list[int] = field(default_factory=list)
+    slices: int = 0
+    started: list[Weights] = field(default_factory=list)
+    after_epoch: dict[int, Weights] = field(default_factory=dict)
+
+
+def weights_of(network: nn.Module) -> Weights:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@pytest.fixture
+def course(monkeypatch: pytest.MonkeyPatch) -> Course:
+    seen = Course([0.9, 0.1, 0.2, 0.3, 0.4, 0.5])
+    step = SegmentationTask.training_step
+
+    def on_train_epoch_start(task: SegmentationTask) -> None:
+        seen.epochs.append(task.current_epoch)
+
+    def training_step(task: SegmentationTask, batch: list[Tensor], index: int) -> Tensor:
+        seen.slices += len(batch[0])
+        return step(task, batch, index)
+
+    def on_validation_epoch_end(task: SegmentationTask) -> None:
+        if not task.trainer.sanity_checking:
+            seen.after_epoch[task.current_epoch] = weights_of(task.network)
+        task.log("validation_dice", seen.dice[task.current_epoch])
+
+    monkeypatch.setattr(SegmentationTask, "on_train_epoch_start", on_train_epoch_start)
+    monkeypatch.setattr(SegmentationTask, "training_step", training_step)
+    monkeypatch.setattr(SegmentationTask, "on_validation_epoch_end", on_validation_epoch_end)
+    monkeypatch.setattr(
+        SegmentationTask, "on_train_start", lambda task: seen.started.append(weights_of(task.network))
+    )
+    return seen
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# ---- going on, stopping, and the best ---------------------------------------------------------------------
+
+
+def test_goes_on_from_the_last_epoch_and_returns_the_best(
+    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+) -> None:
+    """The first epoch is the best; going on from it would train it away again and again."""
+    first = train_segmentation(bank, TRAINING, tmp_path, validation)
+    assert course.epochs == [0, 1] and (first.epochs, first.best_epoch) == (2, 1)
+    assert same(weights_of(first.network), course.after_epoch[0])
+    assert not same(course.after_epoch[0], course.after_epoch[1])
+    more = train_segmentation(bank, replace(TRAINING, epochs=4), tmp_path, validation)
+    assert course.epochs == [0, 1, 2, 3] and course.slices == 4 * STEPS * TRAINING.batch
+    assert same(course.started[1], course.after_epoch[1])
+    assert (more.epochs, more.best_epoch) == (4, 1)
+    assert same(weights_of(more.network), course.after_epoch[0])
+
+
+def test_a_later_best_replaces_an_earlier_one(
+    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+) -> None:
+    course.dice = [0.3, 0.1, 0.8, 0.2]
+    train_segmentation(bank, TRAINING, tmp_path, validation)
+    trained = train_segmentation(bank, replace(TRAINING, epochs=4), tmp_path, validation)
+    assert (trained.epochs, trained.best_epoch) == (4, 3)
+    assert same(weights_of(trained.network), course.after_epoch[2])
+
+
+def test_validation_every_second_epoch_goes_on_as_well(
+    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+) -> None:
+    course.dice = [0.0, 0.2, 0.0, 0.1]
+    settings = replace(TRAINING, validate_every=2)
+    train_segmentation(bank, settings, tmp_path, validation)
+    trained = train_segmentation(bank, replace(settings, epochs=4), tmp_path, validation)
+    assert course.epochs == [0, 1, 2, 3] and sorted(course.after_epoch) == [1, 3]
+    assert (trained.epochs, trained.best_epoch) == (4, 2)
+    assert same(weights_of(trained.network), course.after_epoch[1])
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_without_validation_the_last_is_returned_and_gone_on_from(
+    bank: SliceBank, course: Course, tmp_path: Path, every: int
+) -> None:
+    settings = replace(TRAINING, validate_every=every)
+    first = train_segmentation(bank, settings, tmp_path)
+    assert (first.epochs, first.best_epoch) == (2, 2)
+    more = train_segmentation(bank, replace(settings, epochs=3), tmp_path)
+    assert course.epochs == [0, 1, 2] and (more.epochs, more.best_epoch) == (3, 3)
+    assert same(course.started[1], weights_of(first.network))
+
+
+def test_power_cut(
+    bank: SliceBank, validation: SliceBank, tmp_path: Path, course: Course, monkeypatch
+) -> None:
+    """Cut off within the third epoch: the second call trains the third and the fourth."""
+    start, settings = SegmentationTask.on_train_epoch_start, replace(TRAINING, epochs=4)
+
+    def power_cut(task: SegmentationTask) -> None:
+        start(task)
+        if course.epochs == [0, 1, 2]:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(SegmentationTask, "on_train_epoch_start", power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_segmentation(bank, settings, tmp_path, validation)
+    trained = train_segmentation(bank, settings, tmp_path, validation)
+    assert course.epochs == [0, 1, 2, 2, 3] and (trained.epochs, trained.best_epoch) == (4, 1)
+    assert same(weights_of(trained.network), course.after_epoch[0])
+
+
+def test_patience_ends_a_training_that_no_longer_gets_better(
+    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+) -> None:
+    course.dice = [0.1, 0.5, 0.4, 0.3, 0.9, 0.9]
+    trained = train_segmentation(bank, replace(TRAINING, epochs=6, patience=2), tmp_path, validation)
+    assert course.epochs == [0, 1, 2, 3] and (trained.epochs, trained.best_epoch) == (4, 2)
+
+
+def test_speeds_are_of_the_last_call(bank: SliceBank, tmp_path: Path) -> None:
+    trained = train_segmentation(bank, TRAINING, tmp_path)
+    assert trained.slices_per_second > 0 and 0 < trained.waiting_share < 1
+    assert not trained.network.training
+    again = train_segmentation(bank, TRAINING, tmp_path)
+    assert (again.slices_per_second, again.waiting_share, again.epochs) == (0, 0, 2)
+    assert same(weights_of(again.network), weights_of(trained.network))
+
+
+def test_other_patients_are_refused(bank: SliceBank, tmp_path: Path) -> None:
+    train_segmentation(bank, replace(TRAINING, epochs=1), tmp_path)
+    with pytest.raises(GliomarkError, match="other patients"):
+        train_segmentation(replace(bank, patient_ids=tuple("abce")), TRAINING, tmp_path)
+
+
+# ---- the loss that is trained on --------------------------------------------------------------------------
+
+
+def task_of(settings: SegmentationTraining, bank: SliceBank, teacher: nn.Module | None = None):
+    torch.manual_seed(0)
+    task = SegmentationTask(settings, focus_prior(bank), teacher)
+    return task.eval()  # no batch statistics: the same slice is answered alike
+
+
+def answer_of(task: SegmentationTask, bank: SliceBank) -> Outline:
+    theta = torch.eye(2, 3).expand(len(bank.image), -1, -1)
+    return task.network(bank.image.float(), theta)
+
+
+def batch_of(bank: SliceBank) -> list[Tensor]:
+    return [bank.image, bank.lesion, bank.grade]
+
+
+@torch.no_grad()
+def test_mignets_loss_is_segmentation_and_half_of_grading(bank: SliceBank) -> None:
+    task = task_of(TRAINING, bank)
+    answer = answer_of(task, bank)
+    weight = prior_weight(focus_prior(bank)).expand(8, -1, -1)
+    expected = segmentation_loss(answer.logits, bank.lesion.float(), weight)
+    expected = expected + GRADING_WEIGHT * grading_loss(answer.grade, bank.grade, bank.lesion)
+    torch.testing.assert_close(task.training_step(batch_of(bank), 0), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "network", [replace(NETWORK, fpg=False, guidance=False), BaselineSettings("U-Net", width=8)], ids=str
+)
+def test_without_fpg_and_guidance_the_loss_is_plain(network, bank: SliceBank) -> None:
+    settings = replace(TRAINING, network=network)
+    assert not settings.weighted
+    task = task_of(settings, bank)
+    expected = segmentation_loss(answer_of(task, bank).logits, bank.lesion.float(), None)
+    torch.testing.assert_close(task.training_step(batch_of(bank), 0), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_deeper_answers_are_trained_on(bank: SliceBank) -> None:
+    settings = replace(TRAINING, network=BaselineSettings("nnU-Net 2-D", width=8))
+    task = task_of(settings, bank).train()  # instance normalisation answers alike in training
+    answer = answer_of(task, bank)
+    assert len(answer.deeper) == 2
+    expected = deeply_supervised_loss(answer.logits, answer.deeper, bank.lesion.float(), None)
+    torch.testing.assert_close(task.training_step(batch_of(bank), 0), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_teachers_share_of_the_loss(share: float, bank: SliceBank) -> None:
+    settings = replace(TRAINING, network=BaselineSettings("U-Net", width=8), distillation=share)
+    teacher = build_mignet(NETWORK)
+    task = task_of(settings, bank, teacher)
+    answer = answer_of(task, bank).logits
+    taught = teacher(bank.image.float(), torch.eye(2, 3).expand(8, -1, -1)).logits
+    alone = segmentation_loss(answer, bank.lesion.float(), None)
+    expected = (1 - share) * alone + share * distillation_loss(answer, taught)
+    loss = task.training_step(batch_of(bank), 0)
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
+    loss.backward()
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_teacher_teaches_and_is_left_as_it_was(bank: SliceBank, tmp_path: Path) -> None:
+    teacher = build_segmentation_baseline(BaselineSettings("Attention U-Net", width=8))
+    before = weights_of(teacher)
+    settings = replace(TRAINING, distillation=0.5)
+    taught = train_segmentation(bank, settings, tmp_path / "taught", teacher=teacher)
+    alone = train_segmentation(bank, settings, tmp_path / "alone")
+    assert same(before, weights_of(teacher)) and not teacher.training
+    assert not same(weights_of(taught.network), weights_of(alone.network))
+    assert weights_of(taught.network).keys() == weights_of(alone.network).keys()
+
+
+def test_a_teacher_is_neither_saved_nor_optimised(bank: SliceBank) -> None:
+    teacher = build_mignet(NETWORK)
+    task = task_of(replace(TRAINING, distillation=0.5), bank, teacher)
+    assert set(task.state_dict()) == {"prior", *(f"network.{name}" for name in task.network.state_dict())}
+    task.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    optimised = {
+        id(p) for group in task.configure_optimizers()["optimizer"].param_groups for p in group["params"]
+    }
+    assert optimised == {id(p) for p in task.network.parameters()}
+    assert not optimised & {id(p) for p in teacher.parameters()}
+
+
+# ---- the optimisers ---------------------------------------------------------------------------------------
+
+
+def rates(settings: SegmentationTraining, bank: SliceBank, steps: int = 100):
+    """The optimiser, and its rate before each step as a share of the full one."""
+    task = task_of(settings, bank)
+    task.trainer = SimpleNamespace(estimated_stepping_batches=steps)
+    made = task.configure_optimizers()
+    assert made["lr_scheduler"]["interval"] == "step"
+    shares = []
+    for _ in range(steps + 1):
+        shares.append(made["optimizer"].param_groups[0]["lr"] / settings.rate)
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+    return made["optimizer"], shares
+
+
+def test_adamw_warms_up_and_falls_as_a_cosine(bank: SliceBank) -> None:
+    optimiser, shares = rates(replace(TRAINING, warm_up=0.1), bank)
+    assert isinstance(optimiser, torch.optim.AdamW) and optimiser.defaults["weight_decay"] == 0.01
+    assert shares[:11] == pytest.approx([step / 10 for step in range(11)])
+    assert shares[55] == pytest.approx(0.5) and shares[100] == pytest.approx(0, abs=1e-9)
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+
+
+def test_sgd_is_nnunets(bank: SliceBank) -> None:
+    optimiser, shares = rates(replace(TRAINING, optimiser="sgd", rate=0.01, weight_decay=3e-5), bank)
+    assert isinstance(optimiser, torch.optim.SGD)
+    expected = {"momentum": 0.99, "nesterov": True, "weight_decay": 3e-5}
+    assert {name: optimiser.defaults[name] for name in expected} == expected
+    assert shares == pytest.approx([(1 - step / 100) ** 0.9 for step in range(101)])
+
+
+@pytest.mark.parametrize("largest", [None, 0.5])
+def test_the_trainer_clips_and_validates_as_told(largest: float | None, tmp_path: Path) -> None:
+    trainer = make_trainer(7, tmp_path, [], replace(TRAINING, largest_gradient=largest, validate_every=3))
+    assert trainer.gradient_clip_val == largest and trainer.max_epochs == 7
+    assert trainer.check_val_every_n_epoch == 3
