@@ -225,7 +225,7 @@ def gates_of(network: MIGNet, segmenter: Segmenter, stack: SliceStack) -> list[T
     """Each gate's coefficients, averaged over channels, on the whole slice: ``(S, 1, h, w)``, fine to coarse."""
     seen: dict[int, Tensor] = {}
     handles = []
-    for level, gate in enumerate(network.decoder.gates):
+    for level, gate in enumerate(network.decoder.get_submodule("gates").children()):
         assert isinstance(gate, InvertedAttentionGate)
 
         def keep(_, __, answer: Tensor, level: int = level) -> None:

@@ -361,6 +361,6 @@ def run_beyond(place: Place) -> Path:
     sequences = cohort_sequences(Cohort(place.cohorts[0]))
     trials = trials_beyond(preset_setting(place.preset), sequences)
     patients, records = _run(trials, place)
-    result = table(trials, patients, [MIGNET], place.names[0])
+    result = table(trials, patients, [trials[0].name], place.names[0])
     result.insert(1, "rule", [trial.rule for trial in trials])
     return _write("segmentation_beyond", trials, result, patients, records, place)

@@ -117,7 +117,8 @@ def _with(preset: PresetSetting, network: NetworkSettings, **changes) -> Segment
 
 def mignet_trial(name: str, preset: PresetSetting, inputs: int = 1, **switches: bool) -> Trial:
     """MIG-Net with some switches off, under a name."""
-    network = MIGNetSettings(inputs=inputs, size=preset.size, **switches)
+    fpg, guidance, iag = (switches.get(name, True) for name in ("fpg", "guidance", "iag"))
+    network = MIGNetSettings(inputs, fpg, guidance, iag, size=preset.size)
     return Trial(name, _with(preset, network), preset.rule)
 
 
@@ -156,12 +157,14 @@ def trials_3_3(preset: PresetSetting) -> list[Trial]:
 
 # ---- beyond the published study -----------------------------------------------------------------------
 
-ALONE, UNION, JOINT = "one sequence", "independent, outlines united", "joint input"
+ALONE, UNION, JOINT = "reference sequence alone", "independent, outlines united", "joint input"
 
 
 def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> list[Trial]:
     """Every trial one named change of MIG-Net with the reference sequence alone, or of the joint input."""
-    own = replace(mignet_trial(MIGNET, preset), rule="single")
+    # one of the first two is the tables' MIG-Net, and shares its folds
+    own = replace(mignet_trial(MIGNET if preset.rule == "single" else ALONE, preset), rule="single")
+    union = replace(own, name=MIGNET if preset.rule == "union" else UNION, rule="union")
     two = replace(mignet_trial(JOINT, preset, inputs=len(sequences)), rule="joint")
 
     def changed(name: str, trial: Trial, **changes) -> Trial:
@@ -172,8 +175,9 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
     neighbours = changed(f"{JOINT} + neighbouring slices", two, network=around, context=1)
     unet = BaselineSettings("U-Net", around.inputs, preset.width)
     unet_neighbours = changed("U-Net, joint input + neighbouring slices", neighbours, network=unet)
+    levels = SwinSize(preset.width, depths=(2,) * 5, heads=(1,) * 5)
+    convolutional = replace(around, backbone="convolution", size=levels)
     recolour = replace(preset.training.augmentation, recolour=0.5)
-    union = replace(own, name=UNION, rule="union")
     contrast = changed("any sequence (contrast augmentation)", union, augmentation=recolour)
     small = replace(unet, width=preset.width // 2)
     student = changed("student of U-Net, half as wide", unet_neighbours, network=small, distillation=0.5)
@@ -183,6 +187,9 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
         two,
         changed(f"{JOINT} + deep supervision", two, network=replace(joint_network, deep_supervision=True)),
         neighbours,
+        changed(
+            "convolutional backbone, joint input + neighbouring slices", neighbours, network=convolutional
+        ),
         unet_neighbours,
         replace(
             unet_neighbours,

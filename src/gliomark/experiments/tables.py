@@ -124,4 +124,47 @@ def _tools(results: Path) -> str:
     )
 
 
-DOCUMENTS = {"README.md": results_text, "MODEL_CARD.md": results_text, "docs/cohort.md": cohort_text}
+def segmentation_text(results: Path) -> str:
+    """Chapter 3's tables, those that there are, in Markdown."""
+    titles = {
+        "table_3_1": "MIG-Net against its rivals (table 3-1)",
+        "table_3_2": "FPG, guidance and IAG (table 3-2)",
+        "table_3_3": "Trained on one cohort, tested on another (table 3-3)",
+        "segmentation_beyond": "Beyond the published study",
+    }
+    parts = [
+        _study(title, pd.read_csv(results / f"{name}.csv"))
+        for name, title in titles.items()
+        if (results / f"{name}.csv").exists()
+    ]
+    return "\n\n".join(parts)
+
+
+def _study(title: str, table: pd.DataFrame) -> str:
+    """One table of the study: the figures a reader compares, the rest is in the csv."""
+    first = table.iloc[0]
+    lines = [
+        f"**{title}.** {first.sequences}, {first.patients} patients, five folds by patient. Preset `{first.preset}`: "
+        f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv.",
+        "",
+        "| network | tested on | Dice (95 % interval) | published | HD95, mm | sensitivity "
+        "| lesion-free slices under 1 % | difference, p | parameters |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in table.to_dict("records"):
+        dice = f"{r['dice']:.3f} ({r['dice_low_95']:.3f} to {r['dice_high_95']:.3f})"
+        published = "" if pd.isna(r.get("published_dice")) else f"{r['published_dice']:.3f}"
+        compared = "" if pd.isna(r.get("wilcoxon_p")) else f"{r['difference']:+.3f}, {r['wilcoxon_p']:.2g}"
+        lines.append(
+            f"| {r['trial']} | {r['tested_on']} | {dice} | {published} | {r['hausdorff_95_mm']:.1f} "
+            f"| {r['sensitivity']:.3f} | {r['small_false_area']:.1%} | {compared} | {r['million_parameters']:.2f} M |"
+        )
+    return "\n".join(lines)
+
+
+DOCUMENTS = {
+    "README.md": results_text,
+    "MODEL_CARD.md": results_text,
+    "docs/cohort.md": cohort_text,
+    "docs/segmentation.md": segmentation_text,
+}

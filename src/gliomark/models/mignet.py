@@ -8,12 +8,13 @@ eq. 3-2 ``training.losses.prior_weight``; eqs. 3-3 and 3-4 ``DualPriorGuidance``
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.models.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize
 
 CLASSES = 2
@@ -29,7 +30,9 @@ class MIGNetSettings:
     inputs: channels, 1 as published (sequences are independent samples), 2 for joint input.
     fpg off: alpha starts constant (and the loss is unweighted); guidance off: single task, the
     bottleneck goes straight to the decoder; iag off: plain skip connections. All off: Swin-UNet.
-    deep_supervision (not published): the decoder's coarser levels answer too while training.
+    Not published: deep_supervision, the decoder's coarser levels answer too while training; backbone
+    "convolution", U-Net's encoder and decoder in Swin-UNet's place, with the size's embedding as their
+    first width and one level per depth.
     """
 
     inputs: int = 1
@@ -37,6 +40,7 @@ class MIGNetSettings:
     guidance: bool = True
     iag: bool = True
     deep_supervision: bool = False
+    backbone: Literal["swin", "convolution"] = "swin"
     size: SwinSize = field(default_factory=SwinSize)
 
 
@@ -132,9 +136,9 @@ class MIGNet(nn.Module):
 
     def __init__(
         self,
-        encoder: SwinEncoder,
+        encoder: nn.Module,
         guidance: DualPriorGuidance | None,
-        decoder: SwinDecoder,
+        decoder: nn.Module,
         channels: int,
         deeper: nn.ModuleList | None = None,
     ) -> None:
@@ -179,9 +183,15 @@ def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNe
     guidance = DualPriorGuidance(channels[-1]) if settings.guidance else None
     if guidance is not None and settings.fpg and prior is not None:
         guidance.start_from(prior)
-    encoder = SwinEncoder(settings.inputs, size)
+    encoder: nn.Module
+    decoder: nn.Module
+    if settings.backbone == "convolution":
+        encoder = ConvolutionalEncoder(settings.inputs, channels)
+        decoder = ConvolutionalDecoder(channels, gates, CLASSES)
+    else:
+        encoder, decoder = SwinEncoder(settings.inputs, size), SwinDecoder(size, gates, CLASSES)
     deeper = None
     if settings.deep_supervision:
         # the finest level of the decoder is the answer itself
         deeper = nn.ModuleList(nn.Conv2d(c, CLASSES, 1) for c in reversed(channels[1:-1]))
-    return MIGNet(encoder, guidance, SwinDecoder(size, gates, CLASSES), channels[-1], deeper)
+    return MIGNet(encoder, guidance, decoder, channels[-1], deeper)
