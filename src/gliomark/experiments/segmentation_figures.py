@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,9 +46,10 @@ def figure_3_8(
     segmenters: per patient the networks by name, none of which was trained on that patient.
     """
     names = list(segmenters[patients[0]])
-    figure = Figure(figsize=(1.7 * (len(names) + 2), 1.9 * len(patients) + 0.5))
+    size = (1.6 * (len(names) + 2), 1.9 * len(patients) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(patients), len(names) + 2, squeeze=False)
-    for row, patient in zip(grid, patients, strict=True):
+    for number, patient in enumerate(patients):
         stack = cohort.stack(patient)
         place = int(stack.drawn.sum(axis=(1, 2)).argmax())
         shown = next(iter(segmenters[patient].values())).sequences[-1]
@@ -59,13 +61,13 @@ def figure_3_8(
         for name, segmenter in segmenters[patient].items():
             mask = segmenter.segment(stack).mask[place]
             pictures[name] = coloured(grey(stack, shown, place), truth, mask)
-        for axis, (title, picture) in zip(row, pictures.items(), strict=True):
+        for axis, (title, picture) in zip(grid[number], pictures.items(), strict=True):
             axis.imshow(_cut(picture, stack), interpolation="nearest")
             axis.set_axis_off()
-            if row is grid[0]:
+            if number == 0:
                 axis.set_title(title, fontsize=9)
-    for x, (name, colour) in zip((0.25, 0.45, 0.65), COLOURS.items(), strict=True):
-        figure.text(x, 0.01, f"\N{BLACK SQUARE} {name}", color=colour, fontsize=9)
+    squares = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]
+    figure.legend(handles=squares, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return _save(figure, path)
 
 
@@ -115,7 +117,7 @@ def segmenters_for(patient: str, jobs: Sequence[FoldJob]) -> dict[str, Segmenter
 
 def figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
     """The focus prior P of each cohort, the weight w(P) on the template, and w as a curve (eq. 3-2)."""
-    figure = Figure(figsize=(7.2, 2.6 * len(priors)))
+    figure = Figure(figsize=(8.5, 2.6 * len(priors)), layout="constrained")
     grid = figure.subplots(len(priors), 3, squeeze=False)
     for row, (name, prior) in zip(grid, priors.items(), strict=True):
         whose = name if name.isascii() else "this cohort"  # the plot's font knows no other letters
@@ -129,7 +131,6 @@ def figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
         row[2].set_xlabel("P", fontsize=8)
         row[2].set_ylabel("w(P)", fontsize=8)
         row[2].tick_params(labelsize=7)
-    figure.set_layout_engine("constrained")
     return _save(figure, path)
 
 
@@ -146,8 +147,8 @@ def mean_prior(jobs: Sequence[FoldJob]) -> Tensor:
 def figure_guidance(jobs: Sequence[FoldJob], gates: pd.DataFrame, path: Path) -> Path:
     """alpha before and after training (means of the folds), their difference, and the gates' coefficients."""
     after, before = alphas(jobs)
-    figure = Figure(figsize=(10.5, 2.9))
-    axes = figure.subplots(1, 4)
+    figure = Figure(figsize=(12, 2.9), layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.2))
     for axis, title, values in ((axes[0], "alpha before", before), (axes[1], "alpha after", after)):
         shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=LARGEST_ALPHA)
         axis.set_title(title, fontsize=9)
@@ -172,7 +173,6 @@ def figure_guidance(jobs: Sequence[FoldJob], gates: pd.DataFrame, path: Path) ->
     axes[3].set_title("mean gate coefficient a", fontsize=9)
     axes[3].tick_params(labelsize=7)
     axes[3].legend(fontsize=7, frameon=False)
-    figure.set_layout_engine("constrained")
     return _save(figure, path)
 
 
