@@ -262,7 +262,7 @@ def draw_figures(
     means.reset_index().to_csv(
         out / "guidance_gates.csv", index=False, float_format="%.4f", lineterminator="\n"
     )
-    name = folder.resolve().name
+    name = folder.absolute().name
     return [
         figure_3_8(cohort, chosen, networks, work / "figure_3_8.png"),
         figure_3_1({name: mean_prior(own)}, out / "figure_3_1.png"),

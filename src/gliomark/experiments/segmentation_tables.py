@@ -196,7 +196,7 @@ class Place:
     @property
     def names(self) -> list[str]:
         """The cohorts' names in the tables."""
-        return [folder.resolve().name for folder in self.cohorts]
+        return [folder.absolute().name for folder in self.cohorts]
 
 
 def run_table_3_1(place: Place) -> Path:
@@ -323,7 +323,7 @@ def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
     patients, records = _run(trials, place)
     if also:
         patients = pd.concat([patients, _elsewhere(trials, place, also)], ignore_index=True)
-    tested = [*place.names, *(folder.resolve().name for folder in also)]
+    tested = [*place.names, *(folder.absolute().name for folder in also)]
     result = pd.concat([table(trials, patients, (), name) for name in tested], ignore_index=True)
     trained_on = dict(zip([t.name for t in trials], ("own", "other", "both"), strict=True))
     places = dict(zip(place.names, ("own", "other"), strict=True))
@@ -353,7 +353,7 @@ def _elsewhere(trials: Sequence[Trial], place: Place, also: Sequence[Path]) -> p
                 if cohort.has_mask(p)
             ]
             records.append({"key": fold_key(job), "patients": rows})
-    return patients_table(records, [folder.resolve().name for folder in also])
+    return patients_table(records, [folder.absolute().name for folder in also])
 
 
 def run_beyond(place: Place) -> Path:
