@@ -141,11 +141,17 @@ def tracked() -> list[Path]:
     return [path for name in listed.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
 
+AGGREGATE_FIGURES = {"figure_3_1.png", "figure_3_1_cohorts.png", "figure_guidance.png"}
+
+
 def may_be_binary(path: Path) -> bool:
     """Pictures for the documents and the shipped weights: nothing else that is not text."""
     place = path.relative_to(ROOT)
     if place.suffix == ".png":
         return place.parts[0] == "docs"
+    # sums over patients, by name: a figure that shows one may not be added unseen
+    if place.parent == Path("results") and place.name in AGGREGATE_FIGURES:
+        return True
     return place.suffix == ".safetensors" and place.parent == Path("src/gliomark/models/shipped")
 
 
