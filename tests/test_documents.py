@@ -145,13 +145,11 @@ AGGREGATE_FIGURES = {"figure_3_1.png", "figure_3_1_cohorts.png", "figure_guidanc
 
 
 def may_be_binary(path: Path) -> bool:
-    """Pictures for the documents and the shipped weights: nothing else that is not text."""
+    """Pictures for the documents, figures of results and the shipped weights: nothing else that is not text."""
     place = path.relative_to(ROOT)
     if place.suffix == ".png":
-        return place.parts[0] == "docs"
-    # sums over patients, by name: a figure that shows one may not be added unseen
-    if place.parent == Path("results") and place.name in AGGREGATE_FIGURES:
-        return True
+        # results: sums over patients by name, so that a figure that shows one is not added unseen
+        return place.parts[0] == "docs" or (place.parts[0] == "results" and place.name in AGGREGATE_FIGURES)
     return place.suffix == ".safetensors" and place.parent == Path("src/gliomark/models/shipped")
 
 
