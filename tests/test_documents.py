@@ -17,7 +17,7 @@ import typer
 from gliomark.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "MODEL_CARD.md", "CONTRIBUTING.md", "docs/cohort.md")
+DOCUMENTS = ("README.md", "MODEL_CARD.md", "CONTRIBUTING.md", "docs/cohort.md", "docs/segmentation.md")
 
 
 def text_of(name: str) -> str:
@@ -110,7 +110,7 @@ def test_linked_files_exist(name: str) -> None:
 # ---- figures ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "docs/cohort.md"])
+@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "docs/cohort.md", "docs/segmentation.md"])
 def test_figures_are_those_of_the_csv_files(name: str) -> None:
     tables = pytest.importorskip("gliomark.experiments.tables")
     document, text = text_of(name), tables.DOCUMENTS[name](ROOT / "results")

@@ -68,6 +68,10 @@ StudyScheduler = Annotated[
     str | None, typer.Option("--scheduler", help="A dask scheduler's address, tcp://...")
 ]
 
+AlsoTest = Annotated[
+    list[Path] | None, typer.Option(help="A prepared cohort that nobody trains on; repeatable.")
+]
+
 
 @app.callback()
 def main() -> None:
@@ -97,6 +101,41 @@ def predict(
         typer.echo(f"{failure.patient_id}: {failure.message}", err=True)
     if failures:
         raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="csv or xlsx, one row per patient: id, label, probability.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the tables and the page go.")],
+    validation: Annotated[
+        Path | None, typer.Option(help="Other patients' predictions, by whom thresholds are chosen.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another model's predictions of the same patients.")
+    ] = None,
+    id: Annotated[str, typer.Option(help="The column of the patient.")] = "id",
+    label: Annotated[str, typer.Option(help="The column of the truth: 0 or 1, no or yes.")] = "label",
+    probability: Annotated[str, typer.Option(help="The column of the probability.")] = "probability",
+    site: Annotated[str | None, typer.Option(help="The column of the hospital.")] = None,
+    predicted: Annotated[
+        str | None,
+        typer.Option(help="The column of the predicted class, if the probability is that class's."),
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=VALUE: take these rows alone; repeatable.")
+    ] = None,
+) -> None:
+    """Judge anybody's predictions: AUC, operating points, calibration, decision curve, sites, two models."""
+    from gliomark.assessment import Columns, assess, read_predictions, write_assessment
+
+    rows = tuple(parse_pair(text, "COLUMN=VALUE, such as task=IDH") for text in where or ())
+    columns = Columns(id, label, probability, site, predicted, rows)
+    others = None if validation is None else read_predictions(validation, columns)
+    rival = None if against is None else read_predictions(against, columns)
+    found = assess(read_predictions(predictions, columns), others, rival)
+    typer.echo(str(write_assessment(found, out)))
 
 
 @cohort_app.command("build")
@@ -262,7 +301,10 @@ def train_segmentation(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
     out: Annotated[Path, typer.Option(help="The weights file to write.")],
     rule: Annotated[str, typer.Option(help="joint, union or single.")] = "union",
-    size: Annotated[str, typer.Option(help="published, or small for the CPU.")] = "published",
+    size: Annotated[
+        str,
+        typer.Option(help="published; small, MIG-Net for the CPU; light, the demonstration weights' recipe."),
+    ] = "published",
     epochs: Annotated[int, typer.Option(min=1, help="At most this many.")] = 200,
 ) -> None:
     """Train MIG-Net on the training patients; the validation patients stop it."""
@@ -292,11 +334,16 @@ def train_markers(
 def experiment_demonstration(
     cohort: Annotated[Path, typer.Option(help="The prepared TCGA-LGG cohort (T1C,FLAIR).")],
     out: Annotated[Path, typer.Option(help="Where weights, tables and run record go.")],
+    also_test: AlsoTest = None,
+    workers: StudyWorkers = None,
+    scheduler: StudyScheduler = None,
 ) -> None:
     """Retrain the demonstration weights and measure them on patients they never saw."""
     from gliomark.experiments.demonstration import run
+    from gliomark.experiments.segmentation_tables import Place
+    from gliomark.experiments.segmentation_trials import SHIPPED
 
-    run(cohort, out, say=typer.echo)
+    run(Place((cohort,), out, SHIPPED, workers, scheduler, typer.echo), also_test or ())
 
 
 @experiment_app.command("table-2-3")
@@ -313,7 +360,8 @@ def experiment_table_2_3(
     """Is there a lesion in this slice? ResNet-50, DenseNet-121 and Xception, five folds by patient."""
     from gliomark.experiments.table_2_3 import run
 
-    files = dict(parse_weights(text) for text in weights or ())
+    pairs = (parse_pair(text, "NETWORK=FILE, such as resnet50=weights.pt") for text in weights or ())
+    files = {network: Path(file) for network, file in pairs}
     typer.echo(str(run(cohort, out, preset.value, files, say=typer.echo)))
 
 
@@ -352,9 +400,7 @@ def experiment_table_3_3(
     cohort: StudyCohort,
     second_cohort: Annotated[Path, typer.Option(help="The other prepared cohort, of the same sequences.")],
     out: StudyOut,
-    also_test: Annotated[
-        list[Path] | None, typer.Option(help="A prepared cohort that nobody trains on; repeatable.")
-    ] = None,
+    also_test: AlsoTest = None,
     preset: StudyPreset = Preset.published,
     workers: StudyWorkers = None,
     scheduler: StudyScheduler = None,
@@ -417,12 +463,12 @@ def experiment_tables(
         typer.echo(str(path))
 
 
-def parse_weights(text: str) -> tuple[str, Path]:
-    """``NETWORK=FILE`` in two. Raises GliomarkError where it is not that."""
-    network, sign, file = text.partition("=")
-    if not sign or not network or not file:
-        raise GliomarkError(f"'{text}' must be NETWORK=FILE, such as resnet50=weights.pt.")
-    return network, Path(file)
+def parse_pair(text: str, form: str) -> tuple[str, str]:
+    """``LEFT=RIGHT`` in two. form: what it must look like, in words. Raises GliomarkError where it does not."""
+    left, sign, right = text.partition("=")
+    if not sign or not left or not right:
+        raise GliomarkError(f"'{text}' must be {form}.")
+    return left, right
 
 
 def parse_sequences(text: str) -> tuple[MRSequence, ...]:
@@ -451,6 +497,12 @@ def run() -> None:
         place = f"{error.filename}: " if error.filename else ""
         typer.echo(
             f"gliomark: {place}{error.strerror or error}; check the path and its permissions.", err=True
+        )
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"gliomark: this command needs {error.name}, which is not installed; type: pip install 'gliomark[train]'",
+            err=True,
         )
         sys.exit(1)
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ import lightgbm
 import numpy as np
 
 from gliomark.inference.fusion import FusionRule, deciding_slices, patient_probability
-from gliomark.inference.segmenter import Segmenter
+from gliomark.inference.segmenter import Segmenter, seen_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.models.kinet import KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
@@ -75,22 +75,23 @@ def build_model(weights: Weights) -> Model:
     return Model(card, weights.sha256, build_segmenter(weights), classifiers)
 
 
-def build_segmenter(weights: Weights, flips: bool | None = None) -> Segmenter:
-    """The outlining network of a weights file, ready to use. flips: as the card says where None."""
+def build_segmenter(weights: Weights) -> Segmenter:
+    """The outlining network of a weights file, ready to use as its card says."""
     card = weights.card
     network = build_segmentation_network(network_settings(card.segmentation["network"]))
     network.load_state_dict(weights.part("segmentation"))
     sequences = tuple(MRSequence(name) for name in card.sequences)
     return Segmenter(
         network.eval(),
-        sequences[-1:] if card.rule == "single" else sequences,
+        seen_sequences(sequences, card.rule),
         card.rule,
         card.segmentation["tile"],
         card.segmentation_threshold,
         card.smallest_lesion_ml,
         card.segmentation["pool"],
         card.segmentation["context"],
-        card.segmentation["flips"] if flips is None else flips,
+        card.segmentation["flips"],
+        card.segmentation["smallest_share"],
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +29,7 @@ from gliomark.experiments.segmentation_trials import (
     ABLATION,
     MIGNET,
     PRESETS,
+    SHIPPED,
     SWIN_UNET,
     cuts,
     mignet_trial,
@@ -36,12 +38,14 @@ from gliomark.experiments.segmentation_trials import (
     trials_3_2,
     trials_3_3,
     trials_beyond,
+    trials_shipped,
 )
 from gliomark.models.mignet import MIGNetSettings, build_mignet
 from gliomark.models.swin_unet import SwinSize
 from gliomark.models.weights import load_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.segmentation import light_training
 from gliomark.training.slice_bank import SliceBank
 
 SIZE = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=2)
@@ -113,9 +117,17 @@ def test_the_published_preset_is_the_published_setting() -> None:
     assert (training.rate, training.batch, training.epochs, training.pool) == (5e-4, 16, 200, 1)
     assert (training.augmentation.crop, training.augmentation.quarter_turns) == (224, True)
     assert (PRESETS["published"].width, PRESETS["published"].size) == (64, SwinSize())
-    assert cuts(PRESETS["published"]) == "none" and "60x60" in cuts(QUICK)
+    assert cuts("published") == "none" and "60x60" in cuts("quick") and "own recipe" in cuts(SHIPPED)
     with pytest.raises(GliomarkError, match="'fast' is unknown"):
         preset_setting("fast")
+
+
+def test_the_shipped_recipe_is_the_light_one_read_three_ways() -> None:
+    plain, flipped, shipped = trials_shipped(2)
+    assert plain.training == light_training(2, plain.training.epochs) and plain.weights_of is None
+    assert flipped.weights_of == shipped.weights_of == plain.name
+    assert (flipped.flips, shipped.flips, flipped.smallest_share) == (True, True, 0.0)
+    assert 0 < shipped.smallest_share < 1, "a second focus may stay"
 
 
 def test_beyond_every_name_is_its_own_and_leans_on_a_trial_of_the_table() -> None:
@@ -159,7 +171,7 @@ def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
     monkeypatch.setattr(segmentation_study, "train_segmentation", never)
     assert train_fold(job) == record
     other = replace(job, trial=replace(job.trial, training=replace(job.trial.training, rate=1e-4)))
-    with pytest.raises(GliomarkError, match="other settings or patients; delete that folder"):
+    with pytest.raises(GliomarkError, match="other settings, patients or weights; delete that folder"):
         train_fold(other)
 
 
@@ -196,10 +208,44 @@ def test_two_cohorts_are_crossed(
     monkeypatch.setattr(segmentation_study, "FOLDS", 1)
     folders = (tiny_cohort.folder, second_tiny_cohort.folder)
     place = Place(folders, tmp_path, "quick", 0, None, quiet)
-    table = pd.read_csv(segmentation_tables.run_table_3_3(place, [second_tiny_cohort.folder]))
-    assert len(table) == 9 and set(table["tested_on"]) >= set(place.names)
+    third = write_tiny_cohort(tmp_path / "third", "R")
+    # table 3-1's MIG-Net is there already and is not trained again
+    run_trials(trials_3_3(TINY)[:1], folders[:1], tmp_path / "work", quiet, workers=0)
+    trained = FoldJob(trials_3_3(TINY)[0], 0, folders[:1], tmp_path / "work").weights_path()
+    before = trained.stat().st_mtime_ns
+    table = pd.read_csv(segmentation_tables.run_table_3_3(place, [third]))
+    assert len(table) == 9 and set(table["tested_on"]) == {*place.names, "third"}
+    assert trained.stat().st_mtime_ns == before
     with pytest.raises(GliomarkError, match="--second-cohort"):
         segmentation_tables.run_table_3_3(replace(place, cohorts=folders[:1]))
+
+
+def test_beyond_the_study_a_preset_may_spend_fewer_folds(
+    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(job: FoldJob) -> dict:
+        judged = {"patients": [{"cohort": 0, "dice": 0.5}], "best_epoch": 1, "epochs": 1, "seconds": 0}
+        return judged | {"fold": job.number, "trial": job.trial.name}
+
+    monkeypatch.setattr(segmentation_study, "train_fold", trained)
+    trials = trials_beyond(QUICK, PAIR)
+    records = run_trials(trials, [tiny_cohort.folder], tmp_path, quiet, 0, folds=QUICK.folds_beyond)
+    assert {r["fold"] for r in records} == {0} and {r["trial"] for r in records} == {t.name for t in trials}
+
+
+def test_cohorts_that_cannot_be_judged_together(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    place = Place((tiny_cohort.folder, tiny_cohort.folder), tmp_path / "out", "quick", 0, None, quiet)
+    with pytest.raises(GliomarkError, match="same name"):
+        segmentation_tables.run_table_3_3(place)
+    other = write_tiny_cohort(tmp_path / "other", "R")
+    for slice_file in other.rglob("*.h5"):
+        with h5py.File(slice_file, "a") as file:
+            file.pop("mask", None)
+    with pytest.raises(GliomarkError, match="other has no outlined patient"):
+        segmentation_tables.run_table_3_3(replace(place, cohorts=(tiny_cohort.folder, other)))
+    with pytest.raises(GliomarkError, match="other has no outlined patient"):
+        segmentation_tables.run_shipped(replace(place, cohorts=(tiny_cohort.folder,)), [other])
+    assert not (tmp_path / "out").exists(), "refused before anything was trained"
 
 
 # ---- a whole table ----------------------------------------------------------------------------------

@@ -190,6 +190,16 @@ def test_without_specks() -> None:
     assert not without_specks(mask, 5).any() and not without_specks(np.zeros_like(mask), 0).any()
 
 
+def test_pieces_much_lighter_than_the_heaviest_are_dropped() -> None:
+    probability = np.zeros((3, 20, 20), np.float32)
+    probability[0, 2:6, 2:6] = 0.6  # 9.6, the heaviest though the larger one follows
+    probability[0, 10:13, 10:16] = 0.5  # 9.0
+    probability[2, 2, 2:5] = 0.9  # 2.7
+    kept = {share: without_specks(probability, 0, share).sum() for share in (0.0, 0.28, 0.29, 0.95, 1.0)}
+    assert kept == {0.0: 37, 0.28: 37, 0.29: 34, 0.95: 16, 1.0: 16}
+    assert not without_specks(np.zeros_like(probability), 0, 1.0).any()
+
+
 # ---- neighbours, pooling, mirror images -----------------------------------------------------------------
 
 

@@ -67,7 +67,7 @@ def rewrite(path: Path, card: dict, **metadata: str) -> None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     text = json.dumps(card)
     save_file(
-        tensors, path, {"schema_version": "1", "card": text, "sha256": _digest(text, tensors), **metadata}
+        tensors, path, {"schema_version": "2", "card": text, "sha256": _digest(text, tensors), **metadata}
     )
 
 
@@ -148,7 +148,7 @@ def test_marker_card_without_a_field(weights_file: Path, field: str) -> None:
 def test_other_files_are_refused(weights_file: Path, tmp_path: Path) -> None:
     assert "no such weights file" in refused(tmp_path / "absent.safetensors")
     assert "no such weights file" in refused(tmp_path)
-    rewrite(weights_file, asdict(CARD), schema_version="2")
-    assert "version 1" in refused(weights_file)
+    rewrite(weights_file, asdict(CARD), schema_version="1")
+    assert "version 2" in refused(weights_file)
     save_file({"a": torch.zeros(2)}, weights_file)
     assert "not a gliomark weights file" in refused(weights_file)

@@ -218,6 +218,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
             "pool": POOL,
             "context": 0,
             "flips": False,
+            "smallest_share": 0.0,
         },
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,

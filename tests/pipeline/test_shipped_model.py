@@ -20,7 +20,7 @@ from gliomark.reporting import native_mask
 from gliomark.study import MRSequence
 
 FOLDER = Path(gliomark.__file__).parent / "models" / "shipped"
-LARGEST_BYTES = 30_000_000
+LARGEST_BYTES = 15_000_000
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from gliomark.cohort.folds import Folds, cohort_folds
+from gliomark.cohort.folds import FOLDS, Folds, cohort_folds
 from gliomark.experiments import demonstration
+from gliomark.experiments.segmentation_study import FoldJob, Trial, run_trials
 from gliomark.inference.slice_classifier import LesionSlices
 from gliomark.models.kinet import build_kinet
-from gliomark.models.mignet import build_mignet
 from gliomark.models.weights import load_weights, save_weights
 from gliomark.study import Clinical, GliomarkError
 from gliomark.training import recipes, segmentation, stacking
@@ -27,7 +27,6 @@ from gliomark.training.recipes import (
     segmentation_recipe,
     train_marker,
 )
-from gliomark.training.segmentation import TrainedSegmentation
 from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, patient_vectors
 
 IDH = DEFINITIONS["idh"]
@@ -211,8 +210,7 @@ def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]
         return replace(settings, network=replace(settings.network, inputs=inputs), epochs=epochs)
 
     monkeypatch.setattr(segmentation, "focus_prior", spying)
-    for module in (recipes, demonstration):
-        monkeypatch.setattr(module, "segmentation_settings", tiny)
+    monkeypatch.setattr(recipes, "segmentation_settings", tiny)
     return seen
 
 
@@ -251,38 +249,30 @@ def test_segmentation_and_its_prior_see_the_training_patients_only(
     assert weights.card.training_patients == folds.train and weights.card.folds_sha256 == folds.sha256
 
 
-def test_demonstration_never_sees_a_test_patient(
-    prior_banks, segmentation_banks, tiny_cohort, lesion_middle, tmp_path, monkeypatch
+def demonstration_trial(settings) -> Trial:
+    network = replace(settings.network, inputs=2)
+    return Trial("shipped", replace(settings, network=network, epochs=1), "joint", flips=True)
+
+
+def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_ones(
+    prior_banks, segmentation_banks, tiny_cohort, tiny_segmentation_training, tmp_path
 ) -> None:
     folds = cohort_folds(tiny_cohort)
-    monkeypatch.setattr(demonstration, "NETWORKS", {"joint": demonstration.Run("joint", 1)})
-    weights = demonstration._network("joint", tiny_cohort, folds, tmp_path)
-    assert segmentation_banks == [(frozenset(folds.development), frozenset())]
-    assert prior_banks == [frozenset(folds.development)]
-    assert patients_in_prior(weights.tensors["prior"], tiny_cohort, lesion_middle) == set(folds.development)
-    # a kept file is judged as a new one is
-    demonstration._network("joint", tiny_cohort, folds, tmp_path)
+    trial = demonstration_trial(tiny_segmentation_training)
+    weights = demonstration._network(trial, tiny_cohort, folds, tmp_path)
+    assert segmentation_banks == [(frozenset(tiny_cohort.patient_ids), frozenset())]
+    assert set(weights.card.training_patients) == set(tiny_cohort.patient_ids)
+    assert weights.card.segmentation["flips"] is True
+    demonstration._network(trial, tiny_cohort, folds, tmp_path)
     assert len(segmentation_banks) == 1, "nothing was trained again"
-    swapped = replace(weights.card, training_patients=(*folds.train, folds.test[0]))
-    save_weights(tmp_path / "joint.safetensors", swapped, weights.tensors)
-    with pytest.raises(GliomarkError, match=folds.test[0]):
-        demonstration._network("joint", tiny_cohort, folds, tmp_path)
-
-
-def test_a_test_patient_in_development_stops_the_demonstration(
-    prior_banks, tiny_cohort, tmp_path, monkeypatch
-) -> None:
-    folds = cohort_folds(tiny_cohort)
-    with_a_test_patient(monkeypatch)
-
-    def untrained(bank, settings, work):
-        network = build_mignet(settings.network)
-        return TrainedSegmentation(network, segmentation.focus_prior(bank), 1, 1, 0.0, 0.0)
-
-    monkeypatch.setattr(demonstration, "train_segmentation", untrained)
-    with pytest.raises(GliomarkError, match=folds.test[0]):
-        demonstration._network("joint", tiny_cohort, folds, tmp_path)
-    assert folds.test[0] in prior_banks[0], "the spy bites as well"
+    # the test patients' outlines come from the fold that tested on them, and from no other
+    run_trials([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
+    job = FoldJob(trial, FOLDS - 1, (tiny_cohort.folder,), tmp_path)
+    outlines = demonstration._test_outlines(job, tiny_cohort, folds)
+    assert set(outlines) == {p for p in folds.test if len(tiny_cohort.sequences(p)) == 2}
+    for number in range(FOLDS - 1):
+        with pytest.raises(GliomarkError, match="trained on"):
+            demonstration._test_outlines(replace(job, number=number), tiny_cohort, folds)
 
 
 def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(

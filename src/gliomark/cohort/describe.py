@@ -6,10 +6,8 @@ import csv
 import io
 import json
 import os
-import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliomark.cohort.store import Cohort
+from gliomark.reporting.plots import ACCENT, INK, SECOND, inline_plot
 from gliomark.study import Clinical, SliceStack
 
 AGE_CUT = 45.0  # the published cohort's mean age
@@ -35,7 +34,6 @@ MARKERS: Mapping[str, str] = {
 }
 SCANNER = ("manufacturer", "model", "field_strength_t")
 TIMES = ("repetition_ms", "echo_ms", "inversion_ms")
-INK, ACCENT, SECOND = "#14181b", "#0b5f78", "#d08a3c"
 
 
 @dataclass(frozen=True, eq=False)
@@ -420,7 +418,7 @@ def _age_plot(people: Sequence[Person]) -> Plot:
         axes.set(xlabel="age (years)", ylabel="patients", xlim=(10, 95))
         axes.legend(frameon=False, fontsize=8)
 
-    return f"Age by sex, n = {n}", _figure(draw)
+    return f"Age by sex, n = {n}", inline_plot(draw)
 
 
 def _ki67_plot(people: Sequence[Person]) -> Plot:
@@ -433,7 +431,7 @@ def _ki67_plot(people: Sequence[Person]) -> Plot:
         axes.axvline(KI67_CUT, color=INK, linewidth=1, linestyle="--")
         axes.set(xlabel=f"Ki-67 (%), dashed: high from {KI67_CUT:g} %", ylabel="patients")
 
-    return f"Ki-67, n = {len(values)}", _figure(draw)
+    return f"Ki-67, n = {len(values)}", inline_plot(draw)
 
 
 def _volume_plot(people: Sequence[Person]) -> Plot:
@@ -446,7 +444,7 @@ def _volume_plot(people: Sequence[Person]) -> Plot:
         axes.set(xscale="log", xlabel="lesion volume (ml, logarithmic)", ylabel="patients")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
-    return f"Lesion volume, n = {len(values)}", _figure(draw)
+    return f"Lesion volume, n = {len(values)}", inline_plot(draw)
 
 
 def _spacing_plot(people: Sequence[Person]) -> Plot:
@@ -470,7 +468,7 @@ def _spacing_plot(people: Sequence[Person]) -> Plot:
         axes.set(xlabel="pixel (mm)", ylabel="slice to slice (mm)")
         axes.legend(frameon=False, fontsize=8)
 
-    return f"Spacing as acquired, n = {sum(map(len, points.values()))} series", _figure(draw)
+    return f"Spacing as acquired, n = {sum(map(len, points.values()))} series", inline_plot(draw)
 
 
 def _map_plot(people: Sequence[Person]) -> Plot:
@@ -487,7 +485,7 @@ def _map_plot(people: Sequence[Person]) -> Plot:
         axes.figure.colorbar(image, ax=axes, label="patients with lesion (%)", shrink=0.85)
         axes.spines[:].set_visible(False)
 
-    return f"Where lesions lie (any slice, brains brought to one box), n = {len(maps)}", _figure(draw)
+    return f"Where lesions lie (any slice, brains brought to one box), n = {len(maps)}", inline_plot(draw)
 
 
 def _pairs_plot(people: Sequence[Person]) -> Plot:
@@ -510,43 +508,13 @@ def _pairs_plot(people: Sequence[Person]) -> Plot:
         axes.tick_params(length=0, labelsize=8)
         axes.spines[:].set_visible(False)
 
-    return "Of patients with the row's marker, how many have the column's", _figure(draw)
+    return "Of patients with the row's marker, how many have the column's", inline_plot(draw)
 
 
 def _pair(people: Sequence[Person], row: str, column: str) -> tuple[int, int]:
     """Of those with ``row`` who are known for ``column``: how many have it, and how many there are."""
     known = [p.markers[column] for p in people if p.markers[row] == 1 and p.markers[column] is not None]
     return sum(value or 0 for value in known), len(known)
-
-
-def _figure(draw: Callable[[Any], None]) -> Markup:
-    """One plot as inline SVG; text stays text, so the page's font is used. Draws without a display."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    style: dict[str, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "gliomark",
-        "font.size": 9,
-        "axes.edgecolor": "#9aa5ab",
-    }
-    style |= {"text.color": INK, "axes.labelcolor": "#56616a", "font.family": "sans-serif"}
-    with rc_context(style):  # type: ignore[arg-type]  # its keys are spelt out one by one
-        figure = Figure(figsize=(4.5, 3.2), layout="constrained")
-        axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    return Markup(_own_names(text.getvalue()[text.getvalue().index("<svg") :]))
-
-
-def _own_names(svg: str) -> str:
-    """Ids made unlike those of the page's other plots; the drawing's own size left to the page."""
-    mark = f"p{zlib.crc32(svg.encode()):08x}-"
-    named = re.sub(r'(\bid="|url\(#|href="#)', lambda match: match.group(1) + mark, svg)
-    opening, closing, rest = named.partition(">")
-    return re.sub(r' (width|height)="[^"]*"', "", opening) + closing + rest
 
 
 def _environment() -> Environment:

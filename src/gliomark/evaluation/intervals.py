@@ -1,11 +1,32 @@
-"""95 % intervals by bootstrap over patients (percentile method)."""
+"""95 % intervals: by bootstrap over patients (percentile method), and from a standard error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import norm
+
+Z = float(norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its 95 % interval; nan where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
+
+
+def wald(value: float, standard_error: float) -> Interval:
+    """Normal approximation."""
+    return Interval(value, value - Z * standard_error, value + Z * standard_error)
 
 
 def bootstrap(

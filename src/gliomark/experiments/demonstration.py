@@ -1,36 +1,34 @@
-"""The demonstration weights and their figures: trained on TCGA-LGG's development patients, tested on the rest.
+"""The demonstration weights and their figures, on TCGA-LGG.
 
-Two networks for the outline, read by four rules; two markers. Everything a step finished is kept under
-``OUT/work`` and not done again, so an interrupted run goes on.
+The outline's recipe is judged in five folds by patient, then trained once more on everybody: that network is
+shipped. The markers are trained on the development patients and tested on the rest, whose outlines come from
+the fold that never saw them. Everything a step finished is kept under ``OUT/work`` and not done again.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gliomark.cohort.folds import Folds, check_disjoint, cohort_folds
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.folds import FOLDS, Folds, check_disjoint, cohort_folds
+from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc, dice
+from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.experiments.records import commit, device, write_table
+from gliomark.experiments.segmentation_study import FoldJob, Trial, outlined, trial_segmenter
+from gliomark.experiments.segmentation_tables import Place, run_shipped, shipped_trials
 from gliomark.inference.fusion import FusionRule
-from gliomark.inference.segmenter import Segmenter
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
-from gliomark.pipeline import build_model
-from gliomark.study import MRSequence
 from gliomark.training.recipes import (
     DEFINITIONS,
     TrainedMarker,
@@ -38,7 +36,6 @@ from gliomark.training.recipes import (
     marker_settings,
     save_model,
     segmentation_card,
-    segmentation_settings,
     segmentation_tensors,
     train_marker,
 )
@@ -57,110 +54,58 @@ USE = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """A trained network: its input and how long it is trained."""
-
-    rule: str
-    epochs: int
-
-
-NETWORKS = {"joint": Run("joint", 30), "independent": Run("union", 12)}
-SHIPPED_NETWORK = "joint"
 MARKER_EPOCHS = 12
 MARKERS = ("idh", "proliferation")
 FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
 
 
-def run(folder: Path, out: Path, say: Callable[[str], None]) -> None:
-    """Train what is not trained yet, test, and write weights, tables and run record under ``out``."""
+def run(place: Place, also: Sequence[Path] = ()) -> None:
+    """Train what is not trained yet, test, and write weights, tables and run record under the place's folder.
+
+    also: cohorts that nobody trains on, outlined besides.
+    """
     started = time.time()
+    (folder,), out, say = place.cohorts, place.out, place.say
     cohort = Cohort(folder)
-    folds = cohort_folds(cohort)
-    networks = {name: _network(name, cohort, folds, out / "work") for name in NETWORKS}
-    say("segmentation trained")
-    segmentation, masks = _segmentation_table(networks, cohort, folds)
-    _write(segmentation, out / "segmentation_patients.csv")
-    summary = _segmentation_summary(segmentation)
-    _write(summary, out / "segmentation.csv")
+    folds, trials = cohort_folds(cohort), shipped_trials(cohort)
+    summary = run_shipped(place, also)
     say(summary.to_string(index=False))
+    network = _network(trials[-1], cohort, folds, out / "work")
+    say("the outline's network is trained on everybody")
+    masks = _test_outlines(FoldJob(trials[-1], FOLDS - 1, place.cohorts, out / "work"), cohort, folds)
     trained = {name: _marker(name, cohort, folds, out / "work") for name in MARKERS}
     tables = [_marker_table(marker, cohort, folds, masks) for marker in trained.values()]
     patients, markers = (pd.concat(parts) for parts in zip(*tables, strict=True))
-    _write(patients, out / "markers_patients.csv")
-    _write(markers, out / "markers.csv")
+    write_table(patients, out / "markers_patients.csv")
+    write_table(markers, out / "markers.csv")
     say(markers.to_string(index=False))
     weights = out / f"{NAME}.safetensors"
-    _save(weights, out / "work", summary, markers, trained)
+    _save(weights, network, summary, markers, trained)
     _write_record(out / "run_record.json", cohort, folds, weights, time.time() - started)
 
 
-def _network(name: str, cohort: Cohort, folds: Folds, work: Path) -> Weights:
-    """The run's weights file, trained on the development patients for a fixed number of epochs."""
-    path, setting = work / f"{name}.safetensors", NETWORKS[name]
+def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
+    """The trial's network, trained on everybody who has an outline for the recipe's number of epochs."""
+    path, settings = work / "shipped.safetensors", trial.training
     if not path.exists():
-        joint, sequences = setting.rule == "joint", cohort_sequences(cohort)
-        settings = segmentation_settings("small", len(sequences) if joint else 1, setting.epochs)
-        bank = load_bank(cohort, folds.development, sequences, joint, settings.pool, settings.context)
-        trained = train_segmentation(bank, settings, work / name)
-        card = segmentation_card(name, cohort, folds, folds.development, setting.rule, settings)
+        drawn = outlined(cohort)
+        sequences = cohort_sequences(cohort)
+        bank = load_bank(cohort, drawn, sequences, trial.rule == "joint", settings.pool, settings.context)
+        trained = train_segmentation(bank, settings, work / "shipped")
+        card = segmentation_card(
+            "shipped", cohort, folds, drawn, trial.rule, settings, trial.flips, trial.smallest_share
+        )
         save_weights(path, card, segmentation_tensors(trained.network, trained.prior))
-    weights = load_weights(path)
+    return load_weights(path)
+
+
+def _test_outlines(job: FoldJob, cohort: Cohort, folds: Folds) -> dict[str, NDArray[np.bool_]]:
+    """The test patients' outlines by the fold that tested on them. Raises GliomarkError if it was trained on one."""
+    weights = load_weights(job.weights_path(job.trial.weights_of))
     check_disjoint({"trained on": weights.card.training_patients, "tested on": folds.test})
-    return weights
-
-
-def _segmenters(networks: Mapping[str, Weights], sequences: tuple[MRSequence, ...]) -> dict[str, Segmenter]:
-    """Four rules out of two networks, each as ``predict`` uses it; ``independent`` takes one sequence a time."""
-    joint, union = (build_model(networks[name]).segmenter for name in ("joint", "independent"))
-    first, second = sequences
-    return {
-        "joint": joint,
-        f"{second} alone": replace(union, sequences=(second,), rule="single"),
-        f"{first} alone": replace(union, sequences=(first,), rule="single"),
-        "union": union,
-    }
-
-
-def _segmentation_table(
-    networks: Mapping[str, Weights], cohort: Cohort, folds: Folds
-) -> tuple[pd.DataFrame, dict[str, NDArray[np.bool_]]]:
-    """Dice of every test patient who has both sequences, by rule; and the shipped rule's masks."""
-    sequences = cohort_sequences(cohort)
-    segmenters = _segmenters(networks, sequences)
-    rows, masks = [], {}
-    for patient in folds.test:
-        if not set(sequences) <= set(cohort.sequences(patient)):
-            continue
-        stack = cohort.stack(patient)
-        for rule, segmenter in segmenters.items():
-            mask = segmenter.segment(stack).mask
-            with_lesion = stack.drawn.any(axis=(1, 2))
-            slices = [dice(t, m) for t, m in zip(stack.drawn[with_lesion], mask[with_lesion], strict=True)]
-            free = mask[~with_lesion].sum() / max(1, stack.brain[~with_lesion].sum())
-            rows.append((patient, rule, dice(stack.drawn, mask), np.mean(slices), free))
-            if rule == SHIPPED_NETWORK:
-                masks[patient] = mask
-    columns = [
-        "patient",
-        "rule",
-        "dice",
-        "dice_per_lesion_slice",
-        "false_positive_share_of_lesion_free_brain",
-    ]
-    return pd.DataFrame(rows, columns=columns), masks
-
-
-def _segmentation_summary(table: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for rule, group in table.groupby("rule", sort=False):
-        value, low, high = bootstrap(np.mean, group["dice"])
-        free = group["false_positive_share_of_lesion_free_brain"].mean()
-        per_slice = group["dice_per_lesion_slice"].mean()
-        spread = (group["dice"].median(), group["dice"].std(), group["dice"].min())
-        rows.append((rule, len(group), value, low, high, *spread, per_slice, free))
-    columns = ["rule", "patients", "mean_dice", "low_95", "high_95", "median_dice", "sd_dice", "worst_dice"]
-    return pd.DataFrame(rows, columns=[*columns, "mean_dice_per_lesion_slice", "false_positive_share"])
+    segmenter = trial_segmenter(job.trial, weights)
+    both = [p for p in folds.test if set(segmenter.sequences) <= set(cohort.sequences(p))]
+    return {patient: segmenter.segment(cohort.stack(patient)).mask for patient in both}
 
 
 def _marker(name: str, cohort: Cohort, folds: Folds, work: Path) -> TrainedMarker:
@@ -247,13 +192,12 @@ def _marker_summary(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
 def _save(
     path: Path,
-    work: Path,
+    network: Weights,
     segmentation: pd.DataFrame,
     markers: pd.DataFrame,
     trained: Mapping[str, TrainedMarker],
 ) -> None:
     """The shipped file: the best network and both markers, each with its own figures in words."""
-    network = load_weights(work / f"{SHIPPED_NETWORK}.safetensors")
     fewest = min(len(marker.trained_on) for marker in trained.values())
     cards: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     for name, marker in trained.items():
@@ -274,10 +218,11 @@ def _save(
 
 
 def _segmentation_words(summary: pd.DataFrame) -> str:
-    r = summary[summary["rule"] == SHIPPED_NETWORK].iloc[0]
+    r = summary[summary["tested_on"] == summary["tested_on"].iloc[0]].iloc[-1]
     return (
-        f"mean Dice {r.mean_dice:.2f} (95 % interval {r.low_95:.2f} to {r.high_95:.2f}) on {r.patients} TCGA-LGG "
-        "patients never trained on"
+        f"mean Dice {r.dice:.2f} (95 % interval {r.dice_low_95:.2f} to {r.dice_high_95:.2f}), median "
+        f"{r.dice_median:.2f}, of the same recipe on {r.patients} TCGA-LGG patients in five folds, each never trained "
+        "on; these weights are trained on all of them"
     )
 
 
@@ -301,26 +246,15 @@ def _marker_warning(row: pd.Series) -> str:
     return "On patients it never saw, this marker could not be told from chance; do not rely on the level."
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
-
-
 def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, seconds: float) -> None:
     """What a stranger needs to judge the run: settings, versions, who stood where."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
     loaded = load_weights(weights)
     record = {
         "experiment": NAME,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or "unknown",
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads",
+        "commit": commit(),
+        "device": device(),
         "last_call_seconds": round(seconds),
-        "networks": {name: asdict(setting) for name, setting in NETWORKS.items()},
         "segmentation": dict(loaded.card.segmentation),
         "markers": {name: asdict(marker_settings("small", MARKER_EPOCHS)) for name in MARKERS},
         "patients": len(cohort.patient_ids),
@@ -329,4 +263,4 @@ def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, secon
         "weights_sha256": loaded.sha256,
         "versions": dict(loaded.card.versions),
     }
-    path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write_json(path, record)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gliomark.cohort.store import Cohort
-from gliomark.experiments.segmentation_study import FoldJob, Trial
+from gliomark.experiments.segmentation_study import FoldJob, Trial, trial_segmenter
 from gliomark.inference.segmenter import Segmenter
 from gliomark.models.mignet import LARGEST_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.weights import load_weights
@@ -108,7 +108,7 @@ def segmenters_for(patient: str, jobs: Sequence[FoldJob]) -> dict[str, Segmenter
     for job in jobs:
         weights = load_weights(job.weights_path(job.trial.weights_of))
         if patient not in weights.card.training_patients:
-            found[job.trial.name] = build_segmenter(weights, flips=job.trial.flips)
+            found[job.trial.name] = trial_segmenter(job.trial, weights)
     return found
 
 

@@ -23,13 +23,14 @@ from gliomark.cohort.folds import FOLDS, Split, check_disjoint, cohort_folds, fo
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.cohort.workers import cluster, each
 from gliomark.evaluation.outlines import compare
-from gliomark.inference.segmenter import Segmenter
-from gliomark.models.weights import load_weights, save_weights
+from gliomark.experiments.records import kept_fold
+from gliomark.inference.segmenter import Segmenter, seen_sequences
+from gliomark.models.weights import Weights, load_weights, save_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.recipes import cohort_sequences, segmentation_card, segmentation_tensors
 from gliomark.training.segmentation import SegmentationTraining, train_segmentation
-from gliomark.training.slice_bank import HIGH_GRADE, SliceBank, joined, load_bank
+from gliomark.training.slice_bank import SliceBank, high_grade, joined, load_bank
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Trial:
     rule: "single" (the reference sequence), "union" (every sequence a sample, the outlines united) or
     "joint" (the sequences one input). trained_on: whose training patients, as indices into the study's
     cohorts. weights_of: another trial whose networks are only read differently. teacher: a trial whose
-    network of the same fold is learnt from. shown: the one sequence read at test, None as the rule says.
+    network of the same fold is learnt from. flips, smallest_share: as in ``Segmenter``. shown: the one
+    sequence read at test, None as the rule says.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Trial:
     weights_of: str | None = None
     teacher: str | None = None
     flips: bool = False
+    smallest_share: float = 0.0
     shown: MRSequence | None = None
 
 
@@ -83,14 +86,16 @@ def run_trials(
     say: Callable[[str], None],
     workers: int | None = None,
     scheduler: str | None = None,
+    folds: int = 0,
 ) -> list[dict]:
-    """The records of every fold of every trial, trained now where they are not on disk.
+    """The records of the first ``folds`` folds (0: all) of every trial, trained now where they are not on disk.
 
     Raises GliomarkError where a kept fold is another run's, or a fold fails.
     """
     # fold by fold, so that an unfinished study has compared every trial on the folds it has
-    jobs = [FoldJob(t, n, tuple(cohorts), work) for n in range(FOLDS) for t in trials]
-    missing = [job for job in jobs if finished(job) is None]
+    jobs = [FoldJob(t, n, tuple(cohorts), work) for n in range(folds or FOLDS) for t in trials]
+    records = {job: finished(job) for job in jobs}
+    missing = [job for job, record in records.items() if record is None]
     say(f"{len(jobs)} folds of {len(trials)} trials, {len(jobs) - len(missing)} of them finished before")
     if workers is None and torch.cuda.is_available():
         workers = 0  # the processes would share one GPU
@@ -99,8 +104,9 @@ def run_trials(
             for job, done in each(client, train_fold, stage):
                 if isinstance(done, GliomarkError):
                     raise done
+                records[job] = done
                 say(f"{job.trial.name}, fold {job.number + 1}: {_words(done)}")
-    return [record for job in jobs if (record := finished(job)) is not None]
+    return [record for record in records.values() if record is not None]
 
 
 def _stages(jobs: Sequence[FoldJob]) -> Iterable[list[FoldJob]]:
@@ -119,17 +125,7 @@ def _words(record: dict) -> str:
 
 def finished(job: FoldJob) -> dict | None:
     """The fold's record, None if there is none. Raises GliomarkError where it is another run's."""
-    kept = job.record_path
-    if not kept.exists():
-        kept = kept.with_suffix("") / "key.json"
-    if not kept.exists():
-        return None
-    record = json.loads(kept.read_text("utf-8"))
-    if record["key"] != fold_key(job):
-        raise GliomarkError(
-            f"{kept.parent} holds a run with other settings or patients; delete that folder to train anew."
-        )
-    return record if kept == job.record_path else None
+    return kept_fold(job.record_path, fold_key(job))
 
 
 def fold_key(job: FoldJob) -> dict:
@@ -143,8 +139,17 @@ def fold_key(job: FoldJob) -> dict:
 
 
 def _split(cohort: Cohort, job: FoldJob) -> Split:
+    return fold_split(cohort_folds(cohort), job.number, outlined(cohort), job.trial.training.seed)
+
+
+def outlined(cohort: Cohort) -> list[str]:
+    """The patients with an outline to learn from or be judged by. Raises GliomarkError if there is none."""
     drawn = [p for p in cohort.patient_ids if cohort.has_mask(p)]
-    return fold_split(cohort_folds(cohort), job.number, drawn, job.trial.training.seed)
+    if not drawn:
+        raise GliomarkError(
+            f"{cohort.folder} has no outlined patient; build it from studies that come with a mask."
+        )
+    return drawn
 
 
 def train_fold(job: FoldJob) -> dict:
@@ -170,7 +175,7 @@ def train_fold(job: FoldJob) -> dict:
     weights = load_weights(job.weights_path(trial.weights_of))
     trained_on = weights.card.training_patients
     check_disjoint({"trained on": trained_on, "tested on": [p for s in splits for p in s.test]})
-    segmenter = build_segmenter(weights, flips=trial.flips)
+    segmenter = trial_segmenter(trial, weights)
     if trial.shown is not None:
         segmenter = replace(segmenter, sequences=(trial.shown,), rule="single")
     record["patients"] = [
@@ -183,6 +188,11 @@ def train_fold(job: FoldJob) -> dict:
     write_json(job.record_path, record)
     shutil.rmtree(job.record_path.with_suffix(""), ignore_errors=True)
     return record
+
+
+def trial_segmenter(trial: Trial, weights: Weights) -> Segmenter:
+    """The network, read as the trial says."""
+    return replace(build_segmenter(weights), flips=trial.flips, smallest_share=trial.smallest_share)
 
 
 def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> None:
@@ -230,11 +240,6 @@ def _bank(parts: Sequence[tuple[Cohort, Sequence[str]]], trial: Trial) -> SliceB
     return bank
 
 
-def seen_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequence, ...]:
-    """What a rule reads of the cohort's sequences: "single" the reference alone."""
-    return sequences[-1:] if rule == "single" else sequences
-
-
 def judge(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict:
     """The scores of one patient's outline, and the grading task's answer, JSON-able.
 
@@ -242,9 +247,8 @@ def judge(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict:
     """
     stack = cohort.stack(patient, segmenter.sequences)
     mask = segmenter.segment(stack).mask
-    grade = cohort.clinical(patient).columns.get("who_grade", "")
     probability = segmenter.high_grade_probability(stack, stack.drawn)
     scores = asdict(compare(stack.drawn, mask, stack.brain, stack.spacing_mm))
     scores |= {"lesion_free": list(scores["lesion_free"]), "high_grade_probability": probability}
     known = {name: None if value != value else value for name, value in scores.items()}  # nan is no JSON
-    return known | {"high_grade": int(float(grade) >= HIGH_GRADE) if grade else None}
+    return known | {"high_grade": high_grade(cohort.clinical(patient))}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,16 @@ from gliomark.cohort.folds import FOLDS, cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import auc
+from gliomark.experiments.records import commit, device, write_table
 from gliomark.experiments.segmentation_figures import draw_figures, figure_3_1, mean_prior
 from gliomark.experiments.segmentation_study import (
     FoldJob,
     Trial,
     fold_key,
     judge,
+    outlined,
     run_trials,
-    seen_sequences,
+    trial_segmenter,
 )
 from gliomark.experiments.segmentation_trials import (
     MIGNET,
@@ -42,10 +44,11 @@ from gliomark.experiments.segmentation_trials import (
     trials_3_2,
     trials_3_3,
     trials_beyond,
+    trials_shipped,
 )
+from gliomark.inference.segmenter import seen_sequences
 from gliomark.models.segmentation_networks import build_segmentation_network
 from gliomark.models.weights import load_weights
-from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError
 from gliomark.training.recipes import cohort_sequences
 from gliomark.training.segmentation import SegmentationTraining
@@ -136,6 +139,7 @@ def paired(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
     return {"difference": mean, "difference_low_95": low, "difference_high_95": high, "wilcoxon_p": p}
 
 
+@functools.cache
 def cost(settings: SegmentationTraining, repeats: int = 5) -> dict[str, float]:
     """Parameters (millions), multiply-adds doubled (GFLOP) and time on this machine, of one slice's tile."""
     network = build_segmentation_network(settings.network).eval()
@@ -182,6 +186,11 @@ def table(
     return pd.DataFrame(rows)
 
 
+def cohort_name(folder: Path) -> str:
+    """What the tables call a cohort."""
+    return folder.absolute().name
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a table's run reads, writes and works."""
@@ -196,7 +205,7 @@ class Place:
     @property
     def names(self) -> list[str]:
         """The cohorts' names in the tables."""
-        return [folder.absolute().name for folder in self.cohorts]
+        return [cohort_name(folder) for folder in self.cohorts]
 
 
 def run_table_3_1(place: Place) -> Path:
@@ -226,10 +235,10 @@ def run_table_3_2(place: Place) -> Path:
     return _write("table_3_2", trials, result, patients, records, place)
 
 
-def _run(trials: Sequence[Trial], place: Place) -> tuple[pd.DataFrame, list[dict]]:
-    place.say(f"preset {place.preset}: {cuts(preset_setting(place.preset))}")
+def _run(trials: Sequence[Trial], place: Place, folds: int = 0) -> tuple[pd.DataFrame, list[dict]]:
+    place.say(f"preset {place.preset}: {cuts(place.preset)}")
     work = place.out / "work"
-    records = run_trials(trials, place.cohorts, work, place.say, place.workers, place.scheduler)
+    records = run_trials(trials, place.cohorts, work, place.say, place.workers, place.scheduler, folds)
     return patients_table(records, place.names), records
 
 
@@ -241,13 +250,14 @@ def _write(
     records: Sequence[dict],
     place: Place,
 ) -> Path:
-    """The table, its patients and its run record; every row says under which preset it was made."""
-    setting = preset_setting(place.preset)
-    cohort = Cohort(place.cohorts[0])
+    """The table, its patients and its run record; every row says under which preset it was made, and on which
+    sequences (those of the first trial)."""
+    prepared = cohort_sequences(Cohort(place.cohorts[0]))
     said = {
+        "folds": len({r["key"]["fold"] for r in records}),
         "preset": place.preset,
-        "cuts": cuts(setting),
-        "sequences": "+".join(seen_sequences(cohort_sequences(cohort), setting.rule)),
+        "cuts": cuts(place.preset),
+        "sequences": "+".join(seen_sequences(prepared, trials[0].rule)),
     }
     speeds = [r for r in records if r["slices_per_second"] > 0]
     by_trial = {t.name: [r for r in speeds if r["key"]["trial"]["name"] == t.name] for t in trials}
@@ -259,8 +269,8 @@ def _write(
     record = {
         "experiment": name,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "device": _device(),
+        "commit": commit(),
+        "device": device(),
         **said,
         "cohorts": place.names,
         "folds_sha256": [cohort_folds(Cohort(folder)).sha256 for folder in place.cohorts],
@@ -278,52 +288,24 @@ def _where(record: dict) -> dict:
     return {"trial": record["key"]["trial"]["name"], "fold": record["key"]["fold"]}
 
 
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    return done.stdout.strip() or "unknown"
-
-
-def _device() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU, {os.cpu_count()} cores"
-
-
-def write_table(result: pd.DataFrame, path: Path) -> None:
-    """Write csv whole or not at all, four decimals (p values three figures)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    if "wilcoxon_p" in result:
-        result = result.assign(
-            wilcoxon_p=result["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}")
-        )
-    result.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
-    os.replace(part, path)
-
-
 def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
     """MIG-Net trained on one cohort, on the other, on both; tested on either, and on ``also`` besides.
 
     Fold k of one is tested on fold k of the other too, so that every patient is judged once per trial. also:
     cohorts that nobody trains on; each is judged by the networks of the first fold.
-    Raises GliomarkError where the second cohort is missing or has other sequences.
+    Raises GliomarkError where the second cohort is missing, has other sequences or the first one's name, or where
+    a cohort has no outlines.
     """
     if len(place.cohorts) != 2:
         raise GliomarkError("Table 3-3 crosses two cohorts: name the other one with --second-cohort.")
     setting = preset_setting(place.preset)
-    seen = [seen_sequences(cohort_sequences(Cohort(c)), setting.rule) for c in (*place.cohorts, *also)]
-    if len(set(seen)) > 1:
-        raise GliomarkError(
-            f"The cohorts were prepared for different sequences ({'; '.join('+'.join(s) for s in seen)}); "
-            "build them with the same --sequences."
-        )
-    trials = trials_3_3(setting)
+    _check_together(place, also, setting.rule)
+    own, *trials = trials_3_3(setting)
+    # alone, as table 3-1 has it: its folds are the same
+    run_trials([own], place.cohorts[:1], place.out / "work", place.say, place.workers, place.scheduler)
     patients, records = _run(trials, place)
-    if also:
-        patients = pd.concat([patients, _elsewhere(trials, place, also)], ignore_index=True)
-    tested = [*place.names, *(folder.absolute().name for folder in also)]
+    patients = pd.concat([patients, *_elsewhere(trials, place, also)], ignore_index=True)
+    tested = [*place.names, *map(cohort_name, also)]
     result = pd.concat([table(trials, patients, (), name) for name in tested], ignore_index=True)
     trained_on = dict(zip([t.name for t in trials], ("own", "other", "both"), strict=True))
     places = dict(zip(place.names, ("own", "other"), strict=True))
@@ -333,34 +315,65 @@ def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
     ]
     result.insert(2, "published_dice", published)
     path = _write("table_3_3", trials, result, patients, records, place)
-    jobs = [[FoldJob(t, k, place.cohorts, place.out / "work") for k in range(FOLDS)] for t in trials[:2]]
+    jobs = [
+        [FoldJob(t, k, place.cohorts, place.out / "work") for k in range(FOLDS)] for t in (own, trials[1])
+    ]
     priors = {name: mean_prior(one) for name, one in zip(place.names, jobs, strict=True)}
     place.say(str(figure_3_1(priors, place.out / "figure_3_1_cohorts.png")))
     return path
 
 
-def _elsewhere(trials: Sequence[Trial], place: Place, also: Sequence[Path]) -> pd.DataFrame:
+def _check_together(place: Place, also: Sequence[Path], rule: str) -> None:
+    """Raise GliomarkError where cohorts that are judged together cannot be."""
+    folders = (*place.cohorts, *also)
+    names = [cohort_name(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise GliomarkError(f"Two of the cohorts have the same name ({', '.join(names)}); rename a folder.")
+    for folder in folders:
+        outlined(Cohort(folder))
+    seen = [seen_sequences(cohort_sequences(Cohort(folder)), rule) for folder in folders]
+    if len(set(seen)) > 1:
+        raise GliomarkError(
+            f"The cohorts were prepared for different sequences ({'; '.join('+'.join(s) for s in seen)}); "
+            "build them with the same --sequences."
+        )
+
+
+def _elsewhere(trials: Sequence[Trial], place: Place, also: Sequence[Path]) -> Iterator[pd.DataFrame]:
     """The first fold's networks on cohorts that none was trained on."""
-    records = []
-    for trial in trials:
-        job = FoldJob(trial, 0, place.cohorts, place.out / "work")
-        segmenter = build_segmenter(load_weights(job.weights_path()))
-        for index, folder in enumerate(also):
-            cohort = Cohort(folder)
-            rows = [
-                {"cohort": index, "patient": p, **judge(segmenter, cohort, p)}
-                for p in cohort.patient_ids
-                if cohort.has_mask(p)
-            ]
-            records.append({"key": fold_key(job), "patients": rows})
-    return patients_table(records, [folder.absolute().name for folder in also])
+    for trial, folder in product(trials, also):
+        job, cohort = FoldJob(trial, 0, place.cohorts, place.out / "work"), Cohort(folder)
+        segmenter = trial_segmenter(trial, load_weights(job.weights_path(trial.weights_of)))
+        rows = [{"cohort": 0, "patient": p, **judge(segmenter, cohort, p)} for p in outlined(cohort)]
+        yield patients_table([{"key": fold_key(job), "patients": rows}], [cohort_name(folder)])
 
 
 def run_beyond(place: Place) -> Path:
     """What the published study lacks, each as a named change with its line."""
     sequences = cohort_sequences(Cohort(place.cohorts[0]))
-    trials = trials_beyond(preset_setting(place.preset), sequences)
-    patients, records = _run(trials, place)
+    setting = preset_setting(place.preset)
+    trials = trials_beyond(setting, sequences)
+    patients, records = _run(trials, place, setting.folds_beyond)
     result = table(trials, patients, [trials[0].name], place.names[0])
     result.insert(1, "rule", [trial.rule for trial in trials])
     return _write("segmentation_beyond", trials, result, patients, records, place)
+
+
+def shipped_trials(cohort: Cohort) -> list[Trial]:
+    """The demonstration weights' recipe and its readings on a cohort."""
+    return trials_shipped(len(cohort_sequences(cohort)))
+
+
+def run_shipped(place: Place, also: Sequence[Path] = ()) -> pd.DataFrame:
+    """The demonstration weights' recipe in five folds; the last row of a cohort is how it is shipped.
+
+    also: cohorts that nobody trains on, judged by the first fold's network.
+    """
+    trials = shipped_trials(Cohort(place.cohorts[0]))
+    _check_together(place, also, trials[0].rule)
+    patients, records = _run(trials, place)
+    patients = pd.concat([patients, *_elsewhere(trials, place, also)], ignore_index=True)
+    own = table(trials, patients, [trials[0].name], place.names[0])
+    result = pd.concat([own, *(table(trials, patients, (), name) for name in map(cohort_name, also))])
+    _write("segmentation", trials, result, patients, records, place)
+    return result

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gliomark.cohort.folds import FOLDS
 from gliomark.experiments.segmentation_study import Trial
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.segmentation_baselines import BaselineSettings
@@ -13,10 +14,12 @@ from gliomark.models.segmentation_networks import NetworkSettings
 from gliomark.models.swin_unet import SMALL, SwinSize
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE
-from gliomark.training.segmentation import SegmentationTraining
+from gliomark.training.segmentation import SMALLEST_SHARE, SegmentationTraining, light_training
 
 Preset = Literal["published", "quick"]
 MIGNET, SWIN_UNET = "MIG-Net", "Swin-UNet"
+# in the place of a preset, for the recipe that is nobody's table
+SHIPPED = "shipped"
 OFF = {"fpg": False, "guidance": False, "iag": False}
 # Dice in per cent and Hausdorff distance of the published tables, from another cohort
 PUBLISHED_3_1 = {
@@ -54,13 +57,14 @@ BASELINES = ("U-Net", "TransUNet", "Attention U-Net", "nnU-Net 2-D")
 @dataclass(frozen=True)
 class PresetSetting:
     """What a preset decides: the training that all trials share, MIG-Net's size, the rivals' width (that of
-    nnU-Net), and how the sequences go in."""
+    nnU-Net), how the sequences go in, and how many of the five folds are spent beyond the published study."""
 
     training: SegmentationTraining
     size: SwinSize
     width: int
     nnunet_width: int
     rule: str
+    folds_beyond: int = FOLDS
 
 
 PRESETS: Mapping[str, PresetSetting] = {
@@ -81,6 +85,7 @@ PRESETS: Mapping[str, PresetSetting] = {
         16,
         16,
         "single",
+        folds_beyond=1,
     ),
 }
 
@@ -92,9 +97,12 @@ def preset_setting(name: str) -> PresetSetting:
     return PRESETS[name]
 
 
-def cuts(preset: PresetSetting) -> str:
+def cuts(name: str) -> str:
     """In words, what a preset took away from the published setting."""
-    t, full = preset.training, PRESETS["published"]
+    if name == SHIPPED:
+        return "none: the demonstration weights' own recipe"
+    preset, full = preset_setting(name), PRESETS["published"]
+    t = preset.training
     if preset == full:
         return "none"
     return "; ".join(
@@ -146,10 +154,11 @@ def trials_3_2(preset: PresetSetting) -> list[Trial]:
 
 
 def trials_3_3(preset: PresetSetting) -> list[Trial]:
-    """MIG-Net trained on the first cohort (table 3-1's), on the second, on both."""
+    """Table 3-1's MIG-Net; then it read on both cohorts, one trained on the second, one trained on both."""
     own = mignet_trial(MIGNET, preset)
     return [
         own,
+        replace(own, name="MIG-Net, first cohort", weights_of=own.name),
         replace(own, name="MIG-Net, second cohort", trained_on=(1,)),
         replace(own, name="MIG-Net, both cohorts", trained_on=(0, 1)),
     ]
@@ -179,6 +188,12 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
     convolutional = replace(around, backbone="convolution", size=levels)
     recolour = replace(preset.training.augmentation, recolour=0.5)
     contrast = changed("any sequence (contrast augmentation)", union, augmentation=recolour)
+    flipped = replace(
+        unet_neighbours, name=f"{unet_neighbours.name} + flips", flips=True, weights_of=unet_neighbours.name
+    )
+    pieces = replace(flipped, name=f"{flipped.name}, small pieces dropped", smallest_share=SMALLEST_SHARE)
+    light = replace(unet, architecture="EfficientNet U-Net")
+    efficient = changed("EfficientNet U-Net, joint input + neighbouring slices", neighbours, network=light)
     small = replace(unet, width=preset.width // 2)
     student = changed("student of U-Net, half as wide", unet_neighbours, network=small, distillation=0.5)
     return [
@@ -191,12 +206,10 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
             "convolutional backbone, joint input + neighbouring slices", neighbours, network=convolutional
         ),
         unet_neighbours,
-        replace(
-            unet_neighbours,
-            name=f"{unet_neighbours.name} + flips",
-            flips=True,
-            weights_of=unet_neighbours.name,
-        ),
+        flipped,
+        pieces,
+        efficient,
+        changed(f"{efficient.name} + ImageNet weights", efficient, imagenet=True),
         changed("U-Net, half as wide", unet_neighbours, network=small),
         replace(student, teacher=unet_neighbours.name),
         contrast,
@@ -204,5 +217,25 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
             replace(trial, name=f"{trial.name}, {name} shown", weights_of=trial.name, shown=name)
             for trial in (union, contrast)
             for name in sequences
+        ),
+    ]
+
+
+# ---- what is shipped ----------------------------------------------------------------------------------
+
+SHIPPED_EPOCHS = 8
+
+
+def trials_shipped(sequences: int) -> list[Trial]:
+    """The demonstration weights' recipe and its readings, for so many sequences; the last is what is shipped."""
+    plain = Trial("shipped network", light_training(sequences, SHIPPED_EPOCHS), "joint")
+    flipped = replace(plain, name=f"{plain.name} + flips", flips=True, weights_of=plain.name)
+    return [
+        plain,
+        flipped,
+        replace(
+            flipped,
+            name=f"{flipped.name}, small pieces dropped",
+            smallest_share=SMALLEST_SHARE,
         ),
     ]

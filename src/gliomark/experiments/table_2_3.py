@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -37,6 +35,7 @@ from gliomark.cohort.folds import VALIDATION_SHARE, Folds, Split, check_disjoint
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.experiments.records import commit, device, kept_fold, write_table
 from gliomark.models.baselines import BASELINES, load_imagenet
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 from gliomark.training.segmentation import last_checkpoint, make_trainer
@@ -303,7 +302,7 @@ def _folds_of(network: str, benchmark: Benchmark, slices: SliceSet, say: Callabl
     done = []
     for number in range(len(benchmark.folds.folds)):
         path = benchmark.work / network / f"fold_{number + 1}.json"
-        fold = _finished(path, _key(network, number, benchmark, slices))
+        fold = kept_fold(path, _key(network, number, benchmark, slices))
         if fold is None:
             fold = _train_fold(network, number, benchmark, slices)
             write_json(path, fold)
@@ -333,19 +332,6 @@ def _digest(slices: SliceSet) -> str:
     content = hashlib.sha256(json.dumps([slices.patient, slices.name, slices.label.tolist()]).encode())
     content.update(slices.image.numpy().tobytes())
     return content.hexdigest()
-
-
-def _finished(path: Path, key: dict) -> dict | None:
-    """The fold kept at ``path``, None if there is none. Raises GliomarkError where it is another run's."""
-    kept = path if path.exists() else path.with_suffix("") / "key.json"
-    if not kept.exists():
-        return None
-    record = json.loads(kept.read_text("utf-8"))
-    if record["key"] != key:
-        raise GliomarkError(
-            f"{path.parent} holds a run with other settings, patients or weights; delete that folder to train anew."
-        )
-    return record if path.exists() else None
 
 
 def _train_fold(network: str, number: int, benchmark: Benchmark, slices: SliceSet) -> dict:
@@ -530,23 +516,18 @@ def _write(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], out: P
         {**_fold_row(fold), **common, "initial_weights": fold["initial_weights"]} for fold in folds
     ]
     for suffix, rows in tables.items():
-        _write_table(pd.DataFrame(rows), out / f"{NAME}{suffix}.csv")
+        write_table(pd.DataFrame(rows), out / f"{NAME}{suffix}.csv")
     write_json(out / f"{NAME}_run_record.json", _record(benchmark, slices, folds, seconds) | common)
     return out / f"{NAME}.csv"
 
 
 def _record(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], seconds: float) -> dict:
     """What a stranger needs to judge the run: settings, versions, who stood where."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
     return {
         "experiment": NAME,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or "unknown",
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads",
+        "commit": commit(),
+        "device": device(),
         "last_call_seconds": round(seconds),
         "training_seconds": sum(fold["seconds"] for fold in folds),
         "training": asdict(benchmark.training),
@@ -559,10 +540,3 @@ def _record(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], secon
         "splits": [fold["key"]["split"] for fold in folds if fold["key"]["network"] == next(iter(BASELINES))],
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
-    os.replace(part, path)

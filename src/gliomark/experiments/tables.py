@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
+from gliomark.cohort.folds import FOLDS
 from gliomark.study import GliomarkError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-RULES = {
-    "joint": "T1C and FLAIR as one input (shipped)",
-    "union": "each alone, outlines united (as published)",
-}
 MARKERS = {"idh": "IDH", "proliferation": "proliferation proxy"}
 
 
@@ -39,31 +35,32 @@ def results_text(results: Path) -> str:
     """Both tables in Markdown."""
     segmentation = pd.read_csv(results / "segmentation.csv")
     markers = pd.read_csv(results / "markers.csv", keep_default_na=False, na_values=[""])
-    record = json.loads((results / "run_record.json").read_text("utf-8"))
-    return f"{_segmentation(segmentation)}\n\n{_epochs(record)}\n\n{_markers(markers)}"
-
-
-def _epochs(record: dict) -> str:
-    """How long each network was trained: rules of unlike training are no fair race."""
-    joint, independent = (record["networks"][name]["epochs"] for name in ("joint", "independent"))
-    return (
-        f"The first row's network was trained for {joint} epochs, the one-sequence network behind the other rows for "
-        f"{independent}: part of the difference may be training, not input."
-    )
+    return f"{_segmentation(segmentation)}\n\n{_markers(markers)}"
 
 
 def _segmentation(table: pd.DataFrame) -> str:
+    first = table.iloc[0]
     lines = [
-        "Outline, Dice per patient over all prepared slices, on test patients (fixed split by patient):",
+        f"Outline, Dice per patient over all prepared slices, {first.folds} folds by patient; the last row is how it "
+        "is shipped:",
         "",
-        "| input | patients | mean Dice (95 % interval) | median | worst |",
-        "|---|---|---|---|---|",
+        "| recipe | patients | mean Dice (95 % interval) | median | worst | lesion-free slices under 1 % |",
+        "|---|---|---|---|---|---|",
     ]
-    for r in table.itertuples():
-        mean = f"{r.mean_dice:.3f} ({r.low_95:.3f} to {r.high_95:.3f})"
+    for r in table[table["tested_on"] == first.tested_on].itertuples():
+        mean = f"{r.dice:.3f} ({r.dice_low_95:.3f} to {r.dice_high_95:.3f})"
         lines.append(
-            f"| {RULES.get(r.rule, r.rule)} | {r.patients} | {mean} | {r.median_dice:.3f} | {r.worst_dice:.3f} |"
+            f"| {r.trial} | {r.patients} | {mean} | {r.dice_median:.3f} | {r.dice_worst:.3f} "
+            f"| {r.small_false_area:.1%} |"
         )
+    for name, part in table[table["tested_on"] != first.tested_on].groupby("tested_on", sort=False):
+        r = part.iloc[-1]
+        dice = "nobody with a lesion" if pd.isna(r.sensitivity) else f"mean Dice {r.dice:.3f}"
+        lines += [
+            "",
+            f"As shipped, by the first fold's network, on `{name}` ({r.patients} patients, {dice}): "
+            f"{r.small_false_area:.1%} of {r.lesion_free_slices} lesion-free slices under 1 % of the brain.",
+        ]
     return "\n".join(lines)
 
 
@@ -143,8 +140,13 @@ def segmentation_text(results: Path) -> str:
 def _study(title: str, table: pd.DataFrame) -> str:
     """One table of the study: the figures a reader compares, the rest is in the csv."""
     first = table.iloc[0]
+    folds = (
+        "five folds by patient"
+        if first.folds == FOLDS
+        else f"the first {first.folds} of five folds by patient"
+    )
     lines = [
-        f"**{title}.** {first.sequences}, {first.patients} patients, five folds by patient. Preset `{first.preset}`: "
+        f"**{title}.** {first.sequences}, {first.patients} patients, {folds}. Preset `{first.preset}`: "
         f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv.",
         "",
         "| network | tested on | Dice (95 % interval) | published | HD95, mm | sensitivity "

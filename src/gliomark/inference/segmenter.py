@@ -28,7 +28,8 @@ class Segmenter:
 
     tile: side of the view it was trained on, in pixels of the 240-pixel slice; pool: slices are averaged over
     pool x pool pixels for it; context: neighbouring slices on either side that it sees; flips: the mean of
-    the slice's answer and its mirror image's.
+    the slice's answer and its mirror image's; smallest_share: a piece whose summed probability is less than this
+    share of the largest piece's is no lesion (1 keeps the largest alone).
     """
 
     network: nn.Module
@@ -40,6 +41,7 @@ class Segmenter:
     pool: int = 1
     context: int = 0
     flips: bool = False
+    smallest_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -49,19 +51,18 @@ class Segmenter:
         """The outline on every slice of the stack."""
         probability = self._probability(stack)
         probability[~stack.brain] = 0.0
-        mask = without_specks(probability >= self.threshold, self.smallest_lesion_ml / stack.voxel_volume_ml)
+        mask = without_specks(
+            np.where(probability >= self.threshold, probability, 0.0),
+            self.smallest_lesion_ml / stack.voxel_volume_ml,
+            self.smallest_share,
+        )
         names = ", ".join(self.sequences)
         return Segmentation(probability, mask, f"{RULES[self.rule]} ({names})")
 
     def inputs(self, stack: SliceStack) -> list[Tensor]:
         """What the network is shown, each ``(S, C, H, W)``: one input for joint, one per sequence otherwise."""
-        if self.rule == "joint":
-            # an absent sequence is the brain's mean, as in training
-            empty = np.zeros(stack.brain.shape, np.float32)
-            channels = [np.stack([stack.images.get(name, empty) for name in self.sequences], axis=1)]
-        else:
-            channels = [stack.images[name][:, None] for name in self.sequences if name in stack.images]
-        return [with_neighbours(torch.from_numpy(images), self.context) for images in channels]
+        samples = samples_of(stack, self.sequences, self.rule == "joint")
+        return [with_neighbours(images, self.context) for images in samples]
 
     def _probability(self, stack: SliceStack) -> NDArray[np.float32]:
         each = [
@@ -92,6 +93,20 @@ class Segmenter:
     def _margin(self, stack: SliceStack) -> slice:
         start = (stack.brain.shape[-1] - self.tile) // 2
         return slice(start, start + self.tile)
+
+
+def seen_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequence, ...]:
+    """What a rule reads of the prepared sequences: "single" the reference alone, which is the last."""
+    return sequences[-1:] if rule == "single" else sequences
+
+
+def samples_of(stack: SliceStack, sequences: Sequence[MRSequence], joint: bool) -> list[Tensor]:
+    """What a network may be shown, each ``(S, C, H, W)``: all sequences as one sample's channels, an absent one
+    as the brain's mean, which is 0; or every sequence there is as a sample of one channel."""
+    if not joint:
+        return [torch.from_numpy(stack.images[name])[:, None] for name in sequences if name in stack.images]
+    empty = np.zeros(stack.brain.shape, np.float32)
+    return [torch.from_numpy(np.stack([stack.images.get(name, empty) for name in sequences], axis=1))]
 
 
 def with_neighbours(images: Tensor, context: int) -> Tensor:
@@ -159,10 +174,14 @@ def tile_theta(top: int, left: int, tile: int, height: int, width: int) -> Tenso
     return theta
 
 
-def without_specks(mask: NDArray[np.bool_], smallest: float) -> NDArray[np.bool_]:
-    """The mask without connected pieces of fewer than ``smallest`` voxels."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+def without_specks(
+    probability: NDArray[np.float32], smallest: float, smallest_share: float = 0.0
+) -> NDArray[np.bool_]:
+    """The mask of what is above 0, without connected pieces of fewer than ``smallest`` voxels or of less than
+    ``smallest_share`` of the heaviest piece's summed probability."""
+    labels, count = ndimage.label(probability, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = sizes >= smallest
+    weights = np.bincount(labels.ravel(), probability.ravel(), minlength=count + 1)
+    keep = (sizes >= smallest) & (weights >= smallest_share * weights[1:].max(initial=0.0))
     keep[0] = False
     return keep[labels]

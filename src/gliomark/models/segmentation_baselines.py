@@ -1,4 +1,5 @@
-"""Rivals of MIG-Net for the outline: U-Net, Attention U-Net, TransUNet, nnU-Net's 2-D network. Tensors only.
+"""Rivals of MIG-Net for the outline: U-Net, Attention U-Net, TransUNet, nnU-Net's 2-D network, and a U-Net on
+a lighter encoder. Tensors only.
 
 Swin-UNet, the fifth, is MIG-Net with every switch off.
 """
@@ -16,6 +17,7 @@ from monai.networks.nets.dynunet import DynUNet
 from monai.networks.nets.resnet import ResNetBottleneck
 from torch import Tensor, nn
 
+from gliomark.models.efficient_unet import EfficientUNet
 from gliomark.models.mignet import CLASSES, Outline
 
 LEVELS = 5
@@ -89,6 +91,7 @@ SEGMENTATION_BASELINES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "TransUNet": build_transunet,
     "Attention U-Net": build_attention_unet,
     "nnU-Net 2-D": build_nnunet,
+    "EfficientNet U-Net": EfficientUNet,
 }
 
 

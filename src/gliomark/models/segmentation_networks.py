@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gliomark.models.efficient_unet import EfficientUNet
 from gliomark.models.mignet import MIGNetSettings, build_mignet
 from gliomark.models.segmentation_baselines import BaselineSettings, build_segmentation_baseline
 from gliomark.models.swin_unet import SwinSize
+from gliomark.study import GliomarkError
 
 NetworkSettings = MIGNetSettings | BaselineSettings
 
@@ -23,6 +25,17 @@ def build_segmentation_network(settings: NetworkSettings, prior: Tensor | None =
     if isinstance(settings, BaselineSettings):
         return build_segmentation_baseline(settings)
     return build_mignet(settings, prior)
+
+
+def start_from_imagenet(network: nn.Module) -> None:
+    """Fill the network's encoder with ImageNet weights.
+
+    Raises GliomarkError where the network has no such encoder or the weights are not installed.
+    """
+    inner = getattr(network, "network", None)
+    if not isinstance(inner, EfficientUNet):
+        raise GliomarkError("Only EfficientNet U-Net can start from ImageNet weights.")
+    inner.start_from_imagenet()
 
 
 def network_record(settings: NetworkSettings) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gliomark.study import GliomarkError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)

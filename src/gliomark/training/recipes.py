@@ -16,7 +16,7 @@ from torch import Tensor
 from gliomark.cohort.folds import Folds, check_disjoint, cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.metrics import auc, youden_threshold
-from gliomark.inference.segmenter import RULES
+from gliomark.inference.segmenter import RULES, seen_sequences
 from gliomark.inference.slice_classifier import Evidence, SliceClassifier
 from gliomark.models.segmentation_networks import network_record
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
@@ -38,7 +38,8 @@ from gliomark.training.stacking import (
     training_age_cut,
 )
 
-SIZES = ("published", "small")
+SEGMENTATION_SIZES = ("published", "small", "light")
+MARKER_SIZES = ("published", "small")
 PACKAGES = ("gliomark", "torch", "monai", "lightgbm", "numpy", "scikit-learn", "SimpleITK", "deepbet")
 
 
@@ -120,14 +121,15 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     prepare_place(out)
     folds, sequences = cohort_folds(cohort), cohort_sequences(cohort)
     joint = rule == "joint"
-    seen = sequences[-1:] if rule == "single" else sequences
+    seen = seen_sequences(sequences, rule)
     settings = segmentation_settings(size, len(seen) if joint else 1, epochs)
     bank, validation = (
         load_bank(cohort, part, seen, joint, settings.pool, settings.context)
         for part in (folds.train, folds.validation)
     )
     trained = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
-    card = segmentation_card(out.stem, cohort, folds, folds.train, rule, settings)
+    flips, share = (True, segmentation.SMALLEST_SHARE) if size == "light" else (False, 0.0)
+    card = segmentation_card(out.stem, cohort, folds, folds.train, rule, settings, flips, share)
     save_weights(out, card, segmentation_tensors(trained.network, trained.prior))
     return out
 
@@ -142,14 +144,19 @@ def prepare_place(out: Path) -> None:
         ) from error
 
 
-def _check_size(size: str) -> None:
-    if size not in SIZES:
-        raise GliomarkError(f"The size '{size}' is unknown; it must be {' or '.join(SIZES)}.")
+def _check_size(size: str, sizes: Sequence[str]) -> None:
+    if size not in sizes:
+        raise GliomarkError(f"The size '{size}' is unknown; it must be {' or '.join(sizes)}.")
 
 
 def segmentation_settings(size: str, inputs: int, epochs: int) -> SegmentationTraining:
-    """The published or the small size. Raises GliomarkError for another."""
-    _check_size(size)
+    """MIG-Net in the published or the small size, or the demonstration weights' light recipe.
+
+    Raises GliomarkError for another.
+    """
+    _check_size(size, SEGMENTATION_SIZES)
+    if size == "light":
+        return segmentation.light_training(inputs, epochs)
     if size == "small":
         return segmentation.small_training(inputs, epochs)
     default = SegmentationTraining(epochs=epochs)
@@ -168,8 +175,13 @@ def segmentation_card(
     trained_on: Sequence[str],
     rule: str,
     settings: SegmentationTraining,
+    flips: bool = False,
+    smallest_share: float = 0.0,
 ) -> ModelCard:
-    """A card that claims nothing yet: licence and use are the cohort owner's to state."""
+    """A card that claims nothing yet: licence and use are the cohort owner's to state.
+
+    flips, smallest_share: how the network is to be read, as in ``Segmenter``.
+    """
     return ModelCard(
         name=name,
         sequences=cohort_sequences(cohort),
@@ -179,7 +191,8 @@ def segmentation_card(
             "tile": settings.augmentation.crop,
             "pool": settings.pool,
             "context": settings.context,
-            "flips": False,
+            "flips": flips,
+            "smallest_share": smallest_share,
         },
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
@@ -215,7 +228,7 @@ def markers_recipe(
 
 def marker_settings(size: str, epochs: int) -> MarkerTraining:
     """The published or the small size. Raises GliomarkError for another."""
-    _check_size(size)
+    _check_size(size, MARKER_SIZES)
     return classification.small_training(epochs) if size == "small" else MarkerTraining(epochs=epochs)
 
 

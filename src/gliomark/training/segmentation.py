@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gliomark.models.mignet import MIGNetSettings, Outline
-from gliomark.models.segmentation_networks import NetworkSettings, build_segmentation_network
+from gliomark.models.segmentation_baselines import BaselineSettings
+from gliomark.models.segmentation_networks import (
+    NetworkSettings,
+    build_segmentation_network,
+    start_from_imagenet,
+)
 from gliomark.models.swin_unet import SMALL
 from gliomark.study import GliomarkError
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view, view
@@ -44,7 +49,7 @@ class SegmentationTraining:
     published). optimiser "sgd" is nnU-Net's: Nesterov momentum 0.99, the rate falling as (1 - done)^0.9.
     largest_gradient: norm at which a step's gradient is clipped, None never. validate_every: epochs;
     patience: validations without a better one after which training ends. distillation: share of the loss
-    that is agreement with a teacher.
+    that is agreement with a teacher. imagenet: start the encoder from ImageNet weights.
     """
 
     network: NetworkSettings = field(default_factory=MIGNetSettings)
@@ -63,6 +68,7 @@ class SegmentationTraining:
     slices_per_patient: int = 20
     lesion_share: float = 0.6
     distillation: float = 0.0
+    imagenet: bool = False
     seed: int = 0
 
     @property
@@ -77,13 +83,31 @@ def small_training(inputs: int, epochs: int) -> SegmentationTraining:
     return SegmentationTraining(
         network=network,
         augmentation=GENTLE,
-        pool=4,
+        pool=2,
+        rate=1e-3,
+        epochs=epochs,
+    )
+
+
+def light_training(inputs: int, epochs: int) -> SegmentationTraining:
+    """The demonstration weights' recipe, for small cohorts and two CPU cores: a U-Net whose encoder has seen
+    ImageNet, pixels of 2 mm, the slices around as further channels. inputs: sequences of one sample."""
+    return SegmentationTraining(
+        network=BaselineSettings("EfficientNet U-Net", 3 * inputs, 16),
+        augmentation=replace(GENTLE, zoom=0.2, tone=0.3),
+        pool=2,
+        context=1,
         rate=1e-3,
         warm_up=0.1,
         largest_gradient=1.0,
         epochs=epochs,
-        validate_every=2,
+        validate_every=4,
+        imagenet=True,
     )
+
+
+# of the light recipe's outline: a second focus is kept unless it is this much lighter than the first
+SMALLEST_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +138,8 @@ class SegmentationTask(lightning.LightningModule):
         self.settings = settings
         self.seen = settings.augmentation.at(settings.pool)
         self.network = build_segmentation_network(settings.network, prior)
+        if settings.imagenet:
+            start_from_imagenet(self.network)
         self.register_buffer("prior", prior)
         # in a list: not a part of what is trained or saved
         self.teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]

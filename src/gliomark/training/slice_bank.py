@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gliomark.cohort.store import Cohort
-from gliomark.inference.segmenter import with_neighbours
-from gliomark.study import MRSequence, SliceStack
+from gliomark.inference.segmenter import samples_of, with_neighbours
+from gliomark.study import Clinical, MRSequence
 
 HIGH_GRADE = 3
 SMOOTHING = 9  # pixels of the 240-pixel slice
@@ -46,24 +46,21 @@ def load_bank(
     for index, patient in enumerate(patients):
         stack = cohort.stack(patient, sequences)
         lesion = F.avg_pool2d(torch.from_numpy(stack.drawn.astype(np.float32))[:, None], pool)[:, 0] >= 0.5
-        grade = cohort.clinical(patient).columns.get("who_grade", "")
-        for channels in _samples(stack, sequences, joint):
+        grade = high_grade(cohort.clinical(patient))
+        for channels in samples_of(stack, sequences, joint):
             images.append(with_neighbours(F.avg_pool2d(channels, pool), context).half())
             lesions.append(lesion.to(torch.uint8))
-            grades.append(torch.full((len(lesion),), int(float(grade) >= HIGH_GRADE) if grade else -1))
+            grades.append(torch.full((len(lesion),), -1 if grade is None else grade))
             owners.append(torch.full((len(lesion),), index))
     return SliceBank(
         torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(owners), tuple(patients)
     )
 
 
-def _samples(stack: SliceStack, sequences: Sequence[MRSequence], joint: bool) -> list[Tensor]:
-    """Each ``(slice, C, 240, 240)``."""
-    each = [stack.images.get(name) for name in sequences]
-    if joint:
-        empty = np.zeros(stack.brain.shape, np.float32)
-        return [torch.from_numpy(np.stack([empty if one is None else one for one in each], axis=1))]
-    return [torch.from_numpy(one)[:, None] for one in each if one is not None]
+def high_grade(clinical: Clinical) -> int | None:
+    """1 for WHO grade 3 or 4, 0 for a lower one, None where it is unknown."""
+    grade = clinical.columns.get("who_grade", "")
+    return int(float(grade) >= HIGH_GRADE) if grade else None
 
 
 def joined(first: SliceBank, second: SliceBank) -> SliceBank:

@@ -1,0 +1,79 @@
+"""Calibration and net benefit on patients whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from gliomark.evaluation.calibration import (
+    brier,
+    calibration_bins,
+    expected_calibration_error,
+    net_benefit,
+    recalibration,
+)
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[np.ndarray, np.ndarray]:
+    """Forty thousand patients of known logit, and their outcome."""
+    random = np.random.default_rng(1)
+    scale = random.normal(size=40_000)
+    return scale, (random.random(40_000) < expit(scale)).astype(int)
+
+
+def test_a_true_probability_is_calibrated(known) -> None:
+    scale, label = known
+    found = recalibration(label, expit(scale))
+    for part, perfect in ((found.slope, 1), (found.intercept, 0), (found.in_the_large, 0)):
+        assert part.low < perfect < part.high and part.high - part.low < 0.12
+    assert expected_calibration_error(label, expit(scale)) < 0.01
+
+
+def test_slope_and_shift_are_found(known) -> None:
+    scale, label = known
+    too_sure = recalibration(label, expit(2 * scale + 1))
+    assert too_sure.slope.value == pytest.approx(0.5, abs=0.03)
+    assert too_sure.intercept.value == pytest.approx(-0.5, abs=0.04)
+    shifted = recalibration(label, expit(scale + 1))
+    assert shifted.in_the_large.value == pytest.approx(-1, abs=0.04)
+    assert shifted.in_the_large.low < -1 < shifted.in_the_large.high
+
+
+def test_walds_deviation_is_that_of_repeated_samples(known) -> None:
+    scale, label = known
+    values, deviations = [], []
+    for part in np.split(np.arange(40_000), 100):
+        slope = recalibration(label[part], expit(scale[part])).slope
+        values.append(slope.value)
+        deviations.append((slope.high - slope.low) / 2 / 1.959964)
+    assert np.std(values) == pytest.approx(np.mean(deviations), rel=0.2)
+
+
+def test_what_has_no_slope() -> None:
+    for label, probability in (([1, 1], [0.4, 0.6]), ([0, 1], [0.3, 0.7]), ([0, 1, 1], [0.5, 0.5, 0.5])):
+        assert np.isnan(recalibration(label, probability).slope.value)
+    assert np.isnan(recalibration([0, 0], [0.1, 0.2]).in_the_large.value)
+    assert np.isfinite(recalibration([0, 1, 0, 1], [0.0, 1.0, 1.0, 0.0]).in_the_large.value)
+
+
+def test_bins_hold_everybody_once_and_ties_stay_together() -> None:
+    probability = np.array([0.1] * 30 + [0.2] * 5 + [0.9] * 5)
+    label = np.array([0] * 27 + [1] * 3 + [0] * 5 + [1] * 5)
+    bins = calibration_bins(label, probability)
+    assert sum(group.patients for group in bins) == 40
+    assert [(group.patients, round(group.probability, 9), group.share) for group in bins] == [
+        (30, 0.1, 0.1),
+        (5, 0.2, 0.0),
+        (5, 0.9, 1.0),
+    ]
+    assert expected_calibration_error(label, probability) == pytest.approx((5 * 0.2 + 5 * 0.1) / 40)
+
+
+def test_brier_and_net_benefit_by_hand() -> None:
+    label, probability = [1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]
+    assert brier(label, probability) == pytest.approx((0.01 + 0.64 + 0.49 + 0.01) / 4)
+    assert net_benefit(label, probability, [0.5, 0.2]) == pytest.approx([0.25 - 0.25, 0.5 - 0.25 * 0.25])
+    everybody = net_benefit(label, np.ones(4), [0.25])
+    assert everybody == pytest.approx([0.5 - 0.5 / 3])

@@ -1,0 +1,119 @@
+"""``gliomark evaluate``: a table of predictions in, tables and a page out; published figures met."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomark.assessment import Columns, assess, read_predictions, sensitive_threshold, write_assessment
+from gliomark.study import GliomarkError
+
+GNP = Columns("case_id", "label", "prediction_probability", predicted="prediction")
+
+
+def table(path: Path, count: int = 40, seed: int = 0, first: int = 0, shift: float = 1.0) -> Path:
+    random = np.random.default_rng(seed)
+    rows = ["id,label,probability,site"]
+    for number in range(first, first + count):
+        label = number % 2
+        probability = 1 / (1 + np.exp(-(shift * (2 * label - 1) + random.normal())))
+        rows.append(f"P{number},{label},{probability:.4f},{'东院' if number % 4 < 2 else '<West>'}")
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+    return path
+
+
+def cells(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open(encoding="utf-8")))
+
+
+def test_the_command_writes_tables_and_one_page(command, tmp_path: Path) -> None:
+    ours, theirs = table(tmp_path / "ours 我.csv"), table(tmp_path / "theirs.csv", seed=1, shift=0.2)
+    others = table(tmp_path / "others.csv", first=100)
+    out = tmp_path / "out"
+    outcome = command(
+        "evaluate", ours, "--out", out, "--site", "site", "--against", theirs, "--validation", others
+    )
+    assert outcome.status == 0, outcome.err
+    names = {"figures", "operating_points", "calibration", "decision_curve", "comparison"}
+    assert {p.name for p in out.iterdir()} == {f"{name}.csv" for name in names} | {"evaluation.html"}
+    page = (out / "evaluation.html").read_text("utf-8")
+    assert page.count("<svg") == 3 and "&lt;West&gt;" in page and "<West>" not in page and "东院" in page
+    assert not re.search(r'(src|href)="https?:', page), "the page fetches nothing"
+    overall, *sites = cells(out / "figures.csv")
+    assert overall["patients"] == "40" and [s["group"] for s in sites] == ["<West>", "东院"]
+    assert float(overall["auc_low_95"]) < float(overall["auc"]) < float(overall["auc_high_95"])
+    points = {row["name"]: row for row in cells(out / "operating_points.csv")}
+    assert "others.csv" in points["Youden"]["chosen_on"] and points["0.5"]["threshold"] == "0.5"
+    (against,) = cells(out / "comparison.csv")
+    assert float(against["difference"]) > 0 and float(against["p"]) < 0.05
+
+
+def test_a_missing_extra_is_one_sentence(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    outcome = command("evaluate", table(tmp_path / "ours.csv"), "--out", tmp_path / "out")
+    assert outcome.status == 1 and "needs matplotlib" in outcome.err and "gliomark[train]" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_threshold_of_given_sensitivity() -> None:
+    probability, label = np.linspace(0.05, 1, 20), np.ones(20, int)
+    cut = sensitive_threshold(label, probability)
+    assert (probability >= cut).mean() == 0.9 and (probability > cut).mean() < 0.9
+
+
+def test_a_predicted_classes_probability_is_turned(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("id,label,probability,said\na,yes,0.9,yes\nb,no,0.8,no\nc,no,0.6,yes\n", "utf-8")
+    found = read_predictions(path, Columns(predicted="said"))
+    assert found.probability == pytest.approx([0.9, 0.2, 0.6]) and found.label.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("id,label\na,1\n", "no column probability"),
+        ("id,label,probability\na,1,0.4\na,0,0.3\n", "a in 2 rows"),
+        ("id,label,probability\na,2,0.4\n", "a: the label is '2'"),
+        ("id,label,probability\na,1,1.4\n", "a: the probability is '1.4'"),
+        ("id,label,probability\na,1,nan\n", "a: the probability is 'nan'"),
+        ("id,label,probability\na,1,\n", "a: the probability is ''"),
+        ("id,label,probability\na,1,0.4\nb,1,0.2\n", "all 2 patients have the label 1"),
+        ("id,label,probability\n", "no rows"),
+    ],
+)
+def test_what_is_no_table_of_predictions(command, tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(text, "utf-8")
+    outcome = command("evaluate", path, "--out", tmp_path / "out")
+    assert outcome.status == 1 and said in outcome.err and "Traceback" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_patients_that_may_not_be_mixed(tmp_path: Path) -> None:
+    ours = read_predictions(table(tmp_path / "a.csv"), Columns())
+    with pytest.raises(GliomarkError, match="stands in both"):
+        assess(ours, validation=read_predictions(table(tmp_path / "b.csv"), Columns()))
+    with pytest.raises(GliomarkError, match="no patient in common"):
+        assess(ours, against=read_predictions(table(tmp_path / "c.csv", first=90), Columns()))
+    text = (tmp_path / "a.csv").read_text("utf-8").replace("P3,1,", "P3,0,")
+    (tmp_path / "d.csv").write_text(text, "utf-8")
+    with pytest.raises(GliomarkError, match="P3 has the label 1 in a.csv"):
+        assess(ours, against=read_predictions(tmp_path / "d.csv", Columns()))
+
+
+@pytest.mark.parametrize("task, patients, area", [("Ki-67", 936, 0.817), ("IDH", 1502, 0.873)])
+def test_a_rivals_published_areas(
+    shared: Path, tmp_path: Path, task: str, patients: int, area: float
+) -> None:
+    """MRI-GNP's released predictions: the probability there belongs to the predicted class."""
+    columns = Columns(**{**vars(GNP), "where": (("task", task),)})
+    found = assess(read_predictions(shared / "tables" / "mri-gnp-internal-retrospective.csv", columns))
+    assert (found.overall.patients, round(found.overall.auc.value, 3)) == (patients, area)
+    assert write_assessment(found, tmp_path).is_file()
+    if task == "Ki-67":
+        assert (found.overall.auc.low, found.overall.auc.high) == pytest.approx((0.788, 0.845), abs=0.004)
