@@ -104,6 +104,22 @@ def predict(
 
 
 @app.command()
+def explain(
+    input: Annotated[Path, typer.Argument(help="One patient's folder.")],
+    out: Annotated[Path, typer.Option(help="Where the pictures go; a folder for the patient.")],
+    model: Annotated[str, typer.Option(help="A shipped model's name or a weights file.")] = "demo",
+    stage: Annotated[
+        int, typer.Option(min=1, max=4, help="Features of which stage: 1 the finest, 4 the coarsest.")
+    ] = 3,
+) -> None:
+    """On which pixels each marker's answer rests: Grad-CAM of every branch on the deciding slices."""
+    from gliomark.explain import explain_patient
+
+    for path in explain_patient(input, out, model, stage):
+        typer.echo(str(path))
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="csv or xlsx, one row per patient: id, label, probability.")

@@ -79,6 +79,19 @@ def draw_slice(paper: Canvas, sequence: MRSequence, index: int, width: int) -> I
     return image
 
 
+def draw_heat(
+    paper: Canvas, sequence: MRSequence, index: int, heat: NDArray[np.float32], width: int
+) -> Image.Image:
+    """The slice with a map of 0 to 1 ``(row, column)`` over it: nothing where it is 0, then red, then yellow."""
+    image = draw_slice(paper, sequence, index, width)
+    strength = np.clip(_resize(heat, paper.crop, image.size), 0.0, 1.0)[..., None]
+    colour = np.concatenate(
+        [np.full_like(strength, 255.0), 235.0 * strength, np.zeros_like(strength)], axis=2
+    )
+    over = 0.65 * np.sqrt(strength)
+    return Image.fromarray(((1 - over) * np.asarray(image) + over * colour).astype(np.uint8))
+
+
 def data_uri(image: Image.Image) -> str:
     """JPEG without chroma subsampling, which would blur the thin coloured line."""
     buffer = io.BytesIO()

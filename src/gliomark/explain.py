@@ -1,0 +1,95 @@
+"""``gliomark explain``: on which pixels a marker's answer rests, one picture per marker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from gliomark.explanation.gradcam import BRANCHES, branch_map
+from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, mix_parts
+from gliomark.io import read_study
+from gliomark.models.kinet import mix_input
+from gliomark.pipeline import load_model, predict
+from gliomark.reporting.drawing import canvas, draw_heat, draw_slice
+from gliomark.study import Clinical, GliomarkError, MarkerPrediction, Prediction, SliceStack
+
+WIDTH, CAPTION = 300, 26
+
+
+def explain_patient(folder: Path, out: Path, model_name: str = "demo", stage: int = 3) -> list[Path]:
+    """Write ``OUT/<id>/gradcam_<marker>.png`` for every marker; the paths.
+
+    stage: of the branches, 1 the finest to 4 the coarsest. Raises GliomarkError where the patient cannot be
+    read or has no lesion.
+    """
+    model = load_model(model_name)
+    study = read_study(folder)
+    # age and sex change the trees' answer, not where the networks look
+    prediction = predict(study, Clinical(study.patient_id, None, None), model)
+    if not prediction.segmentation.mask.any():
+        raise GliomarkError(f"{folder}: no lesion was found, so there is no answer to explain.")
+    place = out / study.patient_id
+    place.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for marker in prediction.markers:
+        paths.append(place / f"gradcam_{marker.marker}.png")
+        said = f"{marker.title}: what speaks for '{model.card.markers[marker.marker].positive}'"
+        _sheet(prediction, marker, model.classifiers[marker.marker], stage, said).save(paths[-1])
+    return paths
+
+
+def branch_maps(
+    classifier: SliceClassifier, stack: SliceStack, mask: NDArray[np.bool_], index: list[int], stage: int
+) -> dict[str, NDArray[np.float32]]:
+    """Per branch ``(S, 240, 240)`` in 0 to 1 on the given slices; 0 outside the classifier's view."""
+    chosen = LesionSlices(tuple(index), tuple(index), (0.0,) * len(index))
+    images, lesion = mix_parts(stack, mask, chosen, classifier.sequences)
+    margin = (images.shape[-1] - classifier.crop) // 2
+    inner = (..., slice(margin, margin + classifier.crop), slice(margin, margin + classifier.crop))
+    mix = mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
+    maps: dict[str, NDArray[np.float32]] = {}
+    for branch in BRANCHES:
+        whole = torch.zeros(lesion.shape)
+        whole[inner] = branch_map(classifier.network, mix.clone(), branch, stage)
+        maps[branch] = whole.numpy()
+    return maps
+
+
+def _sheet(
+    prediction: Prediction, marker: MarkerPrediction, classifier: SliceClassifier, stage: int, said: str
+) -> Image.Image:
+    """Deciding slices in rows; each sequence, its branch's map, and the master's map in columns."""
+    stack, segmentation = prediction.stack, prediction.segmentation
+    names = [score.slice_name for score in marker.slices if score.decides]
+    index = [stack.slice_names.index(name) for name in names]
+    maps = branch_maps(classifier, stack, segmentation.mask, index, stage)
+    paper = canvas(stack, segmentation.probability, classifier.sequences)
+    first, second = classifier.sequences
+    rows = [
+        [
+            draw_slice(paper, first, i, WIDTH),
+            draw_heat(paper, first, i, maps["first"][row], WIDTH),
+            draw_slice(paper, second, i, WIDTH),
+            draw_heat(paper, second, i, maps["second"][row], WIDTH),
+            draw_heat(paper, second, i, maps["master"][row], WIDTH),
+        ]
+        for row, i in enumerate(index)
+    ]
+    captions = [first, f"{first} branch", second, f"{second} branch", "master, over " + second]
+    height = rows[0][0].height
+    sheet = Image.new("RGB", (WIDTH * len(captions), CAPTION + (height + CAPTION) * len(rows)), "black")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    for column, text in enumerate(captions):
+        draw.text((WIDTH * column + 8, CAPTION // 2), text, fill="white", font=font, anchor="lm")
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        top = CAPTION + number * (height + CAPTION)
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (WIDTH * column, top))
+        draw.text(
+            (8, top + height + CAPTION // 2), f"{said}; slice {name}", fill="white", font=font, anchor="lm"
+        )
+    return sheet

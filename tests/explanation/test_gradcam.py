@@ -1,0 +1,68 @@
+"""Grad-CAM must be right: the class is a square in a known place, and the map finds it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gliomark.explanation.gradcam import BRANCHES, branch_map
+from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
+
+SIDE, SQUARE = 64, 12
+TINY = KiNetSettings(size=KiNetSize(stem=8, widths=(16, 24, 32, 32), blocks=(1, 1, 1, 1)))
+
+
+def pictures(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noise in four channels; the positive half has a bright square in all of them. mix, label, where ``(B, H, W)``."""
+    random = torch.Generator().manual_seed(seed)
+    mix = 0.3 * torch.randn(count, 4, SIDE, SIDE, generator=random)
+    label, where = torch.arange(count) % 2, torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
+    for index in range(count):
+        top, left = torch.randint(4, SIDE - SQUARE - 4, (2,), generator=random).tolist()
+        where[index, top : top + SQUARE, left : left + SQUARE] = label[index] == 1
+    return mix + 1.5 * where[:, None], label, where
+
+
+@pytest.fixture(scope="module")
+def network() -> KiNet:
+    """Knows the square, by its own answer and by both auxiliary heads."""
+    torch.manual_seed(0)
+    network = build_kinet(TINY)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    for step in range(60):
+        mix, label, _ = pictures(16, step)
+        output = network(mix)
+        heads = (output["cat"], output["first"], output["second"], *output["stages"])
+        loss = sum((F.cross_entropy(head, label) for head in heads), torch.tensor(0.0))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network.eval()
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -> None:
+    mix, label, where = pictures(24, 999)
+    head = "cat" if branch == "master" else branch
+    with torch.no_grad():
+        assert (network(mix)[head].argmax(dim=1) == label).float().mean() > 0.9, "it must know the square"
+    found = branch_map(network, mix, branch, stage=2)[label == 1]
+    assert found.shape == (12, SIDE, SIDE) and found.min() >= 0 and found.max() <= 1
+    square = where[label == 1]
+    # a pixel of the coarse feature is 8 of the picture: the peak lies in the square or next to it
+    near = F.max_pool2d(square[:, None].float(), 17, 1, 8)[:, 0] > 0
+    peaks = found.flatten(1).argmax(dim=1)
+    assert near.flatten(1).gather(1, peaks[:, None]).float().mean() > 0.9
+    inside = (found * square).sum() / square.sum()
+    outside = (found * ~near).sum() / (~near).sum()
+    assert inside > 3 * outside
+
+
+def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(network: KiNet) -> None:
+    mix, _, _ = pictures(2, 5)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    for branch in BRANCHES:
+        for stage in (1, 2, 3, 4):
+            assert torch.isfinite(branch_map(network, mix.clone(), branch, stage)).all()
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())

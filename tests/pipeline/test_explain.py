@@ -1,0 +1,53 @@
+"""``gliomark explain``: a picture per marker, on the slices that decided, inside the classifier's view."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliomark import load_model
+from gliomark.cohort.phantom import make_phantom, write_pictures
+from gliomark.explain import branch_maps
+from gliomark.pipeline import predict
+from gliomark.study import Clinical
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_pictures(make_phantom(7).study, tmp_path_factory.mktemp("幻影"))
+    shutil.rmtree(folder / "mask", ignore_errors=True)
+    return folder
+
+
+def test_a_picture_per_marker(command, patient: Path, tmp_path: Path) -> None:
+    outcome = command("explain", patient, "--out", tmp_path / "out", "--stage", "2")
+    assert outcome.status == 0, outcome.err
+    pictures = sorted((tmp_path / "out").rglob("*.png"))
+    assert [path.name for path in pictures] == ["gradcam_idh.png", "gradcam_proliferation.png"]
+    drawn = np.asarray(Image.open(pictures[0]).convert("RGB")).astype(int)
+    # the second column of five has heat over it (red above blue), the first is grey
+    width = drawn.shape[1] // 5
+    redder = (drawn[..., 0] - drawn[..., 2]).clip(min=0)
+    assert redder[:, width : 2 * width].mean() > 10 * redder[:, :width].mean()
+
+
+def test_maps_lie_inside_the_classifiers_view(patient: Path) -> None:
+    from gliomark import read_study
+
+    model, study = load_model("demo"), read_study(patient)
+    prediction = predict(study, Clinical(study.patient_id, None, None), model)
+    classifier = model.classifiers["idh"]
+    index = [int(i) for i in np.flatnonzero(prediction.segmentation.mask.any(axis=(1, 2)))[:2]]
+    margin = (240 - classifier.crop) // 2
+    for heat in branch_maps(classifier, prediction.stack, prediction.segmentation.mask, index, 3).values():
+        assert heat.shape == (len(index), 240, 240) and heat.min() >= 0 and heat.max() <= 1
+        assert not heat[:, :margin].any() and not heat[..., 240 - margin :].any()
+
+
+def test_what_cannot_be_explained(command, tmp_path: Path) -> None:
+    outcome = command("explain", tmp_path / "nobody", "--out", tmp_path / "out")
+    assert outcome.status == 1 and "nobody" in outcome.err and "Traceback" not in outcome.err
