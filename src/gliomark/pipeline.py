@@ -22,6 +22,7 @@ from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.study import (
     Clinical,
+    Contributions,
     MarkerPrediction,
     ModelIdentity,
     MRSequence,
@@ -183,7 +184,7 @@ def _marker(
     clinical: Clinical,
     fusion: FusionRule,
 ) -> MarkerPrediction:
-    slices, probabilities = classifier.score(stack, segmentation.mask, clinical)
+    slices, probabilities, parts = classifier.score(stack, segmentation.mask, clinical)
     answer = MarkerPrediction(
         marker=name,
         title=card.title,
@@ -207,7 +208,10 @@ def _marker(
         )
     )
     level = card.positive if probability >= card.threshold else card.negative
-    return replace(answer, probability=probability, level=level, slices=scores)
+    start, image, *codes = parts[list(decide)].mean(axis=0).tolist()
+    age, sex = codes or (None, None)
+    contributions = Contributions(start, image, age, sex)
+    return replace(answer, probability=probability, level=level, slices=scores, contributions=contributions)
 
 
 def _outside_training(answer: MarkerPrediction) -> MarkerPrediction:

@@ -146,6 +146,19 @@ class SliceScore:
 
 
 @dataclass(frozen=True)
+class Contributions:
+    """Parts of a log-odds: where the model starts from, and what the image, the age and the sex added.
+
+    age and sex are None where the model does not take them.
+    """
+
+    start: float
+    image: float
+    age: float | None
+    sex: float | None
+
+
+@dataclass(frozen=True)
 class MarkerPrediction:
     """A marker's answer for one patient.
 
@@ -154,6 +167,8 @@ class MarkerPrediction:
     label: what the positive class means, in words. decided_by: "model" or "reader's finding".
     threshold: the probability at and above which the level is the positive one.
     performance: how the model did on patients it never saw, with interval and cohort, in words.
+    contributions: what the trees' answer is made of, in log-odds, mean over the deciding slices (None where
+    there is none).
     """
 
     marker: str
@@ -167,6 +182,7 @@ class MarkerPrediction:
     slices: tuple[SliceScore, ...] = ()
     performance: str = ""
     warnings: tuple[str, ...] = ()
+    contributions: Contributions | None = None
 
 
 @dataclass(frozen=True)

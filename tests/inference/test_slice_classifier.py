@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import lightgbm
 import numpy as np
 import pytest
@@ -68,8 +70,8 @@ def test_no_lesion_no_slice(ten_slices, eval_kinet) -> None:
     assert found.place == found.index == found.area_mm2 == ()
     trees = lightgbm.train({"verbose": -1}, lightgbm.Dataset(np.zeros((4, 51)), [0, 1, 0, 1]), 1)
     classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
-    slices, probability = classifier.score(ten_slices, mask_of(), Clinical("a", 50, 0))
-    assert not slices.index and len(probability) == 0
+    slices, probability, parts = classifier.score(ten_slices, mask_of(), Clinical("a", 50, 0))
+    assert not slices.index and len(probability) == len(parts) == 0
 
 
 def test_metadata_codes() -> None:
@@ -113,5 +115,15 @@ def test_the_lesion_and_the_age_reach_the_answer(ten_slices, eval_kinet) -> None
     trees = lightgbm.train({"verbose": -1, "objective": "binary"}, lightgbm.Dataset(table, table[:, -2]), 20)
     classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
     mask = mask_of(s2=300)
-    (_, old), (_, young) = (classifier.score(ten_slices, mask, Clinical("a", age, 0)) for age in (70.0, 20.0))
-    assert old[0] > 0.9 > 0.1 > young[0]
+    old, young = (classifier.score(ten_slices, mask, Clinical("a", age, 0)) for age in (70.0, 20.0))
+    assert old.probability[0] > 0.9 > 0.1 > young.probability[0]
+    # the parts sum to the answer, and the age is what moved it
+    for scored in (old, young):
+        odds = np.log(scored.probability / (1 - scored.probability))
+        np.testing.assert_allclose(scored.parts.sum(axis=1), odds, atol=1e-6)
+    start, image, age, sex = (old.parts - young.parts)[0]
+    assert start == 0 and age > 4 and abs(image) + abs(sex) < 0.1 * age
+    without = replace(
+        classifier, trees=lightgbm.train({"verbose": -1}, lightgbm.Dataset(table[:, :-2], table[:, 0]), 3)
+    )
+    assert replace(without, age_cut=None).score(ten_slices, mask, Clinical("a", 50, 0)).parts.shape == (1, 2)

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from gliomark.study import (
     Clinical,
+    Contributions,
     MarkerPrediction,
     ModelIdentity,
     MRSequence,
@@ -63,7 +64,17 @@ def _marker(marker: str, level: str, areas: dict[str, float]) -> MarkerPredictio
     largest = max(areas, key=lambda name: areas[name])
     scores = tuple(SliceScore(name, area, 0.3, name == largest) for name, area in areas.items())
     return MarkerPrediction(
-        marker, marker.upper(), 0.3, level, f"what {marker} means", "large", 0.5, "model", scores, "AUC 0.7"
+        marker,
+        marker.upper(),
+        0.3,
+        level,
+        f"what {marker} means",
+        "large",
+        0.5,
+        "model",
+        scores,
+        "AUC 0.7",
+        contributions=Contributions(-0.4, 1.25, -0.301, None),
     )
 
 

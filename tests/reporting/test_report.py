@@ -232,3 +232,24 @@ def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path)
     assert second["id"] == "P2" and second["error"].startswith("a series is black")
     assert second["idh_level"] == ""
     assert [entry.name for entry in path.parent.iterdir()] == ["predictions.csv"]
+
+
+# ---- what moved the answer -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "language, said",
+    [
+        ("en", ("image +1.25", "age −0.30", "start −0.40")),
+        ("zh", ("影像 +1.25", "年龄 −0.30", "起点 −0.40")),
+    ],
+)
+def test_contributions_stand_in_the_report_and_the_document(
+    make_prediction, tmp_path, language, said
+) -> None:
+    folder = write_prediction(make_prediction(), tmp_path, language=language)
+    marker = json.loads((folder / "prediction.json").read_text("utf-8"))["markers"][0]
+    assert marker["contributions"] == {"start": -0.4, "image": 1.25, "age": -0.301, "sex": None}
+    page = (folder / "report.html").read_text("utf-8")
+    assert all(text in page for text in said)
+    assert "sex +" not in page and "性别 +" not in page, "a model without a sex code says nothing of it"

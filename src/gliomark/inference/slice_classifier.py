@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import lightgbm
 import numpy as np
@@ -28,6 +28,15 @@ class LesionSlices:
     area_mm2: tuple[float, ...]
 
 
+class ScoredSlices(NamedTuple):
+    """probability ``(S,)``; parts ``(S, 2)`` or, with metadata, ``(S, 4)``: the start and what image, age and
+    sex added to the log-odds (TreeSHAP, Lundberg et al. 2018), whose sum is the probability's."""
+
+    slices: LesionSlices
+    probability: NDArray[np.float64]
+    parts: NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False)
 class SliceClassifier:
     """A marker's trained KiNet and LightGBM. crop: side of the view in pixels; age_cut: years or None;
@@ -40,16 +49,20 @@ class SliceClassifier:
     age_cut: float | None
     evidence: Evidence = "vector"
 
-    def score(
-        self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical
-    ) -> tuple[LesionSlices, NDArray]:
-        """The lesion slices and the marker's probability on each."""
+    def score(self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical) -> ScoredSlices:
+        """The lesion slices, the marker's probability on each, and what it is made of."""
         slices = lesion_slices(stack, mask)
         if not slices.index:
-            return slices, np.empty(0)
+            return ScoredSlices(slices, np.empty(0), np.empty((0, 2)))
         vectors = image_vectors(self.network, *mix_parts(stack, mask, slices, self.sequences), self.crop)
         table = tree_columns(vectors, self.evidence, clinical.age, clinical.sex, self.age_cut)
-        return slices, np.asarray(self.trees.predict(table, num_threads=1))
+        probability = np.asarray(self.trees.predict(table, num_threads=1))
+        shares = np.asarray(self.trees.predict(table, pred_contrib=True, num_threads=1))
+        clinical_columns = 0 if self.age_cut is None else 2
+        # TreeSHAP: a part per column, the start last
+        image = shares[:, : table.shape[1] - clinical_columns].sum(axis=1)
+        parts = [shares[:, -1], image, *shares[:, table.shape[1] - clinical_columns : -1].T]
+        return ScoredSlices(slices, probability, np.stack(parts, axis=1))
 
 
 def lesion_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:

@@ -82,7 +82,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "decimals": _decimals}
+    environment.filters |= {"percent": _percent, "decimals": _decimals, "signed": _signed}
     return environment
 
 
@@ -169,6 +169,12 @@ def _percent(probability: float | None) -> str:
         return "–"
     value = round(100 * probability)
     return "< 1 %" if value < 1 else "> 99 %" if value > 99 else f"{value} %"
+
+
+def _signed(value: float) -> str:
+    """Two decimals with a sign, a true minus; what rounds to nothing has none."""
+    text = f"{abs(value):.2f}"
+    return text if text == "0.00" else f"{'+' if value > 0 else chr(0x2212)}{text}"
 
 
 def _decimals(value: float | None, places: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from gliomark.reporting.masks import write_masks
 from gliomark.reporting.page import render_page
 from gliomark.reporting.text import Language
-from gliomark.study import GliomarkError, MarkerPrediction, Prediction, SliceScore
+from gliomark.study import Contributions, GliomarkError, MarkerPrediction, Prediction, SliceScore
 
 SCHEMA_VERSION = 1
 WRITTEN = frozenset({"prediction.json", "report.html", "masks", "segmentation.nii.gz"})
@@ -129,8 +129,13 @@ def _marker(marker: MarkerPrediction) -> dict[str, Any]:
         "slices_used": [score.slice_name for score in marker.slices if score.decides],
         "slices": [_slice(score) for score in marker.slices],
         "performance": marker.performance,
+        "contributions": _contributions(marker.contributions),
         "warnings": list(marker.warnings),
     }
+
+
+def _contributions(parts: Contributions | None) -> dict[str, float | None] | None:
+    return None if parts is None else {name: _number(value) for name, value in vars(parts).items()}
 
 
 def _slice(score: SliceScore) -> dict[str, Any]:

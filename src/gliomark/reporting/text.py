@@ -34,6 +34,9 @@ STRINGS: Wording = {
     "threshold": ("threshold {}", "阈值 {}"),
     "positive": ("What the probability means", "概率的含义"),
     "how": ("How the probability was computed", "概率的计算方式"),
+    "made_of": ("What moved it, in log-odds", "各因素的作用（对数几率）"),
+    "made_of_start": ("start", "起点"),
+    "made_of_image": ("image", "影像"),
     "performance": ("On patients the model never saw", "在模型从未见过的患者上的表现"),
     "by_reader": ("From the reader’s finding", "依据阅片者的判断"),
     "by_reader_more": (
