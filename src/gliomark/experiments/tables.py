@@ -140,11 +140,8 @@ def segmentation_text(results: Path) -> str:
 def _study(title: str, table: pd.DataFrame) -> str:
     """One table of the study: the figures a reader compares, the rest is in the csv."""
     first = table.iloc[0]
-    folds = (
-        "five folds by patient"
-        if first.folds == FOLDS
-        else f"the first {first.folds} of five folds by patient"
-    )
+    count = first.get("folds", FOLDS)
+    folds = "five folds by patient" if count == FOLDS else f"the first {count} of five folds by patient"
     lines = [
         f"**{title}.** {first.sequences}, {first.patients} patients, {folds}. Preset `{first.preset}`: "
         f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv.",
