@@ -265,6 +265,9 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
     assert weights.card.segmentation["flips"] is True
     demonstration._network(trial, tiny_cohort, folds, tmp_path)
     assert len(segmentation_banks) == 1, "nothing was trained again"
+    with pytest.raises(GliomarkError, match="other settings"):
+        longer = replace(trial, training=replace(trial.training, epochs=2))
+        demonstration._network(longer, tiny_cohort, folds, tmp_path)
     # the test patients' outlines come from the fold that tested on them, and from no other
     run_trials([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
     job = FoldJob(trial, FOLDS - 1, (tiny_cohort.folder,), tmp_path)

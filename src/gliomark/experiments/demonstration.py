@@ -7,6 +7,7 @@ the fold that never saw them. Everything a step finished is kept under ``OUT/wor
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from gliomark.cohort.folds import FOLDS, Folds, check_disjoint, cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
-from gliomark.experiments.records import commit, device, write_table
+from gliomark.experiments.records import commit, device, kept_fold, write_table
 from gliomark.experiments.segmentation_study import FoldJob, Trial, outlined, trial_segmenter
 from gliomark.experiments.segmentation_tables import Place, run_shipped, shipped_trials
 from gliomark.inference.fusion import FusionRule
@@ -52,8 +53,6 @@ LICENCE = (
 USE = (
     "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR"
 )
-
-
 MARKER_EPOCHS = 12
 MARKERS = ("idh", "proliferation")
 FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
@@ -85,10 +84,15 @@ def run(place: Place, also: Sequence[Path] = ()) -> None:
 
 
 def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
-    """The trial's network, trained on everybody who has an outline for the recipe's number of epochs."""
-    path, settings = work / "shipped.safetensors", trial.training
-    if not path.exists():
-        drawn = outlined(cohort)
+    """The trial's network, trained on everybody who has an outline for the recipe's number of epochs.
+
+    Raises GliomarkError where ``work`` holds one of another recipe or other patients.
+    """
+    path, settings, drawn = work / "shipped.safetensors", trial.training, outlined(cohort)
+    record = path.with_suffix(".json")
+    key = json.loads(json.dumps({"trial": asdict(trial), "patients": drawn}))
+    if kept_fold(record, key) is None:
+        write_json(work / "shipped" / "key.json", {"key": key})
         sequences = cohort_sequences(cohort)
         bank = load_bank(cohort, drawn, sequences, trial.rule == "joint", settings.pool, settings.context)
         trained = train_segmentation(bank, settings, work / "shipped")
@@ -96,6 +100,7 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
             "shipped", cohort, folds, drawn, trial.rule, settings, trial.flips, trial.smallest_share
         )
         save_weights(path, card, segmentation_tensors(trained.network, trained.prior))
+        write_json(record, {"key": key})
     return load_weights(path)
 
 
