@@ -140,7 +140,7 @@ def segmentation_text(results: Path) -> str:
 def _study(title: str, table: pd.DataFrame) -> str:
     """One table of the study: the figures a reader compares, the rest is in the csv."""
     first = table.iloc[0]
-    count = first.get("folds", FOLDS)
+    count = first.folds
     folds = "five folds by patient" if count == FOLDS else f"the first {count} of five folds by patient"
     lines = [
         f"**{title}.** {first.sequences}, {first.patients} patients, {folds}. Preset `{first.preset}`: "
