@@ -143,20 +143,24 @@ def _study(title: str, table: pd.DataFrame) -> str:
     count = first.folds
     folds = "five folds by patient" if count == FOLDS else f"the first {count} of five folds by patient"
     lines = [
-        f"**{title}.** {first.sequences}, {first.patients} patients, {folds}. Preset `{first.preset}`: "
+        f"**{title}.** {first.sequences}, {folds}. Preset `{first.preset}`: "
         f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv.",
         "",
-        "| network | tested on | Dice (95 % interval) | published | HD95, mm | sensitivity "
+        "| network | tested on | patients | Dice (95 % interval) | published | HD95, mm | sensitivity "
         "| lesion-free slices under 1 % | difference, p | parameters |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in table.to_dict("records"):
-        dice = f"{r['dice']:.3f} ({r['dice_low_95']:.3f} to {r['dice_high_95']:.3f})"
+        dice, distance, sensitivity = "nobody has a lesion", "", ""
+        if not pd.isna(r["sensitivity"]):
+            between = f" ({r['dice_low_95']:.3f} to {r['dice_high_95']:.3f})" if r["patients"] > 1 else ""
+            dice = f"{r['dice']:.3f}{between}"
+            distance, sensitivity = f"{r['hausdorff_95_mm']:.1f}", f"{r['sensitivity']:.3f}"
         published = "" if pd.isna(r.get("published_dice")) else f"{r['published_dice']:.3f}"
         compared = "" if pd.isna(r.get("wilcoxon_p")) else f"{r['difference']:+.3f}, {r['wilcoxon_p']:.2g}"
         lines.append(
-            f"| {r['trial']} | {r['tested_on']} | {dice} | {published} | {r['hausdorff_95_mm']:.1f} "
-            f"| {r['sensitivity']:.3f} | {r['small_false_area']:.1%} | {compared} | {r['million_parameters']:.2f} M |"
+            f"| {r['trial']} | {r['tested_on']} | {r['patients']} | {dice} | {published} | {distance} "
+            f"| {sensitivity} | {r['small_false_area']:.1%} | {compared} | {r['million_parameters']:.2f} M |"
         )
     return "\n".join(lines)
 
