@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from scipy.stats import binomtest
@@ -35,6 +34,7 @@ from gliomark.evaluation.delong import AreaTest, delong, delong_test
 from gliomark.evaluation.intervals import UNDEFINED, Interval, bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
 from gliomark.io.clinical import read_records
+from gliomark.reporting.page import page_environment
 from gliomark.reporting.plots import ACCENT, SECOND, inline_plot
 from gliomark.study import GliomarkError
 
@@ -322,14 +322,7 @@ def write_assessment(found: Assessment, out: Path) -> Path:
     }
     if found.comparison is not None:
         tables["comparison"] = [_flat(found.comparison)]
-    environment = Environment(
-        loader=PackageLoader("gliomark.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"interval": _interval, "cell": _cell, "number": _number}
+    environment = page_environment({"interval": _interval, "cell": _cell, "number": _number})
     plots = [
         ("ROC curve", inline_plot(lambda axes: _draw_roc(axes, found))),
         ("Calibration", inline_plot(lambda axes: _draw_calibration(axes, found.bins))),

@@ -319,11 +319,13 @@ def train_segmentation(
     rule: Annotated[str, typer.Option(help="joint, union or single.")] = "union",
     size: Annotated[
         str,
-        typer.Option(help="published; small, MIG-Net for the CPU; light, the demonstration weights' recipe."),
+        typer.Option(
+            help="published; small, MIG-Net for the CPU; light, with --rule joint the demonstration weights' recipe."
+        ),
     ] = "published",
     epochs: Annotated[int, typer.Option(min=1, help="At most this many.")] = 200,
 ) -> None:
-    """Train MIG-Net on the training patients; the validation patients stop it."""
+    """Train the outline's network on the training patients; the validation patients stop it."""
     from gliomark.training.recipes import segmentation_recipe
 
     typer.echo(str(segmentation_recipe(cohort, out, rule, size, epochs)))

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gliomark.explanation.gradcam import BRANCHES, branch_map
-from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, mix_parts
+from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
 from gliomark.io import read_study
 from gliomark.models.kinet import mix_input
 from gliomark.pipeline import load_model, predict
 from gliomark.reporting.drawing import canvas, draw_heat, draw_slice
+from gliomark.reporting.report import folder_name
 from gliomark.study import Clinical, GliomarkError, MarkerPrediction, Prediction, SliceStack
 
 WIDTH, CAPTION = 300, 26
@@ -32,14 +33,19 @@ def explain_patient(folder: Path, out: Path, model_name: str = "demo", stage: in
     prediction = predict(study, Clinical(study.patient_id, None, None), model)
     if not prediction.segmentation.mask.any():
         raise GliomarkError(f"{folder}: no lesion was found, so there is no answer to explain.")
-    place = out / study.patient_id
-    place.mkdir(parents=True, exist_ok=True)
-    paths = []
+    if not prediction.markers:
+        raise GliomarkError(f"The model {model_name} knows no marker, so there is no answer to explain.")
+    place = out / folder_name(study.patient_id)
+    sheets = {}
     for marker in prediction.markers:
-        paths.append(place / f"gradcam_{marker.marker}.png")
         said = f"{marker.title}: what speaks for '{model.card.markers[marker.marker].positive}'"
-        _sheet(prediction, marker, model.classifiers[marker.marker], stage, said).save(paths[-1])
-    return paths
+        sheet = _sheet(prediction, marker, model.classifiers[marker.marker], stage, said)
+        sheets[place / f"gradcam_{marker.marker}.png"] = sheet
+    # written once all are drawn: nothing is left half-done
+    place.mkdir(parents=True, exist_ok=True)
+    for path, sheet in sheets.items():
+        sheet.save(path)
+    return list(sheets)
 
 
 def branch_maps(
@@ -48,8 +54,7 @@ def branch_maps(
     """Per branch ``(S, 240, 240)`` in 0 to 1 on the given slices; 0 outside the classifier's view."""
     chosen = LesionSlices(tuple(index), tuple(index), (0.0,) * len(index))
     images, lesion = mix_parts(stack, mask, chosen, classifier.sequences)
-    margin = (images.shape[-1] - classifier.crop) // 2
-    inner = (..., slice(margin, margin + classifier.crop), slice(margin, margin + classifier.crop))
+    inner = central_view(images.shape[-1], classifier.crop)
     mix = mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
     maps: dict[str, NDArray[np.float32]] = {}
     for branch in BRANCHES:

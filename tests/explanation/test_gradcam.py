@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from gliomark.explanation.gradcam import BRANCHES, branch_map
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
+from gliomark.study import GliomarkError
 
 SIDE, SQUARE = 64, 12
 TINY = KiNetSettings(size=KiNetSize(stem=8, widths=(16, 24, 32, 32), blocks=(1, 1, 1, 1)))
@@ -66,3 +67,10 @@ def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(
         for stage in (1, 2, 3, 4):
             assert torch.isfinite(branch_map(network, mix.clone(), branch, stage)).all()
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_master_without_a_first_stage_of_its_own() -> None:
+    network = build_kinet(KiNetSettings(merge_in=False, size=TINY.size))
+    with pytest.raises(GliomarkError, match="stage 2, 3 or 4"):
+        branch_map(network, pictures(2, 0)[0], "master", 1)
+    assert branch_map(network, pictures(2, 0)[0], "master", 2).shape == (2, SIDE, SIDE)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomark.models.kinet import KiNet
+from gliomark.study import GliomarkError
 
 Branch = Literal["first", "master", "second"]
 BRANCHES: tuple[Branch, ...] = ("first", "master", "second")
@@ -33,9 +34,11 @@ def branch_map(network: KiNet, mix: Tensor, branch: Branch, stage: int) -> Tenso
     branch: "master" is asked by the answer that counts, an auxiliary ("first", "second": the sequences)
     by its own head, since its last stages reach no other. stage: 1 the finest to 4 the coarsest; the
     master's first needs Merge-IN. The network stays in evaluation mode. A slice where nothing speaks for
-    the positive class is 0 everywhere.
+    the positive class is 0 everywhere. Raises GliomarkError for the first stage of a master without Merge-IN.
     """
     head = "cat" if branch == "master" else branch
+    if branch == "master" and stage == 1 and network.master is None:
+        raise GliomarkError("This network's master has no first stage of its own; ask for stage 2, 3 or 4.")
     if branch == "master":
         layer = "network.master" if stage == 1 else f"network.master_stages.{stage - 2}"
     else:

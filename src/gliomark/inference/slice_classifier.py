@@ -88,6 +88,12 @@ def mix_parts(
     return torch.from_numpy(images), torch.from_numpy(mask[index].astype(np.float32))
 
 
+def central_view(side: int, crop: int) -> tuple:
+    """The index of the central ``crop`` x ``crop`` pixels of ``(..., side, side)``."""
+    margin = (side - crop) // 2
+    return (..., slice(margin, margin + crop), slice(margin, margin + crop))
+
+
 def image_vectors(network: KiNet, images: Tensor, lesion: Tensor, crop: int) -> NDArray[np.float32]:
     """``(S, features)``: KiNet's multi-scale vector, and its own log-odds as the last column.
 
@@ -95,8 +101,7 @@ def image_vectors(network: KiNet, images: Tensor, lesion: Tensor, crop: int) -> 
     from several networks (one per fold): single features need not mean the same in two of them, the
     log-odds does.
     """
-    margin = (images.shape[-1] - crop) // 2
-    inner = (..., slice(margin, margin + crop), slice(margin, margin + crop))
+    inner = central_view(images.shape[-1], crop)
     rows = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):

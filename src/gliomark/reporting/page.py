@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,8 @@ def render_page(prediction: Prediction, document: Document, language: Language) 
     sequences = _shown_sequences(prediction)
     paper = canvas(prediction.stack, agreed_probability(prediction.segmentation), sequences)
     large, sheet = _large_slices(prediction, document), _sheet_slices(prediction, document)
-    template = _environment().get_template("report.html.j2")
+    filters: dict[str, Callable[..., str]] = {"percent": _percent, "decimals": _decimals, "signed": _signed}
+    template = page_environment(filters).get_template("report.html.j2")
     return template.render(
         t=strings(language),
         document=document,
@@ -73,8 +74,8 @@ def render_page(prediction: Prediction, document: Document, language: Language) 
     )
 
 
-def _environment() -> Environment:
-    """Autoescape is on: ids and warnings may hold any character."""
+def page_environment(filters: Mapping[str, Callable[..., str]]) -> Environment:
+    """Of this room's pages. Autoescape is on: ids and warnings may hold any character."""
     environment = Environment(
         loader=PackageLoader("gliomark.reporting"),
         autoescape=True,
@@ -82,7 +83,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "decimals": _decimals, "signed": _signed}
+    environment.filters |= filters
     return environment
 
 
