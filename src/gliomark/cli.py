@@ -445,6 +445,49 @@ def experiment_segmentation_beyond(
     typer.echo(str(run_beyond(place)))
 
 
+# each table's command, its function and what `gliomark experiment --help` says of it
+MARKER_TABLES = {
+    "table-4-2": ("run_table_4_2", "The marker from one sequence: the slice, the lesion alone, both (MIX)."),
+    "table-4-3": ("run_table_4_3", "The marker from two sequences: early, late and middle fusion."),
+    "table-4-4": (
+        "run_table_4_4",
+        "The marker by ResNet-50, ResNeSt-50, CentralNet, KiNet and a light KiNet.",
+    ),
+    "table-4-5": ("run_table_4_5", "The marker: the BMS loss, Merge-IN and the metadata, each on and off."),
+    "table-4-6": ("run_table_4_6", "The marker per patient: All, Near and Large."),
+    "marker-rivals": ("run_rivals", "KiNet beside radiomics with LightGBM and beside age and sex alone."),
+}
+
+
+def marker_table(function: str):
+    """The command of one of chapter 4's tables: five folds by patient, a table per marker."""
+
+    def command(
+        cohort: StudyCohort,
+        out: StudyOut,
+        marker: Annotated[
+            list[str], typer.Option(help="Column of the clinical table, or column>=threshold; repeatable.")
+        ],
+        preset: StudyPreset = Preset.published,
+        workers: StudyWorkers = None,
+        scheduler: StudyScheduler = None,
+    ) -> None:
+        from gliomark.experiments import marker_tables
+        from gliomark.training.recipes import marker_definition
+
+        for definition in map(marker_definition, marker):
+            place = marker_tables.MarkerPlace(
+                cohort, definition, out, preset.value, workers, scheduler, typer.echo
+            )
+            typer.echo(str(getattr(marker_tables, function)(place)))
+
+    return command
+
+
+for name, (function, said) in MARKER_TABLES.items():
+    experiment_app.command(name, help=said)(marker_table(function))
+
+
 @experiment_app.command("registration")
 def experiment_registration(
     out: Annotated[Path, typer.Option(help="Where the table goes.")],

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gliomark.explanation.gradcam import BRANCHES, branch_map
+from gliomark.explanation.gradcam import branch_map, branches_of
 from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
 from gliomark.io import read_study
 from gliomark.models.kinet import mix_input
@@ -57,7 +57,7 @@ def branch_maps(
     inner = central_view(images.shape[-1], classifier.crop)
     mix = mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
     maps: dict[str, NDArray[np.float32]] = {}
-    for branch in BRANCHES:
+    for branch in branches_of(classifier.network):
         whole = torch.zeros(lesion.shape)
         whole[inner] = branch_map(classifier.network, mix.clone(), branch, stage)
         maps[branch] = whole.numpy()
@@ -74,17 +74,26 @@ def _sheet(
     maps = branch_maps(classifier, stack, segmentation.mask, index, stage)
     paper = canvas(stack, segmentation.probability, classifier.sequences)
     first, second = classifier.sequences
+    # a branch of one sequence lies on that sequence, any other on the second
+    under = {branch: first if branch == "first" else second for branch in maps}
+    columns = [(name, None) for name in classifier.sequences] + [(under[b], b) for b in maps]
     rows = [
         [
-            draw_slice(paper, first, i, WIDTH),
-            draw_heat(paper, first, i, maps["first"][row], WIDTH),
-            draw_slice(paper, second, i, WIDTH),
-            draw_heat(paper, second, i, maps["second"][row], WIDTH),
-            draw_heat(paper, second, i, maps["master"][row], WIDTH),
+            draw_slice(paper, name, i, WIDTH)
+            if branch is None
+            else draw_heat(paper, name, i, maps[branch][row], WIDTH)
+            for name, branch in columns
         ]
         for row, i in enumerate(index)
     ]
-    captions = [first, f"{first} branch", second, f"{second} branch", "master, over " + second]
+    captions = [
+        name
+        if branch is None
+        else f"{name} branch"
+        if branch in ("first", "second")
+        else f"{branch}, over {name}"
+        for name, branch in columns
+    ]
     height = rows[0][0].height
     sheet = Image.new("RGB", (WIDTH * len(captions), CAPTION + (height + CAPTION) * len(rows)), "black")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightgbm
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from gliomark.inference.fusion import FusionRule, deciding_slices, patient_probability
 from gliomark.inference.segmenter import Segmenter, seen_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
-from gliomark.models.kinet import KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.marker_networks import build_marker_network, marker_network_settings
 from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
@@ -96,21 +96,12 @@ def build_segmenter(weights: Weights) -> Segmenter:
     )
 
 
-def kinet_settings(record: Mapping[str, Any]) -> KiNetSettings:
-    """KiNet's settings from a card."""
-    return KiNetSettings(**{**record, "size": KiNetSize(**_tuples(record["size"]))})
-
-
-def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-
-
 def _classifier(
     weights: Weights, name: str, marker: MarkerCard, sequences: tuple[MRSequence, ...]
 ) -> SliceClassifier:
     tensors = weights.part(name)
     text = bytes(tensors.pop("lightgbm").numpy()).decode()
-    network = build_kinet(kinet_settings(marker.architecture["network"]))
+    network = build_marker_network(marker_network_settings(marker.architecture["network"]))
     network.load_state_dict(tensors)
     trees = lightgbm.Booster(model_str=text)
     architecture = marker.architecture

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.explanation.gradcam import BRANCHES, branch_map
+from gliomark.explanation.gradcam import branch_map, branches_of
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.marker_networks import MarkerBaseline, build_marker_network
 from gliomark.study import GliomarkError
 
 SIDE, SQUARE = 64, 12
@@ -42,7 +43,58 @@ def network() -> KiNet:
     return network.eval()
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+def taught(network: torch.nn.Module, heads: tuple[str, ...], steps: int = 60) -> torch.nn.Module:
+    """The network, knowing the square by the given answers."""
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    for step in range(steps):
+        mix, label, _ = pictures(16, step)
+        output = network(mix)
+        loss = torch.stack([F.cross_entropy(output[head], label) for head in heads]).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage"),
+    [
+        (MarkerBaseline("ResNet-50", (0, 1), TINY.size), 2),
+        (MarkerBaseline("ResNeSt-50", size=TINY.size), 2),
+        (MarkerBaseline("CentralNet", size=TINY.size), 2),
+        (MarkerBaseline("shared trunk", size=TINY.size), 2),
+    ],
+    ids=lambda value: value.architecture if isinstance(value, MarkerBaseline) else "",
+)
+def test_the_rivals_maps_find_the_square_too(settings: MarkerBaseline, stage: int) -> None:
+    torch.manual_seed(0)
+    network = build_marker_network(settings)
+    central = settings.architecture == "CentralNet"
+    network = taught(network, ("cat", "first", "second") if central else ("cat",), 80)
+    mix, label, where = pictures(24, 999)
+    with torch.no_grad():
+        assert (network(mix)["cat"].argmax(dim=1) == label).float().mean() > 0.9, "it must know the square"
+    square = where[label == 1]
+    near = F.max_pool2d(square[:, None].float(), 17, 1, 8)[:, 0] > 0
+    shares = {}
+    for branch in branches_of(network):
+        found = branch_map(network, mix.clone(), branch, stage)[label == 1]
+        shares[branch] = float((found * square).sum() / square.sum() - (found * ~near).sum() / (~near).sum())
+    # the shared trunk may lean on either sequence
+    assert max(shares.values()) > 0.2, shares
+
+
+def test_what_a_network_has_not_is_refused() -> None:
+    middle = build_marker_network(MarkerBaseline("ResNet-50, middle fusion", size=TINY.size)).eval()
+    mix, _, _ = pictures(2, 0)
+    with pytest.raises(GliomarkError, match="stage 3"):
+        branch_map(middle, mix, "whole", 2)
+    assert branch_map(middle, mix.clone(), "whole", 3).shape == (2, SIDE, SIDE)
+    with pytest.raises(GliomarkError, match="no branch 'first'"):
+        branch_map(middle, mix, "first", 3)
+
+
+@pytest.mark.parametrize("branch", ["first", "second", "master"])
 def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -> None:
     mix, label, where = pictures(24, 999)
     head = "cat" if branch == "master" else branch
@@ -63,7 +115,8 @@ def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -
 def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(network: KiNet) -> None:
     mix, _, _ = pictures(2, 5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    for branch in BRANCHES:
+    assert branches_of(network) == ("first", "second", "master")
+    for branch in branches_of(network):
         for stage in (1, 2, 3, 4):
             assert torch.isfinite(branch_map(network, mix.clone(), branch, stage)).all()
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())

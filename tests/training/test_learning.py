@@ -12,7 +12,7 @@ from gliomark.models.kinet import KiNetSettings, KiNetSize, mix_input
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
 from gliomark.training.augmentation import Augmentation, view
-from gliomark.training.classification import LesionBank, MarkerTraining, train_kinet
+from gliomark.training.classification import LesionBank, MarkerTraining, train_marker_network
 from gliomark.training.segmentation import SegmentationTraining, train_segmentation
 from gliomark.training.slice_bank import SliceBank
 
@@ -72,7 +72,7 @@ def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
     bank = LesionBank(both.half(), mask.to(torch.uint8), label, torch.arange(16), tuple(map(str, range(16))))
     size = KiNetSize(stem=8, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
     settings = MarkerTraining(KiNetSettings(size=size), STILL, rate=3e-3, epochs=6, slices_per_patient=8)
-    network = train_kinet(bank, settings, tmp_path)
+    network = train_marker_network(bank, settings, tmp_path)
     with torch.no_grad():
         odds = network(mix_input(both[:, 0], both[:, 1], mask))["cat"]
     assert (odds.argmax(dim=1) == label).float().mean() >= 0.9

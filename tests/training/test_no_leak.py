@@ -64,11 +64,15 @@ class Spy:
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     watched = Spy()
-    train_kinet, image_vectors, fit = recipes.train_kinet, stacking.image_vectors, recipes.fit_trees
+    train_marker_network, image_vectors, fit = (
+        recipes.train_marker_network,
+        stacking.image_vectors,
+        recipes.fit_trees,
+    )
     stacked = PatientVectors.stacked_probability
 
     def spying_train(bank, settings, work):
-        network = train_kinet(bank, settings, work)
+        network = train_marker_network(bank, settings, work)
         watched.networks.append((network, patients_in(bank.image)))
         return network
 
@@ -85,7 +89,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         watched.trees_judged.append((trees, self.clinical.patient_id))
         return stacked(self, trees, age_cut, rule, evidence)
 
-    monkeypatch.setattr(recipes, "train_kinet", spying_train)
+    monkeypatch.setattr(recipes, "train_marker_network", spying_train)
     monkeypatch.setattr(stacking, "image_vectors", spying_vectors)
     monkeypatch.setattr(recipes, "fit_trees", spying_fit)
     monkeypatch.setattr(PatientVectors, "stacked_probability", spying_stacked)
@@ -299,7 +303,7 @@ def test_a_checkpoint_of_other_patients_is_not_gone_on_from(
     labels = {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids[:8]}
     bank = recipes.load_lesion_bank(tiny_cohort, labels, recipes.cohort_sequences(tiny_cohort))
     first, other = bank.of(list(labels)[:6]), bank.of(list(labels)[2:])
-    recipes.train_kinet(first, tiny_marker_training, tmp_path / "work")
-    recipes.train_kinet(first, tiny_marker_training, tmp_path / "work")  # the same ones: goes on
+    recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")
+    recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")  # the same ones: goes on
     with pytest.raises(GliomarkError, match="other patients"):
-        recipes.train_kinet(other, tiny_marker_training, tmp_path / "work")
+        recipes.train_marker_network(other, tiny_marker_training, tmp_path / "work")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,3 +43,31 @@ def bootstrap(
     values = np.array([statistic(*(array[draw] for array in arrays)) for draw in draws])
     low, high = np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (np.nan, np.nan)
     return float(statistic(*arrays)), float(low), float(high)
+
+
+def cluster_bootstrap(
+    statistic: Callable[..., Mapping[str, float]],
+    cluster: ArrayLike,
+    *columns: ArrayLike,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Every figure of ``statistic(*columns)``; the columns hold one entry per slice, whole patients are drawn.
+
+    cluster: the patient of each entry. Resamples for which a figure is undefined are left out of it.
+    """
+    arrays = [np.asarray(column) for column in columns]
+    _, owner = np.unique(np.asarray(cluster), return_inverse=True)
+    rows = [np.flatnonzero(owner == number) for number in range(owner.max() + 1)]
+    random = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(resamples):
+        index = np.concatenate([rows[number] for number in random.integers(0, len(rows), len(rows))])
+        for name, value in statistic(*(array[index] for array in arrays)).items():
+            drawn.setdefault(name, []).append(value)
+    found = {}
+    for name, value in statistic(*arrays).items():
+        values = np.array(drawn[name])
+        low, high = np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (np.nan, np.nan)
+        found[name] = Interval(float(value), float(low), float(high))
+    return found

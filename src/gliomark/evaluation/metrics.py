@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import cohen_kappa_score, confusion_matrix, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 
 def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
@@ -22,15 +22,21 @@ def auc(label: ArrayLike, probability: ArrayLike) -> float:
     )
 
 
-def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: float) -> dict[str, float]:
-    """accuracy, sensitivity, specificity and kappa (eq. 4-7) of ``probability >= threshold``."""
-    truth, answer = np.asarray(label, int), np.asarray(probability) >= threshold
-    (tn, fp), (fn, tp) = confusion_matrix(truth, answer, labels=[0, 1])
+def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: ArrayLike) -> dict[str, float]:
+    """accuracy, sensitivity, specificity and kappa (eq. 4-7) of ``probability >= threshold``; nan where undefined.
+
+    threshold: one, or one for each probability.
+    """
+    truth, answer = np.asarray(label, bool), np.asarray(probability) >= np.asarray(threshold)
+    agree, by_chance = (
+        np.mean(truth == answer),
+        1 - truth.mean() - answer.mean() + 2 * truth.mean() * answer.mean(),
+    )
     return {
-        "accuracy": (tp + tn) / len(truth),
-        "sensitivity": tp / (tp + fn) if tp + fn else float("nan"),
-        "specificity": tn / (tn + fp) if tn + fp else float("nan"),
-        "kappa": float(cohen_kappa_score(truth, answer)),
+        "accuracy": float(agree),
+        "sensitivity": float(answer[truth].mean()) if truth.any() else float("nan"),
+        "specificity": float(1 - answer[~truth].mean()) if not truth.all() else float("nan"),
+        "kappa": float((agree - by_chance) / (1 - by_chance)) if by_chance < 1 else float("nan"),
     }
 
 

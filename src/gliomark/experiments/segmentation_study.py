@@ -16,14 +16,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from gliomark.cohort.folds import FOLDS, Split, check_disjoint, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.cohort.workers import cluster, each
 from gliomark.evaluation.outlines import compare
 from gliomark.experiments.records import kept_fold
+from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.segmenter import Segmenter, seen_sequences
 from gliomark.models.weights import Weights, load_weights, save_weights
 from gliomark.pipeline import build_segmenter
@@ -97,15 +96,14 @@ def run_trials(
     records = {job: finished(job) for job in jobs}
     missing = [job for job, record in records.items() if record is None]
     say(f"{len(jobs)} folds of {len(trials)} trials, {len(jobs) - len(missing)} of them finished before")
-    if workers is None and torch.cuda.is_available():
-        workers = 0  # the processes would share one GPU
     for stage in _stages(missing):
-        with cluster(workers, scheduler, keep_memory=True) as client:
-            for job, done in each(client, train_fold, stage):
-                if isinstance(done, GliomarkError):
-                    raise done
-                records[job] = done
-                say(f"{job.trial.name}, fold {job.number + 1}: {_words(done)}")
+        records |= run_jobs(
+            stage,
+            train_fold,
+            lambda j, r: say(f"{j.trial.name}, fold {j.number + 1}: {_words(r)}"),
+            workers,
+            scheduler,
+        )
     return [record for record in records.values() if record is not None]
 
 

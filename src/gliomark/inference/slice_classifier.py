@@ -9,7 +9,7 @@ import lightgbm
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from gliomark.models.kinet import KiNet, mix_input
 from gliomark.study import Clinical, MRSequence, SliceStack
@@ -39,10 +39,10 @@ class ScoredSlices(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SliceClassifier:
-    """A marker's trained KiNet and LightGBM. crop: side of the view in pixels; age_cut: years or None;
+    """A marker's trained network and LightGBM. crop: side of the view in pixels; age_cut: years or None;
     evidence: what of the image the trees read."""
 
-    network: KiNet
+    network: nn.Module
     trees: lightgbm.Booster
     sequences: tuple[MRSequence, ...]
     crop: int
@@ -94,19 +94,21 @@ def central_view(side: int, crop: int) -> tuple:
     return (..., slice(margin, margin + crop), slice(margin, margin + crop))
 
 
-def image_vectors(network: KiNet, images: Tensor, lesion: Tensor, crop: int) -> NDArray[np.float32]:
-    """``(S, features)``: KiNet's multi-scale vector, and its own log-odds as the last column.
+def image_vectors(network: nn.Module, images: Tensor, lesion: Tensor, crop: int) -> NDArray[np.float32]:
+    """``(S, features)``: the network's image vector, and its own log-odds as the last column.
 
     The log-odds is a linear reading of the vector. It is there because the trees are fitted on vectors
     from several networks (one per fold): single features need not mean the same in two of them, the
     log-odds does.
     """
     inner = central_view(images.shape[-1], crop)
+    # KiNet need not run what only training asks for
+    answer = network.answer if isinstance(network, KiNet) else network
     rows = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
             image, area = images[start : start + BATCH][inner], lesion[start : start + BATCH][inner]
-            output = network(mix_input(image[:, 0], image[:, 1], area))
+            output = answer(mix_input(image[:, 0], image[:, 1], area))
             odds = output["cat"][:, 1:] - output["cat"][:, :1]
             rows.append(torch.cat([output["vector"], odds], dim=1))
     return torch.cat(rows).numpy()

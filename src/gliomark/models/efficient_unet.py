@@ -36,16 +36,11 @@ class EfficientUNet(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*_unit(inputs, STEM, 3, 2))
-        self.stages = nn.ModuleList()
-        channels, skips = STEM, []
-        for count, kernel, stride, expansion, after in STAGES:
-            if stride == 2:
-                skips.append(channels)
-            blocks = [InvertedResidual(channels, after, kernel, stride, expansion)]
-            blocks += [InvertedResidual(after, after, kernel, 1, expansion) for _ in range(count - 1)]
-            self.stages.append(nn.Sequential(*blocks))
-            channels = after
+        self.stem = encoder_stem(inputs)
+        self.stages = encoder_stages()
+        before = [STEM, *(after for *_, after in STAGES)]
+        skips = [channels for channels, stage in zip(before, STAGES, strict=False) if stage[2] == 2]
+        channels = before[-1]
         self.first = nn.Sequential(*_plain(inputs, width))
         self.ups = nn.ModuleList()
         for skip, after in zip(
@@ -70,17 +65,38 @@ class EfficientUNet(nn.Module):
         return self.classify(feature)
 
     def start_from_imagenet(self) -> None:
-        """Fill the encoder with ImageNet weights; the stem's are averaged over red, green and blue.
+        """Fill the encoder with ImageNet weights, see ``fill_from_imagenet``."""
+        fill_from_imagenet(self.stem, self.stages)
 
-        Raises GliomarkError where the package that brings them is not installed.
-        """
-        own = [*self.stem.state_dict().values(), *self.stages.state_dict().values()]
-        with torch.no_grad():
-            for tensor, learnt in zip(own, imagenet_tensors(), strict=False):
-                if tensor is own[0]:
-                    grey = learnt.mean(dim=1, keepdim=True)
-                    learnt = grey.expand_as(tensor) * learnt.shape[1] / tensor.shape[1]
-                tensor.copy_(learnt)
+
+def encoder_stem(inputs: int) -> nn.Sequential:
+    """``(B, inputs, H, W)`` to ``(B, 32, H/2, W/2)``."""
+    return nn.Sequential(*_unit(inputs, STEM, 3, 2))
+
+
+def encoder_stages() -> nn.ModuleList:
+    """EfficientNet-Lite0's seven stages after the stem."""
+    stages, channels = nn.ModuleList(), STEM
+    for count, kernel, stride, expansion, after in STAGES:
+        blocks = [InvertedResidual(channels, after, kernel, stride, expansion)]
+        blocks += [InvertedResidual(after, after, kernel, 1, expansion) for _ in range(count - 1)]
+        stages.append(nn.Sequential(*blocks))
+        channels = after
+    return stages
+
+
+def fill_from_imagenet(stem: nn.Module, stages: nn.Module) -> None:
+    """Fill an encoder with ImageNet weights; the stem's are averaged over red, green and blue.
+
+    Raises GliomarkError where the package that brings them is not installed.
+    """
+    own = [*stem.state_dict().values(), *stages.state_dict().values()]
+    with torch.no_grad():
+        for tensor, learnt in zip(own, imagenet_tensors(), strict=False):
+            if tensor is own[0]:
+                grey = learnt.mean(dim=1, keepdim=True)
+                learnt = grey.expand_as(tensor) * learnt.shape[1] / tensor.shape[1]
+            tensor.copy_(learnt)
 
 
 class InvertedResidual(nn.Module):

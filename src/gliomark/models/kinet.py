@@ -51,10 +51,10 @@ class Branch(nn.Module):
         strides = [1, 2, 2, 2]
         self.stages = nn.ModuleList(map(stage, channels[:-1], channels[1:], size.blocks, strides))
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """``(B, inputs, H, W)`` to the four stages' features, fine to coarse."""
+    def forward(self, image: Tensor, levels: int | None = None) -> list[Tensor]:
+        """``(B, inputs, H, W)`` to the stages' features, fine to coarse; the first ``levels`` alone if given."""
         features = [self.stages[0](self.stem(image))]
-        for step in self.stages[1:]:
+        for step in self.stages[1:levels]:
             features.append(step(features[-1]))
         return features
 
@@ -75,15 +75,20 @@ class Fusion(nn.Module):
         return self.mix(torch.cat([self.first(first), master, self.second(second)], dim=1))
 
 
-class KiNetOutput(TypedDict):
-    """What the BMS loss asks for; at test only ``cat`` and ``vector`` are read.
-
-    vector ``(B, sum of widths)``: the multi-scale image vector for LightGBM; cat ``(B, 2)``; stages: four
-    ``(B, 2)``; first, second ``(B, 2)``; first_pooled, second_pooled: four ``(B, width)`` each.
-    """
+class MarkerOutput(TypedDict):
+    """What every marker network answers: vector ``(B, D)``, the image vector for LightGBM; cat ``(B, 2)``,
+    the logits that count."""
 
     vector: Tensor
     cat: Tensor
+
+
+class KiNetOutput(MarkerOutput):
+    """What the BMS loss asks for besides.
+
+    stages: four ``(B, 2)``; first, second ``(B, 2)``; first_pooled, second_pooled: four ``(B, width)`` each.
+    """
+
     stages: list[Tensor]
     first: Tensor
     second: Tensor
@@ -119,11 +124,22 @@ class KiNet(nn.Module):
         self.second_head = nn.Linear(size.widths[-1], CLASSES)
         self.pool = size.pool
 
+    def answer(self, mix: Tensor) -> MarkerOutput:
+        """``cat`` and ``vector`` of ``forward`` without what only training asks for: the auxiliaries' heads and
+        their stages past the last fusion."""
+        mix = pooled_input(mix, self.pool)
+        first, second = self._auxiliaries(mix, max(1, len(self.fusions)))
+        vector = torch.cat(averages(self._master(mix, first, second)), dim=1)
+        return {"vector": vector, "cat": self.cat_head(vector)}
+
+    def _auxiliaries(self, mix: Tensor, levels: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        first, second = mix[:, :CHANNELS_PER_SEQUENCE], mix[:, CHANNELS_PER_SEQUENCE:]
+        return self.first(first, levels), self.second(second, levels)
+
     def forward(self, mix: Tensor) -> KiNetOutput:
-        mix = F.avg_pool2d(mix, self.pool) if self.pool > 1 else mix
-        first = self.first(mix[:, :CHANNELS_PER_SEQUENCE])
-        second = self.second(mix[:, CHANNELS_PER_SEQUENCE:])
-        pooled = [feature.mean(dim=(2, 3)) for feature in self._master(mix, first, second)]
+        mix = pooled_input(mix, self.pool)
+        first, second = self._auxiliaries(mix)
+        pooled = averages(self._master(mix, first, second))
         vector = torch.cat(pooled, dim=1)
         return {
             "vector": vector,
@@ -131,8 +147,8 @@ class KiNet(nn.Module):
             "stages": [head(feature) for head, feature in zip(self.stage_heads, pooled, strict=True)],
             "first": self.first_head(first[-1].mean(dim=(2, 3))),
             "second": self.second_head(second[-1].mean(dim=(2, 3))),
-            "first_pooled": [feature.mean(dim=(2, 3)) for feature in first],
-            "second_pooled": [feature.mean(dim=(2, 3)) for feature in second],
+            "first_pooled": averages(first),
+            "second_pooled": averages(second),
         }
 
     def _master(self, mix: Tensor, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
@@ -143,6 +159,16 @@ class KiNet(nn.Module):
                 feature = self.fusions[level](first[level], feature, second[level])
             features.append(step(feature))
         return features
+
+
+def pooled_input(mix: Tensor, pool: int) -> Tensor:
+    """The slices averaged over pool x pool pixels."""
+    return F.avg_pool2d(mix, pool) if pool > 1 else mix
+
+
+def averages(features: Sequence[Tensor]) -> list[Tensor]:
+    """Global average pooling, ``(B, C, H, W)`` to ``(B, C)`` each."""
+    return [feature.mean(dim=(2, 3)) for feature in features]
 
 
 def build_kinet(settings: KiNetSettings) -> KiNet:
@@ -157,11 +183,12 @@ def build_kinet(settings: KiNetSettings) -> KiNet:
     network = KiNet(
         auxiliaries[0], early if settings.merge_in else None, auxiliaries[1], later, fusions, size
     )
-    network.apply(_kaiming)
+    network.apply(kaiming)
     return network
 
 
-def _kaiming(module: nn.Module) -> None:
+def kaiming(module: nn.Module) -> None:
+    """Kaiming initialisation of a convolution (METHOD section 4: no ImageNet weights)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 

@@ -1,37 +1,41 @@
-"""Training KiNet on the MIX inputs of lesion slices; the label is the patient's."""
+"""Training a marker network on the MIX inputs of lesion slices; the label is the patient's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gliomark.cohort.store import Cohort
 from gliomark.inference.slice_classifier import SMALLEST_AREA_MM2
-from gliomark.models.kinet import SMALL, KiNet, KiNetSettings, build_kinet, mix_input
+from gliomark.models.kinet import SMALL, KiNetSettings, mix_input
+from gliomark.models.marker_networks import MarkerNetwork, build_marker_network, start_from_imagenet
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view
-from gliomark.training.losses import bms_loss
+from gliomark.training.losses import MARKER_LOSSES
 from gliomark.training.segmentation import check_same_patients, last_checkpoint, make_trainer
 
 
 @dataclass(frozen=True)
 class MarkerTraining:
-    """METHOD section 4: Adam with cosine, 4e-5, batch 16. bms off: cross-entropy on ``cat`` alone.
+    """METHOD section 4: Adam with cosine, 4e-5, batch 16.
 
-    An epoch draws ``slices_per_patient`` lesion slices per patient on average, as many of either class.
+    An epoch draws ``slices_per_patient`` lesion slices per patient on average, as many of either class: that is
+    how an uneven marker is handled. loss: see ``losses.MARKER_LOSSES``. imagenet: start the trunk from ImageNet
+    weights.
     """
 
-    network: KiNetSettings = field(default_factory=KiNetSettings)
+    network: MarkerNetwork = field(default_factory=KiNetSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    bms: bool = True
+    loss: Literal["bms", "cross-entropy", "branches"] = "bms"
+    imagenet: bool = False
     rate: float = 4e-5
     batch: int = 16
     epochs: int = 100
@@ -128,18 +132,20 @@ class BalancedSampler(torch.utils.data.Sampler[int]):
 
 
 class MarkerTask(lightning.LightningModule):
-    """KiNet, the BMS loss and the optimiser; the training loop is Lightning's."""
+    """The network, its loss and the optimiser; the training loop is Lightning's."""
 
     def __init__(self, settings: MarkerTraining) -> None:
         super().__init__()
         self.settings = settings
-        self.network = build_kinet(settings.network)
+        self.network = build_marker_network(settings.network)
+        if settings.imagenet:
+            start_from_imagenet(self.network)
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         image, lesion, label = batch
         seen, area = random_view(image, lesion, self.settings.augmentation)[:2]
         output = self.network(mix_input(seen[:, 0], seen[:, 1], area))
-        loss = bms_loss(output, label) if self.settings.bms else F.cross_entropy(output["cat"], label)
+        loss = MARKER_LOSSES[self.settings.loss](output, label)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -150,7 +156,7 @@ class MarkerTask(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def train_kinet(bank: LesionBank, settings: MarkerTraining, work: Path) -> KiNet:
+def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path) -> nn.Module:
     """Train and return the network. ``work`` holds the checkpoint; an interrupted run goes on.
 
     Every network of one seed starts from the same weights, so that the vectors of the folds' networks

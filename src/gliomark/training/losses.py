@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gliomark.models.kinet import KiNetOutput
+from gliomark.models.kinet import KiNetOutput, MarkerOutput
+from gliomark.models.marker_networks import CentralOutput
 
 SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
 SMALLEST_WEIGHT = 0.1
@@ -97,3 +99,21 @@ def bms_loss(outputs: KiNetOutput, target: Tensor) -> Tensor:
     loss = BMS_T1C * F.cross_entropy(outputs["first"], target) + BMS_MASTER * master
     loss = loss + BMS_SECOND * F.cross_entropy(outputs["second"], target)
     return loss + similarity_loss(outputs["first_pooled"], outputs["second_pooled"])
+
+
+def answer_loss(outputs: MarkerOutput, target: Tensor) -> Tensor:
+    """Cross-entropy of the answer that counts, ``cat`` alone: every rival's loss, and KiNet's with BMS off."""
+    return F.cross_entropy(outputs["cat"], target)
+
+
+def branches_loss(outputs: CentralOutput, target: Tensor) -> Tensor:
+    """CentralNet's (Vielzeuf et al. 2018): the cross-entropies of the central and of both other branches."""
+    heads = (outputs["cat"], outputs["first"], outputs["second"])
+    return torch.stack([F.cross_entropy(head, target) for head in heads]).sum()
+
+
+MARKER_LOSSES: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
+    "bms": bms_loss,
+    "cross-entropy": answer_loss,
+    "branches": branches_loss,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -18,6 +18,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.evaluation.metrics import auc, youden_threshold
 from gliomark.inference.segmenter import RULES, seen_sequences
 from gliomark.inference.slice_classifier import Evidence, SliceClassifier
+from gliomark.models.marker_networks import marker_network_record
 from gliomark.models.segmentation_networks import network_record
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
 from gliomark.study import GliomarkError, MRSequence
@@ -26,7 +27,7 @@ from gliomark.training.classification import (
     MarkerTraining,
     known_labels,
     load_lesion_bank,
-    train_kinet,
+    train_marker_network,
 )
 from gliomark.training.segmentation import SegmentationTraining, train_segmentation
 from gliomark.training.slice_bank import load_bank
@@ -89,9 +90,10 @@ DEFINITIONS = {
 
 
 def marker_definition(text: str) -> MarkerDefinition:
-    """A known marker's name, or ``column`` (0/1), or ``column>=threshold``. Raises GliomarkError."""
-    if text in DEFINITIONS:
-        return DEFINITIONS[text]
+    """A known marker's name or column, or ``column`` (0/1), or ``column>=threshold``. Raises GliomarkError."""
+    for name, known in DEFINITIONS.items():
+        if text in (name, known.column):
+            return known
     column, _, cut = (part.strip() for part in text.partition(">="))
     try:
         threshold = float(cut) if cut else 0.5
@@ -252,7 +254,7 @@ class TrainedMarker:
         """The marker's card with its held-out performance, and what must be said with it, in words."""
         d = self.definition
         architecture = {
-            "network": asdict(self.settings.network),
+            "network": marker_network_record(self.settings.network),
             "crop": self.classifier.crop,
             "evidence": self.classifier.evidence,
         }
@@ -287,9 +289,9 @@ def train_marker(
     for number, fold in enumerate(folds.development_folds):
         held_out = [p for p in fold if p in labels]
         rest = [p for p in development if p not in fold]
-        network = train_kinet(bank.of(rest), settings, work / f"fold-{number}")
+        network = train_marker_network(bank.of(rest), settings, work / f"fold-{number}")
         out_of_fold |= patient_vectors(network, cohort, labels, held_out, rest, sequences, crop)
-    final = train_kinet(bank, settings, work / "final")
+    final = train_marker_network(bank, settings, work / "final")
     judged = {
         evidence: cross_fitted(out_of_fold, folds, StackingTraining(evidence=evidence))
         for evidence in get_args(Evidence)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from gliomark.cohort.folds import check_disjoint
 from gliomark.cohort.store import Cohort
@@ -24,7 +25,6 @@ from gliomark.inference.slice_classifier import (
     mix_parts,
     tree_columns,
 )
-from gliomark.models.kinet import KiNet
 from gliomark.study import Clinical, MRSequence
 
 
@@ -69,8 +69,42 @@ class PatientVectors:
         return patient_probability(self.slices.place, self.slices.area_mm2, list(probability), rule)
 
 
+@dataclass(frozen=True, eq=False)
+class ShownSlices:
+    """A patient's lesion slices as a network is shown them: images ``(S, 2, 240, 240)``, lesion ``(S, 240, 240)``."""
+
+    slices: LesionSlices
+    images: Tensor
+    lesion: Tensor
+    clinical: Clinical
+    label: int
+
+
+def shown_slices(
+    cohort: Cohort,
+    patient: str,
+    label: int,
+    sequences: tuple[MRSequence, ...],
+    mask: NDArray[np.bool_] | None = None,
+) -> ShownSlices | None:
+    """The patient's lesion slices by the drawn mask or by ``mask``; None where it has none."""
+    stack = cohort.stack(patient)
+    mask = stack.drawn if mask is None else mask
+    slices = lesion_slices(stack, mask)
+    if not slices.index:
+        return None
+    images, lesion = mix_parts(stack, mask, slices, sequences)
+    return ShownSlices(slices, images, lesion, cohort.clinical(patient), label)
+
+
+def vectors_of(network: nn.Module, shown: ShownSlices, crop: int) -> PatientVectors:
+    """What the network makes of the slices; crop: side of its view in pixels."""
+    vectors = image_vectors(network, shown.images.float(), shown.lesion.float(), crop)
+    return PatientVectors(shown.slices, vectors, shown.clinical, shown.label)
+
+
 def patient_vectors(
-    network: KiNet,
+    network: nn.Module,
     cohort: Cohort,
     labels: Mapping[str, int],
     patients: Sequence[str],
@@ -86,12 +120,10 @@ def patient_vectors(
     check_disjoint({"trained on": trained_on, "to be scored": patients})
     found = {}
     for patient in patients:
-        stack = cohort.stack(patient)
-        mask = stack.drawn if masks is None else masks[patient]
-        slices = lesion_slices(stack, mask)
-        if slices.index:
-            vectors = image_vectors(network, *mix_parts(stack, mask, slices, sequences), crop)
-            found[patient] = PatientVectors(slices, vectors, cohort.clinical(patient), labels[patient])
+        mask = None if masks is None else masks[patient]
+        shown = shown_slices(cohort, patient, labels[patient], sequences, mask)
+        if shown is not None:
+            found[patient] = vectors_of(network, shown, crop)
     return found
 
 

@@ -1,0 +1,301 @@
+"""Tables 4-2 to 4-6 and the rivals of chapter 4: from the readings of named trials to csv files and figures.
+
+Fold k's patients are answered by what never saw them; figures are over all folds' test patients together, with
+intervals by bootstrap over patients (whole patients are drawn, with all their slices). A fold's threshold is Youden's
+on its validation patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.store import Cohort, write_json
+from gliomark.evaluation.delong import delong_test
+from gliomark.evaluation.intervals import cluster_bootstrap
+from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
+from gliomark.experiments.marker_figures import figure_4_6, figure_4_7, figure_4_8
+from gliomark.experiments.marker_readings import MarkerStudy, patient_answers, read
+from gliomark.experiments.marker_study import NetworkJob, marker_data, run_networks
+from gliomark.experiments.marker_trials import (
+    FULL,
+    INPUTS,
+    PUBLISHED_4_2,
+    PUBLISHED_4_3,
+    PUBLISHED_4_4,
+    PUBLISHED_4_5,
+    PUBLISHED_4_6,
+    SWITCHES,
+    MarkerPreset,
+    MarkerTrial,
+    Published,
+    Reading,
+    input_name,
+    marker_preset,
+    readings_4_3,
+    readings_4_4,
+    readings_4_5,
+    readings_rivals,
+    trials_4_2,
+    trials_4_3,
+    trials_4_4,
+    trials_4_5,
+)
+from gliomark.experiments.records import commit, device, write_table
+from gliomark.inference.fusion import FusionRule
+from gliomark.training.recipes import MarkerDefinition, cohort_sequences
+
+PACKAGES = ("gliomark", "torch", "monai", "lightning", "lightgbm", "numpy", "scikit-learn")
+FIGURES = ("accuracy", "sensitivity", "specificity", "auc", "kappa")
+FUSIONS: tuple[FusionRule, ...] = ("all", "near", "large")
+
+
+@dataclass(frozen=True)
+class MarkerPlace:
+    """Where a table's run reads, writes and works, and for which marker."""
+
+    cohort: Path
+    definition: MarkerDefinition
+    out: Path
+    preset: str
+    workers: int | None
+    scheduler: str | None
+    say: Callable[[str], None]
+
+    @property
+    def trained(self) -> MarkerPreset:
+        """The preset's settings. Raises GliomarkError for an unknown one."""
+        return marker_preset(self.preset)
+
+
+# ---- from slices to figures ---------------------------------------------------------------------------
+
+
+def judged(answers: pd.DataFrame) -> pd.DataFrame:
+    """The test rows, each with its fold's threshold: Youden's on the fold's validation rows, 0.5 where they are of
+    one class alone."""
+    thresholds = {}
+    for fold, group in answers[answers["part"] == "validation"].groupby("fold"):
+        both = group["label"].nunique() == 2
+        thresholds[fold] = youden_threshold(group["label"], group["probability"]) if both else 0.5
+    test = answers[answers["part"] == "test"]
+    return test.assign(threshold=test["fold"].map(thresholds).fillna(0.5))
+
+
+def figures(test: pd.DataFrame) -> dict[str, float]:
+    """Accuracy, sensitivity, specificity, AUC and kappa with their intervals, and the first three at 0.5 beside."""
+
+    def statistic(label, probability, threshold) -> Mapping[str, float]:
+        at = at_threshold(label, probability, threshold)
+        half = {
+            f"{name}_at_half": v
+            for name, v in at_threshold(label, probability, 0.5).items()
+            if name != "kappa"
+        }
+        return {**at, "auc": auc(label, probability), **half}
+
+    columns = [test[name].to_numpy() for name in ("label", "probability", "threshold")]
+    found = cluster_bootstrap(statistic, test["patient"], *columns)
+    row: dict[str, float] = {}
+    for name in FIGURES:
+        one = found[name]
+        row |= {name: one.value, f"{name}_low_95": one.low, f"{name}_high_95": one.high}
+    return row | {name: one.value for name, one in found.items() if name.endswith("_at_half")}
+
+
+def counted(level: str, answers: pd.DataFrame) -> dict[str, float | str]:
+    """A row: at which level, how many, and the figures."""
+    test = judged(answers)
+    patients = test.drop_duplicates("patient")
+    head: dict[str, float | str] = {
+        "level": level,
+        "patients": len(patients),
+        "positive": int(patients["label"].sum()),
+        "rows": len(test),
+    }
+    return head | figures(test)
+
+
+def reading_row(slices: pd.DataFrame) -> dict[str, float | str]:
+    """A reading at slice level, as published, and its AUC of patients by Near beside."""
+    near = counted("near", patient_answers(slices, "near"))
+    beside = {f"near_{name}": near[name] for name in ("auc", "auc_low_95", "auc_high_95")}
+    return {"reading": slices["reading"].iloc[0], **counted("slice", slices), **beside}
+
+
+def _published(table: pd.DataFrame, figures_of: Mapping[str, Published], key: Sequence[str]) -> pd.DataFrame:
+    """The published figures, each in a column of its own behind ours. key: which published row stands for each row."""
+    for number, name in enumerate(FIGURES):
+        column = [
+            figures_of[k][number] if k in figures_of and number < len(figures_of[k]) else np.nan for k in key
+        ]
+        if np.isfinite(column).any():
+            table.insert(table.columns.get_loc(f"{name}_high_95") + 1, f"published_{name}", column)
+    return table
+
+
+# ---- the tables -----------------------------------------------------------------------------------------
+
+
+def run_table_4_2(place: MarkerPlace) -> Path:
+    """One sequence by ResNet-50: the slice (IMG), the lesion alone (ROI), both (MIX)."""
+    sequences = cohort_sequences(Cohort(place.cohort))
+    study, records = _train(trials_4_2(place.trained, sequences), place)
+    names = {input_name(sequence, shown): shown for sequence in sequences for shown in INPUTS}
+    result, slices = _table([Reading(name, (name,)) for name in names], study)
+    result = _published(result, PUBLISHED_4_2, list(names.values()))
+    return _write("table_4_2", result, slices, study, records, place)
+
+
+def run_table_4_3(place: MarkerPlace) -> Path:
+    """Two sequences by ResNet-50: early, late and middle fusion."""
+    sequences = cohort_sequences(Cohort(place.cohort))
+    study, records = _train(trials_4_3(place.trained, sequences), place)
+    result, slices = _table(readings_4_3(sequences), study)
+    result = _published(result, PUBLISHED_4_3, result["reading"].tolist())
+    return _write("table_4_3", result, slices, study, records, place)
+
+
+def run_table_4_4(place: MarkerPlace) -> Path:
+    """ResNet-50, ResNeSt-50, CentralNet, KiNet, and a light KiNet; figures 4-6 and 4-7."""
+    study, records = _train(trials_4_4(place.trained), place)
+    result, slices = _table(readings_4_4(), study)
+    result = _published(result, PUBLISHED_4_4, result["reading"].tolist())
+    result["million_parameters"] = [
+        next(r["million_parameters"] for j, r in records.items() if j.trial.name in reading.of)
+        for reading in readings_4_4()
+    ]
+    path = _write("table_4_4", result, slices, study, records, place)
+    weights = [r["fusion_weights"] for r in records.values() if r["fusion_weights"]]
+    title = f"{place.definition.title}, {place.cohort.absolute().name}, preset {place.preset}"
+    place.say(str(figure_4_6(slices[slices["part"] == "test"], title, _figure(place, "figure_4_6"))))
+    place.say(str(figure_4_7(np.array(weights), title, study.sequences, _figure(place, "figure_4_7"))))
+    return path
+
+
+def run_table_4_5(place: MarkerPlace) -> Path:
+    """The BMS loss, Merge-IN and the metadata, each on and off."""
+    study, records = _train(trials_4_5(place.trained), place)
+    rows = readings_4_5()
+    result, slices = _table(list(rows), study)
+    for number, switch in enumerate(SWITCHES):
+        result.insert(1 + number, switch, [switches[number] for switches in rows.values()])
+    for number, name in enumerate(("accuracy", "auc")):
+        column = [PUBLISHED_4_5[switches][number] for switches in rows.values()]
+        result.insert(result.columns.get_loc(f"{name}_high_95") + 1, f"published_{name}", column)
+    return _write("table_4_5", result, slices, study, records, place)
+
+
+def run_table_4_6(place: MarkerPlace) -> Path:
+    """Slices, and patients by All, Near and Large; figure 4-8."""
+    study, records = _train([t for t in trials_4_4(place.trained) if t.name in FULL.of], place)
+    slices = read(FULL, study)
+    by_rule = {rule: patient_answers(slices, rule) for rule in FUSIONS}
+    rows = [counted("slice", slices), *(counted(rule, answers) for rule, answers in by_rule.items())]
+    result = pd.DataFrame([{"reading": FULL.name, **row} for row in rows])
+    result = _published(result, PUBLISHED_4_6, result["level"].tolist())
+    path = _write("table_4_6", result, slices, study, records, place)
+    title = f"{place.definition.title}, {place.cohort.absolute().name}, preset {place.preset}"
+    tests = {str(rule): answers[answers["part"] == "test"] for rule, answers in by_rule.items()}
+    place.say(str(figure_4_8(tests, title, _figure(place, "figure_4_8"))))
+    return path
+
+
+def run_rivals(place: MarkerPlace) -> Path:
+    """Patients by Near: KiNet's second stage in all its forms, radiomics with LightGBM, age and sex alone."""
+    from gliomark.experiments.radiomics import cohort_features
+
+    trials = [t for t in trials_4_4(place.trained) if any(t.name in r.of for r in readings_rivals())]
+    features = cohort_features(place.cohort, place.out / "work", place.workers, place.say)
+    study, records = _train(trials, place, features)
+    slices = pd.concat([read(reading, study) for reading in readings_rivals()], ignore_index=True)
+    answers = patient_answers(slices, "near")
+    rows = []
+    best = None
+    for reading in readings_rivals():
+        own = answers[answers["reading"] == reading.name]
+        row = {"reading": reading.name, **counted("near", own)}
+        tested = own[own["part"] == "test"].set_index("patient")
+        best = tested if best is None else best
+        other = best.loc[tested.index]
+        test = delong_test(tested["label"], tested["probability"], other["probability"])
+        row |= {"auc_above_first": test.difference.value, "delong_p": test.p}
+        rows.append(row)
+    return _write("marker_rivals", pd.DataFrame(rows), slices, study, records, place)
+
+
+# ---- what all of them do ----------------------------------------------------------------------------------
+
+
+def _train(
+    trials: Sequence[MarkerTrial], place: MarkerPlace, features: Mapping[str, np.ndarray] | None = None
+) -> tuple[MarkerStudy, dict[NetworkJob, dict]]:
+    place.say(f"preset {place.preset}: {place.trained.cuts}")
+    work = place.out / "work"
+    records = run_networks(
+        trials, place.definition, place.cohort, work, place.say, place.workers, place.scheduler
+    )
+    data = marker_data(place.cohort, place.definition)
+    named = {trial.name: trial for trial in trials}
+    return MarkerStudy(named, place.definition, place.cohort, work, data, features), records
+
+
+def _table(readings: Sequence[Reading], study: MarkerStudy) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The figures, and the slices behind them."""
+    slices = [read(reading, study) for reading in readings]
+    return pd.DataFrame([reading_row(one) for one in slices]), pd.concat(slices, ignore_index=True)
+
+
+def _figure(place: MarkerPlace, name: str) -> Path:
+    return place.out / f"{name}_{place.definition.name}.png"
+
+
+def _write(
+    name: str,
+    result: pd.DataFrame,
+    slices: pd.DataFrame,
+    study: MarkerStudy,
+    records: Mapping[NetworkJob, dict],
+    place: MarkerPlace,
+) -> Path:
+    """The table, its patients (Near) and its run record; every row says of which marker, where and how."""
+    cohort = Cohort(place.cohort)
+    said = {
+        "marker": place.definition.name,
+        "cohort": place.cohort.absolute().name,
+        "sequences": "+".join(study.sequences),
+        "folds": len(study.data.folds.folds),
+        "preset": place.preset,
+        "cuts": place.trained.cuts,
+    }
+    stem = f"{name}_{place.definition.name}"
+    write_table(result.assign(**said), place.out / f"{stem}.csv")
+    patients = patient_answers(slices[slices["part"] == "test"], "near").drop(columns="part")
+    write_table(patients, place.out / f"{stem}_patients.csv")
+    record = {
+        "experiment": name,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "device": device(),
+        **said,
+        "definition": asdict(place.definition),
+        "folds_sha256": cohort_folds(cohort).sha256,
+        "trials": [asdict(trial) for trial in study.trials.values()],
+        "training_seconds": sum(r["seconds"] for r in records.values()),
+        "networks": [
+            {"trial": j.trial.name, "left_out": [n + 1 for n in j.left_out]}
+            | {k: v for k, v in r.items() if k != "key"}
+            for j, r in records.items()
+        ],
+        "splits": [asdict(study.split(None, n)) for n in range(len(study.data.folds.folds))],
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    write_json(place.out / f"{stem}_run_record.json", record)
+    return place.out / f"{stem}.csv"

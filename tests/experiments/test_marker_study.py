@@ -1,0 +1,370 @@
+"""Chapter 4's tables on tiny patients and tiny networks: nobody on both sides, nothing trained twice.
+
+The corner of every tiny slice holds the patient's own number: whatever a step was shown, its images say whose.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from gliomark.cohort.folds import FOLDS
+from gliomark.cohort.store import Cohort
+from gliomark.evaluation import intervals
+from gliomark.evaluation.metrics import youden_threshold
+from gliomark.experiments import marker_readings, marker_study, marker_tables, marker_trials
+from gliomark.experiments.marker_readings import patient_answers, read
+from gliomark.experiments.marker_study import (
+    NetworkJob,
+    job_key,
+    job_patients,
+    load_vectors,
+    marker_data,
+    run_networks,
+    train_job,
+    trial_jobs,
+)
+from gliomark.experiments.marker_tables import MarkerPlace, MarkerStudy, judged
+from gliomark.experiments.marker_trials import (
+    EARLY,
+    FULL,
+    KINET,
+    LATE,
+    LIGHT,
+    PRESETS,
+    PUBLISHED_4_5,
+    Reading,
+    readings_4_3,
+    readings_4_4,
+    readings_4_5,
+    readings_rivals,
+    trials_4_2,
+    trials_4_3,
+    trials_4_4,
+    trials_4_5,
+)
+from gliomark.models.kinet import KiNetSize
+from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.recipes import DEFINITIONS, MarkerDefinition
+from gliomark.training.stacking import fit_trees
+
+IDH = DEFINITIONS["idh"]
+TINY = replace(
+    PRESETS["quick"],
+    size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4),
+    epochs=1,
+    light_epochs=1,
+)
+PAIR = (MRSequence.T1C, MRSequence.FLAIR)
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny networks, a short bootstrap."""
+    monkeypatch.setitem(marker_trials.PRESETS, "quick", TINY)
+    shorter = lambda *a, **k: intervals.cluster_bootstrap(*a, **{**k, "resamples": 50})  # noqa: E731
+    monkeypatch.setattr(marker_tables, "cluster_bootstrap", shorter)
+    marker_data.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all tests: a network that one table trained serves the others."""
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture
+def place(tiny_cohort: Cohort, work: Path) -> MarkerPlace:
+    return MarkerPlace(tiny_cohort.folder, IDH, work, "quick", 0, None, quiet)
+
+
+def kinet_trial():
+    return next(t for t in trials_4_4(TINY) if t.name == KINET)
+
+
+def whose(images) -> set[str]:
+    return {f"P{int(number):02d}" for number in np.unique(images[:, :, 0, 0])}
+
+
+# ---- who sees whom ----------------------------------------------------------------------------------
+
+
+def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, monkeypatch) -> None:
+    fed, shown = [], []
+    train, vectors = marker_study.train_marker_network, marker_study.vectors_of
+
+    def spying_train(bank, settings, folder):
+        fed.append(whose(bank.image))
+        return train(bank, settings, folder)
+
+    def spying_vectors(network, slices, crop):
+        shown.append(whose(slices.images))
+        return vectors(network, slices, crop)
+
+    monkeypatch.setattr(marker_study, "train_marker_network", spying_train)
+    monkeypatch.setattr(marker_study, "vectors_of", spying_vectors)
+    data = marker_data(tiny_cohort.folder, IDH)
+    for left_out in ((2,), (0, 3)):
+        fed.clear(), shown.clear()
+        job = NetworkJob(kinet_trial(), IDH, left_out, tiny_cohort.folder, tmp_path)
+        train_job(job)
+        trained_on, judges = job_patients(job, data)
+        assert fed == [set(trained_on)] and set().union(*shown) == set(judges)
+        assert not set(trained_on) & set(judges)
+        for number in left_out:
+            assert set(data.fold(number)) <= set(judges)
+        assert set(load_vectors(job, data)) == set(judges)
+
+
+def test_a_leaking_bank_is_refused(tiny_cohort, tmp_path, monkeypatch) -> None:
+    """Broken on purpose: the network is handed everybody."""
+    monkeypatch.setattr(marker_study.LesionBank, "of", lambda self, patients: self)
+    job = NetworkJob(kinet_trial(), IDH, (1,), tiny_cohort.folder, tmp_path)
+    with pytest.raises(GliomarkError, match="stands in both"):
+        train_job(job)
+    assert not job.record_path.exists()
+
+
+def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None:
+    """Neither by the patients they are fitted on nor by the networks behind the vectors."""
+    run_networks([kinet_trial()], IDH, place.cohort, place.out / "work", quiet, workers=0)
+    data = marker_data(place.cohort, IDH)
+    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohort, place.out / "work", data)
+    loaded = []
+    load = marker_readings.load_vectors
+
+    def spying(job, of):
+        loaded.append(job)
+        return load(job, of)
+
+    monkeypatch.setattr(marker_readings, "load_vectors", spying)
+    for number in range(FOLDS):
+        loaded.clear()
+        fold, split = study.vectors(KINET, number), data.split(number, 0)
+        assert set(fold.test) == set(split.test) == set(data.fold(number))
+        assert set(fold.training) == set(split.training) and set(fold.validation) == set(split.validation)
+        assert len(loaded) == FOLDS
+        for job in loaded:
+            assert not set(job_patients(job, data)[0]) & set(split.test), "no network saw a test patient"
+        by_pair = {tuple(j.left_out): set(job_patients(j, data)[0]) for j in loaded[1:]}
+        for pair, trained_on in by_pair.items():
+            (other,) = set(pair) - {number}
+            assert not trained_on & set(data.fold(other)), "vectors are out of fold"
+
+
+def test_fold_vectors_that_overlap_are_refused(place) -> None:
+    run_networks([kinet_trial()], IDH, place.cohort, place.out / "work", quiet, workers=0)
+    data = marker_data(place.cohort, IDH)
+    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohort, place.out / "work", data)
+    fold = study.vectors(KINET, 0)
+    with pytest.raises(GliomarkError, match="stands in both"):
+        replace(fold, training={**fold.training, **fold.test})
+
+
+# ---- kept, and not another run's --------------------------------------------------------------------
+
+
+def test_a_finished_network_is_not_trained_again(tiny_cohort, tmp_path, monkeypatch) -> None:
+    job = NetworkJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
+    first = train_job(job)
+    monkeypatch.setattr(marker_study, "train_marker_network", lambda *_: pytest.fail("trained again"))
+    assert train_job(job) == first
+    longer = replace(job, trial=replace(job.trial, training=replace(job.trial.training, epochs=2)))
+    with pytest.raises(GliomarkError, match="other settings"):
+        train_job(longer)
+
+
+def test_other_labels_are_another_run(tiny_cohort, tmp_path) -> None:
+    data = marker_data(tiny_cohort.folder, IDH)
+    job = NetworkJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
+    other = replace(data, labels={p: 1 - label for p, label in data.labels.items()})
+    assert job_key(job, data) != job_key(job, other)
+
+
+def test_pairs_are_trained_only_where_trees_are_fitted(tiny_cohort, tmp_path) -> None:
+    jobs = trial_jobs(kinet_trial(), IDH, tiny_cohort.folder, tmp_path)
+    assert len(jobs) == 15 and len({job.record_path for job in jobs}) == 15
+    assert len(trial_jobs(replace(kinet_trial(), stacked=False), IDH, tiny_cohort.folder, tmp_path)) == 5
+
+
+# ---- trials and readings as data --------------------------------------------------------------------
+
+
+def test_every_reading_has_its_trials() -> None:
+    for preset in PRESETS.values():
+        for trials, readings in (
+            (trials_4_3(preset, PAIR), readings_4_3(PAIR)),
+            (trials_4_4(preset), readings_4_4()),
+            (trials_4_5(preset), list(readings_4_5())),
+            (trials_4_4(preset), readings_rivals()),
+        ):
+            named = {t.name: t for t in trials}
+            assert len(named) == len(trials)
+            for reading in readings:
+                assert set(reading.of) <= set(named)
+                if reading.stage in ("LightGBM", "logistic"):
+                    assert all(named[name].stacked for name in reading.of)
+
+
+def test_published_preset_is_the_published_setting() -> None:
+    kinet = next(t for t in trials_4_5(PRESETS["published"]) if t.name == KINET).training
+    assert (kinet.rate, kinet.batch, kinet.loss) == (4e-5, 16, "bms")
+    assert kinet.network.size == KiNetSize() and kinet.augmentation.crop == 224
+    assert [t.name for t in trials_4_2(PRESETS["published"], PAIR)] == [
+        "T1C, IMG", "T1C, ROI", "T1C, MIX", "FLAIR, IMG", "FLAIR, ROI", "FLAIR, MIX",
+    ]  # fmt: skip
+    assert [t.training.network.channels for t in trials_4_2(PRESETS["published"], PAIR)] == [
+        (0,), (1,), (0, 1), (2,), (3,), (2, 3),
+    ]  # fmt: skip
+
+
+def test_the_ablation_changes_what_it_names() -> None:
+    rows = readings_4_5()
+    assert set(rows.values()) == set(PUBLISHED_4_5) and len(rows) == 8
+    named = {t.name: t.training for t in trials_4_5(TINY)}
+    for reading, (bms, merge_in, metadata) in rows.items():
+        training = named[reading.of[0]]
+        assert (training.loss == "bms") is bms and training.network.merge_in is merge_in
+        assert reading.metadata is metadata
+    # table 4-5's last row is the very network of table 4-4
+    assert named[KINET] == kinet_trial().training
+
+
+# ---- the readings -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(place) -> MarkerStudy:
+    trials = [*trials_4_3(TINY, PAIR), *(t for t in trials_4_4(TINY) if t.name == KINET)]
+    run_networks(trials, IDH, place.cohort, place.out / "work", quiet, workers=0)
+    data = marker_data(place.cohort, IDH)
+    return MarkerStudy({t.name: t for t in trials}, IDH, place.cohort, place.out / "work", data)
+
+
+def test_late_fusion_is_the_mean_of_two_networks(study) -> None:
+    _, late, _ = readings_4_3(PAIR)
+    assert late.name == LATE
+    both = [read(Reading(name, (name,)), study) for name in late.of]
+    expected = (both[0]["probability"] + both[1]["probability"]) / 2
+    np.testing.assert_allclose(read(late, study)["probability"], expected)
+
+
+def test_every_patient_is_tested_once(study) -> None:
+    for reading in (
+        Reading(EARLY, (EARLY,)),
+        FULL,
+        *(r for r in readings_rivals() if r.stage in ("clinical", "logistic")),
+    ):
+        rows = read(reading, study)
+        test = rows[rows["part"] == "test"].drop_duplicates(["fold", "patient"])
+        assert sorted(test["patient"]) == sorted(study.data.labels)
+        assert (test["label"] == test["patient"].map(study.data.labels)).all()
+        assert rows["probability"].between(0, 1).all()
+
+
+def test_metadata_off_does_not_look_at_age(study, monkeypatch) -> None:
+    """And on does: the same vectors with other ages."""
+    seen = []
+
+    def spying(train, validation, age_cut, settings):
+        seen.append(age_cut)
+        return fit_trees(train, validation, age_cut, settings)
+
+    monkeypatch.setattr(marker_readings, "fit_trees", spying)
+    read(replace(FULL, metadata=False), study)
+    assert seen == [None] * FOLDS
+    seen.clear()
+    read(FULL, study)
+    ages = [study.data.shown[p].clinical.age for p in study.data.split(0, 0).training]
+    assert seen[0] == pytest.approx(np.mean(ages))
+
+
+def test_thresholds_are_of_the_validation_patients() -> None:
+    rows = [("r", 1, "validation", f"V{i}", i % 2, 0, 1.0, 0.2 + 0.6 * (i % 2)) for i in range(6)]
+    rows += [("r", 1, "test", f"T{i}", i % 2, 0, 1.0, 0.45 + 0.1 * (i % 2)) for i in range(4)]
+    rows += [("r", 2, "validation", "W", 1, 0, 1.0, 0.9), ("r", 2, "test", "U", 1, 0, 1.0, 0.6)]
+    columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
+    test = judged(pd.DataFrame(rows, columns=columns))
+    assert youden_threshold([0, 1], [0.2, 0.8]) == pytest.approx(0.5)
+    assert test.set_index("patient")["threshold"].to_dict() == pytest.approx(
+        {"T0": 0.5, "T1": 0.5, "T2": 0.5, "T3": 0.5, "U": 0.5}
+    )
+
+
+def test_patients_are_fused_as_the_pipeline_does() -> None:
+    rows = [
+        ("r", 1, "test", "A", 1, place, area, p)
+        for place, area, p in ((3, 9, 0.1), (4, 20, 0.4), (5, 8, 0.7), (9, 5, 1.0))
+    ]
+    columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
+    table = pd.DataFrame(rows, columns=columns)
+    found = {rule: patient_answers(table, rule)["probability"].iloc[0] for rule in ("all", "near", "large")}
+    assert found == pytest.approx({"all": 0.55, "near": 0.4, "large": 0.4})
+
+
+# ---- the tables --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("run", "rows"),
+    [("run_table_4_2", 6), ("run_table_4_3", 3), ("run_table_4_5", 8), ("run_table_4_6", 4)],
+)
+def test_a_table_is_written_whole(place, run, rows) -> None:
+    path = getattr(marker_tables, run)(place)
+    table = pd.read_csv(path)
+    assert len(table) == rows and set(table["marker"]) == {"idh"} and set(table["preset"]) == {"quick"}
+    assert table["patients"].eq(15).all() and table["cuts"].str.len().gt(20).all()
+    for name in ("accuracy", "auc"):
+        assert (table[f"{name}_low_95"] <= table[name]).all() and (
+            table[name] <= table[f"{name}_high_95"]
+        ).all()
+        assert f"published_{name}" in table
+    patients = pd.read_csv(path.with_name(f"{path.stem}_patients.csv"))
+    assert set(patients["patient"]) == {f"P{i:02d}" for i in range(1, 16)}
+    record = json.loads(path.with_name(f"{path.stem}_run_record.json").read_text())
+    assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLDS
+
+
+def test_table_4_4_and_its_figures(place) -> None:
+    path = marker_tables.run_table_4_4(place)
+    table = pd.read_csv(path).set_index("reading")
+    assert list(table.index) == ["ResNet-50", "ResNeSt-50", "CentralNet", KINET, LIGHT, FULL.name]
+    assert table.loc[LIGHT, "million_parameters"] < 5
+    near = pd.read_csv(path.with_name("table_4_4_idh_patients.csv"))
+    own = near[near["reading"] == KINET]
+    assert table.loc[KINET, "near_auc"] == pytest.approx(
+        roc_auc_score(own["label"], own["probability"]), abs=1e-4
+    )
+    for name in ("figure_4_6", "figure_4_7"):
+        assert (place.out / f"{name}_idh.png").stat().st_size > 5000
+    record = json.loads(path.with_name("table_4_4_idh_run_record.json").read_text())
+    weights = [n["fusion_weights"] for n in record["networks"] if n["trial"] == "CentralNet"]
+    assert np.array(weights).shape == (FOLDS, 5, 3)
+
+
+def test_marker_rivals(place, monkeypatch) -> None:
+    from gliomark.experiments import radiomics
+
+    random = np.random.default_rng(0)
+    data = marker_data(place.cohort, IDH)
+    features = {p: np.append(random.normal(size=5), 4.0 * label) for p, label in data.labels.items()}
+    monkeypatch.setattr(radiomics, "cohort_features", lambda *_: features)
+    table = pd.read_csv(marker_tables.run_rivals(place))
+    assert list(table["reading"]) == [reading.name for reading in readings_rivals()]
+    assert table["delong_p"].iloc[0] == 1.0
+
+
+def test_a_marker_without_two_classes_is_refused(place) -> None:
+    nothing = MarkerDefinition("x", "who_grade", 9, "x", "a", "b", "c")
+    with pytest.raises(GliomarkError, match="two classes"):
+        marker_tables.run_table_4_2(replace(place, definition=nothing))
