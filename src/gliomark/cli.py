@@ -488,6 +488,30 @@ for name, (function, said) in MARKER_TABLES.items():
     experiment_app.command(name, help=said)(marker_table(function))
 
 
+@experiment_app.command("shuffled-labels")
+def experiment_shuffled_labels(
+    cohort: StudyCohort,
+    demonstration: Annotated[Path, typer.Option(help="The --out of 'experiment demonstration'.")],
+    out: StudyOut,
+    marker: Annotated[str, typer.Option(help="Column of the clinical table, or column>=threshold.")],
+    shuffles: Annotated[int, typer.Option(min=1, help="How often the labels are dealt anew.")] = 3,
+    workers: StudyWorkers = None,
+    scheduler: StudyScheduler = None,
+) -> None:
+    """Does anything leak? The whole cascade with labels dealt to other patients: its AUC should be 0.5."""
+    from gliomark.cohort.store import Cohort
+    from gliomark.experiments.demonstration import marker_training
+    from gliomark.experiments.marker_cascade import run_shuffled
+    from gliomark.experiments.segmentation_tables import Place, shipped_trials
+    from gliomark.experiments.segmentation_trials import SHIPPED
+    from gliomark.training.recipes import marker_definition
+
+    place = Place((cohort,), out, SHIPPED, workers, scheduler, typer.echo)
+    trial, outlines = shipped_trials(Cohort(cohort))[-1], demonstration / "work"
+    path = run_shuffled(marker_definition(marker), trial, marker_training(), place, shuffles, outlines)
+    typer.echo(str(path))
+
+
 @experiment_app.command("registration")
 def experiment_registration(
     out: Annotated[Path, typer.Option(help="Where the table goes.")],

@@ -106,7 +106,15 @@ def _classifier(
     trees = lightgbm.Booster(model_str=text)
     architecture = marker.architecture
     evidence = architecture.get("evidence", "vector")
-    return SliceClassifier(network.eval(), trees, sequences, architecture["crop"], marker.age_cut, evidence)
+    return SliceClassifier(
+        network.eval(),
+        trees,
+        sequences,
+        architecture["crop"],
+        marker.age_cut,
+        evidence,
+        (marker.calibration[0], marker.calibration[1]),
+    )
 
 
 def predict(
@@ -198,7 +206,9 @@ def _marker(
             zip(slices.index, slices.area_mm2, probabilities, strict=True)
         )
     )
-    level = card.positive if probability >= card.threshold else card.negative
+    level = UNDETERMINED
+    if card.informative:
+        level = card.positive if probability >= card.threshold else card.negative
     start, image, *codes = parts[list(decide)].mean(axis=0).tolist()
     age, sex = codes or (None, None)
     contributions = Contributions(start, image, age, sex)

@@ -108,6 +108,10 @@ def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, ev
     np.testing.assert_allclose(many, np.tile(vectors, (10, 1)), atol=1e-4)
 
 
+def scored_odds(probability: np.ndarray) -> np.ndarray:
+    return probability / (1 - probability)
+
+
 def test_the_lesion_and_the_age_reach_the_answer(ten_slices, eval_kinet) -> None:
     random = np.random.default_rng(0)
     table = random.normal(size=(400, sum(WIDTHS) + 3))
@@ -121,6 +125,11 @@ def test_the_lesion_and_the_age_reach_the_answer(ten_slices, eval_kinet) -> None
     for scored in (old, young):
         odds = np.log(scored.probability / (1 - scored.probability))
         np.testing.assert_allclose(scored.parts.sum(axis=1), odds, atol=1e-6)
+    # calibrated, they are moved and stretched, and still sum to the answer
+    scaled = replace(classifier, calibration=(-0.7, 0.5)).score(ten_slices, mask, Clinical("a", 70.0, 0))
+    odds = np.log(scored_odds(old.probability))
+    np.testing.assert_allclose(np.log(scored_odds(scaled.probability)), -0.7 + 0.5 * odds, atol=1e-6)
+    np.testing.assert_allclose(scaled.parts.sum(axis=1), -0.7 + 0.5 * odds, atol=1e-6)
     start, image, age, sex = (old.parts - young.parts)[0]
     assert start == 0 and age > 4 and abs(image) + abs(sex) < 0.1 * age
     without = replace(

@@ -18,6 +18,7 @@ from PIL import Image
 
 from gliomark import batch, load_model, predict, read_clinical, read_study, write_prediction
 from gliomark.evaluation.metrics import dice
+from gliomark.models.weights import load_weights, save_weights
 
 PATIENT = "患者 01"
 LESION_ML = 33.5  # a ball of 20 mm
@@ -322,3 +323,19 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, t
     assert outcome.status == 1 and len(outcome.err.splitlines()) == 2
     assert "ZeroDivisionError: division by zero" in outcome.err and "Traceback" not in outcome.err
     assert {path.name for path in (home / "out").iterdir()} == {"甲 1", "predictions.csv"}
+
+
+def test_a_marker_that_could_not_be_told_from_chance_names_no_level(run, pictures, home, tiny_weights) -> None:
+    """Its probability is shown, its level is undetermined; the other marker is as before; a finding still decides."""
+    weights = load_weights(tiny_weights)
+    card = weights.card
+    blind = {**card.markers, "idh": replace(card.markers["idh"], informative=False, warning="chance 说明")}
+    save_weights(home / "blind.safetensors", replace(card, markers=blind), weights.tensors)
+    before = document_of(run(pictures))
+    after = document_of(run(pictures, model=home / "blind.safetensors", out="blind"))
+    idh = marker_of(after)
+    assert idh["level"] == "undetermined" != marker_of(before)["level"]
+    assert idh["probability"] == marker_of(before)["probability"] and "chance 说明" in idh["warnings"]
+    assert marker_of(after, "proliferation") == marker_of(before, "proliferation")
+    found = document_of(run(pictures, "--enhancing", "yes", model=home / "blind.safetensors", out="finding"))
+    assert (marker_of(found)["level"], marker_of(found)["decided_by"]) == ("wild type", "reader's finding")

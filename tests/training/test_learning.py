@@ -5,14 +5,19 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import expit, logit
 
+from gliomark.evaluation.calibration import recalibration
+from gliomark.inference.slice_classifier import calibrated
 from gliomark.models.kinet import KiNetSettings, KiNetSize, mix_input
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
 from gliomark.training.augmentation import Augmentation, view
 from gliomark.training.classification import LesionBank, MarkerTraining, train_marker_network
+from gliomark.training.recipes import platt
 from gliomark.training.segmentation import SegmentationTraining, train_segmentation
 from gliomark.training.slice_bank import SliceBank
 
@@ -81,3 +86,24 @@ def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
 def test_still_view_is_the_slice_itself() -> None:
     image, _ = blobs(2)
     torch.testing.assert_close(view(image, IDENTITY.expand(2, -1, -1), 64), image, atol=1e-4, rtol=0)
+
+
+def test_calibration_never_turns_the_answers_round() -> None:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 2, 400)
+    honest = expit(random.normal(2.0 * label - 1, 1.5))
+    too_sure = expit(2 * logit(honest))
+    intercept, slope = platt(label, too_sure)
+    before, after = (
+        recalibration(label, honest),
+        recalibration(label, calibrated(too_sure, (intercept, slope))),
+    )
+    assert after.slope.value == pytest.approx(1, abs=1e-3) and after.intercept.value == pytest.approx(
+        0, abs=1e-3
+    )
+    assert slope == pytest.approx(before.slope.value / 2, rel=1e-3)
+    # worse than chance: everybody gets the share of positives
+    intercept, slope = platt(label, 1 - honest)
+    np.testing.assert_allclose(calibrated(honest, (intercept, slope)), label.mean())
+    # nothing to learn from: left as it is
+    assert platt([1, 1, 1], [0.2, 0.5, 0.9]) == (0.0, 1.0)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from gliomark.cohort.folds import FOLDS, Folds, cohort_folds
-from gliomark.experiments import demonstration
+from gliomark.cohort.folds import FOLDS, Learning, cohort_folds, learning_without
+from gliomark.experiments import demonstration, marker_cascade
 from gliomark.experiments.segmentation_study import FoldJob, Trial, run_trials
+from gliomark.experiments.segmentation_tables import Place
 from gliomark.inference.slice_classifier import LesionSlices
 from gliomark.models.kinet import build_kinet
 from gliomark.models.weights import load_weights, save_weights
@@ -69,7 +70,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         stacking.image_vectors,
         recipes.fit_trees,
     )
-    stacked = PatientVectors.stacked_probability
+    stacked = PatientVectors.slice_probability
 
     def spying_train(bank, settings, work):
         network = train_marker_network(bank, settings, work)
@@ -85,25 +86,30 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         watched.trees.append((trees, frozenset(train), frozenset(validation)))
         return trees
 
-    def spying_stacked(self, trees, age_cut, rule, evidence="vector"):
+    def spying_stacked(self, trees, age_cut, evidence="vector"):
         watched.trees_judged.append((trees, self.clinical.patient_id))
-        return stacked(self, trees, age_cut, rule, evidence)
+        return stacked(self, trees, age_cut, evidence)
 
     monkeypatch.setattr(recipes, "train_marker_network", spying_train)
     monkeypatch.setattr(stacking, "image_vectors", spying_vectors)
     monkeypatch.setattr(recipes, "fit_trees", spying_fit)
-    monkeypatch.setattr(PatientVectors, "stacked_probability", spying_stacked)
+    monkeypatch.setattr(PatientVectors, "slice_probability", spying_stacked)
     return watched
 
 
 # ---- markers ----------------------------------------------------------------------------------------
 
 
+def labels_of(cohort) -> dict[str, int]:
+    return {p: int(cohort.clinical(p).columns["idh_mutant"]) for p in cohort.patient_ids}
+
+
 def test_marker_training_never_judges_whom_it_trained_on(
     spy, tiny_cohort, tiny_marker_training, tmp_path
 ) -> None:
-    folds = cohort_folds(tiny_cohort)
-    trained = train_marker(tiny_cohort, folds, IDH, tiny_marker_training, tmp_path)
+    folds, labels = cohort_folds(tiny_cohort), labels_of(tiny_cohort)
+    learning = Learning(folds.development_folds, folds.test)
+    trained = train_marker(tiny_cohort, learning, IDH, labels, tiny_marker_training, tmp_path)
     assert spy.leaks(folds.test) == []
     # and everything that should be seen was seen, or the spy would have been blind
     everybody = set(folds.development)
@@ -114,13 +120,12 @@ def test_marker_training_never_judges_whom_it_trained_on(
         network = spy.networks[number][0]
         assert set().union(*(who for by, who in spy.network_judged if by is network)) == set(fold)
     assert set(trained.out_of_fold) == set(trained.trained_on) == everybody
-    assert [p.clinical.patient_id for p in trained.out_of_fold.values()] == list(trained.out_of_fold)
+    assert all(v.clinical.patient_id == p for p, v in trained.out_of_fold.items())
     final = spy.trees[-1]
-    assert (set(final[1]), set(final[2])) == (set(folds.train), set(folds.validation))
+    assert set(final[2]) == set(folds.development_folds[-1]) and set(final[1]) == everybody - set(final[2])
     # once for each kind of evidence that the trees may read
     assert sorted(p for _, p in spy.trees_judged) == sorted([*everybody, *everybody])
     # the test patients may now be judged, once and by a network that never saw them
-    labels = {p: int(tiny_cohort.clinical(p).columns["idh_mutant"]) for p in folds.test}
     classifier = trained.classifier
     judged = patient_vectors(
         classifier.network,
@@ -138,30 +143,80 @@ def test_the_spy_bites_when_the_bank_leaks(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch
 ) -> None:
     """Broken on purpose: every fold's network is given the whole bank."""
-    folds = cohort_folds(tiny_cohort)
+    folds, labels = cohort_folds(tiny_cohort), labels_of(tiny_cohort)
     monkeypatch.setattr(LesionBank, "of", lambda self, patients: self)
-    train_marker(tiny_cohort, folds, IDH, tiny_marker_training, tmp_path)
+    learning = Learning(folds.development_folds, folds.test)
+    # the folders say whom the networks are of: one of everybody is refused where another's should be
+    monkeypatch.setattr(recipes, "people_folder", lambda _: str(len(spy.networks)))
+    train_marker(tiny_cohort, learning, IDH, labels, tiny_marker_training, tmp_path)
     leaks = spy.leaks(folds.test)
     assert {f"KiNet judged {p} whom it was trained on" for p in folds.development} == set(leaks)
 
 
-def with_a_test_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_back_patient_among_those_to_learn_from_is_refused(tiny_cohort) -> None:
     """Broken on purpose: development takes one test patient in."""
-    monkeypatch.setattr(
-        Folds, "development", property(lambda f: tuple(sorted(f.train + f.validation + f.test[:1])))
-    )
-
-
-def test_a_test_patient_in_development_stops_marker_training(
-    tiny_cohort, tiny_marker_training, tmp_path, monkeypatch
-) -> None:
     folds = cohort_folds(tiny_cohort)
-    with_a_test_patient(monkeypatch)
+    first, *rest = folds.development_folds
     with pytest.raises(GliomarkError, match=folds.test[0]):
-        train_marker(tiny_cohort, folds, IDH, tiny_marker_training, tmp_path)
-    assert not list(tmp_path.iterdir()), "before anything was trained"
-    with pytest.raises(GliomarkError):
-        replace(folds)  # such folds can not even be made
+        Learning(((*first, folds.test[0]), *rest), folds.test)
+    with pytest.raises(GliomarkError, match=first[0]):
+        Learning((first, first))
+
+
+def test_the_folds_keep_their_own_patients_back(tiny_cohort) -> None:
+    folds = cohort_folds(tiny_cohort)
+    for number, fold in enumerate(folds.folds):
+        learning = learning_without(folds, number)
+        assert learning.kept_back == fold and set(learning.patients) == set(tiny_cohort.patient_ids) - set(
+            fold
+        )
+    assert set(learning_without(folds, None).patients) == set(tiny_cohort.patient_ids)
+    assert learning_without(folds, 0).only(folds.folds[1]).patients == tuple(sorted(folds.folds[1]))
+
+
+@pytest.mark.parametrize("shuffle", [0, 3])
+def test_no_fold_of_the_cascade_sees_its_patients(
+    spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch, shuffle
+) -> None:
+    folds, seen = cohort_folds(tiny_cohort), []
+    learn = marker_cascade.train_marker
+
+    def spying(cohort, learning, definition, labels, settings, work):
+        before = len(spy.networks), len(spy.trees)
+        marker = learn(cohort, learning, definition, labels, settings, work)
+        seen.append((learning.kept_back, spy.networks[before[0] :], spy.trees[before[1] :]))
+        assert dict(labels) == marker_cascade.cascade_labels(cohort, IDH, shuffle)
+        return marker
+
+    def drawn(job, cohort, test):
+        assert set(test) == set(folds.folds[job.number])
+        return {patient: cohort.stack(patient).drawn for patient in test}
+
+    monkeypatch.setattr(marker_cascade, "train_marker", spying)
+    monkeypatch.setattr(marker_cascade, "fold_outlines", drawn)
+    place = Place((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
+    table = marker_cascade.run_cascade(IDH, None, tiny_marker_training, place, shuffle)
+    assert [set(kept) for kept, *_ in seen] == [set(fold) for fold in folds.folds]
+    for kept, networks, trees in seen:
+        assert len(networks) == FOLDS and not any(who & set(kept) for _, who in networks)
+        assert trees and not any((train | stop) & set(kept) for _, train, stop in trees)
+    one = table[(table["outline"] == "predicted") & (table["stage"] == "KiNet + LightGBM")]
+    assert sorted(one[one["fusion"] == "near"]["patient"]) == sorted(tiny_cohort.patient_ids)
+    assert set(table["marker"]) == {"idh" if not shuffle else "idh-shuffled-3"}
+    # the outlines are the drawn ones here, and so are the answers
+    other = table[table["outline"] == "drawn"].reset_index(drop=True)
+    same = table[table["outline"] == "predicted"].reset_index(drop=True)
+    assert (other.sort_values(["patient", "stage", "fusion"])["probability"].to_numpy() == same.sort_values(
+        ["patient", "stage", "fusion"])["probability"].to_numpy()).all()  # fmt: skip
+    summary = marker_cascade.cascade_summary(table)
+    assert len(summary) == 12 and summary["patients"].eq(15).all()
+
+
+def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> None:
+    true = marker_cascade.cascade_labels(tiny_cohort, IDH)
+    dealt = [marker_cascade.cascade_labels(tiny_cohort, IDH, seed) for seed in (1, 2)]
+    assert dealt[0] != true != dealt[1] != dealt[0]
+    assert all(list(d) == list(true) and sorted(d.values()) == sorted(true.values()) for d in dealt)
 
 
 def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:
@@ -192,7 +247,7 @@ def test_trees_stopped_by_a_patient_they_are_fitted_on_are_refused() -> None:
     with pytest.raises(GliomarkError, match="P09"):
         fit_trees(some_vectors(range(10)), some_vectors(range(9, 14)), 45.0, StackingTraining(rounds=15))
     trees = fit_trees(some_vectors(range(10)), some_vectors(range(10, 14)), 45.0, StackingTraining(rounds=15))
-    judged = {p: v.stacked_probability(trees, 45.0, "all") for p, v in some_vectors(range(10, 14)).items()}
+    judged = {p: v.slice_probability(trees, 45.0).mean() for p, v in some_vectors(range(10, 14)).items()}
     assert judged["P11"] > judged["P10"]
 
 
@@ -275,11 +330,11 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
     # the test patients' outlines come from the fold that tested on them, and from no other
     run_trials([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
     job = FoldJob(trial, FOLDS - 1, (tiny_cohort.folder,), tmp_path)
-    outlines = demonstration._test_outlines(job, tiny_cohort, folds)
-    assert set(outlines) == {p for p in folds.test if len(tiny_cohort.sequences(p)) == 2}
+    both = [p for p in folds.test if len(tiny_cohort.sequences(p)) == 2]
+    assert set(marker_cascade.fold_outlines(job, tiny_cohort, both)) == set(both)
     for number in range(FOLDS - 1):
         with pytest.raises(GliomarkError, match="trained on"):
-            demonstration._test_outlines(replace(job, number=number), tiny_cohort, folds)
+            marker_cascade.fold_outlines(replace(job, number=number), tiny_cohort, both)
 
 
 def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(

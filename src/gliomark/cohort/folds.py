@@ -76,6 +76,37 @@ class Folds:
 
 
 @dataclass(frozen=True)
+class Learning:
+    """Whom a recipe learns from, in folds of its own, and whom it must never see.
+
+    Raises GliomarkError if a patient stands in two of them.
+    """
+
+    folds: tuple[tuple[str, ...], ...]
+    kept_back: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_disjoint(
+            {f"fold {i + 1}": fold for i, fold in enumerate(self.folds)} | {"kept back": self.kept_back}
+        )
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Everyone to learn from."""
+        return tuple(sorted(p for fold in self.folds for p in fold))
+
+    def only(self, patients: Collection[str]) -> Learning:
+        """The same folds without everybody else."""
+        return Learning(tuple(tuple(p for p in fold if p in patients) for fold in self.folds), self.kept_back)
+
+
+def learning_without(folds: Folds, number: int | None) -> Learning:
+    """The five folds to learn from: all of them, or, kept back, fold ``number`` (from 0)."""
+    rest = tuple(fold for n, fold in enumerate(folds.folds) if n != number)
+    return Learning(rest, () if number is None else folds.folds[number])
+
+
+@dataclass(frozen=True)
 class Split:
     """The patients of one fold. Raises GliomarkError if one stands on two sides."""
 

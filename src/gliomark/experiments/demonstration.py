@@ -1,8 +1,8 @@
 """The demonstration weights and their figures, on TCGA-LGG.
 
-The outline's recipe is judged in five folds by patient, then trained once more on everybody: that network is
-shipped. The markers are trained on the development patients and tested on the rest, whose outlines come from
-the fold that never saw them. Everything a step finished is kept under ``OUT/work`` and not done again.
+Every recipe is judged in five folds by patient, then trained once more on everybody: that is what is shipped. The
+markers are judged as the cascade has it, on outlines of the fold that never saw the patient. Everything a step
+finished is kept under ``OUT/work`` and not done again.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gliomark.cohort.folds import FOLDS, Folds, check_disjoint, cohort_folds
+from gliomark.cohort.folds import Folds, cohort_folds, learning_without
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.evaluation.intervals import bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.experiments.marker_cascade import CASCADE, cascade_labels, cascade_summary, run_cascade
 from gliomark.experiments.records import commit, device, kept_fold, write_table
-from gliomark.experiments.segmentation_study import FoldJob, Trial, outlined, trial_segmenter
+from gliomark.experiments.segmentation_study import Trial, outlined
 from gliomark.experiments.segmentation_tables import Place, run_shipped, shipped_trials
-from gliomark.inference.fusion import FusionRule
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
+from gliomark.training.classification import MarkerTraining
 from gliomark.training.recipes import (
     DEFINITIONS,
+    MarkerDefinition,
     TrainedMarker,
     cohort_sequences,
     marker_settings,
@@ -42,7 +43,6 @@ from gliomark.training.recipes import (
 )
 from gliomark.training.segmentation import train_segmentation
 from gliomark.training.slice_bank import load_bank
-from gliomark.training.stacking import PatientVectors, patient_vectors
 
 NAME = "demonstration"
 COHORT = "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019"
@@ -55,7 +55,7 @@ USE = (
 )
 MARKER_EPOCHS = 12
 MARKERS = ("idh", "proliferation")
-FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
+CLINICAL = "age and sex alone"
 
 
 def run(place: Place, also: Sequence[Path] = ()) -> None:
@@ -71,13 +71,14 @@ def run(place: Place, also: Sequence[Path] = ()) -> None:
     say(summary.to_string(index=False))
     network = _network(trials[-1], cohort, folds, out / "work")
     say("the outline's network is trained on everybody")
-    masks = _test_outlines(FoldJob(trials[-1], FOLDS - 1, place.cohorts, out / "work"), cohort, folds)
-    trained = {name: _marker(name, cohort, folds, out / "work") for name in MARKERS}
-    tables = [_marker_table(marker, cohort, folds, masks) for marker in trained.values()]
-    patients, markers = (pd.concat(parts) for parts in zip(*tables, strict=True))
+    definitions = [DEFINITIONS[name] for name in MARKERS]
+    answers = [run_cascade(d, trials[-1], marker_training(), place) for d in definitions]
+    patients = pd.concat([*answers, *(_clinical_alone(d, cohort, folds) for d in definitions)])
+    markers = cascade_summary(patients)
     write_table(patients, out / "markers_patients.csv")
     write_table(markers, out / "markers.csv")
     say(markers.to_string(index=False))
+    trained = {d.name: _shipped_marker(d, cohort, folds, out / "work") for d in definitions}
     weights = out / f"{NAME}.safetensors"
     _save(weights, network, summary, markers, trained)
     _write_record(out / "run_record.json", cohort, folds, weights, time.time() - started)
@@ -104,95 +105,39 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
     return load_weights(path)
 
 
-def _test_outlines(job: FoldJob, cohort: Cohort, folds: Folds) -> dict[str, NDArray[np.bool_]]:
-    """The test patients' outlines by the fold that tested on them. Raises GliomarkError if it was trained on one."""
-    weights = load_weights(job.weights_path(job.trial.weights_of))
-    check_disjoint({"trained on": weights.card.training_patients, "tested on": folds.test})
-    segmenter = trial_segmenter(job.trial, weights)
-    both = [p for p in folds.test if set(segmenter.sequences) <= set(cohort.sequences(p))]
-    return {patient: segmenter.segment(cohort.stack(patient)).mask for patient in both}
+def marker_training() -> MarkerTraining:
+    """The shipped markers' recipe."""
+    return marker_settings("small", MARKER_EPOCHS)
 
 
-def _marker(name: str, cohort: Cohort, folds: Folds, work: Path) -> TrainedMarker:
+def _shipped_marker(definition: MarkerDefinition, cohort: Cohort, folds: Folds, work: Path) -> TrainedMarker:
+    """The recipe on everybody; the networks behind its trees are those that the folds were answered by."""
+    labels = cascade_labels(cohort, definition)
     return train_marker(
-        cohort, folds, DEFINITIONS[name], marker_settings("small", MARKER_EPOCHS), work / "markers"
+        cohort, learning_without(folds, None), definition, labels, marker_training(), work / "cascade"
     )
 
 
-def _marker_table(
-    marker: TrainedMarker, cohort: Cohort, folds: Folds, masks: Mapping[str, NDArray[np.bool_]]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Per patient and in summary: test patients on drawn and on predicted outlines, KiNet alone in five folds."""
-    classifier, labels = marker.classifier, marker.labels
-    test = [patient for patient in folds.test if patient in labels]
-    sequences, crop = cohort_sequences(cohort), classifier.crop
-    scored: dict[tuple[str, str], Mapping[str, PatientVectors]] = {
-        ("test", "drawn"): patient_vectors(
-            classifier.network, cohort, labels, test, marker.trained_on, sequences, crop
-        ),
-        ("test", "predicted"): patient_vectors(
-            classifier.network, cohort, labels, test, marker.trained_on, sequences, crop, masks
-        ),
-        ("five folds", "drawn"): marker.out_of_fold,
-    }  # fmt: skip
-    rows = []
-    for (part, outline), patients in scored.items():
-        for patient, vectors in patients.items():
-            for fusion in FUSIONS:
-                if part == "test":
-                    stacked = vectors.stacked_probability(
-                        classifier.trees, classifier.age_cut, fusion, classifier.evidence
-                    )
-                    rows.append((part, outline, "KiNet + LightGBM", fusion, patient, vectors.label, stacked))
-                alone = vectors.network_probability(fusion)
-                rows.append((part, outline, "KiNet alone", fusion, patient, vectors.label, alone))
-    for evidence, judged in marker.development.items():
-        for patient, label, probability in zip(*judged.values(), strict=True):
+def _clinical_alone(definition: MarkerDefinition, cohort: Cohort, folds: Folds) -> pd.DataFrame:
+    """What age and sex alone say of each fold (logistic regression on the other four): the bar for any image."""
+    labels, rows = cascade_labels(cohort, definition), []
+    for number, fold in enumerate(folds.folds):
+        learnt = learning_without(folds, number).only(labels).patients
+        model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+        model.fit(_people(cohort, learnt), [labels[p] for p in learnt])
+        test = [p for p in fold if p in labels]
+        for patient, p in zip(test, model.predict_proba(_people(cohort, test))[:, 1], strict=True):
             rows.append(
-                ("development", "drawn", f"LightGBM on {evidence}", "near", patient, label, probability)
+                (definition.name, number + 1, "none", patient, labels[patient], CLINICAL, "none", p, 0.5)
             )
-    rows += _clinical_alone(marker, scored["test", "drawn"])
-    columns = ["part", "outline", "stage", "fusion", "patient", "label", "probability"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.insert(0, "marker", marker.definition.name)
-    return table, _marker_summary(table, marker.threshold)
+    columns = ["marker", "fold", "outline", "patient", "label", "stage", "fusion", "probability", "threshold"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _clinical_alone(marker: TrainedMarker, test: Mapping[str, PatientVectors]) -> list[tuple]:
-    """What age and sex alone say (logistic regression on the development patients): the bar for any image."""
-
-    def columns(patients: Mapping[str, PatientVectors]) -> list[tuple[float, float]]:
-        age_cut = marker.classifier.age_cut or 0.0
-        return [
-            (age_cut if v.clinical.age is None else v.clinical.age, v.clinical.sex or 0)
-            for v in patients.values()
-        ]
-
-    model = make_pipeline(StandardScaler(), LogisticRegression())
-    model.fit(columns(marker.out_of_fold), [v.label for v in marker.out_of_fold.values()])
-    probability = model.predict_proba(columns(test))[:, 1]
-    return [
-        ("test", "none", "age and sex alone", "none", patient, v.label, p)
-        for (patient, v), p in zip(test.items(), probability, strict=True)
-    ]
-
-
-def _marker_summary(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    rows = []
-    keys = ["marker", "part", "outline", "stage", "fusion"]
-    for key, group in table.groupby(keys, sort=False):
-        value, low, high = bootstrap(auc, group["label"], group["probability"])
-        row = dict(zip(keys, key, strict=True))
-        row |= {
-            "patients": len(group),
-            "positive": int(group["label"].sum()),
-            "auc": value,
-            "low_95": low,
-            "high_95": high,
-        }
-        cut = threshold if "LightGBM" in row["stage"] else 0.5
-        rows.append(row | {"threshold": cut} | at_threshold(group["label"], group["probability"], cut))
-    return pd.DataFrame(rows)
+def _people(cohort: Cohort, patients: Sequence[str]) -> NDArray[np.float64]:
+    """Age in years and sex, nan where unknown."""
+    rows = [cohort.clinical(patient) for patient in patients]
+    return np.array([[np.nan if v is None else v for v in (row.age, row.sex)] for row in rows], float)
 
 
 def _save(
@@ -207,7 +152,7 @@ def _save(
     cards: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     for name, marker in trained.items():
         row = _cascade_row(markers, name)
-        cards[name] = (marker, marker.card(_marker_words(row), _marker_warning(row)))
+        cards[name] = (marker, marker.card(_marker_words(row), _marker_warning(row), bool(row.low_95 > 0.5)))
     save_model(
         path,
         network,
@@ -232,15 +177,16 @@ def _segmentation_words(summary: pd.DataFrame) -> str:
 
 
 def _cascade_row(markers: pd.DataFrame, name: str) -> pd.Series:
-    """The figures of what is shipped: test patients, predicted outlines, both stages, Near."""
-    chosen = (markers["marker"] == name) & (markers["part"] == "test") & (markers["outline"] == "predicted")
-    return markers[chosen & (markers["stage"] == "KiNet + LightGBM") & (markers["fusion"] == "near")].iloc[0]
+    """The figures of what is shipped: predicted outlines, both stages, Near."""
+    chosen = (markers["marker"] == name) & (markers["outline"] == "predicted")
+    return markers[chosen & (markers["stage"] == CASCADE) & (markers["fusion"] == "near")].iloc[0]
 
 
 def _marker_words(row: pd.Series) -> str:
     return (
-        f"AUC {row.auc:.2f} (95 % interval {row.low_95:.2f} to {row.high_95:.2f}) on {row.patients} TCGA-LGG patients "
-        f"never trained on ({row.positive} positive), outlines predicted, slices fused by Near"
+        f"AUC {row.auc:.2f} (95 % interval {row.low_95:.2f} to {row.high_95:.2f}) of the same recipe on {row.patients} "
+        f"TCGA-LGG patients in five folds, each never trained on ({row.positive} positive), outlines predicted, slices "
+        "fused by Near; these weights are trained on all of them"
     )
 
 
@@ -248,7 +194,7 @@ def _marker_warning(row: pd.Series) -> str:
     """An interval that reaches 0.5 is said to, with every answer."""
     if row.low_95 > 0.5:
         return ""
-    return "On patients it never saw, this marker could not be told from chance; do not rely on the level."
+    return "On patients it never saw, this marker could not be told from chance: a probability is shown, but no level."
 
 
 def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, seconds: float) -> None:
@@ -261,7 +207,7 @@ def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, secon
         "device": device(),
         "last_call_seconds": round(seconds),
         "segmentation": dict(loaded.card.segmentation),
-        "markers": {name: asdict(marker_settings("small", MARKER_EPOCHS)) for name in MARKERS},
+        "markers": {name: asdict(marker_training()) for name in MARKERS},
         "patients": len(cohort.patient_ids),
         "folds_sha256": folds.sha256,
         "folds": asdict(folds),

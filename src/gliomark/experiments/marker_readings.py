@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from lightgbm import Booster
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -24,7 +25,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.experiments.marker_study import MarkerData, NetworkJob, load_vectors
 from gliomark.experiments.marker_trials import MarkerTrial, Reading
 from gliomark.inference.fusion import FusionRule, patient_probability
-from gliomark.inference.slice_classifier import LesionSlices, tree_columns
+from gliomark.inference.slice_classifier import LesionSlices
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.recipes import MarkerDefinition, cohort_sequences
 from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, training_age_cut
@@ -146,7 +147,7 @@ def _softmax(folds: Sequence[FoldVectors]) -> Answers:
         parts[name] = {
             p: (
                 v.slices,
-                np.mean([1 / (1 + np.exp(-one[p].vectors[:, -1].astype(float))) for one in every], axis=0),
+                np.mean([expit(one[p].vectors[:, -1].astype(float)) for one in every], axis=0),
             )
             for p, v in every[0].items()
         }
@@ -159,11 +160,7 @@ def _trees(fold: FoldVectors, reading: Reading) -> Answers:
     settings = StackingTraining(metadata=reading.metadata, evidence=reading.evidence)
     trees: Booster = fit_trees(fold.training, fold.validation, age_cut, settings)
 
-    def answer(v: PatientVectors) -> NDArray[np.float64]:
-        table = tree_columns(v.vectors, reading.evidence, v.clinical.age, v.clinical.sex, age_cut)
-        return np.asarray(trees.predict(table, num_threads=1))
-
-    return _parts(fold, answer)
+    return _parts(fold, lambda v: v.slice_probability(trees, age_cut, reading.evidence))
 
 
 def _logistic(fold: FoldVectors) -> Answers:

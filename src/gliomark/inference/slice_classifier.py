@@ -9,6 +9,7 @@ import lightgbm
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from gliomark.models.kinet import KiNet, mix_input
@@ -16,6 +17,8 @@ from gliomark.study import Clinical, MRSequence, SliceStack
 
 BATCH = 16
 SMALLEST_AREA_MM2 = 50.0
+SMALLEST = 1e-6  # a probability of 0 or 1 has no logit
+UNCALIBRATED = (0.0, 1.0)
 Evidence = Literal["vector", "log-odds"]
 
 
@@ -40,7 +43,7 @@ class ScoredSlices(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class SliceClassifier:
     """A marker's trained network and LightGBM. crop: side of the view in pixels; age_cut: years or None;
-    evidence: what of the image the trees read."""
+    evidence: what of the image the trees read; calibration: intercept and slope on the trees' log-odds (Platt)."""
 
     network: nn.Module
     trees: lightgbm.Booster
@@ -48,6 +51,7 @@ class SliceClassifier:
     crop: int
     age_cut: float | None
     evidence: Evidence = "vector"
+    calibration: tuple[float, float] = UNCALIBRATED
 
     def score(self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical) -> ScoredSlices:
         """The lesion slices, the marker's probability on each, and what it is made of."""
@@ -56,13 +60,25 @@ class SliceClassifier:
             return ScoredSlices(slices, np.empty(0), np.empty((0, 2)))
         vectors = image_vectors(self.network, *mix_parts(stack, mask, slices, self.sequences), self.crop)
         table = tree_columns(vectors, self.evidence, clinical.age, clinical.sex, self.age_cut)
-        probability = np.asarray(self.trees.predict(table, num_threads=1))
+        probability = calibrated(np.asarray(self.trees.predict(table, num_threads=1)), self.calibration)
         shares = np.asarray(self.trees.predict(table, pred_contrib=True, num_threads=1))
         clinical_columns = 0 if self.age_cut is None else 2
         # TreeSHAP: a part per column, the start last
         image = shares[:, : table.shape[1] - clinical_columns].sum(axis=1)
-        parts = [shares[:, -1], image, *shares[:, table.shape[1] - clinical_columns : -1].T]
-        return ScoredSlices(slices, probability, np.stack(parts, axis=1))
+        intercept, slope = self.calibration
+        parts = slope * np.stack(
+            [shares[:, -1], image, *shares[:, table.shape[1] - clinical_columns : -1].T], axis=1
+        )
+        parts[:, 0] += intercept
+        return ScoredSlices(slices, probability, parts)
+
+
+def calibrated(probability: NDArray[np.float64], calibration: tuple[float, float]) -> NDArray[np.float64]:
+    """Platt's scaling: ``expit(intercept + slope * logit(p))``."""
+    intercept, slope = calibration
+    if calibration == UNCALIBRATED:
+        return probability
+    return np.asarray(expit(intercept + slope * logit(np.clip(probability, SMALLEST, 1 - SMALLEST))))
 
 
 def lesion_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:

@@ -27,10 +27,12 @@ SCHEMA_VERSION = 2
 class MarkerCard:
     """One marker's KiNet and LightGBM.
 
-    column: the clinical column it was trained on; positive, negative: the two levels in a word; label:
-    what positive means; threshold: for the patient-level probability; age_cut: years, the training
-    patients' mean (METHOD section 2, step 8), None where metadata was left out; architecture: KiNet's
-    settings; performance: held-out figures with intervals, in words; warning: shown with every answer.
+    column: the clinical column it was trained on; positive, negative: the two levels in a word; label: what
+    positive means; threshold: for the patient-level probability; age_cut: years, the training patients' mean
+    (METHOD section 2, step 8), None where metadata was left out; architecture: the network's settings;
+    calibration: intercept and slope on the trees' log-odds; performance: held-out figures with intervals, in
+    words; warning: shown with every answer; informative: False where it could not be told from chance, and a
+    probability then names no level.
     """
 
     column: str
@@ -41,8 +43,10 @@ class MarkerCard:
     threshold: float
     age_cut: float | None
     architecture: Mapping[str, Any]
+    calibration: tuple[float, float] = (0.0, 1.0)
     performance: str = ""
     warning: str = ""
+    informative: bool = True
 
 
 @dataclass(frozen=True)

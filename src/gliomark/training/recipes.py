@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -11,13 +13,16 @@ from typing import get_args
 import lightgbm
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import logit
 from torch import Tensor
 
-from gliomark.cohort.folds import Folds, check_disjoint, cohort_folds
+from gliomark.cohort.folds import Folds, Learning, check_disjoint, cohort_folds
 from gliomark.cohort.store import Cohort
+from gliomark.evaluation.calibration import recalibration
 from gliomark.evaluation.metrics import auc, youden_threshold
 from gliomark.inference.segmenter import RULES, seen_sequences
-from gliomark.inference.slice_classifier import Evidence, SliceClassifier
+from gliomark.inference.slice_classifier import UNCALIBRATED, Evidence, SliceClassifier, calibrated
 from gliomark.models.marker_networks import marker_network_record
 from gliomark.models.segmentation_networks import network_record
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
@@ -222,8 +227,10 @@ def markers_recipe(
         )
     settings = marker_settings(size, epochs)
     trained = {}
+    learning, work = Learning(folds.development_folds, folds.test), out.with_suffix(".work")
     for definition in map(marker_definition, markers):
-        trained[definition.name] = train_marker(cohort, folds, definition, settings, out.with_suffix(".work"))
+        labels = known_labels(cohort, definition.column, definition.threshold, cohort_sequences(cohort))
+        trained[definition.name] = train_marker(cohort, learning, definition, labels, settings, work)
     save_model(out, weights, {name: (marker, marker.card()) for name, marker in trained.items()})
     return out
 
@@ -236,9 +243,10 @@ def marker_settings(size: str, epochs: int) -> MarkerTraining:
 
 @dataclass(frozen=True, eq=False)
 class TrainedMarker:
-    """A marker's final KiNet and LightGBM, and the development patients' out-of-fold vectors behind them.
+    """A marker's final network and LightGBM, and the out-of-fold vectors of the patients behind them.
 
-    development: per kind of evidence what ``cross_fitted`` gave, by which the kind was chosen.
+    threshold: Youden's, on calibrated Near answers of those patients; development: per kind of evidence those
+    patients' answers by ``cross_fitted``, by which the kind, the calibration and the threshold were chosen.
     """
 
     definition: MarkerDefinition
@@ -248,9 +256,11 @@ class TrainedMarker:
     labels: Mapping[str, int]
     trained_on: tuple[str, ...]
     threshold: float
-    development: Mapping[Evidence, Mapping[str, list]]
+    development: Mapping[Evidence, Mapping[str, NDArray[np.float64]]]
 
-    def card(self, performance: str = "not measured", warning: str = "") -> MarkerCard:
+    def card(
+        self, performance: str = "not measured", warning: str = "", informative: bool = True
+    ) -> MarkerCard:
         """The marker's card with its held-out performance, and what must be said with it, in words."""
         d = self.definition
         architecture = {
@@ -267,43 +277,78 @@ class TrainedMarker:
             threshold=self.threshold,
             age_cut=self.classifier.age_cut,
             architecture=architecture,
+            calibration=self.classifier.calibration,
             performance=performance,
             warning=warning,
+            informative=informative,
         )
 
 
 def train_marker(
-    cohort: Cohort, folds: Folds, definition: MarkerDefinition, settings: MarkerTraining, work: Path
+    cohort: Cohort,
+    learning: Learning,
+    definition: MarkerDefinition,
+    labels: Mapping[str, int],
+    settings: MarkerTraining,
+    work: Path,
 ) -> TrainedMarker:
-    """KiNet per development fold, LightGBM on the out-of-fold vectors, KiNet on all development patients.
+    """A network per fold of ``learning``, LightGBM on the out-of-fold vectors, a network on everybody.
 
-    The kind of evidence and the threshold (Youden) come from what ``cross_fitted`` gives.
+    The kind of evidence, the calibration and the threshold come from what ``cross_fitted`` gives. Networks are
+    kept under ``work`` by whom they were trained on, so that two calls may share them.
     """
-    sequences = cohort_sequences(cohort)
-    labels = known_labels(cohort, definition.column, definition.threshold, sequences)
-    development = tuple(p for p in folds.development if p in labels)
-    check_disjoint({"to be trained on": development, "test": folds.test})
-    bank = load_lesion_bank(cohort, {p: labels[p] for p in development}, sequences)
-    crop, work = settings.augmentation.crop, work / definition.name
+    sequences, crop = cohort_sequences(cohort), settings.augmentation.crop
+    learning = learning.only(labels)
+    everybody = learning.patients
+    bank = load_lesion_bank(cohort, {p: labels[p] for p in everybody}, sequences)
+    check_disjoint({"to be trained on": set(bank.patient_ids), "kept back": learning.kept_back})
+    work = work / definition.name
     out_of_fold: dict[str, PatientVectors] = {}
-    for number, fold in enumerate(folds.development_folds):
-        held_out = [p for p in fold if p in labels]
-        rest = [p for p in development if p not in fold]
-        network = train_marker_network(bank.of(rest), settings, work / f"fold-{number}")
-        out_of_fold |= patient_vectors(network, cohort, labels, held_out, rest, sequences, crop)
-    final = train_marker_network(bank, settings, work / "final")
+    for fold in learning.folds:
+        rest = [p for p in everybody if p not in fold]
+        network = train_marker_network(bank.of(rest), settings, work / people_folder(rest))
+        out_of_fold |= patient_vectors(network, cohort, labels, fold, rest, sequences, crop)
+    final = train_marker_network(bank, settings, work / people_folder(everybody))
     judged = {
-        evidence: cross_fitted(out_of_fold, folds, StackingTraining(evidence=evidence))
+        evidence: cross_fitted(out_of_fold, learning, StackingTraining(evidence=evidence))
         for evidence in get_args(Evidence)
     }
-    # what the trees read of the image is decided by development patients alone
-    evidence = max(judged, key=lambda name: auc(judged[name]["label"], judged[name]["probability"]))
-    trees, age_cut = _fit_on(out_of_fold, folds.train, folds.validation, StackingTraining(evidence=evidence))
-    threshold = youden_threshold(judged[evidence]["label"], judged[evidence]["probability"])
-    classifier = SliceClassifier(final, trees, sequences, crop, age_cut, evidence)
-    return TrainedMarker(
-        definition, settings, classifier, out_of_fold, labels, development, threshold, judged
+    # what the trees read of the image is decided by patients to learn from alone
+    evidence = max(judged, key=lambda name: auc(*near_answers(out_of_fold, judged[name])))
+    *train, stop = learning.folds
+    trees, age_cut = _fit_on(
+        out_of_fold, [p for fold in train for p in fold], stop, StackingTraining(evidence=evidence)
     )
+    calibration = platt(*near_answers(out_of_fold, judged[evidence]))
+    threshold = youden_threshold(*near_answers(out_of_fold, judged[evidence], calibration))
+    classifier = SliceClassifier(final.eval(), trees, sequences, crop, age_cut, evidence, calibration)
+    return TrainedMarker(definition, settings, classifier, out_of_fold, labels, everybody, threshold, judged)
+
+
+def people_folder(patients: Sequence[str]) -> str:
+    """A network's folder by whom it was trained on."""
+    return hashlib.sha256(json.dumps(sorted(patients)).encode()).hexdigest()[:16]
+
+
+def near_answers(
+    vectors: Mapping[str, PatientVectors],
+    judged: Mapping[str, NDArray[np.float64]],
+    calibration: tuple[float, float] = UNCALIBRATED,
+) -> tuple[list[int], list[float]]:
+    """Labels and calibrated Near answers of the patients who were judged slice by slice."""
+    labels = [vectors[p].label for p in judged]
+    return labels, [vectors[p].fused(calibrated(one, calibration), "near") for p, one in judged.items()]
+
+
+def platt(label: Sequence[int], probability: Sequence[float]) -> tuple[float, float]:
+    """Intercept and slope that calibrate the log-odds (Platt 1999); never a negative slope, which would turn the
+    answers round: where they rank no better than chance, every probability becomes the share of positives."""
+    found = recalibration(label, probability)
+    if np.isnan(found.slope.value):
+        return UNCALIBRATED
+    if found.slope.value <= 0:
+        return float(logit(np.mean(label))), 0.0
+    return found.intercept.value, found.slope.value
 
 
 def _fit_on(
@@ -319,27 +364,21 @@ def _fit_on(
 
 
 def cross_fitted(
-    vectors: Mapping[str, PatientVectors], folds: Folds, settings: StackingTraining
-) -> dict[str, list]:
-    """Development patients, each judged (Near) by trees of other folds: patient, label, probability.
+    vectors: Mapping[str, PatientVectors], learning: Learning, settings: StackingTraining
+) -> dict[str, NDArray[np.float64]]:
+    """Patients to learn from, each judged slice by slice by trees of other folds.
 
     For choosing among settings only: the vectors behind those trees come from networks that did see the
     judged patient's fold.
     """
-    judged: dict[str, list] = {"patient": [], "label": [], "probability": []}
-    count = len(folds.development_folds)
-    for number, fold in enumerate(folds.development_folds):
-        stop = folds.development_folds[(number + 1) % count]
+    judged: dict[str, NDArray[np.float64]] = {}
+    for number, fold in enumerate(learning.folds):
+        stop = learning.folds[(number + 1) % len(learning.folds)]
         rest = [p for p in vectors if p not in fold and p not in stop]
         trees, age_cut = _fit_on(vectors, rest, stop, settings)
-        for patient in fold:
-            if patient in vectors:
-                one = vectors[patient]
-                judged["patient"].append(patient)
-                judged["label"].append(one.label)
-                judged["probability"].append(
-                    one.stacked_probability(trees, age_cut, "near", settings.evidence)
-                )
+        judged |= {
+            p: vectors[p].slice_probability(trees, age_cut, settings.evidence) for p in fold if p in vectors
+        }
     return judged
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from gliomark.cohort.folds import check_disjoint
@@ -55,18 +56,18 @@ class PatientVectors:
 
     def network_probability(self, rule: FusionRule) -> float:
         """Patient level, by KiNet's own softmax."""
-        odds = self.vectors[:, -1].astype(float)
-        return patient_probability(
-            self.slices.place, self.slices.area_mm2, list(1 / (1 + np.exp(-odds))), rule
-        )
+        return self.fused(expit(self.vectors[:, -1].astype(float)), rule)
 
-    def stacked_probability(
-        self, trees: lightgbm.Booster, age_cut: float | None, rule: FusionRule, evidence: Evidence = "vector"
-    ) -> float:
-        """Patient level, by LightGBM."""
+    def slice_probability(
+        self, trees: lightgbm.Booster, age_cut: float | None, evidence: Evidence = "vector"
+    ) -> NDArray[np.float64]:
+        """LightGBM's, ``(S,)``."""
         table = tree_columns(self.vectors, evidence, self.clinical.age, self.clinical.sex, age_cut)
-        probability = np.asarray(trees.predict(table, num_threads=1))
-        return patient_probability(self.slices.place, self.slices.area_mm2, list(probability), rule)
+        return np.asarray(trees.predict(table, num_threads=1))
+
+    def fused(self, probability: NDArray[np.float64], rule: FusionRule) -> float:
+        """Patient level from one probability per slice."""
+        return patient_probability(self.slices.place, self.slices.area_mm2, probability.tolist(), rule)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,221 @@
+"""The whole cascade in five folds: no outline, vector, tree, calibration or threshold of a fold saw its patients.
+
+What answers fold k is the recipe of ``train_marker`` on the other four folds, asked on the outlines that the
+segmentation's fold k predicts. With the labels shuffled across patients it is the leak test of the whole chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from gliomark.cohort.folds import FOLDS, check_disjoint, cohort_folds, learning_without
+from gliomark.cohort.store import Cohort
+from gliomark.evaluation.intervals import bootstrap
+from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.experiments.records import write_table
+from gliomark.experiments.segmentation_study import FoldJob, Trial, trial_segmenter
+from gliomark.experiments.segmentation_tables import Place
+from gliomark.experiments.sharing import run_jobs
+from gliomark.inference.fusion import FusionRule
+from gliomark.inference.slice_classifier import calibrated
+from gliomark.models.weights import load_weights
+from gliomark.training.classification import (
+    MarkerTraining,
+    known_labels,
+    load_lesion_bank,
+    train_marker_network,
+)
+from gliomark.training.recipes import (
+    MarkerDefinition,
+    TrainedMarker,
+    cohort_sequences,
+    people_folder,
+    train_marker,
+)
+from gliomark.training.stacking import PatientVectors, patient_vectors
+
+FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
+CASCADE, ALONE = "KiNet + LightGBM", "KiNet alone"
+Masks = Mapping[str, NDArray[np.bool_]]
+
+
+def cascade_labels(cohort: Cohort, definition: MarkerDefinition, shuffle: int = 0) -> dict[str, int]:
+    """The marker's label by patient; shuffle: a seed by which the labels are dealt to other patients, 0 not."""
+    labels = known_labels(cohort, definition.column, definition.threshold, cohort_sequences(cohort))
+    if shuffle:
+        dealt = np.random.default_rng(shuffle).permutation(list(labels.values())).tolist()
+        labels = dict(zip(labels, dealt, strict=True))
+    return labels
+
+
+@dataclass(frozen=True)
+class PeopleJob:
+    """A network to be trained on some patients, under the name ``train_marker`` will look for it."""
+
+    cohort: Path
+    definition: MarkerDefinition
+    labels: tuple[tuple[str, int], ...]
+    patients: tuple[str, ...]
+    settings: MarkerTraining
+    work: Path
+
+
+def train_people(job: PeopleJob) -> dict:
+    """Train the network; nothing where it is finished."""
+    cohort, labels = Cohort(job.cohort), dict(job.labels)
+    bank = load_lesion_bank(cohort, {p: labels[p] for p in job.patients}, cohort_sequences(cohort))
+    train_marker_network(bank, job.settings, job.work / job.definition.name / people_folder(job.patients))
+    return {}
+
+
+def train_networks(
+    definition: MarkerDefinition,
+    labels: Mapping[str, int],
+    settings: MarkerTraining,
+    place: Place,
+    shipped: bool,
+) -> None:
+    """Every network that the folds will ask for, shared out over the workers; a pair of folds shares one.
+
+    shipped: the one on everybody too.
+    """
+    cohort = Cohort(place.cohorts[0])
+    learning = learning_without(cohort_folds(cohort), None).only(labels)
+    left_out = [*((n,) for n in range(FOLDS)), *combinations(range(FOLDS), 2)]
+    groups = [
+        tuple(sorted(p for number, fold in enumerate(learning.folds) if number not in out for p in fold))
+        for out in [*left_out, *([()] if shipped else [])]
+    ]
+    dealt, work = tuple(labels.items()), place.out / "work" / "cascade"
+    jobs = [PeopleJob(place.cohorts[0], definition, dealt, group, settings, work) for group in groups]
+    place.say(f"{definition.title}: {len(jobs)} networks")
+    run_jobs(
+        jobs,
+        train_people,
+        lambda job, _: place.say(f"{definition.title}: a network on {len(job.patients)} patients"),
+        place.workers,
+        place.scheduler,
+    )
+
+
+def run_cascade(
+    definition: MarkerDefinition,
+    trial: Trial,
+    settings: MarkerTraining,
+    place: Place,
+    shuffle: int = 0,
+    outlines: Path | None = None,
+) -> pd.DataFrame:
+    """Every labelled patient's answer: one row per outline, stage and fusion, with the fold's threshold.
+
+    trial: how the segmentation's folds are read. shuffle: see ``cascade_labels``. outlines: the work folder of the
+    segmentation's folds, by default this run's own. Raises GliomarkError where a fold saw one of its test patients.
+    """
+    cohort = Cohort(place.cohorts[0])
+    labels = cascade_labels(cohort, definition, shuffle)
+    if shuffle:
+        definition = replace(definition, name=f"{definition.name}-shuffled-{shuffle}")
+    train_networks(definition, labels, settings, place, shipped=not shuffle)
+    work, folds = place.out / "work", cohort_folds(cohort)
+    rows = []
+    for number in range(FOLDS):
+        learning = learning_without(folds, number)
+        marker = train_marker(cohort, learning, definition, labels, settings, work / "cascade")
+        test = [p for p in folds.folds[number] if p in labels]
+        masks = fold_outlines(FoldJob(trial, number, place.cohorts, outlines or work), cohort, test)
+        for outline, given in (("drawn", None), ("predicted", masks)):
+            for row in answers(marker, cohort, test, given):
+                rows.append({"marker": definition.name, "fold": number + 1, "outline": outline, **row})
+        place.say(f"{definition.title}: fold {number + 1} answered")
+    return pd.DataFrame(rows)
+
+
+def fold_outlines(job: FoldJob, cohort: Cohort, test: Sequence[str]) -> Masks:
+    """The test patients' outlines by the fold that tested on them. Raises GliomarkError if it was trained on one."""
+    weights = load_weights(job.weights_path(job.trial.weights_of))
+    check_disjoint({"trained on": weights.card.training_patients, "tested on": test})
+    segmenter = trial_segmenter(job.trial, weights)
+    return {patient: segmenter.segment(cohort.stack(patient)).mask for patient in test}
+
+
+def answers(marker: TrainedMarker, cohort: Cohort, test: Sequence[str], masks: Masks | None) -> list[dict]:
+    """Both stages and every fusion rule of each test patient; a patient in whom nothing is outlined is left out."""
+    classifier = marker.classifier
+    judged = patient_vectors(
+        classifier.network,
+        cohort,
+        marker.labels,
+        test,
+        marker.trained_on,
+        cohort_sequences(cohort),
+        classifier.crop,
+        masks,
+    )
+    rows = []
+    for patient, vectors in judged.items():
+        for stage, probability, threshold in (
+            (CASCADE, cascade_probability(marker, vectors), marker.threshold),
+            (ALONE, expit(vectors.vectors[:, -1].astype(float)), 0.5),
+        ):
+            for fusion in FUSIONS:
+                row = {"patient": patient, "label": vectors.label, "stage": stage, "fusion": fusion}
+                rows.append(row | {"probability": vectors.fused(probability, fusion), "threshold": threshold})
+    return rows
+
+
+def cascade_probability(marker: TrainedMarker, vectors: PatientVectors) -> NDArray[np.float64]:
+    """Calibrated, per slice."""
+    one = marker.classifier
+    return calibrated(vectors.slice_probability(one.trees, one.age_cut, one.evidence), one.calibration)
+
+
+def cascade_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per marker, outline, stage and fusion, over all folds' patients together."""
+    rows = []
+    keys = ["marker", "outline", "stage", "fusion"]
+    for key, group in table.groupby(keys, sort=False):
+        value, low, high = bootstrap(auc, group["label"], group["probability"])
+        rows.append(
+            {
+                **dict(zip(keys, key, strict=True)),
+                "patients": len(group),
+                "positive": int(group["label"].sum()),
+                "auc": value,
+                "low_95": low,
+                "high_95": high,
+                **at_threshold(group["label"], group["probability"], group["threshold"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def run_shuffled(
+    definition: MarkerDefinition,
+    trial: Trial,
+    settings: MarkerTraining,
+    place: Place,
+    shuffles: int,
+    outlines: Path,
+) -> Path:
+    """The cascade with labels dealt to other patients, ``shuffles`` times; ``shuffled_labels_<marker>.csv``.
+
+    A row per dealing, and their mean, which is near 0.5 where nothing leaks.
+    """
+    tables = [
+        run_cascade(definition, trial, settings, place, seed, outlines) for seed in range(1, shuffles + 1)
+    ]
+    table = pd.concat([cascade_summary(one) for one in tables])
+    table = table[table["fusion"] == "near"].drop(columns="fusion")
+    means = table.groupby(["outline", "stage"], sort=False)["auc"].agg(["mean", "std"]).reset_index()
+    rows = means.rename(columns={"mean": "auc", "std": "auc_sd"}).assign(marker=f"mean of {shuffles}")
+    path = place.out / f"shuffled_labels_{definition.name}.csv"
+    write_table(pd.concat([table, rows]), path)
+    return path
