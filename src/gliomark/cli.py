@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -447,15 +448,28 @@ def experiment_segmentation_beyond(
 
 # each table's command, its function and what `gliomark experiment --help` says of it
 MARKER_TABLES = {
-    "table-4-2": ("run_table_4_2", "The marker from one sequence: the slice, the lesion alone, both (MIX)."),
-    "table-4-3": ("run_table_4_3", "The marker from two sequences: early, late and middle fusion."),
+    "table-4-2": (
+        "marker_tables.run_table_4_2",
+        "The marker from one sequence: the slice, the lesion alone, both (MIX).",
+    ),
+    "table-4-3": (
+        "marker_tables.run_table_4_3",
+        "The marker from two sequences: early, late and middle fusion.",
+    ),
     "table-4-4": (
         "run_table_4_4",
         "The marker by ResNet-50, ResNeSt-50, CentralNet, KiNet and a light KiNet.",
     ),
-    "table-4-5": ("run_table_4_5", "The marker: the BMS loss, Merge-IN and the metadata, each on and off."),
-    "table-4-6": ("run_table_4_6", "The marker per patient: All, Near and Large."),
-    "marker-rivals": ("run_rivals", "KiNet beside radiomics with LightGBM and beside age and sex alone."),
+    "table-4-5": (
+        "marker_tables.run_table_4_5",
+        "The marker: the BMS loss, Merge-IN and the metadata, each on and off.",
+    ),
+    "table-4-6": ("marker_tables.run_table_4_6", "The marker per patient: All, Near and Large."),
+    "marker-rivals": (
+        "marker_tables.run_rivals",
+        "KiNet beside radiomics with LightGBM and beside age and sex alone.",
+    ),
+    "slice-leak": ("slice_leak.run", "A lesson: what a split by slices instead of by patients pretends."),
 }
 
 
@@ -472,20 +486,49 @@ def marker_table(function: str):
         workers: StudyWorkers = None,
         scheduler: StudyScheduler = None,
     ) -> None:
-        from gliomark.experiments import marker_tables
+        from gliomark.experiments.marker_tables import MarkerPlace
         from gliomark.training.recipes import marker_definition
 
+        module, name = function.split(".")
+        run = getattr(import_module(f"gliomark.experiments.{module}"), name)
         for definition in map(marker_definition, marker):
-            place = marker_tables.MarkerPlace(
-                cohort, definition, out, preset.value, workers, scheduler, typer.echo
-            )
-            typer.echo(str(getattr(marker_tables, function)(place)))
+            place = MarkerPlace(cohort, definition, out, preset.value, workers, scheduler, typer.echo)
+            typer.echo(str(run(place)))
 
     return command
 
 
 for name, (function, said) in MARKER_TABLES.items():
     experiment_app.command(name, help=said)(marker_table(function))
+
+
+@experiment_app.command("feature-table")
+def experiment_feature_table(
+    table: Annotated[Path, typer.Argument(help="csv, one row per patient, radiomics computed elsewhere.")],
+    out: StudyOut,
+    label: Annotated[str, typer.Option(help="The marker's column.")],
+    positive: Annotated[str, typer.Option(help="Its positive value; every other one is negative.")],
+    first_feature: Annotated[str, typer.Option(help="Features are the numeric columns from this one on.")],
+    id: Annotated[str, typer.Option(help="The column of the patient.")] = "id",
+    age: Annotated[str, typer.Option(help="The column of the age in years.")] = "age",
+    sex: Annotated[str, typer.Option(help="The column of the sex: 0 or M, 1 or F.")] = "sex",
+) -> None:
+    """What published radiomics can tell: LightGBM on anybody's features, beside age and sex, five folds."""
+    from gliomark.experiments.feature_table import TableColumns, run
+
+    columns = TableColumns(id, label, positive, age, sex, first_feature)
+    typer.echo(str(run(table, columns, out, say=typer.echo)))
+
+
+@experiment_app.command("reader-finding")
+def experiment_reader_finding(
+    cohort: Annotated[Path, typer.Option(help="A cohort prepared for T1,T1C, with lesions drawn.")],
+    out: StudyOut,
+) -> None:
+    """How far "enhancing focus: yes or no" goes for IDH, enhancement judged by a rule."""
+    from gliomark.experiments.reader_finding import run
+
+    typer.echo(str(run(cohort, out)))
 
 
 @experiment_app.command("shuffled-labels")

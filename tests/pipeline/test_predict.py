@@ -325,7 +325,9 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, t
     assert {path.name for path in (home / "out").iterdir()} == {"甲 1", "predictions.csv"}
 
 
-def test_a_marker_that_could_not_be_told_from_chance_names_no_level(run, pictures, home, tiny_weights) -> None:
+def test_a_marker_that_could_not_be_told_from_chance_names_no_level(
+    run, pictures, home, tiny_weights
+) -> None:
     """Its probability is shown, its level is undetermined; the other marker is as before; a finding still decides."""
     weights = load_weights(tiny_weights)
     card = weights.card

@@ -6,7 +6,7 @@ validation patients, and then asked about its test patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,13 @@ from gliomark.experiments.marker_study import MarkerData, NetworkJob, load_vecto
 from gliomark.experiments.marker_trials import MarkerTrial, Reading
 from gliomark.inference.fusion import FusionRule, patient_probability
 from gliomark.inference.slice_classifier import LesionSlices
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import Clinical, GliomarkError, MRSequence
 from gliomark.training.recipes import MarkerDefinition, cohort_sequences
 from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, training_age_cut
 
 Vectors = Mapping[str, PatientVectors]
+# part, patient: the slices and a probability for each
+Answers = dict[str, dict[str, tuple[LesionSlices, NDArray[np.float64]]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +95,18 @@ def read(reading: Reading, study: MarkerStudy) -> pd.DataFrame:
 
     Columns: reading, fold (from 1), part, patient, label, place, area_mm2, probability.
     """
+    answered = (_answers(reading, study, number) for number in range(FOLDS))
+    return answer_rows(reading.name, answered, study.data.labels)
+
+
+def answer_rows(name: str, folds: Iterable[Answers], labels: Mapping[str, int]) -> pd.DataFrame:
+    """The folds' answers as ``read`` gives them."""
     rows = []
-    for number in range(FOLDS):
-        for part, patients in _answers(reading, study, number).items():
+    for number, parts in enumerate(folds):
+        for part, patients in parts.items():
             for patient, (slices, probability) in patients.items():
                 for place, area, p in zip(slices.place, slices.area_mm2, probability.tolist(), strict=True):
-                    label = study.data.labels[patient]
-                    rows.append((reading.name, number + 1, part, patient, label, place, area, p))
+                    rows.append((name, number + 1, part, patient, labels[patient], place, area, p))
     columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -118,7 +125,6 @@ def patient_answers(slices: pd.DataFrame, rule: FusionRule) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["reading", "fold", "part", "patient", "label", "probability"])
 
 
-Answers = dict[str, dict[str, tuple[LesionSlices, NDArray[np.float64]]]]
 WHOLE = LesionSlices((0,), (0,), (1.0,))  # where a patient is answered without any slice
 
 
@@ -154,10 +160,12 @@ def _softmax(folds: Sequence[FoldVectors]) -> Answers:
     return parts
 
 
-def _trees(fold: FoldVectors, reading: Reading) -> Answers:
+def _trees(fold: FoldVectors, reading: Reading, smallest_leaf: int = 20) -> Answers:
     """LightGBM on the vectors; with metadata, the age cut is the training patients' mean."""
     age_cut = training_age_cut(list(fold.training.values())) if reading.metadata else None
-    settings = StackingTraining(metadata=reading.metadata, evidence=reading.evidence)
+    settings = StackingTraining(
+        metadata=reading.metadata, evidence=reading.evidence, smallest_leaf=smallest_leaf
+    )
     trees: Booster = fit_trees(fold.training, fold.validation, age_cut, settings)
 
     return _parts(fold, lambda v: v.slice_probability(trees, age_cut, reading.evidence))
@@ -187,17 +195,20 @@ def _regression() -> Pipeline:
 
 
 def _clinical(study: MarkerStudy, number: int) -> Answers:
+    people = {p: shown.clinical for p, shown in study.data.shown.items()}
+    return clinical_answers(people, study.data.labels, study.split(None, number))
+
+
+def clinical_answers(people: Mapping[str, Clinical], labels: Mapping[str, int], split: Split) -> Answers:
     """Age and sex alone, logistic regression on the training patients: the bar for any image."""
-    model, split = _regression(), study.split(None, number)
+    training, *rest = (
+        [p for p in part if p in people] for part in (split.training, split.validation, split.test)
+    )
 
     def columns(patients: Sequence[str]) -> NDArray[np.float64]:
-        people = [study.data.shown[p].clinical for p in patients]
-        return np.array([(_or_nan(c.age), _or_nan(c.sex)) for c in people])
+        return np.array([(_or_nan(people[p].age), _or_nan(people[p].sex)) for p in patients])
 
-    training, *rest = (
-        [p for p in part if p in study.data.shown] for part in (split.training, split.validation, split.test)
-    )
-    model.fit(columns(training), [study.data.labels[p] for p in training])
+    model = _regression().fit(columns(training), [labels[p] for p in training])
     return {
         name: {
             p: (WHOLE, one) for p, one in zip(part, model.predict_proba(columns(part))[:, 1:], strict=True)
@@ -207,19 +218,28 @@ def _clinical(study: MarkerStudy, number: int) -> Answers:
 
 
 def _radiomics(study: MarkerStudy, number: int, metadata: bool) -> Answers:
-    """LightGBM on features of the outlined lesion, one row per patient, as a user would do it."""
     if study.features is None:
         raise GliomarkError("The radiomics features have not been computed.")
-    features, split = study.features, study.split(None, number)
+    people = {p: shown.clinical for p, shown in study.data.shown.items()}
+    return feature_answers(study.features, people, study.data.labels, study.split(None, number), metadata)
 
-    def as_vectors(patients: Sequence[str]) -> dict[str, PatientVectors]:
-        return {
-            p: PatientVectors(
-                WHOLE, features[p][None].astype(np.float32), study.data.shown[p].clinical, label
-            )
-            for p in patients
-            if p in features and p in study.data.shown and (label := study.data.labels[p]) is not None
+
+def feature_answers(
+    features: Mapping[str, NDArray[np.float64]],
+    people: Mapping[str, Clinical],
+    labels: Mapping[str, int],
+    split: Split,
+    metadata: bool,
+) -> Answers:
+    """LightGBM on features of the whole lesion, one row per patient, as a user would do it."""
+    known = set(features) & set(people)
+    parts = [
+        {
+            p: PatientVectors(WHOLE, features[p][None].astype(np.float32), people[p], labels[p])
+            for p in part
+            if p in known
         }
-
-    fold = FoldVectors(*(as_vectors(part) for part in (split.training, split.validation, split.test)))
-    return _trees(fold, Reading("", (), "LightGBM", metadata))
+        for part in (split.training, split.validation, split.test)
+    ]
+    # a patient is one row here, not one per slice
+    return _trees(FoldVectors(*parts), Reading("", (), "LightGBM", metadata), smallest_leaf=5)

@@ -33,10 +33,11 @@ from gliomark.study import Clinical, MRSequence
 class StackingTraining:
     """METHOD section 4: modest trees. metadata off (table 4-5): image vectors alone.
 
-    evidence: what the trees read of the image, see ``inference.slice_classifier.tree_columns``.
+    smallest_leaf: rows. evidence: what the trees read of the image, see ``inference.slice_classifier.tree_columns``.
     """
 
     leaves: int = 15
+    smallest_leaf: int = 20
     rounds: int = 200
     rate: float = 0.05
     early_stopping: int = 20
@@ -145,7 +146,7 @@ def fit_trees(
         "objective": "binary",
         "num_leaves": settings.leaves,
         "learning_rate": settings.rate,
-        "min_data_in_leaf": 20,
+        "min_data_in_leaf": settings.smallest_leaf,
         "feature_fraction": 0.5,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,

@@ -1,0 +1,225 @@
+"""Radiomics, published feature tables, the reader's finding, and the lesson of a split by slices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.conftest import write_tiny_cohort
+
+from gliomark.cohort.folds import FOLDS
+from gliomark.cohort.store import Cohort, write_json, write_patient
+from gliomark.experiments import feature_table, marker_tables, marker_trials, reader_finding, slice_leak
+from gliomark.experiments.feature_table import TableColumns
+from gliomark.experiments.marker_study import marker_data
+from gliomark.experiments.marker_tables import MarkerPlace
+from gliomark.experiments.marker_trials import PRESETS
+from gliomark.experiments.radiomics import cohort_features, lesion_features
+from gliomark.models.kinet import KiNetSize
+from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.training.recipes import DEFINITIONS
+
+IDH = DEFINITIONS["idh"]
+
+# the digital phantom of the Image Biomarker Standardisation Initiative: 0 lies outside the region
+DIGITAL_PHANTOM = np.array(
+    [
+        [[1, 4, 4, 1, 1], [1, 4, 6, 1, 1], [4, 1, 6, 4, 1], [4, 4, 6, 4, 1]],
+        [[1, 4, 4, 1, 1], [1, 1, 6, 1, 1], [0, 1, 3, 1, 1], [4, 4, 6, 1, 1]],
+        [[1, 4, 4, 0, 0], [1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [1, 1, 6, 1, 1]],
+        [[1, 4, 4, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 6, 1, 1]],
+    ]
+)
+REFERENCE = {
+    "morph_volume": 556, "morph_vol_approx": 592, "morph_area_mesh": 388, "stat_mean": 2.15, "stat_var": 3.05,
+    "stat_skew": 1.08, "stat_kurt": -0.355, "stat_median": 1, "stat_p10": 1, "stat_p90": 4, "stat_max": 6,
+    "stat_iqr": 3, "stat_mad": 1.55, "stat_energy": 567, "stat_rms": 2.77,
+}  # fmt: skip
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+# ---- radiomics --------------------------------------------------------------------------------------
+
+
+def test_features_are_ibsis_on_its_digital_phantom() -> None:
+    pytest.importorskip("mirp")
+    padded = np.pad(DIGITAL_PHANTOM, 2)
+    found = lesion_features(padded.astype(np.float32), padded > 0, (2.0, 2.0, 2.0))
+    # three figures are what the reference gives
+    assert {name: float(f"{found[name]:.3g}") for name in REFERENCE} == pytest.approx(REFERENCE, rel=2e-3)
+    assert not any(name.startswith("image_") for name in found) and len(found) > 100
+
+
+def test_a_cohorts_features_are_computed_once(tiny_cohort, tmp_path) -> None:
+    pytest.importorskip("mirp")
+    told: list[str] = []
+    first = cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
+    assert set(first) == set(tiny_cohort.patient_ids) and len(told) == 1
+    again = cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
+    assert len(told) == 1 and all((again[p] == first[p]).all() for p in first)
+    assert len({len(row) for row in first.values()}) == 1
+
+
+# ---- published tables --------------------------------------------------------------------------------
+
+COLUMNS = TableColumns("ID", "mutated", "yes", "Age", "Sex", "f1")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Sixty patients; the second feature tells, the first and the text do not, one label is unknown."""
+    random = np.random.default_rng(0)
+    label = np.arange(60) % 3 == 0
+    rows = pd.DataFrame(
+        {
+            "ID": [f"患者{i:02d}" for i in range(60)],
+            "mutated": np.where(label, "yes", "no"),
+            "Age": random.integers(20, 80, 60),
+            "Sex": np.where(random.random(60) < 0.5, "M", "F"),
+            "decoy": label.astype(int),
+            "f1": random.normal(size=60),
+            "f2": label + 0.3 * random.normal(size=60),
+            "text": "x",
+        }
+    )
+    rows.loc[5, "mutated"] = None
+    rows.to_csv(tmp_path / "features.csv", index=False)
+    return tmp_path / "features.csv"
+
+
+def test_a_table_of_features_is_judged_beside_age_and_sex(table, tmp_path) -> None:
+    path = feature_table.run(table, COLUMNS, tmp_path / "out", quiet)
+    found = pd.read_csv(path).set_index("reading")
+    assert found["patients"].eq(59).all() and found["positive"].eq(20).all()
+    assert (
+        found.loc["radiomics, LightGBM", "auc"] > 0.9 > found.loc["age and sex, logistic regression", "auc"]
+    )
+    record = json.loads((tmp_path / "out" / "radiomics_features_run_record.json").read_text())
+    assert len(record["splits"]) == FOLDS
+    patients = pd.read_csv(tmp_path / "out" / "radiomics_features_patients.csv")
+    assert patients.groupby("reading")["patient"].nunique().eq(59).all()
+
+
+def test_features_before_the_first_are_not_looked_at(table, tmp_path) -> None:
+    """The column in front of them is the label itself."""
+    rows = pd.read_csv(table)
+    rows["f2"] = np.random.default_rng(1).normal(size=60)
+    rows.to_csv(table, index=False)
+    found = pd.read_csv(feature_table.run(table, COLUMNS, tmp_path / "out", quiet)).set_index("reading")
+    assert found.loc["radiomics, LightGBM", "auc"] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label": "nothing"}, "no column nothing"),
+        ({"positive": "maybe"}, "fewer than 10 patients"),
+        ({"first_feature": "f9"}, "no column f9"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(table, tmp_path, change, said) -> None:
+    with pytest.raises(GliomarkError, match=said):
+        feature_table.run(table, replace(COLUMNS, **change), tmp_path / "out", quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_patient_twice_is_refused(table, tmp_path) -> None:
+    rows = pd.read_csv(table)
+    pd.concat([rows, rows[:1]]).to_csv(table, index=False)
+    with pytest.raises(GliomarkError, match="患者00 stands in it twice"):
+        feature_table.run(table, COLUMNS, tmp_path / "out", quiet)
+
+
+# ---- the reader's finding -----------------------------------------------------------------------------
+
+
+def enhancing_stack(patient: str, bright: int) -> SliceStack:
+    """A lesion of 20 x 20 x 2 voxels of 6 mm3 in which ``bright`` voxels in a row enhance."""
+    random = np.random.default_rng(int(patient[1:]))
+    brain = np.zeros((4, 240, 240), bool)
+    brain[:, 30:210, 40:200] = True
+    lesion = np.zeros_like(brain)
+    lesion[1:3, 100:120, 100:120] = True
+    plain = np.where(brain, random.normal(0, 0.1, brain.shape), -3).astype(np.float32)
+    after = plain + np.where(brain, random.normal(0, 0.1, brain.shape), 0).astype(np.float32)
+    flat = np.flatnonzero(lesion[1])[:bright]
+    after[1].ravel()[flat] += 5
+    # a vessel outside the lesion is no focus
+    after[2, 40:44, 60:120] += 5
+    names, selected = ("1", "2", "3", "4"), (0, 1, 2, 3)
+    affine = np.diag([1.0, 1.0, 6.0, 1.0])
+    return SliceStack(
+        patient, {MRSequence.T1: plain, MRSequence.T1C: after}, brain, affine, names, selected, lesion
+    )
+
+
+@pytest.fixture
+def enhancing_cohort(tmp_path: Path) -> Cohort:
+    """Odd patients are mutants; a focus of 0.24 ml in the wild types but one, in which it is too small."""
+    rows = ["id,age,sex,idh_mutant"]
+    for number in range(1, 13):
+        bright = 0 if number % 2 else (10 if number == 2 else 40)
+        write_patient(tmp_path / "c", enhancing_stack(f"P{number:02d}", bright))
+        rows.append(f"P{number:02d},40,0,{number % 2}")
+    (tmp_path / "c" / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    about = {"schema_version": 1, "sequences": ["T1", "T1C"], "settings": {"k": 20}}
+    write_json(tmp_path / "c" / "cohort.json", about)
+    return Cohort(tmp_path / "c")
+
+
+def test_a_focus_is_measured_inside_the_lesion_alone(enhancing_cohort) -> None:
+    focus = {
+        p: reader_finding.largest_focus_ml(enhancing_cohort.stack(p)) for p in enhancing_cohort.patient_ids
+    }
+    assert focus["P04"] == pytest.approx(0.24, abs=0.02) and focus["P02"] == pytest.approx(0.06, abs=0.02)
+    assert focus["P01"] < 0.02
+
+
+def test_the_finding_is_counted(enhancing_cohort, tmp_path) -> None:
+    table = pd.read_csv(reader_finding.run(enhancing_cohort.folder, tmp_path / "out")).set_index("figure")
+    assert table.loc["sensitivity (mutant found)", ["count", "of"]].tolist() == [6, 6]
+    assert table.loc["specificity (wild type found)", ["count", "of"]].tolist() == [5, 6]
+    assert table.loc["mutant where no focus", ["count", "of"]].tolist() == [6, 7]
+    assert (table["low_95"] <= table["share"]).all() and (table["share"] <= table["high_95"]).all()
+
+
+def test_the_finding_needs_both_t1(tiny_cohort, tmp_path) -> None:
+    with pytest.raises(GliomarkError, match="T1,T1C"):
+        reader_finding.run(tiny_cohort.folder, tmp_path)
+
+
+# ---- the lesson ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MarkerPlace:
+    size = KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4)
+    monkeypatch.setitem(marker_trials.PRESETS, "quick", replace(PRESETS["quick"], size=size, epochs=1))
+    marker_data.cache_clear()
+    folder = write_tiny_cohort(tmp_path / "cohort")
+    return MarkerPlace(folder, IDH, tmp_path / "out", "quick", 0, None, quiet)
+
+
+def test_each_slice_is_tested_once_and_only_one_split_keeps_patients_whole(place) -> None:
+    data = marker_data(place.cohort, place.definition)
+    owner = data.bank.patient.numpy()
+    for by_patient in (True, False):
+        folds = slice_leak.slice_folds(data, by_patient)
+        assert sorted(np.concatenate(folds)) == list(range(len(owner)))
+        torn = [p for p in range(15) if len({n for n, rows in enumerate(folds) if p in owner[rows]}) > 1]
+        assert bool(torn) is not by_patient
+
+
+def test_the_lesson_is_written(place, monkeypatch) -> None:
+    fast = slice_leak.cluster_bootstrap
+    monkeypatch.setattr(slice_leak, "cluster_bootstrap", lambda *a: fast(*a, resamples=20))
+    table = pd.read_csv(slice_leak.run(place))
+    assert table["split"].tolist() == [slice_leak.BY_PATIENT, slice_leak.BY_SLICE]
+    assert table["slices"].nunique() == 1 and marker_tables.FIGURES[0] in table
