@@ -17,7 +17,14 @@ import typer
 from gliomark.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "MODEL_CARD.md", "CONTRIBUTING.md", "docs/cohort.md", "docs/segmentation.md")
+DOCUMENTS = (
+    "README.md",
+    "MODEL_CARD.md",
+    "CONTRIBUTING.md",
+    "docs/cohort.md",
+    "docs/segmentation.md",
+    "docs/markers.md",
+)
 
 
 def text_of(name: str) -> str:

@@ -331,6 +331,9 @@ def test_a_table_is_written_whole(place, run, rows) -> None:
         assert f"published_{name}" in table
     patients = pd.read_csv(path.with_name(f"{path.stem}_patients.csv"))
     assert set(patients["patient"]) == {f"P{i:02d}" for i in range(1, 16)}
+    if run == "run_table_4_2":
+        assert (place.out / "work" / "figure_4_2_idh.png").stat().st_size > 5000
+        assert not list(place.out.glob("figure_4_2*")), "a patient's picture stays with the work"
     record = json.loads(path.with_name(f"{path.stem}_run_record.json").read_text())
     assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLDS
 

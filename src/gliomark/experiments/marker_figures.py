@@ -1,4 +1,7 @@
-"""Figures of chapter 4 that are sums over patients: ROC curves (4-6), CentralNet's weights (4-7), calibration (4-8)."""
+"""Figures of chapter 4: Grad-CAM (4-2), ROC curves (4-6), CentralNet's weights (4-7), calibration (4-8).
+
+The first shows a patient's images and stays beside the work; the others are sums over patients.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -14,12 +18,50 @@ from sklearn.metrics import roc_curve
 
 from gliomark.evaluation.calibration import calibration_bins
 from gliomark.evaluation.delong import delong
-from gliomark.experiments.marker_readings import patient_answers
+from gliomark.experiments.marker_readings import MarkerNetworkAt, MarkerStudy, patient_answers
+from gliomark.experiments.marker_trials import INPUTS, input_name
+from gliomark.explanation.gradcam import branch_map
+from gliomark.inference.slice_classifier import central_view
+from gliomark.models.kinet import mix_input
 from gliomark.study import MRSequence
+from gliomark.training.stacking import ShownSlices
 
 DOTS_PER_INCH = 110
 GRID = np.linspace(0, 1, 101)
 RESAMPLES = 500
+
+
+def figure_4_2(study: MarkerStudy, patient: str, stage: int, path: Path) -> Path:
+    """A test patient's slice with the largest lesion, and where each network of table 4-2 finds the positive class.
+
+    A row per sequence: the slice with the drawn lesion, then IMG, ROI and MIX, by networks that never saw the
+    patient. stage: of ResNet-50, 1 the finest to 4 the coarsest.
+    """
+    number = next(n for n, fold in enumerate(study.data.folds.folds) if patient in fold)
+    shown = study.data.shown[patient]
+    row = int(np.argmax(shown.slices.area_mm2))
+    figure = Figure(figsize=(2.2 * (1 + len(INPUTS)), 2.3 * len(study.sequences)), layout="constrained")
+    grid = figure.subplots(len(study.sequences), 1 + len(INPUTS), squeeze=False)
+    for line, sequence, image in zip(grid, study.sequences, shown.images[row].float().numpy(), strict=True):
+        line[0].contour(shown.lesion[row].numpy(), levels=[0.5], colors="#ffd60a", linewidths=0.8)
+        line[0].set_title(f"{sequence}, lesion", fontsize=9)
+        for axes, name in zip(line[1:], INPUTS, strict=True):
+            axes.set_title(name, fontsize=9)
+            heat = _heat(study.network(input_name(sequence, name), number), shown, row, stage)
+            axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55, zorder=2)
+        for axes in line:
+            axes.imshow(image, cmap="gray", vmin=image.min(), vmax=np.percentile(image, 99.7), zorder=1)
+            axes.set_axis_off()
+    return _save(figure, path)
+
+
+def _heat(classifier: MarkerNetworkAt, shown: ShownSlices, row: int, stage: int) -> NDArray[np.float32]:
+    images, lesion = shown.images[row : row + 1].float(), shown.lesion[row : row + 1].float()
+    inner = central_view(images.shape[-1], classifier.crop)
+    mix = mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
+    whole = torch.zeros(lesion.shape)
+    whole[inner] = branch_map(classifier.network, mix, "whole", stage)
+    return whole[0].numpy()
 
 
 def figure_4_6(slices: pd.DataFrame, title: str, path: Path) -> Path:

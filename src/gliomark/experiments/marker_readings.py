@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 from lightgbm import Booster
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from scipy.special import expit
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from gliomark.cohort.folds import FOLDS, Split, check_disjoint
 from gliomark.cohort.store import Cohort
@@ -26,6 +28,7 @@ from gliomark.experiments.marker_study import MarkerData, NetworkJob, load_vecto
 from gliomark.experiments.marker_trials import MarkerTrial, Reading
 from gliomark.inference.fusion import FusionRule, patient_probability
 from gliomark.inference.slice_classifier import LesionSlices
+from gliomark.models.marker_networks import build_marker_network
 from gliomark.study import Clinical, GliomarkError, MRSequence
 from gliomark.training.recipes import MarkerDefinition, cohort_sequences
 from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, training_age_cut
@@ -48,6 +51,14 @@ class FoldVectors:
         check_disjoint(
             {"training": list(self.training), "validation": list(self.validation), "test": list(self.test)}
         )
+
+
+@dataclass(frozen=True, eq=False)
+class MarkerNetworkAt:
+    """A finished network and the side of its view in pixels."""
+
+    network: nn.Module
+    crop: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +92,14 @@ class MarkerStudy:
         """The fold's three parts; those of the first trial where a reading has none."""
         one = next(iter(self.trials.values())) if trial is None else self.trials[trial]
         return self.data.split(number, one.training.seed)
+
+    def network(self, trial: str, number: int) -> MarkerNetworkAt:
+        """The finished network that answers fold ``number`` (from 0)."""
+        training = self.trials[trial].training
+        network = build_marker_network(training.network)
+        job = NetworkJob(self.trials[trial], self.definition, (number,), self.cohort, self.work)
+        network.load_state_dict(load_file(job.record_path.with_suffix(".safetensors")))
+        return MarkerNetworkAt(network.eval(), training.augmentation.crop)
 
     def _load(self, trial: MarkerTrial, left_out: tuple[int, ...]) -> dict[str, PatientVectors]:
         return load_vectors(NetworkJob(trial, self.definition, left_out, self.cohort, self.work), self.data)

@@ -21,7 +21,7 @@ from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.delong import delong_test
 from gliomark.evaluation.intervals import cluster_bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
-from gliomark.experiments.marker_figures import figure_4_6, figure_4_7, figure_4_8
+from gliomark.experiments.marker_figures import figure_4_2, figure_4_6, figure_4_7, figure_4_8
 from gliomark.experiments.marker_readings import MarkerStudy, patient_answers, read
 from gliomark.experiments.marker_study import NetworkJob, marker_data, run_networks
 from gliomark.experiments.marker_trials import (
@@ -151,7 +151,14 @@ def run_table_4_2(place: MarkerPlace) -> Path:
     names = {input_name(sequence, shown): shown for sequence in sequences for shown in INPUTS}
     result, slices = _table([Reading(name, (name,)) for name in names], study)
     result = _published(result, PUBLISHED_4_2, list(names.values()))
-    return _write("table_4_2", result, slices, study, records, place)
+    path = _write("table_4_2", result, slices, study, records, place)
+    # shows a patient, so it stays beside the work: the positive with the largest lesion
+    areas = {p: max(s.slices.area_mm2) for p, s in study.data.shown.items() if s.label == 1}
+    shown = max(areas, key=lambda patient: areas[patient])
+    place.say(
+        str(figure_4_2(study, shown, 3, place.out / "work" / f"figure_4_2_{place.definition.name}.png"))
+    )
+    return path
 
 
 def run_table_4_3(place: MarkerPlace) -> Path:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from gliomark.cohort.folds import FOLDS
+from gliomark.experiments.marker_document import MARKERS, markers_text
 from gliomark.study import GliomarkError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-MARKERS = {"idh": "IDH", "proliferation": "proliferation proxy"}
 
 
 def write_tables(results: Path, documents: Path) -> list[Path]:
@@ -66,16 +66,16 @@ def _segmentation(table: pd.DataFrame) -> str:
 
 def _markers(table: pd.DataFrame) -> str:
     lines = [
-        "Markers, patient level, fusion Near:",
+        "Markers, patient level, fusion Near, five folds by patient:",
         "",
-        "| marker | patients | outline | answer by | n (positive) | AUC (95 % interval) | accuracy at threshold |",
+        "| marker | outline | answer by | n (positive) | AUC (95 % interval) | sensitivity | specificity |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in table[table["fusion"].isin(["near", "none"])].itertuples():
         area = f"{r.auc:.2f} ({r.low_95:.2f} to {r.high_95:.2f})"
         lines.append(
-            f"| {MARKERS[r.marker]} | {r.part} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) "
-            f"| {area} | {r.accuracy:.2f} at {r.threshold:.2f} |"
+            f"| {MARKERS[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
+            f"| {r.sensitivity:.2f} | {r.specificity:.2f} |"
         )
     return "\n".join(lines)
 
@@ -170,4 +170,5 @@ DOCUMENTS = {
     "MODEL_CARD.md": results_text,
     "docs/cohort.md": cohort_text,
     "docs/segmentation.md": segmentation_text,
+    "docs/markers.md": markers_text,
 }

@@ -1,0 +1,134 @@
+"""Chapter 4's tables in Markdown, those that there are, per marker and cohort, from ``results/*.csv``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+MARKERS = {"idh": "IDH", "proliferation": "proliferation proxy", "ki67": "Ki-67"}
+TITLES = {
+    "table_4_2": "One sequence, ResNet-50 (table 4-2)",
+    "table_4_3": "Two sequences, ResNet-50 (table 4-3)",
+    "table_4_4": "Networks (table 4-4)",
+    "table_4_5": "Ablation, LightGBM on the vectors (table 4-5)",
+    "table_4_6": "Slices and patients (table 4-6)",
+}
+
+
+def markers_text(results: Path) -> str:
+    """Every marker's tables, then what stands beside them."""
+    parts = [_marker(results, name) for name in MARKERS if list(results.glob(f"table_4_?_{name}.csv"))]
+    return "\n\n".join([*parts, *_evidence(results)])
+
+
+def _marker(results: Path, name: str) -> str:
+    tables = {
+        title: pd.read_csv(results / f"{stem}_{name}.csv", keep_default_na=False, na_values=[""])
+        for stem, title in TITLES.items()
+        if (results / f"{stem}_{name}.csv").exists()
+    }
+    first = next(iter(tables.values())).iloc[0]
+    head = (
+        f"### {MARKERS[name]} on `{first.cohort}`\n\n{first.sequences}, {first.patients} patients, {first.positive} "
+        f"positive, five folds by patient. Preset `{first.preset}`: {first.cuts}."
+    )
+    parts = [head, *(_slices(title, table) for title, table in tables.items())]
+    rivals = results / f"marker_rivals_{name}.csv"
+    if rivals.exists():
+        parts.append(_rivals(pd.read_csv(rivals)))
+    return "\n\n".join(parts)
+
+
+def _slices(title: str, table: pd.DataFrame) -> str:
+    """A published table's rows: every figure at the threshold of the validation patients."""
+    of_patients = table["level"].nunique() > 1
+    lines = [
+        f"**{title}**",
+        "",
+        "| "
+        + ("level" if of_patients else "answer by")
+        + " | accuracy | published | sensitivity | specificity | kappa "
+        "| AUC (95 % interval) | published |" + ("" if of_patients else " AUC of patients, Near |"),
+        "|---|---|---|---|---|---|---|---|" + ("" if of_patients else "---|"),
+    ]
+    for r in table.to_dict("records"):
+        near = "" if of_patients else f" {_interval(r, 'near_auc')} |"
+        area = f"{_interval(r, 'auc')} | {_given(r, 'published_auc')}"
+        name = r["level"].capitalize() if of_patients else r["reading"]
+        lines.append(
+            f"| {name} | {r['accuracy']:.3f} | {_given(r, 'published_accuracy')} | {r['sensitivity']:.3f} "
+            f"| {r['specificity']:.3f} | {r['kappa']:.3f} | {area} |{near}"
+        )
+    return "\n".join(lines)
+
+
+def _rivals(table: pd.DataFrame) -> str:
+    lines = [
+        "**Patients by Near: KiNet's second stage in all its forms, and what a user would pick instead**",
+        "",
+        "| answer by | AUC (95 % interval) | accuracy | sensitivity | specificity | above the first row, p (DeLong) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for number, r in enumerate(table.to_dict("records")):
+        against = f"{r['auc_above_first']:+.3f}, {r['delong_p']:.2g}" if number else ""
+        lines.append(
+            f"| {r['reading']} | {_interval(r, 'auc')} | {r['accuracy']:.3f} | {r['sensitivity']:.3f} "
+            f"| {r['specificity']:.3f} | {against} |"
+        )
+    return "\n".join(lines)
+
+
+def _interval(row: dict, name: str) -> str:
+    return f"{row[name]:.3f} ({row[f'{name}_low_95']:.3f} to {row[f'{name}_high_95']:.3f})"
+
+
+def _given(row: dict, name: str) -> str:
+    return "" if pd.isna(row.get(name)) else f"{row[name]:.3f}"
+
+
+def _evidence(results: Path) -> list[str]:
+    """Published radiomics, the reader's finding, shuffled labels, the split by slices."""
+    parts = []
+    tables = [path for path in sorted(results.glob("radiomics_*.csv")) if not path.stem.endswith("_patients")]
+    if tables:
+        lines = [
+            "### Radiomics published by others",
+            "",
+            "Features as others published them, five folds.",
+            "",
+        ]
+        lines += ["| table | patients (positive) | answer by | AUC (95 % interval) |", "|---|---|---|---|"]
+        for path in tables:
+            for r in pd.read_csv(path).to_dict("records"):
+                lines.append(
+                    f"| {r['table']}, {r['label']} | {r['patients']} ({r['positive']}) | {r['reading']} "
+                    f"| {_interval(r, 'auc')} |"
+                )
+        parts.append("\n".join(lines))
+    if (results / "reader_finding.csv").exists():
+        lines = [
+            "### IDH from an enhancing focus",
+            "",
+            "| figure | of | share (95 % interval) |",
+            "|---|---|---|",
+        ]
+        for r in pd.read_csv(results / "reader_finding.csv").to_dict("records"):
+            share = f"{r['share']:.3f} ({r['low_95']:.3f} to {r['high_95']:.3f})"
+            lines.append(f"| {r['figure']} | {r['count']} of {r['of']} | {share} |")
+        parts.append("\n".join(lines))
+    for path in sorted(results.glob("shuffled_labels_*.csv")):
+        table = pd.read_csv(path)
+        means = table[table["marker"].str.startswith("mean")]
+        told = "; ".join(f"{r.stage}, {r.outline} outlines: {r.auc:.3f}" for r in means.itertuples())
+        name = MARKERS.get(path.stem.removeprefix("shuffled_labels_"), path.stem)
+        parts.append(
+            f"### Shuffled labels\n\n{name} dealt to other patients, the whole cascade in five folds, AUC, "
+            f"{means['marker'].iloc[0].replace('mean', 'the mean')} dealings: {told}."
+        )
+    for path in sorted(results.glob("slice_leak_*.csv")):
+        table = pd.read_csv(path).set_index("split")
+        name = MARKERS.get(path.stem.removeprefix("slice_leak_"), path.stem)
+        told = "; ".join(f"{s}: accuracy {r.accuracy:.3f}, AUC {r.auc:.3f}" for s, r in table.iterrows())
+        parts.append(f"### What a split by slices pretends\n\n{name}, KiNet, the same slices. {told}.")
+    return parts
