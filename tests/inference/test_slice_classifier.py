@@ -12,6 +12,7 @@ import torch
 from gliomark.inference.slice_classifier import (
     SliceClassifier,
     image_vectors,
+    lesion_figures,
     lesion_slices,
     mix_parts,
     tree_columns,
@@ -74,17 +75,45 @@ def test_no_lesion_no_slice(ten_slices, eval_kinet) -> None:
     assert not slices.index and len(probability) == len(parts) == 0
 
 
+FIGURES = np.arange(18.0).reshape(2, 9)
+
+
+def test_what_the_trees_see_of_the_image() -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(
+        tree_columns(vectors, FIGURES, "log-odds", None, None, None), vectors[:, 2:]
+    )
+    both = tree_columns(vectors, FIGURES, "lesion", 50.0, 1, 45.0)
+    np.testing.assert_array_equal(both, np.hstack([vectors[:, 2:], FIGURES, [[1, 1]] * 2]))
+
+
+def test_the_lesions_figures_are_measured_inside_it(ten_slices) -> None:
+    mask = mask_of(s2=300, s4=900)
+    slices = lesion_slices(ten_slices, mask)
+    images, lesion = mix_parts(ten_slices, mask, slices, PAIR)
+    found = lesion_figures(images, lesion, slices.area_mm2)
+    assert found.shape == (2, 9)
+    for row, index in zip(found, slices.index, strict=True):
+        inside = [ten_slices.images[name][index][mask[index]].astype(float) for name in PAIR]
+        expected = [
+            figure
+            for x in inside
+            for figure in (x.mean(), x.std(), np.percentile(x, 5), np.percentile(x, 95))
+        ]
+        np.testing.assert_allclose(row, [mask[index].sum() * ten_slices.pixel_area_mm2, *expected], rtol=1e-6)
+
+
 def test_metadata_codes() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     for age, code in ((45.0, 1), (44.9, 0), (80.0, 1), (0.0, 0)):
-        table = tree_columns(vectors, "vector", age, 1, 45.0)
+        table = tree_columns(vectors, FIGURES, "vector", age, 1, 45.0)
         assert table.shape == (2, 5) and table.dtype == np.float64
         np.testing.assert_array_equal(table[:, :3], vectors)
         np.testing.assert_array_equal(table[:, 3:], [[code, 1]] * 2)
-    assert (tree_columns(vectors, "vector", 50.0, 0, 45.0)[:, 4] == 0).all()
-    unknown = tree_columns(vectors, "vector", None, None, 45.0)
+    assert (tree_columns(vectors, FIGURES, "vector", 50.0, 0, 45.0)[:, 4] == 0).all()
+    unknown = tree_columns(vectors, FIGURES, "vector", None, None, 45.0)
     assert np.isnan(unknown[:, 3:]).all() and not np.isnan(unknown[:, :3]).any()
-    np.testing.assert_array_equal(tree_columns(vectors, "vector", 50.0, 1, None), vectors)
+    np.testing.assert_array_equal(tree_columns(vectors, FIGURES, "vector", 50.0, 1, None), vectors)
 
 
 def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, eval_kinet) -> None:

@@ -279,7 +279,11 @@ def _trees(network: KiNet, stack: SliceStack, number: int) -> lightgbm.Booster:
     """Trees that tell slices apart by one feature of the real vectors, and know age and sex."""
     slices = lesion_slices(stack, stack.drawn)
     vectors = image_vectors(network, *mix_parts(stack, stack.drawn, slices, PAIR), TILE)
-    rows = [tree_columns(vectors, "vector", age, sex, 45.0) for age in (30, 60) for sex in (0, 1)]
+    rows = [
+        tree_columns(vectors, np.zeros((len(vectors), 9)), "vector", age, sex, 45.0)
+        for age in (30, 60)
+        for sex in (0, 1)
+    ]
     feature = vectors[:, int(vectors.std(axis=0).argmax())]
     label = np.concatenate([feature > np.median(feature)] * 3 + [np.full(len(feature), number)])
     settings = {

@@ -236,6 +236,7 @@ def some_vectors(patients: range) -> dict[str, PatientVectors]:
         f"P{i:02d}": PatientVectors(
             slices,
             random.normal(i % 2, 1, (8, 5)).astype(np.float32),
+            np.zeros((8, 9)),
             Clinical(f"P{i:02d}", 40.0 + i, 0),
             i % 2,
         )

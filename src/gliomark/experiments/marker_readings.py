@@ -27,7 +27,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.experiments.marker_study import MarkerData, NetworkJob, load_vectors
 from gliomark.experiments.marker_trials import MarkerTrial, Reading
 from gliomark.inference.fusion import FusionRule, patient_probability
-from gliomark.inference.slice_classifier import LesionSlices
+from gliomark.inference.slice_classifier import Evidence, LesionSlices
 from gliomark.models.marker_networks import build_marker_network
 from gliomark.study import Clinical, GliomarkError, MRSequence
 from gliomark.training.recipes import MarkerDefinition, cohort_sequences
@@ -145,6 +145,7 @@ def patient_answers(slices: pd.DataFrame, rule: FusionRule) -> pd.DataFrame:
 
 
 WHOLE = LesionSlices((0,), (0,), (1.0,))  # where a patient is answered without any slice
+NOTHING = np.empty((1, 0))
 
 
 def _answers(reading: Reading, study: MarkerStudy, number: int) -> Answers:
@@ -156,7 +157,7 @@ def _answers(reading: Reading, study: MarkerStudy, number: int) -> Answers:
     if reading.stage == "softmax":
         return _softmax(folds)
     (fold,) = folds
-    return _trees(fold, reading) if reading.stage == "LightGBM" else _logistic(fold)
+    return _trees(fold, reading) if reading.stage == "LightGBM" else _logistic(fold, reading.evidence)
 
 
 def _parts(fold: FoldVectors, answer: Callable[[PatientVectors], NDArray[np.float64]]) -> Answers:
@@ -190,12 +191,12 @@ def _trees(fold: FoldVectors, reading: Reading, smallest_leaf: int = 20) -> Answ
     return _parts(fold, lambda v: v.slice_probability(trees, age_cut, reading.evidence))
 
 
-def _logistic(fold: FoldVectors) -> Answers:
-    """Logistic regression on the network's log-odds, age in years and sex; a patient weighs 1 in all."""
+def _logistic(fold: FoldVectors, evidence: Evidence) -> Answers:
+    """Logistic regression on what the trees would see, age in years; a patient weighs 1 in all."""
 
     def columns(v: PatientVectors) -> NDArray[np.float64]:
         person = [_or_nan(v.clinical.age), _or_nan(v.clinical.sex)]
-        return np.hstack([v.vectors[:, -1:].astype(float), np.tile(person, (len(v.vectors), 1))])
+        return np.hstack([v.columns(evidence, None), np.tile(person, (len(v.vectors), 1))])
 
     patients = list(fold.training.values())
     label = np.concatenate([np.full(len(v.vectors), v.label) for v in patients])
@@ -254,7 +255,7 @@ def feature_answers(
     known = set(features) & set(people)
     parts = [
         {
-            p: PatientVectors(WHOLE, features[p][None].astype(np.float32), people[p], labels[p])
+            p: PatientVectors(WHOLE, features[p][None].astype(np.float32), NOTHING, people[p], labels[p])
             for p in part
             if p in known
         }

@@ -26,7 +26,6 @@ from gliomark.cohort.store import Cohort, write_json
 from gliomark.experiments.marker_trials import MarkerTrial
 from gliomark.experiments.records import kept_fold
 from gliomark.experiments.sharing import run_jobs
-from gliomark.inference.slice_classifier import LesionSlices
 from gliomark.models.marker_networks import CentralNet
 from gliomark.study import GliomarkError
 from gliomark.training.classification import (
@@ -196,9 +195,6 @@ def _save_vectors(vectors: Mapping[str, PatientVectors], path: Path) -> None:
         np.savez(
             file,
             patient=np.concatenate([[p] * len(v.vectors) for p, v in vectors.items()]),
-            place=np.concatenate([v.slices.place for v in vectors.values()]),
-            index=np.concatenate([v.slices.index for v in vectors.values()]),
-            area_mm2=np.concatenate([v.slices.area_mm2 for v in vectors.values()]),
             vectors=np.concatenate([v.vectors for v in vectors.values()]),
         )
     os.replace(part, path)
@@ -209,14 +205,7 @@ def load_vectors(job: NetworkJob, data: MarkerData) -> dict[str, PatientVectors]
     path = job.record_path.with_suffix(".npz")
     if not path.exists():
         raise GliomarkError(f"{path} is missing beside its record; delete {job.record_path} to train anew.")
-    found = {}
     with np.load(path) as columns:
         patients, vectors = columns["patient"], columns["vectors"]
-        place, index, area = (columns[name].tolist() for name in ("place", "index", "area_mm2"))
-    for patient in dict.fromkeys(patients.tolist()):
-        rows = np.flatnonzero(patients == patient).tolist()
-        slices = LesionSlices(*(tuple(column[row] for row in rows) for column in (place, index, area)))
-        found[patient] = PatientVectors(
-            slices, vectors[rows], data.shown[patient].clinical, data.labels[patient]
-        )
-    return found
+    names = dict.fromkeys(patients.tolist())
+    return {name: data.shown[name].seen(vectors[patients == name]) for name in names}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gliomark.inference.slice_classifier import Evidence
 from gliomark.models.kinet import SMALL, KiNetSettings, KiNetSize
 from gliomark.models.marker_networks import Architecture, MarkerBaseline
 from gliomark.study import GliomarkError, MRSequence
@@ -47,7 +48,7 @@ class Reading:
     of: tuple[str, ...] = ()
     stage: Stage = "softmax"
     metadata: bool = True
-    evidence: Literal["vector", "log-odds"] = "vector"
+    evidence: Evidence = "vector"
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,16 @@ def readings_rivals() -> list[Reading]:
         replace(FULL, name="KiNet's vector, age and sex, LightGBM (as published)"),
         replace(FULL, name="KiNet's log-odds, age and sex, LightGBM", evidence="log-odds"),
         Reading("KiNet's log-odds, age and sex, logistic regression", kinet, "logistic", True, "log-odds"),
+        replace(
+            FULL, name="KiNet's log-odds, the lesion's figures, age and sex, LightGBM", evidence="lesion"
+        ),
+        Reading(
+            "KiNet's log-odds, the lesion's figures, age and sex, logistic regression",
+            kinet,
+            "logistic",
+            True,
+            "lesion",
+        ),
         Reading(f"{LIGHT}, its own softmax", (LIGHT,)),
         Reading("radiomics, LightGBM", (), "radiomics", False),
         Reading("radiomics, age and sex, LightGBM", (), "radiomics"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,7 +20,7 @@ BATCH = 16
 SMALLEST_AREA_MM2 = 50.0
 SMALLEST = 1e-6  # a probability of 0 or 1 has no logit
 UNCALIBRATED = (0.0, 1.0)
-Evidence = Literal["vector", "log-odds"]
+Evidence = Literal["vector", "log-odds", "lesion"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,10 @@ class SliceClassifier:
         slices = lesion_slices(stack, mask)
         if not slices.index:
             return ScoredSlices(slices, np.empty(0), np.empty((0, 2)))
-        vectors = image_vectors(self.network, *mix_parts(stack, mask, slices, self.sequences), self.crop)
-        table = tree_columns(vectors, self.evidence, clinical.age, clinical.sex, self.age_cut)
+        images, lesion = mix_parts(stack, mask, slices, self.sequences)
+        vectors = image_vectors(self.network, images, lesion, self.crop)
+        figures = lesion_figures(images, lesion, slices.area_mm2)
+        table = tree_columns(vectors, figures, self.evidence, clinical.age, clinical.sex, self.age_cut)
         probability = calibrated(np.asarray(self.trees.predict(table, num_threads=1)), self.calibration)
         shares = np.asarray(self.trees.predict(table, pred_contrib=True, num_threads=1))
         clinical_columns = 0 if self.age_cut is None else 2
@@ -130,8 +133,23 @@ def image_vectors(network: nn.Module, images: Tensor, lesion: Tensor, crop: int)
     return torch.cat(rows).numpy()
 
 
+def lesion_figures(images: Tensor, lesion: Tensor, area_mm2: Sequence[float]) -> NDArray[np.float64]:
+    """``(S, 1 + 4 sequences)``: the lesion's area, then of each sequence its mean, deviation, 5th and 95th percentile.
+
+    images ``(S, 2, 240, 240)``, z-scores; lesion ``(S, 240, 240)``. What a radiologist would measure first; being no
+    network's, it means the same in every fold.
+    """
+    rows = []
+    for image, inside, area in zip(images.float().numpy(), lesion.numpy() > 0, area_mm2, strict=True):
+        grey = image[:, inside].astype(np.float64)
+        five, most = np.percentile(grey, [5, 95], axis=1)
+        rows.append([area, *np.stack([grey.mean(axis=1), grey.std(axis=1), five, most], axis=1).ravel()])
+    return np.array(rows)
+
+
 def tree_columns(
     vectors: NDArray[np.float32],
+    figures: NDArray[np.float64],
     evidence: Evidence,
     age: float | None,
     sex: int | None,
@@ -139,11 +157,13 @@ def tree_columns(
 ) -> NDArray[np.float64]:
     """What LightGBM sees of each slice: the image's evidence, age code (1 at or above the cut), sex code.
 
-    vectors ``(S, D)`` from ``image_vectors``. evidence "vector": all of it, as published; "log-odds": its
-    last column alone, the one that means the same in every fold's network. Unknown age or sex is nan;
-    no age cut means no metadata.
+    vectors ``(S, D)`` from ``image_vectors``; figures ``(S, 9)`` from ``lesion_figures``. evidence "vector": all of
+    the vector, as published; "log-odds": its last column alone, the one that means the same in every fold's network;
+    "lesion": that one and the figures. Unknown age or sex is nan; no age cut means no metadata.
     """
     image = (vectors if evidence == "vector" else vectors[:, -1:]).astype(np.float64)
+    if evidence == "lesion":
+        image = np.hstack([image, figures])
     if age_cut is None:
         return image
     age_code = np.nan if age is None else float(age >= age_cut)

@@ -22,6 +22,7 @@ from gliomark.inference.slice_classifier import (
     Evidence,
     LesionSlices,
     image_vectors,
+    lesion_figures,
     lesion_slices,
     mix_parts,
     tree_columns,
@@ -48,10 +49,12 @@ class StackingTraining:
 
 @dataclass(frozen=True, eq=False)
 class PatientVectors:
-    """One patient's lesion slices as KiNet sees them: vectors ``(S, D)``, the network's own log-odds last."""
+    """One patient's lesion slices as a network sees them: vectors ``(S, D)``, the network's own log-odds last;
+    figures ``(S, 9)`` from ``lesion_figures``."""
 
     slices: LesionSlices
     vectors: NDArray[np.float32]
+    figures: NDArray[np.float64]
     clinical: Clinical
     label: int
 
@@ -63,8 +66,12 @@ class PatientVectors:
         self, trees: lightgbm.Booster, age_cut: float | None, evidence: Evidence = "vector"
     ) -> NDArray[np.float64]:
         """LightGBM's, ``(S,)``."""
-        table = tree_columns(self.vectors, evidence, self.clinical.age, self.clinical.sex, age_cut)
-        return np.asarray(trees.predict(table, num_threads=1))
+        return np.asarray(trees.predict(self.columns(evidence, age_cut), num_threads=1))
+
+    def columns(self, evidence: Evidence, age_cut: float | None) -> NDArray[np.float64]:
+        """What the trees see, see ``tree_columns``."""
+        person = self.clinical
+        return tree_columns(self.vectors, self.figures, evidence, person.age, person.sex, age_cut)
 
     def fused(self, probability: NDArray[np.float64], rule: FusionRule) -> float:
         """Patient level from one probability per slice."""
@@ -80,6 +87,11 @@ class ShownSlices:
     lesion: Tensor
     clinical: Clinical
     label: int
+
+    def seen(self, vectors: NDArray[np.float32]) -> PatientVectors:
+        """With what a network made of them."""
+        figures = lesion_figures(self.images, self.lesion, self.slices.area_mm2)
+        return PatientVectors(self.slices, vectors, figures, self.clinical, self.label)
 
 
 def shown_slices(
@@ -101,8 +113,7 @@ def shown_slices(
 
 def vectors_of(network: nn.Module, shown: ShownSlices, crop: int) -> PatientVectors:
     """What the network makes of the slices; crop: side of its view in pixels."""
-    vectors = image_vectors(network, shown.images.float(), shown.lesion.float(), crop)
-    return PatientVectors(shown.slices, vectors, shown.clinical, shown.label)
+    return shown.seen(image_vectors(network, shown.images.float(), shown.lesion.float(), crop))
 
 
 def patient_vectors(
@@ -173,9 +184,7 @@ def _table(
     reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
     patients = list(patients)
-    rows = np.vstack(
-        [tree_columns(p.vectors, evidence, p.clinical.age, p.clinical.sex, age_cut) for p in patients]
-    )
+    rows = np.vstack([p.columns(evidence, age_cut) for p in patients])
     label = np.concatenate([np.full(len(p.vectors), p.label) for p in patients])
     weight = np.concatenate([np.full(len(p.vectors), 1 / len(p.vectors)) for p in patients])
     # mean weight 1, so that LightGBM's smallest leaf weight keeps its meaning
