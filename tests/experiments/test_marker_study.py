@@ -356,12 +356,10 @@ def test_table_4_4_and_its_figures(place) -> None:
 
 
 def test_marker_rivals(place, monkeypatch) -> None:
-    from gliomark.experiments import radiomics
-
     random = np.random.default_rng(0)
     data = marker_data(place.cohort, IDH)
     features = {p: np.append(random.normal(size=5), 4.0 * label) for p, label in data.labels.items()}
-    monkeypatch.setattr(radiomics, "cohort_features", lambda *_: features)
+    monkeypatch.setattr(marker_tables, "cohort_features", lambda *_: features)
     table = pd.read_csv(marker_tables.run_rivals(place))
     assert list(table["reading"]) == [reading.name for reading in readings_rivals()]
     assert table["delong_p"].iloc[0] == 1.0

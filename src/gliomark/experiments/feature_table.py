@@ -13,9 +13,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from gliomark.cohort.folds import FOLDS, VALIDATION_SHARE, Split
 from gliomark.cohort.store import write_json
-from gliomark.evaluation.delong import delong_test
 from gliomark.experiments.marker_readings import Answers, answer_rows, clinical_answers, feature_answers
-from gliomark.experiments.marker_tables import counted
+from gliomark.experiments.marker_tables import against, counted
 from gliomark.experiments.records import commit, write_table
 from gliomark.study import Clinical, GliomarkError
 
@@ -60,12 +59,10 @@ def run(path: Path, columns: TableColumns, out: Path, say: Callable[[str], None]
         "age and sex, logistic regression": lambda s: clinical_answers(people, labels, s),
     }
     answers = [answer_rows(name, map(answer, splits), labels) for name, answer in readings.items()]
-    rows = []
-    for one in answers:
-        tested = [a[a["part"] == "test"].set_index("patient").loc[list(labels)] for a in (one, answers[0])]
-        test = delong_test(tested[0]["label"], tested[0]["probability"], tested[1]["probability"])
-        row = {"reading": one["reading"].iloc[0], **counted("patient", one)}
-        rows.append(row | {"auc_above_first": test.difference.value, "delong_p": test.p})
+    rows = [
+        {"reading": name, **counted("patient", one), **against(one, answers[0])}
+        for name, one in zip(readings, answers, strict=True)
+    ]
     stem = f"radiomics_{path.stem}"
     said = {"table": path.name, "label": columns.label, "folds": FOLDS}
     write_table(pd.DataFrame(rows).assign(**said), out / f"{stem}.csv")

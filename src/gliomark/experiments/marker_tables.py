@@ -48,6 +48,7 @@ from gliomark.experiments.marker_trials import (
     trials_4_4,
     trials_4_5,
 )
+from gliomark.experiments.radiomics import cohort_features
 from gliomark.experiments.records import commit, device, write_table
 from gliomark.inference.fusion import FusionRule
 from gliomark.training.recipes import MarkerDefinition, cohort_sequences
@@ -121,6 +122,14 @@ def counted(level: str, answers: pd.DataFrame) -> dict[str, float | str]:
         "rows": len(test),
     }
     return head | figures(test)
+
+
+def against(own: pd.DataFrame, first: pd.DataFrame) -> dict[str, float]:
+    """The difference of two readings' patient-level AUC on their common test patients, and DeLong's p."""
+    one, other = (t[t["part"] == "test"].set_index("patient") for t in (own, first))
+    both = one.index.intersection(other.index)
+    test = delong_test(one.loc[both, "label"], one.loc[both, "probability"], other.loc[both, "probability"])
+    return {"auc_above_first": test.difference.value, "delong_p": test.p}
 
 
 def reading_row(slices: pd.DataFrame) -> dict[str, float | str]:
@@ -216,26 +225,22 @@ def run_table_4_6(place: MarkerPlace) -> Path:
 
 
 def run_rivals(place: MarkerPlace) -> Path:
-    """Patients by Near: KiNet's second stage in all its forms, radiomics with LightGBM, age and sex alone."""
-    from gliomark.experiments.radiomics import cohort_features
+    """Patients by Near: KiNet's second stage in all its forms, radiomics with LightGBM, age and sex alone.
 
-    trials = [t for t in trials_4_4(place.trained) if any(t.name in r.of for r in readings_rivals())]
+    Each is compared with the first by DeLong's test on the patients of both.
+    """
+    readings = readings_rivals()
+    trials = [t for t in trials_4_4(place.trained) if any(t.name in r.of for r in readings)]
     features = cohort_features(place.cohort, place.out / "work", place.workers, place.say)
     study, records = _train(trials, place, features)
-    slices = pd.concat([read(reading, study) for reading in readings_rivals()], ignore_index=True)
-    answers = patient_answers(slices, "near")
-    rows = []
-    best = None
-    for reading in readings_rivals():
-        own = answers[answers["reading"] == reading.name]
-        row = {"reading": reading.name, **counted("near", own)}
-        tested = own[own["part"] == "test"].set_index("patient")
-        best = tested if best is None else best
-        other = best.loc[tested.index]
-        test = delong_test(tested["label"], tested["probability"], other["probability"])
-        row |= {"auc_above_first": test.difference.value, "delong_p": test.p}
-        rows.append(row)
-    return _write("marker_rivals", pd.DataFrame(rows), slices, study, records, place)
+    slices = [read(reading, study) for reading in readings]
+    answers = [patient_answers(one, "near") for one in slices]
+    rows = [
+        {"reading": reading.name, **counted("near", own), **against(own, answers[0])}
+        for reading, own in zip(readings, answers, strict=True)
+    ]
+    together = pd.concat(slices, ignore_index=True)
+    return _write("marker_rivals", pd.DataFrame(rows), together, study, records, place)
 
 
 # ---- what all of them do ----------------------------------------------------------------------------------
