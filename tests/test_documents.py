@@ -119,7 +119,7 @@ def test_linked_files_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "docs/cohort.md", "docs/segmentation.md"])
 def test_figures_are_those_of_the_csv_files(name: str) -> None:
-    tables = pytest.importorskip("gliomark.experiments.tables")
+    tables = pytest.importorskip("gliomark.experiments.documents")
     document, text = text_of(name), tables.DOCUMENTS[name](ROOT / "results")
     assert tables.with_results(document, text, ROOT / name) == document, (
         f"the tables of {name} are not those of results/: gliomark experiment tables"

@@ -359,8 +359,8 @@ def experiment_demonstration(
 ) -> None:
     """Retrain the demonstration weights and measure them on patients they never saw."""
     from gliomark.experiments.demonstration import run
-    from gliomark.experiments.segmentation_tables import Place
-    from gliomark.experiments.segmentation_trials import SHIPPED
+    from gliomark.experiments.segmentation.tables import Place
+    from gliomark.experiments.segmentation.trials import SHIPPED
 
     run(Place((cohort,), out, SHIPPED, workers, scheduler, typer.echo), also_test or ())
 
@@ -377,7 +377,7 @@ def experiment_table_2_3(
     ] = None,
 ) -> None:
     """Is there a lesion in this slice? ResNet-50, DenseNet-121 and Xception, five folds by patient."""
-    from gliomark.experiments.table_2_3 import run
+    from gliomark.experiments.cohort.table_2_3 import run
 
     pairs = (parse_pair(text, "NETWORK=FILE, such as resnet50=weights.pt") for text in weights or ())
     files = {network: Path(file) for network, file in pairs}
@@ -393,7 +393,7 @@ def experiment_table_3_1(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline: MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net, five folds."""
-    from gliomark.experiments.segmentation_tables import Place, run_table_3_1
+    from gliomark.experiments.segmentation.tables import Place, run_table_3_1
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_1(place)))
@@ -408,7 +408,7 @@ def experiment_table_3_2(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline: the focus prior graph, the guidance and the inverted gates, each on and off, five folds."""
-    from gliomark.experiments.segmentation_tables import Place, run_table_3_2
+    from gliomark.experiments.segmentation.tables import Place, run_table_3_2
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_2(place)))
@@ -425,7 +425,7 @@ def experiment_table_3_3(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline across cohorts: MIG-Net trained on one, the other and both, tested on each, five folds."""
-    from gliomark.experiments.segmentation_tables import Place, run_table_3_3
+    from gliomark.experiments.segmentation.tables import Place, run_table_3_3
 
     place = Place((cohort, second_cohort), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_3(place, also_test or ())))
@@ -440,7 +440,7 @@ def experiment_segmentation_beyond(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline beyond the published study: joint input, neighbours, contrasts, a student, five folds."""
-    from gliomark.experiments.segmentation_tables import Place, run_beyond
+    from gliomark.experiments.segmentation.tables import Place, run_beyond
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_beyond(place)))
@@ -449,24 +449,24 @@ def experiment_segmentation_beyond(
 # each table's command, its function and what `gliomark experiment --help` says of it
 MARKER_TABLES = {
     "table-4-2": (
-        "marker_tables.run_table_4_2",
+        "tables.run_table_4_2",
         "The marker from one sequence: the slice, the lesion alone, both (MIX).",
     ),
     "table-4-3": (
-        "marker_tables.run_table_4_3",
+        "tables.run_table_4_3",
         "The marker from two sequences: early, late and middle fusion.",
     ),
     "table-4-4": (
-        "run_table_4_4",
+        "tables.run_table_4_4",
         "The marker by ResNet-50, ResNeSt-50, CentralNet, KiNet and a light KiNet.",
     ),
     "table-4-5": (
-        "marker_tables.run_table_4_5",
+        "tables.run_table_4_5",
         "The marker: the BMS loss, Merge-IN and the metadata, each on and off.",
     ),
-    "table-4-6": ("marker_tables.run_table_4_6", "The marker per patient: All, Near and Large."),
+    "table-4-6": ("tables.run_table_4_6", "The marker per patient: All, Near and Large."),
     "marker-rivals": (
-        "marker_tables.run_rivals",
+        "tables.run_rivals",
         "KiNet beside radiomics with LightGBM and beside age and sex alone.",
     ),
     "slice-leak": ("slice_leak.run", "A lesson: what a split by slices instead of by patients pretends."),
@@ -486,11 +486,11 @@ def marker_table(function: str):
         workers: StudyWorkers = None,
         scheduler: StudyScheduler = None,
     ) -> None:
-        from gliomark.experiments.marker_tables import MarkerPlace
+        from gliomark.experiments.markers.tables import MarkerPlace
         from gliomark.training.recipes import marker_definition
 
         module, name = function.split(".")
-        run = getattr(import_module(f"gliomark.experiments.{module}"), name)
+        run = getattr(import_module(f"gliomark.experiments.markers.{module}"), name)
         for definition in map(marker_definition, marker):
             place = MarkerPlace(cohort, definition, out, preset.value, workers, scheduler, typer.echo)
             typer.echo(str(run(place)))
@@ -514,7 +514,7 @@ def experiment_feature_table(
     sex: Annotated[str, typer.Option(help="The column of the sex: 0 or M, 1 or F.")] = "sex",
 ) -> None:
     """What published radiomics can tell: LightGBM on anybody's features, beside age and sex, five folds."""
-    from gliomark.experiments.feature_table import TableColumns, run
+    from gliomark.experiments.markers.feature_table import TableColumns, run
 
     columns = TableColumns(id, label, positive, age, sex, first_feature)
     typer.echo(str(run(table, columns, out, say=typer.echo)))
@@ -526,7 +526,7 @@ def experiment_reader_finding(
     out: StudyOut,
 ) -> None:
     """How far "enhancing focus: yes or no" goes for IDH, enhancement judged by a rule."""
-    from gliomark.experiments.reader_finding import run
+    from gliomark.experiments.markers.reader_finding import run
 
     typer.echo(str(run(cohort, out)))
 
@@ -544,9 +544,9 @@ def experiment_shuffled_labels(
     """Does anything leak? The whole cascade with labels dealt to other patients: its AUC should be 0.5."""
     from gliomark.cohort.store import Cohort
     from gliomark.experiments.demonstration import marker_training
-    from gliomark.experiments.marker_cascade import run_shuffled
-    from gliomark.experiments.segmentation_tables import Place, shipped_trials
-    from gliomark.experiments.segmentation_trials import SHIPPED
+    from gliomark.experiments.markers.cascade import run_shuffled
+    from gliomark.experiments.segmentation.tables import Place, shipped_trials
+    from gliomark.experiments.segmentation.trials import SHIPPED
     from gliomark.training.recipes import marker_definition
 
     place = Place((cohort,), out, SHIPPED, workers, scheduler, typer.echo)
@@ -563,7 +563,7 @@ def experiment_registration(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """How well displaced sequences are brought together, on patients whose displacement is known."""
-    from gliomark.experiments.registration import run
+    from gliomark.experiments.cohort.registration import run
 
     typer.echo(str(run(patients, seed, out, workers, say=typer.echo)))
 
@@ -574,7 +574,7 @@ def experiment_recognition(
     series: Annotated[Path | None, typer.Option(help="A folder of real series to add.")] = None,
 ) -> None:
     """Which sequence a series is: the confusion table over invented headers and real series."""
-    from gliomark.experiments.recognition import run
+    from gliomark.experiments.cohort.recognition import run
 
     typer.echo(str(run(out, series, say=typer.echo)))
 
@@ -585,7 +585,7 @@ def experiment_tables(
     documents: Annotated[Path, typer.Option(help="Where README.md and MODEL_CARD.md are.")] = Path("."),
 ) -> None:
     """Write the tables of README.md and MODEL_CARD.md from the committed csv files."""
-    from gliomark.experiments.tables import write_tables
+    from gliomark.experiments.documents import write_tables
 
     for path in write_tables(results, documents):
         typer.echo(str(path))

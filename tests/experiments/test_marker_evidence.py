@@ -13,12 +13,14 @@ from tests.conftest import write_tiny_cohort
 
 from gliomark.cohort.folds import FOLDS
 from gliomark.cohort.store import Cohort, write_json, write_patient
-from gliomark.experiments import feature_table, marker_tables, marker_trials, reader_finding, slice_leak
-from gliomark.experiments.feature_table import TableColumns
-from gliomark.experiments.marker_study import marker_data
-from gliomark.experiments.marker_tables import MarkerPlace
-from gliomark.experiments.marker_trials import PRESETS
-from gliomark.experiments.radiomics import cohort_features, lesion_features
+from gliomark.experiments.markers import feature_table, reader_finding, slice_leak
+from gliomark.experiments.markers import tables as marker_tables
+from gliomark.experiments.markers import trials as marker_trials
+from gliomark.experiments.markers.feature_table import TableColumns
+from gliomark.experiments.markers.radiomics import cohort_features, lesion_features
+from gliomark.experiments.markers.study import marker_data
+from gliomark.experiments.markers.tables import MarkerPlace
+from gliomark.experiments.markers.trials import PRESETS
 from gliomark.models.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 from gliomark.training.recipes import DEFINITIONS

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from gliomark import cli
 from gliomark.cohort.folds import FOLDS
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation import intervals
 from gliomark.evaluation.metrics import youden_threshold
-from gliomark.experiments import marker_readings, marker_study, marker_tables, marker_trials
-from gliomark.experiments.marker_readings import patient_answers, read
-from gliomark.experiments.marker_study import (
+from gliomark.experiments.markers import readings as marker_readings
+from gliomark.experiments.markers import study as marker_study
+from gliomark.experiments.markers import tables as marker_tables
+from gliomark.experiments.markers import trials as marker_trials
+from gliomark.experiments.markers.readings import patient_answers, read
+from gliomark.experiments.markers.study import (
     NetworkJob,
     job_key,
     job_patients,
@@ -30,8 +36,8 @@ from gliomark.experiments.marker_study import (
     train_job,
     trial_jobs,
 )
-from gliomark.experiments.marker_tables import MarkerPlace, MarkerStudy, judged
-from gliomark.experiments.marker_trials import (
+from gliomark.experiments.markers.tables import MarkerPlace, MarkerStudy, judged
+from gliomark.experiments.markers.trials import (
     EARLY,
     FULL,
     KINET,
@@ -369,3 +375,22 @@ def test_a_marker_without_two_classes_is_refused(place) -> None:
     nothing = MarkerDefinition("x", "who_grade", 9, "x", "a", "b", "c")
     with pytest.raises(GliomarkError, match="two classes"):
         marker_tables.run_table_4_2(replace(place, definition=nothing))
+
+
+@pytest.mark.parametrize("command", cli.MARKER_TABLES)
+def test_every_command_finds_its_table(place, monkeypatch, command) -> None:
+    """The very function is called, with what was asked for."""
+    module, name = cli.MARKER_TABLES[command][0].split(".")
+    asked = []
+
+    def idle(of: MarkerPlace) -> Path:
+        asked.append((of.definition.name, of.preset, of.workers, of.out))
+        return of.out
+
+    monkeypatch.setattr(import_module(f"gliomark.experiments.markers.{module}"), name, idle)
+    words = [command, "--cohort", str(place.cohort), "--out", str(place.out), "--preset", "quick"]
+    done = CliRunner().invoke(
+        cli.experiment_app, [*words, "--marker", "idh", "--marker", "who_grade>=3", "--workers", "1"]
+    )
+    assert done.exit_code == 0, done.output
+    assert asked == [(marker, "quick", 1, place.out) for marker in ("idh", "who_grade")]

@@ -21,11 +21,12 @@ from tests.conftest import PAIR, write_tiny_cohort
 from gliomark.cohort.folds import cohort_folds, fold_split
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
-from gliomark.experiments import segmentation_study, segmentation_tables
-from gliomark.experiments.segmentation_figures import COLOURS, coloured, gates_of, typical_patients
-from gliomark.experiments.segmentation_study import FoldJob, Trial, finished, run_trials, train_fold
-from gliomark.experiments.segmentation_tables import Place, cost, paired, patients_table, summary
-from gliomark.experiments.segmentation_trials import (
+from gliomark.experiments.segmentation import study as segmentation_study
+from gliomark.experiments.segmentation import tables as segmentation_tables
+from gliomark.experiments.segmentation.figures import COLOURS, coloured, gates_of, typical_patients
+from gliomark.experiments.segmentation.study import FoldJob, Trial, finished, run_trials, train_fold
+from gliomark.experiments.segmentation.tables import Place, cost, paired, patients_table, summary
+from gliomark.experiments.segmentation.trials import (
     ABLATION,
     MIGNET,
     PRESETS,

@@ -23,8 +23,8 @@ from torch import nn
 from gliomark.cohort.folds import Split, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
-from gliomark.experiments import table_2_3
-from gliomark.experiments.table_2_3 import (
+from gliomark.experiments.cohort import table_2_3
+from gliomark.experiments.cohort.table_2_3 import (
     PRESETS,
     BenchmarkTraining,
     FewOfEach,

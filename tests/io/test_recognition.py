@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from gliomark.experiments.recognition import OURS, run, variants
+from gliomark.experiments.cohort.recognition import OURS, run, variants
 from gliomark.io.dicom.recognition import Recognition, recognise
 from gliomark.io.dicom.weighting import nulls_fluid
 from gliomark.io.dicom.words import contrast_in_words, plane_in_words, weighting_in_words

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from gliomark.cohort.folds import FOLDS, Learning, cohort_folds, learning_without
-from gliomark.experiments import demonstration, marker_cascade
-from gliomark.experiments.segmentation_study import FoldJob, Trial, run_trials
-from gliomark.experiments.segmentation_tables import Place
+from gliomark.experiments import demonstration
+from gliomark.experiments.markers import cascade
+from gliomark.experiments.segmentation.study import FoldJob, Trial, run_trials
+from gliomark.experiments.segmentation.tables import Place
 from gliomark.inference.slice_classifier import LesionSlices
 from gliomark.models.kinet import build_kinet
 from gliomark.models.weights import load_weights, save_weights
@@ -179,23 +180,23 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch, shuffle
 ) -> None:
     folds, seen = cohort_folds(tiny_cohort), []
-    learn = marker_cascade.train_marker
+    learn = cascade.train_marker
 
     def spying(cohort, learning, definition, labels, settings, work):
         before = len(spy.networks), len(spy.trees)
         marker = learn(cohort, learning, definition, labels, settings, work)
         seen.append((learning.kept_back, spy.networks[before[0] :], spy.trees[before[1] :]))
-        assert dict(labels) == marker_cascade.cascade_labels(cohort, IDH, shuffle)
+        assert dict(labels) == cascade.cascade_labels(cohort, IDH, shuffle)
         return marker
 
     def drawn(job, cohort, test):
         assert set(test) == set(folds.folds[job.number])
         return {patient: cohort.stack(patient).drawn for patient in test}
 
-    monkeypatch.setattr(marker_cascade, "train_marker", spying)
-    monkeypatch.setattr(marker_cascade, "fold_outlines", drawn)
+    monkeypatch.setattr(cascade, "train_marker", spying)
+    monkeypatch.setattr(cascade, "fold_outlines", drawn)
     place = Place((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
-    table = marker_cascade.run_cascade(IDH, None, tiny_marker_training, place, shuffle)
+    table = cascade.run_cascade(IDH, None, tiny_marker_training, place, shuffle)
     assert [set(kept) for kept, *_ in seen] == [set(fold) for fold in folds.folds]
     for kept, networks, trees in seen:
         assert len(networks) == FOLDS and not any(who & set(kept) for _, who in networks)
@@ -208,13 +209,13 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     same = table[table["outline"] == "predicted"].reset_index(drop=True)
     assert (other.sort_values(["patient", "stage", "fusion"])["probability"].to_numpy() == same.sort_values(
         ["patient", "stage", "fusion"])["probability"].to_numpy()).all()  # fmt: skip
-    summary = marker_cascade.cascade_summary(table)
+    summary = cascade.cascade_summary(table)
     assert len(summary) == 12 and summary["patients"].eq(15).all()
 
 
 def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> None:
-    true = marker_cascade.cascade_labels(tiny_cohort, IDH)
-    dealt = [marker_cascade.cascade_labels(tiny_cohort, IDH, seed) for seed in (1, 2)]
+    true = cascade.cascade_labels(tiny_cohort, IDH)
+    dealt = [cascade.cascade_labels(tiny_cohort, IDH, seed) for seed in (1, 2)]
     assert dealt[0] != true != dealt[1] != dealt[0]
     assert all(list(d) == list(true) and sorted(d.values()) == sorted(true.values()) for d in dealt)
 
@@ -332,10 +333,10 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
     run_trials([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
     job = FoldJob(trial, FOLDS - 1, (tiny_cohort.folder,), tmp_path)
     both = [p for p in folds.test if len(tiny_cohort.sequences(p)) == 2]
-    assert set(marker_cascade.fold_outlines(job, tiny_cohort, both)) == set(both)
+    assert set(cascade.fold_outlines(job, tiny_cohort, both)) == set(both)
     for number in range(FOLDS - 1):
         with pytest.raises(GliomarkError, match="trained on"):
-            marker_cascade.fold_outlines(replace(job, number=number), tiny_cohort, both)
+            cascade.fold_outlines(replace(job, number=number), tiny_cohort, both)
 
 
 def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(

@@ -24,10 +24,10 @@ from sklearn.preprocessing import StandardScaler
 
 from gliomark.cohort.folds import Folds, cohort_folds, learning_without
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.experiments.marker_cascade import CASCADE, cascade_labels, cascade_summary, run_cascade
+from gliomark.experiments.markers.cascade import CASCADE, cascade_labels, cascade_summary, run_cascade
 from gliomark.experiments.records import commit, device, kept_fold, write_table
-from gliomark.experiments.segmentation_study import Trial, outlined
-from gliomark.experiments.segmentation_tables import Place, run_shipped, shipped_trials
+from gliomark.experiments.segmentation.study import Trial, outlined
+from gliomark.experiments.segmentation.tables import Place, run_shipped, shipped_trials
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
 from gliomark.training.classification import MarkerTraining
 from gliomark.training.recipes import (

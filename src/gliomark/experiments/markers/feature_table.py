@@ -13,8 +13,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from gliomark.cohort.folds import FOLDS, VALIDATION_SHARE, Split
 from gliomark.cohort.store import write_json
-from gliomark.experiments.marker_readings import Answers, answer_rows, clinical_answers, feature_answers
-from gliomark.experiments.marker_tables import against, counted
+from gliomark.experiments.markers.readings import Answers, answer_rows, clinical_answers, feature_answers
+from gliomark.experiments.markers.tables import against, counted
 from gliomark.experiments.records import commit, write_table
 from gliomark.study import Clinical, GliomarkError
 

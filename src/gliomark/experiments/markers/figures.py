@@ -18,8 +18,8 @@ from sklearn.metrics import roc_curve
 
 from gliomark.evaluation.calibration import calibration_bins
 from gliomark.evaluation.delong import delong
-from gliomark.experiments.marker_readings import MarkerNetworkAt, MarkerStudy, patient_answers
-from gliomark.experiments.marker_trials import INPUTS, input_name
+from gliomark.experiments.markers.readings import MarkerNetworkAt, MarkerStudy, patient_answers
+from gliomark.experiments.markers.trials import INPUTS, input_name
 from gliomark.explanation.gradcam import branch_map
 from gliomark.inference.slice_classifier import central_view
 from gliomark.models.kinet import mix_input

@@ -21,10 +21,11 @@ from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.delong import delong_test
 from gliomark.evaluation.intervals import cluster_bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
-from gliomark.experiments.marker_figures import figure_4_2, figure_4_6, figure_4_7, figure_4_8
-from gliomark.experiments.marker_readings import MarkerStudy, patient_answers, read
-from gliomark.experiments.marker_study import NetworkJob, marker_data, run_networks
-from gliomark.experiments.marker_trials import (
+from gliomark.experiments.markers.figures import figure_4_2, figure_4_6, figure_4_7, figure_4_8
+from gliomark.experiments.markers.radiomics import cohort_features
+from gliomark.experiments.markers.readings import MarkerStudy, patient_answers, read
+from gliomark.experiments.markers.study import NetworkJob, marker_data, run_networks
+from gliomark.experiments.markers.trials import (
     FULL,
     INPUTS,
     PUBLISHED_4_2,
@@ -48,7 +49,6 @@ from gliomark.experiments.marker_trials import (
     trials_4_4,
     trials_4_5,
 )
-from gliomark.experiments.radiomics import cohort_features
 from gliomark.experiments.records import commit, device, write_table
 from gliomark.inference.fusion import FusionRule
 from gliomark.training.recipes import MarkerDefinition, cohort_sequences

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gliomark.cohort.folds import FOLDS
-from gliomark.experiments.segmentation_study import Trial
+from gliomark.experiments.segmentation.study import Trial
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.segmentation_baselines import BaselineSettings
 from gliomark.models.segmentation_networks import NetworkSettings

@@ -22,8 +22,8 @@ from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import auc
 from gliomark.experiments.records import commit, device, write_table
-from gliomark.experiments.segmentation_figures import draw_figures, figure_3_1, mean_prior
-from gliomark.experiments.segmentation_study import (
+from gliomark.experiments.segmentation.figures import draw_figures, figure_3_1, mean_prior
+from gliomark.experiments.segmentation.study import (
     FoldJob,
     Trial,
     fold_key,
@@ -32,7 +32,7 @@ from gliomark.experiments.segmentation_study import (
     run_trials,
     trial_segmenter,
 )
-from gliomark.experiments.segmentation_trials import (
+from gliomark.experiments.segmentation.trials import (
     MIGNET,
     PUBLISHED_3_1,
     PUBLISHED_3_2,

@@ -21,8 +21,8 @@ from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
 from gliomark.experiments.records import write_table
-from gliomark.experiments.segmentation_study import FoldJob, Trial, trial_segmenter
-from gliomark.experiments.segmentation_tables import Place
+from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
+from gliomark.experiments.segmentation.tables import Place
 from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.fusion import FusionRule
 from gliomark.inference.slice_classifier import calibrated

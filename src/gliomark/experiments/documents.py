@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from gliomark.cohort.folds import FOLDS
-from gliomark.experiments.marker_document import MARKERS, markers_text
+from gliomark.experiments.markers.document import MARKERS, markers_text
 from gliomark.study import GliomarkError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gliomark.cohort.store import Cohort
-from gliomark.experiments.segmentation_study import FoldJob, Trial, trial_segmenter
+from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
 from gliomark.inference.segmenter import Segmenter
 from gliomark.models.mignet import LARGEST_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.weights import load_weights

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from gliomark.cohort.folds import FOLDS, Folds, Split, check_disjoint, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.experiments.marker_trials import MarkerTrial
+from gliomark.experiments.markers.trials import MarkerTrial
 from gliomark.experiments.records import kept_fold
 from gliomark.experiments.sharing import run_jobs
 from gliomark.models.marker_networks import CentralNet

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
-from gliomark.experiments.scanner_protocols import PROTOCOLS, Protocol
+from gliomark.experiments.cohort.scanner_protocols import PROTOCOLS, Protocol
 from gliomark.io.dicom import dicom_files, group_series, read_instance
 from gliomark.io.dicom.recognition import recognise
 

@@ -18,9 +18,9 @@ from gliomark.cohort.folds import FOLDS
 from gliomark.cohort.store import write_json
 from gliomark.evaluation.intervals import cluster_bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
-from gliomark.experiments.marker_study import MarkerData, marker_data
-from gliomark.experiments.marker_tables import MarkerPlace
-from gliomark.experiments.marker_trials import KINET, trials_4_4
+from gliomark.experiments.markers.study import MarkerData, marker_data
+from gliomark.experiments.markers.tables import MarkerPlace
+from gliomark.experiments.markers.trials import KINET, trials_4_4
 from gliomark.experiments.records import commit, write_table
 from gliomark.inference.slice_classifier import image_vectors
 from gliomark.training.classification import LesionBank, MarkerTraining, train_marker_network

@@ -24,8 +24,8 @@ from torch import nn
 
 from gliomark.cohort.folds import FOLDS, Split, check_disjoint
 from gliomark.cohort.store import Cohort
-from gliomark.experiments.marker_study import MarkerData, NetworkJob, load_vectors
-from gliomark.experiments.marker_trials import MarkerTrial, Reading
+from gliomark.experiments.markers.study import MarkerData, NetworkJob, load_vectors
+from gliomark.experiments.markers.trials import MarkerTrial, Reading
 from gliomark.inference.fusion import FusionRule, patient_probability
 from gliomark.inference.slice_classifier import Evidence, LesionSlices
 from gliomark.models.marker_networks import build_marker_network

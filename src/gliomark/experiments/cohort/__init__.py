@@ -1,0 +1,1 @@
+"""Chapter 2: what a cohort is made by, measured."""
