@@ -323,9 +323,17 @@ def test_patients_are_fused_as_the_pipeline_does() -> None:
 
 @pytest.mark.parametrize(
     ("run", "rows"),
-    [("run_table_4_2", 6), ("run_table_4_3", 3), ("run_table_4_5", 8), ("run_table_4_6", 4)],
+    [("run_table_4_2", 6), ("run_table_4_3", 3), ("run_table_4_5", 4), ("run_table_4_6", 4)],
 )
-def test_a_table_is_written_whole(place, run, rows) -> None:
+def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
+    if run == "run_table_4_5":
+        # half of it: the other half is thirty networks more of the same
+        kept = {r: s for r, s in readings_4_5().items() if s[1]}
+        monkeypatch.setattr(marker_tables, "readings_4_5", lambda: kept)
+        named = {name for reading in kept for name in reading.of}
+        monkeypatch.setattr(
+            marker_tables, "trials_4_5", lambda preset: [t for t in trials_4_5(preset) if t.name in named]
+        )
     path = getattr(marker_tables, run)(place)
     table = pd.read_csv(path)
     assert len(table) == rows and set(table["marker"]) == {"idh"} and set(table["preset"]) == {"quick"}

@@ -10,6 +10,7 @@ from typing import Literal
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -165,7 +166,7 @@ def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path)
     check_same_patients(work, [bank.patient_ids[index] for index in bank.patient.unique().tolist()])
     lightning.seed_everything(settings.seed, verbose=False)
     task = MarkerTask(settings)
-    checkpoint = lightning.pytorch.callbacks.ModelCheckpoint(work, save_last=True)
+    checkpoint = ModelCheckpoint(work, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = make_trainer(settings.epochs, work, [checkpoint])
     sampler = BalancedSampler(bank, settings.slices_per_patient)
     dataset = TensorDataset(bank.image, bank.lesion, bank.label)
