@@ -53,7 +53,7 @@ LICENCE = (
 USE = (
     "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR"
 )
-MARKER_EPOCHS = 12
+MARKER_EPOCHS = 8
 MARKERS = ("idh", "proliferation")
 CLINICAL = "age and sex alone"
 
