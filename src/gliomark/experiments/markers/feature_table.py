@@ -64,7 +64,7 @@ def run(path: Path, columns: TableColumns, out: Path, say: Callable[[str], None]
         for name, one in zip(readings, answers, strict=True)
     ]
     stem = f"radiomics_{path.stem}"
-    said = {"table": path.name, "label": columns.label, "folds": FOLDS}
+    said = {"table": path.name, "label": f"{columns.label} = {columns.positive}", "folds": FOLDS}
     write_table(pd.DataFrame(rows).assign(**said), out / f"{stem}.csv")
     patients = pd.concat(answers).query("part == 'test'").drop(columns=["part", "place", "area_mm2"])
     write_table(patients, out / f"{stem}_patients.csv")
