@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from gliomark.evaluation.metrics import at_threshold, auc, dice, youden_threshold
+from gliomark.evaluation.metrics import at_threshold, auc, auc_within, dice, youden_threshold
 
 
 def mask(text: str) -> np.ndarray:
@@ -71,3 +71,19 @@ def test_youden_of_equal_scores_is_finite() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert youden_threshold([0, 1], [0.4, 0.4]) == pytest.approx(0.4)
+
+
+def test_auc_within_compares_nobody_across_groups() -> None:
+    """Perfect in each fold, on scales that do not meet; and constant per fold, which pooled looks worse than chance."""
+    label, fold = [0, 0, 1, 0, 1, 1], [1, 1, 1, 2, 2, 2]
+    assert (
+        auc_within(label, [0.8, 0.7, 0.9, 0.1, 0.2, 0.3], fold)
+        == 1
+        > auc(label, [0.8, 0.7, 0.9, 0.1, 0.2, 0.3])
+    )
+    share_of_the_others = [2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3]
+    assert auc_within(label, share_of_the_others, fold) == 0.5
+    assert auc(label, share_of_the_others) < 0.5
+    # groups weigh by their pairs; one of a single class has none
+    assert auc_within([0, 1, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.1, 0.1, 0.5], [1, 1, 2, 2, 2, 3]) == 1 / 3
+    assert np.isnan(auc_within([1, 1], [0.1, 0.2], [1, 1]))

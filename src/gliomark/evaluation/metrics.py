@@ -22,6 +22,23 @@ def auc(label: ArrayLike, probability: ArrayLike) -> float:
     )
 
 
+def auc_within(label: ArrayLike, probability: ArrayLike, group: ArrayLike) -> float:
+    """Area under the ROC curve over pairs of one group (fold) only; nan where no group has both classes.
+
+    Answers of several folds' models need not be on one scale; where they tell nothing they follow the training part's
+    share of positives, which is the lower the more of them are tested, and all folds together then fall below 0.5.
+    """
+    truth, score, where = np.asarray(label), np.asarray(probability), np.asarray(group)
+    areas, pairs = [], []
+    for name in np.unique(where):
+        own = where == name
+        positive = int((truth[own] == 1).sum())
+        if 0 < positive < own.sum():
+            areas.append(auc(truth[own], score[own]))
+            pairs.append(positive * (int(own.sum()) - positive))
+    return float(np.average(areas, weights=pairs)) if pairs else float("nan")
+
+
 def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: ArrayLike) -> dict[str, float]:
     """accuracy, sensitivity, specificity and kappa (eq. 4-7) of ``probability >= threshold``; nan where undefined.
 

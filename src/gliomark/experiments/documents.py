@@ -68,14 +68,14 @@ def _markers(table: pd.DataFrame) -> str:
     lines = [
         "Markers, patient level, fusion Near, five folds by patient:",
         "",
-        "| marker | outline | answer by | n (positive) | AUC (95 % interval) | sensitivity | specificity |",
-        "|---|---|---|---|---|---|---|",
+        "| marker | outline | answer by | n (positive) | AUC (95 % interval) | AUC in folds | sensitivity | specificity |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for r in table[table["fusion"].isin(["near", "none"])].itertuples():
         area = f"{r.auc:.2f} ({r.low_95:.2f} to {r.high_95:.2f})"
         lines.append(
             f"| {MARKERS[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
-            f"| {r.sensitivity:.2f} | {r.specificity:.2f} |"
+            f"| {r.auc_in_folds:.2f} | {r.sensitivity:.2f} | {r.specificity:.2f} |"
         )
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from scipy.special import expit
 from gliomark.cohort.folds import FOLDS, check_disjoint, cohort_folds, learning_without
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc
+from gliomark.evaluation.metrics import at_threshold, auc, auc_within
 from gliomark.experiments.records import write_table
 from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
 from gliomark.experiments.segmentation.tables import Place
@@ -191,6 +191,7 @@ def cascade_summary(table: pd.DataFrame) -> pd.DataFrame:
                 "auc": value,
                 "low_95": low,
                 "high_95": high,
+                "auc_in_folds": auc_within(group["label"], group["probability"], group["fold"]),
                 **at_threshold(group["label"], group["probability"], group["threshold"]),
             }
         )
