@@ -68,7 +68,8 @@ def _markers(table: pd.DataFrame) -> str:
     lines = [
         "Markers, patient level, fusion Near, five folds by patient:",
         "",
-        "| marker | outline | answer by | n (positive) | AUC (95 % interval) | AUC in folds | sensitivity | specificity |",
+        "| marker | outline | answer by | n (positive) | AUC (95 % interval) | AUC in folds "
+        "| sensitivity | specificity |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in table[table["fusion"].isin(["near", "none"])].itertuples():
