@@ -67,8 +67,8 @@ def view(stack: Tensor, theta: Tensor, crop: int, mode: str = "bilinear") -> Ten
 def random_view(image: Tensor, lesion: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor, Tensor]:
     """A training batch as the network sees it: image ``(B, C, crop, crop)``, lesion ``(B, crop, crop)``, theta."""
     theta = random_theta(len(image), augmentation, image.shape[-1]).to(image.device)
-    seen = disturb(view(image.float(), theta, augmentation.crop), augmentation)
-    return seen, view(lesion[:, None].float(), theta, augmentation.crop)[:, 0].round(), theta
+    both = view(torch.cat([image.float(), lesion[:, None].float()], dim=1), theta, augmentation.crop)
+    return disturb(both[:, :-1], augmentation), both[:, -1].round(), theta
 
 
 def disturb(image: Tensor, augmentation: Augmentation) -> Tensor:
