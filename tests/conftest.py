@@ -7,7 +7,11 @@ whose they are. Every patient's lesion has a place of its own, so the FPG tells 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core, not all of them
 
 import numpy as np
 import pytest

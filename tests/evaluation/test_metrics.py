@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from gliomark.evaluation.metrics import at_threshold, auc, auc_within, dice, youden_threshold
 
@@ -39,6 +40,9 @@ def test_auc() -> None:
     assert auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == pytest.approx(0.75)
     assert auc([0, 1], [0.5, 0.5]) == 0.5 and auc([1, 0], [0.1, 0.9]) == 0
     assert math.isnan(auc([1, 1], [0.1, 0.9])) and math.isnan(auc([], []))
+    random = np.random.default_rng(0)
+    label, tied = random.integers(0, 2, 80), random.random(80).round(1)
+    assert auc(label, tied) == pytest.approx(roc_auc_score(label, tied))
 
 
 def test_at_threshold() -> None:

@@ -358,10 +358,11 @@ def test_table_4_4_and_its_figures(place) -> None:
     assert list(table.index) == ["ResNet-50", "ResNeSt-50", "CentralNet", KINET, LIGHT, FULL.name]
     assert table.loc[LIGHT, "million_parameters"] < 5
     near = pd.read_csv(path.with_name("table_4_4_idh_patients.csv"))
-    own = near[near["reading"] == KINET]
-    assert table.loc[KINET, "near_auc"] == pytest.approx(
-        roc_auc_score(own["label"], own["probability"]), abs=1e-4
-    )
+    for name, own in near.groupby("reading"):
+        # the table is what a reader finds from the patients' csv
+        assert table.loc[name, "near_auc"] == pytest.approx(
+            roc_auc_score(own["label"], own["probability"]), abs=6e-5
+        )
     for name in ("figure_4_6", "figure_4_7"):
         assert (place.out / f"{name}_idh.png").stat().st_size > 5000
     record = json.loads(path.with_name("table_4_4_idh_run_record.json").read_text())

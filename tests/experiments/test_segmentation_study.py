@@ -21,6 +21,7 @@ from tests.conftest import PAIR, write_tiny_cohort
 from gliomark.cohort.folds import cohort_folds, fold_split
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
+from gliomark.experiments import sharing
 from gliomark.experiments.segmentation import study as segmentation_study
 from gliomark.experiments.segmentation import tables as segmentation_tables
 from gliomark.experiments.segmentation.figures import COLOURS, coloured, gates_of, typical_patients
@@ -304,7 +305,7 @@ def test_an_unfinished_table_goes_on(
     def each(_, function, jobs):
         return ((job, function(job)) for job in jobs)
 
-    monkeypatch.setattr(segmentation_study, "each", each)
+    monkeypatch.setattr(sharing, "each", each)
     monkeypatch.setattr(segmentation_study, "train_fold", dies_once)
     with pytest.raises(KeyboardInterrupt):
         run_trials(trials, [tiny_cohort.folder], tmp_path, quiet, workers=0)

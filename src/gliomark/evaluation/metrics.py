@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 
 def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
@@ -14,12 +14,13 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
 
 
 def auc(label: ArrayLike, probability: ArrayLike) -> float:
-    """Area under the ROC curve; nan where only one class is present."""
-    return (
-        float(roc_auc_score(label, probability))
-        if len(set(np.asarray(label).tolist())) == 2
-        else float("nan")
-    )
+    """Area under the ROC curve, from the ranks (Mann and Whitney 1947); nan where only one class is present."""
+    positive = np.asarray(label) == 1
+    above, below = int(positive.sum()), int((~positive).sum())
+    if not above or not below:
+        return float("nan")
+    ranks = rankdata(probability)[positive].sum()
+    return float((ranks - above * (above + 1) / 2) / (above * below))
 
 
 def auc_within(label: ArrayLike, probability: ArrayLike, group: ArrayLike) -> float:

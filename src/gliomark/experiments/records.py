@@ -31,9 +31,14 @@ def kept_fold(path: Path, key: dict) -> dict | None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write csv, four decimals (p values three figures)."""
+    """Write csv, four decimals (p values three figures).
+
+    Probabilities and thresholds are written in full: rounded, some would tie, and a reader's AUC would not be ours.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
+    for name in table.columns.intersection(["probability", "threshold"]):
+        table = table.assign(**{name: table[name].map(repr)})
     if "wilcoxon_p" in table:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))
     table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
