@@ -393,7 +393,8 @@ def experiment_table_3_1(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline: MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net, five folds."""
-    from gliomark.experiments.segmentation.tables import Place, run_table_3_1
+    from gliomark.experiments.place import Place
+    from gliomark.experiments.segmentation.tables import run_table_3_1
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_1(place)))
@@ -408,7 +409,8 @@ def experiment_table_3_2(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline: the focus prior graph, the guidance and the inverted gates, each on and off, five folds."""
-    from gliomark.experiments.segmentation.tables import Place, run_table_3_2
+    from gliomark.experiments.place import Place
+    from gliomark.experiments.segmentation.tables import run_table_3_2
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_2(place)))
@@ -425,7 +427,8 @@ def experiment_table_3_3(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline across cohorts: MIG-Net trained on one, the other and both, tested on each, five folds."""
-    from gliomark.experiments.segmentation.tables import Place, run_table_3_3
+    from gliomark.experiments.place import Place
+    from gliomark.experiments.segmentation.tables import run_table_3_3
 
     place = Place((cohort, second_cohort), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_3(place, also_test or ())))
@@ -440,7 +443,8 @@ def experiment_segmentation_beyond(
     scheduler: StudyScheduler = None,
 ) -> None:
     """The outline beyond the published study: joint input, neighbours, contrasts, a student, five folds."""
-    from gliomark.experiments.segmentation.tables import Place, run_beyond
+    from gliomark.experiments.place import Place
+    from gliomark.experiments.segmentation.tables import run_beyond
 
     place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_beyond(place)))
@@ -486,14 +490,14 @@ def marker_table(function: str):
         workers: StudyWorkers = None,
         scheduler: StudyScheduler = None,
     ) -> None:
-        from gliomark.experiments.markers.tables import MarkerPlace
+        from gliomark.experiments.place import Place
         from gliomark.training.recipes import marker_definition
 
         module, name = function.split(".")
         run = getattr(import_module(f"gliomark.experiments.markers.{module}"), name)
+        place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
         for definition in map(marker_definition, marker):
-            place = MarkerPlace(cohort, definition, out, preset.value, workers, scheduler, typer.echo)
-            typer.echo(str(run(place)))
+            typer.echo(str(run(place, definition)))
 
     return command
 
@@ -545,7 +549,8 @@ def experiment_shuffled_labels(
     from gliomark.cohort.store import Cohort
     from gliomark.experiments.demonstration import marker_training
     from gliomark.experiments.markers.cascade import run_shuffled
-    from gliomark.experiments.segmentation.tables import Place, shipped_trials
+    from gliomark.experiments.place import Place
+    from gliomark.experiments.segmentation.tables import shipped_trials
     from gliomark.experiments.segmentation.trials import SHIPPED
     from gliomark.training.recipes import marker_definition
 

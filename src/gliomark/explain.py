@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
 
 from gliomark.explanation.gradcam import branch_map, branches_of
 from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
@@ -54,12 +55,19 @@ def branch_maps(
     """Per branch ``(S, 240, 240)`` in 0 to 1 on the given slices; 0 outside the classifier's view."""
     chosen = LesionSlices(tuple(index), tuple(index), (0.0,) * len(index))
     images, lesion = mix_parts(stack, mask, chosen, classifier.sequences)
-    inner = central_view(images.shape[-1], classifier.crop)
+    return slice_maps(classifier.network, images, lesion, classifier.crop, stage)
+
+
+def slice_maps(
+    network: nn.Module, images: Tensor, lesion: Tensor, crop: int, stage: int
+) -> dict[str, NDArray[np.float32]]:
+    """``branch_maps`` of slices ``(S, 2, 240, 240)`` and their lesion ``(S, 240, 240)``; crop: side of the view."""
+    inner = central_view(images.shape[-1], crop)
     mix = mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
     maps: dict[str, NDArray[np.float32]] = {}
-    for branch in branches_of(classifier.network):
+    for branch in branches_of(network):
         whole = torch.zeros(lesion.shape)
-        whole[inner] = branch_map(classifier.network, mix.clone(), branch, stage)
+        whole[inner] = branch_map(network, mix.clone(), branch, stage)
         maps[branch] = whole.numpy()
     return maps
 

@@ -19,8 +19,8 @@ from gliomark.experiments.markers import trials as marker_trials
 from gliomark.experiments.markers.feature_table import TableColumns
 from gliomark.experiments.markers.radiomics import cohort_features, lesion_features
 from gliomark.experiments.markers.study import marker_data
-from gliomark.experiments.markers.tables import MarkerPlace
 from gliomark.experiments.markers.trials import PRESETS
+from gliomark.experiments.place import Place
 from gliomark.models.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 from gliomark.training.recipes import DEFINITIONS
@@ -201,16 +201,16 @@ def test_the_finding_needs_both_t1(tiny_cohort, tmp_path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MarkerPlace:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     size = KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4)
     monkeypatch.setitem(marker_trials.PRESETS, "quick", replace(PRESETS["quick"], size=size, epochs=1))
     marker_data.cache_clear()
     folder = write_tiny_cohort(tmp_path / "cohort")
-    return MarkerPlace(folder, IDH, tmp_path / "out", "quick", 0, None, quiet)
+    return Place((folder,), tmp_path / "out", "quick", 0, None, quiet)
 
 
 def test_each_slice_is_tested_once_and_only_one_split_keeps_patients_whole(place) -> None:
-    data = marker_data(place.cohort, place.definition)
+    data = marker_data(place.cohorts[0], IDH)
     owner = data.bank.patient.numpy()
     for by_patient in (True, False):
         folds = slice_leak.slice_folds(data, by_patient)
@@ -222,6 +222,6 @@ def test_each_slice_is_tested_once_and_only_one_split_keeps_patients_whole(place
 def test_the_lesson_is_written(place, monkeypatch) -> None:
     fast = slice_leak.cluster_bootstrap
     monkeypatch.setattr(slice_leak, "cluster_bootstrap", lambda *a: fast(*a, resamples=20))
-    table = pd.read_csv(slice_leak.run(place))
+    table = pd.read_csv(slice_leak.run(place, IDH))
     assert table["split"].tolist() == [slice_leak.BY_PATIENT, slice_leak.BY_SLICE]
     assert table["slices"].nunique() == 1 and marker_tables.FIGURES[0] in table

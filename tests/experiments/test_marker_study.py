@@ -36,7 +36,7 @@ from gliomark.experiments.markers.study import (
     train_job,
     trial_jobs,
 )
-from gliomark.experiments.markers.tables import MarkerPlace, MarkerStudy, judged
+from gliomark.experiments.markers.tables import MarkerStudy, judged
 from gliomark.experiments.markers.trials import (
     EARLY,
     FULL,
@@ -55,6 +55,7 @@ from gliomark.experiments.markers.trials import (
     trials_4_4,
     trials_4_5,
 )
+from gliomark.experiments.place import Place
 from gliomark.models.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.recipes import DEFINITIONS, MarkerDefinition
@@ -90,8 +91,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tiny_cohort: Cohort, work: Path) -> MarkerPlace:
-    return MarkerPlace(tiny_cohort.folder, IDH, work, "quick", 0, None, quiet)
+def place(tiny_cohort: Cohort, work: Path) -> Place:
+    return Place((tiny_cohort.folder,), work, "quick", 0, None, quiet)
 
 
 def kinet_trial():
@@ -143,9 +144,9 @@ def test_a_leaking_bank_is_refused(tiny_cohort, tmp_path, monkeypatch) -> None:
 
 def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None:
     """Neither by the patients they are fitted on nor by the networks behind the vectors."""
-    run_networks([kinet_trial()], IDH, place.cohort, place.out / "work", quiet, workers=0)
-    data = marker_data(place.cohort, IDH)
-    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohort, place.out / "work", data)
+    run_networks([kinet_trial()], IDH, place)
+    data = marker_data(place.cohorts[0], IDH)
+    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
     loaded = []
     load = marker_readings.load_vectors
 
@@ -169,9 +170,9 @@ def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None
 
 
 def test_fold_vectors_that_overlap_are_refused(place) -> None:
-    run_networks([kinet_trial()], IDH, place.cohort, place.out / "work", quiet, workers=0)
-    data = marker_data(place.cohort, IDH)
-    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohort, place.out / "work", data)
+    run_networks([kinet_trial()], IDH, place)
+    data = marker_data(place.cohorts[0], IDH)
+    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
     fold = study.vectors(KINET, 0)
     with pytest.raises(GliomarkError, match="stands in both"):
         replace(fold, training={**fold.training, **fold.test})
@@ -252,9 +253,9 @@ def test_the_ablation_changes_what_it_names() -> None:
 @pytest.fixture
 def study(place) -> MarkerStudy:
     trials = [*trials_4_3(TINY, PAIR), *(t for t in trials_4_4(TINY) if t.name == KINET)]
-    run_networks(trials, IDH, place.cohort, place.out / "work", quiet, workers=0)
-    data = marker_data(place.cohort, IDH)
-    return MarkerStudy({t.name: t for t in trials}, IDH, place.cohort, place.out / "work", data)
+    run_networks(trials, IDH, place)
+    data = marker_data(place.cohorts[0], IDH)
+    return MarkerStudy({t.name: t for t in trials}, IDH, place.cohorts[0], place.work, data)
 
 
 def test_late_fusion_is_the_mean_of_two_networks(study) -> None:
@@ -334,7 +335,7 @@ def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
         monkeypatch.setattr(
             marker_tables, "trials_4_5", lambda preset: [t for t in trials_4_5(preset) if t.name in named]
         )
-    path = getattr(marker_tables, run)(place)
+    path = getattr(marker_tables, run)(place, IDH)
     table = pd.read_csv(path)
     assert len(table) == rows and set(table["marker"]) == {"idh"} and set(table["preset"]) == {"quick"}
     assert table["patients"].eq(15).all() and table["cuts"].str.len().gt(20).all()
@@ -346,14 +347,14 @@ def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
     patients = pd.read_csv(path.with_name(f"{path.stem}_patients.csv"))
     assert set(patients["patient"]) == {f"P{i:02d}" for i in range(1, 16)}
     if run == "run_table_4_2":
-        assert (place.out / "work" / "figure_4_2_idh.png").stat().st_size > 5000
+        assert (place.work / "figure_4_2_idh.png").stat().st_size > 5000
         assert not list(place.out.glob("figure_4_2*")), "a patient's picture stays with the work"
     record = json.loads(path.with_name(f"{path.stem}_run_record.json").read_text())
     assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLDS
 
 
 def test_table_4_4_and_its_figures(place) -> None:
-    path = marker_tables.run_table_4_4(place)
+    path = marker_tables.run_table_4_4(place, IDH)
     table = pd.read_csv(path).set_index("reading")
     assert list(table.index) == ["ResNet-50", "ResNeSt-50", "CentralNet", KINET, LIGHT, FULL.name]
     assert table.loc[LIGHT, "million_parameters"] < 5
@@ -372,10 +373,10 @@ def test_table_4_4_and_its_figures(place) -> None:
 
 def test_marker_rivals(place, monkeypatch) -> None:
     random = np.random.default_rng(0)
-    data = marker_data(place.cohort, IDH)
+    data = marker_data(place.cohorts[0], IDH)
     features = {p: np.append(random.normal(size=5), 4.0 * label) for p, label in data.labels.items()}
     monkeypatch.setattr(marker_tables, "cohort_features", lambda *_: features)
-    table = pd.read_csv(marker_tables.run_rivals(place))
+    table = pd.read_csv(marker_tables.run_rivals(place, IDH))
     assert list(table["reading"]) == [reading.name for reading in readings_rivals()]
     assert table["delong_p"].iloc[0] == 1.0
 
@@ -383,7 +384,7 @@ def test_marker_rivals(place, monkeypatch) -> None:
 def test_a_marker_without_two_classes_is_refused(place) -> None:
     nothing = MarkerDefinition("x", "who_grade", 9, "x", "a", "b", "c")
     with pytest.raises(GliomarkError, match="two classes"):
-        marker_tables.run_table_4_2(replace(place, definition=nothing))
+        marker_tables.run_table_4_2(place, nothing)
 
 
 @pytest.mark.parametrize("command", cli.MARKER_TABLES)
@@ -392,12 +393,12 @@ def test_every_command_finds_its_table(place, monkeypatch, command) -> None:
     module, name = cli.MARKER_TABLES[command][0].split(".")
     asked = []
 
-    def idle(of: MarkerPlace) -> Path:
-        asked.append((of.definition.name, of.preset, of.workers, of.out))
+    def idle(of: Place, definition: MarkerDefinition) -> Path:
+        asked.append((definition.name, of.preset, of.workers, of.out))
         return of.out
 
     monkeypatch.setattr(import_module(f"gliomark.experiments.markers.{module}"), name, idle)
-    words = [command, "--cohort", str(place.cohort), "--out", str(place.out), "--preset", "quick"]
+    words = [command, "--cohort", str(place.cohorts[0]), "--out", str(place.out), "--preset", "quick"]
     done = CliRunner().invoke(
         cli.experiment_app, [*words, "--marker", "idh", "--marker", "who_grade>=3", "--workers", "1"]
     )

@@ -22,11 +22,12 @@ from gliomark.cohort.folds import cohort_folds, fold_split
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.experiments import sharing
+from gliomark.experiments.place import Place
 from gliomark.experiments.segmentation import study as segmentation_study
 from gliomark.experiments.segmentation import tables as segmentation_tables
 from gliomark.experiments.segmentation.figures import COLOURS, coloured, gates_of, typical_patients
 from gliomark.experiments.segmentation.study import FoldJob, Trial, finished, run_trials, train_fold
-from gliomark.experiments.segmentation.tables import Place, cost, paired, patients_table, summary
+from gliomark.experiments.segmentation.tables import cost, paired, patients_table, summary
 from gliomark.experiments.segmentation.trials import (
     ABLATION,
     MIGNET,

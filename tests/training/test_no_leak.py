@@ -16,8 +16,8 @@ import torch
 from gliomark.cohort.folds import FOLDS, Learning, cohort_folds, learning_without
 from gliomark.experiments import demonstration
 from gliomark.experiments.markers import cascade
+from gliomark.experiments.place import Place
 from gliomark.experiments.segmentation.study import FoldJob, Trial, run_trials
-from gliomark.experiments.segmentation.tables import Place
 from gliomark.inference.slice_classifier import Evidence, LesionSlices
 from gliomark.models.kinet import build_kinet
 from gliomark.models.weights import load_weights, save_weights
@@ -149,7 +149,7 @@ def test_the_spy_bites_when_the_bank_leaks(
     monkeypatch.setattr(LesionBank, "of", lambda self, patients: self)
     learning = Learning(folds.development_folds, folds.test)
     # the folders say whom the networks are of: one of everybody is refused where another's should be
-    monkeypatch.setattr(recipes, "people_folder", lambda _: str(len(spy.networks)))
+    monkeypatch.setattr(recipes, "network_folder", lambda work, *_: work / str(len(spy.networks)))
     train_marker(tiny_cohort, learning, IDH, labels, tiny_marker_training, tmp_path)
     leaks = spy.leaks(folds.test)
     assert {f"KiNet judged {p} whom it was trained on" for p in folds.development} == set(leaks)

@@ -11,23 +11,18 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from gliomark.cohort.folds import Folds, cohort_folds, learning_without
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.experiments.markers.cascade import CASCADE, cascade_labels, cascade_summary, run_cascade
-from gliomark.experiments.records import commit, device, kept_fold, write_table
+from gliomark.experiments.markers.readings import clinical_probability
+from gliomark.experiments.place import Place
+from gliomark.experiments.records import kept_fold, run_record, write_table
 from gliomark.experiments.segmentation.study import Trial, outlined
-from gliomark.experiments.segmentation.tables import Place, run_shipped, shipped_trials
+from gliomark.experiments.segmentation.tables import run_shipped, shipped_trials
 from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
 from gliomark.training.classification import MarkerTraining
 from gliomark.training.recipes import (
@@ -69,7 +64,7 @@ def run(place: Place, also: Sequence[Path] = ()) -> None:
     folds, trials = cohort_folds(cohort), shipped_trials(cohort)
     summary = run_shipped(place, also)
     say(summary.to_string(index=False))
-    network = _network(trials[-1], cohort, folds, out / "work")
+    network = _network(trials[-1], cohort, folds, place.work)
     say("the outline's network is trained on everybody")
     definitions = [DEFINITIONS[name] for name in MARKERS]
     answers = [run_cascade(d, trials[-1], marker_training(), place) for d in definitions]
@@ -78,7 +73,7 @@ def run(place: Place, also: Sequence[Path] = ()) -> None:
     write_table(patients, out / "markers_patients.csv")
     write_table(markers, out / "markers.csv")
     say(markers.to_string(index=False))
-    trained = {d.name: _shipped_marker(d, cohort, folds, out / "work") for d in definitions}
+    trained = {d.name: _shipped_marker(d, cohort, folds, place.work) for d in definitions}
     weights = out / f"{NAME}.safetensors"
     _save(weights, network, summary, markers, trained)
     _write_record(out / "run_record.json", cohort, folds, weights, time.time() - started)
@@ -119,25 +114,18 @@ def _shipped_marker(definition: MarkerDefinition, cohort: Cohort, folds: Folds, 
 
 
 def _clinical_alone(definition: MarkerDefinition, cohort: Cohort, folds: Folds) -> pd.DataFrame:
-    """What age and sex alone say of each fold (logistic regression on the other four): the bar for any image."""
+    """What age and sex alone say of each fold, learnt from the other four: the bar for any image."""
     labels, rows = cascade_labels(cohort, definition), []
+    people = {p: cohort.clinical(p) for p in labels}
     for number, fold in enumerate(folds.folds):
         learnt = learning_without(folds, number).only(labels).patients
-        model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
-        model.fit(_people(cohort, learnt), [labels[p] for p in learnt])
-        test = [p for p in fold if p in labels]
-        for patient, p in zip(test, model.predict_proba(_people(cohort, test))[:, 1], strict=True):
+        found = clinical_probability(people, labels, learnt, [p for p in fold if p in labels])
+        for patient, (p,) in found.items():
             rows.append(
                 (definition.name, number + 1, "none", patient, labels[patient], CLINICAL, "none", p, 0.5)
             )
     columns = ["marker", "fold", "outline", "patient", "label", "stage", "fusion", "probability", "threshold"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _people(cohort: Cohort, patients: Sequence[str]) -> NDArray[np.float64]:
-    """Age in years and sex, nan where unknown."""
-    rows = [cohort.clinical(patient) for patient in patients]
-    return np.array([[np.nan if v is None else v for v in (row.age, row.sex)] for row in rows], float)
 
 
 def _save(
@@ -200,18 +188,14 @@ def _marker_warning(row: pd.Series) -> str:
 def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, seconds: float) -> None:
     """What a stranger needs to judge the run: settings, versions, who stood where."""
     loaded = load_weights(weights)
-    record = {
-        "experiment": NAME,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "device": device(),
-        "last_call_seconds": round(seconds),
-        "segmentation": dict(loaded.card.segmentation),
-        "markers": {name: asdict(marker_training()) for name in MARKERS},
-        "patients": len(cohort.patient_ids),
-        "folds_sha256": folds.sha256,
-        "folds": asdict(folds),
-        "weights_sha256": loaded.sha256,
-        "versions": dict(loaded.card.versions),
-    }
+    record = run_record(
+        NAME,
+        last_call_seconds=round(seconds),
+        segmentation=dict(loaded.card.segmentation),
+        markers={name: asdict(marker_training()) for name in MARKERS},
+        patients=len(cohort.patient_ids),
+        folds_sha256=folds.sha256,
+        folds=asdict(folds),
+        weights_sha256=loaded.sha256,
+    )
     write_json(path, record)

@@ -1,17 +1,34 @@
-"""What every experiment keeps and writes: finished folds, tables whole or not at all, where it was made."""
+"""What every experiment keeps and writes: finished folds, tables and figures, how they were made."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from gliomark.study import GliomarkError
+
+DOTS_PER_INCH = 110
+PACKAGES = (
+    "gliomark",
+    "torch",
+    "monai",
+    "lightning",
+    "lightgbm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "SimpleITK",
+)
 
 
 def kept_fold(path: Path, key: dict) -> dict | None:
@@ -43,6 +60,30 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))
     table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
     os.replace(part, path)
+
+
+def run_record(experiment: str, **told: object) -> dict:
+    """What a stranger needs to judge a run: when, by which code, on what, with which versions, and ``told``."""
+    return {
+        "experiment": experiment,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "device": device(),
+        **told,
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def fit_for_files(name: str) -> str:
+    """The name as a folder or file may be called."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a png; nothing in it says by which version it was drawn, so that the same figure is the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return path
 
 
 def commit() -> str:

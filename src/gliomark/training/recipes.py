@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -245,8 +245,7 @@ def marker_settings(size: str, epochs: int) -> MarkerTraining:
 class TrainedMarker:
     """A marker's final network and LightGBM, and the out-of-fold vectors of the patients behind them.
 
-    threshold: Youden's, on calibrated Near answers of those patients; development: per kind of evidence those
-    patients' answers by ``cross_fitted``, by which the kind, the calibration and the threshold were chosen.
+    threshold: Youden's, on calibrated Near answers of those patients by ``cross_fitted``.
     """
 
     definition: MarkerDefinition
@@ -256,7 +255,6 @@ class TrainedMarker:
     labels: Mapping[str, int]
     trained_on: tuple[str, ...]
     threshold: float
-    development: Mapping[Evidence, Mapping[str, NDArray[np.float64]]]
 
     def card(
         self, performance: str = "not measured", warning: str = "", informative: bool = True
@@ -295,20 +293,24 @@ def train_marker(
     """A network per fold of ``learning``, LightGBM on the out-of-fold vectors, a network on everybody.
 
     The kind of evidence, the calibration and the threshold come from what ``cross_fitted`` gives. Networks are
-    kept under ``work`` by whom they were trained on, so that two calls may share them.
+    kept under ``work``, see ``network_folder``, so that two calls may share them.
     """
     sequences, crop = cohort_sequences(cohort), settings.augmentation.crop
     learning = learning.only(labels)
     everybody = learning.patients
     bank = load_lesion_bank(cohort, {p: labels[p] for p in everybody}, sequences)
     check_disjoint({"to be trained on": set(bank.patient_ids), "kept back": learning.kept_back})
-    work = work / definition.name
+
+    def trained_on(patients: Sequence[str]) -> torch.nn.Module:
+        folder = network_folder(work, definition, labels, patients, settings)
+        return train_marker_network(bank.of(patients), settings, folder)
+
     out_of_fold: dict[str, PatientVectors] = {}
     for fold in learning.folds:
         rest = [p for p in everybody if p not in fold]
-        network = train_marker_network(bank.of(rest), settings, work / people_folder(rest))
+        network = trained_on(rest)
         out_of_fold |= patient_vectors(network, cohort, labels, fold, rest, sequences, crop)
-    final = train_marker_network(bank, settings, work / people_folder(everybody))
+    final = trained_on(everybody)
     judged = {
         evidence: cross_fitted(out_of_fold, learning, StackingTraining(evidence=evidence))
         for evidence in get_args(Evidence)
@@ -322,12 +324,19 @@ def train_marker(
     calibration = platt(*near_answers(out_of_fold, judged[evidence]))
     threshold = youden_threshold(*near_answers(out_of_fold, judged[evidence], calibration))
     classifier = SliceClassifier(final.eval(), trees, sequences, crop, age_cut, evidence, calibration)
-    return TrainedMarker(definition, settings, classifier, out_of_fold, labels, everybody, threshold, judged)
+    return TrainedMarker(definition, settings, classifier, out_of_fold, labels, everybody, threshold)
 
 
-def people_folder(patients: Sequence[str]) -> str:
-    """A network's folder by whom it was trained on."""
-    return hashlib.sha256(json.dumps(sorted(patients)).encode()).hexdigest()[:16]
+def network_folder(
+    work: Path,
+    definition: MarkerDefinition,
+    labels: Mapping[str, int],
+    patients: Sequence[str],
+    settings: MarkerTraining,
+) -> Path:
+    """A network's folder: a hash of what decides its weights, so that no other recipe's checkpoint goes on in it."""
+    decides = [sorted((p, labels[p]) for p in patients), asdict(settings)]
+    return work / definition.name / hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
 
 def near_answers(

@@ -58,9 +58,9 @@ class PatientVectors:
     clinical: Clinical
     label: int
 
-    def network_probability(self, rule: FusionRule) -> float:
-        """Patient level, by KiNet's own softmax."""
-        return self.fused(expit(self.vectors[:, -1].astype(float)), rule)
+    def own_probability(self) -> NDArray[np.float64]:
+        """The network's own, by its softmax, ``(S,)``."""
+        return expit(self.vectors[:, -1].astype(float))
 
     def slice_probability(
         self, trees: lightgbm.Booster, age_cut: float | None, evidence: Evidence = "vector"

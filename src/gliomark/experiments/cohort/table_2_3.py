@@ -15,8 +15,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +33,7 @@ from gliomark.cohort.folds import VALIDATION_SHARE, Folds, Split, check_disjoint
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
-from gliomark.experiments.records import commit, device, kept_fold, write_table
+from gliomark.experiments.records import kept_fold, run_record, write_table
 from gliomark.models.baselines import BASELINES, load_imagenet
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 from gliomark.training.segmentation import last_checkpoint, make_trainer
@@ -55,7 +53,6 @@ UNREADABLE = (
     pickle.UnpicklingError,
     SafetensorError,
 )
-PACKAGES = ("gliomark", "torch", "monai", "lightning", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -523,20 +520,16 @@ def _write(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], out: P
 
 def _record(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], seconds: float) -> dict:
     """What a stranger needs to judge the run: settings, versions, who stood where."""
-    return {
-        "experiment": NAME,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "device": device(),
-        "last_call_seconds": round(seconds),
-        "training_seconds": sum(fold["seconds"] for fold in folds),
-        "training": asdict(benchmark.training),
-        "validation_share": VALIDATION_SHARE,
-        "patients": len(slices.patients),
-        "slices": len(slices),
-        "positive_slices": int(slices.label.sum()),
-        "initial_weights": {fold["key"]["network"]: fold["initial_weights"] for fold in folds},
-        "slices_sha256": _digest(slices),
-        "splits": [fold["key"]["split"] for fold in folds if fold["key"]["network"] == next(iter(BASELINES))],
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+    return run_record(
+        NAME,
+        last_call_seconds=round(seconds),
+        training_seconds=sum(fold["seconds"] for fold in folds),
+        training=asdict(benchmark.training),
+        validation_share=VALIDATION_SHARE,
+        patients=len(slices.patients),
+        slices=len(slices),
+        positive_slices=int(slices.label.sum()),
+        initial_weights={fold["key"]["network"]: fold["initial_weights"] for fold in folds},
+        slices_sha256=_digest(slices),
+        splits=[fold["key"]["split"] for fold in folds if fold["key"]["network"] == next(iter(BASELINES))],
+    )

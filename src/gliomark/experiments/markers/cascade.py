@@ -14,15 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from gliomark.cohort.folds import FOLDS, check_disjoint, cohort_folds, learning_without
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, auc_within
+from gliomark.experiments.place import Place
 from gliomark.experiments.records import write_table
 from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
-from gliomark.experiments.segmentation.tables import Place
 from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.fusion import FusionRule
 from gliomark.inference.slice_classifier import calibrated
@@ -37,7 +36,7 @@ from gliomark.training.recipes import (
     MarkerDefinition,
     TrainedMarker,
     cohort_sequences,
-    people_folder,
+    network_folder,
     train_marker,
 )
 from gliomark.training.stacking import PatientVectors, patient_vectors
@@ -72,7 +71,8 @@ def train_people(job: PeopleJob) -> dict:
     """Train the network; nothing where it is finished."""
     cohort, labels = Cohort(job.cohort), dict(job.labels)
     bank = load_lesion_bank(cohort, {p: labels[p] for p in job.patients}, cohort_sequences(cohort))
-    train_marker_network(bank, job.settings, job.work / job.definition.name / people_folder(job.patients))
+    folder = network_folder(job.work, job.definition, labels, job.patients, job.settings)
+    train_marker_network(bank, job.settings, folder)
     return {}
 
 
@@ -94,7 +94,7 @@ def train_networks(
         tuple(sorted(p for number, fold in enumerate(learning.folds) if number not in out for p in fold))
         for out in [*left_out, *([()] if shipped else [])]
     ]
-    dealt, work = tuple(labels.items()), place.out / "work" / "cascade"
+    dealt, work = tuple(labels.items()), place.work / "cascade"
     jobs = [PeopleJob(place.cohorts[0], definition, dealt, group, settings, work) for group in groups]
     place.say(f"{definition.title}: {len(jobs)} networks")
     run_jobs(
@@ -124,7 +124,7 @@ def run_cascade(
     if shuffle:
         definition = replace(definition, name=f"{definition.name}-shuffled-{shuffle}")
     train_networks(definition, labels, settings, place, shipped=not shuffle)
-    work, folds = place.out / "work", cohort_folds(cohort)
+    work, folds = place.work, cohort_folds(cohort)
     rows = []
     for number in range(FOLDS):
         learning = learning_without(folds, number)
@@ -163,7 +163,7 @@ def answers(marker: TrainedMarker, cohort: Cohort, test: Sequence[str], masks: M
     for patient, vectors in judged.items():
         for stage, probability, threshold in (
             (CASCADE, cascade_probability(marker, vectors), marker.threshold),
-            (ALONE, expit(vectors.vectors[:, -1].astype(float)), 0.5),
+            (ALONE, vectors.own_probability(), 0.5),
         ):
             for fusion in FUSIONS:
                 row = {"patient": patient, "label": vectors.label, "stage": stage, "fusion": fusion}

@@ -15,7 +15,7 @@ from gliomark.cohort.folds import FOLDS, VALIDATION_SHARE, Split
 from gliomark.cohort.store import write_json
 from gliomark.experiments.markers.readings import Answers, answer_rows, clinical_answers, feature_answers
 from gliomark.experiments.markers.tables import against, counted
-from gliomark.experiments.records import commit, write_table
+from gliomark.experiments.records import run_record, write_table
 from gliomark.study import Clinical, GliomarkError
 
 SEXES = {"0": 0, "1": 1, "m": 0, "f": 1, "male": 0, "female": 1}
@@ -68,8 +68,8 @@ def run(path: Path, columns: TableColumns, out: Path, say: Callable[[str], None]
     write_table(pd.DataFrame(rows).assign(**said), out / f"{stem}.csv")
     patients = pd.concat(answers).query("part == 'test'").drop(columns=["part", "place", "area_mm2"])
     write_table(patients, out / f"{stem}_patients.csv")
-    record = {"experiment": stem, "commit": commit(), "seed": seed, "columns": asdict(columns)}
-    write_json(out / f"{stem}_run_record.json", record | {"splits": [asdict(s) for s in splits]})
+    record = run_record(stem, seed=seed, columns=asdict(columns), splits=[asdict(s) for s in splits])
+    write_json(out / f"{stem}_run_record.json", record)
     return out / f"{stem}.csv"
 
 

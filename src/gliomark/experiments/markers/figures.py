@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -18,15 +17,12 @@ from sklearn.metrics import roc_curve
 
 from gliomark.evaluation.calibration import calibration_bins
 from gliomark.evaluation.delong import delong
-from gliomark.experiments.markers.readings import MarkerNetworkAt, MarkerStudy, patient_answers
+from gliomark.experiments.markers.readings import MarkerStudy, patient_answers
 from gliomark.experiments.markers.trials import INPUTS, input_name
-from gliomark.explanation.gradcam import branch_map
-from gliomark.inference.slice_classifier import central_view
-from gliomark.models.kinet import mix_input
+from gliomark.experiments.records import save_figure
+from gliomark.explain import slice_maps
 from gliomark.study import MRSequence
-from gliomark.training.stacking import ShownSlices
 
-DOTS_PER_INCH = 110
 GRID = np.linspace(0, 1, 101)
 RESAMPLES = 500
 
@@ -40,6 +36,7 @@ def figure_4_2(study: MarkerStudy, patient: str, stage: int, path: Path) -> Path
     number = next(n for n, fold in enumerate(study.data.folds.folds) if patient in fold)
     shown = study.data.shown[patient]
     row = int(np.argmax(shown.slices.area_mm2))
+    only = shown.images[row : row + 1].float(), shown.lesion[row : row + 1].float()
     figure = Figure(figsize=(2.2 * (1 + len(INPUTS)), 2.3 * len(study.sequences)), layout="constrained")
     grid = figure.subplots(len(study.sequences), 1 + len(INPUTS), squeeze=False)
     for line, sequence, image in zip(grid, study.sequences, shown.images[row].float().numpy(), strict=True):
@@ -47,21 +44,13 @@ def figure_4_2(study: MarkerStudy, patient: str, stage: int, path: Path) -> Path
         line[0].set_title(f"{sequence}, lesion", fontsize=9)
         for axes, name in zip(line[1:], INPUTS, strict=True):
             axes.set_title(name, fontsize=9)
-            heat = _heat(study.network(input_name(sequence, name), number), shown, row, stage)
-            axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55, zorder=2)
+            network, crop = study.network(input_name(sequence, name), number)
+            maps = slice_maps(network, *only, crop, stage)
+            axes.imshow(maps["whole"][0], cmap="inferno", vmin=0, vmax=1, alpha=0.55, zorder=2)
         for axes in line:
             axes.imshow(image, cmap="gray", vmin=image.min(), vmax=np.percentile(image, 99.7), zorder=1)
             axes.set_axis_off()
-    return _save(figure, path)
-
-
-def _heat(classifier: MarkerNetworkAt, shown: ShownSlices, row: int, stage: int) -> NDArray[np.float32]:
-    images, lesion = shown.images[row : row + 1].float(), shown.lesion[row : row + 1].float()
-    inner = central_view(images.shape[-1], classifier.crop)
-    mix = mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
-    whole = torch.zeros(lesion.shape)
-    whole[inner] = branch_map(classifier.network, mix, "whole", stage)
-    return whole[0].numpy()
+    return save_figure(figure, path)
 
 
 def figure_4_6(slices: pd.DataFrame, title: str, path: Path) -> Path:
@@ -88,7 +77,7 @@ def figure_4_6(slices: pd.DataFrame, title: str, path: Path) -> Path:
     for axes in list(grid.flat)[len(names) :]:
         axes.axis("off")
     figure.suptitle(f"{title}: patients by Near, 95 % band", fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _curve(label: NDArray, probability: NDArray) -> NDArray[np.float64]:
@@ -131,7 +120,7 @@ def figure_4_7(weights: NDArray[np.float64], title: str, sequences: Sequence[MRS
     axes.legend(frameon=False, ncols=3, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{title}: {len(weights)} CentralNets", fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def figure_4_8(answers: Mapping[str, pd.DataFrame], title: str, path: Path) -> Path:
@@ -147,7 +136,7 @@ def figure_4_8(answers: Mapping[str, pd.DataFrame], title: str, path: Path) -> P
         axes.set_xlabel("predicted probability")
         axes.set_ylabel("share that is positive")
     figure.suptitle(title, fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _square(axes: Axes, title: str) -> None:
@@ -156,9 +145,3 @@ def _square(axes: Axes, title: str) -> None:
     axes.set_aspect("equal")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=9)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-    return path

@@ -16,7 +16,7 @@ from scipy.ndimage import label as connected
 from scipy.stats import binomtest
 
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.experiments.records import commit, write_table
+from gliomark.experiments.records import run_record, write_table
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 from gliomark.training.classification import known_labels
 from gliomark.training.recipes import DEFINITIONS, cohort_sequences
@@ -70,7 +70,7 @@ def run(folder: Path, out: Path) -> Path:
     write_table(table, out / f"{NAME}.csv")
     write_table(patients, out / f"{NAME}_patients.csv")
     rule = {"deviations": DEVIATIONS, "smallest_focus_ml": SMALLEST_FOCUS_ML}
-    write_json(out / f"{NAME}_run_record.json", {"experiment": NAME, "commit": commit(), **rule})
+    write_json(out / f"{NAME}_run_record.json", run_record(NAME, **rule))
     return out / f"{NAME}.csv"
 
 

@@ -15,7 +15,6 @@ import pandas as pd
 from lightgbm import Booster
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from scipy.special import expit
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -54,14 +53,6 @@ class FoldVectors:
 
 
 @dataclass(frozen=True, eq=False)
-class MarkerNetworkAt:
-    """A finished network and the side of its view in pixels."""
-
-    network: nn.Module
-    crop: int
-
-
-@dataclass(frozen=True, eq=False)
 class MarkerStudy:
     """A marker's finished networks, and where its readings come from. features: radiomics by patient, if computed."""
 
@@ -93,13 +84,13 @@ class MarkerStudy:
         one = next(iter(self.trials.values())) if trial is None else self.trials[trial]
         return self.data.split(number, one.training.seed)
 
-    def network(self, trial: str, number: int) -> MarkerNetworkAt:
-        """The finished network that answers fold ``number`` (from 0)."""
+    def network(self, trial: str, number: int) -> tuple[nn.Module, int]:
+        """The finished network that answers fold ``number`` (from 0), and the side of its view in pixels."""
         training = self.trials[trial].training
         network = build_marker_network(training.network)
         job = NetworkJob(self.trials[trial], self.definition, (number,), self.cohort, self.work)
         network.load_state_dict(load_file(job.record_path.with_suffix(".safetensors")))
-        return MarkerNetworkAt(network.eval(), training.augmentation.crop)
+        return network.eval(), training.augmentation.crop
 
     def _load(self, trial: MarkerTrial, left_out: tuple[int, ...]) -> dict[str, PatientVectors]:
         return load_vectors(NetworkJob(trial, self.definition, left_out, self.cohort, self.work), self.data)
@@ -171,10 +162,7 @@ def _softmax(folds: Sequence[FoldVectors]) -> Answers:
     for name in ("validation", "test"):
         every: list[Vectors] = [getattr(fold, name) for fold in folds]
         parts[name] = {
-            p: (
-                v.slices,
-                np.mean([expit(one[p].vectors[:, -1].astype(float)) for one in every], axis=0),
-            )
+            p: (v.slices, np.mean([one[p].own_probability() for one in every], axis=0))
             for p, v in every[0].items()
         }
     return parts
@@ -220,21 +208,27 @@ def _clinical(study: MarkerStudy, number: int) -> Answers:
 
 
 def clinical_answers(people: Mapping[str, Clinical], labels: Mapping[str, int], split: Split) -> Answers:
-    """Age and sex alone, logistic regression on the training patients: the bar for any image."""
+    """Age and sex alone: the bar for any image."""
     training, *rest = (
         [p for p in part if p in people] for part in (split.training, split.validation, split.test)
     )
+
+    return {
+        name: {p: (WHOLE, one) for p, one in clinical_probability(people, labels, training, part).items()}
+        for name, part in zip(("validation", "test"), rest, strict=True)
+    }
+
+
+def clinical_probability(
+    people: Mapping[str, Clinical], labels: Mapping[str, int], training: Sequence[str], asked: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """What age and sex alone say of the patients asked about, ``(1,)`` each: logistic regression on the others."""
 
     def columns(patients: Sequence[str]) -> NDArray[np.float64]:
         return np.array([(_or_nan(people[p].age), _or_nan(people[p].sex)) for p in patients])
 
     model = _regression().fit(columns(training), [labels[p] for p in training])
-    return {
-        name: {
-            p: (WHOLE, one) for p, one in zip(part, model.predict_proba(columns(part))[:, 1:], strict=True)
-        }
-        for name, part in zip(("validation", "test"), rest, strict=True)
-    }
+    return dict(zip(asked, model.predict_proba(columns(asked))[:, 1:], strict=True)) if asked else {}
 
 
 def _radiomics(study: MarkerStudy, number: int, metadata: bool) -> Answers:

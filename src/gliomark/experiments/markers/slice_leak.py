@@ -7,6 +7,7 @@ whole patients held out and once with single slices, whose neighbours then stand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from gliomark.cohort.store import write_json
 from gliomark.evaluation.intervals import cluster_bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc
 from gliomark.experiments.markers.study import MarkerData, marker_data
-from gliomark.experiments.markers.tables import MarkerPlace
-from gliomark.experiments.markers.trials import KINET, trials_4_4
-from gliomark.experiments.records import commit, write_table
+from gliomark.experiments.markers.trials import KINET, marker_preset, trials_4_4
+from gliomark.experiments.place import Place
+from gliomark.experiments.records import run_record, write_table
 from gliomark.inference.slice_classifier import image_vectors
 from gliomark.training.classification import LesionBank, MarkerTraining, train_marker_network
+from gliomark.training.recipes import MarkerDefinition
 
 NAME = "slice_leak"
 BY_SLICE, BY_PATIENT = "split by slice (wrong)", "split by patient"
@@ -38,14 +40,14 @@ def slice_folds(data: MarkerData, by_patient: bool, seed: int = 0) -> list[np.nd
     return np.array_split(np.random.default_rng(seed).permutation(len(owner)), FOLDS)
 
 
-def run(place: MarkerPlace) -> Path:
+def run(place: Place, definition: MarkerDefinition) -> Path:
     """Write ``slice_leak_<marker>.csv`` and its record under the place's folder; the table's path."""
-    data = marker_data(place.cohort, place.definition)
-    training = next(t for t in trials_4_4(place.trained) if t.name == KINET).training
+    data = marker_data(place.cohorts[0], definition)
+    training = next(t for t in trials_4_4(marker_preset(place.preset)) if t.name == KINET).training
     rows = []
     for name, by_patient in ((BY_PATIENT, True), (BY_SLICE, False)):
         folds = slice_folds(data, by_patient)
-        folder = place.out / "work" / NAME / place.definition.name / ("patient" if by_patient else "slice")
+        folder = place.work / NAME / definition.name / ("patient" if by_patient else "slice")
         probability = _answers(data.bank, folds, training, folder)
         place.say(f"{name}: five networks trained")
         label = data.bank.label.numpy()
@@ -59,12 +61,11 @@ def run(place: MarkerPlace) -> Path:
         for figure, one in found.items():
             row |= {figure: one.value, f"{figure}_low_95": one.low, f"{figure}_high_95": one.high}
         rows.append(row)
-    said = {"marker": place.definition.name, "preset": place.preset, "cuts": place.trained.cuts}
-    path = place.out / f"{NAME}_{place.definition.name}.csv"
+    said = {"marker": definition.name, "preset": place.preset, "cuts": marker_preset(place.preset).cuts}
+    path = place.out / f"{NAME}_{definition.name}.csv"
     write_table(pd.DataFrame(rows).assign(**said), path)
-    write_json(
-        path.with_name(f"{path.stem}_run_record.json"), {"experiment": NAME, "commit": commit(), **said}
-    )
+    record = run_record(NAME, **said, training=asdict(training))
+    write_json(path.with_name(f"{path.stem}_run_record.json"), record)
     return path
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -24,7 +23,8 @@ from safetensors.torch import save_file
 from gliomark.cohort.folds import FOLDS, Folds, Split, check_disjoint, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.experiments.markers.trials import MarkerTrial
-from gliomark.experiments.records import kept_fold
+from gliomark.experiments.place import Place
+from gliomark.experiments.records import fit_for_files, kept_fold
 from gliomark.experiments.sharing import run_jobs
 from gliomark.models.marker_networks import CentralNet
 from gliomark.study import GliomarkError
@@ -87,12 +87,8 @@ class NetworkJob:
     def record_path(self) -> Path:
         """Where the finished network's record lies; its vectors and weights are beside it."""
         name = "fold_" + "_".join(str(number + 1) for number in self.left_out)
-        return self.work / "markers" / _slug(self.definition.name) / _slug(self.trial.name) / f"{name}.json"
-
-
-def _slug(name: str) -> str:
-    """Fit for a file system."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        marker, trial = fit_for_files(self.definition.name), fit_for_files(self.trial.name)
+        return self.work / "markers" / marker / trial / f"{name}.json"
 
 
 def trial_jobs(
@@ -105,31 +101,26 @@ def trial_jobs(
 
 
 def run_networks(
-    trials: Sequence[MarkerTrial],
-    definition: MarkerDefinition,
-    cohort: Path,
-    work: Path,
-    say: Callable[[str], None],
-    workers: int | None = None,
-    scheduler: str | None = None,
+    trials: Sequence[MarkerTrial], definition: MarkerDefinition, place: Place
 ) -> dict[NetworkJob, dict]:
     """The records of all the trials' networks, trained now where they are not on disk.
 
     Raises GliomarkError where a kept network is another run's, or a job fails.
     """
-    jobs = [job for trial in trials for job in trial_jobs(trial, definition, cohort, work)]
+    cohort = place.cohorts[0]
+    jobs = [job for trial in trials for job in trial_jobs(trial, definition, cohort, place.work)]
     data = marker_data(cohort, definition)
     records = {job: kept_fold(job.record_path, job_key(job, data)) for job in jobs}
     missing = [job for job, record in records.items() if record is None]
-    say(
+    place.say(
         f"{definition.title}: {len(jobs)} networks of {len(trials)} trials, {len(jobs) - len(missing)} finished before"
     )
 
     def told(job: NetworkJob, record: dict) -> None:
         folds = " and ".join(str(number + 1) for number in job.left_out)
-        say(f"{job.trial.name}, without fold {folds}: {record['seconds']} s")
+        place.say(f"{job.trial.name}, without fold {folds}: {record['seconds']} s")
 
-    done = run_jobs(missing, train_job, told, workers, scheduler)
+    done = run_jobs(missing, train_job, told, place.workers, place.scheduler)
     return {job: done[job] if kept is None else kept for job, kept in records.items()}
 
 

@@ -7,10 +7,8 @@ on its validation patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +32,6 @@ from gliomark.experiments.markers.trials import (
     PUBLISHED_4_5,
     PUBLISHED_4_6,
     SWITCHES,
-    MarkerPreset,
     MarkerTrial,
     Published,
     Reading,
@@ -49,31 +46,13 @@ from gliomark.experiments.markers.trials import (
     trials_4_4,
     trials_4_5,
 )
-from gliomark.experiments.records import commit, device, write_table
+from gliomark.experiments.place import Place
+from gliomark.experiments.records import run_record, write_table
 from gliomark.inference.fusion import FusionRule
 from gliomark.training.recipes import MarkerDefinition, cohort_sequences
 
-PACKAGES = ("gliomark", "torch", "monai", "lightning", "lightgbm", "numpy", "scikit-learn")
 FIGURES = ("accuracy", "sensitivity", "specificity", "auc", "kappa")
 FUSIONS: tuple[FusionRule, ...] = ("all", "near", "large")
-
-
-@dataclass(frozen=True)
-class MarkerPlace:
-    """Where a table's run reads, writes and works, and for which marker."""
-
-    cohort: Path
-    definition: MarkerDefinition
-    out: Path
-    preset: str
-    workers: int | None
-    scheduler: str | None
-    say: Callable[[str], None]
-
-    @property
-    def trained(self) -> MarkerPreset:
-        """The preset's settings. Raises GliomarkError for an unknown one."""
-        return marker_preset(self.preset)
 
 
 # ---- from slices to figures ---------------------------------------------------------------------------
@@ -153,10 +132,10 @@ def _published(table: pd.DataFrame, figures_of: Mapping[str, Published], key: Se
 # ---- the tables -----------------------------------------------------------------------------------------
 
 
-def run_table_4_2(place: MarkerPlace) -> Path:
+def run_table_4_2(place: Place, definition: MarkerDefinition) -> Path:
     """One sequence by ResNet-50: the slice (IMG), the lesion alone (ROI), both (MIX)."""
-    sequences = cohort_sequences(Cohort(place.cohort))
-    study, records = _train(trials_4_2(place.trained, sequences), place)
+    sequences = cohort_sequences(Cohort(place.cohorts[0]))
+    study, records = _train(trials_4_2(marker_preset(place.preset), sequences), place, definition)
     names = {input_name(sequence, shown): shown for sequence in sequences for shown in INPUTS}
     result, slices = _table([Reading(name, (name,)) for name in names], study)
     result = _published(result, PUBLISHED_4_2, list(names.values()))
@@ -164,24 +143,22 @@ def run_table_4_2(place: MarkerPlace) -> Path:
     # shows a patient, so it stays beside the work: the positive with the largest lesion
     areas = {p: max(s.slices.area_mm2) for p, s in study.data.shown.items() if s.label == 1}
     shown = max(areas, key=lambda patient: areas[patient])
-    place.say(
-        str(figure_4_2(study, shown, 3, place.out / "work" / f"figure_4_2_{place.definition.name}.png"))
-    )
+    place.say(str(figure_4_2(study, shown, 3, place.work / f"figure_4_2_{definition.name}.png")))
     return path
 
 
-def run_table_4_3(place: MarkerPlace) -> Path:
+def run_table_4_3(place: Place, definition: MarkerDefinition) -> Path:
     """Two sequences by ResNet-50: early, late and middle fusion."""
-    sequences = cohort_sequences(Cohort(place.cohort))
-    study, records = _train(trials_4_3(place.trained, sequences), place)
+    sequences = cohort_sequences(Cohort(place.cohorts[0]))
+    study, records = _train(trials_4_3(marker_preset(place.preset), sequences), place, definition)
     result, slices = _table(readings_4_3(sequences), study)
     result = _published(result, PUBLISHED_4_3, result["reading"].tolist())
     return _write("table_4_3", result, slices, study, records, place)
 
 
-def run_table_4_4(place: MarkerPlace) -> Path:
+def run_table_4_4(place: Place, definition: MarkerDefinition) -> Path:
     """ResNet-50, ResNeSt-50, CentralNet, KiNet, and a light KiNet; figures 4-6 and 4-7."""
-    study, records = _train(trials_4_4(place.trained), place)
+    study, records = _train(trials_4_4(marker_preset(place.preset)), place, definition)
     result, slices = _table(readings_4_4(), study)
     result = _published(result, PUBLISHED_4_4, result["reading"].tolist())
     result["million_parameters"] = [
@@ -190,15 +167,19 @@ def run_table_4_4(place: MarkerPlace) -> Path:
     ]
     path = _write("table_4_4", result, slices, study, records, place)
     weights = [r["fusion_weights"] for r in records.values() if r["fusion_weights"]]
-    title = f"{place.definition.title}, {place.cohort.absolute().name}, preset {place.preset}"
-    place.say(str(figure_4_6(slices[slices["part"] == "test"], title, _figure(place, "figure_4_6"))))
-    place.say(str(figure_4_7(np.array(weights), title, study.sequences, _figure(place, "figure_4_7"))))
+    title = _title(place, definition)
+    place.say(
+        str(figure_4_6(slices[slices["part"] == "test"], title, _figure(place, definition, "figure_4_6")))
+    )
+    place.say(
+        str(figure_4_7(np.array(weights), title, study.sequences, _figure(place, definition, "figure_4_7")))
+    )
     return path
 
 
-def run_table_4_5(place: MarkerPlace) -> Path:
+def run_table_4_5(place: Place, definition: MarkerDefinition) -> Path:
     """The BMS loss, Merge-IN and the metadata, each on and off."""
-    study, records = _train(trials_4_5(place.trained), place)
+    study, records = _train(trials_4_5(marker_preset(place.preset)), place, definition)
     rows = readings_4_5()
     result, slices = _table(list(rows), study)
     for number, switch in enumerate(SWITCHES):
@@ -209,30 +190,31 @@ def run_table_4_5(place: MarkerPlace) -> Path:
     return _write("table_4_5", result, slices, study, records, place)
 
 
-def run_table_4_6(place: MarkerPlace) -> Path:
+def run_table_4_6(place: Place, definition: MarkerDefinition) -> Path:
     """Slices, and patients by All, Near and Large; figure 4-8."""
-    study, records = _train([t for t in trials_4_4(place.trained) if t.name in FULL.of], place)
+    trials = [t for t in trials_4_4(marker_preset(place.preset)) if t.name in FULL.of]
+    study, records = _train(trials, place, definition)
     slices = read(FULL, study)
     by_rule = {rule: patient_answers(slices, rule) for rule in FUSIONS}
     rows = [counted("slice", slices), *(counted(rule, answers) for rule, answers in by_rule.items())]
     result = pd.DataFrame([{"reading": FULL.name, **row} for row in rows])
     result = _published(result, PUBLISHED_4_6, result["level"].tolist())
     path = _write("table_4_6", result, slices, study, records, place)
-    title = f"{place.definition.title}, {place.cohort.absolute().name}, preset {place.preset}"
+    title = _title(place, definition)
     tests = {str(rule): answers[answers["part"] == "test"] for rule, answers in by_rule.items()}
-    place.say(str(figure_4_8(tests, title, _figure(place, "figure_4_8"))))
+    place.say(str(figure_4_8(tests, title, _figure(place, definition, "figure_4_8"))))
     return path
 
 
-def run_rivals(place: MarkerPlace) -> Path:
+def run_rivals(place: Place, definition: MarkerDefinition) -> Path:
     """Patients by Near: KiNet's second stage in all its forms, radiomics with LightGBM, age and sex alone.
 
     Each is compared with the first by DeLong's test on the patients of both.
     """
     readings = readings_rivals()
-    trials = [t for t in trials_4_4(place.trained) if any(t.name in r.of for r in readings)]
-    features = cohort_features(place.cohort, place.out / "work", place.workers, place.say)
-    study, records = _train(trials, place, features)
+    trials = [t for t in trials_4_4(marker_preset(place.preset)) if any(t.name in r.of for r in readings)]
+    features = cohort_features(place.cohorts[0], place.work, place.workers, place.say)
+    study, records = _train(trials, place, definition, features)
     slices = [read(reading, study) for reading in readings]
     answers = [patient_answers(one, "near") for one in slices]
     rows = [
@@ -247,16 +229,16 @@ def run_rivals(place: MarkerPlace) -> Path:
 
 
 def _train(
-    trials: Sequence[MarkerTrial], place: MarkerPlace, features: Mapping[str, np.ndarray] | None = None
+    trials: Sequence[MarkerTrial],
+    place: Place,
+    definition: MarkerDefinition,
+    features: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[MarkerStudy, dict[NetworkJob, dict]]:
-    place.say(f"preset {place.preset}: {place.trained.cuts}")
-    work = place.out / "work"
-    records = run_networks(
-        trials, place.definition, place.cohort, work, place.say, place.workers, place.scheduler
-    )
-    data = marker_data(place.cohort, place.definition)
+    place.say(f"preset {place.preset}: {marker_preset(place.preset).cuts}")
+    records = run_networks(trials, definition, place)
+    data = marker_data(place.cohorts[0], definition)
     named = {trial.name: trial for trial in trials}
-    return MarkerStudy(named, place.definition, place.cohort, work, data, features), records
+    return MarkerStudy(named, definition, place.cohorts[0], place.work, data, features), records
 
 
 def _table(readings: Sequence[Reading], study: MarkerStudy) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -265,8 +247,12 @@ def _table(readings: Sequence[Reading], study: MarkerStudy) -> tuple[pd.DataFram
     return pd.DataFrame([reading_row(one) for one in slices]), pd.concat(slices, ignore_index=True)
 
 
-def _figure(place: MarkerPlace, name: str) -> Path:
-    return place.out / f"{name}_{place.definition.name}.png"
+def _figure(place: Place, definition: MarkerDefinition, name: str) -> Path:
+    return place.out / f"{name}_{definition.name}.png"
+
+
+def _title(place: Place, definition: MarkerDefinition) -> str:
+    return f"{definition.title}, {place.names[0]}, preset {place.preset}"
 
 
 def _write(
@@ -275,39 +261,35 @@ def _write(
     slices: pd.DataFrame,
     study: MarkerStudy,
     records: Mapping[NetworkJob, dict],
-    place: MarkerPlace,
+    place: Place,
 ) -> Path:
     """The table, its patients (Near) and its run record; every row says of which marker, where and how."""
-    cohort = Cohort(place.cohort)
+    cohort = Cohort(place.cohorts[0])
     said = {
-        "marker": place.definition.name,
-        "cohort": place.cohort.absolute().name,
+        "marker": study.definition.name,
+        "cohort": place.names[0],
         "sequences": "+".join(study.sequences),
         "folds": len(study.data.folds.folds),
         "preset": place.preset,
-        "cuts": place.trained.cuts,
+        "cuts": marker_preset(place.preset).cuts,
     }
-    stem = f"{name}_{place.definition.name}"
+    stem = f"{name}_{study.definition.name}"
     write_table(result.assign(**said), place.out / f"{stem}.csv")
     patients = patient_answers(slices[slices["part"] == "test"], "near").drop(columns="part")
     write_table(patients, place.out / f"{stem}_patients.csv")
-    record = {
-        "experiment": name,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "device": device(),
+    record = run_record(
+        name,
         **said,
-        "definition": asdict(place.definition),
-        "folds_sha256": cohort_folds(cohort).sha256,
-        "trials": [asdict(trial) for trial in study.trials.values()],
-        "training_seconds": sum(r["seconds"] for r in records.values()),
-        "networks": [
+        definition=asdict(study.definition),
+        folds_sha256=cohort_folds(cohort).sha256,
+        trials=[asdict(trial) for trial in study.trials.values()],
+        training_seconds=sum(r["seconds"] for r in records.values()),
+        networks=[
             {"trial": j.trial.name, "left_out": [n + 1 for n in j.left_out]}
             | {k: v for k, v in r.items() if k != "key"}
             for j, r in records.items()
         ],
-        "splits": [asdict(study.split(None, n)) for n in range(len(study.data.folds.folds))],
-        "versions": {package: version(package) for package in PACKAGES},
-    }
+        splits=[asdict(study.split(None, n)) for n in range(len(study.data.folds.folds))],
+    )
     write_json(place.out / f"{stem}_run_record.json", record)
     return place.out / f"{stem}.csv"

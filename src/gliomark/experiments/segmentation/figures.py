@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gliomark.cohort.store import Cohort
+from gliomark.experiments.records import save_figure
 from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
 from gliomark.inference.segmenter import Segmenter
 from gliomark.models.mignet import LARGEST_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
@@ -32,7 +33,6 @@ COLOURS = {
     "false negative": (0.80, 0.15, 0.60),
 }
 STRENGTH = 0.6
-DOTS_PER_INCH = 110
 
 
 # ---- figure 3-8 -------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def figure_3_8(
                 axis.set_title(title, fontsize=9)
     squares = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]
     figure.legend(handles=squares, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def grey(stack: SliceStack, sequence: MRSequence, place: int) -> NDArray[np.float64]:
@@ -131,7 +131,7 @@ def figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
         row[2].set_xlabel("P", fontsize=8)
         row[2].set_ylabel("w(P)", fontsize=8)
         row[2].tick_params(labelsize=7)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def mean_prior(jobs: Sequence[FoldJob]) -> Tensor:
@@ -173,7 +173,7 @@ def figure_guidance(jobs: Sequence[FoldJob], gates: pd.DataFrame, path: Path) ->
     axes[3].set_title("mean gate coefficient a", fontsize=9)
     axes[3].tick_params(labelsize=7)
     axes[3].legend(fontsize=7, frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def alphas(jobs: Sequence[FoldJob]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -238,12 +238,6 @@ def gates_of(network: MIGNet, segmenter: Segmenter, stack: SliceStack) -> list[T
     for handle in handles:
         handle.remove()
     return [seen[level] for level in sorted(seen)]
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return path
 
 
 def draw_figures(

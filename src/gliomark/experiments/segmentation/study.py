@@ -8,7 +8,6 @@ over processes or machines by dask; the machines must see the cohorts at the sam
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +20,7 @@ from torch import nn
 from gliomark.cohort.folds import FOLDS, Split, check_disjoint, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.outlines import compare
-from gliomark.experiments.records import kept_fold
+from gliomark.experiments.records import fit_for_files, kept_fold
 from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.segmenter import Segmenter, seen_sequences
 from gliomark.models.weights import Weights, load_weights, save_weights
@@ -75,7 +74,7 @@ class FoldJob:
 
 def trial_folder(work: Path, name: str) -> Path:
     """``OUT/work/segmentation/<trial>``, the name made fit for a file system."""
-    return work / "segmentation" / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return work / "segmentation" / fit_for_files(name)
 
 
 def run_trials(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from gliomark.cohort.folds import FOLDS, cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import auc
-from gliomark.experiments.records import commit, device, write_table
+from gliomark.experiments.place import Place, cohort_name
+from gliomark.experiments.records import run_record, write_table
 from gliomark.experiments.segmentation.figures import draw_figures, figure_3_1, mean_prior
 from gliomark.experiments.segmentation.study import (
     FoldJob,
@@ -53,7 +52,6 @@ from gliomark.study import GliomarkError
 from gliomark.training.recipes import cohort_sequences
 from gliomark.training.segmentation import SegmentationTraining
 
-PACKAGES = ("gliomark", "torch", "monai", "lightning", "numpy", "scipy")
 SCORES = (
     "dice",
     "dice_per_lesion_slice",
@@ -186,28 +184,6 @@ def table(
     return pd.DataFrame(rows)
 
 
-def cohort_name(folder: Path) -> str:
-    """What the tables call a cohort."""
-    return folder.absolute().name
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a table's run reads, writes and works."""
-
-    cohorts: tuple[Path, ...]
-    out: Path
-    preset: str
-    workers: int | None
-    scheduler: str | None
-    say: Callable[[str], None]
-
-    @property
-    def names(self) -> list[str]:
-        """The cohorts' names in the tables."""
-        return [cohort_name(folder) for folder in self.cohorts]
-
-
 def run_table_3_1(place: Place) -> Path:
     """MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net's 2-D network."""
     trials = trials_3_1(preset_setting(place.preset))
@@ -237,8 +213,7 @@ def run_table_3_2(place: Place) -> Path:
 
 def _run(trials: Sequence[Trial], place: Place, folds: int = 0) -> tuple[pd.DataFrame, list[dict]]:
     place.say(f"preset {place.preset}: {cuts(place.preset)}")
-    work = place.out / "work"
-    records = run_trials(trials, place.cohorts, work, place.say, place.workers, place.scheduler, folds)
+    records = run_trials(trials, place.cohorts, place.work, place.say, place.workers, place.scheduler, folds)
     return patients_table(records, place.names), records
 
 
@@ -266,20 +241,20 @@ def _write(
         result[f"training_{column}"] = result["trial"].map(means)
     write_table(result.assign(**said), place.out / f"{name}.csv")
     write_table(patients, place.out / f"{name}_patients.csv")
-    record = {
-        "experiment": name,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "device": device(),
-        **said,
-        "cohorts": place.names,
-        "folds_sha256": [cohort_folds(Cohort(folder)).sha256 for folder in place.cohorts],
-        "trials": [asdict(trial) for trial in trials],
-        "training_seconds": sum(r["seconds"] for r in records),
-        "folds": [{k: v for k, v in r.items() if k not in ("patients", "key")} | _where(r) for r in records],
-        "splits": [r["key"]["splits"] for r in records if r["key"]["trial"]["name"] == trials[0].name],
-        "versions": {package: version(package) for package in PACKAGES},
-    }
+    record = run_record(
+        name,
+        **said
+        | {
+            "cohorts": place.names,
+            "folds_sha256": [cohort_folds(Cohort(folder)).sha256 for folder in place.cohorts],
+            "trials": [asdict(trial) for trial in trials],
+            "training_seconds": sum(r["seconds"] for r in records),
+            "folds": [
+                {k: v for k, v in r.items() if k not in ("patients", "key")} | _where(r) for r in records
+            ],
+            "splits": [r["key"]["splits"] for r in records if r["key"]["trial"]["name"] == trials[0].name],
+        },
+    )
     write_json(place.out / f"{name}_run_record.json", record)
     return place.out / f"{name}.csv"
 
@@ -302,7 +277,7 @@ def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
     _check_together(place, also, setting.rule)
     own, *trials = trials_3_3(setting)
     # alone, as table 3-1 has it: its folds are the same
-    run_trials([own], place.cohorts[:1], place.out / "work", place.say, place.workers, place.scheduler)
+    run_trials([own], place.cohorts[:1], place.work, place.say, place.workers, place.scheduler)
     patients, records = _run(trials, place)
     patients = pd.concat([patients, *_elsewhere(trials, place, also)], ignore_index=True)
     tested = [*place.names, *map(cohort_name, also)]
@@ -315,9 +290,7 @@ def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
     ]
     result.insert(2, "published_dice", published)
     path = _write("table_3_3", trials, result, patients, records, place)
-    jobs = [
-        [FoldJob(t, k, place.cohorts, place.out / "work") for k in range(FOLDS)] for t in (own, trials[1])
-    ]
+    jobs = [[FoldJob(t, k, place.cohorts, place.work) for k in range(FOLDS)] for t in (own, trials[1])]
     priors = {name: mean_prior(one) for name, one in zip(place.names, jobs, strict=True)}
     place.say(str(figure_3_1(priors, place.out / "figure_3_1_cohorts.png")))
     return path
@@ -342,7 +315,7 @@ def _check_together(place: Place, also: Sequence[Path], rule: str) -> None:
 def _elsewhere(trials: Sequence[Trial], place: Place, also: Sequence[Path]) -> Iterator[pd.DataFrame]:
     """The first fold's networks on cohorts that none was trained on."""
     for trial, folder in product(trials, also):
-        job, cohort = FoldJob(trial, 0, place.cohorts, place.out / "work"), Cohort(folder)
+        job, cohort = FoldJob(trial, 0, place.cohorts, place.work), Cohort(folder)
         segmenter = trial_segmenter(trial, load_weights(job.weights_path(trial.weights_of)))
         rows = [{"cohort": 0, "patient": p, **judge(segmenter, cohort, p)} for p in outlined(cohort)]
         yield patients_table([{"key": fold_key(job), "patients": rows}], [cohort_name(folder)])
