@@ -132,6 +132,22 @@ def test_a_table_that_does_not_fit_is_refused(table, tmp_path, change, said) -> 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x00\x01\x02", "neither UTF-8 nor GB18030"),
+        (b"", "no column ID"),
+        (b"ID,mutated,Age,Sex,f1\n1,yes,40,0,x\n", "no numeric column"),
+        (b"ID,mutated,Age,Sex,f1,f1\n1,yes,40,0,1,1\n", "column f1 twice"),
+    ],
+)
+def test_a_file_that_is_no_table_of_features_is_refused(tmp_path, content, said) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(GliomarkError, match=said):
+        feature_table.run(tmp_path / "x.csv", COLUMNS, tmp_path / "out", quiet)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_patient_twice_is_refused(table, tmp_path) -> None:
     rows = pd.read_csv(table)
     pd.concat([rows, rows[:1]]).to_csv(table, index=False)

@@ -19,7 +19,7 @@ OLDEST = 120.0
 _XLSX = b"PK\x03\x04"
 _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _SEXES = {"0": 0, "0.0": 0, "m": 0, "male": 0, "男": 0, "1": 1, "1.0": 1, "f": 1, "female": 1, "女": 1}
-_BLANKS = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-"})
+BLANKS = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-"})
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _content(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise GliomarkError(
-            f"The clinical table {path} cannot be opened ({error.strerror}): check the path."
+            f"The table {path} cannot be opened ({error.strerror}): check the path."
         ) from None
     if content.startswith(_OLD_OFFICE):
         raise GliomarkError(f"{path} is an old or password-protected workbook: save it as plain xlsx or CSV.")
@@ -178,7 +178,7 @@ def _cell(text: str) -> str:
 
 
 def _age(text: str, where: str) -> float | None:
-    if text.lower() in _BLANKS:
+    if text.lower() in BLANKS:
         return None
     number = re.sub(r"^(\d{1,3}),(\d{1,2})$", r"\1.\2", text)  # decimal comma, as in semicolon tables
     if not re.fullmatch(r"[+-]?\d+(\.\d*)?", number):
@@ -190,7 +190,7 @@ def _age(text: str, where: str) -> float | None:
 
 
 def _sex(text: str, where: str) -> int | None:
-    if text.lower() in _BLANKS:
+    if text.lower() in BLANKS:
         return None
     if text.lower() not in _SEXES:
         raise GliomarkError(f"The sex {text} {where} is not understood: give 0 or M (male), 1 or F (female).")

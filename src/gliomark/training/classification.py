@@ -120,6 +120,11 @@ class BalancedSampler(torch.utils.data.Sampler[int]):
         self.rows = {int(p): torch.nonzero(bank.patient == p)[:, 0] for p in bank.patient.unique()}
         label = {p: int(bank.label[rows[0]]) for p, rows in self.rows.items()}
         self.classes = [[p for p in self.rows if label[p] == value] for value in (0, 1)]
+        if not all(self.classes):
+            raise GliomarkError(
+                f"The {len(self.rows)} patients to train on are of one class alone; the marker needs more patients of "
+                "the other, or another threshold."
+            )
         self.count = per_patient * len(self.rows)
 
     def __len__(self) -> int:

@@ -25,7 +25,8 @@ from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmen
 from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.fusion import FusionRule
 from gliomark.inference.slice_classifier import calibrated
-from gliomark.models.weights import load_weights
+from gliomark.models.weights import Weights, load_weights
+from gliomark.study import GliomarkError
 from gliomark.training.classification import (
     MarkerTraining,
     known_labels,
@@ -123,14 +124,17 @@ def run_cascade(
     labels = cascade_labels(cohort, definition, shuffle)
     if shuffle:
         definition = replace(definition, name=f"{definition.name}-shuffled-{shuffle}")
+    folds = cohort_folds(cohort)
+    outlined_by = [FoldJob(trial, n, place.cohorts, outlines or place.work) for n in range(FOLDS)]
+    for job, fold in zip(outlined_by, folds.folds, strict=True):
+        fold_weights(job, fold)  # asked before hours of training
     train_networks(definition, labels, settings, place, shipped=not shuffle)
-    work, folds = place.work, cohort_folds(cohort)
     rows = []
     for number in range(FOLDS):
         learning = learning_without(folds, number)
-        marker = train_marker(cohort, learning, definition, labels, settings, work / "cascade")
+        marker = train_marker(cohort, learning, definition, labels, settings, place.work / "cascade")
         test = [p for p in folds.folds[number] if p in labels]
-        masks = fold_outlines(FoldJob(trial, number, place.cohorts, outlines or work), cohort, test)
+        masks = fold_outlines(outlined_by[number], cohort, test)
         for outline, given in (("drawn", None), ("predicted", masks)):
             for row in answers(marker, cohort, test, given):
                 rows.append({"marker": definition.name, "fold": number + 1, "outline": outline, **row})
@@ -138,11 +142,21 @@ def run_cascade(
     return pd.DataFrame(rows)
 
 
+def fold_weights(job: FoldJob, test: Sequence[str]) -> Weights:
+    """The finished outline network of a fold. Raises GliomarkError if there is none, or it was trained on ``test``."""
+    path = job.weights_path(job.trial.weights_of)
+    if not path.exists():
+        raise GliomarkError(
+            f"{path} is missing: name the folder in which 'experiment demonstration' came to its end."
+        )
+    weights = load_weights(path)
+    check_disjoint({"trained on": weights.card.training_patients, "tested on": test})
+    return weights
+
+
 def fold_outlines(job: FoldJob, cohort: Cohort, test: Sequence[str]) -> Masks:
     """The test patients' outlines by the fold that tested on them. Raises GliomarkError if it was trained on one."""
-    weights = load_weights(job.weights_path(job.trial.weights_of))
-    check_disjoint({"trained on": weights.card.training_patients, "tested on": test})
-    segmenter = trial_segmenter(job.trial, weights)
+    segmenter = trial_segmenter(job.trial, fold_weights(job, test))
     return {patient: segmenter.segment(cohort.stack(patient)).mask for patient in test}
 
 

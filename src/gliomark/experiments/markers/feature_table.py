@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from gliomark.cohort.store import write_json
 from gliomark.experiments.markers.readings import Answers, answer_rows, clinical_answers, feature_answers
 from gliomark.experiments.markers.tables import against, counted
 from gliomark.experiments.records import run_record, write_table
+from gliomark.io.clinical import BLANKS, read_records
 from gliomark.study import Clinical, GliomarkError
 
 SEXES = {"0": 0, "1": 1, "m": 0, "f": 1, "male": 0, "female": 1}
@@ -41,7 +41,7 @@ def run(path: Path, columns: TableColumns, out: Path, say: Callable[[str], None]
     Raises GliomarkError where a column is missing or a class has fewer than ten patients.
     """
     table = _read(path, columns)
-    features = {p: row for p, row in zip(table.index, _features(table, columns), strict=True)}
+    features = {p: row for p, row in zip(table.index, _features(table, columns, path), strict=True)}
     people = {p: _person(p, row, columns) for p, row in table.iterrows()}
     labels = {p: int(_text(value) == columns.positive) for p, value in table[columns.label].items()}
     if min(sum(labels.values()), len(labels) - sum(labels.values())) < SMALLEST_CLASS:
@@ -75,23 +75,32 @@ def run(path: Path, columns: TableColumns, out: Path, say: Callable[[str], None]
 
 def _read(path: Path, columns: TableColumns) -> pd.DataFrame:
     """One row per patient whose label is known."""
-    table = pd.read_csv(path, dtype={columns.id: str}, low_memory=False)
-    missing = [name for name in asdict(columns).values() if name not in table and name != columns.positive]
+    header, records = read_records(path)
+    table = pd.DataFrame(records, columns=header)
+    missing = [name for field, name in asdict(columns).items() if field != "positive" and name not in table]
     if missing:
         raise GliomarkError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(list(table)[:8])}, ..."
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(header[:8]) or 'none'}, ..."
         )
-    table = table[table[columns.label].notna()]
+    twice = [name for name in table if list(table).count(name) > 1]
+    if twice:
+        raise GliomarkError(f"{path} has the column {twice[0]} twice; keep one.")
+    table = table[~table[columns.label].str.lower().isin(BLANKS)]
     if table[columns.id].duplicated().any():
-        twice = table[columns.id][table[columns.id].duplicated()].iloc[0]
-        raise GliomarkError(f"{path}: patient {twice} stands in it twice; keep one row per patient.")
+        patient = table[columns.id][table[columns.id].duplicated()].iloc[0]
+        raise GliomarkError(f"{path}: patient {patient} stands in it twice; keep one row per patient.")
     return table.set_index(columns.id)
 
 
-def _features(table: pd.DataFrame, columns: TableColumns) -> np.ndarray:
+def _features(table: pd.DataFrame, columns: TableColumns, path: Path) -> np.ndarray:
     behind = table.loc[:, columns.first_feature :]
     numbers = behind.apply(pd.to_numeric, errors="coerce")
-    return numbers.loc[:, numbers.notna().any()].to_numpy(float)
+    features = numbers.loc[:, numbers.notna().any()].to_numpy(float)
+    if not features.shape[1]:
+        raise GliomarkError(
+            f"{path} has no numeric column from '{columns.first_feature}' on; name the first one that holds a feature."
+        )
+    return features
 
 
 def _person(patient: str, row: pd.Series, columns: TableColumns) -> Clinical:
@@ -100,9 +109,10 @@ def _person(patient: str, row: pd.Series, columns: TableColumns) -> Clinical:
     return Clinical(patient, None if np.isnan(age) else float(age), sex)
 
 
-def _text(value: object) -> str:
+def _text(cell: str) -> str:
     """As the table spells it; 1.0 is 1."""
-    return json.dumps(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    number = pd.to_numeric(cell, errors="coerce")
+    return str(int(number)) if np.isfinite(number) and number == int(number) else cell
 
 
 def _splits(labels: dict[str, int], seed: int) -> list[Split]:

@@ -6,13 +6,13 @@ whole patients held out and once with single slices, whose neighbours then stand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from gliomark.cohort.folds import FOLDS
@@ -23,6 +23,7 @@ from gliomark.experiments.markers.study import MarkerData, marker_data
 from gliomark.experiments.markers.trials import KINET, marker_preset, trials_4_4
 from gliomark.experiments.place import Place
 from gliomark.experiments.records import run_record, write_table
+from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.slice_classifier import image_vectors
 from gliomark.training.classification import LesionBank, MarkerTraining, train_marker_network
 from gliomark.training.recipes import MarkerDefinition
@@ -40,28 +41,55 @@ def slice_folds(data: MarkerData, by_patient: bool, seed: int = 0) -> list[np.nd
     return np.array_split(np.random.default_rng(seed).permutation(len(owner)), FOLDS)
 
 
+@dataclass(frozen=True)
+class LeakJob:
+    """A network of one split and fold."""
+
+    cohort: Path
+    definition: MarkerDefinition
+    training: MarkerTraining
+    by_patient: bool
+    number: int
+    work: Path
+
+
+def train_leak(job: LeakJob) -> dict:
+    """Train it; the rows of the bank that the fold tests on, and their probabilities by it."""
+    bank = (data := marker_data(job.cohort, job.definition)).bank
+    test = slice_folds(data, job.by_patient)[job.number]
+    rest = torch.from_numpy(np.setdiff1d(np.arange(len(bank.label)), test))
+    parts = (bank.image[rest], bank.lesion[rest], bank.label[rest], bank.patient[rest])
+    folder = job.work / ("patient" if job.by_patient else "slice") / f"fold_{job.number + 1}"
+    network = train_marker_network(LesionBank(*parts, bank.patient_ids), job.training, folder)
+    crop = job.training.augmentation.crop
+    vectors = image_vectors(network, bank.image[test].float(), bank.lesion[test].float(), crop)
+    return {"rows": test, "probability": expit(vectors[:, -1].astype(float))}
+
+
 def run(place: Place, definition: MarkerDefinition) -> Path:
     """Write ``slice_leak_<marker>.csv`` and its record under the place's folder; the table's path."""
-    data = marker_data(place.cohorts[0], definition)
-    training = next(t for t in trials_4_4(marker_preset(place.preset)) if t.name == KINET).training
+    cohort, preset = place.cohorts[0], marker_preset(place.preset)
+    bank = marker_data(cohort, definition).bank
+    training = next(t for t in trials_4_4(preset) if t.name == KINET).training
+    work = place.work / NAME / definition.name
+    jobs = [
+        LeakJob(cohort, definition, training, by_patient, number, work)
+        for by_patient in (True, False)
+        for number in range(FOLDS)
+    ]
+
+    def told(job: LeakJob, _: dict) -> None:
+        place.say(f"{BY_PATIENT if job.by_patient else BY_SLICE}: fold {job.number + 1}")
+
+    done = run_jobs(jobs, train_leak, told, place.workers, place.scheduler)
     rows = []
     for name, by_patient in ((BY_PATIENT, True), (BY_SLICE, False)):
-        folds = slice_folds(data, by_patient)
-        folder = place.work / NAME / definition.name / ("patient" if by_patient else "slice")
-        probability = _answers(data.bank, folds, training, folder)
-        place.say(f"{name}: five networks trained")
-        label = data.bank.label.numpy()
-        found = cluster_bootstrap(
-            lambda y, p: {**at_threshold(y, p, 0.5), "auc": auc(y, p)},
-            data.bank.patient.numpy(),
-            label,
-            probability,
-        )
-        row: dict[str, float | str] = {"split": name, "patients": len(data.labels), "slices": len(label)}
-        for figure, one in found.items():
-            row |= {figure: one.value, f"{figure}_low_95": one.low, f"{figure}_high_95": one.high}
-        rows.append(row)
-    said = {"marker": definition.name, "preset": place.preset, "cuts": marker_preset(place.preset).cuts}
+        probability = np.full(len(bank.label), np.nan)
+        for job, record in done.items():
+            if job.by_patient is by_patient:
+                probability[record["rows"]] = record["probability"]
+        rows.append({"split": name, "patients": len(bank.patient_ids), **figures_of(bank, probability)})
+    said = {"marker": definition.name, "preset": place.preset, "cuts": preset.cuts}
     path = place.out / f"{NAME}_{definition.name}.csv"
     write_table(pd.DataFrame(rows).assign(**said), path)
     record = run_record(NAME, **said, training=asdict(training))
@@ -69,18 +97,15 @@ def run(place: Place, definition: MarkerDefinition) -> Path:
     return path
 
 
-def _answers(
-    bank: LesionBank, folds: Sequence[np.ndarray], training: MarkerTraining, work: Path
-) -> np.ndarray:
-    """Every slice's probability by the network of the fold that tested on it."""
-    probability = np.full(len(bank.label), np.nan)
-    for number, test in enumerate(folds):
-        rest = torch.from_numpy(np.setdiff1d(np.arange(len(bank.label)), test))
-        parts = (bank.image[rest], bank.lesion[rest], bank.label[rest], bank.patient[rest])
-        network = train_marker_network(
-            LesionBank(*parts, bank.patient_ids), training, work / f"fold_{number + 1}"
-        )
-        crop = training.augmentation.crop
-        vectors = image_vectors(network, bank.image[test].float(), bank.lesion[test].float(), crop)
-        probability[test] = expit(vectors[:, -1].astype(float))
-    return probability
+def figures_of(bank: LesionBank, probability: NDArray[np.float64]) -> dict[str, float]:
+    """At slice level, with intervals over patients."""
+    found = cluster_bootstrap(
+        lambda y, p: {**at_threshold(y, p, 0.5), "auc": auc(y, p)},
+        bank.patient.numpy(),
+        bank.label.numpy(),
+        probability,
+    )
+    row: dict[str, float] = {"slices": len(probability)}
+    for figure, one in found.items():
+        row |= {figure: one.value, f"{figure}_low_95": one.low, f"{figure}_high_95": one.high}
+    return row
