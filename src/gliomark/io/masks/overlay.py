@@ -139,7 +139,8 @@ def _image(array: NDArray, affine: NDArray[np.float64]) -> sitk.Image:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(spacing.tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    # ITK's SVD fails on numbers too small to be normal
+    image.SetDirection((affine[:3, :3] / spacing).round(12).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     return image
 
