@@ -1,0 +1,50 @@
+"""The program's start and end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
+
+from gliomark.client.language import use_language
+from gliomark.client.settings import Settings
+from gliomark.client.theme import dress
+from gliomark.client.window import MainWindow
+
+
+def make_application(arguments: list[str]) -> QApplication:
+    """The one QApplication, dressed and named."""
+    app = QApplication(arguments)
+    app.setOrganizationName("gliomark")
+    app.setApplicationName("client")
+    dress(app)
+    return app
+
+
+def run_client(folder: Path | None = None, address: str | None = None) -> int:
+    """Open the window, with a patient's folder where one is given; the exit status once it is closed.
+
+    address: a server's for this time, instead of the one in the settings.
+    """
+    app = make_application(sys.argv[:1])
+    settings = Settings()
+    use_language(settings.language)
+    window = MainWindow(settings)
+    app.aboutToQuit.connect(window.session.close)
+    # Python sees Ctrl-C only when it runs, so let it run now and then
+    signal.signal(signal.SIGINT, lambda *_: app.quit())
+    signal.signal(signal.SIGTERM, lambda *_: app.quit())
+    ticking = QTimer(app, interval=300)
+    ticking.timeout.connect(lambda: None)
+    ticking.start()
+    if address is None:
+        window.start()
+    else:
+        window.session.connect_to(address, settings.token)
+    window.show()
+    if folder is not None:
+        window.open(folder)
+    return app.exec()

@@ -1,0 +1,33 @@
+"""English, which the code is written in, or Chinese, switched while the program runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
+
+Language = Literal["en", "zh"]
+translate = QCoreApplication.translate
+TRANSLATIONS = Path(__file__).with_name("translations")
+
+
+def system_language() -> Language:
+    """Chinese on a Chinese system, else English."""
+    return "zh" if QLocale.system().language() == QLocale.Language.Chinese else "en"
+
+
+def use_language(language: Language) -> None:
+    """Every text drawn from now on is in this language; widgets are told by a LanguageChange event."""
+    app = QCoreApplication.instance()
+    if app is None:
+        raise RuntimeError("use_language needs a running application")
+    for translator in app.findChildren(QTranslator):
+        app.removeTranslator(translator)
+        translator.deleteLater()
+    if language == "zh":
+        qt = Path(QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath))
+        for file in (qt / "qtbase_zh_CN.qm", TRANSLATIONS / "gliomark_zh.qm"):
+            translator = QTranslator(app)
+            translator.load(str(file))
+            app.installTranslator(translator)

@@ -1,0 +1,111 @@
+"""The server on this computer that the client starts and stops itself."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+
+from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QStandardPaths, QTimer, Signal
+from PySide6.QtNetwork import QHostAddress, QNetworkReply, QTcpServer
+
+from gliomark.client import trouble
+from gliomark.client.remote import Remote, drop
+from gliomark.client.trouble import Trouble
+
+ASK_EVERY_MS = 300
+GIVE_UP_MS = 120_000
+END_MS = 5_000
+
+
+class LocalServer(QObject):
+    """``gliomark serve`` as a child process on a free loopback port."""
+
+    ready = Signal(str, str)
+    failed = Signal(Trouble)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.process = QProcess(self)
+        self.process.finished.connect(self._ended)
+        self.process.errorOccurred.connect(self._not_started)
+        self._asking = QTimer(self, interval=ASK_EVERY_MS)
+        self._asking.timeout.connect(self._ask)
+        self._remote: Remote | None = None
+        self._reply: QNetworkReply | None = None
+        self._waited = 0
+        self._answered = False
+        self._token = ""
+
+    @property
+    def running(self) -> bool:
+        return self.process.state() != QProcess.ProcessState.NotRunning
+
+    def start(self) -> None:
+        """Start it; ``ready`` gives its address and token once it answers, ``failed`` says why not."""
+        port = free_port()
+        self._waited, self._answered = 0, False
+        # nobody else on this computer may ask it
+        self._token = secrets.token_urlsafe(24)
+        environment = QProcessEnvironment.systemEnvironment()
+        environment.insert("GLIOMARK_TOKEN", self._token)
+        self.process.setProcessEnvironment(environment)
+        self._remote = Remote(f"http://127.0.0.1:{port}", parent=self)
+        data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppLocalDataLocation)
+        command = ["-m", "gliomark", "serve", "--data", data, "--host", "127.0.0.1", "--port", str(port)]
+        self.process.start(sys.executable, command)
+        self._asking.start()
+
+    def stop(self) -> None:
+        """End it and wait for that; silent."""
+        self._asking.stop()
+        if self._reply is not None:
+            drop(self._reply)
+            self._reply = None
+        self.process.blockSignals(True)
+        if self.running:
+            self.process.terminate()
+            if not self.process.waitForFinished(END_MS):
+                self.process.kill()
+                self.process.waitForFinished(END_MS)
+        self.process.blockSignals(False)
+
+    def _ask(self) -> None:
+        self._waited += ASK_EVERY_MS
+        if self._waited > GIVE_UP_MS:
+            self.stop()
+            self.failed.emit(Trouble(trouble.NO_LOCAL, ("120 s",), "settings"))
+        elif self._remote is not None and self._reply is None:
+            self._reply = self._remote.read_json("/api/health", self._healthy, self._not_yet)
+
+    def _healthy(self, _: object) -> None:
+        self._reply = None
+        self._asking.stop()
+        self._answered = True
+        if self._remote is not None:
+            self.ready.emit(self._remote.address, self._token)
+
+    def _not_yet(self, _: Trouble) -> None:
+        self._reply = None
+
+    def _ended(self) -> None:
+        self._asking.stop()
+        if self._answered:
+            self.failed.emit(Trouble(trouble.LOCAL_GONE))
+            return
+        said = bytes(self.process.readAllStandardError().data()).decode("utf-8", "replace").strip()
+        last = said.splitlines()[-1] if said else str(self.process.exitCode())
+        self.failed.emit(Trouble(trouble.NO_LOCAL, (last,), "settings"))
+
+    def _not_started(self, error: QProcess.ProcessError) -> None:
+        if error == QProcess.ProcessError.FailedToStart:
+            self._asking.stop()
+            self.failed.emit(Trouble(trouble.NO_LOCAL, (self.process.errorString(),), "settings"))
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    probe = QTcpServer()
+    probe.listen(QHostAddress.SpecialAddress.LocalHost)
+    port = probe.serverPort()
+    probe.close()
+    return port

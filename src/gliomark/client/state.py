@@ -1,0 +1,77 @@
+"""What the window shows, as one frozen record; every panel draws itself from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gliomark.client.trouble import Trouble
+
+Json = Mapping[str, Any]
+Doing = Literal["waiting", "packing", "uploading", "preparing", "predicting"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is going on. progress: 0 to 1, None where nobody knows; step: the server's word for it."""
+
+    doing: Doing
+    progress: float | None = None
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """All of it.
+
+    server: what the client knows of it. study, job: the server's documents, job the prediction shown. model: the
+    one chosen, "" for the server's default. running: the id of the prediction going on. heat: the marker whose
+    Grad-CAM is shown or, pending, on its way.
+    """
+
+    server: Literal["starting", "ready", "gone"] = "starting"
+    local: bool = True
+    address: str = ""
+    models: tuple[Json, ...] = ()
+    folder: Path | None = None
+    task: Task | None = None
+    study: Json | None = None
+    job: Json | None = None
+    trouble: Trouble | None = None
+    model: str = ""
+    running: str = ""
+    heat: str = ""
+    heat_pending: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """The patient's sequences are there to be looked at."""
+        return self.study is not None and self.study["state"] == "ready"
+
+    @property
+    def result(self) -> Json | None:
+        """The answer, prediction.json's content."""
+        return None if self.job is None else self.job["result"]
+
+    @property
+    def patient_id(self) -> str:
+        """The server's id of the patient; until it is known, the folder's name."""
+        known = self.study and self.study.get("patient_id")
+        return known or (self.folder.name if self.folder else "")
+
+    def deciding(self, marker: str | None = None) -> frozenset[int]:
+        """Indices of the slices that decided one marker, or any."""
+        if self.study is None or self.result is None:
+            return frozenset()
+        names = list(self.study["slice_names"])
+        used = (m["slices_used"] for m in self.result["markers"] if marker in (None, m["marker"]))
+        return frozenset(names.index(name) for names_used in used for name in names_used if name in names)
+
+    def areas(self) -> list[float]:
+        """The answer's lesion area on every slice, mm2."""
+        if self.study is None or self.result is None:
+            return []
+        found = self.result["lesion"]["areas_mm2"]
+        return [float(found.get(name) or 0.0) for name in self.study["slice_names"]]

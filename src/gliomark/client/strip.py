@@ -1,0 +1,80 @@
+"""The slider over the slices: how large the lesion is on each, and which ones decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QSizePolicy, QSlider, QWidget
+
+from gliomark.client.theme import ACCENT, CARD, OUTLINE, TEXT
+
+DECIDED = QColor("#f08c5a")
+
+
+class SliceStrip(QSlider):
+    """A slider with a cell per slice: bars are lesion areas, a filled dot marks a slice that decided."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(Qt.Orientation.Horizontal, parent)
+        self._areas: Sequence[float] = ()
+        self._deciding: frozenset[int] = frozenset()
+        self.setRange(0, 0)
+        self.setPageStep(5)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return QSize(300, 46)
+
+    minimumSizeHint = sizeHint  # noqa: N815
+
+    def mark(self, areas: Sequence[float], deciding: frozenset[int]) -> None:
+        """areas: of the lesion, one per slice; deciding: indices."""
+        self._areas, self._deciding = areas, deciding
+        self.update()
+
+    def _cell(self, index: int) -> QRectF:
+        wide = self.width() / (self.maximum() + 1)
+        return QRectF(index * wide, 0, wide, self.height())
+
+    def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if not self.isEnabled():
+            return
+        largest = max([*self._areas, 1.0])
+        for index in range(self.maximum() + 1):
+            area = self._areas[index] if index < len(self._areas) else 0.0
+            self._paint_cell(painter, index, area / largest)
+
+    def _paint_cell(self, painter: QPainter, index: int, share: float) -> None:
+        cell = self._cell(index)
+        inner = cell.adjusted(1, 12, -1, -2) if cell.width() > 4 else cell.adjusted(0, 12, 0, -2)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(CARD)
+        painter.drawRoundedRect(inner, 2, 2)
+        bar = inner.adjusted(0, inner.height() * (1 - share), 0, 0)
+        decides = index in self._deciding
+        painter.setBrush(DECIDED if decides else OUTLINE.darker(170))
+        painter.drawRoundedRect(bar, 2, 2)
+        if decides:
+            radius = min(3.5, cell.width() / 2)
+            painter.drawEllipse(QRectF(cell.center().x() - radius, 2, 2 * radius, 2 * radius))
+        if index == self.value():
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.setPen(QPen(ACCENT if self.hasFocus() else TEXT, 2))
+            painter.drawRoundedRect(inner.adjusted(0, -1, 0, 1), 3, 3)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        self._go(event)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        self._go(event)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        event.accept()
+
+    def _go(self, event: QMouseEvent) -> None:
+        if event.buttons() & Qt.MouseButton.LeftButton:
+            self.setValue(int(event.position().x() / self.width() * (self.maximum() + 1)))

@@ -1,0 +1,120 @@
+"""How it looks: dark and calm, so that the eye stays adapted to the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtGui import QColor, QFont, QIcon, QPalette
+from PySide6.QtWidgets import QApplication
+
+BLACK = QColor("#06080a")
+GROUND = QColor("#12171b")
+PANEL = QColor("#1a2126")
+CARD = QColor("#222b31")
+LINE = QColor("#34414a")
+TEXT = QColor("#e8eef1")
+SOFT = QColor("#a9b8c1")
+FAINT = QColor("#82939d")
+ACCENT = QColor("#58b8c9")
+OUTLINE = QColor("#ffd54a")
+WARN = QColor("#e9b35c")
+
+FAMILIES = ["Segoe UI", "Microsoft YaHei UI", "PingFang SC", "Noto Sans", "Noto Sans CJK SC", "sans-serif"]
+ICONS = Path(__file__).with_name("icons")
+
+SHEET = f"""
+* {{ color: {TEXT.name()}; }}
+QMainWindow, QDialog, QMessageBox {{ background: {GROUND.name()}; }}
+QToolTip {{ background: {CARD.name()}; border: 1px solid {LINE.name()}; padding: 4px 6px; }}
+QFrame#panel {{ background: {PANEL.name()}; }}
+QScrollArea, QScrollArea > QWidget > QWidget {{ background: {PANEL.name()}; border: none; }}
+QFrame#card {{ background: {CARD.name()}; border-radius: 8px; }}
+QFrame#bar {{ background: {PANEL.name()}; border: none; }}
+QFrame#banner {{ background: #4a2a2a; border: none; }}
+QLabel#brand {{ font-size: 17px; font-weight: 600; color: {ACCENT.name()}; }}
+QLabel#heading {{ font-size: 15px; font-weight: 600; }}
+QLabel#level {{ font-size: 25px; font-weight: 600; }}
+QLabel#soft {{ color: {SOFT.name()}; }}
+QLabel#faint {{ color: {FAINT.name()}; font-size: 12px; }}
+QLabel#warn {{ color: {WARN.name()}; }}
+QLabel#tag {{ background: #3a4a33; border-radius: 4px; padding: 2px 7px; font-size: 12px; }}
+QLabel#number {{ background: {LINE.name()}; border-radius: 12px; font-weight: 600; }}
+QLabel#number[done="true"] {{ background: {ACCENT.name()}; color: #0a2026; }}
+QPushButton, QToolButton {{
+    background: {CARD.name()}; border: 1px solid {LINE.name()}; border-radius: 6px; padding: 6px 12px;
+}}
+QFrame#card QPushButton, QFrame#card QToolButton {{ background: #2b363d; }}
+QToolButton {{ padding: 5px 8px; }}
+QToolButton::menu-indicator {{ image: none; }}
+QPushButton:hover, QToolButton:hover {{ border-color: {ACCENT.name()}; }}
+QPushButton:focus, QToolButton:focus, QLineEdit:focus, QComboBox:focus {{ border-color: {ACCENT.name()}; }}
+QPushButton:pressed, QToolButton:pressed {{ background: {LINE.name()}; }}
+QPushButton:checked, QToolButton:checked, QFrame#card QPushButton:checked {{
+    background: #24505a; border-color: {ACCENT.name()};
+}}
+QPushButton:disabled, QToolButton:disabled {{ color: #5d6b74; border-color: #2a343b; }}
+QPushButton#primary {{
+    background: {ACCENT.name()}; color: #06222a; border: none; font-size: 15px; font-weight: 600; padding: 10px 16px;
+}}
+QPushButton#primary:hover {{ background: #74cbdb; }}
+QPushButton#primary:focus {{ border: 2px solid white; padding: 8px 14px; }}
+QPushButton#primary:disabled, QFrame#card QPushButton#primary:disabled {{ background: #2b363d; color: #6c7b84; }}
+QFrame#card QPushButton#primary {{ background: {ACCENT.name()}; }}
+QPushButton#plain, QToolButton#plain {{ background: transparent; border-color: transparent; }}
+QPushButton#plain:hover, QToolButton#plain:hover, QPushButton#plain:focus, QToolButton#plain:focus {{
+    border-color: {LINE.name()};
+}}
+QLineEdit, QComboBox {{
+    background: #161c20; border: 1px solid {LINE.name()}; border-radius: 6px; padding: 5px 8px;
+    selection-background-color: #24505a;
+}}
+QLineEdit:disabled {{ color: #5d6b74; }}
+QComboBox QAbstractItemView, QMenu {{ background: {CARD.name()}; border: 1px solid {LINE.name()}; padding: 4px; }}
+QMenu::item {{ padding: 6px 20px; border-radius: 4px; }}
+QMenu::item:selected {{ background: #24505a; }}
+QMenu::item:disabled {{ color: #5d6b74; }}
+QCheckBox, QRadioButton {{ spacing: 8px; }}
+QCheckBox::indicator {{
+    width: 15px; height: 15px; border: 1px solid {FAINT.name()}; border-radius: 3px; background: #161c20;
+}}
+QCheckBox::indicator:checked {{ background: {ACCENT.name()}; border-color: {ACCENT.name()}; }}
+QCheckBox:focus {{ color: {ACCENT.name()}; }}
+QProgressBar {{ background: #161c20; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }}
+QProgressBar::chunk {{ background: {ACCENT.name()}; border-radius: 3px; }}
+QSlider::groove:horizontal {{ height: 4px; background: {LINE.name()}; border-radius: 2px; }}
+QSlider::handle:horizontal {{ width: 14px; margin: -5px 0; border-radius: 7px; background: {SOFT.name()}; }}
+QSlider::handle:horizontal:hover, QSlider::handle:horizontal:focus {{ background: {ACCENT.name()}; }}
+QSlider::handle:horizontal:disabled {{ background: #46545d; }}
+QScrollBar:vertical {{ background: transparent; width: 10px; margin: 0; }}
+QScrollBar::handle:vertical {{ background: {LINE.name()}; border-radius: 5px; min-height: 30px; }}
+QScrollBar::add-line, QScrollBar::sub-line {{ height: 0; }}
+QSplitter::handle {{ background: {GROUND.name()}; }}
+"""
+
+
+def dress(app: QApplication) -> None:
+    """Give the application its style, its colours and its letters."""
+    app.setStyle("Fusion")
+    palette = QPalette(GROUND)
+    for role, colour in (
+        (QPalette.ColorRole.Window, GROUND),
+        (QPalette.ColorRole.Base, PANEL),
+        (QPalette.ColorRole.Text, TEXT),
+        (QPalette.ColorRole.WindowText, TEXT),
+        (QPalette.ColorRole.ButtonText, TEXT),
+        (QPalette.ColorRole.PlaceholderText, FAINT),
+        (QPalette.ColorRole.Highlight, QColor("#24505a")),
+        (QPalette.ColorRole.Link, ACCENT),
+    ):
+        palette.setColor(role, colour)
+    app.setPalette(palette)
+    font = QFont()
+    font.setFamilies(FAMILIES)
+    font.setPixelSize(14)
+    app.setFont(font)
+    app.setStyleSheet(SHEET)
+
+
+def icon(name: str) -> QIcon:
+    """One of the drawn icons, by its file's stem."""
+    return QIcon(str(ICONS / f"{name}.svg"))
