@@ -19,9 +19,11 @@ app = typer.Typer(
 cohort_app = typer.Typer(no_args_is_help=True, help="Build, check, describe, share or invent a cohort.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the networks on a cohort.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Reproduce the committed results.")
+token_app = typer.Typer(no_args_is_help=True, help="Who may ask a server.")
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(train_app, name="train")
 app.add_typer(experiment_app, name="experiment")
+app.add_typer(token_app, name="token")
 
 
 class Fusion(StrEnum):
@@ -118,6 +120,71 @@ def explain(
 
     for path in explain_patient(input, out, model, stage):
         typer.echo(str(path))
+
+
+ServerData = Annotated[Path, typer.Option("--data", help="The server's folder: images, results, records.")]
+ServerDatabase = Annotated[
+    str, typer.Option("--database", help="A database URL; by default SQLite in the data folder.")
+]
+
+
+@app.command()
+def serve(
+    data: ServerData = Path("gliomark-data"),
+    host: Annotated[
+        str, typer.Option(help="Other than this machine's own needs tokens and TLS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    database: ServerDatabase = "",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that predict.")] = 1,
+    model: Annotated[
+        list[str] | None, typer.Option(help="demo, or NAME=FILE; the first is the default; repeatable.")
+    ] = None,
+) -> None:
+    """Predict over HTTP: upload, outline, correct, predict again, reports; everything is recorded."""
+    from gliomark.server.run import Settings, serve
+    from gliomark.server.security import Address
+
+    named = [one if "=" in one else f"{one}={one}" for one in model or ["demo"]]
+    models = dict(parse_pair(one, "demo or NAME=FILE") for one in named)
+    address = Address(host, port, tls_certificate, tls_key)
+    serve(Settings(data, address, database, workers, models), say=typer.echo)
+
+
+@token_app.command("add")
+def token_add(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    role: Annotated[str, typer.Option(help="reader or admin.")] = "reader",
+    data: ServerData = Path("gliomark-data"),
+    database: ServerDatabase = "",
+) -> None:
+    """Make a token and show it, this once."""
+    from gliomark.server.run import open_records
+
+    typer.echo(open_records(data, database).add_token(name, role))
+
+
+@token_app.command("list")
+def token_list(data: ServerData = Path("gliomark-data"), database: ServerDatabase = "") -> None:
+    """Whose tokens there are, and their roles."""
+    from gliomark.server.run import open_records
+
+    for row in open_records(data, database).tokens():
+        typer.echo(f"{row.name}\t{row.role}\t{row.created:%Y-%m-%d}")
+
+
+@token_app.command("revoke")
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="Whose it was.")],
+    data: ServerData = Path("gliomark-data"),
+    database: ServerDatabase = "",
+) -> None:
+    """Refuse it from now on."""
+    from gliomark.server.run import open_records
+
+    open_records(data, database).revoke_token(name)
 
 
 @app.command()

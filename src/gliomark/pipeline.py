@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from typing import Literal
 
 import lightgbm
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomark.inference.fusion import FusionRule, deciding_slices, patient_probability
 from gliomark.inference.segmenter import Segmenter, seen_sequences
@@ -117,6 +118,20 @@ def _classifier(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A study as the model's networks see it, before anything is asked of them.
+
+    stood_in: whether a missing sequence was replaced, as one of the warnings says. seconds: it took.
+    """
+
+    study: Study
+    stack: SliceStack
+    warnings: tuple[str, ...]
+    stood_in: bool
+    seconds: float
+
+
 def predict(
     study: Study,
     clinical: Clinical,
@@ -131,11 +146,33 @@ def predict(
     focus, which decides IDH where it is given. Raises GliomarkError where a sequence is missing or no
     brain is found. A patient without any lesion gets no marker answer.
     """
+    return predict_prepared(prepare_study(study, model), clinical, model, fusion=fusion, enhancing=enhancing)
+
+
+def prepare_study(study: Study, model: Model) -> Prepared:
+    """What can be done before age, sex and finding are known. Raises GliomarkError as ``predict``."""
     started = time.perf_counter()
     shown, warnings = with_stand_ins(study, model)
-    stood_in = bool(warnings)
     stack = prepare(shown, model.sequences, PreparationSettings(**model.card.preparation))
-    segmentation = model.segmenter.segment(stack)
+    return Prepared(study, stack, tuple(warnings), bool(warnings), time.perf_counter() - started)
+
+
+def predict_prepared(
+    prepared: Prepared,
+    clinical: Clinical,
+    model: Model,
+    *,
+    fusion: FusionRule = "near",
+    enhancing: EnhancingFocus | None = None,
+    outline: NDArray[np.bool_] | None = None,
+    step: Callable[[str], None] = lambda _: None,
+) -> Prediction:
+    """The rest of ``predict``. outline: a reader's, ``(slice, 240, 240)``, in place of the network's; step: is
+    told what is done next."""
+    started = time.perf_counter()
+    study, stack, warnings = prepared.study, prepared.stack, list(prepared.warnings)
+    step("outline")
+    segmentation = model.segmenter.segment(stack) if outline is None else _drawn(outline)
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     if not areas.any():
         warnings.append("No lesion was found; no marker is predicted.")
@@ -143,8 +180,9 @@ def predict(
         warnings.append("Age or sex is unknown; the markers were predicted without it, which was not tested.")
     answers = []
     for name, classifier in model.classifiers.items():
+        step(name)
         answer = _marker(name, model.card.markers[name], classifier, stack, segmentation, clinical, fusion)
-        answers.append(_with_finding(_outside_training(answer) if stood_in else answer, enhancing))
+        answers.append(_with_finding(_outside_training(answer) if prepared.stood_in else answer, enhancing))
     return Prediction(
         patient_id=study.patient_id,
         clinical=clinical,
@@ -157,8 +195,13 @@ def predict(
         warnings=tuple(warnings),
         model=model.identity,
         software_version=version("gliomark"),
-        seconds=time.perf_counter() - started,
+        seconds=prepared.seconds + time.perf_counter() - started,
     )
+
+
+def _drawn(outline: NDArray[np.bool_]) -> Segmentation:
+    """A reader's outline, which is as sure as it says."""
+    return Segmentation(outline.astype(np.float32), outline, "reader's outline")
 
 
 def with_stand_ins(study: Study, model: Model) -> tuple[Study, list[str]]:

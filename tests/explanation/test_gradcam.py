@@ -115,10 +115,13 @@ def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -
 def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(network: KiNet) -> None:
     mix, _, _ = pictures(2, 5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
+    answer = network(mix)["cat"].detach()
     assert branches_of(network) == ("first", "second", "master")
     for branch in branches_of(network):
         for stage in (1, 2, 3, 4):
             assert torch.isfinite(branch_map(network, mix.clone(), branch, stage)).all()
+    assert not any(part.training for part in network.modules())
+    assert torch.equal(network(mix)["cat"], answer), "the same network answers the same afterwards"
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
 
 

@@ -18,6 +18,7 @@ from gliomark.experiments import demonstration
 from gliomark.experiments.markers import cascade
 from gliomark.experiments.place import Place
 from gliomark.experiments.segmentation.study import FoldJob, Trial, run_trials
+from gliomark.experiments.segmentation.tables import shipped_trials
 from gliomark.inference.slice_classifier import Evidence, LesionSlices
 from gliomark.models.kinet import build_kinet
 from gliomark.models.weights import load_weights, save_weights
@@ -194,10 +195,17 @@ def test_no_fold_of_the_cascade_sees_its_patients(
         assert set(test) == set(folds.folds[job.number])
         return {patient: cohort.stack(patient).drawn for patient in test}
 
+    def weights(job, test):
+        assert set(test) == set(folds.folds[job.number]) and not seen, "asked before any training"
+        asked.append(job.number)
+
+    asked: list[int] = []
     monkeypatch.setattr(cascade, "train_marker", spying)
+    monkeypatch.setattr(cascade, "fold_weights", weights)
     monkeypatch.setattr(cascade, "fold_outlines", drawn)
     place = Place((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
     table = cascade.run_cascade(IDH, None, tiny_marker_training, place, shuffle)
+    assert asked == list(range(FOLDS))
     assert [set(kept) for kept, *_ in seen] == [set(fold) for fold in folds.folds]
     for kept, networks, trees in seen:
         assert len(networks) == FOLDS and not any(who & set(kept) for _, who in networks)
@@ -212,6 +220,14 @@ def test_no_fold_of_the_cascade_sees_its_patients(
         ["patient", "stage", "fusion"])["probability"].to_numpy()).all()  # fmt: skip
     summary = cascade.cascade_summary(table)
     assert len(summary) == 12 and summary["patients"].eq(15).all()
+
+
+def test_outlines_that_are_not_there_are_missed_before_any_training(spy, tiny_cohort, tmp_path) -> None:
+    place = Place((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
+    trial = shipped_trials(tiny_cohort)[-1]
+    with pytest.raises(GliomarkError, match="fold_1.safetensors is missing: name the folder"):
+        cascade.run_cascade(IDH, trial, demonstration.marker_training(), place, 1, tmp_path / "nothing")
+    assert not spy.networks
 
 
 def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> None:

@@ -45,7 +45,8 @@ def branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int) -> Tens
     middle fusion.
     """
     head, layer = _target(network, branch, stage)
-    asked = GradCAM(_Answer(network.eval(), head), target_layers=f"network.{layer}")
+    # evaluation mode is the wrapper's too, to which MONAI returns the network afterwards
+    asked = GradCAM(_Answer(network, head).eval(), target_layers=f"network.{layer}")
     with enable_grad():
         coarse = asked.compute_map(mix.requires_grad_(), class_idx=POSITIVE).detach()
     if isinstance(getattr(network, "trunk", None), SharedTrunk):

@@ -1,0 +1,89 @@
+"""The HTTP interface put together: what each call does is in ``studies`` and ``predictions``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from gliomark.server import predictions, studies
+from gliomark.server.context import Admin, Asking, Here, Server
+from gliomark.server.documents import AuditOut, Health, ModelOut
+
+LOG = logging.getLogger("gliomark.server")
+router = APIRouter(prefix="/api", tags=["server"])
+
+
+def create_app(server: Server) -> FastAPI:
+    """The interface over a server's parts; its workers live as long as the application."""
+
+    @asynccontextmanager
+    async def living(_: FastAPI) -> AsyncIterator[None]:
+        server.workers.start()
+        yield
+        await to_thread.run_sync(server.workers.stop)
+
+    app = FastAPI(
+        title="gliomark",
+        version=version("gliomark"),
+        summary="Glioma markers before surgery. For research only, not a medical device.",
+        lifespan=living,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        responses={
+            401: {"description": "The token is missing or unknown."},
+            403: {"description": "Not with this token, or not from this page."},
+        },
+    )
+    app.state.server = server
+    app.middleware("http")(_log)
+    app.exception_handler(RequestValidationError)(_invalid)
+    for part in (router, studies.router, predictions.router):
+        app.include_router(part)
+    return app
+
+
+async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """One line per call: no query, no name, nothing of a patient."""
+    started = time.perf_counter()
+    response = await go_on(request)
+    seconds = time.perf_counter() - started
+    LOG.info("%s %s %d %.2f s", request.method, request.url.path, response.status_code, seconds)
+    return response
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """What does not fit, in a sentence."""
+    assert isinstance(error, RequestValidationError)
+    found = [
+        f"{'.'.join(str(part) for part in e['loc'][1:]) or 'the request'}: {e['msg']}" for e in error.errors()
+    ]
+    return JSONResponse({"detail": f"The request does not fit ({'; '.join(found)[:500]})."}, 422)
+
+
+@router.get("/health")
+async def health(server: Here) -> Health:
+    """Whether the server is there, and its workers have their models."""
+    return Health(status="ok" if server.workers.models_known else "starting", version=version("gliomark"))
+
+
+@router.get("/models", responses={503: {"description": "The models are still being loaded."}})
+def models(_: Asking, server: Here) -> list[ModelOut]:
+    """What the server can predict, and how well that is known."""
+    if not server.workers.models_known:
+        raise HTTPException(503, "The server is still loading its models; ask again in a moment.")
+    return [ModelOut.model_validate(model) for model in server.workers.models_known]
+
+
+@router.get("/audit")
+def audit(_: Admin, server: Here) -> list[AuditOut]:
+    """Who did what, newest first."""
+    return [AuditOut.model_validate(row) for row in server.records.audit()]

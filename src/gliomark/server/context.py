@@ -1,0 +1,80 @@
+"""What every call works with, and what it asks first: who is calling, and whether there is such a thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from gliomark.server.jobs import Workers
+from gliomark.server.records import Caller, JobRow, Records, StudyRow
+from gliomark.server.security import Gate
+from gliomark.server.store import Store
+from gliomark.server.uploads import Inlet, Limits
+
+
+@dataclass(frozen=True)
+class Server:
+    """The parts. models: name to weights file or shipped name, the first the default."""
+
+    records: Records
+    store: Store
+    workers: Workers
+    gate: Gate
+    models: Mapping[str, str]
+    limits: Limits
+    inlet: Inlet
+
+    def study(self, id: str) -> StudyRow:
+        """Raises HTTPException 404 where there is none."""
+        row = self.records.study(id)
+        if row is None:
+            raise HTTPException(404, "There is no such study; upload it again.")
+        return row
+
+    def ready(self, id: str) -> StudyRow:
+        """A prepared study. Raises HTTPException 409 where it is not."""
+        row = self.study(id)
+        if row.state != "ready":
+            raise HTTPException(
+                409, row.error or "The study is still being prepared; wait until it is ready."
+            )
+        return row
+
+    def prediction(self, id: str) -> JobRow:
+        """Raises HTTPException 404 where there is none."""
+        row = self.records.job(id)
+        if row is None or row.kind != "predict":
+            raise HTTPException(404, "There is no such prediction.")
+        return row
+
+    def answered(self, id: str) -> JobRow:
+        """A prediction that is done. Raises HTTPException 409 where it is not, 410 where its study was removed."""
+        row = self.prediction(id)
+        if row.state != "done":
+            raise HTTPException(409, row.error or f"The prediction is {row.state}; there is no answer yet.")
+        if self.records.study(row.study_id) is None:
+            raise HTTPException(410, "The study's images and results were removed.")
+        return row
+
+
+def _server(request: Request) -> Server:
+    server: Server = request.app.state.server
+    return server
+
+
+Here = Annotated[Server, Depends(_server)]
+
+
+def _caller(request: Request, server: Here) -> Caller:
+    return server.gate.caller(request)
+
+
+def _admin(request: Request, server: Here) -> Caller:
+    return server.gate.admin(request)
+
+
+Asking = Annotated[Caller, Depends(_caller)]
+Admin = Annotated[Caller, Depends(_admin)]

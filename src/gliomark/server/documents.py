@@ -1,0 +1,158 @@
+"""What goes in and out of the interface, and how it is described in its documentation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gliomark.server.records import StudyRow
+
+Described = dict[int | str, dict[str, Any]]
+NO_SUCH: Described = {404: {"description": "There is none of this id."}}
+NOT_YET: Described = NO_SUCH | {409: {"description": "It is not as far as that."}}
+PNG: Described = NOT_YET | {200: {"content": {"image/png": {}}, "description": "A grey picture."}}
+EVENTS: Described = NO_SUCH | {
+    200: {"content": {"text/event-stream": {}}, "description": "The same document at every change."}
+}
+_BINARY = {"type": "string", "format": "binary"}
+_FORM = {
+    "type": "object",
+    "required": ["files"],
+    "properties": {
+        "files": {"type": "array", "items": _BINARY},
+        "model": {"type": "string"},
+        "patient_id": {"type": "string", "description": "Names the patient of pictures and volumes."},
+    },
+}
+UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+UPLOADED: Described = {
+    400: {"description": "A file name or a zip that cannot be taken."},
+    408: {"description": "The body stopped or was too slow."},
+    413: {"description": "Too large or too many files."},
+    415: {"description": "Not multipart/form-data."},
+    422: {"description": "No one patient's images, or an unknown model."},
+    503: {"description": "Too many uploads at once."},
+}
+PICTURE = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY}}}}
+
+
+class Grey(BaseModel):
+    """The values that black and white stand for."""
+
+    low: float
+    high: float
+
+
+class StudyOut(BaseModel):
+    """A study; what is not known yet is null or empty."""
+
+    id: str
+    patient_id: str
+    state: Literal["preparing", "ready", "failed"]
+    error: str | None
+    model: str
+    sequences: list[str] = []
+    slice_names: list[str] = []
+    shape: list[int] | None = None
+    spacing_mm: list[float] | None = None
+    grey: dict[str, Grey] = {}
+    notes: list[str] = []
+    corrected: bool
+    created: datetime
+
+
+class JobOut(BaseModel):
+    """A prediction, from asked to answered; result is what the command line writes as prediction.json."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: str
+    study_id: str
+    patient_id: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    step: str
+    progress: float
+    error: str | None
+    created: datetime
+    seconds: float | None
+    request: dict[str, Any]
+    result: dict[str, Any] | None
+
+
+class Asked(BaseModel):
+    """What a prediction needs besides the images. sex: 0 male, 1 female."""
+
+    model_config = ConfigDict(extra="forbid")
+    age: float | None = Field(None, ge=0, le=120, allow_inf_nan=False)
+    sex: Literal[0, 1] | None = None
+    without_clinical: bool = False
+    enhancing: Literal["yes", "no"] | None = None
+    fusion: Literal["near", "all", "large"] = "near"
+    outline: Literal["model", "corrected"] = "model"
+
+
+class Truth(BaseModel):
+    """The pathology, as it came back. value: one of the marker's two levels."""
+
+    model_config = ConfigDict(extra="forbid")
+    marker: str = Field(max_length=100)
+    value: str = Field(max_length=100)
+    note: str = Field("", max_length=2000)
+
+
+class TruthOut(Truth):
+    model_config = ConfigDict(from_attributes=True, extra="ignore")
+    id: str
+    prediction_id: str
+    created: datetime
+
+
+class AuditOut(BaseModel):
+    """A line of the log."""
+
+    model_config = ConfigDict(from_attributes=True)
+    number: int
+    at: datetime
+    who: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class Health(BaseModel):
+    status: Literal["ok", "starting"]
+    version: str
+
+
+class MarkerOut(BaseModel):
+    name: str
+    title: str
+    positive: str
+    negative: str
+    label: str
+    threshold: float
+    performance: str
+
+
+class ModelOut(BaseModel):
+    name: str
+    title: str
+    sha256: str
+    sequences: list[str]
+    intended_use: str
+    licence: str
+    markers: list[MarkerOut]
+
+
+class Volume(BaseModel):
+    lesion_volume_ml: float
+
+
+def study_out(row: StudyRow) -> StudyOut:
+    """What is known of it."""
+    own = {
+        name: getattr(row, name)
+        for name in ("id", "patient_id", "state", "error", "model", "corrected", "created")
+    }
+    return StudyOut.model_validate(own | row.about)

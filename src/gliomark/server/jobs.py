@@ -1,0 +1,121 @@
+"""Worker processes and who watches them: a job that was taken is done, failed, cancelled or given back, never lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from gliomark.server.records import JobRow, Records
+from gliomark.server.work import Done, Job, work
+
+PAUSE_S = 0.5  # at most, between looking for jobs that another server may have left
+
+
+class Workers:
+    """As many processes as asked for, each with a thread that feeds it. Started by ``start``, ended by ``stop``."""
+
+    def __init__(self, records: Records, folder: Path, models: Mapping[str, str], count: int) -> None:
+        self.records, self.folder, self.models = records, folder, models
+        self.threads = max(1, (os.cpu_count() or 1) // count)
+        self._stopping, self._new_job = threading.Event(), threading.Event()
+        self._choosing = threading.Lock()  # SQLite does not lock single rows
+        self._cancelled: set[str] = set()
+        self.pids: dict[int, int] = {}
+        self.models_known: list[dict[str, Any]] = []
+        self._watchers = [threading.Thread(target=self._watch, args=(n,), daemon=True) for n in range(count)]
+
+    def start(self) -> None:
+        self.records.take_up()
+        for watcher in self._watchers:
+            watcher.start()
+
+    def stop(self) -> None:
+        """What is running is given back, for the next start."""
+        self._stopping.set()
+        self._new_job.set()
+        for watcher in self._watchers:
+            watcher.join(timeout=10)
+
+    def look(self) -> None:
+        """There is a new job."""
+        self._new_job.set()
+
+    def cancel(self, job: str) -> None:
+        """Its worker is ended and another one started."""
+        self._cancelled.add(job)
+
+    def _watch(self, number: int) -> None:
+        process, connection = self._hire(number)
+        while not self._stopping.is_set():
+            if not process.is_alive():
+                process, connection = self._hire(number)
+            job = self._next()
+            if job is None:
+                self._new_job.wait(PAUSE_S)
+                self._new_job.clear()
+                continue
+            if not self._see_through(job, process, connection):
+                process.kill()
+                process.join()
+        process.kill()
+
+    def _hire(self, number: int) -> tuple[BaseProcess, Connection]:
+        """A new process, its models loaded; tried again until it lives or the server stops."""
+        context = multiprocessing.get_context("spawn")
+        while True:
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=work, args=(theirs, self.folder, dict(self.models), self.threads), daemon=True
+            )
+            process.start()
+            theirs.close()
+            try:
+                self.models_known = ours.recv()
+                self.pids[number] = process.pid or 0
+                return process, ours
+            except (EOFError, OSError):
+                process.kill()
+            if self._stopping.wait(PAUSE_S):
+                return process, ours
+
+    def _next(self) -> Job | None:
+        with self._choosing:
+            row = self.records.next_job()
+        return None if row is None else self._as_job(row)
+
+    def _as_job(self, row: JobRow) -> Job:
+        study = self.records.study(row.study_id)
+        model, corrected = (study.model, study.corrected) if study else (next(iter(self.models)), False)
+        return Job(row.id, row.kind, row.study_id, model, row.request, corrected)
+
+    def _see_through(self, job: Job, process: BaseProcess, connection: Connection) -> bool:
+        """Until the job is over; False where the worker must go: dead, cancelled, or the server stops."""
+        try:
+            connection.send(job)
+            while True:
+                if self._stopping.is_set():
+                    self.records.give_back(job.id)
+                    return False
+                if job.id in self._cancelled:
+                    self._cancelled.discard(job.id)
+                    return False
+                if not wait([connection, process.sentinel], timeout=0.2):
+                    continue
+                message = connection.recv()
+                if isinstance(message, tuple):
+                    self.records.tell(job.id, *message)
+                elif isinstance(message, Done):
+                    self.records.finish(job.id, message.seconds, message.result, message.model_sha256)
+                    return True
+                else:
+                    self.records.fail(job.id, message)
+                    return True
+        except (EOFError, OSError):
+            self.records.give_back(job.id)
+            return False

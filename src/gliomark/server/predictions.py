@@ -1,0 +1,116 @@
+"""Calls about predictions: how far, the answer, its outline, maps and reports, and later the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from gliomark.server.context import Asking, Here, Server
+from gliomark.server.documents import EVENTS, NO_SUCH, NOT_YET, PNG, JobOut, Truth, TruthOut
+from gliomark.server.events import LOOK_S, stream
+from gliomark.server.records import OVER, Caller, JobRow
+from gliomark.server.uploads import refused
+
+router = APIRouter(prefix="/api/predictions", tags=["predictions"])
+Language = Literal["en", "zh"]
+
+
+@router.get("")
+def predictions(
+    _: Asking, server: Here, patient_id: Annotated[str | None, Query(max_length=200)] = None
+) -> list[JobOut]:
+    """Everything that was asked, or one patient's, newest first."""
+    return [JobOut.model_validate(row) for row in server.records.predictions(patient_id)]
+
+
+@router.get("/{id}", responses=NO_SUCH)
+def prediction(id: str, _: Asking, server: Here) -> JobOut:
+    """How far it is; the answer once it is done."""
+    return JobOut.model_validate(server.prediction(id))
+
+
+@router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
+def prediction_events(id: str, _: Asking, server: Here) -> StreamingResponse:
+    """The prediction at every change, until it is over."""
+    server.prediction(id)
+    return stream(lambda: JobOut.model_validate(server.prediction(id)), lambda now: now.state in OVER)
+
+
+@router.delete("/{id}", responses=NO_SUCH)
+def cancel(id: str, caller: Asking, server: Here) -> JobOut:
+    """Stop it; nothing happens to one that is over."""
+    running = server.prediction(id).state == "running"
+    row = server.records.cancel(id, caller.name)
+    if running:
+        server.workers.cancel(id)
+    return JobOut.model_validate(row)
+
+
+@router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG)
+def outline(id: str, _: Asking, server: Here) -> FileResponse:
+    """The outline that the answer rests on, one tall picture."""
+    row = server.answered(id)
+    return FileResponse(server.store.prediction(row.study_id, id) / "mask.png", media_type="image/png")
+
+
+@router.get("/{id}/heat/{marker}.png", response_class=FileResponse, responses=PNG)
+async def heat(id: str, marker: str, caller: Asking, server: Here) -> FileResponse:
+    """Grad-CAM of the marker's middle branch, one tall picture; drawn at the first call."""
+    row = await to_thread.run_sync(server.answered, id)
+    if marker not in markers_of(row):
+        raise HTTPException(404, "The prediction knows no such marker.")
+    path = server.store.prediction(row.study_id, id) / f"heat_{marker}.png"
+    if not path.exists():
+        await _explained(server, row, marker, caller)
+    return FileResponse(path, media_type="image/png")
+
+
+async def _explained(server: Server, row: JobRow, marker: str, caller: Caller) -> None:
+    """Let a worker draw the map, and wait for it."""
+    study = await to_thread.run_sync(server.study, row.study_id)
+    asked = {"prediction": row.id, "marker": marker}
+    job: JobRow | None = await to_thread.run_sync(
+        server.records.add_job, "explain", study, asked, caller.name
+    )
+    server.workers.look()
+    while job is not None and job.state not in OVER:
+        await asyncio.sleep(LOOK_S)
+        job = await to_thread.run_sync(server.records.job, job.id)
+    if job is None or job.state != "done":
+        raise HTTPException(500, (job and job.error) or "The map could not be drawn; try again.")
+
+
+@router.get("/{id}/prediction.json", responses=NOT_YET)
+def document(id: str, _: Asking, server: Here) -> dict[str, Any]:
+    """The same document that the command line writes."""
+    return server.answered(id).result or {}
+
+
+@router.get("/{id}/report.html", responses=NOT_YET)
+def page(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+    """One self-contained page."""
+    from gliomark.reporting.page import render_page
+
+    row = server.answered(id)
+    text = render_page(server.store.load_prediction(row.study_id, id), row.result or {}, language)
+    return Response(text, media_type="text/html; charset=utf-8")
+
+
+@router.post("/{id}/truth", status_code=201, responses=NOT_YET)
+def truth(id: str, told: Truth, caller: Asking, server: Here) -> TruthOut:
+    """What pathology found, kept with the record."""
+    row = server.answered(id)
+    if told.marker not in markers_of(row):
+        raise refused(422, f"The prediction knows no marker '{told.marker}'.")
+    return TruthOut.model_validate(
+        server.records.add_truth(row, told.marker, told.value, told.note, caller.name)
+    )
+
+
+def markers_of(row: JobRow) -> list[str]:
+    """The markers that a prediction answered."""
+    return [marker["marker"] for marker in (row.result or {})["markers"]]

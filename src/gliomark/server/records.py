@@ -1,0 +1,396 @@
+"""What the server remembers: studies, jobs, corrections, the truth, tokens, and a log that only grows.
+
+SQLite by default, PostgreSQL by URL; the tables are the same. Images and results lie as files beside the database,
+see ``store``; here stands what they are, whose, and by which weights (hashes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import DDL, JSON, Engine, ForeignKey, String, create_engine, event, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from gliomark.study import GliomarkError
+
+Role = Literal["reader", "admin"]
+ROLES = ("reader", "admin")
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+OVER = ("done", "failed", "cancelled")
+MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
+
+
+class Base(DeclarativeBase):
+    """The tables; a row's fields are the columns."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+class StudyRow(Base):
+    """An uploaded examination. about: what its pictures are once they are prepared; input_sha256: of its files."""
+
+    __tablename__ = "studies"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    patient_id: Mapped[str]
+    model: Mapped[str]
+    input_sha256: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(default="preparing")
+    error: Mapped[str | None] = mapped_column(default=None)
+    about: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    corrected: Mapped[bool] = mapped_column(default=False)
+    deleted: Mapped[bool] = mapped_column(default=False)
+    owner: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=_now)
+
+
+class JobRow(Base):
+    """What a worker does or did. request: as it was asked; result: prediction.json's content, of a prediction."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    kind: Mapped[str]
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id"))
+    patient_id: Mapped[str]
+    request: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[str] = mapped_column(default="queued", index=True)
+    step: Mapped[str] = mapped_column(default="")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None] = mapped_column(default=None)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    input_sha256: Mapped[str] = mapped_column(String(64), default="")
+    model_sha256: Mapped[str] = mapped_column(String(64), default="")
+    owner: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=_now, index=True)
+    seconds: Mapped[float | None] = mapped_column(default=None)
+
+
+class TruthRow(Base):
+    """The pathology that a prediction was later compared with."""
+
+    __tablename__ = "truths"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    marker: Mapped[str]
+    value: Mapped[str]
+    note: Mapped[str] = mapped_column(default="")
+    owner: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=_now)
+
+
+class TokenRow(Base):
+    """A token's hash and whose it is; the token itself is shown once and kept nowhere."""
+
+    __tablename__ = "tokens"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=_now)
+
+
+class AuditRow(Base):
+    """Who did what to which study or job, when. detail: hashes and choices, never a name or an age."""
+
+    __tablename__ = "audit"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(default=_now)
+    who: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+# the database itself refuses to change or remove a line of the log
+for verb in ("UPDATE", "DELETE"):
+    event.listen(
+        AuditRow.__table__,
+        "after_create",
+        DDL(
+            f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
+        ).execute_if(dialect="sqlite"),
+    )
+event.listen(
+    AuditRow.__table__,
+    "after_create",
+    DDL(
+        "CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$; "
+        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()"
+    ).execute_if(dialect="postgresql"),
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a token's name and role, or the one user of this machine."""
+
+    name: str
+    role: Role
+
+
+def token_sha256(token: str) -> str:
+    """Tokens hold 256 random bits: a plain hash cannot be searched back."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def connect(url: str) -> Engine:
+    """The database, its tables made where they are missing. Raises GliomarkError where it cannot be reached."""
+    try:
+        engine = create_engine(url, pool_pre_ping=True)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _prepare_sqlite)
+        Base.metadata.create_all(engine)
+    except (SQLAlchemyError, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise GliomarkError(f"The database cannot be opened ({reason}); check its URL.") from None
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    """Readers do not wait for the writer; a second writer waits instead of failing."""
+    for line in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL"):
+        connection.execute(f"PRAGMA {line}")
+
+
+class Records:
+    """Every reading and writing of the database; rows come back detached, as they were then."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._session = sessionmaker(engine, expire_on_commit=False)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction: all of it or nothing."""
+        with self._session.begin() as session:
+            yield session
+
+    # ---- who ----------------------------------------------------------------------------------------
+
+    def add_token(self, name: str, role: str) -> str:
+        """A new token for a person or a machine, shown this once. Raises GliomarkError for a name in use."""
+        if role not in ROLES:
+            raise GliomarkError(f"The role '{role}' is unknown; it must be {' or '.join(ROLES)}.")
+        token = secrets.token_urlsafe(32)
+        with self.session() as session:
+            if session.scalar(select(TokenRow).where(TokenRow.name == name)):
+                raise GliomarkError(
+                    f"There is a token named '{name}' already; revoke it or take another name."
+                )
+            session.add(TokenRow(sha256=token_sha256(token), name=name, role=role))
+            session.add(
+                AuditRow(who="command line", action="token added", subject=name, detail={"role": role})
+            )
+        return token
+
+    def revoke_token(self, name: str) -> None:
+        """Raises GliomarkError where there is none of this name."""
+        with self.session() as session:
+            row = session.scalar(select(TokenRow).where(TokenRow.name == name))
+            if row is None:
+                raise GliomarkError(f"There is no token named '{name}'.")
+            session.delete(row)
+            session.add(AuditRow(who="command line", action="token revoked", subject=name))
+
+    def tokens(self) -> list[TokenRow]:
+        with self.session() as session:
+            return list(session.scalars(select(TokenRow).order_by(TokenRow.name)))
+
+    def caller(self, token: str) -> Caller | None:
+        """Whose token it is."""
+        with self.session() as session:
+            row = session.get(TokenRow, token_sha256(token))
+            return None if row is None else Caller(row.name, "admin" if row.role == "admin" else "reader")
+
+    def log(self, who: str, action: str, subject: str, **detail: Any) -> None:
+        """A line in the audit log."""
+        with self.session() as session:
+            session.add(AuditRow(who=who, action=action, subject=subject, detail=detail))
+
+    def audit(self, most: int = 1000) -> list[AuditRow]:
+        """The newest lines, newest first."""
+        with self.session() as session:
+            return list(session.scalars(select(AuditRow).order_by(AuditRow.number.desc()).limit(most)))
+
+    # ---- studies ------------------------------------------------------------------------------------
+
+    def add_study(self, id: str, patient_id: str, model: str, input_sha256: str, owner: str) -> StudyRow:
+        """A study and the job that prepares it."""
+        row = StudyRow(id=id, patient_id=patient_id, model=model, input_sha256=input_sha256, owner=owner)
+        job = JobRow(
+            kind="prepare", study_id=id, patient_id=patient_id, owner=owner, input_sha256=input_sha256
+        )
+        with self.session() as session:
+            session.add(row)
+            session.flush()
+            session.add(job)
+            session.add(
+                AuditRow(
+                    who=owner, action="study uploaded", subject=id, detail={"input_sha256": input_sha256}
+                )
+            )
+        return row
+
+    def study(self, id: str) -> StudyRow | None:
+        """None where there is none, or its images were removed."""
+        with self.session() as session:
+            row = session.get(StudyRow, id)
+            return None if row is None or row.deleted else row
+
+    def set_corrected(self, id: str, corrected: bool, who: str, **detail: Any) -> None:
+        """Whether the doctor's outline stands beside the network's."""
+        with self.session() as session:
+            session.execute(update(StudyRow).where(StudyRow.id == id).values(corrected=corrected))
+            action = "outline corrected" if corrected else "correction removed"
+            session.add(AuditRow(who=who, action=action, subject=id, detail=detail))
+
+    def delete_study(self, id: str, who: str) -> list[str]:
+        """The study is gone for everybody, its open jobs cancelled (their ids); its records stay."""
+        with self.session() as session:
+            session.execute(update(StudyRow).where(StudyRow.id == id).values(deleted=True))
+            open_jobs = select(JobRow).where(JobRow.study_id == id, JobRow.state.not_in(OVER))
+            stopped = list(session.scalars(open_jobs))
+            for job in stopped:
+                job.state = "cancelled"
+            session.add(AuditRow(who=who, action="study deleted", subject=id))
+            return [job.id for job in stopped]
+
+    # ---- jobs ---------------------------------------------------------------------------------------
+
+    def add_job(self, kind: str, study: StudyRow, request: dict[str, Any], owner: str) -> JobRow:
+        """Something for a worker to do."""
+        job = JobRow(
+            kind=kind,
+            study_id=study.id,
+            patient_id=study.patient_id,
+            request=request,
+            owner=owner,
+            input_sha256=study.input_sha256,
+        )
+        with self.session() as session:
+            session.add(job)
+            session.flush()
+            asked = {k: v for k, v in request.items() if k not in ("age", "sex")}
+            session.add(AuditRow(who=owner, action=f"{kind} asked", subject=job.id, detail=asked))
+        return job
+
+    def job(self, id: str) -> JobRow | None:
+        with self.session() as session:
+            return session.get(JobRow, id)
+
+    def predictions(self, patient_id: str | None, most: int = 500) -> list[JobRow]:
+        """Newest first."""
+        asked = select(JobRow).where(JobRow.kind == "predict")
+        if patient_id is not None:
+            asked = asked.where(JobRow.patient_id == patient_id)
+        with self.session() as session:
+            return list(session.scalars(asked.order_by(JobRow.created.desc()).limit(most)))
+
+    def next_job(self) -> JobRow | None:
+        """The oldest waiting job that can be done now, marked as running; a study is prepared before all else."""
+        prepared = select(StudyRow.id).where(StudyRow.state == "ready")
+        waiting = select(JobRow).where(JobRow.state == "queued").order_by(JobRow.created)
+        able = waiting.where((JobRow.kind == "prepare") | JobRow.study_id.in_(prepared))
+        with self.session() as session:
+            job = session.scalars(able.limit(1).with_for_update(skip_locked=True)).first()
+            if job is not None:
+                job.state, job.attempts = "running", job.attempts + 1
+            return job
+
+    def tell(self, id: str, step: str, progress: float) -> None:
+        """How far a job is."""
+        with self.session() as session:
+            running = update(JobRow).where(JobRow.id == id, JobRow.state == "running")
+            session.execute(running.values(step=step, progress=progress))
+
+    def finish(self, id: str, seconds: float, result: dict[str, Any] | None, model_sha256: str) -> None:
+        """A worker came to the end of it; nothing where it was cancelled meanwhile."""
+        with self.session() as session:
+            job = session.get(JobRow, id)
+            if job is None or job.state in OVER:
+                return
+            job.state, job.step, job.progress, job.seconds = "done", "", 1.0, seconds
+            job.model_sha256 = model_sha256
+            study = session.get_one(StudyRow, job.study_id)
+            if job.kind == "prepare":
+                study.state, study.about = "ready", result or {}
+            else:
+                job.result = result
+            hashes = {"input_sha256": job.input_sha256, "model_sha256": model_sha256}
+            session.add(AuditRow(who=job.owner, action=f"{job.kind} done", subject=id, detail=hashes))
+
+    def fail(self, id: str, error: str) -> None:
+        """The job cannot be done; of a study that cannot be prepared, nothing can."""
+        with self.session() as session:
+            job = session.get(JobRow, id)
+            if job is None or job.state in OVER:
+                return
+            job.state, job.error = "failed", error
+            if job.kind == "prepare":
+                study = session.get_one(StudyRow, job.study_id)
+                study.state, study.error = "failed", error
+                waiting = select(JobRow).where(JobRow.study_id == study.id, JobRow.state == "queued")
+                for other in session.scalars(waiting):
+                    other.state, other.error = "failed", error
+            session.add(AuditRow(who=job.owner, action=f"{job.kind} failed", subject=id))
+
+    def give_back(self, id: str) -> None:
+        """The worker died in the middle: once more, or failed where that happened before."""
+        with self.session() as session:
+            job = session.get(JobRow, id)
+            if job is None or job.state != "running":
+                return
+            attempts = job.attempts
+            if attempts < MOST_ATTEMPTS:
+                job.state, job.step, job.progress = "queued", "", 0.0
+        if attempts >= MOST_ATTEMPTS:
+            self.fail(
+                id, f"The worker died {attempts} times on this; try again, and tell who runs the server."
+            )
+
+    def cancel(self, id: str, who: str) -> JobRow | None:
+        """Nothing happens to a job that is over."""
+        with self.session() as session:
+            job = session.get(JobRow, id)
+            if job is not None and job.state not in OVER:
+                job.state, job.step = "cancelled", ""
+                session.add(AuditRow(who=who, action=f"{job.kind} cancelled", subject=id))
+            return job
+
+    def open_jobs(self) -> int:
+        """How many wait or run."""
+        with self.session() as session:
+            return (
+                session.scalar(select(func.count()).select_from(JobRow).where(JobRow.state.not_in(OVER))) or 0
+            )
+
+    def take_up(self) -> None:
+        """After a restart: what was running when the server stopped is waiting again."""
+        with self.session() as session:
+            session.execute(update(JobRow).where(JobRow.state == "running").values(state="queued"))
+
+    def add_truth(self, job: JobRow, marker: str, value: str, note: str, owner: str) -> TruthRow:
+        row = TruthRow(prediction_id=job.id, marker=marker, value=value, note=note, owner=owner)
+        with self.session() as session:
+            session.add(row)
+            session.flush()
+            session.add(AuditRow(who=owner, action="truth told", subject=job.id, detail={"marker": marker}))
+        return row

@@ -1,0 +1,82 @@
+"""``gliomark serve`` put together: records, store, workers, gate, and uvicorn on one socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from gliomark.server.app import create_app
+from gliomark.server.context import Server
+from gliomark.server.jobs import Workers
+from gliomark.server.records import Records, connect
+from gliomark.server.security import Address, Gate, check_address
+from gliomark.server.store import Store
+from gliomark.server.uploads import Inlet, Limits
+from gliomark.study import GliomarkError
+
+SECRET = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, not a token
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asked for. database: a URL, by default SQLite in the data folder; models: name to
+    weights file or shipped name."""
+
+    data: Path
+    address: Address = Address()
+    database: str = ""
+    workers: int = 1
+    models: Mapping[str, str] | None = None
+    limits: Limits = Limits()
+
+
+def open_records(data: Path, database: str) -> Records:
+    """The records in the data folder or at the URL. Raises GliomarkError where they cannot be opened."""
+    store = Store.at(data)
+    return Records(connect(database or f"sqlite:///{store.folder.absolute() / 'gliomark.db'}"))
+
+
+def make_server(settings: Settings) -> Server:
+    """All parts, nothing started. Raises GliomarkError for what the user can mend."""
+    records = open_records(settings.data, settings.database)
+    secret = os.environ.get(SECRET) or None
+    check_address(settings.address, records, secret)
+    models = dict(settings.models or {"demo": "demo"})
+    folder = settings.data.absolute()
+    workers = Workers(records, folder, models, settings.workers)
+    gate = Gate(records, settings.address.loopback, secret)
+    limits = settings.limits
+    return Server(records, Store(folder), workers, gate, models, limits, Inlet(limits.at_once))
+
+
+def serve(settings: Settings, say: Callable[[str], None]) -> None:
+    """Listen until stopped. port 0 takes a free one; ``say`` is told the address."""
+    server, address = make_server(settings), settings.address
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        bound = socket.create_server((address.host, address.port), family=_family(address.host))
+    except OSError as error:
+        raise GliomarkError(
+            f"Port {address.port} of {address.host} cannot be opened ({error.strerror}); choose another --port."
+        ) from None
+    scheme = "https" if address.certificate else "http"
+    say(f"gliomark listens on {scheme}://{address.host}:{bound.getsockname()[1]}")
+    config = uvicorn.Config(
+        create_app(server),
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        access_log=False,  # its lines would hold patients' ids; the application writes its own
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

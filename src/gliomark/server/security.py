@@ -1,0 +1,97 @@
+"""Who may ask: bearer tokens, and what an open port demands before the server starts at all."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+
+from gliomark.server.records import Caller, Records, token_sha256
+from gliomark.study import GliomarkError
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens. certificate, key: PEM files for TLS, both or neither."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def check_address(address: Address, records: Records, secret: str | None) -> None:
+    """Refuse to open a port of this machine to others without tokens and TLS. Raises GliomarkError."""
+    if (address.certificate is None) != (address.key is None):
+        raise GliomarkError("TLS needs both files; give --tls-certificate and --tls-key.")
+    for file in (address.certificate, address.key):
+        if file is not None and not file.is_file():
+            raise GliomarkError(f"The TLS file {file} is not there; check the path.")
+    if address.loopback:
+        return
+    if address.certificate is None:
+        raise GliomarkError(
+            f"Patients' images would cross the network in the clear on {address.host}; give --tls-certificate and "
+            "--tls-key, or listen on 127.0.0.1."
+        )
+    if not records.tokens() and not secret:
+        raise GliomarkError(
+            f"Anybody could ask the server on {address.host}; add a token first: gliomark token add NAME."
+        )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Tells callers apart. secret: a token given by who started the server, admin for its lifetime."""
+
+    records: Records
+    loopback: bool
+    secret: str | None = None
+
+    def caller(self, request: Request) -> Caller:
+        """Who asks. Raises HTTPException 401 without a valid token, 403 for a page of another site."""
+        self._refuse_strangers(request)
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and token:
+            if self.secret and token_sha256(token) == token_sha256(self.secret):
+                return Caller("this machine", "admin")
+            if known := self.records.caller(token):
+                return known
+            raise _unknown("The token is not known here; ask who runs the server for a valid one.")
+        if self.loopback and not self.secret and not self.records.tokens():
+            return Caller("this machine", "admin")
+        raise _unknown("This server wants a token; send it as 'Authorization: Bearer TOKEN'.")
+
+    def admin(self, request: Request) -> Caller:
+        """Raises HTTPException 403 for a reader."""
+        caller = self.caller(request)
+        if caller.role != "admin":
+            raise HTTPException(403, "This is for administrators; ask with an admin's token.")
+        return caller
+
+    def _refuse_strangers(self, request: Request) -> None:
+        """A web page the user happens to look at may not ask this machine's server, by whatever name."""
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        if self.loopback and host not in LOCAL_NAMES:
+            raise HTTPException(403, "The server answers this machine alone; ask it as 127.0.0.1.")
+        origin = request.headers.get("origin")
+        if origin and urlsplit(origin).netloc != request.headers.get("host"):
+            raise HTTPException(403, "Pages of other sites may not ask this server.")
+
+
+def _unknown(sentence: str) -> HTTPException:
+    return HTTPException(401, sentence, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,163 @@
+"""Where the server keeps images and results: a folder per study, every file written whole or not at all.
+
+::
+
+    DATA/gliomark.db                                 the records, unless another database is named
+    DATA/studies/<id>/input/...                      the files as they were sent
+    DATA/studies/<id>/study.pickle                   as read
+    DATA/studies/<id>/prepared.pickle                as the networks see it
+    DATA/studies/<id>/slices/<sequence>/<index>.png  as the client shows it
+    DATA/studies/<id>/corrected.png                  the doctor's outline
+    DATA/studies/<id>/predictions/<job>/...          outline, maps and answer
+
+Pickles are this server's own, in a folder that only its user may enter; nothing that was sent is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import uuid
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliomark.study import GliomarkError, Prediction, SliceStack, Study
+
+GREYS = 65535
+LEFT_OUT = ("study", "stack")  # of a kept prediction: they are the study's own
+
+
+@dataclass(frozen=True)
+class Store:
+    """The data folder."""
+
+    folder: Path
+
+    @staticmethod
+    def at(folder: Path) -> Store:
+        """Made if need be, for this user alone. Raises GliomarkError where it cannot be."""
+        try:
+            (folder / "studies").mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise GliomarkError(
+                f"The data folder {folder} cannot be used ({error.strerror}); choose another."
+            ) from None
+        return Store(folder)
+
+    def study(self, id: str) -> Path:
+        return self.folder / "studies" / id
+
+    def input(self, id: str) -> Path:
+        return self.study(id) / "input"
+
+    def slice(self, id: str, sequence: str, index: int) -> Path:
+        return self.study(id) / "slices" / sequence / f"{index}.png"
+
+    def corrected(self, id: str) -> Path:
+        return self.study(id) / "corrected.png"
+
+    def prediction(self, id: str, job: str) -> Path:
+        return self.study(id) / "predictions" / job
+
+    def remove(self, id: str) -> None:
+        shutil.rmtree(self.study(id), ignore_errors=True)
+
+    def keep_study(self, id: str, study: Study) -> None:
+        write(self.study(id) / "study.pickle", pickle.dumps(study, protocol=5))
+
+    def load_study(self, id: str) -> Study:
+        study: Study = _unpickled(self.study(id) / "study.pickle")
+        return study
+
+    def keep_prepared(self, id: str, prepared: Any) -> None:
+        write(self.study(id) / "prepared.pickle", pickle.dumps(prepared, protocol=5))
+
+    def load_prepared(self, id: str) -> Any:
+        """A ``pipeline.Prepared``; not named here, because the pipeline brings torch."""
+        return _unpickled(self.study(id) / "prepared.pickle")
+
+    def keep_prediction(self, id: str, job: str, prediction: Prediction) -> None:
+        """The answer and its outline; study and stack are not written twice."""
+        folder = self.prediction(id, job)
+        own = {
+            field.name: getattr(prediction, field.name)
+            for field in fields(prediction)
+            if field.name not in LEFT_OUT
+        }
+        write(folder / "mask.png", mask_png(prediction.segmentation.mask))
+        write(folder / "prediction.pickle", pickle.dumps(own, protocol=5))
+
+    def load_prediction(self, id: str, job: str) -> Prediction:
+        prepared = self.load_prepared(id)
+        own = _unpickled(self.prediction(id, job) / "prediction.pickle")
+        return Prediction(study=prepared.study, stack=prepared.stack, **own)
+
+    def keep_slices(self, id: str, stack: SliceStack) -> dict[str, dict[str, float]]:
+        """16-bit pictures of every slice; per sequence the values that black and white stand for."""
+        greys = {}
+        for name, image in stack.images.items():
+            low, high = float(image.min()), float(image.max())
+            scaled = np.round((image - low) / max(high - low, 1e-6) * GREYS).astype(np.uint16)
+            for index, plane in enumerate(scaled):
+                write(self.slice(id, name, index), png(plane))
+            greys[str(name)] = {"low": low, "high": high}
+        return greys
+
+
+def _unpickled(path: Path) -> Any:
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - written by this server, see the module's first lines
+
+
+def write(path: Path, content: bytes) -> None:
+    """The file appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def png(plane: NDArray[Any]) -> bytes:
+    """A grey picture, 8 or 16 bits as the array."""
+    buffer = BytesIO()
+    Image.fromarray(plane).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def tall(planes: NDArray[Any]) -> NDArray[Any]:
+    """``(slice, row, column)`` as one picture, slice 0 on top."""
+    return planes.reshape(-1, planes.shape[-1])
+
+
+def mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """An outline as one tall picture of 0 and 255."""
+    return png(tall(mask).astype(np.uint8) * np.uint8(255))
+
+
+def read_mask(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """An outline sent by a client. Raises GliomarkError where it is no such picture."""
+    slices, rows, columns = shape
+    try:
+        with Image.open(BytesIO(content), formats=["PNG"]) as image:
+            size, mode = image.size, image.mode
+            # the size is asked before anything is unpacked
+            values = np.asarray(image) if size == (columns, slices * rows) else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise GliomarkError("The outline is no readable PNG; send an 8-bit grey PNG.") from None
+    if values is None:
+        raise GliomarkError(
+            f"The outline is {size[0]} x {size[1]} pixels but must be {columns} x {slices * rows}, the slices below "
+            "each other."
+        )
+    if mode not in ("L", "1"):
+        raise GliomarkError(f"The outline is a picture of kind {mode}; send an 8-bit grey PNG of 0 and 255.")
+    mask: NDArray[np.bool_] = values.astype(np.uint8).reshape(shape) > 0
+    return mask

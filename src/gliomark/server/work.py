@@ -1,0 +1,167 @@
+"""What a worker process does with a job: prepare a study, predict, explain. Only here the networks are at work."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from gliomark.server.store import Store, png, read_mask, tall, write
+from gliomark.study import UNFORESEEN, Clinical, GliomarkError
+
+STEPS = {"prepare": "preparing the images", "outline": "outlining the lesion", "write": "writing the results"}
+Tell = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know of a job."""
+
+    id: str
+    kind: str
+    study_id: str
+    model: str
+    request: Mapping[str, Any]
+    corrected: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """result: the study's ``about`` or the content of prediction.json."""
+
+    seconds: float
+    result: dict[str, Any] | None
+    model_sha256: str
+
+
+class Worker:
+    """One process: its models are loaded once."""
+
+    def __init__(self, folder: Path, models: Mapping[str, str]) -> None:
+        self.store, self.files = Store(folder), models
+
+    @cached_property
+    def models(self) -> dict[str, Any]:
+        from gliomark.pipeline import load_model
+
+        return {name: load_model(file) for name, file in self.files.items()}
+
+    def do(self, job: Job, tell: Tell) -> Done:
+        started, model = time.perf_counter(), self.models[job.model]
+        does = {"prepare": self.prepare, "predict": self.predict, "explain": self.explain}
+        result = does[job.kind](job, model, tell)
+        return Done(time.perf_counter() - started, result, model.sha256)
+
+    def prepare(self, job: Job, model: Any, tell: Tell) -> dict[str, Any]:
+        """Register, strip, normalise; what the client needs to show it."""
+        from gliomark.pipeline import prepare_study
+
+        tell(STEPS["prepare"], 0.1)
+        prepared = prepare_study(self.store.load_study(job.study_id), model)
+        tell(STEPS["write"], 0.9)
+        self.store.keep_prepared(job.study_id, prepared)
+        stack = prepared.stack
+        return {
+            "sequences": [str(name) for name in stack.images],
+            "slice_names": list(stack.slice_names),
+            "shape": list(stack.brain.shape),
+            "spacing_mm": list(stack.spacing_mm),
+            "grey": self.store.keep_slices(job.study_id, stack),
+            "notes": [*prepared.warnings, *dict.fromkeys((*prepared.study.notes, *stack.notes))],
+        }
+
+    def predict(self, job: Job, model: Any, tell: Tell) -> dict[str, Any]:
+        """The cascade, on the doctor's outline where that is asked for."""
+        from gliomark.pipeline import predict_prepared
+        from gliomark.reporting import prediction_document
+
+        asked, prepared = job.request, self.store.load_prepared(job.study_id)
+        outline = None
+        if asked.get("outline") == "corrected":
+            content = self.store.corrected(job.study_id).read_bytes()
+            outline = read_mask(content, prepared.stack.brain.shape)
+        shares = {"outline": 0.05} | {
+            name: 0.5 + 0.4 * number / len(model.classifiers) for number, name in enumerate(model.classifiers)
+        }
+
+        def step(name: str) -> None:
+            title = STEPS.get(name) or f"reading {model.card.markers[name].title}"
+            tell(title, shares[name])
+
+        prediction = predict_prepared(
+            prepared,
+            Clinical(prepared.study.patient_id, asked.get("age"), asked.get("sex")),
+            model,
+            fusion=asked.get("fusion", "near"),
+            enhancing=asked.get("enhancing"),
+            outline=outline,
+            step=step,
+        )
+        tell(STEPS["write"], 0.95)
+        self.store.keep_prediction(job.study_id, job.id, prediction)
+        return prediction_document(prediction)
+
+    def explain(self, job: Job, model: Any, tell: Tell) -> None:
+        """A marker's Grad-CAM on the slices that decided, as a tall picture beside the prediction."""
+        import numpy as np
+
+        from gliomark.explain import branch_maps
+
+        of, marker = str(job.request["prediction"]), str(job.request["marker"])
+        prediction = self.store.load_prediction(job.study_id, of)
+        (answer,) = (m for m in prediction.markers if m.marker == marker)
+        stack = prediction.stack
+        index = [stack.slice_names.index(score.slice_name) for score in answer.slices if score.decides]
+        heat = np.zeros(stack.brain.shape, np.uint8)
+        if index:
+            *_, middle = branch_maps(
+                model.classifiers[marker], stack, prediction.segmentation.mask, index, stage=3
+            ).values()
+            heat[index] = np.round(middle * 255).astype(np.uint8)
+        write(self.store.prediction(job.study_id, of) / f"heat_{marker}.png", png(tall(heat)))
+
+
+def described(name: str, model: Any) -> dict[str, Any]:
+    """What a client wants to know of a model before it asks."""
+    card = model.card
+    told = ("title", "positive", "negative", "label", "threshold", "performance")
+    return {
+        "name": name,
+        "title": card.name,
+        "sha256": model.sha256,
+        "sequences": list(card.sequences),
+        "intended_use": card.intended_use,
+        "licence": card.licence,
+        "markers": [
+            {"name": marker} | {word: getattr(one, word) for word in told}
+            for marker, one in card.markers.items()
+        ],
+    }
+
+
+def work(connection: Connection, folder: Path, models: Mapping[str, str], threads: int) -> None:
+    """A worker's life: load the models and describe them, then do one job after the other until the server hangs up."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    worker = Worker(folder, models)
+    connection.send([described(name, model) for name, model in worker.models.items()])
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
+        except GliomarkError as error:
+            answer = str(error)
+        except UNFORESEEN as error:
+            reason = " ".join(str(error).split())[-200:]
+            answer = f"This could not be computed ({type(error).__name__}: {reason})."
+        connection.send(answer)
