@@ -26,6 +26,10 @@ app.add_typer(experiment_app, name="experiment")
 app.add_typer(token_app, name="token")
 
 
+# which extra brings a module, where it is not "train"
+EXTRAS = {"PySide6": "client", "fastapi": "server", "sqlalchemy": "server", "uvicorn": "server"}
+
+
 class Fusion(StrEnum):
     near = "near"
     all = "all"
@@ -151,6 +155,19 @@ def serve(
     models = dict(parse_pair(one, "demo or NAME=FILE") for one in named)
     address = Address(host, port, tls_certificate, tls_key)
     serve(Settings(data, address, database, workers, models), say=typer.echo)
+
+
+@app.command()
+def client(
+    folder: Annotated[Path | None, typer.Argument(help="A patient's folder to open.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="A server's address for this once; else that of the settings.")
+    ] = None,
+) -> None:
+    """Open the desktop program; unless its settings name a server, it starts one on this computer."""
+    from gliomark.client.app import run_client
+
+    raise typer.Exit(run_client(folder, server))
 
 
 @token_app.command("add")
@@ -700,8 +717,9 @@ def run() -> None:
         )
         sys.exit(1)
     except ModuleNotFoundError as error:
+        extra = EXTRAS.get(str(error.name).partition(".")[0], "train")
         typer.echo(
-            f"gliomark: this command needs {error.name}, which is not installed; type: pip install 'gliomark[train]'",
+            f"gliomark: this command needs {error.name}, which is not installed; type: pip install 'gliomark[{extra}]'",
             err=True,
         )
         sys.exit(1)

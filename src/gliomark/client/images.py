@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
@@ -44,6 +46,8 @@ class Images(QWidget):
         self._state = State()
         self._study_id = ""
         self.views = (SliceView(), SliceView())
+        self.blank = label("blank")
+        self.blank.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._make_tools()
         self._make_pages()
         self._lay_out()
@@ -82,7 +86,7 @@ class Images(QWidget):
         self.strip = SliceStrip()
         self.strip.valueChanged.connect(self._show_slice)
         self.place = label("soft", wrap=False)
-        self.place.setMinimumWidth(86)
+        self.place.setMinimumWidth(140)
         self.place.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.hint = label("faint")
         self.use = button(self.outlined.emit, "primary")
@@ -96,6 +100,7 @@ class Images(QWidget):
         )  # fmt: skip
         pictures = QHBoxLayout()
         pictures.setSpacing(6)
+        pictures.addWidget(self.blank, 1)
         for view in self.views:
             pictures.addWidget(view, 1)
         pages = row(self.previous, self.strip, self.next, self.place)
@@ -103,7 +108,7 @@ class Images(QWidget):
         below.setStretch(0, 1)
         bar = framed("bar", tools, 8)
         under = framed("bar", column(pages, below), 10)
-        under.setMinimumHeight(112)
+        under.setMinimumHeight(122)
         whole = column(bar, pictures, under, spacing=6)
         whole.setStretch(1, 1)
         self.setLayout(whole)
@@ -127,6 +132,9 @@ class Images(QWidget):
             self.strip,
         ):
             part.setEnabled(ready)
+        self.blank.setVisible(not ready)
+        for view in self.views:
+            view.setVisible(ready)
         self._show_slice()
 
     def put_slice(self, sequence: str, index: int, image: NDArray[np.float32]) -> None:
@@ -152,6 +160,11 @@ class Images(QWidget):
 
     def step(self, by: int) -> None:
         self.strip.setValue(max(0, min(self.strip.maximum(), self.index + by)))
+
+    @property
+    def own_outline(self) -> bool:
+        """Whether what is shown is the doctor's outline, not the model's."""
+        return self.outline.edited or self._on_own_outline()
 
     @property
     def index(self) -> int:
@@ -187,7 +200,7 @@ class Images(QWidget):
             view.show_heat(self._heat[self.index] if self._heat is not None and shown else None, 0.85)
         self.previous.setEnabled(bool(names) and self.index > 0)
         self.next.setEnabled(bool(names) and self.index < self.strip.maximum())
-        self.place.setText(f"{self.index + 1} / {len(names)}" if names else "")
+        self.place.setText(self._place(names))
         self._show_outline()
 
     def _sequences(self) -> tuple[str, str]:
@@ -201,11 +214,12 @@ class Images(QWidget):
         for view in self.views:
             view.show_outline(mask, self.opacity.value() / 100)
         idle = self._state.ready and self._state.task is None
+        self.hint.setText(self._hint())
         self.undo.setEnabled(self.outline.edited)
         self.redo.setEnabled(self.outline.can_redo)
         self.use.setVisible(self.outline.edited)
         self.use.setEnabled(idle)
-        self.back.setVisible(self.outline.edited or self._on_own_outline())
+        self.back.setVisible(self.own_outline)
         self.back.setEnabled(idle)
 
     def _on_own_outline(self) -> bool:
@@ -227,7 +241,7 @@ class Images(QWidget):
 
     def _show_tool(self) -> None:
         for view in self.views:
-            view.show_tool(self._tool(), self.brush_size.value() / 1.0)
+            view.show_tool(self._tool(), float(self.brush_size.value()))
 
     def _stroke(self, start: QPointF, end: QPointF) -> None:
         if self._state.task is None:
@@ -305,16 +319,24 @@ class Images(QWidget):
         )
         self.use.setText(self.tr("Predict again with my outline"))
         self.back.setText(self.tr("Back to the model's outline"))
-        self.hint.setText(self._hint())
-        waiting = self.tr("loading") if self._state.ready else ""
         for view in self.views:
-            view.waiting = waiting
-        if not self._state.ready:
-            self.views[0].waiting = self.tr("The images appear here.") if not self._state.task else ""
+            view.waiting = self.tr("loading")
+        self.blank.setText(
+            self.tr("The images appear here when they are prepared.")
+            if self._state.task
+            else self.tr("Drop a patient's folder here to begin.")
+        )
+
+    def _place(self, names: Sequence[str]) -> str:
+        if not names:
+            return ""
+        return self.tr("Slice {}  ({} of {})").format(names[self.index], self.index + 1, len(names))
 
     def _hint(self) -> str:
         if not self._state.ready:
             return ""
+        if self._heat is not None:
+            return self.tr("Coloured: pixels that spoke for the positive class, on the slices that decided.")
         if self.outline.edited:
             return self.tr("You have changed the outline.")
         if self._on_own_outline():

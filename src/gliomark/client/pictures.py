@@ -34,7 +34,7 @@ def write_tall(mask: NDArray[np.bool_]) -> bytes:
     content = QByteArray()
     buffer = QBuffer(content)
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG")  # type: ignore[call-overload]  # its stub knows bytes, it takes str
     return bytes(content.data())
 
 

@@ -69,28 +69,25 @@ class MarkerCard(QWidget):
     def __init__(self, marker: str) -> None:
         super().__init__()
         self.marker = marker
-        self.title, self.level, self.percent = label("heading"), label("level"), label("heading", wrap=False)
+        self.title, self.level = label("heading"), label("level")
+        self.question, self.percent = label("soft"), label("heading", wrap=False)
         self.tag = label("tag", wrap=False)
         self.bar = ProbabilityBar()
-        self.meaning, self.slices = label("soft"), label("soft")
+        self.meaning, self.slices = label("faint"), label("soft")
         self.performance = label("faint")
         self.warnings = label("warn")
         self.heat = button(lambda: self.heat_asked.emit(self.marker), checkable=True)
         self.slices.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
         self.slices.linkActivated.connect(lambda link: self.slice_asked.emit(int(link)))
-        head = row(self.title, self.tag)
-        head.setStretch(0, 1)
-        answer = row(self.level, self.percent)
-        answer.setStretch(0, 1)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        head, asked = row(self.title, self.tag), row(self.question, self.percent)
+        for line in (head, asked):
+            line.setStretch(0, 1)
         parts = (
-            head,
-            answer,
-            self.bar,
-            self.meaning,
-            self.warnings,
-            self.slices,
-            self.heat,
-            self.performance,
+            *(head, self.level, asked, self.bar, self.warnings),
+            *(self.slices, self.heat, self.meaning, self.performance),
         )
         self.setLayout(column(framed("card", column(*parts, spacing=8))))
 
@@ -107,20 +104,21 @@ class MarkerCard(QWidget):
         words = self.tr("threshold {}").format(_percent(answer["threshold"] or 0.0))
         self.bar.show_values(probability, answer["threshold"] or 0.0, words, by_reader or unknown)
         self.bar.setAccessibleName(f"{self.percent.text()}, {words}")
-        self.meaning.setText(self._meaning(answer, by_reader))
+        self.question.setText(self._question(answer, by_reader, _positive(state, self.marker)))
+        self.meaning.setText(said(answer["label"]))
         self.warnings.setText("\n".join(map(said, answer["warnings"])))
         self.warnings.setVisible(bool(answer["warnings"]))
         self._render_slices(answer, state)
         self.performance.setText(self.tr("On patients it never saw: {}").format(said(answer["performance"])))
         self.performance.setVisible(bool(answer["performance"]))
 
-    def _meaning(self, answer: Json, by_reader: bool) -> str:
+    def _question(self, answer: Json, by_reader: bool, positive: str) -> str:
+        """What the percentage is the probability of, so that nobody takes it for the level's."""
         if answer["probability"] is None:
             return self.tr("No probability could be computed.")
-        meaning = self.tr("Probability of “{}”").format(said(answer["label"]))
         if by_reader:
-            return self.tr("The model's own probability, for comparison.") + " " + meaning
-        return meaning
+            return self.tr("For comparison, the model's probability of “{}”").format(positive)
+        return self.tr("Probability of “{}”").format(positive)
 
     def _render_slices(self, answer: Json, state: State) -> None:
         names = list(state.study["slice_names"]) if state.study else []
@@ -128,7 +126,11 @@ class MarkerCard(QWidget):
         links = ", ".join(
             f'<a href="{names.index(name)}" style="color: {ACCENT.name()}">{name}</a>' for name in used
         )
-        self.slices.setText(self.tr("Slices that decided: {}").format(links))
+        by_model = answer["decided_by"] == "model"
+        words = (
+            self.tr("Slices that decided: {}") if by_model else self.tr("Slices behind the probability: {}")
+        )
+        self.slices.setText(words.format(links))
         self.slices.setVisible(bool(used))
         asked = state.heat == self.marker
         self.heat.setText(
@@ -265,6 +267,13 @@ class Result(QWidget):
         lines = [said(note) for note in result["notes"]]
         lines.append(self.tr("Model: {} ({}…)").format(model["name"], model["sha256"][:12]))
         return "\n".join(lines)
+
+
+def _positive(state: State, marker: str) -> str:
+    """The marker's positive level in a word."""
+    name = state.study["model"] if state.study else ""
+    known = [m for model in state.models if model["name"] == name for m in model["markers"]]
+    return next((said(m["positive"]) for m in known if m["name"] == marker), "+")
 
 
 def _percent(share: float) -> str:

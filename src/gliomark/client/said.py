@@ -39,7 +39,7 @@ SENTENCES = (
     ),
     QT_TRANSLATE_NOOP(
         "said",
-        "AUC {} (95 % interval {} to {}) of the same recipe on {} patients in five folds, each never trained on"
+        "AUC {} (95 % interval {} to {}) of the same recipe on {} {} patients in five folds, each never trained on"
         " ({} positive), outlines predicted, slices fused by Near; these weights are trained on all of them",
     ),
     QT_TRANSLATE_NOOP("said", "positive: IDH1 or IDH2 is mutated; negative: wild type"),
@@ -53,7 +53,37 @@ SENTENCES = (
     QT_TRANSLATE_NOOP("said", "wild type"),
     QT_TRANSLATE_NOOP("said", "high"),
     QT_TRANSLATE_NOOP("said", "low"),
-    QT_TRANSLATE_NOOP("said", "undetermined"),
+    # what goes on
+    QT_TRANSLATE_NOOP("said", "preparing the images"),
+    QT_TRANSLATE_NOOP("said", "outlining the lesion"),
+    QT_TRANSLATE_NOOP("said", "writing the results"),
+    QT_TRANSLATE_NOOP("said", "reading {}"),
+    # what is wrong with the images, and with what was asked
+    QT_TRANSLATE_NOOP(
+        "said",
+        "{}: the sequence {} is missing (found: {}); add it, or choose a model that does not need it.",
+    ),
+    QT_TRANSLATE_NOOP("said", "No brain was found in the image ({}); is this an axial head MRI?"),
+    QT_TRANSLATE_NOOP("said", "Only {} ml of brain were found in the image; is this a whole axial head MRI?"),
+    QT_TRANSLATE_NOOP("said", "The upload holds {} patients ({}); send one at a time."),
+    QT_TRANSLATE_NOOP(
+        "said", "{} holds pictures but no sequence folders: put them in subfolders T1C, T2 and so on."
+    ),
+    QT_TRANSLATE_NOOP(
+        "said",
+        "{} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 or"
+        " FLAIR in their name, or DICOM.",
+    ),
+    QT_TRANSLATE_NOOP("said", "There is no such study; upload it again."),
+    QT_TRANSLATE_NOOP("said", "The study's images and results were removed."),
+    QT_TRANSLATE_NOOP("said", "Too many uploads at once; try again in a minute."),
+    # what DICOM and NIfTI files left open
+    QT_TRANSLATE_NOOP("said", "{} series look like {}; read: {}."),
+    QT_TRANSLATE_NOOP("said", "Series '{}' was not used: {}"),
+    QT_TRANSLATE_NOOP("said", "The sequences come from {} different examinations of this patient."),
+    QT_TRANSLATE_NOOP("said", "{} does not state its orientation: left and right are assumed, not read."),
+    QT_TRANSLATE_NOOP("said", "{}: slice {} of {} was missing and was interpolated from its neighbours."),
+    QT_TRANSLATE_NOOP("said", "{}: {} copies of other images were left out."),
 )
 
 

@@ -73,7 +73,7 @@ class Steps(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scrolled(inner))
-        self.setMinimumWidth(292)
+        self.setMinimumWidth(330)
 
     # ---- making -----------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtGui import QColor, QFont, QIcon, QPalette
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QFont, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtWidgets import QApplication
 
 BLACK = QColor("#06080a")
@@ -19,7 +20,10 @@ ACCENT = QColor("#58b8c9")
 OUTLINE = QColor("#ffd54a")
 WARN = QColor("#e9b35c")
 
-FAMILIES = ["Segoe UI", "Microsoft YaHei UI", "PingFang SC", "Noto Sans", "Noto Sans CJK SC", "sans-serif"]
+FAMILIES = [
+    *("Segoe UI", "SF Pro Text", "Inter", "Noto Sans", "Liberation Sans"),
+    *("Microsoft YaHei UI", "PingFang SC", "Noto Sans CJK SC", "WenQuanYi Micro Hei"),
+]
 ICONS = Path(__file__).with_name("icons")
 
 SHEET = f"""
@@ -45,7 +49,9 @@ QPushButton, QToolButton {{
 }}
 QFrame#card QPushButton, QFrame#card QToolButton {{ background: #2b363d; }}
 QToolButton {{ padding: 5px 8px; }}
-QToolButton::menu-indicator {{ image: none; }}
+QToolButton::menu-indicator, QPushButton::menu-indicator {{ image: none; width: 0; }}
+QPushButton#segment {{ padding: 6px 7px; }}
+QLabel#blank {{ background: {BLACK.name()}; color: {SOFT.name()}; font-size: 16px; padding: 40px; }}
 QPushButton:hover, QToolButton:hover {{ border-color: {ACCENT.name()}; }}
 QPushButton:focus, QToolButton:focus, QLineEdit:focus, QComboBox:focus {{ border-color: {ACCENT.name()}; }}
 QPushButton:pressed, QToolButton:pressed {{ background: {LINE.name()}; }}
@@ -116,5 +122,13 @@ def dress(app: QApplication) -> None:
 
 
 def icon(name: str) -> QIcon:
-    """One of the drawn icons, by its file's stem."""
-    return QIcon(str(ICONS / f"{name}.svg"))
+    """One of the drawn icons, by its file's stem; faint where its button is disabled."""
+    made = QIcon(str(ICONS / f"{name}.svg"))
+    faint = QPixmap(48, 48)
+    faint.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(faint)
+    painter.setOpacity(0.35)
+    painter.drawPixmap(0, 0, made.pixmap(48, 48))
+    painter.end()
+    made.addPixmap(faint, QIcon.Mode.Disabled)
+    return made

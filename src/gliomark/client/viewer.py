@@ -48,11 +48,11 @@ class Window:
 
 
 def window_of(values: NDArray[np.float32], background: float) -> Window:
-    """A window that shows the brain: its first to its 99.7th percentile."""
+    """A window that shows the brain: its first to its 99.9th percentile."""
     brain = values[values > background + 1e-3]
     if not brain.size:
         return Window(background, background + 1)
-    low, high = np.percentile(brain, (1, 99.7))
+    low, high = np.percentile(brain, (1, 99.9))
     return Window(float(low), float(max(high, low + 0.1)))
 
 
@@ -115,9 +115,10 @@ class SliceView(QWidget):
         self._shade()
 
     def show_outline(self, mask: Mask | None, opacity: float) -> None:
+        """The line alone, so that the grey values stay as they are; while it is drawn on, faintly filled."""
         self._opacity = opacity
         self._border = QPainterPath() if mask is None else _path(contour(mask))
-        self._fill = None if mask is None else _filled(mask, opacity)
+        self._fill = None if mask is None or self.tool == "none" else _filled(mask, opacity)
         self.update()
 
     def show_heat(self, heat: NDArray[np.uint8] | None, opacity: float) -> None:
@@ -259,6 +260,6 @@ def _path(segments: NDArray[np.float64]) -> QPainterPath:
 def _filled(mask: Mask, opacity: float) -> QImage:
     """A faint yellow over the lesion."""
     rgba = np.zeros((*mask.shape, 4), np.uint8)
-    rgba[mask] = (OUTLINE.red(), OUTLINE.green(), OUTLINE.blue(), int(45 * opacity))
+    rgba[mask] = (OUTLINE.red(), OUTLINE.green(), OUTLINE.blue(), int(32 * opacity))
     height, width = mask.shape
     return QImage(rgba.data, width, height, 4 * width, QImage.Format.Format_RGBA8888).copy()

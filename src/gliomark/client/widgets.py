@@ -13,6 +13,7 @@ from PySide6.QtWidgets import (
     QLayout,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -38,6 +39,7 @@ def button(
     made.setCheckable(checkable)
     if picture:
         made.setIcon(icon(picture))
+        made.setIconSize(QSize(18, 18))
     made.clicked.connect(lambda _: pressed())
     return made
 
@@ -113,6 +115,8 @@ class Segments(QWidget):
         self.buttons = [QPushButton() for _ in values]
         for number, made in enumerate(self.buttons):
             made.setCheckable(True)
+            made.setObjectName("segment")
+            made.setSizePolicy(QSizePolicy.Policy.MinimumExpanding, QSizePolicy.Policy.Fixed)
             self._group.addButton(made, number)
         self.setLayout(row(*self.buttons, spacing=4))
         self.buttons[-1].setChecked(True)

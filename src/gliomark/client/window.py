@@ -39,6 +39,8 @@ class MainWindow(QMainWindow):
         self.setAcceptDrops(True)
         self.setWindowTitle("gliomark")
         self.resize(1480, 900)
+        self.steps.choose.setFocus()
+        self.steps.choose.setFocus()
         if isinstance(settings.geometry, QByteArray):
             self.restoreGeometry(settings.geometry)
         self._render()
@@ -77,7 +79,7 @@ class MainWindow(QMainWindow):
         for number, part in enumerate((self.steps, self.images, self.result)):
             self.split.addWidget(_on_panel(part) if part is not self.images else part)
             self.split.setCollapsible(number, False)
-        self.split.setSizes([310, 800, 360])
+        self.split.setSizes([330, 790, 360])
         self.split.setStretchFactor(0, 0)
         self.split.setStretchFactor(1, 1)
         self.split.setStretchFactor(2, 0)
@@ -95,11 +97,11 @@ class MainWindow(QMainWindow):
         session.heat_came.connect(self._show_heat)
         session.saved.connect(self._saved)
         steps.folder_chosen.connect(self.open)
-        steps.predict_asked.connect(lambda: self.predict(own=False))
+        steps.predict_asked.connect(self.predict)
         steps.cancel_asked.connect(session.cancel)
         steps.recent_forgotten.connect(self._forget_recent)
         steps.entered.connect(self._render)
-        images.outlined.connect(lambda: self.predict(own=True))
+        images.outlined.connect(self.predict)
         images.reverted.connect(session.revert)
         result.heat_asked.connect(session.show_heat)
         result.slice_asked.connect(images.strip.setValue)
@@ -114,10 +116,10 @@ class MainWindow(QMainWindow):
             self.settings.remember(self.session.state.folder)
             self._render()
 
-    def predict(self, own: bool) -> None:
-        """Step 4; own: on the outline as the user has drawn it."""
+    def predict(self) -> None:
+        """Step 4, on the outline that is in sight: the user's own where there is one, else the model's."""
         if not self.steps.hindrance():
-            drawn = self.images.outline.mask.copy() if own else None
+            drawn = self.images.outline.mask.copy() if self.images.own_outline else None
             self.session.predict(self.steps.request, drawn)
         self.images.setFocus()
 

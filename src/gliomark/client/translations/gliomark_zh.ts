@@ -1,0 +1,750 @@
+<?xml version="1.0" encoding="utf-8"?>
+<!DOCTYPE TS>
+<TS version="2.1" language="zh_CN" sourcelanguage="en">
+<context>
+    <name>Images</name>
+    <message>
+        <source>Reset contrast</source>
+        <translation>重置对比度</translation>
+    </message>
+    <message>
+        <source>Back to the first contrast. Drag with the right mouse button to change it.</source>
+        <translation>恢复初始窗宽窗位。按住鼠标右键拖动可调节。</translation>
+    </message>
+    <message>
+        <source>Outline</source>
+        <translation>轮廓</translation>
+    </message>
+    <message>
+        <source>Show or hide the lesion&apos;s outline</source>
+        <translation>显示或隐藏病灶轮廓</translation>
+    </message>
+    <message>
+        <source>Opacity</source>
+        <translation>不透明度</translation>
+    </message>
+    <message>
+        <source>Opacity of the outline</source>
+        <translation>轮廓的不透明度</translation>
+    </message>
+    <message>
+        <source>Brush</source>
+        <translation>画笔</translation>
+    </message>
+    <message>
+        <source>Add to the outline</source>
+        <translation>扩大轮廓</translation>
+    </message>
+    <message>
+        <source>Eraser</source>
+        <translation>橡皮</translation>
+    </message>
+    <message>
+        <source>Take away from the outline</source>
+        <translation>缩小轮廓</translation>
+    </message>
+    <message>
+        <source>Size</source>
+        <translation>大小</translation>
+    </message>
+    <message>
+        <source>Size of brush and eraser; keys [ and ]</source>
+        <translation>画笔与橡皮的大小；快捷键 [ 和 ]</translation>
+    </message>
+    <message>
+        <source>Size of brush and eraser</source>
+        <translation>画笔与橡皮的大小</translation>
+    </message>
+    <message>
+        <source>Undo the last stroke</source>
+        <translation>撤销上一笔</translation>
+    </message>
+    <message>
+        <source>Redo the stroke</source>
+        <translation>重做</translation>
+    </message>
+    <message>
+        <source>Previous slice</source>
+        <translation>上一层</translation>
+    </message>
+    <message>
+        <source>Next slice</source>
+        <translation>下一层</translation>
+    </message>
+    <message>
+        <source>Slice</source>
+        <translation>层面</translation>
+    </message>
+    <message>
+        <source>Bars: size of the lesion on each slice. Orange with a dot: slices that decided.</source>
+        <translation>条形表示各层病灶大小；带圆点的橙色层面为起决定作用的层面。</translation>
+    </message>
+    <message>
+        <source>Predict again with my outline</source>
+        <translation>按我的轮廓重新预测</translation>
+    </message>
+    <message>
+        <source>Back to the model&apos;s outline</source>
+        <translation>恢复模型的轮廓</translation>
+    </message>
+    <message>
+        <source>loading</source>
+        <translation>正在加载</translation>
+    </message>
+    <message>
+        <source>The images appear here when they are prepared.</source>
+        <translation>影像准备好后显示在此处。</translation>
+    </message>
+    <message>
+        <source>Drop a patient&apos;s folder here to begin.</source>
+        <translation>将患者文件夹拖到此处即可开始。</translation>
+    </message>
+    <message>
+        <source>Slice {}  ({} of {})</source>
+        <translation>层面 {}（第 {} / {} 层）</translation>
+    </message>
+    <message>
+        <source>Coloured: pixels that spoke for the positive class, on the slices that decided.</source>
+        <translation>着色处为支持阳性判断的像素，仅见于起决定作用的层面。</translation>
+    </message>
+    <message>
+        <source>You have changed the outline.</source>
+        <translation>您已修改轮廓。</translation>
+    </message>
+    <message>
+        <source>This is your outline.</source>
+        <translation>当前为您的轮廓。</translation>
+    </message>
+    <message>
+        <source>Page with the wheel or the arrow keys. Drag with the right button for contrast.</source>
+        <translation>滚轮或方向键翻页；按住右键拖动调节对比度。</translation>
+    </message>
+</context>
+<context>
+    <name>MainWindow</name>
+    <message>
+        <source>Save report</source>
+        <translation>保存报告</translation>
+    </message>
+    <message>
+        <source>Saved: {}</source>
+        <translation>已保存：{}</translation>
+    </message>
+    <message>
+        <source>Glioma markers from MRI, before surgery</source>
+        <translation>术前磁共振影像预测胶质瘤标志物</translation>
+    </message>
+    <message>
+        <source>Settings</source>
+        <translation>设置</translation>
+    </message>
+    <message>
+        <source>Research use only. Not a medical device.</source>
+        <translation>仅供科研使用，不是医疗器械。</translation>
+    </message>
+    <message>
+        <source>Try again</source>
+        <translation>重试</translation>
+    </message>
+    <message>
+        <source>Close this message</source>
+        <translation>关闭此消息</translation>
+    </message>
+    <message>
+        <source>Local server</source>
+        <translation>本机服务器</translation>
+    </message>
+    <message>
+        <source>starting</source>
+        <translation>正在启动</translation>
+    </message>
+    <message>
+        <source>ready</source>
+        <translation>就绪</translation>
+    </message>
+    <message>
+        <source>not reached</source>
+        <translation>未连接</translation>
+    </message>
+</context>
+<context>
+    <name>MarkerCard</name>
+    <message>
+        <source>not known</source>
+        <translation>未能判定</translation>
+    </message>
+    <message>
+        <source>from the reader&apos;s finding</source>
+        <translation>依据阅片者的判断</translation>
+    </message>
+    <message>
+        <source>threshold {}</source>
+        <translation>阈值 {}</translation>
+    </message>
+    <message>
+        <source>On patients it never saw: {}</source>
+        <translation>在模型从未见过的患者上：{}</translation>
+    </message>
+    <message>
+        <source>No probability could be computed.</source>
+        <translation>无法计算概率。</translation>
+    </message>
+    <message>
+        <source>For comparison, the model&apos;s probability of “{}”</source>
+        <translation>供对照：模型给出的“{}”概率</translation>
+    </message>
+    <message>
+        <source>Probability of “{}”</source>
+        <translation>“{}”的概率</translation>
+    </message>
+    <message>
+        <source>Slices that decided: {}</source>
+        <translation>起决定作用的层面：{}</translation>
+    </message>
+    <message>
+        <source>Slices behind the probability: {}</source>
+        <translation>概率所依据的层面：{}</translation>
+    </message>
+    <message>
+        <source>Drawing Grad-CAM…</source>
+        <translation>正在生成 Grad-CAM…</translation>
+    </message>
+    <message>
+        <source>Hide Grad-CAM</source>
+        <translation>隐藏 Grad-CAM</translation>
+    </message>
+    <message>
+        <source>Show Grad-CAM</source>
+        <translation>显示 Grad-CAM</translation>
+    </message>
+    <message>
+        <source>Which pixels of these slices spoke for the positive class</source>
+        <translation>这些层面中哪些像素支持阳性判断</translation>
+    </message>
+</context>
+<context>
+    <name>Result</name>
+    <message>
+        <source>Answer</source>
+        <translation>预测结果</translation>
+    </message>
+    <message>
+        <source>What you entered has changed since this answer; predict again.</source>
+        <translation>此结果之后输入已有改动，请重新预测。</translation>
+    </message>
+    <message>
+        <source>Save report</source>
+        <translation>保存报告</translation>
+    </message>
+    <message>
+        <source>Web page (HTML)…</source>
+        <translation>网页（HTML）…</translation>
+    </message>
+    <message>
+        <source>PDF…</source>
+        <translation>PDF 文档（PDF）…</translation>
+    </message>
+    <message>
+        <source>DICOM results (zip)…</source>
+        <translation>DICOM 结果（zip）…</translation>
+    </message>
+    <message>
+        <source>Being computed. You can go on looking at the images.</source>
+        <translation>正在计算，您可以继续浏览影像。</translation>
+    </message>
+    <message>
+        <source>What the model says about each marker appears here.</source>
+        <translation>模型对各标志物的判断将显示在此处。</translation>
+    </message>
+    <message>
+        <source>enhancing focus: yes</source>
+        <translation>强化灶：有</translation>
+    </message>
+    <message>
+        <source>enhancing focus: no</source>
+        <translation>强化灶：无</translation>
+    </message>
+    <message>
+        <source>age unknown</source>
+        <translation>年龄未知</translation>
+    </message>
+    <message>
+        <source>{} years</source>
+        <translation>{} 岁</translation>
+    </message>
+    <message>
+        <source>sex unknown</source>
+        <translation>性别未知</translation>
+    </message>
+    <message>
+        <source>male</source>
+        <translation>男</translation>
+    </message>
+    <message>
+        <source>female</source>
+        <translation>女</translation>
+    </message>
+    <message>
+        <source>enhancing focus: not stated</source>
+        <translation>强化灶：未说明</translation>
+    </message>
+    <message>
+        <source>your own outline</source>
+        <translation>您的轮廓</translation>
+    </message>
+    <message>
+        <source>the model&apos;s outline</source>
+        <translation>模型的轮廓</translation>
+    </message>
+    <message>
+        <source>From: {}</source>
+        <translation>依据：{}</translation>
+    </message>
+    <message>
+        <source>No lesion was outlined. If you see one, the model has missed it: draw it with the brush.</source>
+        <translation>未勾画出病灶。若您能看到病灶，说明模型漏检，请用画笔勾画。</translation>
+    </message>
+    <message>
+        <source>Lesion: about {} ml (the pictures carry no millimetres)</source>
+        <translation>病灶体积：约 {} 毫升（图片不含尺寸信息）</translation>
+    </message>
+    <message>
+        <source>Lesion: {} ml</source>
+        <translation>病灶体积：{} 毫升</translation>
+    </message>
+    <message>
+        <source>Model: {} ({}…)</source>
+        <translation>模型：{}（{}…）</translation>
+    </message>
+</context>
+<context>
+    <name>ServerDialog</name>
+    <message>
+        <source>Settings</source>
+        <translation>设置</translation>
+    </message>
+    <message>
+        <source>This computer (a local server is started and stopped with the program)</source>
+        <translation>本机（本机服务器随程序启动和停止）</translation>
+    </message>
+    <message>
+        <source>A server in the network</source>
+        <translation>网络中的服务器</translation>
+    </message>
+    <message>
+        <source>Where predictions are computed</source>
+        <translation>在何处计算预测</translation>
+    </message>
+    <message>
+        <source>The images are sent there. The token is given by whoever runs the server; it is kept in your own settings file.</source>
+        <translation>影像将发送到该处。令牌由服务器管理员发放，保存在您自己的设置文件中。</translation>
+    </message>
+    <message>
+        <source>Show</source>
+        <translation>显示</translation>
+    </message>
+    <message>
+        <source>Address</source>
+        <translation>地址</translation>
+    </message>
+    <message>
+        <source>Access token</source>
+        <translation>访问令牌</translation>
+    </message>
+    <message>
+        <source>The address must look like https://server.hospital:8443.</source>
+        <translation>地址应形如 https://server.hospital:8443。</translation>
+    </message>
+</context>
+<context>
+    <name>Steps</name>
+    <message>
+        <source>Choose the patient&apos;s folder first.</source>
+        <translation>请先选择患者文件夹。</translation>
+    </message>
+    <message>
+        <source>Enter age and sex in step 2, or tick “predict without them”.</source>
+        <translation>请在第 2 步填写年龄和性别，或勾选“缺少年龄或性别也预测”。</translation>
+    </message>
+    <message>
+        <source>The patient&apos;s folder, or a sequence&apos;s folder in it</source>
+        <translation>患者文件夹，或其中某一序列的文件夹</translation>
+    </message>
+    <message>
+        <source>Table with the columns id, age, sex</source>
+        <translation>含 id、age、sex 列的表格</translation>
+    </message>
+    <message>
+        <source>Tables (*.csv *.txt *.tsv);;All files (*)</source>
+        <translation>表格 (*.csv *.txt *.tsv);;所有文件 (*)</translation>
+    </message>
+    <message>
+        <source>The patient&apos;s images</source>
+        <translation>患者影像</translation>
+    </message>
+    <message>
+        <source>Cancel</source>
+        <translation>取消</translation>
+    </message>
+    <message>
+        <source>Choose folder…</source>
+        <translation>选择文件夹…</translation>
+    </message>
+    <message>
+        <source>Another patient…</source>
+        <translation>换一位患者…</translation>
+    </message>
+    <message>
+        <source>Folders opened lately</source>
+        <translation>最近打开的文件夹</translation>
+    </message>
+    <message>
+        <source>Model</source>
+        <translation>模型</translation>
+    </message>
+    <message>
+        <source>Clear this list</source>
+        <translation>清空此列表</translation>
+    </message>
+    <message>
+        <source>Waiting for the server to start</source>
+        <translation>等待服务器启动</translation>
+    </message>
+    <message>
+        <source>Collecting the files</source>
+        <translation>正在收集文件</translation>
+    </message>
+    <message>
+        <source>Sending the images</source>
+        <translation>正在上传影像</translation>
+    </message>
+    <message>
+        <source>The server reads, aligns and prepares the images</source>
+        <translation>服务器正在读取、配准并准备影像</translation>
+    </message>
+    <message>
+        <source>{} · {} slices</source>
+        <translation>{} · {} 层</translation>
+    </message>
+    <message>
+        <source>Drop the patient&apos;s folder here, or choose it. Picking its T1c folder is enough.</source>
+        <translation>将患者文件夹拖到此处，或点击选择；选中其中的 T1c 文件夹即可。</translation>
+    </message>
+    <message>
+        <source>Age and sex</source>
+        <translation>年龄与性别</translation>
+    </message>
+    <message>
+        <source>From a table (csv)…</source>
+        <translation>从表格读取（csv）…</translation>
+    </message>
+    <message>
+        <source>Age</source>
+        <translation>年龄</translation>
+    </message>
+    <message>
+        <source>years</source>
+        <translation>岁</translation>
+    </message>
+    <message>
+        <source>Age in years</source>
+        <translation>年龄（岁）</translation>
+    </message>
+    <message>
+        <source>Sex</source>
+        <translation>性别</translation>
+    </message>
+    <message>
+        <source>male</source>
+        <translation>男</translation>
+    </message>
+    <message>
+        <source>female</source>
+        <translation>女</translation>
+    </message>
+    <message>
+        <source>unknown</source>
+        <translation>未知</translation>
+    </message>
+    <message>
+        <source>From {}</source>
+        <translation>来自 {}</translation>
+    </message>
+    <message>
+        <source>Predict without them (not tested)</source>
+        <translation>缺少年龄或性别也预测（未经验证）</translation>
+    </message>
+    <message>
+        <source>Is there an enhancing focus?</source>
+        <translation>是否有强化灶？</translation>
+    </message>
+    <message>
+        <source>Enhancing focus</source>
+        <translation>强化灶</translation>
+    </message>
+    <message>
+        <source>yes</source>
+        <translation>有</translation>
+    </message>
+    <message>
+        <source>no</source>
+        <translation>无</translation>
+    </message>
+    <message>
+        <source>not stated</source>
+        <translation>未说明</translation>
+    </message>
+    <message>
+        <source>What you state decides IDH: yes means wild type, no means mutant. Not stated: the model decides.</source>
+        <translation>您的判断决定 IDH：有强化灶为野生型，无强化灶为突变型；未说明时由模型判断。</translation>
+    </message>
+    <message>
+        <source>Prediction</source>
+        <translation>预测</translation>
+    </message>
+    <message>
+        <source>Predict</source>
+        <translation>开始预测</translation>
+    </message>
+    <message>
+        <source>waiting</source>
+        <translation>等待中</translation>
+    </message>
+</context>
+<context>
+    <name>Trouble</name>
+    <message>
+        <source>The server at {} does not answer: check that it runs and that the network reaches it.</source>
+        <translation>服务器 {} 没有响应：请检查服务器是否运行、网络是否连通。</translation>
+    </message>
+    <message>
+        <source>The connection to the server at {} broke off before it was done.</source>
+        <translation>与服务器 {} 的连接中途断开。</translation>
+    </message>
+    <message>
+        <source>The server does not accept the access token: enter a valid one in the settings.</source>
+        <translation>服务器不接受该访问令牌：请在设置中填写有效令牌。</translation>
+    </message>
+    <message>
+        <source>This access token does not allow that: {}</source>
+        <translation>该访问令牌无此权限：{}</translation>
+    </message>
+    <message>
+        <source>The server at {} has no certificate that this computer trusts, so nothing was sent to it.</source>
+        <translation>本机不信任服务器 {} 的证书，未向其发送任何内容。</translation>
+    </message>
+    <message>
+        <source>What answers at {} is not a gliomark server: check the address in the settings.</source>
+        <translation>{} 处的服务不是 gliomark 服务器：请在设置中检查地址。</translation>
+    </message>
+    <message>
+        <source>{}</source>
+        <translation>{}</translation>
+    </message>
+    <message>
+        <source>The server failed (status {}) and gave no reason; try again.</source>
+        <translation>服务器出错（状态 {}），未说明原因，请重试。</translation>
+    </message>
+    <message>
+        <source>The local server could not be started ({}): install gliomark with its server, or name another server in the settings.</source>
+        <translation>本机服务器无法启动（{}）：请安装带服务器的 gliomark，或在设置中指定其他服务器。</translation>
+    </message>
+    <message>
+        <source>The local server has stopped unexpectedly; it can be started again.</source>
+        <translation>本机服务器意外停止，可以重新启动。</translation>
+    </message>
+    <message>
+        <source>{} could not be written: choose another place.</source>
+        <translation>无法写入 {}：请选择其他位置。</translation>
+    </message>
+    <message>
+        <source>The server sent a picture that cannot be read; try again.</source>
+        <translation>服务器发来的图片无法读取，请重试。</translation>
+    </message>
+</context>
+<context>
+    <name>clinical</name>
+    <message>
+        <source>Patient {} has several rows in {}: keep one, or type age and sex.</source>
+        <translation>患者 {} 在 {} 中有多行：请只保留一行，或手动填写年龄和性别。</translation>
+    </message>
+    <message>
+        <source>Patient {} has no row in {}: choose another table, or type age and sex.</source>
+        <translation>{1} 中没有患者 {0}：请选择其他表格，或手动填写年龄和性别。</translation>
+    </message>
+    <message>
+        <source>{} has no column named id: choose a table with id, age, sex.</source>
+        <translation>{} 没有名为 id 的列：请选择含 id、age、sex 列的表格。</translation>
+    </message>
+    <message>
+        <source>{} cannot be opened ({}): check the path.</source>
+        <translation>无法打开 {}（{}）：请检查路径。</translation>
+    </message>
+    <message>
+        <source>{} is no csv in UTF-8 or GB18030: save it as CSV UTF-8.</source>
+        <translation>{} 不是 UTF-8 或 GB18030 编码的 csv：请另存为 CSV UTF-8。</translation>
+    </message>
+    <message>
+        <source>The age {} is not a number of years from 0 to 120.</source>
+        <translation>年龄 {} 不是 0 到 120 之间的岁数。</translation>
+    </message>
+    <message>
+        <source>The sex {} is not understood: 0 or M is male, 1 or F female.</source>
+        <translation>无法识别性别 {}：0 或 M 为男，1 或 F 为女。</translation>
+    </message>
+</context>
+<context>
+    <name>folder</name>
+    <message>
+        <source>{} does not exist: choose the patient&apos;s folder.</source>
+        <translation>{} 不存在：请选择患者文件夹。</translation>
+    </message>
+    <message>
+        <source>{} holds no files: choose the patient&apos;s folder.</source>
+        <translation>{} 中没有文件：请选择患者文件夹。</translation>
+    </message>
+    <message>
+        <source>{} cannot be read ({}).</source>
+        <translation>无法读取 {}（{}）。</translation>
+    </message>
+</context>
+<context>
+    <name>said</name>
+    <message>
+        <source>No lesion was found; no marker is predicted.</source>
+        <translation>未发现病灶，因此未预测标志物。</translation>
+    </message>
+    <message>
+        <source>Age or sex is unknown; the markers were predicted without it, which was not tested.</source>
+        <translation>年龄或性别未知；标志物是在缺少该信息的情况下预测的，这种用法未经验证。</translation>
+    </message>
+    <message>
+        <source>{} is missing and {} was shown to the networks in its place, which they were not trained for: check the outline; the model gives no marker level.</source>
+        <translation>缺少 {0}，以 {1} 代替输入网络，而网络并未为此训练：请核对轮廓；模型不给出标志物判断。</translation>
+    </message>
+    <message>
+        <source>The images are not of the kind the model was trained on: a probability is shown, but no level.</source>
+        <translation>影像与模型的训练数据不属同类：仅显示概率，不作判断。</translation>
+    </message>
+    <message>
+        <source>On patients it never saw, this marker could not be told from chance: a probability is shown, but no level.</source>
+        <translation>在模型从未见过的患者上，该标志物的预测与随机猜测无法区分：仅显示概率，不作判断。</translation>
+    </message>
+    <message>
+        <source>The pictures are taken for axial slices, the patient&apos;s right on the left, named towards the head.</source>
+        <translation>图片按横断面处理：患者右侧在图像左侧，文件名顺序朝向头顶。</translation>
+    </message>
+    <message>
+        <source>The pictures carry no millimetres: {} x {} mm pixels and {} mm from slice to slice are assumed, so areas and volumes are estimates.</source>
+        <translation>图片不含尺寸信息：假定像素为 {} × {} 毫米、层间距 {} 毫米，因此面积和体积为估计值。</translation>
+    </message>
+    <message>
+        <source>AUC {} (95 % interval {} to {}) of the same recipe on {} {} patients in five folds, each never trained on ({} positive), outlines predicted, slices fused by Near; these weights are trained on all of them</source>
+        <translation>同一方法在 {3} 例 {4} 患者（阳性 {5} 例）上五折交叉验证，测试患者均未参与训练，AUC 为 {0}（95% 置信区间 {1} 至 {2}）；轮廓由模型勾画，按 Near 规则合并层面；当前权重用全部患者训练</translation>
+    </message>
+    <message>
+        <source>positive: IDH1 or IDH2 is mutated; negative: wild type</source>
+        <translation>阳性：IDH1 或 IDH2 突变；阴性：野生型</translation>
+    </message>
+    <message>
+        <source>high: the mean rank of 13 cell-cycle genes, measured in the tumour&apos;s RNA, is above the training cohort&apos;s median. This is a proxy of proliferation, not a stained Ki-67 index</source>
+        <translation>高：肿瘤 RNA 中 13 个细胞周期基因的平均秩高于训练队列的中位数。这是增殖的替代指标，并非 Ki-67 染色指数</translation>
+    </message>
+    <message>
+        <source>Proliferation proxy</source>
+        <translation>增殖替代指标（非 Ki-67）</translation>
+    </message>
+    <message>
+        <source>mutant</source>
+        <translation>突变型</translation>
+    </message>
+    <message>
+        <source>wild type</source>
+        <translation>野生型</translation>
+    </message>
+    <message>
+        <source>high</source>
+        <translation>高</translation>
+    </message>
+    <message>
+        <source>low</source>
+        <translation>低</translation>
+    </message>
+    <message>
+        <source>preparing the images</source>
+        <translation>正在准备影像</translation>
+    </message>
+    <message>
+        <source>outlining the lesion</source>
+        <translation>正在勾画病灶</translation>
+    </message>
+    <message>
+        <source>writing the results</source>
+        <translation>正在写入结果</translation>
+    </message>
+    <message>
+        <source>reading {}</source>
+        <translation>正在判断 {}</translation>
+    </message>
+    <message>
+        <source>{}: the sequence {} is missing (found: {}); add it, or choose a model that does not need it.</source>
+        <translation>{0}：缺少 {1} 序列（已找到：{2}）；请补充该序列，或选择不需要它的模型。</translation>
+    </message>
+    <message>
+        <source>No brain was found in the image ({}); is this an axial head MRI?</source>
+        <translation>影像中未找到脑组织（{}）；这是横断面头部磁共振吗？</translation>
+    </message>
+    <message>
+        <source>Only {} ml of brain were found in the image; is this a whole axial head MRI?</source>
+        <translation>影像中仅找到 {} 毫升脑组织；这是完整的横断面头部磁共振吗？</translation>
+    </message>
+    <message>
+        <source>The upload holds {} patients ({}); send one at a time.</source>
+        <translation>所选文件夹含 {} 位患者（{}）；请一次只选一位。</translation>
+    </message>
+    <message>
+        <source>{} holds pictures but no sequence folders: put them in subfolders T1C, T2 and so on.</source>
+        <translation>{} 中有图片但没有序列文件夹：请按 T1C、T2 等分放到子文件夹。</translation>
+    </message>
+    <message>
+        <source>{} holds no patient&apos;s images: give pictures as &lt;patient&gt;/&lt;sequence&gt;/&lt;slice&gt;.jpg, volumes with T1, T1C, T2 or FLAIR in their name, or DICOM.</source>
+        <translation>{} 中没有患者影像：请提供 &lt;患者&gt;/&lt;序列&gt;/&lt;层面&gt;.jpg 形式的图片、文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM。</translation>
+    </message>
+    <message>
+        <source>There is no such study; upload it again.</source>
+        <translation>服务器上没有这份影像，请重新选择患者文件夹。</translation>
+    </message>
+    <message>
+        <source>The study&apos;s images and results were removed.</source>
+        <translation>该患者的影像与结果已被删除。</translation>
+    </message>
+    <message>
+        <source>Too many uploads at once; try again in a minute.</source>
+        <translation>同时上传过多，请一分钟后重试。</translation>
+    </message>
+    <message>
+        <source>{} series look like {}; read: {}.</source>
+        <translation>有 {0} 个序列像是 {1}；采用：{2}。</translation>
+    </message>
+    <message>
+        <source>Series &apos;{}&apos; was not used: {}</source>
+        <translation>未使用序列“{}”：{}</translation>
+    </message>
+    <message>
+        <source>The sequences come from {} different examinations of this patient.</source>
+        <translation>各序列来自该患者的 {} 次不同检查。</translation>
+    </message>
+    <message>
+        <source>{} does not state its orientation: left and right are assumed, not read.</source>
+        <translation>{} 未注明方位：左右为假定，而非读取。</translation>
+    </message>
+    <message>
+        <source>{}: slice {} of {} was missing and was interpolated from its neighbours.</source>
+        <translation>{}：缺少第 {} 层（共 {} 层），已由相邻层插值。</translation>
+    </message>
+    <message>
+        <source>{}: {} copies of other images were left out.</source>
+        <translation>{}：略去 {} 幅重复图像。</translation>
+    </message>
+</context>
+</TS>
