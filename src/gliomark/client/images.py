@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut
-from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QSlider, QWidget
+from PySide6.QtGui import QKeyEvent, QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QSizePolicy, QSlider, QWidget
 
 from gliomark.client.outline import Mask, Outline
 from gliomark.client.state import State
@@ -17,6 +17,7 @@ from gliomark.client.viewer import SliceView, Tool, Window, window_of
 from gliomark.client.widgets import button, column, framed, label, row, tool
 
 PAGE = 5
+NARROWEST = 520
 MARGIN = 8
 KEYS = {
     Qt.Key.Key_Left: -1,
@@ -106,7 +107,11 @@ class Images(QWidget):
         pages = row(self.previous, self.strip, self.next, self.place)
         below = row(self.hint, self.back, self.use)
         below.setStretch(0, 1)
+        self._bar = tools
         bar = framed("bar", tools, 8)
+        # may be narrower than its words: then the buttons do without them
+        bar.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        bar.setMinimumWidth(NARROWEST)
         under = framed("bar", column(pages, below), 10)
         under.setMinimumHeight(122)
         whole = column(bar, pictures, under, spacing=6)
@@ -194,7 +199,7 @@ class Images(QWidget):
         names = self._state.study["slice_names"] if self._state.ready and self._state.study else []
         for view, sequence in zip(self.views, self._sequences(), strict=True):
             slices = self._slices.get(sequence, [])
-            view.title = sequence
+            view.title = self._title(sequence)
             view.show_image(slices[self.index] if slices else None)
             shown = self._heat is not None and self.index < len(self._heat)
             view.show_heat(self._heat[self.index] if self._heat is not None and shown else None, 0.85)
@@ -276,6 +281,19 @@ class Images(QWidget):
         for view in self.views:
             view.crop = box.adjusted(-MARGIN, -MARGIN, MARGIN, MARGIN)
 
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        super().resizeEvent(event)
+        self._fit_bar()
+
+    def _fit_bar(self) -> None:
+        """Words beside the bar's pictures where there is room for them."""
+        for style in (Qt.ToolButtonStyle.ToolButtonTextBesideIcon, Qt.ToolButtonStyle.ToolButtonIconOnly):
+            for made in (self.reset, self.show_outline, self.brush, self.eraser):
+                made.setToolButtonStyle(style)
+            self._bar.invalidate()
+            if self._bar.sizeHint().width() <= self.width():
+                return
+
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         if not self.turn(event):
             super().keyPressEvent(event)
@@ -313,6 +331,7 @@ class Images(QWidget):
         ):
             made.setToolTip(words)
             made.setAccessibleName(words)
+        self._fit_bar()
         self.strip.setAccessibleName(self.tr("Slice"))
         self.strip.setToolTip(
             self.tr("Bars: size of the lesion on each slice. Orange with a dot: slices that decided.")
@@ -326,6 +345,11 @@ class Images(QWidget):
             if self._state.task
             else self.tr("Drop a patient's folder here to begin.")
         )
+
+    def _title(self, sequence: str) -> str:
+        """What is in sight: an image in the place of a missing one never goes by that one's name."""
+        instead = self._state.stand_ins().get(sequence)
+        return self.tr("{} (in place of {})").format(instead, sequence) if instead else sequence
 
     def _place(self, names: Sequence[str]) -> str:
         if not names:

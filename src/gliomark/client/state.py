@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, Literal
 from gliomark.client.trouble import Trouble
 
 Json = Mapping[str, Any]
+# the server says it in its notes alone
+STAND_IN = re.compile(r"(\w+) is missing and (\w+) was shown")
 Doing = Literal["waiting", "packing", "uploading", "preparing", "predicting"]
 
 
@@ -68,6 +71,11 @@ class State:
         names = list(self.study["slice_names"])
         used = (m["slices_used"] for m in self.result["markers"] if marker in (None, m["marker"]))
         return frozenset(names.index(name) for names_used in used for name in names_used if name in names)
+
+    def stand_ins(self) -> dict[str, str]:
+        """Sequences that are missing, each with the one that is shown in its place."""
+        notes = self.study["notes"] if self.study else []
+        return {found[1]: found[2] for note in notes if (found := STAND_IN.match(note))}
 
     def areas(self) -> list[float]:
         """The answer's lesion area on every slice, mm2."""

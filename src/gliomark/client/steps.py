@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QMenu,
     QProgressBar,
-    QVBoxLayout,
+    QSizePolicy,
     QWidget,
 )
 
@@ -67,12 +67,13 @@ class Steps(QWidget):
         self.finding = self._make_finding()
         self.prediction = self._make_prediction()
         inner = QWidget()
-        steps = column(self.patient, self.clinical, self.finding, self.prediction, None, spacing=10)
-        steps.setContentsMargins(12, 12, 12, 12)
-        inner.setLayout(steps)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(scrolled(inner))
+        inner.setLayout(column(self.patient, self.clinical, self.finding, spacing=10))
+        # the last step stays in sight on a low screen
+        self._scrolled = scrolled(inner)
+        self._scrolled.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        whole = column(self._scrolled, self.prediction, None, spacing=10)
+        whole.setContentsMargins(12, 12, 12, 12)
+        self.setLayout(whole)
         self.setMinimumWidth(330)
 
     # ---- making -----------------------------------------------------------------------------------------
@@ -85,13 +86,13 @@ class Steps(QWidget):
         self.model.currentIndexChanged.connect(lambda _: self.entered.emit())
         self.named = label("level")
         self.named.setStyleSheet("font-size: 17px")
-        self.about = label("soft")
+        self.about, self.doubt = label("soft"), label("warn")
         self.preparing = QProgressBar()
         self.preparing.setTextVisible(False)
         self.give_up = button(self.cancel_asked.emit)
         choosing = row(self.choose, self.recent)
         choosing.setStretch(0, 1)
-        return Step(1, self.named, self.about, self.preparing, self.give_up, choosing, self.model)
+        return Step(1, self.named, self.about, self.doubt, self.preparing, self.give_up, choosing, self.model)
 
     def _make_clinical(self) -> Step:
         self.choose_table = button(self.ask_table, picture="table")
@@ -224,6 +225,7 @@ class Steps(QWidget):
         self._render_clinical(state)
         self._render_finding()
         self._render_prediction(state)
+        self._scrolled.updateGeometry()
 
     def reread(self) -> None:
         """Say the table's problem in the language of now."""
@@ -245,6 +247,11 @@ class Steps(QWidget):
         self.named.setText(state.patient_id)
         self.named.setVisible(bool(state.patient_id))
         self.about.setText(self._about(state))
+        instead = state.stand_ins().items()
+        self.doubt.setText(
+            "\n".join(self.tr("{} is missing; {} is used in its place.").format(*pair) for pair in instead)
+        )
+        self.doubt.setVisible(bool(instead))
         self.preparing.setVisible(opening)
         _show_progress(self.preparing, task)
         self.give_up.setText(self.tr("Cancel"))
@@ -277,8 +284,9 @@ class Steps(QWidget):
                 "preparing": self.tr("The server reads, aligns and prepares the images"),
             }[state.task.doing]
         if state.ready and state.study is not None:
-            names, count = ", ".join(state.study["sequences"]), state.study["shape"][0]
-            return self.tr("{} · {} slices").format(names, count)
+            instead = state.stand_ins()
+            shown = [instead.get(sequence, sequence) for sequence in state.study["sequences"]]
+            return self.tr("{} · {} slices").format(", ".join(shown), state.study["shape"][0])
         return self.tr("Drop the patient's folder here, or choose it. Picking its T1c folder is enough.")
 
     def _render_clinical(self, state: State) -> None:

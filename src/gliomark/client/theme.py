@@ -25,6 +25,7 @@ FAMILIES = [
     *("Microsoft YaHei UI", "PingFang SC", "Noto Sans CJK SC", "WenQuanYi Micro Hei"),
 ]
 ICONS = Path(__file__).with_name("icons")
+CHECK = (ICONS / "check.svg").as_posix()
 
 SHEET = f"""
 * {{ color: {TEXT.name()}; }}
@@ -83,7 +84,13 @@ QCheckBox, QRadioButton {{ spacing: 8px; }}
 QCheckBox::indicator {{
     width: 15px; height: 15px; border: 1px solid {FAINT.name()}; border-radius: 3px; background: #161c20;
 }}
-QCheckBox::indicator:checked {{ background: {ACCENT.name()}; border-color: {ACCENT.name()}; }}
+QCheckBox::indicator:checked {{
+    background: {ACCENT.name()}; border-color: {ACCENT.name()}; image: url("{CHECK}");
+}}
+QRadioButton::indicator {{
+    width: 13px; height: 13px; border: 1px solid {FAINT.name()}; border-radius: 7px; background: #161c20;
+}}
+QRadioButton::indicator:checked {{ background: {ACCENT.name()}; border: 3px solid #161c20; }}
 QCheckBox:focus {{ color: {ACCENT.name()}; }}
 QProgressBar {{ background: #161c20; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }}
 QProgressBar::chunk {{ background: {ACCENT.name()}; border-radius: 3px; }}

@@ -93,9 +93,17 @@ def framed(style: str, layout: QLayout, margin: int = 14) -> QFrame:
     return frame
 
 
-def scrolled(inner: QWidget) -> QScrollArea:
+class Scrolled(QScrollArea):
+    """As high as what is in it, less where there is no room."""
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        inner = self.widget()
+        return inner.sizeHint() if inner else QSize()
+
+
+def scrolled(inner: QWidget) -> Scrolled:
     """Vertically scrolled, never sideways."""
-    area = QScrollArea()
+    area = Scrolled()
     area.setWidgetResizable(True)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setFocusPolicy(Qt.FocusPolicy.NoFocus)

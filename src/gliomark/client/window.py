@@ -57,7 +57,7 @@ class MainWindow(QMainWindow):
         self.chinese = button(lambda: self.switch_language("zh"), checkable=True)
         self.preferences = button(self.ask_settings, "plain", "settings")
         parts = (self.brand, 6, self.subtitle, None, self.chinese, self.english, 8, self.preferences)
-        self.header = framed("bar", row(*parts), 10)
+        self.header = framed("bar", row(*parts), 8)
 
     def _make_banner(self) -> None:
         self.sentence = label()

@@ -100,6 +100,10 @@
         <translation>将患者文件夹拖到此处即可开始。</translation>
     </message>
     <message>
+        <source>{} (in place of {})</source>
+        <translation>{}（代替 {}）</translation>
+    </message>
+    <message>
         <source>Slice {}  ({} of {})</source>
         <translation>层面 {}（第 {} / {} 层）</translation>
     </message>
@@ -381,6 +385,10 @@
     <message>
         <source>The patient&apos;s images</source>
         <translation>患者影像</translation>
+    </message>
+    <message>
+        <source>{} is missing; {} is used in its place.</source>
+        <translation>缺少 {}，以 {} 代替。</translation>
     </message>
     <message>
         <source>Cancel</source>
