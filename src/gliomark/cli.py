@@ -146,15 +146,33 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="demo, or NAME=FILE; the first is the default; repeatable.")
     ] = None,
+    dicom_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Be a DICOM node too: what is pushed here is predicted."),
+    ] = None,
+    dicom_title: Annotated[str, typer.Option(help="Its AE title.")] = "GLIOMARK",
+    dicom_peer: Annotated[
+        list[str] | None, typer.Option(help="AE title that may push; without any, everybody; repeatable.")
+    ] = None,
+    send_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Where results go: AET@host:port or a DICOMweb address; repeatable."),
+    ] = None,
+    language: Annotated[Language, typer.Option(help="Of the reports that are sent.")] = Language.en,
 ) -> None:
     """Predict over HTTP: upload, outline, correct, predict again, reports; everything is recorded."""
+    from gliomark.server.dicom_node import Node
     from gliomark.server.run import Settings, serve
     from gliomark.server.security import Address
 
     named = [one if "=" in one else f"{one}={one}" for one in model or ["demo"]]
     models = dict(parse_pair(one, "demo or NAME=FILE") for one in named)
     address = Address(host, port, tls_certificate, tls_key)
-    serve(Settings(data, address, database, workers, models), say=typer.echo)
+    node = None
+    if dicom_port is not None:
+        peers, send = tuple(dicom_peer or ()), tuple(send_to or ())
+        node = Node(dicom_port, host, dicom_title, peers, send, language=language.value)
+    serve(Settings(data, address, database, workers, models, node=node), say=typer.echo)
 
 
 @app.command()

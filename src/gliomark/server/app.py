@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 
 from gliomark.server import predictions, studies
 from gliomark.server.context import Admin, Asking, Here, Server
-from gliomark.server.documents import AuditOut, Health, ModelOut
+from gliomark.server.documents import ALWAYS, AuditOut, Health, ModelOut, refusals
 
 LOG = logging.getLogger("gliomark.server")
 router = APIRouter(prefix="/api", tags=["server"])
@@ -38,10 +38,7 @@ def create_app(server: Server) -> FastAPI:
         docs_url="/api/docs",
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        responses={
-            401: {"description": "The token is missing or unknown."},
-            403: {"description": "Not with this token, or not from this page."},
-        },
+        responses=ALWAYS,
     )
     app.state.server = server
     app.middleware("http")(_log)
@@ -75,7 +72,7 @@ async def health(server: Here) -> Health:
     return Health(status="ok" if server.workers.models_known else "starting", version=version("gliomark"))
 
 
-@router.get("/models", responses={503: {"description": "The models are still being loaded."}})
+@router.get("/models", responses=refusals(s503="The models are still being loaded."))
 def models(_: Asking, server: Here) -> list[ModelOut]:
     """What the server can predict, and how well that is known."""
     if not server.workers.models_known:

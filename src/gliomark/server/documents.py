@@ -10,9 +10,31 @@ from pydantic import BaseModel, ConfigDict, Field
 from gliomark.server.records import StudyRow
 
 Described = dict[int | str, dict[str, Any]]
-NO_SUCH: Described = {404: {"description": "There is none of this id."}}
-NOT_YET: Described = NO_SUCH | {409: {"description": "It is not as far as that."}}
+
+
+class Problem(BaseModel):
+    """What is wrong and what to do, in a sentence."""
+
+    detail: str
+
+
+def refusals(**told: str) -> Described:
+    """Status (``s404``) to when it is answered."""
+    return {int(status[1:]): {"model": Problem, "description": when} for status, when in told.items()}
+
+
+ALWAYS = refusals(
+    s400="The body cannot be read.",
+    s401="The token is missing or unknown.",
+    s403="Not with this token, or not from this page.",
+    s422="The request does not fit.",
+)
+NO_SUCH = refusals(s404="There is none of this id.")
+NOT_YET = NO_SUCH | refusals(
+    s409="It is not as far as that, or cannot be done.", s410="Its study was removed."
+)
 PNG: Described = NOT_YET | {200: {"content": {"image/png": {}}, "description": "A grey picture."}}
+PAGE: Described = NOT_YET | {200: {"content": {"text/html": {}}, "description": "A self-contained page."}}
 EVENTS: Described = NO_SUCH | {
     200: {"content": {"text/event-stream": {}}, "description": "The same document at every change."}
 }
@@ -27,14 +49,14 @@ _FORM = {
     },
 }
 UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
-UPLOADED: Described = {
-    400: {"description": "A file name or a zip that cannot be taken."},
-    408: {"description": "The body stopped or was too slow."},
-    413: {"description": "Too large or too many files."},
-    415: {"description": "Not multipart/form-data."},
-    422: {"description": "No one patient's images, or an unknown model."},
-    503: {"description": "Too many uploads at once."},
-}
+UPLOADED = refusals(
+    s400="A file name or a zip that cannot be taken.",
+    s408="The body stopped or was too slow.",
+    s413="Too large or too many files.",
+    s415="Not multipart/form-data.",
+    s422="No one patient's images, or an unknown model.",
+    s503="Too many uploads at once.",
+)
 PICTURE = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY}}}}
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 
 from gliomark.server.context import Asking, Here, Server
-from gliomark.server.documents import EVENTS, NO_SUCH, NOT_YET, PNG, JobOut, Truth, TruthOut
+from gliomark.server.documents import EVENTS, NO_SUCH, NOT_YET, PAGE, PNG, JobOut, Truth, TruthOut
 from gliomark.server.events import LOOK_S, stream
 from gliomark.server.records import OVER, Caller, JobRow
 from gliomark.server.uploads import refused
@@ -90,14 +90,14 @@ def document(id: str, _: Asking, server: Here) -> dict[str, Any]:
     return server.answered(id).result or {}
 
 
-@router.get("/{id}/report.html", responses=NOT_YET)
-def page(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+@router.get("/{id}/report.html", response_class=Response, responses=PAGE)
+def page(id: str, _: Asking, server: Here, language: Language = "en") -> HTMLResponse:
     """One self-contained page."""
     from gliomark.reporting.page import render_page
 
     row = server.answered(id)
     text = render_page(server.store.load_prediction(row.study_id, id), row.result or {}, language)
-    return Response(text, media_type="text/html; charset=utf-8")
+    return HTMLResponse(text)
 
 
 @router.post("/{id}/truth", status_code=201, responses=NOT_YET)

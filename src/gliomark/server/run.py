@@ -13,6 +13,7 @@ import uvicorn
 
 from gliomark.server.app import create_app
 from gliomark.server.context import Server
+from gliomark.server.dicom_node import DicomNode, Node
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Records, connect
 from gliomark.server.security import Address, Gate, check_address
@@ -26,7 +27,7 @@ SECRET = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, n
 @dataclass(frozen=True)
 class Settings:
     """What the command line asked for. database: a URL, by default SQLite in the data folder; models: name to
-    weights file or shipped name."""
+    weights file or shipped name; node: to be a DICOM node as well."""
 
     data: Path
     address: Address = Address()
@@ -34,6 +35,7 @@ class Settings:
     workers: int = 1
     models: Mapping[str, str] | None = None
     limits: Limits = Limits()
+    node: Node | None = None
 
 
 def open_records(data: Path, database: str) -> Records:
@@ -75,7 +77,15 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         log_level="warning",
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    node = None if settings.node is None else DicomNode(server, settings.node)
+    if node is not None:
+        node.start()
+        say(f"DICOM node {node.node.title} on port {node.port}")
+    try:
+        uvicorn.Server(config).run(sockets=[bound])
+    finally:
+        if node is not None:
+            node.stop()
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -191,7 +191,7 @@ def receive_files(uploads: Iterable[tuple[str, BinaryIO]], folder: Path, limits:
 def read_upload(folder: Path) -> Study:
     """The one patient in what was sent. Raises HTTPException 422 with the sentence that says what is wrong."""
     try:
-        patients = find_patients(folder)
+        patients = find_patients(_innermost(folder))
         if len(patients) > 1:
             names = ", ".join(patient.name for patient in patients[:4])
             raise GliomarkError(f"The upload holds {len(patients)} patients ({names}); send one at a time.")
@@ -201,6 +201,12 @@ def read_upload(folder: Path) -> Study:
     except UNFORESEEN as error:
         reason = _without_path(" ".join(str(error).split())[-200:], folder)
         raise refused(422, f"The images could not be read ({type(error).__name__}: {reason}).") from None
+
+
+def _innermost(folder: Path) -> Path:
+    """Past the folders that hold nothing but one folder."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return _innermost(entries[0]) if len(entries) == 1 and entries[0].is_dir() else folder
 
 
 def _without_path(sentence: str, folder: Path) -> str:

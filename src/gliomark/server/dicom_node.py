@@ -1,0 +1,269 @@
+"""gliomark as a DICOM node: a study that is pushed here and has stopped arriving is predicted, its results sent on.
+
+C-ECHO and C-STORE are answered (pynetdicom); age and sex come from the headers. Segmentation, structured report and
+PDF go to every destination by C-STORE or STOW-RS; one that cannot be reached is tried again, and told in the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dicomweb_client.api import DICOMwebClient
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from gliomark.io.dicom import dicom_files
+from gliomark.server.context import Server
+from gliomark.server.records import OVER, JobRow, StudyRow
+from gliomark.server.security import is_loopback
+from gliomark.server.uploads import digest, read_upload
+from gliomark.study import UNFORESEEN, GliomarkError
+
+LOG = logging.getLogger("gliomark.server.dicom")
+SUCCESS, NO_SPACE, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
+SYNTAXES = (
+    "1.2.840.10008.1.2.1",  # explicit little endian
+    "1.2.840.10008.1.2",  # implicit little endian
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.5",  # run length
+)
+WHO = "DICOM node"
+TRIES, PAUSE_S = 4, 5.0
+LOOK_S = 0.3
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where to listen, whom to answer and whom to send results.
+
+    peers: calling AE titles that may push, anybody where empty; quiet_s: a study is whole once nothing came for so
+    long; destinations: ``AET@host:port`` or the address of a DICOMweb service.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    title: str = "GLIOMARK"
+    peers: tuple[str, ...] = ()
+    destinations: tuple[str, ...] = ()
+    quiet_s: float = 10.0
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An archive that takes results by C-STORE."""
+
+    title: str
+    host: str
+    port: int
+
+
+def parse_destination(text: str) -> Peer | str:
+    """``AET@host:port`` or a DICOMweb address. Raises GliomarkError for anything else."""
+    if re.fullmatch(r"https?://\S+", text):
+        return text.rstrip("/")
+    found = re.fullmatch(r"([^@\s]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
+    if not found or int(found[3]) > 65535:
+        raise GliomarkError(f"'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.")
+    return Peer(found[1], found[2].strip("[]"), int(found[3]))
+
+
+class DicomNode:
+    """The listener and the thread that sees whole studies through. Started by ``start``, ended by ``stop``."""
+
+    def __init__(self, server: Server, node: Node) -> None:
+        self.server, self.node = server, node
+        self.destinations = [parse_destination(text) for text in node.destinations]
+        self.incoming = server.store.folder / "incoming"
+        self._last: dict[str, float] = {}
+        self._lock, self._stopping = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.port = node.port
+
+    def start(self) -> None:
+        """Raises GliomarkError where the port cannot be opened, or would be open to anybody in the network."""
+        if not is_loopback(self.node.host) and not self.node.peers:
+            raise GliomarkError(
+                f"Anybody in the network could push studies to {self.node.host}; name who may with --dicom-peer AET."
+            )
+        entity = AE(self.node.title)
+        entity.require_calling_aet = list(self.node.peers)
+        entity.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            entity.add_supported_context(str(context.abstract_syntax), list(SYNTAXES))
+        try:
+            listener = entity.start_server(
+                (self.node.host, self.node.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)]
+            )
+        except OSError as error:
+            raise GliomarkError(
+                f"The DICOM port {self.node.port} cannot be opened ({error.strerror}); choose another --dicom-port."
+            ) from None
+        assert listener is not None
+        self._listener, self.port = listener, listener.server_address[1]
+        now = time.monotonic()
+        # what came before a restart is taken up
+        self._last = {folder.name: now for folder in self.incoming.glob("*") if folder.is_dir()}
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._listener.shutdown()
+        self._thread.join(timeout=10)
+
+    def _keep(self, event: evt.Event) -> int:
+        """One image, written whole; names are hashes, so that no sender chooses a path."""
+        try:
+            dataset = event.dataset
+            dataset.file_meta = event.file_meta
+            study, image = (
+                _hashed(str(dataset[word].value)) for word in ("StudyInstanceUID", "SOPInstanceUID")
+            )
+        except (KeyError, AttributeError, *UNFORESEEN):
+            return NOT_UNDERSTOOD
+        folder = self.incoming / study
+        part = folder / f".{image}.{uuid.uuid4().hex[:8]}"
+        try:
+            with self._lock:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._last[study] = time.monotonic()
+            dataset.save_as(part, enforce_file_format=True)
+            part.replace(folder / f"{image}.dcm")
+        except OSError:
+            return NO_SPACE
+        with self._lock:
+            self._last[study] = time.monotonic()
+        return SUCCESS
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(LOOK_S):
+            for folder in self._whole():
+                try:
+                    self._see_through(folder)
+                except GliomarkError as error:
+                    self._tell("pushed study failed", folder.name, str(error))
+                except UNFORESEEN as error:
+                    self._tell("pushed study failed", folder.name, type(error).__name__)
+
+    def _whole(self) -> Iterator[Path]:
+        """Studies that have stopped arriving, moved out of the way of what may still come."""
+        with self._lock:
+            quiet = [s for s, at in self._last.items() if time.monotonic() - at > self.node.quiet_s]
+            for study in quiet:
+                del self._last[study]
+                taken = self.incoming.with_name("taken") / f"{study}-{uuid.uuid4().hex[:8]}"
+                taken.parent.mkdir(exist_ok=True)
+                (self.incoming / study).rename(taken)
+                yield taken
+
+    def _see_through(self, folder: Path) -> None:
+        """Read, record, predict, send. Raises GliomarkError with what is wrong."""
+        study = self._take_in(folder)
+        asked = clinical_of(self.server.store.input(study.id)) | {"fusion": "near", "outline": "model"}
+        records = self.server.records
+        job: JobRow | None = records.add_job("predict", study, asked, WHO)
+        self.server.workers.look()
+        while job is not None and job.state not in OVER and not self._stopping.wait(LOOK_S):
+            job = records.job(job.id)
+        if job is not None and job.state == "done":
+            self._send(study, job)
+        elif job is not None and job.state == "failed":
+            raise GliomarkError(job.error or "The prediction failed.")
+
+    def _take_in(self, folder: Path) -> StudyRow:
+        from fastapi import HTTPException
+
+        id, store = str(uuid.uuid4()), self.server.store
+        store.input(id).parent.mkdir(parents=True)
+        folder.rename(store.input(id))
+        try:
+            study = read_upload(store.input(id))
+        except HTTPException as error:
+            store.remove(id)
+            raise GliomarkError(str(error.detail)) from None
+        store.keep_study(id, study)
+        model = next(iter(self.server.models))
+        return self.server.records.add_study(id, study.patient_id, model, digest(store.input(id)), WHO)
+
+    def _send(self, study: StudyRow, job: JobRow) -> None:
+        from gliomark.reporting import dicom_results
+
+        prediction = self.server.store.load_prediction(study.id, job.id)
+        results = list(dicom_results(prediction, self.node.language).values())
+        for destination in self.destinations:
+            name = destination if isinstance(destination, str) else destination.title
+            for attempt in range(TRIES):
+                reason = send(results, destination, self.node.title)
+                if not reason or self._stopping.wait(PAUSE_S * 2**attempt):
+                    break
+            self._tell("results not sent" if reason else "results sent", job.id, reason, to=name)
+
+    def _tell(self, action: str, subject: str, reason: str = "", **detail: Any) -> None:
+        self.server.records.log(WHO, action, subject, **detail | ({"reason": reason} if reason else {}))
+        LOG.info("%s: %s", action, subject)
+
+
+def send(results: Sequence[Dataset], destination: Peer | str, title: str) -> str:
+    """Send all; why not, in words, or nothing."""
+    return (
+        _stow(results, destination) if isinstance(destination, str) else _store(results, destination, title)
+    )
+
+
+def _stow(results: Sequence[Dataset], address: str) -> str:
+    try:
+        DICOMwebClient(address).store_instances(list(results))
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        return type(error).__name__
+    return ""
+
+
+def _store(results: Sequence[Dataset], peer: Peer, title: str) -> str:
+    entity = AE(title)
+    for result in results:
+        entity.add_requested_context(result.SOPClassUID, list(SYNTAXES[:2]))
+    association = entity.associate(peer.host, peer.port, ae_title=peer.title)
+    if not association.is_established:
+        return "no association"
+    try:
+        statuses = [association.send_c_store(result).get("Status") for result in results]
+    except (RuntimeError, ValueError) as error:
+        return type(error).__name__
+    finally:
+        association.release()
+    refused = [status for status in statuses if status != SUCCESS]
+    return f"status {refused[0]}" if refused else ""
+
+
+def clinical_of(folder: Path) -> dict[str, Any]:
+    """Age in years and sex from the headers, as a prediction is asked for."""
+    header = dcmread(next(iter(dicom_files(folder))), stop_before_pixels=True, force=True)
+    age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")))
+    return {"age": age, "sex": sex, "without_clinical": age is None or sex is None}
+
+
+def age_of(header: Dataset) -> float | None:
+    """PatientAge, else from the dates of birth and study."""
+    if found := re.fullmatch(r"(\d{1,3})([YMWD])", str(header.get("PatientAge", "")).strip()):
+        return int(found[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365.25}[found[2]]
+    born, seen = (str(header.get(word, ""))[:8] for word in ("PatientBirthDate", "StudyDate"))
+    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", seen):
+        years = int(seen[:4]) - int(born[:4]) - (seen[4:] < born[4:])
+        return float(years) if 0 <= years <= 120 else None
+    return None
+
+
+def _hashed(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]

@@ -1,0 +1,46 @@
+"""The interface against what nobody would send: no call answers 500, and every answer is one that is documented."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+
+
+CONFIG = """
+[[operations]]
+include-name = "DELETE /api/studies/{{id}}"
+enabled = false
+[[operations]]
+include-path-regex = "^/api/studies/.*"
+parameters = {{ "path.id" = "{study}", "path.sequence" = "FLAIR" }}
+[[operations]]
+include-path-regex = "^/api/predictions/.*"
+parameters = {{ "path.id" = "{job}", "path.marker" = "idh" }}
+"""
+
+
+def test_no_call_breaks_the_server(live, study, tmp_path) -> None:
+    job = live.asked(study["id"])
+    (tmp_path / "fuzz.toml").write_text(CONFIG.format(study=study["id"], job=job["id"]), "utf-8")
+    words = ["--config-file", str(tmp_path / "fuzz.toml"), "run", f"{live.base_url}/api/openapi.json"]
+    words += [
+        "--checks",
+        CHECKS,
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        "8",
+        "--seed",
+        "1",
+    ]
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "schemathesis.cli", *words, "--request-timeout", "20", "--no-color"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert live.asked(study["id"])["result"]["markers"] == job["result"]["markers"]

@@ -1,0 +1,177 @@
+"""From upload to report over HTTP: the same answers as the pipeline's own."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from tests.pipeline.conftest import PATIENT
+
+import gliomark.reporting
+from gliomark import load_model, predict, read_study
+from gliomark.pipeline import predict_prepared, prepare_study
+from gliomark.study import Clinical
+
+
+@pytest.fixture(scope="module")
+def own(pictures: Path, tiny_weights: Path):
+    """The pipeline's answer for the same patient."""
+    return predict(read_study(pictures), Clinical(PATIENT, 50.0, 0), load_model(tiny_weights))
+
+
+@pytest.fixture(scope="module")
+def answer(live, study) -> dict:
+    return live.asked(study["id"])
+
+
+def grey(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(content)))
+
+
+def test_the_study_is_described_and_shown(live, study, own) -> None:
+    assert study["state"] == "ready" and study["patient_id"] == PATIENT
+    assert study["slice_names"] == list(own.stack.slice_names) and study["shape"] == list(
+        own.stack.brain.shape
+    )
+    for name, image in own.stack.images.items():
+        shown = grey(live.get(f"/api/studies/{study['id']}/slices/{name}/7.png").content)
+        low, high = study["grey"][name]["low"], study["grey"][name]["high"]
+        assert shown.dtype == np.uint16
+        np.testing.assert_allclose(low + shown / 65535 * (high - low), image[7], atol=(high - low) / 65535)
+    assert live.get(f"/api/studies/{study['id']}/slices/T2/7.png").status_code == 404
+    assert live.get(f"/api/studies/{study['id']}/slices/FLAIR/99.png").status_code == 404
+
+
+def test_the_answer_is_the_pipelines(live, answer, own) -> None:
+    assert answer["state"] == "done" and answer["progress"] == 1
+    schema = json.loads(
+        (Path(gliomark.reporting.__file__).parent / "prediction.schema.json").read_text("utf-8")
+    )
+    jsonschema.validate(answer["result"], schema)
+    said = {m["marker"]: (m["probability"], m["level"]) for m in answer["result"]["markers"]}
+    assert said == {m.marker: (round(m.probability, 6), m.level) for m in own.markers}
+    mask = grey(live.get(f"/api/predictions/{answer['id']}/mask.png").content).reshape(own.stack.brain.shape)
+    assert np.array_equal(mask > 0, own.segmentation.mask) and mask.any()
+    assert live.get(f"/api/predictions/{answer['id']}/prediction.json").json() == answer["result"]
+    assert answer["id"] in [
+        job["id"] for job in live.get("/api/predictions", params={"patient_id": PATIENT}).json()
+    ]
+
+
+def test_the_way_is_told_as_it_happens(live, study) -> None:
+    job = live.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
+    with live.stream("GET", f"/api/predictions/{job['id']}/events") as events:
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line]
+    assert told[-1]["state"] == "done" and [one["progress"] for one in told] == sorted(
+        one["progress"] for one in told
+    )
+    with live.stream("GET", f"/api/studies/{study['id']}/events") as events:
+        assert [json.loads(line[6:])["state"] for line in events.iter_lines() if line] == ["ready"]
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "Volume"), ("zh", "体积")])
+def test_the_report_is_a_page(live, answer, language, word) -> None:
+    page = live.get(f"/api/predictions/{answer['id']}/report.html", params={"language": language})
+    assert page.status_code == 200 and word in page.text and PATIENT in page.text
+
+
+def test_the_map_lies_on_the_deciding_slices_and_changes_no_later_answer(live, study, answer) -> None:
+    heat = grey(live.get(f"/api/predictions/{answer['id']}/heat/idh.png").content).reshape(study["shape"])
+    decided = [study["slice_names"].index(name) for name in answer["result"]["markers"][0]["slices_used"]]
+    assert set(np.flatnonzero(heat.any(axis=(1, 2)))) <= set(decided)
+    again = [live.asked(study["id"])["result"]["markers"] for _ in range(3)]  # both workers are met
+    assert all(markers == answer["result"]["markers"] for markers in again)
+    assert live.get(f"/api/predictions/{answer['id']}/heat/nothing.png").status_code == 404
+
+
+def test_the_doctors_outline_is_asked_again(live, study, answer, pictures, tiny_weights) -> None:
+    place, model = f"/api/studies/{study['id']}", load_model(tiny_weights)
+    assert live.get(f"{place}/mask.png").status_code == 404
+    assert (
+        live.post(f"{place}/predictions", json={"age": 50, "sex": 0, "outline": "corrected"}).status_code
+        == 409
+    )
+    drawn = np.zeros(study["shape"], np.uint8)
+    drawn[8:12, 100:130, 100:140] = 255
+    buffer = BytesIO()
+    Image.fromarray(drawn.reshape(-1, 240)).save(buffer, "PNG")
+    kept = live.put(f"{place}/mask.png", content=buffer.getvalue())
+    assert kept.json()["lesion_volume_ml"] == pytest.approx(4 * 30 * 40 * np.prod(study["spacing_mm"]) / 1000)
+    assert np.array_equal(grey(live.get(f"{place}/mask.png").content).reshape(study["shape"]), drawn)
+    found = live.asked(study["id"], outline="corrected", enhancing="yes")["result"]
+    prepared = prepare_study(read_study(pictures), model)
+    own = predict_prepared(prepared, Clinical(PATIENT, 50.0, 0), model, enhancing="yes", outline=drawn > 0)
+    assert [m["probability"] for m in found["markers"]] == [round(m.probability, 6) for m in own.markers]
+    assert (
+        found["markers"][0]["decided_by"] == "reader's finding"
+        and found["lesion"]["rule"] == "reader's outline"
+    )
+    assert live.delete(f"{place}/mask.png").status_code == 204
+    assert live.get(f"{place}/mask.png").status_code == 404
+    assert live.asked(study["id"])["result"]["markers"] == answer["result"]["markers"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"no picture", "no readable PNG"), (None, "must be 240 x"), ("RGB", "kind RGB")],
+)
+def test_an_outline_that_is_none_is_refused(live, study, content, said) -> None:
+    if not isinstance(content, bytes):
+        size = (240, 240 * study["shape"][0]) if content else (7, 7)
+        buffer = BytesIO()
+        Image.new(content or "L", size).save(buffer, "PNG")
+        content = buffer.getvalue()
+    refused = live.put(f"/api/studies/{study['id']}/mask.png", content=content)
+    assert refused.status_code == 422 and said in refused.json()["detail"]
+    assert live.get(f"/api/studies/{study['id']}").json()["corrected"] is False
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "said"),
+    [
+        ({"age": 50}, 422, "Age or sex is missing"),
+        ({"age": 500, "sex": 0}, 422, "age"),
+        ({"age": 50, "sex": 3}, 422, "sex"),
+        ({"age": 50, "sex": 0, "fusion": "most"}, 422, "fusion"),
+        ({"age": 50, "sex": 0, "colour": "red"}, 422, "colour"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(live, study, asked, status, said) -> None:
+    refused = live.post(f"/api/studies/{study['id']}/predictions", json=asked)
+    assert refused.status_code == status and said in refused.json()["detail"]
+
+
+def test_age_and_sex_may_be_unknown_if_that_is_said(live, study) -> None:
+    found = live.asked(study["id"], age=None, sex=None, without_clinical=True)["result"]
+    assert any("unknown" in warning for warning in found["warnings"])
+
+
+def test_pathology_comes_later(live, answer) -> None:
+    place = f"/api/predictions/{answer['id']}/truth"
+    told = live.post(place, json={"marker": "idh", "value": "mutant", "note": "R132H"})
+    assert told.status_code == 201 and told.json()["value"] == "mutant"
+    assert live.post(place, json={"marker": "ki67", "value": "high"}).status_code == 422
+    line = next(one for one in live.get("/api/audit").json() if one["action"] == "truth told")
+    assert line["subject"] == answer["id"]
+
+
+def test_a_removed_study_is_gone_and_its_record_stays(live, patients) -> None:
+    study = live.prepared(patients(1))
+    job = live.asked(study["id"])
+    assert live.delete(f"/api/studies/{study['id']}").status_code == 204
+    assert live.get(f"/api/studies/{study['id']}").status_code == 404
+    assert not live.server.store.study(study["id"]).exists()
+    assert live.get(f"/api/predictions/{job['id']}").json()["result"] == job["result"]
+    assert live.get(f"/api/predictions/{job['id']}/report.html").status_code == 410
+
+
+def test_every_model_says_what_it_is(live) -> None:
+    (model,) = live.get("/api/models").json()
+    assert model["name"] == "tiny" and model["sequences"] == ["T1C", "FLAIR"]
+    assert [marker["positive"] for marker in model["markers"]] == ["mutant", "high"]
+    assert live.get("/api/health").json()["status"] == "ok"

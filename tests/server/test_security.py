@@ -1,0 +1,138 @@
+"""Who may ask: tokens, roles, other names and other sites; and a log that only grows and names nobody."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+from tests.pipeline.conftest import PATIENT
+from tests.server.conftest import own_database, running
+
+from gliomark.server.records import AuditRow, TokenRow, token_sha256
+from gliomark.server.run import Settings, make_server, open_records
+from gliomark.server.security import Address
+from gliomark.study import GliomarkError
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory, tiny_weights):
+    """A server with a reader's and an admin's token."""
+    data = tmp_path_factory.mktemp("guarded")
+    database = own_database()
+    records = open_records(data, database)
+    tokens = {role: records.add_token(f"{role} 王", role) for role in ("reader", "admin")}
+    with running(Settings(data, database=database, models={"tiny": str(tiny_weights)})) as client:
+        client.tokens = tokens
+        yield client
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_every_call_but_one_asks_for_a_token(guarded) -> None:
+    document = guarded.get("/api/openapi.json").json()
+    calls = [(path, verb) for path, verbs in document["paths"].items() for verb in verbs]
+    assert len(calls) > 15
+    for path, verb in calls:
+        filled = (
+            path.replace("{id}", "x")
+            .replace("{sequence}", "T1")
+            .replace("{index}", "0")
+            .replace("{marker}", "m")
+        )
+        for headers in ({}, bearer("wrong"), {"Authorization": "Basic x"}):
+            answer = guarded.request(verb, filled, headers=headers)
+            assert (answer.status_code == 401) is (path != "/api/health"), (path, verb, answer.text)
+
+
+def test_a_reader_is_no_admin(guarded) -> None:
+    assert guarded.get("/api/audit", headers=bearer(guarded.tokens["reader"])).status_code == 403
+    assert guarded.get("/api/audit", headers=bearer(guarded.tokens["admin"])).status_code == 200
+    assert guarded.get("/api/predictions", headers=bearer(guarded.tokens["reader"])).status_code == 200
+
+
+def test_another_readers_study_is_not_removed(guarded, pictures) -> None:
+    files = [
+        ("files", (f"P/{p.relative_to(pictures).as_posix()}", p.read_bytes()))
+        for p in pictures.rglob("*.png")
+    ]
+    sent = guarded.post("/api/studies", files=files, headers=bearer(guarded.tokens["admin"])).json()
+    place = f"/api/studies/{sent['id']}"
+    assert guarded.delete(place, headers=bearer(guarded.tokens["reader"])).status_code == 403
+    assert guarded.delete(place, headers=bearer(guarded.tokens["admin"])).status_code == 204
+
+
+def test_tokens_are_kept_as_hashes_and_can_be_taken_back(guarded) -> None:
+    records = guarded.server.records
+    token = records.add_token("short", "reader")
+    with records.session() as session:
+        kept = " ".join(
+            str(vars(row)) for table in (TokenRow, AuditRow) for row in session.scalars(select(table))
+        )
+    assert token not in kept and guarded.tokens["admin"] not in kept and token_sha256(token) in kept
+    assert guarded.get("/api/predictions", headers=bearer(token)).status_code == 200
+    records.revoke_token("short")
+    assert guarded.get("/api/predictions", headers=bearer(token)).status_code == 401
+
+
+def test_other_names_and_other_sites_are_refused(live) -> None:
+    assert live.get("/api/predictions", headers={"Host": "evil.example"}).status_code == 403
+    assert live.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
+    own = f"127.0.0.1:{live.base_url.port}"
+    assert live.get("/api/predictions", headers={"Origin": f"http://{own}"}).status_code == 200
+
+
+def test_a_secret_of_the_starter_is_asked_for(tmp_path, tiny_weights, monkeypatch) -> None:
+    monkeypatch.setenv("GLIOMARK_TOKEN", "only this client knows")
+    gate = make_server(Settings(tmp_path, models={"tiny": str(tiny_weights)})).gate
+    assert gate.secret == "only this client knows" and gate.loopback
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (Address("0.0.0.0"), "in the clear"),  # noqa: S104
+        (Address("::"), "in the clear"),
+        (Address("hospital.example"), "in the clear"),
+        (Address("0.0.0.0", certificate=Path(__file__), key=Path(__file__)), "add a token first"),  # noqa: S104
+        (Address(certificate=Path(__file__)), "needs both files"),
+        (Address(certificate=Path("nowhere"), key=Path(__file__)), "nowhere is not there"),
+    ],
+)
+def test_an_open_port_wants_tokens_and_tls(tmp_path, tiny_weights, monkeypatch, address, said) -> None:
+    monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
+    with pytest.raises(GliomarkError, match=said):
+        make_server(Settings(tmp_path, address, models={"tiny": str(tiny_weights)}))
+
+
+def test_the_log_only_grows(live, study) -> None:
+    engine = live.server.records.engine
+    for line in ("UPDATE audit SET who = 'x'", "DELETE FROM audit"):
+        with pytest.raises(DBAPIError, match="only grows"), engine.begin() as connection:
+            connection.execute(text(line))
+    assert live.get("/api/audit").json()
+
+
+def test_the_log_names_no_patient(live, study, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    live.get("/api/predictions", params={"patient_id": PATIENT})
+    live.asked(study["id"])
+    assert "GET /api/predictions 200" in caplog.text and PATIENT not in caplog.text
+    lines = httpx.Response(200, json=live.get("/api/audit").json()).text
+    assert PATIENT not in lines and '"age"' not in lines
+
+
+def test_names_and_roles_are_checked(tmp_path) -> None:
+    records = open_records(tmp_path, own_database())
+    records.add_token("one", "reader")
+    for ask in (lambda: records.add_token("one", "admin"), lambda: records.add_token("two", "king"),
+                lambda: records.revoke_token("three")):  # fmt: skip
+        with pytest.raises(GliomarkError):
+            ask()
+    with pytest.raises(GliomarkError, match="database cannot be opened"):
+        open_records(tmp_path, "postgresql+nothing://x")

@@ -1,0 +1,179 @@
+"""What must not come in: too large, too many, too slow, leading elsewhere, or not one patient's images."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import stat
+import threading
+import time
+import zipfile
+from io import BytesIO
+
+import pytest
+from tests.server.conftest import SMALL
+
+
+def packed(files: dict[str, bytes], compress: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", compress) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def link(name: str, to: str) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        entry = zipfile.ZipInfo(name)
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, to)
+    return buffer.getvalue()
+
+
+def understated(declared: int) -> bytes:
+    """A zip whose table says that the file in it is small."""
+    whole = bytearray(packed({"P/T1C/1.png": bytes(SMALL.bytes + 1)}))
+    at = whole.index(b"PK\x01\x02")
+    whole[at + 24 : at + 28] = declared.to_bytes(4, "little")
+    return bytes(whole)
+
+
+def send(live, *files: tuple[str, bytes]):
+    return live.post("/api/studies", files=[("files", file) for file in files])
+
+
+@pytest.fixture
+def nothing_left(live):
+    """However an upload ends, what was refused leaves no file."""
+    folder = live.server.store.folder / "studies"
+    before = {path.name for path in folder.iterdir()}
+    yield
+    assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (packed({"P/T1C/1.png": bytes(SMALL.bytes + 1)}), 413, "unpacks to more"),
+        (understated(10), 400, "cannot be unpacked"),
+        (packed({f"P/T1C/{n}.png": b"" for n in range(SMALL.files + 1)}), 413, "more than 200 files"),
+        (packed({"../../outside.png": b"x"}), 400, "no path inside"),
+        (packed({"/etc/outside.png": b"x"}), 400, "no path inside"),
+        (packed({"a\\..\\..\\outside.png": b"x"}), 400, "no path inside"),
+        (packed({"C:/outside.png": b"x"}), 400, "holds a sign"),
+        (link("P/T1C/1.png", "/etc/passwd"), 400, "holds the link"),
+        (packed({"P/T1C/1.png": b"x"})[:-30] + b"\0" * 30, 422, "holds no patient's images"),
+        (packed({}), 400, "no file"),
+        (packed({"P/notes.txt": b"x"}), 422, "holds no patient's images"),
+    ],
+    ids=["bomb", "lying", "many", "up", "root", "back", "drive", "link", "cut", "empty", "other"],
+)
+def test_a_zip_that_cannot_be_taken(live, nothing_left, content, status, said) -> None:
+    refused = send(live, ("sent.zip", content))
+    assert refused.status_code == status and said in refused.json()["detail"], refused.text
+    assert not list(live.server.store.folder.parent.glob("**/outside.png"))
+
+
+def test_a_zip_of_a_patient_is_taken(live, pictures) -> None:
+    content = packed(
+        {f"some/{p.relative_to(pictures).as_posix()}": p.read_bytes() for p in pictures.rglob("*.png")}
+    )
+    sent = send(live, ("sent.zip", content))
+    assert sent.status_code == 201 and sent.json()["patient_id"] == "some"
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "said"),
+    [
+        ([("../../outside.png", b"x")], 400, "no path inside"),
+        ([("P/T1C/1.png", b"x"), ("P/T1C/1.png", b"y")], 400, "twice"),
+        ([("P/T1C/" + "x" * 300, b"x")], 400, "holds a sign"),
+        ([("P/scan.dcm", b"\x89PNG\r\n\x1a\n" + bytes(200))], 422, "images"),
+        ([("P/T1C/1.png", b"x"), ("P/FLAIR/1.png", b"x")], 422, "1.png"),
+        ([], 415, "multipart"),
+    ],
+    ids=["up", "twice", "long", "png called dcm", "no pictures", "none"],
+)
+def test_files_that_cannot_be_taken(live, nothing_left, files, status, said) -> None:
+    refused = send(live, *files)
+    assert refused.status_code == status and said in refused.json()["detail"], refused.text
+    assert str(live.server.store.folder) not in refused.text, "where things lie is nobody's business"
+
+
+def test_two_patients_in_one_upload(live, nothing_left, pictures, tmp_path) -> None:
+    for name in ("甲", "乙"):
+        shutil.copytree(pictures, tmp_path / "both" / name)
+    refused = live.upload(tmp_path / "both")
+    assert refused.status_code == 422 and "2 patients (乙, 甲)" in refused.json()["detail"]
+
+
+def test_an_unknown_model(live, nothing_left, pictures) -> None:
+    assert "no model 'other' here; choose tiny" in live.upload(pictures, model="other").json()["detail"]
+
+
+def test_sequences_without_a_folder_around_them(live, pictures) -> None:
+    files = [
+        ("files", (p.relative_to(pictures).as_posix(), p.read_bytes()))
+        for p in sorted(pictures.rglob("*.png"))
+    ]
+    named = live.post("/api/studies", files=files, data={"patient_id": "王 1"})
+    assert named.status_code == 201 and named.json()["patient_id"] == "王 1"
+
+
+# ---- bodies that are no good, over a bare socket ------------------------------------------------------------
+
+
+def begin(live, *headers: str) -> socket.socket:
+    """A connection that has sent these lines and nothing after them."""
+    port = live.base_url.port
+    line = socket.create_connection(("127.0.0.1", port), timeout=20)
+    told = [
+        "POST /api/studies HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Content-Type: multipart/form-data; boundary=x",
+        *headers,
+    ]
+    line.sendall(("\r\n".join(told) + "\r\n\r\n").encode())
+    return line
+
+
+def status(line: socket.socket) -> int:
+    return int(line.recv(4096).split()[1])
+
+
+def test_ten_gigabytes_are_refused_before_they_come(live) -> None:
+    started = time.monotonic()
+    with begin(live, "Content-Length: 10000000000") as line:
+        assert status(line) == 413
+    assert time.monotonic() - started < 5
+
+
+def test_a_body_without_a_size_is_counted(live) -> None:
+    with begin(live, "Transfer-Encoding: chunked") as line:
+        head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a/b.png"\r\n\r\n'
+        line.sendall(f"{len(head):x}\r\n".encode() + head + b"\r\n")
+        piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+        answered: list[int] = []
+        reader = threading.Thread(target=lambda: answered.append(status(line)))
+        reader.start()
+        for _ in range((SMALL.bytes >> 20) + 4):
+            try:
+                line.sendall(piece)
+            except OSError:
+                break
+        reader.join(timeout=20)
+        assert answered == [413]
+
+
+def test_slow_uploads_take_no_more_than_their_places(live, pictures) -> None:
+    """Five hundred connections that send a first line and then nothing."""
+    lines = [begin(live, "Content-Length: 1000") for _ in range(500)]
+    try:
+        found = [status(line) for line in lines]
+    finally:
+        for line in lines:
+            line.close()
+    assert sorted(set(found)) == [408, 503] and found.count(408) >= SMALL.at_once
+    assert live.get("/api/health").status_code == 200
+    assert live.upload(pictures).status_code == 201, "the places are free again"
