@@ -13,16 +13,19 @@ Point = tuple[float, float]
 REMEMBERED = 200
 
 # Marching squares: for each of the 16 patterns of a cell's corners (1 top left, 2 top right, 4 bottom right,
-# 8 bottom left), which midpoints of the cell's sides (0 top, 1 right, 2 bottom, 3 left) are joined.
+# 8 bottom left), which midpoints of the cell's sides (0 top, 1 right, 2 bottom, 3 left) are joined, from and to.
 SIDES = np.array([(0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.0, 0.5)])
 JOINED = {
-    1: ((3, 0),), 2: ((0, 1),), 3: ((3, 1),), 4: ((1, 2),), 5: ((3, 0), (1, 2)), 6: ((0, 2),), 7: ((3, 2),),
-    8: ((2, 3),), 9: ((0, 2),), 10: ((0, 1), (2, 3)), 11: ((1, 2),), 12: ((1, 3),), 13: ((0, 1),), 14: ((3, 0),),
+    1: ((0, 3),), 2: ((1, 0),), 3: ((1, 3),), 4: ((2, 1),), 5: ((0, 3), (2, 1)), 6: ((2, 0),), 7: ((2, 3),),
+    8: ((3, 2),), 9: ((0, 2),), 10: ((1, 0), (3, 2)), 11: ((1, 2),), 12: ((3, 1),), 13: ((0, 1),), 14: ((3, 0),),
 }  # fmt: skip
 
 
 def contour(mask: Mask) -> NDArray[np.float64]:
-    """The border of a ``(row, column)`` mask as segments ``(n, 4)``: x1, y1, x2, y2 in pixels, (0, 0) the corner."""
+    """The border of a ``(row, column)`` mask as segments ``(n, 4)``: x1, y1, x2, y2 in pixels.
+
+    (0, 0) is the first pixel's corner; the mask lies to the right of a segment, seen on the screen.
+    """
     padded = np.pad(mask, 1).astype(np.uint8)
     cells = padded[:-1, :-1] + 2 * padded[:-1, 1:] + 4 * padded[1:, 1:] + 8 * padded[1:, :-1]
     # cell (r, c) has its corners at the centres of the pixels around it

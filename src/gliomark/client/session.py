@@ -49,6 +49,7 @@ class Session(QObject):
         self._packed.connect(self._upload)
         self._remote = Remote("", "", self)
         self._replies: list[QNetworkReply] = []
+        self._asking: QNetworkReply | None = None
         self._run = 0
         self._again: Doing | None = None
         self._waiting: Doing | None = None
@@ -61,8 +62,7 @@ class Session(QObject):
     def connect_to(self, address: str, token: str) -> None:
         """Use the server at an address, or a local one where the address is empty; a chosen folder is sent anew."""
         folder = self.state.folder
-        self._forget_patient()
-        self.local.stop()
+        self._leave_server()
         self._set(State(local=not address, address=address))
         self._waiting = None if folder is None else partial(self.open, folder)
         if address:
@@ -72,7 +72,14 @@ class Session(QObject):
 
     def close(self) -> None:
         """Abort what runs and end the local server."""
+        self._leave_server()
+
+    def _leave_server(self) -> None:
         self._forget_patient()
+        if self._asking is not None:
+            drop(self._asking)
+            self._asking = None
+        self._remote = Remote("", "", self)
         self.local.stop()
 
     def _reach(self, address: str, token: str) -> None:
@@ -81,9 +88,10 @@ class Session(QObject):
         self._ask_models()
 
     def _ask_models(self) -> None:
-        self._keep(self._remote.read_json("/api/models", self._reached, self._not_reached))
+        self._asking = self._remote.read_json("/api/models", self._reached, self._not_reached)
 
     def _reached(self, models: Any) -> None:
+        self._asking = None
         if not isinstance(models, list):
             self._not_reached(Trouble(trouble.NOT_OURS, (self.state.address,), "settings"))
             return
@@ -93,9 +101,12 @@ class Session(QObject):
             waiting()
 
     def _not_reached(self, found: Trouble) -> None:
+        self._asking = None
         if found.status == 503:  # it is loading its models
-            run = self._run
-            QTimer.singleShot(ASK_AGAIN_MS, self, lambda: self._ask_models() if run == self._run else None)
+            remote = self._remote
+            QTimer.singleShot(
+                ASK_AGAIN_MS, self, lambda: self._ask_models() if remote is self._remote else None
+            )
             return
         if found.status == 404:
             found = Trouble(trouble.NOT_OURS, (self.state.address,), "settings")
@@ -122,6 +133,11 @@ class Session(QObject):
     def dismiss(self) -> None:
         """The user has read what went wrong."""
         self._change(trouble=None)
+
+    @property
+    def waiting_for(self) -> int:
+        """How many calls have not come back yet."""
+        return len(self._replies)
 
     # ---- the patient ------------------------------------------------------------------------------------
 

@@ -142,6 +142,7 @@ class MainWindow(QMainWindow):
         if dialog.exec() and (dialog.server != kept or self.session.state.server == "gone"):
             self.settings.use_server(*dialog.server)
             self.start()
+        dialog.deleteLater()
 
     def _forget_recent(self) -> None:
         self.settings.forget_recent()

@@ -1,0 +1,164 @@
+"""The real window before a real server with the real demonstration weights, on a synthetic patient.
+
+Nothing of the user's own settings is read or written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+try:
+    from PySide6.QtCore import QCoreApplication, QSettings
+    from PySide6.QtWidgets import QApplication
+
+    from gliomark.client.language import use_language
+    from gliomark.client.settings import Settings
+    from gliomark.client.theme import dress
+    from gliomark.client.window import MainWindow
+except ImportError:
+    collect_ignore_glob = ["test_*.py"]
+
+SOON_S = 30.0
+TOKEN = "the tests' own token"
+
+
+def until(condition: Callable[[], object], seconds: float = SOON_S) -> None:
+    """Let events run until it holds."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "waited in vain"
+        QCoreApplication.processEvents()
+        time.sleep(0.005)
+    QCoreApplication.processEvents()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running ``gliomark serve``."""
+
+    address: str
+    token: str = TOKEN
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A patient's folder ``患者 7`` with four sequences, and ``clinical.csv`` beside it: 49 years, female."""
+    from gliomark.cohort.phantom import make_phantom, write_pictures
+
+    root = tmp_path_factory.mktemp("病例")
+    folder = write_pictures(make_phantom(7).study, root).rename(root / "患者 7")
+    (root / "clinical.csv").write_bytes("id,age,sex,备注\n患者 7,49,女,随访\nother,60,0,\n".encode("gb18030"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests, on a port of its own."""
+    data = tmp_path_factory.mktemp("server")
+    command = [sys.executable, "-m", "gliomark", "serve", "--data", str(data), "--port", "0"]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"GLIOMARK_TOKEN": TOKEN, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    found = re.search(r"http://\S+", process.stdout.readline())
+    assert found, "the server did not start"
+    yield Server(found[0])
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Settings and the local server's data in folders of the module's own."""
+    home = tmp_path_factory.mktemp("home")
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(home / "settings"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        yield
+
+
+@pytest.fixture
+def app(qapp: QApplication) -> Iterator[QApplication]:
+    """The application as the user sees it, in English."""
+    dress(qapp)
+    use_language("en")
+    yield qapp
+    use_language("en")
+
+
+@pytest.fixture(scope="module")
+def open_window(qapp: QApplication) -> Iterator[Callable[[], MainWindow]]:
+    """A window in English, before no server yet; closed when the module is done."""
+    made: list[MainWindow] = []
+
+    def make() -> MainWindow:
+        dress(qapp)
+        settings = Settings()
+        settings.language = "en"
+        use_language("en")
+        made.append(MainWindow(settings))
+        made[-1].resize(1480, 900)
+        made[-1].show()
+        return made[-1]
+
+    yield make
+    for window in made:
+        window.close()
+
+
+def settled(window: MainWindow) -> bool:
+    """Nothing goes on and every call has come back."""
+    return window.session.state.task is None and not window.session.waiting_for
+
+
+@pytest.fixture(scope="module")
+def connected(open_window: Callable[[], MainWindow], server: Server) -> MainWindow:
+    """A window before the server."""
+    window = open_window()
+    window.session.connect_to(server.address, server.token)
+    until(lambda: window.session.state.server == "ready")
+    return window
+
+
+@pytest.fixture(scope="module")
+def desk(connected: MainWindow, phantom: Path) -> MainWindow:
+    """The window with the phantom, picked by its T1C folder, and the model's answer."""
+    connected.open(phantom / "T1C")
+    until(lambda: settled(connected) and connected.session.state.ready)
+    connected.steps.choose_path(phantom.parent / "clinical.csv")
+    connected.steps.predict.click()
+    until(lambda: settled(connected))
+    return connected
+
+
+@pytest.fixture
+def answered(desk: MainWindow) -> Iterator[MainWindow]:
+    """``desk`` as it was, whatever the last test did."""
+    yield desk
+    desk.switch_language("en")
+    desk.session.dismiss()
+    desk.session.show_heat("")
+    for tool in (desk.images.brush, desk.images.eraser):
+        if tool.isChecked():
+            tool.click()
+    desk.steps.enhancing.choose(None)
+    if desk.images.own_outline:
+        desk.images.back.click()
+    until(lambda: settled(desk))
+    if desk.session.state.job["request"]["enhancing"]:
+        desk.steps.predict.click()
+        until(lambda: settled(desk))

@@ -1,0 +1,61 @@
+"""The server that the client starts itself: ready, killed in the middle, started again, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QProcess
+from tests.client.conftest import settled, until
+
+from gliomark.client.window import MainWindow
+
+
+def alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_local_server_killed_in_the_middle_goes_on(
+    open_window: Callable[[], MainWindow], phantom: Path
+) -> None:
+    window = open_window()
+    window.open(phantom)  # before there is a server
+    window.start()
+    until(lambda: window.session.state.ready)
+    window.steps.choose_path(phantom.parent / "clinical.csv")
+    until(lambda: settled(window))
+    window.steps.predict.click()
+    until(lambda: window.session.state.running)
+    window.session.local.process.kill()
+    until(lambda: window.session.state.trouble)
+    until(lambda: window.session.state.server == "gone")
+    assert window.sentence.text() == "The local server has stopped unexpectedly; it can be started again."
+    assert window.session.state.ready and window.images.strip.isEnabled()  # the images can still be looked at
+    window.again.click()
+    until(lambda: window.session.state.job is not None and settled(window))
+    assert not window.banner.isVisible() and window.session.state.result["lesion"]["found"]
+    process_id = window.session.local.process.processId()
+    window.close()
+    assert window.session.local.process.state() == QProcess.ProcessState.NotRunning and not alive(process_id)
+
+
+def test_local_server_that_cannot_start(open_window: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python without gliomark's server: its own last words, in one sentence, and the way to the settings."""
+    window = open_window()
+    monkeypatch.setattr(sys, "executable", "/usr/bin/false" if Path("/usr/bin/false").exists() else "false")
+    window.start()
+    until(lambda: window.session.state.trouble)
+    assert window.sentence.text().startswith("The local server could not be started (")
+    assert window.mend.isVisible() and window.again.isVisible()
+    monkeypatch.setattr(sys, "executable", "no such program")
+    window.again.click()
+    until(lambda: window.session.state.trouble)
+    assert window.sentence.text().startswith("The local server could not be started (")
+    window.close()

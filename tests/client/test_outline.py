@@ -1,0 +1,92 @@
+"""The outline under the brush: pixels, contour, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gliomark.client.outline import Outline, contour, near_segment
+from gliomark.client.pictures import NotAPictureError, read_slice, read_tall, write_tall
+
+
+def disc(radius: float) -> np.ndarray:
+    return near_segment((60, 60), (30.0, 30.0), (30.0, 30.0), radius)
+
+
+@pytest.mark.parametrize("radius", [1, 5, 20])
+def test_brush_is_round(radius: float) -> None:
+    assert disc(radius).sum() == pytest.approx(np.pi * radius**2, rel=0.35 if radius == 1 else 0.05)
+
+
+def test_stroke_has_no_gaps() -> None:
+    mask = near_segment((60, 60), (5.0, 10.0), (55.0, 40.0), 3)
+    length = np.hypot(50, 30)
+    assert mask.sum() == pytest.approx(6 * length + np.pi * 9, rel=0.05)
+
+
+@pytest.mark.parametrize("mask", [disc(12), disc(20) & ~disc(8), np.eye(60, dtype=bool), disc(40)])
+def test_contour_is_closed_and_encloses_the_mask(mask: np.ndarray) -> None:
+    """Where a segment ends another begins, and what they go around is the mask, its corners cut."""
+    segments = contour(mask)
+    begins, ends = (sorted(map(tuple, part.tolist())) for part in (segments[:, :2], segments[:, 2:]))
+    assert begins == ends
+    area = (segments[:, 0] * segments[:, 3] - segments[:, 2] * segments[:, 1]).sum() / 2
+    # a cell with a corner cut is an eighth of a pixel off
+    slanted = (segments[:, :2] != segments[:, 2:]).all(axis=1).sum()
+    assert abs(area - mask.sum()) <= slanted / 8
+
+
+def test_empty_mask_has_no_contour() -> None:
+    assert contour(np.zeros((9, 9), bool)).shape == (0, 4)
+
+
+def test_undo_and_redo_strokes() -> None:
+    outline = Outline()
+    outline.load(np.zeros((3, 60, 60), bool))
+    assert not outline.edited and outline.undo() is None and outline.redo() is None
+    for index, value in ((0, True), (2, True), (2, False)):
+        outline.paint(index, (20.0, 30.0), (30.0, 30.0), 4, value)
+        outline.paint(index, (30.0, 30.0), (40.0, 30.0), 4, value)
+        outline.finish(index)
+    assert outline.mask[0].any() and not outline.mask[2].any()
+    painted = outline.mask[0].copy()
+    assert outline.undo() == 2
+    np.testing.assert_array_equal(outline.mask[2], painted)
+    assert outline.undo() == 2 and not outline.mask[2].any() and outline.edited
+    assert outline.redo() == 2 and outline.can_redo
+    outline.paint(1, (5.0, 5.0), (5.0, 5.0), 2, True)
+    outline.finish(1)
+    assert not outline.can_redo and outline.redo() is None
+
+
+def test_a_stroke_that_changes_nothing_is_none() -> None:
+    outline = Outline()
+    outline.load(np.ones((1, 60, 60), bool))
+    outline.paint(0, (30.0, 30.0), (30.0, 30.0), 5, True)
+    outline.finish(0)
+    assert not outline.edited
+
+
+def test_loading_forgets_strokes_and_copies() -> None:
+    outline, mask = Outline(), np.zeros((1, 60, 60), bool)
+    outline.load(mask)
+    outline.paint(0, (30.0, 30.0), (30.0, 30.0), 5, True)
+    outline.finish(0)
+    outline.load(mask)
+    assert not outline.edited and not outline.mask.any()
+
+
+def test_masks_survive_the_way_to_the_server() -> None:
+    mask = np.random.default_rng(0).random((4, 30, 241)) > 0.5
+    np.testing.assert_array_equal(read_tall(write_tall(mask), 4) > 127, mask)
+    with pytest.raises(NotAPictureError):
+        read_tall(write_tall(mask), 7)
+    with pytest.raises(NotAPictureError):
+        read_tall(b"no picture", 4)
+
+
+def test_sixteen_bits_survive() -> None:
+    from gliomark.server.store import png  # the server's own writer
+
+    grey = np.linspace(0, 65535, 240 * 240).reshape(240, 240).astype(np.uint16)
+    np.testing.assert_allclose(read_slice(png(grey), -4, 12), -4 + grey / 65535 * 16, atol=1e-5)

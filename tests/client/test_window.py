@@ -1,0 +1,424 @@
+"""The four steps, the correction loop and the trouble, in the real window before the real server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QImage, QWheelEvent
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QLabel, QLineEdit, QWidget
+from tests.client.conftest import SOON_S, settled, until
+
+from gliomark.client.result import MarkerCard
+from gliomark.client.said import said
+from gliomark.client.settings import ServerDialog
+from gliomark.client.window import MainWindow
+
+# what stays as it is in Chinese: names, units, file forms, the switch to English
+NAMES = re.compile(
+    r"gliomark|English|T1C|T1c|FLAIR|IDH\d?|Ki-67|RNA|Grad-CAM|AUC|TCGA-LGG|Near|csv|id|age|sex|HTML|PDF|DICOM|zip"
+    r"|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|UTF-8|GB18030"
+)
+
+
+def cards(window: MainWindow) -> dict[str, MarkerCard]:
+    return {card.marker: card for card in window.result.findChildren(MarkerCard) if not card.isHidden()}
+
+
+def stroke(window: MainWindow, number: int, start: tuple[int, int], end: tuple[int, int]) -> None:
+    """Draw with the left button in one of the views; points are pixels of the image."""
+    view = window.images.views[number]
+    first, last = (view.to_screen().map(QPointF(*point)).toPoint() for point in (start, end))
+    QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=first)
+    for share in np.linspace(0, 1, 12):
+        QTest.mouseMove(view, first + (last - first) * float(share))
+    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=last)
+
+
+# ---- the four steps ---------------------------------------------------------------------------------
+
+
+def test_patient_is_found_around_the_picked_folder(answered: MainWindow, phantom: Path) -> None:
+    state = answered.session.state
+    assert state.folder == phantom and state.patient_id == "患者 7"
+    assert answered.steps.named.text() == "患者 7"
+    assert answered.steps.about.text() == f"T1C, FLAIR · {state.study['shape'][0]} slices"
+    assert answered.settings.recent[0] == phantom
+
+
+def test_table_fills_age_and_sex(answered: MainWindow) -> None:
+    assert answered.steps.age.text() == "49" and answered.steps.sex.value == 1
+    assert answered.steps.source.text() == "From clinical.csv"
+    assert answered.session.state.job["request"]["age"] == 49
+
+
+def test_answer_says_all_of_it(answered: MainWindow) -> None:
+    """Every marker of prediction.json, with level, probability, threshold, slices and worth."""
+    markers = answered.session.state.result["markers"]
+    shown = cards(answered)
+    assert list(shown) == [marker["marker"] for marker in markers] == ["idh", "proliferation"]
+    for marker in markers:
+        card = shown[marker["marker"]]
+        assert card.title.text() == marker["title"]
+        known = marker["level"] != "undetermined"
+        assert card.level.text() == (marker["level"] if known else "not known")
+        assert card.percent.text() == f"{100 * marker['probability']:.0f} %"
+        assert card.bar.probability == marker["probability"] and card.bar.threshold == marker["threshold"]
+        assert marker["performance"] in card.performance.text()
+        assert re.findall(r">(\d+)</a>", card.slices.text()) == marker["slices_used"]
+        assert card.warnings.text() == "\n".join(marker["warnings"])
+        assert card.tag.isHidden()
+    assert shown["idh"].question.text() == "Probability of “mutant”"
+    assert "not a stained Ki-67" in shown["proliferation"].meaning.text()
+    assert (
+        "49 years · female · enhancing focus: not stated · the model's outline"
+        in answered.result.inputs.text()
+    )
+
+
+def test_outline_lies_on_the_lesion(answered: MainWindow) -> None:
+    """Slices, masks and areas have come the right way round: FLAIR is bright where the outline is."""
+    images, state = answered.images, answered.session.state
+    flair, mask = np.stack(images._slices["FLAIR"]), images.outline.mask
+    brain = flair > state.study["grey"]["FLAIR"]["low"] + 1e-3
+    assert flair[mask].mean() > flair[brain & ~mask].mean() + 1
+    assert mask.sum(axis=(1, 2)).tolist() == pytest.approx(state.areas(), rel=0.01)
+    assert state.deciding() <= set(np.flatnonzero(mask.any(axis=(1, 2))))
+
+
+def test_finding_decides_idh_and_says_so(answered: MainWindow) -> None:
+    own = answered.session.state.result["markers"][0]["probability"]
+    answered.steps.enhancing.buttons[1].click()  # no
+    assert not answered.result.stale.isHidden()
+    answered.steps.predict.click()
+    until(lambda: settled(answered))
+    card = cards(answered)["idh"]
+    assert card.level.text() == "mutant" and not card.tag.isHidden()
+    assert card.tag.text() == "from the reader's finding"
+    assert card.question.text() == "For comparison, the model's probability of “mutant”"
+    assert card.bar.probability == own and card.bar.pale
+    assert answered.result.stale.isHidden()
+    assert cards(answered)["proliferation"].tag.isHidden()
+
+
+def test_prediction_waits_for_age_and_sex(answered: MainWindow) -> None:
+    steps = answered.steps
+    steps.age.setText("")
+    steps.entered.emit()
+    assert not steps.predict.isEnabled() and "Enter age and sex" in steps.missing.text()
+    steps.age.setText("forty")
+    steps.entered.emit()
+    assert not steps.predict.isEnabled() and "The age forty is not" in steps.missing.text()
+    steps.age.setText("")
+    steps.without.setChecked(True)
+    assert steps.predict.isEnabled() and steps.request["without_clinical"] is True
+    steps.without.setChecked(False)
+    steps.age.setText("49")
+    steps.entered.emit()
+    assert steps.predict.isEnabled()
+
+
+def test_cancelled_prediction_leaves_the_answer(answered: MainWindow) -> None:
+    before = answered.session.state.job["id"]
+    answered.steps.predict.click()
+    until(lambda: answered.session.state.running)
+    answered.steps.cancel.click()
+    until(lambda: settled(answered))
+    assert answered.session.state.job["id"] == before and answered.session.state.trouble is None
+    assert answered.steps.predict.isVisible() and answered.steps.predict.isEnabled()
+
+
+# ---- looking ----------------------------------------------------------------------------------------
+
+
+def test_paging_moves_both_views(answered: MainWindow, qtbot) -> None:
+    images = answered.images
+    last = images.strip.maximum()
+    images.setFocus()
+    images.strip.setValue(3)
+    for key, expected in (
+        (Qt.Key.Key_Right, 4), (Qt.Key.Key_Up, 5), (Qt.Key.Key_Left, 4), (Qt.Key.Key_Down, 3),
+        (Qt.Key.Key_PageUp, 8), (Qt.Key.Key_PageDown, 3), (Qt.Key.Key_End, last), (Qt.Key.Key_Right, last),
+        (Qt.Key.Key_Home, 0),
+    ):  # fmt: skip
+        qtbot.keyClick(images, key)
+        assert images.index == expected
+    assert not images.previous.isEnabled() and images.next.isEnabled()
+    images.next.click()
+    at = QPointF(50, 50)
+    turn = QWheelEvent(at, at, QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
+                       Qt.ScrollPhase.NoScrollPhase, False)  # fmt: skip
+    QApplication.sendEvent(images.views[1], turn)
+    assert images.index == 2
+    qtbot.mouseClick(images.strip, Qt.MouseButton.LeftButton, pos=QPoint(images.strip.width() - 2, 20))
+    assert images.index == last
+    for view, name in zip(images.views, ("T1C", "FLAIR"), strict=True):
+        np.testing.assert_array_equal(view._image, images._slices[name][last])
+    assert f"({last + 1} of {last + 1})" in images.place.text()
+
+
+def test_keys_of_a_text_field_stay_in_it(answered: MainWindow, qtbot) -> None:
+    answered.images.strip.setValue(5)
+    answered.steps.age.setFocus()
+    qtbot.keyClick(answered.steps.age, Qt.Key.Key_Home)
+    qtbot.keyClick(answered.steps.age, Qt.Key.Key_Left)
+    assert answered.images.index == 5
+
+
+def test_contrast_by_dragging_and_back(answered: MainWindow) -> None:
+    view = answered.images.views[0]
+    before = view.window_level
+    for button in (Qt.MouseButton.RightButton, Qt.MouseButton.LeftButton):
+        QTest.mousePress(view, button, pos=QPoint(100, 100))
+        QTest.mouseMove(view, QPoint(150, 70))
+        QTest.mouseRelease(view, button, pos=QPoint(150, 70))
+        assert view.window_level.high - view.window_level.low > 1.2 * (before.high - before.low)
+        answered.images.reset.click()
+        assert view.window_level == before
+
+
+def test_outline_can_be_hidden_and_thinned(answered: MainWindow) -> None:
+    images = answered.images
+    images.strip.setValue(int(np.argmax(answered.session.state.areas())))
+
+    def yellow() -> int:
+        picture = images.views[1].grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+        raw = np.frombuffer(picture.constBits(), np.uint8).reshape(picture.height(), -1)
+        pixels = raw[:, : 3 * picture.width()].reshape(picture.height(), -1, 3).astype(int)
+        return int(((pixels[..., 0] - pixels[..., 2]) > 100).sum())
+
+    images.opacity.setValue(100)
+    bright = yellow()
+    images.opacity.setValue(30)
+    faint = yellow()
+    images.show_outline.click()
+    hidden = yellow()
+    images.show_outline.click()
+    images.opacity.setValue(85)
+    assert bright > 100 and faint < bright / 2 and hidden == 0
+
+
+def test_grad_cam_only_on_slices_that_decided(answered: MainWindow) -> None:
+    answered.images.strip.setValue(0)
+    card = cards(answered)["idh"]
+    card.heat.click()
+    until(lambda: answered.images._heat is not None)
+    deciding = answered.session.state.deciding("idh")
+    heat = answered.images._heat
+    assert set(np.flatnonzero(heat.any(axis=(1, 2)))) <= deciding and heat.max() == 255
+    assert answered.images.index in deciding and card.heat.text() == "Hide Grad-CAM"
+    card.heat.click()
+    assert answered.images._heat is None and answered.session.state.heat == ""
+
+
+def test_slices_of_the_answer_are_links(answered: MainWindow) -> None:
+    card = cards(answered)["idh"]
+    links = re.findall(r'href="(\d+)"', card.slices.text())
+    card.slices.linkActivated.emit(links[1])
+    names = answered.session.state.study["slice_names"]
+    assert names[answered.images.index] == answered.session.state.result["markers"][0]["slices_used"][1]
+
+
+# ---- correcting -------------------------------------------------------------------------------------
+
+
+def test_own_outline_and_back(answered: MainWindow) -> None:
+    images, session = answered.images, answered.session
+    of_model, volume = images.outline.mask.copy(), session.state.result["lesion"]["volume_ml"]
+    images.strip.setValue(int(np.argmax(session.state.areas())))
+    index = images.index
+    images.brush.click()
+    stroke(answered, 0, (80, 60), (110, 60))
+    images.eraser.click()
+    stroke(answered, 1, (105, 60), (112, 60))
+    assert not images.brush.isChecked()
+    drawn = images.outline.mask.copy()
+    images.undo.click()
+    assert images.outline.mask.sum() > drawn.sum()
+    images.redo.click()
+    np.testing.assert_array_equal(images.outline.mask, drawn)
+    changed = drawn.sum() - of_model.sum()
+    assert changed > 100 and (drawn != of_model).any(axis=(1, 2)).nonzero()[0].tolist() == [index]
+    assert images.use.isVisible() and images.hint.text() == "You have changed the outline."
+    images.use.click()
+    until(lambda: settled(answered))
+    assert session.state.trouble is None
+    assert session.state.job["request"]["outline"] == "corrected"
+    millilitres = float(np.prod(session.state.study["spacing_mm"])) / 1000
+    assert session.state.result["lesion"]["volume_ml"] == pytest.approx(
+        volume + changed * millilitres, abs=0.01
+    )
+    np.testing.assert_array_equal(images.outline.mask, drawn)
+    assert not images.use.isVisible() and "your own outline" in answered.result.inputs.text()
+    images.back.click()
+    until(lambda: settled(answered))
+    np.testing.assert_array_equal(images.outline.mask, of_model)
+    assert session.state.job["request"]["outline"] == "model" and not images.back.isVisible()
+
+
+def test_strokes_can_be_given_up(answered: MainWindow) -> None:
+    of_model = answered.images.outline.mask.copy()
+    answered.images.eraser.click()
+    answered.images.strip.setValue(int(np.argmax(answered.session.state.areas())))
+    stroke(answered, 0, (100, 60), (160, 110))
+    assert answered.images.back.isVisible()
+    answered.images.back.click()
+    until(lambda: settled(answered))
+    np.testing.assert_array_equal(answered.images.outline.mask, of_model)
+    assert not answered.images.outline.edited
+
+
+# ---- saving -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language, word", [("en", "Research use only"), ("zh", "仅供科研使用")])
+def test_report_is_saved(answered: MainWindow, tmp_path: Path, monkeypatch, language: str, word: str) -> None:
+    target = tmp_path / "报告.html"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    answered.switch_language(language)
+    answered.save("report.html")
+    until(target.exists)
+    assert word in target.read_text("utf-8") and "患者 7" in target.read_text("utf-8")
+    until(lambda: str(target) in answered.server.text())
+
+
+def test_report_that_cannot_be_written(answered: MainWindow, tmp_path: Path, monkeypatch) -> None:
+    target = tmp_path / "nowhere" / "report.html"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    answered.save("report.html")
+    until(lambda: answered.session.state.trouble)
+    assert answered.sentence.text() == f"{target} could not be written: choose another place."
+    assert answered.banner.isVisible() and not answered.again.isVisible()
+    answered.dismiss.click()
+    assert not answered.banner.isVisible()
+
+
+# ---- language ---------------------------------------------------------------------------------------
+
+
+def words_in(window: QWidget) -> list[str]:
+    """Every text that can be seen, read aloud or hovered."""
+    found = []
+    for part in window.findChildren(QWidget):
+        if isinstance(part, QLabel | QAbstractButton | QLineEdit):
+            found += [part.text(), getattr(part, "placeholderText", str)()]
+        found += [part.toolTip(), part.accessibleName()]
+    return [re.sub(r"<[^>]*>", "", text) for text in found if text]
+
+
+def test_language_is_switched_at_once(answered: MainWindow) -> None:
+    english = [text for text in words_in(answered) if text != "中文"]
+    assert not any("\u4e00" <= sign <= "\u9fff" for text in english for sign in text.replace("患者 7", ""))
+    answered.chinese.click()
+    until(lambda: answered.caution.text().startswith("仅"))
+    left = {text: NAMES.sub("", text) for text in words_in(answered)}
+    assert [text for text, rest in left.items() if re.search("[A-Za-z]", rest)] == []
+    assert cards(answered)["idh"].level.text() == said(answered.session.state.result["markers"][0]["level"])
+    assert answered.caution.text() == "仅供科研使用，不是医疗器械。"
+    dialog = ServerDialog("", "")
+    assert [t for t in words_in(dialog) if re.search("[A-Za-z]", NAMES.sub("", t))] == []
+    answered.english.click()
+    until(lambda: answered.caution.text().startswith("R"))
+    assert [text for text in words_in(answered) if text != "中文"] == english
+
+
+def test_caution_is_always_there(answered: MainWindow) -> None:
+    assert answered.caution.isVisible()
+    assert answered.caution.text() == "Research use only. Not a medical device."
+
+
+# ---- trouble ----------------------------------------------------------------------------------------
+
+
+def test_wrong_token_then_the_right_one(open_window, server, phantom: Path) -> None:
+    window = open_window()
+    window.session.connect_to(server.address, "wrong")
+    until(lambda: window.session.state.trouble)
+    assert "does not accept the access token" in window.sentence.text() and window.mend.isVisible()
+    window.open(phantom)  # waits for the server
+    assert window.session.state.task.doing == "waiting"
+    window.session.connect_to(server.address, server.token)
+    until(lambda: window.session.state.study is not None)
+    assert not window.banner.isVisible() and window.session.state.folder == phantom
+    window.steps.give_up.click()
+    assert window.session.state.folder is None and window.session.state.study is None
+    window.close()
+
+
+def test_nobody_at_the_address(open_window) -> None:
+    window = open_window()
+    window.session.connect_to("http://127.0.0.1:9", "")
+    until(lambda: window.session.state.trouble)
+    assert window.sentence.text().startswith("The server at http://127.0.0.1:9 does not answer")
+    assert window.again.isVisible() and "not reached" in window.server.text()
+    window.again.click()
+    until(lambda: window.session.state.trouble)
+    window.close()
+
+
+def test_folder_without_images(connected: MainWindow, open_window, server, tmp_path: Path) -> None:
+    window = open_window()
+    window.session.connect_to(server.address, server.token)
+    (tmp_path / "空").mkdir()
+    (tmp_path / "空" / "letter.txt").write_text("no image")
+    window.open(tmp_path / "空")
+    until(lambda: window.session.state.trouble)
+    assert "holds no patient's images" in window.sentence.text() and "Traceback" not in window.sentence.text()
+    assert window.session.state.task is None and window.steps.choose.isEnabled()
+    window.switch_language("zh")
+    until(lambda: "中没有患者影像" in window.sentence.text())
+    window.switch_language("en")
+    window.open(tmp_path / "nowhere")
+    assert "does not exist" in window.sentence.text()
+    window.close()
+
+
+def test_missing_row_can_be_typed_instead(answered: MainWindow, tmp_path: Path, phantom: Path) -> None:
+    table = tmp_path / "other.csv"
+    table.write_text("id,age,sex\nsomebody,50,1\n", "utf-8")
+    steps = answered.steps
+    steps.choose_path(table)
+    assert steps.table_problem.isVisible() and "no row in other.csv" in steps.table_problem.text()
+    assert not steps.predict.isEnabled()
+    answered.switch_language("zh")
+    until(lambda: "other.csv 中没有患者 患者 7" in steps.table_problem.text())
+    answered.switch_language("en")
+    steps.choose_path(phantom.parent / "clinical.csv")
+    assert steps.table_problem.isHidden() and steps.predict.isEnabled()
+
+
+def test_closing_in_the_middle_is_safe(open_window, server, phantom: Path) -> None:
+    window = open_window()
+    window.session.connect_to(server.address, server.token)
+    window.open(phantom)
+    until(lambda: window.session.state.study is not None)
+    window.close()
+    assert window.session.waiting_for == 0 and window.session.state.folder is None
+    until(lambda: True)
+
+
+# ---- a real patient ---------------------------------------------------------------------------------
+
+
+def test_real_patient(connected_again: MainWindow, shared: Path) -> None:
+    cohort = shared / "cohorts" / "tcga-lgg"
+    window = connected_again
+    window.open(cohort / "TCGA-CS-4941" / "T1C")
+    until(lambda: settled(window) and window.session.state.ready, 2 * SOON_S)
+    window.steps.choose_path(cohort / "clinical.csv")
+    assert window.session.state.patient_id == "TCGA-CS-4941" and window.steps.age.text()
+    window.steps.predict.click()
+    until(lambda: settled(window))
+    assert window.session.state.result["lesion"]["volume_ml"] > 1
+    assert cards(window)["idh"].level.text() in ("mutant", "wild type")
+
+
+@pytest.fixture
+def connected_again(open_window, server) -> MainWindow:
+    window = open_window()
+    window.session.connect_to(server.address, server.token)
+    return window
