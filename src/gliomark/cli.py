@@ -669,6 +669,21 @@ def experiment_recognition(
     typer.echo(str(run(out, series, say=typer.echo)))
 
 
+@experiment_app.command("server-load")
+def experiment_server_load(
+    patients: Annotated[Path, typer.Option(help="A folder of patients, as 'predict' takes them.")],
+    out: StudyOut,
+    count: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+    clients: Annotated[int, typer.Option(min=1, help="How many ask at once.")] = 20,
+    predictions: Annotated[int, typer.Option(min=1, help="How many they ask for in all.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="The server's --workers.")] = 1,
+) -> None:
+    """How soon the server answers one client, and whether it answers many rightly."""
+    from gliomark.experiments.bedside.server_load import run
+
+    typer.echo(str(run(patients, out, typer.echo, count, clients, predictions, workers)))
+
+
 @experiment_app.command("tables")
 def experiment_tables(
     results: Annotated[Path, typer.Option(help="The folder with the csv files.")] = Path("results"),
