@@ -171,7 +171,7 @@ def run(
     )
     table[["memory_before_mb", "memory_after_mb", "memory_most_mb"]] = [memory[0], memory[-1], max(memory)]
     write_table(table.assign(workers=workers), out / f"{NAME}.csv")
-    write_table(pd.DataFrame(rows), out / f"{NAME}_predictions.csv")
+    write_table(every, out / f"{NAME}_predictions.csv")
     record = run_record(
         NAME, patients=len(studies), clients=clients, predictions=predictions, workers=workers
     )
