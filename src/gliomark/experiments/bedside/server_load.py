@@ -166,9 +166,8 @@ def run(
             answers = list(pool.map(lambda study: ask(client, study), asked))
         memory.append(resident_mb(process))
     rows += [_row(f"{clients} at once", answer, alone[answer.study]) for answer in answers]
-    table = pd.DataFrame(
-        [_summary(str(name), group) for name, group in pd.DataFrame(rows).groupby("asked", sort=False)]
-    )
+    every = pd.DataFrame(rows)
+    table = pd.DataFrame([_summary(str(name), group) for name, group in every.groupby("asked", sort=False)])
     table[["memory_before_mb", "memory_after_mb", "memory_most_mb"]] = [memory[0], memory[-1], max(memory)]
     write_table(table.assign(workers=workers), out / f"{NAME}.csv")
     write_table(every, out / f"{NAME}_predictions.csv")
