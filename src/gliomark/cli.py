@@ -93,12 +93,17 @@ def predict(
     ] = None,
     language: Annotated[Language, typer.Option(help="Language of the report.")] = Language.en,
     without_clinical: Annotated[bool, typer.Option(help="Allow unknown age or sex.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="The report as PDF as well.")] = False,
+    dicom_out: Annotated[
+        bool,
+        typer.Option("--dicom-out", help="The results as DICOM as well, where the images came as DICOM."),
+    ] = False,
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
     from gliomark.batch import Request, predict_folder
 
     finding: Literal["yes", "no"] | None = None if enhancing is None else enhancing.value
-    request = Request(model, fusion.value, finding, language.value, without_clinical)
+    request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
     failures = predict_folder(input, clinical, out, request, say=typer.echo)
     for failure in failures:
         typer.echo(f"{failure.patient_id}: {failure.message}", err=True)
