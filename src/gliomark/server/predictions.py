@@ -13,6 +13,9 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydicom import Dataset
 
+from gliomark.reporting import dicom_results, render_pdf
+from gliomark.reporting.contents import contents
+from gliomark.reporting.page import render_page
 from gliomark.server.context import Asking, Here, Server
 from gliomark.server.documents import EVENTS, NO_SUCH, NOT_YET, PAGE, PDF, PNG, ZIP, JobOut, Truth, TruthOut
 from gliomark.server.events import LOOK_S, stream
@@ -98,18 +101,14 @@ def document(id: str, _: Asking, server: Here) -> dict[str, Any]:
 @router.get("/{id}/report.html", response_class=Response, responses=PAGE)
 def page(id: str, _: Asking, server: Here, language: Language = "en") -> HTMLResponse:
     """One self-contained page."""
-    from gliomark.reporting.page import render_page
-
     row = server.answered(id)
-    text = render_page(server.store.load_prediction(row.study_id, id), row.result or {}, language)
-    return HTMLResponse(text)
+    shown = contents(server.store.load_prediction(row.study_id, id), row.result or {}, language)
+    return HTMLResponse(render_page(shown, language))
 
 
 @router.get("/{id}/report.pdf", response_class=Response, responses=PDF)
 def pdf(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
     """The report to print."""
-    from gliomark.reporting import render_pdf
-
     row = server.answered(id)
     content = render_pdf(server.store.load_prediction(row.study_id, id), language)
     return Response(content, media_type="application/pdf")
@@ -118,8 +117,6 @@ def pdf(id: str, _: Asking, server: Here, language: Language = "en") -> Response
 @router.get("/{id}/dicom.zip", response_class=Response, responses=ZIP)
 def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
     """Segmentation, structured report and encapsulated PDF of a study that came as DICOM."""
-    from gliomark.reporting import dicom_results
-
     row = server.answered(id)
     try:
         results = dicom_results(server.store.load_prediction(row.study_id, id), language)
