@@ -38,12 +38,13 @@ class MRSequence(StrEnum):
 class SourceImage:
     """The DICOM image that a slice was read from: a file, or one frame (from 0) of a multi-frame file.
 
-    place: where it lies among the slices of its Series, the first being 0; a fraction where it lay off the
-    even grid and the Series' slices are interpolations.
+    position: LPS mm of its first pixel's centre. place: where it lies among the slices of its Series, the
+    first being 0; a fraction where it lay off the even grid and the Series' slices are interpolations.
     """
 
     file: Path
     frame: int | None
+    position: tuple[float, float, float]
     place: float
 
 

@@ -164,11 +164,6 @@ def phantom_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
 
 
-@pytest.fixture(scope="session")
-def real_study(shared: Path) -> Study:
-    return read_study(shared / "patients/ReMIND-022-dicom")
-
-
 def results_of(prediction: Prediction, language: str = "en") -> dict[str, Dataset]:
     """The objects, around a PDF that takes no second to make."""
     return dict(dicom_results(prediction, language, pdf=b"%PDF-1.7 of odd length"))  # type: ignore[arg-type]
@@ -210,13 +205,19 @@ def test_a_phantoms_export_gives_conformant_objects(
     check_conformance(results, tmp_path)
 
 
-def test_a_real_oblique_patient_gives_conformant_objects(
-    make_prediction: Make, real_study: Study, tmp_path: Path
+@pytest.mark.parametrize(
+    "folder", ["patients/ReMIND-022-dicom", "series/siemens-xa30-enhanced-multiframe-T1"]
+)
+def test_real_series_oblique_and_enhanced(
+    make_prediction: Make, shared: Path, tmp_path: Path, folder: str
 ) -> None:
-    prediction = predicted(make_prediction, real_study)
+    study = read_study(shared / folder)
+    if T1C not in study.series:
+        study = replace(study, series={T1C: study.series[MRSequence.T1]})
+    prediction = predicted(make_prediction, study)
     results = results_of(prediction)
-    check_conformance(results, tmp_path)
     check_place(prediction, results["segmentation.dcm"], tmp_path)
+    check_conformance(results, tmp_path)
 
 
 # ---- the segmentation's place -----------------------------------------------------------------------

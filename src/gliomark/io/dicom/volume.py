@@ -68,9 +68,13 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
         raise GliomarkError(f"All images of the series in {folder} are black: export it again.")
     image = image if grid.even else _resampled(image, grid)
     notes = _notes(series, dropped, grid)
-    positions = zip(slices, grid.positions.tolist(), strict=True)
-    sources = tuple(SourceImage(piece.file, piece.frame, place) for piece, place in positions)
+    sources = tuple(map(_source, slices, grid.positions.tolist()))
     return Series(image, affine, counted_names(len(image)), folder, sources), notes
+
+
+def _source(piece: Slice, place: float) -> SourceImage:
+    x, y, z = piece.position.tolist()
+    return SourceImage(piece.file, piece.frame, (x, y, z), place)
 
 
 def _slices(series: DicomSeries) -> list[Slice]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 from highdicom import UID
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.valuerep import DA, TM
+from pydicom.uid import MRImageStorage
+from pydicom.valuerep import DA, TM, DSfloat
 
-from gliomark.study import GliomarkError, Prediction, Series, Study
+from gliomark.study import GliomarkError, Prediction, Series, SourceImage, Study
 
 UTF8 = "ISO_IR 192"
 RESEARCH_ONLY = "Research use only, not a medical device"
@@ -49,25 +51,24 @@ def require_dicom(study: Study) -> None:
                 f"Patient {study.patient_id} did not come as DICOM, so results as DICOM have no study to go into; "
                 "leave --dicom-out away, or give the DICOM files."
             )
-        _one_header(series, series.source_images[0].file)
+        files = {image.file for image in series.source_images}
+        if len(files) > 1 and not _is_single(_header(series, series.source_images[0])):
+            raise GliomarkError(
+                f"The series in {series.source} is spread over {len(files)} multi-frame files, to which results as "
+                "DICOM cannot refer; leave --dicom-out away."
+            )
 
 
 def source_headers(series: Series) -> Headers:
-    """The headers of a series' images, in order of their place.
+    """The headers of a series' images, in order of their place, for a study that ``require_dicom`` let pass.
 
     Raises: GliomarkError where study, series, frame of reference or instance is not stated, or a file is gone.
     """
-    images = series.source_images
-    if images[0].frame is None:
-        return Headers(tuple(_single_header(series, image.file) for image in images), None)
-    files = {image.file for image in images}
-    if len(files) > 1:
-        raise GliomarkError(
-            f"The series in {series.source} is spread over {len(files)} multi-frame files, to which results as DICOM "
-            "cannot refer; leave --dicom-out away."
-        )
-    frames = tuple(image.frame + 1 for image in images if image.frame is not None)
-    return Headers((_multi_frame_header(series, images[0].file, frames),), frames)
+    first = _header(series, series.source_images[0])
+    if _is_single(first):
+        return Headers(tuple(_single(series, image) for image in series.source_images), None)
+    frames = tuple((image.frame or 0) + 1 for image in series.source_images)
+    return Headers((_multi_frame(series, first),), frames)
 
 
 def new_series(prediction: Prediction, number: int, description: str) -> Mapping[str, Any]:
@@ -90,43 +91,57 @@ def new_series(prediction: Prediction, number: int, description: str) -> Mapping
 # ---- headers ----------------------------------------------------------------------------------------
 
 
-def _single_header(series: Series, file: Path) -> Dataset:
-    """A classic image's header; the slices' turn differs in the last digits at most and is taken as the first's."""
-    header = _one_header(series, file)
-    header.ImageOrientationPatient = _one_orientation(series)
-    _state_spacing(header, series)
+def _is_single(header: Dataset) -> bool:
+    """Whether a file is a classic image; any other MR image is multi-frame, be it of one frame."""
+    return bool(header.SOPClassUID == MRImageStorage)
+
+
+def _single(series: Series, image: SourceImage) -> Dataset:
+    """A classic image's header, its geometry as it was read."""
+    header = _header(series, image)
+    header.pop("SpacingBetweenSlices", None)
+    header.update(_measures(series, header))
+    header.ImageOrientationPatient = _orientation(series)
+    header.ImagePositionPatient = _decimals(image.position)
     return header
 
 
-def _multi_frame_header(series: Series, file: Path, frames: tuple[int, ...]) -> Dataset:
-    """An enhanced image's header, cut to the frames of this stack, which share turn and spacing."""
-    header = _one_header(series, file)
-    kept = [header.PerFrameFunctionalGroupsSequence[number - 1] for number in frames]
-    shared = header.SharedFunctionalGroupsSequence[0]
-    for group in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
-        if group not in shared:
-            setattr(shared, group, kept[0][group].value)
-    _state_spacing(shared.PixelMeasuresSequence[0], series)
-    header.PerFrameFunctionalGroupsSequence, header.NumberOfFrames = kept, len(kept)
+def _multi_frame(series: Series, header: Dataset) -> Dataset:
+    """An enhanced image's header with the frames of this stack alone, their geometry as it was read."""
+    shared, turn = Dataset(), Dataset()
+    turn.ImageOrientationPatient = _orientation(series)
+    shared.PlaneOrientationSequence = [turn]
+    shared.PixelMeasuresSequence = [_measures(series, _source_measures(series, header))]
+    header.SharedFunctionalGroupsSequence = [shared]
+    header.PerFrameFunctionalGroupsSequence = [_frame(image) for image in series.source_images]
+    header.NumberOfFrames = len(series.source_images)
     return header
 
 
-def _one_header(series: Series, file: Path) -> Dataset:
+def _frame(image: SourceImage) -> Dataset:
+    group, plane = Dataset(), Dataset()
+    plane.ImagePositionPatient = _decimals(image.position)
+    group.PlanePositionSequence = [plane]
+    return group
+
+
+def _header(series: Series, image: SourceImage) -> Dataset:
     """A file's header, text as UTF-8; what may be empty is there, and empty where it is not valid."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(image.file, stop_before_pixels=True, force=True)
+            header.decode()
     except (OSError, InvalidDicomError):
         raise GliomarkError(
-            f"{file} can no longer be read; results as DICOM need the images they were made from."
+            f"{image.file} can no longer be read; results as DICOM need the images they were made from."
         ) from None
     missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
     if missing:
         raise GliomarkError(
-            f"{file} states no {missing[0]}, which results as DICOM refer to; export the series in {series.source} "
-            "again, or leave --dicom-out away."
+            f"{image.file} states no {missing[0]}, which results as DICOM refer to; export the series in "
+            f"{series.source} again, or leave --dicom-out away."
         )
-    header.decode()
-    header.SpecificCharacterSet = UTF8
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header or not _valid(keyword, str(header[keyword].value)):
             setattr(header, keyword, "")
@@ -143,22 +158,35 @@ def _valid(keyword: str, value: str) -> bool:
         return False
 
 
-def _one_orientation(series: Series) -> list[float]:
-    """Row and column direction of the volume as ImageOrientationPatient, within its 16 characters."""
-    cosines = series.affine[:3, :2] / (series.affine[:3, :2] ** 2).sum(axis=0) ** 0.5
-    return [float(f"{value:.10f}") for value in cosines.T.ravel()]
+def _orientation(series: Series) -> list[DSfloat]:
+    """Of all slices, which differ in the last digits at most."""
+    cosines = series.affine[:3, :2] / np.linalg.norm(series.affine[:3, :2], axis=0)
+    return _decimals(cosines.T.ravel().tolist())
 
 
-def _state_spacing(measures: Dataset, series: Series) -> None:
-    """The step between slices as found, which headers often get wrong; none where it is uneven."""
-    step = float(f"{(series.affine[:3, 2] ** 2).sum() ** 0.5:.6f}")
-    even = all(image.place.is_integer() for image in series.source_images)
-    if even:
-        measures.SpacingBetweenSlices = step
-    elif "SpacingBetweenSlices" in measures:
-        del measures.SpacingBetweenSlices
-    if not measures.get("SliceThickness"):
-        measures.SliceThickness = step
+def _source_measures(series: Series, header: Dataset) -> Dataset:
+    """The pixel measures of the stack's first frame: its own, else the shared ones."""
+    first = series.source_images[0].frame or 0
+    own = (header.get("PerFrameFunctionalGroupsSequence") or ())[first : first + 1]
+    holders = [*own, *(header.get("SharedFunctionalGroupsSequence") or ())]
+    found = [measures for one in holders for measures in one.get("PixelMeasuresSequence") or ()]
+    return found[0] if found else Dataset()
+
+
+def _measures(series: Series, source: Dataset) -> Dataset:
+    """Spacing and thickness; the step is the one found, as headers often state another, and none where it is uneven."""
+    column, row, step = np.linalg.norm(series.affine[:3, :3], axis=0).tolist()
+    measures = Dataset()
+    measures.PixelSpacing = _decimals([row, column])
+    measures.SliceThickness = source.get("SliceThickness") or _decimals([step])[0]
+    if all(image.place.is_integer() for image in series.source_images):
+        measures.SpacingBetweenSlices = _decimals([step])[0]
+    return measures
+
+
+def _decimals(values: Iterable[float]) -> list[DSfloat]:
+    """In the 16 characters that DICOM gives a decimal, of which ten or so are a number's and not noise."""
+    return [DSfloat(float(f"{value:.9g}"), auto_format=True) for value in values]
 
 
 def created_now() -> str:
