@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/cohort.md",
     "docs/segmentation.md",
     "docs/markers.md",
+    "docs/dicom.md",
 )
 
 

@@ -12,7 +12,7 @@ from gliomark.inference.fusion import FusionRule
 from gliomark.io import find_patients, read_clinical, read_study
 from gliomark.io.clinical import ClinicalTable
 from gliomark.pipeline import EnhancingFocus, Model, load_model, predict
-from gliomark.reporting import Failure, Language, write_prediction, write_table
+from gliomark.reporting import Failure, Language, require_dicom, write_prediction, write_table
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
 
 
@@ -25,6 +25,8 @@ class Request:
     enhancing: EnhancingFocus | None = None
     language: Language = "en"
     without_clinical: bool = False
+    pdf: bool = False
+    dicom: bool = False
 
 
 def predict_folder(
@@ -83,9 +85,14 @@ def _one(
                 f"{folder} holds patient {study.patient_id} like {taken[study.patient_id]} before it; "
                 "put them into one folder or give them different ids."
             )
+        if request.dicom:
+            require_dicom(study)
         row = _row(study, table, request.without_clinical)
         prediction = predict(study, row, model, fusion=request.fusion, enhancing=request.enhancing)
-        say(str(write_prediction(prediction, out, language=request.language) / "report.html"))
+        written = write_prediction(
+            prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom
+        )
+        say(str(written / "report.html"))
         return prediction
     except GliomarkError as error:
         return Failure(folder.name, str(error))

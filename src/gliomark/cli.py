@@ -97,12 +97,17 @@ def predict(
     ] = None,
     language: Annotated[Language, typer.Option(help="Language of the report.")] = Language.en,
     without_clinical: Annotated[bool, typer.Option(help="Allow unknown age or sex.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="The report as PDF as well.")] = False,
+    dicom_out: Annotated[
+        bool,
+        typer.Option("--dicom-out", help="The results as DICOM as well, where the images came as DICOM."),
+    ] = False,
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
     from gliomark.batch import Request, predict_folder
 
     finding: Literal["yes", "no"] | None = None if enhancing is None else enhancing.value
-    request = Request(model, fusion.value, finding, language.value, without_clinical)
+    request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
     failures = predict_folder(input, clinical, out, request, say=typer.echo)
     for failure in failures:
         typer.echo(f"{failure.patient_id}: {failure.message}", err=True)
@@ -684,6 +689,21 @@ def experiment_recognition(
     from gliomark.experiments.cohort.recognition import run
 
     typer.echo(str(run(out, series, say=typer.echo)))
+
+
+@experiment_app.command("server-load")
+def experiment_server_load(
+    patients: Annotated[Path, typer.Option(help="A folder of patients, as 'predict' takes them.")],
+    out: StudyOut,
+    count: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+    clients: Annotated[int, typer.Option(min=1, help="How many ask at once.")] = 20,
+    predictions: Annotated[int, typer.Option(min=1, help="How many they ask for in all.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="The server's --workers.")] = 1,
+) -> None:
+    """How soon the server answers one client, and whether it answers many rightly."""
+    from gliomark.experiments.bedside.server_load import run
+
+    typer.echo(str(run(patients, out, typer.echo, count, clients, predictions, workers)))
 
 
 @experiment_app.command("tables")

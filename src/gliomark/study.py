@@ -34,18 +34,34 @@ class MRSequence(StrEnum):
     FLAIR = "FLAIR"
 
 
+@dataclass(frozen=True)
+class SourceImage:
+    """The DICOM image that a slice was read from: a file, or one frame (from 0) of a multi-frame file.
+
+    position: LPS mm of its first pixel's centre. place: where it lies among the slices of its Series, the
+    first being 0; a fraction where it lay off the even grid and the Series' slices are interpolations.
+    """
+
+    file: Path
+    frame: int | None
+    position: tuple[float, float, float]
+    place: float
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """One sequence of one patient, as stored: no reorientation, no scaling of grey values.
 
     image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
-    file's stem for pictures, a counter from ``001`` otherwise.
+    file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
+    in order of their place; of DICOM only.
     """
 
     image: NDArray[np.float32]
     affine: NDArray[np.float64]
     slice_names: tuple[str, ...]
     source: Path
+    source_images: tuple[SourceImage, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

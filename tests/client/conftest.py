@@ -53,10 +53,11 @@ class Server:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A patient's folder ``患者 7`` with four sequences, and ``clinical.csv`` beside it: 49 years, female."""
-    from gliomark.cohort.phantom import make_phantom, write_pictures
+    from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_pictures
 
     root = tmp_path_factory.mktemp("病例")
-    folder = write_pictures(make_phantom(7).study, root).rename(root / "患者 7")
+    coarse = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slices=20, sublayers=1)
+    folder = write_pictures(make_phantom(7, coarse).study, root).rename(root / "患者 7")
     (root / "clinical.csv").write_bytes("id,age,sex,备注\n患者 7,49,女,随访\nother,60,0,\n".encode("gb18030"))
     return folder
 

@@ -20,6 +20,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 
@@ -117,6 +119,36 @@ def write_volumes(folder: Path, images: Mapping[str, Volume]) -> Path:
             turn = nib.orientations.ornt_transform(nib.orientations.io_orientation(volume.affine), to)
             volume = volume.as_reoriented(turn)
         nib.save(volume, folder / f"某人 {name}.nii.gz")
+    return folder
+
+
+def write_dicom(folder: Path, images: Mapping[str, Volume]) -> Path:
+    """The patient as single-frame MR images, recognised by their physics."""
+    physics = {"T1C": (500, 10, None), "FLAIR": (9000, 110, 2500)}
+    folder.mkdir()
+    for name, image in images.items():
+        uid = generate_uid()
+        for number, plane in enumerate(image):
+            one = Dataset()
+            one.file_meta = FileMetaDataset()
+            one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            one.SpecificCharacterSet, one.PatientID, one.PatientName = "ISO_IR 192", PATIENT, "某^人"
+            one.SOPClassUID, one.SOPInstanceUID, one.Modality = MRImageStorage, generate_uid(), "MR"
+            one.StudyInstanceUID, one.FrameOfReferenceUID, one.SeriesInstanceUID = "1.2.3", "1.2.4", uid
+            one.RepetitionTime, one.EchoTime, one.InversionTime = physics[name]
+            one.ContrastBolusAgent = "Gadovist" if name == "T1C" else ""
+            one.ImageOrientationPatient, one.PixelSpacing = [1, 0, 0, 0, 1, 0], list(STEPS[:2])
+            one.ImagePositionPatient = [-STEPS[0] * (SIZE - 1) / 2] * 2 + [
+                STEPS[2] * (number - (SLICES - 1) / 2)
+            ]
+            one.Rows, one.Columns, one.SamplesPerPixel, one.PhotometricInterpretation = (
+                *plane.shape,
+                1,
+                "MONOCHROME2",
+            )
+            one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
+            one.PixelData = plane.astype(np.uint16).tobytes()
+            one.save_as(folder / f"{name}{number}.dcm", enforce_file_format=True)
     return folder
 
 

@@ -17,6 +17,8 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from gliomark import batch
+
 PATIENT = "患者 01"
 
 
@@ -65,6 +67,15 @@ def test_missing_sequence(refused, own_pictures, table) -> None:
     shutil.rmtree(own_pictures / "FLAIR")
     said = refused(own_pictures, table)
     assert "FLAIR is missing" in said and "found: T1C" in said and PATIENT in said
+
+
+def test_results_as_dicom_of_what_is_no_dicom(monkeypatch, refused, own_pictures, table) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("the prediction was computed before the refusal")
+
+    monkeypatch.setattr(batch, "predict", too_late)
+    said = refused(own_pictures, table, "--dicom-out")
+    assert PATIENT in said and "did not come as DICOM" in said
 
 
 def test_missing_sequence_of_volumes(refused, own_volumes, table) -> None:

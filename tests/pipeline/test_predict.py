@@ -15,9 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.pipeline.conftest import LESION_MM, without_mask, write_dicom
 
 from gliomark import batch, load_model, predict, read_clinical, read_study, write_prediction
 from gliomark.evaluation.metrics import dice
+from gliomark.io.masks import read_segmentation
 from gliomark.models.weights import load_weights, save_weights
 
 PATIENT = "患者 01"
@@ -149,6 +151,23 @@ def test_report_in_chinese(run, pictures) -> None:
 
 
 # ---- options ----------------------------------------------------------------------------------------
+
+
+def test_dicom_in_and_dicom_out(run, home, drawn) -> None:
+    folder = write_dicom(home / "检查", without_mask(drawn))
+    result = run(folder, "--dicom-out", "--pdf", "--language", "zh")
+    assert (result / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert {file.name for file in (result / "dicom").iterdir()} == {
+        "segmentation.dcm",
+        "report.dcm",
+        "report_pdf.dcm",
+    }
+    outline = read_segmentation(result / "dicom" / "segmentation.dcm").series
+    at = np.argwhere(outline.image > 0).mean(axis=0)[::-1]
+    written = nib.load(result / "segmentation.nii.gz")
+    assert outline.image.sum() == np.asarray(written.dataobj).sum()
+    assert dice(drawn["mask"] > 0, np.asarray(written.dataobj).transpose(2, 1, 0) > 0) > 0.8
+    np.testing.assert_allclose((outline.affine @ [*at, 1])[:3], LESION_MM, atol=2)
 
 
 def test_fusion_decides_which_slices_count(run, pictures) -> None:

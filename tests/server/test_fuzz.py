@@ -41,6 +41,7 @@ def test_no_call_breaks_the_server(live, study, tmp_path) -> None:
         text=True,
         timeout=300,
         check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert live.asked(study["id"])["result"]["markers"] == job["result"]["markers"]

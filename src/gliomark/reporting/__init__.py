@@ -1,15 +1,21 @@
-"""What the doctor gets: the answer as JSON, as a page to read and print, and as masks on the images."""
+"""What the doctor gets: the answer as JSON, as a page and a PDF to read, as masks on the images, and as DICOM."""
 
+from gliomark.reporting.dicom import dicom_results, require_dicom
+from gliomark.reporting.document import prediction_document
 from gliomark.reporting.masks import native_mask
-from gliomark.reporting.report import Failure, folder_name, prediction_document, write_prediction, write_table
+from gliomark.reporting.pdf import render_pdf
+from gliomark.reporting.report import Failure, folder_name, write_prediction, write_table
 from gliomark.reporting.text import Language
 
 __all__ = [
     "Failure",
     "Language",
+    "dicom_results",
     "folder_name",
     "native_mask",
     "prediction_document",
+    "render_pdf",
+    "require_dicom",
     "write_prediction",
     "write_table",
 ]

@@ -92,11 +92,16 @@ def draw_heat(
     return Image.fromarray(((1 - over) * np.asarray(image) + over * colour).astype(np.uint8))
 
 
-def data_uri(image: Image.Image) -> str:
+def jpeg(image: Image.Image) -> bytes:
     """JPEG without chroma subsampling, which would blur the thin coloured line."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=86, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def data_uri(image: Image.Image) -> str:
+    """The picture as a page takes it in, without a file beside it."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image)).decode("ascii")
 
 
 def pixel_mm(stack: SliceStack) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -57,6 +58,31 @@ def reference_series(prediction: Prediction) -> MRSequence:
     """Whose grid the masks are written on: T1C where the model looked at it, else the first it looked at."""
     seen = [name for name in prediction.stack.images if name in prediction.study.series]
     return MRSequence.T1C if MRSequence.T1C in seen else seen[0]
+
+
+def source_mask(prediction: Prediction, name: MRSequence) -> NDArray[np.uint8]:
+    """The outline on each DICOM image that a series was read from: 0 or 1, uint8 ``(image, row, column)``.
+
+    An image off the even grid of a mended series takes the outline at its own place.
+    """
+    stack, series = prediction.stack, prediction.study.series[name]
+    to_stack = stack.to_stack.get(name)
+    mask = native_mask(stack, prediction.segmentation, series, to_stack=to_stack)
+    planes = []
+    for image in series.source_images:
+        if image.place.is_integer():
+            planes.append(mask[int(image.place)])
+        else:
+            single = _single(series, image.place)
+            planes.append(native_mask(stack, prediction.segmentation, single, to_stack=to_stack)[0])
+    return np.stack(planes)
+
+
+def _single(series: Series, place: float) -> Series:
+    """The grid of one image between the slices."""
+    affine = series.affine.copy()
+    affine[:3, 3] += place * affine[:3, 2]
+    return replace(series, image=series.image[:1], affine=affine)
 
 
 def write_masks(prediction: Prediction, folder: Path) -> None:

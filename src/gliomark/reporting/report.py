@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from gliomark.reporting.contents import contents
+from gliomark.reporting.dicom import DICOM_FILES, dicom_results
+from gliomark.reporting.document import number, prediction_document
 from gliomark.reporting.masks import write_masks
 from gliomark.reporting.page import render_page
+from gliomark.reporting.pdf import typeset
 from gliomark.reporting.text import Language
-from gliomark.study import Contributions, GliomarkError, MarkerPrediction, Prediction, SliceScore
+from gliomark.study import GliomarkError, Prediction
 
-SCHEMA_VERSION = 1
-WRITTEN = frozenset({"prediction.json", "report.html", "masks", "segmentation.nii.gz"})
+WRITTEN = frozenset(
+    {"prediction.json", "report.html", "report.pdf", "masks", "segmentation.nii.gz", "dicom"}
+    | {f"dicom/{name}" for name in DICOM_FILES}
+)
 NOT_IN_A_NAME = re.compile(r'[%<>:"/\\|?*\x00-\x1f]|^\.+|[. ]+$')  # on any of the usual file systems
 
 
@@ -33,10 +36,19 @@ class Failure:
     message: str
 
 
-def write_prediction(prediction: Prediction, folder: Path | str, *, language: Language = "en") -> Path:
+def write_prediction(
+    prediction: Prediction,
+    folder: Path | str,
+    *,
+    language: Language = "en",
+    pdf: bool = False,
+    dicom: bool = False,
+) -> Path:
     """Write ``folder/<patient id>/`` (prediction.json, report.html, masks) and return it.
 
-    All of it appears at once; where anything fails an older result stays as it was.
+    pdf: report.pdf as well. dicom: the results as DICOM as well, in ``dicom``; raises GliomarkError for a
+    patient who did not come as DICOM. All of it appears at once; where anything fails an older result stays
+    as it was.
     """
     target = Path(folder) / folder_name(prediction.patient_id)
 
@@ -44,8 +56,14 @@ def write_prediction(prediction: Prediction, folder: Path | str, *, language: La
         document = prediction_document(prediction)
         text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
         (partial / "prediction.json").write_text(text + "\n", encoding="utf-8")
-        (partial / "report.html").write_text(render_page(prediction, document, language), encoding="utf-8")
+        shown = contents(prediction, document, language)
+        (partial / "report.html").write_text(render_page(shown, language), encoding="utf-8")
         write_masks(prediction, partial)
+        printed = typeset(shown, language) if pdf or dicom else b""
+        if pdf:
+            (partial / "report.pdf").write_bytes(printed)
+        if dicom:
+            _write_dicom(prediction, language, printed, partial / "dicom")
 
     try:
         _refuse_to_replace_strangers(target)
@@ -53,6 +71,12 @@ def write_prediction(prediction: Prediction, folder: Path | str, *, language: La
     except OSError as error:
         raise _not_writable(target, error) from error
     return target
+
+
+def _write_dicom(prediction: Prediction, language: Language, pdf: bytes, folder: Path) -> None:
+    folder.mkdir()
+    for name, dataset in dicom_results(prediction, language, pdf=pdf).items():
+        dataset.save_as(folder / name, enforce_file_format=True)
 
 
 def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
@@ -74,39 +98,6 @@ def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
         _remove(partial)
 
 
-def prediction_document(prediction: Prediction) -> dict[str, Any]:
-    """What prediction.json holds; every field is described in ``prediction.schema.json``."""
-    study, stack, model = prediction.study, prediction.stack, prediction.model
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "patient_id": prediction.patient_id,
-        "age": _number(prediction.clinical.age),
-        "sex": prediction.clinical.sex,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "markers": [_marker(marker) for marker in prediction.markers],
-        "lesion": {
-            "found": bool(prediction.lesion_areas_mm2),
-            "volume_ml": _number(prediction.lesion_volume_ml),
-            "areas_mm2": {name: _number(area) for name, area in prediction.lesion_areas_mm2.items()},
-            "rule": prediction.segmentation.rule,
-        },
-        "sequences": {"found": [str(name) for name in study.series], "used": list(model.sequences)},
-        "input": {"kind": study.kind, "spacing_assumed": study.spacing_assumed},
-        "warnings": list(prediction.warnings),
-        "notes": list(dict.fromkeys((*study.notes, *stack.notes))),
-        "model": {
-            "name": model.name,
-            "sha256": model.sha256,
-            "sequences": list(model.sequences),
-            "training_cohort": model.training_cohort,
-            "licence": model.licence,
-            "intended_use": model.intended_use,
-        },
-        "software": {"name": "gliomark", "version": prediction.software_version},
-        "seconds": _number(prediction.seconds),
-    }
-
-
 def folder_name(patient_id: str) -> str:
     """The id as a folder's name: what no file system takes is written %XX, so two ids never meet in one."""
     if not patient_id.strip():
@@ -116,42 +107,6 @@ def folder_name(patient_id: str) -> str:
     return NOT_IN_A_NAME.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found.group()), patient_id)
 
 
-def _marker(marker: MarkerPrediction) -> dict[str, Any]:
-    return {
-        "marker": marker.marker,
-        "title": marker.title,
-        "probability": _number(marker.probability),
-        "level": marker.level,
-        "label": marker.label,
-        "threshold": _number(marker.threshold),
-        "decided_by": marker.decided_by,
-        "fusion": marker.fusion,
-        "slices_used": [score.slice_name for score in marker.slices if score.decides],
-        "slices": [_slice(score) for score in marker.slices],
-        "performance": marker.performance,
-        "contributions": _contributions(marker.contributions),
-        "warnings": list(marker.warnings),
-    }
-
-
-def _contributions(parts: Contributions | None) -> dict[str, float | None] | None:
-    return None if parts is None else {name: _number(value) for name, value in vars(parts).items()}
-
-
-def _slice(score: SliceScore) -> dict[str, Any]:
-    return {
-        "name": score.slice_name,
-        "lesion_area_mm2": _number(score.lesion_area_mm2),
-        "probability": _number(score.probability),
-        "decides": bool(score.decides),
-    }
-
-
-def _number(value: float | None) -> float | None:
-    """A plain float of six decimals; JSON knows no NaN, so what is not finite becomes null."""
-    return None if value is None or not math.isfinite(value) else round(float(value), 6)
-
-
 MARKER_COLUMNS = ("probability", "level", "fusion", "decided_by")
 PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
 
@@ -159,13 +114,13 @@ PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
 def _row(prediction: Prediction) -> dict[str, object]:
     row: dict[str, object] = {
         "id": prediction.patient_id,
-        "lesion_volume_ml": _number(prediction.lesion_volume_ml),
+        "lesion_volume_ml": number(prediction.lesion_volume_ml),
         "warnings": "; ".join((*prediction.warnings, *(w for m in prediction.markers for w in m.warnings))),
         "model": prediction.model.name,
         "sha256": prediction.model.sha256,
     }
     for marker in prediction.markers:
-        values = (_number(marker.probability), marker.level, marker.fusion, marker.decided_by)
+        values = (number(marker.probability), marker.level, marker.fusion, marker.decided_by)
         row |= {f"{marker.marker}_{part}": value for part, value in zip(MARKER_COLUMNS, values, strict=True)}
     return row
 
@@ -178,11 +133,12 @@ def _refuse_to_replace_strangers(target: Path) -> None:
     """Writing replaces the whole folder: it may be an older result, never the patient's own images."""
     if not target.exists():
         return
-    names = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else [target.name]
-    strangers = [name for name in names if name not in WRITTEN and not name.startswith(".")]
+    entries = [*target.glob("*"), *target.glob("dicom/*")] if target.is_dir() else [target]
+    shown = sorted(entry for entry in entries if not entry.name.startswith("."))
+    strangers = [entry for entry in shown if entry.relative_to(target).as_posix() not in WRITTEN]
     if strangers:
         raise GliomarkError(
-            f"'{target}' holds '{strangers[0]}', which is no gliomark result; choose another output folder."
+            f"'{target}' holds '{strangers[0].name}', which is no gliomark result; choose another output folder."
         )
 
 

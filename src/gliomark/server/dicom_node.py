@@ -23,6 +23,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from gliomark.io.dicom import dicom_files
+from gliomark.reporting import Language, dicom_results
 from gliomark.server.context import Server
 from gliomark.server.records import OVER, JobRow, StudyRow
 from gliomark.server.security import is_loopback
@@ -58,7 +59,7 @@ class Node:
     peers: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     quiet_s: float = 10.0
-    language: str = "en"
+    language: Language = "en"
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,6 @@ class DicomNode:
         return self.server.records.add_study(id, study.patient_id, model, digest(store.input(id)), WHO)
 
     def _send(self, study: StudyRow, job: JobRow) -> None:
-        from gliomark.reporting import dicom_results
-
         prediction = self.server.store.load_prediction(study.id, job.id)
         results = list(dicom_results(prediction, self.node.language).values())
         for destination in self.destinations:

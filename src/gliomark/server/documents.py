@@ -35,6 +35,8 @@ NOT_YET = NO_SUCH | refusals(
 )
 PNG: Described = NOT_YET | {200: {"content": {"image/png": {}}, "description": "A grey picture."}}
 PAGE: Described = NOT_YET | {200: {"content": {"text/html": {}}, "description": "A self-contained page."}}
+PDF: Described = NOT_YET | {200: {"content": {"application/pdf": {}}, "description": "A PDF."}}
+ZIP: Described = NOT_YET | {200: {"content": {"application/zip": {}}, "description": "DICOM files."}}
 EVENTS: Described = NO_SUCH | {
     200: {"content": {"text/event-stream": {}}, "description": "The same document at every change."}
 }

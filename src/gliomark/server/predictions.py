@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from io import BytesIO
 from typing import Annotated, Any, Literal
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
+from pydicom import Dataset
 
+from gliomark.reporting import dicom_results, render_pdf
+from gliomark.reporting.contents import contents
+from gliomark.reporting.page import render_page
 from gliomark.server.context import Asking, Here, Server
-from gliomark.server.documents import EVENTS, NO_SUCH, NOT_YET, PAGE, PNG, JobOut, Truth, TruthOut
+from gliomark.server.documents import EVENTS, NO_SUCH, NOT_YET, PAGE, PDF, PNG, ZIP, JobOut, Truth, TruthOut
 from gliomark.server.events import LOOK_S, stream
 from gliomark.server.records import OVER, Caller, JobRow
 from gliomark.server.uploads import refused
+from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
 Language = Literal["en", "zh"]
@@ -93,11 +101,39 @@ def document(id: str, _: Asking, server: Here) -> dict[str, Any]:
 @router.get("/{id}/report.html", response_class=Response, responses=PAGE)
 def page(id: str, _: Asking, server: Here, language: Language = "en") -> HTMLResponse:
     """One self-contained page."""
-    from gliomark.reporting.page import render_page
-
     row = server.answered(id)
-    text = render_page(server.store.load_prediction(row.study_id, id), row.result or {}, language)
-    return HTMLResponse(text)
+    shown = contents(server.store.load_prediction(row.study_id, id), row.result or {}, language)
+    return HTMLResponse(render_page(shown, language))
+
+
+@router.get("/{id}/report.pdf", response_class=Response, responses=PDF)
+def pdf(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+    """The report to print."""
+    row = server.answered(id)
+    content = render_pdf(server.store.load_prediction(row.study_id, id), language)
+    return Response(content, media_type="application/pdf")
+
+
+@router.get("/{id}/dicom.zip", response_class=Response, responses=ZIP)
+def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+    """Segmentation, structured report and encapsulated PDF of a study that came as DICOM."""
+    row = server.answered(id)
+    try:
+        results = dicom_results(server.store.load_prediction(row.study_id, id), language)
+    except GliomarkError as error:
+        raise HTTPException(409, str(error)) from None
+    return Response(zipped(results), media_type="application/zip")
+
+
+def zipped(results: Mapping[str, Dataset]) -> bytes:
+    """DICOM files in one."""
+    buffer = BytesIO()
+    with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
+        for name, dataset in results.items():
+            content = BytesIO()
+            dataset.save_as(content, enforce_file_format=True)
+            archive.writestr(name if name.endswith(".dcm") else f"{name}.dcm", content.getvalue())
+    return buffer.getvalue()
 
 
 @router.post("/{id}/truth", status_code=201, responses=NOT_YET)

@@ -16,6 +16,7 @@ from typing import Literal
 from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_nifti, write_pictures
 from gliomark.cohort.phantom.appearance import LABELS, MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
 from gliomark.cohort.phantom.dicom import Export, acquired, write_series
+from gliomark.cohort.phantom.distractors import distractors, segmentation
 from gliomark.cohort.phantom.scanned import (
     HospitalPatient,
     HospitalSettings,
@@ -134,9 +135,6 @@ def _write_one(seed: int, form: Form, settings: HospitalSettings, folder: Path, 
 
 def write_dicom(patient: HospitalPatient, folder: Path) -> Path:
     """The patient's whole examination below ``folder``, in hospital-like folders; returns the patient's folder."""
-    # highdicom is only there where cohorts are built; pictures need none of it
-    from gliomark.cohort.phantom.distractors import distractors, segmentation
-
     export = Export(patient)
     series = [list(acquired(export, name)) for name in patient.study.series]
     reference = list(patient.study.series).index(MRSequence.T2)

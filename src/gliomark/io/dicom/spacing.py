@@ -38,6 +38,13 @@ class SliceGrid:
         return not self.missing and self.departure <= tolerance(self.step)
 
     @property
+    def positions(self) -> NDArray[np.float64]:
+        """Where each place lies on the grid, in steps from its first: whole where within the tolerance."""
+        steps = (self.places - self.places[0]) / self.step
+        whole = np.rint(steps)
+        return np.where(np.abs(steps - whole) * self.step <= tolerance(self.step), whole, steps)
+
+    @property
     def safe(self) -> bool:
         """Resampling is safe: at most two single slices missing, never side by side, jitter up to 25 %."""
         close = any(

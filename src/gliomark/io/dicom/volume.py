@@ -18,7 +18,7 @@ from gliomark.io.dicom.instances import DAMAGE
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.dicom.spacing import SAME_PLACE_MM, SliceGrid, slice_grid, tolerance
 from gliomark.io.nifti import counted_names
-from gliomark.study import GliomarkError, Series
+from gliomark.study import GliomarkError, Series, SourceImage
 
 _PIXEL_DAMAGE = (*DAMAGE, RuntimeError)
 _SIDEWAYS = 0.01  # of the stack's length: more is a tilted stack
@@ -68,7 +68,13 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
         raise GliomarkError(f"All images of the series in {folder} are black: export it again.")
     image = image if grid.even else _resampled(image, grid)
     notes = _notes(series, dropped, grid)
-    return Series(image, affine, counted_names(len(image)), folder), notes
+    sources = tuple(map(_source, slices, grid.positions.tolist()))
+    return Series(image, affine, counted_names(len(image)), folder, sources), notes
+
+
+def _source(piece: Slice, place: float) -> SourceImage:
+    x, y, z = piece.position.tolist()
+    return SourceImage(piece.file, piece.frame, (x, y, z), place)
 
 
 def _slices(series: DicomSeries) -> list[Slice]:

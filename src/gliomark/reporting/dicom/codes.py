@@ -1,0 +1,38 @@
+"""The codes of the results. Standard ones say what was done; a marker's level is said by our own scheme alone,
+
+so that no reader can take a prediction for a measured pathology.
+"""
+
+from __future__ import annotations
+
+import re
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import CodedConcept
+from pydicom.sr.codedict import codes
+
+SCHEME = "99GLIOMARK"
+SCHEMES = (
+    CodingSchemeIdentificationItem(
+        SCHEME, name="gliomark: predictions from images", responsible_organization="gliomark contributors"
+    ),
+)
+CATEGORY = codes.SCT.MorphologicallyAbnormalStructure
+LESION = codes.SCT.Lesion
+BRAIN = codes.SCT.Brain
+PRESENT = codes.SCT.Present
+ABSENT = CodedConcept("2667000", "SCT", "Absent")
+UNDETERMINED = codes.SCT.Undetermined
+MRI_OF_BRAIN = codes.LN.BrainMRI
+VOLUME, AREA, MAXIMUM = codes.SCT.Volume, codes.SCT.Area, codes.SCT.Maximum
+MILLILITRE = CodedConcept("ml", "UCUM", "milliliter")
+SQUARE_MILLIMETRE, NO_UNITS = codes.UCUM.SquareMillimeter, codes.UCUM.NoUnits
+LANGUAGES = {
+    "en": CodedConcept("en", "RFC5646", "English"),
+    "zh": CodedConcept("zh", "RFC5646", "Chinese"),
+}
+
+
+def private(value: str, meaning: str) -> CodedConcept:
+    """A code of our own scheme; a meaning has 64 characters at most."""
+    return CodedConcept(re.sub(r"[\s\\]+", "-", value.strip()), SCHEME, meaning.replace("\\", "/")[:64])

@@ -1,0 +1,72 @@
+"""The lesion as a DICOM segmentation on the images it is shown with."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.seg import Segmentation, SegmentDescription
+from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
+
+from gliomark.reporting.dicom.codes import BRAIN, CATEGORY, LESION
+from gliomark.reporting.dicom.sources import RESEARCH_ONLY, Headers, new_series
+from gliomark.study import Prediction
+
+TRACKING_ID = "gliomark lesion"
+
+
+def lesion_segmentation(
+    prediction: Prediction, headers: Headers, mask: NDArray[np.uint8], tracking_uid: str
+) -> Segmentation:
+    """One binary segment; mask ``(image, row, column)`` has a plane for each source image, empty ones are left out."""
+    segmentation = Segmentation(
+        source_images=headers.datasets,
+        pixel_array=mask,
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(prediction, tracking_uid)],
+        content_label="LESION",
+        content_description="Lesion outlined by gliomark, research use only",
+        **new_series(prediction, 9001, "gliomark lesion, research use only"),
+    )
+    segmentation.ImageComments = f"{RESEARCH_ONLY}. Outlined by a network, checked by nobody."
+    _name_segment_in_frames(segmentation)
+    if headers.frames is not None:
+        _number_frames(segmentation, headers.frames)
+    return segmentation
+
+
+def _segment(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
+    model = prediction.model
+    algorithm = AlgorithmIdentificationSequence(
+        name=model.name[:64],
+        family=codes.DCM.ArtificialIntelligence,
+        version=f"gliomark {prediction.software_version}",
+        parameters={"sha256": model.sha256, "rule": prediction.segmentation.rule},
+    )
+    return SegmentDescription(
+        segment_number=1,
+        segment_label="Lesion",
+        segmented_property_category=CATEGORY,
+        segmented_property_type=LESION,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+        tracking_uid=tracking_uid,
+        tracking_id=TRACKING_ID,
+        anatomic_regions=[BRAIN],
+    )
+
+
+def _name_segment_in_frames(segmentation: Segmentation) -> None:
+    """highdicom names a single segment once for all frames; many readers look for it in each."""
+    named = segmentation.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence")
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        group.SegmentIdentificationSequence = deepcopy(named.value)
+
+
+def _number_frames(segmentation: Segmentation, frames: tuple[int, ...]) -> None:
+    """highdicom saw the stack's frames alone; here they get the numbers they have in the file."""
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        source.ReferencedFrameNumber = frames[int(source.ReferencedFrameNumber) - 1]

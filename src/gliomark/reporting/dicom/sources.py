@@ -1,0 +1,194 @@
+"""What the results take from the source images: their headers, made regular, and their study."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pydicom
+from highdicom import UID
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import MRImageStorage
+from pydicom.valuerep import DA, TM, DSfloat
+
+from gliomark.study import GliomarkError, Prediction, Series, SourceImage, Study
+
+UTF8 = "ISO_IR 192"
+RESEARCH_ONLY = "Research use only, not a medical device"
+# Without these an object can be put neither into the study nor onto the images.
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
+_MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Headers:
+    """One series without its pixels: a dataset per file; of a multi-frame file only the frames that were read.
+
+    frames: their numbers in that file, from 1; None for a series of single images.
+    """
+
+    datasets: tuple[Dataset, ...]
+    frames: tuple[int, ...] | None
+
+    @property
+    def first(self) -> Dataset:
+        return self.datasets[0]
+
+
+def require_dicom(study: Study) -> None:
+    """Raise GliomarkError if results as DICOM could not be written for this patient; reads a file per series."""
+    for series in study.series.values():
+        if not series.source_images:
+            raise GliomarkError(
+                f"Patient {study.patient_id} did not come as DICOM, so results as DICOM have no study to go into; "
+                "leave --dicom-out away, or give the DICOM files."
+            )
+        files = {image.file for image in series.source_images}
+        if len(files) > 1 and not _is_single(_header(series, series.source_images[0])):
+            raise GliomarkError(
+                f"The series in {series.source} is spread over {len(files)} multi-frame files, to which results as "
+                "DICOM cannot refer; leave --dicom-out away."
+            )
+
+
+def source_headers(series: Series) -> Headers:
+    """The headers of a series' images, in order of their place, for a study that ``require_dicom`` let pass.
+
+    Raises: GliomarkError where study, series, frame of reference or instance is not stated, or a file is gone.
+    """
+    first = _header(series, series.source_images[0])
+    if _is_single(first):
+        return Headers(tuple(_single(series, image) for image in series.source_images), None)
+    frames = tuple((image.frame or 0) + 1 for image in series.source_images)
+    return Headers((_multi_frame(series, first),), frames)
+
+
+def new_series(prediction: Prediction, number: int, description: str) -> Mapping[str, Any]:
+    """What highdicom is told of a new series with one instance, and of the software that made it."""
+    return {
+        "series_instance_uid": UID(),
+        "series_number": number,
+        "series_description": description,
+        "sop_instance_uid": UID(),
+        "instance_number": 1,
+        "manufacturer": "gliomark",
+        "manufacturer_model_name": prediction.model.name[:64],
+        "software_versions": prediction.software_version,
+        "device_serial_number": prediction.model.sha256,
+        "content_qualification": "RESEARCH",
+        "specific_character_set": UTF8,
+    }
+
+
+# ---- headers ----------------------------------------------------------------------------------------
+
+
+def _is_single(header: Dataset) -> bool:
+    """Whether a file is a classic image; any other MR image is multi-frame, be it of one frame."""
+    return bool(header.SOPClassUID == MRImageStorage)
+
+
+def _single(series: Series, image: SourceImage) -> Dataset:
+    """A classic image's header, its geometry as it was read."""
+    header = _header(series, image)
+    header.pop("SpacingBetweenSlices", None)
+    header.update(_measures(series, header))
+    header.ImageOrientationPatient = _orientation(series)
+    header.ImagePositionPatient = _decimals(image.position)
+    return header
+
+
+def _multi_frame(series: Series, header: Dataset) -> Dataset:
+    """An enhanced image's header with the frames of this stack alone, their geometry as it was read."""
+    shared, turn = Dataset(), Dataset()
+    turn.ImageOrientationPatient = _orientation(series)
+    shared.PlaneOrientationSequence = [turn]
+    shared.PixelMeasuresSequence = [_measures(series, _source_measures(series, header))]
+    header.SharedFunctionalGroupsSequence = [shared]
+    header.PerFrameFunctionalGroupsSequence = [_frame(image) for image in series.source_images]
+    header.NumberOfFrames = len(series.source_images)
+    return header
+
+
+def _frame(image: SourceImage) -> Dataset:
+    group, plane = Dataset(), Dataset()
+    plane.ImagePositionPatient = _decimals(image.position)
+    group.PlanePositionSequence = [plane]
+    return group
+
+
+def _header(series: Series, image: SourceImage) -> Dataset:
+    """A file's header, text as UTF-8; what may be empty is there, and empty where it is not valid."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(image.file, stop_before_pixels=True, force=True)
+            header.decode()
+    except (OSError, InvalidDicomError):
+        raise GliomarkError(
+            f"{image.file} can no longer be read; results as DICOM need the images they were made from."
+        ) from None
+    missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
+    if missing:
+        raise GliomarkError(
+            f"{image.file} states no {missing[0]}, which results as DICOM refer to; export the series in "
+            f"{series.source} again, or leave --dicom-out away."
+        )
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in header or not _valid(keyword, str(header[keyword].value)):
+            setattr(header, keyword, "")
+    return header
+
+
+def _valid(keyword: str, value: str) -> bool:
+    if keyword == "PatientSex":
+        return value in ("M", "F", "O", "")
+    kind = DA if keyword.endswith("Date") else TM if keyword.endswith("Time") else None
+    try:
+        return kind is None or not value or kind(value) is not None
+    except ValueError:
+        return False
+
+
+def _orientation(series: Series) -> list[DSfloat]:
+    """Of all slices, which differ in the last digits at most."""
+    cosines = series.affine[:3, :2] / np.linalg.norm(series.affine[:3, :2], axis=0)
+    return _decimals(cosines.T.ravel().tolist())
+
+
+def _source_measures(series: Series, header: Dataset) -> Dataset:
+    """The pixel measures of the stack's first frame: its own, else the shared ones."""
+    first = series.source_images[0].frame or 0
+    own = (header.get("PerFrameFunctionalGroupsSequence") or ())[first : first + 1]
+    holders = [*own, *(header.get("SharedFunctionalGroupsSequence") or ())]
+    found = [measures for one in holders for measures in one.get("PixelMeasuresSequence") or ()]
+    return found[0] if found else Dataset()
+
+
+def _measures(series: Series, source: Dataset) -> Dataset:
+    """Spacing and thickness; the step is the one found, as headers often state another, and none where it is uneven."""
+    column, row, step = np.linalg.norm(series.affine[:3, :3], axis=0).tolist()
+    measures = Dataset()
+    measures.PixelSpacing = _decimals([row, column])
+    measures.SliceThickness = source.get("SliceThickness") or _decimals([step])[0]
+    if all(image.place.is_integer() for image in series.source_images):
+        measures.SpacingBetweenSlices = _decimals([step])[0]
+    return measures
+
+
+def _decimals(values: Iterable[float]) -> list[DSfloat]:
+    """In the 16 characters that DICOM gives a decimal, of which ten or so are a number's and not noise."""
+    return [DSfloat(float(f"{value:.9g}"), auto_format=True) for value in values]
+
+
+def created_now() -> str:
+    """DICOM's date and time of this moment."""
+    return datetime.now().strftime("%Y%m%d%H%M%S")

@@ -1,0 +1,516 @@
+"""Results as DICOM: in the source's study, rightly placed on its images, conformant, and saying what was found."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from scipy.spatial import cKDTree
+
+from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_dicom
+from gliomark.io import read_study
+from gliomark.io.masks import read_segmentation
+from gliomark.reporting import dicom_results, native_mask, require_dicom, write_prediction
+from gliomark.study import GliomarkError, MRSequence, Prediction, Series, Study
+
+Make = Callable[..., Prediction]
+Points = NDArray[np.float64]
+T1C, FLAIR = MRSequence.T1C, MRSequence.FLAIR
+SPACING, STEP, SHAPE = (1.7, 1.5), 3.0, (16, 88, 80)  # between rows, between columns
+SCAN: dict[MRSequence, dict[str, Any]] = {
+    T1C: {"SeriesDescription": "t1 mprage", "RepetitionTime": 500, "EchoTime": 10, "ContrastBolusAgent": "Gadovist"},
+    FLAIR: {"SeriesDescription": "t2 flair", "RepetitionTime": 9000, "EchoTime": 110, "InversionTime": 2500},
+}  # fmt: skip
+NAME = "Wang^Xiao=王^小明"
+
+
+# ---- patients ---------------------------------------------------------------------------------------
+
+
+def turn() -> NDArray[np.float64]:
+    """Directions of column, row and slice index: tilted about two axes."""
+    a, b = np.radians(20), np.radians(-12)
+    tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    nod = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    matrix: NDArray[np.float64] = tilt @ nod
+    return matrix
+
+
+def position(place: float) -> list[float]:
+    """Of the first pixel of the slice at a place, counted from 0; the stack is centred on the patient's origin."""
+    middle = np.array(
+        [(SHAPE[2] - 1) / 2 * SPACING[1], (SHAPE[1] - 1) / 2 * SPACING[0], (SHAPE[0] - 1) / 2 * STEP]
+    )
+    return [round(float(v), 5) for v in turn() @ (np.array([0, 0, place * STEP]) - middle)]
+
+
+def header(sop_class: str, tags: dict[str, Any]) -> Dataset:
+    """What every MR image states, the patient's name in Chinese characters of GB18030."""
+    one = Dataset()
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    one.SpecificCharacterSet, one.SOPClassUID, one.SOPInstanceUID = "GB18030", sop_class, generate_uid()
+    one.PatientID, one.PatientName, one.PatientBirthDate, one.PatientSex = "住院 7", NAME, "19700102", "F"
+    one.StudyInstanceUID, one.FrameOfReferenceUID = "1.2.3.4", "1.2.3.5"
+    one.StudyID, one.StudyDate, one.StudyTime, one.AccessionNumber = "S1", "20240102", "101112", "A1"
+    one.ReferringPhysicianName, one.StudyDescription, one.Modality = "", "MR 头部", "MR"
+    one.Rows, one.Columns, one.SamplesPerPixel, one.PhotometricInterpretation = *SHAPE[1:], 1, "MONOCHROME2"
+    one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
+    for tag, value in tags.items():
+        setattr(one, tag, value)
+    return one
+
+
+def pixels(place: float) -> bytes:
+    plane = np.random.default_rng(round(100 * place)).integers(1, 900, SHAPE[1:], dtype=np.uint16)
+    return plane.tobytes()
+
+
+def write_classic(folder: Path, places: tuple[float, ...] = tuple(range(SHAPE[0]))) -> Study:
+    """Two series of single images, file names in no order of place."""
+    for sequence, tags in SCAN.items():
+        (folder / sequence).mkdir(parents=True)
+        uid = generate_uid()
+        for number, place in enumerate(places, start=1):
+            one = header(MRImageStorage, {**tags, "SeriesInstanceUID": uid, "InstanceNumber": number})
+            one.ImageOrientationPatient = [round(float(v), 8) for v in turn()[:, :2].T.ravel()]
+            one.ImagePositionPatient, one.PixelSpacing, one.SliceThickness = (
+                position(place),
+                list(SPACING),
+                STEP,
+            )
+            one.SpacingBetweenSlices = 99.0  # headers are known to lie about it
+            one.PixelData = pixels(place)
+            one.save_as(folder / sequence / f"{97 * number % 101:03d}.dcm", enforce_file_format=True)
+    return read_study(folder)
+
+
+def write_enhanced(folder: Path) -> Study:
+    """One multi-frame file with two echoes at each place, head to neck, its orientation written in every frame."""
+    one = header(
+        EnhancedMRImageStorage, {"SeriesDescription": "protocol 5", "SeriesInstanceUID": generate_uid()}
+    )
+    one.EchoPulseSequence, one.InstanceNumber = "SPIN", 1
+    wanted = [(place, echo) for place in range(SHAPE[0])[::-1] for echo in (15.0, 95.0)]
+    one.SharedFunctionalGroupsSequence = item(
+        PixelMeasuresSequence=item(PixelSpacing=list(SPACING), SliceThickness=STEP),
+        MRTimingAndRelatedParametersSequence=item(RepetitionTime=3000),
+    )
+    one.PerFrameFunctionalGroupsSequence = [
+        item(
+            PlanePositionSequence=item(ImagePositionPatient=position(place)),
+            PlaneOrientationSequence=item(
+                ImageOrientationPatient=[round(float(v), 8) for v in turn()[:, :2].T.ravel()]
+            ),
+            MREchoSequence=item(EffectiveEchoTime=echo),
+        )[0]
+        for place, echo in wanted
+    ]
+    one.NumberOfFrames = len(wanted)
+    one.PixelData = b"".join(pixels(place) for place, _ in wanted)
+    folder.mkdir()
+    one.save_as(folder / "frames.dcm", enforce_file_format=True)
+    study = read_study(folder)
+    return replace(study, series={T1C: study.series[MRSequence.T2]})
+
+
+def item(**tags: Any) -> list[Dataset]:
+    dataset = Dataset()
+    for tag, value in tags.items():
+        setattr(dataset, tag, value)
+    return [dataset]
+
+
+def predicted(make_prediction: Make, study: Study, **changes: Any) -> Prediction:
+    """The ellipse's answer, brought to the middle of a study's T1C."""
+    prediction = make_prediction("volumes", study=study, **{"patient_id": study.patient_id} | changes)
+    series = study.series[T1C]
+    slices, rows, columns = series.image.shape
+    middle = series.affine @ np.array([(columns - 1) / 2, (rows - 1) / 2, (slices - 1) / 2, 1.0])
+    affine = prediction.stack.affine.copy()
+    affine[:3, 3] += middle[:3]
+    return replace(prediction, stack=replace(prediction.stack, affine=affine))
+
+
+def without_lesion(prediction: Prediction) -> Prediction:
+    mask = np.zeros_like(prediction.segmentation.mask)
+    empty = replace(prediction.segmentation, mask=mask, probability=mask.astype(np.float32))
+    markers = tuple(replace(m, probability=None, level="undetermined", slices=()) for m in prediction.markers)
+    return replace(
+        prediction, segmentation=empty, lesion_volume_ml=0.0, lesion_areas_mm2={}, markers=markers,
+        warnings=("No lesion was found; no marker is predicted.",),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def phantom_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    small = HospitalSettings(
+        matrix=(56, 64), thickness_mm=(9.0, 10.0), sublayers=1, transfer_syntaxes=("rle",), distractors=False
+    )
+    return read_study(
+        write_dicom(hospital_patient(7, small, (T1C, FLAIR)), tmp_path_factory.mktemp("phantom"))
+    )
+
+
+def results_of(prediction: Prediction, language: str = "en") -> dict[str, Dataset]:
+    """The objects, around a PDF that takes no second to make."""
+    return dict(dicom_results(prediction, language, pdf=b"%PDF-1.7 of odd length"))  # type: ignore[arg-type]
+
+
+# ---- conformance ------------------------------------------------------------------------------------
+
+
+def check_conformance(results: dict[str, Dataset], folder: Path) -> None:
+    """Debian's dicom3tools find no error in any of the objects."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian package dicom3tools)")
+    for name, dataset in results.items():
+        dataset.save_as(folder / name, enforce_file_format=True)
+        found = subprocess.run(["dciodvfy", folder / name], capture_output=True, text=True, errors="replace")
+        said = found.stdout + found.stderr
+        assert [line for line in said.splitlines() if line.startswith(("Error", "Abort"))] == [], (name, said)
+        assert any(word in said for word in ("Segmentation", "Comprehensive3DSR", "EncapsulatedPDF"))
+
+
+@pytest.mark.parametrize("kind", ["classic", "uneven", "enhanced"])
+def test_every_kind_of_source_gives_conformant_objects(
+    make_prediction: Make, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "in"
+    places = (*range(5), 5.2, *range(6, 9), *range(10, 16)) if kind == "uneven" else tuple(range(16))
+    study = write_enhanced(folder) if kind == "enhanced" else write_classic(folder, places)
+    prediction = predicted(make_prediction, study)
+    for language in ("en", "zh"):
+        check_conformance(results_of(prediction, language), tmp_path)
+    check_conformance(results_of(without_lesion(prediction)), tmp_path)
+
+
+def test_a_phantoms_export_gives_conformant_objects(
+    make_prediction: Make, phantom_study: Study, tmp_path: Path
+) -> None:
+    results = results_of(predicted(make_prediction, phantom_study))
+    assert list(results) == ["segmentation.dcm", "report.dcm", "report_pdf.dcm"]
+    check_conformance(results, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folder", ["patients/ReMIND-022-dicom", "series/siemens-xa30-enhanced-multiframe-T1"]
+)
+def test_real_series_oblique_and_enhanced(
+    make_prediction: Make, shared: Path, tmp_path: Path, folder: str
+) -> None:
+    study = read_study(shared / folder)
+    if T1C not in study.series:
+        study = replace(study, series={T1C: study.series[MRSequence.T1]})
+    prediction = predicted(make_prediction, study)
+    results = results_of(prediction)
+    check_place(prediction, results["segmentation.dcm"], tmp_path)
+    check_conformance(results, tmp_path)
+
+
+# ---- the segmentation's place -----------------------------------------------------------------------
+
+
+def points(mask: NDArray[Any], affine: NDArray[np.float64]) -> Points:
+    """LPS mm of the voxels inside."""
+    found: Points = np.argwhere(mask > 0)[:, ::-1] @ affine[:3, :3].T + affine[:3, 3]
+    return found
+
+
+def check_place(prediction: Prediction, segmentation: Dataset, folder: Path) -> None:
+    """Our reader and highdicom's both find the voxels where ``native_mask`` puts them, to a hundredth of a mm."""
+    series = prediction.study.series[T1C]
+    expected = points(native_mask(prediction.stack, prediction.segmentation, series), series.affine)
+    assert len(expected) > 500
+    segmentation.save_as(folder / "seg.dcm", enforce_file_format=True)
+    ours = read_segmentation(folder / "seg.dcm").series
+    theirs = highdicom.seg.segread(folder / "seg.dcm").get_volume(segment_numbers=[1], combine_segments=True)
+    turned = theirs.affine[:, [2, 1, 0, 3]]  # highdicom's index is (slice, row, column)
+    for found in (points(ours.image, ours.affine), points(theirs.array, turned)):
+        distance, nearest = cKDTree(found).query(expected)
+        assert distance.max() < 0.01
+        assert len(set(nearest)) == len(found) == len(expected)
+
+
+@pytest.mark.parametrize("write", [write_classic, write_enhanced])
+def test_the_segmentation_lies_where_the_mask_does(
+    make_prediction: Make, tmp_path: Path, write: Callable[[Path], Study]
+) -> None:
+    prediction = predicted(make_prediction, write(tmp_path / "in"))
+    check_place(prediction, results_of(prediction)["segmentation.dcm"], tmp_path)
+
+
+def frames_of(segmentation: Dataset) -> list[tuple[Dataset, NDArray[np.uint8], Dataset]]:
+    """Each frame's position group, pixels and the source image it refers to."""
+    planes = segmentation.pixel_array
+    groups = segmentation.PerFrameFunctionalGroupsSequence
+    return [
+        (group.PlanePositionSequence[0], plane, group.DerivationImageSequence[0].SourceImageSequence[0])
+        for group, plane in zip(groups, planes, strict=True)
+    ]
+
+
+def reread(dataset: Dataset) -> Dataset:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    return pydicom.dcmread(buffer)
+
+
+def test_a_mended_series_keeps_the_mask_on_each_of_its_images(make_prediction: Make, tmp_path: Path) -> None:
+    """One slice is missing and one lies off the even grid, by more than a fifth of the step."""
+    places = (*range(7), 7.22, *range(8, 10), *range(11, 16))
+    study = write_classic(tmp_path / "in", places)
+    assert len(study.series[T1C].image) == 16 and len(study.series[T1C].source_images) == 15
+    prediction = predicted(make_prediction, study)
+    sources = {
+        str(one.SOPInstanceUID): one for one in map(pydicom.dcmread, (tmp_path / "in" / T1C).iterdir())
+    }
+    frames = frames_of(reread(results_of(prediction)["segmentation.dcm"]))
+    found = set()
+    for place, plane, source in frames:
+        image = sources[source.ReferencedSOPInstanceUID]
+        assert list(place.ImagePositionPatient) == list(image.ImagePositionPatient)
+        affine = study.series[T1C].affine.copy()
+        affine[:3, 3] = image.ImagePositionPatient
+        alone = Series(np.zeros((1, *SHAPE[1:]), np.float32), affine, ("x",), Path("x"))
+        expected = native_mask(prediction.stack, prediction.segmentation, alone)[0]
+        assert (plane != expected).sum() <= 2  # a position's fifth decimal
+        found.add(source.ReferencedSOPInstanceUID)
+    off = next(uid for uid, one in sources.items() if list(one.ImagePositionPatient) == position(7.22))
+    assert off in found and len(found) == len(frames)
+
+
+def test_frames_of_a_file_with_two_stacks_are_the_right_ones(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = predicted(make_prediction, write_enhanced(tmp_path / "in"))
+    original = pydicom.dcmread(tmp_path / "in" / "frames.dcm").PerFrameFunctionalGroupsSequence
+    frames = frames_of(reread(results_of(prediction)["segmentation.dcm"]))
+    assert len(frames) > 5
+    for place, _, source in frames:
+        group = original[source.ReferencedFrameNumber - 1]
+        assert group.MREchoSequence[0].EffectiveEchoTime == 95.0
+        assert group.PlanePositionSequence[0].ImagePositionPatient == place.ImagePositionPatient
+
+
+def test_the_segment_says_what_it_is_and_who_drew_it(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    results = results_of(prediction)
+    segmentation = reread(results["segmentation.dcm"])
+    assert segmentation.ImageComments.startswith("Research use only")
+    assert segmentation.ContentQualification == "RESEARCH" and segmentation.SegmentationType == "BINARY"
+    (segment,) = segmentation.SegmentSequence
+    coded = {
+        "SegmentedPropertyCategoryCodeSequence": "49755003",
+        "SegmentedPropertyTypeCodeSequence": "52988006",
+        "AnatomicRegionSequence": "12738006",
+    }
+    assert {name: segment[name].value[0].CodeValue for name in coded} == coded
+    (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+    assert (segment.SegmentAlgorithmType, algorithm.AlgorithmName) == ("AUTOMATIC", "demo")
+    assert algorithm.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
+    assert "ab" * 32 in str(algorithm.AlgorithmParameters)
+
+
+# ---- the report -------------------------------------------------------------------------------------
+
+
+def report_of(prediction: Prediction, language: str = "en") -> tuple[Any, Any, str]:
+    """The report's document, group and text."""
+    return read_back(results_of(prediction, language)["report.dcm"])
+
+
+def read_back(dataset: Dataset) -> tuple[Any, Any, str]:
+    """The measurement report as highdicom reads it, its one group, and all its text."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    report = highdicom.sr.srread(buffer)
+    root = report.content
+    (group,) = [*root.get_volumetric_roi_measurement_groups(), *root.get_image_measurement_groups()]
+    return report, group, "\n".join(texts(report))
+
+
+def said_of_lesion(group: Any) -> dict[str, Any]:
+    """The evaluations by their code; highdicom counts the algorithm's family among them."""
+    found = group.get_qualitative_evaluations()
+    return {one.name.value: one.value for one in found if one.name.scheme_designator == "99GLIOMARK"}
+
+
+def texts(node: Dataset) -> list[str]:
+    below = [text for child in node.get("ContentSequence", []) for text in texts(child)]
+    return [str(node.TextValue), *below] if "TextValue" in node else below
+
+
+def test_the_report_measures_the_lesion_it_refers_to(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    results = results_of(prediction)
+    segment = results["segmentation.dcm"].SegmentSequence[0]
+    _, group, _ = read_back(results["report.dcm"])
+    assert group.tracking_uid == segment.TrackingUID and group.tracking_identifier == segment.TrackingID
+    used = group.referenced_segment
+    assert used.referenced_sop_instance_uid == results["segmentation.dcm"].SOPInstanceUID
+    assert used.has_source_images()
+    report, group, said = report_of(prediction)
+    measured = {one.name.meaning: (float(one.value), one.unit.value) for one in group.get_measurements()}
+    largest = max(prediction.lesion_areas_mm2.values())
+    assert measured["Volume"] == (round(prediction.lesion_volume_ml, 3), "ml")
+    assert measured["Area"] == (round(largest, 1), "mm2")
+    assert measured["Probability by the model, IDH"] == (0.3, "1")
+    for text in ("what idh means", "AUC 0.7", "a warning", "Research use only. Not a medical device."):
+        assert text in said
+    seen = {str(instance) for _, _, instance, _ in report.get_evidence()}
+    files = [image.file for series in prediction.study.series.values() for image in series.source_images]
+    assert {str(pydicom.dcmread(file).SOPInstanceUID) for file in files} < seen
+
+
+def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    idh, proliferation = prediction.markers
+    markers = (
+        replace(idh, level="mutant", decided_by="reader's finding"),
+        replace(proliferation, level="undetermined"),
+    )
+    _, group, said = report_of(replace(prediction, markers=markers), "zh")
+    answers = said_of_lesion(group)
+    level = answers["idh"]
+    assert (level.value, level.scheme_designator, level.meaning) == (
+        "mutant",
+        "99GLIOMARK",
+        "Predicted mutant",
+    )
+    names = [one.name.meaning for one in group.get_qualitative_evaluations()]
+    assert "Predicted, not measured: IDH" in names
+    unsure = answers["proliferation"]
+    assert (unsure.value, unsure.scheme_designator) == ("373068000", "SCT")
+    decided = [
+        child.ConceptCodeSequence[0].CodeValue
+        for item in group[0].ContentSequence
+        for child in item.get("ContentSequence", [])
+        if child.ConceptNameCodeSequence[0].CodeValue == "decided-by"
+    ]
+    assert decided == ["reader", "model"]
+    assert "不是医疗器械" in said and "阳性指 IDH 基因突变。" in said
+
+
+def test_without_a_lesion_there_is_a_report_and_no_segmentation(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    prediction = without_lesion(predicted(make_prediction, write_classic(tmp_path / "in")))
+    assert list(results_of(prediction)) == ["report.dcm", "report_pdf.dcm"]
+    _, group, said = report_of(prediction)
+    answers = {name: level.meaning for name, level in said_of_lesion(group).items()}
+    assert answers == {"lesion": "Absent", "idh": "Undetermined", "proliferation": "Undetermined"}
+    assert "the model has missed it" in said
+    assert [one.value for one in group.get_measurements()] == [0, 0]
+
+
+# ---- all three --------------------------------------------------------------------------------------
+
+
+def test_all_are_the_patients_in_the_same_study_and_series_of_their_own(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    results = [reread(one) for one in results_of(prediction).values()]
+    sources = {header.SeriesInstanceUID for header in map(pydicom.dcmread, (tmp_path / "in" / T1C).iterdir())}
+    for one in results:
+        assert (one.PatientID, str(one.PatientName), one.PatientSex) == ("住院 7", NAME, "F")
+        assert (one.StudyInstanceUID, one.AccessionNumber, one.StudyDescription) == (
+            "1.2.3.4",
+            "A1",
+            "MR 头部",
+        )
+        assert one.SpecificCharacterSet == "ISO_IR 192" and "research use only" in one.SeriesDescription
+        assert one.DeviceSerialNumber == "ab" * 32
+    series = {one.SeriesInstanceUID for one in results}
+    assert len(series) == len({one.SOPInstanceUID for one in results}) == 3 and not series & sources
+    assert [one.Modality for one in results] == ["SEG", "SR", "DOC"]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_headers_that_hospitals_get_wrong_are_blank_in_the_results(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    study = write_classic(tmp_path / "in")
+    for file in (tmp_path / "in").rglob("*.dcm"):
+        one = pydicom.dcmread(file)
+        del one.StudyID, one.ReferringPhysicianName
+        one.PatientSex, one.StudyTime = "W", "9h"
+        one.save_as(file)
+    results = results_of(predicted(make_prediction, study))
+    for one in map(reread, results.values()):
+        assert (one.StudyID, one.PatientSex, one.StudyTime) == ("", "", "")
+
+
+def test_the_files_hold_the_pdf_that_stands_beside_them(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    folder = write_prediction(prediction, tmp_path / "out", pdf=True, dicom=True)
+    assert sorted(file.name for file in (folder / "dicom").iterdir()) == [
+        "report.dcm",
+        "report_pdf.dcm",
+        "segmentation.dcm",
+    ]
+    held = pydicom.dcmread(folder / "dicom" / "report_pdf.dcm")
+    pdf = (folder / "report.pdf").read_bytes()
+    assert held.EncapsulatedDocument[: held.EncapsulatedDocumentLength] == pdf
+    assert held.MIMETypeOfEncapsulatedDocument == "application/pdf" and held.BurnedInAnnotation == "YES"
+    write_prediction(prediction, tmp_path / "out")
+    assert not (folder / "dicom").exists() and not (folder / "report.pdf").exists()
+
+
+# ---- refusals ---------------------------------------------------------------------------------------
+
+
+def test_other_inputs_are_refused_in_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = make_prediction("volumes")
+    with pytest.raises(GliomarkError, match="did not come as DICOM.*--dicom-out"):
+        require_dicom(prediction.study)
+    with pytest.raises(GliomarkError, match="did not come as DICOM"):
+        write_prediction(prediction, tmp_path, dicom=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])
+def test_sources_that_state_no_study_or_frame_are_refused(tmp_path: Path, keyword: str) -> None:
+    write_classic(tmp_path)
+    for file in tmp_path.rglob("*.dcm"):
+        one = pydicom.dcmread(file)
+        del one[keyword]
+        one.save_as(file)
+    with pytest.raises(GliomarkError, match=f"states no {keyword}"):
+        require_dicom(read_study(tmp_path))
+
+
+def test_a_source_that_is_gone_leaves_the_older_result_as_it_was(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    folder = write_prediction(prediction, tmp_path / "out", dicom=True)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    prediction.study.series[T1C].source_images[9].file.unlink()
+    with pytest.raises(GliomarkError, match="can no longer be read"):
+        write_prediction(prediction, tmp_path / "out", dicom=True)
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == [folder.name]
+
+
+def test_the_patients_own_dicom_folder_is_never_replaced(make_prediction: Make, tmp_path: Path) -> None:
+    study = write_classic(tmp_path / "住院 7" / "dicom")
+    prediction = predicted(make_prediction, study)
+    with pytest.raises(GliomarkError, match="no gliomark result"):
+        write_prediction(prediction, tmp_path, dicom=True)
+    assert len(list(tmp_path.rglob("*.dcm"))) == 2 * SHAPE[0]

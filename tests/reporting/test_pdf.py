@@ -1,0 +1,89 @@
+"""The report as PDF: in both languages, embedded to the last character, on few pages and within them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pypdfium2
+import pytest
+
+from gliomark.reporting import render_pdf
+from gliomark.reporting.pdf import LEFT, POINT, WIDTH
+from gliomark.study import Prediction, Segmentation
+
+Make = Callable[..., Prediction]
+LONG = (
+    "the patients it was tested on were few and all of one hospital, so this may be quite different elsewhere; "
+    * 5
+)
+
+
+def pages(prediction: Prediction, language: str = "en") -> list[str]:
+    """What each page says, lines joined."""
+    document = pypdfium2.PdfDocument(render_pdf(prediction, language))  # type: ignore[arg-type]
+    return [" ".join(page.get_textpage().get_text_bounded().split()) for page in document]
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", ["Research use only. Not a medical device.", "wild type", "30 %", "threshold 50 %", "51 years"]),
+        ("zh", ["仅供科研使用，不是医疗器械。", "野生型", "30 %", "阈值 50 %", "51 岁", "增殖替代指标（非 Ki-67）"]),
+    ],
+)  # fmt: skip
+def test_it_says_what_the_page_says(make_prediction: Make, language: str, expected: list[str]) -> None:
+    said = pages(make_prediction(), language)
+    assert len(said) <= 2
+    for text in (*expected, "a warning", "AUC 0.7", "what idh means", "ab" * 32, "CC BY-NC-SA 4.0", "−0.40"):
+        assert text in " ".join(said), text
+    order = [" ".join(said).index(text) for text in (*expected[:3], "AUC 0.7", "ab" * 32)]
+    assert order == sorted(order)
+    assert f"1 / {len(said)}" in said[0]
+
+
+def test_chinese_ids_show_in_an_english_report(make_prediction: Make) -> None:
+    pdf = render_pdf(make_prediction(patient_id="住院号 07 王小明/龍"))
+    page = pypdfium2.PdfDocument(pdf)[0]
+    assert "住院号 07 王小明/龍" in page.get_textpage().get_text_bounded()
+    assert (
+        pdf.count(b"/FontFile3") == pdf.count(b"/Type /FontDescriptor") == 1
+    )  # nothing that is not embedded
+
+
+def test_nothing_leaves_the_page_however_long(make_prediction: Make) -> None:
+    prediction = make_prediction(patient_id="X" * 200, warnings=tuple([LONG] * 6))
+    markers = tuple(
+        replace(m, label=LONG, performance=LONG, warnings=(LONG, LONG)) for m in prediction.markers
+    )
+    document = pypdfium2.PdfDocument(render_pdf(replace(prediction, markers=markers * 2)))
+    for page in document:
+        text = page.get_textpage()
+        boxes = np.array([text.get_charbox(at) for at in range(text.count_chars())]) * POINT
+        boxes = boxes[boxes[:, 2] > boxes[:, 0]]
+        assert boxes[:, 0].min() > LEFT - 1 and boxes[:, 2].max() < LEFT + WIDTH + 1
+        assert boxes[:, 1].min() > 5 and boxes[:, 3].max() < 297 - 10
+
+
+def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Make) -> None:
+    page = pypdfium2.PdfDocument(render_pdf(make_prediction()))[0]
+    pictures = [one for one in page.get_objects() if isinstance(one, pypdfium2.PdfImage)]
+    assert len(pictures) == 2  # the fixture's one deciding slice, in two sequences
+    picture = np.asarray(pictures[0].get_bitmap().to_pil().convert("RGB")).astype(int)
+    yellow = np.argwhere(picture[..., 0] - picture[..., 2] > 120)
+    assert len(yellow) > 50 and yellow[:, 1].min() > picture.shape[1] / 2
+
+
+def test_no_lesion_and_the_readers_finding_are_said(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    idh = replace(prediction.markers[0], level="mutant", decided_by="reader's finding")
+    said = " ".join(pages(replace(prediction, markers=(idh,))))
+    assert "mutant From the reader's finding" in said
+    assert "The model's own probability, for comparison 30 %" in said
+    empty = np.zeros_like(prediction.segmentation.mask)
+    segmentation = Segmentation(empty.astype(np.float32), empty, "union")
+    blank = replace(idh, probability=None, level="undetermined", slices=(), contributions=None)
+    nothing = replace(prediction, segmentation=segmentation, lesion_areas_mm2={}, markers=(blank,))
+    said = " ".join(pages(nothing))
+    assert "No lesion was found" in said and "threshold" not in said and "undetermined" in said

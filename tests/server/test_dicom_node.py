@@ -1,0 +1,248 @@
+"""Pushed by C-STORE, predicted, sent back: to an archive played by pynetdicom, and to a real Orthanc."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom
+import httpx
+import numpy as np
+import pytest
+from dicomweb_client.api import DICOMwebClient
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification
+from scipy.spatial import cKDTree
+from tests.server.conftest import Live, own_database, running
+
+from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_dicom
+from gliomark.io.dicom import dicom_files
+from gliomark.reporting.masks import reference_series, source_mask
+from gliomark.server.dicom_node import DicomNode, Node, age_of, parse_destination
+from gliomark.server.run import Settings
+from gliomark.study import GliomarkError, MRSequence
+
+KINDS = {"SEG": "1.2.840.10008.5.1.4.1.1.66.4", "DOC": "1.2.840.10008.5.1.4.1.1.104.1"}
+ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+PLUGINS = Path("/usr/share/orthanc/plugins")
+
+
+@dataclass
+class Archive:
+    """What a PACS received."""
+
+    port: int
+    got: list[Dataset]
+
+    def until(self, count: int, seconds: float = 180) -> list[Dataset]:
+        ends = time.monotonic() + seconds
+        while len(self.got) < count and time.monotonic() < ends:
+            time.sleep(0.1)
+        assert len(self.got) == count, [one.Modality for one in self.got]
+        return self.got
+
+
+@pytest.fixture
+def archive() -> Iterator[Archive]:
+    got: list[Dataset] = []
+
+    def keep(event: evt.Event) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        got.append(dataset)
+        return 0
+
+    entity = AE("ARCHIVE")
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(str(context.abstract_syntax))
+    listener = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    yield Archive(listener.server_address[1], got)
+    listener.shutdown()
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory) -> Path:
+    """A synthetic patient of a hospital, as DICOM files."""
+    folder = tmp_path_factory.mktemp("hospital")
+    small = HospitalSettings(thickness_mm=(6.0,), matrix=(96,), distractors=False)
+    write_dicom(hospital_patient(7, small, (MRSequence.T1C, MRSequence.FLAIR)), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory, tiny_weights) -> Iterator[Live]:
+    settings = Settings(
+        tmp_path_factory.mktemp("node"), database=own_database(), models={"tiny": str(tiny_weights)}
+    )
+    with running(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def node(serving, archive) -> Iterator[DicomNode]:
+    where = f"ARCHIVE@127.0.0.1:{archive.port}"
+    one = DicomNode(serving.server, Node(0, peers=("MRI",), destinations=(where,), quiet_s=1.0))
+    one.start()
+    yield one
+    one.stop()
+
+
+def associate(port: int, title: str, syntaxes: Iterable[str] = (ExplicitVRLittleEndian,)):
+    entity = AE(title)
+    entity.add_requested_context(Verification)
+    for syntax in syntaxes:
+        entity.add_requested_context(MRImageStorage, syntax)
+    return entity.associate("127.0.0.1", port, ae_title="GLIOMARK")
+
+
+def push(port: int, folder: Path) -> None:
+    images = [dcmread(file) for file in dicom_files(folder)]
+    images = [one for one in images if one.SOPClassUID == MRImageStorage]
+    line = associate(port, "MRI", {one.file_meta.TransferSyntaxUID for one in images})
+    assert line.is_established
+    assert line.send_c_echo().Status == 0
+    for image in images:
+        assert line.send_c_store(image).Status == 0
+    line.release()
+
+
+def test_a_pushed_study_comes_back_with_its_results(node, serving, archive, pushed) -> None:
+    push(node.port, pushed)
+    got = {one.Modality: one for one in archive.until(3)}
+    source = dcmread(next(iter(dicom_files(pushed))), stop_before_pixels=True)
+    assert {one.StudyInstanceUID for one in got.values()} == {source.StudyInstanceUID}
+    assert {one.PatientID for one in got.values()} == {source.PatientID}
+    assert got["SEG"].SOPClassUID == KINDS["SEG"] and got["DOC"].SOPClassUID == KINDS["DOC"]
+    (job,) = serving.get("/api/predictions", params={"patient_id": source.PatientID}).json()
+    assert job["state"] == "done" and job["request"]["age"] == age_of(source)
+    lines = [one for one in serving.get("/api/audit").json() if one["action"] == "results sent"]
+    assert [line["subject"] for line in lines] == [job["id"]] and lines[0]["detail"]["to"] == "ARCHIVE"
+    for name in ("report.pdf", "dicom.zip"):
+        answer = serving.get(f"/api/predictions/{job['id']}/{name}")
+        assert answer.status_code == 200 and answer.content[:2] in (b"%P", b"PK")
+
+
+def test_who_was_not_named_may_not_push(node) -> None:
+    assert not associate(node.port, "STRANGER").is_established
+
+
+def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_path) -> None:
+    one = dcmread(next(iter(dicom_files(pushed))))
+    one.StudyInstanceUID = "1.2.3.4.5"
+    one.save_as(tmp_path / "one.dcm")
+    push(node.port, tmp_path)
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        told = [line for line in serving.get("/api/audit").json() if line["action"] == "pushed study failed"]
+        if told:
+            break
+        time.sleep(0.2)
+    assert "single image" in told[0]["detail"]["reason"] or "T1" in told[0]["detail"]["reason"]
+
+
+@pytest.mark.parametrize(
+    "text", ["ARCHIVE", "ARCHIVE@host", "A@h:99999", "ftp://x", "a much too long title@h:1"]
+)
+def test_a_destination_that_is_none(text) -> None:
+    with pytest.raises(GliomarkError, match="no destination"):
+        parse_destination(text)
+
+
+def test_an_open_node_names_who_may_push(serving) -> None:
+    with pytest.raises(GliomarkError, match="--dicom-peer"):
+        DicomNode(serving.server, Node(0, host="0.0.0.0")).start()  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("said", "age"),
+    [
+        ({"PatientAge": "053Y"}, 53),
+        ({"PatientAge": "018M"}, 1.5),
+        ({"PatientBirthDate": "19700602", "StudyDate": "20240601"}, 53),
+        ({"PatientBirthDate": "19700601", "StudyDate": "20240601"}, 54),
+        ({"PatientBirthDate": "20300101", "StudyDate": "20240601"}, None),
+        ({}, None),
+    ],
+)
+def test_age(said, age) -> None:
+    header = Dataset()
+    for word, value in said.items():
+        setattr(header, word, value)
+    assert age_of(header) == age
+
+
+# ---- Orthanc ------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        return int(line.getsockname()[1])
+
+
+@pytest.fixture
+def orthanc(tmp_path) -> Iterator[dict]:
+    """Debian's Orthanc with its DICOMweb plugin, on free ports."""
+    if ORTHANC is None or not list(PLUGINS.glob("libOrthancDicomWeb*")):
+        pytest.skip("Orthanc with DICOMweb is not installed (apt install orthanc orthanc-dicomweb)")
+    ports = {"dicom": free_port(), "http": free_port()}
+    settings = {
+        "Name": "archive", "StorageDirectory": str(tmp_path / "orthanc"), "IndexDirectory": str(tmp_path / "orthanc"),
+        "Plugins": [str(PLUGINS)], "DicomAet": "ARCHIVE", "DicomPort": ports["dicom"], "HttpPort": ports["http"],
+        "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True,
+        "DicomCheckCalledAet": False, "UnknownSopClassAccepted": True, "DicomWeb": {"Enable": True},
+    }  # fmt: skip
+    (tmp_path / "orthanc.json").write_text(json.dumps(settings), "utf-8")
+    process = subprocess.Popen([ORTHANC, str(tmp_path / "orthanc.json")], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    base = f"http://127.0.0.1:{ports['http']}"
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        try:
+            if httpx.get(f"{base}/system").status_code == 200:
+                break
+        except httpx.TransportError:
+            time.sleep(0.1)
+    yield {"dicom": ports["dicom"], "web": f"{base}/dicom-web"}
+    process.terminate()
+    process.wait()
+
+
+@pytest.mark.parametrize("way", ["C-STORE", "STOW-RS"])
+def test_a_real_archive_holds_the_results(orthanc, serving, shared, way) -> None:
+    """ReMIND-022 is oblique: the segmentation must lie on the lesion in the patient's coordinates."""
+    patient = shared / "patients" / "ReMIND-022-dicom"
+    where = orthanc["web"] if way == "STOW-RS" else f"ARCHIVE@127.0.0.1:{orthanc['dicom']}"
+    one = DicomNode(serving.server, Node(0, destinations=(where,), quiet_s=1.0))
+    one.start()
+    push(one.port, patient)
+    archive = DICOMwebClient(orthanc["web"])
+    study = str(dcmread(next(iter(dicom_files(patient))), stop_before_pixels=True).StudyInstanceUID)
+    ends = time.monotonic() + 300
+    while time.monotonic() < ends:
+        found = {s["00080060"]["Value"][0]: s for s in archive.search_for_series(study)}
+        if len(found) == 3:
+            break
+        time.sleep(0.5)
+    one.stop()
+    assert set(found) == {"SEG", "SR", "DOC"}
+    (seg,) = archive.retrieve_series(study, found["SEG"]["0020000E"]["Value"][0])
+    seg.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    lesion = highdicom.seg.Segmentation.from_dataset(seg)
+    job = serving.get("/api/predictions").json()[0]
+    prediction = serving.server.store.load_prediction(job["study_id"], job["id"])
+    name = reference_series(prediction)
+    mask, series = source_mask(prediction, name), prediction.study.series[name]
+    geometry = lesion.get_volume(combine_segments=True)
+    index = np.argwhere(geometry.array > 0)
+    there = geometry.map_indices_to_reference(index)
+    own = np.argwhere(mask > 0)[:, ::-1] @ series.affine[:3, :3].T + series.affine[:3, 3]
+    assert len(there) == len(own) > 1000
+    assert cKDTree(own).query(there)[0].max() < 0.01, "every voxel within a hundredth of a millimetre"
