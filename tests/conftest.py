@@ -14,7 +14,9 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core, not all of them
 
-with suppress(ImportError):  # no Qt, or a machine without the libraries that it needs: tests/client is left out
+with suppress(
+    ImportError
+):  # no Qt, or a machine without the libraries that it needs: tests/client is left out
     import PySide6.QtWidgets  # noqa: F401
 
     pytest_plugins = ["pytestqt.plugin"]

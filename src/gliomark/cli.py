@@ -188,7 +188,14 @@ def client(
     ] = None,
 ) -> None:
     """Open the desktop program; unless its settings name a server, it starts one on this computer."""
-    from gliomark.client.app import run_client
+    try:
+        from gliomark.client.app import run_client
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:  # Qt is there, the system's graphics libraries are not
+        raise GliomarkError(
+            f"Qt cannot be loaded ({error}); install what it needs, such as libegl1."
+        ) from None
 
     raise typer.Exit(run_client(folder, server))
 

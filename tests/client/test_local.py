@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PySide6.QtCore import QProcess
 from tests.client.conftest import settled, until
 
+from gliomark.client.app import SCREENS
 from gliomark.client.window import MainWindow
 
 
@@ -44,6 +46,28 @@ def test_local_server_killed_in_the_middle_goes_on(
     process_id = window.session.local.process.processId()
     window.close()
     assert window.session.local.process.state() == QProcess.ProcessState.NotRunning and not alive(process_id)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
+def test_without_a_screen_one_sentence() -> None:
+    bare = {name: value for name, value in os.environ.items() if name not in SCREENS}
+    command = [sys.executable, "-m", "gliomark", "client"]
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "gliomark: There is no screen here; start 'gliomark client' on a desktop.\n"
+
+
+def test_the_program_starts_and_ends(server, phantom: Path, tmp_path: Path) -> None:
+    """The command itself, ended from outside while it prepares a patient."""
+    own = {"XDG_CONFIG_HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
+    command = [sys.executable, "-m", "gliomark", "client", str(phantom), "--server", server.address]
+    process = subprocess.Popen(command, env=os.environ | own, stderr=subprocess.PIPE, text=True)
+    kept = tmp_path / "gliomark" / "client.ini"
+    until(kept.exists)  # the folder is remembered once the window stands
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in said
+    assert "recent" in kept.read_text("utf-8") and kept.stat().st_mode & 0o077 == 0
 
 
 def test_local_server_that_cannot_start(open_window: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

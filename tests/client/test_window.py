@@ -10,7 +10,15 @@ import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QImage, QWheelEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QLabel, QLineEdit, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+    QWidget,
+)
 from tests.client.conftest import SOON_S, settled, until
 
 from gliomark.client.result import MarkerCard
@@ -260,6 +268,23 @@ def test_own_outline_and_back(answered: MainWindow) -> None:
     assert session.state.job["request"]["outline"] == "model" and not images.back.isVisible()
 
 
+def test_strokes_are_not_lost_unasked(answered: MainWindow, phantom: Path, monkeypatch) -> None:
+    asked = []
+
+    def no(*words: object) -> QMessageBox.StandardButton:
+        asked.append(words[2])
+        return QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "question", no)
+    answered.images.brush.click()
+    stroke(answered, 0, (80, 60), (90, 60))
+    drawn = answered.images.outline.mask.copy()
+    answered.open(phantom)
+    assert not answered.close() and answered.isVisible()
+    assert len(asked) == 2 and "Throw your changes away?" in str(asked[0])
+    np.testing.assert_array_equal(answered.images.outline.mask, drawn)
+
+
 def test_strokes_can_be_given_up(answered: MainWindow) -> None:
     of_model = answered.images.outline.mask.copy()
     answered.images.eraser.click()
@@ -284,6 +309,15 @@ def test_report_is_saved(answered: MainWindow, tmp_path: Path, monkeypatch, lang
     until(target.exists)
     assert word in target.read_text("utf-8") and "患者 7" in target.read_text("utf-8")
     until(lambda: str(target) in answered.server.text())
+
+
+def test_pdf_is_saved(answered: MainWindow, tmp_path: Path, monkeypatch) -> None:
+    target = tmp_path / "report.pdf"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    answered.save("report.pdf")
+    until(target.exists)
+    assert target.read_bytes().startswith(b"%PDF") and target.stat().st_size > 20_000
+    assert not answered.result.save.menu().actions()[-1].isEnabled()  # pictures have no DICOM results
 
 
 def test_report_that_cannot_be_written(answered: MainWindow, tmp_path: Path, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from gliomark.client.language import use_language
 from gliomark.client.settings import Settings
 from gliomark.client.theme import dress
 from gliomark.client.window import MainWindow
+from gliomark.study import GliomarkError
+
+SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 def make_application(arguments: list[str]) -> QApplication:
@@ -27,8 +31,11 @@ def make_application(arguments: list[str]) -> QApplication:
 def run_client(folder: Path | None = None, address: str | None = None) -> int:
     """Open the window, with a patient's folder where one is given; the exit status once it is closed.
 
-    address: a server's for this time, instead of the one in the settings.
+    address: a server's for this once, instead of the one in the settings. Raises GliomarkError without a screen.
     """
+    # Qt would abort the program
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in SCREENS):
+        raise GliomarkError("There is no screen here; start 'gliomark client' on a desktop.")
     app = make_application(sys.argv[:1])
     settings = Settings()
     use_language(settings.language)

@@ -83,7 +83,7 @@ class Steps(QWidget):
         self.recent = button(lambda: None, picture="recent")
         self.recent.setMenu(QMenu(self.recent))
         self.model = QComboBox()
-        self.model.currentIndexChanged.connect(lambda _: self.entered.emit())
+        self.model.activated.connect(lambda _: self._send_again())
         self.named = label("level")
         self.named.setStyleSheet("font-size: 17px")
         self.about, self.doubt = label("soft"), label("warn")
@@ -165,6 +165,11 @@ class Steps(QWidget):
             self.use_table(path)
         else:
             self.folder_chosen.emit(path, self.model.currentData() or "")
+
+    def _send_again(self) -> None:
+        """Another model was chosen: it prepares the images in its own way."""
+        if self._state.folder is not None:
+            self.choose_path(self._state.folder)
 
     def ask_table(self) -> None:
         start = self._table or self._state.folder

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QByteArray, QEvent, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent
-from PySide6.QtWidgets import QFileDialog, QFrame, QMainWindow, QSplitter, QWidget
+from PySide6.QtWidgets import QFileDialog, QFrame, QMainWindow, QMessageBox, QSplitter, QWidget
 
 from gliomark.client.images import Images
 from gliomark.client.language import use_language
@@ -111,10 +111,20 @@ class MainWindow(QMainWindow):
 
     def open(self, folder: Path, model: str = "") -> None:
         """Step 1 with this folder."""
+        if not self._may_go_on():
+            return
         self.session.open(folder, model)
         if self.session.state.folder is not None:
             self.settings.remember(self.session.state.folder)
             self._render()
+
+    def _may_go_on(self) -> bool:
+        """Strokes that no prediction has used are not thrown away unasked."""
+        if not self.images.outline.edited:
+            return True
+        words = self.tr("You have changed the outline and not predicted with it. Throw your changes away?")
+        answer = QMessageBox.question(self, "gliomark", words)
+        return answer == QMessageBox.StandardButton.Yes
 
     def predict(self) -> None:
         """Step 4, on the outline that is in sight: the user's own where there is one, else the model's."""
@@ -225,6 +235,9 @@ class MainWindow(QMainWindow):
                 self.steps.choose_path(Path(url.toLocalFile()))
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
+        if not self._may_go_on():
+            event.ignore()
+            return
         self.settings.geometry = self.saveGeometry()
         self.session.close()
         event.accept()

@@ -127,6 +127,10 @@
 <context>
     <name>MainWindow</name>
     <message>
+        <source>You have changed the outline and not predicted with it. Throw your changes away?</source>
+        <translation>您已修改轮廓，但尚未据此预测。要放弃修改吗？</translation>
+    </message>
+    <message>
         <source>Save report</source>
         <translation>保存报告</translation>
     </message>
