@@ -18,6 +18,7 @@ from gliomark.client.widgets import button, column, framed, label, row, tool
 
 PAGE = 5
 NARROWEST = 520
+WORDED = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
 MARGIN = 8
 KEYS = {
     Qt.Key.Key_Left: -1,
@@ -286,10 +287,12 @@ class Images(QWidget):
         self._fit_bar()
 
     def _fit_bar(self) -> None:
-        """Words beside the bar's pictures where there is room for them."""
-        for style in (Qt.ToolButtonStyle.ToolButtonTextBesideIcon, Qt.ToolButtonStyle.ToolButtonIconOnly):
+        """As many words in the bar as there is room for."""
+        for names, labels in ((True, True), (True, False), (False, False)):
             for made in (self.reset, self.show_outline, self.brush, self.eraser):
-                made.setToolButtonStyle(style)
+                made.setToolButtonStyle(WORDED if names else Qt.ToolButtonStyle.ToolButtonIconOnly)
+            for word in (self._opacity_word, self._size_word):
+                word.setVisible(labels)
             self._bar.invalidate()
             if self._bar.sizeHint().width() <= self.width():
                 return
@@ -315,6 +318,7 @@ class Images(QWidget):
         self.show_outline.setText(self.tr("Outline"))
         self.show_outline.setToolTip(self.tr("Show or hide the lesion's outline"))
         self._opacity_word.setText(self.tr("Opacity"))
+        self.opacity.setToolTip(self.tr("Opacity of the outline"))
         self.opacity.setAccessibleName(self.tr("Opacity of the outline"))
         self.brush.setText(self.tr("Brush"))
         self.brush.setToolTip(self.tr("Add to the outline"))

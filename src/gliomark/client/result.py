@@ -107,7 +107,8 @@ class MarkerCard(QWidget):
         self.question.setText(self._question(answer, by_reader, _positive(state, self.marker)))
         self.meaning.setText(said(answer["label"]))
         self.warnings.setText("\n".join(map(said, answer["warnings"])))
-        self.warnings.setVisible(bool(answer["warnings"]))
+        # they speak of the probability
+        self.warnings.setVisible(bool(answer["warnings"]) and probability is not None)
         self._render_slices(answer, state)
         self.performance.setText(self.tr("On patients it never saw: {}").format(said(answer["performance"])))
         self.performance.setVisible(bool(answer["performance"]))

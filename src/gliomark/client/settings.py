@@ -87,7 +87,7 @@ class ServerDialog(QDialog):
     def __init__(self, address: str, token: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(self.tr("Settings"))
-        self.setMinimumWidth(460)
+        self.setMinimumWidth(560)
         self.here = QRadioButton(
             self.tr("This computer (a local server is started and stopped with the program)")
         )

@@ -67,7 +67,7 @@ class Steps(QWidget):
         self.finding = self._make_finding()
         self.prediction = self._make_prediction()
         inner = QWidget()
-        inner.setLayout(column(self.patient, self.clinical, self.finding, spacing=10))
+        inner.setLayout(column(self.patient, self.clinical, self.finding, None, spacing=10))
         # the last step stays in sight on a low screen
         self._scrolled = scrolled(inner)
         self._scrolled.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)

@@ -90,7 +90,9 @@ QCheckBox::indicator:checked {{
 QRadioButton::indicator {{
     width: 13px; height: 13px; border: 1px solid {FAINT.name()}; border-radius: 7px; background: #161c20;
 }}
-QRadioButton::indicator:checked {{ background: {ACCENT.name()}; border: 3px solid #161c20; }}
+QRadioButton::indicator:checked {{
+    width: 7px; height: 7px; background: #161c20; border: 4px solid {ACCENT.name()}; border-radius: 7px;
+}}
 QCheckBox:focus {{ color: {ACCENT.name()}; }}
 QProgressBar {{ background: #161c20; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }}
 QProgressBar::chunk {{ background: {ACCENT.name()}; border-radius: 3px; }}
@@ -130,12 +132,13 @@ def dress(app: QApplication) -> None:
 
 def icon(name: str) -> QIcon:
     """One of the drawn icons, by its file's stem; faint where its button is disabled."""
-    made = QIcon(str(ICONS / f"{name}.svg"))
-    faint = QPixmap(48, 48)
+    drawn = QIcon(str(ICONS / f"{name}.svg")).pixmap(48, 48)
+    faint = QPixmap(drawn.size())
     faint.fill(Qt.GlobalColor.transparent)
     painter = QPainter(faint)
     painter.setOpacity(0.35)
-    painter.drawPixmap(0, 0, made.pixmap(48, 48))
+    painter.drawPixmap(0, 0, drawn)
     painter.end()
+    made = QIcon(drawn)
     made.addPixmap(faint, QIcon.Mode.Disabled)
     return made

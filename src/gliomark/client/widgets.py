@@ -98,7 +98,11 @@ class Scrolled(QScrollArea):
 
     def sizeHint(self) -> QSize:  # noqa: N802
         inner = self.widget()
-        return inner.sizeHint() if inner else QSize()
+        layout = inner.layout() if inner else None
+        if layout is None:
+            return QSize()
+        # lines are broken at the width there is
+        return QSize(layout.sizeHint().width(), layout.totalHeightForWidth(self.viewport().width()))
 
 
 def scrolled(inner: QWidget) -> Scrolled:

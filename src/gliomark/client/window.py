@@ -79,7 +79,7 @@ class MainWindow(QMainWindow):
         for number, part in enumerate((self.steps, self.images, self.result)):
             self.split.addWidget(_on_panel(part) if part is not self.images else part)
             self.split.setCollapsible(number, False)
-        self.split.setSizes([330, 790, 360])
+        self.split.setSizes([330, 810, 340])
         self.split.setStretchFactor(0, 0)
         self.split.setStretchFactor(1, 1)
         self.split.setStretchFactor(2, 0)
