@@ -22,7 +22,16 @@ class GliomarkError(Exception):
 
 
 # What imaging libraries raise on one patient's data that passed every check of ours; it must not stop the others.
-UNFORESEEN = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+UNFORESEEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class MRSequence(StrEnum):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from distributed import Client
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStorage, generate_uid
 
 from gliomark.cohort.private import private_folder, read_private_csv
 from gliomark.cohort.scan import SERIES_COLUMNS, Scan, scan
@@ -144,6 +144,15 @@ def test_one_name_written_in_two_ways_is_one_person(tmp_path: Path, client: Clie
     write_series(root, "A", T2, PatientName="Wang Lei")
     found = run(root, client, tmp_path)
     assert [p.patient_id for p in found.patients] == ["A"] and not found.quarantined
+
+
+def test_an_outline_that_gliomark_predicted_is_no_readers(tmp_path: Path, client: Client) -> None:
+    write_series(tmp_path / "a", "A", T1C)
+    for maker in ("gliomark", "a reader's workstation"):
+        more = {"SOPClassUID": SegmentationStorage, "Modality": "SEG", "Manufacturer": maker}
+        write_series(tmp_path / "a" / maker[:1], "A", {}, **more)
+    (patient,) = run(tmp_path / "a", client, tmp_path).patients
+    assert {file.parent.name for file in patient.masks} == {"a"} and len(patient.masks) == SLICES
 
 
 def test_a_blank_id_is_quarantined(tmp_path: Path, client: Client) -> None:

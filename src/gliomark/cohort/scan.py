@@ -29,6 +29,7 @@ from gliomark.io.dicom import (
     read_instance,
     why_chosen,
 )
+from gliomark.io.masks import predicted
 from gliomark.study import GliomarkError, MRSequence
 
 BATCH = 100
@@ -168,9 +169,11 @@ def _decide(series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, 
         used, reasons, notes = _choose(theirs, overrides)
         names = {one.key: name for name, one in used.items()}
         rows += [_row(patient_id, one, names.get(one.key, ""), reasons[one.key]) for one in theirs]
-        masks = tuple(sorted(i.file for one in theirs for i in one.instances if i.sop_class in MASK_CLASSES))
+        masks = [i.file for one in theirs for i in one.instances if i.sop_class in MASK_CLASSES]
+        # an outline that gliomark predicted and an archive gave back must not be learnt from as a reader's
+        masks = [file for file in sorted(masks) if not predicted(file)]
         if used:
-            patients.append(DicomPatient(patient_id, used, masks, notes))
+            patients.append(DicomPatient(patient_id, used, tuple(masks), notes))
     return Scan(tuple(patients), tuple(rows), tuple(quarantined))
 
 

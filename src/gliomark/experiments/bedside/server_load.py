@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -103,6 +104,15 @@ def upload(client: httpx.Client, folder: Path) -> str:
     return id
 
 
+def _taken(client: httpx.Client, patients: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """Studies that the server could prepare; ``say`` is told of the others."""
+    for folder in find_patients(patients):
+        try:
+            yield upload(client, folder)
+        except GliomarkError as error:
+            say(str(error))
+
+
 def ask(client: httpx.Client, study: str) -> Answer:
     """Predict and wait for the answer."""
     started = time.perf_counter()
@@ -148,13 +158,16 @@ def run(
 ) -> Path:
     """Write ``server_load.csv``, its predictions and its record under ``out``; the table's path.
 
-    Raises GliomarkError where a patient is refused.
+    A patient whom the server refuses (a sequence is missing) is passed over. Raises GliomarkError where all are.
     """
-    folders = find_patients(patients)[:count]
     rows: list[dict[str, Any]] = []
     memory: list[float] = []
     with TemporaryDirectory() as data, served(Path(data), workers) as (client, process):
-        studies = [upload(client, folder) for folder in folders]
+        studies = list(islice(_taken(client, patients, say), count))
+        if not studies:
+            raise GliomarkError(
+                f"The server could take none of the patients in {patients}; see what it says."
+            )
         say(f"{len(studies)} patients prepared")
         ask(client, studies[0])  # warm
         alone = {study: ask(client, study) for study in studies}

@@ -30,7 +30,7 @@ from gliomark.io.masks.contours import (
     referenced_series,
     structure_contours,
 )
-from gliomark.io.masks.dicom import description_of, drawn_by, read_segmentation
+from gliomark.io.masks.dicom import description_of, drawn_by, predicted, read_segmentation
 from gliomark.io.masks.files import find_masks, kind_of, stem_of
 from gliomark.io.masks.overlay import Agreement, agreement, between_raters, unite
 from gliomark.io.masks.pictures import read_annotations
@@ -40,7 +40,7 @@ from gliomark.study import GliomarkError, MRSequence, Series
 
 __all__ = [
     "Agreement", "LesionMask", "agreement", "between_raters", "find_masks", "rater_names", "read_masks",
-    "read_segmentation", "read_structure_set", "unite",
+    "predicted", "read_segmentation", "read_structure_set", "unite",
 ]  # fmt: skip
 
 # Where a mask lies on the grid of several sequences: METHOD draws on T2 first and matches on T1C.

@@ -23,6 +23,7 @@ from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_no
 from gliomark.io.nifti import counted_names
 from gliomark.study import GliomarkError, Series
 
+PRODUCT = "gliomark"
 SEGMENTATIONS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the second: Label Map Segmentation
 STRUCTURE_SETS = (RTStructureSetStorage,)
 # Positions are written with three to six decimals; a slice apart is at least some tenths of a millimetre.
@@ -52,6 +53,15 @@ def drawn_by(file: Path) -> tuple[str, str]:
         return name, str(header.get("StructureSetLabel") or "").strip()
     except DAMAGE:
         return "", ""
+
+
+def predicted(file: Path) -> bool:
+    """Whether a DICOM mask is one of gliomark's own answers."""
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=["Manufacturer"])
+        return str(header.get("Manufacturer") or "") == PRODUCT
+    except DAMAGE:
+        return False
 
 
 def description_of(file: Path) -> str:
