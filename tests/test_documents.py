@@ -25,6 +25,7 @@ DOCUMENTS = (
     "docs/segmentation.md",
     "docs/markers.md",
     "docs/dicom.md",
+    "docs/client.md",
 )
 
 
@@ -153,11 +154,13 @@ AGGREGATE_FIGURES = {"figure_3_1.png", "figure_3_1_cohorts.png", "figure_guidanc
 
 
 def may_be_binary(path: Path) -> bool:
-    """Pictures for the documents, figures of results and the shipped weights: nothing else that is not text."""
+    """Pictures for the documents, figures of results, weights and translations: nothing else that is not text."""
     place = path.relative_to(ROOT)
     if place.suffix == ".png":
         # results: sums over patients by name, so that a figure that shows one is not added unseen
         return place.parts[0] == "docs" or (place.parts[0] == "results" and place.name in AGGREGATE_FIGURES)
+    if place.suffix == ".qm":  # a test compares it with the text that it is compiled from
+        return place.parent == Path("src/gliomark/client/translations")
     return place.suffix == ".safetensors" and place.parent == Path("src/gliomark/models/shipped")
 
 
