@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed import Client
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStorage, generate_uid
 
 from gliomark.cohort.private import private_folder, read_private_csv
@@ -148,11 +148,17 @@ def test_one_name_written_in_two_ways_is_one_person(tmp_path: Path, client: Clie
 
 def test_an_outline_that_gliomark_predicted_is_no_readers(tmp_path: Path, client: Client) -> None:
     write_series(tmp_path / "a", "A", T1C)
-    for maker in ("gliomark", "a reader's workstation"):
+    for folder, maker, kind in (
+        ("1", "gliomark", "AUTOMATIC"),
+        ("2", "gliomark", "MANUAL"),
+        ("3", "X", "AUTOMATIC"),
+    ):
+        segment = Dataset()
+        segment.SegmentAlgorithmType = kind
         more = {"SOPClassUID": SegmentationStorage, "Modality": "SEG", "Manufacturer": maker}
-        write_series(tmp_path / "a" / maker[:1], "A", {}, **more)
+        write_series(tmp_path / "a" / folder, "A", more, SegmentSequence=[segment])
     (patient,) = run(tmp_path / "a", client, tmp_path).patients
-    assert {file.parent.name for file in patient.masks} == {"a"} and len(patient.masks) == SLICES
+    assert {file.parent.name for file in patient.masks} == {"2", "3"} and len(patient.masks) == 2 * SLICES
 
 
 def test_a_blank_id_is_quarantined(tmp_path: Path, client: Client) -> None:

@@ -89,7 +89,7 @@ def serving(tmp_path_factory, tiny_weights) -> Iterator[Live]:
 @pytest.fixture
 def node(serving, archive) -> Iterator[DicomNode]:
     where = f"ARCHIVE@127.0.0.1:{archive.port}"
-    one = DicomNode(serving.server, Node(0, peers=("MRI",), destinations=(where,), quiet_s=1.0))
+    one = DicomNode(serving.server, Node(0, peers=("MRI",), destinations=(where,), quiet_s=2.0))
     one.start()
     yield one
     one.stop()
@@ -220,7 +220,7 @@ def test_a_real_archive_holds_the_results(orthanc, serving, shared, way) -> None
     """ReMIND-022 is oblique: the segmentation must lie on the lesion in the patient's coordinates."""
     patient = shared / "patients" / "ReMIND-022-dicom"
     where = orthanc["web"] if way == "STOW-RS" else f"ARCHIVE@127.0.0.1:{orthanc['dicom']}"
-    one = DicomNode(serving.server, Node(0, destinations=(where,), quiet_s=1.0))
+    one = DicomNode(serving.server, Node(0, destinations=(where,), quiet_s=5.0))
     one.start()
     push(one.port, patient)
     archive = DICOMwebClient(orthanc["web"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -166,10 +167,33 @@ def _study(title: str, table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def server_text(results: Path) -> str:
+    """How the server does under load, in Markdown."""
+    table = pd.read_csv(results / "server_load.csv")
+    record = json.loads((results / "server_load_run_record.json").read_text("utf-8"))
+    first = table.iloc[0]
+    lines = [
+        f"{record['patients']} patients of TCGA-LGG, prepared; seconds from asking to the answer, `--workers "
+        f"{first.workers}`, {record['device']}:",
+        "",
+        "| asked | predictions | lost | mixed up | median | 95 % within | worst |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        lines.append(
+            f"| {r.asked} | {r.predictions} | {r.lost} | {r.mixed_up} | {r.median_s:.1f} s | {r.p95_s:.1f} s "
+            f"| {r.worst_s:.1f} s |"
+        )
+    memory = f"{first.memory_before_mb:.0f} MB before and {first.memory_after_mb:.0f} MB after"
+    lines += ["", f"Memory of the server and its worker: {memory} (most: {first.memory_most_mb:.0f} MB)."]
+    return "\n".join(lines)
+
+
 DOCUMENTS = {
     "README.md": results_text,
     "MODEL_CARD.md": results_text,
     "docs/cohort.md": cohort_text,
     "docs/segmentation.md": segmentation_text,
     "docs/markers.md": markers_text,
+    "docs/server.md": server_text,
 }

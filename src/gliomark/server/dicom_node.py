@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,16 +158,17 @@ class DicomNode:
                 except UNFORESEEN as error:
                     self._tell("pushed study failed", folder.name, type(error).__name__)
 
-    def _whole(self) -> Iterator[Path]:
+    def _whole(self) -> list[Path]:
         """Studies that have stopped arriving, moved out of the way of what may still come."""
+        whole = []
         with self._lock:
-            quiet = [s for s, at in self._last.items() if time.monotonic() - at > self.node.quiet_s]
-            for study in quiet:
+            for study in [s for s, at in self._last.items() if time.monotonic() - at > self.node.quiet_s]:
                 del self._last[study]
                 taken = self.incoming.with_name("taken") / f"{study}-{uuid.uuid4().hex[:8]}"
                 taken.parent.mkdir(exist_ok=True)
                 (self.incoming / study).rename(taken)
-                yield taken
+                whole.append(taken)
+        return whole
 
     def _see_through(self, folder: Path) -> None:
         """Read, record, predict, send. Raises GliomarkError with what is wrong."""

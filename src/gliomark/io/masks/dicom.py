@@ -58,8 +58,9 @@ def drawn_by(file: Path) -> tuple[str, str]:
 def predicted(file: Path) -> bool:
     """Whether a DICOM mask is one of gliomark's own answers."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=["Manufacturer"])
-        return str(header.get("Manufacturer") or "") == PRODUCT
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        kinds = {str(item.get("SegmentAlgorithmType")) for item in header.get("SegmentSequence") or ()}
+        return str(header.get("Manufacturer") or "") == PRODUCT and "AUTOMATIC" in kinds
     except DAMAGE:
         return False
 
