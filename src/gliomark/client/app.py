@@ -41,9 +41,10 @@ def run_client(folder: Path | None = None, address: str | None = None) -> int:
     use_language(settings.language)
     window = MainWindow(settings)
     app.aboutToQuit.connect(window.session.close)
-    # Python sees Ctrl-C only when it runs, so let it run now and then
-    signal.signal(signal.SIGINT, lambda *_: app.quit())
-    signal.signal(signal.SIGTERM, lambda *_: app.quit())
+    # by a timer: quit() before exec() is lost
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda *_: QTimer.singleShot(0, app.quit))
+    # Python sees a signal only when it runs, so let it run now and then
     ticking = QTimer(app, interval=300)
     ticking.timeout.connect(lambda: None)
     ticking.start()

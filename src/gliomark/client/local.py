@@ -15,6 +15,7 @@ from gliomark.client.trouble import Trouble
 ASK_EVERY_MS = 300
 GIVE_UP_MS = 120_000
 END_MS = 5_000
+LAST_WORDS = 4_000
 
 
 class LocalServer(QObject):
@@ -26,6 +27,8 @@ class LocalServer(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.process = QProcess(self)
+        self.process.setStandardOutputFile(QProcess.nullDevice())
+        self.process.readyReadStandardError.connect(self._listen)
         self.process.finished.connect(self._ended)
         self.process.errorOccurred.connect(self._not_started)
         self._asking = QTimer(self, interval=ASK_EVERY_MS)
@@ -35,6 +38,7 @@ class LocalServer(QObject):
         self._waited = 0
         self._answered = False
         self._token = ""
+        self._said = ""
 
     @property
     def running(self) -> bool:
@@ -43,7 +47,7 @@ class LocalServer(QObject):
     def start(self) -> None:
         """Start it; ``ready`` gives its address and token once it answers, ``failed`` says why not."""
         port = free_port()
-        self._waited, self._answered = 0, False
+        self._waited, self._answered, self._said = 0, False, ""
         # nobody else on this computer may ask it
         self._token = secrets.token_urlsafe(24)
         environment = QProcessEnvironment.systemEnvironment()
@@ -92,9 +96,15 @@ class LocalServer(QObject):
         if self._answered:
             self.failed.emit(Trouble(trouble.LOCAL_GONE))
             return
-        said = bytes(self.process.readAllStandardError().data()).decode("utf-8", "replace").strip()
-        last = said.splitlines()[-1] if said else str(self.process.exitCode())
+        self._listen()
+        lines = self._said.strip().splitlines()
+        last = lines[-1] if lines else str(self.process.exitCode())
         self.failed.emit(Trouble(trouble.NO_LOCAL, (last,), "settings"))
+
+    def _listen(self) -> None:
+        """Keep its last words; a log that nobody reads would fill the memory."""
+        heard = bytes(self.process.readAllStandardError().data()).decode("utf-8", "replace")
+        self._said = (self._said + heard)[-LAST_WORDS:]
 
     def _not_started(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart:
