@@ -164,6 +164,10 @@ def serve(
         typer.Option(help="Where results go: AET@host:port or a DICOMweb address; repeatable."),
     ] = None,
     language: Annotated[Language, typer.Option(help="Of the reports that are sent.")] = Language.en,
+    with_input: Annotated[
+        bool,
+        typer.Option("--with-input", help="End when standard input does; for programs that start a server."),
+    ] = False,
 ) -> None:
     """Predict over HTTP: upload, outline, correct, predict again, reports; everything is recorded."""
     from gliomark.server.dicom_node import Node
@@ -177,7 +181,8 @@ def serve(
     if dicom_port is not None:
         peers, send = tuple(dicom_peer or ()), tuple(send_to or ())
         node = Node(dicom_port, host, dicom_title, peers, send, language=language.value)
-    serve(Settings(data, address, database, workers, models, node=node), say=typer.echo)
+    settings = Settings(data, address, database, workers, models, node=node, with_input=with_input)
+    serve(settings, say=typer.echo)
 
 
 @app.command()

@@ -56,6 +56,7 @@ class LocalServer(QObject):
         self._remote = Remote(f"http://127.0.0.1:{port}", parent=self)
         data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppLocalDataLocation)
         command = ["-m", "gliomark", "serve", "--data", data, "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--with-input"]  # it ends with this program, however that ends
         self.process.start(sys.executable, command)
         self._asking.start()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,8 @@ SECRET = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, n
 @dataclass(frozen=True)
 class Settings:
     """What the command line asked for. database: a URL, by default SQLite in the data folder; models: name to
-    weights file or shipped name; node: to be a DICOM node as well."""
+    weights file or shipped name; node: to be a DICOM node as well; with_input:
+    to end when standard input does, as it does when whoever started the server has died."""
 
     data: Path
     address: Address = Address()
@@ -36,6 +39,7 @@ class Settings:
     models: Mapping[str, str] | None = None
     limits: Limits = Limits()
     node: Node | None = None
+    with_input: bool = False
 
 
 def open_records(data: Path, database: str) -> Records:
@@ -60,7 +64,9 @@ def make_server(settings: Settings) -> Server:
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """Listen until stopped. port 0 takes a free one; ``say`` is told the address."""
     server, address = make_server(settings), settings.address
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    # of the libraries only what is wrong: their ordinary lines hold UIDs
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("gliomark").setLevel(logging.INFO)
     try:
         bound = socket.create_server((address.host, address.port), family=_family(address.host))
     except OSError as error:
@@ -77,15 +83,23 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         log_level="warning",
         timeout_graceful_shutdown=5,
     )
+    web = uvicorn.Server(config)
+    if settings.with_input:
+        threading.Thread(target=_end_with_input, args=(web,), daemon=True).start()
     node = None if settings.node is None else DicomNode(server, settings.node)
     if node is not None:
         node.start()
         say(f"DICOM node {node.node.title} on port {node.port}")
     try:
-        uvicorn.Server(config).run(sockets=[bound])
+        web.run(sockets=[bound])
     finally:
         if node is not None:
             node.stop()
+
+
+def _end_with_input(web: uvicorn.Server) -> None:
+    sys.stdin.buffer.read()
+    web.should_exit = True
 
 
 def _family(host: str) -> socket.AddressFamily:

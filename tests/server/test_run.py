@@ -1,0 +1,49 @@
+"""``gliomark serve`` as a program: it says where it listens, refuses in a sentence, and ends when it should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+def serve(data: Path, weights: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gliomark", "serve", "--data", str(data), "--port", "0", "--model"]
+    return subprocess.Popen(
+        [*command, f"tiny={weights}", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "GLIOMARK_TOKEN"},
+    )
+
+
+def test_it_listens_and_ends_with_its_input(tmp_path, tiny_weights) -> None:
+    with serve(tmp_path / "data", tiny_weights, "--with-input") as process:
+        assert process.stdin is not None and process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        assert httpx.get(f"{address}/api/health", timeout=60).status_code == 200
+        process.stdin.close()  # as when whoever started it has died
+        assert process.wait(timeout=60) == 0
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "nobody else may look into it"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--host", "0.0.0.0"), "in the clear"),  # noqa: S104
+        (("--database", "nothing://x"), "database cannot be opened"),
+        (("--dicom-port", "0", "--send-to", "nowhere"), "no destination"),
+        (("--model", "other="), "demo or NAME=FILE"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(tmp_path, tiny_weights, words, said) -> None:
+    with serve(tmp_path / "data", tiny_weights, *words) as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and said in told and "Traceback" not in told
+    assert told.startswith("gliomark: ") and told.count("\n") == 1
