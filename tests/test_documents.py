@@ -150,7 +150,9 @@ def tracked() -> list[Path]:
     return [path for name in listed.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
 
-AGGREGATE_FIGURES = {"figure_3_1.png", "figure_3_1_cohorts.png", "figure_guidance.png"}
+AGGREGATE_FIGURES = {"figure_3_1.png", "figure_3_1_cohorts.png", "figure_guidance.png"} | {
+    f"figure_4_{number}_{marker}.png" for number in (6, 7, 8) for marker in ("idh", "proliferation", "ki67")
+}
 
 
 def may_be_binary(path: Path) -> bool:

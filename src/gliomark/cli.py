@@ -718,6 +718,19 @@ def experiment_server_load(
     typer.echo(str(run(patients, out, typer.echo, count, clients, predictions, workers)))
 
 
+@experiment_app.command("click-to-result")
+def experiment_click_to_result(
+    patients: Annotated[Path, typer.Option(help="A folder of patients' folders.")],
+    clinical: Annotated[Path, typer.Option(help="Table with the columns id, age, sex.")],
+    out: StudyOut,
+    count: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+) -> None:
+    """How long one waits in the desktop client, from the click to the answer on the screen."""
+    from gliomark.client.measure import run
+
+    typer.echo(str(run(patients, clinical, out, count, typer.echo)))
+
+
 @experiment_app.command("tables")
 def experiment_tables(
     results: Annotated[Path, typer.Option(help="The folder with the csv files.")] = Path("results"),

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,28 +17,18 @@ import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 try:
-    from PySide6.QtCore import QCoreApplication, QSettings
+    from PySide6.QtCore import QSettings
     from PySide6.QtWidgets import QApplication
 
     from gliomark.client.language import use_language
+    from gliomark.client.measure import settled, until
     from gliomark.client.settings import Settings
     from gliomark.client.theme import dress
     from gliomark.client.window import MainWindow
 except ImportError:
     collect_ignore_glob = ["test_*.py"]
 
-SOON_S = 120.0
 TOKEN = "the tests' own token"
-
-
-def until(condition: Callable[[], object], seconds: float = SOON_S) -> None:
-    """Let events run until it holds."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "waited in vain"
-        QCoreApplication.processEvents()
-        time.sleep(0.005)
-    QCoreApplication.processEvents()
 
 
 @dataclass(frozen=True)
@@ -119,11 +108,6 @@ def open_window(qapp: QApplication) -> Iterator[Callable[[], MainWindow]]:
     yield make
     for window in made:
         window.close()
-
-
-def settled(window: MainWindow) -> bool:
-    """Nothing goes on and every call has come back."""
-    return window.session.state.task is None and not window.session.waiting_for
 
 
 @pytest.fixture(scope="module")

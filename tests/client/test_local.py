@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QProcess
-from tests.client.conftest import settled, until
 
 from gliomark.client.app import SCREENS
+from gliomark.client.measure import settled, until
 from gliomark.client.window import MainWindow
 
 

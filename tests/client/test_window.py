@@ -19,8 +19,8 @@ from PySide6.QtWidgets import (
     QMessageBox,
     QWidget,
 )
-from tests.client.conftest import SOON_S, settled, until
 
+from gliomark.client.measure import LONGEST_S, settled, until
 from gliomark.client.result import MarkerCard
 from gliomark.client.said import said
 from gliomark.client.settings import ServerDialog
@@ -442,7 +442,7 @@ def test_real_patient(connected_again: MainWindow, shared: Path) -> None:
     cohort = shared / "cohorts" / "tcga-lgg"
     window = connected_again
     window.open(cohort / "TCGA-CS-4941" / "T1C")
-    until(lambda: settled(window) and window.session.state.ready, 2 * SOON_S)
+    until(lambda: settled(window) and window.session.state.ready, 2 * LONGEST_S)
     window.steps.choose_path(cohort / "clinical.csv")
     assert window.session.state.patient_id == "TCGA-CS-4941" and window.steps.age.text()
     window.steps.predict.click()

@@ -189,6 +189,18 @@ def server_text(results: Path) -> str:
     return "\n".join(lines)
 
 
+def client_text(results: Path) -> str:
+    """How long one waits in the desktop client, in a sentence."""
+    (told,) = pd.read_csv(results / "click_to_result_summary.csv").itertuples()
+    every = pd.read_csv(results / "click_to_result.csv")
+    return (
+        f"{told.predictions} patients of TCGA-LGG, {told.cores} cores, the client's own server, warm: from the click "
+        f"to the answer on the screen {told.median_s:.1f} s (median), {told.worst_s:.1f} s at most; before that, from the "
+        f"choice of the folder to images that can be paged, {every['preparing_s'].median():.1f} s (median), "
+        f"{every['preparing_s'].max():.1f} s at most."
+    )
+
+
 DOCUMENTS = {
     "README.md": results_text,
     "MODEL_CARD.md": results_text,
@@ -196,4 +208,5 @@ DOCUMENTS = {
     "docs/segmentation.md": segmentation_text,
     "docs/markers.md": markers_text,
     "docs/server.md": server_text,
+    "docs/client.md": client_text,
 }
