@@ -195,8 +195,8 @@ def client_text(results: Path) -> str:
     every = pd.read_csv(results / "click_to_result.csv")
     return (
         f"{told.predictions} patients of TCGA-LGG, {told.cores} cores, the client's own server, warm: from the click "
-        f"to the answer on the screen {told.median_s:.1f} s (median), {told.worst_s:.1f} s at most; before that, from the "
-        f"choice of the folder to images that can be paged, {every['preparing_s'].median():.1f} s (median), "
+        f"to the answer on the screen {told.median_s:.1f} s (median), {told.worst_s:.1f} s at most; before that, from "
+        f"the choice of the folder to images that can be paged, {every['preparing_s'].median():.1f} s (median), "
         f"{every['preparing_s'].max():.1f} s at most."
     )
 
