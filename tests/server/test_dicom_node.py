@@ -168,6 +168,8 @@ def test_an_open_node_names_who_may_push(serving) -> None:
         ({"PatientAge": "018M"}, 1.5),
         ({"PatientBirthDate": "19700602", "StudyDate": "20240601"}, 53),
         ({"PatientBirthDate": "19700601", "StudyDate": "20240601"}, 54),
+        ({"PatientAge": "000Y", "PatientBirthDate": "19700601", "StudyDate": "20240601"}, 54),
+        ({"PatientAge": "999Y"}, None),
         ({"PatientBirthDate": "20300101", "StudyDate": "20240601"}, None),
         ({}, None),
     ],

@@ -8,9 +8,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from tests.server.conftest import own_database, running
 
-from gliomark.server.run import Settings
+from gliomark.server.records import JobRow, StudyRow
+from gliomark.server.run import Settings, open_records
 
 
 def kill_worker_of(live, path: str) -> None:
@@ -100,3 +103,65 @@ def test_twenty_clients_at_once_are_not_mixed_up(live, patients) -> None:
         assert answer["state"] == "done"
         for part in ("patient_id", "markers", "lesion"):
             assert answer["result"][part] == alone[study][part]
+
+
+def test_a_study_removed_while_it_is_prepared_leaves_no_image(lonely, pictures) -> None:
+    study = lonely.upload(pictures).json()
+    (job,) = [j for j in waiting(lonely) if j.study_id == study["id"]]
+    while lonely.server.records.job(job.id).state == "queued":
+        time.sleep(0.005)
+    assert lonely.delete(f"/api/studies/{study['id']}").status_code == 204
+    other = lonely.prepared(pictures)  # by the next worker
+    assert other["state"] == "ready" and not lonely.server.store.study(study["id"]).exists()
+
+
+def waiting(live) -> list[JobRow]:
+    with live.server.records.session() as session:
+        return list(session.scalars(select(JobRow).where(JobRow.state.in_(("queued", "running")))))
+
+
+def test_what_is_asked_of_a_failed_study_fails_too(tmp_path) -> None:
+    records = open_records(tmp_path, own_database())
+    study = records.add_study("s", "P", "tiny", "0", "me")
+    assert (job := records.next_job()) is not None and job.kind == "prepare"
+    records.fail(job.id, "FLAIR is missing.")
+    late = records.add_job("predict", study, {}, "me")  # asked by who does not know yet
+    assert (late.state, late.error) == ("failed", "FLAIR is missing.")
+
+
+def test_stopping_the_server_is_no_death(tmp_path) -> None:
+    records = open_records(tmp_path, own_database())
+    records.add_study("s", "P", "tiny", "0", "me")
+    for _ in range(5):
+        assert (job := records.next_job()) is not None
+        records.give_back(job.id, stopped=True)
+    for _ in range(2):
+        assert (job := records.next_job()) is not None
+        records.give_back(job.id)
+    assert (
+        (ended := records.job(job.id)) is not None
+        and ended.state == "failed"
+        and "died 2 times" in str(ended.error)
+    )
+
+
+def test_a_database_that_is_away_for_a_while_stops_nobody(lonely, pictures, monkeypatch) -> None:
+    study = lonely.prepared(pictures)
+    records, real = lonely.server.records, lonely.server.records.next_job
+    away = iter([True] * 3)
+
+    def next_job():
+        if next(away, False):
+            raise OperationalError("SELECT", {}, Exception("gone"))
+        return real()
+
+    monkeypatch.setattr(records, "next_job", next_job)
+    assert lonely.asked(study["id"])["state"] == "done" and next(away, None) is None
+
+
+def test_other_weights_do_not_go_on_with_what_was_prepared(lonely, pictures) -> None:
+    study = lonely.prepared(pictures)
+    with lonely.server.records.session() as session:
+        row = session.get_one(StudyRow, study["id"])
+        row.about = row.about | {"model_sha256": "of other weights"}
+    assert "prepared for other weights; upload it again" in lonely.asked(study["id"])["error"]

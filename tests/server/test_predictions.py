@@ -156,6 +156,8 @@ def test_pathology_comes_later(live, answer) -> None:
     told = live.post(place, json={"marker": "idh", "value": "mutant", "note": "R132H"})
     assert told.status_code == 201 and told.json()["value"] == "mutant"
     assert live.post(place, json={"marker": "ki67", "value": "high"}).status_code == 422
+    mistyped = live.post(place, json={"marker": "idh", "value": "mutnat"})
+    assert mistyped.status_code == 422 and "it is mutant or wild type" in mistyped.json()["detail"]
     line = next(one for one in live.get("/api/audit").json() if one["action"] == "truth told")
     assert line["subject"] == answer["id"]
 

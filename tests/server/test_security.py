@@ -63,7 +63,18 @@ def test_another_readers_study_is_not_removed(guarded, pictures) -> None:
     ]
     sent = guarded.post("/api/studies", files=files, headers=bearer(guarded.tokens["admin"])).json()
     place = f"/api/studies/{sent['id']}"
-    assert guarded.delete(place, headers=bearer(guarded.tokens["reader"])).status_code == 403
+    reader = bearer(guarded.tokens["reader"])
+    assert guarded.delete(place, headers=reader).status_code == 403
+    guarded.headers["Authorization"] = bearer(guarded.tokens["admin"])["Authorization"]
+    guarded.until(place, ("ready",))
+    job = guarded.post(f"{place}/predictions", json={"age": 50, "sex": 0}).json()
+    del guarded.headers["Authorization"]
+    for change in (
+        ("DELETE", f"/api/predictions/{job['id']}"),
+        ("PUT", f"{place}/mask.png"),
+        ("DELETE", f"{place}/mask.png"),
+    ):
+        assert guarded.request(*change, headers=reader).status_code == 403, change
     assert guarded.delete(place, headers=bearer(guarded.tokens["admin"])).status_code == 204
 
 
@@ -85,6 +96,17 @@ def test_other_names_and_other_sites_are_refused(live) -> None:
     assert live.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
     own = f"127.0.0.1:{live.base_url.port}"
     assert live.get("/api/predictions", headers={"Origin": f"http://{own}"}).status_code == 200
+
+
+def test_a_large_body_is_refused_before_anybody_reads_it(guarded) -> None:
+    for path in ("/api/predictions/x/truth", "/api/studies/x/predictions"):
+        refused = guarded.post(path, content=bytes(1 << 20), headers={"Content-Type": "application/json"})
+        assert refused.status_code == 413, refused.text
+
+
+@pytest.mark.parametrize("headers", [{"Host": "["}, {"Origin": "http://["}])
+def test_an_address_that_is_none(live, headers) -> None:
+    assert live.get("/api/predictions", headers=headers).status_code == 403
 
 
 def test_a_secret_of_the_starter_is_asked_for(tmp_path, tiny_weights, monkeypatch) -> None:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from gliomark.server import predictions, studies
 from gliomark.server.context import Admin, Asking, Here, Server
 from gliomark.server.documents import ALWAYS, AuditOut, Health, ModelOut, refusals
+from gliomark.server.uploads import SmallBodies
 
 LOG = logging.getLogger("gliomark.server")
 router = APIRouter(prefix="/api", tags=["server"])
@@ -42,6 +43,8 @@ def create_app(server: Server) -> FastAPI:
     )
     app.state.server = server
     app.middleware("http")(_log)
+    app.add_middleware(SmallBodies, limits=server.limits)
+    app.exception_handler(Exception)(_unforeseen)
     app.exception_handler(RequestValidationError)(_invalid)
     for part in (router, studies.router, predictions.router):
         app.include_router(part)
@@ -53,8 +56,16 @@ async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]
     started = time.perf_counter()
     response = await go_on(request)
     seconds = time.perf_counter() - started
-    LOG.info("%s %s %d %.2f s", request.method, request.url.path, response.status_code, seconds)
+    # the route, not the path: that holds what the caller has typed
+    route = getattr(request.scope.get("route"), "path", "no such path")
+    LOG.info("%s %s %d %.2f s", request.method, route, response.status_code, seconds)
     return response
+
+
+async def _unforeseen(_: Request, error: Exception) -> Response:
+    """What went wrong stays in the log, and there without what was asked."""
+    LOG.error("a call failed: %s", type(error).__name__)
+    return JSONResponse({"detail": "The server could not do this; tell who runs it."}, 500)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

@@ -21,6 +21,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.io.dicom import dicom_files
 from gliomark.reporting import Language, dicom_results
@@ -43,6 +44,7 @@ SYNTAXES = (
 WHO = "DICOM node"
 TRIES, PAUSE_S = 4, 5.0
 LOOK_S = 0.3
+OLDEST = 120
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,12 @@ class DicomNode:
         assert listener is not None
         self._listener, self.port = listener, listener.server_address[1]
         now = time.monotonic()
-        # what came before a restart is taken up
+        # what came before a restart is taken up, also what had been taken and was not seen through
+        for folder in self.incoming.with_name("taken").glob("*"):
+            back = self.incoming / folder.name.rsplit("-", 1)[0]
+            if not back.exists():
+                self.incoming.mkdir(exist_ok=True)
+                folder.rename(back)
         self._last = {folder.name: now for folder in self.incoming.glob("*") if folder.is_dir()}
         self._thread.start()
 
@@ -150,25 +157,32 @@ class DicomNode:
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
-            for folder in self._whole():
-                try:
-                    self._see_through(folder)
-                except GliomarkError as error:
-                    self._tell("pushed study failed", folder.name, str(error))
-                except UNFORESEEN as error:
-                    self._tell("pushed study failed", folder.name, type(error).__name__)
+            try:
+                self._look()
+            except (SQLAlchemyError, OSError) as error:  # a restart of the database must not end this thread
+                LOG.error("the DICOM node goes on after %s", type(error).__name__)
 
-    def _whole(self) -> list[Path]:
-        """Studies that have stopped arriving, moved out of the way of what may still come."""
-        whole = []
+    def _look(self) -> None:
+        """See every whole study through, one after the other."""
+        while not self._stopping.is_set() and (folder := self._whole()) is not None:
+            try:
+                self._see_through(folder)
+            except GliomarkError as error:
+                self._tell("pushed study failed", folder.name, str(error))
+            except UNFORESEEN as error:
+                self._tell("pushed study failed", folder.name, type(error).__name__)
+
+    def _whole(self) -> Path | None:
+        """A study that has stopped arriving, moved out of the way of what may still come."""
         with self._lock:
-            for study in [s for s, at in self._last.items() if time.monotonic() - at > self.node.quiet_s]:
-                del self._last[study]
-                taken = self.incoming.with_name("taken") / f"{study}-{uuid.uuid4().hex[:8]}"
-                taken.parent.mkdir(exist_ok=True)
-                (self.incoming / study).rename(taken)
-                whole.append(taken)
-        return whole
+            for study, at in self._last.items():
+                if time.monotonic() - at > self.node.quiet_s:
+                    del self._last[study]
+                    taken = self.incoming.with_name("taken") / f"{study}-{uuid.uuid4().hex[:8]}"
+                    taken.parent.mkdir(exist_ok=True)
+                    (self.incoming / study).rename(taken)
+                    return taken
+        return None
 
     def _see_through(self, folder: Path) -> None:
         """Read, record, predict, send. Raises GliomarkError with what is wrong."""
@@ -224,10 +238,10 @@ def send(results: Sequence[Dataset], destination: Peer | str, title: str) -> str
 
 def _stow(results: Sequence[Dataset], address: str) -> str:
     try:
-        DICOMwebClient(address).store_instances(list(results))
+        answer = DICOMwebClient(address).store_instances(list(results))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
         return type(error).__name__
-    return ""
+    return "some were refused" if answer.get("FailedSOPSequence") else ""
 
 
 def _store(results: Sequence[Dataset], peer: Peer, title: str) -> str:
@@ -243,7 +257,8 @@ def _store(results: Sequence[Dataset], peer: Peer, title: str) -> str:
         return type(error).__name__
     finally:
         association.release()
-    refused = [status for status in statuses if status != SUCCESS]
+    # 0xBxxx is a warning: stored all the same
+    refused = [status for status in statuses if status is None or (status != SUCCESS and status >> 12 != 0xB)]
     return f"status {refused[0]}" if refused else ""
 
 
@@ -257,11 +272,13 @@ def clinical_of(folder: Path) -> dict[str, Any]:
 def age_of(header: Dataset) -> float | None:
     """PatientAge, else from the dates of birth and study."""
     if found := re.fullmatch(r"(\d{1,3})([YMWD])", str(header.get("PatientAge", "")).strip()):
-        return int(found[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365.25}[found[2]]
+        stated = int(found[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365.25}[found[2]]
+        if 0 < stated <= OLDEST:  # 000Y and 999Y say that nobody knew
+            return stated
     born, seen = (str(header.get(word, ""))[:8] for word in ("PatientBirthDate", "StudyDate"))
     if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", seen):
         years = int(seen[:4]) - int(born[:4]) - (seen[4:] < born[4:])
-        return float(years) if 0 <= years <= 120 else None
+        return float(years) if 0 <= years <= OLDEST else None
     return None
 
 

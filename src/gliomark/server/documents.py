@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gliomark.server.records import StudyRow
 
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL takes none
 Described = dict[int | str, dict[str, Any]]
 
 
@@ -120,9 +121,9 @@ class Truth(BaseModel):
     """The pathology, as it came back. value: one of the marker's two levels."""
 
     model_config = ConfigDict(extra="forbid")
-    marker: str = Field(max_length=100)
-    value: str = Field(max_length=100)
-    note: str = Field("", max_length=2000)
+    marker: str = Field(max_length=100, pattern=NO_NUL)
+    value: str = Field(max_length=100, pattern=NO_NUL)
+    note: str = Field("", max_length=2000, pattern=NO_NUL)
 
 
 class TruthOut(Truth):

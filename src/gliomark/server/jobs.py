@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.server.records import JobRow, Records
+from gliomark.server.store import Store
 from gliomark.server.work import Done, Job, work
+
+T = TypeVar("T")
+LOG = logging.getLogger("gliomark.server")
 
 PAUSE_S = 0.5  # at most, between looking for jobs that another server may have left
 
@@ -55,7 +62,7 @@ class Workers:
         while not self._stopping.is_set():
             if not process.is_alive():
                 process, connection = self._hire(number)
-            job = self._next()
+            job = self._surely(self._next)
             if job is None:
                 self._new_job.wait(PAUSE_S)
                 self._new_job.clear()
@@ -63,7 +70,20 @@ class Workers:
             if not self._see_through(job, process, connection):
                 process.kill()
                 process.join()
+            if not self._stopping.is_set() and self._surely(self.records.study, job.study_id) is None:
+                # deleted meanwhile: what the worker has still written goes too
+                Store(self.folder).remove(job.study_id)
         process.kill()
+
+    def _surely(self, ask: Callable[..., T], *told: Any) -> T | None:
+        """Ask the database until it answers or the server stops: a restart of it must not end this thread."""
+        while True:
+            try:
+                return ask(*told)
+            except SQLAlchemyError as error:
+                LOG.error("the database does not answer: %s", type(error).__name__)
+                if self._stopping.wait(PAUSE_S):
+                    return None
 
     def _hire(self, number: int) -> tuple[BaseProcess, Connection]:
         """A new process, its models loaded; tried again until it lives or the server stops."""
@@ -80,6 +100,7 @@ class Workers:
                 self.pids[number] = process.pid or 0
                 return process, ours
             except (EOFError, OSError):
+                LOG.error("a worker could not start; it is tried again")
                 process.kill()
             if self._stopping.wait(PAUSE_S):
                 return process, ours
@@ -91,8 +112,8 @@ class Workers:
 
     def _as_job(self, row: JobRow) -> Job:
         study = self.records.study(row.study_id)
-        model, corrected = (study.model, study.corrected) if study else (next(iter(self.models)), False)
-        return Job(row.id, row.kind, row.study_id, model, row.request, corrected)
+        model, about = (study.model, study.about) if study else ("", {})
+        return Job(row.id, row.kind, row.study_id, model, about.get("model_sha256", ""), row.request)
 
     def _see_through(self, job: Job, process: BaseProcess, connection: Connection) -> bool:
         """Until the job is over; False where the worker must go: dead, cancelled, or the server stops."""
@@ -100,7 +121,7 @@ class Workers:
             connection.send(job)
             while True:
                 if self._stopping.is_set():
-                    self.records.give_back(job.id)
+                    self._surely(self.records.give_back, job.id, True)
                     return False
                 if job.id in self._cancelled:
                     self._cancelled.discard(job.id)
@@ -111,11 +132,12 @@ class Workers:
                 if isinstance(message, tuple):
                     self.records.tell(job.id, *message)
                 elif isinstance(message, Done):
-                    self.records.finish(job.id, message.seconds, message.result, message.model_sha256)
+                    told = (job.id, message.seconds, message.result, message.model_sha256)
+                    self._surely(self.records.finish, *told)
                     return True
                 else:
-                    self.records.fail(job.id, message)
+                    self._surely(self.records.fail, job.id, message)
                     return True
-        except (EOFError, OSError):
-            self.records.give_back(job.id)
+        except (EOFError, OSError, SQLAlchemyError):
+            self._surely(self.records.give_back, job.id)
             return False

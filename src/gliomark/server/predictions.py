@@ -17,7 +17,19 @@ from gliomark.reporting import dicom_results, render_pdf
 from gliomark.reporting.contents import contents
 from gliomark.reporting.page import render_page
 from gliomark.server.context import Asking, Here, Server
-from gliomark.server.documents import EVENTS, NO_SUCH, NOT_YET, PAGE, PDF, PNG, ZIP, JobOut, Truth, TruthOut
+from gliomark.server.documents import (
+    EVENTS,
+    NO_NUL,
+    NO_SUCH,
+    NOT_YET,
+    PAGE,
+    PDF,
+    PNG,
+    ZIP,
+    JobOut,
+    Truth,
+    TruthOut,
+)
 from gliomark.server.events import LOOK_S, stream
 from gliomark.server.records import OVER, Caller, JobRow
 from gliomark.server.uploads import refused
@@ -29,7 +41,7 @@ Language = Literal["en", "zh"]
 
 @router.get("")
 def predictions(
-    _: Asking, server: Here, patient_id: Annotated[str | None, Query(max_length=200)] = None
+    _: Asking, server: Here, patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None
 ) -> list[JobOut]:
     """Everything that was asked, or one patient's, newest first."""
     return [JobOut.model_validate(row) for row in server.records.predictions(patient_id)]
@@ -51,9 +63,11 @@ def prediction_events(id: str, _: Asking, server: Here) -> StreamingResponse:
 @router.delete("/{id}", responses=NO_SUCH)
 def cancel(id: str, caller: Asking, server: Here) -> JobOut:
     """Stop it; nothing happens to one that is over."""
-    running = server.prediction(id).state == "running"
+    asked = server.prediction(id)
+    if asked.owner != caller.name and caller.role != "admin":
+        raise HTTPException(403, "Only who asked for the prediction, or an administrator, may cancel it.")
     row = server.records.cancel(id, caller.name)
-    if running:
+    if row is not None and row.state == "cancelled" and asked.state not in OVER:
         server.workers.cancel(id)
     return JobOut.model_validate(row)
 
@@ -140,8 +154,17 @@ def zipped(results: Mapping[str, Dataset]) -> bytes:
 def truth(id: str, told: Truth, caller: Asking, server: Here) -> TruthOut:
     """What pathology found, kept with the record."""
     row = server.answered(id)
+    levels = {
+        m["name"]: (m["positive"], m["negative"])
+        for one in server.workers.models_known
+        for m in one["markers"]
+    }
     if told.marker not in markers_of(row):
         raise refused(422, f"The prediction knows no marker '{told.marker}'.")
+    if told.marker in levels and told.value not in levels[told.marker]:
+        raise refused(
+            422, f"'{told.value}' is no level of {told.marker}; it is {' or '.join(levels[told.marker])}."
+        )
     return TruthOut.model_validate(
         server.records.add_truth(row, told.marker, told.value, told.note, caller.name)
     )

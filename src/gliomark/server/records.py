@@ -26,7 +26,6 @@ from sqlalchemy import (
     TypeDecorator,
     create_engine,
     event,
-    func,
     select,
     update,
 )
@@ -178,9 +177,10 @@ def token_sha256(token: str) -> str:
 def connect(url: str) -> Engine:
     """The database, its tables made where they are missing. Raises GliomarkError where it cannot be reached."""
     try:
-        engine = create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         Base.metadata.create_all(engine)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -189,7 +189,9 @@ def connect(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    """Readers do not wait for the writer; a second writer waits instead of failing."""
+    """Readers do not wait for the writer; a second writer waits instead of failing. What is read in a transaction
+    stays so until it is written: each begins as a writer, since SQLite locks no single rows."""
+    connection.isolation_level = None
     for line in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {line}")
 
@@ -310,6 +312,10 @@ class Records:
             input_sha256=study.input_sha256,
         )
         with self.session() as session:
+            # as it is now: one that has failed or gone meanwhile would never be prepared
+            now = session.scalars(select(StudyRow).where(StudyRow.id == study.id).with_for_update()).one()
+            if now.state == "failed" or now.deleted:
+                job.state, job.error = "failed", now.error or "The study was removed."
             session.add(job)
             session.flush()
             asked = {k: v for k, v in request.items() if k not in ("age", "sex")}
@@ -348,7 +354,7 @@ class Records:
     def finish(self, id: str, seconds: float, result: dict[str, Any] | None, model_sha256: str) -> None:
         """A worker came to the end of it; nothing where it was cancelled meanwhile."""
         with self.session() as session:
-            job = session.get(JobRow, id)
+            job = session.get(JobRow, id, with_for_update=True)
             if job is None or job.state in OVER:
                 return
             job.state, job.step, job.progress, job.seconds = "done", "", 1.0, seconds
@@ -364,7 +370,7 @@ class Records:
     def fail(self, id: str, error: str) -> None:
         """The job cannot be done; of a study that cannot be prepared, nothing can."""
         with self.session() as session:
-            job = session.get(JobRow, id)
+            job = session.get(JobRow, id, with_for_update=True)
             if job is None or job.state in OVER:
                 return
             job.state, job.error = "failed", error
@@ -376,12 +382,14 @@ class Records:
                     other.state, other.error = "failed", error
             session.add(AuditRow(who=job.owner, action=f"{job.kind} failed", subject=id))
 
-    def give_back(self, id: str) -> None:
-        """The worker died in the middle: once more, or failed where that happened before."""
+    def give_back(self, id: str, stopped: bool = False) -> None:
+        """The worker died in the middle: once more, or failed where that happened before. stopped: it was no death,
+        the server is being stopped."""
         with self.session() as session:
-            job = session.get(JobRow, id)
+            job = session.get(JobRow, id, with_for_update=True)
             if job is None or job.state != "running":
                 return
+            job.attempts -= stopped
             attempts = job.attempts
             if attempts < MOST_ATTEMPTS:
                 job.state, job.step, job.progress = "queued", "", 0.0
@@ -393,18 +401,11 @@ class Records:
     def cancel(self, id: str, who: str) -> JobRow | None:
         """Nothing happens to a job that is over."""
         with self.session() as session:
-            job = session.get(JobRow, id)
+            job = session.get(JobRow, id, with_for_update=True)
             if job is not None and job.state not in OVER:
                 job.state, job.step = "cancelled", ""
                 session.add(AuditRow(who=who, action=f"{job.kind} cancelled", subject=id))
             return job
-
-    def open_jobs(self) -> int:
-        """How many wait or run."""
-        with self.session() as session:
-            return (
-                session.scalar(select(func.count()).select_from(JobRow).where(JobRow.state.not_in(OVER))) or 0
-            )
 
     def take_up(self) -> None:
         """After a restart: what was running when the server stopped is waiting again."""

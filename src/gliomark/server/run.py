@@ -54,6 +54,9 @@ def make_server(settings: Settings) -> Server:
     secret = os.environ.get(SECRET) or None
     check_address(settings.address, records, secret)
     models = dict(settings.models or {"demo": "demo"})
+    for name, file in models.items():
+        if file != "demo" and not Path(file).is_file():
+            raise GliomarkError(f"The weights file {file} of model '{name}' is not there; check the path.")
     folder = settings.data.absolute()
     workers = Workers(records, folder, models, settings.workers)
     gate = Gate(records, settings.address.loopback, secret)

@@ -12,8 +12,6 @@ from fastapi import HTTPException, Request
 from gliomark.server.records import Caller, Records, token_sha256
 from gliomark.study import GliomarkError
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-
 
 @dataclass(frozen=True)
 class Address:
@@ -90,11 +88,14 @@ class Gate:
 
     def _refuse_strangers(self, request: Request) -> None:
         """A web page the user happens to look at may not ask this machine's server, by whatever name."""
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-        if self.loopback and host not in LOCAL_NAMES:
+        named, origin = request.headers.get("host", ""), request.headers.get("origin", "")
+        try:
+            host, site = urlsplit(f"//{named}").hostname or "", urlsplit(origin).netloc
+        except ValueError:
+            raise HTTPException(403, "The Host or Origin of the request is no address.") from None
+        if self.loopback and not is_loopback(host):
             raise HTTPException(403, "The server answers this machine alone; ask it as 127.0.0.1.")
-        origin = request.headers.get("origin")
-        if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        if origin and site != named:
             raise HTTPException(403, "Pages of other sites may not ask this server.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import uuid
 from typing import BinaryIO
@@ -27,7 +28,7 @@ from gliomark.server.documents import (
     study_out,
 )
 from gliomark.server.events import stream
-from gliomark.server.records import StudyRow
+from gliomark.server.records import Caller, StudyRow
 from gliomark.server.store import mask_png, read_mask, write
 from gliomark.server.uploads import digest, guarded, read_upload, receive_files, refused
 from gliomark.study import GliomarkError
@@ -101,11 +102,16 @@ def slice_picture(id: str, sequence: str, index: int, _: Asking, server: Here) -
 @router.delete("/{id}", status_code=204, responses=NO_SUCH)
 def delete_study(id: str, caller: Asking, server: Here) -> None:
     """Images and results are removed; the records stay."""
-    if server.study(id).owner != caller.name and caller.role != "admin":
-        raise HTTPException(403, "Only who uploaded the study, or an administrator, may remove it.")
+    own(server.study(id), caller)
     for job in server.records.delete_study(id, caller.name):
         server.workers.cancel(job)
     server.store.remove(id)
+
+
+def own(row: StudyRow, caller: Caller) -> None:
+    """Raises HTTPException 403 where somebody else's study would be changed."""
+    if row.owner != caller.name and caller.role != "admin":
+        raise HTTPException(403, "Only who uploaded the study, or an administrator, may change or remove it.")
 
 
 @router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG)
@@ -119,7 +125,9 @@ def corrected(id: str, _: Asking, server: Here) -> FileResponse:
 @router.put("/{id}/mask.png", openapi_extra=PICTURE, responses=NOT_YET | UPLOADED)
 async def correct(id: str, request: Request, caller: Asking, server: Here) -> Volume:
     """Keep the doctor's outline, of the same form."""
-    about = (await to_thread.run_sync(server.ready, id)).about
+    row = await to_thread.run_sync(server.ready, id)
+    own(row, caller)
+    about = row.about
     declared, limits = request.headers.get("content-length"), server.limits
     content = await Request(
         request.scope, guarded(request.receive, declared, limits.mask_bytes, limits)
@@ -131,8 +139,10 @@ async def correct(id: str, request: Request, caller: Asking, server: Here) -> Vo
         except GliomarkError as error:
             raise refused(422, str(error)) from None
         volume = float(mask.sum()) * math.prod(about["spacing_mm"]) / 1000
+        server.ready(id)  # it may have been removed while the outline was on its way
         write(server.store.corrected(id), mask_png(mask))
-        server.records.set_corrected(id, True, caller.name, lesion_volume_ml=round(volume, 3))
+        sha256 = hashlib.sha256(content).hexdigest()
+        server.records.set_corrected(id, True, caller.name, lesion_volume_ml=round(volume, 3), sha256=sha256)
         return volume
 
     return Volume(lesion_volume_ml=await to_thread.run_sync(keep))
@@ -141,7 +151,9 @@ async def correct(id: str, request: Request, caller: Asking, server: Here) -> Vo
 @router.delete("/{id}/mask.png", status_code=204, responses=NO_SUCH)
 def uncorrect(id: str, caller: Asking, server: Here) -> None:
     """Back to the model's outline."""
-    if server.study(id).corrected:
+    row = server.study(id)
+    own(row, caller)
+    if row.corrected:
         server.records.set_corrected(id, False, caller.name)
         server.store.corrected(id).unlink(missing_ok=True)
 

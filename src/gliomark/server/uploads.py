@@ -18,7 +18,9 @@ from typing import IO, BinaryIO
 
 from anyio import fail_after
 from fastapi import HTTPException
-from starlette.types import Message, Receive
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gliomark.io import find_patients, read_study
 from gliomark.study import UNFORESEEN, GliomarkError, Study
@@ -26,6 +28,7 @@ from gliomark.study import UNFORESEEN, GliomarkError, Study
 CHUNK = 1 << 20
 NOT_IN_A_NAME = re.compile(r'[<>:"|?*\x00-\x1f]')
 LONGEST_NAME, DEEPEST = 200, 16
+LARGE = re.compile(r"POST /api/studies|PUT /api/studies/[^/]+/mask\.png")
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,11 @@ class Limits:
 
     bytes: int = 2 << 30
     files: int = 20_000
-    at_once: int = 16
+    at_once: int = 4
     silence_s: float = 30.0
     slowest: float = 20_000.0
     mask_bytes: int = 64 << 20
+    other_bytes: int = 64 << 10
 
 
 class Inlet:
@@ -64,18 +68,23 @@ def refused(status: int, sentence: str) -> HTTPException:
 
 def guarded(receive: Receive, declared: str | None, most: int, limits: Limits) -> Receive:
     """The same body, refused as soon as it is too large, silent or too slow."""
-    too_large = refused(413, f"The upload is larger than {most / 1e6:.0f} MB; send the series needed alone.")
+    too_large = refused(
+        413, f"The body is larger than the {most / 1e6:.3g} MB taken here; send the series needed alone."
+    )
     if declared is not None and (not declared.isdigit() or int(declared) > most):
         raise too_large if declared.isdigit() else refused(400, "Content-Length must be a number.")
-    started, got = time.monotonic(), 0
+    started, got, over = time.monotonic(), 0, False
 
     async def receive_guarded() -> Message:
-        nonlocal got
+        nonlocal got, over
+        if over:
+            return await receive()  # the line's end, which may be long in coming
         try:
             with fail_after(limits.silence_s):
                 message = await receive()
         except TimeoutError:
             raise refused(408, "The upload stopped in the middle; send it again.") from None
+        over = not message.get("more_body", False)
         got += len(message.get("body", b""))
         if got > most:
             raise too_large
@@ -84,6 +93,24 @@ def guarded(receive: Receive, declared: str | None, most: int, limits: Limits) -
         return message
 
     return receive_guarded
+
+
+class SmallBodies:
+    """ASGI: every body is small but an upload's and an outline's, which have limits of their own. It stands before
+    the application, which reads bodies before it asks who sends them."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not LARGE.fullmatch(f"{scope['method']} {scope['path']}"):
+            declared = Headers(scope=scope).get("content-length")
+            try:
+                receive = guarded(receive, declared, self.limits.other_bytes, self.limits)
+            except HTTPException as error:
+                await JSONResponse({"detail": error.detail}, error.status_code)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 def safe_path(name: str) -> PurePosixPath:

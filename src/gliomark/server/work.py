@@ -26,8 +26,8 @@ class Job:
     kind: str
     study_id: str
     model: str
+    prepared_for: str
     request: Mapping[str, Any]
-    corrected: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,11 @@ class Worker:
         return {name: load_model(file) for name, file in self.files.items()}
 
     def do(self, job: Job, tell: Tell) -> Done:
-        started, model = time.perf_counter(), self.models[job.model]
+        started, model = time.perf_counter(), self.models.get(job.model)
+        if model is None:
+            raise GliomarkError(
+                f"The server has no model '{job.model}' any more; upload the study for another one."
+            )
         does = {"prepare": self.prepare, "predict": self.predict, "explain": self.explain}
         result = does[job.kind](job, model, tell)
         return Done(time.perf_counter() - started, result, model.sha256)
@@ -72,6 +76,7 @@ class Worker:
             "shape": list(stack.brain.shape),
             "spacing_mm": list(stack.spacing_mm),
             "grey": self.store.keep_slices(job.study_id, stack),
+            "model_sha256": model.sha256,
             "notes": [*prepared.warnings, *dict.fromkeys((*prepared.study.notes, *stack.notes))],
         }
 
@@ -81,6 +86,8 @@ class Worker:
         from gliomark.reporting import prediction_document
 
         asked, prepared = job.request, self.store.load_prepared(job.study_id)
+        if job.prepared_for != model.sha256:
+            raise GliomarkError("The study was prepared for other weights; upload it again.")
         outline = None
         if asked.get("outline") == "corrected":
             content = self.store.corrected(job.study_id).read_bytes()
@@ -114,6 +121,10 @@ class Worker:
 
         of, marker = str(job.request["prediction"]), str(job.request["marker"])
         prediction = self.store.load_prediction(job.study_id, of)
+        if prediction.model.sha256 != model.sha256:
+            raise GliomarkError(
+                "The answer was given by other weights, which are not here any more; predict again."
+            )
         (answer,) = (m for m in prediction.markers if m.marker == marker)
         stack = prediction.stack
         index = [stack.slice_names.index(score.slice_name) for score in answer.slices if score.decides]
@@ -157,11 +168,13 @@ def work(connection: Connection, folder: Path, models: Mapping[str, str], thread
             job = connection.recv()
         except (EOFError, OSError):
             return
+        place = str(worker.store.input(job.study_id))
         try:
             answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
         except GliomarkError as error:
-            answer = str(error)
+            # where things lie on the server is nobody's business
+            answer = str(error).replace(f"{place}/", "")
         except UNFORESEEN as error:
             reason = " ".join(str(error).split())[-200:]
-            answer = f"This could not be computed ({type(error).__name__}: {reason})."
+            answer = f"This could not be computed ({type(error).__name__}: {reason.replace(place, '')})."
         connection.send(answer)
