@@ -22,6 +22,7 @@ from gliomark.models.segmentation_networks import build_segmentation_network, ne
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.study import (
+    READERS_OUTLINE,
     Clinical,
     Contributions,
     MarkerPrediction,
@@ -201,7 +202,7 @@ def predict_prepared(
 
 def _drawn(outline: NDArray[np.bool_]) -> Segmentation:
     """A reader's outline, which is as sure as it says."""
-    return Segmentation(outline.astype(np.float32), outline, "reader's outline")
+    return Segmentation(outline.astype(np.float32), outline, READERS_OUTLINE)
 
 
 def with_stand_ins(study: Study, model: Model) -> tuple[Study, list[str]]:

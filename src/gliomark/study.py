@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+PRODUCT = "gliomark"  # the manufacturer its DICOM results name, by which they are known again
+
 
 class GliomarkError(Exception):
     """Something the user can mend; its text is one sentence: what is wrong, where, what to do."""
@@ -151,13 +153,22 @@ class SliceStack:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
+READERS_OUTLINE = "reader's outline"
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The outline on a SliceStack. probability: float32 and mask: bool, both ``(slice, 240, 240)``."""
+    """The outline on a SliceStack. probability: float32 and mask: bool, both ``(slice, 240, 240)``; rule: how
+    the outlines of the sequences became one, or that it is a reader's."""
 
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
     rule: str
+
+    @property
+    def by_reader(self) -> bool:
+        """Drawn or corrected by a person; results must not say that a network outlined it."""
+        return self.rule == READERS_OUTLINE
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from scipy.spatial import cKDTree
 
 from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_dicom
 from gliomark.io import read_study
+from gliomark.io.masks import predicted as is_predicted
 from gliomark.io.masks import read_segmentation
 from gliomark.reporting import dicom_results, native_mask, require_dicom, write_prediction
-from gliomark.study import GliomarkError, MRSequence, Prediction, Series, Study
+from gliomark.study import READERS_OUTLINE, GliomarkError, MRSequence, Prediction, Series, Study
 
 Make = Callable[..., Prediction]
 Points = NDArray[np.float64]
@@ -321,6 +322,24 @@ def test_the_segment_says_what_it_is_and_who_drew_it(make_prediction: Make, tmp_
     assert (segment.SegmentAlgorithmType, algorithm.AlgorithmName) == ("AUTOMATIC", "demo")
     assert algorithm.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
     assert "ab" * 32 in str(algorithm.AlgorithmParameters)
+
+
+def test_the_networks_outline_is_known_again_and_a_readers_is_the_readers(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    corrected = replace(prediction, segmentation=replace(prediction.segmentation, rule=READERS_OUTLINE))
+    for one, known, comment, finder in (
+        (prediction, True, "checked by nobody", "Lesion found by the model"),
+        (corrected, False, "Outlined or corrected by a reader", "Lesion outlined by the reader"),
+    ):
+        results = results_of(one)
+        results["segmentation.dcm"].save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+        assert is_predicted(tmp_path / "seg.dcm") is known
+        assert comment in results["segmentation.dcm"].ImageComments
+        _, group, _ = read_back(results["report.dcm"])
+        assert finder in [item.name.meaning for item in group.get_qualitative_evaluations()]
+        check_conformance(results, tmp_path)
 
 
 # ---- the report -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from gliomark.reporting import render_pdf
 from gliomark.reporting.pdf import LEFT, POINT, WIDTH
-from gliomark.study import Prediction, Segmentation
+from gliomark.study import READERS_OUTLINE, Prediction, Segmentation
 
 Make = Callable[..., Prediction]
 LONG = (
@@ -73,6 +73,13 @@ def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Ma
     picture = np.asarray(pictures[0].get_bitmap().to_pil().convert("RGB")).astype(int)
     yellow = np.argwhere(picture[..., 0] - picture[..., 2] > 120)
     assert len(yellow) > 50 and yellow[:, 1].min() > picture.shape[1] / 2
+
+
+def test_a_readers_outline_is_not_called_the_models(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    drawn = replace(prediction.segmentation, rule=READERS_OUTLINE)
+    said = " ".join(pages(replace(prediction, segmentation=drawn)))
+    assert "as the reader outlined it" in said and "as the model outlined it" not in said
 
 
 def test_no_lesion_and_the_readers_finding_are_said(make_prediction: Make) -> None:

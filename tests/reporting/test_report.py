@@ -27,8 +27,8 @@ from gliomark.reporting import (
 )
 from gliomark.reporting.drawing import OUTLINE, canvas, draw_slice
 from gliomark.reporting.masks import agreed_probability
-from gliomark.reporting.text import STRINGS
-from gliomark.study import Clinical, GliomarkError, MRSequence, Prediction, Segmentation
+from gliomark.reporting.text import READERS, STRINGS
+from gliomark.study import READERS_OUTLINE, Clinical, GliomarkError, MRSequence, Prediction, Segmentation
 
 Make = Callable[..., Prediction]
 SCHEMA = json.loads((files("gliomark.reporting") / "prediction.schema.json").read_text(encoding="utf-8"))
@@ -47,6 +47,11 @@ def without_lesion(prediction: Prediction) -> Prediction:
         lesion_areas_mm2={},
         markers=markers,
     )
+
+
+def drawn_by_reader(prediction: Prediction) -> Prediction:
+    segmentation = dataclasses.replace(prediction.segmentation, rule=READERS_OUTLINE)
+    return dataclasses.replace(prediction, segmentation=segmentation)
 
 
 def page(prediction: Prediction, folder: Path, language: str = "en") -> str:
@@ -118,7 +123,8 @@ def test_the_page_says_it_in_both_languages(
 
 
 def test_every_string_has_both_languages_with_the_same_blanks() -> None:
-    for english, chinese in STRINGS.values():
+    assert READERS.keys() < STRINGS.keys()
+    for english, chinese in (*STRINGS.values(), *READERS.values()):
         assert english and chinese
         assert english.count("{") == chinese.count("{")
 
@@ -136,6 +142,18 @@ def test_no_lesion_is_said_plainly(make_prediction: Make, tmp_path: Path) -> Non
     text = words(page(without_lesion(make_prediction()), tmp_path))
     assert "No lesion was found" in text and "undetermined" in text
     assert "threshold" not in text
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("en", "as the reader outlined it"), ("zh", "阅片者勾画的病灶")]
+)
+def test_a_readers_outline_is_not_called_the_models(
+    make_prediction: Make, tmp_path: Path, language: str, told: str
+) -> None:
+    text = words(page(drawn_by_reader(make_prediction()), tmp_path, language))
+    assert told in text and "as the model outlined it" not in text and "模型勾画的病灶" not in text
+    nothing = words(page(drawn_by_reader(without_lesion(make_prediction())), tmp_path, "en"))
+    assert "The reader left nothing outlined" in nothing and "missed" not in nothing
 
 
 def test_the_readers_finding_is_named_with_the_models_probability_beside(

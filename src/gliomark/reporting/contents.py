@@ -59,10 +59,12 @@ class Row:
 class Contents:
     """What every form of the report says, in this order; values that are in prediction.json are in ``document``.
 
-    large: the slices that decided, the one with the largest lesion first. sheet: all slices with a lesion, small.
+    drawn_by_reader: whether the outline is a reader's. large: the slices that decided, the one with the largest
+    lesion first. sheet: all slices with a lesion, small.
     """
 
     document: Document
+    drawn_by_reader: bool
     cards: tuple[Card, ...]
     large: tuple[Picture, ...]
     large_are_deciding: bool
@@ -79,6 +81,7 @@ def contents(prediction: Prediction, document: Document, language: Language) -> 
     large, sheet = _large_slices(prediction, document), _sheet_slices(prediction, document)
     return Contents(
         document=document,
+        drawn_by_reader=prediction.segmentation.by_reader,
         cards=tuple(_card(answer, document, language) for answer in document["markers"]),
         large=tuple(_large_pictures(paper, large, document)),
         large_are_deciding=set(large) == _deciding(document),

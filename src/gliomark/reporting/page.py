@@ -20,7 +20,7 @@ def render_page(contents: Contents, language: Language) -> str:
         "data_uri": data_uri,
     }
     template = page_environment(filters).get_template("report.html.j2")
-    return template.render(t=strings(language), **vars(contents))
+    return template.render(t=strings(language, contents.drawn_by_reader), **vars(contents))
 
 
 def page_environment(filters: Mapping[str, Callable[..., str]]) -> Environment:

@@ -103,7 +103,7 @@ def render_pdf(prediction: Prediction, language: Language = "en") -> bytes:
 
 def typeset(shown: Contents, language: Language) -> bytes:
     """The PDF of a report's gathered contents."""
-    t, document = strings(language), shown.document
+    t, document = strings(language, shown.drawn_by_reader), shown.document
     pdf = Pages(t.research)
     pdf.set_title(f"{document['patient_id']} · {t.title}")
     pdf.set_lang(t.html_lang)

@@ -103,6 +103,19 @@ STRINGS: Wording = {
     "volumes": ("volumes (DICOM, NIfTI or MHA)", "容积数据（DICOM、NIfTI 或 MHA）"),
 }
 
+# In place of the above where a reader drew or corrected the outline.
+READERS: Wording = {
+    "no_lesion": ("No lesion is outlined", "未勾画病灶"),
+    "no_lesion_more": (
+        "The reader left nothing outlined on these images, so no marker was predicted.",
+        "阅片者未在这些影像上保留任何勾画，因此未作标志物预测。",
+    ),
+    "outline_key": (
+        "The bright line (yellow on screen) is the lesion as the reader outlined it.",
+        "亮线（屏幕上为黄色）为阅片者勾画的病灶。",
+    ),
+}
+
 LEVELS: Wording = {
     "mutant": ("mutant", "突变型"),
     "wild type": ("wild type", "野生型"),
@@ -136,9 +149,10 @@ MEANINGS: Wording = {
 }
 
 
-def strings(language: Language) -> SimpleNamespace:
-    """The fixed strings of one language, by name."""
-    return SimpleNamespace(**{key: pair[_column(language)] for key, pair in STRINGS.items()})
+def strings(language: Language, by_reader: bool = False) -> SimpleNamespace:
+    """The fixed strings of one language, by name; by_reader: whether the outline is a reader's."""
+    wording = {**STRINGS, **READERS} if by_reader else STRINGS
+    return SimpleNamespace(**{key: pair[_column(language)] for key, pair in wording.items()})
 
 
 def word(wording: Wording, key: str, language: Language, otherwise: str) -> str:

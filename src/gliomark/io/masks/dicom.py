@@ -21,9 +21,8 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
 from gliomark.io.nifti import counted_names
-from gliomark.study import GliomarkError, Series
+from gliomark.study import PRODUCT, GliomarkError, Series
 
-PRODUCT = "gliomark"
 SEGMENTATIONS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the second: Label Map Segmentation
 STRUCTURE_SETS = (RTStructureSetStorage,)
 # Positions are written with three to six decimals; a slice apart is at least some tenths of a millimetre.

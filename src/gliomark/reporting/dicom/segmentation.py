@@ -15,6 +15,7 @@ from gliomark.reporting.dicom.sources import RESEARCH_ONLY, Headers, new_series
 from gliomark.study import Prediction
 
 TRACKING_ID = "gliomark lesion"
+NETWORKS = "Outlined by a network, checked by nobody"
 
 
 def lesion_segmentation(
@@ -27,10 +28,11 @@ def lesion_segmentation(
         segmentation_type="BINARY",
         segment_descriptions=[_segment(prediction, tracking_uid)],
         content_label="LESION",
-        content_description="Lesion outlined by gliomark, research use only",
+        content_description="Lesion in gliomark's answer, research use only",
         **new_series(prediction, 9001, "gliomark lesion, research use only"),
     )
-    segmentation.ImageComments = f"{RESEARCH_ONLY}. Outlined by a network, checked by nobody."
+    drawn = "Outlined or corrected by a reader" if prediction.segmentation.by_reader else NETWORKS
+    segmentation.ImageComments = f"{RESEARCH_ONLY}. {drawn}."
     _name_segment_in_frames(segmentation)
     if headers.frames is not None:
         _number_frames(segmentation, headers.frames)
@@ -50,7 +52,7 @@ def _segment(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
         segment_label="Lesion",
         segmented_property_category=CATEGORY,
         segmented_property_type=LESION,
-        algorithm_type="AUTOMATIC",
+        algorithm_type="SEMIAUTOMATIC" if prediction.segmentation.by_reader else "AUTOMATIC",
         algorithm_identification=algorithm,
         tracking_uid=tracking_uid,
         tracking_id=TRACKING_ID,

@@ -16,7 +16,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DA, TM, DSfloat
 
-from gliomark.study import GliomarkError, Prediction, Series, SourceImage, Study
+from gliomark.study import PRODUCT, GliomarkError, Prediction, Series, SourceImage, Study
 
 UTF8 = "ISO_IR 192"
 RESEARCH_ONLY = "Research use only, not a medical device"
@@ -79,7 +79,7 @@ def new_series(prediction: Prediction, number: int, description: str) -> Mapping
         "series_description": description,
         "sop_instance_uid": UID(),
         "instance_number": 1,
-        "manufacturer": "gliomark",
+        "manufacturer": PRODUCT,
         "manufacturer_model_name": prediction.model.name[:64],
         "software_versions": prediction.software_version,
         "device_serial_number": prediction.model.sha256,

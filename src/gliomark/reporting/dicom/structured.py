@@ -53,7 +53,7 @@ from gliomark.reporting.dicom.codes import (
 from gliomark.reporting.dicom.segmentation import TRACKING_ID
 from gliomark.reporting.dicom.sources import Headers, new_series
 from gliomark.reporting.text import FUSIONS, MEANINGS, Language, strings, word
-from gliomark.study import MarkerPrediction, Prediction
+from gliomark.study import PRODUCT, MarkerPrediction, Prediction
 
 COMMENT = codes.DCM.Comment
 
@@ -89,7 +89,7 @@ def _device(prediction: Prediction) -> ObserverContext:
     attributes = DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[model.sha256]),
         name=model.name,
-        manufacturer_name="gliomark",
+        manufacturer_name=PRODUCT,
         model_name=f"gliomark {prediction.software_version}",
         serial_number=model.sha256,
     )
@@ -117,7 +117,7 @@ def _group(
         "measurements": [*_sizes(prediction), *_probabilities(prediction)],
         "qualitative_evaluations": [
             QualitativeEvaluation(
-                private("lesion", "Lesion found by the model"), PRESENT if _found(prediction) else ABSENT
+                private("lesion", _finder(prediction)), PRESENT if _found(prediction) else ABSENT
             ),
             *(_evaluation(marker, language) for marker in prediction.markers),
         ],
@@ -159,6 +159,10 @@ def _found(prediction: Prediction) -> bool:
     return bool(prediction.lesion_areas_mm2)
 
 
+def _finder(prediction: Prediction) -> str:
+    return f"Lesion {'outlined by the reader' if prediction.segmentation.by_reader else 'found by the model'}"
+
+
 def _sizes(prediction: Prediction) -> list[Measurement]:
     """Volume in ml, and the area of the slice with the largest in mm2."""
     largest = max(prediction.lesion_areas_mm2.values(), default=0.0)
@@ -170,7 +174,7 @@ def _sizes(prediction: Prediction) -> list[Measurement]:
 
 def _comments(prediction: Prediction, language: Language) -> list[str]:
     """What holds for the whole report, the most important first."""
-    t, model = strings(language), prediction.model
+    t, model = strings(language, prediction.segmentation.by_reader), prediction.model
     notes = dict.fromkeys((*prediction.study.notes, *prediction.stack.notes))
     return [
         f"{t.research} {t.research_more}",
