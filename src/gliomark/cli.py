@@ -159,6 +159,9 @@ def serve(
     dicom_peer: Annotated[
         list[str] | None, typer.Option(help="AE title that may push; without any, everybody; repeatable.")
     ] = None,
+    dicom_quiet: Annotated[
+        float, typer.Option(min=1, help="Seconds without an image after which a study is taken for whole.")
+    ] = 10.0,
     send_to: Annotated[
         list[str] | None,
         typer.Option(help="Where results go: AET@host:port or a DICOMweb address; repeatable."),
@@ -180,7 +183,7 @@ def serve(
     node = None
     if dicom_port is not None:
         peers, send = tuple(dicom_peer or ()), tuple(send_to or ())
-        node = Node(dicom_port, host, dicom_title, peers, send, language=language.value)
+        node = Node(dicom_port, host, dicom_title, peers, send, dicom_quiet, language=language.value)
     settings = Settings(data, address, database, workers, models, node=node, with_input=with_input)
     serve(settings, say=typer.echo)
 
@@ -621,8 +624,8 @@ def marker_table(function: str):
     return command
 
 
-for name, (function, said) in MARKER_TABLES.items():
-    experiment_app.command(name, help=said)(marker_table(function))
+for _name, (_function, _said) in MARKER_TABLES.items():
+    experiment_app.command(_name, help=_said)(marker_table(_function))
 
 
 @experiment_app.command("feature-table")

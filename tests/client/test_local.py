@@ -48,6 +48,17 @@ def test_local_server_killed_in_the_middle_goes_on(
     assert window.session.local.process.state() == QProcess.ProcessState.NotRunning and not alive(process_id)
 
 
+def test_two_clients_have_a_server_and_a_folder_each(open_window: Callable[[], MainWindow]) -> None:
+    first, second = open_window(), open_window()
+    for window in (first, second):
+        window.start()
+        until(lambda window=window: window.session.state.server == "ready")
+    folders = [window.session.local.process.arguments()[4] for window in (first, second)]
+    assert len(set(folders)) == 2 and all(Path(folder, "gliomark.db").exists() for folder in folders)
+    for window in (first, second):
+        window.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
 def test_without_a_screen_one_sentence() -> None:
     bare = {name: value for name, value in os.environ.items() if name not in SCREENS}

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,15 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 from scipy.spatial import cKDTree
+from sqlalchemy import select
 from tests.server.conftest import Live, own_database, running
 
 from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_dicom
 from gliomark.io.dicom import dicom_files
 from gliomark.reporting.masks import reference_series, source_mask
+from gliomark.server import dicom_node
 from gliomark.server.dicom_node import DicomNode, Node, age_of, parse_destination
+from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.run import Settings
 from gliomark.study import GliomarkError, MRSequence
 
@@ -137,6 +140,59 @@ def test_a_pushed_study_comes_back_with_its_results(node, serving, archive, push
     for name in ("report.pdf", "dicom.zip"):
         answer = serving.get(f"/api/predictions/{job['id']}/{name}")
         assert answer.status_code == 200 and answer.content[:2] in (b"%P", b"PK")
+
+
+def test_results_owed_to_an_archive_that_was_away_are_sent_after_a_restart(
+    serving, archive, pushed, monkeypatch
+) -> None:
+    monkeypatch.setattr(dicom_node, "PAUSE_S", 0.5)
+    away = Node(0, destinations=(f"ARCHIVE@127.0.0.1:{archive.port}",), quiet_s=1.0)
+    monkeypatch.setattr(dicom_node, "send", lambda *_: "no association")
+    first = DicomNode(serving.server, away)
+    first.start()
+    push(first.port, pushed)
+    tried = until_delivery(serving, lambda row: row.state == "owed" and row.tries >= 1)
+    first.stop()
+    assert not archive.got
+    monkeypatch.undo()
+    second = DicomNode(serving.server, away)
+    second.start()
+    archive.until(3)
+    assert until_delivery(serving, lambda row: row.state == "sent").tries > tried.tries
+    second.stop()
+
+
+def until_delivery(live: Live, enough: Callable[[DeliveryRow], bool]) -> DeliveryRow:
+    """The newest delivery, once it is so."""
+    newest = (
+        select(DeliveryRow)
+        .join(JobRow, JobRow.id == DeliveryRow.prediction_id)
+        .order_by(JobRow.created.desc())
+    )
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends:
+        with live.server.records.reading() as session:
+            row = session.scalars(newest.limit(1)).first()
+        if row is not None and enough(row):
+            return row
+        time.sleep(0.1)
+    raise AssertionError("nothing was delivered")
+
+
+def test_a_study_is_not_whole_while_its_sender_is_on_the_line(node, serving, archive, pushed) -> None:
+    images = [dcmread(file) for file in dicom_files(pushed)]
+    images = [one for one in images if one.SOPClassUID == MRImageStorage]
+    line = associate(node.port, "MRI", {one.file_meta.TransferSyntaxUID for one in images})
+    for image in images[: len(images) // 2]:
+        assert line.send_c_store(image).Status == 0
+    time.sleep(node.node.quiet_s + 2)  # a pause in the middle
+    for image in images[len(images) // 2 :]:
+        assert line.send_c_store(image).Status == 0
+    line.release()
+    archive.until(3)
+    job = serving.get("/api/predictions").json()[0]
+    kept = list(dicom_files(serving.server.store.input(job["study_id"])))
+    assert len(kept) == len(images)
 
 
 def test_who_was_not_named_may_not_push(node) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from tests.server.conftest import own_database, running
 
-from gliomark.server.records import JobRow, StudyRow
+from gliomark.server.records import AuditRow, JobRow, StudyRow
 from gliomark.server.run import Settings, open_records
 
 
@@ -127,6 +127,20 @@ def test_what_is_asked_of_a_failed_study_fails_too(tmp_path) -> None:
     records.fail(job.id, "FLAIR is missing.")
     late = records.add_job("predict", study, {}, "me")  # asked by who does not know yet
     assert (late.state, late.error) == ("failed", "FLAIR is missing.")
+
+
+def test_who_reads_does_not_wait_for_who_writes(tmp_path) -> None:
+    records = open_records(tmp_path, own_database())
+    records.add_study("s", "P", "tiny", "0", "me")
+    with records.session() as writing:
+        writing.add(AuditRow(who="me", action="in the middle", subject="s"))
+        writing.flush()
+        started = time.monotonic()
+        study = records.study("s")
+        assert study is not None and study.state == "preparing" and not records.predictions(None)
+        assert "in the middle" not in {line.action for line in records.audit()}
+        assert time.monotonic() - started < 5
+    assert records.audit()[0].action == "in the middle"
 
 
 def test_stopping_the_server_is_no_death(tmp_path) -> None:

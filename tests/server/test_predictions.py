@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from io import BytesIO
 from pathlib import Path
@@ -103,7 +104,8 @@ def test_the_doctors_outline_is_asked_again(live, study, answer, pictures, tiny_
     kept = live.put(f"{place}/mask.png", content=buffer.getvalue())
     assert kept.json()["lesion_volume_ml"] == pytest.approx(4 * 30 * 40 * np.prod(study["spacing_mm"]) / 1000)
     assert np.array_equal(grey(live.get(f"{place}/mask.png").content).reshape(study["shape"]), drawn)
-    found = live.asked(study["id"], outline="corrected", enhancing="yes")["result"]
+    job = live.asked(study["id"], outline="corrected", enhancing="yes")
+    found = job["result"]
     prepared = prepare_study(read_study(pictures), model)
     own = predict_prepared(prepared, Clinical(PATIENT, 50.0, 0), model, enhancing="yes", outline=drawn > 0)
     assert [m["probability"] for m in found["markers"]] == [round(m.probability, 6) for m in own.markers]
@@ -111,6 +113,13 @@ def test_the_doctors_outline_is_asked_again(live, study, answer, pictures, tiny_
         found["markers"][0]["decided_by"] == "reader's finding"
         and found["lesion"]["rule"] == "reader's outline"
     )
+    kept_file = live.server.store.correction(study["id"], job["outline_sha256"])
+    assert (
+        hashlib.sha256(kept_file.read_bytes()).hexdigest() == job["outline_sha256"]
+        and not answer["outline_sha256"]
+    )
+    asked = [line for line in live.get("/api/audit").json() if line["subject"] == job["id"]]
+    assert asked[-1]["detail"]["outline_sha256"] == job["outline_sha256"]
     assert live.delete(f"{place}/mask.png").status_code == 204
     assert live.get(f"{place}/mask.png").status_code == 404
     assert live.asked(study["id"])["result"]["markers"] == answer["result"]["markers"]

@@ -33,6 +33,21 @@ def test_it_listens_and_ends_with_its_input(tmp_path, tiny_weights) -> None:
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "nobody else may look into it"
 
 
+def test_one_server_at_a_time_works_in_a_data_folder(tmp_path, tiny_weights) -> None:
+    on_its_way = tmp_path / "data" / "uploads" / "cut off" / "1.png"
+    on_its_way.parent.mkdir(parents=True)
+    on_its_way.write_bytes(b"half")
+    with serve(tmp_path / "data", tiny_weights, "--with-input") as first:
+        assert first.stdin is not None and first.stdout is not None and first.stdout.readline()
+        assert not on_its_way.exists(), "what was on its way when a server died is removed"
+        with serve(tmp_path / "data", tiny_weights) as second:
+            _, told = second.communicate(timeout=60)
+        assert second.returncode == 1 and "Another server is at work in the data folder" in told
+        assert told.count("\n") == 1
+        first.stdin.close()
+        assert first.wait(timeout=60) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -137,7 +137,13 @@ def test_the_log_only_grows(live, study) -> None:
     for line in ("UPDATE audit SET who = 'x'", "DELETE FROM audit"):
         with pytest.raises(DBAPIError, match="only grows"), engine.begin() as connection:
             connection.execute(text(line))
-    assert live.get("/api/audit").json()
+    if engine.dialect.name == "sqlite":
+        replace = (
+            "INSERT OR REPLACE INTO audit (number, at, who, action, subject, detail) SELECT number, at, 'x', "
+        )
+        with pytest.raises(DBAPIError, match="only grows"), engine.begin() as connection:
+            connection.execute(text(replace + "action, subject, detail FROM audit"))
+    assert "x" not in {line["who"] for line in live.get("/api/audit").json()}
 
 
 def test_the_log_names_no_patient(live, study, caplog) -> None:

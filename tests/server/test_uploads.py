@@ -7,11 +7,16 @@ import socket
 import stat
 import threading
 import time
+import tracemalloc
 import zipfile
+from collections.abc import AsyncIterator
 from io import BytesIO
 
+import anyio
 import pytest
 from tests.server.conftest import SMALL
+
+from gliomark.server.uploads import receive_form
 
 
 def packed(files: dict[str, bytes], compress: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -119,6 +124,24 @@ def test_sequences_without_a_folder_around_them(live, pictures) -> None:
     ]
     named = live.post("/api/studies", files=files, data={"patient_id": "王 1"})
     assert named.status_code == 201 and named.json()["patient_id"] == "王 1"
+
+
+def test_a_large_study_lies_on_disk_not_in_memory_as_it_comes(tmp_path) -> None:
+    content, count = b"x" * 300_000, 60
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(count):
+            yield f'--b\r\nContent-Disposition: form-data; name="files"; filename="P/{number}.dcm"\r\n\r\n'.encode()
+            yield content
+            yield b"\r\n"
+        yield b"--b--\r\n"
+
+    tracemalloc.start()
+    anyio.run(receive_form, "multipart/form-data; boundary=b", body(), tmp_path / "in", SMALL)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 3e6, f"{most / 1e6:.1f} MB of {len(content) * count / 1e6:.0f} MB"
+    assert {path.stat().st_size for path in (tmp_path / "in" / "P").iterdir()} == {len(content)}
 
 
 # ---- bodies that are no good, over a bare socket ------------------------------------------------------------

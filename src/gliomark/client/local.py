@@ -5,7 +5,17 @@ from __future__ import annotations
 import secrets
 import sys
 
-from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QStandardPaths, QTimer, Signal
+from PySide6.QtCore import (
+    QDir,
+    QFileInfo,
+    QLockFile,
+    QObject,
+    QProcess,
+    QProcessEnvironment,
+    QStandardPaths,
+    QTimer,
+    Signal,
+)
 from PySide6.QtNetwork import QHostAddress, QNetworkReply, QTcpServer
 
 from gliomark.client import trouble
@@ -16,6 +26,7 @@ ASK_EVERY_MS = 300
 GIVE_UP_MS = 120_000
 END_MS = 5_000
 LAST_WORDS = 4_000
+MOST_OPEN = 20
 
 
 class LocalServer(QObject):
@@ -39,6 +50,7 @@ class LocalServer(QObject):
         self._answered = False
         self._token = ""
         self._said = ""
+        self._lock: QLockFile | None = None
 
     @property
     def running(self) -> bool:
@@ -54,11 +66,32 @@ class LocalServer(QObject):
         environment.insert("GLIOMARK_TOKEN", self._token)
         self.process.setProcessEnvironment(environment)
         self._remote = Remote(f"http://127.0.0.1:{port}", parent=self)
-        data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppLocalDataLocation)
-        command = ["-m", "gliomark", "serve", "--data", data, "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            "-m",
+            "gliomark",
+            "serve",
+            "--data",
+            self._own_folder(),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         command += ["--with-input"]  # it ends with this program, however that ends
         self.process.start(sys.executable, command)
         self._asking.start()
+
+    def _own_folder(self) -> str:
+        """The server's data folder; another one for each further client that is open on this computer."""
+        usual = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppLocalDataLocation)
+        QDir().mkpath(QFileInfo(usual).path())
+        for number in range(1, MOST_OPEN):
+            folder = usual if number == 1 else f"{usual}-{number}"
+            self._lock = QLockFile(f"{folder}.lock")
+            self._lock.setStaleLockTime(0)
+            if self._lock.tryLock(0):
+                return folder
+        return usual  # its server will say what is wrong
 
     def stop(self) -> None:
         """End it and wait for that; silent."""
@@ -73,6 +106,8 @@ class LocalServer(QObject):
                 self.process.kill()
                 self.process.waitForFinished(END_MS)
         self.process.blockSignals(False)
+        if self._lock is not None:
+            self._lock.unlock()
 
     def _ask(self) -> None:
         self._waited += ASK_EVERY_MS

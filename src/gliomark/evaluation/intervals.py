@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +40,8 @@ def bootstrap(
     random = np.random.default_rng(seed)
     count = len(arrays[0])
     draws = (random.integers(0, count, count) for _ in range(resamples))
-    values = np.array([statistic(*(array[draw] for array in arrays)) for draw in draws])
-    low, high = np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (np.nan, np.nan)
-    return float(statistic(*arrays)), float(low), float(high)
+    values = [statistic(*(array[draw] for array in arrays)) for draw in draws]
+    return float(statistic(*arrays)), *_percentiles(values)
 
 
 def cluster_bootstrap(
@@ -65,9 +64,14 @@ def cluster_bootstrap(
         index = np.concatenate([rows[number] for number in random.integers(0, len(rows), len(rows))])
         for name, value in statistic(*(array[index] for array in arrays)).items():
             drawn.setdefault(name, []).append(value)
-    found = {}
-    for name, value in statistic(*arrays).items():
-        values = np.array(drawn[name])
-        low, high = np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (np.nan, np.nan)
-        found[name] = Interval(float(value), float(low), float(high))
-    return found
+    return {
+        name: Interval(float(value), *_percentiles(drawn[name])) for name, value in statistic(*arrays).items()
+    }
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
+    """The middle 95 %, nan where no resample has a value."""
+    if not np.isfinite(values).any():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)

@@ -14,9 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from gliomark.server import predictions, studies
+from gliomark.server.bodies import SmallBodies
 from gliomark.server.context import Admin, Asking, Here, Server
-from gliomark.server.documents import ALWAYS, AuditOut, Health, ModelOut, refusals
-from gliomark.server.uploads import SmallBodies
+from gliomark.server.documents import ALWAYS, AuditOut, Health, HealthStatus, ModelOut, refusals
+from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
 router = APIRouter(prefix="/api", tags=["server"])
@@ -46,6 +47,7 @@ def create_app(server: Server) -> FastAPI:
     app.add_middleware(SmallBodies, limits=server.limits)
     app.exception_handler(Exception)(_unforeseen)
     app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(GliomarkError)(_wrong)
     for part in (router, studies.router, predictions.router):
         app.include_router(part)
     return app
@@ -68,6 +70,11 @@ async def _unforeseen(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": "The server could not do this; tell who runs it."}, 500)
 
 
+async def _wrong(_: Request, error: Exception) -> Response:
+    """Something the caller can mend, in a sentence."""
+    return JSONResponse({"detail": str(error)}, 422)
+
+
 async def _invalid(_: Request, error: Exception) -> Response:
     """What does not fit, in a sentence."""
     assert isinstance(error, RequestValidationError)
@@ -79,8 +86,10 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 @router.get("/health")
 async def health(server: Here) -> Health:
-    """Whether the server is there, and its workers have their models."""
-    return Health(status="ok" if server.workers.models_known else "starting", version=version("gliomark"))
+    """Whether the server is there, and its workers have their models and somebody who feeds them."""
+    workers = server.workers
+    status: HealthStatus = "ok" if workers.models_known else "starting"
+    return Health(status=status if workers.watched else "failing", version=version("gliomark"))
 
 
 @router.get("/models", responses=refusals(s503="The models are still being loaded."))

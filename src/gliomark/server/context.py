@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Caller, JobRow, Records, StudyRow
 from gliomark.server.security import Gate
 from gliomark.server.store import Store
-from gliomark.server.uploads import Inlet, Limits
+from gliomark.server.uploads import digest, read_upload
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,22 @@ class Server:
     models: Mapping[str, str]
     limits: Limits
     inlet: Inlet
+
+    def admit(self, received: Path, model: str, owner: str, patient: str = "") -> StudyRow:
+        """Read and record the files in ``received``, which are moved; where that fails nothing is left of them.
+        patient: names pictures and volumes sent without a folder around them. Raises GliomarkError."""
+        id = str(uuid.uuid4())
+        named = "".join(c for c in patient if c.isalnum() or c in " -_")[:80].strip() or "patient"
+        folder = self.store.input(id) / named
+        try:
+            folder.parent.mkdir(parents=True)
+            received.rename(folder)
+            study = read_upload(folder)
+            self.store.keep_study(id, study)
+            return self.records.add_study(id, study.patient_id, model, digest(folder), owner)
+        except BaseException:
+            self.store.remove(id)
+            raise
 
     def study(self, id: str) -> StudyRow:
         """Raises HTTPException 404 where there is none."""

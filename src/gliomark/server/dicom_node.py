@@ -20,15 +20,15 @@ from typing import Any
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.io.dicom import dicom_files
 from gliomark.reporting import Language, dicom_results
 from gliomark.server.context import Server
-from gliomark.server.records import OVER, JobRow, StudyRow
+from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.security import is_loopback
-from gliomark.server.uploads import digest, read_upload
 from gliomark.study import UNFORESEEN, GliomarkError
 
 LOG = logging.getLogger("gliomark.server.dicom")
@@ -42,7 +42,8 @@ SYNTAXES = (
     "1.2.840.10008.1.2.5",  # run length
 )
 WHO = "DICOM node"
-TRIES, PAUSE_S = 4, 5.0
+TRIES, PAUSE_S, LONGEST_PAUSE_S = 30, 5.0, 3600.0  # for about a day
+LEASE_S = 600.0
 LOOK_S = 0.3
 OLDEST = 120
 
@@ -51,8 +52,9 @@ OLDEST = 120
 class Node:
     """Where to listen, whom to answer and whom to send results.
 
-    peers: calling AE titles that may push, anybody where empty; quiet_s: a study is whole once nothing came for so
-    long; destinations: ``AET@host:port`` or the address of a DICOMweb service.
+    peers: calling AE titles that may push, anybody where empty; destinations: ``AET@host:port`` or the address of a
+    DICOMweb service; quiet_s: a study is whole once nothing came for so long and who sent it has hung up, busy_s: or
+    has sent nothing for so long.
     """
 
     port: int
@@ -61,7 +63,25 @@ class Node:
     peers: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     quiet_s: float = 10.0
+    busy_s: float = 120.0
     language: Language = "en"
+
+
+class Arriving:
+    """A study some of whose images have come. senders: the associations they came over that are still open."""
+
+    def __init__(self) -> None:
+        self.senders: set[Association] = set()
+        self._last = time.monotonic()
+
+    def by(self, sender: Association) -> None:
+        """An image came."""
+        self.senders.add(sender)
+        self._last = time.monotonic()
+
+    @property
+    def silent_s(self) -> float:
+        return time.monotonic() - self._last
 
 
 @dataclass(frozen=True)
@@ -88,9 +108,10 @@ class DicomNode:
 
     def __init__(self, server: Server, node: Node) -> None:
         self.server, self.node = server, node
-        self.destinations = [parse_destination(text) for text in node.destinations]
+        for text in node.destinations:
+            parse_destination(text)
         self.incoming = server.store.folder / "incoming"
-        self._last: dict[str, float] = {}
+        self._arriving: dict[str, Arriving] = {}
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.port = node.port
@@ -106,9 +127,10 @@ class DicomNode:
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), list(SYNTAXES))
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._keep), (evt.EVT_CONN_CLOSE, self._closed)]
         try:
             listener = entity.start_server(
-                (self.node.host, self.node.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)]
+                (self.node.host, self.node.port), block=False, evt_handlers=handlers
             )
         except OSError as error:
             raise GliomarkError(
@@ -116,14 +138,13 @@ class DicomNode:
             ) from None
         assert listener is not None
         self._listener, self.port = listener, listener.server_address[1]
-        now = time.monotonic()
         # what came before a restart is taken up, also what had been taken and was not seen through
         for folder in self.incoming.with_name("taken").glob("*"):
             back = self.incoming / folder.name.rsplit("-", 1)[0]
             if not back.exists():
                 self.incoming.mkdir(exist_ok=True)
                 folder.rename(back)
-        self._last = {folder.name: now for folder in self.incoming.glob("*") if folder.is_dir()}
+        self._arriving |= {folder.name: Arriving() for folder in self.incoming.glob("*") if folder.is_dir()}
         self._thread.start()
 
     def stop(self) -> None:
@@ -146,87 +167,87 @@ class DicomNode:
         try:
             with self._lock:
                 folder.mkdir(parents=True, exist_ok=True)
-                self._last[study] = time.monotonic()
+                self._arriving.setdefault(study, Arriving()).by(event.assoc)
             dataset.save_as(part, enforce_file_format=True)
             part.replace(folder / f"{image}.dcm")
         except OSError:
             return NO_SPACE
         with self._lock:
-            self._last[study] = time.monotonic()
+            self._arriving.setdefault(study, Arriving()).by(event.assoc)
         return SUCCESS
+
+    def _closed(self, event: evt.Event) -> None:
+        with self._lock:
+            for study in self._arriving.values():
+                study.senders.discard(event.assoc)
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
             try:
-                self._look()
+                while not self._stopping.is_set() and (folder := self._whole()) is not None:
+                    self._ask(folder)
+                while not self._stopping.is_set() and (owed := self.server.records.next_delivery(LEASE_S)):
+                    self._deliver(*owed)
             except (SQLAlchemyError, OSError) as error:  # a restart of the database must not end this thread
                 LOG.error("the DICOM node goes on after %s", type(error).__name__)
-
-    def _look(self) -> None:
-        """See every whole study through, one after the other."""
-        while not self._stopping.is_set() and (folder := self._whole()) is not None:
-            try:
-                self._see_through(folder)
-            except GliomarkError as error:
-                self._tell("pushed study failed", folder.name, str(error))
-            except UNFORESEEN as error:
-                self._tell("pushed study failed", folder.name, type(error).__name__)
 
     def _whole(self) -> Path | None:
         """A study that has stopped arriving, moved out of the way of what may still come."""
         with self._lock:
-            for study, at in self._last.items():
-                if time.monotonic() - at > self.node.quiet_s:
-                    del self._last[study]
+            for study, arriving in self._arriving.items():
+                if arriving.silent_s > (self.node.busy_s if arriving.senders else self.node.quiet_s):
+                    del self._arriving[study]
                     taken = self.incoming.with_name("taken") / f"{study}-{uuid.uuid4().hex[:8]}"
                     taken.parent.mkdir(exist_ok=True)
                     (self.incoming / study).rename(taken)
                     return taken
         return None
 
-    def _see_through(self, folder: Path) -> None:
-        """Read, record, predict, send. Raises GliomarkError with what is wrong."""
-        study = self._take_in(folder)
-        asked = clinical_of(self.server.store.input(study.id)) | {"fusion": "near", "outline": "model"}
-        records = self.server.records
-        job: JobRow | None = records.add_job("predict", study, asked, WHO)
-        self.server.workers.look()
-        while job is not None and job.state not in OVER and not self._stopping.wait(LOOK_S):
-            job = records.job(job.id)
-        if job is not None and job.state == "done":
-            self._send(study, job)
-        elif job is not None and job.state == "failed":
-            raise GliomarkError(job.error or "The prediction failed.")
-
-    def _take_in(self, folder: Path) -> StudyRow:
-        from fastapi import HTTPException
-
-        id, store = str(uuid.uuid4()), self.server.store
-        store.input(id).parent.mkdir(parents=True)
-        folder.rename(store.input(id))
+    def _ask(self, folder: Path) -> None:
+        """Record, have it predicted, and owe the results to every destination."""
+        server = self.server
         try:
-            study = read_upload(store.input(id))
-        except HTTPException as error:
-            store.remove(id)
-            raise GliomarkError(str(error.detail)) from None
-        store.keep_study(id, study)
-        model = next(iter(self.server.models))
-        return self.server.records.add_study(id, study.patient_id, model, digest(store.input(id)), WHO)
+            study = server.admit(folder, next(iter(server.models)), WHO)
+            asked = clinical_of(server.store.input(study.id)) | {"fusion": "near", "outline": "model"}
+            job = server.records.add_job("predict", study, asked, WHO)
+            server.records.owe(job.id, self.node.destinations)
+        except GliomarkError as error:
+            self._tell("pushed study failed", folder.name, str(error))
+        except UNFORESEEN as error:
+            self._tell("pushed study failed", folder.name, type(error).__name__)
+        server.workers.look()
 
-    def _send(self, study: StudyRow, job: JobRow) -> None:
-        prediction = self.server.store.load_prediction(study.id, job.id)
-        results = list(dicom_results(prediction, self.node.language).values())
-        for destination in self.destinations:
-            name = destination if isinstance(destination, str) else destination.title
-            for attempt in range(TRIES):
-                reason = send(results, destination, self.node.title)
-                if not reason or self._stopping.wait(PAUSE_S * 2**attempt):
-                    break
-            self._tell("results not sent" if reason else "results sent", job.id, reason, to=name)
+    def _deliver(self, delivery: DeliveryRow, job: JobRow) -> None:
+        """One try; a prediction that came to nothing has nothing to send."""
+        done, to = job.state == "done", delivery.destination
+        reason = self._send(job, to) if done else job.error or f"The prediction was {job.state}."
+        if reason and done and delivery.tries < TRIES:
+            pause = min(PAUSE_S * 2**delivery.tries, LONGEST_PAUSE_S)
+            self.server.records.settle(delivery.id, "owed", pause)
+            return
+        self.server.records.settle(delivery.id, "given up" if reason else "sent")
+        self._tell("results not sent" if reason else "results sent", job.id, reason, to=title_of(to))
+
+    def _send(self, job: JobRow, to: str) -> str:
+        """Why not, in words, or nothing."""
+        try:
+            prediction = self.server.store.load_prediction(job.study_id, job.id)
+            results = list(dicom_results(prediction, self.node.language).values())
+        except GliomarkError as error:
+            return str(error)
+        except UNFORESEEN as error:
+            return type(error).__name__
+        return send(results, parse_destination(to), self.node.title)
 
     def _tell(self, action: str, subject: str, reason: str = "", **detail: Any) -> None:
         self.server.records.log(WHO, action, subject, **detail | ({"reason": reason} if reason else {}))
         LOG.info("%s: %s", action, subject)
+
+
+def title_of(text: str) -> str:
+    """What a destination is called in the log."""
+    place = parse_destination(text)
+    return place if isinstance(place, str) else place.title
 
 
 def send(results: Sequence[Dataset], destination: Peer | str, title: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gliomark.server.records import StudyRow
 
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL takes none
+HealthStatus = Literal["ok", "starting", "failing"]
 Described = dict[int | str, dict[str, Any]]
 
 
@@ -101,6 +102,7 @@ class JobOut(BaseModel):
     error: str | None
     created: datetime
     seconds: float | None
+    outline_sha256: str
     request: dict[str, Any]
     result: dict[str, Any] | None
 
@@ -146,7 +148,7 @@ class AuditOut(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["ok", "starting"]
+    status: HealthStatus
     version: str
 
 
@@ -176,8 +178,5 @@ class Volume(BaseModel):
 
 def study_out(row: StudyRow) -> StudyOut:
     """What is known of it."""
-    own = {
-        name: getattr(row, name)
-        for name in ("id", "patient_id", "state", "error", "model", "corrected", "created")
-    }
-    return StudyOut.model_validate(own | row.about)
+    own = {name: getattr(row, name) for name in ("id", "patient_id", "state", "error", "model", "created")}
+    return StudyOut.model_validate(own | row.about | {"corrected": bool(row.correction)})

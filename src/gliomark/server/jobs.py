@@ -49,6 +49,11 @@ class Workers:
         for watcher in self._watchers:
             watcher.join(timeout=10)
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody still looks after every process."""
+        return all(watcher.is_alive() for watcher in self._watchers)
+
     def look(self) -> None:
         """There is a new job."""
         self._new_job.set()
@@ -113,7 +118,8 @@ class Workers:
     def _as_job(self, row: JobRow) -> Job:
         study = self.records.study(row.study_id)
         model, about = (study.model, study.about) if study else ("", {})
-        return Job(row.id, row.kind, row.study_id, model, about.get("model_sha256", ""), row.request)
+        prepared_for = about.get("model_sha256", "")
+        return Job(row.id, row.kind, row.study_id, model, prepared_for, row.outline_sha256, row.request)
 
     def _see_through(self, job: Job, process: BaseProcess, connection: Connection) -> bool:
         """Until the job is over; False where the worker must go: dead, cancelled, or the server stops."""

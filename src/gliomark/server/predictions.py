@@ -32,7 +32,6 @@ from gliomark.server.documents import (
 )
 from gliomark.server.events import LOOK_S, stream
 from gliomark.server.records import OVER, Caller, JobRow
-from gliomark.server.uploads import refused
 from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
@@ -160,9 +159,9 @@ def truth(id: str, told: Truth, caller: Asking, server: Here) -> TruthOut:
         for m in one["markers"]
     }
     if told.marker not in markers_of(row):
-        raise refused(422, f"The prediction knows no marker '{told.marker}'.")
+        raise HTTPException(422, f"The prediction knows no marker '{told.marker}'.")
     if told.marker in levels and told.value not in levels[told.marker]:
-        raise refused(
+        raise HTTPException(
             422, f"'{told.value}' is no level of {told.marker}; it is {' or '.join(levels[told.marker])}."
         )
     return TruthOut.model_validate(

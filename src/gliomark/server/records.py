@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import (
     DDL,
     JSON,
+    Connection,
     DateTime,
     Dialect,
     Engine,
@@ -38,6 +39,7 @@ Role = Literal["reader", "admin"]
 ROLES = ("reader", "admin")
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
+READS = "gliomark_reads"  # marks transactions that write nothing
 MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
@@ -66,7 +68,8 @@ def _new_id() -> str:
 
 
 class StudyRow(Base):
-    """An uploaded examination. about: what its pictures are once they are prepared; input_sha256: of its files."""
+    """An uploaded examination. about: what its pictures are once they are prepared; input_sha256: of its files;
+    correction: SHA-256 of the doctor's outline, empty while the network's stands."""
 
     __tablename__ = "studies"
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
@@ -76,14 +79,15 @@ class StudyRow(Base):
     state: Mapped[str] = mapped_column(default="preparing")
     error: Mapped[str | None] = mapped_column(default=None)
     about: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    corrected: Mapped[bool] = mapped_column(default=False)
+    correction: Mapped[str] = mapped_column(String(64), default="")
     deleted: Mapped[bool] = mapped_column(default=False)
     owner: Mapped[str]
     created: Mapped[datetime] = mapped_column(default=_now)
 
 
 class JobRow(Base):
-    """What a worker does or did. request: as it was asked; result: prediction.json's content, of a prediction."""
+    """What a worker does or did. request: as it was asked; result: prediction.json's content, of a prediction;
+    outline_sha256: of the doctor's outline that it rests on, empty where it is the network's."""
 
     __tablename__ = "jobs"
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
@@ -99,6 +103,7 @@ class JobRow(Base):
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     input_sha256: Mapped[str] = mapped_column(String(64), default="")
     model_sha256: Mapped[str] = mapped_column(String(64), default="")
+    outline_sha256: Mapped[str] = mapped_column(String(64), default="")
     owner: Mapped[str]
     created: Mapped[datetime] = mapped_column(default=_now, index=True)
     seconds: Mapped[float | None] = mapped_column(default=None)
@@ -127,6 +132,18 @@ class TokenRow(Base):
     created: Mapped[datetime] = mapped_column(default=_now)
 
 
+class DeliveryRow(Base):
+    """A prediction's results that one destination is owed. due: when they are next tried, once there are any."""
+
+    __tablename__ = "deliveries"
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    destination: Mapped[str]
+    state: Mapped[str] = mapped_column(default="owed", index=True)
+    tries: Mapped[int] = mapped_column(default=0)
+    due: Mapped[datetime] = mapped_column(default=_now)
+
+
 class AuditRow(Base):
     """Who did what to which study or job, when. detail: hashes and choices, never a name or an age."""
 
@@ -139,13 +156,17 @@ class AuditRow(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
-# the database itself refuses to change or remove a line of the log
-for verb in ("UPDATE", "DELETE"):
+# the database itself refuses to change or remove a line of the log; SQLite's INSERT OR REPLACE would do both
+for name, when in {
+    "update": "UPDATE ON audit",
+    "delete": "DELETE ON audit",
+    "replace": "INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)",
+}.items():
     event.listen(
         AuditRow.__table__,
         "after_create",
         DDL(
-            f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit "
+            f"CREATE TRIGGER audit_no_{name} BEFORE {when} "
             "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
         ).execute_if(dialect="sqlite"),
     )
@@ -180,7 +201,7 @@ def connect(url: str) -> Engine:
         engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            event.listen(engine, "begin", _begin_sqlite)
         Base.metadata.create_all(engine)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -189,11 +210,17 @@ def connect(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    """Readers do not wait for the writer; a second writer waits instead of failing. What is read in a transaction
-    stays so until it is written: each begins as a writer, since SQLite locks no single rows."""
+    """Readers do not wait for the writer; a second writer waits instead of failing."""
     connection.isolation_level = None
     for line in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {line}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """What is read in a transaction stays so until it is written: one that may write begins as a writer, since SQLite
+    locks no single rows."""
+    reads = connection.get_execution_options().get(READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 class Records:
@@ -202,11 +229,18 @@ class Records:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._session = sessionmaker(engine, expire_on_commit=False)
+        self._reading = sessionmaker(engine.execution_options(**{READS: True}), expire_on_commit=False)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
         """One transaction: all of it or nothing."""
         with self._session.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One moment of the database; nothing may be written, and no writer is waited for."""
+        with self._reading.begin() as session:
             yield session
 
     # ---- who ----------------------------------------------------------------------------------------
@@ -237,12 +271,12 @@ class Records:
             session.add(AuditRow(who="command line", action="token revoked", subject=name))
 
     def tokens(self) -> list[TokenRow]:
-        with self.session() as session:
+        with self.reading() as session:
             return list(session.scalars(select(TokenRow).order_by(TokenRow.name)))
 
     def caller(self, token: str) -> Caller | None:
         """Whose token it is."""
-        with self.session() as session:
+        with self.reading() as session:
             row = session.get(TokenRow, token_sha256(token))
             return None if row is None else Caller(row.name, "admin" if row.role == "admin" else "reader")
 
@@ -253,7 +287,7 @@ class Records:
 
     def audit(self, most: int = 1000) -> list[AuditRow]:
         """The newest lines, newest first."""
-        with self.session() as session:
+        with self.reading() as session:
             return list(session.scalars(select(AuditRow).order_by(AuditRow.number.desc()).limit(most)))
 
     # ---- studies ------------------------------------------------------------------------------------
@@ -277,16 +311,16 @@ class Records:
 
     def study(self, id: str) -> StudyRow | None:
         """None where there is none, or its images were removed."""
-        with self.session() as session:
+        with self.reading() as session:
             row = session.get(StudyRow, id)
             return None if row is None or row.deleted else row
 
-    def set_corrected(self, id: str, corrected: bool, who: str, **detail: Any) -> None:
-        """Whether the doctor's outline stands beside the network's."""
+    def correct(self, id: str, sha256: str, who: str) -> None:
+        """The doctor's outline stands in place of the network's; an empty hash: the network's again."""
         with self.session() as session:
-            session.execute(update(StudyRow).where(StudyRow.id == id).values(corrected=corrected))
-            action = "outline corrected" if corrected else "correction removed"
-            session.add(AuditRow(who=who, action=action, subject=id, detail=detail))
+            session.execute(update(StudyRow).where(StudyRow.id == id).values(correction=sha256))
+            action = "outline corrected" if sha256 else "correction removed"
+            session.add(AuditRow(who=who, action=action, subject=id, detail={"outline_sha256": sha256}))
 
     def delete_study(self, id: str, who: str) -> list[str]:
         """The study is gone for everybody, its open jobs cancelled (their ids); its records stay."""
@@ -310,6 +344,7 @@ class Records:
             request=request,
             owner=owner,
             input_sha256=study.input_sha256,
+            outline_sha256=study.correction if request.get("outline") == "corrected" else "",
         )
         with self.session() as session:
             # as it is now: one that has failed or gone meanwhile would never be prepared
@@ -319,11 +354,12 @@ class Records:
             session.add(job)
             session.flush()
             asked = {k: v for k, v in request.items() if k not in ("age", "sex")}
+            asked |= {"outline_sha256": job.outline_sha256} if job.outline_sha256 else {}
             session.add(AuditRow(who=owner, action=f"{kind} asked", subject=job.id, detail=asked))
         return job
 
     def job(self, id: str) -> JobRow | None:
-        with self.session() as session:
+        with self.reading() as session:
             return session.get(JobRow, id)
 
     def predictions(self, patient_id: str | None, most: int = 500) -> list[JobRow]:
@@ -331,7 +367,7 @@ class Records:
         asked = select(JobRow).where(JobRow.kind == "predict")
         if patient_id is not None:
             asked = asked.where(JobRow.patient_id == patient_id)
-        with self.session() as session:
+        with self.reading() as session:
             return list(session.scalars(asked.order_by(JobRow.created.desc()).limit(most)))
 
     def next_job(self) -> JobRow | None:
@@ -411,6 +447,32 @@ class Records:
         """After a restart: what was running when the server stopped is waiting again."""
         with self.session() as session:
             session.execute(update(JobRow).where(JobRow.state == "running").values(state="queued"))
+
+    # ---- what is owed to others ---------------------------------------------------------------------
+
+    def owe(self, prediction: str, destinations: Iterable[str]) -> None:
+        """A prediction's results, to be sent to each once they are there."""
+        with self.session() as session:
+            session.add_all(DeliveryRow(prediction_id=prediction, destination=one) for one in destinations)
+
+    def next_delivery(self, lease_s: float) -> tuple[DeliveryRow, JobRow] | None:
+        """The one longest due whose prediction is over, put off for so long that no other sender takes it too."""
+        owed = select(DeliveryRow, JobRow).join(JobRow, JobRow.id == DeliveryRow.prediction_id)
+        owed = owed.where(DeliveryRow.state == "owed", DeliveryRow.due <= _now(), JobRow.state.in_(OVER))
+        owed = owed.order_by(DeliveryRow.due).limit(1)
+        with self.session() as session:
+            found = session.execute(owed.with_for_update(skip_locked=True, of=DeliveryRow)).first()
+            if found is None:
+                return None
+            delivery, job = found
+            delivery.tries, delivery.due = delivery.tries + 1, _now() + timedelta(seconds=lease_s)
+            return delivery, job
+
+    def settle(self, delivery: str, state: str, again_s: float = 0.0) -> None:
+        """``sent``, ``given up``, or still ``owed`` and due again in so many seconds."""
+        with self.session() as session:
+            row = session.get_one(DeliveryRow, delivery)
+            row.state, row.due = state, _now() + timedelta(seconds=again_s)
 
     def add_truth(self, job: JobRow, marker: str, value: str, note: str, owner: str) -> TruthRow:
         row = TruthRow(prediction_id=job.id, marker=marker, value=value, note=note, owner=owner)

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from filelock import FileLock, Timeout
 
 from gliomark.server.app import create_app
+from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.context import Server
 from gliomark.server.dicom_node import DicomNode, Node
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Records, connect
 from gliomark.server.security import Address, Gate, check_address
 from gliomark.server.store import Store
-from gliomark.server.uploads import Inlet, Limits
 from gliomark.study import GliomarkError
 
 SECRET = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, not a token
@@ -65,8 +66,16 @@ def make_server(settings: Settings) -> Server:
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
-    """Listen until stopped. port 0 takes a free one; ``say`` is told the address."""
+    """Listen until stopped, alone in the data folder. port 0 takes a free one; ``say`` is told the address."""
     server, address = make_server(settings), settings.address
+    lock = FileLock(server.store.folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise GliomarkError(
+            f"Another server is at work in the data folder {settings.data}; stop it, or choose another --data."
+        ) from None
+    server.store.forget_uploads()
     # of the libraries only what is wrong: their ordinary lines hold UIDs
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("gliomark").setLevel(logging.INFO)

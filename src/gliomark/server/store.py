@@ -3,11 +3,12 @@
 ::
 
     DATA/gliomark.db                                 the records, unless another database is named
-    DATA/studies/<id>/input/...                      the files as they were sent
+    DATA/uploads/<id>/...                            what is on its way; emptied at every start
+    DATA/studies/<id>/input/<patient>/...            the files as they were sent
     DATA/studies/<id>/study.pickle                   as read
     DATA/studies/<id>/prepared.pickle                as the networks see it
     DATA/studies/<id>/slices/<sequence>/<index>.png  as the client shows it
-    DATA/studies/<id>/corrected.png                  the doctor's outline
+    DATA/studies/<id>/corrections/<sha256>.png       the doctor's outlines, by their content
     DATA/studies/<id>/predictions/<job>/...          outline, maps and answer
 
 Pickles are this server's own, in a folder that only its user may enter; nothing that was sent is ever unpickled.
@@ -15,6 +16,7 @@ Pickles are this server's own, in a folder that only its user may enter; nothing
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -61,8 +63,23 @@ class Store:
     def slice(self, id: str, sequence: str, index: int) -> Path:
         return self.study(id) / "slices" / sequence / f"{index}.png"
 
-    def corrected(self, id: str) -> Path:
-        return self.study(id) / "corrected.png"
+    def upload(self) -> Path:
+        """A folder to be made, for what is on its way."""
+        return self.folder / "uploads" / uuid.uuid4().hex
+
+    def forget_uploads(self) -> None:
+        """What was on its way when the server ended."""
+        shutil.rmtree(self.folder / "uploads", ignore_errors=True)
+
+    def correction(self, id: str, sha256: str) -> Path:
+        return self.study(id) / "corrections" / f"{sha256}.png"
+
+    def keep_correction(self, id: str, mask: NDArray[np.bool_]) -> str:
+        """Its SHA-256; outlines that earlier answers rest on stay beside it."""
+        content = mask_png(mask)
+        sha256 = hashlib.sha256(content).hexdigest()
+        write(self.correction(id, sha256), content)
+        return sha256
 
     def prediction(self, id: str, job: str) -> Path:
         return self.study(id) / "predictions" / job
@@ -115,6 +132,11 @@ class Store:
 def _unpickled(path: Path) -> Any:
     with path.open("rb") as file:
         return pickle.load(file)  # noqa: S301 - written by this server, see the module's first lines
+
+
+def without_path(sentence: str, folder: Path) -> str:
+    """Where things lie on the server is nobody's business."""
+    return sentence.replace(f"{folder}/", "").replace(str(folder), "the upload")
 
 
 def write(path: Path, content: bytes) -> None:

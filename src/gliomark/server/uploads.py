@@ -7,110 +7,26 @@ import lzma
 import re
 import shutil
 import stat
-import threading
-import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
-from anyio import fail_after
+from anyio import to_thread
 from fastapi import HTTPException
-from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gliomark.io import find_patients, read_study
+from gliomark.server.bodies import Limits
+from gliomark.server.store import without_path
 from gliomark.study import UNFORESEEN, GliomarkError, Study
 
 CHUNK = 1 << 20
 NOT_IN_A_NAME = re.compile(r'[<>:"|?*\x00-\x1f]')
 LONGEST_NAME, DEEPEST = 200, 16
-LARGE = re.compile(r"POST /api/studies|PUT /api/studies/[^/]+/mask\.png")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """bytes: of an upload, packed and unpacked; files: in it; at_once: uploads being received; silence_s: between two
-    pieces of a body; slowest: bytes per second after the first minute."""
-
-    bytes: int = 2 << 30
-    files: int = 20_000
-    at_once: int = 4
-    silence_s: float = 30.0
-    slowest: float = 20_000.0
-    mask_bytes: int = 64 << 20
-    other_bytes: int = 64 << 10
-
-
-class Inlet:
-    """So many uploads at once and no more; entering raises HTTPException 503 where all places are taken."""
-
-    def __init__(self, places: int) -> None:
-        self._places = threading.Semaphore(places)
-
-    def __enter__(self) -> None:
-        if not self._places.acquire(blocking=False):
-            raise HTTPException(
-                503, "Too many uploads at once; try again in a minute.", headers={"Retry-After": "60"}
-            )
-
-    def __exit__(self, *_: object) -> None:
-        self._places.release()
-
-
-def refused(status: int, sentence: str) -> HTTPException:
-    """What the client is told."""
-    return HTTPException(status, sentence)
-
-
-def guarded(receive: Receive, declared: str | None, most: int, limits: Limits) -> Receive:
-    """The same body, refused as soon as it is too large, silent or too slow."""
-    too_large = refused(
-        413, f"The body is larger than the {most / 1e6:.3g} MB taken here; send the series needed alone."
-    )
-    if declared is not None and (not declared.isdigit() or int(declared) > most):
-        raise too_large if declared.isdigit() else refused(400, "Content-Length must be a number.")
-    started, got, over = time.monotonic(), 0, False
-
-    async def receive_guarded() -> Message:
-        nonlocal got, over
-        if over:
-            return await receive()  # the line's end, which may be long in coming
-        try:
-            with fail_after(limits.silence_s):
-                message = await receive()
-        except TimeoutError:
-            raise refused(408, "The upload stopped in the middle; send it again.") from None
-        over = not message.get("more_body", False)
-        got += len(message.get("body", b""))
-        if got > most:
-            raise too_large
-        if time.monotonic() - started > 60 + got / limits.slowest:
-            raise refused(408, "The upload is too slow; send it again over a better line.")
-        return message
-
-    return receive_guarded
-
-
-class SmallBodies:
-    """ASGI: every body is small but an upload's and an outline's, which have limits of their own. It stands before
-    the application, which reads bodies before it asks who sends them."""
-
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self.app, self.limits = app, limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not LARGE.fullmatch(f"{scope['method']} {scope['path']}"):
-            declared = Headers(scope=scope).get("content-length")
-            try:
-                receive = guarded(receive, declared, self.limits.other_bytes, self.limits)
-            except HTTPException as error:
-                await JSONResponse({"detail": error.detail}, error.status_code)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+LONGEST_FIELD = 1000
 
 
 def safe_path(name: str) -> PurePosixPath:
@@ -118,105 +34,199 @@ def safe_path(name: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     parts = path.parts
     if not parts or path.is_absolute() or ".." in parts or len(parts) > DEEPEST:
-        raise refused(
+        raise HTTPException(
             400, f"The file name '{name[:80]}' is no path inside a patient's folder; send relative paths."
         )
     for part in parts:
         if NOT_IN_A_NAME.search(part) or len(part.encode()) > LONGEST_NAME:
-            raise refused(
+            raise HTTPException(
                 400, f"The file name '{name[:80]!r}' holds a sign that no file may have; rename it."
             )
     return path
 
 
-@dataclass
 class Inbox:
-    """Files arriving in ``folder``, counted."""
+    """Files arriving in ``folder``, one after the other, counted. Raises HTTPException past a limit, for a name that
+    came before and for one that leads out."""
 
-    folder: Path
-    limits: Limits
-    size: int = 0
-    files: int = 0
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder, self.limits = folder, limits
+        self.size, self.paths = 0, list[Path]()
+        self._file: BinaryIO | None = None
+        folder.mkdir(parents=True)
 
-    def take(self, name: str, source: IO[bytes]) -> None:
-        """Write one file. Raises HTTPException past a limit or where the name came before."""
-        target = self.folder / safe_path(name)
-        self.files += 1
-        if self.files > self.limits.files:
-            raise refused(
+    def begin(self, name: str) -> None:
+        path = self.folder / safe_path(name)
+        self.paths.append(path)
+        if len(self.paths) > self.limits.files:
+            raise HTTPException(
                 413, f"The upload has more than {self.limits.files} files; send the series needed alone."
             )
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file:
-                for piece in _pieces(source):
-                    self.size += len(piece)
-                    if self.size > self.limits.bytes:
-                        most = f"{self.limits.bytes / 1e6:.0f} MB"
-                        raise refused(413, f"Unpacked, the upload is larger than {most}; send less.")
-                    file.write(piece)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise refused(
+            raise HTTPException(
                 400, f"The file name '{name[:80]}' stands in the upload twice; send each once."
             ) from None
 
-    def unpack(self, source: BinaryIO) -> None:
-        """Every file of a zip. Raises HTTPException for a damaged, locked or overgrown one, and for links."""
+    def write(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if self.size > self.limits.bytes:
+            most = f"{self.limits.bytes / 1e6:.0f} MB"
+            raise HTTPException(413, f"Unpacked, the upload is larger than {most}; send less.")
+        assert self._file is not None
+        self._file.write(piece)
+
+    def end(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Form:
+    """A multipart body, taken as it comes: its files go into the inbox, its few fields are kept."""
+
+    def __init__(self, boundary: bytes, inbox: Inbox) -> None:
+        self.fields: dict[str, str] = {}
+        self.whole = False
+        self._inbox = inbox
+        self._word, self._value, self._headers = b"", b"", dict[bytes, bytes]()
+        self._field: str | None = None
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begins,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_ends,
+                "on_headers_finished": self._headers_end,
+                "on_part_data": self._part_data,
+                "on_part_end": inbox.end,
+                "on_end": self._body_ends,
+            },
+        )
+
+    def take(self, piece: bytes) -> None:
+        """Raises HTTPException for a body that is no form, and whatever the inbox says."""
         try:
-            with zipfile.ZipFile(source) as archive:
-                entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-                if sum(entry.file_size for entry in entries) > self.limits.bytes:
-                    raise refused(
-                        413, "The zip unpacks to more than this server takes; send the series needed alone."
-                    )
-                for entry in entries:
-                    if stat.S_ISLNK(entry.external_attr >> 16):
-                        raise refused(
-                            400, f"The zip holds the link '{entry.filename[:80]}'; pack the files themselves."
-                        )
-                    if entry.flag_bits & 1:
-                        raise refused(400, "The zip is locked by a password; send it without.")
-                    with archive.open(entry) as file:
-                        self.take(entry.filename, file)
-        except (
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-            NotImplementedError,
-            EOFError,
-            ValueError,
-            OSError,
-        ) as error:
-            raise refused(400, f"The zip cannot be unpacked ({error}); pack it again.") from None
-        except (RuntimeError, zlib.error, lzma.LZMAError):
-            raise refused(400, "The zip is damaged; pack it again.") from None
+            self._parser.write(piece)
+        except (FormParserError, UnicodeError) as error:
+            raise HTTPException(400, f"The body is no multipart form ({error}); send it again.") from None
 
+    def _part_begins(self) -> None:
+        self._headers = {}
 
-def _pieces(source: IO[bytes]) -> Iterator[bytes]:
-    while piece := source.read(CHUNK):
-        yield piece
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._word += data[start:end]
 
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
 
-def receive_files(uploads: Iterable[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> None:
-    """All files into ``folder``; a single zip is unpacked. Nothing is left where one is refused."""
-    inbox, sent = Inbox(folder, limits), list(uploads)
-    try:
-        folder.mkdir(parents=True)
-        if len(sent) == 1 and zipfile.is_zipfile(sent[0][1]):
-            sent[0][1].seek(0)
-            inbox.unpack(sent[0][1])
+    def _header_ends(self) -> None:
+        self._headers[self._word.lower()] = self._value
+        self._word, self._value = b"", b""
+
+    def _headers_end(self) -> None:
+        _, told = parse_options_header(self._headers.get(b"content-disposition"))
+        name, file = told.get(b"name", b"").decode(), told.get(b"filename")
+        self._field = None if file is not None and name == "files" else name[:LONGEST_FIELD]
+        if self._field is None:
+            self._inbox.begin((file or b"").decode())
         else:
-            for name, source in sent:
-                source.seek(0)
-                inbox.take(name, source)
-        if not inbox.files:
-            raise refused(400, "The upload holds no file; send a patient's folder.")
+            self.fields[self._field] = ""
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._field is None:
+            self._inbox.write(data[start:end])
+        elif len(self.fields[self._field]) + end - start > LONGEST_FIELD or len(self.fields) > 8:
+            raise HTTPException(400, "The form's fields are too long; send a model and a patient_id at most.")
+        else:
+            self.fields[self._field] += data[start:end].decode(errors="replace")
+
+    def _body_ends(self) -> None:
+        self.whole = True
+
+
+async def receive_form(
+    content_type: str, body: AsyncIterator[bytes], folder: Path, limits: Limits
+) -> dict[str, str]:
+    """All files into ``folder``, a single zip unpacked; the form's fields. Nothing is left where one is refused."""
+    kind, told = parse_options_header(content_type)
+    if kind != b"multipart/form-data" or not told.get(b"boundary"):
+        raise HTTPException(415, "Send the files as multipart/form-data, in the field 'files'.")
+    inbox = Inbox(folder, limits)
+    try:
+        form = Form(told[b"boundary"], inbox)
+        async for piece in body:
+            await to_thread.run_sync(form.take, piece)
+        if not form.whole:
+            raise HTTPException(400, "The body ends in the middle of the form; send it again.")
+        if len(inbox.paths) == 1:
+            await to_thread.run_sync(_unpack_if_zip, inbox, limits)
+        if not any(path.is_file() for path in folder.rglob("*")):
+            raise HTTPException(400, "The upload holds no file; send a patient's folder.")
     except BaseException:
+        inbox.end()
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    return form.fields
+
+
+def _unpack_if_zip(inbox: Inbox, limits: Limits) -> None:
+    """The one file that was sent, replaced by what is packed in it."""
+    (sent,) = inbox.paths
+    if zipfile.is_zipfile(sent):
+        packed = sent.replace(inbox.folder.with_suffix(".zip"))
+        try:
+            shutil.rmtree(inbox.folder)
+            unpack(packed, Inbox(inbox.folder, limits))
+        finally:
+            packed.unlink()
+
+
+def unpack(packed: Path, inbox: Inbox) -> None:
+    """Every file of a zip. Raises HTTPException for a damaged, locked or overgrown one, and for links."""
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if sum(entry.file_size for entry in entries) > inbox.limits.bytes:
+                raise HTTPException(
+                    413, "The zip unpacks to more than this server takes; send the series needed alone."
+                )
+            for entry in entries:
+                _unpack_one(archive, entry, inbox)
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        NotImplementedError,
+        EOFError,
+        ValueError,
+        OSError,
+    ) as error:
+        raise HTTPException(400, f"The zip cannot be unpacked ({error}); pack it again.") from None
+    except (RuntimeError, zlib.error, lzma.LZMAError):
+        raise HTTPException(400, "The zip is damaged; pack it again.") from None
+
+
+def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inbox: Inbox) -> None:
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise HTTPException(
+            400, f"The zip holds the link '{entry.filename[:80]}'; pack the files themselves."
+        )
+    if entry.flag_bits & 1:
+        raise HTTPException(400, "The zip is locked by a password; send it without.")
+    inbox.begin(entry.filename)
+    try:
+        with archive.open(entry) as file:
+            while piece := file.read(CHUNK):
+                inbox.write(piece)
+    finally:
+        inbox.end()
 
 
 def read_upload(folder: Path) -> Study:
-    """The one patient in what was sent. Raises HTTPException 422 with the sentence that says what is wrong."""
+    """The one patient in what was sent. Raises GliomarkError, in a sentence without the server's own paths."""
     try:
         patients = find_patients(_innermost(folder))
         if len(patients) > 1:
@@ -224,21 +234,16 @@ def read_upload(folder: Path) -> Study:
             raise GliomarkError(f"The upload holds {len(patients)} patients ({names}); send one at a time.")
         return read_study(patients[0])
     except GliomarkError as error:
-        raise refused(422, _without_path(str(error), folder)) from None
+        raise GliomarkError(without_path(str(error), folder)) from None
     except UNFORESEEN as error:
-        reason = _without_path(" ".join(str(error).split())[-200:], folder)
-        raise refused(422, f"The images could not be read ({type(error).__name__}: {reason}).") from None
+        reason = without_path(" ".join(str(error).split())[-200:], folder)
+        raise GliomarkError(f"The images could not be read ({type(error).__name__}: {reason}).") from None
 
 
 def _innermost(folder: Path) -> Path:
     """Past the folders that hold nothing but one folder."""
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     return _innermost(entries[0]) if len(entries) == 1 and entries[0].is_dir() else folder
-
-
-def _without_path(sentence: str, folder: Path) -> str:
-    """Where things lie on the server is nobody's business."""
-    return sentence.replace(f"{folder}/", "").replace(str(folder), "the upload")
 
 
 def digest(folder: Path) -> str:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from gliomark.server.store import Store, png, read_mask, tall, write
+from gliomark.server.store import Store, png, read_mask, tall, without_path, write
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError
 
 STEPS = {"prepare": "preparing the images", "outline": "outlining the lesion", "write": "writing the results"}
@@ -27,6 +27,7 @@ class Job:
     study_id: str
     model: str
     prepared_for: str
+    outline_sha256: str
     request: Mapping[str, Any]
 
 
@@ -89,8 +90,8 @@ class Worker:
         if job.prepared_for != model.sha256:
             raise GliomarkError("The study was prepared for other weights; upload it again.")
         outline = None
-        if asked.get("outline") == "corrected":
-            content = self.store.corrected(job.study_id).read_bytes()
+        if job.outline_sha256:
+            content = self.store.correction(job.study_id, job.outline_sha256).read_bytes()
             outline = read_mask(content, prepared.stack.brain.shape)
         shares = {"outline": 0.05} | {
             name: 0.5 + 0.4 * number / len(model.classifiers) for number, name in enumerate(model.classifiers)
@@ -168,13 +169,12 @@ def work(connection: Connection, folder: Path, models: Mapping[str, str], thread
             job = connection.recv()
         except (EOFError, OSError):
             return
-        place = str(worker.store.input(job.study_id))
+        place = worker.store.input(job.study_id)
         try:
             answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
         except GliomarkError as error:
-            # where things lie on the server is nobody's business
-            answer = str(error).replace(f"{place}/", "")
+            answer = without_path(str(error), place)
         except UNFORESEEN as error:
-            reason = " ".join(str(error).split())[-200:]
-            answer = f"This could not be computed ({type(error).__name__}: {reason.replace(place, '')})."
+            reason = without_path(" ".join(str(error).split())[-200:], place)
+            answer = f"This could not be computed ({type(error).__name__}: {reason})."
         connection.send(answer)
