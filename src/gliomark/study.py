@@ -7,6 +7,7 @@ patient's left, y to the back, z to the head.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -219,6 +220,15 @@ class MarkerPrediction:
     performance: str = ""
     warnings: tuple[str, ...] = ()
     contributions: Contributions | None = None
+
+    @property
+    def slice_range(self) -> tuple[float, float] | None:
+        """Lowest and highest probability of any one lesion slice, whether it decides or not; None of fewer than two.
+
+        How much the answer hangs on the choice of slice. It is not a confidence interval.
+        """
+        known = [score.probability for score in self.slices if math.isfinite(score.probability)]
+        return (min(known), max(known)) if len(known) > 1 else None
 
 
 @dataclass(frozen=True)

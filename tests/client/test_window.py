@@ -88,6 +88,43 @@ def test_answer_says_all_of_it(answered: MainWindow) -> None:
     )
 
 
+def test_range_over_the_slices_is_said_and_drawn(answered: MainWindow) -> None:
+    answer = answered.session.state.result["markers"][0]
+    every = [score["probability"] for score in answer["slices"]]
+    assert answer["probability_range"] == [min(every), max(every)] and min(every) < max(every)
+    card = cards(answered)["idh"]
+    low, high = (f"{100 * share:.0f} %" for share in answer["probability_range"])
+    assert card.range.text() == f"Range over the lesion's slices: {low} to {high}"
+    assert card.range.text() in card.bar.accessibleName()
+    assert "Not a confidence interval" in card.bar.toolTip() == card.range.toolTip()
+    wide = card.bar.width()
+    left, right = bracket(card)
+    assert (left / wide, right / wide) == pytest.approx(answer["probability_range"], abs=0.02)
+    answered.switch_language("zh")
+    until(lambda: card.range.text() == f"各病灶层面的范围：{low} 至 {high}")
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_no_range_of_one_slice_or_of_an_older_answer(answered: MainWindow, older: bool) -> None:
+    state, card = answered.session.state, cards(answered)["idh"]
+    answer = dict(state.result["markers"][0])
+    shown = answer.pop("probability_range")
+    card.render_marker(answer if older else answer | {"probability_range": None}, state)
+    assert card.range.isHidden() and bracket(card) is None and card.bar.toolTip() == ""
+    card.render_marker(answer | {"probability_range": [0.3, 0.3]}, state)
+    assert card.range.text() == "30 % on each of the lesion's slices" and bracket(card) is None
+    card.render_marker(answer | {"probability_range": shown}, state)
+    assert card.range.isVisible() and bracket(card)
+
+
+def bracket(card: MarkerCard) -> tuple[int, int] | None:
+    """First and last column that is drawn above the bar."""
+    row = card.bar.grab().toImage().convertToFormat(QImage.Format.Format_Grayscale8)
+    grey = np.array([row.pixelColor(x, 1).value() for x in range(row.width())])
+    drawn = np.flatnonzero(grey > 100)
+    return (int(drawn[0]), int(drawn[-1])) if drawn.size else None
+
+
 def test_outline_lies_on_the_lesion(answered: MainWindow) -> None:
     """Slices, masks and areas have come the right way round: FLAIR is bright where the outline is."""
     images, state = answered.images, answered.session.state

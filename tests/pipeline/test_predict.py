@@ -186,6 +186,8 @@ def test_fusion_decides_which_slices_count(run, pictures) -> None:
         decide = [score["probability"] for score in marker["slices"] if score["decides"]]
         assert len(decide) == len(marker["slices_used"])
         assert marker["probability"] == pytest.approx(np.mean(decide), abs=1e-5)
+        every = [score["probability"] for score in marker["slices"]]
+        assert marker["probability_range"] == [min(every), max(every)] and min(every) < max(every)
     assert len({marker["probability"] for marker in markers.values()}) > 1
 
 
@@ -228,7 +230,7 @@ def test_no_lesion_no_marker(run, pictures, blind_weights) -> None:
     }  # fmt: skip
     for marker in document["markers"]:
         assert (marker["probability"], marker["level"]) == (None, "undetermined")
-        assert marker["slices"] == marker["slices_used"] == []
+        assert marker["slices"] == marker["slices_used"] == [] and marker["probability_range"] is None
     assert document["warnings"] == ["No lesion was found; no marker is predicted."]
     assert "No lesion was found" in (result / "report.html").read_text("utf-8")
     masks = [np.asarray(Image.open(file)) for file in (result / "masks").iterdir()]

@@ -62,7 +62,10 @@ def _study(kind: str, patient_id: str) -> Study:
 
 def _marker(marker: str, level: str, areas: dict[str, float]) -> MarkerPrediction:
     largest = max(areas, key=lambda name: areas[name])
-    scores = tuple(SliceScore(name, area, 0.3, name == largest) for name, area in areas.items())
+    scores = tuple(
+        SliceScore(name, area, 0.3 if name == largest else 0.12 + 0.1 * at, name == largest)
+        for at, (name, area) in enumerate(areas.items())
+    )
     return MarkerPrediction(
         marker,
         marker.upper(),

@@ -394,6 +394,30 @@ def test_the_report_measures_the_lesion_it_refers_to(make_prediction: Make, tmp_
     assert {str(pydicom.dcmread(file).SOPInstanceUID) for file in files} < seen
 
 
+def ranges(group: Any) -> list[tuple[str, str, float]]:
+    """Name, derivation and value of what is measured over the lesion's slices."""
+    return [
+        (one.name.meaning, one.derivation.value, float(one.value))
+        for one in group.get_measurements()
+        if one.name.value.startswith("r-")
+    ]
+
+
+def test_the_range_over_the_slices_is_a_minimum_and_a_maximum(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    _, group, _ = report_of(prediction)
+    assert ranges(group) == [
+        (f"Probability range over the lesion's slices, {title}", derivation, value)
+        for title in ("IDH", "PROLIFERATION")
+        for derivation, value in (("255605001", 0.12), ("56851009", 0.52))
+    ]
+    alone = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
+    results = results_of(replace(prediction, markers=alone))
+    _, group, _ = read_back(results["report.dcm"])
+    assert ranges(group) == [] and len(group.get_measurements()) == 4
+    check_conformance(results, tmp_path)
+
+
 def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
     make_prediction: Make, tmp_path: Path
 ) -> None:

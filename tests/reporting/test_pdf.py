@@ -10,7 +10,7 @@ import pypdfium2
 import pytest
 
 from gliomark.reporting import render_pdf
-from gliomark.reporting.pdf import LEFT, POINT, WIDTH
+from gliomark.reporting.pdf import GAP, LEFT, POINT, WIDTH
 from gliomark.study import READERS_OUTLINE, Prediction, Segmentation
 
 Make = Callable[..., Prediction]
@@ -73,6 +73,32 @@ def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Ma
     picture = np.asarray(pictures[0].get_bitmap().to_pil().convert("RGB")).astype(int)
     yellow = np.argwhere(picture[..., 0] - picture[..., 2] > 120)
     assert len(yellow) > 50 and yellow[:, 1].min() > picture.shape[1] / 2
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "Range over the lesion's slices 12 % to 52 %"), ("zh", "各病灶层面的范围 12 % 至 52 %")],
+)
+def test_the_range_is_said_and_drawn_over_the_bar(make_prediction: Make, language: str, said: str) -> None:
+    prediction = make_prediction()
+    assert " ".join(pages(prediction, language)).count(said) == 2
+    wide = (WIDTH - GAP) / 2
+    ends = (LEFT + 0.12 * wide, LEFT + 0.52 * wide)
+    assert [found for found in widths(prediction) if found == pytest.approx(ends, abs=0.4)]
+
+
+def widths(prediction: Prediction) -> list[tuple[float, float]]:
+    """Left and right in mm of every shape on the first page."""
+    page = pypdfium2.PdfDocument(render_pdf(prediction))[0]
+    shapes = page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_PATH])
+    return [(POINT * left, POINT * right) for left, _, right, _ in (shape.get_bounds() for shape in shapes)]
+
+
+def test_of_one_slice_no_range_is_said(make_prediction: Make) -> None:
+    prediction = make_prediction()
+    markers = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
+    said = " ".join(pages(replace(prediction, markers=markers)))
+    assert "30 %" in said and "Range over" not in said
 
 
 def test_a_readers_outline_is_not_called_the_models(make_prediction: Make) -> None:

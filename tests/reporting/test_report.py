@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
@@ -28,7 +29,15 @@ from gliomark.reporting import (
 from gliomark.reporting.drawing import OUTLINE, canvas, draw_slice
 from gliomark.reporting.masks import agreed_probability
 from gliomark.reporting.text import READERS, STRINGS
-from gliomark.study import READERS_OUTLINE, Clinical, GliomarkError, MRSequence, Prediction, Segmentation
+from gliomark.study import (
+    READERS_OUTLINE,
+    Clinical,
+    GliomarkError,
+    MarkerPrediction,
+    MRSequence,
+    Prediction,
+    Segmentation,
+)
 
 Make = Callable[..., Prediction]
 SCHEMA = json.loads((files("gliomark.reporting") / "prediction.schema.json").read_text(encoding="utf-8"))
@@ -250,6 +259,68 @@ def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path)
     assert second["id"] == "P2" and second["error"].startswith("a series is black")
     assert second["idh_level"] == ""
     assert [entry.name for entry in path.parent.iterdir()] == ["predictions.csv"]
+
+
+# ---- the range over the lesion's slices ----------------------------------------------------------------
+
+
+def with_probabilities(prediction: Prediction, *probabilities: float) -> Prediction:
+    """Its markers scored on this many slices."""
+
+    def scored(marker: MarkerPrediction) -> MarkerPrediction:
+        pairs = zip(marker.slices, probabilities, strict=False)
+        return dataclasses.replace(
+            marker, slices=tuple(dataclasses.replace(s, probability=p) for s, p in pairs)
+        )
+
+    return dataclasses.replace(prediction, markers=tuple(map(scored, prediction.markers)))
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        (
+            "en",
+            "Range over the lesion’s slices 12 % to 52 %, the bracket over the bar; not a confidence interval.",
+        ),
+        ("zh", "各病灶层面的范围 12 % 至 52 %，即条形上方的括线；并非置信区间。"),
+    ],
+)
+def test_the_range_is_that_of_all_slices(
+    make_prediction: Make, tmp_path: Path, language: str, said: str
+) -> None:
+    prediction = make_prediction()
+    assert [score.probability for score in prediction.markers[0].slices if score.decides] == [0.3]
+    assert prediction.markers[0].slice_range == pytest.approx((0.12, 0.52))
+    html = page(prediction, tmp_path, language)
+    document = json.loads((tmp_path / "P1" / "prediction.json").read_text("utf-8"))
+    assert [marker["probability_range"] for marker in document["markers"]] == [[0.12, 0.52]] * 2
+    assert words(html).count(said) == 2
+    assert html.count('d="M12.0 6V1H52.0V6"') == 2
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "extremes", "said"),
+    [
+        ((0.004, 0.31, 0.998), [0.004, 0.998], "< 1 % to > 99 %, the bracket"),
+        ((0.3, 0.3), [0.3, 0.3], "Range over the lesion’s slices 30 % on each of them."),
+        ((0.62, float("nan"), 0.4), [0.4, 0.62], "40 % to 62 %, the bracket"),
+        ((0.3,), None, ""),
+        ((), None, ""),
+    ],
+)
+def test_ranges_at_the_edges(
+    make_prediction: Make, tmp_path: Path, probabilities: tuple[float, ...], extremes: object, said: str
+) -> None:
+    """One slice has no range, and nothing is said of it; equal slices have no bracket."""
+    prediction = with_probabilities(make_prediction(), *probabilities)
+    document = prediction_document(prediction)
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(document)))
+    assert document["markers"][0]["probability_range"] == extremes
+    html = page(prediction, tmp_path)
+    assert said in unescape(words(html))
+    assert ("Range over" in html) is (extremes is not None)
+    assert ('class="range"' in html) is ("bracket" in said)
 
 
 # ---- what moved the answer -----------------------------------------------------------------------------

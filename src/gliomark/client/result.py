@@ -4,36 +4,41 @@ from __future__ import annotations
 
 from functools import partial
 
-from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from gliomark.client.said import said
 from gliomark.client.state import Json, State
-from gliomark.client.theme import ACCENT, FAINT, LINE, TEXT, icon
+from gliomark.client.theme import ACCENT, FAINT, LINE, SOFT, TEXT, icon
 from gliomark.client.widgets import button, column, framed, label, row, scrolled
 
 UNDETERMINED = "undetermined"
 
 
 class ProbabilityBar(QWidget):
-    """0 to 100 %, filled to the probability, with a line at the threshold."""
+    """0 to 100 %, filled to the probability, a line at the threshold, a bracket above from lowest to highest slice."""
 
     def __init__(self) -> None:
         super().__init__()
         self.probability: float | None = None
         self.threshold = 0.0
+        self.range: tuple[float, float] | None = None
         self.words = ""
         self.pale = False
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def sizeHint(self) -> QSize:  # noqa: N802
-        return QSize(200, 40)
+        return QSize(200, 44)
 
     def show_values(self, probability: float | None, threshold: float, words: str, pale: bool) -> None:
         """words: beside the threshold's line; pale: where the bar decides nothing."""
         self.probability, self.threshold, self.words, self.pale = probability, threshold, words, pale
         self.setVisible(probability is not None)
+        self.update()
+
+    def show_range(self, extremes: tuple[float, float] | None) -> None:
+        self.range = extremes
         self.update()
 
     def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802
@@ -42,13 +47,22 @@ class ProbabilityBar(QWidget):
         wide = float(self.width())
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(LINE)
-        painter.drawRoundedRect(QRectF(0, 4, wide, 12), 4, 4)
+        painter.drawRoundedRect(QRectF(0, 8, wide, 12), 4, 4)
         painter.setBrush(FAINT if self.pale else ACCENT)
-        painter.drawRoundedRect(QRectF(0, 4, wide * (self.probability or 0), 12), 4, 4)
+        painter.drawRoundedRect(QRectF(0, 8, wide * (self.probability or 0), 12), 4, 4)
         x = min(max(wide * self.threshold, 1), wide - 1)
         painter.setPen(QPen(TEXT, 2))
-        painter.drawLine(int(x), 0, int(x), 20)
+        painter.drawLine(int(x), 4, int(x), 24)
+        self._bracket(painter)
         self._write(painter, x)
+
+    def _bracket(self, painter: QPainter) -> None:
+        """Open towards the bar below."""
+        if self.range is None or self.range[0] == self.range[1]:
+            return
+        low, high = (round((self.width() - 1) * share) + 0.5 for share in self.range)
+        painter.setPen(QPen(SOFT, 1))
+        painter.drawPolyline([QPointF(*at) for at in ((low, 6), (low, 1.5), (high, 1.5), (high, 6))])
 
     def _write(self, painter: QPainter, x: float) -> None:
         font = self.font()
@@ -57,7 +71,7 @@ class ProbabilityBar(QWidget):
         painter.setPen(FAINT)
         wide = painter.fontMetrics().horizontalAdvance(self.words)
         left = min(max(x - wide / 2, 0), self.width() - wide)
-        painter.drawText(int(left), 35, self.words)
+        painter.drawText(int(left), 39, self.words)
 
 
 class MarkerCard(QWidget):
@@ -73,6 +87,7 @@ class MarkerCard(QWidget):
         self.question, self.percent = label("soft"), label("heading", wrap=False)
         self.tag = label("tag", wrap=False)
         self.bar = ProbabilityBar()
+        self.range = label("faint")
         self.meaning, self.slices = label("faint"), label("soft")
         self.performance = label("faint")
         self.warnings = label("warn")
@@ -86,7 +101,7 @@ class MarkerCard(QWidget):
         for line in (head, asked):
             line.setStretch(0, 1)
         parts = (
-            *(head, self.level, asked, self.bar, self.warnings),
+            *(head, self.level, asked, self.bar, self.range, self.warnings),
             *(self.slices, self.heat, self.meaning, self.performance),
         )
         self.setLayout(column(framed("card", column(*parts, spacing=8))))
@@ -103,7 +118,9 @@ class MarkerCard(QWidget):
         self.percent.setText("" if probability is None else _percent(probability))
         words = self.tr("threshold {}").format(_percent(answer["threshold"] or 0.0))
         self.bar.show_values(probability, answer["threshold"] or 0.0, words, by_reader or unknown)
-        self.bar.setAccessibleName(f"{self.percent.text()}, {words}")
+        self._render_range(answer.get("probability_range"))  # kept answers may be older than the field
+        about = (self.percent.text(), words, self.range.text())
+        self.bar.setAccessibleName(", ".join(text for text in about if text))
         self.question.setText(self._question(answer, by_reader, _positive(state, self.marker)))
         self.meaning.setText(said(answer["label"]))
         self.warnings.setText("\n".join(map(said, answer["warnings"])))
@@ -112,6 +129,20 @@ class MarkerCard(QWidget):
         self._render_slices(answer, state)
         self.performance.setText(self.tr("On patients it never saw: {}").format(said(answer["performance"])))
         self.performance.setVisible(bool(answer["performance"]))
+
+    def _render_range(self, extremes: tuple[float, float] | None) -> None:
+        words = why = ""
+        if extremes is not None:
+            low, high = map(_percent, extremes)
+            words = self.tr("Range over the lesion's slices: {} to {}").format(low, high)
+            if low == high:
+                words = self.tr("{} on each of the lesion's slices").format(low)
+            why = self.tr("How much the answer hangs on the choice of slice. Not a confidence interval.")
+        self.bar.show_range(extremes)
+        self.range.setText(words)
+        self.range.setVisible(bool(words))
+        for part in (self.bar, self.range):
+            part.setToolTip(why)
 
     def _question(self, answer: Json, by_reader: bool, positive: str) -> str:
         """What the percentage is the probability of, so that nobody takes it for the level's."""

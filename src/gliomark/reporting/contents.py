@@ -11,7 +11,7 @@ from PIL import Image
 
 from gliomark.reporting.drawing import Canvas, canvas, draw_slice
 from gliomark.reporting.masks import agreed_probability
-from gliomark.reporting.text import FUSIONS, LEVELS, MEANINGS, TITLES, Language, word
+from gliomark.reporting.text import FUSIONS, LEVELS, MEANINGS, TITLES, Language, strings, word
 from gliomark.study import MRSequence, Prediction
 
 MOST_LARGE = 3  # slices shown large
@@ -31,6 +31,7 @@ class Card:
     level: str
     meaning: tuple[str, ...]
     fusion: str
+    range: str
     by_reader: bool
     answer: Document
     warnings: tuple[str, ...]
@@ -99,10 +100,19 @@ def _card(answer: Document, document: Document, language: Language) -> Card:
         level=word(LEVELS, answer["level"], language, answer["level"]),
         meaning=tuple(text for text in (meaning, answer["label"]) if text),
         fusion=word(FUSIONS, answer["fusion"], language, answer["fusion"]),
+        range=_range(answer["probability_range"], language),
         by_reader=answer["decided_by"] != "model",
         answer=answer,
         warnings=tuple(text for text in answer["warnings"] if text not in document["warnings"]),
     )
+
+
+def _range(extremes: Sequence[float] | None, language: Language) -> str:
+    """The range over the lesion's slices in words; nothing where there is none."""
+    if extremes is None:
+        return ""
+    t, (low, high) = strings(language), map(percent, extremes)
+    return t.range_same.format(low) if low == high else t.range_value.format(low, high)
 
 
 def _deciding(document: Document) -> set[str]:

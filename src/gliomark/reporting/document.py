@@ -45,10 +45,12 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
 
 
 def _marker(marker: MarkerPrediction) -> dict[str, Any]:
+    extremes = marker.slice_range
     return {
         "marker": marker.marker,
         "title": marker.title,
         "probability": number(marker.probability),
+        "probability_range": None if extremes is None else [number(value) for value in extremes],
         "level": marker.level,
         "label": marker.label,
         "threshold": number(marker.threshold),

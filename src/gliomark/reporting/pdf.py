@@ -67,12 +67,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Bar:
-    """A probability from 0 to 1 with its threshold; strong where it is what decided."""
+    """A probability from 0 to 1 with its threshold; strong where it is what decided; bracket: the range above it."""
 
     probability: float
     threshold: float | None
     strong: bool
     label: str = ""
+    bracket: Sequence[float] | None = None
 
 
 Piece = Text | Bar
@@ -171,6 +172,7 @@ def _card(card: Card, t: SimpleNamespace, found: bool) -> list[Piece]:
     if answer["probability"] is not None:
         used = ", ".join(answer["slices_used"])
         pieces += _named(t.how, card.fusion, f"{t.slices_used}: {used}" if used else "")
+        pieces += _named(t.range, card.range)
     if answer["contributions"]:
         pieces += _named(t.made_of, _contributions(answer["contributions"], t))
     return pieces + _named(t.performance, answer["performance"])
@@ -183,7 +185,7 @@ def _probability(card: Card, t: SimpleNamespace) -> list[Piece]:
     said = t.model_says if card.by_reader else t.probability
     return [
         Text(f"{said}  {percent(answer['probability'])}", 11, bold=True, before=2),
-        Bar(answer["probability"], threshold, not card.by_reader, label),
+        Bar(answer["probability"], threshold, not card.by_reader, label, answer["probability_range"]),
     ]
 
 
@@ -421,7 +423,7 @@ def _height(pdf: Pages, pieces: Sequence[Piece], width: float) -> float:
 
 def _piece_height(pdf: Pages, piece: Piece, width: float) -> float:
     if isinstance(piece, Bar):
-        return 7.6
+        return 9.0
     return piece.before + _leading(piece) * len(list(_lines(pdf, piece, width)))
 
 
@@ -429,8 +431,9 @@ def _stack(pdf: Pages, pieces: Sequence[Piece], x: float, y: float, width: float
     """Pieces below each other."""
     for piece in pieces:
         if isinstance(piece, Bar):
-            _bar(pdf, x, y + 1, width, 3.0, piece.probability, piece.threshold, piece.strong)
-            _threshold(pdf, x, y + 7, width, piece)
+            _bracket(pdf, x, y + 1, width, piece.bracket)
+            _bar(pdf, x, y + 2.4, width, 3.0, piece.probability, piece.threshold, piece.strong)
+            _threshold(pdf, x, y + 8.4, width, piece)
         else:
             for at, line in enumerate(_lines(pdf, piece, width)):
                 base = y + piece.before + _leading(piece) * (at + 0.78)
@@ -483,6 +486,16 @@ def _bar(
         pdf.set_draw_color(INK)
         pdf.set_line_width(0.35)
         pdf.line(at, y - 0.6, at, y + tall + 0.6)
+
+
+def _bracket(pdf: Pages, x: float, y: float, width: float, extremes: Sequence[float] | None) -> None:
+    """From the lowest to the highest, open towards the bar below."""
+    if extremes is None or extremes[0] == extremes[1]:
+        return
+    low, high = (x + width * share for share in extremes)
+    pdf.set_draw_color(INK)
+    pdf.set_line_width(0.25)
+    pdf.polyline([(low, y + 1), (low, y), (high, y), (high, y + 1)])
 
 
 def _threshold(pdf: Pages, x: float, base: float, width: float, bar: Bar) -> None:

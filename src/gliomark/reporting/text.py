@@ -32,6 +32,12 @@ STRINGS: Wording = {
     "answer": ("The answer", "预测结果"),
     "probability": ("Probability", "概率"),
     "threshold": ("threshold {}", "阈值 {}"),
+    "range": ("Range over the lesion’s slices", "各病灶层面的范围"),
+    "range_value": (
+        "{} to {}, the bracket over the bar; not a confidence interval.",
+        "{} 至 {}，即条形上方的括线；并非置信区间。",
+    ),
+    "range_same": ("{} on each of them.", "各层均为 {}。"),
     "positive": ("What the probability means", "概率的含义"),
     "how": ("How the probability was computed", "概率的计算方式"),
     "made_of": ("What moved it, in log-odds", "各因素的作用（对数几率）"),

@@ -194,6 +194,18 @@
         <translation>在模型从未见过的患者上：{}</translation>
     </message>
     <message>
+        <source>Range over the lesion&apos;s slices: {} to {}</source>
+        <translation>各病灶层面的范围：{} 至 {}</translation>
+    </message>
+    <message>
+        <source>{} on each of the lesion&apos;s slices</source>
+        <translation>各病灶层面均为 {}</translation>
+    </message>
+    <message>
+        <source>How much the answer hangs on the choice of slice. Not a confidence interval.</source>
+        <translation>反映结果对层面选择的依赖程度，并非置信区间。</translation>
+    </message>
+    <message>
         <source>No probability could be computed.</source>
         <translation>无法计算概率。</translation>
     </message>

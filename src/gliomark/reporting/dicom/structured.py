@@ -41,6 +41,7 @@ from gliomark.reporting.dicom.codes import (
     LESION,
     MAXIMUM,
     MILLILITRE,
+    MINIMUM,
     MRI_OF_BRAIN,
     NO_UNITS,
     PRESENT,
@@ -192,14 +193,20 @@ def _comments(prediction: Prediction, language: Language) -> list[str]:
 
 def _probabilities(prediction: Prediction) -> list[Measurement]:
     """Of the positive class, by the model alone, whoever decided the level."""
+    measurements = []
+    for marker in prediction.markers:
+        if marker.probability is not None and math.isfinite(marker.probability):
+            name = private(f"p-{marker.marker}", f"Probability by the model, {marker.title}")
+            measurements += [Measurement(name, round(marker.probability, 4), NO_UNITS), *_range(marker)]
+    return measurements
+
+
+def _range(marker: MarkerPrediction) -> list[Measurement]:
+    """Lowest and highest of the single slices, by a code of their own, lest one be taken for the answer."""
+    name = private(f"r-{marker.marker}", f"Probability range over the lesion's slices, {marker.title}")
     return [
-        Measurement(
-            private(f"p-{marker.marker}", f"Probability by the model, {marker.title}"),
-            round(marker.probability, 4),
-            NO_UNITS,
-        )
-        for marker in prediction.markers
-        if marker.probability is not None and math.isfinite(marker.probability)
+        Measurement(name, round(value, 4), NO_UNITS, derivation=derivation)
+        for derivation, value in zip((MINIMUM, MAXIMUM), marker.slice_range or (), strict=False)
     ]
 
 
