@@ -657,6 +657,21 @@ def experiment_reader_finding(
     typer.echo(str(run(cohort, out)))
 
 
+@experiment_app.command("phantom-reach")
+def experiment_phantom_reach(
+    out: StudyOut,
+    marker: Annotated[str, typer.Option(help="ki67 or idh_mutant.")] = "ki67",
+    patients: Annotated[
+        list[int] | None, typer.Option(min=20, help="In a cohort; repeatable; 200, 500 and 2000 by default.")
+    ] = None,
+    cohorts: Annotated[int, typer.Option(min=2, help="How many cohorts of each size.")] = 200,
+) -> None:
+    """How near the phantom's ceiling so many patients let anybody come who sees the truth behind the images."""
+    from gliomark.experiments.markers.phantom_reach import run
+
+    typer.echo(str(run(marker, patients or [200, 500, 2000], cohorts, out, say=typer.echo)))
+
+
 @experiment_app.command("shuffled-labels")
 def experiment_shuffled_labels(
     cohort: StudyCohort,

@@ -13,7 +13,7 @@ from tests.conftest import write_tiny_cohort
 
 from gliomark.cohort.folds import FOLDS
 from gliomark.cohort.store import Cohort, write_json, write_patient
-from gliomark.experiments.markers import feature_table, reader_finding, slice_leak
+from gliomark.experiments.markers import feature_table, phantom_reach, reader_finding, slice_leak
 from gliomark.experiments.markers import tables as marker_tables
 from gliomark.experiments.markers import trials as marker_trials
 from gliomark.experiments.markers.feature_table import TableColumns
@@ -45,6 +45,22 @@ REFERENCE = {
 
 def quiet(_: str) -> None:
     pass
+
+
+# ---- what a phantom's labels can teach ------------------------------------------------------------------
+
+
+def test_more_patients_bring_what_is_learnt_nearer_to_the_ceiling_and_never_over_it(tmp_path: Path) -> None:
+    table = pd.read_csv(phantom_reach.run("ki67", [60, 1000], 12, tmp_path))
+    few, many = table.to_dict("records")
+    assert few["missed_mean"] > 2 * many["missed_mean"] > 0
+    assert many["auc_mean"] < many["own_ceiling_mean"] == pytest.approx(many["ceiling"], abs=0.02)
+    assert (tmp_path / "phantom_reach_ki67_run_record.json").exists()
+
+
+def test_a_marker_the_phantom_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(GliomarkError, match="no marker 'mgmt'"):
+        phantom_reach.run("mgmt", [60], 2, tmp_path)
 
 
 # ---- radiomics --------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def _marker(results: Path, name: str) -> str:
     }
     first = next(iter(tables.values())).iloc[0]
     head = (
-        f"### {MARKERS[name]} on `{first.cohort}`\n\n{first.sequences}, {first.patients} patients, {first.positive} "
+        f"### {MARKERS[name][0].upper()}{MARKERS[name][1:]} on `{first.cohort}`\n\n{first.sequences}, {first.patients} patients, {first.positive} "
         f"positive, five folds by patient. Preset `{first.preset}`: {first.cuts}."
     )
     parts = [head, *(_slices(title, table) for title, table in tables.items())]
@@ -88,7 +88,7 @@ def _given(row: dict, name: str) -> str:
 
 
 def _evidence(results: Path) -> list[str]:
-    """Published radiomics, the reader's finding, shuffled labels, the split by slices."""
+    """Published radiomics, the reader's finding, shuffled labels, what phantoms can teach, the split by slices."""
     parts = []
     tables = [path for path in sorted(results.glob("radiomics_*.csv")) if not path.stem.endswith("_patients")]
     if tables:
@@ -126,6 +126,24 @@ def _evidence(results: Path) -> list[str]:
             f"### Shuffled labels\n\n{name} dealt to other patients, the whole cascade in five folds, AUC, "
             f"{means['marker'].iloc[0].replace('mean', 'the mean')} dealings: {told}."
         )
+    for path in sorted(results.glob("phantom_reach_*.csv")):
+        rows = pd.read_csv(path).to_dict("records")
+        name = MARKERS.get(path.stem.removeprefix("phantom_reach_"), path.stem)
+        lines = [
+            "### What a phantom's labels can teach",
+            "",
+            f"{name} of {rows[0]['cohorts']} phantom cohorts per line, learnt in five folds by who sees the truth "
+            "behind the images.",
+            "",
+            "| patients | AUC, mean (95 % of cohorts) | ceiling | within 0.04 of their own ceiling |",
+            "|---|---|---|---|",
+        ]
+        for r in rows:
+            lines.append(
+                f"| {r['patients']} | {r['auc_mean']:.3f} ({r['auc_low_95']:.3f} to {r['auc_high_95']:.3f}) "
+                f"| {r['ceiling']:.3f} | {100 * r['share_within_0.04']:.0f} % |"
+            )
+        parts.append("\n".join(lines))
     for path in sorted(results.glob("slice_leak_*.csv")):
         table = pd.read_csv(path).set_index("split")
         name = MARKERS.get(path.stem.removeprefix("slice_leak_"), path.stem)
