@@ -29,8 +29,9 @@ def _marker(results: Path, name: str) -> str:
         if (results / f"{stem}_{name}.csv").exists()
     }
     first = next(iter(tables.values())).iloc[0]
+    title = MARKERS[name][0].upper() + MARKERS[name][1:]
     head = (
-        f"### {MARKERS[name][0].upper()}{MARKERS[name][1:]} on `{first.cohort}`\n\n{first.sequences}, {first.patients} patients, {first.positive} "
+        f"### {title} on `{first.cohort}`\n\n{first.sequences}, {first.patients} patients, {first.positive} "
         f"positive, five folds by patient. Preset `{first.preset}`: {first.cuts}."
     )
     parts = [head, *(_slices(title, table) for title, table in tables.items())]
