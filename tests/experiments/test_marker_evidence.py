@@ -82,6 +82,9 @@ def test_a_cohorts_features_are_computed_once(tiny_cohort, tmp_path) -> None:
     assert set(first) == set(tiny_cohort.patient_ids) and len(told) == 1
     again = cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
     assert len(told) == 1 and all((again[p] == first[p]).all() for p in first)
+    next(tmp_path.glob("radiomics_*/*.json")).unlink()  # as after an interruption
+    assert set(cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)) == set(first)
+    assert told[-1].endswith(f"{len(first) - 1} finished before")
     assert len({len(row) for row in first.values()}) == 1
 
 

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.store import Cohort, write_json
 from gliomark.cohort.workers import cluster, each
 from gliomark.study import GliomarkError
 from gliomark.training.recipes import cohort_sequences
@@ -34,7 +33,7 @@ BINS = 32
 def cohort_features(
     folder: Path, work: Path, workers: int | None, say: Callable[[str], None]
 ) -> dict[str, NDArray[np.float64]]:
-    """Features ``(F,)`` of every patient with a drawn lesion and all sequences; computed once, then kept as a csv.
+    """Features ``(F,)`` of every patient with a drawn lesion and all sequences; computed once, a file each.
 
     Raises GliomarkError where MIRP is not installed or nobody has an outline.
     """
@@ -46,21 +45,18 @@ def cohort_features(
     if not patients:
         raise GliomarkError(f"{folder} has no outlined patient with {' and '.join(sequences)}.")
     said = json.dumps([FAMILIES, BINS, version("mirp"), *sequences, *patients]).encode()
-    kept = work / f"radiomics_{hashlib.sha256(said).hexdigest()[:12]}.csv"
-    if not kept.exists():
-        say(f"radiomics of {len(patients)} patients")
-        rows: dict[str, dict[str, float]] = {}
+    kept = work / f"radiomics_{hashlib.sha256(said).hexdigest()[:12]}"
+    kept.mkdir(parents=True, exist_ok=True)
+    missing = [p for p in patients if not (kept / f"{p}.json").exists()]
+    if missing:
+        say(f"radiomics of {len(patients)} patients, {len(patients) - len(missing)} finished before")
         with cluster(workers, None) as client:
-            for (_, patient), row in each(client, _patient_job, [(folder, p) for p in patients]):
+            for (_, patient), row in each(client, _patient_job, [(folder, p) for p in missing]):
                 if isinstance(row, GliomarkError):
                     raise row
-                if row:
-                    rows[patient] = row
-        work.mkdir(parents=True, exist_ok=True)
-        part = kept.with_name(f"{kept.name}.part")
-        pd.DataFrame.from_dict(rows, orient="index").sort_index().to_csv(part)
-        os.replace(part, kept)
-    table = pd.read_csv(kept, index_col=0, dtype={0: str})
+                write_json(kept / f"{patient}.json", row)
+    rows = {p: json.loads((kept / f"{p}.json").read_text("utf-8")) for p in patients}
+    table = pd.DataFrame.from_dict({p: row for p, row in rows.items() if row}, orient="index")
     return {str(patient): row.to_numpy(float) for patient, row in table.iterrows()}
 
 
