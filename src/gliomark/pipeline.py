@@ -150,11 +150,12 @@ def predict(
     return predict_prepared(prepare_study(study, model), clinical, model, fusion=fusion, enhancing=enhancing)
 
 
-def prepare_study(study: Study, model: Model) -> Prepared:
-    """What can be done before age, sex and finding are known. Raises GliomarkError as ``predict``."""
+def prepare_study(study: Study, model: Model, step: Callable[[str], None] = lambda _: None) -> Prepared:
+    """What can be done before age, sex and finding are known; step: is told what is done next. Raises GliomarkError
+    as ``predict``."""
     started = time.perf_counter()
     shown, warnings = with_stand_ins(study, model)
-    stack = prepare(shown, model.sequences, PreparationSettings(**model.card.preparation))
+    stack = prepare(shown, model.sequences, PreparationSettings(**model.card.preparation), step)
     return Prepared(study, stack, tuple(warnings), bool(warnings), time.perf_counter() - started)
 
 

@@ -75,6 +75,14 @@ def test_the_way_is_told_as_it_happens(live, study) -> None:
         assert [json.loads(line[6:])["state"] for line in events.iter_lines() if line] == ["ready"]
 
 
+def test_the_way_of_preparing_is_told_too(live, pictures) -> None:
+    sent = live.upload(pictures).json()
+    with live.stream("GET", f"/api/studies/{sent['id']}/events") as events:
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line]
+    assert told[-1]["state"] == "ready" and "finding the brain" in {one["step"] for one in told}
+    assert [one["progress"] for one in told] == sorted(one["progress"] for one in told)
+
+
 @pytest.mark.parametrize(("language", "word"), [("en", "Volume"), ("zh", "体积")])
 def test_the_report_is_a_page(live, answer, language, word) -> None:
     page = live.get(f"/api/predictions/{answer['id']}/report.html", params={"language": language})

@@ -54,7 +54,9 @@ SENTENCES = (
     QT_TRANSLATE_NOOP("said", "high"),
     QT_TRANSLATE_NOOP("said", "low"),
     # what goes on
-    QT_TRANSLATE_NOOP("said", "preparing the images"),
+    QT_TRANSLATE_NOOP("said", "aligning the sequences"),
+    QT_TRANSLATE_NOOP("said", "finding the brain"),
+    QT_TRANSLATE_NOOP("said", "cutting slices"),
     QT_TRANSLATE_NOOP("said", "outlining the lesion"),
     QT_TRANSLATE_NOOP("said", "writing the results"),
     QT_TRANSLATE_NOOP("said", "reading {}"),

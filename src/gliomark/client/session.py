@@ -208,7 +208,7 @@ class Session(QObject):
         self._follow(path, self._study_changed, lambda: self._study["state"] != "preparing", self._study_over)
 
     def _study_changed(self, study: Any) -> None:
-        self._change(study=study)
+        self._change(study=study, task=Task("preparing", study["progress"] or None, study["step"]))
 
     def _study_over(self) -> None:
         self._again = None

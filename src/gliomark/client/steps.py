@@ -286,7 +286,9 @@ class Steps(QWidget):
                 "waiting": self.tr("Waiting for the server to start"),
                 "packing": self.tr("Collecting the files"),
                 "uploading": self.tr("Sending the images"),
-                "preparing": self.tr("The server reads, aligns and prepares the images"),
+                "preparing": _step_word(
+                    state.task, self.tr("The server reads, aligns and prepares the images")
+                ),
             }[state.task.doing]
         if state.ready and state.study is not None:
             instead = state.stand_ins()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,11 +32,13 @@ def prepare(
     study: Study,
     sequences: Sequence[MRSequence],
     settings: PreparationSettings = PreparationSettings(),
+    step: Callable[[str], None] = lambda _: None,
 ) -> SliceStack:
     """One grid, brain only, normalised, K slices: the patient as every network sees it.
 
     The last of ``sequences`` is the reference (METHOD: the second of the pair). Every other one is
-    registered to it rigidly unless the study is aligned. Raises GliomarkError, naming what is there,
+    registered to it rigidly unless the study is aligned. step: is told what is done next, "align",
+    "strip" or "slice". Raises GliomarkError, naming what is there,
     where one of ``sequences`` is missing.
     """
     missing = [name for name in sequences if name not in study.series]
@@ -48,8 +50,11 @@ def prepare(
     reference = sequences[-1]
     images = {name: axial(study.series[name]) for name in study.series}
     names = _needed(study, sequences)
+    step("align")
     transforms = _transforms(study, {name: images[name] for name in names}, reference)
+    step("strip")
     brain, stripped = _brain(images, transforms, names, reference)
+    step("slice")
     grid, kept = slice_grid(
         brain, settings.size, settings.pixel_mm, 0.0 if study.aligned else settings.step_mm
     )

@@ -77,6 +77,8 @@ class StudyOut(BaseModel):
     id: str
     patient_id: str
     state: Literal["preparing", "ready", "failed"]
+    step: str
+    progress: float
     error: str | None
     model: str
     sequences: list[str] = []
@@ -178,5 +180,5 @@ class Volume(BaseModel):
 
 def study_out(row: StudyRow) -> StudyOut:
     """What is known of it."""
-    own = {name: getattr(row, name) for name in ("id", "patient_id", "state", "error", "model", "created")}
-    return StudyOut.model_validate(own | row.about | {"corrected": bool(row.correction)})
+    own = {name: getattr(row, name) for name in StudyOut.model_fields if hasattr(row, name)}
+    return StudyOut.model_validate(own | row.about)

@@ -77,12 +77,19 @@ class StudyRow(Base):
     model: Mapped[str]
     input_sha256: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(default="preparing")
+    step: Mapped[str] = mapped_column(default="")
+    progress: Mapped[float] = mapped_column(default=0.0)
     error: Mapped[str | None] = mapped_column(default=None)
     about: Mapped[dict[str, Any]] = mapped_column(default=dict)
     correction: Mapped[str] = mapped_column(String(64), default="")
     deleted: Mapped[bool] = mapped_column(default=False)
     owner: Mapped[str]
     created: Mapped[datetime] = mapped_column(default=_now)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a doctor's outline stands in place of the network's."""
+        return bool(self.correction)
 
 
 class JobRow(Base):
@@ -382,10 +389,15 @@ class Records:
             return job
 
     def tell(self, id: str, step: str, progress: float) -> None:
-        """How far a job is."""
+        """How far a job is, and with it the study that it prepares."""
         with self.session() as session:
-            running = update(JobRow).where(JobRow.id == id, JobRow.state == "running")
-            session.execute(running.values(step=step, progress=progress))
+            job = session.get(JobRow, id, with_for_update=True)
+            if job is None or job.state != "running":
+                return
+            job.step, job.progress = step, progress
+            if job.kind == "prepare":
+                study = session.get_one(StudyRow, job.study_id)
+                study.step, study.progress = step, progress
 
     def finish(self, id: str, seconds: float, result: dict[str, Any] | None, model_sha256: str) -> None:
         """A worker came to the end of it; nothing where it was cancelled meanwhile."""
@@ -398,6 +410,7 @@ class Records:
             study = session.get_one(StudyRow, job.study_id)
             if job.kind == "prepare":
                 study.state, study.about = "ready", result or {}
+                study.step, study.progress = "", 1.0
             else:
                 job.result = result
             hashes = {"input_sha256": job.input_sha256, "model_sha256": model_sha256}

@@ -14,7 +14,14 @@ from typing import Any
 from gliomark.server.store import Store, png, read_mask, tall, without_path, write
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError
 
-STEPS = {"prepare": "preparing the images", "outline": "outlining the lesion", "write": "writing the results"}
+STEPS = {
+    "align": "aligning the sequences",
+    "strip": "finding the brain",
+    "slice": "cutting slices",
+    "outline": "outlining the lesion",
+    "write": "writing the results",
+}
+PREPARED = {"align": 0.05, "strip": 0.4, "slice": 0.85}
 Tell = Callable[[str, float], None]
 
 
@@ -66,8 +73,8 @@ class Worker:
         """Register, strip, normalise; what the client needs to show it."""
         from gliomark.pipeline import prepare_study
 
-        tell(STEPS["prepare"], 0.1)
-        prepared = prepare_study(self.store.load_study(job.study_id), model)
+        study = self.store.load_study(job.study_id)
+        prepared = prepare_study(study, model, lambda name: tell(STEPS[name], PREPARED[name]))
         tell(STEPS["write"], 0.9)
         self.store.keep_prepared(job.study_id, prepared)
         stack = prepared.stack

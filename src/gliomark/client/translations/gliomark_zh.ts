@@ -695,8 +695,16 @@
         <translation>低</translation>
     </message>
     <message>
-        <source>preparing the images</source>
-        <translation>正在准备影像</translation>
+        <source>aligning the sequences</source>
+        <translation>正在配准各序列</translation>
+    </message>
+    <message>
+        <source>finding the brain</source>
+        <translation>正在提取脑组织</translation>
+    </message>
+    <message>
+        <source>cutting slices</source>
+        <translation>正在切取层面</translation>
     </message>
     <message>
         <source>outlining the lesion</source>
