@@ -16,6 +16,7 @@ from tests.pipeline.conftest import PATIENT
 import gliomark.reporting
 from gliomark import load_model, predict, read_study
 from gliomark.pipeline import predict_prepared, prepare_study
+from gliomark.server.work import PREPARED, STEPS
 from gliomark.study import Clinical
 
 
@@ -75,12 +76,15 @@ def test_the_way_is_told_as_it_happens(live, study) -> None:
         assert [json.loads(line[6:])["state"] for line in events.iter_lines() if line] == ["ready"]
 
 
-def test_the_way_of_preparing_is_told_too(live, pictures) -> None:
+def test_the_way_of_preparing_is_told_too(live, pictures, tiny_weights) -> None:
     sent = live.upload(pictures).json()
     with live.stream("GET", f"/api/studies/{sent['id']}/events") as events:
         told = [json.loads(line[6:]) for line in events.iter_lines() if line]
-    assert told[-1]["state"] == "ready" and "finding the brain" in {one["step"] for one in told}
+    assert told[-1]["state"] == "ready" and {one["step"] for one in told} <= {"", *STEPS.values()}
     assert [one["progress"] for one in told] == sorted(one["progress"] for one in told)
+    steps: list[str] = []
+    prepare_study(read_study(pictures), load_model(tiny_weights), steps.append)
+    assert steps == list(PREPARED) and all(step in STEPS for step in steps)
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "Volume"), ("zh", "体积")])
