@@ -28,7 +28,8 @@ from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient,
 from gliomark.io.dicom import dicom_files
 from gliomark.reporting.masks import reference_series, source_mask
 from gliomark.server import dicom_node
-from gliomark.server.dicom_node import DicomNode, Node, age_of, parse_destination
+from gliomark.server.destinations import parse_destination
+from gliomark.server.dicom_node import DicomNode, Node, age_of
 from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.run import Settings
 from gliomark.study import GliomarkError, MRSequence

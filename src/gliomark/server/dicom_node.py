@@ -12,12 +12,10 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
@@ -27,15 +25,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from gliomark.io.dicom import dicom_files
 from gliomark.reporting import Language, dicom_results
 from gliomark.server.context import Server
+from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, parse_destination, send, title_of
 from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.security import is_loopback
 from gliomark.study import UNFORESEEN, GliomarkError
 
 LOG = logging.getLogger("gliomark.server.dicom")
-SUCCESS, NO_SPACE, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
+NO_SPACE, NOT_UNDERSTOOD = 0xA700, 0xC000
 SYNTAXES = (
-    "1.2.840.10008.1.2.1",  # explicit little endian
-    "1.2.840.10008.1.2",  # implicit little endian
+    *UNCOMPRESSED,
     "1.2.840.10008.1.2.4.70",  # JPEG lossless
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
@@ -82,25 +80,6 @@ class Arriving:
     @property
     def silent_s(self) -> float:
         return time.monotonic() - self._last
-
-
-@dataclass(frozen=True)
-class Peer:
-    """An archive that takes results by C-STORE."""
-
-    title: str
-    host: str
-    port: int
-
-
-def parse_destination(text: str) -> Peer | str:
-    """``AET@host:port`` or a DICOMweb address. Raises GliomarkError for anything else."""
-    if re.fullmatch(r"https?://\S+", text):
-        return text.rstrip("/")
-    found = re.fullmatch(r"([^@\s]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
-    if not found or int(found[3]) > 65535:
-        raise GliomarkError(f"'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.")
-    return Peer(found[1], found[2].strip("[]"), int(found[3]))
 
 
 class DicomNode:
@@ -242,45 +221,6 @@ class DicomNode:
     def _tell(self, action: str, subject: str, reason: str = "", **detail: Any) -> None:
         self.server.records.log(WHO, action, subject, **detail | ({"reason": reason} if reason else {}))
         LOG.info("%s: %s", action, subject)
-
-
-def title_of(text: str) -> str:
-    """What a destination is called in the log."""
-    place = parse_destination(text)
-    return place if isinstance(place, str) else place.title
-
-
-def send(results: Sequence[Dataset], destination: Peer | str, title: str) -> str:
-    """Send all; why not, in words, or nothing."""
-    return (
-        _stow(results, destination) if isinstance(destination, str) else _store(results, destination, title)
-    )
-
-
-def _stow(results: Sequence[Dataset], address: str) -> str:
-    try:
-        answer = DICOMwebClient(address).store_instances(list(results))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        return type(error).__name__
-    return "some were refused" if answer.get("FailedSOPSequence") else ""
-
-
-def _store(results: Sequence[Dataset], peer: Peer, title: str) -> str:
-    entity = AE(title)
-    for result in results:
-        entity.add_requested_context(result.SOPClassUID, list(SYNTAXES[:2]))
-    association = entity.associate(peer.host, peer.port, ae_title=peer.title)
-    if not association.is_established:
-        return "no association"
-    try:
-        statuses = [association.send_c_store(result).get("Status") for result in results]
-    except (RuntimeError, ValueError) as error:
-        return type(error).__name__
-    finally:
-        association.release()
-    # 0xBxxx is a warning: stored all the same
-    refused = [status for status in statuses if status is None or (status != SUCCESS and status >> 12 != 0xB)]
-    return f"status {refused[0]}" if refused else ""
 
 
 def clinical_of(folder: Path) -> dict[str, Any]:
