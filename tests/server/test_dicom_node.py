@@ -7,8 +7,10 @@ import shutil
 import socket
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import highdicom
@@ -163,6 +165,29 @@ def test_results_owed_to_an_archive_that_was_away_are_sent_after_a_restart(
     second.stop()
 
 
+def test_what_is_sent_again_is_the_same_and_not_another_copy(serving, pushed, monkeypatch) -> None:
+    tried: list[set[str]] = []
+
+    def refuse(results, *_) -> str:
+        tried.append({str(one.SOPInstanceUID) for one in results})
+        if len(tried) == 1:
+            raise AttributeError("an answer nobody foresaw")
+        return "" if len(tried) == 3 else "some were refused"
+
+    monkeypatch.setattr(dicom_node, "PAUSE_S", 0.2)
+    monkeypatch.setattr(dicom_node, "send", refuse)
+    one = DicomNode(serving.server, Node(0, destinations=("ARCHIVE@127.0.0.1:9",), quiet_s=1.0))
+    one.start()
+    push(one.port, pushed)
+    until_delivery(serving, lambda row: row.state == "sent" and len(tried) == 3)
+    one.stop()
+    assert len(tried[0]) == 3 and tried[0] == tried[1] == tried[2]
+    job = serving.get("/api/predictions").json()[0]
+    with zipfile.ZipFile(BytesIO(serving.get(f"/api/predictions/{job['id']}/dicom.zip").content)) as archive:
+        fetched = {str(dcmread(BytesIO(archive.read(name))).SOPInstanceUID) for name in archive.namelist()}
+    assert fetched == tried[0]
+
+
 def until_delivery(live: Live, enough: Callable[[DeliveryRow], bool]) -> DeliveryRow:
     """The newest delivery, once it is so."""
     newest = (
@@ -215,7 +240,16 @@ def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_
 
 
 @pytest.mark.parametrize(
-    "text", ["ARCHIVE", "ARCHIVE@host", "A@h:99999", "ftp://x", "a much too long title@h:1"]
+    "text",
+    [
+        "ARCHIVE",
+        "ARCHIVE@host",
+        "中文@host:104",
+        "A\\B@host:104",
+        "A@h:99999",
+        "ftp://x",
+        "a much too long title@h:1",
+    ],
 )
 def test_a_destination_that_is_none(text) -> None:
     with pytest.raises(GliomarkError, match="no destination"):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 from tests.server.conftest import own_database, running
 
-from gliomark.server.records import AuditRow, JobRow, StudyRow
+from gliomark.server.context import Then
+from gliomark.server.records import AuditRow, DeliveryRow, JobRow, StudyRow
 from gliomark.server.run import Settings, open_records
+from gliomark.study import GliomarkError
 
 
 def kill_worker_of(live, path: str) -> None:
@@ -123,10 +126,50 @@ def waiting(live) -> list[JobRow]:
 def test_what_is_asked_of_a_failed_study_fails_too(tmp_path) -> None:
     records = open_records(tmp_path, own_database())
     study = records.add_study("s", "P", "tiny", "0", "me")
-    assert (job := records.next_job()) is not None and job.kind == "prepare"
-    records.fail(job.id, "FLAIR is missing.")
+    assert (found := records.next_job()) is not None and found[0].kind == "prepare"
+    records.fail(found[0].id, "FLAIR is missing.")
     late = records.add_job("predict", study, {}, "me")  # asked by who does not know yet
     assert (late.state, late.error) == ("failed", "FLAIR is missing.")
+
+
+def test_a_database_of_another_version_is_refused_in_words(tmp_path) -> None:
+    url = own_database()
+    engine = open_records(tmp_path, url).engine
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE studies DROP COLUMN progress"))
+    engine.dispose()
+    with pytest.raises(GliomarkError, match="another version of gliomark"):
+        open_records(tmp_path, url)
+
+
+def test_what_was_being_taken_in_when_the_server_died_is_there_again(lonely, pictures) -> None:
+    server = lonely.server
+    received = server.store.folder / "taken" / "pushed-0"
+    shutil.copytree(pictures, received)
+    sent = {path.relative_to(received) for path in received.rglob("*")}
+    server.store.adopt("half", received, "P")
+    assert not received.exists()
+    server.recover()
+    assert {path.relative_to(received) for path in received.rglob("*")} == sent
+    assert not server.store.study("half").exists() and not server.store.unrecorded()
+
+
+def test_a_database_that_is_away_costs_no_study(lonely, pictures, monkeypatch) -> None:
+    server = lonely.server
+    received = server.store.folder / "taken" / "pushed-1"
+    shutil.copytree(pictures, received)
+
+    def away(*_, **__):
+        raise OperationalError("INSERT", {}, Exception("gone"))
+
+    with monkeypatch.context() as patched, pytest.raises(OperationalError):
+        patched.setattr(server.records, "add_study", away)
+        server.admit(received, "tiny", "me")
+    assert received.exists() and not server.store.unrecorded()
+    row = server.admit(received, "tiny", "me", then=Then(lambda _: {"age": 50, "sex": 0}, ("A@h:1",)))
+    with server.records.reading() as session:
+        (delivery,) = session.scalars(select(DeliveryRow).join(JobRow).where(JobRow.study_id == row.id))
+    assert delivery.destination == "A@h:1" and delivery.state == "owed"
 
 
 def test_who_reads_does_not_wait_for_who_writes(tmp_path) -> None:
@@ -146,14 +189,11 @@ def test_who_reads_does_not_wait_for_who_writes(tmp_path) -> None:
 def test_stopping_the_server_is_no_death(tmp_path) -> None:
     records = open_records(tmp_path, own_database())
     records.add_study("s", "P", "tiny", "0", "me")
-    for _ in range(5):
-        assert (job := records.next_job()) is not None
-        records.give_back(job.id, stopped=True)
-    for _ in range(2):
-        assert (job := records.next_job()) is not None
-        records.give_back(job.id)
+    for stopped in (True,) * 5 + (False,) * 2:
+        assert (found := records.next_job()) is not None
+        records.give_back(found[0].id, stopped=stopped)
     assert (
-        (ended := records.job(job.id)) is not None
+        (ended := records.job(found[0].id)) is not None
         and ended.state == "failed"
         and "died 2 times" in str(ended.error)
     )

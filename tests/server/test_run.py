@@ -55,6 +55,9 @@ def test_one_server_at_a_time_works_in_a_data_folder(tmp_path, tiny_weights) -> 
         (("--database", "nothing://x"), "database cannot be opened"),
         (("--dicom-port", "0", "--send-to", "nowhere"), "no destination"),
         (("--model", "other="), "demo or NAME=FILE"),
+        (("--model", f"notes={__file__}"), "weights"),
+        (("--dicom-port", "0", "--dicom-title", "A VERY LONG TITLE INDEED"), "no AE title"),
+        (("--dicom-port", "0", "--dicom-peer", "核磁"), "no AE title"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(tmp_path, tiny_weights, words, said) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import socket
 import stat
@@ -13,6 +14,8 @@ from collections.abc import AsyncIterator
 from io import BytesIO
 
 import anyio
+import nibabel as nib
+import numpy as np
 import pytest
 from tests.server.conftest import SMALL
 
@@ -115,6 +118,33 @@ def test_two_patients_in_one_upload(live, nothing_left, pictures, tmp_path) -> N
 
 def test_an_unknown_model(live, nothing_left, pictures) -> None:
     assert "no model 'other' here; choose tiny" in live.upload(pictures, model="other").json()["detail"]
+
+
+def test_a_long_name_in_rare_letters_is_cut_to_what_a_folder_may_have(live, pictures) -> None:
+    files = [
+        ("files", (p.relative_to(pictures).as_posix(), p.read_bytes()))
+        for p in sorted(pictures.rglob("*.png"))
+    ]
+    named = live.post("/api/studies", files=files, data={"patient_id": "\U00020000" * 80})
+    assert named.status_code == 201 and named.json()["patient_id"] == "\U00020000" * 20
+
+
+def test_many_fields_and_a_study_that_cannot_be(live, nothing_left) -> None:
+    many = live.post(
+        "/api/studies", files=[("files", ("a/1.png", b"x"))], data={f"f{n}": "" for n in range(20)}
+    )
+    assert many.status_code == 400 and "too many fields" in many.json()["detail"]
+    assert live.get("/api/studies/%00").status_code == live.get("/api/predictions/%00").status_code == 404
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(live, nothing_left, tmp_path) -> None:
+    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4)).header
+    header.set_data_shape((2000, 2000, 2000))
+    bomb = gzip.compress(header.binaryblock + bytes(4) + bytes(1 << 20))
+    started = time.monotonic()
+    refused = send(live, ("P/T1C.nii.gz", bomb), ("P/FLAIR.nii.gz", bomb))
+    assert refused.status_code == 422 and "8000 million voxels" in refused.json()["detail"], refused.text
+    assert time.monotonic() - started < 10
 
 
 def test_sequences_without_a_folder_around_them(live, pictures) -> None:

@@ -51,6 +51,7 @@ class LocalServer(QObject):
         self._token = ""
         self._said = ""
         self._lock: QLockFile | None = None
+        self._folder = ""
 
     @property
     def running(self) -> bool:
@@ -83,6 +84,8 @@ class LocalServer(QObject):
 
     def _own_folder(self) -> str:
         """The server's data folder; another one for each further client that is open on this computer."""
+        if self._lock is not None and self._lock.isLocked():  # its server has died; its studies are there
+            return self._folder
         usual = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppLocalDataLocation)
         QDir().mkpath(QFileInfo(usual).path())
         for number in range(1, MOST_OPEN):
@@ -90,6 +93,7 @@ class LocalServer(QObject):
             self._lock = QLockFile(f"{folder}.lock")
             self._lock.setStaleLockTime(0)
             if self._lock.tryLock(0):
+                self._folder = folder
                 return folder
         return usual  # its server will say what is wrong
 

@@ -52,6 +52,7 @@ class Session(QObject):
         self._asking: QNetworkReply | None = None
         self._run = 0
         self._again: Doing | None = None
+        self._aside_again: Doing | None = None
         self._waiting: Doing | None = None
         self._model_job: Json | None = None
         self._masks: dict[str, Mask] = {}
@@ -115,14 +116,17 @@ class Session(QObject):
     def _local_failed(self, found: Trouble) -> None:
         """Gone at the start or in the middle; what ran is what 'try again' goes on with."""
         self._stop_calls()
-        self._waiting = self._again or self._waiting
+        self._waiting = self._again or self._aside_again or self._waiting
         self._change(server="gone", task=None, trouble=found)
 
     def try_again(self) -> None:
         """What failed last, once more; a server that has gone is started or asked first."""
         self._change(trouble=None)
-        if self.state.server == "ready" and self._again is not None:
-            self._again()
+        if self.state.server == "ready":
+            failed = (self._again if self.state.task is None else None, self._aside_again)
+            self._aside_again = None
+            for again in filter(None, failed):
+                again()
         elif self.state.server == "gone" and self.state.local:
             self._change(server="starting")
             self.local.start()
@@ -389,7 +393,7 @@ class Session(QObject):
 
     def _fail_aside(self, again: Doing | None, found: Trouble) -> None:
         """Something beside what is going on went wrong."""
-        self._again = again
+        self._aside_again = again
         self._change(trouble=found)
 
     def _follow(self, path: str, each: Callable[[Any], None], over: Callable[[], bool], then: Doing) -> None:
@@ -432,7 +436,7 @@ class Session(QObject):
 
     def _forget_patient(self) -> None:
         self._stop_calls()
-        self._again = self._waiting = self._model_job = None
+        self._again = self._aside_again = self._waiting = self._model_job = None
         self._masks, self._heats = {}, {}
         kept = self.state
         self._set(State(kept.server, kept.local, kept.address, kept.models, model=kept.model))

@@ -12,10 +12,11 @@ BRATS 2012, where 1 is oedema and 2 the tumour core.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+MOST_VOXELS = 200e6  # 512 x 512 x 700
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 # ---- what a name says -------------------------------------------------------------------------------
@@ -248,6 +250,7 @@ def _read_nifti(file: Path, notes: list[str]) -> tuple[NDArray[np.float32], NDAr
             raise ImageFileError
         kind, shape, header = volume.get_data_dtype(), volume.shape, volume.header
         _check_kind(file, kind.kind in "biuf", shape)
+        _check_size(file, shape)
         data = np.asarray(volume.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError):
         raise GliomarkError(f"{file} is damaged or no NIfTI file: copy or convert it again.") from None
@@ -257,10 +260,24 @@ def _read_nifti(file: Path, notes: list[str]) -> tuple[NDArray[np.float32], NDAr
     return image, RAS_TO_LPS @ np.asarray(volume.affine, dtype=np.float64)
 
 
+def _check_size(file: Path, shape: Sequence[int]) -> None:
+    """A packed file of a megabyte may unpack to many gigabytes; asked before anything is unpacked."""
+    voxels = math.prod(int(length) for length in shape)
+    if voxels > MOST_VOXELS:
+        raise GliomarkError(
+            f"{file} holds {voxels / 1e6:.0f} million voxels, more than any MR image; at most "
+            f"{MOST_VOXELS / 1e6:.0f} million are read."
+        )
+
+
 def _read_itk(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """MetaImage or NRRD by SimpleITK: float32 ``(slice, row, column)`` and LPS affine."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(file))
     try:
-        volume = sitk.ReadImage(os.fspath(file))
+        reader.ReadImageInformation()
+        _check_size(file, reader.GetSize())
+        volume = reader.Execute()
     except RuntimeError:
         raise GliomarkError(f"{file} is damaged or no image volume: copy or convert it again.") from None
     real = volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()

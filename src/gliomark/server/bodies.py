@@ -64,6 +64,8 @@ def guarded(receive: Receive, declared: str | None, most: int, limits: Limits) -
                 message = await receive()
         except TimeoutError:
             raise HTTPException(408, "The upload stopped in the middle; send it again.") from None
+        if message["type"] == "http.disconnect":
+            raise HTTPException(408, "The upload was broken off; send it again.")
         over = not message.get("more_body", False)
         got += len(message.get("body", b""))
         if got > most:

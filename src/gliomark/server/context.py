@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
+from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.jobs import Workers
@@ -16,6 +17,16 @@ from gliomark.server.records import Caller, JobRow, Records, StudyRow
 from gliomark.server.security import Gate
 from gliomark.server.store import Store
 from gliomark.server.uploads import digest, read_upload
+
+NUL = "\0"  # PostgreSQL takes none
+
+
+@dataclass(frozen=True)
+class Then:
+    """What is recorded with a study: the prediction to be made, asked from its files, and who is owed the results."""
+
+    ask: Callable[[Path], Mapping[str, Any]] | None = None
+    destinations: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -30,25 +41,44 @@ class Server:
     limits: Limits
     inlet: Inlet
 
-    def admit(self, received: Path, model: str, owner: str, patient: str = "") -> StudyRow:
-        """Read and record the files in ``received``, which are moved; where that fails nothing is left of them.
-        patient: names pictures and volumes sent without a folder around them. Raises GliomarkError."""
+    def admit(
+        self, received: Path, model: str, owner: str, patient: str = "", then: Then = Then()
+    ) -> StudyRow:
+        """Read and record the files in ``received``, which are moved; where they are no study nothing is left of them.
+        patient: names pictures and volumes sent without a folder around them. then: what is recorded with the study.
+
+        Raises GliomarkError for what is no study; SQLAlchemyError where the database is away, the files being back
+        in ``received`` then.
+        """
         id = str(uuid.uuid4())
-        named = "".join(c for c in patient if c.isalnum() or c in " -_")[:80].strip() or "patient"
-        folder = self.store.input(id) / named
         try:
-            folder.parent.mkdir(parents=True)
-            received.rename(folder)
+            folder = self.store.adopt(id, received, patient)
             study = read_upload(folder)
             self.store.keep_study(id, study)
-            return self.records.add_study(id, study.patient_id, model, digest(folder), owner)
+            asked = None if then.ask is None else then.ask(folder)
+            told = (id, study.patient_id, model, digest(folder), owner)
+            row = self.records.add_study(*told, asked=asked, destinations=then.destinations)
+        except SQLAlchemyError:
+            self.store.give_back(id)
+            raise
         except BaseException:
             self.store.remove(id)
             raise
+        self.store.settle(id)
+        return row
+
+    def recover(self) -> None:
+        """After a restart: what was being taken in is taken in anew, or forgotten where its sender knows that."""
+        for id in self.store.unrecorded():
+            if self.records.study(id) is None:
+                self.store.give_back(id)
+            else:
+                self.store.settle(id)
+        self.store.forget_uploads()
 
     def study(self, id: str) -> StudyRow:
         """Raises HTTPException 404 where there is none."""
-        row = self.records.study(id)
+        row = None if NUL in id else self.records.study(id)
         if row is None:
             raise HTTPException(404, "There is no such study; upload it again.")
         return row
@@ -64,7 +94,7 @@ class Server:
 
     def prediction(self, id: str) -> JobRow:
         """Raises HTTPException 404 where there is none."""
-        row = self.records.job(id)
+        row = None if NUL in id else self.records.job(id)
         if row is None or row.kind != "predict":
             raise HTTPException(404, "There is no such prediction.")
         return row

@@ -29,10 +29,18 @@ def parse_destination(text: str) -> Peer | str:
     """``AET@host:port`` or a DICOMweb address. Raises GliomarkError for anything else."""
     if re.fullmatch(r"https?://\S+", text):
         return text.rstrip("/")
-    found = re.fullmatch(r"([^@\s]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
+    found = re.fullmatch(r"([!-?A-\[\]-~]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
     if not found or int(found[3]) > 65535:
         raise GliomarkError(f"'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.")
     return Peer(found[1], found[2].strip("[]"), int(found[3]))
+
+
+def check_title(title: str) -> None:
+    """Raises GliomarkError for what no application entity may be called."""
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
+        raise GliomarkError(
+            f"'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash."
+        )
 
 
 def title_of(text: str) -> str:
@@ -53,11 +61,13 @@ def _stow(results: Sequence[Dataset], address: str) -> str:
         answer = DICOMwebClient(address).store_instances(list(results))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
         return type(error).__name__
-    return "some were refused" if answer.get("FailedSOPSequence") else ""
+    kept = {str(one.ReferencedSOPInstanceUID) for one in answer.get("ReferencedSOPSequence") or ()}
+    return "" if kept >= {str(one.SOPInstanceUID) for one in results} else "some were refused"
 
 
 def _store(results: Sequence[Dataset], peer: Peer, title: str) -> str:
     entity = AE(title)
+    entity.connection_timeout = 10
     for result in results:
         entity.add_requested_context(result.SOPClassUID, list(UNCOMPRESSED))
     association = entity.associate(peer.host, peer.port, ae_title=peer.title)

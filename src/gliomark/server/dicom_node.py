@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shutil
 import threading
 import time
 import uuid
@@ -23,10 +24,11 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.io.dicom import dicom_files
-from gliomark.reporting import Language, dicom_results
-from gliomark.server.context import Server
-from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, parse_destination, send, title_of
+from gliomark.reporting import Language
+from gliomark.server.context import Server, Then
+from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
 from gliomark.server.records import DeliveryRow, JobRow
+from gliomark.server.results import kept_results
 from gliomark.server.security import is_loopback
 from gliomark.study import UNFORESEEN, GliomarkError
 
@@ -89,6 +91,8 @@ class DicomNode:
         self.server, self.node = server, node
         for text in node.destinations:
             parse_destination(text)
+        for title in (node.title, *node.peers):
+            check_title(title)
         self.incoming = server.store.folder / "incoming"
         self._arriving: dict[str, Arriving] = {}
         self._lock, self._stopping = threading.Lock(), threading.Event()
@@ -119,10 +123,7 @@ class DicomNode:
         self._listener, self.port = listener, listener.server_address[1]
         # what came before a restart is taken up, also what had been taken and was not seen through
         for folder in self.incoming.with_name("taken").glob("*"):
-            back = self.incoming / folder.name.rsplit("-", 1)[0]
-            if not back.exists():
-                self.incoming.mkdir(exist_ok=True)
-                folder.rename(back)
+            self._take_up(folder)
         self._arriving |= {folder.name: Arriving() for folder in self.incoming.glob("*") if folder.is_dir()}
         self._thread.start()
 
@@ -163,11 +164,12 @@ class DicomNode:
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
             try:
-                while not self._stopping.is_set() and (folder := self._whole()) is not None:
+                if (folder := self._whole()) is not None:
                     self._ask(folder)
-                while not self._stopping.is_set() and (owed := self.server.records.next_delivery(LEASE_S)):
+                # one at a time: an archive that does not answer must not keep studies waiting
+                if owed := self.server.records.next_delivery(LEASE_S):
                     self._deliver(*owed)
-            except (SQLAlchemyError, OSError) as error:  # a restart of the database must not end this thread
+            except Exception as error:  # whatever it was, this thread must not end
                 LOG.error("the DICOM node goes on after %s", type(error).__name__)
 
     def _whole(self) -> Path | None:
@@ -183,18 +185,29 @@ class DicomNode:
         return None
 
     def _ask(self, folder: Path) -> None:
-        """Record, have it predicted, and owe the results to every destination."""
+        """Record it with the prediction to be made and the archives that are owed its results, all or nothing."""
         server = self.server
         try:
-            study = server.admit(folder, next(iter(server.models)), WHO)
-            asked = clinical_of(server.store.input(study.id)) | {"fusion": "near", "outline": "model"}
-            job = server.records.add_job("predict", study, asked, WHO)
-            server.records.owe(job.id, self.node.destinations)
+            server.admit(folder, next(iter(server.models)), WHO, then=Then(asked_of, self.node.destinations))
         except GliomarkError as error:
             self._tell("pushed study failed", folder.name, str(error))
+        except SQLAlchemyError as error:
+            LOG.error("a pushed study waits for the database: %s", type(error).__name__)
+            self._take_up(folder)
         except UNFORESEEN as error:
             self._tell("pushed study failed", folder.name, type(error).__name__)
         server.workers.look()
+
+    def _take_up(self, folder: Path) -> None:
+        """What had been taken arrives once more, beside what has come since."""
+        study = folder.name.rsplit("-", 1)[0]
+        back = self.incoming / study
+        with self._lock:
+            back.mkdir(parents=True, exist_ok=True)
+            for image in folder.glob("*.dcm"):
+                image.replace(back / image.name)
+            shutil.rmtree(folder)
+            self._arriving.setdefault(study, Arriving())
 
     def _deliver(self, delivery: DeliveryRow, job: JobRow) -> None:
         """One try; a prediction that came to nothing has nothing to send."""
@@ -210,24 +223,24 @@ class DicomNode:
     def _send(self, job: JobRow, to: str) -> str:
         """Why not, in words, or nothing."""
         try:
-            prediction = self.server.store.load_prediction(job.study_id, job.id)
-            results = list(dicom_results(prediction, self.node.language).values())
+            results = kept_results(self.server.store, job, self.node.language)
+            return send(list(results.values()), parse_destination(to), self.node.title)
         except GliomarkError as error:
             return str(error)
-        except UNFORESEEN as error:
+        except Exception as error:  # whatever an archive answers, the others are owed theirs
             return type(error).__name__
-        return send(results, parse_destination(to), self.node.title)
 
     def _tell(self, action: str, subject: str, reason: str = "", **detail: Any) -> None:
         self.server.records.log(WHO, action, subject, **detail | ({"reason": reason} if reason else {}))
         LOG.info("%s: %s", action, subject)
 
 
-def clinical_of(folder: Path) -> dict[str, Any]:
-    """Age in years and sex from the headers, as a prediction is asked for."""
+def asked_of(folder: Path) -> dict[str, Any]:
+    """A prediction as it is asked for, age in years and sex from the headers."""
     header = dcmread(next(iter(dicom_files(folder))), stop_before_pixels=True, force=True)
     age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")))
-    return {"age": age, "sex": sex, "without_clinical": age is None or sex is None}
+    unknown = age is None or sex is None
+    return {"age": age, "sex": sex, "without_clinical": unknown, "fusion": "near", "outline": "model"}
 
 
 def age_of(header: Dataset) -> float | None:

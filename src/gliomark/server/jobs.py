@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gliomark.server.records import JobRow, Records
+from gliomark.server.records import Records
 from gliomark.server.store import Store
 from gliomark.server.work import Done, Job, work
 
@@ -35,6 +35,8 @@ class Workers:
         self._cancelled: set[str] = set()
         self.pids: dict[int, int] = {}
         self.models_known: list[dict[str, Any]] = []
+        self.broken = ""
+        self.on_broken: Callable[[], object] = lambda: None
         self._watchers = [threading.Thread(target=self._watch, args=(n,), daemon=True) for n in range(count)]
 
     def start(self) -> None:
@@ -91,7 +93,8 @@ class Workers:
                     return None
 
     def _hire(self, number: int) -> tuple[BaseProcess, Connection]:
-        """A new process, its models loaded; tried again until it lives or the server stops."""
+        """A new process, its models loaded; tried again until it lives or the server stops. Weights that cannot be
+        loaded are told in ``broken``: no other process could load them either."""
         context = multiprocessing.get_context("spawn")
         while True:
             ours, theirs = context.Pipe()
@@ -101,7 +104,13 @@ class Workers:
             process.start()
             theirs.close()
             try:
-                self.models_known = ours.recv()
+                said = ours.recv()
+                if isinstance(said, str):
+                    self.broken = said
+                    self.on_broken()
+                    self._stopping.wait()
+                    return process, ours
+                self.models_known = said
                 self.pids[number] = process.pid or 0
                 return process, ours
             except (EOFError, OSError):
@@ -112,14 +121,12 @@ class Workers:
 
     def _next(self) -> Job | None:
         with self._choosing:
-            row = self.records.next_job()
-        return None if row is None else self._as_job(row)
-
-    def _as_job(self, row: JobRow) -> Job:
-        study = self.records.study(row.study_id)
-        model, about = (study.model, study.about) if study else ("", {})
-        prepared_for = about.get("model_sha256", "")
-        return Job(row.id, row.kind, row.study_id, model, prepared_for, row.outline_sha256, row.request)
+            found = self.records.next_job()
+        if found is None:
+            return None
+        job, study = found
+        prepared_for = study.about.get("model_sha256", "")
+        return Job(job.id, job.kind, study.id, study.model, prepared_for, job.outline_sha256, job.request)
 
     def _see_through(self, job: Job, process: BaseProcess, connection: Connection) -> bool:
         """Until the job is over; False where the worker must go: dead, cancelled, or the server stops."""

@@ -13,7 +13,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydicom import Dataset
 
-from gliomark.reporting import dicom_results, render_pdf
+from gliomark.reporting import render_pdf
 from gliomark.reporting.contents import contents
 from gliomark.reporting.page import render_page
 from gliomark.server.context import Asking, Here, Server
@@ -32,6 +32,7 @@ from gliomark.server.documents import (
 )
 from gliomark.server.events import LOOK_S, stream
 from gliomark.server.records import OVER, Caller, JobRow
+from gliomark.server.results import kept_results
 from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
@@ -132,7 +133,7 @@ def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> Respon
     """Segmentation, structured report and encapsulated PDF of a study that came as DICOM."""
     row = server.answered(id)
     try:
-        results = dicom_results(server.store.load_prediction(row.study_id, id), language)
+        results = kept_results(server.store, row, language)
     except GliomarkError as error:
         raise HTTPException(409, str(error)) from None
     return Response(zipped(results), media_type="application/zip")
@@ -145,7 +146,7 @@ def zipped(results: Mapping[str, Dataset]) -> bytes:
         for name, dataset in results.items():
             content = BytesIO()
             dataset.save_as(content, enforce_file_format=True)
-            archive.writestr(name if name.endswith(".dcm") else f"{name}.dcm", content.getvalue())
+            archive.writestr(name, content.getvalue())
     return buffer.getvalue()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from sqlalchemy import (
     TypeDecorator,
     create_engine,
     event,
+    inspect,
     select,
     update,
 )
@@ -209,11 +210,25 @@ def connect(url: str) -> Engine:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
+        _check_columns(engine)
         Base.metadata.create_all(engine)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise GliomarkError(f"The database cannot be opened ({reason}); check its URL.") from None
     return engine
+
+
+def _check_columns(engine: Engine) -> None:
+    """Raises GliomarkError for tables of another version, which would fail at every call."""
+    there = inspect(engine)
+    for name, table in Base.metadata.tables.items():
+        if there.has_table(name) and {c["name"] for c in there.get_columns(name)} != set(
+            table.columns.keys()
+        ):
+            raise GliomarkError(
+                "The database was made by another version of gliomark; name a new --data folder or --database and "
+                "keep the old one for the version that made it."
+            )
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
@@ -299,8 +314,17 @@ class Records:
 
     # ---- studies ------------------------------------------------------------------------------------
 
-    def add_study(self, id: str, patient_id: str, model: str, input_sha256: str, owner: str) -> StudyRow:
-        """A study and the job that prepares it."""
+    def add_study(
+        self,
+        id: str,
+        patient_id: str,
+        model: str,
+        input_sha256: str,
+        owner: str,
+        asked: Mapping[str, Any] | None = None,
+        destinations: Iterable[str] = (),
+    ) -> StudyRow:
+        """A study and the job that prepares it; asked: a prediction of it too, owed to the destinations."""
         row = StudyRow(id=id, patient_id=patient_id, model=model, input_sha256=input_sha256, owner=owner)
         job = JobRow(
             kind="prepare", study_id=id, patient_id=patient_id, owner=owner, input_sha256=input_sha256
@@ -314,6 +338,9 @@ class Records:
                     who=owner, action="study uploaded", subject=id, detail={"input_sha256": input_sha256}
                 )
             )
+            if asked is not None:
+                wanted = self._ask(session, "predict", row, asked, owner)
+                session.add_all(DeliveryRow(prediction_id=wanted.id, destination=to) for to in destinations)
         return row
 
     def study(self, id: str) -> StudyRow | None:
@@ -344,25 +371,30 @@ class Records:
 
     def add_job(self, kind: str, study: StudyRow, request: dict[str, Any], owner: str) -> JobRow:
         """Something for a worker to do."""
+        with self.session() as session:
+            # as it is now: one that has failed or gone meanwhile would never be prepared
+            now = session.scalars(select(StudyRow).where(StudyRow.id == study.id).with_for_update()).one()
+            return self._ask(session, kind, now, request, owner)
+
+    def _ask(
+        self, session: Session, kind: str, study: StudyRow, request: Mapping[str, Any], owner: str
+    ) -> JobRow:
         job = JobRow(
             kind=kind,
             study_id=study.id,
             patient_id=study.patient_id,
-            request=request,
+            request=dict(request),
             owner=owner,
             input_sha256=study.input_sha256,
             outline_sha256=study.correction if request.get("outline") == "corrected" else "",
         )
-        with self.session() as session:
-            # as it is now: one that has failed or gone meanwhile would never be prepared
-            now = session.scalars(select(StudyRow).where(StudyRow.id == study.id).with_for_update()).one()
-            if now.state == "failed" or now.deleted:
-                job.state, job.error = "failed", now.error or "The study was removed."
-            session.add(job)
-            session.flush()
-            asked = {k: v for k, v in request.items() if k not in ("age", "sex")}
-            asked |= {"outline_sha256": job.outline_sha256} if job.outline_sha256 else {}
-            session.add(AuditRow(who=owner, action=f"{kind} asked", subject=job.id, detail=asked))
+        if study.state == "failed" or study.deleted:
+            job.state, job.error = "failed", study.error or "The study was removed."
+        session.add(job)
+        session.flush()
+        asked = {k: v for k, v in request.items() if k not in ("age", "sex")}
+        asked |= {"outline_sha256": job.outline_sha256} if job.outline_sha256 else {}
+        session.add(AuditRow(who=owner, action=f"{kind} asked", subject=job.id, detail=asked))
         return job
 
     def job(self, id: str) -> JobRow | None:
@@ -377,16 +409,17 @@ class Records:
         with self.reading() as session:
             return list(session.scalars(asked.order_by(JobRow.created.desc()).limit(most)))
 
-    def next_job(self) -> JobRow | None:
+    def next_job(self) -> tuple[JobRow, StudyRow] | None:
         """The oldest waiting job that can be done now, marked as running; a study is prepared before all else."""
         prepared = select(StudyRow.id).where(StudyRow.state == "ready")
         waiting = select(JobRow).where(JobRow.state == "queued").order_by(JobRow.created)
         able = waiting.where((JobRow.kind == "prepare") | JobRow.study_id.in_(prepared))
         with self.session() as session:
             job = session.scalars(able.limit(1).with_for_update(skip_locked=True)).first()
-            if job is not None:
-                job.state, job.attempts = "running", job.attempts + 1
-            return job
+            if job is None:
+                return None
+            job.state, job.attempts = "running", job.attempts + 1
+            return job, session.get_one(StudyRow, job.study_id)
 
     def tell(self, id: str, step: str, progress: float) -> None:
         """How far a job is, and with it the study that it prepares."""
@@ -462,11 +495,6 @@ class Records:
             session.execute(update(JobRow).where(JobRow.state == "running").values(state="queued"))
 
     # ---- what is owed to others ---------------------------------------------------------------------
-
-    def owe(self, prediction: str, destinations: Iterable[str]) -> None:
-        """A prediction's results, to be sent to each once they are there."""
-        with self.session() as session:
-            session.add_all(DeliveryRow(prediction_id=prediction, destination=one) for one in destinations)
 
     def next_delivery(self, lease_s: float) -> tuple[DeliveryRow, JobRow] | None:
         """The one longest due whose prediction is over, put off for so long that no other sender takes it too."""

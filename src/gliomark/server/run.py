@@ -25,6 +25,7 @@ from gliomark.server.store import Store
 from gliomark.study import GliomarkError
 
 SECRET = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, not a token
+WAIT_S = 20.0  # for a server that is still ending
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,16 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     server, address = make_server(settings), settings.address
     lock = FileLock(server.store.folder / "lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=WAIT_S)
     except Timeout:
         raise GliomarkError(
             f"Another server is at work in the data folder {settings.data}; stop it, or choose another --data."
         ) from None
-    server.store.forget_uploads()
-    # of the libraries only what is wrong: their ordinary lines hold UIDs
+    server.recover()
+    # of the libraries only what is wrong, and no traceback: both hold UIDs, ids and paths
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("gliomark").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
     try:
         bound = socket.create_server((address.host, address.port), family=_family(address.host))
     except OSError as error:
@@ -96,6 +98,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         timeout_graceful_shutdown=5,
     )
     web = uvicorn.Server(config)
+    server.workers.on_broken = lambda: setattr(web, "should_exit", True)
     if settings.with_input:
         threading.Thread(target=_end_with_input, args=(web,), daemon=True).start()
     node = None if settings.node is None else DicomNode(server, settings.node)
@@ -107,6 +110,13 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     finally:
         if node is not None:
             node.stop()
+    if server.workers.broken:
+        raise GliomarkError(server.workers.broken)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = record.exc_text = None
+    return True
 
 
 def _end_with_input(web: uvicorn.Server) -> None:

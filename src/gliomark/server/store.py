@@ -5,11 +5,12 @@
     DATA/gliomark.db                                 the records, unless another database is named
     DATA/uploads/<id>/...                            what is on its way; emptied at every start
     DATA/studies/<id>/input/<patient>/...            the files as they were sent
+    DATA/studies/<id>/unrecorded                     only until the database knows it: where its files came from
     DATA/studies/<id>/study.pickle                   as read
     DATA/studies/<id>/prepared.pickle                as the networks see it
     DATA/studies/<id>/slices/<sequence>/<index>.png  as the client shows it
     DATA/studies/<id>/corrections/<sha256>.png       the doctor's outlines, by their content
-    DATA/studies/<id>/predictions/<job>/...          outline, maps and answer
+    DATA/studies/<id>/predictions/<job>/...          outline, maps, answer and its DICOM objects
 
 Pickles are this server's own, in a folder that only its user may enter; nothing that was sent is ever unpickled.
 """
@@ -33,6 +34,7 @@ from PIL import Image
 from gliomark.study import GliomarkError, Prediction, SliceStack, Study
 
 GREYS = 65535
+UNRECORDED = "unrecorded"
 LEFT_OUT = ("study", "stack")  # of a kept prediction: they are the study's own
 
 
@@ -67,6 +69,15 @@ class Store:
         """A folder to be made, for what is on its way."""
         return self.folder / "uploads" / uuid.uuid4().hex
 
+    def replace_once(self, part: Path, folder: Path) -> None:
+        """The folder appears whole; where another was faster, theirs stays."""
+        try:
+            part.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(part)
+
     def forget_uploads(self) -> None:
         """What was on its way when the server ended."""
         shutil.rmtree(self.folder / "uploads", ignore_errors=True)
@@ -83,6 +94,32 @@ class Store:
 
     def prediction(self, id: str, job: str) -> Path:
         return self.study(id) / "predictions" / job
+
+    def adopt(self, id: str, received: Path, patient: str) -> Path:
+        """The files become the study's, under the patient's name as far as a file may have it. Until ``settle`` the
+        folder says where they came from, for ``give_back``."""
+        named = "".join(c for c in patient if c.isalnum() or c in " -_").encode()[:80].decode(errors="ignore")
+        folder = self.input(id) / (named.strip() or "patient")
+        folder.parent.mkdir(parents=True)
+        (self.study(id) / UNRECORDED).write_text(str(received), "utf-8")
+        received.rename(folder)
+        return folder
+
+    def settle(self, id: str) -> None:
+        """The study is recorded."""
+        (self.study(id) / UNRECORDED).unlink()
+
+    def unrecorded(self) -> list[str]:
+        """Studies that a server was taking in when it ended."""
+        return [mark.parent.name for mark in self.folder.glob(f"studies/*/{UNRECORDED}")]
+
+    def give_back(self, id: str) -> None:
+        """The files are back where they came from, and the study is gone."""
+        received = Path((self.study(id) / UNRECORDED).read_text("utf-8"))
+        for folder in self.input(id).glob("*"):
+            received.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(received)
+        self.remove(id)
 
     def remove(self, id: str) -> None:
         shutil.rmtree(self.study(id), ignore_errors=True)

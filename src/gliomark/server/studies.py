@@ -44,7 +44,7 @@ async def upload(request: Request, caller: Asking, server: Here) -> StudyOut:
         body = guarded(request.receive, headers.get("content-length"), limits.bytes, limits)
         pieces = Request(request.scope, body).stream()
         form = await receive_form(headers.get("content-type", ""), pieces, received, limits)
-    row = await to_thread.run_sync(take_in, server, received, form, caller.name)
+        row = await to_thread.run_sync(take_in, server, received, form, caller.name)
     server.workers.look()
     return study_out(row)
 

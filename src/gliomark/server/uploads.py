@@ -26,7 +26,8 @@ from gliomark.study import UNFORESEEN, GliomarkError, Study
 CHUNK = 1 << 20
 NOT_IN_A_NAME = re.compile(r'[<>:"|?*\x00-\x1f]')
 LONGEST_NAME, DEEPEST = 200, 16
-LONGEST_FIELD = 1000
+LONGEST_FIELD, MOST_FIELDS = 1000, 8
+LONGEST_ENTRY = 500  # bytes of a zip's table that a file may take
 
 
 def safe_path(name: str) -> PurePosixPath:
@@ -69,6 +70,8 @@ class Inbox:
             raise HTTPException(
                 400, f"The file name '{name[:80]}' stands in the upload twice; send each once."
             ) from None
+        except OSError:
+            raise _no_room() from None
 
     def write(self, piece: bytes) -> None:
         self.size += len(piece)
@@ -76,12 +79,21 @@ class Inbox:
             most = f"{self.limits.bytes / 1e6:.0f} MB"
             raise HTTPException(413, f"Unpacked, the upload is larger than {most}; send less.")
         assert self._file is not None
-        self._file.write(piece)
+        try:
+            self._file.write(piece)
+        except OSError:
+            raise _no_room() from None
 
     def end(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _no_room() -> HTTPException:
+    return HTTPException(
+        507, "The server cannot write what was sent; its disk may be full. Tell who runs it."
+    )
 
 
 class Form:
@@ -133,14 +145,18 @@ class Form:
         self._field = None if file is not None and name == "files" else name[:LONGEST_FIELD]
         if self._field is None:
             self._inbox.begin((file or b"").decode())
+        elif len(self.fields) == MOST_FIELDS:
+            raise HTTPException(400, "The form has too many fields; send a model and a patient_id at most.")
         else:
             self.fields[self._field] = ""
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
             self._inbox.write(data[start:end])
-        elif len(self.fields[self._field]) + end - start > LONGEST_FIELD or len(self.fields) > 8:
-            raise HTTPException(400, "The form's fields are too long; send a model and a patient_id at most.")
+        elif len(self.fields[self._field]) + end - start > LONGEST_FIELD:
+            raise HTTPException(
+                400, "A field of the form is too long; send a model and a patient_id at most."
+            )
         else:
             self.fields[self._field] += data[start:end].decode(errors="replace")
 
@@ -188,6 +204,7 @@ def _unpack_if_zip(inbox: Inbox, limits: Limits) -> None:
 def unpack(packed: Path, inbox: Inbox) -> None:
     """Every file of a zip. Raises HTTPException for a damaged, locked or overgrown one, and for links."""
     try:
+        _check_table(packed, inbox.limits)
         with zipfile.ZipFile(packed) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if sum(entry.file_size for entry in entries) > inbox.limits.bytes:
@@ -207,6 +224,14 @@ def unpack(packed: Path, inbox: Inbox) -> None:
         raise HTTPException(400, f"The zip cannot be unpacked ({error}); pack it again.") from None
     except (RuntimeError, zlib.error, lzma.LZMAError):
         raise HTTPException(400, "The zip is damaged; pack it again.") from None
+
+
+def _check_table(packed: Path, limits: Limits) -> None:
+    """The table of contents alone may fill the memory: its size is asked before it is read."""
+    with packed.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end and end[zipfile._ECD_SIZE] > limits.files * LONGEST_ENTRY:  # type: ignore[attr-defined]
+        raise HTTPException(413, f"The zip has more than {limits.files} files; send the series needed alone.")
 
 
 def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inbox: Inbox) -> None:

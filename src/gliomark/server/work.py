@@ -164,13 +164,18 @@ def described(name: str, model: Any) -> dict[str, Any]:
 
 
 def work(connection: Connection, folder: Path, models: Mapping[str, str], threads: int) -> None:
-    """A worker's life: load the models and describe them, then do one job after the other until the server hangs up."""
+    """A worker's life: load the models and describe them, or say what is wrong with them; then do one job after the
+    other until the server hangs up."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
     worker = Worker(folder, models)
-    connection.send([described(name, model) for name, model in worker.models.items()])
+    try:
+        connection.send([described(name, model) for name, model in worker.models.items()])
+    except GliomarkError as error:
+        connection.send(str(error))
+        return
     while True:
         try:
             job = connection.recv()
