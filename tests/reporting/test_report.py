@@ -342,3 +342,12 @@ def test_contributions_stand_in_the_report_and_the_document(
     page = (folder / "report.html").read_text("utf-8")
     assert all(text in page for text in said)
     assert "sex +" not in page and "性别 +" not in page, "a model without a sex code says nothing of it"
+
+
+def test_a_chinese_page_says_known_sentences_in_chinese(make_prediction: Make, tmp_path: Path) -> None:
+    warning = "No lesion was found; no marker is predicted."
+    prediction = dataclasses.replace(make_prediction(), warnings=(warning, "a warning"))
+    text = words(page(prediction, tmp_path, "zh"))
+    assert "未发现病灶，因此未预测标志物。" in text and warning not in text and "a warning" in text
+    document = json.loads((tmp_path / "P1" / "prediction.json").read_text("utf-8"))
+    assert document["warnings"][0] == warning, "the document is for programs"

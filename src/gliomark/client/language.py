@@ -17,6 +17,12 @@ def system_language() -> Language:
     return "zh" if QLocale.system().language() == QLocale.Language.Chinese else "en"
 
 
+def current_language() -> Language:
+    """What ``use_language`` was last told, English before that."""
+    app = QCoreApplication.instance()
+    return "zh" if app is not None and app.findChildren(QTranslator) else "en"
+
+
 def use_language(language: Language) -> None:
     """Every text drawn from now on is in this language; widgets are told by a LanguageChange event."""
     app = QCoreApplication.instance()

@@ -11,12 +11,22 @@ from PIL import Image
 
 from gliomark.reporting.drawing import Canvas, canvas, draw_slice
 from gliomark.reporting.masks import agreed_probability
-from gliomark.reporting.text import FUSIONS, LEVELS, MEANINGS, TITLES, Language, strings, word
+from gliomark.reporting.text import FUSIONS, LEVELS, MEANINGS, TITLES, Language, said, strings, word
 from gliomark.study import MRSequence, Prediction
 
 MOST_LARGE = 3  # slices shown large
 MOST_SMALL = 48  # slices on the contact sheet
 WITHOUT_LESION = 10  # slices shown where nothing was found
+SENTENCES = {
+    "warnings",
+    "notes",
+    "label",
+    "performance",
+    "rule",
+    "intended_use",
+    "training_cohort",
+    "licence",
+}
 HERO_WIDTH, PAIR_WIDTH, SHEET_WIDTH = 560, 340, 190
 
 T = TypeVar("T")
@@ -76,7 +86,8 @@ class Contents:
 
 
 def contents(prediction: Prediction, document: Document, language: Language) -> Contents:
-    """Gather the report's contents, pictures drawn."""
+    """Gather the report's contents, pictures drawn, every known sentence of the document in the language."""
+    document = _worded(document, language)
     sequences = _shown_sequences(prediction)
     paper = canvas(prediction.stack, agreed_probability(prediction.segmentation), sequences)
     large, sheet = _large_slices(prediction, document), _sheet_slices(prediction, document)
@@ -91,6 +102,20 @@ def contents(prediction: Prediction, document: Document, language: Language) -> 
         sheet=tuple(_picture(paper, name, sequences[-1:], SHEET_WIDTH, document) for name in sheet),
         sheet_sequence=str(sequences[-1]),
     )
+
+
+def _worded(document: Document, language: Language) -> Document:
+    """The document with its sentences in the language; names, numbers and levels stay."""
+
+    def worded(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: worded(name, part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [worded(key, part) for part in value]
+        return said(value, language) if key in SENTENCES and isinstance(value, str) else value
+
+    found: Document = worded("", dict(document))
+    return found
 
 
 def _card(answer: Document, document: Document, language: Language) -> Card:

@@ -1,10 +1,12 @@
-"""Every fixed word of the report, in English and in Chinese; what a model's author wrote stays as it is."""
+"""Every fixed word of the report, in English and in Chinese; what a model's author wrote in other words stays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Literal
+
+from gliomark.sentences import in_chinese
 
 Language = Literal["en", "zh"]
 Wording = Mapping[str, tuple[str, str]]
@@ -165,6 +167,11 @@ def word(wording: Wording, key: str, language: Language, otherwise: str) -> str:
     """A known word in the asked language; an unknown one as it came."""
     pair = wording.get(key.strip().lower())
     return (pair[_column(language)] if pair else "") or otherwise
+
+
+def said(text: str, language: Language) -> str:
+    """One of gliomark's own sentences in the asked language; an unknown one as it came."""
+    return in_chinese(text) if language == "zh" else text
 
 
 def _column(language: Language) -> int:

@@ -53,7 +53,7 @@ from gliomark.reporting.dicom.codes import (
 )
 from gliomark.reporting.dicom.segmentation import TRACKING_ID
 from gliomark.reporting.dicom.sources import Headers, new_series
-from gliomark.reporting.text import FUSIONS, MEANINGS, Language, strings, word
+from gliomark.reporting.text import FUSIONS, MEANINGS, Language, said, strings, word
 from gliomark.study import PRODUCT, MarkerPrediction, Prediction
 
 COMMENT = codes.DCM.Comment
@@ -179,12 +179,12 @@ def _comments(prediction: Prediction, language: Language) -> list[str]:
     notes = dict.fromkeys((*prediction.study.notes, *prediction.stack.notes))
     return [
         f"{t.research} {t.research_more}",
-        *prediction.warnings,
+        *(said(text, language) for text in prediction.warnings),
         *([] if _found(prediction) else [f"{t.no_lesion}. {t.no_lesion_more}"]),
         *([t.assumed] if prediction.study.spacing_assumed else []),
-        f"{t.intended_use}: {model.intended_use}",
-        f"{t.trained_on}: {model.training_cohort}",
-        *notes,
+        f"{t.intended_use}: {said(model.intended_use, language)}",
+        f"{t.trained_on}: {said(model.training_cohort, language)}",
+        *(said(text, language) for text in notes),
     ]
 
 
@@ -237,10 +237,10 @@ def _decided_by(marker: MarkerPrediction) -> CodedConcept:
 def _explanations(marker: MarkerPrediction, language: Language) -> list[tuple[CodedConcept, str]]:
     return [
         (private("meaning", "What the positive class means"), word(MEANINGS, marker.marker, language, "")),
-        (private("label", "Definition of the label"), marker.label),
+        (private("label", "Definition of the label"), said(marker.label, language)),
         (private("fusion", "How the probability was computed"), word(FUSIONS, marker.fusion, language, marker.fusion)),
-        (private("performance", "Performance on patients the model never saw"), marker.performance),
-        *((CodedConcept.from_code(COMMENT), text) for text in marker.warnings),
+        (private("performance", "Performance on patients the model never saw"), said(marker.performance, language)),
+        *((CodedConcept.from_code(COMMENT), said(text, language)) for text in marker.warnings),
     ]  # fmt: skip
 
 
