@@ -9,6 +9,7 @@ from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
 Language = Literal["en", "zh"]
 translate = QCoreApplication.translate
+LANGUAGE = "gliomark language"
 TRANSLATIONS = Path(__file__).with_name("translations")
 
 
@@ -20,7 +21,7 @@ def system_language() -> Language:
 def current_language() -> Language:
     """What ``use_language`` was last told, English before that."""
     app = QCoreApplication.instance()
-    return "zh" if app is not None and app.findChildren(QTranslator) else "en"
+    return "zh" if app is not None and app.property(LANGUAGE) == "zh" else "en"
 
 
 def use_language(language: Language) -> None:
@@ -28,6 +29,7 @@ def use_language(language: Language) -> None:
     app = QCoreApplication.instance()
     if app is None:
         raise RuntimeError("use_language needs a running application")
+    app.setProperty(LANGUAGE, language)
     for translator in app.findChildren(QTranslator):
         app.removeTranslator(translator)
         translator.deleteLater()

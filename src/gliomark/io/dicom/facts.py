@@ -90,9 +90,9 @@ class HeaderFacts:
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """A header value as plain text without control characters, blank where the tag is missing."""
+    """A header value as plain text without NUL, blank where the tag is missing."""
     value = header.get(keyword)
-    return "" if value is None else "".join(c for c in str(value) if c >= " ").strip()
+    return "" if value is None else str(value).replace("\0", "").strip()
 
 
 def group(header: Dataset, frame: int, name: str) -> Dataset | None:
