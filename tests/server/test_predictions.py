@@ -152,6 +152,14 @@ def test_an_outline_that_is_none_is_refused(live, study, content, said) -> None:
     assert live.get(f"/api/studies/{study['id']}").json()["corrected"] is False
 
 
+def test_pictures_have_no_dicom_results_and_asking_leaves_nothing(live, study, answer) -> None:
+    folder = live.server.store.prediction(study["id"], answer["id"])
+    before = sorted(folder.iterdir())
+    refused = live.get(f"/api/predictions/{answer['id']}/dicom.zip")
+    assert refused.status_code == 409 and "did not come as DICOM" in refused.json()["detail"]
+    assert sorted(folder.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "said"),
     [

@@ -67,17 +67,8 @@ class LocalServer(QObject):
         environment.insert("GLIOMARK_TOKEN", self._token)
         self.process.setProcessEnvironment(environment)
         self._remote = Remote(f"http://127.0.0.1:{port}", parent=self)
-        command = [
-            "-m",
-            "gliomark",
-            "serve",
-            "--data",
-            self._own_folder(),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-        ]
+        command = ["-m", "gliomark", "serve", "--data", self._own_folder()]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
         command += ["--with-input"]  # it ends with this program, however that ends
         self.process.start(sys.executable, command)
         self._asking.start()

@@ -60,6 +60,7 @@ UPLOADED = refusals(
     s415="Not multipart/form-data.",
     s422="No one patient's images, or an unknown model.",
     s503="Too many uploads at once.",
+    s507="The server cannot write what was sent.",
 )
 PICTURE = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY}}}}
 

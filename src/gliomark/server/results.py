@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 
 from pydicom import Dataset, dcmread
@@ -16,9 +15,8 @@ def kept_results(store: Store, job: JobRow, language: Language) -> Mapping[str, 
     """By file name, the segmentation first. Raises GliomarkError for a study that did not come as DICOM."""
     folder = store.prediction(job.study_id, job.id) / f"dicom_{language}"
     if not folder.exists():
-        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-        part.mkdir()
-        for name, dataset in dicom_results(store.load_prediction(job.study_id, job.id), language).items():
-            dataset.save_as(part / name, enforce_file_format=True)
-        store.replace_once(part, folder)
+        results = dicom_results(store.load_prediction(job.study_id, job.id), language)
+        with store.filling(folder) as part:
+            for name, dataset in results.items():
+                dataset.save_as(part / name, enforce_file_format=True)
     return {file.name: dcmread(file) for file in sorted(folder.iterdir(), reverse=True)}

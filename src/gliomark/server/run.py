@@ -69,18 +69,9 @@ def make_server(settings: Settings) -> Server:
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """Listen until stopped, alone in the data folder. port 0 takes a free one; ``say`` is told the address."""
     server, address = make_server(settings), settings.address
-    lock = FileLock(server.store.folder / "lock")
-    try:
-        lock.acquire(timeout=WAIT_S)
-    except Timeout:
-        raise GliomarkError(
-            f"Another server is at work in the data folder {settings.data}; stop it, or choose another --data."
-        ) from None
+    lock = _alone(settings.data)  # held as long as this function runs
     server.recover()
-    # of the libraries only what is wrong, and no traceback: both hold UIDs, ids and paths
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("gliomark").setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
+    _log_discreetly()
     try:
         bound = socket.create_server((address.host, address.port), family=_family(address.host))
     except OSError as error:
@@ -110,8 +101,28 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     finally:
         if node is not None:
             node.stop()
+        lock.release()
     if server.workers.broken:
         raise GliomarkError(server.workers.broken)
+
+
+def _alone(data: Path) -> FileLock:
+    """The data folder's lock. Raises GliomarkError where another server holds it."""
+    lock = FileLock(data / "lock")
+    try:
+        lock.acquire(timeout=WAIT_S)
+    except Timeout:
+        raise GliomarkError(
+            f"Another server is at work in the data folder {data}; stop it, or choose another --data."
+        ) from None
+    return lock
+
+
+def _log_discreetly() -> None:
+    """Of the libraries only what is wrong, and no traceback: both hold UIDs, ids and paths."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("gliomark").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

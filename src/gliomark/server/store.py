@@ -22,6 +22,8 @@ import os
 import pickle
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -69,14 +71,20 @@ class Store:
         """A folder to be made, for what is on its way."""
         return self.folder / "uploads" / uuid.uuid4().hex
 
-    def replace_once(self, part: Path, folder: Path) -> None:
-        """The folder appears whole; where another was faster, theirs stays."""
+    @contextmanager
+    def filling(self, folder: Path) -> Iterator[Path]:
+        """A folder to write into, which then appears whole or not at all; where another was faster, theirs stays."""
+        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+        part.mkdir()
         try:
-            part.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(part)
+            yield part
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def forget_uploads(self) -> None:
         """What was on its way when the server ended."""

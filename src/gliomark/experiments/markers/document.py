@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -89,65 +90,76 @@ def _given(row: dict, name: str) -> str:
 
 
 def _evidence(results: Path) -> list[str]:
-    """Published radiomics, the reader's finding, shuffled labels, what phantoms can teach, the split by slices."""
-    parts = []
+    """What stands beside the tables, those parts that there are."""
     tables = [path for path in sorted(results.glob("radiomics_*.csv")) if not path.stem.endswith("_patients")]
-    if tables:
-        lines = [
-            "### Radiomics published by others",
-            "",
-            "Features as others published them, five folds.",
-            "",
-        ]
-        lines += ["| table | patients (positive) | answer by | AUC (95 % interval) |", "|---|---|---|---|"]
-        for path in tables:
-            for r in pd.read_csv(path).to_dict("records"):
-                lines.append(
-                    f"| {r['table']}, {r['label']} | {r['patients']} ({r['positive']}) | {r['reading']} "
-                    f"| {_interval(r, 'auc')} |"
-                )
-        parts.append("\n".join(lines))
-    if (results / "reader_finding.csv").exists():
-        lines = [
-            "### IDH from an enhancing focus",
-            "",
-            "| figure | of | share (95 % interval) |",
-            "|---|---|---|",
-        ]
-        for r in pd.read_csv(results / "reader_finding.csv").to_dict("records"):
-            share = f"{r['share']:.3f} ({r['low_95']:.3f} to {r['high_95']:.3f})"
-            lines.append(f"| {r['figure']} | {r['count']} of {r['of']} | {share} |")
-        parts.append("\n".join(lines))
-    for path in sorted(results.glob("shuffled_labels_*.csv")):
-        table = pd.read_csv(path)
-        means = table[table["marker"].str.startswith("mean")]
-        told = "; ".join(f"{r.stage}, {r.outline} outlines: {r.auc:.3f}" for r in means.itertuples())
-        name = MARKERS.get(path.stem.removeprefix("shuffled_labels_"), path.stem)
-        parts.append(
-            f"### Shuffled labels\n\n{name} dealt to other patients, the whole cascade in five folds, AUC, "
-            f"{means['marker'].iloc[0].replace('mean', 'the mean')} dealings: {told}."
-        )
-    for path in sorted(results.glob("phantom_reach_*.csv")):
-        rows = pd.read_csv(path).to_dict("records")
-        name = MARKERS.get(path.stem.removeprefix("phantom_reach_"), path.stem)
-        lines = [
-            "### What a phantom's labels can teach",
-            "",
-            f"{name} of {rows[0]['cohorts']} phantom cohorts per line, learnt in five folds by who sees the truth "
-            "behind the images.",
-            "",
-            "| patients | AUC, mean (95 % of cohorts) | ceiling | within 0.04 of their own ceiling |",
-            "|---|---|---|---|",
-        ]
-        for r in rows:
-            lines.append(
-                f"| {r['patients']} | {r['auc_mean']:.3f} ({r['auc_low_95']:.3f} to {r['auc_high_95']:.3f}) "
-                f"| {r['ceiling']:.3f} | {100 * r['share_within_0.04']:.0f} % |"
-            )
-        parts.append("\n".join(lines))
-    for path in sorted(results.glob("slice_leak_*.csv")):
-        table = pd.read_csv(path).set_index("split")
-        name = MARKERS.get(path.stem.removeprefix("slice_leak_"), path.stem)
-        told = "; ".join(f"{s}: accuracy {r.accuracy:.3f}, AUC {r.auc:.3f}" for s, r in table.iterrows())
-        parts.append(f"### What a split by slices pretends\n\n{name}, KiNet, the same slices. {told}.")
+    finding = results / "reader_finding.csv"
+    parts = [_published_radiomics(tables)] if tables else []
+    parts += [_finding(finding)] if finding.exists() else []
+    for stem, told in (("shuffled_labels", _shuffled), ("phantom_reach", _reach), ("slice_leak", _leak)):
+        for path in sorted(results.glob(f"{stem}_*.csv")):
+            parts.append(told(MARKERS.get(path.stem.removeprefix(f"{stem}_"), path.stem), pd.read_csv(path)))
     return parts
+
+
+def _published_radiomics(tables: Sequence[Path]) -> str:
+    lines = [
+        "### Radiomics published by others",
+        "",
+        "Features as others published them, five folds.",
+        "",
+        "| table | patients (positive) | answer by | AUC (95 % interval) |",
+        "|---|---|---|---|",
+    ]
+    for path in tables:
+        for r in pd.read_csv(path).to_dict("records"):
+            lines.append(
+                f"| {r['table']}, {r['label']} | {r['patients']} ({r['positive']}) | {r['reading']} "
+                f"| {_interval(r, 'auc')} |"
+            )
+    return "\n".join(lines)
+
+
+def _finding(path: Path) -> str:
+    lines = [
+        "### IDH from an enhancing focus",
+        "",
+        "| figure | of | share (95 % interval) |",
+        "|---|---|---|",
+    ]
+    for r in pd.read_csv(path).to_dict("records"):
+        share = f"{r['share']:.3f} ({r['low_95']:.3f} to {r['high_95']:.3f})"
+        lines.append(f"| {r['figure']} | {r['count']} of {r['of']} | {share} |")
+    return "\n".join(lines)
+
+
+def _shuffled(name: str, table: pd.DataFrame) -> str:
+    means = table[table["marker"].str.startswith("mean")]
+    told = "; ".join(f"{r.stage}, {r.outline} outlines: {r.auc:.3f}" for r in means.itertuples())
+    return (
+        f"### Shuffled labels\n\n{name} dealt to other patients, the whole cascade in five folds, AUC, "
+        f"{means['marker'].iloc[0].replace('mean', 'the mean')} dealings: {told}."
+    )
+
+
+def _reach(name: str, table: pd.DataFrame) -> str:
+    lines = [
+        "### What a phantom's labels can teach",
+        "",
+        f"{name} of {table['cohorts'].iloc[0]} phantom cohorts per line, learnt in five folds by who sees the truth "
+        "behind the images.",
+        "",
+        "| patients | AUC, mean (95 % of cohorts) | ceiling | within 0.04 of their own ceiling |",
+        "|---|---|---|---|",
+    ]
+    for r in table.to_dict("records"):
+        lines.append(
+            f"| {r['patients']} | {r['auc_mean']:.3f} ({r['auc_low_95']:.3f} to {r['auc_high_95']:.3f}) "
+            f"| {r['ceiling']:.3f} | {100 * r['share_within_0.04']:.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def _leak(name: str, table: pd.DataFrame) -> str:
+    rows = table.set_index("split").iterrows()
+    told = "; ".join(f"{split}: accuracy {r.accuracy:.3f}, AUC {r.auc:.3f}" for split, r in rows)
+    return f"### What a split by slices pretends\n\n{name}, KiNet, the same slices. {told}."
