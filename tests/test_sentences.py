@@ -8,7 +8,7 @@ import pytest
 
 from gliomark.inference.segmenter import RULES
 from gliomark.pipeline import load_model
-from gliomark.sentences import CHINESE, in_chinese
+from gliomark.sentences import CHINESE, in_chinese, percent
 from gliomark.server.work import STEPS
 from gliomark.study import READERS_OUTLINE
 
@@ -44,3 +44,11 @@ def test_places_are_filled_and_unknown_words_stay() -> None:
     told = "ReMIND-022: slice 3 of 20 was missing and was interpolated from its neighbours."
     assert in_chinese(told).count("ReMIND-022") == 1 and "20" in in_chinese(told)
     assert in_chinese("whatever a model's author wrote") == "whatever a model's author wrote"
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [(None, "–"), (0.0, "< 1 %"), (0.004, "< 1 %"), (0.006, "1 %"), (0.994, "99 %"), (1.0, "> 99 %")],
+)
+def test_no_probability_is_said_to_be_certain(probability: float | None, said: str) -> None:
+    assert percent(probability) == said

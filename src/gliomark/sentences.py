@@ -1,4 +1,4 @@
-"""What gliomark says in English sentences, in Chinese: for reports and the client alike.
+"""How reports and the client alike say a share, and in Chinese what gliomark says in English sentences.
 
 A sentence is written once, in English, where it is said; here stands its Chinese. {} stands for whatever was put
 there; a sentence that is not known stays as it came.
@@ -115,6 +115,14 @@ CHINESE: Mapping[str, str] = {
     ): "CC BY-NC-SA 4.0（非商业、相同方式共享），承自训练掩模；影像来自 TCIA TCGA-LGG，CC BY 3.0",
     ("The images came without a skull; skull stripping was left out."): "影像不含颅骨，未作去颅骨处理。",
 }
+
+
+def percent(probability: float | None) -> str:
+    """Whole per cent; never 0 or 100, which no model can promise."""
+    if probability is None:
+        return "–"
+    value = round(100 * probability)
+    return "< 1 %" if value < 1 else "> 99 %" if value > 99 else f"{value} %"
 
 
 def in_chinese(text: str) -> str:

@@ -25,6 +25,7 @@ from gliomark.client.result import MarkerCard
 from gliomark.client.said import said
 from gliomark.client.settings import ServerDialog
 from gliomark.client.window import MainWindow
+from gliomark.sentences import percent
 
 # what stays as it is in Chinese: names, units, file forms, the switch to English
 NAMES = re.compile(
@@ -74,7 +75,7 @@ def test_answer_says_all_of_it(answered: MainWindow) -> None:
         assert card.title.text() == marker["title"]
         known = marker["level"] != "undetermined"
         assert card.level.text() == (marker["level"] if known else "not known")
-        assert card.percent.text() == f"{100 * marker['probability']:.0f} %"
+        assert card.percent.text() == percent(marker["probability"])
         assert card.bar.probability == marker["probability"] and card.bar.threshold == marker["threshold"]
         assert marker["performance"] in card.performance.text()
         assert re.findall(r">(\d+)</a>", card.slices.text()) == marker["slices_used"]

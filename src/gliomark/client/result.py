@@ -12,6 +12,7 @@ from gliomark.client.said import said
 from gliomark.client.state import Json, State
 from gliomark.client.theme import ACCENT, FAINT, LINE, SOFT, TEXT, icon
 from gliomark.client.widgets import button, column, framed, label, row, scrolled
+from gliomark.sentences import percent
 
 UNDETERMINED = "undetermined"
 
@@ -115,8 +116,8 @@ class MarkerCard(QWidget):
         self.level.setStyleSheet(f"color: {(FAINT if unknown else TEXT).name()}")
         self.tag.setText(self.tr("from the reader's finding"))
         self.tag.setVisible(by_reader)
-        self.percent.setText("" if probability is None else _percent(probability))
-        words = self.tr("threshold {}").format(_percent(answer["threshold"] or 0.0))
+        self.percent.setText("" if probability is None else percent(probability))
+        words = self.tr("threshold {}").format(percent(answer["threshold"] or 0.0))
         self.bar.show_values(probability, answer["threshold"] or 0.0, words, by_reader or unknown)
         self._render_range(answer.get("probability_range"))  # kept answers may be older than the field
         about = (self.percent.text(), words, self.range.text())
@@ -133,7 +134,7 @@ class MarkerCard(QWidget):
     def _render_range(self, extremes: tuple[float, float] | None) -> None:
         words = why = ""
         if extremes is not None:
-            low, high = map(_percent, extremes)
+            low, high = map(percent, extremes)
             words = self.tr("Range over the lesion's slices: {} to {}").format(low, high)
             if low == high:
                 words = self.tr("{} on each of the lesion's slices").format(low)
@@ -306,7 +307,3 @@ def _positive(state: State, marker: str) -> str:
     name = state.study["model"] if state.study else ""
     known = [m for model in state.models if model["name"] == name for m in model["markers"]]
     return next((said(m["positive"]) for m in known if m["name"] == marker), "+")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

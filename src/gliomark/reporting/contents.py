@@ -12,6 +12,7 @@ from PIL import Image
 from gliomark.reporting.drawing import Canvas, canvas, draw_slice
 from gliomark.reporting.masks import agreed_probability
 from gliomark.reporting.text import FUSIONS, LEVELS, MEANINGS, TITLES, Language, said, strings, word
+from gliomark.sentences import percent
 from gliomark.study import MRSequence, Prediction
 
 MOST_LARGE = 3  # slices shown large
@@ -204,14 +205,6 @@ def _rows(prediction: Prediction, document: Document) -> list[Row]:
     areas = {name: score["lesion_area_mm2"] for of_marker in scores for name, score in of_marker.items()}
     named = [name for name in prediction.stack.slice_names if name in areas]
     return [Row(name, areas[name], tuple(of_marker.get(name) for of_marker in scores)) for name in named]
-
-
-def percent(probability: float | None) -> str:
-    """Whole per cent; never 0 or 100, which no model can promise."""
-    if probability is None:
-        return "–"
-    value = round(100 * probability)
-    return "< 1 %" if value < 1 else "> 99 %" if value > 99 else f"{value} %"
 
 
 def signed(value: float) -> str:

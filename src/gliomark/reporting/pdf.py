@@ -26,13 +26,13 @@ from gliomark.reporting.contents import (
     Picture,
     contents,
     decimals,
-    percent,
     signed,
     thinned,
 )
 from gliomark.reporting.document import prediction_document
 from gliomark.reporting.drawing import jpeg
 from gliomark.reporting.text import Language, strings
+from gliomark.sentences import percent
 from gliomark.study import Prediction
 
 INK, SOFT, LINE, WASH, ACCENT, PALE = "#14181b", "#56616a", "#d9dfe3", "#f4f7f8", "#0b5f78", "#9fb4be"
