@@ -66,7 +66,6 @@ TINY = replace(
     PRESETS["quick"],
     size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4),
     epochs=1,
-    light_epochs=1,
 )
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 

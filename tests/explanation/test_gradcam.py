@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from gliomark.explanation.gradcam import branch_map, branches_of
-from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, mix_input
 from gliomark.models.marker_networks import MarkerBaseline, build_marker_network
 from gliomark.study import GliomarkError
+from gliomark.training.augmentation import GENTLE
+from gliomark.training.classification import LesionBank, light_training, train_marker_network
 
 SIDE, SQUARE = 64, 12
 TINY = KiNetSettings(size=KiNetSize(stem=8, widths=(16, 24, 32, 32), blocks=(1, 1, 1, 1)))
@@ -62,7 +66,6 @@ def taught(network: torch.nn.Module, heads: tuple[str, ...], steps: int = 60) ->
         (MarkerBaseline("ResNet-50", (0, 1), TINY.size), 2),
         (MarkerBaseline("ResNeSt-50", size=TINY.size), 2),
         (MarkerBaseline("CentralNet", size=TINY.size), 2),
-        (MarkerBaseline("shared trunk", size=TINY.size), 2),
     ],
     ids=lambda value: value.architecture if isinstance(value, MarkerBaseline) else "",
 )
@@ -80,8 +83,41 @@ def test_the_rivals_maps_find_the_square_too(settings: MarkerBaseline, stage: in
     for branch in branches_of(network):
         found = branch_map(network, mix.clone(), branch, stage)[label == 1]
         shares[branch] = float((found * square).sum() / square.sum() - (found * ~near).sum() / (~near).sum())
-    # the shared trunk may lean on either sequence
+    # CentralNet may lean on one branch alone
     assert max(shares.values()) > 0.2, shares
+
+
+def spotted(count: int, seed: int) -> tuple[LesionBank, torch.Tensor]:
+    """Lesions of noise in two sequences; the positive half has a bright square in the first; where ``(N, H, W)``."""
+    random = torch.Generator().manual_seed(seed)
+    image = 0.5 * torch.randn(count, 2, SIDE, SIDE, generator=random)
+    lesion, where = (torch.zeros(count, SIDE, SIDE, dtype=torch.bool) for _ in range(2))
+    lesion[:, 12:52, 12:52] = True
+    for index in range(1, count, 2):
+        top, left = torch.randint(14, 40, (2,), generator=random).tolist()
+        where[index, top : top + 10, left : left + 10] = True
+    image[:, 0] += 2.0 * where
+    numbers, names = torch.arange(count), tuple(str(n) for n in range(count))
+    return LesionBank(image.half(), lesion.byte(), numbers % 2, numbers, names), where
+
+
+def test_the_light_kinets_map_finds_the_square_in_the_sequence_that_has_it(tmp_path) -> None:
+    settings = replace(light_training(), augmentation=replace(GENTLE, crop=SIDE))
+    network = train_marker_network(spotted(48, 0)[0], settings, tmp_path)
+    bank, where = spotted(24, 1)
+    mix = mix_input(*bank.image.float().unbind(1), bank.lesion)
+    with torch.no_grad():
+        assert (network(mix)["cat"].argmax(dim=1) == bank.label).float().mean() > 0.9, (
+            "it must know the square"
+        )
+    shown = bank.label == 1
+    near = F.max_pool2d(where[shown][:, None].float(), 13, 1, 6)[:, 0] > 0
+    maps = {b: branch_map(network, mix.clone(), b, 1)[shown] for b in branches_of(network)}
+    for branch in ("first", "both"):
+        found = maps[branch]
+        assert (found * where[shown]).sum() / where[shown].sum() > 5 * (found * ~near).sum() / (~near).sum()
+    second = maps["second"]
+    assert (second * where[shown]).sum() / where[shown].sum() < 2 * second.mean(), "nothing to be found there"
 
 
 def test_what_a_network_has_not_is_refused() -> None:

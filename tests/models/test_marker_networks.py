@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.models.kinet import SMALL, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.efficient_unet import imagenet_tensors
+from gliomark.models.kinet import SMALL, KiNetSettings, KiNetSize, build_kinet, mix_input
 from gliomark.models.marker_networks import (
     CentralNet,
     MarkerBaseline,
@@ -21,7 +23,7 @@ from gliomark.study import GliomarkError
 from gliomark.training.losses import branches_loss
 
 TINY = KiNetSize(stem=8, widths=(8, 16, 16, 24), blocks=(1, 1, 1, 1))
-RIVALS = ("ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "shared trunk")
+RIVALS = ("ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk")
 
 
 @pytest.mark.parametrize("architecture", RIVALS)
@@ -46,9 +48,9 @@ def test_only_the_chosen_channels_are_seen(channels) -> None:
 
 
 @torch.no_grad()
-def test_the_shared_trunk_reads_each_sequence_by_itself_with_the_same_weights() -> None:
+def test_the_frozen_trunk_reads_each_sequence_by_itself_with_the_same_weights() -> None:
     torch.manual_seed(0)
-    network = build_marker_network(MarkerBaseline("shared trunk", size=TINY)).eval()
+    network = build_marker_network(MarkerBaseline("frozen trunk", size=TINY)).eval()
     mix = torch.randn(2, 4, 96, 96)
     vector, swapped = network(mix)["vector"], network(mix[:, [2, 3, 0, 1]])["vector"]
     half = vector.shape[1] // 2
@@ -64,7 +66,7 @@ def test_parameters_of_the_published_sizes() -> None:
     # He et al. 25.6 with ImageNet's 1000 classes, 2.05 of them the last layer
     assert counts["ResNet-50"] == pytest.approx(23.5, abs=0.1)
     assert counts["ResNeSt-50"] == pytest.approx(25.4, abs=0.1)
-    assert counts["shared trunk"] < 5, "the light one"
+    assert counts["frozen trunk"] < 0.1, "the light one"
     assert counts["CentralNet"] > 3 * 25
 
 
@@ -140,13 +142,43 @@ def test_a_card_without_an_architecture_is_kinets() -> None:
 def test_unknown_and_unfitting_are_refused() -> None:
     with pytest.raises(GliomarkError, match="VGG"):
         build_marker_network(MarkerBaseline("VGG"))  # type: ignore[arg-type]
-    with pytest.raises(GliomarkError, match="shared trunk"):
+    with pytest.raises(GliomarkError, match="frozen trunk"):
         start_from_imagenet(build_marker_network(MarkerBaseline("ResNet-50", size=TINY)))
 
 
-def test_the_shared_trunk_starts_from_imagenet() -> None:
-    torch.manual_seed(0)
-    network = build_marker_network(MarkerBaseline("shared trunk", size=TINY))
-    before = network.trunk.stages[3][0].layers[0].weight.clone()
+def imagenets() -> torch.nn.Module:
+    network = build_marker_network(MarkerBaseline("frozen trunk"))
     start_from_imagenet(network)
-    assert not torch.equal(before, network.trunk.stages[3][0].layers[0].weight)
+    return network
+
+
+def test_the_frozen_trunk_has_imagenets_weights_and_keeps_them() -> None:
+    network = imagenets().train()
+    kernel = next(iter(imagenet_tensors())).mean(dim=1)
+    torch.testing.assert_close(network.trunk.stem[0].weight[:, 0], kernel * 3 / 2)
+    before = {name: value.clone() for name, value in network.state_dict().items() if "trunk" in name}
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.1)
+    network(torch.randn(2, 4, 64, 64))["cat"].sum().backward()
+    optimiser.step()
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+    assert network.cat_head.weight.grad is not None
+
+
+@torch.no_grad()
+def test_the_frozen_trunks_vector_is_mean_and_deviation_in_the_lesion() -> None:
+    """Against masked numpy on the stages' features; what lies outside the lesion's reach does not matter."""
+    torch.manual_seed(0)
+    network, image = imagenets().eval(), torch.randn(1, 96, 96)
+    lesion = torch.zeros(1, 96, 96)
+    lesion[:, 32:64, 40:72] = 1  # whole pixels of either stage
+    mix = mix_input(image, image.flip(1), lesion)
+    feature, expected = network.trunk.stem(mix[:, :2]), []
+    for number, step in enumerate(network.trunk.stages):
+        feature = step(feature)
+        if number > 0:
+            scale = 96 // feature.shape[-1]
+            inside = feature[0, :, 32 // scale : 64 // scale, 40 // scale : 72 // scale].flatten(1).numpy()
+            expected += [inside.mean(axis=1), inside.std(axis=1)]
+    vector = network(mix)["vector"][0]
+    assert len(vector) == 256
+    np.testing.assert_allclose(vector[:128], np.concatenate(expected), atol=1e-4)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch.nn import functional as F
 
 from gliomark.evaluation.calibration import recalibration
-from gliomark.inference.slice_classifier import calibrated
+from gliomark.evaluation.metrics import auc
+from gliomark.inference.slice_classifier import calibrated, image_vectors
 from gliomark.models.kinet import KiNetSettings, KiNetSize, mix_input
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
+from gliomark.study import GliomarkError
 from gliomark.training.augmentation import Augmentation, view
-from gliomark.training.classification import LesionBank, MarkerTraining, train_marker_network
+from gliomark.training.classification import (
+    LesionBank,
+    MarkerTraining,
+    light_training,
+    train_marker_network,
+)
 from gliomark.training.recipes import platt
 from gliomark.training.segmentation import SegmentationTraining, train_segmentation
 from gliomark.training.slice_bank import SliceBank
@@ -107,3 +118,37 @@ def test_calibration_never_turns_the_answers_round() -> None:
     np.testing.assert_allclose(calibrated(honest, (intercept, slope)), label.mean())
     # nothing to learn from: left as it is
     assert platt([1, 1, 1], [0.2, 0.5, 0.9]) == (0.0, 1.0)
+
+
+def lesions(slices: tuple[int, ...], seed: int) -> LesionBank:
+    """Patients of so many slices; every other one's lesion is coarser in grain, which is the label."""
+    random = torch.Generator().manual_seed(seed)
+    patient = torch.repeat_interleave(torch.arange(len(slices)), torch.tensor(slices))
+    fine = torch.randn(len(patient), 2, 64, 64, generator=random)
+    coarse = F.interpolate(fine[..., ::4, ::4], scale_factor=4)
+    label = patient % 2
+    image = torch.where(label[:, None, None, None] == 1, coarse, fine)
+    lesion = torch.zeros(len(patient), 64, 64, dtype=torch.uint8)
+    lesion[:, 16:48, 16:48] = 1
+    return LesionBank(image.half(), lesion, label, patient, tuple(map(str, range(len(slices)))))
+
+
+def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_path: Path) -> None:
+    settings = replace(light_training(), augmentation=STILL)
+    bank = lesions((9, 1, 2, 4, 1, 1), 0)
+    network = train_marker_network(bank, settings, tmp_path / "one")
+    seen = image_vectors(network, bank.image, bank.lesion, 64)
+    vectors, odds = seen[:, :-1].astype(float), seen[:, -1]
+    # three patients of either class, who weigh the same however many the slices
+    weight = np.array([1 / (9, 1, 2, 4, 1, 1)[p] for p in bank.patient.tolist()])
+    scaler = StandardScaler().fit(vectors, sample_weight=weight)
+    model = LogisticRegression(C=0.01, max_iter=1000)
+    model.fit(scaler.transform(vectors), bank.label, sample_weight=weight)
+    np.testing.assert_allclose(odds, model.decision_function(scaler.transform(vectors)), atol=1e-3)
+    other = lesions((2,) * 10, 1)
+    unseen = image_vectors(network, other.image, other.lesion, 64)[:, -1]
+    assert auc(other.label.tolist(), unseen.tolist()) > 0.95
+    again = train_marker_network(bank, settings, tmp_path / "one")
+    assert torch.equal(again.cat_head.weight, network.cat_head.weight)
+    with pytest.raises(GliomarkError, match="other patients"):
+        train_marker_network(bank.of("0123"), settings, tmp_path / "one")

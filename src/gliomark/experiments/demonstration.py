@@ -48,7 +48,6 @@ LICENCE = (
 USE = (
     "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR"
 )
-MARKER_EPOCHS = 8
 MARKERS = ("idh", "proliferation")
 CLINICAL = "age and sex alone"
 
@@ -102,7 +101,7 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
 
 def marker_training() -> MarkerTraining:
     """The shipped markers' recipe."""
-    return marker_settings("small", MARKER_EPOCHS)
+    return marker_settings("light", epochs=1)
 
 
 def _shipped_marker(definition: MarkerDefinition, cohort: Cohort, folds: Folds, work: Path) -> TrainedMarker:

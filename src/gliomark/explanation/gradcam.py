@@ -1,4 +1,8 @@
-"""Grad-CAM (Selvaraju et al. 2017) of a marker network's branches: which pixels speak for the positive class."""
+"""Grad-CAM (Selvaraju et al. 2017) of a marker network's branches: which pixels speak for the positive class.
+
+The frozen trunk's is HiResCAM (Draelos and Carin 2020), gradient times feature pixel by pixel: it pools deviations,
+whose gradients average to nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,17 @@ from torch import Tensor, enable_grad, nn
 from torch.nn import functional as F
 
 from gliomark.models.kinet import KiNet
-from gliomark.models.marker_networks import CentralNet, MiddleFusion, OneHead, ResNeStTrunk, SharedTrunk
+from gliomark.models.marker_networks import (
+    READ_STAGES,
+    CentralNet,
+    FrozenTrunk,
+    MiddleFusion,
+    OneHead,
+    ResNeStTrunk,
+)
 from gliomark.study import GliomarkError
 
 POSITIVE = 1
-# the shared trunk's stages of strides 4, 8, 16 and 32
-SHARED_STAGES = (1, 2, 4, 6)
 
 
 class _Answer(nn.Module):
@@ -32,26 +41,38 @@ def branches_of(network: nn.Module) -> tuple[str, ...]:
         return ("first", "second", "master")
     if isinstance(network, CentralNet):
         return ("first", "second", "central")
-    return ("first", "second") if isinstance(getattr(network, "trunk", None), SharedTrunk) else ("whole",)
+    return ("first", "second", "both") if _frozen(network) else ("whole",)
+
+
+def _frozen(network: nn.Module) -> bool:
+    return isinstance(getattr(network, "trunk", None), FrozenTrunk)
+
+
+class _HiResCAM(GradCAM):
+    def compute_map(self, x, class_idx=None, retain_graph=False, layer_idx=-1, **kwargs):  # type: ignore[override]
+        _, features, gradients = self.nn_module(x, class_idx=class_idx, retain_graph=retain_graph, **kwargs)
+        return F.relu((features[layer_idx] * gradients[layer_idx]).sum(dim=1, keepdim=True))
 
 
 def branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int) -> Tensor:
     """``(B, 4, H, W)`` to ``(B, H, W)`` in 0 to 1: what in a stage's features speaks for the positive class.
 
     branch: one of ``branches_of``. KiNet's and CentralNet's middle branch is asked by the answer that counts, an
-    auxiliary by its own head, since its last stages reach no other. stage: 1 the finest to 4 the coarsest. The
-    network stays in evaluation mode. A slice where nothing speaks for the positive class is 0 everywhere. Raises
-    GliomarkError for a stage that the network has not: the first of a master without Merge-IN, the first two of
-    middle fusion.
+    auxiliary by its own head, since its last stages reach no other. stage: 1 the finest to 4 the coarsest (of the
+    frozen trunk 2). The network stays in evaluation mode. A slice where nothing speaks for the positive class is 0
+    everywhere. Raises GliomarkError for a stage that the network has not: the first of a master without Merge-IN,
+    the first two of middle fusion.
     """
     head, layer = _target(network, branch, stage)
     # evaluation mode is the wrapper's too, to which MONAI returns the network afterwards
-    asked = GradCAM(_Answer(network, head).eval(), target_layers=f"network.{layer}")
+    cam = _HiResCAM if _frozen(network) else GradCAM
+    asked = cam(_Answer(network, head).eval(), target_layers=f"network.{layer}")
     with enable_grad():
         coarse = asked.compute_map(mix.requires_grad_(), class_idx=POSITIVE).detach()
-    if isinstance(getattr(network, "trunk", None), SharedTrunk):
+    if _frozen(network):
         # both sequences went through as one batch
-        coarse = coarse.unflatten(0, (len(mix), -1))[:, branches_of(network).index(branch)]
+        each = coarse.unflatten(0, (len(mix), -1))
+        coarse = each.sum(dim=1) if branch == "both" else each[:, branches_of(network).index(branch)]
     found = F.interpolate(coarse, size=mix.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     return found / found.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
 
@@ -72,8 +93,8 @@ def _target(network: nn.Module, branch: str, stage: int) -> tuple[str, str]:
 
 
 def _trunk_layer(trunk: nn.Module, stage: int) -> str:
-    if isinstance(trunk, SharedTrunk):
-        return f"stages.{SHARED_STAGES[stage - 1]}"
+    if isinstance(trunk, FrozenTrunk):
+        return f"stages.{READ_STAGES[min(stage, len(READ_STAGES)) - 1]}"
     if isinstance(trunk, ResNeStTrunk):
         return f"branch.stages.{stage - 1}"
     if isinstance(trunk, MiddleFusion):

@@ -126,7 +126,7 @@ def image_vectors(network: nn.Module, images: Tensor, lesion: Tensor, crop: int)
     rows = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
-            image, area = images[start : start + BATCH][inner], lesion[start : start + BATCH][inner]
+            image, area = images[start : start + BATCH][inner].float(), lesion[start : start + BATCH][inner]
             output = answer(mix_input(image[:, 0], image[:, 1], area))
             odds = output["cat"][:, 1:] - output["cat"][:, :1]
             rows.append(torch.cat([output["vector"], odds], dim=1))

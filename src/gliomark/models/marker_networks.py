@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gliomark.models.efficient_unet import STAGES, encoder_stages, encoder_stem, fill_from_imagenet
 from gliomark.models.kinet import (
@@ -29,15 +30,15 @@ from gliomark.models.kinet import (
 )
 from gliomark.study import GliomarkError
 
-Architecture = Literal["ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "shared trunk"]
+Architecture = Literal["ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk"]
 ALL_CHANNELS = (0, 1, 2, 3)
-# EfficientNet's stages whose averages make the shared trunk's vector: strides 8, 16 and 32
-READ_STAGES = (2, 4, 6)
+# EfficientNet's stages that the frozen trunk reads: strides 4 and 8
+READ_STAGES = (1, 2)
 
 
 @dataclass(frozen=True)
 class MarkerBaseline:
-    """A rival of KiNet. channels: those of MIX it looks at; size: as KiNet's (the shared trunk reads the pool)."""
+    """A rival of KiNet. channels: those of MIX it looks at; size: as KiNet's (the frozen trunk reads the pool)."""
 
     architecture: Architecture
     channels: tuple[int, ...] = ALL_CHANNELS
@@ -90,30 +91,44 @@ class MiddleFusion(nn.Module):
         return averages([self.rest(self.mix(torch.cat(halves, dim=1)))])[0]
 
 
-class SharedTrunk(nn.Module):
-    """A light KiNet: one EfficientNet-Lite0 reads each sequence's MIX in turn; averages of three of its stages,
-    of both sequences, make the multi-scale vector ``(B, 944)``."""
+class FrozenTrunk(nn.Module):
+    """A light KiNet's: the first stages of one EfficientNet-Lite0 read each sequence's MIX in turn; the mean and the
+    deviation of what they find in the lesion, at two scales and of both sequences, make the vector ``(B, 256)``.
+
+    It is never trained: with ImageNet's weights a vector means the same in every fold.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.stages = encoder_stem(CHANNELS_PER_SEQUENCE), encoder_stages()
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                # EfficientNet's 0.01 would still remember ImageNet's statistics after a short training
-                module.momentum = 0.1
+        self.stem, self.stages = encoder_stem(CHANNELS_PER_SEQUENCE), encoder_stages()[: READ_STAGES[-1] + 1]
         # channelwise convolutions run 1.6 times as fast on a CPU with the channels last
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FrozenTrunk:
+        """Stays in evaluation mode: its statistics are ImageNet's too."""
+        return super().train(False)
 
     def forward(self, mix: Tensor) -> Tensor:
         # both sequences as one batch
         image = mix.unflatten(1, (-1, CHANNELS_PER_SEQUENCE)).flatten(0, 1)
+        lesion = (image[:, 1:] > image[:, 1:].amin(dim=(2, 3), keepdim=True)).float()
         feature = self.stem(image.contiguous(memory_format=torch.channels_last))
         pooled = []
         for number, step in enumerate(self.stages):
             feature = step(feature)
             if number in READ_STAGES:
-                pooled.append(feature.mean(dim=(2, 3)))
+                pooled += _mean_and_deviation(feature, F.adaptive_avg_pool2d(lesion, feature.shape[-2:]))
         return torch.cat(pooled, dim=1).unflatten(0, (len(mix), -1)).flatten(1)
+
+
+def _mean_and_deviation(feature: Tensor, weight: Tensor) -> list[Tensor]:
+    """Over the pixels ``(B, C, H, W)`` by their weight ``(B, 1, H, W)``: ``(B, C)`` each."""
+    share = weight / weight.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    mean = (share * feature).sum(dim=(2, 3))
+    variance = (share * (feature - mean[..., None, None]) ** 2).sum(dim=(2, 3))
+    # the root of 0 has no gradient
+    return [mean, (variance + 1e-8).sqrt()]
 
 
 class CentralOutput(MarkerOutput):
@@ -169,9 +184,10 @@ def _baseline(settings: MarkerBaseline) -> nn.Module:
     size, inputs = settings.size, len(settings.channels)
     if settings.architecture == "CentralNet":
         return CentralNet(size)
-    if settings.architecture == "shared trunk":
-        length = 2 * sum(STAGES[number][-1] for number in READ_STAGES)
-        return OneHead(SharedTrunk(), length, settings.channels, size.pool)
+    if settings.architecture == "frozen trunk":
+        # two sequences, mean and deviation
+        length = 2 * 2 * sum(STAGES[number][-1] for number in READ_STAGES)
+        return OneHead(FrozenTrunk(), length, settings.channels, size.pool)
     trunk: nn.Module
     if settings.architecture == "ResNet-50":
         trunk = _resnet(inputs, size)
@@ -207,13 +223,13 @@ def _middle(size: KiNetSize) -> MiddleFusion:
 
 
 def start_from_imagenet(network: nn.Module) -> None:
-    """Fill the network's trunk with ImageNet weights.
+    """Fill the network's frozen trunk with ImageNet weights.
 
     Raises GliomarkError where it has no such trunk or the weights are not installed.
     """
     trunk = getattr(network, "trunk", None)
-    if not isinstance(trunk, SharedTrunk):
-        raise GliomarkError("Of the marker networks only the shared trunk can start from ImageNet weights.")
+    if not isinstance(trunk, FrozenTrunk):
+        raise GliomarkError("Of the marker networks only the frozen trunk can have ImageNet weights.")
     fill_from_imagenet(trunk.stem, trunk.stages)
 
 

@@ -11,13 +11,20 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gliomark.cohort.store import Cohort
-from gliomark.inference.slice_classifier import SMALLEST_AREA_MM2
+from gliomark.inference.slice_classifier import SMALLEST_AREA_MM2, image_vectors
 from gliomark.models.kinet import SMALL, KiNetSettings, mix_input
-from gliomark.models.marker_networks import MarkerNetwork, build_marker_network, start_from_imagenet
+from gliomark.models.marker_networks import (
+    MarkerBaseline,
+    MarkerNetwork,
+    build_marker_network,
+    start_from_imagenet,
+)
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view
 from gliomark.training.losses import MARKER_LOSSES
@@ -29,8 +36,8 @@ class MarkerTraining:
     """METHOD section 4: Adam with cosine, 4e-5, batch 16.
 
     An epoch draws ``slices_per_patient`` lesion slices per patient on average, as many of either class: that is
-    how an uneven marker is handled. loss: see ``losses.MARKER_LOSSES``. imagenet: start the trunk from ImageNet
-    weights.
+    how an uneven marker is handled. loss: see ``losses.MARKER_LOSSES``. imagenet: the frozen trunk with its weights,
+    whose head alone is fitted, at once: no rate, batch or epoch is asked for.
     """
 
     network: MarkerNetwork = field(default_factory=KiNetSettings)
@@ -47,6 +54,11 @@ class MarkerTraining:
 def small_training(epochs: int) -> MarkerTraining:
     """The size that two CPU cores train in minutes."""
     return MarkerTraining(network=KiNetSettings(size=SMALL), augmentation=GENTLE, rate=1e-3, epochs=epochs)
+
+
+def light_training() -> MarkerTraining:
+    """The light KiNet, ready in a minute: a frozen trunk of ImageNet weights under a fitted head."""
+    return MarkerTraining(MarkerBaseline("frozen trunk"), GENTLE, "cross-entropy", imagenet=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +181,13 @@ def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path)
     """Train and return the network. ``work`` holds the checkpoint; an interrupted run goes on.
 
     Every network of one seed starts from the same weights, so that the vectors of the folds' networks
-    stay close to one another's and to the final network's.
+    stay close to one another's and to the final network's. A frozen trunk's vectors are the same in all of them.
     """
     check_same_patients(work, [bank.patient_ids[index] for index in bank.patient.unique().tolist()])
     lightning.seed_everything(settings.seed, verbose=False)
     task = MarkerTask(settings)
+    if settings.imagenet:
+        return _with_fitted_head(task.network, bank, settings.augmentation.crop, work / "last.ckpt")
     checkpoint = ModelCheckpoint(work, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = make_trainer(settings.epochs, work, [checkpoint])
     sampler = BalancedSampler(bank, settings.slices_per_patient)
@@ -184,3 +198,35 @@ def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path)
         ckpt_path=last_checkpoint(work),
     )
     return task.network.eval()
+
+
+# inverse strength of the head's ridge penalty, where the weights of the patients sum to their number
+HEAD_C = 0.01
+
+
+def _with_fitted_head(network: nn.Module, bank: LesionBank, crop: int, kept: Path) -> nn.Module:
+    """The network, its head the logistic regression of the label on its standardised vectors; kept in a file.
+
+    A patient weighs the same however many the slices, a class as much as the other.
+    """
+    if not kept.exists():
+        vectors = image_vectors(network.eval(), bank.image, bank.lesion, crop)[:, :-1].astype(float)
+        label, patient = bank.label.numpy(), bank.patient.numpy()
+        weight = 1 / np.bincount(patient)[patient]
+        share = np.array([weight[label == value].sum() for value in (0, 1)]) / weight.sum()
+        weight /= 2 * share[label]
+        scaler = StandardScaler().fit(vectors, sample_weight=weight)
+        model = LogisticRegression(C=HEAD_C, max_iter=1000)
+        model.fit(scaler.transform(vectors), label, sample_weight=weight)
+        slope = model.coef_[0] / scaler.scale_
+        odds = torch.from_numpy(np.append(slope, model.intercept_[0] - slope @ scaler.mean_)).float()
+        # half to either class: their difference is the log-odds
+        torch.save(
+            {
+                "weight": torch.stack([-odds[:-1], odds[:-1]]) / 2,
+                "bias": torch.stack([-odds[-1], odds[-1]]) / 2,
+            },
+            kept,
+        )
+    network.get_submodule("cat_head").load_state_dict(torch.load(kept, weights_only=True))
+    return network.eval()

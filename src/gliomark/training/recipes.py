@@ -45,7 +45,7 @@ from gliomark.training.stacking import (
 )
 
 SEGMENTATION_SIZES = ("published", "small", "light")
-MARKER_SIZES = ("published", "small")
+MARKER_SIZES = ("published", "small", "light")
 PACKAGES = ("gliomark", "torch", "monai", "lightgbm", "numpy", "scikit-learn", "SimpleITK", "deepbet")
 
 
@@ -236,8 +236,13 @@ def markers_recipe(
 
 
 def marker_settings(size: str, epochs: int) -> MarkerTraining:
-    """The published or the small size. Raises GliomarkError for another."""
+    """The published or the small size, or the demonstration weights' light recipe, which has no epochs.
+
+    Raises GliomarkError for another.
+    """
     _check_size(size, MARKER_SIZES)
+    if size == "light":
+        return classification.light_training()
     return classification.small_training(epochs) if size == "small" else MarkerTraining(epochs=epochs)
 
 

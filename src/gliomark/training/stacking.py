@@ -113,7 +113,7 @@ def shown_slices(
 
 def vectors_of(network: nn.Module, shown: ShownSlices, crop: int) -> PatientVectors:
     """What the network makes of the slices; crop: side of its view in pixels."""
-    return shown.seen(image_vectors(network, shown.images.float(), shown.lesion.float(), crop))
+    return shown.seen(image_vectors(network, shown.images, shown.lesion, crop))
 
 
 def patient_vectors(

@@ -15,10 +15,10 @@ from gliomark.models.kinet import SMALL, KiNetSettings, KiNetSize
 from gliomark.models.marker_networks import Architecture, MarkerBaseline
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE, Augmentation
-from gliomark.training.classification import MarkerTraining
+from gliomark.training.classification import MarkerTraining, light_training
 
 KINET = "KiNet"
-LIGHT = "KiNet, light (shared trunk, ImageNet)"
+LIGHT = "KiNet, light (frozen ImageNet trunk)"
 INPUTS: Mapping[str, tuple[int, ...]] = {"IMG": (0,), "ROI": (1,), "MIX": (0, 1)}
 SWITCHES = ("bms", "merge_in", "metadata")
 
@@ -59,21 +59,18 @@ class MarkerPreset:
     augmentation: Augmentation
     rate: float
     epochs: int
-    light_epochs: int
     cuts: str
 
 
 PRESETS: Mapping[str, MarkerPreset] = {
-    "published": MarkerPreset(KiNetSize(), Augmentation(), 4e-5, 100, 30, "none"),
+    "published": MarkerPreset(KiNetSize(), Augmentation(), 4e-5, 100, "none"),
     "quick": MarkerPreset(
         SMALL,
         GENTLE,
         1e-3,
         12,
-        4,
-        "every network a block per stage and 32 to 96 channels (0.03 to 0.11 million parameters; the light KiNet at "
-        "its full size), pixels averaged 2 x 2, 12 epochs at a rate of 1e-3 (light: 4), small rotations in place of "
-        "quarter turns",
+        "every network a block per stage and 32 to 96 channels (0.03 to 0.11 million parameters), pixels averaged "
+        "2 x 2, 12 epochs at a rate of 1e-3, small rotations in place of quarter turns; the light KiNet uncut",
     ),
 }
 
@@ -137,20 +134,12 @@ def readings_4_3(sequences: Sequence[MRSequence]) -> list[Reading]:
 
 def trials_4_4(preset: MarkerPreset) -> list[MarkerTrial]:
     """The networks on Merge-IN's channels; ResNet-50 there is table 4-3's early fusion."""
-    light = MarkerTraining(
-        MarkerBaseline("shared trunk", size=preset.size),
-        preset.augmentation,
-        "cross-entropy",
-        imagenet=True,
-        rate=5e-4,
-        epochs=preset.light_epochs,
-    )
     return [
         _rival(preset, EARLY, "ResNet-50", (0, 1, 2, 3)),
         _rival(preset, "ResNeSt-50", "ResNeSt-50", (0, 1, 2, 3)),
         _rival(preset, "CentralNet", "CentralNet", (0, 1, 2, 3)),
         _kinet(preset, KINET, bms=True, merge_in=True),
-        MarkerTrial(LIGHT, light),
+        MarkerTrial(LIGHT, light_training(), stacked=True),
     ]
 
 
@@ -198,7 +187,7 @@ def readings_4_5() -> dict[Reading, tuple[bool, bool, bool]]:
 
 def readings_rivals() -> list[Reading]:
     """KiNet's second stage in all its forms, and what a user would pick instead."""
-    kinet = (KINET,)
+    kinet, light = (KINET,), (LIGHT,)
     return [
         Reading("KiNet, its own softmax", kinet),
         replace(FULL, name="KiNet's vector, LightGBM", metadata=False),
@@ -215,7 +204,16 @@ def readings_rivals() -> list[Reading]:
             True,
             "lesion",
         ),
-        Reading(f"{LIGHT}, its own softmax", (LIGHT,)),
+        Reading(f"{LIGHT}, its own softmax", light),
+        Reading(f"{LIGHT}: its vector, age and sex, LightGBM", light, "LightGBM"),
+        Reading(f"{LIGHT}: its log-odds, age and sex, LightGBM", light, "LightGBM", True, "log-odds"),
+        Reading(
+            f"{LIGHT}: its log-odds, the lesion's figures, age and sex, logistic regression",
+            light,
+            "logistic",
+            True,
+            "lesion",
+        ),
         Reading("radiomics, LightGBM", (), "radiomics", False),
         Reading("radiomics, age and sex, LightGBM", (), "radiomics"),
         Reading("age and sex, logistic regression", (), "clinical"),
