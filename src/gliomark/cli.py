@@ -462,8 +462,11 @@ def train_markers(
     marker: Annotated[
         list[str], typer.Option(help="Column of the clinical table, or column>=threshold; repeatable.")
     ],
-    size: Annotated[str, typer.Option(help="published, or small for the CPU.")] = "published",
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each KiNet.")] = 100,
+    size: Annotated[
+        str,
+        typer.Option(help="published; small, for the CPU; light, the demonstration weights' recipe, in minutes."),
+    ] = "published",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each KiNet; light has none.")] = 100,
 ) -> None:
     """Train KiNet and LightGBM for one marker or several, on out-of-fold vectors."""
     from gliomark.training.recipes import markers_recipe

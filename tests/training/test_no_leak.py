@@ -210,7 +210,7 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     for kept, networks, trees in seen:
         assert len(networks) == FOLDS and not any(who & set(kept) for _, who in networks)
         assert trees and not any((train | stop) & set(kept) for _, train, stop in trees)
-    one = table[(table["outline"] == "predicted") & (table["stage"] == "KiNet + LightGBM")]
+    one = table[(table["outline"] == "predicted") & (table["stage"] == cascade.CASCADE)]
     assert sorted(one[one["fusion"] == "near"]["patient"]) == sorted(tiny_cohort.patient_ids)
     assert set(table["marker"]) == {"idh" if not shuffle else "idh-shuffled-3"}
     # the outlines are the drawn ones here, and so are the answers

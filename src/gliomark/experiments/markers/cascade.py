@@ -43,7 +43,7 @@ from gliomark.training.recipes import (
 from gliomark.training.stacking import PatientVectors, patient_vectors
 
 FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
-CASCADE, ALONE = "KiNet + LightGBM", "KiNet alone"
+CASCADE, ALONE = "light KiNet + LightGBM", "light KiNet alone"
 Masks = Mapping[str, NDArray[np.bool_]]
 
 
