@@ -464,7 +464,9 @@ def train_markers(
     ],
     size: Annotated[
         str,
-        typer.Option(help="published; small, for the CPU; light, the demonstration weights' recipe, in minutes."),
+        typer.Option(
+            help="published; small, for the CPU; light, the demonstration weights' recipe, in minutes."
+        ),
     ] = "published",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each KiNet; light has none.")] = 100,
 ) -> None:

@@ -18,6 +18,7 @@ from gliomark.evaluation.calibration import recalibration
 from gliomark.evaluation.metrics import auc
 from gliomark.inference.slice_classifier import calibrated, image_vectors
 from gliomark.models.kinet import KiNetSettings, KiNetSize, mix_input
+from gliomark.models.marker_networks import build_marker_network, start_from_imagenet
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
 from gliomark.study import GliomarkError
@@ -138,13 +139,15 @@ def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_pat
     bank = lesions((9, 1, 2, 4, 1, 1), 0)
     network = train_marker_network(bank, settings, tmp_path / "one")
     seen = image_vectors(network, bank.image, bank.lesion, 64)
-    vectors, odds = seen[:, :-1].astype(float), seen[:, -1]
+    mirrored = image_vectors(network, bank.image.flip(-1), bank.lesion.flip(-1), 64)
+    vectors, odds = np.concatenate([seen, mirrored])[:, :-1].astype(float), seen[:, -1]
     # three patients of either class, who weigh the same however many the slices
-    weight = np.array([1 / (9, 1, 2, 4, 1, 1)[p] for p in bank.patient.tolist()])
+    weight = np.tile([0.5 / (9, 1, 2, 4, 1, 1)[p] for p in bank.patient.tolist()], 2)
     scaler = StandardScaler().fit(vectors, sample_weight=weight)
     model = LogisticRegression(C=0.01, max_iter=1000)
-    model.fit(scaler.transform(vectors), bank.label, sample_weight=weight)
-    np.testing.assert_allclose(odds, model.decision_function(scaler.transform(vectors)), atol=1e-3)
+    model.fit(scaler.transform(vectors), np.tile(bank.label, 2), sample_weight=weight)
+    expected = model.decision_function(scaler.transform(vectors[: len(odds)]))
+    np.testing.assert_allclose(odds, expected, atol=1e-3)
     other = lesions((2,) * 10, 1)
     unseen = image_vectors(network, other.image, other.lesion, 64)[:, -1]
     assert auc(other.label.tolist(), unseen.tolist()) > 0.95
@@ -152,3 +155,22 @@ def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_pat
     assert torch.equal(again.cat_head.weight, network.cat_head.weight)
     with pytest.raises(GliomarkError, match="other patients"):
         train_marker_network(bank.of("0123"), settings, tmp_path / "one")
+
+
+def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
+    bank, read = lesions((3, 2, 4), 7), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = build_marker_network(light_training().network).eval()
+        start_from_imagenet(network)
+        network.trunk.register_forward_hook(lambda _, given, vector: read.append(len(vector)))
+        found = image_vectors(network, bank.image, bank.lesion, 64)
+        assert sum(read) == 9, "by the second head nothing is read again"
+        with torch.no_grad():
+            mix = mix_input(*bank.image.float().unbind(1), bank.lesion)
+            whole = network(mix)
+        read.pop()
+        np.testing.assert_allclose(found[:, :-1], whole["vector"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            found[:, -1], whole["cat"][:, 1] - whole["cat"][:, 0], rtol=1e-4, atol=1e-5
+        )

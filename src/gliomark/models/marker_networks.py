@@ -58,8 +58,12 @@ class OneHead(nn.Module):
         self.channels, self.pool = list(channels), pool
 
     def forward(self, mix: Tensor) -> MarkerOutput:
-        vector = self.trunk(pooled_input(mix[:, self.channels], self.pool))
+        vector = self.trunk(self.seen(mix))
         return {"vector": vector, "cat": self.cat_head(vector)}
+
+    def seen(self, mix: Tensor) -> Tensor:
+        """What the trunk sees of MIX."""
+        return pooled_input(mix[:, self.channels], self.pool)
 
 
 class ResNeStTrunk(nn.Module):

@@ -207,11 +207,13 @@ HEAD_C = 0.01
 def _with_fitted_head(network: nn.Module, bank: LesionBank, crop: int, kept: Path) -> nn.Module:
     """The network, its head the logistic regression of the label on its standardised vectors; kept in a file.
 
-    A patient weighs the same however many the slices, a class as much as the other.
+    A patient weighs the same however many the slices, a class as much as the other, a slice as its mirror image.
     """
     if not kept.exists():
-        vectors = image_vectors(network.eval(), bank.image, bank.lesion, crop)[:, :-1].astype(float)
-        label, patient = bank.label.numpy(), bank.patient.numpy()
+        sides = ((bank.image, bank.lesion), (bank.image.flip(-1), bank.lesion.flip(-1)))
+        both = [image_vectors(network.eval(), image, lesion, crop)[:, :-1] for image, lesion in sides]
+        vectors = np.concatenate(both).astype(float)
+        label, patient = np.tile(bank.label, 2), np.tile(bank.patient, 2)
         weight = 1 / np.bincount(patient)[patient]
         share = np.array([weight[label == value].sum() for value in (0, 1)]) / weight.sum()
         weight /= 2 * share[label]
