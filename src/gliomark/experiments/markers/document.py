@@ -29,11 +29,12 @@ def _marker(results: Path, name: str) -> str:
         for stem, title in TITLES.items()
         if (results / f"{stem}_{name}.csv").exists()
     }
-    first = next(iter(tables.values())).iloc[0]
+    # the table of all the networks says what of each was cut
+    told = tables.get(TITLES["table_4_4"], next(iter(tables.values()))).iloc[0]
     title = MARKERS[name][0].upper() + MARKERS[name][1:]
     head = (
-        f"### {title} on `{first.cohort}`\n\n{first.sequences}, {first.patients} patients, {first.positive} "
-        f"positive, five folds by patient. Preset `{first.preset}`: {first.cuts}."
+        f"### {title} on `{told.cohort}`\n\n{told.sequences}, {told.patients} patients, {told.positive} "
+        f"positive, five folds by patient. Preset `{told.preset}`: {told.cuts}."
     )
     parts = [head, *(_slices(title, table) for title, table in tables.items())]
     rivals = results / f"marker_rivals_{name}.csv"
