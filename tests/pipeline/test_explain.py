@@ -29,10 +29,10 @@ def test_a_picture_per_marker(command, patient: Path, tmp_path: Path) -> None:
     pictures = sorted((tmp_path / "out").rglob("*.png"))
     assert [path.name for path in pictures] == ["gradcam_idh.png", "gradcam_proliferation.png"]
     drawn = np.asarray(Image.open(pictures[0]).convert("RGB")).astype(int)
-    # the third column of five has heat over it (red above blue), the first is grey
+    # the third column of five has heat over the lesion (red above blue), the first its outline alone
     width = drawn.shape[1] // 5
     redder = (drawn[..., 0] - drawn[..., 2]).clip(min=0)
-    assert redder[:, 2 * width : 3 * width].mean() > 10 * redder[:, :width].mean()
+    assert redder[:, 2 * width : 3 * width].mean() > 3 * redder[:, :width].mean()
 
 
 def test_maps_lie_inside_the_classifiers_view(patient: Path) -> None:

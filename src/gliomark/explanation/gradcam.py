@@ -18,6 +18,7 @@ from gliomark.models.marker_networks import (
     MiddleFusion,
     OneHead,
     ResNeStTrunk,
+    lesion_of,
 )
 from gliomark.study import GliomarkError
 
@@ -74,6 +75,9 @@ def branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int) -> Tens
         each = coarse.unflatten(0, (len(mix), -1))
         coarse = each.sum(dim=1) if branch == "both" else each[:, branches_of(network).index(branch)]
     found = F.interpolate(coarse, size=mix.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    if _frozen(network):
+        # of a coarse pixel on the edge it reads the lesion's part
+        found = found * lesion_of(mix.detach())[:, 0]
     return found / found.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
 
 

@@ -116,7 +116,7 @@ class FrozenTrunk(nn.Module):
     def forward(self, mix: Tensor) -> Tensor:
         # both sequences as one batch
         image = mix.unflatten(1, (-1, CHANNELS_PER_SEQUENCE)).flatten(0, 1)
-        lesion = (image[:, 1:] > image[:, 1:].amin(dim=(2, 3), keepdim=True)).float()
+        lesion = lesion_of(image)
         feature = self.stem(image.contiguous(memory_format=torch.channels_last))
         pooled = []
         for number, step in enumerate(self.stages):
@@ -124,6 +124,12 @@ class FrozenTrunk(nn.Module):
             if number in READ_STAGES:
                 pooled += _mean_and_deviation(feature, F.adaptive_avg_pool2d(lesion, feature.shape[-2:]))
         return torch.cat(pooled, dim=1).unflatten(0, (len(mix), -1)).flatten(1)
+
+
+def lesion_of(mix: Tensor) -> Tensor:
+    """``(B, 2 or 4, H, W)`` to ``(B, 1, H, W)`` of 0 and 1: where the lesion-only image is not background."""
+    alone = mix[:, 1:2]
+    return (alone > alone.amin(dim=(2, 3), keepdim=True)).float()
 
 
 def _mean_and_deviation(feature: Tensor, weight: Tensor) -> list[Tensor]:
