@@ -174,3 +174,11 @@ def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
         np.testing.assert_allclose(
             found[:, -1], whole["cat"][:, 1] - whole["cat"][:, 0], rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("settings", [light_training(), MarkerTraining()], ids=["light", "published"])
+def test_patients_of_one_class_are_refused_before_anything_is_kept(settings, tmp_path: Path) -> None:
+    bank = lesions((2, 1, 2, 1), 0).of("02")
+    with pytest.raises(GliomarkError, match="The 2 patients to train on are of one class alone"):
+        train_marker_network(bank, settings, tmp_path)
+    assert not list(tmp_path.iterdir())

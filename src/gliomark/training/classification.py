@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -132,11 +134,6 @@ class BalancedSampler(torch.utils.data.Sampler[int]):
         self.rows = {int(p): torch.nonzero(bank.patient == p)[:, 0] for p in bank.patient.unique()}
         label = {p: int(bank.label[rows[0]]) for p, rows in self.rows.items()}
         self.classes = [[p for p in self.rows if label[p] == value] for value in (0, 1)]
-        if not all(self.classes):
-            raise GliomarkError(
-                f"The {len(self.rows)} patients to train on are of one class alone; the marker needs more patients of "
-                "the other, or another threshold."
-            )
         self.count = per_patient * len(self.rows)
 
     def __len__(self) -> int:
@@ -180,10 +177,17 @@ class MarkerTask(lightning.LightningModule):
 def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path) -> nn.Module:
     """Train and return the network. ``work`` holds the checkpoint; an interrupted run goes on.
 
-    Every network of one seed starts from the same weights, so that the vectors of the folds' networks
-    stay close to one another's and to the final network's. A frozen trunk's vectors are the same in all of them.
+    Every network of one seed starts from the same weights, so that the vectors of the folds' networks stay close to
+    one another's and to the final network's. A frozen trunk's vectors are the same in all of them. Raises
+    GliomarkError where all patients are of one class, or ``work`` holds a run on others.
     """
-    check_same_patients(work, [bank.patient_ids[index] for index in bank.patient.unique().tolist()])
+    patients = [bank.patient_ids[index] for index in bank.patient.unique().tolist()]
+    if len(bank.label.unique()) < 2:
+        raise GliomarkError(
+            f"The {len(patients)} patients to train on are of one class alone; the marker needs more patients of the "
+            "other, or another threshold."
+        )
+    check_same_patients(work, patients)
     lightning.seed_everything(settings.seed, verbose=False)
     task = MarkerTask(settings)
     if settings.imagenet:
@@ -205,30 +209,34 @@ HEAD_C = 0.01
 
 
 def _with_fitted_head(network: nn.Module, bank: LesionBank, crop: int, kept: Path) -> nn.Module:
-    """The network, its head the logistic regression of the label on its standardised vectors; kept in a file.
-
-    A patient weighs the same however many the slices, a class as much as the other, a slice as its mirror image.
-    """
+    """The network with its head fitted on the slices and their mirror images; the head is kept in a file."""
     if not kept.exists():
         sides = ((bank.image, bank.lesion), (bank.image.flip(-1), bank.lesion.flip(-1)))
-        both = [image_vectors(network.eval(), image, lesion, crop)[:, :-1] for image, lesion in sides]
-        vectors = np.concatenate(both).astype(float)
-        label, patient = np.tile(bank.label, 2), np.tile(bank.patient, 2)
-        weight = 1 / np.bincount(patient)[patient]
-        share = np.array([weight[label == value].sum() for value in (0, 1)]) / weight.sum()
-        weight /= 2 * share[label]
-        scaler = StandardScaler().fit(vectors, sample_weight=weight)
-        model = LogisticRegression(C=HEAD_C, max_iter=1000)
-        model.fit(scaler.transform(vectors), label, sample_weight=weight)
-        slope = model.coef_[0] / scaler.scale_
-        odds = torch.from_numpy(np.append(slope, model.intercept_[0] - slope @ scaler.mean_)).float()
-        # half to either class: their difference is the log-odds
+        vectors = [image_vectors(network.eval(), image, lesion, crop)[:, :-1] for image, lesion in sides]
+        part = kept.with_name(f"{kept.name}.part")
         torch.save(
-            {
-                "weight": torch.stack([-odds[:-1], odds[:-1]]) / 2,
-                "bias": torch.stack([-odds[-1], odds[-1]]) / 2,
-            },
-            kept,
+            _fitted_head(np.concatenate(vectors), np.tile(bank.label, 2), np.tile(bank.patient, 2)), part
         )
+        os.replace(part, kept)
     network.get_submodule("cat_head").load_state_dict(torch.load(kept, weights_only=True))
     return network.eval()
+
+
+def _fitted_head(
+    vectors: NDArray[np.float32], label: NDArray[np.int64], patient: NDArray[np.int64]
+) -> dict[str, Tensor]:
+    """A linear layer's weight and bias: the logistic regression of the label on standardised vectors ``(N, D)``.
+
+    A patient weighs the same however many the slices, a class as much as the other.
+    """
+    weight = 1 / np.bincount(patient)[patient]
+    share = np.array([weight[label == value].sum() for value in (0, 1)]) / weight.sum()
+    weight /= 2 * share[label]
+    scaler = StandardScaler().fit(vectors.astype(float), sample_weight=weight)
+    model = LogisticRegression(C=HEAD_C, max_iter=1000)
+    model.fit(scaler.transform(vectors.astype(float)), label, sample_weight=weight)
+    slope = model.coef_[0] / scaler.scale_
+    start = model.intercept_[0] - slope @ scaler.mean_
+    # half to either class: their difference is the log-odds
+    signs = torch.tensor([-0.5, 0.5])
+    return {"weight": torch.outer(signs, torch.from_numpy(slope).float()), "bias": signs * float(start)}
