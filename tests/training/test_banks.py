@@ -10,7 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training.classification import BalancedSampler, known_labels, load_lesion_bank, marker_label
+from gliomark.training.classification import (
+    BalancedSampler,
+    known_labels,
+    known_values,
+    load_lesion_bank,
+    marker_value,
+)
 from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior, joined, load_bank
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
@@ -96,6 +102,9 @@ def test_lesion_bank_holds_lesion_slices_with_the_patients_label(tiny_cohort) ->
     assert bank.image.shape == (9, 2, 240, 240)  # three of four slices
     assert (bank.lesion.flatten(1).sum(dim=1) == 100).all()
     assert bank.label.tolist() == [1] * 3 + [0] * 3 + [1] * 3
+    assert bank.value.tolist() == bank.label.tolist()
+    percent = load_lesion_bank(tiny_cohort, {"P01": 1, "P04": 0}, PAIR, {"P01": 25.0, "P04": 3.0, "P07": 8.0})
+    assert percent.value.tolist() == [25.0] * 3 + [3.0] * 3
     part = bank.of(["P07", "P01"])
     assert part.label.tolist() == [1] * 6 and part.image[:, 0, 0, 0].tolist() == [1] * 3 + [7] * 3
     assert len(bank.of([]).image) == 0
@@ -116,10 +125,12 @@ def test_labels(tiny_cohort) -> None:
     labels = known_labels(tiny_cohort, "idh_mutant", 0.5, PAIR)
     assert labels == {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids}
     assert known_labels(tiny_cohort, "who_grade", 4, PAIR)["P02"] == 1
-    assert marker_label("10", 10.0, "ki67", "P") == 1 and marker_label("9.9", 10.0, "ki67", "P") == 0
-    assert marker_label("", 10.0, "ki67", "P") is None
+    values = known_values(tiny_cohort, "who_grade", PAIR)
+    assert known_labels(tiny_cohort, "who_grade", 3.0, PAIR) == {p: int(v >= 3) for p, v in values.items()}
+    assert values["P02"] == 4 and set(values.values()) == {2, 3, 4}
+    assert marker_value("9.9", "ki67", "P") == 9.9 and marker_value("", "ki67", "P") is None
     with pytest.raises(GliomarkError, match="Patient P.*'high'.*ki67"):
-        marker_label("high", 10.0, "ki67", "P")
+        marker_value("high", "ki67", "P")
     for column, threshold in (("absent", 0.5), ("idh_mutant", 2.0)):
         with pytest.raises(GliomarkError, match="no two classes"):
             known_labels(tiny_cohort, column, threshold, PAIR)

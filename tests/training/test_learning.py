@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, logit
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from gliomark.evaluation.calibration import recalibration
-from gliomark.evaluation.metrics import auc
+from gliomark.evaluation.metrics import at_threshold, auc
 from gliomark.inference.slice_classifier import calibrated, image_vectors
 from gliomark.models.kinet import KiNetSettings, KiNetSize, mix_input
 from gliomark.models.marker_networks import build_marker_network, start_from_imagenet
@@ -86,7 +87,9 @@ def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
     label = torch.arange(16) % 2
     second = image[:, 0] - 3 * (mask & (label == 1)[:, None, None])  # dark there in one kind
     both = torch.stack([image[:, 0], second], dim=1)
-    bank = LesionBank(both.half(), mask.to(torch.uint8), label, torch.arange(16), tuple(map(str, range(16))))
+    bank = LesionBank(
+        both.half(), mask.to(torch.uint8), label, label.float(), torch.arange(16), tuple(map(str, range(16)))
+    )
     size = KiNetSize(stem=8, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
     settings = MarkerTraining(KiNetSettings(size=size), STILL, rate=3e-3, epochs=6, slices_per_patient=8)
     network = train_marker_network(bank, settings, tmp_path)
@@ -131,7 +134,9 @@ def lesions(slices: tuple[int, ...], seed: int) -> LesionBank:
     image = torch.where(label[:, None, None, None] == 1, coarse, fine)
     lesion = torch.zeros(len(patient), 64, 64, dtype=torch.uint8)
     lesion[:, 16:48, 16:48] = 1
-    return LesionBank(image.half(), lesion, label, patient, tuple(map(str, range(len(slices)))))
+    return LesionBank(
+        image.half(), lesion, label, label.float(), patient, tuple(map(str, range(len(slices))))
+    )
 
 
 def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_path: Path) -> None:
@@ -155,6 +160,36 @@ def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_pat
     assert torch.equal(again.cat_head.weight, network.cat_head.weight)
     with pytest.raises(GliomarkError, match="other patients"):
         train_marker_network(bank.of("0123"), settings, tmp_path / "one")
+
+
+def grained(count: int, seed: int) -> LesionBank:
+    """One slice each, the second sequence's grain growing with a skewed number; from 10 on it is high."""
+    random = torch.Generator().manual_seed(seed)
+    number = torch.exp(1.7 + 1.2 * torch.randn(count, generator=random))
+    fine = torch.randn(count, 2, 64, 64, generator=random)
+    image = fine * torch.log1p(number)[:, None, None, None].mul(torch.tensor([0.0, 0.4])[:, None, None]).add(
+        1
+    )
+    lesion = torch.zeros(count, 64, 64, dtype=torch.uint8)
+    lesion[:, 16:48, 16:48] = 1
+    names = tuple(map(str, range(count)))
+    return LesionBank(image.half(), lesion, (number >= 10).long(), number, torch.arange(count), names)
+
+
+def test_a_percentage_is_learnt_as_a_percentage(tmp_path: Path) -> None:
+    settings = replace(light_training(), augmentation=STILL)
+    bank, other = grained(60, 1), grained(200, 11)
+    odds = {}
+    for name, learnt in (("number", bank), ("class", replace(bank, value=bank.label.float()))):
+        network = train_marker_network(learnt, settings, tmp_path / name)
+        odds[name] = image_vectors(network, other.image, other.lesion, 64)[:, -1]
+    by_rank = {name: spearmanr(one, other.value).statistic for name, one in odds.items()}
+    assert by_rank["number"] > by_rank["class"] + 0.02
+    # said as a class: as sure as it may be, and neither class favoured however rare
+    found = recalibration(other.label.tolist(), expit(odds["number"]).tolist())
+    assert 0.5 < found.slope.value < 2
+    cut = at_threshold(other.label.numpy(), expit(odds["number"]), 0.5)
+    assert abs(cut["sensitivity"] - cut["specificity"]) < 0.15
 
 
 def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:

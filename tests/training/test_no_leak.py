@@ -112,7 +112,7 @@ def test_marker_training_never_judges_whom_it_trained_on(
 ) -> None:
     folds, labels = cohort_folds(tiny_cohort), labels_of(tiny_cohort)
     learning = Learning(folds.development_folds, folds.test)
-    trained = train_marker(tiny_cohort, learning, IDH, labels, tiny_marker_training, tmp_path)
+    trained = train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
     assert spy.leaks(folds.test) == []
     # and everything that should be seen was seen, or the spy would have been blind
     everybody = set(folds.development)
@@ -151,7 +151,7 @@ def test_the_spy_bites_when_the_bank_leaks(
     learning = Learning(folds.development_folds, folds.test)
     # the folders say whom the networks are of: one of everybody is refused where another's should be
     monkeypatch.setattr(recipes, "network_folder", lambda work, *_: work / str(len(spy.networks)))
-    train_marker(tiny_cohort, learning, IDH, labels, tiny_marker_training, tmp_path)
+    train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
     leaks = spy.leaks(folds.test)
     assert {f"KiNet judged {p} whom it was trained on" for p in folds.development} == set(leaks)
 
@@ -184,11 +184,11 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     folds, seen = cohort_folds(tiny_cohort), []
     learn = cascade.train_marker
 
-    def spying(cohort, learning, definition, labels, settings, work):
+    def spying(cohort, learning, definition, labels, values, settings, work):
         before = len(spy.networks), len(spy.trees)
-        marker = learn(cohort, learning, definition, labels, settings, work)
+        marker = learn(cohort, learning, definition, labels, values, settings, work)
         seen.append((learning.kept_back, spy.networks[before[0] :], spy.trees[before[1] :]))
-        assert dict(labels) == cascade.cascade_labels(cohort, IDH, shuffle)
+        assert (labels, values) == cascade.cascade_labels(cohort, IDH, shuffle)
         return marker
 
     def drawn(job, cohort, test):
@@ -231,10 +231,17 @@ def test_outlines_that_are_not_there_are_missed_before_any_training(spy, tiny_co
 
 
 def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> None:
-    true = cascade.cascade_labels(tiny_cohort, IDH)
-    dealt = [cascade.cascade_labels(tiny_cohort, IDH, seed) for seed in (1, 2)]
-    assert dealt[0] != true != dealt[1] != dealt[0]
-    assert all(list(d) == list(true) and sorted(d.values()) == sorted(true.values()) for d in dealt)
+    grade = recipes.marker_definition("who_grade>=3")
+    true, numbers = cascade.cascade_labels(tiny_cohort, grade)
+    assert set(numbers.values()) == {2.0, 3.0, 4.0}
+    dealings = [cascade.cascade_labels(tiny_cohort, grade, seed) for seed in (1, 2)]
+    (first, _), (second, _) = dealings
+    assert first != true != second != first
+    for labels, values in dealings:
+        assert list(labels) == list(values) == list(true)
+        assert sorted(values.values()) == sorted(numbers.values())
+        # a number goes where its label goes, or it would give the true label away
+        assert labels == {p: int(value >= 3) for p, value in values.items()}
 
 
 def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:

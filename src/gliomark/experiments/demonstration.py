@@ -106,15 +106,15 @@ def marker_training() -> MarkerTraining:
 
 def _shipped_marker(definition: MarkerDefinition, cohort: Cohort, folds: Folds, work: Path) -> TrainedMarker:
     """The recipe on everybody; the networks behind its trees are those that the folds were answered by."""
-    labels = cascade_labels(cohort, definition)
+    known = cascade_labels(cohort, definition)
     return train_marker(
-        cohort, learning_without(folds, None), definition, labels, marker_training(), work / "cascade"
+        cohort, learning_without(folds, None), definition, *known, marker_training(), work / "cascade"
     )
 
 
 def _clinical_alone(definition: MarkerDefinition, cohort: Cohort, folds: Folds) -> pd.DataFrame:
     """What age and sex alone say of each fold, learnt from the other four: the bar for any image."""
-    labels, rows = cascade_labels(cohort, definition), []
+    (labels, _), rows = cascade_labels(cohort, definition), []
     people = {p: cohort.clinical(p) for p in labels}
     for number, fold in enumerate(folds.folds):
         learnt = learning_without(folds, number).only(labels).patients

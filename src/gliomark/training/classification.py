@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from scipy.special import logit
+from scipy.stats import norm, rankdata
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -59,51 +62,61 @@ def small_training(epochs: int) -> MarkerTraining:
 
 
 def light_training() -> MarkerTraining:
-    """The light KiNet, ready in a minute: a frozen trunk of ImageNet weights under a fitted head."""
+    """The light KiNet, ready in a minute: a frozen trunk of ImageNet weights under a fitted head, which learns a
+    percentage or a grade as the number it is."""
     return MarkerTraining(MarkerBaseline("frozen trunk"), GENTLE, "cross-entropy", imagenet=True)
 
 
 @dataclass(frozen=True, eq=False)
 class LesionBank:
-    """Lesion slices in memory: image float16 ``(N, 2, 240, 240)``, lesion uint8 ``(N, 240, 240)``, label
-    ``(N,)`` the patient's, patient ``(N,)`` index into ``patient_ids``."""
+    """Lesion slices in memory: image float16 ``(N, 2, 240, 240)``, lesion uint8 ``(N, 240, 240)``, label ``(N,)``
+    the patient's, value ``(N,)`` the number behind it, patient ``(N,)`` index into ``patient_ids``."""
 
     image: Tensor
     lesion: Tensor
     label: Tensor
+    value: Tensor
     patient: Tensor
     patient_ids: tuple[str, ...]
 
     def of(self, patients: Sequence[str]) -> LesionBank:
         """The same bank with these patients' slices only."""
         kept = [index for index, name in enumerate(self.patient_ids) if name in set(patients)]
-        rows = torch.isin(self.patient, torch.tensor(kept))
-        parts = (self.image[rows], self.lesion[rows], self.label[rows], self.patient[rows])
-        return LesionBank(*parts, self.patient_ids)
+        return self.rows(torch.isin(self.patient, torch.tensor(kept)))
+
+    def rows(self, rows: Tensor) -> LesionBank:
+        """The same bank with these rows only."""
+        names = ("image", "lesion", "label", "value", "patient")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
-def marker_label(value: str, threshold: float, column: str, patient: str) -> int | None:
-    """1 where the column is at or above the threshold, None where it is blank."""
-    if not value:
+def marker_value(text: str, column: str, patient: str) -> float | None:
+    """The number in a clinical column, None where it is blank. Raises GliomarkError where it is no number."""
+    if not text:
         return None
     try:
-        return int(float(value) >= threshold)
+        return float(text)
     except ValueError:
         raise GliomarkError(
-            f"Patient {patient}: '{value}' in column '{column}' is not a number; write 0, 1, a percentage or nothing."
+            f"Patient {patient}: '{text}' in column '{column}' is not a number; write 0, 1, a percentage or nothing."
         ) from None
+
+
+def known_values(cohort: Cohort, column: str, sequences: Sequence[MRSequence]) -> dict[str, float]:
+    """The column's number by patient, for patients who have one and all the sequences."""
+    values = {}
+    for patient in cohort.patient_ids:
+        value = marker_value(cohort.clinical(patient).columns.get(column, ""), column, patient)
+        if value is not None and set(sequences) <= set(cohort.sequences(patient)):
+            values[patient] = value
+    return values
 
 
 def known_labels(
     cohort: Cohort, column: str, threshold: float, sequences: Sequence[MRSequence]
 ) -> dict[str, int]:
-    """Label by patient, for patients who have one and all the sequences."""
-    labels = {}
-    for patient in cohort.patient_ids:
-        value = cohort.clinical(patient).columns.get(column, "")
-        label = marker_label(value, threshold, column, patient)
-        if label is not None and set(sequences) <= set(cohort.sequences(patient)):
-            labels[patient] = label
+    """1 where the number is at or above the threshold, 0 below, by patient of ``known_values``."""
+    labels = {p: int(value >= threshold) for p, value in known_values(cohort, column, sequences).items()}
     if len(set(labels.values())) < 2:
         raise GliomarkError(
             f"{cohort.folder}: column '{column}' gives no two classes among patients with {', '.join(sequences)}; "
@@ -112,18 +125,32 @@ def known_labels(
     return labels
 
 
-def load_lesion_bank(cohort: Cohort, labels: dict[str, int], sequences: Sequence[MRSequence]) -> LesionBank:
-    """Every slice whose drawn lesion has at least 50 mm2, of every labelled patient."""
-    images, lesions, marks, owners = [], [], [], []
+def load_lesion_bank(
+    cohort: Cohort,
+    labels: Mapping[str, int],
+    sequences: Sequence[MRSequence],
+    values: Mapping[str, float] | None = None,
+) -> LesionBank:
+    """Every slice whose drawn lesion has at least 50 mm2, of every labelled patient.
+
+    values: the numbers behind the labels, which are their own where there are none.
+    """
+    images, lesions, marks, numbers, owners = [], [], [], [], []
     for index, (patient, label) in enumerate(labels.items()):
         stack = cohort.stack(patient)
         rows = stack.drawn.sum(axis=(1, 2)) * stack.pixel_area_mm2 >= SMALLEST_AREA_MM2
         images.append(torch.from_numpy(np.stack([stack.images[n][rows] for n in sequences], axis=1)).half())
         lesions.append(torch.from_numpy(stack.drawn[rows].astype(np.uint8)))
         marks.append(torch.full((int(rows.sum()),), label))
+        numbers.append(torch.full((int(rows.sum()),), float((values or labels)[patient])))
         owners.append(torch.full((int(rows.sum()),), index))
     return LesionBank(
-        torch.cat(images), torch.cat(lesions), torch.cat(marks), torch.cat(owners), tuple(labels)
+        torch.cat(images),
+        torch.cat(lesions),
+        torch.cat(marks),
+        torch.cat(numbers),
+        torch.cat(owners),
+        tuple(labels),
     )
 
 
@@ -206,6 +233,10 @@ def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path)
 
 # inverse strength of the head's ridge penalty, where the weights of the patients sum to their number
 HEAD_C = 0.01
+# what a number's penalty is chosen from, and in how many folds of patients
+PENALTIES, PENALTY_FOLDS = (1.0, 10.0, 100.0, 1e3, 1e4), 5
+# the logistic curve that lies closest to the normal one is this much steeper
+LOGISTIC_OF_NORMAL = 1.702
 
 
 def _with_fitted_head(network: nn.Module, bank: LesionBank, crop: int, kept: Path) -> nn.Module:
@@ -213,30 +244,66 @@ def _with_fitted_head(network: nn.Module, bank: LesionBank, crop: int, kept: Pat
     if not kept.exists():
         sides = ((bank.image, bank.lesion), (bank.image.flip(-1), bank.lesion.flip(-1)))
         vectors = [image_vectors(network.eval(), image, lesion, crop)[:, :-1] for image, lesion in sides]
+        columns = (np.tile(column, 2) for column in (bank.label, bank.value, bank.patient))
         part = kept.with_name(f"{kept.name}.part")
-        torch.save(
-            _fitted_head(np.concatenate(vectors), np.tile(bank.label, 2), np.tile(bank.patient, 2)), part
-        )
+        torch.save(_fitted_head(np.concatenate(vectors).astype(float), *columns), part)
         os.replace(part, kept)
     network.get_submodule("cat_head").load_state_dict(torch.load(kept, weights_only=True))
     return network.eval()
 
 
 def _fitted_head(
-    vectors: NDArray[np.float32], label: NDArray[np.int64], patient: NDArray[np.int64]
+    vectors: NDArray[np.float64],
+    label: NDArray[np.int64],
+    value: NDArray[np.float64],
+    patient: NDArray[np.int64],
 ) -> dict[str, Tensor]:
-    """A linear layer's weight and bias: the logistic regression of the label on standardised vectors ``(N, D)``.
-
-    A patient weighs the same however many the slices, a class as much as the other.
-    """
+    """A linear layer's weight and bias, fitted on standardised vectors ``(N, D)``; a patient weighs the same however
+    many the slices, a class as much as the other. A number (a percentage, a grade) is learnt as one."""
     weight = 1 / np.bincount(patient)[patient]
-    share = np.array([weight[label == value].sum() for value in (0, 1)]) / weight.sum()
-    weight /= 2 * share[label]
-    scaler = StandardScaler().fit(vectors.astype(float), sample_weight=weight)
-    model = LogisticRegression(C=HEAD_C, max_iter=1000)
-    model.fit(scaler.transform(vectors.astype(float)), label, sample_weight=weight)
-    slope = model.coef_[0] / scaler.scale_
-    start = model.intercept_[0] - slope @ scaler.mean_
+    is_number = len(np.unique(value)) > 2
+    if not is_number:
+        share = np.array([weight[label == one].sum() for one in (0, 1)]) / weight.sum()
+        weight /= 2 * share[label]
+    scaler = StandardScaler().fit(vectors, sample_weight=weight)
+    seen = scaler.transform(vectors)
+    if is_number:
+        slope, start = _odds_of_a_number(seen, label, value, patient, weight)
+    else:
+        model = LogisticRegression(C=HEAD_C, max_iter=1000).fit(seen, label, sample_weight=weight)
+        slope, start = model.coef_[0], model.intercept_[0]
+    slope = slope / scaler.scale_
+    start -= slope @ scaler.mean_
     # half to either class: their difference is the log-odds
     signs = torch.tensor([-0.5, 0.5])
     return {"weight": torch.outer(signs, torch.from_numpy(slope).float()), "bias": signs * float(start)}
+
+
+def _odds_of_a_number(
+    seen: NDArray[np.float64],
+    label: NDArray[np.int64],
+    value: NDArray[np.float64],
+    patient: NDArray[np.int64],
+    weight: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], float]:
+    """Slope ``(D,)`` and start of the log-odds of being at or above the threshold, as if both classes were as frequent.
+
+    The patients' ranks as normal scores (van der Waerden), by ridge regression. Its penalty is the one by which the
+    mean over a patient's slices is nearest in patients it was not fitted on; how near says how sure a distance from the
+    threshold is.
+    """
+    _, first, who = np.unique(patient, return_index=True, return_inverse=True)
+    score = norm.ppf((rankdata(value[first]) - 0.5) / len(first))
+    splits = list(GroupKFold(min(PENALTY_FOLDS, len(first))).split(seen, groups=who))
+
+    def error(penalty: float) -> float:
+        """Root mean square over the patients."""
+        given = {"sample_weight": weight}
+        foretold = cross_val_predict(Ridge(penalty), seen, score[who], cv=splits, params=given)
+        return float(np.sqrt(np.mean((np.bincount(who, weight * foretold) - score) ** 2)))
+
+    errors = {penalty: error(penalty) for penalty in PENALTIES}
+    penalty = min(errors, key=lambda one: errors[one])
+    model = Ridge(penalty).fit(seen, score[who], sample_weight=weight)
+    steepness, low = LOGISTIC_OF_NORMAL / errors[penalty], float(1 - label[first].mean())
+    return steepness * model.coef_, float(steepness * (model.intercept_ - norm.ppf(low)) - logit(1 - low))

@@ -31,6 +31,7 @@ from gliomark.training import classification, segmentation
 from gliomark.training.classification import (
     MarkerTraining,
     known_labels,
+    known_values,
     load_lesion_bank,
     train_marker_network,
 )
@@ -229,8 +230,10 @@ def markers_recipe(
     trained = {}
     learning, work = Learning(folds.development_folds, folds.test), out.with_suffix(".work")
     for definition in map(marker_definition, markers):
-        labels = known_labels(cohort, definition.column, definition.threshold, cohort_sequences(cohort))
-        trained[definition.name] = train_marker(cohort, learning, definition, labels, settings, work)
+        sequences = cohort_sequences(cohort)
+        labels = known_labels(cohort, definition.column, definition.threshold, sequences)
+        values = known_values(cohort, definition.column, sequences)
+        trained[definition.name] = train_marker(cohort, learning, definition, labels, values, settings, work)
     save_model(out, weights, {name: (marker, marker.card()) for name, marker in trained.items()})
     return out
 
@@ -292,22 +295,24 @@ def train_marker(
     learning: Learning,
     definition: MarkerDefinition,
     labels: Mapping[str, int],
+    values: Mapping[str, float],
     settings: MarkerTraining,
     work: Path,
 ) -> TrainedMarker:
     """A network per fold of ``learning``, LightGBM on the out-of-fold vectors, a network on everybody.
 
+    values: the numbers behind the labels, which the light recipe learns from.
     The kind of evidence, the calibration and the threshold come from what ``cross_fitted`` gives. Networks are
     kept under ``work``, see ``network_folder``, so that two calls may share them.
     """
     sequences, crop = cohort_sequences(cohort), settings.augmentation.crop
     learning = learning.only(labels)
     everybody = learning.patients
-    bank = load_lesion_bank(cohort, {p: labels[p] for p in everybody}, sequences)
+    bank = load_lesion_bank(cohort, {p: labels[p] for p in everybody}, sequences, values)
     check_disjoint({"to be trained on": set(bank.patient_ids), "kept back": learning.kept_back})
 
     def trained_on(patients: Sequence[str]) -> torch.nn.Module:
-        folder = network_folder(work, definition, labels, patients, settings)
+        folder = network_folder(work, definition, labels, values, patients, settings)
         return train_marker_network(bank.of(patients), settings, folder)
 
     out_of_fold: dict[str, PatientVectors] = {}
@@ -336,11 +341,12 @@ def network_folder(
     work: Path,
     definition: MarkerDefinition,
     labels: Mapping[str, int],
+    values: Mapping[str, float],
     patients: Sequence[str],
     settings: MarkerTraining,
 ) -> Path:
     """A network's folder: a hash of what decides its weights, so that no other recipe's checkpoint goes on in it."""
-    decides = [sorted((p, labels[p]) for p in patients), asdict(settings)]
+    decides = [sorted((p, labels[p], values[p]) for p in patients), asdict(settings)]
     return work / definition.name / hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
 

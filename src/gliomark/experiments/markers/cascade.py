@@ -30,6 +30,7 @@ from gliomark.study import GliomarkError
 from gliomark.training.classification import (
     MarkerTraining,
     known_labels,
+    known_values,
     load_lesion_bank,
     train_marker_network,
 )
@@ -47,13 +48,19 @@ CASCADE, ALONE = "light KiNet + LightGBM", "light KiNet alone"
 Masks = Mapping[str, NDArray[np.bool_]]
 
 
-def cascade_labels(cohort: Cohort, definition: MarkerDefinition, shuffle: int = 0) -> dict[str, int]:
-    """The marker's label by patient; shuffle: a seed by which the labels are dealt to other patients, 0 not."""
-    labels = known_labels(cohort, definition.column, definition.threshold, cohort_sequences(cohort))
-    if shuffle:
-        dealt = np.random.default_rng(shuffle).permutation(list(labels.values())).tolist()
-        labels = dict(zip(labels, dealt, strict=True))
-    return labels
+def cascade_labels(
+    cohort: Cohort, definition: MarkerDefinition, shuffle: int = 0
+) -> tuple[dict[str, int], dict[str, float]]:
+    """The marker's label and the number behind it, by patient; shuffle: a seed by which both are dealt to other
+    patients, 0 not."""
+    sequences = cohort_sequences(cohort)
+    labels = known_labels(cohort, definition.column, definition.threshold, sequences)
+    values = known_values(cohort, definition.column, sequences)
+    if not shuffle:
+        return labels, values
+    patients = list(labels)
+    giver = dict(zip(patients, np.random.default_rng(shuffle).permutation(patients).tolist(), strict=True))
+    return {p: labels[giver[p]] for p in patients}, {p: values[giver[p]] for p in patients}
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class PeopleJob:
     cohort: Path
     definition: MarkerDefinition
     labels: tuple[tuple[str, int], ...]
+    values: tuple[tuple[str, float], ...]
     patients: tuple[str, ...]
     settings: MarkerTraining
     work: Path
@@ -70,9 +78,9 @@ class PeopleJob:
 
 def train_people(job: PeopleJob) -> dict:
     """Train the network; nothing where it is finished."""
-    cohort, labels = Cohort(job.cohort), dict(job.labels)
-    bank = load_lesion_bank(cohort, {p: labels[p] for p in job.patients}, cohort_sequences(cohort))
-    folder = network_folder(job.work, job.definition, labels, job.patients, job.settings)
+    cohort, labels, values = Cohort(job.cohort), dict(job.labels), dict(job.values)
+    bank = load_lesion_bank(cohort, {p: labels[p] for p in job.patients}, cohort_sequences(cohort), values)
+    folder = network_folder(job.work, job.definition, labels, values, job.patients, job.settings)
     train_marker_network(bank, job.settings, folder)
     return {}
 
@@ -80,6 +88,7 @@ def train_people(job: PeopleJob) -> dict:
 def train_networks(
     definition: MarkerDefinition,
     labels: Mapping[str, int],
+    values: Mapping[str, float],
     settings: MarkerTraining,
     place: Place,
     shipped: bool,
@@ -95,8 +104,8 @@ def train_networks(
         tuple(sorted(p for number, fold in enumerate(learning.folds) if number not in out for p in fold))
         for out in [*left_out, *([()] if shipped else [])]
     ]
-    dealt, work = tuple(labels.items()), place.work / "cascade"
-    jobs = [PeopleJob(place.cohorts[0], definition, dealt, group, settings, work) for group in groups]
+    dealt, work = (tuple(labels.items()), tuple(values.items())), place.work / "cascade"
+    jobs = [PeopleJob(place.cohorts[0], definition, *dealt, group, settings, work) for group in groups]
     place.say(f"{definition.title}: {len(jobs)} networks")
     run_jobs(
         jobs,
@@ -121,18 +130,18 @@ def run_cascade(
     segmentation's folds, by default this run's own. Raises GliomarkError where a fold saw one of its test patients.
     """
     cohort = Cohort(place.cohorts[0])
-    labels = cascade_labels(cohort, definition, shuffle)
+    labels, values = cascade_labels(cohort, definition, shuffle)
     if shuffle:
         definition = replace(definition, name=f"{definition.name}-shuffled-{shuffle}")
     folds = cohort_folds(cohort)
     outlined_by = [FoldJob(trial, n, place.cohorts, outlines or place.work) for n in range(FOLDS)]
     for job, fold in zip(outlined_by, folds.folds, strict=True):
         fold_weights(job, fold)  # asked before hours of training
-    train_networks(definition, labels, settings, place, shipped=not shuffle)
+    train_networks(definition, labels, values, settings, place, shipped=not shuffle)
     rows = []
     for number in range(FOLDS):
         learning = learning_without(folds, number)
-        marker = train_marker(cohort, learning, definition, labels, settings, place.work / "cascade")
+        marker = train_marker(cohort, learning, definition, labels, values, settings, place.work / "cascade")
         test = [p for p in folds.folds[number] if p in labels]
         masks = fold_outlines(outlined_by[number], cohort, test)
         for outline, given in (("drawn", None), ("predicted", masks)):

@@ -58,9 +58,8 @@ def train_leak(job: LeakJob) -> dict:
     bank = (data := marker_data(job.cohort, job.definition)).bank
     test = slice_folds(data, job.by_patient)[job.number]
     rest = torch.from_numpy(np.setdiff1d(np.arange(len(bank.label)), test))
-    parts = (bank.image[rest], bank.lesion[rest], bank.label[rest], bank.patient[rest])
     folder = job.work / ("patient" if job.by_patient else "slice") / f"fold_{job.number + 1}"
-    network = train_marker_network(LesionBank(*parts, bank.patient_ids), job.training, folder)
+    network = train_marker_network(bank.rows(rest), job.training, folder)
     crop = job.training.augmentation.crop
     vectors = image_vectors(network, bank.image[test].float(), bank.lesion[test].float(), crop)
     return {"rows": test, "probability": expit(vectors[:, -1].astype(float))}

@@ -31,6 +31,7 @@ from gliomark.study import GliomarkError
 from gliomark.training.classification import (
     LesionBank,
     known_labels,
+    known_values,
     load_lesion_bank,
     train_marker_network,
 )
@@ -40,10 +41,11 @@ from gliomark.training.stacking import PatientVectors, ShownSlices, shown_slices
 
 @dataclass(frozen=True, eq=False)
 class MarkerData:
-    """What every network of a marker reads. labels: patients who have the marker and all sequences; bank: to learn
-    from; shown: to be judged on, patients with a lesion slice alone."""
+    """What every network of a marker reads. labels: patients who have the marker and all sequences; values: the
+    numbers behind them; bank: to learn from; shown: to be judged on, patients with a lesion slice alone."""
 
     labels: Mapping[str, int]
+    values: Mapping[str, float]
     folds: Folds
     bank: LesionBank
     shown: Mapping[str, ShownSlices]
@@ -70,7 +72,9 @@ def marker_data(folder: Path, definition: MarkerDefinition) -> MarkerData:
         for p, s in every.items()
         if s is not None
     }
-    return MarkerData(labels, cohort_folds(cohort), load_lesion_bank(cohort, labels, sequences), shown)
+    values = known_values(cohort, definition.column, sequences)
+    bank = load_lesion_bank(cohort, labels, sequences, values)
+    return MarkerData(labels, values, cohort_folds(cohort), bank, shown)
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def job_key(job: NetworkJob, data: MarkerData) -> dict:
         "marker": asdict(job.definition),
         "left_out": job.left_out,
         "trained_on": {p: data.labels[p] for p in trained_on},
+        "values": [data.values[p] for p in trained_on],
         "judged": judged,
     }
     return json.loads(json.dumps(key))
