@@ -683,7 +683,7 @@ def experiment_shuffled_labels(
     demonstration: Annotated[Path, typer.Option(help="The --out of 'experiment demonstration'.")],
     out: StudyOut,
     marker: Annotated[str, typer.Option(help="Column of the clinical table, or column>=threshold.")],
-    shuffles: Annotated[int, typer.Option(min=1, help="How often the labels are dealt anew.")] = 3,
+    shuffles: Annotated[int, typer.Option(min=1, help="How often the labels are dealt anew.")] = 10,
     workers: StudyWorkers = None,
     scheduler: StudyScheduler = None,
 ) -> None:

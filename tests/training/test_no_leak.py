@@ -6,10 +6,12 @@ whose they are), so they catch a leak that the program's own checks of names wou
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -191,9 +193,9 @@ def test_no_fold_of_the_cascade_sees_its_patients(
         assert (labels, values) == cascade.cascade_labels(cohort, IDH, shuffle)
         return marker
 
-    def drawn(job, cohort, test):
+    def drawn(job, test):
         assert set(test) == set(folds.folds[job.number])
-        return {patient: cohort.stack(patient).drawn for patient in test}
+        return {patient: tiny_cohort.stack(patient).drawn for patient in test}
 
     def weights(job, test):
         assert set(test) == set(folds.folds[job.number]) and not seen, "asked before any training"
@@ -242,6 +244,31 @@ def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> N
         assert sorted(values.values()) == sorted(numbers.values())
         # a number goes where its label goes, or it would give the true label away
         assert labels == {p: int(value >= 3) for p, value in values.items()}
+
+
+def test_dealings_are_told_one_by_one_and_by_their_mean(tmp_path, monkeypatch) -> None:
+    def dealt(definition, trial, settings, place, seed, outlines):
+        random = np.random.default_rng(seed)
+        rows = pd.DataFrame({"fold": np.arange(40) % FOLDS + 1, "label": np.arange(40) % 2})
+        rows = rows.assign(
+            marker=f"idh-shuffled-{seed}", outline="drawn", stage=cascade.CASCADE, threshold=0.5
+        )
+        return rows.assign(fusion="near", probability=random.uniform(size=40))
+
+    monkeypatch.setattr(cascade, "run_cascade", dealt)
+    place = Place((tmp_path,), tmp_path, "shipped", 0, None, lambda _: None)
+    path = cascade.run_shuffled(IDH, None, demonstration.marker_training(), place, 4, tmp_path)
+    table = pd.read_csv(path)
+    *dealings, mean = table.to_dict("records")
+    assert [r["marker"] for r in dealings] == [f"idh-shuffled-{n}" for n in (1, 2, 3, 4)]
+    assert mean["marker"] == "mean of 4"
+    for name in ("auc", "auc_in_folds"):
+        found = [r[name] for r in dealings]
+        assert len(set(found)) == 4
+        assert mean[name] == pytest.approx(np.mean(found), abs=1e-4)
+        assert mean[f"{name}_sd"] == pytest.approx(np.std(found, ddof=1), abs=1e-4)
+    record = json.loads((tmp_path / "shuffled_labels_idh_run_record.json").read_text("utf-8"))
+    assert record["shuffles"] == 4 and record["marker"] == "idh"
 
 
 def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:
@@ -356,11 +383,11 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
     # the test patients' outlines come from the fold that tested on them, and from no other
     run_trials([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
     job = FoldJob(trial, FOLDS - 1, (tiny_cohort.folder,), tmp_path)
-    both = [p for p in folds.test if len(tiny_cohort.sequences(p)) == 2]
-    assert set(cascade.fold_outlines(job, tiny_cohort, both)) == set(both)
+    both = tuple(p for p in folds.test if len(tiny_cohort.sequences(p)) == 2)
+    assert set(cascade.fold_outlines(job, both)) == set(both)
     for number in range(FOLDS - 1):
         with pytest.raises(GliomarkError, match="trained on"):
-            cascade.fold_outlines(replace(job, number=number), tiny_cohort, both)
+            cascade.fold_outlines(replace(job, number=number), both)
 
 
 def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(

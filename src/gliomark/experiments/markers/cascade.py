@@ -6,8 +6,9 @@ segmentation's fold k predicts. With the labels shuffled across patients it is t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,11 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gliomark.cohort.folds import FOLDS, check_disjoint, cohort_folds, learning_without
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, auc_within
 from gliomark.experiments.place import Place
-from gliomark.experiments.records import write_table
+from gliomark.experiments.records import run_record, write_table
 from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
 from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.fusion import FusionRule
@@ -45,6 +46,7 @@ from gliomark.training.stacking import PatientVectors, patient_vectors
 
 FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
 CASCADE, ALONE = "light KiNet + LightGBM", "light KiNet alone"
+SHUFFLED = "shuffled_labels"
 Masks = Mapping[str, NDArray[np.bool_]]
 
 
@@ -143,7 +145,7 @@ def run_cascade(
         learning = learning_without(folds, number)
         marker = train_marker(cohort, learning, definition, labels, values, settings, place.work / "cascade")
         test = [p for p in folds.folds[number] if p in labels]
-        masks = fold_outlines(outlined_by[number], cohort, test)
+        masks = fold_outlines(outlined_by[number], tuple(test))
         for outline, given in (("drawn", None), ("predicted", masks)):
             for row in answers(marker, cohort, test, given):
                 rows.append({"marker": definition.name, "fold": number + 1, "outline": outline, **row})
@@ -163,9 +165,10 @@ def fold_weights(job: FoldJob, test: Sequence[str]) -> Weights:
     return weights
 
 
-def fold_outlines(job: FoldJob, cohort: Cohort, test: Sequence[str]) -> Masks:
+@functools.lru_cache(maxsize=FOLDS)
+def fold_outlines(job: FoldJob, test: tuple[str, ...]) -> Masks:
     """The test patients' outlines by the fold that tested on them. Raises GliomarkError if it was trained on one."""
-    segmenter = trial_segmenter(job.trial, fold_weights(job, test))
+    segmenter, cohort = trial_segmenter(job.trial, fold_weights(job, test)), Cohort(job.cohorts[0])
     return {patient: segmenter.segment(cohort.stack(patient)).mask for patient in test}
 
 
@@ -231,15 +234,17 @@ def run_shuffled(
 ) -> Path:
     """The cascade with labels dealt to other patients, ``shuffles`` times; ``shuffled_labels_<marker>.csv``.
 
-    A row per dealing, and their mean, which is near 0.5 where nothing leaks.
+    A row per dealing, and their mean, which is near 0.5 within folds where nothing leaks.
     """
     tables = [
         run_cascade(definition, trial, settings, place, seed, outlines) for seed in range(1, shuffles + 1)
     ]
     table = pd.concat([cascade_summary(one) for one in tables])
     table = table[table["fusion"] == "near"].drop(columns="fusion")
-    means = table.groupby(["outline", "stage"], sort=False)["auc"].agg(["mean", "std"]).reset_index()
-    rows = means.rename(columns={"mean": "auc", "std": "auc_sd"}).assign(marker=f"mean of {shuffles}")
-    path = place.out / f"shuffled_labels_{definition.name}.csv"
-    write_table(pd.concat([table, rows]), path)
+    means = table.groupby(["outline", "stage"], sort=False)[["auc", "auc_in_folds"]].agg(["mean", "std"])
+    means.columns = ["auc", "auc_sd", "auc_in_folds", "auc_in_folds_sd"]
+    path = place.out / f"{SHUFFLED}_{definition.name}.csv"
+    write_table(pd.concat([table, means.reset_index().assign(marker=f"mean of {shuffles}")]), path)
+    record = run_record(SHUFFLED, marker=definition.name, shuffles=shuffles, training=asdict(settings))
+    write_json(path.with_name(f"{path.stem}_run_record.json"), record)
     return path

@@ -135,11 +135,21 @@ def _finding(path: Path) -> str:
 
 def _shuffled(name: str, table: pd.DataFrame) -> str:
     means = table[table["marker"].str.startswith("mean")]
-    told = "; ".join(f"{r.stage}, {r.outline} outlines: {r.auc:.3f}" for r in means.itertuples())
-    return (
-        f"### Shuffled labels\n\n{name} dealt to other patients, the whole cascade in five folds, AUC, "
-        f"{means['marker'].iloc[0].replace('mean', 'the mean')} dealings: {told}."
-    )
+    lines = [
+        "### Shuffled labels",
+        "",
+        f"{name} dealt to other patients, the whole cascade in five folds, {means['marker'].iloc[0]} dealings "
+        "(deviation of one).",
+        "",
+        "| outline | answer by | AUC within folds | AUC of all folds' patients together |",
+        "|---|---|---|---|",
+    ]
+    for r in means.to_dict("records"):
+        lines.append(
+            f"| {r['outline']} | {r['stage']} | {r['auc_in_folds']:.3f} ({r['auc_in_folds_sd']:.3f}) "
+            f"| {r['auc']:.3f} ({r['auc_sd']:.3f}) |"
+        )
+    return "\n".join(lines)
 
 
 def _reach(name: str, table: pd.DataFrame) -> str:
