@@ -29,6 +29,7 @@ from gliomark.inference.slice_classifier import calibrated
 from gliomark.models.weights import Weights, load_weights
 from gliomark.study import GliomarkError
 from gliomark.training.classification import (
+    LesionBank,
     MarkerTraining,
     known_labels,
     known_values,
@@ -80,11 +81,19 @@ class PeopleJob:
 
 def train_people(job: PeopleJob) -> dict:
     """Train the network; nothing where it is finished."""
-    cohort, labels, values = Cohort(job.cohort), dict(job.labels), dict(job.values)
-    bank = load_lesion_bank(cohort, {p: labels[p] for p in job.patients}, cohort_sequences(cohort), values)
-    folder = network_folder(job.work, job.definition, labels, values, job.patients, job.settings)
-    train_marker_network(bank, job.settings, folder)
+    known = dict(job.labels), dict(job.values)
+    folder = network_folder(job.work, job.definition, *known, job.patients, job.settings)
+    train_marker_network(_bank(job.cohort, job.labels, job.values).of(job.patients), job.settings, folder)
     return {}
+
+
+@functools.lru_cache(maxsize=1)
+def _bank(
+    folder: Path, labels: tuple[tuple[str, int], ...], values: tuple[tuple[str, float], ...]
+) -> LesionBank:
+    """Everybody's slices, read once for all of a marker's networks."""
+    cohort = Cohort(folder)
+    return load_lesion_bank(cohort, dict(labels), cohort_sequences(cohort), dict(values))
 
 
 def train_networks(
