@@ -129,6 +129,7 @@ def test_the_shipped_recipe_is_the_light_one_read_three_ways() -> None:
     plain, flipped, shipped = trials_shipped(2)
     assert plain.training == light_training(2, plain.training.epochs) and plain.weights_of is None
     assert flipped.weights_of == shipped.weights_of == plain.name
+    assert plain.training.validate_every == 0, "few patients: nobody is kept back"
     assert (flipped.flips, shipped.flips, flipped.smallest_share) == (True, True, 0.0)
     assert 0 < shipped.smallest_share < 1, "a second focus may stay"
 
@@ -144,19 +145,24 @@ def test_beyond_every_name_is_its_own_and_leans_on_a_trial_of_the_table() -> Non
 # ---- one fold ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("validate_every", [1, 0])
 def test_no_patient_is_trained_on_and_tested(
-    job: FoldJob, tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+    job: FoldJob, tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, validate_every: int
 ) -> None:
+    training = replace(job.trial.training, validate_every=validate_every)
+    job = replace(job, trial=replace(job.trial, training=training))
     real, fed = segmentation_study.train_segmentation, []
 
     def spy(bank: SliceBank, settings, work, validation, teacher):
-        fed.append((numbers(bank), numbers(validation)))
+        fed.append((numbers(bank), set() if validation is None else numbers(validation)))
         return real(bank, settings, work, validation, teacher)
 
     monkeypatch.setattr(segmentation_study, "train_segmentation", spy)
     record = train_fold(job)
     split = fold_split(cohort_folds(tiny_cohort), 1, tiny_cohort.patient_ids, 0)
-    assert fed == [(set(split.training), set(split.validation))]
+    everybody = set(split.training) | set(split.validation)
+    assert fed == [(set(split.training), set(split.validation)) if validate_every else (everybody, set())]
+    assert record["best_epoch"] == record["epochs"] == 1
     assert [row["patient"] for row in record["patients"]] == list(split.test)
     assert set(load_weights(job.weights_path()).card.training_patients) == fed[0][0] | fed[0][1]
     assert not job.record_path.with_suffix("").exists(), "the checkpoints of a finished fold are gone"

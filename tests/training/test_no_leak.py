@@ -361,6 +361,19 @@ def test_segmentation_and_its_prior_see_the_training_patients_only(
     assert weights.card.training_patients == folds.train and weights.card.folds_sha256 == folds.sha256
 
 
+def test_who_keeps_nobody_back_learns_from_the_validation_patients_too(
+    segmentation_banks, tiny_cohort, tiny_segmentation_training, monkeypatch, tmp_path
+) -> None:
+    everybody = replace(tiny_segmentation_training, validate_every=0)
+    everybody = replace(everybody, network=replace(everybody.network, inputs=2), epochs=1)
+    monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: everybody)
+    out = segmentation_recipe(tiny_cohort.folder, tmp_path / "s.safetensors", "joint", "light", 1)
+    folds = cohort_folds(tiny_cohort)
+    learnt = {*folds.train, *folds.validation}
+    assert segmentation_banks == [(frozenset(learnt), frozenset())]
+    assert set(load_weights(out).card.training_patients) == learnt, "the test patients stay unseen"
+
+
 def demonstration_trial(settings) -> Trial:
     network = replace(settings.network, inputs=2)
     return Trial("shipped", replace(settings, network=network, epochs=1), "joint", flips=True)

@@ -122,7 +122,10 @@ def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
 
 
 def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: int) -> Path:
-    """``gliomark train segmentation``: trained on the training patients, stopped by the validation patients."""
+    """``gliomark train segmentation``: trained on the training patients, stopped by the validation patients.
+
+    The light recipe learns from both.
+    """
     if rule not in RULES:
         raise GliomarkError(f"The rule '{rule}' is unknown; it must be one of {', '.join(RULES)}.")
     cohort = Cohort(folder)
@@ -131,13 +134,14 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     joint = rule == "joint"
     seen = seen_sequences(sequences, rule)
     settings = segmentation_settings(size, len(seen) if joint else 1, epochs)
-    bank, validation = (
-        load_bank(cohort, part, seen, joint, settings.pool, settings.context)
-        for part in (folds.train, folds.validation)
-    )
+    learnt, stopping = settings.parts(folds.train, folds.validation)
+    bank = load_bank(cohort, learnt, seen, joint, settings.pool, settings.context)
+    validation = None
+    if stopping:
+        validation = load_bank(cohort, stopping, seen, joint, settings.pool, settings.context)
     trained = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
     flips, share = (True, segmentation.SMALLEST_SHARE) if size == "light" else (False, 0.0)
-    card = segmentation_card(out.stem, cohort, folds, folds.train, rule, settings, flips, share)
+    card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings, flips, share)
     save_weights(out, card, segmentation_tensors(trained.network, trained.prior))
     return out
 

@@ -47,7 +47,8 @@ class SegmentationTraining:
     lesion, so that a patient of 80 thin slices counts as one of 20 thick ones. pool: slices are averaged
     over pool x pool pixels; context: neighbouring slices on either side as further channels (0 as
     published). optimiser "sgd" is nnU-Net's: Nesterov momentum 0.99, the rate falling as (1 - done)^0.9.
-    largest_gradient: norm at which a step's gradient is clipped, None never. validate_every: epochs;
+    largest_gradient: norm at which a step's gradient is clipped, None never. validate_every: epochs, 0 where
+    nobody is kept back to validate: the falling rate ends the training, and the last weights are taken;
     patience: validations without a better one after which training ends. distillation: share of the loss
     that is agreement with a teacher. imagenet: start the encoder from ImageNet weights.
     """
@@ -76,6 +77,12 @@ class SegmentationTraining:
         """Whether the FPG weighs the loss (MIG-Net with fpg on)."""
         return isinstance(self.network, MIGNetSettings) and self.network.fpg
 
+    def parts(
+        self, training: Sequence[str], validation: Sequence[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The patients trained on and those who stop it: the latter too are trained on where nobody validates."""
+        return (tuple(training), tuple(validation)) if self.validate_every else ((*training, *validation), ())
+
 
 def small_training(inputs: int, epochs: int) -> SegmentationTraining:
     """The size that two CPU cores train in well under an hour."""
@@ -91,7 +98,8 @@ def small_training(inputs: int, epochs: int) -> SegmentationTraining:
 
 def light_training(inputs: int, epochs: int) -> SegmentationTraining:
     """The demonstration weights' recipe, for small cohorts and two CPU cores: a U-Net whose encoder has seen
-    ImageNet, pixels of 2 mm, the slices around as further channels. inputs: sequences of one sample."""
+    ImageNet, pixels of 2 mm, the slices around as further channels, and everybody to learn from. inputs:
+    sequences of one sample."""
     return SegmentationTraining(
         network=BaselineSettings("EfficientNet U-Net", 3 * inputs, 16),
         augmentation=replace(GENTLE, zoom=0.2, tone=0.3),
@@ -101,7 +109,7 @@ def light_training(inputs: int, epochs: int) -> SegmentationTraining:
         warm_up=0.1,
         largest_gradient=1.0,
         epochs=epochs,
-        validate_every=4,
+        validate_every=0,
         imagenet=True,
     )
 
@@ -287,7 +295,7 @@ def make_trainer(
         log_every_n_steps=20,
         enable_model_summary=False,
         gradient_clip_val=None if settings is None else settings.largest_gradient,
-        check_val_every_n_epoch=1 if settings is None else settings.validate_every,
+        check_val_every_n_epoch=1 if settings is None else max(1, settings.validate_every),
     )
 
 

@@ -197,19 +197,24 @@ def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> 
     trial, settings = job.trial, job.trial.training
     work = job.record_path.with_suffix("")
     write_json(work / "key.json", {"key": fold_key(job)})
-    chosen = [(cohorts[i], splits[i]) for i in trial.trained_on]
-    bank = _bank([(c, s.training) for c, s in chosen], trial)
-    validation = _bank([(c, s.validation) for c, s in chosen], trial)
+    chosen = [
+        (cohorts[i], settings.parts(splits[i].training, splits[i].validation)) for i in trial.trained_on
+    ]
+    bank = _bank([(c, learnt) for c, (learnt, _) in chosen], trial)
+    validation = (
+        _bank([(c, stopping) for c, (_, stopping) in chosen], trial) if settings.validate_every else None
+    )
+    stopped_by = () if validation is None else validation.patient_ids
     test = [p for split in splits for p in split.test]
     # names are one thing, slices another: asked of what is really fed
-    check_disjoint({"trained on": bank.patient_ids, "stopped by": validation.patient_ids, "tested on": test})
+    check_disjoint({"trained on": bank.patient_ids, "stopped by": stopped_by, "tested on": test})
     teacher: nn.Module | None = None
     if trial.teacher is not None:
         taught = load_weights(job.weights_path(trial.teacher))
         check_disjoint({"the teacher was trained on": taught.card.training_patients, "tested on": test})
         teacher = build_segmenter(taught).network
     trained = train_segmentation(bank, settings, work, validation, teacher)
-    seen = (*bank.patient_ids, *validation.patient_ids)
+    seen = (*bank.patient_ids, *stopped_by)
     first = chosen[0][0]
     card = segmentation_card(trial.name, first, cohort_folds(first), seen, trial.rule, settings)
     facts = {

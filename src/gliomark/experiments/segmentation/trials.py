@@ -223,7 +223,7 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
 
 # ---- what is shipped ----------------------------------------------------------------------------------
 
-SHIPPED_EPOCHS = 8
+SHIPPED_EPOCHS = 20
 
 
 def trials_shipped(sequences: int) -> list[Trial]:
