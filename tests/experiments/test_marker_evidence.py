@@ -52,8 +52,10 @@ def quiet(_: str) -> None:
 
 def test_more_patients_bring_what_is_learnt_nearer_to_the_ceiling_and_never_over_it(tmp_path: Path) -> None:
     table = pd.read_csv(phantom_reach.run("ki67", [60, 1000], 12, tmp_path))
-    few, many = table.to_dict("records")
+    few, many = table[table["read"] == 1].to_dict("records")
     assert few["missed_mean"] > 2 * many["missed_mean"] > 0
+    read_worse = table[table["patients"] == 1000].sort_values("read", ascending=False)["auc_mean"]
+    assert (read_worse.diff().dropna() < 0).all(), "who reads worse knows less"
     assert many["auc_mean"] < many["own_ceiling_mean"] == pytest.approx(many["ceiling"], abs=0.02)
     assert (tmp_path / "phantom_reach_ki67_run_record.json").exists()
 
