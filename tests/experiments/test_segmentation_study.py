@@ -125,12 +125,13 @@ def test_the_published_preset_is_the_published_setting() -> None:
         preset_setting("fast")
 
 
-def test_the_shipped_recipe_is_the_light_one_read_three_ways() -> None:
-    plain, flipped, shipped = trials_shipped(2)
+def test_the_shipped_recipe_is_the_light_one_read_four_ways() -> None:
+    plain, flipped, finer, shipped = trials_shipped(2)
     assert plain.training == light_training(2, plain.training.epochs) and plain.weights_of is None
-    assert flipped.weights_of == shipped.weights_of == plain.name
+    assert flipped.weights_of == finer.weights_of == shipped.weights_of == plain.name
     assert plain.training.validate_every == 0, "few patients: nobody is kept back"
-    assert (flipped.flips, shipped.flips, flipped.smallest_share) == (True, True, 0.0)
+    assert (flipped.flips, finer.flips, shipped.flips, finer.smallest_share) == (True, True, True, 0.0)
+    assert flipped.pool == plain.training.pool > finer.pool == shipped.pool
     assert 0 < shipped.smallest_share < 1, "a second focus may stay"
 
 
@@ -371,10 +372,10 @@ def test_the_paired_test_is_wilcoxons_over_the_same_patients() -> None:
 def test_cost_counts_what_the_network_does() -> None:
     network = MIGNetSettings(size=SIZE)
     training = replace(TINY.training, network=network)
-    found = cost(training)
+    found = cost(training, training.pool)
     count = sum(p.numel() for p in build_mignet(network).parameters())
     assert found["million_parameters"] == pytest.approx(count / 1e6)
-    finer = cost(replace(training, pool=2))
+    finer = cost(training, 2)
     assert 3.5 < finer["gflop_per_slice"] / found["gflop_per_slice"] < 4.5, "four times the pixels"
 
 

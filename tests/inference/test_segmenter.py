@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gliomark.inference.segmenter import (
     Segmenter,
+    averaged,
     lesion_probability,
     tile_corners,
     tile_theta,
@@ -254,6 +255,14 @@ def test_pooled_with_neighbours_is_the_same_by_hand(stack: SliceStack, pool: int
     expected = np.zeros((3, 240, 240), np.float32)
     expected[:, 24:216, 24:216] = odds.softmax(dim=1)[:, 1].numpy()
     np.testing.assert_allclose(found.probability, np.where(stack.brain, expected, 0), atol=1e-5)
+
+
+def test_averaged_over_a_pixel_and_a_half_is_two_of_every_three() -> None:
+    row = torch.tensor([0.0, 2.0, 6.0, 1.0, 1.0, 5.0]).expand(1, 1, 6, 6)
+    found = averaged(row, 1.5)
+    assert found.shape == (1, 1, 4, 4) and found[0, 0, 0].tolist() == [1, 4, 1, 3]
+    torch.testing.assert_close(averaged(row.mT, 1.5), found.mT, atol=0, rtol=0)
+    torch.testing.assert_close(averaged(row, 1), row, atol=0, rtol=0)
 
 
 @torch.no_grad()

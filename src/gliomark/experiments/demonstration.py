@@ -31,6 +31,7 @@ from gliomark.training.recipes import (
     TrainedMarker,
     cohort_sequences,
     marker_settings,
+    read_as,
     save_model,
     segmentation_card,
     segmentation_tensors,
@@ -91,9 +92,8 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
         sequences = cohort_sequences(cohort)
         bank = load_bank(cohort, drawn, sequences, trial.rule == "joint", settings.pool, settings.context)
         trained = train_segmentation(bank, settings, work / "shipped")
-        card = segmentation_card(
-            "shipped", cohort, folds, drawn, trial.rule, settings, trial.flips, trial.smallest_share
-        )
+        card = segmentation_card("shipped", cohort, folds, drawn, trial.rule, settings)
+        card = read_as(card, trial.flips, trial.smallest_share, trial.pool)
         save_weights(path, card, segmentation_tensors(trained.network, trained.prior))
         write_json(record, {"key": key})
     return load_weights(path)

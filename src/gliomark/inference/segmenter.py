@@ -27,7 +27,7 @@ class Segmenter:
     """A trained network and how it is used.
 
     tile: side of the view it was trained on, in pixels of the 240-pixel slice; pool: slices are averaged over
-    pool x pool pixels for it; context: neighbouring slices on either side that it sees; flips: the mean of
+    pool x pool of them for it; context: neighbouring slices on either side that it sees; flips: the mean of
     the slice's answer and its mirror image's; smallest_share: a piece whose summed probability is less than this
     share of the largest piece's is no lesion (1 keeps the largest alone).
     """
@@ -38,7 +38,7 @@ class Segmenter:
     tile: int = 224
     threshold: float = 0.5
     smallest_lesion_ml: float = 0.0
-    pool: int = 1
+    pool: float = 1
     context: int = 0
     flips: bool = False
     smallest_share: float = 0.0
@@ -83,7 +83,7 @@ class Segmenter:
             return float("nan")
         answers = []
         for images in self.inputs(stack):
-            part = F.avg_pool2d(images[torch.from_numpy(shown)][..., *inner], self.pool)
+            part = averaged(images[torch.from_numpy(shown)][..., *inner], self.pool)
             theta = tile_theta(inner[0].start, inner[1].start, self.tile, *images.shape[-2:])
             with torch.inference_mode():
                 grade = self.network(part, theta.expand(len(part), -1, -1)).grade
@@ -119,8 +119,13 @@ def with_neighbours(images: Tensor, context: int) -> Tensor:
     return torch.stack([images[index] for index in steps], dim=2).flatten(1, 2)
 
 
+def averaged(images: Tensor, pool: float) -> Tensor:
+    """``(B, C, H, W)`` to ``(B, C, H / pool, W / pool)``: what pool x pool pixels hold, 1.5 being two of three."""
+    return F.interpolate(images, size=[round(side / pool) for side in images.shape[-2:]], mode="area")
+
+
 def lesion_probability(
-    network: nn.Module, images: Tensor, brain: NDArray, tile: int, pool: int = 1, flips: bool = False
+    network: nn.Module, images: Tensor, brain: NDArray, tile: int, pool: float = 1, flips: bool = False
 ) -> NDArray[np.float32]:
     """``(S, C, H, W)`` to ``(S, H, W)``: softmax of logits averaged where tiles overlap.
 
@@ -136,7 +141,7 @@ def lesion_probability(
             place = (..., slice(top, top + tile), slice(left, left + tile))
             theta = tile_theta(top, left, tile, height, width)
             for start in range(0, len(images), BATCH):
-                part = F.avg_pool2d(images[start : start + BATCH][place], pool)
+                part = averaged(images[start : start + BATCH][place], pool)
                 answer = _logits(network, part, theta.expand(len(part), -1, -1), flips)
                 logits[start : start + BATCH][place] += F.interpolate(
                     answer, size=(tile, tile), mode="bilinear", align_corners=False

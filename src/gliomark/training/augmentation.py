@@ -35,9 +35,9 @@ class Augmentation:
     tone: float = 0.0
     recolour: float = 0.0
 
-    def at(self, pool: int) -> Augmentation:
+    def at(self, pool: float) -> Augmentation:
         """The same for slices averaged over pool x pool pixels."""
-        return replace(self, crop=self.crop // pool, shift=self.shift / pool)
+        return replace(self, crop=round(self.crop / pool), shift=self.shift / pool)
 
 
 GENTLE = Augmentation(crop=192, shift=12, quarter_turns=False, mirror=True, degrees=15.0, zoom=0.15, tone=0.2)

@@ -140,8 +140,9 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     if stopping:
         validation = load_bank(cohort, stopping, seen, joint, settings.pool, settings.context)
     trained = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
-    flips, share = (True, segmentation.SMALLEST_SHARE) if size == "light" else (False, 0.0)
-    card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings, flips, share)
+    card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings)
+    if size == "light":
+        card = read_as(card, True, segmentation.SMALLEST_SHARE, segmentation.READ_POOL)
     save_weights(out, card, segmentation_tensors(trained.network, trained.prior))
     return out
 
@@ -187,13 +188,8 @@ def segmentation_card(
     trained_on: Sequence[str],
     rule: str,
     settings: SegmentationTraining,
-    flips: bool = False,
-    smallest_share: float = 0.0,
 ) -> ModelCard:
-    """A card that claims nothing yet: licence and use are the cohort owner's to state.
-
-    flips, smallest_share: how the network is to be read, as in ``Segmenter``.
-    """
+    """A card that claims nothing yet: licence and use are the cohort owner's to state."""
     return ModelCard(
         name=name,
         sequences=cohort_sequences(cohort),
@@ -203,8 +199,8 @@ def segmentation_card(
             "tile": settings.augmentation.crop,
             "pool": settings.pool,
             "context": settings.context,
-            "flips": flips,
-            "smallest_share": smallest_share,
+            "flips": False,
+            "smallest_share": 0.0,
         },
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
@@ -217,6 +213,12 @@ def segmentation_card(
         versions={package: version(package) for package in PACKAGES},
         preparation=cohort.about["settings"],
     )
+
+
+def read_as(card: ModelCard, flips: bool, smallest_share: float, pool: float) -> ModelCard:
+    """The card of a network that is to be read so; what is said is as in ``Segmenter``."""
+    reading = {"flips": flips, "smallest_share": smallest_share, "pool": pool}
+    return replace(card, segmentation={**card.segmentation, **reading})
 
 
 def markers_recipe(

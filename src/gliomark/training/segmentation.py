@@ -55,7 +55,7 @@ class SegmentationTraining:
 
     network: NetworkSettings = field(default_factory=MIGNetSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    pool: int = 1
+    pool: float = 1
     context: int = 0
     optimiser: Literal["adamw", "sgd"] = "adamw"
     rate: float = 5e-4
@@ -98,12 +98,12 @@ def small_training(inputs: int, epochs: int) -> SegmentationTraining:
 
 def light_training(inputs: int, epochs: int) -> SegmentationTraining:
     """The demonstration weights' recipe, for small cohorts and two CPU cores: a U-Net whose encoder has seen
-    ImageNet, pixels of 2 mm, the slices around as further channels, and everybody to learn from. inputs:
+    ImageNet, pixels of 1.5 mm, the slices around as further channels, and everybody to learn from. inputs:
     sequences of one sample."""
     return SegmentationTraining(
         network=BaselineSettings("EfficientNet U-Net", 3 * inputs, 16),
         augmentation=replace(GENTLE, zoom=0.2, tone=0.3),
-        pool=2,
+        pool=1.5,
         context=1,
         rate=1e-3,
         warm_up=0.1,
@@ -114,8 +114,9 @@ def light_training(inputs: int, epochs: int) -> SegmentationTraining:
     )
 
 
-# of the light recipe's outline: a second focus is kept unless it is this much lighter than the first
-SMALLEST_SHARE = 0.2
+# how the light recipe's network is read: a second focus is kept unless it is this much lighter than the first;
+# pixels finer than it learnt from, in which lesions look as large as random zooming made them (Touvron et al. 2019)
+SMALLEST_SHARE, READ_POOL = 0.2, 1.2
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gliomark.cohort.store import Cohort
-from gliomark.inference.segmenter import samples_of, with_neighbours
+from gliomark.inference.segmenter import averaged, samples_of, with_neighbours
 from gliomark.study import Clinical, MRSequence
 
 HIGH_GRADE = 3
@@ -36,7 +36,7 @@ def load_bank(
     patients: Sequence[str],
     sequences: Sequence[MRSequence],
     joint: bool,
-    pool: int = 1,
+    pool: float = 1,
     context: int = 0,
 ) -> SliceBank:
     """joint: the sequences are one sample's channels (an absent one is zero, the brain's mean); otherwise
@@ -45,10 +45,10 @@ def load_bank(
     images, lesions, grades, owners = [], [], [], []
     for index, patient in enumerate(patients):
         stack = cohort.stack(patient, sequences)
-        lesion = F.avg_pool2d(torch.from_numpy(stack.drawn.astype(np.float32))[:, None], pool)[:, 0] >= 0.5
+        lesion = averaged(torch.from_numpy(stack.drawn.astype(np.float32))[:, None], pool)[:, 0] >= 0.5
         grade = high_grade(cohort.clinical(patient))
         for channels in samples_of(stack, sequences, joint):
-            images.append(with_neighbours(F.avg_pool2d(channels, pool), context).half())
+            images.append(with_neighbours(averaged(channels, pool), context).half())
             lesions.append(lesion.to(torch.uint8))
             grades.append(torch.full((len(lesion),), -1 if grade is None else grade))
             owners.append(torch.full((len(lesion),), index))

@@ -19,7 +19,7 @@ from torch import Tensor
 from gliomark.cohort.store import Cohort
 from gliomark.experiments.records import save_figure
 from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
-from gliomark.inference.segmenter import Segmenter
+from gliomark.inference.segmenter import Segmenter, averaged
 from gliomark.models.mignet import LARGEST_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.weights import load_weights
 from gliomark.pipeline import build_segmenter
@@ -232,7 +232,7 @@ def gates_of(network: MIGNet, segmenter: Segmenter, stack: SliceStack) -> list[T
             seen[level] = torch.sigmoid(answer).mean(dim=1, keepdim=True)
 
         handles.append(gate.psi.register_forward_hook(keep))
-    images = torch.nn.functional.avg_pool2d(segmenter.inputs(stack)[0], segmenter.pool)
+    images = averaged(segmenter.inputs(stack)[0], segmenter.pool)
     with torch.inference_mode():
         network(images, torch.eye(2, 3).expand(len(images), -1, -1))
     for handle in handles:

@@ -39,7 +39,7 @@ class Trial:
     "joint" (the sequences one input). trained_on: whose training patients, as indices into the study's
     cohorts. weights_of: another trial whose networks are only read differently. teacher: a trial whose
     network of the same fold is learnt from. flips, smallest_share: as in ``Segmenter``. shown: the one
-    sequence read at test, None as the rule says.
+    sequence read at test, None as the rule says. read_pool: the pooling read at, None as trained.
     """
 
     name: str
@@ -51,6 +51,12 @@ class Trial:
     flips: bool = False
     smallest_share: float = 0.0
     shown: MRSequence | None = None
+    read_pool: float | None = None
+
+    @property
+    def pool(self) -> float:
+        """At which the network is read."""
+        return self.read_pool or self.training.pool
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,9 @@ def train_fold(job: FoldJob) -> dict:
 
 def trial_segmenter(trial: Trial, weights: Weights) -> Segmenter:
     """The network, read as the trial says."""
-    return replace(build_segmenter(weights), flips=trial.flips, smallest_share=trial.smallest_share)
+    return replace(
+        build_segmenter(weights), flips=trial.flips, smallest_share=trial.smallest_share, pool=trial.pool
+    )
 
 
 def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> None:

@@ -138,10 +138,11 @@ def paired(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
 
 
 @functools.cache
-def cost(settings: SegmentationTraining, repeats: int = 5) -> dict[str, float]:
-    """Parameters (millions), multiply-adds doubled (GFLOP) and time on this machine, of one slice's tile."""
+def cost(settings: SegmentationTraining, pool: float, repeats: int = 5) -> dict[str, float]:
+    """Parameters (millions), multiply-adds doubled (GFLOP) and time on this machine, of one look at one slice's
+    tile read at that pooling."""
     network = build_segmentation_network(settings.network).eval()
-    side = settings.augmentation.crop // settings.pool
+    side = settings.augmentation.at(pool).crop
     image, theta = torch.zeros(1, settings.network.inputs, side, side), torch.eye(2, 3)[None]
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
@@ -180,7 +181,7 @@ def table(
         if others:
             best = max(others, key=lambda name: figures[name]["dice"])
             row |= {"compared_with": best, **paired(own[trial.name], own[best])}
-        rows.append({**row, **cost(trial.training)})
+        rows.append({**row, **cost(trial.training, trial.pool)})
     return pd.DataFrame(rows)
 
 

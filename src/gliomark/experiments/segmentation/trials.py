@@ -14,7 +14,7 @@ from gliomark.models.segmentation_networks import NetworkSettings
 from gliomark.models.swin_unet import SMALL, SwinSize
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE
-from gliomark.training.segmentation import SMALLEST_SHARE, SegmentationTraining, light_training
+from gliomark.training.segmentation import READ_POOL, SMALLEST_SHARE, SegmentationTraining, light_training
 
 Preset = Literal["published", "quick"]
 MIGNET, SWIN_UNET = "MIG-Net", "Swin-UNet"
@@ -107,7 +107,7 @@ def cuts(name: str) -> str:
         return "none"
     return "; ".join(
         [
-            f"slices averaged to {240 // t.pool}x{240 // t.pool} pixels",
+            f"slices averaged to {240 / t.pool:g}x{240 / t.pool:g} pixels",
             f"{t.epochs} epochs of {t.slices_per_patient} slices per patient instead of at most "
             f"{full.training.epochs} of {full.training.slices_per_patient}",
             f"first-level width {preset.width} instead of {full.width} (nnU-Net {full.nnunet_width}), Swin embedding "
@@ -223,19 +223,13 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
 
 # ---- what is shipped ----------------------------------------------------------------------------------
 
-SHIPPED_EPOCHS = 20
+SHIPPED_EPOCHS = 14
 
 
 def trials_shipped(sequences: int) -> list[Trial]:
     """The demonstration weights' recipe and its readings, for so many sequences; the last is what is shipped."""
     plain = Trial("shipped network", light_training(sequences, SHIPPED_EPOCHS), "joint")
     flipped = replace(plain, name=f"{plain.name} + flips", flips=True, weights_of=plain.name)
-    return [
-        plain,
-        flipped,
-        replace(
-            flipped,
-            name=f"{flipped.name}, small pieces dropped",
-            smallest_share=SMALLEST_SHARE,
-        ),
-    ]
+    finer = replace(flipped, name=f"{flipped.name}, finer pixels", read_pool=READ_POOL)
+    pieces = replace(finer, name=f"{finer.name}, small pieces dropped", smallest_share=SMALLEST_SHARE)
+    return [plain, flipped, finer, pieces]
