@@ -189,13 +189,18 @@ def test_patience_ends_a_training_that_no_longer_gets_better(
     assert course.epochs == [0, 1, 2, 3] and (trained.epochs, trained.best_epoch) == (4, 2)
 
 
-def test_speeds_are_of_the_last_call(bank: SliceBank, tmp_path: Path) -> None:
+def test_speeds_outlast_the_call_that_measured_them(bank: SliceBank, tmp_path: Path) -> None:
     trained = train_segmentation(bank, TRAINING, tmp_path)
     assert trained.slices_per_second > 0 and 0 < trained.waiting_share < 1
     assert not trained.network.training
     again = train_segmentation(bank, TRAINING, tmp_path)
-    assert (again.slices_per_second, again.waiting_share, again.epochs) == (0, 0, 2)
+    speeds = (trained.slices_per_second, trained.waiting_share)
+    assert (again.slices_per_second, again.waiting_share, again.epochs) == (*speeds, 2)
     assert same(weights_of(again.network), weights_of(trained.network))
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]["Stopwatch"]
+    train_segmentation(bank, replace(TRAINING, epochs=3), tmp_path)
+    more = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]["Stopwatch"]
+    assert more["slices"] == 1.5 * saved["slices"] and more["seconds"] > saved["seconds"]
 
 
 def test_other_patients_are_refused(bank: SliceBank, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class TrainedSegmentation:
     """A trained network in evaluation mode, its FPG, and how the training went.
 
     best_epoch: from 1, the one whose weights these are; waiting_share: of the training time, spent on
-    waiting for slices; both speeds are of the last call (0 where nothing was left to train).
+    waiting for slices; both speeds are of all epochs, those before an interruption too.
     """
 
     network: nn.Module
@@ -218,10 +218,13 @@ def _warm_cosine(done: float, warm_up: float) -> float:
 
 
 class Stopwatch(lightning.Callback):
-    """Where the training time goes: slices, seconds in all, seconds between one step and the next."""
+    """Where the training time goes: slices, seconds in all, seconds between one step and the next.
+
+    What it knows goes into the checkpoint, so that a run that was gone on from tells of all its epochs.
+    """
 
     def __init__(self) -> None:
-        self.slices, self.seconds, self.waiting, self._last = 0, 0.0, 0.0, 0.0
+        self.slices, self.seconds, self.waiting, self._last = 0.0, 0.0, 0.0, 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._last = time.perf_counter()
@@ -234,6 +237,12 @@ class Stopwatch(lightning.Callback):
             torch.cuda.synchronize()
         self._passed()
         self.slices += len(batch[0])
+
+    def state_dict(self) -> dict[str, float]:
+        return {"slices": self.slices, "seconds": self.seconds, "waiting": self.waiting}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.slices, self.seconds, self.waiting = (state_dict[k] for k in ("slices", "seconds", "waiting"))
 
     def _passed(self) -> float:
         now = time.perf_counter()
