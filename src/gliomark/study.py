@@ -23,6 +23,11 @@ PRODUCT = "gliomark"  # the manufacturer its DICOM results name, by which they a
 class GliomarkError(Exception):
     """Something the user can mend; its text is one sentence: what is wrong, where, what to do."""
 
+    @property
+    def message(self) -> str:
+        """The sentence as it was raised: a ``messages.Message`` where it can be said in Chinese too."""
+        return self.args[0] if self.args else ""
+
 
 # What imaging libraries raise on one patient's data that passed every check of ours; it must not stop the others.
 UNFORESEEN = (

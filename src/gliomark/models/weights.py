@@ -24,6 +24,26 @@ SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
+class MarkerValidation:
+    """How well the recipe told the marker on patients it never saw: AUC by patient, out of fold.
+
+    auc, low, high: with its 95 % interval; patients, positives: on how many; cohort: where they come from.
+    """
+
+    auc: float
+    low: float
+    high: float
+    patients: int
+    positives: int
+    cohort: str
+
+    @property
+    def is_better_than_chance(self) -> bool:
+        """Whether the whole interval lies above 0.5; False where it is not a number."""
+        return self.low > 0.5
+
+
+@dataclass(frozen=True)
 class MarkerCard:
     """One marker's KiNet and LightGBM.
 
@@ -32,7 +52,7 @@ class MarkerCard:
     (METHOD section 2, step 8), None where metadata was left out; architecture: the network's settings;
     calibration: intercept and slope on the trees' log-odds; performance: held-out figures with intervals, in
     words; warning: shown with every answer; informative: False where it could not be told from chance, and a
-    probability then names no level.
+    probability then names no level; validation: the same figures as numbers, None where they were not measured.
     """
 
     column: str
@@ -47,6 +67,7 @@ class MarkerCard:
     performance: str = ""
     warning: str = ""
     informative: bool = True
+    validation: MarkerValidation | None = None
 
 
 @dataclass(frozen=True)
@@ -133,14 +154,20 @@ def _card(path: Path, record: dict[str, Any]) -> ModelCard:
     missing = {f.name for f in fields(ModelCard)} - set(record)
     for name, marker in record.get("markers", {}).items():
         missing |= {f"{name} {f.name}" for f in fields(MarkerCard)} - {f"{name} {key}" for key in marker}
+        missing -= {f"{name} validation"}  # files of before it was kept: not measured
     if missing:
         raise GliomarkError(
             f"{path}: the weights file does not state its {', '.join(sorted(missing))}; train it anew."
         )
-    record["markers"] = {name: MarkerCard(**marker) for name, marker in record["markers"].items()}
+    record["markers"] = {name: _marker_card(marker) for name, marker in record["markers"].items()}
     for name in ("sequences", "training_patients"):
         record[name] = tuple(record[name])
     return ModelCard(**record)
+
+
+def _marker_card(record: dict[str, Any]) -> MarkerCard:
+    measured = record.get("validation")
+    return MarkerCard(**{**record, "validation": MarkerValidation(**measured) if measured else None})
 
 
 def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:

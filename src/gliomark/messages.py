@@ -1,0 +1,101 @@
+"""Every sentence that a person may read, as data: a code with its parameters, rendered in English or Chinese.
+
+``message("sequence-missing", patient=..., ...)`` makes one. It is a ``str``, its English text, so that errors,
+logs and tables can use it as it is; a report, a window or a page renders it in its reader's language with
+``render``. Across a process or a network it travels as its code and parameters (``to_record``,
+``from_record``), never as a sentence to be recognised again.
+
+The texts are format strings: ``{count}``, ``{size:.3g}``. A parameter may be a message itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Literal
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+# By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
+MESSAGES: Mapping[str, tuple[str, str]] = {
+    # ---- folders and pictures ---------------------------------------------------------------------------
+    # ---- volumes: NIfTI, MetaImage, NRRD ----------------------------------------------------------------
+    # ---- names: which image is which --------------------------------------------------------------------
+    # ---- DICOM: which series, which examination ---------------------------------------------------------
+    # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    # ---- lesion masks -----------------------------------------------------------------------------------
+    # ---- tables and labels ------------------------------------------------------------------------------
+    # ---- preparation: registration, brain, slices -------------------------------------------------------
+    # ---- prediction -------------------------------------------------------------------------------------
+    "no-lesion": (
+        "No lesion was found; no marker is predicted.",
+        "未发现病灶，因此未预测标志物。",
+    ),
+    # ---- progress ---------------------------------------------------------------------------------------
+    # ---- weights and models -----------------------------------------------------------------------------
+    # ---- results ----------------------------------------------------------------------------------------
+    # ---- uploads and server -----------------------------------------------------------------------------
+}  # fmt: skip
+
+
+class Message(str):
+    """One sentence: its English text, with the code and the parameters that it was made from."""
+
+    code: str
+    parameters: Mapping[str, Any]
+
+    def __new__(cls, code: str, parameters: Mapping[str, Any]) -> Message:
+        """Raises KeyError for an unknown code or a parameter that the text needs and did not get."""
+        self = super().__new__(cls, MESSAGES[code][0].format_map(parameters))
+        self.code, self.parameters = code, dict(parameters)
+        return self
+
+    def __reduce__(self) -> tuple[type[Message], tuple[str, Mapping[str, Any]]]:
+        """Code and parameters outlast pickling and copying."""
+        return Message, (self.code, self.parameters)
+
+
+def message(code: str, /, **parameters: Any) -> Message:
+    """The sentence of this code with these parameters filled in."""
+    return Message(code, parameters)
+
+
+def render(text: str, language: Language) -> str:
+    """A message in the reader's language; any other text, such as a file's own words, as it is."""
+    if not isinstance(text, Message):
+        return text
+    filled = {name: _render_value(value, language) for name, value in text.parameters.items()}
+    return MESSAGES[text.code][LANGUAGES.index(language)].format_map(filled)
+
+
+def to_record(text: str) -> dict[str, Any]:
+    """A sentence as JSON: ``text`` in English and, for a message, ``code`` and ``parameters``."""
+    record: dict[str, Any] = {"text": str(text)}
+    if isinstance(text, Message):
+        parameters = {name: _to_json(value) for name, value in text.parameters.items()}
+        record |= {"code": text.code, "parameters": parameters}
+    return record
+
+
+def from_record(record: Mapping[str, Any]) -> str:
+    """The sentence of ``to_record``; its English text alone where this version does not know the code."""
+    try:
+        parameters = {name: _from_json(value) for name, value in record["parameters"].items()}
+        return Message(record["code"], parameters)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError):
+        return str(record["text"])
+
+
+def _render_value(value: Any, language: Language) -> Any:
+    return render(value, language) if isinstance(value, Message) else value
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Message):
+        return to_record(value)
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def _from_json(value: Any) -> Any:
+    return from_record(value) if isinstance(value, Mapping) else value
