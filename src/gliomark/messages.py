@@ -10,7 +10,7 @@ The texts are format strings: ``{count}``, ``{size:.3g}``. A parameter may be a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -27,14 +27,283 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- lesion masks -----------------------------------------------------------------------------------
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
+
+    "sequence-missing": (
+        "{source}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need "
+        "it.",
+        "{source}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。",
+    ),
+    "no-brain": (
+        "No brain was found in the image ({reason}); is this an axial head MRI?",
+        "影像中未找到脑组织（{reason}）；这是横断面头部磁共振吗？",
+    ),
+    "little-brain": (
+        "Only {volume:.0f} ml of brain were found in the image; is this a whole axial head MRI?",
+        "影像中仅找到 {volume:.0f} 毫升脑组织；这是完整的横断面头部磁共振吗？",
+    ),
+    "no-slice-with-brain": (
+        "No slice shows enough brain (8 cm2); is this an axial head MRI?",
+        "没有任何层面含足够的脑组织（8 平方厘米）；这是横断面头部磁共振吗？",
+    ),
+    "no-skull": (
+        "The images came without a skull; skull stripping was left out.",
+        "影像不含颅骨，未作去颅骨处理。",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
+
     "no-lesion": (
         "No lesion was found; no marker is predicted.",
         "未发现病灶，因此未预测标志物。",
     ),
+    "no-lesion-in-part": (
+        "No lesion was found in the part of the brain that the images cover ({share} of it); the rest was not "
+        "examined. No marker is predicted.",
+        "在影像覆盖的脑区（约占全脑的 {share}）内未发现病灶；其余脑区未检查。因此未预测标志物。",
+    ),
+    "no-outline": (
+        "The reader left nothing outlined; no marker is predicted.",
+        "阅片者未保留任何勾画，因此未预测标志物。",
+    ),
+    "age-or-sex-unknown": (
+        "Age or sex is unknown; the markers were predicted without it, which was not tested.",
+        "年龄或性别未知；标志物是在缺少该信息的情况下预测的，这种用法未经验证。",
+    ),
+    "stood-in": (
+        "{wanted} is missing and {shown} was shown to the networks in its place, which they were not trained for: "
+        "check the outline. No marker is predicted by the model.",
+        "缺少 {wanted}，网络看到的是 {shown}，而网络并未为此训练：请核对轮廓。模型不预测任何标志物。",
+    ),
+    "marker-on-stand-in": (
+        "The networks saw {shown} in place of {wanted}. The marker was never validated on such images, so neither a "
+        "level nor a probability is given.",
+        "网络看到的是 {shown} 而非 {wanted}。该标志物从未在此类影像上验证，因此不给出判断和概率。",
+    ),
+    "marker-not-validated": (
+        "This model has not been validated for the marker on patients it had not seen, so neither a level nor a "
+        "probability is given.",
+        "该模型对此标志物的预测尚未在未参与训练的患者上验证，因此不给出判断和概率。",
+    ),
+    "marker-at-chance": (
+        "No better than chance in validation (AUC {auc:.2f}, 95 % interval {low:.2f} to {high:.2f}; {patients} patients, "
+        "{positives} positive), so neither a level nor a probability is given.",
+        "验证中不优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 "
+        "{positives} 例），因此不给出判断和概率。",
+    ),
+    "borderline": (
+        "Borderline: the probability lies within {margin:.0f} percentage points of the threshold, so a small change of "
+        "image or outline can turn the answer.",
+        "临界：概率与阈值相差不超过 {margin:.0f} 个百分点，影像或轮廓稍有变化即可能改变结论。",
+    ),
+    "finding-without-lesion": (
+        "The reader's finding was not used: without a lesion there is no marker to state.",
+        "未采用阅片者的判断：没有病灶，无从判断标志物。",
+    ),
+    "finding-contradicted": (
+        "The reader's finding and the model disagree: the finding means {found}, the model says {level} "
+        "(probability of {positive}: {probability}).",
+        "阅片者的判断与模型不一致：前者提示{found}，模型判断为{level}（{positive}的概率：{probability}）。",
+    ),
+    "another-patient": (
+        "The clinical row is patient {row}'s but the images are patient {patient}'s; give the row of the same patient.",
+        "临床信息属于患者 {row}，而影像属于患者 {patient}；请提供同一患者的信息。",
+    ),
+    "age-impossible": (
+        "The age {age} of patient {patient} is no number of years from 0 to {oldest}; correct it, or give None if it is "
+        "unknown.",
+        "患者 {patient} 的年龄 {age} 不是 0 至 {oldest} 岁之间的数字；请更正，未知时请留空（None）。",
+    ),
+    "sex-impossible": (
+        "The sex {sex} of patient {patient} is not understood; give 0 for male, 1 for female or None if it is unknown.",
+        "无法识别患者 {patient} 的性别 {sex}；请填 0（男）、1（女），未知时请留空（None）。",
+    ),
+    "enhancing-not-understood": (
+        "The enhancing focus {given} is not understood; give True, False or None if it is not stated.",
+        "无法识别强化灶的取值 {given}；请给出 True、False，未说明时为 None。",
+    ),
+    "fusion-unknown": (
+        "The fusion rule {given} is unknown; it must be near, all or large.",
+        "未知的层面合并规则 {given}；只能是 near、all 或 large。",
+    ),
+    "no-mask": (
+        "Patient {patient} has no lesion mask; draw one, or leave the patient out.",
+        "患者 {patient} 没有病灶掩膜；请勾画，或不纳入该患者。",
+    ),
+    "mask-not-used": (
+        "A lesion mask lies beside the images ({file}). It was not used: the outline is the model's. The client offers it as "
+        "an outline.",
+        "影像旁有一份病灶掩膜（{file}），未被采用：轮廓由模型勾画。可在客户端中选用该掩膜作为轮廓。",
+    ),
+    "mask-unreadable": (
+        "A lesion mask lies beside the images ({file}) but cannot be used: {reason}",
+        "影像旁有一份病灶掩膜（{file}），但无法使用：{reason}",
+    ),
+    "clinical-not-given": (
+        "No clinical table was given; name one with --clinical, or add --without-clinical.",
+        "未提供临床信息表；请用 --clinical 指定，或加 --without-clinical。",
+    ),
+    "patient-twice": (
+        "{folder} holds patient {patient} like {other} before it; put them into one folder or give them different ids.",
+        "{folder} 与之前的 {other} 都是患者 {patient}；请放入同一文件夹，或使用不同的编号。",
+    ),
+    "not-predicted": (
+        "{folder} could not be predicted ({kind}: {reason}).",
+        "无法预测 {folder}（{kind}：{reason}）。",
+    ),
+    "nothing-to-explain": (
+        "{folder}: no lesion was found, so there is no answer to explain.",
+        "{folder}：未发现病灶，没有可解释的结果。",
+    ),
+    "no-probability-to-explain": (
+        "{folder}: the model gives no probability, so there is none to explain. {reason}",
+        "{folder}：模型未给出概率，没有可解释的结果。{reason}",
+    ),
+    "no-marker-to-explain": (
+        "The model {model} knows no marker, so there is no answer to explain.",
+        "模型 {model} 不含任何标志物，没有可解释的结果。",
+    ),
+    # of an answer: the markers, their levels and what they are worth
+    "title-idh": ("IDH", "IDH 基因状态"),
+    "title-ki67": ("Ki-67", "Ki-67 增殖指数"),
+    "label-idh": (
+        "positive: IDH1 or IDH2 is mutated; negative: wild type",
+        "阳性：IDH1 或 IDH2 突变；阴性：野生型",
+    ),
+    "label-ki67": (
+        "high: at least 10 % of the stained tumour cells are Ki-67 positive",
+        "高：至少 10% 的染色肿瘤细胞 Ki-67 阳性",
+    ),
+    "level-mutant": ("mutant", "突变型"),
+    "level-wild-type": ("wild type", "野生型"),
+    "level-high": ("high", "高"),
+    "level-low": ("low", "低"),
+    "level-positive": ("positive", "阳性"),
+    "level-negative": ("negative", "阴性"),
+    "level-undetermined": ("undetermined", "未能判定"),
+    "level-borderline": ("borderline, leaning {level}", "临界，倾向{level}"),
+    "performance": (
+        "AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) in cross-validation on {patients} patients of {cohort}, "
+        "{positives} of them positive; each was judged by models that had not seen them. The final model was refitted "
+        "on all of them.",
+        "在 {cohort} 的 {patients} 例患者（阳性 {positives} 例）上交叉验证，每例均由未见过该患者的模型判断：AUC "
+        "{auc:.2f}（95% 置信区间 {low:.2f} 至 {high:.2f}）。最终模型用全部患者重新训练。",
+    ),
+    "threshold-origin": (
+        "{threshold}: where sensitivity plus specificity was highest in validation, in which {positives} of {patients} "
+        "patients ({share}) were {positive}. At or above it the answer is {positive}, below it {negative}, even where "
+        "50 % would suggest otherwise.",
+        "{threshold}：取自验证中敏感度与特异度之和最大处，当时 {patients} 例患者中 {positives} 例（{share}）为{positive}。"
+        "达到或高于阈值判为{positive}，低于阈值判为{negative}，即使与以 50% 为界的判断不同。",
+    ),
+    "finding-performance": (
+        "A rule of thumb, not the model: it gave the right answer in {right} of {patients} {cohort} patients "
+        "({accuracy:.2f}; 95 % interval {low:.2f} to {high:.2f}). {case} Enhancement was judged there by a fixed rule on "
+        "T1 and T1C, not by readers.",
+        "这是经验规则而非模型：在 {cohort} 的 {patients} 例患者中 {right} 例判断正确（{accuracy:.2f}；95% 置信区间 {low:.2f} 至 "
+        "{high:.2f}）。{case}该评估中强化灶由 T1 与 T1C 的固定规则判定，而非由阅片者判定。",
+    ),
+    "finding-focus": (
+        "Where there was an enhancing focus, {right} of {of} patients were wild type.",
+        "有强化灶的 {of} 例患者中 {right} 例为野生型。",
+    ),
+    "finding-no-focus": (
+        "Where there was none, {right} of {of} patients were mutant.",
+        "无强化灶的 {of} 例患者中 {right} 例为突变型。",
+    ),
+    "finding-in-short": (
+        "A rule of thumb: right in {right} of {patients} patients ({accuracy:.2f}); only {wild_type} of {focus} with an "
+        "enhancing focus were wild type.",
+        "经验规则：{patients} 例患者中 {right} 例正确（{accuracy:.2f}）；有强化灶的 {focus} 例中仅 {wild_type} 例为野生型。",
+    ),
+    "fusion-near-3": (
+        "Mean of the three slices around the largest lesion.",
+        "取病灶最大处附近 3 个层面的均值。",
+    ),
+    "fusion-near-2": (
+        "Mean of the two slices around the largest lesion; on the other side there is no lesion to judge.",
+        "取病灶最大处附近 2 个层面的均值；另一侧相邻层面无可判断的病灶。",
+    ),
+    "fusion-near-1": (
+        "The slice with the largest lesion alone; its neighbours show no lesion to judge.",
+        "仅取病灶最大的层面；其相邻层面无可判断的病灶。",
+    ),
+    "fusion-large": (
+        "The slice with the largest lesion alone.",
+        "仅取病灶最大的层面。",
+    ),
+    "fusion-all": (
+        "Mean of all {count} slices with a lesion that were read.",
+        "取全部 {count} 个所分析的含病灶层面的均值。",
+    ),
+    "outline-joint": (
+        "the sequences together as one input ({sequences})",
+        "各序列合并为一个输入（{sequences}）",
+    ),
+    "outline-union": (
+        "each sequence alone, the outlines united ({sequences})",
+        "各序列分别勾画后合并（{sequences}）",
+    ),
+    "outline-single": ("one sequence alone ({sequences})", "仅用一个序列（{sequences}）"),
+    "outline-by-reader": ("reader's outline", "阅片者的勾画"),
     # ---- progress ---------------------------------------------------------------------------------------
+
+    "step-align": ("aligning the sequences", "正在配准各序列"),
+    "step-strip": ("finding the brain", "正在提取脑组织"),
+    "step-slice": ("cutting slices", "正在切取层面"),
+    "step-outline": ("outlining the lesion", "正在勾画病灶"),
+    "step-marker": ("predicting {title}", "正在预测{title}"),
+    "step-write": ("writing the results", "正在写入结果"),
     # ---- weights and models -----------------------------------------------------------------------------
+
+    "intended-use": (
+        "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR",
+        "仅供演示与科研；不是医疗器械；以 T1C 与 FLAIR 的低级别胶质瘤训练",
+    ),
+    "licence": (
+        "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY "
+        "3.0",
+        "CC BY-NC-SA 4.0（非商业、相同方式共享），承自训练掩膜；影像来自 TCIA TCGA-LGG，CC BY 3.0",
+    ),
+    "training-cohort": (
+        "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019: {patients} patients for the outline, at least "
+        "{fewest} per marker",
+        "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
+    ),
     # ---- results ----------------------------------------------------------------------------------------
+    "out-not-writable": (
+        "{folder}: the output folder cannot be written ({reason}); choose another.",
+        "无法写入输出文件夹 {folder}（{reason}）；请另选一个。",
+    ),
+    "not-written": (
+        "Could not write '{path}' ({reason}); choose an output folder that can be written to.",
+        "无法写入 {path}（{reason}）；请选择可写的输出文件夹。",
+    ),
+    "not-a-result": (
+        "'{folder}' holds '{file}', which is no gliomark result; choose another output folder.",
+        "“{folder}”中的“{file}”不是 gliomark 的结果；请另选输出文件夹。",
+    ),
+    "id-empty": (
+        "The patient id is empty; give the patient an id, which names the result's folder.",
+        "患者编号为空；请提供编号，结果文件夹以其命名。",
+    ),
+    "not-dicom": (
+        "Patient {patient} did not come as DICOM, so results as DICOM have no study to go into; leave --dicom-out away, or "
+        "give the DICOM files.",
+        "患者 {patient} 的影像不是 DICOM，DICOM 结果无所属检查；请去掉 --dicom-out，或提供 DICOM 文件。",
+    ),
+    "dicom-gone": (
+        "{file} can no longer be read; results as DICOM need the images they were made from.",
+        "{file} 已无法读取；DICOM 结果需要原始影像。",
+    ),
+    "dicom-incomplete": (
+        "{file} states no {field}, which results as DICOM refer to; export the series in {folder} again, or leave "
+        "--dicom-out away.",
+        "{file} 缺少 DICOM 结果需要引用的 {field}；请重新导出 {folder} 中的序列，或去掉 --dicom-out。",
+    ),
+    "dicom-spread": (
+        "The series in {folder} is spread over {count} multi-frame files, to which results as DICOM cannot refer; leave "
+        "--dicom-out away.",
+        "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
 }  # fmt: skip
 
@@ -85,6 +354,67 @@ def from_record(record: Mapping[str, Any]) -> str:
         return Message(record["code"], parameters)
     except (KeyError, IndexError, ValueError, TypeError, AttributeError):
         return str(record["text"])
+
+
+def known(text: str, *codes: str, **parameters: Any) -> str:
+    """The message among these codes whose English is exactly this text, such as a weights file's; else the text."""
+    for code in codes:
+        if code in MESSAGES and MESSAGES[code][0].format_map(parameters) == text:
+            return Message(code, parameters)
+    return text
+
+
+def level_word(level: str) -> str:
+    """A marker's level as a message where it is one of the known words."""
+    return known(level, f"level-{level.strip().lower().replace(' ', '-')}")
+
+
+def level_in_words(level: str, is_borderline: bool, language: Language) -> str:
+    """How a level is said to a person: "mutant", or "borderline, leaning mutant"."""
+    word = level_word(level)
+    return render(message("level-borderline", level=word) if is_borderline else word, language)
+
+
+def percent(probability: float | None) -> str:
+    """Whole per cent; never 0 or 100, which no model can promise."""
+    if probability is None:
+        return "–"
+    value = round(100 * probability)
+    return "< 1 %" if value < 1 else "> 99 %" if value > 99 else f"{value} %"
+
+
+def collect(value: Any) -> list[dict[str, Any]]:
+    """The records of all messages in plain data, each once, so that its reader can say them in another language."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in _texts(value):
+        if isinstance(text, Message):
+            found.setdefault(str(text), to_record(text))
+    return list(found.values())
+
+
+def restore(value: Any, records: Iterable[Mapping[str, Any]]) -> Any:
+    """Plain data with every text that ``collect`` has a record of a message again."""
+    messages = {record["text"]: from_record(record) for record in records}
+    return _restored(value, messages)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+
+
+def _restored(value: Any, messages: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return messages.get(value, value)
+    if isinstance(value, Mapping):
+        return {name: _restored(part, messages) for name, part in value.items()}
+    return [_restored(part, messages) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _render_value(value: Any, language: Language) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from gliomark.messages import message
 from gliomark.preprocessing.intensity import z_score
 from gliomark.preprocessing.registration import register
 from gliomark.preprocessing.skull_stripping import already_stripped, brain_mask, foreground_mask
@@ -43,9 +44,10 @@ def prepare(
     """
     missing = [name for name in sequences if name not in study.series]
     if missing:
+        found = ", ".join(sorted(study.series))
+        wanted = " + ".join(missing)
         raise GliomarkError(
-            f"{study.source}: the sequence {' and '.join(missing)} is missing (found: "
-            f"{', '.join(sorted(study.series))}); add it, or choose a model that does not need it."
+            message("sequence-missing", source=str(study.source), missing=wanted, found=found)
         )
     reference = sequences[-1]
     images = {name: axial(study.series[name]) for name in study.series}
@@ -70,8 +72,7 @@ def prepare(
         slice_names=_slice_names(study, reference, kept),
         selected=equidistant(len(kept), settings.k),
         lesion=_lesion(study, grid),
-        notes=study.notes
-        + (("The images came without a skull; skull stripping was left out.",) if stripped else ()),
+        notes=study.notes + ((message("no-skull"),) if stripped else ()),
         to_stack={name: matrix_of(transforms[name].GetInverse()) for name in sequences},
     )
 

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from deepbet import BrainExtraction
 from numpy.typing import NDArray
 
+from gliomark.messages import message
 from gliomark.preprocessing.volume import affine_of
 from gliomark.study import GliomarkError
 
@@ -33,13 +34,9 @@ def brain_mask(image: sitk.Image) -> sitk.Image:
         _, mask, millilitres = _deepbet().run(nifti)
     except (AssertionError, ValueError, RuntimeError) as error:
         # deepbet asserts, or takes an arg-max of nothing, where its first look finds no foreground
-        raise GliomarkError(
-            f"No brain was found in the image ({error}); is this an axial head MRI?"
-        ) from error
+        raise GliomarkError(message("no-brain", reason=str(error))) from error
     if millilitres < SMALLEST_BRAIN_ML:
-        raise GliomarkError(
-            f"Only {millilitres:.0f} ml of brain were found in the image; is this a whole axial head MRI?"
-        )
+        raise GliomarkError(message("little-brain", volume=float(millilitres)))
     return _like(np.asarray(mask.dataobj).transpose(2, 1, 0).astype(np.uint8), image)
 
 
