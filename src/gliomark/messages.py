@@ -305,6 +305,246 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
     ),
     # ---- uploads and server -----------------------------------------------------------------------------
+    "server-unforeseen": (
+        'The server could not do this; tell who runs it.',
+        '服务器无法完成此操作；请告知服务器管理员。',
+    ),
+    "server-starting": (
+        'The server is still loading its models; ask again in a moment.',
+        '服务器仍在载入模型；请稍后再试。',
+    ),
+    "request-unfit": (
+        'The request does not fit ({reason}).',
+        '请求不符合要求（{reason}）。',
+    ),
+    "uploads-too-many": (
+        'Too many uploads at once; try again in a minute.',
+        '同时上传过多，请一分钟后重试。',
+    ),
+    "body-too-large": (
+        'The body is larger than the {megabytes} MB taken here; send the series needed alone.',
+        '内容超过服务器接受的 {megabytes} MB；请只发送所需序列。',
+    ),
+    "content-length-unfit": (
+        'Content-Length must be a number.',
+        'Content-Length 必须是数字。',
+    ),
+    "upload-silent": (
+        'The upload stopped in the middle; send it again.',
+        '上传中途停止；请重新发送。',
+    ),
+    "upload-broken-off": (
+        'The upload was broken off; send it again.',
+        '上传中断；请重新发送。',
+    ),
+    "upload-slow": (
+        'The upload is too slow; send it again over a better line.',
+        '上传过慢；请在更好的网络下重新发送。',
+    ),
+    "no-such-study": (
+        'There is no such study; upload it again.',
+        '服务器上没有这份影像，请重新选择患者文件夹。',
+    ),
+    "study-preparing": (
+        'The study is still being prepared; wait until it is ready.',
+        '影像仍在准备中，请稍候。',
+    ),
+    "study-failed": (
+        'The study could not be prepared.',
+        '无法准备该影像。',
+    ),
+    "no-such-prediction": (
+        'There is no such prediction.',
+        '没有这项预测。',
+    ),
+    "prediction-unanswered": (
+        'The prediction is {state}; there is no answer yet.',
+        '预测状态为 {state}；尚无结果。',
+    ),
+    "study-removed": (
+        "The study's images and results were removed.",
+        '该患者的影像与结果已被删除。',
+    ),
+    "not-your-prediction": (
+        'Only who asked for the prediction, or an administrator, may cancel it.',
+        '只有发起预测的用户或管理员可以取消。',
+    ),
+    "no-such-marker": (
+        "The prediction knows no marker '{marker}'.",
+        '该预测不含标志物“{marker}”。',
+    ),
+    "no-map": (
+        'The map could not be drawn; try again.',
+        '无法绘制热图；请重试。',
+    ),
+    "no-such-level": (
+        "'{value}' is no level of {marker}; it is {levels}.",
+        '“{value}”不是 {marker} 的取值；应为 {levels}。',
+    ),
+    "no-such-model": (
+        "There is no model '{model}' here; choose {known}.",
+        '服务器上没有模型“{model}”；请选择 {known}。',
+    ),
+    "no-such-slice": (
+        'There is no such slice.',
+        '没有这一层面。',
+    ),
+    "not-your-study": (
+        'Only who uploaded the study, or an administrator, may change or remove it.',
+        '只有上传者或管理员可以修改或删除该影像。',
+    ),
+    "not-corrected": (
+        'Nobody has corrected this outline; send the corrected one first.',
+        '尚无修正后的轮廓；请先发送。',
+    ),
+    "no-found-outline": (
+        "No usable lesion mask came with this study's images.",
+        '该影像未附带可用的病灶掩膜。',
+    ),
+    "age-or-sex-missing": (
+        'Age or sex is missing; give both, or set without_clinical.',
+        '缺少年龄或性别；请补全，或选择在缺少时预测。',
+    ),
+    "name-outside": (
+        "The file name '{name}' is no path inside a patient's folder; send relative paths.",
+        '文件名“{name}”不是患者文件夹内的路径；请发送相对路径。',
+    ),
+    "name-unfit": (
+        'The file name {name} holds a sign that no file may have; rename it.',
+        '文件名 {name} 含不允许的字符；请改名。',
+    ),
+    "too-many-files": (
+        'The upload has more than {count} files; send the series needed alone.',
+        '上传超过 {count} 个文件；请只发送所需序列。',
+    ),
+    "name-twice": (
+        "The file name '{name}' stands in the upload twice; send each once.",
+        '文件名“{name}”在上传中出现两次；请各发送一次。',
+    ),
+    "unpacked-too-large": (
+        'Unpacked, the upload is larger than {megabytes} MB; send less.',
+        '解压后超过 {megabytes} MB；请减少内容。',
+    ),
+    "disk-full": (
+        'The server cannot write what was sent; its disk may be full. Tell who runs it.',
+        '服务器无法写入，磁盘可能已满；请告知管理员。',
+    ),
+    "no-form": (
+        'The body is no multipart form ({reason}); send it again.',
+        '内容不是 multipart 表单（{reason}）；请重新发送。',
+    ),
+    "form-fields": (
+        'The form has too many fields; send a model and a patient_id at most.',
+        '表单字段过多；至多发送 model 与 patient_id。',
+    ),
+    "form-field-long": (
+        'A field of the form is too long; send a model and a patient_id at most.',
+        '表单字段过长；至多发送 model 与 patient_id。',
+    ),
+    "form-wanted": (
+        "Send the files as multipart/form-data, in the field 'files'.",
+        '请以 multipart/form-data 在 files 字段中发送文件。',
+    ),
+    "form-cut": (
+        'The body ends in the middle of the form; send it again.',
+        '表单内容不完整；请重新发送。',
+    ),
+    "upload-empty": (
+        "The upload holds no file; send a patient's folder.",
+        '上传中没有文件；请发送患者文件夹。',
+    ),
+    "zip-too-large": (
+        'The zip unpacks to more than this server takes; send the series needed alone.',
+        '压缩包解压后超过服务器上限；请只发送所需序列。',
+    ),
+    "zip-unreadable": (
+        'The zip cannot be unpacked ({reason}); pack it again.',
+        '无法解压（{reason}）；请重新打包。',
+    ),
+    "zip-damaged": (
+        'The zip is damaged; pack it again.',
+        '压缩包已损坏；请重新打包。',
+    ),
+    "zip-too-many": (
+        'The zip has more than {count} files; send the series needed alone.',
+        '压缩包超过 {count} 个文件；请只发送所需序列。',
+    ),
+    "zip-link": (
+        "The zip holds the link '{name}'; pack the files themselves.",
+        '压缩包含链接“{name}”；请打包文件本身。',
+    ),
+    "zip-locked": (
+        'The zip is locked by a password; send it without.',
+        '压缩包有密码；请去掉密码后发送。',
+    ),
+    "upload-patients": (
+        'The upload holds {count} patients ({names}); send one at a time.',
+        '所选文件夹含 {count} 位患者（{names}）；请一次只选一位。',
+    ),
+    "images-unreadable": (
+        'The images could not be read ({kind}: {reason}).',
+        '无法读取影像（{kind}：{reason}）。',
+    ),
+    "token-unknown": (
+        'The token is not known here; ask who runs the server for a valid one.',
+        '服务器不认识该令牌；请向管理员索取有效令牌。',
+    ),
+    "token-wanted": (
+        "This server wants a token; send it as 'Authorization: Bearer TOKEN'.",
+        '该服务器需要令牌；请以 Authorization: Bearer TOKEN 发送。',
+    ),
+    "admins-only": (
+        "This is for administrators; ask with an admin's token.",
+        '仅限管理员；请使用管理员令牌。',
+    ),
+    "host-unfit": (
+        'The Host or Origin of the request is no address.',
+        '请求的 Host 或 Origin 不是有效地址。',
+    ),
+    "this-machine-only": (
+        'The server answers this machine alone; ask it as 127.0.0.1.',
+        '服务器只应答本机；请以 127.0.0.1 访问。',
+    ),
+    "other-site": (
+        'Pages of other sites may not ask this server.',
+        '其他网站的页面不得访问该服务器。',
+    ),
+    "outline-unreadable": (
+        'The outline is no readable PNG; send an 8-bit grey PNG.',
+        '轮廓不是可读的 PNG；请发送 8 位灰度 PNG。',
+    ),
+    "outline-size": (
+        'The outline is {columns} x {rows} pixels but must be {wanted_columns} x {wanted_rows}, the slices below each other.',
+        '轮廓为 {columns} × {rows} 像素，应为 {wanted_columns} × {wanted_rows}（各层自上而下排列）。',
+    ),
+    "outline-kind": (
+        'The outline is a picture of kind {kind}; send an 8-bit grey PNG of 0 and 255.',
+        '轮廓图像类型为 {kind}；请发送取值 0 和 255 的 8 位灰度 PNG。',
+    ),
+    "data-folder-unfit": (
+        'The data folder {folder} cannot be used ({reason}); choose another.',
+        '数据文件夹 {folder} 无法使用（{reason}）；请另选一个。',
+    ),
+    "worker-died": (
+        'The worker died {attempts} times on this; try again, and tell who runs the server.',
+        '处理进程在此中断 {attempts} 次；请重试，并告知管理员。',
+    ),
+    "model-gone": (
+        "The server has no model '{model}' any more; upload the study for another one.",
+        '服务器已没有模型“{model}”；请为其他模型重新上传。',
+    ),
+    "other-weights": (
+        'The study was prepared for other weights; upload it again.',
+        '该影像是为其他权重准备的；请重新上传。',
+    ),
+    "answer-of-other-weights": (
+        'The answer was given by other weights, which are not here any more; predict again.',
+        '该结果由其他权重给出，现已不在；请重新预测。',
+    ),
+    "not-computed": (
+        'This could not be computed ({kind}: {reason}).',
+        '无法完成计算（{kind}：{reason}）。',
+    ),
 }  # fmt: skip
 
 

@@ -367,10 +367,17 @@ def _answered(
         threshold_origin=_threshold_origin(card, card.validation),
         slices=scores,
         contributions=Contributions(start, image, age, sex),
-        performance=message("performance", **_numbers(card.validation), cohort=card.validation.cohort),
+        performance=performance(card),
         fusion_in_words=fusion_in_words(fusion, len(decide)),
         warnings=(*warnings, *((card.warning,) if card.warning else ())),
     )
+
+
+def performance(card: MarkerCard) -> str:
+    """How well the model did on patients it had not seen, in words; empty where that was not measured."""
+    if card.validation is None:
+        return ""
+    return message("performance", **_numbers(card.validation), cohort=card.validation.cohort)
 
 
 def _threshold_origin(card: MarkerCard, validation: MarkerValidation) -> str:

@@ -96,7 +96,7 @@ def own_lesion_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlice
     neighbours. Specks of less than 50 mm2 are left out unless there is nothing else."""
     areas = mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     count, largest = len(areas), int(areas.argmax())
-    read = range(count)
+    read: Sequence[int] = range(count)
     if count > FEW_SLICES:
         around = range(max(largest - 1, 0), min(largest + 2, count))
         read = sorted({*stack.selected, *around})
