@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -322,7 +323,7 @@ def _why_withheld(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) 
     """Why no level and no probability may be given, whatever the model computes; None where they may."""
     for wanted, shown in stand_ins.items():
         return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
-    if card.validation is None or not card.informative:
+    if card.validation is None or not card.informative or not math.isfinite(card.validation.low):
         return message("marker-not-validated")
     if not card.validation.is_better_than_chance:
         return message("marker-at-chance", **_numbers(card.validation))

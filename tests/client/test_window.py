@@ -69,7 +69,7 @@ def test_answer_says_all_of_it(answered: MainWindow) -> None:
     """Every marker of prediction.json, with level, probability, threshold, slices and worth."""
     markers = answered.session.state.result["markers"]
     shown = cards(answered)
-    assert list(shown) == [marker["marker"] for marker in markers] == ["idh", "proliferation"]
+    assert list(shown) == [marker["marker"] for marker in markers] == ["idh", "ki67"]
     for marker in markers:
         card = shown[marker["marker"]]
         assert card.title.text() == marker["title"]
@@ -82,7 +82,7 @@ def test_answer_says_all_of_it(answered: MainWindow) -> None:
         assert card.warnings.text() == "\n".join(marker["warnings"])
         assert card.tag.isHidden()
     assert shown["idh"].question.text() == "Probability of “mutant”"
-    assert "not a stained Ki-67" in shown["proliferation"].meaning.text()
+    assert "not a stained Ki-67" in shown["ki67"].meaning.text()
     assert (
         "49 years · female · enhancing focus: not stated · the model's outline"
         in answered.result.inputs.text()
@@ -148,7 +148,7 @@ def test_finding_decides_idh_and_says_so(answered: MainWindow) -> None:
     assert card.question.text() == "For comparison, the model's probability of “mutant”"
     assert card.bar.probability == own and card.bar.pale
     assert answered.result.stale.isHidden()
-    assert cards(answered)["proliferation"].tag.isHidden()
+    assert cards(answered)["ki67"].tag.isHidden()
 
 
 def test_prediction_waits_for_age_and_sex(answered: MainWindow) -> None:

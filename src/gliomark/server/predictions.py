@@ -68,8 +68,8 @@ def cancel(id: str, caller: Asking, server: Here) -> JobOut:
     asked = server.prediction(id)
     if asked.owner != caller.name and caller.role != "admin":
         raise HTTPException(403, message("not-your-prediction"))
-    row = server.records.cancel(id, caller.name)
-    if row is not None and row.state == "cancelled" and asked.state not in OVER:
+    row = server.records.cancel(id, caller.name) or asked
+    if row.state == "cancelled" and asked.state not in OVER:
         server.workers.cancel(id)
     return job_out(row)
 
