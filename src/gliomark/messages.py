@@ -20,6 +20,123 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- folders and pictures ---------------------------------------------------------------------------
+    "grey-no-numbers": (
+        "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
+        "{source} 没有可用的灰度值：全部像素为空、透明或非数值；请重新导出。",
+    ),
+    "grey-missing": (
+        "{name}: {count} voxels have no grey value (not a number, or transparent) and are taken for background.",
+        "{name}：{count} 个体素没有灰度值（非数值或透明），按背景处理。",
+    ),
+    "grey-padding": (
+        "{name}: {count} voxels hold a filling value far below all others and are taken for background.",
+        "{name}：{count} 个体素为远低于其他灰度的填充值，按背景处理。",
+    ),
+    "grey-constant": (
+        "{source} is black or of one grey value everywhere: export it again.",
+        "{source} 全黑或全部为同一灰度值：请重新导出。",
+    ),
+    "grey-inverted": (
+        "{source} is bright where air should be and dark inside, as a negative is: export it with the usual "
+        "greys (air black), without a white frame.",
+        "{source} 的空气区域为亮、头部为暗，像是反相（负片）图像：请按常规灰度（空气为黑）重新导出，"
+        "且不要带白色边框。",
+    ),
+    "picture-folder-empty": (
+        "{folder} holds no pictures: put its slices there or remove the folder.",
+        "{folder} 中没有图片：请放入该序列的各层面图片，或删除该文件夹。",
+    ),
+    "picture-two-folders": (
+        "Both {one} and {other} in {folder} are {what} by their names: two patients or a repeat may be mixed, "
+        "keep one folder of each.",
+        "{folder} 中的 {one} 与 {other} 按名称都是{what}：可能混入了两名患者或重复扫描，每种只保留一个文件夹。",
+    ),
+    "lesion-mask": ("a lesion mask", "病灶掩膜"),
+    "picture-twice": (
+        "Slice {slice} is in {folder} twice, as {one} and {other}: remove one.",
+        "{folder} 中层面 {slice} 出现两次（{one} 和 {other}）：请删除其中一个。",
+    ),
+    "picture-names-differ": (
+        "The slice names in {one} ({one_count} slices) and {other} ({other_count} slices) do not match: {names} "
+        "only in one of them; give slices of one place the same name in every folder.",
+        "{one}（{one_count} 层）与 {other}（{other_count} 层）的层面名称不一致：{names} 只在其中一个文件夹；"
+        "请让同一位置的层面在各文件夹中同名。",
+    ),
+    "and-others": ("{names} and others", "{names} 等"),
+    "picture-sizes-differ": (
+        "The pictures in {one} are {one_size} and those in {other} {other_size} pixels: export all sequences in "
+        "one size.",
+        "{one} 中的图片为 {one_size} 像素，而 {other} 中为 {other_size} 像素：请以同一尺寸导出所有序列。",
+    ),
+    "picture-size-differs": (
+        "{one} is {one_size} pixels but {other} beside it {other_size}: export all slices in one size.",
+        "{one} 为 {one_size} 像素，而同一文件夹的 {other} 为 {other_size} 像素：请以同一尺寸导出所有层面。",
+    ),
+    "picture-depths-differ": (
+        "{one} has {one_depth} grey values but {other} beside it {other_depth}, so their greys cannot be compared: "
+        "export all slices of a sequence with one bit depth.",
+        "{one} 为 {one_depth} 灰度，而同一文件夹的 {other} 为 {other_depth} 灰度，灰度值无法比较："
+        "请以同一位深导出该序列的所有层面。",
+    ),
+    "bits": ("{count}-bit", "{count} 位"),
+    "floating-point": ("floating-point", "浮点"),
+    "picture-damaged": (
+        "{file} is truncated or damaged, or of a kind that is not read: copy it again, or save it as PNG.",
+        "{file} 不完整、已损坏或格式不受支持：请重新复制，或另存为 PNG。",
+    ),
+    "picture-several": (
+        "{file} holds {count} pictures: save every slice in a file of its own.",
+        "{file} 含有 {count} 幅图片：请将每个层面单独保存为一个文件。",
+    ),
+    "picture-turned": (
+        "{file} is marked to be shown turned or mirrored (EXIF): save it upright.",
+        "{file} 带有旋转或镜像显示标记（EXIF）：请按正确方向另存。",
+    ),
+    "picture-coloured": (
+        "{file} is a colour picture: export grey pictures without coloured marks.",
+        "{file} 是彩色图片：请导出不带彩色标记的灰度图片。",
+    ),
+    "picture-colour-depth": (
+        "{file} stores {bits} bits of grey as a colour picture or with transparency, of which only 8 can be read: "
+        "save it as a plain grey picture of 16 bits.",
+        "{file} 以彩色或带透明通道的方式保存了 {bits} 位灰度，只能读取其中 8 位：请另存为普通的 16 位灰度图片。",
+    ),
+    "picture-half-transparent": (
+        "{file} is partly see-through, so its greys depend on what lies behind: save it without transparency.",
+        "{file} 含有半透明像素，灰度取决于其背后的内容：请去除透明通道后另存。",
+    ),
+    "picture-white-unknown": (
+        "{file} does not say whether 0 is black or white (TIFF tag PhotometricInterpretation): save it again, "
+        "for example as PNG.",
+        "{file} 未说明 0 表示黑还是白（TIFF 标签 PhotometricInterpretation）：请另存，例如存为 PNG。",
+    ),
+    "picture-signed": (
+        "{file} stores signed 8-bit values, which viewers show wrongly: save it as a plain grey picture.",
+        "{file} 以有符号 8 位数值保存，无法可靠读取：请另存为普通灰度图片。",
+    ),
+    "picture-mask-inverted": (
+        "The mask in {folder} marks most of the pictures' edge, as an inverted one does: give the lesion in white "
+        "on black.",
+        "{folder} 中的掩膜覆盖了图片的大部分边缘，像是反相的掩膜：请用黑底白色表示病灶。",
+    ),
+    "picture-mask-mixed": (
+        "The mask {file} marks the lesion with 1 but other slices with 255: save all masks in one way.",
+        "掩膜 {file} 用 1 表示病灶，而其他层面用 255：请统一掩膜的取值。",
+    ),
+    "picture-orientation-assumed": (
+        "The pictures are taken for axial slices, the patient's right on the left, named towards the head.",
+        "图片按轴位层面处理：图像左侧为患者右侧，名称由足侧向头侧递增。",
+    ),
+    "picture-spacing-unusable": (
+        "The spacing {spacing} is not usable: give three positive millimetres.",
+        "像素间距 {spacing} 无效：请给出三个正的毫米数。",
+    ),
+    "picture-spacing-assumed": (
+        "The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm from slice "
+        "to slice are assumed, so areas and volumes are estimates.",
+        "图片不含毫米信息：假定像素为 {in_plane:.4g} x {in_plane:.4g} mm、层间距 {step:.3g} mm，"
+        "因此面积和体积为估计值。",
+    ),
     # ---- volumes: NIfTI, MetaImage, NRRD ----------------------------------------------------------------
     # ---- names: which image is which --------------------------------------------------------------------
     # ---- DICOM: which series, which examination ---------------------------------------------------------

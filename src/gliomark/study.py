@@ -71,7 +71,8 @@ class Series:
 
     image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
     file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
-    in order of their place; of DICOM only.
+    in order of their place; of DICOM only. missing: bool, as image: where the files had no number and image
+    has background; None for nowhere.
     """
 
     image: NDArray[np.float32]
@@ -79,6 +80,7 @@ class Series:
     slice_names: tuple[str, ...]
     source: Path
     source_images: tuple[SourceImage, ...] = ()
+    missing: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
