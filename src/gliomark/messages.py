@@ -138,10 +138,18 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "因此面积和体积为估计值。",
     ),
     # ---- volumes: NIfTI, MetaImage, NRRD ----------------------------------------------------------------
+    "volume-scaling": (
+        "{file} states a scaling of its grey values that is not a number (scl_slope, scl_inter): convert it again.",
+        "{file} 中灰度值的缩放系数（scl_slope、scl_inter）不是有效数值：请重新转换。",
+    ),
     # ---- names: which image is which --------------------------------------------------------------------
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
     # ---- lesion masks -----------------------------------------------------------------------------------
+    "mask-not-a-number": (
+        "The mask {file} has voxels that are not numbers (NaN or infinite): save it again with 0 and 1.",
+        "掩膜 {file} 含有非数值的体素（NaN 或无穷大）：请以 0 和 1 重新保存。",
+    ),
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
     # ---- prediction -------------------------------------------------------------------------------------

@@ -160,20 +160,6 @@ def refusal(path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_not_a_number(patient: Path, value: float):
-    data = head()
-    data[0, 0, :3] = value
-    nib.save(nib.Nifti1Image(data, RAS), patient / "t2.nii.gz")
-    message = refusal(patient)
-    assert "t2.nii.gz has 3 voxels that are not numbers" in message
-
-
-def test_all_zero(patient: Path):
-    nib.save(nib.Nifti1Image(head() * 0, RAS), patient / "t2.nii.gz")
-    assert "t2.nii.gz is zero everywhere" in refusal(patient)
-
-
 def test_several_volumes(patient: Path):
     nib.save(nib.Nifti1Image(np.stack([head(), head()], axis=-1), RAS), patient / "t2.nii.gz")
     message = refusal(patient)

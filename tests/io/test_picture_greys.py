@@ -321,10 +321,6 @@ def one_bit(file: Path, image: np.ndarray) -> None:
     Image.fromarray(image > 0).save(file)
 
 
-def one_bit_white_is_zero(file: Path, image: np.ndarray) -> None:
-    Image.fromarray(image > 0).save(file, tiffinfo={262: 0})
-
-
 def see_through_mask(file: Path, image: np.ndarray) -> None:
     """White everywhere, opaque on the lesion alone."""
     white = np.full(image.shape, 255, np.uint8)

@@ -27,6 +27,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from gliomark.io.grey_values import check_grey_values
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
@@ -151,11 +153,15 @@ def read_volumes(path: Path) -> Study:
 
     Nothing is taken to be aligned, even on equal grids: registration decides.
 
-    Raises: GliomarkError for two files of one sequence, a damaged file, NaN, all-zero or 4-D images.
+    Raises: GliomarkError for two files of one sequence, a damaged file, constant, inverted or 4-D images.
     """
     roles = _files_by_role(path)
     notes: list[str] = []
-    series = {sequence: _read_series(roles[sequence], notes) for sequence in MRSequence if sequence in roles}
+    series = {
+        sequence: _read_series(roles[sequence], sequence, notes)
+        for sequence in MRSequence
+        if sequence in roles
+    }
     if not series:
         names = ", ".join(file.name for file in volume_files(path)[:4])
         raise GliomarkError(
@@ -201,24 +207,21 @@ def _stem(file: Path) -> str:
 # ---- one volume -------------------------------------------------------------------------------------
 
 
-def _read_series(file: Path, notes: list[str]) -> Series:
+def _read_series(file: Path, name: str, notes: list[str]) -> Series:
     """Read and check one volume; what the reader should know is added to ``notes``."""
     image, affine = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file)
-    bad = image.size - int(np.isfinite(image).sum())
-    if bad:
-        raise GliomarkError(
-            f"{file} has {bad} voxels that are not numbers (NaN or infinite): export or convert it again."
-        )
-    if not image.any():
-        raise GliomarkError(f"{file} is zero everywhere: export or convert it again.")
     _check_grid(file, affine)
-    return Series(image, affine, counted_names(image.shape[0]), file)
+    grey = check_grey_values(image, file, name)
+    notes += grey.notes
+    return Series(grey.image, affine, counted_names(image.shape[0]), file, missing=grey.missing)
 
 
 def read_lesion(file: Path, notes: list[str]) -> Series:
     """Read a mask as 0 and 1, oedema left out (see the module's text); an empty mask is allowed."""
     image, affine = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file)
     _check_grid(file, affine)
+    if not np.isfinite(image).all():
+        raise GliomarkError(message("mask-not-a-number", file=file))
     labels = {float(label) for label in np.unique(image)} - {0.0}
     if len(labels) > 1 and not labels <= {1.0, 2.0, 3.0, 4.0}:
         shown = ", ".join(f"{label:g}" for label in sorted(labels)[:6])
@@ -251,8 +254,19 @@ def _read_nifti(file: Path, notes: list[str]) -> tuple[NDArray[np.float32], NDAr
         kind, shape, header = volume.get_data_dtype(), volume.shape, volume.header
         _check_kind(file, kind.kind in "biuf", shape)
         _check_size(file, shape)
-        data = np.asarray(volume.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError):
+        with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
+            data = np.asarray(volume.dataobj, dtype=np.float32)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        ImageFileError,
+        HeaderDataError,
+        WrapStructError,
+    ) as error:
+        if "slope" in str(error):
+            raise GliomarkError(message("volume-scaling", file=file)) from None
         raise GliomarkError(f"{file} is damaged or no NIfTI file: copy or convert it again.") from None
     if not header["sform_code"] and not header["qform_code"]:
         notes.append(f"{file.name} does not state its orientation: left and right are assumed, not read.")
@@ -284,7 +298,8 @@ def _read_itk(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     _check_kind(file, real, volume.GetSize())
     if volume.GetDimension() == 4:
         volume = volume[:, :, :, 0]
-    image = sitk.GetArrayFromImage(volume).astype(np.float32)
+    with np.errstate(over="ignore"):
+        image = sitk.GetArrayFromImage(volume).astype(np.float32)
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * np.asarray(volume.GetSpacing())
     affine[:3, 3] = volume.GetOrigin()

@@ -328,7 +328,7 @@ def _transparency(picture: Image.Image, form: _Form) -> NDArray[np.bool_] | None
     key = picture.info.get("transparency")
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (picture.mode == "P" and key is not None):
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-        return alpha == 0 if np.isin(alpha, (0, 255)).all() else None
+        return np.asarray(alpha == 0) if np.isin(alpha, (0, 255)).all() else None
     if key is None or picture.mode not in ("1", "L", "RGB", *_WIDE_MODES):
         return np.zeros((picture.height, picture.width), dtype=bool)
     pixels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
