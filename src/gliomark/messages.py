@@ -145,6 +145,63 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- names: which image is which --------------------------------------------------------------------
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-undecodable": (
+        "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
+        "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",
+    ),
+    "cut-short-or-damaged": ("cut short or damaged", "文件不完整或已损坏"),
+    "dicom-size": (
+        "{file} does not hold one image of {size} pixels as its header says: export the original series.",
+        "{file} 的像素与其头信息所述的 {size} 不符：请导出原始序列。",
+    ),
+    "dicom-unstated": (
+        "{file} lacks the attribute {attribute}, and without it its greys may be read wrongly: export the original "
+        "series, or keep this attribute when anonymising.",
+        "{file} 缺少属性 {attribute}，灰度可能被误读：请导出原始序列，或在匿名化时保留该属性。",
+    ),
+    "dicom-inferred": (
+        "{kind}: the attribute {attribute} is missing in its files; its greys are taken for the usual ones (small "
+        "values dark).",
+        "{kind}：文件缺少属性 {attribute}，按常规灰度（数值小为暗）读取。",
+    ),
+    "dicom-photometric": (
+        "{file} states PhotometricInterpretation {photometric} with {samples} samples per pixel, which is no grey "
+        "MR image: export the original series.",
+        "{file} 的 PhotometricInterpretation 为 {photometric}、每像素 {samples} 个采样，不是灰度 MR 图像："
+        "请导出原始序列。",
+    ),
+    "dicom-coloured": (
+        "{file} is a colour image: export the original grey series.",
+        "{file} 是彩色图像：请导出原始灰度序列。",
+    ),
+    "dicom-bits": (
+        "{file} states {stored} stored bits up to bit {high} in {allocated} (BitsStored, HighBit, BitsAllocated), "
+        "which cannot be: export the original series.",
+        "{file} 的 BitsStored {stored}、HighBit {high} 与 BitsAllocated {allocated} 相互矛盾：请导出原始序列。",
+    ),
+    "dicom-bits-beyond": (
+        "{file} holds values beyond its {bits} stored bits (BitsStored, HighBit), so the header or the pixels are "
+        "wrong: export the original series.",
+        "{file} 的像素值超出其 {bits} 位存储位（BitsStored、HighBit），头信息或像素有误：请导出原始序列。",
+    ),
+    "dicom-depths-differ": (
+        "{one} stores its greys in {one_bits} bits and {other} of the same series in {other_bits}, so they cannot be "
+        "compared: export the original series.",
+        "同一序列中 {one} 为 {one_bits} 位而 {other} 为 {other_bits} 位，灰度无法比较：请导出原始序列。",
+    ),
+    "dicom-lut": (
+        "{file} has a table of greys ({attribute}) that cannot be applied: export the original series.",
+        "{file} 的灰度查找表（{attribute}）无法应用：请导出原始序列。",
+    ),
+    "dicom-scaling": (
+        "{file} has no usable RescaleSlope and RescaleIntercept but other slices of its series have, so their greys "
+        "cannot be compared: export the original series.",
+        "{file} 没有可用的 RescaleSlope 和 RescaleIntercept，而同一序列的其他层面有，灰度无法比较：请导出原始序列。",
+    ),
+    "dicom-scaling-unusable": (
+        "{kind}: RescaleSlope or RescaleIntercept of its files is no usable number; the stored values are read.",
+        "{kind}：文件的 RescaleSlope 或 RescaleIntercept 不是有效数值，按存储值读取。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-not-a-number": (
         "The mask {file} has voxels that are not numbers (NaN or infinite): save it again with 0 and 1.",

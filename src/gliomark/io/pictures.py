@@ -334,7 +334,8 @@ def _transparency(picture: Image.Image, form: _Form) -> NDArray[np.bool_] | None
     pixels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
     if picture.mode in ("1", "L"):
         key = key * 255 // (2**form.bits - 1)  # values of fewer bits are spread over 0 to 255
-    return np.asarray(pixels == key).reshape(*pixels.shape[:2], -1).all(axis=2)
+    same = np.asarray(pixels == key).reshape(*pixels.shape[:2], -1)
+    return np.asarray(same.all(axis=2))
 
 
 def _grey(picture: Image.Image, form: _Form) -> NDArray[np.float32] | None:
