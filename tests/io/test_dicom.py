@@ -447,7 +447,7 @@ def test_grouping_does_not_hang_on_the_order_of_files(tmp_path: Path):
 def test_repeats_in_time_are_parted_by_what_the_headers_say(tmp_path: Path, tag: str):
     write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
     for number, file in enumerate(write_series(tmp_path / "b", SeriesInstanceUID="1.5", **T2)):
-        shift(file, 0, 899 if number == 0 else 900)
+        shift(file, 0, 901 if number == 0 else 900)
         dataset = pydicom.dcmread(file)
         setattr(dataset, tag, 300 - number if tag == "InstanceNumber" else 2)
         dataset.save_as(file)

@@ -20,7 +20,6 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
-from pydicom.pixels.decoders.base import DecodeOptions
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from scipy import ndimage
 
@@ -282,8 +281,8 @@ def _decoded(file: Path, dataset: Dataset, form: Form) -> NDArray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-            options = DecodeOptions(correct_unused_bits=False)
-            stored, _ = decoder.as_array(dataset, index=None, raw=False, decoding_plugin="", **options)
+            # pydicom types every option as all of them
+            stored, _ = decoder.as_array(dataset, correct_unused_bits=False)  # type: ignore[arg-type]
     except _PIXEL_DAMAGE:
         raise _undecodable(file) from None
     return stored
@@ -368,15 +367,14 @@ def _grey(file: Path, dataset: Dataset, form: Form, values: Numbers, scaling: Sc
         return scaled
     if form.floating:
         return -scaled
-    ends = _signed(np.array([2 ** (form.bits - 1), 2 ** (form.bits - 1) - 1]), form.bits)
-    if not form.signed:
-        ends = np.array([0, 2**form.bits - 1])
-    return np.asarray(_scaled(file, dataset, ends, scaling).sum() - scaled)
+    lowest = -(2 ** (form.bits - 1)) if form.signed else 0
+    ends = np.array([lowest, lowest + 2**form.bits - 1])
+    return np.asarray(_scaled(file, dataset, ends, scaling).sum() - scaled, dtype=np.float64)
 
 
 def _scaled(file: Path, dataset: Dataset, values: Numbers, scaling: Scaling) -> NDArray[np.float64]:
     if not dataset.get("ModalityLUTSequence"):
-        return values * scaling[0] + scaling[1]
+        return np.asarray(values * scaling[0] + scaling[1], dtype=np.float64)
     try:
         return np.asarray(apply_modality_lut(values, dataset), dtype=np.float64)
     except _PIXEL_DAMAGE:
@@ -384,12 +382,14 @@ def _scaled(file: Path, dataset: Dataset, values: Numbers, scaling: Scaling) -> 
 
 
 def _through_palette(file: Path, dataset: Dataset, values: Numbers) -> Numbers:
+    """The palette's red, green and blue of each value, ``(row, column, 3)``."""
     try:
-        return np.asarray(apply_color_lut(values, dataset)[..., :3], dtype=np.int64)
-    except _PIXEL_DAMAGE:
+        red, green, blue = np.moveaxis(apply_color_lut(values, dataset)[..., :3], -1, 0)
+    except _PIXEL_DAMAGE:  # one of three tables missing is a ValueError
         raise GliomarkError(
-            message("dicom-lut", file=file, attribute="RedPaletteColorLookupTableData")
+            message("dicom-lut", file=file, attribute="PaletteColorLookupTableData")
         ) from None
+    return np.stack([red, green, blue], axis=-1).astype(np.int64)
 
 
 # ---- coding -----------------------------------------------------------------------------------------
