@@ -65,13 +65,31 @@ class SourceImage:
     place: float
 
 
+@dataclass(frozen=True)
+class NiftiSpace:
+    """How a NIfTI header states its grid, number for number, so that a result can state it in the same way.
+
+    pixdim: qfac, then the steps of columns, rows and slices; quaternion: b, c, d; rows: srow_x, _y, _z;
+    units: xyzt_units.
+    """
+
+    qform_code: int
+    sform_code: int
+    pixdim: tuple[float, float, float, float]
+    quaternion: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    rows: tuple[tuple[float, ...], ...]
+    units: int
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """One sequence of one patient, as stored: no reorientation, no scaling of grey values.
 
     image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
     file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
-    in order of their place; of DICOM only.
+    in order of their place; of DICOM only. is_oriented: whether the file states where left, front and top are;
+    otherwise the affine's directions are assumed. space: of NIfTI only.
     """
 
     image: NDArray[np.float32]
@@ -79,6 +97,8 @@ class Series:
     slice_names: tuple[str, ...]
     source: Path
     source_images: tuple[SourceImage, ...] = ()
+    is_oriented: bool = True
+    space: NiftiSpace | None = None
 
 
 @dataclass(frozen=True, eq=False)

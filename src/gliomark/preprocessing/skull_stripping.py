@@ -10,10 +10,9 @@ import SimpleITK as sitk
 from deepbet import BrainExtraction
 from numpy.typing import NDArray
 
-from gliomark.preprocessing.volume import affine_of
+from gliomark.geometry import LPS_RAS, affine_of
 from gliomark.study import GliomarkError
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SMALLEST_BRAIN_ML = 300.0
 
 
@@ -28,7 +27,7 @@ def brain_mask(image: sitk.Image) -> sitk.Image:
     Raises GliomarkError where no brain of at least 300 ml is found.
     """
     array = sitk.GetArrayFromImage(image).astype(np.float32)
-    nifti = nib.Nifti1Image(array.transpose(2, 1, 0), LPS_TO_RAS @ affine_of(image))
+    nifti = nib.Nifti1Image(array.transpose(2, 1, 0), LPS_RAS @ affine_of(image))
     try:
         _, mask, millilitres = _deepbet().run(nifti)
     except (AssertionError, ValueError, RuntimeError) as error:
