@@ -117,10 +117,74 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
+    "sequence-missing": (
+        "{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need it.",
+        "{folder}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。",
+    ),
+    "field-of-no-head": (
+        "{file} shows a field of {field} mm (voxels of {steps} mm), which no image of a head has: check the voxel size "
+        "and its units.",
+        "{file} 的视野为 {field} 毫米（体素 {steps} 毫米），不可能是头部影像：请核对体素大小及其单位。",
+    ),
+    "brain-not-found": (
+        "No brain was found in the image ({reason}); is this an axial head MRI?",
+        "影像中未找到脑组织（{reason}）；这是横断面头部磁共振吗？",
+    ),
+    "brain-too-small": (
+        "Only {ml:.0f} ml of brain were found in the image; is this a whole axial head MRI?",
+        "影像中仅找到 {ml:.0f} 毫升脑组织；这是完整的横断面头部磁共振吗？",
+    ),
+    "brain-of-nobody": (
+        "The brain in {file} would be {ml:.0f} ml large ({extent} mm), which nobody's is: check the voxel size ({steps} "
+        "mm) and its units.",
+        "{file} 中的脑体积将达 {ml:.0f} 毫升（{extent} 毫米），不可能属实：请核对体素大小（{steps} 毫米）及其单位。",
+    ),
+    "brain-small": (
+        "Only {ml:.0f} ml of brain were found, less than an adult has: check that the whole head is shown and that the "
+        "voxel size ({steps} mm) is right; areas and volumes depend on it.",
+        "仅找到 {ml:.0f} 毫升脑组织，少于成人脑体积：请核对影像是否包含整个头部以及体素大小（{steps} 毫米）是否正确，"
+        "面积和体积取决于此。",
+    ),
+    "brain-partly-shown": (
+        "{sequence} shows only {percent:.0f} % of the brain ({part} is missing); what it does not show was not examined.",
+        "{sequence} 仅覆盖 {percent:.0f} % 的脑组织（缺少{part}）；未覆盖的部分未被检查。",
+    ),
+    "brain-cut": (
+        "All images end within the brain: {part} is missing and was not examined.",
+        "所有影像均在脑内终止：缺少{part}，该部分未被检查。",
+    ),
+    "brain-top": ("the top", "顶部"),
+    "brain-bottom": ("the bottom", "底部"),
+    "brain-left": ("the left side", "左侧"),
+    "brain-right": ("the right side", "右侧"),
+    "brain-front": ("the front", "前部"),
+    "brain-back": ("the back", "后部"),
+    "brain-top-and-bottom": ("top and bottom", "顶部和底部"),
+    "brain-left-and-right": ("both sides", "左右两侧"),
+    "brain-back-and-front": ("front and back", "前部和后部"),
+    "brain-all": ("everything", "全部"),
+    "skull-gone": (
+        "The images came without a skull; skull stripping was left out.",
+        "影像不含颅骨，未作去颅骨处理。",
+    ),
+    "skull-gone-in-some": (
+        "{sequences} came without a skull and the others with one; the brain was taken from {sequences}.",
+        "{sequences} 不含颅骨，其余序列含颅骨；脑区取自 {sequences}。",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
         "No lesion was found; no marker is predicted.",
         "未发现病灶，因此未预测标志物。",
+    ),
+    "no-lesion-in-part": (
+        "No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and no "
+        "marker is predicted.",
+        "在影像所覆盖的 {percent:.0f} % 脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
+    ),
+    "no-lesion-in-part-shown": (
+        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no marker is "
+        "predicted.",
+        "在影像所覆盖的部分脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
     ),
     # ---- progress ---------------------------------------------------------------------------------------
     # ---- weights and models -----------------------------------------------------------------------------

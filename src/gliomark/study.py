@@ -141,6 +141,9 @@ class SliceStack:
     from the patient's right to left. brain, lesion: bool, same shape. selected: indices of the K
     equidistant slices that the marker stage sees. slice_names: one per slice of the stack.
     to_stack: per sequence the rigid 4x4 from that series' own LPS mm to the stack's, from registration.
+    coverage: per sequence the share of the brain that it shows, 0 to 1. examined: the share that all of them show,
+    of which the stack consists; None where the images end within the brain and how much is missing is not known.
+    warnings: what a reader of the answer must know, ``notes`` what they may.
     """
 
     patient_id: str
@@ -152,6 +155,9 @@ class SliceStack:
     lesion: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     to_stack: Mapping[MRSequence, NDArray[np.float64]] = field(default_factory=dict)
+    coverage: Mapping[MRSequence, float] = field(default_factory=dict)
+    examined: float | None = 1.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> NDArray[np.bool_]:
