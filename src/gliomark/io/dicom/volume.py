@@ -63,7 +63,7 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     notes = (*said, *grey.notes, *_notes(series, dropped, grid))
     sources = tuple(map(_source, slices, grid.positions.tolist()))
     names = counted_names(len(grey.image))
-    return Series(grey.image, affine, names, folder, sources, grey.missing), notes
+    return Series(grey.image, affine, names, folder, sources, missing=grey.missing), notes
 
 
 def _source(piece: Slice, place: float) -> SourceImage:
