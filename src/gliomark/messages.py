@@ -341,6 +341,38 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{sequences} came without a skull and the others with one; the brain was taken from {sequences}.",
         "{sequences} 不含颅骨，其余序列含颅骨；脑区取自 {sequences}。",
     ),
+    "slices-empty": (
+        "{name} shows nothing in slice {slices} although brain lies there (one grey value in all of it, {file}): "
+        "export the series again.",
+        "{name} 的层面 {slices} 位于脑内却没有图像（整层为同一灰度，{file}）：请重新导出该序列。",
+    ),
+    "slices-empty-at-ends": (
+        "{name} shows nothing in slice {slices}, at the end of what it shows, although brain lies there; that part was "
+        "not examined.",
+        "{name} 的末端层面 {slices} 位于脑内却没有图像；该部分未被检查。",
+    ),
+    "slices-background": (
+        "{name}: slice {slices} holds one grey value and is taken for background.",
+        "{name}：层面 {slices} 全部为同一灰度，按背景处理。",
+    ),
+    "voxels-missing": (
+        "{name} has voxels without a grey value (not a number, or transparent) within the brain, in slice {slices} "
+        "({file}): export or convert it again.",
+        "{name} 的脑内有体素没有灰度值（非数值或透明），位于层面 {slices}（{file}）：请重新导出或转换。",
+    ),
+    "brain-of-one-grey": (
+        "{name} has one single grey value in the whole brain: check the exported series.",
+        "{name} 在整个脑内只有一个灰度值：请检查导出的序列。",
+    ),
+    "not-aligned": (
+        "Two sequences could not be aligned: they show different places, or one has fewer than four slices; check that "
+        "they are whole axial series of one patient.",
+        "两个序列无法配准：它们显示不同部位，或其中一个少于四层；请确认它们是同一患者完整的轴位序列。",
+    ),
+    "brain-in-no-slice": (
+        "No slice shows enough brain (8 cm2); is this an axial head MRI?",
+        "没有任何层面显示足够的脑组织（8 平方厘米）；这是横断面头部磁共振吗？",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
         "No lesion was found; no marker is predicted.",

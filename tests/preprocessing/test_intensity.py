@@ -49,5 +49,5 @@ def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, 1234.5])
 def test_constant_image_is_refused(noisy_head, value: float) -> None:
     brain = noisy_head[1]
-    with pytest.raises(GliomarkError, match="one single grey value"):
-        z_score(np.full(brain.shape, value, np.float32), brain)
+    with pytest.raises(GliomarkError, match="FLAIR has one single grey value"):
+        z_score(np.full(brain.shape, value, np.float32), brain, "FLAIR")
