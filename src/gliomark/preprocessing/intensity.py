@@ -14,7 +14,10 @@ CLIP_PERCENTILES = (0.5, 99.5)
 
 def without_outliers(image: sitk.Image) -> sitk.Image:
     """The image as float32, clipped to its 0.5-99.5 percentiles: one wild voxel must not stretch a histogram."""
-    low, high = np.percentile(sitk.GetArrayViewFromImage(image), CLIP_PERCENTILES)
+    array = sitk.GetArrayViewFromImage(image)
+    low, high = np.percentile(array, CLIP_PERCENTILES)
+    if low == high:  # a brain in a vast background
+        low, high = array.min(), array.max()
     return sitk.Clamp(image, sitk.sitkFloat32, float(low), float(high))
 
 
