@@ -42,6 +42,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{source} 的空气区域为亮、头部为暗，像是反相（负片）图像：请按常规灰度（空气为黑）重新导出，"
         "且不要带白色边框。",
     ),
+    "grey-inverted-slices": (
+        "{source} is bright where air should be in slice {slices}, as a negative is, but not in the others: export the "
+        "series again.",
+        "{source} 的层面 {slices} 空气区域为亮，像是反相（负片）图像，而其他层面正常：请重新导出该序列。",
+    ),
     "picture-folder-empty": (
         "{folder} holds no pictures: put its slices there or remove the folder.",
         "{folder} 中没有图片：请放入该序列的各层面图片，或删除该文件夹。",
@@ -210,6 +215,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- names: which image is which --------------------------------------------------------------------
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-damaged": (
+        "{file} is damaged or no DICOM file: copy or export it again.",
+        "{file} 已损坏或不是 DICOM 文件：请重新复制或导出。",
+    ),
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
         "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",

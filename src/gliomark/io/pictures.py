@@ -76,7 +76,7 @@ def read_pictures(path: Path, spacing_mm: tuple[float, float, float] | None = No
     affine, notes = _geometry(stacks[reference].shape, spacing_mm)
     series = {}
     for sequence in (sequence for sequence in MRSequence if sequence in folders):
-        grey = check_grey_values(stacks[sequence], folders[sequence], sequence)
+        grey = check_grey_values(stacks[sequence], folders[sequence], sequence, names)
         series[sequence] = Series(grey.image, affine, tuple(names), folders[sequence], missing=grey.missing)
         notes += grey.notes
     lesion = None

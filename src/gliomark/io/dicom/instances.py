@@ -30,6 +30,7 @@ from gliomark.io.dicom.facts import (
     unit,
 )
 from gliomark.io.nifti import visible
+from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 MR_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
@@ -186,7 +187,7 @@ def read_instance(file: Path) -> Instance:
         instance = None
     # Cut short within its header, a file reads without complaint but lacks what every image has.
     if instance is None or not instance.sop_class or (instance.is_mr_image and not instance.frames):
-        raise GliomarkError(f"{file} is damaged or no DICOM file: copy or export it again.")
+        raise GliomarkError(message("dicom-damaged", file=file))
     return instance
 
 

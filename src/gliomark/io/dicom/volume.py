@@ -59,10 +59,11 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     grid = slice_grid(np.asarray([piece.position @ normal for piece in slices], dtype=np.float64))
     _check_safe(folder, slices, grid)
     affine = _affine(folder, slices, normal, len(grid.grid))
-    grey = check_grey_values(image if grid.even else _resampled(image, grid), folder, series.recognition.kind)
+    image = image if grid.even else _resampled(image, grid)
+    names = counted_names(len(image))
+    grey = check_grey_values(image, folder, series.recognition.kind, names)
     notes = (*said, *grey.notes, *_notes(series, dropped, grid))
     sources = tuple(map(_source, slices, grid.positions.tolist()))
-    names = counted_names(len(grey.image))
     return Series(grey.image, affine, names, folder, sources, missing=grey.missing), notes
 
 
