@@ -14,7 +14,7 @@ from gliomark.study import GliomarkError
 
 SAMPLES = 500_000  # are enough to know an image's range
 # Air lies along the rim of an MR image and is dark. Tissue there (a tight crop) is seldom among the brightest.
-_BRIGHT, _DARK, _MOST_OF_THE_RIM = 0.85, 0.5, 0.5
+_BRIGHT, _DARK, _MOST_OF_THE_RIM = 0.85, 0.7, 0.5
 
 
 @dataclass(frozen=True, eq=False)
