@@ -21,6 +21,7 @@ from gliomark.models.marker_networks import build_marker_network, marker_network
 from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
+from gliomark.preprocessing.coverage import no_lesion_message
 from gliomark.study import (
     READERS_OUTLINE,
     Clinical,
@@ -156,7 +157,7 @@ def prepare_study(study: Study, model: Model, step: Callable[[str], None] = lamb
     started = time.perf_counter()
     shown, warnings = with_stand_ins(study, model)
     stack = prepare(shown, model.sequences, PreparationSettings(**model.card.preparation), step)
-    return Prepared(study, stack, tuple(warnings), bool(warnings), time.perf_counter() - started)
+    return Prepared(study, stack, (*warnings, *stack.warnings), bool(warnings), time.perf_counter() - started)
 
 
 def predict_prepared(
@@ -177,7 +178,7 @@ def predict_prepared(
     segmentation = model.segmenter.segment(stack) if outline is None else _drawn(outline)
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     if not areas.any():
-        warnings.append("No lesion was found; no marker is predicted.")
+        warnings.append(no_lesion_message(stack.examined))
     if clinical.age is None or clinical.sex is None:
         warnings.append("Age or sex is unknown; the markers were predicted without it, which was not tested.")
     answers = []

@@ -65,6 +65,23 @@ class SourceImage:
     place: float
 
 
+@dataclass(frozen=True)
+class NiftiSpace:
+    """How a NIfTI header states its grid, number for number, so that a result can state it in the same way.
+
+    pixdim: qfac, then the steps of columns, rows and slices; quaternion: b, c, d; rows: srow_x, _y, _z;
+    units: xyzt_units.
+    """
+
+    qform_code: int
+    sform_code: int
+    pixdim: tuple[float, float, float, float]
+    quaternion: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    rows: tuple[tuple[float, ...], ...]
+    units: int
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """One sequence of one patient, as stored: no reorientation, no scaling of grey values.
@@ -72,7 +89,8 @@ class Series:
     image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
     file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
     in order of their place; of DICOM only. missing: bool, as image: where the files had no number and image
-    has background; None for nowhere.
+    has background; None for nowhere. is_oriented: whether the file states where left, front and top are;
+    otherwise the affine's directions are assumed. space: of NIfTI only.
     """
 
     image: NDArray[np.float32]
@@ -81,6 +99,8 @@ class Series:
     source: Path
     source_images: tuple[SourceImage, ...] = ()
     missing: NDArray[np.bool_] | None = None
+    is_oriented: bool = True
+    space: NiftiSpace | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +143,9 @@ class SliceStack:
     from the patient's right to left. brain, lesion: bool, same shape. selected: indices of the K
     equidistant slices that the marker stage sees. slice_names: one per slice of the stack.
     to_stack: per sequence the rigid 4x4 from that series' own LPS mm to the stack's, from registration.
+    coverage: per sequence the share of the brain that it shows, 0 to 1. examined: the share that all of them show,
+    of which the stack consists; None where the images end within the brain and how much is missing is not known.
+    warnings: what a reader of the answer must know, ``notes`` what they may.
     """
 
     patient_id: str
@@ -134,6 +157,9 @@ class SliceStack:
     lesion: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     to_stack: Mapping[MRSequence, NDArray[np.float64]] = field(default_factory=dict)
+    coverage: Mapping[MRSequence, float] = field(default_factory=dict)
+    examined: float | None = 1.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> NDArray[np.bool_]:

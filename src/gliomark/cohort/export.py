@@ -22,7 +22,7 @@ from PIL import Image
 
 from gliomark.cohort.folds import cohort_folds
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.io.nifti import RAS_TO_LPS
+from gliomark.geometry import LPS_RAS
 from gliomark.io.pictures import in_order
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
 
@@ -77,7 +77,7 @@ def export_cohort(cohort: Cohort, to: Layout, out: Path) -> Path:
 def _write_volume(path: Path, image: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
     """Write ``(slice, row, column)`` with an LPS affine as NIfTI."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), RAS_TO_LPS @ affine)
+    volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), LPS_RAS @ affine)
     volume.set_qform(volume.affine, code=1)
     volume.set_sform(volume.affine, code=1)
     volume.header.set_xyzt_units("mm")

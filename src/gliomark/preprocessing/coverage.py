@@ -1,0 +1,150 @@
+"""How much of the brain each sequence shows, and which part is missing.
+
+The brain is taken from the sequence that the skull is stripped on. Where that one ends within the brain and another
+sequence goes on, the brain is looked for in the other one as well, so that what is missing can be said in per cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from gliomark.geometry import affine_of, matrix_of
+from gliomark.geometry import transform as move
+from gliomark.messages import Message, message
+from gliomark.study import GliomarkError, MRSequence
+
+WHOLE = 0.95  # from this share on, a brain counts as shown: the lowest slices differ between sequences anyway
+_BEYOND_MM = 10.0
+_MOST_POINTS = 50_000
+# Of the largest slice's area. A whole brain narrows to nothing at the top; at the bottom images often end within the
+# cerebellum, which is half as wide.
+_CUT_ABOVE, _CUT_BELOW = 0.35, 0.65
+
+Points = NDArray[np.float64]
+Images = Mapping[MRSequence, sitk.Image]
+Matrices = Mapping[MRSequence, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """shares: by sequence, of the brain, 0 to 1; examined: of what all of them show, None where not known.
+
+    warnings: which sequence lacks which part. Without one the whole brain was examined.
+    """
+
+    shares: Mapping[MRSequence, float]
+    examined: float | None
+    warnings: tuple[Message, ...] = ()
+
+
+def measure_coverage(
+    images: Images,
+    brain: sitk.Image,
+    found_in: MRSequence,
+    transforms: Mapping[MRSequence, sitk.Transform],
+    find_brain: Callable[[sitk.Image], sitk.Image],
+) -> Coverage:
+    """How much of the brain the axial ``images`` show.
+
+    brain: 0/1 on the grid of ``found_in``; transforms: from points of the reference to points of each sequence.
+    """
+    to_own = {name: matrix_of(transforms[name]) for name in images}
+    ends = _cut_ends(brain)
+    longer = _longest(images, brain, found_in, to_own, ends)
+    whole, of = brain, found_in
+    if longer is not None:
+        try:
+            whole, of = find_brain(images[longer]), longer
+        except GliomarkError:  # a brain in a sequence that the method was not made for
+            longer = None
+    points = move(np.linalg.inv(to_own[of]), _points_of(whole))
+    shown = {name: _inside(images[name], move(to_own[name], points)) for name in images}
+    shares = {name: float(inside.mean()) for name, inside in shown.items()}
+    examined = float(np.logical_and.reduce(list(shown.values())).mean())
+    warnings = [
+        message("brain-partly-shown", sequence=str(name), percent=100 * shares[name],
+                part=_missing_part(points, shown[name]))
+        for name in images if shares[name] < WHOLE
+    ]  # fmt: skip
+    if not warnings and longer is None and (unknown := [end for end in ends if ends[end]]):
+        parts = [message(f"brain-{end}") for end in unknown]
+        part = parts[0] if len(parts) == 1 else message("brain-top-and-bottom")
+        return Coverage(shares, None, (message("brain-cut", part=part),))
+    return Coverage(shares, examined, tuple(warnings))
+
+
+def no_lesion_message(examined: float | None) -> Message:
+    """The sentence for no lesion, which must not be read as "there is none" where the brain was not all examined."""
+    if examined is None:
+        return message("no-lesion-in-part-shown")
+    return message("no-lesion-in-part", percent=100 * examined) if examined < WHOLE else message("no-lesion")
+
+
+def _cut_ends(brain: sitk.Image) -> dict[str, bool]:
+    """Whether the brain reaches the lowest and the highest slice with more than it has where it ends by itself."""
+    areas = sitk.GetArrayViewFromImage(brain).sum(axis=(1, 2)).astype(np.float64)
+    largest = max(float(areas.max()), 1.0)
+    return {"top": areas[-1] > _CUT_ABOVE * largest, "bottom": areas[0] > _CUT_BELOW * largest}
+
+
+def _longest(
+    images: Images, brain: sitk.Image, found_in: MRSequence, to_own: Matrices, ends: Mapping[str, bool]
+) -> MRSequence | None:
+    """The sequence whose field goes on farthest beyond an end at which the brain was cut; None where none does."""
+    beyond: dict[MRSequence, float] = {}
+    for end, towards in (("bottom", -1.0), ("top", 1.0)):
+        points = _end_points(brain, end)
+        if not points.shape[1] or not (ends[end] or end == "bottom"):
+            continue
+        up = affine_of(brain)[:3, 2:3] / np.linalg.norm(affine_of(brain)[:3, 2])
+        outside = move(np.linalg.inv(to_own[found_in]), points + towards * _BEYOND_MM * up)
+        for name in images:
+            if name != found_in:
+                share = float(_inside(images[name], move(to_own[name], outside)).mean())
+                beyond[name] = beyond.get(name, 0.0) + share
+    best = max(beyond, key=lambda name: beyond[name], default=None)
+    return best if best is not None and beyond[best] > 0.5 else None
+
+
+def _end_points(brain: sitk.Image, end: str) -> Points:
+    """LPS mm ``(3, n)`` of the brain's voxels in the lowest or highest slice, if those are not just a few."""
+    at = brain.GetSize()[2] - 1 if end == "top" else 0
+    mask = sitk.GetArrayViewFromImage(brain)
+    if mask[at].sum() < 0.2 * mask.sum(axis=(1, 2)).max():
+        return np.empty((3, 0))
+    rows, columns = np.nonzero(mask[at])
+    index = np.stack([columns, rows, np.full(len(rows), at)]).astype(np.float64)
+    return move(affine_of(brain), index)
+
+
+def _points_of(brain: sitk.Image) -> Points:
+    """LPS mm ``(3, n)`` of evenly picked brain voxels."""
+    at = np.argwhere(sitk.GetArrayViewFromImage(brain))[:, ::-1].T.astype(np.float64)
+    return move(affine_of(brain), at[:, :: max(1, at.shape[1] // _MOST_POINTS)])
+
+
+def _inside(image: sitk.Image, points: Points) -> NDArray[np.bool_]:
+    """Which points lie in an image's field of view."""
+    index = move(np.linalg.inv(affine_of(image)), points)
+    size = np.array(image.GetSize())[:, None]
+    inside: NDArray[np.bool_] = ((index >= -0.5) & (index <= size - 0.5)).all(axis=0)
+    return inside
+
+
+def _missing_part(points: Points, shown: NDArray[np.bool_]) -> Message:
+    """Where the part that is not shown lies, seen from the part that is."""
+    if not shown.any():
+        return message("brain-all")
+    centre = points[:, shown].mean(axis=1, keepdims=True)
+    away = (points[:, ~shown] - centre) / points.std(axis=1, keepdims=True)
+    axis = int(np.argmax(np.abs(away).mean(axis=1)))
+    low, high = (("right", "left"), ("front", "back"), ("bottom", "top"))[axis]
+    towards_high = float((away[axis] > 0).mean())
+    if 0.1 < towards_high < 0.9:
+        return message(f"brain-{high}-and-{low}")
+    return message(f"brain-{high if towards_high >= 0.9 else low}")
