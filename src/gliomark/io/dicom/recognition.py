@@ -25,14 +25,13 @@ from gliomark.io.dicom.tags import (
 )
 from gliomark.io.dicom.weighting import Weighting, described, weighting
 from gliomark.io.dicom.words import (
-    contrast_in_words,
     elsewhere_in_words,
     inversion_in_words,
-    kind_in_words,
     names_head,
     plane_in_words,
     weighting_in_words,
 )
+from gliomark.io.naming import contrast_in_words, kind_in_words
 from gliomark.study import MRSequence
 
 THICK_MM = 2.5  # sagittal and coronal stacks with a larger step cannot be resliced to axial
