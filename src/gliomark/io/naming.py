@@ -82,7 +82,7 @@ def spaced(words: str) -> str:
 
 def kind_in_words(words: str) -> tuple[str, str] | None:
     """The kind of image other than our four that words name, and the word that said it."""
-    return _other_kind(spaced(words), frozenset())
+    return _other_kind(image_part(spaced(words).lower()), frozenset())
 
 
 def _other_kind(plain: str, passed_over: frozenset[str]) -> tuple[str, str] | None:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.io.nifti import folder_name, is_lesion_name, sequence_in_name, visible
+from gliomark.io.layout import folder_name, visible
+from gliomark.io.naming import is_lesion_name, sequence_in_name
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
