@@ -103,13 +103,24 @@ class Series:
     space: NiftiSpace | None = None
 
 
+@dataclass(frozen=True)
+class Examination:
+    """Which of a patient's examinations was read: its date (YYYYMMDD, blank where unknown), its number from 1 in the
+    order of time, and of how many."""
+
+    date: str
+    number: int
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """One patient's examination. A sequence that is not on disk is not in ``series``.
 
     aligned: the sequences already share one pixel grid (picture folders), so none is registered.
     spacing_assumed: the millimetres are a stated assumption, not read from the files.
-    lesion: the reader's mask where one was found, as a Series of 0 and 1.
+    lesion: the reader's mask where one was found, as a Series of 0 and 1. examination: which one of the
+    patient's was read, None for pictures and for volumes without sessions.
     """
 
     patient_id: str
@@ -120,6 +131,7 @@ class Study:
     spacing_assumed: bool = False
     lesion: Series | None = None
     notes: tuple[str, ...] = ()
+    examination: Examination | None = None
 
 
 @dataclass(frozen=True)

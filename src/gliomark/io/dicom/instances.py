@@ -29,7 +29,9 @@ from gliomark.io.dicom.facts import (
     text,
     unit,
 )
-from gliomark.io.nifti import visible
+from gliomark.io.layout import visible
+from gliomark.io.naming import same_id
+from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 MR_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
@@ -156,7 +158,7 @@ def is_one_patient(path: Path) -> bool:
     firsts = [file for entry in entries if entry.is_dir() and (file := next(dicom_files(entry), None))]
     if len(firsts) == 1:
         return firsts[0].parent.parent == path
-    owners = {owner for file in firsts if (owner := _owner(file))}
+    owners = {same_id(owner) for file in firsts if (owner := _owner(file))}
     return len(owners) == 1
 
 
@@ -186,7 +188,7 @@ def read_instance(file: Path) -> Instance:
         instance = None
     # Cut short within its header, a file reads without complaint but lacks what every image has.
     if instance is None or not instance.sop_class or (instance.is_mr_image and not instance.frames):
-        raise GliomarkError(f"{file} is damaged or no DICOM file: copy or export it again.")
+        raise GliomarkError(message("dicom-damaged", file=file))
     return instance
 
 
