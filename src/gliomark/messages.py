@@ -530,6 +530,37 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     # ---- progress ---------------------------------------------------------------------------------------
     # ---- weights and models -----------------------------------------------------------------------------
+    "weights-card-unknown": (
+        "{path}: the weights file states something that this gliomark does not know ({reason}); "
+        "update gliomark, or train the model anew.",
+        "{path}：权重文件中有当前 gliomark 版本无法识别的内容（{reason}）；请更新 gliomark，或重新训练模型。",
+    ),
+    "marker-too-few-patients": (
+        "{marker}: {patients} patients with a label and all sequences are too few to learn from; "
+        "add patients to the cohort.",
+        "{marker}：有标签且序列齐全的患者仅 {patients} 例，不足以训练；请在队列中增加患者。",
+    ),
+    "marker-no-lesions": (
+        "Too few patients have an outlined lesion to learn from ({fitted} to fit on, {stopping} to stop by): "
+        "outline more patients, or give the label of more.",
+        "有病灶轮廓、可供训练的患者过少（拟合 {fitted} 例，早停 {stopping} 例）：请勾画更多患者，或补充更多标签。",
+    ),
+    "marker-not-measured": (
+        "{title}: it was not measured how well the model does on patients it never saw, so no level is named.",
+        "{title}：未测得模型在未参与训练的患者中的表现，因此不给出分级。",
+    ),
+    "marker-better-than-chance": (
+        "{title}: AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) on {patients} patients the model never saw; "
+        "levels are named.",
+        "{title}：在 {patients} 例未参与训练的患者中，AUC 为 {auc:.2f}（95% 置信区间 {low:.2f}–{high:.2f}）；"
+        "给出分级。",
+    ),
+    "marker-no-better-than-chance": (
+        "{title}: on {patients} patients it never saw, the model was not shown to be better than chance (AUC "
+        "{auc:.2f}, 95 % interval {low:.2f} to {high:.2f}, which reaches 0.5), so no level is named.",
+        "{title}：在 {patients} 例未参与训练的患者中，未能证明模型优于随机猜测（AUC {auc:.2f}，"
+        "95% 置信区间 {low:.2f}–{high:.2f}，未完全高于 0.5），因此不给出分级。",
+    ),
     # ---- results ----------------------------------------------------------------------------------------
     # ---- uploads and server -----------------------------------------------------------------------------
 }  # fmt: skip
