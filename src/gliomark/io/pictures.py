@@ -24,7 +24,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gliomark.io.grey_values import check_grey_values, looks_inverted
-from gliomark.io.nifti import folder_name, is_lesion_name, sequence_in_name, visible
+from gliomark.io.layout import folder_name, visible
+from gliomark.io.naming import is_lesion_name, sequence_in_name
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 

@@ -29,7 +29,8 @@ from gliomark.io.dicom.facts import (
     text,
     unit,
 )
-from gliomark.io.nifti import visible
+from gliomark.io.layout import visible
+from gliomark.io.naming import same_id
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
@@ -157,7 +158,7 @@ def is_one_patient(path: Path) -> bool:
     firsts = [file for entry in entries if entry.is_dir() and (file := next(dicom_files(entry), None))]
     if len(firsts) == 1:
         return firsts[0].parent.parent == path
-    owners = {owner for file in firsts if (owner := _owner(file))}
+    owners = {same_id(owner) for file in firsts if (owner := _owner(file))}
     return len(owners) == 1
 
 
