@@ -118,7 +118,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
     "sequence-missing": (
-        "{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need it.",
+        "{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need "
+        "it.",
         "{folder}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。",
     ),
     "field-of-no-head": (
@@ -135,8 +136,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "影像中仅找到 {ml:.0f} 毫升脑组织；这是完整的横断面头部磁共振吗？",
     ),
     "brain-of-nobody": (
-        "The brain in {file} would be {ml:.0f} ml large ({extent} mm), which nobody's is: check the voxel size ({steps} "
-        "mm) and its units.",
+        "The brain in {file} would be {ml:.0f} ml large ({extent} mm), which nobody's is: check the voxel size "
+        "({steps} mm) and its units.",
         "{file} 中的脑体积将达 {ml:.0f} 毫升（{extent} 毫米），不可能属实：请核对体素大小（{steps} 毫米）及其单位。",
     ),
     "brain-small": (
@@ -146,11 +147,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "面积和体积取决于此。",
     ),
     "brain-partly-shown": (
-        "{sequence} shows only {percent:.0f} % of the brain ({part} is missing); what it does not show was not examined.",
+        "{sequence} shows only {percent:.0f} % of the brain (missing: {part}); what it does not show was not "
+        "examined.",
         "{sequence} 仅覆盖 {percent:.0f} % 的脑组织（缺少{part}）；未覆盖的部分未被检查。",
     ),
     "brain-cut": (
-        "All images end within the brain: {part} is missing and was not examined.",
+        "The images end within the brain (missing: {part}); what they do not show was not examined.",
         "所有影像均在脑内终止：缺少{part}，该部分未被检查。",
     ),
     "brain-top": ("the top", "顶部"),
@@ -177,13 +179,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "未发现病灶，因此未预测标志物。",
     ),
     "no-lesion-in-part": (
-        "No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and no "
-        "marker is predicted.",
+        "No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and "
+        "no marker is predicted.",
         "在影像所覆盖的 {percent:.0f} % 脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
     ),
     "no-lesion-in-part-shown": (
-        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no marker is "
-        "predicted.",
+        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no "
+        "marker is predicted.",
         "在影像所覆盖的部分脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
     ),
     # ---- progress ---------------------------------------------------------------------------------------

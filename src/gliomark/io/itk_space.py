@@ -16,7 +16,9 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 _MOST_BYTES = 1 << 16
-_PATIENT_SPACES = re.compile(r"((right|left)-anterior-superior|left-posterior-superior|ras|las|lps)(-time|t)?")
+_PATIENT_SPACES = re.compile(
+    r"((right|left)-anterior-superior|left-posterior-superior|ras|las|lps)(-time|t)?"
+)
 _MM_PER_UNIT = {
     "m": 1000.0, "meter": 1000.0, "meters": 1000.0, "cm": 10.0, "um": 0.001, "µm": 0.001, "micron": 0.001,
     "microns": 0.001, "micrometer": 0.001, "nm": 1e-6,

@@ -28,9 +28,9 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from gliomark.geometry import affine_of, is_right_angled, is_usable
+from gliomark.geometry import affine_of, is_right_angled, is_usable, space_of
 from gliomark.io.itk_space import check_itk_space
-from gliomark.io.nifti_space import affine_of_space, raw_header, space_of
+from gliomark.io.nifti_space import affine_of_space, raw_header
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
@@ -287,9 +287,7 @@ def _check_size(file: Path, shape: Sequence[int]) -> None:
     """A packed file of a megabyte may unpack to many gigabytes; asked before anything is unpacked."""
     voxels = math.prod(int(length) for length in shape)
     if voxels > MOST_VOXELS:
-        raise GliomarkError(
-            message("volume-huge", file=file, millions=voxels / 1e6, most=MOST_VOXELS / 1e6)
-        )
+        raise GliomarkError(message("volume-huge", file=file, millions=voxels / 1e6, most=MOST_VOXELS / 1e6))
 
 
 def _read_itk(file: Path, notes: list[str]) -> Series:
