@@ -97,6 +97,63 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- names: which image is which --------------------------------------------------------------------
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-place-missing": (
+        "{file} does not state {attribute}, so its place in the patient is unknown: export the original series.",
+        "{file} 缺少 {attribute}，无法确定其在患者体内的位置：请导出原始序列。",
+    ),
+    "dicom-place-wrong": (
+        "{attribute} in {file} is not usable ({value}), so its place in the patient is unknown: export the original "
+        "series.",
+        "{file} 中的 {attribute} 无效（{value}），无法确定其在患者体内的位置：请导出原始序列。",
+    ),
+    "dicom-single-image": (
+        "The series in {folder} has a single image: export the whole series.",
+        "{folder} 中的序列只有一幅影像：请导出完整序列。",
+    ),
+    "dicom-not-uniform": (
+        "The slices {one} and {other} in {folder} differ in size, spacing or orientation: export one uniform series.",
+        "{folder} 中的层面 {one} 与 {other} 在大小、间距或方位上不一致：请导出一致的序列。",
+    ),
+    "dicom-repeats": (
+        "{one} and {other} in {folder} show the same place with different pixels: the series holds repeats, export one "
+        "image per place.",
+        "{folder} 中的 {one} 与 {other} 位置相同但像素不同：该序列含重复扫描，请每个位置只导出一幅影像。",
+    ),
+    "dicom-one-place": (
+        "All images in {folder} show the same place: export the whole series.",
+        "{folder} 中所有影像位置相同：请导出完整序列。",
+    ),
+    "dicom-uneven": (
+        "The slices are {step:.2f} mm apart but {gap:.2f} mm between {one} and {other} in {folder}: too many slices "
+        "are missing or misplaced to be interpolated, export the whole series.",
+        "层间距为 {step:.2f} 毫米，而 {folder} 中 {one} 与 {other} 之间为 {gap:.2f} 毫米：缺失或错位的层面过多，"
+        "无法插值，请导出完整序列。",
+    ),
+    "dicom-tilted": (
+        "The slices in {folder} are shifted sideways (tilted stack): export a straight one.",
+        "{folder} 中的层面逐层侧移（机架倾斜）：请导出未倾斜的序列。",
+    ),
+    "dicom-interpolated": (
+        "{kind}: slice {slices} of {count} was missing and was interpolated from its neighbours.",
+        "{kind}：缺少第 {slices} 层（共 {count} 层），已由相邻层插值。",
+    ),
+    "dicom-resampled": (
+        "{kind}: the slices were unevenly spaced (by up to {mm:.2f} mm) and were resampled to an even {step:.2f} mm.",
+        "{kind}：层间距不均（最多相差 {mm:.2f} 毫米），已重采样为均匀的 {step:.2f} 毫米。",
+    ),
+    "dicom-order": (
+        "{kind}: the slices' numbers and their positions contradict each other at {count} of {total} slices; the "
+        "positions decided, check the order of the images.",
+        "{kind}：{total} 层中有 {count} 层的编号与位置顺序矛盾；以位置为准，请核对影像顺序。",
+    ),
+    "dicom-copies": (
+        "{kind}: {count} copies of other images were left out.",
+        "{kind}：略去 {count} 幅重复图像。",
+    ),
+    "dicom-stacks": (
+        "{kind}: its SeriesInstanceUID holds {count} stacks; one of them was read.",
+        "{kind}：其 SeriesInstanceUID 含 {count} 组层面，读取了其中一组。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",

@@ -21,9 +21,10 @@ from gliomark.study import GliomarkError, MRSequence
 WHOLE = 0.95  # from this share on, a brain counts as shown: the lowest slices differ between sequences anyway
 _BEYOND_MM = 10.0
 _MOST_POINTS = 50_000
-# Of the largest slice's area. A whole brain narrows to nothing at the top; at the bottom images often end within the
-# cerebellum, which is half as wide.
-_CUT_ABOVE, _CUT_BELOW = 0.35, 0.65
+# Area 12 mm inside the last slice, as a share of the largest: a whole brain narrows to less than half within that
+# at the top; at the bottom images often end within the cerebellum. (A mask narrows too where the images end, only
+# faster.)
+_INSIDE_MM, _CUT_ABOVE, _CUT_BELOW = 12.0, 0.75, 0.8
 
 Points = NDArray[np.float64]
 Images = Mapping[MRSequence, sitk.Image]
@@ -82,10 +83,14 @@ def no_lesion_message(examined: float | None) -> Message:
 
 
 def _cut_ends(brain: sitk.Image) -> dict[str, bool]:
-    """Whether the brain reaches the lowest and the highest slice with more than it has where it ends by itself."""
-    areas = sitk.GetArrayViewFromImage(brain).sum(axis=(1, 2)).astype(np.float64)
-    largest = max(float(areas.max()), 1.0)
-    return {"top": areas[-1] > _CUT_ABOVE * largest, "bottom": areas[0] > _CUT_BELOW * largest}
+    """Whether the brain reaches the lowest and the highest slice, and is still wide shortly before."""
+    areas = sitk.GetArrayViewFromImage(brain).sum(axis=(1, 2)) / 1.0
+    areas /= max(1.0, areas.max())
+    inside = min(max(1, round(_INSIDE_MM / brain.GetSpacing()[2])), len(areas) - 1)
+    return {
+        "top": bool(areas[-1] > 0.05 and areas[-1 - inside] > _CUT_ABOVE),
+        "bottom": bool(areas[0] > 0.05 and areas[inside] > _CUT_BELOW),
+    }
 
 
 def _longest(images: Images, brain: sitk.Image, found_in: MRSequence, to_own: Matrices) -> MRSequence | None:
