@@ -20,6 +20,149 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- folders and pictures ---------------------------------------------------------------------------
+    "grey-no-numbers": (
+        "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
+        "{source} 没有可用的灰度值：全部像素为空、透明或非数值；请重新导出。",
+    ),
+    "grey-missing": (
+        "{name}: {count} voxels have no grey value (not a number, or transparent) and are taken for background.",
+        "{name}：{count} 个体素没有灰度值（非数值或透明），按背景处理。",
+    ),
+    "grey-padding": (
+        "{name}: {count} voxels hold a filling value far below all others and are taken for background.",
+        "{name}：{count} 个体素为远低于其他灰度的填充值，按背景处理。",
+    ),
+    "grey-constant": (
+        "{source} is black or of one grey value everywhere: export it again.",
+        "{source} 全黑或全部为同一灰度值：请重新导出。",
+    ),
+    "grey-inverted": (
+        "{source} is bright where air should be and dark inside, as a negative is: export it with the usual "
+        "greys (air black), without a white frame.",
+        "{source} 的空气区域为亮、头部为暗，像是反相（负片）图像：请按常规灰度（空气为黑）重新导出，"
+        "且不要带白色边框。",
+    ),
+    "picture-folder-empty": (
+        "{folder} holds no pictures: put its slices there or remove the folder.",
+        "{folder} 中没有图片：请放入该序列的各层面图片，或删除该文件夹。",
+    ),
+    "picture-two-folders": (
+        "Both {one} and {other} in {folder} are {what} by their names: two patients or a repeat may be mixed, "
+        "keep one folder of each.",
+        "{folder} 中的 {one} 与 {other} 按名称都是{what}：可能混入了两名患者或重复扫描，每种只保留一个文件夹。",
+    ),
+    "lesion-mask": ("a lesion mask", "病灶掩膜"),
+    "picture-twice": (
+        "Slice {slice} is in {folder} twice, as {one} and {other}: remove one.",
+        "{folder} 中层面 {slice} 出现两次（{one} 和 {other}）：请删除其中一个。",
+    ),
+    "picture-names-differ": (
+        "The slice names in {one} ({one_count} slices) and {other} ({other_count} slices) do not match: {names} "
+        "only in one of them; give slices of one place the same name in every folder.",
+        "{one}（{one_count} 层）与 {other}（{other_count} 层）的层面名称不一致：{names} 只在其中一个文件夹；"
+        "请让同一位置的层面在各文件夹中同名。",
+    ),
+    "and-others": ("{names} and others", "{names} 等"),
+    "picture-sizes-differ": (
+        "The pictures in {one} are {one_size} and those in {other} {other_size} pixels: export all sequences in "
+        "one size.",
+        "{one} 中的图片为 {one_size} 像素，而 {other} 中为 {other_size} 像素：请以同一尺寸导出所有序列。",
+    ),
+    "picture-size-differs": (
+        "{one} is {one_size} pixels but {other} beside it {other_size}: export all slices in one size.",
+        "{one} 为 {one_size} 像素，而同一文件夹的 {other} 为 {other_size} 像素：请以同一尺寸导出所有层面。",
+    ),
+    "picture-depths-differ": (
+        "{one} has {one_depth} grey values but {other} beside it {other_depth}, so their greys cannot be compared: "
+        "export all slices of a sequence with one bit depth.",
+        "{one} 为 {one_depth} 灰度，而同一文件夹的 {other} 为 {other_depth} 灰度，灰度值无法比较："
+        "请以同一位深导出该序列的所有层面。",
+    ),
+    "bits": ("{count}-bit", "{count} 位"),
+    "floating-point": ("floating-point", "浮点"),
+    "picture-damaged": (
+        "{file} is truncated or damaged, or of a kind that is not read: copy it again, or save it as PNG.",
+        "{file} 不完整、已损坏或格式不受支持：请重新复制，或另存为 PNG。",
+    ),
+    "picture-several": (
+        "{file} holds {count} pictures: save every slice in a file of its own.",
+        "{file} 含有 {count} 幅图片：请将每个层面单独保存为一个文件。",
+    ),
+    "picture-turned": (
+        "{file} is marked to be shown turned or mirrored (EXIF): save it upright.",
+        "{file} 带有旋转或镜像显示标记（EXIF）：请按正确方向另存。",
+    ),
+    "picture-coloured": (
+        "{file} is a colour picture: export grey pictures without coloured marks.",
+        "{file} 是彩色图片：请导出不带彩色标记的灰度图片。",
+    ),
+    "picture-colour-depth": (
+        "{file} stores {bits} bits of grey as a colour picture or with transparency, of which only 8 can be read: "
+        "save it as a plain grey picture of 16 bits.",
+        "{file} 以彩色或带透明通道的方式保存了 {bits} 位灰度，只能读取其中 8 位：请另存为普通的 16 位灰度图片。",
+    ),
+    "picture-half-transparent": (
+        "{file} is partly see-through, so its greys depend on what lies behind: save it without transparency.",
+        "{file} 含有半透明像素，灰度取决于其背后的内容：请去除透明通道后另存。",
+    ),
+    "picture-white-unknown": (
+        "{file} does not say whether 0 is black or white (TIFF tag PhotometricInterpretation): save it again, "
+        "for example as PNG.",
+        "{file} 未说明 0 表示黑还是白（TIFF 标签 PhotometricInterpretation）：请另存，例如存为 PNG。",
+    ),
+    "picture-signed": (
+        "{file} stores signed 8-bit values, which viewers show wrongly: save it as a plain grey picture.",
+        "{file} 以有符号 8 位数值保存，无法可靠读取：请另存为普通灰度图片。",
+    ),
+    "picture-mask-inverted": (
+        "The mask in {folder} marks most of the pictures' edge, as an inverted one does: give the lesion in white "
+        "on black.",
+        "{folder} 中的掩膜覆盖了图片的大部分边缘，像是反相的掩膜：请用黑底白色表示病灶。",
+    ),
+    "picture-mask-mixed": (
+        "The mask {file} marks the lesion with 1 but other slices with 255: save all masks in one way.",
+        "掩膜 {file} 用 1 表示病灶，而其他层面用 255：请统一掩膜的取值。",
+    ),
+    "picture-orientation-assumed": (
+        "The pictures are taken for axial slices, the patient's right on the left, named towards the head.",
+        "图片按轴位层面处理：图像左侧为患者右侧，名称由足侧向头侧递增。",
+    ),
+    "picture-spacing-unusable": (
+        "The spacing {spacing} is not usable: give three positive millimetres.",
+        "像素间距 {spacing} 无效：请给出三个正的毫米数。",
+    ),
+    "picture-spacing-assumed": (
+        "The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm from slice "
+        "to slice are assumed, so areas and volumes are estimates.",
+        "图片不含毫米信息：假定像素为 {in_plane:.4g} x {in_plane:.4g} mm、层间距 {step:.3g} mm，"
+        "因此面积和体积为估计值。",
+    ),
+    "folder-missing": ("{folder} does not exist: check the path.", "{folder} 不存在：请检查路径。"),
+    "folder-is-file": ("{folder} is a file: give the patient's folder.", "{folder} 是文件：请给出患者的文件夹。"),
+    "folder-unlisted": (
+        "{folder} cannot be listed ({reason}): check the path and its permissions.",
+        "无法读取文件夹 {folder}（{reason}）：请检查路径和权限。",
+    ),
+    "folder-empty": (
+        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, "
+        "T1C, T2 or FLAIR in their name, or DICOM.",
+        "{folder} 是空文件夹：请给出患者的文件夹，内含按 <患者>/<序列>/<层面>.jpg 存放的图片、"
+        "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
+    ),
+    "folder-no-images": (
+        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 "
+        "or FLAIR in their name, or DICOM.",
+        "{folder} 中没有患者图像：请给出按 <患者>/<序列>/<层面>.jpg 存放的图片、"
+        "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
+    ),
+    "folder-many-patients": (
+        "{folder} holds {count} patients: give one of them, such as {patient}.",
+        "{folder} 中有 {count} 名患者：请选择其中一名，例如 {patient}。",
+    ),
+    "pictures-loose": (
+        "{folder} holds pictures but no sequence folders: put them in subfolders T1C, T2 and so on.",
+        "{folder} 中有图片但没有序列文件夹：请将图片分别放入 T1C、T2 等子文件夹。",
+    ),
     # ---- volumes: NIfTI, MetaImage, NRRD ----------------------------------------------------------------
     "volume-unopened": (
         "{file} cannot be opened ({reason}): check its permissions.",
@@ -94,8 +237,146 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The voxel grid of {file} is sheared: resample it to a right-angled grid.",
         "{file} 的体素网格是倾斜的（轴不互相垂直）：请重采样为直角网格。",
     ),
+    "volume-scaling": (
+        "{file} states a scaling of its grey values that is not a number (scl_slope, scl_inter): convert it again.",
+        "{file} 中灰度值的缩放系数（scl_slope、scl_inter）不是有效数值：请重新转换。",
+    ),
     # ---- names: which image is which --------------------------------------------------------------------
+    "volumes-unnamed": (
+        "No file in {folder} carries T1, T1C, T2 or FLAIR in its name (found {names}): rename the volumes.",
+        "{folder} 中没有文件名含 T1、T1C、T2 或 FLAIR 的文件（找到 {names}）：请重命名容积文件。",
+    ),
+    "volumes-channels-unnamed": (
+        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which sequence: put "
+        "the data set's dataset.json beside or above them, or name the files by T1, T1C, T2 and FLAIR.",
+        "{folder} 中的文件按通道编号（{names}），无法得知各通道对应哪个序列："
+        "请将数据集的 dataset.json 放在同一文件夹或上一级文件夹，或在文件名中写明 T1、T1C、T2、FLAIR。",
+    ),
+    "volumes-two-of-one": (
+        "Both {one} and {other} in {folder} are {sequence} by their names: two patients or a repeat may be mixed, keep "
+        "one file of each in a patient's folder.",
+        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}：可能混入了另一名患者或重复扫描，每个序列请只保留一个文件。",
+    ),
+    "volumes-two-masks": (
+        "Both {one} and {other} in {folder} are a lesion mask by their names: two patients or a repeat may be mixed, "
+        "keep one file of each in a patient's folder.",
+        "{folder} 中的 {one} 和 {other} 按文件名都是病灶掩膜：可能混入了另一名患者或重复勾画，请只保留一个文件。",
+    ),
+    "volumes-two-patients": (
+        "{one} and {other} in {folder} are two patients' by their names: give every patient a folder of their own.",
+        "{folder} 中的 {one} 和 {other} 按文件名属于两名患者：请为每名患者单独建立文件夹。",
+    ),
+    "bids-derivatives": (
+        "{folder} has images in several derivatives ({names}) and none of its own: give one of these folders.",
+        "{folder} 本身没有图像，而在多个 derivatives 文件夹中有图像（{names}）：请选择其中一个文件夹。",
+    ),
+    "dataset-unreadable": (
+        "{file} is no description of a data set that can be read: copy it again.",
+        "{file} 不是可读取的数据集说明文件：请重新复制。",
+    ),
+    "dataset-many-cases": (
+        "{folder} holds {count} patients: give one of them, such as {case}.",
+        "{folder} 中有 {count} 名患者：请选择其中一名，例如 {case}。",
+    ),
+    "dataset-no-channel": (
+        "{file} does not name channel {channel}, which {volume} is: complete its channel_names.",
+        "{file} 未说明通道 {channel}（文件 {volume}）：请补全其中的 channel_names。",
+    ),
+    "dataset-channel-twice": (
+        "{file} names two channels {sequence}: correct its channel_names.",
+        "{file} 中有两个通道都写为 {sequence}：请更正其中的 channel_names。",
+    ),
+    "dataset-no-sequence": (
+        "None of the channels in {file} is a T1, T1C, T2 or FLAIR (found {names}): correct its channel_names.",
+        "{file} 中没有通道是 T1、T1C、T2 或 FLAIR（找到 {names}）：请更正其中的 channel_names。",
+    ),
+    "dataset-labels-unknown": (
+        "The labels in {file} do not say which of them is the lesion; the mask was not read.",
+        "{file} 的标签未说明哪一个是病灶，未读取掩膜。",
+    ),
     # ---- DICOM: which series, which examination ---------------------------------------------------------
+    "examination-chosen": (
+        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before surgery that "
+        "has the sequences needed; not read: {others}.",
+        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），即手术前序列齐全的最早一次；未读取：{others}。",
+    ),
+    "examination-number": (
+        "{count} examinations were found; number {number} in time was read, the earliest before surgery that has the "
+        "sequences needed.",
+        "找到 {count} 次检查；读取的是按时间第 {number} 次，即手术前序列齐全的最早一次。",
+    ),
+    "examination-after-surgery": (
+        "The examination read ({name}) was taken during or after surgery by its own words; the markers are meant for "
+        "images before surgery.",
+        "所读取的检查（{name}）按其描述为术中或术后检查；标志物预测仅适用于术前图像。",
+    ),
+    "examinations-incomplete": (
+        "No single examination in {folder} has the sequences needed, only several together ({contents}): sequences of "
+        "different examinations are not mixed, export one complete examination.",
+        "{folder} 中没有一次检查具备所需的全部序列，只有多次检查合起来才齐全（{contents}）："
+        "不会混用不同检查的序列，请导出一次完整的检查。",
+    ),
+    "examinations-undated": (
+        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot be told: "
+        "keep that one alone.",
+        "{folder} 中有 {count} 次序列完整但没有日期的检查（{names}），无法判断哪一次是术前检查：请只保留术前的一次。",
+    ),
+    "dicom-damaged": (
+        "{file} is damaged or no DICOM file: copy or export it again.",
+        "{file} 已损坏或不是 DICOM 文件：请重新复制或导出。",
+    ),
+    "dicom-passed-over": (
+        "{count} DICOM files could not be read and were passed over ({names}); the series used are whole without them.",
+        "有 {count} 个 DICOM 文件无法读取，已跳过（{names}）；所用序列不缺少图像。",
+    ),
+    "dicom-no-mr": (
+        "No MR images among the DICOM files in {folder} (found {found}): export the MRI.",
+        "{folder} 的 DICOM 文件中没有 MR 图像（找到 {found}）：请导出 MRI。",
+    ),
+    "dicom-no-sequence": (
+        "None of the MR series in {folder} is a T1, T1C, T2 or FLAIR (found {found}): export these.",
+        "{folder} 的 MR 序列中没有 T1、T1C、T2 或 FLAIR（找到 {found}）：请导出这些序列。",
+    ),
+    "dicom-two-ids": (
+        "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of their "
+        "own.",
+        "{folder} 中有两名患者的文件（{one} 与 {other} 的患者编号不同）：请为每名患者单独建立文件夹。",
+    ),
+    "dicom-two-names": (
+        "{folder} holds files of two patients (different names in {one} and {other}): give every patient a folder of "
+        "their own.",
+        "{folder} 中有两名患者的文件（{one} 与 {other} 的患者姓名不同）：请为每名患者单独建立文件夹。",
+    ),
+    "dicom-two-birth-dates": (
+        "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a folder "
+        "of their own.",
+        "{folder} 中有两名患者的文件（{one} 与 {other} 的出生日期不同）：请为每名患者单独建立文件夹。",
+    ),
+    "series-candidates": (
+        "{count} series look like {sequence}; read: {name}, which {why}.",
+        "有 {count} 个序列看起来是 {sequence}；读取的是“{name}”，因为它{why}。",
+    ),
+    "series-original": ("is an original, not derived from other images", "是原始图像，而非由其他图像重建"),
+    "series-complete": ("has no missing slices", "没有缺失层面"),
+    "series-axial": ("was acquired axially", "为横断位采集"),
+    "series-covers-more": ("covers more of the head", "覆盖头部的范围更大"),
+    "series-more-slices": ("has more slices", "层面更多"),
+    "series-evened-out": ("was evened out for the coil", "经过线圈均匀性校正"),
+    "series-later": ("was acquired later", "采集时间更晚"),
+    "series-equal": ("equals the other in every respect but its UID", "除 UID 外与另一序列完全相同"),
+    "series-copies": (
+        "{sequence}: {count} series have the same pixels as another under new numbers, and were left out as copies.",
+        "{sequence}：有 {count} 个序列与另一序列像素完全相同、仅编号不同，作为副本已略去。",
+    ),
+    "series-unknown": (
+        "Series '{name}' was not used: {reason}",
+        "未使用序列“{name}”：{reason}",
+    ),
+    "contrast-doubt": (
+        "{count} T1 series were taken alike at different times and nothing says which is after contrast medium: check, "
+        "and say so in the series table.",
+        "有 {count} 个 T1 序列参数相同、采集时间不同，无法得知哪一个是增强后：请核对，并在序列表中注明。",
+    ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
     "dicom-place-missing": (
         "{file} does not state {attribute}, so its place in the patient is unknown: export the original series.",
@@ -154,6 +435,63 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{kind}: its SeriesInstanceUID holds {count} stacks; one of them was read.",
         "{kind}：其 SeriesInstanceUID 含 {count} 组层面，读取了其中一组。",
     ),
+    "dicom-undecodable": (
+        "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
+        "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",
+    ),
+    "cut-short-or-damaged": ("cut short or damaged", "文件不完整或已损坏"),
+    "dicom-size": (
+        "{file} does not hold one image of {size} pixels as its header says: export the original series.",
+        "{file} 的像素与其头信息所述的 {size} 不符：请导出原始序列。",
+    ),
+    "dicom-unstated": (
+        "{file} lacks the attribute {attribute}, and without it its greys may be read wrongly: export the original "
+        "series, or keep this attribute when anonymising.",
+        "{file} 缺少属性 {attribute}，灰度可能被误读：请导出原始序列，或在匿名化时保留该属性。",
+    ),
+    "dicom-inferred": (
+        "{kind}: the attribute {attribute} is missing in its files; its greys are taken for the usual ones (small "
+        "values dark).",
+        "{kind}：文件缺少属性 {attribute}，按常规灰度（数值小为暗）读取。",
+    ),
+    "dicom-photometric": (
+        "{file} states PhotometricInterpretation {photometric} with {samples} samples per pixel, which is no grey "
+        "MR image: export the original series.",
+        "{file} 的 PhotometricInterpretation 为 {photometric}、每像素 {samples} 个采样，不是灰度 MR 图像："
+        "请导出原始序列。",
+    ),
+    "dicom-coloured": (
+        "{file} is a colour image: export the original grey series.",
+        "{file} 是彩色图像：请导出原始灰度序列。",
+    ),
+    "dicom-bits": (
+        "{file} states {stored} stored bits up to bit {high} in {allocated} (BitsStored, HighBit, BitsAllocated), "
+        "which cannot be: export the original series.",
+        "{file} 的 BitsStored {stored}、HighBit {high} 与 BitsAllocated {allocated} 相互矛盾：请导出原始序列。",
+    ),
+    "dicom-bits-beyond": (
+        "{file} holds values beyond its {bits} stored bits (BitsStored, HighBit), so the header or the pixels are "
+        "wrong: export the original series.",
+        "{file} 的像素值超出其 {bits} 位存储位（BitsStored、HighBit），头信息或像素有误：请导出原始序列。",
+    ),
+    "dicom-depths-differ": (
+        "{one} stores its greys in {one_bits} bits and {other} of the same series in {other_bits}, so they cannot be "
+        "compared: export the original series.",
+        "同一序列中 {one} 为 {one_bits} 位而 {other} 为 {other_bits} 位，灰度无法比较：请导出原始序列。",
+    ),
+    "dicom-lut": (
+        "{file} has a table of greys ({attribute}) that cannot be applied: export the original series.",
+        "{file} 的灰度查找表（{attribute}）无法应用：请导出原始序列。",
+    ),
+    "dicom-scaling": (
+        "{file} has no usable RescaleSlope and RescaleIntercept but other slices of its series have, so their greys "
+        "cannot be compared: export the original series.",
+        "{file} 没有可用的 RescaleSlope 和 RescaleIntercept，而同一序列的其他层面有，灰度无法比较：请导出原始序列。",
+    ),
+    "dicom-scaling-unusable": (
+        "{kind}: RescaleSlope or RescaleIntercept of its files is no usable number; the stored values are read.",
+        "{kind}：文件的 RescaleSlope 或 RescaleIntercept 不是有效数值，按存储值读取。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -171,6 +509,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "mask-labels": (
         "The mask {file} has values that are no BraTS labels ({labels}): give a mask of 0 and 1.",
         "掩膜 {file} 的值不是 BraTS 标签（{labels}）：请提供仅含 0 和 1 的掩膜。",
+    ),
+    "mask-not-a-number": (
+        "The mask {file} has voxels that are not numbers (NaN or infinite): save it again with 0 and 1.",
+        "掩膜 {file} 含有非数值的体素（NaN 或无穷大）：请以 0 和 1 重新保存。",
     ),
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
@@ -247,6 +589,37 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     # ---- progress ---------------------------------------------------------------------------------------
     # ---- weights and models -----------------------------------------------------------------------------
+    "weights-card-unknown": (
+        "{path}: the weights file states something that this gliomark does not know ({reason}); "
+        "update gliomark, or train the model anew.",
+        "{path}：权重文件中有当前 gliomark 版本无法识别的内容（{reason}）；请更新 gliomark，或重新训练模型。",
+    ),
+    "marker-too-few-patients": (
+        "{marker}: {patients} patients with a label and all sequences are too few to learn from; "
+        "add patients to the cohort.",
+        "{marker}：有标签且序列齐全的患者仅 {patients} 例，不足以训练；请在队列中增加患者。",
+    ),
+    "marker-no-lesions": (
+        "Too few patients have an outlined lesion to learn from ({fitted} to fit on, {stopping} to stop by): "
+        "outline more patients, or give the label of more.",
+        "有病灶轮廓、可供训练的患者过少（拟合 {fitted} 例，早停 {stopping} 例）：请勾画更多患者，或补充更多标签。",
+    ),
+    "marker-not-measured": (
+        "{title}: it was not measured how well the model does on patients it never saw, so no level is named.",
+        "{title}：未测得模型在未参与训练的患者中的表现，因此不给出分级。",
+    ),
+    "marker-better-than-chance": (
+        "{title}: AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) on {patients} patients the model never saw; "
+        "levels are named.",
+        "{title}：在 {patients} 例未参与训练的患者中，AUC 为 {auc:.2f}（95% 置信区间 {low:.2f}–{high:.2f}）；"
+        "给出分级。",
+    ),
+    "marker-no-better-than-chance": (
+        "{title}: on {patients} patients it never saw, the model was not shown to be better than chance (AUC "
+        "{auc:.2f}, 95 % interval {low:.2f} to {high:.2f}, which reaches 0.5), so no level is named.",
+        "{title}：在 {patients} 例未参与训练的患者中，未能证明模型优于随机猜测（AUC {auc:.2f}，"
+        "95% 置信区间 {low:.2f}–{high:.2f}，未完全高于 0.5），因此不给出分级。",
+    ),
     # ---- results ----------------------------------------------------------------------------------------
     # ---- uploads and server -----------------------------------------------------------------------------
 }  # fmt: skip

@@ -240,7 +240,7 @@ def _marker(
         threshold=card.threshold,
         decided_by="model",
         performance=card.performance,
-        warnings=(card.warning,) if card.warning else (),
+        warnings=tuple(text for text in (card.warning, card.why_no_level) if text),
     )
     if not slices.index:
         return answer
@@ -253,7 +253,7 @@ def _marker(
         )
     )
     level = UNDETERMINED
-    if card.informative:
+    if card.names_level:
         level = card.positive if probability >= card.threshold else card.negative
     start, image, *codes = parts[list(decide)].mean(axis=0).tolist()
     age, sex = codes or (None, None)

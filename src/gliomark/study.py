@@ -88,7 +88,8 @@ class Series:
 
     image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
     file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
-    in order of their place; of DICOM only. is_oriented: whether the file states where left, front and top are;
+    in order of their place; of DICOM only. missing: bool, as image: where the files had no number and image
+    has background; None for nowhere. is_oriented: whether the file states where left, front and top are;
     otherwise the affine's directions are assumed. space: of NIfTI only.
     """
 
@@ -97,8 +98,19 @@ class Series:
     slice_names: tuple[str, ...]
     source: Path
     source_images: tuple[SourceImage, ...] = ()
+    missing: NDArray[np.bool_] | None = None
     is_oriented: bool = True
     space: NiftiSpace | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Which of a patient's examinations was read: its date (YYYYMMDD, blank where unknown), its number from 1 in the
+    order of time, and of how many."""
+
+    date: str
+    number: int
+    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +119,8 @@ class Study:
 
     aligned: the sequences already share one pixel grid (picture folders), so none is registered.
     spacing_assumed: the millimetres are a stated assumption, not read from the files.
-    lesion: the reader's mask where one was found, as a Series of 0 and 1.
+    lesion: the reader's mask where one was found, as a Series of 0 and 1. examination: which one of the
+    patient's was read, None for pictures and for volumes without sessions.
     """
 
     patient_id: str
@@ -118,6 +131,7 @@ class Study:
     spacing_assumed: bool = False
     lesion: Series | None = None
     notes: tuple[str, ...] = ()
+    examination: Examination | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tests.pipeline.conftest import LESION_MM, without_mask, write_dicom
 from gliomark import batch, load_model, predict, read_clinical, read_study, write_prediction
 from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
-from gliomark.models.weights import load_weights, save_weights
+from gliomark.models.weights import MarkerValidation, load_weights, save_weights
 
 PATIENT = "患者 01"
 LESION_ML = 33.5  # a ball of 20 mm
@@ -346,19 +346,31 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, t
     assert {path.name for path in (home / "out").iterdir()} == {"甲 1", "predictions.csv"}
 
 
+@pytest.mark.parametrize(
+    ("validation", "said"),
+    [
+        (None, "not measured"),
+        (MarkerValidation(0.62, 0.48, 0.75, 60, 30, "队列"), "AUC 0.62, 95 % interval 0.48 to 0.75"),
+        (MarkerValidation(1.0, 0.4, 1.0, 8, 4, "ten"), "on 8 patients"),
+    ],
+)
 def test_a_marker_that_could_not_be_told_from_chance_names_no_level(
-    run, pictures, home, tiny_weights
+    run, pictures, home, tiny_weights, validation, said
 ) -> None:
-    """Its probability is shown, its level is undetermined; the other marker is as before; a finding still decides."""
+    """Its level is undetermined and it is said why; the other marker is as before; a finding still decides."""
     weights = load_weights(tiny_weights)
     card = weights.card
-    blind = {**card.markers, "idh": replace(card.markers["idh"], informative=False, warning="chance 说明")}
+    idh = replace(card.markers["idh"], validation=validation, warning="chance 说明")
+    blind = {**card.markers, "idh": idh}
     save_weights(home / "blind.safetensors", replace(card, markers=blind), weights.tensors)
     before = document_of(run(pictures))
     after = document_of(run(pictures, model=home / "blind.safetensors", out="blind"))
     idh = marker_of(after)
     assert idh["level"] == "undetermined" != marker_of(before)["level"]
-    assert idh["probability"] == marker_of(before)["probability"] and "chance 说明" in idh["warnings"]
+    assert "chance 说明" in idh["warnings"]
+    (why,) = [text for text in idh["warnings"] if "no level is named" in text]
+    assert said in why
+    assert why in (home / "blind" / PATIENT / "report.html").read_text("utf-8")
     assert marker_of(after, "proliferation") == marker_of(before, "proliferation")
     found = document_of(run(pictures, "--enhancing", "yes", model=home / "blind.safetensors", out="finding"))
     assert (marker_of(found)["level"], marker_of(found)["decided_by"]) == ("wild type", "reader's finding")

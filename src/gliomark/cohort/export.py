@@ -23,7 +23,7 @@ from PIL import Image
 from gliomark.cohort.folds import cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.geometry import LPS_RAS
-from gliomark.io.pictures import natural_key
+from gliomark.io.pictures import in_order
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
 
 Layout = Literal["bids", "nnunet", "structured-pictures"]
@@ -299,7 +299,7 @@ def _write_pictures(cohort: Cohort, out: Path) -> Path:
 def _as_displayed(stack: SliceStack) -> SliceStack:
     """The stack with names that sort in its own order, as pictures are read."""
     names = stack.slice_names
-    if list(names) == sorted(names, key=natural_key):
+    if list(names) == in_order(names):
         return stack
     digits = len(str(len(names)))
     counted = tuple(f"{number:0{digits}d}" for number in range(1, len(names) + 1))

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from gliomark.io.dicom.instances import DAMAGE
+from gliomark.io.dicom.pixels import read_pixels
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.dicom.spacing import SAME_PLACE_MM, SliceGrid, slice_grid, tolerance
 from gliomark.io.dicom.stated_place import place_fault
+from gliomark.io.grey_values import check_grey_values
 from gliomark.io.nifti import counted_names
 from gliomark.messages import message
 from gliomark.study import GliomarkError, Series, SourceImage
 
-_PIXEL_DAMAGE = (*DAMAGE, RuntimeError)
 MOST_AGAINST = 0.25  # of the slices: more is another order altogether
 _SIDEWAYS = 0.01  # of the stack's length: more is a tilted stack
 
@@ -32,7 +27,7 @@ class Slice:
     """One image of a series: a file, or one frame of a multi-frame file.
 
     position, row_direction, column_direction: LPS, mm and unit vectors (row_direction is the way the column
-    index grows). spacing: mm from row to row and from column to column. slope, intercept: to stored values.
+    index grows). spacing: mm from row to row and from column to column. slope, intercept: as ``Frame`` has them.
     """
 
     file: Path
@@ -42,8 +37,8 @@ class Slice:
     row_direction: NDArray[np.float64]
     column_direction: NDArray[np.float64]
     spacing: tuple[float, float]
-    slope: float
-    intercept: float
+    slope: float | None
+    intercept: float | None
 
 
 def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
@@ -62,17 +57,16 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     normal = np.cross(slices[0].row_direction, slices[0].column_direction)
     slices.sort(key=lambda piece: float(piece.position @ normal))
     _check_uniform(folder, slices)
-    image = _pixels(slices)
+    image, said = read_pixels(slices, series.recognition.kind)
     slices, image, dropped = _one_per_place(folder, slices, image, normal)
     grid = slice_grid(np.asarray([piece.position @ normal for piece in slices], dtype=np.float64))
     _check_safe(folder, slices, grid)
     affine = _affine(folder, slices, normal, len(grid.grid))
-    if not image.any():
-        raise GliomarkError(f"All images of the series in {folder} are black: export it again.")
-    image = image if grid.even else _resampled(image, grid)
-    notes = _notes(series, dropped, grid, _out_of_order(series, normal))
+    grey = check_grey_values(image if grid.even else _resampled(image, grid), folder, series.recognition.kind)
+    notes = (*said, *grey.notes, *_notes(series, dropped, grid, _out_of_order(series, normal)))
     sources = tuple(map(_source, slices, grid.positions.tolist()))
-    return Series(image, affine, counted_names(len(image)), folder, sources), notes
+    names = counted_names(len(grey.image))
+    return Series(grey.image, affine, names, folder, sources, grey.missing), notes
 
 
 def _source(piece: Slice, place: float) -> SourceImage:
@@ -124,7 +118,7 @@ def _one_per_place(
         last = keep[-1]
         if float((slices[at].position - slices[last].position) @ normal) > SAME_PLACE_MM:
             keep.append(at)
-        elif not np.array_equal(image[at], image[last]):
+        elif not np.array_equal(image[at], image[last], equal_nan=True):
             one, other = slices[last].file.name, slices[at].file.name
             raise GliomarkError(message("dicom-repeats", one=one, other=other, folder=folder))
     if len(keep) < 2:
@@ -204,66 +198,3 @@ def _notes(series: DicomSeries, dropped: int, grid: SliceGrid, out_of_order: int
     if grid.departure > tolerance(grid.step):
         notes.append(message("dicom-resampled", kind=kind, mm=grid.jitter * grid.step, step=grid.step))
     return tuple(notes)
-
-
-# ---- pixels -----------------------------------------------------------------------------------------
-
-
-def _pixels(slices: Sequence[Slice]) -> NDArray[np.float32]:
-    """Decode and rescale: float32 ``(slice, row, column)``; a multi-frame file is decoded once."""
-    image = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
-    wanted: dict[Path, list[int]] = defaultdict(list)
-    for at, piece in enumerate(slices):
-        wanted[piece.file].append(at)
-    for file, places in wanted.items():
-        pixels = _decoded(file)
-        for at in places:
-            piece = slices[at]
-            plane = _plane(pixels, piece)
-            if plane is None or plane.shape != piece.shape:
-                raise GliomarkError(
-                    f"{file} does not hold one grey image of {piece.shape}: export the original."
-                )
-            image[at] = plane * piece.slope + piece.intercept
-    return image
-
-
-def _plane(pixels: NDArray[np.float32], piece: Slice) -> NDArray[np.float32] | None:
-    if piece.frame is None or pixels.ndim == 2:
-        return pixels
-    return pixels[piece.frame] if pixels.ndim == 3 and piece.frame < len(pixels) else None
-
-
-def _decoded(file: Path) -> NDArray[np.float32]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
-            _state_syntax(dataset)
-            return np.asarray(dataset.pixel_array, dtype=np.float32)
-    except _PIXEL_DAMAGE:
-        raise GliomarkError(
-            f"The pixels of {file} cannot be decoded{_coding(file)}: export it again, uncompressed."
-        ) from None
-
-
-def _state_syntax(dataset: Dataset) -> None:
-    """A file without meta information is uncompressed; its transfer syntax is how it was just read."""
-    meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
-    if "TransferSyntaxUID" not in meta:
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    dataset.file_meta = meta
-
-
-def _coding(file: Path) -> str:
-    """Why pixels may not be decoded: the compression in words, else that the file is damaged."""
-    try:
-        meta = pydicom.dcmread(file, stop_before_pixels=True, force=True).file_meta
-    except _PIXEL_DAMAGE:
-        meta = FileMetaDataset()
-    syntax = meta.get("TransferSyntaxUID")
-    if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
-        return f" ({syntax.name})"
-    return " (cut short or damaged)"

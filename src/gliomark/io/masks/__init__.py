@@ -35,7 +35,8 @@ from gliomark.io.masks.files import find_masks, kind_of, stem_of
 from gliomark.io.masks.overlay import Agreement, agreement, between_raters, unite
 from gliomark.io.masks.pictures import read_annotations
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError
-from gliomark.io.nifti import is_lesion_name, read_lesion, sequence_in_name, words_of
+from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
+from gliomark.io.nifti import read_lesion
 from gliomark.study import GliomarkError, MRSequence, Series
 
 __all__ = [

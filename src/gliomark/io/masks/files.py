@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from gliomark.io.dicom import looks_like_dicom
+from gliomark.io.layout import VOLUME_SUFFIXES, stem_of, visible
 from gliomark.io.masks.dicom import mask_kind
 from gliomark.io.masks.pictures import is_annotation
 from gliomark.io.masks.rules import names_lesion, names_other
-from gliomark.io.nifti import SUFFIXES, is_lesion_name, sequence_in_name, visible, words_of
+from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
 
 _MOST_LABELS = 5  # BraTS has four and the background
 
@@ -38,7 +38,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def kind_of(file: Path) -> str:
     """``volume``, ``annotation``, ``segmentation`` or ``structure set``; blank for any other file."""
-    if file.name.lower().endswith(SUFFIXES):
+    if file.name.lower().endswith(VOLUME_SUFFIXES):
         return "volume" if _is_mask_volume(file) else ""
     if is_annotation(file):
         return "annotation"
@@ -69,7 +69,3 @@ def _few_labels(file: Path) -> bool:
         return sequence_in_name(stem_of(file)) is None
     return len(values) <= _MOST_LABELS and bool(np.equal(values, np.round(values)).all())
 
-
-def stem_of(file: Path) -> str:
-    """The file's name without its ending, ``.nii.gz`` as one."""
-    return re.sub(r"(\.nii\.gz|\.[^.]+)$", "", file.name, flags=re.IGNORECASE)
