@@ -144,13 +144,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "无法读取文件夹 {folder}（{reason}）：请检查路径和权限。",
     ),
     "folder-empty": (
-        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, "
+        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes "
+        "with T1, "
         "T1C, T2 or FLAIR in their name, or DICOM.",
         "{folder} 是空文件夹：请给出患者的文件夹，内含按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
     ),
     "folder-no-images": (
-        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 "
+        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, "
+        "T1C, T2 "
         "or FLAIR in their name, or DICOM.",
         "{folder} 中没有患者图像：请给出按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
@@ -247,7 +249,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中没有文件名含 T1、T1C、T2 或 FLAIR 的文件（找到 {names}）：请重命名容积文件。",
     ),
     "volumes-channels-unnamed": (
-        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which sequence: put "
+        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which "
+        "sequence: put "
         "the data set's dataset.json beside or above them, or name the files by T1, T1C, T2 and FLAIR.",
         "{folder} 中的文件按通道编号（{names}），无法得知各通道对应哪个序列："
         "请将数据集的 dataset.json 放在同一文件夹或上一级文件夹，或在文件名中写明 T1、T1C、T2、FLAIR。",
@@ -255,7 +258,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "volumes-two-of-one": (
         "Both {one} and {other} in {folder} are {sequence} by their names: two patients or a repeat may be mixed, keep "
         "one file of each in a patient's folder.",
-        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}：可能混入了另一名患者或重复扫描，每个序列请只保留一个文件。",
+        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}：可能混入了另一名患者或重复扫描，"
+        "每个序列请只保留一个文件。",
     ),
     "volumes-two-masks": (
         "Both {one} and {other} in {folder} are a lesion mask by their names: two patients or a repeat may be mixed, "
@@ -296,9 +300,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     "examination-chosen": (
-        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before surgery that "
+        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before "
+        "surgery that "
         "has the sequences needed; not read: {others}.",
-        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），即手术前序列齐全的最早一次；未读取：{others}。",
+        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），即手术前序列齐全的最早一次；未读取："
+        "{others}。",
     ),
     "examination-number": (
         "{count} examinations were found; number {number} in time was read, the earliest before surgery that has the "
@@ -317,7 +323,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "不会混用不同检查的序列，请导出一次完整的检查。",
     ),
     "examinations-undated": (
-        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot be told: "
+        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot "
+        "be told: "
         "keep that one alone.",
         "{folder} 中有 {count} 次序列完整但没有日期的检查（{names}），无法判断哪一次是术前检查：请只保留术前的一次。",
     ),
@@ -338,7 +345,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 的 MR 序列中没有 T1、T1C、T2 或 FLAIR（找到 {found}）：请导出这些序列。",
     ),
     "dicom-two-ids": (
-        "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of their "
+        "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of "
+        "their "
         "own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的患者编号不同）：请为每名患者单独建立文件夹。",
     ),
@@ -348,7 +356,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中有两名患者的文件（{one} 与 {other} 的患者姓名不同）：请为每名患者单独建立文件夹。",
     ),
     "dicom-two-birth-dates": (
-        "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a folder "
+        "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a "
+        "folder "
         "of their own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的出生日期不同）：请为每名患者单独建立文件夹。",
     ),
@@ -505,6 +514,129 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The mask {file} holds fractions ({low:.3g} to {high:.3g}), such as probabilities, not labels: cut it at a "
         "threshold and save it as 0 and 1.",
         "掩膜 {file} 的值为小数（{low:.3g} 至 {high:.3g}），如概率，而非标签：请按阈值二值化并保存为 0 和 1。",
+    ),
+    "mask-oriented-and-not": (
+        "The mask {mask} cannot be laid on the images: {file} does not state its orientation although {other} does, so "
+        "left and right may differ; save the mask with the geometry of the images.",
+        "掩膜 {mask} 无法与影像对齐：{file} 未注明方位，而 {other} 已注明，左右可能不一致；"
+        "请按影像的几何信息重新保存掩膜。",
+    ),
+    "mask-outside": (
+        "The mask {file} lies outside every series of the patient ({sequences}): check that it is this patient's and "
+        "that its geometry was not lost.",
+        "掩膜 {file} 位于患者所有序列（{sequences}）之外：请核对是否属于该患者以及几何信息是否丢失。",
+    ),
+    "mask-elsewhere": (
+        "The mask {file} has the size of {sequence} but lies up to {mm:.0f} mm away from it, so its geometry was lost: "
+        "save it again with the geometry of the images it was drawn on.",
+        "掩膜 {file} 的大小与 {sequence} 相同，但位置相差最多 {mm:.0f} 毫米，几何信息已丢失："
+        "请按勾画所用影像的几何信息重新保存。",
+    ),
+    "mask-frame": (
+        "The mask {file} was drawn in another frame of reference than the patient's images, so its place on them is "
+        "unknown: give the images that it was drawn on.",
+        "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
+    ),
+    "mask-damaged": (
+        "{file} is a damaged DICOM file among the masks: copy or export it again.",
+        "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
+    ),
+    "mask-partly-outside": (
+        "{percent:.0f}% of a lesion mask lies outside its series.",
+        "病灶掩膜有 {percent:.0f}% 位于其序列之外。",
+    ),
+    "mask-on-no-grid": (
+        "A lesion mask shares no series' grid; its millimetres are taken as the reference's.",
+        "病灶掩膜与各序列网格均不一致；按其毫米坐标放置于参考序列。",
+    ),
+    "mask-folder": (
+        "{file} does not lie in a folder named after one of the patient's sequences ({sequences}): put it into "
+        "<patient>/<sequence>/.",
+        "{file} 不在以患者序列（{sequences}）命名的文件夹中：请放入 <患者>/<序列>/。",
+    ),
+    "mask-slice-twice": (
+        "{file} and {other} annotate one slice: keep one of them.",
+        "{file} 与 {other} 标注同一层面：请只保留一个。",
+    ),
+    "mask-none": (
+        "There is no lesion mask for {folder}: draw one, or leave the patient out.",
+        "{folder} 没有病灶掩膜：请勾画，或排除该患者。",
+    ),
+    "regions-left-out": (
+        "{count} of {total} drawn regions are no lesion by their names and are left out.",
+        "{total} 个勾画区域中有 {count} 个按名称不是病灶，未采用。",
+    ),
+    "segmentation-damaged": (
+        "{file} is a damaged DICOM segmentation, or states no positions: export it again.",
+        "{file} 是已损坏的 DICOM 分割文件，或未给出位置：请重新导出。",
+    ),
+    "segmentation-no-lesion": (
+        "No segment of {file} is a lesion by its name ({names}): name the segment of the enhancing and necrotic tumour "
+        "'tumour'.",
+        "{file} 中没有名称为病灶的分割（{names}）：请将强化及坏死肿瘤的分割命名为“肿瘤”。",
+    ),
+    "segmentation-no-step": (
+        "{file} has one plane and states no slice thickness: export it again.",
+        "{file} 仅有一个层面且未给出层厚：请重新导出。",
+    ),
+    "segmentation-crooked": (
+        "The planes of {file} do not lie straight above each other: export one even stack.",
+        "{file} 的各层面未对齐：请导出一组规则的层面。",
+    ),
+    "segmentation-empty": ("The segmentation is empty.", "分割为空。"),
+    "segmentation-uneven": (
+        "Its frames are unevenly spaced; the mask was brought to steps of {step:.3g} mm.",
+        "分割的层面间距不均；掩膜已重采样为 {step:.3g} 毫米层距。",
+    ),
+    "contours-damaged": (
+        "{file} is a damaged DICOM structure set: export it again.",
+        "{file} 是已损坏的 DICOM 轮廓文件（RTSTRUCT）：请重新导出。",
+    ),
+    "contours-cut-short": (
+        "{file} is damaged: a contour of {count} numbers does not have the points that it states; export it again.",
+        "{file} 已损坏：某条轮廓的 {count} 个数值与其声明的点数不符；请重新导出。",
+    ),
+    "contours-not-numbers": (
+        "{file} has contour points that are not numbers (NaN or infinite): export it again.",
+        "{file} 的轮廓点不是数值（NaN 或无穷大）：请重新导出。",
+    ),
+    "contours-missing": (
+        "{file} is damaged: it names the lesion '{name}' but holds no contours of it; export it again.",
+        "{file} 已损坏：列有病灶“{name}”但没有其轮廓；请重新导出。",
+    ),
+    "contours-no-lesion": (
+        "No region of {file} is a lesion by its name ({names}): name the region of the enhancing and necrotic tumour "
+        "'GTV'.",
+        "{file} 中没有名称为病灶的区域（{names}）：请将强化及坏死肿瘤的区域命名为“GTV”。",
+    ),
+    "contours-none": (
+        "The lesion of {file} has no closed contour: draw it again, or leave it out.",
+        "{file} 中的病灶没有闭合轮廓：请重新勾画，或删除该文件。",
+    ),
+    "contours-cover-nothing": (
+        "The contours of {file} cover no voxel of the series they were read with: check that both belong to one "
+        "patient.",
+        "{file} 的轮廓未覆盖所用序列的任何体素：请核对两者是否属于同一患者。",
+    ),
+    "contours-off-plane": (
+        "The contours of {file} do not lie in the slices of the series they were read with: give the series they were "
+        "drawn on.",
+        "{file} 的轮廓不在所用序列的层面上：请提供勾画所用的序列。",
+    ),
+    "contours-off-all": (
+        "The contours of {file} lie in the slices of none of the patient's series ({sequences}): export the series "
+        "that "
+        "they were drawn on.",
+        "{file} 的轮廓不在患者任何序列（{sequences}）的层面上：请导出勾画所用的序列。",
+    ),
+    "contours-beyond": (
+        "The contours of {file} reach beyond the {slices} slices of the series they were read with: export the whole "
+        "series.",
+        "{file} 的轮廓超出所用序列的 {slices} 个层面：请导出完整序列。",
+    ),
+    "contours-gaps": (
+        "{count} slice(s) between the first and the last contour carry none; they stay empty.",
+        "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
     ),
     "mask-labels": (
         "The mask {file} has values that are no BraTS labels ({labels}): give a mask of 0 and 1.",
