@@ -110,12 +110,12 @@ def _write_volume(mask: NDArray[np.uint8], series: Series, path: Path) -> None:
     in which of its forms they read, and each must lay the mask on the images.
     """
     array = np.ascontiguousarray(mask.transpose(2, 1, 0))
-    image = nib.Nifti1Image(array, LPS_RAS @ series.affine)
-    image.header.set_xyzt_units("mm")
     if series.space is None:
+        image = nib.Nifti1Image(array, LPS_RAS @ series.affine)
+        image.header.set_xyzt_units("mm")
         image.set_sform(image.affine, code="scanner")
         image.set_qform(image.affine, code="scanner")
     else:
+        image = nib.Nifti1Image(array, None)  # with an affine, or a header given, nibabel would correct the forms
         state_space(image.header, series.space)
-        image = nib.Nifti1Image(array, None, image.header)
     nib.save(image, path)
