@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
+from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
+
+from gliomark.study import NiftiSpace
 
 Affine = NDArray[np.float64]
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from DICOM's coordinates to NIfTI's, and back
@@ -48,25 +51,68 @@ def corners_of(shape: tuple[int, ...]) -> NDArray[np.float64]:
     return np.stack([end.ravel() for end in ends]).astype(np.float64)
 
 
-def transform(affine: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def move(affine: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """An affine applied to points ``(3, n)``."""
     return np.asarray(affine[:3, :3] @ points + affine[:3, 3:], dtype=np.float64)
+
+
+def inverse(affine: Affine) -> Affine:
+    """The affine that undoes a usable one."""
+    return np.asarray(np.linalg.inv(affine), dtype=np.float64)
+
+
+def are_inside(affine: Affine, shape: tuple[int, ...], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points ``(3, n)``, LPS mm, lie in the field of an image ``(slice, row, column)``, edges included."""
+    index, size = move(inverse(affine), points), np.array(shape[::-1])[:, None]
+    return np.asarray(((index >= -0.5) & (index <= size - 0.5)).all(axis=0))
+
+
+def points_of(mask: NDArray, affine: Affine) -> NDArray[np.float64]:
+    """Places ``(3, n)``, LPS mm, of the voxels of a mask ``(slice, row, column)`` that are not 0."""
+    return move(affine, np.argwhere(mask)[:, ::-1].T.astype(np.float64))
 
 
 def farthest_apart(one: Affine, other: Affine, shape: tuple[int, ...]) -> float:
     """Millimetres between the places that two affines give to one corner voxel, at the corner where it is most."""
     corners = corners_of(shape)
-    return float(np.linalg.norm(transform(one, corners) - transform(other, corners), axis=0).max())
+    return float(np.linalg.norm(move(one, corners) - move(other, corners), axis=0).max())
 
 
 def share_lattice(mask: Affine, shape: tuple[int, ...], grid: Affine) -> bool:
     """Whether all voxel centres of a mask of that shape are voxel centres of a grid, cut or turned as it may be."""
-    relative = np.linalg.inv(grid) @ mask
+    relative = inverse(grid) @ mask
     turn = np.round(relative[:3, :3])
     if not np.array_equal(turn @ turn.T, np.eye(3)):
         return False
-    corners = transform(relative, corners_of(shape))
+    corners = move(relative, corners_of(shape))
     return bool(np.abs(corners - np.round(corners)).max() < 0.1)
+
+
+# ---- NIfTI, which uses RAS --------------------------------------------------------------------------
+
+
+def space_of(header: Nifti1Header) -> NiftiSpace:
+    """What a header states about its grid."""
+    pixdim = [float(step) for step in header["pixdim"][:4]]
+    return NiftiSpace(
+        qform_code=int(header["qform_code"]),
+        sform_code=int(header["sform_code"]),
+        pixdim=(pixdim[0], pixdim[1], pixdim[2], pixdim[3]),
+        quaternion=(float(header["quatern_b"]), float(header["quatern_c"]), float(header["quatern_d"])),
+        offset=(float(header["qoffset_x"]), float(header["qoffset_y"]), float(header["qoffset_z"])),
+        rows=tuple(tuple(float(v) for v in header[row]) for row in ("srow_x", "srow_y", "srow_z")),
+        units=int(header["xyzt_units"]),
+    )
+
+
+def state_space(header: Nifti1Header, space: NiftiSpace) -> None:
+    """Make a header state a grid exactly as another one does."""
+    header["pixdim"][:4] = space.pixdim
+    header["qform_code"], header["sform_code"] = space.qform_code, space.sform_code
+    header["quatern_b"], header["quatern_c"], header["quatern_d"] = space.quaternion
+    header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = space.offset
+    header["srow_x"], header["srow_y"], header["srow_z"] = space.rows
+    header["xyzt_units"] = space.units
 
 
 # ---- SimpleITK, which uses LPS as well --------------------------------------------------------------

@@ -149,13 +149,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "无法读取文件夹 {folder}（{reason}）：请检查路径和权限。",
     ),
     "folder-empty": (
-        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, "
+        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes "
+        "with T1, "
         "T1C, T2 or FLAIR in their name, or DICOM.",
         "{folder} 是空文件夹：请给出患者的文件夹，内含按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
     ),
     "folder-no-images": (
-        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 "
+        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, "
+        "T1C, T2 "
         "or FLAIR in their name, or DICOM.",
         "{folder} 中没有患者图像：请给出按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
@@ -244,7 +246,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中没有文件名含 T1、T1C、T2 或 FLAIR 的文件（找到 {names}）：请重命名容积文件。",
     ),
     "volumes-channels-unnamed": (
-        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which sequence: put "
+        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which "
+        "sequence: put "
         "the data set's dataset.json beside or above them, or name the files by T1, T1C, T2 and FLAIR.",
         "{folder} 中的文件按通道编号（{names}），无法得知各通道对应哪个序列："
         "请将数据集的 dataset.json 放在同一文件夹或上一级文件夹，或在文件名中写明 T1、T1C、T2、FLAIR。",
@@ -252,7 +255,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "volumes-two-of-one": (
         "Both {one} and {other} in {folder} are {sequence} by their names: two patients or a repeat may be mixed, keep "
         "one file of each in a patient's folder.",
-        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}：可能混入了另一名患者或重复扫描，每个序列请只保留一个文件。",
+        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}：可能混入了另一名患者或重复扫描，"
+        "每个序列请只保留一个文件。",
     ),
     "volumes-two-masks": (
         "Both {one} and {other} in {folder} are a lesion mask by their names: two patients or a repeat may be mixed, "
@@ -293,9 +297,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     "examination-chosen": (
-        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before surgery that "
+        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before "
+        "surgery that "
         "has the sequences needed; not read: {others}.",
-        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），即手术前序列齐全的最早一次；未读取：{others}。",
+        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），即手术前序列齐全的最早一次；未读取："
+        "{others}。",
     ),
     "examination-number": (
         "{count} examinations were found; number {number} in time was read, the earliest before surgery that has the "
@@ -314,7 +320,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "不会混用不同检查的序列，请导出一次完整的检查。",
     ),
     "examinations-undated": (
-        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot be told: "
+        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot "
+        "be told: "
         "keep that one alone.",
         "{folder} 中有 {count} 次序列完整但没有日期的检查（{names}），无法判断哪一次是术前检查：请只保留术前的一次。",
     ),
@@ -335,7 +342,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 的 MR 序列中没有 T1、T1C、T2 或 FLAIR（找到 {found}）：请导出这些序列。",
     ),
     "dicom-two-ids": (
-        "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of their "
+        "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of "
+        "their "
         "own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的患者编号不同）：请为每名患者单独建立文件夹。",
     ),
@@ -345,7 +353,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中有两名患者的文件（{one} 与 {other} 的患者姓名不同）：请为每名患者单独建立文件夹。",
     ),
     "dicom-two-birth-dates": (
-        "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a folder "
+        "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a "
+        "folder "
         "of their own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的出生日期不同）：请为每名患者单独建立文件夹。",
     ),
@@ -432,6 +441,63 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{kind}: RescaleSlope or RescaleIntercept of its files is no usable number; the stored values are read.",
         "{kind}：文件的 RescaleSlope 或 RescaleIntercept 不是有效数值，按存储值读取。",
     ),
+    "dicom-place-missing": (
+        "{file} does not state {attribute}, so its place in the patient is unknown: export the original series.",
+        "{file} 缺少 {attribute}，无法确定其在患者体内的位置：请导出原始序列。",
+    ),
+    "dicom-place-wrong": (
+        "{attribute} in {file} is not usable ({value}), so its place in the patient is unknown: export the original "
+        "series.",
+        "{file} 中的 {attribute} 无效（{value}），无法确定其在患者体内的位置：请导出原始序列。",
+    ),
+    "dicom-single-image": (
+        "The series in {folder} has a single image: export the whole series.",
+        "{folder} 中的序列只有一幅影像：请导出完整序列。",
+    ),
+    "dicom-not-uniform": (
+        "The slices {one} and {other} in {folder} differ in size, spacing or orientation: export one uniform series.",
+        "{folder} 中的层面 {one} 与 {other} 在大小、间距或方位上不一致：请导出一致的序列。",
+    ),
+    "dicom-repeats": (
+        "{one} and {other} in {folder} show the same place with different pixels: the series holds repeats, export one "
+        "image per place.",
+        "{folder} 中的 {one} 与 {other} 位置相同但像素不同：该序列含重复扫描，请每个位置只导出一幅影像。",
+    ),
+    "dicom-one-place": (
+        "All images in {folder} show the same place: export the whole series.",
+        "{folder} 中所有影像位置相同：请导出完整序列。",
+    ),
+    "dicom-uneven": (
+        "The slices are {step:.2f} mm apart but {gap:.2f} mm between {one} and {other} in {folder}: too many slices "
+        "are missing or misplaced to be interpolated, export the whole series.",
+        "层间距为 {step:.2f} 毫米，而 {folder} 中 {one} 与 {other} 之间为 {gap:.2f} 毫米：缺失或错位的层面过多，"
+        "无法插值，请导出完整序列。",
+    ),
+    "dicom-tilted": (
+        "The slices in {folder} are shifted sideways (tilted stack): export a straight one.",
+        "{folder} 中的层面逐层侧移（机架倾斜）：请导出未倾斜的序列。",
+    ),
+    "dicom-interpolated": (
+        "{kind}: slice {slices} of {count} was missing and was interpolated from its neighbours.",
+        "{kind}：缺少第 {slices} 层（共 {count} 层），已由相邻层插值。",
+    ),
+    "dicom-resampled": (
+        "{kind}: the slices were unevenly spaced (by up to {mm:.2f} mm) and were resampled to an even {step:.2f} mm.",
+        "{kind}：层间距不均（最多相差 {mm:.2f} 毫米），已重采样为均匀的 {step:.2f} 毫米。",
+    ),
+    "dicom-order": (
+        "{kind}: the slices' numbers and their positions contradict each other at {count} of {total} slices; the "
+        "positions decided, check the order of the images.",
+        "{kind}：{total} 层中有 {count} 层的编号与位置顺序矛盾；以位置为准，请核对影像顺序。",
+    ),
+    "dicom-copies": (
+        "{kind}: {count} copies of other images were left out.",
+        "{kind}：略去 {count} 幅重复图像。",
+    ),
+    "dicom-stacks": (
+        "{kind}: its SeriesInstanceUID holds {count} stacks; one of them was read.",
+        "{kind}：其 SeriesInstanceUID 含 {count} 组层面，读取了其中一组。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -450,10 +516,134 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The mask {file} has values that are no BraTS labels ({labels}): give a mask of 0 and 1.",
         "掩膜 {file} 的值不是 BraTS 标签（{labels}）：请提供仅含 0 和 1 的掩膜。",
     ),
+    "mask-oriented-and-not": (
+        "The mask {mask} cannot be laid on the images: {file} does not state its orientation although {other} does, so "
+        "left and right may differ; save the mask with the geometry of the images.",
+        "掩膜 {mask} 无法与影像对齐：{file} 未注明方位，而 {other} 已注明，左右可能不一致；"
+        "请按影像的几何信息重新保存掩膜。",
+    ),
+    "mask-outside": (
+        "The mask {file} lies outside every series of the patient ({sequences}): check that it is this patient's and "
+        "that its geometry was not lost.",
+        "掩膜 {file} 位于患者所有序列（{sequences}）之外：请核对是否属于该患者以及几何信息是否丢失。",
+    ),
+    "mask-elsewhere": (
+        "The mask {file} has the size of {sequence} but lies up to {mm:.0f} mm away from it, so its geometry was lost: "
+        "save it again with the geometry of the images it was drawn on.",
+        "掩膜 {file} 的大小与 {sequence} 相同，但位置相差最多 {mm:.0f} 毫米，几何信息已丢失："
+        "请按勾画所用影像的几何信息重新保存。",
+    ),
+    "mask-frame": (
+        "The mask {file} was drawn in another frame of reference than the patient's images, so its place on them is "
+        "unknown: give the images that it was drawn on.",
+        "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
+    ),
+    "mask-damaged": (
+        "{file} is a damaged DICOM file among the masks: copy or export it again.",
+        "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
+    ),
+    "mask-partly-outside": (
+        "{percent:.0f}% of a lesion mask lies outside its series.",
+        "病灶掩膜有 {percent:.0f}% 位于其序列之外。",
+    ),
+    "mask-on-no-grid": (
+        "A lesion mask shares no series' grid; its millimetres are taken as the reference's.",
+        "病灶掩膜与各序列网格均不一致；按其毫米坐标放置于参考序列。",
+    ),
+    "mask-folder": (
+        "{file} does not lie in a folder named after one of the patient's sequences ({sequences}): put it into "
+        "<patient>/<sequence>/.",
+        "{file} 不在以患者序列（{sequences}）命名的文件夹中：请放入 <患者>/<序列>/。",
+    ),
+    "mask-slice-twice": (
+        "{file} and {other} annotate one slice: keep one of them.",
+        "{file} 与 {other} 标注同一层面：请只保留一个。",
+    ),
+    "mask-none": (
+        "There is no lesion mask for {folder}: draw one, or leave the patient out.",
+        "{folder} 没有病灶掩膜：请勾画，或排除该患者。",
+    ),
+    "regions-left-out": (
+        "{count} of {total} drawn regions are no lesion by their names and are left out.",
+        "{total} 个勾画区域中有 {count} 个按名称不是病灶，未采用。",
+    ),
+    "segmentation-damaged": (
+        "{file} is a damaged DICOM segmentation, or states no positions: export it again.",
+        "{file} 是已损坏的 DICOM 分割文件，或未给出位置：请重新导出。",
+    ),
+    "segmentation-no-lesion": (
+        "No segment of {file} is a lesion by its name ({names}): name the segment of the enhancing and necrotic tumour "
+        "'tumour'.",
+        "{file} 中没有名称为病灶的分割（{names}）：请将强化及坏死肿瘤的分割命名为“肿瘤”。",
+    ),
+    "segmentation-no-step": (
+        "{file} has one plane and states no slice thickness: export it again.",
+        "{file} 仅有一个层面且未给出层厚：请重新导出。",
+    ),
+    "segmentation-crooked": (
+        "The planes of {file} do not lie straight above each other: export one even stack.",
+        "{file} 的各层面未对齐：请导出一组规则的层面。",
+    ),
+    "segmentation-empty": ("The segmentation is empty.", "分割为空。"),
+    "segmentation-uneven": (
+        "Its frames are unevenly spaced; the mask was brought to steps of {step:.3g} mm.",
+        "分割的层面间距不均；掩膜已重采样为 {step:.3g} 毫米层距。",
+    ),
+    "contours-damaged": (
+        "{file} is a damaged DICOM structure set: export it again.",
+        "{file} 是已损坏的 DICOM 轮廓文件（RTSTRUCT）：请重新导出。",
+    ),
+    "contours-cut-short": (
+        "{file} is damaged: a contour of {count} numbers does not have the points that it states; export it again.",
+        "{file} 已损坏：某条轮廓的 {count} 个数值与其声明的点数不符；请重新导出。",
+    ),
+    "contours-not-numbers": (
+        "{file} has contour points that are not numbers (NaN or infinite): export it again.",
+        "{file} 的轮廓点不是数值（NaN 或无穷大）：请重新导出。",
+    ),
+    "contours-missing": (
+        "{file} is damaged: it names the lesion '{name}' but holds no contours of it; export it again.",
+        "{file} 已损坏：列有病灶“{name}”但没有其轮廓；请重新导出。",
+    ),
+    "contours-no-lesion": (
+        "No region of {file} is a lesion by its name ({names}): name the region of the enhancing and necrotic tumour "
+        "'GTV'.",
+        "{file} 中没有名称为病灶的区域（{names}）：请将强化及坏死肿瘤的区域命名为“GTV”。",
+    ),
+    "contours-none": (
+        "The lesion of {file} has no closed contour: draw it again, or leave it out.",
+        "{file} 中的病灶没有闭合轮廓：请重新勾画，或删除该文件。",
+    ),
+    "contours-cover-nothing": (
+        "The contours of {file} cover no voxel of the series they were read with: check that both belong to one "
+        "patient.",
+        "{file} 的轮廓未覆盖所用序列的任何体素：请核对两者是否属于同一患者。",
+    ),
+    "contours-off-plane": (
+        "The contours of {file} do not lie in the slices of the series they were read with: give the series they were "
+        "drawn on.",
+        "{file} 的轮廓不在所用序列的层面上：请提供勾画所用的序列。",
+    ),
+    "contours-off-all": (
+        "The contours of {file} lie in the slices of none of the patient's series ({sequences}): export the series "
+        "that "
+        "they were drawn on.",
+        "{file} 的轮廓不在患者任何序列（{sequences}）的层面上：请导出勾画所用的序列。",
+    ),
+    "contours-beyond": (
+        "The contours of {file} reach beyond the {slices} slices of the series they were read with: export the whole "
+        "series.",
+        "{file} 的轮廓超出所用序列的 {slices} 个层面：请导出完整序列。",
+    ),
+    "contours-gaps": (
+        "{count} slice(s) between the first and the last contour carry none; they stay empty.",
+        "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
+    ),
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
     "sequence-missing": (
-        "{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need it.",
+        "{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need "
+        "it.",
         "{folder}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。",
     ),
     "field-of-no-head": (
@@ -470,8 +660,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "影像中仅找到 {ml:.0f} 毫升脑组织；这是完整的横断面头部磁共振吗？",
     ),
     "brain-of-nobody": (
-        "The brain in {file} would be {ml:.0f} ml large ({extent} mm), which nobody's is: check the voxel size ({steps} "
-        "mm) and its units.",
+        "The brain in {file} would be {ml:.0f} ml large ({extent} mm), which nobody's is: check the voxel size "
+        "({steps} mm) and its units.",
         "{file} 中的脑体积将达 {ml:.0f} 毫升（{extent} 毫米），不可能属实：请核对体素大小（{steps} 毫米）及其单位。",
     ),
     "brain-small": (
@@ -481,11 +671,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "面积和体积取决于此。",
     ),
     "brain-partly-shown": (
-        "{sequence} shows only {percent:.0f} % of the brain ({part} is missing); what it does not show was not examined.",
+        "{sequence} shows only {percent:.0f} % of the brain (missing: {part}); what it does not show was not "
+        "examined.",
         "{sequence} 仅覆盖 {percent:.0f} % 的脑组织（缺少{part}）；未覆盖的部分未被检查。",
     ),
     "brain-cut": (
-        "All images end within the brain: {part} is missing and was not examined.",
+        "The images end within the brain (missing: {part}); what they do not show was not examined.",
         "所有影像均在脑内终止：缺少{part}，该部分未被检查。",
     ),
     "brain-top": ("the top", "顶部"),
@@ -544,13 +735,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "未发现病灶，因此未预测标志物。",
     ),
     "no-lesion-in-part": (
-        "No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and no "
-        "marker is predicted.",
+        "No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and "
+        "no marker is predicted.",
         "在影像所覆盖的 {percent:.0f} % 脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
     ),
     "no-lesion-in-part-shown": (
-        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no marker is "
-        "predicted.",
+        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no "
+        "marker is predicted.",
         "在影像所覆盖的部分脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
     ),
     # ---- progress ---------------------------------------------------------------------------------------

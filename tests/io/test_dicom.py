@@ -353,7 +353,7 @@ def test_no_position(tmp_path: Path):
         dataset = pydicom.dcmread(file)
         del dataset.ImagePositionPatient
         dataset.save_as(file)
-    assert "does not state position" in refusal(tmp_path)
+    assert "does not state ImagePositionPatient" in refusal(tmp_path)
 
 
 def test_all_black_series(tmp_path: Path):

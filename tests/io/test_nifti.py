@@ -143,7 +143,9 @@ def test_mask_labels(patient: Path, suffix: str, labels: tuple[int, ...], kept: 
     mask = np.zeros((6, 14, 10), np.uint8)
     for column, label in enumerate(labels):
         mask[:, :, column] = label
-    sitk.WriteImage(sitk.GetImageFromArray(mask), str(patient / f"seg.{suffix}"))
+    image = sitk.GetImageFromArray(mask)
+    image.CopyInformation(sitk.ReadImage(str(patient / "sub_t1ce.nii.gz")))
+    sitk.WriteImage(image, str(patient / f"seg.{suffix}"))
     lesion = read_study(patient).lesion
     assert lesion is not None
     np.testing.assert_array_equal(lesion.image, np.isin(mask, list(kept)))

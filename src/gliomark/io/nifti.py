@@ -23,11 +23,12 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from gliomark.geometry import affine_of, is_right_angled, is_usable
+from gliomark.geometry import affine_of, is_right_angled, is_usable, space_of
 from gliomark.io.grey_values import check_grey_values
 from gliomark.io.itk_space import check_itk_space
 from gliomark.io.layout import LESION, find_volumes
-from gliomark.io.nifti_space import affine_of_space, raw_header, space_of
+from gliomark.io.mask_place import check_mask_place
+from gliomark.io.nifti_space import affine_of_space, raw_header
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
@@ -52,6 +53,8 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     }
     lesion = read_lesion(files[LESION], notes, found.labels) if LESION in files else None
     _check_orientations([*series.values(), *([lesion] if lesion else [])])
+    if lesion is not None:
+        check_mask_place(lesion, lesion.source, series)
     return Study(
         found.patient_id,
         series,

@@ -19,7 +19,15 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from gliomark.geometry import LPS_RAS, directions_of, farthest_apart, is_right_angled, is_usable, steps_of
+from gliomark.geometry import (
+    LPS_RAS,
+    directions_of,
+    farthest_apart,
+    is_right_angled,
+    is_usable,
+    state_space,
+    steps_of,
+)
 from gliomark.messages import message
 from gliomark.study import GliomarkError, NiftiSpace
 
@@ -33,30 +41,6 @@ def raw_header(volume: nib.Nifti1Pair) -> Nifti1Header:
     holder = volume.file_map.get("header") or volume.file_map["image"]
     with holder.get_prepare_fileobj("rb") as stream:
         return type(volume).header_class.from_fileobj(stream, check=False)
-
-
-def space_of(header: Nifti1Header) -> NiftiSpace:
-    """What a header states about its grid."""
-    pixdim = [float(step) for step in header["pixdim"][:4]]
-    return NiftiSpace(
-        qform_code=int(header["qform_code"]),
-        sform_code=int(header["sform_code"]),
-        pixdim=(pixdim[0], pixdim[1], pixdim[2], pixdim[3]),
-        quaternion=(float(header["quatern_b"]), float(header["quatern_c"]), float(header["quatern_d"])),
-        offset=(float(header["qoffset_x"]), float(header["qoffset_y"]), float(header["qoffset_z"])),
-        rows=tuple(tuple(float(v) for v in header[row]) for row in ("srow_x", "srow_y", "srow_z")),
-        units=int(header["xyzt_units"]),
-    )
-
-
-def state_space(header: Nifti1Header, space: NiftiSpace) -> None:
-    """Make a header state a grid exactly as another one does."""
-    header["pixdim"][:4] = space.pixdim
-    header["qform_code"], header["sform_code"] = space.qform_code, space.sform_code
-    header["quatern_b"], header["quatern_c"], header["quatern_d"] = space.quaternion
-    header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = space.offset
-    header["srow_x"], header["srow_y"], header["srow_z"] = space.rows
-    header["xyzt_units"] = space.units
 
 
 def affine_of_space(

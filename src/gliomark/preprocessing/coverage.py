@@ -7,23 +7,24 @@ sequence goes on, the brain is looked for in the other one as well, so that what
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from gliomark.geometry import affine_of, matrix_of
-from gliomark.geometry import transform as move
+from gliomark.geometry import affine_of, are_inside, inverse, matrix_of, move, points_of
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence
 
 WHOLE = 0.95  # from this share on, a brain counts as shown: the lowest slices differ between sequences anyway
 _BEYOND_MM = 10.0
 _MOST_POINTS = 50_000
-# Of the largest slice's area. A whole brain narrows to nothing at the top; at the bottom images often end within the
-# cerebellum, which is half as wide.
-_CUT_ABOVE, _CUT_BELOW = 0.35, 0.65
+# Area 12 mm inside the last slice, as a share of the largest: a whole brain narrows to less than half within that
+# at the top; at the bottom images often end within the cerebellum. (A mask narrows too where the images end, only
+# faster.)
+_INSIDE_MM, _CUT_ABOVE, _CUT_BELOW = 12.0, 0.75, 0.8
 
 Points = NDArray[np.float64]
 Images = Mapping[MRSequence, sitk.Image]
@@ -54,15 +55,12 @@ def measure_coverage(
     brain: 0/1 on the grid of ``found_in``; transforms: from points of the reference to points of each sequence.
     """
     to_own = {name: matrix_of(transforms[name]) for name in images}
-    ends = _cut_ends(brain)
-    longer = _longest(images, brain, found_in, to_own, ends)
+    longer = _longest(images, brain, found_in, to_own)
     whole, of = brain, found_in
     if longer is not None:
-        try:
+        with suppress(GliomarkError):  # the method was made for T1; what is known from there is said
             whole, of = find_brain(images[longer]), longer
-        except GliomarkError:  # a brain in a sequence that the method was not made for
-            longer = None
-    points = move(np.linalg.inv(to_own[of]), _points_of(whole))
+    points = move(inverse(to_own[of]), _some_points(whole))
     shown = {name: _inside(images[name], move(to_own[name], points)) for name in images}
     shares = {name: float(inside.mean()) for name, inside in shown.items()}
     examined = float(np.logical_and.reduce(list(shown.values())).mean())
@@ -71,10 +69,9 @@ def measure_coverage(
                 part=_missing_part(points, shown[name]))
         for name in images if shares[name] < WHOLE
     ]  # fmt: skip
-    if not warnings and longer is None and (unknown := [end for end in ends if ends[end]]):
-        parts = [message(f"brain-{end}") for end in unknown]
-        part = parts[0] if len(parts) == 1 else message("brain-top-and-bottom")
-        return Coverage(shares, None, (message("brain-cut", part=part),))
+    if unseen := [end for end, is_cut in _cut_ends(whole).items() if is_cut]:
+        part = message(f"brain-{unseen[0]}" if len(unseen) == 1 else "brain-top-and-bottom")
+        return Coverage(shares, None, (*warnings, message("brain-cut", part=part)))
     return Coverage(shares, examined, tuple(warnings))
 
 
@@ -86,23 +83,25 @@ def no_lesion_message(examined: float | None) -> Message:
 
 
 def _cut_ends(brain: sitk.Image) -> dict[str, bool]:
-    """Whether the brain reaches the lowest and the highest slice with more than it has where it ends by itself."""
-    areas = sitk.GetArrayViewFromImage(brain).sum(axis=(1, 2)).astype(np.float64)
-    largest = max(float(areas.max()), 1.0)
-    return {"top": areas[-1] > _CUT_ABOVE * largest, "bottom": areas[0] > _CUT_BELOW * largest}
+    """Whether the brain reaches the lowest and the highest slice, and is still wide shortly before."""
+    areas = sitk.GetArrayViewFromImage(brain).sum(axis=(1, 2)) / 1.0
+    areas /= max(1.0, areas.max())
+    inside = min(max(1, round(_INSIDE_MM / brain.GetSpacing()[2])), len(areas) - 1)
+    return {
+        "top": bool(areas[-1] > 0.05 and areas[-1 - inside] > _CUT_ABOVE),
+        "bottom": bool(areas[0] > 0.05 and areas[inside] > _CUT_BELOW),
+    }
 
 
-def _longest(
-    images: Images, brain: sitk.Image, found_in: MRSequence, to_own: Matrices, ends: Mapping[str, bool]
-) -> MRSequence | None:
-    """The sequence whose field goes on farthest beyond an end at which the brain was cut; None where none does."""
+def _longest(images: Images, brain: sitk.Image, found_in: MRSequence, to_own: Matrices) -> MRSequence | None:
+    """The sequence whose field goes on farthest beyond an end that the brain reaches; None where none does."""
     beyond: dict[MRSequence, float] = {}
     for end, towards in (("bottom", -1.0), ("top", 1.0)):
         points = _end_points(brain, end)
-        if not points.shape[1] or not (ends[end] or end == "bottom"):
+        if not points.shape[1]:
             continue
         up = affine_of(brain)[:3, 2:3] / np.linalg.norm(affine_of(brain)[:3, 2])
-        outside = move(np.linalg.inv(to_own[found_in]), points + towards * _BEYOND_MM * up)
+        outside = move(inverse(to_own[found_in]), points + towards * _BEYOND_MM * up)
         for name in images:
             if name != found_in:
                 share = float(_inside(images[name], move(to_own[name], outside)).mean())
@@ -111,29 +110,25 @@ def _longest(
     return best if best is not None and beyond[best] > 0.5 else None
 
 
+def _some_points(brain: sitk.Image) -> Points:
+    """Places of evenly picked brain voxels."""
+    points = points_of(sitk.GetArrayViewFromImage(brain), affine_of(brain))
+    return points[:, :: max(1, points.shape[1] // _MOST_POINTS)]
+
+
 def _end_points(brain: sitk.Image, end: str) -> Points:
     """LPS mm ``(3, n)`` of the brain's voxels in the lowest or highest slice, if those are not just a few."""
     at = brain.GetSize()[2] - 1 if end == "top" else 0
     mask = sitk.GetArrayViewFromImage(brain)
     if mask[at].sum() < 0.2 * mask.sum(axis=(1, 2)).max():
         return np.empty((3, 0))
-    rows, columns = np.nonzero(mask[at])
-    index = np.stack([columns, rows, np.full(len(rows), at)]).astype(np.float64)
-    return move(affine_of(brain), index)
-
-
-def _points_of(brain: sitk.Image) -> Points:
-    """LPS mm ``(3, n)`` of evenly picked brain voxels."""
-    at = np.argwhere(sitk.GetArrayViewFromImage(brain))[:, ::-1].T.astype(np.float64)
-    return move(affine_of(brain), at[:, :: max(1, at.shape[1] // _MOST_POINTS)])
+    end_slice = np.zeros_like(mask)
+    end_slice[at] = mask[at]
+    return points_of(end_slice, affine_of(brain))
 
 
 def _inside(image: sitk.Image, points: Points) -> NDArray[np.bool_]:
-    """Which points lie in an image's field of view."""
-    index = move(np.linalg.inv(affine_of(image)), points)
-    size = np.array(image.GetSize())[:, None]
-    inside: NDArray[np.bool_] = ((index >= -0.5) & (index <= size - 0.5)).all(axis=0)
-    return inside
+    return are_inside(affine_of(image), image.GetSize()[::-1], points)
 
 
 def _missing_part(points: Points, shown: NDArray[np.bool_]) -> Message:

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from gliomark.io.dicom.pixels import read_pixels
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.dicom.spacing import SAME_PLACE_MM, SliceGrid, slice_grid, tolerance
+from gliomark.io.dicom.stated_place import place_fault
 from gliomark.io.grey_values import check_grey_values
 from gliomark.io.nifti import counted_names
+from gliomark.messages import message
 from gliomark.study import GliomarkError, Series, SourceImage
 
+MOST_AGAINST = 0.25  # of the slices: more is another order altogether
 _SIDEWAYS = 0.01  # of the stack's length: more is a tilted stack
 
 
@@ -50,7 +53,7 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     folder = series.first.file.parent
     slices = _slices(series)
     if len(slices) < 2:
-        raise GliomarkError(f"The series in {folder} has a single image: export the whole series.")
+        raise GliomarkError(message("dicom-single-image", folder=folder))
     normal = np.cross(slices[0].row_direction, slices[0].column_direction)
     slices.sort(key=lambda piece: float(piece.position @ normal))
     _check_uniform(folder, slices)
@@ -62,7 +65,7 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     image = image if grid.even else _resampled(image, grid)
     names = counted_names(len(image))
     grey = check_grey_values(image, folder, series.recognition.kind, names)
-    notes = (*said, *grey.notes, *_notes(series, dropped, grid))
+    notes = (*said, *grey.notes, *_notes(series, dropped, grid, _out_of_order(series, normal)))
     sources = tuple(map(_source, slices, grid.positions.tolist()))
     return Series(grey.image, affine, names, folder, sources, missing=grey.missing), notes
 
@@ -77,9 +80,7 @@ def _slices(series: DicomSeries) -> list[Slice]:
     slices = []
     for instance, frame in series.frames:
         if frame.position is None or frame.orientation is None or frame.spacing is None:
-            raise GliomarkError(
-                f"{instance.file} does not state position, orientation or pixel spacing: export the original series."
-            )
+            raise GliomarkError(place_fault(instance.file, frame.number))
         slices.append(
             Slice(
                 file=instance.file,
@@ -105,8 +106,7 @@ def _check_uniform(folder: Path, slices: Sequence[Slice]) -> None:
         scaled = not np.allclose(piece.spacing, first.spacing, rtol=1e-3, atol=2e-3)
         if turned or tilted or scaled or piece.shape != first.shape:
             raise GliomarkError(
-                f"The slices {first.file.name} and {piece.file.name} in {folder} differ in size, spacing or "
-                "orientation: export one uniform series."
+                message("dicom-not-uniform", one=first.file.name, other=piece.file.name, folder=folder)
             )
 
 
@@ -120,12 +120,10 @@ def _one_per_place(
         if float((slices[at].position - slices[last].position) @ normal) > SAME_PLACE_MM:
             keep.append(at)
         elif not np.array_equal(image[at], image[last], equal_nan=True):
-            raise GliomarkError(
-                f"{slices[last].file.name} and {slices[at].file.name} in {folder} show the same place with different "
-                "pixels: the series holds repeats, export one image per place."
-            )
+            one, other = slices[last].file.name, slices[at].file.name
+            raise GliomarkError(message("dicom-repeats", one=one, other=other, folder=folder))
     if len(keep) < 2:
-        raise GliomarkError(f"All images in {folder} show the same place: export the whole series.")
+        raise GliomarkError(message("dicom-one-place", folder=folder))
     if len(keep) == len(slices):
         return slices, image, 0
     return [slices[at] for at in keep], image[keep], len(slices) - len(keep)
@@ -136,11 +134,8 @@ def _check_safe(folder: Path, slices: Sequence[Slice], grid: SliceGrid) -> None:
     if grid.even or grid.safe:
         return
     gap = float(np.diff(grid.places)[grid.worst])
-    between = f"{slices[grid.worst].file.name} and {slices[grid.worst + 1].file.name} in {folder}"
-    raise GliomarkError(
-        f"The slices are {grid.step:.2f} mm apart but {gap:.2f} mm between {between}: too many slices are missing or "
-        "misplaced to be interpolated, export the whole series."
-    )
+    one, other = slices[grid.worst].file.name, slices[grid.worst + 1].file.name
+    raise GliomarkError(message("dicom-uneven", step=grid.step, gap=gap, one=one, other=other, folder=folder))
 
 
 def _affine(
@@ -153,9 +148,7 @@ def _affine(
     offsets = np.asarray([piece.position - first.position for piece in slices])
     sideways = np.linalg.norm(offsets - np.outer(offsets @ along, along), axis=1).max()
     if sideways > max(_SIDEWAYS * float(np.linalg.norm(last.position - first.position)), 0.01):
-        raise GliomarkError(
-            f"The slices in {folder} are shifted sideways (tilted stack): export a straight one."
-        )
+        raise GliomarkError(message("dicom-tilted", folder=folder))
     affine = np.eye(4)
     affine[:3, 0] = first.row_direction * first.spacing[1]
     affine[:3, 1] = first.column_direction * first.spacing[0]
@@ -178,23 +171,31 @@ def _resampled(image: NDArray[np.float32], grid: SliceGrid) -> NDArray[np.float3
     return resampled
 
 
-def _notes(series: DicomSeries, dropped: int, grid: SliceGrid) -> tuple[str, ...]:
+def _out_of_order(series: DicomSeries, normal: NDArray[np.float64]) -> int:
+    """At how many slices InstanceNumber runs against the positions, in a series where it else runs with them.
+
+    Numbers that follow another order throughout (the time of an interleaved scan) are no contradiction.
+    """
+    placed = [(np.dot(frame.position or (0, 0, 0), normal), one.order) for one, frame in series.frames]
+    if any(frame.number is not None for _, frame in series.frames):
+        return 0
+    steps = np.sign(np.diff([order for _, order in sorted(placed)]))
+    against = int(min((steps > 0).sum(), (steps < 0).sum()))
+    return against if 0 < against <= MOST_AGAINST * len(steps) else 0
+
+
+def _notes(series: DicomSeries, dropped: int, grid: SliceGrid, out_of_order: int) -> tuple[str, ...]:
     """What was mended, in sentences that name no file and no person."""
     kind, notes = series.recognition.kind, []
     if series.copies or dropped:
-        notes.append(f"{kind}: {series.copies + dropped} copies of other images were left out.")
+        notes.append(message("dicom-copies", kind=kind, count=series.copies + dropped))
+    if out_of_order:
+        notes.append(message("dicom-order", kind=kind, count=out_of_order, total=series.images))
     if series.surroundings.stacks > 1:
-        notes.append(
-            f"{kind}: its SeriesInstanceUID holds {series.surroundings.stacks} stacks; one of them was read."
-        )
+        notes.append(message("dicom-stacks", kind=kind, count=series.surroundings.stacks))
     if grid.missing:
         places = " and ".join(str(at + 1) for at in grid.missing)
-        notes.append(
-            f"{kind}: slice {places} of {len(grid.grid)} was missing and was interpolated from its neighbours."
-        )
+        notes.append(message("dicom-interpolated", kind=kind, slices=places, count=len(grid.grid)))
     if grid.departure > tolerance(grid.step):
-        notes.append(
-            f"{kind}: the slices were unevenly spaced (by up to {grid.jitter * grid.step:.2f} mm) and were resampled "
-            f"to an even {grid.step:.2f} mm."
-        )
+        notes.append(message("dicom-resampled", kind=kind, mm=grid.jitter * grid.step, step=grid.step))
     return tuple(notes)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gliomark.evaluation.metrics import dice
 from gliomark.geometry import to_image
 from gliomark.io.masks.rules import LesionMask
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series
 
 Transforms = Mapping[MRSequence, NDArray[np.float64]]
@@ -44,7 +45,7 @@ def unite(masks: Sequence[LesionMask], grid: Series, into: Transforms | None = N
     Raises: GliomarkError for no mask.
     """
     if not masks:
-        raise GliomarkError(f"There is no lesion mask for {grid.source}: draw one, or leave the patient out.")
+        raise GliomarkError(message("mask-none", folder=grid.source))
     image = np.zeros(grid.image.shape, dtype=bool)
     for mask in masks:
         moved = (into or {}).get(mask.sequence) if mask.sequence else None
