@@ -79,7 +79,7 @@ def _one(
 ) -> Prediction | Failure:
     """One patient's answer, written, or why there is none. taken: the ids so far, each with its folder."""
     try:
-        study = read_study(folder)
+        study = read_study(folder, needed=model.sequences)
         if taken.setdefault(study.patient_id, folder) != folder:
             raise GliomarkError(
                 f"{folder} holds patient {study.patient_id} like {taken[study.patient_id]} before it; "

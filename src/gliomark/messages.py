@@ -27,14 +27,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "无法读取文件夹 {folder}（{reason}）：请检查路径和权限。",
     ),
     "folder-empty": (
-        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, "
-        "T1C, T2 or FLAIR in their name, or DICOM.",
+        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes with "
+        "T1, T1C, T2 or FLAIR in their name, or DICOM.",
         "{folder} 是空文件夹：请给出患者的文件夹，内含按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
     ),
     "folder-no-images": (
-        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 "
-        "or FLAIR in their name, or DICOM.",
+        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, "
+        "T2 or FLAIR in their name, or DICOM.",
         "{folder} 中没有患者图像：请给出按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
     ),
@@ -53,15 +53,16 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中没有文件名含 T1、T1C、T2 或 FLAIR 的文件（找到 {names}）：请重命名容积文件。",
     ),
     "volumes-channels-unnamed": (
-        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which sequence: put "
-        "the data set's dataset.json beside or above them, or name the files by T1, T1C, T2 and FLAIR.",
+        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which sequence: "
+        "put the data set's dataset.json beside or above them, or name the files by T1, T1C, T2 and FLAIR.",
         "{folder} 中的文件按通道编号（{names}），无法得知各通道对应哪个序列："
         "请将数据集的 dataset.json 放在同一文件夹或上一级文件夹，或在文件名中写明 T1、T1C、T2、FLAIR。",
     ),
     "volumes-two-of-one": (
         "Both {one} and {other} in {folder} are {sequence} by their names: two patients or a repeat may be mixed, keep "
         "one file of each in a patient's folder.",
-        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}：可能混入了另一名患者或重复扫描，每个序列请只保留一个文件。",
+        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}："
+        "可能混入了另一名患者或重复扫描，每个序列请只保留一个文件。",
     ),
     "volumes-two-masks": (
         "Both {one} and {other} in {folder} are a lesion mask by their names: two patients or a repeat may be mixed, "
@@ -102,9 +103,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     "examination-chosen": (
-        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before surgery that "
-        "has the sequences needed; not read: {others}.",
-        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），即手术前序列齐全的最早一次；未读取：{others}。",
+        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before surgery "
+        "that has the sequences needed; not read: {others}.",
+        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），"
+        "即手术前序列齐全的最早一次；未读取：{others}。",
     ),
     "examination-number": (
         "{count} examinations were found; number {number} in time was read, the earliest before surgery that has the "
@@ -123,8 +125,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "不会混用不同检查的序列，请导出一次完整的检查。",
     ),
     "examinations-undated": (
-        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot be told: "
-        "keep that one alone.",
+        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot be "
+        "told: keep that one alone.",
         "{folder} 中有 {count} 次序列完整但没有日期的检查（{names}），无法判断哪一次是术前检查：请只保留术前的一次。",
     ),
     "dicom-damaged": (
@@ -144,8 +146,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 的 MR 序列中没有 T1、T1C、T2 或 FLAIR（找到 {found}）：请导出这些序列。",
     ),
     "dicom-two-ids": (
-        "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of their "
-        "own.",
+        "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of "
+        "their own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的患者编号不同）：请为每名患者单独建立文件夹。",
     ),
     "dicom-two-names": (
@@ -154,8 +156,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中有两名患者的文件（{one} 与 {other} 的患者姓名不同）：请为每名患者单独建立文件夹。",
     ),
     "dicom-two-birth-dates": (
-        "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a folder "
-        "of their own.",
+        "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a "
+        "folder of their own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的出生日期不同）：请为每名患者单独建立文件夹。",
     ),
     "series-candidates": (

@@ -186,7 +186,9 @@ def _patients(
     private: Path,
 ) -> tuple[list[Patient], dict[str, str]]:
     """The patients to prepare, under their new ids, and by original id why one is left out already."""
-    by_id: dict[str, Path | DicomPatient] = {_as_in_table(labels, patient_name(folder)): folder for folder in folders}
+    by_id: dict[str, Path | DicomPatient] = {
+        _as_in_table(labels, patient_name(folder)): folder for folder in folders
+    }
     left_out: dict[str, str] = {}
     for patient in found.patients:
         if patient.patient_id in by_id:

@@ -81,9 +81,7 @@ def _before_surgery(ordered: Sequence[Candidate]) -> list[Candidate]:
     """Those without a sign of surgery that lie before all that show one; an undated one lies where it says."""
     after = [one for one in ordered if one.after_surgery]
     first = min((one.date for one in after if one.date), default="")
-    return [
-        one for one in ordered if not one.after_surgery and not (first and one.date and one.date > first)
-    ]
+    return [one for one in ordered if not one.after_surgery and not (first and one.date and one.date > first)]
 
 
 def _lacking(one: Candidate, needed: Sequence[MRSequence]) -> int:
@@ -101,7 +99,8 @@ def _refuse_mixture(where: Path | str, among: Sequence[Candidate], needed: Seque
 
 def _contents(among: Sequence[Candidate]) -> str:
     return "; ".join(
-        f"{one.called}: {', '.join(name for name in MRSequence if name in one.sequences)}" for one in among[:6]
+        f"{one.called}: {', '.join(name for name in MRSequence if name in one.sequences)}"
+        for one in among[:6]
     )
 
 

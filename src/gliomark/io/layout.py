@@ -188,8 +188,9 @@ def no_sequence_named(path: Path, files: Sequence[Path]) -> str:
 
 
 _ID_WORDS = frozenset(
-    "se ser series im img image images scan run s e acq echo mr mri t tr te sl slice n no nr file exam study seq sequence "
-    "brain head anat nii vol volume ax axial sag cor tra day week month visit tp time v b d r part step session ses".split()
+    "se ser series im img image images scan run s e acq echo mr mri t tr te sl slice n no nr file exam study seq "
+    "sequence brain head anat nii vol volume ax axial sag cor tra day week month visit tp time v b d r part step "
+    "session ses".split()
 )
 
 
@@ -197,9 +198,7 @@ def _check_one_patient(path: Path, files: Sequence[Path]) -> None:
     """Refuse files whose names are alike but for the patient's number (``P001_t1c``, ``P002_flair``)."""
     for one, other in zip(files, files[1:], strict=False):
         if _other_patient(_naming_words(one), _naming_words(other)):
-            raise GliomarkError(
-                message("volumes-two-patients", folder=path, one=one.name, other=other.name)
-            )
+            raise GliomarkError(message("volumes-two-patients", folder=path, one=one.name, other=other.name))
 
 
 def _naming_words(file: Path) -> list[str]:
@@ -283,7 +282,9 @@ def _bids_subjects(path: Path) -> list[Path]:
     return found[0] if found else []
 
 
-_LATER_SESSION = re.compile(r"ses-(?:post(?!gad|con|c\b)\w*|follow\w*|fu\d*|recur\w*|relapse\w*)", re.IGNORECASE)
+_LATER_SESSION = re.compile(
+    r"ses-(?:post(?!gad|con|c\b)\w*|follow\w*|fu\d*|recur\w*|relapse\w*)", re.IGNORECASE
+)
 
 
 def _choose_session(path: Path, sessions: Sequence[Path], needed: Sequence[MRSequence]) -> PatientVolumes:
@@ -444,4 +445,6 @@ def _lesion_labels(told: Mapping[str, object]) -> frozenset[int] | None:
     return frozenset(found) or None
 
 
-_NO_LESION = r"background|o?edema|snfh|ignore|brain(?!.*tumou?r)|cavity|(?<![a-z])rc(?![a-z])|(?<![a-z])ed(?![a-z])"
+_NO_LESION = (
+    r"background|o?edema|snfh|ignore|brain(?!.*tumou?r)|cavity|(?<![a-z])rc(?![a-z])|(?<![a-z])ed(?![a-z])"
+)

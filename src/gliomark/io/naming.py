@@ -40,8 +40,8 @@ OTHER_KINDS = (
                    r"b[ _=-]{0,3}(?:0|50|500|800|1000|1500|2000|3000)(?!\d|[ _-]?map)",
                    "tensor", "fa", "colfa", "dki", "noddi", "ivim", "弥散", "扩散", "张量")),
     ("perfusion", any_of(r"perf\w*", "dsc", "dce", "pwi", "asl", "pcasl", "pasl", r"(?:r|rel)?cbf", r"(?:r|rel)?cbv",
-                         "mtt", "ttp", "tmax", "k?trans", "twist", "tricks", "disco", "dyn(?:amic)?", "灌注", "动态增强",
-                         "动态强化")),
+                         "mtt", "ttp", "tmax", "k?trans", "twist", "tricks", "disco", "dyn(?:amic)?", "灌注",
+                         "动态增强", "动态强化")),
     ("spectroscopy", any_of(r"spectro\w*", "mrs", "svs", "csi", "press", "波谱")),
     ("functional", any_of(r"bold\w*", "fmri", r"rs[ _-]?fmri", "resting", "task", "静息态", "功能")),
     ("T2*", any_of(r"swi\w*", "swan", "swip", r"e?swan", "qsm", "hemo", "gre[ _-]?t2", "t2[ _-]?gre", "medic",
@@ -122,9 +122,7 @@ def split_entities(name: str) -> tuple[Mapping[str, str], str]:
 
 
 _GAP = r"(?:[ .-]+)"
-_MOVED = (
-    r"(?:co)?reg(?:ist(?:ered|ration))?|align(?:ed)?|warped|resampled|resliced|transformed|normali[sz]ed|mapped"
-)
+_MOVED = r"(?:co)?reg(?:ist(?:ered|ration))?|align(?:ed)?|warped|resampled|resliced|transformed|normali[sz]ed|mapped"
 _TARGETS = (
     r"(?:[rw]?(?:t[12](?!\d)|flair|fla\b)|mni|sri|icbm|talairach|atlas|template|ref|reference|native|standard|std|"
     r"dwi|adc|pet|ct\b|fixed|baseline|first|space|common|post|pre|ce\b|gd|gad)"
@@ -158,7 +156,9 @@ _BETWEEN = r"[ ./_-]*"
 _TERM = r"(?:contrast\w*|[ck]ontrast\w*|gad\w*|gd\w*|ce|km|cm|mdc|enh\w*)"
 _NO = r"(?:no|non|not|without|w ?/ ?o|w o|wo|sans|ohne|senza|sin|zonder|bez|minus|pre|before|prior to|vor|avant)"
 _FILLER = r"(?:any|the|iv|i\.v\.?|intravenous|post|mr|of)"
-_OTHER_MATTER = r"(?:fat|fs|spir|spair|sat|motion|grappa|sense|acc|mt|dixon|angle|gap|flow|fc|filter|norm|sed|ga\b)"
+_OTHER_MATTER = (
+    r"(?:fat|fs|spir|spair|sat|motion|grappa|sense|acc|mt|dixon|angle|gap|flow|fc|filter|norm|sed|ga\b)"
+)
 _DENIED = re.compile(
     rf"(?<![a-z]){_NO}{_BETWEEN}(?:{_FILLER}{_BETWEEN}){{0,2}}{_TERM}(?:{_BETWEEN}(?:{_TERM}|agent|medium))*(?![a-z])"
     rf"|(?<![a-z]){_NO}[ ./_-]+c(?![a-z])|(?<![a-z])prec(?![a-z])"
@@ -272,13 +272,19 @@ def _weighting(text: str) -> MRSequence | None:
 
 # ---- masks ------------------------------------------------------------------------------------------
 
-_MASK = re.compile(r"seg.*|.*seg|.*mask|mask.*|truth|label.*|ot|gt|.*segmentation|.*(?:掩膜|掩模|勾画|分割|标注).*")
+_MASK = re.compile(
+    r"seg.*|.*seg|.*mask|mask.*|truth|label.*|ot|gt|.*segmentation|.*(?:掩膜|掩模|勾画|分割|标注).*"
+)
 _DRAWN = re.compile(r"lesions?|rois?|病灶.*")
-_DRAWN_BEHIND = re.compile(r"tumou?rs?|gtv\w*|o?edema|肿瘤.*")  # behind the sequence's word; else a patient's name
+_DRAWN_BEHIND = re.compile(
+    r"tumou?rs?|gtv\w*|o?edema|肿瘤.*"
+)  # behind the sequence's word; else a patient's name
 _ANATOMY = re.compile(
     r"brain.*|parenchyma.*|skull.*|aseg|aparc.*|gm|wm|csf|tissues?|deface.*|face|head|cortex|ventricles?|脑掩膜|全脑.*"
 )
-_LESION_WORD = re.compile(r"tumou?rs?|lesions?|gliomas?|ot|肿瘤.*|病灶.*")  # VSD.Brain.XX.O.OT: BRATS 2013's truth
+_LESION_WORD = re.compile(
+    r"tumou?rs?|lesions?|gliomas?|ot|肿瘤.*|病灶.*"
+)  # VSD.Brain.XX.O.OT: BRATS 2013's truth
 
 
 def is_mask_name(name: str) -> bool:

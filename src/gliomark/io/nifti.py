@@ -28,6 +28,7 @@ from gliomark.study import GliomarkError, MRSequence, Series, Study
 MOST_VOXELS = 200e6  # 512 x 512 x 700
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+
 def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     """Read one patient's volumes, geometry as the files state it. needed: for the choice between sessions.
 
@@ -40,7 +41,13 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     series = {sequence: _read_series(files[sequence], notes) for sequence in MRSequence if sequence in files}
     lesion = read_lesion(files[LESION], notes, found.labels) if LESION in files else None
     return Study(
-        found.patient_id, series, path, "volumes", lesion=lesion, notes=tuple(notes), examination=found.examination
+        found.patient_id,
+        series,
+        path,
+        "volumes",
+        lesion=lesion,
+        notes=tuple(notes),
+        examination=found.examination,
     )
 
 

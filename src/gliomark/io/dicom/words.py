@@ -10,7 +10,6 @@ import re
 from gliomark.io.naming import DARK_FLUID, PROTON_DENSITY, any_of, image_part, sequence_in_name, spaced
 from gliomark.study import MRSequence
 
-
 _T1_NAMES = re.compile(
     r"mp-?rage|bravo|f?spgr|(?<![a-z])tfl|3d[ _-]?tfe|t1tfe|gre_?fsp|mprage", re.IGNORECASE
 )

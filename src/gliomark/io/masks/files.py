@@ -10,10 +10,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from gliomark.io.dicom import looks_like_dicom
+from gliomark.io.layout import VOLUME_SUFFIXES, stem_of, visible
 from gliomark.io.masks.dicom import mask_kind
 from gliomark.io.masks.pictures import is_annotation
 from gliomark.io.masks.rules import names_lesion, names_other
-from gliomark.io.layout import VOLUME_SUFFIXES, stem_of, visible
 from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
 
 _MOST_LABELS = 5  # BraTS has four and the background
@@ -68,4 +68,3 @@ def _few_labels(file: Path) -> bool:
     except Exception:  # whatever a decoder throws at a damaged file
         return sequence_in_name(stem_of(file)) is None
     return len(values) <= _MOST_LABELS and bool(np.equal(values, np.round(values)).all())
-
