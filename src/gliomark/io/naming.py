@@ -70,7 +70,8 @@ _T2STAR = re.compile(r"t2w?[ _]?\*", re.IGNORECASE)
 PROTON_DENSITY = any_of(r"pd\w?", r"pdw(?:i)?", r"pd[_ -].*", "proton", "质子")
 # Words that a DICOM description uses of itself, and a file's name of something else.
 _NOT_IN_FILES = frozenset({"report", "screenshot", "field map"})
-_FILE_KINDS = any_of("maps?", "md", "star", r"\d?(?:inverse)?warp", "xfm", r"deform\w*", "displacement", "jacobian",
+_TRANSFORMS = any_of(r"\d?(?:inverse)?warp", "xfm", r"deform\w*", "displacement", "jacobian")
+_FILE_KINDS = any_of("maps?", "md", "star",
                      r"b[01][ _-]?map\w*", r"field[ _-]?map\w*", "unit1", "差值")  # fmt: skip
 
 
@@ -242,9 +243,10 @@ def words_of(name: str) -> list[str]:
 def sequence_in_name(name: str) -> MRSequence | None:
     """Which of the four sequences a file's, folder's or series' name means, None where it names none."""
     entities, rest = split_entities(unicodedata.normalize("NFKC", name))
-    text = image_part(spaced(rest).lower())
+    whole = spaced(rest).lower()
+    text = image_part(whole)
     either = _SPACE_FLAIR.search(text)  # a FLAIR by the pulse sequence SPACE, or a T2 in the FLAIR's space
-    if _names_other_image(text) or (either and either[1] == "flair"):
+    if _names_other_image(text) or _TRANSFORMS.search(whole) or (either and either[1] == "flair"):
         return None
     weighting = _weighting(text)
     if weighting != MRSequence.T1:
