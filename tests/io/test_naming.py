@@ -99,11 +99,13 @@ def test_what_says_both_or_another_image_names_none_of_the_four(name: str):
 
 
 @pytest.mark.parametrize("name, mask, lesion", [
-    ("sub-01_dseg", True, True), ("sub-01_label-lesion_mask", True, True), ("sub-01_space-T1w_label-lesion", True, True),
+    ("sub-01_dseg", True, True), ("sub-01_label-lesion_mask", True, True),
+    ("sub-01_space-T1w_label-lesion", True, True),
     ("sub-01_space-T1w_desc-tumor_mask", True, True), ("sub-01_desc-brain_mask", True, False),
     ("sub-01_desc-aseg_dseg", True, False), ("sub-01_label-GM_probseg", True, False), ("T1C_lesion", True, True),
     ("lesion_T1C", True, True), ("roi", True, True), ("FLAIR_tumor", True, True), ("T1C_edema", True, False),
-    ("病灶掩膜", True, True), ("T1C_掩膜", True, True), ("mod-T1w_defacemask", True, False), ("tumor12_T1C", False, False),
+    ("病灶掩膜", True, True), ("T1C_掩膜", True, True), ("mod-T1w_defacemask", True, False),
+    ("tumor12_T1C", False, False),
     ("Tumor_003_T1C", False, False), ("T1C", False, False), ("brain_tumor_mask", True, True),
 ])  # fmt: skip
 def test_masks_by_name(name: str, mask: bool, lesion: bool):

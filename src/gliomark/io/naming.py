@@ -294,7 +294,7 @@ def is_mask_name(name: str) -> bool:
     words = _mask_words(name)
     drawn = any(
         _DRAWN.fullmatch(word) and not re.fullmatch(r"\d+", after)
-        for word, after in zip(words, [*words[1:], ""], strict=True)
+        for word, after in zip(words, [*words[1:], ""], strict=False)
     )
     sequence = next((at for at, word in enumerate(words) if _weighting(word)), len(words))
     behind = any(_DRAWN_BEHIND.fullmatch(word) for word in words[sequence:])
