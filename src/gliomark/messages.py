@@ -73,6 +73,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{one} and {other} in {folder} are two patients' by their names: give every patient a folder of their own.",
         "{folder} 中的 {one} 和 {other} 按文件名属于两名患者：请为每名患者单独建立文件夹。",
     ),
+    "volumes-other-patient": (
+        "{file} in {folder} is of another patient than {patient} by its name: check whose images these are, and name "
+        "file and folder alike.",
+        "{folder} 中的 {file} 按文件名不属于患者 {patient}：请核对图像属于哪位患者，并使文件名与文件夹名一致。",
+    ),
     "bids-derivatives": (
         "{folder} has images in several derivatives ({names}) and none of its own: give one of these folders.",
         "{folder} 本身没有图像，而在多个 derivatives 文件夹中有图像（{names}）：请选择其中一个文件夹。",
@@ -178,7 +183,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "series-unknown": (
         "Series '{name}' was not used: {reason}",
-        "未使用序列“{name}”：{reason}",
+        "未使用序列“{name}”：其参数与名称不足以判断是哪种序列（{reason}）",
     ),
     "contrast-doubt": (
         "{count} T1 series were taken alike at different times and nothing says which is after contrast medium: check, "

@@ -145,6 +145,15 @@ def test_runs_that_repeat_a_sequence_are_refused_naming_both(bids: Path):
     assert "sub-01_run-2_FLAIR.nii.gz and sub-01_space-T1w_FLAIR.nii.gz" in refusal(bids / "sub-01")
 
 
+@pytest.mark.parametrize("name", ["anat", "ses-1", "ses-1/anat"])
+def test_an_inner_folder_without_the_subject_around_it_is_named_by_its_files(tmp_path: Path, name: str):
+    """As an upload has it, or a copy of one folder."""
+    folder = tmp_path / "in" / name
+    volume(folder / ("" if "anat" in name else "anat") / "sub-07_ses-1_T1ce.nii.gz")
+    (patient,) = find_patients(tmp_path / "in" / name.split("/")[0])
+    assert read_study(patient).patient_id == "sub-07"
+
+
 # ---- nnU-Net and MSD --------------------------------------------------------------------------------
 
 CHANNELS = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}

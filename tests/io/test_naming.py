@@ -186,7 +186,7 @@ def test_a_patient_called_like_a_sequence(tmp_path: Path):
 
 
 @pytest.mark.parametrize("folder, one, other", [
-    ("P001", "P001_t1c", "P002_flair"), ("x", "BraTS-GLI-00001-000-t1c", "BraTS-GLI-00002-000-t2f"),
+    ("x", "P001_t1c", "P002_flair"), ("x", "BraTS-GLI-00001-000-t1c", "BraTS-GLI-00002-000-t2f"),
     ("x", "sub-01_T1w", "sub-02_FLAIR"), ("x", "UCSF-PDGM-0004_T1c", "UCSF-PDGM-0005_FLAIR"),
     ("x", "patient3_T1C", "patient4_seg"), ("x", "TCGA-FG-6692_T1C", "TCGA-FG-6693_T2"),
 ])  # fmt: skip
@@ -196,6 +196,27 @@ def test_volumes_of_two_patients_are_refused(tmp_path: Path, folder: str, one: s
     with pytest.raises(GliomarkError, match="two patients'") as caught:
         read_study(tmp_path / folder)
     assert one in str(caught.value) and other in str(caught.value)
+
+
+@pytest.mark.parametrize("folder, name", [
+    ("P001", "P002_t1c"), ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000-t1c"), ("sub-01", "sub-02_ce-gd_T1w"),
+    ("TCGA-FG-6692", "TCGA-FG-6693_T1C"),
+])  # fmt: skip
+def test_volumes_that_are_named_after_another_patient_than_their_folder_are_refused(
+    tmp_path: Path, folder: str, name: str
+):
+    volume(tmp_path / folder / f"{name}.nii.gz")
+    with pytest.raises(GliomarkError, match=f"{name}.nii.gz in .* is of another patient than {folder}"):
+        read_study(tmp_path / folder)
+
+
+@pytest.mark.parametrize("folder, name", [
+    ("P001", "P1_t1c"), ("P001", "3_t1c"), ("P001", "sub-01_ce-gd_T1w"), ("20200101", "20200102_t1c"), ("P001", "T1C"),
+    ("P001", "series2_t1c"), ("sub-1", "sub-001_T1ce"),
+])  # fmt: skip
+def test_other_names_of_files_are_no_other_patients(tmp_path: Path, folder: str, name: str):
+    volume(tmp_path / folder / f"{name}.nii.gz")
+    assert list(read_study(tmp_path / folder).series) == ["T1C"]
 
 
 @pytest.mark.parametrize("one, other", [

@@ -205,7 +205,7 @@ def _by_patient(
     """Series by the edited table's id, else by PatientID, whatever its capitals, blanks and padding."""
     spelled: dict[str, str] = {}
     for one in sorted(series, key=lambda one: one.patient_id):
-        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip())
+        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip(" ^"))
     by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
     for one in series:
         own = spelled[same_id(one.patient_id)]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliomark.io.layout import folder_name, visible
-from gliomark.io.naming import is_lesion_name, sequence_in_name
+from gliomark.io.naming import is_lesion_name, is_mask_name, sequence_in_name
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -94,7 +94,9 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def _role(folder: Path) -> str | None:
-    return "lesion" if is_lesion_name(folder.name) else sequence_in_name(folder.name)
+    if is_lesion_name(folder.name):
+        return "lesion"
+    return None if is_mask_name(folder.name) else sequence_in_name(folder.name)
 
 
 def _folders_by_role(path: Path) -> dict[str, Path]:
