@@ -295,6 +295,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The labels in {file} do not say which of them is the lesion; the mask was not read.",
         "{file} 的标签未说明哪一个是病灶，未读取掩膜。",
     ),
+    "volumes-other-patient": (
+        "{file} in {folder} is of another patient than {patient} by its name: check whose images these are, and name "
+        "file and folder alike.",
+        "{folder} 中的 {file} 按文件名不属于患者 {patient}：请核对图像属于哪位患者，并使文件名与文件夹名一致。",
+    ),
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     "examination-chosen": (
         "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before "
@@ -376,7 +381,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "series-unknown": (
         "Series '{name}' was not used: {reason}",
-        "未使用序列“{name}”：{reason}",
+        "未使用序列“{name}”：其参数与名称不足以判断是哪种序列（{reason}）",
     ),
     "contrast-doubt": (
         "{count} T1 series were taken alike at different times and nothing says which is after contrast medium: check, "

@@ -89,7 +89,9 @@ def scan(
     """Find every series below ``root``, decide what it is, and write ``series.csv`` and ``quarantine.csv``.
 
     edited: a ``series.csv`` whose columns ``patient_id`` and ``use`` overrule the decisions. leave_out: folders
-    that are read otherwise. needed: the cohort's sequences, for the choice between examinations. Raises GliomarkError for an edited table that does not fit.
+    that are read otherwise. needed: the cohort's sequences, for the choice between examinations.
+
+    Raises GliomarkError for an edited table that does not fit.
     """
     files, bad = _all_files(root, private, leave_out)
     instances: list[Instance] = []
@@ -200,10 +202,10 @@ class _LeftOutError(GliomarkError):
 def _by_patient(
     series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[DicomSeries]]:
-    """Series by PatientID, spellings that differ in capitals, blanks or padding being one; by the table's where edited."""
+    """Series by the edited table's id, else by PatientID, whatever its capitals, blanks and padding."""
     spelled: dict[str, str] = {}
     for one in sorted(series, key=lambda one: one.patient_id):
-        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip())
+        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip(" ^"))
     by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
     for one in series:
         own = spelled[same_id(one.patient_id)]

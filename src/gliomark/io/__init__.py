@@ -128,8 +128,8 @@ def _why_nothing(path: Path) -> str:
         return message("folder-empty", folder=path)
     if picture_files(path):
         return message("pictures-loose", folder=path)
-    if files := volume_files(path):
-        return no_sequence_named(path, files)
     if patients := volume_patients(path):
         return message("folder-many-patients", folder=path, count=len(patients), patient=patients[0].name)
+    if files := volume_files(path):
+        return no_sequence_named(path, files)
     return message("folder-no-images", folder=path)

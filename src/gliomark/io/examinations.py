@@ -72,9 +72,9 @@ def is_complete(sequences: frozenset[MRSequence], needed: Sequence[MRSequence] =
     return not _lacking(Candidate("", "", "", sequences), needed)
 
 
-def _order(one: Candidate) -> tuple[bool, str, bool, str, str]:
-    """By date, undated ones last."""
-    return not one.date, one.date, not one.moment, one.moment, one.name
+def _order(one: Candidate) -> tuple[bool, str, bool, bool, str, str]:
+    """By date, undated ones last; of one date those after surgery last."""
+    return not one.date, one.date, one.after_surgery, not one.moment, one.moment, one.name
 
 
 def _before_surgery(ordered: Sequence[Candidate]) -> list[Candidate]:

@@ -72,9 +72,17 @@ def stem_of(file: Path) -> str:
 
 
 def patient_name(path: Path) -> str:
-    """The patient's id as the folders have it: the BIDS subject, else the folder's name."""
-    subject = _subject(path)
-    return folder_name(path if subject is None else subject)
+    """The patient's id as the folders have it: the BIDS subject, else the folder's name.
+
+    Of an ``anat`` or ``ses-`` folder that came without the subject's around it, the subject in the files' names.
+    """
+    if subject := _subject(path):
+        return folder_name(subject)
+    name = folder_name(path)
+    if path.is_dir() and re.match(r"anat$|ses-.", name, re.IGNORECASE):
+        subjects = {split_entities(stem_of(file))[0].get("sub", "") for file in _session_files(path)} - {""}
+        return f"sub-{subjects.pop()}" if len(subjects) == 1 else name
+    return name
 
 
 def volume_files(path: Path) -> list[Path]:
@@ -188,24 +196,33 @@ def no_sequence_named(path: Path, files: Sequence[Path]) -> str:
 
 
 _ID_WORDS = frozenset(
-    "se ser series im img image images scan run s e acq echo mr mri t tr te sl slice n no nr file exam study seq sequence "
-    "brain head anat nii vol volume ax axial sag cor tra day week month visit tp time v b d r part step session ses".split()
+    "se ser series im img image images scan run s e acq echo mr mri t tr te sl slice n no nr file exam study seq "
+    "sequence brain head anat nii vol volume ax axial sag cor tra day week month visit tp time v b d r part step "
+    "session ses".split()
 )
 
 
 def _check_one_patient(path: Path, files: Sequence[Path]) -> None:
-    """Refuse files whose names are alike but for the patient's number (``P001_t1c``, ``P002_flair``)."""
+    """Refuse names that are alike but for the patient's number: of two files, or of a file and the folder."""
+    patient = patient_name(path)
+    for file in files:
+        if _other_patient(_naming_words(patient, whole=True), _naming_words(stem_of(file))):
+            raise GliomarkError(
+                message("volumes-other-patient", folder=path, patient=patient, file=file.name)
+            )
     for one, other in zip(files, files[1:], strict=False):
-        if _other_patient(_naming_words(one), _naming_words(other)):
+        if _other_patient(_naming_words(stem_of(one)), _naming_words(stem_of(other))):
             raise GliomarkError(message("volumes-two-patients", folder=path, one=one.name, other=other.name))
 
 
-def _naming_words(file: Path) -> list[str]:
-    """A name's words before the first that speaks of the image."""
-    entities, _ = split_entities(stem_of(file))
+def _naming_words(name: str, whole: bool = False) -> list[str]:
+    """A name's words before the first that speaks of the image; whole: all of them, of a folder's name."""
+    entities, _ = split_entities(name)
     if "sub" in entities:
         return ["sub", same_id(entities["sub"])]
-    words = words_of(stem_of(file))
+    words = words_of(name)
+    if whole:
+        return words
     end = next((at for at, word in enumerate(words) if sequence_in_name(word) or is_mask_name(word)), 0)
     return words[:end]
 
@@ -215,7 +232,7 @@ def _other_patient(one: list[str], other: list[str]) -> bool:
     if len(one) != len(other) or any(_shape(a) != _shape(b) for a, b in zip(one, other, strict=True)):
         return False
     for before, a, b in zip(["", *one], one, other, strict=False):
-        if a != b:
+        if re.sub(r"0+(?=\d)", "", a) != re.sub(r"0+(?=\d)", "", b):
             letters = re.match(r"[^\W\d]*", a)
             owner = (letters[0] if letters else "") or (before if not re.search(r"\d", before) else "")
             return bool(owner) and owner not in _ID_WORDS

@@ -40,8 +40,8 @@ OTHER_KINDS = (
                    r"b[ _=-]{0,3}(?:0|50|500|800|1000|1500|2000|3000)(?!\d|[ _-]?map)",
                    "tensor", "fa", "colfa", "dki", "noddi", "ivim", "弥散", "扩散", "张量")),
     ("perfusion", any_of(r"perf\w*", "dsc", "dce", "pwi", "asl", "pcasl", "pasl", r"(?:r|rel)?cbf", r"(?:r|rel)?cbv",
-                         "mtt", "ttp", "tmax", "k?trans", "twist", "tricks", "disco", "dyn(?:amic)?", "灌注", "动态增强",
-                         "动态强化")),
+                         "mtt", "ttp", "tmax", "k?trans", "twist", "tricks", "disco", "dyn(?:amic)?", "灌注",
+                         "动态增强", "动态强化")),
     ("spectroscopy", any_of(r"spectro\w*", "mrs", "svs", "csi", "press", "波谱")),
     ("functional", any_of(r"bold\w*", "fmri", r"rs[ _-]?fmri", "resting", "task", "静息态", "功能")),
     ("T2*", any_of(r"swi\w*", "swan", "swip", r"e?swan", "qsm", "hemo", "gre[ _-]?t2", "t2[ _-]?gre", "medic",
@@ -70,7 +70,8 @@ _T2STAR = re.compile(r"t2w?[ _]?\*", re.IGNORECASE)
 PROTON_DENSITY = any_of(r"pd\w?", r"pdw(?:i)?", r"pd[_ -].*", "proton", "质子")
 # Words that a DICOM description uses of itself, and a file's name of something else.
 _NOT_IN_FILES = frozenset({"report", "screenshot", "field map"})
-_FILE_KINDS = any_of("maps?", "md", "star", r"\d?(?:inverse)?warp", "xfm", r"deform\w*", "displacement", "jacobian",
+_TRANSFORMS = any_of(r"\d?(?:inverse)?warp", "xfm", r"deform\w*", "displacement", "jacobian")
+_FILE_KINDS = any_of("maps?", "md", "star",
                      r"b[01][ _-]?map\w*", r"field[ _-]?map\w*", "unit1", "差值")  # fmt: skip
 
 
@@ -242,9 +243,10 @@ def words_of(name: str) -> list[str]:
 def sequence_in_name(name: str) -> MRSequence | None:
     """Which of the four sequences a file's, folder's or series' name means, None where it names none."""
     entities, rest = split_entities(unicodedata.normalize("NFKC", name))
-    text = image_part(spaced(rest).lower())
+    whole = spaced(rest).lower()
+    text = image_part(whole)
     either = _SPACE_FLAIR.search(text)  # a FLAIR by the pulse sequence SPACE, or a T2 in the FLAIR's space
-    if _names_other_image(text) or (either and either[1] == "flair"):
+    if _names_other_image(text) or _TRANSFORMS.search(whole) or (either and either[1] == "flair"):
         return None
     weighting = _weighting(text)
     if weighting != MRSequence.T1:
@@ -292,7 +294,7 @@ def is_mask_name(name: str) -> bool:
     words = _mask_words(name)
     drawn = any(
         _DRAWN.fullmatch(word) and not re.fullmatch(r"\d+", after)
-        for word, after in zip(words, [*words[1:], ""], strict=True)
+        for word, after in zip(words, [*words[1:], ""], strict=False)
     )
     sequence = next((at for at, word in enumerate(words) if _weighting(word)), len(words))
     behind = any(_DRAWN_BEHIND.fullmatch(word) for word in words[sequence:])

@@ -62,7 +62,7 @@ def read_dicom(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     for sequence, one in chosen.used.items():
         read[sequence], mended = read_series(one)
         notes += mended
-    patient = images[0].patient_id.strip() or patient_name(path)
+    patient = images[0].patient_id.strip(" ^") or patient_name(path)
     return Study(patient, read, path, "volumes", notes=tuple(notes), examination=chosen.examination)
 
 
