@@ -27,6 +27,23 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- lesion masks -----------------------------------------------------------------------------------
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
+    "cohort-slice-altered": (
+        "{path} is no longer as 'cohort build' wrote it: build the cohort again, which prepares that patient anew.",
+        "{path} 与“cohort build”写入时的内容不一致：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-slice-missing": (
+        "{path} is missing: build the cohort again, which prepares that patient anew.",
+        "缺少 {path}：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-slice-damaged": (
+        "{path} is damaged: build the cohort again, which prepares that patient anew.",
+        "{path} 已损坏：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-not-hashed": (
+        "Patient {patient} was prepared by an older gliomark that kept no hashes: whether the prepared images were "
+        "altered since could not be checked.",
+        "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
         "No lesion was found; no marker is predicted.",
@@ -38,6 +55,24 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{path}: the weights file states something that this gliomark does not know ({reason}); "
         "update gliomark, or train the model anew.",
         "{path}：权重文件中有当前 gliomark 版本无法识别的内容（{reason}）；请更新 gliomark，或重新训练模型。",
+    ),
+    "work-of-other-patients": (
+        "{folder} holds a training on other patients; delete that folder to train anew, or write to another place.",
+        "{folder} 中保存的是另一批患者的训练进度；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-settings": (
+        "{folder} holds a training with other settings; delete that folder to train anew, or write to another place.",
+        "{folder} 中保存的是另一套设置下的训练进度；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-data": (
+        "{folder} holds a training on other images, outlines or labels of these patients; delete that folder to train "
+        "anew, or write to another place.",
+        "{folder} 中保存的训练进度所用的图像、轮廓或标签与现在不同；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-unknown": (
+        "{folder} holds a training that does not say what it was done on; delete that folder to train anew, or write "
+        "to another place.",
+        "{folder} 中的训练进度未记录其数据与设置；请删除该文件夹后重新训练，或更换输出位置。",
     ),
     "marker-too-few-patients": (
         "{marker}: {patients} patients with a label and all sequences are too few to learn from; "
