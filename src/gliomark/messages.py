@@ -24,6 +24,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- names: which image is which --------------------------------------------------------------------
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-duplicate-uid": (
+        "{one} and {other} show different images but bear the same instance UID, so nobody can say which is meant: "
+        "export the examination again, or remove the one that does not belong.",
+        "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
+        "或移除其中不属于该检查的文件。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     # ---- tables and labels ------------------------------------------------------------------------------
     # ---- preparation: registration, brain, slices -------------------------------------------------------
@@ -101,6 +107,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "95% 置信区间 {low:.2f}–{high:.2f}，未完全高于 0.5），因此不给出分级。",
     ),
     # ---- results ----------------------------------------------------------------------------------------
+    "dicom-out-bad-uid": (
+        "{file} states the {keyword} '{value}', which is no UID, so results as DICOM cannot refer to it; export the "
+        "series in {folder} again, or leave --dicom-out away.",
+        "{file} 的 {keyword} 为“{value}”，不是有效的 UID，DICOM 结果无法引用；"
+        "请重新导出 {folder} 中的序列，或不使用 --dicom-out。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
 }  # fmt: skip
 
