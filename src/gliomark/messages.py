@@ -503,6 +503,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{kind}: its SeriesInstanceUID holds {count} stacks; one of them was read.",
         "{kind}：其 SeriesInstanceUID 含 {count} 组层面，读取了其中一组。",
     ),
+    "dicom-duplicate-uid": (
+        "{one} and {other} show different images but bear the same instance UID, so nobody can say which is meant: "
+        "export the examination again, or remove the one that does not belong.",
+        "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
+        "或移除其中不属于该检查的文件。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -734,6 +740,23 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No slice shows enough brain (8 cm2); is this an axial head MRI?",
         "没有任何层面显示足够的脑组织（8 平方厘米）；这是横断面头部磁共振吗？",
     ),
+    "cohort-slice-altered": (
+        "{path} is no longer as 'cohort build' wrote it: build the cohort again, which prepares that patient anew.",
+        "{path} 与“cohort build”写入时的内容不一致：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-slice-missing": (
+        "{path} is missing: build the cohort again, which prepares that patient anew.",
+        "缺少 {path}：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-slice-damaged": (
+        "{path} is damaged: build the cohort again, which prepares that patient anew.",
+        "{path} 已损坏：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-not-hashed": (
+        "Patient {patient} was prepared by an older gliomark that kept no hashes: whether the prepared images were "
+        "altered since could not be checked.",
+        "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
         "No lesion was found; no marker is predicted.",
@@ -782,7 +805,31 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{title}：在 {patients} 例未参与训练的患者中，未能证明模型优于随机猜测（AUC {auc:.2f}，"
         "95% 置信区间 {low:.2f}–{high:.2f}，未完全高于 0.5），因此不给出分级。",
     ),
+    "work-of-other-patients": (
+        "{folder} holds a training on other patients; delete that folder to train anew, or write to another place.",
+        "{folder} 中保存的是另一批患者的训练进度；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-settings": (
+        "{folder} holds a training with other settings; delete that folder to train anew, or write to another place.",
+        "{folder} 中保存的是另一套设置下的训练进度；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-data": (
+        "{folder} holds a training on other images, outlines or labels of these patients; delete that folder to train "
+        "anew, or write to another place.",
+        "{folder} 中保存的训练进度所用的图像、轮廓或标签与现在不同；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-unknown": (
+        "{folder} holds a training that does not say what it was done on; delete that folder to train anew, or write "
+        "to another place.",
+        "{folder} 中的训练进度未记录其数据与设置；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
     # ---- results ----------------------------------------------------------------------------------------
+    "dicom-out-bad-uid": (
+        "{file} states the {keyword} '{value}', which is no UID, so results as DICOM cannot refer to it; export the "
+        "series in {folder} again, or leave --dicom-out away.",
+        "{file} 的 {keyword} 为“{value}”，不是有效的 UID，DICOM 结果无法引用；"
+        "请重新导出 {folder} 中的序列，或不使用 --dicom-out。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
 }  # fmt: skip
 

@@ -88,7 +88,9 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
     """
     path, settings, drawn = work / "shipped.safetensors", trial.training, outlined(cohort)
     record = path.with_suffix(".json")
-    key = json.loads(json.dumps({"trial": asdict(trial), "patients": drawn}))
+    key = json.loads(
+        json.dumps({"trial": asdict(trial), "patients": drawn, "arrays": cohort.arrays_digest(drawn)})
+    )
     if kept_fold(record, key) is None:
         write_json(work / "shipped" / "key.json", {"key": key})
         sequences = cohort_sequences(cohort)

@@ -42,7 +42,8 @@ def kept_fold(path: Path, key: dict) -> dict | None:
     record = json.loads(kept.read_text("utf-8"))
     if record["key"] != key:
         raise GliomarkError(
-            f"{path.parent} holds a run with other settings, patients or weights; delete that folder to train anew."
+            f"{path.parent} holds a run with other settings, patients, images or weights; delete that folder to train "
+            "anew."
         )
     return record if path.exists() else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -26,7 +25,6 @@ from gliomark.models.segmentation_networks import (
     start_from_imagenet,
 )
 from gliomark.models.swin_unet import SMALL
-from gliomark.study import GliomarkError
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view, view
 from gliomark.training.losses import (
     GRADING_WEIGHT,
@@ -35,6 +33,7 @@ from gliomark.training.losses import (
     grading_loss,
     prior_weight,
 )
+from gliomark.training.same_run import CHECKPOINT, check_same_run
 from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior
 
 
@@ -262,9 +261,9 @@ def train_segmentation(
 
     With validation slices the weights of the best validation Dice are returned, otherwise the last.
     bank and validation are pooled and have neighbours as the settings say. teacher: a network of the
-    same input, for distillation. Raises GliomarkError where ``work`` holds a run on other patients.
+    same input, for distillation. Raises GliomarkError where ``work`` holds another run.
     """
-    check_same_patients(work, bank.patient_ids)
+    check_same_run(work, settings, bank, validation, teacher)
     lightning.seed_everything(settings.seed, verbose=False)
     task = SegmentationTask(settings, focus_prior(bank), teacher)
     stopwatch = Stopwatch()
@@ -309,21 +308,9 @@ def make_trainer(
     )
 
 
-def check_same_patients(work: Path, patients: Sequence[str]) -> None:
-    """Raise GliomarkError where ``work`` holds a run on other patients: going on from it would leak them."""
-    record = work / "patients.json"
-    if not (work / "last.ckpt").exists():
-        work.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(sorted(patients)), "utf-8")
-    elif record.exists() and json.loads(record.read_text("utf-8")) != sorted(patients):
-        raise GliomarkError(
-            f"{work} holds a run that was trained on other patients; delete that folder to train anew."
-        )
-
-
 def last_checkpoint(work: Path) -> str | None:
     """Where an interrupted run goes on from; None where there is nothing yet."""
-    last = work / "last.ckpt"
+    last = work / CHECKPOINT
     return str(last) if last.exists() else None
 
 

@@ -47,10 +47,13 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     Mended, with a note: copies of an image left out; up to two single missing slices, and slices unevenly
     spaced by up to a quarter of the step, put on an even grid by linear interpolation along the normal.
 
-    Raises: GliomarkError for positions not stated, different images of one place, slices missing or uneven
-    beyond that, a tilted stack, black images, pixels that cannot be decoded.
+    Raises: GliomarkError for two images under one instance UID, positions not stated, different images of one
+    place, slices missing or uneven beyond that, a tilted stack, black images, pixels that cannot be decoded.
     """
     folder = series.first.file.parent
+    if series.clash is not None:
+        one, other = series.clash
+        raise GliomarkError(message("dicom-duplicate-uid", one=one, other=other))
     slices = _slices(series)
     if len(slices) < 2:
         raise GliomarkError(message("dicom-single-image", folder=folder))
