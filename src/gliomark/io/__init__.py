@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gliomark.io.clinical import ClinicalTable, read_clinical
 from gliomark.io.dicom import holds_dicom, is_one_patient, looks_like_dicom, read_dicom
 from gliomark.io.nifti import (
     holds_volumes,
@@ -20,6 +19,7 @@ from gliomark.io.nifti import (
 )
 from gliomark.io.pictures import holds_pictures, picture_files, read_pictures
 from gliomark.study import GliomarkError, Study
+from gliomark.tables import ClinicalTable, read_clinical
 
 __all__ = ["ClinicalTable", "find_patients", "read_clinical", "read_study"]
 
