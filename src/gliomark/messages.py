@@ -183,6 +183,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "cell-other-finding": ("it is about another finding", "说的是其他指标"),
     "cell-partly-known": ("one result is known and another is not", "部分结果已知，部分未知"),
     "cell-one-part": ("it speaks of {part} only", "只提到 {part}"),
+    "column-coding": (
+        "The name of the column {column} in {table} states codes that are not understood: write the results as words.",
+        "{table} 中列名“{column}”所说明的编码无法识别：请用文字填写结果。",
+    ),
+    "cell-code-unstated": ("is no code that the column's name states", "不在列名说明的编码之内"),
     "cell-protein": (
         "may be a stain for the protein, not the methylation: give {choices}",
         "可能是蛋白染色结果，而非甲基化：请填写{choices}",

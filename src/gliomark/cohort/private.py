@@ -20,7 +20,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gliomark.study import GliomarkError
-from gliomark.tables.writing import csv_text, unharmed
+from gliomark.tables import csv_text
+from gliomark.tables.text import unharmed
 
 ID_FORM = "G{:04d}"
 

@@ -69,23 +69,22 @@ def _text_table(path: Path, content: bytes) -> list[list[str]]:
         return _split(path, text[stated.end() :].lstrip("\ufeff"), stated[1])
     ways = [_attempt(path, text, separator) for separator in _SEPARATORS]
     tables = [way for way in ways if not isinstance(way, GliomarkError)]
-    if not tables:
-        raise next(way for way in ways if isinstance(way, GliomarkError))
-    best = max(tables, key=_likeness)
-    if _likeness(best)[1] and '"' not in text:
+    best = max(tables, key=_likeness, default=[])
+    if _likeness(best)[1] < 1 and '"' not in text:
         best = max([best, *_by_blanks(text)], key=_likeness)
-    if best is not tables[0] or not isinstance(ways[0], GliomarkError) or _likeness(best)[2]:
-        return best
-    raise ways[0]  # no separator gives columns, and the comma says why
+    if isinstance(ways[0], GliomarkError) and not _likeness(best)[1]:
+        raise ways[0]  # no separator gives columns, and the comma says why
+    return best
 
 
 def _decoded(path: Path, content: bytes) -> str:
     """UTF-8, else what a mark or the pattern of zero bytes says, else GB18030."""
+    guessed = False
     encodings = [name for mark, name in _MARKS.items() if content.startswith(mark)][:1]
     if not encodings and b"\0" in content[:4000]:
-        sample = content[:4000]
-        odd = sample[1::2].count(0) > sample[0::2].count(0)
-        encodings = ["utf-16-le" if odd else "utf-16-be"] if len(content) % 2 == 0 else []
+        odd = content[1:4000:2].count(0) > content[0:4000:2].count(0)
+        encodings = ["utf-16-le" if odd else "utf-16-be"]
+        guessed = True
     elif not encodings:
         encodings = ["utf-8-sig", "gb18030"]
     for encoding in encodings:
@@ -93,7 +92,7 @@ def _decoded(path: Path, content: bytes) -> str:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if "\0" not in text:
+        if "\0" not in text and not (guessed and not re.search(rf"[{_SEPARATORS} ].*[\r\n]", text)):
             return text
     raise GliomarkError(message("table-encoding", table=path))
 
@@ -121,16 +120,16 @@ def _by_blanks(text: str) -> list[list[list[str]]]:
     return [rows for rows in ways if len({len(row) for row in rows}) == 1]
 
 
-def _likeness(rows: Sequence[Sequence[str]]) -> tuple[int, bool, float, int]:
-    """How much like a table rows are: known columns in the header, a single column last, equal widths."""
+def _likeness(rows: Sequence[Sequence[str]]) -> tuple[int, float, int]:
+    """How much like a table rows are: known columns in the header, the share of rows of one width, that width."""
     filled = [row for row in rows if any(cell.strip() for cell in row)]
     if not filled:
-        return 0, True, 0.0, 0
+        return 0, 0.0, 0
     widths = Counter(len(row) for row in filled)
     width, often = widths.most_common(1)[0]
     header = filled[_header_row(filled)]
     known = sum(is_id(cell) or is_age(cell) or is_sex(cell) for cell in map(clean, header))
-    return (known if len(header) > 1 else 0), width == 1, often / len(filled) * (width > 1), width
+    return (known if len(header) > 1 else 0), often / len(filled) * (width > 1), width
 
 
 def _header_row(rows: Sequence[Sequence[str]]) -> int:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 # Signs that begin a formula in a spreadsheet; full-width ones are run by East Asian editions.
-FORMULA_SIGNS = "=+-@＝＋－＠\t\r\n"
+FORMULA_SIGNS = frozenset("=+-@＝＋－＠\t\r\n")
 # Each says that a value is not known.
 BLANKS = frozenset(
     "na n/a #n/a nan none null nil unknown unk - -- --- — —— / \\ ? . .. … 未知 不知 不详 不明 不清 "
@@ -24,7 +24,17 @@ def clean(text: str) -> str:
     plain = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).strip()
     if kept := re.fullmatch(r'="([^"]*)"', plain):
         return kept[1].strip()
-    return plain[1:] if re.match(rf"'\s*[{re.escape(FORMULA_SIGNS)}]", plain) else plain
+    return unharmed(plain)
+
+
+def looks_like_formula(text: str) -> bool:
+    """Whether a spreadsheet may run a text; blanks and apostrophes before the sign do not count."""
+    return text.lstrip(" \u00a0\u3000'")[:1] in FORMULA_SIGNS
+
+
+def unharmed(text: str) -> str:
+    """A cell as it was before ``writing.harmless`` set an apostrophe before it."""
+    return text[1:] if text[:1] == "'" and looks_like_formula(text) else text
 
 
 def squeezed(text: str) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from io import StringIO
 
-from gliomark.tables.text import FORMULA_SIGNS
+from gliomark.tables.text import looks_like_formula
 
 _NUMBER = re.compile(r"[+-]?(\d[\d.,]*|\.\d+)([eE][+-]?\d+)?\s?%?")
 _SIGNS_ALONE = re.compile(r"[+-]+")
@@ -20,16 +20,9 @@ def harmless(cell: object) -> object:
     """
     if not isinstance(cell, str):
         return cell
-    begins = cell.lstrip(" \u00a0\u3000")[:1]
-    if not begins or begins not in FORMULA_SIGNS:
+    if not looks_like_formula(cell):
         return cell
     return cell if _NUMBER.fullmatch(cell) or _SIGNS_ALONE.fullmatch(cell) else f"'{cell}"
-
-
-def unharmed(cell: str) -> str:
-    """A cell as it was before ``harmless``."""
-    begins = cell[1:].lstrip(" \u00a0\u3000")[:1]
-    return cell[1:] if cell[:1] == "'" and begins and begins in FORMULA_SIGNS else cell
 
 
 def csv_text(rows: Iterable[Sequence[object]], delimiter: str = ",") -> str:

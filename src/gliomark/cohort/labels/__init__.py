@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 
 from gliomark.cohort.labels import values
-from gliomark.cohort.labels.columns import column_meaning, is_birth
+from gliomark.cohort.labels.columns import column_meaning, is_birth, stated_codes
 from gliomark.cohort.labels.privacy import identifying
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
@@ -225,8 +225,8 @@ def _lone_answer(cell: str, answers: set[str]) -> str:
     """A lone minus or 无 is "negative" beside its opposite; else a minus marks an empty cell, and 无 is not sure."""
     plain = values.squeezed(cell)
     if plain == "-":
-        return "0" if any("+" in answer for answer in answers) else ""
-    return "0" if plain == "无" and "有" in answers else cell
+        return "no" if any("+" in answer for answer in answers) else ""
+    return "no" if plain == "无" and "有" in answers else cell
 
 
 def _loose(patient_id: str) -> str:
@@ -252,7 +252,9 @@ def _known(table: _Table, at_id: int, settings: LabelSettings) -> tuple[dict[str
         if meaning not in {"ki67", "idh_mutant"}
     }
     if "idh_mutant" in places:
-        read["idh_mutant"] = _any_mutant([table.read(at, values.idh_mutant) for at in places["idh_mutant"]])
+        read["idh_mutant"] = _any_mutant(
+            [table.read(at, _reader(table, "idh_mutant", at)) for at in places["idh_mutant"]]
+        )
     if "ki67" in places:
         read.update(_ki67(table, places["ki67"][0], settings.ki67_threshold, read.get("ki67_high")))
     return read, {at for found in places.values() for at in found}
@@ -267,9 +269,35 @@ def _reader(table: _Table, meaning: str, at: int) -> Callable[[str], str]:
     if meaning == "sex":
         coding = sex_coding(name, cells)
         return lambda cell: values.sex(cell, coding)
-    if meaning == "mgmt" and not re.search(r"meth|甲基化", plain_name(name)):
-        return values.mgmt_or_stain
-    return _READERS[meaning]
+    reader = _READERS[meaning]
+    if meaning == "mgmt" and not re.search(r"meth|甲基化", name.lower()):
+        reader = values.mgmt_or_stain
+    return _coded_reader(table, name, reader)
+
+
+def _coded_reader(table: _Table, name: str, reader: Callable[[str], str]) -> Callable[[str], str]:
+    """Obeys a coding that the column's name states, as ``IDH (0=wt, 1=mutant)``; refuses one it cannot read."""
+    stated = stated_codes(name)
+    try:
+        words = {values.squeezed(word) for word in (stated or {}).values()}
+        codes = {code: reader(_lone_answer(word, words)) for code, word in (stated or {}).items()}
+    except CellError:
+        stated, codes = None, {}
+    if stated is None:
+        raise GliomarkError(message("column-coding", column=name, table=table.path))
+
+    def read(cell: str) -> str:
+        plain = re.sub(r"^(\d)\.0+$", r"\1", values.squeezed(cell))
+        agrees = len(codes) == 1 and codes == {
+            code: code for code in codes
+        }  # "(1=codeleted)" leaves 0 as it is
+        if not codes or not plain.isdigit() or agrees:
+            return reader(cell)
+        if plain not in codes:
+            raise CellError("cell-code-unstated")
+        return codes[plain]
+
+    return read
 
 
 def _any_mutant(columns: Sequence[Sequence[str]]) -> list[str]:
@@ -281,7 +309,8 @@ def _ki67(table: _Table, at: int, threshold: float, stated: list[str] | None) ->
     """The percent column and the level; a column of nothing but 0 and 1, or of words, is the level alone."""
     cells = table.cells(at)
     if _is_level(table.header[at], cells):
-        return {"ki67_high": table.read(at, values.ki67_level)} if stated is None else {"ki67_high": stated}
+        level = _reader(table, "ki67_high", at)
+        return {"ki67_high": table.read(at, level) if stated is None else stated}
     read = _percents(table, at)
     percent = [one.value if one else "" for one in read]
     level = [one.level(threshold) if one else "" for one in read]
@@ -300,7 +329,9 @@ def _ki67(table: _Table, at: int, threshold: float, stated: list[str] | None) ->
 
 
 def _is_level(name: str, cells: Sequence[str]) -> bool:
-    """0 and 1 alone (unless the name speaks of percent), or words such as high and low."""
+    """0 and 1 alone (unless the name speaks of percent), codes that the name states, or words such as high and low."""
+    if stated_codes(name) != {}:
+        return True
     found = {values.squeezed(cell) for cell in cells} - values.BLANKS
     numbers = {re.sub(r"^([01])\.0+$", r"\1", cell) for cell in found}
     if not numbers or (numbers <= {"0", "1"} and _says_percent(name)):

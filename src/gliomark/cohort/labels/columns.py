@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Sequence
 
 from gliomark.tables.headers import is_age, is_sex, plain_name
 
@@ -39,6 +41,11 @@ _SYNONYMS = {
     "1p19q联合缺失状态 1p19q缺失状态 1p19q检测 1p19q结果 1p19q杂合性缺失  "
     "染色体1p19q 染色体1p19q缺失 染色体1p19q共缺失",
 }
+_STOP = r"[,;、/|]"
+_CODED = re.compile(
+    rf"(?:^|{_STOP})\s*\d\s*[=:、.]\s*[^\d\s]|[^\d\s]\s*[=:]\s*\d\s*(?:$|{_STOP})|"
+    rf"(?<![\da-z])\d\s*[\u4e00-\u9fff]+[\s,;、/]*\d\s*[\u4e00-\u9fff]"
+)
 _MEANING = {name: column for column, names in _SYNONYMS.items() for name in names.split()}
 
 
@@ -47,6 +54,40 @@ def column_meaning(name: str) -> str | None:
     if is_age(name):
         return "age"
     return "sex" if is_sex(name) else _MEANING.get(plain_name(name))
+
+
+def stated_codes(name: str) -> dict[str, str] | None:
+    """The words that a column's name gives its numbers: ``IDH (0=wt, 1=mutant)`` is 0: wt, 1: mutant.
+
+    Empty where it states none, None where it states some that are not understood.
+    """
+    wide = unicodedata.normalize("NFKC", name).lower()
+    inside = re.search(r"[(\[](.*)[)\]]\s*$", wide)
+    if not inside or not _CODED.search(inside[1]):
+        return {}
+    plain = re.sub(r"(\d)\s*[、.]\s*(?=\D)", r"\1=", inside[1])
+    pieces = [piece.strip() for piece in re.split(rf"{_STOP}|\s{{2,}}|(?<=[^\d\s=:])\s*(?=\d\s*[=:])", plain)]
+    codes: dict[str, str] = {}
+    for piece in _apart(pieces):
+        if found := re.fullmatch(r"(\d)\s*[=:-]?\s*([^\d=:][^=:]*)", piece):
+            code, word = found[1], found[2]
+        elif found := re.fullmatch(r"([^\d=:][^=:]*?)\s*[=:]\s*(\d)", piece):
+            code, word = found[2], found[1]
+        else:
+            return None
+        if code in codes:
+            return None
+        codes[code] = word.strip()
+    return codes
+
+
+def _apart(pieces: Sequence[str]) -> list[str]:
+    """Chinese codings are written without a stop: 1突变0野生."""
+    apart: list[str] = []
+    for piece in filter(None, pieces):
+        run = re.findall(r"\d\s*[\u4e00-\u9fff]+", piece)
+        apart += run if "".join(run) == piece else [piece]
+    return apart
 
 
 def is_birth(name: str) -> bool:

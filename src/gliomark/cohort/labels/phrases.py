@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from gliomark.cohort.labels.lexicon import Lexicon
 from gliomark.tables import CellError
@@ -19,6 +20,7 @@ _SKIPPED = " ()[]{}\"'“”‘’《》<>*"
 _RESULTS = frozenset({"noun", "changed", "unchanged", "positive", "negative", "unsure", "otherresult"})
 _CHANGE = frozenset({"noun", "changed", "variant"})
 _ENDS = r"\s*($|[,;。.、/)\]\n|])"
+_DENIES_A_NAME = frozenset("non not 非 不是 并非".split())
 _EVIDENT = re.compile(r"^neg.* for$|检出|检测|见|发现|测出|测到|查到|找到|出现|观察到")
 
 
@@ -59,10 +61,7 @@ def read_findings(text: str, lexicon: Lexicon) -> list[Finding]:
         topic = _topic(clause, topic)
         if topic is None:
             continue
-        found = _finding(clause)
-        if found.value is True and not found.firm and findings and findings[-1].how == "no":
-            raise CellError("cell-ambiguous")  # "no IDH1 mutation, IDH2 mutation"
-        findings.append(replace(found, parts=topic))
+        findings.append(replace(_finding(clause), parts=topic))
     if not findings:
         raise CellError("cell-other-finding")
     return findings
@@ -189,6 +188,8 @@ def _topic(clause: Sequence[Token], before: tuple[str, ...] | None) -> tuple[str
 
 
 def _finding(clause: Sequence[Token]) -> Finding:
+    if _denies_one_of_several(clause):
+        raise CellError("cell-ambiguous")
     tokens = _as_statement([token for token in clause if token.kind not in ("gene", "and")])
     if sum(token.kind == "colon" for token in tokens) > 1:
         raise CellError("cell-ambiguous")
@@ -203,6 +204,15 @@ def _finding(clause: Sequence[Token]) -> Finding:
         raise CellError("cell-no-result")
     named = any(token.kind == "test" for token in clause)
     return replace(found, names_test=named, firm=found.firm or asks_for_change)
+
+
+def _denies_one_of_several(clause: Sequence[Token]) -> bool:
+    """Whether a denial may reach one gene or variant only: "IDH1 but not IDH2 mutated", "non-R132H mutation"."""
+    kinds = [token.kind for token in clause]
+    at = kinds.index("no") if "no" in kinds else len(kinds)
+    genes = "gene" in kinds[:at] and "gene" in kinds[at:]
+    attribute = any(one.text in _DENIES_A_NAME and other.kind == "variant" for one, other in pairwise(clause))
+    return genes or attribute
 
 
 def _as_statement(tokens: Sequence[Token]) -> list[Token]:
@@ -290,7 +300,11 @@ def any_changed(text: str, lexicon: Lexicon) -> str:
 
     Raises: CellError for clauses that contradict each other, or of which only some are known.
     """
-    known, unknown = _known(read_findings(text, lexicon))
+    findings = read_findings(text, lexicon)
+    for before, after in pairwise(findings):
+        if before.how == "no" and after.value and not after.firm:
+            raise CellError("cell-ambiguous")  # "no IDH1 mutation, IDH2 mutation"
+    known, unknown = _known(findings)
     changed = [one for one in known if one.value]
     for one in changed:
         for other in (other for other in known if not other.value):

@@ -18,8 +18,8 @@ from gliomark.tables.text import is_blank, squeezed
 
 _OLDEST_SHOWN = 90.0
 _CODES = {
-    **dict.fromkeys("1 1.0 + (+) y yes true t 是 有".split(), "1"),
-    **dict.fromkeys("0 0.0 - (-) n no false f 否".split(), "0"),
+    **dict.fromkeys("1 1.0 + (+) y yes true 是 有".split(), "1"),
+    **dict.fromkeys("0 0.0 - (-) n no false 否".split(), "0"),
 }  # fmt: skip
 _NUMBER = r"\d{1,3}(?:\.\d+)?"
 
@@ -103,6 +103,12 @@ _DIAGNOSES = re.compile(
     r"glioma|astrocytoma|oligodendroglioma|oligoastrocytoma|glioblastoma|gbm|anaplastic|diffuse|multiforme|胶质瘤|星形细胞瘤|"
     r"少突胶质细胞瘤|胶质母细胞瘤|间变性?|弥漫性?|,|idh-?mutant|idh-?wild-?type|idh突变型|idh野生型"
 )
+
+
+def _plain_words(found: re.Match[str]) -> str:
+    return found[0].rstrip("5-")
+
+
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "一": "1", "二": "2", "三": "3", "四": "4"}
 
 
@@ -111,7 +117,10 @@ def who_grade(text: str) -> str:
     plain = squeezed(text)
     if _says_nothing(plain) or re.fullmatch(r"(疑似|可疑|考虑).*|.*\?", plain):
         return ""
-    core = re.sub(r"\((?:who)?(?:cns)?20(?:07|16|21)(?:版)?\)|(?<=who)20(?:07|16|21)", "", plain)
+    core = re.sub(r"\((?:who)?(?:cns)?20(?:07|16|21)(?:版)?\)|(?<=who|cns)20(?:07|16|21)", "", plain)
+    core = re.sub(
+        r"^\((.*)\)$|^(who)\((.*)\)$", r"\1\2\3", re.sub(r"cns5|grade-(?=[1-4i])", _plain_words, core)
+    )
     core = re.sub(r"^[1-4]\.0$", lambda found: found[0][0], _DIAGNOSES.sub("", core))
     found = re.fullmatch(
         r"(?:cns)?(?:who)?(?:cns)?(?:grade|gr\.?|分级|级别|g)?[:._]?([1-4]|i{1,3}|iv|[一二三四])级?(?:\(who\))?",
@@ -183,6 +192,8 @@ def ki67_percent(text: str) -> Percent | None:
 
     Raises: CellError for anything else, also for two values or words that are not known.
     """
+    if re.search(r"\d\s+\d", re.sub(r"(?i)ki[\s-]*67|mib[\s-]*1", " ", text)):
+        raise CellError("percent-none")
     plain = squeezed(re.sub(r"(?<![\d,.])(\d{1,3}),(\d{1,2})(?![\d,.])", r"\1.\2", text, flags=re.ASCII))
     if _says_nothing(_NAME.sub("", plain)):
         return None
