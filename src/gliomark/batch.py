@@ -9,11 +9,10 @@ from pathlib import Path
 from rich.progress import Progress
 
 from gliomark.inference.fusion import FusionRule
-from gliomark.io import find_patients, read_clinical, read_study
-from gliomark.io.clinical import ClinicalTable
+from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
 from gliomark.io.naming import spellings_of_id
 from gliomark.pipeline import EnhancingFocus, Model, load_model, predict
-from gliomark.reporting import Failure, Language, require_dicom, write_prediction, write_table
+from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
 
 
@@ -46,6 +45,7 @@ def predict_folder(
     folders = find_patients(root)
     model = load_model(request.model)
     check_writable(out)
+    read_table(out / "predictions.csv")  # a stranger's file of this name is found before the work is done
     rows: list[Prediction | Failure] = []
     taken: dict[str, Path] = {}
     with Progress(transient=True, disable=len(folders) == 1) as progress:

@@ -35,6 +35,7 @@ from gliomark.study import (
     SliceStack,
     Study,
 )
+from gliomark.tables import check_row
 
 SHIPPED = {"demo": "demonstration.safetensors"}
 UNDETERMINED = "undetermined"
@@ -146,8 +147,10 @@ def predict(
 
     fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing
     focus, which decides IDH where it is given. Raises GliomarkError where a sequence is missing or no
-    brain is found. A patient without any lesion gets no marker answer.
+    brain is found, the row is another patient's, or its age or sex is impossible. A patient without any
+    lesion gets no marker answer.
     """
+    check_row(clinical, study.patient_id)
     return predict_prepared(prepare_study(study, model), clinical, model, fusion=fusion, enhancing=enhancing)
 
 
@@ -172,6 +175,7 @@ def predict_prepared(
 ) -> Prediction:
     """The rest of ``predict``. outline: a reader's, ``(slice, 240, 240)``, in place of the network's; step: is
     told what is done next."""
+    check_row(clinical, prepared.study.patient_id)
     started = time.perf_counter()
     study, stack, warnings = prepared.study, prepared.stack, list(prepared.warnings)
     step("outline")
