@@ -142,7 +142,7 @@ def cost(settings: SegmentationTraining, pool: float, repeats: int = 5) -> dict[
     """Parameters (millions), multiply-adds doubled (GFLOP) and time on this machine, of one look at one slice's
     tile read at that pooling."""
     network = build_segmentation_network(settings.network).eval()
-    side = settings.augmentation.at(pool).crop
+    side = round(settings.augmentation.crop / pool)
     image, theta = torch.zeros(1, settings.network.inputs, side, side), torch.eye(2, 3)[None]
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
