@@ -79,8 +79,8 @@ class InvertedAttentionGate(nn.Module):
 
     def start_open(self) -> None:
         """Let every feature through, wherever it lies."""
-        nn.init.zeros_(self.psi.weight)
-        nn.init.constant_(self.psi.bias, OPEN_GATE)
+        channels = len(self.psi.weight)
+        _start_from(self.psi, torch.zeros_like(self.psi.weight), torch.full((channels,), OPEN_GATE))
 
     def forward(self, encoder: Tensor, upsampled: Tensor) -> Tensor:
         return encoder * torch.sigmoid(self.psi(F.relu6(self.wx(encoder) + self.wg(upsampled))))
@@ -114,8 +114,8 @@ class DualPriorGuidance(nn.Module):
         own = torch.eye(self.semantic_fusion.out_channels)[..., None, None]
         other = torch.zeros_like(own)
         for fusion in (self.locate_segmentation, self.locate_grading):
-            _start_from(fusion, torch.cat([other, own], dim=1))
-        _start_from(self.semantic_fusion, torch.cat([own, other], dim=1))
+            _start_from(fusion, torch.cat([other, own], dim=1), torch.zeros(len(own)))
+        _start_from(self.semantic_fusion, torch.cat([own, other], dim=1), torch.zeros(len(own)))
 
     def forward(self, bottleneck: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         alpha = self._alpha_under(bottleneck, theta)
@@ -137,11 +137,8 @@ class DualPriorGuidance(nn.Module):
         return F.avg_pool2d(seen, points)
 
 
-def _start_from(layer: nn.Conv2d, weight: Tensor) -> None:
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+def _start_from(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    layer.load_state_dict({"weight": weight, "bias": bias})
 
 
 def _three_separable(channels: int) -> nn.Sequential:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -110,6 +111,9 @@ class FittedAttention(WindowAttention):
     """
 
     window: tuple[int, ...] = WINDOW
+    relative_position_index: Tensor
+    qkv: nn.Linear
+    proj: nn.Linear
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """tokens ``(windows, h * w, C)``; mask ``(windows of a slice, h * w, h * w)``, added to the scores."""
@@ -145,7 +149,7 @@ class SwinStage(BasicLayer):
         padded = [side + -side % step for side, step in zip(sides, window, strict=True)]
         mask = compute_mask(padded, window, shift, feature.device) if any(shift) else None
         for block in self.blocks:
-            block.attn.window = window
+            cast(FittedAttention, block.attn).window = window
             feature = block(feature, mask)
         return rearrange(feature, "b h w c -> b c h w")
 

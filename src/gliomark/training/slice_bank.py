@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gliomark.cohort.store import Cohort
 from gliomark.inference.segmenter import samples_of, with_neighbours
 from gliomark.study import Clinical, MRSequence
+
+if TYPE_CHECKING:  # a bank made elsewhere needs no DICOM library
+    from gliomark.cohort.store import Cohort
 
 HIGH_GRADE = 3
 SMOOTHING = 9  # pixels of the 240-pixel slice
