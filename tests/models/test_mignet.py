@@ -10,6 +10,7 @@ from monai.networks.nets.swin_unetr import BasicLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.experiments.segmentation.trials import PRESETS
 from gliomark.models import swin_unet
 from gliomark.models.mignet import (
     DualPriorGuidance,
@@ -19,6 +20,7 @@ from gliomark.models.mignet import (
     central,
 )
 from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
+from gliomark.training.segmentation import small_training
 
 TINY = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
 TINY_SETTINGS = MIGNetSettings(size=TINY)
@@ -348,7 +350,7 @@ def test_published_size_on_the_published_view() -> None:
 @pytest.mark.parametrize("side", [(7, 7), (6, 6), (3, 3), (2, 5), (4, 7)], ids=str)
 def test_relative_positions_in_a_window_smaller_than_seven(side: tuple[int, int]) -> None:
     """Two pixels d rows and e columns apart have the bias of (d, e), however large the window."""
-    attention = SwinStage(8, 1, 2).blocks[0].attn
+    attention = SwinStage(8, 1, 2, 7).blocks[0].attn
     attention.window = side
     bias, table = attention._bias(), attention.relative_position_bias_table
     pixels = [(r, c) for r in range(side[0]) for c in range(side[1])]
@@ -360,10 +362,26 @@ def test_relative_positions_in_a_window_smaller_than_seven(side: tuple[int, int]
 @torch.no_grad()
 @pytest.mark.parametrize("side", [14, 21], ids=str)
 def test_stage_is_monais_where_the_window_divides_the_grid(side: int) -> None:
-    ours, monais = SwinStage(8, 2, 2), BasicLayer(8, 2, 2, (7, 7), [0.0, 0.0], qkv_bias=True)
+    ours, monais = SwinStage(8, 2, 2, 7), BasicLayer(8, 2, 2, (7, 7), [0.0, 0.0], qkv_bias=True)
     monais.load_state_dict(ours.state_dict())
     feature = torch.randn(2, 8, side, side)
     torch.testing.assert_close(ours(feature), monais(feature), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [(SwinSize(), 224), (swin_unet.SMALL, 96), (swin_unet.SMALL, 48)], ids=str
+)
+def test_windows_divide_the_grids_of_every_recipe(size: SwinSize, side: int) -> None:
+    """Published, small and quick: a grid is a multiple of the window, or fits into one."""
+    recipes = [
+        (PRESETS["published"].size, PRESETS["published"].training.side),
+        (small_training(1, 1).network.size, small_training(1, 1).side),
+        (PRESETS["quick"].size, PRESETS["quick"].training.side),
+    ]
+    assert (size, side) in recipes
+    for level in range(len(size.depths)):
+        grid, rest = divmod(side, size.patch * 2**level)
+        assert rest == 0 and (grid <= size.window or grid % size.window == 0)
 
 
 # ---- deep supervision ---------------------------------------------------------------------------------

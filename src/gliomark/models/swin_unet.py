@@ -18,8 +18,6 @@ from monai.networks.nets.swin_unetr import (
 )
 from torch import Tensor, nn
 
-WINDOW = (7, 7)
-
 
 @dataclass(frozen=True)
 class SwinSize:
@@ -28,8 +26,8 @@ class SwinSize:
     embedding: channels of the first stage, doubled by each of the next; heads: attention heads per
     stage; depth: blocks per stage. convolutional_stem: 3x3 convolutions of stride 2 in place of the 4x4
     patch projection (Xiao et al. 2021 show that this lets a transformer learn from few images); False =
-    as published. Every stage's grid, the view's side over patch * 2^stage, should be a multiple of the window 7:
-    another is padded with tokens of nothing.
+    as published. window: side of the attention's windows, which should divide every stage's grid (the view's side
+    over patch * 2^stage) that is larger: another grid is padded with tokens of nothing.
     """
 
     embedding: int = 96
@@ -37,9 +35,11 @@ class SwinSize:
     heads: tuple[int, ...] = (3, 6, 12, 24)
     patch: int = 4
     convolutional_stem: bool = False
+    window: int = 7
 
 
-SMALL = SwinSize(embedding=16, heads=(1, 2, 4, 8), patch=2, convolutional_stem=True)
+# its windows divide the grids of views of 96 (48, 24, 12, 6) and 48 pixels (24, 12, 6, 3)
+SMALL = SwinSize(embedding=16, heads=(1, 2, 4, 8), patch=2, convolutional_stem=True, window=6)
 
 
 class PatchEmbedding(nn.Module):
@@ -104,13 +104,13 @@ class PatchExpanding(nn.Module):
 
 
 class FittedAttention(WindowAttention):
-    """MONAI's window attention, its relative positions right in a window smaller than 7x7 too.
+    """MONAI's window attention, its relative positions right in a grid smaller than the window too.
 
-    MONAI cuts the first n rows and columns out of the 7x7 window's index, which are other pairs of pixels. ``window``
-    is set by the stage before each call.
+    MONAI cuts the first n rows and columns out of the whole window's index, which are other pairs of pixels.
+    ``window``, what is left of it in the grid, is set by the stage before each call.
     """
 
-    window: tuple[int, ...] = WINDOW
+    window: tuple[int, ...]
     relative_position_index: Tensor
     qkv: nn.Linear
     proj: nn.Linear
@@ -129,7 +129,8 @@ class FittedAttention(WindowAttention):
     def _bias(self) -> Tensor:
         """Of each head, between every two pixels of the window: ``(heads, n, n)``."""
         height, width = self.window
-        index = self.relative_position_index.view(*WINDOW, *WINDOW)[:height, :width, :height, :width]
+        whole = self.relative_position_index.view(*self.window_size, *self.window_size)
+        index = whole[:height, :width, :height, :width]
         bias = self.relative_position_bias_table[index.reshape(-1)]
         return rearrange(bias, "(n m) h -> h n m", n=height * width)
 
@@ -137,10 +138,11 @@ class FittedAttention(WindowAttention):
 class SwinStage(BasicLayer):
     """Swin blocks, plain and shifted windows in turn; the shape stays ``(B, C, H, W)``."""
 
-    def __init__(self, channels: int, depth: int, heads: int) -> None:
-        super().__init__(channels, depth, heads, WINDOW, drop_path=[0.0] * depth, qkv_bias=True)
+    def __init__(self, channels: int, depth: int, heads: int, window: int) -> None:
+        sides = (window, window)
+        super().__init__(channels, depth, heads, sides, drop_path=[0.0] * depth, qkv_bias=True)
         for block in self.blocks:
-            block.attn = FittedAttention(channels, heads, WINDOW, qkv_bias=True)
+            block.attn = FittedAttention(channels, heads, sides, qkv_bias=True)
 
     def forward(self, feature: Tensor) -> Tensor:
         feature = rearrange(feature, "b c h w -> b h w c")
@@ -162,7 +164,8 @@ class SwinEncoder(nn.Module):
         super().__init__()
         self.embed = PatchEmbedding(inputs, size)
         channels = [size.embedding * 2**level for level in range(len(size.depths))]
-        self.stages = nn.ModuleList(map(SwinStage, channels, size.depths, size.heads))
+        windows = [size.window] * len(channels)
+        self.stages = nn.ModuleList(map(SwinStage, channels, size.depths, size.heads, windows))
         self.merges = nn.ModuleList(PatchMerging(c) for c in channels[:-1])
         self.norm = ChannelNorm(channels[-1])
 
@@ -185,7 +188,8 @@ class SwinDecoder(nn.Module):
         self.gates = nn.ModuleList(gates)
         self.expands = nn.ModuleList(PatchExpanding(2 * c, c, 2) for c in channels[:-1])
         self.reduces = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in channels[:-1])
-        self.stages = nn.ModuleList(map(SwinStage, channels[:-1], size.depths[:-1], size.heads[:-1]))
+        windows = [size.window] * len(channels[:-1])
+        self.stages = nn.ModuleList(map(SwinStage, channels[:-1], size.depths[:-1], size.heads[:-1], windows))
         self.norm = ChannelNorm(channels[0])
         self.final_expand = PatchExpanding(channels[0], channels[0], size.patch)
         self.classify = nn.Conv2d(channels[0], classes, 1)

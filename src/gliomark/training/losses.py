@@ -26,7 +26,7 @@ def prior_weight(prior: Tensor) -> Tensor:
 
     Largest where the prior is undecided; floored at 0.1 so that no pixel is ignored.
     """
-    sigma = torch.where(prior <= 0.5, SIGMA_NEGATIVE, SIGMA_POSITIVE)
+    sigma = SIGMA_NEGATIVE + (SIGMA_POSITIVE - SIGMA_NEGATIVE) * (prior > 0.5)
     return torch.exp(-((prior - 0.5) ** 2) / (2 * sigma**2)).clamp(min=SMALLEST_WEIGHT)
 
 

@@ -92,11 +92,11 @@ class SegmentationTraining:
 
 
 def small_training(inputs: int, epochs: int) -> SegmentationTraining:
-    """The size that two CPU cores train in well under an hour; its grids are the published 56, 28, 14 and 7."""
+    """The size that two CPU cores train in well under an hour."""
     network = MIGNetSettings(inputs=inputs, size=SMALL)
     return SegmentationTraining(
         network=network,
-        augmentation=replace(GENTLE, crop=224),
+        augmentation=GENTLE,
         pool=2,
         rate=1e-3,
         epochs=epochs,
@@ -201,7 +201,7 @@ class SegmentationTask(lightning.LightningModule):
 
         def share(step: int) -> float:
             done = min(1.0, step / steps)
-            return (1 - done) ** 0.9 if s.optimiser == "sgd" else _warm_cosine(done, s.warm_up)
+            return (1 - done) ** 0.9 if s.optimiser == "sgd" else warm_cosine(done, s.warm_up)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -229,7 +229,7 @@ def outline_loss(
     return loss + settings.grading_weight * grading_loss(answer.grade, grade, target)
 
 
-def _warm_cosine(done: float, warm_up: float) -> float:
+def warm_cosine(done: float, warm_up: float) -> float:
     """Share of the full rate after the share ``done`` of all steps."""
     return (
         done / warm_up

@@ -11,7 +11,7 @@ from gliomark.experiments.segmentation.study import Trial
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.segmentation_baselines import BaselineSettings
 from gliomark.models.segmentation_networks import NetworkSettings
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.swin_unet import SMALL, SwinSize
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE
 from gliomark.training.segmentation import READ_POOL, SMALLEST_SHARE, SegmentationTraining, light_training
@@ -73,8 +73,7 @@ PRESETS: Mapping[str, PresetSetting] = {
     "published": PresetSetting(SegmentationTraining(), SwinSize(), 64, 32, 24, "union"),
     "quick": PresetSetting(
         SegmentationTraining(
-            # a crop of 224 over 4 over the patch 2: grids of 28, 14 and 7, which the windows of 7 divide
-            augmentation=replace(GENTLE, crop=224),
+            augmentation=GENTLE,
             pool=4,
             rate=1e-3,
             batch=8,
@@ -83,10 +82,10 @@ PRESETS: Mapping[str, PresetSetting] = {
             epochs=8,
             slices_per_patient=16,
         ),
-        SwinSize(24, (2, 2, 2), (1, 2, 4), patch=2, convolutional_stem=True),
+        SMALL,
         16,
         16,
-        12,
+        10,
         "single",
         folds_beyond=1,
     ),
@@ -114,8 +113,8 @@ def cuts(name: str) -> str:
             f"{t.epochs} epochs of {t.slices_per_patient} slices per patient instead of at most "
             f"{full.training.epochs} of {full.training.slices_per_patient}",
             f"first-level width {preset.width} instead of {full.width} (nnU-Net {full.nnunet_width}), Swin embedding "
-            f"{preset.size.embedding} instead of {full.size.embedding} after a convolutional stem, "
-            f"{len(preset.size.depths)} stages instead of {len(full.size.depths)}",
+            f"{preset.size.embedding} instead of {full.size.embedding} after a convolutional stem, windows of "
+            f"{preset.size.window} instead of {full.size.window}",
             "the reference sequence alone instead of both as independent samples",
             f"batches of {t.batch} instead of {full.training.batch}, rate {t.rate:g} instead of {full.training.rate:g}",
             "mirrors, small rotations and zoom instead of quarter turns",
