@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.progress import Progress
 
 from gliomark.inference.fusion import FusionRule
-from gliomark.io import find_patients, read_clinical, read_study
-from gliomark.io.clinical import ClinicalTable
+from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
+from gliomark.io.naming import spellings_of_id
 from gliomark.messages import message
 from gliomark.pipeline import Model, load_model, predict
-from gliomark.reporting import Failure, Language, require_dicom, write_prediction, write_table
+from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
 
 
@@ -44,6 +44,7 @@ def predict_folder(
     folders = find_patients(root)
     model = load_model(request.model)
     check_writable(out)
+    read_table(out / "predictions.csv")  # a stranger's file of this name is found before the work is done
     rows: list[Prediction | Failure] = []
     taken: dict[str, Path] = {}
     with Progress(transient=True, disable=len(folders) == 1) as progress:
@@ -77,7 +78,7 @@ def _one(
 ) -> Prediction | Failure:
     """One patient's answer, written, or why there is none. taken: the ids so far, each with its folder."""
     try:
-        study = read_study(folder)
+        study = read_study(folder, needed=model.sequences)
         if taken.setdefault(study.patient_id, folder) != folder:
             other = str(taken[study.patient_id])
             told = message("patient-twice", folder=str(folder), patient=study.patient_id, other=other)
@@ -101,4 +102,7 @@ def _one(
 def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:
     if table is None:
         return Clinical(study.patient_id, None, None)
-    return table.row(study.patient_id, require_age_sex=not without_clinical)
+    names = spellings_of_id(study.patient_id)
+    known = next((name for name in names if name in table.patient_ids), study.patient_id)
+    row = table.row(known, require_age_sex=not without_clinical)
+    return replace(row, patient_id=study.patient_id)

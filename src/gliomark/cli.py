@@ -474,7 +474,10 @@ def train_markers(
     """Train KiNet and LightGBM for one marker or several, on out-of-fold vectors."""
     from gliomark.training.recipes import markers_recipe
 
-    typer.echo(str(markers_recipe(cohort, segmentation, out, marker, size, epochs)))
+    card = markers_recipe(cohort, segmentation, out, marker, size, epochs).card
+    for one in card.markers.values():
+        typer.echo(one.verdict)
+    typer.echo(str(out))
 
 
 @experiment_app.command("demonstration")

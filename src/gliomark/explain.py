@@ -30,7 +30,7 @@ def explain_patient(folder: Path, out: Path, model_name: str = "demo", stage: in
     read, has no lesion, or gets no probability.
     """
     model = load_model(model_name)
-    study = read_study(folder)
+    study = read_study(folder, needed=model.sequences)
     # age and sex change the trees' answer, not where the networks look
     prediction = predict(study, Clinical(study.patient_id, None, None), model)
     if not prediction.segmentation.mask.any():

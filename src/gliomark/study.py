@@ -8,7 +8,6 @@ patient's left, y to the back, z to the head.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -68,13 +67,32 @@ class SourceImage:
     place: float
 
 
+@dataclass(frozen=True)
+class NiftiSpace:
+    """How a NIfTI header states its grid, number for number, so that a result can state it in the same way.
+
+    pixdim: qfac, then the steps of columns, rows and slices; quaternion: b, c, d; rows: srow_x, _y, _z;
+    units: xyzt_units.
+    """
+
+    qform_code: int
+    sform_code: int
+    pixdim: tuple[float, float, float, float]
+    quaternion: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    rows: tuple[tuple[float, ...], ...]
+    units: int
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """One sequence of one patient, as stored: no reorientation, no scaling of grey values.
 
     image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
     file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
-    in order of their place; of DICOM only.
+    in order of their place; of DICOM only. missing: bool, as image: where the files had no number and image
+    has background; None for nowhere. is_oriented: whether the file states where left, front and top are;
+    otherwise the affine's directions are assumed. space: of NIfTI only.
     """
 
     image: NDArray[np.float32]
@@ -82,6 +100,19 @@ class Series:
     slice_names: tuple[str, ...]
     source: Path
     source_images: tuple[SourceImage, ...] = ()
+    missing: NDArray[np.bool_] | None = None
+    is_oriented: bool = True
+    space: NiftiSpace | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Which of a patient's examinations was read: its date (YYYYMMDD, blank where unknown), its number from 1 in the
+    order of time, and of how many."""
+
+    date: str
+    number: int
+    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +121,8 @@ class Study:
 
     aligned: the sequences already share one pixel grid (picture folders), so none is registered.
     spacing_assumed: the millimetres are a stated assumption, not read from the files.
-    lesion: the reader's mask where one was found, as a Series of 0 and 1.
+    lesion: the reader's mask where one was found, as a Series of 0 and 1. examination: which one of the
+    patient's was read, None for pictures and for volumes without sessions.
     """
 
     patient_id: str
@@ -101,35 +133,20 @@ class Study:
     spacing_assumed: bool = False
     lesion: Series | None = None
     notes: tuple[str, ...] = ()
-
-
-OLDEST = 120  # years
-
-
-def _is_number(value: object) -> bool:
-    """A real number; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    examination: Examination | None = None
 
 
 @dataclass(frozen=True)
 class Clinical:
     """A patient's row of the clinical table. age in years; sex 0 male, 1 female; None unknown.
 
-    columns: every further column as text, blanks left out (markers are read from here). Raises GliomarkError for an
-    age that is no number from 0 to 120 and a sex that is none of the two.
+    columns: every further column as text, blanks left out (markers are read from here).
     """
 
     patient_id: str
     age: float | None
     sex: int | None
     columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not (self.age is None or (_is_number(self.age) and 0 <= self.age <= OLDEST)):
-            given = {"age": str(self.age), "patient": self.patient_id, "oldest": OLDEST}
-            raise GliomarkError(message("age-impossible", **given))
-        if not (self.sex is None or (_is_number(self.sex) and self.sex in (0, 1))):
-            raise GliomarkError(message("sex-impossible", sex=str(self.sex), patient=self.patient_id))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +157,9 @@ class SliceStack:
     from the patient's right to left. brain, lesion: bool, same shape. selected: indices of the K
     equidistant slices that the marker stage sees. slice_names: one per slice of the stack.
     to_stack: per sequence the rigid 4x4 from that series' own LPS mm to the stack's, from registration.
-    coverage: the share of the brain, 0 to 1, that all sequences show; None where it was not measured.
+    coverage: per sequence the share of the brain that it shows, 0 to 1. examined: the share that all of them show,
+    of which the stack consists; None where the images end within the brain and how much is missing is not known.
+    warnings: what a reader of the answer must know, ``notes`` what they may.
     """
 
     patient_id: str
@@ -152,7 +171,9 @@ class SliceStack:
     lesion: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     to_stack: Mapping[MRSequence, NDArray[np.float64]] = field(default_factory=dict)
-    coverage: float | None = None
+    coverage: Mapping[MRSequence, float] = field(default_factory=dict)
+    examined: float | None = 1.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> NDArray[np.bool_]:

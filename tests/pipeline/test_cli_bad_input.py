@@ -249,10 +249,10 @@ def test_no_id_column(refused, pictures, write_table) -> None:
     assert "no column id" in said and "name, age, sex" in said
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
 def test_table_in_the_wrong_encoding(refused, pictures, write_table, encoding: str) -> None:
     said = refused(pictures, write_table(encoding=encoding))
-    assert "neither UTF-8 nor GB18030" in said and "临床 表.csv" in said
+    assert "neither UTF-8 nor UTF-16 nor GB18030" in said and "临床 表.csv" in said
 
 
 def test_no_table(refused, pictures, home) -> None:

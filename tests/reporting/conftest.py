@@ -82,7 +82,7 @@ def _marker(marker: str, level: str, areas: dict[str, float]) -> MarkerPredictio
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_prediction() -> Callable[..., Prediction]:
     """make_prediction(kind="pictures", **changes): a whole Prediction, fields replaced by ``changes``."""
 

@@ -145,7 +145,7 @@ class Steps(QWidget):
         try:
             asked = self.request
         except GliomarkError as error:
-            return str(error)
+            return localise(error.message)
         unknown = asked["age"] is None or asked["sex"] is None
         if unknown and not asked["without_clinical"]:
             return self.tr("Enter age and sex in step 2, or tick “predict without them”.")
@@ -160,8 +160,8 @@ class Steps(QWidget):
             self.choose_path(Path(chosen))
 
     def choose_path(self, path: Path) -> None:
-        """A folder for step 1, or a csv for step 2."""
-        if path.suffix.lower() in (".csv", ".txt", ".tsv"):
+        """A folder for step 1, or a table for step 2."""
+        if path.suffix.lower() in (".csv", ".txt", ".tsv", ".xlsx"):
             self.use_table(path)
         else:
             self.folder_chosen.emit(path, self.model.currentData() or "")
@@ -177,13 +177,13 @@ class Steps(QWidget):
             self,
             self.tr("Table with the columns id, age, sex"),
             str(start.parent if start else ""),
-            self.tr("Tables (*.csv *.txt *.tsv);;All files (*)"),
+            self.tr("Tables (*.csv *.txt *.tsv *.xlsx);;All files (*)"),
         )
         if chosen:
             self.use_table(Path(chosen))
 
     def use_table(self, path: Path) -> None:
-        """Take age and sex from a csv, now or when the patient's id is known."""
+        """Take age and sex from a table, now or when the patient's id is known."""
         self._table, self._filled_for = path, ""
         self._fill()
         self.entered.emit()
@@ -203,7 +203,7 @@ class Steps(QWidget):
         try:
             found = age_and_sex(self._table, patient)
         except GliomarkError as error:
-            self._table_problem = str(error)
+            self._table_problem = localise(error.message)
             return
         self.age.setText("" if found.age is None else f"{found.age:g}")
         self.sex.choose(found.sex)
@@ -301,7 +301,7 @@ class Steps(QWidget):
     def _render_clinical(self, state: State) -> None:
         step = self.clinical
         step.heading.setText(self.tr("Age and sex"))
-        self.choose_table.setText(self.tr("From a table (csv)…"))
+        self.choose_table.setText(self.tr("From a table (csv, xlsx)…"))
         self.age_word.setText(self.tr("Age"))
         self.years.setText(self.tr("years"))
         self.age.setAccessibleName(self.tr("Age in years"))

@@ -26,7 +26,7 @@ def slice_grid(brain: sitk.Image, size: int, pixel_mm: float, step_mm: float) ->
     column_mm, row_mm, slice_mm = brain.GetSpacing()
     kept = np.flatnonzero(mask.sum(axis=(1, 2)) * column_mm * row_mm >= SMALLEST_BRAIN_AREA_MM2)
     if kept.size == 0:
-        raise GliomarkError(message("no-slice-with-brain"))
+        raise GliomarkError(message("brain-in-no-slice"))
     stride = max(1, math.ceil(step_mm / slice_mm - 1e-6))
     slices = list(range(int(kept[0]), int(kept[-1]) + 1, stride))
     (top, bottom), (left, right) = (_extent(np.any(mask, axis=(0, 2))), _extent(np.any(mask, axis=(0, 1))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from gliomark.reporting.page import render_page
 from gliomark.reporting.pdf import typeset
 from gliomark.reporting.text import Language
 from gliomark.study import GliomarkError, Prediction
+from gliomark.tables import csv_text, read_records
 
 WRITTEN = frozenset(
     {"prediction.json", "report.html", "report.pdf", "masks", "segmentation.nii.gz", "dicom"}
@@ -81,22 +81,48 @@ def _write_dicom(prediction: Prediction, language: Language, pdf: bytes, folder:
 
 
 def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
-    """``predictions.csv``, one row per patient; UTF-8 with a byte order mark, for Excel."""
-    records = [_failed_row(row) if isinstance(row, Failure) else _row(row) for row in rows]
+    """``predictions.csv``, one row per patient; UTF-8 with a byte order mark, for Excel.
+
+    Rows that the file has of other patients stay, with their columns; a patient's new row replaces the older one.
+
+    Raises: GliomarkError where it cannot be written, or the file is no table of predictions.
+    """
+    columns, records = read_table(path)
+    for row in rows:
+        record = _failed_row(row) if isinstance(row, Failure) else _row(row)
+        records[str(record["id"])] = record
     markers = dict.fromkeys(m.marker for row in rows if isinstance(row, Prediction) for m in row.markers)
-    columns = ["id", *(f"{m}_{part}" for m in markers for part in MARKER_COLUMNS), *PATIENT_COLUMNS]
+    new = [f"{marker}_{part}" for marker in markers for part in MARKER_COLUMNS]
+    own = ["id", *PATIENT_COLUMNS]
+    columns = ["id", *dict.fromkeys(name for name in [*columns, *new] if name not in own), *PATIENT_COLUMNS]
+    table: list[list[object]] = [
+        [*columns],
+        *([record.get(name, "") for name in columns] for record in records.values()),
+    ]
     partial = path.with_name(f".gliomark-{uuid.uuid4().hex[:12]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(records)
+        partial.write_text(csv_text(table), encoding="utf-8-sig", newline="")
         partial.replace(path)
     except OSError as error:
         raise _not_writable(path, error) from error
     finally:
         _remove(partial)
+
+
+def read_table(path: Path) -> tuple[list[str], dict[str, dict[str, object]]]:
+    """The columns of an earlier ``predictions.csv`` and its rows by id; both empty where there is none.
+
+    Raises: GliomarkError where the file cannot be read or is not what ``write_table`` writes.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return [], {}
+    columns, records = read_records(path)
+    missing = [name for name in ("id", *PATIENT_COLUMNS) if name not in columns]
+    if missing:
+        raise GliomarkError(message("predictions-foreign", table=path, columns=", ".join(missing)))
+    rows = [dict[str, object](zip(columns, record, strict=True)) for record in records]
+    return columns, {str(row["id"]): row for row in rows}
 
 
 def folder_name(patient_id: str) -> str:

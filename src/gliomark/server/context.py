@@ -18,6 +18,7 @@ from gliomark.server.records import Caller, JobRow, Records, StudyRow
 from gliomark.server.security import Gate
 from gliomark.server.store import Store
 from gliomark.server.uploads import digest, read_upload
+from gliomark.study import MRSequence
 
 NUL = "\0"  # PostgreSQL takes none
 
@@ -54,7 +55,7 @@ class Server:
         id = str(uuid.uuid4())
         try:
             folder = self.store.adopt(id, received, patient)
-            study = read_upload(folder)
+            study = read_upload(folder, self._sequences(model))
             self.store.keep_study(id, study)
             asked = None if then.ask is None else then.ask(folder)
             told = (id, study.patient_id, model, digest(folder), owner)
@@ -67,6 +68,11 @@ class Server:
             raise
         self.store.settle(id)
         return row
+
+    def _sequences(self, model: str) -> list[MRSequence]:
+        """What a model takes; nothing while the workers are still loading it."""
+        told = (one["sequences"] for one in self.workers.models_known if one["name"] == model)
+        return [MRSequence(name) for name in next(told, ())]
 
     def recover(self) -> None:
         """After a restart: what was being taken in is taken in anew, or forgotten where its sender knows that."""

@@ -9,7 +9,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -22,7 +22,7 @@ from gliomark.io import find_patients, read_study
 from gliomark.messages import message
 from gliomark.server.bodies import Limits
 from gliomark.server.store import without_path
-from gliomark.study import UNFORESEEN, GliomarkError, Study
+from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Study
 
 CHUNK = 1 << 20
 NOT_IN_A_NAME = re.compile(r'[<>:"|?*\x00-\x1f]')
@@ -235,14 +235,16 @@ def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inbox: Inbox) 
         inbox.end()
 
 
-def read_upload(folder: Path) -> Study:
-    """The one patient in what was sent. Raises GliomarkError, in a sentence without the server's own paths."""
+def read_upload(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
+    """The one patient in what was sent; needed: the model's sequences, for the choice between examinations.
+
+    Raises GliomarkError, in a sentence without the server's own paths."""
     try:
         patients = find_patients(_innermost(folder))
         if len(patients) > 1:
             names = ", ".join(patient.name for patient in patients[:4])
             raise GliomarkError(message("upload-patients", count=len(patients), names=names))
-        return read_study(patients[0])
+        return read_study(patients[0], needed=needed)
     except GliomarkError as error:
         raise GliomarkError(without_path(error.message, folder)) from None
     except UNFORESEEN as error:

@@ -403,8 +403,8 @@
         <translation>含 id、age、sex 列的表格</translation>
     </message>
     <message>
-        <source>Tables (*.csv *.txt *.tsv);;All files (*)</source>
-        <translation>表格 (*.csv *.txt *.tsv);;所有文件 (*)</translation>
+        <source>Tables (*.csv *.txt *.tsv *.xlsx);;All files (*)</source>
+        <translation>表格 (*.csv *.txt *.tsv *.xlsx);;所有文件 (*)</translation>
     </message>
     <message>
         <source>The patient&apos;s images</source>
@@ -467,8 +467,8 @@
         <translation>年龄与性别</translation>
     </message>
     <message>
-        <source>From a table (csv)…</source>
-        <translation>从表格读取（csv）…</translation>
+        <source>From a table (csv, xlsx)…</source>
+        <translation>从表格读取（csv、xlsx）…</translation>
     </message>
     <message>
         <source>Age</source>
@@ -592,37 +592,6 @@
     <message>
         <source>The server sent a picture that cannot be read; try again.</source>
         <translation>服务器发来的图片无法读取，请重试。</translation>
-    </message>
-</context>
-<context>
-    <name>clinical</name>
-    <message>
-        <source>Patient {} has several rows in {}: keep one, or type age and sex.</source>
-        <translation>患者 {} 在 {} 中有多行：请只保留一行，或手动填写年龄和性别。</translation>
-    </message>
-    <message>
-        <source>Patient {} has no row in {}: choose another table, or type age and sex.</source>
-        <translation>{1} 中没有患者 {0}：请选择其他表格，或手动填写年龄和性别。</translation>
-    </message>
-    <message>
-        <source>{} has no column named id: choose a table with id, age, sex.</source>
-        <translation>{} 没有名为 id 的列：请选择含 id、age、sex 列的表格。</translation>
-    </message>
-    <message>
-        <source>{} cannot be opened ({}): check the path.</source>
-        <translation>无法打开 {}（{}）：请检查路径。</translation>
-    </message>
-    <message>
-        <source>{} is no csv in UTF-8 or GB18030: save it as CSV UTF-8.</source>
-        <translation>{} 不是 UTF-8 或 GB18030 编码的 csv：请另存为 CSV UTF-8。</translation>
-    </message>
-    <message>
-        <source>The age {} is not a number of years from 0 to 120.</source>
-        <translation>年龄 {} 不是 0 到 120 之间的岁数。</translation>
-    </message>
-    <message>
-        <source>The sex {} is not understood: 0 or M is male, 1 or F female.</source>
-        <translation>无法识别性别 {}：0 或 M 为男，1 或 F 为女。</translation>
     </message>
 </context>
 <context>

@@ -19,11 +19,14 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
+from gliomark.io.dicom.facts import numbers, unit
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
 from gliomark.io.nifti import counted_names
-from gliomark.study import PRODUCT, GliomarkError, Series
+from gliomark.messages import message
+from gliomark.study import PRODUCT, GliomarkError, MRSequence, Series
 
 SEGMENTATIONS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the second: Label Map Segmentation
+DAMAGED = "damaged"
 STRUCTURE_SETS = (RTStructureSetStorage,)
 # Positions are written with three to six decimals; a slice apart is at least some tenths of a millimetre.
 SAME_PLACE_MM = 0.01
@@ -35,13 +38,54 @@ DAMAGE = (
 
 
 def mask_kind(file: Path) -> str:
-    """``"segmentation"``, ``"structure set"`` or blank, by the file's SOP class."""
+    """``"segmentation"``, ``"structure set"``, ``"damaged"`` or blank, by the file's SOP class.
+
+    Damaged is a DICOM file that is cut short before it says what it holds; in a mask folder it was a mask.
+    """
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=["SOPClassUID"])
-        stored = header.get("SOPClassUID")
+        stored = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
     except DAMAGE:
-        return ""
+        return DAMAGED
+    if not stored:
+        return DAMAGED if header.preamble else ""
     return "segmentation" if stored in SEGMENTATIONS else "structure set" if stored in STRUCTURE_SETS else ""
+
+
+def check_frame_of_reference(
+    file: Path, series: Mapping[MRSequence, Series], uids: Mapping[str, MRSequence]
+) -> None:
+    """Raise GliomarkError for a DICOM mask in coordinates that none of the patient's DICOM series uses.
+
+    A mask that refers to one of the series (uids) is believed, and so is one that states no frame of reference.
+    """
+    images = [one.source_images[0].file for one in series.values() if one.source_images]
+    if not images:
+        return
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        drawn_in = _frames_of_reference(header)
+        known = {
+            str(pydicom.dcmread(image, force=True, specific_tags=["FrameOfReferenceUID"]).get("FrameOfReferenceUID"))
+            for image in images
+        } - {"None", ""}  # fmt: skip
+    except DAMAGE:
+        return  # reading the file says what is wrong
+    referenced = {
+        str(element.value) for element in header.iterall() if element.keyword == "SeriesInstanceUID"
+    }
+    if drawn_in and known and not drawn_in & known and not referenced & set(uids):
+        raise GliomarkError(message("mask-frame", file=file))
+
+
+def _frames_of_reference(header: Dataset) -> set[str]:
+    """Those a segmentation or a structure set states, be it for a single region."""
+    names = {"FrameOfReferenceUID", "ReferencedFrameOfReferenceUID"}
+    stated = [str(header[name].value) for name in names if name in header]
+    for item in (*(header.get("ReferencedFrameOfReferenceSequence") or ()),
+                 *(header.get("StructureSetROISequence") or ())):  # fmt: skip
+        stated += [str(item[name].value) for name in names if name in item]
+    return {uid for uid in stated if uid}
 
 
 def drawn_by(file: Path) -> tuple[str, str]:
@@ -100,13 +144,11 @@ def read_segmentation(file: Path) -> LesionMask:
         frames = _frames(dataset, wanted)
         drawn_on = _referenced_series(dataset)
     except DAMAGE:
-        raise GliomarkError(
-            f"{file} is a damaged DICOM segmentation, or states no positions: export it again."
-        ) from None
+        raise GliomarkError(message("segmentation-damaged", file=file)) from None
     notes = list(left_out_note(len(names), len(wanted)))
     image, affine = _regular(file, frames, notes)
     if not image.any():
-        notes.append("The segmentation is empty.")
+        notes.append(message("segmentation-empty"))
     series = Series(image, affine, counted_names(len(image)), file)
     return LesionMask(series, "", file, drawn_on, tuple(notes))
 
@@ -122,8 +164,7 @@ def _wanted(file: Path, names: Mapping[int, str]) -> frozenset[int]:
     taken = lesion_regions([names[number] for number in numbers])
     if not taken:
         raise NoLesionRegionError(
-            f"No segment of {file} is a lesion by its name ({', '.join(names.values())[:120]}): name the segment "
-            "of the enhancing and necrotic tumour 'tumour'."
+            message("segmentation-no-lesion", file=file, names=", ".join(names.values())[:120])
         )
     return frozenset(numbers[at] for at in taken)
 
@@ -143,11 +184,15 @@ def _frames(dataset: Dataset, wanted: frozenset[int]) -> list[_Frame]:
         )
         pixels = np.isin(stored[at], list(wanted)) if labelled else (stored[at] >= half) & (number in wanted)
         measures = _functional(dataset, at, "PixelMeasures")
-        down, across = (float(step) for step in measures.PixelSpacing)
+        position = numbers(_functional(dataset, at, "PlanePosition").ImagePositionPatient, 3)
+        turn = unit(numbers(_functional(dataset, at, "PlaneOrientation").ImageOrientationPatient, 6))
+        spacing = numbers(measures.PixelSpacing, 2)
+        if position is None or turn is None or spacing is None or min(spacing) <= 0:
+            raise ValueError  # a place that is not stated in numbers
         frames.append(_Frame(
-            np.asarray(_functional(dataset, at, "PlanePosition").ImagePositionPatient, dtype=np.float64),
-            np.asarray(_functional(dataset, at, "PlaneOrientation").ImageOrientationPatient, dtype=np.float64),
-            (down, across),
+            np.asarray(position, dtype=np.float64),
+            np.asarray(turn, dtype=np.float64),
+            (spacing[0], spacing[1]),
             float(measures.get("SliceThickness") or 0.0),
             abs(float(measures.get("SpacingBetweenSlices") or 0.0)),
             pixels,
@@ -190,7 +235,7 @@ def _regular(
         ):
             image[at] = np.maximum(image[at], frame.pixels)
     if not regular:
-        notes.append(f"Its frames are unevenly spaced; the mask was brought to steps of {step:.3g} mm.")
+        notes.append(message("segmentation-uneven", step=step))
     return image, _affine(first, frames, normal * step, places[0])
 
 
@@ -206,7 +251,7 @@ def _step(file: Path, places: NDArray[np.float64], frame: _Frame) -> tuple[float
     stated = frame.step or frame.thickness
     if not len(gaps):
         if stated <= 0:
-            raise GliomarkError(f"{file} has one plane and states no slice thickness: export it again.")
+            raise GliomarkError(message("segmentation-no-step", file=file))
         return stated, True
     for step in (frame.step, float(gaps.min()), frame.thickness):
         if step > SAME_PLACE_MM:
@@ -233,9 +278,7 @@ def _check_parallel(file: Path, frames: Sequence[_Frame], normal: NDArray[np.flo
         offset = frame.position - first.position
         sideways = float(np.linalg.norm(offset - (offset @ normal) * normal))
         if turned or scaled or sideways > max(0.1 * min(first.spacing), 0.01 * float(np.linalg.norm(offset))):
-            raise GliomarkError(
-                f"The planes of {file} do not lie straight above each other: export one even stack."
-            )
+            raise GliomarkError(message("segmentation-crooked", file=file))
 
 
 def _affine(
