@@ -20,10 +20,10 @@ from PySide6.QtWidgets import (
 )
 
 from gliomark.client.clinical import age_and_sex, in_language, parse_age
-from gliomark.client.said import said
+from gliomark.client.language import localise
 from gliomark.client.state import State, Task
 from gliomark.client.widgets import Segments, button, column, framed, label, row, scrolled
-from gliomark.study import GliomarkError
+from gliomark.study import READER_FINDING, GliomarkError
 
 
 class Step(QWidget):
@@ -254,7 +254,10 @@ class Steps(QWidget):
         self.about.setText(self._about(state))
         instead = state.stand_ins().items()
         self.doubt.setText(
-            "\n".join(self.tr("{} is missing; {} is used in its place.").format(*pair) for pair in instead)
+            "\n".join(
+                self.tr("{} is missing; {} is shown in its place. No marker is predicted.").format(*pair)
+                for pair in instead
+            )
         )
         self.doubt.setVisible(bool(instead))
         self.preparing.setVisible(opening)
@@ -291,9 +294,8 @@ class Steps(QWidget):
                 ),
             }[state.task.doing]
         if state.ready and state.study is not None:
-            instead = state.stand_ins()
-            shown = [instead.get(sequence, sequence) for sequence in state.study["sequences"]]
-            return self.tr("{} · {} slices").format(", ".join(shown), state.study["shape"][0])
+            shown = ", ".join(state.study["sequences"])
+            return self.tr("{} · {} slices").format(shown, state.study["shape"][0])
         return self.tr("Drop the patient's folder here, or choose it. Picking its T1c folder is enough.")
 
     def _render_clinical(self, state: State) -> None:
@@ -317,11 +319,10 @@ class Steps(QWidget):
     def _render_finding(self) -> None:
         self.finding.heading.setText(self.tr("Is there an enhancing focus?"))
         self.enhancing.name(self.tr("Enhancing focus"), self.tr("yes"), self.tr("no"), self.tr("not stated"))
-        self.finding_note.setText(
-            self.tr(
-                "What you state decides IDH: yes means wild type, no means mutant. Not stated: the model decides."
-            )
+        rule = self.tr(
+            "What you state decides IDH: yes means wild type, no means mutant. Not stated: the model decides."
         )
+        self.finding_note.setText(f"{rule} {localise(READER_FINDING.in_short())}")
         self.finding.done(self.enhancing.value is not None)
 
     def _render_prediction(self, state: State) -> None:
@@ -351,4 +352,4 @@ def _show_progress(bar: QProgressBar, task: Task | None) -> None:
 
 
 def _step_word(task: Task | None, otherwise: str) -> str:
-    return said(task.step) if task is not None and task.step else otherwise
+    return localise(task.step) if task is not None and task.step else otherwise

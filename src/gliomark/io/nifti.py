@@ -37,7 +37,6 @@ WHOLE = 1e-3  # how far a label may be off a whole number
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
 
-
 def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     """Read one patient's volumes, geometry as the files state it. needed: for the choice between sessions.
 

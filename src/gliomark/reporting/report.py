@@ -128,13 +128,11 @@ def read_table(path: Path) -> tuple[list[str], dict[str, dict[str, object]]]:
 def folder_name(patient_id: str) -> str:
     """The id as a folder's name: what no file system takes is written %XX, so two ids never meet in one."""
     if not patient_id.strip():
-        raise GliomarkError(
-            "The patient id is empty; give the patient an id, which names the result's folder."
-        )
+        raise GliomarkError(message("id-empty"))
     return NOT_IN_A_NAME.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found.group()), patient_id)
 
 
-MARKER_COLUMNS = ("probability", "level", "fusion", "decided_by")
+MARKER_COLUMNS = ("probability", "level", "borderline", "fusion", "decided_by")
 PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
 
 
@@ -147,7 +145,8 @@ def _row(prediction: Prediction) -> dict[str, object]:
         "sha256": prediction.model.sha256,
     }
     for marker in prediction.markers:
-        values = (number(marker.probability), marker.level, marker.fusion, marker.decided_by)
+        borderline = "yes" if marker.borderline else "no"
+        values = (number(marker.probability), marker.level, borderline, marker.fusion, marker.decided_by)
         row |= {f"{marker.marker}_{part}": value for part, value in zip(MARKER_COLUMNS, values, strict=True)}
     return row
 
@@ -164,9 +163,7 @@ def _refuse_to_replace_strangers(target: Path) -> None:
     shown = sorted(entry for entry in entries if not entry.name.startswith("."))
     strangers = [entry for entry in shown if entry.relative_to(target).as_posix() not in WRITTEN]
     if strangers:
-        raise GliomarkError(
-            f"'{target}' holds '{strangers[0].name}', which is no gliomark result; choose another output folder."
-        )
+        raise GliomarkError(message("not-a-result", folder=str(target), file=strangers[0].name))
 
 
 def _write_folder(target: Path, fill: Callable[[Path], None]) -> None:
@@ -198,6 +195,4 @@ def _remove(path: Path) -> None:
 
 def _not_writable(path: Path, error: OSError) -> GliomarkError:
     reason = error.strerror or str(error)
-    return GliomarkError(
-        f"Could not write '{path}' ({reason}); choose an output folder that can be written to."
-    )
+    return GliomarkError(message("not-written", path=str(path), reason=reason))

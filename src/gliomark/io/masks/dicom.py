@@ -71,7 +71,9 @@ def check_frame_of_reference(
         } - {"None", ""}  # fmt: skip
     except DAMAGE:
         return  # reading the file says what is wrong
-    referenced = {str(element.value) for element in header.iterall() if element.keyword == "SeriesInstanceUID"}
+    referenced = {
+        str(element.value) for element in header.iterall() if element.keyword == "SeriesInstanceUID"
+    }
     if drawn_in and known and not drawn_in & known and not referenced & set(uids):
         raise GliomarkError(message("mask-frame", file=file))
 
