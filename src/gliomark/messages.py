@@ -847,10 +847,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "A study is dated before the patient's birth: correct the dates.",
         "检查日期早于患者出生日期：请更正日期。",
     ),
-    "row-of-another": (
-        "The clinical row belongs to patient {row}, the images to patient {patient}: give the row of {patient}.",
-        "临床数据行属于患者 {row}，影像属于患者 {patient}：请提供患者 {patient} 的数据行。",
-    ),
     "predictions-foreign": (
         "{table} is no table of gliomark's predictions (it lacks the columns {columns}): move it, or choose another "
         "output folder.",
@@ -961,22 +957,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Patient {patient} was prepared by an older gliomark that kept no hashes: whether the prepared images were "
         "altered since could not be checked.",
         "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
-    ),
-    "no-brain": (
-        "No brain was found in the image ({reason}); is this an axial head MRI?",
-        "影像中未找到脑组织（{reason}）；这是横断面头部磁共振吗？",
-    ),
-    "little-brain": (
-        "Only {volume:.0f} ml of brain were found in the image; is this a whole axial head MRI?",
-        "影像中仅找到 {volume:.0f} 毫升脑组织；这是完整的横断面头部磁共振吗？",
-    ),
-    "no-slice-with-brain": (
-        "No slice shows enough brain (8 cm2); is this an axial head MRI?",
-        "没有任何层面含足够的脑组织（8 平方厘米）；这是横断面头部磁共振吗？",
-    ),
-    "no-skull": (
-        "The images came without a skull; skull stripping was left out.",
-        "影像不含颅骨，未作去颅骨处理。",
     ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
