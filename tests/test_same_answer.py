@@ -581,7 +581,7 @@ def colour(file: Dataset) -> None:
     file.PixelData = pixels.tobytes()
 
 
-def two_missing(folder: Path, head: Head) -> None:
+def three_missing(folder: Path, head: Head) -> None:
     dicom()(folder, head)
     for number in (9, 10, 11):
         (folder / "T1C" / f"{number:03d}.dcm").unlink()
@@ -596,11 +596,12 @@ def same_uid(folder: Path, head: Head) -> None:
 
 
 def two_people(folder: Path, head: Head) -> None:
-    dicom()(folder, head)
-    for path in (folder / "FLAIR").iterdir():
+    in_one_folder(folder, head)
+    for path in folder.iterdir():
         file = pydicom.dcmread(path)
-        file.PatientID, file.PatientName = "OTHER-01", "Other^One"
-        save_dicom(file, path)
+        if file.SeriesNumber == 4:
+            file.PatientID, file.PatientName = "OTHER-01", "Other^One"
+            save_dicom(file, path)
 
 
 # ---- pictures ---------------------------------------------------------------------------------------
@@ -795,7 +796,7 @@ HARMFUL = [
     Case("no FLAIR", only("T1C", "T1"), says="FLAIR"),
     Case("no sequence in the names", named("a.nii.gz", "b.nii.gz"), says="a.nii.gz"),
     Case("a slice cut short", one_slice(cut_short), says="009.dcm"),
-    Case("three slices missing", two_missing, says="t1_se_tra_CE"),
+    Case("three slices missing", three_missing, says="008.dcm"),
     Case("colour slices", dicom(colour), says="t1_se_tra_CE"),
     Case("more bits than there are", dicom(setting(BitsStored=20, HighBit=19)), says="BitsStored"),
     Case("two people", two_people, says="OTHER-01"),
