@@ -745,13 +745,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "age-birth-year": ("is a year of birth: give the age in years", "是出生年份：请填写岁数"),
     "age-date": ("is a date: give the age in years", "是日期：请填写岁数"),
     "age-impossible": (
-        "The age {age} of patient {patient} is no number of years from 0 to {oldest}; correct it, or give None if it is "
-        "unknown.",
-        "患者 {patient} 的年龄 {age} 不是 0 至 {oldest} 岁之间的数字；请更正，未知时请留空（None）。",
+        'The age {age} is impossible: give a number of years from 0 to {oldest}, or None where it is not known.',
+        '年龄 {age} 不可能：请给出 0 至 {oldest} 之间的岁数，未知时给 None。',
     ),
     "sex-impossible": (
-        "The sex {sex} of patient {patient} is not understood; give 0 for male, 1 for female or None if it is unknown.",
-        "无法识别患者 {patient} 的性别 {sex}；请填 0（男）、1（女），未知时请留空（None）。",
+        'The sex {sex} is impossible: give 0 for male, 1 for female, or None where it is not known.',
+        '性别 {sex} 无效：男性为 0，女性为 1，未知时给 None。',
     ),
     "sex-is-not-understood": ("is not understood: {reason}", "无法识别：{reason}"),
     "sex-words": ("give M or 0 (male), F or 1 (female)", "请填写 M 或 0（男）、F 或 1（女）"),
@@ -1015,10 +1014,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The reader's finding and the model disagree: the finding means {found}, the model says {level} "
         "(probability of {positive}: {probability}).",
         "阅片者的判断与模型不一致：前者提示{found}，模型判断为{level}（{positive}的概率：{probability}）。",
-    ),
-    "another-patient": (
-        "The clinical row is patient {row}'s but the images are patient {patient}'s; give the row of the same patient.",
-        "临床信息属于患者 {row}，而影像属于患者 {patient}；请提供同一患者的信息。",
     ),
     "enhancing-not-understood": (
         "The enhancing focus {given} is not understood; give True, False or None if it is not stated.",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -46,11 +44,11 @@ from gliomark.study import (
     SliceStack,
     Study,
 )
+from gliomark.tables import check_row
 
 SHIPPED = {"demo": "demonstration.safetensors"}
 UNDETERMINED = "undetermined"
 BORDERLINE = 0.05  # a probability this close to the threshold, or closer, names a level only as borderline
-WHOLE = 0.95  # a share of the brain that is called all of it
 MODEL, READER = "model", "reader's finding"
 
 
@@ -154,10 +152,10 @@ class Prepared:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One for each missing sequence, and what the stack's images leave out."""
+        """One for each missing sequence, and what the preparation warns of."""
         pairs = self.stand_ins.items()
-        stood_in = [message("stood-in", wanted=str(wanted), shown=str(shown)) for wanted, shown in pairs]
-        return (*stood_in, *self.stack.warnings)
+        told = (message("stood-in", wanted=str(wanted), shown=str(shown)) for wanted, shown in pairs)
+        return (*told, *self.stack.warnings)
 
 
 def predict(
@@ -172,23 +170,19 @@ def predict(
 
     fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing focus, which
     decides IDH where it is stated. A patient without any lesion gets no marker answer. Raises GliomarkError where a
-    sequence is missing, no brain is found, ``clinical`` is another patient's, or an argument is none of its values.
+    sequence is missing, no brain is found, ``clinical`` is another patient's or nobody's, or an argument is none of
+    its values.
     """
     check_request(study, clinical, fusion, enhancing)
     return predict_prepared(prepare_study(study, model), clinical, model, fusion=fusion, enhancing=enhancing)
 
 
 def check_request(study: Study, clinical: Clinical, fusion: object, enhancing: object) -> None:
-    """Raise GliomarkError for another patient's row and for values that nothing is computed for."""
+    """Raise GliomarkError for another patient's row, an impossible person and values that nothing is computed for."""
     check_fusion(fusion)
     if enhancing is not None and not isinstance(enhancing, bool):
         raise GliomarkError(message("enhancing-not-understood", given=repr(enhancing)))
-    if _same_form(clinical.patient_id) != _same_form(study.patient_id):
-        raise GliomarkError(message("another-patient", row=clinical.patient_id, patient=study.patient_id))
-
-
-def _same_form(patient_id: str) -> str:
-    return unicodedata.normalize("NFC", patient_id).strip()
+    check_row(clinical, study.patient_id)
 
 
 def prepare_study(study: Study, model: Model, step: Callable[[str], None] = lambda _: None) -> Prepared:
@@ -219,6 +213,7 @@ def _named_truly(stack: SliceStack, stand_ins: Mapping[MRSequence, MRSequence]) 
         stack,
         images={stand_ins.get(name, name): image for name, image in stack.images.items()},
         to_stack={stand_ins.get(name, name): matrix for name, matrix in stack.to_stack.items()},
+        coverage={stand_ins.get(name, name): share for name, share in stack.coverage.items()},
     )
 
 
@@ -249,9 +244,7 @@ def predict_prepared(
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     warnings, answers = list(prepared.warnings), []
     if not areas.any():
-        warnings.append(
-            message("no-outline") if segmentation.by_reader else no_lesion_message(stack.examined)
-        )
+        warnings.append(_no_lesion(segmentation, stack))
     for name, classifier in model.classifiers.items():
         step(name)
         card = model.card.markers[name]
@@ -297,6 +290,13 @@ def _drawn(outline: NDArray[np.bool_]) -> Segmentation:
     return Segmentation(outline.astype(np.float32), outline, READERS_OUTLINE)
 
 
+def _no_lesion(segmentation: Segmentation, stack: SliceStack) -> str:
+    """That there is none, and in how much of the brain there is none."""
+    if segmentation.by_reader:
+        return message("no-outline")
+    return no_lesion_message(stack.examined)
+
+
 # ---- the markers ------------------------------------------------------------------------------------
 
 
@@ -318,7 +318,7 @@ def _why_withheld(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) 
     """Why no level and no probability may be given, whatever the model computes; None where they may."""
     for wanted, shown in stand_ins.items():
         return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
-    if card.validation is None or not math.isfinite(card.validation.low):
+    if card.validation is None:
         return message("marker-not-validated")
     if not card.validation.is_better_than_chance:
         return message("marker-at-chance", **_numbers(card.validation))

@@ -8,7 +8,6 @@ patient's left, y to the back, z to the head.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -137,33 +136,17 @@ class Study:
     examination: Examination | None = None
 
 
-OLDEST = 120  # years
-
-
-def _is_number(value: object) -> bool:
-    """A real number; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-
-
 @dataclass(frozen=True)
 class Clinical:
     """A patient's row of the clinical table. age in years; sex 0 male, 1 female; None unknown.
 
-    columns: every further column as text, blanks left out (markers are read from here). Raises GliomarkError for an
-    age that is no number from 0 to 120 and a sex that is none of the two.
+    columns: every further column as text, blanks left out (markers are read from here).
     """
 
     patient_id: str
     age: float | None
     sex: int | None
     columns: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not (self.age is None or (_is_number(self.age) and 0 <= self.age <= OLDEST)):
-            given = {"age": str(self.age), "patient": self.patient_id, "oldest": OLDEST}
-            raise GliomarkError(message("age-impossible", **given))
-        if not (self.sex is None or (_is_number(self.sex) and self.sex in (0, 1))):
-            raise GliomarkError(message("sex-impossible", sex=str(self.sex), patient=self.patient_id))
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from gliomark.messages import level_in_words, percent
 
 # what stays as it is in Chinese: names, units, file forms, the switch to English
 NAMES = re.compile(
-    r"gliomark|English|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|csv|id|age|sex|HTML|PDF|DICOM|zip"
+    r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|csv|id|age|sex|HTML|PDF|DICOM|zip"
     r"|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|UTF-8|GB18030"
 )
 

@@ -163,12 +163,12 @@ def test_without_a_lesion_nothing_is_answered_whatever_the_reader_finds(prepared
 
 
 @pytest.mark.parametrize(
-    ("coverage", "code", "said"),
-    [(None, "no-lesion", ""), (1.0, "no-lesion", ""), (0.4, "no-lesion-in-part", "40 %")],
+    ("examined", "code", "said"),
+    [(None, "no-lesion-in-part-shown", ""), (1.0, "no-lesion", ""), (0.4, "no-lesion-in-part", "40 %")],
 )
-def test_no_lesion_says_how_much_was_looked_at(prepared, model, coverage, code, said) -> None:
+def test_no_lesion_says_how_much_was_examined(prepared, model, examined, code, said) -> None:
     blind = replace(model, segmenter=replace(model.segmenter, threshold=1.1))
-    partly = replace(prepared, stack=replace(prepared.stack, coverage=coverage))
+    partly = replace(prepared, stack=replace(prepared.stack, examined=examined))
     (warning,) = predict_prepared(partly, PERSON, blind).warnings
     assert isinstance(warning, Message) and warning.code == code
     assert said in warning and said in render(warning, "zh")
@@ -236,7 +236,7 @@ def test_what_is_no_value_of_an_argument_raises(prepared, model, asked, said) ->
 
 @pytest.mark.parametrize("other", ["患者 02", "", "患者", "患者 0l"])
 def test_another_patients_row_raises(prepared, model, other: str) -> None:
-    with pytest.raises(GliomarkError, match="same patient"):
+    with pytest.raises(GliomarkError, match="belongs to patient"):
         predict(prepared.study, Clinical(other, 50.0, 0), model)
 
 
@@ -245,19 +245,21 @@ def test_the_same_id_in_another_form_is_the_same_patient(prepared, model) -> Non
 
 
 @pytest.mark.parametrize("age", [-1, 120.5, 450, float("nan"), float("inf"), "50", True])
-def test_an_impossible_age_raises(age) -> None:
-    with pytest.raises(GliomarkError, match="age"):
-        Clinical(PATIENT, age, 0)
+def test_an_impossible_age_raises(prepared, model, age) -> None:
+    for ask in (predict, predict_prepared):
+        given = prepared.study if ask is predict else prepared
+        with pytest.raises(GliomarkError, match="age"):
+            ask(given, Clinical(PATIENT, age, 0), model)
 
 
 @pytest.mark.parametrize("sex", [2, -1, 0.5, "男", "M", True])
-def test_an_impossible_sex_raises(sex) -> None:
+def test_an_impossible_sex_raises(prepared, model, sex) -> None:
     with pytest.raises(GliomarkError, match="sex"):
-        Clinical(PATIENT, 50.0, sex)
+        predict_prepared(prepared, Clinical(PATIENT, 50.0, sex), model)
 
 
 @pytest.mark.parametrize(
     ("age", "sex"), [(0, 0), (120, 1), (45.5, None), (None, 1), (np.float64(7), np.int64(1))]
 )
-def test_a_possible_person_is_taken(age, sex) -> None:
-    assert Clinical(PATIENT, age, sex).age == age
+def test_a_possible_person_is_taken(prepared, model, age, sex) -> None:
+    assert predict_prepared(prepared, Clinical(PATIENT, age, sex), model).clinical.age == age

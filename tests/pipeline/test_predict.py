@@ -364,7 +364,7 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, t
             "No better than chance in validation (AUC 0.72",
         ),
         (MarkerValidation(0.3, 0.2, 0.45, 81, 42, "TCGA-LGG"), "No better than chance"),
-        (MarkerValidation(0.8, float("nan"), float("nan"), 3, 1, "three"), "not been validated"),
+        (MarkerValidation(1.0, 0.4, 1.0, 8, 4, "eight"), "8 patients, 4 positive"),
     ],
 )
 def test_a_marker_no_better_than_chance_names_no_level_and_no_probability(

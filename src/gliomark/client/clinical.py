@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gliomark.client.language import current_language
-from gliomark.messages import message, render
+from gliomark.messages import message
 from gliomark.study import Clinical, GliomarkError
 from gliomark.tables import CellError, read_clinical
 from gliomark.tables import parse_age as read_age
@@ -25,8 +24,3 @@ def parse_age(text: str) -> float | None:
         return read_age(text)
     except CellError as error:
         raise GliomarkError(message("age-typed", cell=text, reason=error.reason)) from None
-
-
-def in_language(error: GliomarkError) -> str:
-    """The error's sentence in the user's language."""
-    return render(error.args[0], current_language())

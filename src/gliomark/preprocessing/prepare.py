@@ -49,10 +49,9 @@ def prepare(
     """
     missing = [name for name in sequences if name not in study.series]
     if missing:
-        raise GliomarkError(
-            message("sequence-missing", folder=study.source, missing=" and ".join(missing),
-                    found=", ".join(sorted(study.series)))
-        )  # fmt: skip
+        found = ", ".join(sorted(study.series))
+        wanted = " + ".join(missing)
+        raise GliomarkError(message("sequence-missing", folder=study.source, missing=wanted, found=found))
     reference = sequences[-1]
     images = {name: axial(study.series[name]) for name in study.series}
     names = _needed(study, sequences)
