@@ -369,6 +369,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Series '{name}' was not used: {reason}",
         "未使用序列“{name}”：{reason}",
     ),
+    "series-coloured": ("its images are in colour.", "其图像为彩色。"),
     "contrast-doubt": (
         "{count} T1 series were taken alike at different times and nothing says which is after contrast medium: check, "
         "and say so in the series table.",
