@@ -388,6 +388,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "and say so in the series table.",
         "有 {count} 个 T1 序列参数相同、采集时间不同，无法得知哪一个是增强后：请核对，并在序列表中注明。",
     ),
+    "series-coloured": ("its images are in colour.", "其图像为彩色。"),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
