@@ -168,23 +168,24 @@ _OTHER_MATTER = (
 )
 _DENIED = re.compile(
     rf"(?<![a-z]){_NO}{_BETWEEN}(?:{_FILLER}{_BETWEEN}){{0,2}}{_TERM}(?:{_BETWEEN}(?:{_TERM}|agent|medium))*(?![a-z])"
-    rf"|(?<![a-z]){_NO}[ ./_-]+c(?![a-z])|(?<![a-z])(?:prec|noc|nc)(?![a-z])"
+    rf"|(?<![a-z]){_NO}[ ./_-]+c(?![a-z])|(?<![a-z])(?:prec|noc|nc|o\.? ?km)(?![a-z])"
     rf"|(?<![a-z])un-?enh\w*|(?<![a-z]){_TERM}[ :=_-]*(?:free|negative|neg|nein|none|nil|minus|not (?:given|used)"
     rf"|(?:no|without)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
+    r"|(?<![a-z])c[ :=_-]*(?:free|negative|neg|none)(?![a-z])"
     r"|(?<![a-z0-9])-(?:c|gd|gad\w*|km|ce|inj|contrast)(?![a-z])"
     r"|(?<![a-z])(?:c|gd|gad\w*|km|ce|inj|contrast)(?:-(?=$|[ ).,;/\]])|\s?\(-\))"
     r"|t1w?i?(?:\s?\(-\)|-(?=$|[ )]))"
     r"|(?<![a-z])pre(?![a-z])(?![ _-]?(?:op|surg|treat|rt|chemo|proc|sat|scan|ther|rad|resec))"
     rf"|(?<![a-z])(?:plain|(?:without|w ?/ ?o(?:ut)?|wo|sans|ohne)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
     r"|(?:未|无|非|不|没有?|免|勿)\s*[注射使用行做见明显加经静脉含打过作 ]{0,6}(?:增强|强化|造影剂?|对比剂|钆\w*|药)"
-    r"(?:扫描|检查|剂)?|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描)?\s*之?前(?!后)|(?:增强|强化)\s?\(-\)|平\s*扫",
+    r"(?:扫描|检查|剂)?|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描|注射)?\s*之?前(?!后)|(?:增强|强化)\s?\(-\)|平\s*扫",
     re.IGNORECASE,
 )
 _NATIVE = re.compile(r"(?<![a-z])nativ[ea]?(?![a-z])(?! ?space)")  # "t1c_native" lies in its own space
 _AFTER = re.compile(
     r"(?<![a-z])(?:\+\s?c|c\s?\+|\+\s?(?:gd|gad)\w*|gd\w*|gad\w*|"
     r"post(?![ _-]?(?:op|surg|rt|chemo|treat|eri|fossa|proc|resec|ther|rad|biops|cranio|crt|tmz))\w*|"
-    r"ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj\w*|w/? ?con|enh\w*)(?![a-z])"
+    r"ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj\w*|w/? ?con|w/? ?c|m\.? ?km|enh\w*)(?![a-z])"
     r"|t1\w*\s?(?:\+(?=$|[ )cgk])|\(\+\))|(?:t1w?i?)[ _-]c(?![a-z])|(?<= )c$|(?<=[a-z0-9_ ])\+(?:ce|km|gd|c)(?![a-z])"
     r"|(?<![a-z])c\s?\(\+\)|增强|强化|造影|对比剂|钆|[注打]药后|注射后",
     re.IGNORECASE,
