@@ -37,6 +37,4 @@ def inside_share(mask: Series, series: Mapping[MRSequence, Series], own: MRSeque
     """The share of lesion voxels inside the series that the mask was drawn on, else inside the one that holds most."""
     points = points_of(mask.image > 0, mask.affine)
     asked = [series[own]] if own is not None and own in series else list(series.values())
-    return max(
-        (float(are_inside(one.affine, one.image.shape, points).mean()) for one in asked), default=1.0
-    )
+    return max((float(are_inside(one.affine, one.image.shape, points).mean()) for one in asked), default=1.0)

@@ -36,6 +36,7 @@ MOST_VOXELS = 200e6  # 512 x 512 x 700
 WHOLE = 1e-3  # how far a label may be off a whole number
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
+
 def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     """Read one patient's volumes, geometry as the files state it. needed: for the choice between sessions.
 
@@ -55,7 +56,13 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     if lesion is not None:
         check_mask_place(lesion, lesion.source, series)
     return Study(
-        found.patient_id, series, path, "volumes", lesion=lesion, notes=tuple(notes), examination=found.examination
+        found.patient_id,
+        series,
+        path,
+        "volumes",
+        lesion=lesion,
+        notes=tuple(notes),
+        examination=found.examination,
     )
 
 

@@ -116,6 +116,8 @@ def _write_volume(mask: NDArray[np.uint8], series: Series, path: Path) -> None:
         image.set_sform(image.affine, code="scanner")
         image.set_qform(image.affine, code="scanner")
     else:
-        image = nib.Nifti1Image(array, None)  # with an affine, or a header given, nibabel would correct the forms
+        image = nib.Nifti1Image(
+            array, None
+        )  # with an affine, or a header given, nibabel would correct the forms
         state_space(image.header, series.space)
     nib.save(image, path)
