@@ -48,8 +48,7 @@ def test_same_letter_written_in_two_ways_is_one_patient(tmp_path: Path):
     assert table(tmp_path, "id,age,sex\nRene\u0301,50,M\n").row("Ren\u00e9").age == 50
 
 
-@pytest.mark.parametrize("row, column", [("a,,M", "age"), ("a,50,", "sex"), ("a,NA,M", "age"),
-("a", "age")])
+@pytest.mark.parametrize("row, column", [("a,,M", "age"), ("a,50,", "sex"), ("a,NA,M", "age"), ("a", "age")])
 def test_missing_age_or_sex(tmp_path: Path, row: str, column: str):
     rows = table(tmp_path, f"id,age,sex\n{row}\n")
     with pytest.raises(GliomarkError, match=f"The {column} of patient a in .*csv is missing"):
