@@ -255,6 +255,20 @@ def test_table_in_the_wrong_encoding(refused, pictures, write_table, encoding: s
     assert "neither UTF-8 nor UTF-16 nor GB18030" in said and "临床 表.csv" in said
 
 
+def test_a_strangers_predictions_are_found_before_the_work(
+    command, home, pictures, write_table, tiny_weights
+) -> None:
+    strange = home / "out" / "predictions.csv"
+    strange.parent.mkdir()
+    strange.write_text("name,mine\na,1\n")
+    outcome = command(
+        "predict", pictures, "--out", strange.parent, "--model", tiny_weights, "--clinical", write_table()
+    )
+    assert outcome.status == 1 and "no table of gliomark's predictions" in outcome.err
+    assert [path.name for path in strange.parent.iterdir()] == ["predictions.csv"]
+    assert strange.read_text() == "name,mine\na,1\n"
+
+
 def test_no_table(refused, pictures, home) -> None:
     assert "--without-clinical" in refused(pictures, None)
     assert "cannot be opened" in refused(pictures, home / "没有.csv")
