@@ -746,12 +746,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "age-birth-year": ("is a year of birth: give the age in years", "是出生年份：请填写岁数"),
     "age-date": ("is a date: give the age in years", "是日期：请填写岁数"),
     "age-impossible": (
-        'The age {age} is impossible: give a number of years from 0 to {oldest}, or None where it is not known.',
-        '年龄 {age} 不可能：请给出 0 至 {oldest} 之间的岁数，未知时给 None。',
+        "The age {age} is impossible: give a number of years from 0 to {oldest}, or None where it is not known.",
+        "年龄 {age} 不可能：请给出 0 至 {oldest} 之间的岁数，未知时给 None。",
     ),
     "sex-impossible": (
-        'The sex {sex} is impossible: give 0 for male, 1 for female, or None where it is not known.',
-        '性别 {sex} 无效：男性为 0，女性为 1，未知时给 None。',
+        "The sex {sex} is impossible: give 0 for male, 1 for female, or None where it is not known.",
+        "性别 {sex} 无效：男性为 0，女性为 1，未知时给 None。",
     ),
     "sex-is-not-understood": ("is not understood: {reason}", "无法识别：{reason}"),
     "sex-words": ("give M or 0 (male), F or 1 (female)", "请填写 M 或 0（男）、F 或 1（女）"),
@@ -851,6 +851,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{table} is no table of gliomark's predictions (it lacks the columns {columns}): move it, or choose another "
         "output folder.",
         "{table} 不是 gliomark 的预测结果表（缺少列 {columns}）：请移走该文件，或选择其他输出文件夹。",
+    ),
+    "row-of-another": (
+        "The clinical row belongs to patient {row}, the images to patient {patient}: give the row of {patient}.",
+        "临床数据行属于患者 {row}，影像属于患者 {patient}：请提供患者 {patient} 的数据行。",
     ),
     # ---- preparation: registration, brain, slices -------------------------------------------------------
     "sequence-missing": (

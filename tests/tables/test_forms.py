@@ -12,7 +12,7 @@ import pytest
 from openpyxl import Workbook
 
 from gliomark.study import Clinical, GliomarkError
-from gliomark.tables import CellError, csv_text, parse_age, read_clinical, read_records
+from gliomark.tables import CellError, check_row, csv_text, parse_age, read_clinical, read_records
 from gliomark.tables.age_sex import AgeForm
 from gliomark.tables.ids import similar_ids
 from gliomark.tables.text import unharmed
@@ -269,19 +269,27 @@ def test_rows_of_one_patient(tmp_path: Path) -> None:
 # ---- a row for a prediction --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("age", "sex", "words"), [
-    (-3, 1, "age -3"), (150, 1, "age 150"), (float("nan"), 1, "age nan"), ("49", 1, "age 49"),
-    (True, 1, "age True"), (49, 2, "sex 2"), (49, "F", "sex F"), (49, -1, "sex -1"), (49, True, "sex True"),
+@pytest.mark.parametrize("row, words", [
+    (Clinical("B", 49, 1), "row belongs to patient B, the images to patient A"),
+    (Clinical("a", 49, 1), "patient a"),
+    (Clinical("A", -3, 1), "age -3 is impossible"), (Clinical("A", 150, 1), "age 150"),
+    (Clinical("A", float("nan"), 1), "age nan"),
+    (Clinical("A", "49", 1), "age '49'"), (Clinical("A", True, 1), "age True"),
+    (Clinical("A", 49, 2), "sex 2 is impossible"),
+    (Clinical("A", 49, "F"), "sex 'F'"), (Clinical("A", 49, -1), "sex -1"),
+    (Clinical("A", 49, True), "sex True"),
 ])  # fmt: skip
-def test_a_row_of_nobody(age: object, sex: object, words: str) -> None:
+def test_a_row_that_cannot_be_this_patients(row: Clinical, words: str) -> None:
     with pytest.raises(GliomarkError, match=words):
-        Clinical("A", age, sex)
+        check_row(row, "A")
 
 
-@pytest.mark.parametrize(("age", "sex"), [(49, 1), (None, None), (np.float32(49.5), np.int64(0)), (0.2, 0)])
-def test_a_row_that_may_be(age: object, sex: object) -> None:
-    row = Clinical("A", age, sex)
-    assert (row.age, row.sex) == (age, sex)
+@pytest.mark.parametrize("row", [
+    Clinical("A", 49, 1), Clinical("A", None, None), Clinical("A", np.float32(49.5), np.int64(0)),
+    Clinical(" A", 0.2, 0),
+])  # fmt: skip
+def test_a_row_that_may_be(row: Clinical) -> None:
+    check_row(row, "A")
 
 
 # ---- writing -----------------------------------------------------------------------------------------

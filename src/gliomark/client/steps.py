@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.clinical import age_and_sex, in_language, parse_age
+from gliomark.client.clinical import age_and_sex, parse_age
 from gliomark.client.language import localise
 from gliomark.client.state import State, Task
 from gliomark.client.widgets import Segments, button, column, framed, label, row, scrolled
@@ -145,7 +145,7 @@ class Steps(QWidget):
         try:
             asked = self.request
         except GliomarkError as error:
-            return in_language(error)
+            return localise(error.message)
         unknown = asked["age"] is None or asked["sex"] is None
         if unknown and not asked["without_clinical"]:
             return self.tr("Enter age and sex in step 2, or tick “predict without them”.")
@@ -203,7 +203,7 @@ class Steps(QWidget):
         try:
             found = age_and_sex(self._table, patient)
         except GliomarkError as error:
-            self._table_problem = in_language(error)
+            self._table_problem = localise(error.message)
             return
         self.age.setText("" if found.age is None else f"{found.age:g}")
         self.sex.choose(found.sex)

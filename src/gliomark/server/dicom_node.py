@@ -30,7 +30,7 @@ from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, par
 from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.results import kept_results
 from gliomark.server.security import is_loopback
-from gliomark.study import OLDEST, UNFORESEEN, GliomarkError
+from gliomark.study import UNFORESEEN, GliomarkError
 
 LOG = logging.getLogger("gliomark.server.dicom")
 NO_SPACE, NOT_UNDERSTOOD = 0xA700, 0xC000
@@ -45,6 +45,7 @@ WHO = "DICOM node"
 TRIES, PAUSE_S, LONGEST_PAUSE_S = 30, 5.0, 3600.0  # for about a day
 LEASE_S = 600.0
 LOOK_S = 0.3
+OLDEST = 120
 
 
 @dataclass(frozen=True)

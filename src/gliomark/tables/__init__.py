@@ -6,7 +6,7 @@
 """
 
 from gliomark.tables.age_sex import CellError, parse_age
-from gliomark.tables.clinical import ClinicalTable, read_clinical
+from gliomark.tables.clinical import ClinicalTable, check_row, read_clinical
 from gliomark.tables.reading import read_records
 from gliomark.tables.text import BLANKS
 from gliomark.tables.writing import csv_text
@@ -15,6 +15,7 @@ __all__ = [
     "BLANKS",
     "CellError",
     "ClinicalTable",
+    "check_row",
     "csv_text",
     "parse_age",
     "read_clinical",

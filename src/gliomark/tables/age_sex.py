@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 from gliomark.messages import Message, message
-from gliomark.study import OLDEST
+from gliomark.study import GliomarkError
 from gliomark.tables.headers import age_unit, stated_sexes
 from gliomark.tables.text import BLANKS, squeezed
 
+OLDEST = 120.0
 # "90+" and ">89" are how the very old are kept from being recognised; below this a bound says too little.
 _TOP_CODED_FROM = 80
 _MOST_MONTHS = 36
@@ -174,3 +176,12 @@ def parse_sex(text: str, coding: SexCoding) -> int | None:
 
 def _code(text: str) -> str:
     return re.sub(r"^(\d)\.0+$", r"\1", squeezed(text))
+
+
+def check_person(age: float | None, sex: int | None) -> None:
+    """Raises GliomarkError for an age outside 0 to 120 years or a sex that is neither 0, 1 nor None."""
+    number = isinstance(age, Real) and not isinstance(age, bool)
+    if age is not None and not (number and 0 <= age <= OLDEST):
+        raise GliomarkError(message("age-impossible", age=repr(age), oldest=f"{OLDEST:.0f}"))
+    if sex is not None and (isinstance(sex, bool) or sex not in (0, 1)):
+        raise GliomarkError(message("sex-impossible", sex=repr(sex)))

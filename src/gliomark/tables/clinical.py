@@ -14,6 +14,7 @@ from gliomark.tables.age_sex import (
     CellError,
     SexCoding,
     age_form,
+    check_person,
     parse_age,
     parse_sex,
     sex_coding,
@@ -77,6 +78,14 @@ class ClinicalTable:
             raise GliomarkError(
                 message(f"{name}-refused", cell=text, patient=patient, table=self.source, reason=error.reason)
             ) from None
+
+
+def check_row(clinical: Clinical, patient_id: str) -> None:
+    """Raises GliomarkError for another patient's row, or an age or sex that nobody has."""
+    one, other = (unicodedata.normalize("NFC", text).strip() for text in (clinical.patient_id, patient_id))
+    if one != other:
+        raise GliomarkError(message("row-of-another", row=clinical.patient_id, patient=patient_id))
+    check_person(clinical.age, clinical.sex)
 
 
 def no_row(patient: str, similar: list[str], table: Path) -> str:
