@@ -388,6 +388,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "and say so in the series table.",
         "有 {count} 个 T1 序列参数相同、采集时间不同，无法得知哪一个是增强后：请核对，并在序列表中注明。",
     ),
+    "series-coloured": ("its images are in colour.", "其图像为彩色。"),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
@@ -745,12 +746,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "age-birth-year": ("is a year of birth: give the age in years", "是出生年份：请填写岁数"),
     "age-date": ("is a date: give the age in years", "是日期：请填写岁数"),
     "age-impossible": (
-        'The age {age} is impossible: give a number of years from 0 to {oldest}, or None where it is not known.',
-        '年龄 {age} 不可能：请给出 0 至 {oldest} 之间的岁数，未知时给 None。',
+        "The age {age} is impossible: give a number of years from 0 to {oldest}, or None where it is not known.",
+        "年龄 {age} 不可能：请给出 0 至 {oldest} 之间的岁数，未知时给 None。",
     ),
     "sex-impossible": (
-        'The sex {sex} is impossible: give 0 for male, 1 for female, or None where it is not known.',
-        '性别 {sex} 无效：男性为 0，女性为 1，未知时给 None。',
+        "The sex {sex} is impossible: give 0 for male, 1 for female, or None where it is not known.",
+        "性别 {sex} 无效：男性为 0，女性为 1，未知时给 None。",
     ),
     "sex-is-not-understood": ("is not understood: {reason}", "无法识别：{reason}"),
     "sex-words": ("give M or 0 (male), F or 1 (female)", "请填写 M 或 0（男）、F 或 1（女）"),
@@ -846,19 +847,20 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "A study is dated before the patient's birth: correct the dates.",
         "检查日期早于患者出生日期：请更正日期。",
     ),
-    "row-of-another": (
-        "The clinical row belongs to patient {row}, the images to patient {patient}: give the row of {patient}.",
-        "临床数据行属于患者 {row}，影像属于患者 {patient}：请提供患者 {patient} 的数据行。",
-    ),
     "predictions-foreign": (
         "{table} is no table of gliomark's predictions (it lacks the columns {columns}): move it, or choose another "
         "output folder.",
         "{table} 不是 gliomark 的预测结果表（缺少列 {columns}）：请移走该文件，或选择其他输出文件夹。",
     ),
+    "row-of-another": (
+        "The clinical row belongs to patient {row}, the images to patient {patient}: give the row of {patient}.",
+        "临床数据行属于患者 {row}，影像属于患者 {patient}：请提供患者 {patient} 的数据行。",
+    ),
     # ---- preparation: registration, brain, slices -------------------------------------------------------
     "sequence-missing": (
-        '{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need it.',
-        '{folder}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。',
+        "{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need "
+        "it.",
+        "{folder}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。",
     ),
     "field-of-no-head": (
         "{file} shows a field of {field} mm (voxels of {steps} mm), which no image of a head has: check the voxel size "
@@ -966,8 +968,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "未发现病灶，因此未预测标志物。",
     ),
     "no-lesion-in-part": (
-        'No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and no marker is predicted.',
-        '在影像所覆盖的 {percent:.0f} % 脑组织中未发现病灶；其余部分未被检查，未预测标志物。',
+        "No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and "
+        "no marker is predicted.",
+        "在影像所覆盖的 {percent:.0f} % 脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
+    ),
+    "no-lesion-in-part-shown": (
+        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no "
+        "marker is predicted.",
+        "在影像所覆盖的部分脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
     ),
     "no-outline": (
         "The reader left nothing outlined; no marker is predicted.",
@@ -1140,11 +1148,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "outline-single": ("one sequence alone ({sequences})", "仅用一个序列（{sequences}）"),
     "outline-by-reader": ("reader's outline", "阅片者的勾画"),
-    "no-lesion-in-part-shown": (
-        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no "
-        "marker is predicted.",
-        "在影像所覆盖的部分脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
-    ),
     # ---- progress ---------------------------------------------------------------------------------------
     "step-align": ("aligning the sequences", "正在配准各序列"),
     "step-strip": ("finding the brain", "正在提取脑组织"),
@@ -1153,20 +1156,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "step-marker": ("predicting {title}", "正在预测{title}"),
     "step-write": ("writing the results", "正在写入结果"),
     # ---- weights and models -----------------------------------------------------------------------------
-    "intended-use": (
-        "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR",
-        "仅供演示与科研；不是医疗器械；以 T1C 与 FLAIR 的低级别胶质瘤训练",
-    ),
-    "licence": (
-        "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY "
-        "3.0",
-        "CC BY-NC-SA 4.0（非商业、相同方式共享），承自训练掩膜；影像来自 TCIA TCGA-LGG，CC BY 3.0",
-    ),
-    "training-cohort": (
-        "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019: {patients} patients for the outline, at least "
-        "{fewest} per marker",
-        "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
-    ),
     "weights-card-unknown": (
         "{path}: the weights file states something that this gliomark does not know ({reason}); "
         "update gliomark, or train the model anew.",
@@ -1216,7 +1205,27 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "to another place.",
         "{folder} 中的训练进度未记录其数据与设置；请删除该文件夹后重新训练，或更换输出位置。",
     ),
+    "intended-use": (
+        "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR",
+        "仅供演示与科研；不是医疗器械；以 T1C 与 FLAIR 的低级别胶质瘤训练",
+    ),
+    "licence": (
+        "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY "
+        "3.0",
+        "CC BY-NC-SA 4.0（非商业、相同方式共享），承自训练掩膜；影像来自 TCIA TCGA-LGG，CC BY 3.0",
+    ),
+    "training-cohort": (
+        "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019: {patients} patients for the outline, at least "
+        "{fewest} per marker",
+        "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
+    ),
     # ---- results ----------------------------------------------------------------------------------------
+    "dicom-out-bad-uid": (
+        "{file} states the {keyword} '{value}', which is no UID, so results as DICOM cannot refer to it; export the "
+        "series in {folder} again, or leave --dicom-out away.",
+        "{file} 的 {keyword} 为“{value}”，不是有效的 UID，DICOM 结果无法引用；"
+        "请重新导出 {folder} 中的序列，或不使用 --dicom-out。",
+    ),
     "out-not-writable": (
         "{folder}: the output folder cannot be written ({reason}); choose another.",
         "无法写入输出文件夹 {folder}（{reason}）；请另选一个。",
@@ -1251,12 +1260,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The series in {folder} is spread over {count} multi-frame files, to which results as DICOM cannot refer; leave "
         "--dicom-out away.",
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
-    ),
-    "dicom-out-bad-uid": (
-        "{file} states the {keyword} '{value}', which is no UID, so results as DICOM cannot refer to it; export the "
-        "series in {folder} again, or leave --dicom-out away.",
-        "{file} 的 {keyword} 为“{value}”，不是有效的 UID，DICOM 结果无法引用；"
-        "请重新导出 {folder} 中的序列，或不使用 --dicom-out。",
     ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (

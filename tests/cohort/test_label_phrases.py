@@ -33,7 +33,7 @@ def read(folder: Path, column: str, *cells: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("column, phrase, expected", PHRASES)
 def test_phrase(tmp_path: Path, column: str, phrase: str, expected: str) -> None:
-    """expected: the label; blank; refused, with the cell quoted; or, of Ki-67, bound: a level may follow, no percent."""
+    """expected: the label; blank; refused, with the cell quoted; of Ki-67, bound: no percent, perhaps a level."""
     if expected == "refused":
         with pytest.raises(GliomarkError) as refused:
             read(tmp_path, column, phrase)

@@ -327,6 +327,20 @@ def test_three_samples_that_no_tag_tells(tmp_path: Path, layer: Callable[[np.nda
     assert "PhotometricInterpretation" in message
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
+def test_a_series_in_colour_is_refused_or_said_to_be_left_out(tmp_path: Path, form: str, photometric: str):
+    stored = np.repeat(head(200)[..., None], 3, axis=-1)
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": photometric, "BitsAllocated": 8}
+    folder = write(tmp_path / "p" / "a", stored, form, dtype="u1", PlanarConfiguration=0, SeriesInstanceUID="1.2.9",
+                   **tags, **bits(8))  # fmt: skip
+    assert "is a colour image" in refusal(folder)
+    write(tmp_path / "p" / "b", head())
+    image, study = read(tmp_path / "p")
+    np.testing.assert_array_equal(image, head())
+    assert any("images are in colour" in note for note in study.notes)
+
+
 # ---- bits -------------------------------------------------------------------------------------------
 
 

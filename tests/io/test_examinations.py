@@ -128,7 +128,7 @@ def test_sequences_of_two_examinations_are_refused(tmp_path: Path, one: dict, ot
 def test_two_complete_examinations_without_a_date_are_refused(tmp_path: Path):
     examination(tmp_path / "a", 10, T1C, T2)
     examination(tmp_path / "b", 20, T1C, T2)
-    assert "2 complete examinations without a date" in refusal(tmp_path)
+    assert "2 complete examinations and nothing says which" in refusal(tmp_path)
 
 
 # ---- copies under new numbers -----------------------------------------------------------------------

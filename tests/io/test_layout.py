@@ -271,7 +271,8 @@ def test_the_rule_for_examinations(candidates: list[Candidate], needed: tuple[MR
 
 @pytest.mark.parametrize("candidates, said", [
     ([exam("20200101", T1C), exam("20210101", FLAIR)], "2020-01-01: T1C; 2021-01-01: FLAIR"),
-    ([exam("", *WHOLE, moment=""), Candidate("other", "", "", frozenset(WHOLE))], "2 complete examinations without"),
+    ([exam("", *WHOLE), Candidate("other", "", "", frozenset(WHOLE))], "2 complete examinations and nothing"),
+    ([exam("20200101", *WHOLE), exam("20200101", *WHOLE)], "nothing says which came first"),
     ([exam("20190101", T2), exam("20200101", T1C), exam("20210101", *WHOLE, after=True)], "are not mixed"),
 ])  # fmt: skip
 def test_what_the_rule_refuses(candidates: list[Candidate], said: str):

@@ -21,6 +21,7 @@ from gliomark import batch, load_model, predict, read_clinical, read_study, writ
 from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
 from gliomark.models.weights import MarkerValidation, load_weights, save_weights
+from gliomark.study import GliomarkError
 
 PATIENT = "患者 01"
 LESION_ML = 33.5  # a ball of 20 mm
@@ -290,6 +291,19 @@ def test_python_and_command_line_agree(run, pictures, table, tiny_weights, home)
     assert lasting(document_of(written)) == lasting(document_of(by_command))
     for mask in (written / "masks").iterdir():
         assert mask.read_bytes() == (by_command / "masks" / mask.name).read_bytes()
+
+
+@pytest.mark.parametrize("changed, words", [
+    ({"patient_id": "P-8"}, "row belongs to patient P-8"), ({"age": -3.0}, "age -3.0 is impossible"),
+    ({"age": 150.0}, "age 150.0 is impossible"), ({"sex": 2}, "sex 2 is impossible"),
+])  # fmt: skip
+def test_python_refuses_a_row_that_cannot_be_the_patients(
+    pictures, table, tiny_weights, changed, words
+) -> None:
+    study = read_study(pictures)
+    row = replace(read_clinical(table).row(study.patient_id), **changed)
+    with pytest.raises(GliomarkError, match=words):
+        predict(study, row, load_model(tiny_weights))
 
 
 # ---- many patients ----------------------------------------------------------------------------------

@@ -560,7 +560,6 @@ def test_what_is_invalid_for_its_type_is_not_repeated(
     tmp_path: Path,
     keyword: str,
     content: bytes,
-    expected: str | None,
 ) -> None:
     """Empty where the result must have it, else left out; the rest of the header is repeated as ever."""
     _, results = altered(one_prediction, tmp_path, raw(keyword, content))

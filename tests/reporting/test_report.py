@@ -262,6 +262,62 @@ def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path)
     assert [entry.name for entry in path.parent.iterdir()] == ["predictions.csv"]
 
 
+def table_rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_one_patient_after_the_other_into_one_table(make_prediction: Make, tmp_path: Path) -> None:
+    """Earlier patients stay, the same patient's row is replaced, another model's columns are kept."""
+    path = tmp_path / "predictions.csv"
+    write_table(
+        [make_prediction(patient_id="A"), make_prediction(patient_id="B", lesion_volume_ml=2.0)], path
+    )
+    other = make_prediction(patient_id="C")
+    marker = dataclasses.replace(other.markers[0], marker="mgmt")
+    write_table([dataclasses.replace(other, markers=(marker,))], path)
+    write_table([make_prediction(patient_id="B", lesion_volume_ml=7.0)], path)
+    rows = table_rows(path)
+    assert list(rows) == ["A", "B", "C"]
+    assert (rows["A"]["idh_probability"], rows["A"]["mgmt_probability"]) == ("0.3", "")
+    assert (rows["C"]["idh_probability"], rows["C"]["mgmt_probability"]) == ("", "0.3")
+    assert rows["B"]["lesion_volume_ml"] == "7.0"
+    write_table([Failure("B", "a series is black"), Failure("D", "no brain")], path)
+    rows = table_rows(path)
+    assert (rows["B"]["error"], rows["B"]["idh_level"], list(rows)[-1]) == ("a series is black", "", "D")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_a_table_saved_by_a_spreadsheet_goes_on(make_prediction: Make, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    write_table([make_prediction(patient_id="患者 A")], path)
+    text = path.read_text(encoding="utf-8-sig").replace(",", ";").replace("\n", "\r\n")
+    path.write_bytes(text.encode("gb18030"))
+    write_table([make_prediction(patient_id="B")], path)
+    assert (
+        list(table_rows(path)) == ["患者 A", "B"] and table_rows(path)["患者 A"]["idh_probability"] == "0.3"
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["id,age,sex\nA,49,F\n", "name;probability\nA;0.3\n", "not a table", "<html></html>"]
+)
+def test_a_strangers_table_is_refused_and_kept(make_prediction: Make, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text(content)
+    with pytest.raises(GliomarkError, match="predictions.csv"):
+        write_table([make_prediction()], path)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("patient", ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-Foo"])
+def test_an_id_like_a_formula_is_written_as_text(make_prediction: Make, tmp_path: Path, patient: str) -> None:
+    path = tmp_path / "predictions.csv"
+    write_table([make_prediction(patient_id=patient)], path)
+    write_table([make_prediction(patient_id=patient)], path)
+    assert list(table_rows(path)) == [f"'{patient}"]
+
+
 # ---- the range over the lesion's slices ----------------------------------------------------------------
 
 

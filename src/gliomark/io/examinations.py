@@ -58,7 +58,7 @@ def choose_examination(
     whole = [one for one in among if _lacking(one, needed) == 0]
     if not whole:
         _refuse_mixture(where, among, needed)
-    if len(whole) > 1 and not whole[0].date and not whole[0].moment:
+    if len(whole) > 1 and _cannot_be_told_apart(whole[0], whole[1]):
         raise NoExaminationError(
             message("examinations-undated", folder=str(where), count=len(whole), names=_listed(whole))
         )
@@ -75,6 +75,12 @@ def is_complete(sequences: frozenset[MRSequence], needed: Sequence[MRSequence] =
 def _order(one: Candidate) -> tuple[bool, str, bool, bool, str, str]:
     """By date, undated ones last; of one date those after surgery last."""
     return not one.date, one.date, one.after_surgery, not one.moment, one.moment, one.name
+
+
+def _cannot_be_told_apart(first: Candidate, second: Candidate) -> bool:
+    """Whether nothing says which of two came first."""
+    unknown = not first.date and not first.moment
+    return unknown or (first.date, first.moment) == (second.date, second.moment)
 
 
 def _before_surgery(ordered: Sequence[Candidate]) -> list[Candidate]:
@@ -105,7 +111,8 @@ def _contents(among: Sequence[Candidate]) -> str:
 
 
 def _listed(candidates: Sequence[Candidate]) -> str:
-    return ", ".join(one.called for one in candidates[:6])
+    apart = len({one.called for one in candidates}) == len(candidates)
+    return ", ".join(one.called if apart else f"{one.called} {one.name}".strip() for one in candidates[:6])
 
 
 def _notes(

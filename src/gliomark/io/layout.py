@@ -79,10 +79,12 @@ def patient_name(path: Path) -> str:
     if subject := _subject(path):
         return folder_name(subject)
     name = folder_name(path)
-    if path.is_dir() and re.match(r"anat$|ses-.", name, re.IGNORECASE):
-        subjects = {split_entities(stem_of(file))[0].get("sub", "") for file in _session_files(path)} - {""}
-        return f"sub-{subjects.pop()}" if len(subjects) == 1 else name
-    return name
+    if not path.is_dir() or not re.match(r"anat$|ses-.", name, re.IGNORECASE):
+        return name
+    subjects = {split_entities(stem_of(file))[0].get("sub", "") for file in _session_files(path)} - {""}
+    if len(subjects) == 1:
+        return f"sub-{subjects.pop()}"
+    return folder_name(Path(os.path.abspath(path)).parent) if name.lower() == "anat" else name
 
 
 def volume_files(path: Path) -> list[Path]:
@@ -98,11 +100,11 @@ def volume_files(path: Path) -> list[Path]:
 def _files_in(path: Path) -> list[Path]:
     files = _volumes_in(path)
     for folder in (entry for entry in visible(path) if entry.is_dir()):
-        if sequence_in_name(folder.name) or is_lesion_name(folder.name):
+        if sequence_in_name(folder.name) or is_lesion_name(folder.name) or folder.name.lower() == "anat":
             inside = _volumes_in(folder)
             # A patient called T1-003 is no sequence: files of several sequences lie in it.
-            if len({sequence_in_name(stem_of(file)) for file in inside} - {None}) <= 1:
-                files += inside
+            alone = len({sequence_in_name(stem_of(file)) for file in inside} - {None}) <= 1
+            files += inside if alone or folder.name.lower() == "anat" else []
     return files
 
 

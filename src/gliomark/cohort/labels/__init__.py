@@ -309,8 +309,8 @@ def _ki67(table: _Table, at: int, threshold: float, stated: list[str] | None) ->
     """The percent column and the level; a column of nothing but 0 and 1, or of words, is the level alone."""
     cells = table.cells(at)
     if _is_level(table.header[at], cells):
-        level = _reader(table, "ki67_high", at)
-        return {"ki67_high": table.read(at, level) if stated is None else stated}
+        reader = _reader(table, "ki67_high", at)
+        return {"ki67_high": table.read(at, reader) if stated is None else stated}
     read = _percents(table, at)
     percent = [one.value if one else "" for one in read]
     level = [one.level(threshold) if one else "" for one in read]

@@ -11,7 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from gliomark.io.masks.dicom import DAMAGE
+from gliomark.io.masks.dicom import DAMAGE, one_series
 from gliomark.io.masks.pictures import fill
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
 from gliomark.messages import message
@@ -86,15 +86,9 @@ def referenced_series(file: Path) -> str:
     """The one SeriesInstanceUID a structure set refers to, blank for none or several."""
     try:
         dataset = pydicom.dcmread(file, force=True, specific_tags=["ReferencedFrameOfReferenceSequence"])
-        found = {
-            str(series.SeriesInstanceUID)
-            for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ()
-            for study in frame.get("RTReferencedStudySequence") or ()
-            for series in study.get("RTReferencedSeriesSequence") or ()
-        }
+        return one_series(dataset)
     except DAMAGE:
         return ""
-    return found.pop() if len(found) == 1 else ""
 
 
 def off_plane(contours: Sequence[NDArray[np.float64]], series: Series) -> float:

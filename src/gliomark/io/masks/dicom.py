@@ -17,7 +17,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from gliomark.io.dicom.facts import numbers, unit
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
@@ -47,9 +47,13 @@ def mask_kind(file: Path) -> str:
         stored = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
     except DAMAGE:
         return DAMAGED
-    if not stored:
-        return DAMAGED if header.preamble else ""
-    return "segmentation" if stored in SEGMENTATIONS else "structure set" if stored in STRUCTURE_SETS else ""
+    if stored in SEGMENTATIONS:
+        return "segmentation"
+    if stored in STRUCTURE_SETS:
+        return "structure set"
+    begun = UID(str(stored or ""))
+    is_cut = begun.name == begun and any(k.startswith(begun) for k in (*SEGMENTATIONS, *STRUCTURE_SETS))
+    return DAMAGED if is_cut and header.preamble else ""
 
 
 def check_frame_of_reference(
@@ -64,18 +68,34 @@ def check_frame_of_reference(
         return
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-        drawn_in = _frames_of_reference(header)
-        known = {
-            str(pydicom.dcmread(image, force=True, specific_tags=["FrameOfReferenceUID"]).get("FrameOfReferenceUID"))
-            for image in images
-        } - {"None", ""}  # fmt: skip
+        drawn_in, referenced = _frames_of_reference(header), _series_referred_to(header)
+        known = {_frame_of_reference(image) for image in images} - {""}
     except DAMAGE:
         return  # reading the file says what is wrong
-    referenced = {
-        str(element.value) for element in header.iterall() if element.keyword == "SeriesInstanceUID"
-    }
     if drawn_in and known and not drawn_in & known and not referenced & set(uids):
         raise GliomarkError(message("mask-frame", file=file))
+
+
+def _frame_of_reference(image: Path) -> str:
+    header = pydicom.dcmread(
+        image, stop_before_pixels=True, force=True, specific_tags=["FrameOfReferenceUID"]
+    )
+    return str(header.get("FrameOfReferenceUID") or "")
+
+
+def one_series(header: Dataset) -> str:
+    """The one SeriesInstanceUID that a DICOM mask refers to, blank for none or several."""
+    found = _series_referred_to(header)
+    return found.pop() if len(found) == 1 else ""
+
+
+def _series_referred_to(header: Dataset) -> set[str]:
+    """Every SeriesInstanceUID that a segmentation or a structure set refers to."""
+    items = list(header.get("ReferencedSeriesSequence") or ())
+    for frame in header.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            items += study.get("RTReferencedSeriesSequence") or ()
+    return {str(item.SeriesInstanceUID) for item in items if "SeriesInstanceUID" in item}
 
 
 def _frames_of_reference(header: Dataset) -> set[str]:
@@ -142,7 +162,7 @@ def read_segmentation(file: Path) -> LesionMask:
             names.pop(0, None)  # zero is the background
         wanted = _wanted(file, names)
         frames = _frames(dataset, wanted)
-        drawn_on = _referenced_series(dataset)
+        drawn_on = one_series(dataset)
     except DAMAGE:
         raise GliomarkError(message("segmentation-damaged", file=file)) from None
     notes = list(left_out_note(len(names), len(wanted)))
@@ -209,12 +229,6 @@ def _functional(dataset: Dataset, frame: int, name: str) -> Dataset:
             group: Dataset = content[0]
             return group
     raise KeyError(name)
-
-
-def _referenced_series(dataset: Dataset) -> str:
-    """The one SeriesInstanceUID a segmentation refers to, blank for none or several."""
-    found = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
-    return found.pop() if len(found) == 1 else ""
 
 
 def _regular(

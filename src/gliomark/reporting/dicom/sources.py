@@ -138,7 +138,12 @@ def _header(series: Series, image: SourceImage) -> Dataset:
         raise GliomarkError(message("dicom-incomplete", **told))
     for keyword, value in needed.items():
         if not is_uid(value):
-            told = {"file": str(image.file), "keyword": keyword, "value": value, "folder": str(series.source)}
+            told = {
+                "file": str(image.file),
+                "keyword": keyword,
+                "value": str(value),
+                "folder": str(series.source),
+            }
             raise GliomarkError(message("dicom-out-bad-uid", **told))
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header:
