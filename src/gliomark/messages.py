@@ -139,7 +139,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "picture-spacing-assumed": (
         "The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm from slice "
         "to slice are assumed, so areas and volumes are estimates.",
-        "图片不含毫米信息：假定像素为 {in_plane:.4g} x {in_plane:.4g} mm、层间距 {step:.3g} mm，"
+        "图片不含毫米信息：假定像素为 {in_plane:.4g} × {in_plane:.4g} mm、层间距 {step:.3g} mm，"
         "因此面积和体积为估计值。",
     ),
     "folder-missing": ("{folder} does not exist: check the path.", "{folder} 不存在：请检查路径。"),
@@ -1262,6 +1262,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
     ),
     # ---- uploads and server -----------------------------------------------------------------------------
+    "the-upload": ("the upload", "所发送的内容"),
     "server-unforeseen": (
         'The server could not do this; tell who runs it.',
         '服务器无法完成此操作；请告知服务器管理员。',
