@@ -25,6 +25,7 @@ DOCUMENTS = (
     "docs/segmentation.md",
     "docs/markers.md",
     "docs/dicom.md",
+    "docs/answers.md",
     "docs/client.md",
 )
 
