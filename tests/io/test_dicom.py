@@ -539,8 +539,8 @@ def test_t1_taken_twice_with_no_word_of_contrast_is_doubted(tmp_path: Path):
     plain = T1C | {"ContrastBolusAgent": ""}
     write_series(tmp_path / "a", AcquisitionTime="100000", **plain)
     assert contrast_doubt(grouped(tmp_path)) == ""
-    for file in write_series(tmp_path / "b", AcquisitionTime="101500", **plain):
-        shift(file, 0, 77)
+    for number, file in enumerate(write_series(tmp_path / "b", AcquisitionTime="101500", **plain)):
+        shift(file, 0, 77 + number)
     assert "2 T1 series" in contrast_doubt(grouped(tmp_path))
     assert any("after contrast" in note for note in read_study(tmp_path).notes)
     write_series(tmp_path / "c", AcquisitionTime="102000", **T1C)

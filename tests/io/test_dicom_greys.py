@@ -239,6 +239,14 @@ def test_a_negative_that_the_header_does_not_tell_is_refused(tmp_path: Path, for
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_one_negative_slice_is_refused(tmp_path: Path, form: str, at: int):
+    stored = head()
+    stored[at] = 2700 - stored[at]
+    assert f"in slice {at + 1:03d}" in refusal(write(tmp_path / "p", stored, form))
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("missing", [
     ("PhotometricInterpretation",), ("SamplesPerPixel",), ("PhotometricInterpretation", "SamplesPerPixel"),
     ("HighBit",), ("BitsStored",), ("PixelRepresentation",),
@@ -319,6 +327,20 @@ def test_three_samples_that_no_tag_tells(tmp_path: Path, layer: Callable[[np.nda
     assert "PhotometricInterpretation" in message
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
+def test_a_series_in_colour_is_refused_or_said_to_be_left_out(tmp_path: Path, form: str, photometric: str):
+    stored = np.repeat(head(200)[..., None], 3, axis=-1)
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": photometric, "BitsAllocated": 8}
+    folder = write(tmp_path / "p" / "a", stored, form, dtype="u1", PlanarConfiguration=0, SeriesInstanceUID="1.2.9",
+                   **tags, **bits(8))  # fmt: skip
+    assert "is a colour image" in refusal(folder)
+    write(tmp_path / "p" / "b", head())
+    image, study = read(tmp_path / "p")
+    np.testing.assert_array_equal(image, head())
+    assert any("images are in colour" in note for note in study.notes)
+
+
 # ---- bits -------------------------------------------------------------------------------------------
 
 
@@ -382,10 +404,10 @@ def test_values_that_end_at_a_higher_bit(tmp_path: Path, form: str, shift: int, 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tags", [
     {"BitsStored": 17, "HighBit": 16}, {"BitsStored": 12, "HighBit": 10}, {"BitsStored": 12, "HighBit": 16},
-    {"BitsStored": 12, "HighBit": 15},
+    {"BitsStored": 12, "HighBit": 15}, {"BitsAllocated": 12},
 ])  # fmt: skip
 def test_bits_that_contradict_each_other(tmp_path: Path, form: str, tags: dict[str, int]):
-    """The last is possible, but its low bits are in use."""
+    """The last but one is possible, but its low bits are in use."""
     assert "HighBit" in refusal(write(tmp_path / "p", head(), form, **tags))
 
 

@@ -159,6 +159,26 @@ def test_a_negative_is_refused(tmp_path: Path, levels: int, invert: Callable[[np
     assert "p/T2" in message and "negative" in message
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_one_negative_among_others_is_refused(tmp_path: Path, at: int):
+    stack = head()
+    stack[at] = 255 - stack[at]
+    message = refusal(write(tmp_path / "p" / "T2", stack, grey, "png"))
+    assert f"slice {at + 1:03d}" in message and "negative" in message
+
+
+@pytest.mark.parametrize("others", [[grey, white_is_zero, grey], [white_is_zero, grey, white_is_zero],
+                                    [grey, palette, inverted_palette]])  # fmt: skip
+def test_directions_mixed_within_a_sequence(tmp_path: Path, others: list[Write]):
+    folder = tmp_path / "p" / "T2"
+    folder.mkdir(parents=True)
+    for number, (how, image) in enumerate(zip(others, head().astype(np.uint8), strict=True)):
+        how(folder / f"{number}.tif", image) if how is not inverted_palette else how(
+            folder / f"{number}.png", image
+        )
+    np.testing.assert_array_equal(read(tmp_path / "p"), head())
+
+
 # ---- depths -----------------------------------------------------------------------------------------
 
 

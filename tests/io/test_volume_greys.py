@@ -108,6 +108,14 @@ def test_a_negative_is_refused(tmp_path: Path, suffix: str, top: int):
     assert f"t2.{suffix} is bright where air should be" in message
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("at", [2, 4, 6])
+def test_one_negative_slice_is_refused(tmp_path: Path, suffix: str, at: int):
+    image = head(np.int16)
+    image[at] = 300 - image[at]
+    assert f"in slice {at + 1:03d}" in refusal(write(tmp_path / "p", image, suffix))
+
+
 def with_scaling(folder: Path, slope: float, inter: float) -> Path:
     """Stored values ``head``, the header's scaling written over by hand."""
     folder.mkdir()

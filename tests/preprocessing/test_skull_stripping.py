@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -111,3 +113,16 @@ def test_an_image_without_a_head_is_refused() -> None:
     empty.SetSpacing((3.0, 3.0, 6.0))
     with pytest.raises(GliomarkError, match="[Bb]rain"):
         brain_mask(empty)
+
+
+@pytest.mark.parametrize("value", [1e6, 1e30, -1e6])
+def test_outliers_leave_the_brain_where_it_is(value: float) -> None:
+    phantom = make_phantom(1, PHANTOM)
+    series = phantom.study.series[MRSequence.T1C]
+    wild = series.image.copy()
+    wild[np.random.default_rng(2).random(wild.shape) < 1e-4] = value
+    image = axial(replace(series, image=wild))
+    assert not already_stripped(image)
+    mask = sitk.GetArrayFromImage(brain_mask(image)) > 0
+    plain = sitk.GetArrayFromImage(brain_mask(axial(series))) > 0
+    assert 2 * (mask & plain).sum() / (mask.sum() + plain.sum()) >= 0.98

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.conftest import tiny_stack
+from tests.pipeline.conftest import draw, write_pictures
+from typer.testing import CliRunner
 
+from gliomark import cli
 from gliomark.cohort.store import Cohort, write_json, write_patient
 from gliomark.evaluation.cautious import cautious_area
 from gliomark.evaluation.delong import delong
-from gliomark.models.weights import Weights
+from gliomark.io import read_study
+from gliomark.models.weights import Weights, load_weights
+from gliomark.pipeline import build_model, predict_prepared, prepare_study
+from gliomark.reporting import write_prediction
+from gliomark.study import Clinical
 from gliomark.training import recipes
-from gliomark.training.recipes import TrainedMarker, markers_recipe, segmentation_recipe
+from gliomark.training.recipes import TrainedMarker
 
 
 def area(positives: int, negatives: int, share_right: float = 1.0, seed: int = 0):
@@ -78,13 +86,19 @@ def cohort(tmp_path_factory) -> Cohort:
 
 
 @pytest.fixture
-def train(tiny_segmentation_training, monkeypatch, tmp_path):
-    """train(cohort, size): both commands, the outline's network for one epoch; the file as it was written."""
+def train(tiny_segmentation_training, tiny_marker_training, monkeypatch, tmp_path):
+    """train(cohort): both commands with tiny networks, one epoch each; the file and what was printed."""
+    monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: tiny_segmentation_training)
+    monkeypatch.setattr(recipes, "marker_settings", lambda *_: tiny_marker_training)
 
-    def run(cohort: Cohort, size: str) -> Weights:
-        monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: tiny_segmentation_training)
-        outline = segmentation_recipe(cohort.folder, tmp_path / "outline.safetensors", "joint", "small", 1)
-        return markers_recipe(cohort.folder, outline, tmp_path / "m.safetensors", ["idh"], size, 1)
+    def run(cohort: Cohort) -> tuple[Weights, list[str]]:
+        outline, out = tmp_path / "outline.safetensors", tmp_path / "m.safetensors"
+        call = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
+        place = ["--cohort", str(cohort.folder), "--epochs", "1"]
+        call(["train", "segmentation", *place, "--rule", "joint", "--out", str(outline)])
+        markers = ["--segmentation", str(outline), "--marker", "idh", "--out", str(out)]
+        said = call(["train", "markers", *place, *markers])
+        return load_weights(out), said.stdout.splitlines()
 
     return run
 
@@ -100,14 +114,22 @@ def lucky(request, monkeypatch) -> bool:
 
 
 @pytest.mark.parametrize("lucky", [False, True], indirect=True, ids=["as it came", "without a fault"])
-def test_ten_patients_and_one_epoch_name_no_level(
-    cohort, train, tiny_marker_training, monkeypatch, lucky
-) -> None:
-    monkeypatch.setattr(recipes, "marker_settings", lambda *_: tiny_marker_training)
-    card = train(cohort, "small").card.markers["idh"]
+def test_ten_patients_and_one_epoch_name_no_level(cohort, train, tmp_path, lucky) -> None:
+    weights, said = train(cohort)
+    card = weights.card.markers["idh"]
     v = card.validation
     assert v is not None and (v.patients, v.positives) == (8, 4), "the test patients stay unseen"
     assert v.low < 0.5 < v.high and (v.auc == 1 or not lucky)
     assert not card.names_level
-    assert card.why_no_level == card.verdict and card.verdict.code == "marker-no-better-than-chance"
+    assert card.verdict.code == "marker-no-better-than-chance"
     assert f"AUC {v.auc:.2f}" in card.verdict and f"{v.low:.2f} to {v.high:.2f}" in card.performance
+    assert said[-2:] == [card.verdict, str(tmp_path / "m.safetensors")], "and the command says so"
+    # and so does the report on a patient whom a reader outlined
+    study = read_study(write_pictures(tmp_path / "患者 01", draw()))
+    model = build_model(weights)
+    prepared = prepare_study(study, model)
+    prediction = predict_prepared(prepared, Clinical("患者 01", 50.0, 1), model, outline=prepared.stack.drawn)
+    (answer,) = prediction.markers
+    assert answer.level == "undetermined" and card.verdict in answer.warnings
+    page = (write_prediction(prediction, tmp_path / "out") / "report.html").read_text("utf-8")
+    assert card.verdict in page

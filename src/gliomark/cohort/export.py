@@ -5,7 +5,6 @@ Patients rejected in ``qc.csv`` are not exported. Volumes are NIfTI in RAS milli
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from gliomark.cohort.store import Cohort, write_json
 from gliomark.geometry import LPS_RAS
 from gliomark.io.pictures import in_order
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
+from gliomark.tables import csv_text
 
 Layout = Literal["bids", "nnunet", "structured-pictures"]
 BIDS_VERSION = "1.10.0"
@@ -85,10 +85,7 @@ def _write_volume(path: Path, image: NDArray[np.generic], affine: NDArray[np.flo
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        table.writerow(header)
-        table.writerows(rows)
+    path.write_text(csv_text([header, *rows], delimiter), encoding="utf-8", newline="")
 
 
 def _columns(rows: Sequence[Clinical]) -> list[str]:

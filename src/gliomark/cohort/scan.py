@@ -7,7 +7,10 @@ birth date disagree) is quarantined, never merged.
 from __future__ import annotations
 
 import hashlib
+import lzma
+import shutil
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +38,16 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
 BATCH = 100
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+)
 ZIP_LARGEST_RATIO = 200
 ZIP_ALWAYS_ALLOWED = 1 << 30
 SERIES_COLUMNS = (
@@ -89,7 +102,9 @@ def scan(
     """Find every series below ``root``, decide what it is, and write ``series.csv`` and ``quarantine.csv``.
 
     edited: a ``series.csv`` whose columns ``patient_id`` and ``use`` overrule the decisions. leave_out: folders
-    that are read otherwise. needed: the cohort's sequences, for the choice between examinations. Raises GliomarkError for an edited table that does not fit.
+    that are read otherwise. needed: the cohort's sequences, for the choice between examinations.
+
+    Raises GliomarkError for an edited table that does not fit.
     """
     files, bad = _all_files(root, private, leave_out)
     instances: list[Instance] = []
@@ -128,24 +143,35 @@ def _all_files(root: Path, private: Path, leave_out: Sequence[Path]) -> tuple[li
 
 
 def _unzipped(archive: Path, root: Path, private: Path) -> Path:
-    """The folder that holds an archive's files. Raises GliomarkError for a damaged, locked or monstrous one."""
-    mark = hashlib.sha256(f"{archive.relative_to(root)}/{archive.stat().st_size}".encode()).hexdigest()[:12]
-    place = private / "unzipped" / mark
-    if place.exists():
-        return place
-    part = place.with_suffix(".part")
+    """The folder that holds an archive's files, as they are in it now; what it held before is removed.
+
+    Raises GliomarkError for a damaged, locked or monstrous one.
+    """
+    name = hashlib.sha256(str(archive.relative_to(root)).encode()).hexdigest()[:12]
     try:
-        with zipfile.ZipFile(archive) as content:
-            grown = sum(member.file_size for member in content.infolist())
-            if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
-                raise GliomarkError(
-                    f"{archive} would grow to {grown / 1e9:.0f} GB; unpack it yourself if that is right."
-                )
-            content.extractall(part)  # names that would leave the folder are made harmless by zipfile
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        with archive.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        place = private / "unzipped" / f"{name}-{content}"
+        if place.exists():
+            return place
+        for older in place.parent.glob(f"{name}-*"):
+            shutil.rmtree(older)
+        part = place.with_suffix(".part")
+        _unpack(archive, part)
+    except _ZIP_DAMAGE as error:
         raise GliomarkError(f"{archive} cannot be unpacked ({error}); unpack it yourself.") from error
     part.rename(place)
     return place
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        grown = sum(member.file_size for member in content.infolist())
+        if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
+            raise GliomarkError(
+                f"{archive} would grow to {grown / 1e9:.0f} GB; unpack it yourself if that is right."
+            )
+        content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
 
 
 def _read_batch(files: Sequence[Path]) -> list[Instance | Quarantined]:
@@ -200,10 +226,10 @@ class _LeftOutError(GliomarkError):
 def _by_patient(
     series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[DicomSeries]]:
-    """Series by PatientID, spellings that differ in capitals, blanks or padding being one; by the table's where edited."""
+    """Series by the edited table's id, else by PatientID, whatever its capitals, blanks and padding."""
     spelled: dict[str, str] = {}
     for one in sorted(series, key=lambda one: one.patient_id):
-        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip())
+        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip(" ^"))
     by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
     for one in series:
         own = spelled[same_id(one.patient_id)]
@@ -250,7 +276,9 @@ def _choose(
     try:
         chosen = choose_from(patient_id, series, needed)
     except NoExaminationError as error:
-        if not any(overrides.get(one.key, {}).get("use", UNDECIDED) not in (*NOT_USED, UNDECIDED) for one in series):
+        if not any(
+            overrides.get(one.key, {}).get("use", UNDECIDED) not in (*NOT_USED, UNDECIDED) for one in series
+        ):
             raise _LeftOutError(error.message) from None
         chosen = None  # a person has named the series in the table
     if chosen is None:

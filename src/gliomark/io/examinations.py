@@ -58,7 +58,7 @@ def choose_examination(
     whole = [one for one in among if _lacking(one, needed) == 0]
     if not whole:
         _refuse_mixture(where, among, needed)
-    if len(whole) > 1 and not whole[0].date and not whole[0].moment:
+    if len(whole) > 1 and _cannot_be_told_apart(whole[0], whole[1]):
         raise NoExaminationError(
             message("examinations-undated", folder=str(where), count=len(whole), names=_listed(whole))
         )
@@ -72,18 +72,22 @@ def is_complete(sequences: frozenset[MRSequence], needed: Sequence[MRSequence] =
     return not _lacking(Candidate("", "", "", sequences), needed)
 
 
-def _order(one: Candidate) -> tuple[bool, str, bool, str, str]:
-    """By date, undated ones last."""
-    return not one.date, one.date, not one.moment, one.moment, one.name
+def _order(one: Candidate) -> tuple[bool, str, bool, bool, str, str]:
+    """By date, undated ones last; of one date those after surgery last."""
+    return not one.date, one.date, one.after_surgery, not one.moment, one.moment, one.name
+
+
+def _cannot_be_told_apart(first: Candidate, second: Candidate) -> bool:
+    """Whether nothing says which of two came first."""
+    unknown = not first.date and not first.moment
+    return unknown or (first.date, first.moment) == (second.date, second.moment)
 
 
 def _before_surgery(ordered: Sequence[Candidate]) -> list[Candidate]:
     """Those without a sign of surgery that lie before all that show one; an undated one lies where it says."""
     after = [one for one in ordered if one.after_surgery]
     first = min((one.date for one in after if one.date), default="")
-    return [
-        one for one in ordered if not one.after_surgery and not (first and one.date and one.date > first)
-    ]
+    return [one for one in ordered if not one.after_surgery and not (first and one.date and one.date > first)]
 
 
 def _lacking(one: Candidate, needed: Sequence[MRSequence]) -> int:
@@ -101,12 +105,14 @@ def _refuse_mixture(where: Path | str, among: Sequence[Candidate], needed: Seque
 
 def _contents(among: Sequence[Candidate]) -> str:
     return "; ".join(
-        f"{one.called}: {', '.join(name for name in MRSequence if name in one.sequences)}" for one in among[:6]
+        f"{one.called}: {', '.join(name for name in MRSequence if name in one.sequences)}"
+        for one in among[:6]
     )
 
 
 def _listed(candidates: Sequence[Candidate]) -> str:
-    return ", ".join(one.called for one in candidates[:6])
+    apart = len({one.called for one in candidates}) == len(candidates)
+    return ", ".join(one.called if apart else f"{one.called} {one.name}".strip() for one in candidates[:6])
 
 
 def _notes(

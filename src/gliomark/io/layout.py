@@ -72,9 +72,19 @@ def stem_of(file: Path) -> str:
 
 
 def patient_name(path: Path) -> str:
-    """The patient's id as the folders have it: the BIDS subject, else the folder's name."""
-    subject = _subject(path)
-    return folder_name(path if subject is None else subject)
+    """The patient's id as the folders have it: the BIDS subject, else the folder's name.
+
+    Of an ``anat`` or ``ses-`` folder that came without the subject's around it, the subject in the files' names.
+    """
+    if subject := _subject(path):
+        return folder_name(subject)
+    name = folder_name(path)
+    if not path.is_dir() or not re.match(r"anat$|ses-.", name, re.IGNORECASE):
+        return name
+    subjects = {split_entities(stem_of(file))[0].get("sub", "") for file in _session_files(path)} - {""}
+    if len(subjects) == 1:
+        return f"sub-{subjects.pop()}"
+    return folder_name(Path(os.path.abspath(path)).parent) if name.lower() == "anat" else name
 
 
 def volume_files(path: Path) -> list[Path]:
@@ -90,11 +100,11 @@ def volume_files(path: Path) -> list[Path]:
 def _files_in(path: Path) -> list[Path]:
     files = _volumes_in(path)
     for folder in (entry for entry in visible(path) if entry.is_dir()):
-        if sequence_in_name(folder.name) or is_lesion_name(folder.name):
+        if sequence_in_name(folder.name) or is_lesion_name(folder.name) or folder.name.lower() == "anat":
             inside = _volumes_in(folder)
             # A patient called T1-003 is no sequence: files of several sequences lie in it.
-            if len({sequence_in_name(stem_of(file)) for file in inside} - {None}) <= 1:
-                files += inside
+            alone = len({sequence_in_name(stem_of(file)) for file in inside} - {None}) <= 1
+            files += inside if alone or folder.name.lower() == "anat" else []
     return files
 
 
@@ -188,26 +198,33 @@ def no_sequence_named(path: Path, files: Sequence[Path]) -> str:
 
 
 _ID_WORDS = frozenset(
-    "se ser series im img image images scan run s e acq echo mr mri t tr te sl slice n no nr file exam study seq sequence "
-    "brain head anat nii vol volume ax axial sag cor tra day week month visit tp time v b d r part step session ses".split()
+    "se ser series im img image images scan run s e acq echo mr mri t tr te sl slice n no nr file exam study seq "
+    "sequence brain head anat nii vol volume ax axial sag cor tra day week month visit tp time v b d r part step "
+    "session ses".split()
 )
 
 
 def _check_one_patient(path: Path, files: Sequence[Path]) -> None:
-    """Refuse files whose names are alike but for the patient's number (``P001_t1c``, ``P002_flair``)."""
-    for one, other in zip(files, files[1:], strict=False):
-        if _other_patient(_naming_words(one), _naming_words(other)):
+    """Refuse names that are alike but for the patient's number: of two files, or of a file and the folder."""
+    patient = patient_name(path)
+    for file in files:
+        if _other_patient(_naming_words(patient, whole=True), _naming_words(stem_of(file))):
             raise GliomarkError(
-                message("volumes-two-patients", folder=path, one=one.name, other=other.name)
+                message("volumes-other-patient", folder=path, patient=patient, file=file.name)
             )
+    for one, other in zip(files, files[1:], strict=False):
+        if _other_patient(_naming_words(stem_of(one)), _naming_words(stem_of(other))):
+            raise GliomarkError(message("volumes-two-patients", folder=path, one=one.name, other=other.name))
 
 
-def _naming_words(file: Path) -> list[str]:
-    """A name's words before the first that speaks of the image."""
-    entities, _ = split_entities(stem_of(file))
+def _naming_words(name: str, whole: bool = False) -> list[str]:
+    """A name's words before the first that speaks of the image; whole: all of them, of a folder's name."""
+    entities, _ = split_entities(name)
     if "sub" in entities:
         return ["sub", same_id(entities["sub"])]
-    words = words_of(stem_of(file))
+    words = words_of(name)
+    if whole:
+        return words
     end = next((at for at, word in enumerate(words) if sequence_in_name(word) or is_mask_name(word)), 0)
     return words[:end]
 
@@ -217,7 +234,7 @@ def _other_patient(one: list[str], other: list[str]) -> bool:
     if len(one) != len(other) or any(_shape(a) != _shape(b) for a, b in zip(one, other, strict=True)):
         return False
     for before, a, b in zip(["", *one], one, other, strict=False):
-        if a != b:
+        if re.sub(r"0+(?=\d)", "", a) != re.sub(r"0+(?=\d)", "", b):
             letters = re.match(r"[^\W\d]*", a)
             owner = (letters[0] if letters else "") or (before if not re.search(r"\d", before) else "")
             return bool(owner) and owner not in _ID_WORDS
@@ -283,7 +300,9 @@ def _bids_subjects(path: Path) -> list[Path]:
     return found[0] if found else []
 
 
-_LATER_SESSION = re.compile(r"ses-(?:post(?!gad|con|c\b)\w*|follow\w*|fu\d*|recur\w*|relapse\w*)", re.IGNORECASE)
+_LATER_SESSION = re.compile(
+    r"ses-(?:post(?!gad|con|c\b)\w*|follow\w*|fu\d*|recur\w*|relapse\w*)", re.IGNORECASE
+)
 
 
 def _choose_session(path: Path, sessions: Sequence[Path], needed: Sequence[MRSequence]) -> PatientVolumes:
@@ -444,4 +463,6 @@ def _lesion_labels(told: Mapping[str, object]) -> frozenset[int] | None:
     return frozenset(found) or None
 
 
-_NO_LESION = r"background|o?edema|snfh|ignore|brain(?!.*tumou?r)|cavity|(?<![a-z])rc(?![a-z])|(?<![a-z])ed(?![a-z])"
+_NO_LESION = (
+    r"background|o?edema|snfh|ignore|brain(?!.*tumou?r)|cavity|(?<![a-z])rc(?![a-z])|(?<![a-z])ed(?![a-z])"
+)

@@ -34,24 +34,26 @@ def any_of(*words: str) -> re.Pattern[str]:
 # The first that fits names the kind; each is a kind of image that is none of the four sequences.
 OTHER_KINDS = (
     ("localiser", any_of(r"loc", r"locali[sz]ers?", r"scout\w*", r"survey", r"surv", "aahead", r"plane[ _-]?loc",
+                         r"(?:3|three|tri)[ _-]?pl(?:ane)?",
                          "定位", "扫描定位")),
     ("ADC", any_of("adc", r"e?adc[ _-]?map", r"dadc", "表观")),
     ("DWI", any_of(r"\w?dwi\w*", r"dti\w*", r"diff\w*", "resolve", "trace\\w*", "tracew",
                    r"b[ _=-]{0,3}(?:0|50|500|800|1000|1500|2000|3000)(?!\d|[ _-]?map)",
                    "tensor", "fa", "colfa", "dki", "noddi", "ivim", "弥散", "扩散", "张量")),
     ("perfusion", any_of(r"perf\w*", "dsc", "dce", "pwi", "asl", "pcasl", "pasl", r"(?:r|rel)?cbf", r"(?:r|rel)?cbv",
-                         "mtt", "ttp", "tmax", "k?trans", "twist", "tricks", "disco", "dyn(?:amic)?", "灌注", "动态增强",
-                         "动态强化")),
+                         "mtt", "ttp", "tmax", "k?trans", "twist", "tricks", "disco", "dyn(?:amic)?", "灌注",
+                         "动态增强", "动态强化")),
     ("spectroscopy", any_of(r"spectro\w*", "mrs", "svs", "csi", "press", "波谱")),
     ("functional", any_of(r"bold\w*", "fmri", r"rs[ _-]?fmri", "resting", "task", "静息态", "功能")),
     ("T2*", any_of(r"swi\w*", "swan", "swip", r"e?swan", "qsm", "hemo", "gre[ _-]?t2", "t2[ _-]?gre", "medic",
-                   "merge", "t2w?[ _-]?star\\w*", "ffe[ _-]?t2", "venobold", "esp?wan", "wspi", "susc\\w*", "磁敏感",
-                   "磁化率", "微出血")),
+                   "merge", "t2w?[ _-]?star\\w*", "ffe[ _-]?t2", "t2w?[ _-]?ffe", "venobold", "esp?wan", "wspi",
+                   "susc\\w*", "磁敏感", "磁化率", "微出血")),
     ("angiography", any_of("tof\\w*", r"\d?d?[ _-]?tof", "mra\\w*", "mrv\\w*", r"angio\w*", "pca", "pcv",
                            "ce[ _-]?mra", "cow", "venogra\\w*", "inhance", "血管", "动脉", "静脉(?!注射)")),
     ("steady state", any_of("fiesta\\w*", "ciss", "true ?fi(?:sp)?", "trufi", "bssfp", "b-?ffe", "3d[ _-]?drive",
                             "内听道水成像", "水成像")),
-    ("derived", any_of("mip", "minip", "mnip", r"sub(?!-)", r"subtr\w*", "t1[ _-]?map\\w*", "t2[ _-]?map\\w*",
+    ("derived", any_of(r"t1\w* ?minus ?t1\w*", r"t1(?:c|ce|gd|post\w*) ?- ?t1(?:w|n|pre\w*)?",
+                       "mip", "minip", "mnip", r"sub(?!-)", r"subtr\w*", "t1[ _-]?(?:map|rho)\\w*", "t2[ _-]?map\\w*",
                        "magic", r"synth\w*", "symap", "fused?", "fusion", "overlay", "vrt?", "3d[ _-]?render\\w*",
                        "curved", "减影", "合成", "伪彩", "最大密度", "融合")),
     ("MP2RAGE", any_of("mp2rage\\w*", r"inv[ _-]?[12]", "uni[ _-]?images?", "uni[ _-]?den")),
@@ -70,8 +72,8 @@ _T2STAR = re.compile(r"t2w?[ _]?\*", re.IGNORECASE)
 PROTON_DENSITY = any_of(r"pd\w?", r"pdw(?:i)?", r"pd[_ -].*", "proton", "质子")
 # Words that a DICOM description uses of itself, and a file's name of something else.
 _NOT_IN_FILES = frozenset({"report", "screenshot", "field map"})
-_FILE_KINDS = any_of("maps?", "md", "star", r"\d?(?:inverse)?warp", "xfm", r"deform\w*", "displacement", "jacobian",
-                     r"b[01][ _-]?map\w*", r"field[ _-]?map\w*", "unit1", "差值")  # fmt: skip
+_TRANSFORMS = any_of(r"\d?(?:inverse)?warp", "xfm", r"deform\w*", "displacement", "jacobian")
+_FILE_KINDS = any_of("maps?", "md", "star", r"b[01][ _-]?map\w*", r"field[ _-]?map\w*", "unit1", "差值")  # fmt: skip
 
 
 def spaced(words: str) -> str:
@@ -121,18 +123,18 @@ def split_entities(name: str) -> tuple[Mapping[str, str], str]:
     return entities, "_".join(rest)
 
 
-_GAP = r"(?:[ .-]+)"
-_MOVED = (
-    r"(?:co)?reg(?:ist(?:ered|ration))?|align(?:ed)?|warped|resampled|resliced|transformed|normali[sz]ed|mapped"
-)
+_GAP = r"(?:[ .(\[-]+)"
+_MOVED = r"(?:co)?reg(?:ist(?:ered|ration))?|align(?:ed)?|warped|resampled|resliced|transformed|normali[sz]ed|mapped"
 _TARGETS = (
     r"(?:[rw]?(?:t[12](?!\d)|flair|fla\b)|mni|sri|icbm|talairach|atlas|template|ref|reference|native|standard|std|"
     r"dwi|adc|pet|ct\b|fixed|baseline|first|space|common|post|pre|ce\b|gd|gad)"
 )
+_GLUED = r"(?:t[12](?!\d)|flair|mni|sri)"
 _TO_ANOTHER = re.compile(
-    rf"{_GAP}(?:{_MOVED})?{_GAP}?(?<![a-z])(?:to|onto|into|wrt)(?![a-z])"
-    rf"|{_GAP}(?:(?:{_MOVED}){_GAP}?(?:2|in|on|with)?|2|in|on|space){_GAP}(?={_TARGETS})"
-    r"|\s*(?:配准|对齐|匹配)(?!后|的|$)"
+    rf"{_GAP}(?:(?:{_MOVED}){_GAP}?)?(?:(?<!prior )(?:to|onto|into|wrt)(?![a-z])|(?:to|2|in|on)(?={_GLUED}))"
+    rf"|{_GAP}(?:(?:{_MOVED}){_GAP}?(?:2|in|on|with)?|2|in|on|at|space){_GAP}(?={_TARGETS})"
+    rf"|{_GAP}(?:{_MOVED})(?={_GLUED})|{_GAP}(?={_TARGETS}\w* ?space(?![a-z]))|\s*(?:→|->|=>)"
+    r"|\s*(?:配准|对齐|对准|匹配)(?!后|的|$)|\s*[\u3400-\u9fff]+[到至]\s*(?=t[12]|flair|mni)"
 )
 _GLUED_TARGET = re.compile(
     r"(?<![a-z0-9])([rw]?(?:t1|t2|flair|fla)[a-z]{0,5}?)(?:2|to|in|on|reg(?:2|to)?)((?:t1|t2|flair|mni|sri)\w*)"
@@ -155,29 +157,35 @@ def image_part(text: str) -> str:
 # ---- contrast medium --------------------------------------------------------------------------------
 
 _BETWEEN = r"[ ./_-]*"
-_TERM = r"(?:contrast\w*|[ck]ontrast\w*|gad\w*|gd\w*|ce|km|cm|mdc|enh\w*)"
-_NO = r"(?:no|non|not|without|w ?/ ?o|w o|wo|sans|ohne|senza|sin|zonder|bez|minus|pre|before|prior to|vor|avant)"
+_TERM = r"(?:[ck]ontrast\w*|gad\w*|gd\w*|ce|km|cm|mdc|con|inj\w*|enh\w*)"
+_NO = (
+    r"(?:no|non|not|without|w ?/ ?o(?:ut)?|w o|wo|sans|ohne|senza|sin|zonder|bez|minus|"
+    r"pre|before|prior to|vor|avant)"
+)
 _FILLER = r"(?:any|the|iv|i\.v\.?|intravenous|post|mr|of)"
-_OTHER_MATTER = r"(?:fat|fs|spir|spair|sat|motion|grappa|sense|acc|mt|dixon|angle|gap|flow|fc|filter|norm|sed|ga\b)"
+_OTHER_MATTER = (
+    r"(?:fat|fs|spir|spair|sat|motion|grappa|sense|acc|mt|dixon|angle|gap|flow|fc|filter|norm|sed|ga\b)"
+)
 _DENIED = re.compile(
     rf"(?<![a-z]){_NO}{_BETWEEN}(?:{_FILLER}{_BETWEEN}){{0,2}}{_TERM}(?:{_BETWEEN}(?:{_TERM}|agent|medium))*(?![a-z])"
-    rf"|(?<![a-z]){_NO}[ ./_-]+c(?![a-z])|(?<![a-z])prec(?![a-z])"
+    rf"|(?<![a-z]){_NO}[ ./_-]+c(?![a-z])|(?<![a-z])(?:prec|noc|nc|o\.? ?km)(?![a-z])"
     rf"|(?<![a-z])un-?enh\w*|(?<![a-z]){_TERM}[ :=_-]*(?:free|negative|neg|nein|none|nil|minus|not (?:given|used)"
     rf"|(?:no|without)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
-    r"|(?<![a-z0-9])-(?:c|gd|gad\w*|km|ce|contrast)(?![a-z])"
-    r"|(?<![a-z])(?:c|gd|gad\w*|km|ce|contrast)(?:-(?=$|[ ).,;/\]])|\s?\(-\))"
+    r"|(?<![a-z])c[ :=_-]*(?:free|negative|neg|none)(?![a-z])"
+    r"|(?<![a-z0-9])-(?:c|gd|gad\w*|km|ce|inj|contrast)(?![a-z])"
+    r"|(?<![a-z])(?:c|gd|gad\w*|km|ce|inj|contrast)(?:-(?=$|[ ).,;/\]])|\s?\(-\))"
     r"|t1w?i?(?:\s?\(-\)|-(?=$|[ )]))"
     r"|(?<![a-z])pre(?![a-z])(?![ _-]?(?:op|surg|treat|rt|chemo|proc|sat|scan|ther|rad|resec))"
-    rf"|(?<![a-z])(?:plain|unenh\w*|(?:without|w ?/ ?o|wo|sans|ohne)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
+    rf"|(?<![a-z])(?:plain|(?:without|w ?/ ?o(?:ut)?|wo|sans|ohne)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
     r"|(?:未|无|非|不|没有?|免|勿)\s*[注射使用行做见明显加经静脉含打过作 ]{0,6}(?:增强|强化|造影剂?|对比剂|钆\w*|药)"
-    r"(?:扫描|检查|剂)?|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)\s*(?:之?前)(?!后)|平\s*扫",
+    r"(?:扫描|检查|剂)?|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描|注射)?\s*之?前(?!后)|(?:增强|强化)\s?\(-\)|平\s*扫",
     re.IGNORECASE,
 )
 _NATIVE = re.compile(r"(?<![a-z])nativ[ea]?(?![a-z])(?! ?space)")  # "t1c_native" lies in its own space
 _AFTER = re.compile(
     r"(?<![a-z])(?:\+\s?c|c\s?\+|\+\s?(?:gd|gad)\w*|gd\w*|gad\w*|"
     r"post(?![ _-]?(?:op|surg|rt|chemo|treat|eri|fossa|proc|resec|ther|rad|biops|cranio|crt|tmz))\w*|"
-    r"ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|contrast\w*|enh\w*)(?![a-z])"
+    r"ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj\w*|w/? ?con|w/? ?c|m\.? ?km|enh\w*)(?![a-z])"
     r"|t1\w*\s?(?:\+(?=$|[ )cgk])|\(\+\))|(?:t1w?i?)[ _-]c(?![a-z])|(?<= )c$|(?<=[a-z0-9_ ])\+(?:ce|km|gd|c)(?![a-z])"
     r"|(?<![a-z])c\s?\(\+\)|增强|强化|造影|对比剂|钆|[注打]药后|注射后",
     re.IGNORECASE,
@@ -229,7 +237,8 @@ _WEIGHTED = re.compile(
 )
 _FLAIR = re.compile(r".*flair.*|fla|t2f|tirm")
 DARK_FLUID = re.compile(
-    r"dark[ _-]?fl|da[ _-]?fl|黑水|压水|水抑制|抑水|液体衰减|液体抑制|flair|tirm(?!.*t1)|spc_?ir|space_?ir",
+    r"dark[ _-]?fl|da[ _-]?fl|黑水|压水|水抑制|抑水|液体衰减|液体抑制|fluid[ _-]?att|flair|tirm(?!.*t1)|"
+    r"spc_?ir|space_?ir",
     re.IGNORECASE,
 )
 
@@ -242,9 +251,10 @@ def words_of(name: str) -> list[str]:
 def sequence_in_name(name: str) -> MRSequence | None:
     """Which of the four sequences a file's, folder's or series' name means, None where it names none."""
     entities, rest = split_entities(unicodedata.normalize("NFKC", name))
-    text = image_part(spaced(rest).lower())
+    whole = spaced(rest).lower()
+    text = image_part(whole)
     either = _SPACE_FLAIR.search(text)  # a FLAIR by the pulse sequence SPACE, or a T2 in the FLAIR's space
-    if _names_other_image(text) or (either and either[1] == "flair"):
+    if _names_other_image(text) or _TRANSFORMS.search(whole) or (either and either[1] == "flair"):
         return None
     weighting = _weighting(text)
     if weighting != MRSequence.T1:
@@ -272,13 +282,19 @@ def _weighting(text: str) -> MRSequence | None:
 
 # ---- masks ------------------------------------------------------------------------------------------
 
-_MASK = re.compile(r"seg.*|.*seg|.*mask|mask.*|truth|label.*|ot|gt|.*segmentation|.*(?:掩膜|掩模|勾画|分割|标注).*")
+_MASK = re.compile(
+    r"seg.*|.*seg|.*mask|mask.*|truth|label.*|ot|gt|.*segmentation|.*(?:掩膜|掩模|勾画|分割|标注).*"
+)
 _DRAWN = re.compile(r"lesions?|rois?|病灶.*")
-_DRAWN_BEHIND = re.compile(r"tumou?rs?|gtv\w*|o?edema|肿瘤.*")  # behind the sequence's word; else a patient's name
+_DRAWN_BEHIND = re.compile(
+    r"tumou?rs?|gtv\w*|o?edema|肿瘤.*"
+)  # behind the sequence's word; else a patient's name
 _ANATOMY = re.compile(
     r"brain.*|parenchyma.*|skull.*|aseg|aparc.*|gm|wm|csf|tissues?|deface.*|face|head|cortex|ventricles?|脑掩膜|全脑.*"
 )
-_LESION_WORD = re.compile(r"tumou?rs?|lesions?|gliomas?|ot|肿瘤.*|病灶.*")  # VSD.Brain.XX.O.OT: BRATS 2013's truth
+_LESION_WORD = re.compile(
+    r"tumou?rs?|lesions?|gliomas?|ot|肿瘤.*|病灶.*"
+)  # VSD.Brain.XX.O.OT: BRATS 2013's truth
 
 
 def is_mask_name(name: str) -> bool:
@@ -286,7 +302,7 @@ def is_mask_name(name: str) -> bool:
     words = _mask_words(name)
     drawn = any(
         _DRAWN.fullmatch(word) and not re.fullmatch(r"\d+", after)
-        for word, after in zip(words, [*words[1:], ""], strict=True)
+        for word, after in zip(words, [*words[1:], ""], strict=False)
     )
     sequence = next((at for at, word in enumerate(words) if _weighting(word)), len(words))
     behind = any(_DRAWN_BEHIND.fullmatch(word) for word in words[sequence:])

@@ -72,7 +72,7 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
 def _read_series(file: Path, name: str, notes: list[str]) -> Series:
     """Read and check one volume; what the reader should know is added to ``notes``."""
     series = _read_volume(file, notes)
-    grey = check_grey_values(series.image, file, name)
+    grey = check_grey_values(series.image, file, name, series.slice_names)
     notes += grey.notes
     return replace(series, image=grey.image, missing=grey.missing)
 

@@ -25,7 +25,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from gliomark.io.grey_values import check_grey_values, looks_inverted
 from gliomark.io.layout import folder_name, visible
-from gliomark.io.naming import is_lesion_name, sequence_in_name
+from gliomark.io.naming import is_lesion_name, is_mask_name, sequence_in_name
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
@@ -77,7 +77,7 @@ def read_pictures(path: Path, spacing_mm: tuple[float, float, float] | None = No
     affine, notes = _geometry(stacks[reference].shape, spacing_mm)
     series = {}
     for sequence in (sequence for sequence in MRSequence if sequence in folders):
-        grey = check_grey_values(stacks[sequence], folders[sequence], sequence)
+        grey = check_grey_values(stacks[sequence], folders[sequence], sequence, names)
         series[sequence] = Series(grey.image, affine, tuple(names), folders[sequence], missing=grey.missing)
         notes += grey.notes
     lesion = None
@@ -155,7 +155,9 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def _role(folder: Path) -> str | None:
-    return "lesion" if is_lesion_name(folder.name) else sequence_in_name(folder.name)
+    if is_lesion_name(folder.name):
+        return "lesion"
+    return None if is_mask_name(folder.name) else sequence_in_name(folder.name)
 
 
 def _folders_by_role(path: Path) -> dict[str, Path]:

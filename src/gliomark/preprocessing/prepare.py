@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from gliomark.messages import Message, message
 from gliomark.preprocessing.coverage import Coverage, measure_coverage
+from gliomark.preprocessing.gaps import check_gaps
 from gliomark.preprocessing.intensity import z_score
 from gliomark.preprocessing.plausibility import check_brain, check_fields, check_orientations
 from gliomark.preprocessing.registration import register
@@ -48,10 +49,9 @@ def prepare(
     """
     missing = [name for name in sequences if name not in study.series]
     if missing:
-        raise GliomarkError(
-            message("sequence-missing", folder=study.source, missing=" and ".join(missing),
-                    found=", ".join(sorted(study.series)))
-        )  # fmt: skip
+        found = ", ".join(sorted(study.series))
+        wanted = " + ".join(missing)
+        raise GliomarkError(message("sequence-missing", folder=study.source, missing=wanted, found=found))
     reference = sequences[-1]
     images = {name: axial(study.series[name]) for name in study.series}
     names = _needed(study, sequences)
@@ -62,6 +62,7 @@ def prepare(
     transforms = _transforms(study, {name: images[name] for name in names}, reference)
     step("strip")
     brain = _brain(study, {name: images[name] for name in names}, transforms, sequences)
+    gaps = check_gaps(study, brain.mask, transforms, brain.stripped)
     step("slice")
     grid, kept = slice_grid(
         brain.mask, settings.size, settings.pixel_mm, 0.0 if study.aligned else settings.step_mm
@@ -70,7 +71,7 @@ def prepare(
     return SliceStack(
         patient_id=study.patient_id,
         images={
-            name: z_score(_array(resample(images[name], grid, transforms[name], 0.0)), on_grid)
+            name: z_score(_array(resample(images[name], grid, transforms[name], 0.0)), on_grid, name)
             for name in sequences
         },
         brain=on_grid,
@@ -78,7 +79,7 @@ def prepare(
         slice_names=_slice_names(study, reference, kept),
         selected=equidistant(len(kept), settings.k),
         lesion=_lesion(study, grid),
-        notes=(*study.notes, *brain.notes),
+        notes=(*study.notes, *brain.notes, *gaps),
         warnings=brain.warnings,
         coverage=brain.coverage.shares,
         examined=brain.coverage.examined,
@@ -110,6 +111,7 @@ class _Brain:
 
     mask: sitk.Image
     coverage: Coverage
+    stripped: tuple[MRSequence, ...]
     notes: tuple[Message, ...]
     warnings: tuple[Message, ...]
 
@@ -140,7 +142,9 @@ def _brain(
     for name in sequences[:-1]:
         field = sitk.Cast(images[name] * 0 + 1, sitk.sitkUInt8)
         shown = shown & resample(field, reference, transforms[name], 0.0, sitk.sitkNearestNeighbor)
-    return _Brain(shown, coverage, _stripped_notes(stripped, images), (*coverage.warnings, *sizes))
+    return _Brain(
+        shown, coverage, tuple(stripped), _stripped_notes(stripped, images), (*coverage.warnings, *sizes)
+    )
 
 
 def _stripped_notes(

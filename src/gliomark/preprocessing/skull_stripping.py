@@ -51,7 +51,7 @@ def already_stripped(image: sitk.Image) -> bool:
     background = _background(image)
     if background is None:
         return False
-    mask = sitk.GetArrayFromImage(foreground_mask(image))
+    mask = sitk.GetArrayFromImage(foreground_mask(image))  # a view would outlive its image
     column_mm, row_mm, slice_mm = image.GetSpacing()
     areas = mask.sum(axis=(1, 2)) * column_mm * row_mm
     brain_sized = areas.sum() * slice_mm < MOST_BRAIN_MM3 and areas.max() < MOST_BRAIN_AREA_MM2

@@ -41,7 +41,9 @@ def choose_series(series: Sequence[DicomSeries]) -> dict[MRSequence, DicomSeries
 
 def why_chosen(chosen: DicomSeries, other: DicomSeries) -> str:
     """One sentence for a candidate of the same sequence that was not chosen: what decided."""
-    return f"Not chosen: another {chosen.recognition.kind} series of the examination {why_best(chosen, other)}."
+    return (
+        f"Not chosen: another {chosen.recognition.kind} series of the examination {why_best(chosen, other)}."
+    )
 
 
 def why_best(chosen: DicomSeries, other: DicomSeries) -> str:

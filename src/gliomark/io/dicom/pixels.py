@@ -36,7 +36,7 @@ _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _AS_DARK = 0.01  # of the range of greys
 _OVERLAYS = range(0x6000, 0x6020, 2)
 
-Numbers = NDArray[np.int64] | NDArray[np.float64]
+Numbers = NDArray[np.integer] | NDArray[np.floating]
 Scaling = tuple[float, float]
 
 
@@ -126,7 +126,8 @@ def _form(file: Path, dataset: Dataset) -> Form:
         high = as_number(dataset.get("HighBit"))
         bits = int(as_number(dataset.get("BitsStored")) or (allocated if high is None else high + 1))
         shift = 0 if high is None else int(high) + 1 - bits
-        if not 1 <= bits <= allocated or not 0 <= shift <= allocated - bits:
+        whole_bytes = allocated == 1 or allocated % 8 == 0
+        if not whole_bytes or not 1 <= bits <= allocated or not 0 <= shift <= allocated - bits:
             raise GliomarkError(
                 message("dicom-bits", file=file, allocated=allocated, stored=bits, high=shift + bits - 1)
             )
@@ -306,6 +307,9 @@ def _stored_values(file: Path, plane: NDArray, form: Form) -> tuple[Numbers, NDA
     if form.floating:
         numbers = plane.astype(np.float64)
         return numbers, _padded(numbers, numbers, form)
+    lowest = -(2 ** (form.bits - 1)) if form.signed else 0
+    if form.shift == 0 and lowest <= plane.min() and plane.max() < lowest + 2**form.bits:
+        return _checked_sign(file, plane, form), _padded(plane, plane, form)
     raw = plane.astype(np.int64) & (2**form.allocated - 1)
     whole = _signed(raw, form.allocated) >> form.shift if form.signed else raw >> form.shift
     stored = (raw >> form.shift) & (2**form.bits - 1)
@@ -315,9 +319,14 @@ def _stored_values(file: Path, plane: NDArray, form: Form) -> tuple[Numbers, NDA
     below = (raw & (2**form.shift - 1)).any()
     if not form.marked and (below or not _drawn_over(whole, values, foreign)):
         raise GliomarkError(message("dicom-bits-beyond", file=file, bits=form.bits))
+    return _checked_sign(file, values, form), padded
+
+
+def _checked_sign(file: Path, values: Numbers, form: Form) -> Numbers:
+    """The values as they are. Raises GliomarkError where they could be negative and the header does not say."""
     if "PixelRepresentation" in form.unstated and (values >= 2 ** (form.bits - 1)).any():
         raise GliomarkError(message("dicom-unstated", file=file, attribute="PixelRepresentation"))
-    return values, padded
+    return values
 
 
 def _signed(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 import pydicom
 
 from gliomark.io.dicom.facts import text
-from gliomark.io.dicom.instances import DAMAGE, MR_CLASSES, media_class
+from gliomark.io.dicom.instances import DAMAGE, MR_CLASSES, looks_like_dicom, media_class
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.examinations import is_complete
+from gliomark.io.layout import visible
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
@@ -65,15 +67,25 @@ def _remains(file: Path) -> _Remains:
 
 
 def _needs(series: DicomSeries, file: Path, remains: _Remains) -> bool:
-    """Whether a damaged file is one of the series': it says so, or it lies beside a series with a hole."""
+    """Whether a damaged file is one of the series': it says so, is named like its files in a folder that is the
+    series' own, or lies beside a series with a hole."""
     if remains.series_uid:
         return remains.series_uid == series.first.series_uid
-    beside = any(instance.file.parent == file.parent for instance in series.instances)
-    return beside and _has_hole(series)
+    beside = [one.file for one in series.instances if one.file.parent == file.parent]
+    if not beside:
+        return False
+    own = sum(looks_like_dicom(entry) for entry in visible(file.parent) if entry.is_file()) <= len(beside) + 1
+    alike = any(_shape(one) == _shape(file) for one in beside)
+    return _has_hole(series) or (own and alike)
+
+
+def _shape(file: Path) -> str:
+    """A file's name without its numbers."""
+    return re.sub(r"[\d.]+", "0", file.name)
 
 
 def _has_hole(series: DicomSeries) -> bool:
-    """A slice is missing by its place, or one of the numbers 1 to the largest."""
+    """A slice is missing by its place, or an image by its number."""
     numbers = {round(instance.order) for instance in series.instances}
-    missing = set(range(1, max(numbers, default=0) + 1)) - numbers
-    return bool(series.grid is not None and series.grid.missing) or bool(missing)
+    first, last = min(numbers, default=0), max(numbers, default=0)
+    return bool(series.grid and series.grid.missing) or len(numbers) < last - first + 1 or first == 2

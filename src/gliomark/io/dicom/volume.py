@@ -47,10 +47,13 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     Mended, with a note: copies of an image left out; up to two single missing slices, and slices unevenly
     spaced by up to a quarter of the step, put on an even grid by linear interpolation along the normal.
 
-    Raises: GliomarkError for positions not stated, different images of one place, slices missing or uneven
-    beyond that, a tilted stack, black images, pixels that cannot be decoded.
+    Raises: GliomarkError for two images under one instance UID, positions not stated, different images of one
+    place, slices missing or uneven beyond that, a tilted stack, black images, pixels that cannot be decoded.
     """
     folder = series.first.file.parent
+    if series.clash is not None:
+        one, other = series.clash
+        raise GliomarkError(message("dicom-duplicate-uid", one=one, other=other))
     slices = _slices(series)
     if len(slices) < 2:
         raise GliomarkError(message("dicom-single-image", folder=folder))
@@ -62,11 +65,12 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     grid = slice_grid(np.asarray([piece.position @ normal for piece in slices], dtype=np.float64))
     _check_safe(folder, slices, grid)
     affine = _affine(folder, slices, normal, len(grid.grid))
-    grey = check_grey_values(image if grid.even else _resampled(image, grid), folder, series.recognition.kind)
+    image = image if grid.even else _resampled(image, grid)
+    names = counted_names(len(image))
+    grey = check_grey_values(image, folder, series.recognition.kind, names)
     notes = (*said, *grey.notes, *_notes(series, dropped, grid, _out_of_order(series, normal)))
     sources = tuple(map(_source, slices, grid.positions.tolist()))
-    names = counted_names(len(grey.image))
-    return Series(grey.image, affine, names, folder, sources, grey.missing), notes
+    return Series(grey.image, affine, names, folder, sources, missing=grey.missing), notes
 
 
 def _source(piece: Slice, place: float) -> SourceImage:

@@ -18,7 +18,7 @@ _T2_LOOSE = re.compile(r"(?<![a-z0-9])[a-z]{0,4}t2(?!\d)", re.IGNORECASE)
 
 _PLANES = (
     ("sagittal", any_of(r"o?sag\w*", "saggital", "矢状", "矢位")),
-    ("coronal", any_of(r"o?cor(?!r)\w*", "coro", "冠状", "冠位")),
+    ("coronal", any_of(r"o?cor(?!r|eg)\w*", "coro", "冠状", "冠位")),
     ("axial", any_of(r"o?ax\w*", r"tra(?!c)\w*", "transv\\w*", r"obl[ _]?ax\w*", "轴位", "横断", "横轴", "轴状")),
 )  # fmt: skip
 _HEAD = any_of("head\\w*", "brain\\w*", "skull", "neuro\\w*", "cereb\\w*", "crani\\w*", "glioma", "stealth",
