@@ -704,12 +704,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "row-missing": (
         "Patient {patient} has no row in {table}: give the table one row with this id.",
-        "患者 {patient} 在 {table} 中没有对应的行：请在表格中添加该编号的一行。",
+        "{table} 中没有患者 {patient}：请在表格中为该编号添加一行。",
     ),
     "row-missing-similar": (
         "Patient {patient} has no row in {table}, only {similar} looks alike: a spreadsheet may have changed the id; "
         "if it is the same patient, write the id in the table as {patient}, as text.",
-        "患者 {patient} 在 {table} 中没有对应的行，仅有相似的编号 {similar}：编号可能被电子表格软件改动；"
+        "{table} 中没有患者 {patient}，仅有相似的编号 {similar}：编号可能被电子表格软件改动；"
         "若为同一患者，请在表格中以文本形式将编号改为 {patient}。",
     ),
     "row-repeated": (
