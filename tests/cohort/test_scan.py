@@ -18,6 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStor
 from gliomark.cohort.private import private_folder, read_private_csv
 from gliomark.cohort.scan import SERIES_COLUMNS, Scan, scan
 from gliomark.cohort.workers import cluster
+from gliomark.io import read_study
+from gliomark.io.dicom import read_series
 from gliomark.study import GliomarkError, MRSequence
 
 T1 = {"SeriesDescription": "t1 se", "RepetitionTime": 500, "EchoTime": 10, "ScanningSequence": "SE"}
@@ -278,3 +280,93 @@ def test_an_edited_table_that_does_not_fit_is_refused(
     table = edit(tmp_path / "cohort.private", tmp_path / "edited.csv", **{contrast: change})
     with pytest.raises(GliomarkError, match=said):
         run(root, client, tmp_path, table)
+
+
+# ---- the same rule as when predicting ----------------------------------------------------------------
+
+
+FLAIR = {"RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500, "ScanningSequence": ["SE", "IR"]}
+
+
+@pytest.mark.parametrize("examinations, needed, date", [
+    ({"20200101": [T1C, T2], "20210101": [T1C, T2]}, (), "20200101"),
+    ({"20190101": [T2], "20200101": [T1C, T2], "20210101": [T1C, T2]}, (), "20200101"),
+    ({"20200101": [T1C, T2], "20210101": [T1C, FLAIR]}, ("T1C", "FLAIR"), "20210101"),
+    ({"20190101 post-op": [T1C, T2], "20180101": [T1C, T2]}, (), "20180101"),
+    ({"20180101": [T2], "20190101": [T1C, T2], "20200101 术后": [T1C, T2, FLAIR]}, (), "20190101"),
+])  # fmt: skip
+def test_predict_and_build_choose_the_same_examination(
+    tmp_path: Path, client: Client, examinations: dict[str, list], needed: tuple[str, ...], date: str
+) -> None:
+    root, wanted = tmp_path / "export", [MRSequence(name) for name in needed]
+    for day, sequences in examinations.items():
+        words = {"StudyDate": day[:8], "StudyDescription": day[9:]}
+        for tags in sequences:
+            write_series(root, "A", tags, study=f"1.2.{day[:8]}", **words)
+    found = scan(root, private_folder(tmp_path / "cohort"), client, None, needed=wanted)
+    (patient,) = found.patients
+    assert {one.study_date for one in patient.used.values()} == {date}
+    study = read_study(root, needed=wanted)
+    assert study.examination is not None and study.examination.date == date
+    assert {name: series.source_images for name, series in study.series.items()} == {
+        name: read_series(one)[0].source_images for name, one in patient.used.items()
+    }
+    if len(examinations) > 1:
+        assert any(f"{len(examinations)} examinations" in note for note in patient.notes)
+    assert not any(day[:8] in note or f"{day[:4]}-" in note for note in patient.notes for day in examinations)
+
+
+@pytest.mark.parametrize("days", [("", ""), ("20200101", "20210101")])
+def test_a_patient_whose_examinations_would_have_to_be_mixed_is_left_out(
+    tmp_path: Path, client: Client, days: tuple[str, str]
+) -> None:
+    root = tmp_path / "export"
+    series = [
+        write_series(root, "A", tags, study=f"1.2.{at}", StudyDate=day)
+        for at, (tags, day) in enumerate(zip((T1C, T2), days, strict=True))
+    ]
+    write_series(root, "B", T2)
+    found = run(root, client, tmp_path)
+    assert [one.patient_id for one in found.patients] == ["B"]
+    assert all("are not mixed" in one.reason for one in found.quarantined)
+    uses = {uid: {"use": name} for uid, name in zip(series, ("T1C", "T2"), strict=True)}
+    settled = run(root, client, tmp_path, edit(tmp_path / "cohort.private", tmp_path / "edited.csv", **uses))
+    assert set(settled.patients[0].used) == {"T1C", "T2"}, "a person's word in the table counts"
+
+
+@pytest.mark.parametrize("other", ["pat1", " PAT1", "PAT1^^"])
+def test_ids_that_differ_in_their_spelling_are_one_patients(
+    tmp_path: Path, client: Client, other: str
+) -> None:
+    root = tmp_path / "export"
+    write_series(root, "PAT1", T1C, PatientName="Name^X")
+    write_series(root, other, T2, PatientName="Name^X")
+    (patient,) = run(root, client, tmp_path).patients
+    assert patient.patient_id.casefold() == "pat1" and set(patient.used) == {"T1C", "T2"}
+
+
+def test_copies_under_new_numbers_are_left_out(tmp_path: Path, client: Client) -> None:
+    root = tmp_path / "export"
+    for _ in range(2):
+        write_series(root, "A", T1C)
+    write_series(root, "A", T2)
+    found = run(root, client, tmp_path)
+    assert set(found.patients[0].used) == {"T1C", "T2"}
+    assert any("copies" in note for note in found.patients[0].notes)
+    assert sum("copies of another series" in row["reason"] for row in found.rows) == 1
+
+
+@pytest.mark.parametrize("number, left_out", [(2, True), (0, True), (None, False)])
+def test_a_damaged_file_leaves_a_patient_out_where_its_series_is_used(
+    tmp_path: Path, client: Client, number: int | None, left_out: bool
+) -> None:
+    root = tmp_path / "export"
+    write_series(root / "a", "A", T1C)
+    write_series(root / "b", "A", T2)
+    file = root / "PR" if number is None else sorted((root / "a").iterdir())[number]
+    file.write_bytes(b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\0\0\0\0")
+    found = run(root, client, tmp_path)
+    assert bool(found.patients) is not left_out
+    assert any(one.where == str(file) for one in found.quarantined)
+    if left_out:
+        assert any(file.name in one.reason for one in found.quarantined if one.series)

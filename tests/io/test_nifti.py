@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from gliomark.io import read_study
-from gliomark.io.nifti import is_lesion_name, sequence_in_name
+from gliomark.io.naming import is_lesion_name, sequence_in_name
 from gliomark.study import GliomarkError, MRSequence, Series
 
 RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])
@@ -111,7 +111,7 @@ def test_sequence_subfolders(tmp_path: Path):
     ("T1_pre_contrast", "T1"), ("t1_precontrast", "T1"), ("T1 post op", "T1"), ("T1_cor", "T1"),
     ("t1coronal", "T1"),
     ("T1增强", "T1C"), ("T1 增强", "T1C"), ("anat-T1w_acq-tfl", "T1"), ("T2* GRE", None),
-    ("ep2d_diff_T2", "T2"),
+    ("ep2d_diff_T2", None),
     ("patient1", None), ("subject2_adc", None), ("T2_star", None), ("SWI", None), ("T12", None), ("", None),
 ])  # fmt: skip
 def test_sequence_in_name(name: str, sequence: str | None):
@@ -143,7 +143,9 @@ def test_mask_labels(patient: Path, suffix: str, labels: tuple[int, ...], kept: 
     mask = np.zeros((6, 14, 10), np.uint8)
     for column, label in enumerate(labels):
         mask[:, :, column] = label
-    sitk.WriteImage(sitk.GetImageFromArray(mask), str(patient / f"seg.{suffix}"))
+    image = sitk.GetImageFromArray(mask)
+    image.CopyInformation(sitk.ReadImage(str(patient / "sub_t1ce.nii.gz")))
+    sitk.WriteImage(image, str(patient / f"seg.{suffix}"))
     lesion = read_study(patient).lesion
     assert lesion is not None
     np.testing.assert_array_equal(lesion.image, np.isin(mask, list(kept)))
@@ -158,20 +160,6 @@ def refusal(path: Path) -> str:
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".")
     return message
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_not_a_number(patient: Path, value: float):
-    data = head()
-    data[0, 0, :3] = value
-    nib.save(nib.Nifti1Image(data, RAS), patient / "t2.nii.gz")
-    message = refusal(patient)
-    assert "t2.nii.gz has 3 voxels that are not numbers" in message
-
-
-def test_all_zero(patient: Path):
-    nib.save(nib.Nifti1Image(head() * 0, RAS), patient / "t2.nii.gz")
-    assert "t2.nii.gz is zero everywhere" in refusal(patient)
 
 
 def test_several_volumes(patient: Path):

@@ -13,7 +13,8 @@ from pydicom.sequence import Sequence
 from gliomark.experiments.cohort.recognition import OURS, run, variants
 from gliomark.io.dicom.recognition import Recognition, recognise
 from gliomark.io.dicom.weighting import nulls_fluid
-from gliomark.io.dicom.words import contrast_in_words, plane_in_words, weighting_in_words
+from gliomark.io.dicom.words import plane_in_words, weighting_in_words
+from gliomark.io.naming import contrast_in_words
 
 VARIANTS = tuple(variants())
 SE_T1 = {"RepetitionTime": 500, "EchoTime": 10, "ScanningSequence": "SE"}

@@ -27,9 +27,18 @@ from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient,
 from gliomark.io import read_study
 from gliomark.io.masks import predicted as is_predicted
 from gliomark.io.masks import read_segmentation
+from gliomark.messages import message
 from gliomark.reporting import dicom_results, native_mask, require_dicom, write_prediction
 from gliomark.reporting.drawing import OUTLINE
-from gliomark.study import READERS_OUTLINE, GliomarkError, MRSequence, Prediction, Series, Study
+from gliomark.study import (
+    READER_FINDING,
+    READERS_OUTLINE,
+    GliomarkError,
+    MRSequence,
+    Prediction,
+    Series,
+    Study,
+)
 
 Make = Callable[..., Prediction]
 Points = NDArray[np.float64]
@@ -417,7 +426,7 @@ def test_the_range_over_the_slices_is_a_minimum_and_a_maximum(make_prediction: M
     _, group, _ = report_of(prediction)
     assert ranges(group) == [
         (f"Probability range over the lesion's slices, {title}", derivation, value)
-        for title in ("IDH", "PROLIFERATION")
+        for title in ("IDH", "KI67")
         for derivation, value in (("255605001", 0.12), ("56851009", 0.52))
     ]
     alone = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
@@ -431,10 +440,11 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
     make_prediction: Make, tmp_path: Path
 ) -> None:
     prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    idh, proliferation = prediction.markers
+    idh, ki67 = prediction.markers
+    said_by_reader = {"decided_by": "reader's finding", "performance": READER_FINDING.performance(False)}
     markers = (
-        replace(idh, level="mutant", decided_by="reader's finding"),
-        replace(proliferation, level="undetermined"),
+        replace(idh, level="mutant", label=message("label-idh"), **said_by_reader),
+        replace(ki67, level="undetermined"),
     )
     _, group, said = report_of(replace(prediction, markers=markers), "zh")
     answers = said_of_lesion(group)
@@ -446,7 +456,7 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
     )
     names = [one.name.meaning for one in group.get_qualitative_evaluations()]
     assert "Predicted, not measured: IDH" in names
-    unsure = answers["proliferation"]
+    unsure = answers["ki67"]
     assert (unsure.value, unsure.scheme_designator) == ("373068000", "SCT")
     decided = [
         child.ConceptCodeSequence[0].CodeValue
@@ -455,7 +465,7 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
         if child.ConceptNameCodeSequence[0].CodeValue == "decided-by"
     ]
     assert decided == ["reader", "model"]
-    assert "不是医疗器械" in said and "阳性指 IDH 基因突变。" in said
+    assert "不是医疗器械" in said and "阳性：IDH1 或 IDH2 突变" in said and "0.64" in said
 
 
 def test_without_a_lesion_there_is_a_report_and_no_segmentation(
@@ -465,7 +475,7 @@ def test_without_a_lesion_there_is_a_report_and_no_segmentation(
     assert list(results_of(prediction)) == ["report.dcm", "report_pdf.dcm"]
     _, group, said = report_of(prediction)
     answers = {name: level.meaning for name, level in said_of_lesion(group).items()}
-    assert answers == {"lesion": "Absent", "idh": "Undetermined", "proliferation": "Undetermined"}
+    assert answers == {"lesion": "Absent", "idh": "Undetermined", "ki67": "Undetermined"}
     assert "the model has missed it" in said
     assert [one.value for one in group.get_measurements()] == [0, 0]
 

@@ -43,7 +43,7 @@ from pydicom.uid import UID
 
 from gliomark.cohort.private import new_ids, private_folder, read_private_csv, write_private_csv
 from gliomark.io.dicom import dicom_files
-from gliomark.io.nifti import sequence_in_name
+from gliomark.io.naming import sequence_in_name
 from gliomark.study import GliomarkError
 
 NOT_DONE = (

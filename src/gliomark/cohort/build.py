@@ -34,11 +34,10 @@ from gliomark.cohort.store import (
     write_patient,
 )
 from gliomark.cohort.workers import cluster, each
-from gliomark.io import read_study
+from gliomark.io import files_of_patient, find_file_patients, patient_name, read_study
 from gliomark.io.dicom import DicomSeries, read_series
 from gliomark.io.masks import between_raters, read_masks, unite
-from gliomark.io.nifti import folder_name, holds_volumes, visible
-from gliomark.io.pictures import holds_pictures
+from gliomark.io.naming import spellings_of_id
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.preprocessing.prepare import STRIP_ON
 from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Series, SliceStack, Study
@@ -130,8 +129,8 @@ def build_cohort(
     labels = read_labels(sources.labels, settings.labels)
     private = private_folder(out)
     with cluster(workers, scheduler) as client:
-        folders = _patient_folders(sources.root)
-        found = scan(sources.root, private, client, sources.series, folders)
+        folders = find_file_patients(sources.root)  # DICOM is scanned file by file instead
+        found = scan(sources.root, private, client, sources.series, folders, settings.sequences)
         patients, left_out = _patients(folders, found, labels, sources, out, settings, private)
         write_json(out / "cohort.json", {**_stated(settings), "finished": False})
         outcomes = _prepare_all(client, patients, progress)
@@ -177,14 +176,6 @@ def _software() -> dict[str, str]:
 # ---- who there is -----------------------------------------------------------------------------------
 
 
-def _patient_folders(root: Path) -> list[Path]:
-    """Patients that are folders of pictures or volumes; DICOM is scanned file by file instead."""
-    if holds_pictures(root) or holds_volumes(root):
-        return [root]
-    folders = [entry for entry in visible(root) if entry.is_dir()]
-    return [folder for folder in folders if holds_pictures(folder) or holds_volumes(folder)]
-
-
 def _patients(
     folders: Sequence[Path],
     found: Scan,
@@ -195,7 +186,9 @@ def _patients(
     private: Path,
 ) -> tuple[list[Patient], dict[str, str]]:
     """The patients to prepare, under their new ids, and by original id why one is left out already."""
-    by_id: dict[str, Path | DicomPatient] = {folder_name(folder): folder for folder in folders}
+    by_id: dict[str, Path | DicomPatient] = {
+        _as_in_table(labels, patient_name(folder)): folder for folder in folders
+    }
     left_out: dict[str, str] = {}
     for patient in found.patients:
         if patient.patient_id in by_id:
@@ -208,6 +201,7 @@ def _patients(
             f"No patient was found below {sources.root}: {private / 'series.csv'} says what each series was taken for, "
             f"{private / 'quarantine.csv'} what was kept out."
         )
+    left_out |= labels.shared_rows(by_id)
     left_out |= {name: reason for name in by_id if (reason := _why_no_row(labels, name))}
     wanted = {name: source for name, source in by_id.items() if name not in left_out}
     ids = new_ids(private, wanted, settings.keep_ids)
@@ -222,10 +216,15 @@ def _patients(
     return sorted(patients, key=lambda patient: patient.patient_id), left_out
 
 
+def _as_in_table(labels: Labels, patient_id: str) -> str:
+    """The id as the table spells it: a BIDS subject may stand there without its ``sub-``."""
+    return next((name for name in spellings_of_id(patient_id) if not _why_no_row(labels, name)), patient_id)
+
+
 def _why_no_row(labels: Labels, original_id: str) -> str:
     """Why the table tells nothing certain of a patient; blank where it does."""
     try:
-        return "" if labels.row(original_id) else f"No row in {labels.source} has this id: add one."
+        return "" if labels.row(original_id) else labels.why_missing(original_id)
     except GliomarkError as error:
         return str(error)
 
@@ -275,7 +274,7 @@ def _files_of(patient: Patient) -> list[Path]:
     if patient.dicom is not None:
         files |= {instance.file for one in _needed(patient).values() for instance in one.instances}
     for folder in (patient.folder, patient.masks):
-        files |= set() if folder is None else {path for path in folder.rglob("*") if path.is_file()}
+        files |= set() if folder is None else set(files_of_patient(folder))
     return sorted(files)
 
 
@@ -310,7 +309,7 @@ def _prepare_and_write(patient: Patient, source: str) -> None:
 def _read(patient: Patient) -> tuple[Study, dict[str, dict]]:
     """The patient's images, and what is known of how each was taken (nothing that identifies)."""
     if patient.dicom is None:
-        study = read_study(cast(Path, patient.folder))
+        study = read_study(cast(Path, patient.folder), needed=patient.settings.sequences)
         return study, {str(name): _technical(series) for name, series in study.series.items()}
     series, notes = {}, list(patient.dicom.notes)
     needed = _needed(patient)
@@ -341,7 +340,8 @@ def _technical(series: Series) -> dict:
 
 def _without_names(notes: Sequence[str], patient: Patient) -> tuple[str, ...]:
     """Notes may quote a file's name, and that the patient's."""
-    return tuple(note.replace(patient.original_id, patient.patient_id) for note in notes)
+    own, new = patient.original_id, patient.patient_id
+    return tuple(note.replace(own, new) if own in note else note for note in notes)
 
 
 # ---- the lesion -------------------------------------------------------------------------------------

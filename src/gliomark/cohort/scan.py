@@ -24,15 +24,17 @@ from gliomark.cohort.workers import each
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
-    choose_series,
-    contrast_doubt,
+    check_unreadable,
+    choose_from,
     dicom_files,
     group_series,
     owner_key,
     read_instance,
-    why_chosen,
 )
+from gliomark.io.examinations import NoExaminationError
 from gliomark.io.masks import predicted
+from gliomark.io.naming import same_id
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
 BATCH = 100
@@ -90,12 +92,19 @@ class Scan:
 
 
 def scan(
-    root: Path, private: Path, client: Client, edited: Path | None, leave_out: Sequence[Path] = ()
+    root: Path,
+    private: Path,
+    client: Client,
+    edited: Path | None,
+    leave_out: Sequence[Path] = (),
+    needed: Sequence[MRSequence] = (),
 ) -> Scan:
     """Find every series below ``root``, decide what it is, and write ``series.csv`` and ``quarantine.csv``.
 
     edited: a ``series.csv`` whose columns ``patient_id`` and ``use`` overrule the decisions. leave_out: folders
-    that are read otherwise. Raises GliomarkError for an edited table that does not fit.
+    that are read otherwise. needed: the cohort's sequences, for the choice between examinations.
+
+    Raises GliomarkError for an edited table that does not fit.
     """
     files, bad = _all_files(root, private, leave_out)
     instances: list[Instance] = []
@@ -106,7 +115,8 @@ def scan(
         instances += [one for one in result if isinstance(one, Instance)]
         bad += [one for one in result if isinstance(one, Quarantined)]
     series = sorted(group_series(instances), key=lambda one: one.key)
-    found = _decide(series, _overrides(edited, series))
+    unreadable = [Path(one.where) for one in bad if Path(one.where) in set(files)]
+    found = _decide(series, _overrides(edited, series), needed, unreadable)
     found = replace(found, quarantined=(*bad, *found.quarantined))
     write_private_csv(private / "series.csv", SERIES_COLUMNS, found.rows)
     write_private_csv(private / "quarantine.csv", QUARANTINE_COLUMNS, map(vars, found.quarantined))
@@ -177,20 +187,28 @@ def _read_batch(files: Sequence[Path]) -> list[Instance | Quarantined]:
 # ---- patients ---------------------------------------------------------------------------------------
 
 
-def _decide(series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, str]]) -> Scan:
+def _decide(
+    series: Sequence[DicomSeries],
+    overrides: Mapping[str, Mapping[str, str]],
+    needed: Sequence[MRSequence],
+    unreadable: Sequence[Path],
+) -> Scan:
     """Group by patient, quarantine whom nobody can tell apart, and choose the series to read."""
-    by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
-    for one in series:
-        by_patient[overrides.get(one.key, {}).get("patient_id", one.patient_id)].append(one)
     patients, rows, quarantined = [], [], []
-    for patient_id, theirs in sorted(by_patient.items()):
+    for patient_id, theirs in sorted(_by_patient(series, overrides).items()):
         # an id that a person wrote into the table is that person's word
-        reason = _why_not_one_person(patient_id, [one for one in theirs if one.patient_id == patient_id])
+        own = [one for one in theirs if same_id(one.patient_id) == same_id(patient_id)]
+        reason = _why_not_one_person(patient_id, own)
+        if not reason:
+            try:
+                used, reasons, notes = _choose(patient_id, theirs, overrides, needed)
+                _check_holes(used, unreadable)
+            except _LeftOutError as error:
+                reason = str(error)
         if reason:
             quarantined += [_quarantined(one, reason) for one in theirs]
             rows += [_row(patient_id, one, UNDECIDED, f"quarantined: {reason}") for one in theirs]
             continue
-        used, reasons, notes = _choose(theirs, overrides)
         names = {one.key: name for name, one in used.items()}
         rows += [_row(patient_id, one, names.get(one.key, ""), reasons[one.key]) for one in theirs]
         masks = [i.file for one in theirs for i in one.instances if i.sop_class in MASK_CLASSES]
@@ -199,6 +217,33 @@ def _decide(series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, 
         if used:
             patients.append(DicomPatient(patient_id, used, tuple(masks), notes))
     return Scan(tuple(patients), tuple(rows), tuple(quarantined))
+
+
+class _LeftOutError(GliomarkError):
+    """Why one patient is left out, whatever becomes of the others."""
+
+
+def _by_patient(
+    series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[DicomSeries]]:
+    """Series by the edited table's id, else by PatientID, whatever its capitals, blanks and padding."""
+    spelled: dict[str, str] = {}
+    for one in sorted(series, key=lambda one: one.patient_id):
+        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip(" ^"))
+    by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
+    for one in series:
+        own = spelled[same_id(one.patient_id)]
+        by_patient[overrides.get(one.key, {}).get("patient_id", own)].append(one)
+    return by_patient
+
+
+def _check_holes(used: Mapping[MRSequence, DicomSeries], unreadable: Sequence[Path]) -> None:
+    """Leave a patient out where a series that is used lacks a file that cannot be read."""
+    folders = {instance.file.parent for one in used.values() for instance in one.instances}
+    try:
+        check_unreadable(used, [file for file in unreadable if file.parent in folders], list(used))
+    except GliomarkError as error:
+        raise _LeftOutError(error.message) from None
 
 
 def _why_not_one_person(patient_id: str, theirs: Sequence[DicomSeries]) -> str:
@@ -218,31 +263,33 @@ def _why_not_one_person(patient_id: str, theirs: Sequence[DicomSeries]) -> str:
 
 
 def _choose(
-    series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, str]]
+    patient_id: str,
+    series: Sequence[DicomSeries],
+    overrides: Mapping[str, Mapping[str, str]],
+    needed: Sequence[MRSequence],
 ) -> tuple[dict[MRSequence, DicomSeries], dict[str, str], tuple[str, ...]]:
-    """The series to read, the reason for each series, and notes.
+    """The series to read, the reason for each series, and notes; the examination as ``predict`` chooses it.
 
-    Of several examinations, the one with most sequences is read; of equals the earliest, which is the one
-    before surgery as a rule.
+    Notes enter the cohort, so they say no date. Raises GliomarkError where no examination can be chosen.
     """
-    examinations: dict[str, list[DicomSeries]] = defaultdict(list)
-    for one in series:
-        examinations[one.study_date or one.study_uid].append(one)
-    chosen = {day: choose_series(theirs) for day, theirs in examinations.items()}
-    best = min(chosen, key=lambda day: (-len(chosen[day]), day))
     reasons = {one.key: one.recognition.reason for one in series}
-    for day, theirs in examinations.items():
-        for one in theirs:
-            if one.recognition.sequence is None:
-                continue
-            if day != best:
-                reasons[one.key] += " Not chosen: another examination of the patient was."
-            elif one not in chosen[day].values():
-                reasons[one.key] += f" {why_chosen(chosen[day][one.recognition.sequence], one)}"
-    used = _with_overrides(chosen[best], series, overrides, reasons)
-    notes = [f"{len(examinations)} examinations were found; one was used."] if len(examinations) > 1 else []
-    if doubt := contrast_doubt(examinations[best]):
-        notes.append(doubt)
+    try:
+        chosen = choose_from(patient_id, series, needed)
+    except NoExaminationError as error:
+        if not any(
+            overrides.get(one.key, {}).get("use", UNDECIDED) not in (*NOT_USED, UNDECIDED) for one in series
+        ):
+            raise _LeftOutError(error.message) from None
+        chosen = None  # a person has named the series in the table
+    if chosen is None:
+        return _with_overrides({}, series, overrides, reasons), reasons, ()
+    reasons = dict(chosen.reasons)
+    used = _with_overrides(chosen.used, series, overrides, reasons)
+    which = chosen.examination
+    dated = {"examination-chosen", "examination-after-surgery"}
+    notes = [note for note in chosen.notes if getattr(note, "code", "") not in dated]
+    if which.count > 1:
+        notes.insert(0, message("examination-number", count=which.count, number=which.number))
     return used, reasons, tuple(notes)
 
 

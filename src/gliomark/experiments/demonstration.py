@@ -94,7 +94,7 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
     if kept_fold(record, key) is None:
         write_json(work / "shipped" / "key.json", {"key": key})
         sequences = cohort_sequences(cohort)
-        bank = load_bank(cohort, drawn, sequences, trial.rule == "joint", settings.pool, settings.context)
+        bank = load_bank(cohort, drawn, sequences, trial.rule == "joint", settings.context)
         trained = train_segmentation(bank, settings, work / "shipped")
         card = segmentation_card("shipped", cohort, folds, drawn, trial.rule, settings)
         card = read_as(card, trial.flips, trial.smallest_share, trial.pool)

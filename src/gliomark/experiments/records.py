@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gliomark.study import GliomarkError
+from gliomark.tables.writing import harmless
 
 DOTS_PER_INCH = 110
 PACKAGES = (
@@ -59,6 +60,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table = table.assign(**{name: table[name].map(repr)})
     if "wilcoxon_p" in table:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))
+    table = table.map(harmless).rename(columns=harmless)
     table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
     os.replace(part, path)
 

@@ -1,65 +1,81 @@
 """Reading: picture, volume and DICOM folders into one Study, and the clinical table.
 
 The kind of a folder is found from what lies in it: subfolders named after sequences that hold pictures, else
-volume files with a sequence in their name, else DICOM files anywhere below.
+volume files with a sequence in their name, else DICOM files anywhere below. BIDS and nnU-Net data sets are told
+by their folders and files (``layout``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from gliomark.io.clinical import ClinicalTable, read_clinical
 from gliomark.io.dicom import holds_dicom, is_one_patient, looks_like_dicom, read_dicom
-from gliomark.io.nifti import (
+from gliomark.io.layout import (
+    case_files,
     holds_volumes,
-    is_lesion_name,
-    read_volumes,
-    sequence_in_name,
+    no_sequence_named,
+    patient_name,
     visible,
     volume_files,
+    volume_patients,
 )
+from gliomark.io.naming import is_lesion_name, sequence_in_name
+from gliomark.io.nifti import read_volumes
 from gliomark.io.pictures import holds_pictures, picture_files, read_pictures
-from gliomark.study import GliomarkError, Study
+from gliomark.messages import message
+from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.tables import ClinicalTable, read_clinical
 
-__all__ = ["ClinicalTable", "find_patients", "read_clinical", "read_study"]
+__all__ = [
+    "ClinicalTable", "files_of_patient", "find_file_patients", "find_patients", "patient_name", "read_clinical",
+    "read_study",
+]  # fmt: skip
 
-_LAYOUTS = (
-    "pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, T2 or FLAIR in their name, or DICOM"
-)
 
-
-def read_study(path: Path | str, *, spacing_mm: tuple[float, float, float] | None = None) -> Study:
+def read_study(
+    path: Path | str,
+    *,
+    spacing_mm: tuple[float, float, float] | None = None,
+    needed: Sequence[MRSequence] = (),
+) -> Study:
     """Read one patient's folder, or the folder around a sequence's subfolder that was picked.
 
     spacing_mm: for pictures, which carry none: mm from column to column, row to row and slice to slice.
+    needed: the sequences that a model takes, for the choice between several examinations of the patient.
 
     Raises: GliomarkError, one sentence, for whatever the user can mend.
     """
     path = _patient_folder(Path(path))
+    if holds_volumes(path) and not path.exists():
+        return read_volumes(path)
     if holds_pictures(path):
         return read_pictures(path, spacing_mm)
     if holds_volumes(path):
-        return read_volumes(path)
+        return read_volumes(path, needed)
     if holds_dicom(path):
-        return read_dicom(path)
+        return read_dicom(path, needed)
     raise GliomarkError(_why_nothing(path))
 
 
 def find_patients(path: Path | str) -> list[Path]:
     """Patients at a path: the folder itself where it is one patient's, else its patient subfolders by name.
 
+    Of a BIDS data set its subjects; of an nnU-Net folder its cases, which have no folder: ``<folder>/<case>``.
     Hidden folders, plain files and subfolders without images are passed over.
 
     Raises: GliomarkError when there is none.
     """
     path = _patient_folder(Path(path))
-    if holds_pictures(path) or holds_volumes(path):
+    if not path.exists():
         return [path]
-    folders = [entry for entry in visible(path) if entry.is_dir()]
-    of_files = any(holds_pictures(folder) or holds_volumes(folder) for folder in folders)
-    if not of_files and is_one_patient(path):
+    if (patients := find_file_patients(path)) == [path]:
+        return patients
+    if not patients and is_one_patient(path):
         return [path]
-    patients = [folder for folder in folders if _holds_images(folder)]
+    if not patients or patients[0].parent == path:
+        folders = [entry for entry in visible(path) if entry.is_dir()]
+        patients = sorted({*patients, *(folder for folder in folders if _holds_images(folder))})
     if not patients and _holds_images(path):
         return [path]  # read_study says what is wrong with it
     if not patients:
@@ -67,14 +83,30 @@ def find_patients(path: Path | str) -> list[Path]:
     return patients
 
 
+def find_file_patients(path: Path) -> list[Path]:
+    """Patients whose images are pictures or volumes, DICOM left aside: as ``find_patients``, or none."""
+    if patients := volume_patients(path):
+        return patients
+    if holds_pictures(path) or holds_volumes(path):
+        return [path]
+    folders = [entry for entry in visible(path) if entry.is_dir()]
+    return [folder for folder in folders if holds_pictures(folder) or holds_volumes(folder)]
+
+
+def files_of_patient(path: Path) -> list[Path]:
+    """Every file below a patient's folder, or those of a case that has none."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.exists() else case_files(path)
+
+
 def _patient_folder(path: Path) -> Path:
     """Check the folder; where a sequence's own subfolder (``<patient>/T1c``) was picked, take its parent."""
-    if not path.exists():
-        raise GliomarkError(f"{path} does not exist: check the path.")
-    if not path.is_dir():
-        raise GliomarkError(f"{path} is a file: give the patient's folder.")
+    if not path.exists() and not holds_volumes(path):
+        raise GliomarkError(message("folder-missing", folder=path))
+    if path.is_file():
+        raise GliomarkError(message("folder-is-file", folder=path))
     parent = path.absolute().parent
-    if sequence_in_name(path.absolute().name) is None and not is_lesion_name(path.absolute().name):
+    name = path.absolute().name
+    if not path.exists() or (sequence_in_name(name) is None and not is_lesion_name(name)):
         return path
     if picture_files(path) and holds_pictures(parent):
         return parent
@@ -93,12 +125,11 @@ def _holds_images(folder: Path) -> bool:
 def _why_nothing(path: Path) -> str:
     """The sentence for a folder without a readable patient."""
     if not visible(path):
-        return f"{path} is empty: give a patient's folder with {_LAYOUTS}."
+        return message("folder-empty", folder=path)
     if picture_files(path):
-        return f"{path} holds pictures but no sequence folders: put them in subfolders T1C, T2 and so on."
+        return message("pictures-loose", folder=path)
+    if patients := volume_patients(path):
+        return message("folder-many-patients", folder=path, count=len(patients), patient=patients[0].name)
     if files := volume_files(path):
-        names = ", ".join(file.name for file in files[:4])
-        return (
-            f"No file in {path} carries T1, T1C, T2 or FLAIR in its name (found {names}): rename the volumes."
-        )
-    return f"{path} holds no patient's images: give {_LAYOUTS}."
+        return no_sequence_named(path, files)
+    return message("folder-no-images", folder=path)

@@ -1,8 +1,4 @@
-"""Volumes: a patient's folder of NIfTI, MetaImage or NRRD files, and what a file's name says about it.
-
-Names. A file (or a subfolder) is taken for the sequence that its words name first: ``t1``, ``t1n``, ``T1w``
-are T1; ``t1c``, ``t1ce``, ``t1gd``, ``T1 ... POST GAD`` are T1C; ``t2``, ``t2w`` are T2; ``flair``, ``fla``,
-``t2f`` are FLAIR. ``T1 FLAIR`` is a T1. Words such as ``dwi``, ``swi`` or ``T2*`` name no sequence of ours.
+"""Volumes: a patient's NIfTI, MetaImage or NRRD files. Which file is what: ``layout`` and ``naming``.
 
 Masks. The lesion is the enhancing tumour with the necrotic core, without oedema. A mask with one label is
 taken as it is. With several labels out of 1 to 4, label 2 (oedema) is left out: BraTS 2013 to 2021 give
@@ -14,9 +10,9 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -27,251 +23,143 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from gliomark.geometry import affine_of, is_right_angled, is_usable, space_of
+from gliomark.io.grey_values import check_grey_values
+from gliomark.io.itk_space import check_itk_space
+from gliomark.io.layout import LESION, find_volumes
+from gliomark.io.mask_place import check_mask_place
+from gliomark.io.nifti_space import affine_of_space, raw_header
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
-SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 MOST_VOXELS = 200e6  # 512 x 512 x 700
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-# ---- what a name says -------------------------------------------------------------------------------
-
-# Scanner descriptions glue the plane and the technique to the weighting: "3DAXT1postcontrast".
-_WEIGHTED = re.compile(
-    r"(?P<before>(?:3d|2d|axial|ax|tra|sagittal|sag|coronal|cor|fse|tse|ir|pre|post|ce)*)"
-    r"t(?P<weight>[12])(?!\d)(?P<rest>.*)"
-)
-_FLAIR = re.compile(r".*flair.*|fla|t2f|tirm")
-_OTHER_IMAGES = frozenset(
-    "dwi adc swi asl dti dsc dce perfusion perf diffusion trace tof mra mrv localizer localiser scout survey "
-    "map t1map t2map star t2star gre pd cbf cbv fa md phase mip".split()
-)
-_CONTRAST = frozenset(
-    "c +c c+ ce +ce gd +gd gad +gad gado gadolinium post km +km cm contrast enhanced".split()
-)
-_T1_ENDINGS = frozenset("c ce wc wce cm km".split())
-_CONTRAST_PART = re.compile(r"\+c|gd|gad|post(?!op)|contrast|enh|增强|强化")
-_DENIAL = frozenset("no non without wo pre sans ohne plain native".split())
-_MASK = re.compile(r"seg.*|.*mask|mask.*|truth|label.*|ot|gt|.*segmentation")
+WHOLE = 1e-3  # how far a label may be off a whole number
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
 
-def words_of(name: str) -> list[str]:
-    """Split a name or description into lower-case words; ``+`` stays, as in ``t1+c``."""
-    return [word for word in re.split(r"[^\w+]+|_+", name.lower()) if word]
-
-
-def sequence_in_name(name: str) -> MRSequence | None:
-    """Which of the four sequences a file's, folder's or series' name means, None where it names none."""
-    words = words_of(name)
-    if _OTHER_IMAGES.intersection(words) or re.search(r"t2\s?\*", name.lower()):
-        return None
-    weights = [(at, match) for at, word in enumerate(words) if (match := _WEIGHTED.fullmatch(word))]
-    flairs = [at for at, word in enumerate(words) if _FLAIR.fullmatch(word)]
-    first = weights[0][1]["weight"] if weights else None
-    # A T1 FLAIR is a T1: the weighting stands before the technique. "FLAIR registered to T1" is a FLAIR.
-    if flairs and not (first == "1" and weights[0][0] <= flairs[0]):
-        return MRSequence.FLAIR
-    if first == "2":
-        return MRSequence.T2
-    if first == "1":
-        t1_words = [match for _, match in weights if match["weight"] == "1"]
-        return MRSequence.T1C if _with_contrast(words, t1_words) else MRSequence.T1
-    return None
-
-
-def _with_contrast(words: list[str], t1_words: list[re.Match[str]]) -> bool:
-    """Whether words such as POST or GAD, or the letters glued to ``t1``, tell of contrast medium."""
-    for match in t1_words:
-        before, rest = match["before"], match["rest"]
-        if "pre" in before or re.search("pre|non?contrast", rest):
-            return False
-        if before.endswith(("post", "ce")) or rest in _T1_ENDINGS or _CONTRAST_PART.search(rest):
-            return True
-    for at, word in enumerate(words):
-        denied = at > 0 and words[at - 1] in _DENIAL
-        surgery = word == "post" and words[at + 1 : at + 2] in (["op"], ["surgery"])
-        glued = re.fullmatch(r"(\+|post)(contrast|gad.*|gd|c|ce|km)|gad\w+|.*(增强|强化).*", word)
-        if (word in _CONTRAST or glued) and not denied and not surgery:
-            return True
-    return False
-
-
-def is_lesion_name(name: str) -> bool:
-    """Whether a name says that the file or folder is a lesion mask; a brain mask is none."""
-    words = words_of(name)
-    brain = any(word.startswith(("brain", "parenchyma", "skull")) for word in words)
-    marks = [word for word in words if _MASK.fullmatch(word)]
-    return bool(marks) and (not brain or "ot" in marks)  # VSD.Brain.XX.O.OT is BRATS 2013's truth
-
-
-def visible(folder: Path) -> list[Path]:
-    """A folder's files and subfolders by name, without hidden ones (``._001.jpg``, ``.git``).
-
-    Raises: GliomarkError when the folder cannot be listed.
-    """
-    try:
-        found = sorted(folder.iterdir())
-    except OSError as error:
-        raise GliomarkError(
-            f"{folder} cannot be listed ({error.strerror}): check the path and its permissions."
-        ) from None
-    return [entry for entry in found if not entry.name.startswith((".", "__MACOSX"))]
-
-
-def folder_name(path: Path) -> str:
-    """The patient's id as the folder has it, also for ``.`` and paths that end in ``..``."""
-    return Path(os.path.abspath(path)).name
-
-
-# ---- a patient's folder -----------------------------------------------------------------------------
-
-
-def volume_files(path: Path) -> list[Path]:
-    """Volume files of a patient: in the folder, and in subfolders named after one sequence or a mask."""
-    files = _volumes_in(path)
-    for folder in (entry for entry in visible(path) if entry.is_dir()):
-        if sequence_in_name(folder.name) or is_lesion_name(folder.name):
-            inside = _volumes_in(folder)
-            # A patient called T1-003 is no sequence: files of several sequences lie in it.
-            if len({sequence_in_name(_stem(file)) for file in inside} - {None}) <= 1:
-                files += inside
-    return files
-
-
-def _volumes_in(folder: Path) -> list[Path]:
-    return [file for file in visible(folder) if file.name.lower().endswith(SUFFIXES) and file.is_file()]
-
-
-def holds_volumes(path: Path) -> bool:
-    """Whether a folder is one patient's volumes: at least one file name carries a sequence."""
-    return any(_role(path, file) in tuple(MRSequence) for file in volume_files(path))
-
-
-def read_volumes(path: Path) -> Study:
-    """Read one patient's volumes, geometry as the files state it.
+def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
+    """Read one patient's volumes, geometry as the files state it. needed: for the choice between sessions.
 
     Nothing is taken to be aligned, even on equal grids: registration decides.
 
-    Raises: GliomarkError for two files of one sequence, a damaged file, NaN, all-zero or 4-D images.
+    Raises: GliomarkError for two files of one sequence, a damaged file, constant, inverted or 4-D images.
     """
-    roles = _files_by_role(path)
-    notes: list[str] = []
-    series = {sequence: _read_series(roles[sequence], notes) for sequence in MRSequence if sequence in roles}
-    if not series:
-        names = ", ".join(file.name for file in volume_files(path)[:4])
-        raise GliomarkError(
-            f"No file in {path} carries T1, T1C, T2 or FLAIR in its name (found {names}): rename the volumes."
-        )
-    lesion = read_lesion(roles["lesion"], notes) if "lesion" in roles else None
-    return Study(folder_name(path), series, path, "volumes", lesion=lesion, notes=tuple(notes))
-
-
-def _role(path: Path, file: Path) -> str | None:
-    """The MRSequence a file holds, ``"lesion"`` or None; the subfolder speaks where the file is silent."""
-    names = [_stem(file)] + ([file.parent.name] if file.parent != path else [])
-    for name in names:
-        if is_lesion_name(name):
-            return "lesion"
-        if any(_MASK.fullmatch(word) for word in words_of(name)):
-            return None  # a brain mask named after its sequence is not the sequence
-        if sequence := sequence_in_name(name):
-            return sequence
-    return None
-
-
-def _files_by_role(path: Path) -> Mapping[str, Path]:
-    roles: dict[str, Path] = {}
-    for file in volume_files(path):
-        role = _role(path, file)
-        if role is None:
-            continue
-        if role in roles:
-            what = "a lesion mask" if role == "lesion" else role
-            raise GliomarkError(
-                f"Both {roles[role].name} and {file.name} in {path} are {what} by their names: two patients "
-                "or a repeat may be mixed, keep one file of each in a patient's folder."
-            )
-        roles[role] = file
-    return roles
-
-
-def _stem(file: Path) -> str:
-    return re.sub(r"(\.nii\.gz|\.[^.]+)$", "", file.name, flags=re.IGNORECASE)
+    found = find_volumes(path, needed)
+    notes, files = list(found.notes), found.files
+    series = {
+        sequence: _read_series(files[sequence], sequence, notes)
+        for sequence in MRSequence
+        if sequence in files
+    }
+    lesion = read_lesion(files[LESION], notes, found.labels) if LESION in files else None
+    _check_orientations([*series.values(), *([lesion] if lesion else [])])
+    if lesion is not None:
+        check_mask_place(lesion, lesion.source, series)
+    return Study(
+        found.patient_id,
+        series,
+        path,
+        "volumes",
+        lesion=lesion,
+        notes=tuple(notes),
+        examination=found.examination,
+    )
 
 
 # ---- one volume -------------------------------------------------------------------------------------
 
 
-def _read_series(file: Path, notes: list[str]) -> Series:
+def _read_series(file: Path, name: str, notes: list[str]) -> Series:
     """Read and check one volume; what the reader should know is added to ``notes``."""
-    image, affine = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file)
-    bad = image.size - int(np.isfinite(image).sum())
-    if bad:
-        raise GliomarkError(
-            f"{file} has {bad} voxels that are not numbers (NaN or infinite): export or convert it again."
-        )
-    if not image.any():
-        raise GliomarkError(f"{file} is zero everywhere: export or convert it again.")
-    _check_grid(file, affine)
-    return Series(image, affine, counted_names(image.shape[0]), file)
+    series = _read_volume(file, notes)
+    grey = check_grey_values(series.image, file, name, series.slice_names)
+    notes += grey.notes
+    return replace(series, image=grey.image, missing=grey.missing)
 
 
-def read_lesion(file: Path, notes: list[str]) -> Series:
-    """Read a mask as 0 and 1, oedema left out (see the module's text); an empty mask is allowed."""
-    image, affine = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file)
-    _check_grid(file, affine)
-    labels = {float(label) for label in np.unique(image)} - {0.0}
-    if len(labels) > 1 and not labels <= {1.0, 2.0, 3.0, 4.0}:
-        shown = ", ".join(f"{label:g}" for label in sorted(labels)[:6])
-        raise GliomarkError(
-            f"The mask {file} has values that are no BraTS labels ({shown}): give a mask of 0 and 1."
-        )
+def read_lesion(file: Path, notes: list[str], lesion_labels: frozenset[int] | None = None) -> Series:
+    """Read a mask as 0 and 1, oedema left out (see the module's text); an empty mask is allowed.
+
+    lesion_labels: the values that are the lesion, where a data set's description says so.
+    Raises: GliomarkError for values that are not whole numbers, negative, or no labels of BraTS.
+    """
+    series = _read_volume(file, notes)
+    labels = _labels_of(file, series.image, lesion_labels is not None)
+    if lesion_labels is not None:
+        mask = np.isin(np.rint(series.image), list(lesion_labels)).astype(np.float32)
+        return replace(series, image=mask)
     kept = labels
     if len(labels) > 1:
         brats_2012 = labels == {1.0, 2.0} and not _is_nifti(file)
         oedema = 1.0 if brats_2012 else 2.0
         kept = labels - {oedema}
         if oedema in labels:
-            notes.append(
-                f"Label {oedema:g} of the mask {file.name} is taken for oedema and is no lesion here."
-            )
-    mask = np.isin(image, list(kept)).astype(np.float32)
-    return Series(mask, affine, counted_names(mask.shape[0]), file)
+            notes.append(message("mask-oedema", label=oedema, file=file.name))
+    mask = np.isin(np.rint(series.image), list(kept)).astype(np.float32)
+    return replace(series, image=mask)
+
+
+def _labels_of(file: Path, image: NDArray[np.float32], described: bool) -> set[float]:
+    """The labels of a mask but 0. A file's scaling may leave them off whole numbers in the last digits.
+
+    described: a data set's own labels, which need not be those of BraTS.
+    """
+    values = np.unique(image)
+    if not np.isfinite(values).all():
+        count = int(image.size - np.isfinite(image).sum())
+        raise GliomarkError(message("mask-not-numbers", file=file, count=count))
+    if np.abs(values - np.rint(values)).max() > WHOLE:
+        raise GliomarkError(message("mask-fractions", file=file, low=values[0], high=values[-1]))
+    labels = {float(label) for label in np.rint(values)} - {0.0}
+    of_brats = described or len(labels) < 2 or labels <= {1.0, 2.0, 3.0, 4.0}
+    if any(label < 0 for label in labels) or not of_brats:
+        shown = ", ".join(f"{label:g}" for label in sorted(labels)[:6])
+        raise GliomarkError(message("mask-labels", file=file, labels=shown))
+    return labels
+
+
+def _read_volume(file: Path, notes: list[str]) -> Series:
+    """One 3-D grey volume with its grid checked, its values as they are."""
+    series = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file, notes)
+    _check_grid(file, series.affine)
+    return series
 
 
 def _is_nifti(file: Path) -> bool:
-    return file.name.lower().endswith((".nii", ".nii.gz"))
+    return file.name.lower().endswith((".nii", ".nii.gz", ".hdr"))
 
 
-def _read_nifti(file: Path, notes: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """NIfTI by nibabel: float32 ``(slice, row, column)`` and LPS affine, the file's scaling applied."""
+def _read_nifti(file: Path, notes: list[str]) -> Series:
+    """NIfTI by nibabel, the file's scaling applied; where it lies by the rule of ``nifti_space``."""
     try:
         volume = nib.load(file)
-        if not isinstance(volume, nib.Nifti1Image):  # NIfTI-2 is one too
+        if isinstance(volume, nib.AnalyzeImage) and not isinstance(volume, nib.Nifti1Pair):
+            raise GliomarkError(message("volume-analyze", file=file))
+        if not isinstance(volume, nib.Nifti1Pair):  # single files and NIfTI-2 are pairs too
             raise ImageFileError
-        kind, shape, header = volume.get_data_dtype(), volume.shape, volume.header
+        kind, shape = volume.get_data_dtype(), volume.shape
         _check_kind(file, kind.kind in "biuf", shape)
         _check_size(file, shape)
-        data = np.asarray(volume.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError):
-        raise GliomarkError(f"{file} is damaged or no NIfTI file: copy or convert it again.") from None
-    if not header["sform_code"] and not header["qform_code"]:
-        notes.append(f"{file.name} does not state its orientation: left and right are assumed, not read.")
+        with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
+            data = np.asarray(volume.dataobj, dtype=np.float32)
+        space = space_of(raw_header(volume))
+    except _UNREADABLE as error:
+        code = "volume-scaling" if "slope" in str(error) else "volume-damaged"
+        raise GliomarkError(message(code, file=file)) from None
     image = np.ascontiguousarray(data.reshape(shape[:3]).transpose(2, 1, 0))
-    return image, RAS_TO_LPS @ np.asarray(volume.affine, dtype=np.float64)
+    affine, oriented = affine_of_space(file, space, image.shape, notes)
+    return Series(image, affine, counted_names(len(image)), file, is_oriented=oriented, space=space)
 
 
 def _check_size(file: Path, shape: Sequence[int]) -> None:
     """A packed file of a megabyte may unpack to many gigabytes; asked before anything is unpacked."""
     voxels = math.prod(int(length) for length in shape)
     if voxels > MOST_VOXELS:
-        raise GliomarkError(
-            f"{file} holds {voxels / 1e6:.0f} million voxels, more than any MR image; at most "
-            f"{MOST_VOXELS / 1e6:.0f} million are read."
-        )
+        raise GliomarkError(message("volume-huge", file=file, millions=voxels / 1e6, most=MOST_VOXELS / 1e6))
 
 
-def _read_itk(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """MetaImage or NRRD by SimpleITK: float32 ``(slice, row, column)`` and LPS affine."""
+def _read_itk(file: Path, notes: list[str]) -> Series:
+    """MetaImage or NRRD by SimpleITK."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(file))
     try:
@@ -279,35 +167,46 @@ def _read_itk(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         _check_size(file, reader.GetSize())
         volume = reader.Execute()
     except RuntimeError:
-        raise GliomarkError(f"{file} is damaged or no image volume: copy or convert it again.") from None
+        raise GliomarkError(message("volume-damaged", file=file)) from None
     real = volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()
     _check_kind(file, real, volume.GetSize())
     if volume.GetDimension() == 4:
         volume = volume[:, :, :, 0]
-    image = sitk.GetArrayFromImage(volume).astype(np.float32)
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * np.asarray(volume.GetSpacing())
-    affine[:3, 3] = volume.GetOrigin()
-    return image, affine
+    oriented, mm_per_unit = check_itk_space(file)
+    if not oriented:
+        notes.append(message("volume-unoriented-itk", file=file.name))
+    affine = affine_of(volume)
+    affine[:3] *= mm_per_unit
+    with np.errstate(over="ignore"):
+        image = sitk.GetArrayFromImage(volume).astype(np.float32)
+    return Series(image, affine, counted_names(len(image)), file, is_oriented=oriented)
 
 
 def _check_kind(file: Path, real: bool, shape: tuple[int, ...]) -> None:
     if not real:
-        raise GliomarkError(f"{file} holds colours or complex numbers: give a grey-value volume.")
-    if len(shape) < 3 or any(extent != 1 for extent in shape[3:]):
+        raise GliomarkError(message("volume-coloured", file=file))
+    if len(shape) < 3 or any(extent != 1 for extent in shape[3:]) or 1 in shape[:3]:
         sizes = " x ".join(str(extent) for extent in shape)
-        raise GliomarkError(f"{file} is not one 3-D volume (its size is {sizes}): give a single volume.")
+        raise GliomarkError(message("volume-not-3d", file=file, sizes=sizes))
 
 
 def _check_grid(file: Path, affine: NDArray[np.float64]) -> None:
     """A grid must be right-angled, or left-right and millimetres lose their meaning downstream."""
-    steps = affine[:3, :3]
-    lengths = np.linalg.norm(steps, axis=0)
-    if not np.isfinite(affine).all() or (lengths < 1e-3).any():
-        raise GliomarkError(f"{file} states no usable voxel size or orientation: convert it again.")
-    cosines = (steps / lengths).T @ (steps / lengths)
-    if np.abs(cosines - np.eye(3)).max() > 0.01:
-        raise GliomarkError(f"The voxel grid of {file} is sheared: resample it to a right-angled grid.")
+    if not is_usable(affine):
+        raise GliomarkError(message("volume-form-unusable", file=file))
+    if not is_right_angled(affine):
+        raise GliomarkError(message("volume-sheared", file=file))
+
+
+def _check_orientations(volumes: Sequence[Series]) -> None:
+    """Volumes of which some state no orientation cannot be laid on those that do."""
+    stated = [one.source.name for one in volumes if one.is_oriented]
+    assumed = [one.source.name for one in volumes if not one.is_oriented]
+    if stated and assumed:
+        raise GliomarkError(
+            message("volumes-oriented-and-not", folder=volumes[0].source.parent, file=", ".join(assumed),
+                    other=", ".join(stated))
+        )  # fmt: skip
 
 
 def counted_names(slices: int) -> tuple[str, ...]:

@@ -80,11 +80,6 @@ class MarkerCard:
         return self.validation is not None and self.validation.is_better_than_chance
 
     @property
-    def why_no_level(self) -> Message | None:
-        """What must be said where the model names no level; None where it does."""
-        return None if self.names_level else self.verdict
-
-    @property
     def verdict(self) -> Message:
         """How well the marker was told on patients it never saw, and whether a level is named for that reason."""
         if self.validation is None:

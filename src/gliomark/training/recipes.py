@@ -146,10 +146,10 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     seen = seen_sequences(sequences, rule)
     settings = segmentation_settings(size, len(seen) if joint else 1, epochs)
     learnt, stopping = settings.parts(folds.train, folds.validation)
-    bank = load_bank(cohort, learnt, seen, joint, settings.pool, settings.context)
+    bank = load_bank(cohort, learnt, seen, joint, settings.context)
     validation = None
     if stopping:
-        validation = load_bank(cohort, stopping, seen, joint, settings.pool, settings.context)
+        validation = load_bank(cohort, stopping, seen, joint, settings.context)
     trained = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
     card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings)
     if size == "light":

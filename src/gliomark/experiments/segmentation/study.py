@@ -250,9 +250,7 @@ def _bank(parts: Sequence[tuple[Cohort, Sequence[str]]], trial: Trial) -> SliceB
     for cohort, patients in parts:
         sequences = seen_sequences(cohort_sequences(cohort), trial.rule)
         training = trial.training
-        banks.append(
-            load_bank(cohort, patients, sequences, trial.rule == "joint", training.pool, training.context)
-        )
+        banks.append(load_bank(cohort, patients, sequences, trial.rule == "joint", training.context))
     bank = banks[0]
     for other in banks[1:]:
         bank = joined(bank, other)

@@ -8,18 +8,19 @@ from typing import Any
 
 from gliomark.io.dicom.facts import is_original, nearest_plane
 from gliomark.io.dicom.series import DicomSeries
+from gliomark.messages import message
 from gliomark.study import MRSequence
 
 _HEAD_MM = 140.0  # a stack this long covers the head; longer earns nothing
 _COVER_STEP_MM = 15.0
 _RULE = (
-    "is an original, not derived from other images",
-    "has no missing slices",
-    "was acquired axially",
-    "covers more of the head",
-    "has more slices",
-    "was evened out for the coil",
-    "was acquired later",
+    "series-original",
+    "series-complete",
+    "series-axial",
+    "series-covers-more",
+    "series-more-slices",
+    "series-evened-out",
+    "series-later",
 )
 
 
@@ -40,10 +41,15 @@ def choose_series(series: Sequence[DicomSeries]) -> dict[MRSequence, DicomSeries
 
 def why_chosen(chosen: DicomSeries, other: DicomSeries) -> str:
     """One sentence for a candidate of the same sequence that was not chosen: what decided."""
-    for rule, ours, theirs in zip(_RULE, _rank(chosen), _rank(other), strict=True):
-        if ours != theirs:
-            return f"Not chosen: another {chosen.recognition.kind} series of the examination {rule}."
-    return f"Not chosen: equal to another {chosen.recognition.kind} series in every respect but its UID."
+    return (
+        f"Not chosen: another {chosen.recognition.kind} series of the examination {why_best(chosen, other)}."
+    )
+
+
+def why_best(chosen: DicomSeries, other: DicomSeries) -> str:
+    """What the chosen one has over another candidate of its sequence, as the end of a sentence."""
+    ranks = zip(_RULE, _rank(chosen), _rank(other), strict=True)
+    return message(next((rule for rule, ours, theirs in ranks if ours != theirs), "series-equal"))
 
 
 def _rank(series: DicomSeries) -> tuple[Any, ...]:
@@ -79,7 +85,4 @@ def contrast_doubt(series: Sequence[DicomSeries]) -> str:
         moments[one.plane, facts.sequence_name, facts.repetition, facts.echo].add(one.first.acquired_at)
     if not any(len(times) > 1 for times in moments.values()):
         return ""
-    return (
-        f"{len(plain)} T1 series were taken alike at different times and nothing says which is after contrast "
-        "medium: check, and say so in the series table."
-    )
+    return message("contrast-doubt", count=len(plain))

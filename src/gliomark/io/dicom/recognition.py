@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from gliomark.io.dicom.facts import HeaderFacts, facts_of, is_original, nearest_plane
+from gliomark.io.dicom.repeats import MANY_REPEATS
 from gliomark.io.dicom.tags import (
     CLASS_STEMS,
     CLASSES,
@@ -25,19 +26,17 @@ from gliomark.io.dicom.tags import (
 )
 from gliomark.io.dicom.weighting import Weighting, described, weighting
 from gliomark.io.dicom.words import (
-    contrast_in_words,
     elsewhere_in_words,
     inversion_in_words,
-    kind_in_words,
     names_head,
     plane_in_words,
     weighting_in_words,
 )
+from gliomark.io.naming import contrast_in_words, kind_in_words
 from gliomark.study import MRSequence
 
 THICK_MM = 2.5  # sagittal and coronal stacks with a larger step cannot be resliced to axial
 ISOTROPIC_MM = 2.0  # voxels no longer than this on any side can
-MANY_REPEATS = 4  # so many images of each place are a time series
 _SCOUT_IMAGES = 15  # a plane of a three-plane scout holds no more
 
 

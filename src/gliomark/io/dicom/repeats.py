@@ -1,11 +1,73 @@
-"""Stacks in which every place was taken several times: parted into one stack per moment."""
+"""Stacks in which places come several times: copies are left out, repeats in time parted into a stack each."""
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 
-from gliomark.io.dicom.instances import Piece
+import pydicom
+from pydicom.dataset import Dataset
+
+from gliomark.io.dicom.instances import DAMAGE, Piece
+
+MANY_REPEATS = 4  # so many images of each place are a time series
+
+
+def without_copies(stack: list[Piece]) -> list[Piece]:
+    """The stack with one image for each place and its very pixels: copies under new instance UIDs are left out.
+
+    Time series, whose places come four times and more, stay as they are.
+    """
+    places: dict[tuple[float, ...] | None, list[Piece]] = defaultdict(list)
+    for piece in sorted(stack, key=lambda one: (one[0].order, one[0].sop_uid, one[1].number or 0)):
+        places[_rounded(piece)].append(piece)
+    if max(len(pieces) for pieces in places.values()) >= MANY_REPEATS:
+        return stack
+    kept = [piece for place, pieces in places.items() for piece in _distinct(place, pieces)]
+    return stack if len(kept) == len(stack) else kept
+
+
+def _distinct(place: tuple[float, ...] | None, pieces: list[Piece]) -> list[Piece]:
+    if place is None or len(pieces) == 1:
+        return pieces
+    return list({pixel_digest(piece) or id(piece): piece for piece in reversed(pieces)}.values())[::-1]
+
+
+def same_images(one: Sequence[Piece], other: Sequence[Piece]) -> bool:
+    """Whether two stacks have the same pixels at the same places: one is a copy of the other."""
+    if len(one) != len(other):
+        return False
+    a, b = ({_rounded(piece): piece for piece in stack} for stack in (one, other))
+    if set(a) != set(b) or None in a or len(a) != len(one):
+        return False
+    return all((found := pixel_digest(a[place])) and found == pixel_digest(b[place]) for place in a)
+
+
+def pixel_digest(piece: Piece) -> str:
+    """What tells one image's pixels and their scaling from another's; blank where they cannot be read."""
+    instance, frame = piece
+    pixels = _digest_of_file(instance.file, instance.file.stat().st_mtime_ns)
+    told = (instance.rows, instance.columns, frame.slope, frame.intercept, frame.number)
+    return f"{pixels} {told}" if pixels else ""
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_file(file: Path, changed: int) -> str:
+    """SHA-256 of a file's pixels as they are without compression; blank where they cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(file, force=True)
+            syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+            packed = syntax is not None and syntax.is_compressed
+            pixels = dataset.pixel_array.tobytes() if packed else bytes(dataset.PixelData)
+    except (*DAMAGE, RuntimeError):
+        return ""
+    return hashlib.sha256(pixels).hexdigest()
 
 
 def by_time(stack: list[Piece]) -> list[list[Piece]]:

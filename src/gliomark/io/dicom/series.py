@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliomark.io.dicom.duplicates import clashes
 from gliomark.io.dicom.facts import nearest_plane
 from gliomark.io.dicom.instances import Frame, Instance, Piece
 from gliomark.io.dicom.recognition import Recognition, Surroundings, recognise_facts
-from gliomark.io.dicom.repeats import by_time
+from gliomark.io.dicom.repeats import by_time, without_copies
 from gliomark.io.dicom.spacing import SAME_PLACE_MM, SliceGrid, slice_grid
+from gliomark.io.naming import same_id
 
-_TURN = 1e-3  # of a direction cosine: more is another orientation
+_TURN = 2e-3  # of a direction cosine: more is another orientation
 _ECHO_MS = 0.5
 _STRAIGHT = 0.9  # cosine to the nearest plane below which a stack is called oblique
 
@@ -77,6 +79,12 @@ class DicomSeries:
         return self.first.study_date
 
     @property
+    def date(self) -> str:
+        """Of the examination, YYYYMMDD: StudyDate, else when it was acquired; blank where neither is written."""
+        acquired = self.first.acquired_at[:8]
+        return self.study_date or (acquired if re.fullmatch(r"(19|20)\d{6}", acquired) else "")
+
+    @property
     def description(self) -> str:
         return self.first.description
 
@@ -100,7 +108,8 @@ class DicomSeries:
     @cached_property
     def grid(self) -> SliceGrid | None:
         """The slices' places along the normal; None where there are not two different ones."""
-        places = [place for piece in self.frames if (place := _place(piece[1])) is not None]
+        normal = _normal(self.frames[0][1]) if self.frames else None
+        places = [place for _, frame in self.frames if (place := _place(frame, normal)) is not None]
         apart = np.unique(np.asarray(places, dtype=np.float64))
         if len(apart) == 0:
             return None
@@ -138,11 +147,15 @@ class DicomSeries:
         }
 
 
-def _place(frame: Frame) -> float | None:
-    """Millimetres along the slice normal."""
-    if frame.position is None or frame.orientation is None:
+def _normal(frame: Frame) -> NDArray[np.float64] | None:
+    orientation = frame.orientation
+    return None if orientation is None else np.cross(orientation[:3], orientation[3:])
+
+
+def _place(frame: Frame, normal: NDArray[np.float64] | None) -> float | None:
+    """Millimetres along the stack's normal: one for all its frames, whose own differ in the last digits."""
+    if frame.position is None or frame.orientation is None or normal is None:
         return None
-    normal = np.cross(frame.orientation[:3], frame.orientation[3:])
     return float(np.dot(frame.position, normal))
 
 
@@ -167,7 +180,7 @@ def _with_clash(series: DicomSeries, clashing: Mapping[Path, tuple[Path, Path]])
 def owner_key(instance: Instance) -> tuple[str, str, str]:
     """Who a file says it is of: id, name and birth date, spelling of blanks and capitals aside."""
     name = re.sub(r"[\s^=,.-]+", " ", unicodedata.normalize("NFKC", instance.patient_name)).strip().casefold()
-    return instance.patient_id.casefold(), name, instance.birth_date
+    return same_id(instance.patient_id), name, instance.birth_date
 
 
 def _series_of(uid: str, instances: Sequence[Instance]) -> list[DicomSeries]:
@@ -186,7 +199,9 @@ def _stacks_of(instances: Sequence[Instance]) -> list[DicomSeries]:
     images = [(instance, frame) for instance in kept for frame in instance.frames]
     if not images:
         return [DicomSeries("", tuple(kept), copies=copies)]
-    alike = sorted(_alike(images), key=_order)
+    taken = sorted(_alike(images), key=_order)
+    alike = [without_copies(stack) for stack in taken]
+    copies += sum(map(len, taken)) - sum(map(len, alike))
     repeated = [by_time(stack) for stack in alike]
     around = _surroundings(alike, repeated)
     stacks = [
@@ -268,7 +283,8 @@ def _instances(stack: Sequence[Piece]) -> tuple[Instance, ...]:
     """The files of a stack, each with the frames that belong to it, by place; facts follow the stack's frames."""
     frames: dict[int, list[Frame]] = defaultdict(list)
     files: dict[int, Instance] = {}
-    for instance, frame in sorted(stack, key=lambda piece: (_place(piece[1]) or 0.0, piece[0].sop_uid)):
+    normal = _normal(stack[0][1])
+    for instance, frame in sorted(stack, key=lambda one: (_place(one[1], normal) or 0.0, one[0].sop_uid)):
         frames[id(instance)].append(frame)
         files[id(instance)] = instance
     return tuple(_with_frames(files[one], tuple(frames[one])) for one in files)

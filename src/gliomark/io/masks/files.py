@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from gliomark.io.dicom import looks_like_dicom
+from gliomark.io.layout import VOLUME_SUFFIXES, stem_of, visible
 from gliomark.io.masks.dicom import mask_kind
 from gliomark.io.masks.pictures import is_annotation
 from gliomark.io.masks.rules import names_lesion, names_other
-from gliomark.io.nifti import SUFFIXES, is_lesion_name, sequence_in_name, visible, words_of
+from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
 
 _MOST_LABELS = 5  # BraTS has four and the background
 
@@ -38,7 +38,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def kind_of(file: Path) -> str:
     """``volume``, ``annotation``, ``segmentation`` or ``structure set``; blank for any other file."""
-    if file.name.lower().endswith(SUFFIXES):
+    if file.name.lower().endswith(VOLUME_SUFFIXES):
         return "volume" if _is_mask_volume(file) else ""
     if is_annotation(file):
         return "annotation"
@@ -56,20 +56,20 @@ def _is_mask_volume(file: Path) -> bool:
 
 
 def _few_labels(file: Path) -> bool:
-    """Whether a volume holds whole numbers, at most five different ones.
+    """Whether a volume holds at most five different whole numbers, or shares of one as a probability does.
 
-    One that cannot be read counts as a mask where its name says no sequence: reading it says why.
+    One that is damaged, by a few values that are not numbers too, counts as a mask where its name says no sequence:
+    reading it says why it is none.
     """
+    unnamed = sequence_in_name(stem_of(file)) is None
     try:
-        if file.name.lower().endswith((".nii", ".nii.gz")):
+        if file.name.lower().endswith((".nii", ".nii.gz", ".hdr")):
             values = np.unique(np.asarray(nib.load(file).dataobj))
         else:
             values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
     except Exception:  # whatever a decoder throws at a damaged file
-        return sequence_in_name(stem_of(file)) is None
-    return len(values) <= _MOST_LABELS and bool(np.equal(values, np.round(values)).all())
-
-
-def stem_of(file: Path) -> str:
-    """The file's name without its ending, ``.nii.gz`` as one."""
-    return re.sub(r"(\.nii\.gz|\.[^.]+)$", "", file.name, flags=re.IGNORECASE)
+        return unnamed
+    finite = values[np.isfinite(values)]
+    whole = bool(np.equal(finite, np.round(finite)).all())
+    shares = len(finite) > 0 and finite[0] >= 0 and finite[-1] <= 1
+    return (len(finite) <= _MOST_LABELS and whole) or (unnamed and bool(shares))

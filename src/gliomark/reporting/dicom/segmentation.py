@@ -48,7 +48,7 @@ def _segment(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
         name=model.name[:64],
         family=codes.DCM.ArtificialIntelligence,
         version=f"gliomark {prediction.software_version}",
-        parameters={"sha256": model.sha256, "rule": prediction.segmentation.rule},
+        parameters={"sha256": model.sha256, "rule": str(prediction.segmentation.rule)},
     )
     return SegmentDescription(
         segment_number=1,

@@ -49,16 +49,10 @@ def require_dicom(study: Study) -> None:
     """Raise GliomarkError if results as DICOM could not be written for this patient; reads a file per series."""
     for series in study.series.values():
         if not series.source_images:
-            raise GliomarkError(
-                f"Patient {study.patient_id} did not come as DICOM, so results as DICOM have no study to go into; "
-                "leave --dicom-out away, or give the DICOM files."
-            )
+            raise GliomarkError(message("not-dicom", patient=study.patient_id))
         files = {image.file for image in series.source_images}
         if len(files) > 1 and not _is_single(_header(series, series.source_images[0])):
-            raise GliomarkError(
-                f"The series in {series.source} is spread over {len(files)} multi-frame files, to which results as "
-                "DICOM cannot refer; leave --dicom-out away."
-            )
+            raise GliomarkError(message("dicom-spread", folder=str(series.source), count=len(files)))
 
 
 def source_headers(series: Series) -> Headers:
@@ -137,18 +131,19 @@ def _header(series: Series, image: SourceImage) -> Dataset:
             make_regular(header)
             header.decode()
     except (OSError, InvalidDicomError):
-        raise GliomarkError(
-            f"{image.file} can no longer be read; results as DICOM need the images they were made from."
-        ) from None
+        raise GliomarkError(message("dicom-gone", file=str(image.file))) from None
     missing = [keyword for keyword, value in needed.items() if not value]
     if missing:
-        raise GliomarkError(
-            f"{image.file} states no {missing[0]}, which results as DICOM refer to; export the series in "
-            f"{series.source} again, or leave --dicom-out away."
-        )
+        told = {"file": str(image.file), "field": missing[0], "folder": str(series.source)}
+        raise GliomarkError(message("dicom-incomplete", **told))
     for keyword, value in needed.items():
         if not is_uid(value):
-            told = {"file": image.file, "keyword": keyword, "value": value, "folder": series.source}
+            told = {
+                "file": str(image.file),
+                "keyword": keyword,
+                "value": str(value),
+                "folder": str(series.source),
+            }
             raise GliomarkError(message("dicom-out-bad-uid", **told))
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header:

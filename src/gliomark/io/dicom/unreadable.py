@@ -1,0 +1,91 @@
+"""Files that cannot be read: passed over with a note where the series used are whole without them, else refused."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from gliomark.io.dicom.facts import text
+from gliomark.io.dicom.instances import DAMAGE, MR_CLASSES, looks_like_dicom, media_class
+from gliomark.io.dicom.series import DicomSeries
+from gliomark.io.examinations import is_complete
+from gliomark.io.layout import visible
+from gliomark.messages import message
+from gliomark.study import GliomarkError, MRSequence
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class _Remains:
+    """What a damaged file still says of itself, blank where nothing."""
+
+    sop_class: str = ""
+    series_uid: str = ""
+
+    @property
+    def may_be_image(self) -> bool:
+        return not self.sop_class or self.sop_class in MR_CLASSES
+
+
+def check_unreadable(
+    used: Mapping[MRSequence, DicomSeries], unreadable: Sequence[Path], needed: Sequence[MRSequence] = ()
+) -> tuple[str, ...]:
+    """Notes on files that were passed over.
+
+    Raises: GliomarkError, naming the file, where a series that is used lacks it, or a sequence is missing that it may
+    hold.
+    """
+    for file in unreadable:
+        remains = _remains(file)
+        if remains.may_be_image and (
+            any(_needs(one, file, remains) for one in used.values())
+            or not is_complete(frozenset(used), needed)
+        ):
+            raise GliomarkError(message("dicom-damaged", file=file))
+    if not unreadable:
+        return ()
+    names = ", ".join(file.name for file in unreadable[:_SHOWN])
+    return (message("dicom-passed-over", count=len(unreadable), names=names),)
+
+
+def _remains(file: Path) -> _Remains:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            return _Remains(
+                text(header, "SOPClassUID") or media_class(header), text(header, "SeriesInstanceUID")
+            )
+    except DAMAGE:
+        return _Remains()
+
+
+def _needs(series: DicomSeries, file: Path, remains: _Remains) -> bool:
+    """Whether a damaged file is one of the series': it says so, is named like its files in a folder that is the
+    series' own, or lies beside a series with a hole."""
+    if remains.series_uid:
+        return remains.series_uid == series.first.series_uid
+    beside = [one.file for one in series.instances if one.file.parent == file.parent]
+    if not beside:
+        return False
+    own = sum(looks_like_dicom(entry) for entry in visible(file.parent) if entry.is_file()) <= len(beside) + 1
+    alike = any(_shape(one) == _shape(file) for one in beside)
+    return _has_hole(series) or (own and alike)
+
+
+def _shape(file: Path) -> str:
+    """A file's name without its numbers."""
+    return re.sub(r"[\d.]+", "0", file.name)
+
+
+def _has_hole(series: DicomSeries) -> bool:
+    """A slice is missing by its place, or an image by its number."""
+    numbers = {round(instance.order) for instance in series.instances}
+    first, last = min(numbers, default=0), max(numbers, default=0)
+    return bool(series.grid and series.grid.missing) or len(numbers) < last - first + 1 or first == 2

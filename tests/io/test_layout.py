@@ -1,0 +1,280 @@
+"""Trees of volumes: BIDS data sets with sessions, and the numbered channels of nnU-Net and MSD."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from gliomark.batch import _row
+from gliomark.io import files_of_patient, find_patients, read_clinical, read_study
+from gliomark.io.examinations import Candidate, choose_examination
+from gliomark.study import GliomarkError, MRSequence
+
+T1, T1C, T2, FLAIR = MRSequence
+
+
+def volume(file: Path, value: int = 1) -> Path:
+    """A volume whose brightest value is ``value``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = np.full((5, 6, 4), value, np.int16)
+    data[0] = 0
+    nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), file)
+    return file
+
+
+def values(path: Path, **how) -> dict[str, float]:
+    """What was read: sequence to brightest value."""
+    return {str(name): float(one.image.max()) for name, one in read_study(path, **how).series.items()}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(GliomarkError) as caught:
+        read_study(path)
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+# ---- BIDS -------------------------------------------------------------------------------------------
+
+
+def subject(root: Path, name: str, value: int, session: str = "") -> Path:
+    """One subject (or one session of it) with a T1w, a T1w after contrast and a FLAIR."""
+    folder = root / name / session / "anat"
+    stem = f"{name}_{session}_" if session else f"{name}_"
+    for at, suffix in enumerate(("T1w", "ce-gd_T1w", "space-T1w_FLAIR")):
+        volume(folder / f"{stem}{suffix}.nii.gz", value + at)
+    return root / name
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    root = tmp_path / "bids"
+    subject(root, "sub-01", 10)
+    subject(root, "sub-02", 20)
+    (root / "dataset_description.json").write_text("{}")
+    (root / "participants.tsv").write_text("participant_id\tage\n")
+    volume(root / "derivatives" / "fmriprep" / "sub-01" / "anat" / "sub-01_desc-preproc_T1w.nii.gz", 99)
+    return root
+
+
+def test_the_root_of_a_data_set_has_its_subjects(bids: Path):
+    assert find_patients(bids) == [bids / "sub-01", bids / "sub-02"]
+    assert [read_study(folder).patient_id for folder in find_patients(bids)] == ["sub-01", "sub-02"]
+    assert values(bids / "sub-02") == {"T1": 20, "T1C": 21, "FLAIR": 22}
+
+
+@pytest.mark.parametrize("inner", ["", "anat"])
+def test_whichever_folder_of_a_subject_is_picked(bids: Path, inner: str):
+    (patient,) = find_patients(bids / "sub-01" / inner)
+    assert read_study(patient).patient_id == "sub-01"
+    assert read_study(bids / "sub-01" / inner).patient_id == "sub-01"
+    assert values(bids / "sub-01" / inner) == {"T1": 10, "T1C": 11, "FLAIR": 12}
+
+
+@pytest.mark.parametrize("written", ["sub-01", "01"])
+def test_a_table_may_call_the_subject_with_or_without_its_prefix(bids: Path, written: str):
+    table = bids / "clinical.csv"
+    table.write_text(f"id,age,sex\n{written},50,F\n02,60,M\n")
+    row = _row(read_study(bids / "sub-01"), read_clinical(table), False)
+    assert (row.patient_id, row.age, row.sex) == ("sub-01", 50, 1)
+
+
+def test_a_data_set_of_derivatives_alone(bids: Path):
+    derived = bids / "derivatives" / "fmriprep"
+    assert find_patients(derived) == [derived / "sub-01"]
+    for name in ("sub-01", "sub-02"):
+        for file in (bids / name / "anat").iterdir():
+            file.unlink()
+    assert find_patients(bids) == [derived / "sub-01"]
+    volume(bids / "derivatives" / "other" / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    with pytest.raises(GliomarkError, match="several derivatives .fmriprep, other"):
+        find_patients(bids)
+
+
+def test_a_lesion_mask_beside_the_images(bids: Path):
+    volume(bids / "sub-01" / "anat" / "sub-01_space-T1w_label-lesion_mask.nii.gz", 1)
+    volume(bids / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz", 1)
+    lesion = read_study(bids / "sub-01").lesion
+    assert lesion is not None and "label-lesion" in lesion.source.name
+
+
+@pytest.mark.parametrize("first, later", [
+    ("ses-1", "ses-2"), ("ses-02", "ses-10"), ("ses-preop", "ses-postop"), ("ses-20200101", "ses-20210101"),
+    ("ses-baseline", "ses-followup"), ("ses-tp1", "ses-post"),
+])  # fmt: skip
+def test_of_several_sessions_the_earliest_complete_one_before_surgery(tmp_path: Path, first: str, later: str):
+    folder = subject(tmp_path, "sub-01", 30, later)
+    subject(tmp_path, "sub-01", 20, first)
+    assert find_patients(tmp_path) == [folder]
+    study = read_study(folder)
+    assert study.series[T1C].image.max() == 21 and study.patient_id == "sub-01"
+    assert study.examination is not None and (study.examination.number, study.examination.count) == (1, 2)
+    assert any("2 examinations" in note for note in study.notes)
+    for picked in (folder / later, folder / later / "anat"):
+        assert find_patients(picked) == [folder / later]
+        assert values(picked)["T1C"] == 31 and read_study(picked).patient_id == "sub-01"
+
+
+@pytest.mark.parametrize("table, text", [
+    ("sub-01_sessions.tsv", "session_id\tacq_time\nses-b\t2020-01-02T10:00:00\nses-a\t2021-01-02T10:00:00\n"),
+    ("ses-b/sub-01_ses-b_scans.tsv", "filename\tacq_time\nanat/x.nii.gz\t2020-01-02T10:00:00\n"),
+])  # fmt: skip
+def test_dates_of_sessions_are_read_from_their_tables(tmp_path: Path, table: str, text: str):
+    folder = subject(tmp_path, "sub-01", 10, "ses-a")
+    subject(tmp_path, "sub-01", 20, "ses-b")
+    (folder / table).write_text(text)
+    study = read_study(folder)
+    assert study.series[T1C].image.max() == 21
+    assert study.examination is not None and study.examination.date == "20200102"
+    assert any("2020-01-02" in note for note in study.notes)
+
+
+def test_sessions_are_not_mixed(tmp_path: Path):
+    volume(tmp_path / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_ce-gd_T1w.nii.gz")
+    volume(tmp_path / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_FLAIR.nii.gz")
+    assert "ses-1: T1C; ses-2: FLAIR" in refusal(tmp_path / "sub-01")
+
+
+def test_runs_that_repeat_a_sequence_are_refused_naming_both(bids: Path):
+    volume(bids / "sub-01" / "anat" / "sub-01_run-2_FLAIR.nii.gz")
+    assert "sub-01_run-2_FLAIR.nii.gz and sub-01_space-T1w_FLAIR.nii.gz" in refusal(bids / "sub-01")
+
+
+@pytest.mark.parametrize("name", ["anat", "ses-1", "ses-1/anat"])
+def test_an_inner_folder_without_the_subject_around_it_is_named_by_its_files(tmp_path: Path, name: str):
+    """As an upload has it, or a copy of one folder."""
+    folder = tmp_path / "in" / name
+    volume(folder / ("" if "anat" in name else "anat") / "sub-07_ses-1_T1ce.nii.gz")
+    (patient,) = find_patients(tmp_path / "in" / name.split("/")[0])
+    assert read_study(patient).patient_id == "sub-07"
+
+
+# ---- nnU-Net and MSD --------------------------------------------------------------------------------
+
+CHANNELS = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
+
+
+def cases(folder: Path, *names: str) -> Path:
+    for number, name in enumerate(names, start=1):
+        for channel in CHANNELS:
+            volume(folder / f"{name}_{int(channel):04d}.nii.gz", 10 * number + int(channel))
+    return folder
+
+
+def describe(folder: Path, **more) -> None:
+    (folder / "dataset.json").write_text(json.dumps({"channel_names": CHANNELS, **more}))
+
+
+@pytest.mark.parametrize("key, channels", [
+    ("channel_names", CHANNELS), ("modality", CHANNELS), ("modality", list(CHANNELS.values())),
+])  # fmt: skip
+@pytest.mark.parametrize("above", [False, True])
+def test_channels_are_what_the_description_says(tmp_path: Path, key: str, channels: object, above: bool):
+    folder = cases(tmp_path / "P7", "case")
+    (tmp_path / ("" if above else "P7") / "dataset.json").write_text(json.dumps({key: channels}))
+    assert find_patients(folder) == [folder]
+    assert values(folder) == {"FLAIR": 10, "T1": 11, "T1C": 12, "T2": 13}
+    assert read_study(folder).patient_id == "P7"
+
+
+@pytest.mark.parametrize("picked", ["", "imagesTr"])
+def test_each_case_of_a_data_set_is_a_patient(tmp_path: Path, picked: str):
+    folder = cases(tmp_path / "imagesTr", "BRATS_001", "BRATS_002")
+    describe(tmp_path)
+    patients = find_patients(tmp_path / picked)
+    assert patients == [folder / "BRATS_001", folder / "BRATS_002"]
+    assert [read_study(one).patient_id for one in patients] == ["BRATS_001", "BRATS_002"]
+    assert values(patients[1]) == {"FLAIR": 20, "T1": 21, "T1C": 22, "T2": 23}
+    assert find_patients(patients[1]) == [patients[1]]
+    assert len(files_of_patient(patients[1])) == 5  # four channels and the description
+
+
+@pytest.mark.parametrize("labels, kept", [
+    ({"background": 0, "edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3}, {2, 3}),
+    ({"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}, {2, 3}),
+    ({"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing": [3]}, {2, 3}),
+    ({"background": 0, "NCR": 1, "ED": 2, "ET": 3}, {1, 3}), ({"background": 0, "lesion": 1}, {1}),
+])  # fmt: skip
+def test_labels_are_masks_whose_values_the_description_names(tmp_path: Path, labels: dict, kept: set[int]):
+    folder = cases(tmp_path / "imagesTr", "A1", "A2")
+    describe(tmp_path, labels=labels)
+    data = np.zeros((5, 6, 4), np.uint8)
+    data[1:5] = np.arange(4)[:, None, None]
+    (tmp_path / "labelsTr").mkdir()
+    nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), tmp_path / "labelsTr" / "A1.nii.gz")
+    lesion = read_study(folder / "A1").lesion
+    assert lesion is not None
+    np.testing.assert_array_equal(lesion.image, np.isin(data, list(kept)).transpose(2, 1, 0))
+    assert read_study(folder / "A2").lesion is None
+
+
+def test_channels_without_a_description_are_refused(tmp_path: Path):
+    folder = cases(tmp_path / "imagesTr", "BRATS_001")
+    assert find_patients(folder) == [folder]
+    assert "dataset.json" in refusal(folder) and "BRATS_001_0000" in refusal(folder)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("{", "no description"), ('{"channel_names": {"0": "FLAIR"}}', "does not name channel 0001"),
+    ('{"channel_names": ["T2", "T2", "DWI", "T1"]}', "two channels T2"),
+    ('{"channel_names": ["MRI", "CT", "DWI", "PET"]}', "None of the channels"),
+])  # fmt: skip
+def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, text: str, said: str):
+    folder = cases(tmp_path / "P7", "case")
+    (folder / "dataset.json").write_text(text)
+    assert said in refusal(folder) and "dataset.json" in refusal(folder)
+
+
+def test_a_folder_of_many_cases_is_no_one_patient(tmp_path: Path):
+    folder = cases(tmp_path / "imagesTr", "A", "B")
+    describe(tmp_path)
+    assert "2 patients" in refusal(folder)
+
+
+# ---- the rule ---------------------------------------------------------------------------------------
+
+
+def exam(date: str, *sequences: MRSequence, after: bool = False, moment: str = "") -> Candidate:
+    return Candidate(f"study of {date or 'no date'} {moment}", date, moment, frozenset(sequences), after)
+
+
+WHOLE = (T1C, T2, FLAIR)
+
+
+@pytest.mark.parametrize("candidates, needed, number", [
+    ([exam("20210101", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # the earliest
+    ([exam("20200101", T2), exam("20210101", *WHOLE)], (), 2),  # the earliest that is complete
+    ([exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)], (T1C, FLAIR), 2),  # complete for this model
+    ([exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)], (T1C, T2), 1),
+    ([exam("20200101", *WHOLE, after=True), exam("20190101", *WHOLE)], (), 1),
+    ([exam("20200101", *WHOLE, after=True), exam("", *WHOLE)], (), 2),  # undated, without a sign of surgery
+    ([exam("20200101", T1C, T2, after=True), exam("20210101", T1C, T2), exam("20190101", T2)], (), 1),  # later: after
+    ([exam("20200101", *WHOLE, after=True), exam("20210101", *WHOLE)], (), 1),  # none lies before: said
+    ([exam("", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # dated before undated
+    ([exam("20200101", *WHOLE, moment="11"), exam("20200101", *WHOLE, moment="10")], (), 1),
+    ([exam("20200101", T1), exam("20210101", T1, T2)], (), 2),  # none complete: most of what is needed
+])  # fmt: skip
+def test_the_rule_for_examinations(candidates: list[Candidate], needed: tuple[MRSequence, ...], number: int):
+    for order in (candidates, candidates[::-1]):
+        chosen, examination, notes = choose_examination("P", order, needed)
+        assert (examination.number, examination.count) == (number, len(candidates))
+        assert examination.date == chosen.date and any(
+            f"{len(candidates)} examinations" in one for one in notes
+        )
+        assert any("during or after surgery" in one for one in notes) is chosen.after_surgery
+
+
+@pytest.mark.parametrize("candidates, said", [
+    ([exam("20200101", T1C), exam("20210101", FLAIR)], "2020-01-01: T1C; 2021-01-01: FLAIR"),
+    ([exam("", *WHOLE), Candidate("other", "", "", frozenset(WHOLE))], "2 complete examinations and nothing"),
+    ([exam("20200101", *WHOLE), exam("20200101", *WHOLE)], "nothing says which came first"),
+    ([exam("20190101", T2), exam("20200101", T1C), exam("20210101", *WHOLE, after=True)], "are not mixed"),
+])  # fmt: skip
+def test_what_the_rule_refuses(candidates: list[Candidate], said: str):
+    with pytest.raises(GliomarkError, match=said):
+        choose_examination("P", candidates)
