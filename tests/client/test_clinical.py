@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.client.clinical import age_and_sex, in_language, parse_age
-from gliomark.client.language import use_language
+from gliomark.client.clinical import age_and_sex, parse_age
+from gliomark.client.language import localise, use_language
 from gliomark.study import GliomarkError
 
 TABLE = "ID,Age,Sex,备注\n患者 1,53.5,男,\nP2,40,F,x\nP3,,,\nP4,abc,1,\nP5,30,5,\nP6,1,0,\nP6,2,1,\n"
@@ -78,6 +78,6 @@ def test_workbook_and_chinese_sentence(tmp_path: Path, qapp: object) -> None:
     try:
         with pytest.raises(GliomarkError) as refused:
             age_and_sex(tmp_path / "表.xlsx", "7")
-        assert "仅有相似的编号 '007'" in in_language(refused.value)
+        assert "仅有相似的编号 '007'" in localise(refused.value.message)
     finally:
         use_language("en")

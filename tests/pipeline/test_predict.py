@@ -348,7 +348,10 @@ def test_two_folders_of_one_patient_do_not_overwrite_each_other(
     folder = home / "很多 患者"
     for name in ("甲", "乙"):
         shutil.copytree(pictures, folder / name)
-    monkeypatch.setattr(batch, "read_study", lambda path: replace(read_study(path), patient_id="P-7"))
+    def read(path, **asked):
+        return replace(read_study(path, **asked), patient_id="P-7")
+
+    monkeypatch.setattr(batch, "read_study", read)
     table, out = write_table([("P-7", "50", "0")]), home / "out"
     outcome = command("predict", folder, "--clinical", table, "--out", out, "--model", tiny_weights)
     assert outcome.status == 1 and outcome.err.count("\n") == 1 and "holds patient P-7" in outcome.err
