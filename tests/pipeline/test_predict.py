@@ -348,6 +348,7 @@ def test_two_folders_of_one_patient_do_not_overwrite_each_other(
     folder = home / "很多 患者"
     for name in ("甲", "乙"):
         shutil.copytree(pictures, folder / name)
+
     def read(path, **asked):
         return replace(read_study(path, **asked), patient_id="P-7")
 
