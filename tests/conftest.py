@@ -7,6 +7,7 @@ whose they are. Every patient's lesion has a place of its own, so the FPG tells 
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +76,16 @@ def write_tiny_cohort(folder: Path, letter: str = "P") -> Path:
     about = {"schema_version": 1, "sequences": list(PAIR), "settings": {"k": 20}}
     write_json(folder / "cohort.json", about)
     return folder
+
+
+def rehash(folder: Path) -> None:
+    """A cohort whose arrays were changed on purpose, as if it had been built so."""
+    from gliomark.cohort.store import _written_hashes
+
+    for path in (folder / "patients").glob("*.json"):
+        record = json.loads(path.read_text("utf-8"))
+        record |= _written_hashes(folder, path.stem, record["sequences"], record["slice_names"])
+        path.write_text(json.dumps(record), "utf-8")
 
 
 @pytest.fixture(scope="session")

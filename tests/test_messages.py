@@ -10,7 +10,23 @@ import string
 
 import pytest
 
-from gliomark.messages import MESSAGES, Message, from_record, message, render, to_record
+from gliomark.inference.segmenter import RULES
+from gliomark.messages import (
+    MESSAGES,
+    Message,
+    collect,
+    from_record,
+    known,
+    level_in_words,
+    message,
+    percent,
+    render,
+    restore,
+    to_record,
+)
+from gliomark.pipeline import load_model
+from gliomark.server.work import STEPS
+from gliomark.study import READERS_OUTLINE
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
@@ -60,3 +76,67 @@ def test_an_unknown_code_keeps_its_text() -> None:
         == "From a newer version."
     )
     assert from_record({"text": "Plain."}) == "Plain."
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [(None, "–"), (0.0, "< 1 %"), (0.004, "< 1 %"), (0.006, "1 %"), (0.994, "99 %"), (1.0, "> 99 %")],
+)
+def test_no_probability_is_said_to_be_certain(probability: float | None, said: str) -> None:
+    assert percent(probability) == said
+
+
+@pytest.mark.parametrize(
+    ("level", "is_borderline", "english", "chinese"),
+    [
+        ("mutant", False, "mutant", "突变型"),
+        ("wild type", True, "borderline, leaning wild type", "临界，倾向野生型"),
+        ("undetermined", False, "undetermined", "未能判定"),
+        ("an author's own level", False, "an author's own level", "an author's own level"),
+    ],
+)
+def test_levels_in_words(level: str, is_borderline: bool, english: str, chinese: str) -> None:
+    assert level_in_words(level, is_borderline, "en") == english
+    assert level_in_words(level, is_borderline, "zh") == chinese
+
+
+def test_a_document_carries_its_messages_as_data() -> None:
+    """Texts in JSON are English; whoever reads the records beside them can say them in Chinese."""
+    inner = message("level-mutant")
+    told = message("finding-contradicted", found=inner, level=inner, positive=inner, probability="90 %")
+    document = {
+        "warnings": [told, "an author's own words"],
+        "rule": message("outline-joint", sequences="T1C, T2"),
+    }
+    sent = json.loads(json.dumps(document | {"messages": collect(document)}))
+    assert sent["warnings"] == [str(told), "an author's own words"]
+    back = restore(sent, sent["messages"])
+    assert render(back["warnings"][0], "zh") == render(told, "zh") and "突变型" in render(told, "zh")
+    assert render(back["rule"], "zh") == "各序列合并为一个输入（T1C, T2）"
+    assert back["warnings"][1] == "an author's own words"
+
+
+@pytest.mark.parametrize(
+    ("text", "chinese"), [("IDH", "IDH 基因状态"), ("IDH status", "IDH status"), ("idh", "idh")]
+)
+def test_only_exactly_known_words_of_a_weights_file_are_translated(text: str, chinese: str) -> None:
+    assert render(known(text, "title-idh"), "zh") == chinese
+    assert known(text, "no-such-code") == text
+
+
+def test_what_the_shipped_model_says_is_known() -> None:
+    model = load_model("demo")
+    card, told = model.card, model.identity
+    assert HAN.search(render(told.intended_use, "zh")) and HAN.search(render(told.licence, "zh"))
+    idh = card.markers["idh"]
+    assert HAN.search(render(known(idh.label, "label-idh"), "zh"))
+
+
+@pytest.mark.parametrize("text", [*STEPS.values(), READERS_OUTLINE], ids=str)
+def test_what_the_program_says_of_its_work_is_known(text: str) -> None:
+    assert HAN.search(render(text, "zh"))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_of_the_outline_has_its_words(rule: str) -> None:
+    assert "T1C, T2" in render(message(f"outline-{rule}", sequences="T1C, T2"), "zh")

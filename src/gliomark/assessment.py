@@ -6,8 +6,6 @@ whom; every figure has its 95 % interval.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,10 +31,10 @@ from gliomark.evaluation.calibration import (
 from gliomark.evaluation.delong import AreaTest, delong, delong_test
 from gliomark.evaluation.intervals import UNDEFINED, Interval, bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
-from gliomark.io.clinical import read_records
 from gliomark.reporting.page import page_environment
 from gliomark.reporting.plots import ACCENT, SECOND, inline_plot
 from gliomark.study import GliomarkError
+from gliomark.tables import csv_text, read_records
 
 TARGET_SENSITIVITY = 0.9
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
@@ -360,12 +358,9 @@ def _decision_rows(label: NDArray, probability: NDArray) -> list[dict[str, float
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()
+    header = list(rows[0])
+    cells = [[row.get(name, "") for name in header] for row in rows]
+    return csv_text([header, *([f"{c:.6g}" if isinstance(c, float) else c for c in row] for row in cells)])
 
 
 def _write(path: Path, text: str) -> None:

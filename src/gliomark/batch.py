@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.progress import Progress
 
 from gliomark.inference.fusion import FusionRule
-from gliomark.io import find_patients, read_clinical, read_study
-from gliomark.io.clinical import ClinicalTable
+from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
 from gliomark.io.naming import spellings_of_id
-from gliomark.pipeline import EnhancingFocus, Model, load_model, predict
-from gliomark.reporting import Failure, Language, require_dicom, write_prediction, write_table
+from gliomark.messages import message
+from gliomark.pipeline import Model, load_model, predict
+from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
 
 
@@ -23,7 +23,7 @@ class Request:
 
     model: str = "demo"
     fusion: FusionRule = "near"
-    enhancing: EnhancingFocus | None = None
+    enhancing: bool | None = None
     language: Language = "en"
     without_clinical: bool = False
     pdf: bool = False
@@ -39,13 +39,12 @@ def predict_folder(
     writable. ``say`` gets each report's path.
     """
     if clinical is None and not request.without_clinical:
-        raise GliomarkError(
-            "No clinical table was given; name one with --clinical, or add --without-clinical."
-        )
+        raise GliomarkError(message("clinical-not-given"))
     table = None if clinical is None else read_clinical(clinical)
     folders = find_patients(root)
     model = load_model(request.model)
     check_writable(out)
+    read_table(out / "predictions.csv")  # a stranger's file of this name is found before the work is done
     rows: list[Prediction | Failure] = []
     taken: dict[str, Path] = {}
     with Progress(transient=True, disable=len(folders) == 1) as progress:
@@ -64,9 +63,8 @@ def check_writable(out: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise GliomarkError(
-            f"{out}: the output folder cannot be written ({error.strerror}); choose another."
-        ) from error
+        reason = error.strerror or str(error)
+        raise GliomarkError(message("out-not-writable", folder=str(out), reason=reason)) from error
 
 
 def _one(
@@ -82,10 +80,9 @@ def _one(
     try:
         study = read_study(folder, needed=model.sequences)
         if taken.setdefault(study.patient_id, folder) != folder:
-            raise GliomarkError(
-                f"{folder} holds patient {study.patient_id} like {taken[study.patient_id]} before it; "
-                "put them into one folder or give them different ids."
-            )
+            other = str(taken[study.patient_id])
+            told = message("patient-twice", folder=str(folder), patient=study.patient_id, other=other)
+            raise GliomarkError(told)
         if request.dicom:
             require_dicom(study)
         row = _row(study, table, request.without_clinical)
@@ -96,10 +93,10 @@ def _one(
         say(str(written / "report.html"))
         return prediction
     except GliomarkError as error:
-        return Failure(folder.name, str(error))
+        return Failure(folder.name, error.message)
     except UNFORESEEN as error:
-        reason = " ".join(str(error).split())[-200:]
-        return Failure(folder.name, f"{folder} could not be predicted ({type(error).__name__}: {reason}).")
+        reason, kind = " ".join(str(error).split())[-200:], type(error).__name__
+        return Failure(folder.name, message("not-predicted", folder=str(folder), kind=kind, reason=reason))
 
 
 def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:

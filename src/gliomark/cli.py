@@ -7,7 +7,7 @@ import warnings
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -105,12 +105,13 @@ def predict(
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
     from gliomark.batch import Request, predict_folder
+    from gliomark.messages import render
 
-    finding: Literal["yes", "no"] | None = None if enhancing is None else enhancing.value
+    finding = None if enhancing is None else enhancing is YesNo.yes
     request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
     failures = predict_folder(input, clinical, out, request, say=typer.echo)
     for failure in failures:
-        typer.echo(f"{failure.patient_id}: {failure.message}", err=True)
+        typer.echo(f"{failure.patient_id}: {render(failure.message, language.value)}", err=True)
     if failures:
         raise typer.Exit(1)
 
@@ -473,7 +474,10 @@ def train_markers(
     """Train KiNet and LightGBM for one marker or several, on out-of-fold vectors."""
     from gliomark.training.recipes import markers_recipe
 
-    typer.echo(str(markers_recipe(cohort, segmentation, out, marker, size, epochs)))
+    card = markers_recipe(cohort, segmentation, out, marker, size, epochs).card
+    for one in card.markers.values():
+        typer.echo(one.verdict)
+    typer.echo(str(out))
 
 
 @experiment_app.command("demonstration")

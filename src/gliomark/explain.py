@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gliomark.explanation.gradcam import branch_map, branches_of
 from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
 from gliomark.io import read_study
+from gliomark.messages import message
 from gliomark.models.kinet import mix_input
 from gliomark.pipeline import load_model, predict
 from gliomark.reporting.drawing import canvas, draw_heat, draw_slice
@@ -26,19 +27,23 @@ def explain_patient(folder: Path, out: Path, model_name: str = "demo", stage: in
     """Write ``OUT/<id>/gradcam_<marker>.png`` for every marker; the paths.
 
     stage: of the branches, 1 the finest to 4 the coarsest. Raises GliomarkError where the patient cannot be
-    read or has no lesion.
+    read, has no lesion, or gets no probability.
     """
     model = load_model(model_name)
     study = read_study(folder, needed=model.sequences)
     # age and sex change the trees' answer, not where the networks look
     prediction = predict(study, Clinical(study.patient_id, None, None), model)
     if not prediction.segmentation.mask.any():
-        raise GliomarkError(f"{folder}: no lesion was found, so there is no answer to explain.")
+        raise GliomarkError(message("nothing-to-explain", folder=str(folder)))
     if not prediction.markers:
-        raise GliomarkError(f"The model {model_name} knows no marker, so there is no answer to explain.")
+        raise GliomarkError(message("no-marker-to-explain", model=str(model_name)))
+    answered = [marker for marker in prediction.markers if marker.probability is not None]
+    if not answered:
+        reason = prediction.markers[0].warnings[0]
+        raise GliomarkError(message("no-probability-to-explain", folder=str(folder), reason=reason))
     place = out / folder_name(study.patient_id)
     sheets = {}
-    for marker in prediction.markers:
+    for marker in answered:
         said = f"{marker.title}: what speaks for '{model.card.markers[marker.marker].positive}'"
         sheet = _sheet(prediction, marker, model.classifiers[marker.marker], stage, said)
         sheets[place / f"gradcam_{marker.marker}.png"] = sheet

@@ -10,7 +10,7 @@ The texts are format strings: ``{count}``, ``{size:.3g}``. A parameter may be a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -20,6 +20,128 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- folders and pictures ---------------------------------------------------------------------------
+    "grey-no-numbers": (
+        "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
+        "{source} 没有可用的灰度值：全部像素为空、透明或非数值；请重新导出。",
+    ),
+    "grey-missing": (
+        "{name}: {count} voxels have no grey value (not a number, or transparent) and are taken for background.",
+        "{name}：{count} 个体素没有灰度值（非数值或透明），按背景处理。",
+    ),
+    "grey-padding": (
+        "{name}: {count} voxels hold a filling value far below all others and are taken for background.",
+        "{name}：{count} 个体素为远低于其他灰度的填充值，按背景处理。",
+    ),
+    "grey-constant": (
+        "{source} is black or of one grey value everywhere: export it again.",
+        "{source} 全黑或全部为同一灰度值：请重新导出。",
+    ),
+    "grey-inverted": (
+        "{source} is bright where air should be and dark inside, as a negative is: export it with the usual "
+        "greys (air black), without a white frame.",
+        "{source} 的空气区域为亮、头部为暗，像是反相（负片）图像：请按常规灰度（空气为黑）重新导出，"
+        "且不要带白色边框。",
+    ),
+    "grey-inverted-slices": (
+        "{source} is bright where air should be in slice {slices}, as a negative is, but not in the others: export the "
+        "series again.",
+        "{source} 的层面 {slices} 空气区域为亮，像是反相（负片）图像，而其他层面正常：请重新导出该序列。",
+    ),
+    "picture-folder-empty": (
+        "{folder} holds no pictures: put its slices there or remove the folder.",
+        "{folder} 中没有图片：请放入该序列的各层面图片，或删除该文件夹。",
+    ),
+    "picture-two-folders": (
+        "Both {one} and {other} in {folder} are {what} by their names: two patients or a repeat may be mixed, "
+        "keep one folder of each.",
+        "{folder} 中的 {one} 与 {other} 按名称都是{what}：可能混入了两名患者或重复扫描，每种只保留一个文件夹。",
+    ),
+    "lesion-mask": ("a lesion mask", "病灶掩膜"),
+    "picture-twice": (
+        "Slice {slice} is in {folder} twice, as {one} and {other}: remove one.",
+        "{folder} 中层面 {slice} 出现两次（{one} 和 {other}）：请删除其中一个。",
+    ),
+    "picture-names-differ": (
+        "The slice names in {one} ({one_count} slices) and {other} ({other_count} slices) do not match: {names} "
+        "only in one of them; give slices of one place the same name in every folder.",
+        "{one}（{one_count} 层）与 {other}（{other_count} 层）的层面名称不一致：{names} 只在其中一个文件夹；"
+        "请让同一位置的层面在各文件夹中同名。",
+    ),
+    "and-others": ("{names} and others", "{names} 等"),
+    "picture-sizes-differ": (
+        "The pictures in {one} are {one_size} and those in {other} {other_size} pixels: export all sequences in "
+        "one size.",
+        "{one} 中的图片为 {one_size} 像素，而 {other} 中为 {other_size} 像素：请以同一尺寸导出所有序列。",
+    ),
+    "picture-size-differs": (
+        "{one} is {one_size} pixels but {other} beside it {other_size}: export all slices in one size.",
+        "{one} 为 {one_size} 像素，而同一文件夹的 {other} 为 {other_size} 像素：请以同一尺寸导出所有层面。",
+    ),
+    "picture-depths-differ": (
+        "{one} has {one_depth} grey values but {other} beside it {other_depth}, so their greys cannot be compared: "
+        "export all slices of a sequence with one bit depth.",
+        "{one} 为 {one_depth} 灰度，而同一文件夹的 {other} 为 {other_depth} 灰度，灰度值无法比较："
+        "请以同一位深导出该序列的所有层面。",
+    ),
+    "bits": ("{count}-bit", "{count} 位"),
+    "floating-point": ("floating-point", "浮点"),
+    "picture-damaged": (
+        "{file} is truncated or damaged, or of a kind that is not read: copy it again, or save it as PNG.",
+        "{file} 不完整、已损坏或格式不受支持：请重新复制，或另存为 PNG。",
+    ),
+    "picture-several": (
+        "{file} holds {count} pictures: save every slice in a file of its own.",
+        "{file} 含有 {count} 幅图片：请将每个层面单独保存为一个文件。",
+    ),
+    "picture-turned": (
+        "{file} is marked to be shown turned or mirrored (EXIF): save it upright.",
+        "{file} 带有旋转或镜像显示标记（EXIF）：请按正确方向另存。",
+    ),
+    "picture-coloured": (
+        "{file} is a colour picture: export grey pictures without coloured marks.",
+        "{file} 是彩色图片：请导出不带彩色标记的灰度图片。",
+    ),
+    "picture-colour-depth": (
+        "{file} stores {bits} bits of grey as a colour picture or with transparency, of which only 8 can be read: "
+        "save it as a plain grey picture of 16 bits.",
+        "{file} 以彩色或带透明通道的方式保存了 {bits} 位灰度，只能读取其中 8 位：请另存为普通的 16 位灰度图片。",
+    ),
+    "picture-half-transparent": (
+        "{file} is partly see-through, so its greys depend on what lies behind: save it without transparency.",
+        "{file} 含有半透明像素，灰度取决于其背后的内容：请去除透明通道后另存。",
+    ),
+    "picture-white-unknown": (
+        "{file} does not say whether 0 is black or white (TIFF tag PhotometricInterpretation): save it again, "
+        "for example as PNG.",
+        "{file} 未说明 0 表示黑还是白（TIFF 标签 PhotometricInterpretation）：请另存，例如存为 PNG。",
+    ),
+    "picture-signed": (
+        "{file} stores signed 8-bit values, which viewers show wrongly: save it as a plain grey picture.",
+        "{file} 以有符号 8 位数值保存，无法可靠读取：请另存为普通灰度图片。",
+    ),
+    "picture-mask-inverted": (
+        "The mask in {folder} marks most of the pictures' edge, as an inverted one does: give the lesion in white "
+        "on black.",
+        "{folder} 中的掩膜覆盖了图片的大部分边缘，像是反相的掩膜：请用黑底白色表示病灶。",
+    ),
+    "picture-mask-mixed": (
+        "The mask {file} marks the lesion with 1 but other slices with 255: save all masks in one way.",
+        "掩膜 {file} 用 1 表示病灶，而其他层面用 255：请统一掩膜的取值。",
+    ),
+    "picture-orientation-assumed": (
+        "The pictures are taken for axial slices, the patient's right on the left, named towards the head.",
+        "图片按轴位层面处理：图像左侧为患者右侧，名称由足侧向头侧递增。",
+    ),
+    "picture-spacing-unusable": (
+        "The spacing {spacing} is not usable: give three positive millimetres.",
+        "像素间距 {spacing} 无效：请给出三个正的毫米数。",
+    ),
+    "picture-spacing-assumed": (
+        "The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm from slice "
+        "to slice are assumed, so areas and volumes are estimates.",
+        "图片不含毫米信息：假定像素为 {in_plane:.4g} x {in_plane:.4g} mm、层间距 {step:.3g} mm，"
+        "因此面积和体积为估计值。",
+    ),
     "folder-missing": ("{folder} does not exist: check the path.", "{folder} 不存在：请检查路径。"),
     "folder-is-file": ("{folder} is a file: give the patient's folder.", "{folder} 是文件：请给出患者的文件夹。"),
     "folder-unlisted": (
@@ -27,14 +149,16 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "无法读取文件夹 {folder}（{reason}）：请检查路径和权限。",
     ),
     "folder-empty": (
-        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes with "
-        "T1, T1C, T2 or FLAIR in their name, or DICOM.",
+        "{folder} is empty: give a patient's folder with pictures as <patient>/<sequence>/<slice>.jpg, volumes "
+        "with T1, "
+        "T1C, T2 or FLAIR in their name, or DICOM.",
         "{folder} 是空文件夹：请给出患者的文件夹，内含按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
     ),
     "folder-no-images": (
-        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, T1C, "
-        "T2 or FLAIR in their name, or DICOM.",
+        "{folder} holds no patient's images: give pictures as <patient>/<sequence>/<slice>.jpg, volumes with T1, "
+        "T1C, T2 "
+        "or FLAIR in their name, or DICOM.",
         "{folder} 中没有患者图像：请给出按 <患者>/<序列>/<层面>.jpg 存放的图片、"
         "文件名含 T1、T1C、T2 或 FLAIR 的容积数据，或 DICOM 文件。",
     ),
@@ -47,22 +171,92 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中有图片但没有序列文件夹：请将图片分别放入 T1C、T2 等子文件夹。",
     ),
     # ---- volumes: NIfTI, MetaImage, NRRD ----------------------------------------------------------------
+    "volume-scaling": (
+        "{file} states a scaling of its grey values that is not a number (scl_slope, scl_inter): convert it again.",
+        "{file} 中灰度值的缩放系数（scl_slope、scl_inter）不是有效数值：请重新转换。",
+    ),
+    "volume-unopened": (
+        "{file} cannot be opened ({reason}): check its permissions.",
+        "{file} 无法打开（{reason}）：请检查访问权限。",
+    ),
+    "volume-damaged": (
+        "{file} is damaged or no image volume: copy or convert it again.",
+        "{file} 已损坏或不是影像容积文件：请重新拷贝或转换。",
+    ),
+    "volume-analyze": (
+        "{file} is in the old Analyze format, which does not state where left and right are: convert the original "
+        "DICOM images to NIfTI.",
+        "{file} 为旧的 Analyze 格式，不含左右方位信息：请由原始 DICOM 影像转换为 NIfTI。",
+    ),
+    "volume-huge": (
+        "{file} holds {millions:.0f} million voxels, more than any MR image; at most {most:.0f} million are read.",
+        "{file} 含 {millions:.0f} 百万个体素，超过任何磁共振影像；最多读取 {most:.0f} 百万个。",
+    ),
+    "volume-coloured": (
+        "{file} holds colours or complex numbers: give a grey-value volume.",
+        "{file} 为彩色或复数影像：请提供灰度容积。",
+    ),
+    "volume-not-3d": (
+        "{file} is not one 3-D volume (its size is {sizes}): give a single volume of all slices.",
+        "{file} 不是单个三维容积（大小为 {sizes}）：请提供含全部层面的单个容积。",
+    ),
+    "volume-steps": (
+        "{file} states no usable voxel size ({steps}): convert the original images again.",
+        "{file} 未给出可用的体素大小（{steps}）：请由原始影像重新转换。",
+    ),
+    "volume-form-unusable": (
+        "{file} states no usable orientation (its sform and qform are zero, not numbers or contradictory): convert "
+        "the original images again.",
+        "{file} 未给出可用的方位（sform 与 qform 为零、不是数值或自相矛盾）：请由原始影像重新转换。",
+    ),
+    "volume-form-steps": (
+        "{file} states two different voxel sizes ({one} and {other} in its units): convert the original images again.",
+        "{file} 给出两种不同的体素大小（{one} 与 {other}，以文件单位计）：请由原始影像重新转换。",
+    ),
+    "volume-form-axes": (
+        "{file} states two orientations that contradict each other (its sform and qform run in different directions, "
+        "so left and right are uncertain): convert the original images again.",
+        "{file} 给出两种互相矛盾的方位（sform 与 qform 的方向不同，左右无法确定）：请由原始影像重新转换。",
+    ),
+    "volume-form-place": (
+        "{file} states two positions up to {mm:.0f} mm apart (sform and qform); the sform was used.",
+        "{file} 给出两种位置，相差最多 {mm:.0f} 毫米（sform 与 qform）；采用 sform。",
+    ),
+    "volume-unoriented": (
+        "{file} does not state its orientation: left and right, front and back are assumed, not read.",
+        "{file} 未注明方位：左右和前后均为假定，而非读取。",
+    ),
+    "volume-unoriented-itk": (
+        "{file} does not state its orientation in the patient: columns are assumed to run to the left, rows to the "
+        "back and slices to the head.",
+        "{file} 未注明患者方位：假定列向左、行向后、层面向头侧。",
+    ),
+    "volumes-oriented-and-not": (
+        "In {folder}, {file} does not state its orientation although {other} does, so left and right may differ "
+        "between them: convert the original images of both again.",
+        "{folder} 中 {file} 未注明方位，而 {other} 已注明，两者左右可能不一致：请由原始影像重新转换全部文件。",
+    ),
+    "volume-sheared": (
+        "The voxel grid of {file} is sheared: resample it to a right-angled grid.",
+        "{file} 的体素网格是倾斜的（轴不互相垂直）：请重采样为直角网格。",
+    ),
     # ---- names: which image is which --------------------------------------------------------------------
     "volumes-unnamed": (
         "No file in {folder} carries T1, T1C, T2 or FLAIR in its name (found {names}): rename the volumes.",
         "{folder} 中没有文件名含 T1、T1C、T2 或 FLAIR 的文件（找到 {names}）：请重命名容积文件。",
     ),
     "volumes-channels-unnamed": (
-        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which sequence: "
-        "put the data set's dataset.json beside or above them, or name the files by T1, T1C, T2 and FLAIR.",
+        "The files in {folder} are numbered by channel ({names}), and nothing says which channel is which "
+        "sequence: put "
+        "the data set's dataset.json beside or above them, or name the files by T1, T1C, T2 and FLAIR.",
         "{folder} 中的文件按通道编号（{names}），无法得知各通道对应哪个序列："
         "请将数据集的 dataset.json 放在同一文件夹或上一级文件夹，或在文件名中写明 T1、T1C、T2、FLAIR。",
     ),
     "volumes-two-of-one": (
         "Both {one} and {other} in {folder} are {sequence} by their names: two patients or a repeat may be mixed, keep "
         "one file of each in a patient's folder.",
-        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}："
-        "可能混入了另一名患者或重复扫描，每个序列请只保留一个文件。",
+        "{folder} 中的 {one} 和 {other} 按文件名都是 {sequence}：可能混入了另一名患者或重复扫描，"
+        "每个序列请只保留一个文件。",
     ),
     "volumes-two-masks": (
         "Both {one} and {other} in {folder} are a lesion mask by their names: two patients or a repeat may be mixed, "
@@ -72,11 +266,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "volumes-two-patients": (
         "{one} and {other} in {folder} are two patients' by their names: give every patient a folder of their own.",
         "{folder} 中的 {one} 和 {other} 按文件名属于两名患者：请为每名患者单独建立文件夹。",
-    ),
-    "volumes-other-patient": (
-        "{file} in {folder} is of another patient than {patient} by its name: check whose images these are, and name "
-        "file and folder alike.",
-        "{folder} 中的 {file} 按文件名不属于患者 {patient}：请核对图像属于哪位患者，并使文件名与文件夹名一致。",
     ),
     "bids-derivatives": (
         "{folder} has images in several derivatives ({names}) and none of its own: give one of these folders.",
@@ -106,12 +295,18 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The labels in {file} do not say which of them is the lesion; the mask was not read.",
         "{file} 的标签未说明哪一个是病灶，未读取掩膜。",
     ),
+    "volumes-other-patient": (
+        "{file} in {folder} is of another patient than {patient} by its name: check whose images these are, and name "
+        "file and folder alike.",
+        "{folder} 中的 {file} 按文件名不属于患者 {patient}：请核对图像属于哪位患者，并使文件名与文件夹名一致。",
+    ),
     # ---- DICOM: which series, which examination ---------------------------------------------------------
     "examination-chosen": (
-        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before surgery "
-        "that has the sequences needed; not read: {others}.",
-        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），"
-        "即手术前序列齐全的最早一次；未读取：{others}。",
+        "The patient has {count} examinations; number {number} in time ({name}) was read, the earliest before "
+        "surgery that "
+        "has the sequences needed; not read: {others}.",
+        "该患者有 {count} 次检查；读取的是按时间第 {number} 次（{name}），即手术前序列齐全的最早一次；未读取："
+        "{others}。",
     ),
     "examination-number": (
         "{count} examinations were found; number {number} in time was read, the earliest before surgery that has the "
@@ -130,10 +325,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "不会混用不同检查的序列，请导出一次完整的检查。",
     ),
     "examinations-undated": (
-        "{folder} holds {count} complete examinations and nothing says which came first ({names}), so the one before "
-        "surgery cannot be told: keep that one alone.",
-        "{folder} 中有 {count} 次序列完整的检查，无法得知先后（{names}），"
-        "因此不能判断哪一次是术前检查：请只保留术前的一次。",
+        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot "
+        "be told: "
+        "keep that one alone.",
+        "{folder} 中有 {count} 次序列完整但没有日期的检查（{names}），无法判断哪一次是术前检查：请只保留术前的一次。",
     ),
     "dicom-damaged": (
         "{file} is damaged or no DICOM file: copy or export it again.",
@@ -153,7 +348,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "dicom-two-ids": (
         "{folder} holds files of two patients (different ids in {one} and {other}): give every patient a folder of "
-        "their own.",
+        "their "
+        "own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的患者编号不同）：请为每名患者单独建立文件夹。",
     ),
     "dicom-two-names": (
@@ -163,7 +359,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "dicom-two-birth-dates": (
         "{folder} holds files of two patients (different birth dates in {one} and {other}): give every patient a "
-        "folder of their own.",
+        "folder "
+        "of their own.",
         "{folder} 中有两名患者的文件（{one} 与 {other} 的出生日期不同）：请为每名患者单独建立文件夹。",
     ),
     "series-candidates": (
@@ -191,19 +388,1120 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "and say so in the series table.",
         "有 {count} 个 T1 序列参数相同、采集时间不同，无法得知哪一个是增强后：请核对，并在序列表中注明。",
     ),
+    "series-coloured": ("its images are in colour.", "其图像为彩色。"),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-undecodable": (
+        "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
+        "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",
+    ),
+    "cut-short-or-damaged": ("cut short or damaged", "文件不完整或已损坏"),
+    "dicom-size": (
+        "{file} does not hold one image of {size} pixels as its header says: export the original series.",
+        "{file} 的像素与其头信息所述的 {size} 不符：请导出原始序列。",
+    ),
+    "dicom-unstated": (
+        "{file} lacks the attribute {attribute}, and without it its greys may be read wrongly: export the original "
+        "series, or keep this attribute when anonymising.",
+        "{file} 缺少属性 {attribute}，灰度可能被误读：请导出原始序列，或在匿名化时保留该属性。",
+    ),
+    "dicom-inferred": (
+        "{kind}: the attribute {attribute} is missing in its files; its greys are taken for the usual ones (small "
+        "values dark).",
+        "{kind}：文件缺少属性 {attribute}，按常规灰度（数值小为暗）读取。",
+    ),
+    "dicom-photometric": (
+        "{file} states PhotometricInterpretation {photometric} with {samples} samples per pixel, which is no grey "
+        "MR image: export the original series.",
+        "{file} 的 PhotometricInterpretation 为 {photometric}、每像素 {samples} 个采样，不是灰度 MR 图像："
+        "请导出原始序列。",
+    ),
+    "dicom-coloured": (
+        "{file} is a colour image: export the original grey series.",
+        "{file} 是彩色图像：请导出原始灰度序列。",
+    ),
+    "dicom-bits": (
+        "{file} states {stored} stored bits up to bit {high} in {allocated} (BitsStored, HighBit, BitsAllocated), "
+        "which cannot be: export the original series.",
+        "{file} 的 BitsStored {stored}、HighBit {high} 与 BitsAllocated {allocated} 相互矛盾：请导出原始序列。",
+    ),
+    "dicom-bits-beyond": (
+        "{file} holds values beyond its {bits} stored bits (BitsStored, HighBit), so the header or the pixels are "
+        "wrong: export the original series.",
+        "{file} 的像素值超出其 {bits} 位存储位（BitsStored、HighBit），头信息或像素有误：请导出原始序列。",
+    ),
+    "dicom-depths-differ": (
+        "{one} stores its greys in {one_bits} bits and {other} of the same series in {other_bits}, so they cannot be "
+        "compared: export the original series.",
+        "同一序列中 {one} 为 {one_bits} 位而 {other} 为 {other_bits} 位，灰度无法比较：请导出原始序列。",
+    ),
+    "dicom-lut": (
+        "{file} has a table of greys ({attribute}) that cannot be applied: export the original series.",
+        "{file} 的灰度查找表（{attribute}）无法应用：请导出原始序列。",
+    ),
+    "dicom-scaling": (
+        "{file} has no usable RescaleSlope and RescaleIntercept but other slices of its series have, so their greys "
+        "cannot be compared: export the original series.",
+        "{file} 没有可用的 RescaleSlope 和 RescaleIntercept，而同一序列的其他层面有，灰度无法比较：请导出原始序列。",
+    ),
+    "dicom-scaling-unusable": (
+        "{kind}: RescaleSlope or RescaleIntercept of its files is no usable number; the stored values are read.",
+        "{kind}：文件的 RescaleSlope 或 RescaleIntercept 不是有效数值，按存储值读取。",
+    ),
+    "dicom-place-missing": (
+        "{file} does not state {attribute}, so its place in the patient is unknown: export the original series.",
+        "{file} 缺少 {attribute}，无法确定其在患者体内的位置：请导出原始序列。",
+    ),
+    "dicom-place-wrong": (
+        "{attribute} in {file} is not usable ({value}), so its place in the patient is unknown: export the original "
+        "series.",
+        "{file} 中的 {attribute} 无效（{value}），无法确定其在患者体内的位置：请导出原始序列。",
+    ),
+    "dicom-single-image": (
+        "The series in {folder} has a single image: export the whole series.",
+        "{folder} 中的序列只有一幅影像：请导出完整序列。",
+    ),
+    "dicom-not-uniform": (
+        "The slices {one} and {other} in {folder} differ in size, spacing or orientation: export one uniform series.",
+        "{folder} 中的层面 {one} 与 {other} 在大小、间距或方位上不一致：请导出一致的序列。",
+    ),
+    "dicom-repeats": (
+        "{one} and {other} in {folder} show the same place with different pixels: the series holds repeats, export one "
+        "image per place.",
+        "{folder} 中的 {one} 与 {other} 位置相同但像素不同：该序列含重复扫描，请每个位置只导出一幅影像。",
+    ),
+    "dicom-one-place": (
+        "All images in {folder} show the same place: export the whole series.",
+        "{folder} 中所有影像位置相同：请导出完整序列。",
+    ),
+    "dicom-uneven": (
+        "The slices are {step:.2f} mm apart but {gap:.2f} mm between {one} and {other} in {folder}: too many slices "
+        "are missing or misplaced to be interpolated, export the whole series.",
+        "层间距为 {step:.2f} 毫米，而 {folder} 中 {one} 与 {other} 之间为 {gap:.2f} 毫米：缺失或错位的层面过多，"
+        "无法插值，请导出完整序列。",
+    ),
+    "dicom-tilted": (
+        "The slices in {folder} are shifted sideways (tilted stack): export a straight one.",
+        "{folder} 中的层面逐层侧移（机架倾斜）：请导出未倾斜的序列。",
+    ),
+    "dicom-interpolated": (
+        "{kind}: slice {slices} of {count} was missing and was interpolated from its neighbours.",
+        "{kind}：缺少第 {slices} 层（共 {count} 层），已由相邻层插值。",
+    ),
+    "dicom-resampled": (
+        "{kind}: the slices were unevenly spaced (by up to {mm:.2f} mm) and were resampled to an even {step:.2f} mm.",
+        "{kind}：层间距不均（最多相差 {mm:.2f} 毫米），已重采样为均匀的 {step:.2f} 毫米。",
+    ),
+    "dicom-order": (
+        "{kind}: the slices' numbers and their positions contradict each other at {count} of {total} slices; the "
+        "positions decided, check the order of the images.",
+        "{kind}：{total} 层中有 {count} 层的编号与位置顺序矛盾；以位置为准，请核对影像顺序。",
+    ),
+    "dicom-copies": (
+        "{kind}: {count} copies of other images were left out.",
+        "{kind}：略去 {count} 幅重复图像。",
+    ),
+    "dicom-stacks": (
+        "{kind}: its SeriesInstanceUID holds {count} stacks; one of them was read.",
+        "{kind}：其 SeriesInstanceUID 含 {count} 组层面，读取了其中一组。",
+    ),
+    "dicom-duplicate-uid": (
+        "{one} and {other} show different images but bear the same instance UID, so nobody can say which is meant: "
+        "export the examination again, or remove the one that does not belong.",
+        "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
+        "或移除其中不属于该检查的文件。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
+    "mask-oedema": (
+        "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
+        "掩膜 {file} 的标签 {label:g} 视为水肿，不计入病灶。",
+    ),
+    "mask-not-numbers": (
+        "The mask {file} has {count} voxels that are not numbers (NaN or infinite): save it again as 0 and 1.",
+        "掩膜 {file} 中有 {count} 个体素不是数值（NaN 或无穷大）：请重新保存为 0 和 1。",
+    ),
+    "mask-fractions": (
+        "The mask {file} holds fractions ({low:.3g} to {high:.3g}), such as probabilities, not labels: cut it at a "
+        "threshold and save it as 0 and 1.",
+        "掩膜 {file} 的值为小数（{low:.3g} 至 {high:.3g}），如概率，而非标签：请按阈值二值化并保存为 0 和 1。",
+    ),
+    "mask-labels": (
+        "The mask {file} has values that are no BraTS labels ({labels}): give a mask of 0 and 1.",
+        "掩膜 {file} 的值不是 BraTS 标签（{labels}）：请提供仅含 0 和 1 的掩膜。",
+    ),
+    "mask-oriented-and-not": (
+        "The mask {mask} cannot be laid on the images: {file} does not state its orientation although {other} does, so "
+        "left and right may differ; save the mask with the geometry of the images.",
+        "掩膜 {mask} 无法与影像对齐：{file} 未注明方位，而 {other} 已注明，左右可能不一致；"
+        "请按影像的几何信息重新保存掩膜。",
+    ),
+    "mask-outside": (
+        "The mask {file} lies outside every series of the patient ({sequences}): check that it is this patient's and "
+        "that its geometry was not lost.",
+        "掩膜 {file} 位于患者所有序列（{sequences}）之外：请核对是否属于该患者以及几何信息是否丢失。",
+    ),
+    "mask-elsewhere": (
+        "The mask {file} has the size of {sequence} but lies up to {mm:.0f} mm away from it, so its geometry was lost: "
+        "save it again with the geometry of the images it was drawn on.",
+        "掩膜 {file} 的大小与 {sequence} 相同，但位置相差最多 {mm:.0f} 毫米，几何信息已丢失："
+        "请按勾画所用影像的几何信息重新保存。",
+    ),
+    "mask-frame": (
+        "The mask {file} was drawn in another frame of reference than the patient's images, so its place on them is "
+        "unknown: give the images that it was drawn on.",
+        "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
+    ),
+    "mask-damaged": (
+        "{file} is a damaged DICOM file among the masks: copy or export it again.",
+        "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
+    ),
+    "mask-partly-outside": (
+        "{percent:.0f}% of a lesion mask lies outside its series.",
+        "病灶掩膜有 {percent:.0f}% 位于其序列之外。",
+    ),
+    "mask-on-no-grid": (
+        "A lesion mask shares no series' grid; its millimetres are taken as the reference's.",
+        "病灶掩膜与各序列网格均不一致；按其毫米坐标放置于参考序列。",
+    ),
+    "mask-folder": (
+        "{file} does not lie in a folder named after one of the patient's sequences ({sequences}): put it into "
+        "<patient>/<sequence>/.",
+        "{file} 不在以患者序列（{sequences}）命名的文件夹中：请放入 <患者>/<序列>/。",
+    ),
+    "mask-slice-twice": (
+        "{file} and {other} annotate one slice: keep one of them.",
+        "{file} 与 {other} 标注同一层面：请只保留一个。",
+    ),
+    "mask-none": (
+        "There is no lesion mask for {folder}: draw one, or leave the patient out.",
+        "{folder} 没有病灶掩膜：请勾画，或排除该患者。",
+    ),
+    "regions-left-out": (
+        "{count} of {total} drawn regions are no lesion by their names and are left out.",
+        "{total} 个勾画区域中有 {count} 个按名称不是病灶，未采用。",
+    ),
+    "segmentation-damaged": (
+        "{file} is a damaged DICOM segmentation, or states no positions: export it again.",
+        "{file} 是已损坏的 DICOM 分割文件，或未给出位置：请重新导出。",
+    ),
+    "segmentation-no-lesion": (
+        "No segment of {file} is a lesion by its name ({names}): name the segment of the enhancing and necrotic tumour "
+        "'tumour'.",
+        "{file} 中没有名称为病灶的分割（{names}）：请将强化及坏死肿瘤的分割命名为“肿瘤”。",
+    ),
+    "segmentation-no-step": (
+        "{file} has one plane and states no slice thickness: export it again.",
+        "{file} 仅有一个层面且未给出层厚：请重新导出。",
+    ),
+    "segmentation-crooked": (
+        "The planes of {file} do not lie straight above each other: export one even stack.",
+        "{file} 的各层面未对齐：请导出一组规则的层面。",
+    ),
+    "segmentation-empty": ("The segmentation is empty.", "分割为空。"),
+    "segmentation-uneven": (
+        "Its frames are unevenly spaced; the mask was brought to steps of {step:.3g} mm.",
+        "分割的层面间距不均；掩膜已重采样为 {step:.3g} 毫米层距。",
+    ),
+    "contours-damaged": (
+        "{file} is a damaged DICOM structure set: export it again.",
+        "{file} 是已损坏的 DICOM 轮廓文件（RTSTRUCT）：请重新导出。",
+    ),
+    "contours-cut-short": (
+        "{file} is damaged: a contour of {count} numbers does not have the points that it states; export it again.",
+        "{file} 已损坏：某条轮廓的 {count} 个数值与其声明的点数不符；请重新导出。",
+    ),
+    "contours-not-numbers": (
+        "{file} has contour points that are not numbers (NaN or infinite): export it again.",
+        "{file} 的轮廓点不是数值（NaN 或无穷大）：请重新导出。",
+    ),
+    "contours-missing": (
+        "{file} is damaged: it names the lesion '{name}' but holds no contours of it; export it again.",
+        "{file} 已损坏：列有病灶“{name}”但没有其轮廓；请重新导出。",
+    ),
+    "contours-no-lesion": (
+        "No region of {file} is a lesion by its name ({names}): name the region of the enhancing and necrotic tumour "
+        "'GTV'.",
+        "{file} 中没有名称为病灶的区域（{names}）：请将强化及坏死肿瘤的区域命名为“GTV”。",
+    ),
+    "contours-none": (
+        "The lesion of {file} has no closed contour: draw it again, or leave it out.",
+        "{file} 中的病灶没有闭合轮廓：请重新勾画，或删除该文件。",
+    ),
+    "contours-cover-nothing": (
+        "The contours of {file} cover no voxel of the series they were read with: check that both belong to one "
+        "patient.",
+        "{file} 的轮廓未覆盖所用序列的任何体素：请核对两者是否属于同一患者。",
+    ),
+    "contours-off-plane": (
+        "The contours of {file} do not lie in the slices of the series they were read with: give the series they were "
+        "drawn on.",
+        "{file} 的轮廓不在所用序列的层面上：请提供勾画所用的序列。",
+    ),
+    "contours-off-all": (
+        "The contours of {file} lie in the slices of none of the patient's series ({sequences}): export the series "
+        "that "
+        "they were drawn on.",
+        "{file} 的轮廓不在患者任何序列（{sequences}）的层面上：请导出勾画所用的序列。",
+    ),
+    "contours-beyond": (
+        "The contours of {file} reach beyond the {slices} slices of the series they were read with: export the whole "
+        "series.",
+        "{file} 的轮廓超出所用序列的 {slices} 个层面：请导出完整序列。",
+    ),
+    "contours-gaps": (
+        "{count} slice(s) between the first and the last contour carry none; they stay empty.",
+        "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
+    ),
     # ---- tables and labels ------------------------------------------------------------------------------
+    "table-unopenable": (
+        "The table {table} cannot be opened ({reason}): check the path.",
+        "无法打开表格 {table}（{reason}）：请检查路径。",
+    ),
+    "table-old-workbook": (
+        "{table} is an old or password-protected workbook: save it as plain xlsx or CSV.",
+        "{table} 是旧版或有密码保护的工作簿：请另存为无密码的 xlsx 或 CSV。",
+    ),
+    "table-web-page": (
+        "{table} is a web page or XML, not a table, whatever its name says: open it in a spreadsheet and save it "
+        "as xlsx or CSV.",
+        "{table} 的内容是网页或 XML，不是表格：请用电子表格软件打开后另存为 xlsx 或 CSV。",
+    ),
+    "table-damaged-workbook": (
+        "{table} is a damaged workbook, or has no sheet with cells: save it again as xlsx or CSV.",
+        "{table} 已损坏，或没有含数据的工作表：请重新另存为 xlsx 或 CSV。",
+    ),
+    "table-encoding": (
+        "{table} is neither UTF-8 nor UTF-16 nor GB18030 text: save it as CSV UTF-8.",
+        "{table} 不是 UTF-8、UTF-16 或 GB18030 编码的文本：请另存为“CSV UTF-8”。",
+    ),
+    "table-not-csv": (
+        "{table} is no proper csv table ({reason}): save it again as CSV UTF-8.",
+        "{table} 不是规范的 CSV 表格（{reason}）：请重新另存为“CSV UTF-8”。",
+    ),
+    "table-row-too-long": (
+        "The row {row} in {table} has more cells than the header: look for a comma inside a cell.",
+        "{table} 中的行 {row} 比表头的单元格多：请检查单元格内是否有逗号。",
+    ),
+    "no-columns": ("none", "无"),
+    "table-no-id": (
+        "{table} has no column id (columns: {columns}): name the patient column id.",
+        "{table} 没有患者编号列（现有列：{columns}）：请将患者编号列命名为 id。",
+    ),
+    "table-id-twice": (
+        "{table} has two columns that mean {column}: keep one.",
+        "{table} 中有两列都表示 {column}：请只保留一列。",
+    ),
+    "table-several-ids": (
+        "{table} has several columns that may be the patient's id ({columns}): name the right one id.",
+        "{table} 中有多列可能是患者编号（{columns}）：请将正确的一列命名为 id。",
+    ),
+    "table-column-twice": (
+        "{table} has the column {column} twice: keep one.",
+        "{table} 中列 {column} 出现两次：请只保留一列。",
+    ),
+    "table-two-meanings": (
+        "{table} has several columns that mean {meaning} ({columns}): keep one.",
+        "{table} 中有多列都表示 {meaning}（{columns}）：请只保留一列。",
+    ),
+    "row-missing": (
+        "Patient {patient} has no row in {table}: give the table one row with this id.",
+        "患者 {patient} 在 {table} 中没有对应的行：请在表格中添加该编号的一行。",
+    ),
+    "row-missing-similar": (
+        "Patient {patient} has no row in {table}, only {similar} looks alike: a spreadsheet may have changed the id; "
+        "if it is the same patient, write the id in the table as {patient}, as text.",
+        "患者 {patient} 在 {table} 中没有对应的行，仅有相似的编号 {similar}：编号可能被电子表格软件改动；"
+        "若为同一患者，请在表格中以文本形式将编号改为 {patient}。",
+    ),
+    "row-repeated": (
+        "Patient {patient} has {count} rows in {table} that differ: give the table one row with this id.",
+        "患者 {patient} 在 {table} 中有 {count} 行且内容不一致：每个编号请只保留一行。",
+    ),
+    "age-missing": (
+        "The age of patient {patient} in {table} is missing: fill it in, or allow prediction without it.",
+        "{table} 中患者 {patient} 的年龄缺失：请补填，或允许在缺少年龄的情况下预测。",
+    ),
+    "sex-missing": (
+        "The sex of patient {patient} in {table} is missing: fill it in, or allow prediction without it.",
+        "{table} 中患者 {patient} 的性别缺失：请补填，或允许在缺少性别的情况下预测。",
+    ),
+    "age-refused": (
+        "The age {cell} of patient {patient} in {table} {reason}.",
+        "{table} 中患者 {patient} 的年龄“{cell}”{reason}。",
+    ),
+    "sex-refused": (
+        "The sex {cell} of patient {patient} in {table} {reason}.",
+        "{table} 中患者 {patient} 的性别“{cell}”{reason}。",
+    ),
+    "age-typed": ("The age {cell} {reason}.", "年龄“{cell}”{reason}。"),
+    "age-not-number": ("is not a number of years: give years, as 45", "不是以岁计的数字：请填写岁数，如 45"),
+    "age-months-or-male": (
+        "may be months or a man's age: write 18 months, or the age alone in years",
+        "可能是月龄，也可能是男性的年龄：请写“18个月”，或只写岁数",
+    ),
+    "age-nought": (
+        "is nought: leave it empty if the age is not known; give an infant's in months, as 6M",
+        "为零：年龄未知请留空；婴儿请按月填写，如 6M",
+    ),
+    "age-outside": ("is outside 0 to {oldest} years: correct it", "不在 0 至 {oldest} 岁之间：请更正"),
+    "age-birth-year": ("is a year of birth: give the age in years", "是出生年份：请填写岁数"),
+    "age-date": ("is a date: give the age in years", "是日期：请填写岁数"),
+    "age-impossible": (
+        "The age {age} is impossible: give a number of years from 0 to {oldest}, or None where it is not known.",
+        "年龄 {age} 不可能：请给出 0 至 {oldest} 之间的岁数，未知时给 None。",
+    ),
+    "sex-impossible": (
+        "The sex {sex} is impossible: give 0 for male, 1 for female, or None where it is not known.",
+        "性别 {sex} 无效：男性为 0，女性为 1，未知时给 None。",
+    ),
+    "sex-is-not-understood": ("is not understood: {reason}", "无法识别：{reason}"),
+    "sex-words": ("give M or 0 (male), F or 1 (female)", "请填写 M 或 0（男）、F 或 1（女）"),
+    "sex-not-stated": ("the column's name states other codes", "列名中说明的编码不包括该值"),
+    "sex-mixed": (
+        "the column mixes numbers and words; write M and F throughout",
+        "该列混用数字与文字；请统一填写 M 和 F",
+    ),
+    "sex-codes": (
+        "the column's numbers are neither 0 and 1 (male, female) nor 1 and 2 (male, female); write M and F",
+        "该列的数字既不是 0 和 1（男、女），也不是 1 和 2（男、女）；请填写 M 和 F",
+    ),
+    "sex-m-or-mujer": (
+        "is not understood: beside H it may mean mujer; write male and female",
+        "无法识别：与 H 并用时 M 可能表示女性；请填写“男”或“女”",
+    ),
+    "ki67-threshold": (
+        "The Ki-67 threshold {threshold:g} is no percentage: give one above 0 and up to 100.",
+        "Ki-67 阈值 {threshold:g} 不是百分数：请给出大于 0 且不超过 100 的数值。",
+    ),
+    "labels-repeated": (
+        "The patient {patient} has several different rows in {table}: keep the one that belongs to the examination.",
+        "患者 {patient} 在 {table} 中有多行且内容不同：请只保留与该次检查对应的一行。",
+    ),
+    "labels-two-patients": (
+        "The row {row} in {table} may belong to {patient} or to {other}: write each patient's id exactly in the table.",
+        "{table} 中的行 {row} 可能属于 {patient}，也可能属于 {other}：请在表格中准确填写每位患者的编号。",
+    ),
+    "labels-two-meanings": (
+        "Both {one} and {other} in {table} are {meaning}: keep one.",
+        "{table} 中 {one} 与 {other} 都表示 {meaning}：请只保留一列。",
+    ),
+    "labels-left-out": (
+        "Left out, because they may identify a patient: {columns}.",
+        "以下列可能识别患者身份，已略去：{columns}。",
+    ),
+    "labels-rows-differ": (
+        "{count} patient(s) have several rows that differ.",
+        "有 {count} 位患者存在多行且内容不一致。",
+    ),
+    "labels-faults": ("In {table}: {faults}.", "{table} 中：{faults}。"),
+    "faults-joined": ("{first}; {second}", "{first}；以及{second}"),
+    "faults-and-more": ("{faults} (and {count} more)", "{faults}（另有 {count} 处）"),
+    "cell-fault": ("{column} '{cell}' of {patient} {reason}", "{patient} 的 {column}“{cell}”{reason}"),
+    "cell-refused": ("is not understood ({reason}): give {choices}", "无法识别（{reason}）：请填写{choices}"),
+    "cell-not-understood": ("is not understood: give {choices}", "无法识别：请填写{choices}"),
+    "choices-idh": ("1 or 0, or mutant or wild type", " 1 或 0，或“突变型”“野生型”"),
+    "choices-mgmt": ("1 or 0, or methylated or unmethylated", " 1 或 0，或“甲基化”“未甲基化”"),
+    "choices-codel": ("1 or 0, or codeleted or intact", " 1 或 0，或“共缺失”“无共缺失”"),
+    "choices-level": ("1 or 0, or high or low", " 1 或 0，或“高”“低”"),
+    "cell-unknown-word": ("'{word}' is not a known word", "“{word}”不是已知词语"),
+    "cell-ambiguous": ("it may mean more than one thing", "可能有多种含义"),
+    "cell-contradicts": ("its parts contradict each other", "各部分相互矛盾"),
+    "cell-no-result": ("it states no result", "没有给出结果"),
+    "cell-other-finding": ("it is about another finding", "说的是其他指标"),
+    "cell-partly-known": ("one result is known and another is not", "部分结果已知，部分未知"),
+    "cell-one-part": ("it speaks of {part} only", "只提到 {part}"),
+    "column-coding": (
+        "The name of the column {column} in {table} states codes that are not understood: write the results as words.",
+        "{table} 中列名“{column}”所说明的编码无法识别：请用文字填写结果。",
+    ),
+    "cell-code-unstated": ("is no code that the column's name states", "不在列名说明的编码之内"),
+    "cell-protein": (
+        "may be a stain for the protein, not the methylation: give {choices}",
+        "可能是蛋白染色结果，而非甲基化：请填写{choices}",
+    ),
+    "cell-sign-of-arm": (
+        "may mean lost or not lost: give {choices}",
+        "可能表示缺失，也可能表示无缺失：请填写{choices}",
+    ),
+    "cell-no-grade": ("is no single WHO grade: give 1, 2, 3 or 4", "不是单一的 WHO 分级：请填写 1、2、3 或 4"),
+    "percent-none": ("is no percent: give a number such as 15", "不是百分数：请填写数字，如 15"),
+    "percent-above": ("is above 100 percent", "超过 100%"),
+    "percent-reversed": ("is a range from more to less", "范围的起点大于终点"),
+    "percent-or-share": (
+        "may be {high:g} % or {low:g} %: write it with a % sign",
+        "可能是 {high:g}%，也可能是 {low:g}%：请写上百分号",
+    ),
+    "ki67-ranges": ("{count} Ki-67 range(s) are replaced by their mean.", "{count} 个 Ki-67 范围值以均值代替。"),
+    "ki67-bounds": (
+        "{count} Ki-67 value(s) are only a bound (as <5%): level where it follows, no percent.",
+        "{count} 个 Ki-67 值只有界限（如 <5%）：能判断高低的给出高低，不给百分数。",
+    ),
+    "ki67-disagrees": (
+        "In {count} patient(s) the stated Ki-67 level disagrees with {threshold:g} %; the percent decides.",
+        "{count} 位患者的 Ki-67 高低与 {threshold:g}% 的阈值不符；以百分数为准。",
+    ),
+    "birth-no-date": (
+        "A birth or study date is no date (YYYYMMDD): correct it, or give the age in the table.",
+        "出生日期或检查日期不是有效日期（YYYYMMDD）：请更正，或在表格中填写年龄。",
+    ),
+    "birth-after-study": (
+        "A study is dated before the patient's birth: correct the dates.",
+        "检查日期早于患者出生日期：请更正日期。",
+    ),
+    "predictions-foreign": (
+        "{table} is no table of gliomark's predictions (it lacks the columns {columns}): move it, or choose another "
+        "output folder.",
+        "{table} 不是 gliomark 的预测结果表（缺少列 {columns}）：请移走该文件，或选择其他输出文件夹。",
+    ),
+    "row-of-another": (
+        "The clinical row belongs to patient {row}, the images to patient {patient}: give the row of {patient}.",
+        "临床数据行属于患者 {row}，影像属于患者 {patient}：请提供患者 {patient} 的数据行。",
+    ),
     # ---- preparation: registration, brain, slices -------------------------------------------------------
+    "sequence-missing": (
+        "{folder}: the sequence {missing} is missing (found: {found}); add it, or choose a model that does not need "
+        "it.",
+        "{folder}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。",
+    ),
+    "field-of-no-head": (
+        "{file} shows a field of {field} mm (voxels of {steps} mm), which no image of a head has: check the voxel size "
+        "and its units.",
+        "{file} 的视野为 {field} 毫米（体素 {steps} 毫米），不可能是头部影像：请核对体素大小及其单位。",
+    ),
+    "brain-not-found": (
+        "No brain was found in the image ({reason}); is this an axial head MRI?",
+        "影像中未找到脑组织（{reason}）；这是横断面头部磁共振吗？",
+    ),
+    "brain-too-small": (
+        "Only {ml:.0f} ml of brain were found in the image; is this a whole axial head MRI?",
+        "影像中仅找到 {ml:.0f} 毫升脑组织；这是完整的横断面头部磁共振吗？",
+    ),
+    "brain-of-nobody": (
+        "The brain in {file} would be {ml:.0f} ml large ({extent} mm), which nobody's is: check the voxel size "
+        "({steps} mm) and its units.",
+        "{file} 中的脑体积将达 {ml:.0f} 毫升（{extent} 毫米），不可能属实：请核对体素大小（{steps} 毫米）及其单位。",
+    ),
+    "brain-small": (
+        "Only {ml:.0f} ml of brain were found, less than an adult has: check that the whole head is shown and that the "
+        "voxel size ({steps} mm) is right; areas and volumes depend on it.",
+        "仅找到 {ml:.0f} 毫升脑组织，少于成人脑体积：请核对影像是否包含整个头部以及体素大小（{steps} 毫米）是否正确，"
+        "面积和体积取决于此。",
+    ),
+    "brain-partly-shown": (
+        "{sequence} shows only {percent:.0f} % of the brain (missing: {part}); what it does not show was not "
+        "examined.",
+        "{sequence} 仅覆盖 {percent:.0f} % 的脑组织（缺少{part}）；未覆盖的部分未被检查。",
+    ),
+    "brain-cut": (
+        "The images end within the brain (missing: {part}); what they do not show was not examined.",
+        "所有影像均在脑内终止：缺少{part}，该部分未被检查。",
+    ),
+    "brain-top": ("the top", "顶部"),
+    "brain-bottom": ("the bottom", "底部"),
+    "brain-left": ("the left side", "左侧"),
+    "brain-right": ("the right side", "右侧"),
+    "brain-front": ("the front", "前部"),
+    "brain-back": ("the back", "后部"),
+    "brain-top-and-bottom": ("top and bottom", "顶部和底部"),
+    "brain-left-and-right": ("both sides", "左右两侧"),
+    "brain-back-and-front": ("front and back", "前部和后部"),
+    "brain-all": ("everything", "全部"),
+    "skull-gone": (
+        "The images came without a skull; skull stripping was left out.",
+        "影像不含颅骨，未作去颅骨处理。",
+    ),
+    "skull-gone-in-some": (
+        "{sequences} came without a skull and the others with one; the brain was taken from {sequences}.",
+        "{sequences} 不含颅骨，其余序列含颅骨；脑区取自 {sequences}。",
+    ),
+    "slices-empty": (
+        "{name} shows nothing in slice {slices} although brain lies there (one grey value in all of it, {file}): "
+        "export the series again.",
+        "{name} 的层面 {slices} 位于脑内却没有图像（整层为同一灰度，{file}）：请重新导出该序列。",
+    ),
+    "slices-empty-at-ends": (
+        "{name} shows nothing in slice {slices}, at the end of what it shows, although brain lies there; that part was "
+        "not examined.",
+        "{name} 的末端层面 {slices} 位于脑内却没有图像；该部分未被检查。",
+    ),
+    "slices-background": (
+        "{name}: slice {slices} holds one grey value and is taken for background.",
+        "{name}：层面 {slices} 全部为同一灰度，按背景处理。",
+    ),
+    "voxels-missing": (
+        "{name} has voxels without a grey value (not a number, or transparent) within the brain, in slice {slices} "
+        "({file}): export or convert it again.",
+        "{name} 的脑内有体素没有灰度值（非数值或透明），位于层面 {slices}（{file}）：请重新导出或转换。",
+    ),
+    "brain-of-one-grey": (
+        "{name} has one single grey value in the whole brain: check the exported series.",
+        "{name} 在整个脑内只有一个灰度值：请检查导出的序列。",
+    ),
+    "not-aligned": (
+        "Two sequences could not be aligned: they show different places, or one has fewer than four slices; check that "
+        "they are whole axial series of one patient.",
+        "两个序列无法配准：它们显示不同部位，或其中一个少于四层；请确认它们是同一患者完整的轴位序列。",
+    ),
+    "brain-in-no-slice": (
+        "No slice shows enough brain (8 cm2); is this an axial head MRI?",
+        "没有任何层面显示足够的脑组织（8 平方厘米）；这是横断面头部磁共振吗？",
+    ),
+    "cohort-slice-altered": (
+        "{path} is no longer as 'cohort build' wrote it: build the cohort again, which prepares that patient anew.",
+        "{path} 与“cohort build”写入时的内容不一致：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-slice-missing": (
+        "{path} is missing: build the cohort again, which prepares that patient anew.",
+        "缺少 {path}：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-slice-damaged": (
+        "{path} is damaged: build the cohort again, which prepares that patient anew.",
+        "{path} 已损坏：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-not-hashed": (
+        "Patient {patient} was prepared by an older gliomark that kept no hashes: whether the prepared images were "
+        "altered since could not be checked.",
+        "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
         "No lesion was found; no marker is predicted.",
         "未发现病灶，因此未预测标志物。",
     ),
+    "no-lesion-in-part": (
+        "No lesion was found in the {percent:.0f} % of the brain that the images show; the rest was not examined, and "
+        "no marker is predicted.",
+        "在影像所覆盖的 {percent:.0f} % 脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
+    ),
+    "no-lesion-in-part-shown": (
+        "No lesion was found in the part of the brain that the images show; the rest was not examined, and no "
+        "marker is predicted.",
+        "在影像所覆盖的部分脑组织中未发现病灶；其余部分未被检查，未预测标志物。",
+    ),
+    "no-outline": (
+        "The reader left nothing outlined; no marker is predicted.",
+        "阅片者未保留任何勾画，因此未预测标志物。",
+    ),
+    "age-or-sex-unknown": (
+        "Age or sex is unknown; the markers were predicted without it, which was not tested.",
+        "年龄或性别未知；标志物是在缺少该信息的情况下预测的，这种用法未经验证。",
+    ),
+    "stood-in": (
+        "{wanted} is missing and {shown} was shown to the networks in its place, which they were not trained for: "
+        "check the outline. No marker is predicted by the model.",
+        "缺少 {wanted}，网络看到的是 {shown}，而网络并未为此训练：请核对轮廓。模型不预测任何标志物。",
+    ),
+    "marker-on-stand-in": (
+        "The networks saw {shown} in place of {wanted}. The marker was never validated on such images, so neither a "
+        "level nor a probability is given.",
+        "网络看到的是 {shown} 而非 {wanted}。该标志物从未在此类影像上验证，因此不给出判断和概率。",
+    ),
+    "marker-not-validated": (
+        "This model has not been validated for the marker on patients it had not seen, so neither a level nor a "
+        "probability is given.",
+        "该模型对此标志物的预测尚未在未参与训练的患者上验证，因此不给出判断和概率。",
+    ),
+    "marker-at-chance": (
+        "No better than chance in validation (AUC {auc:.2f}, 95 % interval {low:.2f} to {high:.2f}; {patients} patients, "
+        "{positives} positive), so neither a level nor a probability is given.",
+        "验证中不优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 "
+        "{positives} 例），因此不给出判断和概率。",
+    ),
+    "borderline": (
+        "Borderline: the probability lies within {margin:.0f} percentage points of the threshold, so a small change of "
+        "image or outline can turn the answer.",
+        "临界：概率与阈值相差不超过 {margin:.0f} 个百分点，影像或轮廓稍有变化即可能改变结论。",
+    ),
+    "finding-without-lesion": (
+        "The reader's finding was not used: without a lesion there is no marker to state.",
+        "未采用阅片者的判断：没有病灶，无从判断标志物。",
+    ),
+    "finding-contradicted": (
+        "The reader's finding and the model disagree: the finding means {found}, the model says {level} "
+        "(probability of {positive}: {probability}).",
+        "阅片者的判断与模型不一致：前者提示{found}，模型判断为{level}（{positive}的概率：{probability}）。",
+    ),
+    "enhancing-not-understood": (
+        "The enhancing focus {given} is not understood; give True, False or None if it is not stated.",
+        "无法识别强化灶的取值 {given}；请给出 True、False，未说明时为 None。",
+    ),
+    "fusion-unknown": (
+        "The fusion rule {given} is unknown; it must be near, all or large.",
+        "未知的层面合并规则 {given}；只能是 near、all 或 large。",
+    ),
+    "no-mask": (
+        "Patient {patient} has no lesion mask; draw one, or leave the patient out.",
+        "患者 {patient} 没有病灶掩膜；请勾画，或不纳入该患者。",
+    ),
+    "mask-not-used": (
+        "A lesion mask lies beside the images ({file}). It was not used: the outline is the model's. The client offers it as "
+        "an outline.",
+        "影像旁有一份病灶掩膜（{file}），未被采用：轮廓由模型勾画。可在客户端中选用该掩膜作为轮廓。",
+    ),
+    "mask-unreadable": (
+        "A lesion mask lies beside the images ({file}) but cannot be used: {reason}",
+        "影像旁有一份病灶掩膜（{file}），但无法使用：{reason}",
+    ),
+    "clinical-not-given": (
+        "No clinical table was given; name one with --clinical, or add --without-clinical.",
+        "未提供临床信息表；请用 --clinical 指定，或加 --without-clinical。",
+    ),
+    "patient-twice": (
+        "{folder} holds patient {patient} like {other} before it; put them into one folder or give them different ids.",
+        "{folder} 与之前的 {other} 都是患者 {patient}；请放入同一文件夹，或使用不同的编号。",
+    ),
+    "not-predicted": (
+        "{folder} could not be predicted ({kind}: {reason}).",
+        "无法预测 {folder}（{kind}：{reason}）。",
+    ),
+    "nothing-to-explain": (
+        "{folder}: no lesion was found, so there is no answer to explain.",
+        "{folder}：未发现病灶，没有可解释的结果。",
+    ),
+    "no-probability-to-explain": (
+        "{folder}: the model gives no probability, so there is none to explain. {reason}",
+        "{folder}：模型未给出概率，没有可解释的结果。{reason}",
+    ),
+    "no-marker-to-explain": (
+        "The model {model} knows no marker, so there is no answer to explain.",
+        "模型 {model} 不含任何标志物，没有可解释的结果。",
+    ),
+    # of an answer: the markers, their levels and what they are worth
+    "title-idh": ("IDH", "IDH 基因状态"),
+    "title-ki67": ("Ki-67", "Ki-67 增殖指数"),
+    "label-idh": (
+        "positive: IDH1 or IDH2 is mutated; negative: wild type",
+        "阳性：IDH1 或 IDH2 突变；阴性：野生型",
+    ),
+    "label-ki67": (
+        "high: at least 10 % of the stained tumour cells are Ki-67 positive",
+        "高：至少 10% 的染色肿瘤细胞 Ki-67 阳性",
+    ),
+    "level-mutant": ("mutant", "突变型"),
+    "level-wild-type": ("wild type", "野生型"),
+    "level-high": ("high", "高"),
+    "level-low": ("low", "低"),
+    "level-positive": ("positive", "阳性"),
+    "level-negative": ("negative", "阴性"),
+    "level-undetermined": ("undetermined", "未能判定"),
+    "level-borderline": ("borderline, leaning {level}", "临界，倾向{level}"),
+    "performance": (
+        "AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) in cross-validation on {patients} patients of {cohort}, "
+        "{positives} of them positive; each was judged by models that had not seen them. The final model was refitted "
+        "on all of them.",
+        "在 {cohort} 的 {patients} 例患者（阳性 {positives} 例）上交叉验证，每例均由未见过该患者的模型判断：AUC "
+        "{auc:.2f}（95% 置信区间 {low:.2f} 至 {high:.2f}）。最终模型用全部患者重新训练。",
+    ),
+    "threshold-origin": (
+        "{threshold}: where sensitivity plus specificity was highest in validation, in which {positives} of {patients} "
+        "patients ({share}) were {positive}. At or above it the answer is {positive}, below it {negative}, even where "
+        "50 % would suggest otherwise.",
+        "{threshold}：取自验证中敏感度与特异度之和最大处，当时 {patients} 例患者中 {positives} 例（{share}）为{positive}。"
+        "达到或高于阈值判为{positive}，低于阈值判为{negative}，即使与以 50% 为界的判断不同。",
+    ),
+    "finding-performance": (
+        "A rule of thumb, not the model: it gave the right answer in {right} of {patients} {cohort} patients "
+        "({accuracy:.2f}; 95 % interval {low:.2f} to {high:.2f}). {case} Enhancement was judged there by a fixed rule on "
+        "T1 and T1C, not by readers.",
+        "这是经验规则而非模型：在 {cohort} 的 {patients} 例患者中 {right} 例判断正确（{accuracy:.2f}；95% 置信区间 {low:.2f} 至 "
+        "{high:.2f}）。{case}该评估中强化灶由 T1 与 T1C 的固定规则判定，而非由阅片者判定。",
+    ),
+    "finding-focus": (
+        "Where there was an enhancing focus, {right} of {of} patients were wild type.",
+        "有强化灶的 {of} 例患者中 {right} 例为野生型。",
+    ),
+    "finding-no-focus": (
+        "Where there was none, {right} of {of} patients were mutant.",
+        "无强化灶的 {of} 例患者中 {right} 例为突变型。",
+    ),
+    "finding-in-short": (
+        "A rule of thumb: right in {right} of {patients} patients ({accuracy:.2f}); only {wild_type} of {focus} with an "
+        "enhancing focus were wild type.",
+        "经验规则：{patients} 例患者中 {right} 例正确（{accuracy:.2f}）；有强化灶的 {focus} 例中仅 {wild_type} 例为野生型。",
+    ),
+    "fusion-near-3": (
+        "Mean of the three slices around the largest lesion.",
+        "取病灶最大处附近 3 个层面的均值。",
+    ),
+    "fusion-near-2": (
+        "Mean of the two slices around the largest lesion; on the other side there is no lesion to judge.",
+        "取病灶最大处附近 2 个层面的均值；另一侧相邻层面无可判断的病灶。",
+    ),
+    "fusion-near-1": (
+        "The slice with the largest lesion alone; its neighbours show no lesion to judge.",
+        "仅取病灶最大的层面；其相邻层面无可判断的病灶。",
+    ),
+    "fusion-large": (
+        "The slice with the largest lesion alone.",
+        "仅取病灶最大的层面。",
+    ),
+    "fusion-all": (
+        "Mean of all {count} slices with a lesion that were read.",
+        "取全部 {count} 个所分析的含病灶层面的均值。",
+    ),
+    "outline-joint": (
+        "the sequences together as one input ({sequences})",
+        "各序列合并为一个输入（{sequences}）",
+    ),
+    "outline-union": (
+        "each sequence alone, the outlines united ({sequences})",
+        "各序列分别勾画后合并（{sequences}）",
+    ),
+    "outline-single": ("one sequence alone ({sequences})", "仅用一个序列（{sequences}）"),
+    "outline-by-reader": ("reader's outline", "阅片者的勾画"),
     # ---- progress ---------------------------------------------------------------------------------------
+    "step-align": ("aligning the sequences", "正在配准各序列"),
+    "step-strip": ("finding the brain", "正在提取脑组织"),
+    "step-slice": ("cutting slices", "正在切取层面"),
+    "step-outline": ("outlining the lesion", "正在勾画病灶"),
+    "step-marker": ("predicting {title}", "正在预测{title}"),
+    "step-write": ("writing the results", "正在写入结果"),
     # ---- weights and models -----------------------------------------------------------------------------
+    "weights-card-unknown": (
+        "{path}: the weights file states something that this gliomark does not know ({reason}); "
+        "update gliomark, or train the model anew.",
+        "{path}：权重文件中有当前 gliomark 版本无法识别的内容（{reason}）；请更新 gliomark，或重新训练模型。",
+    ),
+    "marker-too-few-patients": (
+        "{marker}: {patients} patients with a label and all sequences are too few to learn from; "
+        "add patients to the cohort.",
+        "{marker}：有标签且序列齐全的患者仅 {patients} 例，不足以训练；请在队列中增加患者。",
+    ),
+    "marker-no-lesions": (
+        "Too few patients have an outlined lesion to learn from ({fitted} to fit on, {stopping} to stop by): "
+        "outline more patients, or give the label of more.",
+        "有病灶轮廓、可供训练的患者过少（拟合 {fitted} 例，早停 {stopping} 例）：请勾画更多患者，或补充更多标签。",
+    ),
+    "marker-not-measured": (
+        "{title}: it was not measured how well the model does on patients it never saw, so no level is named.",
+        "{title}：未测得模型在未参与训练的患者中的表现，因此不给出分级。",
+    ),
+    "marker-better-than-chance": (
+        "{title}: AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) on {patients} patients the model never saw; "
+        "levels are named.",
+        "{title}：在 {patients} 例未参与训练的患者中，AUC 为 {auc:.2f}（95% 置信区间 {low:.2f}–{high:.2f}）；"
+        "给出分级。",
+    ),
+    "marker-no-better-than-chance": (
+        "{title}: on {patients} patients it never saw, the model was not shown to be better than chance (AUC "
+        "{auc:.2f}, 95 % interval {low:.2f} to {high:.2f}, which reaches 0.5), so no level is named.",
+        "{title}：在 {patients} 例未参与训练的患者中，未能证明模型优于随机猜测（AUC {auc:.2f}，"
+        "95% 置信区间 {low:.2f}–{high:.2f}，未完全高于 0.5），因此不给出分级。",
+    ),
+    "work-of-other-patients": (
+        "{folder} holds a training on other patients; delete that folder to train anew, or write to another place.",
+        "{folder} 中保存的是另一批患者的训练进度；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-settings": (
+        "{folder} holds a training with other settings; delete that folder to train anew, or write to another place.",
+        "{folder} 中保存的是另一套设置下的训练进度；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-data": (
+        "{folder} holds a training on other images, outlines or labels of these patients; delete that folder to train "
+        "anew, or write to another place.",
+        "{folder} 中保存的训练进度所用的图像、轮廓或标签与现在不同；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "work-of-other-unknown": (
+        "{folder} holds a training that does not say what it was done on; delete that folder to train anew, or write "
+        "to another place.",
+        "{folder} 中的训练进度未记录其数据与设置；请删除该文件夹后重新训练，或更换输出位置。",
+    ),
+    "intended-use": (
+        "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR",
+        "仅供演示与科研；不是医疗器械；以 T1C 与 FLAIR 的低级别胶质瘤训练",
+    ),
+    "licence": (
+        "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY "
+        "3.0",
+        "CC BY-NC-SA 4.0（非商业、相同方式共享），承自训练掩膜；影像来自 TCIA TCGA-LGG，CC BY 3.0",
+    ),
+    "training-cohort": (
+        "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019: {patients} patients for the outline, at least "
+        "{fewest} per marker",
+        "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
+    ),
     # ---- results ----------------------------------------------------------------------------------------
+    "dicom-out-bad-uid": (
+        "{file} states the {keyword} '{value}', which is no UID, so results as DICOM cannot refer to it; export the "
+        "series in {folder} again, or leave --dicom-out away.",
+        "{file} 的 {keyword} 为“{value}”，不是有效的 UID，DICOM 结果无法引用；"
+        "请重新导出 {folder} 中的序列，或不使用 --dicom-out。",
+    ),
+    "out-not-writable": (
+        "{folder}: the output folder cannot be written ({reason}); choose another.",
+        "无法写入输出文件夹 {folder}（{reason}）；请另选一个。",
+    ),
+    "not-written": (
+        "Could not write '{path}' ({reason}); choose an output folder that can be written to.",
+        "无法写入 {path}（{reason}）；请选择可写的输出文件夹。",
+    ),
+    "not-a-result": (
+        "'{folder}' holds '{file}', which is no gliomark result; choose another output folder.",
+        "“{folder}”中的“{file}”不是 gliomark 的结果；请另选输出文件夹。",
+    ),
+    "id-empty": (
+        "The patient id is empty; give the patient an id, which names the result's folder.",
+        "患者编号为空；请提供编号，结果文件夹以其命名。",
+    ),
+    "not-dicom": (
+        "Patient {patient} did not come as DICOM, so results as DICOM have no study to go into; leave --dicom-out away, or "
+        "give the DICOM files.",
+        "患者 {patient} 的影像不是 DICOM，DICOM 结果无所属检查；请去掉 --dicom-out，或提供 DICOM 文件。",
+    ),
+    "dicom-gone": (
+        "{file} can no longer be read; results as DICOM need the images they were made from.",
+        "{file} 已无法读取；DICOM 结果需要原始影像。",
+    ),
+    "dicom-incomplete": (
+        "{file} states no {field}, which results as DICOM refer to; export the series in {folder} again, or leave "
+        "--dicom-out away.",
+        "{file} 缺少 DICOM 结果需要引用的 {field}；请重新导出 {folder} 中的序列，或去掉 --dicom-out。",
+    ),
+    "dicom-spread": (
+        "The series in {folder} is spread over {count} multi-frame files, to which results as DICOM cannot refer; leave "
+        "--dicom-out away.",
+        "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
+    "server-unforeseen": (
+        'The server could not do this; tell who runs it.',
+        '服务器无法完成此操作；请告知服务器管理员。',
+    ),
+    "server-starting": (
+        'The server is still loading its models; ask again in a moment.',
+        '服务器仍在载入模型；请稍后再试。',
+    ),
+    "request-unfit": (
+        'The request does not fit ({reason}).',
+        '请求不符合要求（{reason}）。',
+    ),
+    "uploads-too-many": (
+        'Too many uploads at once; try again in a minute.',
+        '同时上传过多，请一分钟后重试。',
+    ),
+    "body-too-large": (
+        'The body is larger than the {megabytes} MB taken here; send the series needed alone.',
+        '内容超过服务器接受的 {megabytes} MB；请只发送所需序列。',
+    ),
+    "content-length-unfit": (
+        'Content-Length must be a number.',
+        'Content-Length 必须是数字。',
+    ),
+    "upload-silent": (
+        'The upload stopped in the middle; send it again.',
+        '上传中途停止；请重新发送。',
+    ),
+    "upload-broken-off": (
+        'The upload was broken off; send it again.',
+        '上传中断；请重新发送。',
+    ),
+    "upload-slow": (
+        'The upload is too slow; send it again over a better line.',
+        '上传过慢；请在更好的网络下重新发送。',
+    ),
+    "no-such-study": (
+        'There is no such study; upload it again.',
+        '服务器上没有这份影像，请重新选择患者文件夹。',
+    ),
+    "study-preparing": (
+        'The study is still being prepared; wait until it is ready.',
+        '影像仍在准备中，请稍候。',
+    ),
+    "study-failed": (
+        'The study could not be prepared.',
+        '无法准备该影像。',
+    ),
+    "no-such-prediction": (
+        'There is no such prediction.',
+        '没有这项预测。',
+    ),
+    "prediction-unanswered": (
+        'The prediction is {state}; there is no answer yet.',
+        '预测状态为 {state}；尚无结果。',
+    ),
+    "study-removed": (
+        "The study's images and results were removed.",
+        '该患者的影像与结果已被删除。',
+    ),
+    "not-your-prediction": (
+        'Only who asked for the prediction, or an administrator, may cancel it.',
+        '只有发起预测的用户或管理员可以取消。',
+    ),
+    "no-such-marker": (
+        "The prediction knows no marker '{marker}'.",
+        '该预测不含标志物“{marker}”。',
+    ),
+    "no-map": (
+        'The map could not be drawn; try again.',
+        '无法绘制热图；请重试。',
+    ),
+    "no-such-level": (
+        "'{value}' is no level of {marker}; it is {levels}.",
+        '“{value}”不是 {marker} 的取值；应为 {levels}。',
+    ),
+    "no-such-model": (
+        "There is no model '{model}' here; choose {known}.",
+        '服务器上没有模型“{model}”；请选择 {known}。',
+    ),
+    "no-such-slice": (
+        'There is no such slice.',
+        '没有这一层面。',
+    ),
+    "not-your-study": (
+        'Only who uploaded the study, or an administrator, may change or remove it.',
+        '只有上传者或管理员可以修改或删除该影像。',
+    ),
+    "not-corrected": (
+        'Nobody has corrected this outline; send the corrected one first.',
+        '尚无修正后的轮廓；请先发送。',
+    ),
+    "no-found-outline": (
+        "No usable lesion mask came with this study's images.",
+        '该影像未附带可用的病灶掩膜。',
+    ),
+    "age-or-sex-missing": (
+        'Age or sex is missing; give both, or set without_clinical.',
+        '缺少年龄或性别；请补全，或选择在缺少时预测。',
+    ),
+    "name-outside": (
+        "The file name '{name}' is no path inside a patient's folder; send relative paths.",
+        '文件名“{name}”不是患者文件夹内的路径；请发送相对路径。',
+    ),
+    "name-unfit": (
+        'The file name {name} holds a sign that no file may have; rename it.',
+        '文件名 {name} 含不允许的字符；请改名。',
+    ),
+    "too-many-files": (
+        'The upload has more than {count} files; send the series needed alone.',
+        '上传超过 {count} 个文件；请只发送所需序列。',
+    ),
+    "name-twice": (
+        "The file name '{name}' stands in the upload twice; send each once.",
+        '文件名“{name}”在上传中出现两次；请各发送一次。',
+    ),
+    "unpacked-too-large": (
+        'Unpacked, the upload is larger than {megabytes} MB; send less.',
+        '解压后超过 {megabytes} MB；请减少内容。',
+    ),
+    "disk-full": (
+        'The server cannot write what was sent; its disk may be full. Tell who runs it.',
+        '服务器无法写入，磁盘可能已满；请告知管理员。',
+    ),
+    "no-form": (
+        'The body is no multipart form ({reason}); send it again.',
+        '内容不是 multipart 表单（{reason}）；请重新发送。',
+    ),
+    "form-fields": (
+        'The form has too many fields; send a model and a patient_id at most.',
+        '表单字段过多；至多发送 model 与 patient_id。',
+    ),
+    "form-field-long": (
+        'A field of the form is too long; send a model and a patient_id at most.',
+        '表单字段过长；至多发送 model 与 patient_id。',
+    ),
+    "form-wanted": (
+        "Send the files as multipart/form-data, in the field 'files'.",
+        '请以 multipart/form-data 在 files 字段中发送文件。',
+    ),
+    "form-cut": (
+        'The body ends in the middle of the form; send it again.',
+        '表单内容不完整；请重新发送。',
+    ),
+    "upload-empty": (
+        "The upload holds no file; send a patient's folder.",
+        '上传中没有文件；请发送患者文件夹。',
+    ),
+    "zip-too-large": (
+        'The zip unpacks to more than this server takes; send the series needed alone.',
+        '压缩包解压后超过服务器上限；请只发送所需序列。',
+    ),
+    "zip-unreadable": (
+        'The zip cannot be unpacked ({reason}); pack it again.',
+        '无法解压（{reason}）；请重新打包。',
+    ),
+    "zip-damaged": (
+        'The zip is damaged; pack it again.',
+        '压缩包已损坏；请重新打包。',
+    ),
+    "zip-too-many": (
+        'The zip has more than {count} files; send the series needed alone.',
+        '压缩包超过 {count} 个文件；请只发送所需序列。',
+    ),
+    "zip-link": (
+        "The zip holds the link '{name}'; pack the files themselves.",
+        '压缩包含链接“{name}”；请打包文件本身。',
+    ),
+    "zip-locked": (
+        'The zip is locked by a password; send it without.',
+        '压缩包有密码；请去掉密码后发送。',
+    ),
+    "upload-patients": (
+        'The upload holds {count} patients ({names}); send one at a time.',
+        '所选文件夹含 {count} 位患者（{names}）；请一次只选一位。',
+    ),
+    "images-unreadable": (
+        'The images could not be read ({kind}: {reason}).',
+        '无法读取影像（{kind}：{reason}）。',
+    ),
+    "token-unknown": (
+        'The token is not known here; ask who runs the server for a valid one.',
+        '服务器不认识该令牌；请向管理员索取有效令牌。',
+    ),
+    "token-wanted": (
+        "This server wants a token; send it as 'Authorization: Bearer TOKEN'.",
+        '该服务器需要令牌；请以 Authorization: Bearer TOKEN 发送。',
+    ),
+    "admins-only": (
+        "This is for administrators; ask with an admin's token.",
+        '仅限管理员；请使用管理员令牌。',
+    ),
+    "host-unfit": (
+        'The Host or Origin of the request is no address.',
+        '请求的 Host 或 Origin 不是有效地址。',
+    ),
+    "this-machine-only": (
+        'The server answers this machine alone; ask it as 127.0.0.1.',
+        '服务器只应答本机；请以 127.0.0.1 访问。',
+    ),
+    "other-site": (
+        'Pages of other sites may not ask this server.',
+        '其他网站的页面不得访问该服务器。',
+    ),
+    "outline-unreadable": (
+        'The outline is no readable PNG; send an 8-bit grey PNG.',
+        '轮廓不是可读的 PNG；请发送 8 位灰度 PNG。',
+    ),
+    "outline-size": (
+        'The outline is {columns} x {rows} pixels but must be {wanted_columns} x {wanted_rows}, the slices below each other.',
+        '轮廓为 {columns} × {rows} 像素，应为 {wanted_columns} × {wanted_rows}（各层自上而下排列）。',
+    ),
+    "outline-kind": (
+        'The outline is a picture of kind {kind}; send an 8-bit grey PNG of 0 and 255.',
+        '轮廓图像类型为 {kind}；请发送取值 0 和 255 的 8 位灰度 PNG。',
+    ),
+    "data-folder-unfit": (
+        'The data folder {folder} cannot be used ({reason}); choose another.',
+        '数据文件夹 {folder} 无法使用（{reason}）；请另选一个。',
+    ),
+    "worker-died": (
+        'The worker died {attempts} times on this; try again, and tell who runs the server.',
+        '处理进程在此中断 {attempts} 次；请重试，并告知管理员。',
+    ),
+    "model-gone": (
+        "The server has no model '{model}' any more; upload the study for another one.",
+        '服务器已没有模型“{model}”；请为其他模型重新上传。',
+    ),
+    "other-weights": (
+        'The study was prepared for other weights; upload it again.',
+        '该影像是为其他权重准备的；请重新上传。',
+    ),
+    "answer-of-other-weights": (
+        'The answer was given by other weights, which are not here any more; predict again.',
+        '该结果由其他权重给出，现已不在；请重新预测。',
+    ),
+    "not-computed": (
+        'This could not be computed ({kind}: {reason}).',
+        '无法完成计算（{kind}：{reason}）。',
+    ),
 }  # fmt: skip
 
 
@@ -253,6 +1551,67 @@ def from_record(record: Mapping[str, Any]) -> str:
         return Message(record["code"], parameters)
     except (KeyError, IndexError, ValueError, TypeError, AttributeError):
         return str(record["text"])
+
+
+def known(text: str, *codes: str, **parameters: Any) -> str:
+    """The message among these codes whose English is exactly this text, such as a weights file's; else the text."""
+    for code in codes:
+        if code in MESSAGES and MESSAGES[code][0].format_map(parameters) == text:
+            return Message(code, parameters)
+    return text
+
+
+def level_word(level: str) -> str:
+    """A marker's level as a message where it is one of the known words."""
+    return known(level, f"level-{level.strip().lower().replace(' ', '-')}")
+
+
+def level_in_words(level: str, is_borderline: bool, language: Language) -> str:
+    """How a level is said to a person: "mutant", or "borderline, leaning mutant"."""
+    word = level_word(level)
+    return render(message("level-borderline", level=word) if is_borderline else word, language)
+
+
+def percent(probability: float | None) -> str:
+    """Whole per cent; never 0 or 100, which no model can promise."""
+    if probability is None:
+        return "–"
+    value = round(100 * probability)
+    return "< 1 %" if value < 1 else "> 99 %" if value > 99 else f"{value} %"
+
+
+def collect(value: Any) -> list[dict[str, Any]]:
+    """The records of all messages in plain data, each once, so that its reader can say them in another language."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in _texts(value):
+        if isinstance(text, Message):
+            found.setdefault(str(text), to_record(text))
+    return list(found.values())
+
+
+def restore(value: Any, records: Iterable[Mapping[str, Any]]) -> Any:
+    """Plain data with every text that ``collect`` has a record of a message again."""
+    messages = {record["text"]: from_record(record) for record in records}
+    return _restored(value, messages)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+
+
+def _restored(value: Any, messages: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return messages.get(value, value)
+    if isinstance(value, Mapping):
+        return {name: _restored(part, messages) for name, part in value.items()}
+    return [_restored(part, messages) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _render_value(value: Any, language: Language) -> Any:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.inference.fusion import FusionRule, deciding_slices, patient_probability
+from gliomark.found_outline import FoundOutline, find_outline
+from gliomark.inference.fusion import (
+    FusionRule,
+    check_fusion,
+    deciding_slices,
+    fusion_in_words,
+    patient_probability,
+)
 from gliomark.inference.segmenter import Segmenter, seen_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.messages import Message, known, level_word, message, percent
 from gliomark.models.marker_networks import build_marker_network, marker_network_settings
 from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
-from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
+from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
+from gliomark.preprocessing.coverage import no_lesion_message
 from gliomark.study import (
+    READER_FINDING,
     READERS_OUTLINE,
     Clinical,
     Contributions,
+    GliomarkError,
     MarkerPrediction,
     ModelIdentity,
     MRSequence,
@@ -34,10 +44,12 @@ from gliomark.study import (
     SliceStack,
     Study,
 )
+from gliomark.tables import check_row
 
 SHIPPED = {"demo": "demonstration.safetensors"}
 UNDETERMINED = "undetermined"
-EnhancingFocus = Literal["yes", "no"]
+BORDERLINE = 0.05  # a probability this close to the threshold, or closer, names a level only as borderline
+MODEL, READER = "model", "reader's finding"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +68,12 @@ class Model:
     @property
     def identity(self) -> ModelIdentity:
         c = self.card
-        return ModelIdentity(c.name, self.sha256, c.sequences, c.training_cohort, c.licence, c.intended_use)
+        cohort = c.training_cohort
+        if c.markers:
+            fewest = min(m.validation.patients if m.validation else 0 for m in c.markers.values())
+            cohort = known(cohort, "training-cohort", patients=len(c.training_patients), fewest=fewest)
+        licence, use = known(c.licence, "licence"), known(c.intended_use, "intended-use")
+        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use)
 
 
 def load_model(name_or_file: str | Path = "demo") -> Model:
@@ -123,14 +140,22 @@ def _classifier(
 class Prepared:
     """A study as the model's networks see it, before anything is asked of them.
 
-    stood_in: whether a missing sequence was replaced, as one of the warnings says. seconds: it took.
+    stack: its images are called what they are. stand_ins: a missing sequence to the one that the networks are shown
+    in its place. seconds: it took. found: a lesion mask that came with the images.
     """
 
     study: Study
     stack: SliceStack
-    warnings: tuple[str, ...]
-    stood_in: bool
+    stand_ins: Mapping[MRSequence, MRSequence]
     seconds: float
+    found: FoundOutline | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One for each missing sequence, and what the preparation warns of."""
+        pairs = self.stand_ins.items()
+        told = (message("stood-in", wanted=str(wanted), shown=str(shown)) for wanted, shown in pairs)
+        return (*told, *self.stack.warnings)
 
 
 def predict(
@@ -139,24 +164,64 @@ def predict(
     model: Model,
     *,
     fusion: FusionRule = "near",
-    enhancing: EnhancingFocus | None = None,
+    enhancing: bool | None = None,
 ) -> Prediction:
     """The whole cascade on one patient.
 
-    fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing
-    focus, which decides IDH where it is given. Raises GliomarkError where a sequence is missing or no
-    brain is found. A patient without any lesion gets no marker answer.
+    fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing focus, which
+    decides IDH where it is stated. A patient without any lesion gets no marker answer. Raises GliomarkError where a
+    sequence is missing, no brain is found, ``clinical`` is another patient's or nobody's, or an argument is none of
+    its values.
     """
+    check_request(study, clinical, fusion, enhancing)
     return predict_prepared(prepare_study(study, model), clinical, model, fusion=fusion, enhancing=enhancing)
+
+
+def check_request(study: Study, clinical: Clinical, fusion: object, enhancing: object) -> None:
+    """Raise GliomarkError for another patient's row, an impossible person and values that nothing is computed for."""
+    check_fusion(fusion)
+    if enhancing is not None and not isinstance(enhancing, bool):
+        raise GliomarkError(message("enhancing-not-understood", given=repr(enhancing)))
+    check_row(clinical, study.patient_id)
 
 
 def prepare_study(study: Study, model: Model, step: Callable[[str], None] = lambda _: None) -> Prepared:
     """What can be done before age, sex and finding are known; step: is told what is done next. Raises GliomarkError
     as ``predict``."""
     started = time.perf_counter()
-    shown, warnings = with_stand_ins(study, model)
+    stand_ins = find_stand_ins(study, model.card)
+    instead = {wanted: study.series[shown] for wanted, shown in stand_ins.items()}
+    shown = replace(study, series={**study.series, **instead})
     stack = prepare(shown, model.sequences, PreparationSettings(**model.card.preparation), step)
-    return Prepared(study, stack, tuple(warnings), bool(warnings), time.perf_counter() - started)
+    stack = _named_truly(stack, stand_ins)
+    found = find_outline(study, stack)
+    return Prepared(study, stack, stand_ins, time.perf_counter() - started, found)
+
+
+def find_stand_ins(study: Study, card: ModelCard) -> dict[MRSequence, MRSequence]:
+    """Each missing sequence with the one that the model's card lets stand in for it."""
+    return {
+        MRSequence(wanted): MRSequence(shown)
+        for wanted, shown in card.stand_ins.items()
+        if wanted in card.sequences and wanted not in study.series and shown in study.series
+    }
+
+
+def _named_truly(stack: SliceStack, stand_ins: Mapping[MRSequence, MRSequence]) -> SliceStack:
+    """The stack with a stand-in under its own name."""
+    return replace(
+        stack,
+        images={stand_ins.get(name, name): image for name, image in stack.images.items()},
+        to_stack={stand_ins.get(name, name): matrix for name, matrix in stack.to_stack.items()},
+        coverage={stand_ins.get(name, name): share for name, share in stack.coverage.items()},
+    )
+
+
+def _named_as_asked(
+    stack: SliceStack, sequences: Sequence[MRSequence], stand_ins: Mapping[MRSequence, MRSequence]
+) -> SliceStack:
+    """The stack as the networks ask for it: a stand-in under the name of the sequence that is missing."""
+    return replace(stack, images={name: stack.images[stand_ins.get(name, name)] for name in sequences})
 
 
 def predict_prepared(
@@ -165,26 +230,33 @@ def predict_prepared(
     model: Model,
     *,
     fusion: FusionRule = "near",
-    enhancing: EnhancingFocus | None = None,
+    enhancing: bool | None = None,
     outline: NDArray[np.bool_] | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
     """The rest of ``predict``. outline: a reader's, ``(slice, 240, 240)``, in place of the network's; step: is
     told what is done next."""
     started = time.perf_counter()
-    study, stack, warnings = prepared.study, prepared.stack, list(prepared.warnings)
+    study, stack = prepared.study, prepared.stack
+    check_request(study, clinical, fusion, enhancing)
     step("outline")
-    segmentation = model.segmenter.segment(stack) if outline is None else _drawn(outline)
+    segmentation = _outlined(prepared, model) if outline is None else _drawn(outline)
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
+    warnings, answers = list(prepared.warnings), []
     if not areas.any():
-        warnings.append("No lesion was found; no marker is predicted.")
-    if clinical.age is None or clinical.sex is None:
-        warnings.append("Age or sex is unknown; the markers were predicted without it, which was not tested.")
-    answers = []
+        warnings.append(_no_lesion(segmentation, stack))
     for name, classifier in model.classifiers.items():
         step(name)
-        answer = _marker(name, model.card.markers[name], classifier, stack, segmentation, clinical, fusion)
-        answers.append(_with_finding(_outside_training(answer) if prepared.stood_in else answer, enhancing))
+        card = model.card.markers[name]
+        answer = _unanswered(name, card, fusion)
+        reason = _why_withheld(card, prepared.stand_ins)
+        if reason is not None:
+            answer = replace(answer, warnings=(reason,))
+        elif areas.any():
+            answer = _answered(answer, card, classifier, stack, segmentation, clinical, fusion)
+        answers.append(_with_finding(answer, card, enhancing, bool(areas.any())))
+    if (clinical.age is None or clinical.sex is None) and any(a.probability is not None for a in answers):
+        warnings.append(message("age-or-sex-unknown"))
     return Prediction(
         patient_id=study.patient_id,
         clinical=clinical,
@@ -198,7 +270,19 @@ def predict_prepared(
         model=model.identity,
         software_version=version("gliomark"),
         seconds=prepared.seconds + time.perf_counter() - started,
+        stand_ins=prepared.stand_ins,
+        notes=(prepared.found.note,) if prepared.found is not None and outline is None else (),
     )
+
+
+# ---- the outline ------------------------------------------------------------------------------------
+
+
+def _outlined(prepared: Prepared, model: Model) -> Segmentation:
+    """The network's outline; its rule names the sequences that it was really shown."""
+    asked = _named_as_asked(prepared.stack, model.sequences, prepared.stand_ins)
+    shown = [prepared.stand_ins.get(name, name) for name in model.segmenter.sequences]
+    return replace(model.segmenter.segment(asked), rule=model.segmenter.rule_in_words(shown))
 
 
 def _drawn(outline: NDArray[np.bool_]) -> Segmentation:
@@ -206,21 +290,48 @@ def _drawn(outline: NDArray[np.bool_]) -> Segmentation:
     return Segmentation(outline.astype(np.float32), outline, READERS_OUTLINE)
 
 
-def with_stand_ins(study: Study, model: Model) -> tuple[Study, list[str]]:
-    """A missing sequence replaced where the model's card names a stand-in, with a warning for each."""
-    series, warnings = dict(study.series), []
-    for wanted, substitute in model.card.stand_ins.items():
-        if wanted in model.card.sequences and wanted not in series and substitute in series:
-            series[MRSequence(wanted)] = series[MRSequence(substitute)]
-            warnings.append(
-                f"{wanted} is missing and {substitute} was shown to the networks in its place, which they were not "
-                "trained for: check the outline; the model gives no marker level."
-            )
-    return (replace(study, series=series) if warnings else study), warnings
+def _no_lesion(segmentation: Segmentation, stack: SliceStack) -> str:
+    """That there is none, and in how much of the brain there is none."""
+    if segmentation.by_reader:
+        return message("no-outline")
+    return no_lesion_message(stack.examined)
 
 
-def _marker(
-    name: str,
+# ---- the markers ------------------------------------------------------------------------------------
+
+
+def _unanswered(name: str, card: MarkerCard, fusion: FusionRule) -> MarkerPrediction:
+    return MarkerPrediction(
+        marker=name,
+        title=known(card.title, f"title-{name}"),
+        probability=None,
+        level=UNDETERMINED,
+        label=known(card.label, f"label-{name}"),
+        fusion=fusion,
+        threshold=None,
+        decided_by=MODEL,
+        positive=card.positive,
+    )
+
+
+def _why_withheld(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) -> Message | None:
+    """Why no level and no probability may be given, whatever the model computes; None where they may."""
+    for wanted, shown in stand_ins.items():
+        return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
+    if card.validation is None:
+        return message("marker-not-validated")
+    if not card.validation.is_better_than_chance:
+        return message("marker-at-chance", **_numbers(card.validation))
+    return None
+
+
+def _numbers(validation: MarkerValidation) -> dict[str, float]:
+    names = ("auc", "low", "high", "patients", "positives")
+    return {name: getattr(validation, name) for name in names}
+
+
+def _answered(
+    answer: MarkerPrediction,
     card: MarkerCard,
     classifier: SliceClassifier,
     stack: SliceStack,
@@ -228,21 +339,9 @@ def _marker(
     clinical: Clinical,
     fusion: FusionRule,
 ) -> MarkerPrediction:
+    """The model's answer of a patient with a lesion, by a marker that may be answered."""
+    assert card.validation is not None
     slices, probabilities, parts = classifier.score(stack, segmentation.mask, clinical)
-    answer = MarkerPrediction(
-        marker=name,
-        title=card.title,
-        probability=None,
-        level=UNDETERMINED,
-        label=card.label,
-        fusion=fusion,
-        threshold=card.threshold,
-        decided_by="model",
-        performance=card.performance,
-        warnings=(card.warning,) if card.warning else (),
-    )
-    if not slices.index:
-        return answer
     decide = deciding_slices(slices.place, slices.area_mm2, fusion)
     probability = patient_probability(slices.place, slices.area_mm2, list(probabilities), fusion)
     scores = tuple(
@@ -251,25 +350,70 @@ def _marker(
             zip(slices.index, slices.area_mm2, probabilities, strict=True)
         )
     )
-    level = UNDETERMINED
-    if card.informative:
-        level = card.positive if probability >= card.threshold else card.negative
     start, image, *codes = parts[list(decide)].mean(axis=0).tolist()
     age, sex = codes or (None, None)
-    contributions = Contributions(start, image, age, sex)
-    return replace(answer, probability=probability, level=level, slices=scores, contributions=contributions)
+    is_borderline = abs(probability - card.threshold) <= BORDERLINE
+    warnings = [message("borderline", margin=100 * BORDERLINE)] if is_borderline else []
+    return replace(
+        answer,
+        probability=probability,
+        level=card.positive if probability >= card.threshold else card.negative,
+        borderline=is_borderline,
+        threshold=card.threshold,
+        threshold_origin=_threshold_origin(card, card.validation),
+        slices=scores,
+        contributions=Contributions(start, image, age, sex),
+        performance=performance(card),
+        fusion_in_words=fusion_in_words(fusion, len(decide)),
+        warnings=(*warnings, *((card.warning,) if card.warning else ())),
+    )
 
 
-def _outside_training(answer: MarkerPrediction) -> MarkerPrediction:
-    """A probability from images that the networks were not trained on decides nothing."""
-    note = "The images are not of the kind the model was trained on: a probability is shown, but no level."
-    return replace(answer, level=UNDETERMINED, warnings=(*answer.warnings, note))
+def performance(card: MarkerCard) -> str:
+    """How well the model did on patients it had not seen, in words; empty where that was not measured."""
+    if card.validation is None:
+        return ""
+    return message("performance", **_numbers(card.validation), cohort=card.validation.cohort)
 
 
-def _with_finding(answer: MarkerPrediction, enhancing: EnhancingFocus | None) -> MarkerPrediction:
-    """METHOD section 5: an enhancing focus means IDH wild type, none means mutant; the probability stays."""
+def _threshold_origin(card: MarkerCard, validation: MarkerValidation) -> str:
+    return message(
+        "threshold-origin",
+        threshold=percent(card.threshold),
+        positives=validation.positives,
+        patients=validation.patients,
+        share=percent(validation.positives / validation.patients),
+        positive=level_word(card.positive),
+        negative=level_word(card.negative),
+    )
+
+
+def _with_finding(
+    answer: MarkerPrediction, card: MarkerCard, enhancing: bool | None, has_lesion: bool
+) -> MarkerPrediction:
+    """METHOD section 5: an enhancing focus means IDH wild type, none means mutant; the probability stays. Without a
+    lesion there is nothing to decide. A model that is sure of the other level is not kept quiet."""
     if enhancing is None or answer.marker != "idh":
         return answer
+    if not has_lesion:
+        return replace(answer, warnings=(*answer.warnings, message("finding-without-lesion")))
+    level, warnings = "wild type" if enhancing else "mutant", answer.warnings
+    if answer.borderline:
+        warnings = tuple(w for w in warnings if getattr(w, "code", "") != "borderline")
+    elif answer.probability is not None and answer.level != level:
+        contradiction = message(
+            "finding-contradicted",
+            found=level_word(level),
+            level=level_word(answer.level),
+            positive=level_word(card.positive),
+            probability=percent(answer.probability),
+        )
+        warnings = (contradiction, *warnings)
     return replace(
-        answer, level="wild type" if enhancing == "yes" else "mutant", decided_by="reader's finding"
+        answer,
+        level=level,
+        borderline=False,
+        decided_by=READER,
+        performance=READER_FINDING.performance(enhancing),
+        warnings=warnings,
     )

@@ -17,6 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.messages import message
+
 PRODUCT = "gliomark"  # the manufacturer its DICOM results name, by which they are known again
 
 
@@ -65,13 +67,32 @@ class SourceImage:
     place: float
 
 
+@dataclass(frozen=True)
+class NiftiSpace:
+    """How a NIfTI header states its grid, number for number, so that a result can state it in the same way.
+
+    pixdim: qfac, then the steps of columns, rows and slices; quaternion: b, c, d; rows: srow_x, _y, _z;
+    units: xyzt_units.
+    """
+
+    qform_code: int
+    sform_code: int
+    pixdim: tuple[float, float, float, float]
+    quaternion: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    rows: tuple[tuple[float, ...], ...]
+    units: int
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """One sequence of one patient, as stored: no reorientation, no scaling of grey values.
 
     image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
     file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
-    in order of their place; of DICOM only.
+    in order of their place; of DICOM only. missing: bool, as image: where the files had no number and image
+    has background; None for nowhere. is_oriented: whether the file states where left, front and top are;
+    otherwise the affine's directions are assumed. space: of NIfTI only.
     """
 
     image: NDArray[np.float32]
@@ -79,6 +100,9 @@ class Series:
     slice_names: tuple[str, ...]
     source: Path
     source_images: tuple[SourceImage, ...] = ()
+    missing: NDArray[np.bool_] | None = None
+    is_oriented: bool = True
+    space: NiftiSpace | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +157,9 @@ class SliceStack:
     from the patient's right to left. brain, lesion: bool, same shape. selected: indices of the K
     equidistant slices that the marker stage sees. slice_names: one per slice of the stack.
     to_stack: per sequence the rigid 4x4 from that series' own LPS mm to the stack's, from registration.
+    coverage: per sequence the share of the brain that it shows, 0 to 1. examined: the share that all of them show,
+    of which the stack consists; None where the images end within the brain and how much is missing is not known.
+    warnings: what a reader of the answer must know, ``notes`` what they may.
     """
 
     patient_id: str
@@ -144,14 +171,15 @@ class SliceStack:
     lesion: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     to_stack: Mapping[MRSequence, NDArray[np.float64]] = field(default_factory=dict)
+    coverage: Mapping[MRSequence, float] = field(default_factory=dict)
+    examined: float | None = 1.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def drawn(self) -> NDArray[np.bool_]:
         """The reader's mask. Raises GliomarkError where none was read."""
         if self.lesion is None:
-            raise GliomarkError(
-                f"Patient {self.patient_id} has no lesion mask; draw one, or leave the patient out."
-            )
+            raise GliomarkError(message("no-mask", patient=self.patient_id))
         return self.lesion
 
     @property
@@ -171,7 +199,7 @@ class SliceStack:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
-READERS_OUTLINE = "reader's outline"
+READERS_OUTLINE = message("outline-by-reader")
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +229,7 @@ class SliceScore:
 
 @dataclass(frozen=True)
 class Contributions:
-    """Parts of a log-odds: where the model starts from, and what the image, the age and the sex added.
+    """Parts of a log-odds: the model's baseline (``start``), and what the image, the age and the sex added.
 
     age and sex are None where the model does not take them.
     """
@@ -213,16 +241,73 @@ class Contributions:
 
 
 @dataclass(frozen=True)
+class ReaderFinding:
+    """How often "an enhancing focus means IDH wild type, none means mutant" was right, measured on a cohort.
+
+    patients, right: of all; focus, wild_type: of those with an enhancing focus; no_focus, mutant: of those without.
+    low, high: the exact 95 % interval of right / patients. method: how the focus was seen.
+    """
+
+    cohort: str
+    patients: int
+    right: int
+    low: float
+    high: float
+    focus: int
+    wild_type: int
+    no_focus: int
+    mutant: int
+    method: str
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.patients
+
+    def performance(self, enhancing: bool) -> str:
+        """What stands beside a level that the finding decided."""
+        if enhancing:
+            case = message("finding-focus", right=self.wild_type, of=self.focus)
+        else:
+            case = message("finding-no-focus", right=self.mutant, of=self.no_focus)
+        numbers = {"right": self.right, "patients": self.patients, "cohort": self.cohort}
+        interval = {"accuracy": self.accuracy, "low": self.low, "high": self.high}
+        return message("finding-performance", case=case, **numbers, **interval)
+
+    def in_short(self) -> str:
+        """The same in a sentence, for the question itself."""
+        numbers = {"right": self.right, "patients": self.patients, "accuracy": self.accuracy}
+        return message("finding-in-short", wild_type=self.wild_type, focus=self.focus, **numbers)
+
+
+# results/reader_finding.csv; a test holds the two together
+READER_FINDING = ReaderFinding(
+    cohort="TCGA-LGG",
+    patients=86,
+    right=55,
+    low=0.5288,
+    high=0.7403,
+    focus=31,
+    wild_type=10,
+    no_focus=55,
+    mutant=45,
+    method="T1C minus T1 in the drawn lesion more than 3 standard deviations above the rest of the brain, in a "
+    "connected piece of at least 0.2 ml",
+)
+
+
+@dataclass(frozen=True)
 class MarkerPrediction:
     """A marker's answer for one patient.
 
-    probability: patient level, of the positive class, None where nothing could be predicted.
+    probability: patient level, of the positive class, None where nothing could be predicted or nothing may be shown.
     level: the answer in a word ("mutant", "wild type", "high", "low", "undetermined").
     label: what the positive class means, in words. decided_by: "model" or "reader's finding".
-    threshold: the probability at and above which the level is the positive one.
-    performance: how the model did on patients it never saw, with interval and cohort, in words.
+    threshold: the probability at and above which the level is the positive one, None where there is no probability.
+    performance: how well whoever decided did on other patients, with interval and cohort, in words.
     contributions: what the trees' answer is made of, in log-odds, mean over the deciding slices (None where
-    there is none).
+    there is none). borderline: whether the probability lies too close to the threshold to name a level for sure.
+    threshold_origin: where the threshold comes from and how to read it, fusion_in_words: how the slices became the
+    probability, both for people. positive: the level that the probability is the probability of.
     """
 
     marker: str
@@ -231,12 +316,16 @@ class MarkerPrediction:
     level: str
     label: str
     fusion: str
-    threshold: float
+    threshold: float | None
     decided_by: str
     slices: tuple[SliceScore, ...] = ()
     performance: str = ""
     warnings: tuple[str, ...] = ()
     contributions: Contributions | None = None
+    borderline: bool = False
+    threshold_origin: str = ""
+    fusion_in_words: str = ""
+    positive: str = ""
 
     @property
     def slice_range(self) -> tuple[float, float] | None:
@@ -264,7 +353,8 @@ class ModelIdentity:
 class Prediction:
     """Everything one patient's run produced, images included, ready to be written by ``reporting``.
 
-    lesion_areas_mm2: slice name to area, lesion slices only.
+    lesion_areas_mm2: slice name to area, lesion slices only. stand_ins: a missing sequence to the one that the
+    networks were shown in its place. notes: what is said beside the study's and the stack's own notes.
     """
 
     patient_id: str
@@ -279,3 +369,10 @@ class Prediction:
     model: ModelIdentity
     software_version: str
     seconds: float
+    stand_ins: Mapping[MRSequence, MRSequence] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """What was done or assumed on the way, each once: when reading, when preparing, when predicting."""
+        return tuple(dict.fromkeys((*self.study.notes, *self.stack.notes, *self.notes)))

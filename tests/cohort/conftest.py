@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from gliomark.cohort.store import _written_hashes
+
 SLICES = 6
 PATIENTS = {
     "G0001": (61.0, 0, "0", "30", "4"),
@@ -66,7 +68,7 @@ def _write_patient(folder: Path, patient: str, number: int, sequences: list[str]
                 link = folder / "GMSGlioma" / sequence / patient / f"{name}.h5"
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.hardlink_to(place)
-    record = _record(number, sequences, names)
+    record = _record(number, sequences, names) | _written_hashes(folder, patient, sequences, names)
     (folder / "patients" / f"{patient}.json").write_text(json.dumps(record), "utf-8")
 
 
@@ -95,7 +97,6 @@ def _record(number: int, sequences: list[str], names: list[str]) -> dict:
         "series": dict.fromkeys(sequences, series),
         "agreement": None,
         "source_sha256": "0" * 64,
-        "arrays_sha256": "0" * 64,
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from tests.conftest import rehash
 
 from gliomark.cohort.describe import describe, markers
 from gliomark.cohort.store import Cohort
@@ -113,6 +114,7 @@ def test_next_to_nothing_known(copy: Path) -> None:
     for path in (copy / "GMSBraTS").rglob("*.h5"):
         with h5py.File(path, "a") as file:
             del file["mask"]
+    rehash(copy)
     folder = describe(Cohort(copy))
     lines = _rows(folder / "summary.csv")
     assert (_line(lines, "age (years)")["n"], _line(lines, "volume (ml)")["n"]) == ("0", "0")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
+from tests.conftest import rehash
 
 from gliomark.cohort.export import export_cohort
 from gliomark.cohort.store import Cohort
@@ -182,6 +183,7 @@ def test_a_patient_without_a_mask_is_exported_without_one(prepared_cohort: Path,
     for file in (other / "GMSBraTS").glob("*/G0001/*.h5"):
         with h5py.File(file, "a") as slices:
             del slices["mask"]
+    rehash(other)
     pictures = export_cohort(Cohort(other), "structured-pictures", tmp_path / "pictures")
     assert not (pictures / "G0001/mask").exists() and (pictures / "G0002/mask").is_dir()
     raw = export_cohort(Cohort(other), "nnunet", tmp_path / "raw")
@@ -207,7 +209,7 @@ def test_a_folder_in_use_is_refused_and_kept(layout: str, cohort: Cohort, tmp_pa
 def test_nothing_half_written_stays(prepared_cohort: Path, tmp_path: Path) -> None:
     other = renamed(prepared_cohort, tmp_path / "cohort", {})
     (other / "GMSBraTS/T2/G0006/003.h5").unlink()
-    with pytest.raises(OSError):
+    with pytest.raises(GliomarkError, match="003.h5 is missing"):
         export_cohort(Cohort(other), "bids", tmp_path / "out")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cohort"]
 

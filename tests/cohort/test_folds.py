@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,18 @@ def test_same_seed_same_folds_whatever_the_order() -> None:
     assert draw_folds(dict(reversed(STRATA.items())), seed=3) == folds
     assert draw_folds(STRATA, seed=4).test != folds.test
     assert draw_folds(STRATA, seed=4).sha256 != folds.sha256
+
+
+@pytest.mark.parametrize("part", ["development_folds", "folds"])
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2), (2, 3), (0, 3)])
+def test_the_hash_covers_every_fold(part, one, other) -> None:
+    """Two patients swapped between two folds, everybody else where they were."""
+    folds = draw_folds(STRATA)
+    moved = [list(fold) for fold in getattr(folds, part)]
+    moved[one][0], moved[other][0] = moved[other][0], moved[one][0]
+    swapped = replace(folds, **{part: tuple(map(tuple, moved))})
+    assert swapped.sha256 != folds.sha256
+    assert (swapped.train, swapped.validation, swapped.test) == (folds.train, folds.validation, folds.test)
 
 
 def test_written_once_and_read_back(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_ki67(tmp_path: Path, cells: list[str], threshold: float, percent: list[
     ("ki67", "many", "is no percent"), ("ki67", "30-20", "from more to less"),
     ("ki67", "2020-10-20", "is no percent"), ("ki67(%)", "0.15", None), ("idh", "maybe", "give 1 or 0, or mutant"),
     ("idh", "2", "is not understood"), ("grade", "II-III", "no single WHO grade"), ("grade", "5", "no single"),
-    ("sex", "2", "is not understood"), ("age", "old", "not a number of years"), ("age", "150", "above 120"),
+    ("sex", "2", "is not understood"), ("age", "old", "not a number of years"), ("age", "150", "outside 0 to 120"),
 ])  # fmt: skip
 def test_cells_that_could_mean_two_things(tmp_path: Path, header: str, cell: str, words: str | None):
     good = {"ki67": "40", "ki67(%)": "40", "idh": "wt", "grade": "3", "sex": "M", "age": "50"}[header]

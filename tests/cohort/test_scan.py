@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,70 @@ def test_a_zip_is_opened_and_a_broken_one_is_said(tmp_path: Path, client: Client
     assert [set(p.used) for p in found.patients] == [{MRSequence.T1C, MRSequence.T2}]
     assert [Path(one.where).name for one in found.quarantined] == ["broken.ZIP"]
     assert "cannot be unpacked" in found.quarantined[0].reason
+
+
+def pack(files: dict[str, bytes], archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for name, content in files.items():
+            packed.writestr(zipfile.ZipInfo(name, (2024, 1, 2, 3, 4, 6)), content)
+
+
+@pytest.mark.parametrize("how", ["written over", "exchanged", "as old as before"])
+def test_a_changed_zip_of_the_same_size_is_read_anew(tmp_path: Path, client: Client, how: str) -> None:
+    write_series(tmp_path / "series", "AAAA", T2)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "series").iterdir()}
+    after = {name: content.replace(b"AAAA", b"BBBB") for name, content in before.items()}
+    archive = tmp_path / "export" / "病 1.zip"
+    archive.parent.mkdir()
+    pack(before, archive)
+    assert [p.patient_id for p in run(tmp_path / "export", client, tmp_path).patients] == ["AAAA"]
+    was = archive.stat()
+    other = archive if how == "written over" else tmp_path / "other.zip"
+    pack(after, other)
+    if how != "written over":
+        os.replace(other, archive)
+    if how == "as old as before":
+        os.utime(archive, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert archive.stat().st_size == was.st_size
+    assert [p.patient_id for p in run(tmp_path / "export", client, tmp_path).patients] == ["BBBB"]
+    unzipped = list((tmp_path / "cohort.private" / "unzipped").iterdir())
+    assert len(unzipped) == 1, "what the zip held before is not kept"
+
+
+def test_an_unchanged_zip_is_not_unpacked_again(tmp_path: Path, client: Client) -> None:
+    write_series(tmp_path / "series", "A", T2)
+    (tmp_path / "export").mkdir()
+    pack(
+        {file.name: file.read_bytes() for file in (tmp_path / "series").iterdir()}, tmp_path / "export/a.zip"
+    )
+    found = [run(tmp_path / "export", client, tmp_path)]
+    places = list((tmp_path / "cohort.private" / "unzipped").rglob("*"))
+    times = [place.stat().st_mtime_ns for place in places]
+    found.append(run(tmp_path / "export", client, tmp_path))
+    assert [place.stat().st_mtime_ns for place in places] == times
+    assert found[0].rows == found[1].rows
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]
+)
+def test_a_zip_with_a_damaged_file_is_said_and_stops_nobody(
+    tmp_path: Path, client: Client, method: int
+) -> None:
+    root = tmp_path / "export"
+    write_series(root / "whole", "A", T2)
+    write_series(tmp_path / "series", "B", T2)
+    with zipfile.ZipFile(root / "b.zip", "w", method) as packed:
+        for file in sorted((tmp_path / "series").iterdir()):
+            packed.write(file, file.name)
+        at = packed.infolist()[1].header_offset + 90
+    content = bytearray((root / "b.zip").read_bytes())
+    content[at : at + 20] = bytes(byte ^ 0xFF for byte in content[at : at + 20])
+    (root / "b.zip").write_bytes(content)
+    found = run(root, client, tmp_path)
+    assert [p.patient_id for p in found.patients] == ["A"]
+    (bad,) = found.quarantined
+    assert "b.zip cannot be unpacked" in bad.reason and "\n" not in bad.reason
 
 
 @pytest.mark.parametrize(

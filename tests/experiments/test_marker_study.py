@@ -10,10 +10,12 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from tests.conftest import rehash, write_tiny_cohort
 from typer.testing import CliRunner
 
 from gliomark import cli
@@ -195,6 +197,24 @@ def test_other_labels_are_another_run(tiny_cohort, tmp_path) -> None:
     job = NetworkJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
     other = replace(data, labels={p: 1 - label for p, label in data.labels.items()})
     assert job_key(job, data) != job_key(job, other)
+
+
+@pytest.mark.parametrize("change", ["images", "outline", "numbers", "seed"])
+def test_a_network_of_other_data_is_another_runs(tmp_path, change) -> None:
+    folder = write_tiny_cohort(tmp_path / "cohort")
+    data = marker_data.__wrapped__(folder, IDH)
+    job = NetworkJob(kinet_trial(), IDH, (0,), folder, tmp_path)
+    before = job_key(job, data)
+    assert job_key(job, data) == before
+    if change in ("images", "outline"):
+        with h5py.File(folder / "GMSBraTS" / "FLAIR" / "P03" / "002.h5", "a") as file:
+            file["image" if change == "images" else "mask"][3, 3] = 1
+        rehash(folder)
+    elif change == "numbers":
+        data = replace(data, values={p: value + 0.25 for p, value in data.values.items()})
+    else:
+        job = replace(job, trial=replace(job.trial, training=replace(job.trial.training, seed=1)))
+    assert job_key(job, data) != before
 
 
 def test_pairs_are_trained_only_where_trees_are_fitted(tiny_cohort, tmp_path) -> None:

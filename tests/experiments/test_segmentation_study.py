@@ -16,17 +16,24 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from tests.conftest import PAIR, write_tiny_cohort
+from tests.conftest import PAIR, rehash, write_tiny_cohort
 
 from gliomark.cohort.folds import cohort_folds, fold_split
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap
 from gliomark.experiments import sharing
 from gliomark.experiments.place import Place
 from gliomark.experiments.segmentation import study as segmentation_study
 from gliomark.experiments.segmentation import tables as segmentation_tables
 from gliomark.experiments.segmentation.figures import COLOURS, coloured, gates_of, typical_patients
-from gliomark.experiments.segmentation.study import FoldJob, Trial, finished, run_trials, train_fold
+from gliomark.experiments.segmentation.study import (
+    FoldJob,
+    Trial,
+    finished,
+    fold_key,
+    run_trials,
+    train_fold,
+)
 from gliomark.experiments.segmentation.tables import cost, paired, patients_table, summary
 from gliomark.experiments.segmentation.trials import (
     ABLATION,
@@ -45,9 +52,10 @@ from gliomark.experiments.segmentation.trials import (
 )
 from gliomark.models.mignet import MIGNetSettings, build_mignet
 from gliomark.models.swin_unet import SwinSize
-from gliomark.models.weights import load_weights
+from gliomark.models.weights import load_weights, save_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.recipes import segmentation_card
 from gliomark.training.segmentation import light_training
 from gliomark.training.slice_bank import SliceBank
 
@@ -181,8 +189,44 @@ def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
     monkeypatch.setattr(segmentation_study, "train_segmentation", never)
     assert train_fold(job) == record
     other = replace(job, trial=replace(job.trial, training=replace(job.trial.training, rate=1e-4)))
-    with pytest.raises(GliomarkError, match="other settings, patients or weights; delete that folder"):
+    with pytest.raises(
+        GliomarkError, match="other settings, patients, images or weights; delete that folder"
+    ):
         train_fold(other)
+
+
+@pytest.mark.parametrize("change", ["settings", "seed", "images", "outline", "grades", "teacher"])
+def test_a_kept_fold_is_of_this_run_alone(tmp_path: Path, change: str) -> None:
+    """Whatever a fold's figures hang on: another value of it makes a kept fold another run's."""
+    folder = write_tiny_cohort(tmp_path / "cohort")
+    trial = mignet_trial(MIGNET, TINY)
+    job = FoldJob(replace(trial, name="taught", teacher=MIGNET), 1, (folder,), tmp_path)
+    job.weights_path(MIGNET).parent.mkdir(parents=True)
+    save_tiny_weights(job.weights_path(MIGNET), folder, 0.0)
+    key = fold_key(job)
+    write_json(job.record_path, {"key": key, "patients": []})
+    assert finished(job) is not None and fold_key(job) == key
+    if change in ("settings", "seed"):
+        other = replace(trial.training, **{"settings": {"rate": 0.1}, "seed": {"seed": 1}}[change])
+        job = replace(job, trial=replace(job.trial, training=other))
+    elif change in ("images", "outline"):
+        with h5py.File(folder / "GMSBraTS" / "FLAIR" / "P03" / "002.h5", "a") as file:
+            file["image" if change == "images" else "mask"][3, 3] = 1
+        rehash(folder)
+    elif change == "grades":
+        table = folder / "MetaMS.csv"
+        table.write_text(table.read_text("utf-8").replace("P03,36,1,1,2", "P03,36,1,1,4"), "utf-8")
+    else:
+        save_tiny_weights(job.weights_path(MIGNET), folder, 1.0)
+    with pytest.raises(GliomarkError, match="other settings, patients, images or weights; delete"):
+        finished(job)
+
+
+def save_tiny_weights(path: Path, folder: Path, value: float) -> None:
+    cohort = Cohort(folder)
+    training = mignet_trial(MIGNET, TINY).training
+    card = segmentation_card("t", cohort, cohort_folds(cohort), ("P01",), "single", training)
+    save_weights(path, card, {"prior": torch.full((2, 2), value)})
 
 
 def test_weights_that_know_a_test_patient_are_refused(job: FoldJob) -> None:
@@ -251,6 +295,7 @@ def test_cohorts_that_cannot_be_judged_together(tiny_cohort: Cohort, tmp_path: P
     for slice_file in other.rglob("*.h5"):
         with h5py.File(slice_file, "a") as file:
             file.pop("mask", None)
+    rehash(other)
     with pytest.raises(GliomarkError, match="other has no outlined patient"):
         segmentation_tables.run_table_3_3(replace(place, cohorts=(tiny_cohort.folder, other)))
     with pytest.raises(GliomarkError, match="other has no outlined patient"):

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from gliomark.inference.fusion import deciding_slices
 from gliomark.inference.slice_classifier import (
     SliceClassifier,
     image_vectors,
     lesion_figures,
     lesion_slices,
     mix_parts,
+    own_lesion_slices,
     tree_columns,
 )
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, mix_input
@@ -64,6 +66,46 @@ def test_small_lesions_where_nothing_is_larger(ten_slices) -> None:
 def test_a_lesion_between_the_selected_slices_is_not_lost(ten_slices) -> None:
     found = lesion_slices(ten_slices, mask_of(s5=20, s7=30))
     assert found.index == (7,) and found.area_mm2 == (30.0,) and found.place in ((3,), (4,))
+
+
+@pytest.mark.parametrize(
+    ("areas", "index", "near"),
+    [
+        ({2: 80, 3: 500, 4: 90, 6: 70}, (2, 3, 4, 6), (2, 3, 4)),  # 3 is not among the selected
+        ({0: 500, 1: 60, 2: 60}, (0, 1, 2), (0, 1)),  # past the lower end
+        ({3: 60, 5: 500, 6: 49}, (3, 5), (5,)),  # a speck is no lesion to judge
+        ({4: 90, 5: 90, 6: 90}, (4, 5, 6), (4, 5)),  # the lower of equals is the largest
+        ({5: 20, 7: 30}, (5, 7), (7,)),  # specks where there is nothing else
+    ],
+)
+def test_of_few_slices_the_patients_own_neighbours_decide(ten_slices, areas, index, near) -> None:
+    found = own_lesion_slices(ten_slices, mask_of(**{f"s{i}": area for i, area in areas.items()}))
+    assert (found.place, found.index) == (index, index)
+    assert found.area_mm2 == tuple(float(areas[i]) for i in index)
+    assert tuple(index[i] for i in deciding_slices(found.place, found.area_mm2, "near")) == near
+
+
+@pytest.mark.parametrize(
+    ("areas", "index", "near"),
+    [
+        (
+            {20: 60, 21: 500, 22: 90, 23: 80, 24: 70},
+            (20, 21, 22, 24),
+            (20, 21, 22),
+        ),  # every fourth is selected
+        ({39: 60, 40: 70}, (39, 40), (39, 40)),  # the last slice
+        ({1: 300, 2: 200}, (1, 2), (1, 2)),  # nothing on a selected slice
+    ],
+)
+def test_of_many_slices_the_largest_and_its_neighbours_are_read_too(ten_slices, areas, index, near) -> None:
+    names = tuple(f"{i:03d}" for i in range(41))
+    many = replace(ten_slices, slice_names=names, selected=tuple(range(0, 41, 4)))
+    mask = np.zeros((41, 240, 240), bool)
+    for i, area in areas.items():
+        mask[i].flat[:area] = True
+    found = own_lesion_slices(many, mask)
+    assert (found.place, found.index) == (index, index)
+    assert tuple(index[i] for i in deciding_slices(found.place, found.area_mm2, "near")) == near
 
 
 def test_no_lesion_no_slice(ten_slices, eval_kinet) -> None:

@@ -303,7 +303,7 @@ def test_positions_with_one_decimal_are_even(tmp_path: Path):
 
 
 def test_a_place_repeated_with_the_same_pixels_counts_once_and_is_noted(tmp_path: Path):
-    write_series(tmp_path, (0, 1, 2, 3), SeriesInstanceUID="1.5", **T2)
+    write_series(tmp_path, (1, 2, 3, 4), SeriesInstanceUID="1.5", **T2)
     write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2)
     study = read_study(tmp_path)
     assert study.series[MRSequence.T2].image.shape == (4, 12, 10)
@@ -353,7 +353,7 @@ def test_no_position(tmp_path: Path):
         dataset = pydicom.dcmread(file)
         del dataset.ImagePositionPatient
         dataset.save_as(file)
-    assert "does not state position" in refusal(tmp_path)
+    assert "does not state ImagePositionPatient" in refusal(tmp_path)
 
 
 def test_all_black_series(tmp_path: Path):
@@ -447,7 +447,7 @@ def test_grouping_does_not_hang_on_the_order_of_files(tmp_path: Path):
 def test_repeats_in_time_are_parted_by_what_the_headers_say(tmp_path: Path, tag: str):
     write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
     for number, file in enumerate(write_series(tmp_path / "b", SeriesInstanceUID="1.5", **T2)):
-        shift(file, 0, 900)
+        shift(file, 0, 901 if number == 0 else 900)
         dataset = pydicom.dcmread(file)
         setattr(dataset, tag, 300 - number if tag == "InstanceNumber" else 2)
         dataset.save_as(file)
@@ -539,8 +539,8 @@ def test_t1_taken_twice_with_no_word_of_contrast_is_doubted(tmp_path: Path):
     plain = T1C | {"ContrastBolusAgent": ""}
     write_series(tmp_path / "a", AcquisitionTime="100000", **plain)
     assert contrast_doubt(grouped(tmp_path)) == ""
-    for file in write_series(tmp_path / "b", AcquisitionTime="101500", **plain):
-        shift(file, 0, 77)
+    for number, file in enumerate(write_series(tmp_path / "b", AcquisitionTime="101500", **plain)):
+        shift(file, 0, 77 + number)
     assert "2 T1 series" in contrast_doubt(grouped(tmp_path))
     assert any("after contrast" in note for note in read_study(tmp_path).notes)
     write_series(tmp_path / "c", AcquisitionTime="102000", **T1C)
@@ -614,12 +614,14 @@ def test_jpeg_baseline_of_eight_bits(tmp_path: Path):
         dataset.BitsAllocated = dataset.BitsStored = 8
         dataset.HighBit = 7
         stream = io.BytesIO()
-        Image.fromarray(np.full((16, 16), 90, np.uint8)).save(stream, "JPEG", quality=95)
+        shades = np.tile(np.arange(40, 200, 10, dtype=np.uint8), (16, 1))
+        Image.fromarray(shades).save(stream, "JPEG", quality=95)
         dataset.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
         dataset["PixelData"].VR = "OB"
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
         dataset.save_as(file)
-    np.testing.assert_allclose(read_study(tmp_path).series[MRSequence.T2].image, 90, atol=2)
+    expected = np.tile(np.arange(40, 200, 10), (6, 16, 1))
+    np.testing.assert_allclose(read_study(tmp_path).series[MRSequence.T2].image, expected, atol=2)
 
 
 @pytest.mark.parametrize("implicit, little", [(True, True), (False, False), (False, True)])

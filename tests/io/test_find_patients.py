@@ -22,7 +22,8 @@ def picture_patient(folder: Path) -> Path:
 def volume_patient(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("t1c.nii.gz", "t2.nii.gz"):
-        nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4)), folder / name)
+        voxels = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), folder / name)
     return folder
 
 

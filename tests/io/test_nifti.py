@@ -143,7 +143,9 @@ def test_mask_labels(patient: Path, suffix: str, labels: tuple[int, ...], kept: 
     mask = np.zeros((6, 14, 10), np.uint8)
     for column, label in enumerate(labels):
         mask[:, :, column] = label
-    sitk.WriteImage(sitk.GetImageFromArray(mask), str(patient / f"seg.{suffix}"))
+    image = sitk.GetImageFromArray(mask)
+    image.CopyInformation(sitk.ReadImage(str(patient / "sub_t1ce.nii.gz")))
+    sitk.WriteImage(image, str(patient / f"seg.{suffix}"))
     lesion = read_study(patient).lesion
     assert lesion is not None
     np.testing.assert_array_equal(lesion.image, np.isin(mask, list(kept)))
@@ -158,20 +160,6 @@ def refusal(path: Path) -> str:
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".")
     return message
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_not_a_number(patient: Path, value: float):
-    data = head()
-    data[0, 0, :3] = value
-    nib.save(nib.Nifti1Image(data, RAS), patient / "t2.nii.gz")
-    message = refusal(patient)
-    assert "t2.nii.gz has 3 voxels that are not numbers" in message
-
-
-def test_all_zero(patient: Path):
-    nib.save(nib.Nifti1Image(head() * 0, RAS), patient / "t2.nii.gz")
-    assert "t2.nii.gz is zero everywhere" in refusal(patient)
 
 
 def test_several_volumes(patient: Path):

@@ -182,7 +182,7 @@ def test_colour_picture(patient: Path):
 def test_all_black_sequence(patient: Path):
     for file in (patient / "T2_FLAIR").iterdir():
         Image.new("L", (32, 32)).save(file)
-    assert "T2_FLAIR are black" in refusal(patient)
+    assert "T2_FLAIR is black" in refusal(patient)
 
 
 def test_one_slice_in_two_formats(patient: Path):

@@ -19,6 +19,7 @@ from gliomark.models.marker_networks import (
     marker_network_settings,
     start_from_imagenet,
 )
+from gliomark.models.resnest import ResNeStBlock
 from gliomark.study import GliomarkError
 from gliomark.training.losses import branches_loss
 
@@ -137,6 +138,36 @@ def test_a_card_without_an_architecture_is_kinets() -> None:
     assert marker_network_settings({k: v for k, v in record.items() if k != "architecture"}) == KiNetSettings(
         size=SMALL
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "settings", [KiNetSettings(size=TINY), MarkerBaseline("ResNeSt-50", size=TINY)], ids=str
+)
+def test_a_card_of_gliomark_0_1_keeps_its_strided_convolutions(settings) -> None:
+    """It does not say how the resolution is halved; the same tensors would answer otherwise under average pooling."""
+    record = marker_network_record(settings)
+    del record["size"]["average_down"]
+    old = marker_network_settings(record)
+    assert not old.size.average_down and settings.size.average_down
+    torch.manual_seed(0)
+    networks = [build_marker_network(one).eval() for one in (settings, old)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    mix = torch.randn(1, 4, 64, 64)
+    assert not torch.allclose(networks[0](mix)["cat"], networks[1](mix)["cat"])
+
+
+@torch.no_grad()
+def test_resnest_halves_by_average_pooling_after_the_split_attention() -> None:
+    """Zhang et al. 2020, section 3.3, in place of a strided convolution."""
+    torch.manual_seed(0)
+    block, x = ResNeStBlock(16, 32, 2).eval(), torch.randn(2, 16, 12, 12)
+    inner = block.attention(block.reduce(x))
+    assert inner.shape[-1] == 12, "the convolution has no stride"
+    pooled = F.avg_pool2d(inner, 3, 2, 1)
+    expected = F.relu(block.expand(pooled) + block.shortcut(x))
+    torch.testing.assert_close(block(x), expected)
+    assert all(part.stride == (1, 1) for part in block.modules() if isinstance(part, torch.nn.Conv2d))
 
 
 def test_unknown_and_unfitting_are_refused() -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from monai.networks.nets.swin_unetr import BasicLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.experiments.segmentation.trials import PRESETS
 from gliomark.models import swin_unet
 from gliomark.models.mignet import (
     DualPriorGuidance,
@@ -17,7 +19,8 @@ from gliomark.models.mignet import (
     build_mignet,
     central,
 )
-from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize
+from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
+from gliomark.training.segmentation import small_training
 
 TINY = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
 TINY_SETTINGS = MIGNetSettings(size=TINY)
@@ -68,7 +71,7 @@ def test_gate_expands_the_channels_and_can_open_and_shut() -> None:
 
 
 def separable_reference(steps: nn.Sequential, x: Tensor) -> Tensor:
-    """Three times: 3x3 on every channel alone, 1x1 across channels, normalise, rectify."""
+    """Three times: 3x3 on every channel alone, 1x1 across channels, normalise a sample's groups, rectify."""
     assert len(steps) == 12
     for start in (0, 4, 8):
         depth, point, norm = steps[start], steps[start + 1], steps[start + 2]
@@ -79,8 +82,9 @@ def separable_reference(steps: nn.Sequential, x: Tensor) -> Tensor:
             w[None, :, None, None] * s for w, s in zip(depth.weight.flatten(1).T, shifted, strict=True)
         )
         mixed = torch.einsum("oc,bchw->bohw", point.weight[:, :, 0, 0], each)
-        mean, deviation = norm.running_mean, (norm.running_var + norm.eps).sqrt()
-        scaled = (mixed - mean[:, None, None]) / deviation[:, None, None]
+        groups = mixed.reshape(len(x), norm.num_groups, -1)
+        variance = groups.var(dim=2, correction=0, keepdim=True)
+        scaled = ((groups - groups.mean(dim=2, keepdim=True)) / (variance + norm.eps).sqrt()).view_as(mixed)
         x = (scaled * norm.weight[:, None, None] + norm.bias[:, None, None]).clamp(min=0)
     return x
 
@@ -93,9 +97,7 @@ def one_by_one(layer: nn.Conv2d, x: Tensor) -> Tensor:
 def guidance() -> DualPriorGuidance:
     module = DualPriorGuidance(6).eval()
     for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.running_mean, -0.3, 0.3)
-            nn.init.uniform_(part.running_var, 0.2, 2.0)
+        if isinstance(part, nn.GroupNorm):
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.uniform_(part.bias, 0.0, 0.5)
     module.start_from(torch.rand(240, 240))
@@ -106,13 +108,16 @@ def guidance() -> DualPriorGuidance:
 def test_guidance_is_its_equations(guidance: DualPriorGuidance) -> None:
     bottleneck = torch.randn(2, 6, 7, 7)
     xs, xc = guidance(bottleneck, IDENTITY.expand(2, -1, -1))
-    alpha = F.interpolate(guidance.alpha, size=(7, 7), mode="bilinear", align_corners=False)
+    fine = F.interpolate(guidance.alpha, size=(28, 28), mode="bilinear", align_corners=False)
+    alpha = F.avg_pool2d(fine, 4)
     s = separable_reference(guidance.to_segmentation, bottleneck)
     c = separable_reference(guidance.to_grading, bottleneck)
     s = one_by_one(guidance.locate_segmentation, torch.cat([alpha * s, s], dim=1))  # eq. 3-3
     c = one_by_one(guidance.locate_grading, torch.cat([alpha * c, c], dim=1))  # eq. 3-3
     torch.testing.assert_close(xc, c, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(xs, one_by_one(guidance.mean, torch.cat([s, c], dim=1)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        xs, one_by_one(guidance.semantic_fusion, torch.cat([s, c], dim=1)), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_alpha_starts_as_the_prior_in_0_to_5() -> None:
@@ -124,10 +129,10 @@ def test_alpha_starts_as_the_prior_in_0_to_5() -> None:
     assert module.alpha.requires_grad
     cells = prior.reshape(30, 8, 30, 8).mean(dim=(1, 3))
     torch.testing.assert_close(module.alpha[0, 0].detach(), 5 * cells / cells.max())
-    settings = replace(TINY_SETTINGS, fpg=True)
-    torch.testing.assert_close(build_mignet(settings, prior).guidance.alpha, module.alpha)
-    constant = build_mignet(replace(settings, fpg=False), prior).guidance.alpha
-    assert (constant == constant.flatten()[0]).all(), "FPG off: alpha starts constant"
+    for fpg in (True, False):
+        # FPG off is the plain loss: guidance keeps its location
+        settings = replace(TINY_SETTINGS, fpg=fpg)
+        torch.testing.assert_close(build_mignet(settings, prior).guidance.alpha, module.alpha)
 
 
 @torch.no_grad()
@@ -140,10 +145,42 @@ def test_theta_acts_on_alpha(guidance: DualPriorGuidance) -> None:
     torch.testing.assert_close(turned, torch.rot90(straight, 1, (2, 3)), atol=1e-4, rtol=1e-4)
     mirror = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
     torch.testing.assert_close(guidance._alpha_under(feature, mirror), straight.flip(3), atol=1e-4, rtol=1e-4)
-    # the view's left third of the template
-    third = torch.tensor([[[1 / 3, 0.0, -2 / 3], [0.0, 1.0, 0.0]]])
-    shown = guidance._alpha_under(torch.zeros(1, 6, 30, 10), third)
-    torch.testing.assert_close(shown, guidance.alpha[..., :10], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+def test_alpha_is_averaged_over_a_cell_of_the_bottleneck(guidance: DualPriorGuidance, shift: int) -> None:
+    """Published geometry: 32 pixels of the slice, so four by four of alpha's cells, for each of the 7x7."""
+    theta = torch.tensor([[[224 / 240, 0.0, 8 * shift / 120], [0.0, 224 / 240, 0.0]]])
+    shown = guidance._alpha_under(torch.zeros(1, 6, 7, 7), theta)
+    cells = guidance.alpha[0, 0, 1:29, 1 + shift : 29 + shift]
+    torch.testing.assert_close(shown[0, 0], cells.reshape(7, 4, 7, 4).mean(dim=(1, 3)), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_gates_and_guidance_may_start_open() -> None:
+    settings = replace(TINY_SETTINGS, gates_start="open", guidance_start="pass-through")
+    network, x = build_mignet(settings, torch.rand(240, 240)), torch.randn(2, 8, 5, 5)
+    for gate, channels in zip(network.decoder.gates, (8, 16), strict=True):
+        x = torch.randn(2, channels, 5, 5)
+        torch.testing.assert_close(gate(x, torch.randn_like(x)), x, atol=0, rtol=0.02)
+    feature = torch.randn(2, 32, 7, 7)
+    xs, xc = network.guidance(feature, IDENTITY.expand(2, -1, -1))
+    torch.testing.assert_close(xs, network.guidance.to_segmentation(feature))
+    torch.testing.assert_close(xc, network.guidance.to_grading(feature))
+    default = build_mignet(TINY_SETTINGS)
+    assert (TINY_SETTINGS.gates_start, TINY_SETTINGS.guidance_start) == ("random", "random")
+    assert default.decoder.gates[0].psi.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize("size", [SwinSize(), swin_unet.SMALL, TINY], ids=["published", "small", "tiny"])
+@pytest.mark.parametrize("backbone", ["swin", "convolution"])
+def test_nothing_of_mignet_is_normalised_by_batch_statistics(size: SwinSize, backbone: str) -> None:
+    with torch.device("meta"):
+        network = build_mignet(MIGNetSettings(size=size, backbone=backbone))
+    assert not [
+        name for name, part in network.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)
+    ]
 
 
 # ---- the whole ----------------------------------------------------------------------------------------
@@ -258,6 +295,7 @@ def swin_unet_parameters(inputs: int, size: SwinSize) -> int:
         count += 4 * c * 2 * c + 2 * 4 * c  # patch merging: 4c to 2c, normalised before
         count += 2 * c * 4 * c + 2 * c  # patch expanding: 2c to 2 x 2 pixels of c, normalised after
         count += 2 * c * c + c  # skip and feature together back to c
+    count += 2 * widths[-1]  # the bottleneck is normalised
     count += 2 * first + first * first * patch + 2 * first  # the last normalisation and the last expanding
     return count + 2 * first + 2
 
@@ -303,6 +341,47 @@ def test_published_size_on_the_published_view() -> None:
     logits, grade, deeper = network(image)
     assert logits.shape == (2, 2, 224, 224) and grade.shape == (2, 2) and deeper == ()
     assert torch.isfinite(logits).all()
+
+
+# ---- windows ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [(7, 7), (6, 6), (3, 3), (2, 5), (4, 7)], ids=str)
+def test_relative_positions_in_a_window_smaller_than_seven(side: tuple[int, int]) -> None:
+    """Two pixels d rows and e columns apart have the bias of (d, e), however large the window."""
+    attention = SwinStage(8, 1, 2, 7).blocks[0].attn
+    attention.window = side
+    bias, table = attention._bias(), attention.relative_position_bias_table
+    pixels = [(r, c) for r in range(side[0]) for c in range(side[1])]
+    for i, (r, c) in enumerate(pixels):
+        for j, (s, t) in enumerate(pixels):
+            torch.testing.assert_close(bias[:, i, j], table[(r - s + 6) * 13 + (c - t + 6)])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [14, 21], ids=str)
+def test_stage_is_monais_where_the_window_divides_the_grid(side: int) -> None:
+    ours, monais = SwinStage(8, 2, 2, 7), BasicLayer(8, 2, 2, (7, 7), [0.0, 0.0], qkv_bias=True)
+    monais.load_state_dict(ours.state_dict())
+    feature = torch.randn(2, 8, side, side)
+    torch.testing.assert_close(ours(feature), monais(feature), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [(SwinSize(), 224), (swin_unet.SMALL, 96), (swin_unet.SMALL, 48)], ids=str
+)
+def test_windows_divide_the_grids_of_every_recipe(size: SwinSize, side: int) -> None:
+    """Published, small and quick: a grid is a multiple of the window, or fits into one."""
+    recipes = [
+        (PRESETS["published"].size, PRESETS["published"].training.side),
+        (small_training(1, 1).network.size, small_training(1, 1).side),
+        (PRESETS["quick"].size, PRESETS["quick"].training.side),
+    ]
+    assert (size, side) in recipes
+    for level in range(len(size.depths)):
+        grid, rest = divmod(side, size.patch * 2**level)
+        assert rest == 0 and (grid <= size.window or grid % size.window == 0)
 
 
 # ---- deep supervision ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from gliomark.models.segmentation_networks import (
     network_settings,
 )
 from gliomark.models.swin_unet import SMALL
+from gliomark.study import GliomarkError
 
 PUBLISHED_WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -206,6 +207,16 @@ def test_settings_come_back_from_a_card_as_they_were(settings: NetworkSettings) 
     assert json.loads(json.dumps(network_record(network_settings(read)))) == read
     expected = settings.architecture if isinstance(settings, BaselineSettings) else "MIG-Net"
     assert record["architecture"] == expected
+
+
+@pytest.mark.parametrize("architecture", [{}, {"architecture": "MIG-Net"}], ids=["not named", "named"])
+def test_a_mignet_of_other_layers_is_refused(architecture: dict) -> None:
+    """A card of gliomark 0.1: its tensors would not fit, or mean something else."""
+    record = network_record(MIGNetSettings(2, size=SMALL))
+    for name in ("architecture", "gates_start", "guidance_start"):
+        del record[name]
+    with pytest.raises(GliomarkError, match=r"gliomark 0\.1.*train it anew"):
+        network_settings({**record, **architecture})
 
 
 def test_a_card_without_an_architecture_is_mignets() -> None:

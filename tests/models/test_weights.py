@@ -12,7 +12,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gliomark.models.weights import MarkerCard, ModelCard, _digest, load_weights, save_weights
+from gliomark.messages import LANGUAGES, render
+from gliomark.models.weights import (
+    MarkerCard,
+    MarkerValidation,
+    ModelCard,
+    _digest,
+    load_weights,
+    save_weights,
+)
 from gliomark.study import GliomarkError
 
 MARKER = MarkerCard(
@@ -137,12 +145,79 @@ def test_card_without_a_field(weights_file: Path, field: str) -> None:
     assert field in refused(weights_file)
 
 
-@pytest.mark.parametrize("field", [f.name for f in fields(MarkerCard)])
+@pytest.mark.parametrize("field", [f.name for f in fields(MarkerCard) if f.name != "validation"])
 def test_marker_card_without_a_field(weights_file: Path, field: str) -> None:
     record = asdict(CARD)
     del record["markers"]["idh"][field]
     rewrite(weights_file, record)
     assert field in refused(weights_file)
+
+
+MEASURED = MarkerValidation(0.84, 0.71, 0.95, 86, 66, "队列 A")
+
+
+@pytest.mark.parametrize(
+    ("validation", "code"),
+    [
+        (None, "marker-not-measured"),
+        (MEASURED, "marker-better-than-chance"),
+        (replace(MEASURED, low=0.5), "marker-no-better-than-chance"),
+        (replace(MEASURED, low=0.499), "marker-no-better-than-chance"),
+        (MarkerValidation(1.0, 0.398, 1.0, 8, 4, "a"), "marker-no-better-than-chance"),
+        (MarkerValidation(0.33, 0.22, 0.45, 81, 42, "a"), "marker-no-better-than-chance"),
+    ],
+)
+def test_only_what_is_measured_and_told_from_chance_names_a_level(weights_file, validation, code) -> None:
+    card = replace(CARD, markers={"idh": replace(MARKER, validation=validation)})
+    loaded = load_weights(weights_file)
+    save_weights(weights_file, card, loaded.tensors)
+    marker = load_weights(weights_file).card.markers["idh"]
+    assert marker.validation == validation and marker.verdict.code == code
+    assert marker.names_level is (code == "marker-better-than-chance")
+    assert marker.why_no_level == (None if marker.names_level else marker.verdict)
+    for language in LANGUAGES:
+        said = render(marker.verdict, language)
+        assert said.startswith("IDH")
+        assert validation is None or all(f"{x:.2f}" in said for x in (validation.auc, validation.low))
+
+
+@pytest.mark.parametrize("informative", [True, False, None])
+def test_a_file_of_before_is_read_and_names_no_level(weights_file: Path, informative) -> None:
+    record = asdict(CARD)
+    del record["markers"]["idh"]["validation"]
+    if informative is not None:
+        record["markers"]["idh"]["informative"] = informative
+    rewrite(weights_file, record)
+    marker = load_weights(weights_file).card.markers["idh"]
+    assert marker == MARKER and not marker.names_level
+    assert marker.why_no_level is not None and marker.why_no_level.code == "marker-not-measured"
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [
+        {"auc": 0.9},
+        {**asdict(MEASURED), "low": 0.9},
+        {**asdict(MEASURED), "auc": float("nan")},
+        {**asdict(MEASURED), "high": 1.2},
+        {**asdict(MEASURED), "positives": 86},
+        {**asdict(MEASURED), "low": "0.7"},
+        {**asdict(MEASURED), "sensitivity": 0.8},
+    ],
+)
+def test_a_validation_that_is_none_is_refused(weights_file: Path, validation) -> None:
+    record = asdict(CARD)
+    record["markers"]["idh"]["validation"] = validation
+    rewrite(weights_file, record)
+    assert "does not know" in refused(weights_file)
+
+
+@pytest.mark.parametrize("place", ["model", "marker"])
+def test_a_card_of_a_newer_gliomark_is_refused(weights_file: Path, place: str) -> None:
+    record = asdict(CARD)
+    (record if place == "model" else record["markers"]["idh"])["abstains"] = True
+    rewrite(weights_file, record)
+    assert "abstains" in refused(weights_file)
 
 
 def test_other_files_are_refused(weights_file: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.segmentation_networks import network_record
 from gliomark.models.swin_unet import SwinSize
-from gliomark.models.weights import MarkerCard, ModelCard, load_weights, save_weights
+from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, load_weights, save_weights
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.study import MRSequence, SliceStack
 
@@ -228,7 +228,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
     outliner = _outliner(learnt)
     tensors = {f"segmentation/{name}": tensor for name, tensor in outliner.state_dict().items()}
     tensors["prior"] = torch.ones(240, 240)
-    titles = {"idh": ("IDH", "mutant", "wild type"), "proliferation": ("Proliferation proxy", "high", "low")}
+    titles = {"idh": ("IDH", "mutant", "wild type"), "ki67": ("Ki-67", "high", "low")}
     markers = {}
     for number, (name, (title, positive, negative)) in enumerate(titles.items()):
         network = build_kinet(READER).eval()
@@ -238,7 +238,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
         markers[name] = MarkerCard(
             column=name, title=title, positive=positive, negative=negative, label=f"what {name} 标签 means",
             threshold=0.5, age_cut=45.0, architecture={"network": asdict(READER), "crop": TILE},
-            performance="not measured",
+            validation=MarkerValidation(0.8, 0.7, 0.9, 40, 20, "synthetic"),
         )  # fmt: skip
     card = ModelCard(
         name="tiny",

@@ -20,7 +20,8 @@ from tests.pipeline.conftest import LESION_MM, without_mask, write_dicom
 from gliomark import batch, load_model, predict, read_clinical, read_study, write_prediction
 from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
-from gliomark.models.weights import load_weights, save_weights
+from gliomark.models.weights import MarkerValidation, load_weights, save_weights
+from gliomark.study import GliomarkError
 
 PATIENT = "患者 01"
 LESION_ML = 33.5  # a ball of 20 mm
@@ -74,14 +75,15 @@ def test_pictures(run, pictures, drawn) -> None:
     document = document_of(result)
     assert (document["patient_id"], document["age"], document["sex"]) == (PATIENT, 50, 0)
     assert document["input"] == {"kind": "pictures", "spacing_assumed": True}
-    assert document["sequences"] == {"found": ["T1C", "FLAIR"], "used": ["T1C", "FLAIR"]}
+    pair = ["T1C", "FLAIR"]
+    assert document["sequences"] == {"found": pair, "used": pair, "stand_ins": {}}
     assert document["lesion"]["found"] and 0.5 * LESION_ML < document["lesion"]["volume_ml"] < 1.6 * LESION_ML
     assert document["warnings"] == []
     assert any("assumed" in note for note in document["notes"])
-    assert [marker["marker"] for marker in document["markers"]] == ["idh", "proliferation"]
+    assert [marker["marker"] for marker in document["markers"]] == ["idh", "ki67"]
     for marker in document["markers"]:
         assert 0 < marker["probability"] < 1
-        expected = {"idh": ("wild type", "mutant"), "proliferation": ("low", "high")}[marker["marker"]]
+        expected = {"idh": ("wild type", "mutant"), "ki67": ("low", "high")}[marker["marker"]]
         assert marker["level"] == expected[marker["probability"] >= 0.5]
         assert marker["label"] == f"what {marker['marker']} 标签 means"
 
@@ -195,7 +197,7 @@ def test_fusion_decides_which_slices_count(run, pictures) -> None:
 def test_the_readers_finding_decides_idh(run, pictures, seen: str, level: str) -> None:
     result = run(pictures, "--enhancing", seen)
     document = document_of(result)
-    idh, other = marker_of(document), marker_of(document, "proliferation")
+    idh, other = marker_of(document), marker_of(document, "ki67")
     assert (idh["level"], idh["decided_by"]) == (level, "reader's finding")
     assert 0 < idh["probability"] < 1
     assert other["decided_by"] == "model"
@@ -244,11 +246,19 @@ def test_t2_in_flairs_place(run, own_pictures) -> None:
     assert document["sequences"]["found"] == ["T1C", "T2"]
     assert len(document["warnings"]) == 1
     assert "FLAIR is missing and T2 was shown" in document["warnings"][0]
+    assert document["sequences"]["used"] == ["T1C", "T2"]
+    assert document["sequences"]["stand_ins"] == {"FLAIR": "T2"}
+    assert document["lesion"]["found"] and document["lesion"]["rule"].endswith("(T1C, T2)")
+    numbers = ("probability", "probability_range", "threshold", "contributions")
     for marker in document["markers"]:
-        assert 0 < marker["probability"] < 1 and marker["level"] == "undetermined"
-        assert marker["warnings"]
-    assert "FLAIR is missing and T2 was shown" in (result / "report.html").read_text("utf-8")
-    assert "FLAIR is missing" in table_of(result.parent)[0]["warnings"]
+        assert marker["level"] == "undetermined" and not any(marker[name] for name in numbers)
+        assert marker["slices"] == marker["slices_used"] == [] and marker["performance"] == ""
+        assert "T2 in place of FLAIR" in marker["warnings"][0]
+    page = (result / "report.html").read_text("utf-8")
+    assert "FLAIR is missing and T2 was shown" in page and 'alt="FLAIR' not in page and ">FLAIR<" not in page
+    (row,) = table_of(result.parent)
+    assert "FLAIR is missing" in row["warnings"]
+    assert (row["idh_probability"], row["idh_level"]) == ("", "undetermined")
 
 
 def test_flair_is_preferred_to_its_stand_in(run, own_pictures, pictures) -> None:
@@ -281,6 +291,19 @@ def test_python_and_command_line_agree(run, pictures, table, tiny_weights, home)
     assert lasting(document_of(written)) == lasting(document_of(by_command))
     for mask in (written / "masks").iterdir():
         assert mask.read_bytes() == (by_command / "masks" / mask.name).read_bytes()
+
+
+@pytest.mark.parametrize("changed, words", [
+    ({"patient_id": "P-8"}, "row belongs to patient P-8"), ({"age": -3.0}, "age -3.0 is impossible"),
+    ({"age": 150.0}, "age 150.0 is impossible"), ({"sex": 2}, "sex 2 is impossible"),
+])  # fmt: skip
+def test_python_refuses_a_row_that_cannot_be_the_patients(
+    pictures, table, tiny_weights, changed, words
+) -> None:
+    study = read_study(pictures)
+    row = replace(read_clinical(table).row(study.patient_id), **changed)
+    with pytest.raises(GliomarkError, match=words):
+        predict(study, row, load_model(tiny_weights))
 
 
 # ---- many patients ----------------------------------------------------------------------------------
@@ -346,19 +369,33 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, t
     assert {path.name for path in (home / "out").iterdir()} == {"甲 1", "predictions.csv"}
 
 
-def test_a_marker_that_could_not_be_told_from_chance_names_no_level(
-    run, pictures, home, tiny_weights
+@pytest.mark.parametrize(
+    ("validation", "why"),
+    [
+        (None, "not been validated"),
+        (
+            MarkerValidation(0.72, 0.5, 0.9, 10, 6, "ten patients"),
+            "No better than chance in validation (AUC 0.72",
+        ),
+        (MarkerValidation(0.3, 0.2, 0.45, 81, 42, "TCGA-LGG"), "No better than chance"),
+        (MarkerValidation(1.0, 0.4, 1.0, 8, 4, "eight"), "8 patients, 4 positive"),
+    ],
+)
+def test_a_marker_no_better_than_chance_names_no_level_and_no_probability(
+    run, pictures, home, tiny_weights, validation, why
 ) -> None:
-    """Its probability is shown, its level is undetermined; the other marker is as before; a finding still decides."""
+    """The other marker is as before; a reader's finding still decides."""
     weights = load_weights(tiny_weights)
     card = weights.card
-    blind = {**card.markers, "idh": replace(card.markers["idh"], informative=False, warning="chance 说明")}
+    blind = {**card.markers, "idh": replace(card.markers["idh"], validation=validation)}
     save_weights(home / "blind.safetensors", replace(card, markers=blind), weights.tensors)
     before = document_of(run(pictures))
     after = document_of(run(pictures, model=home / "blind.safetensors", out="blind"))
     idh = marker_of(after)
     assert idh["level"] == "undetermined" != marker_of(before)["level"]
-    assert idh["probability"] == marker_of(before)["probability"] and "chance 说明" in idh["warnings"]
-    assert marker_of(after, "proliferation") == marker_of(before, "proliferation")
+    assert idh["probability"] is None and idh["slices"] == [] and idh["contributions"] is None
+    assert len(idh["warnings"]) == 1 and why in idh["warnings"][0]
+    assert why in (home / "blind" / PATIENT / "report.html").read_text("utf-8")
+    assert marker_of(after, "ki67") == marker_of(before, "ki67")
     found = document_of(run(pictures, "--enhancing", "yes", model=home / "blind.safetensors", out="finding"))
     assert (marker_of(found)["level"], marker_of(found)["decided_by"]) == ("wild type", "reader's finding")

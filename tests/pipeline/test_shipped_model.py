@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import gliomark
 from gliomark import load_model, predict, read_study
+from gliomark.cohort.folds import Folds
 from gliomark.cohort.phantom import make_phantom, write_pictures
 from gliomark.evaluation.metrics import dice
-from gliomark.models.weights import ModelCard, load_weights
+from gliomark.experiments.demonstration import ship_measured
+from gliomark.models.weights import ModelCard, _digest, load_weights, save_weights
 from gliomark.pipeline import SHIPPED, Model
 from gliomark.reporting import native_mask
 from gliomark.study import MRSequence
+from gliomark.training.recipes import DEFINITIONS
 
 FOLDER = Path(gliomark.__file__).parent / "models" / "shipped"
+RESULTS = Path(__file__).parents[2] / "results"
 LARGEST_BYTES = 15_000_000
 
 
@@ -68,16 +74,67 @@ def every_text(card: ModelCard) -> list[str]:
 
 
 def test_markers(card) -> None:
-    assert set(card.markers) == {"idh", "proliferation"}
+    assert set(card.markers) == {"idh"}, "the proxy is no better than chance"
     assert (card.markers["idh"].positive, card.markers["idh"].negative) == ("mutant", "wild type")
     for marker in card.markers.values():
         assert 0 < marker.threshold < 1
         assert "AUC" in marker.performance and "95 %" in marker.performance
 
 
-def test_the_proxy_is_never_called_ki67(card) -> None:
-    proxy = card.markers["proliferation"]
-    for text in (proxy.title, proxy.column, proxy.positive, proxy.negative, proxy.performance):
+def test_the_figures_are_those_of_the_results(card) -> None:
+    with (RESULTS / "markers.csv").open(encoding="utf-8") as file:
+        rows = [
+            row for row in csv.DictReader(file) if row["outline"] == "predicted" and row["fusion"] == "near"
+        ]
+    as_shipped = {row["marker"]: row for row in rows if "LightGBM" in row["stage"]}
+    for name, row in as_shipped.items():
+        if float(row["low_95"]) <= 0.5:
+            assert name not in card.markers
+            continue
+        v = card.markers[name].validation
+        assert (v.auc, v.low, v.high) == tuple(float(row[key]) for key in ("auc", "low_95", "high_95"))
+        assert (v.patients, v.positives) == (int(row["patients"]), int(row["positive"]))
+        words = f"AUC {v.auc:.2f} (95 % interval {v.low:.2f} to {v.high:.2f})"
+        assert card.markers[name].performance.startswith(words)
+        assert card.markers[name].names_level and not card.markers[name].warning
+    record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))
+    assert record["weights_sha256"] == load_weights(shipped()).sha256
+    assert record["folds_sha256"] == card.folds_sha256
+
+
+@pytest.mark.parametrize(
+    ("part", "sha256"),
+    [
+        ("segmentation", "f84a966f0355e3b5e9ea4d8ac5a4fde3bfac04c5a29b497c10183854c15841f0"),
+        ("idh", "f1b326d76739516cef6d588a3c10b3a238f605e48c749e93aa8c6fb53b998f68"),
+    ],
+)
+def test_the_networks_are_those_that_the_results_tell_of(part, sha256) -> None:
+    tensors = load_weights(shipped()).tensors
+    assert {name.partition("/")[0] for name in tensors} == {"segmentation", "idh", "prior"}
+    assert _digest("", {name: t for name, t in tensors.items() if name.startswith(f"{part}/")}) == sha256
+
+
+def test_a_file_with_both_markers_is_brought_to_the_same(tmp_path) -> None:
+    """What ``experiment demonstration`` does at its end, on a file that still holds the proxy."""
+    now = load_weights(shipped())
+    idh = replace(now.card.markers["idh"], validation=None, performance="not measured", warning="old")
+    proxy = replace(idh, title="Proliferation proxy")
+    tensors = {f"proliferation/{name}": tensor.clone() for name, tensor in now.part("idh").items()}
+    path = tmp_path / "before.safetensors"
+    card = replace(now.card, markers={"idh": idh, "proliferation": proxy}, training_cohort="at least 81")
+    save_weights(path, card, {**now.tensors, **tensors})
+    record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))["folds"]
+    nested = {name: tuple(map(tuple, record[name])) for name in ("development_folds", "folds")}
+    flat = {name: tuple(record[name]) for name in ("train", "validation", "test")}
+    folds = Folds(**flat, **nested, seed=record["seed"])
+    ship_measured(path, pd.read_csv(RESULTS / "markers.csv"), folds)
+    assert load_weights(path).sha256 == now.sha256
+
+
+def test_the_proxy_is_never_called_ki67() -> None:
+    proxy = DEFINITIONS["proliferation"]
+    for text in (proxy.title, proxy.column, proxy.positive, proxy.negative):
         assert "ki67" not in text.lower().replace("-", "").replace(" ", "")
     assert "proxy" in proxy.title.lower()
     assert "not a stained ki-67" in proxy.label.lower()
@@ -115,7 +172,7 @@ def test_a_real_patient(command, tmp_path, shared) -> None:
     assert (out / "predictions.csv").is_file()
     document = json.loads((result / "prediction.json").read_text("utf-8"))
     assert document["lesion"]["found"]
-    assert {marker["marker"] for marker in document["markers"]} == {"idh", "proliferation"}
+    assert {marker["marker"] for marker in document["markers"]} == {"idh"}
     names = {file.stem for file in (cohort / "TCGA-CS-4941" / "T1C").iterdir()}
     assert {file.stem for file in (result / "masks").iterdir()} == names
     assert np.all([file.suffix == ".png" for file in (result / "masks").iterdir()])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from gliomark.preprocessing.intensity import z_score
+from gliomark.preprocessing.intensity import without_outliers, z_score
 from gliomark.study import GliomarkError
 
 
@@ -39,6 +40,32 @@ def test_clips_to_the_percentiles(noisy_head) -> None:
     )
 
 
+@pytest.mark.parametrize("value", [1e6, 1e30, -1e6, -1e30])
+@pytest.mark.parametrize("count", [1, 3])
+def test_outliers_move_nothing_else(noisy_head, value: float, count: int) -> None:
+    image, brain = noisy_head
+    plain, image = z_score(image, brain), image.copy()
+    image[2, 10, 10 : 10 + count] = value
+    others = brain.copy()
+    others[2, 10, 10 : 10 + count] = False
+    difference = np.abs(z_score(image, brain) - plain)[others]
+    assert difference.mean() < 0.03 and difference.max() < 0.3
+
+
+@pytest.mark.parametrize("value", [1e6, 1e30, -1e6])
+@pytest.mark.parametrize("head_share", [0.3, 0.01, 0.001])
+def test_clipped_to_what_most_voxels_hold(value: float, head_share: float) -> None:
+    """Also where nearly all of the image is one background."""
+    random = np.random.default_rng(3)
+    array = np.where(random.random((20, 60, 60)) < head_share, random.uniform(100, 300, (20, 60, 60)), 0)
+    wild = array.astype(np.float32)
+    wild[3, 4, 5] = value
+    clipped = sitk.GetArrayFromImage(without_outliers(sitk.GetImageFromArray(wild)))
+    if head_share > 0.005:
+        assert clipped.min() >= 0 and clipped.max() <= 300
+    assert np.ptp(clipped) > 0
+
+
 def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
     image, brain = noisy_head
     before = image.copy()
@@ -49,5 +76,5 @@ def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, 1234.5])
 def test_constant_image_is_refused(noisy_head, value: float) -> None:
     brain = noisy_head[1]
-    with pytest.raises(GliomarkError, match="one single grey value"):
-        z_score(np.full(brain.shape, value, np.float32), brain)
+    with pytest.raises(GliomarkError, match="FLAIR has one single grey value"):
+        z_score(np.full(brain.shape, value, np.float32), brain, "FLAIR")

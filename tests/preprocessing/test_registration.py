@@ -40,6 +40,40 @@ def test_known_displacement_is_recovered(brain_series, brain_points, degrees, sh
     assert error.mean() < 0.7 and error.max() < 2
 
 
+def one_voxel(image: np.ndarray, value: float) -> None:
+    image[tuple(extent // 2 for extent in image.shape)] = value
+
+
+def spikes(image: np.ndarray, value: float) -> None:
+    """A voxel in two thousand, wherever it is."""
+    image[np.random.default_rng(6).random(image.shape) < 5e-4] = value
+
+
+def vessel(image: np.ndarray, value: float) -> None:
+    """A bright sinus along the midline at the back."""
+    slices, rows, columns = image.shape
+    image[slices // 4 : -slices // 4, rows * 3 // 4 : rows * 3 // 4 + 2, columns // 2 : columns // 2 + 2] = (
+        value
+    )
+
+
+@pytest.mark.parametrize("plant, value, where", [
+    (one_voxel, 1e6, ("fixed",)), (one_voxel, 1e30, ("moving",)), (one_voxel, -1e6, ("moving",)),
+    (spikes, 1e6, ("moving",)), (spikes, 1e30, ("fixed", "moving")), (spikes, -1e6, ("fixed",)),
+    (vessel, 1e4, ("fixed", "moving")), (vessel, 1e6, ("moving",)), (vessel, 1e30, ("fixed",)),
+])  # fmt: skip
+def test_outliers_do_not_lead_astray(brain_series, brain_points, plant, value: float, where) -> None:
+    truth = pose((2, -3, 5), (6, -3, 2))
+    fixed = brain_series(*GRID)
+    moving = brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True)
+    for name, series in (("fixed", fixed), ("moving", moving)):
+        if name in where:
+            plant(series.image, value)
+    found = matrix_of(register(axial(fixed), axial(moving)))
+    error = np.linalg.norm(moved(found, brain_points) - moved(np.linalg.inv(truth), brain_points), axis=1)
+    assert error.mean() < 0.7 and error.max() < 2
+
+
 def test_stack_shows_the_sequences_in_one_place_and_to_stack_says_how(brain_series, brain_points) -> None:
     truth = pose((2, -3, 5), (6, -3, 2))
     series = {

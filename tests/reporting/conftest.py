@@ -78,10 +78,11 @@ def _marker(marker: str, level: str, areas: dict[str, float]) -> MarkerPredictio
         scores,
         "AUC 0.7",
         contributions=Contributions(-0.4, 1.25, -0.301, None),
+        positive="mutant" if marker == "idh" else "high",
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_prediction() -> Callable[..., Prediction]:
     """make_prediction(kind="pictures", **changes): a whole Prediction, fields replaced by ``changes``."""
 
@@ -101,7 +102,7 @@ def make_prediction() -> Callable[..., Prediction]:
             "segmentation": segmentation,
             "lesion_volume_ml": float(segmentation.mask.sum()) * stack.voxel_volume_ml,
             "lesion_areas_mm2": areas,
-            "markers": (_marker("idh", "wild type", areas), _marker("proliferation", "low", areas)),
+            "markers": (_marker("idh", "wild type", areas), _marker("ki67", "low", areas)),
             "warnings": ("a warning",),
             "model": ModelIdentity(
                 "demo", "ab" * 32, ("T1C", "FLAIR"), "cohort", "CC BY-NC-SA 4.0", "research"

@@ -14,8 +14,12 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from highdicom.color import CIELabColor
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy.spatial import cKDTree
 
@@ -23,8 +27,18 @@ from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient,
 from gliomark.io import read_study
 from gliomark.io.masks import predicted as is_predicted
 from gliomark.io.masks import read_segmentation
+from gliomark.messages import message
 from gliomark.reporting import dicom_results, native_mask, require_dicom, write_prediction
-from gliomark.study import READERS_OUTLINE, GliomarkError, MRSequence, Prediction, Series, Study
+from gliomark.reporting.drawing import OUTLINE
+from gliomark.study import (
+    READER_FINDING,
+    READERS_OUTLINE,
+    GliomarkError,
+    MRSequence,
+    Prediction,
+    Series,
+    Study,
+)
 
 Make = Callable[..., Prediction]
 Points = NDArray[np.float64]
@@ -322,6 +336,10 @@ def test_the_segment_says_what_it_is_and_who_drew_it(make_prediction: Make, tmp_
     assert (segment.SegmentAlgorithmType, algorithm.AlgorithmName) == ("AUTOMATIC", "demo")
     assert algorithm.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
     assert "ab" * 32 in str(algorithm.AlgorithmParameters)
+    assert segmentation.ContentCreatorName == "gliomark"
+    # the outline's colour in every picture of gliomark, which viewers may show the segment in
+    lab = CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue)
+    assert lab.to_rgb() == pytest.approx(OUTLINE, abs=2)
 
 
 def test_the_networks_outline_is_known_again_and_a_readers_is_the_readers(
@@ -408,7 +426,7 @@ def test_the_range_over_the_slices_is_a_minimum_and_a_maximum(make_prediction: M
     _, group, _ = report_of(prediction)
     assert ranges(group) == [
         (f"Probability range over the lesion's slices, {title}", derivation, value)
-        for title in ("IDH", "PROLIFERATION")
+        for title in ("IDH", "KI67")
         for derivation, value in (("255605001", 0.12), ("56851009", 0.52))
     ]
     alone = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
@@ -422,10 +440,11 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
     make_prediction: Make, tmp_path: Path
 ) -> None:
     prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    idh, proliferation = prediction.markers
+    idh, ki67 = prediction.markers
+    said_by_reader = {"decided_by": "reader's finding", "performance": READER_FINDING.performance(False)}
     markers = (
-        replace(idh, level="mutant", decided_by="reader's finding"),
-        replace(proliferation, level="undetermined"),
+        replace(idh, level="mutant", label=message("label-idh"), **said_by_reader),
+        replace(ki67, level="undetermined"),
     )
     _, group, said = report_of(replace(prediction, markers=markers), "zh")
     answers = said_of_lesion(group)
@@ -437,7 +456,7 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
     )
     names = [one.name.meaning for one in group.get_qualitative_evaluations()]
     assert "Predicted, not measured: IDH" in names
-    unsure = answers["proliferation"]
+    unsure = answers["ki67"]
     assert (unsure.value, unsure.scheme_designator) == ("373068000", "SCT")
     decided = [
         child.ConceptCodeSequence[0].CodeValue
@@ -446,7 +465,7 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
         if child.ConceptNameCodeSequence[0].CodeValue == "decided-by"
     ]
     assert decided == ["reader", "model"]
-    assert "不是医疗器械" in said and "阳性指 IDH 基因突变。" in said
+    assert "不是医疗器械" in said and "阳性：IDH1 或 IDH2 突变" in said and "0.64" in said
 
 
 def test_without_a_lesion_there_is_a_report_and_no_segmentation(
@@ -456,7 +475,7 @@ def test_without_a_lesion_there_is_a_report_and_no_segmentation(
     assert list(results_of(prediction)) == ["report.dcm", "report_pdf.dcm"]
     _, group, said = report_of(prediction)
     answers = {name: level.meaning for name, level in said_of_lesion(group).items()}
-    assert answers == {"lesion": "Absent", "idh": "Undetermined", "proliferation": "Undetermined"}
+    assert answers == {"lesion": "Absent", "idh": "Undetermined", "ki67": "Undetermined"}
     assert "the model has missed it" in said
     assert [one.value for one in group.get_measurements()] == [0, 0]
 
@@ -497,6 +516,132 @@ def test_headers_that_hospitals_get_wrong_are_blank_in_the_results(
     results = results_of(predicted(make_prediction, study))
     for one in map(reread, results.values()):
         assert (one.StudyID, one.PatientSex, one.StudyTime) == ("", "", "")
+
+
+def raw(keyword: str, content: bytes, vr: str = "") -> RawDataElement:
+    """An element as it lies in a file, whatever pydicom thinks of it."""
+    tag = Tag(keyword)
+    content += b" " * (len(content) % 2)
+    return RawDataElement(tag, vr or dictionary_VR(tag), len(content), content, 0, False, True)
+
+
+INVALID = [
+    ("StudyDate", b"2026-13-45"),
+    ("StudyDate", b"20261345"),
+    ("StudyDate", b"2024.01.02"),
+    ("PatientBirthDate", b"19700230"),
+    ("PatientBirthDate", b"about 1970"),
+    ("StudyTime", b"256199"),
+    ("StudyTime", b"10:11"),
+    ("StudyID", b"a study id of more than sixteen"),
+    ("AccessionNumber", b"2024-0001-0001-0001-0001"),
+    ("AccessionNumber", b"A1\x07"),
+    ("StudyDescription", b"MR " * 30),
+    ("PatientID", b"7" * 65),
+    ("PatientName", b"Wang^" + b"x" * 70),
+    ("ReferringPhysicianName", b"y" * 80),
+    ("PatientSex", b"female"),
+    ("PatientSex", b"W"),
+    ("PatientAge", b"61"),
+    ("PatientAge", b"sixty"),
+    ("PatientWeight", b"70 kg"),
+    ("PatientWeight", b"7,5"),
+    ("PatientSize", b"1.70000000000000000001"),
+    ("EthnicGroup", b"a group longer than sixteen"),
+    ("PositionReferenceIndicator", b"p" * 70),
+    ("PatientIdentityRemoved", b"yes"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value length", "ignore:The PN component")
+@pytest.mark.parametrize(("keyword", "content"), INVALID)
+def test_what_is_invalid_for_its_type_is_not_repeated(
+    one_prediction: tuple[Prediction, Path],
+    tmp_path: Path,
+    keyword: str,
+    content: bytes,
+) -> None:
+    """Empty where the result must have it, else left out; the rest of the header is repeated as ever."""
+    _, results = altered(one_prediction, tmp_path, raw(keyword, content))
+    for one in results.values():
+        assert not one.get(keyword)
+        assert one.StudyInstanceUID == "1.2.3.4"
+        for name, value in (("PatientID", "住院 7"), ("PatientName", NAME), ("AccessionNumber", "A1")):
+            assert name == keyword or str(one[name].value) == value
+    assert results["segmentation.dcm"].FrameOfReferenceUID == "1.2.3.5"
+    check_conformance(results, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value length")
+@pytest.mark.parametrize("broken", ["ReferencedSOPInstanceUID", "CodeValue", "wrong type"])
+def test_a_sequence_with_something_invalid_is_left_out_whole(
+    one_prediction: tuple[Prediction, Path], tmp_path: Path, broken: str
+) -> None:
+    inner = Dataset()
+    with pydicom.config.disable_value_validation():
+        if broken == "ReferencedSOPInstanceUID":
+            inner.ReferencedSOPClassUID, inner.ReferencedSOPInstanceUID = "1.2.840.10008.3.1.2.3.1", "study 7"
+            element = DataElement("ReferencedStudySequence", "SQ", [inner])
+        elif broken == "CodeValue":
+            inner.CodeValue, inner.CodingSchemeDesignator, inner.CodeMeaning = "c" * 20, "99X", "meaning"
+            element = DataElement("ProcedureCodeSequence", "SQ", [inner])
+        else:
+            element = DataElement("StudyDescription", "DS", "1.5")
+        _, results = altered(one_prediction, tmp_path, element)
+    assert not [one for one in results.values() if element.tag in one]
+    check_conformance(results, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def one_prediction(
+    make_prediction: Make, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Prediction, Path]:
+    """A patient's prediction and the folder it came from, not to be changed."""
+    folder = tmp_path_factory.mktemp("healthy") / "in"
+    return predicted(make_prediction, write_classic(folder)), folder
+
+
+def altered(
+    healthy: tuple[Prediction, Path], tmp_path: Path, element: DataElement | RawDataElement
+) -> tuple[Prediction, dict[str, Dataset]]:
+    """The prediction from a copy of its files with another element in each, and its results, written and read."""
+    prediction, folder = healthy
+    own = Path(shutil.copytree(folder, tmp_path / "in"))
+    for file in own.rglob("*.dcm"):
+        one = pydicom.dcmread(file)
+        one[element.tag] = element
+        one.save_as(file)
+    moved = {
+        name: replace(
+            series,
+            source=own / series.source.relative_to(folder),
+            source_images=tuple(
+                replace(image, file=own / image.file.relative_to(folder)) for image in series.source_images
+            ),
+        )
+        for name, series in prediction.study.series.items()
+    }
+    prediction = replace(prediction, study=replace(prediction.study, series=moved))
+    results = dicom_results(prediction, pdf=b"%PDF-1.4 drawn before")
+    return prediction, {name: reread(one) for name, one in results.items()}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"])
+@pytest.mark.parametrize("uid", [b"study 7", b"1.2.abc", b"1." * 40 + b"1"])
+def test_an_identifier_that_is_none_is_refused(
+    one_prediction: tuple[Prediction, Path], tmp_path: Path, keyword: str, uid: bytes
+) -> None:
+    with pytest.raises(GliomarkError, match=f"states the {keyword} .* which is no UID") as caught:
+        altered(one_prediction, tmp_path, raw(keyword, uid))
+    assert str(tmp_path / "in") in str(caught.value)
+
+
+def test_leading_zeros_in_a_uid_are_no_reason_to_refuse(
+    one_prediction: tuple[Prediction, Path], tmp_path: Path
+) -> None:
+    _, results = altered(one_prediction, tmp_path, raw("FrameOfReferenceUID", b"1.2.003.5"))
+    assert results["segmentation.dcm"].FrameOfReferenceUID == "1.2.003.5"
 
 
 def test_the_files_hold_the_pdf_that_stands_beside_them(make_prediction: Make, tmp_path: Path) -> None:

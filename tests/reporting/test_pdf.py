@@ -30,7 +30,7 @@ def pages(prediction: Prediction, language: str = "en") -> list[str]:
     ("language", "expected"),
     [
         ("en", ["Research use only. Not a medical device.", "wild type", "30 %", "threshold 50 %", "51 years"]),
-        ("zh", ["仅供科研使用，不是医疗器械。", "野生型", "30 %", "阈值 50 %", "51 岁", "增殖替代指标（非 Ki-67）"]),
+        ("zh", ["仅供科研使用，不是医疗器械。", "野生型", "30 %", "阈值 50 %", "51 岁", "预测所依据的层面"]),
     ],
 )  # fmt: skip
 def test_it_says_what_the_page_says(make_prediction: Make, language: str, expected: list[str]) -> None:
@@ -113,10 +113,12 @@ def test_no_lesion_and_the_readers_finding_are_said(make_prediction: Make) -> No
     idh = replace(prediction.markers[0], level="mutant", decided_by="reader's finding")
     said = " ".join(pages(replace(prediction, markers=(idh,))))
     assert "mutant From the reader's finding" in said
-    assert "The model's own probability, for comparison 30 %" in said
+    assert 'For comparison, the model\'s probability of "mutant" 30 %' in said
     empty = np.zeros_like(prediction.segmentation.mask)
     segmentation = Segmentation(empty.astype(np.float32), empty, "union")
-    blank = replace(idh, probability=None, level="undetermined", slices=(), contributions=None)
+    blank = replace(
+        idh, probability=None, threshold=None, level="undetermined", slices=(), contributions=None
+    )
     nothing = replace(prediction, segmentation=segmentation, lesion_areas_mm2={}, markers=(blank,))
     said = " ".join(pages(nothing))
     assert "No lesion was found" in said and "threshold" not in said and "undetermined" in said

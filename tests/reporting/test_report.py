@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gliomark.messages import message
 from gliomark.reporting import (
     Failure,
     folder_name,
@@ -91,7 +92,7 @@ def test_every_field_of_the_schema_is_described() -> None:
 
 
 def test_what_is_not_a_number_becomes_null(make_prediction: Make, tmp_path: Path) -> None:
-    prediction = make_prediction(clinical=Clinical("P1", float("nan"), None), seconds=float("inf"))
+    prediction = make_prediction(clinical=Clinical("P1", None, None), seconds=float("inf"))
     marker = dataclasses.replace(prediction.markers[0], probability=float("nan"))
     prediction = dataclasses.replace(prediction, markers=(marker,), lesion_volume_ml=float("nan"))
     folder = write_prediction(prediction, tmp_path)
@@ -118,7 +119,7 @@ def test_the_document_says_which_slices_decided(make_prediction: Make) -> None:
         (
             "zh",
             "zh-Hans",
-            ["不是医疗器械", "野生型", "30 %", "阈值 50 %", "51 岁", "女", "非 Ki-67", "假定值"],
+            ["不是医疗器械", "野生型", "30 %", "阈值 50 %", "51 岁", "女", "假定值"],
         ),
     ],
 )
@@ -172,7 +173,7 @@ def test_the_readers_finding_is_named_with_the_models_probability_beside(
     marker = dataclasses.replace(prediction.markers[0], level="mutant", decided_by="reader's finding")
     text = words(page(dataclasses.replace(prediction, markers=(marker,)), tmp_path))
     assert "mutant From the reader’s finding" in text
-    assert "The model’s own probability, for comparison 30 %" in text
+    assert "For comparison, the model’s probability of “mutant” 30 %" in text
 
 
 def test_an_id_is_text_never_markup_and_never_a_path(make_prediction: Make, tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         first, second = csv.DictReader(file)
     assert first["id"] == "患者 01"
-    assert (first["idh_probability"], first["idh_level"], first["proliferation_fusion"]) == (
+    assert (first["idh_probability"], first["idh_level"], first["ki67_fusion"]) == (
         "0.3",
         "wild type",
         "large",
@@ -259,6 +260,62 @@ def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path)
     assert second["id"] == "P2" and second["error"].startswith("a series is black")
     assert second["idh_level"] == ""
     assert [entry.name for entry in path.parent.iterdir()] == ["predictions.csv"]
+
+
+def table_rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_one_patient_after_the_other_into_one_table(make_prediction: Make, tmp_path: Path) -> None:
+    """Earlier patients stay, the same patient's row is replaced, another model's columns are kept."""
+    path = tmp_path / "predictions.csv"
+    write_table(
+        [make_prediction(patient_id="A"), make_prediction(patient_id="B", lesion_volume_ml=2.0)], path
+    )
+    other = make_prediction(patient_id="C")
+    marker = dataclasses.replace(other.markers[0], marker="mgmt")
+    write_table([dataclasses.replace(other, markers=(marker,))], path)
+    write_table([make_prediction(patient_id="B", lesion_volume_ml=7.0)], path)
+    rows = table_rows(path)
+    assert list(rows) == ["A", "B", "C"]
+    assert (rows["A"]["idh_probability"], rows["A"]["mgmt_probability"]) == ("0.3", "")
+    assert (rows["C"]["idh_probability"], rows["C"]["mgmt_probability"]) == ("", "0.3")
+    assert rows["B"]["lesion_volume_ml"] == "7.0"
+    write_table([Failure("B", "a series is black"), Failure("D", "no brain")], path)
+    rows = table_rows(path)
+    assert (rows["B"]["error"], rows["B"]["idh_level"], list(rows)[-1]) == ("a series is black", "", "D")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_a_table_saved_by_a_spreadsheet_goes_on(make_prediction: Make, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    write_table([make_prediction(patient_id="患者 A")], path)
+    text = path.read_text(encoding="utf-8-sig").replace(",", ";").replace("\n", "\r\n")
+    path.write_bytes(text.encode("gb18030"))
+    write_table([make_prediction(patient_id="B")], path)
+    assert (
+        list(table_rows(path)) == ["患者 A", "B"] and table_rows(path)["患者 A"]["idh_probability"] == "0.3"
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["id,age,sex\nA,49,F\n", "name;probability\nA;0.3\n", "not a table", "<html></html>"]
+)
+def test_a_strangers_table_is_refused_and_kept(make_prediction: Make, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text(content)
+    with pytest.raises(GliomarkError, match="predictions.csv"):
+        write_table([make_prediction()], path)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("patient", ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-Foo"])
+def test_an_id_like_a_formula_is_written_as_text(make_prediction: Make, tmp_path: Path, patient: str) -> None:
+    path = tmp_path / "predictions.csv"
+    write_table([make_prediction(patient_id=patient)], path)
+    write_table([make_prediction(patient_id=patient)], path)
+    assert list(table_rows(path)) == [f"'{patient}"]
 
 
 # ---- the range over the lesion's slices ----------------------------------------------------------------
@@ -329,8 +386,8 @@ def test_ranges_at_the_edges(
 @pytest.mark.parametrize(
     "language, said",
     [
-        ("en", ("image +1.25", "age −0.30", "start −0.40")),
-        ("zh", ("影像 +1.25", "年龄 −0.30", "起点 −0.40")),
+        ("en", ("image +1.25", "age −0.30", "baseline −0.40")),
+        ("zh", ("影像 +1.25", "年龄 −0.30", "基线 −0.40")),
     ],
 )
 def test_contributions_stand_in_the_report_and_the_document(
@@ -345,7 +402,7 @@ def test_contributions_stand_in_the_report_and_the_document(
 
 
 def test_a_chinese_page_says_known_sentences_in_chinese(make_prediction: Make, tmp_path: Path) -> None:
-    warning = "No lesion was found; no marker is predicted."
+    warning = message("no-lesion")
     prediction = dataclasses.replace(make_prediction(), warnings=(warning, "a warning"))
     text = words(page(prediction, tmp_path, "zh"))
     assert "未发现病灶，因此未预测标志物。" in text and warning not in text and "a warning" in text

@@ -13,6 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 from tests.server.conftest import own_database, running
 
+from gliomark.messages import message, render
 from gliomark.server.context import Then
 from gliomark.server.records import AuditRow, DeliveryRow, JobRow, StudyRow
 from gliomark.server.run import Settings, open_records
@@ -121,6 +122,28 @@ def test_a_study_removed_while_it_is_prepared_leaves_no_image(lonely, pictures) 
 def waiting(live) -> list[JobRow]:
     with live.server.records.session() as session:
         return list(session.scalars(select(JobRow).where(JobRow.state.in_(("queued", "running")))))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        message("no-brain", reason="nothing above air"),
+        message("step-marker", title=message("title-idh")),
+        "Told by an older version.",
+        '{"an": "older text that looks like data"}',
+        '["and", "another"]',
+        "",
+    ],
+)
+def test_an_error_outlasts_the_database_as_data(tmp_path, error: str) -> None:
+    records = open_records(tmp_path, own_database())
+    records.add_study("s", "P", "tiny", "0", "me")
+    found = records.next_job()
+    assert found is not None
+    records.fail(found[0].id, error)
+    for kept in (records.job(found[0].id).error, records.study("s").error):
+        assert kept == error and type(kept) is type(error)
+        assert render(kept, "zh") == render(error, "zh")
 
 
 def test_what_is_asked_of_a_failed_study_fails_too(tmp_path) -> None:

@@ -11,10 +11,11 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from tests.pipeline.conftest import PATIENT
+from tests.pipeline.conftest import PATIENT, write_pictures
 
 import gliomark.reporting
 from gliomark import load_model, predict, read_study
+from gliomark.messages import Message, from_record
 from gliomark.pipeline import predict_prepared, prepare_study
 from gliomark.server.work import PREPARED, STEPS
 from gliomark.study import Clinical
@@ -119,7 +120,7 @@ def test_the_doctors_outline_is_asked_again(live, study, answer, pictures, tiny_
     job = live.asked(study["id"], outline="corrected", enhancing="yes")
     found = job["result"]
     prepared = prepare_study(read_study(pictures), model)
-    own = predict_prepared(prepared, Clinical(PATIENT, 50.0, 0), model, enhancing="yes", outline=drawn > 0)
+    own = predict_prepared(prepared, Clinical(PATIENT, 50.0, 0), model, enhancing=True, outline=drawn > 0)
     assert [m["probability"] for m in found["markers"]] == [round(m.probability, 6) for m in own.markers]
     assert (
         found["markers"][0]["decided_by"] == "reader's finding"
@@ -180,11 +181,54 @@ def test_age_and_sex_may_be_unknown_if_that_is_said(live, study) -> None:
     assert any("unknown" in warning for warning in found["warnings"])
 
 
+def test_a_refusal_is_a_sentence_and_data(live, study) -> None:
+    """The client says it in its own language by the code; nothing is recognised by its words."""
+    refusals = {
+        "no-such-study": live.get("/api/studies/nothing"),
+        "no-such-slice": live.get(f"/api/studies/{study['id']}/slices/T1C/999.png"),
+        "age-or-sex-missing": live.post(f"/api/studies/{study['id']}/predictions", json={"age": 50}),
+        "no-such-prediction": live.get("/api/predictions/nothing"),
+        "no-found-outline": live.get(f"/api/studies/{study['id']}/found.png"),
+        "request-unfit": live.post(f"/api/studies/{study['id']}/predictions", json={"age": 500, "sex": 0}),
+    }
+    for code, refused in refusals.items():
+        answer = refused.json()
+        told = from_record({"text": answer["detail"], **answer})
+        assert isinstance(told, Message) and told.code == code and told == answer["detail"]
+
+
+def test_an_answer_brings_its_sentences_as_data(live, answer) -> None:
+    result = answer["result"]
+    texts = [m["performance"] for m in result["markers"]] + [result["lesion"]["rule"], *result["notes"][:0]]
+    known = {record["text"]: from_record(record) for record in result["messages"]}
+    assert all(isinstance(known[text], Message) for text in texts)
+    page = live.get(f"/api/predictions/{answer['id']}/report.html?language=zh").text
+    assert "各序列合并为一个输入" in page and "交叉验证" in page and "cross-validation" not in page
+
+
+def test_a_mask_that_came_with_the_images_is_offered_and_not_used(live, drawn, tmp_path) -> None:
+    study = live.prepared(write_pictures(tmp_path / "P77", drawn))
+    assert study["found_outline"] == "mask" and not study["corrected"]
+    offered = grey(live.get(f"/api/studies/{study['id']}/found.png").content).reshape(study["shape"])
+    result = live.asked(study["id"])["result"]
+    used = sum(area is not None for area in result["lesion"]["areas_mm2"].values())
+    assert set(np.unique(offered)) == {0, 255} and used and (offered > 0).any(axis=(1, 2)).sum() > 3
+    assert any("mask" in note and "was not used" in note for note in result["notes"])
+    kept = live.put(
+        f"/api/studies/{study['id']}/mask.png",
+        content=live.get(f"/api/studies/{study['id']}/found.png").content,
+    )
+    assert kept.status_code == 200
+    corrected = live.asked(study["id"], outline="corrected")["result"]
+    assert corrected["lesion"]["rule"] == "reader's outline"
+    assert not any("was not used" in note for note in corrected["notes"])
+
+
 def test_pathology_comes_later(live, answer) -> None:
     place = f"/api/predictions/{answer['id']}/truth"
     told = live.post(place, json={"marker": "idh", "value": "mutant", "note": "R132H"})
     assert told.status_code == 201 and told.json()["value"] == "mutant"
-    assert live.post(place, json={"marker": "ki67", "value": "high"}).status_code == 422
+    assert live.post(place, json={"marker": "mgmt", "value": "high"}).status_code == 422
     mistyped = live.post(place, json={"marker": "idh", "value": "mutnat"})
     assert mistyped.status_code == 422 and "it is mutant or wild type" in mistyped.json()["detail"]
     line = next(one for one in live.get("/api/audit").json() if one["action"] == "truth told")

@@ -36,4 +36,6 @@ def tiny_marker_training() -> MarkerTraining:
 def tiny_segmentation_training() -> SegmentationTraining:
     size = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
     network = MIGNetSettings(inputs=2, size=size)
-    return SegmentationTraining(network, GENTLE, pool=4, rate=1e-3, batch=4, epochs=1, slices_per_patient=2)
+    return SegmentationTraining(
+        network, GENTLE, pool=4, rate=1e-3, batch=4, epochs=1, validate_every=1, slices_per_patient=2
+    )

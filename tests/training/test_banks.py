@@ -136,30 +136,27 @@ def test_labels(tiny_cohort) -> None:
             known_labels(tiny_cohort, column, threshold, PAIR)
 
 
-def test_bank_pooled_with_neighbours_is_what_a_hand_computes(tiny_cohort) -> None:
+def test_bank_with_neighbours_holds_whole_slices(tiny_cohort) -> None:
     """Channels: the slice before, the slice and the slice after of T1C, then those of FLAIR."""
-    stack, pool = tiny_cohort.stack("P05"), 4
-    bank = load_bank(tiny_cohort, ["P05"], PAIR, joint=True, pool=pool, context=1)
-    count, side = len(stack.brain), 240 // pool
-    assert bank.image.shape == (count, 6, side, side) and bank.lesion.shape == (count, side, side)
+    stack = tiny_cohort.stack("P05")
+    bank = load_bank(tiny_cohort, ["P05"], PAIR, joint=True, context=1)
+    count = len(stack.brain)
+    assert bank.image.shape == (count, 6, 240, 240) and bank.lesion.shape == (count, 240, 240)
     for index in range(count):
         around = [max(index - 1, 0), index, min(index + 1, count - 1)]
         for number, name in enumerate(PAIR):
             for offset, neighbour in enumerate(around):
-                blocks = stack.images[name][neighbour].reshape(side, pool, side, pool)
-                np.testing.assert_allclose(
-                    bank.image[index, 3 * number + offset].float(), blocks.mean(axis=(1, 3)), atol=4e-3
+                np.testing.assert_array_equal(
+                    bank.image[index, 3 * number + offset].float(), stack.images[name][neighbour]
                 )
-    share = stack.drawn.reshape(count, side, pool, side, pool).mean(axis=(2, 4))
-    np.testing.assert_array_equal(bank.lesion, share >= 0.5)
-    # ten pixels a side are two blocks and a half: four whole, four half, and a quarter that does not count
-    assert bank.lesion[1].sum() == 8 and not bank.lesion[0].any()
+    np.testing.assert_array_equal(bank.lesion, stack.drawn)
+    assert bank.lesion[1].sum() == 100 and not bank.lesion[0].any()
 
 
 def test_bank_of_single_sequences_takes_neighbours_from_the_same_sequence(tiny_cohort) -> None:
-    plain = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False, pool=8)
-    bank = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False, pool=8, context=1)
-    assert bank.image.shape == (16, 3, 30, 30)
+    plain = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False)
+    bank = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False, context=1)
+    assert bank.image.shape == (16, 3, 240, 240)
     torch.testing.assert_close(bank.image[:, 1:2], plain.image)
     for start in range(0, 16, SLICES):  # a patient's one sequence each
         own = plain.image[start : start + SLICES, 0]
@@ -169,18 +166,18 @@ def test_bank_of_single_sequences_takes_neighbours_from_the_same_sequence(tiny_c
 
 def test_an_absent_sequence_is_the_brains_mean_or_no_sample(tiny_cohort) -> None:
     absent = (MRSequence.T1C, MRSequence.T2)
-    joint, each = (load_bank(tiny_cohort, ["P03"], absent, joint=j, pool=8) for j in (True, False))
-    assert joint.image.shape == (SLICES, 2, 30, 30) and each.image.shape == (SLICES, 1, 30, 30)
+    joint, each = (load_bank(tiny_cohort, ["P03"], absent, joint=j) for j in (True, False))
+    assert joint.image.shape == (SLICES, 2, 240, 240) and each.image.shape == (SLICES, 1, 240, 240)
     assert joint.image[:, 0].any() and not joint.image[:, 1].any()
 
 
 def test_joined_banks_keep_patients_apart(tiny_cohort) -> None:
-    first = load_bank(tiny_cohort, ["P01", "P02"], PAIR, joint=True, pool=8)
-    second = load_bank(tiny_cohort, ["P03"], PAIR, joint=True, pool=8)
+    first = load_bank(tiny_cohort, ["P01", "P02"], PAIR, joint=True)
+    second = load_bank(tiny_cohort, ["P03"], PAIR, joint=True)
     both = joined(first, second)
     assert both.patient_ids == ("P01", "P02", "P03")
     assert both.patient.tolist() == [0] * SLICES + [1] * SLICES + [2] * SLICES
-    whole = load_bank(tiny_cohort, ["P01", "P02", "P03"], PAIR, joint=True, pool=8)
+    whole = load_bank(tiny_cohort, ["P01", "P02", "P03"], PAIR, joint=True)
     for name in ("image", "lesion", "grade", "patient"):
         torch.testing.assert_close(getattr(both, name), getattr(whole, name), atol=0, rtol=0)
     torch.testing.assert_close(focus_prior(both), focus_prior(whole))

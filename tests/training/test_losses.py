@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gliomark.models.kinet import SMALL, KiNetSettings, KiNetSize, build_kinet
 from gliomark.training.losses import (
     SIGMA_NEGATIVE,
     SIGMA_POSITIVE,
@@ -120,7 +121,8 @@ def test_bms_loss_is_its_equations() -> None:
     loss = 0.35 * entropy(output["first"]) + 0.40 * master + 0.25 * entropy(output["second"])  # eq. 4-4
     similar = 0.0
     for b, one, two in zip(beta, output["first_pooled"], output["second_pooled"], strict=False):  # eq. 4-6
-        similar += b / (2 * 3) * sum(float((x - y).square().sum()) for x, y in zip(one, two, strict=True))
+        units = ((x / x.norm(), y / y.norm()) for x, y in zip(one, two, strict=True))
+        similar += b / (2 * 3) * sum(float((x - y).square().sum()) for x, y in units)
     assert bms_loss(output, target).item() == pytest.approx(loss + similar, rel=1e-5)  # eq. 4-3
     pooled = output["first_pooled"], output["second_pooled"]
     assert similarity_loss(*pooled).item() == pytest.approx(similar, rel=1e-5)
@@ -132,6 +134,20 @@ def test_similarity_is_zero_for_equal_branches_and_symmetric() -> None:
     assert similarity_loss(one, one).item() == 0
     torch.testing.assert_close(similarity_loss(one, two), similarity_loss(two, one))
     assert similarity_loss(one, two) > 0
+
+
+@pytest.mark.parametrize("size", [KiNetSize(), SMALL], ids=["published", "small"])
+def test_similarity_does_not_amplify_the_loss(size: KiNetSize) -> None:
+    """The published weights of both are 1 so that it does not; of raw features L_sim is fifty times L."""
+    torch.manual_seed(0)
+    network, target = build_kinet(KiNetSettings(size=size)), torch.tensor([0, 1])
+    output = network(torch.randn(2, 4, 64, 64))
+    similar = similarity_loss(output["first_pooled"], output["second_pooled"])
+    loss = bms_loss(output, target) - similar
+    assert 0 < similar < loss
+    weight = network.first.stages[0][0].expand[0].weight
+    slopes = [torch.autograd.grad(one, weight, retain_graph=True)[0].norm() for one in (similar, loss)]
+    assert slopes[0] < slopes[1]
 
 
 # ---- deep supervision and distillation ----------------------------------------------------------------

@@ -32,6 +32,7 @@ from gliomark.training.recipes import (
     markers_recipe,
     segmentation_recipe,
     train_marker,
+    validate_marker,
 )
 from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, patient_vectors
 
@@ -142,6 +143,54 @@ def test_marker_training_never_judges_whom_it_trained_on(
         classifier.crop,
     )
     assert set(judged) == set(folds.test) and spy.leaks(folds.test) == []
+
+
+def test_who_validates_a_marker_was_seen_by_no_part_of_what_judges_them(
+    spy, tiny_cohort, tiny_marker_training, tmp_path
+) -> None:
+    folds, labels = cohort_folds(tiny_cohort), labels_of(tiny_cohort)
+    learning = Learning(folds.development_folds, folds.test)
+    found = validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
+    assert found is not None and found.patients == len(folds.development)
+    assert found.positives == sum(labels[p] for p in folds.development)
+    # per fold: a network for each of the other folds and one on all of them, five times
+    assert len(spy.networks) == FOLDS * FOLDS
+    assert spy.leaks(folds.test) == []
+    models = len(spy.trees) // FOLDS
+    for number, fold in enumerate(learning.folds):
+        networks = spy.networks[number * FOLDS : (number + 1) * FOLDS]
+        assert not any(who & set(fold) for _, who in networks), "not even one behind the trees' vectors"
+        trees = spy.trees[number * models : (number + 1) * models]
+        assert not any((train | stop) & set(fold) for _, train, stop in trees)
+        assert {p for by, p in spy.trees_judged if by is trees[-1][0]} == set(fold), (
+            "judged by the last trees"
+        )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {f"P{n:02d}": int(n == 1) for n in range(1, 16)},
+        {f"P{n:02d}": int(n in (1, 2)) for n in range(1, 16)},
+        {f"P{n:02d}": int(n != 3) for n in range(1, 16)},
+        {f"P{n:02d}": n % 2 for n in (1, 2, 3, 4)},
+    ],
+    ids=["one positive", "two positives in two folds", "one negative", "four patients"],
+)
+def test_a_class_of_too_few_patients_is_not_measured(
+    spy, tiny_cohort, tiny_marker_training, tmp_path, labels
+) -> None:
+    patients = sorted(labels)
+    learning = Learning(tuple(tuple(patients[n::FOLDS]) for n in range(FOLDS)))
+    assert validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path) is None
+    assert not spy.networks, "asked before any training"
+
+
+def test_a_marker_of_too_few_patients_is_refused(tiny_cohort, tiny_marker_training, tmp_path) -> None:
+    labels = {"P01": 1, "P02": 0}
+    learning = Learning((("P01", "P03"), ("P02",), ("P04",)))
+    with pytest.raises(GliomarkError, match="IDH: 2 patients .* too few"):
+        train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
 
 
 def test_the_spy_bites_when_the_bank_leaks(

@@ -18,7 +18,6 @@ from gliomark.models.swin_unet import SwinSize
 from gliomark.study import GliomarkError
 from gliomark.training.augmentation import Augmentation
 from gliomark.training.losses import (
-    GRADING_WEIGHT,
     deeply_supervised_loss,
     distillation_loss,
     grading_loss,
@@ -35,7 +34,9 @@ from gliomark.training.slice_bank import SliceBank, focus_prior
 
 STILL = Augmentation(crop=32, shift=0, quarter_turns=False, noise=0.0)
 NETWORK = MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2), patch=4))
-TRAINING = SegmentationTraining(NETWORK, STILL, rate=1e-3, batch=4, epochs=2, slices_per_patient=2)
+TRAINING = SegmentationTraining(
+    NETWORK, STILL, rate=1e-3, batch=4, epochs=2, validate_every=1, slices_per_patient=2
+)
 STEPS = 2  # of an epoch: four patients of two slices in batches of four
 
 
@@ -228,21 +229,29 @@ def batch_of(bank: SliceBank) -> list[Tensor]:
 
 
 @torch.no_grad()
-def test_mignets_loss_is_segmentation_and_half_of_grading(bank: SliceBank) -> None:
-    task = task_of(TRAINING, bank)
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
+def test_mignets_loss_is_segmentation_and_a_share_of_grading(bank: SliceBank, share: float) -> None:
+    assert SegmentationTraining().grading_weight == 0.5, "as published"
+    task = task_of(replace(TRAINING, grading_weight=share), bank)
     answer = answer_of(task, bank)
     weight = prior_weight(focus_prior(bank)).expand(8, -1, -1)
     expected = segmentation_loss(answer.logits, bank.lesion.float(), weight)
-    expected = expected + GRADING_WEIGHT * grading_loss(answer.grade, bank.grade, bank.lesion)
+    expected = expected + share * grading_loss(answer.grade, bank.grade, bank.lesion)
     torch.testing.assert_close(task.training_step(batch_of(bank), 0), expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "network", [replace(NETWORK, fpg=False, guidance=False), BaselineSettings("U-Net", width=8)], ids=str
+    "network",
+    [
+        replace(NETWORK, fpg=False, guidance=False),
+        replace(NETWORK, fpg=False),
+        BaselineSettings("U-Net", width=8),
+    ],
+    ids=str,
 )
-def test_without_fpg_and_guidance_the_loss_is_plain(network, bank: SliceBank) -> None:
-    settings = replace(TRAINING, network=network)
+def test_without_fpg_the_loss_is_plain(network, bank: SliceBank) -> None:
+    settings = replace(TRAINING, network=network, grading_weight=0.0)
     assert not settings.weighted
     task = task_of(settings, bank)
     expected = segmentation_loss(answer_of(task, bank).logits, bank.lesion.float(), None)

@@ -37,6 +37,7 @@ class Images(QWidget):
 
     outlined = Signal()
     reverted = Signal()
+    found_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -93,6 +94,7 @@ class Images(QWidget):
         self.hint = label("faint")
         self.use = button(self.outlined.emit, "primary")
         self.back = button(self.reverted.emit)
+        self.found = button(self.found_asked.emit)
 
     def _lay_out(self) -> None:
         self._opacity_word, self._size_word = label("faint", wrap=False), label("faint", wrap=False)
@@ -106,7 +108,7 @@ class Images(QWidget):
         for view in self.views:
             pictures.addWidget(view, 1)
         pages = row(self.previous, self.strip, self.next, self.place)
-        below = row(self.hint, self.back, self.use)
+        below = row(self.hint, self.found, self.back, self.use)
         below.setStretch(0, 1)
         self._bar = tools
         bar = framed("bar", tools, 8)
@@ -227,6 +229,8 @@ class Images(QWidget):
         self.use.setEnabled(idle)
         self.back.setVisible(self.own_outline)
         self.back.setEnabled(idle)
+        self.found.setVisible(self._state.ready and bool(self._state.found_outline) and not self.own_outline)
+        self.found.setEnabled(idle)
 
     def _on_own_outline(self) -> bool:
         return self._state.job is not None and self._state.job["request"].get("outline") == "corrected"
@@ -338,10 +342,18 @@ class Images(QWidget):
         self._fit_bar()
         self.strip.setAccessibleName(self.tr("Slice"))
         self.strip.setToolTip(
-            self.tr("Bars: size of the lesion on each slice. Orange with a dot: slices that decided.")
+            self.tr(
+                "Bars: size of the lesion on each slice. Orange with a dot: slices the prediction is based on."
+            )
         )
         self.use.setText(self.tr("Predict again with my outline"))
         self.back.setText(self.tr("Back to the model's outline"))
+        self.found.setText(self.tr("Use the mask in the folder"))
+        self.found.setToolTip(
+            self.tr("{} came with the images. Look at it, then predict with it.").format(
+                self._state.found_outline
+            )
+        )
         for view in self.views:
             view.waiting = self.tr("loading")
         self.blank.setText(
@@ -352,8 +364,8 @@ class Images(QWidget):
 
     def _title(self, sequence: str) -> str:
         """What is in sight: an image in the place of a missing one never goes by that one's name."""
-        instead = self._state.stand_ins().get(sequence)
-        return self.tr("{} (in place of {})").format(instead, sequence) if instead else sequence
+        missing = {shown: wanted for wanted, shown in self._state.stand_ins().items()}
+        return self.tr("{} (no {})").format(sequence, missing[sequence]) if sequence in missing else sequence
 
     def _place(self, names: Sequence[str]) -> str:
         if not names:
@@ -364,7 +376,9 @@ class Images(QWidget):
         if not self._state.ready:
             return ""
         if self._heat is not None:
-            return self.tr("Coloured: pixels that spoke for the positive class, on the slices that decided.")
+            return self.tr(
+                "Coloured: pixels that speak for the positive class, on the slices the prediction is based on."
+            )
         if self.outline.edited:
             return self.tr("You have changed the outline.")
         if self._on_own_outline():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
-Language = Literal["en", "zh"]
+from gliomark.messages import Language, render
+
 translate = QCoreApplication.translate
 LANGUAGE = "gliomark language"
 TRANSLATIONS = Path(__file__).with_name("translations")
@@ -22,6 +22,11 @@ def current_language() -> Language:
     """What ``use_language`` was last told, English before that."""
     app = QCoreApplication.instance()
     return "zh" if app is not None and app.property(LANGUAGE) == "zh" else "en"
+
+
+def localise(text: str) -> str:
+    """A message, such as the server's, in the user's language; any other text as it came."""
+    return render(text, current_language())
 
 
 def use_language(language: Language) -> None:

@@ -84,6 +84,14 @@ class Outline(QObject):
         self._done, self._undone, self._before = [], [], None
         self.changed.emit()
 
+    def take(self, mask: Mask) -> None:
+        """Change to a mask, as strokes that can be taken back."""
+        for index in np.flatnonzero((mask != self.mask).any(axis=(1, 2))):
+            self._done.append(Stroke(int(index), self.mask[index].copy(), mask[index].copy()))
+            self.mask[index] = mask[index]
+        self._done, self._undone, self._before = self._done[-REMEMBERED:], [], None
+        self.changed.emit()
+
     def paint(self, index: int, start: Point, end: Point, radius: float, value: bool) -> None:
         """Brush (True) or erase along a segment; ``finish`` makes the strokes since then one step of undo."""
         if self._before is None:

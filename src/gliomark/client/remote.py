@@ -19,6 +19,7 @@ from PySide6.QtNetwork import (
 
 from gliomark.client import trouble
 from gliomark.client.trouble import Trouble
+from gliomark.messages import from_record
 
 Json = Mapping[str, Any]
 Failed = Callable[[Trouble], None]
@@ -193,9 +194,10 @@ def _events(buffer: bytearray) -> list[Any]:
 
 
 def _detail(body: bytes) -> str:
-    """The sentence of an error's answer, empty where there is none."""
+    """The sentence of an error's answer, a message where its code is known; empty where there is none."""
     try:
-        detail = json.loads(body)["detail"]
+        answer = json.loads(body)
+        detail = answer["detail"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return detail if isinstance(detail, str) else ""
+    return from_record({"text": detail, **answer}) if isinstance(detail, str) else ""

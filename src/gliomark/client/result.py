@@ -8,11 +8,11 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
-from gliomark.client.said import said
+from gliomark.client.language import current_language, localise
 from gliomark.client.state import Json, State
 from gliomark.client.theme import ACCENT, FAINT, LINE, SOFT, TEXT, icon
 from gliomark.client.widgets import button, column, framed, label, row, scrolled
-from gliomark.sentences import percent
+from gliomark.messages import level_in_words, percent
 
 UNDETERMINED = "undetermined"
 
@@ -90,7 +90,7 @@ class MarkerCard(QWidget):
         self.bar = ProbabilityBar()
         self.range = label("faint")
         self.meaning, self.slices = label("faint"), label("soft")
-        self.performance = label("faint")
+        self.performance, self.origin = label("faint"), label("faint")
         self.warnings = label("warn")
         self.heat = button(lambda: self.heat_asked.emit(self.marker), checkable=True)
         self.slices.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
@@ -103,15 +103,16 @@ class MarkerCard(QWidget):
             line.setStretch(0, 1)
         parts = (
             *(head, self.level, asked, self.bar, self.range, self.warnings),
-            *(self.slices, self.heat, self.meaning, self.performance),
+            *(self.slices, self.heat, self.meaning, self.origin, self.performance),
         )
         self.setLayout(column(framed("card", column(*parts, spacing=8))))
 
     def render_marker(self, answer: Json, state: State) -> None:
         probability, by_reader = answer["probability"], answer["decided_by"] != "model"
         unknown = answer["level"] == UNDETERMINED
-        self.title.setText(said(answer["title"]))
-        self.level.setText(self.tr("not known") if unknown else said(answer["level"]))
+        self.title.setText(localise(answer["title"]))
+        level = level_in_words(answer["level"], answer.get("borderline", False), current_language())
+        self.level.setText(level)
         self.level.setEnabled(not unknown)
         self.level.setStyleSheet(f"color: {(FAINT if unknown else TEXT).name()}")
         self.tag.setText(self.tr("from the reader's finding"))
@@ -123,13 +124,19 @@ class MarkerCard(QWidget):
         about = (self.percent.text(), words, self.range.text())
         self.bar.setAccessibleName(", ".join(text for text in about if text))
         self.question.setText(self._question(answer, by_reader, _positive(state, self.marker)))
-        self.meaning.setText(said(answer["label"]))
-        self.warnings.setText("\n".join(map(said, answer["warnings"])))
-        # they speak of the probability
-        self.warnings.setVisible(bool(answer["warnings"]) and probability is not None)
+        self.question.setVisible(bool(self.question.text()))
+        self.origin.setText(self.tr("Threshold {}").format(localise(answer.get("threshold_origin", ""))))
+        self.origin.setVisible(bool(answer.get("threshold_origin")))
+        self.meaning.setText(localise(answer["label"]))
+        self.warnings.setText("\n".join(map(localise, answer["warnings"])))
+        self.warnings.setVisible(bool(answer["warnings"]))
         self._render_slices(answer, state)
-        self.performance.setText(self.tr("On patients it never saw: {}").format(said(answer["performance"])))
-        self.performance.setVisible(bool(answer["performance"]))
+        performance = localise(answer["performance"])
+        if by_reader:
+            self.performance.setText(self.tr("How reliable the finding is: {}").format(performance))
+        else:
+            self.performance.setText(self.tr("Validation: {}").format(performance))
+        self.performance.setVisible(bool(performance))
 
     def _render_range(self, extremes: tuple[float, float] | None) -> None:
         words = why = ""
@@ -138,7 +145,7 @@ class MarkerCard(QWidget):
             words = self.tr("Range over the lesion's slices: {} to {}").format(low, high)
             if low == high:
                 words = self.tr("{} on each of the lesion's slices").format(low)
-            why = self.tr("How much the answer hangs on the choice of slice. Not a confidence interval.")
+            why = self.tr("How much the answer depends on the choice of slice. Not a confidence interval.")
         self.bar.show_range(extremes)
         self.range.setText(words)
         self.range.setVisible(bool(words))
@@ -148,7 +155,7 @@ class MarkerCard(QWidget):
     def _question(self, answer: Json, by_reader: bool, positive: str) -> str:
         """What the percentage is the probability of, so that nobody takes it for the level's."""
         if answer["probability"] is None:
-            return self.tr("No probability could be computed.")
+            return ""
         if by_reader:
             return self.tr("For comparison, the model's probability of “{}”").format(positive)
         return self.tr("Probability of “{}”").format(positive)
@@ -161,7 +168,9 @@ class MarkerCard(QWidget):
         )
         by_model = answer["decided_by"] == "model"
         words = (
-            self.tr("Slices that decided: {}") if by_model else self.tr("Slices behind the probability: {}")
+            self.tr("Slices the prediction is based on: {}")
+            if by_model
+            else self.tr("Slices behind the probability: {}")
         )
         self.slices.setText(words.format(links))
         self.slices.setVisible(bool(used))
@@ -170,7 +179,7 @@ class MarkerCard(QWidget):
             self.tr("Drawing Grad-CAM…") if asked and state.heat_pending
             else self.tr("Hide Grad-CAM") if asked else self.tr("Show Grad-CAM")
         )  # fmt: skip
-        self.heat.setToolTip(self.tr("Which pixels of these slices spoke for the positive class"))
+        self.heat.setToolTip(self.tr("Which pixels of these slices speak for the positive class"))
         self.heat.setChecked(asked)
         self.heat.setVisible(bool(used))
 
@@ -225,7 +234,7 @@ class Result(QWidget):
             return
         self.inputs.setText(self._inputs(job))
         self.lesion.setText(self._lesion(result))
-        self.warnings.setText("\n".join(map(said, result["warnings"])))
+        self.warnings.setText("\n".join(map(localise, result["warnings"])))
         self.warnings.setVisible(bool(result["warnings"]))
         self.notes.setText(self._notes(result))
         self._list_documents()
@@ -297,13 +306,14 @@ class Result(QWidget):
 
     def _notes(self, result: Json) -> str:
         model = result["model"]
-        lines = [said(note) for note in result["notes"]]
+        lines = [localise(note) for note in result["notes"]]
         lines.append(self.tr("Model: {} ({}…)").format(model["name"], model["sha256"][:12]))
         return "\n".join(lines)
 
 
 def _positive(state: State, marker: str) -> str:
-    """The marker's positive level in a word."""
+    """The marker's positive level in a word of the user's language."""
     name = state.study["model"] if state.study else ""
     known = [m for model in state.models if model["name"] == name for m in model["markers"]]
-    return next((said(m["positive"]) for m in known if m["name"] == marker), "+")
+    words = (level_in_words(m["positive"], False, current_language()) for m in known if m["name"] == marker)
+    return next(words, "+")

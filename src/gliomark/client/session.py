@@ -20,7 +20,7 @@ from gliomark.client.local import LocalServer
 from gliomark.client.outline import Mask
 from gliomark.client.pictures import NotAPictureError, read_slice, read_tall, write_tall
 from gliomark.client.remote import Remote, drop
-from gliomark.client.state import Json, State, Task
+from gliomark.client.state import Json, State, Task, received
 from gliomark.client.trouble import Trouble
 from gliomark.study import GliomarkError
 
@@ -36,6 +36,7 @@ class Session(QObject):
     changed = Signal(object)
     slice_came = Signal(str, int, object)
     outline_came = Signal(object)
+    found_came = Signal(object)
     heat_came = Signal(object)
     saved = Signal(str)
     _packed = Signal(int, object)
@@ -202,7 +203,7 @@ class Session(QObject):
             self._change(task=Task("uploading", sent / total))
 
     def _study_came(self, study: Any) -> None:
-        self._change(study=study)
+        self._change(study=received(study))
         self._follow_study()
 
     def _follow_study(self) -> None:
@@ -212,6 +213,7 @@ class Session(QObject):
         self._follow(path, self._study_changed, lambda: self._study["state"] != "preparing", self._study_over)
 
     def _study_changed(self, study: Any) -> None:
+        study = received(study)
         self._change(study=study, task=Task("preparing", study["progress"] or None, study["step"]))
 
     def _study_over(self) -> None:
@@ -266,10 +268,11 @@ class Session(QObject):
 
     def _follow_job(self, job: Any) -> None:
         self._again = partial(self._follow_job, job)
-        latest = dict(job)
-        self._change(task=Task("predicting", job["progress"], job["step"]), running=job["id"])
+        latest = dict(received(job))
+        self._change(task=Task("predicting", latest["progress"], latest["step"]), running=job["id"])
 
         def changed(now: Any) -> None:
+            now = received(now)
             latest.update(now)
             self._change(task=Task("predicting", now["progress"], now["step"]))
 
@@ -325,6 +328,16 @@ class Session(QObject):
             return
         self._change(job=None)
         self.outline_came.emit(np.zeros(self._study["shape"], bool))
+
+    def fetch_found_outline(self) -> None:
+        """The lesion mask that came with the images, to be looked at and predicted with."""
+
+        def came(png: bytes) -> None:
+            self.found_came.emit(read_tall(png, self._study["shape"][0]) > 127)
+
+        failed = partial(self._fail_aside, self.fetch_found_outline)
+        path = f"/api/studies/{self._study['id']}/found.png"
+        self._keep(self._remote.read(path, self._picture(came), failed))
 
     # ---- looking closer ---------------------------------------------------------------------------------
 

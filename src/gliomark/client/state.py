@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from gliomark.client.trouble import Trouble
+from gliomark.messages import restore
 
 Json = Mapping[str, Any]
-# the server says it in its notes alone
-STAND_IN = re.compile(r"(\w+) is missing and (\w+) was shown")
 Doing = Literal["waiting", "packing", "uploading", "preparing", "predicting"]
+
+
+def received(document: Json) -> Json:
+    """A study or a job as the server sent it, its sentences as messages again."""
+    result = document.get("result")
+    if result:
+        document = {**document, "result": restore(result, result.get("messages", ()))}
+    return {**document, **restore(_without_result(document), document.get("messages", ()))}
+
+
+def _without_result(document: Json) -> dict[str, Any]:
+    return {name: part for name, part in document.items() if name != "result"}
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,12 @@ class State:
 
     def stand_ins(self) -> dict[str, str]:
         """Sequences that are missing, each with the one that is shown in its place."""
-        notes = self.study["notes"] if self.study else []
-        return {found[1]: found[2] for note in notes if (found := STAND_IN.match(note))}
+        return dict(self.study.get("stand_ins", {})) if self.study else {}
+
+    @property
+    def found_outline(self) -> str:
+        """The file name of a lesion mask that came with the images; empty where none did."""
+        return str(self.study.get("found_outline", "")) if self.study else ""
 
     def areas(self) -> list[float]:
         """The answer's lesion area on every slice, mm2."""

@@ -20,10 +20,10 @@ from PySide6.QtWidgets import (
 )
 
 from gliomark.client.clinical import age_and_sex, parse_age
-from gliomark.client.said import said
+from gliomark.client.language import localise
 from gliomark.client.state import State, Task
 from gliomark.client.widgets import Segments, button, column, framed, label, row, scrolled
-from gliomark.study import GliomarkError
+from gliomark.study import READER_FINDING, GliomarkError
 
 
 class Step(QWidget):
@@ -145,7 +145,7 @@ class Steps(QWidget):
         try:
             asked = self.request
         except GliomarkError as error:
-            return str(error)
+            return localise(error.message)
         unknown = asked["age"] is None or asked["sex"] is None
         if unknown and not asked["without_clinical"]:
             return self.tr("Enter age and sex in step 2, or tick “predict without them”.")
@@ -160,8 +160,8 @@ class Steps(QWidget):
             self.choose_path(Path(chosen))
 
     def choose_path(self, path: Path) -> None:
-        """A folder for step 1, or a csv for step 2."""
-        if path.suffix.lower() in (".csv", ".txt", ".tsv"):
+        """A folder for step 1, or a table for step 2."""
+        if path.suffix.lower() in (".csv", ".txt", ".tsv", ".xlsx"):
             self.use_table(path)
         else:
             self.folder_chosen.emit(path, self.model.currentData() or "")
@@ -177,13 +177,13 @@ class Steps(QWidget):
             self,
             self.tr("Table with the columns id, age, sex"),
             str(start.parent if start else ""),
-            self.tr("Tables (*.csv *.txt *.tsv);;All files (*)"),
+            self.tr("Tables (*.csv *.txt *.tsv *.xlsx);;All files (*)"),
         )
         if chosen:
             self.use_table(Path(chosen))
 
     def use_table(self, path: Path) -> None:
-        """Take age and sex from a csv, now or when the patient's id is known."""
+        """Take age and sex from a table, now or when the patient's id is known."""
         self._table, self._filled_for = path, ""
         self._fill()
         self.entered.emit()
@@ -203,7 +203,7 @@ class Steps(QWidget):
         try:
             found = age_and_sex(self._table, patient)
         except GliomarkError as error:
-            self._table_problem = str(error)
+            self._table_problem = localise(error.message)
             return
         self.age.setText("" if found.age is None else f"{found.age:g}")
         self.sex.choose(found.sex)
@@ -254,7 +254,10 @@ class Steps(QWidget):
         self.about.setText(self._about(state))
         instead = state.stand_ins().items()
         self.doubt.setText(
-            "\n".join(self.tr("{} is missing; {} is used in its place.").format(*pair) for pair in instead)
+            "\n".join(
+                self.tr("{} is missing; {} is shown in its place. No marker is predicted.").format(*pair)
+                for pair in instead
+            )
         )
         self.doubt.setVisible(bool(instead))
         self.preparing.setVisible(opening)
@@ -291,15 +294,14 @@ class Steps(QWidget):
                 ),
             }[state.task.doing]
         if state.ready and state.study is not None:
-            instead = state.stand_ins()
-            shown = [instead.get(sequence, sequence) for sequence in state.study["sequences"]]
-            return self.tr("{} · {} slices").format(", ".join(shown), state.study["shape"][0])
+            shown = ", ".join(state.study["sequences"])
+            return self.tr("{} · {} slices").format(shown, state.study["shape"][0])
         return self.tr("Drop the patient's folder here, or choose it. Picking its T1c folder is enough.")
 
     def _render_clinical(self, state: State) -> None:
         step = self.clinical
         step.heading.setText(self.tr("Age and sex"))
-        self.choose_table.setText(self.tr("From a table (csv)…"))
+        self.choose_table.setText(self.tr("From a table (csv, xlsx)…"))
         self.age_word.setText(self.tr("Age"))
         self.years.setText(self.tr("years"))
         self.age.setAccessibleName(self.tr("Age in years"))
@@ -317,11 +319,10 @@ class Steps(QWidget):
     def _render_finding(self) -> None:
         self.finding.heading.setText(self.tr("Is there an enhancing focus?"))
         self.enhancing.name(self.tr("Enhancing focus"), self.tr("yes"), self.tr("no"), self.tr("not stated"))
-        self.finding_note.setText(
-            self.tr(
-                "What you state decides IDH: yes means wild type, no means mutant. Not stated: the model decides."
-            )
+        rule = self.tr(
+            "What you state decides IDH: yes means wild type, no means mutant. Not stated: the model decides."
         )
+        self.finding_note.setText(f"{rule} {localise(READER_FINDING.in_short())}")
         self.finding.done(self.enhancing.value is not None)
 
     def _render_prediction(self, state: State) -> None:
@@ -351,4 +352,4 @@ def _show_progress(bar: QProgressBar, task: Task | None) -> None:
 
 
 def _step_word(task: Task | None, otherwise: str) -> str:
-    return said(task.step) if task is not None and task.step else otherwise
+    return localise(task.step) if task is not None and task.step else otherwise

@@ -7,8 +7,7 @@ from typing import Literal
 
 from PySide6.QtCore import QT_TRANSLATE_NOOP
 
-from gliomark.client.language import translate
-from gliomark.client.said import said
+from gliomark.client.language import localise, translate
 
 Remedy = Literal["again", "settings"]
 
@@ -24,7 +23,7 @@ class Trouble:
 
     @property
     def sentence(self) -> str:
-        return translate("Trouble", str(self.template)).format(*map(said, self.args))
+        return translate("Trouble", str(self.template)).format(*map(localise, self.args))
 
 
 UNREACHABLE = QT_TRANSLATE_NOOP(

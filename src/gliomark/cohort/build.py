@@ -201,6 +201,7 @@ def _patients(
             f"No patient was found below {sources.root}: {private / 'series.csv'} says what each series was taken for, "
             f"{private / 'quarantine.csv'} what was kept out."
         )
+    left_out |= labels.shared_rows(by_id)
     left_out |= {name: reason for name in by_id if (reason := _why_no_row(labels, name))}
     wanted = {name: source for name, source in by_id.items() if name not in left_out}
     ids = new_ids(private, wanted, settings.keep_ids)
@@ -223,7 +224,7 @@ def _as_in_table(labels: Labels, patient_id: str) -> str:
 def _why_no_row(labels: Labels, original_id: str) -> str:
     """Why the table tells nothing certain of a patient; blank where it does."""
     try:
-        return "" if labels.row(original_id) else f"No row in {labels.source} has this id: add one."
+        return "" if labels.row(original_id) else labels.why_missing(original_id)
     except GliomarkError as error:
         return str(error)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections import Counter
@@ -21,6 +19,7 @@ from PIL import Image
 from gliomark.cohort.store import Cohort
 from gliomark.reporting.plots import ACCENT, INK, SECOND, inline_plot
 from gliomark.study import Clinical, SliceStack
+from gliomark.tables import csv_text
 
 AGE_CUT = 45.0  # the published cohort's mean age
 KI67_CUT = 10.0  # percent
@@ -382,9 +381,7 @@ def _plain(value: float | None) -> str:
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return "\ufeff" + text.getvalue()
+    return "\ufeff" + csv_text(rows)
 
 
 # --- plots ------------------------------------------------------------------------------------------

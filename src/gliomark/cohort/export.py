@@ -5,7 +5,6 @@ Patients rejected in ``qc.csv`` are not exported. Volumes are NIfTI in RAS milli
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -22,9 +21,10 @@ from PIL import Image
 
 from gliomark.cohort.folds import cohort_folds
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.io.nifti import RAS_TO_LPS
-from gliomark.io.pictures import natural_key
+from gliomark.geometry import LPS_RAS
+from gliomark.io.pictures import in_order
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
+from gliomark.tables import csv_text
 
 Layout = Literal["bids", "nnunet", "structured-pictures"]
 BIDS_VERSION = "1.10.0"
@@ -77,7 +77,7 @@ def export_cohort(cohort: Cohort, to: Layout, out: Path) -> Path:
 def _write_volume(path: Path, image: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
     """Write ``(slice, row, column)`` with an LPS affine as NIfTI."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), RAS_TO_LPS @ affine)
+    volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), LPS_RAS @ affine)
     volume.set_qform(volume.affine, code=1)
     volume.set_sform(volume.affine, code=1)
     volume.header.set_xyzt_units("mm")
@@ -85,10 +85,7 @@ def _write_volume(path: Path, image: NDArray[np.generic], affine: NDArray[np.flo
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        table.writerow(header)
-        table.writerows(rows)
+    path.write_text(csv_text([header, *rows], delimiter), encoding="utf-8", newline="")
 
 
 def _columns(rows: Sequence[Clinical]) -> list[str]:
@@ -299,7 +296,7 @@ def _write_pictures(cohort: Cohort, out: Path) -> Path:
 def _as_displayed(stack: SliceStack) -> SliceStack:
     """The stack with names that sort in its own order, as pictures are read."""
     names = stack.slice_names
-    if list(names) == sorted(names, key=natural_key):
+    if list(names) == in_order(names):
         return stack
     digits = len(str(len(names)))
     counted = tuple(f"{number:0{digits}d}" for number in range(1, len(names) + 1))

@@ -71,7 +71,7 @@ class Folds:
     @property
     def sha256(self) -> str:
         """A hash of who stands where, written into every run record and weights file."""
-        content = [self.train, self.validation, self.test, self.development_folds]
+        content = [self.train, self.validation, self.test, self.development_folds, self.folds]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -96,8 +96,9 @@ class Learning:
         return tuple(sorted(p for fold in self.folds for p in fold))
 
     def only(self, patients: Collection[str]) -> Learning:
-        """The same folds without everybody else."""
-        return Learning(tuple(tuple(p for p in fold if p in patients) for fold in self.folds), self.kept_back)
+        """The same folds without everybody else, and without those that are empty then."""
+        folds = (tuple(p for p in fold if p in patients) for fold in self.folds)
+        return Learning(tuple(filter(None, folds)), self.kept_back)
 
 
 def learning_without(folds: Folds, number: int | None) -> Learning:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gliomark.study import GliomarkError
+from gliomark.tables import csv_text
+from gliomark.tables.text import unharmed
 
 ID_FORM = "G{:04d}"
 
@@ -36,14 +37,11 @@ def private_folder(cohort: Path) -> Path:
 
 def write_private_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Path:
     """Write a table whole or not at all, for its owner's eyes alone."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    table.writeheader()
-    table.writerows(rows)
+    text = csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)])
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write("\ufeff" + text.getvalue())  # the mark makes Excel read Chinese
+        file.write("\ufeff" + text)  # the mark makes Excel read Chinese
     os.replace(part, path)
     return path
 
@@ -54,7 +52,7 @@ def read_private_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             missing = [name for name in columns if name not in (table.fieldnames or ())]
-            rows = list(table)
+            rows = [{name: unharmed(row[name] or "") for name in table.fieldnames or ()} for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GliomarkError(
             f"{path} cannot be read as a UTF-8 csv ({error}); save it again as CSV UTF-8."

@@ -6,11 +6,9 @@ and raises no flag. Nothing here decides: flags ask for a look, a person rejects
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliomark.study import GliomarkError, MRSequence, Series, SliceStack, Study
+from gliomark.tables import read_records
 
 Numbers = dict[str, float | None]
 Limit = tuple[float | None, float | None]  # lowest and highest value that raises no flag
@@ -565,23 +564,16 @@ def read_decisions(folder: Path) -> list[dict[str, str]]:
     path = folder / QC_TABLE
     if not path.is_file():
         return []
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GliomarkError(f"{path} cannot be read as UTF-8 text ({error}): save it as CSV UTF-8.") from None
-    # a spreadsheet of many countries saves with semicolons
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    table = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter)
-    missing = {"id", "decision"} - {(name or "").strip() for name in table.fieldnames or ()}
+    header, records = read_records(path)
+    missing = {"id", "decision"} - set(header)
     if missing:
         raise GliomarkError(
             f"{path} has no column {' and '.join(sorted(missing))}: put it back, or delete the file and write it anew."
         )
-    return [_decision(path, row) for row in table if any(row.values())]
+    return [_decision(path, dict(zip(header, record, strict=True))) for record in records]
 
 
-def _decision(path: Path, row: Mapping[str | None, str | list[str] | None]) -> dict[str, str]:
-    cells = {(name or "").strip(): value.strip() for name, value in row.items() if isinstance(value, str)}
+def _decision(path: Path, cells: Mapping[str, str]) -> dict[str, str]:
     decision = cells.get("decision", "").lower() or "keep"
     if decision not in DECISIONS:
         raise GliomarkError(

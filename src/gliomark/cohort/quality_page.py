@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,7 @@ from gliomark.cohort.quality import (
 from gliomark.cohort.store import Cohort
 from gliomark.reporting.drawing import Canvas, canvas, data_uri, draw_slice
 from gliomark.study import SliceStack
+from gliomark.tables import csv_text
 
 THUMB_WIDTH, SHEET_WIDTH = 160, 260
 SHEET_SLICES = 6
@@ -248,9 +247,7 @@ def _table(patients: Sequence[Patient]) -> list[list[str]]:
 
 def _csv(table: Sequence[Sequence[str]]) -> str:
     """With a byte order mark: spreadsheets then read the comments' Chinese rightly."""
-    text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(table)
-    return "\ufeff" + text.getvalue()
+    return "\ufeff" + csv_text(table)
 
 
 def _environment() -> Environment:

@@ -7,7 +7,10 @@ birth date disagree) is quarantined, never merged.
 from __future__ import annotations
 
 import hashlib
+import lzma
+import shutil
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +38,16 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
 BATCH = 100
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+)
 ZIP_LARGEST_RATIO = 200
 ZIP_ALWAYS_ALLOWED = 1 << 30
 SERIES_COLUMNS = (
@@ -130,24 +143,35 @@ def _all_files(root: Path, private: Path, leave_out: Sequence[Path]) -> tuple[li
 
 
 def _unzipped(archive: Path, root: Path, private: Path) -> Path:
-    """The folder that holds an archive's files. Raises GliomarkError for a damaged, locked or monstrous one."""
-    mark = hashlib.sha256(f"{archive.relative_to(root)}/{archive.stat().st_size}".encode()).hexdigest()[:12]
-    place = private / "unzipped" / mark
-    if place.exists():
-        return place
-    part = place.with_suffix(".part")
+    """The folder that holds an archive's files, as they are in it now; what it held before is removed.
+
+    Raises GliomarkError for a damaged, locked or monstrous one.
+    """
+    name = hashlib.sha256(str(archive.relative_to(root)).encode()).hexdigest()[:12]
     try:
-        with zipfile.ZipFile(archive) as content:
-            grown = sum(member.file_size for member in content.infolist())
-            if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
-                raise GliomarkError(
-                    f"{archive} would grow to {grown / 1e9:.0f} GB; unpack it yourself if that is right."
-                )
-            content.extractall(part)  # names that would leave the folder are made harmless by zipfile
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        with archive.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        place = private / "unzipped" / f"{name}-{content}"
+        if place.exists():
+            return place
+        for older in place.parent.glob(f"{name}-*"):
+            shutil.rmtree(older)
+        part = place.with_suffix(".part")
+        _unpack(archive, part)
+    except _ZIP_DAMAGE as error:
         raise GliomarkError(f"{archive} cannot be unpacked ({error}); unpack it yourself.") from error
     part.rename(place)
     return place
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        grown = sum(member.file_size for member in content.infolist())
+        if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
+            raise GliomarkError(
+                f"{archive} would grow to {grown / 1e9:.0f} GB; unpack it yourself if that is right."
+            )
+        content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
 
 
 def _read_batch(files: Sequence[Path]) -> list[Instance | Quarantined]:

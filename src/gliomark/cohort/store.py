@@ -12,6 +12,9 @@
 
 A slice without the key ``mask`` belongs to a patient whose lesion has not been drawn. The files' own attributes
 say the sequence, the patient's id and the pixel spacing in millimetres.
+
+A patient's record holds a hash of every slice, and a slice that is read is compared with its own. Older records hold
+one hash for all of a patient, which is compared at the first read; the oldest none, and a note says so.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import numpy as np
 
 from gliomark.cohort.quality import rejected
 from gliomark.io import read_clinical
+from gliomark.messages import message
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
 
 SCHEMA_VERSION = 2
@@ -85,19 +89,21 @@ class Cohort:
     def has_mask(self, patient_id: str) -> bool:
         """Whether the patient's lesion has been drawn."""
         record = self.record(patient_id)
-        folder = self.folder / "GMSBraTS" / record["sequences"][0] / patient_id
-        with h5py.File(folder / f"{record['slice_names'][0]}.h5") as file:
-            return "mask" in file
+        first, hashes = record["sequences"][0], self._hashes(patient_id, record)
+        names = record["slice_names"][:1]
+        return "mask" in _read_slices(self.folder, first, patient_id, names, hashes.get(first))
 
     def stack(self, patient_id: str, only: Collection[MRSequence] | None = None) -> SliceStack:
         """The patient as ``preprocessing.prepare`` made it, grey values in half precision.
 
-        only: the sequences to read, those that the patient has; None is all.
+        only: the sequences to read, those that the patient has; None is all. Raises GliomarkError, naming the file,
+        where a slice is missing, damaged or no longer as it was written.
         """
         record = self.record(patient_id)
         wanted = [name for name in record["sequences"] if only is None or name in only]
+        hashes = self._hashes(patient_id, record)
         read = {
-            name: _read_slices(self.folder, name, patient_id, record["slice_names"])
+            name: _read_slices(self.folder, name, patient_id, record["slice_names"], hashes.get(name))
             for name in wanted or record["sequences"][:1]
         }
         first = next(iter(read.values()))
@@ -109,22 +115,82 @@ class Cohort:
             slice_names=tuple(record["slice_names"]),
             selected=tuple(record["selected"]),
             lesion=first["mask"].astype(bool) if "mask" in first else None,
-            notes=tuple(record["notes"]),
+            notes=(*record["notes"], *_unchecked(record, patient_id)),
         )
+
+    def _hashes(self, patient_id: str, record: Mapping) -> Mapping[str, Mapping[str, str]]:
+        """Sequence to slice name to hash; of an older record nothing, once the whole patient was compared."""
+        whole = record.get("arrays_sha256")
+        if "slices_sha256" in record or whole is None or patient_id in self._compared:
+            return record.get("slices_sha256", {})
+        found = arrays_sha256(self.folder, patient_id, record["sequences"], record["slice_names"])
+        if found != whole:
+            folders = self.folder / "GMSBraTS" / "*" / patient_id
+            raise GliomarkError(message("cohort-slice-altered", path=folders))
+        self._compared.add(patient_id)
+        return {}
+
+    @cached_property
+    def _compared(self) -> set[str]:
+        """Patients of an older layout who were compared with their hash."""
+        return set()
+
+    def arrays_digest(self, patients: Sequence[str]) -> str:
+        """One hash for all arrays of these patients, from their records where these have it."""
+        said = []
+        for patient in patients:
+            r = self.record(patient)
+            known = r.get("arrays_sha256") or arrays_sha256(
+                self.folder, patient, r["sequences"], r["slice_names"]
+            )
+            said.append((patient, known, r["affine"], r["selected"]))
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def record(self, patient_id: str) -> dict:
         """What ``patients/<id>.json`` says."""
         return json.loads((self.folder / "patients" / f"{patient_id}.json").read_text("utf-8"))
 
 
-def _read_slices(folder: Path, sequence: str, patient: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Key to array ``(slice, 240, 240)``."""
+def _unchecked(record: Mapping, patient: str) -> tuple[str, ...]:
+    """The note on a record without any hash."""
+    hashed = "slices_sha256" in record or "arrays_sha256" in record
+    return () if hashed else (message("cohort-not-hashed", patient=patient),)
+
+
+def _read_slices(
+    folder: Path, sequence: str, patient: str, names: Sequence[str], hashes: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
+    """Key to array ``(slice, 240, 240)``; hashes: of each slice by name. Raises GliomarkError naming the file."""
     columns: dict[str, list[np.ndarray]] = {}
-    for name in names:
-        with h5py.File(folder / "GMSBraTS" / sequence / patient / f"{name}.h5") as file:
-            for key in file:
-                columns.setdefault(key, []).append(file[key][()])
+    for index, name in enumerate(names):
+        path = folder / "GMSBraTS" / sequence / patient / f"{name}.h5"
+        arrays = _read_slice(path)
+        if hashes is not None and _slice_sha256(arrays) != hashes.get(name):
+            raise GliomarkError(message("cohort-slice-altered", path=path))
+        if index and set(arrays) != set(columns):
+            raise GliomarkError(message("cohort-slice-altered", path=path))
+        for key, array in arrays.items():
+            columns.setdefault(key, []).append(array)
     return {key: np.stack(slices) for key, slices in columns.items()}
+
+
+def _read_slice(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with h5py.File(path) as file:
+            return {key: file[key][()] for key in file}
+    except FileNotFoundError:
+        raise GliomarkError(message("cohort-slice-missing", path=path)) from None
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise GliomarkError(message("cohort-slice-damaged", path=path)) from error
+
+
+def _slice_sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """A hash of a slice's arrays, whatever the compression."""
+    digest = hashlib.sha256()
+    for key, array in sorted(arrays.items()):
+        digest.update(f"{key}/{array.dtype}/{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 # ---- writing ----------------------------------------------------------------------------------------
@@ -147,7 +213,7 @@ def write_patient(folder: Path, stack: SliceStack, **record: object) -> None:
         "selected": list(stack.selected),
         "notes": list(stack.notes),
         **record,
-        "arrays_sha256": arrays_sha256(folder, stack.patient_id, list(stack.images), stack.slice_names),
+        **_written_hashes(folder, stack.patient_id, list(stack.images), stack.slice_names),
     }
     # written last: a patient whose record is there is finished
     write_json(folder / "patients" / f"{stack.patient_id}.json", content)
@@ -186,13 +252,31 @@ def _replace_folder(new: Path, old: Path) -> None:
 
 
 def arrays_sha256(folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]) -> str:
-    """A hash of every array of a patient, whatever the compression. Raises OSError where one cannot be read."""
+    """A hash of every array of a patient, whatever the compression. Raises GliomarkError where one cannot be read."""
+    return _arrays_sha256({one: _read_slices(folder, one, patient, names) for one in sequences})
+
+
+def _arrays_sha256(read: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """read: sequence to key to array."""
     digest = hashlib.sha256()
-    for sequence in sequences:
-        for key, array in sorted(_read_slices(folder, sequence, patient, names).items()):
+    for sequence, columns in read.items():
+        for key, array in sorted(columns.items()):
             digest.update(f"{sequence}/{key}/{array.dtype}/{array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _written_hashes(folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]) -> dict:
+    """The hashes of what now lies on disk: of all arrays together, and by sequence of every slice."""
+    read = {one: _read_slices(folder, one, patient, names) for one in sequences}
+    slices = {
+        sequence: {
+            name: _slice_sha256({key: array[index] for key, array in columns.items()})
+            for index, name in enumerate(names)
+        }
+        for sequence, columns in read.items()
+    }
+    return {"arrays_sha256": _arrays_sha256(read), "slices_sha256": slices}
 
 
 def is_finished(folder: Path, patient: str, source_sha256: str) -> bool:
@@ -202,7 +286,7 @@ def is_finished(folder: Path, patient: str, source_sha256: str) -> bool:
         if record["source_sha256"] != source_sha256:
             return False
         found = arrays_sha256(folder, patient, record["sequences"], record["slice_names"])
-    except (OSError, ValueError, KeyError):  # not there, cut short or of an older layout
+    except (OSError, ValueError, KeyError, GliomarkError):  # not there, cut short or of an older layout
         return False
     return found == record["arrays_sha256"]
 

@@ -1,8 +1,9 @@
 """The demonstration weights and their figures, on TCGA-LGG.
 
 Every recipe is judged in five folds by patient, then trained once more on everybody: that is what is shipped. The
-markers are judged as the cascade has it, on outlines of the fold that never saw the patient. Everything a step
-finished is kept under ``OUT/work`` and not done again.
+markers are judged as the cascade has it, on outlines of the fold that never saw the patient; one that is no better
+than chance stays in the tables and is not shipped. Everything a step finished is kept under ``OUT/work`` and not done
+again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ from gliomark.experiments.place import Place
 from gliomark.experiments.records import kept_fold, run_record, write_table
 from gliomark.experiments.segmentation.study import Trial, outlined
 from gliomark.experiments.segmentation.tables import run_shipped, shipped_trials
-from gliomark.models.weights import MarkerCard, Weights, load_weights, save_weights
+from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
 from gliomark.training.classification import MarkerTraining
 from gliomark.training.recipes import (
     DEFINITIONS,
@@ -75,7 +76,8 @@ def run(place: Place, also: Sequence[Path] = ()) -> None:
     say(markers.to_string(index=False))
     trained = {d.name: _shipped_marker(d, cohort, folds, place.work) for d in definitions}
     weights = out / f"{NAME}.safetensors"
-    _save(weights, network, summary, markers, trained)
+    _save(weights, network, summary, trained)
+    ship_measured(weights, markers, folds)
     _write_record(out / "run_record.json", cohort, folds, weights, time.time() - started)
 
 
@@ -86,11 +88,13 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
     """
     path, settings, drawn = work / "shipped.safetensors", trial.training, outlined(cohort)
     record = path.with_suffix(".json")
-    key = json.loads(json.dumps({"trial": asdict(trial), "patients": drawn}))
+    key = json.loads(
+        json.dumps({"trial": asdict(trial), "patients": drawn, "arrays": cohort.arrays_digest(drawn)})
+    )
     if kept_fold(record, key) is None:
         write_json(work / "shipped" / "key.json", {"key": key})
         sequences = cohort_sequences(cohort)
-        bank = load_bank(cohort, drawn, sequences, trial.rule == "joint", settings.pool, settings.context)
+        bank = load_bank(cohort, drawn, sequences, trial.rule == "joint", settings.context)
         trained = train_segmentation(bank, settings, work / "shipped")
         card = segmentation_card("shipped", cohort, folds, drawn, trial.rule, settings)
         card = read_as(card, trial.flips, trial.smallest_share, trial.pool)
@@ -128,30 +132,43 @@ def _clinical_alone(definition: MarkerDefinition, cohort: Cohort, folds: Folds) 
 
 
 def _save(
-    path: Path,
-    network: Weights,
-    segmentation: pd.DataFrame,
-    markers: pd.DataFrame,
-    trained: Mapping[str, TrainedMarker],
+    path: Path, network: Weights, segmentation: pd.DataFrame, trained: Mapping[str, TrainedMarker]
 ) -> None:
-    """The shipped file: the best network and both markers, each with its own figures in words."""
-    fewest = min(len(marker.trained_on) for marker in trained.values())
-    cards: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
-    for name, marker in trained.items():
-        row = _cascade_row(markers, name)
-        cards[name] = (marker, marker.card(_marker_words(row), _marker_warning(row), bool(row.low_95 > 0.5)))
+    """The best network and every marker that was trained."""
     save_model(
         path,
         network,
-        cards,
+        {name: (marker, marker.card()) for name, marker in trained.items()},
         name=f"gliomark {NAME} (TCGA-LGG)",
-        training_cohort=f"{COHORT}: {len(network.card.training_patients)} patients for the outline, at least "
-        f"{fewest} per marker",
         licence=LICENCE,
         intended_use=USE,
         segmentation_performance=_segmentation_words(segmentation),
         stand_ins={"FLAIR": "T2"},
     )
+
+
+def ship_measured(path: Path, markers: pd.DataFrame, folds: Folds) -> None:
+    """Give each marker of the file its figures from ``markers.csv``; who is no better than chance leaves the file.
+
+    Every other tensor stays as it is, so that a file of before is brought up to date without any training.
+    """
+    weights = load_weights(path)
+    rows = {name: _cascade_row(markers, name) for name in weights.card.markers}
+    measured = {name: _marker_validation(row) for name, row in rows.items()}
+    shipped = {
+        name: replace(card, performance=_marker_words(rows[name]), warning="", validation=measured[name])
+        for name, card in weights.card.markers.items()
+        if measured[name].is_better_than_chance
+    }
+    left = set(measured) - set(shipped)
+    tensors = {name: t for name, t in weights.tensors.items() if name.partition("/")[0] not in left}
+    people = f"{len(weights.card.training_patients)} patients for the outline"
+    if shipped:
+        people += f", at least {min(measured[name].patients for name in shipped)} per marker"
+    card = replace(
+        weights.card, markers=shipped, folds_sha256=folds.sha256, training_cohort=f"{COHORT}: {people}"
+    )
+    save_weights(path, card, tensors)
 
 
 def _segmentation_words(summary: pd.DataFrame) -> str:
@@ -177,11 +194,10 @@ def _marker_words(row: pd.Series) -> str:
     )
 
 
-def _marker_warning(row: pd.Series) -> str:
-    """An interval that reaches 0.5 is said to, with every answer."""
-    if row.low_95 > 0.5:
-        return ""
-    return "On patients it never saw, this marker could not be told from chance: a probability is shown, but no level."
+def _marker_validation(row: pd.Series) -> MarkerValidation:
+    """The row as the table has it, to four decimals."""
+    auc, low, high = (round(float(row[name]), 4) for name in ("auc", "low_95", "high_95"))
+    return MarkerValidation(auc, low, high, int(row.patients), int(row.positive), "TCGA-LGG")
 
 
 def _write_record(path: Path, cohort: Cohort, folds: Folds, weights: Path, seconds: float) -> None:

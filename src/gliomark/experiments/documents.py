@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from gliomark.cohort.folds import FOLDS
+from gliomark.experiments.markers.cascade import CASCADE
 from gliomark.experiments.markers.document import MARKERS, markers_text
 from gliomark.study import GliomarkError
 
@@ -79,6 +80,12 @@ def _markers(table: pd.DataFrame) -> str:
             f"| {MARKERS[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
             f"| {r.auc_in_folds:.2f} | {r.sensitivity:.2f} | {r.specificity:.2f} |"
         )
+    as_shipped = table[
+        table["stage"].eq(CASCADE) & table["outline"].eq("predicted") & table["fusion"].eq("near")
+    ]
+    for name in as_shipped[as_shipped["low_95"] <= 0.5]["marker"]:
+        said = f"The {MARKERS[name]} was measured and is not shipped: it is no better than chance on these patients."
+        lines += ["", said]
     return "\n".join(lines)
 
 

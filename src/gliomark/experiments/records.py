@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gliomark.study import GliomarkError
+from gliomark.tables.writing import harmless
 
 DOTS_PER_INCH = 110
 PACKAGES = (
@@ -42,7 +43,8 @@ def kept_fold(path: Path, key: dict) -> dict | None:
     record = json.loads(kept.read_text("utf-8"))
     if record["key"] != key:
         raise GliomarkError(
-            f"{path.parent} holds a run with other settings, patients or weights; delete that folder to train anew."
+            f"{path.parent} holds a run with other settings, patients, images or weights; delete that folder to train "
+            "anew."
         )
     return record if path.exists() else None
 
@@ -58,6 +60,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table = table.assign(**{name: table[name].map(repr)})
     if "wilcoxon_p" in table:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))
+    table = table.map(harmless).rename(columns=harmless)
     table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
     os.replace(part, path)
 

@@ -12,14 +12,11 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Segmentation, SliceStack
 
 BATCH = 8
-RULES = {
-    "joint": "the sequences together as one input",
-    "union": "each sequence alone, the outlines united",
-    "single": "one sequence alone",
-}
+RULES = ("joint", "union", "single")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +53,11 @@ class Segmenter:
             self.smallest_lesion_ml / stack.voxel_volume_ml,
             self.smallest_share,
         )
-        names = ", ".join(self.sequences)
-        return Segmentation(probability, mask, f"{RULES[self.rule]} ({names})")
+        return Segmentation(probability, mask, self.rule_in_words(self.sequences))
+
+    def rule_in_words(self, sequences: Sequence[MRSequence]) -> str:
+        """How the outlines of these sequences become one, as a message."""
+        return message(f"outline-{self.rule}", sequences=", ".join(sequences))
 
     def inputs(self, stack: SliceStack) -> list[Tensor]:
         """What the network is shown, each ``(S, C, H, W)``: one input for joint, one per sequence otherwise."""

@@ -22,6 +22,7 @@ from gliomark.study import Clinical, MRSequence, SliceStack
 
 BATCH = 16
 SMALLEST_AREA_MM2 = 50.0
+FEW_SLICES = 40  # as many are all read
 SMALLEST = 1e-6  # a probability of 0 or 1 has no logit
 UNCALIBRATED = (0.0, 1.0)
 Evidence = Literal["vector", "log-odds", "lesion"]
@@ -29,7 +30,8 @@ Evidence = Literal["vector", "log-odds", "lesion"]
 
 @dataclass(frozen=True, eq=False)
 class LesionSlices:
-    """The selected slices that show lesion. place: number among the K; index: in the stack; area in mm2."""
+    """Slices that show lesion. place: number among those that count as neighbours (all of the stack's in a
+    prediction, the K selected in training); index: in the stack; area in mm2."""
 
     place: tuple[int, ...]
     index: tuple[int, ...]
@@ -60,7 +62,7 @@ class SliceClassifier:
 
     def score(self, stack: SliceStack, mask: NDArray[np.bool_], clinical: Clinical) -> ScoredSlices:
         """The lesion slices, the marker's probability on each, and what it is made of."""
-        slices = lesion_slices(stack, mask)
+        slices = own_lesion_slices(stack, mask)
         if not slices.index:
             return ScoredSlices(slices, np.empty(0), np.empty((0, 2)))
         images, lesion = mix_parts(stack, mask, slices, self.sequences)
@@ -88,9 +90,25 @@ def calibrated(probability: NDArray[np.float64], calibration: tuple[float, float
     return np.asarray(expit(intercept + slope * logit(np.clip(probability, SMALLEST, 1 - SMALLEST))))
 
 
+def own_lesion_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:
+    """The lesion slices that a patient's answer rests on, numbered as in the stack, so that neighbours are the
+    patient's own: of all slices where there are few, else of the K selected, the largest lesion's and its two
+    neighbours. Specks of less than 50 mm2 are left out unless there is nothing else."""
+    areas = mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
+    count, largest = len(areas), int(areas.argmax())
+    read: Sequence[int] = range(count)
+    if count > FEW_SLICES:
+        around = range(max(largest - 1, 0), min(largest + 2, count))
+        read = sorted({*stack.selected, *around})
+    for least in (SMALLEST_AREA_MM2, 1e-6):
+        if index := tuple(i for i in read if areas[i] >= least):
+            return LesionSlices(index, index, tuple(float(areas[i]) for i in index))
+    return LesionSlices((), (), ())
+
+
 def lesion_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:
-    """Those of the K selected slices whose lesion has at least 50 mm2, a speck being no lesion to judge;
-    where none has, every selected slice with any lesion; failing that the largest slice of all."""
+    """What is trained on: those of the K selected slices whose lesion has at least 50 mm2, a speck being no lesion to
+    judge; where none has, every selected slice with any lesion; failing that the largest slice of all."""
     areas = mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     chosen: list[tuple[int, int]] = []
     for least in (SMALLEST_AREA_MM2, 1e-6):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gliomark.io.clinical import ClinicalTable, read_clinical
 from gliomark.io.dicom import holds_dicom, is_one_patient, looks_like_dicom, read_dicom
 from gliomark.io.layout import (
     case_files,
@@ -26,6 +25,7 @@ from gliomark.io.nifti import read_volumes
 from gliomark.io.pictures import holds_pictures, picture_files, read_pictures
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.tables import ClinicalTable, read_clinical
 
 __all__ = [
     "ClinicalTable", "files_of_patient", "find_file_patients", "find_patients", "patient_name", "read_clinical",

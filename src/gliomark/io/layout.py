@@ -30,7 +30,7 @@ from gliomark.io.naming import (
 from gliomark.messages import message
 from gliomark.study import Examination, GliomarkError, MRSequence
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr")
 LESION = "lesion"  # a file's role beside the four sequences
 
 

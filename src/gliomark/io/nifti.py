@@ -12,6 +12,7 @@ import math
 import os
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -22,11 +23,18 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from gliomark.geometry import affine_of, is_right_angled, is_usable, space_of
+from gliomark.io.grey_values import check_grey_values
+from gliomark.io.itk_space import check_itk_space
 from gliomark.io.layout import LESION, find_volumes
+from gliomark.io.mask_place import check_mask_place
+from gliomark.io.nifti_space import affine_of_space, raw_header
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 MOST_VOXELS = 200e6  # 512 x 512 x 700
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+WHOLE = 1e-3  # how far a label may be off a whole number
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
 
 def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
@@ -34,12 +42,19 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
 
     Nothing is taken to be aligned, even on equal grids: registration decides.
 
-    Raises: GliomarkError for two files of one sequence, a damaged file, NaN, all-zero or 4-D images.
+    Raises: GliomarkError for two files of one sequence, a damaged file, constant, inverted or 4-D images.
     """
     found = find_volumes(path, needed)
     notes, files = list(found.notes), found.files
-    series = {sequence: _read_series(files[sequence], notes) for sequence in MRSequence if sequence in files}
+    series = {
+        sequence: _read_series(files[sequence], sequence, notes)
+        for sequence in MRSequence
+        if sequence in files
+    }
     lesion = read_lesion(files[LESION], notes, found.labels) if LESION in files else None
+    _check_orientations([*series.values(), *([lesion] if lesion else [])])
+    if lesion is not None:
+        check_mask_place(lesion, lesion.source, series)
     return Study(
         found.patient_id,
         series,
@@ -54,83 +69,97 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
 # ---- one volume -------------------------------------------------------------------------------------
 
 
-def _read_series(file: Path, notes: list[str]) -> Series:
+def _read_series(file: Path, name: str, notes: list[str]) -> Series:
     """Read and check one volume; what the reader should know is added to ``notes``."""
-    image, affine = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file)
-    bad = image.size - int(np.isfinite(image).sum())
-    if bad:
-        raise GliomarkError(
-            f"{file} has {bad} voxels that are not numbers (NaN or infinite): export or convert it again."
-        )
-    if not image.any():
-        raise GliomarkError(f"{file} is zero everywhere: export or convert it again.")
-    _check_grid(file, affine)
-    return Series(image, affine, counted_names(image.shape[0]), file)
+    series = _read_volume(file, notes)
+    grey = check_grey_values(series.image, file, name, series.slice_names)
+    notes += grey.notes
+    return replace(series, image=grey.image, missing=grey.missing)
 
 
 def read_lesion(file: Path, notes: list[str], lesion_labels: frozenset[int] | None = None) -> Series:
     """Read a mask as 0 and 1, oedema left out (see the module's text); an empty mask is allowed.
 
     lesion_labels: the values that are the lesion, where a data set's description says so.
+    Raises: GliomarkError for values that are not whole numbers, negative, or no labels of BraTS.
     """
-    image, affine = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file)
-    _check_grid(file, affine)
+    series = _read_volume(file, notes)
+    labels = _labels_of(file, series.image, lesion_labels is not None)
     if lesion_labels is not None:
-        mask = np.isin(image, list(lesion_labels)).astype(np.float32)
-        return Series(mask, affine, counted_names(mask.shape[0]), file)
-    labels = {float(label) for label in np.unique(image)} - {0.0}
-    if len(labels) > 1 and not labels <= {1.0, 2.0, 3.0, 4.0}:
-        shown = ", ".join(f"{label:g}" for label in sorted(labels)[:6])
-        raise GliomarkError(
-            f"The mask {file} has values that are no BraTS labels ({shown}): give a mask of 0 and 1."
-        )
+        mask = np.isin(np.rint(series.image), list(lesion_labels)).astype(np.float32)
+        return replace(series, image=mask)
     kept = labels
     if len(labels) > 1:
         brats_2012 = labels == {1.0, 2.0} and not _is_nifti(file)
         oedema = 1.0 if brats_2012 else 2.0
         kept = labels - {oedema}
         if oedema in labels:
-            notes.append(
-                f"Label {oedema:g} of the mask {file.name} is taken for oedema and is no lesion here."
-            )
-    mask = np.isin(image, list(kept)).astype(np.float32)
-    return Series(mask, affine, counted_names(mask.shape[0]), file)
+            notes.append(message("mask-oedema", label=oedema, file=file.name))
+    mask = np.isin(np.rint(series.image), list(kept)).astype(np.float32)
+    return replace(series, image=mask)
+
+
+def _labels_of(file: Path, image: NDArray[np.float32], described: bool) -> set[float]:
+    """The labels of a mask but 0. A file's scaling may leave them off whole numbers in the last digits.
+
+    described: a data set's own labels, which need not be those of BraTS.
+    """
+    values = np.unique(image)
+    if not np.isfinite(values).all():
+        count = int(image.size - np.isfinite(image).sum())
+        raise GliomarkError(message("mask-not-numbers", file=file, count=count))
+    if np.abs(values - np.rint(values)).max() > WHOLE:
+        raise GliomarkError(message("mask-fractions", file=file, low=values[0], high=values[-1]))
+    labels = {float(label) for label in np.rint(values)} - {0.0}
+    of_brats = described or len(labels) < 2 or labels <= {1.0, 2.0, 3.0, 4.0}
+    if any(label < 0 for label in labels) or not of_brats:
+        shown = ", ".join(f"{label:g}" for label in sorted(labels)[:6])
+        raise GliomarkError(message("mask-labels", file=file, labels=shown))
+    return labels
+
+
+def _read_volume(file: Path, notes: list[str]) -> Series:
+    """One 3-D grey volume with its grid checked, its values as they are."""
+    series = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file, notes)
+    _check_grid(file, series.affine)
+    return series
 
 
 def _is_nifti(file: Path) -> bool:
-    return file.name.lower().endswith((".nii", ".nii.gz"))
+    return file.name.lower().endswith((".nii", ".nii.gz", ".hdr"))
 
 
-def _read_nifti(file: Path, notes: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """NIfTI by nibabel: float32 ``(slice, row, column)`` and LPS affine, the file's scaling applied."""
+def _read_nifti(file: Path, notes: list[str]) -> Series:
+    """NIfTI by nibabel, the file's scaling applied; where it lies by the rule of ``nifti_space``."""
     try:
         volume = nib.load(file)
-        if not isinstance(volume, nib.Nifti1Image):  # NIfTI-2 is one too
+        if isinstance(volume, nib.AnalyzeImage) and not isinstance(volume, nib.Nifti1Pair):
+            raise GliomarkError(message("volume-analyze", file=file))
+        if not isinstance(volume, nib.Nifti1Pair):  # single files and NIfTI-2 are pairs too
             raise ImageFileError
-        kind, shape, header = volume.get_data_dtype(), volume.shape, volume.header
+        kind, shape = volume.get_data_dtype(), volume.shape
         _check_kind(file, kind.kind in "biuf", shape)
         _check_size(file, shape)
-        data = np.asarray(volume.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError):
-        raise GliomarkError(f"{file} is damaged or no NIfTI file: copy or convert it again.") from None
-    if not header["sform_code"] and not header["qform_code"]:
-        notes.append(f"{file.name} does not state its orientation: left and right are assumed, not read.")
+        with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
+            data = np.asarray(volume.dataobj, dtype=np.float32)
+        space = space_of(raw_header(volume))
+    except _UNREADABLE as error:
+        code = "volume-scaling" if "slope" in str(error) else "volume-damaged"
+        raise GliomarkError(message(code, file=file)) from None
     image = np.ascontiguousarray(data.reshape(shape[:3]).transpose(2, 1, 0))
-    return image, RAS_TO_LPS @ np.asarray(volume.affine, dtype=np.float64)
+    affine, oriented = affine_of_space(file, space, image.shape, notes)
+    return Series(image, affine, counted_names(len(image)), file, is_oriented=oriented, space=space)
 
 
 def _check_size(file: Path, shape: Sequence[int]) -> None:
     """A packed file of a megabyte may unpack to many gigabytes; asked before anything is unpacked."""
     voxels = math.prod(int(length) for length in shape)
     if voxels > MOST_VOXELS:
-        raise GliomarkError(
-            f"{file} holds {voxels / 1e6:.0f} million voxels, more than any MR image; at most "
-            f"{MOST_VOXELS / 1e6:.0f} million are read."
-        )
+        raise GliomarkError(message("volume-huge", file=file, millions=voxels / 1e6, most=MOST_VOXELS / 1e6))
 
 
-def _read_itk(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """MetaImage or NRRD by SimpleITK: float32 ``(slice, row, column)`` and LPS affine."""
+def _read_itk(file: Path, notes: list[str]) -> Series:
+    """MetaImage or NRRD by SimpleITK."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(file))
     try:
@@ -138,35 +167,46 @@ def _read_itk(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         _check_size(file, reader.GetSize())
         volume = reader.Execute()
     except RuntimeError:
-        raise GliomarkError(f"{file} is damaged or no image volume: copy or convert it again.") from None
+        raise GliomarkError(message("volume-damaged", file=file)) from None
     real = volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()
     _check_kind(file, real, volume.GetSize())
     if volume.GetDimension() == 4:
         volume = volume[:, :, :, 0]
-    image = sitk.GetArrayFromImage(volume).astype(np.float32)
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * np.asarray(volume.GetSpacing())
-    affine[:3, 3] = volume.GetOrigin()
-    return image, affine
+    oriented, mm_per_unit = check_itk_space(file)
+    if not oriented:
+        notes.append(message("volume-unoriented-itk", file=file.name))
+    affine = affine_of(volume)
+    affine[:3] *= mm_per_unit
+    with np.errstate(over="ignore"):
+        image = sitk.GetArrayFromImage(volume).astype(np.float32)
+    return Series(image, affine, counted_names(len(image)), file, is_oriented=oriented)
 
 
 def _check_kind(file: Path, real: bool, shape: tuple[int, ...]) -> None:
     if not real:
-        raise GliomarkError(f"{file} holds colours or complex numbers: give a grey-value volume.")
-    if len(shape) < 3 or any(extent != 1 for extent in shape[3:]):
+        raise GliomarkError(message("volume-coloured", file=file))
+    if len(shape) < 3 or any(extent != 1 for extent in shape[3:]) or 1 in shape[:3]:
         sizes = " x ".join(str(extent) for extent in shape)
-        raise GliomarkError(f"{file} is not one 3-D volume (its size is {sizes}): give a single volume.")
+        raise GliomarkError(message("volume-not-3d", file=file, sizes=sizes))
 
 
 def _check_grid(file: Path, affine: NDArray[np.float64]) -> None:
     """A grid must be right-angled, or left-right and millimetres lose their meaning downstream."""
-    steps = affine[:3, :3]
-    lengths = np.linalg.norm(steps, axis=0)
-    if not np.isfinite(affine).all() or (lengths < 1e-3).any():
-        raise GliomarkError(f"{file} states no usable voxel size or orientation: convert it again.")
-    cosines = (steps / lengths).T @ (steps / lengths)
-    if np.abs(cosines - np.eye(3)).max() > 0.01:
-        raise GliomarkError(f"The voxel grid of {file} is sheared: resample it to a right-angled grid.")
+    if not is_usable(affine):
+        raise GliomarkError(message("volume-form-unusable", file=file))
+    if not is_right_angled(affine):
+        raise GliomarkError(message("volume-sheared", file=file))
+
+
+def _check_orientations(volumes: Sequence[Series]) -> None:
+    """Volumes of which some state no orientation cannot be laid on those that do."""
+    stated = [one.source.name for one in volumes if one.is_oriented]
+    assumed = [one.source.name for one in volumes if not one.is_oriented]
+    if stated and assumed:
+        raise GliomarkError(
+            message("volumes-oriented-and-not", folder=volumes[0].source.parent, file=", ".join(assumed),
+                    other=", ".join(stated))
+        )  # fmt: skip
 
 
 def counted_names(slices: int) -> tuple[str, ...]:

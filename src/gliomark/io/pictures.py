@@ -3,6 +3,9 @@
 Pictures carry no geometry. Assumed, and said in the study's notes: axial slices as a viewer shows them
 (the patient's right on the left, the front on top), names ascending towards the head. Where the user
 gives no spacing, the longer side of a picture spans 240 mm and slices are min(6, 150 / number) mm apart.
+
+Grey values are what a viewer shows, dark for 0: palettes, inverted scales (TIFF's MinIsWhite) and CMYK are
+resolved, transparent pixels are background, and the full depth of 16-bit and floating-point pictures is kept.
 """
 
 from __future__ import annotations
@@ -10,15 +13,20 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
+from gliomark.io.grey_values import check_grey_values, looks_inverted
 from gliomark.io.layout import folder_name, visible
 from gliomark.io.naming import is_lesion_name, is_mask_name, sequence_in_name
+from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -28,6 +36,7 @@ BRAIN_HEIGHT_MM = 150.0
 # JPEG decoders round each channel on their own, by a level or two; a coloured mark differs by far more.
 GREY_TOLERANCE = 3
 _EXIF_ORIENTATION = 0x0112
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 # The ways in which Pillow tells of damage, found by cutting and altering files of every kind.
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, zlib.error, struct.error,
@@ -49,39 +58,91 @@ def holds_pictures(path: Path) -> bool:
 def read_pictures(path: Path, spacing_mm: tuple[float, float, float] | None = None) -> Study:
     """Read one patient's pictures; spacing_mm is the step from column to column, row to row, slice to slice.
 
-    Raises: GliomarkError when names or sizes differ between sequences, or a picture is damaged, coloured
-    or a whole sequence black.
+    Raises: GliomarkError when names or sizes differ between sequences, bit depths within one, or a picture is
+    damaged, coloured or half transparent, or a whole sequence black or a negative.
     """
     folders = _folders_by_role(path)
     listed = {role: _files_by_name(folder) for role, folder in folders.items()}
     for role, folder in folders.items():
         if not listed[role]:
-            raise GliomarkError(f"{folder} holds no pictures: put its slices there or remove the folder.")
+            raise GliomarkError(message("picture-folder-empty", folder=folder))
     reference = next(sequence for sequence in MRSequence if sequence in folders)
-    names = sorted(listed[reference], key=natural_key)
+    names = in_order(listed[reference])
     for role, files in listed.items():
         _check_same_names(folders[reference], set(names), folders[role], set(files))
 
-    images = {role: _read_stack([files[name] for name in names]) for role, files in listed.items()}
-    for role, image in images.items():
-        _check_same_size(folders[reference], images[reference], folders[role], image)
-        if role != "lesion" and image.max() == image.min():
-            raise GliomarkError(
-                f"All pictures in {folders[role]} are black or of one grey: export them again."
-            )
-
-    affine, notes = _geometry(images[reference].shape, spacing_mm)
-    series = {role: Series(image, affine, tuple(names), folders[role]) for role, image in images.items()}
+    stacks = {role: _read_stack([files[name] for name in names]) for role, files in listed.items()}
+    for role, image in stacks.items():
+        _check_same_size(folders[reference], stacks[reference], folders[role], image)
+    affine, notes = _geometry(stacks[reference].shape, spacing_mm)
+    series = {}
+    for sequence in (sequence for sequence in MRSequence if sequence in folders):
+        grey = check_grey_values(stacks[sequence], folders[sequence], sequence, names)
+        series[sequence] = Series(grey.image, affine, tuple(names), folders[sequence], missing=grey.missing)
+        notes += grey.notes
+    lesion = None
+    if "lesion" in stacks:
+        mask = _as_mask(stacks["lesion"], [listed["lesion"][name] for name in names])
+        lesion = Series(mask, affine, tuple(names), folders["lesion"])
     return Study(
         patient_id=folder_name(path),
-        series={sequence: series[sequence] for sequence in MRSequence if sequence in series},
+        series=series,
         source=path,
         kind="pictures",
         aligned=True,
         spacing_assumed=spacing_mm is None,
-        lesion=_as_mask(series["lesion"]) if "lesion" in series else None,
+        lesion=lesion,
         notes=notes,
     )
+
+
+# ---- order of slices --------------------------------------------------------------------------------
+
+_NUMBERED = re.compile(
+    r"(?P<before>.*?)(?P<sign>[+-]?)(?P<whole>\d+)(?:[.,](?P<part>\d+))?(?P<after>\D*)", re.S
+)
+_MINUS = str.maketrans("\N{MINUS SIGN}\N{EN DASH}", "--")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Slice names in ascending order: by number where all are numbers (-71.5, 2, 10), else as a person counts.
+
+    Numbers may share words around them (``z-71.5mm``). A hyphen that all of several names with words have
+    joins word and number; I and S before numbers are inferior and superior, where both occur.
+    """
+    names = list(names)
+    numbers = _numbers(names)
+    if numbers is None:
+        return sorted(names, key=natural_key)
+    return sorted(names, key=lambda name: numbers[name])
+
+
+def _numbers(names: Sequence[str]) -> dict[str, float] | None:
+    """Each name's number; None where some have none, or two the same, as 1.1 and 1.10 would."""
+    matches = [_NUMBERED.fullmatch(name.translate(_MINUS)) for name in names]
+    found = [match for match in matches if match]
+    if len(found) < len(names):
+        return None
+    words = {match["before"].strip().upper() for match in found}
+    parts = [match["part"] for match in found if match["part"]]
+    # 1.10 beside 1.9 is the tenth of the first, not a decimal: nobody writes the last zero of 1.10 alone
+    counted = any(part.endswith("0") and len(part) > min(map(len, parts)) for part in parts)
+    if (
+        not (len(words) == 1 or words == {"I", "S"})
+        or len({match["after"] for match in found}) > 1
+        or counted
+    ):
+        return None
+    joined = words != {""} and all(match["sign"] == "-" for match in found)
+    numbers = {}
+    for name, match in zip(names, found, strict=True):
+        below = (
+            match["before"].strip().upper() == "I"
+            if words == {"I", "S"}
+            else match["sign"] == "-" and not joined
+        )
+        numbers[name] = float(f"{match['whole']}.{match['part'] or 0}") * (-1 if below else 1)
+    return numbers if len(set(numbers.values())) == len(names) else None
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -107,10 +168,11 @@ def _folders_by_role(path: Path) -> dict[str, Path]:
         if role is None:
             continue
         if role in folders:
-            what = "a lesion mask" if role == "lesion" else role
+            what = message("lesion-mask") if role == "lesion" else role
             raise GliomarkError(
-                f"Both {folders[role].name} and {folder.name} in {path} are {what} by their names: two "
-                "patients or a repeat may be mixed, keep one folder of each."
+                message(
+                    "picture-two-folders", one=folders[role].name, other=folder.name, folder=path, what=what
+                )
             )
         folders[role] = folder
     return folders
@@ -121,82 +183,200 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for file in picture_files(folder):
         if file.stem in files:
+            one, other = files[file.stem].name, file.name
             raise GliomarkError(
-                f"Slice {file.stem} is in {folder} twice, as {files[file.stem].name} and {file.name}: "
-                "remove one."
+                message("picture-twice", slice=file.stem, folder=folder, one=one, other=other)
             )
         files[file.stem] = file
     return files
 
 
 def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b: set[str]) -> None:
-    lone = sorted(names_a ^ names_b, key=natural_key)
+    lone = in_order(names_a ^ names_b)
     if lone:
-        shown = ", ".join(lone[:5]) + (" and others" if len(lone) > 5 else "")
+        shown = ", ".join(lone[:5])
         raise GliomarkError(
-            f"The slice names in {folder_a} ({len(names_a)} slices) and {folder_b} ({len(names_b)} slices) "
-            f"do not match: {shown} only in one of them; give slices of one place the same name in every folder."
+            message(
+                "picture-names-differ",
+                one=folder_a,
+                one_count=len(names_a),
+                other=folder_b,
+                other_count=len(names_b),
+                names=message("and-others", names=shown) if len(lone) > 5 else shown,
+            )
         )
 
 
 def _check_same_size(folder_a: Path, a: NDArray[np.float32], folder_b: Path, b: NDArray[np.float32]) -> None:
     if a.shape != b.shape:
         raise GliomarkError(
-            f"The pictures in {folder_a} are {a.shape[2]} x {a.shape[1]} and those in {folder_b} "
-            f"{b.shape[2]} x {b.shape[1]} pixels: export all sequences in one size."
+            message(
+                "picture-sizes-differ", one=folder_a, one_size=_size(a), other=folder_b, other_size=_size(b)
+            )
         )
+
+
+def _size(image: NDArray[np.float32]) -> str:
+    return f"{image.shape[-1]} x {image.shape[-2]}"
 
 
 # ---- pixels -----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """One slice. image: float32 ``(row, column)``, NaN where transparent; depth: how its greys are stored."""
+
+    image: NDArray[np.float32]
+    depth: Message
+
+
 def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
     """Stack pictures in the order given: float32 ``(slice, row, column)``."""
     slices = [_read_picture(file) for file in files]
-    for file, image in zip(files, slices, strict=True):
-        if image.shape != slices[0].shape:
+    first = slices[0]
+    for file, piece in zip(files, slices, strict=True):
+        if piece.image.shape != first.image.shape:
+            one_size, other_size = _size(piece.image), _size(first.image)
             raise GliomarkError(
-                f"{file} is {image.shape[1]} x {image.shape[0]} pixels but {files[0].name} beside it "
-                f"{slices[0].shape[1]} x {slices[0].shape[0]}: export all slices in one size."
+                message(
+                    "picture-size-differs",
+                    one=file,
+                    one_size=one_size,
+                    other=files[0].name,
+                    other_size=other_size,
+                )
             )
-    return np.stack(slices)
+        if piece.depth != first.depth:
+            one_depth, other_depth, other = piece.depth, first.depth, files[0].name
+            raise GliomarkError(
+                message(
+                    "picture-depths-differ",
+                    one=file,
+                    one_depth=one_depth,
+                    other=other,
+                    other_depth=other_depth,
+                )
+            )
+    return np.stack([piece.image for piece in slices])
 
 
-def _read_picture(file: Path) -> NDArray[np.float32]:
-    """Read one whole picture as grey values, float32 ``(row, column)``, 8- or 16-bit range kept."""
+def _read_picture(file: Path) -> _Picture:
+    """Read one whole picture, checked for everything that would make its grey values unsure."""
     try:
         with Image.open(file) as picture:
             frames = getattr(picture, "n_frames", 1)
             turned = picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
             picture.load()
-            layers = (
-                picture.convert("RGB") if picture.mode in {"P", "RGBA", "CMYK", "YCbCr"} else picture.copy()
-            )
+            form = _form(file, picture)
+            transparent = _transparency(picture, form)
+            grey = _grey(picture, form)
     # A truncated file is an OSError because load() reads it all.
     except _DAMAGE:
-        raise GliomarkError(f"{file} is truncated or damaged: copy or export it again.") from None
+        raise GliomarkError(message("picture-damaged", file=file)) from None
     if frames > 1:
-        raise GliomarkError(f"{file} holds {frames} pictures: save every slice in a file of its own.")
+        raise GliomarkError(message("picture-several", file=file, count=frames))
     if turned:
-        raise GliomarkError(f"{file} is marked to be shown turned or mirrored (EXIF): save it upright.")
-    return _grey(file, layers)
+        raise GliomarkError(message("picture-turned", file=file))
+    if grey is None:
+        raise GliomarkError(message("picture-coloured", file=file))
+    if transparent is None:
+        raise GliomarkError(message("picture-half-transparent", file=file))
+    grey[transparent] = np.nan
+    return _Picture(grey, _depth(picture.mode, form))
 
 
-def _grey(file: Path, picture: Image.Image) -> NDArray[np.float32]:
-    """Grey values of a picture; three channels that agree are grey too, any colour is refused."""
-    pixels = np.asarray(picture.getchannel(0) if picture.mode == "LA" else picture)
-    if pixels.ndim == 2:
-        return pixels.astype(np.float32)
-    levels = pixels.astype(np.int32)
-    if pixels.shape[2] != 3 or np.ptp(levels, axis=2).max() > GREY_TOLERANCE:
-        raise GliomarkError(f"{file} is a colour picture: export grey pictures without coloured marks.")
+@dataclass(frozen=True)
+class _Form:
+    """How a file stores its values. bits: of one sample; inverted: 0 is white, and the decoder left it so."""
+
+    bits: int
+    signed: bool = False
+    inverted: bool = False
+
+
+_WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # every other mode is of 8 bits
+
+
+def _form(file: Path, picture: Image.Image) -> _Form:
+    """Bits, sign and direction of a picture's values. Raises GliomarkError where they cannot be known or kept."""
+    bits, signed, inverted = 16 if picture.mode.startswith("I") else 8, False, False
+    if isinstance(picture, TiffImageFile):
+        if _TIFF_PHOTOMETRIC not in picture.tag_v2:
+            raise GliomarkError(message("picture-white-unknown", file=file))
+        bits = max(picture.tag_v2.get(_TIFF_BITS, (1,)))
+        signed = 2 in np.atleast_1d(picture.tag_v2.get(_TIFF_SAMPLE_FORMAT, 1))
+        # Pillow turns 8-bit values round itself, wider ones it hands on as they are stored.
+        inverted = picture.tag_v2[_TIFF_PHOTOMETRIC] == 0 and picture.mode in _WIDE_MODES
+    elif isinstance(picture, PngImageFile):
+        bits = file.read_bytes()[24]
+    if picture.mode in _WIDE_MODES:
+        return _Form(bits, signed, inverted)
+    if bits > 8:
+        raise GliomarkError(message("picture-colour-depth", file=file, bits=bits))
+    if signed:
+        raise GliomarkError(message("picture-signed", file=file))
+    return _Form(bits)
+
+
+def _depth(mode: str, form: _Form) -> Message:
+    """How finely greys are told apart; up to 8 bits all are spread over 0 to 255."""
+    if mode == "F":
+        return message("floating-point")
+    return message("bits", count=form.bits if mode in _WIDE_MODES else 8)
+
+
+def _transparency(picture: Image.Image, form: _Form) -> NDArray[np.bool_] | None:
+    """Where a picture is transparent, ``(row, column)``; None where it is partly so, neither here nor there."""
+    key = picture.info.get("transparency")
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (picture.mode == "P" and key is not None):
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        return np.asarray(alpha == 0) if np.isin(alpha, (0, 255)).all() else None
+    if key is None or picture.mode not in ("1", "L", "RGB", *_WIDE_MODES):
+        return np.zeros((picture.height, picture.width), dtype=bool)
+    pixels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+    if picture.mode in ("1", "L"):
+        key = key * 255 // (2**form.bits - 1)  # values of fewer bits are spread over 0 to 255
+    same = np.asarray(pixels == key).reshape(*pixels.shape[:2], -1)
+    return np.asarray(same.all(axis=2))
+
+
+def _grey(picture: Image.Image, form: _Form) -> NDArray[np.float32] | None:
+    """Grey values float32 ``(row, column)``; three channels that agree are grey too; None for any colour."""
+    if picture.mode in _WIDE_MODES:
+        pixels = np.asarray(picture).astype(np.float32)
+        return _turned_round(pixels, picture.mode, form) if form.inverted else pixels
+    if picture.mode in ("1", "L", "LA", "La"):
+        return np.array(picture.convert("LA").getchannel("L"), dtype=np.float32)
+    levels = np.asarray(picture.convert("RGB")).astype(np.int32)
+    if np.ptp(levels, axis=2).max() > GREY_TOLERANCE:
+        return None
     return levels[:, :, 1].astype(np.float32)
 
 
-def _as_mask(series: Series) -> Series:
-    """A mask's pictures as 0 and 1: above 127 where white is used (JPEG blurs edges), else above 0."""
-    limit = 127.0 if series.image.max() > 127 else 0.0
-    return Series((series.image > limit).astype(np.float32), series.affine, series.slice_names, series.source)
+def _turned_round(pixels: NDArray[np.float32], mode: str, form: _Form) -> NDArray[np.float32]:
+    """White for black within the range of the stored values; floating-point numbers have none and change sign."""
+    if mode == "F":
+        return -pixels
+    highest = -1.0 if form.signed else 2.0**form.bits - 1
+    return np.float32(highest) - pixels
+
+
+def _as_mask(image: NDArray[np.float32], files: Sequence[Path]) -> NDArray[np.float32]:
+    """A mask's pictures as 0 and 1: above 127 where white is used (JPEG blurs edges), else above 0.
+
+    Transparent pixels are no lesion. Raises: GliomarkError for masks that mark with 1 here and 255 there, and
+    for an inverted one.
+    """
+    image = np.nan_to_num(image, nan=0.0)
+    limit = 127.0 if image.max() > 127 else 0.0
+    for file, piece in zip(files, image, strict=True):
+        if limit and piece.max() == 1:
+            raise GliomarkError(message("picture-mask-mixed", file=file))
+    mask = (image > limit).astype(np.float32)
+    if looks_inverted(mask):
+        raise GliomarkError(message("picture-mask-inverted", folder=files[0].parent))
+    return mask
 
 
 # ---- millimetres ------------------------------------------------------------------------------------
@@ -206,18 +386,13 @@ def _geometry(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """LPS affine of a stack ``(slice, row, column)`` as displayed, and the notes on what is assumed."""
-    shown = (
-        "The pictures are taken for axial slices, the patient's right on the left, named towards the head."
-    )
+    shown = message("picture-orientation-assumed")
     if spacing_mm is not None:
         if len(spacing_mm) != 3 or not all(0 < step < np.inf for step in spacing_mm):
-            raise GliomarkError(f"The spacing {spacing_mm} is not usable: give three positive millimetres.")
+            raise GliomarkError(message("picture-spacing-unusable", spacing=str(spacing_mm)))
         return np.diag([*spacing_mm, 1.0]), (shown,)
     slices, rows, columns = shape
     in_plane = FIELD_OF_VIEW_MM / max(rows, columns)
     step = min(LARGEST_SLICE_STEP_MM, BRAIN_HEIGHT_MM / slices)
-    assumed = (
-        f"The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm "
-        "from slice to slice are assumed, so areas and volumes are estimates."
-    )
+    assumed = message("picture-spacing-assumed", in_plane=in_plane, step=step)
     return np.diag([in_plane, in_plane, step, 1.0]), (shown, assumed)

@@ -20,13 +20,15 @@ CLASSES = 2
 class KiNetSize:
     """The published size (ResNeSt-50's widths and depths); ``SMALL`` is for two CPU cores.
 
-    pool: the slice is averaged over pool x pool pixels before the stems (1 = as published).
+    pool: the slice is averaged over pool x pool pixels before the stems (1 = as published). average_down: see
+    ``ResNeStBlock``.
     """
 
     stem: int = 64
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     pool: int = 1
+    average_down: bool = True
 
 
 SMALL = KiNetSize(stem=16, widths=(32, 48, 64, 96), blocks=(1, 1, 1, 1), pool=2)
@@ -48,8 +50,8 @@ class Branch(nn.Module):
         super().__init__()
         self.stem = stem(inputs, size.stem)
         channels = [size.stem, *size.widths]
-        strides = [1, 2, 2, 2]
-        self.stages = nn.ModuleList(map(stage, channels[:-1], channels[1:], size.blocks, strides))
+        strides, down = [1, 2, 2, 2], [size.average_down] * 4
+        self.stages = nn.ModuleList(map(stage, channels[:-1], channels[1:], size.blocks, strides, down))
 
     def forward(self, image: Tensor, levels: int | None = None) -> list[Tensor]:
         """``(B, inputs, H, W)`` to the stages' features, fine to coarse; the first ``levels`` alone if given."""
@@ -178,7 +180,8 @@ def build_kinet(settings: KiNetSettings) -> KiNet:
     early = nn.Sequential(
         stem(2 * CHANNELS_PER_SEQUENCE, size.stem), stage(size.stem, size.widths[0], size.blocks[0], 1)
     )
-    later = nn.ModuleList(map(stage, size.widths[:-1], size.widths[1:], size.blocks[1:], [2, 2, 2]))
+    down = [size.average_down] * 3
+    later = nn.ModuleList(map(stage, size.widths[:-1], size.widths[1:], size.blocks[1:], [2, 2, 2], down))
     fusions = [Fusion(size.widths[0], 2), Fusion(size.widths[1], 4)]
     network = KiNet(
         auxiliaries[0], early if settings.merge_in else None, auxiliaries[1], later, fusions, size

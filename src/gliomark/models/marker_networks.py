@@ -250,7 +250,8 @@ def marker_network_record(settings: MarkerNetwork) -> dict[str, Any]:
 
 def marker_network_settings(record: Mapping[str, Any]) -> MarkerNetwork:
     """The settings from a card; the inverse of ``marker_network_record``."""
-    size = KiNetSize(**_tuples(record["size"]))
+    # a card of gliomark 0.1 does not say how its ResNeSt halves the resolution: by a strided convolution
+    size = KiNetSize(**{"average_down": False, **_tuples(record["size"])})
     rest = {key: value for key, value in record.items() if key not in ("architecture", "size")}
     if record.get("architecture", "KiNet") == "KiNet":
         return KiNetSettings(**rest, size=size)

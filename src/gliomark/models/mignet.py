@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomark.models.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
-from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize
+from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize, group_norm
 
 CLASSES = 2
 GRADES = 2
 ALPHA_CELLS = 30
 LARGEST_ALPHA = 5.0
+# sigmoid(4) = 0.98: an open gate lets nearly everything through
+OPEN_GATE = 4.0
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ class MIGNetSettings:
     """Everything that decides MIG-Net's layers. Each ablation of table 3-2 is one switch.
 
     inputs: channels, 1 as published (sequences are independent samples), 2 for joint input.
-    fpg off: alpha starts constant (and the loss is unweighted); guidance off: single task, the
-    bottleneck goes straight to the decoder; iag off: plain skip connections. All off: Swin-UNet.
+    fpg off: the loss is unweighted (alpha starts from the prior wherever guidance is on); guidance off: single
+    task, the bottleneck goes straight to the decoder; iag off: plain skip connections. All off: Swin-UNet.
+    gates_start "open": the gates let everything through at first; guidance_start "pass-through": the 1x1
+    convolutions of eqs. 3-3 and 3-4 return the task's own feature at first. Published is neither ("random").
     Not published: deep_supervision, the decoder's coarser levels answer too while training; backbone
     "convolution", U-Net's encoder and decoder in Swin-UNet's place, with the size's embedding as their
     first width and one level per depth.
@@ -39,6 +43,8 @@ class MIGNetSettings:
     fpg: bool = True
     guidance: bool = True
     iag: bool = True
+    gates_start: Literal["random", "open"] = "random"
+    guidance_start: Literal["random", "pass-through"] = "random"
     deep_supervision: bool = False
     backbone: Literal["swin", "convolution"] = "swin"
     size: SwinSize = field(default_factory=SwinSize)
@@ -71,6 +77,11 @@ class InvertedAttentionGate(nn.Module):
         self.wg = nn.Conv2d(channels, expansion * channels, 1, bias=True)
         self.psi = nn.Conv2d(expansion * channels, channels, 1, bias=True)
 
+    def start_open(self) -> None:
+        """Let every feature through, wherever it lies."""
+        channels = len(self.psi.weight)
+        _start_from(self.psi, torch.zeros_like(self.psi.weight), torch.full((channels,), OPEN_GATE))
+
     def forward(self, encoder: Tensor, upsampled: Tensor) -> Tensor:
         return encoder * torch.sigmoid(self.psi(F.relu6(self.wx(encoder) + self.wg(upsampled))))
 
@@ -90,7 +101,7 @@ class DualPriorGuidance(nn.Module):
         self.alpha = nn.Parameter(torch.ones(1, 1, ALPHA_CELLS, ALPHA_CELLS))
         self.locate_segmentation = nn.Conv2d(2 * channels, channels, 1)
         self.locate_grading = nn.Conv2d(2 * channels, channels, 1)
-        self.mean = nn.Conv2d(2 * channels, channels, 1)
+        self.semantic_fusion = nn.Conv2d(2 * channels, channels, 1)
 
     def start_from(self, prior: Tensor) -> None:
         """alpha = the FPG ``(H, W)`` in [0, 1], brought to alpha's cells and scaled to [0, 5]."""
@@ -98,19 +109,36 @@ class DualPriorGuidance(nn.Module):
         with torch.no_grad():
             self.alpha.copy_(LARGEST_ALPHA * cells / cells.max().clamp(min=1e-6))
 
+    def start_passing_through(self) -> None:
+        """Let each 1x1 convolution return the task's own feature: X of eq. 3-3, Xs of eq. 3-4."""
+        own = torch.eye(self.semantic_fusion.out_channels)[..., None, None]
+        other = torch.zeros_like(own)
+        for fusion in (self.locate_segmentation, self.locate_grading):
+            _start_from(fusion, torch.cat([other, own], dim=1), torch.zeros(len(own)))
+        _start_from(self.semantic_fusion, torch.cat([own, other], dim=1), torch.zeros(len(own)))
+
     def forward(self, bottleneck: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         alpha = self._alpha_under(bottleneck, theta)
         xs, xc = self.to_segmentation(bottleneck), self.to_grading(bottleneck)
         xs = self.locate_segmentation(torch.cat([alpha * xs, xs], dim=1))
         xc = self.locate_grading(torch.cat([alpha * xc, xc], dim=1))
-        return self.mean(torch.cat([xs, xc], dim=1)), xc
+        return self.semantic_fusion(torch.cat([xs, xc], dim=1)), xc
 
     def _alpha_under(self, bottleneck: Tensor, theta: Tensor) -> Tensor:
-        """alpha as each sample sees it: its crop, turn and flip act on the template's map too."""
+        """alpha as each sample sees it: its crop, turn and flip act on the template's map too.
+
+        A cell of the feature gets the mean of alpha over the cell, not alpha at its middle.
+        """
         batch, _, height, width = bottleneck.shape
-        grid = F.affine_grid(theta, [batch, 1, height, width], align_corners=False)
+        points = [max(1, round(ALPHA_CELLS / side)) for side in (height, width)]
+        grid = F.affine_grid(theta, [batch, 1, height * points[0], width * points[1]], align_corners=False)
         alpha = self.alpha.expand(batch, -1, -1, -1)
-        return F.grid_sample(alpha, grid.to(alpha.dtype), padding_mode="border", align_corners=False)
+        seen = F.grid_sample(alpha, grid.to(alpha.dtype), padding_mode="border", align_corners=False)
+        return F.avg_pool2d(seen, points)
+
+
+def _start_from(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    layer.load_state_dict({"weight": weight, "bias": bias})
 
 
 def _three_separable(channels: int) -> nn.Sequential:
@@ -120,7 +148,7 @@ def _three_separable(channels: int) -> nn.Sequential:
         steps += [
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
             nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
+            group_norm(channels),
             nn.ReLU(),
         ]
     return nn.Sequential(*steps)
@@ -174,15 +202,11 @@ def central(image: Tensor, template: int = 240) -> Tensor:
 
 
 def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNet:
-    """MIG-Net as the settings say. prior: the FPG ``(H, W)`` that alpha starts from (fpg on)."""
+    """MIG-Net as the settings say. prior: the FPG ``(H, W)`` that alpha starts from (guidance on)."""
     size = settings.size
     channels = [size.embedding * 2**level for level in range(len(size.depths))]
-    gates: list[nn.Module] = [
-        InvertedAttentionGate(c) if settings.iag else PlainSkip() for c in channels[:-1]
-    ]
-    guidance = DualPriorGuidance(channels[-1]) if settings.guidance else None
-    if guidance is not None and settings.fpg and prior is not None:
-        guidance.start_from(prior)
+    gates = [_gate(c, settings) for c in channels[:-1]]
+    guidance = _guidance(channels[-1], settings, prior)
     encoder: nn.Module
     decoder: nn.Module
     if settings.backbone == "convolution":
@@ -195,3 +219,23 @@ def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNe
         # the finest level of the decoder is the answer itself
         deeper = nn.ModuleList(nn.Conv2d(c, CLASSES, 1) for c in reversed(channels[1:-1]))
     return MIGNet(encoder, guidance, decoder, channels[-1], deeper)
+
+
+def _gate(channels: int, settings: MIGNetSettings) -> nn.Module:
+    if not settings.iag:
+        return PlainSkip()
+    gate = InvertedAttentionGate(channels)
+    if settings.gates_start == "open":
+        gate.start_open()
+    return gate
+
+
+def _guidance(channels: int, settings: MIGNetSettings, prior: Tensor | None) -> DualPriorGuidance | None:
+    if not settings.guidance:
+        return None
+    guidance = DualPriorGuidance(channels)
+    if prior is not None:
+        guidance.start_from(prior)
+    if settings.guidance_start == "pass-through":
+        guidance.start_passing_through()
+    return guidance

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 RADIX = 2
+BOTTLENECK = 4
 
 
 class SplitAttention(nn.Module):
     """Two parallel 3x3 responses, mixed per channel by attention; ``(B, C, H, W)`` to ``(B, C, H/s, W/s)``."""
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, stride: int = 1) -> None:
         super().__init__()
         hidden = max(channels * RADIX // 4, 16)
         self.split = nn.Conv2d(channels, channels * RADIX, 3, stride, 1, groups=RADIX, bias=False)
@@ -28,13 +29,19 @@ class SplitAttention(nn.Module):
 
 
 class ResNeStBlock(nn.Module):
-    """Bottleneck 1x1, split attention, 1x1, with a residual; ``(B, inputs, H, W)`` to ``(B, outputs, H/s, W/s)``."""
+    """Bottleneck 1x1, split attention, 1x1, with a residual; ``(B, inputs, H, W)`` to ``(B, outputs, H/s, W/s)``.
 
-    def __init__(self, inputs: int, outputs: int, stride: int, bottleneck: int = 4) -> None:
+    average_down, as published: the stride is average pooling (3x3) after the split attention; False: the strided
+    convolution within it that gliomark 0.1 had.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, average_down: bool = True) -> None:
         super().__init__()
-        inner = max(outputs // bottleneck, 8)
+        inner = max(outputs // BOTTLENECK, 8)
         self.reduce = nn.Sequential(nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU())
-        self.attention = SplitAttention(inner, stride)
+        pooled = average_down and stride > 1
+        self.attention = SplitAttention(inner, 1 if pooled else stride)
+        self.down = nn.AvgPool2d(3, stride, 1) if pooled else nn.Identity()
         self.expand = nn.Sequential(nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         # average pooling before the shortcut's 1x1, as ResNeSt has it
         self.shortcut = (
@@ -48,7 +55,8 @@ class ResNeStBlock(nn.Module):
         )
 
     def forward(self, feature: Tensor) -> Tensor:
-        return F.relu(self.expand(self.attention(self.reduce(feature))) + self.shortcut(feature))
+        inner = self.down(self.attention(self.reduce(feature)))
+        return F.relu(self.expand(inner) + self.shortcut(feature))
 
 
 def stem(inputs: int, outputs: int) -> nn.Sequential:
@@ -66,7 +74,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
-def stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-    """``blocks`` ResNeSt blocks, the first with the stride."""
+def stage(inputs: int, outputs: int, blocks: int, stride: int, average_down: bool = True) -> nn.Sequential:
+    """``blocks`` ResNeSt blocks, the first with the stride; average_down: see ``ResNeStBlock``."""
     rest = [ResNeStBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
-    return nn.Sequential(ResNeStBlock(inputs, outputs, stride), *rest)
+    return nn.Sequential(ResNeStBlock(inputs, outputs, stride, average_down), *rest)

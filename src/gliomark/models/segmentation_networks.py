@@ -44,9 +44,16 @@ def network_record(settings: NetworkSettings) -> dict[str, Any]:
 
 
 def network_settings(record: Mapping[str, Any]) -> NetworkSettings:
-    """The settings from a card; the inverse of ``network_record``."""
+    """The settings from a card; the inverse of ``network_record``.
+
+    Raises GliomarkError for a MIG-Net of gliomark 0.1, whose layers were others (batch normalisation, another alpha).
+    """
     if record.get("architecture", "MIG-Net") != "MIG-Net":
         return BaselineSettings(**record)
+    if "gates_start" not in record:
+        raise GliomarkError(
+            "This MIG-Net was trained by gliomark 0.1, whose MIG-Net had other layers; train it anew with this version."
+        )
     size: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record["size"].items()}
     rest = {key: value for key, value in record.items() if key not in ("architecture", "size")}
     return MIGNetSettings(**rest, size=SwinSize(**size))

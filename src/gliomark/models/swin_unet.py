@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from einops import rearrange
-from monai.networks.nets.swin_unetr import BasicLayer, PatchMergingV2
+from monai.networks.nets.swin_unetr import (
+    BasicLayer,
+    PatchMergingV2,
+    WindowAttention,
+    compute_mask,
+    get_window_size,
+)
 from torch import Tensor, nn
-
-WINDOW = (7, 7)
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class SwinSize:
     embedding: channels of the first stage, doubled by each of the next; heads: attention heads per
     stage; depth: blocks per stage. convolutional_stem: 3x3 convolutions of stride 2 in place of the 4x4
     patch projection (Xiao et al. 2021 show that this lets a transformer learn from few images); False =
-    as published.
+    as published. window: side of the attention's windows, which should divide every stage's grid (the view's side
+    over patch * 2^stage) that is larger: another grid is padded with tokens of nothing.
     """
 
     embedding: int = 96
@@ -28,9 +35,11 @@ class SwinSize:
     heads: tuple[int, ...] = (3, 6, 12, 24)
     patch: int = 4
     convolutional_stem: bool = False
+    window: int = 7
 
 
-SMALL = SwinSize(embedding=16, heads=(1, 2, 4, 8), patch=2, convolutional_stem=True)
+# its windows divide the grids of views of 96 (48, 24, 12, 6) and 48 pixels (24, 12, 6, 3)
+SMALL = SwinSize(embedding=16, heads=(1, 2, 4, 8), patch=2, convolutional_stem=True, window=6)
 
 
 class PatchEmbedding(nn.Module):
@@ -42,11 +51,11 @@ class PatchEmbedding(nn.Module):
         if size.convolutional_stem:
             steps: list[nn.Module] = [
                 nn.Conv2d(inputs, channels, 3, padding=1),
-                nn.BatchNorm2d(channels),
+                group_norm(channels),
                 nn.GELU(),
             ]
             for _ in range(size.patch.bit_length() - 1):
-                steps += [nn.Conv2d(channels, channels, 3, 2, 1), nn.BatchNorm2d(channels), nn.GELU()]
+                steps += [nn.Conv2d(channels, channels, 3, 2, 1), group_norm(channels), nn.GELU()]
             steps.append(nn.Conv2d(channels, channels, 1))
             self.project: nn.Module = nn.Sequential(*steps)
         else:
@@ -55,6 +64,12 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.norm(self.project(image))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation of a sample by itself, in up to eight groups of channels: it does the same in training and at
+    test, whatever the batch and however sharp its images, which batch statistics do not."""
+    return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -88,26 +103,77 @@ class PatchExpanding(nn.Module):
         return self.norm(nn.functional.pixel_shuffle(self.expand(feature), self.factor))
 
 
-def swin_stage(channels: int, depth: int, heads: int) -> BasicLayer:
-    """``depth`` Swin blocks, plain and shifted windows in turn; the shape stays ``(B, C, H, W)``."""
-    return BasicLayer(channels, depth, heads, WINDOW, drop_path=[0.0] * depth, qkv_bias=True)
+class FittedAttention(WindowAttention):
+    """MONAI's window attention, its relative positions right in a grid smaller than the window too.
+
+    MONAI cuts the first n rows and columns out of the whole window's index, which are other pairs of pixels.
+    ``window``, what is left of it in the grid, is set by the stage before each call.
+    """
+
+    window: tuple[int, ...]
+    relative_position_index: Tensor
+    qkv: nn.Linear
+    proj: nn.Linear
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """tokens ``(windows, h * w, C)``; mask ``(windows of a slice, h * w, h * w)``, added to the scores."""
+        count = tokens.shape[1]
+        query, key, value = rearrange(self.qkv(tokens), "b n (t h d) -> t b h n d", t=3, h=self.num_heads)
+        scores = (query * self.scale) @ key.transpose(-2, -1) + self._bias()
+        if mask is not None:
+            scores = scores.unflatten(0, (-1, len(mask))) + mask[:, None]
+            scores = scores.flatten(0, 1)
+        mixed = scores.softmax(dim=-1).to(value.dtype) @ value
+        return self.proj(mixed.transpose(1, 2).reshape(-1, count, self.dim))
+
+    def _bias(self) -> Tensor:
+        """Of each head, between every two pixels of the window: ``(heads, n, n)``."""
+        height, width = self.window
+        whole = self.relative_position_index.view(*self.window_size, *self.window_size)
+        index = whole[:height, :width, :height, :width]
+        bias = self.relative_position_bias_table[index.reshape(-1)]
+        return rearrange(bias, "(n m) h -> h n m", n=height * width)
+
+
+class SwinStage(BasicLayer):
+    """Swin blocks, plain and shifted windows in turn; the shape stays ``(B, C, H, W)``."""
+
+    def __init__(self, channels: int, depth: int, heads: int, window: int) -> None:
+        sides = (window, window)
+        super().__init__(channels, depth, heads, sides, drop_path=[0.0] * depth, qkv_bias=True)
+        for block in self.blocks:
+            block.attn = FittedAttention(channels, heads, sides, qkv_bias=True)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        feature = rearrange(feature, "b c h w -> b h w c")
+        sides = feature.shape[1:3]
+        window, shift = get_window_size(sides, self.window_size, self.shift_size)
+        padded = [side + -side % step for side, step in zip(sides, window, strict=True)]
+        mask = compute_mask(padded, window, shift, feature.device) if any(shift) else None
+        for block in self.blocks:
+            cast(FittedAttention, block.attn).window = window
+            feature = block(feature, mask)
+        return rearrange(feature, "b h w c -> b c h w")
 
 
 class SwinEncoder(nn.Module):
-    """``(B, inputs, H, W)`` to one feature per level, fine to coarse: ``(B, 2^l C, H / (patch 2^l), ...)``."""
+    """``(B, inputs, H, W)`` to one feature per level, fine to coarse: ``(B, 2^l C, H / (patch 2^l), ...)``; the
+    last, the bottleneck, is normalised."""
 
     def __init__(self, inputs: int, size: SwinSize) -> None:
         super().__init__()
         self.embed = PatchEmbedding(inputs, size)
         channels = [size.embedding * 2**level for level in range(len(size.depths))]
-        self.stages = nn.ModuleList(map(swin_stage, channels, size.depths, size.heads))
+        windows = [size.window] * len(channels)
+        self.stages = nn.ModuleList(map(SwinStage, channels, size.depths, size.heads, windows))
         self.merges = nn.ModuleList(PatchMerging(c) for c in channels[:-1])
+        self.norm = ChannelNorm(channels[-1])
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = [self.stages[0](self.embed(image))]
         for merge, stage in zip(self.merges, self.stages[1:], strict=True):
             features.append(stage(merge(features[-1])))
-        return features
+        return [*features[:-1], self.norm(features[-1])]
 
 
 class SwinDecoder(nn.Module):
@@ -122,7 +188,8 @@ class SwinDecoder(nn.Module):
         self.gates = nn.ModuleList(gates)
         self.expands = nn.ModuleList(PatchExpanding(2 * c, c, 2) for c in channels[:-1])
         self.reduces = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in channels[:-1])
-        self.stages = nn.ModuleList(map(swin_stage, channels[:-1], size.depths[:-1], size.heads[:-1]))
+        windows = [size.window] * len(channels[:-1])
+        self.stages = nn.ModuleList(map(SwinStage, channels[:-1], size.depths[:-1], size.heads[:-1], windows))
         self.norm = ChannelNorm(channels[0])
         self.final_expand = PatchExpanding(channels[0], channels[0], size.patch)
         self.classify = nn.Conv2d(channels[0], classes, 1)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
 
 SCHEMA_VERSION = 2
@@ -28,6 +29,7 @@ class MarkerValidation:
     """How well the recipe told the marker on patients it never saw: AUC by patient, out of fold.
 
     auc, low, high: with its 95 % interval; patients, positives: on how many; cohort: where they come from.
+    Raises ValueError where these are no such figures.
     """
 
     auc: float
@@ -37,9 +39,13 @@ class MarkerValidation:
     positives: int
     cohort: str
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.low <= self.auc <= self.high <= 1 and 0 < self.positives < self.patients):
+            raise ValueError(f"not an AUC with its interval: {self}")
+
     @property
     def is_better_than_chance(self) -> bool:
-        """Whether the whole interval lies above 0.5; False where it is not a number."""
+        """Whether the whole interval lies above 0.5."""
         return self.low > 0.5
 
 
@@ -51,8 +57,8 @@ class MarkerCard:
     positive means; threshold: for the patient-level probability; age_cut: years, the training patients' mean
     (METHOD section 2, step 8), None where metadata was left out; architecture: the network's settings;
     calibration: intercept and slope on the trees' log-odds; performance: held-out figures with intervals, in
-    words; warning: shown with every answer; informative: False where it could not be told from chance, and a
-    probability then names no level; validation: the same figures as numbers, None where they were not measured.
+    words; warning: shown with every answer; validation: the same figures as numbers, None where they were not
+    measured.
     """
 
     column: str
@@ -66,8 +72,20 @@ class MarkerCard:
     calibration: tuple[float, float] = (0.0, 1.0)
     performance: str = ""
     warning: str = ""
-    informative: bool = True
     validation: MarkerValidation | None = None
+
+    @property
+    def names_level(self) -> bool:
+        """Whether an answer may be called positive or negative: measured, and told from chance."""
+        return self.validation is not None and self.validation.is_better_than_chance
+
+    @property
+    def verdict(self) -> Message:
+        """How well the marker was told on patients it never saw, and whether a level is named for that reason."""
+        if self.validation is None:
+            return message("marker-not-measured", title=self.title)
+        code = "marker-better-than-chance" if self.names_level else "marker-no-better-than-chance"
+        return message(code, title=self.title, **asdict(self.validation))
 
 
 @dataclass(frozen=True)
@@ -153,21 +171,26 @@ def load_weights(path: Path) -> Weights:
 def _card(path: Path, record: dict[str, Any]) -> ModelCard:
     missing = {f.name for f in fields(ModelCard)} - set(record)
     for name, marker in record.get("markers", {}).items():
-        missing |= {f"{name} {f.name}" for f in fields(MarkerCard)} - {f"{name} {key}" for key in marker}
-        missing -= {f"{name} validation"}  # files of before it was kept: not measured
+        needed = {f.name for f in fields(MarkerCard)} - {"validation"}  # files of before: not measured
+        missing |= {f"{name} {field}" for field in needed - set(marker)}
     if missing:
         raise GliomarkError(
             f"{path}: the weights file does not state its {', '.join(sorted(missing))}; train it anew."
         )
-    record["markers"] = {name: _marker_card(marker) for name, marker in record["markers"].items()}
-    for name in ("sequences", "training_patients"):
-        record[name] = tuple(record[name])
-    return ModelCard(**record)
+    try:
+        record["markers"] = {name: _marker_card(marker) for name, marker in record["markers"].items()}
+        for name in ("sequences", "training_patients"):
+            record[name] = tuple(record[name])
+        return ModelCard(**record)
+    except (TypeError, ValueError) as error:
+        raise GliomarkError(message("weights-card-unknown", path=path, reason=error)) from error
 
 
 def _marker_card(record: dict[str, Any]) -> MarkerCard:
-    measured = record.get("validation")
-    return MarkerCard(**{**record, "validation": MarkerValidation(**measured) if measured else None})
+    """Older files also say whether the marker is ``informative``; now the validation does."""
+    known = {name: value for name, value in record.items() if name != "informative"}
+    measured = known.get("validation")
+    return MarkerCard(**{**known, "validation": MarkerValidation(**measured) if measured else None})
 
 
 def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:

@@ -1,29 +1,40 @@
-"""Grey values made comparable: z-score inside the brain (METHOD section 2, step 3)."""
+"""Grey values made comparable: outliers clipped, z-score inside the brain (METHOD section 2, step 3)."""
 
 from __future__ import annotations
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 CLIP_PERCENTILES = (0.5, 99.5)
 
 
-def z_score(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+def without_outliers(image: sitk.Image) -> sitk.Image:
+    """The image as float32, clipped to its 0.5-99.5 percentiles: one wild voxel must not stretch a histogram."""
+    array = sitk.GetArrayViewFromImage(image)
+    low, high = np.percentile(array, CLIP_PERCENTILES)
+    if low == high:  # a brain in a vast background
+        low, high = array.min(), array.max()
+    return sitk.Clamp(image, sitk.sitkFloat32, float(low), float(high))
+
+
+def z_score(
+    image: NDArray[np.float32], brain: NDArray[np.bool_], name: str = "The image"
+) -> NDArray[np.float32]:
     """Mean 0 and deviation 1 over the brain's voxels, after clipping to the 0.5-99.5 percentiles.
 
     image, brain: ``(slice, row, column)``. Outside the brain the value is the brain's minimum, so that
-    background is never mistaken for mean brain. Raises GliomarkError for a constant image.
+    background is never mistaken for mean brain. name: the sequence. Raises GliomarkError for a constant image.
     """
     inside = image[brain]
     low, high = np.percentile(inside, CLIP_PERCENTILES)
     clipped = np.clip(image, low, high)
     mean, deviation = clipped[brain].mean(), clipped[brain].std()
     if not deviation > 0:
-        raise GliomarkError(
-            "The image has one single grey value inside the brain; check the exported series."
-        )
+        raise GliomarkError(message("brain-of-one-grey", name=name))
     scored = (clipped - mean) / deviation
     scored[~brain] = scored[brain].min()
     return scored.astype(np.float32)

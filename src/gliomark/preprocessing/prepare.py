@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from gliomark.messages import Message, message
+from gliomark.preprocessing.coverage import Coverage, measure_coverage
+from gliomark.preprocessing.gaps import check_gaps
 from gliomark.preprocessing.intensity import z_score
+from gliomark.preprocessing.plausibility import check_brain, check_fields
 from gliomark.preprocessing.registration import register
 from gliomark.preprocessing.skull_stripping import already_stripped, brain_mask, foreground_mask
 from gliomark.preprocessing.slicing import equidistant, slice_grid
@@ -36,33 +40,37 @@ def prepare(
 ) -> SliceStack:
     """One grid, brain only, normalised, K slices: the patient as every network sees it.
 
+    What only some of ``sequences`` show is left out; how much of the brain remains is said in the warnings.
+
     The last of ``sequences`` is the reference (METHOD: the second of the pair). Every other one is
     registered to it rigidly unless the study is aligned. step: is told what is done next, "align",
     "strip" or "slice". Raises GliomarkError, naming what is there,
-    where one of ``sequences`` is missing.
+    where one of ``sequences`` is missing, or for millimetres that no head has.
     """
     missing = [name for name in sequences if name not in study.series]
     if missing:
-        raise GliomarkError(
-            f"{study.source}: the sequence {' and '.join(missing)} is missing (found: "
-            f"{', '.join(sorted(study.series))}); add it, or choose a model that does not need it."
-        )
+        found = ", ".join(sorted(study.series))
+        wanted = " + ".join(missing)
+        raise GliomarkError(message("sequence-missing", folder=study.source, missing=wanted, found=found))
     reference = sequences[-1]
     images = {name: axial(study.series[name]) for name in study.series}
     names = _needed(study, sequences)
+    if not study.spacing_assumed:
+        check_fields(study.series[name] for name in names)
     step("align")
     transforms = _transforms(study, {name: images[name] for name in names}, reference)
     step("strip")
-    brain, stripped = _brain(images, transforms, names, reference)
+    brain = _brain(study, {name: images[name] for name in names}, transforms, sequences)
+    gaps = check_gaps(study, brain.mask, transforms, brain.stripped)
     step("slice")
     grid, kept = slice_grid(
-        brain, settings.size, settings.pixel_mm, 0.0 if study.aligned else settings.step_mm
+        brain.mask, settings.size, settings.pixel_mm, 0.0 if study.aligned else settings.step_mm
     )
-    on_grid = sitk.GetArrayFromImage(resample(brain, grid, sitk.Transform(), 0.0)).astype(bool)
+    on_grid = sitk.GetArrayFromImage(resample(brain.mask, grid, sitk.Transform(), 0.0)).astype(bool)
     return SliceStack(
         patient_id=study.patient_id,
         images={
-            name: z_score(_array(resample(images[name], grid, transforms[name], 0.0)), on_grid)
+            name: z_score(_array(resample(images[name], grid, transforms[name], 0.0)), on_grid, name)
             for name in sequences
         },
         brain=on_grid,
@@ -70,8 +78,10 @@ def prepare(
         slice_names=_slice_names(study, reference, kept),
         selected=equidistant(len(kept), settings.k),
         lesion=_lesion(study, grid),
-        notes=study.notes
-        + (("The images came without a skull; skull stripping was left out.",) if stripped else ()),
+        notes=(*study.notes, *brain.notes, *gaps),
+        warnings=brain.warnings,
+        coverage=brain.coverage.shares,
+        examined=brain.coverage.examined,
         to_stack={name: matrix_of(transforms[name].GetInverse()) for name in sequences},
     )
 
@@ -94,19 +104,56 @@ def _transforms(
     }
 
 
+@dataclass(frozen=True, eq=False)
+class _Brain:
+    """The brain that all sequences show, uint8 0/1 on the reference's grid, and what is to be said of it."""
+
+    mask: sitk.Image
+    coverage: Coverage
+    stripped: tuple[MRSequence, ...]
+    notes: tuple[Message, ...]
+    warnings: tuple[Message, ...]
+
+
 def _brain(
+    study: Study,
     images: Mapping[MRSequence, sitk.Image],
     transforms: Mapping[MRSequence, sitk.Transform],
-    names: Sequence[MRSequence],
-    reference: MRSequence,
-) -> tuple[sitk.Image, bool]:
-    """The brain on the reference's grid, and whether the images came without a skull."""
-    strip_on = next(name for name in STRIP_ON if name in names)
-    stripped = all(already_stripped(images[name]) for name in names)
-    mask = foreground_mask(images[strip_on]) if stripped else brain_mask(images[strip_on])
+    sequences: Sequence[MRSequence],
+) -> _Brain:
+    """Found in one sequence, without a skull where there is such a one; images: axial, those that are needed."""
+    stripped = [name for name in images if already_stripped(images[name])]
+    found_in = next(name for name in STRIP_ON if name in (stripped or images))
+    mask = foreground_mask(images[found_in]) if stripped else brain_mask(images[found_in])
+    coverage = measure_coverage(
+        {name: images[name] for name in dict.fromkeys([*sequences, found_in])},
+        mask,
+        found_in,
+        transforms,
+        foreground_mask if stripped else brain_mask,
+    )
+    is_cut = coverage.examined is None or bool(coverage.warnings)
+    sizes = () if study.spacing_assumed else check_brain(mask, study.series[found_in], is_cut)
+    reference = images[sequences[-1]]
     # linear, not nearest: a smooth edge where thick slices meet a finer grid
-    moved = resample(sitk.Cast(mask, sitk.sitkFloat32), images[reference], transforms[strip_on], 0.0)
-    return sitk.Cast(moved >= 0.5, sitk.sitkUInt8), stripped
+    moved = resample(sitk.Cast(mask, sitk.sitkFloat32), reference, transforms[found_in], 0.0)
+    shown = sitk.Cast(moved >= 0.5, sitk.sitkUInt8)
+    for name in sequences[:-1]:
+        field = sitk.Cast(images[name] * 0 + 1, sitk.sitkUInt8)
+        shown = shown & resample(field, reference, transforms[name], 0.0, sitk.sitkNearestNeighbor)
+    return _Brain(
+        shown, coverage, tuple(stripped), _stripped_notes(stripped, images), (*coverage.warnings, *sizes)
+    )
+
+
+def _stripped_notes(
+    stripped: Sequence[MRSequence], images: Mapping[MRSequence, sitk.Image]
+) -> tuple[Message, ...]:
+    if not stripped:
+        return ()
+    if len(stripped) == len(images):
+        return (message("skull-gone"),)
+    return (message("skull-gone-in-some", sequences=", ".join(stripped)),)
 
 
 def _slice_names(study: Study, reference: MRSequence, kept: Sequence[int]) -> tuple[str, ...]:

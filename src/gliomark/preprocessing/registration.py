@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from gliomark.messages import message
+from gliomark.preprocessing.intensity import without_outliers
 from gliomark.study import GliomarkError
 
 FINEST_VOXELS = 60_000
@@ -14,7 +16,8 @@ def register(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Trans
     """The rigid transform from points of ``fixed`` to points of ``moving`` (both in LPS mm).
 
     Mattes mutual information, started from the scanner's own coordinates: the sequences of one examination
-    share them, and a patient moves by millimetres. Two coarse levels descend its gradient; the finest level
+    share them, and a patient moves by millimetres. Outliers are clipped first: one would leave all tissue a single
+    bin of the histogram. Two coarse levels descend its gradient; the finest level
     compares values alone (Powell), because the gradient of thick slices is off by a share of a slice and
     stops the descent half a millimetre early. Raises GliomarkError where the two cannot be brought together.
     """
@@ -24,16 +27,13 @@ def register(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Trans
     rigid = sitk.Euler3DTransform(start)
     if _overlap(fixed, moving) > 0.3:
         rigid.SetTranslation((0.0, 0.0, 0.0))
-    fixed, moving = _coarse(fixed), _coarse(moving)
+    fixed, moving = (_coarse(without_outliers(image)) for image in (fixed, moving))
     try:
         _descend(fixed, moving, rigid, seed)
         _refine(fixed, moving, rigid, seed)
     except RuntimeError as error:
         # too few slices, or not a point in common: ITK's own text fills a screen
-        raise GliomarkError(
-            "Two sequences could not be aligned: they show different places, or one has fewer than four slices; "
-            "check that they are whole axial series of one patient."
-        ) from error
+        raise GliomarkError(message("not-aligned")) from error
     return rigid
 
 
@@ -86,7 +86,7 @@ def _head(image: sitk.Image) -> sitk.Image:
 def _coarse(image: sitk.Image, finest_mm: float = 1.4) -> sitk.Image:
     """Shrunk so that no axis is finer than needed: a 1 mm head costs no more than a thick-slice one."""
     factors = [max(1, round(finest_mm / spacing)) for spacing in image.GetSpacing()]
-    return sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
+    return sitk.BinShrink(image, factors)
 
 
 def _overlap(fixed: sitk.Image, moving: sitk.Image) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 SMALLEST_BRAIN_AREA_MM2 = 800.0
@@ -25,7 +26,7 @@ def slice_grid(brain: sitk.Image, size: int, pixel_mm: float, step_mm: float) ->
     column_mm, row_mm, slice_mm = brain.GetSpacing()
     kept = np.flatnonzero(mask.sum(axis=(1, 2)) * column_mm * row_mm >= SMALLEST_BRAIN_AREA_MM2)
     if kept.size == 0:
-        raise GliomarkError("No slice shows enough brain (8 cm2); is this an axial head MRI?")
+        raise GliomarkError(message("brain-in-no-slice"))
     stride = max(1, math.ceil(step_mm / slice_mm - 1e-6))
     slices = list(range(int(kept[0]), int(kept[-1]) + 1, stride))
     (top, bottom), (left, right) = (_extent(np.any(mask, axis=(0, 2))), _extent(np.any(mask, axis=(0, 1))))

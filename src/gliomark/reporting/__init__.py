@@ -4,7 +4,7 @@ from gliomark.reporting.dicom import dicom_results, require_dicom
 from gliomark.reporting.document import prediction_document
 from gliomark.reporting.masks import native_mask
 from gliomark.reporting.pdf import render_pdf
-from gliomark.reporting.report import Failure, folder_name, write_prediction, write_table
+from gliomark.reporting.report import Failure, folder_name, read_table, write_prediction, write_table
 from gliomark.reporting.text import Language
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "folder_name",
     "native_mask",
     "prediction_document",
+    "read_table",
     "render_pdf",
     "require_dicom",
     "write_prediction",

@@ -9,25 +9,15 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from gliomark.messages import level_in_words, percent, render, restore
 from gliomark.reporting.drawing import Canvas, canvas, draw_slice
 from gliomark.reporting.masks import agreed_probability
-from gliomark.reporting.text import FUSIONS, LEVELS, MEANINGS, TITLES, Language, said, strings, word
-from gliomark.sentences import percent
+from gliomark.reporting.text import Language, strings
 from gliomark.study import MRSequence, Prediction
 
 MOST_LARGE = 3  # slices shown large
 MOST_SMALL = 48  # slices on the contact sheet
 WITHOUT_LESION = 10  # slices shown where nothing was found
-SENTENCES = {
-    "warnings",
-    "notes",
-    "label",
-    "performance",
-    "rule",
-    "intended_use",
-    "training_cohort",
-    "licence",
-}
 HERO_WIDTH, PAIR_WIDTH, SHEET_WIDTH = 560, 340, 190
 
 T = TypeVar("T")
@@ -36,12 +26,18 @@ Document = Mapping[str, Any]  # what prediction.json holds; the report says the 
 
 @dataclass(frozen=True)
 class Card:
-    """One marker's answer in the page's language; answer is the marker's part of the document."""
+    """One marker's answer in the page's language; answer is the marker's part of the document.
+
+    positive: what the probability is the probability of. is_known: whether a level is named.
+    """
 
     title: str
     level: str
-    meaning: tuple[str, ...]
+    is_known: bool
+    positive: str
+    meaning: str
     fusion: str
+    threshold_origin: str
     range: str
     by_reader: bool
     answer: Document
@@ -71,11 +67,12 @@ class Row:
 class Contents:
     """What every form of the report says, in this order; values that are in prediction.json are in ``document``.
 
-    drawn_by_reader: whether the outline is a reader's. large: the slices that decided, the one with the largest
-    lesion first. sheet: all slices with a lesion, small.
+    images: the sequences that the networks were shown. drawn_by_reader: whether the outline is a reader's. large: the
+    slices that decided, the one with the largest lesion first. sheet: all slices with a lesion, small.
     """
 
     document: Document
+    images: str
     drawn_by_reader: bool
     cards: tuple[Card, ...]
     large: tuple[Picture, ...]
@@ -94,6 +91,7 @@ def contents(prediction: Prediction, document: Document, language: Language) -> 
     large, sheet = _large_slices(prediction, document), _sheet_slices(prediction, document)
     return Contents(
         document=document,
+        images=_images(document, language),
         drawn_by_reader=prediction.segmentation.by_reader,
         cards=tuple(_card(answer, document, language) for answer in document["markers"]),
         large=tuple(_large_pictures(paper, large, document)),
@@ -106,26 +104,38 @@ def contents(prediction: Prediction, document: Document, language: Language) -> 
 
 
 def _worded(document: Document, language: Language) -> Document:
-    """The document with its sentences in the language; names, numbers and levels stay."""
+    """The document with its messages in the language; names, numbers, levels and other authors' words stay."""
 
-    def worded(key: str, value: Any) -> Any:
+    def worded(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: worded(name, part) for name, part in value.items()}
+            return {name: worded(part) for name, part in value.items()}
         if isinstance(value, list):
-            return [worded(key, part) for part in value]
-        return said(value, language) if key in SENTENCES and isinstance(value, str) else value
+            return [worded(part) for part in value]
+        return render(value, language) if isinstance(value, str) else value
 
-    found: Document = worded("", dict(document))
+    # answers that a server keeps may be older than the records
+    found: Document = worded(restore(dict(document), document.get("messages", ())))
     return found
 
 
+def _images(document: Document, language: Language) -> str:
+    """The sequences that were shown, a stand-in with what is missing."""
+    missing = {shown: wanted for wanted, shown in document["sequences"].get("stand_ins", {}).items()}
+    instead = strings(language).instead
+    used = document["sequences"]["used"]
+    return " + ".join(instead.format(name, missing[name]) if name in missing else name for name in used)
+
+
 def _card(answer: Document, document: Document, language: Language) -> Card:
-    meaning = word(MEANINGS, answer["marker"], language, "")
+    is_borderline = answer.get("borderline", False)
     return Card(
-        title=word(TITLES, answer["marker"], language, answer["title"]),
-        level=word(LEVELS, answer["level"], language, answer["level"]),
-        meaning=tuple(text for text in (meaning, answer["label"]) if text),
-        fusion=word(FUSIONS, answer["fusion"], language, answer["fusion"]),
+        title=answer["title"],
+        level=level_in_words(answer["level"], is_borderline, language),
+        is_known=answer["level"] != "undetermined",
+        positive=level_in_words(answer.get("positive") or "+", False, language),
+        meaning=answer["label"],
+        fusion=answer.get("fusion_in_words") or answer["fusion"],
+        threshold_origin=answer.get("threshold_origin", ""),
         range=_range(answer["probability_range"], language),
         by_reader=answer["decided_by"] != "model",
         answer=answer,
@@ -175,9 +185,8 @@ def thinned(items: Sequence[T], most: int, needed: Callable[[T], bool]) -> list[
 
 
 def _shown_sequences(prediction: Prediction) -> list[MRSequence]:
-    """The model's sequences, its reference last; a stack without them shows what it has."""
-    used = [name for name in prediction.stack.images if name in prediction.model.sequences]
-    return (used or list(prediction.stack.images))[:2]
+    """What the networks were shown, the reference last."""
+    return list(prediction.stack.images)[-2:]
 
 
 def _large_pictures(paper: Canvas, names: Sequence[str], document: Document) -> list[Picture]:

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from gliomark.messages import collect
 from gliomark.study import Contributions, MarkerPrediction, Prediction, SliceScore
 
 SCHEMA_VERSION = 1
@@ -14,7 +15,7 @@ SCHEMA_VERSION = 1
 def prediction_document(prediction: Prediction) -> dict[str, Any]:
     """What prediction.json holds; every field is described in ``prediction.schema.json``."""
     study, stack, model = prediction.study, prediction.stack, prediction.model
-    return {
+    document = {
         "schema_version": SCHEMA_VERSION,
         "patient_id": prediction.patient_id,
         "age": number(prediction.clinical.age),
@@ -27,10 +28,14 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
             "areas_mm2": {name: number(area) for name, area in prediction.lesion_areas_mm2.items()},
             "rule": prediction.segmentation.rule,
         },
-        "sequences": {"found": [str(name) for name in study.series], "used": list(model.sequences)},
+        "sequences": {
+            "found": [str(name) for name in study.series],
+            "used": [str(name) for name in stack.images],
+            "stand_ins": {str(wanted): str(shown) for wanted, shown in prediction.stand_ins.items()},
+        },
         "input": {"kind": study.kind, "spacing_assumed": study.spacing_assumed},
         "warnings": list(prediction.warnings),
-        "notes": list(dict.fromkeys((*study.notes, *stack.notes))),
+        "notes": list(prediction.all_notes),
         "model": {
             "name": model.name,
             "sha256": model.sha256,
@@ -42,6 +47,7 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
         "software": {"name": "gliomark", "version": prediction.software_version},
         "seconds": number(prediction.seconds),
     }
+    return document | {"messages": collect(document)}
 
 
 def _marker(marker: MarkerPrediction) -> dict[str, Any]:
@@ -52,10 +58,14 @@ def _marker(marker: MarkerPrediction) -> dict[str, Any]:
         "probability": number(marker.probability),
         "probability_range": None if extremes is None else [number(value) for value in extremes],
         "level": marker.level,
+        "borderline": marker.borderline,
+        "positive": marker.positive,
         "label": marker.label,
         "threshold": number(marker.threshold),
+        "threshold_origin": marker.threshold_origin,
         "decided_by": marker.decided_by,
         "fusion": marker.fusion,
+        "fusion_in_words": marker.fusion_in_words,
         "slices_used": [score.slice_name for score in marker.slices if score.decides],
         "slices": [_slice(score) for score in marker.slices],
         "performance": marker.performance,

@@ -11,9 +11,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.geometry import LPS_RAS, state_space
 from gliomark.study import MRSequence, Prediction, Segmentation, Series, SliceStack
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CLEAR = 0.01  # how far a voxel's value is kept from 0.5, so that rounding of coordinates cannot flip it
 
 
@@ -94,7 +94,7 @@ def write_masks(prediction: Prediction, folder: Path) -> None:
     if prediction.study.kind == "pictures":
         _write_pictures(mask, series.slice_names, folder / "masks")
     else:
-        _write_volume(mask, series.affine, folder / "segmentation.nii.gz")
+        _write_volume(mask, series, folder / "segmentation.nii.gz")
 
 
 def _write_pictures(mask: NDArray[np.uint8], names: tuple[str, ...], folder: Path) -> None:
@@ -103,9 +103,21 @@ def _write_pictures(mask: NDArray[np.uint8], names: tuple[str, ...], folder: Pat
         Image.fromarray(plane * np.uint8(255)).save(folder / f"{name}.png")
 
 
-def _write_volume(mask: NDArray[np.uint8], affine: NDArray[np.float64], path: Path) -> None:
-    """NIfTI counts (column, row, slice) and its coordinates are RAS."""
-    image = nib.Nifti1Image(np.ascontiguousarray(mask.transpose(2, 1, 0)), LPS_TO_RAS @ affine)
-    image.set_sform(image.affine, code="scanner")
-    image.set_qform(image.affine, code="scanner")
+def _write_volume(mask: NDArray[np.uint8], series: Series, path: Path) -> None:
+    """The mask as NIfTI, which counts (column, row, slice).
+
+    Of a series that came as NIfTI, the header states the grid number for number as that file does: programs differ
+    in which of its forms they read, and each must lay the mask on the images.
+    """
+    array = np.ascontiguousarray(mask.transpose(2, 1, 0))
+    if series.space is None:
+        image = nib.Nifti1Image(array, LPS_RAS @ series.affine)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(image.affine, code="scanner")
+        image.set_qform(image.affine, code="scanner")
+    else:
+        image = nib.Nifti1Image(
+            array, None
+        )  # with an affine, or a header given, nibabel would correct the forms
+        state_space(image.header, series.space)
     nib.save(image, path)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gliomark.messages import percent
 from gliomark.reporting.contents import Contents, decimals, signed
 from gliomark.reporting.drawing import data_uri
 from gliomark.reporting.text import Language, strings
-from gliomark.sentences import percent
 
 
 def render_page(contents: Contents, language: Language) -> str:

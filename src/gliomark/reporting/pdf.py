@@ -19,6 +19,7 @@ import pylopdf_fonts_zh_cn as fonts
 from fpdf import FPDF
 from PIL import Image
 
+from gliomark.messages import percent
 from gliomark.reporting.contents import (
     Card,
     Contents,
@@ -32,7 +33,6 @@ from gliomark.reporting.contents import (
 from gliomark.reporting.document import prediction_document
 from gliomark.reporting.drawing import jpeg
 from gliomark.reporting.text import Language, strings
-from gliomark.sentences import percent
 from gliomark.study import Prediction
 
 INK, SOFT, LINE, WASH, ACCENT, PALE = "#14181b", "#56616a", "#d9dfe3", "#f4f7f8", "#0b5f78", "#9fb4be"
@@ -133,7 +133,7 @@ def _head(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
     facts = [
         (t.age, t.not_stated if age is None else t.years.format(f"{age:g}")),
         (t.sex, t.not_stated if sex is None else (t.male, t.female)[sex]),
-        (t.images, " + ".join(document["sequences"]["used"])),
+        (t.images, shown.images),
         (t.date, f"{made[:10]} {made[11:16]} UTC"),
     ]
     _columns(pdf, [[Text(name, 7, SOFT, before=2), Text(value, 9)] for name, value in facts], (1, 1, 1, 1))
@@ -148,43 +148,54 @@ def _answer(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
     if shown.cards:
         _heading(pdf, t.answer)
     found = shown.document["lesion"]["found"]
+    if len(shown.cards) == 1:
+        halves = [_level(shown.cards[0], t, found), _grounds(shown.cards[0], t)]
+        _columns(pdf, halves if halves[1] else halves[:1], (1, 1) if halves[1] else (1,), rule=True)
+        return
     for at in range(0, len(shown.cards), 2):
-        _columns(pdf, [_card(card, t, found) for card in shown.cards[at : at + 2]], (1, 1), rule=True)
+        pair = [[*_level(card, t, found), *_grounds(card, t)] for card in shown.cards[at : at + 2]]
+        _columns(pdf, pair, (1, 1), rule=True)
 
 
-def _card(card: Card, t: SimpleNamespace, found: bool) -> list[Piece]:
-    """One marker, in the order of the page's card."""
+def _level(card: Card, t: SimpleNamespace, found: bool) -> list[Piece]:
+    """One marker's answer, in the order of the page's card."""
     answer = card.answer
-    unsure = answer["level"] == "undetermined"
     pieces: list[Piece] = [
         Text(card.title, 9, SOFT, before=2),
-        Text(card.level, 18, SOFT if unsure else ACCENT, bold=not unsure),
+        Text(card.level, 18, ACCENT if card.is_known else SOFT, bold=card.is_known),
     ]
     if card.by_reader:
         pieces += [Text(t.by_reader, bold=True), Text(t.by_reader_more)]
-    pieces += _named(t.positive, *card.meaning)
     if answer["probability"] is not None:
-        pieces += _probability(card, t)
-    elif found:
+        pieces += [*_named(t.positive, card.meaning), *_probability(card, t)]
+    elif found and not card.warnings:
         pieces.append(Text(t.no_probability, before=1.5))
     if card.warnings:
         pieces += [Text(t.warn_here, bold=True, before=1.5), *_bullets(card.warnings)]
+    return pieces
+
+
+def _grounds(card: Card, t: SimpleNamespace) -> list[Piece]:
+    """What the answer rests on and how far it can be trusted."""
+    answer, pieces = card.answer, list[Piece]()
     if answer["probability"] is not None:
+        pieces += _named(t.threshold_origin, card.threshold_origin)
         used = ", ".join(answer["slices_used"])
         pieces += _named(t.how, card.fusion, f"{t.slices_used}: {used}" if used else "")
         pieces += _named(t.range, card.range)
     if answer["contributions"]:
         pieces += _named(t.made_of, _contributions(answer["contributions"], t))
-    return pieces + _named(t.performance, answer["performance"])
+    performance = t.finding_performance if card.by_reader else t.performance
+    return pieces + _named(performance, answer["performance"])
 
 
 def _probability(card: Card, t: SimpleNamespace) -> list[Piece]:
     answer = card.answer
     threshold = answer["threshold"]
     label = "" if threshold is None else t.threshold.format(percent(threshold))
-    said = t.model_says if card.by_reader else t.probability
+    name = (t.model_says if card.by_reader else t.probability_of).format(card.positive)
     return [
-        Text(f"{said}  {percent(answer['probability'])}", 11, bold=True, before=2),
+        Text(f"{name}  {percent(answer['probability'])}", 11, bold=True, before=2),
         Bar(answer["probability"], threshold, not card.by_reader, label, answer["probability_range"]),
     ]
 

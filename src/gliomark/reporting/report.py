@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -12,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.messages import message
 from gliomark.reporting.contents import contents
 from gliomark.reporting.dicom import DICOM_FILES, dicom_results
 from gliomark.reporting.document import number, prediction_document
@@ -20,6 +20,7 @@ from gliomark.reporting.page import render_page
 from gliomark.reporting.pdf import typeset
 from gliomark.reporting.text import Language
 from gliomark.study import GliomarkError, Prediction
+from gliomark.tables import csv_text, read_records
 
 WRITTEN = frozenset(
     {"prediction.json", "report.html", "report.pdf", "masks", "segmentation.nii.gz", "dicom"}
@@ -80,17 +81,28 @@ def _write_dicom(prediction: Prediction, language: Language, pdf: bytes, folder:
 
 
 def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
-    """``predictions.csv``, one row per patient; UTF-8 with a byte order mark, for Excel."""
-    records = [_failed_row(row) if isinstance(row, Failure) else _row(row) for row in rows]
+    """``predictions.csv``, one row per patient; UTF-8 with a byte order mark, for Excel.
+
+    Rows that the file has of other patients stay, with their columns; a patient's new row replaces the older one.
+
+    Raises: GliomarkError where it cannot be written, or the file is no table of predictions.
+    """
+    columns, records = read_table(path)
+    for row in rows:
+        record = _failed_row(row) if isinstance(row, Failure) else _row(row)
+        records[str(record["id"])] = record
     markers = dict.fromkeys(m.marker for row in rows if isinstance(row, Prediction) for m in row.markers)
-    columns = ["id", *(f"{m}_{part}" for m in markers for part in MARKER_COLUMNS), *PATIENT_COLUMNS]
+    new = [f"{marker}_{part}" for marker in markers for part in MARKER_COLUMNS]
+    own = ["id", *PATIENT_COLUMNS]
+    columns = ["id", *dict.fromkeys(name for name in [*columns, *new] if name not in own), *PATIENT_COLUMNS]
+    table: list[list[object]] = [
+        [*columns],
+        *([record.get(name, "") for name in columns] for record in records.values()),
+    ]
     partial = path.with_name(f".gliomark-{uuid.uuid4().hex[:12]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(records)
+        partial.write_text(csv_text(table), encoding="utf-8-sig", newline="")
         partial.replace(path)
     except OSError as error:
         raise _not_writable(path, error) from error
@@ -98,16 +110,29 @@ def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
         _remove(partial)
 
 
+def read_table(path: Path) -> tuple[list[str], dict[str, dict[str, object]]]:
+    """The columns of an earlier ``predictions.csv`` and its rows by id; both empty where there is none.
+
+    Raises: GliomarkError where the file cannot be read or is not what ``write_table`` writes.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return [], {}
+    columns, records = read_records(path)
+    missing = [name for name in ("id", *PATIENT_COLUMNS) if name not in columns]
+    if missing:
+        raise GliomarkError(message("predictions-foreign", table=path, columns=", ".join(missing)))
+    rows = [dict[str, object](zip(columns, record, strict=True)) for record in records]
+    return columns, {str(row["id"]): row for row in rows}
+
+
 def folder_name(patient_id: str) -> str:
     """The id as a folder's name: what no file system takes is written %XX, so two ids never meet in one."""
     if not patient_id.strip():
-        raise GliomarkError(
-            "The patient id is empty; give the patient an id, which names the result's folder."
-        )
+        raise GliomarkError(message("id-empty"))
     return NOT_IN_A_NAME.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found.group()), patient_id)
 
 
-MARKER_COLUMNS = ("probability", "level", "fusion", "decided_by")
+MARKER_COLUMNS = ("probability", "level", "borderline", "fusion", "decided_by")
 PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
 
 
@@ -120,7 +145,8 @@ def _row(prediction: Prediction) -> dict[str, object]:
         "sha256": prediction.model.sha256,
     }
     for marker in prediction.markers:
-        values = (number(marker.probability), marker.level, marker.fusion, marker.decided_by)
+        borderline = "yes" if marker.borderline else "no"
+        values = (number(marker.probability), marker.level, borderline, marker.fusion, marker.decided_by)
         row |= {f"{marker.marker}_{part}": value for part, value in zip(MARKER_COLUMNS, values, strict=True)}
     return row
 
@@ -137,9 +163,7 @@ def _refuse_to_replace_strangers(target: Path) -> None:
     shown = sorted(entry for entry in entries if not entry.name.startswith("."))
     strangers = [entry for entry in shown if entry.relative_to(target).as_posix() not in WRITTEN]
     if strangers:
-        raise GliomarkError(
-            f"'{target}' holds '{strangers[0].name}', which is no gliomark result; choose another output folder."
-        )
+        raise GliomarkError(message("not-a-result", folder=str(target), file=strangers[0].name))
 
 
 def _write_folder(target: Path, fill: Callable[[Path], None]) -> None:
@@ -171,6 +195,4 @@ def _remove(path: Path) -> None:
 
 def _not_writable(path: Path, error: OSError) -> GliomarkError:
     reason = error.strerror or str(error)
-    return GliomarkError(
-        f"Could not write '{path}' ({reason}); choose an output folder that can be written to."
-    )
+    return GliomarkError(message("not-written", path=str(path), reason=reason))

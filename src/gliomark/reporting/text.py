@@ -1,14 +1,14 @@
-"""Every fixed word of the report, in English and in Chinese; what a model's author wrote in other words stays."""
+"""Every fixed word of the report's layout, in English and in Chinese; sentences are in ``messages``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Literal
 
-from gliomark.sentences import in_chinese
+from gliomark.messages import LANGUAGES, Language
 
-Language = Literal["en", "zh"]
+__all__ = ["Language", "strings"]
+
 Wording = Mapping[str, tuple[str, str]]
 
 STRINGS: Wording = {
@@ -23,6 +23,7 @@ STRINGS: Wording = {
     "not_stated": ("not stated", "未提供"),
     "date": ("Report made", "报告时间"),
     "images": ("Images used", "所用序列"),
+    "instead": ("{} (no {} was found)", "{}（未找到 {}）"),
     "research": ("Research use only. Not a medical device.", "仅供科研使用，不是医疗器械。"),
     "research_more": (
         "A statistical estimate from pictures. It must not decide on diagnosis or treatment, "
@@ -32,8 +33,9 @@ STRINGS: Wording = {
     "warnings": ("Please note", "请注意"),
     "warn_here": ("Note", "注意"),
     "answer": ("The answer", "预测结果"),
-    "probability": ("Probability", "概率"),
+    "probability_of": ("Probability of “{}”", "“{}”的概率"),
     "threshold": ("threshold {}", "阈值 {}"),
+    "threshold_origin": ("Threshold", "阈值的由来"),
     "range": ("Range over the lesion’s slices", "各病灶层面的范围"),
     "range_value": (
         "{} to {}, the bracket over the bar; not a confidence interval.",
@@ -42,45 +44,45 @@ STRINGS: Wording = {
     "range_same": ("{} on each of them.", "各层均为 {}。"),
     "positive": ("What the probability means", "概率的含义"),
     "how": ("How the probability was computed", "概率的计算方式"),
-    "made_of": ("What moved it, in log-odds", "各因素的作用（对数几率）"),
-    "made_of_start": ("start", "起点"),
+    "made_of": ("Contribution of each factor (log-odds)", "各因素的贡献（对数几率）"),
+    "made_of_start": ("baseline", "基线"),
     "made_of_image": ("image", "影像"),
-    "performance": ("On patients the model never saw", "在模型从未见过的患者上的表现"),
+    "performance": ("Validation", "验证结果"),
+    "finding_performance": ("How reliable the reader’s finding is", "阅片者判断的可靠性"),
     "by_reader": ("From the reader’s finding", "依据阅片者的判断"),
     "by_reader_more": (
         "The level above follows what the reader stated, not the model.",
         "上述结论依据阅片者给出的判断，而非模型。",
     ),
-    "model_says": ("The model’s own probability, for comparison", "模型自身的概率，供对照"),
-    "no_probability": ("No probability could be computed.", "无法计算概率。"),
+    "model_says": ("For comparison, the model’s probability of “{}”", "供对照：模型给出的“{}”的概率"),
+    "no_probability": ("No probability is given.", "不给出概率。"),
     "no_lesion": ("No lesion was found", "未发现病灶"),
     "no_lesion_more": (
-        "The model outlined nothing on these images, so no marker was predicted. "
-        "If a lesion is visible to you, the model has missed it.",
-        "模型未在这些影像上勾画出任何病灶，因此未作标志物预测。若您能看到病灶，说明模型漏检。",
+        "The model outlined nothing on these images. If you can see a lesion, the model has missed it.",
+        "模型未在这些影像上勾画出任何病灶。若您能看到病灶，说明模型漏检。",
     ),
     "slices_used": ("Slices used", "所用层面"),
-    "deciding": ("The slices that decided", "起决定作用的层面"),
+    "deciding": ("Slices the prediction is based on", "预测所依据的层面"),
     "largest": ("Largest lesion slices", "病灶最大的层面"),
     "outline_key": (
         "The bright line (yellow on screen) is the lesion as the model outlined it.",
         "亮线（屏幕上为黄色）为模型勾画的病灶。",
     ),
     "side_key": (
-        "Seen from the feet: the patient’s right (R) is on the left.",
-        "自足侧观察：患者右侧（R）在图像左侧。",
+        "Radiological convention: the patient’s right (R) is on the left.",
+        "放射学惯例：图像左侧为患者右侧（R）。",
     ),
     "slice": ("Slice", "层面"),
-    "decided_tag": ("decided", "决定"),
+    "decided_tag": ("used for the prediction", "用于预测"),
     "sheet": ("Every slice with a lesion", "所有含病灶的层面"),
     "sheet_some": ("Slices with a lesion ({} of {} shown)", "含病灶的层面（共 {1} 层，显示 {0} 层）"),
-    "sheet_none": ("The images looked at", "所分析的影像"),
+    "sheet_none": ("The images examined", "所分析的影像"),
     "sheet_key": ("{} images; the bar is 20 mm.", "{} 影像；标尺为 20 mm。"),
-    "dot_key": ("● marks slices that decided.", "● 为起决定作用的层面。"),
+    "dot_key": ("● marks slices the prediction is based on.", "● 为预测所依据的层面。"),
     "table": ("Slice by slice", "逐层结果"),
     "table_key": (
-        "The line in each bar is the threshold; dark bars are the slices that decided.",
-        "条形中的竖线为阈值；深色条为起决定作用的层面。",
+        "The line in each bar is the threshold; dark bars are the slices the prediction is based on.",
+        "条形中的竖线为阈值；深色条为预测所依据的层面。",
     ),
     "area": ("Lesion area", "病灶面积"),
     "lesion": ("Lesion", "病灶"),
@@ -100,7 +102,7 @@ STRINGS: Wording = {
     "intended_use": ("Intended use", "预期用途"),
     "trained_on": ("Trained on", "训练数据"),
     "licence": ("Licence of the weights", "权重许可"),
-    "sequences_used": ("Sequences the model uses", "模型使用的序列"),
+    "sequences_used": ("Sequences shown to the model", "模型所见序列"),
     "sequences_found": ("Sequences found", "找到的序列"),
     "sha256": ("SHA-256 of the weights", "权重文件 SHA-256"),
     "software": ("Software", "软件"),
@@ -115,45 +117,13 @@ STRINGS: Wording = {
 READERS: Wording = {
     "no_lesion": ("No lesion is outlined", "未勾画病灶"),
     "no_lesion_more": (
-        "The reader left nothing outlined on these images, so no marker was predicted.",
-        "阅片者未在这些影像上保留任何勾画，因此未作标志物预测。",
+        "The reader left nothing outlined on these images.",
+        "阅片者未在这些影像上保留任何勾画。",
     ),
     "outline_key": (
         "The bright line (yellow on screen) is the lesion as the reader outlined it.",
         "亮线（屏幕上为黄色）为阅片者勾画的病灶。",
     ),
-}
-
-LEVELS: Wording = {
-    "mutant": ("mutant", "突变型"),
-    "wild type": ("wild type", "野生型"),
-    "high": ("high", "高"),
-    "low": ("low", "低"),
-    "undetermined": ("undetermined", "未能判定"),
-}
-
-FUSIONS: Wording = {
-    "near": (
-        "Mean of the slice with the largest lesion and its two neighbours (rule “Near”).",
-        "取病灶最大层面及其相邻两层概率的平均值（“Near” 规则）。",
-    ),
-    "large": (
-        "The slice with the largest lesion alone (rule “Large”).",
-        "仅取病灶最大的层面（“Large” 规则）。",
-    ),
-    "all": ("Mean of all slices with a lesion (rule “All”).", "取所有含病灶层面概率的平均值（“All” 规则）。"),
-}
-
-# By marker; a marker that is not here keeps its own title. The proxy is never called Ki-67.
-TITLES: Wording = {
-    "idh": ("", "IDH 基因状态"),
-    "ki67": ("", "Ki-67 增殖指数"),
-    "proliferation": ("", "增殖替代指标（非 Ki-67）"),
-}
-MEANINGS: Wording = {
-    "idh": ("", "阳性指 IDH 基因突变。"),
-    "ki67": ("", "阳性指 Ki-67 增殖指数高。"),
-    "proliferation": ("", "阳性指肿瘤细胞周期基因的表达评分较高；它是增殖的替代指标，并非 Ki-67 染色结果。"),
 }
 
 
@@ -163,16 +133,5 @@ def strings(language: Language, by_reader: bool = False) -> SimpleNamespace:
     return SimpleNamespace(**{key: pair[_column(language)] for key, pair in wording.items()})
 
 
-def word(wording: Wording, key: str, language: Language, otherwise: str) -> str:
-    """A known word in the asked language; an unknown one as it came."""
-    pair = wording.get(key.strip().lower())
-    return (pair[_column(language)] if pair else "") or otherwise
-
-
-def said(text: str, language: Language) -> str:
-    """One of gliomark's own sentences in the asked language; an unknown one as it came."""
-    return in_chinese(text) if language == "zh" else text
-
-
 def _column(language: Language) -> int:
-    return ("en", "zh").index(language)
+    return LANGUAGES.index(language)

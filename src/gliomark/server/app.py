@@ -11,12 +11,13 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 
+from gliomark.messages import message
 from gliomark.server import predictions, studies
 from gliomark.server.bodies import SmallBodies
 from gliomark.server.context import Admin, Asking, Here, Server
 from gliomark.server.documents import ALWAYS, AuditOut, Health, HealthStatus, ModelOut, refusals
+from gliomark.server.problems import answer_problem
 from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
@@ -48,6 +49,7 @@ def create_app(server: Server) -> FastAPI:
     app.exception_handler(Exception)(_unforeseen)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(GliomarkError)(_wrong)
+    app.exception_handler(HTTPException)(_refused)
     for part in (router, studies.router, predictions.router):
         app.include_router(part)
     return app
@@ -67,12 +69,13 @@ async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]
 async def _unforeseen(_: Request, error: Exception) -> Response:
     """What went wrong stays in the log, and there without what was asked."""
     LOG.error("a call failed: %s", type(error).__name__)
-    return JSONResponse({"detail": "The server could not do this; tell who runs it."}, 500)
+    return answer_problem(message("server-unforeseen"), 500)
 
 
 async def _wrong(_: Request, error: Exception) -> Response:
     """Something the caller can mend, in a sentence."""
-    return JSONResponse({"detail": str(error)}, 422)
+    assert isinstance(error, GliomarkError)
+    return answer_problem(error.message, 422)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
@@ -81,7 +84,13 @@ async def _invalid(_: Request, error: Exception) -> Response:
     found = [
         f"{'.'.join(str(part) for part in e['loc'][1:]) or 'the request'}: {e['msg']}" for e in error.errors()
     ]
-    return JSONResponse({"detail": f"The request does not fit ({'; '.join(found)[:500]})."}, 422)
+    return answer_problem(message("request-unfit", reason="; ".join(found)[:500]), 422)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    """A refusal of one of the calls, with its message's code and parameters."""
+    assert isinstance(error, HTTPException)
+    return answer_problem(error.detail, error.status_code, error.headers)
 
 
 @router.get("/health")
@@ -96,7 +105,7 @@ async def health(server: Here) -> Health:
 def models(_: Asking, server: Here) -> list[ModelOut]:
     """What the server can predict, and how well that is known."""
     if not server.workers.models_known:
-        raise HTTPException(503, "The server is still loading its models; ask again in a moment.")
+        raise HTTPException(503, message("server-starting"))
     return [ModelOut.model_validate(model) for model in server.workers.models_known]
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from anyio import fail_after
 from fastapi import HTTPException
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gliomark.messages import message as sentence
+from gliomark.server.problems import answer_problem
 
 LARGE = re.compile(r"POST /api/studies|PUT /api/studies/[^/]+/mask\.png")
 
@@ -38,9 +40,7 @@ class Inlet:
 
     def __enter__(self) -> None:
         if not self._places.acquire(blocking=False):
-            raise HTTPException(
-                503, "Too many uploads at once; try again in a minute.", headers={"Retry-After": "60"}
-            )
+            raise HTTPException(503, sentence("uploads-too-many"), headers={"Retry-After": "60"})
 
     def __exit__(self, *_: object) -> None:
         self._places.release()
@@ -48,11 +48,9 @@ class Inlet:
 
 def guarded(receive: Receive, declared: str | None, most: int, limits: Limits) -> Receive:
     """The same body, refused as soon as it is too large, silent or too slow."""
-    too_large = HTTPException(
-        413, f"The body is larger than the {most / 1e6:.3g} MB taken here; send the series needed alone."
-    )
+    too_large = HTTPException(413, sentence("body-too-large", megabytes=f"{most / 1e6:.3g}"))
     if declared is not None and (not declared.isdigit() or int(declared) > most):
-        raise too_large if declared.isdigit() else HTTPException(400, "Content-Length must be a number.")
+        raise too_large if declared.isdigit() else HTTPException(400, sentence("content-length-unfit"))
     started, got, over = time.monotonic(), 0, False
 
     async def receive_guarded() -> Message:
@@ -63,15 +61,15 @@ def guarded(receive: Receive, declared: str | None, most: int, limits: Limits) -
             with fail_after(limits.silence_s):
                 message = await receive()
         except TimeoutError:
-            raise HTTPException(408, "The upload stopped in the middle; send it again.") from None
+            raise HTTPException(408, sentence("upload-silent")) from None
         if message["type"] == "http.disconnect":
-            raise HTTPException(408, "The upload was broken off; send it again.")
+            raise HTTPException(408, sentence("upload-broken-off"))
         over = not message.get("more_body", False)
         got += len(message.get("body", b""))
         if got > most:
             raise too_large
         if time.monotonic() - started > 60 + got / limits.slowest:
-            raise HTTPException(408, "The upload is too slow; send it again over a better line.")
+            raise HTTPException(408, sentence("upload-slow"))
         return message
 
     return receive_guarded
@@ -90,6 +88,6 @@ class SmallBodies:
             try:
                 receive = guarded(receive, declared, self.limits.other_bytes, self.limits)
             except HTTPException as error:
-                await JSONResponse({"detail": error.detail}, error.status_code)(scope, receive, send)
+                await answer_problem(error.detail, error.status_code)(scope, receive, send)
                 return
         await self.app(scope, receive, send)

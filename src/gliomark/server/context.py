@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Request
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.messages import message
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Caller, JobRow, Records, StudyRow
@@ -86,32 +87,30 @@ class Server:
         """Raises HTTPException 404 where there is none."""
         row = None if NUL in id else self.records.study(id)
         if row is None:
-            raise HTTPException(404, "There is no such study; upload it again.")
+            raise HTTPException(404, message("no-such-study"))
         return row
 
     def ready(self, id: str) -> StudyRow:
         """A prepared study. Raises HTTPException 409 where it is not."""
         row = self.study(id)
         if row.state != "ready":
-            raise HTTPException(
-                409, row.error or "The study is still being prepared; wait until it is ready."
-            )
+            raise HTTPException(409, row.error or message("study-preparing"))
         return row
 
     def prediction(self, id: str) -> JobRow:
         """Raises HTTPException 404 where there is none."""
         row = None if NUL in id else self.records.job(id)
         if row is None or row.kind != "predict":
-            raise HTTPException(404, "There is no such prediction.")
+            raise HTTPException(404, message("no-such-prediction"))
         return row
 
     def answered(self, id: str) -> JobRow:
         """A prediction that is done. Raises HTTPException 409 where it is not, 410 where its study was removed."""
         row = self.prediction(id)
         if row.state != "done":
-            raise HTTPException(409, row.error or f"The prediction is {row.state}; there is no answer yet.")
+            raise HTTPException(409, row.error or message("prediction-unanswered", state=row.state))
         if self.records.study(row.study_id) is None:
-            raise HTTPException(410, "The study's images and results were removed.")
+            raise HTTPException(410, message("study-removed"))
         return row
 
 

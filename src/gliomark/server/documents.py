@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gliomark.server.records import StudyRow
+from gliomark.messages import collect
+from gliomark.server.records import JobRow, StudyRow
 
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL takes none
 HealthStatus = Literal["ok", "starting", "failing"]
@@ -15,9 +16,11 @@ Described = dict[int | str, dict[str, Any]]
 
 
 class Problem(BaseModel):
-    """What is wrong and what to do, in a sentence."""
+    """What is wrong and what to do, in a sentence; code and parameters, where it is one that can be said in Chinese."""
 
     detail: str
+    code: str | None = None
+    parameters: dict[str, Any] | None = None
 
 
 def refusals(**told: str) -> Described:
@@ -73,7 +76,8 @@ class Grey(BaseModel):
 
 
 class StudyOut(BaseModel):
-    """A study; what is not known yet is null or empty."""
+    """A study; what is not known yet is null or empty. stand_ins: a missing sequence to the one shown in its place;
+    found_outline: the file name of a lesion mask that came with the images; messages: the texts here as data."""
 
     id: str
     patient_id: str
@@ -87,13 +91,17 @@ class StudyOut(BaseModel):
     shape: list[int] | None = None
     spacing_mm: list[float] | None = None
     grey: dict[str, Grey] = {}
+    stand_ins: dict[str, str] = {}
+    found_outline: str = ""
     notes: list[str] = []
+    messages: list[dict[str, Any]] = []
     corrected: bool
     created: datetime
 
 
 class JobOut(BaseModel):
-    """A prediction, from asked to answered; result is what the command line writes as prediction.json."""
+    """A prediction, from asked to answered; result is what the command line writes as prediction.json; messages: error
+    and step as data."""
 
     model_config = ConfigDict(from_attributes=True)
     id: str
@@ -108,6 +116,7 @@ class JobOut(BaseModel):
     outline_sha256: str
     request: dict[str, Any]
     result: dict[str, Any] | None
+    messages: list[dict[str, Any]] = []
 
 
 class Asked(BaseModel):
@@ -179,7 +188,14 @@ class Volume(BaseModel):
     lesion_volume_ml: float
 
 
+def job_out(row: JobRow) -> JobOut:
+    """A job with its error and step as data; the result brings its own."""
+    told = collect([row.error or "", row.step])
+    return JobOut.model_validate(row).model_copy(update={"messages": told})
+
+
 def study_out(row: StudyRow) -> StudyOut:
     """What is known of it."""
     own = {name: getattr(row, name) for name in StudyOut.model_fields if hasattr(row, name)}
-    return StudyOut.model_validate(own | row.about)
+    told = [*row.about.get("messages", ()), *collect([row.error or "", row.step])]
+    return StudyOut.model_validate(own | row.about | {"messages": told})

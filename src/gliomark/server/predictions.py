@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydicom import Dataset
 
+from gliomark.messages import message
 from gliomark.reporting import render_pdf
 from gliomark.reporting.contents import contents
 from gliomark.reporting.page import render_page
@@ -29,6 +30,7 @@ from gliomark.server.documents import (
     JobOut,
     Truth,
     TruthOut,
+    job_out,
 )
 from gliomark.server.events import LOOK_S, stream
 from gliomark.server.records import OVER, Caller, JobRow
@@ -44,20 +46,20 @@ def predictions(
     _: Asking, server: Here, patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None
 ) -> list[JobOut]:
     """Everything that was asked, or one patient's, newest first."""
-    return [JobOut.model_validate(row) for row in server.records.predictions(patient_id)]
+    return [job_out(row) for row in server.records.predictions(patient_id)]
 
 
 @router.get("/{id}", responses=NO_SUCH)
 def prediction(id: str, _: Asking, server: Here) -> JobOut:
     """How far it is; the answer once it is done."""
-    return JobOut.model_validate(server.prediction(id))
+    return job_out(server.prediction(id))
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
 def prediction_events(id: str, _: Asking, server: Here) -> StreamingResponse:
     """The prediction at every change, until it is over."""
     server.prediction(id)
-    return stream(lambda: JobOut.model_validate(server.prediction(id)), lambda now: now.state in OVER)
+    return stream(lambda: job_out(server.prediction(id)), lambda now: now.state in OVER)
 
 
 @router.delete("/{id}", responses=NO_SUCH)
@@ -65,11 +67,11 @@ def cancel(id: str, caller: Asking, server: Here) -> JobOut:
     """Stop it; nothing happens to one that is over."""
     asked = server.prediction(id)
     if asked.owner != caller.name and caller.role != "admin":
-        raise HTTPException(403, "Only who asked for the prediction, or an administrator, may cancel it.")
-    row = server.records.cancel(id, caller.name)
-    if row is not None and row.state == "cancelled" and asked.state not in OVER:
+        raise HTTPException(403, message("not-your-prediction"))
+    row = server.records.cancel(id, caller.name) or asked
+    if row.state == "cancelled" and asked.state not in OVER:
         server.workers.cancel(id)
-    return JobOut.model_validate(row)
+    return job_out(row)
 
 
 @router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG)
@@ -84,7 +86,7 @@ async def heat(id: str, marker: str, caller: Asking, server: Here) -> FileRespon
     """Grad-CAM of the marker's middle branch, one tall picture; drawn at the first call."""
     row = await to_thread.run_sync(server.answered, id)
     if marker not in markers_of(row):
-        raise HTTPException(404, "The prediction knows no such marker.")
+        raise HTTPException(404, message("no-such-marker", marker=marker[:80]))
     path = server.store.prediction(row.study_id, id) / f"heat_{marker}.png"
     if not path.exists():
         await _explained(server, row, marker, caller)
@@ -103,7 +105,7 @@ async def _explained(server: Server, row: JobRow, marker: str, caller: Caller) -
         await asyncio.sleep(LOOK_S)
         job = await to_thread.run_sync(server.records.job, job.id)
     if job is None or job.state != "done":
-        raise HTTPException(500, (job and job.error) or "The map could not be drawn; try again.")
+        raise HTTPException(500, (job and job.error) or message("no-map"))
 
 
 @router.get("/{id}/prediction.json", responses=NOT_YET)
@@ -135,7 +137,7 @@ def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> Respon
     try:
         results = kept_results(server.store, row, language)
     except GliomarkError as error:
-        raise HTTPException(409, str(error)) from None
+        raise HTTPException(409, error.message) from None
     return Response(zipped(results), media_type="application/zip")
 
 
@@ -160,11 +162,10 @@ def truth(id: str, told: Truth, caller: Asking, server: Here) -> TruthOut:
         for m in one["markers"]
     }
     if told.marker not in markers_of(row):
-        raise HTTPException(422, f"The prediction knows no marker '{told.marker}'.")
+        raise HTTPException(422, message("no-such-marker", marker=told.marker))
     if told.marker in levels and told.value not in levels[told.marker]:
-        raise HTTPException(
-            422, f"'{told.value}' is no level of {told.marker}; it is {' or '.join(levels[told.marker])}."
-        )
+        known = " or ".join(levels[told.marker])
+        raise HTTPException(422, message("no-such-level", value=told.value, marker=told.marker, levels=known))
     return TruthOut.model_validate(
         server.records.add_truth(row, told.marker, told.value, told.note, caller.name)
     )

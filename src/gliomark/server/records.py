@@ -7,6 +7,7 @@ see ``store``; here stands what they are, whose, and by which weights (hashes).
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
+from gliomark.messages import Message, from_record, message, to_record
 from gliomark.study import GliomarkError
 
 Role = Literal["reader", "admin"]
@@ -52,6 +54,24 @@ class Moment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Sentence(TypeDecorator[str]):
+    """A text; a message is kept with its code and parameters, so that it can be said in any language."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return json.dumps(to_record(value), ensure_ascii=False) if isinstance(value, Message) else value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Text that is no record, such as an older version's, is read as it stands."""
+        try:
+            record = json.loads(value or "")
+            return from_record(record) if isinstance(record["text"], str) else value
+        except (ValueError, TypeError, KeyError):
+            return value
 
 
 class Base(DeclarativeBase):
@@ -78,9 +98,9 @@ class StudyRow(Base):
     model: Mapped[str]
     input_sha256: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(default="preparing")
-    step: Mapped[str] = mapped_column(default="")
+    step: Mapped[str] = mapped_column(Sentence, default="")
     progress: Mapped[float] = mapped_column(default=0.0)
-    error: Mapped[str | None] = mapped_column(default=None)
+    error: Mapped[str | None] = mapped_column(Sentence, default=None)
     about: Mapped[dict[str, Any]] = mapped_column(default=dict)
     correction: Mapped[str] = mapped_column(String(64), default="")
     deleted: Mapped[bool] = mapped_column(default=False)
@@ -104,10 +124,10 @@ class JobRow(Base):
     patient_id: Mapped[str]
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[str] = mapped_column(default="queued", index=True)
-    step: Mapped[str] = mapped_column(default="")
+    step: Mapped[str] = mapped_column(Sentence, default="")
     progress: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)
-    error: Mapped[str | None] = mapped_column(default=None)
+    error: Mapped[str | None] = mapped_column(Sentence, default=None)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     input_sha256: Mapped[str] = mapped_column(String(64), default="")
     model_sha256: Mapped[str] = mapped_column(String(64), default="")
@@ -476,9 +496,7 @@ class Records:
             if attempts < MOST_ATTEMPTS:
                 job.state, job.step, job.progress = "queued", "", 0.0
         if attempts >= MOST_ATTEMPTS:
-            self.fail(
-                id, f"The worker died {attempts} times on this; try again, and tell who runs the server."
-            )
+            self.fail(id, message("worker-died", attempts=attempts))
 
     def cancel(self, id: str, who: str) -> JobRow | None:
         """Nothing happens to a job that is over."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
+from gliomark.messages import message
 from gliomark.server.records import Caller, Records, token_sha256
 from gliomark.study import GliomarkError
 
@@ -74,16 +75,16 @@ class Gate:
                 return Caller("this machine", "admin")
             if known := self.records.caller(token):
                 return known
-            raise _unknown("The token is not known here; ask who runs the server for a valid one.")
+            raise _unknown(message("token-unknown"))
         if self.loopback and not self.secret and not self.records.tokens():
             return Caller("this machine", "admin")
-        raise _unknown("This server wants a token; send it as 'Authorization: Bearer TOKEN'.")
+        raise _unknown(message("token-wanted"))
 
     def admin(self, request: Request) -> Caller:
         """Raises HTTPException 403 for a reader."""
         caller = self.caller(request)
         if caller.role != "admin":
-            raise HTTPException(403, "This is for administrators; ask with an admin's token.")
+            raise HTTPException(403, message("admins-only"))
         return caller
 
     def _refuse_strangers(self, request: Request) -> None:
@@ -92,11 +93,11 @@ class Gate:
         try:
             host, site = urlsplit(f"//{named}").hostname or "", urlsplit(origin).netloc
         except ValueError:
-            raise HTTPException(403, "The Host or Origin of the request is no address.") from None
+            raise HTTPException(403, message("host-unfit")) from None
         if self.loopback and not is_loopback(host):
-            raise HTTPException(403, "The server answers this machine alone; ask it as 127.0.0.1.")
+            raise HTTPException(403, message("this-machine-only"))
         if origin and site != named:
-            raise HTTPException(403, "Pages of other sites may not ask this server.")
+            raise HTTPException(403, message("other-site"))
 
 
 def _unknown(sentence: str) -> HTTPException:

@@ -8,6 +8,7 @@
     DATA/studies/<id>/unrecorded                     only until the database knows it: where its files came from
     DATA/studies/<id>/study.pickle                   as read
     DATA/studies/<id>/prepared.pickle                as the networks see it
+    DATA/studies/<id>/found.png                      a lesion mask that came with the images
     DATA/studies/<id>/slices/<sequence>/<index>.png  as the client shows it
     DATA/studies/<id>/corrections/<sha256>.png       the doctor's outlines, by their content
     DATA/studies/<id>/predictions/<job>/...          outline, maps, answer and its DICOM objects
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, Prediction, SliceStack, Study
 
 GREYS = 65535
@@ -53,9 +55,8 @@ class Store:
             (folder / "studies").mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
         except OSError as error:
-            raise GliomarkError(
-                f"The data folder {folder} cannot be used ({error.strerror}); choose another."
-            ) from None
+            reason = error.strerror or str(error)
+            raise GliomarkError(message("data-folder-unfit", folder=str(folder), reason=reason)) from None
         return Store(folder)
 
     def study(self, id: str) -> Path:
@@ -139,8 +140,14 @@ class Store:
         study: Study = _unpickled(self.study(id) / "study.pickle")
         return study
 
+    def found(self, id: str) -> Path:
+        return self.study(id) / "found.png"
+
     def keep_prepared(self, id: str, prepared: Any) -> None:
+        """With the outline that came with the images, if one did."""
         write(self.study(id) / "prepared.pickle", pickle.dumps(prepared, protocol=5))
+        if prepared.found is not None and prepared.found.mask is not None:
+            write(self.found(id), mask_png(prepared.found.mask))
 
     def load_prepared(self, id: str) -> Any:
         """A ``pipeline.Prepared``; not named here, because the pipeline brings torch."""
@@ -180,8 +187,19 @@ def _unpickled(path: Path) -> Any:
 
 
 def without_path(sentence: str, folder: Path) -> str:
-    """Where things lie on the server is nobody's business."""
+    """Where things lie on the server is nobody's business; a message stays one."""
+    if isinstance(sentence, Message):
+        parts = {name: _part_without_path(part, folder) for name, part in sentence.parameters.items()}
+        return Message(sentence.code, parts)
     return sentence.replace(f"{folder}/", "").replace(str(folder), "the upload")
+
+
+def _part_without_path(part: Any, folder: Path) -> Any:
+    return (
+        without_path(str(part) if isinstance(part, Path) else part, folder)
+        if isinstance(part, str | Path)
+        else part
+    )
 
 
 def write(path: Path, content: bytes) -> None:
@@ -218,13 +236,11 @@ def read_mask(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
             # the size is asked before anything is unpacked
             values = np.asarray(image) if size == (columns, slices * rows) else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise GliomarkError("The outline is no readable PNG; send an 8-bit grey PNG.") from None
+        raise GliomarkError(message("outline-unreadable")) from None
     if values is None:
-        raise GliomarkError(
-            f"The outline is {size[0]} x {size[1]} pixels but must be {columns} x {slices * rows}, the slices below "
-            "each other."
-        )
+        wanted = {"wanted_columns": columns, "wanted_rows": slices * rows}
+        raise GliomarkError(message("outline-size", columns=size[0], rows=size[1], **wanted))
     if mode not in ("L", "1"):
-        raise GliomarkError(f"The outline is a picture of kind {mode}; send an 8-bit grey PNG of 0 and 255.")
+        raise GliomarkError(message("outline-kind", kind=mode))
     mask: NDArray[np.bool_] = values.astype(np.uint8).reshape(shape) > 0
     return mask

@@ -11,6 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
+from gliomark.messages import message
 from gliomark.server.bodies import guarded
 from gliomark.server.context import Asking, Here, Server
 from gliomark.server.documents import (
@@ -25,6 +26,7 @@ from gliomark.server.documents import (
     JobOut,
     StudyOut,
     Volume,
+    job_out,
     study_out,
 )
 from gliomark.server.events import stream
@@ -54,9 +56,7 @@ def take_in(server: Server, received: Path, form: Mapping[str, str], owner: str)
     try:
         model = form.get("model") or next(iter(server.models))
         if model not in server.models:
-            raise GliomarkError(
-                f"There is no model '{model[:80]}' here; choose {' or '.join(server.models)}."
-            )
+            raise GliomarkError(message("no-such-model", model=model[:80], known=" or ".join(server.models)))
         return server.admit(received, model, owner, form.get("patient_id", ""))
     finally:
         shutil.rmtree(received, ignore_errors=True)
@@ -80,7 +80,7 @@ def slice_picture(id: str, sequence: str, index: int, _: Asking, server: Here) -
     """16 bits: grey 0 to 65535 stands for the study's ``grey`` low to high."""
     about = server.ready(id).about
     if sequence not in about["sequences"] or not 0 <= index < about["shape"][0]:
-        raise HTTPException(404, "There is no such slice.")
+        raise HTTPException(404, message("no-such-slice"))
     return FileResponse(server.store.slice(id, sequence, index), media_type="image/png")
 
 
@@ -96,7 +96,7 @@ def delete_study(id: str, caller: Asking, server: Here) -> None:
 def own(row: StudyRow, caller: Caller) -> None:
     """Raises HTTPException 403 where somebody else's study would be changed."""
     if row.owner != caller.name and caller.role != "admin":
-        raise HTTPException(403, "Only who uploaded the study, or an administrator, may change or remove it.")
+        raise HTTPException(403, message("not-your-study"))
 
 
 @router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG)
@@ -104,8 +104,16 @@ def corrected(id: str, _: Asking, server: Here) -> FileResponse:
     """The doctor's outline, one tall picture: the slices below each other, 0 and 255."""
     sha256 = server.ready(id).correction
     if not sha256:
-        raise HTTPException(404, "Nobody has corrected this outline.")
+        raise HTTPException(404, message("not-corrected"))
     return FileResponse(server.store.correction(id, sha256), media_type="image/png")
+
+
+@router.get("/{id}/found.png", response_class=FileResponse, responses=PNG)
+def found(id: str, _: Asking, server: Here) -> FileResponse:
+    """The lesion mask that came with the images, of the same form; it is used only if it is sent back."""
+    if not server.ready(id).about.get("found_outline"):
+        raise HTTPException(404, message("no-found-outline"))
+    return FileResponse(server.store.found(id), media_type="image/png")
 
 
 @router.put("/{id}/mask.png", openapi_extra=PICTURE, responses=NOT_YET | UPLOADED)
@@ -141,11 +149,11 @@ def ask(id: str, asked: Asked, caller: Asking, server: Here) -> JobOut:
     """Predict; asked before the study is prepared, it waits for that."""
     row = server.study(id)
     if row.state == "failed":
-        raise HTTPException(409, row.error or "The study could not be prepared.")
+        raise HTTPException(409, row.error or message("study-failed"))
     if not asked.without_clinical and (asked.age is None or asked.sex is None):
-        raise HTTPException(422, "Age or sex is missing; give both, or set without_clinical.")
+        raise HTTPException(422, message("age-or-sex-missing"))
     if asked.outline == "corrected" and not row.correction:
-        raise HTTPException(409, "Nobody has corrected this outline; send the corrected one first.")
+        raise HTTPException(409, message("not-corrected"))
     job = server.records.add_job("predict", row, asked.model_dump(), caller.name)
     server.workers.look()
-    return JobOut.model_validate(job)
+    return job_out(job)

@@ -19,6 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gliomark.io import find_patients, read_study
+from gliomark.messages import message
 from gliomark.server.bodies import Limits
 from gliomark.server.store import without_path
 from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Study
@@ -35,14 +36,10 @@ def safe_path(name: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     parts = path.parts
     if not parts or path.is_absolute() or ".." in parts or len(parts) > DEEPEST:
-        raise HTTPException(
-            400, f"The file name '{name[:80]}' is no path inside a patient's folder; send relative paths."
-        )
+        raise HTTPException(400, message("name-outside", name=name[:80]))
     for part in parts:
         if NOT_IN_A_NAME.search(part) or len(part.encode()) > LONGEST_NAME:
-            raise HTTPException(
-                400, f"The file name '{name[:80]!r}' holds a sign that no file may have; rename it."
-            )
+            raise HTTPException(400, message("name-unfit", name=repr(name[:80])))
     return path
 
 
@@ -60,24 +57,20 @@ class Inbox:
         path = self.folder / safe_path(name)
         self.paths.append(path)
         if len(self.paths) > self.limits.files:
-            raise HTTPException(
-                413, f"The upload has more than {self.limits.files} files; send the series needed alone."
-            )
+            raise HTTPException(413, message("too-many-files", count=self.limits.files))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise HTTPException(
-                400, f"The file name '{name[:80]}' stands in the upload twice; send each once."
-            ) from None
+            raise HTTPException(400, message("name-twice", name=name[:80])) from None
         except OSError:
             raise _no_room() from None
 
     def write(self, piece: bytes) -> None:
         self.size += len(piece)
         if self.size > self.limits.bytes:
-            most = f"{self.limits.bytes / 1e6:.0f} MB"
-            raise HTTPException(413, f"Unpacked, the upload is larger than {most}; send less.")
+            most = f"{self.limits.bytes / 1e6:.0f}"
+            raise HTTPException(413, message("unpacked-too-large", megabytes=most))
         assert self._file is not None
         try:
             self._file.write(piece)
@@ -91,9 +84,7 @@ class Inbox:
 
 
 def _no_room() -> HTTPException:
-    return HTTPException(
-        507, "The server cannot write what was sent; its disk may be full. Tell who runs it."
-    )
+    return HTTPException(507, message("disk-full"))
 
 
 class Form:
@@ -124,7 +115,7 @@ class Form:
         try:
             self._parser.write(piece)
         except (FormParserError, UnicodeError) as error:
-            raise HTTPException(400, f"The body is no multipart form ({error}); send it again.") from None
+            raise HTTPException(400, message("no-form", reason=str(error))) from None
 
     def _part_begins(self) -> None:
         self._headers = {}
@@ -146,7 +137,7 @@ class Form:
         if self._field is None:
             self._inbox.begin((file or b"").decode())
         elif len(self.fields) == MOST_FIELDS:
-            raise HTTPException(400, "The form has too many fields; send a model and a patient_id at most.")
+            raise HTTPException(400, message("form-fields"))
         else:
             self.fields[self._field] = ""
 
@@ -154,9 +145,7 @@ class Form:
         if self._field is None:
             self._inbox.write(data[start:end])
         elif len(self.fields[self._field]) + end - start > LONGEST_FIELD:
-            raise HTTPException(
-                400, "A field of the form is too long; send a model and a patient_id at most."
-            )
+            raise HTTPException(400, message("form-field-long"))
         else:
             self.fields[self._field] += data[start:end].decode(errors="replace")
 
@@ -170,18 +159,18 @@ async def receive_form(
     """All files into ``folder``, a single zip unpacked; the form's fields. Nothing is left where one is refused."""
     kind, told = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not told.get(b"boundary"):
-        raise HTTPException(415, "Send the files as multipart/form-data, in the field 'files'.")
+        raise HTTPException(415, message("form-wanted"))
     inbox = Inbox(folder, limits)
     try:
         form = Form(told[b"boundary"], inbox)
         async for piece in body:
             await to_thread.run_sync(form.take, piece)
         if not form.whole:
-            raise HTTPException(400, "The body ends in the middle of the form; send it again.")
+            raise HTTPException(400, message("form-cut"))
         if len(inbox.paths) == 1:
             await to_thread.run_sync(_unpack_if_zip, inbox, limits)
         if not any(path.is_file() for path in folder.rglob("*")):
-            raise HTTPException(400, "The upload holds no file; send a patient's folder.")
+            raise HTTPException(400, message("upload-empty"))
     except BaseException:
         inbox.end()
         shutil.rmtree(folder, ignore_errors=True)
@@ -208,9 +197,7 @@ def unpack(packed: Path, inbox: Inbox) -> None:
         with zipfile.ZipFile(packed) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if sum(entry.file_size for entry in entries) > inbox.limits.bytes:
-                raise HTTPException(
-                    413, "The zip unpacks to more than this server takes; send the series needed alone."
-                )
+                raise HTTPException(413, message("zip-too-large"))
             for entry in entries:
                 _unpack_one(archive, entry, inbox)
     except (
@@ -221,9 +208,9 @@ def unpack(packed: Path, inbox: Inbox) -> None:
         ValueError,
         OSError,
     ) as error:
-        raise HTTPException(400, f"The zip cannot be unpacked ({error}); pack it again.") from None
+        raise HTTPException(400, message("zip-unreadable", reason=str(error))) from None
     except (RuntimeError, zlib.error, lzma.LZMAError):
-        raise HTTPException(400, "The zip is damaged; pack it again.") from None
+        raise HTTPException(400, message("zip-damaged")) from None
 
 
 def _check_table(packed: Path, limits: Limits) -> None:
@@ -231,16 +218,14 @@ def _check_table(packed: Path, limits: Limits) -> None:
     with packed.open("rb") as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end and end[zipfile._ECD_SIZE] > limits.files * LONGEST_ENTRY:  # type: ignore[attr-defined]
-        raise HTTPException(413, f"The zip has more than {limits.files} files; send the series needed alone.")
+        raise HTTPException(413, message("zip-too-many", count=limits.files))
 
 
 def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inbox: Inbox) -> None:
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise HTTPException(
-            400, f"The zip holds the link '{entry.filename[:80]}'; pack the files themselves."
-        )
+        raise HTTPException(400, message("zip-link", name=entry.filename[:80]))
     if entry.flag_bits & 1:
-        raise HTTPException(400, "The zip is locked by a password; send it without.")
+        raise HTTPException(400, message("zip-locked"))
     inbox.begin(entry.filename)
     try:
         with archive.open(entry) as file:
@@ -258,13 +243,14 @@ def read_upload(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
         patients = find_patients(_innermost(folder))
         if len(patients) > 1:
             names = ", ".join(patient.name for patient in patients[:4])
-            raise GliomarkError(f"The upload holds {len(patients)} patients ({names}); send one at a time.")
+            raise GliomarkError(message("upload-patients", count=len(patients), names=names))
         return read_study(patients[0], needed=needed)
     except GliomarkError as error:
-        raise GliomarkError(without_path(str(error), folder)) from None
+        raise GliomarkError(without_path(error.message, folder)) from None
     except UNFORESEEN as error:
         reason = without_path(" ".join(str(error).split())[-200:], folder)
-        raise GliomarkError(f"The images could not be read ({type(error).__name__}: {reason}).") from None
+        kind = type(error).__name__
+        raise GliomarkError(message("images-unreadable", kind=kind, reason=reason)) from None
 
 
 def _innermost(folder: Path) -> Path:

@@ -11,16 +11,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from gliomark.messages import collect, message
 from gliomark.server.store import Store, png, read_mask, tall, without_path, write
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError
 
-STEPS = {
-    "align": "aligning the sequences",
-    "strip": "finding the brain",
-    "slice": "cutting slices",
-    "outline": "outlining the lesion",
-    "write": "writing the results",
-}
+STEPS = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
 PREPARED = {"align": 0.05, "strip": 0.4, "slice": 0.85}
 Tell = Callable[[str, float], None]
 
@@ -62,9 +57,7 @@ class Worker:
     def do(self, job: Job, tell: Tell) -> Done:
         started, model = time.perf_counter(), self.models.get(job.model)
         if model is None:
-            raise GliomarkError(
-                f"The server has no model '{job.model}' any more; upload the study for another one."
-            )
+            raise GliomarkError(message("model-gone", model=job.model))
         does = {"prepare": self.prepare, "predict": self.predict, "explain": self.explain}
         result = does[job.kind](job, model, tell)
         return Done(time.perf_counter() - started, result, model.sha256)
@@ -78,6 +71,8 @@ class Worker:
         tell(STEPS["write"], 0.9)
         self.store.keep_prepared(job.study_id, prepared)
         stack = prepared.stack
+        notes = [*prepared.warnings, *dict.fromkeys((*prepared.study.notes, *stack.notes))]
+        found = prepared.found
         return {
             "sequences": [str(name) for name in stack.images],
             "slice_names": list(stack.slice_names),
@@ -85,7 +80,10 @@ class Worker:
             "spacing_mm": list(stack.spacing_mm),
             "grey": self.store.keep_slices(job.study_id, stack),
             "model_sha256": model.sha256,
-            "notes": [*prepared.warnings, *dict.fromkeys((*prepared.study.notes, *stack.notes))],
+            "stand_ins": {str(wanted): str(shown) for wanted, shown in prepared.stand_ins.items()},
+            "found_outline": found.files if found is not None and found.mask is not None else "",
+            "notes": notes,
+            "messages": collect(notes),
         }
 
     def predict(self, job: Job, model: Any, tell: Tell) -> dict[str, Any]:
@@ -95,7 +93,7 @@ class Worker:
 
         asked, prepared = job.request, self.store.load_prepared(job.study_id)
         if job.prepared_for != model.sha256:
-            raise GliomarkError("The study was prepared for other weights; upload it again.")
+            raise GliomarkError(message("other-weights"))
         outline = None
         if job.outline_sha256:
             content = self.store.correction(job.study_id, job.outline_sha256).read_bytes()
@@ -105,7 +103,7 @@ class Worker:
         }
 
         def step(name: str) -> None:
-            title = STEPS.get(name) or f"reading {model.card.markers[name].title}"
+            title = STEPS.get(name) or message("step-marker", title=model.card.markers[name].title)
             tell(title, shares[name])
 
         prediction = predict_prepared(
@@ -113,7 +111,7 @@ class Worker:
             Clinical(prepared.study.patient_id, asked.get("age"), asked.get("sex")),
             model,
             fusion=asked.get("fusion", "near"),
-            enhancing=asked.get("enhancing"),
+            enhancing={"yes": True, "no": False}.get(str(asked.get("enhancing"))),
             outline=outline,
             step=step,
         )
@@ -130,9 +128,7 @@ class Worker:
         of, marker = str(job.request["prediction"]), str(job.request["marker"])
         prediction = self.store.load_prediction(job.study_id, of)
         if prediction.model.sha256 != model.sha256:
-            raise GliomarkError(
-                "The answer was given by other weights, which are not here any more; predict again."
-            )
+            raise GliomarkError(message("answer-of-other-weights"))
         (answer,) = (m for m in prediction.markers if m.marker == marker)
         stack = prediction.stack
         index = [stack.slice_names.index(score.slice_name) for score in answer.slices if score.decides]
@@ -147,8 +143,10 @@ class Worker:
 
 def described(name: str, model: Any) -> dict[str, Any]:
     """What a client wants to know of a model before it asks."""
+    from gliomark.pipeline import performance
+
     card = model.card
-    told = ("title", "positive", "negative", "label", "threshold", "performance")
+    told = ("title", "positive", "negative", "label", "threshold")
     return {
         "name": name,
         "title": card.name,
@@ -157,7 +155,7 @@ def described(name: str, model: Any) -> dict[str, Any]:
         "intended_use": card.intended_use,
         "licence": card.licence,
         "markers": [
-            {"name": marker} | {word: getattr(one, word) for word in told}
+            {"name": marker, "performance": performance(one)} | {word: getattr(one, word) for word in told}
             for marker, one in card.markers.items()
         ],
     }
@@ -185,8 +183,8 @@ def work(connection: Connection, folder: Path, models: Mapping[str, str], thread
         try:
             answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
         except GliomarkError as error:
-            answer = without_path(str(error), place)
+            answer = without_path(error.message, place)
         except UNFORESEEN as error:
             reason = without_path(" ".join(str(error).split())[-200:], place)
-            answer = f"This could not be computed ({type(error).__name__}: {reason})."
+            answer = message("not-computed", kind=type(error).__name__, reason=reason)
         connection.send(answer)

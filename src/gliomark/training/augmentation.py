@@ -1,13 +1,19 @@
-"""Random views of a batch of slices: one affine per sample acts on image, mask, prior and alpha alike."""
+"""Random views of a batch of slices: one affine per sample acts on image, mask, prior and alpha alike.
+
+Views are taken at full resolution and averaged to a preset's pixels afterwards, as at test: a view of averaged slices
+would be blurred twice. The published views, quarter turns and whole-pixel crops, lose nothing.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from gliomark.inference.segmenter import averaged
 
 # of the random curve: deviations to either side of the brain's mean, its knots, how far they stray
 LARGEST_GREY, CURVE_KNOTS, CURVE_SPREAD = 3.0, 6, 1.0
@@ -17,16 +23,16 @@ LARGEST_GREY, CURVE_KNOTS, CURVE_SPREAD = 3.0, 6, 1.0
 class Augmentation:
     """The published one; ``GENTLE`` keeps heads upright, which needs far fewer images to learn from.
 
-    crop: pixels of the view; shift: how far (pixels) its centre strays, 56 being a 224 crop of the slice
-    padded to 336; quarter_turns: rotation by 0, 90, 180 or 270 degrees; mirror: left and right swapped
-    for half the samples; degrees and zoom: largest small rotation and relative scaling; noise: Gaussian
-    noise of up to 0.1 of the brain's deviation for one sample in ten; tone: largest change of
+    crop: pixels of the view; shift: how far (whole pixels) its centre strays, 56 being a 224 crop of the
+    slice padded to 336; quarter_turns: rotation by 0, 90, 180 or 270 degrees; mirror: left and right
+    swapped for half the samples; degrees and zoom: largest small rotation and relative scaling; noise:
+    deviation of the Gaussian noise on every sample, as a share of the brain's; tone: largest change of
     brightness (deviations) and contrast (share). recolour: share of the samples whose grey values go
     through a random curve, so that no sequence's own contrast is relied on.
     """
 
     crop: int = 224
-    shift: float = 56
+    shift: int = 56
     quarter_turns: bool = True
     mirror: bool = False
     degrees: float = 0.0
@@ -34,10 +40,6 @@ class Augmentation:
     noise: float = 0.1
     tone: float = 0.0
     recolour: float = 0.0
-
-    def at(self, pool: float) -> Augmentation:
-        """The same for slices averaged over pool x pool pixels."""
-        return replace(self, crop=round(self.crop / pool), shift=self.shift / pool)
 
 
 GENTLE = Augmentation(crop=192, shift=12, quarter_turns=False, mirror=True, degrees=15.0, zoom=0.15, tone=0.2)
@@ -54,7 +56,8 @@ def random_theta(count: int, augmentation: Augmentation, template: int) -> Tenso
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = flip * cosine, -flip * sine
     theta[:, 1, 0], theta[:, 1, 1] = sine, cosine
-    theta[:, :, 2] = (2 * torch.rand(count, 2) - 1) * augmentation.shift * 2 / template
+    shift = torch.randint(-augmentation.shift, augmentation.shift + 1, (count, 2))
+    theta[:, :, 2] = shift * 2 / template
     return theta
 
 
@@ -64,11 +67,25 @@ def view(stack: Tensor, theta: Tensor, crop: int, mode: str = "bilinear") -> Ten
     return F.grid_sample(stack, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
-def random_view(image: Tensor, lesion: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor, Tensor]:
-    """A training batch as the network sees it: image ``(B, C, crop, crop)``, lesion ``(B, crop, crop)``, theta."""
+def random_view(
+    image: Tensor, lesion: Tensor, augmentation: Augmentation, pool: float = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A training batch as the network sees it: image ``(B, C, side, side)``, lesion ``(B, side, side)``, theta.
+
+    image ``(B, C, H, W)`` and lesion ``(B, H, W)`` at full resolution; side: the crop over pool.
+    """
     theta = random_theta(len(image), augmentation, image.shape[-1]).to(image.device)
+    return (*seen_through(theta, image, lesion, augmentation, pool), theta)
+
+
+def seen_through(
+    theta: Tensor, image: Tensor, lesion: Tensor, augmentation: Augmentation, pool: float = 1
+) -> tuple[Tensor, Tensor]:
+    """``random_view`` of a given theta: image and lesion."""
     both = view(torch.cat([image.float(), lesion[:, None].float()], dim=1), theta, augmentation.crop)
-    return disturb(both[:, :-1], augmentation), both[:, -1].round(), theta
+    seen = averaged(disturb(both[:, :-1], augmentation), pool)
+    # as the slices of a bank are averaged: a pixel is lesion where at least half of it is
+    return seen, (averaged(both[:, -1:].round(), pool)[:, 0] >= 0.5).float()
 
 
 def disturb(image: Tensor, augmentation: Augmentation) -> Tensor:
@@ -81,8 +98,7 @@ def disturb(image: Tensor, augmentation: Augmentation) -> Tensor:
         contrast = 1 + augmentation.tone * (2 * torch.rand(batch, channels, 1, 1, device=image.device) - 1)
         shift = augmentation.tone * (2 * torch.rand(batch, channels, 1, 1, device=image.device) - 1)
         image = image * contrast + shift
-    noisy = (torch.rand(batch, 1, 1, 1, device=image.device) < augmentation.noise) * 0.1
-    return image + noisy * torch.rand(batch, 1, 1, 1, device=image.device) * torch.randn_like(image)
+    return image + augmentation.noise * torch.randn_like(image) if augmentation.noise > 0 else image
 
 
 def recoloured(image: Tensor) -> Tensor:

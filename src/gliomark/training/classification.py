@@ -33,7 +33,8 @@ from gliomark.models.marker_networks import (
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view
 from gliomark.training.losses import MARKER_LOSSES
-from gliomark.training.segmentation import check_same_patients, last_checkpoint, make_trainer
+from gliomark.training.same_run import CHECKPOINT, check_same_run
+from gliomark.training.segmentation import last_checkpoint, make_trainer
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path)
 
     Every network of one seed starts from the same weights, so that the vectors of the folds' networks stay close to
     one another's and to the final network's. A frozen trunk's vectors are the same in all of them. Raises
-    GliomarkError where all patients are of one class, or ``work`` holds a run on others.
+    GliomarkError where all patients are of one class, or ``work`` holds another run.
     """
     patients = [bank.patient_ids[index] for index in bank.patient.unique().tolist()]
     if len(bank.label.unique()) < 2:
@@ -214,11 +215,11 @@ def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path)
             f"The {len(patients)} patients to train on are of one class alone; the marker needs more patients of the "
             "other, or another threshold."
         )
-    check_same_patients(work, patients)
+    check_same_run(work, settings, bank)
     lightning.seed_everything(settings.seed, verbose=False)
     task = MarkerTask(settings)
     if settings.imagenet:
-        return _with_fitted_head(task.network, bank, settings.augmentation.crop, work / "last.ckpt")
+        return _with_fitted_head(task.network, bank, settings.augmentation.crop, work / CHECKPOINT)
     checkpoint = ModelCheckpoint(work, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = make_trainer(settings.epochs, work, [checkpoint])
     sampler = BalancedSampler(bank, settings.slices_per_patient)

@@ -14,7 +14,6 @@ from gliomark.models.marker_networks import CentralOutput
 
 SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
 SMALLEST_WEIGHT = 0.1
-GRADING_WEIGHT = 0.5
 
 BMS_T1C, BMS_MASTER, BMS_SECOND = 0.35, 0.40, 0.25
 BMS_BETA = (0.025, 0.025, 0.2, 0.35, 0.4)
@@ -27,7 +26,7 @@ def prior_weight(prior: Tensor) -> Tensor:
 
     Largest where the prior is undecided; floored at 0.1 so that no pixel is ignored.
     """
-    sigma = torch.where(prior <= 0.5, SIGMA_NEGATIVE, SIGMA_POSITIVE)
+    sigma = SIGMA_NEGATIVE + (SIGMA_POSITIVE - SIGMA_NEGATIVE) * (prior > 0.5)
     return torch.exp(-((prior - 0.5) ** 2) / (2 * sigma**2)).clamp(min=SMALLEST_WEIGHT)
 
 
@@ -72,16 +71,19 @@ def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
     logits ``(B, 2)``; grade ``(B,)``, -1 unknown; lesion ``(B, H, W)``.
     """
     counts = (grade >= 0) & (lesion.flatten(1).amax(dim=1) > 0)
-    return F.cross_entropy(logits[counts], grade[counts]) if counts.any() else logits.sum() * 0
+    each = F.cross_entropy(logits, grade.clamp(min=0), reduction="none")
+    return (each * counts).sum() / counts.sum().clamp(min=1)
 
 
 def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
     """L_sim, eq. 4-5: ``sum_i beta_i / (2N) sum_n ||A_n - B_n||^2`` over the four stages.
 
-    first, second: the auxiliary branches' pooled stage features, each ``(N, channels)``.
+    first, second: the auxiliary branches' pooled stage features, each ``(N, channels)``, compared as unit vectors:
+    the published weight of 1 is to leave L what it was, and raw features are fifty times as large.
     """
-    pairs = zip(BMS_BETA, first, second, strict=False)
-    return torch.stack([beta * ((a - b) ** 2).sum(dim=1).mean() / 2 for beta, a, b in pairs]).sum()
+    pairs = ((F.normalize(a, dim=1), F.normalize(b, dim=1)) for a, b in zip(first, second, strict=True))
+    squares = [((a - b) ** 2).sum(dim=1).mean() / 2 for a, b in pairs]
+    return torch.stack([beta * one for beta, one in zip(BMS_BETA, squares, strict=False)]).sum()
 
 
 def bms_loss(outputs: KiNetOutput, target: Tensor) -> Tensor:

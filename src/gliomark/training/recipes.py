@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import get_args
 
@@ -20,12 +21,21 @@ from torch import Tensor
 from gliomark.cohort.folds import Folds, Learning, check_disjoint, cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.calibration import recalibration
+from gliomark.evaluation.cautious import cautious_area
 from gliomark.evaluation.metrics import auc, youden_threshold
 from gliomark.inference.segmenter import RULES, seen_sequences
 from gliomark.inference.slice_classifier import UNCALIBRATED, Evidence, SliceClassifier, calibrated
+from gliomark.messages import message
 from gliomark.models.marker_networks import marker_network_record
 from gliomark.models.segmentation_networks import network_record
-from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights, save_weights
+from gliomark.models.weights import (
+    MarkerCard,
+    MarkerValidation,
+    ModelCard,
+    Weights,
+    load_weights,
+    save_weights,
+)
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training import classification, segmentation
 from gliomark.training.classification import (
@@ -45,6 +55,7 @@ from gliomark.training.stacking import (
     training_age_cut,
 )
 
+FEWEST_FOLDS = 3  # one is judged by trees that were fitted on a second and stopped by a third
 SEGMENTATION_SIZES = ("published", "small", "light")
 MARKER_SIZES = ("published", "small", "light")
 PACKAGES = ("gliomark", "torch", "monai", "lightgbm", "numpy", "scikit-learn", "SimpleITK", "deepbet")
@@ -135,10 +146,10 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     seen = seen_sequences(sequences, rule)
     settings = segmentation_settings(size, len(seen) if joint else 1, epochs)
     learnt, stopping = settings.parts(folds.train, folds.validation)
-    bank = load_bank(cohort, learnt, seen, joint, settings.pool, settings.context)
+    bank = load_bank(cohort, learnt, seen, joint, settings.context)
     validation = None
     if stopping:
-        validation = load_bank(cohort, stopping, seen, joint, settings.pool, settings.context)
+        validation = load_bank(cohort, stopping, seen, joint, settings.context)
     trained = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
     card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings)
     if size == "light":
@@ -223,8 +234,9 @@ def read_as(card: ModelCard, flips: bool, smallest_share: float, pool: float) ->
 
 def markers_recipe(
     folder: Path, segmentation_file: Path, out: Path, markers: Sequence[str], size: str, epochs: int
-) -> Path:
-    """``gliomark train markers``: KiNet and LightGBM for each marker, added to the segmentation's file."""
+) -> Weights:
+    """``gliomark train markers``: KiNet and LightGBM for each marker, measured on patients they never saw, added to
+    the segmentation's file; what was written."""
     cohort, weights = Cohort(folder), load_weights(segmentation_file)
     prepare_place(out)
     folds = cohort_folds(cohort)
@@ -233,15 +245,30 @@ def markers_recipe(
             f"{segmentation_file} was trained on test patients of {folder}; train it on these folds."
         )
     settings = marker_settings(size, epochs)
-    trained = {}
+    trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     learning, work = Learning(folds.development_folds, folds.test), out.with_suffix(".work")
     for definition in map(marker_definition, markers):
         sequences = cohort_sequences(cohort)
         labels = known_labels(cohort, definition.column, definition.threshold, sequences)
         values = known_values(cohort, definition.column, sequences)
-        trained[definition.name] = train_marker(cohort, learning, definition, labels, values, settings, work)
-    save_model(out, weights, {name: (marker, marker.card()) for name, marker in trained.items()})
-    return out
+        told = (cohort, learning, definition, labels, values, settings, work)
+        marker = train_marker(*told)
+        trained[definition.name] = (marker, measured_card(marker, validate_marker(*told)))
+    save_model(out, weights, trained)
+    return load_weights(out)
+
+
+def measured_card(marker: TrainedMarker, validation: MarkerValidation | None) -> MarkerCard:
+    """The marker's card with what ``validate_marker`` found, as numbers and in words."""
+    v = validation
+    if v is None:
+        return marker.card("not measured: one class has too few patients")
+    return marker.card(
+        f"AUC {v.auc:.2f} (conservative 95 % interval {v.low:.2f} to {v.high:.2f}) of the same recipe on {v.patients} "
+        f"patients of {v.cohort} ({v.positives} positive), each never trained on, outlines drawn, mean of the slices "
+        "around the largest lesion; the final model is refitted on all of them",
+        validation=v,
+    )
 
 
 def marker_settings(size: str, epochs: int) -> MarkerTraining:
@@ -271,9 +298,9 @@ class TrainedMarker:
     threshold: float
 
     def card(
-        self, performance: str = "not measured", warning: str = "", informative: bool = True
+        self, performance: str = "not measured", validation: MarkerValidation | None = None
     ) -> MarkerCard:
-        """The marker's card with its held-out performance, and what must be said with it, in words."""
+        """The marker's card with its held-out performance, in words and as numbers."""
         d = self.definition
         architecture = {
             "network": marker_network_record(self.settings.network),
@@ -291,9 +318,19 @@ class TrainedMarker:
             architecture=architecture,
             calibration=self.classifier.calibration,
             performance=performance,
-            warning=warning,
-            informative=informative,
+            validation=validation,
         )
+
+    def answers(self, cohort: Cohort, patients: Sequence[str]) -> dict[str, float]:
+        """Near's calibrated answer, on drawn outlines, of patients whom the marker never saw (checked).
+
+        Who is not labelled or has no lesion slice is left out.
+        """
+        c, labels = self.classifier, self.labels
+        asked = [p for p in patients if p in labels]
+        seen = patient_vectors(c.network, cohort, labels, asked, self.trained_on, c.sequences, c.crop)
+        judged = {p: v.slice_probability(c.trees, c.age_cut, c.evidence) for p, v in seen.items()}
+        return dict(zip(judged, near_answers(seen, judged, c.calibration)[1], strict=True))
 
 
 def train_marker(
@@ -314,6 +351,10 @@ def train_marker(
     sequences, crop = cohort_sequences(cohort), settings.augmentation.crop
     learning = learning.only(labels)
     everybody = learning.patients
+    if len(learning.folds) < FEWEST_FOLDS:
+        raise GliomarkError(
+            message("marker-too-few-patients", marker=definition.title, patients=len(everybody))
+        )
     bank = load_lesion_bank(cohort, {p: labels[p] for p in everybody}, sequences, values)
     check_disjoint({"to be trained on": set(bank.patient_ids), "kept back": learning.kept_back})
 
@@ -341,6 +382,47 @@ def train_marker(
     threshold = youden_threshold(*near_answers(out_of_fold, judged[evidence], calibration))
     classifier = SliceClassifier(final.eval(), trees, sequences, crop, age_cut, evidence, calibration)
     return TrainedMarker(definition, settings, classifier, out_of_fold, labels, everybody, threshold)
+
+
+def validate_marker(
+    cohort: Cohort,
+    learning: Learning,
+    definition: MarkerDefinition,
+    labels: Mapping[str, int],
+    values: Mapping[str, float],
+    settings: MarkerTraining,
+    work: Path,
+) -> MarkerValidation | None:
+    """How well the recipe tells the marker on patients it never saw, with a conservative interval.
+
+    Each fold is answered by ``train_marker`` on the other folds alone: no network, tree, calibration or choice saw its
+    patients. That takes a network per pair of folds besides, kept under ``work`` like the others. None where a class
+    has too few patients to be left out so.
+    """
+    learning = learning.only(labels)
+    if not _can_be_left_out(learning, labels):
+        return None
+    answers: dict[str, float] = {}
+    for number, fold in enumerate(learning.folds):
+        others = tuple(one for n, one in enumerate(learning.folds) if n != number)
+        rest = Learning(others, (*learning.kept_back, *fold))
+        answers |= train_marker(cohort, rest, definition, labels, values, settings, work).answers(
+            cohort, fold
+        )
+    truth = [labels[p] for p in answers]
+    if len(set(truth)) < 2:
+        return None
+    area = cautious_area(truth, list(answers.values()))
+    return MarkerValidation(area.value, area.low, area.high, len(truth), sum(truth), cohort.folder.name)
+
+
+def _can_be_left_out(learning: Learning, labels: Mapping[str, int]) -> bool:
+    """Whether both classes remain without any two folds, which is the least that a network behind the trees sees."""
+    pairs = combinations(range(len(learning.folds)), 2)
+    remaining = [
+        {labels[p] for n, fold in enumerate(learning.folds) if n not in pair for p in fold} for pair in pairs
+    ]
+    return len(learning.folds) > FEWEST_FOLDS and all(len(classes) == 2 for classes in remaining)
 
 
 def network_folder(

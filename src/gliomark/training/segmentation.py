@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -18,6 +17,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from gliomark.inference.segmenter import averaged
 from gliomark.models.mignet import MIGNetSettings, Outline
 from gliomark.models.segmentation_baselines import BaselineSettings
 from gliomark.models.segmentation_networks import (
@@ -26,30 +26,30 @@ from gliomark.models.segmentation_networks import (
     start_from_imagenet,
 )
 from gliomark.models.swin_unet import SMALL
-from gliomark.study import GliomarkError
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view, view
 from gliomark.training.losses import (
-    GRADING_WEIGHT,
     deeply_supervised_loss,
     distillation_loss,
     grading_loss,
     prior_weight,
 )
+from gliomark.training.same_run import CHECKPOINT, check_same_run
 from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior
 
 
 @dataclass(frozen=True)
 class SegmentationTraining:
-    """METHOD section 3: AdamW, 5e-4, cosine with warm-up, batch 16, until the validation Dice stops rising,
-    at most 200 epochs.
+    """METHOD section 3: AdamW, 5e-4, cosine with warm-up, batch 16, at most 200 epochs.
 
     An epoch shows ``slices_per_patient`` random slices of every patient, ``lesion_share`` of them with
-    lesion, so that a patient of 80 thin slices counts as one of 20 thick ones. pool: slices are averaged
+    lesion, so that a patient of 80 thin slices counts as one of 20 thick ones. pool: views are averaged
     over pool x pool pixels; context: neighbouring slices on either side as further channels (0 as
-    published). optimiser "sgd" is nnU-Net's: Nesterov momentum 0.99, the rate falling as (1 - done)^0.9.
-    largest_gradient: norm at which a step's gradient is clipped, None never. validate_every: epochs, 0 where
-    nobody is kept back to validate: the falling rate ends the training, and the last weights are taken;
-    patience: validations without a better one after which training ends. distillation: share of the loss
+    published). grading_weight: of the auxiliary task's loss, 0.5 as published. optimiser "sgd" is
+    nnU-Net's: Nesterov momentum 0.99, the rate falling as (1 - done)^0.9.
+    largest_gradient: norm at which a step's gradient is clipped, None never. validate_every: epochs; 0, nobody is
+    kept back to validate: the falling rate ends the training, and the last weights are taken, where the best of a
+    few validation patients would be chance's choice; patience: validations without a better one after which training
+    ends. distillation: share of the loss
     that is agreement with a teacher. imagenet: start the encoder from ImageNet weights.
     """
 
@@ -57,6 +57,7 @@ class SegmentationTraining:
     augmentation: Augmentation = field(default_factory=Augmentation)
     pool: float = 1
     context: int = 0
+    grading_weight: float = 0.5
     optimiser: Literal["adamw", "sgd"] = "adamw"
     rate: float = 5e-4
     weight_decay: float = 0.01
@@ -64,13 +65,18 @@ class SegmentationTraining:
     largest_gradient: float | None = None
     batch: int = 16
     epochs: int = 200
-    validate_every: int = 1
+    validate_every: int = 0
     patience: int = 40
     slices_per_patient: int = 20
     lesion_share: float = 0.6
     distillation: float = 0.0
     imagenet: bool = False
     seed: int = 0
+
+    @property
+    def side(self) -> int:
+        """Pixels along a view as the network sees it."""
+        return round(self.augmentation.crop / self.pool)
 
     @property
     def weighted(self) -> bool:
@@ -109,7 +115,6 @@ def light_training(inputs: int, epochs: int) -> SegmentationTraining:
         warm_up=0.1,
         largest_gradient=1.0,
         epochs=epochs,
-        validate_every=0,
         imagenet=True,
     )
 
@@ -145,7 +150,6 @@ class SegmentationTask(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.seen = settings.augmentation.at(settings.pool)
         self.network = build_segmentation_network(settings.network, prior)
         if settings.imagenet:
             start_from_imagenet(self.network)
@@ -155,33 +159,27 @@ class SegmentationTask(lightning.LightningModule):
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         image, lesion, grade = batch
-        seen, target, theta = random_view(image, lesion, self.seen)
+        s = self.settings
+        seen, target, theta = random_view(image, lesion, s.augmentation, s.pool)
         answer: Outline = self.network(seen, theta)
-        weight = self._weight(theta) if self.settings.weighted else None
-        loss = deeply_supervised_loss(answer.logits, answer.deeper, target, weight)
-        self.log("segmentation", loss, prog_bar=True)
-        if answer.grade is not None:
-            loss = loss + GRADING_WEIGHT * grading_loss(answer.grade, grade, target)
+        loss = outline_loss(answer, target, grade, theta, self.prior, s)
+        self.log("loss", loss, prog_bar=True)
         for teacher in self.teacher:
             with torch.no_grad():
                 taught = teacher.to(self.device)(seen, theta).logits
-            share = self.settings.distillation
-            loss = (1 - share) * loss + share * distillation_loss(answer.logits, taught)
+            loss = (1 - s.distillation) * loss + s.distillation * distillation_loss(answer.logits, taught)
         return loss
-
-    def _weight(self, theta: Tensor) -> Tensor:
-        prior = self.prior.expand(len(theta), 1, -1, -1)
-        return prior_weight(view(prior, theta, self.seen.crop)[:, 0])
 
     def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
         """Dice over all validation slices together, central view: what training is stopped by."""
         image, lesion = batch[0].float(), batch[1].float()
-        side, crop = image.shape[-1], self.seen.crop
+        side, crop, pool = image.shape[-1], self.settings.augmentation.crop, self.settings.pool
         margin = (side - crop) // 2
         inner = (..., slice(margin, margin + crop), slice(margin, margin + crop))
         theta = torch.eye(2, 3, device=image.device).expand(len(image), -1, -1) * (crop / side)
-        mask = self.network(image[inner], theta).logits.argmax(dim=1)
-        self._validation += torch.stack([(mask * lesion[inner]).sum(), mask.sum() + lesion.sum()]).cpu()
+        mask = self.network(averaged(image[inner], pool), theta).logits.argmax(dim=1)
+        whole, seen = ((averaged(one[:, None], pool)[:, 0] >= 0.5) for one in (lesion, lesion[inner]))
+        self._validation += torch.stack([(mask * seen).sum(), mask.sum() + whole.sum()]).float().cpu()
 
     def on_validation_epoch_start(self) -> None:
         self._validation = torch.zeros(2)
@@ -202,13 +200,35 @@ class SegmentationTask(lightning.LightningModule):
 
         def share(step: int) -> float:
             done = min(1.0, step / steps)
-            return (1 - done) ** 0.9 if s.optimiser == "sgd" else _warm_cosine(done, s.warm_up)
+            return (1 - done) ** 0.9 if s.optimiser == "sgd" else warm_cosine(done, s.warm_up)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _warm_cosine(done: float, warm_up: float) -> float:
+def outline_loss(
+    answer: Outline,
+    target: Tensor,
+    grade: Tensor,
+    theta: Tensor,
+    prior: Tensor,
+    settings: SegmentationTraining,
+) -> Tensor:
+    """What a step lowers: segmentation, weighed by the FPG where the settings say so, and the grading task.
+
+    target ``(B, side, side)``; grade ``(B,)``, -1 unknown; theta ``(B, 2, 3)``; prior ``(H, W)``, the template's.
+    """
+    weight = None
+    if settings.weighted:
+        seen = view(prior.expand(len(theta), 1, -1, -1), theta, settings.augmentation.crop)
+        weight = prior_weight(averaged(seen, settings.pool)[:, 0])
+    loss = deeply_supervised_loss(answer.logits, answer.deeper, target, weight)
+    if answer.grade is None:
+        return loss
+    return loss + settings.grading_weight * grading_loss(answer.grade, grade, target)
+
+
+def warm_cosine(done: float, warm_up: float) -> float:
     """Share of the full rate after the share ``done`` of all steps."""
     return (
         done / warm_up
@@ -260,11 +280,11 @@ def train_segmentation(
 ) -> TrainedSegmentation:
     """Train one network. ``work`` holds the checkpoints; an interrupted run goes on.
 
-    With validation slices the weights of the best validation Dice are returned, otherwise the last.
-    bank and validation are pooled and have neighbours as the settings say. teacher: a network of the
-    same input, for distillation. Raises GliomarkError where ``work`` holds a run on other patients.
+    The last weights are returned; with validation slices, those of the best validation Dice.
+    bank and validation have neighbours as the settings say. teacher: a network of the same input, for
+    distillation. Raises GliomarkError where ``work`` holds another run.
     """
-    check_same_patients(work, bank.patient_ids)
+    check_same_run(work, settings, bank, validation, teacher)
     lightning.seed_everything(settings.seed, verbose=False)
     task = SegmentationTask(settings, focus_prior(bank), teacher)
     stopwatch = Stopwatch()
@@ -309,21 +329,9 @@ def make_trainer(
     )
 
 
-def check_same_patients(work: Path, patients: Sequence[str]) -> None:
-    """Raise GliomarkError where ``work`` holds a run on other patients: going on from it would leak them."""
-    record = work / "patients.json"
-    if not (work / "last.ckpt").exists():
-        work.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(sorted(patients)), "utf-8")
-    elif record.exists() and json.loads(record.read_text("utf-8")) != sorted(patients):
-        raise GliomarkError(
-            f"{work} holds a run that was trained on other patients; delete that folder to train anew."
-        )
-
-
 def last_checkpoint(work: Path) -> str | None:
     """Where an interrupted run goes on from; None where there is nothing yet."""
-    last = work / "last.ckpt"
+    last = work / CHECKPOINT
     return str(last) if last.exists() else None
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gliomark.cohort.store import Cohort
-from gliomark.inference.segmenter import averaged, samples_of, with_neighbours
+from gliomark.inference.segmenter import samples_of, with_neighbours
 from gliomark.study import Clinical, MRSequence
+
+if TYPE_CHECKING:  # a bank made elsewhere needs no DICOM library
+    from gliomark.cohort.store import Cohort
 
 HIGH_GRADE = 3
 SMOOTHING = 9  # pixels of the 240-pixel slice
@@ -21,8 +24,8 @@ SMOOTHING = 9  # pixels of the 240-pixel slice
 
 @dataclass(frozen=True, eq=False)
 class SliceBank:
-    """Slices in memory. image float16 ``(N, C, side, side)``, lesion uint8 ``(N, side, side)``, grade
-    ``(N,)`` (-1 unknown), patient ``(N,)`` index into ``patient_ids``; side is 240 over the pooling."""
+    """Slices in memory, at full resolution. image float16 ``(N, C, 240, 240)``, lesion uint8 ``(N, 240, 240)``,
+    grade ``(N,)`` (-1 unknown), patient ``(N,)`` index into ``patient_ids``."""
 
     image: Tensor
     lesion: Tensor
@@ -36,20 +39,19 @@ def load_bank(
     patients: Sequence[str],
     sequences: Sequence[MRSequence],
     joint: bool,
-    pool: float = 1,
     context: int = 0,
 ) -> SliceBank:
     """joint: the sequences are one sample's channels (an absent one is zero, the brain's mean); otherwise
-    every sequence of a slice is a sample of its own. pool: slices averaged over pool x pool pixels.
-    context: neighbouring slices on either side that are further channels."""
+    every sequence of a slice is a sample of its own. context: neighbouring slices on either side that are further
+    channels."""
     images, lesions, grades, owners = [], [], [], []
     for index, patient in enumerate(patients):
         stack = cohort.stack(patient, sequences)
-        lesion = averaged(torch.from_numpy(stack.drawn.astype(np.float32))[:, None], pool)[:, 0] >= 0.5
+        lesion = torch.from_numpy(stack.drawn.astype(np.uint8))
         grade = high_grade(cohort.clinical(patient))
         for channels in samples_of(stack, sequences, joint):
-            images.append(with_neighbours(averaged(channels, pool), context).half())
-            lesions.append(lesion.to(torch.uint8))
+            images.append(with_neighbours(channels.half(), context))
+            lesions.append(lesion)
             grades.append(torch.full((len(lesion),), -1 if grade is None else grade))
             owners.append(torch.full((len(lesion),), index))
     return SliceBank(

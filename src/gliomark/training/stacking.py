@@ -27,7 +27,8 @@ from gliomark.inference.slice_classifier import (
     mix_parts,
     tree_columns,
 )
-from gliomark.study import Clinical, MRSequence
+from gliomark.messages import message
+from gliomark.study import Clinical, GliomarkError, MRSequence
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,13 @@ def fit_trees(
     age_cut: float | None,
     settings: StackingTraining,
 ) -> lightgbm.Booster:
-    """Fit on the training patients' slices, stop by the validation patients'; a patient weighs 1 in all."""
+    """Fit on the training patients' slices, stop by the validation patients'; a patient weighs 1 in all.
+
+    Raises GliomarkError where there is nobody on one side, or somebody on both.
+    """
     check_disjoint({"training": list(train), "validation": list(validation)})
+    if not train or not validation:
+        raise GliomarkError(message("marker-no-lesions", fitted=len(train), stopping=len(validation)))
     parameters = {
         "objective": "binary",
         "num_leaves": settings.leaves,

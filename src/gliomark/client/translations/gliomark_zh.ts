@@ -76,8 +76,16 @@
         <translation>层面</translation>
     </message>
     <message>
-        <source>Bars: size of the lesion on each slice. Orange with a dot: slices that decided.</source>
-        <translation>条形表示各层病灶大小；带圆点的橙色层面为起决定作用的层面。</translation>
+        <source>Bars: size of the lesion on each slice. Orange with a dot: slices the prediction is based on.</source>
+        <translation>柱：各层病灶大小。橙色带圆点：预测所依据的层面。</translation>
+    </message>
+    <message>
+        <source>{} (no {})</source>
+        <translation>{}（无 {}）</translation>
+    </message>
+    <message>
+        <source>Coloured: pixels that speak for the positive class, on the slices the prediction is based on.</source>
+        <translation>彩色：在预测所依据的层面上支持阳性判断的像素。</translation>
     </message>
     <message>
         <source>Predict again with my outline</source>
@@ -86,6 +94,14 @@
     <message>
         <source>Back to the model&apos;s outline</source>
         <translation>恢复模型的轮廓</translation>
+    </message>
+    <message>
+        <source>Use the mask in the folder</source>
+        <translation>使用文件夹中的掩膜</translation>
+    </message>
+    <message>
+        <source>{} came with the images. Look at it, then predict with it.</source>
+        <translation>{} 随影像提供。请先核对，再据此预测。</translation>
     </message>
     <message>
         <source>loading</source>
@@ -100,16 +116,8 @@
         <translation>将患者文件夹拖到此处即可开始。</translation>
     </message>
     <message>
-        <source>{} (in place of {})</source>
-        <translation>{}（代替 {}）</translation>
-    </message>
-    <message>
         <source>Slice {}  ({} of {})</source>
         <translation>层面 {}（第 {} / {} 层）</translation>
-    </message>
-    <message>
-        <source>Coloured: pixels that spoke for the positive class, on the slices that decided.</source>
-        <translation>着色处为支持阳性判断的像素，仅见于起决定作用的层面。</translation>
     </message>
     <message>
         <source>You have changed the outline.</source>
@@ -178,20 +186,12 @@
 <context>
     <name>MarkerCard</name>
     <message>
-        <source>not known</source>
-        <translation>未能判定</translation>
-    </message>
-    <message>
         <source>from the reader&apos;s finding</source>
         <translation>依据阅片者的判断</translation>
     </message>
     <message>
         <source>threshold {}</source>
         <translation>阈值 {}</translation>
-    </message>
-    <message>
-        <source>On patients it never saw: {}</source>
-        <translation>在模型从未见过的患者上：{}</translation>
     </message>
     <message>
         <source>Range over the lesion&apos;s slices: {} to {}</source>
@@ -202,14 +202,6 @@
         <translation>各病灶层面均为 {}</translation>
     </message>
     <message>
-        <source>How much the answer hangs on the choice of slice. Not a confidence interval.</source>
-        <translation>反映结果对层面选择的依赖程度，并非置信区间。</translation>
-    </message>
-    <message>
-        <source>No probability could be computed.</source>
-        <translation>无法计算概率。</translation>
-    </message>
-    <message>
         <source>For comparison, the model&apos;s probability of “{}”</source>
         <translation>供对照：模型给出的“{}”概率</translation>
     </message>
@@ -218,8 +210,24 @@
         <translation>“{}”的概率</translation>
     </message>
     <message>
-        <source>Slices that decided: {}</source>
-        <translation>起决定作用的层面：{}</translation>
+        <source>Threshold {}</source>
+        <translation>阈值 {}</translation>
+    </message>
+    <message>
+        <source>How reliable the finding is: {}</source>
+        <translation>阅片者判断的可靠性：{}</translation>
+    </message>
+    <message>
+        <source>Validation: {}</source>
+        <translation>验证结果：{}</translation>
+    </message>
+    <message>
+        <source>How much the answer depends on the choice of slice. Not a confidence interval.</source>
+        <translation>结论对层面选择的依赖程度；并非置信区间。</translation>
+    </message>
+    <message>
+        <source>Slices the prediction is based on: {}</source>
+        <translation>预测所依据的层面：{}</translation>
     </message>
     <message>
         <source>Slices behind the probability: {}</source>
@@ -238,8 +246,8 @@
         <translation>显示 Grad-CAM</translation>
     </message>
     <message>
-        <source>Which pixels of these slices spoke for the positive class</source>
-        <translation>这些层面中哪些像素支持阳性判断</translation>
+        <source>Which pixels of these slices speak for the positive class</source>
+        <translation>这些层面中支持阳性判断的像素</translation>
     </message>
 </context>
 <context>
@@ -395,16 +403,16 @@
         <translation>含 id、age、sex 列的表格</translation>
     </message>
     <message>
-        <source>Tables (*.csv *.txt *.tsv);;All files (*)</source>
-        <translation>表格 (*.csv *.txt *.tsv);;所有文件 (*)</translation>
+        <source>Tables (*.csv *.txt *.tsv *.xlsx);;All files (*)</source>
+        <translation>表格 (*.csv *.txt *.tsv *.xlsx);;所有文件 (*)</translation>
     </message>
     <message>
         <source>The patient&apos;s images</source>
         <translation>患者影像</translation>
     </message>
     <message>
-        <source>{} is missing; {} is used in its place.</source>
-        <translation>缺少 {}，以 {} 代替。</translation>
+        <source>{} is missing; {} is shown in its place. No marker is predicted.</source>
+        <translation>缺少 {}；以 {} 代替显示给网络。不预测标志物。</translation>
     </message>
     <message>
         <source>Cancel</source>
@@ -459,8 +467,8 @@
         <translation>年龄与性别</translation>
     </message>
     <message>
-        <source>From a table (csv)…</source>
-        <translation>从表格读取（csv）…</translation>
+        <source>From a table (csv, xlsx)…</source>
+        <translation>从表格读取（csv、xlsx）…</translation>
     </message>
     <message>
         <source>Age</source>
@@ -584,37 +592,6 @@
     <message>
         <source>The server sent a picture that cannot be read; try again.</source>
         <translation>服务器发来的图片无法读取，请重试。</translation>
-    </message>
-</context>
-<context>
-    <name>clinical</name>
-    <message>
-        <source>Patient {} has several rows in {}: keep one, or type age and sex.</source>
-        <translation>患者 {} 在 {} 中有多行：请只保留一行，或手动填写年龄和性别。</translation>
-    </message>
-    <message>
-        <source>Patient {} has no row in {}: choose another table, or type age and sex.</source>
-        <translation>{1} 中没有患者 {0}：请选择其他表格，或手动填写年龄和性别。</translation>
-    </message>
-    <message>
-        <source>{} has no column named id: choose a table with id, age, sex.</source>
-        <translation>{} 没有名为 id 的列：请选择含 id、age、sex 列的表格。</translation>
-    </message>
-    <message>
-        <source>{} cannot be opened ({}): check the path.</source>
-        <translation>无法打开 {}（{}）：请检查路径。</translation>
-    </message>
-    <message>
-        <source>{} is no csv in UTF-8 or GB18030: save it as CSV UTF-8.</source>
-        <translation>{} 不是 UTF-8 或 GB18030 编码的 csv：请另存为 CSV UTF-8。</translation>
-    </message>
-    <message>
-        <source>The age {} is not a number of years from 0 to 120.</source>
-        <translation>年龄 {} 不是 0 到 120 之间的岁数。</translation>
-    </message>
-    <message>
-        <source>The sex {} is not understood: 0 or M is male, 1 or F female.</source>
-        <translation>无法识别性别 {}：0 或 M 为男，1 或 F 为女。</translation>
     </message>
 </context>
 <context>

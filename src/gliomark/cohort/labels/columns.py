@@ -1,55 +1,95 @@
-"""How hospitals name the columns of their tables, in English and Chinese."""
+"""How hospitals name the columns of markers and births in their tables, in English and Chinese."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
-from gliomark.study import GliomarkError
+from gliomark.tables.headers import is_age, is_sex, plain_name
 
-# In this order: PatientID is DICOM's word, a running number comes last.
-_ID_NAMES = (
-    "patientid id pid subjectid subject caseid case mrn 患者id 病人id 患者编号 病人编号 住院号 病历号 病案号 登记号 "
-    "影像号 检查号 门诊号 编号 病例号"
-).split()
-BIRTH = re.compile(r"birthdate|dateofbirth|dob|patientbirthdate|birthday|出生日期|出生年月日?|生日")
+BIRTH = re.compile(r"birthdate|dateofbirth|dob|patientbirthdate|birthday|birth|出生日期|出生年月日?|生日")
 _SYNONYMS = {
-    "age": "age ageyears ageinyears ageatdiagnosis ageatmri ageatscan patientage 年龄 年龄岁",
-    "sex": "sex gender patientsex 性别",
-    "ki67": "ki67 ki67percent ki67percentage ki67index ki67li ki67value ki67labelingindex ki67labellingindex ki67in "
-    "mib1 mib1index ki67指数 ki67阳性率 ki67增殖指数 ki67表达",
-    "ki67_high": "ki67high ki67level ki67status ki67group ki67binary ki67水平 ki67高表达 ki67高低",
-    "idh_mutant": "idh idhmutant idhmut idhstatus idhmutation idhmutationstatus idh1 idh1mut idh1mutant idh1status "
-    "idh1mutation idh1r132h idh2 idh2mut idh2mutant idh2status idh2mutation idh突变 idh状态 idh1突变 idh2突变 idh基因",
+    "ki67": "ki67 ki67percent ki67percentage ki67index ki67li ki67value ki67labelingindex "
+    "ki67labellingindex ki67in  "
+    "ki67positive ki67positiverate ki67proliferationindex mib1 mib1index mib1li ki67指数 ki67阳性率 "
+    "ki67增殖指数 ki67表达 ki67标记指数  "
+    "ki67阳性指数 ki67阳性百分比 ki67表达率 ki67增殖率 ki67值 ki67阳性细胞 ki67mib1 ki67免疫组化",
+    "ki67_high": "ki67high ki67level ki67status ki67group ki67binary ki67水平 ki67高表达 ki67高低 ki67分组",
+    "idh_mutant": "idh idhmutant idhmut idhstatus idhmutation idhmutationstatus idh1 idh1mut "
+    "idh1mutant idh1status idhresult  "
+    "idh1mutation idh1mutationstatus idh1r132h idh2 idh2mut idh2mutant idh2status idh2mutation idh12 "
+    "idh1idh2 idh12mutation idh12status  "
+    "idh1idh2mutation idhgenotype idhtype idhgene idhgenestatus idh突变 idh状态 idh1突变 idh2突变 "
+    "idh基因 idh突变状态 idh1突变状态 idh2突变状态  "
+    "idh基因突变 idh基因状态 idh1基因 idh2基因 idh12突变 idh12基因 idh1idh2突变 idh类型 idh分型 "
+    "idh基因型 idh检测 idh结果 idh检测结果 idh突变检测  "
+    "idh突变情况 idh1状态 idh2状态 idh突变型",
     "mgmt": "mgmt mgmtstatus mgmtmethylated mgmtmethylation mgmtmethylationstatus mgmtpromoter "
-    "mgmtpromotermethylation mgmtpromotermethylationstatus mgmt甲基化 mgmt启动子甲基化 mgmt状态",
-    "who_grade": "grade whograde who whocnsgrade cnswhograde tumorgrade tumourgrade gliomagrade whograding who分级 "
-    "who级别 分级 级别 病理分级 肿瘤分级 肿瘤级别",
-    "codel_1p19q": "1p19q codel1p19q 1p19qcodel 1p19qcodeletion 1p19qcodeleted 1p19qstatus 1p19qcodeletionstatus "
-    "1p19q共缺失 1p19q联合缺失 1p19q缺失 1p19q状态",
+    "mgmtpromotermethylation  "
+    "mgmtpromoterstatus mgmtpromotermethylationstatus mgmtpromotermethylated mgmt甲基化 "
+    "mgmt启动子甲基化 mgmt状态 mgmt甲基化状态  "
+    "mgmt启动子甲基化状态 mgmt启动子 mgmt启动子状态 mgmt基因甲基化 mgmt基因启动子甲基化 mgmt检测 mgmt结果",
+    "who_grade": "grade whograde who whocnsgrade cnswhograde tumorgrade tumourgrade gliomagrade "
+    "whograding histologicalgrade  "
+    "histologicgrade pathologicalgrade grading who分级 who级别 分级 级别 病理分级 病理级别 肿瘤分级 "
+    "肿瘤级别 胶质瘤分级 胶质瘤级别 cnswho分级  "
+    "whocns分级 who病理分级 组织学分级",
+    "codel_1p19q": "1p19q codel1p19q codel 1p19qcodel 1p19qcodeletion 1p19qcodeleted 1p19qstatus "
+    "1p19qcodeletionstatus 1p19qcodelstatus  "
+    "1p19qdeletion 1p19qloh 1p19q共缺失 1p19q联合缺失 1p19q缺失 1p19q状态 1p19q共缺失状态 "
+    "1p19q联合缺失状态 1p19q缺失状态 1p19q检测 1p19q结果 1p19q杂合性缺失  "
+    "染色体1p19q 染色体1p19q缺失 染色体1p19q共缺失",
 }
-MEANING = {name: column for column, names in _SYNONYMS.items() for name in names.split()}
+_STOP = r"[,;、/|]"
+_CODED = re.compile(
+    rf"(?:^|{_STOP})\s*\d\s*[=:、.]\s*[^\d\s]|[^\d\s]\s*[=:]\s*\d\s*(?:$|{_STOP})|"
+    rf"(?<![\da-z])\d\s*[\u4e00-\u9fff]+[\s,;、/]*\d\s*[\u4e00-\u9fff]"
+)
+_MEANING = {name: column for column, names in _SYNONYMS.items() for name in names.split()}
 
 
-def plain_name(name: str) -> str:
-    """A column's name as it is compared: lower case, no marks, without "(%)" or "(in %)" at its end."""
-    wide = unicodedata.normalize("NFKC", name).lower()
-    return re.sub(r"[\W_]+", "", re.sub(r"\([^)]*\)\s*$", "", wide))
+def column_meaning(name: str) -> str | None:
+    """The known column that one of this name is; None for any other."""
+    if is_age(name):
+        return "age"
+    return "sex" if is_sex(name) else _MEANING.get(plain_name(name))
 
 
-def id_column(path: Path, header: Sequence[str], stated: str = "") -> int:
-    """Where the patient's id stands: the stated column, else the first name of the list that is there.
+def stated_codes(name: str) -> dict[str, str] | None:
+    """The words that a column's name gives its numbers: ``IDH (0=wt, 1=mutant)`` is 0: wt, 1: mutant.
 
-    Raises: GliomarkError for none, or two of one name.
+    Empty where it states none, None where it states some that are not understood.
     """
-    wanted = [plain_name(stated)] if stated else _ID_NAMES
-    names = [plain_name(name) for name in header]
-    for name in wanted:
-        if names.count(name) == 1:
-            return names.index(name)
-        if name in names:
-            raise GliomarkError(f"{path} has two columns that mean {name}: keep one.")
-    shown = ", ".join(name for name in header if name)[:80] or "none"
-    raise GliomarkError(f"{path} has no column id (columns: {shown}): name the patient column id.")
+    wide = unicodedata.normalize("NFKC", name).lower()
+    inside = re.search(r"[(\[](.*)[)\]]\s*$", wide)
+    if not inside or not _CODED.search(inside[1]):
+        return {}
+    plain = re.sub(r"(\d)\s*[、.]\s*(?=\D)", r"\1=", inside[1])
+    pieces = [piece.strip() for piece in re.split(rf"{_STOP}|\s{{2,}}|(?<=[^\d\s=:])\s*(?=\d\s*[=:])", plain)]
+    codes: dict[str, str] = {}
+    for piece in _apart(pieces):
+        if found := re.fullmatch(r"(\d)\s*[=:-]?\s*([^\d=:][^=:]*)", piece):
+            code, word = found[1], found[2]
+        elif found := re.fullmatch(r"([^\d=:][^=:]*?)\s*[=:]\s*(\d)", piece):
+            code, word = found[2], found[1]
+        else:
+            return None
+        if code in codes:
+            return None
+        codes[code] = word.strip()
+    return codes
+
+
+def _apart(pieces: Sequence[str]) -> list[str]:
+    """Chinese codings are written without a stop: 1突变0野生."""
+    apart: list[str] = []
+    for piece in filter(None, pieces):
+        run = re.findall(r"\d\s*[\u4e00-\u9fff]+", piece)
+        apart += run if "".join(run) == piece else [piece]
+    return apart
+
+
+def is_birth(name: str) -> bool:
+    """Whether a column of this name holds dates of birth."""
+    return bool(BIRTH.fullmatch(plain_name(name)))

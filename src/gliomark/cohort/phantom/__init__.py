@@ -9,7 +9,6 @@ No number of it is a measurement of a patient: phantoms test software, they do n
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from gliomark.cohort.phantom.appearance import Look, draw_clinical, draw_look
 from gliomark.cohort.phantom.head import CENTRE_LPS, Floats, Head, Side
 from gliomark.cohort.phantom.paint import TRUTHS, own_tissue, paint, plane, scan
 from gliomark.study import Clinical, GliomarkError, MRSequence, Series, Study
+from gliomark.tables import csv_text
 
 __all__ = [
     "Look",
@@ -242,13 +242,12 @@ def write_clinical(rows: Sequence[Clinical], path: Path, columns: Sequence[str] 
     """
     further = list(dict.fromkeys([*columns, *(column for row in rows for column in row.columns)]))
     _make_folder(path.parent)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["id", "age", "sex", *further])
-        for row in rows:
-            age = "" if row.age is None else f"{row.age:g}"
-            sex = "" if row.sex is None else row.sex
-            table.writerow([row.patient_id, age, sex, *(row.columns.get(column, "") for column in further)])
+    table: list[list[object]] = [["id", "age", "sex", *further]]
+    for row in rows:
+        age = "" if row.age is None else f"{row.age:g}"
+        sex = "" if row.sex is None else row.sex
+        table.append([row.patient_id, age, sex, *(row.columns.get(column, "") for column in further)])
+    path.write_text(csv_text(table), encoding="utf-8", newline="")
 
 
 def _named(study: Study) -> dict[str, Series]:

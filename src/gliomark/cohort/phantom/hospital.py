@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import os
 import shutil
@@ -24,6 +23,7 @@ from gliomark.cohort.phantom.scanned import (
     movement_of,
 )
 from gliomark.study import Clinical, GliomarkError, MRSequence, Study
+from gliomark.tables import csv_text
 
 __all__ = [
     "HospitalPatient",
@@ -221,7 +221,4 @@ def _write_tables(written: Sequence[_Written], report: HospitalReport, folder: P
 
 
 def _write_csv(rows: Sequence[Row], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    path.write_text(csv_text([list(rows[0]), *(list(row.values()) for row in rows)]), "utf-8", newline="")

@@ -15,8 +15,8 @@ from gliomark.cohort.store import write_json
 from gliomark.experiments.markers.readings import Answers, answer_rows, clinical_answers, feature_answers
 from gliomark.experiments.markers.tables import against, counted
 from gliomark.experiments.records import run_record, write_table
-from gliomark.io.clinical import BLANKS, read_records
 from gliomark.study import Clinical, GliomarkError
+from gliomark.tables import BLANKS, read_records
 
 SEXES = {"0": 0, "1": 1, "m": 0, "f": 1, "male": 0, "female": 1}
 SMALLEST_CLASS = 2 * FOLDS

@@ -44,7 +44,8 @@ def cohort_features(
     ]
     if not patients:
         raise GliomarkError(f"{folder} has no outlined patient with {' and '.join(sequences)}.")
-    said = json.dumps([FAMILIES, BINS, version("mirp"), *sequences, *patients]).encode()
+    arrays = cohort.arrays_digest(patients)
+    said = json.dumps([FAMILIES, BINS, version("mirp"), *sequences, *patients, arrays]).encode()
     kept = work / f"radiomics_{hashlib.sha256(said).hexdigest()[:12]}"
     kept.mkdir(parents=True, exist_ok=True)
     missing = [p for p in patients if not (kept / f"{p}.json").exists()]

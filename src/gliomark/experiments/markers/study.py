@@ -138,6 +138,7 @@ def job_key(job: NetworkJob, data: MarkerData) -> dict:
         "trained_on": {p: data.labels[p] for p in trained_on},
         "values": [data.values[p] for p in trained_on],
         "judged": judged,
+        "arrays": Cohort(job.cohort).arrays_digest((*trained_on, *judged)),
     }
     return json.loads(json.dumps(key))
 

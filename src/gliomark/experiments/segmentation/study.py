@@ -132,11 +132,20 @@ def finished(job: FoldJob) -> dict | None:
 
 
 def fold_key(job: FoldJob) -> dict:
-    """What a kept fold must agree with to be taken for this run's."""
+    """What a kept fold must agree with to be taken for this run's, the networks it leans on among it."""
+    cohorts = [Cohort(folder) for folder in job.cohorts]
+    people = [outlined(cohort) for cohort in cohorts]
+    leans_on = [job.weights_path(name) for name in (job.trial.weights_of, job.trial.teacher) if name]
     key = {
         "trial": asdict(job.trial),
         "fold": job.number + 1,
-        "splits": [asdict(_split(Cohort(folder), job)) for folder in job.cohorts],
+        "splits": [asdict(_split(cohort, job)) for cohort in cohorts],
+        "arrays": [cohort.arrays_digest(p) for cohort, p in zip(cohorts, people, strict=True)],
+        "grades": [
+            [high_grade(cohort.clinical(patient)) for patient in p]
+            for cohort, p in zip(cohorts, people, strict=True)
+        ],
+        "leans_on": [load_weights(path).sha256 if path.exists() else "" for path in leans_on],
     }
     return json.loads(json.dumps(key))
 
@@ -241,9 +250,7 @@ def _bank(parts: Sequence[tuple[Cohort, Sequence[str]]], trial: Trial) -> SliceB
     for cohort, patients in parts:
         sequences = seen_sequences(cohort_sequences(cohort), trial.rule)
         training = trial.training
-        banks.append(
-            load_bank(cohort, patients, sequences, trial.rule == "joint", training.pool, training.context)
-        )
+        banks.append(load_bank(cohort, patients, sequences, trial.rule == "joint", training.context))
     bank = banks[0]
     for other in banks[1:]:
         bank = joined(bank, other)

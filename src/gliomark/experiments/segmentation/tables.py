@@ -43,6 +43,7 @@ from gliomark.experiments.segmentation.trials import (
     trials_3_2,
     trials_3_3,
     trials_beyond,
+    trials_choices,
     trials_shipped,
 )
 from gliomark.inference.segmenter import seen_sequences
@@ -142,7 +143,7 @@ def cost(settings: SegmentationTraining, pool: float, repeats: int = 5) -> dict[
     """Parameters (millions), multiply-adds doubled (GFLOP) and time on this machine, of one look at one slice's
     tile read at that pooling."""
     network = build_segmentation_network(settings.network).eval()
-    side = settings.augmentation.at(pool).crop
+    side = round(settings.augmentation.crop / pool)
     image, theta = torch.zeros(1, settings.network.inputs, side, side), torch.eye(2, 3)[None]
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
@@ -326,7 +327,7 @@ def run_beyond(place: Place) -> Path:
     """What the published study lacks, each as a named change with its line."""
     sequences = cohort_sequences(Cohort(place.cohorts[0]))
     setting = preset_setting(place.preset)
-    trials = trials_beyond(setting, sequences)
+    trials = [*trials_beyond(setting, sequences), *trials_choices(setting)[1:]]
     patients, records = _run(trials, place, setting.folds_beyond)
     result = table(trials, patients, [trials[0].name], place.names[0])
     result.insert(1, "rule", [trial.rule for trial in trials])

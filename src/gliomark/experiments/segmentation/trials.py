@@ -17,7 +17,7 @@ from gliomark.training.augmentation import GENTLE
 from gliomark.training.segmentation import READ_POOL, SMALLEST_SHARE, SegmentationTraining, light_training
 
 Preset = Literal["published", "quick"]
-MIGNET, SWIN_UNET = "MIG-Net", "Swin-UNet"
+MIGNET, SWIN_UNET, EQUAL_UNET = "MIG-Net", "Swin-UNet", "U-Net of Swin-UNet's size"
 # in the place of a preset, for the recipe that is nobody's table
 SHIPPED = "shipped"
 OFF = {"fpg": False, "guidance": False, "iag": False}
@@ -57,18 +57,20 @@ BASELINES = ("U-Net", "TransUNet", "Attention U-Net", "nnU-Net 2-D")
 @dataclass(frozen=True)
 class PresetSetting:
     """What a preset decides: the training that all trials share, MIG-Net's size, the rivals' width (that of
-    nnU-Net), how the sequences go in, and how many of the five folds are spent beyond the published study."""
+    nnU-Net), the width of a U-Net of as many operations per slice as Swin-UNet, how the sequences go in, and how many
+    of the five folds are spent beyond the published study."""
 
     training: SegmentationTraining
     size: SwinSize
     width: int
     nnunet_width: int
+    equal_width: int
     rule: str
     folds_beyond: int = FOLDS
 
 
 PRESETS: Mapping[str, PresetSetting] = {
-    "published": PresetSetting(SegmentationTraining(), SwinSize(), 64, 32, "union"),
+    "published": PresetSetting(SegmentationTraining(), SwinSize(), 64, 32, 24, "union"),
     "quick": PresetSetting(
         SegmentationTraining(
             augmentation=GENTLE,
@@ -78,12 +80,12 @@ PRESETS: Mapping[str, PresetSetting] = {
             warm_up=0.1,
             largest_gradient=1.0,
             epochs=8,
-            validate_every=2,
             slices_per_patient=16,
         ),
         SMALL,
         16,
         16,
+        10,
         "single",
         folds_beyond=1,
     ),
@@ -111,7 +113,8 @@ def cuts(name: str) -> str:
             f"{t.epochs} epochs of {t.slices_per_patient} slices per patient instead of at most "
             f"{full.training.epochs} of {full.training.slices_per_patient}",
             f"first-level width {preset.width} instead of {full.width} (nnU-Net {full.nnunet_width}), Swin embedding "
-            f"{preset.size.embedding} instead of {full.size.embedding} after a convolutional stem",
+            f"{preset.size.embedding} instead of {full.size.embedding} after a convolutional stem, windows of "
+            f"{preset.size.window} instead of {full.size.window}",
             "the reference sequence alone instead of both as independent samples",
             f"batches of {t.batch} instead of {full.training.batch}, rate {t.rate:g} instead of {full.training.rate:g}",
             "mirrors, small rotations and zoom instead of quarter turns",
@@ -143,9 +146,12 @@ def baseline_trial(architecture: str, preset: PresetSetting, inputs: int = 1) ->
 def trials_3_1(preset: PresetSetting) -> list[Trial]:
     """The rivals, then MIG-Net."""
     rivals = {name: baseline_trial(name, preset) for name in BASELINES}
-    swin = mignet_trial(SWIN_UNET, preset, **OFF)
-    order = ["U-Net", "TransUNet", SWIN_UNET, "Attention U-Net", "nnU-Net 2-D"]
-    return [*({**rivals, SWIN_UNET: swin}[name] for name in order), mignet_trial(MIGNET, preset)]
+    rivals[SWIN_UNET] = mignet_trial(SWIN_UNET, preset, **OFF)
+    rivals[EQUAL_UNET] = replace(
+        baseline_trial("U-Net", replace(preset, width=preset.equal_width)), name=EQUAL_UNET
+    )
+    order = ["U-Net", EQUAL_UNET, "TransUNet", SWIN_UNET, "Attention U-Net", "nnU-Net 2-D"]
+    return [*(rivals[name] for name in order), mignet_trial(MIGNET, preset)]
 
 
 def trials_3_2(preset: PresetSetting) -> list[Trial]:
@@ -219,6 +225,26 @@ def trials_beyond(preset: PresetSetting, sequences: tuple[MRSequence, ...]) -> l
             for name in sequences
         ),
     ]
+
+
+# ---- MIG-Net's free choices, each alone --------------------------------------------------------------
+
+
+def trials_choices(preset: PresetSetting) -> list[Trial]:
+    """MIG-Net, then MIG-Net with one of the choices that the published text leaves open made otherwise."""
+    own = mignet_trial(MIGNET, preset)
+    network = MIGNetSettings(size=preset.size)
+    open_gates, passing = (
+        replace(network, gates_start="open"),
+        replace(network, guidance_start="pass-through"),
+    )
+    changes = {
+        "grading weight 0": replace(own.training, grading_weight=0.0),
+        "grading weight 0.05": replace(own.training, grading_weight=0.05),
+        "gates start open": replace(own.training, network=open_gates),
+        "guidance starts passing through": replace(own.training, network=passing),
+    }
+    return [own, *(Trial(f"{MIGNET}, {name}", training, own.rule) for name, training in changes.items())]
 
 
 # ---- what is shipped ----------------------------------------------------------------------------------

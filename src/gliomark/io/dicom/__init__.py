@@ -54,6 +54,8 @@ def read_dicom(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     series = group_series(images)
     chosen = choose_from(path, series, needed)
     if chosen is None:
+        if coloured := [one.first.file for one in series if one.first.facts.coloured]:
+            raise GliomarkError(message("dicom-coloured", file=coloured[0]))
         found = ", ".join(sorted({one.description or "no name" for one in series}))
         raise GliomarkError(message("dicom-no-sequence", folder=path, found=found))
     passed_over = check_unreadable(chosen.used, unreadable, needed)
@@ -108,4 +110,6 @@ def _notes_on_choice(chosen: ChosenSeries) -> list[str]:
         if other.recognition.kind == "unknown":
             reason = other.recognition.reason
             notes.append(message("series-unknown", name=other.description, reason=reason))
+        elif other.first.facts.coloured:
+            notes.append(message("series-unknown", name=other.description, reason=message("series-coloured")))
     return notes

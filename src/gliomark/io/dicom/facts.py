@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
+SKEW = 0.01  # how far direction cosines may be from length one and right angles
 # Top-level tags needed here; reading names them, so that nothing else of a header is parsed.
 FACT_TAGS = (
     "SOPClassUID", "Modality", "ImageType", "SeriesDescription", "ProtocolName", "StudyDescription",
@@ -127,12 +128,12 @@ def as_number(value: object) -> float | None:
 
 
 def numbers(value: object, count: int) -> tuple[float, ...] | None:
-    """Exactly so many numbers, else None."""
+    """Exactly so many finite numbers, else None."""
     try:
         found = tuple(float(part) for part in value)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         return None
-    return found if len(found) == count else None
+    return found if len(found) == count and np.isfinite(found).all() else None
 
 
 def codes(header: Dataset, keyword: str) -> tuple[str, ...]:
@@ -292,13 +293,17 @@ def nearest_plane(orientation: tuple[float, ...] | None) -> tuple[str, float]:
 
 
 def unit(orientation: tuple[float, ...] | None) -> tuple[float, ...] | None:
-    """Row and column direction of length one; None where one of them has no length."""
+    """Row and column direction of length one at a right angle; None where they are far from that.
+
+    Headers round cosines to two digits and more, so up to a hundredth is put right: the row keeps its direction.
+    """
     if orientation is None:
         return None
-    lengths = [sum(part * part for part in half) ** 0.5 for half in (orientation[:3], orientation[3:])]
-    if min(lengths) < 1e-6:
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
+    if np.abs(lengths - 1.0).max() > SKEW or abs(row @ column) > SKEW:
         return None
-    return (
-        *(part / lengths[0] for part in orientation[:3]),
-        *(part / lengths[1] for part in orientation[3:]),
-    )
+    row /= lengths[0]
+    column -= (column @ row) * row
+    column /= np.linalg.norm(column)
+    return (*row.tolist(), *column.tolist())

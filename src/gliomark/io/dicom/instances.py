@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import warnings
@@ -59,15 +60,16 @@ class Frame:
     """One image: its number within a multi-frame file (None for a file of one) and its place.
 
     position, orientation: LPS mm and unit cosines; spacing: mm between rows, between columns; None where the
-    header does not state them. moment: texts that tell repeats in time apart, in the order to try them.
+    header does not state them. slope, intercept: to stored values; None where the header does not state them, nan
+    where it states no usable number. moment: texts that tell repeats in time apart, in the order to try them.
     """
 
     number: int | None
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, float] | None
-    slope: float
-    intercept: float
+    slope: float | None
+    intercept: float | None
     echo: float | None
     b_value: float
     image_type: tuple[str, ...]
@@ -258,8 +260,8 @@ def _classic(header: Dataset, facts: HeaderFacts, at: int | None) -> Frame:
         position=numbers(header.get("ImagePositionPatient"), 3),
         orientation=unit(facts.orientation),
         spacing=facts.spacing,
-        slope=_slope(header),
-        intercept=as_number(header.get("RescaleIntercept")) or 0.0,
+        slope=_scale(header, "RescaleSlope"),
+        intercept=_scale(header, "RescaleIntercept"),
         echo=facts.echo,
         b_value=facts.b_value,
         image_type=facts.image_type,
@@ -278,7 +280,7 @@ def _classic(header: Dataset, facts: HeaderFacts, at: int | None) -> Frame:
 
 def _enhanced(header: Dataset, facts: HeaderFacts, at: int) -> Frame:
     plane = group(header, at, "PlanePositionSequence")
-    values = group(header, at, "PixelValueTransformationSequence") or Dataset()
+    values = group(header, at, "PixelValueTransformationSequence") or header
     content = group(header, at, "FrameContentSequence") or Dataset()
     orientation, spacing = geometry(header, at)
     return Frame(
@@ -286,8 +288,8 @@ def _enhanced(header: Dataset, facts: HeaderFacts, at: int) -> Frame:
         position=numbers(plane.get("ImagePositionPatient"), 3) if plane is not None else None,
         orientation=unit(orientation),
         spacing=spacing,
-        slope=_slope(values),
-        intercept=as_number(values.get("RescaleIntercept")) or 0.0,
+        slope=_scale(values, "RescaleSlope"),
+        intercept=_scale(values, "RescaleIntercept"),
         echo=number(header, "EchoTime", at),
         b_value=number(header, "DiffusionBValue", at) or 0.0,
         image_type=image_type(header, at),
@@ -297,5 +299,14 @@ def _enhanced(header: Dataset, facts: HeaderFacts, at: int) -> Frame:
     )
 
 
-def _slope(values: Dataset) -> float:
-    return as_number(values.get("RescaleSlope")) or 1.0
+def _scale(values: Dataset, keyword: str) -> float | None:
+    """RescaleSlope or RescaleIntercept: None where not written; nan for what is no number, and a slope of 0."""
+    try:
+        value = values.get(keyword)
+    except (ValueError, TypeError):  # pydicom's, for text that is no decimal
+        return math.nan
+    if value in (None, ""):
+        return None
+    found = as_number(value)
+    usable = found is not None and math.isfinite(found) and (found != 0 or keyword != "RescaleSlope")
+    return found if usable else math.nan

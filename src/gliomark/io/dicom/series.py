@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.io.dicom.duplicates import clashes
 from gliomark.io.dicom.facts import nearest_plane
 from gliomark.io.dicom.instances import Frame, Instance, Piece
 from gliomark.io.dicom.recognition import Recognition, Surroundings, recognise_facts
@@ -34,12 +36,14 @@ class DicomSeries:
     """One stack: key is the SeriesInstanceUID, with ``#n`` where the UID holds several.
 
     instances: each with only the frames that belong to this stack. copies: files left out as copies of others.
+    clash: two files under one instance UID that show different images, one of them in this stack.
     """
 
     key: str
     instances: tuple[Instance, ...]
     surroundings: Surroundings = Surroundings()  # noqa: RUF009
     copies: int = 0
+    clash: tuple[Path, Path] | None = None
 
     @property
     def first(self) -> Instance:
@@ -163,7 +167,14 @@ def group_series(instances: Iterable[Instance]) -> tuple[DicomSeries, ...]:
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     for instance in sorted(instances, key=lambda one: (one.sop_uid, str(one.file))):
         by_uid[instance.series_uid or str(instance.file.parent)].append(instance)
-    return tuple(series for uid in sorted(by_uid) for series in _series_of(uid, by_uid[uid]))
+    found = [series for uid in sorted(by_uid) for series in _series_of(uid, by_uid[uid])]
+    clashing = clashes(one for instances in by_uid.values() for one in instances)
+    return tuple(_with_clash(series, clashing) for series in found)
+
+
+def _with_clash(series: DicomSeries, clashing: Mapping[Path, tuple[Path, Path]]) -> DicomSeries:
+    pair = next((clashing[one.file] for one in series.instances if one.file in clashing), None)
+    return series if pair is None else replace(series, clash=pair)
 
 
 def owner_key(instance: Instance) -> tuple[str, str, str]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from gliomark.io.dicom.instances import DAMAGE
+from gliomark.io.dicom.pixels import read_pixels
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.dicom.spacing import SAME_PLACE_MM, SliceGrid, slice_grid, tolerance
+from gliomark.io.dicom.stated_place import place_fault
+from gliomark.io.grey_values import check_grey_values
 from gliomark.io.nifti import counted_names
+from gliomark.messages import message
 from gliomark.study import GliomarkError, Series, SourceImage
 
-_PIXEL_DAMAGE = (*DAMAGE, RuntimeError)
+MOST_AGAINST = 0.25  # of the slices: more is another order altogether
 _SIDEWAYS = 0.01  # of the stack's length: more is a tilted stack
 
 
@@ -29,7 +27,7 @@ class Slice:
     """One image of a series: a file, or one frame of a multi-frame file.
 
     position, row_direction, column_direction: LPS, mm and unit vectors (row_direction is the way the column
-    index grows). spacing: mm from row to row and from column to column. slope, intercept: to stored values.
+    index grows). spacing: mm from row to row and from column to column. slope, intercept: as ``Frame`` has them.
     """
 
     file: Path
@@ -39,8 +37,8 @@ class Slice:
     row_direction: NDArray[np.float64]
     column_direction: NDArray[np.float64]
     spacing: tuple[float, float]
-    slope: float
-    intercept: float
+    slope: float | None
+    intercept: float | None
 
 
 def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
@@ -49,27 +47,30 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     Mended, with a note: copies of an image left out; up to two single missing slices, and slices unevenly
     spaced by up to a quarter of the step, put on an even grid by linear interpolation along the normal.
 
-    Raises: GliomarkError for positions not stated, different images of one place, slices missing or uneven
-    beyond that, a tilted stack, black images, pixels that cannot be decoded.
+    Raises: GliomarkError for two images under one instance UID, positions not stated, different images of one
+    place, slices missing or uneven beyond that, a tilted stack, black images, pixels that cannot be decoded.
     """
     folder = series.first.file.parent
+    if series.clash is not None:
+        one, other = series.clash
+        raise GliomarkError(message("dicom-duplicate-uid", one=one, other=other))
     slices = _slices(series)
     if len(slices) < 2:
-        raise GliomarkError(f"The series in {folder} has a single image: export the whole series.")
+        raise GliomarkError(message("dicom-single-image", folder=folder))
     normal = np.cross(slices[0].row_direction, slices[0].column_direction)
     slices.sort(key=lambda piece: float(piece.position @ normal))
     _check_uniform(folder, slices)
-    image = _pixels(slices)
+    image, said = read_pixels(slices, series.recognition.kind)
     slices, image, dropped = _one_per_place(folder, slices, image, normal)
     grid = slice_grid(np.asarray([piece.position @ normal for piece in slices], dtype=np.float64))
     _check_safe(folder, slices, grid)
     affine = _affine(folder, slices, normal, len(grid.grid))
-    if not image.any():
-        raise GliomarkError(f"All images of the series in {folder} are black: export it again.")
     image = image if grid.even else _resampled(image, grid)
-    notes = _notes(series, dropped, grid)
+    names = counted_names(len(image))
+    grey = check_grey_values(image, folder, series.recognition.kind, names)
+    notes = (*said, *grey.notes, *_notes(series, dropped, grid, _out_of_order(series, normal)))
     sources = tuple(map(_source, slices, grid.positions.tolist()))
-    return Series(image, affine, counted_names(len(image)), folder, sources), notes
+    return Series(grey.image, affine, names, folder, sources, missing=grey.missing), notes
 
 
 def _source(piece: Slice, place: float) -> SourceImage:
@@ -82,9 +83,7 @@ def _slices(series: DicomSeries) -> list[Slice]:
     slices = []
     for instance, frame in series.frames:
         if frame.position is None or frame.orientation is None or frame.spacing is None:
-            raise GliomarkError(
-                f"{instance.file} does not state position, orientation or pixel spacing: export the original series."
-            )
+            raise GliomarkError(place_fault(instance.file, frame.number))
         slices.append(
             Slice(
                 file=instance.file,
@@ -110,8 +109,7 @@ def _check_uniform(folder: Path, slices: Sequence[Slice]) -> None:
         scaled = not np.allclose(piece.spacing, first.spacing, rtol=1e-3, atol=2e-3)
         if turned or tilted or scaled or piece.shape != first.shape:
             raise GliomarkError(
-                f"The slices {first.file.name} and {piece.file.name} in {folder} differ in size, spacing or "
-                "orientation: export one uniform series."
+                message("dicom-not-uniform", one=first.file.name, other=piece.file.name, folder=folder)
             )
 
 
@@ -124,13 +122,11 @@ def _one_per_place(
         last = keep[-1]
         if float((slices[at].position - slices[last].position) @ normal) > SAME_PLACE_MM:
             keep.append(at)
-        elif not np.array_equal(image[at], image[last]):
-            raise GliomarkError(
-                f"{slices[last].file.name} and {slices[at].file.name} in {folder} show the same place with different "
-                "pixels: the series holds repeats, export one image per place."
-            )
+        elif not np.array_equal(image[at], image[last], equal_nan=True):
+            one, other = slices[last].file.name, slices[at].file.name
+            raise GliomarkError(message("dicom-repeats", one=one, other=other, folder=folder))
     if len(keep) < 2:
-        raise GliomarkError(f"All images in {folder} show the same place: export the whole series.")
+        raise GliomarkError(message("dicom-one-place", folder=folder))
     if len(keep) == len(slices):
         return slices, image, 0
     return [slices[at] for at in keep], image[keep], len(slices) - len(keep)
@@ -141,11 +137,8 @@ def _check_safe(folder: Path, slices: Sequence[Slice], grid: SliceGrid) -> None:
     if grid.even or grid.safe:
         return
     gap = float(np.diff(grid.places)[grid.worst])
-    between = f"{slices[grid.worst].file.name} and {slices[grid.worst + 1].file.name} in {folder}"
-    raise GliomarkError(
-        f"The slices are {grid.step:.2f} mm apart but {gap:.2f} mm between {between}: too many slices are missing or "
-        "misplaced to be interpolated, export the whole series."
-    )
+    one, other = slices[grid.worst].file.name, slices[grid.worst + 1].file.name
+    raise GliomarkError(message("dicom-uneven", step=grid.step, gap=gap, one=one, other=other, folder=folder))
 
 
 def _affine(
@@ -158,9 +151,7 @@ def _affine(
     offsets = np.asarray([piece.position - first.position for piece in slices])
     sideways = np.linalg.norm(offsets - np.outer(offsets @ along, along), axis=1).max()
     if sideways > max(_SIDEWAYS * float(np.linalg.norm(last.position - first.position)), 0.01):
-        raise GliomarkError(
-            f"The slices in {folder} are shifted sideways (tilted stack): export a straight one."
-        )
+        raise GliomarkError(message("dicom-tilted", folder=folder))
     affine = np.eye(4)
     affine[:3, 0] = first.row_direction * first.spacing[1]
     affine[:3, 1] = first.column_direction * first.spacing[0]
@@ -183,86 +174,31 @@ def _resampled(image: NDArray[np.float32], grid: SliceGrid) -> NDArray[np.float3
     return resampled
 
 
-def _notes(series: DicomSeries, dropped: int, grid: SliceGrid) -> tuple[str, ...]:
+def _out_of_order(series: DicomSeries, normal: NDArray[np.float64]) -> int:
+    """At how many slices InstanceNumber runs against the positions, in a series where it else runs with them.
+
+    Numbers that follow another order throughout (the time of an interleaved scan) are no contradiction.
+    """
+    placed = [(np.dot(frame.position or (0, 0, 0), normal), one.order) for one, frame in series.frames]
+    if any(frame.number is not None for _, frame in series.frames):
+        return 0
+    steps = np.sign(np.diff([order for _, order in sorted(placed)]))
+    against = int(min((steps > 0).sum(), (steps < 0).sum()))
+    return against if 0 < against <= MOST_AGAINST * len(steps) else 0
+
+
+def _notes(series: DicomSeries, dropped: int, grid: SliceGrid, out_of_order: int) -> tuple[str, ...]:
     """What was mended, in sentences that name no file and no person."""
     kind, notes = series.recognition.kind, []
     if series.copies or dropped:
-        notes.append(f"{kind}: {series.copies + dropped} copies of other images were left out.")
+        notes.append(message("dicom-copies", kind=kind, count=series.copies + dropped))
+    if out_of_order:
+        notes.append(message("dicom-order", kind=kind, count=out_of_order, total=series.images))
     if series.surroundings.stacks > 1:
-        notes.append(
-            f"{kind}: its SeriesInstanceUID holds {series.surroundings.stacks} stacks; one of them was read."
-        )
+        notes.append(message("dicom-stacks", kind=kind, count=series.surroundings.stacks))
     if grid.missing:
         places = " and ".join(str(at + 1) for at in grid.missing)
-        notes.append(
-            f"{kind}: slice {places} of {len(grid.grid)} was missing and was interpolated from its neighbours."
-        )
+        notes.append(message("dicom-interpolated", kind=kind, slices=places, count=len(grid.grid)))
     if grid.departure > tolerance(grid.step):
-        notes.append(
-            f"{kind}: the slices were unevenly spaced (by up to {grid.jitter * grid.step:.2f} mm) and were resampled "
-            f"to an even {grid.step:.2f} mm."
-        )
+        notes.append(message("dicom-resampled", kind=kind, mm=grid.jitter * grid.step, step=grid.step))
     return tuple(notes)
-
-
-# ---- pixels -----------------------------------------------------------------------------------------
-
-
-def _pixels(slices: Sequence[Slice]) -> NDArray[np.float32]:
-    """Decode and rescale: float32 ``(slice, row, column)``; a multi-frame file is decoded once."""
-    image = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
-    wanted: dict[Path, list[int]] = defaultdict(list)
-    for at, piece in enumerate(slices):
-        wanted[piece.file].append(at)
-    for file, places in wanted.items():
-        pixels = _decoded(file)
-        for at in places:
-            piece = slices[at]
-            plane = _plane(pixels, piece)
-            if plane is None or plane.shape != piece.shape:
-                raise GliomarkError(
-                    f"{file} does not hold one grey image of {piece.shape}: export the original."
-                )
-            image[at] = plane * piece.slope + piece.intercept
-    return image
-
-
-def _plane(pixels: NDArray[np.float32], piece: Slice) -> NDArray[np.float32] | None:
-    if piece.frame is None or pixels.ndim == 2:
-        return pixels
-    return pixels[piece.frame] if pixels.ndim == 3 and piece.frame < len(pixels) else None
-
-
-def _decoded(file: Path) -> NDArray[np.float32]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
-            _state_syntax(dataset)
-            return np.asarray(dataset.pixel_array, dtype=np.float32)
-    except _PIXEL_DAMAGE:
-        raise GliomarkError(
-            f"The pixels of {file} cannot be decoded{_coding(file)}: export it again, uncompressed."
-        ) from None
-
-
-def _state_syntax(dataset: Dataset) -> None:
-    """A file without meta information is uncompressed; its transfer syntax is how it was just read."""
-    meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
-    if "TransferSyntaxUID" not in meta:
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    dataset.file_meta = meta
-
-
-def _coding(file: Path) -> str:
-    """Why pixels may not be decoded: the compression in words, else that the file is damaged."""
-    try:
-        meta = pydicom.dcmread(file, stop_before_pixels=True, force=True).file_meta
-    except _PIXEL_DAMAGE:
-        meta = FileMetaDataset()
-    syntax = meta.get("TransferSyntaxUID")
-    if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
-        return f" ({syntax.name})"
-    return " (cut short or damaged)"

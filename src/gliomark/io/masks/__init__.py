@@ -19,10 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
+from gliomark.geometry import share_lattice
 from gliomark.io.dicom import looks_like_dicom
+from gliomark.io.mask_place import check_mask_place, inside_share
 from gliomark.io.masks.contours import (
     OFF_PLANE,
     off_plane,
@@ -30,13 +29,21 @@ from gliomark.io.masks.contours import (
     referenced_series,
     structure_contours,
 )
-from gliomark.io.masks.dicom import description_of, drawn_by, predicted, read_segmentation
+from gliomark.io.masks.dicom import (
+    DAMAGED,
+    check_frame_of_reference,
+    description_of,
+    drawn_by,
+    predicted,
+    read_segmentation,
+)
 from gliomark.io.masks.files import find_masks, kind_of, stem_of
 from gliomark.io.masks.overlay import Agreement, agreement, between_raters, unite
 from gliomark.io.masks.pictures import read_annotations
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError
 from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
 from gliomark.io.nifti import read_lesion
+from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series
 
 __all__ = [
@@ -91,7 +98,7 @@ def read_masks(
     if others and not drawn:
         raise others[0]
     for one in drawn:
-        _check_place(one.mask, series)
+        check_mask_place(one.mask.series, one.mask.source, series)
     called = raters if raters is not None else _numbered(drawn)
     masks = [replace(_noted(one.mask, series), rater=called.get(one.by, "")) for one in drawn]
     return tuple(sorted(masks, key=lambda mask: (mask.rater, str(mask.source))))
@@ -132,6 +139,10 @@ def _whole_file(
     kind = kind_of(file)
     if kind == "volume":
         return _volume(file)
+    if kind == DAMAGED:
+        raise GliomarkError(message("mask-damaged", file=file))
+    if kind in ("segmentation", "structure set"):
+        check_frame_of_reference(file, series, uids)
     if kind == "segmentation":
         return read_segmentation(file)
     if kind == "structure set":
@@ -143,8 +154,14 @@ def _whole_file(
 def _volume(file: Path) -> LesionMask:
     notes: list[str] = []
     series = read_lesion(file, notes)
-    # a file's name may be a patient's
-    return LesionMask(series, "", file, "", tuple(note.replace(file.name, "file") for note in notes))
+    return LesionMask(series, "", file, "", tuple(_without_name(note, file) for note in notes))
+
+
+def _without_name(note: str, file: Path) -> str:
+    """A note without the file's name, which may be a patient's."""
+    if isinstance(note, Message):
+        return message(note.code, **{**note.parameters, "file": "file"})
+    return note.replace(file.name, "file")
 
 
 def _annotated(
@@ -155,13 +172,10 @@ def _annotated(
     for file in (file for file in files if kind_of(file) == "annotation"):
         sequence = next((s for name in _folders(folder, file)[::-1] if (s := sequence_in_name(name))), None)
         if sequence is None or sequence not in series:
-            raise GliomarkError(
-                f"{file} does not lie in a folder named after one of the patient's sequences "
-                f"({', '.join(series)}): put it into <patient>/<sequence>/."
-            )
+            raise GliomarkError(message("mask-folder", file=file, sequences=", ".join(series)))
         slices = groups[_rater(folder, file), sequence]
         if file.stem in slices:
-            raise GliomarkError(f"{file} and {slices[file.stem].name} annotate one slice: keep one of them.")
+            raise GliomarkError(message("mask-slice-twice", file=file, other=slices[file.stem].name))
         slices[file.stem] = file
     for (rater, sequence), slices in groups.items():
         yield _Drawn(rater, read_annotations(slices, series[sequence], sequence))
@@ -205,10 +219,7 @@ def _contours_sequence(
     distance = {name: off_plane(contours, series[name]) for name in _DRAWN_FIRST if name in series}
     best = min(distance, key=lambda name: (round(distance[name], 3), _DRAWN_FIRST.index(name)), default=None)
     if best is None or distance[best] > OFF_PLANE:
-        raise GliomarkError(
-            f"The contours of {file} lie in the slices of none of the patient's series "
-            f"({', '.join(series)}): export the series that they were drawn on."
-        )
+        raise GliomarkError(message("contours-off-all", file=file, sequences=", ".join(series)))
     return best
 
 
@@ -216,7 +227,7 @@ def _sequence_of(
     folder: Path | None, mask: LesionMask, series: Mapping[MRSequence, Series]
 ) -> MRSequence | None:
     """The sequence whose grid the mask shares, a name deciding between several; None where it shares none."""
-    same = [name for name in _DRAWN_FIRST if name in series and _on_lattice(mask.series, series[name])]
+    same = [name for name in _DRAWN_FIRST if name in series and _shares_grid(mask.series, series[name])]
     words = [stem_of(mask.source), *_folders(folder, mask.source)[::-1]]
     if looks_like_dicom(mask.source):
         words.insert(0, description_of(mask.source))
@@ -226,52 +237,16 @@ def _sequence_of(
     return named
 
 
-def _on_lattice(mask: Series, series: Series) -> bool:
-    """Whether the mask's voxel centres are voxel centres of the series' grid, cut or turned as it may be."""
-    relative = np.linalg.inv(series.affine) @ mask.affine
-    turn = np.round(relative[:3, :3])
-    if not np.array_equal(turn @ turn.T, np.eye(3)):
-        return False
-    corners = relative[:3, :3] @ _corners(mask) + relative[:3, 3:]
-    return bool(np.abs(corners - np.round(corners)).max() < 0.1)
-
-
-def _corners(series: Series) -> NDArray[np.float64]:
-    """Indices ``(3, 8)`` of a grid's corner voxels, (column, row, slice)."""
-    slices, rows, columns = series.image.shape
-    ends = np.meshgrid([0, columns - 1], [0, rows - 1], [0, slices - 1], indexing="ij")
-    return np.stack([end.ravel() for end in ends]).astype(np.float64)
-
-
-def _check_place(mask: LesionMask, series: Mapping[MRSequence, Series]) -> None:
-    if series and mask.series.image.any() and _inside(mask, series) == 0.0:
-        raise GliomarkError(
-            f"The mask {mask.source} lies outside every series of the patient ({', '.join(series)}): check that "
-            "it is this patient's and that its geometry was not lost."
-        )
+def _shares_grid(mask: Series, series: Series) -> bool:
+    return share_lattice(mask.affine, mask.image.shape, series.affine)
 
 
 def _noted(mask: LesionMask, series: Mapping[MRSequence, Series]) -> LesionMask:
     """The mask with what its reader should know about its place."""
     notes = list(mask.notes)
-    share = _inside(mask, series) if mask.series.image.any() else 1.0
+    share = inside_share(mask.series, series, mask.sequence) if mask.series.image.any() else 1.0
     if share < INSIDE_ENOUGH:
-        notes.append(f"{1 - share:.0%} of a lesion mask lies outside its series.")
+        notes.append(message("mask-partly-outside", percent=100 * (1 - share)))
     if mask.sequence is None:
-        notes.append("A lesion mask shares no series' grid; its millimetres are taken as the reference's.")
+        notes.append(message("mask-on-no-grid"))
     return replace(mask, notes=tuple(notes))
-
-
-def _inside(mask: LesionMask, series: Mapping[MRSequence, Series]) -> float:
-    """The share of lesion voxels inside the mask's own series, or inside the series that holds most."""
-    at = np.argwhere(mask.series.image > 0)[:, ::-1].T
-    points = mask.series.affine[:3, :3] @ at + mask.series.affine[:3, 3:]
-    own = [series[name] for name in series if name == mask.sequence] or list(series.values())
-    return max((_share(points, one) for one in own), default=1.0)
-
-
-def _share(points: NDArray[np.float64], series: Series) -> float:
-    to_index = np.linalg.inv(series.affine)
-    index = to_index[:3, :3] @ points + to_index[:3, 3:]
-    size = np.array(series.image.shape[::-1])[:, None]
-    return float(((index >= -0.5) & (index <= size - 0.5)).all(axis=0).mean())

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
-from gliomark.io.masks.dicom import DAMAGE
+from gliomark.io.masks.dicom import DAMAGE, one_series
 from gliomark.io.masks.pictures import fill
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
+from gliomark.messages import message
 from gliomark.study import GliomarkError, Series
 
 OFF_PLANE = 0.25  # of a slice step: further off, a contour belongs to another series
@@ -33,10 +35,7 @@ def read_structure_set(file: Path, series: Series) -> LesionMask:
         for at, polygons in _by_slice(file, contours, to_index, len(image)).items():
             image[at][fill(polygons, rows, columns)] = 1.0
     if not image.any():
-        raise GliomarkError(
-            f"The contours of {file} cover no voxel of the series they were read with: check that both belong "
-            "to one patient."
-        )
+        raise GliomarkError(message("contours-cover-nothing", file=file))
     notes = left_out_note(total, len(rois)) + _gap_note(image)
     return LesionMask(
         Series(image, series.affine, series.slice_names, file), "", file, referenced_series(file), notes
@@ -50,40 +49,46 @@ def structure_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], int
         names = {int(roi.ROINumber): str(roi.get("ROIName") or "") for roi in dataset.StructureSetROISequence}
         drawn = {
             int(item.ReferencedROINumber): [
-                np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
+                _points(file, contour)
                 for contour in item.get("ContourSequence") or ()
                 if str(contour.ContourGeometricType).startswith("CLOSED")
             ]
             for item in dataset.ROIContourSequence
         }
     except DAMAGE:
-        raise GliomarkError(f"{file} is a damaged DICOM structure set: export it again.") from None
+        raise GliomarkError(message("contours-damaged", file=file)) from None
     numbers = list(names)
     taken = lesion_regions([names[number] for number in numbers])
     if not taken:
         raise NoLesionRegionError(
-            f"No region of {file} is a lesion by its name ({', '.join(names.values())[:120] or 'none'}): name "
-            "the region of the enhancing and necrotic tumour 'GTV'."
+            message("contours-no-lesion", file=file, names=", ".join(names.values())[:120] or "-")
         )
-    rois = [[c for c in drawn.get(numbers[at], ()) if len(c) >= 3] for at in taken]
+    if missing := [names[numbers[at]] for at in taken if numbers[at] not in drawn]:
+        raise GliomarkError(message("contours-missing", file=file, name=missing[0]))
+    rois = [[c for c in drawn[numbers[at]] if len(c) >= 3] for at in taken]
     if not any(rois):
-        raise GliomarkError(f"The lesion of {file} has no closed contour: draw it again, or leave it out.")
+        raise GliomarkError(message("contours-none", file=file))
     return [contours for contours in rois if contours], len(numbers)
+
+
+def _points(file: Path, contour: Dataset) -> NDArray[np.float64]:
+    """A contour's points ``(N, 3)``. Raises GliomarkError where some are missing or are not numbers."""
+    values = np.atleast_1d(np.array(contour.ContourData, dtype=np.float64))
+    stated = contour.get("NumberOfContourPoints")
+    if values.size % 3 or (stated is not None and 3 * int(stated) != values.size):
+        raise GliomarkError(message("contours-cut-short", file=file, count=values.size))
+    if not np.isfinite(values).all():
+        raise GliomarkError(message("contours-not-numbers", file=file))
+    return values.reshape(-1, 3)
 
 
 def referenced_series(file: Path) -> str:
     """The one SeriesInstanceUID a structure set refers to, blank for none or several."""
     try:
         dataset = pydicom.dcmread(file, force=True, specific_tags=["ReferencedFrameOfReferenceSequence"])
-        found = {
-            str(series.SeriesInstanceUID)
-            for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ()
-            for study in frame.get("RTReferencedStudySequence") or ()
-            for series in study.get("RTReferencedSeriesSequence") or ()
-        }
+        return one_series(dataset)
     except DAMAGE:
         return ""
-    return found.pop() if len(found) == 1 else ""
 
 
 def off_plane(contours: Sequence[NDArray[np.float64]], series: Series) -> float:
@@ -103,12 +108,10 @@ def _by_slice(
         index = contour @ to_index[:3, :3].T + to_index[:3, 3]
         at = int(np.round(index[:, 2].mean()))
         if np.abs(index[:, 2] - at).max() > OFF_PLANE:
-            raise GliomarkError(
-                f"The contours of {file} do not lie in the slices of the series they were read with: give the "
-                "series they were drawn on."
-            )
-        if 0 <= at < slices:
-            found[at].append(index[:, :2] + 0.5)
+            raise GliomarkError(message("contours-off-plane", file=file))
+        if not 0 <= at < slices:
+            raise GliomarkError(message("contours-beyond", file=file, slices=slices))
+        found[at].append(index[:, :2] + 0.5)
     return found
 
 
@@ -118,4 +121,4 @@ def _gap_note(image: NDArray[np.float32]) -> tuple[str, ...]:
     missing = int(drawn[-1] - drawn[0] + 1 - len(drawn))
     if not missing:
         return ()
-    return (f"{missing} slice(s) between the first and the last contour carry none; they stay empty.",)
+    return (message("contours-gaps", count=missing),)

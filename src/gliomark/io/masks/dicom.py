@@ -17,13 +17,16 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
+from gliomark.io.dicom.facts import numbers, unit
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
 from gliomark.io.nifti import counted_names
-from gliomark.study import PRODUCT, GliomarkError, Series
+from gliomark.messages import message
+from gliomark.study import PRODUCT, GliomarkError, MRSequence, Series
 
 SEGMENTATIONS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")  # the second: Label Map Segmentation
+DAMAGED = "damaged"
 STRUCTURE_SETS = (RTStructureSetStorage,)
 # Positions are written with three to six decimals; a slice apart is at least some tenths of a millimetre.
 SAME_PLACE_MM = 0.01
@@ -35,13 +38,74 @@ DAMAGE = (
 
 
 def mask_kind(file: Path) -> str:
-    """``"segmentation"``, ``"structure set"`` or blank, by the file's SOP class."""
+    """``"segmentation"``, ``"structure set"``, ``"damaged"`` or blank, by the file's SOP class.
+
+    Damaged is a DICOM file that is cut short before it says what it holds; in a mask folder it was a mask.
+    """
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=["SOPClassUID"])
-        stored = header.get("SOPClassUID")
+        stored = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
     except DAMAGE:
-        return ""
-    return "segmentation" if stored in SEGMENTATIONS else "structure set" if stored in STRUCTURE_SETS else ""
+        return DAMAGED
+    if stored in SEGMENTATIONS:
+        return "segmentation"
+    if stored in STRUCTURE_SETS:
+        return "structure set"
+    begun = UID(str(stored or ""))
+    is_cut = begun.name == begun and any(k.startswith(begun) for k in (*SEGMENTATIONS, *STRUCTURE_SETS))
+    return DAMAGED if is_cut and header.preamble else ""
+
+
+def check_frame_of_reference(
+    file: Path, series: Mapping[MRSequence, Series], uids: Mapping[str, MRSequence]
+) -> None:
+    """Raise GliomarkError for a DICOM mask in coordinates that none of the patient's DICOM series uses.
+
+    A mask that refers to one of the series (uids) is believed, and so is one that states no frame of reference.
+    """
+    images = [one.source_images[0].file for one in series.values() if one.source_images]
+    if not images:
+        return
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        drawn_in, referenced = _frames_of_reference(header), _series_referred_to(header)
+        known = {_frame_of_reference(image) for image in images} - {""}
+    except DAMAGE:
+        return  # reading the file says what is wrong
+    if drawn_in and known and not drawn_in & known and not referenced & set(uids):
+        raise GliomarkError(message("mask-frame", file=file))
+
+
+def _frame_of_reference(image: Path) -> str:
+    header = pydicom.dcmread(
+        image, stop_before_pixels=True, force=True, specific_tags=["FrameOfReferenceUID"]
+    )
+    return str(header.get("FrameOfReferenceUID") or "")
+
+
+def one_series(header: Dataset) -> str:
+    """The one SeriesInstanceUID that a DICOM mask refers to, blank for none or several."""
+    found = _series_referred_to(header)
+    return found.pop() if len(found) == 1 else ""
+
+
+def _series_referred_to(header: Dataset) -> set[str]:
+    """Every SeriesInstanceUID that a segmentation or a structure set refers to."""
+    items = list(header.get("ReferencedSeriesSequence") or ())
+    for frame in header.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            items += study.get("RTReferencedSeriesSequence") or ()
+    return {str(item.SeriesInstanceUID) for item in items if "SeriesInstanceUID" in item}
+
+
+def _frames_of_reference(header: Dataset) -> set[str]:
+    """Those a segmentation or a structure set states, be it for a single region."""
+    names = {"FrameOfReferenceUID", "ReferencedFrameOfReferenceUID"}
+    stated = [str(header[name].value) for name in names if name in header]
+    for item in (*(header.get("ReferencedFrameOfReferenceSequence") or ()),
+                 *(header.get("StructureSetROISequence") or ())):  # fmt: skip
+        stated += [str(item[name].value) for name in names if name in item]
+    return {uid for uid in stated if uid}
 
 
 def drawn_by(file: Path) -> tuple[str, str]:
@@ -98,15 +162,13 @@ def read_segmentation(file: Path) -> LesionMask:
             names.pop(0, None)  # zero is the background
         wanted = _wanted(file, names)
         frames = _frames(dataset, wanted)
-        drawn_on = _referenced_series(dataset)
+        drawn_on = one_series(dataset)
     except DAMAGE:
-        raise GliomarkError(
-            f"{file} is a damaged DICOM segmentation, or states no positions: export it again."
-        ) from None
+        raise GliomarkError(message("segmentation-damaged", file=file)) from None
     notes = list(left_out_note(len(names), len(wanted)))
     image, affine = _regular(file, frames, notes)
     if not image.any():
-        notes.append("The segmentation is empty.")
+        notes.append(message("segmentation-empty"))
     series = Series(image, affine, counted_names(len(image)), file)
     return LesionMask(series, "", file, drawn_on, tuple(notes))
 
@@ -122,8 +184,7 @@ def _wanted(file: Path, names: Mapping[int, str]) -> frozenset[int]:
     taken = lesion_regions([names[number] for number in numbers])
     if not taken:
         raise NoLesionRegionError(
-            f"No segment of {file} is a lesion by its name ({', '.join(names.values())[:120]}): name the segment "
-            "of the enhancing and necrotic tumour 'tumour'."
+            message("segmentation-no-lesion", file=file, names=", ".join(names.values())[:120])
         )
     return frozenset(numbers[at] for at in taken)
 
@@ -143,11 +204,15 @@ def _frames(dataset: Dataset, wanted: frozenset[int]) -> list[_Frame]:
         )
         pixels = np.isin(stored[at], list(wanted)) if labelled else (stored[at] >= half) & (number in wanted)
         measures = _functional(dataset, at, "PixelMeasures")
-        down, across = (float(step) for step in measures.PixelSpacing)
+        position = numbers(_functional(dataset, at, "PlanePosition").ImagePositionPatient, 3)
+        turn = unit(numbers(_functional(dataset, at, "PlaneOrientation").ImageOrientationPatient, 6))
+        spacing = numbers(measures.PixelSpacing, 2)
+        if position is None or turn is None or spacing is None or min(spacing) <= 0:
+            raise ValueError  # a place that is not stated in numbers
         frames.append(_Frame(
-            np.asarray(_functional(dataset, at, "PlanePosition").ImagePositionPatient, dtype=np.float64),
-            np.asarray(_functional(dataset, at, "PlaneOrientation").ImageOrientationPatient, dtype=np.float64),
-            (down, across),
+            np.asarray(position, dtype=np.float64),
+            np.asarray(turn, dtype=np.float64),
+            (spacing[0], spacing[1]),
             float(measures.get("SliceThickness") or 0.0),
             abs(float(measures.get("SpacingBetweenSlices") or 0.0)),
             pixels,
@@ -164,12 +229,6 @@ def _functional(dataset: Dataset, frame: int, name: str) -> Dataset:
             group: Dataset = content[0]
             return group
     raise KeyError(name)
-
-
-def _referenced_series(dataset: Dataset) -> str:
-    """The one SeriesInstanceUID a segmentation refers to, blank for none or several."""
-    found = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
-    return found.pop() if len(found) == 1 else ""
 
 
 def _regular(
@@ -190,7 +249,7 @@ def _regular(
         ):
             image[at] = np.maximum(image[at], frame.pixels)
     if not regular:
-        notes.append(f"Its frames are unevenly spaced; the mask was brought to steps of {step:.3g} mm.")
+        notes.append(message("segmentation-uneven", step=step))
     return image, _affine(first, frames, normal * step, places[0])
 
 
@@ -206,7 +265,7 @@ def _step(file: Path, places: NDArray[np.float64], frame: _Frame) -> tuple[float
     stated = frame.step or frame.thickness
     if not len(gaps):
         if stated <= 0:
-            raise GliomarkError(f"{file} has one plane and states no slice thickness: export it again.")
+            raise GliomarkError(message("segmentation-no-step", file=file))
         return stated, True
     for step in (frame.step, float(gaps.min()), frame.thickness):
         if step > SAME_PLACE_MM:
@@ -233,9 +292,7 @@ def _check_parallel(file: Path, frames: Sequence[_Frame], normal: NDArray[np.flo
         offset = frame.position - first.position
         sideways = float(np.linalg.norm(offset - (offset @ normal) * normal))
         if turned or scaled or sideways > max(0.1 * min(first.spacing), 0.01 * float(np.linalg.norm(offset))):
-            raise GliomarkError(
-                f"The planes of {file} do not lie straight above each other: export one even stack."
-            )
+            raise GliomarkError(message("segmentation-crooked", file=file))
 
 
 def _affine(

@@ -56,15 +56,20 @@ def _is_mask_volume(file: Path) -> bool:
 
 
 def _few_labels(file: Path) -> bool:
-    """Whether a volume holds whole numbers, at most five different ones.
+    """Whether a volume holds at most five different whole numbers, or shares of one as a probability does.
 
-    One that cannot be read counts as a mask where its name says no sequence: reading it says why.
+    One that is damaged, by a few values that are not numbers too, counts as a mask where its name says no sequence:
+    reading it says why it is none.
     """
+    unnamed = sequence_in_name(stem_of(file)) is None
     try:
-        if file.name.lower().endswith((".nii", ".nii.gz")):
+        if file.name.lower().endswith((".nii", ".nii.gz", ".hdr")):
             values = np.unique(np.asarray(nib.load(file).dataobj))
         else:
             values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
     except Exception:  # whatever a decoder throws at a damaged file
-        return sequence_in_name(stem_of(file)) is None
-    return len(values) <= _MOST_LABELS and bool(np.equal(values, np.round(values)).all())
+        return unnamed
+    finite = values[np.isfinite(values)]
+    whole = bool(np.equal(finite, np.round(finite)).all())
+    shares = len(finite) > 0 and finite[0] >= 0 and finite[-1] <= 1
+    return (len(finite) <= _MOST_LABELS and whole) or (unnamed and bool(shares))

@@ -12,7 +12,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from gliomark.evaluation.metrics import dice
+from gliomark.geometry import to_image
 from gliomark.io.masks.rules import LesionMask
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series
 
 Transforms = Mapping[MRSequence, NDArray[np.float64]]
@@ -43,7 +45,7 @@ def unite(masks: Sequence[LesionMask], grid: Series, into: Transforms | None = N
     Raises: GliomarkError for no mask.
     """
     if not masks:
-        raise GliomarkError(f"There is no lesion mask for {grid.source}: draw one, or leave the patient out.")
+        raise GliomarkError(message("mask-none", folder=grid.source))
     image = np.zeros(grid.image.shape, dtype=bool)
     for mask in masks:
         moved = (into or {}).get(mask.sequence) if mask.sequence else None
@@ -117,8 +119,8 @@ def _on(mask: Series, grid: Series, moved: NDArray[np.float64]) -> NDArray[np.bo
         return np.zeros(grid.image.shape, dtype=bool)
     back = np.linalg.inv(moved)  # ITK asks where a point of the grid lies in the mask
     transform = sitk.AffineTransform(back[:3, :3].ravel().tolist(), back[:3, 3].tolist())
-    to = _image(np.zeros(grid.image.shape, dtype=np.uint8), grid.affine)
-    resampled = sitk.Resample(_image(*cut), to, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    to = to_image(np.zeros(grid.image.shape, dtype=np.uint8), grid.affine)
+    resampled = sitk.Resample(to_image(*cut), to, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
     # a hair below one half: a voxel centre midway between two must not hang on the last bit
     return sitk.GetArrayFromImage(resampled) >= 0.5 - 1e-4
 
@@ -133,16 +135,6 @@ def _cut(mask: Series) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None
     affine = mask.affine.copy()
     affine[:3, 3] += mask.affine[:3, :3] @ (low[::-1] - 1.0)
     return np.pad(box, 1).astype(np.float32), affine
-
-
-def _image(array: NDArray, affine: NDArray[np.float64]) -> sitk.Image:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing.tolist())
-    # ITK's SVD fails on numbers too small to be normal
-    image.SetDirection((affine[:3, :3] / spacing).round(12).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    return image
 
 
 def _grown(a: Series, b: Series) -> Series:

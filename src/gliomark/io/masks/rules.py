@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series
 
 _DENIED_OEDEMA = re.compile(
@@ -94,4 +95,4 @@ def left_out_note(regions: int, taken: int) -> tuple[str, ...]:
     """The sentence on regions that were left out, without their names, which may say who drew them."""
     if regions == taken:
         return ()
-    return (f"{regions - taken} of {regions} drawn regions are no lesion by their names and are left out.",)
+    return (message("regions-left-out", count=regions - taken, total=regions),)

@@ -60,6 +60,5 @@ def _headers(prediction: Prediction, name: MRSequence) -> tuple[Dataset, ...]:
 
 
 def _considered(prediction: Prediction) -> list[MRSequence]:
-    """The series the answer rests on: those the model saw; all of them where one stood in for another."""
-    seen, found = prediction.stack.images, prediction.study.series
-    return [name for name in found if name in seen or not set(seen) <= set(found)]
+    """The series that the networks were shown."""
+    return [name for name in prediction.study.series if name in prediction.stack.images]

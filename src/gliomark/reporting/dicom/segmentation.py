@@ -6,13 +6,15 @@ from copy import deepcopy
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
 from gliomark.reporting.dicom.codes import BRAIN, CATEGORY, LESION
 from gliomark.reporting.dicom.sources import RESEARCH_ONLY, Headers, new_series
-from gliomark.study import Prediction
+from gliomark.reporting.drawing import OUTLINE
+from gliomark.study import PRODUCT, Prediction
 
 TRACKING_ID = "gliomark lesion"
 NETWORKS = "Outlined by a network, checked by nobody"
@@ -29,6 +31,7 @@ def lesion_segmentation(
         segment_descriptions=[_segment(prediction, tracking_uid)],
         content_label="LESION",
         content_description="Lesion in gliomark's answer, research use only",
+        content_creator_name=PRODUCT,
         **new_series(prediction, 9001, "gliomark lesion, research use only"),
     )
     drawn = "Outlined or corrected by a reader" if prediction.segmentation.by_reader else NETWORKS
@@ -45,7 +48,7 @@ def _segment(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
         name=model.name[:64],
         family=codes.DCM.ArtificialIntelligence,
         version=f"gliomark {prediction.software_version}",
-        parameters={"sha256": model.sha256, "rule": prediction.segmentation.rule},
+        parameters={"sha256": model.sha256, "rule": str(prediction.segmentation.rule)},
     )
     return SegmentDescription(
         segment_number=1,
@@ -57,6 +60,7 @@ def _segment(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
         tracking_uid=tracking_uid,
         tracking_id=TRACKING_ID,
         anatomic_regions=[BRAIN],
+        display_color=CIELabColor.from_rgb(*OUTLINE),
     )
 
 

@@ -14,8 +14,10 @@ from highdicom import UID
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import MRImageStorage
-from pydicom.valuerep import DA, TM, DSfloat
+from pydicom.valuerep import DSfloat
 
+from gliomark.messages import message
+from gliomark.reporting.dicom.regular import is_uid, make_regular
 from gliomark.study import PRODUCT, GliomarkError, Prediction, Series, SourceImage, Study
 
 UTF8 = "ISO_IR 192"
@@ -47,16 +49,10 @@ def require_dicom(study: Study) -> None:
     """Raise GliomarkError if results as DICOM could not be written for this patient; reads a file per series."""
     for series in study.series.values():
         if not series.source_images:
-            raise GliomarkError(
-                f"Patient {study.patient_id} did not come as DICOM, so results as DICOM have no study to go into; "
-                "leave --dicom-out away, or give the DICOM files."
-            )
+            raise GliomarkError(message("not-dicom", patient=study.patient_id))
         files = {image.file for image in series.source_images}
         if len(files) > 1 and not _is_single(_header(series, series.source_images[0])):
-            raise GliomarkError(
-                f"The series in {series.source} is spread over {len(files)} multi-frame files, to which results as "
-                "DICOM cannot refer; leave --dicom-out away."
-            )
+            raise GliomarkError(message("dicom-spread", folder=str(series.source), count=len(files)))
 
 
 def source_headers(series: Series) -> Headers:
@@ -126,36 +122,35 @@ def _frame(image: SourceImage) -> Dataset:
 
 
 def _header(series: Series, image: SourceImage) -> Dataset:
-    """A file's header, text as UTF-8; what may be empty is there, and empty where it is not valid."""
+    """A file's header, text as UTF-8; what may be empty is there, and what is not valid is not."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(image.file, stop_before_pixels=True, force=True)
+            needed = {keyword: header.get(keyword) for keyword in _NEEDED}
+            make_regular(header)
             header.decode()
     except (OSError, InvalidDicomError):
-        raise GliomarkError(
-            f"{image.file} can no longer be read; results as DICOM need the images they were made from."
-        ) from None
-    missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
+        raise GliomarkError(message("dicom-gone", file=str(image.file))) from None
+    missing = [keyword for keyword, value in needed.items() if not value]
     if missing:
-        raise GliomarkError(
-            f"{image.file} states no {missing[0]}, which results as DICOM refer to; export the series in "
-            f"{series.source} again, or leave --dicom-out away."
-        )
+        told = {"file": str(image.file), "field": missing[0], "folder": str(series.source)}
+        raise GliomarkError(message("dicom-incomplete", **told))
+    for keyword, value in needed.items():
+        if not is_uid(value):
+            told = {
+                "file": str(image.file),
+                "keyword": keyword,
+                "value": str(value),
+                "folder": str(series.source),
+            }
+            raise GliomarkError(message("dicom-out-bad-uid", **told))
     for keyword in _MAY_BE_EMPTY:
-        if keyword not in header or not _valid(keyword, str(header[keyword].value)):
+        if keyword not in header:
             setattr(header, keyword, "")
+    if header.PatientSex not in ("M", "F", "O"):
+        header.PatientSex = ""
     return header
-
-
-def _valid(keyword: str, value: str) -> bool:
-    if keyword == "PatientSex":
-        return value in ("M", "F", "O", "")
-    kind = DA if keyword.endswith("Date") else TM if keyword.endswith("Time") else None
-    try:
-        return kind is None or not value or kind(value) is not None
-    except ValueError:
-        return False
 
 
 def _orientation(series: Series) -> list[DSfloat]:

@@ -33,6 +33,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
+from gliomark.messages import render
 from gliomark.reporting.dicom.codes import (
     ABSENT,
     AREA,
@@ -53,7 +54,7 @@ from gliomark.reporting.dicom.codes import (
 )
 from gliomark.reporting.dicom.segmentation import TRACKING_ID
 from gliomark.reporting.dicom.sources import Headers, new_series
-from gliomark.reporting.text import FUSIONS, MEANINGS, Language, said, strings, word
+from gliomark.reporting.text import Language, strings
 from gliomark.study import PRODUCT, MarkerPrediction, Prediction
 
 COMMENT = codes.DCM.Comment
@@ -176,15 +177,14 @@ def _sizes(prediction: Prediction) -> list[Measurement]:
 def _comments(prediction: Prediction, language: Language) -> list[str]:
     """What holds for the whole report, the most important first."""
     t, model = strings(language, prediction.segmentation.by_reader), prediction.model
-    notes = dict.fromkeys((*prediction.study.notes, *prediction.stack.notes))
     return [
         f"{t.research} {t.research_more}",
-        *(said(text, language) for text in prediction.warnings),
+        *(render(text, language) for text in prediction.warnings),
         *([] if _found(prediction) else [f"{t.no_lesion}. {t.no_lesion_more}"]),
         *([t.assumed] if prediction.study.spacing_assumed else []),
-        f"{t.intended_use}: {said(model.intended_use, language)}",
-        f"{t.trained_on}: {said(model.training_cohort, language)}",
-        *(said(text, language) for text in notes),
+        f"{t.intended_use}: {render(model.intended_use, language)}",
+        f"{t.trained_on}: {render(model.training_cohort, language)}",
+        *(render(text, language) for text in prediction.all_notes),
     ]
 
 
@@ -216,16 +216,28 @@ def _evaluation(marker: MarkerPrediction, language: Language) -> QualitativeEval
     evaluation = QualitativeEvaluation(name, _level(marker))
     evaluation[0].ContentSequence = [
         CodeContentItem(private("decided-by", "Level decided by"), _decided_by(marker), "HAS PROPERTIES"),
-        NumContentItem(private("threshold", "Threshold"), round(marker.threshold, 4), NO_UNITS, None, "HAS PROPERTIES"),
-        *(_text(concept, text, "HAS PROPERTIES") for concept, text in _explanations(marker, language) if text),
-    ]  # fmt: skip
+        *_threshold(marker),
+        *(
+            _text(concept, text, "HAS PROPERTIES")
+            for concept, text in _explanations(marker, language)
+            if text
+        ),
+    ]
     return evaluation
+
+
+def _threshold(marker: MarkerPrediction) -> list[NumContentItem]:
+    """Only where there is a probability to hold against it."""
+    if marker.threshold is None:
+        return []
+    name, value = private("threshold", "Threshold"), round(marker.threshold, 4)
+    return [NumContentItem(name, value, NO_UNITS, None, "HAS PROPERTIES")]
 
 
 def _level(marker: MarkerPrediction) -> CodedConcept:
     if marker.level == "undetermined":
         return CodedConcept.from_code(UNDETERMINED)
-    return private(marker.level, f"Predicted {marker.level}")
+    return private(marker.level, f"Predicted {marker.level}{', borderline' if marker.borderline else ''}")
 
 
 def _decided_by(marker: MarkerPrediction) -> CodedConcept:
@@ -235,13 +247,16 @@ def _decided_by(marker: MarkerPrediction) -> CodedConcept:
 
 
 def _explanations(marker: MarkerPrediction, language: Language) -> list[tuple[CodedConcept, str]]:
-    return [
-        (private("meaning", "What the positive class means"), word(MEANINGS, marker.marker, language, "")),
-        (private("label", "Definition of the label"), said(marker.label, language)),
-        (private("fusion", "How the probability was computed"), word(FUSIONS, marker.fusion, language, marker.fusion)),
-        (private("performance", "Performance on patients the model never saw"), said(marker.performance, language)),
-        *((CodedConcept.from_code(COMMENT), said(text, language)) for text in marker.warnings),
-    ]  # fmt: skip
+    by_model = marker.decided_by == "model"
+    measured = "Validation of the model" if by_model else "How reliable the reader's finding is"
+    told = [
+        (private("label", "Definition of the label"), marker.label),
+        (private("fusion", "How the probability was computed"), marker.fusion_in_words),
+        (private("threshold-origin", "Where the threshold comes from"), marker.threshold_origin),
+        (private("performance", measured), marker.performance),
+        *((CodedConcept.from_code(COMMENT), text) for text in marker.warnings),
+    ]
+    return [(concept, render(text, language)) for concept, text in told]
 
 
 def _text(name: CodedConcept, value: str, relationship: str) -> TextContentItem:

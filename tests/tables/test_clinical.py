@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ def table(tmp_path: Path, text: str | bytes, encoding: str = "utf-8") -> Clinica
     return read_clinical(file)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_encodings_and_separators(tmp_path: Path, encoding: str, separator: str):
     text = "ID,Age,SEX,医院,idh_mutant\r\n患者 01,67.0,女,湘雅,1\r\n\r\nB, 30 ,男,,\r\n".replace(
         ",", separator
@@ -79,9 +80,8 @@ def test_patient_not_in_table_or_twice(tmp_path: Path):
     ("name,age\na,5\n", "no column id .columns: name, age"), ("", "no column id .columns: none"),
     ("id,age,Age\na,5,6\n", "column age twice"), ("id,age,sex\na,45,5,M\n", "more cells than the header"),
     ('id,age,sex\n"a,50,M\n', "no proper csv"),
-    ("id,age\na,5\n".encode("utf-16"), "neither UTF-8 nor GB18030"),
-    ("id,age\na,5\n".encode("utf-16-le"), "neither UTF-8 nor GB18030"),
-    (b"id,age\n\xff\xff,5\n", "neither UTF-8 nor GB18030"),
+    (b"id,age\n\xff\xff,5\n", "neither UTF-8 nor UTF-16 nor GB18030"),
+    (b"id,age\0\na,5\n", "neither UTF-8 nor UTF-16 nor GB18030"),
 ])  # fmt: skip
 def test_bad_tables(tmp_path: Path, text: str | bytes, words: str):
     with pytest.raises(GliomarkError, match=words):
@@ -131,7 +131,7 @@ def test_workbook_cells_are_read_as_their_user_sees_them(tmp_path: Path):
     assert table.row("b", require_age_sex=False).columns == {"ki67": "10-20%", "score": "12.5", "done": "0"}
 
 
-def test_workbooks_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_workbooks_that_cannot_be_read(tmp_path: Path):
     file = workbook(tmp_path / "t.xlsx", [["name", "age"], ["a", 5]])
     with pytest.raises(GliomarkError, match="no column id .columns: name, age"):
         read_clinical(file)
@@ -141,8 +141,4 @@ def test_workbooks_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         read_clinical(file)
     file.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
     with pytest.raises(GliomarkError, match="old or password-protected workbook"):
-        read_clinical(file)
-    file.write_bytes(whole)
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(GliomarkError, match="openpyxl is needed"):
         read_clinical(file)

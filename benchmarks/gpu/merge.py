@@ -1,0 +1,183 @@
+"""From what came back from the GPU machine to the committed csv files and their run record.
+
+    python -m gpu.merge OUT... RESULTS
+
+OUT: folders with ``pieces.jsonl``, ``speeds.jsonl``, ``answers.jsonl``. Later folders' pieces of the same network,
+fold, seed and steps replace earlier ones.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from gpu.study import AGAIN, FOLDS, NETWORKS, training
+
+from gliomark.cohort.store import write_json
+from gliomark.evaluation.intervals import bootstrap
+from gliomark.experiments.records import write_table
+from gliomark.experiments.segmentation.tables import SCORES, paired, patients_table, summary
+from gliomark.experiments.segmentation.trials import PUBLISHED_3_1, PUBLISHED_3_2
+
+NAME = "gpu_segmentation"
+COMPARED_WITH = "Swin-UNet"
+
+
+def read_lines(folders: list[Path], name: str) -> list[dict]:
+    """Every line of the folders' files of that name."""
+    files = [folder / name for folder in folders if (folder / name).exists()]
+    return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines() if line]
+
+
+def finished(folders: list[Path]) -> list[dict]:
+    """One piece per network, seed and fold, of networks and seeds whose five folds are all there."""
+    pieces = {(p["network"], p["seed"], p["fold"]): p for p in read_lines(folders, "pieces.jsonl")}
+    whole = {key[:2] for key in pieces if all((*key[:2], fold) in pieces for fold in range(1, FOLDS + 1))}
+    order = list(NETWORKS)
+    return sorted(
+        (p for key, p in pieces.items() if key[:2] in whole),
+        key=lambda p: (order.index(p["network"]), p["seed"], p["fold"]),
+    )
+
+
+def by_patient(pieces: list[dict], cohort: str) -> pd.DataFrame:
+    """A row per network, seed and patient."""
+    records = [
+        {
+            "key": {"trial": {"name": p["network"]}, "fold": p["fold"]},
+            "patients": [{"cohort": 0, **row} for row in p["patients"]],
+        }
+        for p in pieces
+    ]
+    table = patients_table(records, [cohort])
+    seeds = np.repeat([p["seed"] for p in pieces], [len(p["patients"]) for p in pieces])
+    table.insert(1, "seed", seeds)
+    return table.rename(columns={"trial": "network"})
+
+
+def table_of(patients: pd.DataFrame) -> pd.DataFrame:
+    """A row per network and seed, compared patient by patient with Swin-UNet of the same seed."""
+    rows = []
+    for (network, seed), part in patients.groupby(["network", "seed"], sort=False):
+        row = {"network": network, "seed": seed, **published(str(network)), **summary(part)}
+        other = patients[(patients["network"] == COMPARED_WITH) & (patients["seed"] == seed)]
+        if network != COMPARED_WITH and len(other):
+            row |= {"compared_with": COMPARED_WITH, **paired(part, other)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def published(network: str) -> dict[str, float]:
+    """The published tables' figures, from another cohort."""
+    dice, distance = PUBLISHED_3_1.get(network, (PUBLISHED_3_2.get(network, np.nan), np.nan))
+    return {"published_dice": dice / 100, "published_hausdorff": distance}
+
+
+def over_seeds(patients: pd.DataFrame) -> pd.DataFrame:
+    """A row per network of which several seeds are there: each patient's mean over the seeds that all of them have, and
+    how far apart the seeds' means lie."""
+    here = patients[patients["network"].isin(AGAIN)]
+    seeds = set.intersection(*(set(part["seed"]) for _, part in here.groupby("network")))
+    if len(seeds) < 2:
+        return pd.DataFrame()
+    here = here[here["seed"].isin(seeds)]
+    means = {
+        n: part.groupby("patient", as_index=False)[list(SCORES)].mean() for n, part in here.groupby("network")
+    }
+    rows = []
+    for network, part in means.items():
+        by_seed = here[here["network"] == network].groupby("seed")["dice"].mean()
+        mean, low, high = bootstrap(np.mean, part["dice"].to_numpy())
+        row = {
+            "network": network,
+            "seeds": len(seeds),
+            "dice": mean,
+            "dice_low_95": low,
+            "dice_high_95": high,
+        }
+        row |= {"dice_lowest_seed": by_seed.min(), "dice_highest_seed": by_seed.max()}
+        if network != COMPARED_WITH:
+            row |= {"compared_with": COMPARED_WITH, **paired(part, means[COMPARED_WITH])}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def speeds_of(folders: list[Path]) -> pd.DataFrame:
+    """Training: slices per second of five folds side by side, and the share of the measured ceiling in use. Three
+    times the forward operations make a step."""
+    ceilings = [row["tflops"] for row in read_lines(folders, "answers.jsonl") if "tflops" in row]
+    ceiling = max(ceilings) if ceilings else np.nan
+    rows = {}
+    for line in read_lines(folders, "speeds.jsonl"):
+        batch = training(line["network"], False).batch
+        per_second = FOLDS * batch / line["round_ms"] * 1000
+        flops = 3 * line["gflop_per_slice"] * per_second / 1000
+        rows[line["network"]] = {
+            "network": line["network"],
+            "million_parameters": line["million_parameters"],
+            "gflop_per_slice": line["gflop_per_slice"],
+            "one_fold_slices_per_second": batch / line["step_ms"] * 1000,
+            "five_folds_slices_per_second": per_second,
+            "tflop_per_second": flops,
+            "floor_slices_per_second": ceiling * 1000 / (3 * line["gflop_per_slice"]),
+            "share_of_ceiling": flops / ceiling,
+            "start_seconds": line["start_seconds"],
+        }
+    return pd.DataFrame(rows.values())
+
+
+def merge(folders: list[Path], results: Path, index: dict) -> None:
+    """Write ``gpu_segmentation.csv``, ``_patients``, ``_seeds``, ``gpu_training.csv``, ``gpu_answers.csv`` and the
+    run record."""
+    pieces = finished(folders)
+    if pieces:
+        patients = by_patient(pieces, index["cohort"])
+        write_table(table_of(patients), results / f"{NAME}.csv")
+        write_table(patients, results / f"{NAME}_patients.csv")
+        seeds = over_seeds(patients)
+        if len(seeds):
+            write_table(seeds, results / f"{NAME}_seeds.csv")
+    write_table(speeds_of(folders), results / "gpu_training.csv")
+    write_table(pd.DataFrame(read_lines(folders, "answers.jsonl")), results / "gpu_answers.csv")
+    write_json(results / f"{NAME}_run_record.json", record_of(folders, pieces, index))
+
+
+def record_of(folders: list[Path], pieces: list[dict], index: dict) -> dict:
+    """When, on what, by which code, in how many steps."""
+    first = folders[-1]
+    example = training("MIG-Net", False)
+
+    def said(name: str) -> str:
+        path = first / name
+        return path.read_text("utf-8").strip() if path.exists() else "unknown"
+
+    return {
+        "experiment": NAME,
+        "commit": said("commit"),
+        "device": said("gpu.txt"),
+        "python, torch, monai, numpy": said("versions.txt"),
+        "cohort": index["cohort"],
+        "folds_sha256": index["folds_sha256"],
+        "preparation": index["settings"],
+        "sequence": "FLAIR",
+        "batch": example.batch,
+        "rate": example.rate,
+        "weight_decay": example.weight_decay,
+        "warm_up": example.warm_up,
+        "precision": "bf16 autocast; slices held with 8 bits",
+        "validation": "none: the last weights of the cosine are kept",
+        "groups": [
+            {k: p[k] for k in ("network", "seed", "steps", "train_seconds", "first_loss", "last_loss")}
+            for p in pieces
+            if p["fold"] == 1
+        ],
+    }
+
+
+if __name__ == "__main__":
+    *outs, destination = map(Path, sys.argv[1:])
+    index_folder = next(folder for folder in outs if (folder / "index.json").exists())
+    merge(outs, destination, json.loads((index_folder / "index.json").read_text("utf-8")))

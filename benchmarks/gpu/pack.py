@@ -1,0 +1,139 @@
+"""A prepared cohort as one small file: grey values of 8 bits within the brain's box, masks, grades, labels and folds.
+
+    python benchmarks/gpu/pack.py COHORT cohort.zip
+
+The file holds patients' images: it never belongs in the repository.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 240
+LEVELS = 255
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the index says of a patient. box: first and past-the-last row and column of the brain; fold: from 0, the one
+    in which they are tested; spacing_mm: slice, row, column; ranges: lowest and highest z-score by sequence."""
+
+    patient: str
+    fold: int
+    slices: int
+    box: tuple[int, int, int, int]
+    spacing_mm: tuple[float, float, float]
+    ranges: Mapping[str, tuple[float, float]]
+    high_grade: int | None
+    idh_mutant: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class PackedPatient:
+    """facts, and arrays ``(slice, 240, 240)``: z-scores by sequence, brain and lesion."""
+
+    facts: Facts
+    images: Mapping[str, NDArray[np.float16]]
+    brain: NDArray[np.bool_]
+    lesion: NDArray[np.bool_]
+
+
+def write_pack(folder: Path, path: Path) -> None:
+    """Every outlined patient of the prepared cohort in ``folder``."""
+    from gliomark.cohort.folds import cohort_folds
+    from gliomark.cohort.store import Cohort
+    from gliomark.experiments.segmentation.study import outlined
+
+    cohort = Cohort(folder)
+    folds = cohort_folds(cohort)
+    fold_of = {p: number for number, fold in enumerate(folds.folds) for p in fold}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        facts = [_write_patient(file, cohort, p, fold_of[p]) for p in outlined(cohort)]
+        index = {
+            "cohort": folder.name,
+            "folds_sha256": folds.sha256,
+            "settings": cohort.about["settings"],
+            "patients": facts,
+        }
+        file.writestr("index.json", json.dumps(index))
+
+
+def _write_patient(file: zipfile.ZipFile, cohort, patient: str, fold: int) -> dict:
+    from gliomark.training.slice_bank import high_grade
+
+    stack = cohort.stack(patient)
+    rows, columns = (np.flatnonzero(stack.brain.any(axis=(0, axis))) for axis in (2, 1))
+    box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    ranges = {}
+    for name, image in stack.images.items():
+        low, high = float(image.min()), float(image.max())
+        grey = np.round((image - low) / (high - low) * LEVELS).astype(np.uint8)
+        # z-scores outside the brain are the lowest already
+        file.writestr(f"{patient}/{name}.webp", _encoded(grey, box))
+        ranges[str(name)] = (low, high)
+    for name, mask in (("brain", stack.brain), ("lesion", stack.drawn)):
+        file.writestr(f"{patient}/{name}.webp", _encoded(mask.astype(np.uint8) * LEVELS, box))
+    clinical = cohort.clinical(patient)
+    mutant = clinical.columns.get("idh_mutant", "")
+    found = Facts(
+        patient=patient,
+        fold=fold,
+        slices=len(stack.brain),
+        box=box,
+        spacing_mm=tuple(float(step) for step in stack.spacing_mm),
+        ranges=ranges,
+        high_grade=high_grade(clinical),
+        idh_mutant=int(float(mutant)) if mutant else None,
+    )
+    return asdict(found)
+
+
+def _encoded(stack: NDArray[np.uint8], box: tuple[int, int, int, int]) -> bytes:
+    """The box of every slice, one below the other, as lossless WebP."""
+    top, bottom, left, right = box
+    tower = stack[:, top:bottom, left:right].reshape(-1, right - left)
+    out = io.BytesIO()
+    Image.fromarray(tower).convert("RGB").save(out, "WEBP", lossless=True, quality=80, method=4)
+    return out.getvalue()
+
+
+def read_pack(
+    path: Path, sequences: tuple[str, ...], every: int = 1, both: bool = False
+) -> list[PackedPatient]:
+    """Every ``every``-th patient, with these of their sequences; both: only of those who have them all."""
+    with zipfile.ZipFile(path) as file:
+        records = json.loads(file.read("index.json"))["patients"]
+        chosen = [r for r in records if not both or set(sequences) <= set(r["ranges"])]
+        return [_read_patient(file, record, sequences) for record in chosen[::every]]
+
+
+def _read_patient(file: zipfile.ZipFile, record: dict, sequences: tuple[str, ...]) -> PackedPatient:
+    facts = Facts(**{**record, "box": tuple(record["box"]), "spacing_mm": tuple(record["spacing_mm"])})
+
+    def read(name: str) -> NDArray[np.uint8]:
+        top, bottom, left, right = facts.box
+        tower = np.asarray(Image.open(io.BytesIO(file.read(f"{facts.patient}/{name}.webp"))).convert("L"))
+        whole = np.zeros((facts.slices, SIDE, SIDE), np.uint8)
+        whole[:, top:bottom, left:right] = tower.reshape(facts.slices, bottom - top, right - left)
+        return whole
+
+    images = {}
+    for name in sequences:
+        if name in facts.ranges:
+            low, high = facts.ranges[name]
+            images[name] = (low + read(name).astype(np.float32) / LEVELS * (high - low)).astype(np.float16)
+    return PackedPatient(facts, images, read("brain") > 0, read("lesion") > 0)
+
+
+if __name__ == "__main__":
+    write_pack(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,60 @@
+"""Two different images under one instance UID: nobody can say which of them is meant."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pydicom
+
+from gliomark.io.dicom.instances import DAMAGE, Instance
+
+_SAME_PLACE = 2  # decimals of a millimetre
+
+
+def clashes(instances: Iterable[Instance]) -> Mapping[Path, tuple[Path, Path]]:
+    """File to two files of its examination that share its instance UID and show different images.
+
+    A copy shows the same pixels at the same place, whatever else its header says or however it is compressed.
+    """
+    by_uid: dict[tuple[str, str], list[Instance]] = defaultdict(list)
+    for instance in instances:
+        if instance.sop_uid and instance.frames:
+            by_uid[instance.study_uid, instance.sop_uid].append(instance)
+    found: dict[Path, tuple[Path, Path]] = {}
+    for alike in by_uid.values():
+        if pair := _different(alike):
+            found |= dict.fromkeys((instance.file for instance in alike), pair)
+    return found
+
+
+def _different(alike: Sequence[Instance]) -> tuple[Path, Path] | None:
+    """The first file, and the first one that shows another image."""
+    first, *others = sorted(alike, key=lambda one: str(one.file))
+    for other in others:
+        if filecmp.cmp(first.file, other.file, shallow=False):
+            continue
+        if _place(first) != _place(other) or _pixels(first.file) != _pixels(other.file):
+            return first.file, other.file
+    return None
+
+
+def _place(instance: Instance) -> tuple[object, ...]:
+    places = (frame.position for frame in instance.frames)
+    rounded = tuple(None if p is None else tuple(round(v, _SAME_PLACE) + 0.0 for v in p) for p in places)
+    return instance.rows, instance.columns, rounded
+
+
+def _pixels(file: Path) -> str:
+    """A hash of the decoded pixels; of those that cannot be decoded, of the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = pydicom.dcmread(file, force=True).pixel_array.tobytes()
+    except (*DAMAGE, RuntimeError):
+        content = file.read_bytes()
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,101 @@
+"""What a grey value may be in an image of any format: a number, no padding, not one value alone, no negative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomark.messages import message
+from gliomark.study import GliomarkError
+
+SAMPLES = 500_000  # are enough to know an image's range
+# Air lies along the rim of an MR image and is dark. Tissue there (a tight crop) is seldom among the brightest.
+_BRIGHT, _DARK, _MOST_OF_THE_RIM = 0.85, 0.7, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class GreyValues:
+    """An image of finite numbers. missing: where the file had none (NaN, infinite, transparent), None for nowhere.
+
+    image: float32 ``(slice, row, column)``; missing: bool, same shape.
+    """
+
+    image: NDArray[np.float32]
+    missing: NDArray[np.bool_] | None
+    notes: tuple[str, ...]
+
+
+def check_grey_values(
+    image: NDArray[np.float32], source: Path, name: str, slice_names: Sequence[str]
+) -> GreyValues:
+    """Fill with background what is no number and what is padding; notes say so.
+
+    Whether numbers are missing inside the brain is only known once the brain is (``preprocessing.gaps``).
+    source: the file or folder to name. name: the sequence. Raises: GliomarkError for an image without
+    numbers, of one value, or bright around a dark head as a negative is, be it in one slice.
+    """
+    notes: list[str] = []
+    missing = ~np.isfinite(image)
+    absent = int(missing.sum())
+    if absent == image.size:
+        raise GliomarkError(message("grey-no-numbers", source=source))
+    if absent:
+        image = np.where(missing, image[~missing].min(), image)
+        notes.append(message("grey-missing", name=name, count=absent))
+    image, padded = _without_padding(image)
+    if padded:
+        notes.append(message("grey-padding", name=name, count=padded))
+    if image.min() == image.max():
+        raise GliomarkError(message("grey-constant", source=source))
+    if looks_inverted(image):
+        raise GliomarkError(message("grey-inverted", source=source))
+    if (inverted := inverted_slices(image)).size:
+        slices = ", ".join(slice_names[at] for at in inverted[:5])
+        raise GliomarkError(message("grey-inverted-slices", source=source, slices=slices))
+    return GreyValues(image, missing if absent else None, tuple(notes))
+
+
+def looks_inverted(image: NDArray[np.float32]) -> bool:
+    """Whether most of the slices' rim, where air should be, is about as bright as anything in the image."""
+    low, high = _range(image)
+    return bool(high > low and (_rim(image) > low + _BRIGHT * (high - low)).mean() > _MOST_OF_THE_RIM)
+
+
+def inverted_slices(image: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Slices that alone look inverted: a bright rim as above, around something dark."""
+    low, high = _range(image)
+    bright = (_rim(image) > low + _BRIGHT * (high - low)).mean(axis=1) > _MOST_OF_THE_RIM
+    dark = image.min(axis=(1, 2)) < low + _DARK * (high - low)
+    return np.flatnonzero(bright & dark & (high > low))
+
+
+def _rim(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The outermost pixels of every slice, ``(slice, pixel)``."""
+    return np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
+
+
+def _range(image: NDArray[np.float32]) -> tuple[float, float]:
+    low, high = np.percentile(_sample(image), (0.5, 99.5))
+    return float(low), float(high)
+
+
+def _without_padding(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """A negative value further below all others than these differ is padding (-32768); how many voxels were."""
+    lowest = image.min()
+    padding = image == lowest
+    others = image[~padding]
+    if lowest >= 0 or not others.size:
+        return image, 0
+    floor = others.min()
+    spread = np.percentile(_sample(others), 99.5) - floor
+    if not 0 < spread < floor - lowest:
+        return image, 0
+    return np.where(padding, floor, image), int(padding.sum())
+
+
+def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return values.ravel()[:: (values.size // SAMPLES) | 1]

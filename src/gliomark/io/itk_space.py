@@ -1,0 +1,99 @@
+"""What the text header of a MetaImage or NRRD file states about its grid.
+
+ITK reads both, but where a header leaves something out it silently takes steps of 1 and axes to the left, back and
+head. Here the header itself is asked what it states. Steps that are missing or not positive are refused; axes that
+are missing, or stated in the scanner's coordinates instead of the patient's, are said to be assumed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from gliomark.messages import message
+from gliomark.study import GliomarkError
+
+_MOST_BYTES = 1 << 16
+_PATIENT_SPACES = re.compile(
+    r"((right|left)-anterior-superior|left-posterior-superior|ras|las|lps)(-time|t)?"
+)
+_MM_PER_UNIT = {
+    "m": 1000.0, "meter": 1000.0, "meters": 1000.0, "cm": 10.0, "um": 0.001, "µm": 0.001, "micron": 0.001,
+    "microns": 0.001, "micrometer": 0.001, "nm": 1e-6,
+}  # fmt: skip
+_NUMBER = re.compile(r"[^\s(),]+")
+
+
+def check_itk_space(file: Path) -> tuple[bool, float]:
+    """Whether a MetaImage or NRRD file states an orientation in the patient, and how many mm its unit is.
+
+    Raises: GliomarkError where a step is missing, not a number, zero or negative.
+    """
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(_MOST_BYTES).decode("latin-1")
+    except OSError as error:
+        raise GliomarkError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
+    if text.startswith("NRRD"):
+        fields = _nrrd_fields(text)
+        steps, oriented, unit = _nrrd_steps(fields), _is_nrrd_oriented(fields), fields.get("space units", "")
+    else:
+        fields = _meta_fields(text)
+        steps = _numbers(fields.get("elementspacing", ""))
+        oriented = bool(fields.keys() & {"transformmatrix", "rotation", "orientation"})
+        unit = fields.get("distanceunits", "")
+    if len(steps) < 3 or not all(math.isfinite(step) and step > 0 for step in steps[:3]):
+        shown = " x ".join(f"{step:.4g}" for step in steps) or "-"
+        raise GliomarkError(message("volume-steps", file=file, steps=shown))
+    first = re.findall(r"[^\s\"]+", unit.lower())[:1]
+    return oriented, _MM_PER_UNIT.get(first[0], 1.0) if first else 1.0
+
+
+def _meta_fields(text: str) -> Mapping[str, str]:
+    """``Key = value`` lines up to ElementDataFile, after which the pixels may follow."""
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if not equals:
+            break
+        fields.setdefault(key.strip().lower(), value.strip())
+        if key.strip().lower() == "elementdatafile":
+            break
+    return fields
+
+
+def _nrrd_fields(text: str) -> Mapping[str, str]:
+    """``key: value`` lines up to the blank one; ``key:=value`` pairs and comments are left out."""
+    fields: dict[str, str] = {}
+    for line in text.splitlines()[1:]:
+        if not line.strip():
+            break
+        key, colon, value = line.partition(":")
+        if colon and not line.startswith("#") and not value.startswith("="):
+            fields.setdefault(key.strip().lower(), value.strip())
+    return fields
+
+
+def _nrrd_steps(fields: Mapping[str, str]) -> list[float]:
+    if "space directions" in fields:
+        vectors = re.findall(r"\(([^)]*)\)", fields["space directions"])
+        return [math.hypot(*_numbers(vector)) for vector in vectors]
+    return _numbers(fields.get("spacings", ""))
+
+
+def _is_nrrd_oriented(fields: Mapping[str, str]) -> bool:
+    space = fields.get("space", "").strip().lower()
+    return "space directions" in fields and _PATIENT_SPACES.fullmatch(space) is not None
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers in a text; what is none counts as not a number."""
+    found = []
+    for word in _NUMBER.findall(text):
+        try:
+            found.append(float(word))
+        except ValueError:
+            found.append(math.nan)
+    return found

@@ -1,0 +1,91 @@
+"""Where a series shows nothing although it should: slices of one grey value, and voxels that were no numbers.
+
+Outside the brain such places are background. Within it they would be taken for tissue, so the series is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gliomark.messages import Message, message
+from gliomark.preprocessing.slicing import SMALLEST_BRAIN_AREA_MM2
+from gliomark.preprocessing.volume import resample, to_image
+from gliomark.study import GliomarkError, MRSequence, Series, Study
+
+_MOST_NAMES = 5
+
+
+def check_gaps(
+    study: Study,
+    brain: sitk.Image,
+    transforms: Mapping[MRSequence, sitk.Transform],
+    stripped: Collection[MRSequence],
+) -> tuple[Message, ...]:
+    """Notes on empty slices outside the brain, for every sequence of ``transforms``.
+
+    brain: uint8 0/1 on the reference's grid; transforms: from points of the reference to points of a sequence.
+    stripped: sequences without a skull, whose ends are empty as a rule: there slices may be empty above and below
+    what a sequence shows. Raises: GliomarkError where slices or voxels within the brain show nothing.
+    """
+    notes = []
+    for name, transform in transforms.items():
+        series = study.series[name]
+        grid = to_image(series.image, series.affine)
+        inside = sitk.GetArrayFromImage(
+            resample(brain, grid, transform.GetInverse(), 0.0, sitk.sitkNearestNeighbor)
+        ).astype(bool)
+        notes += _empty_slices(name, series, inside, name in stripped)
+        _check_missing(name, series, inside)
+    return tuple(notes)
+
+
+def _empty_slices(
+    name: MRSequence, series: Series, inside: NDArray[np.bool_], is_stripped: bool
+) -> list[Message]:
+    empty = series.image.min(axis=(1, 2)) == series.image.max(axis=(1, 2))
+    if not empty.any():
+        return []
+    shown = np.flatnonzero(~empty)
+    pixel_mm2 = float(np.prod(np.linalg.norm(series.affine[:3, :2], axis=0)))
+    with_brain = np.flatnonzero(inside.sum(axis=(1, 2)) * pixel_mm2 >= SMALLEST_BRAIN_AREA_MM2)
+    at = np.arange(len(empty))
+    within = empty & (at >= with_brain.min(initial=len(at))) & (at <= with_brain.max(initial=-1))
+    if is_stripped:
+        at_ends = (at < shown[0]) | (at > shown[-1])
+        if (within & at_ends).any():
+            slices = _names(series, within & at_ends)
+            within &= ~at_ends
+            if not within.any():
+                return [message("slices-empty-at-ends", name=name, slices=slices)]
+    if within.any():
+        raise GliomarkError(
+            message("slices-empty", file=series.source, name=name, slices=_names(series, within))
+        )
+    return [] if is_stripped else [message("slices-background", name=name, slices=_names(series, empty))]
+
+
+def _check_missing(name: MRSequence, series: Series, inside: NDArray[np.bool_]) -> None:
+    """Refuse voxels without a number in or beside the brain; one background around it may be made of them."""
+    if series.missing is None:
+        return
+    labels, _ = ndimage.label(series.missing)
+    rims = [labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]]
+    rim = np.concatenate([part.ravel() for part in rims])
+    background = np.bincount(rim[rim > 0], minlength=2)
+    around = background.argmax() if 2 * background.max() > rim.size else -1
+    gap = series.missing & (labels != around) & ndimage.binary_dilation(inside)
+    if gap.any():
+        slices = _names(series, gap.any(axis=(1, 2)))
+        raise GliomarkError(message("voxels-missing", file=series.source, name=name, slices=slices))
+
+
+def _names(series: Series, chosen: NDArray[np.bool_]) -> str | Message:
+    """The chosen slices' names, shortened where they are many."""
+    names = [series.slice_names[at] for at in np.flatnonzero(chosen)]
+    shown = ", ".join(names[:_MOST_NAMES])
+    return message("and-others", names=shown) if len(names) > _MOST_NAMES else shown

@@ -1,0 +1,131 @@
+"""The clinical table: one row per patient with id, age, sex and any other columns."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gliomark.messages import message
+from gliomark.study import Clinical, GliomarkError
+from gliomark.tables.age_sex import (
+    AgeForm,
+    CellError,
+    SexCoding,
+    age_form,
+    check_person,
+    parse_age,
+    parse_sex,
+    sex_coding,
+)
+from gliomark.tables.headers import id_column, is_age, is_sex
+from gliomark.tables.ids import similar_ids
+from gliomark.tables.reading import read_records
+
+_SHOWN_IDS = 3
+
+
+@dataclass(frozen=True)
+class ClinicalTable:
+    """The table as text. rows: column name to cell, one mapping per patient row, under ``id``, ``age``, ``sex``
+    and the other columns' names in lower case. ages, sexes: how these columns are to be read.
+    """
+
+    source: Path
+    rows: tuple[Mapping[str, str], ...]
+    ages: AgeForm = AgeForm()
+    sexes: SexCoding = field(default_factory=lambda: sex_coding("sex", ()))
+
+    @property
+    def patient_ids(self) -> tuple[str, ...]:
+        """The ids in the table's order."""
+        return tuple(row["id"] for row in self.rows)
+
+    def row(self, patient_id: str, *, require_age_sex: bool = True) -> Clinical:
+        """One patient's row, age in years and sex 0 (male) or 1 (female). The id must be written as in the table.
+
+        Raises: GliomarkError for no row (naming the one that was probably meant), several that differ, or age or
+        sex missing (unless not required) or nonsense.
+        """
+        cells = self._cells(patient_id)
+        age = self._read("age", cells, lambda text: parse_age(text, self.ages), patient_id)
+        sex = self._read("sex", cells, lambda text: parse_sex(text, self.sexes), patient_id)
+        for name, value in (("age", age), ("sex", sex)):
+            if value is None and require_age_sex:
+                raise GliomarkError(message(f"{name}-missing", patient=patient_id, table=self.source))
+        others = {name: cell for name, cell in cells.items() if name not in {"id", "age", "sex"} and cell}
+        return Clinical(patient_id, age, None if sex is None else int(sex), others)
+
+    def _cells(self, patient_id: str) -> Mapping[str, str]:
+        wanted = unicodedata.normalize("NFC", patient_id).strip()
+        found = [row for row in self.rows if row["id"] == wanted]
+        if not found:
+            raise GliomarkError(no_row(patient_id, similar_ids(wanted, self.patient_ids), self.source))
+        if any(row != found[0] for row in found):
+            raise GliomarkError(
+                message("row-repeated", patient=patient_id, count=len(found), table=self.source)
+            )
+        return found[0]
+
+    def _read(
+        self, name: str, cells: Mapping[str, str], parse: Callable[[str], float | None], patient: str
+    ) -> float | None:
+        text = cells.get(name, "")
+        try:
+            return parse(text)
+        except CellError as error:
+            raise GliomarkError(
+                message(f"{name}-refused", cell=text, patient=patient, table=self.source, reason=error.reason)
+            ) from None
+
+
+def check_row(clinical: Clinical, patient_id: str) -> None:
+    """Raises GliomarkError for another patient's row, or an age or sex that nobody has."""
+    one, other = (unicodedata.normalize("NFC", text).strip() for text in (clinical.patient_id, patient_id))
+    if one != other:
+        raise GliomarkError(message("row-of-another", row=clinical.patient_id, patient=patient_id))
+    check_person(clinical.age, clinical.sex)
+
+
+def no_row(patient: str, similar: list[str], table: Path) -> str:
+    """The sentence for a patient without a row; similar: ids of rows that were probably meant."""
+    if not similar:
+        return message("row-missing", patient=patient, table=table)
+    shown = ", ".join(f"'{one}'" for one in similar[:_SHOWN_IDS])
+    return message("row-missing-similar", patient=patient, table=table, similar=shown)
+
+
+def read_clinical(path: Path | str) -> ClinicalTable:
+    """Read a clinical table, csv or xlsx (see ``read_records``), with columns for id, age and sex under any of the
+    names that hospitals give them.
+
+    Raises: GliomarkError when it cannot be opened or decoded, is no table, has no column of ids or several, or
+    two columns of one name or meaning.
+    """
+    path = Path(path)
+    header, records = read_records(path)
+    lower = [name.lower() for name in header]
+    twice = sorted({name for name in lower if name and lower.count(name) > 1})
+    if twice:
+        raise GliomarkError(message("table-column-twice", table=path, column=twice[0]))
+    at = {"id": id_column(path, header, records)}
+    for name, belongs in (("age", is_age), ("sex", is_sex)):
+        found = [place for place, column in enumerate(header) if place not in at.values() and belongs(column)]
+        if len(found) > 1:
+            shown = ", ".join(header[place] for place in found)
+            raise GliomarkError(message("table-two-meanings", table=path, columns=shown, meaning=name))
+        if found:
+            at[name] = found[0]
+    names = ["" if name in at else name for name in lower]  # a counting column id gives its name to the id
+    for name, place in at.items():
+        names[place] = name
+    rows = tuple(_row(names, record) for record in records)
+    written = {name: header[place] for name, place in at.items()}
+    ages = age_form(written.get("age", "age"), (row.get("age", "") for row in rows))
+    sexes = sex_coding(written.get("sex", "sex"), (row.get("sex", "") for row in rows))
+    return ClinicalTable(path, rows, ages, sexes)
+
+
+def _row(names: list[str], record: list[str]) -> Mapping[str, str]:
+    return {name: cell for name, cell in zip(names, record, strict=True) if name}

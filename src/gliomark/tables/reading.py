@@ -1,0 +1,188 @@
+"""A csv of any separator and encoding, or an xlsx, as a header and rows of text."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime, time
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+from gliomark.messages import message
+from gliomark.study import GliomarkError
+from gliomark.tables.headers import is_age, is_id, is_sex
+from gliomark.tables.text import clean
+
+_XLSX = b"PK\x03\x04"
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0"
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_SEPARATORS = ",;\t|"
+_ROWS_ABOVE_HEADER = 10
+
+
+def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
+    """A table's header as written and its rows, every cell as text without outer blanks.
+
+    csv: UTF-8, UTF-16 or GB18030 with or without a mark; comma, semicolon, tab, bar or columns of blanks; a
+    first line ``sep=;`` is obeyed. xlsx: the first sheet with cells. Titles above the header and empty rows
+    are passed over; short rows are filled with empty cells.
+
+    Raises: GliomarkError when it cannot be opened or decoded, is no table, or a row is longer than the header.
+    """
+    content = _content(path)
+    raw = _workbook(path, content) if content.startswith(_XLSX) else _text_table(path, content)
+    rows = [row for row in ([clean(cell) for cell in record] for record in raw) if any(row)]
+    at = _header_row(rows)
+    header, records = (rows[at], rows[at + 1 :]) if rows else ([], [])
+    while header and not header[-1] and not any(any(record[len(header) - 1 :]) for record in records):
+        header = header[:-1]
+    # A cell too many shifts the others under wrong names: a decimal comma in a comma table does that.
+    for record in records:
+        if any(record[len(header) :]):
+            raise GliomarkError(message("table-row-too-long", row=record[0], table=path))
+    wide = len(header)
+    return header, [record[:wide] + [""] * (wide - len(record)) for record in records]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GliomarkError(message("table-unopenable", table=path, reason=reason)) from None
+    if content.startswith(_OLD_OFFICE):
+        raise GliomarkError(message("table-old-workbook", table=path))
+    return content
+
+
+# ---- text -------------------------------------------------------------------------------------------
+
+
+def _text_table(path: Path, content: bytes) -> list[list[str]]:
+    text = re.sub(r"\r\n?", "\n", _decoded(path, content)).lstrip("\ufeff")
+    if text.lstrip()[:1] == "<":  # web pages and XML are often saved as .xls
+        raise GliomarkError(message("table-web-page", table=path))
+    if stated := re.match(r'\s*"?sep=(.)"?[^\n\S]*(\n|$)', text):
+        return _split(path, text[stated.end() :].lstrip("\ufeff"), stated[1])
+    ways = [_attempt(path, text, separator) for separator in _SEPARATORS]
+    tables = [way for way in ways if not isinstance(way, GliomarkError)]
+    best = max(tables, key=_likeness, default=[])
+    if _likeness(best)[1] < 1 and '"' not in text:
+        best = max([best, *_by_blanks(text)], key=_likeness)
+    if isinstance(ways[0], GliomarkError) and not _likeness(best)[1]:
+        raise ways[0]  # no separator gives columns, and the comma says why
+    return best
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    """UTF-8, else what a mark or the pattern of zero bytes says, else GB18030."""
+    guessed = False
+    encodings = [name for mark, name in _MARKS.items() if content.startswith(mark)][:1]
+    if not encodings and b"\0" in content[:4000]:
+        odd = content[1:4000:2].count(0) > content[0:4000:2].count(0)
+        encodings = ["utf-16-le" if odd else "utf-16-be"]
+        guessed = True
+    elif not encodings:
+        encodings = ["utf-8-sig", "gb18030"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text and not (guessed and not re.search(rf"[{_SEPARATORS} ].*[\r\n]", text)):
+            return text
+    raise GliomarkError(message("table-encoding", table=path))
+
+
+def _attempt(path: Path, text: str, separator: str) -> list[list[str]] | GliomarkError:
+    try:
+        return _split(path, text, separator)
+    except GliomarkError as error:
+        return error
+
+
+def _split(path: Path, text: str, separator: str) -> list[list[str]]:
+    try:
+        return list(
+            csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+        )
+    except csv.Error as error:
+        raise GliomarkError(message("table-not-csv", table=path, reason=str(error))) from None
+
+
+def _by_blanks(text: str) -> list[list[list[str]]]:
+    """The lines cut at tabs or several blanks, and at any blank; only where every line has as many cells."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    ways = [[re.split(cut, line) for line in lines] for cut in (r"[ \t]*\t[ \t]*| {2,}", r"\s+")]
+    return [rows for rows in ways if len({len(row) for row in rows}) == 1]
+
+
+def _likeness(rows: Sequence[Sequence[str]]) -> tuple[int, float, int]:
+    """How much like a table rows are: known columns in the header, the share of rows of one width, that width."""
+    filled = [row for row in rows if any(cell.strip() for cell in row)]
+    if not filled:
+        return 0, 0.0, 0
+    widths = Counter(len(row) for row in filled)
+    width, often = widths.most_common(1)[0]
+    header = filled[_header_row(filled)]
+    known = sum(is_id(cell) or is_age(cell) or is_sex(cell) for cell in map(clean, header))
+    return (known if len(header) > 1 else 0), often / len(filled) * (width > 1), width
+
+
+def _header_row(rows: Sequence[Sequence[str]]) -> int:
+    """Below titles: the first row with several cells of which one names the patient, else the first with several."""
+    several = [at for at, row in enumerate(rows[:_ROWS_ABOVE_HEADER]) if sum(map(bool, row)) > 1]
+    named = [at for at in several if any(is_id(clean(cell)) for cell in rows[at])]
+    return (named or several or [0])[0]
+
+
+# ---- workbooks --------------------------------------------------------------------------------------
+
+
+def _workbook(path: Path, content: bytes) -> list[list[str]]:
+    """The first sheet of an xlsx that has cells, as text; openpyxl is imported only here."""
+    from openpyxl import load_workbook
+
+    try:
+        book = load_workbook(BytesIO(content))
+        shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+        sheet = next(
+            (one for one in [*shown, *book.worksheets] if any(any(row) for row in one.values)),
+            book.worksheets[0],
+        )
+        rows = list(sheet.iter_rows())
+        if not any(cell.data_type == "f" for row in rows for cell in row):
+            return [[_excel_text(cell) for cell in row] for row in rows]
+        results = load_workbook(BytesIO(content), data_only=True)[sheet.title]
+        return [[_result_text(cell, results[cell.coordinate]) for cell in row] for row in rows]
+    except Exception:  # openpyxl throws whatever its parsers throw: zip, xml, key and value errors
+        raise GliomarkError(message("table-damaged-workbook", table=path)) from None
+
+
+def _result_text(cell: Any, result: Any) -> str:
+    """A formula's stored result; the formula itself, which no reader takes, where none was stored."""
+    if cell.data_type == "f" and result.value is None:
+        return f"formula without a stored result: {cell.value}"
+    return _excel_text(result)
+
+
+def _excel_text(cell: Any) -> str:
+    """A cell as its user sees it: 15 % is not 0.15, a date is ISO, an id keeps the zeros of its format."""
+    value, shown = cell.value, str(cell.number_format or "")
+    if value is None or cell.data_type == "e":
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == time() else value.isoformat(" ")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if not isinstance(value, int | float):
+        return str(value)
+    if "%" in shown:
+        return f"{value * 100:.12g}%"
+    number = f"{value:.15g}" if isinstance(value, float) and not value.is_integer() else str(int(value))
+    return number.zfill(len(shown)) if re.fullmatch("0{2,}", shown) else number

@@ -1,0 +1,271 @@
+"""Masks that are cut short, hold no labels, or lie elsewhere are refused in a sentence; none is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
+
+from gliomark.io.masks import find_masks, read_masks
+from gliomark.study import GliomarkError, MRSequence, Series, SourceImage
+
+SHAPE = (7, 24, 20)
+T2 = MRSequence.T2
+AFFINE = np.diag([1.0, 1.0, 4.0, 1.0])
+AFFINE[:3, 3] = (-30.0, 40.0, 17.0)
+FRAME = generate_uid()
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> dict[MRSequence, Series]:
+    """A T2 whose first image is a DICOM file that states its frame of reference."""
+    file = tmp_path / "images" / "1.dcm"
+    _save(file, MRImageStorage, FrameOfReferenceUID=FRAME)
+    source = SourceImage(file, None, (0.0, 0.0, 0.0), 0.0)
+    names = tuple(f"{n:03d}" for n in range(SHAPE[0]))
+    return {T2: Series(np.ones(SHAPE, np.float32), AFFINE, names, file.parent, (source,))}
+
+
+def _save(file: Path, sop_class: str, **tags: object) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(file), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(file, enforce_file_format=True)
+    return dataset
+
+
+def contours(
+    file: Path, change: Callable[[Dataset], None] = lambda dataset: None, *, open_ended: bool = False
+) -> Path:
+    """An RTSTRUCT with a square GTV in slices 2, 3 and 4; ``change`` alters it before it is written."""
+    dataset = _save(file, RTStructureSetStorage, Modality="RTSTRUCT")
+    roi, drawn, frame = Dataset(), Dataset(), Dataset()
+    roi.ROINumber, roi.ROIName, drawn.ReferencedROINumber = 1, "GTV", 1
+    frame.FrameOfReferenceUID = roi.ReferencedFrameOfReferenceUID = FRAME
+    drawn.ContourSequence = []
+    for at in (2, 3, 4):
+        square = np.array([(5, 6, at), (12, 6, at), (12, 15, at), (5, 15, at)]) - (0.5, 0.5, 0)
+        one = Dataset()
+        one.ContourGeometricType, one.NumberOfContourPoints = "CLOSED_PLANAR", 4
+        one.ContourData = (square @ AFFINE[:3, :3].T + AFFINE[:3, 3]).ravel().tolist()
+        drawn.ContourSequence.append(one)
+    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [roi], [drawn]
+    change(dataset)
+    if open_ended:
+        for element in dataset.iterall():
+            if element.VR == "SQ":
+                element.is_undefined_length = True
+    dataset.save_as(file, enforce_file_format=True)
+    return file
+
+
+def first(dataset: Dataset) -> Dataset:
+    return dataset.ROIContourSequence[0].ContourSequence[0]
+
+
+EXPECTED = np.zeros(SHAPE, bool)
+EXPECTED[2:5, 6:15, 5:12] = True
+
+
+def test_sound_contours_are_read(tmp_path: Path, series: dict[MRSequence, Series]):
+    contours(tmp_path / "m" / "rt.dcm")
+    (mask,) = read_masks(tmp_path / "m", series)
+    np.testing.assert_array_equal(mask.series.image > 0, EXPECTED)
+
+
+@pytest.mark.parametrize("open_ended", [False, True])
+def test_contours_cut_anywhere_are_refused(
+    tmp_path: Path, series: dict[MRSequence, Series], open_ended: bool
+):
+    """Cut within its last bytes the file may still hold every contour; then all of them are read."""
+    file = contours(tmp_path / "m" / "rt.dcm", open_ended=open_ended)
+    whole = file.read_bytes()
+    read = 0
+    for length in range(133, len(whole), 7):
+        file.write_bytes(whole[:length])
+        try:
+            masks = read_masks(tmp_path / "m", series)
+        except GliomarkError as error:
+            assert "rt.dcm" in str(error)
+        else:
+            read += 1
+            np.testing.assert_array_equal(masks[0].series.image > 0, EXPECTED)
+    assert read <= 5
+
+
+def _set(name: str, value: object) -> Callable[[Dataset], None]:
+    return lambda dataset: setattr(first(dataset), name, value)
+
+
+def _drop_contours(dataset: Dataset) -> None:
+    dataset.ROIContourSequence = []
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda d: _set("ContourData", first(d).ContourData[:-1])(d), "does not have the points that it states"),
+    (lambda d: _set("ContourData", first(d).ContourData[:-3])(d), "does not have the points that it states"),
+    (_set("NumberOfContourPoints", 40), "does not have the points that it states"),
+    (lambda d: _set("ContourData", ["nan", *first(d).ContourData[1:]])(d), "not numbers|damaged"),
+    (lambda d: delattr(first(d), "ContourData"), "damaged DICOM structure set"),
+    (lambda d: delattr(d, "ROIContourSequence"), "damaged DICOM structure set"),
+    (lambda d: delattr(d, "StructureSetROISequence"), "damaged DICOM structure set"),
+    (_drop_contours, "names the lesion 'GTV' but holds no contours"),
+    (lambda d: delattr(d.ROIContourSequence[0], "ContourSequence"), "no closed contour"),
+    (lambda d: _set("ContourData", [v + 40 * (i % 3 == 2) for i, v in enumerate(first(d).ContourData)])(d),
+     "slices of none of the patient's series"),
+])  # fmt: skip
+def test_contours_that_are_incomplete_are_refused(
+    tmp_path: Path, series: dict[MRSequence, Series], change: Callable[[Dataset], None], says: str
+):
+    contours(tmp_path / "m" / "rt.dcm", change)
+    with pytest.raises(GliomarkError, match=says) as caught:
+        read_masks(tmp_path / "m", series)
+    assert "rt.dcm" in str(caught.value)
+
+
+# ---- another frame of reference ---------------------------------------------------------------------
+
+
+def _other_frame(dataset: Dataset) -> None:
+    other = generate_uid()
+    dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = other
+    dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = other
+
+
+def _refer_to(uid: str) -> Callable[[Dataset], None]:
+    def change(dataset: Dataset) -> None:
+        _other_frame(dataset)
+        study, one = Dataset(), Dataset()
+        one.SeriesInstanceUID = uid
+        study.RTReferencedSeriesSequence = [one]
+        dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence = [study]
+
+    return change
+
+
+@pytest.mark.parametrize("change", [_other_frame, _refer_to("9.9.9"), _refer_to("1.2.30")])
+def test_contours_of_another_frame_of_reference_are_refused(
+    tmp_path: Path, series: dict[MRSequence, Series], change: Callable[[Dataset], None]
+):
+    contours(tmp_path / "m" / "rt.dcm", change)
+    with pytest.raises(GliomarkError, match=r"rt\.dcm was drawn in another frame of reference"):
+        read_masks(tmp_path / "m", series, uids={"1.2.3": T2})
+
+
+def _silent(dataset: Dataset) -> None:
+    del dataset.ReferencedFrameOfReferenceSequence
+    del dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID
+
+
+@pytest.mark.parametrize("change", [lambda dataset: None, _refer_to("1.2.3"), _silent])
+def test_the_patients_own_frame_or_series_is_believed(
+    tmp_path: Path, series: dict[MRSequence, Series], change: Callable[[Dataset], None]
+):
+    contours(tmp_path / "m" / "rt.dcm", change)
+    (mask,) = read_masks(tmp_path / "m", series, uids={"1.2.3": T2})
+    np.testing.assert_array_equal(mask.series.image > 0, EXPECTED)
+
+
+# ---- volumes among the masks ------------------------------------------------------------------------
+
+
+def volume(file: Path, image: np.ndarray, affine: np.ndarray = AFFINE, code: int = 1) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stored = nib.Nifti1Image(image.astype(np.float32).transpose(2, 1, 0), np.diag([-1.0, -1, 1, 1]) @ affine)
+    stored.set_sform(stored.affine if code else None, code)
+    stored.set_qform(stored.affine if code else None, code)
+    nib.save(stored, file)
+    return file
+
+
+@pytest.mark.parametrize("name", ["seg.nii.gz", "P001.nii.gz", "tumour.nii"])
+@pytest.mark.parametrize(
+    "value, says", [(np.nan, "not numbers"), (np.inf, "not numbers"), (0.4, "fractions")]
+)
+def test_a_mask_with_odd_values_is_refused_whatever_its_name(
+    tmp_path: Path, series: dict[MRSequence, Series], name: str, value: float, says: str
+):
+    image = EXPECTED.astype(np.float32)
+    image[0, 0, 0] = value
+    file = volume(tmp_path / "m" / name, image)
+    assert find_masks(tmp_path / "m") == (file,)
+    with pytest.raises(GliomarkError, match=says) as caught:
+        read_masks(tmp_path / "m", series)
+    assert name in str(caught.value)
+
+
+def test_a_probability_map_is_refused(tmp_path: Path, series: dict[MRSequence, Series]):
+    volume(tmp_path / "m" / "P001.nii.gz", np.random.default_rng(0).random(SHAPE))
+    with pytest.raises(GliomarkError, match="such as probabilities"):
+        read_masks(tmp_path / "m", series)
+
+
+def _identity() -> np.ndarray:
+    return np.eye(4)
+
+
+def _moved(mm: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[0, 3] += mm + 0.5
+    return affine
+
+
+@pytest.mark.parametrize("affine, says", [
+    (_identity(), "geometry was lost|outside"), (np.diag([-1.0, -1, 1, 1]), "geometry was lost|outside"),
+    (AFFINE @ np.diag([3, 3, 1, 1]), "geometry was lost"), (_moved(500), "outside every series"),
+    (_moved(-10) @ np.diag([1, 1, 3, 1]), "geometry was lost"),
+])  # fmt: skip
+def test_a_mask_that_lost_its_place_is_refused(
+    tmp_path: Path, series: dict[MRSequence, Series], affine: np.ndarray, says: str
+):
+    volume(tmp_path / "m" / "seg.nii.gz", EXPECTED, affine)
+    with pytest.raises(GliomarkError, match=says):
+        read_masks(tmp_path / "m", series)
+
+
+def test_a_mask_near_by_on_a_grid_of_its_own_is_noted(tmp_path: Path, series: dict[MRSequence, Series]):
+    volume(tmp_path / "m" / "seg.nii.gz", EXPECTED, _moved(2))
+    (mask,) = read_masks(tmp_path / "m", series)
+    assert "shares no series' grid" in mask.notes[-1]
+
+
+@pytest.mark.parametrize("mask_is, images_are", [(0, True), (1, False)])
+def test_orientation_stated_on_one_side_alone_is_refused(
+    tmp_path: Path, series: dict[MRSequence, Series], mask_is: int, images_are: bool
+):
+    volume(tmp_path / "m" / "seg.nii.gz", EXPECTED, code=mask_is)
+    images = {T2: replace(series[T2], is_oriented=images_are)}
+    with pytest.raises(GliomarkError, match="does not state its orientation although"):
+        read_masks(tmp_path / "m", images)
+
+
+# ---- DICOM files of unknown content -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [133, 160, 250])
+def test_a_dicom_file_cut_before_it_says_what_it_is(
+    tmp_path: Path, series: dict[MRSequence, Series], length: int
+):
+    file = contours(tmp_path / "m" / "rt.dcm")
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(GliomarkError, match=r"rt\.dcm is a damaged DICOM"):
+        read_masks(tmp_path / "m", series)
+
+
+def test_images_among_the_masks_are_no_masks(tmp_path: Path):
+    _save(tmp_path / "m" / "1.dcm", MRImageStorage)
+    assert find_masks(tmp_path / "m") == ()
+    assert pydicom.dcmread(tmp_path / "m" / "1.dcm").SOPClassUID == MRImageStorage

@@ -1,0 +1,378 @@
+"""Where a NIfTI volume lies: units, sform against qform, steps, and the same place in every reader of the outline."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nibabel.nifti1 import Nifti1Header
+
+from gliomark.geometry import points_of, state_space
+from gliomark.io import read_study
+from gliomark.io.nifti import read_lesion
+from gliomark.reporting.masks import _write_volume
+from gliomark.study import GliomarkError, MRSequence, NiftiSpace, Series
+
+SHAPE = (10, 14, 6)
+RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])
+NAN, INF = float("nan"), float("inf")
+PIXDIM, QFORM, SFORM, UNITS = 76, 252, 254, 123  # byte offsets in a NIfTI-1 header
+QUATERNION, ROWS = 256, 280
+
+
+def block() -> np.ndarray:
+    """One bright block at high i, low j, high k."""
+    data = np.ones(SHAPE, np.float32)
+    data[8:10, 1:3, 4:6] = 100
+    return data
+
+
+def save(file: Path, affine: np.ndarray | None = RAS, *, q: int = 1, s: int = 1, unit: str = "mm") -> Path:
+    image = nib.Nifti1Image(block(), affine)
+    image.set_sform(affine, s)
+    image.set_qform(affine, q)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, file)
+    return file
+
+
+def poke(file: Path, at: int, form: str, *values: float) -> None:
+    """Overwrite bytes of the header as a careless program would."""
+    packed = file.name.endswith(".gz")
+    raw = bytearray(gzip.decompress(file.read_bytes()) if packed else file.read_bytes())
+    struct.pack_into(f"<{form}", raw, at, *values)
+    file.write_bytes(gzip.compress(bytes(raw)) if packed else bytes(raw))
+
+
+def block_mm(series: Series) -> np.ndarray:
+    return points_of(series.image > 50, series.affine).mean(axis=1)
+
+
+def expected_mm(affine: np.ndarray = RAS) -> np.ndarray:
+    return np.array([-1, -1, 1]) * (affine @ [8.5, 1.5, 4.5, 1])[:3]
+
+
+def read(folder: Path) -> Series:
+    return read_study(folder).series[MRSequence.T2]
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(GliomarkError) as caught:
+        read_study(folder)
+    assert "\n" not in str(caught.value) and "t2.nii" in str(caught.value)
+    return str(caught.value)
+
+
+# ---- units ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "unit, factor", [("micron", 1000.0), ("meter", 0.001), ("mm", 1.0), ("unknown", 1.0)]
+)
+@pytest.mark.parametrize("q, s", [(1, 0), (0, 1), (1, 2)])
+def test_units_are_applied(tmp_path: Path, unit: str, factor: float, q: int, s: int):
+    stored = RAS.copy()
+    stored[:3] *= factor
+    save(tmp_path / "t2.nii.gz", stored, q=q, s=s, unit=unit)
+    np.testing.assert_allclose(block_mm(read(tmp_path)), expected_mm(), atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(read(tmp_path).affine[:3, :3], axis=0), (2, 2, 3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("units", [0, 4, 5, 7, 8, 16 + 2])
+def test_units_that_mean_nothing_are_millimetres(tmp_path: Path, units: int):
+    poke(save(tmp_path / "t2.nii"), UNITS, "B", units)
+    np.testing.assert_allclose(block_mm(read(tmp_path)), expected_mm(), atol=1e-4)
+
+
+# ---- sform and qform --------------------------------------------------------------------------------
+
+
+def _shifted(mm: float) -> np.ndarray:
+    moved = RAS.copy()
+    moved[:3, 3] += mm
+    return moved
+
+
+def _turned(degrees: float) -> np.ndarray:
+    turn = np.eye(4)
+    angle = np.deg2rad(degrees)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return turn @ RAS
+
+
+@pytest.mark.parametrize("sform, noted", [
+    (RAS, False), (_shifted(0.3), False), (_shifted(1e-4), False), (_turned(0.5), False),
+    (_shifted(15.0), True), (_turned(10.0), True), (_turned(-30.0), True),
+])  # fmt: skip
+def test_two_places_are_noted_and_the_sform_counts(tmp_path: Path, sform: np.ndarray, noted: bool):
+    image = nib.Nifti1Image(block(), RAS)
+    image.set_qform(RAS, 1)
+    image.set_sform(sform, 2)
+    nib.save(image, tmp_path / "t2.nii.gz")
+    study = read_study(tmp_path)
+    np.testing.assert_allclose(block_mm(study.series[MRSequence.T2]), expected_mm(sform), atol=1e-4)
+    assert any("two positions" in note and "t2.nii.gz" in note for note in study.notes) is noted
+
+
+@pytest.mark.parametrize("flip", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1)])
+def test_forms_that_mirror_each_other_are_refused(tmp_path: Path, flip: tuple[int, int, int]):
+    image = nib.Nifti1Image(block(), RAS)
+    image.set_qform(RAS, 1)
+    image.set_sform(np.diag([*flip, 1]) @ RAS, 1)
+    nib.save(image, tmp_path / "t2.nii.gz")
+    assert "left and right are uncertain" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("scale", [(2, 1, 1), (1, 1, 0.5), (1.05, 1.05, 1.05), (1, 1, 1000)])
+@pytest.mark.parametrize("q", [0, 1])
+def test_two_voxel_sizes_are_refused(tmp_path: Path, scale: tuple[float, float, float], q: int):
+    image = nib.Nifti1Image(block(), RAS)
+    image.set_qform(RAS, q)
+    image.set_sform(RAS @ np.diag([*scale, 1]), 1)
+    nib.save(image, tmp_path / "t2.nii.gz")
+    assert "two different voxel sizes" in refusal(tmp_path) and "2 x 2 x 3" in refusal(tmp_path)
+
+
+def _break_sform(values: tuple[float, ...]) -> Callable[[Path], None]:
+    return lambda file: poke(file, ROWS, "12f", *values)
+
+
+ZEROS, NANS = (0.0,) * 12, (NAN,) * 12
+FLAT = (2.0, 0, 0, -10, 0, 2, 0, -14, 0, 0, 0, -9)  # no step between slices
+LINE = (2.0, 4, 0, -10, 0, 0, 0, -14, 0, 0, 3, -9)  # rows run along columns
+
+
+@pytest.mark.parametrize("values", [ZEROS, NANS, FLAT, LINE, (INF, *FLAT[1:])])
+def test_an_unusable_sform_leaves_the_qform(tmp_path: Path, values: tuple[float, ...]):
+    _break_sform(values)(save(tmp_path / "t2.nii"))
+    study = read_study(tmp_path)
+    np.testing.assert_allclose(block_mm(study.series[MRSequence.T2]), expected_mm(), atol=1e-4)
+    assert study.series[MRSequence.T2].is_oriented and study.notes == ()
+
+
+QFORMS: dict[str, Callable[[Path], None]] = {
+    "no quaternion": lambda file: poke(file, QUATERNION, "3f", 0.9, 0.9, 0.9),
+    "quaternion not a number": lambda file: poke(file, QUATERNION, "f", NAN),
+    "offset infinite": lambda file: poke(file, QUATERNION + 12, "f", INF),
+    "step of zero": lambda file: poke(file, PIXDIM + 12, "f", 0.0),
+    "step not a number": lambda file: poke(file, PIXDIM + 8, "f", NAN),
+    "step negative": lambda file: poke(file, PIXDIM + 4, "f", -2.0),
+    "qfac of 3": lambda file: poke(file, PIXDIM, "f", 3.0),
+    "qfac not a number": lambda file: poke(file, PIXDIM, "f", NAN),
+}
+
+
+@pytest.mark.parametrize("kind", QFORMS)
+def test_an_unusable_qform_leaves_the_sform(tmp_path: Path, kind: str):
+    QFORMS[kind](save(tmp_path / "t2.nii"))
+    np.testing.assert_allclose(block_mm(read(tmp_path)), expected_mm(), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", QFORMS)
+def test_an_unusable_qform_alone_is_refused(tmp_path: Path, kind: str):
+    QFORMS[kind](save(tmp_path / "t2.nii", s=0))
+    said = refusal(tmp_path)
+    assert (
+        "no usable orientation" in said or "is damaged" in said
+    )  # nibabel opens no file without a quaternion
+
+
+@pytest.mark.parametrize("kind", QFORMS)
+@pytest.mark.parametrize("values", [ZEROS, NANS])
+def test_two_unusable_forms_are_refused(tmp_path: Path, kind: str, values: tuple[float, ...]):
+    file = save(tmp_path / "t2.nii")
+    QFORMS[kind](file)
+    _break_sform(values)(file)
+    assert "no usable orientation" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("qfac, flips", [(1.0, 1), (0.0, 1), (-1.0, -1)])
+def test_qfac(tmp_path: Path, qfac: float, flips: int):
+    poke(save(tmp_path / "t2.nii", s=0), PIXDIM, "f", qfac)
+    affine = RAS @ np.diag([1, 1, flips, 1])
+    np.testing.assert_allclose(block_mm(read(tmp_path)), expected_mm(affine), atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [0.0, NAN, INF])
+def test_no_form_and_no_steps_is_refused(tmp_path: Path, step: float):
+    poke(save(tmp_path / "t2.nii", q=0, s=0), PIXDIM + 12, "f", step)
+    assert "no usable voxel size (2 x 2 x" in refusal(tmp_path)
+
+
+# ---- several volumes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("silent", ["t2", "t1c", "seg"])
+def test_volumes_with_and_without_orientation_are_not_combined(tmp_path: Path, silent: str):
+    for name in ("t2", "t1c", "seg"):
+        codes = {"q": 0, "s": 0} if name == silent else {}
+        save(tmp_path / f"{name}.nii.gz", **codes)
+        if name == "seg":
+            poke_mask(tmp_path / "seg.nii.gz", codes)
+    with pytest.raises(GliomarkError, match=rf"{silent}\.nii\.gz does not state its orientation although"):
+        read_study(tmp_path)
+
+
+def poke_mask(file: Path, codes: dict[str, int]) -> None:
+    image = nib.load(file)
+    nib.save(nib.Nifti1Image((np.asarray(image.dataobj) > 50).astype(np.uint8), None, image.header), file)
+    if codes:
+        poke(file, QFORM, "2h", 0, 0)
+
+
+def test_all_without_orientation_are_read_and_it_is_said(tmp_path: Path):
+    for name in ("t2", "t1c"):
+        save(tmp_path / f"{name}.nii.gz", q=0, s=0)
+    study = read_study(tmp_path)
+    assert sum("does not state its orientation" in note for note in study.notes) == 2
+    assert not any(series.is_oriented for series in study.series.values())
+    affine = nib.load(tmp_path / "t2.nii.gz").affine
+    np.testing.assert_allclose(block_mm(study.series[MRSequence.T2]), expected_mm(affine), atol=1e-4)
+
+
+# ---- other files ------------------------------------------------------------------------------------
+
+
+def test_a_pair_of_header_and_image_is_read(tmp_path: Path):
+    nib.save(nib.Nifti1Pair(block(), RAS), tmp_path / "t2.hdr")
+    np.testing.assert_allclose(block_mm(read(tmp_path)), expected_mm(), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["t2.img", "T2_axial.img", "sub-1_t2.img"])
+def test_analyze_is_refused(tmp_path: Path, name: str):
+    (tmp_path / "p").mkdir()
+    nib.save(nib.AnalyzeImage(block(), np.diag([2, 2, 3, 1])), tmp_path / "p" / name)
+    with pytest.raises(GliomarkError, match="old Analyze format"):
+        read_study(tmp_path / "p")
+
+
+@pytest.mark.parametrize("shape", [(10, 14, 1), (10, 14), (1, 14, 6)])
+def test_a_single_slice_is_no_volume(tmp_path: Path, shape: tuple[int, ...]):
+    nib.save(nib.Nifti1Image(np.ones(shape, np.float32), RAS), tmp_path / "t2.nii")
+    assert "not one 3-D volume" in refusal(tmp_path)
+
+
+# ---- the outline lies on the images in every reader --------------------------------------------------
+
+
+def _oriented(axes: str) -> np.ndarray:
+    turn = nib.orientations.axcodes2ornt(tuple(axes))
+    start = nib.orientations.io_orientation(RAS)
+    return nib.Nifti1Image(block(), RAS).as_reoriented(nib.orientations.ornt_transform(start, turn)).affine
+
+
+PLACES = {
+    "RAS": RAS, "LAS": _oriented("LAS"), "PSR": _oriented("PSR"), "LPI": _oriented("LPI"), "oblique": _turned(17.0),
+    "far": _shifted(400.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("q, s", [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 4), (3, 2)])
+@pytest.mark.parametrize("unit", ["mm", "unknown", "micron"])
+def test_an_outline_lies_on_its_volume(tmp_path: Path, place: str, q: int, s: int, unit: str):
+    stored = PLACES[place].copy()
+    stored[:3] *= 1000.0 if unit == "micron" else 1.0
+    file = save(tmp_path / "t2.nii.gz", stored, q=q, s=s, unit=unit)
+    _assert_alike(file, _outline_of(file, tmp_path / "segmentation.nii.gz"))
+
+
+@pytest.mark.parametrize("break_it", [
+    _break_sform(ZEROS), _break_sform(NANS), QFORMS["no quaternion"], QFORMS["qfac of 3"],
+    lambda file: poke(file, PIXDIM, "f", 0.0),
+])  # fmt: skip
+def test_an_outline_lies_on_a_volume_with_a_broken_form(tmp_path: Path, break_it: Callable[[Path], None]):
+    break_it(file := save(tmp_path / "t2.nii.gz"))
+    out = _outline_of(file, tmp_path / "segmentation.nii.gz")
+    for at, form in ((PIXDIM, "4f"), (QFORM, "2h"), (QUATERNION, "6f"), (ROWS, "12f"), (UNITS, "B")):
+        raw = [struct.unpack_from(f"<{form}", gzip.decompress(one.read_bytes()), at) for one in (file, out)]
+        np.testing.assert_array_equal(*raw)
+
+
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_outline_lies_on_a_metaimage_and_an_nrrd(tmp_path: Path, suffix: str, place: str):
+    save(tmp_path / "plain.nii.gz", PLACES[place])
+    file = tmp_path / "p" / f"t2.{suffix}"
+    file.parent.mkdir()
+    image = sitk.ReadImage(str(tmp_path / "plain.nii.gz"))
+    for key in image.GetMetaDataKeys():
+        image.EraseMetaData(key)
+    sitk.WriteImage(image, str(file))
+    out = _outline_of(file, tmp_path / "segmentation.nii.gz")
+    _assert_same_place_in_itk(file, out)
+    mask = nib.load(out)
+    at = np.argwhere(np.asarray(mask.dataobj) > 0).mean(axis=0)
+    np.testing.assert_allclose(
+        (mask.affine @ [*at, 1])[:3] * (-1, -1, 1), expected_mm(PLACES[place]), atol=1e-3
+    )
+
+
+def _outline_of(file: Path, out: Path) -> Path:
+    series = read(file.parent)
+    _write_volume((series.image > 50).astype(np.uint8), series, out)
+    return out
+
+
+def _assert_alike(file: Path, out: Path) -> None:
+    """The header states the same forms, codes and units, and both readers put the block at the same place."""
+    image, mask = nib.load(file), nib.load(out)
+    for name in ("qform_code", "sform_code", "xyzt_units"):
+        assert image.header[name] == mask.header[name]
+    np.testing.assert_array_equal(image.affine, mask.affine)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(image.dataobj) > 50)
+    _assert_same_place_in_itk(file, out)
+
+
+def _assert_same_place_in_itk(file: Path, out: Path) -> None:
+    image, mask = sitk.ReadImage(str(file)), sitk.ReadImage(str(out))
+    assert image.GetSize() == mask.GetSize()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(image) > 50)
+    for corner in ((0, 0, 0), tuple(length - 1 for length in image.GetSize())):
+        np.testing.assert_allclose(
+            mask.TransformIndexToPhysicalPoint(corner), image.TransformIndexToPhysicalPoint(corner), atol=2e-3
+        )
+
+
+def test_a_header_is_stated_number_for_number():
+    space = NiftiSpace(
+        2, 4, (-1.0, 0.5, 0.25, 3.0), (0.5, 0.25, 0.125), (1.0, 2.0, 3.0), ((1.0, 2, 3, 4),) * 3, 3
+    )
+    header = Nifti1Header()
+    state_space(header, space)
+    assert (int(header["qform_code"]), int(header["sform_code"]), int(header["xyzt_units"])) == (2, 4, 3)
+    np.testing.assert_array_equal(header["pixdim"][:4], space.pixdim)
+    np.testing.assert_array_equal(header["srow_y"], space.rows[1])
+
+
+# ---- values of masks --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values, says", [
+    ((0, 1, NAN), "not numbers"), ((0, 1, INF), "not numbers"), ((0, 0.25, 0.9), "holds fractions"),
+    ((0, 0.5), "holds fractions"), ((0, 1, 0.5), "holds fractions"), ((0, -1), "no BraTS labels"),
+    ((0, 1, 7), "no BraTS labels"),
+])  # fmt: skip
+def test_a_mask_of_other_values_is_refused(tmp_path: Path, values: tuple[float, ...], says: str):
+    mask = np.zeros(SHAPE, np.float32)
+    for column, value in enumerate(values):
+        mask[column] = value
+    nib.save(nib.Nifti1Image(mask, RAS), tmp_path / "seg.nii.gz")
+    save(tmp_path / "t2.nii.gz")
+    with pytest.raises(GliomarkError, match=says) as caught:
+        read_study(tmp_path)
+    assert "seg.nii.gz" in str(caught.value)
+
+
+@pytest.mark.parametrize("high", [1.0, 1.0 - 1e-4, 255.0, 1.0 + 1e-6])
+def test_a_mask_scaled_to_nearly_whole_numbers_is_read(tmp_path: Path, high: float):
+    mask = np.where(block() > 50, high, 0).astype(np.float32)
+    nib.save(nib.Nifti1Image(mask, RAS), tmp_path / "seg.nii.gz")
+    read_back = read_lesion(tmp_path / "seg.nii.gz", [])
+    np.testing.assert_array_equal(read_back.image, (block() > 50).transpose(2, 1, 0))

@@ -1,0 +1,405 @@
+"""What a grey value of a picture means: every way of storing one picture gives the same values, or is refused."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliomark.io import read_study
+from gliomark.io.pictures import in_order
+from gliomark.messages import Message, render
+from gliomark.study import GliomarkError, MRSequence
+
+Write = Callable[[Path, np.ndarray], None]
+
+
+def head(levels: int = 256) -> np.ndarray:
+    """Three slices ``(slice, row, column)`` of a round head, brighter to the right; air is 0."""
+    rows, columns = np.indices((40, 48))
+    inside = (rows - 20) ** 2 + (columns - 24) ** 2 < 15**2
+    shade = np.where(inside, (columns + 5) * (levels - 1) // 60, 0)
+    return np.stack([shade, shade * 3 // 4, shade // 2])
+
+
+def write(folder: Path, stack: np.ndarray, how: Write, suffix: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(stack, start=1):
+        how(folder / f"{number:03d}.{suffix}", image)
+    return folder.parent
+
+
+def read(patient: Path) -> np.ndarray:
+    return read_study(patient).series[MRSequence.T2].image
+
+
+def refusal(patient: Path) -> str:
+    with pytest.raises(GliomarkError) as caught:
+        read_study(patient)
+    said = caught.value.message
+    assert isinstance(said, Message) and "\n" not in said
+    assert render(said, "zh") != said
+    return said
+
+
+# ---- how a viewer shows it --------------------------------------------------------------------------
+
+
+def grey(file: Path, image: np.ndarray) -> None:
+    Image.fromarray(image.astype(np.uint8)).save(file)
+
+
+def white_is_zero(file: Path, image: np.ndarray) -> None:
+    """TIFF with PhotometricInterpretation 0, by hand: Pillow writes none of 16 bits."""
+    kinds = {"u1": (8, 1), "u2": (16, 1), "f4": (32, 3)}
+    code = image.dtype.str[1:]
+    bits, sample_format = kinds[code]
+    high = {"u1": 255, "u2": 65535, "f4": 1.0}[code]
+    data = (high - image).astype(f"<{code}").tobytes()
+    write_tiff(file, image.shape, data, bits, sample_format, photometric=0)
+
+
+def write_tiff(
+    file: Path, shape: tuple[int, ...], data: bytes, bits: int, sample_format: int, photometric: int | None
+) -> None:
+    rows, columns = shape
+    tags = [(256, columns), (257, rows), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, rows),
+            (279, len(data)), (339, sample_format)]  # fmt: skip
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags if value is not None]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+    padding = b"\0" * (len(data) % 2)
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(data) + len(padding))
+    file.write_bytes(start + data + padding + directory)
+
+
+def palette(file: Path, image: np.ndarray) -> None:
+    """Indices in an order of their own, the palette says which grey each is."""
+    shuffled = np.random.default_rng(4).permutation(256).astype(np.uint8)
+    place = np.empty(256, np.uint8)
+    place[shuffled] = np.arange(256)
+    picture = Image.fromarray(place[image.astype(np.uint8)], mode="P")
+    picture.putpalette(np.repeat(shuffled, 3).tobytes())
+    picture.save(file)
+
+
+def inverted_palette(file: Path, image: np.ndarray) -> None:
+    picture = Image.fromarray((255 - image).astype(np.uint8), mode="P")
+    picture.putpalette(np.repeat(np.arange(255, -1, -1, dtype=np.uint8), 3).tobytes())
+    picture.save(file)
+
+
+def coloured(mode: str) -> Write:
+    def how(file: Path, image: np.ndarray) -> None:
+        Image.fromarray(image.astype(np.uint8)).convert("RGB").convert(mode).save(file)
+
+    return how
+
+
+def cmyk(file: Path, image: np.ndarray) -> None:
+    black = 255 - image.astype(np.uint8)
+    none = np.zeros_like(black)
+    Image.fromarray(np.stack([none, none, none, black], axis=-1), mode="CMYK").save(file, quality=100)
+
+
+@pytest.mark.parametrize("how, suffix", [
+    (grey, "png"), (grey, "bmp"), (grey, "tif"), (white_is_zero, "tif"), (palette, "png"), (palette, "bmp"),
+    (palette, "tif"), (inverted_palette, "png"), (inverted_palette, "bmp"), (coloured("RGB"), "png"),
+    (coloured("RGB"), "bmp"), (coloured("RGBA"), "png"), (coloured("LA"), "png"), (coloured("RGBA"), "tif"),
+    (coloured("CMYK"), "tif"), (cmyk, "tif"),
+])  # fmt: skip
+def test_the_grey_that_a_viewer_shows(tmp_path: Path, how: Write, suffix: str):
+    stack = head().astype(np.uint8)
+    np.testing.assert_array_equal(read(write(tmp_path / "p" / "T2", stack, how, suffix)), stack)
+
+
+@pytest.mark.parametrize("how", [grey, coloured("RGB"), coloured("CMYK"), cmyk])
+def test_jpeg_of_every_colour_space_comes_near(tmp_path: Path, how: Write):
+    """CMYK JPEGs are Adobe's, stored inverted."""
+    stack = head()
+    image = read(write(tmp_path / "p" / "T2", stack, how, "jpg"))
+    assert np.corrcoef(image.ravel(), stack.ravel())[0, 1] > 0.99
+    assert np.abs(image - stack).mean() < 4
+
+
+@pytest.mark.parametrize("dtype, levels", [(np.uint8, 256), (np.uint16, 65536), (np.uint16, 4096)])
+def test_white_is_zero_in_every_depth(tmp_path: Path, dtype: type, levels: int):
+    stack = head(levels).astype(dtype)
+    np.testing.assert_array_equal(read(write(tmp_path / "p" / "T2", stack, white_is_zero, "tif")), stack)
+
+
+def test_white_is_zero_in_floating_point(tmp_path: Path):
+    """No range is stated, so the values are right but for a constant."""
+    stack = (head() / 255).astype(np.float32)
+    image = read(write(tmp_path / "p" / "T2", stack, white_is_zero, "tif"))
+    np.testing.assert_allclose(image - image.min(), stack, atol=1e-6)
+
+
+def test_a_tiff_that_does_not_say_what_white_is(tmp_path: Path):
+    def how(file: Path, image: np.ndarray) -> None:
+        write_tiff(file, image.shape, image.astype(np.uint8).tobytes(), 8, 1, photometric=None)
+
+    message = refusal(write(tmp_path / "p" / "T2", head(), how, "tif"))
+    assert "001.tif" in message and "PhotometricInterpretation" in message
+
+
+@pytest.mark.parametrize("levels, invert", [
+    (256, lambda image: 255 - image), (65536, lambda image: 65535 - image),
+    (256, lambda image: 250 - image * 9 // 10),
+])  # fmt: skip
+def test_a_negative_is_refused(tmp_path: Path, levels: int, invert: Callable[[np.ndarray], np.ndarray]):
+    stack = invert(head(levels)).astype(np.uint8 if levels == 256 else np.uint16)
+    message = refusal(
+        write(tmp_path / "p" / "T2", stack, lambda file, image: Image.fromarray(image).save(file), "png")
+    )
+    assert "p/T2" in message and "negative" in message
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_one_negative_among_others_is_refused(tmp_path: Path, at: int):
+    stack = head()
+    stack[at] = 255 - stack[at]
+    message = refusal(write(tmp_path / "p" / "T2", stack, grey, "png"))
+    assert f"slice {at + 1:03d}" in message and "negative" in message
+
+
+@pytest.mark.parametrize("others", [[grey, white_is_zero, grey], [white_is_zero, grey, white_is_zero],
+                                    [grey, palette, inverted_palette]])  # fmt: skip
+def test_directions_mixed_within_a_sequence(tmp_path: Path, others: list[Write]):
+    folder = tmp_path / "p" / "T2"
+    folder.mkdir(parents=True)
+    for number, (how, image) in enumerate(zip(others, head().astype(np.uint8), strict=True)):
+        how(folder / f"{number}.tif", image) if how is not inverted_palette else how(
+            folder / f"{number}.png", image
+        )
+    np.testing.assert_array_equal(read(tmp_path / "p"), head())
+
+
+# ---- depths -----------------------------------------------------------------------------------------
+
+
+def sixteen(file: Path, image: np.ndarray) -> None:
+    Image.fromarray(image.astype(np.uint16) * 257).save(file)
+
+
+def floating(file: Path, image: np.ndarray) -> None:
+    Image.fromarray(image.astype(np.float32) / 255).save(file)
+
+
+def whole(file: Path, image: np.ndarray) -> None:
+    Image.fromarray(image.astype(np.int32) * 257).save(file)
+
+
+@pytest.mark.parametrize("one, other, suffix, said", [
+    (grey, sixteen, "png", ("8-bit", "16-bit")), (sixteen, grey, "png", ("16-bit", "8-bit")),
+    (grey, floating, "tif", ("8-bit", "floating-point")), (sixteen, whole, "tif", ("16-bit", "32-bit")),
+    (sixteen, coloured("RGB"), "png", ("16-bit", "8-bit")),
+])  # fmt: skip
+def test_depths_mixed_within_a_sequence(
+    tmp_path: Path, one: Write, other: Write, suffix: str, said: tuple[str, str]
+):
+    def how(file: Path, image: np.ndarray) -> None:
+        (other if file.stem == "002" else one)(file, image)
+
+    message = refusal(write(tmp_path / "p" / "T2", head(), how, suffix))
+    assert f"002.{suffix}" in message and f"001.{suffix}" in message
+    assert all(depth in message for depth in said)
+
+
+@pytest.mark.parametrize(
+    "how, suffix", [(sixteen, "png"), (sixteen, "tif"), (floating, "tif"), (whole, "tif")]
+)
+def test_sequences_may_differ_in_depth(tmp_path: Path, how: Write, suffix: str):
+    write(tmp_path / "p" / "T1C", head(), grey, "png")
+    stack = read(write(tmp_path / "p" / "T2", head(), how, suffix))
+    np.testing.assert_allclose(stack * (255 / stack.max()) / (255 / head().max()), head(), atol=1e-3)
+
+
+def raw_png(
+    file: Path, rows: list[bytes], columns: int, bits: int, colour: int, *chunks: tuple[bytes, bytes]
+) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", columns, len(rows), bits, colour, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b"")]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+@pytest.mark.parametrize("colour, samples", [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_that_would_be_cut_to_eight(tmp_path: Path, colour: int, samples: int):
+    def how(file: Path, image: np.ndarray) -> None:
+        layers = np.repeat(image.astype(">u2")[..., None], samples, axis=2)
+        if samples in (2, 4):
+            layers[..., -1] = 65535
+        raw_png(file, [row.tobytes() for row in layers], image.shape[1], 16, colour)
+
+    message = refusal(write(tmp_path / "p" / "T2", head(4096), how, "png"))
+    assert "001.png" in message and "16 bits" in message
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_slices_stored_in_fewest_bits_beside_eight(tmp_path: Path, bits: int):
+    """Programs that make pictures small choose the bits per slice; the greys stay those of 8 bits."""
+    top = 2**bits - 1
+    few = (head()[0] * top // head()[0].max()).astype(np.uint8)
+
+    def how(file: Path, image: np.ndarray) -> None:
+        if file.stem != "002":
+            grey(file, image)
+            return
+        planes = np.unpackbits(few[..., None], axis=2)[..., 8 - bits :].reshape(len(few), -1)
+        raw_png(file, [row.tobytes() for row in np.packbits(planes, axis=1)], few.shape[1], bits, 0)
+
+    image = read(write(tmp_path / "p" / "T2", head(), how, "png"))
+    np.testing.assert_array_equal(image[1], few * (255 // top))
+    np.testing.assert_array_equal(image[0], head()[0])
+
+
+# ---- transparency -----------------------------------------------------------------------------------
+
+
+def see_through(mode: str, hidden: int, alpha: int = 0) -> Write:
+    """The head with something bright in a corner that is transparent."""
+
+    def how(file: Path, image: np.ndarray) -> None:
+        shade = image.astype(np.uint8)
+        shade[:10, :10] = hidden
+        opaque = np.full_like(shade, 255)
+        opaque[:10, :10] = alpha
+        bands = [shade, opaque] if mode == "LA" else [shade, shade, shade, opaque]
+        Image.merge(mode, [Image.fromarray(band) for band in bands]).save(file)
+
+    return how
+
+
+def keyed(mode: str) -> Write:
+    """A grey, a colour or a palette's entry that is transparent (tRNS)."""
+
+    def how(file: Path, image: np.ndarray) -> None:
+        shade = image.astype(np.uint8)
+        shade[:10, :10] = 255
+        if mode == "I;16":
+            Image.fromarray(shade.astype(np.uint16)).save(file, transparency=255)
+        elif mode == "P":
+            picture = Image.fromarray(shade, mode="P")
+            picture.putpalette(np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes())
+            picture.save(file, transparency=255)
+        else:
+            Image.fromarray(shade).convert(mode).save(file, transparency=255 if mode == "L" else (255,) * 3)
+
+    return how
+
+
+@pytest.mark.parametrize("how", [
+    see_through("LA", 255), see_through("RGBA", 255), see_through("LA", 0), keyed("L"), keyed("RGB"), keyed("P"),
+    keyed("I;16"),
+])  # fmt: skip
+def test_transparent_pixels_are_background(tmp_path: Path, how: Write):
+    study = read_study(write(tmp_path / "p" / "T2", head(), how, "png"))
+    series = study.series[MRSequence.T2]
+    np.testing.assert_array_equal(series.image, head())
+    assert series.missing is not None and series.missing.sum() == 300
+    assert series.missing[:, :10, :10].all()
+    assert any("300 voxels have no grey value" in note for note in study.notes)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("alpha", [1, 128, 254])
+def test_half_transparent_pixels_are_refused(tmp_path: Path, mode: str, alpha: int):
+    message = refusal(write(tmp_path / "p" / "T2", head(), see_through(mode, 200, alpha), "png"))
+    assert "001.png" in message and "see-through" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_numbers_in_floating_point_pictures(tmp_path: Path, value: float):
+    stack = head().astype(np.float32)
+    stack[1, :2, :3] = value
+    study = read_study(
+        write(tmp_path / "p" / "T2", stack, lambda file, image: Image.fromarray(image).save(file), "tif")
+    )
+    np.testing.assert_array_equal(study.series[MRSequence.T2].image, head())
+    assert any("T2: 6 voxels have no grey value" in note for note in study.notes)
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_one_grey_everywhere_is_refused(tmp_path: Path, value: int):
+    assert "p/T2 is black or of one grey value" in refusal(
+        write(tmp_path / "p" / "T2", np.full((3, 40, 48), value), grey, "png")
+    )
+
+
+# ---- masks ------------------------------------------------------------------------------------------
+
+
+def one_bit(file: Path, image: np.ndarray) -> None:
+    Image.fromarray(image > 0).save(file)
+
+
+def see_through_mask(file: Path, image: np.ndarray) -> None:
+    """White everywhere, opaque on the lesion alone."""
+    white = np.full(image.shape, 255, np.uint8)
+    Image.merge("LA", [Image.fromarray(white), Image.fromarray((image > 0).astype(np.uint8) * 255)]).save(
+        file
+    )
+
+
+@pytest.mark.parametrize("how, suffix", [
+    (grey, "png"), (one_bit, "png"), (one_bit, "tif"), (one_bit, "bmp"), (white_is_zero, "tif"), (sixteen, "png"),
+    (see_through_mask, "png"), (palette, "png"),
+])  # fmt: skip
+@pytest.mark.parametrize("marked", [1, 255])
+def test_masks_of_every_form(tmp_path: Path, how: Write, suffix: str, marked: int):
+    write(tmp_path / "p" / "T2", head(), grey, "png")
+    mask = np.zeros((3, 40, 48), np.uint8)
+    mask[1, 15:20, 20:26] = marked
+    lesion = read_study(write(tmp_path / "p" / "mask", mask, how, suffix)).lesion
+    assert lesion is not None
+    np.testing.assert_array_equal(lesion.image, mask > 0)
+
+
+def test_masks_that_are_inverted_or_mixed(tmp_path: Path):
+    patient = write(tmp_path / "p" / "T2", head(), grey, "png")
+    mask = np.zeros((3, 40, 48), np.uint8)
+    mask[1, 15:20, 20:26] = 255
+    assert "inverted" in refusal(write(patient / "mask", 255 - mask, grey, "png"))
+    mask[2, 15:20, 20:26] = 1
+    assert "003.png" in refusal(write(patient / "mask", mask, grey, "png"))
+
+
+# ---- order ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ascending", [
+    ["-71.5", "-66.0", "-0.5", "0", "5.5", "11", "104.25"],
+    ["-20", "-3", "+1", "+10"],
+    ["\N{MINUS SIGN}20", "-3", "0", "7"],
+    ["-7,5", "-2,25", "1,5"],
+    ["-71.5", "-66.0", "-5.5"],
+    ["z-71.5", "z-5.5", "z0.0", "z5.5", "z10.5"],
+    ["-71.5mm", "5.5mm", "10.5mm"],
+    ["pos_9.25", "pos_9.5", "pos_10.0"],
+    ["I71.5", "I5.5", "S0", "S5.5", "S10"],
+    ["001", "002", "010"], ["1", "2", "10"],
+    ["slice-1", "slice-2", "slice-10"],
+    ["IM-0001-0001", "IM-0001-0002", "IM-0001-0010"],
+    ["1.1", "1.2", "1.9", "1.10", "1.11"],
+    ["1.9", "1.10", "1.11"],
+    ["a2", "b1", "b10"],
+    ["1.2.840.9", "1.2.840.10"],
+])  # fmt: skip
+def test_slices_are_ordered_by_number(tmp_path: Path, ascending: list[str]):
+    shuffled = np.random.default_rng(2).permutation(ascending).tolist()
+    assert in_order(shuffled) == ascending
+    folder = tmp_path / "p" / "T2"
+    folder.mkdir(parents=True)
+    for number, name in enumerate(ascending, start=1):
+        grey(folder / f"{name}.png", head()[0] // 2 + number)
+    series = read_study(tmp_path / "p").series[MRSequence.T2]
+    assert series.slice_names == tuple(ascending)
+    assert series.image[:, 0, 0].tolist() == list(range(1, len(ascending) + 1))

@@ -1,0 +1,265 @@
+"""What an answer may say: when it is withheld, when it is borderline, and whose it is."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.pipeline.conftest import PATIENT
+
+from gliomark import load_model, predict, read_study
+from gliomark.messages import Message, render
+from gliomark.models.weights import MarkerValidation
+from gliomark.pipeline import Model, Prepared, predict_prepared, prepare_study
+from gliomark.reporting import prediction_document, render_pdf
+from gliomark.reporting.contents import contents
+from gliomark.reporting.page import render_page
+from gliomark.study import READER_FINDING, Clinical, GliomarkError, MarkerPrediction, MRSequence
+
+PERSON = Clinical(PATIENT, 50.0, 0)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights: Path) -> Model:
+    return load_model(tiny_weights)
+
+
+@pytest.fixture(scope="module")
+def prepared(pictures: Path, model: Model) -> Prepared:
+    return prepare_study(read_study(pictures), model)
+
+
+def with_card(model: Model, **changes: object) -> Model:
+    """The model with another card for IDH."""
+    idh = replace(model.card.markers["idh"], **changes)  # type: ignore[arg-type]
+    return replace(model, card=replace(model.card, markers={**model.card.markers, "idh": idh}))
+
+
+def idh_of(prepared: Prepared, model: Model, **asked: object) -> MarkerPrediction:
+    prediction = predict_prepared(prepared, PERSON, model, **asked)  # type: ignore[arg-type]
+    return next(marker for marker in prediction.markers if marker.marker == "idh")
+
+
+def codes(texts: tuple[str, ...]) -> list[str]:
+    return [text.code for text in texts if isinstance(text, Message)]
+
+
+# ---- close to the threshold -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("distance", "level", "is_borderline"),
+    [
+        (0.049, "wild type", True),  # the threshold lies this far above the probability
+        (0.051, "wild type", False),
+        (0.2, "wild type", False),
+        (0.0, "mutant", True),
+        (-0.049, "mutant", True),
+        (-0.051, "mutant", False),
+    ],
+)
+def test_a_probability_close_to_its_threshold_is_borderline(
+    prepared, model, distance: float, level: str, is_borderline: bool
+) -> None:
+    probability = idh_of(prepared, model).probability
+    assert probability is not None
+    answer = idh_of(prepared, with_card(model, threshold=probability + distance))
+    assert (answer.level, answer.borderline) == (level, is_borderline)
+    assert ("borderline" in codes(answer.warnings)) == is_borderline
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "borderline, leaning mutant"), ("zh", "临界，倾向突变型")]
+)
+def test_borderline_is_said_in_every_output(prepared, model, language, said) -> None:
+    probability = idh_of(prepared, model).probability
+    assert probability is not None
+    prediction = predict_prepared(prepared, PERSON, with_card(model, threshold=probability - 0.01))
+    document = json.loads(json.dumps(prediction_document(prediction)))
+    assert document["markers"][0]["level"] == "mutant" and document["markers"][0]["borderline"] is True
+    shown = contents(prediction, document, language)
+    assert said in render_page(shown, language) and shown.cards[0].level == said
+
+
+def test_a_level_that_50_percent_would_not_name_is_explained(prepared, model) -> None:
+    """Where most of the validation patients were mutant, a probability above one half can mean wild type."""
+    probability = idh_of(prepared, model).probability
+    assert probability is not None and 0.5 < probability < 0.85
+    validation = MarkerValidation(0.84, 0.71, 0.95, 86, 66, "TCGA-LGG")
+    answer = idh_of(prepared, with_card(model, threshold=probability + 0.1, validation=validation))
+    assert answer.level == "wild type" and not answer.borderline
+    said = answer.threshold_origin
+    assert "66 of 86 patients (77 %) were mutant" in said and "50 %" in said
+    assert "86 例患者中 66 例（77 %）为突变型" in render(said, "zh")
+
+
+# ---- the reader's finding ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sees_focus", [True, False])
+def test_beside_the_readers_finding_stands_its_own_accuracy(prepared, model, sees_focus: bool) -> None:
+    answer = idh_of(prepared, model, enhancing=sees_focus)
+    assert answer.decided_by == "reader's finding"
+    assert answer.level == ("wild type" if sees_focus else "mutant")
+    assert (
+        "55 of 86" in answer.performance and "0.64" in answer.performance and "AUC" not in answer.performance
+    )
+    assert ("10 of 31" if sees_focus else "45 of 55") in answer.performance
+
+
+@pytest.mark.parametrize(
+    ("sees_focus", "distance", "is_contradicted"),
+    [
+        (True, -0.2, True),  # the model is sure of mutant
+        (True, -0.03, False),  # borderline
+        (True, 0.2, False),  # it agrees
+        (False, 0.2, True),
+        (False, 0.03, False),
+        (False, -0.2, False),
+    ],
+)
+def test_a_confident_model_of_the_other_opinion_is_heard(
+    prepared, model, sees_focus, distance, is_contradicted
+) -> None:
+    probability = idh_of(prepared, model).probability
+    assert probability is not None
+    asked = with_card(model, threshold=probability + distance)
+    answer = idh_of(prepared, asked, enhancing=sees_focus)
+    assert ("finding-contradicted" in codes(answer.warnings)) == is_contradicted
+    assert not answer.borderline and answer.probability == probability
+
+
+def test_the_findings_figures_are_the_measured_ones() -> None:
+    with (ROOT / "results" / "reader_finding.csv").open(newline="") as file:
+        rows = {row["figure"]: row for row in csv.DictReader(file)}
+    found = READER_FINDING
+    counts = {
+        "accuracy": (found.right, found.patients),
+        "wild type where a focus": (found.wild_type, found.focus),
+        "mutant where no focus": (found.mutant, found.no_focus),
+    }
+    assert {name: (int(rows[name]["count"]), int(rows[name]["of"])) for name in counts} == counts
+    assert (found.low, found.high) == (float(rows["accuracy"]["low_95"]), float(rows["accuracy"]["high_95"]))
+    assert found.focus + found.no_focus == found.patients and found.wild_type + found.mutant == found.right
+
+
+@pytest.mark.parametrize("sees_focus", [True, False, None])
+def test_without_a_lesion_nothing_is_answered_whatever_the_reader_finds(prepared, model, sees_focus) -> None:
+    nothing = np.zeros_like(prepared.stack.brain)
+    for outline in (None, nothing):
+        blind = replace(model, segmenter=replace(model.segmenter, threshold=1.1))
+        prediction = predict_prepared(prepared, PERSON, blind, enhancing=sees_focus, outline=outline)
+        assert codes(prediction.warnings) == ["no-lesion" if outline is None else "no-outline"]
+        for marker in prediction.markers:
+            assert (marker.level, marker.decided_by) == ("undetermined", "model")
+            assert marker.probability is None and marker.threshold is None and marker.slices == ()
+        told = codes(prediction.markers[0].warnings)
+        assert told == ([] if sees_focus is None else ["finding-without-lesion"])
+
+
+@pytest.mark.parametrize(
+    ("examined", "code", "said"),
+    [(None, "no-lesion-in-part-shown", ""), (1.0, "no-lesion", ""), (0.4, "no-lesion-in-part", "40 %")],
+)
+def test_no_lesion_says_how_much_was_examined(prepared, model, examined, code, said) -> None:
+    blind = replace(model, segmenter=replace(model.segmenter, threshold=1.1))
+    partly = replace(prepared, stack=replace(prepared.stack, examined=examined))
+    (warning,) = predict_prepared(partly, PERSON, blind).warnings
+    assert isinstance(warning, Message) and warning.code == code
+    assert said in warning and said in render(warning, "zh")
+
+
+# ---- a stand-in -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stood_in(pictures: Path, model: Model) -> Prepared:
+    """The patient with FLAIR called T2."""
+    study = read_study(pictures)
+    series = {MRSequence.T1C: study.series[MRSequence.T1C], MRSequence.T2: study.series[MRSequence.FLAIR]}
+    return prepare_study(replace(study, series=series), model)
+
+
+def test_a_stand_in_keeps_its_name(stood_in, prepared, model) -> None:
+    assert [str(name) for name in stood_in.stack.images] == ["T1C", "T2"]
+    assert set(stood_in.stack.to_stack) == {"T1C", "T2"}
+    prediction, plain = (predict_prepared(one, PERSON, model) for one in (stood_in, prepared))
+    np.testing.assert_array_equal(prediction.segmentation.mask, plain.segmentation.mask)
+    document = prediction_document(prediction)
+    assert document["sequences"] == {
+        "found": ["T1C", "T2"], "used": ["T1C", "T2"], "stand_ins": {"FLAIR": "T2"},
+    }  # fmt: skip
+    for language in ("en", "zh"):
+        shown = contents(prediction, document, language)
+        names = {name for picture in (*shown.large, *shown.sheet) for name, _ in picture.panels}
+        assert names == {"T1C", "T2"} and shown.sheet_sequence == "T2" and shown.images.startswith("T1C + T2")
+        assert render_pdf(prediction, language).startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("sees_focus", [None, True])
+def test_on_a_stand_in_no_number_is_shown(stood_in, model, sees_focus) -> None:
+    for marker in predict_prepared(stood_in, PERSON, model, enhancing=sees_focus).markers:
+        assert marker.probability is marker.threshold is marker.contributions is marker.slice_range is None
+        assert marker.slices == () and "marker-on-stand-in" in codes(marker.warnings)
+        decided = sees_focus is not None and marker.marker == "idh"
+        assert marker.level == ("wild type" if decided else "undetermined")
+        assert "AUC" not in marker.performance
+
+
+# ---- what is asked ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"enhancing": "yes"}, "'yes'"),
+        ({"enhancing": "no"}, "'no'"),
+        ({"enhancing": 1}, "focus 1"),
+        ({"enhancing": 0}, "focus 0"),
+        ({"enhancing": ""}, "''"),
+        ({"fusion": "median"}, "'median'"),
+        ({"fusion": "Near"}, "'Near'"),
+        ({"fusion": None}, "None"),
+    ],
+)
+def test_what_is_no_value_of_an_argument_raises(prepared, model, asked, said) -> None:
+    with pytest.raises(GliomarkError, match=said):
+        predict(prepared.study, PERSON, model, **asked)
+    with pytest.raises(GliomarkError, match=said):
+        predict_prepared(prepared, PERSON, model, **asked)
+
+
+@pytest.mark.parametrize("other", ["患者 02", "", "患者", "患者 0l"])
+def test_another_patients_row_raises(prepared, model, other: str) -> None:
+    with pytest.raises(GliomarkError, match="belongs to patient"):
+        predict(prepared.study, Clinical(other, 50.0, 0), model)
+
+
+def test_the_same_id_in_another_form_is_the_same_patient(prepared, model) -> None:
+    assert predict_prepared(prepared, Clinical(f" {PATIENT} ", 50.0, 0), model).patient_id == PATIENT
+
+
+@pytest.mark.parametrize("age", [-1, 120.5, 450, float("nan"), float("inf"), "50", True])
+def test_an_impossible_age_raises(prepared, model, age) -> None:
+    for ask in (predict, predict_prepared):
+        given = prepared.study if ask is predict else prepared
+        with pytest.raises(GliomarkError, match="age"):
+            ask(given, Clinical(PATIENT, age, 0), model)
+
+
+@pytest.mark.parametrize("sex", [2, -1, 0.5, "男", "M", True])
+def test_an_impossible_sex_raises(prepared, model, sex) -> None:
+    with pytest.raises(GliomarkError, match="sex"):
+        predict_prepared(prepared, Clinical(PATIENT, 50.0, sex), model)
+
+
+@pytest.mark.parametrize(
+    ("age", "sex"), [(0, 0), (120, 1), (45.5, None), (None, 1), (np.float64(7), np.int64(1))]
+)
+def test_a_possible_person_is_taken(prepared, model, age, sex) -> None:
+    assert predict_prepared(prepared, Clinical(PATIENT, age, sex), model).clinical.age == age

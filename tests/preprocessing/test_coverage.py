@@ -1,0 +1,114 @@
+"""How much of the brain each sequence shows is measured, said, and never left out where no lesion is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliomark.messages import Message, render
+from gliomark.preprocessing import prepare
+from gliomark.preprocessing.coverage import no_lesion_message
+from gliomark.study import MRSequence, Series, SliceStack, Study
+
+T1C, FLAIR = MRSequence.T1C, MRSequence.FLAIR
+HALF_HEIGHT = 55.0  # of the ellipsoid that stands for a brain
+SPACING, SHAPE = (2.0, 2.0, 4.0), (34, 110, 90)  # 136 mm high
+
+
+def cut(series: Series, low: float, high: float) -> Series:
+    """Only the slices whose centre lies from ``low`` to ``high`` mm."""
+    z = series.affine[2, 3] + series.affine[2, 2] * np.arange(len(series.image))
+    kept = np.flatnonzero((z >= low) & (z <= high))
+    affine = series.affine.copy()
+    affine[2, 3] = z[kept[0]]
+    names = tuple(series.slice_names[at] for at in kept)
+    return replace(series, image=series.image[kept], affine=affine, slice_names=names)
+
+
+def share_below(z: float) -> float:
+    """The share of an ellipsoid's volume below a height above its centre."""
+    h = np.clip(z / HALF_HEIGHT, -1, 1)
+    return float(0.5 + 0.75 * h - 0.25 * h**3)
+
+
+@pytest.fixture
+def prepared(brain_series):
+    """prepared(T1C=(low, high), FLAIR=(low, high)): a stack of sequences that show those heights."""
+
+    def make(**shown: tuple[float, float]) -> SliceStack:
+        series = {
+            T1C: brain_series(SPACING, SHAPE),
+            FLAIR: brain_series(SPACING, SHAPE, contrast=True),
+        }
+        for name, (low, high) in shown.items():
+            series[MRSequence(name)] = cut(series[MRSequence(name)], low, high)
+        return prepare(Study("p", series, Path("p"), "volumes", aligned=True), (T1C, FLAIR))
+
+    return make
+
+
+def test_a_whole_brain_needs_no_word(prepared):
+    stack = prepared()
+    assert stack.coverage == {T1C: 1.0, FLAIR: 1.0} and stack.examined == 1.0
+    assert stack.warnings == () and no_lesion_message(stack.examined).code == "no-lesion"
+
+
+@pytest.mark.parametrize("name, low, high, part", [
+    ("T1C", -100, 0, "the top"), ("T1C", -100, 20, "the top"), ("T1C", -10, 100, "the bottom"),
+    ("T1C", -25, 25, "top and bottom"), ("FLAIR", -100, 10, "the top"), ("FLAIR", 0, 100, "the bottom"),
+    ("FLAIR", -30, 30, "top and bottom"),
+])  # fmt: skip
+def test_a_slab_is_measured_and_said(prepared, name: str, low: float, high: float, part: str):
+    stack = prepared(**{name: (low, high)})
+    # a slab reaches half a slice beyond its last slices' centres, which lie 2 mm off the whole fours
+    z = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(stack.brain))
+    expected = share_below(z[-1] + 2) - share_below(z[0] - 2)
+    other = FLAIR if name == "T1C" else T1C
+    assert stack.coverage[MRSequence(name)] == pytest.approx(expected, abs=0.02)
+    assert stack.coverage[other] == 1.0 and stack.examined == pytest.approx(expected, abs=0.02)
+    (warning,) = stack.warnings
+    percent = f"{100 * stack.coverage[MRSequence(name)]:.0f}"
+    assert warning.startswith(f"{name} shows only {percent} % of the brain (missing: {part})")
+    assert isinstance(warning, Message) and f"{percent} %" in render(warning, "zh")
+
+
+@pytest.mark.parametrize("shown", [
+    {"T1C": (-100, 10), "FLAIR": (-100, 10)}, {"T1C": (-10, 100), "FLAIR": (-10, 100)},
+    {"T1C": (-20, 20), "FLAIR": (-20, 20)},
+])  # fmt: skip
+def test_where_all_images_end_within_the_brain_it_is_said(prepared, shown: dict[str, tuple[float, float]]):
+    stack = prepared(**shown)
+    assert stack.examined is None
+    assert stack.warnings[-1].startswith("The images end within the brain")
+    assert no_lesion_message(stack.examined).code == "no-lesion-in-part-shown"
+
+
+@pytest.mark.parametrize(
+    "t1c, flair", [((-100, 20), (-20, 100)), ((-20, 100), (-100, 20)), ((-30, 100), (-100, 0))]
+)
+def test_only_what_both_show_is_examined(prepared, t1c: tuple[float, float], flair: tuple[float, float]):
+    stack = prepared(T1C=t1c, FLAIR=flair)
+    z = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(stack.brain))
+    assert z[0] >= max(t1c[0], flair[0]) and z[-1] <= min(t1c[1], flair[1])
+    assert stack.warnings and stack.examined != 1.0
+    for image in stack.images.values():  # no zeros from beyond a field among the brain's grey values
+        assert image[stack.brain].std() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["T1C", "FLAIR"])
+@pytest.mark.parametrize("low", [-52, -48, -46])
+def test_a_few_missing_slices_are_no_slab(prepared, name: str, low: float):
+    stack = prepared(**{name: (low, 100)})
+    assert stack.examined is not None and stack.examined > 0.95 and stack.warnings == ()
+
+
+@pytest.mark.parametrize("examined, says", [
+    (1.0, "No lesion was found; no marker is predicted."), (0.96, "No lesion was found; no marker is predicted."),
+    (0.48, "No lesion was found in the 48 % of the brain that the images show"),
+    (None, "No lesion was found in the part of the brain that the images show"),
+])  # fmt: skip
+def test_no_lesion_is_never_said_of_what_was_not_examined(examined: float | None, says: str):
+    assert no_lesion_message(examined).startswith(says)

@@ -1,0 +1,329 @@
+"""One reader for whatever a hospital calls a table: separators, encodings, headers, titles, ages, sexes, ids."""
+
+from __future__ import annotations
+
+import csv
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from openpyxl import Workbook
+
+from gliomark.study import Clinical, GliomarkError
+from gliomark.tables import CellError, check_row, csv_text, parse_age, read_clinical, read_records
+from gliomark.tables.age_sex import AgeForm
+from gliomark.tables.ids import similar_ids
+from gliomark.tables.text import unharmed
+from gliomark.tables.writing import harmless
+
+PLAIN = "id,age,sex,note\nP-007,49.5,F,a\nP-008,50,M,\n"
+
+
+def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "表 1.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def people(path: Path) -> list[tuple[str, float | None, int | None]]:
+    table = read_clinical(path)
+    rows = [table.row(one, require_age_sex=False) for one in table.patient_ids]
+    return [(row.patient_id, row.age, row.sex) for row in rows]
+
+
+# ---- csv ---------------------------------------------------------------------------------------------
+
+SAME = {
+    "comma": PLAIN,
+    "semicolon with decimal comma": "id;age;sex;note\nP-007;49,5;F;a\nP-008;50;M;\n",
+    "semicolon with commas in a cell": "id;age;sex;note\nP-007;49,5;F;a, b, c\nP-008;50;M;d, e, f\n",
+    "tab": PLAIN.replace(",", "\t"),
+    "bar": PLAIN.replace(",", " | "),
+    "blanks": "id     age   sex\nP-007  49.5  F\nP-008  50    M\n",
+    "one blank": "id age sex\nP-007 49.5 F\nP-008 50 M\n",
+    "tabs and blanks": "id\t\tage \t sex\nP-007\t\t49.5\t F\nP-008 \t50\tM\n",
+    "sep": "sep=;\nid;age;sex\nP-007;49,5;F\nP-008;50;M\n",
+    "sep in quotes": '"sep=|"\r\nid|age|sex\r\nP-007|49,5|F\r\nP-008|50|M\r\n',
+    "two marks": "\ufeff\ufeff" + PLAIN,
+    "mark and sep": "\ufeffsep=,\n\ufeff" + PLAIN,
+    "carriage returns": PLAIN.replace("\n", "\r"),
+    "doubled line ends": PLAIN.replace("\n", "\r\r\n"),
+    "quotes": 'id,age,sex\n"P-007","49,5","F"\n"P-008", "50", "M"\n',
+    "kept as text": '="id",age,sex\n="P-007",49.5,F\n="P-008",50,M\n',
+    "title above": "胶质瘤患者登记表,,,\n\n" + PLAIN,
+    "title without commas": "Glioma registry 2024\n" + PLAIN,
+    "empty columns behind": "id,age,sex,,,\nP-007,49.5,F,,,\nP-008,50,M,,,\n",
+    "invisible signs": "\u200bid,age,sex\nP-007\u200b,49.5\u00a0,F\n\u200eP-008,50,M\n",
+    "full-width digits in ages": "id,age,sex\nP-007,４９．５,F\nP-008,５０岁,M\n",
+}
+
+
+@pytest.mark.parametrize("form", SAME)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "gb18030"])
+def test_same_table_in_every_form(tmp_path: Path, form: str, encoding: str) -> None:
+    text = SAME[form]
+    if encoding == "gb18030":
+        text = text.replace("\ufeff", "").replace("\u00a0", "")
+    assert people(written(tmp_path, text, encoding)) == [("P-007", 49.5, 1), ("P-008", 50, 0)]
+
+
+@pytest.mark.parametrize("text, words", [
+    ("<html><table><tr><td>id</td></tr></table>", "web page or XML"),
+    ('<?xml version="1.0"?>\n<Workbook/>', "web page"),
+    ("id,age,sex\nA,49,5,F\n", "row A in .* has more cells than the header"),
+    ("id,age,sex\nA,49,F,x\n", "more cells"),
+    ("age,sex\n49,F\n", "no column id .columns: age, sex"), ("\n\n", "no column id .columns: none"),
+    ("住院号,影像号,年龄\n1,2,49\n", "several columns that may be the patient's id .住院号, 影像号."),
+    ("patient_id,MRN,age\nA,1,49\n", "patient_id, MRN"),
+    ("case id,subject,age\nA,1,49\n", "case id, subject"),
+    ("id,age,年龄\nA,49,50\n", "several columns that mean age .age, 年龄."),
+    ("id,sex,性别\nA,F,男\n", "several columns that mean sex"),
+    ("id,note,Note\nA,x,y\n", "column note twice"),
+])  # fmt: skip
+def test_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(GliomarkError, match=words) as refused:
+        read_clinical(written(tmp_path, text))
+    assert "表 1.csv" in str(refused.value)
+
+
+@pytest.mark.parametrize("header", [
+    "编号,年龄,性别", "住院号,年龄（岁）,性别", "病历号,年龄(岁),性别（男/女）",
+    "患者编号,患者年龄,患者性别", "影像号,诊断年龄,性别", "ID,Age (years),Sex",
+    "patient_id,age_at_diagnosis,Gender", "PatientID,PatientAge,PatientSex", "subject,Age at MRI,sex (M/F)",
+    "participant_id,age,sex", "MRN,Age,Sex at birth", "Patient ID,AGE,Patient's Sex",
+    "case_id,age_years,gender",
+])  # fmt: skip
+def test_headers(tmp_path: Path, header: str) -> None:
+    assert people(written(tmp_path, f"{header}\n0012,49,F\n")) == [("0012", 49, 1)]
+
+
+@pytest.mark.parametrize("text, patient", [
+    ("编号,住院号,年龄\n1,0012,49\n2,0013,50\n", "0012"),
+    ("id,住院号,年龄\n1,0012,49\n2,0013,50\n", "0012"),
+    ("住院号,id,年龄\n0012,1,49\n0013,2,50\n", "0012"), ("id,MRN,age\nA1,0012,49\nA2,0013,50\n", "A1"),
+    ("patient_id,MRN,age\nA,A,49\nB,B,50\n", "A"),
+])  # fmt: skip
+def test_which_of_several_columns_is_the_id(tmp_path: Path, text: str, patient: str) -> None:
+    """``id`` by its name, unless it counts the rows; counting numbers give way; equal columns are one."""
+    assert read_clinical(written(tmp_path, text)).row(patient, require_age_sex=False).age == 49
+
+
+# ---- workbooks ---------------------------------------------------------------------------------------
+
+
+def workbook(path: Path, rows: list[list[Any]]) -> Path:
+    book = Workbook()
+    book.active.title = "empty"
+    sheet = book.create_sheet("患者")
+    for row in rows:
+        sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_title_and_an_empty_first_sheet(tmp_path: Path) -> None:
+    rows = [["胶质瘤登记表"], [], ["住院号", "年龄", "性别"], ["0012", 49, "女"]]
+    assert people(workbook(tmp_path / "t.xlsx", rows)) == [("0012", 49, 1)]
+
+
+@pytest.mark.parametrize("cell, words", [
+    (date(1970, 1, 2), "age 1970-01-02 .* is a date"), (1970, "age 1970 .* year of birth"),
+    ("=2024-1975", "without a stored"),
+])  # fmt: skip
+def test_cells_of_a_workbook_that_are_no_age(tmp_path: Path, cell: object, words: str) -> None:
+    table = read_clinical(workbook(tmp_path / "t.xlsx", [["id", "age", "sex"], ["A", cell, "F"]]))
+    with pytest.raises(GliomarkError, match=words):
+        table.row("A")
+
+
+def test_a_web_page_named_xls_and_an_old_workbook(tmp_path: Path) -> None:
+    file = tmp_path / "t.xls"
+    file.write_text("<html><body><table><tr><td>id</td></tr></table></body></html>")
+    with pytest.raises(GliomarkError, match="web page"):
+        read_records(file)
+
+
+# ---- ages --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text, years", [
+    ("45", 45), ("49.5", 49.5), ("49,5", 49.5), ("045Y", 45), ("45岁", 45), ("45 周岁", 45), ("045岁", 45),
+    ("49 y", 49),
+    ("49 years", 49), ("49 yrs", 49), ("49 y/o", 49), ("49 years old", 49), ("18M", 1.5), ("018M", 1.5),
+    ("18个月", 1.5),
+    ("18 months", 1.5), ("3岁6月", 3.5), ("3 岁 6 个月", 3.5), ("3y6m", 3.5), ("1岁半", 1.5), (">89", 90),
+    ("> 89", 90), ("90+", 90),
+    ("≥90", 90), ("90岁以上", 90), ("<1", 0.5), ("52W", 52 / 52.18), ("45.0", 45), ("４５", 45),
+    ("年龄：45岁", 45), ("120", 120),
+    ("", None), ("NA", None), ("不详", None), ("-", None), ("000Y", None), ("#N/A", None),
+])  # fmt: skip
+def test_ages(text: str, years: float | None) -> None:
+    assert parse_age(text) == (years if years is None else pytest.approx(years))
+
+
+@pytest.mark.parametrize("text, words", [
+    ("-3", "outside 0 to 120"), ("150", "outside 0 to 120"), ("430", "outside"), ("120.5", "outside"),
+    ("1970", "year of birth"),
+    ("1970年", "year of birth"), ("1970-01-02", "a date"), ("1970/1/2", "a date"), ("19700102", "a date"),
+    ("2.1.1970", "a date"),
+    ("0", "nought"), ("0.0", "nought"), ("0岁", "nought"), ("fifty", "no"), ("4 9", "not a number"),
+    ("49,555", "not a number"),
+    ("1,234", "not a number"), ("1e2", "not a number"), ("inf", "not a number"), ("40-50", "not a number"),
+    (">50", "not a number"),
+    ("约45", "not a number"), ("45 M", "months or a man"), ("45/F", "not a number"),
+    ("49%", "not a number"), ("45?", "not a number"),
+])  # fmt: skip
+def test_impossible_ages(text: str, words: str) -> None:
+    with pytest.raises(CellError, match=words):
+        parse_age(text)
+
+
+@pytest.mark.parametrize("header, cell, years", [
+    ("Age (months)", "588", 49), ("年龄（月）", "18", 1.5), ("age_at_diagnosis (days)", "17897", 49),
+    ("Age (months)", "49岁", 49),
+])  # fmt: skip
+def test_ages_counted_in_other_units(tmp_path: Path, header: str, cell: str, years: float) -> None:
+    table = read_clinical(written(tmp_path, f"id,{header},sex\nA,{cell},F\n"))
+    assert table.row("A").age == pytest.approx(years, abs=0.01)
+
+
+def test_a_man_of_18_beside_a_woman_is_no_infant() -> None:
+    assert parse_age("18M", AgeForm()) == 1.5
+    with pytest.raises(CellError, match="months or a man"):
+        parse_age("18M", AgeForm(m_is_months=False))
+
+
+# ---- sexes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header, cells, sexes", [
+    ("sex", "M F", (0, 1)), ("sex", "male Female", (0, 1)), ("性别", "男 女", (0, 1)),
+    ("性别", "男性 女性", (0, 1)), ("sex", "m w", (0, 1)),
+    ("sex", "Man Woman", (0, 1)), ("sex", "0 1", (0, 1)), ("sex", "1.0 0.0", (1, 0)),
+    ("sex", "1 2", (0, 1)),
+    ("sex", "2 1 9", (1, 0, None)), ("sex (1=male, 2=female)", "1 1", (0, 0)),
+    ("性别(1男2女)", "1 2", (0, 1)),
+    ("性别（男=1，女=0）", "1 0", (0, 1)), ("Sex (0=F, 1=M)", "0 1", (1, 0)),
+    ("sex (1=female)", "1 0", (1, 0)),
+    ("sex_1male_2female", "2 1", (1, 0)), ("sex", "1 1", (1, 1)), ("sex", "M -", (0, None)),
+    ("性别", "女 不详", (1, None)),
+])  # fmt: skip
+def test_sexes(tmp_path: Path, header: str, cells: str, sexes: tuple[int | None, ...]) -> None:
+    rows = [f"P{at},{cell}" for at, cell in enumerate(cells.split())]
+    path = tmp_path / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", header], *(row.split(",") for row in rows)])
+    assert tuple(sex for _, _, sex in people(path)) == sexes
+
+
+@pytest.mark.parametrize("header, cells, words", [
+    ("sex", "0 1 2", "neither 0 and 1"), ("sex", "2 2", "not understood"), ("sex", "1 3", "not understood"),
+    ("sex", "1 M", "mixes numbers and words"), ("sex", "2 女", "mixes"), ("sex", "M/F F", "not understood"),
+    ("sex (1=male, 2=female)", "0 1", "name states other codes"), ("sex", "M H", "mujer"),
+    ("sex", "x M", "not understood"),
+])  # fmt: skip
+def test_sexes_that_may_mean_two_things(tmp_path: Path, header: str, cells: str, words: str) -> None:
+    path = tmp_path / "t.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(
+            [["id", header], *([f"P{at}", cell] for at, cell in enumerate(cells.split()))]
+        )
+    with pytest.raises(GliomarkError, match=words):
+        read_clinical(path).row("P0", require_age_sex=False)
+
+
+# ---- ids ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted, row", [
+    ("007", "7"), ("7", "007"), ("12345678901", "1.23457E+10"), ("12345678901", "1.23E+10"), ("42", "42.0"),
+    ("A 42", "A42"),
+    ("p-42", "P-42"), ("P42", "Ｐ４２"), ("P-007", "P7"), ("123456789012345678", "123456789012345000"),
+    ("'007", "007"),
+])  # fmt: skip
+def test_the_row_probably_meant_is_named_and_not_taken(tmp_path: Path, wanted: str, row: str) -> None:
+    table = read_clinical(written(tmp_path, f"id,age,sex\n{row},49,F\nother,50,M\n"))
+    with pytest.raises(GliomarkError, match="no row in") as refused:
+        table.row(wanted)
+    assert f"'{row}' looks alike" in str(refused.value)
+
+
+def test_strangers_are_not_alike(tmp_path: Path) -> None:
+    assert similar_ids("007", ["70", "17", "0070", "7A", ""]) == []
+    assert similar_ids("12345678901", ["1.24E+10", "1.23E+11"]) == []
+    assert similar_ids("P1", ["p1", "P-1", "P01"]) == ["p1", "P-1", "P01"]
+    with pytest.raises(GliomarkError, match="give the table one row with this id"):
+        read_clinical(written(tmp_path, "id,age,sex\n70,49,F\n")).row("007")
+
+
+def test_rows_of_one_patient(tmp_path: Path) -> None:
+    """Two equal rows say one thing; two that differ are refused."""
+    table = read_clinical(written(tmp_path, "id,age,sex\nA,49,F\nA,49,F\nB,50,M\nB,51,M\n"))
+    assert table.row("A").age == 49
+    with pytest.raises(GliomarkError, match="Patient B has 2 rows"):
+        table.row("B")
+
+
+# ---- a row for a prediction --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row, words", [
+    (Clinical("B", 49, 1), "row belongs to patient B, the images to patient A"),
+    (Clinical("a", 49, 1), "patient a"),
+    (Clinical("A", -3, 1), "age -3 is impossible"), (Clinical("A", 150, 1), "age 150"),
+    (Clinical("A", float("nan"), 1), "age nan"),
+    (Clinical("A", "49", 1), "age '49'"), (Clinical("A", True, 1), "age True"),
+    (Clinical("A", 49, 2), "sex 2 is impossible"),
+    (Clinical("A", 49, "F"), "sex 'F'"), (Clinical("A", 49, -1), "sex -1"),
+    (Clinical("A", 49, True), "sex True"),
+])  # fmt: skip
+def test_a_row_that_cannot_be_this_patients(row: Clinical, words: str) -> None:
+    with pytest.raises(GliomarkError, match=words):
+        check_row(row, "A")
+
+
+@pytest.mark.parametrize("row", [
+    Clinical("A", 49, 1), Clinical("A", None, None), Clinical("A", np.float32(49.5), np.int64(0)),
+    Clinical(" A", 0.2, 0),
+])  # fmt: skip
+def test_a_row_that_may_be(row: Clinical) -> None:
+    check_row(row, "A")
+
+
+# ---- writing -----------------------------------------------------------------------------------------
+
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    " =1",
+    "＝1+1",
+    "=HYPERLINK(0)",
+    "-Foo",
+    "'=1",
+]
+HARMLESS = ["-3.5", "+5", "-1e-5", "-", "--", "+", "P-1", "a=b", "", "-12 %", "'quoted'", "-0,5"]
+
+
+@pytest.mark.parametrize("cell", FORMULAS)
+def test_formulas_are_written_as_text_and_read_back(tmp_path: Path, cell: str) -> None:
+    text = csv_text([["id", "age", "sex", "remark"], [cell, 49, "F", cell]])
+    (row,) = list(csv.reader(text.splitlines()[1:2])) if "\r" not in cell else [[harmless(cell)]]
+    assert row[0].startswith("'") and unharmed(str(harmless(cell))) == cell
+
+
+@pytest.mark.parametrize("cell", HARMLESS)
+def test_what_is_no_formula_stays(cell: str) -> None:
+    assert harmless(cell) == cell and unharmed(cell) == cell
+
+
+@pytest.mark.parametrize("patient", ["=1+1", "@home", "-Foo", "+49 171"])
+def test_an_id_like_a_formula_finds_its_row(tmp_path: Path, patient: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(csv_text([["id", "age", "sex"], [patient, 49, 1]]), encoding="utf-8")
+    assert read_clinical(path).row(patient).age == 49

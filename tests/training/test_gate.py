@@ -1,0 +1,135 @@
+"""Whoever cannot be told from chance names no level: measured when trained, stored in the file, said in the report."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.conftest import tiny_stack
+from tests.pipeline.conftest import draw, write_pictures
+from typer.testing import CliRunner
+
+from gliomark import cli
+from gliomark.cohort.store import Cohort, write_json, write_patient
+from gliomark.evaluation.cautious import cautious_area
+from gliomark.evaluation.delong import delong
+from gliomark.io import read_study
+from gliomark.models.weights import Weights, load_weights
+from gliomark.pipeline import build_model, predict_prepared, prepare_study
+from gliomark.reporting import write_prediction
+from gliomark.study import Clinical
+from gliomark.training import recipes
+from gliomark.training.recipes import TrainedMarker
+
+
+def area(positives: int, negatives: int, share_right: float = 1.0, seed: int = 0):
+    """The cautious interval where so many of each class are ranked right but for the noise."""
+    random = np.random.default_rng(seed)
+    label = np.repeat([1, 0], [positives, negatives])
+    score = label + 0.0 if share_right == 1 else random.normal(share_right * label, 1)
+    return cautious_area(label, score)
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(1, 9), (4, 4), (5, 5), (3, 7), (5, 80), (60, 2)])
+def test_a_handful_of_patients_ranked_without_a_fault_proves_nothing(positives, negatives) -> None:
+    found = area(positives, negatives)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / min(positives, negatives)))
+    assert found.low < 0.5
+    turned = cautious_area([0, 1, 1, 1], [4, 1, 2, 3])
+    assert (turned.value, turned.low) == (0.0, 0.0) and turned.high > 0.5
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(6, 6), (20, 66), (200, 200)])
+def test_enough_patients_ranked_without_a_fault_do(positives, negatives) -> None:
+    assert area(positives, negatives).low > 0.5
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(8, 12), (20, 66), (150, 90)])
+def test_the_cautious_interval_holds_delongs_and_the_truth(positives, negatives) -> None:
+    truth, inside = 0.7602, 0  # two normal curves one deviation apart: Phi(1 / sqrt 2)
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        label = np.repeat([1, 0], [positives, negatives])
+        score = random.normal(label, 1)
+        found, other = cautious_area(label, score), delong(label, score)
+        assert found.value == pytest.approx(other.value)
+        assert found.low < other.low or found.value > 0.95
+        inside += found.low < truth < found.high
+    assert inside >= 190
+
+
+def test_one_class_alone_has_no_area() -> None:
+    assert np.isnan(cautious_area([1, 1, 1], [0.1, 0.5, 0.9]).value)
+
+
+# ---- ten patients -----------------------------------------------------------------------------------
+
+
+def write_ten(folder: Path) -> Cohort:
+    """Ten patients, five of either class."""
+    rows = ["id,age,sex,idh_mutant,who_grade"]
+    for number in range(1, 11):
+        write_patient(folder, tiny_stack(number))
+        rows.append(f"P{number:02d},{30 + 2 * number},{number % 2},{number % 2},3")
+    (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    about = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": {"k": 20}}
+    write_json(folder / "cohort.json", about)
+    return Cohort(folder)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> Cohort:
+    return write_ten(tmp_path_factory.mktemp("cohort") / "ten 十例")
+
+
+@pytest.fixture
+def train(tiny_segmentation_training, tiny_marker_training, monkeypatch, tmp_path):
+    """train(cohort): both commands with tiny networks, one epoch each; the file and what was printed."""
+    monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: tiny_segmentation_training)
+    monkeypatch.setattr(recipes, "marker_settings", lambda *_: tiny_marker_training)
+
+    def run(cohort: Cohort) -> tuple[Weights, list[str]]:
+        outline, out = tmp_path / "outline.safetensors", tmp_path / "m.safetensors"
+        call = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
+        place = ["--cohort", str(cohort.folder), "--epochs", "1"]
+        call(["train", "segmentation", *place, "--rule", "joint", "--out", str(outline)])
+        markers = ["--segmentation", str(outline), "--marker", "idh", "--out", str(out)]
+        said = call(["train", "markers", *place, *markers])
+        return load_weights(out), said.stdout.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def lucky(request, monkeypatch) -> bool:
+    """Whether every patient happens to be answered right."""
+    if request.param:
+        monkeypatch.setattr(
+            TrainedMarker, "answers", lambda self, _, patients: {p: float(self.labels[p]) for p in patients}
+        )
+    return request.param
+
+
+@pytest.mark.parametrize("lucky", [False, True], indirect=True, ids=["as it came", "without a fault"])
+def test_ten_patients_and_one_epoch_name_no_level(cohort, train, tmp_path, lucky) -> None:
+    weights, said = train(cohort)
+    card = weights.card.markers["idh"]
+    v = card.validation
+    assert v is not None and (v.patients, v.positives) == (8, 4), "the test patients stay unseen"
+    assert v.low < 0.5 < v.high and (v.auc == 1 or not lucky)
+    assert not card.names_level
+    assert card.verdict.code == "marker-no-better-than-chance"
+    assert f"AUC {v.auc:.2f}" in card.verdict and f"{v.low:.2f} to {v.high:.2f}" in card.performance
+    assert said[-2:] == [card.verdict, str(tmp_path / "m.safetensors")], "and the command says so"
+    # and so does the report on a patient whom a reader outlined
+    study = read_study(write_pictures(tmp_path / "患者 01", draw()))
+    model = build_model(weights)
+    prepared = prepare_study(study, model)
+    prediction = predict_prepared(prepared, Clinical("患者 01", 50.0, 1), model, outline=prepared.stack.drawn)
+    (answer,) = prediction.markers
+    assert answer.level == "undetermined" and card.verdict in answer.warnings
+    page = (write_prediction(prediction, tmp_path / "out") / "report.html").read_text("utf-8")
+    assert card.verdict in page
