@@ -325,10 +325,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "不会混用不同检查的序列，请导出一次完整的检查。",
     ),
     "examinations-undated": (
-        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot "
-        "be told: "
-        "keep that one alone.",
-        "{folder} 中有 {count} 次序列完整但没有日期的检查（{names}），无法判断哪一次是术前检查：请只保留术前的一次。",
+        "{folder} holds {count} complete examinations and nothing says which came first ({names}), so the one before "
+        "surgery cannot be told: keep that one alone.",
+        "{folder} 中有 {count} 次序列完整的检查，无法得知先后（{names}），"
+        "因此不能判断哪一次是术前检查：请只保留术前的一次。",
     ),
     "dicom-damaged": (
         "{file} is damaged or no DICOM file: copy or export it again.",

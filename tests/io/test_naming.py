@@ -154,8 +154,8 @@ def test_a_table_may_leave_out_the_prefix():
 
 def volume(file: Path, value: int = 1) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = np.full((5, 6, 4), value, np.float32)
-    data[0] = 0
+    data = np.zeros((5, 6, 4), np.float32)
+    data[1:4, 1:5, 1:3] = value
     nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), file)
 
 
