@@ -139,7 +139,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "picture-spacing-assumed": (
         "The pictures carry no millimetres: {in_plane:.4g} x {in_plane:.4g} mm pixels and {step:.3g} mm from slice "
         "to slice are assumed, so areas and volumes are estimates.",
-        "图片不含毫米信息：假定像素为 {in_plane:.4g} x {in_plane:.4g} mm、层间距 {step:.3g} mm，"
+        "图片不含毫米信息：假定像素为 {in_plane:.4g} × {in_plane:.4g} mm、层间距 {step:.3g} mm，"
         "因此面积和体积为估计值。",
     ),
     "folder-missing": ("{folder} does not exist: check the path.", "{folder} 不存在：请检查路径。"),
@@ -1502,6 +1502,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'This could not be computed ({kind}: {reason}).',
         '无法完成计算（{kind}：{reason}）。',
     ),
+    "the-upload": ("the upload", "所发送的内容"),
 }  # fmt: skip
 
 

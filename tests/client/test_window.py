@@ -29,7 +29,7 @@ from gliomark.messages import level_in_words, percent
 
 # what stays as it is in Chinese: names, units, file forms, the switch to English
 NAMES = re.compile(
-    r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|csv|id|age|sex|HTML|PDF|DICOM|zip"
+    r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|xlsx|csv|id|age|sex|HTML|PDF|DICOM|zip"
     r"|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|UTF-8|GB18030"
 )
 
@@ -446,7 +446,7 @@ def test_folder_without_images(connected: MainWindow, open_window, server, tmp_p
     assert "holds no patient's images" in window.sentence.text() and "Traceback" not in window.sentence.text()
     assert window.session.state.task is None and window.steps.choose.isEnabled()
     window.switch_language("zh")
-    until(lambda: "中没有患者影像" in window.sentence.text())
+    until(lambda: "空 中没有患者图像" in window.sentence.text())
     window.switch_language("en")
     window.open(tmp_path / "nowhere")
     assert "does not exist" in window.sentence.text()
@@ -458,10 +458,11 @@ def test_missing_row_can_be_typed_instead(answered: MainWindow, tmp_path: Path, 
     table.write_text("id,age,sex\nsomebody,50,1\n", "utf-8")
     steps = answered.steps
     steps.choose_path(table)
-    assert steps.table_problem.isVisible() and "no row in other.csv" in steps.table_problem.text()
+    problem = steps.table_problem
+    assert problem.isVisible() and "no row in" in problem.text() and "other.csv" in problem.text()
     assert not steps.predict.isEnabled()
     answered.switch_language("zh")
-    until(lambda: "other.csv 中没有患者 患者 7" in steps.table_problem.text())
+    until(lambda: "患者 患者 7 在" in problem.text() and "other.csv" in problem.text())
     answered.switch_language("en")
     steps.choose_path(phantom.parent / "clinical.csv")
     assert steps.table_problem.isHidden() and steps.predict.isEnabled()

@@ -195,11 +195,11 @@ def without_path(sentence: str, folder: Path) -> str:
 
 
 def _part_without_path(part: Any, folder: Path) -> Any:
-    return (
-        without_path(str(part) if isinstance(part, Path) else part, folder)
-        if isinstance(part, str | Path)
-        else part
-    )
+    if isinstance(part, Path):
+        part = str(part)
+    if part == str(folder):
+        return message("the-upload")
+    return without_path(part, folder) if isinstance(part, str) else part
 
 
 def write(path: Path, content: bytes) -> None:
