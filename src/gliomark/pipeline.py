@@ -190,10 +190,9 @@ def prepare_study(study: Study, model: Model, step: Callable[[str], None] = lamb
     as ``predict``."""
     started = time.perf_counter()
     stand_ins = find_stand_ins(study, model.card)
-    instead = {wanted: study.series[shown] for wanted, shown in stand_ins.items()}
-    shown = replace(study, series={**study.series, **instead})
-    stack = prepare(shown, model.sequences, PreparationSettings(**model.card.preparation), step)
-    stack = _named_truly(stack, stand_ins)
+    # by its own name: whatever is said of an image, it is not called what it stands in for
+    shown = list(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))
+    stack = prepare(study, shown, PreparationSettings(**model.card.preparation), step)
     found = find_outline(study, stack)
     return Prepared(study, stack, stand_ins, time.perf_counter() - started, found)
 
@@ -205,16 +204,6 @@ def find_stand_ins(study: Study, card: ModelCard) -> dict[MRSequence, MRSequence
         for wanted, shown in card.stand_ins.items()
         if wanted in card.sequences and wanted not in study.series and shown in study.series
     }
-
-
-def _named_truly(stack: SliceStack, stand_ins: Mapping[MRSequence, MRSequence]) -> SliceStack:
-    """The stack with a stand-in under its own name."""
-    return replace(
-        stack,
-        images={stand_ins.get(name, name): image for name, image in stack.images.items()},
-        to_stack={stand_ins.get(name, name): matrix for name, matrix in stack.to_stack.items()},
-        coverage={stand_ins.get(name, name): share for name, share in stack.coverage.items()},
-    )
 
 
 def _named_as_asked(

@@ -194,6 +194,8 @@ def test_a_stand_in_keeps_its_name(stood_in, prepared, model) -> None:
     assert document["sequences"] == {
         "found": ["T1C", "T2"], "used": ["T1C", "T2"], "stand_ins": {"FLAIR": "T2"},
     }  # fmt: skip
+    told = [*document["notes"], *(text for one in document["markers"] for text in one["warnings"])]
+    assert not any(text.startswith("FLAIR") for text in told)
     for language in ("en", "zh"):
         shown = contents(prediction, document, language)
         names = {name for picture in (*shown.large, *shown.sheet) for name, _ in picture.panels}
