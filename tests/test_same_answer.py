@@ -424,12 +424,12 @@ def inverted(file: Dataset) -> None:
 
 
 def padded(file: Dataset) -> None:
-    """What lies at the picture's edge is padding, and brighter than any tissue."""
+    """The picture's corners are padding, and brighter than any tissue."""
     pixels = pixels_of(file)
-    edge = np.ones(pixels.shape, bool)
-    edge[4:-4, 4:-4] = False
+    corner = np.zeros(pixels.shape, bool)
+    corner[:10, :10] = corner[-10:, :10] = True
     file.PixelPaddingValue = 4095
-    set_pixels(file, np.where(edge, 4095, pixels).astype(np.uint16), stored=12)
+    set_pixels(file, np.where(corner, 4095, pixels).astype(np.uint16), stored=12)
 
 
 def signed(file: Dataset) -> None:
@@ -797,9 +797,9 @@ HARMFUL = [
     Case("no sequence in the names", named("a.nii.gz", "b.nii.gz"), says="a.nii.gz"),
     Case("a slice cut short", one_slice(cut_short), says="009.dcm"),
     Case("three slices missing", three_missing, says="008.dcm"),
-    Case("colour slices", dicom(colour), says="t1_se_tra_CE"),
+    Case("colour slices", dicom(colour), says="000.dcm"),
     Case("more bits than there are", dicom(setting(BitsStored=20, HighBit=19)), says="BitsStored"),
-    Case("two people", two_people, says="OTHER-01"),
+    Case("two people", two_people, says="two patients"),
     Case("positions not a number", dicom(not_a_number), says="ImagePositionPatient"),
     Case("pixels of no size", dicom(setting(PixelSpacing=[0.0, 0.0])), says="PixelSpacing"),
     Case("no pixel size", dicom(without("PixelSpacing")), says="PixelSpacing"),

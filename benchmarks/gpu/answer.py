@@ -8,9 +8,10 @@ Adds lines to ``OUT/answers.jsonl``. LightGBM's milliseconds on the processor ar
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from gliomark.models.weights import load_weights
 SEQUENCES = ("T1C", "FLAIR")
 SELECTED = 20
 CROP = 224
+GRAPH = "CUDA graph bf16"
 
 
 class Recorded:
@@ -102,6 +104,8 @@ class Shipped:
         record = weights.card.markers[name].architecture["network"]
         network = build_marker_network(marker_network_settings(record))
         network.load_state_dict(tensors)
+        # as a list they could not be recorded in a graph
+        network.channels = torch.tensor(network.channels, device=device)
         return network.eval().to(device)
 
     def outline(self, images: Tensor) -> Tensor:
@@ -137,7 +141,9 @@ def _middle(images: Tensor, side: int) -> Tensor:
     return images[..., margin : margin + side, margin : margin + side]
 
 
-def measure_shipped(patient: PackedPatient, weights: Path, device: torch.device, repeats: int) -> list[dict]:
+def measure_shipped(
+    patient: PackedPatient, weights: Path, device: torch.device, repeats: int
+) -> Iterator[dict]:
     """Eager in single precision, in bf16, and bf16 as CUDA graphs."""
     shipped = Shipped(weights, device)
     count, tile = patient.facts.slices, shipped.how["tile"]
@@ -149,14 +155,10 @@ def measure_shipped(patient: PackedPatient, weights: Path, device: torch.device,
         "eager bf16": (partial(in_bf16, shipped.outline, device), partial(in_bf16, shipped.vectors, device)),
     }
     outline, vectors = ways["eager bf16"]
-    ways["CUDA graph bf16"] = (Recorded(outline, images), Recorded(vectors, mix))
-    rows = []
-    for way, (outline, vectors) in ways.items():
+    for way in (*ways, GRAPH):
+        outline, vectors = ways.get(way) or (Recorded(outline, images), Recorded(vectors, mix))
         found = timed(partial(shipped_answer, shipped, patient, outline, vectors), repeats)
-        rows.append(
-            {"what": "shipped weights, prepared patient to answer", "way": way, "slices": count, **found}
-        )
-    return rows
+        yield {"what": "shipped weights, prepared patient to answer", "way": way, "slices": count, **found}
 
 
 # ---- the published size -------------------------------------------------------------------------------
@@ -179,36 +181,33 @@ def published(device: torch.device) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return answer
 
 
-def measure_published(patient: PackedPatient, device: torch.device, repeats: int) -> list[dict]:
+def measure_published(patient: PackedPatient, device: torch.device, repeats: int) -> Iterator[dict]:
     """As ``measure_shipped``, on twenty slices."""
     answer = published(device)
     stack = np.stack([patient.images[n][:SELECTED] for n in SEQUENCES], axis=1)
     images = _middle(torch.from_numpy(stack).float(), CROP).contiguous()
     half = partial(in_bf16, answer, device)
-    ways = {"eager fp32": answer, "eager bf16": half, "CUDA graph bf16": Recorded(half, images.to(device))}
+    ways = {"eager fp32": answer, "eager bf16": half}
 
     def whole(call: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         for part in call(images.to(device)):
             part.cpu()
 
     what = "MIG-Net and KiNet of published size, two sequences, two markers (random weights)"
-    return [
-        {"what": what, "way": way, "slices": len(images), **timed(partial(whole, call), repeats)}
-        for way, call in ways.items()
-    ]
+    for way in (*ways, GRAPH):
+        call = ways.get(way) or Recorded(half, images.to(device))
+        yield {"what": what, "way": way, "slices": len(images), **timed(partial(whole, call), repeats)}
 
 
-def measure_ceilings(device: torch.device, side: int) -> list[dict]:
+def measure_ceilings(device: torch.device, side: int) -> Iterator[dict]:
     """What a large matrix product and a large copy reach here."""
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     product = timed(lambda: [a @ b for _ in range(10)], 5)["median_ms"] / 10
+    yield {"what": "bf16 matrix product", "way": f"{side} x {side}", "tflops": 2 * side**3 / product / 1e9}
     source = torch.randn(side * side * 4, device=device)
     target = torch.empty_like(source)
     copy = timed(lambda: [target.copy_(source) for _ in range(10)], 5)["median_ms"] / 10
-    return [
-        {"what": "bf16 matrix product", "way": f"{side} x {side}", "tflops": 2 * side**3 / product / 1e9},
-        {"what": "copy on the device", "way": "fp32", "gb_per_second": 2 * source.nbytes / copy / 1e6},
-    ]
+    yield {"what": "copy on the device", "way": "fp32", "gb_per_second": 2 * source.nbytes / copy / 1e6}
 
 
 def main() -> None:
@@ -220,17 +219,18 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     patient = next(p for p in read_pack(options.pack, SEQUENCES, 12, both=True) if p.facts.slices >= 24)
-    with torch.inference_mode():
-        rows = [
-            *measure_ceilings(device, options.side),
-            *measure_shipped(patient, options.weights, device, options.repeats),
-            *measure_published(patient, device, options.repeats),
-        ]
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "answers.jsonl").open("a", encoding="utf-8") as file:
-        for row in rows:
+    measures = (
+        measure_ceilings(device, options.side),
+        measure_shipped(patient, options.weights, device, options.repeats),
+        measure_published(patient, device, options.repeats),
+    )
+    with torch.inference_mode():
+        for row in itertools.chain(*measures):
+            # each as it comes: a run may be cut off
             print(json.dumps(row), flush=True)
-            file.write(json.dumps(row) + "\n")
+            with (options.out / "answers.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

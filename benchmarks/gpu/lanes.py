@@ -190,10 +190,13 @@ class Lane:
                 self.step()
         torch.cuda.synchronize()
         self.optimiser.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
             self.step()
         torch.cuda.synchronize()
+        # the ordinary steps' memory, which a graph has of its own
+        torch.cuda.empty_cache()
 
     def go(self) -> None:
         """The next step, by the graph where there is one."""

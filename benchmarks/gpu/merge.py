@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from gpu.study import AGAIN, FOLDS, NETWORKS, training
+from gpu.study import FOLDS, NETWORKS, training
 
 from gliomark.cohort.store import write_json
 from gliomark.evaluation.intervals import bootstrap
@@ -24,6 +24,8 @@ from gliomark.experiments.segmentation.trials import PUBLISHED_3_1, PUBLISHED_3_
 
 NAME = "gpu_segmentation"
 COMPARED_WITH = "Swin-UNet"
+# of an H100 SXM in bf16 without sparsity, by its datasheet
+PEAK_TFLOPS = 989.4
 
 
 def read_lines(folders: list[Path], name: str) -> list[dict]:
@@ -77,20 +79,17 @@ def published(network: str) -> dict[str, float]:
 
 
 def over_seeds(patients: pd.DataFrame) -> pd.DataFrame:
-    """A row per network of which several seeds are there: each patient's mean over the seeds that all of them have, and
-    how far apart the seeds' means lie."""
-    here = patients[patients["network"].isin(AGAIN)]
-    seeds = set.intersection(*(set(part["seed"]) for _, part in here.groupby("network")))
-    if len(seeds) < 2:
-        return pd.DataFrame()
-    here = here[here["seed"].isin(seeds)]
-    means = {
-        n: part.groupby("patient", as_index=False)[list(SCORES)].mean() for n, part in here.groupby("network")
-    }
+    """A row per network of which several seeds are there that Swin-UNet has too: each patient's mean over those seeds,
+    and how far apart the seeds' means lie."""
     rows = []
-    for network, part in means.items():
-        by_seed = here[here["network"] == network].groupby("seed")["dice"].mean()
-        mean, low, high = bootstrap(np.mean, part["dice"].to_numpy())
+    other = patients[patients["network"] == COMPARED_WITH]
+    for network, part in patients.groupby("network", sort=False):
+        seeds = set(part["seed"]) & set(other["seed"])
+        if len(seeds) < 2:
+            continue
+        own, theirs = (mean_of_seeds(one[one["seed"].isin(seeds)]) for one in (part, other))
+        by_seed = part[part["seed"].isin(seeds)].groupby("seed")["dice"].mean()
+        mean, low, high = bootstrap(np.mean, own["dice"].to_numpy())
         row = {
             "network": network,
             "seeds": len(seeds),
@@ -100,33 +99,41 @@ def over_seeds(patients: pd.DataFrame) -> pd.DataFrame:
         }
         row |= {"dice_lowest_seed": by_seed.min(), "dice_highest_seed": by_seed.max()}
         if network != COMPARED_WITH:
-            row |= {"compared_with": COMPARED_WITH, **paired(part, means[COMPARED_WITH])}
+            row |= {"compared_with": COMPARED_WITH, **paired(own, theirs)}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def speeds_of(folders: list[Path]) -> pd.DataFrame:
-    """Training: slices per second of five folds side by side, and the share of the measured ceiling in use. Three
-    times the forward operations make a step."""
-    ceilings = [row["tflops"] for row in read_lines(folders, "answers.jsonl") if "tflops" in row]
-    ceiling = max(ceilings) if ceilings else np.nan
-    rows = {}
-    for line in read_lines(folders, "speeds.jsonl"):
-        batch = training(line["network"], False).batch
-        per_second = FOLDS * batch / line["round_ms"] * 1000
-        flops = 3 * line["gflop_per_slice"] * per_second / 1000
-        rows[line["network"]] = {
-            "network": line["network"],
-            "million_parameters": line["million_parameters"],
-            "gflop_per_slice": line["gflop_per_slice"],
-            "one_fold_slices_per_second": batch / line["step_ms"] * 1000,
-            "five_folds_slices_per_second": per_second,
-            "tflop_per_second": flops,
-            "floor_slices_per_second": ceiling * 1000 / (3 * line["gflop_per_slice"]),
-            "share_of_ceiling": flops / ceiling,
-            "start_seconds": line["start_seconds"],
-        }
-    return pd.DataFrame(rows.values())
+def mean_of_seeds(patients: pd.DataFrame) -> pd.DataFrame:
+    """Each patient's mean score over the seeds."""
+    return patients.groupby("patient", as_index=False)[list(SCORES)].mean()
+
+
+def speeds_of(folders: list[Path], pieces: list[dict]) -> pd.DataFrame:
+    """Training: slices per second of five folds side by side (the fastest of the network's runs, since other networks
+    compiled beside some), of one fold alone, and the share of the card's peak in use. A step is three times the
+    forward operations."""
+    lines = read_lines(folders, "speeds.jsonl")
+    rows = []
+    for network in dict.fromkeys(p["network"] for p in pieces):
+        own = [line for line in lines if line["network"] == network]
+        batch, gflop = training(network, False).batch, own[0]["gflop_per_slice"]
+        runs = [p for p in pieces if p["network"] == network]
+        fastest = max(FOLDS * batch * p["steps"] / p["train_seconds"] for p in runs)
+        rows.append(
+            {
+                "network": network,
+                "million_parameters": own[0]["million_parameters"],
+                "gflop_per_slice": gflop,
+                "slices_per_second": fastest,
+                "one_fold_slices_per_second": batch / min(line["step_ms"] for line in own) * 1000,
+                "tflop_per_second": 3 * gflop * fastest / 1000,
+                "peak_tflop_per_second": PEAK_TFLOPS,
+                "share_of_peak": 3 * gflop * fastest / 1000 / PEAK_TFLOPS,
+                "compile_seconds": max(line["start_seconds"] for line in own),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def merge(folders: list[Path], results: Path, index: dict) -> None:
@@ -140,8 +147,10 @@ def merge(folders: list[Path], results: Path, index: dict) -> None:
         seeds = over_seeds(patients)
         if len(seeds):
             write_table(seeds, results / f"{NAME}_seeds.csv")
-    write_table(speeds_of(folders), results / "gpu_training.csv")
-    write_table(pd.DataFrame(read_lines(folders, "answers.jsonl")), results / "gpu_answers.csv")
+        write_table(speeds_of(folders, pieces), results / "gpu_training.csv")
+    answers = read_lines(folders, "answers.jsonl")
+    if answers:
+        write_table(pd.DataFrame(answers), results / "gpu_answers.csv")
     write_json(results / f"{NAME}_run_record.json", record_of(folders, pieces, index))
 
 
@@ -167,6 +176,7 @@ def record_of(folders: list[Path], pieces: list[dict], index: dict) -> dict:
         "rate": example.rate,
         "weight_decay": example.weight_decay,
         "warm_up": example.warm_up,
+        "batches, views, noise": "drawn from seed and fold alone, the same for every network",
         "precision": "bf16 autocast; slices held with 8 bits",
         "validation": "none: the last weights of the cosine are kept",
         "groups": [

@@ -48,8 +48,8 @@ SEQUENCE = "FLAIR"
 FOLDS = 5
 # steps between two looks at the clock
 LOOK_EVERY = 25
-# of a group, for the outlines after the training
-READING_SECONDS = 6.0
+# of a group, for its start and for the outlines after the training
+READING_SECONDS = 25.0
 # every so many patients make a smoke test's cohort
 SMOKE_STEP = 12
 # how a step is run; a network that dies one way is tried the next

@@ -325,10 +325,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "不会混用不同检查的序列，请导出一次完整的检查。",
     ),
     "examinations-undated": (
-        "{folder} holds {count} complete examinations without a date ({names}), so the one before surgery cannot "
-        "be told: "
-        "keep that one alone.",
-        "{folder} 中有 {count} 次序列完整但没有日期的检查（{names}），无法判断哪一次是术前检查：请只保留术前的一次。",
+        "{folder} holds {count} complete examinations and nothing says which came first ({names}), so the one before "
+        "surgery cannot be told: keep that one alone.",
+        "{folder} 中有 {count} 次序列完整的检查，无法得知先后（{names}），"
+        "因此不能判断哪一次是术前检查：请只保留术前的一次。",
     ),
     "dicom-damaged": (
         "{file} is damaged or no DICOM file: copy or export it again.",
@@ -704,12 +704,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "row-missing": (
         "Patient {patient} has no row in {table}: give the table one row with this id.",
-        "患者 {patient} 在 {table} 中没有对应的行：请在表格中添加该编号的一行。",
+        "{table} 中没有患者 {patient}：请在表格中为该编号添加一行。",
     ),
     "row-missing-similar": (
         "Patient {patient} has no row in {table}, only {similar} looks alike: a spreadsheet may have changed the id; "
         "if it is the same patient, write the id in the table as {patient}, as text.",
-        "患者 {patient} 在 {table} 中没有对应的行，仅有相似的编号 {similar}：编号可能被电子表格软件改动；"
+        "{table} 中没有患者 {patient}，仅有相似的编号 {similar}：编号可能被电子表格软件改动；"
         "若为同一患者，请在表格中以文本形式将编号改为 {patient}。",
     ),
     "row-repeated": (
@@ -1262,7 +1262,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
     ),
     # ---- uploads and server -----------------------------------------------------------------------------
-    "the-upload": ("the upload", "所发送的内容"),
     "server-unforeseen": (
         'The server could not do this; tell who runs it.',
         '服务器无法完成此操作；请告知服务器管理员。',
@@ -1503,6 +1502,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'This could not be computed ({kind}: {reason}).',
         '无法完成计算（{kind}：{reason}）。',
     ),
+    "the-upload": ("the upload", "所发送的内容"),
 }  # fmt: skip
 
 

@@ -156,7 +156,7 @@ def test_a_table_that_does_not_fit_is_refused(table, tmp_path, change, said) -> 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\x00\x01\x02", "neither UTF-8 nor GB18030"),
+        (b"\x00\x01\x02", "neither UTF-8 nor UTF-16 nor GB18030"),
         (b"", "no column ID"),
         (b"ID,mutated,Age,Sex,f1\n1,yes,40,0,x\n", "no numeric column"),
         (b"ID,mutated,Age,Sex,f1,f1\n1,yes,40,0,1,1\n", "column f1 twice"),

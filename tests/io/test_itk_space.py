@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gliomark.io import read_study
+from gliomark.preprocessing import prepare
 from gliomark.study import GliomarkError, MRSequence, Series
 
 SHAPE = (6, 14, 10)  # slice, row, column
@@ -128,5 +129,6 @@ def test_volumes_with_and_without_orientation_are_not_combined(tmp_path: Path, o
     write(tmp_path / "p", one, **silent)  # type: ignore[arg-type]
     (tmp_path / "p" / f"flair.{one}").rename(tmp_path / "p" / f"t1c.{one}")
     write(tmp_path / "p", other)
+    study = read_study(tmp_path / "p")
     with pytest.raises(GliomarkError, match=rf"t1c\.{one} does not state its orientation although flair"):
-        read_study(tmp_path / "p")
+        prepare(study, (MRSequence.T1C, MRSequence.FLAIR))

@@ -20,8 +20,8 @@ T1, T1C, T2, FLAIR = MRSequence
 def volume(file: Path, value: int = 1) -> Path:
     """A volume whose brightest value is ``value``."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = np.full((5, 6, 4), value, np.int16)
-    data[0] = 0
+    data = np.zeros((5, 6, 4), np.int16)
+    data[1:4, 1:5, 1:3] = value
     nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), file)
     return file
 

@@ -65,7 +65,8 @@ CONTRAST = [
     ("T1 增强扫描前", False), ("T1没有增强", False), ("T1打药前", False), ("T1增强(-)", False),
     ("T1 不含造影剂", False),
     ("T1 o. KM", False), ("T1 C negative", False), ("T1 造影剂注射前", False),
-    ("T1_mKM", True), ("T1 w/c", True), ("T1 postcon", True), ("T1 w/con", True), ("T1 avec gado", True), ("T1 injecté", True), ("T1 con contraste", True),
+    ("T1_mKM", True), ("T1 w/c", True),
+    ("T1 postcon", True), ("T1 w/con", True), ("T1 avec gado", True), ("T1 injecté", True), ("T1 con contraste", True),
     ("T1 nach KM", True), ("T1打药后", True), ("T1 延迟增强", True), ("T1 after contrast", True), ("T1_PostC", True),
     ("T1 post", True), ("T1 +C", True), ("T1+C", True), ("T1 C+", True), ("T1 Gd", True), ("T1 gado", True),
     ("T1 contrast", True), ("T1 CE", True), ("T1 KM", True), ("T1增强", True), ("T1 强化", True), ("T1＋C", True),
@@ -153,8 +154,8 @@ def test_a_table_may_leave_out_the_prefix():
 
 def volume(file: Path, value: int = 1) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = np.full((5, 6, 4), value, np.float32)
-    data[0] = 0
+    data = np.zeros((5, 6, 4), np.float32)
+    data[1:4, 1:5, 1:3] = value
     nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), file)
 
 

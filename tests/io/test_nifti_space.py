@@ -16,6 +16,7 @@ from nibabel.nifti1 import Nifti1Header
 from gliomark.geometry import points_of, state_space
 from gliomark.io import read_study
 from gliomark.io.nifti import read_lesion
+from gliomark.preprocessing import prepare
 from gliomark.reporting.masks import _write_volume
 from gliomark.study import GliomarkError, MRSequence, NiftiSpace, Series
 
@@ -208,29 +209,43 @@ def test_no_form_and_no_steps_is_refused(tmp_path: Path, step: float):
 # ---- several volumes --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("silent", ["t2", "t1c", "seg"])
-def test_volumes_with_and_without_orientation_are_not_combined(tmp_path: Path, silent: str):
-    for name in ("t2", "t1c", "seg"):
-        codes = {"q": 0, "s": 0} if name == silent else {}
-        save(tmp_path / f"{name}.nii.gz", **codes)
-        if name == "seg":
-            poke_mask(tmp_path / "seg.nii.gz", codes)
-    with pytest.raises(GliomarkError, match=rf"{silent}\.nii\.gz does not state its orientation although"):
+@pytest.mark.parametrize("silent", [("t2",), ("t1c",), ("t1c", "flair"), ("t2", "t1c", "flair")])
+def test_volumes_with_and_without_orientation_are_not_combined(tmp_path: Path, silent: tuple[str, ...]):
+    """Only those count that are laid on each other: here T1C and FLAIR."""
+    for name in ("t2", "t1c", "flair"):
+        save(tmp_path / f"{name}.nii.gz", **({"q": 0, "s": 0} if name in silent else {}))
+    study = read_study(tmp_path)
+    pair = (MRSequence.T1C, MRSequence.FLAIR)
+    says = r"t1c\.nii\.gz does not state its orientation although flair\.nii\.gz does"
+    refused = silent == ("t1c",)
+    with pytest.raises(GliomarkError, match=says if refused else "which no image of a head has"):
+        prepare(study, pair)
+
+
+@pytest.mark.parametrize("images, mask, refused", [(1, 1, False), (0, 0, False), (1, 0, True), (0, 1, True)])
+def test_a_mask_with_the_orientation_lost_is_not_combined(
+    tmp_path: Path, images: int, mask: int, refused: bool
+):
+    save(tmp_path / "t2.nii.gz", q=images, s=images)
+    save(tmp_path / "seg.nii.gz", q=mask, s=mask)
+    image = nib.load(tmp_path / "seg.nii.gz")
+    data = (np.asarray(image.dataobj) > 50).astype(np.uint8)
+    image = nib.Nifti1Image(data, None, image.header)
+    nib.save(image, tmp_path / "seg.nii.gz")
+    if not refused:
+        lesion = read_study(tmp_path).lesion
+        assert lesion is not None and lesion.image.sum() == data.sum()
+        return
+    with pytest.raises(GliomarkError, match=r"The mask .*seg\.nii\.gz cannot be laid on the images"):
         read_study(tmp_path)
 
 
-def poke_mask(file: Path, codes: dict[str, int]) -> None:
-    image = nib.load(file)
-    nib.save(nib.Nifti1Image((np.asarray(image.dataobj) > 50).astype(np.uint8), None, image.header), file)
-    if codes:
-        poke(file, QFORM, "2h", 0, 0)
-
-
-def test_all_without_orientation_are_read_and_it_is_said(tmp_path: Path):
-    for name in ("t2", "t1c"):
+@pytest.mark.parametrize("names", [("t2",), ("t2", "t1c"), ("flair", "t2", "t1")])
+def test_all_without_orientation_are_read_and_it_is_said(tmp_path: Path, names: tuple[str, ...]):
+    for name in names:
         save(tmp_path / f"{name}.nii.gz", q=0, s=0)
     study = read_study(tmp_path)
-    assert sum("does not state its orientation" in note for note in study.notes) == 2
+    assert sum("does not state its orientation" in note for note in study.notes) == len(names)
     assert not any(series.is_oriented for series in study.series.values())
     affine = nib.load(tmp_path / "t2.nii.gz").affine
     np.testing.assert_allclose(block_mm(study.series[MRSequence.T2]), expected_mm(affine), atol=1e-4)

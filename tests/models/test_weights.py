@@ -174,7 +174,6 @@ def test_only_what_is_measured_and_told_from_chance_names_a_level(weights_file, 
     marker = load_weights(weights_file).card.markers["idh"]
     assert marker.validation == validation and marker.verdict.code == code
     assert marker.names_level is (code == "marker-better-than-chance")
-    assert marker.why_no_level == (None if marker.names_level else marker.verdict)
     for language in LANGUAGES:
         said = render(marker.verdict, language)
         assert said.startswith("IDH")
@@ -190,7 +189,7 @@ def test_a_file_of_before_is_read_and_names_no_level(weights_file: Path, informa
     rewrite(weights_file, record)
     marker = load_weights(weights_file).card.markers["idh"]
     assert marker == MARKER and not marker.names_level
-    assert marker.why_no_level is not None and marker.why_no_level.code == "marker-not-measured"
+    assert marker.verdict.code == "marker-not-measured"
 
 
 @pytest.mark.parametrize(

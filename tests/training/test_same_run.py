@@ -21,17 +21,17 @@ from gliomark.training.segmentation import SegmentationTraining, train_segmentat
 from gliomark.training.slice_bank import SliceBank
 
 
-def slice_bank(number: int = 0) -> SliceBank:
+def slice_bank(number: int = 0, side: int = 240) -> SliceBank:
     """Six slices of three patients."""
     random = torch.Generator().manual_seed(number)
-    lesion = torch.zeros(6, 60, 60, dtype=torch.uint8)
-    lesion[:, 20:30, 20:30] = 1
-    image = torch.randn(6, 2, 60, 60, generator=random).half()
+    lesion = torch.zeros(6, side, side, dtype=torch.uint8)
+    lesion[:, side // 3 : side // 2, side // 3 : side // 2] = 1
+    image = torch.randn(6, 2, side, side, generator=random).half()
     return SliceBank(image, lesion, torch.tensor([0, 0, 1, 1, 0, 0]), torch.arange(6) // 2, ("a", "b", "c"))
 
 
 def lesion_bank() -> LesionBank:
-    bank = slice_bank()
+    bank = slice_bank(side=60)
     label = torch.tensor([0, 0, 1, 1, 0, 0])
     return LesionBank(bank.image, bank.lesion, label, label.float(), bank.patient, bank.patient_ids)
 

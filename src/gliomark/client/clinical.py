@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gliomark.messages import message
@@ -15,7 +16,8 @@ def age_and_sex(path: Path, patient_id: str) -> Clinical:
 
     Raises GliomarkError where the table cannot be read, the patient has not exactly one row, or a cell is nonsense.
     """
-    return read_clinical(path).row(patient_id, require_age_sex=False)
+    named = replace(read_clinical(path), source=Path(path.name))  # the window has no room for a path
+    return named.row(patient_id, require_age_sex=False)
 
 
 def parse_age(text: str) -> float | None:

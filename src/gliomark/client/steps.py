@@ -301,7 +301,7 @@ class Steps(QWidget):
     def _render_clinical(self, state: State) -> None:
         step = self.clinical
         step.heading.setText(self.tr("Age and sex"))
-        self.choose_table.setText(self.tr("From a table (csv, xlsx)…"))
+        self.choose_table.setText(self.tr("From a table…"))
         self.age_word.setText(self.tr("Age"))
         self.years.setText(self.tr("years"))
         self.age.setAccessibleName(self.tr("Age in years"))

@@ -18,10 +18,12 @@ def check_mask_place(mask: Series, file: Path, series: Mapping[MRSequence, Serie
     """Raise GliomarkError, naming the file, for a mask whose place is not stated, lost, or another patient's."""
     if not series or not mask.image.any():
         return
-    unlike = next((one for one in series.values() if one.is_oriented != mask.is_oriented), None)
-    if unlike is not None:
-        stated, silent = (file, unlike.source) if mask.is_oriented else (unlike.source, file)
+    alike = {name: one for name, one in series.items() if one.is_oriented == mask.is_oriented}
+    if not alike:
+        unlike = next(iter(series.values())).source
+        stated, silent = (file, unlike) if mask.is_oriented else (unlike, file)
         raise GliomarkError(message("mask-oriented-and-not", mask=file, file=silent.name, other=stated.name))
+    series = alike
     if inside_share(mask, series) == 0.0:
         raise GliomarkError(message("mask-outside", file=file, sequences=", ".join(series)))
     if any(share_lattice(mask.affine, mask.image.shape, one.affine) for one in series.values()):

@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
@@ -52,7 +53,6 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
         if sequence in files
     }
     lesion = read_lesion(files[LESION], notes, found.labels) if LESION in files else None
-    _check_orientations([*series.values(), *([lesion] if lesion else [])])
     if lesion is not None:
         check_mask_place(lesion, lesion.source, series)
     return Study(
@@ -132,7 +132,8 @@ def _is_nifti(file: Path) -> bool:
 def _read_nifti(file: Path, notes: list[str]) -> Series:
     """NIfTI by nibabel, the file's scaling applied; where it lies by the rule of ``nifti_space``."""
     try:
-        volume = nib.load(file)
+        with LoggingOutputSuppressor():  # what is odd in a header is looked at in ``nifti_space``
+            volume = nib.load(file)
         if isinstance(volume, nib.AnalyzeImage) and not isinstance(volume, nib.Nifti1Pair):
             raise GliomarkError(message("volume-analyze", file=file))
         if not isinstance(volume, nib.Nifti1Pair):  # single files and NIfTI-2 are pairs too
@@ -196,17 +197,6 @@ def _check_grid(file: Path, affine: NDArray[np.float64]) -> None:
         raise GliomarkError(message("volume-form-unusable", file=file))
     if not is_right_angled(affine):
         raise GliomarkError(message("volume-sheared", file=file))
-
-
-def _check_orientations(volumes: Sequence[Series]) -> None:
-    """Volumes of which some state no orientation cannot be laid on those that do."""
-    stated = [one.source.name for one in volumes if one.is_oriented]
-    assumed = [one.source.name for one in volumes if not one.is_oriented]
-    if stated and assumed:
-        raise GliomarkError(
-            message("volumes-oriented-and-not", folder=volumes[0].source.parent, file=", ".join(assumed),
-                    other=", ".join(stated))
-        )  # fmt: skip
 
 
 def counted_names(slices: int) -> tuple[str, ...]:

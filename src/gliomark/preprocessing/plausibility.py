@@ -1,4 +1,4 @@
-"""Whether the millimetres of the images can be those of a head: the field of view, and the brain that was found.
+"""Whether images can be laid on each other, and whether their millimetres can be those of a head.
 
 Wrong units or a wrong step change every area and volume, and what the networks see, without any other sign.
 """
@@ -22,6 +22,17 @@ MOST_FIELD_MM = 520.0
 MOST_BRAIN_ML = 2200.0
 MOST_BRAIN_MM = np.array([190.0, 220.0, 190.0])
 SMALL_BRAIN_ML = 700.0
+
+
+def check_orientations(volumes: Iterable[Series]) -> None:
+    """Raise GliomarkError where some state an orientation and others do not: left and right may differ."""
+    volumes = list(volumes)
+    stated = [one.source.name for one in volumes if one.is_oriented]
+    assumed = [one for one in volumes if not one.is_oriented]
+    if stated and assumed:
+        names = ", ".join(one.source.name for one in assumed)
+        folder, other = assumed[0].source.parent, ", ".join(stated)
+        raise GliomarkError(message("volumes-oriented-and-not", folder=folder, file=names, other=other))
 
 
 def check_fields(volumes: Iterable[Series]) -> None:

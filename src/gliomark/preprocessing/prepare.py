@@ -12,7 +12,7 @@ from gliomark.messages import Message, message
 from gliomark.preprocessing.coverage import Coverage, measure_coverage
 from gliomark.preprocessing.gaps import check_gaps
 from gliomark.preprocessing.intensity import z_score
-from gliomark.preprocessing.plausibility import check_brain, check_fields
+from gliomark.preprocessing.plausibility import check_brain, check_fields, check_orientations
 from gliomark.preprocessing.registration import register
 from gliomark.preprocessing.skull_stripping import already_stripped, brain_mask, foreground_mask
 from gliomark.preprocessing.slicing import equidistant, slice_grid
@@ -55,6 +55,7 @@ def prepare(
     reference = sequences[-1]
     images = {name: axial(study.series[name]) for name in study.series}
     names = _needed(study, sequences)
+    check_orientations(study.series[name] for name in names)
     if not study.spacing_assumed:
         check_fields(study.series[name] for name in names)
     step("align")

@@ -467,8 +467,8 @@
         <translation>年龄与性别</translation>
     </message>
     <message>
-        <source>From a table (csv, xlsx)…</source>
-        <translation>从表格读取（csv、xlsx）…</translation>
+        <source>From a table…</source>
+        <translation>从表格读取…</translation>
     </message>
     <message>
         <source>Age</source>
