@@ -449,7 +449,7 @@ def train_segmentation(
     ] = "published",
     epochs: Annotated[int, typer.Option(min=1, help="At most this many.")] = 200,
 ) -> None:
-    """Train the outline's network on the training patients; the validation patients stop it."""
+    """Train the outline's network on everybody but the test patients."""
     from gliomark.training.recipes import segmentation_recipe
 
     typer.echo(str(segmentation_recipe(cohort, out, rule, size, epochs)))

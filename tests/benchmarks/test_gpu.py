@@ -137,6 +137,17 @@ def test_pieces_become_the_tables(tmp_path: Path) -> None:
         )
     lines.append({**lines[0], "seed": 3})  # a seed that was cut off after one fold
     (out / "pieces.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    speeds = [
+        {
+            "network": n,
+            "gflop_per_slice": 10.0,
+            "million_parameters": 1.0,
+            "step_ms": 8.0,
+            "start_seconds": 60.0,
+        }
+        for n in study.AGAIN
+    ]
+    (out / "speeds.jsonl").write_text("\n".join(map(json.dumps, speeds)), "utf-8")
     merge.merge([out], results, {"cohort": "here", "folds_sha256": "0", "settings": {}})
     table = merge.pd.read_csv(results / "gpu_segmentation.csv")
     assert list(zip(table["network"], table["seed"], strict=True)) == [
@@ -147,3 +158,9 @@ def test_pieces_become_the_tables(tmp_path: Path) -> None:
     assert table["dice"][0] == pytest.approx(np.mean(own), abs=1e-4)
     seeds = merge.pd.read_csv(results / "gpu_segmentation_seeds.csv")
     assert list(seeds["network"]) == list(study.AGAIN) and (seeds["seeds"] == 2).all()
+    training = merge.pd.read_csv(results / "gpu_training.csv")
+    # five folds of batches of 16, five steps in a second, three times the forward operations
+    assert (training["slices_per_second"] == 400).all() and (
+        training["one_fold_slices_per_second"] == 2000
+    ).all()
+    assert (training["tflop_per_second"] == 12).all()

@@ -48,6 +48,7 @@ from gliomark.experiments.segmentation.trials import (
     trials_3_2,
     trials_3_3,
     trials_beyond,
+    trials_choices,
     trials_shipped,
 )
 from gliomark.models.mignet import MIGNetSettings, build_mignet
@@ -131,6 +132,24 @@ def test_the_published_preset_is_the_published_setting() -> None:
     assert cuts("published") == "none" and "60x60" in cuts("quick") and "own recipe" in cuts(SHIPPED)
     with pytest.raises(GliomarkError, match="'fast' is unknown"):
         preset_setting("fast")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_table_keeps_the_last_weights_of_the_falling_rate(preset: str) -> None:
+    """Nobody is kept back whose few slices would choose an epoch."""
+    trials = [*trials_3_1(PRESETS[preset]), *trials_choices(PRESETS[preset])]
+    assert {trial.training.validate_every for trial in trials} == {0}
+    assert trials[0].training.parts(["a"], ["b"]) == (("a", "b"), ())
+
+
+def test_mignets_choices_differ_from_it_by_one_thing_each() -> None:
+    own, *others = trials_choices(QUICK)
+    assert own == trials_3_1(QUICK)[-1] and len({trial.name for trial in others}) == len(others)
+    for other in others:
+        one, two = asdict(own.training), asdict(other.training)
+        outer = {key for key in one if one[key] != two[key]}
+        inner = {key for key in one["network"] if one["network"][key] != two["network"][key]}
+        assert len((outer - {"network"}) | inner) == 1, other.name
 
 
 def test_the_shipped_recipe_is_the_light_one_read_four_ways() -> None:

@@ -133,10 +133,7 @@ def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
 
 
 def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: int) -> Path:
-    """``gliomark train segmentation``: trained on the training patients, stopped by the validation patients.
-
-    The light recipe learns from both.
-    """
+    """``gliomark train segmentation``: trained on everybody but the test patients, the falling rate ends it."""
     if rule not in RULES:
         raise GliomarkError(f"The rule '{rule}' is unknown; it must be one of {', '.join(RULES)}.")
     cohort = Cohort(folder)
