@@ -33,6 +33,7 @@ from gliomark.reporting.text import READERS, STRINGS
 from gliomark.study import (
     READERS_OUTLINE,
     Clinical,
+    Examination,
     GliomarkError,
     MarkerPrediction,
     MRSequence,
@@ -286,6 +287,23 @@ def test_one_patient_after_the_other_into_one_table(make_prediction: Make, tmp_p
     rows = table_rows(path)
     assert (rows["B"]["error"], rows["B"]["idh_level"], list(rows)[-1]) == ("a series is black", "", "D")
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(("examination", "said", "cell"), [
+    (Examination("20150302", 1, 2), {"date": "20150302", "number": 1, "of": 2}, "20150302 (1 of 2)"),
+    (Examination("", 1, 1), {"date": None, "number": 1, "of": 1}, "undated (1 of 1)"),
+    (None, None, ""),
+])  # fmt: skip
+def test_which_examination_was_read(
+    make_prediction: Make, tmp_path: Path, examination: Examination | None, said: object, cell: str
+) -> None:
+    made = make_prediction("volumes", patient_id="A")
+    made = dataclasses.replace(made, study=dataclasses.replace(made.study, examination=examination))
+    document = prediction_document(made)
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert document["input"]["examination"] == said
+    write_table([made, Failure("B", "no brain")], tmp_path / "predictions.csv")
+    assert table_rows(tmp_path / "predictions.csv")["A"].get("examination", "") == cell
 
 
 def test_a_table_saved_by_a_spreadsheet_goes_on(make_prediction: Make, tmp_path: Path) -> None:

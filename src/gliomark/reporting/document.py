@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gliomark.messages import collect
-from gliomark.study import Contributions, MarkerPrediction, Prediction, SliceScore
+from gliomark.study import Contributions, Examination, MarkerPrediction, Prediction, SliceScore
 
 SCHEMA_VERSION = 1
 
@@ -33,7 +33,11 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
             "used": [str(name) for name in stack.images],
             "stand_ins": {str(wanted): str(shown) for wanted, shown in prediction.stand_ins.items()},
         },
-        "input": {"kind": study.kind, "spacing_assumed": study.spacing_assumed},
+        "input": {
+            "kind": study.kind,
+            "spacing_assumed": study.spacing_assumed,
+            "examination": _examination(study.examination),
+        },
         "warnings": list(prediction.warnings),
         "notes": list(prediction.all_notes),
         "model": {
@@ -48,6 +52,13 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
         "seconds": number(prediction.seconds),
     }
     return document | {"messages": collect(document)}
+
+
+def _examination(examination: Examination | None) -> dict[str, Any] | None:
+    """Which of the patient's examinations was read; the date as the files have it, YYYYMMDD."""
+    if examination is None:
+        return None
+    return {"date": examination.date or None, "number": examination.number, "of": examination.count}
 
 
 def _marker(marker: MarkerPrediction) -> dict[str, Any]:

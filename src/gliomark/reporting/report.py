@@ -93,6 +93,7 @@ def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
         records[str(record["id"])] = record
     markers = dict.fromkeys(m.marker for row in rows if isinstance(row, Prediction) for m in row.markers)
     new = [f"{marker}_{part}" for marker in markers for part in MARKER_COLUMNS]
+    new += ["examination"] if any("examination" in record for record in records.values()) else []
     own = ["id", *PATIENT_COLUMNS]
     columns = ["id", *dict.fromkeys(name for name in [*columns, *new] if name not in own), *PATIENT_COLUMNS]
     table: list[list[object]] = [
@@ -144,6 +145,8 @@ def _row(prediction: Prediction) -> dict[str, object]:
         "model": prediction.model.name,
         "sha256": prediction.model.sha256,
     }
+    if (read := prediction.study.examination) is not None:
+        row["examination"] = f"{read.date or 'undated'} ({read.number} of {read.count})"
     for marker in prediction.markers:
         borderline = "yes" if marker.borderline else "no"
         values = (number(marker.probability), marker.level, borderline, marker.fusion, marker.decided_by)
