@@ -211,6 +211,8 @@ def start_of(settings: SegmentationTraining, seed: int) -> tuple[nn.Module, Tens
     """A seed's untrained network and fields of noise, the same for every fold."""
     torch.manual_seed(seed)
     network = build_segmentation_network(settings.network)
+    # whatever the network has drawn, its noise is every other network's
+    torch.manual_seed(seed)
     return network, torch.randn(NOISE_FIELDS, 1, settings.side, settings.side)
 
 

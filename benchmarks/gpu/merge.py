@@ -176,7 +176,7 @@ def record_of(folders: list[Path], pieces: list[dict], index: dict) -> dict:
         "rate": example.rate,
         "weight_decay": example.weight_decay,
         "warm_up": example.warm_up,
-        "batches, views, noise": "drawn from seed and fold alone, the same for every network",
+        "batches, views": "drawn from seed and fold alone, the same for every network",
         "precision": "bf16 autocast; slices held with 8 bits",
         "validation": "none: the last weights of the cosine are kept",
         "groups": [

@@ -156,7 +156,7 @@ def _on_a_gpu(results: Path) -> str:
     lines = [
         f"**Published size, on one GPU.** {record['sequence']}, {record['cohort']}, five folds by patient, "
         f"{record['device'].split(',')[0]}. {steps} steps of {batch} slices per fold from random weights, 224x224, the "
-        "same batches, views and noise for every network of a seed; the last weights are kept. Means over patients "
+        "same batches and views for every network of a seed; the last weights are kept. Means over patients "
         "with 95 % intervals; difference from Swin-UNet of the same seed, p: Wilcoxon.",
         "",
         "| network | seed | patients | Dice (95 % interval) | median | HD95, mm | lesion-free slices under 1 % "
