@@ -105,7 +105,8 @@ OF_A_PATIENT = [  # letters and a number before the sequence's word are the pati
     ("contrast_012_T1", "T1C"), ("CE_3D_T1", "T1C"), ("AC-12_post_T1", "T1C"), ("AC-12_pre_T1", "T1"),
 ]  # fmt: skip
 BY_PRODUCTS = [
-    ("T1C_bias_field", None), ("T1C_biasfield", None), ("T1C_N4_bias_field", None), ("T1C_noise", None),
+    ("T1C_bias_field", None), ("T1C_biasfield", None), ("T1C_N4_bias_field", None),
+    ("T1C_noise", None), ("T1C_noisemap", None),
     ("T1C_residual", None), ("T1C_warp", None), ("T1C_warpfield", None), ("T1C_jacobian", None),
     ("FLAIR_deformation", None), ("T2_displacement_field", None), ("T1C_偏置场", None), ("T2残差", None),
     ("T1C_bias_field_corrected", "T1C"), ("T1C_warped", "T1C"), ("FLAIR_denoised", "FLAIR"), ("T1c_bias", "T1C"),
@@ -116,7 +117,7 @@ BY_PRODUCTS = [
 NOT_GIVEN = [
     ("T1_w-o_contrast", "T1"), ("T1_w-o", "T1"), ("T1_w-out_gd", "T1"), ("T1增强未做", "T1"), ("T1增强取消", "T1"),
     ("T1增强(无)", "T1"), ("T1增强:否", "T1"), ("T1增强扫描未行", "T1"), ("T1造影剂未注射", "T1"),
-    ("T1增强没有做", "T1"),
+    ("T1增强没有做", "T1"), ("T1_wout_contrast", "T1"), ("T1增强失败", "T1"), ("T1_posgad", "T1C"),
     ("T1增强无压脂", "T1C"), ("T1增强后未压脂", "T1C"), ("T1增强压脂", "T1C"),
 ]  # fmt: skip
 

@@ -80,8 +80,8 @@ _REMOVED = r"(?!s?[ -]?(?:corr|remov|reduc|suppress|free|filter|normali[sz]ed))"
 _BY_PRODUCTS = any_of(
     r"\d?(?:inv(?:erse)?[ -]?)?warp(?:[ -]?(?:fields?|coeff?s?))?", "xfm", r"deform\w*", r"displacements?\w*",
     r"(?:log)?jac(?:obian)?s?", r"transform(?:ation)?s?", r"(?:velocity|flow)[ -]?fields?",
-    rf"(?:n[34][ -]?)?bias[ -]?fields?{_REMOVED}", rf"noise{_REMOVED}", r"residuals?", "resid", "uncertainty",
-    "entropy",
+    rf"(?:n[34][ -]?)?bias[ -]?fields?{_REMOVED}", rf"noise(?:[ -]?maps?)?{_REMOVED}", r"residuals?",
+    "resid", "uncertainty", "entropy",
     r"(?:std[ -]?dev|variance|sigma)", r"prob(?:abilit(?:y|ies))?s?", "偏置场", "偏场", "残差",
     "噪声(?!校正|去除|抑制)",
     "形变场", "变形场", "位移场", "雅可比",
@@ -176,7 +176,7 @@ def image_part(text: str) -> str:
 _BETWEEN = r"[ ./_-]*"
 _TERM = r"(?:[ck]ontrast\w*|gad\w*|gd\w*|ce|km|cm|mdc|con|inj\w*|enh\w*)"
 _NO = (
-    r"(?:no|non|not|without|w ?[/-] ?o(?:ut)?|w o|wo|sans|ohne|senza|sin|zonder|bez|minus|"
+    r"(?:no|non|not|without|w ?[/-] ?o(?:ut)?|wout|w o|wo|sans|ohne|senza|sin|zonder|bez|minus|"
     r"pre|before|prior to|vor|avant)"
 )
 _FILLER = r"(?:any|the|iv|i\.v\.?|intravenous|post|mr|of)"
@@ -193,11 +193,11 @@ _DENIED = re.compile(
     r"|(?<![a-z])(?:c|gd|gad\w*|km|ce|inj|contrast)(?:-(?=$|[ ).,;/\]])|\s?\(-\))"
     r"|t1w?i?(?:\s?\(-\)|-(?=$|[ )]))"
     r"|(?<![a-z])pre(?![a-z])(?![ _-]?(?:op|surg|treat|rt|chemo|proc|sat|scan|ther|rad|resec))"
-    rf"|(?<![a-z])(?:plain|(?:without|w ?[/-] ?o(?:ut)?|wo|sans|ohne)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
+    rf"|(?<![a-z])(?:plain|(?:without|w ?[/-] ?o(?:ut)?|wout|wo|sans|ohne)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
     r"|(?:未|无|非|不|没有?|免|勿)\s*[注射使用行做见明显加经静脉含打过作 ]{0,6}(?:增强|强化|造影剂?|对比剂|钆\w*|药)"
     r"(?:扫描|检查|剂)?|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描|注射)?\s*之?前(?!后)|(?:增强|强化)\s?\(-\)|平\s*扫"
     r"|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描|检查|注射)?\s*(?:[((:: ]\s*)?(?:(?:尚?未|没有?|不)\s*"
-    r"(?:能|予|再)?(?:做|行|用|使用|注射?|注入|扫|打|给|检查|完成|进行|实施|执行)|取消|放弃|(?:无|否|未|没有)(?![\u4e00-\u9fff]))",
+    r"(?:能|予|再)?(?:做|行|用|使用|注射?|注入|扫|打|给|检查|完成|进行|实施|执行)|取消|放弃|失败|拒绝|(?:无|否|未|没有)(?![\u4e00-\u9fff]))",
     re.IGNORECASE,
 )
 _NATIVE = re.compile(r"(?<![a-z])nativ[ea]?(?![a-z])(?! ?space)")  # "t1c_native" lies in its own space
@@ -211,7 +211,8 @@ _AFTER = re.compile(
     rf"(?<![a-z])(?:\+\s?c|c\s?\+|\+\s?(?:gd|gad)\w*|gd{_GLUED_TO_AGENT}|gad(?:[oa]\w*|{_GLUED_TO_AGENT})|"
     r"post(?![ _-]?(?:op|surg|rt|chemo|treat|eri|fossa|proc|resec|ther|rad|biops|cranio|crt|tmz))"
     rf"{_GLUED_TO_AGENT}|"
-    r"ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj(?:e\w*)?|w/? ?con|w/? ?c|m\.? ?km|enh(?:an\w*)?)(?![a-z])"
+    r"pos[ -]?(?:gd|gad|con)\w*|ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj(?:e\w*)?|w/? ?con|w/? ?c|m\.? ?km|enh(?:an\w*)?)(?![a-z])"
+    r""
     r"|t1\w*\s?(?:\+(?=$|[ )cgk])|\(\+\))|(?:t1w?i?)[ _-]c(?![a-z])|(?<= )c$|(?<=[a-z0-9_ ])\+(?:ce|km|gd|c)(?![a-z])"
     r"|(?<![a-z])c\s?\(\+\)|增强|强化|造影|对比剂|钆|[注打]药后|注射后",
     re.IGNORECASE,
