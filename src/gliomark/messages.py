@@ -61,6 +61,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Slice {slice} is in {folder} twice, as {one} and {other}: remove one.",
         "{folder} 中层面 {slice} 出现两次（{one} 和 {other}）：请删除其中一个。",
     ),
+    "picture-one-number": (
+        "{one} and {other} in {folder} have one number, so the order of the slices is not known: remove or rename one.",
+        "{folder} 中 {one} 与 {other} 编号相同，无法确定层面顺序：请删除或重命名其中一个。",
+    ),
     "picture-names-differ": (
         "The slice names in {one} ({one_count} slices) and {other} ({other_count} slices) do not match: {names} "
         "only in one of them; give slices of one place the same name in every folder.",
@@ -197,8 +201,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 为彩色或复数影像：请提供灰度容积。",
     ),
     "volume-not-3d": (
-        "{file} is not one 3-D volume (its size is {sizes}): give a single volume of all slices.",
-        "{file} 不是单个三维容积（大小为 {sizes}）：请提供含全部层面的单个容积。",
+        "{file} is not one 3-D volume (its size is {sizes}): give a single volume of all slices; where the "
+        "fourth axis holds the sequences, split its channels into one file each, named T1, T1C, T2, FLAIR.",
+        "{file} 不是单个三维容积（大小为 {sizes}）：请提供含全部层面的单个容积；若第四维为各序列（通道），"
+        "请拆分为每个序列一个文件，并命名为 T1、T1C、T2、FLAIR。",
+    ),
+    "volume-unit": (
+        "{file} gives its voxel size in a unit that is not known ({unit}): convert the original images again, in mm.",
+        "{file} 的体素大小所用单位无法识别（{unit}）：请由原始影像以 mm 为单位重新转换。",
     ),
     "volume-steps": (
         "{file} states no usable voxel size ({steps}): convert the original images again.",
@@ -337,6 +347,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "dicom-passed-over": (
         "{count} DICOM files could not be read and were passed over ({names}); the series used are whole without them.",
         "有 {count} 个 DICOM 文件无法读取，已跳过（{names}）；所用序列不缺少图像。",
+    ),
+    "dicom-not-needed": (
+        "{sequence} was not used, as a file of it is damaged ({file}); the other sequences suffice.",
+        "{sequence} 有文件已损坏（{file}），未使用该序列；其余序列已足够。",
+    ),
+    "dicom-destroyed": (
+        "{count} files beside the DICOM images hold no image ({names}), perhaps a slice at the end of the stack that "
+        "was lost: compare the number of slices with the scanner's.",
+        "DICOM 图像旁有 {count} 个文件不含图像（{names}），可能是序列首尾丢失的层面：请与原始扫描核对层数。",
     ),
     "dicom-no-mr": (
         "No MR images among the DICOM files in {folder} (found {found}): export the MRI.",
@@ -763,6 +782,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "sex-codes": (
         "the column's numbers are neither 0 and 1 (male, female) nor 1 and 2 (male, female); write M and F",
         "该列的数字既不是 0 和 1（男、女），也不是 1 和 2（男、女）；请填写 M 和 F",
+    ),
+    "sex-lone-code": (
+        "1 is the only number in the column, and may be coded as 1 and 2 (1 is male) or 0 and 1 (1 is female); write "
+        "male and female, or name the column 'sex (1=female)' or 'sex (1=male)'",
+        "该列只有数字 1，可能按 1/2 编码（1 为男），也可能按 0/1 编码（1 为女）；请填写“男”或“女”，"
+        "或将列名写为“性别(1=女)”或“性别(1=男)”",
     ),
     "sex-m-or-mujer": (
         "is not understood: beside H it may mean mujer; write male and female",

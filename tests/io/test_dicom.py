@@ -45,6 +45,7 @@ T1C = {
     "ContrastBolusAgent": "Gadovist",
 }
 T2 = {"SeriesDescription": "t2 tse", "RepetitionTime": 4000, "EchoTime": 95}
+FLAIR = {"SeriesDescription": "t2 flair", "RepetitionTime": 9000, "EchoTime": 110, "InversionTime": 2500}
 # Columns grow to the left, rows to the back, tilted by 20 degrees about the left-right axis.
 TILT = np.deg2rad(20)
 ROW, COLUMN = np.array([1.0, 0, 0]), np.array([0.0, np.cos(TILT), np.sin(TILT)])
@@ -335,6 +336,33 @@ def test_pixels_cut_short(tmp_path: Path):
     cut.write_bytes(cut.read_bytes()[:-40])
     message = refusal(tmp_path)
     assert "IM97 cannot be decoded" in message and "cut short" in message
+
+
+@pytest.mark.parametrize("kept", [-40, 300, 0], ids=["pixels", "header", "empty"])
+def test_a_damaged_series_that_is_not_needed_is_passed_over(patient: Path, kept: int):
+    write_series(patient / "c", **FLAIR)
+    lost = patient / "b" / "IM97"
+    lost.write_bytes(lost.read_bytes()[:kept])
+    study = read_study(patient)
+    assert set(study.series) == {MRSequence.T1C, MRSequence.FLAIR}
+    assert any("T2 was not used" in note and "IM97" in note for note in study.notes)
+    with pytest.raises(GliomarkError, match="IM97"):
+        read_study(patient, needed=(MRSequence.T1C, MRSequence.T2))
+
+
+@pytest.mark.parametrize("lost", ["IM99", "IM94", "IM96"])
+@pytest.mark.parametrize("content", [b"", bytes(9000)], ids=["empty", "zeros"])
+def test_a_slice_that_was_destroyed_is_named(patient: Path, lost: str, content: bytes):
+    (patient / "a" / lost).write_bytes(content)
+    assert lost in refusal(patient)
+
+
+@pytest.mark.parametrize("name", ["IM93", "IM100", "IM11"])
+def test_a_file_named_like_a_slice_that_is_none_is_noted(patient: Path, name: str):
+    (patient / "a" / name).write_text("<html>404 Not Found</html>")
+    study = read_study(patient)
+    assert len(study.series[MRSequence.T1C].image) == 6
+    assert any(name in note and "compare the number of slices" in note for note in study.notes)
 
 
 def test_unknown_compression(tmp_path: Path):

@@ -116,11 +116,24 @@ def test_steps_that_are_not_stated_are_refused(tmp_path: Path, suffix: str, chan
 @pytest.mark.parametrize("suffix, field, unit, factor", [
     ("nrrd", "space_units", '"um" "um" "um"', 0.001), ("nrrd", "space_units", '"cm" "cm" "cm"', 10.0),
     ("nrrd", "space_units", '"m" "m" "m"', 1000.0), ("mha", "DistanceUnits", "cm", 10.0),
-    ("mha", "DistanceUnits", "um", 0.001),
+    ("mha", "DistanceUnits", "um", 0.001), ("nrrd", "space_units", '"meters" "meters" "meters"', 1000.0),
+    ("nrrd", "space_units", '"µm" "µm" "µm"', 0.001), ("nrrd", "space_units", '"" "" ""', 1.0),
+    ("nrrd", "space_units", '"millimeters" "mm" "mm"', 1.0),
 ])  # fmt: skip
 def test_units(tmp_path: Path, suffix: str, field: str, unit: str, factor: float):
     series, _ = read(write(tmp_path / "p", suffix, **{field: unit}))
     np.testing.assert_allclose(block_mm(series), CENTRE * factor)
+
+
+@pytest.mark.parametrize("suffix, field, unit", [
+    ("nrrd", "space_units", '"inch" "inch" "inch"'), ("nrrd", "space_units", '"mm" "mm" "cm"'),
+    ("mha", "DistanceUnits", "furlong"),
+])  # fmt: skip
+def test_units_that_are_not_known_are_refused(tmp_path: Path, suffix: str, field: str, unit: str):
+    with pytest.raises(
+        GliomarkError, match=rf"flair.{suffix} gives its voxel size in a unit that is not known"
+    ):
+        read(write(tmp_path / "p", suffix, **{field: unit}))
 
 
 @pytest.mark.parametrize("one, other", [("mha", "nrrd"), ("nrrd", "mha"), ("nrrd", "nrrd")])

@@ -97,6 +97,37 @@ def test_sequence_in_name_whatever_its_case(name: str, sequence: str | None, wri
     assert sequence_in_name(write(name)) == sequence
 
 
+OF_A_PATIENT = [  # letters and a number before the sequence's word are the patient's
+    ("Gdansk_012_T1", "T1"), ("CE0012_T1", "T1"), ("KM-12_T1", "T1"), ("POST01_T1", "T1"), ("PD012_T1", "T1"),
+    ("FA0012_T1C", "T1C"), ("NC-012_T1C", "T1C"), ("PRE012_T1C", "T1C"), ("CE-07_T1", "T1"), ("CE-07_T1_CE", "T1C"),
+    ("Gdansk_T1", "T1"), ("Posthumus_T1", "T1"), ("Enhui_T1", "T1"), ("Gadsden_T1", "T1"), ("T1_003_T2", None),
+    ("FLA_012_T1", None), ("001_post_contrast_T1", "T1C"), ("s003_post_T1", "T1C"), ("post_10_min_T1", "T1C"),
+    ("contrast_012_T1", "T1C"), ("CE_3D_T1", "T1C"), ("AC-12_post_T1", "T1C"), ("AC-12_pre_T1", "T1"),
+]  # fmt: skip
+BY_PRODUCTS = [
+    ("T1C_bias_field", None), ("T1C_biasfield", None), ("T1C_N4_bias_field", None),
+    ("T1C_noise", None), ("T1C_noisemap", None),
+    ("T1C_residual", None), ("T1C_warp", None), ("T1C_warpfield", None), ("T1C_jacobian", None),
+    ("FLAIR_deformation", None), ("T2_displacement_field", None), ("T1C_偏置场", None), ("T2残差", None),
+    ("T1C_bias_field_corrected", "T1C"), ("T1C_warped", "T1C"), ("FLAIR_denoised", "FLAIR"), ("T1c_bias", "T1C"),
+    ("T2s_gre", None), ("T2s", None), ("T2_tra_gre", None), ("t2_fl2d_tra", None), ("T1_gre_post", "T1C"),
+    ("sub-01_echo-1_part-phase_T2w", None), ("sub-01_part-real_T1w", None), ("sub-01_part-mag_T2w", "T2"),
+    ("T2_FLAIR_space", None), ("FLAIR_T1C-space", "FLAIR"), ("T1_T1C-space", "T1"), ("T2_MNI-space", "T2"),
+]  # fmt: skip
+NOT_GIVEN = [
+    ("T1_w-o_contrast", "T1"), ("T1_w-o", "T1"), ("T1_w-out_gd", "T1"), ("T1增强未做", "T1"), ("T1增强取消", "T1"),
+    ("T1增强(无)", "T1"), ("T1增强:否", "T1"), ("T1增强扫描未行", "T1"), ("T1造影剂未注射", "T1"),
+    ("T1增强没有做", "T1"), ("T1_wout_contrast", "T1"), ("T1增强失败", "T1"), ("T1_posgad", "T1C"),
+    ("T1增强无压脂", "T1C"), ("T1增强后未压脂", "T1C"), ("T1增强压脂", "T1C"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, sequence", [*OF_A_PATIENT, *BY_PRODUCTS, *NOT_GIVEN])
+@pytest.mark.parametrize("write", [str, str.upper, str.lower], ids=["as is", "upper", "lower"])
+def test_ids_by_products_and_contrast_not_given(name: str, sequence: str | None, write):
+    assert sequence_in_name(write(name)) == sequence
+
+
 @pytest.mark.parametrize("separator", [" ", "-", "."])
 @pytest.mark.parametrize(
     "name, sequence", [one for one in REGISTERED if "space" not in one[0] and one[0].isidentifier()]

@@ -184,6 +184,32 @@ def test_damaged(tmp_path: Path, suffix: str, kept: float):
     assert f"t2.{suffix} is damaged" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["nii.gz", "mha", "nrrd"])
+@pytest.mark.parametrize("from_end", [2, 7, 400])
+def test_a_damaged_byte_that_only_the_checksum_tells(tmp_path: Path, suffix: str, from_end: int):
+    file = tmp_path / f"t2.{suffix}"
+    noise = np.random.default_rng(0).normal(500, 50, (6, 14, 10)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(noise), str(file), True)
+    whole = file.read_bytes()
+    assert (read_study(tmp_path).series[MRSequence.T2].image == noise).all()
+    file.write_bytes(
+        whole[:-from_end] + bytes([whole[-from_end] ^ 0x40]) + whole[len(whole) - from_end + 1 :]
+    )
+    assert f"t2.{suffix} is damaged" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
+def test_a_damaged_data_file_beside_its_header(tmp_path: Path, suffix: str):
+    noise = np.random.default_rng(0).normal(500, 50, (6, 14, 10)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(noise), str(tmp_path / f"t2.{suffix}"), True)
+    (data,) = (file for file in tmp_path.iterdir() if file.suffix != f".{suffix}")
+    whole = bytearray(data.read_bytes())
+    assert (read_study(tmp_path).series[MRSequence.T2].image == noise).all()
+    whole[-2] ^= 0x40
+    data.write_bytes(whole)
+    assert f"t2.{suffix} is damaged" in refusal(tmp_path)
+
+
 def test_colour_volume(tmp_path: Path):
     nib.save(
         nib.Nifti1Image(np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), RAS),

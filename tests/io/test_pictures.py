@@ -80,6 +80,24 @@ def test_slices_are_in_natural_order(tmp_path: Path):
     assert series.image.max(axis=(1, 2)).tolist() == [100, 101, 102]
 
 
+@pytest.mark.parametrize("names", [
+    ("-71_5", "-64_0", "-4_25", "3_5", "11"), ("z-12_5mm", "z-5_0mm", "z2_5mm"), ("-3_75", "-3_5", "-3_25"),
+    ("slice_-71_5", "slice_-4_0", "slice_3_5"), ("3_1", "3_2", "3_11"), ("IM-1_5", "IM-1_6", "IM-2_1"),
+])  # fmt: skip
+def test_an_underscore_is_a_decimal_point_where_signs_show_places(tmp_path: Path, names: tuple[str, ...]):
+    write_sequence(tmp_path / "p" / "T2", names=names)
+    assert read_study(tmp_path / "p").series[MRSequence.T2].slice_names == names
+
+
+@pytest.mark.parametrize("one, other", [
+    ("7", "07"), ("slice7", "slice007"), ("IM-1-7", "IM-0001-0007"), ("4.0", "4"), ("７", "7"),
+])  # fmt: skip
+def test_two_names_of_one_number_are_refused(tmp_path: Path, one: str, other: str):
+    write_sequence(tmp_path / "p" / "T2", names=(one, other))
+    said = refusal(tmp_path / "p")
+    assert f"{one}.png" in said and f"{other}.png" in said and "one number" in said
+
+
 def test_sequence_subfolder_picked_means_its_patient(patient: Path):
     assert read_study(patient / "t1CE").source == patient
 

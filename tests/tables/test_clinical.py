@@ -40,6 +40,35 @@ def test_sexes(tmp_path: Path, text: str, sex: int):
     assert table(tmp_path, f"id,age,sex\na,50,{text}\n").row("a").sex == sex
 
 
+@pytest.mark.parametrize("header, cells, sexes", [
+    ("sex", "1", [1]), ("sex", "0 0", [0, 0]), ("sex", "0 1", [0, 1]), ("sex", "1 2", [0, 1]),
+    ("sex (1=female)", "1 1", [1, 1]), ("sex (1=male)", "1 1 1", [0, 0, 0]), ("性别(1=女)", "1 1", [1, 1]),
+])  # fmt: skip
+def test_numbers_are_read_by_their_column(tmp_path: Path, header: str, cells: str, sexes: list[int]):
+    text = "".join(f"p{at},50,{cell}\n" for at, cell in enumerate(cells.split()))
+    rows = table(tmp_path, f"id,age,{header}\n{text}")
+    assert [rows.row(one).sex for one in rows.patient_ids] == sexes
+
+
+@pytest.mark.parametrize("cells, words", [
+    ("1 1", "1 is the only number"), ("1 1 1.0", "1 is the only number"), ("1 NA 1", "1 is the only number"),
+    ("2 2", "neither 0 and 1"), ("2", "neither 0 and 1"),
+])  # fmt: skip
+def test_a_lone_code_that_may_be_either_sex_is_refused(tmp_path: Path, cells: str, words: str):
+    text = "".join(f"p{at},50,{cell}\n" for at, cell in enumerate(cells.split()))
+    with pytest.raises(GliomarkError, match=words):
+        table(tmp_path, f"id,age,sex\n{text}").row("p0")
+
+
+@pytest.mark.parametrize("written", [
+    "P\u20130007", "P\u20140007", "P\u22120007", "P\uff0d0007", "Ｐ-0007", "P\uff3f0007", "P\u00ad0007", "P\uff0f0007",
+])  # fmt: skip
+def test_an_id_with_other_signs_is_named_as_probably_meant(tmp_path: Path, written: str):
+    with pytest.raises(GliomarkError) as caught:
+        table(tmp_path, f"id,age,sex\n{written},50,M\n").row("P-0007")
+    assert "Patient P-0007" in str(caught.value) and f"'{written}'" in str(caught.value)
+
+
 def test_decimal_comma_in_a_semicolon_table(tmp_path: Path):
     assert table(tmp_path, "id;age;sex\na;45,5;M\n").row("a").age == 45.5
 

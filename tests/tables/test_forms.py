@@ -207,7 +207,7 @@ def test_a_man_of_18_beside_a_woman_is_no_infant() -> None:
     ("性别(1男2女)", "1 2", (0, 1)),
     ("性别（男=1，女=0）", "1 0", (0, 1)), ("Sex (0=F, 1=M)", "0 1", (1, 0)),
     ("sex (1=female)", "1 0", (1, 0)),
-    ("sex_1male_2female", "2 1", (1, 0)), ("sex", "1 1", (1, 1)), ("sex", "M -", (0, None)),
+    ("sex_1male_2female", "2 1", (1, 0)), ("sex", "1", (1,)), ("sex", "M -", (0, None)),
     ("性别", "女 不详", (1, None)),
 ])  # fmt: skip
 def test_sexes(tmp_path: Path, header: str, cells: str, sexes: tuple[int | None, ...]) -> None:
@@ -219,7 +219,8 @@ def test_sexes(tmp_path: Path, header: str, cells: str, sexes: tuple[int | None,
 
 
 @pytest.mark.parametrize("header, cells, words", [
-    ("sex", "0 1 2", "neither 0 and 1"), ("sex", "2 2", "not understood"), ("sex", "1 3", "not understood"),
+    ("sex", "0 1 2", "neither 0 and 1"), ("sex", "1 1", "1 is the only number"),
+    ("sex", "2 2", "not understood"), ("sex", "1 3", "not understood"),
     ("sex", "1 M", "mixes numbers and words"), ("sex", "2 女", "mixes"), ("sex", "M/F F", "not understood"),
     ("sex (1=male, 2=female)", "0 1", "name states other codes"), ("sex", "M H", "mujer"),
     ("sex", "x M", "not understood"),

@@ -26,6 +26,7 @@ from gliomark.io.dicom import (
     Instance,
     check_unreadable,
     choose_from,
+    destroyed_files,
     dicom_files,
     group_series,
     owner_key,
@@ -116,6 +117,7 @@ def scan(
         bad += [one for one in result if isinstance(one, Quarantined)]
     series = sorted(group_series(instances), key=lambda one: one.key)
     unreadable = [Path(one.where) for one in bad if Path(one.where) in set(files)]
+    unreadable += destroyed_files(one.file for one in instances)
     found = _decide(series, _overrides(edited, series), needed, unreadable)
     found = replace(found, quarantined=(*bad, *found.quarantined))
     write_private_csv(private / "series.csv", SERIES_COLUMNS, found.rows)

@@ -20,25 +20,32 @@ _PATIENT_SPACES = re.compile(
     r"((right|left)-anterior-superior|left-posterior-superior|ras|las|lps)(-time|t)?"
 )
 _MM_PER_UNIT = {
-    "m": 1000.0, "meter": 1000.0, "meters": 1000.0, "cm": 10.0, "um": 0.001, "µm": 0.001, "micron": 0.001,
-    "microns": 0.001, "micrometer": 0.001, "nm": 1e-6,
-}  # fmt: skip
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0),
+    **dict.fromkeys(("m", "meter", "metre"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
+    **dict.fromkeys(
+        ("um", "\N{MICRO SIGN}m", "\N{GREEK SMALL LETTER MU}m", "micron", "micrometer", "micrometre"), 1e-3
+    ),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
+}
+_UNIT_UNKNOWN = {"", "?", "???", "unknown", "none", "pixel", "voxel", "unitless"}  # taken for mm
 _NUMBER = re.compile(r"[^\s(),]+")
 
 
 def check_itk_space(file: Path) -> tuple[bool, float]:
     """Whether a MetaImage or NRRD file states an orientation in the patient, and how many mm its unit is.
 
-    Raises: GliomarkError where a step is missing, not a number, zero or negative.
+    Raises: GliomarkError where a step is missing, not a number, zero or negative, or counted in units that are not
+    known or differ between axes.
     """
     try:
         with file.open("rb") as stream:
-            text = stream.read(_MOST_BYTES).decode("latin-1")
+            text = stream.read(_MOST_BYTES).decode("utf-8", errors="replace")
     except OSError as error:
         raise GliomarkError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
     if text.startswith("NRRD"):
         fields = _nrrd_fields(text)
-        steps, oriented, unit = _nrrd_steps(fields), _is_nrrd_oriented(fields), fields.get("space units", "")
+        steps, oriented, unit = _nrrd_steps(fields), _is_nrrd_oriented(fields), _nrrd_unit(fields)
     else:
         fields = _meta_fields(text)
         steps = _numbers(fields.get("elementspacing", ""))
@@ -47,8 +54,22 @@ def check_itk_space(file: Path) -> tuple[bool, float]:
     if len(steps) < 3 or not all(math.isfinite(step) and step > 0 for step in steps[:3]):
         shown = " x ".join(f"{step:.4g}" for step in steps) or "-"
         raise GliomarkError(message("volume-steps", file=file, steps=shown))
-    first = re.findall(r"[^\s\"]+", unit.lower())[:1]
-    return oriented, _MM_PER_UNIT.get(first[0], 1.0) if first else 1.0
+    return oriented, _mm_per_unit(file, unit)
+
+
+def _nrrd_unit(fields: Mapping[str, str]) -> str:
+    """The unit of space; of a file that has steps along its axes alone, theirs."""
+    return fields.get("space units", "") or ("" if "space" in fields else fields.get("units", ""))
+
+
+def _mm_per_unit(file: Path, unit: str) -> float:
+    """How many mm the unit is that a header names, once or for each of three axes; 1 where it names none."""
+    quoted = re.findall(r'"([^"]*)"', unit) or unit.split()
+    names = [re.sub(r"s$", "", name.strip().lower()) for name in quoted[:3]] or [""]
+    lengths = {1.0 if name in _UNIT_UNKNOWN else _MM_PER_UNIT.get(name, 0.0) for name in names}
+    if len(lengths) != 1 or 0.0 in lengths:
+        raise GliomarkError(message("volume-unit", file=file, unit=unit))
+    return lengths.pop()
 
 
 def _meta_fields(text: str) -> Mapping[str, str]:

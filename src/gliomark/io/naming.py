@@ -46,7 +46,10 @@ OTHER_KINDS = (
     ("spectroscopy", any_of(r"spectro\w*", "mrs", "svs", "csi", "press", "波谱")),
     ("functional", any_of(r"bold\w*", "fmri", r"rs[ _-]?fmri", "resting", "task", "静息态", "功能")),
     ("T2*", any_of(r"swi\w*", "swan", "swip", r"e?swan", "qsm", "hemo", "gre[ _-]?t2", "t2[ _-]?gre", "medic",
-                   "merge", "t2w?[ _-]?star\\w*", "ffe[ _-]?t2", "t2w?[ _-]?ffe", "venobold", "esp?wan", "wspi",
+                   "merge", "t2w?[ _-]?star\\w*", r"t2s(?:w|wi)?", r"t2w?(?:[ -]\w+)?[ -]gre",
+                   r"gre(?:[ -]\w+)?[ -]t2w?",
+                   r"t2w?[ -]?fl[23]d\w*", r"fl[23]d[ -]?t2w?", "ffe[ _-]?t2", "t2w?[ _-]?ffe", "venobold",
+                   "esp?wan", "wspi",
                    "susc\\w*", "磁敏感", "磁化率", "微出血")),
     ("angiography", any_of("tof\\w*", r"\d?d?[ _-]?tof", "mra\\w*", "mrv\\w*", r"angio\w*", "pca", "pcv",
                            "ce[ _-]?mra", "cow", "venogra\\w*", "inhance", "血管", "动脉", "静脉(?!注射)")),
@@ -72,7 +75,17 @@ _T2STAR = re.compile(r"t2w?[ _]?\*", re.IGNORECASE)
 PROTON_DENSITY = any_of(r"pd\w?", r"pdw(?:i)?", r"pd[_ -].*", "proton", "质子")
 # Words that a DICOM description uses of itself, and a file's name of something else.
 _NOT_IN_FILES = frozenset({"report", "screenshot", "field map"})
-_TRANSFORMS = any_of(r"\d?(?:inverse)?warp", "xfm", r"deform\w*", "displacement", "jacobian")
+# What processing leaves beside an image: what it took away, and where it moved things.
+_REMOVED = r"(?!s?[ -]?(?:corr|remov|reduc|suppress|free|filter|normali[sz]ed))"
+_BY_PRODUCTS = any_of(
+    r"\d?(?:inv(?:erse)?[ -]?)?warp(?:[ -]?(?:fields?|coeff?s?))?", "xfm", r"deform\w*", r"displacements?\w*",
+    r"(?:log)?jac(?:obian)?s?", r"transform(?:ation)?s?", r"(?:velocity|flow)[ -]?fields?",
+    rf"(?:n[34][ -]?)?bias[ -]?fields?{_REMOVED}", rf"noise(?:[ -]?maps?)?{_REMOVED}", r"residuals?",
+    "resid", "uncertainty", "entropy",
+    r"(?:std[ -]?dev|variance|sigma)", r"prob(?:abilit(?:y|ies))?s?", "偏置场", "偏场", "残差",
+    "噪声(?!校正|去除|抑制)",
+    "形变场", "变形场", "位移场", "雅可比",
+)  # fmt: skip
 _FILE_KINDS = any_of("maps?", "md", "star", r"b[01][ _-]?map\w*", r"field[ _-]?map\w*", "unit1", "差值")  # fmt: skip
 
 
@@ -133,7 +146,7 @@ _GLUED = r"(?:t[12](?!\d)|flair|mni|sri)"
 _TO_ANOTHER = re.compile(
     rf"{_GAP}(?:(?:{_MOVED}){_GAP}?)?(?:(?<!prior )(?:to|onto|into|wrt)(?![a-z])|(?:to|2|in|on)(?={_GLUED}))"
     rf"|{_GAP}(?:(?:{_MOVED}){_GAP}?(?:2|in|on|with)?|2|in|on|at|space){_GAP}(?={_TARGETS})"
-    rf"|{_GAP}(?:{_MOVED})(?={_GLUED})|{_GAP}(?={_TARGETS}\w* ?space(?![a-z]))|\s*(?:→|->|=>)"
+    rf"|{_GAP}(?:{_MOVED})(?={_GLUED})|{_GAP}(?={_TARGETS}\w*[ -]?space(?![a-z]))|\s*(?:→|->|=>)"
     r"|\s*(?:配准|对齐|对准|匹配)(?!后|的|$)|\s*[\u3400-\u9fff]+[到至]\s*(?=t[12]|flair|mni)"
 )
 _GLUED_TARGET = re.compile(
@@ -141,6 +154,10 @@ _GLUED_TARGET = re.compile(
 )
 _CHINESE_TARGET_FIRST = re.compile(r"^\s*(?:配准|对齐)\s*[到至于]?\s*[\w ]+?\s*的\s*(?=\S)")
 _SPACE_FLAIR = re.compile(rf"(?<![a-z0-9])t2\w*{_GAP}space{_GAP}(flair|dark)")
+
+_FLAIR_SPACE = re.compile(
+    rf"(?<![a-z0-9])t2w?{_GAP}flair{_GAP}space(?![a-z])(?!{_GAP}{_TARGETS})"
+)  # a T2-FLAIR by SPACE, or a T2 in the FLAIR's space
 
 
 def image_part(text: str) -> str:
@@ -159,7 +176,7 @@ def image_part(text: str) -> str:
 _BETWEEN = r"[ ./_-]*"
 _TERM = r"(?:[ck]ontrast\w*|gad\w*|gd\w*|ce|km|cm|mdc|con|inj\w*|enh\w*)"
 _NO = (
-    r"(?:no|non|not|without|w ?/ ?o(?:ut)?|w o|wo|sans|ohne|senza|sin|zonder|bez|minus|"
+    r"(?:no|non|not|without|w ?[/-] ?o(?:ut)?|wout|w o|wo|sans|ohne|senza|sin|zonder|bez|minus|"
     r"pre|before|prior to|vor|avant)"
 )
 _FILLER = r"(?:any|the|iv|i\.v\.?|intravenous|post|mr|of)"
@@ -176,16 +193,26 @@ _DENIED = re.compile(
     r"|(?<![a-z])(?:c|gd|gad\w*|km|ce|inj|contrast)(?:-(?=$|[ ).,;/\]])|\s?\(-\))"
     r"|t1w?i?(?:\s?\(-\)|-(?=$|[ )]))"
     r"|(?<![a-z])pre(?![a-z])(?![ _-]?(?:op|surg|treat|rt|chemo|proc|sat|scan|ther|rad|resec))"
-    rf"|(?<![a-z])(?:plain|(?:without|w ?/ ?o(?:ut)?|wo|sans|ohne)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
+    rf"|(?<![a-z])(?:plain|(?:without|w ?[/-] ?o(?:ut)?|wout|wo|sans|ohne)(?! ?-?{_OTHER_MATTER}))(?![a-z])"
     r"|(?:未|无|非|不|没有?|免|勿)\s*[注射使用行做见明显加经静脉含打过作 ]{0,6}(?:增强|强化|造影剂?|对比剂|钆\w*|药)"
-    r"(?:扫描|检查|剂)?|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描|注射)?\s*之?前(?!后)|(?:增强|强化)\s?\(-\)|平\s*扫",
+    r"(?:扫描|检查|剂)?|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描|注射)?\s*之?前(?!后)|(?:增强|强化)\s?\(-\)|平\s*扫"
+    r"|(?:增强|强化|造影剂?|对比剂|打药|注药|注射)(?:扫描|检查|注射)?\s*(?:[((:: ]\s*)?(?:(?:尚?未|没有?|不)\s*"
+    r"(?:能|予|再)?(?:做|行|用|使用|注射?|注入|扫|打|给|检查|完成|进行|实施|执行)|取消|放弃|失败|拒绝|(?:无|否|未|没有)(?![\u4e00-\u9fff]))",
     re.IGNORECASE,
 )
 _NATIVE = re.compile(r"(?<![a-z])nativ[ea]?(?![a-z])(?! ?space)")  # "t1c_native" lies in its own space
+# What may be glued to an agent's word; Gdansk, Gadsden, Posthumus and Enhui are people and places.
+_GLUED_TO_AGENT = (
+    r"(?:\d\w*|w|iv|fs|fat\w*|ax\w*|tra\w*|sag\w*|cor\w*|mpr\w*|vibe|space|bravo|spgr|fse|tse|se|dyn\w*|early|late|"
+    r"delay\w*|dtpa\w*|bopta|dota|do3a|eob\w*|hp\w*|bt\w*|ga|pos\w*|plus|c|ce|km|con\w*|kon\w*|gd\w{0,6}|gad|gado\w*|"
+    r"inj|inje\w*|enh|enhan\w*)?"
+)
 _AFTER = re.compile(
-    r"(?<![a-z])(?:\+\s?c|c\s?\+|\+\s?(?:gd|gad)\w*|gd\w*|gad\w*|"
-    r"post(?![ _-]?(?:op|surg|rt|chemo|treat|eri|fossa|proc|resec|ther|rad|biops|cranio|crt|tmz))\w*|"
-    r"ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj\w*|w/? ?con|w/? ?c|m\.? ?km|enh\w*)(?![a-z])"
+    rf"(?<![a-z])(?:\+\s?c|c\s?\+|\+\s?(?:gd|gad)\w*|gd{_GLUED_TO_AGENT}|gad(?:[oa]\w*|{_GLUED_TO_AGENT})|"
+    r"post(?![ _-]?(?:op|surg|rt|chemo|treat|eri|fossa|proc|resec|ther|rad|biops|cranio|crt|tmz))"
+    rf"{_GLUED_TO_AGENT}|"
+    r"pos[ -]?(?:gd|gad|con)\w*|ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj(?:e\w*)?|w/? ?con|w/? ?c|m\.? ?km|enh(?:an\w*)?)(?![a-z])"
+    r""
     r"|t1\w*\s?(?:\+(?=$|[ )cgk])|\(\+\))|(?:t1w?i?)[ _-]c(?![a-z])|(?<= )c$|(?<=[a-z0-9_ ])\+(?:ce|km|gd|c)(?![a-z])"
     r"|(?<![a-z])c\s?\(\+\)|增强|强化|造影|对比剂|钆|[注打]药后|注射后",
     re.IGNORECASE,
@@ -222,7 +249,7 @@ def _with_labels(text: str, entities: Mapping[str, str]) -> str:
     """The words that tell of contrast medium: the name's, and those of ``ce-``, ``acq-``, ``desc-``, ``rec-``."""
     labels = [entities[key] for key in ("acq", "desc", "rec") if key in entities]
     agent = entities.get("ce", "").lower()
-    if agent:
+    if agent and not re.fullmatch(r"[2-9]|\d\d+", agent):  # CE-07 is a patient
         denied = re.match(r"(?:no|non|none|pre|without|wo|plain|native|0)", agent)
         labels.append("without contrast" if denied else "contrast")
     return " ".join([text, *(spaced(label).lower() for label in labels)])
@@ -251,16 +278,45 @@ def words_of(name: str) -> list[str]:
 def sequence_in_name(name: str) -> MRSequence | None:
     """Which of the four sequences a file's, folder's or series' name means, None where it names none."""
     entities, rest = split_entities(unicodedata.normalize("NFKC", name))
-    whole = spaced(rest).lower()
+    whole = _PADDED_ID.sub("", spaced(rest).lower())
     text = image_part(whole)
     either = _SPACE_FLAIR.search(text)  # a FLAIR by the pulse sequence SPACE, or a T2 in the FLAIR's space
-    if _names_other_image(text) or _TRANSFORMS.search(whole) or (either and either[1] == "flair"):
+    other = (
+        _names_other_image(text)
+        or _BY_PRODUCTS.search(whole)
+        or _BY_PRODUCTS.search(entities.get("desc", ""))
+    )
+    either_way = (either and either[1] == "flair") or _FLAIR_SPACE.search(whole)
+    if other or either_way or entities.get("part", "mag").lower() != "mag":
         return None
-    weighting = _weighting(text)
+    weighting, own = _weighting(text), _without_id(text)
+    if _weighting(own) != weighting:
+        return None  # T1-003_T2: the id may speak, or the image
     if weighting != MRSequence.T1:
         return weighting
-    said = _contrast(_with_labels(text, entities))
+    said = _contrast(_with_labels(own, entities))
     return {"after": MRSequence.T1C, "both": None}.get(said, MRSequence.T1)
+
+
+# PD0012 and CE0012 before the sequence's word: the zero is a numbered patient's.
+_PADDED_ID = re.compile(r"^[a-z]{2,}0\d+(?=[ -])(?=.*(?:t[12]|fla))")
+_NUMBERED_ID = re.compile(
+    r"^[a-z][a-z ._-]*\d{2,}[\d ._-]*[ ._-](?! ?(?:m?l|m?min|s|sec|m?mol|mm|%)(?![a-z]))"
+)
+_PLAIN_AGENT = re.compile(
+    r"gado[lvtdp]|gadav|[ck]ontrast|enhan|post ?-?(?:gd|gad|c)(?![a-z])|post[ -]?con|增强|强化|造影|对比剂"
+)
+
+
+def _without_id(text: str) -> str:
+    """A name without the patient's id before the sequence's word: of ``gdansk 012 t1`` the ``t1``.
+
+    An id is letters with a number of two digits or more; letters that plainly speak of contrast medium are none.
+    """
+    found = _NUMBERED_ID.match(text)
+    if not found or _PLAIN_AGENT.search(found[0]) or _weighting(text[found.end() :]) is None:
+        return text
+    return text[found.end() :]
 
 
 def _weighting(text: str) -> MRSequence | None:

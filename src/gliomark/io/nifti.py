@@ -30,6 +30,7 @@ from gliomark.io.itk_space import check_itk_space
 from gliomark.io.layout import LESION, find_volumes
 from gliomark.io.mask_place import check_mask_place
 from gliomark.io.nifti_space import affine_of_space, raw_header
+from gliomark.io.packed import check_packed
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
@@ -143,6 +144,7 @@ def _read_nifti(file: Path, notes: list[str]) -> Series:
         _check_size(file, shape)
         with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
             data = np.asarray(volume.dataobj, dtype=np.float32)
+        check_packed(file)
         space = space_of(raw_header(volume))
     except _UNREADABLE as error:
         code = "volume-scaling" if "slope" in str(error) else "volume-damaged"
@@ -167,7 +169,8 @@ def _read_itk(file: Path, notes: list[str]) -> Series:
         reader.ReadImageInformation()
         _check_size(file, reader.GetSize())
         volume = reader.Execute()
-    except RuntimeError:
+        check_packed(file)
+    except (RuntimeError, OSError, EOFError, zlib.error):
         raise GliomarkError(message("volume-damaged", file=file)) from None
     real = volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()
     _check_kind(file, real, volume.GetSize())

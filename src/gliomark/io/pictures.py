@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 import struct
+import unicodedata
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,15 +112,35 @@ def in_order(names: Iterable[str]) -> list[str]:
     joins word and number; I and S before numbers are inferior and superior, where both occur.
     """
     names = list(names)
-    numbers = _numbers(names)
+    numbers = _numbers(_with_points(names))
     if numbers is None:
         return sorted(names, key=natural_key)
     return sorted(names, key=lambda name: numbers[name])
 
 
-def _numbers(names: Sequence[str]) -> dict[str, float] | None:
-    """Each name's number; None where some have none, or two the same, as 1.1 and 1.10 would."""
-    matches = [_NUMBERED.fullmatch(name.translate(_MINUS)) for name in names]
+_UNDERSCORED = re.compile(r"(?P<before>\D*?)(?P<sign>[+-]?)(?P<whole>\d+)(?:_(?P<part>\d+))?(?P<after>\D*)")
+
+
+def _with_points(names: Sequence[str]) -> dict[str, str]:
+    """Each name as it is to be read: -71_5 as -71.5, where signs show that the numbers are places."""
+    plain = {name: unicodedata.normalize("NFKC", name).translate(_MINUS) for name in names}
+    matches = [_UNDERSCORED.fullmatch(name) for name in plain.values()]
+    found = [match for match in matches if match]
+    below = [match["sign"] == "-" for match in found]
+    joined = all(below) and any(match["before"] for match in found)
+    if len(found) < len(names) or not any(below) or joined:
+        return plain
+    points = r"\g<before>\g<sign>\g<whole>.\g<part>\g<after>"
+    return {
+        name: match.expand(points) if match["part"] else plain[name]
+        for name, match in zip(plain, found, strict=True)
+    }
+
+
+def _numbers(read_as: Mapping[str, str]) -> dict[str, float] | None:
+    """Each name's number, by how it is read; None where some have none, or two the same, as 1.1 and 1.10 would."""
+    names = list(read_as)
+    matches = [_NUMBERED.fullmatch(name) for name in read_as.values()]
     found = [match for match in matches if match]
     if len(found) < len(names):
         return None
@@ -188,7 +209,23 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
                 message("picture-twice", slice=file.stem, folder=folder, one=one, other=other)
             )
         files[file.stem] = file
+    _check_one_number(folder, files)
     return files
+
+
+def _check_one_number(folder: Path, files: Mapping[str, Path]) -> None:
+    """Refuse 7.png beside 07.png: two names for one slice."""
+    known: dict[str, Path] = {}
+    for name, file in files.items():
+        plain = re.sub(
+            r"(?<![\d.,_])(\d+)[.,]0+(?!\d)", r"\1", unicodedata.normalize("NFKC", name).casefold()
+        )
+        key = re.sub(r"(?<![\d.,])0+(?=\d)", "", plain)
+        if key in known:
+            raise GliomarkError(
+                message("picture-one-number", one=known[key].name, other=file.name, folder=folder)
+            )
+        known[key] = file
 
 
 def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b: set[str]) -> None:

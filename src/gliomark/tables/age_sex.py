@@ -135,15 +135,20 @@ class SexCoding:
 def sex_coding(header: str, cells: Iterable[str]) -> SexCoding:
     """How a column's numbers are to be read: as its name states, else 0 and 1, or 1 and 2 where both stand in it.
 
+    Several rows of 1 alone may be men (1 and 2) or women (0 and 1) and are not read; a single row is, as documented.
+
     Numbers of any other kind, or beside words, have no meaning here; ``parse_sex`` refuses them with the reason.
     """
-    found = {_code(cell) for cell in cells} - _SEX_UNKNOWN
+    coded = [code for cell in cells if (code := _code(cell)) not in _SEX_UNKNOWN]
+    found = set(coded)
     numbers = {cell for cell in found if cell.isdigit()}
     m_is_male = not found & {"h", "hombre", "mujer"}
     if stated := stated_sexes(header):
         return SexCoding(_completed(stated, numbers), message("sex-not-stated"), m_is_male)
     if numbers and found & set(_SEXES):
         return SexCoding({}, message("sex-mixed"), m_is_male)
+    if numbers == {"1"} and len(coded) > 1:
+        return SexCoding({}, message("sex-lone-code"), m_is_male)
     if numbers <= {"0", "1"}:
         return SexCoding({"0": 0, "1": 1}, None, m_is_male)
     if {"1", "2"} <= numbers <= {"1", "2", "9"}:  # ISO 5218 and GB/T 2261.1; 9 is "not stated"

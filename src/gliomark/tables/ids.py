@@ -23,12 +23,12 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _bare(patient_id: str) -> str:
-    """Without case, width, blanks, joining signs, a ``.0`` at the end, and zeros before numbers."""
+    """Without case, width, blanks, dashes and other signs, a ``.0`` at the end, and zeros before numbers."""
     plain = unicodedata.normalize("NFKC", patient_id).casefold().strip().lstrip("'")
     plain = re.sub(r"(?<=\d)[.,]0+$", "", plain)
     if _EXPONENT.fullmatch(plain):
         return plain
-    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s_.\-/]+", "", plain))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\W_]+", "", plain))
 
 
 def _same_number(one: str, other: str) -> bool:

@@ -7,7 +7,7 @@ Which series is which sequence: ``recognition``. How files become stacks: ``seri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gliomark.io.dicom.choice import choose_series, contrast_doubt, why_best, why_chosen
@@ -22,15 +22,17 @@ from gliomark.io.dicom.instances import (
     read_instance,
 )
 from gliomark.io.dicom.series import DicomSeries, group_series, owner_key
-from gliomark.io.dicom.unreadable import check_unreadable
+from gliomark.io.dicom.unreadable import check_unreadable, destroyed_files
 from gliomark.io.dicom.volume import read_series
+from gliomark.io.examinations import is_complete
 from gliomark.io.layout import patient_name
-from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.messages import Message, message
+from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 __all__ = [
     "ChosenSeries", "DicomSeries", "Frame", "Instance", "check_unreadable", "choose_from", "choose_series",
-    "contrast_doubt", "dicom_files", "group_series", "holds_dicom", "is_one_patient", "looks_like_dicom", "owner_key",
+    "contrast_doubt", "destroyed_files", "dicom_files",
+    "group_series", "holds_dicom", "is_one_patient", "looks_like_dicom", "owner_key",
     "read_dicom", "read_instance", "read_series", "why_chosen",
 ]  # fmt: skip
 
@@ -58,14 +60,34 @@ def read_dicom(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
             raise GliomarkError(message("dicom-coloured", file=coloured[0]))
         found = ", ".join(sorted({one.description or "no name" for one in series}))
         raise GliomarkError(message("dicom-no-sequence", folder=path, found=found))
-    passed_over = check_unreadable(chosen.used, unreadable, needed)
-    notes = [*chosen.notes, *_notes_on_choice(chosen), *passed_over]
-    read = {}
-    for sequence, one in chosen.used.items():
-        read[sequence], mended = read_series(one)
-        notes += mended
+    whole, passed_over = check_unreadable(chosen.used, unreadable, needed)
+    read, mended = _read_whole(whole, needed)
+    notes = [*chosen.notes, *_notes_on_choice(chosen), *passed_over, *mended]
     patient = images[0].patient_id.strip(" ^") or patient_name(path)
     return Study(patient, read, path, "volumes", notes=tuple(notes), examination=chosen.examination)
+
+
+def _read_whole(
+    used: Mapping[MRSequence, DicomSeries], needed: Sequence[MRSequence]
+) -> tuple[dict[MRSequence, Series], list[str]]:
+    """Read series; one with damaged pixels is passed over with a note where the others suffice."""
+    read: dict[MRSequence, Series] = {}
+    notes: list[str] = []
+    left = frozenset(used)
+    for sequence, one in used.items():
+        try:
+            read[sequence], mended = read_series(one)
+            notes += mended
+        except GliomarkError as error:
+            said = error.args[0]
+            damaged = isinstance(said, Message) and said.code == "dicom-undecodable"
+            if not damaged or not is_complete(left - {sequence}, needed):
+                raise
+            left -= {sequence}
+            notes.append(
+                message("dicom-not-needed", sequence=sequence, file=Path(said.parameters["file"]).name)
+            )
+    return read, notes
 
 
 def _read_all(path: Path) -> tuple[list[Instance], list[Path]]:
@@ -76,7 +98,8 @@ def _read_all(path: Path) -> tuple[list[Instance], list[Path]]:
             instances.append(read_instance(file))
         except GliomarkError:
             unreadable.append(file)
-    return instances, unreadable
+    destroyed = destroyed_files(instance.file for instance in instances)
+    return instances, [*unreadable, *destroyed]
 
 
 def _check_one_patient(path: Path, instances: Sequence[Instance]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
 _SHOWN = 3
+_START_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,47 @@ class _Remains:
 
 def check_unreadable(
     used: Mapping[MRSequence, DicomSeries], unreadable: Sequence[Path], needed: Sequence[MRSequence] = ()
-) -> tuple[str, ...]:
-    """Notes on files that were passed over.
+) -> tuple[Mapping[MRSequence, DicomSeries], tuple[str, ...]]:
+    """The series that are whole, where those suffice, and notes on what was passed over.
 
-    Raises: GliomarkError, naming the file, where a series that is used lacks it, or a sequence is missing that it may
-    hold.
+    Raises: GliomarkError, naming the file, where a series that is needed lacks it, or a sequence is missing that it
+    may hold.
     """
+    whole, notes, others = dict(used), [], []
     for file in unreadable:
         remains = _remains(file)
-        if remains.may_be_image and (
-            any(_needs(one, file, remains) for one in used.values())
-            or not is_complete(frozenset(used), needed)
-        ):
+        lacking = [name for name, one in whole.items() if remains.may_be_image and _needs(one, file, remains)]
+        left = frozenset(whole) - frozenset(lacking)
+        may_lack = remains.may_be_image and (bool(lacking) or _is_slice(file))
+        if may_lack and not is_complete(left, needed):
             raise GliomarkError(message("dicom-damaged", file=file))
-    if not unreadable:
-        return ()
-    names = ", ".join(file.name for file in unreadable[:_SHOWN])
-    return (message("dicom-passed-over", count=len(unreadable), names=names),)
+        for name in lacking:
+            del whole[name]
+            notes.append(message("dicom-not-needed", sequence=name, file=file.name))
+        others += [] if lacking else [file]
+    destroyed = [file for file in others if not looks_like_dicom(file)]
+    for code, files in (
+        ("dicom-passed-over", [file for file in others if file not in destroyed]),
+        ("dicom-destroyed", destroyed),
+    ):
+        if files:
+            names = ", ".join(file.name for file in files[:_SHOWN])
+            notes.append(message(code, count=len(files), names=names))
+    return whole, tuple(notes)
+
+
+def destroyed_files(readable: Iterable[Path]) -> list[Path]:
+    """Files without a DICOM file's beginning that are named like the DICOM files beside them: lost slices."""
+    shapes: dict[Path, set[str]] = defaultdict(set)
+    whole = set(readable)
+    for file in whole:
+        shapes[file.parent].add(_shape(file))
+    return [
+        entry
+        for folder, known in sorted(shapes.items())
+        for entry in visible(folder)
+        if entry not in whole and _shape(entry) in known and entry.is_file() and not looks_like_dicom(entry)
+    ]
 
 
 def _remains(file: Path) -> _Remains:
@@ -76,7 +102,15 @@ def _needs(series: DicomSeries, file: Path, remains: _Remains) -> bool:
         return False
     own = sum(looks_like_dicom(entry) for entry in visible(file.parent) if entry.is_file()) <= len(beside) + 1
     alike = any(_shape(one) == _shape(file) for one in beside)
-    return _has_hole(series) or (own and alike)
+    return _has_hole(series) or (own and alike and _is_slice(file))
+
+
+def _is_slice(file: Path) -> bool:
+    """Whether a file was an image for sure: it still begins as DICOM, or holds nothing at all or only zeros."""
+    if looks_like_dicom(file):
+        return True
+    with file.open("rb") as stream:
+        return not any(stream.read(_START_BYTES))
 
 
 def _shape(file: Path) -> str:

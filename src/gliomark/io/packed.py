@@ -1,0 +1,68 @@
+"""Packed volumes read to their end, where the checksum stands.
+
+nibabel stops at the last voxel, and ITK takes what it could unpack, so that a damaged file would be read as an image.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+_BLOCK = 1 << 20
+_MOST_BYTES = 4_000_000_000  # unpacked: more than any volume that is read
+_GZIP_OR_ZLIB = 47  # zlib's wbits: told by the first bytes
+_GZIP_START = b"\x1f\x8b"
+_META_DATA = re.compile(rb"^ElementDataFile[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
+_NRRD_DATA = re.compile(rb"^data ?file:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+
+
+def check_packed(file: Path) -> None:
+    """Unpack a NIfTI, MetaImage or NRRD file, its values left aside; one that is not packed is right as it is.
+
+    Raises: zlib.error, EOFError or OSError where the packed stream is damaged, cut short or cannot be read.
+    """
+    packed = _packed_part(file)
+    while packed:
+        packed = _after_stream(packed)
+
+
+def _packed_part(file: Path) -> bytes:
+    """The packed bytes of a file, or of the one beside it that it names; none where nothing is packed."""
+    name = file.name.lower()
+    if name.endswith(".gz"):
+        return file.read_bytes()
+    if name.endswith((".mha", ".mhd")):
+        raw = file.read_bytes()
+        found = _META_DATA.search(raw)
+        if found is None or not re.search(
+            rb"^CompressedData[ \t]*=[ \t]*true", raw[: found.end()], re.I | re.M
+        ):
+            return b""
+        return raw[found.end() :] if found[1].upper() == b"LOCAL" else _beside(file, found[1])
+    if name.endswith((".nrrd", ".nhdr")):
+        header, _, values = re.sub(rb"\r\n\r\n", b"\n\n", file.read_bytes(), count=1).partition(b"\n\n")
+        if not re.search(rb"^encoding:[ \t]*(?:gzip|gz)", header, re.I | re.M):
+            return b""
+        if re.search(rb"^(?:line|byte) ?skip:[ \t]*-?[1-9]", header, re.I | re.M):
+            return b""
+        found = _NRRD_DATA.search(header)
+        return _beside(file, found[1]) if found else values
+    return b""
+
+
+def _beside(file: Path, name: bytes) -> bytes:
+    """The bytes of a data file that a header names; none for a list of files, which ITK puts together."""
+    data = file.parent / name.decode("utf-8", errors="replace")
+    return data.read_bytes() if data.is_file() else b""
+
+
+def _after_stream(packed: bytes) -> bytes:
+    """Unpack one stream; what follows it, where that is another one."""
+    unpacker, length, rest = zlib.decompressobj(_GZIP_OR_ZLIB), 0, packed
+    while not unpacker.eof:
+        block = unpacker.decompress(rest, _BLOCK)
+        length, rest = length + len(block), unpacker.unconsumed_tail
+        if length > _MOST_BYTES or not (block or rest or unpacker.eof):
+            raise EOFError
+    return unpacker.unused_data if unpacker.unused_data.startswith(_GZIP_START) else b""
