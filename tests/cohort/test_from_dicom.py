@@ -105,4 +105,6 @@ def test_an_age_that_the_table_lacks_comes_from_the_dates(export: Path, tmp_path
     table.write_text(f"id,ki67\n{row['id']},{row['ki67']}\n", "utf-8")
     report = build_cohort(Sources(export / "dicom", table), tmp_path / "cohort", workers=0)
     clinical = Cohort(report.cohort.folder).clinical("G0001")
-    assert clinical.age == pytest.approx(float(row["age"]), abs=1.1) and clinical.sex == "MF".index(row["sex"])
+    assert clinical.age == pytest.approx(float(row["age"]), abs=1.1) and clinical.sex == "MF".index(
+        row["sex"]
+    )
