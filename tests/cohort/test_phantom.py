@@ -210,7 +210,7 @@ def test_clinical_csv(tmp_path: Path) -> None:
     with (tmp_path / "new" / "clinical.csv").open(encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["id", "age", "sex", "ki67", "who_grade"],
-            ["a", "50", "0", "5", ""],
+            ["a", "50", "M", "5", ""],
             ["b", "", "", "", "4"],
         ]
 

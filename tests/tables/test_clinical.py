@@ -60,6 +60,18 @@ def test_a_lone_code_that_may_be_either_sex_is_refused(tmp_path: Path, cells: st
         table(tmp_path, f"id,age,sex\n{text}").row("p0")
 
 
+@pytest.mark.parametrize("cells, sexes", [("1 1", [1, 1]), ("1 F", None), ("0 0", [0, 0]), ("F F", [1, 1])])
+def test_a_table_of_our_own_is_read_as_it_was_written(tmp_path: Path, cells: str, sexes: list[int] | None):
+    file = tmp_path / "MetaMS.csv"
+    file.write_text("id,age,sex\n" + "".join(f"p{at},50,{cell}\n" for at, cell in enumerate(cells.split())))
+    rows = read_clinical(file, own=True)
+    if sexes is None:
+        with pytest.raises(GliomarkError, match="mixes numbers and words"):
+            rows.row("p0")
+    else:
+        assert [rows.row(one).sex for one in rows.patient_ids] == sexes
+
+
 @pytest.mark.parametrize("written", [
     "P\u20130007", "P\u20140007", "P\u22120007", "P\uff0d0007", "Ｐ-0007", "P\uff3f0007", "P\u00ad0007", "P\uff0f0007",
 ])  # fmt: skip

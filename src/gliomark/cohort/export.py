@@ -283,7 +283,7 @@ def _write_pictures(cohort: Cohort, out: Path) -> Path:
         [
             row.patient_id,
             _plain(row.age, ""),
-            _plain(row.sex, ""),
+            "" if row.sex is None else "MF"[row.sex],
             *(row.columns.get(name, "") for name in others),
         ]
         for row in rows

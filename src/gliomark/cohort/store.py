@@ -76,7 +76,7 @@ class Cohort:
 
     @cached_property
     def _table(self):
-        return read_clinical(self.folder / "MetaMS.csv")
+        return read_clinical(self.folder / "MetaMS.csv", own=True)
 
     def clinical(self, patient_id: str) -> Clinical:
         """The patient's row; age and sex may be unknown."""

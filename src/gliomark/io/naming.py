@@ -211,8 +211,8 @@ _AFTER = re.compile(
     rf"(?<![a-z])(?:\+\s?c|c\s?\+|\+\s?(?:gd|gad)\w*|gd{_GLUED_TO_AGENT}|gad(?:[oa]\w*|{_GLUED_TO_AGENT})|"
     r"post(?![ _-]?(?:op|surg|rt|chemo|treat|eri|fossa|proc|resec|ther|rad|biops|cranio|crt|tmz))"
     rf"{_GLUED_TO_AGENT}|"
-    r"pos[ -]?(?:gd|gad|con)\w*|ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj(?:e\w*)?|w/? ?con|w/? ?c|m\.? ?km|enh(?:an\w*)?)(?![a-z])"
-    r""
+    r"pos[ -]?(?:gd|gad|con)\w*|ce|km|(?<!\d)(?<!\d )cm|mdc|[ck]ontrast\w*|inj(?:e\w*)?|"
+    r"w/? ?con|w/? ?c|m\.? ?km|enh(?:an\w*)?)(?![a-z])"
     r"|t1\w*\s?(?:\+(?=$|[ )cgk])|\(\+\))|(?:t1w?i?)[ _-]c(?![a-z])|(?<= )c$|(?<=[a-z0-9_ ])\+(?:ce|km|gd|c)(?![a-z])"
     r"|(?<![a-z])c\s?\(\+\)|增强|强化|造影|对比剂|钆|[注打]药后|注射后",
     re.IGNORECASE,

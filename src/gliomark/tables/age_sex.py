@@ -132,10 +132,11 @@ class SexCoding:
     m_is_male: bool = True
 
 
-def sex_coding(header: str, cells: Iterable[str]) -> SexCoding:
+def sex_coding(header: str, cells: Iterable[str], *, own: bool = False) -> SexCoding:
     """How a column's numbers are to be read: as its name states, else 0 and 1, or 1 and 2 where both stand in it.
 
-    Several rows of 1 alone may be men (1 and 2) or women (0 and 1) and are not read; a single row is, as documented.
+    Several rows of 1 alone may be men (1, 2) or women (0, 1) and are not read; a single row is, as documented, and
+    so is a table that gliomark wrote (own).
 
     Numbers of any other kind, or beside words, have no meaning here; ``parse_sex`` refuses them with the reason.
     """
@@ -147,7 +148,7 @@ def sex_coding(header: str, cells: Iterable[str]) -> SexCoding:
         return SexCoding(_completed(stated, numbers), message("sex-not-stated"), m_is_male)
     if numbers and found & set(_SEXES):
         return SexCoding({}, message("sex-mixed"), m_is_male)
-    if numbers == {"1"} and len(coded) > 1:
+    if numbers == {"1"} and len(coded) > 1 and not own:
         return SexCoding({}, message("sex-lone-code"), m_is_male)
     if numbers <= {"0", "1"}:
         return SexCoding({"0": 0, "1": 1}, None, m_is_male)

@@ -96,9 +96,9 @@ def no_row(patient: str, similar: list[str], table: Path) -> str:
     return message("row-missing-similar", patient=patient, table=table, similar=shown)
 
 
-def read_clinical(path: Path | str) -> ClinicalTable:
+def read_clinical(path: Path | str, *, own: bool = False) -> ClinicalTable:
     """Read a clinical table, csv or xlsx (see ``read_records``), with columns for id, age and sex under any of the
-    names that hospitals give them.
+    names that hospitals give them. own: gliomark wrote it, so that 1 is female for sure.
 
     Raises: GliomarkError when it cannot be opened or decoded, is no table, has no column of ids or several, or
     two columns of one name or meaning.
@@ -123,7 +123,7 @@ def read_clinical(path: Path | str) -> ClinicalTable:
     rows = tuple(_row(names, record) for record in records)
     written = {name: header[place] for name, place in at.items()}
     ages = age_form(written.get("age", "age"), (row.get("age", "") for row in rows))
-    sexes = sex_coding(written.get("sex", "sex"), (row.get("sex", "") for row in rows))
+    sexes = sex_coding(written.get("sex", "sex"), (row.get("sex", "") for row in rows), own=own)
     return ClinicalTable(path, rows, ages, sexes)
 
 

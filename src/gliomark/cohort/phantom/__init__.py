@@ -245,7 +245,7 @@ def write_clinical(rows: Sequence[Clinical], path: Path, columns: Sequence[str] 
     table: list[list[object]] = [["id", "age", "sex", *further]]
     for row in rows:
         age = "" if row.age is None else f"{row.age:g}"
-        sex = "" if row.sex is None else row.sex
+        sex = "" if row.sex is None else "MF"[row.sex]
         table.append([row.patient_id, age, sex, *(row.columns.get(column, "") for column in further)])
     path.write_text(csv_text(table), encoding="utf-8", newline="")
 
