@@ -462,7 +462,7 @@ def test_missing_row_can_be_typed_instead(answered: MainWindow, tmp_path: Path, 
     assert problem.isVisible() and "no row in" in problem.text() and "other.csv" in problem.text()
     assert not steps.predict.isEnabled()
     answered.switch_language("zh")
-    until(lambda: "患者 患者 7 在" in problem.text() and "other.csv" in problem.text())
+    until(lambda: "没有患者 患者 7" in problem.text() and "other.csv" in problem.text())
     answered.switch_language("en")
     steps.choose_path(phantom.parent / "clinical.csv")
     assert steps.table_problem.isHidden() and steps.predict.isEnabled()

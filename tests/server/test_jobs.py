@@ -127,7 +127,7 @@ def waiting(live) -> list[JobRow]:
 @pytest.mark.parametrize(
     "error",
     [
-        message("no-brain", reason="nothing above air"),
+        message("brain-not-found", reason="nothing above air"),
         message("step-marker", title=message("title-idh")),
         "Told by an older version.",
         '{"an": "older text that looks like data"}',

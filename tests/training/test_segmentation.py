@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from gliomark.training.losses import (
 from gliomark.training.segmentation import (
     SegmentationTask,
     SegmentationTraining,
+    TrainedSegmentation,
     make_trainer,
     train_segmentation,
 )
@@ -68,9 +70,13 @@ Weights = dict[str, Tensor]
 
 @dataclass
 class Course:
-    """What a training did, epoch by epoch, its validation Dice written beforehand."""
+    """What a training did, epoch by epoch, its validation Dice written beforehand.
+
+    cut_before: the epoch, from 0, at whose start the power fails, once.
+    """
 
     dice: list[float]
+    cut_before: int | None = None
     epochs: list[int] = field(default_factory=list)
     slices: int = 0
     started: list[Weights] = field(default_factory=list)
@@ -88,6 +94,9 @@ def course(monkeypatch: pytest.MonkeyPatch) -> Course:
 
     def on_train_epoch_start(task: SegmentationTask) -> None:
         seen.epochs.append(task.current_epoch)
+        if seen.cut_before == task.current_epoch:
+            seen.cut_before = None
+            raise RuntimeError("power cut")
 
     def training_step(task: SegmentationTask, batch: list[Tensor], index: int) -> Tensor:
         seen.slices += len(batch[0])
@@ -107,6 +116,14 @@ def course(monkeypatch: pytest.MonkeyPatch) -> Course:
     return seen
 
 
+def train_cut_off(course: Course, epoch: int, *given: Any) -> TrainedSegmentation:
+    """Train until the power fails at the start of an epoch, then go on to the end."""
+    course.cut_before = epoch
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_segmentation(*given)
+    return train_segmentation(*given)
+
+
 def same(one: Weights, other: Weights) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
@@ -118,23 +135,19 @@ def test_goes_on_from_the_last_epoch_and_returns_the_best(
     bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
 ) -> None:
     """The first epoch is the best; going on from it would train it away again and again."""
-    first = train_segmentation(bank, TRAINING, tmp_path, validation)
-    assert course.epochs == [0, 1] and (first.epochs, first.best_epoch) == (2, 1)
-    assert same(weights_of(first.network), course.after_epoch[0])
-    assert not same(course.after_epoch[0], course.after_epoch[1])
-    more = train_segmentation(bank, replace(TRAINING, epochs=4), tmp_path, validation)
-    assert course.epochs == [0, 1, 2, 3] and course.slices == 4 * STEPS * TRAINING.batch
+    trained = train_cut_off(course, 2, bank, replace(TRAINING, epochs=4), tmp_path, validation)
+    assert course.epochs == [0, 1, 2, 2, 3] and course.slices == 4 * STEPS * TRAINING.batch
     assert same(course.started[1], course.after_epoch[1])
-    assert (more.epochs, more.best_epoch) == (4, 1)
-    assert same(weights_of(more.network), course.after_epoch[0])
+    assert not same(course.after_epoch[0], course.after_epoch[1])
+    assert (trained.epochs, trained.best_epoch) == (4, 1)
+    assert same(weights_of(trained.network), course.after_epoch[0])
 
 
 def test_a_later_best_replaces_an_earlier_one(
     bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
 ) -> None:
     course.dice = [0.3, 0.1, 0.8, 0.2]
-    train_segmentation(bank, TRAINING, tmp_path, validation)
-    trained = train_segmentation(bank, replace(TRAINING, epochs=4), tmp_path, validation)
+    trained = train_cut_off(course, 2, bank, replace(TRAINING, epochs=4), tmp_path, validation)
     assert (trained.epochs, trained.best_epoch) == (4, 3)
     assert same(weights_of(trained.network), course.after_epoch[2])
 
@@ -143,10 +156,9 @@ def test_validation_every_second_epoch_goes_on_as_well(
     bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
 ) -> None:
     course.dice = [0.0, 0.2, 0.0, 0.1]
-    settings = replace(TRAINING, validate_every=2)
-    train_segmentation(bank, settings, tmp_path, validation)
-    trained = train_segmentation(bank, replace(settings, epochs=4), tmp_path, validation)
-    assert course.epochs == [0, 1, 2, 3] and sorted(course.after_epoch) == [1, 3]
+    settings = replace(TRAINING, validate_every=2, epochs=4)
+    trained = train_cut_off(course, 2, bank, settings, tmp_path, validation)
+    assert course.epochs == [0, 1, 2, 2, 3] and sorted(course.after_epoch) == [1, 3]
     assert (trained.epochs, trained.best_epoch) == (4, 2)
     assert same(weights_of(trained.network), course.after_epoch[1])
 
@@ -155,31 +167,19 @@ def test_validation_every_second_epoch_goes_on_as_well(
 def test_without_validation_the_last_is_returned_and_gone_on_from(
     bank: SliceBank, course: Course, tmp_path: Path, every: int
 ) -> None:
-    settings = replace(TRAINING, validate_every=every)
-    first = train_segmentation(bank, settings, tmp_path)
-    assert (first.epochs, first.best_epoch) == (2, 2)
-    more = train_segmentation(bank, replace(settings, epochs=3), tmp_path)
-    assert course.epochs == [0, 1, 2] and (more.epochs, more.best_epoch) == (3, 3)
-    assert same(course.started[1], weights_of(first.network))
+    settings = replace(TRAINING, validate_every=every, epochs=3)
+    trained = train_cut_off(course, 2, bank, settings, tmp_path)
+    assert course.epochs == [0, 1, 2, 2] and (trained.epochs, trained.best_epoch) == (3, 3)
+    first, second = course.started
+    assert not same(first, second) and not same(second, weights_of(trained.network))
 
 
-def test_power_cut(
-    bank: SliceBank, validation: SliceBank, tmp_path: Path, course: Course, monkeypatch
-) -> None:
-    """Cut off within the third epoch: the second call trains the third and the fourth."""
-    start, settings = SegmentationTask.on_train_epoch_start, replace(TRAINING, epochs=4)
-
-    def power_cut(task: SegmentationTask) -> None:
-        start(task)
-        if course.epochs == [0, 1, 2]:
-            raise RuntimeError("power cut")
-
-    monkeypatch.setattr(SegmentationTask, "on_train_epoch_start", power_cut)
-    with pytest.raises(RuntimeError, match="power cut"):
-        train_segmentation(bank, settings, tmp_path, validation)
-    trained = train_segmentation(bank, settings, tmp_path, validation)
-    assert course.epochs == [0, 1, 2, 2, 3] and (trained.epochs, trained.best_epoch) == (4, 1)
-    assert same(weights_of(trained.network), course.after_epoch[0])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_training_of_another_length_is_another_run(bank: SliceBank, tmp_path: Path, epochs: int) -> None:
+    """Its learning rate falls along another curve."""
+    train_segmentation(bank, TRAINING, tmp_path)
+    with pytest.raises(GliomarkError, match="other settings"):
+        train_segmentation(bank, replace(TRAINING, epochs=epochs), tmp_path)
 
 
 def test_patience_ends_a_training_that_no_longer_gets_better(
@@ -190,8 +190,8 @@ def test_patience_ends_a_training_that_no_longer_gets_better(
     assert course.epochs == [0, 1, 2, 3] and (trained.epochs, trained.best_epoch) == (4, 2)
 
 
-def test_speeds_outlast_the_call_that_measured_them(bank: SliceBank, tmp_path: Path) -> None:
-    trained = train_segmentation(bank, TRAINING, tmp_path)
+def test_speeds_outlast_the_call_that_measured_them(bank: SliceBank, course: Course, tmp_path: Path) -> None:
+    trained = train_cut_off(course, 1, bank, TRAINING, tmp_path)
     assert trained.slices_per_second > 0 and 0 < trained.waiting_share < 1
     assert not trained.network.training
     again = train_segmentation(bank, TRAINING, tmp_path)
@@ -199,9 +199,7 @@ def test_speeds_outlast_the_call_that_measured_them(bank: SliceBank, tmp_path: P
     assert (again.slices_per_second, again.waiting_share, again.epochs) == (*speeds, 2)
     assert same(weights_of(again.network), weights_of(trained.network))
     saved = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]["Stopwatch"]
-    train_segmentation(bank, replace(TRAINING, epochs=3), tmp_path)
-    more = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]["Stopwatch"]
-    assert more["slices"] == 1.5 * saved["slices"] and more["seconds"] > saved["seconds"]
+    assert saved["slices"] == TRAINING.epochs * STEPS * TRAINING.batch and saved["seconds"] > 0
 
 
 def test_other_patients_are_refused(bank: SliceBank, tmp_path: Path) -> None:
