@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import Progress
 
 from gliomark.inference.fusion import FusionRule
 from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
-from gliomark.io.naming import spellings_of_id
 from gliomark.messages import message
 from gliomark.pipeline import Model, load_model, predict
 from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
@@ -102,7 +101,4 @@ def _one(
 def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:
     if table is None:
         return Clinical(study.patient_id, None, None)
-    names = spellings_of_id(study.patient_id)
-    known = next((name for name in names if name in table.patient_ids), study.patient_id)
-    row = table.row(known, require_age_sex=not without_clinical)
-    return replace(row, patient_id=study.patient_id)
+    return table.row(study.patient_id, require_age_sex=not without_clinical)

@@ -19,7 +19,6 @@ from gliomark.io.naming import (
     is_mask_name,
     same_id,
     sequence_in_name,
-    spellings_of_id,
 )
 from gliomark.study import GliomarkError
 
@@ -174,10 +173,6 @@ def test_signs_of_surgery(words: str, after: bool):
 @pytest.mark.parametrize("other", ["pat1", " PAT1 ", "PAT1^^", "Pat1\u3000"])
 def test_one_id_in_several_spellings(other: str):
     assert same_id("PAT1") == same_id(other) != same_id("PAT2")
-
-
-def test_a_table_may_leave_out_the_prefix():
-    assert spellings_of_id("sub-01") == ("sub-01", "01") and spellings_of_id("P01") == ("P01",)
 
 
 # ---- the doors --------------------------------------------------------------------------------------

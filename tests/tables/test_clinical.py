@@ -10,6 +10,7 @@ import pytest
 
 from gliomark.io import ClinicalTable, read_clinical
 from gliomark.study import Clinical, GliomarkError
+from gliomark.tables import check_row
 
 
 def table(tmp_path: Path, text: str | bytes, encoding: str = "utf-8") -> ClinicalTable:
@@ -30,6 +31,27 @@ def test_encodings_and_separators(tmp_path: Path, encoding: str, separator: str)
     assert rows.row("患者 01") == Clinical("患者 01", 67.0, 1, {"医院": "湘雅", "idh_mutant": "1"})
     assert rows.row("B") == Clinical("B", 30.0, 0, {})
     assert rows.patient_ids == ("患者 01", "B")
+
+
+@pytest.mark.parametrize("ids, patient, age", [
+    ("01 02", "sub-01", 50), ("01 sub-01", "sub-01", 51), ("sub-01 01", "sub-01", 50), ("P7", "SUB-P7", 50),
+])  # fmt: skip
+def test_a_table_may_leave_out_the_prefix_of_a_subject(tmp_path: Path, ids: str, patient: str, age: float):
+    text = "".join(f"{one},{50 + at},F\n" for at, one in enumerate(ids.split()))
+    row = table(tmp_path, f"id,age,sex\n{text}").row(patient)
+    assert row == Clinical(patient, age, 1, {})
+    check_row(row, patient)
+
+
+@pytest.mark.parametrize("row, patient", [("01", "sub-01"), ("sub-01", "sub-01"), ("P7", "sub-P7")])
+def test_a_row_without_the_prefix_is_the_subjects(row: str, patient: str):
+    check_row(Clinical(row, 50, 0, {}), patient)
+
+
+@pytest.mark.parametrize("row, patient", [("1", "sub-01"), ("sub-02", "sub-01"), ("sub-", "sub-01"), ("", "sub-")])
+def test_a_row_of_another_subject_is_refused(row: str, patient: str):
+    with pytest.raises(GliomarkError, match="belongs to patient"):
+        check_row(Clinical(row, 50, 0, {}), patient)
 
 
 @pytest.mark.parametrize("text, sex", [

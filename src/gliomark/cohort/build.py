@@ -37,10 +37,10 @@ from gliomark.cohort.workers import cluster, each
 from gliomark.io import files_of_patient, find_file_patients, patient_name, read_study
 from gliomark.io.dicom import DicomSeries, read_series
 from gliomark.io.masks import between_raters, read_masks, unite
-from gliomark.io.naming import spellings_of_id
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.preprocessing.prepare import STRIP_ON
 from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Series, SliceStack, Study
+from gliomark.tables import spellings_of_id
 
 PACKAGES = ("gliomark", "SimpleITK", "deepbet", "torch", "numpy", "pydicom", "h5py")
 PRIVACY = {

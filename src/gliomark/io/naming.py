@@ -401,9 +401,3 @@ def same_id(patient_id: str) -> str:
     """An id without what archives change in it: capitals, blanks, padding by ``^``."""
     plain = unicodedata.normalize("NFKC", patient_id)
     return re.sub(r"[\s^=]+", " ", plain).strip().casefold()
-
-
-def spellings_of_id(patient_id: str) -> tuple[str, ...]:
-    """How a table may write an id: as it is, and a BIDS subject without its ``sub-``."""
-    short = re.sub(r"^sub-", "", patient_id, flags=re.IGNORECASE)
-    return (patient_id,) if short in ("", patient_id) else (patient_id, short)

@@ -7,6 +7,7 @@
 
 from gliomark.tables.age_sex import CellError, parse_age
 from gliomark.tables.clinical import ClinicalTable, check_row, read_clinical
+from gliomark.tables.ids import spellings_of_id
 from gliomark.tables.reading import read_records
 from gliomark.tables.text import BLANKS
 from gliomark.tables.writing import csv_text
@@ -20,4 +21,5 @@ __all__ = [
     "parse_age",
     "read_clinical",
     "read_records",
+    "spellings_of_id",
 ]

@@ -20,7 +20,7 @@ from gliomark.tables.age_sex import (
     sex_coding,
 )
 from gliomark.tables.headers import id_column, is_age, is_sex
-from gliomark.tables.ids import similar_ids
+from gliomark.tables.ids import similar_ids, spellings_of_id
 from gliomark.tables.reading import read_records
 
 _SHOWN_IDS = 3
@@ -43,7 +43,8 @@ class ClinicalTable:
         return tuple(row["id"] for row in self.rows)
 
     def row(self, patient_id: str, *, require_age_sex: bool = True) -> Clinical:
-        """One patient's row, age in years and sex 0 (male) or 1 (female). The id must be written as in the table.
+        """One patient's row, age in years and sex 0 (male) or 1 (female). The id must be written as in the
+        table, which may leave out the ``sub-`` of a BIDS subject.
 
         Raises: GliomarkError for no row (naming the one that was probably meant), several that differ, or age or
         sex missing (unless not required) or nonsense.
@@ -59,7 +60,9 @@ class ClinicalTable:
 
     def _cells(self, patient_id: str) -> Mapping[str, str]:
         wanted = unicodedata.normalize("NFC", patient_id).strip()
-        found = [row for row in self.rows if row["id"] == wanted]
+        known = set(self.patient_ids)
+        written = next((name for name in spellings_of_id(wanted) if name in known), wanted)
+        found = [row for row in self.rows if row["id"] == written]
         if not found:
             raise GliomarkError(no_row(patient_id, similar_ids(wanted, self.patient_ids), self.source))
         if any(row != found[0] for row in found):
@@ -83,7 +86,7 @@ class ClinicalTable:
 def check_row(clinical: Clinical, patient_id: str) -> None:
     """Raises GliomarkError for another patient's row, or an age or sex that nobody has."""
     one, other = (unicodedata.normalize("NFC", text).strip() for text in (clinical.patient_id, patient_id))
-    if one != other:
+    if one not in spellings_of_id(other):
         raise GliomarkError(message("row-of-another", row=clinical.patient_id, patient=patient_id))
     check_person(clinical.age, clinical.sex)
 

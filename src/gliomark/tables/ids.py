@@ -10,6 +10,12 @@ _EXPONENT = re.compile(r"(\d)(?:[.,](\d+))?e\+?(\d+)")
 _DIGITS_KEPT = 15  # of a number in a spreadsheet
 
 
+def spellings_of_id(patient_id: str) -> tuple[str, ...]:
+    """How a table may write an id: as it is, and a BIDS subject without its ``sub-``."""
+    short = re.sub(r"^sub-", "", patient_id, flags=re.IGNORECASE)
+    return (patient_id,) if short in ("", patient_id) else (patient_id, short)
+
+
 def similar_ids(wanted: str, ids: Iterable[str]) -> list[str]:
     """The ids, each once, that a spreadsheet or a typist may have made of the wanted one; not the id itself."""
     return [found for found in dict.fromkeys(ids) if found and found != wanted and _alike(wanted, found)]
