@@ -476,7 +476,7 @@ def train_markers(
 
     card = markers_recipe(cohort, segmentation, out, marker, size, epochs).card
     for one in card.markers.values():
-        typer.echo(one.verdict)
+        typer.echo(f"{one.title}: {one.verdict}")
     typer.echo(str(out))
 
 

@@ -1026,10 +1026,16 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "该模型对此标志物的预测尚未在未参与训练的患者上验证，因此不给出判断和概率。",
     ),
     "marker-at-chance": (
-        "No better than chance in validation (AUC {auc:.2f}, 95 % interval {low:.2f} to {high:.2f}; {patients} patients, "
+        "Not shown to be better than chance in validation (AUC {auc:.2f}, 95 % interval {low:.2f} to {high:.2f}; {patients} patients, "
         "{positives} positive), so neither a level nor a probability is given.",
-        "验证中不优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 "
+        "验证中未能证明优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 "
         "{positives} 例），因此不给出判断和概率。",
+    ),
+    "marker-better-than-chance": (
+        "Better than chance in validation (AUC {auc:.2f}, 95 % interval {low:.2f} to {high:.2f}; {patients} patients, "
+        "{positives} positive), so levels and probabilities are given.",
+        "验证中优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 {positives} "
+        "例），因此给出判断和概率。",
     ),
     "borderline": (
         "Borderline: the probability lies within {margin:.0f} percentage points of the threshold, so a small change of "
@@ -1195,22 +1201,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Too few patients have an outlined lesion to learn from ({fitted} to fit on, {stopping} to stop by): "
         "outline more patients, or give the label of more.",
         "有病灶轮廓、可供训练的患者过少（拟合 {fitted} 例，早停 {stopping} 例）：请勾画更多患者，或补充更多标签。",
-    ),
-    "marker-not-measured": (
-        "{title}: it was not measured how well the model does on patients it never saw, so no level is named.",
-        "{title}：未测得模型在未参与训练的患者中的表现，因此不给出分级。",
-    ),
-    "marker-better-than-chance": (
-        "{title}: AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) on {patients} patients the model never saw; "
-        "levels are named.",
-        "{title}：在 {patients} 例未参与训练的患者中，AUC 为 {auc:.2f}（95% 置信区间 {low:.2f}–{high:.2f}）；"
-        "给出分级。",
-    ),
-    "marker-no-better-than-chance": (
-        "{title}: on {patients} patients it never saw, the model was not shown to be better than chance (AUC "
-        "{auc:.2f}, 95 % interval {low:.2f} to {high:.2f}, which reaches 0.5), so no level is named.",
-        "{title}：在 {patients} 例未参与训练的患者中，未能证明模型优于随机猜测（AUC {auc:.2f}，"
-        "95% 置信区间 {low:.2f}–{high:.2f}，未完全高于 0.5），因此不给出分级。",
     ),
     "work-of-other-patients": (
         "{folder} holds a training on other patients; delete that folder to train anew, or write to another place.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -307,16 +307,7 @@ def _why_withheld(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) 
     """Why no level and no probability may be given, whatever the model computes; None where they may."""
     for wanted, shown in stand_ins.items():
         return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
-    if card.validation is None:
-        return message("marker-not-validated")
-    if not card.validation.is_better_than_chance:
-        return message("marker-at-chance", **_numbers(card.validation))
-    return None
-
-
-def _numbers(validation: MarkerValidation) -> dict[str, float]:
-    names = ("auc", "low", "high", "patients", "positives")
-    return {name: getattr(validation, name) for name in names}
+    return None if card.names_level else card.verdict
 
 
 def _answered(
@@ -362,7 +353,7 @@ def performance(card: MarkerCard) -> str:
     """How well the model did on patients it had not seen, in words; empty where that was not measured."""
     if card.validation is None:
         return ""
-    return message("performance", **_numbers(card.validation), cohort=card.validation.cohort)
+    return message("performance", **asdict(card.validation))
 
 
 def _threshold_origin(card: MarkerCard, validation: MarkerValidation) -> str:

@@ -379,9 +379,9 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, t
         (None, "not been validated"),
         (
             MarkerValidation(0.72, 0.5, 0.9, 10, 6, "ten patients"),
-            "No better than chance in validation (AUC 0.72",
+            "Not shown to be better than chance in validation (AUC 0.72",
         ),
-        (MarkerValidation(0.3, 0.2, 0.45, 81, 42, "TCGA-LGG"), "No better than chance"),
+        (MarkerValidation(0.3, 0.2, 0.45, 81, 42, "TCGA-LGG"), "Not shown to be better than chance"),
         (MarkerValidation(1.0, 0.4, 1.0, 8, 4, "eight"), "8 patients, 4 positive"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +34,7 @@ from gliomark.server import dicom_node
 from gliomark.server.destinations import parse_destination
 from gliomark.server.dicom_node import DicomNode, Node, age_of
 from gliomark.server.records import DeliveryRow, JobRow
-from gliomark.server.run import Settings
+from gliomark.server.run import Settings, make_server
 from gliomark.study import GliomarkError, MRSequence
 
 KINDS = {"SEG": "1.2.840.10008.5.1.4.1.1.66.4", "DOC": "1.2.840.10008.5.1.4.1.1.104.1"}
@@ -143,6 +144,20 @@ def test_a_pushed_study_comes_back_with_its_results(node, serving, archive, push
     for name in ("report.pdf", "dicom.zip"):
         answer = serving.get(f"/api/predictions/{job['id']}/{name}")
         assert answer.status_code == 200 and answer.content[:2] in (b"%P", b"PK")
+
+
+def test_a_pushed_study_waits_until_the_models_are_known(tmp_path, tiny_weights, monkeypatch) -> None:
+    monkeypatch.setattr(dicom_node, "LOOK_S", 0.02)
+    server = make_server(Settings(tmp_path, database=own_database(), models={"tiny": str(tiny_weights)}))
+    one, asked = DicomNode(server, Node(0, quiet_s=0.0)), threading.Event()
+    monkeypatch.setattr(one, "_ask", lambda _: asked.set())
+    arrived = one.incoming / "study"
+    arrived.mkdir(parents=True)
+    one.start()
+    assert not asked.wait(0.5) and arrived.exists()
+    server.workers.models_known = [{"name": "tiny", "sequences": ["T1C", "FLAIR"]}]
+    assert asked.wait(10) and not arrived.exists()
+    one.stop()
 
 
 def test_results_owed_to_an_archive_that_was_away_are_sent_after_a_restart(

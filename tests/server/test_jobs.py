@@ -9,14 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fastapi import HTTPException
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 from tests.server.conftest import own_database, running
 
 from gliomark.messages import message, render
+from gliomark.server import context
 from gliomark.server.context import Then
 from gliomark.server.records import AuditRow, DeliveryRow, JobRow, StudyRow
-from gliomark.server.run import Settings, open_records
+from gliomark.server.run import Settings, make_server, open_records
 from gliomark.study import GliomarkError
 
 
@@ -193,6 +195,21 @@ def test_a_database_that_is_away_costs_no_study(lonely, pictures, monkeypatch) -
     with server.records.reading() as session:
         (delivery,) = session.scalars(select(DeliveryRow).join(JobRow).where(JobRow.study_id == row.id))
     assert delivery.destination == "A@h:1" and delivery.state == "owed"
+
+
+def test_an_upload_waits_until_the_models_are_known(tmp_path, tiny_weights, pictures, monkeypatch) -> None:
+    server = make_server(Settings(tmp_path, database=own_database(), models={"tiny": str(tiny_weights)}))
+    received = tmp_path / "uploads" / "one"
+    shutil.copytree(pictures, received)
+    monkeypatch.setattr(context, "LOADING_S", 0.05)
+    with pytest.raises(HTTPException) as refused:
+        server.admit(received, "tiny", "me")
+    assert refused.value.status_code == 503 and refused.value.detail.code == "server-starting"
+    assert received.exists() and not server.store.unrecorded()
+    monkeypatch.setattr(context, "LOADING_S", 60.0)
+    server.workers.start()
+    assert server.admit(received, "tiny", "me").model == "tiny"
+    server.workers.stop()
 
 
 def test_who_reads_does_not_wait_for_who_writes(tmp_path) -> None:

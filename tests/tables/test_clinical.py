@@ -48,7 +48,9 @@ def test_a_row_without_the_prefix_is_the_subjects(row: str, patient: str):
     check_row(Clinical(row, 50, 0, {}), patient)
 
 
-@pytest.mark.parametrize("row, patient", [("1", "sub-01"), ("sub-02", "sub-01"), ("sub-", "sub-01"), ("", "sub-")])
+@pytest.mark.parametrize(
+    "row, patient", [("1", "sub-01"), ("sub-02", "sub-01"), ("sub-", "sub-01"), ("", "sub-")]
+)
 def test_a_row_of_another_subject_is_refused(row: str, patient: str):
     with pytest.raises(GliomarkError, match="belongs to patient"):
         check_row(Clinical(row, 50, 0, {}), patient)

@@ -83,9 +83,9 @@ class MarkerCard:
     def verdict(self) -> Message:
         """How well the marker was told on patients it never saw, and whether a level is named for that reason."""
         if self.validation is None:
-            return message("marker-not-measured", title=self.title)
-        code = "marker-better-than-chance" if self.names_level else "marker-no-better-than-chance"
-        return message(code, title=self.title, **asdict(self.validation))
+            return message("marker-not-validated")
+        code = "marker-better-than-chance" if self.names_level else "marker-at-chance"
+        return message(code, **asdict(self.validation))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gliomark.server.uploads import digest, read_upload
 from gliomark.study import MRSequence
 
 NUL = "\0"  # PostgreSQL takes none
+LOADING_S = 120.0  # for so long an upload waits for the models of a server that has just started
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class Server:
         """Read and record the files in ``received``, which are moved; where they are no study nothing is left of them.
         patient: names pictures and volumes sent without a folder around them. then: what is recorded with the study.
 
-        Raises GliomarkError for what is no study; SQLAlchemyError where the database is away, the files being back
-        in ``received`` then.
+        Raises GliomarkError for what is no study; HTTPException where the models are still being loaded and
+        SQLAlchemyError where the database is away, the files being in ``received`` then.
         """
-        id = str(uuid.uuid4())
+        needed, id = self._sequences(model), str(uuid.uuid4())
         try:
             folder = self.store.adopt(id, received, patient)
-            study = read_upload(folder, self._sequences(model))
+            study = read_upload(folder, needed)
             self.store.keep_study(id, study)
             asked = None if then.ask is None else then.ask(folder)
             told = (id, study.patient_id, model, digest(folder), owner)
@@ -70,9 +71,11 @@ class Server:
         return row
 
     def _sequences(self, model: str) -> list[MRSequence]:
-        """What a model takes; nothing while the workers are still loading it."""
-        told = (one["sequences"] for one in self.workers.models_known if one["name"] == model)
-        return [MRSequence(name) for name in next(told, ())]
+        """What a model takes: without it the examination cannot be chosen."""
+        models = {one["name"]: one["sequences"] for one in self.workers.wait_for_models(LOADING_S)}
+        if model not in models:
+            raise HTTPException(503, message("server-starting"))
+        return [MRSequence(name) for name in models[model]]
 
     def recover(self) -> None:
         """After a restart: what was being taken in is taken in anew, or forgotten where its sender knows that."""

@@ -164,7 +164,8 @@ class DicomNode:
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
             try:
-                if (folder := self._whole()) is not None:
+                # which examination is read depends on what the model takes
+                if self.server.workers.models_known and (folder := self._whole()) is not None:
                     self._ask(folder)
                 # one at a time: an archive that does not answer must not keep studies waiting
                 if owed := self.server.records.next_delivery(LEASE_S):

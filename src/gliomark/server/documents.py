@@ -62,7 +62,7 @@ UPLOADED = refusals(
     s413="Too large or too many files.",
     s415="Not multipart/form-data.",
     s422="No one patient's images, or an unknown model.",
-    s503="Too many uploads at once.",
+    s503="Too many uploads at once, or the models are still being loaded.",
     s507="The server cannot write what was sent.",
 )
 PICTURE = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY}}}}

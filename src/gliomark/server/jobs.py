@@ -31,6 +31,7 @@ class Workers:
         self.records, self.folder, self.models = records, folder, models
         self.threads = max(1, (os.cpu_count() or 1) // count)
         self._stopping, self._new_job = threading.Event(), threading.Event()
+        self._loaded = threading.Event()
         self._choosing = threading.Lock()  # SQLite does not lock single rows
         self._cancelled: set[str] = set()
         self.pids: dict[int, int] = {}
@@ -55,6 +56,11 @@ class Workers:
     def watched(self) -> bool:
         """Whether somebody still looks after every process."""
         return all(watcher.is_alive() for watcher in self._watchers)
+
+    def wait_for_models(self, seconds: float) -> list[dict[str, Any]]:
+        """``models_known``, once a worker has loaded them; nothing where that takes longer."""
+        self._loaded.wait(seconds)
+        return self.models_known
 
     def look(self) -> None:
         """There is a new job."""
@@ -111,6 +117,7 @@ class Workers:
                     self._stopping.wait()
                     return process, ours
                 self.models_known = said
+                self._loaded.set()
                 self.pids[number] = process.pid or 0
                 return process, ours
             except (EOFError, OSError):
