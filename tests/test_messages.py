@@ -7,12 +7,15 @@ import json
 import pickle
 import re
 import string
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gliomark.inference.segmenter import RULES
 from gliomark.messages import (
     MESSAGES,
+    Language,
     Message,
     collect,
     from_record,
@@ -26,7 +29,7 @@ from gliomark.messages import (
 )
 from gliomark.pipeline import load_model
 from gliomark.server.work import STEPS
-from gliomark.study import READERS_OUTLINE
+from gliomark.study import READERS_OUTLINE, MRSequence
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
@@ -78,6 +81,32 @@ def test_an_unknown_code_keeps_its_text() -> None:
     assert from_record({"text": "Plain."}) == "Plain."
 
 
+@pytest.mark.parametrize("missing", [{}, {"folder": "P1"}, {"count": 3}])
+def test_what_an_older_version_kept_keeps_its_text(monkeypatch, missing: dict) -> None:
+    with monkeypatch.context() as older:
+        older.setitem(MESSAGES, "since-renamed", ("Said by an older version.", "旧版本的句子。"))
+        kept = pickle.dumps([message("since-renamed")])
+    assert pickle.loads(kept) == ["Said by an older version."]
+    changed = to_record(message("folder-many-patients", folder="F", count=3, patient="P1"))
+    assert from_record({**changed, "parameters": missing}) == changed["text"]
+
+
+@pytest.mark.parametrize("code, parameters", [
+    ("brain-small", {"ml": np.float32(640.4), "steps": "1 x 1"}), ("mask-not-numbers", {"file": Path("a/b.nii"), "count": np.int64(3)}),
+    ("weights-card-unknown", {"path": Path("m.safetensors"), "reason": ValueError("no figures")}),
+    ("brain-partly-shown", {"sequence": MRSequence.T2, "percent": 61.2, "part": message("brain-top")}),
+])  # fmt: skip
+def test_every_kind_of_parameter_travels_as_json(code: str, parameters: dict) -> None:
+    text = message(code, **parameters)
+    carried = from_record(json.loads(json.dumps(to_record(text), allow_nan=False)))
+    assert isinstance(carried, Message) and carried == text and render(carried, "zh") == render(text, "zh")
+
+
+def test_a_parameter_that_is_no_number_costs_the_translation_alone() -> None:
+    text = message("brain-small", ml=float("nan"), steps="1 x 1")
+    assert from_record(json.loads(json.dumps(to_record(text), allow_nan=False))) == text
+
+
 @pytest.mark.parametrize(
     ("probability", "said"),
     [(None, "–"), (0.0, "< 1 %"), (0.004, "< 1 %"), (0.006, "1 %"), (0.994, "99 %"), (1.0, "> 99 %")],
@@ -122,6 +151,15 @@ def test_a_document_carries_its_messages_as_data() -> None:
 def test_only_exactly_known_words_of_a_weights_file_are_translated(text: str, chinese: str) -> None:
     assert render(known(text, "title-idh"), "zh") == chinese
     assert known(text, "no-such-code") == text
+
+
+@pytest.mark.parametrize("language, licence, use", [
+    ("en", "not stated", "research use only, not a medical device"), ("zh", "未注明", "仅供科研使用，不是医疗器械"),
+])  # fmt: skip
+def test_what_a_model_of_ones_own_says_is_known(language: Language, licence: str, use: str) -> None:
+    assert render(known("not stated", "licence", "licence-not-stated"), language) == licence
+    kept = json.loads(json.dumps(message("intended-use-research")))
+    assert render(known(kept, "intended-use", "intended-use-research"), language) == use
 
 
 def test_what_the_shipped_model_says_is_known() -> None:

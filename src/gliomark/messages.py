@@ -10,8 +10,9 @@ The texts are format strings: ``{count}``, ``{size:.3g}``. A parameter may be a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import PurePath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any, Literal
 
 Language = Literal["en", "zh"]
@@ -111,7 +112,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 以彩色或带透明通道的方式保存了 {bits} 位灰度，只能读取其中 8 位：请另存为普通的 16 位灰度图片。",
     ),
     "picture-half-transparent": (
-        "{file} is partly see-through, so its greys depend on what lies behind: save it without transparency.",
+        "{file} is partly transparent, so its greys depend on what lies behind: save it without transparency.",
         "{file} 含有半透明像素，灰度取决于其背后的内容：请去除透明通道后另存。",
     ),
     "picture-white-unknown": (
@@ -234,7 +235,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "volume-unoriented": (
         "{file} does not state its orientation: left and right, front and back are assumed, not read.",
-        "{file} 未注明方位：左右和前后均为假定，而非读取。",
+        "{file} 未注明方位：左右和前后方向为假定，并非由文件读取。",
     ),
     "volume-unoriented-itk": (
         "{file} does not state its orientation in the patient: columns are assumed to run to the left, rows to the "
@@ -388,7 +389,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "series-original": ("is an original, not derived from other images", "是原始图像，而非由其他图像重建"),
     "series-complete": ("has no missing slices", "没有缺失层面"),
-    "series-axial": ("was acquired axially", "为横断位采集"),
+    "series-axial": ("was acquired axially", "为轴位采集"),
     "series-covers-more": ("covers more of the head", "覆盖头部的范围更大"),
     "series-more-slices": ("has more slices", "层面更多"),
     "series-evened-out": ("was evened out for the coil", "经过线圈均匀性校正"),
@@ -400,7 +401,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "series-unknown": (
         "Series '{name}' was not used: {reason}",
-        "未使用序列“{name}”：其参数与名称不足以判断是哪种序列（{reason}）",
+        "未使用序列“{name}”：{reason}",
     ),
     "contrast-doubt": (
         "{count} T1 series were taken alike at different times and nothing says which is after contrast medium: check, "
@@ -524,7 +525,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{kind}：其 SeriesInstanceUID 含 {count} 组层面，读取了其中一组。",
     ),
     "dicom-duplicate-uid": (
-        "{one} and {other} show different images but bear the same instance UID, so nobody can say which is meant: "
+        "{one} and {other} show different images but bear the same instance UID, so which one is meant is unknown: "
         "export the examination again, or remove the one that does not belong.",
         "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
         "或移除其中不属于该检查的文件。",
@@ -758,7 +759,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "可能是月龄，也可能是男性的年龄：请写“18个月”，或只写岁数",
     ),
     "age-nought": (
-        "is nought: leave it empty if the age is not known; give an infant's in months, as 6M",
+        "is 0: leave it empty if the age is not known; give an infant's in months, as 6M",
         "为零：年龄未知请留空；婴儿请按月填写，如 6M",
     ),
     "age-outside": ("is outside 0 to {oldest} years: correct it", "不在 0 至 {oldest} 岁之间：请更正"),
@@ -766,11 +767,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "age-date": ("is a date: give the age in years", "是日期：请填写岁数"),
     "age-impossible": (
         "The age {age} is impossible: give a number of years from 0 to {oldest}, or None where it is not known.",
-        "年龄 {age} 不可能：请给出 0 至 {oldest} 之间的岁数，未知时给 None。",
+        "年龄 {age} 无效：请给出 0 至 {oldest} 之间的岁数，未知时为 None。",
     ),
     "sex-impossible": (
         "The sex {sex} is impossible: give 0 for male, 1 for female, or None where it is not known.",
-        "性别 {sex} 无效：男性为 0，女性为 1，未知时给 None。",
+        "性别 {sex} 无效：男性为 0，女性为 1，未知时为 None。",
     ),
     "sex-is-not-understood": ("is not understood: {reason}", "无法识别：{reason}"),
     "sex-words": ("give M or 0 (male), F or 1 (female)", "请填写 M 或 0（男）、F 或 1（女）"),
@@ -888,20 +889,20 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder}：缺少 {missing} 序列（已找到：{found}）；请补充该序列，或选择不需要它的模型。",
     ),
     "field-of-no-head": (
-        "{file} shows a field of {field} mm (voxels of {steps} mm), which no image of a head has: check the voxel size "
+        "{file} shows a field of {field} mm (voxels of {steps} mm), which is not possible for a head: check the voxel size "
         "and its units.",
         "{file} 的视野为 {field} 毫米（体素 {steps} 毫米），不可能是头部影像：请核对体素大小及其单位。",
     ),
     "brain-not-found": (
-        "No brain was found in the image ({reason}); is this an axial head MRI?",
-        "影像中未找到脑组织（{reason}）；这是横断面头部磁共振吗？",
+        "No brain was found in the image ({reason}): check that it is an axial head MRI.",
+        "影像中未找到脑组织（{reason}）；请确认是轴位头部磁共振影像。",
     ),
     "brain-too-small": (
-        "Only {ml:.0f} ml of brain were found in the image; is this a whole axial head MRI?",
-        "影像中仅找到 {ml:.0f} 毫升脑组织；这是完整的横断面头部磁共振吗？",
+        "Only {ml:.0f} ml of brain were found in the image: check that it is a whole axial head MRI.",
+        "影像中仅找到 {ml:.0f} 毫升脑组织；请确认是完整的轴位头部磁共振影像。",
     ),
     "brain-of-nobody": (
-        "The brain in {file} would be {ml:.0f} ml large ({extent} mm), which nobody's is: check the voxel size "
+        "The brain in {file} would measure {ml:.0f} ml ({extent} mm), which is not possible: check the voxel size "
         "({steps} mm) and its units.",
         "{file} 中的脑体积将达 {ml:.0f} 毫升（{extent} 毫米），不可能属实：请核对体素大小（{steps} 毫米）及其单位。",
     ),
@@ -967,8 +968,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "两个序列无法配准：它们显示不同部位，或其中一个少于四层；请确认它们是同一患者完整的轴位序列。",
     ),
     "brain-in-no-slice": (
-        "No slice shows enough brain (8 cm2); is this an axial head MRI?",
-        "没有任何层面显示足够的脑组织（8 平方厘米）；这是横断面头部磁共振吗？",
+        "No slice shows enough brain (8 cm2): check that it is an axial head MRI.",
+        "没有任何层面显示足够的脑组织（8 平方厘米）；请确认是轴位头部磁共振影像。",
     ),
     "cohort-slice-altered": (
         "{path} is no longer as 'cohort build' wrote it: build the cohort again, which prepares that patient anew.",
@@ -1013,12 +1014,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "stood-in": (
         "{wanted} is missing and {shown} was shown to the networks in its place, which they were not trained for: "
         "check the outline. No marker is predicted by the model.",
-        "缺少 {wanted}，网络看到的是 {shown}，而网络并未为此训练：请核对轮廓。模型不预测任何标志物。",
+        "缺少 {wanted} 序列，以 {shown} 代替输入网络，而网络并未针对此用法训练：请核对病灶轮廓。模型不预测任何标志物。",
     ),
     "marker-on-stand-in": (
         "The networks saw {shown} in place of {wanted}. The marker was never validated on such images, so neither a "
         "level nor a probability is given.",
-        "网络看到的是 {shown} 而非 {wanted}。该标志物从未在此类影像上验证，因此不给出判断和概率。",
+        "输入网络的是 {shown} 而非 {wanted}。该标志物从未在此类影像上验证，因此不给出判断和概率。",
     ),
     "marker-not-validated": (
         "This model has not been validated for the marker on patients it had not seen, so neither a level nor a "
@@ -1119,7 +1120,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) in cross-validation on {patients} patients of {cohort}, "
         "{positives} of them positive; each was judged by models that had not seen them. The final model was refitted "
         "on all of them.",
-        "在 {cohort} 的 {patients} 例患者（阳性 {positives} 例）上交叉验证，每例均由未见过该患者的模型判断：AUC "
+        "在 {cohort} 的 {patients} 例患者（阳性 {positives} 例）上交叉验证，每例均由未用该患者训练的模型判断：AUC "
         "{auc:.2f}（95% 置信区间 {low:.2f} 至 {high:.2f}）。最终模型用全部患者重新训练。",
     ),
     "threshold-origin": (
@@ -1155,11 +1156,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "fusion-near-2": (
         "Mean of the two slices around the largest lesion; on the other side there is no lesion to judge.",
-        "取病灶最大处附近 2 个层面的均值；另一侧相邻层面无可判断的病灶。",
+        "取病灶最大处附近 2 个层面的均值；另一侧相邻层面没有可供判断的病灶。",
     ),
     "fusion-near-1": (
         "The slice with the largest lesion alone; its neighbours show no lesion to judge.",
-        "仅取病灶最大的层面；其相邻层面无可判断的病灶。",
+        "仅取病灶最大的层面；其相邻层面没有可供判断的病灶。",
     ),
     "fusion-large": (
         "The slice with the largest lesion alone.",
@@ -1222,17 +1223,19 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "intended-use": (
         "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR",
-        "仅供演示与科研；不是医疗器械；以 T1C 与 FLAIR 的低级别胶质瘤训练",
+        "仅供演示与科研；不是医疗器械；训练数据为低级别胶质瘤的 T1C 与 FLAIR 影像",
     ),
     "licence": (
         "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY "
         "3.0",
         "CC BY-NC-SA 4.0（非商业、相同方式共享），承自训练掩膜；影像来自 TCIA TCGA-LGG，CC BY 3.0",
     ),
+    "licence-not-stated": ("not stated", "未注明"),
+    "intended-use-research": ("research use only, not a medical device", "仅供科研使用，不是医疗器械"),
     "training-cohort": (
         "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019: {patients} patients for the outline, at least "
         "{fewest} per marker",
-        "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
+        "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：病灶勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
     ),
     # ---- results ----------------------------------------------------------------------------------------
     "dicom-out-bad-uid": (
@@ -1499,19 +1502,19 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "worker-died": (
         'The worker died {attempts} times on this; try again, and tell who runs the server.',
-        '处理进程在此中断 {attempts} 次；请重试，并告知管理员。',
+        '处理进程因该任务中断 {attempts} 次；请重试，并告知管理员。',
     ),
     "model-gone": (
         "The server has no model '{model}' any more; upload the study for another one.",
-        '服务器已没有模型“{model}”；请为其他模型重新上传。',
+        '服务器上已没有模型“{model}”；请选用其他模型并重新上传影像。',
     ),
     "other-weights": (
         'The study was prepared for other weights; upload it again.',
-        '该影像是为其他权重准备的；请重新上传。',
+        '该影像是按另一份模型权重预处理的；请重新上传。',
     ),
     "answer-of-other-weights": (
         'The answer was given by other weights, which are not here any more; predict again.',
-        '该结果由其他权重给出，现已不在；请重新预测。',
+        '该结果由另一份模型权重得出，该权重已不在服务器上；请重新预测。',
     ),
     "not-computed": (
         'This could not be computed ({kind}: {reason}).',
@@ -1533,9 +1536,9 @@ class Message(str):
         self.code, self.parameters = code, dict(parameters)
         return self
 
-    def __reduce__(self) -> tuple[type[Message], tuple[str, Mapping[str, Any]]]:
-        """Code and parameters outlast pickling and copying."""
-        return Message, (self.code, self.parameters)
+    def __reduce__(self) -> tuple[Callable[..., str], tuple[Any, ...]]:
+        """Code and parameters outlast pickling and copying; what an older version kept keeps its text at least."""
+        return _restore, (self.code, self.parameters, str(self))
 
 
 def message(code: str, /, **parameters: Any) -> Message:
@@ -1564,9 +1567,9 @@ def from_record(record: Mapping[str, Any]) -> str:
     """The sentence of ``to_record``; its English text alone where this version does not know the code."""
     try:
         parameters = {name: _from_json(value) for name, value in record["parameters"].items()}
-        return Message(record["code"], parameters)
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return str(record["text"])
+    return _restore(record.get("code", ""), parameters, str(record["text"]))
 
 
 def known(text: str, *codes: str, **parameters: Any) -> str:
@@ -1634,10 +1637,23 @@ def _render_value(value: Any, language: Language) -> Any:
     return render(value, language) if isinstance(value, Message) else value
 
 
+def _restore(code: str, parameters: Mapping[str, Any], text: str) -> str:
+    """The message; its text alone where this version does not know the code or misses a parameter."""
+    try:
+        return Message(code, parameters)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError):
+        return text
+
+
 def _to_json(value: Any) -> Any:
+    """A parameter as JSON can hold it: numbers of numpy as numbers, paths and errors as text."""
     if isinstance(value, Message):
         return to_record(value)
-    return str(value) if isinstance(value, PurePath) else value
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) and isfinite(value) else str(value)
 
 
 def _from_json(value: Any) -> Any:

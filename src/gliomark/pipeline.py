@@ -72,7 +72,8 @@ class Model:
         if c.markers:
             fewest = min(m.validation.patients if m.validation else 0 for m in c.markers.values())
             cohort = known(cohort, "training-cohort", patients=len(c.training_patients), fewest=fewest)
-        licence, use = known(c.licence, "licence"), known(c.intended_use, "intended-use")
+        licence = known(c.licence, "licence", "licence-not-stated")
+        use = known(c.intended_use, "intended-use", "intended-use-research")
         return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliomark.messages import message
+from gliomark.messages import Language, message
 from gliomark.reporting import (
     Failure,
     folder_name,
@@ -27,8 +27,10 @@ from gliomark.reporting import (
     write_prediction,
     write_table,
 )
+from gliomark.reporting.contents import contents
 from gliomark.reporting.drawing import OUTLINE, canvas, draw_slice
 from gliomark.reporting.masks import agreed_probability
+from gliomark.reporting.page import render_page
 from gliomark.reporting.text import READERS, STRINGS
 from gliomark.study import (
     READERS_OUTLINE,
@@ -101,6 +103,21 @@ def test_what_is_not_a_number_becomes_null(make_prediction: Make, tmp_path: Path
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
     assert document["age"] is document["seconds"] is document["markers"][0]["probability"] is None
     assert "nan" not in words((folder / "report.html").read_text(encoding="utf-8")).lower().split()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_kept_answer_without_the_newer_fields_still_makes_a_page(
+    make_prediction: Make, language: Language
+) -> None:
+    prediction = make_prediction()
+    document = prediction_document(prediction)
+    del document["messages"], document["sequences"]["stand_ins"], document["input"]["examination"]
+    for marker in document["markers"]:
+        for name in ("borderline", "threshold_origin", "fusion_in_words", "positive"):
+            del marker[name]
+    text = words(render_page(contents(prediction, document, language), language))
+    assert prediction.patient_id in text and "30 %" in text
+    assert {"en": "wild type", "zh": "野生型"}[language] in text and "borderline" not in text
 
 
 def test_the_document_says_which_slices_decided(make_prediction: Make) -> None:

@@ -39,7 +39,7 @@ STRINGS: Wording = {
     "range": ("Range over the lesion’s slices", "各病灶层面的范围"),
     "range_value": (
         "{} to {}, the bracket over the bar; not a confidence interval.",
-        "{} 至 {}，即条形上方的括线；并非置信区间。",
+        "{} 至 {}，即条形上方标出的区间；并非置信区间。",
     ),
     "range_same": ("{} on each of them.", "各层均为 {}。"),
     "positive": ("What the probability means", "概率的含义"),
@@ -90,7 +90,7 @@ STRINGS: Wording = {
     "lesion_slices": ("Slices with lesion", "含病灶层数"),
     "largest_area": ("Largest area on a slice", "单层最大面积"),
     "in_slice": ("(slice {})", "（层面 {}）"),
-    "outline_rule": ("Outline from", "勾画规则"),
+    "outline_rule": ("Outline from", "勾画依据"),
     "assumed": (
         "The pictures carry no measurements: pixel size and slice distance are assumed, "
         "so areas and volume are approximate.",
@@ -102,7 +102,7 @@ STRINGS: Wording = {
     "intended_use": ("Intended use", "预期用途"),
     "trained_on": ("Trained on", "训练数据"),
     "licence": ("Licence of the weights", "权重许可"),
-    "sequences_used": ("Sequences shown to the model", "模型所见序列"),
+    "sequences_used": ("Sequences shown to the model", "输入模型的序列"),
     "sequences_found": ("Sequences found", "找到的序列"),
     "sha256": ("SHA-256 of the weights", "权重文件 SHA-256"),
     "software": ("Software", "软件"),

@@ -412,7 +412,7 @@
     </message>
     <message>
         <source>{} is missing; {} is shown in its place. No marker is predicted.</source>
-        <translation>缺少 {}；以 {} 代替显示给网络。不预测标志物。</translation>
+        <translation>缺少 {}；以 {} 代替输入网络。不预测标志物。</translation>
     </message>
     <message>
         <source>Cancel</source>
