@@ -408,6 +408,38 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "and say so in the series table.",
         "有 {count} 个 T1 序列参数相同、采集时间不同，无法得知哪一个是增强后：请核对，并在序列表中注明。",
     ),
+    "series-table-twice": (
+        "The edited table uses two series of one patient as {sequence} ({one} and {other}); leave one.",
+        "修改后的序列表将同一患者的两个序列都用作 {sequence}（{one} 和 {other}）；请只保留一个。",
+    ),
+    "series-table-unknown": (
+        "{table}: the series {series} is not in the folder; edit the table of this folder.",
+        "{table}：序列 {series} 不在该文件夹中；请修改与该文件夹对应的序列表。",
+    ),
+    "series-table-use": (
+        "{table}: '{use}' in column use of series {series} must be T1, T1C, T2, FLAIR, auto or blank.",
+        "{table}：序列 {series} 的 use 列为“{use}”，只能填写 T1、T1C、T2、FLAIR、auto 或留空。",
+    ),
+    "patient-id-blank": (
+        "the PatientID is blank; give the series one in the column patient_id",
+        "患者编号（PatientID）为空；请在 patient_id 列中为该序列填写编号",
+    ),
+    "patient-id-names": (
+        "{count} different names share this PatientID; give each person an id in the column patient_id",
+        "该患者编号（PatientID）下有 {count} 个不同的姓名；请在 patient_id 列中为每名患者填写各自的编号",
+    ),
+    "patient-id-birth-dates": (
+        "{count} different birth dates share this PatientID; give each person an id in the column patient_id",
+        "该患者编号（PatientID）下有 {count} 个不同的出生日期；请在 patient_id 列中为每名患者填写各自的编号",
+    ),
+    "archive-unreadable": (
+        "{file} cannot be unpacked ({reason}); unpack it yourself.",
+        "无法解压 {file}（{reason}）；请自行解压。",
+    ),
+    "archive-huge": (
+        "{file} would grow to {gigabytes:.0f} GB; unpack it yourself if that is right.",
+        "{file} 解压后将达 {gigabytes:.0f} GB；若确实如此，请自行解压。",
+    ),
     "series-coloured": ("its images are in colour.", "其图像为彩色。"),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
     "dicom-undecodable": (

@@ -20,6 +20,7 @@ from gliomark.cohort.scan import SERIES_COLUMNS, Scan, scan
 from gliomark.cohort.workers import cluster
 from gliomark.io import read_study
 from gliomark.io.dicom import read_series
+from gliomark.messages import render
 from gliomark.study import GliomarkError, MRSequence
 
 T1 = {"SeriesDescription": "t1 se", "RepetitionTime": 500, "EchoTime": 10, "ScanningSequence": "SE"}
@@ -232,6 +233,7 @@ def test_a_blank_id_is_quarantined(tmp_path: Path, client: Client) -> None:
     write_series(tmp_path / "export", "", T2)
     found = run(tmp_path / "export", client, tmp_path)
     assert not found.patients and "PatientID is blank" in found.quarantined[0].reason
+    assert "患者编号" in render(found.quarantined[0].reason, "zh")
 
 
 def test_the_examination_with_most_sequences_is_read_of_equals_the_first(

@@ -161,7 +161,7 @@ def _unzipped(archive: Path, root: Path, private: Path) -> Path:
         part = place.with_suffix(".part")
         _unpack(archive, part)
     except _ZIP_DAMAGE as error:
-        raise GliomarkError(f"{archive} cannot be unpacked ({error}); unpack it yourself.") from error
+        raise GliomarkError(message("archive-unreadable", file=archive, reason=str(error))) from error
     part.rename(place)
     return place
 
@@ -170,9 +170,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         grown = sum(member.file_size for member in content.infolist())
         if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
-            raise GliomarkError(
-                f"{archive} would grow to {grown / 1e9:.0f} GB; unpack it yourself if that is right."
-            )
+            raise GliomarkError(message("archive-huge", file=archive, gigabytes=grown / 1e9))
         content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
 
 
@@ -251,16 +249,11 @@ def _check_holes(used: Mapping[MRSequence, DicomSeries], unreadable: Sequence[Pa
 def _why_not_one_person(patient_id: str, theirs: Sequence[DicomSeries]) -> str:
     """Why the series under one PatientID are not one person's for certain; blank where they are."""
     if not patient_id:
-        return "the PatientID is blank; give the series one in the column patient_id"
-    for what, values in (
-        ("names", {owner_key(one.first)[1] for one in theirs}),
-        ("birth dates", {owner_key(one.first)[2] for one in theirs}),
-    ):
-        if len(values - {""}) > 1:
-            return (
-                f"{len(values - {''})} different {what} share this PatientID; "
-                "give each person an id in the column patient_id"
-            )
+        return message("patient-id-blank")
+    for at, code in ((1, "patient-id-names"), (2, "patient-id-birth-dates")):
+        values = {owner_key(one.first)[at] for one in theirs} - {""}
+        if len(values) > 1:
+            return message(code, count=len(values))
     return ""
 
 
@@ -311,10 +304,8 @@ def _with_overrides(
             continue
         name = MRSequence(wanted.upper())
         if name in by_hand:
-            raise GliomarkError(
-                f"The edited table uses two series of one patient as {name} ({by_hand[name].key} and {one.key}); "
-                "leave one."
-            )
+            both = {"one": by_hand[name].key, "other": one.key}
+            raise GliomarkError(message("series-table-twice", sequence=str(name), **both))
         by_hand[name] = one
         if chosen.get(name) is not one:
             reasons[one.key] += f" Used as {name} by the edited table."
@@ -333,15 +324,11 @@ def _overrides(edited: Path | None, series: Sequence[DicomSeries]) -> dict[str, 
     rows = {row["series"]: {**row, "use": row["use"].lower()} for row in read}
     unknown = sorted(set(rows) - {one.key for one in series})
     if unknown:
-        raise GliomarkError(
-            f"{edited}: the series {unknown[0]} is not in the folder; edit the table of this folder."
-        )
+        raise GliomarkError(message("series-table-unknown", table=edited, series=unknown[0]))
     for row in rows.values():
         use = row["use"]
         if use not in (*NOT_USED, UNDECIDED) and use.upper() not in set(MRSequence):
-            raise GliomarkError(
-                f"{edited}: '{use}' in column use of series {row['series']} must be T1, T1C, T2, FLAIR, auto or blank."
-            )
+            raise GliomarkError(message("series-table-use", table=edited, use=use, series=row["series"]))
     return rows
 
 
