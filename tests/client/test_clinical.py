@@ -28,6 +28,12 @@ def test_row_is_found_as_the_server_would(tmp_path: Path, encoding: str, delimit
         assert (found.age, found.sex) == expected
 
 
+@pytest.mark.parametrize("patient, row", [("sub-01", "01"), ("sub-P7", "P7"), ("sub-01", "sub-01")])
+def test_a_subject_is_found_without_its_prefix(tmp_path: Path, patient: str, row: str) -> None:
+    found = age_and_sex(written(tmp_path, f"id,age,sex\n{row},61,F\n"), patient)
+    assert (found.patient_id, found.age, found.sex) == (patient, 61, 1)
+
+
 @pytest.mark.parametrize(
     "patient, said",
     [

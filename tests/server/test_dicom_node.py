@@ -32,7 +32,7 @@ from gliomark.io.dicom import dicom_files
 from gliomark.reporting.masks import reference_series, source_mask
 from gliomark.server import dicom_node
 from gliomark.server.destinations import parse_destination
-from gliomark.server.dicom_node import DicomNode, Node, age_of
+from gliomark.server.dicom_node import DicomNode, Node, age_of, asked_of
 from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.run import Settings, make_server
 from gliomark.study import GliomarkError, MRSequence
@@ -363,3 +363,13 @@ def test_a_real_archive_holds_the_results(orthanc, serving, shared, way) -> None
     own = np.argwhere(mask > 0)[:, ::-1] @ series.affine[:3, :3].T + series.affine[:3, 3]
     assert len(there) == len(own) > 1000
     assert cKDTree(own).query(there)[0].max() < 0.01, "every voxel within a hundredth of a millimetre"
+
+
+@pytest.mark.parametrize("stated, sex", [("M", 0), ("F", 1), ("f", 1), ("m ", 0), ("O", None), ("", None)])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+def test_sexes_in_headers(tmp_path, pushed, stated: str, sex: int | None) -> None:
+    one = dcmread(next(iter(dicom_files(pushed))))
+    one.PatientSex = stated
+    one.save_as(tmp_path / "one.dcm")
+    asked = asked_of(tmp_path)
+    assert asked["sex"] == sex and asked["without_clinical"] is (sex is None)

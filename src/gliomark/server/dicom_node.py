@@ -239,7 +239,7 @@ class DicomNode:
 def asked_of(folder: Path) -> dict[str, Any]:
     """A prediction as it is asked for, age in years and sex from the headers."""
     header = dcmread(next(iter(dicom_files(folder))), stop_before_pixels=True, force=True)
-    age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")))
+    age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")).strip().upper())
     unknown = age is None or sex is None
     return {"age": age, "sex": sex, "without_clinical": unknown, "fusion": "near", "outline": "model"}
 
