@@ -60,10 +60,8 @@ def mgmt_or_stain(text: str) -> str:
 def codel_1p19q(text: str) -> str:
     """1 both arms deleted, 0 not; a partial or relative deletion is not known."""
     plain = squeezed(text)
-    if only := re.fullmatch(
-        r"(?:仅|只有|单纯|单独|only|isolated)(1p|19q)(?:缺失|deletion|deleted|loss|lost)", plain
-    ):
-        return "0" if only else ""
+    if re.fullmatch(r"(?:仅|只有|单纯|单独|only|isolated)(1p|19q)(?:缺失|deletion|deleted|loss|lost)", plain):
+        return "0"
     if re.search(r"(1p|19q)\W*[-+]|(1p|19q)\W*\([-+]+\)", plain) and not re.search(
         r"缺失|del|loss|loh", plain
     ):
