@@ -313,7 +313,7 @@ def test_transparent_pixels_are_background(tmp_path: Path, how: Write):
 @pytest.mark.parametrize("alpha", [1, 128, 254])
 def test_half_transparent_pixels_are_refused(tmp_path: Path, mode: str, alpha: int):
     message = refusal(write(tmp_path / "p" / "T2", head(), see_through(mode, 200, alpha), "png"))
-    assert "001.png" in message and "see-through" in message
+    assert "001.png" in message and "partly transparent" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
