@@ -375,7 +375,7 @@ def with_probabilities(prediction: Prediction, *probabilities: float) -> Predict
             "en",
             "Range over the lesion’s slices 12 % to 52 %, the bracket over the bar; not a confidence interval.",
         ),
-        ("zh", "各病灶层面的范围 12 % 至 52 %，即条形上方的括线；并非置信区间。"),
+        ("zh", "各病灶层面的范围 12 % 至 52 %，即条形上方标出的区间；并非置信区间。"),
     ],
 )
 def test_the_range_is_that_of_all_slices(

@@ -168,7 +168,7 @@ def test_ages(text: str, years: float | None) -> None:
     ("1970", "year of birth"),
     ("1970年", "year of birth"), ("1970-01-02", "a date"), ("1970/1/2", "a date"), ("19700102", "a date"),
     ("2.1.1970", "a date"),
-    ("0", "nought"), ("0.0", "nought"), ("0岁", "nought"), ("fifty", "no"), ("4 9", "not a number"),
+    ("0", "is 0"), ("0.0", "is 0"), ("0岁", "is 0"), ("fifty", "no"), ("4 9", "not a number"),
     ("49,555", "not a number"),
     ("1,234", "not a number"), ("1e2", "not a number"), ("inf", "not a number"), ("40-50", "not a number"),
     (">50", "not a number"),
