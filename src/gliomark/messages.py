@@ -1070,6 +1070,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "验证中优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 {positives} "
         "例），因此给出判断和概率。",
     ),
+    "fusion-not-validated": (
+        "Threshold and validation belong to the rule 'near'; they were not measured for the rule '{fusion}'.",
+        "阈值与验证结果均针对“near”规则；未针对“{fusion}”规则进行评估。",
+    ),
     "borderline": (
         "Borderline: the probability lies within {margin:.0f} percentage points of the threshold, so a small change of "
         "image or outline can turn the answer.",

@@ -48,6 +48,7 @@ from gliomark.tables import check_row
 
 SHIPPED = {"demo": "demonstration.safetensors"}
 UNDETERMINED = "undetermined"
+VALIDATED_FUSION: FusionRule = "near"  # of every threshold and every figure of validation in a weights file
 BORDERLINE = 0.05  # a probability this close to the threshold, or closer, names a level only as borderline
 MODEL, READER = "model", "reader's finding"
 
@@ -335,6 +336,8 @@ def _answered(
     age, sex = codes or (None, None)
     is_borderline = abs(probability - card.threshold) <= BORDERLINE
     warnings = [message("borderline", margin=100 * BORDERLINE)] if is_borderline else []
+    if fusion != VALIDATED_FUSION:
+        warnings.append(message("fusion-not-validated", fusion=fusion))
     return replace(
         answer,
         probability=probability,

@@ -74,7 +74,7 @@ def test_pictures(run, pictures, drawn) -> None:
 
     document = document_of(result)
     assert (document["patient_id"], document["age"], document["sex"]) == (PATIENT, 50, 0)
-    assert document["input"] == {"kind": "pictures", "spacing_assumed": True}
+    assert document["input"] == {"kind": "pictures", "spacing_assumed": True, "examination": None}
     pair = ["T1C", "FLAIR"]
     assert document["sequences"] == {"found": pair, "used": pair, "stand_ins": {}}
     assert document["lesion"]["found"] and 0.5 * LESION_ML < document["lesion"]["volume_ml"] < 1.6 * LESION_ML
