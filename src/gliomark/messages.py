@@ -196,6 +196,33 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} holds {millions:.0f} million voxels, more than any MR image; at most {most:.0f} million are read.",
         "{file} 含 {millions:.0f} 百万个体素，超过任何磁共振影像；最多读取 {most:.0f} 百万个。",
     ),
+    "volume-header": (
+        "The header of {file} cannot be right ({stated}): convert the original images again.",
+        "{file} 的头信息不可能正确（{stated}）：请由原始影像重新转换。",
+    ),
+    "volume-header-endless": (
+        "The header of {file} does not end within {most} kB, so it is damaged or no image volume: convert the original "
+        "images again.",
+        "{file} 的头信息超过 {most} kB 仍未结束，文件已损坏或不是影像容积：请由原始影像重新转换。",
+    ),
+    "volume-short": (
+        "{file} is damaged: its header states {needed} bytes of image values and {held} bytes are there; copy or "
+        "convert it again.",
+        "{file} 已损坏：头信息注明影像数据为 {needed} 字节，而文件中只有 {held} 字节；请重新拷贝或转换。",
+    ),
+    "volume-data-outside": (
+        "{file} names a data file outside its own folder, or a link ({data}): put both files into one folder, or save "
+        "the volume as one file.",
+        "{file} 指向的数据文件不在其所在文件夹内，或为链接（{data}）：请将两个文件放入同一文件夹，或另存为单个文件。",
+    ),
+    "volume-data-missing": (
+        "{file} names the data file {data}, which is not there: copy both files into one folder.",
+        "{file} 指向的数据文件 {data} 不存在：请将两个文件拷贝到同一文件夹。",
+    ),
+    "volume-data-list": (
+        "{file} is put together from several data files ({data}): save the volume as one file.",
+        "{file} 由多个数据文件组成（{data}）：请将该容积另存为单个文件。",
+    ),
     "volume-coloured": (
         "{file} holds colours or complex numbers: give a grey-value volume.",
         "{file} 为彩色或复数影像：请提供灰度容积。",
