@@ -93,6 +93,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} is truncated or damaged, or of a kind that is not read: copy it again, or save it as PNG.",
         "{file} 不完整、已损坏或格式不受支持：请重新复制，或另存为 PNG。",
     ),
+    "picture-huge": (
+        "{file} is a picture of more than {most:.0f} million pixels, larger than any MR image: export it again in its "
+        "original size.",
+        "{file} 超过 {most:.0f} 百万像素，大于任何磁共振影像：请以原始尺寸重新导出。",
+    ),
     "picture-several": (
         "{file} holds {count} pictures: save every slice in a file of its own.",
         "{file} 含有 {count} 幅图片：请将每个层面单独保存为一个文件。",
