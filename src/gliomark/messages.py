@@ -376,6 +376,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} is damaged or no DICOM file: copy or export it again.",
         "{file} 已损坏或不是 DICOM 文件：请重新复制或导出。",
     ),
+    "dicom-frames": (
+        "{file} states {count} images of its size, more than it can hold or any MR series has: copy or export it again.",
+        "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
+    ),
     "dicom-passed-over": (
         "{count} DICOM files could not be read and were passed over ({names}); the series used are whole without them.",
         "有 {count} 个 DICOM 文件无法读取，已跳过（{names}）；所用序列不缺少图像。",

@@ -171,7 +171,9 @@ def test_a_patient_folder_behind_a_link_is_read(tmp_path: Path):
     assert_read(tmp_path / "named")
 
 
-@pytest.mark.parametrize("changes", [{"NDims": "500"}, {"DimSize": "2000 2000 2000"}, {"ElementType": "MET_OTHER"}])
+@pytest.mark.parametrize(
+    "changes", [{"NDims": "500"}, {"DimSize": "2000 2000 2000"}, {"ElementType": "MET_OTHER"}]
+)
 def test_a_hostile_mask_is_not_given_to_itk(tmp_path: Path, changes: dict[str, str]):
     file = write(tmp_path / "p", "mha", VOXELS.tobytes(), **changes)
     assert kind_of(file) == ""

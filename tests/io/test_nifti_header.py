@@ -94,7 +94,9 @@ def test_values_beside_that_are_no_file(tmp_path: Path, kind: str, sentence: str
     assert sentence in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("suffix, behind", [("nii", b""), ("nii.gz", b""), ("nii", b"more"), ("nii.gz", b"more")])
+@pytest.mark.parametrize(
+    "suffix, behind", [("nii", b""), ("nii.gz", b""), ("nii", b"more"), ("nii.gz", b"more")]
+)
 def test_healthy_files_are_read(tmp_path: Path, suffix: str, behind: bytes):
     write(tmp_path / "p", suffix, behind)
     np.testing.assert_array_equal(read_study(tmp_path / "p").series[MRSequence.FLAIR].image, VOXELS.T)

@@ -265,7 +265,9 @@ def test_the_named_formats_are_read_whatever_their_name(patient: Path, suffix: s
         file = patient / "t1CE" / f"{name}.png"
         content = Image.open(file, formats=["PNG"]).copy()
         file.unlink()
-        content.save(file.with_suffix(f".{suffix}"), format=kind, **({"quality": 100} if kind == "JPEG" else {}))
+        content.save(
+            file.with_suffix(f".{suffix}"), format=kind, **({"quality": 100} if kind == "JPEG" else {})
+        )
     image = read_study(patient).series[MRSequence.T1C].image
     assert np.abs(image[:, 3, -4] - [100, 101, 102]).max() <= 2
 

@@ -100,4 +100,3 @@ def _values_beside(file: Path) -> Path:
 
 def _impossible(file: Path, name: str, value: object) -> GliomarkError:
     return GliomarkError(message("volume-header", file=file, stated=f"{name}: {value}"))
-
