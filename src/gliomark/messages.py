@@ -720,6 +720,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "as xlsx or CSV.",
         "{table} 的内容是网页或 XML，不是表格：请用电子表格软件打开后另存为 xlsx 或 CSV。",
     ),
+    "table-huge": (
+        "{table} is far larger than any table of patients, or a cell stands far outside the others: copy the rows and "
+        "columns that are needed into a new file.",
+        "{table} 远大于任何患者表格，或有单元格远离其他内容：请将所需的行和列复制到新文件。",
+    ),
     "table-damaged-workbook": (
         "{table} is a damaged workbook, or has no sheet with cells: save it again as xlsx or CSV.",
         "{table} 已损坏，或没有含数据的工作表：请重新另存为 xlsx 或 CSV。",

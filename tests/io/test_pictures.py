@@ -231,12 +231,6 @@ def test_real_patient(shared: Path):
     np.testing.assert_allclose(np.diag(study.lesion.affine), [0.9375, 0.9375, 6, 1])
 
 
-def refusal(folder: Path) -> str:
-    with pytest.raises(GliomarkError) as caught:
-        read_study(folder)
-    return str(caught.value)
-
-
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n(made) (w) file closefile\n"
 
 

@@ -240,7 +240,7 @@ def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_
 
 
 @pytest.mark.parametrize("claim", [
-    {"NumberOfFrames": 10**9}, {"NumberOfFrames": 500}, {"Rows": 65535, "Columns": 65535},
+    {"NumberOfFrames": 10**9}, {"NumberOfFrames": 20_000}, {"Rows": 65535, "Columns": 65535},
 ])  # fmt: skip
 def test_an_object_that_claims_more_than_it_holds_is_not_kept(node, pushed, claim: dict[str, int]) -> None:
     """The sender is told so, nothing is left to stop the node after a restart, and the line stays open."""

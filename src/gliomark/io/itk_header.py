@@ -78,10 +78,7 @@ def check_itk_header(file: Path) -> int:
         raise GliomarkError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
     read = _read_nrrd if file.name.lower().endswith(NRRD_SUFFIXES) else _read_meta
     claim, end = read(file, start)
-    if claim.data:
-        held = _data_file(file, claim.data).stat().st_size
-    else:
-        held = file.stat().st_size - end
+    held = _data_file(file, claim.data).stat().st_size if claim.data else file.stat().st_size - end
     if claim.raw:
         check_held(file, claim.bytes, held - claim.start, claim.packed)
     return claim.bytes

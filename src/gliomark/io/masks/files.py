@@ -15,8 +15,8 @@ from gliomark.io.layout import VOLUME_SUFFIXES, stem_of, visible
 from gliomark.io.masks.dicom import mask_kind
 from gliomark.io.masks.pictures import is_annotation
 from gliomark.io.masks.rules import names_lesion, names_other
-from gliomark.io.nifti_header import check_nifti_header
 from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
+from gliomark.io.nifti_header import check_nifti_header
 
 _MOST_LABELS = 5  # BraTS has four and the background
 

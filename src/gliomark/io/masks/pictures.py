@@ -11,8 +11,8 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Iterable, Mapping
 import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
