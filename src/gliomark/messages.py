@@ -47,6 +47,16 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "series again.",
         "{source} 的层面 {slices} 空气区域为亮，像是反相（负片）图像，而其他层面正常：请重新导出该序列。",
     ),
+    "folder-links": (
+        "{folder} holds no images but links or special files, which are not followed (such as {name}): copy the image "
+        "files themselves into it (git-annex and DataLad: unlock them).",
+        "{folder} 中没有影像文件，只有不会被跟随的链接或特殊文件（如 {name}）：请将影像文件本身复制到该文件夹"
+        "（git-annex、DataLad：请先 unlock）。",
+    ),
+    "links-passed-over": (
+        "{count} links or special files in the folder were passed over ({names}): only files that lie in it are read.",
+        "文件夹中有 {count} 个链接或特殊文件未读取（{names}）：只读取位于该文件夹内的文件。",
+    ),
     "picture-folder-empty": (
         "{folder} holds no pictures: put its slices there or remove the folder.",
         "{folder} 中没有图片：请放入该序列的各层面图片，或删除该文件夹。",
