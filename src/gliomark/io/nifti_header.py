@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
@@ -47,10 +47,10 @@ def check_nifti_header(file: Path) -> None:
     check_held(file, needed, values.stat().st_size, values.name.lower().endswith(".gz"))
 
 
-def _header(stream: IO[bytes]) -> Nifti1Header | None:
+def _header(stream: BufferedIOBase) -> Nifti1Header | None:
     """The header by its size, little or big endian; None where it is no NIfTI header."""
     start = stream.read(4)
-    sizes = {int.from_bytes(start, order) for order in ("little", "big")}  # type: ignore[arg-type]
+    sizes = {int.from_bytes(start, order) for order in ("little", "big")}
     for size in sizes & set(_HEADER_OF_SIZE):
         binary = start + stream.read(size - 4)
         kind = _HEADER_OF_SIZE[size]
@@ -72,7 +72,7 @@ def _shape(file: Path, header: Nifti1Header) -> tuple[int, ...]:
     return shape
 
 
-def _check_extensions(file: Path, stream: IO[bytes], header: Nifti1Header, offset: int) -> None:
+def _check_extensions(file: Path, stream: BufferedIOBase, header: Nifti1Header, offset: int) -> None:
     """Every extension before the values must end before them: nibabel reads as many bytes as it claims."""
     at = int(header.sizeof_hdr)
     flag = stream.read(4)
