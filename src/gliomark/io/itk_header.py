@@ -42,6 +42,11 @@ _NRRD_BYTES = {
     **dict.fromkeys(("uint64", "uint64_t", "double"), 8),
     "float": 4,
 }
+_NRRD_FIELDS = frozenset(
+    "content number type blocksize dimension space spacedimension sizes spacings thicknesses axismins axismaxs "
+    "spacedirections centers centerings kinds labels units min max oldmin oldmax datafile endian encoding lineskip "
+    "byteskip sampleunits spaceunits spaceorigin measurementframe".split()
+)
 _GZIP = ("gzip", "gz")
 _NRRD_ENCODINGS = ("raw", "ascii", "text", "txt", "hex", "bzip2", "bz2", *_GZIP)
 
@@ -124,12 +129,14 @@ def _read_nrrd(file: Path, start: bytes) -> tuple[_Claim, int]:
         raise _endless(file, start)
     end = blank.end() if blank else len(start)
     fields: dict[str, str] = {}
-    for line in re.split(r"[\r\n]+", start[:end].decode("utf-8", "replace"))[1:]:
+    for line in filter(str.strip, re.split(r"[\r\n]+", start[:end].decode("utf-8", "replace"))[1:]):
         key, colon, value = line.partition(":")
-        if not colon or line.startswith("#") or value.startswith("="):
+        if len(line) > _LONGEST_LINE:
+            raise _impossible(file, line)
+        if line.startswith("#") or value.startswith("="):
             continue
-        name = re.sub(r"\s", "", key).lower()
-        if name in fields:
+        name = key.lower().replace(" ", "")
+        if not colon or name in fields or name not in _NRRD_FIELDS:
             raise _impossible(file, line)
         fields[name] = value.strip()
     sizes = _sizes(file, fields, "dimension", "sizes")
@@ -178,9 +185,15 @@ def _data_file(file: Path, name: str) -> Path:
     folder = file.parent.resolve()
     data = file.parent / name
     inside = not re.match(r"[/\\]|[A-Za-z]:", name) and ".." not in re.split(r"[/\\]", name)
-    if "\0" in name or not inside or data.resolve() != folder.joinpath(*Path(name).parts):
+    if "\0" in name or not inside:
         raise GliomarkError(message("volume-data-outside", file=file, data=name[:80]))
-    if not data.is_file():
+    try:
+        resolved, found = data.resolve(), data.is_file()
+    except OSError:  # a name that is too long, or a circle of links
+        found, resolved = False, folder.joinpath(*Path(name).parts)
+    if resolved != folder.joinpath(*Path(name).parts):
+        raise GliomarkError(message("volume-data-outside", file=file, data=name[:80]))
+    if not found:
         raise GliomarkError(message("volume-data-missing", file=file, data=name[:80]))
     return data
 

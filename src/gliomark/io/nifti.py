@@ -37,7 +37,10 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 WHOLE = 1e-3  # how far a label may be off a whole number
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
+_UNREADABLE = (
+    OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error, ImageFileError, HeaderDataError,
+    WrapStructError,
+)  # fmt: skip
 
 
 def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
