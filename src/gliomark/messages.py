@@ -175,6 +175,21 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} holds pictures but no sequence folders: put them in subfolders T1C, T2 and so on.",
         "{folder} 中有图片但没有序列文件夹：请将图片分别放入 T1C、T2 等子文件夹。",
     ),
+    "folder-links": (
+        "{folder} holds no images but links or special files, which are not followed (such as {name}): copy the image "
+        "files themselves into it (git-annex and DataLad: unlock them).",
+        "{folder} 中没有影像文件，只有不会被跟随的链接或特殊文件（如 {name}）：请将影像文件本身复制到该文件夹"
+        "（git-annex、DataLad：请先 unlock）。",
+    ),
+    "links-passed-over": (
+        "{count} links or special files in the folder were passed over ({names}): only files that lie in it are read.",
+        "文件夹中有 {count} 个链接或特殊文件未读取（{names}）：只读取位于该文件夹内的文件。",
+    ),
+    "picture-huge": (
+        "{file} is a picture of more than {most:.0f} million pixels, larger than any MR image: export it again in its "
+        "original size.",
+        "{file} 超过 {most:.0f} 百万像素，大于任何磁共振影像：请以原始尺寸重新导出。",
+    ),
     # ---- volumes: NIfTI, MetaImage, NRRD ----------------------------------------------------------------
     "volume-scaling": (
         "{file} states a scaling of its grey values that is not a number (scl_slope, scl_inter): convert it again.",
@@ -250,6 +265,33 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "volume-sheared": (
         "The voxel grid of {file} is sheared: resample it to a right-angled grid.",
         "{file} 的体素网格是倾斜的（轴不互相垂直）：请重采样为直角网格。",
+    ),
+    "volume-header": (
+        "The header of {file} cannot be right ({stated}): convert the original images again.",
+        "{file} 的头信息不可能正确（{stated}）：请由原始影像重新转换。",
+    ),
+    "volume-header-endless": (
+        "The header of {file} does not end within {most} kB, so it is damaged or no image volume: convert the original "
+        "images again.",
+        "{file} 的头信息超过 {most} kB 仍未结束，文件已损坏或不是影像容积：请由原始影像重新转换。",
+    ),
+    "volume-short": (
+        "{file} is damaged: its header states {needed} bytes of image values and {held} bytes are there; copy or "
+        "convert it again.",
+        "{file} 已损坏：头信息注明影像数据为 {needed} 字节，而文件中只有 {held} 字节；请重新拷贝或转换。",
+    ),
+    "volume-data-outside": (
+        "{file} names a data file outside its own folder, or a link ({data}): put both files into one folder, or save "
+        "the volume as one file.",
+        "{file} 指向的数据文件不在其所在文件夹内，或为链接（{data}）：请将两个文件放入同一文件夹，或另存为单个文件。",
+    ),
+    "volume-data-missing": (
+        "{file} names the data file {data}, which is not there: copy both files into one folder.",
+        "{file} 指向的数据文件 {data} 不存在：请将两个文件拷贝到同一文件夹。",
+    ),
+    "volume-data-list": (
+        "{file} is put together from several data files ({data}): save the volume as one file.",
+        "{file} 由多个数据文件组成（{data}）：请将该容积另存为单个文件。",
     ),
     # ---- names: which image is which --------------------------------------------------------------------
     "volumes-unnamed": (
@@ -441,6 +483,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 解压后将达 {gigabytes:.0f} GB；若确实如此，请自行解压。",
     ),
     "series-coloured": ("its images are in colour.", "其图像为彩色。"),
+    "dicom-frames": (
+        "{file} states {count} images of its size, more than it can hold or any MR series has: copy or export it again.",
+        "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
+    ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
@@ -913,6 +959,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "row-of-another": (
         "The clinical row belongs to patient {row}, the images to patient {patient}: give the row of {patient}.",
         "临床数据行属于患者 {row}，影像属于患者 {patient}：请提供患者 {patient} 的数据行。",
+    ),
+    "table-huge": (
+        "{table} is far larger than any table of patients, or a cell stands far outside the others: copy the rows and "
+        "columns that are needed into a new file.",
+        "{table} 远大于任何患者表格，或有单元格远离其他内容：请将所需的行和列复制到新文件。",
     ),
     # ---- preparation: registration, brain, slices -------------------------------------------------------
     "sequence-missing": (

@@ -372,3 +372,18 @@ def test_a_damaged_file_leaves_a_patient_out_where_its_series_is_used(
     assert any(one.where == str(file) for one in found.quarantined)
     if left_out:
         assert any(file.name in one.reason for one in found.quarantined if one.series)
+
+
+@pytest.mark.parametrize("claim", [
+    {"NumberOfFrames": 10**9}, {"NumberOfFrames": 500}, {"Rows": 65535, "Columns": 65535},
+])  # fmt: skip
+def test_objects_that_claim_more_than_they_hold_are_quarantined(
+    tmp_path: Path, client: Client, claim: dict[str, int]
+):
+    write_series(tmp_path / "in" / "good", "P1", T2)
+    write_series(tmp_path / "in" / "bad", "P2", T2, "1.2.4", **claim)
+    found = run(tmp_path / "in", client, tmp_path)
+    assert [one.patient_id for one in found.patients] == ["P1"]
+    assert len(found.quarantined) == SLICES
+    for one in found.quarantined:
+        assert str(tmp_path / "in" / "bad") in one.where and "more than it can hold" in one.reason

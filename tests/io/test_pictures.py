@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +229,61 @@ def test_real_patient(shared: Path):
     assert list(study.series) == [MRSequence.T1, MRSequence.T1C, MRSequence.FLAIR]
     assert study.lesion is not None and study.lesion.image.sum() == 14379
     np.testing.assert_allclose(np.diag(study.lesion.affine), [0.9375, 0.9375, 6, 1])
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n(made) (w) file closefile\n"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM", "WEBP"])
+def test_other_formats_are_not_decoded_whatever_their_name(
+    patient: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, kind: str
+):
+    def started(*arguments: object, **options: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", started)
+    file = patient / "t1CE" / f"001.{suffix}"
+    (patient / "t1CE" / "001.png").unlink()
+    if kind == "EPS":
+        file.write_bytes(POSTSCRIPT)
+    else:
+        Image.fromarray(np.full((32, 32), 9, np.uint8)).save(file, format=kind)
+    assert f"{file} is truncated or damaged, or of a kind that is not read" in refusal(patient)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_the_named_formats_are_read_whatever_their_name(patient: Path, suffix: str, kind: str):
+    for name in NAMES:
+        file = patient / "t1CE" / f"{name}.png"
+        content = Image.open(file, formats=["PNG"]).copy()
+        file.unlink()
+        content.save(
+            file.with_suffix(f".{suffix}"), format=kind, **({"quality": 100} if kind == "JPEG" else {})
+        )
+    image = read_study(patient).series[MRSequence.T1C].image
+    assert np.abs(image[:, 3, -4] - [100, 101, 102]).max() <= 2
+
+
+def claim_size(file: Path, kind: str, columns: int, rows: int) -> None:
+    """A tiny picture whose header claims another size."""
+    Image.fromarray(np.full((32, 32), 9, np.uint8)).save(file, format=kind)
+    content = bytearray(file.read_bytes())
+    if kind == "PNG":
+        content[16:24] = struct.pack(">II", columns, rows)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    if kind == "BMP":
+        content[18:26] = struct.pack("<ii", columns, rows)
+    if kind == "JPEG":
+        at = content.index(b"\xff\xc0")
+        content[at + 5 : at + 9] = struct.pack(">HH", rows, columns)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG"])
+@pytest.mark.parametrize("columns, rows", [(9000, 9000), (60000, 60000), (65000, 1000)])
+def test_a_picture_larger_than_any_image(patient: Path, kind: str, columns: int, rows: int):
+    file = patient / "t1CE" / "001.png"
+    claim_size(file, kind, columns, rows)
+    assert f"{file} is a picture of more than 64 million pixels" in refusal(patient)

@@ -254,6 +254,22 @@ def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_
     assert "single image" in told[0]["detail"]["reason"] or "T1" in told[0]["detail"]["reason"]
 
 
+@pytest.mark.parametrize("claim", [
+    {"NumberOfFrames": 10**9}, {"NumberOfFrames": 20_000}, {"Rows": 65535, "Columns": 65535},
+])  # fmt: skip
+def test_an_object_that_claims_more_than_it_holds_is_not_kept(node, pushed, claim: dict[str, int]) -> None:
+    """The sender is told so, nothing is left to stop the node after a restart, and the line stays open."""
+    one = dcmread(next(iter(dicom_files(pushed))))
+    one.StudyInstanceUID = "1.2.3.4.6"
+    for name, value in claim.items():
+        setattr(one, name, value)
+    line = associate(node.port, "MRI", (one.file_meta.TransferSyntaxUID,))
+    assert line.send_c_store(one).Status == dicom_node.NOT_UNDERSTOOD
+    assert line.send_c_echo().Status == 0
+    line.release()
+    assert not list(node.incoming.rglob("*.dcm"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

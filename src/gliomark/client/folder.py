@@ -46,7 +46,8 @@ def _kinds(name: str) -> frozenset[str]:
 
 def files_of(folder: Path) -> list[Path]:
     """Every visible file under a folder, sorted. Raises GliomarkError where there is none."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path, folder)]
+    plain = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    found = [path for path in plain if not _hidden(path, folder)]
     if not found:
         raise GliomarkError(
             translate("folder", "{} holds no files: choose the patient's folder.").format(folder)

@@ -33,6 +33,8 @@ from gliomark.io.dicom import (
     read_instance,
 )
 from gliomark.io.examinations import NoExaminationError
+from gliomark.io.layout import folders_in
+from gliomark.io.limits import is_plain
 from gliomark.io.masks import predicted
 from gliomark.io.naming import same_id
 from gliomark.messages import message
@@ -133,13 +135,16 @@ def _all_files(root: Path, private: Path, leave_out: Sequence[Path]) -> tuple[li
     bad: list[Quarantined] = []
     places = [root]
     for archive in sorted(
-        path for path in root.rglob("*") if path.suffix.lower() == ".zip" and path.is_file()
+        path for path in root.rglob("*") if path.suffix.lower() == ".zip" and is_plain(path)
     ):
         try:
             places.append(_unzipped(archive, root, private))
         except GliomarkError as error:
             bad.append(Quarantined(str(archive), str(error)))
     hidden = {folder.absolute() for folder in leave_out} | {private.absolute()}
+    places += [
+        folder for folder in folders_in(root) if folder.is_symlink()
+    ]  # a patient's folder lies elsewhere
     files = [file for place in places for file in dicom_files(place)]
     return [f for f in files if f.is_relative_to(private) or hidden.isdisjoint(f.absolute().parents)], bad
 

@@ -8,18 +8,22 @@ by their folders and files (``layout``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gliomark.io.dicom import holds_dicom, is_one_patient, looks_like_dicom, read_dicom
 from gliomark.io.layout import (
     case_files,
+    folders_in,
     holds_volumes,
     no_sequence_named,
     patient_name,
+    special_files,
     visible,
     volume_files,
     volume_patients,
 )
+from gliomark.io.limits import is_plain
 from gliomark.io.naming import is_lesion_name, sequence_in_name
 from gliomark.io.nifti import read_volumes
 from gliomark.io.pictures import holds_pictures, picture_files, read_pictures
@@ -50,12 +54,20 @@ def read_study(
     if holds_volumes(path) and not path.exists():
         return read_volumes(path)
     if holds_pictures(path):
-        return read_pictures(path, spacing_mm)
+        return _with_note_on_links(read_pictures(path, spacing_mm), path)
     if holds_volumes(path):
-        return read_volumes(path, needed)
+        return _with_note_on_links(read_volumes(path, needed), path)
     if holds_dicom(path):
-        return read_dicom(path, needed)
+        return _with_note_on_links(read_dicom(path, needed), path)
     raise GliomarkError(_why_nothing(path))
+
+
+def _with_note_on_links(study: Study, path: Path) -> Study:
+    """The study, with a note where links or special files in its folder were passed over."""
+    if not (passed := special_files(path)):
+        return study
+    note = message("links-passed-over", count=len(passed), names=", ".join(file.name for file in passed[:3]))
+    return replace(study, notes=(*study.notes, note))
 
 
 def find_patients(path: Path | str) -> list[Path]:
@@ -74,8 +86,7 @@ def find_patients(path: Path | str) -> list[Path]:
     if not patients and is_one_patient(path):
         return [path]
     if not patients or patients[0].parent == path:
-        folders = [entry for entry in visible(path) if entry.is_dir()]
-        patients = sorted({*patients, *(folder for folder in folders if _holds_images(folder))})
+        patients = sorted({*patients, *(folder for folder in folders_in(path) if _holds_images(folder))})
     if not patients and _holds_images(path):
         return [path]  # read_study says what is wrong with it
     if not patients:
@@ -89,13 +100,12 @@ def find_file_patients(path: Path) -> list[Path]:
         return patients
     if holds_pictures(path) or holds_volumes(path):
         return [path]
-    folders = [entry for entry in visible(path) if entry.is_dir()]
-    return [folder for folder in folders if holds_pictures(folder) or holds_volumes(folder)]
+    return [folder for folder in folders_in(path) if holds_pictures(folder) or holds_volumes(folder)]
 
 
 def files_of_patient(path: Path) -> list[Path]:
     """Every file below a patient's folder, or those of a case that has none."""
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.exists() else case_files(path)
+    return sorted(filter(is_plain, path.rglob("*"))) if path.exists() else case_files(path)
 
 
 def _patient_folder(path: Path) -> Path:
@@ -124,7 +134,8 @@ def _holds_images(folder: Path) -> bool:
 
 def _why_nothing(path: Path) -> str:
     """The sentence for a folder without a readable patient."""
-    if not visible(path):
+    passed = special_files(path)
+    if not visible(path) and not passed:
         return message("folder-empty", folder=path)
     if picture_files(path):
         return message("pictures-loose", folder=path)
@@ -132,4 +143,6 @@ def _why_nothing(path: Path) -> str:
         return message("folder-many-patients", folder=path, count=len(patients), patient=patients[0].name)
     if files := volume_files(path):
         return no_sequence_named(path, files)
+    if passed:
+        return message("folder-links", folder=path, name=passed[0].relative_to(path))
     return message("folder-no-images", folder=path)

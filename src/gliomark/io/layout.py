@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliomark.io.examinations import Candidate, choose_examination
+from gliomark.io.limits import is_plain
 from gliomark.io.naming import (
     after_surgery_in_words,
     is_lesion_name,
@@ -50,15 +51,44 @@ class PatientVolumes:
 
 
 def visible(folder: Path) -> list[Path]:
-    """A folder's files and subfolders by name, without hidden ones (``._001.jpg``, ``.git``).
+    """A folder's plain files and subfolders by name, without hidden ones (``._001.jpg``, ``.git``).
+
+    Links, pipes, sockets and devices are left out: they lead out of the folder, in circles or to nothing.
+    Raises: GliomarkError when the folder cannot be listed.
+    """
+    return [
+        folder / entry.name
+        for entry in _entries(folder)
+        if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+    ]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The subfolders that may each be a patient's, by name, without hidden ones; links to folders are such too.
 
     Raises: GliomarkError when the folder cannot be listed.
     """
+    return [path for entry in _entries(folder) if (path := folder / entry.name).is_dir()]  # False for a loop
+
+
+def special_files(folder: Path) -> list[Path]:
+    """The links, pipes, sockets and devices below a folder, which are passed over; hidden ones left aside."""
+    found = []
+    for entry in _entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            found += special_files(folder / entry.name)
+        elif not entry.is_file(follow_symlinks=False):
+            found.append(folder / entry.name)
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        found = sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
     except OSError as error:
         raise GliomarkError(message("folder-unlisted", folder=folder, reason=error.strerror)) from None
-    return [entry for entry in found if not entry.name.startswith((".", "__MACOSX"))]
+    return sorted(shown, key=lambda entry: entry.name)
 
 
 def folder_name(path: Path) -> str:
@@ -287,8 +317,9 @@ def _bids_subjects(path: Path) -> list[Path]:
     """The subjects of a BIDS data set; of a derivative where the set itself has no images."""
     if not path.is_dir():
         return []
-    folders = [entry for entry in visible(path) if entry.is_dir()]
-    subjects = [one for one in folders if re.match(r"sub-.", one.name, re.IGNORECASE) and _sessions(one)]
+    subjects = [
+        one for one in folders_in(path) if re.match(r"sub-.", one.name, re.IGNORECASE) and _sessions(one)
+    ]
     if subjects or path.name == "derivatives":
         return subjects
     inside = path / "derivatives"
@@ -326,10 +357,10 @@ def _candidate(session: Path, date: str) -> Candidate:
 def _session_dates(subject: Path) -> dict[str, str]:
     """Session to its date, YYYYMMDD, from ``sub-*_sessions.tsv`` and the sessions' ``*_scans.tsv``."""
     dates: dict[str, str] = {}
-    for table in sorted(subject.glob("*/*_scans.tsv")):
+    for table in filter(is_plain, sorted(subject.glob("*/*_scans.tsv"))):
         days = [_day(row.get("acq_time", "")) for row in _rows(table)]
         dates[table.parent.name] = min((day for day in days if day), default="")
-    for table in sorted(subject.glob("*_sessions.tsv")):
+    for table in filter(is_plain, sorted(subject.glob("*_sessions.tsv"))):
         for row in _rows(table):
             name = row.get("session_id", "")
             key = name if name.startswith("ses-") else f"ses-{name}"

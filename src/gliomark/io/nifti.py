@@ -26,17 +26,21 @@ from numpy.typing import NDArray
 
 from gliomark.geometry import affine_of, is_right_angled, is_usable, space_of
 from gliomark.io.grey_values import check_grey_values
+from gliomark.io.itk_header import NRRD_SUFFIXES, check_itk_header
 from gliomark.io.itk_space import check_itk_space
 from gliomark.io.layout import LESION, find_volumes
 from gliomark.io.mask_place import check_mask_place
+from gliomark.io.nifti_header import check_nifti_header
 from gliomark.io.nifti_space import affine_of_space, raw_header
 from gliomark.io.packed import check_packed
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
-MOST_VOXELS = 200e6  # 512 x 512 x 700
 WHOLE = 1e-3  # how far a label may be off a whole number
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
+_UNREADABLE = (
+    OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error, ImageFileError, HeaderDataError,
+    WrapStructError,
+)  # fmt: skip
 
 
 def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
@@ -133,6 +137,7 @@ def _is_nifti(file: Path) -> bool:
 def _read_nifti(file: Path, notes: list[str]) -> Series:
     """NIfTI by nibabel, the file's scaling applied; where it lies by the rule of ``nifti_space``."""
     try:
+        check_nifti_header(file)
         with LoggingOutputSuppressor():  # what is odd in a header is looked at in ``nifti_space``
             volume = nib.load(file)
         if isinstance(volume, nib.AnalyzeImage) and not isinstance(volume, nib.Nifti1Pair):
@@ -141,10 +146,9 @@ def _read_nifti(file: Path, notes: list[str]) -> Series:
             raise ImageFileError
         kind, shape = volume.get_data_dtype(), volume.shape
         _check_kind(file, kind.kind in "biuf", shape)
-        _check_size(file, shape)
         with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
             data = np.asarray(volume.dataobj, dtype=np.float32)
-        check_packed(file)
+        check_packed(file, math.prod(shape) * kind.itemsize)
         space = space_of(raw_header(volume))
     except _UNREADABLE as error:
         code = "volume-scaling" if "slope" in str(error) else "volume-damaged"
@@ -154,22 +158,15 @@ def _read_nifti(file: Path, notes: list[str]) -> Series:
     return Series(image, affine, counted_names(len(image)), file, is_oriented=oriented, space=space)
 
 
-def _check_size(file: Path, shape: Sequence[int]) -> None:
-    """A packed file of a megabyte may unpack to many gigabytes; asked before anything is unpacked."""
-    voxels = math.prod(int(length) for length in shape)
-    if voxels > MOST_VOXELS:
-        raise GliomarkError(message("volume-huge", file=file, millions=voxels / 1e6, most=MOST_VOXELS / 1e6))
-
-
 def _read_itk(file: Path, notes: list[str]) -> Series:
     """MetaImage or NRRD by SimpleITK."""
+    needed = check_itk_header(file)
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(file))
+    reader.SetImageIO("NrrdImageIO" if file.name.lower().endswith(NRRD_SUFFIXES) else "MetaImageIO")
     try:
-        reader.ReadImageInformation()
-        _check_size(file, reader.GetSize())
         volume = reader.Execute()
-        check_packed(file)
+        check_packed(file, needed)
     except (RuntimeError, OSError, EOFError, zlib.error):
         raise GliomarkError(message("volume-damaged", file=file)) from None
     real = volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()

@@ -10,21 +10,22 @@ import zlib
 from pathlib import Path
 
 _BLOCK = 1 << 20
-_MOST_BYTES = 4_000_000_000  # unpacked: more than any volume that is read
+_SLACK = 64 << 20  # for what may stand before and behind the values
 _GZIP_OR_ZLIB = 47  # zlib's wbits: told by the first bytes
 _GZIP_START = b"\x1f\x8b"
 _META_DATA = re.compile(rb"^ElementDataFile[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
 _NRRD_DATA = re.compile(rb"^data ?file:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
-def check_packed(file: Path) -> None:
+def check_packed(file: Path, needed: int) -> None:
     """Unpack a NIfTI, MetaImage or NRRD file, its values left aside; one that is not packed is right as it is.
 
-    Raises: zlib.error, EOFError or OSError where the packed stream is damaged, cut short or cannot be read.
+    needed: bytes that its values take, unpacked. Raises: zlib.error, EOFError or OSError where the packed stream is
+    damaged, cut short, far longer than its header says or cannot be read.
     """
-    packed = _packed_part(file)
+    packed, left = _packed_part(file), needed + _SLACK
     while packed:
-        packed = _after_stream(packed)
+        packed, left = _after_stream(packed, left)
 
 
 def _packed_part(file: Path) -> bytes:
@@ -57,12 +58,13 @@ def _beside(file: Path, name: bytes) -> bytes:
     return data.read_bytes() if data.is_file() else b""
 
 
-def _after_stream(packed: bytes) -> bytes:
-    """Unpack one stream; what follows it, where that is another one."""
+def _after_stream(packed: bytes, most: int) -> tuple[bytes, int]:
+    """Unpack one stream of at most so many bytes; what follows it, where that is another one, and its bound."""
     unpacker, length, rest = zlib.decompressobj(_GZIP_OR_ZLIB), 0, packed
     while not unpacker.eof:
         block = unpacker.decompress(rest, _BLOCK)
         length, rest = length + len(block), unpacker.unconsumed_tail
-        if length > _MOST_BYTES or not (block or rest or unpacker.eof):
+        if length > most or not (block or rest or unpacker.eof):
             raise EOFError
-    return unpacker.unused_data if unpacker.unused_data.startswith(_GZIP_START) else b""
+    behind = unpacker.unused_data
+    return (behind if behind.startswith(_GZIP_START) else b""), most - length

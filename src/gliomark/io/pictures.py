@@ -26,10 +26,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from gliomark.io.grey_values import check_grey_values, looks_inverted
 from gliomark.io.layout import folder_name, visible
+from gliomark.io.limits import check_voxels
 from gliomark.io.naming import is_lesion_name, is_mask_name, sequence_in_name
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content: other decoders of Pillow start programs (Ghostscript)
+MOST_PIXELS = 64e6  # 8000 x 8000
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 FIELD_OF_VIEW_MM = 240.0
 LARGEST_SLICE_STEP_MM = 6.0
@@ -41,7 +44,6 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 # The ways in which Pillow tells of damage, found by cutting and altering files of every kind.
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, zlib.error, struct.error,
-    Image.DecompressionBombError,
 )  # fmt: skip
 
 
@@ -270,7 +272,10 @@ class _Picture:
 
 def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
     """Stack pictures in the order given: float32 ``(slice, row, column)``."""
-    slices = [_read_picture(file) for file in files]
+    slices: list[_Picture] = []
+    for file in files:
+        slices.append(_read_picture(file))
+        check_voxels(file.parent, (len(files), *slices[0].image.shape))
     first = slices[0]
     for file, piece in zip(files, slices, strict=True):
         if piece.image.shape != first.image.shape:
@@ -301,7 +306,9 @@ def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
 def _read_picture(file: Path) -> _Picture:
     """Read one whole picture, checked for everything that would make its grey values unsure."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
             frames = getattr(picture, "n_frames", 1)
             turned = picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
             picture.load()
@@ -309,6 +316,8 @@ def _read_picture(file: Path) -> _Picture:
             transparent = _transparency(picture, form)
             grey = _grey(picture, form)
     # A truncated file is an OSError because load() reads it all.
+    except Image.DecompressionBombError:
+        raise GliomarkError(message("picture-huge", file=file, most=MOST_PIXELS / 1e6)) from None
     except _DAMAGE:
         raise GliomarkError(message("picture-damaged", file=file)) from None
     if frames > 1:

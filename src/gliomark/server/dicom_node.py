@@ -23,7 +23,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
-from gliomark.io.dicom import dicom_files
+from gliomark.io.dicom import can_hold_frames, dicom_files
 from gliomark.reporting import Language
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
@@ -137,6 +137,8 @@ class DicomNode:
         try:
             dataset = event.dataset
             dataset.file_meta = event.file_meta
+            if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"")):
+                return NOT_UNDERSTOOD
             study, image = (
                 _hashed(str(dataset[word].value)) for word in ("StudyInstanceUID", "SOPInstanceUID")
             )

@@ -10,6 +10,7 @@ from datetime import date, datetime, time
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from gliomark.messages import message
 from gliomark.study import GliomarkError
@@ -21,6 +22,8 @@ _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SEPARATORS = ",;\t|"
 _ROWS_ABOVE_HEADER = 10
+_MOST_BYTES = 200 << 20  # of a table, and of all parts of a workbook, unpacked
+_MOST_PARTS, _MOST_CELLS = 10_000, 3_000_000
 
 
 def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -49,6 +52,7 @@ def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _content(path: Path) -> bytes:
     try:
+        _check_size(path, path.stat().st_size, _MOST_BYTES)
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -147,7 +151,10 @@ def _workbook(path: Path, content: bytes) -> list[list[str]]:
     from openpyxl import load_workbook
 
     try:
+        _check_parts(path, content)
         book = load_workbook(BytesIO(content))
+        for sheet in book.worksheets:
+            _check_size(path, sheet.max_row * sheet.max_column, _MOST_CELLS)
         shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
         sheet = next(
             (one for one in [*shown, *book.worksheets] if any(any(row) for row in one.values)),
@@ -158,8 +165,23 @@ def _workbook(path: Path, content: bytes) -> list[list[str]]:
             return [[_excel_text(cell) for cell in row] for row in rows]
         results = load_workbook(BytesIO(content), data_only=True)[sheet.title]
         return [[_result_text(cell, results[cell.coordinate]) for cell in row] for row in rows]
+    except GliomarkError:
+        raise
     except Exception:  # openpyxl throws whatever its parsers throw: zip, xml, key and value errors
         raise GliomarkError(message("table-damaged-workbook", table=path)) from None
+
+
+def _check_parts(path: Path, content: bytes) -> None:
+    """A workbook is a zip: of a megabyte, gigabytes may come out. Raises: GliomarkError."""
+    with ZipFile(BytesIO(content)) as parts:
+        entries = parts.infolist()
+    _check_size(path, len(entries), _MOST_PARTS)
+    _check_size(path, sum(entry.file_size for entry in entries), _MOST_BYTES)
+
+
+def _check_size(path: Path, size: int, most: int) -> None:
+    if size > most:
+        raise GliomarkError(message("table-huge", table=path))
 
 
 def _result_text(cell: Any, result: Any) -> str:

@@ -15,6 +15,7 @@ from gliomark.io.dicom.examinations import ChosenSeries, choose_from
 from gliomark.io.dicom.instances import (
     Frame,
     Instance,
+    can_hold_frames,
     dicom_files,
     holds_dicom,
     is_one_patient,
@@ -30,8 +31,8 @@ from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 __all__ = [
-    "ChosenSeries", "DicomSeries", "Frame", "Instance", "check_unreadable", "choose_from", "choose_series",
-    "contrast_doubt", "destroyed_files", "dicom_files",
+    "ChosenSeries", "DicomSeries", "Frame", "Instance", "can_hold_frames", "check_unreadable", "choose_from",
+    "choose_series", "contrast_doubt", "destroyed_files", "dicom_files",
     "group_series", "holds_dicom", "is_one_patient", "looks_like_dicom", "owner_key",
     "read_dicom", "read_instance", "read_series", "why_chosen",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pydicom
 
-from gliomark.io.dicom.instances import DAMAGE, Instance
+from gliomark.io.dicom.instances import DAMAGE, Instance, can_hold_frames
 
 _SAME_PLACE = 2  # decimals of a millimetre
 
@@ -54,7 +54,10 @@ def _pixels(file: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = pydicom.dcmread(file, force=True).pixel_array.tobytes()
+            dataset = pydicom.dcmread(file, force=True)
+            if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"")):
+                raise ValueError
+            content = dataset.pixel_array.tobytes()
     except (*DAMAGE, RuntimeError):
         content = file.read_bytes()
     return hashlib.sha256(content).hexdigest()

@@ -6,6 +6,7 @@ import math
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,12 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
 from gliomark.io.dicom.facts import (
     FACT_TAGS,
@@ -30,6 +36,7 @@ from gliomark.io.dicom.facts import (
     unit,
 )
 from gliomark.io.layout import visible
+from gliomark.io.limits import MOST_VOXELS
 from gliomark.io.naming import same_id
 from gliomark.messages import message
 from gliomark.study import GliomarkError
@@ -44,14 +51,17 @@ _READ_TAGS = (
     "SeriesTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentTime", "SeriesNumber",
     "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "TriggerTime", "Rows", "Columns",
     "NumberOfFrames", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "Manufacturer",
-    "ManufacturerModelName", "MagneticFieldStrength",
+    "ManufacturerModelName", "MagneticFieldStrength", "BitsAllocated", "SamplesPerPixel",
 )  # fmt: skip
+_MOST_FRAMES = 100_000
+_MOST_VALUES = 2e9  # of what is no MR image: outlines have a frame for every slice and structure
+_LEAST_PACKED_FRAME = 8  # bytes: an item's tag and length
 _ESCAPES = re.compile(r"\x1b[$()\-./,]*[A-Z]")  # ISO 2022 switches that pydicom leaves in decoded names
 _TAGS = [Tag(name) for name in _READ_TAGS]
 # How pydicom and its decoders tell of damage and of codings they do not know, found by altering files.
 DAMAGE = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError,
-    AttributeError, NotImplementedError, struct.error, RecursionError,
+    AttributeError, NotImplementedError, struct.error, RecursionError, ArithmeticError, MemoryError, zlib.error,
 )  # fmt: skip
 
 
@@ -183,6 +193,10 @@ def read_instance(file: Path) -> Instance:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values are common, and what is odd here is looked at here
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+            if not can_hold_frames(header, file.stat().st_size):
+                raise GliomarkError(
+                    message("dicom-frames", file=file, count=text(header, "NumberOfFrames") or 1)
+                )
             instance = _instance(file, header)
     except DAMAGE:
         instance = None
@@ -190,6 +204,27 @@ def read_instance(file: Path) -> Instance:
     if instance is None or not instance.sop_class or (instance.is_mr_image and not instance.frames):
         raise GliomarkError(message("dicom-damaged", file=file))
     return instance
+
+
+def can_hold_frames(header: Dataset, length: int) -> bool:
+    """Whether so many bytes can hold the frames that a header states, and as many as any image or outline has.
+
+    One frame of its own that is cut short is told where its pixels are read. Raises: what ``DAMAGE`` lists.
+    """
+    rows, columns = (number(header, name) or 0.0 for name in ("Rows", "Columns"))
+    frames = number(header, "NumberOfFrames") or 1.0
+    values = rows * columns * frames
+    if not values:
+        return True
+    most = MOST_VOXELS if text(header, "SOPClassUID") in MR_CLASSES else _MOST_VALUES
+    if not 0 < values <= most or frames > _MOST_FRAMES:
+        return False
+    syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
+        deflated = syntax == DeflatedExplicitVRLittleEndian
+        return deflated or frames == 1 or frames * _LEAST_PACKED_FRAME <= length
+    bits = (number(header, "BitsAllocated") or 1.0) * (number(header, "SamplesPerPixel") or 1.0)
+    return frames == 1 or values * bits / 8 <= length
 
 
 def _instance(file: Path, header: Dataset) -> Instance:

@@ -24,8 +24,9 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from scipy import ndimage
 
 from gliomark.io.dicom.facts import as_number, text
-from gliomark.io.dicom.instances import DAMAGE
+from gliomark.io.dicom.instances import DAMAGE, can_hold_frames
 from gliomark.io.grey_values import looks_inverted
+from gliomark.io.limits import check_voxels
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
 
@@ -84,6 +85,7 @@ def read_pixels(slices: Sequence[StoredSlice], kind: str) -> tuple[NDArray[np.fl
     that cannot be decoded, that are coloured, or whose meaning the header leaves open or contradicts.
     """
     scalings, notes = _scalings(slices, kind)
+    check_voxels(slices[0].file, (len(slices), *slices[0].shape))
     image = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
     padded = np.zeros(image.shape, dtype=bool)
     wanted: dict[Path, list[int]] = defaultdict(list)
@@ -271,6 +273,8 @@ def _read(file: Path) -> Dataset:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(file, force=True)
             _state_syntax(dataset)
+            if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"") or file.stat().st_size):
+                raise ValueError
     except _PIXEL_DAMAGE:
         raise _undecodable(file) from None
     return dataset

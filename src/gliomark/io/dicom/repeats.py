@@ -12,7 +12,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from gliomark.io.dicom.instances import DAMAGE, Piece
+from gliomark.io.dicom.instances import DAMAGE, Piece, can_hold_frames
 
 MANY_REPEATS = 4  # so many images of each place are a time series
 
@@ -62,6 +62,8 @@ def _digest_of_file(file: Path, changed: int) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(file, force=True)
+            if not can_hold_frames(dataset, file.stat().st_size):
+                return ""
             syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
             packed = syntax is not None and syntax.is_compressed
             pixels = dataset.pixel_array.tobytes() if packed else bytes(dataset.PixelData)

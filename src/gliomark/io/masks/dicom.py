@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
+from gliomark.io.dicom import can_hold_frames
 from gliomark.io.dicom.facts import numbers, unit
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
 from gliomark.io.nifti import counted_names
@@ -192,6 +193,8 @@ def _wanted(file: Path, names: Mapping[int, str]) -> frozenset[int]:
 def _frames(dataset: Dataset, wanted: frozenset[int]) -> list[_Frame]:
     """Every plane of the file; those of other segments are empty, so that the grid is the whole file's."""
     count, rows, columns = int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
+    if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"")):
+        raise ValueError  # more frames than the pixels can be
     stored = np.asarray(dataset.pixel_array).reshape(count, rows, columns)
     labelled = dataset.SegmentationType == "LABELMAP"
     half = 0.5 * float(dataset.get("MaximumFractionalValue") or 1)

@@ -10,11 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from gliomark.io.dicom import looks_like_dicom
+from gliomark.io.itk_header import check_itk_header
 from gliomark.io.layout import VOLUME_SUFFIXES, stem_of, visible
 from gliomark.io.masks.dicom import mask_kind
 from gliomark.io.masks.pictures import is_annotation
 from gliomark.io.masks.rules import names_lesion, names_other
 from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
+from gliomark.io.nifti_header import check_nifti_header
 
 _MOST_LABELS = 5  # BraTS has four and the background
 
@@ -64,8 +66,10 @@ def _few_labels(file: Path) -> bool:
     unnamed = sequence_in_name(stem_of(file)) is None
     try:
         if file.name.lower().endswith((".nii", ".nii.gz", ".hdr")):
+            check_nifti_header(file)
             values = np.unique(np.asarray(nib.load(file).dataobj))
         else:
+            check_itk_header(file)
             values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
     except Exception:  # whatever a decoder throws at a damaged file
         return unnamed

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,10 +24,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliomark.io.masks.rules import LesionMask, left_out_note, lesion_regions
+from gliomark.io.pictures import MOST_PIXELS
 from gliomark.study import GliomarkError, MRSequence, Series
 
 ANNOTATIONS = (".xml", ".json")
 CIRCLE_SIDES = 360
+_LABELME_DAMAGE = (
+    ValueError, KeyError, TypeError, AttributeError, OSError, SyntaxError, ArithmeticError, RecursionError,
+    binascii.Error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 BOXES_NOTE = "{} slice(s) carry boxes, filled as rectangles: they hold more than the lesion."
 
 
@@ -190,7 +196,7 @@ def _labelme(file: Path, content: bytes) -> Annotation:
         page = json.loads(content)
         size = (int(page.get("imageWidth") or 0), int(page.get("imageHeight") or 0))
         outlines = tuple((str(shape.get("label") or ""), _shape(file, shape)) for shape in page["shapes"])
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, binascii.Error):
+    except _LABELME_DAMAGE:
         raise GliomarkError(f"{file} is damaged or no LabelMe file: save it again.") from None
     return Annotation(size if all(size) else None, outlines, False)
 
@@ -209,7 +215,9 @@ def _shape(file: Path, shape: dict[str, Any]) -> Outline:
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
         return Outline(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
     if kind == "mask":
-        with Image.open(BytesIO(base64.b64decode(shape["mask"]))) as drawn:
+        with Image.open(BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"]) as drawn:
+            if drawn.width * drawn.height > MOST_PIXELS:
+                raise ValueError
             return Outline(points[:1], np.asarray(drawn.convert("L")) > 0)
     return Outline(points)
 

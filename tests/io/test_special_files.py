@@ -1,0 +1,122 @@
+"""Links, pipes, sockets and loops in a patient's folder are never opened; a folder that is itself a link is read."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from tests.io.test_dicom import write_series
+
+from gliomark.io import files_of_patient, find_patients, read_study
+from gliomark.io.masks import find_masks
+from gliomark.study import GliomarkError, MRSequence
+
+VOXELS = np.random.default_rng(1).integers(0, 200, (10, 14, 6)).astype(np.int16)
+VOXELS[:2], VOXELS[-2:] = 0, 0
+
+
+def volumes(folder: Path) -> None:
+    image = nib.Nifti1Image(VOXELS, np.diag([2.0, 2.0, 3.0, 1.0]))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, folder / "flair.nii.gz")
+
+
+def pictures(folder: Path) -> None:
+    (folder / "FLAIR").mkdir()
+    for name in ("001", "002", "003"):
+        pixels = np.full((32, 32), 10, np.uint8)
+        pixels[8:20, 8:20] = 100
+        Image.fromarray(pixels).save(folder / "FLAIR" / f"{name}.png")
+
+
+def dicom(folder: Path) -> None:
+    write_series(folder, SeriesDescription="T2 FLAIR")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.parent)
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def out(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to(path.with_name("nothing"))
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def door(path: Path) -> None:
+    """A socket; its path is short, as sockets' paths must be."""
+    before = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(path.name)
+    finally:
+        os.chdir(before)
+
+
+SPECIAL = (os.mkfifo, loop, circle, out, dangling, device, door)
+KINDS = {
+    "t1.nii.gz": volumes,
+    "t2.mha": volumes,
+    "other/007.png": pictures,
+    "FLAIR/004.png": pictures,
+    "IM1": dicom,
+}
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("name", KINDS)
+def test_they_are_passed_over_with_a_note(tmp_path: Path, special: Callable[[Path], None], name: str):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    KINDS[name](folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    special(folder / name)
+    study = read_study(folder)
+    assert list(study.series) == [MRSequence.FLAIR]
+    assert any(f"1 links or special files in the folder were passed over ({Path(name).name})" in note
+               for note in study.notes)  # fmt: skip
+    assert find_patients(folder) == [folder]
+    assert folder / name not in files_of_patient(folder)
+    assert folder / name not in find_masks(folder)
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("name", ["flair.nii.gz", "FLAIR", "IM1"])
+def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path, special: Callable[[Path], None], name: str):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    special(folder / name)
+    with pytest.raises(GliomarkError) as caught:
+        read_study(folder)
+    assert f"{folder} holds no images but links or special files" in str(caught.value) and name in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("write", [volumes, pictures, dicom])
+def test_a_patient_folder_that_is_a_link_is_read(tmp_path: Path, write: Callable[[Path], None]):
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere")
+    (tmp_path / "cohort").mkdir()
+    link = tmp_path / "cohort" / "P1"
+    link.symlink_to(tmp_path / "elsewhere")
+    assert find_patients(tmp_path / "cohort") == [link]
+    assert list(read_study(link).series) == [MRSequence.FLAIR]
+    assert not any("passed over" in note for note in read_study(link).notes)

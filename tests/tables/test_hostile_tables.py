@@ -1,0 +1,73 @@
+"""Tables from which far more comes out than any table of patients holds are refused in a sentence, at once."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from openpyxl import Workbook
+
+from gliomark.study import GliomarkError
+from gliomark.tables.reading import read_records
+
+
+def workbook(cell: str = "") -> bytes:
+    """A small table, with one more cell far off."""
+    book = Workbook()
+    for row in (("patient", "age", "sex"), ("P1", 50, "F")):
+        book.active.append(row)
+    if cell:
+        book.active[cell] = "x"
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
+def with_part(name: str, size: int, count: int = 1) -> bytes:
+    """The small table with parts of zeros in it, or one of its own grown by blanks."""
+    grown = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(workbook())) as old,
+        zipfile.ZipFile(grown, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for entry in old.namelist():
+            more = b" " * size if entry == name else b""
+            new.writestr(entry, old.read(entry) + more)
+        if name not in old.namelist():
+            for number in range(count):
+                new.writestr(f"{name}{number}", bytes(size))
+    return grown.getvalue()
+
+
+@pytest.mark.parametrize("content", [
+    lambda: with_part("xl/media/image", 210 << 20), lambda: with_part("xl/worksheets/sheet1.xml", 210 << 20),
+    lambda: with_part("xl/media/image", 1, count=10_001),
+    lambda: workbook("XFD1048576"), lambda: workbook("A1048576"), lambda: workbook("XFD1000"),
+])  # fmt: skip
+def test_a_workbook_that_grows(tmp_path: Path, content):
+    table = tmp_path / "clinical.xlsx"
+    table.write_bytes(content())
+    started = time.monotonic()
+    with pytest.raises(GliomarkError) as caught:
+        read_records(table)
+    assert f"{table} is far larger than any table of patients" in str(caught.value)
+    assert time.monotonic() - started < 10
+
+
+def test_a_csv_larger_than_any(tmp_path: Path):
+    table = tmp_path / "clinical.csv"
+    with table.open("wb") as file:
+        file.truncate(201 << 20)
+    with pytest.raises(GliomarkError, match="far larger than any table of patients"):
+        read_records(table)
+
+
+@pytest.mark.parametrize("cell", ["", "Z500", "A5000"])
+def test_a_healthy_workbook_is_read(tmp_path: Path, cell: str):
+    table = tmp_path / "clinical.xlsx"
+    table.write_bytes(workbook(cell))
+    header, rows = read_records(table)
+    assert header[:3] == ["patient", "age", "sex"] and rows[0][:3] == ["P1", "50", "F"]
