@@ -101,7 +101,11 @@ def test_volumes(run, volumes, drawn) -> None:
         "report.html",
         "segmentation.nii.gz",
     }
-    assert document_of(result)["input"] == {"kind": "volumes", "spacing_assumed": False}
+    assert document_of(result)["input"] == {
+        "kind": "volumes",
+        "spacing_assumed": False,
+        "examination": None,
+    }
 
     written, native = nib.load(result / "segmentation.nii.gz"), nib.load(volumes / "某人 T1C.nii.gz")
     assert written.shape == native.shape
