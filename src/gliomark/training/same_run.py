@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,19 +15,32 @@ from torch import Tensor, nn
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-if TYPE_CHECKING:
-    from gliomark.training.classification import LesionBank, MarkerTraining
-    from gliomark.training.segmentation import SegmentationTraining
-    from gliomark.training.slice_bank import SliceBank
-
 CHECKPOINT, RECORD = "last.ckpt", "run.json"
+
+
+class Settings(Protocol):
+    """A training's settings, any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Bank(Protocol):
+    """What a training is fed, a dataclass of tensors. patient: each slice's index into patient_ids."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def patient(self) -> Tensor: ...
+
+    @property
+    def patient_ids(self) -> tuple[str, ...]: ...
 
 
 def check_same_run(
     work: Path,
-    settings: SegmentationTraining | MarkerTraining,
-    bank: SliceBank | LesionBank,
-    validation: SliceBank | None = None,
+    settings: Settings,
+    bank: Bank,
+    validation: Bank | None = None,
     teacher: nn.Module | None = None,
 ) -> None:
     """Write into ``work`` which run it holds: settings with their seed, patients, and a hash of all that is fed.
@@ -58,11 +71,11 @@ def _first_difference(record: Path, run: Mapping[str, Any]) -> str:
     return next((name for name in ("patients", "settings", "data") if before.get(name) != run[name]), "")
 
 
-def _owners(bank: SliceBank | LesionBank) -> set[str]:
+def _owners(bank: Bank) -> set[str]:
     return {bank.patient_ids[index] for index in bank.patient.unique().tolist()}
 
 
-def _digest(bank: SliceBank | LesionBank, validation: SliceBank | None, teacher: nn.Module | None) -> str:
+def _digest(bank: Bank, validation: Bank | None, teacher: nn.Module | None) -> str:
     """Of every slice with whose it is, and of the teacher's weights."""
     digest = hashlib.sha256()
     for one in (bank, validation):
