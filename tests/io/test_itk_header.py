@@ -76,6 +76,13 @@ def assert_read(folder: Path) -> None:
     ("nrrd", {"sizes": "10 14 0"}, "sizes: 10 14 0"),
     ("nrrd", {"type": "block"}, "type: block"),
     ("nrrd", {"encoding": "zrl"}, "encoding: zrl"),
+    ("nrrd", {"encoding": "ascii"}, "encoding: ascii"),
+    ("nrrd", {"encoding": "hex"}, "encoding: hex"),
+    ("nrrd", {"encoding": "bzip2"}, "encoding: bzip2"),
+    ("nrrd", {"spaces": "1 1 1"}, "spaces: 1 1 1"),
+    ("nrrd", {"content": "x" * 3000}, "content: xxx"),
+    ("nrrd", {"space": "1 " * 300}, "space: 1 1"),
+    ("nrrd", {"space_directions": "1 " * 300}, "space directions: 1 1"),
     ("nrrd", {"byte_skip": "-9"}, "byteskip: -9"),
     ("nrrd", {"content": "x\nsizes: 1 1 1"}, "sizes: 1"),
 ])  # fmt: skip
@@ -139,7 +146,7 @@ def test_a_data_file_outside_the_folder(tmp_path: Path, suffix: str, data: str):
 
 
 @pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
-@pytest.mark.parametrize("data", ["nothing.raw", "pipe.raw", "sub", "-"])
+@pytest.mark.parametrize("data", ["nothing.raw", "pipe.raw", "sub", "-", "long" * 19])
 def test_a_data_file_that_is_no_file(tmp_path: Path, suffix: str, data: str):
     write(tmp_path / "p", suffix, b"", data)
     (tmp_path / "p" / "sub").mkdir()
