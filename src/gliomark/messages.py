@@ -1366,6 +1366,19 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "--dicom-out away.",
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
     ),
+    # ---- stored records and database --------------------------------------------------------------------
+    "stored-missing": (
+        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-damaged": (
+        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-newer": (
+        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
+        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (
         'The server could not do this; tell who runs it.',
