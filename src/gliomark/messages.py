@@ -1379,6 +1379,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} was kept by a newer version of gliomark: start that version on this data folder.",
         "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
     ),
+    "stored-older": (
+        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
+        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
     "database-unopened": (
         "The database cannot be opened ({reason}); check its URL.",
         "无法打开数据库（{reason}）；请检查其 URL。",

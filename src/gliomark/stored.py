@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import IntEnum, StrEnum
 from io import BytesIO
 from numbers import Integral, Real
@@ -81,6 +81,24 @@ def remove_record(folder: Path, name: str) -> None:
 def has_record(folder: Path, name: str) -> bool:
     """Whether one was written."""
     return (folder / f"{name}.json").is_file()
+
+
+def same_record(one: Any, other: Any) -> bool:
+    """Whether two records say the same, arrays to the bit; a message is as good as its text."""
+    if is_dataclass(one):
+        names = [part.name for part in fields(one)]
+        alike = type(one) is type(other)
+        return alike and all(same_record(getattr(one, name), getattr(other, name)) for name in names)
+    if isinstance(one, np.ndarray):
+        alike = isinstance(other, np.ndarray) and (one.dtype, one.shape) == (other.dtype, other.shape)
+        return alike and one.tobytes() == other.tobytes()
+    if isinstance(one, Mapping):
+        alike = isinstance(other, Mapping) and list(one) == list(other)
+        return alike and all(same_record(part, other[name]) for name, part in one.items())
+    if isinstance(one, list | tuple):
+        alike = isinstance(other, list | tuple) and len(one) == len(other)
+        return alike and all(map(same_record, one, other))
+    return bool(one == other) or (one != one and other != other)
 
 
 def _read(folder: Path, name: str, kind: type[T]) -> T:
