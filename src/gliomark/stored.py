@@ -137,7 +137,7 @@ def _damaged(file: str, reason: str) -> GliomarkError:
 # ---- files --------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | memoryview) -> None:
     """The file appears whole, and outlasts a power cut once this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -171,7 +171,7 @@ def _remove_leftovers(folder: Path, name: str, kept: str | None) -> None:
             path.unlink(missing_ok=True)
 
 
-def _pack(arrays: list[NDArray[Any]]) -> bytes:
+def _pack(arrays: list[NDArray[Any]]) -> memoryview:
     """As npz, the same bytes for the same arrays."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -180,7 +180,7 @@ def _pack(arrays: list[NDArray[Any]]) -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED if array.dtype == np.bool_ else zipfile.ZIP_STORED
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def _read_arrays(folder: Path, name: str, file: Any) -> list[NDArray[Any]]:

@@ -41,7 +41,7 @@ WORK = Path("/data")
 DATA, EXPECTED = WORK / "gliomark-data", WORK / "expected"
 ARCHIVE = Path(__file__).with_name("before.tar.xz")
 SETTINGS = PhantomSettings(spacing_mm=(1.0, 1.0), slice_mm=6.0, matrix=240, noise=0.0)
-SLICES, GREYS = 3, 12  # few of both, so that the archive stays small
+SLICES, GREYS = 4, 12  # few of both, so that the archive stays small
 Images = dict[str, NDArray[np.uint8]]
 
 
@@ -51,7 +51,7 @@ def draw(seed: int) -> Images:
     assert phantom.study.lesion is not None
     lesion, brain = phantom.study.lesion.image > 0, phantom.brain.image > 0
     middle = int(lesion.sum(axis=(1, 2)).argmax())
-    shown = slice(middle - SLICES // 2, middle + SLICES // 2 + 1)
+    shown = slice(middle - SLICES // 2, middle - SLICES // 2 + SLICES)
     images = {"mask": np.where(lesion[shown], 255, 0).astype(np.uint8)}
     for name, series in phantom.study.series.items():
         inside = np.clip(series.image / np.percentile(series.image[brain], 99.5), 0, 1)
