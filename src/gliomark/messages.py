@@ -20,6 +20,31 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
+    # ---- reading in a process of its own ----------------------------------------------------------------
+    "reading-crashed": (
+        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
+        "again, or leave it out.",
+        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    ),
+    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
+    "reading-ended-status": ("status {status}", "退出码 {status}"),
+    "reading-limit-unfit": (
+        "{name}={given} is no positive number: correct or remove this environment variable.",
+        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    ),
+    "reading-memory": (
+        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
+        "an image, or claims to; export it again, or leave it out.",
+        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
+        "请重新导出，或去除该文件。",
+    ),
+    "reading-no-file": ("a file that is not known", "未知文件"),
+    "reading-slow": (
+        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
+        "does not answer; export it again, or leave it out.",
+        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    ),
     # ---- folders and pictures ---------------------------------------------------------------------------
     "grey-no-numbers": (
         "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
@@ -648,6 +673,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "unknown: give the images that it was drawn on.",
         "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
     ),
+    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     "mask-damaged": (
         "{file} is a damaged DICOM file among the masks: copy or export it again.",
         "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
