@@ -95,8 +95,9 @@ def _one(
         if request.dicom:
             require_dicom(study)
         row = _row(study, table, request.without_clinical)
-        asked = {"fusion": request.fusion, "enhancing": request.enhancing}
-        prediction = predict(study, row, model, reading=reading, **asked)
+        prediction = predict(
+            study, row, model, fusion=request.fusion, enhancing=request.enhancing, reading=reading
+        )
         written = write_prediction(
             prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom
         )

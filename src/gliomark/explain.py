@@ -29,8 +29,8 @@ def explain_patient(
 ) -> list[Path]:
     """Write ``OUT/<id>/gradcam_<marker>.png`` for every marker; the paths.
 
-    stage: of the branches, 1 the finest to 4 the coarsest. reading: where the images are read. Raises GliomarkError where the patient cannot be
-    read, has no lesion, or gets no probability.
+    stage: of the branches, 1 the finest to 4 the coarsest. reading: where the images are read. Raises GliomarkError
+    where the patient cannot be read, has no lesion, or gets no probability.
     """
     model = load_model(model_name)
     study = reading(folder, read_study, folder, needed=model.sequences)

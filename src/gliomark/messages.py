@@ -27,6 +27,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
     ),
     "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-server": (
+        "Reading it has ended the server {tries} times: it is not read again.",
+        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    ),
     "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
     "reading-ended-status": ("status {status}", "退出码 {status}"),
     "reading-limit-unfit": (

@@ -174,12 +174,14 @@ def predict(
 
     fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing focus, which
     decides IDH where it is stated. reading: where a mask that lies among the images is read, in this process by default
-    (the command line and the server read in a process of its own, ``gliomark.isolation``). A patient without any lesion gets no marker answer. Raises GliomarkError where a
-    sequence is missing, no brain is found, ``clinical`` is another patient's or nobody's, or an argument is none of
-    its values.
+    (the command line and the server read in a process of its own, ``gliomark.isolation``). A patient without any lesion
+    gets no marker answer. Raises GliomarkError where a sequence is missing, no brain is found, ``clinical`` is another
+    patient's or nobody's, or an argument is none of its values.
     """
     check_request(study, clinical, fusion, enhancing)
-    return predict_prepared(prepare_study(study, model, reading=reading), clinical, model, fusion=fusion, enhancing=enhancing)
+    return predict_prepared(
+        prepare_study(study, model, reading=reading), clinical, model, fusion=fusion, enhancing=enhancing
+    )
 
 
 def check_request(study: Study, clinical: Clinical, fusion: object, enhancing: object) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_type_hints
 
 from gliomark.isolation.answers import write_answer
 from gliomark.isolation.limits import Limits, most_memory_bytes
@@ -30,7 +30,10 @@ ALLOWED = frozenset({
     "gliomark.io:read_study",
     "gliomark.io:find_patients",
     "gliomark.found_outline:outline_among",
+    "gliomark.server.intake:asked_of",
+    "gliomark.server.intake:take_in",
 })  # fmt: skip
+READY = "ready"  # told once, when all is imported
 AT = "at"  # the file in an answer's folder that tells which file is being read
 AT_BYTES = 4096
 REASON = 400  # characters of a library's own words
@@ -81,6 +84,7 @@ def main() -> None:
     for module in dict.fromkeys(name.partition(":")[0] for name in sorted(ALLOWED)):
         import_module(module)
     place = _Place()
+    _tell(told, {"ended": READY})
     for count in range(1, limits.calls + 1):
         question: Question = questions.get()
         limits.allow_time()
@@ -142,7 +146,7 @@ def _answer(question: Question, place: _Place) -> dict[str, Any]:
             value = function(*question.arguments, **question.named)
         finally:
             place.end()
-        write_answer(question.folder, value)
+        write_answer(question.folder, value, get_type_hints(function)["return"])
         return {"ended": "well"}
     except GliomarkError as error:
         return {"ended": "refused", "sentence": to_record(error.message)}
@@ -151,7 +155,11 @@ def _answer(question: Question, place: _Place) -> dict[str, Any]:
     except Exception as error:
         known = next((one for one in UNFORESEEN if isinstance(error, one)), RuntimeError)
         own = "" if type(error) is known else f"{type(error).__name__}: "
-        return {"ended": "raised", "kind": known.__name__, "reason": (own + " ".join(str(error).split()))[:REASON]}
+        return {
+            "ended": "raised",
+            "kind": known.__name__,
+            "reason": (own + " ".join(str(error).split()))[:REASON],
+        }
 
 
 def _allowed(name: str) -> Callable[..., Any]:

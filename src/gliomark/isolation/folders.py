@@ -22,8 +22,8 @@ class AnswerFolders:
     """One folder of the system's for temporary files, made when it is first needed, and in it one for each answer."""
 
     def __init__(self) -> None:
-        self._lock, self._folder = threading.Lock(), None
-        self._folder: Path | None
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
 
     @contextlib.contextmanager
     def one(self) -> Iterator[Path]:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints
 
-from gliomark.isolation.answers import AnswerError, read_answer
+from gliomark.isolation.answers import read_answer
 from gliomark.isolation.child import Question
-from gliomark.isolation.limits import Limits
 from gliomark.isolation.folders import AnswerFolders
+from gliomark.isolation.limits import Limits
 from gliomark.isolation.process import COMMAND, Outcome, ReadingProcess
 from gliomark.messages import Message, from_record, message
 from gliomark.study import UNFORESEEN, GliomarkError
@@ -32,9 +32,7 @@ class ReadingEndedError(GliomarkError):
 class Reads(Protocol):
     """What does a function of a patient's files: ``ReadingProcesses``, or ``read_here``."""
 
-    def __call__(
-        self, subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs
-    ) -> T: ...
+    def __call__(self, subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T: ...
 
 
 def read_here(subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
@@ -94,7 +92,7 @@ class ReadingProcesses:
                 with self._folders.one() as folder:
                     outcome = self._asked(Question(name, given, named, folder, os.getcwd()))
                     if outcome.ended == "well":
-                        return self._answer(kind, folder, subject, outcome)  # type: ignore[no-any-return]
+                        return self._answer(kind, folder, subject, outcome)
                 if outcome.ended != "crash":
                     break
             raise self._error(outcome, subject)
@@ -114,9 +112,9 @@ class ReadingProcesses:
         size = sum(file.lstat().st_size for file in folder.iterdir())
         try:
             if size > self.limits.answer_bytes:
-                raise AnswerError("too long")
+                raise GliomarkError("longer than allowed")
             return read_answer(folder, kind)
-        except AnswerError as error:
+        except GliomarkError as error:
             LOG.error("an answer was not understood: %s", error)
             raise self._error(Outcome("garbled", {}, file=outcome.file), subject) from None
 
@@ -130,7 +128,9 @@ class ReadingProcesses:
         file = _within(subject, outcome.file)
         if outcome.ended == "memory":
             most = self.limits.memory_bytes / 1e9
-            return ReadingEndedError(message("reading-memory", subject=str(subject), file=file, gigabytes=most))
+            return ReadingEndedError(
+                message("reading-memory", subject=str(subject), file=file, gigabytes=most)
+            )
         if outcome.ended == "time":
             return ReadingEndedError(message("reading-slow", subject=str(subject), file=file))
         how = message("reading-ended-garbled") if outcome.ended == "garbled" else _how(outcome.status)

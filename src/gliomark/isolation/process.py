@@ -15,15 +15,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from gliomark.isolation.child import AT, AT_BYTES, Question
+from gliomark.isolation.child import AT, AT_BYTES, READY, Question
 from gliomark.isolation.limits import Limits
 
 COMMAND = (sys.executable, "-P", "-m", "gliomark.isolation.child")
 LONGEST_LINE = 1 << 20
 TAIL_BYTES = 2000
 LOOK_S = 0.25
+STARTING_S = 120.0
 # one thread: a reader waits for the disk, and every further thread takes address space
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 SECRETS = ("GLIOMARK_TOKEN",)
@@ -48,7 +49,7 @@ class ReadingProcess:
 
     def __init__(self, limits: Limits, command: Sequence[str] = COMMAND) -> None:
         self.limits, self.is_usable = limits, True
-        self._tail = b""
+        self._tail, self._is_ready = b"", False
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         arguments, lifelines = [*command, json.dumps(asdict(limits))], list[int]()
         self._lifeline = -1
@@ -56,15 +57,21 @@ class ReadingProcess:
             theirs, self._lifeline = os.pipe()
             arguments.append(str(theirs))
             lifelines.append(theirs)
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
         self._process = subprocess.Popen(  # noqa: S603 - our own program
-            arguments, env=kept | ENVIRONMENT, pass_fds=lifelines, start_new_session=True, bufsize=0, **pipes
+            arguments,
+            bufsize=0,
+            env=kept | ENVIRONMENT,
+            pass_fds=lifelines,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for one in lifelines:
             os.close(one)
-        for pipe, read in ((self._process.stdout, self._read_lines), (self._process.stderr, self._read_tail)):
-            threading.Thread(target=read, args=(pipe,), daemon=True).start()
+        for read in (self._read_lines, self._read_tail):
+            threading.Thread(target=read, daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -104,6 +111,8 @@ class ReadingProcess:
             self._process.stdin.write(pickle.dumps(question))
         except OSError:
             return self._died(question)
+        if not self._is_ready and not self._becomes_ready():
+            return self._died(question)
         started = moved = time.monotonic()
         before = b""
         while True:
@@ -114,6 +123,12 @@ class ReadingProcess:
             moved, before = (moved, before) if place == before else (now, place)
             if now - started > self.limits.seconds or now - moved > self.limits.stalled_s:
                 return Outcome("time", {}, file=_file(place))
+
+    def _becomes_ready(self) -> bool:
+        """Wait until it has imported what it needs, which is nobody's fault however long it takes."""
+        with contextlib.suppress(queue.Empty, ValueError, TypeError, KeyError):
+            self._is_ready = json.loads(self._lines.get(timeout=STARTING_S))["ended"] == READY
+        return self._is_ready
 
     def _understood(self, line: bytes, question: Question) -> Outcome:
         file = _file(_place(question.folder))
@@ -135,18 +150,22 @@ class ReadingProcess:
         is_memory = any(words in self._tail for words in OUT_OF_MEMORY)
         return Outcome("memory" if is_memory else "crash", {}, status or 0, file)
 
-    def _read_lines(self, pipe: IO[bytes]) -> None:
-        """What the process tells, line by line; an empty one at its end, or where a line has none."""
-        rest = b""
+    def _read_lines(self) -> None:
+        """What the process tells, line by line; an empty one at its end."""
+        pipe, rest = self._process.stdout, b""
+        assert pipe is not None
         with contextlib.suppress(OSError, ValueError):
             while len(rest) < LONGEST_LINE and (piece := pipe.read(1 << 16)):
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     self._lines.put(line or b"?")
-        self._lines.put(b"?" if len(rest) >= LONGEST_LINE else b"")
+        self._lines.put(b"?" if len(rest) >= LONGEST_LINE else b"")  # a line without end is no answer either
         pipe.close()
 
-    def _read_tail(self, pipe: IO[bytes]) -> None:
+    def _read_tail(self) -> None:
+        """The last of what it and its libraries print."""
+        pipe = self._process.stderr
+        assert pipe is not None
         with contextlib.suppress(OSError, ValueError):
             while piece := pipe.read(1 << 16):
                 self._tail = (self._tail + piece)[-TAIL_BYTES:]
