@@ -328,7 +328,7 @@ def _path_from_plain(value: Any, _: Any) -> Path:
 
 def _make_converter() -> cattrs.Converter:
     """Every type by hand that cattrs would otherwise convert into rather than check."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = cattrs.Converter(forbid_extra_keys=True, unstruct_collection_overrides={frozenset: list})
     for kind, to_plain, from_plain in (
         (str, _text_to_plain, _text_from_plain),
         (float, _number_to_plain, _number_from_plain),

@@ -20,7 +20,7 @@ from distributed import Client
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.cohort.private import read_private_csv, write_private_csv
-from gliomark.cohort.workers import each
+from gliomark.cohort.workers import each, reading
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
@@ -30,13 +30,14 @@ from gliomark.io.dicom import (
     dicom_files,
     group_series,
     owner_key,
-    read_instance,
+    read_headers,
 )
 from gliomark.io.examinations import NoExaminationError
 from gliomark.io.layout import folders_in
 from gliomark.io.limits import is_plain
 from gliomark.io.masks import predicted
 from gliomark.io.naming import same_id
+from gliomark.isolation import read_each, reading_by
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
@@ -117,7 +118,8 @@ def scan(
             raise result
         instances += [one for one in result if isinstance(one, Instance)]
         bad += [one for one in result if isinstance(one, Quarantined)]
-    series = sorted(group_series(instances), key=lambda one: one.key)
+    with reading_by(reading()):
+        series = sorted(group_series(instances), key=lambda one: one.key)
     unreadable = [Path(one.where) for one in bad if Path(one.where) in set(files)]
     unreadable += destroyed_files(one.file for one in instances)
     found = _decide(series, _overrides(edited, series), needed, unreadable)
@@ -180,13 +182,10 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _read_batch(files: Sequence[Path]) -> list[Instance | Quarantined]:
-    found: list[Instance | Quarantined] = []
-    for file in files:
-        try:
-            found.append(read_instance(file))
-        except GliomarkError as error:
-            found.append(Quarantined(str(file), str(error)))
-    return found
+    """On a worker; a file that ends the process that reads it is kept out like a damaged one."""
+    headers, ended = read_each(reading(), files[0].parent, read_headers, files, file_of=lambda file: file)
+    read = [one.instance or Quarantined(str(one.file), one.problem) for one in headers]
+    return [*read, *(Quarantined(str(file), sentence) for file, sentence in ended)]
 
 
 # ---- patients ---------------------------------------------------------------------------------------

@@ -6,6 +6,9 @@ promises, never code (``answers``).
 """
 
 from gliomark.isolation.limits import Limits
-from gliomark.isolation.pool import ReadingEndedError, ReadingProcesses, Reads, read_here
+from gliomark.isolation.pool import ReadingProcesses
+from gliomark.isolation.reads import ReadingEndedError, Reads, read_each, read_file, read_here, reading_by
 
-__all__ = ["Limits", "ReadingEndedError", "ReadingProcesses", "Reads", "read_here"]
+__all__ = [
+    "Limits", "ReadingEndedError", "ReadingProcesses", "Reads", "read_each", "read_file", "read_here", "reading_by",
+]  # fmt: skip

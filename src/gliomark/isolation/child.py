@@ -30,6 +30,11 @@ ALLOWED = frozenset({
     "gliomark.io:read_study",
     "gliomark.io:find_patients",
     "gliomark.found_outline:outline_among",
+    "gliomark.io.dicom:read_headers",
+    "gliomark.io.dicom.duplicates:hash_of_image",
+    "gliomark.io.dicom.repeats:hash_of_pixels",
+    "gliomark.io.dicom.volume:read_series",
+    "gliomark.io.masks:read_masks_on",
     "gliomark.server.intake:asked_of",
     "gliomark.server.intake:take_in",
 })  # fmt: skip

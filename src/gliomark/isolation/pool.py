@@ -7,13 +7,14 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from gliomark.isolation.answers import read_answer
 from gliomark.isolation.child import Question
 from gliomark.isolation.folders import AnswerFolders
 from gliomark.isolation.limits import Limits
 from gliomark.isolation.process import COMMAND, Outcome, ReadingProcess
+from gliomark.isolation.reads import ReadingEndedError
 from gliomark.messages import Message, from_record, message
 from gliomark.study import UNFORESEEN, GliomarkError
 
@@ -23,21 +24,6 @@ LOG = logging.getLogger("gliomark.isolation")
 
 TRIES = 2  # of what ended its process: the first may have been the machine's fault
 RAISED = {one.__name__: one for one in UNFORESEEN}
-
-
-class ReadingEndedError(GliomarkError):
-    """What was read ended its process or broke a limit: it is not to be tried again."""
-
-
-class Reads(Protocol):
-    """What does a function of a patient's files: ``ReadingProcesses``, or ``read_here``."""
-
-    def __call__(self, subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T: ...
-
-
-def read_here(subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-    """In this very process: for one's own files, and where a crash or a hang is nobody else's."""
-    return function(*given, **named)
 
 
 class ReadingProcesses:
@@ -125,16 +111,15 @@ class ReadingProcesses:
             return GliomarkError(from_record(told["sentence"]))
         if outcome.ended == "raised":
             return RAISED.get(str(told.get("kind")), RuntimeError)(str(told.get("reason")))
-        file = _within(subject, outcome.file)
+        where = {"subject": str(subject), "file": _within(subject, outcome.file)}
         if outcome.ended == "memory":
-            most = self.limits.memory_bytes / 1e9
-            return ReadingEndedError(
-                message("reading-memory", subject=str(subject), file=file, gigabytes=most)
-            )
-        if outcome.ended == "time":
-            return ReadingEndedError(message("reading-slow", subject=str(subject), file=file))
-        how = message("reading-ended-garbled") if outcome.ended == "garbled" else _how(outcome.status)
-        return ReadingEndedError(message("reading-crashed", subject=str(subject), file=file, how=how))
+            sentence = message("reading-memory", **where, gigabytes=self.limits.memory_bytes / 1e9)
+        elif outcome.ended == "time":
+            sentence = message("reading-slow", **where)
+        else:
+            how = message("reading-ended-garbled") if outcome.ended == "garbled" else _how(outcome.status)
+            sentence = message("reading-crashed", **where, how=how)
+        return ReadingEndedError(sentence, outcome.file)
 
 
 def _within(subject: Path, file: str) -> str:

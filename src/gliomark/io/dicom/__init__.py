@@ -8,6 +8,7 @@ Which series is which sequence: ``recognition``. How files become stacks: ``seri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gliomark.io.dicom.choice import choose_series, contrast_doubt, why_best, why_chosen
@@ -31,10 +32,10 @@ from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 __all__ = [
-    "ChosenSeries", "DicomSeries", "Frame", "Instance", "can_hold_frames", "check_unreadable", "choose_from",
-    "choose_series", "contrast_doubt", "destroyed_files", "dicom_files",
+    "ChosenSeries", "DicomSeries", "Frame", "Instance", "ReadHeader", "can_hold_frames", "check_unreadable",
+    "choose_from", "choose_series", "contrast_doubt", "destroyed_files", "dicom_files",
     "group_series", "holds_dicom", "is_one_patient", "looks_like_dicom", "owner_key",
-    "read_dicom", "read_instance", "read_series", "why_chosen",
+    "read_dicom", "read_headers", "read_instance", "read_series", "why_chosen",
 ]  # fmt: skip
 
 
@@ -101,6 +102,27 @@ def _read_all(path: Path) -> tuple[list[Instance], list[Path]]:
             unreadable.append(file)
     destroyed = destroyed_files(instance.file for instance in instances)
     return instances, [*unreadable, *destroyed]
+
+
+@dataclass(frozen=True)
+class ReadHeader:
+    """A file's header, or why there is none."""
+
+    file: Path
+    instance: Instance | None
+    problem: str = ""
+
+
+def read_headers(files: Sequence[Path]) -> list[ReadHeader]:
+    """Many files' headers; a damaged one costs no other."""
+    return [_read_header(file) for file in files]
+
+
+def _read_header(file: Path) -> ReadHeader:
+    try:
+        return ReadHeader(file, read_instance(file))
+    except GliomarkError as error:
+        return ReadHeader(file, None, error.message)
 
 
 def _check_one_patient(path: Path, instances: Sequence[Instance]) -> None:

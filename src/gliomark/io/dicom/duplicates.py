@@ -12,6 +12,7 @@ from pathlib import Path
 import pydicom
 
 from gliomark.io.dicom.instances import DAMAGE, Instance, can_hold_frames
+from gliomark.isolation import ReadingEndedError, read_file
 
 _SAME_PLACE = 2  # decimals of a millimetre
 
@@ -50,6 +51,13 @@ def _place(instance: Instance) -> tuple[object, ...]:
 
 
 def _pixels(file: Path) -> str:
+    try:
+        return read_file(hash_of_image, file)
+    except ReadingEndedError:
+        return str(file)  # like no other
+
+
+def hash_of_image(file: Path) -> str:
     """A hash of the decoded pixels; of those that cannot be decoded, of the file."""
     try:
         with warnings.catch_warnings():

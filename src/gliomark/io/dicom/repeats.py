@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from gliomark.io.dicom.instances import DAMAGE, Piece, can_hold_frames
+from gliomark.isolation import ReadingEndedError, read_file
 
 MANY_REPEATS = 4  # so many images of each place are a time series
 
@@ -57,6 +58,13 @@ def pixel_digest(piece: Piece) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest_of_file(file: Path, changed: int) -> str:
+    try:
+        return read_file(hash_of_pixels, file)
+    except ReadingEndedError:
+        return ""
+
+
+def hash_of_pixels(file: Path) -> str:
     """SHA-256 of a file's pixels as they are without compression; blank where they cannot be read."""
     try:
         with warnings.catch_warnings():

@@ -51,7 +51,7 @@ from gliomark.study import GliomarkError, MRSequence, Series, SourceImage
 
 __all__ = [
     "Agreement", "Grid", "LesionMask", "agreement", "between_raters", "find_masks", "rater_names", "read_masks",
-    "predicted", "read_segmentation", "read_structure_set", "unite",
+    "predicted", "read_masks_on", "read_segmentation", "read_structure_set", "unite",
 ]  # fmt: skip
 
 # Where a mask lies on the grid of several sequences: METHOD draws on T2 first and matches on T1C.
@@ -135,6 +135,16 @@ def read_masks(
     called = raters if raters is not None else _numbered(drawn)
     masks = [replace(_noted(one.mask, series), rater=called.get(one.by, "")) for one in drawn]
     return tuple(sorted(masks, key=lambda mask: (mask.rater, str(mask.source))))
+
+
+def read_masks_on(
+    folder: Path | None,
+    grids: Mapping[MRSequence, Grid],
+    files: Sequence[Path],
+    uids: Mapping[str, MRSequence],
+) -> tuple[LesionMask, ...]:
+    """``read_masks`` of series whose grey values lie in another process."""
+    return read_masks(folder, {name: one.series for name, one in grids.items()}, files=files, uids=uids)
 
 
 def rater_names(folder: Path) -> tuple[str, ...]:
