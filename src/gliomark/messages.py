@@ -517,6 +517,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
     ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-decoded-huge": (
+        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
+        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
+    ),
+    "dicom-inflated": (
+        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
+        "uncompressed.",
+        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
+    ),
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
         "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",

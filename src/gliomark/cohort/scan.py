@@ -120,8 +120,11 @@ def scan(
         bad += [one for one in result if isinstance(one, Quarantined)]
     with reading_by(reading()):
         series = sorted(group_series(instances), key=lambda one: one.key)
-    unreadable = [Path(one.where) for one in bad if Path(one.where) in set(files)]
-    unreadable += destroyed_files(one.file for one in instances)
+    known = set(files)
+    unreadable = {Path(one.where): one.reason for one in bad if Path(one.where) in known}
+    unreadable |= {
+        file: message("dicom-damaged", file=file) for file in destroyed_files(one.file for one in instances)
+    }
     found = _decide(series, _overrides(edited, series), needed, unreadable)
     found = replace(found, quarantined=(*bad, *found.quarantined))
     write_private_csv(private / "series.csv", SERIES_COLUMNS, found.rows)
@@ -195,7 +198,7 @@ def _decide(
     series: Sequence[DicomSeries],
     overrides: Mapping[str, Mapping[str, str]],
     needed: Sequence[MRSequence],
-    unreadable: Sequence[Path],
+    unreadable: Mapping[Path, str],
 ) -> Scan:
     """Group by patient, quarantine whom nobody can tell apart, and choose the series to read."""
     patients, rows, quarantined = [], [], []
@@ -241,11 +244,12 @@ def _by_patient(
     return by_patient
 
 
-def _check_holes(used: Mapping[MRSequence, DicomSeries], unreadable: Sequence[Path]) -> None:
+def _check_holes(used: Mapping[MRSequence, DicomSeries], unreadable: Mapping[Path, str]) -> None:
     """Leave a patient out where a series that is used lacks a file that cannot be read."""
     folders = {instance.file.parent for one in used.values() for instance in one.instances}
     try:
-        check_unreadable(used, [file for file in unreadable if file.parent in folders], list(used))
+        beside = {file: why for file, why in unreadable.items() if file.parent in folders}
+        check_unreadable(used, beside, list(used))
     except GliomarkError as error:
         raise _LeftOutError(error.message) from None
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import dicom_files
+from gliomark.io.dicom.files import read_dataset
 from gliomark.messages import message
 from gliomark.server.store import Store, without_path
 from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Study
@@ -79,7 +80,7 @@ def digest(folder: Path) -> str:
 
 def asked_of(folder: Path) -> dict[str, Any]:
     """A prediction as it is asked for, age in years and sex from the headers."""
-    header = dcmread(next(iter(dicom_files(folder))), stop_before_pixels=True, force=True)
+    header = read_dataset(next(iter(dicom_files(folder))), stop_before_pixels=True)
     age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")).strip().upper())
     unknown = age is None or sex is None
     return {"age": age, "sex": sex, "without_clinical": unknown, "fusion": "near", "outline": "model"}

@@ -50,8 +50,8 @@ def read_dicom(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     instances, unreadable = _read_all(path)
     images = [instance for instance in instances if instance.is_mr_image]
     if not images:
-        if unreadable:
-            raise GliomarkError(message("dicom-damaged", file=unreadable[0]))
+        for sentence in unreadable.values():
+            raise GliomarkError(sentence)
         found = ", ".join(sorted({instance.modality or "unknown" for instance in instances}))
         raise GliomarkError(message("dicom-no-mr", folder=path, found=found))
     _check_one_patient(path, instances)
@@ -92,16 +92,13 @@ def _read_whole(
     return read, notes
 
 
-def _read_all(path: Path) -> tuple[list[Instance], list[Path]]:
-    """The headers of all DICOM files below a folder, and the files that cannot be read."""
-    instances, unreadable = [], []
-    for file in dicom_files(path):
-        try:
-            instances.append(read_instance(file))
-        except GliomarkError:
-            unreadable.append(file)
+def _read_all(path: Path) -> tuple[list[Instance], dict[Path, str]]:
+    """The headers of all DICOM files below a folder, and the files that cannot be read, with a sentence on each."""
+    headers = read_headers(list(dicom_files(path)))
+    instances = [one.instance for one in headers if one.instance is not None]
+    unreadable = {one.file: one.problem for one in headers if one.instance is None}
     destroyed = destroyed_files(instance.file for instance in instances)
-    return instances, [*unreadable, *destroyed]
+    return instances, unreadable | {file: message("dicom-damaged", file=file) for file in destroyed}
 
 
 @dataclass(frozen=True)

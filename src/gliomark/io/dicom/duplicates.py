@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import pydicom
-
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.dicom.instances import DAMAGE, Instance, can_hold_frames
 from gliomark.isolation import ReadingEndedError, read_file
 
@@ -62,7 +61,7 @@ def hash_of_image(file: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = read_dataset(file)
             if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"")):
                 raise ValueError
             content = dataset.pixel_array.tobytes()

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.dicom.instances import DAMAGE, Piece, can_hold_frames
 from gliomark.isolation import ReadingEndedError, read_file
 
@@ -69,7 +69,7 @@ def hash_of_pixels(file: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = read_dataset(file)
             if not can_hold_frames(dataset, file.stat().st_size):
                 return ""
             syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
