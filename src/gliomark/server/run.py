@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 from filelock import FileLock, Timeout
 
+from gliomark.isolation import ReadingProcesses
 from gliomark.server.app import create_app
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.context import Server
@@ -64,7 +65,8 @@ def make_server(settings: Settings) -> Server:
     workers = Workers(records, folder, models, settings.workers)
     gate = Gate(records, settings.address.loopback, secret)
     limits = settings.limits
-    return Server(records, Store(folder), workers, gate, models, limits, Inlet(limits.at_once))
+    reading = ReadingProcesses(limits.at_once + 1)  # a process for every upload and for the DICOM node
+    return Server(records, Store(folder), workers, gate, models, limits, Inlet(limits.at_once), reading)
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
