@@ -1383,6 +1383,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'Too many uploads at once; try again in a minute.',
         '同时上传过多，请一分钟后重试。',
     ),
+    "streams-too-many": (
+        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
+        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
+    ),
     "body-too-large": (
         'The body is larger than the {megabytes} MB taken here; send the series needed alone.',
         '内容超过服务器接受的 {megabytes} MB；请只发送所需序列。',
@@ -1555,6 +1559,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "This server wants a token; send it as 'Authorization: Bearer TOKEN'.",
         '该服务器需要令牌；请以 Authorization: Bearer TOKEN 发送。',
     ),
+    "token-wanted-again": (
+        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
+        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
+    ),
     "admins-only": (
         "This is for administrators; ask with an admin's token.",
         '仅限管理员；请使用管理员令牌。',
@@ -1590,6 +1598,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "worker-died": (
         'The worker died {attempts} times on this; try again, and tell who runs the server.',
         '处理进程因该任务中断 {attempts} 次；请重试，并告知管理员。',
+    ),
+    "worker-stuck": (
+        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
+        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
     ),
     "model-gone": (
         "The server has no model '{model}' any more; upload the study for another one.",
