@@ -43,6 +43,7 @@ ROLES = ("reader", "admin")
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
 READS = "gliomark_reads"  # marks transactions that write nothing
+TOKEN_ADDED = "token added"  # noqa: S105 - an action in the log, not a token
 MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
@@ -182,7 +183,7 @@ class AuditRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(default=_now)
     who: Mapped[str]
-    action: Mapped[str]
+    action: Mapped[str] = mapped_column(index=True)
     subject: Mapped[str]
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
@@ -275,6 +276,7 @@ class Records:
         self.engine = engine
         self._session = sessionmaker(engine, expire_on_commit=False)
         self._reading = sessionmaker(engine.execution_options(**{READS: True}), expire_on_commit=False)
+        self._tokens_existed = False
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -301,9 +303,7 @@ class Records:
                     f"There is a token named '{name}' already; revoke it or take another name."
                 )
             session.add(TokenRow(sha256=token_sha256(token), name=name, role=role))
-            session.add(
-                AuditRow(who="command line", action="token added", subject=name, detail={"role": role})
-            )
+            session.add(AuditRow(who="command line", action=TOKEN_ADDED, subject=name, detail={"role": role}))
         return token
 
     def revoke_token(self, name: str) -> None:
@@ -318,6 +318,15 @@ class Records:
     def tokens(self) -> list[TokenRow]:
         with self.reading() as session:
             return list(session.scalars(select(TokenRow).order_by(TokenRow.name)))
+
+    def tokens_existed(self) -> bool:
+        """Whether a token was ever added, also where all were revoked since: the log keeps that."""
+        if not self._tokens_existed:
+            added = select(AuditRow.number).where(AuditRow.action == TOKEN_ADDED).limit(1)
+            with self.reading() as session:
+                found = (session.scalar(query) for query in (select(TokenRow.name).limit(1), added))
+                self._tokens_existed = any(one is not None for one in found)
+        return self._tokens_existed
 
     def caller(self, token: str) -> Caller | None:
         """Whose token it is."""
