@@ -23,8 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from gliomark.messages import message
 from gliomark.server.bodies import Limits
-from gliomark.server.records import Followed as Table
-from gliomark.server.records import JobRow, Records, StudyRow
+from gliomark.server.records import Followed, JobRow, Records, StudyRow
 
 LOG = logging.getLogger("gliomark.server")
 LOOK_S = 0.15  # between two looks
@@ -39,8 +38,8 @@ class Watch:
         self.limits = limits
         self._records = records
         self._waiting: Counter[str] = Counter()
-        self._wanted: Counter[tuple[Table, str]] = Counter()
-        self._rows: dict[tuple[Table, str], StudyRow | JobRow | None] = {}
+        self._wanted: Counter[tuple[Followed, str]] = Counter()
+        self._rows: dict[tuple[Followed, str], StudyRow | JobRow | None] = {}
         self._turn = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
@@ -88,7 +87,7 @@ class Watch:
             await asyncio.sleep(LOOK_S)
 
 
-class Followed(StreamingResponse):
+class EventStream(StreamingResponse):
     """An event stream that has its place as long as it is open."""
 
     def __init__(self, lines: AsyncIterator[str], place: AbstractContextManager[None]) -> None:
@@ -107,7 +106,7 @@ def stream(
     id: str,
     document: Callable[[Row], BaseModel],
     is_over: Callable[[Row], bool],
-) -> Followed:
+) -> EventStream:
     """``document`` of a row whenever it changed, until it is over, the caller hangs up or the time is up."""
 
     async def lines() -> AsyncIterator[str]:
@@ -124,4 +123,4 @@ def stream(
             if row is None or is_over(row) or now > ends:
                 return
 
-    return Followed(lines(), watch.place(who))
+    return EventStream(lines(), watch.place(who))

@@ -97,15 +97,13 @@ async def _explained(server: Server, row: JobRow, marker: str, caller: Caller) -
     study = await to_thread.run_sync(server.study, row.study_id)
     asked = {"prediction": row.id, "marker": marker}
     with server.watch.place(caller.name):
-        job: JobRow | None = await to_thread.run_sync(
-            server.records.add_job, "explain", study, asked, caller.name
-        )
+        job = await to_thread.run_sync(server.records.add_job, "explain", study, asked, caller.name)
         server.workers.look()
-        async for job in server.watch.follow(JobRow, job.id):
-            if job is None or job.state in OVER:
+        async for now in server.watch.follow(JobRow, job.id):
+            if now is None or now.state in OVER:
                 break
-    if job is None or job.state != "done":
-        raise HTTPException(500, (job and job.error) or message("no-map"))
+    if now is None or now.state != "done":
+        raise HTTPException(500, (now and now.error) or message("no-map"))
 
 
 @router.get("/{id}/prediction.json", responses=NOT_YET)
