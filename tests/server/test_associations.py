@@ -87,6 +87,7 @@ def associate(node: Node) -> Association:
 def image(size: int = 100_000) -> Dataset:
     one = Dataset()
     one.SOPClassUID, one.SOPInstanceUID, one.StudyInstanceUID = MRImageStorage, generate_uid(), "1.2.3"
+    one.BitsAllocated, one.PixelRepresentation = 8, 0
     one.PixelData = bytes(range(250)) * (size // 250)
     one.file_meta = FileMetaDataset()
     one.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
