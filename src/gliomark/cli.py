@@ -104,12 +104,15 @@ def predict(
     ] = False,
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
-    from gliomark.batch import Request, predict_folder
+    from gliomark.isolation import ReadingProcesses
     from gliomark.messages import render
 
     finding = None if enhancing is None else enhancing is YesNo.yes
-    request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
-    failures = predict_folder(input, clinical, out, request, say=typer.echo)
+    with ReadingProcesses() as reading:  # it gets ready while the networks' libraries are loaded
+        from gliomark.batch import Request, predict_folder
+
+        request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
+        failures = predict_folder(input, clinical, out, request, typer.echo, reading)
     for failure in failures:
         typer.echo(f"{failure.patient_id}: {render(failure.message, language.value)}", err=True)
     if failures:
@@ -126,10 +129,13 @@ def explain(
     ] = 3,
 ) -> None:
     """On which pixels each marker's answer rests: Grad-CAM of every branch on the deciding slices."""
-    from gliomark.explain import explain_patient
+    from gliomark.isolation import ReadingProcesses
 
-    for path in explain_patient(input, out, model, stage):
-        typer.echo(str(path))
+    with ReadingProcesses() as reading:
+        from gliomark.explain import explain_patient
+
+        for path in explain_patient(input, out, model, stage, reading):
+            typer.echo(str(path))
 
 
 ServerData = Annotated[Path, typer.Option("--data", help="The server's folder: images, results, records.")]

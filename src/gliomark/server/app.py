@@ -33,8 +33,10 @@ def create_app(server: Server) -> FastAPI:
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         server.workers.start()
+        server.reading.start()
         yield
         await to_thread.run_sync(server.workers.stop)
+        server.reading.close()
 
     app = FastAPI(
         title="gliomark",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import shutil
 import threading
 import time
@@ -18,21 +17,25 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.filereader import read_partial
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
-from gliomark.io.dicom import can_hold_frames, dicom_files
+from gliomark.io.dicom import can_hold_frames
+from gliomark.isolation import ReadingEndedError
+from gliomark.messages import message
 from gliomark.reporting import Language
 from gliomark.server.associations import AssociationLimits, BoundedMessages, BoundedServer, has_room
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
+from gliomark.server.intake import asked_of
 from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.results import kept_results
 from gliomark.server.security import is_loopback
+from gliomark.server.store import write
 from gliomark.study import UNFORESEEN, GliomarkError
 
 LOG = logging.getLogger("gliomark.server.dicom")
@@ -48,12 +51,12 @@ WHO = "DICOM node"
 TRIES, PAUSE_S, LONGEST_PAUSE_S = 30, 5.0, 3600.0  # for about a day
 LEASE_S = 600.0
 LOOK_S = 0.3
-OLDEST = 120
 LACKING = (
     "There was no room for {count} of its images; make room on the server's disk and send the study again."
 )
 LONGEST_HEADER = 1 << 20  # bytes before the groups that say what an image is are over
 LAST_GROUP = 0x0028
+TRIES_OF_READING = 2  # that a study may have, should reading it end the server itself
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,10 @@ class DicomNode:
         """Record it with the prediction to be made and the archives that are owed its results, all or nothing."""
         server = self.server
         try:
+            self._count_try(folder)
             server.admit(folder, next(iter(server.models)), WHO, then=Then(asked_of, self.node.destinations))
+        except ReadingEndedError as error:
+            self._set_aside(folder, str(error))
         except GliomarkError as error:
             self._tell("pushed study failed", folder.name, str(error))
         except SQLAlchemyError as error:
@@ -254,7 +260,30 @@ class DicomNode:
             self._take_up(folder)
         except UNFORESEEN as error:
             self._tell("pushed study failed", folder.name, type(error).__name__)
+        self._tries(folder).unlink(missing_ok=True)
         server.workers.look()
+
+    def _tries(self, folder: Path) -> Path:
+        """The file that counts how often a study was begun to be read, through restarts of the server."""
+        study = folder.name.rsplit("-", 1)[0]
+        return self.incoming.with_name("tries") / study
+
+    def _count_try(self, folder: Path) -> None:
+        """Raises ReadingEndedError for a study whose reading has ended the server before, and again."""
+        file = self._tries(folder)
+        file.parent.mkdir(exist_ok=True)
+        before = file.stat().st_size if file.exists() else 0
+        if before >= TRIES_OF_READING:
+            raise ReadingEndedError(message("reading-ended-server", tries=before))
+        write(file, b"." * (before + 1))
+
+    def _set_aside(self, folder: Path, reason: str) -> None:
+        """Its files are kept, with the reason beside them, where nothing reads them again."""
+        aside = self.server.store.folder / "set-aside" / folder.name
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+        write(aside.with_suffix(".txt"), f"{reason}\n".encode())
+        self._tell("pushed study set aside", folder.name, reason)
 
     def _take_up(self, folder: Path) -> None:
         """What had been taken arrives once more, beside what has come since."""
@@ -307,27 +336,6 @@ def read_header(file: Path) -> tuple[Dataset, int]:
         start = BytesIO(whole.read(LONGEST_HEADER))
     header = read_partial(start, stop_when=lambda tag, *_: tag.group > LAST_GROUP)
     return header, file.stat().st_size - start.tell()
-
-
-def asked_of(folder: Path) -> dict[str, Any]:
-    """A prediction as it is asked for, age in years and sex from the headers."""
-    header = dcmread(next(iter(dicom_files(folder))), stop_before_pixels=True, force=True)
-    age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")).strip().upper())
-    unknown = age is None or sex is None
-    return {"age": age, "sex": sex, "without_clinical": unknown, "fusion": "near", "outline": "model"}
-
-
-def age_of(header: Dataset) -> float | None:
-    """PatientAge, else from the dates of birth and study."""
-    if found := re.fullmatch(r"(\d{1,3})([YMWD])", str(header.get("PatientAge", "")).strip()):
-        stated = int(found[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365.25}[found[2]]
-        if 0 < stated <= OLDEST:  # 000Y and 999Y say that nobody knew
-            return stated
-    born, seen = (str(header.get(word, ""))[:8] for word in ("PatientBirthDate", "StudyDate"))
-    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", seen):
-        years = int(seen[:4]) - int(born[:4]) - (seen[4:] < born[4:])
-        return float(years) if 0 <= years <= OLDEST else None
-    return None
 
 
 def _hashed(uid: str) -> str:
