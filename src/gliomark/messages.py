@@ -1611,7 +1611,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} lines, intact, head {sha256} ({number}, {at})",
         "{count} 条记录，完整，末条哈希 {sha256}（第 {number} 条，{at}）",
     ),
-    "audit-intact-noted": (
+    "audit-found": (
         "{intact}; the expected head is line {noted}",
         "{intact}；所给哈希为第 {noted} 条",
     ),
@@ -1651,6 +1651,23 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "database by hand, or only a part of it was restored; restore a whole copy.",
         "数据库中关于审计日志末条记录的登记（表 audit_head）已丢失：有人手动更改了数据库，或只恢复了一部分；"
         "请恢复完整的副本。",
+    ),
+    "audit-hash-unfit": (
+        "'{text}' is no SHA-256: give the 64 letters and digits that 'gliomark audit head' printed.",
+        "“{text}”不是 SHA-256：请给出 gliomark audit head 打印的 64 位字符。",
+    ),
+    "audit-time-unfit": (
+        "'{text}' is no date or time: write 2026-11-26 or 2026-11-26T08:00 (UTC).",
+        "“{text}”不是日期或时间：请写成 2026-11-26 或 2026-11-26T08:00（UTC）。",
+    ),
+    "audit-unreadable": (
+        "The audit log holds a line that cannot be read: somebody changed the database by hand; 'gliomark audit "
+        "verify' names the line.",
+        "审计日志中有无法读取的记录：有人手动更改了数据库；gliomark audit verify 会指出是哪一条。",
+    ),
+    "no-database": (
+        "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
+        "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
     ),
     "the-upload": ("the upload", "所发送的内容"),
 }  # fmt: skip

@@ -7,16 +7,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from gliomark.messages import message
 from gliomark.server import predictions, studies
 from gliomark.server.bodies import SmallBodies
 from gliomark.server.context import Admin, Asking, Here, Server
-from gliomark.server.documents import ALWAYS, AuditOut, Health, HealthStatus, ModelOut, refusals
+from gliomark.server.documents import ALWAYS, AuditOut, AuditWanted, Health, HealthStatus, ModelOut, refusals
 from gliomark.server.problems import answer_problem
 from gliomark.study import GliomarkError
 
@@ -110,6 +111,13 @@ def models(_: Asking, server: Here) -> list[ModelOut]:
 
 
 @router.get("/audit")
-def audit(_: Admin, server: Here) -> list[AuditOut]:
-    """Who did what, newest first."""
-    return [AuditOut.model_validate(row) for row in server.records.audit()]
+def audit(
+    _: Admin, server: Here, request: Request, response: Response, wanted: Annotated[AuditWanted, Query()]
+) -> list[AuditOut]:
+    """Who did what, newest first; the header ``Link`` names the next page while there is one."""
+    rows = server.records.audit(wanted.filter, wanted.limit + 1)
+    page = rows[: wanted.limit]
+    if len(rows) > len(page):
+        following = request.url.include_query_params(before=page[-1].number)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return [AuditOut.model_validate(row) for row in page]

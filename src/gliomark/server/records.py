@@ -52,7 +52,7 @@ OVER = ("done", "failed", "cancelled")
 READS = "gliomark_reads"  # marks transactions that write nothing
 TOKEN_ADDED = "token added"  # noqa: S105 - an action in the log, not a token
 COMMAND_LINE = "command line"
-PAGE = 1000  # lines of the log, at most, in one answer
+LINES = 1000  # of the log, at most, in one answer
 MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
@@ -333,6 +333,12 @@ class AuditFilter:
     action: str | None = None
     subject: str | None = None
 
+    @property
+    def named(self) -> dict[str, Any]:
+        """What is asked for, as it is recorded that it was."""
+        told = {name: getattr(self, name) for name in ("who", "action", "subject") if getattr(self, name)}
+        return told | ({"since": audit_chain.utc_text(self.since)} if self.since else {})
+
     def narrow(self, asked: Select[AuditRow]) -> Select[AuditRow]:
         """The query, for these lines alone."""
         equal = {AuditRow.who: self.who, AuditRow.action: self.action, AuditRow.subject: self.subject}
@@ -427,7 +433,7 @@ class Records:
             for line in lines:
                 append_audit(session, line.who, line.action, line.subject, line.detail)
 
-    def audit(self, wanted: AuditFilter = AuditFilter(), most: int = PAGE) -> list[AuditRow]:
+    def audit(self, wanted: AuditFilter = AuditFilter(), most: int = LINES) -> list[AuditRow]:
         """The newest lines that are wanted, newest first."""
         with self.reading() as session:
             newest = wanted.narrow(select(AuditRow)).order_by(AuditRow.number.desc()).limit(most)
@@ -439,7 +445,7 @@ class Records:
         while True:
             asked = wanted.narrow(select(AuditRow)).where(AuditRow.number > after)
             with self.reading() as session:
-                page = list(session.scalars(asked.order_by(AuditRow.number).limit(PAGE)))
+                page = list(session.scalars(asked.order_by(AuditRow.number).limit(LINES)))
             if not page:
                 return
             yield page
@@ -466,7 +472,7 @@ class Records:
                 return audit_chain.line_of(*found) if found else None
 
             recorded = _recorded_head(session)
-            rows = session.execute(asked.execution_options(yield_per=PAGE))
+            rows = session.execute(asked.execution_options(yield_per=LINES))
             lines = (audit_chain.line_of(*row) for row in rows)
             return audit_chain.verify(lines, recorded, line_at, expect)
 
