@@ -1670,6 +1670,18 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
     ),
     "the-upload": ("the upload", "所发送的内容"),
+    "streams-too-many": (
+        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
+        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
+    ),
+    "token-wanted-again": (
+        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
+        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
+    ),
+    "worker-stuck": (
+        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
+        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
+    ),
 }  # fmt: skip
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.messages import message
 from gliomark.server.bodies import Inlet, Limits
+from gliomark.server.events import Watch
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Caller, JobRow, Records, StudyRow
 from gliomark.server.security import Gate
@@ -20,6 +22,8 @@ from gliomark.server.store import Store
 from gliomark.server.uploads import digest, read_upload
 from gliomark.study import MRSequence
 
+T = TypeVar("T")
+SLOW_AT_ONCE = 4  # reports being drawn
 NUL = "\0"  # PostgreSQL takes none
 LOADING_S = 120.0  # for so long an upload waits for the models of a server that has just started
 
@@ -43,6 +47,12 @@ class Server:
     models: Mapping[str, str]
     limits: Limits
     inlet: Inlet
+    watch: Watch
+    slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
+
+    async def slowly(self, do: Callable[..., T], *told: Any) -> T:
+        """What takes seconds, in one of the few threads that may: the others stay free for quick calls."""
+        return await to_thread.run_sync(do, *told, limiter=self.slow)
 
     def admit(
         self, received: Path, model: str, owner: str, patient: str = "", then: Then = Then()

@@ -147,6 +147,9 @@ class JobRow(Base):
     seconds: Mapped[float | None] = mapped_column(default=None)
 
 
+Followed = type[StudyRow] | type[JobRow]  # what changes while somebody waits for it
+
+
 class TruthRow(Base):
     """The pathology that a prediction was later compared with."""
 
@@ -567,6 +570,19 @@ class Records:
         with self.reading() as session:
             return session.get(JobRow, id)
 
+    def rows(self, asked: Iterable[tuple[Followed, str]]) -> dict[tuple[Followed, str], StudyRow | JobRow]:
+        """Many at one moment, without those that do not exist or were removed."""
+        asked = list(asked)
+        studies, jobs = ([id for table, id in asked if table is one] for one in (StudyRow, JobRow))
+        there = select(StudyRow).where(StudyRow.id.in_(studies), StudyRow.deleted.is_(False))
+        with self.reading() as session:
+            found: dict[tuple[Followed, str], StudyRow | JobRow] = {}
+            found |= {(StudyRow, row.id): row for row in session.scalars(there)}
+            found |= {
+                (JobRow, row.id): row for row in session.scalars(select(JobRow).where(JobRow.id.in_(jobs)))
+            }
+        return found
+
     def predictions(self, patient_id: str | None, most: int = 500) -> list[JobRow]:
         """Newest first."""
         asked = select(JobRow).where(JobRow.kind == "predict")
@@ -630,9 +646,9 @@ class Records:
                     other.state, other.error = "failed", error
             append_audit(session, job.owner, f"{job.kind} failed", id, {})
 
-    def give_back(self, id: str, stopped: bool = False) -> None:
+    def give_back(self, id: str, stopped: bool = False, stuck_s: float = 0.0) -> None:
         """The worker died in the middle: once more, or failed where that happened before. stopped: it was no death,
-        the server is being stopped."""
+        the server is being stopped; stuck_s: it was ended because it had told nothing for so long."""
         with self.session() as session:
             job = session.get(JobRow, id, with_for_update=True)
             if job is None or job.state != "running":
@@ -642,7 +658,9 @@ class Records:
             if attempts < MOST_ATTEMPTS:
                 job.state, job.step, job.progress = "queued", "", 0.0
         if attempts >= MOST_ATTEMPTS:
-            self.fail(id, message("worker-died", attempts=attempts))
+            minutes = f"{stuck_s / 60:.3g}"
+            died = message("worker-died", attempts=attempts)
+            self.fail(id, message("worker-stuck", attempts=attempts, minutes=minutes) if stuck_s else died)
 
     def cancel(self, id: str, who: str) -> JobRow | None:
         """Nothing happens to a job that is over."""
@@ -654,9 +672,11 @@ class Records:
             return job
 
     def take_up(self) -> None:
-        """After a restart: what was running when the server stopped is waiting again."""
+        """After a restart: what was running when the server ended is waiting again. That it was cut off then is no
+        fault of the job."""
+        again = {"state": "queued", "step": "", "progress": 0.0, "attempts": JobRow.attempts - 1}
         with self.session() as session:
-            session.execute(update(JobRow).where(JobRow.state == "running").values(state="queued"))
+            session.execute(update(JobRow).where(JobRow.state == "running").values(again))
 
     # ---- what is owed to others ---------------------------------------------------------------------
 

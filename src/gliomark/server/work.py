@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +165,23 @@ def described(name: str, model: Any) -> dict[str, Any]:
     }
 
 
+def _belong_to_server() -> None:
+    """What stops the server must not look like a death of this process, and it must not outlive the server."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if server := parent_process():
+        threading.Thread(target=_end_with, args=(server,), daemon=True).start()
+
+
+def _end_with(server: BaseProcess) -> None:
+    server.join()
+    os._exit(1)
+
+
 def work(connection: Connection, folder: Path, models: Mapping[str, str], threads: int) -> None:
     """A worker's life: load the models and describe them, or say what is wrong with them; then do one job after the
     other until the server hangs up."""
+    _belong_to_server()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
