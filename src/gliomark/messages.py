@@ -1652,6 +1652,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "数据库中关于审计日志末条记录的登记（表 audit_head）已丢失：有人手动更改了数据库，或只恢复了一部分；"
         "请恢复完整的副本。",
     ),
+    "audit-away": (
+        "The server cannot record who looks at this, so it does not show it; ask again in a minute, or tell who runs "
+        "the server.",
+        "服务器无法记录查看操作，因此暂不显示；请一分钟后重试，或告知管理员。",
+    ),
     "audit-hash-unfit": (
         "'{text}' is no SHA-256: give the 64 letters and digits that 'gliomark audit head' printed.",
         "“{text}”不是 SHA-256：请给出 gliomark audit head 打印的 64 位字符。",

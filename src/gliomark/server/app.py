@@ -21,6 +21,7 @@ from gliomark.server.bodies import SmallBodies
 from gliomark.server.context import Admin, Asking, Here, Server
 from gliomark.server.documents import ALWAYS, AuditOut, AuditWanted, Health, HealthStatus, ModelOut, refusals
 from gliomark.server.problems import answer_problem
+from gliomark.server.views import note_detail, record_refusal, record_view
 from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
@@ -34,8 +35,10 @@ def create_app(server: Server) -> FastAPI:
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         server.workers.start()
+        server.audit.start()
         yield
         await to_thread.run_sync(server.workers.stop)
+        await to_thread.run_sync(server.audit.stop)
 
     app = FastAPI(
         title="gliomark",
@@ -61,9 +64,9 @@ def create_app(server: Server) -> FastAPI:
 
 
 async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """One line per call: no query, no name, nothing of a patient."""
+    """One line per call: no query, no name, nothing of a patient. Who saw what stands in the audit log."""
     started = time.perf_counter()
-    response = await go_on(request)
+    response = record_view(request.app.state.server.audit, request, await go_on(request))
     seconds = time.perf_counter() - started
     # the route, not the path: that holds what the caller has typed
     route = getattr(request.scope.get("route"), "path", "no such path")
@@ -92,9 +95,10 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return answer_problem(message("request-unfit", reason="; ".join(found)[:500]), 422)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     """A refusal of one of the calls, with its message's code and parameters."""
     assert isinstance(error, HTTPException)
+    await record_refusal(request.app.state.server.audit, request, error)
     return answer_problem(error.detail, error.status_code, error.headers)
 
 
@@ -134,6 +138,7 @@ def audit(
     _: Admin, server: Here, request: Request, response: Response, wanted: Annotated[AuditWanted, Query()]
 ) -> list[AuditOut]:
     """Who did what, newest first; the header ``Link`` names the next page while there is one."""
+    note_detail(request, **wanted.filter.named)
     rows = server.records.audit(wanted.filter, wanted.limit + 1)
     page = rows[: wanted.limit]
     if len(rows) > len(page):

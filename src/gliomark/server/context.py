@@ -13,6 +13,7 @@ from fastapi import Depends, HTTPException, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.messages import message
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.events import Watch
 from gliomark.server.jobs import Workers
@@ -48,6 +49,7 @@ class Server:
     limits: Limits
     inlet: Inlet
     watch: Watch
+    audit: AuditWriter
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
 
     async def slowly(self, do: Callable[..., T], *told: Any) -> T:
@@ -136,10 +138,13 @@ Here = Annotated[Server, Depends(_server)]
 
 
 def _caller(request: Request, server: Here) -> Caller:
-    return server.gate.caller(request)
+    caller = server.gate.caller(request)
+    request.state.caller = caller  # for the audit log
+    return caller
 
 
 def _admin(request: Request, server: Here) -> Caller:
+    _caller(request, server)
     return server.gate.admin(request)
 
 

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.io.dicom import can_hold_frames, dicom_files
 from gliomark.reporting import Language
+from gliomark.server.audit_writer import Refusal
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
 from gliomark.server.records import DeliveryRow, JobRow
@@ -111,6 +112,7 @@ class DicomNode:
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), list(SYNTAXES))
         handlers: list[Any] = [(evt.EVT_C_STORE, self._keep), (evt.EVT_CONN_CLOSE, self._closed)]
+        handlers.append((evt.EVT_REJECTED, self._rejected))
         try:
             listener = entity.start_server(
                 (self.node.host, self.node.port), block=False, evt_handlers=handlers
@@ -162,6 +164,14 @@ class DicomNode:
         with self._lock:
             for study in self._arriving.values():
                 study.senders.discard(event.assoc)
+
+    def _rejected(self, event: evt.Event) -> None:
+        """An association that was refused is recorded, with the title that its caller gave."""
+        caller = event.assoc.requestor
+        unknown = self.node.peers and caller.ae_title not in self.node.peers
+        reason = "calling title not among the peers" if unknown else "association not taken"
+        told = Refusal("DICOM association refused", caller.address, reason, WHO, caller.ae_title)
+        self.server.audit.refuse(told)
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):

@@ -240,13 +240,20 @@ event.listen(
 )
 
 
-def append_audit(session: Session, who: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
-    """The one way into the log: a line that follows the newest, in the caller's transaction.
+def append_audit(
+    session: Session,
+    who: str,
+    action: str,
+    subject: str,
+    detail: Mapping[str, Any],
+    at: datetime | None = None,
+) -> None:
+    """The one way into the log: a line that follows the newest, in the caller's transaction. at: now, else earlier.
 
     The head's row is locked until that transaction ends, so that no two writers follow the same line.
     """
     session.flush()  # what is locked besides is locked before the head, by every writer
-    at, head = _now(), _recorded_head(session, lock=True)
+    at, head = at or _now(), _recorded_head(session, lock=True)
     line = audit_chain.chained(head, at, who, action, subject, detail)
     kept = {"previous_sha256": line.previous_sha256, "sha256": line.sha256}
     row = {
@@ -318,12 +325,13 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is to be written in the log."""
+    """What is to be written in the log. at: when it happened, now where nothing is said."""
 
     who: str
     action: str
     subject: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -434,7 +442,7 @@ class Records:
         """Several lines in one transaction."""
         with self.session() as session:
             for line in lines:
-                append_audit(session, line.who, line.action, line.subject, line.detail)
+                append_audit(session, line.who, line.action, line.subject, line.detail, line.at)
 
     def audit(self, wanted: AuditFilter = AuditFilter(), most: int = LINES) -> list[AuditRow]:
         """The newest lines that are wanted, newest first."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gliomark.server.app import create_app
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.connections import ConnectionLimits, Web
 from gliomark.server.context import Server
@@ -69,7 +70,7 @@ def make_server(settings: Settings) -> Server:
     gate = Gate(records, settings.address.loopback, secret)
     limits = settings.limits
     inlet, watch = Inlet(limits), Watch(records, limits)
-    return Server(records, Store(folder), workers, gate, models, limits, inlet, watch)
+    return Server(records, Store(folder), workers, gate, models, limits, inlet, watch, AuditWriter(records))
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
