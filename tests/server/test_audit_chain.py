@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 from tests.server.conftest import own_database
+from tests.server.test_migrations import LAYOUTS, make
 
 from gliomark.server.audit_chain import START
 from gliomark.server.records import Records
@@ -274,6 +275,34 @@ def test_an_empty_log_is_intact_but_holds_no_head(tmp_path) -> None:
     log = Log(open_records(tmp_path, ""), tmp_path, "")
     assert log.records.verify_audit().count == 0 and log.records.audit_head().number == 0
     assert said(log, "a" * 64) == "audit-head-gone"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> None:
+    """Also where numbers are missing, as PostgreSQL leaves them, and where a line was written by hand."""
+    url = own_database() or f"sqlite:///{tmp_path / 'gliomark.db'}"
+    make(url, layout)
+    engine = create_engine(url)
+    more = (
+        "INSERT INTO audit (number, at, who, action, subject, detail) "
+        "VALUES ({}, '{}', 'Dr. 王', 'truth told', 'j', '{}')"
+    )
+    with engine.begin() as connection:
+        for number, at in (
+            (3, "2026-01-02 03:04:06.000100"),
+            (4, "2026-01-02"),
+            *((n, "2026-02-01 00:00:00") for n in range(10, 1500)),
+        ):
+            connection.exec_driver_sql(more.format(number, at, '{"marker": "idh", "score": 0.1}'))
+    engine.dispose()
+    records = open_records(tmp_path, "" if url.startswith("sqlite") else url)
+    assert records.verify_audit().count == 3 + 1490 and records.audit_head().number == 1499
+    records.log("me", "study viewed", "s")
+    verdict = records.verify_audit()
+    assert (verdict.count, verdict.head.number) == (1494, 1500)
+    log = Log(records, tmp_path, "" if url.startswith("sqlite") else url)
+    log.attack("UPDATE audit SET who = 'x' WHERE number = 4")
+    assert said(log) == "audit-altered 4"
 
 
 def test_twenty_writers_make_one_chain(log) -> None:
