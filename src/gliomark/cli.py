@@ -23,7 +23,9 @@ token_app = typer.Typer(no_args_is_help=True, help="Who may ask a server.")
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(train_app, name="train")
 app.add_typer(experiment_app, name="experiment")
+audit_app = typer.Typer(no_args_is_help=True, help="Read and verify a server's audit log.")
 app.add_typer(token_app, name="token")
+app.add_typer(audit_app, name="audit")
 
 
 # which extra brings a module, where it is not "train"
@@ -815,6 +817,59 @@ def experiment_tables(
 
     for path in write_tables(results, documents):
         typer.echo(str(path))
+
+
+@audit_app.command("verify")
+def audit_verify(
+    data: ServerData = Path("gliomark-data"),
+    database: ServerDatabase = "",
+    expect: Annotated[
+        str, typer.Option(metavar="HASH", help="A head noted earlier, which must be in the log.")
+    ] = "",
+) -> None:
+    """Follow the log's hash chain; name the first line that was altered, removed, swapped or inserted."""
+    from gliomark.server.audit_reading import describe, open_existing_records, parse_hash
+
+    noted = parse_hash(expect) if expect else ""
+    typer.echo(describe(open_existing_records(data, database).verify_audit(noted)))
+
+
+@audit_app.command("head")
+def audit_head(data: ServerData = Path("gliomark-data"), database: ServerDatabase = "") -> None:
+    """Print the newest line's SHA-256, number and time (UTC), to be noted in another place."""
+    from gliomark.server.audit_reading import describe_head, open_existing_records
+
+    typer.echo(describe_head(open_existing_records(data, database).audit_head()))
+
+
+@audit_app.command("show")
+def audit_show(
+    data: ServerData = Path("gliomark-data"),
+    database: ServerDatabase = "",
+    since: Annotated[str, typer.Option(help="Lines of this date or time (UTC) and later.")] = "",
+    who: Annotated[str, typer.Option(help="Lines of this person or machine alone.")] = "",
+    action: Annotated[str, typer.Option(help="Lines of this action alone, such as 'study viewed'.")] = "",
+    subject: Annotated[str, typer.Option(help="Lines about this study or prediction alone.")] = "",
+    out: Annotated[Path | None, typer.Option(help="A csv file; else they are printed.")] = None,
+) -> None:
+    """The log as csv, oldest line first; that it was read is recorded in it."""
+    from gliomark.server.audit_reading import csv_pages, open_existing_records, parse_time
+    from gliomark.server.records import AuditFilter
+
+    at = parse_time(since) if since else None
+    wanted = AuditFilter(since=at, who=who or None, action=action or None, subject=subject or None)
+    pages = csv_pages(open_existing_records(data, database), wanted)
+    if out is None:
+        for page in pages:
+            typer.echo(page, nl=False)
+        return
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with part.open("w", encoding="utf-8-sig", newline="") as file:
+            file.writelines(pages)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def parse_pair(text: str, form: str) -> tuple[str, str]:

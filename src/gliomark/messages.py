@@ -1663,6 +1663,73 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
         '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
     ),
+    "audit-intact": (
+        "{count} lines, intact, head {sha256} ({number}, {at})",
+        "{count} 条记录，完整，末条哈希 {sha256}（第 {number} 条，{at}）",
+    ),
+    "audit-found": (
+        "{intact}; the expected head is line {noted}",
+        "{intact}；所给哈希为第 {noted} 条",
+    ),
+    "audit-empty": ("0 lines, intact: nothing has been recorded yet", "0 条记录，完整：尚无任何记录"),
+    "audit-altered": (
+        "Line {number} of the audit log was altered after it was written; the {intact} lines before it are intact.",
+        "审计日志第 {number} 条在写入后被修改；其前 {intact} 条完整。",
+    ),
+    "audit-missing": (
+        "Line {number} of the audit log is missing; the {intact} lines before it are intact.",
+        "审计日志缺少第 {number} 条；其前 {intact} 条完整。",
+    ),
+    "audit-missing-lines": (
+        "Lines {first} to {last} of the audit log are missing; the {intact} lines before them are intact.",
+        "审计日志缺少第 {first} 至 {last} 条；其前 {intact} 条完整。",
+    ),
+    "audit-swapped": (
+        "Lines {one} and {other} of the audit log were swapped.",
+        "审计日志第 {one} 条与第 {other} 条被互换。",
+    ),
+    "audit-inserted": (
+        "Line {number} of the audit log was inserted afterwards; the {intact} lines before it are intact.",
+        "审计日志第 {number} 条为事后插入；其前 {intact} 条完整。",
+    ),
+    "audit-renumbered": (
+        "Line {number} of the audit log was written as line {original}: the numbers were changed.",
+        "审计日志第 {number} 条写入时为第 {original} 条：编号被更改。",
+    ),
+    "audit-head-gone": (
+        "The expected head {sha256} is in none of the {count} lines of the audit log, although they follow each other: "
+        "lines were removed at its end, the log was rewritten, or an older copy was restored.",
+        "审计日志的 {count} 条记录虽前后相连，但其中没有所给的哈希 {sha256}：末尾记录被删除、日志被重写，"
+        "或恢复了较早的副本。",
+    ),
+    "audit-head-row-gone": (
+        "The database's own note of the audit log's newest line (table audit_head) is gone: somebody changed the "
+        "database by hand, or only a part of it was restored; restore a whole copy.",
+        "数据库中关于审计日志末条记录的登记（表 audit_head）已丢失：有人手动更改了数据库，或只恢复了一部分；"
+        "请恢复完整的副本。",
+    ),
+    "audit-away": (
+        "The server cannot record who looks at this, so it does not show it; ask again in a minute, or tell who runs "
+        "the server.",
+        "服务器无法记录查看操作，因此暂不显示；请一分钟后重试，或告知管理员。",
+    ),
+    "audit-hash-unfit": (
+        "'{text}' is no SHA-256: give the 64 letters and digits that 'gliomark audit head' printed.",
+        "“{text}”不是 SHA-256：请给出 gliomark audit head 打印的 64 位字符。",
+    ),
+    "audit-time-unfit": (
+        "'{text}' is no date or time: write 2026-11-26 or 2026-11-26T08:00 (UTC).",
+        "“{text}”不是日期或时间：请写成 2026-11-26 或 2026-11-26T08:00（UTC）。",
+    ),
+    "audit-unreadable": (
+        "The audit log holds a line that cannot be read: somebody changed the database by hand; 'gliomark audit "
+        "verify' names the line.",
+        "审计日志中有无法读取的记录：有人手动更改了数据库；gliomark audit verify 会指出是哪一条。",
+    ),
+    "no-database": (
+        "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
+        "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
+    ),
     # ---- reading in a process of its own ----------------------------------------------------------------
     "reading-crashed": (
         "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from gliomark.isolation import ReadingProcesses
 from gliomark.server.app import create_app
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.connections import ConnectionLimits, Web
 from gliomark.server.context import Server
@@ -72,7 +73,8 @@ def make_server(settings: Settings) -> Server:
     limits = settings.limits
     inlet, watch = Inlet(limits), Watch(records, limits)
     reading = ReadingProcesses(limits.at_once + 1)  # a process for every upload and for the DICOM node
-    return Server(records, Store(folder), workers, gate, models, limits, inlet, reading, watch)
+    audit = AuditWriter(records)
+    return Server(records, Store(folder), workers, gate, models, limits, inlet, reading, watch, audit)
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
