@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.messages import Message, known, level_word, message, percent
 from gliomark.models.building import marker_network, outlining_network
 from gliomark.models.card import SEGMENTATION
+from gliomark.models.shelf import SHIPPED, weights_file
 from gliomark.models.signatures import UNSIGNED, Trust
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
@@ -48,7 +48,8 @@ from gliomark.study import (
 )
 from gliomark.tables import check_row
 
-SHIPPED = {"demo": "demonstration.safetensors"}
+__all__ = ["SHIPPED", "Model", "Prepared", "build_model", "load_model", "predict"]
+
 UNDETERMINED = "undetermined"
 VALIDATED_FUSION: FusionRule = "near"  # of every threshold and every figure of validation in a weights file
 BORDERLINE = 0.05  # a probability this close to the threshold, or closer, names a level only as borderline
@@ -86,19 +87,13 @@ def load_model(name_or_file: str | Path = "demo", trust: Trust = Trust()) -> Mod
 
     Raises GliomarkError, in one sentence, for a file that is damaged, altered, not to be trusted, or no model.
     """
+    return build_model(open_weights(name_or_file, trust))
+
+
+def open_weights(name_or_file: str | Path, trust: Trust = Trust()) -> Weights:
+    """A shipped model's or a file's weights, before they are networks. Raises GliomarkError as ``load_model``."""
     with weights_file(name_or_file) as path:
-        return build_model(load_weights(path, trust))
-
-
-@contextmanager
-def weights_file(name_or_file: str | Path) -> Iterator[Path]:
-    """Where a shipped model or a weights file lies."""
-    if str(name_or_file) in SHIPPED:
-        shipped = resources.files("gliomark") / "models" / "shipped" / SHIPPED[str(name_or_file)]
-        with resources.as_file(shipped) as path:
-            yield path
-    else:
-        yield Path(name_or_file)
+        return load_weights(path, trust)
 
 
 def build_model(weights: Weights) -> Model:
@@ -109,13 +104,14 @@ def build_model(weights: Weights) -> Model:
         name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
     }
     model = Model(card, weights.sha256, build_segmenter(weights), classifiers, weights.signature)
+    stack, lesion = _trial(sequences)
     for name, classifier in classifiers.items():
-        _try_out(lambda c=classifier: c.score(*_trial(sequences), Clinical("", None, None)), weights, name)
+        _try_out(partial(classifier.score, stack, lesion, Clinical("", None, None)), weights, name)
     return model
 
 
 def build_segmenter(weights: Weights) -> Segmenter:
-    """The outlining network of a weights file, ready to use as its card says. Raises GliomarkError as ``build_model``."""
+    """The outlining network of a weights file, ready to use as its card says. Raises as ``build_model``."""
     card = weights.card
     network, use = outlining_network(weights)
     sequences = tuple(MRSequence(name) for name in card.sequences)
@@ -131,7 +127,7 @@ def build_segmenter(weights: Weights) -> Segmenter:
         use.flips,
         use.smallest_share,
     )
-    _try_out(lambda: segmenter.segment(_trial(sequences)[0]), weights, SEGMENTATION)
+    _try_out(partial(segmenter.segment, _trial(sequences)[0]), weights, SEGMENTATION)
     return segmenter
 
 

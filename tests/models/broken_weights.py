@@ -180,6 +180,17 @@ def _retype(kind: torch.dtype) -> Callable[[dict[str, Tensor]], object]:
     return lambda tensors: tensors.update({name: tensors[name].to(kind)})
 
 
+def _all(part: str, value: float) -> Callable[[dict[str, Tensor]], object]:
+    """Every weight of a part is the same number."""
+
+    def change(tensors: dict[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if name.startswith(part + "/") and tensor.is_floating_point():
+                tensors[name] = torch.full(tensor.shape, value)
+
+    return change
+
+
 def _line(name: str, value: str) -> Callable[[str], str]:
     """The first line of that name in the trees' text, with another value."""
 
@@ -423,14 +434,8 @@ TENSOR: dict[str, tuple[Callable[[dict[str, Tensor]], object], tuple[str, ...]]]
     "tensor-marker-nan": (_spoil("idh/cat_head.bias", float("nan")), ("no network can compute",)),
     "tensor-prior-nan": (_spoil("prior", float("nan")), ("no network can compute", "prior")),
     "tensor-variance": (_spoil(_VARIANCE, -1.0), ("no network can compute", _VARIANCE)),
-    "tensor-overflow": (
-        lambda t: t.update({n: torch.full(v.shape, 3e38) for n, v in t.items() if n.startswith("segmentation/") and v.is_floating_point()}),
-        ("segmentation", "no answer"),
-    ),
-    "tensor-marker-overflow": (
-        lambda t: t.update({n: torch.full(v.shape, 3e38) for n, v in t.items() if n.startswith("idh/") and v.is_floating_point()}),
-        ("idh", "no answer"),
-    ),
+    "tensor-overflow": (_all("segmentation", 3e38), ("segmentation", "no answer")),
+    "tensor-marker-overflow": (_all("idh", 3e38), ("idh", "no answer")),
     "tensor-trees-float": (lambda t: t.update({TREES: torch.zeros(9)}), ("trees", "idh")),
     "tensor-trees-square": (lambda t: t.update({TREES: torch.zeros(3, 3, dtype=torch.uint8)}), ("trees",)),
 }  # fmt: skip

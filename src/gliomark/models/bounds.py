@@ -26,9 +26,10 @@ def checked(kind: type[T], record: Any) -> T:
 
     Raises pydantic.ValidationError, which is a ValueError, where it is no such record.
     """
-    return _adapter(kind).validate_json(json.dumps(record))
+    found: T = _adapter(kind).validate_json(json.dumps(record))
+    return found
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import lightgbm
 import torch
@@ -78,10 +78,10 @@ def marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgbm.Boo
     tensors = weights.part(name)
     text = tensors.pop(TREES, torch.empty(0))
     network = _filled(lambda: build_marker_network(settings), tensors, weights.path, name)
-    length = network.get_submodule("cat_head").in_features
+    length = cast(nn.Linear, network.get_submodule("cat_head")).in_features
     columns = {"vector": length + 1, "log-odds": 1, "lesion": 1 + FIGURES}[use.evidence]
     try:
-        trees = read_trees(_text(text), int(columns) + (0 if card.age_cut is None else 2))
+        trees = read_trees(_text(text), columns + (0 if card.age_cut is None else 2))
     except (ValueError, lightgbm.basic.LightGBMError) as error:
         raise GliomarkError(_told("weights-trees", weights.path, name, error)) from None
     return network, trees, use

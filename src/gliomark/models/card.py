@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -129,7 +129,7 @@ class ModelCard:
 
     name: Word
     sequences: Annotated[tuple[Sequence, ...], Field(min_length=2, max_length=2)]
-    rule: Literal["joint", "union", "single"]
+    rule: Annotated[str, Field(pattern="^(joint|union|single)$")]
     segmentation: Mapping[str, Any]
     segmentation_threshold: Annotated[float, Field(gt=0, lt=1)]
     smallest_lesion_ml: Annotated[float, Field(ge=0, le=100)]

@@ -11,13 +11,15 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 HEADER_LENGTH = 8  # bytes of a safetensors file that say how long its header is
+LARGEST_BYTES = 2**31  # the published networks with ten markers have 1.6e9
+LARGEST_HEADER = 2**24
 
 
-def read_regular(path: Path, largest: int, largest_header: int) -> bytes:
-    """A safetensors file's bytes.
+def read_weights_file(path: Path) -> bytes:
+    """A weights file's bytes.
 
-    largest, largest_header: in bytes. Raises GliomarkError where it is no file (a pipe is not waited for), or by its
-    length and its header's cannot be one.
+    Raises GliomarkError where it is no file (a pipe is not waited for), or by its length and its header's cannot be
+    one of gliomark.
     """
     try:
         file = _open_regular(path)
@@ -31,7 +33,7 @@ def read_regular(path: Path, largest: int, largest_header: int) -> bytes:
         header = int.from_bytes(start, "little")
         if len(start) < HEADER_LENGTH or header > size - HEADER_LENGTH:
             raise GliomarkError(message("weights-cut", path=path, size=size))
-        if size > largest or header > largest_header:
+        if size > LARGEST_BYTES or header > LARGEST_HEADER:
             raise GliomarkError(message("weights-too-large", path=path, size=size, header=header))
         file.seek(0)
         content = file.read(size)

@@ -33,7 +33,8 @@ from gliomark.models.kinet import (
 from gliomark.study import GliomarkError
 
 Architecture = Literal["ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk"]
-ALL_CHANNELS: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
+Channels = Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1, max_length=4)]
+ALL_CHANNELS: Channels = (0, 1, 2, 3)
 # EfficientNet's stages that the frozen trunk reads: strides 4 and 8
 READ_STAGES = (1, 2)
 
@@ -44,7 +45,7 @@ class MarkerBaseline:
     """A rival of KiNet. channels: those of MIX it looks at; size: as KiNet's (the frozen trunk reads the pool)."""
 
     architecture: Architecture
-    channels: Annotated[tuple[Literal[0, 1, 2, 3], ...], Field(min_length=1, max_length=4)] = ALL_CHANNELS
+    channels: Channels = ALL_CHANNELS
     size: KiNetSize = field(default_factory=KiNetSize)
 
 

@@ -6,6 +6,7 @@ A hospital checks one with the common tool as well: ``minisign -Vm model.safeten
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 import minisign
 
 from gliomark.messages import message
-from gliomark.models.file_bytes import read_small
+from gliomark.models.file_bytes import read_small, read_weights_file
 from gliomark.study import GliomarkError
 
 UNSIGNED, UNCHECKED = "unsigned", "not checked"
@@ -37,6 +38,15 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class Content:
+    """A file's bytes, their SHA-256, and the id of the trusted key that signed them, ``UNSIGNED`` or ``UNCHECKED``."""
+
+    content: bytes
+    sha256: str
+    signature: str
+
+
+@dataclass(frozen=True)
 class Signed:
     """A signature that was found right: the key's id and the comment that it also covers."""
 
@@ -45,26 +55,27 @@ class Signed:
 
 
 def read_trust(files: Iterable[Path], required: bool = False) -> Trust:
-    """The public keys in these files. Raises GliomarkError for what is none, and where one is required and not given."""
+    """The public keys in these files. Raises GliomarkError for what is none, and where one is demanded and missing."""
     keys = dict(_public(file) for file in files)
     if required and not keys:
         raise GliomarkError(message("signature-no-key"))
     return Trust({name: key.to_base64().decode() for name, key in keys.items()}, required)
 
 
-def check_signature(path: Path, content: bytes, sha256: str, trust: Trust) -> str:
-    """The id of the trusted key that signed these bytes; ``UNSIGNED``, or ``UNCHECKED`` where no key is trusted.
+def read_checked(path: Path, trust: Trust) -> Content:
+    """A weights file's bytes and who signed them: what is checked is what is returned.
 
-    sha256: of content. Raises GliomarkError where ``trust`` does not allow them.
+    Raises GliomarkError where it is no such file or ``trust`` does not allow it.
     """
+    content = read_weights_file(path)
+    sha256 = hashlib.sha256(content).hexdigest()
     if trust.pinned.get(str(path), sha256) != sha256:
         raise GliomarkError(message("weights-changed", path=path))
-    place = signature_place(path)
-    if not os.path.lexists(place):
-        if trust.required:
-            raise GliomarkError(message("signature-missing", path=path, place=place.name))
-        return UNSIGNED
-    return verify(path, content, trust).key if trust.keys else UNCHECKED
+    if os.path.lexists(signature_place(path)):
+        return Content(content, sha256, verify(path, content, trust).key if trust.keys else UNCHECKED)
+    if trust.required:
+        raise GliomarkError(message("signature-missing", path=path, place=signature_place(path).name))
+    return Content(content, sha256, UNSIGNED)
 
 
 def verify(path: Path, content: bytes, trust: Trust) -> Signed:
@@ -89,7 +100,7 @@ def verify(path: Path, content: bytes, trust: Trust) -> Signed:
     return Signed(name, signature.trusted_comment)
 
 
-def sign(path: Path, content: bytes, sha256: str, key: Path, ask: Callable[[], str]) -> Path:
+def sign(path: Path, read: Content, key: Path, ask: Callable[[], str]) -> Path:
     """Sign a file's bytes, beside it; an older signature is replaced. ask: for the key's password, where it has one.
 
     Raises GliomarkError where the key cannot be read or opened.
@@ -103,7 +114,7 @@ def sign(path: Path, content: bytes, sha256: str, key: Path, ask: Callable[[], s
     named = f"file:{path.name}\t" if path.name.isascii() and path.name.isprintable() else ""
     with secret:
         signature = secret.sign(
-            content, trusted_comment=f"timestamp:{int(time.time())}\t{named}sha256:{sha256}"
+            read.content, trusted_comment=f"timestamp:{int(time.time())}\t{named}sha256:{read.sha256}"
         )
     place = signature_place(path)
     part = place.with_name(place.name + ".part")

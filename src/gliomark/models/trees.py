@@ -16,7 +16,7 @@ DEEPEST = 64
 LARGEST_VALUE = 1e6  # of a leaf, in log-odds
 LARGEST = 1e300
 OBJECTIVE = "binary sigmoid:1"
-# for a missing value left or right (2), and what counts as missing: none, zero or no number (4, 8); 1, categories, never
+# where a missing value goes (2) and what counts as missing: nothing, zero or no number (4, 8); never categories (1)
 DECISIONS = {0, 2, 4, 6, 8, 10}
 WHOLE = re.compile(r"-?[0-9]{1,9}")
 NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,3})?")
@@ -87,7 +87,7 @@ def _tree(block: str, number: int, columns: int) -> Tree:
     first, *lines = block.strip("\n").split("\n")
     if first != str(number):
         raise ValueError(f"tree {number} is called {first[:20]!r}")
-    stated = dict(line.split("=", 1) if "=" in line else (line, "") for line in lines)
+    stated = {name: value for name, _, value in (line.partition("=") for line in lines)}
     tree = Tree({name: _words(stated, name, 1, form) for name, form in SINGLE.items()})
     leaves = tree.leaves
     if not 1 <= leaves <= MOST_LEAVES or tree.lines["num_cat"] != ["0"] or tree.lines["is_linear"] != ["0"]:

@@ -23,15 +23,12 @@ from torch import Tensor
 
 from gliomark.messages import message
 from gliomark.models.card import SEGMENTATION, MarkerCard, MarkerValidation, ModelCard, read_card
-from gliomark.models.file_bytes import read_regular
-from gliomark.models.signatures import UNSIGNED, Trust, check_signature
+from gliomark.models.signatures import UNSIGNED, Content, Trust, read_checked
 from gliomark.study import GliomarkError
 
 __all__ = ["MarkerCard", "MarkerValidation", "ModelCard", "Weights", "load_weights", "save_weights"]
 
 SCHEMA_VERSION = 2
-LARGEST_BYTES = 2**31  # the published networks with ten markers have 1.6e9
-LARGEST_HEADER = 2**24
 PRIOR = "prior"
 TREES = "lightgbm"  # a marker's, as text
 TYPES = ("F16", "BF16", "F32", "I64", "U8")
@@ -42,7 +39,7 @@ class Weights:
     """A loaded file: its card, its tensors by name (``segmentation/...``, ``<marker>/...``), its hash.
 
     sha256: of the content, the same however the file is arranged; file_sha256: of the file's bytes; signature: the id
-    of the trusted key that signed them, or that nobody did, see ``signatures.check_signature``.
+    of the trusted key that signed them, or that nobody did, see ``signatures.read_checked``.
     """
 
     card: ModelCard
@@ -84,7 +81,7 @@ def save_weights(
         part.chmod(0o644)  # safetensors writes for the owner alone
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        check(_weights(path, read_regular(part, LARGEST_BYTES, LARGEST_HEADER), Trust()))
+        check(_weights(path, read_checked(part, Trust())))
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -99,23 +96,21 @@ def load_weights(path: Path, trust: Trust = Trust()) -> Weights:
 
     Raises GliomarkError where it is missing, cut short, altered or bare, or states or holds what cannot be.
     """
-    return _weights(path, read_regular(path, LARGEST_BYTES, LARGEST_HEADER), trust)
+    return _weights(path, read_checked(path, trust))
 
 
-def _weights(path: Path, content: bytes, trust: Trust) -> Weights:
+def _weights(path: Path, read: Content) -> Weights:
     """A file's content as weights; path: what it is called."""
-    file_sha256 = hashlib.sha256(content).hexdigest()
-    signature = check_signature(path, content, file_sha256, trust)
-    metadata, entries = _header(path, content)
+    metadata, entries = _header(path, read.content)
     if metadata.get("schema_version") != str(SCHEMA_VERSION) or "card" not in metadata:
         raise GliomarkError(message("weights-other-version", path=path, version=SCHEMA_VERSION))
     _check_entries(path, entries)
-    tensors = _tensors(path, content)
+    tensors = _tensors(path, read.content)
     if metadata.get("sha256") != _digest(metadata["card"], tensors):
         raise GliomarkError(message("weights-altered", path=path))
     card = read_card(path, metadata["card"])
     _check_tensors(path, tensors, card.markers)
-    return Weights(card, tensors, metadata["sha256"], path, file_sha256, signature)
+    return Weights(card, tensors, metadata["sha256"], path, read.sha256, read.signature)
 
 
 def _header(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.models.signatures import Trust
 from gliomark.server.records import Records
 from gliomark.server.store import Store
 from gliomark.server.work import Done, Job, work
@@ -27,8 +28,10 @@ PAUSE_S = 0.5  # at most, between looking for jobs that another server may have 
 class Workers:
     """As many processes as asked for, each with a thread that feeds it. Started by ``start``, ended by ``stop``."""
 
-    def __init__(self, records: Records, folder: Path, models: Mapping[str, str], count: int) -> None:
-        self.records, self.folder, self.models = records, folder, models
+    def __init__(
+        self, records: Records, folder: Path, models: Mapping[str, str], count: int, trust: Trust = Trust()
+    ) -> None:
+        self.records, self.folder, self.models, self.trust = records, folder, models, trust
         self.threads = max(1, (os.cpu_count() or 1) // count)
         self._stopping, self._new_job = threading.Event(), threading.Event()
         self._loaded = threading.Event()
@@ -105,7 +108,9 @@ class Workers:
         while True:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=work, args=(theirs, self.folder, dict(self.models), self.threads), daemon=True
+                target=work,
+                args=(theirs, self.folder, dict(self.models), self.threads, self.trust),
+                daemon=True,
             )
             process.start()
             theirs.close()

@@ -8,12 +8,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
 from filelock import FileLock, Timeout
 
+from gliomark.models.shelf import weights_file
+from gliomark.models.signatures import Trust, read_checked
 from gliomark.server.app import create_app
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.context import Server
@@ -31,7 +33,7 @@ WAIT_S = 20.0  # for a server that is still ending
 @dataclass(frozen=True)
 class Settings:
     """What the command line asked for. database: a URL, by default SQLite in the data folder; models: name to
-    weights file or shipped name; node: to be a DICOM node as well; with_input:
+    weights file or shipped name; trust: whose weights are loaded; node: to be a DICOM node as well; with_input:
     to end when standard input does, as it does when whoever started the server has died."""
 
     data: Path
@@ -42,6 +44,7 @@ class Settings:
     limits: Limits = Limits()
     node: Node | None = None
     with_input: bool = False
+    trust: Trust = Trust()
 
 
 def open_records(data: Path, database: str) -> Records:
@@ -60,10 +63,24 @@ def make_server(settings: Settings) -> Server:
         if file != "demo" and not Path(file).is_file():
             raise GliomarkError(f"The weights file {file} of model '{name}' is not there; check the path.")
     folder = settings.data.absolute()
-    workers = Workers(records, folder, models, settings.workers)
+    workers = Workers(records, folder, models, settings.workers, pinned(models, settings.trust))
     gate = Gate(records, settings.address.loopback, secret)
     limits = settings.limits
     return Server(records, Store(folder), workers, gate, models, limits, Inlet(limits.at_once))
+
+
+def pinned(models: Mapping[str, str], trust: Trust) -> Trust:
+    """Where signatures are demanded: the same, and each file must stay what it is now, when a worker loads it.
+
+    Raises GliomarkError for a file that is not signed by a trusted key.
+    """
+    if not trust.keys:
+        return trust
+    hashes = {}
+    for name in models.values():
+        with weights_file(name) as path:
+            hashes[str(path)] = read_checked(path, trust).sha256
+    return replace(trust, pinned=hashes)
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:

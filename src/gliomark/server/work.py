@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gliomark.messages import collect, message
+from gliomark.models.signatures import Trust
 from gliomark.server.store import Store, png, read_mask, tall, without_path, write
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError
 
@@ -45,14 +46,14 @@ class Done:
 class Worker:
     """One process: its models are loaded once."""
 
-    def __init__(self, folder: Path, models: Mapping[str, str]) -> None:
-        self.store, self.files = Store(folder), models
+    def __init__(self, folder: Path, models: Mapping[str, str], trust: Trust = Trust()) -> None:
+        self.store, self.files, self.trust = Store(folder), models, trust
 
     @cached_property
     def models(self) -> dict[str, Any]:
         from gliomark.pipeline import load_model
 
-        return {name: load_model(file) for name, file in self.files.items()}
+        return {name: load_model(file, self.trust) for name, file in self.files.items()}
 
     def do(self, job: Job, tell: Tell) -> Done:
         started, model = time.perf_counter(), self.models.get(job.model)
@@ -151,6 +152,7 @@ def described(name: str, model: Any) -> dict[str, Any]:
         "name": name,
         "title": card.name,
         "sha256": model.sha256,
+        "signature": model.signature,
         "sequences": list(card.sequences),
         "intended_use": card.intended_use,
         "licence": card.licence,
@@ -161,14 +163,16 @@ def described(name: str, model: Any) -> dict[str, Any]:
     }
 
 
-def work(connection: Connection, folder: Path, models: Mapping[str, str], threads: int) -> None:
+def work(
+    connection: Connection, folder: Path, models: Mapping[str, str], threads: int, trust: Trust = Trust()
+) -> None:
     """A worker's life: load the models and describe them, or say what is wrong with them; then do one job after the
     other until the server hangs up."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
     torch.set_num_threads(threads)
-    worker = Worker(folder, models)
+    worker = Worker(folder, models, trust)
     try:
         connection.send([described(name, model) for name, model in worker.models.items()])
     except GliomarkError as error:
