@@ -22,11 +22,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def checked(kind: type[T], record: Any) -> T:
-    """JSON's plain data as a ``kind``, a dataclass with ``STRICT`` as its configuration.
+    """JSON's plain data as a ``kind``, such as a dataclass with ``STRICT`` as its configuration.
 
     Raises pydantic.ValidationError, which is a ValueError, where it is no such record.
     """
-    found: T = _adapter(kind).validate_json(json.dumps(record))
+    key: Any = kind
+    found: T = _adapter(key).validate_json(json.dumps(record))
     return found
 
 

@@ -165,6 +165,14 @@ def read_card(path: Path, text: str) -> ModelCard:
         raise GliomarkError(unknown(path, error)) from None
 
 
+def check_marker_name(name: str) -> None:
+    """Raise GliomarkError where a marker cannot be called so: files are named by it."""
+    try:
+        checked(MarkerName, name)
+    except ValueError:
+        raise GliomarkError(message("marker-name-unusable", name=name)) from None
+
+
 def unknown(path: Path | str, error: ValueError, *place: str) -> Message:
     """Which field of a card is impossible, in a sentence. place: where in the card the checked record stands."""
     if not isinstance(error, ValidationError):
