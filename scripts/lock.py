@@ -32,6 +32,7 @@ REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("torch", "base", "extras", "dev")
 FOR_DEVELOPERS = ("dev", "release")  # every other extra is for users
 CUDA_PARTS = ("cuda-", "nvidia-", "triton")
+EDITABLE = "editables~=0.3"  # what hatchling asks for besides itself when pip installs with -e
 
 
 def read_pyproject() -> dict:
@@ -65,7 +66,7 @@ def resolve(work: Path, extras: Iterable[str], options: Iterable[str] = ()) -> s
     ``work/locked.txt`` holds the versions to stay with.
     """
     build = work / "build.in"
-    build.write_text("\n".join(read_pyproject()["build-system"]["requires"]), "utf-8")
+    build.write_text("\n".join([*read_pyproject()["build-system"]["requires"], EDITABLE]), "utf-8")
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", str(build)),
         *("--universal", "--python-version", "3.11", "--generate-hashes", "--only-binary", ":all:"),
