@@ -37,7 +37,7 @@ help:
 # The package itself is installed last, built by what the lock brought: nothing is fetched outside the locks.
 define install
 	@echo "Installing $(1) into .venv; the first time takes minutes."
-	$(LOCKED) -r requirements/$(TORCH).lock $(patsubst %,-r requirements/%.lock,$(2))
+	@$(LOCKED) -r requirements/$(TORCH).lock $(patsubst %,-r requirements/%.lock,$(2))
 	$(PIP) --no-deps --no-build-isolation --no-index -e .
 endef
 LOCKS := $(wildcard requirements/*.lock)
