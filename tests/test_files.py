@@ -21,6 +21,7 @@ from gliomark.files import (
     atomic_write,
     check_writable,
     explain_os_error,
+    is_disk_full,
     is_leftover,
     remove_leftovers,
     scratch_folder,
@@ -172,7 +173,7 @@ def test_a_full_disk_leaves_what_was_there(full_disk: Path) -> None:
     atomic_write(full_disk / NAME, b"first")
     with pytest.raises(NotWrittenError, match="the disk is full") as caught:
         atomic_write(full_disk / NAME, bytes(100_000))
-    assert caught.value.is_disk_full and str(full_disk / NAME) in str(caught.value)
+    assert is_disk_full(caught.value) and str(full_disk / NAME) in str(caught.value)
     assert contents(full_disk) == {NAME: b"first"}
 
 

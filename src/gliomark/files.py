@@ -23,7 +23,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
@@ -51,10 +53,12 @@ REASONS = {
 class NotWrittenError(GliomarkError):
     """Something could not be written; its message says why and what to do."""
 
-    @property
-    def is_disk_full(self) -> bool:
-        """Whether everything written after it would fail too."""
-        return getattr(self.message, "code", "") == "file-disk-full"
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether whatever is written next would fail too."""
+    if isinstance(error, NotWrittenError):
+        return getattr(error.message, "code", "") == "file-disk-full"
+    return isinstance(error, OSError) and REASONS.get(error.errno or 0) == "file-disk-full"
 
 
 def explain_os_error(error: OSError, path: Path | str | None = None) -> Message:
@@ -166,6 +170,15 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def png_bytes(picture: Any) -> bytes:
+    """A grey array ``(row, column)`` or a PIL image as a PNG file's content, to be written whole."""
+    from PIL import Image  # not everybody who writes files draws pictures
+
+    content = BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(content, "PNG")
+    return content.getvalue()
 
 
 def check_writable(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
+from gliomark.files import scratch_folder
 from gliomark.study import GliomarkError
 
 Job = TypeVar("Job")
@@ -42,8 +43,10 @@ def cluster(workers: int | None, scheduler: str | None, keep_memory: bool = Fals
     number = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
     kept = {"distributed.nanny.pre-spawn-environ": KEEP_MEMORY} if keep_memory else {}
     with (
+        scratch_folder() as scratch,
         dask.config.set(kept),
         LocalCluster(
+            local_directory=str(scratch),
             n_workers=max(1, number),
             processes=number > 0,
             threads_per_worker=1,
