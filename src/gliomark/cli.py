@@ -828,6 +828,20 @@ def experiment_server_load(
     typer.echo(str(run(patients, out, typer.echo, count, clients, predictions, workers)))
 
 
+@experiment_app.command("kills")
+def experiment_kills(
+    out: StudyOut,
+    door: Annotated[str, typer.Option(help="predict, build, train, serve or all.")] = "all",
+    times: Annotated[int, typer.Option(min=1, help="How often each is killed.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the patients and the moments.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Attempts side by side.")] = 1,
+) -> None:
+    """kill -9 at random moments: is what runs again the same as if nothing had happened, and nothing left?"""
+    from gliomark.experiments.bedside.kills import DOORS, run
+
+    typer.echo(str(run(list(DOORS) if door == "all" else [door], times, seed, out, typer.echo, workers)))
+
+
 @experiment_app.command("click-to-result")
 def experiment_click_to_result(
     patients: Annotated[Path, typer.Option(help="A folder of patients' folders.")],

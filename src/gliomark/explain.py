@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from gliomark.explanation.gradcam import branch_map, branches_of
+from gliomark.files import atomic_write, png_bytes
 from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
 from gliomark.io import read_study
 from gliomark.isolation import Reads, read_here
@@ -57,9 +58,8 @@ def explain_patient(
         sheet = _sheet(prediction, marker, model.classifiers[marker.marker], stage, said)
         sheets[place / f"gradcam_{marker.marker}.png"] = sheet
     # written once all are drawn: nothing is left half-done
-    place.mkdir(parents=True, exist_ok=True)
     for path, sheet in sheets.items():
-        sheet.save(path)
+        atomic_write(path, png_bytes(sheet))
     return list(sheets)
 
 

@@ -1902,6 +1902,32 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "does not answer; export it again, or leave it out.",
         "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
     ),
+    # ---- files ------------------------------------------------------------------------------------------
+    "file-disk-full": (
+        "{path} could not be written: the disk is full or the quota is used up. Free some space and try again; "
+        "what was written before is unchanged.",
+        "无法写入 {path}：磁盘已满或配额已用尽。请释放空间后重试；此前写入的内容保持不变。",
+    ),
+    "file-too-large": (
+        "{path} could not be written: it is larger than this file system or account may hold. Choose another place.",
+        "无法写入 {path}：文件超过该文件系统或账户允许的大小；请另选位置。",
+    ),
+    "file-system-read-only": (
+        "{path} could not be written: the file system is read-only. Choose another place.",
+        "无法写入 {path}：该文件系统为只读；请另选位置。",
+    ),
+    "file-not-permitted": (
+        "{path}: permission denied. Choose another place, or have the folder's owner give access.",
+        "{path}：没有访问权限。请另选位置，或请文件夹所有者授权。",
+    ),
+    "file-name-too-long": (
+        "{path}: the name is too long for the file system. Choose a shorter one.",
+        "{path}：名称超过文件系统允许的长度；请使用较短的名称。",
+    ),
+    "file-disk-fault": (
+        "{path}: the disk reports a fault ({reason}). Choose another disk, and have this one checked.",
+        "{path}：磁盘报告错误（{reason}）。请改用其他磁盘，并检查该磁盘。",
+    ),
 }  # fmt: skip
 
 
