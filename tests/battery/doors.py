@@ -41,7 +41,7 @@ def run_case(case: Case, ground: Path, folder: Path) -> tuple[Seen, str]:
     """Lay a case out in a new folder and run its command; what was seen, and what is wrong with an answer."""
     folder.mkdir(parents=True)
     scene, said = Scene(folder, ground), folder.with_suffix(".said")
-    laid = fork(lambda: case.make(scene), folder, said)
+    laid = fork(lambda: case.make(scene), folder, said, limit_s=300)
     if laid.status or laid.hung:
         raise RuntimeError(f"{case.key} could not be laid out: {laid.said[-2000:]}")
     words, _ = DOORS[case.door]
