@@ -37,13 +37,17 @@ DOORS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+class NotLaid(Exception):
+    """A case that could not be made: a mistake of the battery's own."""
+
+
 def run_case(case: Case, ground: Path, folder: Path) -> tuple[Seen, str]:
     """Lay a case out in a new folder and run its command; what was seen, and what is wrong with an answer."""
     folder.mkdir(parents=True)
     scene, said = Scene(folder, ground), folder.with_suffix(".said")
     laid = fork(lambda: case.make(scene), folder, said, limit_s=300)
     if laid.status or laid.hung:
-        raise RuntimeError(f"{case.key} could not be laid out: {laid.said[-2000:]}")
+        raise NotLaid(laid.said[-2000:])
     words, _ = DOORS[case.door]
     before = files_below(folder)
     seen = fork(lambda: command(case.words or words.split()), folder, said)
@@ -58,12 +62,16 @@ def command(words: tuple[str, ...] | list[str]) -> None:
 
 
 def files_below(folder: Path) -> set[str]:
-    """Every file, link and pipe below a folder, without following links."""
-    return {
-        os.path.relpath(os.path.join(place, name), folder)
-        for place, _, names in os.walk(folder)
-        for name in names
-    }
+    """Every file, link and pipe below a folder, without following links, however deep."""
+    found, waiting = set(), [str(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    found.add(os.path.relpath(entry.path, folder))
+    return found
 
 
 def told_in_files(folder: Path) -> str:
