@@ -8,7 +8,7 @@ from importlib import import_module
 
 from tests.battery.case import Case
 
-FILES = ("volumes", "pictures", "folders", "dicom")
+FILES = ("volumes", "pictures", "folders", "dicom", "tables", "masks")
 
 
 @cache
