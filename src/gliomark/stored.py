@@ -39,6 +39,7 @@ from gliomark.study import GliomarkError
 
 SCHEMA_VERSION = 1
 MOST_DEFLATED = 1040  # deflate makes nothing smaller than to a 1032nd
+TRIES = 5  # a writer may replace a record's arrays between the reading of its two files
 INSIDE = "inside"  # marks a path that is kept relative to its record's folder
 T = TypeVar("T")
 
@@ -61,15 +62,13 @@ def write_record(folder: Path, name: str, record: Any) -> None:
 def read_record(folder: Path, name: str, kind: type[T]) -> T:
     """The record of ``write_record``, which must be a ``kind``. Raises GliomarkError where it is missing, damaged, of a
     newer version or something else."""
-    try:
-        return _read(folder, name, kind)
-    except FileNotFoundError:
-        pass  # its arrays may have been replaced between the two reads
-    try:
-        return _read(folder, name, kind)
-    except FileNotFoundError as error:
-        missing = Path(error.filename or name).name
-        raise GliomarkError(message("stored-missing", file=missing)) from None
+    gone = name
+    for _ in range(TRIES):
+        try:
+            return _read(folder, name, kind)
+        except FileNotFoundError as error:
+            gone = Path(error.filename or name).name
+    raise GliomarkError(message("stored-missing", file=gone))
 
 
 def remove_record(folder: Path, name: str) -> None:
@@ -89,8 +88,8 @@ def same_record(one: Any, other: Any) -> bool:
         names = [part.name for part in fields(one)]
         alike = type(one) is type(other)
         return alike and all(same_record(getattr(one, name), getattr(other, name)) for name in names)
-    if isinstance(one, np.ndarray):
-        alike = isinstance(other, np.ndarray) and (one.dtype, one.shape) == (other.dtype, other.shape)
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        alike = type(one) is type(other) and (one.dtype, one.shape) == (other.dtype, other.shape)
         return alike and one.tobytes() == other.tobytes()
     if isinstance(one, Mapping):
         alike = isinstance(other, Mapping) and list(one) == list(other)
