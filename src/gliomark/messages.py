@@ -1660,6 +1660,26 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} was kept by a newer version of gliomark: start that version on this data folder.",
         "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
     ),
+    "stored-older": (
+        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
+        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "database-unopened": (
+        "The database cannot be opened ({reason}); check its URL.",
+        "无法打开数据库（{reason}）；请检查其 URL。",
+    ),
+    "database-newer": (
+        "The database was used by a newer version of gliomark: start that version, or restore the backup from before it.",
+        "数据库已被更新版本的 gliomark 使用：请启动该版本，或恢复升级前的备份。",
+    ),
+    "database-foreign": (
+        "The database was made by another version of gliomark or by another program, with tables that are not known: name another --data folder or --database and keep this one for the program that made it.",
+        "数据库由其他版本的 gliomark 或其他程序创建，其中的表无法识别：请另行指定 --data 文件夹或 --database，并保留此数据库供原程序使用。",
+    ),
+    "database-not-upgraded": (
+        "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
+        "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
+    ),
 }  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import (
-    DDL,
     JSON,
     Connection,
     DateTime,
@@ -28,7 +27,6 @@ from sqlalchemy import (
     TypeDecorator,
     create_engine,
     event,
-    inspect,
     select,
     update,
 )
@@ -36,13 +34,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from gliomark.messages import Message, from_record, message, to_record
+from gliomark.server.migrations.upgrade import READS, upgrade_database
 from gliomark.study import GliomarkError
 
 Role = Literal["reader", "admin"]
 ROLES = ("reader", "admin")
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
-READS = "gliomark_reads"  # marks transactions that write nothing
 MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
@@ -184,32 +182,6 @@ class AuditRow(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
-# the database itself refuses to change or remove a line of the log; SQLite's INSERT OR REPLACE would do both
-for name, when in {
-    "update": "UPDATE ON audit",
-    "delete": "DELETE ON audit",
-    "replace": "INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)",
-}.items():
-    event.listen(
-        AuditRow.__table__,
-        "after_create",
-        DDL(
-            f"CREATE TRIGGER audit_no_{name} BEFORE {when} "
-            "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
-        ).execute_if(dialect="sqlite"),
-    )
-event.listen(
-    AuditRow.__table__,
-    "after_create",
-    DDL(
-        "CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$; "
-        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
-        "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()"
-    ).execute_if(dialect="postgresql"),
-)
-
-
 @dataclass(frozen=True)
 class Caller:
     """Who asks: a token's name and role, or the one user of this machine."""
@@ -224,37 +196,24 @@ def token_sha256(token: str) -> str:
 
 
 def connect(url: str) -> Engine:
-    """The database, its tables made where they are missing. Raises GliomarkError where it cannot be reached."""
+    """The database, its tables made or brought to this version. Raises GliomarkError where it cannot be reached or
+    is a newer version's."""
     try:
         engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
-        _check_columns(engine)
-        Base.metadata.create_all(engine)
+        upgrade_database(engine, Base.metadata)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise GliomarkError(f"The database cannot be opened ({reason}); check its URL.") from None
+        raise GliomarkError(message("database-unopened", reason=reason)) from None
     return engine
-
-
-def _check_columns(engine: Engine) -> None:
-    """Raises GliomarkError for tables of another version, which would fail at every call."""
-    there = inspect(engine)
-    for name, table in Base.metadata.tables.items():
-        if there.has_table(name) and {c["name"] for c in there.get_columns(name)} != set(
-            table.columns.keys()
-        ):
-            raise GliomarkError(
-                "The database was made by another version of gliomark; name a new --data folder or --database and "
-                "keep the old one for the version that made it."
-            )
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
     """Readers do not wait for the writer; a second writer waits instead of failing."""
     connection.isolation_level = None
-    for line in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL"):
+    for line in ("busy_timeout=30000", "journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {line}")
 
 

@@ -20,6 +20,7 @@ from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.context import Server
 from gliomark.server.dicom_node import DicomNode, Node
 from gliomark.server.jobs import Workers
+from gliomark.server.older import take_over_all
 from gliomark.server.records import Records, connect
 from gliomark.server.security import Address, Gate, check_address
 from gliomark.server.store import Store
@@ -73,6 +74,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     server, address = make_server(settings), settings.address
     lock = _alone(settings.data)  # held as long as this function runs
     server.recover()
+    take_over_all(server.store, server.records)
     _log_discreetly()
     try:
         bound = socket.create_server((address.host, address.port), family=_family(address.host))
