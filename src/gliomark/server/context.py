@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.isolation import ReadingEndedError, ReadingProcesses
 from gliomark.messages import message
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
+from gliomark.server.events import Watch
 from gliomark.server.intake import take_in
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Caller, JobRow, Records, StudyRow
@@ -21,6 +24,8 @@ from gliomark.server.security import Gate
 from gliomark.server.store import Store, without_path
 from gliomark.study import MRSequence
 
+T = TypeVar("T")
+SLOW_AT_ONCE = 4  # reports being drawn
 NUL = "\0"  # PostgreSQL takes none
 LOADING_S = 120.0  # for so long an upload waits for the models of a server that has just started
 
@@ -47,6 +52,13 @@ class Server:
     limits: Limits
     inlet: Inlet
     reading: ReadingProcesses
+    watch: Watch
+    audit: AuditWriter
+    slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
+
+    async def slowly(self, do: Callable[..., T], *told: Any) -> T:
+        """What takes seconds, in one of the few threads that may: the others stay free for quick calls."""
+        return await to_thread.run_sync(do, *told, limiter=self.slow)
 
     def admit(
         self, received: Path, model: str, owner: str, patient: str = "", then: Then = Then()
@@ -133,10 +145,13 @@ Here = Annotated[Server, Depends(_server)]
 
 
 def _caller(request: Request, server: Here) -> Caller:
-    return server.gate.caller(request)
+    caller = server.gate.caller(request)
+    request.state.caller = caller  # for the audit log
+    return caller
 
 
 def _admin(request: Request, server: Here) -> Caller:
+    _caller(request, server)
     return server.gate.admin(request)
 
 

@@ -13,9 +13,12 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
+from pydicom.filereader import read_partial
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -25,6 +28,8 @@ from gliomark.io.dicom import can_hold_frames
 from gliomark.isolation import ReadingEndedError
 from gliomark.messages import message
 from gliomark.reporting import Language
+from gliomark.server.associations import AssociationLimits, BoundedMessages, BoundedServer, has_room
+from gliomark.server.audit_writer import Refusal
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
 from gliomark.server.intake import asked_of
@@ -47,6 +52,11 @@ WHO = "DICOM node"
 TRIES, PAUSE_S, LONGEST_PAUSE_S = 30, 5.0, 3600.0  # for about a day
 LEASE_S = 600.0
 LOOK_S = 0.3
+LACKING = (
+    "There was no room for {count} of its images; make room on the server's disk and send the study again."
+)
+LONGEST_HEADER = 1 << 20  # bytes before the groups that say what an image is are over
+LAST_GROUP = 0x0028
 TRIES_OF_READING = 2  # that a study may have, should reading it end the server itself
 
 
@@ -56,7 +66,7 @@ class Node:
 
     peers: calling AE titles that may push, anybody where empty; destinations: ``AET@host:port`` or the address of a
     DICOMweb service; quiet_s: a study is whole once nothing came for so long and who sent it has hung up, busy_s: or
-    has sent nothing for so long.
+    has sent nothing for so long; limits: of what may come in.
     """
 
     port: int
@@ -67,14 +77,25 @@ class Node:
     quiet_s: float = 10.0
     busy_s: float = 120.0
     language: Language = "en"
+    limits: AssociationLimits = AssociationLimits()
 
 
 class Arriving:
-    """A study some of whose images have come. senders: the associations they came over that are still open."""
+    """A study some of whose images have come. senders: the associations they came over that are still open; images:
+    bytes by name; lacking: what there was no room for."""
 
     def __init__(self) -> None:
         self.senders: set[Association] = set()
+        self.images: dict[str, int] = {}
+        self.bytes = 0
+        self.lacking: set[str] = set()
         self._last = time.monotonic()
+
+    def count(self, image: str, size: int) -> Arriving:
+        """An image more, or one that came before."""
+        self.bytes += size - self.images.get(image, 0)
+        self.images[image] = size
+        return self
 
     def by(self, sender: Association) -> None:
         """An image came."""
@@ -96,6 +117,7 @@ class DicomNode:
         for title in (node.title, *node.peers):
             check_title(title)
         self.incoming = server.store.folder / "incoming"
+        self.arriving = server.store.folder / "arriving"
         self._arriving: dict[str, Arriving] = {}
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -112,21 +134,34 @@ class DicomNode:
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), list(SYNTAXES))
+        limits = self.node.limits
+        entity.maximum_associations = (
+            2 * limits.most
+        )  # more than there are places; those that end need a moment
+        entity.acse_timeout, entity.dimse_timeout = limits.first_s, limits.first_s
+        entity.network_timeout = limits.silence_s
         handlers: list[Any] = [(evt.EVT_C_STORE, self._keep), (evt.EVT_CONN_CLOSE, self._closed)]
+        handlers.append((evt.EVT_REJECTED, self._rejected))
+        shutil.rmtree(self.arriving, ignore_errors=True)  # what was on its way when a server ended
+        self.arriving.mkdir(parents=True)
+        where = (self.node.host, self.node.port)
         try:
-            listener = entity.start_server(
-                (self.node.host, self.node.port), block=False, evt_handlers=handlers
+            listener = entity.make_server(
+                where, evt_handlers=handlers, server_class=BoundedServer, limits=limits, folder=self.arriving
             )
         except OSError as error:
             raise GliomarkError(
                 f"The DICOM port {self.node.port} cannot be opened ({error.strerror}); choose another --dicom-port."
             ) from None
-        assert listener is not None
         self._listener, self.port = listener, listener.server_address[1]
+        entity._servers.append(listener)  # as AE.start_server does
+        threading.Thread(target=listener.serve_forever, args=(0.1,), daemon=True).start()
         # what came before a restart is taken up, also what had been taken and was not seen through
         for folder in self.incoming.with_name("taken").glob("*"):
             self._take_up(folder)
-        self._arriving |= {folder.name: Arriving() for folder in self.incoming.glob("*") if folder.is_dir()}
+        self._arriving |= {
+            folder.name: _arrived(folder, Arriving()) for folder in self.incoming.glob("*") if folder.is_dir()
+        }
         self._thread.start()
 
     def stop(self) -> None:
@@ -135,35 +170,62 @@ class DicomNode:
         self._thread.join(timeout=10)
 
     def _keep(self, event: evt.Event) -> int:
-        """One image, written whole; names are hashes, so that no sender chooses a path."""
+        """One image, already on disk; names are hashes, so that no sender chooses a path."""
+        came: Any = event.request._dataset_file
+        came.close()
+        if not came.name or not has_room(self.arriving, self.node.limits.reserve):
+            return self._refuse(event)
         try:
-            dataset = event.dataset
-            dataset.file_meta = event.file_meta
-            if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"")):
+            header, held = read_header(Path(came.name))
+            if not can_hold_frames(header, held):
                 return NOT_UNDERSTOOD
             study, image = (
-                _hashed(str(dataset[word].value)) for word in ("StudyInstanceUID", "SOPInstanceUID")
+                _hashed(str(header[word].value)) for word in ("StudyInstanceUID", "SOPInstanceUID")
             )
         except (KeyError, AttributeError, *UNFORESEEN):
             return NOT_UNDERSTOOD
-        folder = self.incoming / study
-        part = folder / f".{image}.{uuid.uuid4().hex[:8]}"
         try:
             with self._lock:
+                arriving = self._arriving.get(study, Arriving())
+                if not self._has_place(study, arriving.count(image, Path(came.name).stat().st_size)):
+                    return self._refuse(event)
+                self._arriving[study] = arriving
+                arriving.lacking.discard(image)
+                arriving.by(event.assoc)
+                folder = self.incoming / study
                 folder.mkdir(parents=True, exist_ok=True)
-                self._arriving.setdefault(study, Arriving()).by(event.assoc)
-            dataset.save_as(part, enforce_file_format=True)
-            part.replace(folder / f"{image}.dcm")
+                Path(came.name).replace(folder / f"{image}.dcm")
         except OSError:
-            return NO_SPACE
-        with self._lock:
-            self._arriving.setdefault(study, Arriving()).by(event.assoc)
+            return self._refuse(event)
         return SUCCESS
 
+    def _refuse(self, event: evt.Event) -> int:
+        """For want of room. The studies that its sender is sending are not whole without it."""
+        image = _hashed(str(getattr(event.request, "AffectedSOPInstanceUID", "")))
+        for study in list(self._arriving.values()):
+            if event.assoc in study.senders:
+                study.lacking.add(image)
+        return NO_SPACE
+
+    def _has_place(self, study: str, arriving: Arriving) -> bool:
+        limits = self.node.limits
+        few = study in self._arriving or len(self._arriving) < limits.studies
+        return few and len(arriving.images) <= limits.images and arriving.bytes <= limits.study_bytes
+
     def _closed(self, event: evt.Event) -> None:
+        if isinstance(event.assoc.dimse, BoundedMessages):
+            event.assoc.dimse.forget()
         with self._lock:
             for study in self._arriving.values():
                 study.senders.discard(event.assoc)
+
+    def _rejected(self, event: evt.Event) -> None:
+        """An association that was refused is recorded, with the title that its caller gave."""
+        caller = event.assoc.requestor
+        unknown = self.node.peers and caller.ae_title not in self.node.peers
+        reason = "calling title not among the peers" if unknown else "association not taken"
+        told = Refusal("DICOM association refused", caller.address, reason, WHO, caller.ae_title)
+        self.server.audit.refuse(told)
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
@@ -180,13 +242,17 @@ class DicomNode:
     def _whole(self) -> Path | None:
         """A study that has stopped arriving, moved out of the way of what may still come."""
         with self._lock:
-            for study, arriving in self._arriving.items():
-                if arriving.silent_s > (self.node.busy_s if arriving.senders else self.node.quiet_s):
+            for study, arriving in list(self._arriving.items()):
+                busy = arriving.senders or arriving.lacking
+                if arriving.silent_s > (self.node.busy_s if busy else self.node.quiet_s):
                     del self._arriving[study]
                     taken = self.incoming.with_name("taken") / f"{study}-{uuid.uuid4().hex[:8]}"
                     taken.parent.mkdir(exist_ok=True)
                     (self.incoming / study).rename(taken)
-                    return taken
+                    if not arriving.lacking:
+                        return taken
+                    shutil.rmtree(taken)
+                    self._tell("pushed study failed", taken.name, LACKING.format(count=len(arriving.lacking)))
         return None
 
     def _ask(self, folder: Path) -> None:
@@ -238,7 +304,7 @@ class DicomNode:
             for image in folder.glob("*.dcm"):
                 image.replace(back / image.name)
             shutil.rmtree(folder)
-            self._arriving.setdefault(study, Arriving())
+            self._arriving[study] = _arrived(back, self._arriving.get(study) or Arriving())
 
     def _deliver(self, delivery: DeliveryRow, job: JobRow) -> None:
         """One try; a prediction that came to nothing has nothing to send."""
@@ -264,6 +330,22 @@ class DicomNode:
     def _tell(self, action: str, subject: str, reason: str = "", **detail: Any) -> None:
         self.server.records.log(WHO, action, subject, **detail | ({"reason": reason} if reason else {}))
         LOG.info("%s: %s", action, subject)
+
+
+def _arrived(folder: Path, arriving: Arriving) -> Arriving:
+    """With the images that lie in the folder."""
+    for image in folder.glob("*.dcm"):
+        arriving.count(image.stem, image.stat().st_size)
+    return arriving
+
+
+def read_header(file: Path) -> tuple[Dataset, int]:
+    """What says whose image it is and how large, and the bytes behind it. Of a header made to keep a reader busy only
+    the beginning is read. Raises what pydicom does for what is no object."""
+    with file.open("rb") as whole:
+        start = BytesIO(whole.read(LONGEST_HEADER))
+    header = read_partial(start, stop_when=lambda tag, *_: tag.group > LAST_GROUP)
+    return header, file.stat().st_size - start.tell()
 
 
 def _hashed(uid: str) -> str:

@@ -54,6 +54,7 @@ class Inbox:
         self.paths.append(path)
         if len(self.paths) > self.limits.files:
             raise HTTPException(413, message("too-many-files", count=self.limits.files))
+        check_room(self.folder, self.limits)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb")
@@ -77,6 +78,13 @@ class Inbox:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def check_room(folder: Path, limits: Limits, declared: str = "") -> None:
+    """Raises HTTPException 507 where so much more would leave too little of the disk."""
+    more = int(declared) if declared.isdigit() else 0
+    if shutil.disk_usage(folder).free - min(more, limits.bytes) < limits.reserve:
+        raise _no_room()
 
 
 def _no_room() -> HTTPException:
