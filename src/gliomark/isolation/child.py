@@ -37,6 +37,8 @@ ALLOWED = frozenset({
     "gliomark.io.dicom.repeats:hash_of_pixels",
     "gliomark.io.dicom.volume:read_series",
     "gliomark.io.masks:read_masks_on",
+    "gliomark.reporting.dicom:write_dicom_results",
+    "gliomark.reporting.dicom.sources:require_dicom",
     "gliomark.server.intake:asked_of",
     "gliomark.server.intake:take_in",
 })  # fmt: skip
