@@ -20,6 +20,35 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
+    # ---- reading in a process of its own ----------------------------------------------------------------
+    "reading-crashed": (
+        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
+        "again, or leave it out.",
+        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    ),
+    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-server": (
+        "Reading it has ended the server {tries} times: it is not read again.",
+        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    ),
+    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
+    "reading-ended-status": ("status {status}", "退出码 {status}"),
+    "reading-limit-unfit": (
+        "{name}={given} is no positive number: correct or remove this environment variable.",
+        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    ),
+    "reading-memory": (
+        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
+        "an image, or claims to; export it again, or leave it out.",
+        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
+        "请重新导出，或去除该文件。",
+    ),
+    "reading-no-file": ("a file that is not known", "未知文件"),
+    "reading-slow": (
+        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
+        "does not answer; export it again, or leave it out.",
+        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    ),
     # ---- folders and pictures ---------------------------------------------------------------------------
     "grey-no-numbers": (
         "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
@@ -488,6 +517,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
     ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-decoded-huge": (
+        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
+        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
+    ),
+    "dicom-inflated": (
+        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
+        "uncompressed.",
+        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
+    ),
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
         "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",
@@ -608,15 +646,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
         "或移除其中不属于该检查的文件。",
     ),
-    "dicom-decoded-huge": (
-        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
-        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
-    ),
-    "dicom-inflated": (
-        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
-        "uncompressed.",
-        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
-    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -657,6 +686,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "unknown: give the images that it was drawn on.",
         "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
     ),
+    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     "mask-damaged": (
         "{file} is a damaged DICOM file among the masks: copy or export it again.",
         "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
@@ -758,8 +788,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} slice(s) between the first and the last contour carry none; they stay empty.",
         "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
     ),
-    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     # ---- tables and labels ------------------------------------------------------------------------------
+    "table-no-file": (
+        "{table} is a pipe, a socket or a device, no file: save the table as csv or xlsx first.",
+        "{table} 是管道、套接字或设备，不是文件：请先将表格保存为 csv 或 xlsx。",
+    ),
     "table-unopenable": (
         "The table {table} cannot be opened ({reason}): check the path.",
         "无法打开表格 {table}（{reason}）：请检查路径。",
@@ -1519,39 +1552,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "--dicom-out away.",
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
     ),
-    # ---- stored records and database --------------------------------------------------------------------
-    "stored-missing": (
-        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
-        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
-    ),
-    "stored-damaged": (
-        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
-        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
-    ),
-    "stored-newer": (
-        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
-        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
-    ),
-    "stored-older": (
-        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
-        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
-    ),
-    "database-unopened": (
-        "The database cannot be opened ({reason}); check its URL.",
-        "无法打开数据库（{reason}）；请检查其 URL。",
-    ),
-    "database-newer": (
-        "The database was used by a newer version of gliomark: start that version, or restore the backup from before it.",
-        "数据库已被更新版本的 gliomark 使用：请启动该版本，或恢复升级前的备份。",
-    ),
-    "database-foreign": (
-        "The database was made by another version of gliomark or by another program, with tables that are not known: name another --data folder or --database and keep this one for the program that made it.",
-        "数据库由其他版本的 gliomark 或其他程序创建，其中的表无法识别：请另行指定 --data 文件夹或 --database，并保留此数据库供原程序使用。",
-    ),
-    "database-not-upgraded": (
-        "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
-        "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
-    ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (
         'The server could not do this; tell who runs it.',
@@ -1873,34 +1873,38 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
         "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
     ),
-    # ---- reading in a process of its own ----------------------------------------------------------------
-    "reading-crashed": (
-        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
-        "again, or leave it out.",
-        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    # ---- stored records and database --------------------------------------------------------------------
+    "stored-missing": (
+        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
     ),
-    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
-    "reading-ended-server": (
-        "Reading it has ended the server {tries} times: it is not read again.",
-        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    "stored-damaged": (
+        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
     ),
-    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
-    "reading-ended-status": ("status {status}", "退出码 {status}"),
-    "reading-limit-unfit": (
-        "{name}={given} is no positive number: correct or remove this environment variable.",
-        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    "stored-newer": (
+        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
+        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
     ),
-    "reading-memory": (
-        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
-        "an image, or claims to; export it again, or leave it out.",
-        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
-        "请重新导出，或去除该文件。",
+    "stored-older": (
+        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
+        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
     ),
-    "reading-no-file": ("a file that is not known", "未知文件"),
-    "reading-slow": (
-        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
-        "does not answer; export it again, or leave it out.",
-        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    "database-unopened": (
+        "The database cannot be opened ({reason}); check its URL.",
+        "无法打开数据库（{reason}）；请检查其 URL。",
+    ),
+    "database-newer": (
+        "The database was used by a newer version of gliomark: start that version, or restore the backup from before it.",
+        "数据库已被更新版本的 gliomark 使用：请启动该版本，或恢复升级前的备份。",
+    ),
+    "database-foreign": (
+        "The database was made by another version of gliomark or by another program, with tables that are not known: name another --data folder or --database and keep this one for the program that made it.",
+        "数据库由其他版本的 gliomark 或其他程序创建，其中的表无法识别：请另行指定 --data 文件夹或 --database，并保留此数据库供原程序使用。",
+    ),
+    "database-not-upgraded": (
+        "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
+        "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
     ),
     # ---- files ------------------------------------------------------------------------------------------
     "file-disk-full": (

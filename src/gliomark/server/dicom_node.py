@@ -320,7 +320,7 @@ class DicomNode:
     def _send(self, job: JobRow, to: str) -> str:
         """Why not, in words, or nothing."""
         try:
-            results = kept_results(self.server.store, job, self.node.language)
+            results = kept_results(self.server.store, job, self.node.language, self.server.reading)
             return send(list(results.values()), parse_destination(to), self.node.title)
         except GliomarkError as error:
             return str(error)
