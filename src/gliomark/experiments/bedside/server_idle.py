@@ -64,6 +64,7 @@ class Silent:
 
 def silent_ones(http: int, dicom: int, token: str, count: int) -> list[Silent]:
     """count over HTTP and count over DICOM, an equal share of each kind."""
+    large = b"GET /api/docs/files/swagger-ui-bundle.js HTTP/1.1\r\n"
     head = f"Host: 127.0.0.1:{http}\r\n".encode()
     known = b"Authorization: " + token.encode() + b"\r\n"
     body = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000\r\n\r\n--x"
@@ -72,8 +73,7 @@ def silent_ones(http: int, dicom: int, token: str, count: int) -> list[Silent]:
         Silent("HTTP, half a header", http, b"GET /api/health HTTP/1.1\r\n" + head),
         Silent("HTTP, half a body", http, b"POST /api/studies HTTP/1.1\r\n" + head + body),
         Silent("HTTP, half a body, with a token", http, b"POST /api/studies HTTP/1.1\r\n" + head + known + body),
-        Silent("HTTP, slow reader", http, (b"GET /api/docs/files/swagger-ui-bundle.js HTTP/1.1\r\n" + head + b"\r\n") * 9,
-               reads=False),
+        Silent("HTTP, slow reader", http, (large + head + b"\r\n") * 9, reads=False),
     ]  # fmt: skip
     asked = request_of("SILENT")
     pushed = [
@@ -232,7 +232,7 @@ def run(out: Path, say: Callable[[str], None], count: int, seconds: float) -> Pa
             memory.append(resident_mb(server.process))
     every = pd.DataFrame(rows)
     groups = every.groupby(["asked", "call"], sort=False)
-    table = pd.DataFrame([_summary(*map(str, name), group) for name, group in groups])
+    table = pd.DataFrame([_summary(str(asked), str(call), group) for (asked, call), group in groups])
     table = table.assign(open_at_the_end=still, memory_before_mb=memory[0], memory_after_mb=memory[1])
     write_table(table, out / f"{NAME}.csv")
     write_table(every, out / f"{NAME}_calls.csv")
