@@ -608,6 +608,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
         "或移除其中不属于该检查的文件。",
     ),
+    "dicom-decoded-huge": (
+        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
+        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
+    ),
+    "dicom-inflated": (
+        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
+        "uncompressed.",
+        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -749,6 +758,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} slice(s) between the first and the last contour carry none; they stay empty.",
         "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
     ),
+    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     # ---- tables and labels ------------------------------------------------------------------------------
     "table-unopenable": (
         "The table {table} cannot be opened ({reason}): check the path.",
@@ -1719,6 +1729,35 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "database-not-upgraded": (
         "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
         "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
+    ),
+    # ---- reading in a process of its own ----------------------------------------------------------------
+    "reading-crashed": (
+        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
+        "again, or leave it out.",
+        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    ),
+    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-server": (
+        "Reading it has ended the server {tries} times: it is not read again.",
+        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    ),
+    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
+    "reading-ended-status": ("status {status}", "退出码 {status}"),
+    "reading-limit-unfit": (
+        "{name}={given} is no positive number: correct or remove this environment variable.",
+        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    ),
+    "reading-memory": (
+        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
+        "an image, or claims to; export it again, or leave it out.",
+        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
+        "请重新导出，或去除该文件。",
+    ),
+    "reading-no-file": ("a file that is not known", "未知文件"),
+    "reading-slow": (
+        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
+        "does not answer; export it again, or leave it out.",
+        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
     ),
 }  # fmt: skip
 

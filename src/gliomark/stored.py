@@ -43,18 +43,19 @@ INSIDE = "inside"  # marks a path that is kept relative to its record's folder
 T = TypeVar("T")
 
 
-def write_record(folder: Path, name: str, record: Any) -> None:
+def write_record(folder: Path, name: str, record: Any, *, lasting: bool = True) -> None:
     """Write a dataclass as ``name`` into ``folder``, whole or not at all, in place of an earlier one; one writer at a
-    time. Raises TypeError for a value that is not of its field's type, OSError where the disk is full."""
+    time. lasting: to outlast a power cut, for which the disk is waited for. Raises TypeError for a value that is not of
+    its field's type, OSError where the disk is full."""
     with _open_parts(folder) as parts:
         plain = _CONVERTER.unstructure(record)
     arrays = None
     if parts.arrays:
         packed = _pack(parts.arrays)
         arrays = f"{name}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
-        _write(folder / arrays, packed)
+        _write(folder / arrays, packed, lasting)
     content = {"schema_version": SCHEMA_VERSION, "arrays": arrays, "record": plain}
-    _write(folder / f"{name}.json", json.dumps(content, allow_nan=False).encode("ascii"))
+    _write(folder / f"{name}.json", json.dumps(content, allow_nan=False).encode("ascii"), lasting)
     _remove_leftovers(folder, name, arrays)
 
 
@@ -137,19 +138,21 @@ def _damaged(file: str, reason: str) -> GliomarkError:
 # ---- files --------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, content: bytes) -> None:
-    """The file appears whole, and outlasts a power cut once this returns."""
+def _write(path: Path, content: bytes, lasting: bool) -> None:
+    """The file appears whole, and, where that is asked, outlasts a power cut once this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with part.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if lasting:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -343,7 +346,7 @@ def _path_from_plain(value: Any, _: Any) -> Path:
 
 def _make_converter() -> cattrs.Converter:
     """Every type by hand that cattrs would otherwise convert into rather than check."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = cattrs.Converter(forbid_extra_keys=True, unstruct_collection_overrides={frozenset: list})
     for kind, to_plain, from_plain in (
         (str, _text_to_plain, _text_from_plain),
         (float, _number_to_plain, _number_from_plain),

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, make_url, text
 from tests.pipeline.conftest import PATIENT, draw, drawn, pictures, tiny_weights, without_mask, write_pictures
 
 from gliomark.server.app import create_app
-from gliomark.server.connections import Web
+from gliomark.server.connections import ConnectionLimits, Web
 from gliomark.server.run import Settings, make_server
 from gliomark.server.uploads import Limits
 
@@ -100,7 +100,14 @@ def live(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterat
     """One server for a module's tests, two workers, small limits."""
     data = tmp_path_factory.mktemp("数据 夹")
     with running(
-        Settings(data, database=own_database(), workers=2, models={"tiny": str(tiny_weights)}, limits=SMALL)
+        Settings(
+            data,
+            database=own_database(),
+            workers=2,
+            models={"tiny": str(tiny_weights)},
+            limits=SMALL,
+            connections=ConnectionLimits(600, 600),
+        )
     ) as client:
         yield client
 

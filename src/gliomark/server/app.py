@@ -36,8 +36,10 @@ def create_app(server: Server) -> FastAPI:
     async def living(_: FastAPI) -> AsyncIterator[None]:
         server.workers.start()
         server.audit.start()
+        server.reading.start()
         yield
         await to_thread.run_sync(server.workers.stop)
+        server.reading.close()
         await to_thread.run_sync(server.audit.stop)
 
     app = FastAPI(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gliomark.isolation import ReadingProcesses
 from gliomark.server.app import create_app
 from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
@@ -71,7 +72,9 @@ def make_server(settings: Settings) -> Server:
     gate = Gate(records, settings.address.loopback, secret)
     limits = settings.limits
     inlet, watch = Inlet(limits), Watch(records, limits)
-    return Server(records, Store(folder), workers, gate, models, limits, inlet, watch, AuditWriter(records))
+    reading = ReadingProcesses(limits.at_once + 1)  # a process for every upload and for the DICOM node
+    audit = AuditWriter(records)
+    return Server(records, Store(folder), workers, gate, models, limits, inlet, reading, watch, audit)
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:

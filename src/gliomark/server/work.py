@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from gliomark.isolation import ReadingProcesses
 from gliomark.messages import collect, message
 from gliomark.server.store import Store, png, read_mask, tall, without_path, write
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError
@@ -51,6 +52,7 @@ class Worker:
 
     def __init__(self, folder: Path, models: Mapping[str, str]) -> None:
         self.store, self.files = Store(folder), models
+        self.reading = ReadingProcesses()
 
     @cached_property
     def models(self) -> dict[str, Any]:
@@ -71,7 +73,10 @@ class Worker:
         from gliomark.pipeline import prepare_study
 
         study = self.store.load_study(job.study_id)
-        prepared = prepare_study(study, model, lambda name: tell(STEPS[name], PREPARED[name]))
+        if any(series.source_images for series in study.series.values()):
+            self.reading.start()  # for masks among them, once the images are prepared
+        step = partial(_tell_step, tell)
+        prepared = prepare_study(study, model, step, self.reading)
         tell(STEPS["write"], 0.9)
         self.store.keep_prepared(job.study_id, prepared)
         stack = prepared.stack
@@ -143,6 +148,10 @@ class Worker:
             ).values()
             heat[index] = np.round(middle * 255).astype(np.uint8)
         write(self.store.prediction(job.study_id, of) / f"heat_{marker}.png", png(tall(heat)))
+
+
+def _tell_step(tell: Tell, name: str) -> None:
+    tell(STEPS[name], PREPARED[name])
 
 
 def described(name: str, model: Any) -> dict[str, Any]:
