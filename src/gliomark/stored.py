@@ -138,7 +138,7 @@ def _damaged(file: str, reason: str) -> GliomarkError:
 # ---- files --------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, content: bytes, lasting: bool) -> None:
+def _write(path: Path, content: bytes | memoryview, lasting: bool) -> None:
     """The file appears whole, and, where that is asked, outlasts a power cut once this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -174,7 +174,7 @@ def _remove_leftovers(folder: Path, name: str, kept: str | None) -> None:
             path.unlink(missing_ok=True)
 
 
-def _pack(arrays: list[NDArray[Any]]) -> bytes:
+def _pack(arrays: list[NDArray[Any]]) -> memoryview:
     """As npz, the same bytes for the same arrays."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -183,7 +183,7 @@ def _pack(arrays: list[NDArray[Any]]) -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED if array.dtype == np.bool_ else zipfile.ZIP_STORED
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def _read_arrays(folder: Path, name: str, file: Any) -> list[NDArray[Any]]:

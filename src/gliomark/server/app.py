@@ -35,8 +35,8 @@ def create_app(server: Server) -> FastAPI:
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         server.workers.start()
-        server.audit.start()
         server.reading.start()
+        server.audit.start()
         yield
         await to_thread.run_sync(server.workers.stop)
         server.reading.close()

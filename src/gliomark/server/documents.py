@@ -200,6 +200,7 @@ class ModelOut(BaseModel):
     name: str
     title: str
     sha256: str
+    signature: str
     sequences: list[str]
     intended_use: str
     licence: str
