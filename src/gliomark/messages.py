@@ -1760,6 +1760,60 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'This could not be computed ({kind}: {reason}).',
         '无法完成计算（{kind}：{reason}）。',
     ),
+    "destination-unfit": (
+        "'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.",
+        "“{text}”不是有效的发送目标；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
+    ),
+    "title-unfit": (
+        "'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash.",
+        "“{title}”不是有效的 AE 标题；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
+    ),
+    "node-open": (
+        "Anybody in the network could push studies to {host}; name who may with --dicom-peer AET.",
+        "网络中任何设备都可向 {host} 推送检查；请用 --dicom-peer AET 指定允许推送的设备。",
+    ),
+    "node-port": (
+        "The DICOM port {port} cannot be opened ({reason}); choose another --dicom-port.",
+        "无法打开 DICOM 端口 {port}（{reason}）；请用 --dicom-port 另选一个。",
+    ),
+    "token-role": (
+        "The role '{role}' is unknown; it must be {known}.",
+        "未知角色“{role}”；应为 {known}。",
+    ),
+    "token-name-taken": (
+        "There is a token named '{name}' already; revoke it or take another name.",
+        "已有名为“{name}”的令牌；请先撤销，或换一个名称。",
+    ),
+    "no-such-token": ("There is no token named '{name}'.", "没有名为“{name}”的令牌。"),
+    "model-file-missing": (
+        "The weights file {file} of model '{model}' is not there; check the path.",
+        "模型“{model}”的权重文件 {file} 不存在；请检查路径。",
+    ),
+    "port-taken": (
+        "Port {port} of {host} cannot be opened ({reason}); choose another --port.",
+        "无法打开 {host} 的端口 {port}（{reason}）；请用 --port 另选一个。",
+    ),
+    "data-folder-taken": (
+        "Another server is at work in the data folder {folder}; stop it, or choose another --data.",
+        "数据文件夹 {folder} 正被另一个服务器使用；请先停止它，或用 --data 另选一个。",
+    ),
+    "tls-half": (
+        "TLS needs both files; give --tls-certificate and --tls-key.",
+        "TLS 需要两个文件；请同时给出 --tls-certificate 与 --tls-key。",
+    ),
+    "tls-file-missing": (
+        "The TLS file {file} is not there; check the path.",
+        "TLS 文件 {file} 不存在；请检查路径。",
+    ),
+    "tls-wanted": (
+        "Patients' images would cross the network in the clear on {host}; give --tls-certificate and --tls-key, or "
+        "listen on 127.0.0.1.",
+        "在 {host} 上患者影像将以明文经网络传输；请给出 --tls-certificate 与 --tls-key，或只监听 127.0.0.1。",
+    ),
+    "tokens-wanted": (
+        "Anybody could ask the server on {host}; add a token first: gliomark token add NAME.",
+        "任何人都可访问 {host} 上的服务器；请先添加令牌：gliomark token add NAME。",
+    ),
     "audit-intact": (
         "{count} lines, intact, head {sha256} ({number}, {at})",
         "{count} 条记录，完整，末条哈希 {sha256}（第 {number} 条，{at}）",
