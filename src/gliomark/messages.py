@@ -441,6 +441,127 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{sequence}: {count} series have the same pixels as another under new numbers, and were left out as copies.",
         "{sequence}：有 {count} 个序列与另一序列像素完全相同、仅编号不同，作为副本已略去。",
     ),
+    "recognised-sentence": ("{clause}.", "{clause}。"),
+    "recognised-and": ("{clause}; {more}", "{clause}；{more}"),
+    "recognised-class": ("SOP class {name} is no MR image", "SOP 类 {name} 不是磁共振影像"),
+    "recognised-modality": ("Modality is {modality}, not MR", "设备类型（Modality）为 {modality}，不是 MR"),
+    "recognised-burned-in": (
+        "BurnedInAnnotation is YES: a picture of a screen or a colour map",
+        "BurnedInAnnotation 为 YES：是屏幕截图或伪彩图",
+    ),
+    "recognised-colour": (
+        "SamplesPerPixel says colour: a picture of a screen or a colour map",
+        "SamplesPerPixel 表明为彩色：是屏幕截图或伪彩图",
+    ),
+    "recognised-image-type": (
+        "ImageType or ComplexImageComponent says {marks}",
+        "ImageType 或 ComplexImageComponent 标为 {marks}",
+    ),
+    "recognised-count": (
+        "The series has {count} image, no stack of slices",
+        "该序列只有 {count} 幅图像，不是多层图像",
+    ),
+    "recognised-body-part": ("BodyPartExamined is {part} ({words})", "检查部位（BodyPartExamined）为 {part}（{words}）"),
+    "recognised-elsewhere": (
+        "{source} names another part of the body ({words})",
+        "{source} 写明是其他部位（{words}）",
+    ),
+    "recognised-b-value": ("Diffusion b-value is {value:g} s/mm2", "扩散 b 值为 {value:g} s/mm²"),
+    "recognised-contrast": ("AcquisitionContrast is {contrast}", "AcquisitionContrast 为 {contrast}"),
+    "recognised-time-series": (
+        "Every place was taken {count} times: a time series",
+        "每个层面采集了 {count} 次：是时间序列",
+    ),
+    "recognised-angiography": (
+        "AngioFlag, TimeOfFlightContrast or PhaseContrast says YES",
+        "AngioFlag、TimeOfFlightContrast 或 PhaseContrast 标为 YES，是血管成像",
+    ),
+    "recognised-scout": (
+        "The series holds all three planes, {count} images of this one: a scout",
+        "该序列含三个方位，本方位 {count} 幅：是定位像",
+    ),
+    "recognised-echoes": (
+        "One gradient-echo series with {count} echoes: multi-echo T2* or a field map",
+        "该梯度回波序列含 {count} 个回波：是多回波 T2* 或场图",
+    ),
+    "recognised-echo-planar": (
+        "Echo-planar ({timing}), with {count} images of each place",
+        "平面回波成像（{timing}），每个层面 {count} 幅",
+    ),
+    "recognised-words": ("{source} says {words}", "{source} 写明 {words}"),
+    "recognised-no-words": ("no words name a weighting", "没有文字写明加权类型"),
+    "recognised-sagittal": ("sagittal", "矢状位"),
+    "recognised-coronal": ("coronal", "冠状位"),
+    "recognised-thick": (
+        "{source} is {plane}, slices {step:g} mm apart: too thick to be resliced to axial",
+        "{source} 为{plane}，层间距 {step:g} mm：层面过厚，无法重组为轴位",
+    ),
+    "recognised-thick-unwritten": (
+        "{source} is {plane}, slices of a step that is not written: too thick to be resliced to axial",
+        "{source} 为{plane}，未写明层间距：按层面过厚处理，无法重组为轴位",
+    ),
+    "recognised-no-timing": ("no timing is written", "未写明时间参数"),
+    "recognised-no-timing-first": ("No timing is written", "未写明时间参数"),
+    "recognised-steady-state": ("steady state", "稳态进动序列"),
+    "recognised-unknown-kind": ("unknown", "未知类型"),
+    "recognised-timing": (
+        "{timing}: timing of {kind}, and {said}",
+        "{timing}：时间参数符合 {kind}，且{said}",
+    ),
+    "recognised-timing-silent": (
+        "{timing}: this does not tell the weighting, and {said}",
+        "{timing}：据此无法判断加权类型，且{said}",
+    ),
+    "recognised-density-but": (
+        "{timing} is timing of PD, but {said}: they contradict each other",
+        "{timing}：时间参数符合 PD，但 {said}，两者矛盾",
+    ),
+    "recognised-silent": ("{said}, and no timing is written", "{said}，且未写明时间参数"),
+    "recognised-allowed": ("{said}, which {timing} allows", "{said}，与时间参数（{timing}）不矛盾"),
+    "recognised-certain": (
+        "{timing}: timing of {kind} without doubt, although {said}",
+        "{timing}：时间参数明确为 {kind}，虽然 {said}",
+    ),
+    "recognised-although": (
+        "{timing}: timing of {kind}, although {said}",
+        "{timing}：时间参数为 {kind}，虽然 {said}",
+    ),
+    "recognised-against": (
+        "{said}, but {timing} is timing of {kind}: they contradict each other",
+        "{said}，但时间参数（{timing}）符合 {kind}：两者矛盾",
+    ),
+    "recognised-against-none": (
+        "{said}, but {timing} is no timing of it: they contradict each other",
+        "{said}，但时间参数（{timing}）与之不符：两者矛盾",
+    ),
+    "recognised-before-contrast": ("the words say before contrast", "文字写明为增强前"),
+    "recognised-before-although": (
+        "the words say before contrast, although ContrastBolusAgent is {agent}",
+        "文字写明为增强前，虽然 ContrastBolusAgent 为 {agent}",
+    ),
+    "recognised-after-contrast": ("the words say after contrast", "文字写明为增强后"),
+    "recognised-agent": ("ContrastBolusAgent is {agent}", "对比剂（ContrastBolusAgent）为 {agent}"),
+    "recognised-no-contrast": ("nothing tells of contrast medium", "没有使用对比剂的记载"),
+    "recognised-repeats": (
+        "taken {count} times, which of them after contrast is not said",
+        "采集了 {count} 次，未说明哪一次为增强后",
+    ),
+    "recognised-deidentified": (
+        "de-identified without description or agent: T1 or T1C is not told",
+        "已去标识化，没有序列描述和对比剂信息：无法区分 T1 与 T1C",
+    ),
+    "recognised-resliced": (
+        "acquired {plane}ly in three dimensions, {step:g} mm apart, resliced to axial",
+        "三维{plane}采集，层间距 {step:g} mm，已重组为轴位",
+    ),
+    "recognised-resliced-unwritten": (
+        "acquired {plane}ly in three dimensions, resliced to axial",
+        "三维{plane}采集，已重组为轴位",
+    ),
+    "recognised-derived": (
+        "ImageType is DERIVED: used only where no original is there",
+        "ImageType 为 DERIVED：仅在没有原始图像时使用",
+    ),
     "series-unknown": (
         "Series '{name}' was not used: {reason}",
         "未使用序列“{name}”：{reason}",
