@@ -516,6 +516,127 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} states {count} images of its size, more than it can hold or any MR series has: copy or export it again.",
         "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
     ),
+    "recognised-sentence": ("{clause}.", "{clause}。"),
+    "recognised-and": ("{clause}; {more}", "{clause}；{more}"),
+    "recognised-class": ("SOP class {name} is no MR image", "SOP 类 {name} 不是磁共振影像"),
+    "recognised-modality": ("Modality is {modality}, not MR", "设备类型（Modality）为 {modality}，不是 MR"),
+    "recognised-burned-in": (
+        "BurnedInAnnotation is YES: a picture of a screen or a colour map",
+        "BurnedInAnnotation 为 YES：是屏幕截图或伪彩图",
+    ),
+    "recognised-colour": (
+        "SamplesPerPixel says colour: a picture of a screen or a colour map",
+        "SamplesPerPixel 表明为彩色：是屏幕截图或伪彩图",
+    ),
+    "recognised-image-type": (
+        "ImageType or ComplexImageComponent says {marks}",
+        "ImageType 或 ComplexImageComponent 标为 {marks}",
+    ),
+    "recognised-count": (
+        "The series has {count} image, no stack of slices",
+        "该序列只有 {count} 幅图像，不是多层图像",
+    ),
+    "recognised-body-part": ("BodyPartExamined is {part} ({words})", "检查部位（BodyPartExamined）为 {part}（{words}）"),
+    "recognised-elsewhere": (
+        "{source} names another part of the body ({words})",
+        "{source} 写明是其他部位（{words}）",
+    ),
+    "recognised-b-value": ("Diffusion b-value is {value:g} s/mm2", "扩散 b 值为 {value:g} s/mm²"),
+    "recognised-contrast": ("AcquisitionContrast is {contrast}", "AcquisitionContrast 为 {contrast}"),
+    "recognised-time-series": (
+        "Every place was taken {count} times: a time series",
+        "每个层面采集了 {count} 次：是时间序列",
+    ),
+    "recognised-angiography": (
+        "AngioFlag, TimeOfFlightContrast or PhaseContrast says YES",
+        "AngioFlag、TimeOfFlightContrast 或 PhaseContrast 标为 YES，是血管成像",
+    ),
+    "recognised-scout": (
+        "The series holds all three planes, {count} images of this one: a scout",
+        "该序列含三个方位，本方位 {count} 幅：是定位像",
+    ),
+    "recognised-echoes": (
+        "One gradient-echo series with {count} echoes: multi-echo T2* or a field map",
+        "该梯度回波序列含 {count} 个回波：是多回波 T2* 或场图",
+    ),
+    "recognised-echo-planar": (
+        "Echo-planar ({timing}), with {count} images of each place",
+        "平面回波成像（{timing}），每个层面 {count} 幅",
+    ),
+    "recognised-words": ("{source} says {words}", "{source} 写明 {words}"),
+    "recognised-no-words": ("no words name a weighting", "没有文字写明加权类型"),
+    "recognised-sagittal": ("sagittal", "矢状位"),
+    "recognised-coronal": ("coronal", "冠状位"),
+    "recognised-thick": (
+        "{source} is {plane}, slices {step:g} mm apart: too thick to be resliced to axial",
+        "{source} 为{plane}，层间距 {step:g} mm：层面过厚，无法重组为轴位",
+    ),
+    "recognised-thick-unwritten": (
+        "{source} is {plane}, slices of a step that is not written: too thick to be resliced to axial",
+        "{source} 为{plane}，未写明层间距：按层面过厚处理，无法重组为轴位",
+    ),
+    "recognised-no-timing": ("no timing is written", "未写明时间参数"),
+    "recognised-no-timing-first": ("No timing is written", "未写明时间参数"),
+    "recognised-steady-state": ("steady state", "稳态进动序列"),
+    "recognised-unknown-kind": ("unknown", "未知类型"),
+    "recognised-timing": (
+        "{timing}: timing of {kind}, and {said}",
+        "{timing}：时间参数符合 {kind}，且{said}",
+    ),
+    "recognised-timing-silent": (
+        "{timing}: this does not tell the weighting, and {said}",
+        "{timing}：据此无法判断加权类型，且{said}",
+    ),
+    "recognised-density-but": (
+        "{timing} is timing of PD, but {said}: they contradict each other",
+        "{timing}：时间参数符合 PD，但 {said}，两者矛盾",
+    ),
+    "recognised-silent": ("{said}, and no timing is written", "{said}，且未写明时间参数"),
+    "recognised-allowed": ("{said}, which {timing} allows", "{said}，与时间参数（{timing}）不矛盾"),
+    "recognised-certain": (
+        "{timing}: timing of {kind} without doubt, although {said}",
+        "{timing}：时间参数明确为 {kind}，虽然 {said}",
+    ),
+    "recognised-although": (
+        "{timing}: timing of {kind}, although {said}",
+        "{timing}：时间参数为 {kind}，虽然 {said}",
+    ),
+    "recognised-against": (
+        "{said}, but {timing} is timing of {kind}: they contradict each other",
+        "{said}，但时间参数（{timing}）符合 {kind}：两者矛盾",
+    ),
+    "recognised-against-none": (
+        "{said}, but {timing} is no timing of it: they contradict each other",
+        "{said}，但时间参数（{timing}）与之不符：两者矛盾",
+    ),
+    "recognised-before-contrast": ("the words say before contrast", "文字写明为增强前"),
+    "recognised-before-although": (
+        "the words say before contrast, although ContrastBolusAgent is {agent}",
+        "文字写明为增强前，虽然 ContrastBolusAgent 为 {agent}",
+    ),
+    "recognised-after-contrast": ("the words say after contrast", "文字写明为增强后"),
+    "recognised-agent": ("ContrastBolusAgent is {agent}", "对比剂（ContrastBolusAgent）为 {agent}"),
+    "recognised-no-contrast": ("nothing tells of contrast medium", "没有使用对比剂的记载"),
+    "recognised-repeats": (
+        "taken {count} times, which of them after contrast is not said",
+        "采集了 {count} 次，未说明哪一次为增强后",
+    ),
+    "recognised-deidentified": (
+        "de-identified without description or agent: T1 or T1C is not told",
+        "已去标识化，没有序列描述和对比剂信息：无法区分 T1 与 T1C",
+    ),
+    "recognised-resliced": (
+        "acquired {plane}ly in three dimensions, {step:g} mm apart, resliced to axial",
+        "三维{plane}采集，层间距 {step:g} mm，已重组为轴位",
+    ),
+    "recognised-resliced-unwritten": (
+        "acquired {plane}ly in three dimensions, resliced to axial",
+        "三维{plane}采集，已重组为轴位",
+    ),
+    "recognised-derived": (
+        "ImageType is DERIVED: used only where no original is there",
+        "ImageType 为 DERIVED：仅在没有原始图像时使用",
+    ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
     "dicom-decoded-huge": (
         "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
@@ -1872,6 +1993,60 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "no-database": (
         "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
         "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
+    ),
+    "destination-unfit": (
+        "'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.",
+        "“{text}”不是有效的发送目标；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
+    ),
+    "title-unfit": (
+        "'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash.",
+        "“{title}”不是有效的 AE 标题；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
+    ),
+    "node-open": (
+        "Anybody in the network could push studies to {host}; name who may with --dicom-peer AET.",
+        "网络中任何设备都可向 {host} 推送检查；请用 --dicom-peer AET 指定允许推送的设备。",
+    ),
+    "node-port": (
+        "The DICOM port {port} cannot be opened ({reason}); choose another --dicom-port.",
+        "无法打开 DICOM 端口 {port}（{reason}）；请用 --dicom-port 另选一个。",
+    ),
+    "token-role": (
+        "The role '{role}' is unknown; it must be {known}.",
+        "未知角色“{role}”；应为 {known}。",
+    ),
+    "token-name-taken": (
+        "There is a token named '{name}' already; revoke it or take another name.",
+        "已有名为“{name}”的令牌；请先撤销，或换一个名称。",
+    ),
+    "no-such-token": ("There is no token named '{name}'.", "没有名为“{name}”的令牌。"),
+    "model-file-missing": (
+        "The weights file {file} of model '{model}' is not there; check the path.",
+        "模型“{model}”的权重文件 {file} 不存在；请检查路径。",
+    ),
+    "port-taken": (
+        "Port {port} of {host} cannot be opened ({reason}); choose another --port.",
+        "无法打开 {host} 的端口 {port}（{reason}）；请用 --port 另选一个。",
+    ),
+    "data-folder-taken": (
+        "Another server is at work in the data folder {folder}; stop it, or choose another --data.",
+        "数据文件夹 {folder} 正被另一个服务器使用；请先停止它，或用 --data 另选一个。",
+    ),
+    "tls-half": (
+        "TLS needs both files; give --tls-certificate and --tls-key.",
+        "TLS 需要两个文件；请同时给出 --tls-certificate 与 --tls-key。",
+    ),
+    "tls-file-missing": (
+        "The TLS file {file} is not there; check the path.",
+        "TLS 文件 {file} 不存在；请检查路径。",
+    ),
+    "tls-wanted": (
+        "Patients' images would cross the network in the clear on {host}; give --tls-certificate and --tls-key, or "
+        "listen on 127.0.0.1.",
+        "在 {host} 上患者影像将以明文经网络传输；请给出 --tls-certificate 与 --tls-key，或只监听 127.0.0.1。",
+    ),
+    "tokens-wanted": (
+        "Anybody could ask the server on {host}; add a token first: gliomark token add NAME.",
+        "任何人都可访问 {host} 上的服务器；请先添加令牌：gliomark token add NAME。",
     ),
     # ---- stored records and database --------------------------------------------------------------------
     "stored-missing": (
