@@ -23,7 +23,21 @@ from gliomark.pipeline import build_model
 from gliomark.study import Clinical, GliomarkError, SliceStack
 
 Random = np.random.Generator
-WORDS = [b"0", b"-1", b"nan", b"inf", b"1e308", b"-1e308", b"999999999", b" ", b"\n", b"=", b"Tree=", b"{", b"]", b'"', b"null"]  # fmt: skip
+WORDS = (
+    b"0",
+    b"-1",
+    b"nan",
+    b"inf",
+    b"1e308",
+    b"-1e308",
+    b"999999999",
+    b" ",
+    b"\n",
+    b"=",
+    b"Tree=",
+    b"{",
+    b"null",
+)
 
 
 def mutated(content: bytes, random: Random) -> bytes:

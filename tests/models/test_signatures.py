@@ -153,7 +153,9 @@ def test_a_key_with_a_password_signs_with_that_alone(tmp_path: Path, given: str)
     assert load_model(path, read_trust([public], True)).signature == key
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 99, b"untrusted comment: x\nAAAA\n", "密钥\n密钥\n".encode()])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 99, b"untrusted comment: x\nAAAA\n", "密钥\n密钥\n".encode()]
+)
 def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.pub"
     path.write_bytes(content)
@@ -199,5 +201,7 @@ def test_the_common_tool_agrees(signed: Path, pair: Path, trust: Trust, tmp_path
     assert next(iter(trust.keys)) in public.read_text()
     # and the other way round: signed with the tool, by our key
     other = write_tiny(tmp_path / "b.safetensors")
-    subprocess.run(["minisign", "-S", "-s", secret, "-m", other], check=True, capture_output=True, input=b"\n")
+    subprocess.run(
+        ["minisign", "-S", "-s", secret, "-m", other], check=True, capture_output=True, input=b"\n"
+    )
     assert load_model(other, trust).signature in trust.keys
