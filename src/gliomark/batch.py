@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import Progress
 
+from gliomark.files import NotWrittenError, check_writable, is_disk_full, remove_leftovers
 from gliomark.inference.fusion import FusionRule
 from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
+from gliomark.isolation import ReadingProcesses, Reads
 from gliomark.messages import message
+from gliomark.models.signatures import Trust
 from gliomark.pipeline import Model, load_model, predict
 from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
@@ -18,7 +22,7 @@ from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Stud
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for besides the images."""
+    """What the user asked for besides the images. trust: whose weights may be loaded."""
 
     model: str = "demo"
     fusion: FusionRule = "near"
@@ -27,43 +31,51 @@ class Request:
     without_clinical: bool = False
     pdf: bool = False
     dicom: bool = False
+    trust: Trust = Trust()
 
 
 def predict_folder(
-    root: Path, clinical: Path | None, out: Path, request: Request, say: Callable[[str], None]
+    root: Path,
+    clinical: Path | None,
+    out: Path,
+    request: Request,
+    say: Callable[[str], None],
+    reading: Reads | None = None,
 ) -> list[Failure]:
     """Predict every patient under ``root``, write their folders and ``predictions.csv``; the failures.
 
     Raises GliomarkError for what concerns them all: no patient, a bad table, bad weights, ``out`` not
-    writable. ``say`` gets each report's path.
+    writable. ``say`` gets each report's path. reading: where the images are read, a process of its own by default.
     """
+    if reading is None:
+        with ReadingProcesses() as reading:
+            return predict_folder(root, clinical, out, request, say, reading)
     if clinical is None and not request.without_clinical:
         raise GliomarkError(message("clinical-not-given"))
     table = None if clinical is None else read_clinical(clinical)
-    folders = find_patients(root)
-    model = load_model(request.model)
+    folders = reading(root, find_patients, root)
+    model = load_model(request.model, request.trust)
     check_writable(out)
+    remove_leftovers(out)
     read_table(out / "predictions.csv")  # a stranger's file of this name is found before the work is done
     rows: list[Prediction | Failure] = []
     taken: dict[str, Path] = {}
-    with Progress(transient=True, disable=len(folders) == 1) as progress:
-        for folder in progress.track(folders, description="patients"):
-            rows.append(_one(folder, table, out, model, request, say, taken))
-    if any(isinstance(row, Prediction) for row in rows):
-        write_table(rows, out / "predictions.csv")
+    try:
+        with Progress(transient=True, disable=len(folders) == 1) as progress:
+            for folder in progress.track(folders, description="patients"):
+                rows.append(_one(folder, table, out, model, request, say, taken, reading))
+    except NotWrittenError:
+        with suppress(NotWrittenError):  # the table may still have room where a patient has none
+            _write_table(rows, out)
+        raise
+    _write_table(rows, out)
     return [row for row in rows if isinstance(row, Failure)]
 
 
-def check_writable(out: Path) -> None:
-    """Raise GliomarkError before any work is done if results could not be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".gliomark-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GliomarkError(message("out-not-writable", folder=str(out), reason=reason)) from error
+def _write_table(rows: Sequence[Prediction | Failure], out: Path) -> None:
+    """Unless nobody could be predicted."""
+    if any(isinstance(row, Prediction) for row in rows):
+        write_table(rows, out / "predictions.csv")
 
 
 def _one(
@@ -74,10 +86,11 @@ def _one(
     request: Request,
     say: Callable[[str], None],
     taken: dict[str, Path],
+    reading: Reads,
 ) -> Prediction | Failure:
     """One patient's answer, written, or why there is none. taken: the ids so far, each with its folder."""
     try:
-        study = read_study(folder, needed=model.sequences)
+        study = reading(folder, read_study, folder, needed=model.sequences)
         if taken.setdefault(study.patient_id, folder) != folder:
             other = str(taken[study.patient_id])
             told = message("patient-twice", folder=str(folder), patient=study.patient_id, other=other)
@@ -85,13 +98,17 @@ def _one(
         if request.dicom:
             require_dicom(study)
         row = _row(study, table, request.without_clinical)
-        prediction = predict(study, row, model, fusion=request.fusion, enhancing=request.enhancing)
+        prediction = predict(
+            study, row, model, fusion=request.fusion, enhancing=request.enhancing, reading=reading
+        )
         written = write_prediction(
             prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom
         )
         say(str(written / "report.html"))
         return prediction
     except GliomarkError as error:
+        if is_disk_full(error):
+            raise  # the others would come to the same end, after minutes each
         return Failure(folder.name, error.message)
     except UNFORESEEN as error:
         reason, kind = " ".join(str(error).split())[-200:], type(error).__name__

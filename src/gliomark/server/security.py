@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def check_address(address: Address, records: Records, secret: str | None) -> Non
 
 @dataclass(frozen=True)
 class Gate:
-    """Tells callers apart. secret: a token given by who started the server, admin for its lifetime."""
+    """Tells callers apart. Whoever uses this machine may ask without a token until the first one is made, and not
+    after that, also where all were revoked. secret: a token given by who started the server, admin for its lifetime."""
 
     records: Records
     loopback: bool
@@ -71,14 +73,16 @@ class Gate:
         self._refuse_strangers(request)
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and token:
-            if self.secret and token_sha256(token) == token_sha256(self.secret):
+            if self.secret and hmac.compare_digest(token_sha256(token), token_sha256(self.secret)):
                 return Caller("this machine", "admin")
             if known := self.records.caller(token):
                 return known
             raise _unknown(message("token-unknown"))
-        if self.loopback and not self.secret and not self.records.tokens():
-            return Caller("this machine", "admin")
-        raise _unknown(message("token-wanted"))
+        if self.secret or self.records.tokens():
+            raise _unknown(message("token-wanted"))
+        if not self.loopback or self.records.tokens_existed():
+            raise _unknown(message("token-wanted-again"))
+        return Caller("this machine", "admin")
 
     def admin(self, request: Request) -> Caller:
         """Raises HTTPException 403 for a reader."""
