@@ -12,6 +12,7 @@ from rich.progress import Progress
 from gliomark.files import NotWrittenError, check_writable, is_disk_full, remove_leftovers
 from gliomark.inference.fusion import FusionRule
 from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
+from gliomark.isolation import ReadingProcesses, Reads
 from gliomark.messages import message
 from gliomark.pipeline import Model, load_model, predict
 from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
@@ -32,17 +33,25 @@ class Request:
 
 
 def predict_folder(
-    root: Path, clinical: Path | None, out: Path, request: Request, say: Callable[[str], None]
+    root: Path,
+    clinical: Path | None,
+    out: Path,
+    request: Request,
+    say: Callable[[str], None],
+    reading: Reads | None = None,
 ) -> list[Failure]:
     """Predict every patient under ``root``, write their folders and ``predictions.csv``; the failures.
 
     Raises GliomarkError for what concerns them all: no patient, a bad table, bad weights, ``out`` not
-    writable. ``say`` gets each report's path.
+    writable. ``say`` gets each report's path. reading: where the images are read, a process of its own by default.
     """
+    if reading is None:
+        with ReadingProcesses() as reading:
+            return predict_folder(root, clinical, out, request, say, reading)
     if clinical is None and not request.without_clinical:
         raise GliomarkError(message("clinical-not-given"))
     table = None if clinical is None else read_clinical(clinical)
-    folders = find_patients(root)
+    folders = reading(root, find_patients, root)
     model = load_model(request.model)
     check_writable(out)
     remove_leftovers(out)
@@ -52,7 +61,7 @@ def predict_folder(
     try:
         with Progress(transient=True, disable=len(folders) == 1) as progress:
             for folder in progress.track(folders, description="patients"):
-                rows.append(_one(folder, table, out, model, request, say, taken))
+                rows.append(_one(folder, table, out, model, request, say, taken, reading))
     except NotWrittenError:
         with suppress(NotWrittenError):  # the table may still have room where a patient has none
             _write_table(rows, out)
@@ -75,10 +84,11 @@ def _one(
     request: Request,
     say: Callable[[str], None],
     taken: dict[str, Path],
+    reading: Reads,
 ) -> Prediction | Failure:
     """One patient's answer, written, or why there is none. taken: the ids so far, each with its folder."""
     try:
-        study = read_study(folder, needed=model.sequences)
+        study = reading(folder, read_study, folder, needed=model.sequences)
         if taken.setdefault(study.patient_id, folder) != folder:
             other = str(taken[study.patient_id])
             told = message("patient-twice", folder=str(folder), patient=study.patient_id, other=other)
@@ -86,7 +96,9 @@ def _one(
         if request.dicom:
             require_dicom(study)
         row = _row(study, table, request.without_clinical)
-        prediction = predict(study, row, model, fusion=request.fusion, enhancing=request.enhancing)
+        prediction = predict(
+            study, row, model, fusion=request.fusion, enhancing=request.enhancing, reading=reading
+        )
         written = write_prediction(
             prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom
         )

@@ -7,7 +7,7 @@ import warnings
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -104,12 +104,15 @@ def predict(
     ] = False,
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
-    from gliomark.batch import Request, predict_folder
+    from gliomark.isolation import ReadingProcesses
     from gliomark.messages import render
 
     finding = None if enhancing is None else enhancing is YesNo.yes
-    request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
-    failures = predict_folder(input, clinical, out, request, say=typer.echo)
+    with ReadingProcesses() as reading:  # it gets ready while the networks' libraries are loaded
+        from gliomark.batch import Request, predict_folder
+
+        request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
+        failures = predict_folder(input, clinical, out, request, typer.echo, reading)
     for failure in failures:
         typer.echo(f"{failure.patient_id}: {render(failure.message, language.value)}", err=True)
     if failures:
@@ -126,16 +129,27 @@ def explain(
     ] = 3,
 ) -> None:
     """On which pixels each marker's answer rests: Grad-CAM of every branch on the deciding slices."""
-    from gliomark.explain import explain_patient
+    from gliomark.isolation import ReadingProcesses
 
-    for path in explain_patient(input, out, model, stage):
-        typer.echo(str(path))
+    with ReadingProcesses() as reading:
+        from gliomark.explain import explain_patient
+
+        for path in explain_patient(input, out, model, stage, reading):
+            typer.echo(str(path))
 
 
 ServerData = Annotated[Path, typer.Option("--data", help="The server's folder: images, results, records.")]
 ServerDatabase = Annotated[
     str, typer.Option("--database", help="A database URL; by default SQLite in the data folder.")
 ]
+
+
+GB = 1 << 30
+
+
+def limit(least: float, words: str) -> Any:
+    """An option of the server's that bounds what others may make it do."""
+    return typer.Option(min=least, help=words)
 
 
 @app.command()
@@ -170,10 +184,26 @@ def serve(
     language: Annotated[Language, typer.Option(help="Of the reports that are sent.")] = Language.en,
     with_input: Annotated[
         bool,
-        typer.Option("--with-input", help="End when standard input does; for programs that start a server."),
+        typer.Option(
+            "--with-input",
+            help="End when standard input does, and tell the address as JSON; for programs that start a server.",
+        ),
     ] = False,
+    connections: Annotated[int, limit(1, "HTTP connections open at once.")] = 400,
+    connections_each: Annotated[int, limit(1, "Of them from one address.")] = 300,
+    uploads: Annotated[int, limit(1, "Uploads at once.")] = 6,
+    uploads_each: Annotated[int, limit(1, "Of them one caller's.")] = 4,
+    upload_gb: Annotated[float, limit(0.001, "Of one upload, packed and unpacked.")] = 2.0,
+    associations: Annotated[int, limit(1, "DICOM associations at once.")] = 20,
+    associations_each: Annotated[int, limit(1, "Of them from one address.")] = 12,
+    object_gb: Annotated[float, limit(0.001, "Of one DICOM object.")] = 1.0,
+    reserve_gb: Annotated[float, limit(0, "Of the disk that stay free.")] = 1.0,
+    job_minutes: Annotated[float, limit(0.1, "Without progress, after which a job is ended.")] = 15.0,
 ) -> None:
     """Predict over HTTP: upload, outline, correct, predict again, reports; everything is recorded."""
+    from gliomark.server.associations import AssociationLimits
+    from gliomark.server.bodies import Limits
+    from gliomark.server.connections import ConnectionLimits
     from gliomark.server.dicom_node import Node
     from gliomark.server.run import Settings, serve
     from gliomark.server.security import Address
@@ -184,8 +214,25 @@ def serve(
     node = None
     if dicom_port is not None:
         peers, send = tuple(dicom_peer or ()), tuple(send_to or ())
-        node = Node(dicom_port, host, dicom_title, peers, send, dicom_quiet, language=language.value)
-    settings = Settings(data, address, database, workers, models, node=node, with_input=with_input)
+        pushed = AssociationLimits(
+            associations, associations_each, object_bytes=int(object_gb * GB), reserve=int(reserve_gb * GB)
+        )
+        node = Node(
+            dicom_port, host, dicom_title, peers, send, dicom_quiet, language=language.value, limits=pushed
+        )
+    bodies = Limits(int(upload_gb * GB), at_once=uploads, each=uploads_each, reserve=int(reserve_gb * GB))
+    settings = Settings(
+        data,
+        address,
+        database,
+        workers,
+        models,
+        limits=bodies,
+        connections=ConnectionLimits(connections, connections_each),
+        node=node,
+        with_input=with_input,
+        stuck_s=60 * job_minutes,
+    )
     serve(settings, say=typer.echo)
 
 

@@ -14,6 +14,7 @@ from gliomark.explanation.gradcam import branch_map, branches_of
 from gliomark.files import atomic_write, png_bytes
 from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
 from gliomark.io import read_study
+from gliomark.isolation import Reads, read_here
 from gliomark.messages import message
 from gliomark.models.kinet import mix_input
 from gliomark.pipeline import load_model, predict
@@ -24,16 +25,18 @@ from gliomark.study import Clinical, GliomarkError, MarkerPrediction, Prediction
 WIDTH, CAPTION = 300, 26
 
 
-def explain_patient(folder: Path, out: Path, model_name: str = "demo", stage: int = 3) -> list[Path]:
+def explain_patient(
+    folder: Path, out: Path, model_name: str = "demo", stage: int = 3, reading: Reads = read_here
+) -> list[Path]:
     """Write ``OUT/<id>/gradcam_<marker>.png`` for every marker; the paths.
 
-    stage: of the branches, 1 the finest to 4 the coarsest. Raises GliomarkError where the patient cannot be
-    read, has no lesion, or gets no probability.
+    stage: of the branches, 1 the finest to 4 the coarsest. reading: where the images are read. Raises GliomarkError
+    where the patient cannot be read, has no lesion, or gets no probability.
     """
     model = load_model(model_name)
-    study = read_study(folder, needed=model.sequences)
+    study = reading(folder, read_study, folder, needed=model.sequences)
     # age and sex change the trees' answer, not where the networks look
-    prediction = predict(study, Clinical(study.patient_id, None, None), model)
+    prediction = predict(study, Clinical(study.patient_id, None, None), model, reading=reading)
     if not prediction.segmentation.mask.any():
         raise GliomarkError(message("nothing-to-explain", folder=str(folder)))
     if not prediction.markers:

@@ -608,6 +608,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
         "或移除其中不属于该检查的文件。",
     ),
+    "dicom-decoded-huge": (
+        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
+        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
+    ),
+    "dicom-inflated": (
+        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
+        "uncompressed.",
+        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
+    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -749,6 +758,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} slice(s) between the first and the last contour carry none; they stay empty.",
         "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
     ),
+    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     # ---- tables and labels ------------------------------------------------------------------------------
     "table-unopenable": (
         "The table {table} cannot be opened ({reason}): check the path.",
@@ -1634,6 +1644,60 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         '无法完成计算（{kind}：{reason}）。',
     ),
     "the-upload": ("the upload", "所发送的内容"),
+    "streams-too-many": (
+        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
+        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
+    ),
+    "token-wanted-again": (
+        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
+        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
+    ),
+    "worker-stuck": (
+        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
+        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
+    ),
+    # ---- reading in a process of its own ----------------------------------------------------------------
+    "reading-crashed": (
+        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
+        "again, or leave it out.",
+        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    ),
+    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-server": (
+        "Reading it has ended the server {tries} times: it is not read again.",
+        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    ),
+    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
+    "reading-ended-status": ("status {status}", "退出码 {status}"),
+    "reading-limit-unfit": (
+        "{name}={given} is no positive number: correct or remove this environment variable.",
+        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    ),
+    "reading-memory": (
+        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
+        "an image, or claims to; export it again, or leave it out.",
+        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
+        "请重新导出，或去除该文件。",
+    ),
+    "reading-no-file": ("a file that is not known", "未知文件"),
+    "reading-slow": (
+        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
+        "does not answer; export it again, or leave it out.",
+        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    ),
+    # ---- stored records and database --------------------------------------------------------------------
+    "stored-missing": (
+        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-damaged": (
+        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-newer": (
+        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
+        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
+    ),
 }  # fmt: skip
 
 

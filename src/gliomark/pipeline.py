@@ -23,6 +23,7 @@ from gliomark.inference.fusion import (
 )
 from gliomark.inference.segmenter import Segmenter, seen_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.isolation import Reads, read_here
 from gliomark.messages import Message, known, level_word, message, percent
 from gliomark.models.marker_networks import build_marker_network, marker_network_settings
 from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
@@ -167,16 +168,20 @@ def predict(
     *,
     fusion: FusionRule = "near",
     enhancing: bool | None = None,
+    reading: Reads = read_here,
 ) -> Prediction:
-    """The whole cascade on one patient.
+    """The whole cascade on one patient, read before by ``read_study``.
 
     fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing focus, which
-    decides IDH where it is stated. A patient without any lesion gets no marker answer. Raises GliomarkError where a
-    sequence is missing, no brain is found, ``clinical`` is another patient's or nobody's, or an argument is none of
-    its values.
+    decides IDH where it is stated. reading: where a mask that lies among the images is read, in this process by default
+    (the command line and the server read in a process of its own, ``gliomark.isolation``). A patient without any lesion
+    gets no marker answer. Raises GliomarkError where a sequence is missing, no brain is found, ``clinical`` is another
+    patient's or nobody's, or an argument is none of its values.
     """
     check_request(study, clinical, fusion, enhancing)
-    return predict_prepared(prepare_study(study, model), clinical, model, fusion=fusion, enhancing=enhancing)
+    return predict_prepared(
+        prepare_study(study, model, reading=reading), clinical, model, fusion=fusion, enhancing=enhancing
+    )
 
 
 def check_request(study: Study, clinical: Clinical, fusion: object, enhancing: object) -> None:
@@ -187,7 +192,9 @@ def check_request(study: Study, clinical: Clinical, fusion: object, enhancing: o
     check_row(clinical, study.patient_id)
 
 
-def prepare_study(study: Study, model: Model, step: Callable[[str], None] = lambda _: None) -> Prepared:
+def prepare_study(
+    study: Study, model: Model, step: Callable[[str], None] = lambda _: None, reading: Reads = read_here
+) -> Prepared:
     """What can be done before age, sex and finding are known; step: is told what is done next. Raises GliomarkError
     as ``predict``."""
     started = time.perf_counter()
@@ -195,7 +202,7 @@ def prepare_study(study: Study, model: Model, step: Callable[[str], None] = lamb
     # by its own name: whatever is said of an image, it is not called what it stands in for
     shown = list(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))
     stack = prepare(study, shown, PreparationSettings(**model.card.preparation), step)
-    found = find_outline(study, stack)
+    found = find_outline(study, stack, reading)
     return Prepared(study, stack, stand_ins, time.perf_counter() - started, found)
 
 

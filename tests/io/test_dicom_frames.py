@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 from pydicom.encaps import encapsulate
-from pydicom.uid import EnhancedMRImageStorage, RLELossless, SegmentationStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    RLELossless,
+    SegmentationStorage,
+)
 from tests.io.test_dicom import blank, item, save, write_series
 
 from gliomark.io import read_study
-from gliomark.io.dicom import read_instance
+from gliomark.io.dicom import files, read_instance
 from gliomark.io.masks.dicom import read_segmentation
 from gliomark.study import GliomarkError, MRSequence
 
@@ -62,8 +67,42 @@ def test_such_a_file_is_passed_over_where_the_series_is_whole(tmp_path: Path, ta
 @pytest.mark.parametrize("tags", CLAIMS[:3])
 def test_such_a_file_alone_is_named(tmp_path: Path, tags: dict[str, Any]):
     file = claim(tmp_path / "bomb.dcm", **tags)
-    with pytest.raises(GliomarkError, match=str(file)):
+    with pytest.raises(GliomarkError, match=f"{file} states .* images of its size, more than it can hold"):
         read_study(tmp_path)
+
+
+def deflated(file: Path, grown: int, group_length: int | None = None) -> Path:
+    """A deflated file that unpacks to at least so many bytes. group_length: what its meta information claims."""
+    dataset = blank(file, Rows=12, Columns=10, SeriesInstanceUID="1.2.9", PixelData=bytes(240))
+    if grown:
+        dataset.add_new(0x00211010, "OB", bytes(grown))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    save(dataset, file)
+    if group_length is not None:
+        content = bytearray(file.read_bytes())
+        content[140:144] = group_length.to_bytes(4, "little")
+        file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize(("grown", "group_length"), [(0, None), (20 << 20, None)])
+def test_a_deflated_file_is_read(tmp_path: Path, grown: int, group_length: int | None):
+    assert read_instance(deflated(tmp_path / "one", grown, group_length)).rows == 12
+
+
+@pytest.mark.parametrize(
+    ("grown", "group_length"), [(3 << 20, None), (9 << 20, None), (3 << 20, 0), (3 << 20, 5000)]
+)
+@pytest.mark.parametrize("read", [read_instance, lambda file: read_study(file.parent)])
+def test_a_deflated_bomb_is_measured_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch, grown: int, group_length: int | None, read
+):
+    """The bound made small, so that no test writes half a gigabyte; whatever length the meta information claims."""
+    monkeypatch.setattr(files, "MOST_INFLATED_BYTES", 1 << 21)
+    file = deflated(tmp_path / "bomb.dcm", grown, group_length)
+    assert file.stat().st_size < 1 << 16
+    with pytest.raises(GliomarkError, match=f"{file} is deflated and unpacks to more than 2 MB"):
+        read(file)
 
 
 @pytest.mark.parametrize("tags", CLAIMS[:3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 import uuid
@@ -14,11 +15,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from sqlalchemy import create_engine, make_url, text
 from tests.pipeline.conftest import PATIENT, draw, drawn, pictures, tiny_weights, without_mask, write_pictures
 
 from gliomark.server.app import create_app
+from gliomark.server.connections import ConnectionLimits, Web
 from gliomark.server.run import Settings, make_server
 from gliomark.server.uploads import Limits
 
@@ -33,6 +34,7 @@ class Live(httpx.Client):
     def __init__(self, url: str, server: Any) -> None:
         super().__init__(base_url=url, timeout=SOON_S)
         self.server = server
+        self.web: Web
 
     def upload(self, folder: Path, **fields: str) -> httpx.Response:
         """A patient's folder, its own name in front of every path."""
@@ -81,13 +83,13 @@ def own_database() -> str:
 def running(settings: Settings) -> Iterator[Live]:
     """A server in a thread of its own, its workers in processes of theirs."""
     server = make_server(settings)
-    web = uvicorn.Server(uvicorn.Config(create_app(server), port=0, log_level="warning", access_log=False))
-    thread = threading.Thread(target=web.run, daemon=True)
+    web = Web(create_app(server), socket.create_server(("127.0.0.1", 0)), settings.connections)
+    thread = threading.Thread(target=web.listen, daemon=True)
     thread.start()
     while not web.started:
         time.sleep(0.02)
-    port = web.servers[0].sockets[0].getsockname()[1]
-    with Live(f"http://127.0.0.1:{port}", server) as client:
+    with Live(f"http://127.0.0.1:{web.port}", server) as client:
+        client.web = web
         yield client
     web.should_exit = True
     thread.join(timeout=20)
@@ -98,7 +100,14 @@ def live(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterat
     """One server for a module's tests, two workers, small limits."""
     data = tmp_path_factory.mktemp("数据 夹")
     with running(
-        Settings(data, database=own_database(), workers=2, models={"tiny": str(tiny_weights)}, limits=SMALL)
+        Settings(
+            data,
+            database=own_database(),
+            workers=2,
+            models={"tiny": str(tiny_weights)},
+            limits=SMALL,
+            connections=ConnectionLimits(600, 600),
+        )
     ) as client:
         yield client
 

@@ -32,7 +32,8 @@ from gliomark.io.dicom import dicom_files
 from gliomark.reporting.masks import reference_series, source_mask
 from gliomark.server import dicom_node
 from gliomark.server.destinations import parse_destination
-from gliomark.server.dicom_node import DicomNode, Node, age_of, asked_of
+from gliomark.server.dicom_node import DicomNode, Node
+from gliomark.server.intake import age_of, asked_of
 from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.run import Settings, make_server
 from gliomark.study import GliomarkError, MRSequence

@@ -91,6 +91,19 @@ def test_tokens_are_kept_as_hashes_and_can_be_taken_back(guarded) -> None:
     assert guarded.get("/api/predictions", headers=bearer(token)).status_code == 401
 
 
+def test_that_tokens_existed_is_never_forgotten(tmp_path) -> None:
+    database = own_database()
+    records = open_records(tmp_path, database)
+    assert not records.tokens_existed()
+    open_records(tmp_path, database).add_token(
+        "one", "reader"
+    )  # by another process: the running server sees it
+    assert records.tokens_existed()
+    records.revoke_token("one")
+    assert records.tokens_existed() and open_records(tmp_path, database).tokens_existed()
+    assert not records.tokens()
+
+
 def test_other_names_and_other_sites_are_refused(live) -> None:
     assert live.get("/api/predictions", headers={"Host": "evil.example"}).status_code == 403
     assert live.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403

@@ -1,7 +1,12 @@
-"""The server on this computer that the client starts and stops itself."""
+"""The server on this computer that the client starts and stops itself.
+
+It listens on a port that the system gives it and tells that through the pipe from its standard output, which nobody
+else can write to: a program of another user that waits on some port is never asked, and never given the token.
+"""
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 
@@ -16,7 +21,7 @@ from PySide6.QtCore import (
     QTimer,
     Signal,
 )
-from PySide6.QtNetwork import QHostAddress, QNetworkReply, QTcpServer
+from PySide6.QtNetwork import QNetworkReply
 
 from gliomark.client import trouble
 from gliomark.client.remote import Remote, drop
@@ -26,6 +31,7 @@ ASK_EVERY_MS = 300
 GIVE_UP_MS = 120_000
 END_MS = 5_000
 LAST_WORDS = 4_000
+FIRST_WORDS = 4_000  # in which it tells its address
 MOST_OPEN = 20
 
 
@@ -38,7 +44,7 @@ class LocalServer(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.process = QProcess(self)
-        self.process.setStandardOutputFile(QProcess.nullDevice())
+        self.process.readyReadStandardOutput.connect(self._hear_address)
         self.process.readyReadStandardError.connect(self._listen)
         self.process.finished.connect(self._ended)
         self.process.errorOccurred.connect(self._not_started)
@@ -50,6 +56,7 @@ class LocalServer(QObject):
         self._answered = False
         self._token = ""
         self._said = ""
+        self._told = b""
         self._lock: QLockFile | None = None
         self._folder = ""
 
@@ -59,16 +66,15 @@ class LocalServer(QObject):
 
     def start(self) -> None:
         """Start it; ``ready`` gives its address and token once it answers, ``failed`` says why not."""
-        port = free_port()
-        self._waited, self._answered, self._said = 0, False, ""
+        self._waited, self._answered, self._said, self._told = 0, False, "", b""
+        self._remote, self._reply = None, None
         # nobody else on this computer may ask it
         self._token = secrets.token_urlsafe(24)
         environment = QProcessEnvironment.systemEnvironment()
         environment.insert("GLIOMARK_TOKEN", self._token)
         self.process.setProcessEnvironment(environment)
-        self._remote = Remote(f"http://127.0.0.1:{port}", parent=self)
         command = ["-m", "gliomark", "serve", "--data", self._own_folder()]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
+        command += ["--host", "127.0.0.1", "--port", "0"]
         command += ["--with-input"]  # it ends with this program, however that ends
         self.process.start(sys.executable, command)
         self._asking.start()
@@ -132,6 +138,14 @@ class LocalServer(QObject):
         last = lines[-1] if lines else str(self.process.exitCode())
         self.failed.emit(Trouble(trouble.NO_LOCAL, (last,), "settings"))
 
+    def _hear_address(self) -> None:
+        """Keep what it says until that holds its address; nothing is asked before, and nothing is read after."""
+        heard = bytes(self.process.readAllStandardOutput().data())
+        if self._remote is None:
+            self._told = (self._told + heard)[:FIRST_WORDS]
+            if address := told_address(self._told):
+                self._remote = Remote(address, parent=self)
+
     def _listen(self) -> None:
         """Keep its last words; a log that nobody reads would fill the memory."""
         heard = bytes(self.process.readAllStandardError().data()).decode("utf-8", "replace")
@@ -143,10 +157,13 @@ class LocalServer(QObject):
             self.failed.emit(Trouble(trouble.NO_LOCAL, (self.process.errorString(),), "settings"))
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    probe = QTcpServer()
-    probe.listen(QHostAddress.SpecialAddress.LocalHost)
-    port = probe.serverPort()
-    probe.close()
-    return port
+def told_address(words: bytes) -> str:
+    """The address in ``{"address": ...}``, a line of its own; empty while there is none."""
+    for line in words.split(b"\n")[:-1]:
+        try:
+            address = json.loads(line)["address"]
+        except (ValueError, TypeError, KeyError):
+            continue
+        if isinstance(address, str) and address.startswith("http://127.0.0.1:"):
+            return address
+    return ""

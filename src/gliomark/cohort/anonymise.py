@@ -44,6 +44,7 @@ from pydicom.uid import UID
 from gliomark.cohort.private import new_ids, private_folder, read_private_csv, write_private_csv
 from gliomark.files import atomic_write, remove_leftovers, writing
 from gliomark.io.dicom import dicom_files
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.naming import sequence_in_name
 from gliomark.study import GliomarkError
 
@@ -294,7 +295,7 @@ def _find(file: Path) -> _Found:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_HEADER))
+            header = read_dataset(file, stop_before_pixels=True, specific_tags=list(_HEADER))
             text = {name: _text(header.get(name)) for name in _HEADER}
     except _DAMAGE:
         raise _LeftOutError("damaged: its header cannot be read") from None
@@ -412,7 +413,7 @@ def _cleaned_file(file: Path, new_id: str, salt: bytes, describe: bool) -> tuple
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = read_dataset(file)
             coding = _transfer_syntax(dataset)
             word = _sequence_word(dataset) if describe else ""
             blanked = _clean(dataset, new_id, salt, coding)

@@ -33,11 +33,11 @@ from gliomark.cohort.store import (
     write_json,
     write_patient,
 )
-from gliomark.cohort.workers import cluster, each
+from gliomark.cohort.workers import cluster, each, reading
 from gliomark.files import NotWrittenError, check_writable, is_disk_full, remove_leftovers
 from gliomark.io import files_of_patient, find_file_patients, patient_name, read_study
 from gliomark.io.dicom import DicomSeries, read_series
-from gliomark.io.masks import between_raters, read_masks, unite
+from gliomark.io.masks import Grid, between_raters, read_masks_on, unite
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.preprocessing.prepare import STRIP_ON
 from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Series, SliceStack, Study
@@ -317,12 +317,13 @@ def _prepare_and_write(patient: Patient, source: str) -> None:
 def _read(patient: Patient) -> tuple[Study, dict[str, dict]]:
     """The patient's images, and what is known of how each was taken (nothing that identifies)."""
     if patient.dicom is None:
-        study = read_study(cast(Path, patient.folder), needed=patient.settings.sequences)
+        folder = cast(Path, patient.folder)
+        study = reading()(folder, read_study, folder, needed=patient.settings.sequences)
         return study, {str(name): _technical(series) for name, series in study.series.items()}
     series, notes = {}, list(patient.dicom.notes)
     needed = _needed(patient)
     for name, one in needed.items():
-        series[name], said = read_series(one)
+        series[name], said = reading()(one.first.file.parent, read_series, one)
         notes += said
     place = next(iter(series.values())).source if series else Path()
     study = Study(patient.original_id, series, place, "volumes", notes=tuple(notes))
@@ -361,7 +362,8 @@ def _with_masks(stack: SliceStack, study: Study, patient: Patient) -> tuple[Slic
     if patient.masks is None and not files:
         return stack, {}
     uids = {one.first.series_uid: name for name, one in _needed(patient).items()}
-    masks = read_masks(patient.masks, study.series, files=files, uids=uids)
+    grids = {name: Grid.of(one) for name, one in study.series.items()}
+    masks = reading()(patient.masks or study.source, read_masks_on, patient.masks, grids, files, uids)
     grid = Series(np.zeros(stack.brain.shape, np.float32), stack.affine, stack.slice_names, study.source)
     lesion = unite(masks, grid, stack.to_stack).image > 0
     if stack.lesion is not None:

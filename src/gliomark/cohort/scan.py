@@ -20,7 +20,7 @@ from distributed import Client
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.cohort.private import read_private_csv, write_private_csv
-from gliomark.cohort.workers import each
+from gliomark.cohort.workers import each, reading
 from gliomark.files import atomic_folder, is_disk_full
 from gliomark.io.dicom import (
     DicomSeries,
@@ -31,13 +31,14 @@ from gliomark.io.dicom import (
     dicom_files,
     group_series,
     owner_key,
-    read_instance,
+    read_headers,
 )
 from gliomark.io.examinations import NoExaminationError
 from gliomark.io.layout import folders_in
 from gliomark.io.limits import is_plain
 from gliomark.io.masks import predicted
 from gliomark.io.naming import same_id
+from gliomark.isolation import read_each, reading_by
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
@@ -118,9 +119,13 @@ def scan(
             raise result
         instances += [one for one in result if isinstance(one, Instance)]
         bad += [one for one in result if isinstance(one, Quarantined)]
-    series = sorted(group_series(instances), key=lambda one: one.key)
-    unreadable = [Path(one.where) for one in bad if Path(one.where) in set(files)]
-    unreadable += destroyed_files(one.file for one in instances)
+    with reading_by(reading()):
+        series = sorted(group_series(instances), key=lambda one: one.key)
+    known = set(files)
+    unreadable = {Path(one.where): one.reason for one in bad if Path(one.where) in known}
+    unreadable |= {
+        file: message("dicom-damaged", file=file) for file in destroyed_files(one.file for one in instances)
+    }
     found = _decide(series, _overrides(edited, series), needed, unreadable)
     found = replace(found, quarantined=(*bad, *found.quarantined))
     write_private_csv(private / "series.csv", SERIES_COLUMNS, found.rows)
@@ -187,13 +192,10 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _read_batch(files: Sequence[Path]) -> list[Instance | Quarantined]:
-    found: list[Instance | Quarantined] = []
-    for file in files:
-        try:
-            found.append(read_instance(file))
-        except GliomarkError as error:
-            found.append(Quarantined(str(file), str(error)))
-    return found
+    """On a worker; a file that ends the process that reads it is kept out like a damaged one."""
+    headers, ended = read_each(reading(), files[0].parent, read_headers, files, file_of=lambda file: file)
+    read = [one.instance or Quarantined(str(one.file), one.problem) for one in headers]
+    return [*read, *(Quarantined(str(file), sentence) for file, sentence in ended)]
 
 
 # ---- patients ---------------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ def _decide(
     series: Sequence[DicomSeries],
     overrides: Mapping[str, Mapping[str, str]],
     needed: Sequence[MRSequence],
-    unreadable: Sequence[Path],
+    unreadable: Mapping[Path, str],
 ) -> Scan:
     """Group by patient, quarantine whom nobody can tell apart, and choose the series to read."""
     patients, rows, quarantined = [], [], []
@@ -249,11 +251,12 @@ def _by_patient(
     return by_patient
 
 
-def _check_holes(used: Mapping[MRSequence, DicomSeries], unreadable: Sequence[Path]) -> None:
+def _check_holes(used: Mapping[MRSequence, DicomSeries], unreadable: Mapping[Path, str]) -> None:
     """Leave a patient out where a series that is used lacks a file that cannot be read."""
     folders = {instance.file.parent for one in used.values() for instance in one.instances}
     try:
-        check_unreadable(used, [file for file in unreadable if file.parent in folders], list(used))
+        beside = {file: why for file, why in unreadable.items() if file.parent in folders}
+        check_unreadable(used, beside, list(used))
     except GliomarkError as error:
         raise _LeftOutError(error.message) from None
 

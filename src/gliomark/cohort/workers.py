@@ -6,18 +6,21 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
 from gliomark.files import scratch_folder
+from gliomark.isolation import ReadingProcesses
 from gliomark.study import GliomarkError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 # of the C library: never give freed memory back
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 1 << 32, "MALLOC_MMAP_THRESHOLD_": 1 << 32, "OMP_NUM_THREADS": 1}
+TRIES = 2  # of a job whose worker died; on a scheduler of one's own, as that is set
 MOST_WORKERS = 8  # by default: each may take 2.5 GB
 
 
@@ -41,7 +44,9 @@ def cluster(workers: int | None, scheduler: str | None, keep_memory: bool = Fals
             yield client
         return
     number = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
-    kept = {"distributed.nanny.pre-spawn-environ": KEEP_MEMORY} if keep_memory else {}
+    kept: dict[str, Any] = {"distributed.scheduler.allowed-failures": TRIES - 1}
+    if keep_memory:
+        kept["distributed.nanny.pre-spawn-environ"] = KEEP_MEMORY
     with (
         scratch_folder() as scratch,
         dask.config.set(kept),
@@ -59,12 +64,18 @@ def cluster(workers: int | None, scheduler: str | None, keep_memory: bool = Fals
         yield client
 
 
+@cache
+def reading() -> ReadingProcesses:
+    """Where this process has patients' files read."""
+    return ReadingProcesses(os.cpu_count() or 1)
+
+
 def each(
     client: Client, function: Callable[[Job], Result], jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Result | GliomarkError]]:
     """``function`` of every job, as they end. A worker that dies loses nothing: its job runs again elsewhere.
 
-    A job that has killed its worker again and again gives a GliomarkError instead of a result.
+    A job that has killed its worker twice gives a GliomarkError instead of a result.
     """
     futures = {client.submit(function, job, pure=False): job for job in jobs}
     for future in as_completed(futures, loop=client.loop):
@@ -74,7 +85,7 @@ def each(
             yield (
                 futures[future],
                 GliomarkError(
-                    "The worker process died again and again, for want of memory as a rule: build with fewer --workers."
+                    "The worker process died twice, for want of memory as a rule: build with fewer --workers."
                 ),
             )
         finally:

@@ -454,7 +454,7 @@ def _read_case(case: Path, named: Path) -> PatientVolumes:
 def _description(file: Path) -> Mapping[str, object]:
     try:
         told = json.loads(file.read_text("utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
         raise GliomarkError(message("dataset-unreadable", file=file))

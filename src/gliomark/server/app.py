@@ -11,6 +11,8 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.staticfiles import StaticFiles
 
 from gliomark.messages import message
 from gliomark.server import predictions, studies
@@ -21,6 +23,7 @@ from gliomark.server.problems import answer_problem
 from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
+OWN_ONLY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
 router = APIRouter(prefix="/api", tags=["server"])
 
 
@@ -30,15 +33,17 @@ def create_app(server: Server) -> FastAPI:
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         server.workers.start()
+        server.reading.start()
         yield
         await to_thread.run_sync(server.workers.stop)
+        server.reading.close()
 
     app = FastAPI(
         title="gliomark",
         version=version("gliomark"),
         summary="Glioma markers before surgery. For research only, not a medical device.",
         lifespan=living,
-        docs_url="/api/docs",
+        docs_url=None,  # that of FastAPI fetches its scripts from another host
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses=ALWAYS,
@@ -50,6 +55,7 @@ def create_app(server: Server) -> FastAPI:
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(GliomarkError)(_wrong)
     app.exception_handler(HTTPException)(_refused)
+    app.mount("/api/docs/files", StaticFiles(packages=[("fastapi_swagger", "resources")]))
     for part in (router, studies.router, predictions.router):
         app.include_router(part)
     return app
@@ -91,6 +97,21 @@ async def _refused(_: Request, error: Exception) -> Response:
     """A refusal of one of the calls, with its message's code and parameters."""
     assert isinstance(error, HTTPException)
     return answer_problem(error.detail, error.status_code, error.headers)
+
+
+@router.get("/docs", include_in_schema=False)
+async def documentation() -> Response:
+    """The interface to look at and to try; nothing on the page comes from elsewhere."""
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="gliomark",
+        swagger_js_url="docs/files/swagger-ui-bundle.js",
+        swagger_css_url="docs/files/swagger-ui.css",
+        swagger_favicon_url="docs/files/favicon-32x32.png",
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    page.headers["Content-Security-Policy"] = OWN_ONLY
+    return page
 
 
 @router.get("/health")

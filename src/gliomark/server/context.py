@@ -4,37 +4,44 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.isolation import ReadingEndedError, ReadingProcesses
 from gliomark.messages import message
 from gliomark.server.bodies import Inlet, Limits
+from gliomark.server.events import Watch
+from gliomark.server.intake import take_in
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Caller, JobRow, Records, StudyRow
 from gliomark.server.security import Gate
-from gliomark.server.store import Store
-from gliomark.server.uploads import digest, read_upload
+from gliomark.server.store import Store, without_path
 from gliomark.study import MRSequence
 
+T = TypeVar("T")
+SLOW_AT_ONCE = 4  # reports being drawn
 NUL = "\0"  # PostgreSQL takes none
 LOADING_S = 120.0  # for so long an upload waits for the models of a server that has just started
 
 
 @dataclass(frozen=True)
 class Then:
-    """What is recorded with a study: the prediction to be made, asked from its files, and who is owed the results."""
+    """What is recorded with a study: the prediction to be made, asked from its files in a reading process, and who is
+    owed the results."""
 
-    ask: Callable[[Path], Mapping[str, Any]] | None = None
+    ask: Callable[[Path], dict[str, Any]] | None = None
     destinations: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Server:
-    """The parts. models: name to weights file or shipped name, the first the default."""
+    """The parts. models: name to weights file or shipped name, the first the default; reading: where the files that
+    were sent are read."""
 
     records: Records
     store: Store
@@ -43,6 +50,13 @@ class Server:
     models: Mapping[str, str]
     limits: Limits
     inlet: Inlet
+    reading: ReadingProcesses
+    watch: Watch
+    slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
+
+    async def slowly(self, do: Callable[..., T], *told: Any) -> T:
+        """What takes seconds, in one of the few threads that may: the others stay free for quick calls."""
+        return await to_thread.run_sync(do, *told, limiter=self.slow)
 
     def admit(
         self, received: Path, model: str, owner: str, patient: str = "", then: Then = Then()
@@ -50,20 +64,23 @@ class Server:
         """Read and record the files in ``received``, which are moved; where they are no study nothing is left of them.
         patient: names pictures and volumes sent without a folder around them. then: what is recorded with the study.
 
-        Raises GliomarkError for what is no study; HTTPException where the models are still being loaded and
-        SQLAlchemyError where the database is away, the files being in ``received`` then.
+        Raises GliomarkError for what is no study; HTTPException where the models are still being loaded,
+        SQLAlchemyError where the database is away and ReadingEndedError for what ended its reading process, the files
+        being in ``received`` then.
         """
         needed, id = self._sequences(model), str(uuid.uuid4())
         try:
             folder = self.store.adopt(id, received, patient)
-            study = read_upload(folder, needed)
-            self.store.keep_study(id, study)
-            asked = None if then.ask is None else then.ask(folder)
-            told = (id, study.patient_id, model, digest(folder), owner)
+            found = self.reading(folder, take_in, self.store, id, folder, needed)
+            asked = None if then.ask is None else self.reading(folder, then.ask, folder)
+            told = (id, found.patient_id, model, found.sha256, owner)
             row = self.records.add_study(*told, asked=asked, destinations=then.destinations)
         except SQLAlchemyError:
             self.store.give_back(id)
             raise
+        except ReadingEndedError as error:
+            self.store.give_back(id)
+            raise ReadingEndedError(without_path(error.message, folder)) from None
         except BaseException:
             self.store.remove(id)
             raise

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import shutil
 import threading
 import time
 import uuid
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
+from pydicom.filereader import read_partial
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
-from gliomark.io.dicom import can_hold_frames, dicom_files
+from gliomark.io.dicom import can_hold_frames
+from gliomark.isolation import ReadingEndedError
+from gliomark.messages import message
 from gliomark.reporting import Language
+from gliomark.server.associations import AssociationLimits, BoundedMessages, BoundedServer, has_room
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
+from gliomark.server.intake import asked_of
 from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.results import kept_results
 from gliomark.server.security import is_loopback
+from gliomark.server.store import write
 from gliomark.study import UNFORESEEN, GliomarkError
 
 LOG = logging.getLogger("gliomark.server.dicom")
@@ -45,7 +51,12 @@ WHO = "DICOM node"
 TRIES, PAUSE_S, LONGEST_PAUSE_S = 30, 5.0, 3600.0  # for about a day
 LEASE_S = 600.0
 LOOK_S = 0.3
-OLDEST = 120
+LACKING = (
+    "There was no room for {count} of its images; make room on the server's disk and send the study again."
+)
+LONGEST_HEADER = 1 << 20  # bytes before the groups that say what an image is are over
+LAST_GROUP = 0x0028
+TRIES_OF_READING = 2  # that a study may have, should reading it end the server itself
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Node:
 
     peers: calling AE titles that may push, anybody where empty; destinations: ``AET@host:port`` or the address of a
     DICOMweb service; quiet_s: a study is whole once nothing came for so long and who sent it has hung up, busy_s: or
-    has sent nothing for so long.
+    has sent nothing for so long; limits: of what may come in.
     """
 
     port: int
@@ -65,14 +76,25 @@ class Node:
     quiet_s: float = 10.0
     busy_s: float = 120.0
     language: Language = "en"
+    limits: AssociationLimits = AssociationLimits()
 
 
 class Arriving:
-    """A study some of whose images have come. senders: the associations they came over that are still open."""
+    """A study some of whose images have come. senders: the associations they came over that are still open; images:
+    bytes by name; lacking: what there was no room for."""
 
     def __init__(self) -> None:
         self.senders: set[Association] = set()
+        self.images: dict[str, int] = {}
+        self.bytes = 0
+        self.lacking: set[str] = set()
         self._last = time.monotonic()
+
+    def count(self, image: str, size: int) -> Arriving:
+        """An image more, or one that came before."""
+        self.bytes += size - self.images.get(image, 0)
+        self.images[image] = size
+        return self
 
     def by(self, sender: Association) -> None:
         """An image came."""
@@ -94,6 +116,7 @@ class DicomNode:
         for title in (node.title, *node.peers):
             check_title(title)
         self.incoming = server.store.folder / "incoming"
+        self.arriving = server.store.folder / "arriving"
         self._arriving: dict[str, Arriving] = {}
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -110,21 +133,33 @@ class DicomNode:
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), list(SYNTAXES))
+        limits = self.node.limits
+        entity.maximum_associations = (
+            2 * limits.most
+        )  # more than there are places; those that end need a moment
+        entity.acse_timeout, entity.dimse_timeout = limits.first_s, limits.first_s
+        entity.network_timeout = limits.silence_s
         handlers: list[Any] = [(evt.EVT_C_STORE, self._keep), (evt.EVT_CONN_CLOSE, self._closed)]
+        shutil.rmtree(self.arriving, ignore_errors=True)  # what was on its way when a server ended
+        self.arriving.mkdir(parents=True)
+        where = (self.node.host, self.node.port)
         try:
-            listener = entity.start_server(
-                (self.node.host, self.node.port), block=False, evt_handlers=handlers
+            listener = entity.make_server(
+                where, evt_handlers=handlers, server_class=BoundedServer, limits=limits, folder=self.arriving
             )
         except OSError as error:
             raise GliomarkError(
                 f"The DICOM port {self.node.port} cannot be opened ({error.strerror}); choose another --dicom-port."
             ) from None
-        assert listener is not None
         self._listener, self.port = listener, listener.server_address[1]
+        entity._servers.append(listener)  # as AE.start_server does
+        threading.Thread(target=listener.serve_forever, args=(0.1,), daemon=True).start()
         # what came before a restart is taken up, also what had been taken and was not seen through
         for folder in self.incoming.with_name("taken").glob("*"):
             self._take_up(folder)
-        self._arriving |= {folder.name: Arriving() for folder in self.incoming.glob("*") if folder.is_dir()}
+        self._arriving |= {
+            folder.name: _arrived(folder, Arriving()) for folder in self.incoming.glob("*") if folder.is_dir()
+        }
         self._thread.start()
 
     def stop(self) -> None:
@@ -133,32 +168,51 @@ class DicomNode:
         self._thread.join(timeout=10)
 
     def _keep(self, event: evt.Event) -> int:
-        """One image, written whole; names are hashes, so that no sender chooses a path."""
+        """One image, already on disk; names are hashes, so that no sender chooses a path."""
+        came: Any = event.request._dataset_file
+        came.close()
+        if not came.name or not has_room(self.arriving, self.node.limits.reserve):
+            return self._refuse(event)
         try:
-            dataset = event.dataset
-            dataset.file_meta = event.file_meta
-            if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"")):
+            header, held = read_header(Path(came.name))
+            if not can_hold_frames(header, held):
                 return NOT_UNDERSTOOD
             study, image = (
-                _hashed(str(dataset[word].value)) for word in ("StudyInstanceUID", "SOPInstanceUID")
+                _hashed(str(header[word].value)) for word in ("StudyInstanceUID", "SOPInstanceUID")
             )
         except (KeyError, AttributeError, *UNFORESEEN):
             return NOT_UNDERSTOOD
-        folder = self.incoming / study
-        part = folder / f".{image}.{uuid.uuid4().hex[:8]}"
         try:
             with self._lock:
+                arriving = self._arriving.get(study, Arriving())
+                if not self._has_place(study, arriving.count(image, Path(came.name).stat().st_size)):
+                    return self._refuse(event)
+                self._arriving[study] = arriving
+                arriving.lacking.discard(image)
+                arriving.by(event.assoc)
+                folder = self.incoming / study
                 folder.mkdir(parents=True, exist_ok=True)
-                self._arriving.setdefault(study, Arriving()).by(event.assoc)
-            dataset.save_as(part, enforce_file_format=True)
-            part.replace(folder / f"{image}.dcm")
+                Path(came.name).replace(folder / f"{image}.dcm")
         except OSError:
-            return NO_SPACE
-        with self._lock:
-            self._arriving.setdefault(study, Arriving()).by(event.assoc)
+            return self._refuse(event)
         return SUCCESS
 
+    def _refuse(self, event: evt.Event) -> int:
+        """For want of room. The studies that its sender is sending are not whole without it."""
+        image = _hashed(str(getattr(event.request, "AffectedSOPInstanceUID", "")))
+        for study in list(self._arriving.values()):
+            if event.assoc in study.senders:
+                study.lacking.add(image)
+        return NO_SPACE
+
+    def _has_place(self, study: str, arriving: Arriving) -> bool:
+        limits = self.node.limits
+        few = study in self._arriving or len(self._arriving) < limits.studies
+        return few and len(arriving.images) <= limits.images and arriving.bytes <= limits.study_bytes
+
     def _closed(self, event: evt.Event) -> None:
+        if isinstance(event.assoc.dimse, BoundedMessages):
+            event.assoc.dimse.forget()
         with self._lock:
             for study in self._arriving.values():
                 study.senders.discard(event.assoc)
@@ -178,20 +232,27 @@ class DicomNode:
     def _whole(self) -> Path | None:
         """A study that has stopped arriving, moved out of the way of what may still come."""
         with self._lock:
-            for study, arriving in self._arriving.items():
-                if arriving.silent_s > (self.node.busy_s if arriving.senders else self.node.quiet_s):
+            for study, arriving in list(self._arriving.items()):
+                busy = arriving.senders or arriving.lacking
+                if arriving.silent_s > (self.node.busy_s if busy else self.node.quiet_s):
                     del self._arriving[study]
                     taken = self.incoming.with_name("taken") / f"{study}-{uuid.uuid4().hex[:8]}"
                     taken.parent.mkdir(exist_ok=True)
                     (self.incoming / study).rename(taken)
-                    return taken
+                    if not arriving.lacking:
+                        return taken
+                    shutil.rmtree(taken)
+                    self._tell("pushed study failed", taken.name, LACKING.format(count=len(arriving.lacking)))
         return None
 
     def _ask(self, folder: Path) -> None:
         """Record it with the prediction to be made and the archives that are owed its results, all or nothing."""
         server = self.server
         try:
+            self._count_try(folder)
             server.admit(folder, next(iter(server.models)), WHO, then=Then(asked_of, self.node.destinations))
+        except ReadingEndedError as error:
+            self._set_aside(folder, str(error))
         except GliomarkError as error:
             self._tell("pushed study failed", folder.name, str(error))
         except SQLAlchemyError as error:
@@ -199,7 +260,30 @@ class DicomNode:
             self._take_up(folder)
         except UNFORESEEN as error:
             self._tell("pushed study failed", folder.name, type(error).__name__)
+        self._tries(folder).unlink(missing_ok=True)
         server.workers.look()
+
+    def _tries(self, folder: Path) -> Path:
+        """The file that counts how often a study was begun to be read, through restarts of the server."""
+        study = folder.name.rsplit("-", 1)[0]
+        return self.incoming.with_name("tries") / study
+
+    def _count_try(self, folder: Path) -> None:
+        """Raises ReadingEndedError for a study whose reading has ended the server before, and again."""
+        file = self._tries(folder)
+        file.parent.mkdir(exist_ok=True)
+        before = file.stat().st_size if file.exists() else 0
+        if before >= TRIES_OF_READING:
+            raise ReadingEndedError(message("reading-ended-server", tries=before))
+        write(file, b"." * (before + 1))
+
+    def _set_aside(self, folder: Path, reason: str) -> None:
+        """Its files are kept, with the reason beside them, where nothing reads them again."""
+        aside = self.server.store.folder / "set-aside" / folder.name
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+        write(aside.with_suffix(".txt"), f"{reason}\n".encode())
+        self._tell("pushed study set aside", folder.name, reason)
 
     def _take_up(self, folder: Path) -> None:
         """What had been taken arrives once more, beside what has come since."""
@@ -210,7 +294,7 @@ class DicomNode:
             for image in folder.glob("*.dcm"):
                 image.replace(back / image.name)
             shutil.rmtree(folder)
-            self._arriving.setdefault(study, Arriving())
+            self._arriving[study] = _arrived(back, self._arriving.get(study) or Arriving())
 
     def _deliver(self, delivery: DeliveryRow, job: JobRow) -> None:
         """One try; a prediction that came to nothing has nothing to send."""
@@ -238,25 +322,20 @@ class DicomNode:
         LOG.info("%s: %s", action, subject)
 
 
-def asked_of(folder: Path) -> dict[str, Any]:
-    """A prediction as it is asked for, age in years and sex from the headers."""
-    header = dcmread(next(iter(dicom_files(folder))), stop_before_pixels=True, force=True)
-    age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")).strip().upper())
-    unknown = age is None or sex is None
-    return {"age": age, "sex": sex, "without_clinical": unknown, "fusion": "near", "outline": "model"}
+def _arrived(folder: Path, arriving: Arriving) -> Arriving:
+    """With the images that lie in the folder."""
+    for image in folder.glob("*.dcm"):
+        arriving.count(image.stem, image.stat().st_size)
+    return arriving
 
 
-def age_of(header: Dataset) -> float | None:
-    """PatientAge, else from the dates of birth and study."""
-    if found := re.fullmatch(r"(\d{1,3})([YMWD])", str(header.get("PatientAge", "")).strip()):
-        stated = int(found[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365.25}[found[2]]
-        if 0 < stated <= OLDEST:  # 000Y and 999Y say that nobody knew
-            return stated
-    born, seen = (str(header.get(word, ""))[:8] for word in ("PatientBirthDate", "StudyDate"))
-    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", seen):
-        years = int(seen[:4]) - int(born[:4]) - (seen[4:] < born[4:])
-        return float(years) if 0 <= years <= OLDEST else None
-    return None
+def read_header(file: Path) -> tuple[Dataset, int]:
+    """What says whose image it is and how large, and the bytes behind it. Of a header made to keep a reader busy only
+    the beginning is read. Raises what pydicom does for what is no object."""
+    with file.open("rb") as whole:
+        start = BytesIO(whole.read(LONGEST_HEADER))
+    header = read_partial(start, stop_when=lambda tag, *_: tag.group > LAST_GROUP)
+    return header, file.stat().st_size - start.tell()
 
 
 def _hashed(uid: str) -> str:

@@ -42,9 +42,11 @@ PNG: Described = NOT_YET | {200: {"content": {"image/png": {}}, "description": "
 PAGE: Described = NOT_YET | {200: {"content": {"text/html": {}}, "description": "A self-contained page."}}
 PDF: Described = NOT_YET | {200: {"content": {"application/pdf": {}}, "description": "A PDF."}}
 ZIP: Described = NOT_YET | {200: {"content": {"application/zip": {}}, "description": "DICOM files."}}
-EVENTS: Described = NO_SUCH | {
-    200: {"content": {"text/event-stream": {}}, "description": "The same document at every change."}
-}
+EVENTS: Described = (
+    NO_SUCH
+    | refusals(s503="Too much is followed at once.")
+    | {200: {"content": {"text/event-stream": {}}, "description": "The same document at every change."}}
+)
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {
     "type": "object",

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,14 +22,24 @@ from gliomark.server.work import Done, Job, work
 T = TypeVar("T")
 LOG = logging.getLogger("gliomark.server")
 
+STUCK_S = 900.0
+LOAD_S = 600.0  # for loading the models
 PAUSE_S = 0.5  # at most, between looking for jobs that another server may have left
 
 
 class Workers:
     """As many processes as asked for, each with a thread that feeds it. Started by ``start``, ended by ``stop``."""
 
-    def __init__(self, records: Records, folder: Path, models: Mapping[str, str], count: int) -> None:
-        self.records, self.folder, self.models = records, folder, models
+    def __init__(
+        self,
+        records: Records,
+        folder: Path,
+        models: Mapping[str, str],
+        count: int,
+        stuck_s: float = STUCK_S,
+    ) -> None:
+        """stuck_s: for so long a job may tell of no progress until its worker is ended."""
+        self.records, self.folder, self.models, self.stuck_s = records, folder, models, stuck_s
         self.threads = max(1, (os.cpu_count() or 1) // count)
         self._stopping, self._new_job = threading.Event(), threading.Event()
         self._loaded = threading.Event()
@@ -110,6 +121,8 @@ class Workers:
             process.start()
             theirs.close()
             try:
+                if not ours.poll(LOAD_S):
+                    raise EOFError
                 said = ours.recv()
                 if isinstance(said, str):
                     self.broken = said
@@ -136,9 +149,10 @@ class Workers:
         return Job(job.id, job.kind, study.id, study.model, prepared_for, job.outline_sha256, job.request)
 
     def _see_through(self, job: Job, process: BaseProcess, connection: Connection) -> bool:
-        """Until the job is over; False where the worker must go: dead, cancelled, or the server stops."""
+        """Until the job is over; False where the worker must go: dead, stuck, cancelled, or the server stops."""
         try:
             connection.send(job)
+            heard = time.monotonic()
             while True:
                 if self._stopping.is_set():
                     self._surely(self.records.give_back, job.id, True)
@@ -147,8 +161,11 @@ class Workers:
                     self._cancelled.discard(job.id)
                     return False
                 if not wait([connection, process.sentinel], timeout=0.2):
+                    if time.monotonic() - heard > self.stuck_s:
+                        self._surely(self.records.give_back, job.id, False, self.stuck_s)
+                        return False
                     continue
-                message = connection.recv()
+                message, heard = connection.recv(), time.monotonic()
                 if isinstance(message, tuple):
                     self.records.tell(job.id, *message)
                 elif isinstance(message, Done):

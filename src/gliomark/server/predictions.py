@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Annotated, Any, Literal
@@ -32,7 +31,7 @@ from gliomark.server.documents import (
     TruthOut,
     job_out,
 )
-from gliomark.server.events import LOOK_S, stream
+from gliomark.server.events import stream
 from gliomark.server.records import OVER, Caller, JobRow
 from gliomark.server.results import kept_results
 from gliomark.study import GliomarkError
@@ -56,10 +55,10 @@ def prediction(id: str, _: Asking, server: Here) -> JobOut:
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
-def prediction_events(id: str, _: Asking, server: Here) -> StreamingResponse:
+def prediction_events(id: str, caller: Asking, server: Here) -> StreamingResponse:
     """The prediction at every change, until it is over."""
     server.prediction(id)
-    return stream(lambda: job_out(server.prediction(id)), lambda now: now.state in OVER)
+    return stream(server.watch, caller.name, JobRow, id, job_out, lambda row: row.state in OVER)
 
 
 @router.delete("/{id}", responses=NO_SUCH)
@@ -97,15 +96,14 @@ async def _explained(server: Server, row: JobRow, marker: str, caller: Caller) -
     """Let a worker draw the map, and wait for it."""
     study = await to_thread.run_sync(server.study, row.study_id)
     asked = {"prediction": row.id, "marker": marker}
-    job: JobRow | None = await to_thread.run_sync(
-        server.records.add_job, "explain", study, asked, caller.name
-    )
-    server.workers.look()
-    while job is not None and job.state not in OVER:
-        await asyncio.sleep(LOOK_S)
-        job = await to_thread.run_sync(server.records.job, job.id)
-    if job is None or job.state != "done":
-        raise HTTPException(500, (job and job.error) or message("no-map"))
+    with server.watch.place(caller.name):
+        job = await to_thread.run_sync(server.records.add_job, "explain", study, asked, caller.name)
+        server.workers.look()
+        async for now in server.watch.follow(JobRow, job.id):
+            if now is None or now.state in OVER:
+                break
+    if now is None or now.state != "done":
+        raise HTTPException(500, (now and now.error) or message("no-map"))
 
 
 @router.get("/{id}/prediction.json", responses=NOT_YET)
@@ -115,30 +113,40 @@ def document(id: str, _: Asking, server: Here) -> dict[str, Any]:
 
 
 @router.get("/{id}/report.html", response_class=Response, responses=PAGE)
-def page(id: str, _: Asking, server: Here, language: Language = "en") -> HTMLResponse:
+async def page(id: str, _: Asking, server: Here, language: Language = "en") -> HTMLResponse:
     """One self-contained page."""
+    return HTMLResponse(await server.slowly(_page, server, id, language))
+
+
+def _page(server: Server, id: str, language: Language) -> str:
     row = server.answered(id)
     shown = contents(server.store.load_prediction(row.study_id, id), row.result or {}, language)
-    return HTMLResponse(render_page(shown, language))
+    return render_page(shown, language)
 
 
 @router.get("/{id}/report.pdf", response_class=Response, responses=PDF)
-def pdf(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+async def pdf(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
     """The report to print."""
+    return Response(await server.slowly(_pdf, server, id, language), media_type="application/pdf")
+
+
+def _pdf(server: Server, id: str, language: Language) -> bytes:
     row = server.answered(id)
-    content = render_pdf(server.store.load_prediction(row.study_id, id), language)
-    return Response(content, media_type="application/pdf")
+    return render_pdf(server.store.load_prediction(row.study_id, id), language)
 
 
 @router.get("/{id}/dicom.zip", response_class=Response, responses=ZIP)
-def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+async def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
     """Segmentation, structured report and encapsulated PDF of a study that came as DICOM."""
+    return Response(await server.slowly(_dicom, server, id, language), media_type="application/zip")
+
+
+def _dicom(server: Server, id: str, language: Language) -> bytes:
     row = server.answered(id)
     try:
-        results = kept_results(server.store, row, language)
+        return zipped(kept_results(server.store, row, language))
     except GliomarkError as error:
         raise HTTPException(409, error.message) from None
-    return Response(zipped(results), media_type="application/zip")
 
 
 def zipped(results: Mapping[str, Dataset]) -> bytes:

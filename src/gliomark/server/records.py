@@ -43,6 +43,7 @@ ROLES = ("reader", "admin")
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
 READS = "gliomark_reads"  # marks transactions that write nothing
+TOKEN_ADDED = "token added"  # noqa: S105 - an action in the log, not a token
 MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
@@ -137,6 +138,9 @@ class JobRow(Base):
     seconds: Mapped[float | None] = mapped_column(default=None)
 
 
+Followed = type[StudyRow] | type[JobRow]  # what changes while somebody waits for it
+
+
 class TruthRow(Base):
     """The pathology that a prediction was later compared with."""
 
@@ -179,7 +183,7 @@ class AuditRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(default=_now)
     who: Mapped[str]
-    action: Mapped[str]
+    action: Mapped[str] = mapped_column(index=True)
     subject: Mapped[str]
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
@@ -272,6 +276,7 @@ class Records:
         self.engine = engine
         self._session = sessionmaker(engine, expire_on_commit=False)
         self._reading = sessionmaker(engine.execution_options(**{READS: True}), expire_on_commit=False)
+        self._tokens_existed = False
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -298,9 +303,7 @@ class Records:
                     f"There is a token named '{name}' already; revoke it or take another name."
                 )
             session.add(TokenRow(sha256=token_sha256(token), name=name, role=role))
-            session.add(
-                AuditRow(who="command line", action="token added", subject=name, detail={"role": role})
-            )
+            session.add(AuditRow(who="command line", action=TOKEN_ADDED, subject=name, detail={"role": role}))
         return token
 
     def revoke_token(self, name: str) -> None:
@@ -315,6 +318,15 @@ class Records:
     def tokens(self) -> list[TokenRow]:
         with self.reading() as session:
             return list(session.scalars(select(TokenRow).order_by(TokenRow.name)))
+
+    def tokens_existed(self) -> bool:
+        """Whether a token was ever added, also where all were revoked since: the log keeps that."""
+        if not self._tokens_existed:
+            added = select(AuditRow.number).where(AuditRow.action == TOKEN_ADDED).limit(1)
+            with self.reading() as session:
+                found = (session.scalar(query) for query in (select(TokenRow.name).limit(1), added))
+                self._tokens_existed = any(one is not None for one in found)
+        return self._tokens_existed
 
     def caller(self, token: str) -> Caller | None:
         """Whose token it is."""
@@ -421,6 +433,19 @@ class Records:
         with self.reading() as session:
             return session.get(JobRow, id)
 
+    def rows(self, asked: Iterable[tuple[Followed, str]]) -> dict[tuple[Followed, str], StudyRow | JobRow]:
+        """Many at one moment, without those that do not exist or were removed."""
+        asked = list(asked)
+        studies, jobs = ([id for table, id in asked if table is one] for one in (StudyRow, JobRow))
+        there = select(StudyRow).where(StudyRow.id.in_(studies), StudyRow.deleted.is_(False))
+        with self.reading() as session:
+            found: dict[tuple[Followed, str], StudyRow | JobRow] = {}
+            found |= {(StudyRow, row.id): row for row in session.scalars(there)}
+            found |= {
+                (JobRow, row.id): row for row in session.scalars(select(JobRow).where(JobRow.id.in_(jobs)))
+            }
+        return found
+
     def predictions(self, patient_id: str | None, most: int = 500) -> list[JobRow]:
         """Newest first."""
         asked = select(JobRow).where(JobRow.kind == "predict")
@@ -484,9 +509,9 @@ class Records:
                     other.state, other.error = "failed", error
             session.add(AuditRow(who=job.owner, action=f"{job.kind} failed", subject=id))
 
-    def give_back(self, id: str, stopped: bool = False) -> None:
+    def give_back(self, id: str, stopped: bool = False, stuck_s: float = 0.0) -> None:
         """The worker died in the middle: once more, or failed where that happened before. stopped: it was no death,
-        the server is being stopped."""
+        the server is being stopped; stuck_s: it was ended because it had told nothing for so long."""
         with self.session() as session:
             job = session.get(JobRow, id, with_for_update=True)
             if job is None or job.state != "running":
@@ -496,7 +521,9 @@ class Records:
             if attempts < MOST_ATTEMPTS:
                 job.state, job.step, job.progress = "queued", "", 0.0
         if attempts >= MOST_ATTEMPTS:
-            self.fail(id, message("worker-died", attempts=attempts))
+            minutes = f"{stuck_s / 60:.3g}"
+            died = message("worker-died", attempts=attempts)
+            self.fail(id, message("worker-stuck", attempts=attempts, minutes=minutes) if stuck_s else died)
 
     def cancel(self, id: str, who: str) -> JobRow | None:
         """Nothing happens to a job that is over."""
@@ -508,9 +535,11 @@ class Records:
             return job
 
     def take_up(self) -> None:
-        """After a restart: what was running when the server stopped is waiting again."""
+        """After a restart: what was running when the server ended is waiting again. That it was cut off then is no
+        fault of the job."""
+        again = {"state": "queued", "step": "", "progress": 0.0, "attempts": JobRow.attempts - 1}
         with self.session() as session:
-            session.execute(update(JobRow).where(JobRow.state == "running").values(state="queued"))
+            session.execute(update(JobRow).where(JobRow.state == "running").values(again))
 
     # ---- what is owed to others ---------------------------------------------------------------------
 

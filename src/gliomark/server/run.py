@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -11,14 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
 from filelock import FileLock, Timeout
 
+from gliomark.isolation import ReadingProcesses
 from gliomark.server.app import create_app
 from gliomark.server.bodies import Inlet, Limits
+from gliomark.server.connections import ConnectionLimits, Web
 from gliomark.server.context import Server
 from gliomark.server.dicom_node import DicomNode, Node
-from gliomark.server.jobs import Workers
+from gliomark.server.events import Watch
+from gliomark.server.jobs import STUCK_S, Workers
 from gliomark.server.records import Records, connect
 from gliomark.server.security import Address, Gate, check_address
 from gliomark.server.store import Store
@@ -32,7 +35,8 @@ WAIT_S = 20.0  # for a server that is still ending
 class Settings:
     """What the command line asked for. database: a URL, by default SQLite in the data folder; models: name to
     weights file or shipped name; node: to be a DICOM node as well; with_input:
-    to end when standard input does, as it does when whoever started the server has died."""
+    to end when standard input does, as it does when whoever started the server has died, and to tell the address as
+    data; stuck_s: for so long a job may make no progress."""
 
     data: Path
     address: Address = Address()
@@ -40,8 +44,10 @@ class Settings:
     workers: int = 1
     models: Mapping[str, str] | None = None
     limits: Limits = Limits()
+    connections: ConnectionLimits = ConnectionLimits()
     node: Node | None = None
     with_input: bool = False
+    stuck_s: float = STUCK_S
 
 
 def open_records(data: Path, database: str) -> Records:
@@ -60,10 +66,12 @@ def make_server(settings: Settings) -> Server:
         if file != "demo" and not Path(file).is_file():
             raise GliomarkError(f"The weights file {file} of model '{name}' is not there; check the path.")
     folder = settings.data.absolute()
-    workers = Workers(records, folder, models, settings.workers)
+    workers = Workers(records, folder, models, settings.workers, settings.stuck_s)
     gate = Gate(records, settings.address.loopback, secret)
     limits = settings.limits
-    return Server(records, Store(folder), workers, gate, models, limits, Inlet(limits.at_once))
+    inlet, watch = Inlet(limits), Watch(records, limits)
+    reading = ReadingProcesses(limits.at_once + 1)  # a process for every upload and for the DICOM node
+    return Server(records, Store(folder), workers, gate, models, limits, inlet, reading, watch)
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
@@ -78,26 +86,20 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         raise GliomarkError(
             f"Port {address.port} of {address.host} cannot be opened ({error.strerror}); choose another --port."
         ) from None
-    scheme = "https" if address.certificate else "http"
-    say(f"gliomark listens on {scheme}://{address.host}:{bound.getsockname()[1]}")
-    config = uvicorn.Config(
-        create_app(server),
-        ssl_certfile=address.certificate,
-        ssl_keyfile=address.key,
-        access_log=False,  # its lines would hold patients' ids; the application writes its own
-        log_level="warning",
-        timeout_graceful_shutdown=5,
-    )
-    web = uvicorn.Server(config)
+    tls = {"ssl_certfile": address.certificate, "ssl_keyfile": address.key}
+    web = Web(create_app(server), bound, settings.connections, **tls)
     server.workers.on_broken = lambda: setattr(web, "should_exit", True)
+    at = f"{'https' if address.certificate else 'http'}://{address.host}:{web.port}"
+    say(f"gliomark listens on {at}")
     if settings.with_input:
+        say(json.dumps({"address": at}))
         threading.Thread(target=_end_with_input, args=(web,), daemon=True).start()
     node = None if settings.node is None else DicomNode(server, settings.node)
     if node is not None:
         node.start()
         say(f"DICOM node {node.node.title} on port {node.port}")
     try:
-        web.run(sockets=[bound])
+        web.listen()
     finally:
         if node is not None:
             node.stop()
@@ -123,6 +125,10 @@ def _log_discreetly() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("gliomark").setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").addFilter(_without_traceback)
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.ERROR
+    )  # a line for every bad request would fill the disk
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
@@ -130,7 +136,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _end_with_input(web: uvicorn.Server) -> None:
+def _end_with_input(web: Web) -> None:
     sys.stdin.buffer.read()
     web.should_exit = True
 

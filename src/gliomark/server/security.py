@@ -60,7 +60,8 @@ def check_address(address: Address, records: Records, secret: str | None) -> Non
 
 @dataclass(frozen=True)
 class Gate:
-    """Tells callers apart. secret: a token given by who started the server, admin for its lifetime."""
+    """Tells callers apart. Whoever uses this machine may ask without a token until the first one is made, and not
+    after that, also where all were revoked. secret: a token given by who started the server, admin for its lifetime."""
 
     records: Records
     loopback: bool
@@ -76,9 +77,11 @@ class Gate:
             if known := self.records.caller(token):
                 return known
             raise _unknown(message("token-unknown"))
-        if self.loopback and not self.secret and not self.records.tokens():
-            return Caller("this machine", "admin")
-        raise _unknown(message("token-wanted"))
+        if self.secret or self.records.tokens():
+            raise _unknown(message("token-wanted"))
+        if not self.loopback or self.records.tokens_existed():
+            raise _unknown(message("token-wanted-again"))
+        return Caller("this machine", "admin")
 
     def admin(self, request: Request) -> Caller:
         """Raises HTTPException 403 for a reader."""

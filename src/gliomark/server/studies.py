@@ -32,7 +32,7 @@ from gliomark.server.documents import (
 from gliomark.server.events import stream
 from gliomark.server.records import Caller, StudyRow
 from gliomark.server.store import read_mask
-from gliomark.server.uploads import receive_form
+from gliomark.server.uploads import check_room, receive_form
 from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
@@ -42,8 +42,9 @@ router = APIRouter(prefix="/api/studies", tags=["studies"])
 async def upload(request: Request, caller: Asking, server: Here) -> StudyOut:
     """A patient's images: every file with its path inside the patient's folder as its name, or one zip."""
     limits, headers, received = server.limits, request.headers, server.store.upload()
-    with server.inlet:
-        body = guarded(request.receive, headers.get("content-length"), limits.bytes, limits)
+    with server.inlet.place(caller.name) as place:
+        check_room(server.store.folder, limits, headers.get("content-length", ""))
+        body = guarded(request.receive, headers.get("content-length"), limits.bytes, limits, place)
         pieces = Request(request.scope, body).stream()
         form = await receive_form(headers.get("content-type", ""), pieces, received, limits)
         row = await to_thread.run_sync(take_in, server, received, form, caller.name)
@@ -69,10 +70,10 @@ def study(id: str, _: Asking, server: Here) -> StudyOut:
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
-def study_events(id: str, _: Asking, server: Here) -> StreamingResponse:
+def study_events(id: str, caller: Asking, server: Here) -> StreamingResponse:
     """The study at every change, until it is ready or failed."""
     server.study(id)
-    return stream(lambda: study_out(server.study(id)), lambda now: now.state != "preparing")
+    return stream(server.watch, caller.name, StudyRow, id, study_out, lambda row: row.state != "preparing")
 
 
 @router.get("/{id}/slices/{sequence}/{index}.png", response_class=FileResponse, responses=PNG)
@@ -121,9 +122,10 @@ async def correct(id: str, request: Request, caller: Asking, server: Here) -> Vo
     """Keep the doctor's outline, of the same form."""
     own(await to_thread.run_sync(server.ready, id), caller)
     declared, limits = request.headers.get("content-length"), server.limits
-    body = guarded(request.receive, declared, limits.mask_bytes, limits)
-    content = await Request(request.scope, body).body()
-    return Volume(lesion_volume_ml=await to_thread.run_sync(keep_correction, server, id, content, caller))
+    with server.inlet.place(caller.name) as place:
+        body = guarded(request.receive, declared, limits.mask_bytes, limits, place)
+        content = await Request(request.scope, body).body()
+        return Volume(lesion_volume_ml=await to_thread.run_sync(keep_correction, server, id, content, caller))
 
 
 def keep_correction(server: Server, id: str, content: bytes, caller: Caller) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import re
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -18,11 +17,8 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gliomark.io import find_patients, read_study
 from gliomark.messages import message
 from gliomark.server.bodies import Limits
-from gliomark.server.store import without_path
-from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Study
 
 CHUNK = 1 << 20
 NOT_IN_A_NAME = re.compile(r'[<>:"|?*\x00-\x1f]')
@@ -58,6 +54,7 @@ class Inbox:
         self.paths.append(path)
         if len(self.paths) > self.limits.files:
             raise HTTPException(413, message("too-many-files", count=self.limits.files))
+        check_room(self.folder, self.limits)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb")
@@ -81,6 +78,13 @@ class Inbox:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def check_room(folder: Path, limits: Limits, declared: str = "") -> None:
+    """Raises HTTPException 507 where so much more would leave too little of the disk."""
+    more = int(declared) if declared.isdigit() else 0
+    if shutil.disk_usage(folder).free - min(more, limits.bytes) < limits.reserve:
+        raise _no_room()
 
 
 def _no_room() -> HTTPException:
@@ -233,37 +237,3 @@ def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inbox: Inbox) 
                 inbox.write(piece)
     finally:
         inbox.end()
-
-
-def read_upload(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
-    """The one patient in what was sent; needed: the model's sequences, for the choice between examinations.
-
-    Raises GliomarkError, in a sentence without the server's own paths."""
-    try:
-        patients = find_patients(_innermost(folder))
-        if len(patients) > 1:
-            names = ", ".join(patient.name for patient in patients[:4])
-            raise GliomarkError(message("upload-patients", count=len(patients), names=names))
-        return read_study(patients[0], needed=needed)
-    except GliomarkError as error:
-        raise GliomarkError(without_path(error.message, folder)) from None
-    except UNFORESEEN as error:
-        reason = without_path(" ".join(str(error).split())[-200:], folder)
-        kind = type(error).__name__
-        raise GliomarkError(message("images-unreadable", kind=kind, reason=reason)) from None
-
-
-def _innermost(folder: Path) -> Path:
-    """Past the folders that hold nothing but one folder."""
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return _innermost(entries[0]) if len(entries) == 1 and entries[0].is_dir() else folder
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 over every file's path and content, in order of path."""
-    whole = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        whole.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from gliomark.isolation import ReadingProcesses
 from gliomark.messages import collect, message
 from gliomark.server.store import Store, png, read_mask, tall, without_path, write
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError
@@ -47,6 +52,7 @@ class Worker:
 
     def __init__(self, folder: Path, models: Mapping[str, str]) -> None:
         self.store, self.files = Store(folder), models
+        self.reading = ReadingProcesses()
 
     @cached_property
     def models(self) -> dict[str, Any]:
@@ -67,7 +73,10 @@ class Worker:
         from gliomark.pipeline import prepare_study
 
         study = self.store.load_study(job.study_id)
-        prepared = prepare_study(study, model, lambda name: tell(STEPS[name], PREPARED[name]))
+        if any(series.source_images for series in study.series.values()):
+            self.reading.start()  # for masks among them, once the images are prepared
+        step = partial(_tell_step, tell)
+        prepared = prepare_study(study, model, step, self.reading)
         tell(STEPS["write"], 0.9)
         self.store.keep_prepared(job.study_id, prepared)
         stack = prepared.stack
@@ -141,6 +150,10 @@ class Worker:
         write(self.store.prediction(job.study_id, of) / f"heat_{marker}.png", png(tall(heat)))
 
 
+def _tell_step(tell: Tell, name: str) -> None:
+    tell(STEPS[name], PREPARED[name])
+
+
 def described(name: str, model: Any) -> dict[str, Any]:
     """What a client wants to know of a model before it asks."""
     from gliomark.pipeline import performance
@@ -161,9 +174,23 @@ def described(name: str, model: Any) -> dict[str, Any]:
     }
 
 
+def _belong_to_server() -> None:
+    """What stops the server must not look like a death of this process, and it must not outlive the server."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if server := parent_process():
+        threading.Thread(target=_end_with, args=(server,), daemon=True).start()
+
+
+def _end_with(server: BaseProcess) -> None:
+    server.join()
+    os._exit(1)
+
+
 def work(connection: Connection, folder: Path, models: Mapping[str, str], threads: int) -> None:
     """A worker's life: load the models and describe them, or say what is wrong with them; then do one job after the
     other until the server hangs up."""
+    _belong_to_server()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 

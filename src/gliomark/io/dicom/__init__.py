@@ -8,6 +8,7 @@ Which series is which sequence: ``recognition``. How files become stacks: ``seri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gliomark.io.dicom.choice import choose_series, contrast_doubt, why_best, why_chosen
@@ -31,10 +32,10 @@ from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 __all__ = [
-    "ChosenSeries", "DicomSeries", "Frame", "Instance", "can_hold_frames", "check_unreadable", "choose_from",
-    "choose_series", "contrast_doubt", "destroyed_files", "dicom_files",
+    "ChosenSeries", "DicomSeries", "Frame", "Instance", "ReadHeader", "can_hold_frames", "check_unreadable",
+    "choose_from", "choose_series", "contrast_doubt", "destroyed_files", "dicom_files",
     "group_series", "holds_dicom", "is_one_patient", "looks_like_dicom", "owner_key",
-    "read_dicom", "read_instance", "read_series", "why_chosen",
+    "read_dicom", "read_headers", "read_instance", "read_series", "why_chosen",
 ]  # fmt: skip
 
 
@@ -49,8 +50,8 @@ def read_dicom(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     instances, unreadable = _read_all(path)
     images = [instance for instance in instances if instance.is_mr_image]
     if not images:
-        if unreadable:
-            raise GliomarkError(message("dicom-damaged", file=unreadable[0]))
+        for sentence in unreadable.values():
+            raise GliomarkError(sentence)
         found = ", ".join(sorted({instance.modality or "unknown" for instance in instances}))
         raise GliomarkError(message("dicom-no-mr", folder=path, found=found))
     _check_one_patient(path, instances)
@@ -91,16 +92,34 @@ def _read_whole(
     return read, notes
 
 
-def _read_all(path: Path) -> tuple[list[Instance], list[Path]]:
-    """The headers of all DICOM files below a folder, and the files that cannot be read."""
-    instances, unreadable = [], []
-    for file in dicom_files(path):
-        try:
-            instances.append(read_instance(file))
-        except GliomarkError:
-            unreadable.append(file)
+def _read_all(path: Path) -> tuple[list[Instance], dict[Path, str]]:
+    """The headers of all DICOM files below a folder, and the files that cannot be read, with a sentence on each."""
+    headers = read_headers(list(dicom_files(path)))
+    instances = [one.instance for one in headers if one.instance is not None]
+    unreadable = {one.file: one.problem for one in headers if one.instance is None}
     destroyed = destroyed_files(instance.file for instance in instances)
-    return instances, [*unreadable, *destroyed]
+    return instances, unreadable | {file: message("dicom-damaged", file=file) for file in destroyed}
+
+
+@dataclass(frozen=True)
+class ReadHeader:
+    """A file's header, or why there is none."""
+
+    file: Path
+    instance: Instance | None
+    problem: str = ""
+
+
+def read_headers(files: Sequence[Path]) -> list[ReadHeader]:
+    """Many files' headers; a damaged one costs no other."""
+    return [_read_header(file) for file in files]
+
+
+def _read_header(file: Path) -> ReadHeader:
+    try:
+        return ReadHeader(file, read_instance(file))
+    except GliomarkError as error:
+        return ReadHeader(file, None, error.message)
 
 
 def _check_one_patient(path: Path, instances: Sequence[Instance]) -> None:

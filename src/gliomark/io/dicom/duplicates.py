@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import pydicom
-
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.dicom.instances import DAMAGE, Instance, can_hold_frames
+from gliomark.isolation import ReadingEndedError, read_file
 
 _SAME_PLACE = 2  # decimals of a millimetre
 
@@ -50,11 +50,18 @@ def _place(instance: Instance) -> tuple[object, ...]:
 
 
 def _pixels(file: Path) -> str:
+    try:
+        return read_file(hash_of_image, file)
+    except ReadingEndedError:
+        return str(file)  # like no other
+
+
+def hash_of_image(file: Path) -> str:
     """A hash of the decoded pixels; of those that cannot be decoded, of the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = read_dataset(file)
             if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"")):
                 raise ValueError
             content = dataset.pixel_array.tobytes()

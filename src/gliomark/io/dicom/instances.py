@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
@@ -35,6 +34,7 @@ from gliomark.io.dicom.facts import (
     text,
     unit,
 )
+from gliomark.io.dicom.files import InflatedError, read_dataset
 from gliomark.io.layout import visible
 from gliomark.io.limits import MOST_VOXELS
 from gliomark.io.naming import same_id
@@ -192,12 +192,12 @@ def read_instance(file: Path) -> Instance:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values are common, and what is odd here is looked at here
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+            header = read_dataset(file, stop_before_pixels=True, specific_tags=list(_TAGS))
             if not can_hold_frames(header, file.stat().st_size):
-                raise GliomarkError(
-                    message("dicom-frames", file=file, count=text(header, "NumberOfFrames") or 1)
-                )
+                raise too_many_frames(file, header)
             instance = _instance(file, header)
+    except InflatedError:
+        raise
     except DAMAGE:
         instance = None
     # Cut short within its header, a file reads without complaint but lacks what every image has.
@@ -225,6 +225,11 @@ def can_hold_frames(header: Dataset, length: int) -> bool:
         return deflated or frames == 1 or frames * _LEAST_PACKED_FRAME <= length
     bits = (number(header, "BitsAllocated") or 1.0) * (number(header, "SamplesPerPixel") or 1.0)
     return frames == 1 or values * bits / 8 <= length
+
+
+def too_many_frames(file: Path, header: Dataset) -> GliomarkError:
+    """What to raise where ``can_hold_frames`` says no."""
+    return GliomarkError(message("dicom-frames", file=file, count=text(header, "NumberOfFrames") or 1))
 
 
 def _instance(file: Path, header: Dataset) -> Instance:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
@@ -24,7 +23,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from scipy import ndimage
 
 from gliomark.io.dicom.facts import as_number, text
-from gliomark.io.dicom.instances import DAMAGE, can_hold_frames
+from gliomark.io.dicom.files import InflatedError, read_dataset
+from gliomark.io.dicom.instances import DAMAGE, can_hold_frames, too_many_frames
 from gliomark.io.grey_values import looks_inverted
 from gliomark.io.limits import check_voxels
 from gliomark.messages import Message, message
@@ -271,10 +271,12 @@ def _read(file: Path) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = read_dataset(file)
             _state_syntax(dataset)
             if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"") or file.stat().st_size):
-                raise ValueError
+                raise too_many_frames(file, dataset)
+    except InflatedError:
+        raise
     except _PIXEL_DAMAGE:
         raise _undecodable(file) from None
     return dataset
@@ -288,6 +290,8 @@ def _decoded(file: Path, dataset: Dataset, form: Form) -> NDArray:
             decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
             # pydicom types every option as all of them
             stored, _ = decoder.as_array(dataset, correct_unused_bits=False)  # type: ignore[arg-type]
+    except MemoryError:
+        raise GliomarkError(message("dicom-decoded-huge", file=file)) from None
     except _PIXEL_DAMAGE:
         raise _undecodable(file) from None
     return stored
@@ -422,7 +426,7 @@ def _undecodable(file: Path) -> GliomarkError:
     """That pixels cannot be decoded, and why: the compression in words, else that the file is damaged."""
     why: str = message("cut-short-or-damaged")
     try:
-        syntax = pydicom.dcmread(file, stop_before_pixels=True, force=True).file_meta.get("TransferSyntaxUID")
+        syntax = read_dataset(file, stop_before_pixels=True).file_meta.get("TransferSyntaxUID")
         if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
             why = syntax.name
     except _PIXEL_DAMAGE:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.dicom.instances import DAMAGE, Piece, can_hold_frames
+from gliomark.isolation import ReadingEndedError, read_file
 
 MANY_REPEATS = 4  # so many images of each place are a time series
 
@@ -57,11 +58,18 @@ def pixel_digest(piece: Piece) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest_of_file(file: Path, changed: int) -> str:
+    try:
+        return read_file(hash_of_pixels, file)
+    except ReadingEndedError:
+        return ""
+
+
+def hash_of_pixels(file: Path) -> str:
     """SHA-256 of a file's pixels as they are without compression; blank where they cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = read_dataset(file)
             if not can_hold_frames(dataset, file.stat().st_size):
                 return ""
             syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")

@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 
 from gliomark.io.dicom.facts import group, unit
+from gliomark.io.dicom.files import read_dataset
 from gliomark.messages import Message, message
 
 _PLACES: tuple[tuple[str, str, int], ...] = (
@@ -29,7 +29,7 @@ def place_fault(file: Path, frame: int | None) -> Message:
     """The sentence for an image whose position, orientation or spacing could not be used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header = read_dataset(file, stop_before_pixels=True)
     for keyword, sequence, count in _PLACES:
         written = _written(header, frame or 0, keyword, sequence)
         if not written:

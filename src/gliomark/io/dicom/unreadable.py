@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-
 from gliomark.io.dicom.facts import text
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.dicom.instances import DAMAGE, MR_CLASSES, looks_like_dicom, media_class
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.examinations import is_complete
@@ -36,12 +35,12 @@ class _Remains:
 
 
 def check_unreadable(
-    used: Mapping[MRSequence, DicomSeries], unreadable: Sequence[Path], needed: Sequence[MRSequence] = ()
+    used: Mapping[MRSequence, DicomSeries], unreadable: Mapping[Path, str], needed: Sequence[MRSequence] = ()
 ) -> tuple[Mapping[MRSequence, DicomSeries], tuple[str, ...]]:
     """The series that are whole, where those suffice, and notes on what was passed over.
 
-    Raises: GliomarkError, naming the file, where a series that is needed lacks it, or a sequence is missing that it
-    may hold.
+    unreadable: files, each with the sentence on it. Raises: GliomarkError, that sentence, where a series that is needed
+    lacks the file, or a sequence is missing that it may hold.
     """
     whole, notes, others = dict(used), [], []
     for file in unreadable:
@@ -50,7 +49,7 @@ def check_unreadable(
         left = frozenset(whole) - frozenset(lacking)
         may_lack = remains.may_be_image and (bool(lacking) or _is_slice(file))
         if may_lack and not is_complete(left, needed):
-            raise GliomarkError(message("dicom-damaged", file=file))
+            raise GliomarkError(unreadable[file])
         for name in lacking:
             del whole[name]
             notes.append(message("dicom-not-needed", sequence=name, file=file.name))
@@ -84,7 +83,7 @@ def _remains(file: Path) -> _Remains:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            header = read_dataset(file, stop_before_pixels=True)
             return _Remains(
                 text(header, "SOPClassUID") or media_class(header), text(header, "SeriesInstanceUID")
             )

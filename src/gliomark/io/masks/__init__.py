@@ -19,6 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gliomark.geometry import share_lattice
 from gliomark.io.dicom import looks_like_dicom
 from gliomark.io.mask_place import check_mask_place, inside_share
@@ -44,11 +47,11 @@ from gliomark.io.masks.rules import LesionMask, NoLesionRegionError
 from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
 from gliomark.io.nifti import read_lesion
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import GliomarkError, MRSequence, Series, SourceImage
 
 __all__ = [
-    "Agreement", "LesionMask", "agreement", "between_raters", "find_masks", "rater_names", "read_masks",
-    "predicted", "read_segmentation", "read_structure_set", "unite",
+    "Agreement", "Grid", "LesionMask", "agreement", "between_raters", "find_masks", "rater_names", "read_masks",
+    "predicted", "read_masks_on", "read_segmentation", "read_structure_set", "unite",
 ]  # fmt: skip
 
 # Where a mask lies on the grid of several sequences: METHOD draws on T2 first and matches on T1C.
@@ -65,6 +68,36 @@ class _Drawn:
 
     by: str
     mask: LesionMask
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A series without its grey values, at which no reader of masks looks and which need not travel to it."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    slice_names: tuple[str, ...]
+    source: Path
+    source_images: tuple[SourceImage, ...] = ()
+    is_oriented: bool = True
+
+    @staticmethod
+    def of(series: Series) -> Grid:
+        slices, rows, columns = series.image.shape
+        whole = series.affine, series.slice_names, series.source, series.source_images, series.is_oriented
+        return Grid((slices, rows, columns), *whole)
+
+    @property
+    def series(self) -> Series:
+        """The series, black."""
+        return Series(
+            np.zeros(self.shape, np.float32),
+            self.affine,
+            self.slice_names,
+            self.source,
+            self.source_images,
+            is_oriented=self.is_oriented,
+        )
 
 
 # ---- one patient ------------------------------------------------------------------------------------
@@ -102,6 +135,16 @@ def read_masks(
     called = raters if raters is not None else _numbered(drawn)
     masks = [replace(_noted(one.mask, series), rater=called.get(one.by, "")) for one in drawn]
     return tuple(sorted(masks, key=lambda mask: (mask.rater, str(mask.source))))
+
+
+def read_masks_on(
+    folder: Path | None,
+    grids: Mapping[MRSequence, Grid],
+    files: Sequence[Path],
+    uids: Mapping[str, MRSequence],
+) -> tuple[LesionMask, ...]:
+    """``read_masks`` of series whose grey values lie in another process."""
+    return read_masks(folder, {name: one.series for name, one in grids.items()}, files=files, uids=uids)
 
 
 def rater_names(folder: Path) -> tuple[str, ...]:

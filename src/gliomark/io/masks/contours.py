@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.masks.dicom import DAMAGE, one_series
 from gliomark.io.masks.pictures import fill
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
@@ -45,7 +45,7 @@ def read_structure_set(file: Path, series: Series) -> LesionMask:
 def structure_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], int]:
     """Closed contours ``(N, 3)`` in LPS mm of every lesion ROI, and how many ROIs the file has."""
     try:
-        dataset = pydicom.dcmread(file, force=True)
+        dataset = read_dataset(file)
         names = {int(roi.ROINumber): str(roi.get("ROIName") or "") for roi in dataset.StructureSetROISequence}
         drawn = {
             int(item.ReferencedROINumber): [
@@ -85,7 +85,7 @@ def _points(file: Path, contour: Dataset) -> NDArray[np.float64]:
 def referenced_series(file: Path) -> str:
     """The one SeriesInstanceUID a structure set refers to, blank for none or several."""
     try:
-        dataset = pydicom.dcmread(file, force=True, specific_tags=["ReferencedFrameOfReferenceSequence"])
+        dataset = read_dataset(file, specific_tags=["ReferencedFrameOfReferenceSequence"])
         return one_series(dataset)
     except DAMAGE:
         return ""

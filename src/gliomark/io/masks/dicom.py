@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -21,6 +20,7 @@ from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from gliomark.io.dicom import can_hold_frames
 from gliomark.io.dicom.facts import numbers, unit
+from gliomark.io.dicom.files import read_dataset
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
 from gliomark.io.nifti import counted_names
 from gliomark.messages import message
@@ -44,7 +44,7 @@ def mask_kind(file: Path) -> str:
     Damaged is a DICOM file that is cut short before it says what it holds; in a mask folder it was a mask.
     """
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=["SOPClassUID"])
+        header = read_dataset(file, stop_before_pixels=True, specific_tags=["SOPClassUID"])
         stored = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
     except DAMAGE:
         return DAMAGED
@@ -68,7 +68,7 @@ def check_frame_of_reference(
     if not images:
         return
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header = read_dataset(file, stop_before_pixels=True)
         drawn_in, referenced = _frames_of_reference(header), _series_referred_to(header)
         known = {_frame_of_reference(image) for image in images} - {""}
     except DAMAGE:
@@ -78,9 +78,7 @@ def check_frame_of_reference(
 
 
 def _frame_of_reference(image: Path) -> str:
-    header = pydicom.dcmread(
-        image, stop_before_pixels=True, force=True, specific_tags=["FrameOfReferenceUID"]
-    )
+    header = read_dataset(image, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
     return str(header.get("FrameOfReferenceUID") or "")
 
 
@@ -112,7 +110,7 @@ def _frames_of_reference(header: Dataset) -> set[str]:
 def drawn_by(file: Path) -> tuple[str, str]:
     """Who made a DICOM mask (name, or blank) and its label: personal data, only for telling raters apart."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header = read_dataset(file, stop_before_pixels=True)
         name = str(header.get("ContentCreatorName") or header.get("OperatorsName") or "").strip(" ^=")
         return name, str(header.get("StructureSetLabel") or "").strip()
     except DAMAGE:
@@ -122,7 +120,7 @@ def drawn_by(file: Path) -> tuple[str, str]:
 def predicted(file: Path) -> bool:
     """Whether a DICOM mask is one of gliomark's own answers."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header = read_dataset(file, stop_before_pixels=True)
         kinds = {str(item.get("SegmentAlgorithmType")) for item in header.get("SegmentSequence") or ()}
         return str(header.get("Manufacturer") or "") == PRODUCT and "AUTOMATIC" in kinds
     except DAMAGE:
@@ -131,7 +129,7 @@ def predicted(file: Path) -> bool:
 
 def description_of(file: Path) -> str:
     """SeriesDescription of a DICOM mask, which often names the series it was drawn on."""
-    header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=["SeriesDescription"])
+    header = read_dataset(file, stop_before_pixels=True, specific_tags=["SeriesDescription"])
     return str(header.get("SeriesDescription") or "")
 
 
@@ -157,7 +155,7 @@ def read_segmentation(file: Path) -> LesionMask:
     segment, without positions, or with frames that do not lie above each other.
     """
     try:
-        dataset = pydicom.dcmread(file, force=True)
+        dataset = read_dataset(file)
         names = {int(item.SegmentNumber): _segment_name(item) for item in dataset.SegmentSequence}
         if dataset.get("SegmentationType") == "LABELMAP":
             names.pop(0, None)  # zero is the background

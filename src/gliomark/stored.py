@@ -1,0 +1,349 @@
+"""Records on disk: a dataclass as JSON with its arrays beside it, read back as the type that is expected.
+
+::
+
+    FOLDER/NAME.json               {"schema_version": 1, "arrays": "NAME.<sha256>.npz", "record": {...}}
+    FOLDER/NAME.<sha256>.npz       its arrays 0.npy, 1.npy, ... as they are, masks deflated; only where it has any
+
+The type is named by the reader, never by a file, and nothing read here can be executed. A message keeps its code and
+parameters, an array its type and every bit. A path inside FOLDER is kept relative to it, so that FOLDER may be moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from io import BytesIO
+from numbers import Integral, Real
+from pathlib import Path, PurePath
+from typing import Any, TypeVar, get_args, get_origin
+
+import cattrs
+import numpy as np
+from cattrs.errors import ForbiddenExtraKeysError
+from numpy.typing import NDArray
+
+from gliomark.messages import Message, from_record, message, to_record
+from gliomark.study import GliomarkError
+
+SCHEMA_VERSION = 1
+MOST_DEFLATED = 1040  # deflate makes nothing smaller than to a 1032nd
+INSIDE = "inside"  # marks a path that is kept relative to its record's folder
+T = TypeVar("T")
+
+
+def write_record(folder: Path, name: str, record: Any, *, lasting: bool = True) -> None:
+    """Write a dataclass as ``name`` into ``folder``, whole or not at all, in place of an earlier one; one writer at a
+    time. lasting: to outlast a power cut, for which the disk is waited for. Raises TypeError for a value that is not of
+    its field's type, OSError where the disk is full."""
+    with _open_parts(folder) as parts:
+        plain = _CONVERTER.unstructure(record)
+    arrays = None
+    if parts.arrays:
+        packed = _pack(parts.arrays)
+        arrays = f"{name}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
+        _write(folder / arrays, packed, lasting)
+    content = {"schema_version": SCHEMA_VERSION, "arrays": arrays, "record": plain}
+    _write(folder / f"{name}.json", json.dumps(content, allow_nan=False).encode("ascii"), lasting)
+    _remove_leftovers(folder, name, arrays)
+
+
+def read_record(folder: Path, name: str, kind: type[T]) -> T:
+    """The record of ``write_record``, which must be a ``kind``. Raises GliomarkError where it is missing, damaged, of a
+    newer version or something else."""
+    try:
+        return _read(folder, name, kind)
+    except FileNotFoundError:
+        pass  # its arrays may have been replaced between the two reads
+    try:
+        return _read(folder, name, kind)
+    except FileNotFoundError as error:
+        missing = Path(error.filename or name).name
+        raise GliomarkError(message("stored-missing", file=missing)) from None
+
+
+def remove_record(folder: Path, name: str) -> None:
+    """Both files, where they are."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    _remove_leftovers(folder, name, None)
+
+
+def has_record(folder: Path, name: str) -> bool:
+    """Whether one was written."""
+    return (folder / f"{name}.json").is_file()
+
+
+def _read(folder: Path, name: str, kind: type[T]) -> T:
+    file = f"{name}.json"
+    try:
+        content = json.loads((folder / file).read_bytes())
+        version = content["schema_version"]
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise GliomarkError(message("stored-newer", file=file))
+        if version != SCHEMA_VERSION or content.keys() != {"schema_version", "arrays", "record"}:
+            raise ValueError(f"schema_version {version}")
+        arrays = _read_arrays(folder, name, content["arrays"])
+        with _open_parts(folder, arrays):
+            return _CONVERTER.structure(content["record"], kind)
+    except FileNotFoundError:
+        raise
+    except cattrs.BaseValidationError as error:
+        raise _damaged(file, "; ".join(cattrs.transform_error(error)[:1])) from None
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        ForbiddenExtraKeysError,
+    ) as error:
+        raise _damaged(file, str(error)) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise _damaged(file, str(error)) from None
+
+
+def _damaged(file: str, reason: str) -> GliomarkError:
+    return GliomarkError(message("stored-damaged", file=file, reason=" ".join(reason.split())[:200]))
+
+
+# ---- files --------------------------------------------------------------------------------------------
+
+
+def _write(path: Path, content: bytes, lasting: bool) -> None:
+    """The file appears whole, and, where that is asked, outlasts a power cut once this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    if lasting:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names of files outlast a power cut too, where the system can do that."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_leftovers(folder: Path, name: str, kept: str | None) -> None:
+    """Arrays of earlier records of this name, and what a writer that was killed left behind."""
+    file = re.escape(name) + r"(\.[0-9a-f]{16}\.npz|\.json)"
+    stale = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{16}}\.npz|\.{file}\.[0-9a-f]{{8}}")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name != kept and stale.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _pack(arrays: list[NDArray[Any]]) -> bytes:
+    """As npz, the same bytes for the same arrays."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, array in enumerate(arrays):
+            entry = zipfile.ZipInfo(f"{number}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED if array.dtype == np.bool_ else zipfile.ZIP_STORED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _read_arrays(folder: Path, name: str, file: Any) -> list[NDArray[Any]]:
+    """Raises FileNotFoundError where it is gone, ValueError and the like where it is damaged."""
+    if file is None:
+        return []
+    if not isinstance(file, str) or not re.fullmatch(re.escape(name) + r"\.[0-9a-f]{16}\.npz", file):
+        raise ValueError(f"arrays in {file!r}")
+    with zipfile.ZipFile(folder / file) as archive:
+        size = (folder / file).stat().st_size
+        return [_read_array(archive, f"{number}.npy", size) for number in range(len(archive.infolist()))]
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, file_size: int) -> NDArray[Any]:
+    """Sizes are checked before anything is made room for. size: of the whole file, in bytes."""
+    entry = archive.getinfo(name)
+    packed = entry.compress_size
+    most = packed if entry.compress_type == zipfile.ZIP_STORED else packed * MOST_DEFLATED
+    if packed > file_size or entry.file_size > most:
+        raise ValueError(f"{name} claims {entry.file_size} bytes in {packed}")
+    with archive.open(entry) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{name} has no header that is known")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
+            raise ValueError(f"{name} claims the shape {shape}")
+        file.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+# ---- between records and plain data ---------------------------------------------------------------------
+
+
+@dataclass
+class _Parts:
+    """What a record being written or read needs besides its plain data: its folder and its arrays, each once."""
+
+    folder: Path
+    arrays: list[NDArray[Any]]
+    numbers: dict[int, int] = field(default_factory=dict)
+
+
+_PARTS: ContextVar[_Parts] = ContextVar("parts")
+
+
+@contextmanager
+def _open_parts(folder: Path, arrays: list[NDArray[Any]] | None = None) -> Iterator[_Parts]:
+    parts = _Parts(folder, [] if arrays is None else arrays)
+    token = _PARTS.set(parts)
+    try:
+        yield parts
+    finally:
+        _PARTS.reset(token)
+
+
+def _is_array(kind: Any) -> bool:
+    return kind is np.ndarray or get_origin(kind) is np.ndarray
+
+
+def _check_array(array: Any, kind: Any) -> NDArray[Any]:
+    """Masks are bool and images numbers, of whatever width."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
+        raise TypeError(f"an array of numbers is expected, not {type(array).__name__}")
+    wanted = next(iter(get_args(next(iter(get_args(kind)[1:]), None))), None)
+    if wanted is np.bool_ and array.dtype.kind != "b":
+        raise TypeError(f"an array of bool is expected, not of {array.dtype}")
+    return array
+
+
+def _array_to_plain(kind: Any) -> Any:
+    def keep(value: Any) -> int:
+        parts = _PARTS.get()
+        if id(value) not in parts.numbers:
+            parts.arrays.append(_check_array(value, kind))
+            parts.numbers[id(value)] = len(parts.arrays) - 1
+        return parts.numbers[id(value)]
+
+    return keep
+
+
+def _array_from_plain(value: Any, kind: Any) -> NDArray[Any]:
+    arrays = _PARTS.get().arrays
+    if type(value) is not int or not 0 <= value < len(arrays):
+        raise TypeError(f"{value!r} is the number of no array")
+    return _check_array(arrays[value], kind)
+
+
+def _text_to_plain(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise TypeError(f"a text is expected, not {type(value).__name__}")
+    return to_record(value) if isinstance(value, Message) else str(value)
+
+
+def _text_from_plain(value: Any, _: Any) -> str:
+    if isinstance(value, Mapping) and isinstance(value.get("text"), str):
+        return from_record(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number_to_plain(value: Any) -> Any:
+    """What JSON has no number for is written as a word; a whole number stays one."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"a number is expected, not {type(value).__name__}")
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if math.isfinite(value) else repr(float(value))
+
+
+def _number_from_plain(value: Any, _: Any) -> float:
+    if value in ("nan", "inf", "-inf"):
+        return float(value)
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is no number")
+    number: float = value
+    return number
+
+
+def _whole_to_plain(value: Any) -> int:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"a whole number is expected, not {type(value).__name__}")
+    return int(value)
+
+
+def _whole_from_plain(value: Any, _: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _truth_to_plain(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"yes or no is expected, not {type(value).__name__}")
+    return bool(value)
+
+
+def _truth_from_plain(value: Any, _: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _path_to_plain(value: Any) -> Any:
+    if not isinstance(value, PurePath):
+        raise TypeError(f"a path is expected, not {type(value).__name__}")
+    folder = _PARTS.get().folder
+    return {INSIDE: value.relative_to(folder).as_posix()} if value.is_relative_to(folder) else str(value)
+
+
+def _path_from_plain(value: Any, _: Any) -> Path:
+    if isinstance(value, str):
+        return Path(value)
+    inside = PurePath(value[INSIDE])
+    if inside.is_absolute() or ".." in inside.parts:
+        raise ValueError(f"{value!r} leads out of the folder")
+    return _PARTS.get().folder / inside
+
+
+def _make_converter() -> cattrs.Converter:
+    """Every type by hand that cattrs would otherwise convert into rather than check."""
+    converter = cattrs.Converter(forbid_extra_keys=True, unstruct_collection_overrides={frozenset: list})
+    for kind, to_plain, from_plain in (
+        (str, _text_to_plain, _text_from_plain),
+        (float, _number_to_plain, _number_from_plain),
+        (int, _whole_to_plain, _whole_from_plain),
+        (bool, _truth_to_plain, _truth_from_plain),
+        (Path, _path_to_plain, _path_from_plain),
+    ):
+        converter.register_unstructure_hook(kind, to_plain)
+        converter.register_structure_hook(kind, from_plain)
+    for named in (StrEnum, IntEnum):  # else taken for the texts and numbers that they are as well
+        converter.register_unstructure_hook(named, lambda value: value.value)
+        converter.register_structure_hook(named, lambda value, kind: kind(value))
+    converter.register_unstructure_hook_factory(_is_array, _array_to_plain)
+    converter.register_structure_hook_func(_is_array, _array_from_plain)
+    return converter
+
+
+_CONVERTER = _make_converter()

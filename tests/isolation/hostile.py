@@ -1,0 +1,184 @@
+"""The reading process with a few more functions: what a hostile file could make a library do, done for real.
+
+``python -P hostile.py LIMITS``; the tests alone start it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomark.isolation import child
+from gliomark.messages import message
+from gliomark.study import GliomarkError, Study
+
+
+def segfault(folder: Path) -> str:
+    """Reads a file, then writes where nothing may be written."""
+    (folder / "bad.dcm").read_bytes()
+    ctypes.memset(8, 1, 1)
+    return "not reached"
+
+
+def crash_once(folder: Path) -> str:
+    """The first try alone ends the process."""
+    mark = folder / "tried"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return "second try"
+
+
+def leave(folder: Path) -> str:
+    os._exit(3)
+
+
+def swell(folder: Path) -> str:
+    """Memory that is really used, in steps, as an unpacked bomb takes it."""
+    (folder / "bad.dcm").read_bytes()
+    kept = [np.ones(1 << 24) for _ in range(1000)]
+    return str(len(kept))
+
+
+def swell_at_once(folder: Path) -> str:
+    return str(np.ones(1 << 36).sum())
+
+
+def spin(folder: Path) -> str:
+    (folder / "bad.dcm").read_bytes()
+    while True:
+        pass
+
+
+def spin_in_c(folder: Path) -> str:
+    """No other thread of the process runs meanwhile."""
+    (folder / "bad.dcm").read_bytes()
+    ctypes.PyDLL(None).sleep(3600)
+    return "not reached"
+
+
+def wait_for_fifo(folder: Path) -> str:
+    return (folder / "pipe").read_text("utf-8")
+
+
+def open_many(folder: Path) -> str:
+    kept = [(folder / "bad.dcm").open("rb") for _ in range(10_000)]
+    return str(len(kept))
+
+
+def progress(folder: Path) -> str:
+    """Slow, but a file after the other."""
+    for _ in range(6):
+        (folder / "bad.dcm").read_bytes()
+        time.sleep(0.5)
+    return "read all"
+
+
+def close_pipe(folder: Path) -> str:
+    """The pipe to the parent goes, the process stays."""
+    os.closerange(3, 64)
+    time.sleep(3600)
+    return "not reached"
+
+
+def answer_garbage(folder: Path) -> str:
+    told = [file for file in range(3, 64) if _is_pipe(file)]
+    for file in told:
+        with _ignored():
+            os.write(file, b'{"ended": ["well"]}\n')
+    return "too late"
+
+
+def answer_without_end(folder: Path) -> str:
+    for file in (file for file in range(3, 64) if _is_pipe(file)):
+        with _ignored():
+            for _ in range(64):
+                os.write(file, b"a" * (1 << 16))
+    return "too late"
+
+
+def answer_much(folder: Path) -> NDArray[np.uint8]:
+    return np.zeros(1 << 28, np.uint8)
+
+
+def answer_another_type(folder: Path) -> str:
+    return folder  # type: ignore[return-value]
+
+
+def refuse(folder: Path) -> str:
+    raise GliomarkError(message("folder-empty", folder=folder))
+
+
+def fail(folder: Path) -> str:
+    raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "not text")
+
+
+def print_much(folder: Path) -> str:
+    """Libraries print on both outputs, past their buffers."""
+    os.write(1, b"out " * (1 << 16))
+    os.write(2, b"err " * (1 << 16))
+    return "printed"
+
+
+def start_another(folder: Path) -> str:
+    """A child of the child, which must go with it."""
+    if (other := os.fork()) == 0:
+        time.sleep(3600)
+    (folder / "pid").write_text(str(other), "utf-8")
+    while True:
+        time.sleep(1)
+
+
+def process_id(folder: Path) -> int:
+    return os.getpid()
+
+
+def token(folder: Path) -> str:
+    return os.environ.get("GLIOMARK_TOKEN", "none")
+
+
+def read_study(path: Path, needed: tuple[str, ...] = ()) -> Study:
+    """``gliomark.io.read_study``; a folder that holds a file ``poison`` ends the process."""
+    from gliomark.io import read_study as read
+
+    if (path / "poison").exists():
+        segfault(path)
+    return read(path)
+
+
+class _ignored:  # noqa: N801 - reads as contextlib's
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, *_: object) -> bool:
+        return kind is None or issubclass(kind, OSError)  # type: ignore[arg-type]
+
+
+def _is_pipe(file: int) -> bool:
+    try:
+        return "pipe:" in os.readlink(f"/proc/self/fd/{file}")
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    import types
+
+    # under the name that the tests, which import this file, give their questions
+    module = sys.modules["tests.isolation.hostile"] = sys.modules["__main__"]
+    for package in ("tests", "tests.isolation"):
+        sys.modules.setdefault(package, types.ModuleType(package))
+    own = [one for one in vars(module).values() if getattr(one, "__module__", "") == "__main__"]
+    names = [one.__name__ for one in own if callable(one)]
+    child.ALLOWED |= {f"tests.isolation.hostile:{name}" for name in names}
+    if os.environ.get("GLIOMARK_TEST_POISON"):
+        import gliomark.io
+
+        gliomark.io.read_study = read_study
+    child.main()

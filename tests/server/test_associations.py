@@ -1,0 +1,330 @@
+"""DICOM lines that say nothing, claim too much or never end, over real sockets; and a good sender beside them."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage, generate_uid
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import Verification
+
+from gliomark.server import associations
+from gliomark.server.associations import AssociationLimits, BoundedServer, discard
+
+QUICK = AssociationLimits(
+    most=4, each=4, waiting=6, first_s=0.6, silence_s=1.5, still_s=0.2, object_bytes=4 << 20, reserve=1 << 20
+)
+MAX_PDU = 16_382
+
+
+class Node:
+    """A listener that keeps what comes. kept: bytes by SOP instance."""
+
+    def __init__(self, folder: Path, limits: AssociationLimits) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.folder = folder
+        entity = AE("NODE")
+        entity.acse_timeout, entity.network_timeout = limits.first_s, limits.silence_s
+        entity.maximum_associations = 100
+        for kind in (Verification, MRImageStorage):
+            entity.add_supported_context(kind)
+        handlers = [(evt.EVT_C_STORE, self.keep), (evt.EVT_CONN_CLOSE, lambda e: e.assoc.dimse.forget())]
+        self.server = entity.make_server(
+            ("127.0.0.1", 0), evt_handlers=handlers, server_class=BoundedServer, limits=limits, folder=folder
+        )
+        entity._servers.append(self.server)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        self.port = self.server.server_address[1]
+
+    def keep(self, event: evt.Event) -> int:
+        came = event.request._dataset_file
+        if not came.name:
+            return 0xA700
+        came.close()
+        self.kept[event.request.AffectedSOPInstanceUID] = Path(came.name).read_bytes()
+        return 0
+
+
+@contextmanager
+def noded(folder: Path, **other: float) -> Iterator[Node]:
+    node = Node(folder, replace(QUICK, **other))
+    yield node
+    node.server.shutdown()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with noded(tmp_path) as one:
+        yield one
+
+
+def reach(node: Node, sent: bytes = b"") -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", node.port), timeout=20)
+    line.sendall(sent)
+    return line
+
+
+def associate(node: Node) -> Association:
+    entity = AE("SENDER")
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
+    entity.add_requested_context(Verification)
+    entity.add_requested_context(MRImageStorage, ImplicitVRLittleEndian)
+    return entity.associate("127.0.0.1", node.port)
+
+
+def image(size: int = 100_000) -> Dataset:
+    one = Dataset()
+    one.SOPClassUID, one.SOPInstanceUID, one.StudyInstanceUID = MRImageStorage, generate_uid(), "1.2.3"
+    one.BitsAllocated, one.PixelRepresentation = 8, 0
+    one.PixelData = bytes(range(250)) * (size // 250)
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return one
+
+
+def is_served(node: Node, within: float = 2.0) -> bool:
+    """A good sender is heard and its image kept as it was sent."""
+    started, one = time.monotonic(), image()
+    line = associate(node)
+    assert line.is_established and line.send_c_echo().Status == 0
+    assert line.send_c_store(one).Status == 0
+    seconds = time.monotonic() - started
+    line.release()
+    (node.folder / "kept.dcm").write_bytes(node.kept[one.SOPInstanceUID])
+    assert dcmread(node.folder / "kept.dcm").PixelData == one.PixelData
+    (node.folder / "kept.dcm").unlink()
+    assert seconds < within
+    return True
+
+
+def seconds_until_end(line: socket.socket) -> float:
+    started = time.monotonic()
+    try:
+        while line.recv(1 << 16):
+            pass
+    except ConnectionError:
+        pass
+    return time.monotonic() - started
+
+
+def request() -> bytes:
+    """A whole A-ASSOCIATE-RQ, as pynetdicom writes it."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        entity = AE("SENDER")
+        entity.acse_timeout = 0.5
+        entity.add_requested_context(Verification)
+        entity.add_requested_context(MRImageStorage, ImplicitVRLittleEndian)
+        asking = threading.Thread(target=entity.associate, args=listener.getsockname())
+        asking.start()
+        line, _ = listener.accept()
+        heard.append(line.recv(1 << 16))
+        line.close()
+        asking.join()
+    return heard[0]
+
+
+RQ = request()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\x01",
+        RQ[:6],
+        RQ[:-10],
+        b"GET / HTTP/1.1\r\n\r\n",
+        struct.pack(">BxL", 1, 0xFFFFFFFF),
+        struct.pack(">BxL", 1, (1 << 20) + 1),
+        struct.pack(">BxL", 4, 100),
+        RQ + struct.pack(">BxL", 4, 0xFFFFFFFF),
+        RQ + struct.pack(">BxL", 4, MAX_PDU + 1),
+        RQ + struct.pack(">BxL", 4, 1000) + b"half",
+        RQ + struct.pack(">BxL", 5, 100_000),
+        RQ + struct.pack(">BxLLBB", 4, 6, 2, 1, 3) ,
+        RQ + struct.pack(">BxLL", 4, 4, 0),
+        RQ + b"\xff" * 100,
+        RQ,
+    ],
+    ids="nothing,a byte,a head,half a request,http,4 GB request,request over 1 MB,data first,4 GB data,"
+    "data over the agreed,half data,long release,empty command,empty fragment,noise,silent after".split(","),
+)  # fmt: skip
+def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
+    with reach(node, sent) as line:
+        assert seconds_until_end(line) < 8
+    assert is_served(node)
+
+
+def test_a_request_that_trickles_ends(node: Node) -> None:
+    with reach(node) as line:
+        started = time.monotonic()
+        with pytest.raises(OSError):
+            for byte in RQ:
+                line.sendall(bytes([byte]))
+                time.sleep(0.02)
+        assert time.monotonic() - started < 8
+
+
+@pytest.mark.parametrize("sent", [b"", RQ[:20], RQ], ids=["nothing", "half a request", "associated"])
+def test_silent_ones_keep_nobody_out(tmp_path: Path, sent: bytes) -> None:
+    """Many more than there are places, all patient, and the good one comes from the same address."""
+    with noded(tmp_path, first_s=30, silence_s=60) as node, ExitStack() as lines:
+        for _ in range(20):
+            lines.enter_context(reach(node, sent))
+        time.sleep(0.5)
+        for _ in range(3):
+            assert is_served(node)
+
+
+def test_who_has_said_something_useful_stays(tmp_path: Path) -> None:
+    with noded(tmp_path, silence_s=60) as node, ExitStack() as lines:
+        good = associate(node)
+        assert good.send_c_echo().Status == 0
+        for _ in range(10):
+            lines.enter_context(reach(node, RQ))
+            time.sleep(0.1)
+        assert good.send_c_store(image()).Status == 0
+        good.release()
+
+
+def test_where_all_are_busy_the_newcomer_is_told(tmp_path: Path) -> None:
+    with noded(tmp_path, still_s=60, first_s=30) as node, ExitStack() as lines:
+        for _ in range(QUICK.most):
+            lines.enter_context(reach(node, RQ))
+        time.sleep(0.3)
+        refused = associate(node)
+        assert refused.is_rejected and refused.acceptor.primitive.result == 2  # transient: it may come again
+
+
+def store(node: Node, feed: Callable[[Association], None]) -> None:
+    """Let a sender break the rules of a C-STORE, and see that its line ends and the next one is served."""
+    line = associate(node)
+    assert line.is_established
+    feed(line)
+    ends = time.monotonic() + 10
+    while line.is_established and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert not line.is_established
+    assert is_served(node)
+    ends = time.monotonic() + 5
+    while list(node.folder.iterdir()) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not list(node.folder.iterdir()), "nothing is left of what was not whole"
+
+
+def send_raw(line: Association, context: int, control: int, data: bytes) -> None:
+    body = struct.pack(">LBB", len(data) + 2, context, control) + data
+    line.dul.socket.send(struct.pack(">BxL", 4, len(body)) + body)
+
+
+def store_command(line: Association) -> tuple[int, bytes]:
+    """A C-STORE-RQ's command set as it goes over the line."""
+    from pynetdicom.dimse_messages import C_STORE_RQ
+    from pynetdicom.dsutils import encode
+
+    asked = C_STORE()
+    asked.MessageID, asked.Priority = 1, 2
+    asked.AffectedSOPClassUID, asked.AffectedSOPInstanceUID = MRImageStorage, "1.2.3.4"
+    told = C_STORE_RQ()
+    told.primitive_to_message(asked)
+    told.command_set.CommandDataSetType = 1
+    told.command_set.CommandGroupLength = 0
+    context = next(one.context_id for one in line.accepted_contexts if one.abstract_syntax == MRImageStorage)
+    return context, encode(told.command_set, True, True)
+
+
+def endless_object(line: Association) -> None:
+    context, command = store_command(line)
+    send_raw(line, context, 3, command)
+    for _ in range(2000):
+        if not line.is_established:
+            return
+        send_raw(line, context, 0, bytes(16_000))
+
+
+def endless_command(line: Association) -> None:
+    context, command = store_command(line)
+    for _ in range(100):
+        send_raw(line, context, 1, bytes(2) + command)
+
+
+def half_an_object(line: Association) -> None:
+    context, command = store_command(line)
+    send_raw(line, context, 3, command)
+    send_raw(line, context, 0, bytes(10_000))
+
+
+def no_command(line: Association) -> None:
+    context, _ = store_command(line)
+    send_raw(line, context, 3, bytes.fromhex("00000001020000000000"))
+
+
+def a_query(line: Association) -> None:
+    """C-FIND, which is not served here, with a data set that would be kept in memory."""
+    context, command = store_command(line)
+    send_raw(line, context, 3, command.replace(b"\x00\x00\x00\x01\x02\x00\x00\x00\x01\x00",
+                                               b"\x00\x00\x00\x01\x02\x00\x00\x00\x20\x00"))  # fmt: skip
+    for _ in range(10):
+        send_raw(line, context, 0, bytes(16_000))
+
+
+@pytest.mark.parametrize(
+    "feed", [endless_object, endless_command, half_an_object, no_command, a_query], ids=lambda f: f.__name__
+)
+def test_messages_that_are_none(node: Node, feed: Callable[[Association], None]) -> None:
+    store(node, feed)
+
+
+def test_objects_wait_on_disk_not_in_memory(tmp_path: Path) -> None:
+    with noded(tmp_path) as node:
+        line = associate(node)
+        context, command = store_command(line)
+        send_raw(line, context, 3, command)
+        for _ in range(20):
+            send_raw(line, context, 0, bytes(16_000))
+        ends = time.monotonic() + 5
+        while (
+            not any(file.stat().st_size > 300_000 for file in tmp_path.iterdir()) and time.monotonic() < ends
+        ):
+            time.sleep(0.02)
+        assert any(file.stat().st_size > 300_000 for file in tmp_path.iterdir())
+        line.abort()
+
+
+def test_a_full_disk_is_told_and_the_line_stays_open(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = associate(node)
+    monkeypatch.setattr(associations, "has_room", lambda *_: False)
+    assert line.send_c_store(image()).Status == 0xA700
+    monkeypatch.undo()
+    assert line.send_c_store(image()).Status == 0
+    line.release()
+
+
+def test_a_disk_that_fills_in_the_middle(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, seen = associate(node), list[int]()
+    monkeypatch.setattr(associations, "ROOM_EVERY", 1 << 20)
+    monkeypatch.setattr(associations, "has_room", lambda *_: (seen.append(0), len(seen) < 3)[1])
+    assert line.send_c_store(image(3 << 20)).Status == 0xA700
+    line.release()
+    assert not list(node.folder.iterdir())
+
+
+def test_a_file_is_discarded_once(tmp_path: Path) -> None:
+    with (tmp_path / "one").open("wb") as file:
+        discard(file)
+    discard(file)
+    discard(None)
+    assert not list(tmp_path.iterdir())
