@@ -14,6 +14,7 @@ from gliomark.inference.fusion import FusionRule
 from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
 from gliomark.isolation import ReadingProcesses, Reads
 from gliomark.messages import message
+from gliomark.models.signatures import Trust
 from gliomark.pipeline import Model, load_model, predict
 from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
@@ -21,7 +22,7 @@ from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Stud
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for besides the images."""
+    """What the user asked for besides the images. trust: whose weights may be loaded."""
 
     model: str = "demo"
     fusion: FusionRule = "near"
@@ -30,6 +31,7 @@ class Request:
     without_clinical: bool = False
     pdf: bool = False
     dicom: bool = False
+    trust: Trust = Trust()
 
 
 def predict_folder(
@@ -52,7 +54,7 @@ def predict_folder(
         raise GliomarkError(message("clinical-not-given"))
     table = None if clinical is None else read_clinical(clinical)
     folders = reading(root, find_patients, root)
-    model = load_model(request.model)
+    model = load_model(request.model, request.trust)
     check_writable(out)
     remove_leftovers(out)
     read_table(out / "predictions.csv")  # a stranger's file of this name is found before the work is done
