@@ -1420,10 +1420,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "diverged; check the cohort's images, and train again with other settings or in another folder.",
         "未写入 {path}：训练所得权重含有非数值（{names}），训练未收敛；请检查队列影像，更换设置或输出文件夹后重新训练。",
     ),
-    "weights-not-written": (
-        "{path} cannot be written ({reason}); make room or choose another place, and give the same command again.",
-        "无法写入 {path}（{reason}）；请腾出磁盘空间或更换位置，然后重新执行同一命令。",
-    ),
     "network-unknown": (
         "There is no network called '{name}'; update gliomark, or choose another.",
         "没有名为“{name}”的网络；请更新 gliomark，或选择其他网络。",
