@@ -237,7 +237,7 @@ def _add(file: h5py.File, name: str, array: np.ndarray) -> None:
     dataset = file.create_dataset(
         name, array.shape, array.dtype, chunks=array.shape, compression="gzip", compression_opts=_LEVEL
     )
-    dataset.id.write_direct_chunk((0,) * array.ndim, zlib.compress(np.ascontiguousarray(array), _LEVEL))
+    dataset.id.write_direct_chunk((0,) * array.ndim, zlib.compress(array.tobytes(), _LEVEL))
 
 
 def _link_lesion_slices(folder: Path, sequence: str, stack: SliceStack) -> None:
