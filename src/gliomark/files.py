@@ -82,7 +82,12 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def atomic_write(
-    path: Path, content: bytes | str, *, mode: int = 0o666, encoding: str = "utf-8", durable: bool = True
+    path: Path,
+    content: bytes | memoryview | str,
+    *,
+    mode: int = 0o666,
+    encoding: str = "utf-8",
+    durable: bool = True,
 ) -> Path:
     """Write a file whole or not at all, its folder too; returns the path.
 

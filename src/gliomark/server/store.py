@@ -19,7 +19,6 @@ What an earlier version kept in another form is taken over by ``older``.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.files import atomic_write
 from gliomark.messages import Message, message
 from gliomark.server import older
 from gliomark.stored import has_record, read_record, write_record
@@ -210,11 +210,8 @@ def _part_without_path(part: Any, folder: Path) -> Any:
 
 
 def write(path: Path, content: bytes) -> None:
-    """The file appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    part.write_bytes(content)
-    os.replace(part, path)
+    """The file appears whole. Raises NotWrittenError, a GliomarkError, where the disk is full."""
+    atomic_write(path, content, durable=False)
 
 
 def png(plane: NDArray[Any]) -> bytes:

@@ -214,7 +214,7 @@ def work(
         try:
             answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
         except GliomarkError as error:
-            answer = without_path(error.message, place)
+            answer = without_path(without_path(error.message, place), folder)
         except UNFORESEEN as error:
             reason = without_path(" ".join(str(error).split())[-200:], place)
             answer = message("not-computed", kind=type(error).__name__, reason=reason)
