@@ -1059,11 +1059,10 @@ def run() -> None:
         typer.echo(f"gliomark: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        # a folder that cannot be written, a file that is not there, a full disk: the system's word and the place
-        place = f"{error.filename}: " if error.filename else ""
-        typer.echo(
-            f"gliomark: {place}{error.strerror or error}; check the path and its permissions.", err=True
-        )
+        # a folder that cannot be written, a file that is not there, a full disk
+        from gliomark.files import explain_os_error
+
+        typer.echo(f"gliomark: {explain_os_error(error)}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(str(error.name).partition(".")[0], "train")
