@@ -1060,9 +1060,11 @@ def run() -> None:
         sys.exit(1)
     except OSError as error:
         # a folder that cannot be written, a file that is not there, a full disk
-        from gliomark.files import explain_os_error
+        from gliomark.files import REASONS, explain_os_error
 
-        typer.echo(f"gliomark: {explain_os_error(error)}", err=True)
+        place = f"{error.filename}: " if error.filename else ""
+        told = f"{place}{error.strerror or error}; check the path and its permissions."
+        typer.echo(f"gliomark: {explain_os_error(error) if error.errno in REASONS else told}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(str(error.name).partition(".")[0], "train")

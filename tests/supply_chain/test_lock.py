@@ -8,7 +8,15 @@ from collections import Counter
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from scripts.lock import FOR_DEVELOPERS, LOCKS, REQUIREMENTS, check_cpu_build, parse_lock, read_lock, read_pyproject
+from scripts.lock import (
+    FOR_DEVELOPERS,
+    LOCKS,
+    REQUIREMENTS,
+    check_cpu_build,
+    parse_lock,
+    read_lock,
+    read_pyproject,
+)
 
 PROJECT = read_pyproject()
 EXTRAS = PROJECT["project"]["optional-dependencies"]

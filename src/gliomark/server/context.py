@@ -68,8 +68,8 @@ class Server:
         patient: names pictures and volumes sent without a folder around them. then: what is recorded with the study.
 
         Raises GliomarkError for what is no study; HTTPException where the models are still being loaded,
-        SQLAlchemyError where the database is away, NotWrittenError where the disk is full and ReadingEndedError for what
-        ended its reading process, the files being in ``received`` then.
+        SQLAlchemyError where the database is away, NotWrittenError where the disk is full, and ReadingEndedError for
+        what ended its reading process, the files being in ``received`` then.
         """
         needed, id = self._sequences(model), str(uuid.uuid4())
         try:
