@@ -1052,11 +1052,12 @@ def run() -> None:
         typer.echo(f"gliomark: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        # a folder that cannot be written, a file that is not there, a full disk: the system's word and the place
+        # a folder that cannot be written, a file that is not there, a full disk
+        from gliomark.files import REASONS, explain_os_error
+
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(
-            f"gliomark: {place}{error.strerror or error}; check the path and its permissions.", err=True
-        )
+        told = f"{place}{error.strerror or error}; check the path and its permissions."
+        typer.echo(f"gliomark: {explain_os_error(error) if error.errno in REASONS else told}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(str(error.name).partition(".")[0], "train")

@@ -74,9 +74,20 @@ def save_weights(
         raise GliomarkError(message("weights-diverged", path=path, names=_some(spoilt)))
     text = json.dumps(asdict(card), ensure_ascii=False, sort_keys=True)
     metadata = {"schema_version": str(SCHEMA_VERSION), "card": text, "sha256": _digest(text, halves)}
-    content = save(halves, metadata)
+    content = _in_order(save(halves, metadata))
     check(_weights(path, Content(content, hashlib.sha256(content).hexdigest(), UNSIGNED)))
     atomic_write(path, content, mode=0o644)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The file with what its header says in one order: safetensors writes its metadata in a random one, and the same
+    weights would not be the same file."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_weights(path: Path, trust: Trust = Trust()) -> Weights:
