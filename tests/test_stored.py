@@ -75,7 +75,7 @@ def same(one: Any, other: Any) -> None:
         assert isinstance(other, Message) and one.code == other.code and str(one) == str(other)
         assert render(one, "zh") == render(other, "zh")
     elif isinstance(one, float):
-        assert type(one) is type(other) and np.float64(one).tobytes() == np.float64(other).tobytes()
+        assert type(other) is float and np.float64(one).tobytes() == np.float64(other).tobytes()
     else:
         assert type(one) is type(other) and one == other
 

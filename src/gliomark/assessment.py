@@ -6,7 +6,6 @@ whom; every figure has its 95 % interval.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from gliomark.evaluation.calibration import (
 from gliomark.evaluation.delong import AreaTest, delong, delong_test
 from gliomark.evaluation.intervals import UNDEFINED, Interval, bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
+from gliomark.files import atomic_write, remove_leftovers
 from gliomark.reporting.page import page_environment
 from gliomark.reporting.plots import ACCENT, SECOND, inline_plot
 from gliomark.study import GliomarkError
@@ -328,11 +328,10 @@ def write_assessment(found: Assessment, out: Path) -> Path:
     ]
     page = environment.get_template("evaluation.html.j2").render(found=found, plots=plots)
     # written once all is made: nothing is left half-done
-    out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     for name, rows in tables.items():
-        _write(out / f"{name}.csv", _csv_text(rows))
-    _write(out / "evaluation.html", page)
-    return out / "evaluation.html"
+        atomic_write(out / f"{name}.csv", _csv_text(rows))
+    return atomic_write(out / "evaluation.html", page)
 
 
 def _flat(row: Any) -> dict[str, Any]:
@@ -361,12 +360,6 @@ def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     header = list(rows[0])
     cells = [[row.get(name, "") for name in header] for row in rows]
     return csv_text([header, *([f"{c:.6g}" if isinstance(c, float) else c for c in row] for row in cells)])
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", newline="")
-    os.replace(part, path)
 
 
 def _number(value: float) -> str:

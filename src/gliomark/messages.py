@@ -1286,9 +1286,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "step-write": ("writing the results", "正在写入结果"),
     # ---- weights and models -----------------------------------------------------------------------------
     "weights-card-unknown": (
-        "{path}: the weights file states something that this gliomark does not know ({reason}); "
-        "update gliomark, or train the model anew.",
-        "{path}：权重文件中有当前 gliomark 版本无法识别的内容（{reason}）；请更新 gliomark，或重新训练模型。",
+        "{path}: the weights file states something that this gliomark does not know or that cannot be ({field}: "
+        "{reason}); update gliomark, or train the model anew.",
+        "{path}：权重文件中有当前 gliomark 版本无法识别或不可能的内容（{field}：{reason}）；请更新 gliomark，或重新训练模型。",
     ),
     "marker-too-few-patients": (
         "{marker}: {patients} patients with a label and all sequences are too few to learn from; "
@@ -1334,6 +1334,149 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{fewest} per marker",
         "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：病灶勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
     ),
+    "weights-absent": (
+        "{path}: there is no such weights file; give a file or the name of a shipped model.",
+        "{path}：没有这个权重文件；请给出文件路径或内置模型的名称。",
+    ),
+    "weights-not-opened": (
+        "{path}: the weights file cannot be opened ({reason}); check the path and its permissions.",
+        "{path}：无法打开权重文件（{reason}）；请检查路径与权限。",
+    ),
+    "weights-cut": (
+        "{path}: this is no weights file, or it is damaged or cut short (it has {size} bytes); fetch it again.",
+        "{path}：这不是权重文件，或文件已损坏、不完整（共 {size} 字节）；请重新获取。",
+    ),
+    "weights-too-large": (
+        "{path}: this is no weights file of gliomark, none of which is so large ({size} bytes, {header} of them the "
+        "header); train or fetch one.",
+        "{path}：这不是 gliomark 的权重文件，其大小超出可能范围（共 {size} 字节，文件头 {header} 字节）；请训练或重新获取。",
+    ),
+    "weights-damaged": (
+        "{path}: the weights file is damaged or cut short ({reason}); fetch it again.",
+        "{path}：权重文件已损坏或不完整（{reason}）；请重新获取。",
+    ),
+    "weights-other-version": (
+        "{path}: this is not a gliomark weights file of version {version}; train or fetch one.",
+        "{path}：这不是版本 {version} 的 gliomark 权重文件；请训练或重新获取。",
+    ),
+    "weights-altered": (
+        "{path}: the weights file was altered after it was written; fetch it again.",
+        "{path}：权重文件写成后被改动过；请重新获取。",
+    ),
+    "weights-changed": (
+        "{path}: the weights file is not the one that was checked when the server started; put it back, or start the "
+        "server again.",
+        "{path}：权重文件已不是服务器启动时核对过的那一份；请恢复原文件，或重新启动服务器。",
+    ),
+    "weights-card-unreadable": (
+        "{path}: the description in the weights file cannot be read ({reason}); fetch it again, or train the model "
+        "anew.",
+        "{path}：无法读取权重文件中的模型说明（{reason}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-card-incomplete": (
+        "{path}: the weights file does not state its {fields}; train it anew.",
+        "{path}：权重文件未写明 {fields}；请重新训练模型。",
+    ),
+    "weights-tensor-kind": (
+        "{path}: the weights file holds {names} as {kind}, which gliomark does not write, or empty; fetch it again.",
+        "{path}：权重文件中的 {names} 为 {kind} 类型或为空，不是 gliomark 所写；请重新获取。",
+    ),
+    "weights-tensor-missing": (
+        "{path}: the weights file lacks weights that its network needs ({names}); fetch it again, or train the model "
+        "anew.",
+        "{path}：权重文件缺少其网络所需的权重（{names}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-tensor-strange": (
+        "{path}: the weights file holds weights that no part of its model asks for ({names}); fetch it again, or train "
+        "the model anew.",
+        "{path}：权重文件中有模型各部分都用不到的权重（{names}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-tensor-other": (
+        "{path}: the weights {name} are {found} where the network takes {wanted}; fetch the file again, or train the "
+        "model anew.",
+        "{path}：权重 {name} 为 {found}，而网络需要 {wanted}；请重新获取该文件，或重新训练模型。",
+    ),
+    "weights-not-numbers": (
+        "{path}: the weights file holds values that no network can compute with, such as infinity or a negative spread "
+        "({names}); train the model anew.",
+        "{path}：权重文件中有网络无法计算的数值，例如无穷大、非数值或负方差（{names}）；请重新训练模型。",
+    ),
+    "weights-network": (
+        "{path}: the weights file's part '{part}' describes a network that cannot be built or run ({reason}); fetch it "
+        "again, or train the model anew.",
+        "{path}：权重文件中“{part}”部分所描述的网络无法建立或运行（{reason}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-trees": (
+        "{path}: the decision trees of '{part}' in the weights file are broken or of another model ({reason}); fetch it "
+        "again, or train the model anew.",
+        "{path}：权重文件中“{part}”的决策树已损坏或属于其他模型（{reason}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-no-answer": (
+        "{path}: the weights file's part '{part}' gives no answer ({reason}); train the model anew.",
+        "{path}：权重文件的“{part}”部分得不出结果（{reason}）；请重新训练模型。",
+    ),
+    "weights-diverged": (
+        "{path} is not written: the trained weights hold values that are no numbers ({names}), so the training "
+        "diverged; check the cohort's images, and train again with other settings or in another folder.",
+        "未写入 {path}：训练所得权重含有非数值（{names}），训练未收敛；请检查队列影像，更换设置或输出文件夹后重新训练。",
+    ),
+    "weights-not-written": (
+        "{path} cannot be written ({reason}); make room or choose another place, and give the same command again.",
+        "无法写入 {path}（{reason}）；请腾出磁盘空间或更换位置，然后重新执行同一命令。",
+    ),
+    "network-unknown": (
+        "There is no network called '{name}'; update gliomark, or choose another.",
+        "没有名为“{name}”的网络；请更新 gliomark，或选择其他网络。",
+    ),
+    "network-of-before": (
+        "This MIG-Net was trained by gliomark 0.1, whose MIG-Net had other layers; train it anew with this version.",
+        "该 MIG-Net 由 gliomark 0.1 训练，其网络层与现在不同；请用当前版本重新训练。",
+    ),
+    "outline-no-number": (
+        "The outlining network's answer is no number, so nothing can be said of this patient; use other weights.",
+        "病灶勾画网络的结果不是有效数值，无法对该患者作出判断；请改用其他权重。",
+    ),
+    "marker-no-number": (
+        "The marker network's answer is no number, so nothing can be said of this patient; use other weights.",
+        "标志物网络的结果不是有效数值，无法对该患者作出判断；请改用其他权重。",
+    ),
+    "marker-name-unusable": (
+        "A marker cannot be called '{name}', because files are named by it; rename the column, without / and dots at "
+        "its ends.",
+        "标志物不能命名为“{name}”，因为文件会以其命名；请重命名该列，不要含 /，首尾不要有点号或空格。",
+    ),
+    "signature-no-key": (
+        "Signed weights are demanded but no key is trusted; name the signers' public keys with --trusted-key.",
+        "已要求权重必须签名，但未指定受信任的公钥；请用 --trusted-key 给出签名者的公钥文件。",
+    ),
+    "signature-missing": (
+        "{path}: the weights file is not signed ({place} is not beside it); get its signature, or sign it with "
+        "'gliomark models sign'.",
+        "{path}：权重文件没有签名（旁边没有 {place}）；请获取其签名，或用 gliomark models sign 签名。",
+    ),
+    "signature-unreadable": (
+        "{path} is no signature that can be read ({reason}); fetch it again, or sign the weights file anew.",
+        "{path} 不是可读取的签名（{reason}）；请重新获取，或重新为权重文件签名。",
+    ),
+    "signature-unknown-key": (
+        "{path}: the weights file is signed with the key {key}, which is not trusted here; add its public key with "
+        "--trusted-key if you know whose it is.",
+        "{path}：权重文件由密钥 {key} 签名，此处不信任该密钥；若确知其所有者，请用 --trusted-key 添加其公钥。",
+    ),
+    "signature-wrong": (
+        "{path}: the signature by the key {key} is not of this file, which was altered or is another one; fetch both "
+        "again.",
+        "{path}：密钥 {key} 的签名与该文件不符，文件被改动过或不是同一文件；请重新获取文件及其签名。",
+    ),
+    "key-unreadable": (
+        "{path} cannot be used as a key ({reason}); give a key made by 'gliomark models keygen' or minisign, and its "
+        "password where it has one.",
+        "{path} 不能用作密钥（{reason}）；请给出由 gliomark models keygen 或 minisign 生成的密钥，如有密码请正确输入。",
+    ),
+    "key-exists": (
+        "{path} is there already, and a key is never overwritten; choose another name.",
+        "{path} 已存在，密钥不会被覆盖；请换一个名称。",
+    ),
     # ---- results ----------------------------------------------------------------------------------------
     "dicom-out-bad-uid": (
         "{file} states the {keyword} '{value}', which is no UID, so results as DICOM cannot refer to it; export the "
@@ -1376,6 +1519,39 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "--dicom-out away.",
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
     ),
+    # ---- stored records and database --------------------------------------------------------------------
+    "stored-missing": (
+        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-damaged": (
+        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-newer": (
+        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
+        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
+    ),
+    "stored-older": (
+        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
+        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "database-unopened": (
+        "The database cannot be opened ({reason}); check its URL.",
+        "无法打开数据库（{reason}）；请检查其 URL。",
+    ),
+    "database-newer": (
+        "The database was used by a newer version of gliomark: start that version, or restore the backup from before it.",
+        "数据库已被更新版本的 gliomark 使用：请启动该版本，或恢复升级前的备份。",
+    ),
+    "database-foreign": (
+        "The database was made by another version of gliomark or by another program, with tables that are not known: name another --data folder or --database and keep this one for the program that made it.",
+        "数据库由其他版本的 gliomark 或其他程序创建，其中的表无法识别：请另行指定 --data 文件夹或 --database，并保留此数据库供原程序使用。",
+    ),
+    "database-not-upgraded": (
+        "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
+        "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (
         'The server could not do this; tell who runs it.',
@@ -1392,10 +1568,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "uploads-too-many": (
         'Too many uploads at once; try again in a minute.',
         '同时上传过多，请一分钟后重试。',
-    ),
-    "streams-too-many": (
-        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
-        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
     ),
     "body-too-large": (
         'The body is larger than the {megabytes} MB taken here; send the series needed alone.',
@@ -1569,10 +1741,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "This server wants a token; send it as 'Authorization: Bearer TOKEN'.",
         '该服务器需要令牌；请以 Authorization: Bearer TOKEN 发送。',
     ),
-    "token-wanted-again": (
-        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
-        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
-    ),
     "admins-only": (
         "This is for administrators; ask with an admin's token.",
         '仅限管理员；请使用管理员令牌。',
@@ -1609,10 +1777,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'The worker died {attempts} times on this; try again, and tell who runs the server.',
         '处理进程因该任务中断 {attempts} 次；请重试，并告知管理员。',
     ),
-    "worker-stuck": (
-        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
-        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
-    ),
     "model-gone": (
         "The server has no model '{model}' any more; upload the study for another one.",
         '服务器上已没有模型“{model}”；请选用其他模型并重新上传影像。',
@@ -1630,6 +1794,85 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         '无法完成计算（{kind}：{reason}）。',
     ),
     "the-upload": ("the upload", "所发送的内容"),
+    "streams-too-many": (
+        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
+        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
+    ),
+    "token-wanted-again": (
+        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
+        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
+    ),
+    "worker-stuck": (
+        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
+        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
+    ),
+    "audit-intact": (
+        "{count} lines, intact, head {sha256} ({number}, {at})",
+        "{count} 条记录，完整，末条哈希 {sha256}（第 {number} 条，{at}）",
+    ),
+    "audit-found": (
+        "{intact}; the expected head is line {noted}",
+        "{intact}；所给哈希为第 {noted} 条",
+    ),
+    "audit-empty": ("0 lines, intact: nothing has been recorded yet", "0 条记录，完整：尚无任何记录"),
+    "audit-altered": (
+        "Line {number} of the audit log was altered after it was written; the {intact} lines before it are intact.",
+        "审计日志第 {number} 条在写入后被修改；其前 {intact} 条完整。",
+    ),
+    "audit-missing": (
+        "Line {number} of the audit log is missing; the {intact} lines before it are intact.",
+        "审计日志缺少第 {number} 条；其前 {intact} 条完整。",
+    ),
+    "audit-missing-lines": (
+        "Lines {first} to {last} of the audit log are missing; the {intact} lines before them are intact.",
+        "审计日志缺少第 {first} 至 {last} 条；其前 {intact} 条完整。",
+    ),
+    "audit-swapped": (
+        "Lines {one} and {other} of the audit log were swapped.",
+        "审计日志第 {one} 条与第 {other} 条被互换。",
+    ),
+    "audit-inserted": (
+        "Line {number} of the audit log was inserted afterwards; the {intact} lines before it are intact.",
+        "审计日志第 {number} 条为事后插入；其前 {intact} 条完整。",
+    ),
+    "audit-renumbered": (
+        "Line {number} of the audit log was written as line {original}: the numbers were changed.",
+        "审计日志第 {number} 条写入时为第 {original} 条：编号被更改。",
+    ),
+    "audit-head-gone": (
+        "The expected head {sha256} is in none of the {count} lines of the audit log, although they follow each other: "
+        "lines were removed at its end, the log was rewritten, or an older copy was restored.",
+        "审计日志的 {count} 条记录虽前后相连，但其中没有所给的哈希 {sha256}：末尾记录被删除、日志被重写，"
+        "或恢复了较早的副本。",
+    ),
+    "audit-head-row-gone": (
+        "The database's own note of the audit log's newest line (table audit_head) is gone: somebody changed the "
+        "database by hand, or only a part of it was restored; restore a whole copy.",
+        "数据库中关于审计日志末条记录的登记（表 audit_head）已丢失：有人手动更改了数据库，或只恢复了一部分；"
+        "请恢复完整的副本。",
+    ),
+    "audit-away": (
+        "The server cannot record who looks at this, so it does not show it; ask again in a minute, or tell who runs "
+        "the server.",
+        "服务器无法记录查看操作，因此暂不显示；请一分钟后重试，或告知管理员。",
+    ),
+    "audit-hash-unfit": (
+        "'{text}' is no SHA-256: give the 64 letters and digits that 'gliomark audit head' printed.",
+        "“{text}”不是 SHA-256：请给出 gliomark audit head 打印的 64 位字符。",
+    ),
+    "audit-time-unfit": (
+        "'{text}' is no date or time: write 2026-11-26 or 2026-11-26T08:00 (UTC).",
+        "“{text}”不是日期或时间：请写成 2026-11-26 或 2026-11-26T08:00（UTC）。",
+    ),
+    "audit-unreadable": (
+        "The audit log holds a line that cannot be read: somebody changed the database by hand; 'gliomark audit "
+        "verify' names the line.",
+        "审计日志中有无法读取的记录：有人手动更改了数据库；gliomark audit verify 会指出是哪一条。",
+    ),
+    "no-database": (
+        "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
+        "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
+    ),
     # ---- reading in a process of its own ----------------------------------------------------------------
     "reading-crashed": (
         "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
@@ -1659,18 +1902,31 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "does not answer; export it again, or leave it out.",
         "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
     ),
-    # ---- stored records and database --------------------------------------------------------------------
-    "stored-missing": (
-        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
-        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
+    # ---- files ------------------------------------------------------------------------------------------
+    "file-disk-full": (
+        "{path} could not be written: the disk is full or the quota is used up. Free some space and try again; "
+        "what was written before is unchanged.",
+        "无法写入 {path}：磁盘已满或配额已用尽。请释放空间后重试；此前写入的内容保持不变。",
     ),
-    "stored-damaged": (
-        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
-        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    "file-too-large": (
+        "{path} could not be written: it is larger than this file system or account may hold. Choose another place.",
+        "无法写入 {path}：文件超过该文件系统或账户允许的大小；请另选位置。",
     ),
-    "stored-newer": (
-        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
-        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
+    "file-system-read-only": (
+        "{path} could not be written: the file system is read-only. Choose another place.",
+        "无法写入 {path}：该文件系统为只读；请另选位置。",
+    ),
+    "file-not-permitted": (
+        "{path}: permission denied. Choose another place, or have the folder's owner give access.",
+        "{path}：没有访问权限。请另选位置，或请文件夹所有者授权。",
+    ),
+    "file-name-too-long": (
+        "{path}: the name is too long for the file system. Choose a shorter one.",
+        "{path}：名称超过文件系统允许的长度；请使用较短的名称。",
+    ),
+    "file-disk-fault": (
+        "{path}: the disk reports a fault ({reason}). Choose another disk, and have this one checked.",
+        "{path}：磁盘报告错误（{reason}）。请改用其他磁盘，并检查该磁盘。",
     ),
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import IntEnum, StrEnum
 from io import BytesIO
 from numbers import Integral, Real
@@ -84,6 +84,24 @@ def has_record(folder: Path, name: str) -> bool:
     return (folder / f"{name}.json").is_file()
 
 
+def same_record(one: Any, other: Any) -> bool:
+    """Whether two records say the same, arrays to the bit; a message is as good as its text."""
+    if is_dataclass(one):
+        names = [part.name for part in fields(one)]
+        alike = type(one) is type(other)
+        return alike and all(same_record(getattr(one, name), getattr(other, name)) for name in names)
+    if isinstance(one, np.ndarray):
+        alike = isinstance(other, np.ndarray) and (one.dtype, one.shape) == (other.dtype, other.shape)
+        return alike and one.tobytes() == other.tobytes()
+    if isinstance(one, Mapping):
+        alike = isinstance(other, Mapping) and list(one) == list(other)
+        return alike and all(same_record(part, other[name]) for name, part in one.items())
+    if isinstance(one, list | tuple):
+        alike = isinstance(other, list | tuple) and len(one) == len(other)
+        return alike and all(map(same_record, one, other))
+    return bool(one == other) or (one != one and other != other)
+
+
 def _read(folder: Path, name: str, kind: type[T]) -> T:
     file = f"{name}.json"
     try:
@@ -120,7 +138,7 @@ def _damaged(file: str, reason: str) -> GliomarkError:
 # ---- files --------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, content: bytes, lasting: bool) -> None:
+def _write(path: Path, content: bytes | memoryview, lasting: bool) -> None:
     """The file appears whole, and, where that is asked, outlasts a power cut once this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -156,7 +174,7 @@ def _remove_leftovers(folder: Path, name: str, kept: str | None) -> None:
             path.unlink(missing_ok=True)
 
 
-def _pack(arrays: list[NDArray[Any]]) -> bytes:
+def _pack(arrays: list[NDArray[Any]]) -> memoryview:
     """As npz, the same bytes for the same arrays."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -165,7 +183,7 @@ def _pack(arrays: list[NDArray[Any]]) -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED if array.dtype == np.bool_ else zipfile.ZIP_STORED
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def _read_arrays(folder: Path, name: str, file: Any) -> list[NDArray[Any]]:

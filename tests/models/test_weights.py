@@ -24,7 +24,15 @@ from gliomark.models.weights import (
 from gliomark.study import GliomarkError
 
 MARKER = MarkerCard(
-    "idh_mutant", "IDH", "mutant", "wild type", "positive: mutated 突变", 0.4, 46.5, {"crop": 192}, "AUC"
+    "idh_mutant",
+    "IDH",
+    "mutant",
+    "wild type",
+    "positive: mutated 突变",
+    0.4,
+    46.5,
+    {"crop": 192},
+    performance="AUC",
 )
 CARD = ModelCard(
     name="test",

@@ -42,6 +42,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from gliomark.cohort.private import new_ids, private_folder, read_private_csv, write_private_csv
+from gliomark.files import atomic_write, remove_leftovers, writing
 from gliomark.io.dicom import dicom_files
 from gliomark.io.dicom.files import read_dataset
 from gliomark.io.naming import sequence_in_name
@@ -178,6 +179,7 @@ def anonymise(
     salt = _salt(private / "uid-salt.csv")
     ids = new_ids(private, {entry.person for entry in scan.found}, keep=False)
     plan = _plan(scan.found, ids, salt)
+    remove_leftovers(out, below=True)
     _check_nothing_else(out, plan)
     written = unchanged = blanked = 0
     for done, (place, entry) in enumerate(plan.items(), start=1):
@@ -224,7 +226,8 @@ def _check_places(root: Path, out: Path, key_file: Path | None) -> None:
 
 
 def _key_folder(key_file: Path) -> Path:
-    key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with writing(key_file.parent):
+        key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return key_file.parent
 
 
@@ -239,7 +242,7 @@ def _check_nothing_else(out: Path, plan: Mapping[Path, _Found]) -> None:
     """Refuse a folder with files that this source does not give: they might be anybody's."""
     planned = {str(place) for place in plan}
     for file in _files_below(out):
-        if str(file.relative_to(out)).removesuffix(".part") not in planned:
+        if str(file.relative_to(out)) not in planned:
             raise GliomarkError(f"{out} holds files of another source ({file.name}): give an empty folder.")
 
 
@@ -252,10 +255,7 @@ def _write(path: Path, content: bytes) -> bool:
     """Write a file whole; False where it is there with the same content."""
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    atomic_write(path, content)
     return True
 
 

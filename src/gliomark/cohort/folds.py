@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from gliomark.cohort.store import Cohort
+from gliomark.files import atomic_write
 from gliomark.study import GliomarkError
 
 FOLDS = 5
@@ -196,7 +197,7 @@ def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
             seed=record["seed"],
         )
     folds = draw_folds(strata, seed)
-    path.write_text(json.dumps(asdict(folds), indent=1) + "\n", "utf-8")
+    atomic_write(path, json.dumps(asdict(folds), indent=1) + "\n")
     return folds
 
 

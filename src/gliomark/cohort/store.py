@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 
 from gliomark.cohort.quality import rejected
+from gliomark.files import atomic_folder, atomic_write, remove
 from gliomark.io import read_clinical
 from gliomark.messages import message
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
@@ -199,12 +200,9 @@ def _slice_sha256(arrays: Mapping[str, np.ndarray]) -> str:
 def write_patient(folder: Path, stack: SliceStack, **record: object) -> None:
     """Write one patient whole or not at all; record: further fields of ``patients/<id>.json``, JSON-able."""
     for sequence, image in stack.images.items():
-        part = folder / "GMSBraTS" / sequence / f".{stack.patient_id}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for index, name in enumerate(stack.slice_names):
-            _write_slice(part / f"{name}.h5", sequence, stack, image[index], index)
-        _replace_folder(part, part.with_name(stack.patient_id))
+        with atomic_folder(folder / "GMSBraTS" / sequence / stack.patient_id) as part:
+            for index, name in enumerate(stack.slice_names):
+                (part / f"{name}.h5").write_bytes(_slice_bytes(sequence, stack, image[index], index))
         _link_lesion_slices(folder, sequence, stack)
     content = {
         "sequences": list(stack.images),
@@ -219,8 +217,9 @@ def write_patient(folder: Path, stack: SliceStack, **record: object) -> None:
     write_json(folder / "patients" / f"{stack.patient_id}.json", content)
 
 
-def _write_slice(path: Path, sequence: str, stack: SliceStack, image: np.ndarray, index: int) -> None:
-    with h5py.File(path, "w") as file:
+def _slice_bytes(sequence: str, stack: SliceStack, image: np.ndarray, index: int) -> bytes:
+    """One slice's file, made in memory: HDF5's own words for a full disk are nobody's."""
+    with h5py.File(f"{sequence}/{index}", "w", driver="core", backing_store=False) as file:
         file.create_dataset("image", data=image.astype(np.float16), **_COMPRESSED)
         file.create_dataset("brain", data=stack.brain[index].astype(np.uint8), **_COMPRESSED)
         if stack.lesion is not None:
@@ -228,27 +227,24 @@ def _write_slice(path: Path, sequence: str, stack: SliceStack, image: np.ndarray
         spacing = np.linalg.norm(stack.affine[:3, :3], axis=0)
         file.attrs.update({"patient": stack.patient_id, "sequence": str(sequence), "slice": index})
         file.attrs["spacing_mm"] = [spacing[1], spacing[0], spacing[2]]  # row, column, slice
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _link_lesion_slices(folder: Path, sequence: str, stack: SliceStack) -> None:
     """GMSGlioma's view of the patient: the same files again, at no cost where links can be made."""
     place = folder / "GMSGlioma" / sequence / stack.patient_id
-    shutil.rmtree(place, ignore_errors=True)
     if stack.lesion is None or not stack.lesion.any():
+        remove(place)
         return
-    place.mkdir(parents=True)
-    for index in np.flatnonzero(stack.lesion.any(axis=(1, 2))):
-        name = f"{stack.slice_names[index]}.h5"
-        source = folder / "GMSBraTS" / sequence / stack.patient_id / name
-        try:
-            os.link(source, place / name)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, place / name)
-
-
-def _replace_folder(new: Path, old: Path) -> None:
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(new, old)
+    with atomic_folder(place) as part:
+        for index in np.flatnonzero(stack.lesion.any(axis=(1, 2))):
+            name = f"{stack.slice_names[index]}.h5"
+            source = folder / "GMSBraTS" / sequence / stack.patient_id / name
+            try:
+                os.link(source, part / name)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, part / name)
 
 
 def arrays_sha256(folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]) -> str:
@@ -300,13 +296,10 @@ def read_record(folder: Path, patient: str) -> dict | None:
 def remove_patient(folder: Path, patient: str) -> None:
     """Take a patient out of a cohort; one who is not there is no error."""
     (folder / "patients" / f"{patient}.json").unlink(missing_ok=True)
-    for place in [*folder.glob(f"GMS*/*/{patient}"), *folder.glob(f"GMS*/*/.{patient}.part")]:
+    for place in folder.glob(f"GMS*/*/{patient}"):
         shutil.rmtree(place)
 
 
 def write_json(path: Path, content: Mapping | Sequence) -> None:
     """Write JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(part, path)
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

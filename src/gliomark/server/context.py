@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.isolation import ReadingEndedError, ReadingProcesses
 from gliomark.messages import message
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.events import Watch
 from gliomark.server.intake import take_in
@@ -52,6 +53,7 @@ class Server:
     inlet: Inlet
     reading: ReadingProcesses
     watch: Watch
+    audit: AuditWriter
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
 
     async def slowly(self, do: Callable[..., T], *told: Any) -> T:
@@ -143,10 +145,13 @@ Here = Annotated[Server, Depends(_server)]
 
 
 def _caller(request: Request, server: Here) -> Caller:
-    return server.gate.caller(request)
+    caller = server.gate.caller(request)
+    request.state.caller = caller  # for the audit log
+    return caller
 
 
 def _admin(request: Request, server: Here) -> Caller:
+    _caller(request, server)
     return server.gate.admin(request)
 
 

@@ -29,6 +29,7 @@ from gliomark.isolation import ReadingEndedError
 from gliomark.messages import message
 from gliomark.reporting import Language
 from gliomark.server.associations import AssociationLimits, BoundedMessages, BoundedServer, has_room
+from gliomark.server.audit_writer import Refusal
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
 from gliomark.server.intake import asked_of
@@ -140,6 +141,7 @@ class DicomNode:
         entity.acse_timeout, entity.dimse_timeout = limits.first_s, limits.first_s
         entity.network_timeout = limits.silence_s
         handlers: list[Any] = [(evt.EVT_C_STORE, self._keep), (evt.EVT_CONN_CLOSE, self._closed)]
+        handlers.append((evt.EVT_REJECTED, self._rejected))
         shutil.rmtree(self.arriving, ignore_errors=True)  # what was on its way when a server ended
         self.arriving.mkdir(parents=True)
         where = (self.node.host, self.node.port)
@@ -216,6 +218,14 @@ class DicomNode:
         with self._lock:
             for study in self._arriving.values():
                 study.senders.discard(event.assoc)
+
+    def _rejected(self, event: evt.Event) -> None:
+        """An association that was refused is recorded, with the title that its caller gave."""
+        caller = event.assoc.requestor
+        unknown = self.node.peers and caller.ae_title not in self.node.peers
+        reason = "calling title not among the peers" if unknown else "association not taken"
+        told = Refusal("DICOM association refused", caller.address, reason, WHO, caller.ae_title)
+        self.server.audit.refuse(told)
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):

@@ -6,40 +6,48 @@
     DATA/uploads/<id>/...                            what is on its way; emptied at every start
     DATA/studies/<id>/input/<patient>/...            the files as they were sent
     DATA/studies/<id>/unrecorded                     only until the database knows it: where its files came from
-    DATA/studies/<id>/study.pickle                   as read
-    DATA/studies/<id>/prepared.pickle                as the networks see it
+    DATA/studies/<id>/study.json, study.*.npz        as read
+    DATA/studies/<id>/prepared.json, prepared.*.npz  as the networks see it
     DATA/studies/<id>/found.png                      a lesion mask that came with the images
     DATA/studies/<id>/slices/<sequence>/<index>.png  as the client shows it
     DATA/studies/<id>/corrections/<sha256>.png       the doctor's outlines, by their content
     DATA/studies/<id>/predictions/<job>/...          outline, maps, answer and its DICOM objects
 
-Pickles are this server's own, in a folder that only its user may enter; nothing that was sent is ever unpickled.
+What an earlier version kept in another form is taken over by ``older``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass, fields, make_dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from gliomark.messages import Message, message
+from gliomark.server import older
+from gliomark.stored import has_record, read_record, write_record
 from gliomark.study import GliomarkError, Prediction, SliceStack, Study
 
 GREYS = 65535
 UNRECORDED = "unrecorded"
 LEFT_OUT = ("study", "stack")  # of a kept prediction: they are the study's own
+_HINTS = get_type_hints(Prediction)
+_OWN = [
+    (part.name, _HINTS[part.name], copy(part)) for part in fields(Prediction) if part.name not in LEFT_OUT
+]
+KeptPrediction: Any = make_dataclass("KeptPrediction", _OWN, frozen=True, eq=False)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -134,40 +142,37 @@ class Store:
         shutil.rmtree(self.study(id), ignore_errors=True)
 
     def keep_study(self, id: str, study: Study) -> None:
-        write(self.study(id) / "study.pickle", pickle.dumps(study, protocol=5))
+        write_record(self.study(id), "study", study)
 
     def load_study(self, id: str) -> Study:
-        study: Study = _unpickled(self.study(id) / "study.pickle")
-        return study
+        return _load(self.study(id), "study", Study)
 
     def found(self, id: str) -> Path:
         return self.study(id) / "found.png"
 
     def keep_prepared(self, id: str, prepared: Any) -> None:
         """With the outline that came with the images, if one did."""
-        write(self.study(id) / "prepared.pickle", pickle.dumps(prepared, protocol=5))
+        write_record(self.study(id), "prepared", prepared)
         if prepared.found is not None and prepared.found.mask is not None:
             write(self.found(id), mask_png(prepared.found.mask))
 
     def load_prepared(self, id: str) -> Any:
         """A ``pipeline.Prepared``; not named here, because the pipeline brings torch."""
-        return _unpickled(self.study(id) / "prepared.pickle")
+        from gliomark.pipeline import Prepared
+
+        return _load(self.study(id), "prepared", Prepared)
 
     def keep_prediction(self, id: str, job: str, prediction: Prediction) -> None:
         """The answer and its outline; study and stack are not written twice."""
         folder = self.prediction(id, job)
-        own = {
-            field.name: getattr(prediction, field.name)
-            for field in fields(prediction)
-            if field.name not in LEFT_OUT
-        }
+        own = KeptPrediction(**{name: getattr(prediction, name) for name, *_ in _OWN})
         write(folder / "mask.png", mask_png(prediction.segmentation.mask))
-        write(folder / "prediction.pickle", pickle.dumps(own, protocol=5))
+        write_record(folder, "prediction", own)
 
     def load_prediction(self, id: str, job: str) -> Prediction:
         prepared = self.load_prepared(id)
-        own = _unpickled(self.prediction(id, job) / "prediction.pickle")
-        return Prediction(study=prepared.study, stack=prepared.stack, **own)
+        own = _load(self.prediction(id, job), "prediction", KeptPrediction)
+        return Prediction(study=prepared.study, stack=prepared.stack, **vars(own))
 
     def keep_slices(self, id: str, stack: SliceStack) -> dict[str, dict[str, float]]:
         """16-bit pictures of every slice; per sequence the values that black and white stand for."""
@@ -181,9 +186,11 @@ class Store:
         return greys
 
 
-def _unpickled(path: Path) -> Any:
-    with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - written by this server, see the module's first lines
+def _load(folder: Path, name: str, kind: type[T]) -> T:
+    """Raises GliomarkError where it is gone or damaged."""
+    if not has_record(folder, name) and older.is_kept(folder, name):
+        older.take_over(folder, name, kind)
+    return read_record(folder, name, kind)
 
 
 def without_path(sentence: str, folder: Path) -> str:

@@ -26,6 +26,7 @@ from gliomark.evaluation.metrics import auc, youden_threshold
 from gliomark.inference.segmenter import RULES, seen_sequences
 from gliomark.inference.slice_classifier import UNCALIBRATED, Evidence, SliceClassifier, calibrated
 from gliomark.messages import message
+from gliomark.models.card import check_marker_name
 from gliomark.models.marker_networks import marker_network_record
 from gliomark.models.segmentation_networks import network_record
 from gliomark.models.weights import (
@@ -36,6 +37,7 @@ from gliomark.models.weights import (
     load_weights,
     save_weights,
 )
+from gliomark.pipeline import build_model, build_segmenter
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training import classification, segmentation
 from gliomark.training.classification import (
@@ -116,6 +118,7 @@ def marker_definition(text: str) -> MarkerDefinition:
         threshold = float(cut) if cut else 0.5
     except ValueError:
         raise GliomarkError(f"'{text}' must be a marker, a column of 0 and 1, or column>=number.") from None
+    check_marker_name(column)
     return MarkerDefinition(
         column,
         column,
@@ -151,7 +154,7 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings)
     if size == "light":
         card = read_as(card, True, segmentation.SMALLEST_SHARE, segmentation.READ_POOL)
-    save_weights(out, card, segmentation_tensors(trained.network, trained.prior))
+    save_weights(out, card, segmentation_tensors(trained.network, trained.prior), build_segmenter)
     return out
 
 
@@ -241,6 +244,7 @@ def markers_recipe(
         raise GliomarkError(
             f"{segmentation_file} was trained on test patients of {folder}; train it on these folds."
         )
+    build_segmenter(weights)  # before hours of training: what it cannot do
     settings = marker_settings(size, epochs)
     trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     learning, work = Learning(folds.development_folds, folds.test), out.with_suffix(".work")
@@ -497,4 +501,4 @@ def save_model(
         text = marker.classifier.trees.model_to_string(num_iteration=marker.classifier.trees.best_iteration)
         tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
     cards = {name: record for name, (_, record) in markers.items()}
-    save_weights(out, replace(weights.card, markers=cards, **card), tensors)
+    save_weights(out, replace(weights.card, markers=cards, **card), tensors, build_model)

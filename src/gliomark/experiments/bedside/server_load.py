@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -28,6 +27,7 @@ import pandas as pd
 
 from gliomark.cohort.store import write_json
 from gliomark.experiments.records import run_record, write_table
+from gliomark.files import scratch_folder
 from gliomark.io import find_patients
 from gliomark.study import GliomarkError
 
@@ -162,7 +162,7 @@ def run(
     """
     rows: list[dict[str, Any]] = []
     memory: list[float] = []
-    with TemporaryDirectory() as data, served(Path(data), workers) as (client, process):
+    with scratch_folder() as data, served(data, workers) as (client, process):
         studies = list(islice(_taken(client, patients, say), count))
         if not studies:
             raise GliomarkError(
