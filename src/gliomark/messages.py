@@ -1068,6 +1068,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{path} is no longer as 'cohort build' wrote it: build the cohort again, which prepares that patient anew.",
         "{path} 与“cohort build”写入时的内容不一致：请重新构建队列，该患者会被重新处理。",
     ),
+    "cohort-slice-unusable": (
+        "{path} holds what no preparation writes (values that are no numbers, another size, or a mask that is not 0 and "
+        "1): build the cohort again, which prepares that patient anew.",
+        "{path} 含有预处理不会写入的内容（非数值、尺寸不同，或掩膜不是 0 和 1）：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-record-damaged": (
+        "{path} is damaged or no record of this cohort: build the cohort again, or restore the file.",
+        "{path} 已损坏或不是该队列的记录：请重新构建队列，或恢复该文件。",
+    ),
     "cohort-slice-missing": (
         "{path} is missing: build the cohort again, which prepares that patient anew.",
         "缺少 {path}：请重新构建队列，该患者会被重新处理。",
