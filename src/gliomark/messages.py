@@ -1235,6 +1235,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "altered since could not be checked.",
         "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
     ),
+    "cohort-slice-unusable": (
+        "{path} holds what no preparation writes (values that are no numbers, another size, or a mask that is not 0 and "
+        "1): build the cohort again, which prepares that patient anew.",
+        "{path} 含有预处理不会写入的内容（非数值、尺寸不同，或掩膜不是 0 和 1）：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-record-damaged": (
+        "{path} is damaged or no record of this cohort: build the cohort again, or restore the file.",
+        "{path} 已损坏或不是该队列的记录：请重新构建队列，或恢复该文件。",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
         "No lesion was found; no marker is predicted.",
