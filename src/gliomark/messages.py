@@ -20,6 +20,35 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
+    # ---- reading in a process of its own ----------------------------------------------------------------
+    "reading-crashed": (
+        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
+        "again, or leave it out.",
+        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    ),
+    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-server": (
+        "Reading it has ended the server {tries} times: it is not read again.",
+        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    ),
+    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
+    "reading-ended-status": ("status {status}", "退出码 {status}"),
+    "reading-limit-unfit": (
+        "{name}={given} is no positive number: correct or remove this environment variable.",
+        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    ),
+    "reading-memory": (
+        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
+        "an image, or claims to; export it again, or leave it out.",
+        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
+        "请重新导出，或去除该文件。",
+    ),
+    "reading-no-file": ("a file that is not known", "未知文件"),
+    "reading-slow": (
+        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
+        "does not answer; export it again, or leave it out.",
+        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    ),
     # ---- folders and pictures ---------------------------------------------------------------------------
     "grey-no-numbers": (
         "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
@@ -441,6 +470,52 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{sequence}: {count} series have the same pixels as another under new numbers, and were left out as copies.",
         "{sequence}：有 {count} 个序列与另一序列像素完全相同、仅编号不同，作为副本已略去。",
     ),
+    "series-unknown": (
+        "Series '{name}' was not used: {reason}",
+        "未使用序列“{name}”：{reason}",
+    ),
+    "contrast-doubt": (
+        "{count} T1 series were taken alike at different times and nothing says which is after contrast medium: check, "
+        "and say so in the series table.",
+        "有 {count} 个 T1 序列参数相同、采集时间不同，无法得知哪一个是增强后：请核对，并在序列表中注明。",
+    ),
+    "series-table-twice": (
+        "The edited table uses two series of one patient as {sequence} ({one} and {other}); leave one.",
+        "修改后的序列表将同一患者的两个序列都用作 {sequence}（{one} 和 {other}）；请只保留一个。",
+    ),
+    "series-table-unknown": (
+        "{table}: the series {series} is not in the folder; edit the table of this folder.",
+        "{table}：序列 {series} 不在该文件夹中；请修改与该文件夹对应的序列表。",
+    ),
+    "series-table-use": (
+        "{table}: '{use}' in column use of series {series} must be T1, T1C, T2, FLAIR, auto or blank.",
+        "{table}：序列 {series} 的 use 列为“{use}”，只能填写 T1、T1C、T2、FLAIR、auto 或留空。",
+    ),
+    "patient-id-blank": (
+        "the PatientID is blank; give the series one in the column patient_id",
+        "患者编号（PatientID）为空；请在 patient_id 列中为该序列填写编号",
+    ),
+    "patient-id-names": (
+        "{count} different names share this PatientID; give each person an id in the column patient_id",
+        "该患者编号（PatientID）下有 {count} 个不同的姓名；请在 patient_id 列中为每名患者填写各自的编号",
+    ),
+    "patient-id-birth-dates": (
+        "{count} different birth dates share this PatientID; give each person an id in the column patient_id",
+        "该患者编号（PatientID）下有 {count} 个不同的出生日期；请在 patient_id 列中为每名患者填写各自的编号",
+    ),
+    "archive-unreadable": (
+        "{file} cannot be unpacked ({reason}); unpack it yourself.",
+        "无法解压 {file}（{reason}）；请自行解压。",
+    ),
+    "archive-huge": (
+        "{file} would grow to {gigabytes:.0f} GB; unpack it yourself if that is right.",
+        "{file} 解压后将达 {gigabytes:.0f} GB；若确实如此，请自行解压。",
+    ),
+    "series-coloured": ("its images are in colour.", "其图像为彩色。"),
+    "dicom-frames": (
+        "{file} states {count} images of its size, more than it can hold or any MR series has: copy or export it again.",
+        "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
+    ),
     "recognised-sentence": ("{clause}.", "{clause}。"),
     "recognised-and": ("{clause}; {more}", "{clause}；{more}"),
     "recognised-class": ("SOP class {name} is no MR image", "SOP 类 {name} 不是磁共振影像"),
@@ -562,53 +637,16 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "ImageType is DERIVED: used only where no original is there",
         "ImageType 为 DERIVED：仅在没有原始图像时使用",
     ),
-    "series-unknown": (
-        "Series '{name}' was not used: {reason}",
-        "未使用序列“{name}”：{reason}",
-    ),
-    "contrast-doubt": (
-        "{count} T1 series were taken alike at different times and nothing says which is after contrast medium: check, "
-        "and say so in the series table.",
-        "有 {count} 个 T1 序列参数相同、采集时间不同，无法得知哪一个是增强后：请核对，并在序列表中注明。",
-    ),
-    "series-table-twice": (
-        "The edited table uses two series of one patient as {sequence} ({one} and {other}); leave one.",
-        "修改后的序列表将同一患者的两个序列都用作 {sequence}（{one} 和 {other}）；请只保留一个。",
-    ),
-    "series-table-unknown": (
-        "{table}: the series {series} is not in the folder; edit the table of this folder.",
-        "{table}：序列 {series} 不在该文件夹中；请修改与该文件夹对应的序列表。",
-    ),
-    "series-table-use": (
-        "{table}: '{use}' in column use of series {series} must be T1, T1C, T2, FLAIR, auto or blank.",
-        "{table}：序列 {series} 的 use 列为“{use}”，只能填写 T1、T1C、T2、FLAIR、auto 或留空。",
-    ),
-    "patient-id-blank": (
-        "the PatientID is blank; give the series one in the column patient_id",
-        "患者编号（PatientID）为空；请在 patient_id 列中为该序列填写编号",
-    ),
-    "patient-id-names": (
-        "{count} different names share this PatientID; give each person an id in the column patient_id",
-        "该患者编号（PatientID）下有 {count} 个不同的姓名；请在 patient_id 列中为每名患者填写各自的编号",
-    ),
-    "patient-id-birth-dates": (
-        "{count} different birth dates share this PatientID; give each person an id in the column patient_id",
-        "该患者编号（PatientID）下有 {count} 个不同的出生日期；请在 patient_id 列中为每名患者填写各自的编号",
-    ),
-    "archive-unreadable": (
-        "{file} cannot be unpacked ({reason}); unpack it yourself.",
-        "无法解压 {file}（{reason}）；请自行解压。",
-    ),
-    "archive-huge": (
-        "{file} would grow to {gigabytes:.0f} GB; unpack it yourself if that is right.",
-        "{file} 解压后将达 {gigabytes:.0f} GB；若确实如此，请自行解压。",
-    ),
-    "series-coloured": ("its images are in colour.", "其图像为彩色。"),
-    "dicom-frames": (
-        "{file} states {count} images of its size, more than it can hold or any MR series has: copy or export it again.",
-        "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
-    ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-decoded-huge": (
+        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
+        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
+    ),
+    "dicom-inflated": (
+        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
+        "uncompressed.",
+        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
+    ),
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
         "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",
@@ -729,15 +767,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
         "或移除其中不属于该检查的文件。",
     ),
-    "dicom-decoded-huge": (
-        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
-        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
-    ),
-    "dicom-inflated": (
-        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
-        "uncompressed.",
-        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
-    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -778,6 +807,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "unknown: give the images that it was drawn on.",
         "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
     ),
+    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     "mask-damaged": (
         "{file} is a damaged DICOM file among the masks: copy or export it again.",
         "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
@@ -879,8 +909,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} slice(s) between the first and the last contour carry none; they stay empty.",
         "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
     ),
-    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     # ---- tables and labels ------------------------------------------------------------------------------
+    "table-no-file": (
+        "{table} is a pipe, a socket or a device, no file: save the table as csv or xlsx first.",
+        "{table} 是管道、套接字或设备，不是文件：请先将表格保存为 csv 或 xlsx。",
+    ),
     "table-unopenable": (
         "The table {table} cannot be opened ({reason}): check the path.",
         "无法打开表格 {table}（{reason}）：请检查路径。",
@@ -1201,6 +1234,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Patient {patient} was prepared by an older gliomark that kept no hashes: whether the prepared images were "
         "altered since could not be checked.",
         "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
+    ),
+    "cohort-slice-unusable": (
+        "{path} holds what no preparation writes (values that are no numbers, another size, or a mask that is not 0 and "
+        "1): build the cohort again, which prepares that patient anew.",
+        "{path} 含有预处理不会写入的内容（非数值、尺寸不同，或掩膜不是 0 和 1）：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-record-damaged": (
+        "{path} is damaged or no record of this cohort: build the cohort again, or restore the file.",
+        "{path} 已损坏或不是该队列的记录：请重新构建队列，或恢复该文件。",
     ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
@@ -1541,10 +1583,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "diverged; check the cohort's images, and train again with other settings or in another folder.",
         "未写入 {path}：训练所得权重含有非数值（{names}），训练未收敛；请检查队列影像，更换设置或输出文件夹后重新训练。",
     ),
-    "weights-not-written": (
-        "{path} cannot be written ({reason}); make room or choose another place, and give the same command again.",
-        "无法写入 {path}（{reason}）；请腾出磁盘空间或更换位置，然后重新执行同一命令。",
-    ),
     "network-unknown": (
         "There is no network called '{name}'; update gliomark, or choose another.",
         "没有名为“{name}”的网络；请更新 gliomark，或选择其他网络。",
@@ -1881,59 +1919,18 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'This could not be computed ({kind}: {reason}).',
         '无法完成计算（{kind}：{reason}）。',
     ),
-    "destination-unfit": (
-        "'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.",
-        "“{text}”不是有效的发送目标；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
+    "the-upload": ("the upload", "所发送的内容"),
+    "streams-too-many": (
+        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
+        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
     ),
-    "title-unfit": (
-        "'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash.",
-        "“{title}”不是有效的 AE 标题；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
+    "token-wanted-again": (
+        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
+        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
     ),
-    "node-open": (
-        "Anybody in the network could push studies to {host}; name who may with --dicom-peer AET.",
-        "网络中任何设备都可向 {host} 推送检查；请用 --dicom-peer AET 指定允许推送的设备。",
-    ),
-    "node-port": (
-        "The DICOM port {port} cannot be opened ({reason}); choose another --dicom-port.",
-        "无法打开 DICOM 端口 {port}（{reason}）；请用 --dicom-port 另选一个。",
-    ),
-    "token-role": (
-        "The role '{role}' is unknown; it must be {known}.",
-        "未知角色“{role}”；应为 {known}。",
-    ),
-    "token-name-taken": (
-        "There is a token named '{name}' already; revoke it or take another name.",
-        "已有名为“{name}”的令牌；请先撤销，或换一个名称。",
-    ),
-    "no-such-token": ("There is no token named '{name}'.", "没有名为“{name}”的令牌。"),
-    "model-file-missing": (
-        "The weights file {file} of model '{model}' is not there; check the path.",
-        "模型“{model}”的权重文件 {file} 不存在；请检查路径。",
-    ),
-    "port-taken": (
-        "Port {port} of {host} cannot be opened ({reason}); choose another --port.",
-        "无法打开 {host} 的端口 {port}（{reason}）；请用 --port 另选一个。",
-    ),
-    "data-folder-taken": (
-        "Another server is at work in the data folder {folder}; stop it, or choose another --data.",
-        "数据文件夹 {folder} 正被另一个服务器使用；请先停止它，或用 --data 另选一个。",
-    ),
-    "tls-half": (
-        "TLS needs both files; give --tls-certificate and --tls-key.",
-        "TLS 需要两个文件；请同时给出 --tls-certificate 与 --tls-key。",
-    ),
-    "tls-file-missing": (
-        "The TLS file {file} is not there; check the path.",
-        "TLS 文件 {file} 不存在；请检查路径。",
-    ),
-    "tls-wanted": (
-        "Patients' images would cross the network in the clear on {host}; give --tls-certificate and --tls-key, or "
-        "listen on 127.0.0.1.",
-        "在 {host} 上患者影像将以明文经网络传输；请给出 --tls-certificate 与 --tls-key，或只监听 127.0.0.1。",
-    ),
-    "tokens-wanted": (
-        "Anybody could ask the server on {host}; add a token first: gliomark token add NAME.",
-        "任何人都可访问 {host} 上的服务器；请先添加令牌：gliomark token add NAME。",
+    "worker-stuck": (
+        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
+        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
     ),
     "audit-intact": (
         "{count} lines, intact, head {sha256} ({number}, {at})",
@@ -2002,18 +1999,59 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
         "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
     ),
-    "the-upload": ("the upload", "所发送的内容"),
-    "streams-too-many": (
-        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
-        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
+    "destination-unfit": (
+        "'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.",
+        "“{text}”不是有效的发送目标；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
     ),
-    "token-wanted-again": (
-        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
-        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
+    "title-unfit": (
+        "'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash.",
+        "“{title}”不是有效的 AE 标题；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
     ),
-    "worker-stuck": (
-        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
-        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
+    "node-open": (
+        "Anybody in the network could push studies to {host}; name who may with --dicom-peer AET.",
+        "网络中任何设备都可向 {host} 推送检查；请用 --dicom-peer AET 指定允许推送的设备。",
+    ),
+    "node-port": (
+        "The DICOM port {port} cannot be opened ({reason}); choose another --dicom-port.",
+        "无法打开 DICOM 端口 {port}（{reason}）；请用 --dicom-port 另选一个。",
+    ),
+    "token-role": (
+        "The role '{role}' is unknown; it must be {known}.",
+        "未知角色“{role}”；应为 {known}。",
+    ),
+    "token-name-taken": (
+        "There is a token named '{name}' already; revoke it or take another name.",
+        "已有名为“{name}”的令牌；请先撤销，或换一个名称。",
+    ),
+    "no-such-token": ("There is no token named '{name}'.", "没有名为“{name}”的令牌。"),
+    "model-file-missing": (
+        "The weights file {file} of model '{model}' is not there; check the path.",
+        "模型“{model}”的权重文件 {file} 不存在；请检查路径。",
+    ),
+    "port-taken": (
+        "Port {port} of {host} cannot be opened ({reason}); choose another --port.",
+        "无法打开 {host} 的端口 {port}（{reason}）；请用 --port 另选一个。",
+    ),
+    "data-folder-taken": (
+        "Another server is at work in the data folder {folder}; stop it, or choose another --data.",
+        "数据文件夹 {folder} 正被另一个服务器使用；请先停止它，或用 --data 另选一个。",
+    ),
+    "tls-half": (
+        "TLS needs both files; give --tls-certificate and --tls-key.",
+        "TLS 需要两个文件；请同时给出 --tls-certificate 与 --tls-key。",
+    ),
+    "tls-file-missing": (
+        "The TLS file {file} is not there; check the path.",
+        "TLS 文件 {file} 不存在；请检查路径。",
+    ),
+    "tls-wanted": (
+        "Patients' images would cross the network in the clear on {host}; give --tls-certificate and --tls-key, or "
+        "listen on 127.0.0.1.",
+        "在 {host} 上患者影像将以明文经网络传输；请给出 --tls-certificate 与 --tls-key，或只监听 127.0.0.1。",
+    ),
+    "tokens-wanted": (
+        "Anybody could ask the server on {host}; add a token first: gliomark token add NAME.",
+        "任何人都可访问 {host} 上的服务器；请先添加令牌：gliomark token add NAME。",
     ),
     # ---- stored records and database --------------------------------------------------------------------
     "stored-missing": (
@@ -2047,35 +2085,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "database-not-upgraded": (
         "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
         "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
-    ),
-    # ---- reading in a process of its own ----------------------------------------------------------------
-    "reading-crashed": (
-        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
-        "again, or leave it out.",
-        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
-    ),
-    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
-    "reading-ended-server": (
-        "Reading it has ended the server {tries} times: it is not read again.",
-        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
-    ),
-    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
-    "reading-ended-status": ("status {status}", "退出码 {status}"),
-    "reading-limit-unfit": (
-        "{name}={given} is no positive number: correct or remove this environment variable.",
-        "{name}={given} 不是正数：请更正或删除该环境变量。",
-    ),
-    "reading-memory": (
-        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
-        "an image, or claims to; export it again, or leave it out.",
-        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
-        "请重新导出，或去除该文件。",
-    ),
-    "reading-no-file": ("a file that is not known", "未知文件"),
-    "reading-slow": (
-        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
-        "does not answer; export it again, or leave it out.",
-        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
     ),
     # ---- files ------------------------------------------------------------------------------------------
     "file-disk-full": (
