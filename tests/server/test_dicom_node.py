@@ -215,7 +215,7 @@ def until_delivery(live: Live, enough: Callable[[DeliveryRow], bool]) -> Deliver
         .join(JobRow, JobRow.id == DeliveryRow.prediction_id)
         .order_by(JobRow.created.desc())
     )
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 300
     while time.monotonic() < ends:
         with live.server.records.reading() as session:
             row = session.scalars(newest.limit(1)).first()
