@@ -23,7 +23,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +39,7 @@ from gliomark.messages import message
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
 
 SCHEMA_VERSION = 2
-_COMPRESSED = {"compression": "gzip", "compression_opts": 1}
+_LEVEL = 1  # of gzip
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ class Cohort:
     @cached_property
     def about(self) -> dict:
         """What ``cohort.json`` says: schema version, sequences (the reference last), settings."""
-        return json.loads((self.folder / "cohort.json").read_text("utf-8"))
+        return read_json(self.folder / "cohort.json", _is_about)
 
     @cached_property
     def prepared_ids(self) -> tuple[str, ...]:
         """Every prepared patient, sorted, the rejected ones too."""
-        return tuple(sorted(path.stem for path in (self.folder / "patients").glob("*.json")))
+        records = (self.folder / "patients").glob("*.json")
+        return tuple(sorted(path.stem for path in records if not path.name.startswith(".")))
 
     @cached_property
     def patient_ids(self) -> tuple[str, ...]:
@@ -149,7 +151,7 @@ class Cohort:
 
     def record(self, patient_id: str) -> dict:
         """What ``patients/<id>.json`` says."""
-        return json.loads((self.folder / "patients" / f"{patient_id}.json").read_text("utf-8"))
+        return read_json(self.folder / "patients" / f"{patient_id}.json", _is_patient)
 
 
 def _unchecked(record: Mapping, patient: str) -> tuple[str, ...]:
@@ -170,6 +172,7 @@ def _read_slices(
             raise GliomarkError(message("cohort-slice-altered", path=path))
         if index and set(arrays) != set(columns):
             raise GliomarkError(message("cohort-slice-altered", path=path))
+        _check_values(path, arrays, columns["image"][0].shape if index else None)
         for key, array in arrays.items():
             columns.setdefault(key, []).append(array)
     return {key: np.stack(slices) for key, slices in columns.items()}
@@ -183,6 +186,15 @@ def _read_slice(path: Path) -> dict[str, np.ndarray]:
         raise GliomarkError(message("cohort-slice-missing", path=path)) from None
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise GliomarkError(message("cohort-slice-damaged", path=path)) from error
+
+
+def _check_values(path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...] | None) -> None:
+    """Raises GliomarkError for what no preparation writes. shape: of the slices before, None for the first."""
+    image = arrays.get("image", np.empty(0))
+    alike = {array.shape for array in arrays.values()} == {shape or image.shape} and image.ndim == 2
+    masks = [array for key, array in arrays.items() if key != "image"]
+    if not alike or not np.isfinite(image).all() or any((mask > 1).any() for mask in masks):
+        raise GliomarkError(message("cohort-slice-unusable", path=path))
 
 
 def _slice_sha256(arrays: Mapping[str, np.ndarray]) -> str:
@@ -220,15 +232,23 @@ def write_patient(folder: Path, stack: SliceStack, **record: object) -> None:
 def _slice_bytes(sequence: str, stack: SliceStack, image: np.ndarray, index: int) -> bytes:
     """One slice's file, made in memory: HDF5's own words for a full disk are nobody's."""
     with h5py.File(f"{sequence}/{index}", "w", driver="core", backing_store=False) as file:
-        file.create_dataset("image", data=image.astype(np.float16), **_COMPRESSED)
-        file.create_dataset("brain", data=stack.brain[index].astype(np.uint8), **_COMPRESSED)
+        _add(file, "image", image.astype(np.float16))
+        _add(file, "brain", stack.brain[index].astype(np.uint8))
         if stack.lesion is not None:
-            file.create_dataset("mask", data=stack.lesion[index].astype(np.uint8), **_COMPRESSED)
+            _add(file, "mask", stack.lesion[index].astype(np.uint8))
         spacing = np.linalg.norm(stack.affine[:3, :3], axis=0)
         file.attrs.update({"patient": stack.patient_id, "sequence": str(sequence), "slice": index})
         file.attrs["spacing_mm"] = [spacing[1], spacing[0], spacing[2]]  # row, column, slice
         file.flush()
         return file.id.get_file_image()
+
+
+def _add(file: h5py.File, name: str, array: np.ndarray) -> None:
+    """As one gzip chunk, compressed here: HDF5's own compressor does not always give the same bytes."""
+    dataset = file.create_dataset(
+        name, array.shape, array.dtype, chunks=array.shape, compression="gzip", compression_opts=_LEVEL
+    )
+    dataset.id.write_direct_chunk((0,) * array.ndim, zlib.compress(array.tobytes(), _LEVEL))
 
 
 def _link_lesion_slices(folder: Path, sequence: str, stack: SliceStack) -> None:
@@ -290,7 +310,7 @@ def is_finished(folder: Path, patient: str, source_sha256: str) -> bool:
 def read_record(folder: Path, patient: str) -> dict | None:
     """A prepared patient's record; None where there is none."""
     path = folder / "patients" / f"{patient}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    return read_json(path, _is_patient) if path.exists() else None
 
 
 def remove_patient(folder: Path, patient: str) -> None:
@@ -298,6 +318,31 @@ def remove_patient(folder: Path, patient: str) -> None:
     (folder / "patients" / f"{patient}.json").unlink(missing_ok=True)
     for place in folder.glob(f"GMS*/*/{patient}"):
         shutil.rmtree(place)
+
+
+def read_json(path: Path, is_right: Callable[[dict], bool]) -> dict:
+    """An object of JSON. Raises GliomarkError where it is cut short, something else or not as it must be."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if isinstance(content, dict) and is_right(content):
+            return content
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise GliomarkError(message("cohort-record-damaged", path=path))
+
+
+def _is_about(record: Mapping) -> bool:
+    return isinstance(record.get("schema_version", 0), int) and set(record["sequences"]) <= set(MRSequence)
+
+
+def _is_patient(record: Mapping) -> bool:
+    """Whether the fields that are read are there, and the slices they name lie in the patient's own folder."""
+    affine, names = np.array(record["affine"], dtype=np.float64), record["slice_names"]
+    plain = all(isinstance(name, str) and name == Path(name).name for name in names)
+    inside = all(0 <= at < len(names) for at in record["selected"])
+    known = bool(record["sequences"]) and set(record["sequences"]) <= set(MRSequence)
+    usable = affine.shape == (4, 4) and np.isfinite(affine).all() and np.linalg.det(affine) != 0
+    return bool(plain and inside and known and usable and isinstance(record["notes"], list))
 
 
 def write_json(path: Path, content: Mapping | Sequence) -> None:
