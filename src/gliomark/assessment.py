@@ -139,6 +139,8 @@ def read_predictions(path: Path, columns: Columns) -> Predictions:
             f"{path} has no rows{f' with {asked}' if asked else ''}; nothing can be evaluated."
         )
     ids = tuple(row[columns.id] for row in rows)
+    if not all(ids):
+        raise GliomarkError(f"{path} has a row without an id, the {ids.index('') + 1}. of them; fill it in.")
     twice = [patient for patient, count in Counter(ids).items() if count > 1]
     if twice:
         raise GliomarkError(
@@ -153,10 +155,14 @@ def read_predictions(path: Path, columns: Columns) -> Predictions:
 
 
 def _check_column(path: Path, header: Sequence[str], name: str | None) -> None:
-    if name is not None and name not in header:
+    if name is None:
+        return
+    if name not in header:
         raise GliomarkError(
             f"{path} has no column {name} (columns: {', '.join(header)}); name the right one."
         )
+    if header.count(name) > 1:
+        raise GliomarkError(f"{path} has the column {name} twice; keep one.")
 
 
 def _class(text: str, where: str) -> int:
@@ -299,6 +305,11 @@ def compare(first: Predictions, second: Predictions) -> Comparison:
         raise GliomarkError(
             f"{first.ids[own[unlike[0]]]} has the label {label[unlike[0]]} in {first.source} and another in "
             f"{second.source}; compare predictions of one truth."
+        )
+    if len(set(label.tolist())) < 2:
+        raise GliomarkError(
+            f"{first.source} and {second.source} have {len(label)} patients in common, all of the label {label[0]}; both "
+            "labels are needed."
         )
     one, two = first.probability[own], second.probability[their]
     return Comparison(

@@ -927,23 +927,16 @@ def audit_show(
     out: Annotated[Path | None, typer.Option(help="A csv file; else they are printed.")] = None,
 ) -> None:
     """The log as csv, oldest line first; that it was read is recorded in it."""
-    from gliomark.server.audit_reading import csv_pages, open_existing_records, parse_time
+    from gliomark.server.audit_reading import csv_pages, open_existing_records, parse_time, write_pages
     from gliomark.server.records import AuditFilter
 
     at = parse_time(since) if since else None
     wanted = AuditFilter(since=at, who=who or None, action=action or None, subject=subject or None)
     pages = csv_pages(open_existing_records(data, database), wanted)
-    if out is None:
-        for page in pages:
-            typer.echo(page, nl=False)
-        return
-    part = out.with_name(f"{out.name}.part")
-    try:
-        with part.open("w", encoding="utf-8-sig", newline="") as file:
-            file.writelines(pages)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    if out is not None:
+        return write_pages(pages, out)
+    for page in pages:
+        typer.echo(page, nl=False)
 
 
 ModelName = Annotated[str, typer.Argument(help="A shipped model's name or a weights file.")]

@@ -71,6 +71,26 @@ class Seen:
     left: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. why: in words where it is not ok, told and not kept in the table."""
+
+    door: str
+    case: str
+    kind: str
+    expectation: str
+    verdict: str
+    seconds: float
+    parent_mb: float
+    why: str = ""
+
+    @classmethod
+    def of(cls, case: Case, verdict: str, why: str, seconds: float, parent_mb: float) -> Row:
+        return cls(
+            case.door, case.name, case.kind, str(case.expects), verdict, round(seconds, 1), round(parent_mb), why
+        )
+
+
 def refused(door: str, name: str, kind: str, make: Callable[[Any], Any], *says: str, words: str = "") -> Case:
     """A case that must be refused with one of these messages (codes, or words that stand in the sentence)."""
     return Case(door, name, kind, make, Refused(says), tuple(words.split()))

@@ -15,30 +15,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
-from tests.battery.case import Case
-from tests.battery.judge import VERDICTS, judge
+from tests.battery.case import Case, Row
+from tests.battery.judge import VERDICTS, judge, last_line
 from tests.battery.table import all_cases
 
 ROOMS = ("batch", "explain", "cohort.build", "cohort.anonymise", "cohort.export", "assessment", "training.recipes")
+NETWORK = ("server", "DICOM node")
 SAMPLE_EVERY = 9
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table. why: in words where it is not ok, told and not kept in the table."""
-
-    door: str
-    case: str
-    kind: str
-    expectation: str
-    verdict: str
-    seconds: float
-    parent_mb: float
-    why: str = ""
 
 
 def import_rooms() -> None:
@@ -57,17 +44,21 @@ def run_at_command_line(key: str, ground: Path, work: Path) -> list[Row]:
     try:
         seen, wrong = run_case(case, ground, folder)
     except NotLaid as error:
-        return [row_of(case, "not laid out", str(error), 0.0, 0.0)]
+        return [Row.of(case, "not laid out", str(error), 0.0, 0.0)]
     verdict, why = judge(case, seen, wrong, may_stay(case.door))
     if verdict == "ok":
         remove(folder)
         folder.with_suffix(".said").unlink()
-    return [row_of(case, verdict, why, seen.seconds, seen.parent_mb)]
+    return [Row.of(case, verdict, why, seen.seconds, seen.parent_mb)]
 
 
-def row_of(case: Case, verdict: str, why: str, seconds: float, parent_mb: float) -> Row:
-    kept = why.replace(str(Path.home()), "~")
-    return Row(case.door, case.name, case.kind, str(case.expects), verdict, round(seconds, 1), round(parent_mb), kept)
+def run_at_network(keys: Sequence[str], ground: Path, work: Path) -> list[Row]:
+    """All cases of the network's doors against one server, in a process without threads of ours."""
+    words = [sys.executable, "-m", "tests.battery.network", str(ground), str(work)]
+    done = subprocess.run(words, input=json.dumps(keys), capture_output=True, text=True, check=False)
+    rows = [Row(**json.loads(line)) for line in done.stdout.splitlines()]
+    lost = [Row.of(all_cases()[key], "not laid out", last_line(done.stderr), 0.0, 0.0) for key in keys[len(rows) :]]
+    return rows + lost
 
 
 def remove(folder: Path) -> None:
@@ -88,8 +79,13 @@ def run_cases(cases: Sequence[Case], work: Path, workers: int) -> Iterator[Row]:
         subprocess.run([sys.executable, "-m", "tests.battery.ground", str(ground)], check=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=import_rooms) as pool:
-        running: list[Future[list[Row]]] = [
-            pool.submit(run_at_command_line, case.key, ground, work / "cases") for case in cases
+        running: list[Future[list[Row]]] = []
+        if keys := [case.key for case in cases if case.door in NETWORK]:
+            running.append(pool.submit(run_at_network, keys, ground, work / "cases" / "network"))
+        running += [
+            pool.submit(run_at_command_line, case.key, ground, work / "cases")
+            for case in cases
+            if case.door not in NETWORK
         ]
         for done in as_completed(running):
             yield from done.result()

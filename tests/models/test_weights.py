@@ -246,14 +246,17 @@ def test_a_training_that_ended_in_no_numbers_is_not_written(weights_file: Path, 
     """1e6 is a number, but none in half precision."""
     before, loaded = weights_file.read_bytes(), load_weights(weights_file)
     tensors = {**loaded.tensors, "segmentation/a.weight": torch.full((3, 4), value)}
-    with pytest.raises(GliomarkError, match=r"segmentation/a\.weight.*training diverged.*train again") as caught:
+    with pytest.raises(
+        GliomarkError, match=r"segmentation/a\.weight.*training diverged.*train again"
+    ) as caught:
         save_weights(weights_file, CARD, tensors)
     assert "训练未收敛" in render(caught.value.message, "zh")
     assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
-    "change", [{"segmentation_threshold": float("nan")}, {"rule": "majority"}, {"name": "a\x00"}, {"sequences": ()}]
+    "change",
+    [{"segmentation_threshold": float("nan")}, {"rule": "majority"}, {"name": "a\x00"}, {"sequences": ()}],
 )
 def test_a_card_that_could_not_be_loaded_is_not_written(weights_file: Path, change: dict) -> None:
     before, loaded = weights_file.read_bytes(), load_weights(weights_file)

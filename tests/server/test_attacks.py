@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,8 +215,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
 
 
 def poisoned(image: Dataset, claim: dict[str, int]) -> Dataset:
-    one = Dataset(image)
-    one.file_meta = image.file_meta
+    one = deepcopy(image)
     one.StudyInstanceUID, one.SOPInstanceUID = generate_uid(), generate_uid()
     one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
     for name, value in claim.items():

@@ -28,6 +28,7 @@ from gliomark.cohort.store import (
     SCHEMA_VERSION,
     Cohort,
     is_finished,
+    read_json,
     read_record,
     remove_patient,
     write_json,
@@ -159,7 +160,7 @@ def _check_places(sources: Sources, out: Path, settings: BuildSettings) -> None:
     if out.absolute().is_relative_to(sources.root.absolute()):
         raise GliomarkError(f"{out} lies inside {sources.root}, among its own sources: choose another --out.")
     about = out / "cohort.json"
-    before = json.loads(about.read_text("utf-8")) if about.exists() else {}
+    before = read_json(about, lambda record: True) if about.exists() else {}
     if before and any(before.get(name) != value for name, value in _stated(settings).items()):
         raise GliomarkError(
             f"{out} was built with other settings: build into another folder, or remove this one."

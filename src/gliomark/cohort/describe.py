@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.folds import is_split
+from gliomark.cohort.store import Cohort, read_json
 from gliomark.files import atomic_write
 from gliomark.reporting.plots import ACCENT, INK, SECOND, inline_plot
 from gliomark.study import Clinical, SliceStack
@@ -178,7 +178,7 @@ def _parts(cohort: Cohort) -> dict[str, list[str]]:
     path = cohort.folder / "folds.json"
     if not path.is_file():
         return {}
-    drawn = json.loads(path.read_text("utf-8"))
+    drawn = read_json(path, is_split)
     parts = {name: drawn[name] for name in ("train", "validation", "test")}
     parts |= {f"fold {number}": fold for number, fold in enumerate(drawn.get("folds", []), start=1)}
     kept = set(cohort.patient_ids)

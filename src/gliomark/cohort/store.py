@@ -24,7 +24,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,12 +63,13 @@ class Cohort:
     @cached_property
     def about(self) -> dict:
         """What ``cohort.json`` says: schema version, sequences (the reference last), settings."""
-        return json.loads((self.folder / "cohort.json").read_text("utf-8"))
+        return read_json(self.folder / "cohort.json", _is_about)
 
     @cached_property
     def prepared_ids(self) -> tuple[str, ...]:
         """Every prepared patient, sorted, the rejected ones too."""
-        return tuple(sorted(path.stem for path in (self.folder / "patients").glob("*.json")))
+        records = (self.folder / "patients").glob("*.json")
+        return tuple(sorted(path.stem for path in records if not path.name.startswith(".")))
 
     @cached_property
     def patient_ids(self) -> tuple[str, ...]:
@@ -150,7 +151,7 @@ class Cohort:
 
     def record(self, patient_id: str) -> dict:
         """What ``patients/<id>.json`` says."""
-        return json.loads((self.folder / "patients" / f"{patient_id}.json").read_text("utf-8"))
+        return read_json(self.folder / "patients" / f"{patient_id}.json", _is_patient)
 
 
 def _unchecked(record: Mapping, patient: str) -> tuple[str, ...]:
@@ -171,6 +172,7 @@ def _read_slices(
             raise GliomarkError(message("cohort-slice-altered", path=path))
         if index and set(arrays) != set(columns):
             raise GliomarkError(message("cohort-slice-altered", path=path))
+        _check_values(path, arrays, columns["image"][0].shape if index else None)
         for key, array in arrays.items():
             columns.setdefault(key, []).append(array)
     return {key: np.stack(slices) for key, slices in columns.items()}
@@ -184,6 +186,15 @@ def _read_slice(path: Path) -> dict[str, np.ndarray]:
         raise GliomarkError(message("cohort-slice-missing", path=path)) from None
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise GliomarkError(message("cohort-slice-damaged", path=path)) from error
+
+
+def _check_values(path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...] | None) -> None:
+    """Raises GliomarkError for what no preparation writes. shape: of the slices before, None for the first."""
+    image = arrays.get("image", np.empty(0))
+    alike = {array.shape for array in arrays.values()} == {shape or image.shape} and image.ndim == 2
+    masks = [array for key, array in arrays.items() if key != "image"]
+    if not alike or not np.isfinite(image).all() or any((mask > 1).any() for mask in masks):
+        raise GliomarkError(message("cohort-slice-unusable", path=path))
 
 
 def _slice_sha256(arrays: Mapping[str, np.ndarray]) -> str:
@@ -299,7 +310,7 @@ def is_finished(folder: Path, patient: str, source_sha256: str) -> bool:
 def read_record(folder: Path, patient: str) -> dict | None:
     """A prepared patient's record; None where there is none."""
     path = folder / "patients" / f"{patient}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    return read_json(path, _is_patient) if path.exists() else None
 
 
 def remove_patient(folder: Path, patient: str) -> None:
@@ -307,6 +318,31 @@ def remove_patient(folder: Path, patient: str) -> None:
     (folder / "patients" / f"{patient}.json").unlink(missing_ok=True)
     for place in folder.glob(f"GMS*/*/{patient}"):
         shutil.rmtree(place)
+
+
+def read_json(path: Path, is_right: Callable[[dict], bool]) -> dict:
+    """An object of JSON. Raises GliomarkError where it is cut short, something else or not as it must be."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if isinstance(content, dict) and is_right(content):
+            return content
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise GliomarkError(message("cohort-record-damaged", path=path))
+
+
+def _is_about(record: Mapping) -> bool:
+    return isinstance(record.get("schema_version", 0), int) and set(record["sequences"]) <= set(MRSequence)
+
+
+def _is_patient(record: Mapping) -> bool:
+    """Whether the fields that are read are there, and the slices they name lie in the patient's own folder."""
+    affine, names = np.array(record["affine"], dtype=np.float64), record["slice_names"]
+    plain = all(isinstance(name, str) and name == Path(name).name for name in names)
+    inside = all(0 <= at < len(names) for at in record["selected"])
+    known = bool(record["sequences"]) and set(record["sequences"]) <= set(MRSequence)
+    usable = affine.shape == (4, 4) and np.isfinite(affine).all() and np.linalg.det(affine) != 0
+    return bool(plain and inside and known and usable and isinstance(record["notes"], list))
 
 
 def write_json(path: Path, content: Mapping | Sequence) -> None:

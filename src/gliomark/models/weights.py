@@ -145,6 +145,10 @@ def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[str]) -> None:
     """Every tensor belongs to a part of the model and is made of numbers."""
     parts = {SEGMENTATION, *markers}
+    prior = tensors.get(PRIOR)
+    if prior is not None and (prior.ndim != 2 or not prior.is_floating_point()):
+        told = {"found": f"{prior.dtype} {tuple(prior.shape)}", "wanted": "float (rows, columns)"}
+        raise GliomarkError(message("weights-tensor-other", path=path, name=PRIOR, **told))
     strange = [n for n in tensors if n != PRIOR and n.partition("/")[0] not in parts]
     if strange:
         raise GliomarkError(message("weights-tensor-strange", path=path, names=_some(strange)))

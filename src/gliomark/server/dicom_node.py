@@ -127,9 +127,7 @@ class DicomNode:
     def start(self) -> None:
         """Raises GliomarkError where the port cannot be opened, or would be open to anybody in the network."""
         if not is_loopback(self.node.host) and not self.node.peers:
-            raise GliomarkError(
-                f"Anybody in the network could push studies to {self.node.host}; name who may with --dicom-peer AET."
-            )
+            raise GliomarkError(message("node-open", host=self.node.host))
         entity = AE(self.node.title)
         entity.require_calling_aet = list(self.node.peers)
         entity.add_supported_context(Verification)
@@ -152,7 +150,7 @@ class DicomNode:
             )
         except OSError as error:
             raise GliomarkError(
-                f"The DICOM port {self.node.port} cannot be opened ({error.strerror}); choose another --dicom-port."
+                message("node-port", port=self.node.port, reason=str(error.strerror or error))
             ) from None
         self._listener, self.port = listener, listener.server_address[1]
         entity._servers.append(listener)  # as AE.start_server does
@@ -321,7 +319,7 @@ class DicomNode:
     def _send(self, job: JobRow, to: str) -> str:
         """Why not, in words, or nothing."""
         try:
-            results = kept_results(self.server.store, job, self.node.language)
+            results = kept_results(self.server.store, job, self.node.language, self.server.reading)
             return send(list(results.values()), parse_destination(to), self.node.title)
         except GliomarkError as error:
             return str(error)

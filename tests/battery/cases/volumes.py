@@ -145,7 +145,6 @@ HEADERS = [
     volume("whose values begin behind its end", "header lie", header(vox_offset=2e9), "volume-header"),
     volume("with another header size", "wrong magic", header(sizeof_hdr=999), *DAMAGED, "volume-analyze"),
     volume("with header size -1", "wrong magic", header(sizeof_hdr=-1), *DAMAGED, "volume-analyze"),
-    volume("with a scaling of no number", "NaN and inf", header(scl_slope=NAN, scl_inter=5.0), "volume-scaling"),
     volume("with an infinite scaling", "NaN and inf", header(scl_slope=INF), "volume-scaling"),
     volume("with an infinite intercept", "NaN and inf", header(scl_slope=1.0, scl_inter=INF), "volume-scaling"),
     volume("with steps of no number", "spacing", header(pixdim=(1, NAN, NAN, NAN), sform_code=0, qform_code=0),
@@ -168,7 +167,6 @@ HEADERS = [
            "volume-form-unusable"),
     volume("with a sheared form", "singular affine", header(srow_x=(-2.5, 2.0, 0, 0), qform_code=0),
            "volume-sheared", "volume-form-steps"),
-    volume("with an unknown unit", "spacing", header(xyzt_units=7), "volume-unit"),
 ]  # fmt: skip
 
 VALUES = [
@@ -182,8 +180,9 @@ VALUES = [
     volume("of two slices", "wrong number of slices", voxels(lambda v: v[:, :, 8:10]), "slice", "brain"),
     volume("of one column", "wrong number of slices", voxels(lambda v: v[:1]), "brain", "field-of-no-head", "slice"),
     volume("turned into a negative", "inverted", voxels(lambda v: v.max() - v), "grey-inverted"),
-    volume("of noise alone", "no brain",
-           voxels(lambda v: np.random.default_rng(1).integers(0, 9, v.shape).astype(v.dtype)), "brain", "grey"),
+    volume("of noise alone, as T1C is", "no brain",
+           voxels(lambda v: np.random.default_rng(1).integers(0, 9, v.shape).astype(v.dtype)), "brain", "grey",
+           file="*.nii.gz"),
     volume("with a damaged checksum", "truncation", lambda c: c[:-6] + bytes(6), "volume-damaged"),
     volume("with a second stream that is damaged", "truncation", lambda c: c + b"\x1f\x8b\x08" + bytes(9),
            "volume-damaged"),
@@ -330,6 +329,8 @@ ODD = [
     odd("whose FLAIR is NIfTI-2", second_version),
     odd("whose FLAIR is turned", turned),
     odd("as floating point", on("*.gz", voxels(lambda v: v, "f4"))),
+    odd("whose unit is not known", on(FLAIR, header(xyzt_units=7))),
+    odd("whose scaling is not written", on(FLAIR, header(scl_slope=NAN, scl_inter=NAN))),
     odd("with NaN outside the head", on(FLAIR, voxels(lambda v: np.where(v > 0, v, NAN), "f4"))),
     odd("as MetaImage", as_itk(".mha")),
     odd("as MetaImage of two files", as_itk(".mhd")),
