@@ -29,6 +29,7 @@ from gliomark.experiments.bedside.poison import Files
 from gliomark.experiments.bedside.server_poison import COARSE, FIRST_SEED
 from gliomark.experiments.bedside.serving import Served, files_of, resident_mb, send, served
 from gliomark.experiments.records import run_record, write_table
+from gliomark.files import scratch_folder
 
 NAME = "server_idle"
 AGAIN_S = 0.2  # after which a silent one that was ended comes back

@@ -32,6 +32,7 @@ from gliomark.experiments.bedside.serving import (
     watched,
 )
 from gliomark.experiments.records import run_record, write_table
+from gliomark.files import scratch_folder
 
 NAME = "server_poison"
 COARSE = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slices=20, sublayers=1)
