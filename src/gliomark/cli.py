@@ -918,6 +918,8 @@ def audit_show(
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
+
+
 ModelName = Annotated[str, typer.Argument(help="A shipped model's name or a weights file.")]
 
 

@@ -35,10 +35,14 @@ def upload(
     name: str, kind: str, change: Callable[[Files], Files], *says: str, form: str = "volumes", **fields: str
 ) -> Case:
     """An upload of the healthy patient, changed."""
-    return refused(DOOR, f"upload {name}", kind, lambda live: live.upload(change(healthy(live, form)), **fields), *says)
+    return refused(
+        DOOR, f"upload {name}", kind, lambda live: live.upload(change(healthy(live, form)), **fields), *says
+    )
 
 
-def with_flair(content: bytes | Callable[[bytes], bytes], name: str = "P001/FLAIR.nii.gz") -> Callable[[Files], Files]:
+def with_flair(
+    content: bytes | Callable[[bytes], bytes], name: str = "P001/FLAIR.nii.gz"
+) -> Callable[[Files], Files]:
     def change(files: Files) -> Files:
         own = dict(files).pop("P001/FLAIR.nii.gz")
         made = content(own) if callable(content) else content
@@ -153,7 +157,9 @@ def lying_zip() -> bytes:
     return overwrite(at + 24, small)(overwrite(22, small)(content))
 
 
-def body(name: str, kind: str, content: bytes, *says: str, type: str = "multipart/form-data; boundary=x") -> Case:
+def body(
+    name: str, kind: str, content: bytes, *says: str, type: str = "multipart/form-data; boundary=x"
+) -> Case:
     def attack(live: Live) -> Reply:
         return live.ask("POST", "/api/studies", content=content, headers={"Content-Type": type})
 
@@ -175,8 +181,8 @@ BODIES = [
          "name-unfit"),
     body("with a zero byte in a name", "names", PART.replace(b"a.dcm", b"a\0.dcm") + b"--x--\r\n", "name-unfit",
          "no-form"),
-    body("without files", "missing part", b"--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ndemo\r\n--x--\r\n",
-         "upload-empty"),
+    body("without files", "missing part",
+         b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\ndemo\r\n--x--\r\n', "upload-empty"),
 ]  # fmt: skip
 
 
@@ -185,7 +191,9 @@ def on_study(name: str, kind: str, content: Any, *says: str) -> Case:
 
     def attack(live: Live) -> Reply:
         path = f"/api/studies/{live.good_study()}/predictions"
-        sent = {"content": content} if isinstance(content, bytes) else {"content": json.dumps(content).encode()}
+        sent = (
+            {"content": content} if isinstance(content, bytes) else {"content": json.dumps(content).encode()}
+        )
         return live.ask("POST", path, headers={"Content-Type": "application/json"}, **sent)
 
     return refused(DOOR, f"JSON {name}", kind, attack, *says)
@@ -203,8 +211,9 @@ JSON = [
           "an age of NaN": {"age": float("nan"), "sex": 0}, "an infinite age": {"age": float("inf"), "sex": 0},
           "an age of -1": {"age": -1, "sex": 0}, "an age of 500": {"age": 500, "sex": 0},
           "a text for an age": {"age": "fifty", "sex": 0}, "a sex of 2": {"age": 50, "sex": 2},
-          "a list for a sex": {"age": 50, "sex": [0]}, "no age": {"sex": 0}, "a huge number": {"age": 10**400, "sex": 0},
-          "an unknown fusion": {"age": 50, "sex": 0, "fusion": "most"}, "an unknown field": {"age": 50, "sex": 0, "x": 1},
+          "a list for a sex": {"age": 50, "sex": [0]}, "no age": {"sex": 0},
+          "a huge number": {"age": 10**400, "sex": 0}, "an unknown field": {"age": 50, "sex": 0, "x": 1},
+          "an unknown fusion": {"age": 50, "sex": 0, "fusion": "most"},
           "a correction that is not there": {"age": 50, "sex": 0, "outline": "corrected"}}.items()],
     on_study("in UTF-16", "another format", '{"age": 50, "sex": 0}'.encode("utf-16"), "request-unfit", "400"),
     on_study("with a lone surrogate", "names", b'{"age": 50, "sex": 0, "fusion": "\\ud800"}', "request-unfit"),
@@ -328,7 +337,11 @@ def predicted(live: Live, files: Files) -> Reply:
     if told.refused:
         return told
     asked = {"without_clinical": True}
-    job = live.post(f"/api/studies/{json.loads(told.text)['id']}/predictions", json=asked).raise_for_status().json()
+    job = (
+        live.post(f"/api/studies/{json.loads(told.text)['id']}/predictions", json=asked)
+        .raise_for_status()
+        .json()
+    )
     done = live.until(f"/api/predictions/{job['id']}", ("done", "failed"))
     if done["state"] == "failed":
         return Reply(200, str(done["error"]), True)
@@ -339,7 +352,11 @@ def predicted(live: Live, files: Files) -> Reply:
 def near(form: str) -> Callable[[Reply], str]:
     def wrong(reply: Reply) -> str:
         told, answers = json.loads(reply.text)
-        return "" if abs(told - answers[form]["idh"]) < 0.03 else f"answered {told}, expected {answers[form]['idh']}"
+        return (
+            ""
+            if abs(told - answers[form]["idh"]) < 0.03
+            else f"answered {told}, expected {answers[form]['idh']}"
+        )
 
     return wrong
 

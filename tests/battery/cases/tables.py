@@ -97,7 +97,7 @@ CSV = [
     table("in UTF-32", "another format", GOOD.encode("utf-32-be"), "table-encoding"),
     table("in UTF-16 cut in a letter", "truncation", GOOD.encode("utf-16")[:-1], "table-encoding"),
     table("in UTF-8 and Latin 1 at once", "another format",
-          "id,age,sex,name\n".encode() + f"{PATIENT},50,M,".encode() + b"caf\xe9\xff\xfe \xe5\xbc\xa0\n",
+          b"id,age,sex,name\n" + f"{PATIENT},50,M,".encode() + b"caf\xe9\xff\xfe \xe5\xbc\xa0\n",
           "table-encoding"),
     table("that is a web page", "another format", "<html><table><tr><td>id</td></tr></table></html>",
           "table-web-page"),
@@ -161,7 +161,6 @@ KINDS = [
 
 
 def make_pipe(scene: Scene) -> None:
-
 
     os.mkfifo(scene.folder / "clinical.csv")
 
