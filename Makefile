@@ -92,6 +92,12 @@ lock: .venv/made
 	$(LOCKED) -r build/lock-tools.txt
 	$(BIN)/python scripts/lock.py $(LOCK_OPTIONS)
 
+sbom: .venv/installed-dev
+	$(BIN)/python scripts/sbom.py
+
+licences: .venv/installed-dev
+	$(BIN)/python scripts/licences.py
+
 clean:
 	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -119,7 +119,8 @@ def find_objection(name: str, licence: str, rules: Rules) -> str | None:
         return f"{name}: its licence is unknown; read its wheel and state it in requirements/licences.toml"
     if name in rules.reviewed:
         was = rules.reviewed[name]["licence"]
-        return None if licence == was else f"{name}: its licence was {was} when it was reviewed, now it is {licence}"
+        changed = f"{name}: its licence was {was} when it was reviewed, now it is {licence}"
+        return None if licence == was else changed
     if not is_allowed(licence, rules):
         return f"{name}: {licence} is not a licence that any package may have; review it in requirements/licences.toml"
     return None

@@ -41,7 +41,8 @@ def locked_hashes() -> dict[str, list[str]]:
 
 def make_sbom() -> dict[str, Any]:
     """The document, ready to be written as JSON."""
-    document, packages, hashes, rules = list_environment(), packages_for_users(), locked_hashes(), read_rules()
+    packages, hashes, rules = packages_for_users(), locked_hashes(), read_rules()
+    document = list_environment()
     kept = {}
     for component in document["components"]:
         name = canonicalize_name(component["name"])
@@ -58,7 +59,7 @@ def make_sbom() -> dict[str, Any]:
         kept[component["bom-ref"]] = component
     root = document["metadata"]["component"]["bom-ref"]
     for tool in document["metadata"]["tools"]["components"]:
-        tool.pop("externalReferences", None)  # like the packages' links: long, and no part of what is installed
+        tool.pop("externalReferences", None)  # links, as the packages' own: no part of what is installed
     document["components"] = list(kept.values())
     document["dependencies"] = [
         {**entry, "dependsOn": [ref for ref in entry.get("dependsOn", []) if ref in kept]}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.progress import Progress
 
 from gliomark.files import NotWrittenError, check_writable, is_disk_full, remove_leftovers
@@ -96,13 +97,13 @@ def _one(
             told = message("patient-twice", folder=str(folder), patient=study.patient_id, other=other)
             raise GliomarkError(told)
         if request.dicom:
-            require_dicom(study)
+            reading(folder, require_dicom, _without_images(study))
         row = _row(study, table, request.without_clinical)
         prediction = predict(
             study, row, model, fusion=request.fusion, enhancing=request.enhancing, reading=reading
         )
         written = write_prediction(
-            prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom
+            prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom, reading=reading
         )
         say(str(written / "report.html"))
         return prediction
@@ -113,6 +114,13 @@ def _one(
     except UNFORESEEN as error:
         reason, kind = " ".join(str(error).split())[-200:], type(error).__name__
         return Failure(folder.name, message("not-predicted", folder=str(folder), kind=kind, reason=reason))
+
+
+def _without_images(study: Study) -> Study:
+    """What is known of the source files, which alone has to travel where their headers are read."""
+    empty = np.empty((0, 0, 0), np.float32)
+    series = {name: replace(one, image=empty, missing=None) for name, one in study.series.items()}
+    return replace(study, series=series, lesion=None)
 
 
 def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:

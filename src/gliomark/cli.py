@@ -842,6 +842,32 @@ def experiment_kills(
     typer.echo(str(run(list(DOORS) if door == "all" else [door], times, seed, out, typer.echo, workers)))
 
 
+@experiment_app.command("server-poison")
+def experiment_server_poison(
+    out: StudyOut,
+    uploads: Annotated[int, typer.Option(min=5, help="How many, every fifth of them poison.")] = 100,
+    clients: Annotated[int, typer.Option(min=1, help="How many send at once.")] = 20,
+    patients: Annotated[int, typer.Option(min=1, help="Different good ones, synthetic.")] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="The server's --workers.")] = 2,
+) -> None:
+    """Whether the server answers the good rightly and refuses the rest where every fifth upload is poison."""
+    from gliomark.experiments.bedside.server_poison import run
+
+    typer.echo(str(run(out, typer.echo, uploads, clients, patients, workers)))
+
+
+@experiment_app.command("server-idle")
+def experiment_server_idle(
+    out: StudyOut,
+    silent: Annotated[int, typer.Option(min=1, help="How many over HTTP, and as many over DICOM.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 120.0,
+) -> None:
+    """How soon the server serves a good client whom silent connections and associations surround."""
+    from gliomark.experiments.bedside.server_idle import run
+
+    typer.echo(str(run(out, typer.echo, silent, seconds)))
+
+
 @experiment_app.command("click-to-result")
 def experiment_click_to_result(
     patients: Annotated[Path, typer.Option(help="A folder of patients' folders.")],
@@ -901,23 +927,16 @@ def audit_show(
     out: Annotated[Path | None, typer.Option(help="A csv file; else they are printed.")] = None,
 ) -> None:
     """The log as csv, oldest line first; that it was read is recorded in it."""
-    from gliomark.server.audit_reading import csv_pages, open_existing_records, parse_time
+    from gliomark.server.audit_reading import csv_pages, open_existing_records, parse_time, write_pages
     from gliomark.server.records import AuditFilter
 
     at = parse_time(since) if since else None
     wanted = AuditFilter(since=at, who=who or None, action=action or None, subject=subject or None)
     pages = csv_pages(open_existing_records(data, database), wanted)
-    if out is None:
-        for page in pages:
-            typer.echo(page, nl=False)
-        return
-    part = out.with_name(f"{out.name}.part")
-    try:
-        with part.open("w", encoding="utf-8-sig", newline="") as file:
-            file.writelines(pages)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    if out is not None:
+        return write_pages(pages, out)
+    for page in pages:
+        typer.echo(page, nl=False)
 
 
 ModelName = Annotated[str, typer.Argument(help="A shipped model's name or a weights file.")]
@@ -1033,11 +1052,12 @@ def run() -> None:
         typer.echo(f"gliomark: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        # a folder that cannot be written, a file that is not there, a full disk: the system's word and the place
+        # a folder that cannot be written, a file that is not there, a full disk
+        from gliomark.files import REASONS, explain_os_error
+
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(
-            f"gliomark: {place}{error.strerror or error}; check the path and its permissions.", err=True
-        )
+        told = f"{place}{error.strerror or error}; check the path and its permissions."
+        typer.echo(f"gliomark: {explain_os_error(error) if error.errno in REASONS else told}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(str(error.name).partition(".")[0], "train")

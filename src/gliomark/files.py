@@ -56,9 +56,12 @@ class NotWrittenError(GliomarkError):
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether whatever is written next would fail too."""
-    if isinstance(error, NotWrittenError):
+    if isinstance(error, GliomarkError):
         return getattr(error.message, "code", "") == "file-disk-full"
-    return isinstance(error, OSError) and REASONS.get(error.errno or 0) == "file-disk-full"
+    if isinstance(error, OSError):
+        return REASONS.get(error.errno or 0) == "file-disk-full"
+    # SQLite's words for it, which no library hands on as an error of the system
+    return "database or disk is full" in str(error)
 
 
 def explain_os_error(error: OSError, path: Path | str | None = None) -> Message:
@@ -82,7 +85,12 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def atomic_write(
-    path: Path, content: bytes | str, *, mode: int = 0o666, encoding: str = "utf-8", durable: bool = True
+    path: Path,
+    content: bytes | memoryview | str,
+    *,
+    mode: int = 0o666,
+    encoding: str = "utf-8",
+    durable: bool = True,
 ) -> Path:
     """Write a file whole or not at all, its folder too; returns the path.
 

@@ -20,6 +20,35 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
+    # ---- reading in a process of its own ----------------------------------------------------------------
+    "reading-crashed": (
+        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
+        "again, or leave it out.",
+        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    ),
+    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-server": (
+        "Reading it has ended the server {tries} times: it is not read again.",
+        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    ),
+    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
+    "reading-ended-status": ("status {status}", "退出码 {status}"),
+    "reading-limit-unfit": (
+        "{name}={given} is no positive number: correct or remove this environment variable.",
+        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    ),
+    "reading-memory": (
+        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
+        "an image, or claims to; export it again, or leave it out.",
+        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
+        "请重新导出，或去除该文件。",
+    ),
+    "reading-no-file": ("a file that is not known", "未知文件"),
+    "reading-slow": (
+        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
+        "does not answer; export it again, or leave it out.",
+        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    ),
     # ---- folders and pictures ---------------------------------------------------------------------------
     "grey-no-numbers": (
         "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
@@ -487,7 +516,137 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} states {count} images of its size, more than it can hold or any MR series has: copy or export it again.",
         "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
     ),
+    "recognised-sentence": ("{clause}.", "{clause}。"),
+    "recognised-and": ("{clause}; {more}", "{clause}；{more}"),
+    "recognised-class": ("SOP class {name} is no MR image", "SOP 类 {name} 不是磁共振影像"),
+    "recognised-modality": ("Modality is {modality}, not MR", "设备类型（Modality）为 {modality}，不是 MR"),
+    "recognised-burned-in": (
+        "BurnedInAnnotation is YES: a picture of a screen or a colour map",
+        "BurnedInAnnotation 为 YES：是屏幕截图或伪彩图",
+    ),
+    "recognised-colour": (
+        "SamplesPerPixel says colour: a picture of a screen or a colour map",
+        "SamplesPerPixel 表明为彩色：是屏幕截图或伪彩图",
+    ),
+    "recognised-image-type": (
+        "ImageType or ComplexImageComponent says {marks}",
+        "ImageType 或 ComplexImageComponent 标为 {marks}",
+    ),
+    "recognised-count": (
+        "The series has {count} image, no stack of slices",
+        "该序列只有 {count} 幅图像，不是多层图像",
+    ),
+    "recognised-body-part": ("BodyPartExamined is {part} ({words})", "检查部位（BodyPartExamined）为 {part}（{words}）"),
+    "recognised-elsewhere": (
+        "{source} names another part of the body ({words})",
+        "{source} 写明是其他部位（{words}）",
+    ),
+    "recognised-b-value": ("Diffusion b-value is {value:g} s/mm2", "扩散 b 值为 {value:g} s/mm²"),
+    "recognised-contrast": ("AcquisitionContrast is {contrast}", "AcquisitionContrast 为 {contrast}"),
+    "recognised-time-series": (
+        "Every place was taken {count} times: a time series",
+        "每个层面采集了 {count} 次：是时间序列",
+    ),
+    "recognised-angiography": (
+        "AngioFlag, TimeOfFlightContrast or PhaseContrast says YES",
+        "AngioFlag、TimeOfFlightContrast 或 PhaseContrast 标为 YES，是血管成像",
+    ),
+    "recognised-scout": (
+        "The series holds all three planes, {count} images of this one: a scout",
+        "该序列含三个方位，本方位 {count} 幅：是定位像",
+    ),
+    "recognised-echoes": (
+        "One gradient-echo series with {count} echoes: multi-echo T2* or a field map",
+        "该梯度回波序列含 {count} 个回波：是多回波 T2* 或场图",
+    ),
+    "recognised-echo-planar": (
+        "Echo-planar ({timing}), with {count} images of each place",
+        "平面回波成像（{timing}），每个层面 {count} 幅",
+    ),
+    "recognised-words": ("{source} says {words}", "{source} 写明 {words}"),
+    "recognised-no-words": ("no words name a weighting", "没有文字写明加权类型"),
+    "recognised-sagittal": ("sagittal", "矢状位"),
+    "recognised-coronal": ("coronal", "冠状位"),
+    "recognised-thick": (
+        "{source} is {plane}, slices {step:g} mm apart: too thick to be resliced to axial",
+        "{source} 为{plane}，层间距 {step:g} mm：层面过厚，无法重组为轴位",
+    ),
+    "recognised-thick-unwritten": (
+        "{source} is {plane}, slices of a step that is not written: too thick to be resliced to axial",
+        "{source} 为{plane}，未写明层间距：按层面过厚处理，无法重组为轴位",
+    ),
+    "recognised-no-timing": ("no timing is written", "未写明时间参数"),
+    "recognised-no-timing-first": ("No timing is written", "未写明时间参数"),
+    "recognised-steady-state": ("steady state", "稳态进动序列"),
+    "recognised-unknown-kind": ("unknown", "未知类型"),
+    "recognised-timing": (
+        "{timing}: timing of {kind}, and {said}",
+        "{timing}：时间参数符合 {kind}，且{said}",
+    ),
+    "recognised-timing-silent": (
+        "{timing}: this does not tell the weighting, and {said}",
+        "{timing}：据此无法判断加权类型，且{said}",
+    ),
+    "recognised-density-but": (
+        "{timing} is timing of PD, but {said}: they contradict each other",
+        "{timing}：时间参数符合 PD，但 {said}，两者矛盾",
+    ),
+    "recognised-silent": ("{said}, and no timing is written", "{said}，且未写明时间参数"),
+    "recognised-allowed": ("{said}, which {timing} allows", "{said}，与时间参数（{timing}）不矛盾"),
+    "recognised-certain": (
+        "{timing}: timing of {kind} without doubt, although {said}",
+        "{timing}：时间参数明确为 {kind}，虽然 {said}",
+    ),
+    "recognised-although": (
+        "{timing}: timing of {kind}, although {said}",
+        "{timing}：时间参数为 {kind}，虽然 {said}",
+    ),
+    "recognised-against": (
+        "{said}, but {timing} is timing of {kind}: they contradict each other",
+        "{said}，但时间参数（{timing}）符合 {kind}：两者矛盾",
+    ),
+    "recognised-against-none": (
+        "{said}, but {timing} is no timing of it: they contradict each other",
+        "{said}，但时间参数（{timing}）与之不符：两者矛盾",
+    ),
+    "recognised-before-contrast": ("the words say before contrast", "文字写明为增强前"),
+    "recognised-before-although": (
+        "the words say before contrast, although ContrastBolusAgent is {agent}",
+        "文字写明为增强前，虽然 ContrastBolusAgent 为 {agent}",
+    ),
+    "recognised-after-contrast": ("the words say after contrast", "文字写明为增强后"),
+    "recognised-agent": ("ContrastBolusAgent is {agent}", "对比剂（ContrastBolusAgent）为 {agent}"),
+    "recognised-no-contrast": ("nothing tells of contrast medium", "没有使用对比剂的记载"),
+    "recognised-repeats": (
+        "taken {count} times, which of them after contrast is not said",
+        "采集了 {count} 次，未说明哪一次为增强后",
+    ),
+    "recognised-deidentified": (
+        "de-identified without description or agent: T1 or T1C is not told",
+        "已去标识化，没有序列描述和对比剂信息：无法区分 T1 与 T1C",
+    ),
+    "recognised-resliced": (
+        "acquired {plane}ly in three dimensions, {step:g} mm apart, resliced to axial",
+        "三维{plane}采集，层间距 {step:g} mm，已重组为轴位",
+    ),
+    "recognised-resliced-unwritten": (
+        "acquired {plane}ly in three dimensions, resliced to axial",
+        "三维{plane}采集，已重组为轴位",
+    ),
+    "recognised-derived": (
+        "ImageType is DERIVED: used only where no original is there",
+        "ImageType 为 DERIVED：仅在没有原始图像时使用",
+    ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-decoded-huge": (
+        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
+        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
+    ),
+    "dicom-inflated": (
+        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
+        "uncompressed.",
+        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
+    ),
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
         "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",
@@ -608,15 +767,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
         "或移除其中不属于该检查的文件。",
     ),
-    "dicom-decoded-huge": (
-        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
-        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
-    ),
-    "dicom-inflated": (
-        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
-        "uncompressed.",
-        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
-    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -657,6 +807,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "unknown: give the images that it was drawn on.",
         "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
     ),
+    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     "mask-damaged": (
         "{file} is a damaged DICOM file among the masks: copy or export it again.",
         "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
@@ -758,8 +909,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} slice(s) between the first and the last contour carry none; they stay empty.",
         "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
     ),
-    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     # ---- tables and labels ------------------------------------------------------------------------------
+    "table-no-file": (
+        "{table} is a pipe, a socket or a device, no file: save the table as csv or xlsx first.",
+        "{table} 是管道、套接字或设备，不是文件：请先将表格保存为 csv 或 xlsx。",
+    ),
     "table-unopenable": (
         "The table {table} cannot be opened ({reason}): check the path.",
         "无法打开表格 {table}（{reason}）：请检查路径。",
@@ -1068,15 +1222,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{path} is no longer as 'cohort build' wrote it: build the cohort again, which prepares that patient anew.",
         "{path} 与“cohort build”写入时的内容不一致：请重新构建队列，该患者会被重新处理。",
     ),
-    "cohort-slice-unusable": (
-        "{path} holds what no preparation writes (values that are no numbers, another size, or a mask that is not 0 and "
-        "1): build the cohort again, which prepares that patient anew.",
-        "{path} 含有预处理不会写入的内容（非数值、尺寸不同，或掩膜不是 0 和 1）：请重新构建队列，该患者会被重新处理。",
-    ),
-    "cohort-record-damaged": (
-        "{path} is damaged or no record of this cohort: build the cohort again, or restore the file.",
-        "{path} 已损坏或不是该队列的记录：请重新构建队列，或恢复该文件。",
-    ),
     "cohort-slice-missing": (
         "{path} is missing: build the cohort again, which prepares that patient anew.",
         "缺少 {path}：请重新构建队列，该患者会被重新处理。",
@@ -1089,6 +1234,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Patient {patient} was prepared by an older gliomark that kept no hashes: whether the prepared images were "
         "altered since could not be checked.",
         "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
+    ),
+    "cohort-slice-unusable": (
+        "{path} holds what no preparation writes (values that are no numbers, another size, or a mask that is not 0 and "
+        "1): build the cohort again, which prepares that patient anew.",
+        "{path} 含有预处理不会写入的内容（非数值、尺寸不同，或掩膜不是 0 和 1）：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-record-damaged": (
+        "{path} is damaged or no record of this cohort: build the cohort again, or restore the file.",
+        "{path} 已损坏或不是该队列的记录：请重新构建队列，或恢复该文件。",
     ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
@@ -1429,10 +1583,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "diverged; check the cohort's images, and train again with other settings or in another folder.",
         "未写入 {path}：训练所得权重含有非数值（{names}），训练未收敛；请检查队列影像，更换设置或输出文件夹后重新训练。",
     ),
-    "weights-not-written": (
-        "{path} cannot be written ({reason}); make room or choose another place, and give the same command again.",
-        "无法写入 {path}（{reason}）；请腾出磁盘空间或更换位置，然后重新执行同一命令。",
-    ),
     "network-unknown": (
         "There is no network called '{name}'; update gliomark, or choose another.",
         "没有名为“{name}”的网络；请更新 gliomark，或选择其他网络。",
@@ -1527,39 +1677,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The series in {folder} is spread over {count} multi-frame files, to which results as DICOM cannot refer; leave "
         "--dicom-out away.",
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
-    ),
-    # ---- stored records and database --------------------------------------------------------------------
-    "stored-missing": (
-        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
-        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
-    ),
-    "stored-damaged": (
-        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
-        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
-    ),
-    "stored-newer": (
-        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
-        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
-    ),
-    "stored-older": (
-        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
-        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
-    ),
-    "database-unopened": (
-        "The database cannot be opened ({reason}); check its URL.",
-        "无法打开数据库（{reason}）；请检查其 URL。",
-    ),
-    "database-newer": (
-        "The database was used by a newer version of gliomark: start that version, or restore the backup from before it.",
-        "数据库已被更新版本的 gliomark 使用：请启动该版本，或恢复升级前的备份。",
-    ),
-    "database-foreign": (
-        "The database was made by another version of gliomark or by another program, with tables that are not known: name another --data folder or --database and keep this one for the program that made it.",
-        "数据库由其他版本的 gliomark 或其他程序创建，其中的表无法识别：请另行指定 --data 文件夹或 --database，并保留此数据库供原程序使用。",
-    ),
-    "database-not-upgraded": (
-        "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
-        "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
     ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (
@@ -1882,34 +1999,92 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
         "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
     ),
-    # ---- reading in a process of its own ----------------------------------------------------------------
-    "reading-crashed": (
-        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
-        "again, or leave it out.",
-        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    "destination-unfit": (
+        "'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.",
+        "“{text}”不是有效的发送目标；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
     ),
-    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
-    "reading-ended-server": (
-        "Reading it has ended the server {tries} times: it is not read again.",
-        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    "title-unfit": (
+        "'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash.",
+        "“{title}”不是有效的 AE 标题；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
     ),
-    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
-    "reading-ended-status": ("status {status}", "退出码 {status}"),
-    "reading-limit-unfit": (
-        "{name}={given} is no positive number: correct or remove this environment variable.",
-        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    "node-open": (
+        "Anybody in the network could push studies to {host}; name who may with --dicom-peer AET.",
+        "网络中任何设备都可向 {host} 推送检查；请用 --dicom-peer AET 指定允许推送的设备。",
     ),
-    "reading-memory": (
-        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
-        "an image, or claims to; export it again, or leave it out.",
-        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
-        "请重新导出，或去除该文件。",
+    "node-port": (
+        "The DICOM port {port} cannot be opened ({reason}); choose another --dicom-port.",
+        "无法打开 DICOM 端口 {port}（{reason}）；请用 --dicom-port 另选一个。",
     ),
-    "reading-no-file": ("a file that is not known", "未知文件"),
-    "reading-slow": (
-        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
-        "does not answer; export it again, or leave it out.",
-        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    "token-role": (
+        "The role '{role}' is unknown; it must be {known}.",
+        "未知角色“{role}”；应为 {known}。",
+    ),
+    "token-name-taken": (
+        "There is a token named '{name}' already; revoke it or take another name.",
+        "已有名为“{name}”的令牌；请先撤销，或换一个名称。",
+    ),
+    "no-such-token": ("There is no token named '{name}'.", "没有名为“{name}”的令牌。"),
+    "model-file-missing": (
+        "The weights file {file} of model '{model}' is not there; check the path.",
+        "模型“{model}”的权重文件 {file} 不存在；请检查路径。",
+    ),
+    "port-taken": (
+        "Port {port} of {host} cannot be opened ({reason}); choose another --port.",
+        "无法打开 {host} 的端口 {port}（{reason}）；请用 --port 另选一个。",
+    ),
+    "data-folder-taken": (
+        "Another server is at work in the data folder {folder}; stop it, or choose another --data.",
+        "数据文件夹 {folder} 正被另一个服务器使用；请先停止它，或用 --data 另选一个。",
+    ),
+    "tls-half": (
+        "TLS needs both files; give --tls-certificate and --tls-key.",
+        "TLS 需要两个文件；请同时给出 --tls-certificate 与 --tls-key。",
+    ),
+    "tls-file-missing": (
+        "The TLS file {file} is not there; check the path.",
+        "TLS 文件 {file} 不存在；请检查路径。",
+    ),
+    "tls-wanted": (
+        "Patients' images would cross the network in the clear on {host}; give --tls-certificate and --tls-key, or "
+        "listen on 127.0.0.1.",
+        "在 {host} 上患者影像将以明文经网络传输；请给出 --tls-certificate 与 --tls-key，或只监听 127.0.0.1。",
+    ),
+    "tokens-wanted": (
+        "Anybody could ask the server on {host}; add a token first: gliomark token add NAME.",
+        "任何人都可访问 {host} 上的服务器；请先添加令牌：gliomark token add NAME。",
+    ),
+    # ---- stored records and database --------------------------------------------------------------------
+    "stored-missing": (
+        "{file}, which the server kept of this study, is gone: restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已不存在：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-damaged": (
+        "{file}, which the server kept of this study, is damaged ({reason}): restore the data folder from a backup, or upload the study again.",
+        "服务器保存的该检查文件 {file} 已损坏（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "stored-newer": (
+        "{file} was kept by a newer version of gliomark: start that version on this data folder.",
+        "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
+    ),
+    "stored-older": (
+        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
+        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "database-unopened": (
+        "The database cannot be opened ({reason}); check its URL.",
+        "无法打开数据库（{reason}）；请检查其 URL。",
+    ),
+    "database-newer": (
+        "The database was used by a newer version of gliomark: start that version, or restore the backup from before it.",
+        "数据库已被更新版本的 gliomark 使用：请启动该版本，或恢复升级前的备份。",
+    ),
+    "database-foreign": (
+        "The database was made by another version of gliomark or by another program, with tables that are not known: name another --data folder or --database and keep this one for the program that made it.",
+        "数据库由其他版本的 gliomark 或其他程序创建，其中的表无法识别：请另行指定 --data 文件夹或 --database，并保留此数据库供原程序使用。",
+    ),
+    "database-not-upgraded": (
+        "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
+        "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
     ),
     # ---- files ------------------------------------------------------------------------------------------
     "file-disk-full": (

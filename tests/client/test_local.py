@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from PySide6.QtCore import QProcess
 
 from gliomark.client.app import SCREENS
+from gliomark.client.local import told_address
 from gliomark.client.measure import settled, until
 from gliomark.client.window import MainWindow
 
@@ -46,6 +50,73 @@ def test_local_server_killed_in_the_middle_goes_on(
     process_id = window.session.local.process.processId()
     window.close()
     assert window.session.local.process.state() == QProcess.ProcessState.NotRunning and not alive(process_id)
+
+
+@pytest.fixture
+def impostor() -> Iterator[list[bytes]]:
+    """Another user's program that listens wherever it can and answers as a server does; what it was sent."""
+    heard: list[bytes] = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the library's name
+            heard.append(self.path.encode() + str(self.headers).encode())
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status": "ok", "version": "0"}')
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Answering) for _ in range(20)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield heard
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_only_the_port_that_its_own_child_told_is_asked(
+    open_window: Callable[[], MainWindow], impostor: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token comes by the environment, the port by the pipe, neither by the command line that all may read."""
+    window = open_window()
+    window.start()
+    until(lambda: window.session.state.server == "ready")
+    local = window.session.local
+    command = Path(f"/proc/{local.process.processId()}/cmdline").read_bytes().split(b"\0")
+    assert command[command.index(b"--port") + 1] == b"0"
+    assert local._token and local._token.encode() not in b" ".join(command)
+    told = urlsplit(local._remote.address)
+    listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout
+    own = [line for line in listening.splitlines() if f"pid={local.process.processId()}," in line]
+    assert not listening or any(line.split()[3].endswith(f":{told.port}") for line in own)
+    assert not impostor, "nobody else was asked"
+    local.process.kill()
+    until(lambda: window.session.state.server == "gone")
+    assert local._remote is None or window.session.state.server == "gone"
+    window.close()
+    assert not impostor
+
+
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [
+        (
+            b'gliomark listens on http://127.0.0.1:1\n{"address": "http://127.0.0.1:2"}\n',
+            "http://127.0.0.1:2",
+        ),
+        (b'{"address": "http://127.0.0.1:2"}', ""),  # not yet whole
+        (b"gliomark listens on http://127.0.0.1:1\n", ""),
+        (b'{"address": "http://evil.example:2"}\n', ""),
+        (b'{"address": 2}\n[1]\n7\n{}\n', ""),
+        (b"\xff\xfe\n" + b"x" * 10_000, ""),
+    ],
+)
+def test_the_address_is_taken_from_its_own_line_alone(words: bytes, address: str) -> None:
+    assert told_address(words) == address
 
 
 def test_two_clients_have_a_server_and_a_folder_each(open_window: Callable[[], MainWindow]) -> None:

@@ -433,6 +433,8 @@ TENSOR: dict[str, tuple[Callable[[dict[str, Tensor]], object], tuple[str, ...]]]
     "tensor-infinite": (_spoil(_WEIGHT, float("inf")), ("no network can compute", _WEIGHT)),
     "tensor-marker-nan": (_spoil("idh/cat_head.bias", float("nan")), ("no network can compute",)),
     "tensor-prior-nan": (_spoil("prior", float("nan")), ("no network can compute", "prior")),
+    "tensor-prior-flat": (lambda t: t.update({"prior": torch.ones(16).half()}), ("prior", "takes")),
+    "tensor-prior-whole": (lambda t: t.update({"prior": torch.ones(4, 4).long()}), ("prior", "takes")),
     "tensor-variance": (_spoil(_VARIANCE, -1.0), ("no network can compute", _VARIANCE)),
     "tensor-overflow": (_all("segmentation", 3e38), ("segmentation", "no answer")),
     "tensor-marker-overflow": (_all("idh", 3e38), ("idh", "no answer")),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,18 @@ def test_a_broken_file_is_refused_in_one_sentence(broken: Broken, tmp_path: Path
     chinese = render(said, "zh")
     assert any("一" <= sign <= "鿿" for sign in chinese) and chinese != str(said)
     assert {file.name for file in tmp_path.iterdir()} <= {path.name}, "nothing was unpickled or left"
+
+
+@pytest.mark.parametrize(("door", "count"), [("file", 400), ("card", 1500), ("trees", 1500), ("model", 60)])
+def test_mutations_that_get_past_the_hash_end_in_a_sentence_or_in_numbers(door: str, count: int) -> None:
+    """In a process of its own, which no mutation may end. GLIOMARK_FUZZ=20 does twenty times as many."""
+    count *= int(os.environ.get("GLIOMARK_FUZZ", "1"))
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
+    command = [sys.executable, str(Path(__file__).with_name("fuzz_weights.py")), door, "1", str(count)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    *before, last = done.stdout.strip().splitlines()
+    assert done.returncode == 0, f"ended by {done.returncode} at {last}: {done.stderr[-2000:]}"
+    word, refused, _, answered = last.split()
+    assert word == "refused" and int(refused) + int(answered) == count == len(before)
+    assert int(refused) > count / 4 and int(answered) > 0

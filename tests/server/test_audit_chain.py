@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from tests.server.conftest import own_database
 from tests.server.test_migrations import LAYOUTS, make
 
@@ -344,3 +345,41 @@ def test_what_is_rolled_back_leaves_no_gap(log) -> None:
             raise RuntimeError("stopped")
     log.records.log("me", "study viewed", "s")
     assert log.records.audit_head().number == COUNT + 1 and said(log) == "intact"
+
+
+def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
+    """The roles that docs/server.md advises, word for word, on PostgreSQL."""
+    owner = own_database()
+    if not owner:
+        pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")
+    open_records(tmp_path, owner).engine.dispose()
+    role = f"gliomark_server_{make_url(owner).database}"
+    document = (Path(__file__).parents[2] / "docs" / "server.md").read_text("utf-8")
+    grants = document.split("```sql\n")[1].split("```")[0].replace("gliomark_server", role)
+    engine = create_engine(owner)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        for line in filter(str.strip, grants.split(";")):
+            connection.exec_driver_sql(line)
+    url = make_url(owner).set(username=role, password="x").render_as_string(hide_password=False)  # noqa: S106
+    records = open_records(tmp_path, url)
+    records.add_study("s", "P", "demo", "0", "me")
+    records.delete_study("s", "me")
+    assert records.verify_audit().count == 2
+    refused = "permission denied|must be owner"
+    for line in (
+        "ALTER TABLE audit DISABLE TRIGGER ALL",
+        "DROP TRIGGER audit_no_change ON audit",
+        "UPDATE audit SET who = 'x'",
+        "DELETE FROM audit",
+        "TRUNCATE audit",
+        "DELETE FROM audit_head",
+        "DROP TABLE audit",
+    ):
+        with pytest.raises(SQLAlchemyError, match=refused), records.engine.begin() as connection:
+            connection.exec_driver_sql(line)
+    assert records.verify_audit().count == 2
+    records.engine.dispose()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")

@@ -54,6 +54,7 @@ def copied(data: Path, url: str) -> str:
     types = {"DATETIME": "TIMESTAMP WITH TIME ZONE", "DOUBLE": "DOUBLE PRECISION"}
     with source.connect() as reading, target.begin() as writing:
         there = inspect(reading)
+        writing.execute(text("SET LOCAL TIME ZONE 'UTC'"))
         for table in ("studies", "jobs", "truths", "tokens", "audit", "deliveries"):
             made = reading.execute(
                 text("SELECT sql FROM sqlite_master WHERE name = :name"), {"name": table}
@@ -62,7 +63,10 @@ def copied(data: Path, url: str) -> str:
                 made = re.sub(rf"\b{own}\b", theirs, made)
             writing.execute(text(made.replace("number INTEGER NOT NULL", "number SERIAL NOT NULL")))
             names = [column["name"] for column in there.get_columns(table)]
-            wanted = [f"CAST(:{name} AS BOOLEAN)" if name == "deleted" else f":{name}" for name in names]
+            wanted = [
+                f"CAST(CAST(:{name} AS INTEGER) AS BOOLEAN)" if name == "deleted" else f":{name}"
+                for name in names
+            ]
             for row in reading.execute(text(f"SELECT * FROM {table}")).mappings():
                 writing.execute(
                     text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(wanted)})"), dict(row)

@@ -70,6 +70,35 @@ def test_a_job_that_kills_its_workers_fails_in_words(lonely, pictures, monkeypat
     assert lonely.asked(study["id"])["state"] == "done", "the next one is answered"
 
 
+def test_a_worker_that_hangs_is_ended_and_counted(lonely, pictures, monkeypatch) -> None:
+    study = lonely.prepared(pictures)
+    before = set(lonely.server.workers.pids.values())
+    monkeypatch.setattr(lonely.server.workers, "stuck_s", 0.0)  # nothing may be silent
+    monkeypatch.setattr(lonely.server.records, "tell", lambda *_: None)
+    job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
+    ended = lonely.until(f"/api/predictions/{job['id']}", ("done", "failed"))
+    assert ended["state"] == "failed" and "no progress" in ended["error"] and "2 times" in ended["error"]
+    monkeypatch.undo()
+    assert lonely.asked(study["id"])["state"] == "done", "the next one is answered"
+    assert before.isdisjoint(lonely.server.workers.pids.values()), "by another process"
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 5])
+def test_a_power_cut_is_no_fault_of_the_job(tmp_path, cuts: int) -> None:
+    records = open_records(tmp_path, own_database())
+    records.add_study("s", "P", "tiny", "0", "me")
+    for _ in range(cuts):
+        assert (found := records.next_job()) is not None and found[0].attempts == 1
+        records.take_up()  # the server has gone, and its workers with it
+    found = records.next_job()
+    assert found is not None
+    for attempts in (1, 2):
+        assert records.job(found[0].id).attempts == attempts
+        records.give_back(found[0].id)  # now it is the job that ends its worker
+        records.next_job()
+    assert records.job(found[0].id).state == "failed" and "died 2 times" in records.job(found[0].id).error
+
+
 def test_a_cancelled_job_stays_cancelled(lonely, pictures) -> None:
     study = lonely.prepared(pictures)
     jobs = [

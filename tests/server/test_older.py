@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.pipeline.conftest import PATIENT
+from tests.server.test_run import serve
 from tests.test_stored import a_study, same
 
 from gliomark.found_outline import FoundOutline
@@ -130,6 +131,17 @@ def test_a_taking_over_that_was_cut_off_goes_on(store: Store, monkeypatch: pytes
     ]
     older.take_over_all(store, records)
     assert len(records.audit()) == 1
+
+
+def test_serve_takes_everything_over_before_it_listens(store: Store, tiny_weights: Path) -> None:
+    prepared = a_prepared(store.study("s"))
+    keep_before(store, prepared)
+    with serve(store.folder, tiny_weights, "--with-input") as process:
+        assert process.stdin is not None and process.stdout is not None and process.stdout.readline()
+        assert not list(store.folder.rglob("*.pickle"))
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+    same(prepared, store.load_prepared("s"))
 
 
 def test_what_does_not_come_back_the_same_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

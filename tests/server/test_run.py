@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ def test_it_listens_and_ends_with_its_input(tmp_path, tiny_weights) -> None:
     with serve(tmp_path / "data", tiny_weights, "--with-input") as process:
         assert process.stdin is not None and process.stdout is not None
         address = process.stdout.readline().split()[-1]
+        assert json.loads(process.stdout.readline()) == {"address": address}, "for whoever started it"
         assert httpx.get(f"{address}/api/health", timeout=60).status_code == 200
         process.stdin.close()  # as when whoever started it has died
         assert process.wait(timeout=60) == 0

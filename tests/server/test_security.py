@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from tests.pipeline.conftest import PATIENT
 from tests.server.conftest import own_database, running
 
+from gliomark.server.app import create_app
 from gliomark.server.records import AuditRow, TokenRow, token_sha256
 from gliomark.server.run import Settings, make_server, open_records
 from gliomark.server.security import Address
@@ -102,6 +105,47 @@ def test_that_tokens_existed_is_never_forgotten(tmp_path) -> None:
     records.revoke_token("one")
     assert records.tokens_existed() and open_records(tmp_path, database).tokens_existed()
     assert not records.tokens()
+
+
+@pytest.fixture
+def unstarted(tmp_path, tiny_weights, monkeypatch):
+    """A server's interface on this machine, without workers; and its records as the command line opens them."""
+    monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
+    database = own_database()
+    server = make_server(Settings(tmp_path, database=database, models={"tiny": str(tiny_weights)}))
+    return TestClient(create_app(server), base_url="http://127.0.0.1"), open_records(tmp_path, database)
+
+
+def test_once_tokens_existed_one_is_always_demanded(unstarted) -> None:
+    client, records = unstarted
+    assert client.get("/api/predictions").status_code == 200, "whoever uses this machine may ask"
+    token = records.add_token("Dr. Wang", "reader")
+    for headers, status, code in [({}, 401, "token-wanted"), (bearer(token), 200, None)]:
+        answer = client.get("/api/predictions", headers=headers)
+        assert (answer.status_code, answer.json()["code"] if code else None) == (status, code)
+    records.revoke_token("Dr. Wang")
+    for headers in ({}, bearer(token), bearer("")):
+        assert client.get("/api/predictions", headers=headers).status_code == 401
+    told = client.get("/api/predictions").json()
+    assert told["code"] == "token-wanted-again" and "gliomark token add" in told["detail"]
+    again = bearer(records.add_token("Dr. Li", "reader"))
+    assert client.get("/api/predictions", headers=again).status_code == 200
+
+
+def test_the_documentation_needs_no_internet(unstarted) -> None:
+    client, _ = unstarted
+    page = client.get("/api/docs")
+    assert page.status_code == 200
+    links = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
+    assert len(links) >= 4 and not [link for link in links if "//" in link], links
+    for link in links:
+        fetched = client.get(f"/api/{link}")
+        assert fetched.status_code == 200 and len(fetched.content) > 500, link
+    assert "SwaggerUIBundle" in client.get("/api/docs/files/swagger-ui-bundle.js").text
+    styles = client.get("/api/docs/files/swagger-ui.css").text
+    assert not re.search(r"url\([\"']?(?!data:)|@import", styles), "styles fetch nothing either"
+    allowed = page.headers["Content-Security-Policy"]
+    assert allowed.startswith("default-src 'self'") and "http" not in allowed, "the browser itself sees to it"
 
 
 def test_other_names_and_other_sites_are_refused(live) -> None:

@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +39,7 @@ from gliomark.messages import message
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
 
 SCHEMA_VERSION = 2
-_COMPRESSED = {"compression": "gzip", "compression_opts": 1}
+_LEVEL = 1  # of gzip
 
 
 @dataclass(frozen=True)
@@ -231,15 +232,23 @@ def write_patient(folder: Path, stack: SliceStack, **record: object) -> None:
 def _slice_bytes(sequence: str, stack: SliceStack, image: np.ndarray, index: int) -> bytes:
     """One slice's file, made in memory: HDF5's own words for a full disk are nobody's."""
     with h5py.File(f"{sequence}/{index}", "w", driver="core", backing_store=False) as file:
-        file.create_dataset("image", data=image.astype(np.float16), **_COMPRESSED)
-        file.create_dataset("brain", data=stack.brain[index].astype(np.uint8), **_COMPRESSED)
+        _add(file, "image", image.astype(np.float16))
+        _add(file, "brain", stack.brain[index].astype(np.uint8))
         if stack.lesion is not None:
-            file.create_dataset("mask", data=stack.lesion[index].astype(np.uint8), **_COMPRESSED)
+            _add(file, "mask", stack.lesion[index].astype(np.uint8))
         spacing = np.linalg.norm(stack.affine[:3, :3], axis=0)
         file.attrs.update({"patient": stack.patient_id, "sequence": str(sequence), "slice": index})
         file.attrs["spacing_mm"] = [spacing[1], spacing[0], spacing[2]]  # row, column, slice
         file.flush()
         return file.id.get_file_image()
+
+
+def _add(file: h5py.File, name: str, array: np.ndarray) -> None:
+    """As one gzip chunk, compressed here: HDF5's own compressor does not always give the same bytes."""
+    dataset = file.create_dataset(
+        name, array.shape, array.dtype, chunks=array.shape, compression="gzip", compression_opts=_LEVEL
+    )
+    dataset.id.write_direct_chunk((0,) * array.ndim, zlib.compress(array.tobytes(), _LEVEL))
 
 
 def _link_lesion_slices(folder: Path, sequence: str, stack: SliceStack) -> None:

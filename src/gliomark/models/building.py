@@ -25,7 +25,7 @@ from gliomark.models.trees import read_trees
 from gliomark.models.weights import TREES, Weights
 from gliomark.study import UNFORESEEN, GliomarkError
 
-LARGEST_NETWORK = 2**31  # bytes of weights
+LARGEST_NETWORK = 2**30  # bytes of weights; the published KiNet has 3e8
 # of batch normalisation: its spread, whose root is taken, and a counter that only training reads
 NEVER_NEGATIVE = ("running_var", "num_batches_tracked")
 Evidence = Literal["vector", "log-odds", "lesion"]

@@ -13,6 +13,8 @@ from gliomark.study import GliomarkError
 HEADER_LENGTH = 8  # bytes of a safetensors file that say how long its header is
 LARGEST_BYTES = 2**31  # the published networks with ten markers have 1.6e9
 LARGEST_HEADER = 2**24
+# a pipe is not waited for; the second is Windows'
+FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_weights_file(path: Path) -> bytes:
@@ -53,7 +55,7 @@ def read_small(path: Path, largest: int = 2**16) -> bytes:
 
 def _open_regular(path: Path) -> BinaryIO:
     """Raises OSError; IsADirectoryError for whatever else is no file, which is not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise IsADirectoryError(0, "not a file", str(path))

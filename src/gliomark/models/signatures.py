@@ -15,6 +15,7 @@ from pathlib import Path
 
 import minisign
 
+from gliomark.files import atomic_write, writing
 from gliomark.messages import message
 from gliomark.models.file_bytes import read_small, read_weights_file
 from gliomark.study import GliomarkError
@@ -117,10 +118,7 @@ def sign(path: Path, read: Content, key: Path, ask: Callable[[], str]) -> Path:
             read.content, trusted_comment=f"timestamp:{int(time.time())}\t{named}sha256:{read.sha256}"
         )
     place = signature_place(path)
-    part = place.with_name(place.name + ".part")
-    part.write_bytes(bytes(signature) + b"\n")
-    os.replace(part, place)
-    return place
+    return atomic_write(place, bytes(signature) + b"\n", mode=0o644)
 
 
 def make_keys(name: Path, password: str) -> tuple[Path, Path, str]:
@@ -162,7 +160,7 @@ def _id(line: bytes) -> str:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    with writing(path), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content + b"\n")
 
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
+from gliomark.files import atomic_write
 from gliomark.messages import message
 from gliomark.models.card import SEGMENTATION, MarkerCard, MarkerValidation, ModelCard, read_card
 from gliomark.models.signatures import UNSIGNED, Content, Trust, read_checked
@@ -62,10 +61,10 @@ class Weights:
 def save_weights(
     path: Path, card: ModelCard, tensors: Mapping[str, Tensor], check: Callable[[Weights], object] = id
 ) -> None:
-    """Write atomically; floating tensors in half precision, which keeps a model small.
+    """Write whole or not at all; floating tensors in half precision, which keeps a model small.
 
-    What was written is loaded again, and shown to ``check``, before it takes its place. Raises GliomarkError, leaving
-    nothing behind, for weights that cannot be loaded and where the file cannot be written.
+    What is to be written is first loaded as any file is, and shown to ``check``. Raises GliomarkError, an older file
+    staying as it was, for weights that cannot be loaded and where the file cannot be written.
     """
     halves = {
         n: (t.half() if t.is_floating_point() else t).detach().contiguous().cpu() for n, t in tensors.items()
@@ -75,20 +74,20 @@ def save_weights(
         raise GliomarkError(message("weights-diverged", path=path, names=_some(spoilt)))
     text = json.dumps(asdict(card), ensure_ascii=False, sort_keys=True)
     metadata = {"schema_version": str(SCHEMA_VERSION), "card": text, "sha256": _digest(text, halves)}
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file(halves, part, metadata)
-        part.chmod(0o644)  # safetensors writes for the owner alone
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        check(_weights(path, read_checked(part, Trust())))
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise GliomarkError(message("weights-not-written", path=path, reason=reason)) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    content = _in_order(save(halves, metadata))
+    check(_weights(path, Content(content, hashlib.sha256(content).hexdigest(), UNSIGNED)))
+    atomic_write(path, content, mode=0o644)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The file with what its header says in one order: safetensors writes its metadata in a random one, and the same
+    weights would not be the same file."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_weights(path: Path, trust: Trust = Trust()) -> Weights:
@@ -146,6 +145,10 @@ def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[str]) -> None:
     """Every tensor belongs to a part of the model and is made of numbers."""
     parts = {SEGMENTATION, *markers}
+    prior = tensors.get(PRIOR)
+    if prior is not None and (prior.ndim != 2 or not prior.is_floating_point()):
+        told = {"found": f"{prior.dtype} {tuple(prior.shape)}", "wanted": "float (rows, columns)"}
+        raise GliomarkError(message("weights-tensor-other", path=path, name=PRIOR, **told))
     strange = [n for n in tensors if n != PRIOR and n.partition("/")[0] not in parts]
     if strange:
         raise GliomarkError(message("weights-tensor-strange", path=path, names=_some(strange)))

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliomark.files import atomic_folder, atomic_write, writing
+from gliomark.isolation import Reads, read_here
 from gliomark.messages import message
 from gliomark.reporting.contents import contents
-from gliomark.reporting.dicom import DICOM_FILES, dicom_results
+from gliomark.reporting.dicom import DICOM_FILES, write_dicom_results
 from gliomark.reporting.document import number, prediction_document
 from gliomark.reporting.masks import write_masks
 from gliomark.reporting.page import render_page
@@ -42,12 +43,13 @@ def write_prediction(
     language: Language = "en",
     pdf: bool = False,
     dicom: bool = False,
+    reading: Reads = read_here,
 ) -> Path:
     """Write ``folder/<patient id>/`` (prediction.json, report.html, masks) and return it.
 
     pdf: report.pdf as well. dicom: the results as DICOM as well, in ``dicom``; raises GliomarkError for a
-    patient who did not come as DICOM. All of it appears at once; where anything fails an older result stays
-    as it was.
+    patient who did not come as DICOM; reading: where the source files' headers are read for it. All of it appears at
+    once; where anything fails an older result stays as it was.
     """
     target = Path(folder) / folder_name(prediction.patient_id)
 
@@ -62,19 +64,15 @@ def write_prediction(
         if pdf:
             (partial / "report.pdf").write_bytes(printed)
         if dicom:
-            _write_dicom(prediction, language, printed, partial / "dicom")
+            (partial / "dicom").mkdir()
+            source = prediction.study.source
+            reading(source, write_dicom_results, prediction, partial / "dicom", language, printed)
 
     with writing(target):
         _refuse_to_replace_strangers(target)
     with atomic_folder(target) as part:
         fill(part)
     return target
-
-
-def _write_dicom(prediction: Prediction, language: Language, pdf: bytes, folder: Path) -> None:
-    folder.mkdir()
-    for name, dataset in dicom_results(prediction, language, pdf=pdf).items():
-        dataset.save_as(folder / name, enforce_file_format=True)
 
 
 def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 
+from gliomark.files import NotWrittenError, is_disk_full
 from gliomark.messages import message
 from gliomark.server import predictions, studies
 from gliomark.server.bodies import SmallBodies
@@ -79,12 +80,16 @@ async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]
 async def _unforeseen(_: Request, error: Exception) -> Response:
     """What went wrong stays in the log, and there without what was asked."""
     LOG.error("a call failed: %s", type(error).__name__)
+    if is_disk_full(error):
+        return answer_problem(message("disk-full"), 507)
     return answer_problem(message("server-unforeseen"), 500)
 
 
 async def _wrong(_: Request, error: Exception) -> Response:
     """Something the caller can mend, in a sentence."""
     assert isinstance(error, GliomarkError)
+    if isinstance(error, NotWrittenError):  # not the caller's doing, nor is the place theirs to know
+        return answer_problem(message("disk-full"), 507)
     return answer_problem(error.message, 422)
 
 

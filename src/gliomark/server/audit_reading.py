@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.files import remove, temporary_name, writing
 from gliomark.messages import message
 from gliomark.server.audit_chain import Head, Verdict, utc_text
-from gliomark.server.records import COMMAND_LINE, AuditFilter, AuditRow, Records
+from gliomark.server.records import COMMAND_LINE, AuditFilter, AuditRow, Entry, Records
 from gliomark.server.run import open_records
 from gliomark.study import GliomarkError
 from gliomark.tables.writing import csv_text
@@ -63,13 +64,25 @@ def csv_pages(records: Records, wanted: AuditFilter) -> Iterator[str]:
 
     Raises GliomarkError where a line holds what is no line of a log any more.
     """
-    records.log(COMMAND_LINE, "audit read", "", **wanted.named)
+    records.log_all([Entry(COMMAND_LINE, "audit read", "", wanted.named)])
     yield csv_text([COLUMNS])
     try:
         for page in records.audit_pages(wanted):
             yield csv_text(map(_cells, page))
     except (SQLAlchemyError, ValueError):
         raise GliomarkError(message("audit-unreadable")) from None
+
+
+def write_pages(pages: Iterable[str], out: Path) -> None:
+    """A csv file, whole or not at all, a page in memory at a time. Raises NotWrittenError."""
+    part = out.with_name(temporary_name())
+    with writing(out):
+        try:
+            with part.open("w", encoding="utf-8-sig", newline="") as file:
+                file.writelines(pages)
+            part.replace(out)
+        finally:
+            remove(part)
 
 
 def _cells(row: AuditRow) -> list[object]:

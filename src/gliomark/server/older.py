@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from gliomark import study as records_of_study
+from gliomark.files import NotWrittenError
 from gliomark.messages import Message, message
 from gliomark.stored import read_record, same_record, write_record
 from gliomark.study import GliomarkError, MRSequence, Study
@@ -69,6 +70,8 @@ def take_over(folder: Path, name: str, kind: type[T]) -> None:
             raise ValueError("it did not come back the same")
     except FileNotFoundError:
         return  # another process was faster
+    except NotWrittenError:
+        raise
     except (
         pickle.UnpicklingError,
         ArithmeticError,

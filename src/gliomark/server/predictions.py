@@ -152,7 +152,7 @@ async def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> 
 def _dicom(server: Server, id: str, language: Language) -> bytes:
     row = server.answered(id)
     try:
-        return zipped(kept_results(server.store, row, language))
+        return zipped(kept_results(server.store, row, language, server.reading))
     except GliomarkError as error:
         raise HTTPException(409, error.message) from None
 

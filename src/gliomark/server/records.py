@@ -348,13 +348,11 @@ class Records:
     def add_token(self, name: str, role: str) -> str:
         """A new token for a person or a machine, shown this once. Raises GliomarkError for a name in use."""
         if role not in ROLES:
-            raise GliomarkError(f"The role '{role}' is unknown; it must be {' or '.join(ROLES)}.")
+            raise GliomarkError(message("token-role", role=role, known=" or ".join(ROLES)))
         token = secrets.token_urlsafe(32)
         with self.session() as session:
             if session.scalar(select(TokenRow).where(TokenRow.name == name)):
-                raise GliomarkError(
-                    f"There is a token named '{name}' already; revoke it or take another name."
-                )
+                raise GliomarkError(message("token-name-taken", name=name))
             session.add(TokenRow(sha256=token_sha256(token), name=name, role=role))
             append_audit(session, COMMAND_LINE, TOKEN_ADDED, name, {"role": role})
         return token
@@ -364,7 +362,7 @@ class Records:
         with self.session() as session:
             row = session.scalar(select(TokenRow).where(TokenRow.name == name))
             if row is None:
-                raise GliomarkError(f"There is no token named '{name}'.")
+                raise GliomarkError(message("no-such-token", name=name))
             session.delete(row)
             append_audit(session, COMMAND_LINE, "token revoked", name, {})
 
@@ -520,7 +518,7 @@ class Records:
             outline_sha256=study.correction if request.get("outline") == "corrected" else "",
         )
         if study.state == "failed" or study.deleted:
-            job.state, job.error = "failed", study.error or "The study was removed."
+            job.state, job.error = "failed", study.error or message("study-removed")
         session.add(job)
         session.flush()
         asked = {k: v for k, v in request.items() if k not in ("age", "sex")}

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gliomark.isolation import ReadingProcesses
+from gliomark.messages import message
 from gliomark.models.shelf import weights_file
 from gliomark.models.signatures import Trust, read_checked
 from gliomark.server.app import create_app
@@ -69,7 +70,7 @@ def make_server(settings: Settings) -> Server:
     models = dict(settings.models or {"demo": "demo"})
     for name, file in models.items():
         if file != "demo" and not Path(file).is_file():
-            raise GliomarkError(f"The weights file {file} of model '{name}' is not there; check the path.")
+            raise GliomarkError(message("model-file-missing", file=str(file), model=name))
     folder = settings.data.absolute()
     trust = pinned(models, settings.trust)
     workers = Workers(records, folder, models, settings.workers, settings.stuck_s, trust)
@@ -106,7 +107,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         bound = socket.create_server((address.host, address.port), family=_family(address.host))
     except OSError as error:
         raise GliomarkError(
-            f"Port {address.port} of {address.host} cannot be opened ({error.strerror}); choose another --port."
+            message("port-taken", port=address.port, host=address.host, reason=str(error.strerror or error))
         ) from None
     tls = {"ssl_certfile": address.certificate, "ssl_keyfile": address.key}
     web = Web(create_app(server), bound, settings.connections, **tls)
@@ -136,9 +137,7 @@ def _alone(data: Path) -> FileLock:
     try:
         lock.acquire(timeout=WAIT_S)
     except Timeout:
-        raise GliomarkError(
-            f"Another server is at work in the data folder {data}; stop it, or choose another --data."
-        ) from None
+        raise GliomarkError(message("data-folder-taken", folder=str(data))) from None
     return lock
 
 

@@ -19,7 +19,6 @@ What an earlier version kept in another form is taken over by ``older``.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.files import atomic_write, remove, remove_leftovers, temporary_name
 from gliomark.messages import Message, message
 from gliomark.server import older
 from gliomark.stored import has_record, read_record, write_record
@@ -83,7 +83,7 @@ class Store:
     @contextmanager
     def filling(self, folder: Path) -> Iterator[Path]:
         """A folder to write into, which then appears whole or not at all; where another was faster, theirs stays."""
-        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+        part = folder.with_name(temporary_name())
         part.mkdir()
         try:
             yield part
@@ -93,11 +93,12 @@ class Store:
                 if not folder.exists():
                     raise
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            remove(part)
 
     def forget_uploads(self) -> None:
-        """What was on its way when the server ended."""
-        shutil.rmtree(self.folder / "uploads", ignore_errors=True)
+        """What was on its way when the server ended, and what it was writing."""
+        remove(self.folder / "uploads")
+        remove_leftovers(self.folder, below=True)
 
     def correction(self, id: str, sha256: str) -> Path:
         return self.study(id) / "corrections" / f"{sha256}.png"
@@ -106,7 +107,7 @@ class Store:
         """Its SHA-256; outlines that earlier answers rest on stay beside it."""
         content = mask_png(mask)
         sha256 = hashlib.sha256(content).hexdigest()
-        write(self.correction(id, sha256), content)
+        atomic_write(self.correction(id, sha256), content)  # what a doctor drew outlasts a power cut
         return sha256
 
     def prediction(self, id: str, job: str) -> Path:
@@ -118,7 +119,7 @@ class Store:
         named = "".join(c for c in patient if c.isalnum() or c in " -_").encode()[:80].decode(errors="ignore")
         folder = self.input(id) / (named.strip() or "patient")
         folder.parent.mkdir(parents=True)
-        (self.study(id) / UNRECORDED).write_text(str(received), "utf-8")
+        atomic_write(self.study(id) / UNRECORDED, str(received))
         received.rename(folder)
         return folder
 
@@ -132,8 +133,8 @@ class Store:
 
     def give_back(self, id: str) -> None:
         """The files are back where they came from, and the study is gone."""
-        received = Path((self.study(id) / UNRECORDED).read_text("utf-8"))
-        for folder in self.input(id).glob("*"):
+        for folder in self.input(id).glob("*"):  # none where the disk was full before they were moved
+            received = Path((self.study(id) / UNRECORDED).read_text("utf-8"))
             received.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(received)
         self.remove(id)
@@ -210,11 +211,8 @@ def _part_without_path(part: Any, folder: Path) -> Any:
 
 
 def write(path: Path, content: bytes) -> None:
-    """The file appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    part.write_bytes(content)
-    os.replace(part, path)
+    """The file appears whole. Raises NotWrittenError, a GliomarkError, where the disk is full."""
+    atomic_write(path, content, durable=False)
 
 
 def png(plane: NDArray[Any]) -> bytes:

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from gliomark.files import is_disk_full
 from gliomark.isolation import ReadingProcesses
 from gliomark.messages import collect, message
 from gliomark.models.signatures import Trust
@@ -214,8 +215,11 @@ def work(
         try:
             answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
         except GliomarkError as error:
-            answer = without_path(error.message, place)
+            answer = without_path(without_path(error.message, place), folder)
         except UNFORESEEN as error:
+            if is_disk_full(error):
+                connection.send(message("disk-full"))
+                continue
             reason = without_path(" ".join(str(error).split())[-200:], place)
             answer = message("not-computed", kind=type(error).__name__, reason=reason)
         connection.send(answer)

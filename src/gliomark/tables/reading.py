@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, time
 from io import BytesIO, StringIO
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 from zipfile import ZipFile
 
@@ -54,7 +55,10 @@ def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _content(path: Path) -> bytes:
     try:
-        _check_size(path, path.stat().st_size, _MOST_BYTES)
+        found = path.stat()
+        if not S_ISREG(found.st_mode) and not S_ISDIR(found.st_mode):
+            raise GliomarkError(message("table-no-file", table=path))
+        _check_size(path, found.st_size, _MOST_BYTES)
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)

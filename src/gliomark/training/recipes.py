@@ -23,6 +23,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.evaluation.calibration import recalibration
 from gliomark.evaluation.cautious import cautious_area
 from gliomark.evaluation.metrics import auc, youden_threshold
+from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.segmenter import RULES, seen_sequences
 from gliomark.inference.slice_classifier import UNCALIBRATED, Evidence, SliceClassifier, calibrated
 from gliomark.messages import message
@@ -159,13 +160,13 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
 
 
 def prepare_place(out: Path) -> None:
-    """Make the folder of a weights file before hours of training. Raises GliomarkError if it cannot be."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GliomarkError(
-            f"{out.parent} cannot be made ({error.strerror}); choose another --out."
-        ) from error
+    """Make the folder of a weights file before hours of training, and remove what a killed run left there.
+
+    Raises GliomarkError if it cannot be written.
+    """
+    check_writable(out.parent)
+    remove_leftovers(out.parent)
+    remove_leftovers(out.with_suffix(".work"), below=True)
 
 
 def _check_size(size: str, sizes: Sequence[str]) -> None:

@@ -46,7 +46,7 @@ TIMES = ((re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC"), b"TIME"), (re.compile(r
 RUN_DEPENDENT = ("created", "seconds")
 LOOK_S, ENDING_S, LONGEST_S = 0.02, 10.0, 1800.0
 PATIENTS, EPOCHS = 2, 2
-LEARNERS, LABELLED = 10, 6  # of the cohort that is trained on
+LEARNERS = 10  # of the cohort that is trained on
 
 
 @dataclass(frozen=True)
@@ -464,7 +464,7 @@ def _inputs(folder: Path, seed: int) -> Path:
 
 
 def _write_tiny_cohort(folder: Path) -> None:
-    """Patients of four slices of grain, each with a bright lesion; some have a known marker."""
+    """Patients of four slices of grain, each with a bright lesion."""
     pair = (MRSequence.T1C, MRSequence.FLAIR)
     rows = ["id,age,sex,idh_mutant"]
     for number in range(1, LEARNERS + 1):
@@ -483,8 +483,7 @@ def _write_tiny_cohort(folder: Path) -> None:
         write_patient(
             folder, SliceStack(f"P{number:02d}", images, brain, affine, names, (0, 1, 2, 3), lesion)
         )
-        marker = str(number % 2) if number <= LABELLED else ""
-        rows.append(f"P{number:02d},{30 + number},{number // 2 % 2},{marker}")
+        rows.append(f"P{number:02d},{30 + number},{number // 2 % 2},{number % 2}")
     atomic_write(folder / "MetaMS.csv", "\n".join(rows) + "\n")
     about = {"schema_version": 1, "sequences": [str(name) for name in pair], "settings": {"k": 20}}
     write_json(folder / "cohort.json", about)

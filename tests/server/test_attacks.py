@@ -1,0 +1,293 @@
+"""The attacks that once ended the server, against a real one: it stays well, and a good study its usual time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.uid import MRImageStorage, generate_uid
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+
+from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_dicom
+from gliomark.io.dicom import dicom_files
+from gliomark.study import MRSequence
+
+LONG_S = 240.0
+Files = dict[str, bytes]
+
+
+@dataclass
+class Serving:
+    """A running ``gliomark serve``. usual_s: that a good study took from upload to answer before any attack."""
+
+    data: Path
+    weights: Path
+    good: Path
+    usual_s: float = 0.0
+
+    def start(self) -> None:
+        words = ["serve", "--data", str(self.data), "--port", "0", "--model", f"tiny={self.weights}"]
+        words += ["--dicom-port", "0", "--dicom-quiet", "1", "--reserve-gb", "0"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gliomark", *words],
+            stdout=subprocess.PIPE,
+            stderr=(self.data.parent / "log").open("ab"),
+            text=True,
+            env={name: value for name, value in os.environ.items() if name != "GLIOMARK_TOKEN"},
+        )
+        assert self.process.stdout is not None
+        address = self.process.stdout.readline().split()[-1]
+        self.dicom_port = int(self.process.stdout.readline().split()[-1])
+        self.client = httpx.Client(base_url=address, timeout=LONG_S)
+        self.until(lambda: self.health() == "ok")
+
+    def stop(self) -> None:
+        self.client.close()
+        self.process.terminate()
+        assert self.process.wait(60) in (0, -signal.SIGTERM), "it was not the attack that ended it"
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        ends = time.monotonic() + LONG_S
+        while not is_so():
+            assert time.monotonic() < ends and self.process.poll() is None
+            time.sleep(0.1)
+
+    def health(self) -> str:
+        return str(self.client.get("/api/health", timeout=10).json()["status"])
+
+    def send(self, files: Files) -> httpx.Response:
+        return self.client.post("/api/studies", files=[("files", item) for item in files.items()])
+
+    def answer(self) -> float:
+        """Seconds from a good study's upload to its answer."""
+        started = time.monotonic()
+        sent = self.send(
+            {f"P/{p.relative_to(self.good).as_posix()}": p.read_bytes() for p in self.good.rglob("*.png")}
+        )
+        assert sent.status_code == 201, sent.text
+        asked = self.client.post(f"/api/studies/{sent.json()['id']}/predictions", json={"age": 50, "sex": 0})
+        path = f"/api/predictions/{asked.json()['id']}"
+        self.until(lambda: self.client.get(path).json()["state"] in ("done", "failed"))
+        answered = self.client.get(path).json()
+        assert answered["state"] == "done", answered["error"]
+        return time.monotonic() - started
+
+    def stays_well(self, attack: Callable[[], None]) -> None:
+        """While it is attacked, and after: health is ok and a good study takes no longer than it does."""
+        failed: list[BaseException] = []
+
+        def attacking() -> None:
+            try:
+                attack()
+            except BaseException as error:  # told in the test's own thread
+                failed.append(error)
+
+        thread = threading.Thread(target=attacking)
+        thread.start()
+        during = self.answer()
+        assert self.health() == "ok"
+        thread.join(LONG_S)
+        assert not failed, failed
+        after = self.answer()
+        assert self.health() == "ok" and self.process.poll() is None
+        assert max(during, after) < 3 * self.usual_s + 5, (during, after, self.usual_s)
+
+
+@pytest.fixture(scope="module")
+def serving(
+    tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, pictures: Path
+) -> Iterator[Serving]:
+    one = Serving(tmp_path_factory.mktemp("attacked") / "data", tiny_weights, pictures)
+    one.start()
+    one.answer()  # warm
+    one.usual_s = one.answer()
+    yield one
+    one.stop()
+
+
+def refused_in_words(answer: httpx.Response, *unsaid: str) -> None:
+    told = answer.json()["detail"]
+    assert answer.status_code in (400, 413, 415, 422), (answer.status_code, told)
+    assert told.strip() and "\n" not in told and "Traceback" not in told, told
+    for one in unsaid:
+        assert one not in told
+
+
+def meta_image(dimensions: str, more: str = "") -> bytes:
+    lines = f"ObjectType = Image\nNDims = {dimensions}\nDimSize = 64 64 9\nElementType = MET_SHORT\n{more}"
+    return f"{lines}ElementDataFile = LOCAL\n".encode() + bytes(77_000)
+
+
+def test_meta_images_of_impossible_dimensions(serving: Serving) -> None:
+    def attack() -> None:
+        for dimensions in ("0", "-1", "99", "3000000", "4294967295"):
+            whole = meta_image(dimensions)
+            for name in ("P/T1C.mha", "P/T1C.mhd"):
+                refused_in_words(serving.send({name: whole, "P/FLAIR.mha": whole}))
+
+    serving.stays_well(attack)
+
+
+def naming(kind: str, target: str) -> Files:
+    """A header that says that its pixels lie in ``target``."""
+    mhd = (
+        "ObjectType = Image\nNDims = 3\nDimSize = 32 32 9\nElementSpacing = 1 1 5\nElementType = MET_USHORT\n"
+    )
+    nrrd = "NRRD0004\ntype: ushort\ndimension: 3\nsizes: 32 32 9\nspacings: 1 1 5\nendian: little\nencoding: raw\n"
+    text = {
+        "mhd": f"{mhd}ElementDataFile = {target}\n",
+        "mhd list": f"{mhd}ElementDataFile = LIST\n" + f"{target}\n" * 9,
+        "nrrd": f"{nrrd}data file: {target}\n\n",
+        "nhdr": f"{nrrd}datafile: {target}\n\n",
+        "nrrd list": f"{nrrd}data file: LIST 2\n" + f"{target}\n" * 9,
+    }[kind].encode()
+    end = {"mhd list": "mhd", "nrrd list": "nrrd"}.get(kind, kind)
+    return {f"P/T1C.{end}": text, f"P/FLAIR.{end}": text}
+
+
+def test_headers_that_name_another_file_of_the_server(serving: Serving) -> None:
+    secret = serving.data.parent / "secret.raw"
+    secret.write_bytes(struct.pack("<9216H", *range(9216)))
+    targets = (str(secret), "../" * 12 + str(secret)[1:], "/etc/passwd", "../../../gliomark.db")
+
+    def attack() -> None:
+        for kind in ("mhd", "mhd list", "nrrd", "nhdr", "nrrd list"):
+            for target in targets:
+                refused_in_words(serving.send(naming(kind, target)), str(serving.data))
+
+    serving.stays_well(attack)
+
+
+SCRIPTS = {
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n{ } loop\nshowpage\n%%EOF\n".ljust(80),
+    "loop": b"%!PS\n{ 1 } loop\n".ljust(80),
+    "PDF": b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n".ljust(80),
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'.ljust(80),
+}
+
+
+def test_scripts_that_are_called_pictures(serving: Serving) -> None:
+    def attack() -> None:
+        for script in SCRIPTS.values():
+            for _ in range(3):
+                pictures = {f"P/{sequence}/{n}.png": script for sequence in ("T1C", "FLAIR") for n in (1, 2)}
+                refused_in_words(serving.send(pictures))
+
+    serving.stays_well(attack)
+    assert b"gs" not in children(serving.process.pid)
+
+
+def children(process: int) -> set[bytes]:
+    """Names of the programs below it."""
+    found, waiting = set[bytes](), [process]
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").glob("*"):
+            for child in map(int, (task / "children").read_text().split()):
+                waiting.append(child)
+                found.add(Path(f"/proc/{child}/comm").read_bytes().strip())
+    return found
+
+
+# ---- pushed --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
+    """A synthetic patient of a hospital."""
+    folder = tmp_path_factory.mktemp("hospital")
+    small = HospitalSettings(thickness_mm=(6.0,), matrix=(96,), distractors=False)
+    write_dicom(hospital_patient(7, small, (MRSequence.T1C, MRSequence.FLAIR)), folder)
+    images = [dcmread(file) for file in dicom_files(folder)]
+    return [one for one in images if one.SOPClassUID == MRImageStorage]
+
+
+def poisoned(image: Dataset, claim: dict[str, int]) -> Dataset:
+    one = deepcopy(image)
+    one.StudyInstanceUID, one.SOPInstanceUID = generate_uid(), generate_uid()
+    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+    for name, value in claim.items():
+        setattr(one, name, value)
+    return one
+
+
+def push(serving: Serving, images: list[Dataset]) -> list[int]:
+    """Their statuses; an image that is not answered is sent again over a new association, as archives do."""
+    entity = AE("MRI")
+    entity.dimse_timeout = 30
+    entity.add_requested_context(Verification)
+    entity.add_requested_context(MRImageStorage, [one.file_meta.TransferSyntaxUID for one in images[:1]])
+    line, statuses = None, list[int]()
+    for image in images:
+        for _ in range(5):
+            if line is None or not line.is_established:
+                line = entity.associate("127.0.0.1", serving.dicom_port, ae_title="GLIOMARK")
+            if line.is_established and "Status" in (answer := line.send_c_store(image)):
+                statuses.append(answer.Status)
+                break
+            line.abort()
+    assert line is not None and line.send_c_echo().Status == 0
+    line.release()
+    return statuses
+
+
+def is_predicted(serving: Serving, patient: str, before: int) -> None:
+    def done() -> int:
+        found = serving.client.get("/api/predictions", params={"patient_id": patient}).json()
+        assert all(job["state"] != "failed" for job in found), found
+        return sum(job["state"] == "done" for job in found)
+
+    serving.until(lambda: done() > before)
+
+
+CLAIMS = [
+    {"NumberOfFrames": 10**9},
+    {"NumberOfFrames": 10**9, "Rows": 1, "Columns": 1},
+    {"Rows": 65535, "Columns": 65535},
+]
+
+
+def test_objects_that_claim_a_billion_frames(serving: Serving, pushed: list[Dataset]) -> None:
+    def attack() -> None:
+        for claim in CLAIMS:
+            assert push(serving, [poisoned(pushed[0], claim) for _ in range(3)]) == [0xC000] * 3
+
+    serving.stays_well(attack)
+
+
+def test_objects_that_claim_a_billion_frames_after_a_restart(serving: Serving, pushed: list[Dataset]) -> None:
+    """An older server may have kept it: the node takes up the others, and what is pushed is predicted."""
+    serving.stop()
+    for number, claim in enumerate(CLAIMS):
+        for place in (f"incoming/{number:032d}", f"taken/{number + 50:032d}-{'a' * 8}"):
+            folder = serving.data / place
+            folder.mkdir(parents=True)
+            poisoned(pushed[0], claim).save_as(folder / "1.dcm")
+            (folder / "2.dcm").write_bytes(meta_image("99"))
+    serving.start()
+    patient = str(pushed[0].PatientID)
+    before = len(serving.client.get("/api/predictions", params={"patient_id": patient}).json())
+
+    def attack() -> None:
+        assert set(push(serving, pushed)) == {0}
+        is_predicted(serving, patient, before)
+
+    serving.stays_well(attack)
+    serving.until(lambda: not list((serving.data / "incoming").iterdir()))
+    assert not list((serving.data / "taken").iterdir())
+    told = [
+        line for line in serving.client.get("/api/audit").json() if line["action"].startswith("pushed study")
+    ]
+    assert len(told) >= 2 * len(CLAIMS), "each is told in the log"

@@ -1,0 +1,122 @@
+"""Places for uploads: who stands still loses his, one caller cannot have them all, nobody holds one for hours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import anyio
+import pytest
+from fastapi import HTTPException
+from starlette.types import Message
+
+from gliomark.server import bodies
+from gliomark.server.bodies import Inlet, Limits, Place, guarded
+
+FEW = Limits(at_once=3, each=2, silence_s=5.0, slowest=1000.0)
+
+
+def refused(status: int, do: Callable[[], object]) -> None:
+    with pytest.raises(HTTPException) as error:
+        do()
+    assert error.value.status_code == status
+
+
+def test_one_caller_cannot_have_all_places() -> None:
+    inlet = Inlet(FEW)
+    with ExitStack() as places:
+        for who in ("A", "A", "B"):
+            places.enter_context(inlet.place(who))
+        for who in ("A", "C"):
+            refused(503, lambda who=who: inlet.place(who).__enter__())
+    with inlet.place("C"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("waiting", "whole", "silent_s", "age_s", "got", "loses"),
+    [
+        (True, False, 3.0, 3.0, 10**6, True),
+        (True, False, 0.0, 60.0, 100, True),
+        (True, False, 0.0, 1.0, 0, False),
+        (True, False, 0.0, 60.0, 10**6, False),
+        (True, True, 60.0, 60.0, 100, False),
+        (False, False, 60.0, 60.0, 100, False),
+    ],
+    ids="silent,crawls,young,fast,being read,being written".split(","),
+)
+def test_who_loses_a_place(
+    waiting: bool, whole: bool, silent_s: float, age_s: float, got: int, loses: bool
+) -> None:
+    inlet, now = Inlet(Limits(at_once=1, slowest=1000.0)), time.monotonic()
+    with inlet.place("A") as place:
+        place.began, place.heard, place.got, place.whole = now - age_s, now - silent_s, got, whole
+        place.waiting = anyio.CancelScope() if waiting else None
+        if loses:
+            with inlet.place("B"):
+                assert place.lost
+            with inlet.place("B"):
+                pass
+        else:
+            refused(503, lambda: inlet.place("B").__enter__())
+            assert not place.lost
+
+
+async def receiving(
+    limits: Limits, place: Place, pieces: list[bytes], pause_s: float, declared: str | None
+) -> int:
+    """Bytes of a body that comes in these pieces."""
+
+    async def receive() -> Message:
+        await anyio.sleep(pause_s)
+        return {"type": "http.request", "body": pieces.pop(0) if pieces else b"", "more_body": True}
+
+    get = guarded(receive, declared, 10**9, limits, place)
+    while pieces:
+        await get()
+    return place.got
+
+
+def test_a_place_that_is_lost_ends_the_upload_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "STILL_S", 0.1)
+    inlet = Inlet(Limits(at_once=1, silence_s=60.0))
+
+    async def all_of_it() -> float:
+        started = time.monotonic()
+        with inlet.place("A") as place:
+            async with anyio.create_task_group() as tasks:
+
+                async def newcomer() -> None:
+                    await anyio.sleep(0.3)
+                    with inlet.place("B"):
+                        assert place.lost
+
+                tasks.start_soon(newcomer)
+                with pytest.raises(HTTPException) as error:
+                    await receiving(inlet._limits, place, [b"x"], 30, None)
+                assert error.value.status_code == 408
+        return time.monotonic() - started
+
+    assert anyio.run(all_of_it) < 5
+
+
+@pytest.mark.parametrize(
+    ("age_s", "got", "declared", "is_late"),
+    [
+        (3700.0, 10**8, None, True),
+        (3700.0, 10**8, "900000000", True),
+        (1000.0, 10**8, "100000", True),
+        (200.0, 10**6, "900000000", True),
+        (200.0, 10**8, "900000000", False),
+        (50.0, 10, None, False),
+    ],
+    ids="hours,hours though promised,longer than promised,crawls,fast,first minute".split(","),
+)
+def test_how_long_a_body_may_take(age_s: float, got: int, declared: str | None, is_late: bool) -> None:
+    place = Place("A", began=time.monotonic() - age_s, got=got)
+    ask = lambda: anyio.run(receiving, Limits(), place, [b"more"], 0.0, declared)  # noqa: E731
+    if is_late:
+        refused(408, ask)
+    else:
+        assert ask() == got + 4
