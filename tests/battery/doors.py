@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.battery.case import Answered, Case, Scene, Seen
+from tests.battery.case import Answered, Case, Partly, Scene, Seen
 from tests.battery.watch import fork
 
 from gliomark.cli import run as run_command_line
@@ -54,7 +54,8 @@ def run_case(case: Case, ground: Path, folder: Path) -> tuple[Seen, str]:
     before = files_below(folder)
     seen = fork(lambda: command(case.words or words.split()), folder, said)
     seen = replace(seen, said=seen.said + told_in_files(folder), left=tuple(files_below(folder) - before))
-    wrong = case.expects.wrong(scene) if isinstance(case.expects, Answered) and not seen.status else ""
+    asked = isinstance(case.expects, Partly) or (isinstance(case.expects, Answered) and not seen.status)
+    wrong = case.expects.wrong(scene) if asked else ""
     return seen, wrong
 
 
