@@ -1,4 +1,4 @@
-"""Records of a prepared cohort that are cut, altered or something else are refused in a sentence that names the file."""
+"""Records of a prepared cohort that are cut, altered or something else are refused by a sentence with their name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def test_a_patients_record(own: Path, how: Callable[[str], str]):
 
 
 @pytest.mark.parametrize("content", [
-    '{"train": ["P0', "[]", '{"train": "P01", "validation": [], "test": []}', '{"train": [1], "validation": [], "test": []}',
+    '{"train": ["P0', "[]", '{"train": "P01", "validation": [], "test": []}',
+    '{"train": [1], "validation": [], "test": []}',
     '{"train": [], "validation": [], "test": [], "folds": 5}',
 ])  # fmt: skip
 @pytest.mark.parametrize("read", [cohort_folds, drawn_for_others, describe])
