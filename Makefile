@@ -1,7 +1,11 @@
 # make demo    predict a synthetic patient        make test    run the tests
 # make check   lint, types, imports, tests        make clean   remove what these made
+# make install, make install-extras   what predicts; also the server, the client and training
+# make lock    renew requirements/                make sbom    list what is installed, as CycloneDX
+# make licences   renew docs/licences.md
 #
-# Needs Python 3.11 (or 3.12), git and make. Everything is installed into .venv, once.
+# Needs Python 3.11 (or 3.12), git and make. Everything is installed into .venv, once, from the locks in
+# requirements/: exact versions, and no file whose SHA-256 is not there.
 
 PYTHON ?= $(shell for python in python3.11 python3 python3.12; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
@@ -10,11 +14,16 @@ PIP_OPTIONS ?=
 PYTEST_OPTIONS ?= -n auto --dist loadscope
 
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCKED := $(PIP) --require-hashes --only-binary :all: $(PIP_OPTIONS)
+
+# Which PyTorch: "torch-cpu", a tenth of the size, where pip is told where that build lies; otherwise "torch".
+CPU_BUILD := $(shell sed -n 's/^\(torch[^ ]*\).*/\1/p' requirements/torch-cpu.lock)
+TORCH ?= $$($(PIP) --dry-run --no-deps $(PIP_OPTIONS) $(CPU_BUILD) >/dev/null 2>&1 && echo torch-cpu || echo torch)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check clean
+.PHONY: help install install-extras demo test lint check lock sbom licences clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -25,15 +34,29 @@ help:
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-.venv/installed: .venv/made pyproject.toml constraints.txt
-	@echo "Installing gliomark into .venv; the first time takes minutes."
-	$(INSTALL) -e .
+# The package itself is installed last, built by what the lock brought: nothing is fetched outside the locks.
+define install
+	@echo "Installing $(1) into .venv; the first time takes minutes."
+	@$(LOCKED) -r requirements/$(TORCH).lock $(patsubst %,-r requirements/%.lock,$(2))
+	$(PIP) --no-deps --no-build-isolation --no-index -e .
+endef
+LOCKS := $(wildcard requirements/*.lock)
+
+.venv/installed: .venv/made pyproject.toml $(LOCKS)
+	$(call install,gliomark,base)
 	@touch $@
 
-.venv/installed-dev: .venv/made pyproject.toml constraints.txt
-	@echo "Installing gliomark and its tests' needs into .venv; the first time takes minutes."
-	$(INSTALL) -e ".[dev]"
+.venv/installed-extras: .venv/made pyproject.toml $(LOCKS)
+	$(call install,gliomark with all extras,base extras)
 	@touch .venv/installed $@
+
+.venv/installed-dev: .venv/made pyproject.toml $(LOCKS)
+	$(call install,gliomark and its tests' needs,base extras dev)
+	@touch .venv/installed .venv/installed-extras $@
+
+install: .venv/installed
+
+install-extras: .venv/installed-extras
 
 demo: .venv/installed
 	rm -rf demo/patients demo/results
@@ -52,6 +75,19 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports --no-cache
 
 check: lint test
+
+# uv and packaging come from the locks as they are; LOCK_OPTIONS="--upgrade-package NAME" or "--upgrade" renews versions.
+lock: .venv/made
+	@mkdir -p build
+	@sed -n '/^\(uv\|packaging\)==/,/[^\\]$$/p' requirements/*.lock > build/lock-tools.txt
+	$(LOCKED) -r build/lock-tools.txt
+	$(BIN)/python scripts/lock.py $(LOCK_OPTIONS)
+
+sbom: .venv/installed-dev
+	$(BIN)/python scripts/sbom.py
+
+licences: .venv/installed-dev
+	$(BIN)/python scripts/licences.py
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/dicom.md",
     "docs/answers.md",
     "docs/client.md",
+    "docs/weights.md",
 )
 
 

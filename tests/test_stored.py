@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -19,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from gliomark.messages import Message, message, render
-from gliomark.stored import has_record, read_record, remove_record, write_record
+from gliomark.stored import has_record, read_record, remove_record, same_record, write_record
 from gliomark.study import (
     Examination,
     GliomarkError,
@@ -75,7 +76,7 @@ def same(one: Any, other: Any) -> None:
         assert isinstance(other, Message) and one.code == other.code and str(one) == str(other)
         assert render(one, "zh") == render(other, "zh")
     elif isinstance(one, float):
-        assert type(one) is type(other) and np.float64(one).tobytes() == np.float64(other).tobytes()
+        assert type(other) is float and np.float64(one).tobytes() == np.float64(other).tobytes()
     else:
         assert type(one) is type(other) and one == other
 
@@ -219,8 +220,6 @@ def test_a_later_record_replaces_the_earlier_one(tmp_path: Path) -> None:
         write_record(tmp_path, "record", example(image=np.full((1, 1), value, np.float32)))
     assert read_record(tmp_path, "record", Everything).image[0, 0] == 2
     assert len(list(tmp_path.iterdir())) == 2
-    (tmp_path / ".record.json.0123abcd").write_text("left by a killed writer")
-    write_record(tmp_path, "record", example())
     write_record(tmp_path, "record.more", example(text="another name"))
     write_record(tmp_path, "record", example(text="again"))
     assert read_record(tmp_path, "record.more", Everything).text == "another name"
@@ -237,11 +236,56 @@ def test_a_writer_that_is_stopped_leaves_the_earlier_record(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gliomark.stored.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("gliomark.files.os.fsync", full)
+    with pytest.raises(GliomarkError, match="the disk is full"):
         write_record(tmp_path, "record", example(text="second", number=3))
     assert read_record(tmp_path, "record", Everything).text == "first"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_whoever_reads_while_it_is_written_gets_one_or_the_other(tmp_path: Path) -> None:
+    written = [example(text=str(n), image=np.full((64, 64), n, np.float32)) for n in range(2)]
+    write_record(tmp_path, "record", written[0])
+    over = threading.Event()
+
+    def keep_writing() -> None:
+        for turn in range(60):
+            write_record(tmp_path, "record", written[turn % 2])
+        over.set()
+
+    thread = threading.Thread(target=keep_writing)
+    thread.start()
+    seen = 0
+    while not over.is_set():
+        record = read_record(tmp_path, "record", Everything)
+        same(written[int(record.text)], record)
+        seen += 1
+    thread.join()
+    assert seen > 5
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text": "右额叶"},
+        {"number": -0.5},
+        {"number": float("nan")},
+        {"truth": False},
+        {"sequence": MRSequence.T1},
+        {"image": np.arange(6, dtype=np.float64).reshape(1, 2, 3)},
+        {"image": np.arange(6, dtype=np.float32).reshape(1, 3, 2)},
+        {"image": np.array([[[0, 1, 2], [3, 4, 5.0001]]], np.float32)},
+        {"mask": None},
+        {"maps": {}},
+        {"maps": {MRSequence.T1C: -np.eye(4)}},
+        {"texts": ("x",)},
+        {"inner": Examination("", 1, 1)},
+    ],
+    ids=repr,
+)
+def test_what_differs_is_not_the_same_record(changed: dict[str, Any]) -> None:
+    assert not same_record(example(), example(**changed)) and not same_record(example(**changed), example())
+    assert same_record(example(), example()) and same_record(example(**changed), example(**changed))
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,13 @@ def draw_course(
 ) -> Course:
     """From the seed and the fold alone: whatever the network, the stream of batches is the same."""
     torch.manual_seed(1000 * seed + fold)
-    sampler = EpochSampler(learning.part, settings.slices_per_patient, settings.lesion_share)
+    sampler = EpochSampler(
+        learning.part, settings.slices_per_patient, settings.lesion_share, 1000 * seed + fold
+    )
     count, drawn = steps * settings.batch, []
     while len(drawn) < count:
         drawn += list(sampler)
+        sampler.set_epoch(sampler.epoch + 1)
     side = learning.prior.shape[-1]
     thetas = random_theta(count, settings.augmentation, side).unflatten(0, (steps, settings.batch))
     rates = [warm_cosine((step + 1) / steps, settings.warm_up) for step in range(steps)]

@@ -6,7 +6,6 @@ whom; every figure has its 95 % interval.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from gliomark.evaluation.calibration import (
 from gliomark.evaluation.delong import AreaTest, delong, delong_test
 from gliomark.evaluation.intervals import UNDEFINED, Interval, bootstrap
 from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
+from gliomark.files import atomic_write, remove_leftovers
 from gliomark.reporting.page import page_environment
 from gliomark.reporting.plots import ACCENT, SECOND, inline_plot
 from gliomark.study import GliomarkError
@@ -139,6 +139,8 @@ def read_predictions(path: Path, columns: Columns) -> Predictions:
             f"{path} has no rows{f' with {asked}' if asked else ''}; nothing can be evaluated."
         )
     ids = tuple(row[columns.id] for row in rows)
+    if not all(ids):
+        raise GliomarkError(f"{path} has a row without an id, the {ids.index('') + 1}. of them; fill it in.")
     twice = [patient for patient, count in Counter(ids).items() if count > 1]
     if twice:
         raise GliomarkError(
@@ -153,10 +155,14 @@ def read_predictions(path: Path, columns: Columns) -> Predictions:
 
 
 def _check_column(path: Path, header: Sequence[str], name: str | None) -> None:
-    if name is not None and name not in header:
+    if name is None:
+        return
+    if name not in header:
         raise GliomarkError(
             f"{path} has no column {name} (columns: {', '.join(header)}); name the right one."
         )
+    if header.count(name) > 1:
+        raise GliomarkError(f"{path} has the column {name} twice; keep one.")
 
 
 def _class(text: str, where: str) -> int:
@@ -300,6 +306,11 @@ def compare(first: Predictions, second: Predictions) -> Comparison:
             f"{first.ids[own[unlike[0]]]} has the label {label[unlike[0]]} in {first.source} and another in "
             f"{second.source}; compare predictions of one truth."
         )
+    if len(set(label.tolist())) < 2:
+        raise GliomarkError(
+            f"{first.source} and {second.source} have {len(label)} patients in common, all of the label {label[0]}; both "
+            "labels are needed."
+        )
     one, two = first.probability[own], second.probability[their]
     return Comparison(
         second.source, len(label), delong(label, one), delong(label, two), delong_test(label, one, two)
@@ -328,11 +339,10 @@ def write_assessment(found: Assessment, out: Path) -> Path:
     ]
     page = environment.get_template("evaluation.html.j2").render(found=found, plots=plots)
     # written once all is made: nothing is left half-done
-    out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     for name, rows in tables.items():
-        _write(out / f"{name}.csv", _csv_text(rows))
-    _write(out / "evaluation.html", page)
-    return out / "evaluation.html"
+        atomic_write(out / f"{name}.csv", _csv_text(rows))
+    return atomic_write(out / "evaluation.html", page)
 
 
 def _flat(row: Any) -> dict[str, Any]:
@@ -361,12 +371,6 @@ def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     header = list(rows[0])
     cells = [[row.get(name, "") for name in header] for row in rows]
     return csv_text([header, *([f"{c:.6g}" if isinstance(c, float) else c for c in row] for row in cells)])
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", newline="")
-    os.replace(part, path)
 
 
 def _number(value: float) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.progress import Progress
 
+from gliomark.files import NotWrittenError, check_writable, is_disk_full, remove_leftovers
 from gliomark.inference.fusion import FusionRule
 from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
 from gliomark.isolation import ReadingProcesses, Reads
 from gliomark.messages import message
+from gliomark.models.signatures import Trust
 from gliomark.pipeline import Model, load_model, predict
 from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
@@ -19,7 +23,7 @@ from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Stud
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for besides the images."""
+    """What the user asked for besides the images. trust: whose weights may be loaded."""
 
     model: str = "demo"
     fusion: FusionRule = "near"
@@ -28,6 +32,7 @@ class Request:
     without_clinical: bool = False
     pdf: bool = False
     dicom: bool = False
+    trust: Trust = Trust()
 
 
 def predict_folder(
@@ -50,29 +55,28 @@ def predict_folder(
         raise GliomarkError(message("clinical-not-given"))
     table = None if clinical is None else read_clinical(clinical)
     folders = reading(root, find_patients, root)
-    model = load_model(request.model)
+    model = load_model(request.model, request.trust)
     check_writable(out)
+    remove_leftovers(out)
     read_table(out / "predictions.csv")  # a stranger's file of this name is found before the work is done
     rows: list[Prediction | Failure] = []
     taken: dict[str, Path] = {}
-    with Progress(transient=True, disable=len(folders) == 1) as progress:
-        for folder in progress.track(folders, description="patients"):
-            rows.append(_one(folder, table, out, model, request, say, taken, reading))
-    if any(isinstance(row, Prediction) for row in rows):
-        write_table(rows, out / "predictions.csv")
+    try:
+        with Progress(transient=True, disable=len(folders) == 1) as progress:
+            for folder in progress.track(folders, description="patients"):
+                rows.append(_one(folder, table, out, model, request, say, taken, reading))
+    except NotWrittenError:
+        with suppress(NotWrittenError):  # the table may still have room where a patient has none
+            _write_table(rows, out)
+        raise
+    _write_table(rows, out)
     return [row for row in rows if isinstance(row, Failure)]
 
 
-def check_writable(out: Path) -> None:
-    """Raise GliomarkError before any work is done if results could not be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".gliomark-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GliomarkError(message("out-not-writable", folder=str(out), reason=reason)) from error
+def _write_table(rows: Sequence[Prediction | Failure], out: Path) -> None:
+    """Unless nobody could be predicted."""
+    if any(isinstance(row, Prediction) for row in rows):
+        write_table(rows, out / "predictions.csv")
 
 
 def _one(
@@ -93,21 +97,30 @@ def _one(
             told = message("patient-twice", folder=str(folder), patient=study.patient_id, other=other)
             raise GliomarkError(told)
         if request.dicom:
-            require_dicom(study)
+            reading(folder, require_dicom, _without_images(study))
         row = _row(study, table, request.without_clinical)
         prediction = predict(
             study, row, model, fusion=request.fusion, enhancing=request.enhancing, reading=reading
         )
         written = write_prediction(
-            prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom
+            prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom, reading=reading
         )
         say(str(written / "report.html"))
         return prediction
     except GliomarkError as error:
+        if is_disk_full(error):
+            raise  # the others would come to the same end, after minutes each
         return Failure(folder.name, error.message)
     except UNFORESEEN as error:
         reason, kind = " ".join(str(error).split())[-200:], type(error).__name__
         return Failure(folder.name, message("not-predicted", folder=str(folder), kind=kind, reason=reason))
+
+
+def _without_images(study: Study) -> Study:
+    """What is known of the source files, which alone has to travel where their headers are read."""
+    empty = np.empty((0, 0, 0), np.float32)
+    series = {name: replace(one, image=empty, missing=None) for name, one in study.series.items()}
+    return replace(study, series=series, lesion=None)
 
 
 def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:

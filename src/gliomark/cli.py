@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from enum import StrEnum
@@ -20,10 +21,14 @@ cohort_app = typer.Typer(no_args_is_help=True, help="Build, check, describe, sha
 train_app = typer.Typer(no_args_is_help=True, help="Train the networks on a cohort.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Reproduce the committed results.")
 token_app = typer.Typer(no_args_is_help=True, help="Who may ask a server.")
+models_app = typer.Typer(no_args_is_help=True, help="Look into weights files, sign them, check signatures.")
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(train_app, name="train")
 app.add_typer(experiment_app, name="experiment")
+audit_app = typer.Typer(no_args_is_help=True, help="Read and verify a server's audit log.")
 app.add_typer(token_app, name="token")
+app.add_typer(audit_app, name="audit")
+app.add_typer(models_app, name="models")
 
 
 # which extra brings a module, where it is not "train"
@@ -75,6 +80,23 @@ StudyScheduler = Annotated[
     str | None, typer.Option("--scheduler", help="A dask scheduler's address, tcp://...")
 ]
 
+TrustedKey = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trusted-key",
+        envvar="GLIOMARK_TRUSTED_KEY",
+        help="Whose signature on a weights file counts: a public key's file; repeatable.",
+    ),
+]
+RequireSigned = Annotated[
+    bool,
+    typer.Option(
+        "--require-signed",
+        envvar="GLIOMARK_REQUIRE_SIGNED",
+        help="Load no weights but those signed with a --trusted-key.",
+    ),
+]
+
 AlsoTest = Annotated[
     list[Path] | None, typer.Option(help="A prepared cohort that nobody trains on; repeatable.")
 ]
@@ -102,16 +124,22 @@ def predict(
         bool,
         typer.Option("--dicom-out", help="The results as DICOM as well, where the images came as DICOM."),
     ] = False,
+    require_signed: RequireSigned = False,
+    trusted_key: TrustedKey = None,
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
     from gliomark.isolation import ReadingProcesses
     from gliomark.messages import render
+    from gliomark.models.signatures import read_trust
 
     finding = None if enhancing is None else enhancing is YesNo.yes
+    trust = read_trust(trusted_key or (), require_signed)
     with ReadingProcesses() as reading:  # it gets ready while the networks' libraries are loaded
         from gliomark.batch import Request, predict_folder
 
-        request = Request(model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out)
+        request = Request(
+            model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out, trust
+        )
         failures = predict_folder(input, clinical, out, request, typer.echo, reading)
     for failure in failures:
         typer.echo(f"{failure.patient_id}: {render(failure.message, language.value)}", err=True)
@@ -127,14 +155,18 @@ def explain(
     stage: Annotated[
         int, typer.Option(min=1, max=4, help="Features of which stage: 1 the finest, 4 the coarsest.")
     ] = 3,
+    require_signed: RequireSigned = False,
+    trusted_key: TrustedKey = None,
 ) -> None:
     """On which pixels each marker's answer rests: Grad-CAM of every branch on the deciding slices."""
     from gliomark.isolation import ReadingProcesses
+    from gliomark.models.signatures import read_trust
 
+    trust = read_trust(trusted_key or (), require_signed)
     with ReadingProcesses() as reading:
         from gliomark.explain import explain_patient
 
-        for path in explain_patient(input, out, model, stage, reading):
+        for path in explain_patient(input, out, model, stage, reading, trust):
             typer.echo(str(path))
 
 
@@ -199,8 +231,11 @@ def serve(
     object_gb: Annotated[float, limit(0.001, "Of one DICOM object.")] = 1.0,
     reserve_gb: Annotated[float, limit(0, "Of the disk that stay free.")] = 1.0,
     job_minutes: Annotated[float, limit(0.1, "Without progress, after which a job is ended.")] = 15.0,
+    require_signed: RequireSigned = False,
+    trusted_key: TrustedKey = None,
 ) -> None:
     """Predict over HTTP: upload, outline, correct, predict again, reports; everything is recorded."""
+    from gliomark.models.signatures import read_trust
     from gliomark.server.associations import AssociationLimits
     from gliomark.server.bodies import Limits
     from gliomark.server.connections import ConnectionLimits
@@ -232,6 +267,7 @@ def serve(
         node=node,
         with_input=with_input,
         stuck_s=60 * job_minutes,
+        trust=read_trust(trusted_key or (), require_signed),
     )
     serve(settings, say=typer.echo)
 
@@ -792,6 +828,20 @@ def experiment_server_load(
     typer.echo(str(run(patients, out, typer.echo, count, clients, predictions, workers)))
 
 
+@experiment_app.command("kills")
+def experiment_kills(
+    out: StudyOut,
+    door: Annotated[str, typer.Option(help="predict, build, train, serve or all.")] = "all",
+    times: Annotated[int, typer.Option(min=1, help="How often each is killed.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the patients and the moments.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Attempts side by side.")] = 1,
+) -> None:
+    """kill -9 at random moments: is what runs again the same as if nothing had happened, and nothing left?"""
+    from gliomark.experiments.bedside.kills import DOORS, run
+
+    typer.echo(str(run(list(DOORS) if door == "all" else [door], times, seed, out, typer.echo, workers)))
+
+
 @experiment_app.command("server-poison")
 def experiment_server_poison(
     out: StudyOut,
@@ -843,6 +893,135 @@ def experiment_tables(
         typer.echo(str(path))
 
 
+@audit_app.command("verify")
+def audit_verify(
+    data: ServerData = Path("gliomark-data"),
+    database: ServerDatabase = "",
+    expect: Annotated[
+        str, typer.Option(metavar="HASH", help="A head noted earlier, which must be in the log.")
+    ] = "",
+) -> None:
+    """Follow the log's hash chain; name the first line that was altered, removed, swapped or inserted."""
+    from gliomark.server.audit_reading import describe, open_existing_records, parse_hash
+
+    noted = parse_hash(expect) if expect else ""
+    typer.echo(describe(open_existing_records(data, database).verify_audit(noted)))
+
+
+@audit_app.command("head")
+def audit_head(data: ServerData = Path("gliomark-data"), database: ServerDatabase = "") -> None:
+    """Print the newest line's SHA-256, number and time (UTC), to be noted in another place."""
+    from gliomark.server.audit_reading import describe_head, open_existing_records
+
+    typer.echo(describe_head(open_existing_records(data, database).audit_head()))
+
+
+@audit_app.command("show")
+def audit_show(
+    data: ServerData = Path("gliomark-data"),
+    database: ServerDatabase = "",
+    since: Annotated[str, typer.Option(help="Lines of this date or time (UTC) and later.")] = "",
+    who: Annotated[str, typer.Option(help="Lines of this person or machine alone.")] = "",
+    action: Annotated[str, typer.Option(help="Lines of this action alone, such as 'study viewed'.")] = "",
+    subject: Annotated[str, typer.Option(help="Lines about this study or prediction alone.")] = "",
+    out: Annotated[Path | None, typer.Option(help="A csv file; else they are printed.")] = None,
+) -> None:
+    """The log as csv, oldest line first; that it was read is recorded in it."""
+    from gliomark.server.audit_reading import csv_pages, open_existing_records, parse_time, write_pages
+    from gliomark.server.records import AuditFilter
+
+    at = parse_time(since) if since else None
+    wanted = AuditFilter(since=at, who=who or None, action=action or None, subject=subject or None)
+    pages = csv_pages(open_existing_records(data, database), wanted)
+    if out is not None:
+        return write_pages(pages, out)
+    for page in pages:
+        typer.echo(page, nl=False)
+
+
+ModelName = Annotated[str, typer.Argument(help="A shipped model's name or a weights file.")]
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """The models that gliomark brings: name, file, markers."""
+    from gliomark.models.shelf import SHIPPED
+    from gliomark.pipeline import open_weights
+
+    for name in SHIPPED:
+        weights = open_weights(name)
+        typer.echo(f"{name}\t{', '.join(weights.card.markers)}\t{weights.path}")
+
+
+@models_app.command("show")
+def models_show(
+    model: ModelName,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    trusted_key: TrustedKey = None,
+) -> None:
+    """What a weights file says of itself, whether it loads, its SHA-256, and who signed it."""
+    from gliomark.models.description import as_json, in_words
+    from gliomark.models.signatures import read_trust
+    from gliomark.pipeline import build_model, open_weights
+
+    weights = open_weights(model, read_trust(trusted_key or ()))
+    build_model(weights)
+    typer.echo(as_json(weights) if json else in_words(weights))
+
+
+@models_app.command("keygen")
+def models_keygen(
+    name: Annotated[
+        Path, typer.Argument(help="NAME.key and NAME.pub are made; neither is ever overwritten.")
+    ],
+    without_password: Annotated[
+        bool, typer.Option("--without-password", help="Whoever has the file can sign.")
+    ] = False,
+) -> None:
+    """Make a pair of keys: the secret one to sign weights with, the public one to give to those who load them."""
+    from gliomark.models.signatures import make_keys
+
+    password = "" if without_password else ask_password("Password of the new key", confirm=True)
+    secret, public, key = make_keys(name, password)
+    typer.echo(f"{secret}\n{public}\nkey {key}")
+
+
+@models_app.command("sign")
+def models_sign(
+    model: ModelName,
+    key: Annotated[Path, typer.Option(help="The secret key's file.")],
+) -> None:
+    """Sign a weights file that loads: its signature is put beside it, as FILE.minisig."""
+    from gliomark.models.signatures import Trust, read_checked, sign
+    from gliomark.pipeline import build_model, open_weights
+
+    weights = open_weights(model)
+    build_model(weights)
+    read = read_checked(weights.path, Trust(pinned={str(weights.path): weights.file_sha256}))
+    typer.echo(str(sign(weights.path, read, key, lambda: ask_password("Password of the key"))))
+
+
+@models_app.command("verify")
+def models_verify(
+    model: ModelName,
+    key: Annotated[list[Path], typer.Option(help="A public key's file; repeatable.")],
+) -> None:
+    """Whether a weights file is signed with one of these keys; status 1 where it is not."""
+    from gliomark.models.shelf import weights_file
+    from gliomark.models.signatures import Trust, read_checked, read_trust, verify
+
+    trust = read_trust(key, required=True)
+    with weights_file(model) as path:
+        signed = verify(path, read_checked(path, Trust()).content, trust)
+    typer.echo(f"{path}: signed with key {signed.key} ({' '.join(signed.comment.split())})")
+
+
+def ask_password(question: str, confirm: bool = False) -> str:
+    """From the environment variable GLIOMARK_KEY_PASSWORD, else typed without being shown."""
+    given = os.environ.get("GLIOMARK_KEY_PASSWORD")
+    return given if given else str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
+
+
 def parse_pair(text: str, form: str) -> tuple[str, str]:
     """``LEFT=RIGHT`` in two. form: what it must look like, in words. Raises GliomarkError where it does not."""
     left, sign, right = text.partition("=")
@@ -873,11 +1052,12 @@ def run() -> None:
         typer.echo(f"gliomark: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        # a folder that cannot be written, a file that is not there, a full disk: the system's word and the place
+        # a folder that cannot be written, a file that is not there, a full disk
+        from gliomark.files import REASONS, explain_os_error
+
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(
-            f"gliomark: {place}{error.strerror or error}; check the path and its permissions.", err=True
-        )
+        told = f"{place}{error.strerror or error}; check the path and its permissions."
+        typer.echo(f"gliomark: {explain_os_error(error) if error.errno in REASONS else told}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(str(error.name).partition(".")[0], "train")

@@ -11,11 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from gliomark.explanation.gradcam import branch_map, branches_of
+from gliomark.files import atomic_write, png_bytes
 from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
 from gliomark.io import read_study
 from gliomark.isolation import Reads, read_here
 from gliomark.messages import message
 from gliomark.models.kinet import mix_input
+from gliomark.models.signatures import Trust
 from gliomark.pipeline import load_model, predict
 from gliomark.reporting.drawing import canvas, draw_heat, draw_slice
 from gliomark.reporting.report import folder_name
@@ -25,14 +27,19 @@ WIDTH, CAPTION = 300, 26
 
 
 def explain_patient(
-    folder: Path, out: Path, model_name: str = "demo", stage: int = 3, reading: Reads = read_here
+    folder: Path,
+    out: Path,
+    model_name: str = "demo",
+    stage: int = 3,
+    reading: Reads = read_here,
+    trust: Trust = Trust(),
 ) -> list[Path]:
     """Write ``OUT/<id>/gradcam_<marker>.png`` for every marker; the paths.
 
     stage: of the branches, 1 the finest to 4 the coarsest. reading: where the images are read. Raises GliomarkError
     where the patient cannot be read, has no lesion, or gets no probability.
     """
-    model = load_model(model_name)
+    model = load_model(model_name, trust)
     study = reading(folder, read_study, folder, needed=model.sequences)
     # age and sex change the trees' answer, not where the networks look
     prediction = predict(study, Clinical(study.patient_id, None, None), model, reading=reading)
@@ -51,9 +58,8 @@ def explain_patient(
         sheet = _sheet(prediction, marker, model.classifiers[marker.marker], stage, said)
         sheets[place / f"gradcam_{marker.marker}.png"] = sheet
     # written once all are drawn: nothing is left half-done
-    place.mkdir(parents=True, exist_ok=True)
     for path, sheet in sheets.items():
-        sheet.save(path)
+        atomic_write(path, png_bytes(sheet))
     return list(sheets)
 
 

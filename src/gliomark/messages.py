@@ -20,6 +20,35 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 # By section, as the rooms lie; code: (English, Chinese). What is wrong, where, and what to do.
 MESSAGES: Mapping[str, tuple[str, str]] = {
+    # ---- reading in a process of its own ----------------------------------------------------------------
+    "reading-crashed": (
+        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
+        "again, or leave it out.",
+        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    ),
+    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
+    "reading-ended-server": (
+        "Reading it has ended the server {tries} times: it is not read again.",
+        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    ),
+    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
+    "reading-ended-status": ("status {status}", "退出码 {status}"),
+    "reading-limit-unfit": (
+        "{name}={given} is no positive number: correct or remove this environment variable.",
+        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    ),
+    "reading-memory": (
+        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
+        "an image, or claims to; export it again, or leave it out.",
+        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
+        "请重新导出，或去除该文件。",
+    ),
+    "reading-no-file": ("a file that is not known", "未知文件"),
+    "reading-slow": (
+        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
+        "does not answer; export it again, or leave it out.",
+        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    ),
     # ---- folders and pictures ---------------------------------------------------------------------------
     "grey-no-numbers": (
         "{source} holds no grey values: every voxel is blank, transparent or not a number; export it again.",
@@ -487,7 +516,137 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} states {count} images of its size, more than it can hold or any MR series has: copy or export it again.",
         "{file} 注明含 {count} 帧该尺寸的图像，超出文件所能容纳或任何磁共振序列的数量：请重新复制或导出。",
     ),
+    "recognised-sentence": ("{clause}.", "{clause}。"),
+    "recognised-and": ("{clause}; {more}", "{clause}；{more}"),
+    "recognised-class": ("SOP class {name} is no MR image", "SOP 类 {name} 不是磁共振影像"),
+    "recognised-modality": ("Modality is {modality}, not MR", "设备类型（Modality）为 {modality}，不是 MR"),
+    "recognised-burned-in": (
+        "BurnedInAnnotation is YES: a picture of a screen or a colour map",
+        "BurnedInAnnotation 为 YES：是屏幕截图或伪彩图",
+    ),
+    "recognised-colour": (
+        "SamplesPerPixel says colour: a picture of a screen or a colour map",
+        "SamplesPerPixel 表明为彩色：是屏幕截图或伪彩图",
+    ),
+    "recognised-image-type": (
+        "ImageType or ComplexImageComponent says {marks}",
+        "ImageType 或 ComplexImageComponent 标为 {marks}",
+    ),
+    "recognised-count": (
+        "The series has {count} image, no stack of slices",
+        "该序列只有 {count} 幅图像，不是多层图像",
+    ),
+    "recognised-body-part": ("BodyPartExamined is {part} ({words})", "检查部位（BodyPartExamined）为 {part}（{words}）"),
+    "recognised-elsewhere": (
+        "{source} names another part of the body ({words})",
+        "{source} 写明是其他部位（{words}）",
+    ),
+    "recognised-b-value": ("Diffusion b-value is {value:g} s/mm2", "扩散 b 值为 {value:g} s/mm²"),
+    "recognised-contrast": ("AcquisitionContrast is {contrast}", "AcquisitionContrast 为 {contrast}"),
+    "recognised-time-series": (
+        "Every place was taken {count} times: a time series",
+        "每个层面采集了 {count} 次：是时间序列",
+    ),
+    "recognised-angiography": (
+        "AngioFlag, TimeOfFlightContrast or PhaseContrast says YES",
+        "AngioFlag、TimeOfFlightContrast 或 PhaseContrast 标为 YES，是血管成像",
+    ),
+    "recognised-scout": (
+        "The series holds all three planes, {count} images of this one: a scout",
+        "该序列含三个方位，本方位 {count} 幅：是定位像",
+    ),
+    "recognised-echoes": (
+        "One gradient-echo series with {count} echoes: multi-echo T2* or a field map",
+        "该梯度回波序列含 {count} 个回波：是多回波 T2* 或场图",
+    ),
+    "recognised-echo-planar": (
+        "Echo-planar ({timing}), with {count} images of each place",
+        "平面回波成像（{timing}），每个层面 {count} 幅",
+    ),
+    "recognised-words": ("{source} says {words}", "{source} 写明 {words}"),
+    "recognised-no-words": ("no words name a weighting", "没有文字写明加权类型"),
+    "recognised-sagittal": ("sagittal", "矢状位"),
+    "recognised-coronal": ("coronal", "冠状位"),
+    "recognised-thick": (
+        "{source} is {plane}, slices {step:g} mm apart: too thick to be resliced to axial",
+        "{source} 为{plane}，层间距 {step:g} mm：层面过厚，无法重组为轴位",
+    ),
+    "recognised-thick-unwritten": (
+        "{source} is {plane}, slices of a step that is not written: too thick to be resliced to axial",
+        "{source} 为{plane}，未写明层间距：按层面过厚处理，无法重组为轴位",
+    ),
+    "recognised-no-timing": ("no timing is written", "未写明时间参数"),
+    "recognised-no-timing-first": ("No timing is written", "未写明时间参数"),
+    "recognised-steady-state": ("steady state", "稳态进动序列"),
+    "recognised-unknown-kind": ("unknown", "未知类型"),
+    "recognised-timing": (
+        "{timing}: timing of {kind}, and {said}",
+        "{timing}：时间参数符合 {kind}，且{said}",
+    ),
+    "recognised-timing-silent": (
+        "{timing}: this does not tell the weighting, and {said}",
+        "{timing}：据此无法判断加权类型，且{said}",
+    ),
+    "recognised-density-but": (
+        "{timing} is timing of PD, but {said}: they contradict each other",
+        "{timing}：时间参数符合 PD，但 {said}，两者矛盾",
+    ),
+    "recognised-silent": ("{said}, and no timing is written", "{said}，且未写明时间参数"),
+    "recognised-allowed": ("{said}, which {timing} allows", "{said}，与时间参数（{timing}）不矛盾"),
+    "recognised-certain": (
+        "{timing}: timing of {kind} without doubt, although {said}",
+        "{timing}：时间参数明确为 {kind}，虽然 {said}",
+    ),
+    "recognised-although": (
+        "{timing}: timing of {kind}, although {said}",
+        "{timing}：时间参数为 {kind}，虽然 {said}",
+    ),
+    "recognised-against": (
+        "{said}, but {timing} is timing of {kind}: they contradict each other",
+        "{said}，但时间参数（{timing}）符合 {kind}：两者矛盾",
+    ),
+    "recognised-against-none": (
+        "{said}, but {timing} is no timing of it: they contradict each other",
+        "{said}，但时间参数（{timing}）与之不符：两者矛盾",
+    ),
+    "recognised-before-contrast": ("the words say before contrast", "文字写明为增强前"),
+    "recognised-before-although": (
+        "the words say before contrast, although ContrastBolusAgent is {agent}",
+        "文字写明为增强前，虽然 ContrastBolusAgent 为 {agent}",
+    ),
+    "recognised-after-contrast": ("the words say after contrast", "文字写明为增强后"),
+    "recognised-agent": ("ContrastBolusAgent is {agent}", "对比剂（ContrastBolusAgent）为 {agent}"),
+    "recognised-no-contrast": ("nothing tells of contrast medium", "没有使用对比剂的记载"),
+    "recognised-repeats": (
+        "taken {count} times, which of them after contrast is not said",
+        "采集了 {count} 次，未说明哪一次为增强后",
+    ),
+    "recognised-deidentified": (
+        "de-identified without description or agent: T1 or T1C is not told",
+        "已去标识化，没有序列描述和对比剂信息：无法区分 T1 与 T1C",
+    ),
+    "recognised-resliced": (
+        "acquired {plane}ly in three dimensions, {step:g} mm apart, resliced to axial",
+        "三维{plane}采集，层间距 {step:g} mm，已重组为轴位",
+    ),
+    "recognised-resliced-unwritten": (
+        "acquired {plane}ly in three dimensions, resliced to axial",
+        "三维{plane}采集，已重组为轴位",
+    ),
+    "recognised-derived": (
+        "ImageType is DERIVED: used only where no original is there",
+        "ImageType 为 DERIVED：仅在没有原始图像时使用",
+    ),
     # ---- DICOM: pixels and geometry ---------------------------------------------------------------------
+    "dicom-decoded-huge": (
+        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
+        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
+    ),
+    "dicom-inflated": (
+        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
+        "uncompressed.",
+        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
+    ),
     "dicom-undecodable": (
         "The pixels of {file} cannot be decoded ({why}): export it again, uncompressed.",
         "无法解码 {file} 的像素（{why}）：请以未压缩格式重新导出。",
@@ -608,15 +767,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{one} 与 {other} 的图像内容不同，但 SOP 实例 UID 相同，无法判断应使用哪一个：请重新导出该次检查，"
         "或移除其中不属于该检查的文件。",
     ),
-    "dicom-decoded-huge": (
-        "The pixels of {file} take more memory than there is, or claim to: export it again, uncompressed.",
-        "{file} 的像素解码所需内存超出可用内存（或其声明如此）：请以未压缩格式重新导出。",
-    ),
-    "dicom-inflated": (
-        "{file} is deflated and unpacks to more than {megabytes:.0f} MB, more than any image: export it again, "
-        "uncompressed.",
-        "{file} 为压缩（deflate）文件，解压后超过 {megabytes:.0f} MB，远超任何图像：请以未压缩格式重新导出。",
-    ),
     # ---- lesion masks -----------------------------------------------------------------------------------
     "mask-oedema": (
         "Label {label:g} of the mask {file} is taken for oedema and is no lesion here.",
@@ -657,6 +807,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "unknown: give the images that it was drawn on.",
         "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
     ),
+    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     "mask-damaged": (
         "{file} is a damaged DICOM file among the masks: copy or export it again.",
         "掩膜文件夹中的 {file} 是已损坏的 DICOM 文件：请重新拷贝或导出。",
@@ -758,8 +909,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} slice(s) between the first and the last contour carry none; they stay empty.",
         "首末轮廓之间有 {count} 个层面没有轮廓，保持为空。",
     ),
-    "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     # ---- tables and labels ------------------------------------------------------------------------------
+    "table-no-file": (
+        "{table} is a pipe, a socket or a device, no file: save the table as csv or xlsx first.",
+        "{table} 是管道、套接字或设备，不是文件：请先将表格保存为 csv 或 xlsx。",
+    ),
     "table-unopenable": (
         "The table {table} cannot be opened ({reason}): check the path.",
         "无法打开表格 {table}（{reason}）：请检查路径。",
@@ -1081,6 +1235,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "altered since could not be checked.",
         "患者 {patient} 由较早版本的 gliomark 处理，未保存校验值：无法核查处理后的图像是否被改动。",
     ),
+    "cohort-slice-unusable": (
+        "{path} holds what no preparation writes (values that are no numbers, another size, or a mask that is not 0 and "
+        "1): build the cohort again, which prepares that patient anew.",
+        "{path} 含有预处理不会写入的内容（非数值、尺寸不同，或掩膜不是 0 和 1）：请重新构建队列，该患者会被重新处理。",
+    ),
+    "cohort-record-damaged": (
+        "{path} is damaged or no record of this cohort: build the cohort again, or restore the file.",
+        "{path} 已损坏或不是该队列的记录：请重新构建队列，或恢复该文件。",
+    ),
     # ---- prediction -------------------------------------------------------------------------------------
     "no-lesion": (
         "No lesion was found; no marker is predicted.",
@@ -1286,9 +1449,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "step-write": ("writing the results", "正在写入结果"),
     # ---- weights and models -----------------------------------------------------------------------------
     "weights-card-unknown": (
-        "{path}: the weights file states something that this gliomark does not know ({reason}); "
-        "update gliomark, or train the model anew.",
-        "{path}：权重文件中有当前 gliomark 版本无法识别的内容（{reason}）；请更新 gliomark，或重新训练模型。",
+        "{path}: the weights file states something that this gliomark does not know or that cannot be ({field}: "
+        "{reason}); update gliomark, or train the model anew.",
+        "{path}：权重文件中有当前 gliomark 版本无法识别或不可能的内容（{field}：{reason}）；请更新 gliomark，或重新训练模型。",
     ),
     "marker-too-few-patients": (
         "{marker}: {patients} patients with a label and all sequences are too few to learn from; "
@@ -1333,6 +1496,145 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019: {patients} patients for the outline, at least "
         "{fewest} per marker",
         "TCGA-LGG，采用 Buda 等（2019）的 FLAIR 异常区掩膜：病灶勾画用 {patients} 例患者，每个标志物至少 {fewest} 例",
+    ),
+    "weights-absent": (
+        "{path}: there is no such weights file; give a file or the name of a shipped model.",
+        "{path}：没有这个权重文件；请给出文件路径或内置模型的名称。",
+    ),
+    "weights-not-opened": (
+        "{path}: the weights file cannot be opened ({reason}); check the path and its permissions.",
+        "{path}：无法打开权重文件（{reason}）；请检查路径与权限。",
+    ),
+    "weights-cut": (
+        "{path}: this is no weights file, or it is damaged or cut short (it has {size} bytes); fetch it again.",
+        "{path}：这不是权重文件，或文件已损坏、不完整（共 {size} 字节）；请重新获取。",
+    ),
+    "weights-too-large": (
+        "{path}: this is no weights file of gliomark, none of which is so large ({size} bytes, {header} of them the "
+        "header); train or fetch one.",
+        "{path}：这不是 gliomark 的权重文件，其大小超出可能范围（共 {size} 字节，文件头 {header} 字节）；请训练或重新获取。",
+    ),
+    "weights-damaged": (
+        "{path}: the weights file is damaged or cut short ({reason}); fetch it again.",
+        "{path}：权重文件已损坏或不完整（{reason}）；请重新获取。",
+    ),
+    "weights-other-version": (
+        "{path}: this is not a gliomark weights file of version {version}; train or fetch one.",
+        "{path}：这不是版本 {version} 的 gliomark 权重文件；请训练或重新获取。",
+    ),
+    "weights-altered": (
+        "{path}: the weights file was altered after it was written; fetch it again.",
+        "{path}：权重文件写成后被改动过；请重新获取。",
+    ),
+    "weights-changed": (
+        "{path}: the weights file is not the one that was checked when the server started; put it back, or start the "
+        "server again.",
+        "{path}：权重文件已不是服务器启动时核对过的那一份；请恢复原文件，或重新启动服务器。",
+    ),
+    "weights-card-unreadable": (
+        "{path}: the description in the weights file cannot be read ({reason}); fetch it again, or train the model "
+        "anew.",
+        "{path}：无法读取权重文件中的模型说明（{reason}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-card-incomplete": (
+        "{path}: the weights file does not state its {fields}; train it anew.",
+        "{path}：权重文件未写明 {fields}；请重新训练模型。",
+    ),
+    "weights-tensor-kind": (
+        "{path}: the weights file holds {names} as {kind}, which gliomark does not write, or empty; fetch it again.",
+        "{path}：权重文件中的 {names} 为 {kind} 类型或为空，不是 gliomark 所写；请重新获取。",
+    ),
+    "weights-tensor-missing": (
+        "{path}: the weights file lacks weights that its network needs ({names}); fetch it again, or train the model "
+        "anew.",
+        "{path}：权重文件缺少其网络所需的权重（{names}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-tensor-strange": (
+        "{path}: the weights file holds weights that no part of its model asks for ({names}); fetch it again, or train "
+        "the model anew.",
+        "{path}：权重文件中有模型各部分都用不到的权重（{names}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-tensor-other": (
+        "{path}: the weights {name} are {found} where the network takes {wanted}; fetch the file again, or train the "
+        "model anew.",
+        "{path}：权重 {name} 为 {found}，而网络需要 {wanted}；请重新获取该文件，或重新训练模型。",
+    ),
+    "weights-not-numbers": (
+        "{path}: the weights file holds values that no network can compute with, such as infinity or a negative spread "
+        "({names}); train the model anew.",
+        "{path}：权重文件中有网络无法计算的数值，例如无穷大、非数值或负方差（{names}）；请重新训练模型。",
+    ),
+    "weights-network": (
+        "{path}: the weights file's part '{part}' describes a network that cannot be built or run ({reason}); fetch it "
+        "again, or train the model anew.",
+        "{path}：权重文件中“{part}”部分所描述的网络无法建立或运行（{reason}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-trees": (
+        "{path}: the decision trees of '{part}' in the weights file are broken or of another model ({reason}); fetch it "
+        "again, or train the model anew.",
+        "{path}：权重文件中“{part}”的决策树已损坏或属于其他模型（{reason}）；请重新获取，或重新训练模型。",
+    ),
+    "weights-no-answer": (
+        "{path}: the weights file's part '{part}' gives no answer ({reason}); train the model anew.",
+        "{path}：权重文件的“{part}”部分得不出结果（{reason}）；请重新训练模型。",
+    ),
+    "weights-diverged": (
+        "{path} is not written: the trained weights hold values that are no numbers ({names}), so the training "
+        "diverged; check the cohort's images, and train again with other settings or in another folder.",
+        "未写入 {path}：训练所得权重含有非数值（{names}），训练未收敛；请检查队列影像，更换设置或输出文件夹后重新训练。",
+    ),
+    "network-unknown": (
+        "There is no network called '{name}'; update gliomark, or choose another.",
+        "没有名为“{name}”的网络；请更新 gliomark，或选择其他网络。",
+    ),
+    "network-of-before": (
+        "This MIG-Net was trained by gliomark 0.1, whose MIG-Net had other layers; train it anew with this version.",
+        "该 MIG-Net 由 gliomark 0.1 训练，其网络层与现在不同；请用当前版本重新训练。",
+    ),
+    "outline-no-number": (
+        "The outlining network's answer is no number, so nothing can be said of this patient; use other weights.",
+        "病灶勾画网络的结果不是有效数值，无法对该患者作出判断；请改用其他权重。",
+    ),
+    "marker-no-number": (
+        "The marker network's answer is no number, so nothing can be said of this patient; use other weights.",
+        "标志物网络的结果不是有效数值，无法对该患者作出判断；请改用其他权重。",
+    ),
+    "marker-name-unusable": (
+        "A marker cannot be called '{name}', because files are named by it; rename the column, without / and dots at "
+        "its ends.",
+        "标志物不能命名为“{name}”，因为文件会以其命名；请重命名该列，不要含 /，首尾不要有点号或空格。",
+    ),
+    "signature-no-key": (
+        "Signed weights are demanded but no key is trusted; name the signers' public keys with --trusted-key.",
+        "已要求权重必须签名，但未指定受信任的公钥；请用 --trusted-key 给出签名者的公钥文件。",
+    ),
+    "signature-missing": (
+        "{path}: the weights file is not signed ({place} is not beside it); get its signature, or sign it with "
+        "'gliomark models sign'.",
+        "{path}：权重文件没有签名（旁边没有 {place}）；请获取其签名，或用 gliomark models sign 签名。",
+    ),
+    "signature-unreadable": (
+        "{path} is no signature that can be read ({reason}); fetch it again, or sign the weights file anew.",
+        "{path} 不是可读取的签名（{reason}）；请重新获取，或重新为权重文件签名。",
+    ),
+    "signature-unknown-key": (
+        "{path}: the weights file is signed with the key {key}, which is not trusted here; add its public key with "
+        "--trusted-key if you know whose it is.",
+        "{path}：权重文件由密钥 {key} 签名，此处不信任该密钥；若确知其所有者，请用 --trusted-key 添加其公钥。",
+    ),
+    "signature-wrong": (
+        "{path}: the signature by the key {key} is not of this file, which was altered or is another one; fetch both "
+        "again.",
+        "{path}：密钥 {key} 的签名与该文件不符，文件被改动过或不是同一文件；请重新获取文件及其签名。",
+    ),
+    "key-unreadable": (
+        "{path} cannot be used as a key ({reason}); give a key made by 'gliomark models keygen' or minisign, and its "
+        "password where it has one.",
+        "{path} 不能用作密钥（{reason}）；请给出由 gliomark models keygen 或 minisign 生成的密钥，如有密码请正确输入。",
+    ),
+    "key-exists": (
+        "{path} is there already, and a key is never overwritten; choose another name.",
+        "{path} 已存在，密钥不会被覆盖；请换一个名称。",
     ),
     # ---- results ----------------------------------------------------------------------------------------
     "dicom-out-bad-uid": (
@@ -1392,10 +1694,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "uploads-too-many": (
         'Too many uploads at once; try again in a minute.',
         '同时上传过多，请一分钟后重试。',
-    ),
-    "streams-too-many": (
-        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
-        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
     ),
     "body-too-large": (
         'The body is larger than the {megabytes} MB taken here; send the series needed alone.',
@@ -1569,10 +1867,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "This server wants a token; send it as 'Authorization: Bearer TOKEN'.",
         '该服务器需要令牌；请以 Authorization: Bearer TOKEN 发送。',
     ),
-    "token-wanted-again": (
-        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
-        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
-    ),
     "admins-only": (
         "This is for administrators; ask with an admin's token.",
         '仅限管理员；请使用管理员令牌。',
@@ -1609,10 +1903,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         'The worker died {attempts} times on this; try again, and tell who runs the server.',
         '处理进程因该任务中断 {attempts} 次；请重试，并告知管理员。',
     ),
-    "worker-stuck": (
-        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
-        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
-    ),
     "model-gone": (
         "The server has no model '{model}' any more; upload the study for another one.",
         '服务器上已没有模型“{model}”；请选用其他模型并重新上传影像。',
@@ -1630,34 +1920,138 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         '无法完成计算（{kind}：{reason}）。',
     ),
     "the-upload": ("the upload", "所发送的内容"),
-    # ---- reading in a process of its own ----------------------------------------------------------------
-    "reading-crashed": (
-        "{subject}: reading it ended the reading process ({how}), at {file}: this file is damaged or harmful; export it "
-        "again, or leave it out.",
-        "{subject}：读取时读取进程异常终止（{how}），停在{file}：该文件可能已损坏或有害；请重新导出，或去除该文件。",
+    "streams-too-many": (
+        'Too much is followed at once; close what is no longer needed, or try again in a moment.',
+        '同时跟踪的任务过多；请关闭不再需要的任务，或稍后重试。',
     ),
-    "reading-ended-garbled": ("its answer was not understood", "返回结果无法识别"),
-    "reading-ended-server": (
-        "Reading it has ended the server {tries} times: it is not read again.",
-        "读取该检查已导致服务器异常终止 {tries} 次：不再读取。",
+    "token-wanted-again": (
+        'This server has had tokens and wants one, although all were revoked; who runs it makes a new one with: gliomark token add NAME --data FOLDER',
+        '该服务器曾设有令牌，虽已全部撤销仍需令牌；请管理员新建：gliomark token add NAME --data FOLDER',
     ),
-    "reading-ended-signal": ("signal {signal}", "信号 {signal}"),
-    "reading-ended-status": ("status {status}", "退出码 {status}"),
-    "reading-limit-unfit": (
-        "{name}={given} is no positive number: correct or remove this environment variable.",
-        "{name}={given} 不是正数：请更正或删除该环境变量。",
+    "worker-stuck": (
+        'The computation made no progress for {minutes} minutes and was ended, {attempts} times; try again, and tell who runs the server.',
+        '该任务 {minutes} 分钟无进展，已被终止 {attempts} 次；请重试，并告知管理员。',
     ),
-    "reading-memory": (
-        "{subject}: reading it takes more than {gigabytes:.3g} GB of memory, at {file}: this file unpacks to far more than "
-        "an image, or claims to; export it again, or leave it out.",
-        "{subject}：读取所需内存超过 {gigabytes:.3g} GB，停在{file}：该文件解压后或声明的数据量远超正常图像；"
-        "请重新导出，或去除该文件。",
+    "audit-intact": (
+        "{count} lines, intact, head {sha256} ({number}, {at})",
+        "{count} 条记录，完整，末条哈希 {sha256}（第 {number} 条，{at}）",
     ),
-    "reading-no-file": ("a file that is not known", "未知文件"),
-    "reading-slow": (
-        "{subject}: reading it took too long and was stopped, at {file}: this file is damaged or harmful, or the disk "
-        "does not answer; export it again, or leave it out.",
-        "{subject}：读取时间过长，已停止，停在{file}：该文件可能已损坏或有害，或磁盘无响应；请重新导出，或去除该文件。",
+    "audit-found": (
+        "{intact}; the expected head is line {noted}",
+        "{intact}；所给哈希为第 {noted} 条",
+    ),
+    "audit-empty": ("0 lines, intact: nothing has been recorded yet", "0 条记录，完整：尚无任何记录"),
+    "audit-altered": (
+        "Line {number} of the audit log was altered after it was written; the {intact} lines before it are intact.",
+        "审计日志第 {number} 条在写入后被修改；其前 {intact} 条完整。",
+    ),
+    "audit-missing": (
+        "Line {number} of the audit log is missing; the {intact} lines before it are intact.",
+        "审计日志缺少第 {number} 条；其前 {intact} 条完整。",
+    ),
+    "audit-missing-lines": (
+        "Lines {first} to {last} of the audit log are missing; the {intact} lines before them are intact.",
+        "审计日志缺少第 {first} 至 {last} 条；其前 {intact} 条完整。",
+    ),
+    "audit-swapped": (
+        "Lines {one} and {other} of the audit log were swapped.",
+        "审计日志第 {one} 条与第 {other} 条被互换。",
+    ),
+    "audit-inserted": (
+        "Line {number} of the audit log was inserted afterwards; the {intact} lines before it are intact.",
+        "审计日志第 {number} 条为事后插入；其前 {intact} 条完整。",
+    ),
+    "audit-renumbered": (
+        "Line {number} of the audit log was written as line {original}: the numbers were changed.",
+        "审计日志第 {number} 条写入时为第 {original} 条：编号被更改。",
+    ),
+    "audit-head-gone": (
+        "The expected head {sha256} is in none of the {count} lines of the audit log, although they follow each other: "
+        "lines were removed at its end, the log was rewritten, or an older copy was restored.",
+        "审计日志的 {count} 条记录虽前后相连，但其中没有所给的哈希 {sha256}：末尾记录被删除、日志被重写，"
+        "或恢复了较早的副本。",
+    ),
+    "audit-head-row-gone": (
+        "The database's own note of the audit log's newest line (table audit_head) is gone: somebody changed the "
+        "database by hand, or only a part of it was restored; restore a whole copy.",
+        "数据库中关于审计日志末条记录的登记（表 audit_head）已丢失：有人手动更改了数据库，或只恢复了一部分；"
+        "请恢复完整的副本。",
+    ),
+    "audit-away": (
+        "The server cannot record who looks at this, so it does not show it; ask again in a minute, or tell who runs "
+        "the server.",
+        "服务器无法记录查看操作，因此暂不显示；请一分钟后重试，或告知管理员。",
+    ),
+    "audit-hash-unfit": (
+        "'{text}' is no SHA-256: give the 64 letters and digits that 'gliomark audit head' printed.",
+        "“{text}”不是 SHA-256：请给出 gliomark audit head 打印的 64 位字符。",
+    ),
+    "audit-time-unfit": (
+        "'{text}' is no date or time: write 2026-11-26 or 2026-11-26T08:00 (UTC).",
+        "“{text}”不是日期或时间：请写成 2026-11-26 或 2026-11-26T08:00（UTC）。",
+    ),
+    "audit-unreadable": (
+        "The audit log holds a line that cannot be read: somebody changed the database by hand; 'gliomark audit "
+        "verify' names the line.",
+        "审计日志中有无法读取的记录：有人手动更改了数据库；gliomark audit verify 会指出是哪一条。",
+    ),
+    "no-database": (
+        "{folder} holds no gliomark.db: give the server's data folder with --data, or its database with --database.",
+        "{folder} 中没有 gliomark.db：请用 --data 给出服务器的数据文件夹，或用 --database 给出其数据库。",
+    ),
+    "destination-unfit": (
+        "'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.",
+        "“{text}”不是有效的发送目标；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
+    ),
+    "title-unfit": (
+        "'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash.",
+        "“{title}”不是有效的 AE 标题；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
+    ),
+    "node-open": (
+        "Anybody in the network could push studies to {host}; name who may with --dicom-peer AET.",
+        "网络中任何设备都可向 {host} 推送检查；请用 --dicom-peer AET 指定允许推送的设备。",
+    ),
+    "node-port": (
+        "The DICOM port {port} cannot be opened ({reason}); choose another --dicom-port.",
+        "无法打开 DICOM 端口 {port}（{reason}）；请用 --dicom-port 另选一个。",
+    ),
+    "token-role": (
+        "The role '{role}' is unknown; it must be {known}.",
+        "未知角色“{role}”；应为 {known}。",
+    ),
+    "token-name-taken": (
+        "There is a token named '{name}' already; revoke it or take another name.",
+        "已有名为“{name}”的令牌；请先撤销，或换一个名称。",
+    ),
+    "no-such-token": ("There is no token named '{name}'.", "没有名为“{name}”的令牌。"),
+    "model-file-missing": (
+        "The weights file {file} of model '{model}' is not there; check the path.",
+        "模型“{model}”的权重文件 {file} 不存在；请检查路径。",
+    ),
+    "port-taken": (
+        "Port {port} of {host} cannot be opened ({reason}); choose another --port.",
+        "无法打开 {host} 的端口 {port}（{reason}）；请用 --port 另选一个。",
+    ),
+    "data-folder-taken": (
+        "Another server is at work in the data folder {folder}; stop it, or choose another --data.",
+        "数据文件夹 {folder} 正被另一个服务器使用；请先停止它，或用 --data 另选一个。",
+    ),
+    "tls-half": (
+        "TLS needs both files; give --tls-certificate and --tls-key.",
+        "TLS 需要两个文件；请同时给出 --tls-certificate 与 --tls-key。",
+    ),
+    "tls-file-missing": (
+        "The TLS file {file} is not there; check the path.",
+        "TLS 文件 {file} 不存在；请检查路径。",
+    ),
+    "tls-wanted": (
+        "Patients' images would cross the network in the clear on {host}; give --tls-certificate and --tls-key, or "
+        "listen on 127.0.0.1.",
+        "在 {host} 上患者影像将以明文经网络传输；请给出 --tls-certificate 与 --tls-key，或只监听 127.0.0.1。",
+    ),
+    "tokens-wanted": (
+        "Anybody could ask the server on {host}; add a token first: gliomark token add NAME.",
+        "任何人都可访问 {host} 上的服务器；请先添加令牌：gliomark token add NAME。",
     ),
     # ---- stored records and database --------------------------------------------------------------------
     "stored-missing": (
@@ -1671,6 +2065,52 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "stored-newer": (
         "{file} was kept by a newer version of gliomark: start that version on this data folder.",
         "{file} 由更新版本的 gliomark 保存：请用该版本打开此数据文件夹。",
+    ),
+    "stored-older": (
+        "{file}, which an earlier version of gliomark kept of this study, cannot be taken over ({reason}): restore the data folder from a backup, or upload the study again.",
+        "该检查由早期版本的 gliomark 保存的文件 {file} 无法转换（{reason}）：请从备份恢复数据文件夹，或重新上传影像。",
+    ),
+    "database-unopened": (
+        "The database cannot be opened ({reason}); check its URL.",
+        "无法打开数据库（{reason}）；请检查其 URL。",
+    ),
+    "database-newer": (
+        "The database was used by a newer version of gliomark: start that version, or restore the backup from before it.",
+        "数据库已被更新版本的 gliomark 使用：请启动该版本，或恢复升级前的备份。",
+    ),
+    "database-foreign": (
+        "The database was made by another version of gliomark or by another program, with tables that are not known: name another --data folder or --database and keep this one for the program that made it.",
+        "数据库由其他版本的 gliomark 或其他程序创建，其中的表无法识别：请另行指定 --data 文件夹或 --database，并保留此数据库供原程序使用。",
+    ),
+    "database-not-upgraded": (
+        "The database could not be brought to this version ({reason}); it is as it was: start the version before, and tell who maintains gliomark.",
+        "数据库未能升级到此版本（{reason}），内容保持原样：请先使用之前的版本，并告知 gliomark 的维护者。",
+    ),
+    # ---- files ------------------------------------------------------------------------------------------
+    "file-disk-full": (
+        "{path} could not be written: the disk is full or the quota is used up. Free some space and try again; "
+        "what was written before is unchanged.",
+        "无法写入 {path}：磁盘已满或配额已用尽。请释放空间后重试；此前写入的内容保持不变。",
+    ),
+    "file-too-large": (
+        "{path} could not be written: it is larger than this file system or account may hold. Choose another place.",
+        "无法写入 {path}：文件超过该文件系统或账户允许的大小；请另选位置。",
+    ),
+    "file-system-read-only": (
+        "{path} could not be written: the file system is read-only. Choose another place.",
+        "无法写入 {path}：该文件系统为只读；请另选位置。",
+    ),
+    "file-not-permitted": (
+        "{path}: permission denied. Choose another place, or have the folder's owner give access.",
+        "{path}：没有访问权限。请另选位置，或请文件夹所有者授权。",
+    ),
+    "file-name-too-long": (
+        "{path}: the name is too long for the file system. Choose a shorter one.",
+        "{path}：名称超过文件系统允许的长度；请使用较短的名称。",
+    ),
+    "file-disk-fault": (
+        "{path}: the disk reports a fault ({reason}). Choose another disk, and have this one checked.",
+        "{path}：磁盘报告错误（{reason}）。请改用其他磁盘，并检查该磁盘。",
     ),
 }  # fmt: skip
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,14 +24,17 @@ from gliomark.inference.segmenter import Segmenter, seen_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.isolation import Reads, read_here
 from gliomark.messages import Message, known, level_word, message, percent
-from gliomark.models.marker_networks import build_marker_network, marker_network_settings
-from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
+from gliomark.models.building import marker_network, outlining_network
+from gliomark.models.card import SEGMENTATION
+from gliomark.models.shelf import SHIPPED, weights_file
+from gliomark.models.signatures import UNSIGNED, Trust
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationSettings, prepare
 from gliomark.preprocessing.coverage import no_lesion_message
 from gliomark.study import (
     READER_FINDING,
     READERS_OUTLINE,
+    UNFORESEEN,
     Clinical,
     Contributions,
     GliomarkError,
@@ -47,7 +49,8 @@ from gliomark.study import (
 )
 from gliomark.tables import check_row
 
-SHIPPED = {"demo": "demonstration.safetensors"}
+__all__ = ["SHIPPED", "Model", "Prepared", "build_model", "load_model", "predict"]
+
 UNDETERMINED = "undetermined"
 VALIDATED_FUSION: FusionRule = "near"  # of every threshold and every figure of validation in a weights file
 BORDERLINE = 0.05  # a probability this close to the threshold, or closer, names a level only as borderline
@@ -62,6 +65,7 @@ class Model:
     sha256: str
     segmenter: Segmenter
     classifiers: Mapping[str, SliceClassifier]
+    signature: str = UNSIGNED
 
     @property
     def sequences(self) -> tuple[MRSequence, ...]:
@@ -76,67 +80,87 @@ class Model:
             cohort = known(cohort, "training-cohort", patients=len(c.training_patients), fewest=fewest)
         licence = known(c.licence, "licence", "licence-not-stated")
         use = known(c.intended_use, "intended-use", "intended-use-research")
-        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use)
+        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.signature)
 
 
-def load_model(name_or_file: str | Path = "demo") -> Model:
-    """A shipped model by name ("demo") or a weights file. Raises GliomarkError if it is damaged or altered."""
-    if str(name_or_file) in SHIPPED:
-        shipped = resources.files("gliomark") / "models" / "shipped" / SHIPPED[str(name_or_file)]
-        with resources.as_file(shipped) as path:
-            return build_model(load_weights(path))
-    return build_model(load_weights(Path(name_or_file)))
+def load_model(name_or_file: str | Path = "demo", trust: Trust = Trust()) -> Model:
+    """A shipped model by name ("demo") or a weights file; trust: whose.
+
+    Raises GliomarkError, in one sentence, for a file that is damaged, altered, not to be trusted, or no model.
+    """
+    return build_model(open_weights(name_or_file, trust))
+
+
+def open_weights(name_or_file: str | Path, trust: Trust = Trust()) -> Weights:
+    """A shipped model's or a file's weights, before they are networks. Raises GliomarkError as ``load_model``."""
+    with weights_file(name_or_file) as path:
+        return load_weights(path, trust)
 
 
 def build_model(weights: Weights) -> Model:
-    """The networks of a weights file, ready to predict."""
+    """The networks of a weights file, ready to predict. Raises GliomarkError where they are none, or answer nothing."""
     card = weights.card
     sequences = tuple(MRSequence(name) for name in card.sequences)
     classifiers = {
         name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
     }
-    return Model(card, weights.sha256, build_segmenter(weights), classifiers)
+    model = Model(card, weights.sha256, build_segmenter(weights), classifiers, weights.signature)
+    stack, lesion = _trial(sequences)
+    for name, classifier in classifiers.items():
+        _try_out(partial(classifier.score, stack, lesion, Clinical("", None, None)), weights, name)
+    return model
 
 
 def build_segmenter(weights: Weights) -> Segmenter:
-    """The outlining network of a weights file, ready to use as its card says."""
+    """The outlining network of a weights file, ready to use as its card says. Raises as ``build_model``."""
     card = weights.card
-    network = build_segmentation_network(network_settings(card.segmentation["network"]))
-    network.load_state_dict(weights.part("segmentation"))
+    network, use = outlining_network(weights)
     sequences = tuple(MRSequence(name) for name in card.sequences)
-    return Segmenter(
-        network.eval(),
+    segmenter = Segmenter(
+        network,
         seen_sequences(sequences, card.rule),
         card.rule,
-        card.segmentation["tile"],
+        use.tile,
         card.segmentation_threshold,
         card.smallest_lesion_ml,
-        card.segmentation["pool"],
-        card.segmentation["context"],
-        card.segmentation["flips"],
-        card.segmentation["smallest_share"],
+        use.pool,
+        use.context,
+        use.flips,
+        use.smallest_share,
     )
+    _try_out(partial(segmenter.segment, _trial(sequences)[0]), weights, SEGMENTATION)
+    return segmenter
 
 
 def _classifier(
     weights: Weights, name: str, marker: MarkerCard, sequences: tuple[MRSequence, ...]
 ) -> SliceClassifier:
-    tensors = weights.part(name)
-    text = bytes(tensors.pop("lightgbm").numpy()).decode()
-    network = build_marker_network(marker_network_settings(marker.architecture["network"]))
-    network.load_state_dict(tensors)
-    trees = lightgbm.Booster(model_str=text)
-    architecture = marker.architecture
-    evidence = architecture.get("evidence", "vector")
-    return SliceClassifier(
-        network.eval(),
-        trees,
-        sequences,
-        architecture["crop"],
-        marker.age_cut,
-        evidence,
-        (marker.calibration[0], marker.calibration[1]),
-    )
+    network, trees, use = marker_network(weights, name)
+    age_cut, calibration = marker.age_cut, marker.calibration
+    return SliceClassifier(network, trees, sequences, use.crop, age_cut, use.evidence, calibration)
+
+
+def _trial(sequences: Sequence[MRSequence]) -> tuple[SliceStack, NDArray[np.bool_]]:
+    """One invented slice, a brain of noise with a lesion, to see whether a network answers at all."""
+    brain, lesion = np.zeros((1, 240, 240), bool), np.zeros((1, 240, 240), bool)
+    brain[:, 60:180, 60:180], lesion[:, 100:130, 100:130] = True, True
+    noise = np.random.default_rng(0).normal(size=(len(sequences), 1, 240, 240))
+    images = {
+        name: np.where(brain, one, -3).astype(np.float32) for name, one in zip(sequences, noise, strict=True)
+    }
+    return SliceStack("", images, brain, np.eye(4), ("1",), (0,)), lesion
+
+
+def _try_out(answer: Callable[[], object], weights: Weights, part: str) -> None:
+    """Weights may each be a number and still give none. Raises GliomarkError where the trial fails."""
+    try:
+        answer()
+    except GliomarkError as error:
+        told = message("weights-no-answer", path=weights.path, part=part, reason=error.message)
+        raise GliomarkError(told) from None
+    except UNFORESEEN as error:
+        reason = " ".join(str(error).split())[:160]
+        raise GliomarkError(message("weights-network", path=weights.path, part=part, reason=reason)) from None
 
 
 @dataclass(frozen=True, eq=False)

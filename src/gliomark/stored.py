@@ -14,15 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import IntEnum, StrEnum
 from io import BytesIO
 from numbers import Integral, Real
@@ -34,11 +32,13 @@ import numpy as np
 from cattrs.errors import ForbiddenExtraKeysError
 from numpy.typing import NDArray
 
+from gliomark.files import atomic_write, remove_leftovers
 from gliomark.messages import Message, from_record, message, to_record
 from gliomark.study import GliomarkError
 
 SCHEMA_VERSION = 1
 MOST_DEFLATED = 1040  # deflate makes nothing smaller than to a 1032nd
+TRIES = 5  # a writer may replace a record's arrays between the reading of its two files
 INSIDE = "inside"  # marks a path that is kept relative to its record's folder
 T = TypeVar("T")
 
@@ -46,42 +46,59 @@ T = TypeVar("T")
 def write_record(folder: Path, name: str, record: Any, *, lasting: bool = True) -> None:
     """Write a dataclass as ``name`` into ``folder``, whole or not at all, in place of an earlier one; one writer at a
     time. lasting: to outlast a power cut, for which the disk is waited for. Raises TypeError for a value that is not of
-    its field's type, OSError where the disk is full."""
+    its field's type, NotWrittenError where the disk is full."""
     with _open_parts(folder) as parts:
         plain = _CONVERTER.unstructure(record)
     arrays = None
     if parts.arrays:
         packed = _pack(parts.arrays)
         arrays = f"{name}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
-        _write(folder / arrays, packed, lasting)
+        atomic_write(folder / arrays, packed, durable=lasting)
     content = {"schema_version": SCHEMA_VERSION, "arrays": arrays, "record": plain}
-    _write(folder / f"{name}.json", json.dumps(content, allow_nan=False).encode("ascii"), lasting)
-    _remove_leftovers(folder, name, arrays)
+    atomic_write(folder / f"{name}.json", json.dumps(content, allow_nan=False), durable=lasting)
+    _remove_others(folder, name, arrays)
+    remove_leftovers(folder)
 
 
 def read_record(folder: Path, name: str, kind: type[T]) -> T:
     """The record of ``write_record``, which must be a ``kind``. Raises GliomarkError where it is missing, damaged, of a
     newer version or something else."""
-    try:
-        return _read(folder, name, kind)
-    except FileNotFoundError:
-        pass  # its arrays may have been replaced between the two reads
-    try:
-        return _read(folder, name, kind)
-    except FileNotFoundError as error:
-        missing = Path(error.filename or name).name
-        raise GliomarkError(message("stored-missing", file=missing)) from None
+    gone = name
+    for _ in range(TRIES):
+        try:
+            return _read(folder, name, kind)
+        except FileNotFoundError as error:
+            gone = Path(error.filename or name).name
+    raise GliomarkError(message("stored-missing", file=gone))
 
 
 def remove_record(folder: Path, name: str) -> None:
     """Both files, where they are."""
     (folder / f"{name}.json").unlink(missing_ok=True)
-    _remove_leftovers(folder, name, None)
+    _remove_others(folder, name, None)
 
 
 def has_record(folder: Path, name: str) -> bool:
     """Whether one was written."""
     return (folder / f"{name}.json").is_file()
+
+
+def same_record(one: Any, other: Any) -> bool:
+    """Whether two records say the same, arrays to the bit; a message is as good as its text."""
+    if is_dataclass(one):
+        names = [part.name for part in fields(one)]
+        alike = type(one) is type(other)
+        return alike and all(same_record(getattr(one, name), getattr(other, name)) for name in names)
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        alike = type(one) is type(other) and (one.dtype, one.shape) == (other.dtype, other.shape)
+        return alike and one.tobytes() == other.tobytes()
+    if isinstance(one, Mapping):
+        alike = isinstance(other, Mapping) and list(one) == list(other)
+        return alike and all(same_record(part, other[name]) for name, part in one.items())
+    if isinstance(one, list | tuple):
+        alike = isinstance(other, list | tuple) and len(one) == len(other)
+        return alike and all(map(same_record, one, other))
+    return bool(one == other) or (one != one and other != other)
 
 
 def _read(folder: Path, name: str, kind: type[T]) -> T:
@@ -120,43 +137,15 @@ def _damaged(file: str, reason: str) -> GliomarkError:
 # ---- files --------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, content: bytes, lasting: bool) -> None:
-    """The file appears whole, and, where that is asked, outlasts a power cut once this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            if lasting:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    if lasting:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Names of files outlast a power cut too, where the system can do that."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _remove_leftovers(folder: Path, name: str, kept: str | None) -> None:
-    """Arrays of earlier records of this name, and what a writer that was killed left behind."""
-    file = re.escape(name) + r"(\.[0-9a-f]{16}\.npz|\.json)"
-    stale = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{16}}\.npz|\.{file}\.[0-9a-f]{{8}}")
+def _remove_others(folder: Path, name: str, kept: str | None) -> None:
+    """Arrays of earlier records of this name."""
+    stale = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.npz")
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name != kept and stale.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
-def _pack(arrays: list[NDArray[Any]]) -> bytes:
+def _pack(arrays: list[NDArray[Any]]) -> memoryview:
     """As npz, the same bytes for the same arrays."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -165,7 +154,7 @@ def _pack(arrays: list[NDArray[Any]]) -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED if array.dtype == np.bool_ else zipfile.ZIP_STORED
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def _read_arrays(folder: Path, name: str, file: Any) -> list[NDArray[Any]]:

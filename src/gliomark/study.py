@@ -339,7 +339,10 @@ class MarkerPrediction:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which weights gave the answer: name, SHA-256 of the file, what they were trained on, licence."""
+    """Which weights gave the answer: name, SHA-256 of their content, what they were trained on, licence.
+
+    signature: the id of the trusted key that signed the file, "unsigned", or "not checked" where no key is trusted.
+    """
 
     name: str
     sha256: str
@@ -347,6 +350,7 @@ class ModelIdentity:
     training_cohort: str
     licence: str
     intended_use: str
+    signature: str = "unsigned"
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -60,6 +61,7 @@ from gliomark.experiments.markers.trials import (
 from gliomark.experiments.place import Place
 from gliomark.models.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.classification import MarkerTraining
 from gliomark.training.recipes import DEFINITIONS, MarkerDefinition
 from gliomark.training.stacking import fit_trees
 
@@ -78,8 +80,10 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny networks, a short bootstrap."""
+    """Tiny networks that see one slice of every patient in a single step, a short bootstrap."""
     monkeypatch.setitem(marker_trials.PRESETS, "quick", TINY)
+    one_step = partial(MarkerTraining, slices_per_patient=1)
+    monkeypatch.setattr(marker_trials, "MarkerTraining", one_step)
     shorter = lambda *a, **k: intervals.cluster_bootstrap(*a, **{**k, "resamples": 50})  # noqa: E731
     monkeypatch.setattr(marker_tables, "cluster_bootstrap", shorter)
     marker_data.cache_clear()

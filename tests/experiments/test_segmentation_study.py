@@ -64,7 +64,7 @@ SIZE = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=2)
 QUICK = PRESETS["quick"]
 TINY = replace(
     QUICK,
-    training=replace(QUICK.training, epochs=1, batch=4, slices_per_patient=2, validate_every=1),
+    training=replace(QUICK.training, epochs=1, batch=16, slices_per_patient=2, validate_every=1),
     size=SIZE,
     width=4,
     nnunet_width=4,

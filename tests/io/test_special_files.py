@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from tests.io.test_dicom import write_series
 
-from gliomark.io import files_of_patient, find_patients, read_study
+from gliomark.cohort.scan import _all_files
+from gliomark.io import files_of_patient, find_patients, read_clinical, read_study
 from gliomark.io.masks import find_masks
 from gliomark.study import GliomarkError, MRSequence
 
@@ -120,3 +121,39 @@ def test_a_patient_folder_that_is_a_link_is_read(tmp_path: Path, write: Callable
     assert find_patients(tmp_path / "cohort") == [link]
     assert list(read_study(link).series) == [MRSequence.FLAIR]
     assert not any("passed over" in note for note in read_study(link).notes)
+
+
+@pytest.mark.parametrize("special", [os.mkfifo, device, door])
+def test_a_table_is_a_file(tmp_path: Path, special: Callable[[Path], None]):
+    special(tmp_path / "table.csv")
+    with pytest.raises(GliomarkError, match=r"table\.csv is a pipe, a socket or a device"):
+        read_clinical(tmp_path / "table.csv")
+
+
+def test_a_table_that_is_a_link_to_one_is_read(tmp_path: Path):
+    (tmp_path / "real.csv").write_text("id,age,sex\nP1,50,0\n", "utf-8")
+    (tmp_path / "table.csv").symlink_to(tmp_path / "real.csv")
+    assert read_clinical(tmp_path / "table.csv").row("P1").age == 50
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_a_mask_folder_is_read_without_them(tmp_path: Path, special: Callable[[Path], None]):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    lesion = nib.Nifti1Image((VOXELS > 150).astype(np.uint8), np.diag([2.0, 2.0, 3.0, 1.0]))
+    nib.save(lesion, folder / "lesion.nii.gz")
+    for name in ("seg.nii.gz", "seg.dcm", "rater", "001.xml"):
+        special(folder / name)
+    assert find_masks(folder) == (folder / "lesion.nii.gz",)
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_a_cohorts_root_is_scanned_without_them(tmp_path: Path, special: Callable[[Path], None]):
+    """Links to folders are patients that lie elsewhere; no file is reached through a link, a pipe or a device."""
+    (tmp_path / "P1").mkdir()
+    volumes(tmp_path / "P1")
+    for name in ("IM1", "export.zip"):
+        special(tmp_path / name)
+    (tmp_path / "private").mkdir()
+    files, bad = _all_files(tmp_path, tmp_path / "private", [tmp_path / "P1"])
+    assert (files, bad) == ([], [])

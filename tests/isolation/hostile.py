@@ -1,6 +1,7 @@
 """The reading process with a few more functions: what a hostile file could make a library do, done for real.
 
-``python -P hostile.py LIMITS``; the tests alone start it.
+``python -P hostile.py [poison] LIMITS``; the tests alone start it. With ``poison`` a folder that holds a file of that
+name, and a DICOM file that says POISON, end the process as a broken decoder does.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ import os
 import signal
 import sys
 import time
+import types
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.io.dicom import Instance
 from gliomark.isolation import child
 from gliomark.messages import message
-from gliomark.study import GliomarkError, Study
+from gliomark.study import GliomarkError, MRSequence, Study
+
+io = types.SimpleNamespace()  # the real functions, where others stand in for them
 
 
 def segfault(folder: Path) -> str:
@@ -144,13 +150,21 @@ def token(folder: Path) -> str:
     return os.environ.get("GLIOMARK_TOKEN", "none")
 
 
-def read_study(path: Path, needed: tuple[str, ...] = ()) -> Study:
+def read_study(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     """``gliomark.io.read_study``; a folder that holds a file ``poison`` ends the process."""
-    from gliomark.io import read_study as read
-
     if (path / "poison").exists():
-        segfault(path)
-    return read(path)
+        (path / "poison").read_bytes()
+        ctypes.memset(8, 1, 1)
+    return io.read_study(path, needed=needed)
+
+
+def read_instance(file: Path) -> Instance:
+    """``gliomark.io.dicom.read_instance``; a file that says POISON ends the process."""
+    from gliomark.io.dicom.instances import read_instance as read
+
+    if b"POISON" in file.read_bytes():
+        ctypes.memset(8, 1, 1)
+    return read(file)
 
 
 class _ignored:  # noqa: N801 - reads as contextlib's
@@ -168,8 +182,6 @@ def _is_pipe(file: int) -> bool:
 
 
 if __name__ == "__main__":
-    import types
-
     # under the name that the tests, which import this file, give their questions
     module = sys.modules["tests.isolation.hostile"] = sys.modules["__main__"]
     for package in ("tests", "tests.isolation"):
@@ -177,8 +189,12 @@ if __name__ == "__main__":
     own = [one for one in vars(module).values() if getattr(one, "__module__", "") == "__main__"]
     names = [one.__name__ for one in own if callable(one)]
     child.ALLOWED |= {f"tests.isolation.hostile:{name}" for name in names}
-    if os.environ.get("GLIOMARK_TEST_POISON"):
+    if "poison" in sys.argv:
+        sys.argv.remove("poison")
         import gliomark.io
+        import gliomark.server.intake
 
-        gliomark.io.read_study = read_study
+        io = types.SimpleNamespace(read_study=gliomark.io.read_study)
+        gliomark.io.read_study = gliomark.server.intake.read_study = read_study  # type: ignore[assignment]
+        gliomark.io.dicom.read_instance = read_instance
     child.main()

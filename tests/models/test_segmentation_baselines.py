@@ -180,8 +180,8 @@ def test_a_gradient_reaches_every_parameter_and_every_input(name: str) -> None:
     assert not [key for key, p in named.items() if p.dim() > 1 and not p.grad.abs().max() > 0]
 
 
-def test_an_unknown_architecture_is_a_key_error() -> None:
-    with pytest.raises(KeyError, match="V-Net"):
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(GliomarkError, match="V-Net"):
         build_segmentation_baseline(BaselineSettings("V-Net"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -21,10 +23,19 @@ from gliomark.models.weights import (
     load_weights,
     save_weights,
 )
+from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError
 
 MARKER = MarkerCard(
-    "idh_mutant", "IDH", "mutant", "wild type", "positive: mutated 突变", 0.4, 46.5, {"crop": 192}, "AUC"
+    "idh_mutant",
+    "IDH",
+    "mutant",
+    "wild type",
+    "positive: mutated 突变",
+    0.4,
+    46.5,
+    {"crop": 192},
+    performance="AUC",
 )
 CARD = ModelCard(
     name="test",
@@ -225,3 +236,53 @@ def test_other_files_are_refused(weights_file: Path, tmp_path: Path) -> None:
     assert "version 2" in refused(weights_file)
     save_file({"a": torch.zeros(2)}, weights_file)
     assert "not a gliomark weights file" in refused(weights_file)
+
+
+# ---- what is not written --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_a_training_that_ended_in_no_numbers_is_not_written(weights_file: Path, value: float) -> None:
+    """1e6 is a number, but none in half precision."""
+    before, loaded = weights_file.read_bytes(), load_weights(weights_file)
+    tensors = {**loaded.tensors, "segmentation/a.weight": torch.full((3, 4), value)}
+    with pytest.raises(
+        GliomarkError, match=r"segmentation/a\.weight.*training diverged.*train again"
+    ) as caught:
+        save_weights(weights_file, CARD, tensors)
+    assert "训练未收敛" in render(caught.value.message, "zh")
+    assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"segmentation_threshold": float("nan")}, {"rule": "majority"}, {"name": "a\x00"}, {"sequences": ()}],
+)
+def test_a_card_that_could_not_be_loaded_is_not_written(weights_file: Path, change: dict) -> None:
+    before, loaded = weights_file.read_bytes(), load_weights(weights_file)
+    with pytest.raises(GliomarkError, match=next(iter(change))):
+        save_weights(weights_file, replace(CARD, **change), loaded.tensors)
+    assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
+
+
+def test_what_does_not_fit_its_network_is_not_written(weights_file: Path) -> None:
+    before, loaded = weights_file.read_bytes(), load_weights(weights_file)
+    with pytest.raises(GliomarkError, match=r"segmentation\.network"):
+        save_weights(weights_file, CARD, loaded.tensors, build_segmenter)
+    assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path) -> None:
+    """The process may write 20 kB a file: what a disk that fills up does to it."""
+    program = (
+        "import resource, signal, sys, torch; from dataclasses import replace; from pathlib import Path\n"
+        "from gliomark.models.weights import load_weights, save_weights; from gliomark.study import GliomarkError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20_000,) * 2)\n"
+        "path = Path(sys.argv[1]); weights = load_weights(path)\n"
+        "tensors = {**weights.tensors, 'segmentation/large': torch.ones(100_000)}\n"
+        "try:\n    save_weights(path, weights.card, tensors)\nexcept GliomarkError as error:\n    print(error)\n"
+    )
+    before = weights_file.read_bytes()
+    done = subprocess.run([sys.executable, "-c", program, weights_file], capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1 and str(weights_file) in done.stdout, done.stderr
+    assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1

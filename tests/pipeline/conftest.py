@@ -10,7 +10,7 @@ import csv
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lightgbm
@@ -272,10 +272,11 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
 
 @pytest.fixture(scope="session")
 def blind_weights(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
-    """The same model with a threshold that no probability reaches."""
+    """The same model, whose last layer calls nothing a lesion."""
     loaded = load_weights(tiny_weights)
     path = tmp_path_factory.mktemp("模型 夹") / "blind.safetensors"
-    save_weights(path, replace(loaded.card, segmentation_threshold=1.1), loaded.tensors)
+    last = {"segmentation/decoder.classify.bias": torch.tensor([0.0, -1e4])}
+    save_weights(path, loaded.card, {**loaded.tensors, **last})
     return path
 
 

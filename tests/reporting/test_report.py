@@ -225,7 +225,7 @@ def test_a_failure_leaves_the_older_result_as_it_was(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(report, "write_masks", full_disk)
-    with pytest.raises(GliomarkError, match="No space left"):
+    with pytest.raises(GliomarkError, match="the disk is full"):
         write_prediction(make_prediction(seconds=9.0), tmp_path)
     assert (folder / "prediction.json").read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["P1"]

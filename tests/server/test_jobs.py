@@ -17,7 +17,7 @@ from tests.server.conftest import own_database, running
 from gliomark.messages import message, render
 from gliomark.server import context
 from gliomark.server.context import Then
-from gliomark.server.records import AuditRow, DeliveryRow, JobRow, StudyRow
+from gliomark.server.records import DeliveryRow, JobRow, StudyRow, append_audit
 from gliomark.server.run import Settings, make_server, open_records
 from gliomark.study import GliomarkError
 
@@ -245,8 +245,7 @@ def test_who_reads_does_not_wait_for_who_writes(tmp_path) -> None:
     records = open_records(tmp_path, own_database())
     records.add_study("s", "P", "tiny", "0", "me")
     with records.session() as writing:
-        writing.add(AuditRow(who="me", action="in the middle", subject="s"))
-        writing.flush()
+        append_audit(writing, "me", "in the middle", "s", {})
         started = time.monotonic()
         study = records.study("s")
         assert study is not None and study.state == "preparing" and not records.predictions(None)

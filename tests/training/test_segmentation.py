@@ -339,6 +339,6 @@ def test_sgd_is_nnunets(bank: SliceBank) -> None:
 
 @pytest.mark.parametrize("largest", [None, 0.5])
 def test_the_trainer_clips_and_validates_as_told(largest: float | None, tmp_path: Path) -> None:
-    trainer = make_trainer(7, tmp_path, [], replace(TRAINING, largest_gradient=largest, validate_every=3))
+    trainer = make_trainer(7, tmp_path, [], 0, replace(TRAINING, largest_gradient=largest, validate_every=3))
     assert trainer.gradient_clip_val == largest and trainer.max_epochs == 7
     assert trainer.check_val_every_n_epoch == 3

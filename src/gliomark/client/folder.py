@@ -7,8 +7,10 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from gliomark.client.language import translate
+from gliomark.files import NotWrittenError, explain_os_error, is_disk_full
 from gliomark.study import GliomarkError
 
 KIND = re.compile(r"flair|t1|t2", re.IGNORECASE)
@@ -65,12 +67,17 @@ def pack(folder: Path, archive: Path, stopped: Callable[[], bool]) -> bool:
     Raises GliomarkError where a file cannot be read or the archive not be written.
     """
     try:
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        with (
+            os.fdopen(os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
+        ):
             for path in files_of(folder):
                 if stopped():
                     return False
                 packed.write(path, os.path.join(folder.name, path.relative_to(folder)))
     except (OSError, ValueError) as error:  # ValueError: a date before 1980
+        if is_disk_full(error):
+            raise NotWrittenError(explain_os_error(cast(OSError, error), archive)) from error
         reason = getattr(error, "strerror", None) or str(error)
         raise GliomarkError(translate("folder", "{} cannot be read ({}).").format(folder, reason)) from error
     return True

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QSettings
@@ -17,6 +17,7 @@ from gliomark.client.app import make_application
 from gliomark.client.language import use_language
 from gliomark.client.settings import Settings
 from gliomark.client.window import MainWindow
+from gliomark.files import atomic_write, scratch_folder
 from gliomark.study import GliomarkError
 
 NAME = "click_to_result"
@@ -31,8 +32,10 @@ def run(patients: Path, table: Path, out: Path, count: int, say: Callable[[str],
     is passed over. Raises GliomarkError where none could be predicted.
     """
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["XDG_DATA_HOME"] = home  # neither the user's settings nor the user's patients
+    with scratch_folder() as folder:
+        os.environ["XDG_DATA_HOME"] = home = str(
+            folder
+        )  # neither the user's settings nor the user's patients
         QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, home)
         app = make_application(["gliomark"])
         use_language("en")
@@ -102,12 +105,9 @@ def until(condition: Callable[[], object], seconds: float = LONGEST_S) -> None:
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([columns, *rows])
-    os.replace(part, path)
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    atomic_write(path, text.getvalue())
 
 
 def _today() -> str:

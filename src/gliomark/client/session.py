@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from gliomark.client.pictures import NotAPictureError, read_slice, read_tall, wr
 from gliomark.client.remote import Remote, drop
 from gliomark.client.state import Json, State, Task, received
 from gliomark.client.trouble import Trouble
+from gliomark.files import remove, remove_leftovers, temporary_name
 from gliomark.study import GliomarkError
 
 Doing = Callable[[], None]
@@ -171,18 +171,19 @@ class Session(QObject):
 
     def _pack(self, run: int, folder: Path) -> None:
         """In a thread of its own: a large folder takes seconds."""
-        handle, name = tempfile.mkstemp(".zip", "gliomark-")
-        os.close(handle)
+        place = Path(tempfile.gettempdir())
+        remove_leftovers(place)
+        archive = place / temporary_name(".zip")
+        found: Path | Trouble = archive
         try:
-            found: Path | Trouble = Path(name)
-            pack(folder, Path(name), lambda: run != self._run)
+            pack(folder, archive, lambda: run != self._run)
         except GliomarkError as error:
-            Path(name).unlink()
-            found = Trouble(trouble.DETAIL, (str(error),), "again")
+            remove(archive)
+            found = Trouble(trouble.DETAIL, (error.message,), "again")
         try:
             self._packed.emit(run, found)
         except RuntimeError:  # the window was closed meanwhile
-            Path(name).unlink(missing_ok=True)
+            remove(archive)
 
     def _upload(self, run: int, found: Path | Trouble) -> None:
         if isinstance(found, Trouble):

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pydicom
@@ -42,11 +43,15 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from gliomark.cohort.private import new_ids, private_folder, read_private_csv, write_private_csv
+from gliomark.files import atomic_write, remove_leftovers, writing
 from gliomark.io.dicom import dicom_files
 from gliomark.io.dicom.files import read_dataset
 from gliomark.io.naming import sequence_in_name
+from gliomark.isolation import ReadingProcesses, Reads, read_each
 from gliomark.study import GliomarkError
 
+Item = TypeVar("Item")
+BATCH = 50  # files
 NOT_DONE = (
     "Clean Pixel Data Option not done: pixels are unchanged, objects that may show text are left out.",
     "Clean Recognizable Visual Features Option not done: faces are not removed and can be drawn from the slices.",
@@ -143,6 +148,36 @@ class _Found:
 
 
 @dataclass(frozen=True)
+class _Header:
+    """What a reading process found in a file's header, or why the file is left out."""
+
+    file: Path
+    found: _Found | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Cleaning:
+    """A file to be written clean: where, under which id, and as ``anonymise`` was told."""
+
+    entry: _Found
+    place: Path
+    new_id: str
+    salt: bytes
+    describe: bool
+
+
+@dataclass(frozen=True)
+class _Cleaned:
+    """What became of it: whether it was written, how many texts were blanked, or why it is left out."""
+
+    file: Path
+    is_new: bool = False
+    blanked: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class _Scan:
     """What a folder holds: files to be written, files left out and why, further copies, files of other kinds."""
 
@@ -172,31 +207,44 @@ def anonymise(
     """
     root, out = Path(root), Path(out)
     _check_places(root, out, key_file)
-    scan = _scan(root, progress)
+    with ReadingProcesses() as reading:
+        return _anonymise(root, out, key_file, clean_descriptors, progress, reading)
+
+
+def _anonymise(
+    root: Path,
+    out: Path,
+    key_file: Path | None,
+    clean_descriptors: bool,
+    progress: Callable[[str, int, int], None],
+    reading: Reads,
+) -> Report:
+    scan = _scan(root, progress, reading)
     left_out = list(scan.left_out)
     private = private_folder(out) if key_file is None else _key_folder(key_file)
     salt = _salt(private / "uid-salt.csv")
     ids = new_ids(private, {entry.person for entry in scan.found}, keep=False)
     plan = _plan(scan.found, ids, salt)
+    remove_leftovers(out, below=True)
     _check_nothing_else(out, plan)
-    written = unchanged = blanked = 0
-    for done, (place, entry) in enumerate(plan.items(), start=1):
-        progress("writing", done, len(plan))
-        try:
-            content, names = _cleaned_file(entry.file, ids[entry.person], salt, clean_descriptors)
-        except _LeftOutError as error:
-            left_out.append((entry.file.relative_to(root), str(error)))
-            continue
-        new = _write(out / place, content)
-        written, unchanged, blanked = written + new, unchanged + (not new), blanked + names
+    jobs = [
+        _Cleaning(entry, out / place, ids[entry.person], salt, clean_descriptors)
+        for place, entry in plan.items()
+    ]
+    cleaned: list[_Cleaned] = []
+    for batch in _batches(jobs, "writing", progress):
+        done, ended = read_each(reading, root, clean_files, batch, lambda job: job.entry.file)
+        cleaned += done + [_Cleaned(job.entry.file, problem=why) for job, why in ended]
+    left_out += [(one.file.relative_to(root), one.problem) for one in cleaned if one.problem]
+    kept = [one for one in cleaned if not one.problem]
     left_out.sort()
     rows = [{"file": file, "why": why} for file, why in left_out]
     write_private_csv(private / "left_out.csv", ["file", "why"], rows)
     return Report(
         patients=len(ids),
-        written=written,
-        unchanged=unchanged,
-        blanked=blanked,
+        written=sum(one.is_new for one in kept),
+        unchanged=sum(not one.is_new for one in kept),
+        blanked=sum(one.blanked for one in kept),
         duplicates=scan.duplicates,
         left_out=tuple(left_out),
         not_dicom=scan.not_dicom,
@@ -224,7 +272,8 @@ def _check_places(root: Path, out: Path, key_file: Path | None) -> None:
 
 
 def _key_folder(key_file: Path) -> Path:
-    key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with writing(key_file.parent):
+        key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return key_file.parent
 
 
@@ -239,7 +288,7 @@ def _check_nothing_else(out: Path, plan: Mapping[Path, _Found]) -> None:
     """Refuse a folder with files that this source does not give: they might be anybody's."""
     planned = {str(place) for place in plan}
     for file in _files_below(out):
-        if str(file.relative_to(out)).removesuffix(".part") not in planned:
+        if str(file.relative_to(out)) not in planned:
             raise GliomarkError(f"{out} holds files of another source ({file.name}): give an empty folder.")
 
 
@@ -252,17 +301,24 @@ def _write(path: Path, content: bytes) -> bool:
     """Write a file whole; False where it is there with the same content."""
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    atomic_write(path, content)
     return True
 
 
 # ---- what there is, and where it goes ---------------------------------------------------------------
 
 
-def _scan(root: Path, progress: Callable[[str, int, int], None]) -> _Scan:
+def _batches(
+    items: Sequence[Item], doing: str, progress: Callable[[str, int, int], None]
+) -> Iterator[Sequence[Item]]:
+    """So many at once as are asked of a reading process; progress is told once they are done."""
+    for start in range(0, len(items), BATCH):
+        batch = items[start : start + BATCH]
+        yield batch
+        progress(doing, start + len(batch), len(items))
+
+
+def _scan(root: Path, progress: Callable[[str, int, int], None], reading: Reads) -> _Scan:
     """Look into every header. Raises GliomarkError where there is no DICOM."""
     files = list(dicom_files(root))
     if not files:
@@ -273,12 +329,11 @@ def _scan(root: Path, progress: Callable[[str, int, int], None]) -> _Scan:
         for file in _files_below(root)
         if file.suffix.lower() == ".zip"
     ]
-    for done, file in enumerate(files, start=1):
-        progress("reading headers", done, len(files))
-        try:
-            found.append(_find(file))
-        except _LeftOutError as error:
-            left_out.append((file.relative_to(root), str(error)))
+    for batch in _batches(files, "reading headers", progress):
+        headers, ended = read_each(reading, root, find_files, batch, lambda file: file)
+        found += [one.found for one in headers if one.found is not None]
+        left_out += [(one.file.relative_to(root), one.problem) for one in headers if one.found is None]
+        left_out += [(file.relative_to(root), why) for file, why in ended]
     shared = _ids_of_two_people(found)
     reason = (
         "its patient id is used by two people (names or birth dates disagree): give each an id of their own"
@@ -288,6 +343,17 @@ def _scan(root: Path, progress: Callable[[str, int, int], None]) -> _Scan:
     kept = _without_copies(known)
     others = sum(1 for _ in _files_below(root)) - len(files)
     return _Scan(tuple(kept), tuple(left_out), len(known) - len(kept), others)
+
+
+def find_files(files: Sequence[Path]) -> list[_Header]:
+    """What decides about each file, in a reading process."""
+    headers = []
+    for file in files:
+        try:
+            headers.append(_Header(file, _find(file)))
+        except _LeftOutError as error:
+            headers.append(_Header(file, None, str(error)))
+    return headers
 
 
 def _find(file: Path) -> _Found:
@@ -406,6 +472,18 @@ def new_uid(original: str, salt: bytes) -> str:
     """The UID that stands for another: the same for the same secret, not to be guessed without it."""
     digest = hmac.new(salt, original.encode(), hashlib.sha256).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
+
+
+def clean_files(jobs: Sequence[_Cleaning]) -> list[_Cleaned]:
+    """Write files clean, in a reading process."""
+    cleaned = []
+    for job in jobs:
+        try:
+            content, blanked = _cleaned_file(job.entry.file, job.new_id, job.salt, job.describe)
+            cleaned.append(_Cleaned(job.entry.file, _write(job.place, content), blanked))
+        except _LeftOutError as error:
+            cleaned.append(_Cleaned(job.entry.file, problem=str(error)))
+    return cleaned
 
 
 def _cleaned_file(file: Path, new_id: str, salt: bytes, describe: bool) -> tuple[bytes, int]:

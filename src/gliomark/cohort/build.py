@@ -28,12 +28,14 @@ from gliomark.cohort.store import (
     SCHEMA_VERSION,
     Cohort,
     is_finished,
+    read_json,
     read_record,
     remove_patient,
     write_json,
     write_patient,
 )
 from gliomark.cohort.workers import cluster, each, reading
+from gliomark.files import NotWrittenError, check_writable, is_disk_full, remove_leftovers
 from gliomark.io import files_of_patient, find_file_patients, patient_name, read_study
 from gliomark.io.dicom import DicomSeries, read_series
 from gliomark.io.masks import Grid, between_raters, read_masks_on, unite
@@ -128,6 +130,9 @@ def build_cohort(
     _check_places(sources, out, settings)
     labels = read_labels(sources.labels, settings.labels)
     private = private_folder(out)
+    for folder in (out, private):
+        remove_leftovers(folder, below=True)
+    check_writable(out)
     with cluster(workers, scheduler) as client:
         folders = find_file_patients(sources.root)  # DICOM is scanned file by file instead
         found = scan(sources.root, private, client, sources.series, folders, settings.sequences)
@@ -155,7 +160,7 @@ def _check_places(sources: Sources, out: Path, settings: BuildSettings) -> None:
     if out.absolute().is_relative_to(sources.root.absolute()):
         raise GliomarkError(f"{out} lies inside {sources.root}, among its own sources: choose another --out.")
     about = out / "cohort.json"
-    before = json.loads(about.read_text("utf-8")) if about.exists() else {}
+    before = read_json(about, lambda record: True) if about.exists() else {}
     if before and any(before.get(name) != value for name, value in _stated(settings).items()):
         raise GliomarkError(
             f"{out} was built with other settings: build into another folder, or remove this one."
@@ -253,9 +258,13 @@ def prepare_patient(patient: Patient) -> Outcome:
             return Outcome()
         _prepare_and_write(patient, source)
         return Outcome(fresh=True)
+    except NotWrittenError:
+        raise  # a full disk is everybody's trouble, not this patient's
     except GliomarkError as error:
         return Outcome(reason=str(error))
     except UNFORESEEN as error:
+        if is_disk_full(error):
+            raise
         reason = " ".join(str(error).split())[-200:]
         return Outcome(reason=f"It could not be prepared ({type(error).__name__}: {reason}).")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.folds import is_split
+from gliomark.cohort.store import Cohort, read_json
+from gliomark.files import atomic_write
 from gliomark.reporting.plots import ACCENT, INK, SECOND, inline_plot
 from gliomark.study import Clinical, SliceStack
 from gliomark.tables import csv_text
@@ -101,13 +101,13 @@ def describe(cohort: Cohort, out: Path | None = None) -> Path:
         "lines": lines,
         "sections": list(dict.fromkeys(line.section for line in lines)),
     }
-    _write(folder / "table_2_1.csv", _table_csv(table))
-    _write(folder / "summary.csv", _summary_csv(lines))
-    _write(folder / "cohort.csv", _cohort_csv(people))
+    atomic_write(folder / "table_2_1.csv", _table_csv(table))
+    atomic_write(folder / "summary.csv", _summary_csv(lines))
+    atomic_write(folder / "cohort.csv", _cohort_csv(people))
     environment = _environment()
     page = environment.get_template("describe.html.j2").render(plots=_plots(people), **facts)
-    _write(folder / "describe.html", page)
-    _write(folder / "datasheet.md", environment.get_template("datasheet.md.j2").render(facts))
+    atomic_write(folder / "describe.html", page)
+    atomic_write(folder / "datasheet.md", environment.get_template("datasheet.md.j2").render(facts))
     return folder
 
 
@@ -178,7 +178,7 @@ def _parts(cohort: Cohort) -> dict[str, list[str]]:
     path = cohort.folder / "folds.json"
     if not path.is_file():
         return {}
-    drawn = json.loads(path.read_text("utf-8"))
+    drawn = read_json(path, is_split)
     parts = {name: drawn[name] for name in ("train", "validation", "test")}
     parts |= {f"fold {number}": fold for number, fold in enumerate(drawn.get("folds", []), start=1)}
     kept = set(cohort.patient_ids)
@@ -534,10 +534,3 @@ def _percent(share: float | None) -> str:
 def _plain_figure(value: float | None) -> str:
     """Three significant figures, never as a power of ten."""
     return "–" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", newline="")
-    os.replace(part, path)

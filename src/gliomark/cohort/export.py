@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,10 +16,10 @@ from typing import Literal
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gliomark.cohort.folds import cohort_folds
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.files import atomic_folder, png_bytes, remove_leftovers
 from gliomark.geometry import LPS_RAS
 from gliomark.io.pictures import in_order
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
@@ -59,15 +58,9 @@ def export_cohort(cohort: Cohort, to: Layout, out: Path) -> Path:
         raise GliomarkError(f"{out} is not empty: give a new folder.")
     if not cohort.patient_ids:
         raise GliomarkError(f"{cohort.folder} holds no patient to export: build it, or look into its qc.csv.")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    remove_leftovers(out.parent)
+    with atomic_folder(out) as part:
         dataset = writers[to](cohort, part)
-        os.replace(part, out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return out / dataset.relative_to(part)
 
 
@@ -314,4 +307,4 @@ def _windowed(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[n
 def _write_slices(folder: Path, image: NDArray[np.uint8], names: Sequence[str]) -> None:
     folder.mkdir(parents=True)
     for name, pixels in zip(names, image, strict=True):
-        Image.fromarray(pixels).save(folder / f"{name}.png", optimize=False)
+        (folder / f"{name}.png").write_bytes(png_bytes(pixels))

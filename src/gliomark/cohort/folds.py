@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.store import Cohort, read_json
+from gliomark.files import atomic_write
 from gliomark.study import GliomarkError
 
 FOLDS = 5
@@ -173,10 +174,17 @@ def _fifths(patients: list[str], strata: Mapping[str, str], seed: int) -> tuple[
     return tuple(tuple(patients[i] for i in index) for _, index in splitter.split(patients, labels))
 
 
+def is_split(record: Mapping) -> bool:
+    """Whether a file of folds names patients, in every part that it has."""
+    folds = [fold for name in ("development_folds", "folds") for fold in record.get(name, [])]
+    parts = [*(record[name] for name in ("train", "validation", "test")), *folds]
+    return all(isinstance(part, list) and all(isinstance(p, str) for p in part) for part in parts)
+
+
 def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
     """The folds written at ``path``, or new ones, written there. Raises GliomarkError on unknown patients."""
     if path.exists():
-        record = json.loads(path.read_text("utf-8"))
+        record = read_json(path, is_split)
         known = {p for name in ("train", "validation", "test") for p in record[name]}
         if known ^ set(strata):
             raise GliomarkError(
@@ -196,7 +204,7 @@ def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
             seed=record["seed"],
         )
     folds = draw_folds(strata, seed)
-    path.write_text(json.dumps(asdict(folds), indent=1) + "\n", "utf-8")
+    atomic_write(path, json.dumps(asdict(folds), indent=1) + "\n")
     return folds
 
 
@@ -205,7 +213,7 @@ def drawn_for_others(cohort: Cohort) -> bool:
     path = cohort.folder / "folds.json"
     if not path.exists():
         return False
-    record = json.loads(path.read_text("utf-8"))
+    record = read_json(path, is_split)
     return {p for name in ("train", "validation", "test") for p in record[name]} != set(cohort.prepared_ids)
 
 

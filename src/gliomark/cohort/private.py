@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from gliomark.files import atomic_write, writing
 from gliomark.study import GliomarkError
 from gliomark.tables import csv_text
 from gliomark.tables.text import unharmed
@@ -30,20 +30,16 @@ def private_folder(cohort: Path) -> Path:
     """The folder beside a cohort for what identifies patients, made where it is missing."""
     place = cohort.absolute()
     folder = place.with_name(place.name + ".private")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    with writing(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
     return folder
 
 
 def write_private_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Path:
     """Write a table whole or not at all, for its owner's eyes alone."""
     text = csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)])
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write("\ufeff" + text)  # the mark makes Excel read Chinese
-    os.replace(part, path)
-    return path
+    return atomic_write(path, text, mode=0o600, encoding="utf-8-sig")  # the mark makes Excel read Chinese
 
 
 def read_private_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from gliomark.cohort.quality import (
     read_decisions,
 )
 from gliomark.cohort.store import Cohort
+from gliomark.files import atomic_write
 from gliomark.reporting.drawing import Canvas, canvas, data_uri, draw_slice
 from gliomark.study import SliceStack
 from gliomark.tables import csv_text
@@ -120,7 +120,7 @@ def write_quality(cohort: Cohort, limits: QualityLimits = QualityLimits()) -> tu
         record, stack = cohort.record(patient_id), cohort.stack(patient_id)
         patient = _patient(stack, record.get("quality") or {}, decided.get(patient_id, {}), limits)
         patients.append(patient)
-        _write(cohort.folder / "quality" / f"{patient_id}.html", _sheet(patient, stack, limits))
+        atomic_write(cohort.folder / "quality" / f"{patient_id}.html", _sheet(patient, stack, limits))
     patients.sort(key=lambda patient: (-len(patient.badges), patient.id))
     table = _table(patients)
     page = (
@@ -134,7 +134,7 @@ def write_quality(cohort: Cohort, limits: QualityLimits = QualityLimits()) -> tu
             name=cohort.folder.name,
         )
     )
-    return _write(cohort.folder / QC_TABLE, _csv(table)), _write(cohort.folder / "qc.html", page)
+    return atomic_write(cohort.folder / QC_TABLE, _csv(table)), atomic_write(cohort.folder / "qc.html", page)
 
 
 def _patient(
@@ -258,11 +258,3 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", newline="")
-    os.replace(part, path)
-    return path

@@ -21,6 +21,7 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.cohort.private import read_private_csv, write_private_csv
 from gliomark.cohort.workers import each, reading
+from gliomark.files import atomic_folder, is_disk_full
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
@@ -145,6 +146,8 @@ def _all_files(root: Path, private: Path, leave_out: Sequence[Path]) -> tuple[li
         try:
             places.append(_unzipped(archive, root, private))
         except GliomarkError as error:
+            if is_disk_full(error):
+                raise
             bad.append(Quarantined(str(archive), str(error)))
     hidden = {folder.absolute() for folder in leave_out} | {private.absolute()}
     places += [
@@ -168,11 +171,10 @@ def _unzipped(archive: Path, root: Path, private: Path) -> Path:
             return place
         for older in place.parent.glob(f"{name}-*"):
             shutil.rmtree(older)
-        part = place.with_suffix(".part")
-        _unpack(archive, part)
+        with atomic_folder(place) as part:
+            _unpack(archive, part)
     except _ZIP_DAMAGE as error:
         raise GliomarkError(message("archive-unreadable", file=archive, reason=str(error))) from error
-    part.rename(place)
     return place
 
 
@@ -181,7 +183,12 @@ def _unpack(archive: Path, folder: Path) -> None:
         grown = sum(member.file_size for member in content.infolist())
         if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
             raise GliomarkError(message("archive-huge", file=archive, gigabytes=grown / 1e9))
-        content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
+        try:
+            content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise zipfile.BadZipFile(str(error)) from error
 
 
 def _read_batch(files: Sequence[Path]) -> list[Instance | Quarantined]:

@@ -23,7 +23,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +33,13 @@ import h5py
 import numpy as np
 
 from gliomark.cohort.quality import rejected
+from gliomark.files import atomic_folder, atomic_write, remove
 from gliomark.io import read_clinical
 from gliomark.messages import message
 from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
 
 SCHEMA_VERSION = 2
-_COMPRESSED = {"compression": "gzip", "compression_opts": 1}
+_LEVEL = 1  # of gzip
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,13 @@ class Cohort:
     @cached_property
     def about(self) -> dict:
         """What ``cohort.json`` says: schema version, sequences (the reference last), settings."""
-        return json.loads((self.folder / "cohort.json").read_text("utf-8"))
+        return read_json(self.folder / "cohort.json", _is_about)
 
     @cached_property
     def prepared_ids(self) -> tuple[str, ...]:
         """Every prepared patient, sorted, the rejected ones too."""
-        return tuple(sorted(path.stem for path in (self.folder / "patients").glob("*.json")))
+        records = (self.folder / "patients").glob("*.json")
+        return tuple(sorted(path.stem for path in records if not path.name.startswith(".")))
 
     @cached_property
     def patient_ids(self) -> tuple[str, ...]:
@@ -148,7 +151,7 @@ class Cohort:
 
     def record(self, patient_id: str) -> dict:
         """What ``patients/<id>.json`` says."""
-        return json.loads((self.folder / "patients" / f"{patient_id}.json").read_text("utf-8"))
+        return read_json(self.folder / "patients" / f"{patient_id}.json", _is_patient)
 
 
 def _unchecked(record: Mapping, patient: str) -> tuple[str, ...]:
@@ -169,6 +172,7 @@ def _read_slices(
             raise GliomarkError(message("cohort-slice-altered", path=path))
         if index and set(arrays) != set(columns):
             raise GliomarkError(message("cohort-slice-altered", path=path))
+        _check_values(path, arrays, columns["image"][0].shape if index else None)
         for key, array in arrays.items():
             columns.setdefault(key, []).append(array)
     return {key: np.stack(slices) for key, slices in columns.items()}
@@ -182,6 +186,15 @@ def _read_slice(path: Path) -> dict[str, np.ndarray]:
         raise GliomarkError(message("cohort-slice-missing", path=path)) from None
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise GliomarkError(message("cohort-slice-damaged", path=path)) from error
+
+
+def _check_values(path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...] | None) -> None:
+    """Raises GliomarkError for what no preparation writes. shape: of the slices before, None for the first."""
+    image = arrays.get("image", np.empty(0))
+    alike = {array.shape for array in arrays.values()} == {shape or image.shape} and image.ndim == 2
+    masks = [array for key, array in arrays.items() if key != "image"]
+    if not alike or not np.isfinite(image).all() or any((mask > 1).any() for mask in masks):
+        raise GliomarkError(message("cohort-slice-unusable", path=path))
 
 
 def _slice_sha256(arrays: Mapping[str, np.ndarray]) -> str:
@@ -199,12 +212,9 @@ def _slice_sha256(arrays: Mapping[str, np.ndarray]) -> str:
 def write_patient(folder: Path, stack: SliceStack, **record: object) -> None:
     """Write one patient whole or not at all; record: further fields of ``patients/<id>.json``, JSON-able."""
     for sequence, image in stack.images.items():
-        part = folder / "GMSBraTS" / sequence / f".{stack.patient_id}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for index, name in enumerate(stack.slice_names):
-            _write_slice(part / f"{name}.h5", sequence, stack, image[index], index)
-        _replace_folder(part, part.with_name(stack.patient_id))
+        with atomic_folder(folder / "GMSBraTS" / sequence / stack.patient_id) as part:
+            for index, name in enumerate(stack.slice_names):
+                (part / f"{name}.h5").write_bytes(_slice_bytes(sequence, stack, image[index], index))
         _link_lesion_slices(folder, sequence, stack)
     content = {
         "sequences": list(stack.images),
@@ -219,36 +229,42 @@ def write_patient(folder: Path, stack: SliceStack, **record: object) -> None:
     write_json(folder / "patients" / f"{stack.patient_id}.json", content)
 
 
-def _write_slice(path: Path, sequence: str, stack: SliceStack, image: np.ndarray, index: int) -> None:
-    with h5py.File(path, "w") as file:
-        file.create_dataset("image", data=image.astype(np.float16), **_COMPRESSED)
-        file.create_dataset("brain", data=stack.brain[index].astype(np.uint8), **_COMPRESSED)
+def _slice_bytes(sequence: str, stack: SliceStack, image: np.ndarray, index: int) -> bytes:
+    """One slice's file, made in memory: HDF5's own words for a full disk are nobody's."""
+    with h5py.File(f"{sequence}/{index}", "w", driver="core", backing_store=False) as file:
+        _add(file, "image", image.astype(np.float16))
+        _add(file, "brain", stack.brain[index].astype(np.uint8))
         if stack.lesion is not None:
-            file.create_dataset("mask", data=stack.lesion[index].astype(np.uint8), **_COMPRESSED)
+            _add(file, "mask", stack.lesion[index].astype(np.uint8))
         spacing = np.linalg.norm(stack.affine[:3, :3], axis=0)
         file.attrs.update({"patient": stack.patient_id, "sequence": str(sequence), "slice": index})
         file.attrs["spacing_mm"] = [spacing[1], spacing[0], spacing[2]]  # row, column, slice
+        file.flush()
+        return file.id.get_file_image()
+
+
+def _add(file: h5py.File, name: str, array: np.ndarray) -> None:
+    """As one gzip chunk, compressed here: HDF5's own compressor does not always give the same bytes."""
+    dataset = file.create_dataset(
+        name, array.shape, array.dtype, chunks=array.shape, compression="gzip", compression_opts=_LEVEL
+    )
+    dataset.id.write_direct_chunk((0,) * array.ndim, zlib.compress(array.tobytes(), _LEVEL))
 
 
 def _link_lesion_slices(folder: Path, sequence: str, stack: SliceStack) -> None:
     """GMSGlioma's view of the patient: the same files again, at no cost where links can be made."""
     place = folder / "GMSGlioma" / sequence / stack.patient_id
-    shutil.rmtree(place, ignore_errors=True)
     if stack.lesion is None or not stack.lesion.any():
+        remove(place)
         return
-    place.mkdir(parents=True)
-    for index in np.flatnonzero(stack.lesion.any(axis=(1, 2))):
-        name = f"{stack.slice_names[index]}.h5"
-        source = folder / "GMSBraTS" / sequence / stack.patient_id / name
-        try:
-            os.link(source, place / name)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, place / name)
-
-
-def _replace_folder(new: Path, old: Path) -> None:
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(new, old)
+    with atomic_folder(place) as part:
+        for index in np.flatnonzero(stack.lesion.any(axis=(1, 2))):
+            name = f"{stack.slice_names[index]}.h5"
+            source = folder / "GMSBraTS" / sequence / stack.patient_id / name
+            try:
+                os.link(source, part / name)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, part / name)
 
 
 def arrays_sha256(folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]) -> str:
@@ -294,19 +310,41 @@ def is_finished(folder: Path, patient: str, source_sha256: str) -> bool:
 def read_record(folder: Path, patient: str) -> dict | None:
     """A prepared patient's record; None where there is none."""
     path = folder / "patients" / f"{patient}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    return read_json(path, _is_patient) if path.exists() else None
 
 
 def remove_patient(folder: Path, patient: str) -> None:
     """Take a patient out of a cohort; one who is not there is no error."""
     (folder / "patients" / f"{patient}.json").unlink(missing_ok=True)
-    for place in [*folder.glob(f"GMS*/*/{patient}"), *folder.glob(f"GMS*/*/.{patient}.part")]:
+    for place in folder.glob(f"GMS*/*/{patient}"):
         shutil.rmtree(place)
+
+
+def read_json(path: Path, is_right: Callable[[dict], bool]) -> dict:
+    """An object of JSON. Raises GliomarkError where it is cut short, something else or not as it must be."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if isinstance(content, dict) and is_right(content):
+            return content
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise GliomarkError(message("cohort-record-damaged", path=path))
+
+
+def _is_about(record: Mapping) -> bool:
+    return isinstance(record.get("schema_version", 0), int) and set(record["sequences"]) <= set(MRSequence)
+
+
+def _is_patient(record: Mapping) -> bool:
+    """Whether the fields that are read are there, and the slices they name lie in the patient's own folder."""
+    affine, names = np.array(record["affine"], dtype=np.float64), record["slice_names"]
+    plain = all(isinstance(name, str) and name == Path(name).name for name in names)
+    inside = all(0 <= at < len(names) for at in record["selected"])
+    known = bool(record["sequences"]) and set(record["sequences"]) <= set(MRSequence)
+    usable = affine.shape == (4, 4) and np.isfinite(affine).all() and np.linalg.det(affine) != 0
+    return bool(plain and inside and known and usable and isinstance(record["notes"], list))
 
 
 def write_json(path: Path, content: Mapping | Sequence) -> None:
     """Write JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(part, path)
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

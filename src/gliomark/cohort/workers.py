@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
+from gliomark.files import scratch_folder
 from gliomark.isolation import ReadingProcesses
 from gliomark.study import GliomarkError
 
@@ -47,8 +48,10 @@ def cluster(workers: int | None, scheduler: str | None, keep_memory: bool = Fals
     if keep_memory:
         kept["distributed.nanny.pre-spawn-environ"] = KEEP_MEMORY
     with (
+        scratch_folder() as scratch,
         dask.config.set(kept),
         LocalCluster(
+            local_directory=str(scratch),
             n_workers=max(1, number),
             processes=number > 0,
             threads_per_worker=1,

@@ -25,6 +25,7 @@ from gliomark.experiments.records import kept_fold, run_record, write_table
 from gliomark.experiments.segmentation.study import Trial, outlined
 from gliomark.experiments.segmentation.tables import run_shipped, shipped_trials
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
+from gliomark.pipeline import build_model, build_segmenter
 from gliomark.training.classification import MarkerTraining
 from gliomark.training.recipes import (
     DEFINITIONS,
@@ -98,7 +99,7 @@ def _network(trial: Trial, cohort: Cohort, folds: Folds, work: Path) -> Weights:
         trained = train_segmentation(bank, settings, work / "shipped")
         card = segmentation_card("shipped", cohort, folds, drawn, trial.rule, settings)
         card = read_as(card, trial.flips, trial.smallest_share, trial.pool)
-        save_weights(path, card, segmentation_tensors(trained.network, trained.prior))
+        save_weights(path, card, segmentation_tensors(trained.network, trained.prior), build_segmenter)
         write_json(record, {"key": key})
     return load_weights(path)
 
@@ -168,7 +169,7 @@ def ship_measured(path: Path, markers: pd.DataFrame, folds: Folds) -> None:
     card = replace(
         weights.card, markers=shipped, folds_sha256=folds.sha256, training_cohort=f"{COHORT}: {people}"
     )
-    save_weights(path, card, tensors)
+    save_weights(path, card, tensors, build_model)
 
 
 def _segmentation_words(summary: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from gliomark.cohort.folds import FOLDS
 from gliomark.experiments.markers.cascade import CASCADE
 from gliomark.experiments.markers.document import MARKERS, markers_text
+from gliomark.files import atomic_write
 from gliomark.study import GliomarkError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -21,7 +22,7 @@ def write_tables(results: Path, documents: Path) -> list[Path]:
     for name, text_of in DOCUMENTS.items():
         paths.append(documents / name)
         text = with_results(paths[-1].read_text("utf-8"), text_of(results), paths[-1])
-        paths[-1].write_text(text, "utf-8")
+        atomic_write(paths[-1], text)
     return paths
 
 

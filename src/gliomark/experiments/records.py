@@ -8,6 +8,7 @@ import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from gliomark.files import atomic_write
 from gliomark.study import GliomarkError
 from gliomark.tables.writing import harmless
 
@@ -54,15 +56,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
     Probabilities and thresholds are written in full: rounded, some would tie, and a reader's AUC would not be ours.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
     for name in table.columns.intersection(["probability", "threshold"]):
         table = table.assign(**{name: table[name].map(repr)})
     if "wilcoxon_p" in table:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))
     table = table.map(harmless).rename(columns=harmless)
-    table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
-    os.replace(part, path)
+    atomic_write(path, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
 def run_record(experiment: str, **told: object) -> dict:
@@ -84,9 +83,9 @@ def fit_for_files(name: str) -> str:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a png; nothing in it says by which version it was drawn, so that the same figure is the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return path
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return atomic_write(path, content.getvalue())
 
 
 def commit() -> str:

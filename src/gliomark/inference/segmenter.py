@@ -47,6 +47,8 @@ class Segmenter:
     def segment(self, stack: SliceStack) -> Segmentation:
         """The outline on every slice of the stack."""
         probability = self._probability(stack)
+        if not np.isfinite(probability).all():
+            raise GliomarkError(message("outline-no-number"))
         probability[~stack.brain] = 0.0
         mask = without_specks(
             np.where(probability >= self.threshold, probability, 0.0),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import lightgbm
 import numpy as np
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from gliomark.messages import message
+from gliomark.models.building import Evidence
 from gliomark.models.kinet import KiNet, MarkerOutput, mix_input
 from gliomark.models.marker_networks import FrozenTrunk, OneHead
-from gliomark.study import Clinical, MRSequence, SliceStack
+from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
 
 BATCH = 16
 SMALLEST_AREA_MM2 = 50.0
 FEW_SLICES = 40  # as many are all read
 SMALLEST = 1e-6  # a probability of 0 or 1 has no logit
 UNCALIBRATED = (0.0, 1.0)
-Evidence = Literal["vector", "log-odds", "lesion"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,8 @@ class SliceClassifier:
             [shares[:, -1], image, *shares[:, table.shape[1] - clinical_columns : -1].T], axis=1
         )
         parts[:, 0] += intercept
+        if not (np.isfinite(vectors).all() and np.isfinite(probability).all() and np.isfinite(parts).all()):
+            raise GliomarkError(message("marker-no-number"))
         return ScoredSlices(slices, probability, parts)
 
 

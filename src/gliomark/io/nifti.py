@@ -52,11 +52,14 @@ def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     """
     found = find_volumes(path, needed)
     notes, files = list(found.notes), found.files
-    series = {
-        sequence: _read_series(files[sequence], sequence, notes)
-        for sequence in MRSequence
-        if sequence in files
-    }
+    series: dict[MRSequence, Series] = {}
+    for sequence in (one for one in MRSequence if one in files):
+        try:
+            series[sequence] = _read_series(files[sequence], sequence, notes)
+        except GliomarkError:
+            if not needed or sequence in needed or not set(needed) <= set(files):
+                raise
+            notes.append(message("dicom-not-needed", sequence=sequence, file=files[sequence].name))
     lesion = read_lesion(files[LESION], notes, found.labels) if LESION in files else None
     if lesion is not None:
         check_mask_place(lesion, lesion.source, series)

@@ -27,19 +27,21 @@ def check_nifti_header(file: Path) -> None:
     Raises
     ------
     GliomarkError
-        For a size or an offset that cannot be right, more voxels than any image, more bytes than the file can
+        For a header of no NIfTI's size, a size or an offset that cannot be right, more voxels than any image, more bytes than the file can
         hold, and for values that lie in a link or in anything but a plain file.
     OSError, EOFError, zlib.error, HeaderDataError
         Where the file cannot be read or unpacked, or its kind of numbers is not known.
     """
     packed, alone = file.name.lower().endswith(".gz"), not file.name.lower().endswith(".hdr")
     with gzip.open(file) if packed else file.open("rb") as stream:
-        header = _header(stream)
+        header = _header(file, stream)
         if header is None:
             return
         shape, offset = _shape(file, header), float(header["vox_offset"])
         if not 0 <= offset <= _MOST_BEFORE_VALUES:
             raise _impossible(file, "vox_offset", offset)
+        if np.isinf(header["scl_slope"]):  # nibabel takes it for none; none is written as 0 or NaN
+            raise GliomarkError(message("volume-scaling", file=file))
         if alone:
             _check_extensions(file, stream, header, int(offset))
     needed = int(offset) + math.prod(shape) * header.get_data_dtype().itemsize
@@ -47,11 +49,16 @@ def check_nifti_header(file: Path) -> None:
     check_held(file, needed, values.stat().st_size, values.name.lower().endswith(".gz"))
 
 
-def _header(stream: BufferedIOBase) -> Nifti1Header | None:
-    """The header by its size, little or big endian; None where it is no NIfTI header."""
+def _header(file: Path, stream: BufferedIOBase) -> Nifti1Header | None:
+    """The header by its size, little or big endian; None where it is no NIfTI header but of a size of one (Analyze).
+
+    Raises: GliomarkError for another size.
+    """
     start = stream.read(4)
-    sizes = {int.from_bytes(start, order) for order in ("little", "big")}
-    for size in sizes & set(_HEADER_OF_SIZE):
+    sizes = {int.from_bytes(start, order) for order in ("little", "big")} & set(_HEADER_OF_SIZE)
+    if not sizes:  # nibabel reads such a header by its other fields
+        raise GliomarkError(message("volume-damaged", file=file))
+    for size in sizes:
         binary = start + stream.read(size - 4)
         kind = _HEADER_OF_SIZE[size]
         at = 4 if size == 540 else 344

@@ -27,6 +27,8 @@ from gliomark.study import UNFORESEEN, GliomarkError
 
 # The only functions that run here.
 ALLOWED = frozenset({
+    "gliomark.cohort.anonymise:clean_files",
+    "gliomark.cohort.anonymise:find_files",
     "gliomark.io:read_study",
     "gliomark.io:find_patients",
     "gliomark.found_outline:outline_among",
@@ -35,10 +37,13 @@ ALLOWED = frozenset({
     "gliomark.io.dicom.repeats:hash_of_pixels",
     "gliomark.io.dicom.volume:read_series",
     "gliomark.io.masks:read_masks_on",
+    "gliomark.reporting.dicom:write_dicom_results",
+    "gliomark.reporting.dicom.sources:require_dicom",
     "gliomark.server.intake:asked_of",
     "gliomark.server.intake:take_in",
 })  # fmt: skip
-READY = "ready"  # told once, when all is imported
+READY = ("gliomark.found_outline", "gliomark.server.intake")  # imported before the first question
+IS_READY = "ready"  # told then
 AT = "at"  # the file in an answer's folder that tells which file is being read
 AT_BYTES = 4096
 REASON = 400  # characters of a library's own words
@@ -86,10 +91,10 @@ def main() -> None:
     questions, told = _take_over()
     limits.impose()
     _die_first()
-    for module in dict.fromkeys(name.partition(":")[0] for name in sorted(ALLOWED)):
+    for module in READY:
         import_module(module)
     place = _Place()
-    _tell(told, {"ended": READY})
+    _tell(told, {"ended": IS_READY})
     for count in range(1, limits.calls + 1):
         question: Question = questions.get()
         limits.allow_time()

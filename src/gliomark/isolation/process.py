@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gliomark.isolation.child import AT, AT_BYTES, READY, Question
+from gliomark.isolation.child import AT, AT_BYTES, IS_READY, Question
 from gliomark.isolation.limits import Limits
 
 COMMAND = (sys.executable, "-P", "-m", "gliomark.isolation.child")
@@ -127,7 +127,7 @@ class ReadingProcess:
     def _becomes_ready(self) -> bool:
         """Wait until it has imported what it needs, which is nobody's fault however long it takes."""
         with contextlib.suppress(queue.Empty, ValueError, TypeError, KeyError):
-            self._is_ready = json.loads(self._lines.get(timeout=STARTING_S))["ended"] == READY
+            self._is_ready = json.loads(self._lines.get(timeout=STARTING_S))["ended"] == IS_READY
         return self._is_ready
 
     def _understood(self, line: bytes, question: Question) -> Outcome:

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 import torch
+from pydantic import with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.models.bounds import STRICT, Counts, Side, Width, Widths
 from gliomark.models.resnest import stage, stem
 
 CHANNELS_PER_SEQUENCE = 2
 CLASSES = 2
 
 
+@with_config(STRICT)
 @dataclass(frozen=True)
 class KiNetSize:
     """The published size (ResNeSt-50's widths and depths); ``SMALL`` is for two CPU cores.
@@ -24,16 +27,17 @@ class KiNetSize:
     ``ResNeStBlock``.
     """
 
-    stem: int = 64
-    widths: tuple[int, ...] = (256, 512, 1024, 2048)
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    pool: int = 1
+    stem: Width = 64
+    widths: Widths = (256, 512, 1024, 2048)
+    blocks: Counts = (3, 4, 6, 3)
+    pool: Side = 1
     average_down: bool = True
 
 
 SMALL = KiNetSize(stem=16, widths=(32, 48, 64, 96), blocks=(1, 1, 1, 1), pool=2)
 
 
+@with_config(STRICT)
 @dataclass(frozen=True)
 class KiNetSettings:
     """Everything that decides KiNet's layers. merge_in off (table 4-5): the master has no early module

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from monai.networks.nets.resnet import ResNet
+from pydantic import Field, with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.models.bounds import STRICT, checked
 from gliomark.models.efficient_unet import STAGES, encoder_stages, encoder_stem, fill_from_imagenet
 from gliomark.models.kinet import (
     CHANNELS_PER_SEQUENCE,
@@ -31,17 +33,19 @@ from gliomark.models.kinet import (
 from gliomark.study import GliomarkError
 
 Architecture = Literal["ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk"]
-ALL_CHANNELS = (0, 1, 2, 3)
+Channels = Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1, max_length=4)]
+ALL_CHANNELS: Channels = (0, 1, 2, 3)
 # EfficientNet's stages that the frozen trunk reads: strides 4 and 8
 READ_STAGES = (1, 2)
 
 
+@with_config(STRICT)
 @dataclass(frozen=True)
 class MarkerBaseline:
     """A rival of KiNet. channels: those of MIX it looks at; size: as KiNet's (the frozen trunk reads the pool)."""
 
     architecture: Architecture
-    channels: tuple[int, ...] = ALL_CHANNELS
+    channels: Channels = ALL_CHANNELS
     size: KiNetSize = field(default_factory=KiNetSize)
 
 
@@ -249,14 +253,13 @@ def marker_network_record(settings: MarkerNetwork) -> dict[str, Any]:
 
 
 def marker_network_settings(record: Mapping[str, Any]) -> MarkerNetwork:
-    """The settings from a card; the inverse of ``marker_network_record``."""
+    """The settings from a card; the inverse of ``marker_network_record``. Raises ValueError for no such record."""
+    size = record.get("size")
     # a card of gliomark 0.1 does not say how its ResNeSt halves the resolution: by a strided convolution
-    size = KiNetSize(**{"average_down": False, **_tuples(record["size"])})
-    rest = {key: value for key, value in record.items() if key not in ("architecture", "size")}
-    if record.get("architecture", "KiNet") == "KiNet":
-        return KiNetSettings(**rest, size=size)
-    return MarkerBaseline(record["architecture"], tuple(rest["channels"]), size)
-
-
-def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    stated = (
+        {**record, "size": {"average_down": False, **size}} if isinstance(size, Mapping) else dict(record)
+    )
+    if stated.get("architecture", "KiNet") == "KiNet":
+        stated.pop("architecture", None)
+        return checked(KiNetSettings, stated)
+    return checked(MarkerBaseline, stated)

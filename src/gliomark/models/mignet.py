@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.models.bounds import STRICT, Width
 from gliomark.models.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize, group_norm
 
@@ -25,6 +27,7 @@ LARGEST_ALPHA = 5.0
 OPEN_GATE = 4.0
 
 
+@with_config(STRICT)
 @dataclass(frozen=True)
 class MIGNetSettings:
     """Everything that decides MIG-Net's layers. Each ablation of table 3-2 is one switch.
@@ -39,7 +42,7 @@ class MIGNetSettings:
     first width and one level per depth.
     """
 
-    inputs: int = 1
+    inputs: Width = 1
     fpg: bool = True
     guidance: bool = True
     iag: bool = True

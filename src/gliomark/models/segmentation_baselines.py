@@ -15,15 +15,20 @@ from monai.networks.nets.attentionunet import AttentionUnet
 from monai.networks.nets.basic_unet import BasicUNet
 from monai.networks.nets.dynunet import DynUNet
 from monai.networks.nets.resnet import ResNetBottleneck
+from pydantic import with_config
 from torch import Tensor, nn
 
+from gliomark.messages import message
+from gliomark.models.bounds import STRICT, Width
 from gliomark.models.efficient_unet import EfficientUNet
 from gliomark.models.mignet import CLASSES, Outline
+from gliomark.study import GliomarkError
 
 LEVELS = 5
 MOST_CHANNELS = 512
 
 
+@with_config(STRICT)
 @dataclass(frozen=True)
 class BaselineSettings:
     """Everything that decides a rival's layers.
@@ -33,8 +38,8 @@ class BaselineSettings:
     """
 
     architecture: str
-    inputs: int = 1
-    width: int = 64
+    inputs: Width = 1
+    width: Width = 64
 
 
 class Baseline(nn.Module):
@@ -96,8 +101,10 @@ SEGMENTATION_BASELINES: Mapping[str, Callable[[int, int], nn.Module]] = {
 
 
 def build_segmentation_baseline(settings: BaselineSettings) -> Baseline:
-    """The rival that the settings name. Raises KeyError for an unknown architecture."""
-    build = SEGMENTATION_BASELINES[settings.architecture]
+    """The rival that the settings name. Raises GliomarkError for an unknown architecture."""
+    build = SEGMENTATION_BASELINES.get(settings.architecture)
+    if build is None:
+        raise GliomarkError(message("network-unknown", name=settings.architecture))
     return Baseline(build(settings.inputs, settings.width))
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gliomark.messages import message
+from gliomark.models.bounds import checked
 from gliomark.models.efficient_unet import EfficientUNet
 from gliomark.models.mignet import MIGNetSettings, build_mignet
 from gliomark.models.segmentation_baselines import BaselineSettings, build_segmentation_baseline
-from gliomark.models.swin_unet import SwinSize
 from gliomark.study import GliomarkError
 
 NetworkSettings = MIGNetSettings | BaselineSettings
@@ -46,14 +47,11 @@ def network_record(settings: NetworkSettings) -> dict[str, Any]:
 def network_settings(record: Mapping[str, Any]) -> NetworkSettings:
     """The settings from a card; the inverse of ``network_record``.
 
-    Raises GliomarkError for a MIG-Net of gliomark 0.1, whose layers were others (batch normalisation, another alpha).
+    Raises ValueError for what is no such record, GliomarkError for a MIG-Net of gliomark 0.1, whose layers were others
+    (batch normalisation, another alpha).
     """
     if record.get("architecture", "MIG-Net") != "MIG-Net":
-        return BaselineSettings(**record)
+        return checked(BaselineSettings, record)
     if "gates_start" not in record:
-        raise GliomarkError(
-            "This MIG-Net was trained by gliomark 0.1, whose MIG-Net had other layers; train it anew with this version."
-        )
-    size: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record["size"].items()}
-    rest = {key: value for key, value in record.items() if key not in ("architecture", "size")}
-    return MIGNetSettings(**rest, size=SwinSize(**size))
+        raise GliomarkError(message("network-of-before"))
+    return checked(MIGNetSettings, {k: value for k, value in record.items() if k != "architecture"})

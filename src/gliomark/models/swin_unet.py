@@ -16,9 +16,13 @@ from monai.networks.nets.swin_unetr import (
     compute_mask,
     get_window_size,
 )
+from pydantic import with_config
 from torch import Tensor, nn
 
+from gliomark.models.bounds import STRICT, Counts, Side, Width
 
+
+@with_config(STRICT)
 @dataclass(frozen=True)
 class SwinSize:
     """The published size; ``SMALL`` is for two CPU cores.
@@ -30,12 +34,12 @@ class SwinSize:
     over patch * 2^stage) that is larger: another grid is padded with tokens of nothing.
     """
 
-    embedding: int = 96
-    depths: tuple[int, ...] = (2, 2, 2, 2)
-    heads: tuple[int, ...] = (3, 6, 12, 24)
-    patch: int = 4
+    embedding: Width = 96
+    depths: Counts = (2, 2, 2, 2)
+    heads: Counts = (3, 6, 12, 24)
+    patch: Side = 4
     convolutional_stem: bool = False
-    window: int = 7
+    window: Side = 7
 
 
 # its windows divide the grids of views of 96 (48, 24, 12, 6) and 48 pixels (24, 12, 6, 3)

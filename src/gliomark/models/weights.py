@@ -1,126 +1,52 @@
 """One safetensors file per model: every network of the cascade, and all that is needed to judge it.
 
-The header carries a JSON card; a file without a full card, cut short or altered is refused.
+The header carries a JSON card; a file without a full card, cut short or altered is refused, and so is one that holds
+what no training leaves, such as weights that are not numbers. Whether the tensors fit the networks that the card names
+is ``models.building``'s to see.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from gliomark.messages import Message, message
+from gliomark.files import atomic_write
+from gliomark.messages import message
+from gliomark.models.card import SEGMENTATION, MarkerCard, MarkerValidation, ModelCard, read_card
+from gliomark.models.signatures import UNSIGNED, Content, Trust, read_checked
 from gliomark.study import GliomarkError
 
+__all__ = ["MarkerCard", "MarkerValidation", "ModelCard", "Weights", "load_weights", "save_weights"]
+
 SCHEMA_VERSION = 2
-
-
-@dataclass(frozen=True)
-class MarkerValidation:
-    """How well the recipe told the marker on patients it never saw: AUC by patient, out of fold.
-
-    auc, low, high: with its 95 % interval; patients, positives: on how many; cohort: where they come from.
-    Raises ValueError where these are no such figures.
-    """
-
-    auc: float
-    low: float
-    high: float
-    patients: int
-    positives: int
-    cohort: str
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.low <= self.auc <= self.high <= 1 and 0 < self.positives < self.patients):
-            raise ValueError(f"not an AUC with its interval: {self}")
-
-    @property
-    def is_better_than_chance(self) -> bool:
-        """Whether the whole interval lies above 0.5."""
-        return self.low > 0.5
-
-
-@dataclass(frozen=True)
-class MarkerCard:
-    """One marker's KiNet and LightGBM.
-
-    column: the clinical column it was trained on; positive, negative: the two levels in a word; label: what
-    positive means; threshold: for the patient-level probability; age_cut: years, the training patients' mean
-    (METHOD section 2, step 8), None where metadata was left out; architecture: the network's settings;
-    calibration: intercept and slope on the trees' log-odds; performance: held-out figures with intervals, in
-    words; warning: shown with every answer; validation: the same figures as numbers, None where they were not
-    measured.
-    """
-
-    column: str
-    title: str
-    positive: str
-    negative: str
-    label: str
-    threshold: float
-    age_cut: float | None
-    architecture: Mapping[str, Any]
-    calibration: tuple[float, float] = (0.0, 1.0)
-    performance: str = ""
-    warning: str = ""
-    validation: MarkerValidation | None = None
-
-    @property
-    def names_level(self) -> bool:
-        """Whether an answer may be called positive or negative: measured, and told from chance."""
-        return self.validation is not None and self.validation.is_better_than_chance
-
-    @property
-    def verdict(self) -> Message:
-        """How well the marker was told on patients it never saw, and whether a level is named for that reason."""
-        if self.validation is None:
-            return message("marker-not-validated")
-        code = "marker-better-than-chance" if self.names_level else "marker-at-chance"
-        return message(code, **asdict(self.validation))
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What the weights are. rule: "joint", "union" or "single", how the sequences make one outline.
-
-    stand_ins: a sequence that may be shown in another's place, always with a warning and without a
-    marker level. training_patients and folds_sha256 say who was trained on.
-    """
-
-    name: str
-    sequences: tuple[str, ...]
-    rule: str
-    segmentation: Mapping[str, Any]
-    segmentation_threshold: float
-    smallest_lesion_ml: float
-    training_cohort: str
-    training_patients: tuple[str, ...]
-    folds_sha256: str
-    licence: str
-    intended_use: str
-    segmentation_performance: str
-    versions: Mapping[str, str]
-    markers: Mapping[str, MarkerCard] = field(default_factory=dict)
-    stand_ins: Mapping[str, str] = field(default_factory=dict)
-    preparation: Mapping[str, Any] = field(default_factory=dict)
+PRIOR = "prior"
+TREES = "lightgbm"  # a marker's, as text
+TYPES = ("F16", "BF16", "F32", "I64", "U8")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded file: its card, its tensors by name (``segmentation/...``, ``<marker>/...``), its hash."""
+    """A loaded file: its card, its tensors by name (``segmentation/...``, ``<marker>/...``), its hash.
+
+    sha256: of the content, the same however the file is arranged; file_sha256: of the file's bytes; signature: the id
+    of the trusted key that signed them, or that nobody did, see ``signatures.read_checked``.
+    """
 
     card: ModelCard
     tensors: Mapping[str, Tensor]
     sha256: str
+    path: Path = Path()
+    file_sha256: str = ""
+    signature: str = UNSIGNED
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors under ``prefix/``, the prefix taken off; floating ones in single precision."""
@@ -132,65 +58,117 @@ class Weights:
         }
 
 
-def save_weights(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
-    """Write atomically; floating tensors in half precision, which keeps a model small."""
+def save_weights(
+    path: Path, card: ModelCard, tensors: Mapping[str, Tensor], check: Callable[[Weights], object] = id
+) -> None:
+    """Write whole or not at all; floating tensors in half precision, which keeps a model small.
+
+    What is to be written is first loaded as any file is, and shown to ``check``. Raises GliomarkError, an older file
+    staying as it was, for weights that cannot be loaded and where the file cannot be written.
+    """
     halves = {
         n: (t.half() if t.is_floating_point() else t).detach().contiguous().cpu() for n, t in tensors.items()
     }
+    spoilt = sorted(name for name, tensor in halves.items() if not _is_finite(tensor))
+    if spoilt:
+        raise GliomarkError(message("weights-diverged", path=path, names=_some(spoilt)))
     text = json.dumps(asdict(card), ensure_ascii=False, sort_keys=True)
     metadata = {"schema_version": str(SCHEMA_VERSION), "card": text, "sha256": _digest(text, halves)}
-    part = path.with_name(path.name + ".part")
-    save_file(halves, part, metadata)
-    part.chmod(0o644)  # safetensors writes for the owner alone
-    os.replace(part, path)
+    content = _in_order(save(halves, metadata))
+    check(_weights(path, Content(content, hashlib.sha256(content).hexdigest(), UNSIGNED)))
+    atomic_write(path, content, mode=0o644)
 
 
-def load_weights(path: Path) -> Weights:
-    """Read and check a weights file. Raises GliomarkError where it is missing, cut short, altered or bare."""
-    if not path.is_file():
-        raise GliomarkError(
-            f"{path}: there is no such weights file; give a file or the name of a shipped model."
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise GliomarkError(
-            f"{path}: the weights file is damaged or cut short ({error}); fetch it again."
-        ) from error
+def _in_order(content: bytes) -> bytes:
+    """The file with what its header says in one order: safetensors writes its metadata in a random one, and the same
+    weights would not be the same file."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def load_weights(path: Path, trust: Trust = Trust()) -> Weights:
+    """Read and check a weights file; its signature, where ``trust`` asks for one, over the very bytes that are loaded.
+
+    Raises GliomarkError where it is missing, cut short, altered or bare, or states or holds what cannot be.
+    """
+    return _weights(path, read_checked(path, trust))
+
+
+def _weights(path: Path, read: Content) -> Weights:
+    """A file's content as weights; path: what it is called."""
+    metadata, entries = _header(path, read.content)
     if metadata.get("schema_version") != str(SCHEMA_VERSION) or "card" not in metadata:
-        raise GliomarkError(
-            f"{path}: this is not a gliomark weights file of version {SCHEMA_VERSION}; train or fetch one."
-        )
+        raise GliomarkError(message("weights-other-version", path=path, version=SCHEMA_VERSION))
+    _check_entries(path, entries)
+    tensors = _tensors(path, read.content)
     if metadata.get("sha256") != _digest(metadata["card"], tensors):
-        raise GliomarkError(f"{path}: the weights file was altered after it was written; fetch it again.")
-    return Weights(_card(path, json.loads(metadata["card"])), tensors, metadata["sha256"])
+        raise GliomarkError(message("weights-altered", path=path))
+    card = read_card(path, metadata["card"])
+    _check_tensors(path, tensors, card.markers)
+    return Weights(card, tensors, metadata["sha256"], path, read.sha256, read.signature)
 
 
-def _card(path: Path, record: dict[str, Any]) -> ModelCard:
-    missing = {f.name for f in fields(ModelCard)} - set(record)
-    for name, marker in record.get("markers", {}).items():
-        needed = {f.name for f in fields(MarkerCard)} - {"validation"}  # files of before: not measured
-        missing |= {f"{name} {field}" for field in needed - set(marker)}
-    if missing:
-        raise GliomarkError(
-            f"{path}: the weights file does not state its {', '.join(sorted(missing))}; train it anew."
-        )
+def _header(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, Any]]:
+    """The header's words, and of every tensor its type, shape and place."""
+    length = int.from_bytes(content[:8], "little")
     try:
-        record["markers"] = {name: _marker_card(marker) for name, marker in record["markers"].items()}
-        for name in ("sequences", "training_patients"):
-            record[name] = tuple(record[name])
-        return ModelCard(**record)
-    except (TypeError, ValueError) as error:
-        raise GliomarkError(message("weights-card-unknown", path=path, reason=error)) from error
+        header = json.loads(content[8 : 8 + length])
+        words = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in words.values()):
+            raise ValueError("its words are no text")
+        return words, header
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise GliomarkError(message("weights-damaged", path=path, reason=_reason(error))) from None
 
 
-def _marker_card(record: dict[str, Any]) -> MarkerCard:
-    """Older files also say whether the marker is ``informative``; now the validation does."""
-    known = {name: value for name, value in record.items() if name != "informative"}
-    measured = known.get("validation")
-    return MarkerCard(**{**known, "validation": MarkerValidation(**measured) if measured else None})
+def _check_entries(path: Path, entries: Mapping[str, Any]) -> None:
+    """Types that gliomark writes, and none of nothing."""
+    for name, entry in entries.items():
+        kind, shape = (entry.get(key) for key in ("dtype", "shape")) if isinstance(entry, dict) else (0, 0)
+        if kind not in TYPES or not isinstance(shape, list) or 0 in shape:
+            raise GliomarkError(
+                message("weights-tensor-kind", path=path, names=_some([name]), kind=_some([str(kind)]))
+            )
+
+
+def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, RuntimeError, LookupError, TypeError, AssertionError) as error:
+        raise GliomarkError(message("weights-damaged", path=path, reason=_reason(error))) from error
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[str]) -> None:
+    """Every tensor belongs to a part of the model and is made of numbers."""
+    parts = {SEGMENTATION, *markers}
+    prior = tensors.get(PRIOR)
+    if prior is not None and (prior.ndim != 2 or not prior.is_floating_point()):
+        told = {"found": f"{prior.dtype} {tuple(prior.shape)}", "wanted": "float (rows, columns)"}
+        raise GliomarkError(message("weights-tensor-other", path=path, name=PRIOR, **told))
+    strange = [n for n in tensors if n != PRIOR and n.partition("/")[0] not in parts]
+    if strange:
+        raise GliomarkError(message("weights-tensor-strange", path=path, names=_some(strange)))
+    spoilt = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor))
+    if spoilt:
+        raise GliomarkError(message("weights-not-numbers", path=path, names=_some(spoilt)))
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _some(names: list[str]) -> str:
+    """A few names, printable and on one line: a broken file may hold any."""
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:3])
+    return shown[:200] + (f" (+{len(names) - 3})" if len(names) > 3 else "")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:

@@ -1,6 +1,6 @@
 """What the doctor gets: the answer as JSON, as a page and a PDF to read, as masks on the images, and as DICOM."""
 
-from gliomark.reporting.dicom import dicom_results, require_dicom
+from gliomark.reporting.dicom import dicom_results, require_dicom, write_dicom_results
 from gliomark.reporting.document import prediction_document
 from gliomark.reporting.masks import native_mask
 from gliomark.reporting.pdf import render_pdf
@@ -17,6 +17,7 @@ __all__ = [
     "read_table",
     "render_pdf",
     "require_dicom",
+    "write_dicom_results",
     "write_prediction",
     "write_table",
 ]

@@ -47,6 +47,7 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
             "training_cohort": model.training_cohort,
             "licence": model.licence,
             "intended_use": model.intended_use,
+            "signature": model.signature,
         },
         "software": {"name": "gliomark", "version": prediction.software_version},
         "seconds": number(prediction.seconds),

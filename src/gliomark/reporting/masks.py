@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image
 
+from gliomark.files import png_bytes
 from gliomark.geometry import LPS_RAS, state_space
 from gliomark.study import MRSequence, Prediction, Segmentation, Series, SliceStack
 
@@ -100,7 +100,7 @@ def write_masks(prediction: Prediction, folder: Path) -> None:
 def _write_pictures(mask: NDArray[np.uint8], names: tuple[str, ...], folder: Path) -> None:
     folder.mkdir()
     for name, plane in zip(names, mask, strict=True):
-        Image.fromarray(plane * np.uint8(255)).save(folder / f"{name}.png")
+        (folder / f"{name}.png").write_bytes(png_bytes(plane * np.uint8(255)))
 
 
 def _write_volume(mask: NDArray[np.uint8], series: Series, path: Path) -> None:

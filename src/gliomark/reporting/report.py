@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.files import atomic_folder, atomic_write, writing
+from gliomark.isolation import Reads, read_here
 from gliomark.messages import message
 from gliomark.reporting.contents import contents
-from gliomark.reporting.dicom import DICOM_FILES, dicom_results
+from gliomark.reporting.dicom import DICOM_FILES, write_dicom_results
 from gliomark.reporting.document import number, prediction_document
 from gliomark.reporting.masks import write_masks
 from gliomark.reporting.page import render_page
@@ -44,12 +43,13 @@ def write_prediction(
     language: Language = "en",
     pdf: bool = False,
     dicom: bool = False,
+    reading: Reads = read_here,
 ) -> Path:
     """Write ``folder/<patient id>/`` (prediction.json, report.html, masks) and return it.
 
     pdf: report.pdf as well. dicom: the results as DICOM as well, in ``dicom``; raises GliomarkError for a
-    patient who did not come as DICOM. All of it appears at once; where anything fails an older result stays
-    as it was.
+    patient who did not come as DICOM; reading: where the source files' headers are read for it. All of it appears at
+    once; where anything fails an older result stays as it was.
     """
     target = Path(folder) / folder_name(prediction.patient_id)
 
@@ -64,20 +64,15 @@ def write_prediction(
         if pdf:
             (partial / "report.pdf").write_bytes(printed)
         if dicom:
-            _write_dicom(prediction, language, printed, partial / "dicom")
+            (partial / "dicom").mkdir()
+            source = prediction.study.source
+            reading(source, write_dicom_results, prediction, partial / "dicom", language, printed)
 
-    try:
+    with writing(target):
         _refuse_to_replace_strangers(target)
-        _write_folder(target, fill)
-    except OSError as error:
-        raise _not_writable(target, error) from error
+    with atomic_folder(target) as part:
+        fill(part)
     return target
-
-
-def _write_dicom(prediction: Prediction, language: Language, pdf: bytes, folder: Path) -> None:
-    folder.mkdir()
-    for name, dataset in dicom_results(prediction, language, pdf=pdf).items():
-        dataset.save_as(folder / name, enforce_file_format=True)
 
 
 def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
@@ -100,15 +95,7 @@ def write_table(rows: Sequence[Prediction | Failure], path: Path) -> None:
         [*columns],
         *([record.get(name, "") for name in columns] for record in records.values()),
     ]
-    partial = path.with_name(f".gliomark-{uuid.uuid4().hex[:12]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(csv_text(table), encoding="utf-8-sig", newline="")
-        partial.replace(path)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    finally:
-        _remove(partial)
+    atomic_write(path, csv_text(table), encoding="utf-8-sig")
 
 
 def read_table(path: Path) -> tuple[list[str], dict[str, dict[str, object]]]:
@@ -167,35 +154,3 @@ def _refuse_to_replace_strangers(target: Path) -> None:
     strangers = [entry for entry in shown if entry.relative_to(target).as_posix() not in WRITTEN]
     if strangers:
         raise GliomarkError(message("not-a-result", folder=str(target), file=strangers[0].name))
-
-
-def _write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a hidden sibling, then let it take the target's place; the older result returns if that fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".gliomark-{uuid.uuid4().hex[:12]}"
-    older = partial.with_suffix(".older")
-    try:
-        partial.mkdir()
-        fill(partial)
-        if target.exists():
-            target.rename(older)
-        partial.rename(target)
-    finally:
-        if older.exists() and not target.exists():
-            older.rename(target)
-        _remove(partial)
-        _remove(older)
-
-
-def _remove(path: Path) -> None:
-    """Tidying after a failure must not hide what failed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
-
-
-def _not_writable(path: Path, error: OSError) -> GliomarkError:
-    reason = error.strerror or str(error)
-    return GliomarkError(message("not-written", path=str(path), reason=reason))

@@ -7,19 +7,22 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 
+from gliomark.files import NotWrittenError, is_disk_full
 from gliomark.messages import message
 from gliomark.server import predictions, studies
 from gliomark.server.bodies import SmallBodies
 from gliomark.server.context import Admin, Asking, Here, Server
-from gliomark.server.documents import ALWAYS, AuditOut, Health, HealthStatus, ModelOut, refusals
+from gliomark.server.documents import ALWAYS, AuditOut, AuditWanted, Health, HealthStatus, ModelOut, refusals
 from gliomark.server.problems import answer_problem
+from gliomark.server.views import note_detail, record_refusal, record_view
 from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
@@ -34,9 +37,11 @@ def create_app(server: Server) -> FastAPI:
     async def living(_: FastAPI) -> AsyncIterator[None]:
         server.workers.start()
         server.reading.start()
+        server.audit.start()
         yield
         await to_thread.run_sync(server.workers.stop)
         server.reading.close()
+        await to_thread.run_sync(server.audit.stop)
 
     app = FastAPI(
         title="gliomark",
@@ -62,9 +67,9 @@ def create_app(server: Server) -> FastAPI:
 
 
 async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """One line per call: no query, no name, nothing of a patient."""
+    """One line per call: no query, no name, nothing of a patient. Who saw what stands in the audit log."""
     started = time.perf_counter()
-    response = await go_on(request)
+    response = record_view(request.app.state.server.audit, request, await go_on(request))
     seconds = time.perf_counter() - started
     # the route, not the path: that holds what the caller has typed
     route = getattr(request.scope.get("route"), "path", "no such path")
@@ -75,12 +80,16 @@ async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]
 async def _unforeseen(_: Request, error: Exception) -> Response:
     """What went wrong stays in the log, and there without what was asked."""
     LOG.error("a call failed: %s", type(error).__name__)
+    if is_disk_full(error):
+        return answer_problem(message("disk-full"), 507)
     return answer_problem(message("server-unforeseen"), 500)
 
 
 async def _wrong(_: Request, error: Exception) -> Response:
     """Something the caller can mend, in a sentence."""
     assert isinstance(error, GliomarkError)
+    if isinstance(error, NotWrittenError):  # not the caller's doing, nor is the place theirs to know
+        return answer_problem(message("disk-full"), 507)
     return answer_problem(error.message, 422)
 
 
@@ -93,9 +102,10 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return answer_problem(message("request-unfit", reason="; ".join(found)[:500]), 422)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     """A refusal of one of the calls, with its message's code and parameters."""
     assert isinstance(error, HTTPException)
+    await record_refusal(request.app.state.server.audit, request, error)
     return answer_problem(error.detail, error.status_code, error.headers)
 
 
@@ -131,6 +141,14 @@ def models(_: Asking, server: Here) -> list[ModelOut]:
 
 
 @router.get("/audit")
-def audit(_: Admin, server: Here) -> list[AuditOut]:
-    """Who did what, newest first."""
-    return [AuditOut.model_validate(row) for row in server.records.audit()]
+def audit(
+    _: Admin, server: Here, request: Request, response: Response, wanted: Annotated[AuditWanted, Query()]
+) -> list[AuditOut]:
+    """Who did what, newest first; the header ``Link`` names the next page while there is one."""
+    note_detail(request, **wanted.filter.named)
+    rows = server.records.audit(wanted.filter, wanted.limit + 1)
+    page = rows[: wanted.limit]
+    if len(rows) > len(page):
+        following = request.url.include_query_params(before=page[-1].number)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return [AuditOut.model_validate(row) for row in page]

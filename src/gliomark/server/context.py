@@ -12,8 +12,10 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.files import is_disk_full
 from gliomark.isolation import ReadingEndedError, ReadingProcesses
 from gliomark.messages import message
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.events import Watch
 from gliomark.server.intake import take_in
@@ -52,6 +54,7 @@ class Server:
     inlet: Inlet
     reading: ReadingProcesses
     watch: Watch
+    audit: AuditWriter
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
 
     async def slowly(self, do: Callable[..., T], *told: Any) -> T:
@@ -65,8 +68,8 @@ class Server:
         patient: names pictures and volumes sent without a folder around them. then: what is recorded with the study.
 
         Raises GliomarkError for what is no study; HTTPException where the models are still being loaded,
-        SQLAlchemyError where the database is away and ReadingEndedError for what ended its reading process, the files
-        being in ``received`` then.
+        SQLAlchemyError where the database is away, NotWrittenError where the disk is full, and ReadingEndedError for
+        what ended its reading process, the files being in ``received`` then.
         """
         needed, id = self._sequences(model), str(uuid.uuid4())
         try:
@@ -75,14 +78,14 @@ class Server:
             asked = None if then.ask is None else self.reading(folder, then.ask, folder)
             told = (id, found.patient_id, model, found.sha256, owner)
             row = self.records.add_study(*told, asked=asked, destinations=then.destinations)
-        except SQLAlchemyError:
-            self.store.give_back(id)
-            raise
         except ReadingEndedError as error:
             self.store.give_back(id)
             raise ReadingEndedError(without_path(error.message, folder)) from None
-        except BaseException:
-            self.store.remove(id)
+        except BaseException as error:
+            if isinstance(error, SQLAlchemyError) or is_disk_full(error):
+                self.store.give_back(id)  # no fault of the study's
+            else:
+                self.store.remove(id)
             raise
         self.store.settle(id)
         return row
@@ -143,10 +146,13 @@ Here = Annotated[Server, Depends(_server)]
 
 
 def _caller(request: Request, server: Here) -> Caller:
-    return server.gate.caller(request)
+    caller = server.gate.caller(request)
+    request.state.caller = caller  # for the audit log
+    return caller
 
 
 def _admin(request: Request, server: Here) -> Caller:
+    _caller(request, server)
     return server.gate.admin(request)
 
 

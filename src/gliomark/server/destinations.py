@@ -10,6 +10,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset
 from pynetdicom import AE
 
+from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 SUCCESS = 0x0000
@@ -31,16 +32,14 @@ def parse_destination(text: str) -> Peer | str:
         return text.rstrip("/")
     found = re.fullmatch(r"([!-?A-\[\]-~]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
     if not found or int(found[3]) > 65535:
-        raise GliomarkError(f"'{text}' is no destination; write AET@host:port or http(s)://host/dicom-web.")
+        raise GliomarkError(message("destination-unfit", text=text[:200]))
     return Peer(found[1], found[2].strip("[]"), int(found[3]))
 
 
 def check_title(title: str) -> None:
     """Raises GliomarkError for what no application entity may be called."""
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
-        raise GliomarkError(
-            f"'{title}' is no AE title; give 1 to 16 letters, digits or signs but no backslash."
-        )
+        raise GliomarkError(message("title-unfit", title=title[:80]))
 
 
 def title_of(text: str) -> str:

@@ -24,11 +24,13 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.files import is_disk_full
 from gliomark.io.dicom import can_hold_frames
 from gliomark.isolation import ReadingEndedError
 from gliomark.messages import message
 from gliomark.reporting import Language
 from gliomark.server.associations import AssociationLimits, BoundedMessages, BoundedServer, has_room
+from gliomark.server.audit_writer import Refusal
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of
 from gliomark.server.intake import asked_of
@@ -125,9 +127,7 @@ class DicomNode:
     def start(self) -> None:
         """Raises GliomarkError where the port cannot be opened, or would be open to anybody in the network."""
         if not is_loopback(self.node.host) and not self.node.peers:
-            raise GliomarkError(
-                f"Anybody in the network could push studies to {self.node.host}; name who may with --dicom-peer AET."
-            )
+            raise GliomarkError(message("node-open", host=self.node.host))
         entity = AE(self.node.title)
         entity.require_calling_aet = list(self.node.peers)
         entity.add_supported_context(Verification)
@@ -140,6 +140,7 @@ class DicomNode:
         entity.acse_timeout, entity.dimse_timeout = limits.first_s, limits.first_s
         entity.network_timeout = limits.silence_s
         handlers: list[Any] = [(evt.EVT_C_STORE, self._keep), (evt.EVT_CONN_CLOSE, self._closed)]
+        handlers.append((evt.EVT_REJECTED, self._rejected))
         shutil.rmtree(self.arriving, ignore_errors=True)  # what was on its way when a server ended
         self.arriving.mkdir(parents=True)
         where = (self.node.host, self.node.port)
@@ -149,7 +150,7 @@ class DicomNode:
             )
         except OSError as error:
             raise GliomarkError(
-                f"The DICOM port {self.node.port} cannot be opened ({error.strerror}); choose another --dicom-port."
+                message("node-port", port=self.node.port, reason=str(error.strerror or error))
             ) from None
         self._listener, self.port = listener, listener.server_address[1]
         entity._servers.append(listener)  # as AE.start_server does
@@ -217,6 +218,14 @@ class DicomNode:
             for study in self._arriving.values():
                 study.senders.discard(event.assoc)
 
+    def _rejected(self, event: evt.Event) -> None:
+        """An association that was refused is recorded, with the title that its caller gave."""
+        caller = event.assoc.requestor
+        unknown = self.node.peers and caller.ae_title not in self.node.peers
+        reason = "calling title not among the peers" if unknown else "association not taken"
+        told = Refusal("DICOM association refused", caller.address, reason, WHO, caller.ae_title)
+        self.server.audit.refuse(told)
+
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_S):
             try:
@@ -253,13 +262,13 @@ class DicomNode:
             server.admit(folder, next(iter(server.models)), WHO, then=Then(asked_of, self.node.destinations))
         except ReadingEndedError as error:
             self._set_aside(folder, str(error))
-        except GliomarkError as error:
-            self._tell("pushed study failed", folder.name, str(error))
-        except SQLAlchemyError as error:
-            LOG.error("a pushed study waits for the database: %s", type(error).__name__)
-            self._take_up(folder)
-        except UNFORESEEN as error:
-            self._tell("pushed study failed", folder.name, type(error).__name__)
+        except (GliomarkError, SQLAlchemyError, *UNFORESEEN) as error:
+            if isinstance(error, SQLAlchemyError) or is_disk_full(error):
+                LOG.error("a pushed study waits for the database or the disk: %s", type(error).__name__)
+                self._take_up(folder)
+            else:
+                told = str(error) if isinstance(error, GliomarkError) else type(error).__name__
+                self._tell("pushed study failed", folder.name, told)
         self._tries(folder).unlink(missing_ok=True)
         server.workers.look()
 
@@ -310,7 +319,7 @@ class DicomNode:
     def _send(self, job: JobRow, to: str) -> str:
         """Why not, in words, or nothing."""
         try:
-            results = kept_results(self.server.store, job, self.node.language)
+            results = kept_results(self.server.store, job, self.node.language, self.server.reading)
             return send(list(results.values()), parse_destination(to), self.node.title)
         except GliomarkError as error:
             return str(error)

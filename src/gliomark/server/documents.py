@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gliomark.messages import collect
-from gliomark.server.records import JobRow, StudyRow
+from gliomark.server.records import LINES, AuditFilter, JobRow, StudyRow
 
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL takes none
 HealthStatus = Literal["ok", "starting", "failing"]
@@ -150,7 +150,7 @@ class TruthOut(Truth):
 
 
 class AuditOut(BaseModel):
-    """A line of the log."""
+    """A line of the log; its SHA-256 is of what is here and of the line before."""
 
     model_config = ConfigDict(from_attributes=True)
     number: int
@@ -159,6 +159,26 @@ class AuditOut(BaseModel):
     action: str
     subject: str
     detail: dict[str, Any]
+    previous_sha256: str
+    sha256: str
+
+
+class AuditWanted(BaseModel):
+    """Which lines of the log, newest first. before: older than this number; since: at this time (UTC) or later."""
+
+    model_config = ConfigDict(extra="forbid")
+    before: int | None = Field(None, ge=1, le=2**53)
+    limit: int = Field(LINES, ge=1, le=LINES)
+    since: datetime | None = None
+    who: str | None = Field(None, max_length=200, pattern=NO_NUL)
+    action: str | None = Field(None, max_length=200, pattern=NO_NUL)
+    subject: str | None = Field(None, max_length=200, pattern=NO_NUL)
+
+    @property
+    def filter(self) -> AuditFilter:
+        """As the records take it."""
+        since = self.since if self.since is None or self.since.tzinfo else self.since.replace(tzinfo=UTC)
+        return AuditFilter(self.before, since, self.who, self.action, self.subject)
 
 
 class Health(BaseModel):
@@ -180,6 +200,7 @@ class ModelOut(BaseModel):
     name: str
     title: str
     sha256: str
+    signature: str
     sequences: list[str]
     intended_use: str
     licence: str

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.models.signatures import Trust
 from gliomark.server.records import Records
 from gliomark.server.store import Store
 from gliomark.server.work import Done, Job, work
@@ -37,9 +38,12 @@ class Workers:
         models: Mapping[str, str],
         count: int,
         stuck_s: float = STUCK_S,
+        trust: Trust = Trust(),
     ) -> None:
-        """stuck_s: for so long a job may tell of no progress until its worker is ended."""
-        self.records, self.folder, self.models, self.stuck_s = records, folder, models, stuck_s
+        """stuck_s: for so long a job may tell of no progress until its worker is ended; trust: whose weights are
+        loaded."""
+        self.records, self.folder, self.models = records, folder, models
+        self.stuck_s, self.trust = stuck_s, trust
         self.threads = max(1, (os.cpu_count() or 1) // count)
         self._stopping, self._new_job = threading.Event(), threading.Event()
         self._loaded = threading.Event()
@@ -116,7 +120,9 @@ class Workers:
         while True:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=work, args=(theirs, self.folder, dict(self.models), self.threads), daemon=True
+                target=work,
+                args=(theirs, self.folder, dict(self.models), self.threads, self.trust),
+                daemon=True,
             )
             process.start()
             theirs.close()

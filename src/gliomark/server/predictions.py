@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from anyio import to_thread
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydicom import Dataset
 
@@ -34,18 +34,26 @@ from gliomark.server.documents import (
 from gliomark.server.events import stream
 from gliomark.server.records import OVER, Caller, JobRow
 from gliomark.server.results import kept_results
+from gliomark.server.views import note_detail
 from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
 Language = Literal["en", "zh"]
+MOST_NAMED = 20  # studies, in the log's line about a patient's list
 
 
 @router.get("")
 def predictions(
-    _: Asking, server: Here, patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None
+    _: Asking,
+    server: Here,
+    request: Request,
+    patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
 ) -> list[JobOut]:
     """Everything that was asked, or one patient's, newest first."""
-    return [job_out(row) for row in server.records.predictions(patient_id)]
+    rows = server.records.predictions(patient_id)
+    if patient_id is not None:
+        note_detail(request, studies=sorted({row.study_id for row in rows})[:MOST_NAMED])
+    return [job_out(row) for row in rows]
 
 
 @router.get("/{id}", responses=NO_SUCH)
@@ -144,7 +152,7 @@ async def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> 
 def _dicom(server: Server, id: str, language: Language) -> bytes:
     row = server.answered(id)
     try:
-        return zipped(kept_results(server.store, row, language))
+        return zipped(kept_results(server.store, row, language, server.reading))
     except GliomarkError as error:
         raise HTTPException(409, error.message) from None
 

@@ -12,38 +12,45 @@ import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import (
-    DDL,
     JSON,
+    ColumnElement,
     Connection,
     DateTime,
     Dialect,
     Engine,
     ForeignKey,
+    LargeBinary,
+    Select,
     String,
     TypeDecorator,
+    cast,
     create_engine,
     event,
-    inspect,
+    insert,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from gliomark.messages import Message, from_record, message, to_record
+from gliomark.server import audit_chain
+from gliomark.server.migrations.upgrade import READS, upgrade_database
 from gliomark.study import GliomarkError
 
 Role = Literal["reader", "admin"]
 ROLES = ("reader", "admin")
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
-READS = "gliomark_reads"  # marks transactions that write nothing
 TOKEN_ADDED = "token added"  # noqa: S105 - an action in the log, not a token
+COMMAND_LINE = "command line"
+LINES = 1000  # of the log, at most, in one answer
 MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
@@ -177,41 +184,55 @@ class DeliveryRow(Base):
 
 
 class AuditRow(Base):
-    """Who did what to which study or job, when. detail: hashes and choices, never a name or an age."""
+    """Who did what to which study or job, when. detail: hashes and choices, never a name or an age; the hashes chain
+    the lines, see ``audit_chain``."""
 
     __tablename__ = "audit"
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    at: Mapped[datetime] = mapped_column(default=_now)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
     who: Mapped[str]
     action: Mapped[str] = mapped_column(index=True)
     subject: Mapped[str]
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    previous_sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64))
 
 
-# the database itself refuses to change or remove a line of the log; SQLite's INSERT OR REPLACE would do both
-for name, when in {
-    "update": "UPDATE ON audit",
-    "delete": "DELETE ON audit",
-    "replace": "INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)",
-}.items():
-    event.listen(
-        AuditRow.__table__,
-        "after_create",
-        DDL(
-            f"CREATE TRIGGER audit_no_{name} BEFORE {when} "
-            "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
-        ).execute_if(dialect="sqlite"),
-    )
-event.listen(
-    AuditRow.__table__,
-    "after_create",
-    DDL(
-        "CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$; "
-        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
-        "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()"
-    ).execute_if(dialect="postgresql"),
-)
+class AuditHeadRow(Base):
+    """The newest line's number and hash, in the one row that every writer of the log locks."""
+
+    __tablename__ = "audit_head"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
+def append_audit(
+    session: Session,
+    who: str,
+    action: str,
+    subject: str,
+    detail: Mapping[str, Any],
+    at: datetime | None = None,
+) -> None:
+    """The one way into the log: a line that follows the newest, in the caller's transaction. at: now, else earlier.
+
+    The head's row is locked until that transaction ends, so that no two writers follow the same line.
+    """
+    session.flush()  # what is locked besides is locked before the head, by every writer
+    at, head = at or _now(), _recorded_head(session, lock=True)
+    line = audit_chain.chained(head, at, who, action, subject, detail)
+    kept = {"previous_sha256": line.previous_sha256, "sha256": line.sha256}
+    row = {
+        "number": line.number,
+        "at": at,
+        "who": who,
+        "action": action,
+        "subject": subject,
+        "detail": line.detail,
+    }
+    session.execute(insert(AuditRow).values(**row, **kept))
+    session.execute(update(AuditHeadRow).values(number=line.number, sha256=line.sha256))
 
 
 @dataclass(frozen=True)
@@ -228,37 +249,24 @@ def token_sha256(token: str) -> str:
 
 
 def connect(url: str) -> Engine:
-    """The database, its tables made where they are missing. Raises GliomarkError where it cannot be reached."""
+    """The database, its tables made or brought to this version. Raises GliomarkError where it cannot be reached or
+    is a newer version's."""
     try:
         engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
-        _check_columns(engine)
-        Base.metadata.create_all(engine)
+        upgrade_database(engine, Base.metadata)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise GliomarkError(f"The database cannot be opened ({reason}); check its URL.") from None
+        raise GliomarkError(message("database-unopened", reason=reason)) from None
     return engine
-
-
-def _check_columns(engine: Engine) -> None:
-    """Raises GliomarkError for tables of another version, which would fail at every call."""
-    there = inspect(engine)
-    for name, table in Base.metadata.tables.items():
-        if there.has_table(name) and {c["name"] for c in there.get_columns(name)} != set(
-            table.columns.keys()
-        ):
-            raise GliomarkError(
-                "The database was made by another version of gliomark; name a new --data folder or --database and "
-                "keep the old one for the version that made it."
-            )
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
     """Readers do not wait for the writer; a second writer waits instead of failing."""
     connection.isolation_level = None
-    for line in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL"):
+    for line in ("busy_timeout=30000", "journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {line}")
 
 
@@ -267,6 +275,51 @@ def _begin_sqlite(connection: Connection) -> None:
     locks no single rows."""
     reads = connection.get_execution_options().get(READS)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is to be written in the log. at: when it happened, now where nothing is said."""
+
+    who: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which lines of the log are wanted. before: older than this number; since: written at this time or later."""
+
+    before: int | None = None
+    since: datetime | None = None
+    who: str | None = None
+    action: str | None = None
+    subject: str | None = None
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What is asked for, as it is recorded that it was."""
+        told = {name: getattr(self, name) for name in ("who", "action", "subject") if getattr(self, name)}
+        return told | ({"since": audit_chain.utc_text(self.since)} if self.since else {})
+
+    def narrow(self, asked: Select[AuditRow]) -> Select[AuditRow]:
+        """The query, for these lines alone."""
+        equal = {AuditRow.who: self.who, AuditRow.action: self.action, AuditRow.subject: self.subject}
+        asked = asked.where(*(column == value for column, value in equal.items() if value is not None))
+        if self.before is not None:
+            asked = asked.where(AuditRow.number < self.before)
+        return asked if self.since is None else asked.where(AuditRow.at >= self.since)
+
+
+def _recorded_head(session: Session, lock: bool = False) -> audit_chain.Head:
+    """The head that the database keeps beside the log. Raises GliomarkError where it is gone."""
+    asked = select(AuditHeadRow.number, AuditHeadRow.sha256).where(AuditHeadRow.id == 1)
+    found = session.execute(asked.with_for_update() if lock else asked).first()
+    if found is None:
+        raise GliomarkError(message("audit-head-row-gone"))
+    return audit_chain.Head(*found)
 
 
 class Records:
@@ -295,15 +348,13 @@ class Records:
     def add_token(self, name: str, role: str) -> str:
         """A new token for a person or a machine, shown this once. Raises GliomarkError for a name in use."""
         if role not in ROLES:
-            raise GliomarkError(f"The role '{role}' is unknown; it must be {' or '.join(ROLES)}.")
+            raise GliomarkError(message("token-role", role=role, known=" or ".join(ROLES)))
         token = secrets.token_urlsafe(32)
         with self.session() as session:
             if session.scalar(select(TokenRow).where(TokenRow.name == name)):
-                raise GliomarkError(
-                    f"There is a token named '{name}' already; revoke it or take another name."
-                )
+                raise GliomarkError(message("token-name-taken", name=name))
             session.add(TokenRow(sha256=token_sha256(token), name=name, role=role))
-            session.add(AuditRow(who="command line", action=TOKEN_ADDED, subject=name, detail={"role": role}))
+            append_audit(session, COMMAND_LINE, TOKEN_ADDED, name, {"role": role})
         return token
 
     def revoke_token(self, name: str) -> None:
@@ -311,9 +362,9 @@ class Records:
         with self.session() as session:
             row = session.scalar(select(TokenRow).where(TokenRow.name == name))
             if row is None:
-                raise GliomarkError(f"There is no token named '{name}'.")
+                raise GliomarkError(message("no-such-token", name=name))
             session.delete(row)
-            session.add(AuditRow(who="command line", action="token revoked", subject=name))
+            append_audit(session, COMMAND_LINE, "token revoked", name, {})
 
     def tokens(self) -> list[TokenRow]:
         with self.reading() as session:
@@ -337,12 +388,62 @@ class Records:
     def log(self, who: str, action: str, subject: str, **detail: Any) -> None:
         """A line in the audit log."""
         with self.session() as session:
-            session.add(AuditRow(who=who, action=action, subject=subject, detail=detail))
+            append_audit(session, who, action, subject, detail)
 
-    def audit(self, most: int = 1000) -> list[AuditRow]:
-        """The newest lines, newest first."""
+    def log_all(self, lines: Iterable[Entry]) -> None:
+        """Several lines in one transaction."""
+        with self.session() as session:
+            for line in lines:
+                append_audit(session, line.who, line.action, line.subject, line.detail, line.at)
+
+    def audit(self, wanted: AuditFilter = AuditFilter(), most: int = LINES) -> list[AuditRow]:
+        """The newest lines that are wanted, newest first."""
         with self.reading() as session:
-            return list(session.scalars(select(AuditRow).order_by(AuditRow.number.desc()).limit(most)))
+            newest = wanted.narrow(select(AuditRow)).order_by(AuditRow.number.desc()).limit(most)
+            return list(session.scalars(newest))
+
+    def audit_pages(self, wanted: AuditFilter = AuditFilter()) -> Iterator[list[AuditRow]]:
+        """All lines that are wanted, oldest first, a page in memory at a time."""
+        after = 0
+        while True:
+            asked = wanted.narrow(select(AuditRow)).where(AuditRow.number > after)
+            with self.reading() as session:
+                page = list(session.scalars(asked.order_by(AuditRow.number).limit(LINES)))
+            if not page:
+                return
+            yield page
+            after = page[-1].number
+
+    def audit_head(self) -> audit_chain.Head:
+        """The newest line's number, hash and time."""
+        with self.reading() as session:
+            head = _recorded_head(session)
+            at = session.scalar(select(AuditRow.at).where(AuditRow.number == head.number))
+            return replace(head, at=audit_chain.utc_text(at) if at else "")
+
+    def verify_audit(self, expect: str = "") -> audit_chain.Verdict:
+        """Follow the whole chain as it is at this moment. Raises GliomarkError, see ``audit_chain.verify``."""
+        names = ("at", "who", "action", "subject", "detail", "previous_sha256", "sha256")
+        columns = (self._unread(AuditRow.__table__.c[name]) for name in names)
+        asked = select(AuditRow.number, *columns).order_by(AuditRow.number)
+        with self.reading() as session:
+            if self.engine.dialect.name == "postgresql":
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+
+            def line_at(number: int) -> audit_chain.Line | None:
+                found = session.execute(asked.where(AuditRow.number == number)).first()
+                return audit_chain.line_of(*found) if found else None
+
+            recorded = _recorded_head(session)
+            rows = session.execute(asked.execution_options(yield_per=LINES))
+            lines = (audit_chain.line_of(*row) for row in rows)
+            return audit_chain.verify(lines, recorded, line_at, expect)
+
+    def _unread(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A column as it is kept: SQLite keeps anything anywhere, also what is no text and no time any more."""
+        if self.engine.dialect.name == "sqlite":
+            return cast(column, LargeBinary)
+        return type_coerce(column, String)
 
     # ---- studies ------------------------------------------------------------------------------------
 
@@ -365,11 +466,7 @@ class Records:
             session.add(row)
             session.flush()
             session.add(job)
-            session.add(
-                AuditRow(
-                    who=owner, action="study uploaded", subject=id, detail={"input_sha256": input_sha256}
-                )
-            )
+            append_audit(session, owner, "study uploaded", id, {"input_sha256": input_sha256})
             if asked is not None:
                 wanted = self._ask(session, "predict", row, asked, owner)
                 session.add_all(DeliveryRow(prediction_id=wanted.id, destination=to) for to in destinations)
@@ -386,7 +483,7 @@ class Records:
         with self.session() as session:
             session.execute(update(StudyRow).where(StudyRow.id == id).values(correction=sha256))
             action = "outline corrected" if sha256 else "correction removed"
-            session.add(AuditRow(who=who, action=action, subject=id, detail={"outline_sha256": sha256}))
+            append_audit(session, who, action, id, {"outline_sha256": sha256})
 
     def delete_study(self, id: str, who: str) -> list[str]:
         """The study is gone for everybody, its open jobs cancelled (their ids); its records stay."""
@@ -396,7 +493,7 @@ class Records:
             stopped = list(session.scalars(open_jobs))
             for job in stopped:
                 job.state = "cancelled"
-            session.add(AuditRow(who=who, action="study deleted", subject=id))
+            append_audit(session, who, "study deleted", id, {})
             return [job.id for job in stopped]
 
     # ---- jobs ---------------------------------------------------------------------------------------
@@ -421,12 +518,12 @@ class Records:
             outline_sha256=study.correction if request.get("outline") == "corrected" else "",
         )
         if study.state == "failed" or study.deleted:
-            job.state, job.error = "failed", study.error or "The study was removed."
+            job.state, job.error = "failed", study.error or message("study-removed")
         session.add(job)
         session.flush()
         asked = {k: v for k, v in request.items() if k not in ("age", "sex")}
         asked |= {"outline_sha256": job.outline_sha256} if job.outline_sha256 else {}
-        session.add(AuditRow(who=owner, action=f"{kind} asked", subject=job.id, detail=asked))
+        append_audit(session, owner, f"{kind} asked", job.id, asked)
         return job
 
     def job(self, id: str) -> JobRow | None:
@@ -492,7 +589,7 @@ class Records:
             else:
                 job.result = result
             hashes = {"input_sha256": job.input_sha256, "model_sha256": model_sha256}
-            session.add(AuditRow(who=job.owner, action=f"{job.kind} done", subject=id, detail=hashes))
+            append_audit(session, job.owner, f"{job.kind} done", id, hashes)
 
     def fail(self, id: str, error: str) -> None:
         """The job cannot be done; of a study that cannot be prepared, nothing can."""
@@ -507,7 +604,7 @@ class Records:
                 waiting = select(JobRow).where(JobRow.study_id == study.id, JobRow.state == "queued")
                 for other in session.scalars(waiting):
                     other.state, other.error = "failed", error
-            session.add(AuditRow(who=job.owner, action=f"{job.kind} failed", subject=id))
+            append_audit(session, job.owner, f"{job.kind} failed", id, {})
 
     def give_back(self, id: str, stopped: bool = False, stuck_s: float = 0.0) -> None:
         """The worker died in the middle: once more, or failed where that happened before. stopped: it was no death,
@@ -531,7 +628,7 @@ class Records:
             job = session.get(JobRow, id, with_for_update=True)
             if job is not None and job.state not in OVER:
                 job.state, job.step = "cancelled", ""
-                session.add(AuditRow(who=who, action=f"{job.kind} cancelled", subject=id))
+                append_audit(session, who, f"{job.kind} cancelled", id, {})
             return job
 
     def take_up(self) -> None:
@@ -567,5 +664,5 @@ class Records:
         with self.session() as session:
             session.add(row)
             session.flush()
-            session.add(AuditRow(who=owner, action="truth told", subject=job.id, detail={"marker": marker}))
+            append_audit(session, owner, "truth told", job.id, {"marker": marker})
         return row

@@ -9,19 +9,24 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from gliomark.isolation import ReadingProcesses
+from gliomark.messages import message
+from gliomark.models.shelf import weights_file
+from gliomark.models.signatures import Trust, read_checked
 from gliomark.server.app import create_app
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Inlet, Limits
 from gliomark.server.connections import ConnectionLimits, Web
 from gliomark.server.context import Server
 from gliomark.server.dicom_node import DicomNode, Node
 from gliomark.server.events import Watch
 from gliomark.server.jobs import STUCK_S, Workers
+from gliomark.server.older import take_over_all
 from gliomark.server.records import Records, connect
 from gliomark.server.security import Address, Gate, check_address
 from gliomark.server.store import Store
@@ -34,7 +39,7 @@ WAIT_S = 20.0  # for a server that is still ending
 @dataclass(frozen=True)
 class Settings:
     """What the command line asked for. database: a URL, by default SQLite in the data folder; models: name to
-    weights file or shipped name; node: to be a DICOM node as well; with_input:
+    weights file or shipped name; trust: whose weights are loaded; node: to be a DICOM node as well; with_input:
     to end when standard input does, as it does when whoever started the server has died, and to tell the address as
     data; stuck_s: for so long a job may make no progress."""
 
@@ -48,6 +53,7 @@ class Settings:
     node: Node | None = None
     with_input: bool = False
     stuck_s: float = STUCK_S
+    trust: Trust = Trust()
 
 
 def open_records(data: Path, database: str) -> Records:
@@ -64,14 +70,30 @@ def make_server(settings: Settings) -> Server:
     models = dict(settings.models or {"demo": "demo"})
     for name, file in models.items():
         if file != "demo" and not Path(file).is_file():
-            raise GliomarkError(f"The weights file {file} of model '{name}' is not there; check the path.")
+            raise GliomarkError(message("model-file-missing", file=str(file), model=name))
     folder = settings.data.absolute()
-    workers = Workers(records, folder, models, settings.workers, settings.stuck_s)
+    trust = pinned(models, settings.trust)
+    workers = Workers(records, folder, models, settings.workers, settings.stuck_s, trust)
     gate = Gate(records, settings.address.loopback, secret)
     limits = settings.limits
     inlet, watch = Inlet(limits), Watch(records, limits)
     reading = ReadingProcesses(limits.at_once + 1)  # a process for every upload and for the DICOM node
-    return Server(records, Store(folder), workers, gate, models, limits, inlet, reading, watch)
+    audit = AuditWriter(records)
+    return Server(records, Store(folder), workers, gate, models, limits, inlet, reading, watch, audit)
+
+
+def pinned(models: Mapping[str, str], trust: Trust) -> Trust:
+    """Where signatures are demanded: the same, and each file must stay what it is now, when a worker loads it.
+
+    Raises GliomarkError for a file that is not signed by a trusted key.
+    """
+    if not trust.keys:
+        return trust
+    hashes = {}
+    for name in models.values():
+        with weights_file(name) as path:
+            hashes[str(path)] = read_checked(path, trust).sha256
+    return replace(trust, pinned=hashes)
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
@@ -79,12 +101,13 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     server, address = make_server(settings), settings.address
     lock = _alone(settings.data)  # held as long as this function runs
     server.recover()
+    take_over_all(server.store, server.records)
     _log_discreetly()
     try:
         bound = socket.create_server((address.host, address.port), family=_family(address.host))
     except OSError as error:
         raise GliomarkError(
-            f"Port {address.port} of {address.host} cannot be opened ({error.strerror}); choose another --port."
+            message("port-taken", port=address.port, host=address.host, reason=str(error.strerror or error))
         ) from None
     tls = {"ssl_certfile": address.certificate, "ssl_keyfile": address.key}
     web = Web(create_app(server), bound, settings.connections, **tls)
@@ -114,9 +137,7 @@ def _alone(data: Path) -> FileLock:
     try:
         lock.acquire(timeout=WAIT_S)
     except Timeout:
-        raise GliomarkError(
-            f"Another server is at work in the data folder {data}; stop it, or choose another --data."
-        ) from None
+        raise GliomarkError(message("data-folder-taken", folder=str(data))) from None
     return lock
 
 

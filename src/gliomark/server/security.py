@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,21 +42,16 @@ def is_loopback(host: str) -> bool:
 def check_address(address: Address, records: Records, secret: str | None) -> None:
     """Refuse to open a port of this machine to others without tokens and TLS. Raises GliomarkError."""
     if (address.certificate is None) != (address.key is None):
-        raise GliomarkError("TLS needs both files; give --tls-certificate and --tls-key.")
+        raise GliomarkError(message("tls-half"))
     for file in (address.certificate, address.key):
         if file is not None and not file.is_file():
-            raise GliomarkError(f"The TLS file {file} is not there; check the path.")
+            raise GliomarkError(message("tls-file-missing", file=str(file)))
     if address.loopback:
         return
     if address.certificate is None:
-        raise GliomarkError(
-            f"Patients' images would cross the network in the clear on {address.host}; give --tls-certificate and "
-            "--tls-key, or listen on 127.0.0.1."
-        )
+        raise GliomarkError(message("tls-wanted", host=address.host))
     if not records.tokens() and not secret:
-        raise GliomarkError(
-            f"Anybody could ask the server on {address.host}; add a token first: gliomark token add NAME."
-        )
+        raise GliomarkError(message("tokens-wanted", host=address.host))
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Gate:
         self._refuse_strangers(request)
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and token:
-            if self.secret and token_sha256(token) == token_sha256(self.secret):
+            if self.secret and hmac.compare_digest(token_sha256(token), token_sha256(self.secret)):
                 return Caller("this machine", "admin")
             if known := self.records.caller(token):
                 return known

@@ -6,40 +6,48 @@
     DATA/uploads/<id>/...                            what is on its way; emptied at every start
     DATA/studies/<id>/input/<patient>/...            the files as they were sent
     DATA/studies/<id>/unrecorded                     only until the database knows it: where its files came from
-    DATA/studies/<id>/study.pickle                   as read
-    DATA/studies/<id>/prepared.pickle                as the networks see it
+    DATA/studies/<id>/study.json, study.*.npz        as read
+    DATA/studies/<id>/prepared.json, prepared.*.npz  as the networks see it
     DATA/studies/<id>/found.png                      a lesion mask that came with the images
     DATA/studies/<id>/slices/<sequence>/<index>.png  as the client shows it
     DATA/studies/<id>/corrections/<sha256>.png       the doctor's outlines, by their content
     DATA/studies/<id>/predictions/<job>/...          outline, maps, answer and its DICOM objects
 
-Pickles are this server's own, in a folder that only its user may enter; nothing that was sent is ever unpickled.
+What an earlier version kept in another form is taken over by ``older``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass, fields, make_dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.files import atomic_write, remove, remove_leftovers, temporary_name
 from gliomark.messages import Message, message
+from gliomark.server import older
+from gliomark.stored import has_record, read_record, write_record
 from gliomark.study import GliomarkError, Prediction, SliceStack, Study
 
 GREYS = 65535
 UNRECORDED = "unrecorded"
 LEFT_OUT = ("study", "stack")  # of a kept prediction: they are the study's own
+_HINTS = get_type_hints(Prediction)
+_OWN = [
+    (part.name, _HINTS[part.name], copy(part)) for part in fields(Prediction) if part.name not in LEFT_OUT
+]
+KeptPrediction: Any = make_dataclass("KeptPrediction", _OWN, frozen=True, eq=False)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Store:
     @contextmanager
     def filling(self, folder: Path) -> Iterator[Path]:
         """A folder to write into, which then appears whole or not at all; where another was faster, theirs stays."""
-        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+        part = folder.with_name(temporary_name())
         part.mkdir()
         try:
             yield part
@@ -85,11 +93,12 @@ class Store:
                 if not folder.exists():
                     raise
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            remove(part)
 
     def forget_uploads(self) -> None:
-        """What was on its way when the server ended."""
-        shutil.rmtree(self.folder / "uploads", ignore_errors=True)
+        """What was on its way when the server ended, and what it was writing."""
+        remove(self.folder / "uploads")
+        remove_leftovers(self.folder, below=True)
 
     def correction(self, id: str, sha256: str) -> Path:
         return self.study(id) / "corrections" / f"{sha256}.png"
@@ -98,7 +107,7 @@ class Store:
         """Its SHA-256; outlines that earlier answers rest on stay beside it."""
         content = mask_png(mask)
         sha256 = hashlib.sha256(content).hexdigest()
-        write(self.correction(id, sha256), content)
+        atomic_write(self.correction(id, sha256), content)  # what a doctor drew outlasts a power cut
         return sha256
 
     def prediction(self, id: str, job: str) -> Path:
@@ -110,7 +119,7 @@ class Store:
         named = "".join(c for c in patient if c.isalnum() or c in " -_").encode()[:80].decode(errors="ignore")
         folder = self.input(id) / (named.strip() or "patient")
         folder.parent.mkdir(parents=True)
-        (self.study(id) / UNRECORDED).write_text(str(received), "utf-8")
+        atomic_write(self.study(id) / UNRECORDED, str(received))
         received.rename(folder)
         return folder
 
@@ -124,8 +133,8 @@ class Store:
 
     def give_back(self, id: str) -> None:
         """The files are back where they came from, and the study is gone."""
-        received = Path((self.study(id) / UNRECORDED).read_text("utf-8"))
-        for folder in self.input(id).glob("*"):
+        for folder in self.input(id).glob("*"):  # none where the disk was full before they were moved
+            received = Path((self.study(id) / UNRECORDED).read_text("utf-8"))
             received.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(received)
         self.remove(id)
@@ -134,40 +143,37 @@ class Store:
         shutil.rmtree(self.study(id), ignore_errors=True)
 
     def keep_study(self, id: str, study: Study) -> None:
-        write(self.study(id) / "study.pickle", pickle.dumps(study, protocol=5))
+        write_record(self.study(id), "study", study)
 
     def load_study(self, id: str) -> Study:
-        study: Study = _unpickled(self.study(id) / "study.pickle")
-        return study
+        return _load(self.study(id), "study", Study)
 
     def found(self, id: str) -> Path:
         return self.study(id) / "found.png"
 
     def keep_prepared(self, id: str, prepared: Any) -> None:
         """With the outline that came with the images, if one did."""
-        write(self.study(id) / "prepared.pickle", pickle.dumps(prepared, protocol=5))
+        write_record(self.study(id), "prepared", prepared)
         if prepared.found is not None and prepared.found.mask is not None:
             write(self.found(id), mask_png(prepared.found.mask))
 
     def load_prepared(self, id: str) -> Any:
         """A ``pipeline.Prepared``; not named here, because the pipeline brings torch."""
-        return _unpickled(self.study(id) / "prepared.pickle")
+        from gliomark.pipeline import Prepared
+
+        return _load(self.study(id), "prepared", Prepared)
 
     def keep_prediction(self, id: str, job: str, prediction: Prediction) -> None:
         """The answer and its outline; study and stack are not written twice."""
         folder = self.prediction(id, job)
-        own = {
-            field.name: getattr(prediction, field.name)
-            for field in fields(prediction)
-            if field.name not in LEFT_OUT
-        }
+        own = KeptPrediction(**{name: getattr(prediction, name) for name, *_ in _OWN})
         write(folder / "mask.png", mask_png(prediction.segmentation.mask))
-        write(folder / "prediction.pickle", pickle.dumps(own, protocol=5))
+        write_record(folder, "prediction", own)
 
     def load_prediction(self, id: str, job: str) -> Prediction:
         prepared = self.load_prepared(id)
-        own = _unpickled(self.prediction(id, job) / "prediction.pickle")
-        return Prediction(study=prepared.study, stack=prepared.stack, **own)
+        own = _load(self.prediction(id, job), "prediction", KeptPrediction)
+        return Prediction(study=prepared.study, stack=prepared.stack, **vars(own))
 
     def keep_slices(self, id: str, stack: SliceStack) -> dict[str, dict[str, float]]:
         """16-bit pictures of every slice; per sequence the values that black and white stand for."""
@@ -181,9 +187,11 @@ class Store:
         return greys
 
 
-def _unpickled(path: Path) -> Any:
-    with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - written by this server, see the module's first lines
+def _load(folder: Path, name: str, kind: type[T]) -> T:
+    """Raises GliomarkError where it is gone or damaged."""
+    if not has_record(folder, name) and older.is_kept(folder, name):
+        older.take_over(folder, name, kind)
+    return read_record(folder, name, kind)
 
 
 def without_path(sentence: str, folder: Path) -> str:
@@ -203,11 +211,8 @@ def _part_without_path(part: Any, folder: Path) -> Any:
 
 
 def write(path: Path, content: bytes) -> None:
-    """The file appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    part.write_bytes(content)
-    os.replace(part, path)
+    """The file appears whole. Raises NotWrittenError, a GliomarkError, where the disk is full."""
+    atomic_write(path, content, durable=False)
 
 
 def png(plane: NDArray[Any]) -> bytes:

@@ -15,8 +15,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from gliomark.files import is_disk_full
 from gliomark.isolation import ReadingProcesses
 from gliomark.messages import collect, message
+from gliomark.models.signatures import Trust
 from gliomark.server.store import Store, png, read_mask, tall, without_path, write
 from gliomark.study import UNFORESEEN, Clinical, GliomarkError
 
@@ -50,15 +52,15 @@ class Done:
 class Worker:
     """One process: its models are loaded once."""
 
-    def __init__(self, folder: Path, models: Mapping[str, str]) -> None:
-        self.store, self.files = Store(folder), models
+    def __init__(self, folder: Path, models: Mapping[str, str], trust: Trust = Trust()) -> None:
+        self.store, self.files, self.trust = Store(folder), models, trust
         self.reading = ReadingProcesses()
 
     @cached_property
     def models(self) -> dict[str, Any]:
         from gliomark.pipeline import load_model
 
-        return {name: load_model(file) for name, file in self.files.items()}
+        return {name: load_model(file, self.trust) for name, file in self.files.items()}
 
     def do(self, job: Job, tell: Tell) -> Done:
         started, model = time.perf_counter(), self.models.get(job.model)
@@ -164,6 +166,7 @@ def described(name: str, model: Any) -> dict[str, Any]:
         "name": name,
         "title": card.name,
         "sha256": model.sha256,
+        "signature": model.signature,
         "sequences": list(card.sequences),
         "intended_use": card.intended_use,
         "licence": card.licence,
@@ -187,7 +190,9 @@ def _end_with(server: BaseProcess) -> None:
     os._exit(1)
 
 
-def work(connection: Connection, folder: Path, models: Mapping[str, str], threads: int) -> None:
+def work(
+    connection: Connection, folder: Path, models: Mapping[str, str], threads: int, trust: Trust = Trust()
+) -> None:
     """A worker's life: load the models and describe them, or say what is wrong with them; then do one job after the
     other until the server hangs up."""
     _belong_to_server()
@@ -195,7 +200,7 @@ def work(connection: Connection, folder: Path, models: Mapping[str, str], thread
     import torch
 
     torch.set_num_threads(threads)
-    worker = Worker(folder, models)
+    worker = Worker(folder, models, trust)
     try:
         connection.send([described(name, model) for name, model in worker.models.items()])
     except GliomarkError as error:
@@ -210,8 +215,11 @@ def work(connection: Connection, folder: Path, models: Mapping[str, str], thread
         try:
             answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
         except GliomarkError as error:
-            answer = without_path(error.message, place)
+            answer = without_path(without_path(error.message, place), folder)
         except UNFORESEEN as error:
+            if is_disk_full(error):
+                connection.send(message("disk-full"))
+                continue
             reason = without_path(" ".join(str(error).split())[-200:], place)
             answer = message("not-computed", kind=type(error).__name__, reason=reason)
         connection.send(answer)

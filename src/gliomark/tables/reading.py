@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, time
 from io import BytesIO, StringIO
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 from zipfile import ZipFile
 
@@ -22,6 +23,8 @@ _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SEPARATORS = ",;\t|"
 _ROWS_ABOVE_HEADER = 10
+_LONGEST_NAME = 1000  # characters of a column's name; what is longer is not looked at as one
+_MOST_BY_BLANKS = 4 << 20  # characters of a text that may be columns of blanks
 _MOST_BYTES = 200 << 20  # of a table, and of all parts of a workbook, unpacked
 _MOST_PARTS, _MOST_CELLS = 10_000, 3_000_000
 
@@ -52,7 +55,10 @@ def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _content(path: Path) -> bytes:
     try:
-        _check_size(path, path.stat().st_size, _MOST_BYTES)
+        found = path.stat()
+        if not S_ISREG(found.st_mode) and not S_ISDIR(found.st_mode):
+            raise GliomarkError(message("table-no-file", table=path))
+        _check_size(path, found.st_size, _MOST_BYTES)
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -74,7 +80,7 @@ def _text_table(path: Path, content: bytes) -> list[list[str]]:
     ways = [_attempt(path, text, separator) for separator in _SEPARATORS]
     tables = [way for way in ways if not isinstance(way, GliomarkError)]
     best = max(tables, key=_likeness, default=[])
-    if _likeness(best)[1] < 1 and '"' not in text:
+    if _likeness(best)[1] < 1 and '"' not in text and len(text) < _MOST_BY_BLANKS:
         best = max([best, *_by_blanks(text)], key=_likeness)
     if isinstance(ways[0], GliomarkError) and not _likeness(best)[1]:
         raise ways[0]  # no separator gives columns, and the comma says why
@@ -132,15 +138,19 @@ def _likeness(rows: Sequence[Sequence[str]]) -> tuple[int, float, int]:
     widths = Counter(len(row) for row in filled)
     width, often = widths.most_common(1)[0]
     header = filled[_header_row(filled)]
-    known = sum(is_id(cell) or is_age(cell) or is_sex(cell) for cell in map(clean, header))
+    known = sum(is_id(cell) or is_age(cell) or is_sex(cell) for cell in _names(header))
     return (known if len(header) > 1 else 0), often / len(filled) * (width > 1), width
 
 
 def _header_row(rows: Sequence[Sequence[str]]) -> int:
     """Below titles: the first row with several cells of which one names the patient, else the first with several."""
     several = [at for at, row in enumerate(rows[:_ROWS_ABOVE_HEADER]) if sum(map(bool, row)) > 1]
-    named = [at for at in several if any(is_id(clean(cell)) for cell in rows[at])]
+    named = [at for at in several if any(map(is_id, _names(rows[at])))]
     return (named or several or [0])[0]
+
+
+def _names(row: Sequence[str]) -> list[str]:
+    return [clean(cell) for cell in row if len(cell) <= _LONGEST_NAME]
 
 
 # ---- workbooks --------------------------------------------------------------------------------------

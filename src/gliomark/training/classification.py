@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Literal
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import norm, rankdata
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gliomark.cohort.store import Cohort
+from gliomark.files import atomic_write
 from gliomark.inference.slice_classifier import SMALLEST_AREA_MM2, image_vectors
 from gliomark.models.kinet import SMALL, KiNetSettings, mix_input
 from gliomark.models.marker_networks import (
@@ -32,9 +31,11 @@ from gliomark.models.marker_networks import (
 )
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view
+from gliomark.training.checkpoints import CHECKPOINT, checkpoint_bytes, is_whole, last_checkpoint
+from gliomark.training.draws import epoch_generator
 from gliomark.training.losses import MARKER_LOSSES
-from gliomark.training.same_run import CHECKPOINT, check_same_run
-from gliomark.training.segmentation import last_checkpoint, make_trainer
+from gliomark.training.same_run import check_same_run
+from gliomark.training.segmentation import make_trainer
 
 
 @dataclass(frozen=True)
@@ -158,20 +159,26 @@ def load_lesion_bank(
 class BalancedSampler(torch.utils.data.Sampler[int]):
     """Patients drawn evenly inside a class, classes evenly inside an epoch, then one random slice each."""
 
-    def __init__(self, bank: LesionBank, per_patient: int) -> None:
+    def __init__(self, bank: LesionBank, per_patient: int, seed: int = 0) -> None:
+        self.seed, self.epoch = seed, 0
         self.rows = {int(p): torch.nonzero(bank.patient == p)[:, 0] for p in bank.patient.unique()}
         label = {p: int(bank.label[rows[0]]) for p, rows in self.rows.items()}
         self.classes = [[p for p in self.rows if label[p] == value] for value in (0, 1)]
         self.count = per_patient * len(self.rows)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer: what is drawn depends on seed and epoch alone."""
+        self.epoch = epoch
+
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self):
+        generator = epoch_generator(self.seed, self.epoch)
         for draw in range(self.count):
             members = self.classes[draw % 2]
-            rows = self.rows[members[int(torch.randint(len(members), ()))]]
-            yield int(rows[int(torch.randint(len(rows), ()))])
+            rows = self.rows[members[int(torch.randint(len(members), (), generator=generator))]]
+            yield int(rows[int(torch.randint(len(rows), (), generator=generator))])
 
 
 class MarkerTask(lightning.LightningModule):
@@ -220,9 +227,8 @@ def train_marker_network(bank: LesionBank, settings: MarkerTraining, work: Path)
     task = MarkerTask(settings)
     if settings.imagenet:
         return _with_fitted_head(task.network, bank, settings.augmentation.crop, work / CHECKPOINT)
-    checkpoint = ModelCheckpoint(work, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = make_trainer(settings.epochs, work, [checkpoint])
-    sampler = BalancedSampler(bank, settings.slices_per_patient)
+    trainer = make_trainer(settings.epochs, work, [], settings.seed)
+    sampler = BalancedSampler(bank, settings.slices_per_patient, settings.seed)
     dataset = TensorDataset(bank.image, bank.lesion, bank.label)
     trainer.fit(
         task,
@@ -242,13 +248,12 @@ LOGISTIC_OF_NORMAL = 1.702
 
 def _with_fitted_head(network: nn.Module, bank: LesionBank, crop: int, kept: Path) -> nn.Module:
     """The network with its head fitted on the slices and their mirror images; the head is kept in a file."""
-    if not kept.exists():
+    if not is_whole(kept):
         sides = ((bank.image, bank.lesion), (bank.image.flip(-1), bank.lesion.flip(-1)))
         vectors = [image_vectors(network.eval(), image, lesion, crop)[:, :-1] for image, lesion in sides]
         columns = (np.tile(column, 2) for column in (bank.label, bank.value, bank.patient))
-        part = kept.with_name(f"{kept.name}.part")
-        torch.save(_fitted_head(np.concatenate(vectors).astype(float), *columns), part)
-        os.replace(part, kept)
+        head = _fitted_head(np.concatenate(vectors).astype(float), *columns)
+        atomic_write(kept, checkpoint_bytes(head))
     network.get_submodule("cat_head").load_state_dict(torch.load(kept, weights_only=True))
     return network.eval()
 

@@ -23,9 +23,11 @@ from gliomark.cohort.store import Cohort
 from gliomark.evaluation.calibration import recalibration
 from gliomark.evaluation.cautious import cautious_area
 from gliomark.evaluation.metrics import auc, youden_threshold
+from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.segmenter import RULES, seen_sequences
 from gliomark.inference.slice_classifier import UNCALIBRATED, Evidence, SliceClassifier, calibrated
 from gliomark.messages import message
+from gliomark.models.card import check_marker_name
 from gliomark.models.marker_networks import marker_network_record
 from gliomark.models.segmentation_networks import network_record
 from gliomark.models.weights import (
@@ -36,6 +38,7 @@ from gliomark.models.weights import (
     load_weights,
     save_weights,
 )
+from gliomark.pipeline import build_model, build_segmenter
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training import classification, segmentation
 from gliomark.training.classification import (
@@ -116,6 +119,7 @@ def marker_definition(text: str) -> MarkerDefinition:
         threshold = float(cut) if cut else 0.5
     except ValueError:
         raise GliomarkError(f"'{text}' must be a marker, a column of 0 and 1, or column>=number.") from None
+    check_marker_name(column)
     return MarkerDefinition(
         column,
         column,
@@ -151,18 +155,18 @@ def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: i
     card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings)
     if size == "light":
         card = read_as(card, True, segmentation.SMALLEST_SHARE, segmentation.READ_POOL)
-    save_weights(out, card, segmentation_tensors(trained.network, trained.prior))
+    save_weights(out, card, segmentation_tensors(trained.network, trained.prior), build_segmenter)
     return out
 
 
 def prepare_place(out: Path) -> None:
-    """Make the folder of a weights file before hours of training. Raises GliomarkError if it cannot be."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GliomarkError(
-            f"{out.parent} cannot be made ({error.strerror}); choose another --out."
-        ) from error
+    """Make the folder of a weights file before hours of training, and remove what a killed run left there.
+
+    Raises GliomarkError if it cannot be written.
+    """
+    check_writable(out.parent)
+    remove_leftovers(out.parent)
+    remove_leftovers(out.with_suffix(".work"), below=True)
 
 
 def _check_size(size: str, sizes: Sequence[str]) -> None:
@@ -241,6 +245,7 @@ def markers_recipe(
         raise GliomarkError(
             f"{segmentation_file} was trained on test patients of {folder}; train it on these folds."
         )
+    build_segmenter(weights)  # before hours of training: what it cannot do
     settings = marker_settings(size, epochs)
     trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     learning, work = Learning(folds.development_folds, folds.test), out.with_suffix(".work")
@@ -497,4 +502,4 @@ def save_model(
         text = marker.classifier.trees.model_to_string(num_iteration=marker.classifier.trees.best_iteration)
         tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
     cards = {name: record for name, (_, record) in markers.items()}
-    save_weights(out, replace(weights.card, markers=cards, **card), tensors)
+    save_weights(out, replace(weights.card, markers=cards, **card), tensors, build_model)

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from gliomark.files import atomic_write
 from gliomark.messages import message
 from gliomark.study import GliomarkError
+from gliomark.training.checkpoints import has_checkpoint
 
-CHECKPOINT, RECORD = "last.ckpt", "run.json"
+RECORD = "run.json"
 
 
 class Settings(Protocol):
@@ -54,9 +56,8 @@ def check_same_run(
         "data": _digest(bank, validation, teacher),
     }
     record = work / RECORD
-    if not (work / CHECKPOINT).exists():
-        work.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(run), "utf-8")
+    if not has_checkpoint(work):
+        atomic_write(record, json.dumps(run))
         return
     if differs := _first_difference(record, run):
         raise GliomarkError(message(f"work-of-other-{differs}", folder=work))

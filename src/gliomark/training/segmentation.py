@@ -27,13 +27,14 @@ from gliomark.models.segmentation_networks import (
 )
 from gliomark.models.swin_unet import SMALL
 from gliomark.training.augmentation import GENTLE, Augmentation, random_view, view
+from gliomark.training.checkpoints import LastCheckpoint, SeededBatches, WholeCheckpoints, last_checkpoint
 from gliomark.training.losses import (
     deeply_supervised_loss,
     distillation_loss,
     grading_loss,
     prior_weight,
 )
-from gliomark.training.same_run import CHECKPOINT, check_same_run
+from gliomark.training.same_run import check_same_run
 from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior
 
 
@@ -288,14 +289,11 @@ def train_segmentation(
     lightning.seed_everything(settings.seed, verbose=False)
     task = SegmentationTask(settings, focus_prior(bank), teacher)
     stopwatch = Stopwatch()
-    # told so, it is written after every epoch; otherwise only after those with a validation
-    last = ModelCheckpoint(work, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks: list[lightning.Callback] = [stopwatch]
-    best = ModelCheckpoint(work, "best", monitor="validation_dice", mode="max", save_weights_only=True)
+    best = best_checkpoint(work, "validation_dice", "max")
     if validation is not None:
         callbacks += [best, EarlyStopping("validation_dice", mode="max", patience=settings.patience)]
-    # after the best one: what it knows goes into the checkpoint that a run goes on from
-    trainer = make_trainer(settings.epochs, work, [*callbacks, last], settings)
+    trainer = make_trainer(settings.epochs, work, callbacks, settings.seed, settings)
     trainer.fit(task, _loader(bank, settings), _plain_loader(validation), ckpt_path=last_checkpoint(work))
     epoch = trainer.current_epoch
     if validation is not None and best.best_model_path:
@@ -310,9 +308,10 @@ def train_segmentation(
 
 
 def make_trainer(
-    epochs: int, work: Path, callbacks: list, settings: SegmentationTraining | None = None
+    epochs: int, work: Path, callbacks: list, seed: int, settings: SegmentationTraining | None = None
 ) -> lightning.Trainer:
-    """One trainer for every network: any device, mixed precision where the hardware has it."""
+    """One trainer for every network: any device, mixed precision where the hardware has it. It leaves a checkpoint in
+    ``work`` after every epoch, and what it draws depends on seed, epoch and batch alone."""
     # its tips and device notices would drown the progress bar
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -320,7 +319,8 @@ def make_trainer(
         max_epochs=epochs,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
         default_root_dir=work,
-        callbacks=callbacks,
+        callbacks=[SeededBatches(seed), *callbacks, LastCheckpoint(work)],
+        plugins=[WholeCheckpoints()],
         logger=lightning.pytorch.loggers.CSVLogger(work, name="log", version=0),
         log_every_n_steps=20,
         enable_model_summary=False,
@@ -329,15 +329,16 @@ def make_trainer(
     )
 
 
-def last_checkpoint(work: Path) -> str | None:
-    """Where an interrupted run goes on from; None where there is nothing yet."""
-    last = work / CHECKPOINT
-    return str(last) if last.exists() else None
+def best_checkpoint(work: Path, monitor: str, mode: str) -> ModelCheckpoint:
+    """Keeps the weights of the best epoch by what is monitored."""
+    return ModelCheckpoint(
+        work, "best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
+    )
 
 
 def _loader(bank: SliceBank, settings: SegmentationTraining) -> DataLoader:
     dataset: Dataset = TensorDataset(bank.image, bank.lesion, bank.grade)
-    sampler = EpochSampler(bank, settings.slices_per_patient, settings.lesion_share)
+    sampler = EpochSampler(bank, settings.slices_per_patient, settings.lesion_share, settings.seed)
     return DataLoader(dataset, settings.batch, sampler=sampler, drop_last=True)
 
 

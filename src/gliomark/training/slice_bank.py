@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gliomark.inference.segmenter import samples_of, with_neighbours
 from gliomark.study import Clinical, MRSequence
+from gliomark.training.draws import epoch_generator
 
 if TYPE_CHECKING:  # a bank made elsewhere needs no DICOM library
     from gliomark.cohort.store import Cohort
@@ -94,27 +95,33 @@ def focus_prior(bank: SliceBank) -> Tensor:
 class EpochSampler(torch.utils.data.Sampler[int]):
     """The slices of an epoch, drawn anew each time: as many of every patient, lesion slices preferred."""
 
-    def __init__(self, bank: SliceBank, per_patient: int, lesion_share: float) -> None:
+    def __init__(self, bank: SliceBank, per_patient: int, lesion_share: float, seed: int = 0) -> None:
+        self.seed, self.epoch = seed, 0
         self.lesion_count = round(per_patient * lesion_share)
         self.per_patient = per_patient
         has_lesion = bank.lesion.flatten(1).amax(dim=1) > 0
         self.all = [torch.nonzero(bank.patient == i)[:, 0] for i in range(len(bank.patient_ids))]
         self.with_lesion = [index[has_lesion[index]] for index in self.all]
 
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer: what is drawn depends on seed and epoch alone."""
+        self.epoch = epoch
+
     def __len__(self) -> int:
         return self.per_patient * len(self.all)
 
     def __iter__(self):
+        generator = epoch_generator(self.seed, self.epoch)
         drawn = []
         for everything, lesion in zip(self.all, self.with_lesion, strict=True):
             preferred = lesion if len(lesion) else everything
-            drawn.append(_draw(preferred, self.lesion_count))
-            drawn.append(_draw(everything, self.per_patient - self.lesion_count))
+            drawn.append(_draw(preferred, self.lesion_count, generator))
+            drawn.append(_draw(everything, self.per_patient - self.lesion_count, generator))
         indices = torch.cat(drawn)
-        return iter(indices[torch.randperm(len(indices))].tolist())
+        return iter(indices[torch.randperm(len(indices), generator=generator)].tolist())
 
 
-def _draw(index: Tensor, count: int) -> Tensor:
+def _draw(index: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """``count`` of the index, each as often as possible before any comes again."""
     rounds = math.ceil(count / len(index))
-    return torch.cat([index[torch.randperm(len(index))] for _ in range(rounds)])[:count]
+    return torch.cat([index[torch.randperm(len(index), generator=generator)] for _ in range(rounds)])[:count]

@@ -11,7 +11,6 @@ Any other column is kept under its own name in lower case, unless it may tell wh
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pathlib import Path
 from gliomark.cohort.labels import values
 from gliomark.cohort.labels.columns import column_meaning, is_birth, stated_codes
 from gliomark.cohort.labels.privacy import identifying
+from gliomark.files import atomic_write
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
 from gliomark.tables import CellError, csv_text, read_records
@@ -155,9 +155,7 @@ def write_meta(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     columns = ["id", "age", "sex", *(name for name in KNOWN_COLUMNS[2:] if name in present)]
     columns += [name for name in present if name not in columns]
     table = [columns, *([row.get(name, "") for name in columns] for row in ordered)]
-    part = path.with_name(path.name + ".part")
-    part.write_text(csv_text(table), encoding="utf-8", newline="")
-    os.replace(part, path)
+    atomic_write(path, csv_text(table))
 
 
 def age_between(birth: str, study: str) -> float:

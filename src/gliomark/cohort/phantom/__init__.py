@@ -15,13 +15,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliomark.cohort.phantom.appearance import Look, draw_clinical, draw_look
 from gliomark.cohort.phantom.head import CENTRE_LPS, Floats, Head, Side
 from gliomark.cohort.phantom.paint import TRUTHS, own_tissue, paint, plane, scan
+from gliomark.files import atomic_write, png_bytes, writing
 from gliomark.study import Clinical, GliomarkError, MRSequence, Series, Study
 from gliomark.tables import csv_text
 
@@ -218,7 +218,7 @@ def write_pictures(study: Study, folder: Path) -> Path:
         grey = np.rint(np.clip(series.image / max(top, 1e-6), 0, 1) * 255).astype(np.uint8)
         place = _make_folder(patient / name)
         for slice_name, image in zip(series.slice_names, grey, strict=True):
-            sitk.WriteImage(sitk.GetImageFromArray(image), str(place / f"{slice_name}.png"))
+            atomic_write(place / f"{slice_name}.png", png_bytes(image), durable=False)
     return patient
 
 
@@ -247,7 +247,7 @@ def write_clinical(rows: Sequence[Clinical], path: Path, columns: Sequence[str] 
         age = "" if row.age is None else f"{row.age:g}"
         sex = "" if row.sex is None else "MF"[row.sex]
         table.append([row.patient_id, age, sex, *(row.columns.get(column, "") for column in further)])
-    path.write_text(csv_text(table), encoding="utf-8", newline="")
+    atomic_write(path, csv_text(table))
 
 
 def _named(study: Study) -> dict[str, Series]:
@@ -258,9 +258,6 @@ def _named(study: Study) -> dict[str, Series]:
 
 def _make_folder(folder: Path) -> Path:
     """Make a folder with its parents, or say why it cannot be."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        text = f"Cannot write phantoms to {folder} ({reason.strerror}): choose another folder."
-        raise GliomarkError(text) from reason
     return folder

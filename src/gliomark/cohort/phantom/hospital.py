@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +20,7 @@ from gliomark.cohort.phantom.scanned import (
     hospital_patient,
     movement_of,
 )
+from gliomark.files import atomic_folder, atomic_write, remove_leftovers
 from gliomark.study import Clinical, GliomarkError, MRSequence, Study
 from gliomark.tables import csv_text
 
@@ -88,31 +87,17 @@ def write_hospital(
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GliomarkError(f"{out} is there already and is not empty: choose a new folder.")
-    partial_folder = _fresh(out.with_name(f".{out.name}.partial"))
-    make = partial(_write_one, form=form, settings=settings, folder=partial_folder, lesion=lesion)
-    written = []
-    for done, one in enumerate(_each(make, seeds, workers), 1):
-        written.append(one)
-        if progress is not None:
-            progress(one.clinical.patient_id, done, len(seeds))
-    report = _report(written, out, settings)
-    _write_tables(written, report, partial_folder, "labels.csv" if form == "dicom" else "clinical.csv")
-    if out.exists():
-        out.rmdir()
-    os.replace(partial_folder, out)
+    remove_leftovers(out.parent)
+    with atomic_folder(out) as part:
+        make = partial(_write_one, form=form, settings=settings, folder=part, lesion=lesion)
+        written = []
+        for done, one in enumerate(_each(make, seeds, workers), 1):
+            written.append(one)
+            if progress is not None:
+                progress(one.clinical.patient_id, done, len(seeds))
+        report = _report(written, out, settings)
+        _write_tables(written, report, part, "labels.csv" if form == "dicom" else "clinical.csv")
     return report
-
-
-def _fresh(folder: Path) -> Path:
-    """An empty folder, made anew; what an unfinished run left there is removed."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    except OSError as reason:
-        raise GliomarkError(
-            f"Cannot write phantoms to {folder.parent} ({reason.strerror}): choose another folder."
-        ) from reason
-    return folder
 
 
 def _each(make: Callable[[int], _Written], seeds: Sequence[int], workers: int) -> Iterator[_Written]:
@@ -221,4 +206,4 @@ def _write_tables(written: Sequence[_Written], report: HospitalReport, folder: P
 
 
 def _write_csv(rows: Sequence[Row], path: Path) -> None:
-    path.write_text(csv_text([list(rows[0]), *(list(row.values()) for row in rows)]), "utf-8", newline="")
+    atomic_write(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -21,6 +20,7 @@ import pandas as pd
 from gliomark.cohort.store import write_json
 from gliomark.experiments.bedside.serving import Answer, ask, resident_mb, served, upload, watched
 from gliomark.experiments.records import run_record, write_table
+from gliomark.files import scratch_folder
 from gliomark.io import find_patients
 from gliomark.study import GliomarkError
 
@@ -51,7 +51,7 @@ def run(
     """
     rows: list[dict[str, Any]] = []
     memory: list[float] = []
-    with TemporaryDirectory() as data, served(Path(data), "--workers", str(workers)) as server:
+    with scratch_folder() as data, served(data, "--workers", str(workers)) as server:
         client, process = server.client, server.process
         studies = list(islice(_taken(client, patients, say), count))
         if not studies:

@@ -8,7 +8,6 @@ sequence; on the others only a wrong sequence counts as an error, a refusal is r
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -22,6 +21,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
 from gliomark.experiments.cohort.scanner_protocols import PROTOCOLS, Protocol
+from gliomark.files import atomic_write
 from gliomark.io.dicom import dicom_files, group_series, read_instance
 from gliomark.io.dicom.recognition import recognise
 
@@ -239,10 +239,6 @@ def _real(shared: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _written(out: Path, counts: Counter[tuple[str, str, str]]) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
     rows = [(*key, count) for key, count in sorted(counts.items())]
-    path = out / "series_recognition.csv"
-    beside = path.with_suffix(".tmp")
-    pd.DataFrame(rows, columns=["source", "truth", "recognised", "count"]).to_csv(beside, index=False)
-    os.replace(beside, path)
-    return path
+    table = pd.DataFrame(rows, columns=["source", "truth", "recognised", "count"])
+    return atomic_write(out / "series_recognition.csv", table.to_csv(index=False))

@@ -7,9 +7,7 @@ and where the true one puts a point.
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -26,9 +24,11 @@ from gliomark.cohort.phantom.scanned import (
     hospital_patient,
     movement_of,
 )
+from gliomark.files import atomic_write
 from gliomark.preprocessing.registration import register
 from gliomark.preprocessing.volume import axial, matrix_of
 from gliomark.study import MRSequence
+from gliomark.tables import csv_text
 
 MOVING = MRSequence.T1C
 GOAL_MEDIAN_MM, GOAL_WORST_MM = 0.5, 1.5
@@ -113,15 +113,9 @@ def summary(errors: Sequence[RegistrationError]) -> str:
 
 
 def _write(errors: Sequence[RegistrationError], out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    path, beside = out / "registration.csv", out / ".registration.csv.partial"
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(RegistrationError)], lineterminator="\n")
-        table.writeheader()
-        for error in errors:
-            row = asdict(error)
-            table.writerow(
-                {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in row.items()}
-            )
-    os.replace(beside, path)
-    return path
+    table: list[list[object]] = [[field.name for field in fields(RegistrationError)]]
+    table += [
+        [f"{value:.4f}" if isinstance(value, float) else value for value in asdict(error).values()]
+        for error in errors
+    ]
+    return atomic_write(out / "registration.csv", csv_text(table))

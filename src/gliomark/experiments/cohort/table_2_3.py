@@ -22,7 +22,7 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -36,7 +36,9 @@ from gliomark.evaluation.metrics import at_threshold, auc
 from gliomark.experiments.records import kept_fold, run_record, write_table
 from gliomark.models.baselines import BASELINES, load_imagenet
 from gliomark.study import GliomarkError, MRSequence, SliceStack
-from gliomark.training.segmentation import last_checkpoint, make_trainer
+from gliomark.training.checkpoints import last_checkpoint
+from gliomark.training.draws import epoch_generator
+from gliomark.training.segmentation import best_checkpoint, make_trainer
 
 NAME = "table_2_3"
 # accuracy and sensitivity of the published table, from another cohort and with ImageNet weights
@@ -226,16 +228,25 @@ def _spaced(index: list[int], at_most: int | None) -> list[int]:
 class FewOfEach(Sampler[int]):
     """An epoch's rows in random order, at most ``count`` of a patient (None: all), drawn anew each time."""
 
-    def __init__(self, slices: SliceSet, count: int | None) -> None:
+    def __init__(self, slices: SliceSet, count: int | None, seed: int = 0) -> None:
+        self.seed, self.epoch = seed, 0
         self.groups = [torch.tensor(rows) for rows in slices.rows().values()]
         self.count = count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer: what is drawn depends on seed and epoch alone."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return sum(len(rows) if self.count is None else min(len(rows), self.count) for rows in self.groups)
 
     def __iter__(self) -> Iterator[int]:
-        drawn = torch.cat([rows[torch.randperm(len(rows))][: self.count] for rows in self.groups])
-        return iter(drawn[torch.randperm(len(drawn))].tolist())
+        generator = epoch_generator(self.seed, self.epoch)
+
+        def shuffled(rows: Tensor) -> Tensor:
+            return rows[torch.randperm(len(rows), generator=generator)]
+
+        return iter(shuffled(torch.cat([shuffled(rows)[: self.count] for rows in self.groups])).tolist())
 
 
 # ---- one training -----------------------------------------------------------------------------------
@@ -347,7 +358,7 @@ def _train_fold(network: str, number: int, benchmark: Benchmark, slices: SliceSe
     lightning.seed_everything(settings.seed + number, verbose=False)
     built, words = _initialise(network, len(benchmark.sequences), benchmark.weights.get(network))
     task = LesionInSlice(built, settings)
-    epochs, best = _fit(task, training, validation, settings, work)
+    epochs, best = _fit(task, training, validation, settings, settings.seed + number, work)
     return {
         "key": key,
         "initial_weights": words,
@@ -359,19 +370,22 @@ def _train_fold(network: str, number: int, benchmark: Benchmark, slices: SliceSe
 
 
 def _fit(
-    task: LesionInSlice, training: SliceSet, validation: SliceSet, settings: BenchmarkTraining, work: Path
+    task: LesionInSlice,
+    training: SliceSet,
+    validation: SliceSet,
+    settings: BenchmarkTraining,
+    seed: int,
+    work: Path,
 ) -> tuple[int, int]:
     """Train; the task then has its best epoch's weights. Returns epochs trained and the best one, from 1."""
-    best = ModelCheckpoint(work, "best", monitor="validation_loss", mode="min", save_weights_only=True)
-    # its own callback: save_last alone writes only together with a better epoch
-    last = ModelCheckpoint(work, "last", enable_version_counter=False)
+    best = best_checkpoint(work, "validation_loss", "min")
     stop = EarlyStopping("validation_loss", patience=settings.patience)
-    trainer = make_trainer(settings.epochs, work, [stop, best, last])
+    trainer = make_trainer(settings.epochs, work, [stop, best], seed)
     loaders = (
         DataLoader(
             TensorDataset(training.image, training.label),
             settings.batch,
-            sampler=FewOfEach(training, settings.slices_per_patient),
+            sampler=FewOfEach(training, settings.slices_per_patient, seed),
             drop_last=True,
         ),
         DataLoader(TensorDataset(validation.image, validation.label), settings.batch),

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.cohort.workers import cluster, each
+from gliomark.files import scratch_folder
 from gliomark.study import GliomarkError
 from gliomark.training.recipes import cohort_sequences
 
@@ -87,9 +87,9 @@ def lesion_features(
     except ModuleNotFoundError as error:
         raise GliomarkError("Radiomics need MIRP; type: pip install 'gliomark[radiomics]'") from error
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with scratch_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        files = [Path(folder) / name for name in ("image.nii.gz", "mask.nii.gz")]
+        files = [folder / name for name in ("image.nii.gz", "mask.nii.gz")]
         affine = np.diag([*list(spacing_mm)[::-1], 1.0])
         volumes: list[NDArray] = [image.astype(np.float32), lesion.astype(np.uint8)]
         for file, volume in zip(files, volumes, strict=True):

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from gliomark.cohort.folds import FOLDS, Folds, Split, check_disjoint, cohort_folds, fold_split
 from gliomark.cohort.store import Cohort, write_json
@@ -26,6 +26,7 @@ from gliomark.experiments.markers.trials import MarkerTrial
 from gliomark.experiments.place import Place
 from gliomark.experiments.records import fit_for_files, kept_fold
 from gliomark.experiments.sharing import run_jobs
+from gliomark.files import atomic_write
 from gliomark.models.marker_networks import CentralNet
 from gliomark.study import GliomarkError
 from gliomark.training.classification import (
@@ -174,7 +175,7 @@ def train_job(job: NetworkJob) -> dict:
     _save_vectors(vectors, job.record_path.with_suffix(".npz"))
     if len(job.left_out) == 1:
         tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-        save_file(tensors, job.record_path.with_suffix(".safetensors"))
+        atomic_write(job.record_path.with_suffix(".safetensors"), save(tensors))
     record = {
         "key": key,
         "million_parameters": sum(p.numel() for p in network.parameters()) / 1e6,
@@ -187,14 +188,13 @@ def train_job(job: NetworkJob) -> dict:
 
 
 def _save_vectors(vectors: Mapping[str, PatientVectors], path: Path) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        np.savez(
-            file,
-            patient=np.concatenate([[p] * len(v.vectors) for p, v in vectors.items()]),
-            vectors=np.concatenate([v.vectors for v in vectors.values()]),
-        )
-    os.replace(part, path)
+    content = BytesIO()
+    np.savez(
+        content,
+        patient=np.concatenate([[p] * len(v.vectors) for p, v in vectors.items()]),
+        vectors=np.concatenate([v.vectors for v in vectors.values()]),
+    )
+    atomic_write(path, content.getvalue())
 
 
 def load_vectors(job: NetworkJob, data: MarkerData) -> dict[str, PatientVectors]:

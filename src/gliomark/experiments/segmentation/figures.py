@@ -19,6 +19,7 @@ from torch import Tensor
 from gliomark.cohort.store import Cohort
 from gliomark.experiments.records import save_figure
 from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
+from gliomark.files import atomic_write
 from gliomark.inference.segmenter import Segmenter, averaged
 from gliomark.models.mignet import LARGEST_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.weights import load_weights
@@ -253,9 +254,8 @@ def draw_figures(
     tested = patients[patients["trial"] == mignet.name].groupby("fold")["patient"].agg(list)
     gates = pd.concat([gate_coefficients(cohort, job, tested[job.number + 1]) for job in own])
     means = gates.groupby(["level", "state", "tissue"], sort=False)["coefficient"].agg(["mean", "std"])
-    means.reset_index().to_csv(
-        out / "guidance_gates.csv", index=False, float_format="%.4f", lineterminator="\n"
-    )
+    table = means.reset_index().to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    atomic_write(out / "guidance_gates.csv", table)
     name = folder.absolute().name
     return [
         figure_3_8(cohort, chosen, networks, work / "figure_3_8.png"),

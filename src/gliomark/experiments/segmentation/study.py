@@ -242,7 +242,8 @@ def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> 
     }
     # before the weights: a fold with weights is not trained again, and its facts must not be lost
     write_json(work / "facts.json", facts)
-    save_weights(job.weights_path(), card, segmentation_tensors(trained.network, trained.prior))
+    tensors = segmentation_tensors(trained.network, trained.prior)
+    save_weights(job.weights_path(), card, tensors, build_segmenter)
 
 
 def _bank(parts: Sequence[tuple[Cohort, Sequence[str]]], trial: Trial) -> SliceBank:

@@ -287,6 +287,7 @@ def _decoded(file: Path, dataset: Dataset, form: Form) -> NDArray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _check_length(file, dataset, form)
             decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
             # pydicom types every option as all of them
             stored, _ = decoder.as_array(dataset, correct_unused_bits=False)  # type: ignore[arg-type]
@@ -295,6 +296,20 @@ def _decoded(file: Path, dataset: Dataset, form: Form) -> NDArray:
     except _PIXEL_DAMAGE:
         raise _undecodable(file) from None
     return stored
+
+
+def _check_length(file: Path, dataset: Dataset, form: Form) -> None:
+    """Raises GliomarkError for uncompressed pixels in pieces, or that go on behind the last one with more than zeros:
+    their rows would be cut at the wrong places."""
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
+        return
+    if dataset["PixelData"].is_undefined_length:
+        raise _undecodable(file)
+    samples = int(as_number(dataset.get("SamplesPerPixel")) or 1)
+    whole = _length_of_one(dataset) * samples
+    if whole and form.allocated > 1 and any(dataset.PixelData[whole + 1 :]):
+        size = f"{dataset.Columns} x {dataset.Rows}"
+        raise GliomarkError(message("dicom-size", file=file, size=size))
 
 
 def _plane(file: Path, stored: NDArray, piece: StoredSlice) -> NDArray:

@@ -33,6 +33,7 @@ from gliomark.io.dicom.words import (
     weighting_in_words,
 )
 from gliomark.io.naming import contrast_in_words, kind_in_words
+from gliomark.messages import Message, known, message
 from gliomark.study import MRSequence
 
 THICK_MM = 2.5  # sagittal and coronal stacks with a larger step cannot be resliced to axial
@@ -42,7 +43,7 @@ _SCOUT_IMAGES = 15  # a plane of a three-plane scout holds no more
 
 @dataclass(frozen=True)
 class Recognition:
-    """sequence: None for none of ours; kind: its name or what else it is; reason: one sentence."""
+    """sequence: None for none of ours; kind: its name or what else it is; reason: one sentence, a message."""
 
     sequence: MRSequence | None
     kind: str
@@ -90,8 +91,20 @@ def recognise_facts(
     return _with_geometry(_by_weighting(facts, surroundings), facts, step_mm or facts.thickness)
 
 
-def _other(kind: str, reason: str) -> Recognition:
-    return Recognition(None, kind, reason)
+def _other(kind: str, clause: str) -> Recognition:
+    return Recognition(None, kind, _sentence(clause))
+
+
+def _ours(sequence: MRSequence, clause: str) -> Recognition:
+    return Recognition(sequence, sequence.value, _sentence(clause))
+
+
+def _sentence(clause: str) -> str:
+    return message("recognised-sentence", clause=clause)
+
+
+def _and(clause: str, more: str) -> str:
+    return message("recognised-and", clause=clause, more=more)
 
 
 def _by_class(facts: HeaderFacts) -> Recognition | None:
@@ -101,21 +114,21 @@ def _by_class(facts: HeaderFacts) -> Recognition | None:
         kind = next((name for stem, name in CLASS_STEMS if facts.sop_class.startswith(stem)), None)
         kind = kind or MODALITIES.get(facts.modality, "other modality")
     if kind:
-        return _other(kind, f"SOP class {UID(facts.sop_class).name or facts.sop_class} is no MR image.")
+        return _other(kind, message("recognised-class", name=UID(facts.sop_class).name or facts.sop_class))
     if facts.modality not in {"", "MR"}:
         kind = MODALITIES.get(facts.modality, "other modality")
-        return _other(kind, f"Modality is {facts.modality}, not MR.")
+        return _other(kind, message("recognised-modality", modality=facts.modality))
     return None
 
 
 def _by_image_type(facts: HeaderFacts) -> Recognition | None:
     if facts.burned_in or facts.coloured:
-        why = "BurnedInAnnotation is YES" if facts.burned_in else "SamplesPerPixel says colour"
-        return _other("screenshot", f"{why}: a picture of a screen or a colour map.")
+        why = "recognised-burned-in" if facts.burned_in else "recognised-colour"
+        return _other("screenshot", message(why))
     parts = set(facts.image_type) | {facts.component}
     for kind, marks in IMAGE_TYPES:
         if hit := parts & marks:
-            return _other(kind, f"ImageType or ComplexImageComponent says {'/'.join(sorted(hit))}.")
+            return _other(kind, message("recognised-image-type", marks="/".join(sorted(hit))))
     return None
 
 
@@ -123,24 +136,23 @@ def _by_count(facts: HeaderFacts, images: int) -> Recognition | None:
     if images > 1:
         return None
     words = kind_in_words(facts.description)
-    return _other(
-        words[0] if words else "single image", f"The series has {images} image, no stack of slices."
-    )
+    return _other(words[0] if words else "single image", message("recognised-count", count=images))
 
 
 def _by_body_part(facts: HeaderFacts) -> Recognition | None:
     """Refuse another part of the body: BodyPartExamined, then the words of series and examination."""
     part = facts.body_part
     if part and (place := elsewhere_in_words(part)) and not names_head(part):
-        return _other("other body part", f"BodyPartExamined is {part} ({place}).")
+        return _other("other body part", message("recognised-body-part", part=part, words=place))
     for name, words in (("SeriesDescription", facts.description), ("ProtocolName", facts.protocol)):
         if (place := elsewhere_in_words(words)) and not names_head(words):
-            return _other("other body part", f"{name} names another part of the body ({place}).")
+            return _other("other body part", message("recognised-elsewhere", source=name, words=place))
     series = f"{facts.description} {facts.protocol} {part}"
     if (place := elsewhere_in_words(facts.study_description)) and not names_head(
         f"{series} {facts.study_description}"
     ):
-        return _other("other body part", f"StudyDescription names another part of the body ({place}).")
+        where = message("recognised-elsewhere", source="StudyDescription", words=place)
+        return _other("other body part", where)
     return None
 
 
@@ -149,26 +161,22 @@ def _by_technique(facts: HeaderFacts, images: int, around: Surroundings) -> Reco
     b_value = max(facts.b_value, around.b_value)
     name = facts.sequence_name.lower()
     if b_value > 0:
-        return _other("DWI", f"Diffusion b-value is {b_value:g} s/mm2.")
+        return _other("DWI", message("recognised-b-value", value=b_value))
     if "EP" in facts.technique or name.lstrip("*").startswith(
         ("ep_", "epfid", "epse", "ep2d", "epi", "epir")
     ):
         return _echo_planar(facts, around)
     if facts.contrast in CONTRAST_KINDS:
-        return _other(CONTRAST_KINDS[facts.contrast], f"AcquisitionContrast is {facts.contrast}.")
+        return _other(CONTRAST_KINDS[facts.contrast], message("recognised-contrast", contrast=facts.contrast))
     if max(facts.temporal_positions, around.repeats) >= MANY_REPEATS:
         count = max(facts.temporal_positions, around.repeats)
-        return _other("perfusion", f"Every place was taken {count} times: a time series.")
+        return _other("perfusion", message("recognised-time-series", count=count))
     if facts.angiography:
-        return _other("angiography", "AngioFlag, TimeOfFlightContrast or PhaseContrast says YES.")
+        return _other("angiography", message("recognised-angiography"))
     if around.planes == 3 and images <= _SCOUT_IMAGES:
-        return _other(
-            "localiser", f"The series holds all three planes, {images} images of this one: a scout."
-        )
+        return _other("localiser", message("recognised-scout", count=images))
     if around.echoes > 1 and "GR" in facts.technique and not facts.inversion:
-        return _other(
-            "T2*", f"One gradient-echo series with {around.echoes} echoes: multi-echo T2* or a field map."
-        )
+        return _other("T2*", message("recognised-echoes", count=around.echoes))
     return None
 
 
@@ -178,16 +186,20 @@ def _echo_planar(facts: HeaderFacts, around: Surroundings) -> Recognition:
     kind = (
         words[0] if words else "perfusion" if count >= 2 * MANY_REPEATS or (facts.echo or 99) < 50 else "DWI"
     )
-    return _other(kind, f"Echo-planar ({described(facts)}), with {count} images of each place.")
+    return _other(kind, message("recognised-echo-planar", timing=described(facts), count=count))
 
 
 def _by_words(facts: HeaderFacts) -> Recognition | None:
     """Refuse by words that name another kind; the protocol's only where the series has no weighting of its own."""
     if hit := kind_in_words(facts.description):
-        return _other(hit[0], f"SeriesDescription says {hit[1]}.")
+        return _other(hit[0], _says("SeriesDescription", hit[1]))
     if not weighting_in_words(facts.description) and (hit := kind_in_words(facts.protocol)):
-        return _other(hit[0], f"ProtocolName says {hit[1]}.")
+        return _other(hit[0], _says("ProtocolName", hit[1]))
     return None
+
+
+def _says(source: str, words: str) -> str:
+    return message("recognised-words", source=source, words=words)
 
 
 def _by_plane(facts: HeaderFacts, step_mm: float | None) -> Recognition | None:
@@ -198,8 +210,10 @@ def _by_plane(facts: HeaderFacts, step_mm: float | None) -> Recognition | None:
         plane, source = plane_in_words(facts.description), "SeriesDescription"
     if plane not in {"sagittal", "coronal"} or _resliceable(facts, step_mm):
         return None
-    apart = f"{step_mm:g} mm apart" if step_mm else "of a step that is not written"
-    return _other(plane, f"{source} is {plane}, slices {apart}: too thick to be resliced to axial.")
+    told = {"source": source, "plane": message(f"recognised-{plane}")}
+    if step_mm:
+        return _other(plane, message("recognised-thick", **told, step=step_mm))
+    return _other(plane, message("recognised-thick-unwritten", **told))
 
 
 def _resliceable(facts: HeaderFacts, step_mm: float | None) -> bool:
@@ -221,40 +235,40 @@ def _by_weighting(facts: HeaderFacts, around: Surroundings) -> Recognition:
         words, source = weighting_in_words(facts.protocol), "ProtocolName"
     if words is None and facts.contrast in CONTRASTS:
         words, source = CONTRASTS[facts.contrast], "AcquisitionContrast"
-    said = f"{source} says {words}" if words else "no words name a weighting"
+    said = _says(source, words) if words else message("recognised-no-words")
     sequence, why = _settled(timing, words, said, facts)
     if not isinstance(sequence, MRSequence):
-        return _other(sequence or "unknown", why[0].upper() + why[1:])
-    why = why[0].upper() + why[1:]
-    return (
-        _contrasted(facts, why, around)
-        if sequence == MRSequence.T1
-        else Recognition(sequence, sequence.value, why)
-    )
+        return _other(sequence or "unknown", why)
+    return _contrasted(facts, why, around) if sequence == MRSequence.T1 else _ours(sequence, why)
 
 
 def _settled(
     timing: Weighting, words: MRSequence | str | None, said: str, facts: HeaderFacts
 ) -> tuple[str | None, str]:
-    """The weighting that timing and words leave, with its sentence; a name not of ours or None: refused."""
-    ours = isinstance(timing.kind, MRSequence)
+    """The weighting that timing and words leave, with its reason; a name not of ours or None: refused."""
+    silent = facts.repetition is None and facts.echo is None and facts.inversion is None
+    told = {"timing": timing.why, "said": said, "kind": _kind_word(timing.kind)}
+    if timing.why == message("recognised-no-timing"):
+        told["timing"] = message("recognised-no-timing-first")  # it begins the sentence
     if timing.kind is not None and (words is None or words == timing.kind):
-        return timing.kind, f"{timing.why}: timing of {timing.kind}, and {said}."
+        return timing.kind, message("recognised-timing", **told)
     if words is None:
-        return None, f"{timing.why}: this does not tell the weighting, and {said}."
+        return None, message("recognised-timing-silent", **told)
+    within = told | {"timing": timing.why}
     if isinstance(words, MRSequence) and words in timing.plausible:
         if words == MRSequence.T1 and timing.kind == "PD" and not inversion_in_words(facts.description):
-            return None, f"{timing.why} is timing of PD, but {said}: they contradict each other."
-        silent = facts.repetition is None and facts.echo is None and facts.inversion is None
-        return words, f"{said}{', and no timing is written' if silent else f', which {timing.why} allows'}."
-    if ours and timing.conclusive:
-        return timing.kind, f"{timing.why}: timing of {timing.kind} without doubt, although {said}."
-    if timing.kind is not None and not ours and timing.conclusive:
-        return timing.kind, f"{timing.why}: timing of {timing.kind}, although {said}."
+            return None, message("recognised-density-but", **told)
+        return words, message("recognised-silent" if silent else "recognised-allowed", **within)
+    if timing.kind is not None and timing.conclusive:
+        sure = isinstance(timing.kind, MRSequence)
+        return timing.kind, message("recognised-certain" if sure else "recognised-although", **told)
     if words == "PD" and timing.kind is None:
-        return "PD", f"{said}."
-    against = f"timing of {timing.kind}" if timing.kind else "no timing of it"
-    return None, f"{said}, but {timing.why} is {against}: they contradict each other."
+        return "PD", said
+    return None, message("recognised-against" if timing.kind else "recognised-against-none", **within)
+
+
+def _kind_word(kind: str | None) -> str:
+    return known(str(kind or ""), "recognised-steady-state", "recognised-unknown-kind")
 
 
 def _contrasted(facts: HeaderFacts, why: str, around: Surroundings) -> Recognition:
@@ -263,35 +277,39 @@ def _contrasted(facts: HeaderFacts, why: str, around: Surroundings) -> Recogniti
     if words is None:
         words = contrast_in_words(facts.protocol) if not facts.agent else None
     if words is False:
-        note = f", although ContrastBolusAgent is {facts.agent}" if facts.agent else ""
-        return Recognition(MRSequence.T1, "T1", f"{why[:-1]}; the words say before contrast{note}.")
+        before = message("recognised-before-contrast")
+        if facts.agent:
+            before = message("recognised-before-although", agent=facts.agent)
+        return _ours(MRSequence.T1, _and(why, before))
     if not (words or facts.agent):
         return _plain_t1(facts, why)
     if around.repeats > 1 and around.agent_throughout:
-        return _other(
-            "unknown", f"{why[:-1]}; taken {around.repeats} times, which of them after contrast is not said."
-        )
-    source = "the words say after contrast" if words else f"ContrastBolusAgent is {facts.agent}"
-    return Recognition(MRSequence.T1C, "T1C", f"{why[:-1]}; {source}.")
+        return _other("unknown", _and(why, message("recognised-repeats", count=around.repeats)))
+    after = message("recognised-after-contrast")
+    return _ours(
+        MRSequence.T1C, _and(why, after if words else message("recognised-agent", agent=facts.agent))
+    )
 
 
 def _plain_t1(facts: HeaderFacts, why: str) -> Recognition:
     """T1 unless the de-identification took away whatever could have told of contrast."""
     if facts.deidentified and not facts.agent_tag and not (facts.description or facts.protocol):
-        return _other(
-            "unknown", f"{why[:-1]}; de-identified without description or agent: T1 or T1C is not told."
-        )
-    return Recognition(MRSequence.T1, "T1", f"{why[:-1]}; nothing tells of contrast medium.")
+        return _other("unknown", _and(why, message("recognised-deidentified")))
+    return _ours(MRSequence.T1, _and(why, message("recognised-no-contrast")))
 
 
 def _with_geometry(found: Recognition, facts: HeaderFacts, step_mm: float | None) -> Recognition:
     """Say in the reason where the images are resliced or derived."""
     if found.sequence is None:
         return found
-    reason, (plane, _) = found.reason, nearest_plane(facts.orientation)
+    assert isinstance(found.reason, Message)
+    clause, (plane, _) = found.reason.parameters["clause"], nearest_plane(facts.orientation)
     if plane in {"sagittal", "coronal"}:
-        apart = f", {step_mm:g} mm apart" if step_mm else ""
-        reason = f"{reason[:-1]}; acquired {plane}ly in three dimensions{apart}, resliced to axial."
+        word = message(f"recognised-{plane}")
+        resliced = message("recognised-resliced-unwritten", plane=word)
+        if step_mm:
+            resliced = message("recognised-resliced", plane=word, step=step_mm)
+        clause = _and(clause, resliced)
     if not is_original(facts):
-        reason = f"{reason[:-1]}; ImageType is DERIVED: used only where no original is there."
-    return Recognition(found.sequence, found.kind, reason)
+        clause = _and(clause, message("recognised-derived"))
+    return _ours(found.sequence, clause)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from gliomark.io.dicom.facts import HeaderFacts
+from gliomark.messages import message
 from gliomark.study import MRSequence
 
 CSF_T1_MS = 4300.0  # of cerebrospinal fluid, much the same at 1.5 and 3 tesla
@@ -37,12 +38,12 @@ def weighting(facts: HeaderFacts) -> Weighting:
 
 
 def described(facts: HeaderFacts) -> str:
-    """The timing and technique that the header states, in DICOM's words."""
+    """The timing and technique that the header states, in DICOM's words; else that there is none."""
     timings = (("TR", facts.repetition), ("TE", facts.echo), ("TI", facts.inversion))
     parts = [f"{name} {value:g} ms" for name, value in timings if value]
     if facts.technique:
         parts.append(f"ScanningSequence {'/'.join(sorted(facts.technique))}")
-    return ", ".join(parts) or "no timing is written"
+    return ", ".join(parts) or message("recognised-no-timing")
 
 
 def nulls_fluid(repetition: float, inversion: float) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from highdicom import UID
@@ -21,7 +22,7 @@ from gliomark.reporting.pdf import render_pdf
 from gliomark.reporting.text import Language
 from gliomark.study import MRSequence, Prediction
 
-__all__ = ["DICOM_FILES", "dicom_results", "require_dicom"]
+__all__ = ["DICOM_FILES", "dicom_results", "require_dicom", "write_dicom_results"]
 
 DICOM_FILES = ("segmentation.dcm", "report.dcm", "report_pdf.dcm")
 
@@ -41,6 +42,16 @@ def dicom_results(
             "ignore"
         )  # highdicom doubts names such as 王伟, which are as the hospital wrote them
         return _results(prediction, language, pdf)
+
+
+def write_dicom_results(
+    prediction: Prediction, folder: Path, language: Language = "en", pdf: bytes | None = None
+) -> list[str]:
+    """Write ``dicom_results`` into a folder that is there; the files' names."""
+    results = dicom_results(prediction, language, pdf=pdf)
+    for name, dataset in results.items():
+        dataset.save_as(folder / name, enforce_file_format=True)
+    return list(results)
 
 
 def _results(prediction: Prediction, language: Language, pdf: bytes | None) -> Mapping[str, Dataset]:

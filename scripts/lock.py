@@ -1,0 +1,114 @@
+"""Write the lock files in ``requirements/`` from ``pyproject.toml``: every version, every file's SHA-256.
+
+One resolution for all platforms and Python versions is cut into files that have nothing in common, so that they can be
+installed together and never disagree:
+
+=============== =================================================================
+torch.lock      PyTorch as the public index has it, with CUDA's parts for Linux
+base.lock       what else a prediction needs, and what builds gliomark
+extras.lock     what the extras for users add (server, client, training, ...)
+dev.lock        what tests, linters and releases add
+=============== =================================================================
+
+``torch-cpu.lock``, which stands in for ``torch.lock``, is kept by hand. Versions that are locked stay as they are
+wherever ``pyproject.toml`` allows; ``--upgrade`` and ``--upgrade-package NAME`` go to uv.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ROOT / "requirements"
+LOCKS = ("torch", "base", "extras", "dev")
+FOR_DEVELOPERS = ("dev", "release")  # every other extra is for users
+CUDA_PARTS = ("cuda-", "nvidia-", "triton")
+EDITABLE = "editables~=0.3"  # what hatchling asks for besides itself when pip installs with -e
+
+
+def read_pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def read_lock(name: str) -> dict[str, tuple[Requirement, list[str]]]:
+    """The requirements of ``requirements/<name>.lock`` and their files' SHA-256, by package."""
+    return parse_lock((REQUIREMENTS / f"{name}.lock").read_text("utf-8"))
+
+
+def parse_lock(text: str) -> dict[str, tuple[Requirement, list[str]]]:
+    """The same from a lock's text. A requirement goes on over lines that end with a backslash."""
+    locked = {}
+    for block in split_blocks(text):
+        words = block.replace("\\\n", " ")
+        requirement = Requirement(words.split("--hash", 1)[0].strip())
+        locked[canonicalize_name(requirement.name)] = (requirement, re.findall(r"--hash=sha256:(\w+)", words))
+    return locked
+
+
+def split_blocks(text: str) -> list[str]:
+    """One text per requirement, without comments."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return re.findall(r"^\S.*(?:\n\s.*)*", "\n".join(lines), flags=re.MULTILINE)
+
+
+def resolve(work: Path, extras: Iterable[str], options: Iterable[str] = ()) -> str:
+    """Let uv resolve gliomark with these extras and its build system, for every platform.
+
+    ``work/locked.txt`` holds the versions to stay with.
+    """
+    build = work / "build.in"
+    build.write_text("\n".join([*read_pyproject()["build-system"]["requires"], EDITABLE]), "utf-8")
+    command = [
+        *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", str(build)),
+        *("--universal", "--python-version", "3.11", "--generate-hashes", "--only-binary", ":all:"),
+        *("--no-header", "--no-annotate", "--quiet", "--output-file", str(work / "locked.txt")),
+        *(word for extra in extras for word in ("--extra", extra)),
+        *options,
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return (work / "locked.txt").read_text("utf-8")
+
+
+def write_locks(options: list[str]) -> None:
+    extras = read_pyproject()["project"]["optional-dependencies"]
+    users = [extra for extra in extras if extra not in FOR_DEVELOPERS]
+    paths = {name: REQUIREMENTS / f"{name}.lock" for name in LOCKS}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        before = "".join(path.read_text("utf-8") for path in paths.values() if path.exists())
+        (work / "locked.txt").write_text(before, "utf-8")
+        blocks = split_blocks(resolve(work, extras, options))
+        with_extras = set(parse_lock(resolve(work, users)))
+        base = set(parse_lock(resolve(work, ())))
+    texts = dict.fromkeys(LOCKS, "# Written by `make lock` from pyproject.toml: do not edit.\n")
+    for block in blocks:
+        name = next(iter(parse_lock(block)))
+        if name == "torch" or name.startswith(CUDA_PARTS):
+            lock = "torch"
+        else:
+            lock = "base" if name in base else "extras" if name in with_extras else "dev"
+        texts[lock] += block + "\n"
+    for name, path in paths.items():
+        path.write_text(texts[name], "utf-8")
+
+
+def check_cpu_build() -> str | None:
+    """What is wrong with the lock that is kept by hand, if anything."""
+    ours, cpu = (next(iter(read_lock(name)["torch"][0].specifier)).version for name in ("torch", "torch-cpu"))
+    if cpu == f"{ours}+cpu":
+        return None
+    return f"requirements/torch-cpu.lock holds {cpu}, torch.lock {ours}: write the CPU build's version and hashes there"
+
+
+if __name__ == "__main__":
+    write_locks(sys.argv[1:])
+    sys.exit(check_cpu_build())

@@ -1,0 +1,88 @@
+"""Write ``build/sbom.cdx.json``: what users install, as a CycloneDX software bill of materials.
+
+``cyclonedx-py`` lists the environment; what only developers need is left out, each package gets its licence as
+``docs/licences.md`` has it, and the SHA-256 of its files as the locks have them. Two runs write the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scripts.licences import FOR_USERS, find_licence, packages_for_users, read_rules
+from scripts.lock import ROOT, read_lock
+
+SBOM = ROOT / "build" / "sbom.cdx.json"
+
+
+def list_environment() -> dict[str, Any]:
+    """Everything installed here, as ``cyclonedx-py`` describes it."""
+    command = [
+        *(sys.executable, "-m", "cyclonedx_py", "environment", sys.executable),
+        *("--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "--no-validate"),
+    ]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    document: dict[str, Any] = json.loads(listed.stdout)
+    return document
+
+
+def locked_hashes() -> dict[str, list[str]]:
+    """SHA-256 of the files that each package may be installed from."""
+    hashes = {name: found for lock in FOR_USERS for name, (_, found) in read_lock(lock).items()}
+    hashes["torch"] = hashes["torch"] + read_lock("torch-cpu")["torch"][1]
+    return hashes
+
+
+def make_sbom() -> dict[str, Any]:
+    """The document, ready to be written as JSON."""
+    packages, hashes, rules = packages_for_users(), locked_hashes(), read_rules()
+    document = list_environment()
+    kept = {}
+    for component in document["components"]:
+        name = canonicalize_name(component["name"])
+        if name not in packages:
+            continue
+        licence = {"expression": find_licence(packages[name], rules), "acknowledgement": "concluded"}
+        files = {
+            "type": "distribution",
+            "url": component["purl"],
+            "comment": "the files that requirements/ allows, by their SHA-256",
+            "hashes": [{"alg": "SHA-256", "content": digest} for digest in hashes[name]],
+        }
+        component |= {"licenses": [licence], "externalReferences": [files]}
+        kept[component["bom-ref"]] = component
+    root = document["metadata"]["component"]["bom-ref"]
+    for tool in document["metadata"]["tools"]["components"]:
+        tool.pop("externalReferences", None)  # links, as the packages' own: no part of what is installed
+    document["components"] = list(kept.values())
+    document["dependencies"] = [
+        {**entry, "dependsOn": [ref for ref in entry.get("dependsOn", []) if ref in kept]}
+        for entry in document["dependencies"]
+        if entry["ref"] in kept or entry["ref"] == root
+    ]
+    return document
+
+
+def find_violations(text: str) -> list[str]:
+    """What the CycloneDX schema objects to, by the library's own validator; needs no network."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    version = SchemaVersion.from_version(json.loads(text)["specVersion"])
+    errors = JsonStrictValidator(version).validate_str(text, all_errors=True)
+    return [str(error) for error in errors or ()]
+
+
+if __name__ == "__main__":
+    text = json.dumps(make_sbom(), indent=2, sort_keys=True) + "\n"
+    if violations := find_violations(text):
+        sys.exit("\n".join(violations))
+    SBOM.parent.mkdir(exist_ok=True)
+    SBOM.write_text(text, "utf-8")
+    print(f"{SBOM}: {len(json.loads(text)['components'])} packages")

@@ -1,0 +1,62 @@
+"""A file's bytes, read once: what is checked is what is used, whatever happens to the file meanwhile."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from gliomark.messages import message
+from gliomark.study import GliomarkError
+
+HEADER_LENGTH = 8  # bytes of a safetensors file that say how long its header is
+LARGEST_BYTES = 2**31  # the published networks with ten markers have 1.6e9
+LARGEST_HEADER = 2**24
+# a pipe is not waited for; the second is Windows'
+FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def read_weights_file(path: Path) -> bytes:
+    """A weights file's bytes.
+
+    Raises GliomarkError where it is no file (a pipe is not waited for), or by its length and its header's cannot be
+    one of gliomark.
+    """
+    try:
+        file = _open_regular(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        raise GliomarkError(message("weights-absent", path=path)) from None
+    except OSError as error:
+        raise GliomarkError(message("weights-not-opened", path=path, reason=error.strerror)) from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(HEADER_LENGTH)
+        header = int.from_bytes(start, "little")
+        if len(start) < HEADER_LENGTH or header > size - HEADER_LENGTH:
+            raise GliomarkError(message("weights-cut", path=path, size=size))
+        if size > LARGEST_BYTES or header > LARGEST_HEADER:
+            raise GliomarkError(message("weights-too-large", path=path, size=size, header=header))
+        file.seek(0)
+        content = file.read(size)
+    if len(content) != size:
+        raise GliomarkError(message("weights-cut", path=path, size=len(content)))
+    return content
+
+
+def read_small(path: Path, largest: int = 2**16) -> bytes:
+    """A key's or a signature's bytes. Raises OSError where there is no such file or it is no small one."""
+    with _open_regular(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(0, "too large", str(path))
+    return content
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Raises OSError; IsADirectoryError for whatever else is no file, which is not waited for."""
+    descriptor = os.open(path, FLAGS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IsADirectoryError(0, "not a file", str(path))
+    return os.fdopen(descriptor, "rb")

@@ -1,0 +1,21 @@
+"""Where the weights of a model lie: a shipped one by its name, any other by its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+SHIPPED = {"demo": "demonstration.safetensors"}
+
+
+@contextmanager
+def weights_file(name_or_file: str | Path) -> Iterator[Path]:
+    """The file of a shipped model, or that file itself."""
+    if str(name_or_file) not in SHIPPED:
+        yield Path(name_or_file)
+        return
+    shipped = resources.files("gliomark") / "models" / "shipped" / SHIPPED[str(name_or_file)]
+    with resources.as_file(shipped) as path:
+        yield path

@@ -1,0 +1,40 @@
+"""The database itself refuses to change or remove a line of the audit log; for revisions, which may have to."""
+
+from __future__ import annotations
+
+from alembic import op
+
+# SQLite's INSERT OR REPLACE would both change and remove
+_SQLITE = {
+    "audit_no_update": "UPDATE ON audit",
+    "audit_no_delete": "DELETE ON audit",
+    "audit_no_replace": "INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)",
+}
+_POSTGRESQL = (
+    "CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$",
+    "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+    "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()",
+)
+
+
+def guard_audit() -> None:
+    """From here on lines can only be added."""
+    if op.get_context().dialect.name == "sqlite":
+        for name, when in _SQLITE.items():
+            op.execute(
+                f"CREATE TRIGGER {name} BEFORE {when} "
+                "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
+            )
+    else:
+        for line in _POSTGRESQL:
+            op.execute(line)
+
+
+def release_audit() -> None:
+    """Until ``guard_audit``, within the same revision, lines can be changed."""
+    if op.get_context().dialect.name == "sqlite":
+        for name in _SQLITE:
+            op.execute(f"DROP TRIGGER IF EXISTS {name}")
+    else:
+        op.execute("DROP TRIGGER IF EXISTS audit_no_change ON audit")

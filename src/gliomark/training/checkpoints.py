@@ -1,0 +1,97 @@
+"""Going on after an interruption with the same result: every random draw is a function of seed, epoch and batch, and
+two checkpoints are kept, each whole or noticed as damaged.
+
+Nothing of the random generators' state has to be restored, so a run that was killed at any moment ends with the same
+weights, bit for bit, as one that was not (on a CPU; a GPU adds up in no fixed order).
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import zipfile
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from gliomark.files import atomic_write
+from gliomark.training.draws import seed_batch
+
+CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
+DAMAGED = (
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    NotImplementedError,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+class SeededBatches(lightning.Callback):
+    """Before every batch all generators are seeded anew: augmentation and dropout depend on seed, epoch and batch."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+        seed_batch(self.seed, trainer.current_epoch, batch_idx)
+
+
+class LastCheckpoint(Checkpoint):
+    """After every epoch, its validation included, all that the next epoch needs. Comes last among the callbacks: what
+    the others know goes into it."""
+
+    def __init__(self, work: Path) -> None:
+        self.path = work / CHECKPOINT
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints are written whole or not at all; the last but one stays beside the last."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        content = checkpoint_bytes(checkpoint)
+        if path.name == CHECKPOINT and path.exists():
+            os.replace(path, path.with_name(PREVIOUS))
+        atomic_write(path, content)
+
+
+def checkpoint_bytes(content: Any) -> bytes:
+    """As ``torch.save`` writes it: a zip file with a checksum of every tensor."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """Where an interrupted run goes on from: the last checkpoint, or the one before if that is damaged; None where
+    there is neither."""
+    return next((work / name for name in (CHECKPOINT, PREVIOUS) if is_whole(work / name)), None)
+
+
+def has_checkpoint(work: Path) -> bool:
+    """Whether a run has written one, whole or damaged."""
+    return (work / CHECKPOINT).exists() or (work / PREVIOUS).exists()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file is there, ends where it should, and every checksum in it is right."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except DAMAGED:
+        return False

@@ -1,0 +1,91 @@
+"""The healthy things that the battery breaks, made once: ``python -m tests.battery.ground FOLDER``.
+
+One synthetic patient, ``P001``, as volumes, pictures, classic and enhanced DICOM, with what each must be answered;
+a prepared cohort of tiny patients; tables. Nothing is a patient's.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydicom.uid import generate_uid
+from tests.battery.dicom import write_classic, write_enhanced
+from tests.conftest import write_tiny_cohort
+
+from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_nifti, write_pictures
+from gliomark.study import MRSequence, Series, Study
+
+PATIENT = "P001"
+PAIR = (MRSequence.T1C, MRSequence.FLAIR)
+SMALL = PhantomSettings(
+    spacing_mm=(2.5, 2.5), matrix=88, slices=18, slice_mm=7.0, sublayers=1, lean_degrees=0.0
+)
+FORMS = ("volumes", "pictures", "classic", "enhanced")
+
+
+def draw_patient() -> tuple[Study, Series]:
+    """A head of which only the brain is left, so that nothing slow runs, and the lesion of 0 and 1."""
+    phantom = make_phantom(7, SMALL)
+    brain = phantom.brain.image > 0
+    series = {
+        name: replace(one, image=np.rint(one.image * brain))
+        for name, one in phantom.study.series.items()
+        if name in PAIR
+    }
+    assert phantom.study.lesion is not None
+    return replace(phantom.study, patient_id=PATIENT, series=series, lesion=None), phantom.study.lesion
+
+
+def make_ground(folder: Path) -> None:
+    """Write everything; ``answers.json`` last."""
+    study, lesion = draw_patient()
+    write_nifti(study, folder / "volumes")
+    write_pictures(study, folder / "pictures")
+    write_nifti(replace(study, series={}, lesion=lesion), folder / "mask")
+    write_pictures(replace(study, series={}, lesion=lesion), folder / "mask-pictures")
+    frame = generate_uid(entropy_srcs=["battery"])
+    write_classic(study, folder / "classic" / PATIENT, frame)
+    write_enhanced(study, folder / "enhanced" / PATIENT, frame)
+    write_tiny_cohort(folder / "cohort")
+    write_predictions(folder / "predictions.csv", seed=1)
+    write_predictions(folder / "rival.csv", seed=2)
+    answers = {form: predicted(folder / form / PATIENT, folder / "answers" / form) for form in FORMS}
+    (folder / "answers.json").write_text(json.dumps(answers))
+
+
+def write_predictions(path: Path, seed: int, patients: int = 40) -> None:
+    """Predictions whose area under the curve is neither 0.5 nor 1."""
+    random = np.random.default_rng(seed)
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "label", "probability", "site"])
+        for number in range(patients):
+            label = number % 2
+            score = 1 / (1 + np.exp(-(1.2 * label - 0.6 + random.normal())))
+            table.writerow([f"P{number:03d}", label, f"{score:.6f}", "AB"[number % 4 // 2]])
+
+
+def predicted(patient: Path, out: Path) -> dict[str, float]:
+    """What the command line answers: the marker's probability and the lesion's volume."""
+    words = ["predict", str(patient), "--out", str(out), "--without-clinical"]
+    subprocess.run([sys.executable, "-m", "gliomark", *words], check=True, stdout=subprocess.DEVNULL)
+    answer = read_answer(out / PATIENT)
+    shutil.rmtree(out)
+    return answer
+
+
+def read_answer(folder: Path) -> dict[str, float]:
+    """The marker's probability and the lesion's volume in a patient's ``prediction.json``."""
+    told = json.loads((folder / "prediction.json").read_text("utf-8"))
+    return {"idh": told["markers"][0]["probability"], "volume_ml": told["lesion"]["volume_ml"]}
+
+
+if __name__ == "__main__":
+    make_ground(Path(sys.argv[1]))

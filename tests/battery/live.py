@@ -1,0 +1,206 @@
+"""A real server with its DICOM node, started by the command line, and what an attacker or a good client does to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import httpx
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from tests.battery.doors import files_below
+
+SOON_S = 50.0
+LONG_S = 180.0  # a healthy study on a busy machine
+STARTING_S = 180.0
+# what a server keeps of its own; everything else in its folder is a study's
+OWN = re.compile(r"gliomark\.db|lock|incoming/|taken/|arriving/|.*set.aside|workers/|logs/")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """status: of HTTP or DIMSE, 0 where the line was closed or refused; text: body, or what the audit log says."""
+
+    status: int
+    text: str
+    refused: bool
+
+
+class Live(httpx.Client):
+    """The server's client; ``ground`` holds the healthy patients."""
+
+    def __init__(self, folder: Path, ground: Path) -> None:
+        self.data, self.said, self.ground = folder / "data", folder / "server.log", ground
+        words = ["serve", "--data", str(self.data), "--port", "0", "--dicom-port", "0", "--dicom-quiet", "1"]
+        with self.said.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "gliomark", *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        address = self._told(r"listens on (\S+)")
+        self.dicom_port = int(self._told(r"DICOM node GLIOMARK on port (\d+)"))
+        super().__init__(base_url=address, timeout=SOON_S)
+        self._until(lambda: self.get("/api/health").json()["status"] == "ok", STARTING_S)
+
+    def _told(self, pattern: str) -> str:
+        found: list[str] = []
+        self._until(lambda: found.extend(re.findall(pattern, self.said.read_text())) or bool(found), STARTING_S)
+        return found[0]
+
+    def _until(self, ready: Callable[[], bool], seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends and self.process.poll() is None:
+            if ready():
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"the server did not come: {self.said.read_text()[-2000:]}")
+
+    def end(self) -> None:
+        self.close()
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def is_well(self) -> bool:
+        """Whether health says ok, soon."""
+        try:
+            return self.get("/api/health", timeout=10).json()["status"] == "ok"
+        except (httpx.HTTPError, ValueError):
+            return False
+
+    def kept(self) -> set[str]:
+        """The files of studies in the server's folder."""
+        return {name for name in files_below(self.data) if not OWN.match(name)}
+
+    # ---- HTTP ---------------------------------------------------------------------------------------
+
+    def reply(self, response: httpx.Response) -> Reply:
+        return Reply(response.status_code, response.text[:20_000], response.status_code >= 400)
+
+    def ask(self, method: str, path: str, **words: Any) -> Reply:
+        try:
+            return self.reply(self.request(method, path, **words))
+        except httpx.HTTPError as error:
+            return Reply(0, type(error).__name__, True)
+
+    def upload(self, files: Iterable[tuple[str, bytes]], **fields: str) -> Reply:
+        """A study; one that is taken in is refused all the same where it cannot be prepared."""
+        parts = [("files", (name, content)) for name, content in files]
+        sent = self.ask("POST", "/api/studies", files=parts, data=fields)
+        return sent if sent.refused else self.prepared(json.loads(sent.text)["id"])
+
+    def prepared(self, study: str) -> Reply:
+        told = self.until(f"/api/studies/{study}", ("ready", "failed"))
+        return Reply(201, json.dumps(told), told["state"] == "failed")
+
+    def until(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
+        ends = time.monotonic() + LONG_S
+        while time.monotonic() < ends:
+            told: dict[str, Any] = self.get(path).raise_for_status().json()
+            if told["state"] in states:
+                return told
+            time.sleep(0.1)
+        raise TimeoutError(path)
+
+    def good_study(self) -> str:
+        """The healthy patient's study, uploaded at the first call."""
+        if not hasattr(self, "_study"):
+            files = [(f"P001/{f.name}", f.read_bytes()) for f in sorted((self.ground / "volumes/P001").iterdir())]
+            told = self.upload(files)
+            assert not told.refused, told.text
+            self._study = json.loads(told.text)["id"]
+        return str(self._study)
+
+    def good_prediction(self) -> str:
+        if not hasattr(self, "_prediction"):
+            asked = self.post(f"/api/studies/{self.good_study()}/predictions", json={"age": 50, "sex": 0})
+            self._prediction = self.until(f"/api/predictions/{asked.json()['id']}", ("done", "failed"))["id"]
+        return str(self._prediction)
+
+    # ---- raw bytes ----------------------------------------------------------------------------------
+
+    def raw(self, content: bytes, port: int = 0, seconds: float = 20.0) -> Reply:
+        """Bytes into a port; what comes back until the line is closed."""
+        answer = b""
+        with socket.create_connection(("127.0.0.1", port or self.base_url.port), timeout=seconds) as line:
+            try:
+                line.sendall(content)
+                line.shutdown(socket.SHUT_WR)
+                while len(answer) < 100_000 and (piece := line.recv(65536)):
+                    answer += piece
+            except TimeoutError:
+                return Reply(0, "still open", False)
+            except OSError:
+                pass  # closed in our face
+        status = re.match(rb"HTTP/1\.1 (\d+)", answer)
+        return Reply(int(status[1]) if status else 0, answer.decode("latin-1"), not status or int(status[1]) >= 400)
+
+    # ---- DICOM --------------------------------------------------------------------------------------
+
+    def echo(self) -> bool:
+        entity = AE("TEST")
+        entity.add_requested_context(Verification)
+        line = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
+        if not line.is_established:
+            return False
+        status = line.send_c_echo()
+        line.release()
+        return bool(status) and status.Status == 0
+
+    def store(self, objects: Iterable[Dataset]) -> list[int]:
+        """The answers to C-STORE; -1 where none came."""
+        entity = AE("TEST")
+        entity.dimse_timeout = 30
+        entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
+        line = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
+        answers = []
+        for one in objects:
+            answer = line.send_c_store(one) if line.is_established else Dataset()
+            answers.append(answer.Status if "Status" in answer else -1)
+        if line.is_established:
+            line.release()
+        return answers
+
+    def store_file(self, content: bytes) -> int:
+        """A file as it is, its data set not decoded by this side; the answer."""
+        with NamedTemporaryFile(suffix=".dcm") as file:
+            file.write(content)
+            file.flush()
+            entity = AE("TEST")
+            entity.dimse_timeout = 30
+            entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
+            line = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
+            answer = line.send_c_store(file.name) if line.is_established else Dataset()
+            if line.is_established:
+                line.release()
+        return answer.Status if "Status" in answer else -1
+
+    def slices(self) -> list[Dataset]:
+        return [dcmread(file) for file in sorted((self.ground / "classic/P001").rglob("*.dcm"))]
+
+    def told_of_pushed(self, since: int) -> Reply:
+        """What the audit log says of the next pushed study: failed, or asked for a prediction."""
+        ends = time.monotonic() + SOON_S
+        while time.monotonic() < ends:
+            for row in self.audit()[: max(0, len(self.audit()) - since)]:
+                action = row["action"]
+                if "fail" in action or "set aside" in action or "prediction" in action:
+                    return Reply(0, json.dumps(row, default=str), "fail" in action or "aside" in action)
+            time.sleep(0.2)
+        return Reply(0, "nothing was said of it", True)
+
+    def audit(self) -> list[Mapping[str, Any]]:
+        told = self.get("/api/audit").json()
+        return told if isinstance(told, list) else told.get("rows", told.get("entries", []))

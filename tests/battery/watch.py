@@ -1,0 +1,92 @@
+"""A command in a process of its own, watched: status, signal, time, memory, words.
+
+The process is forked from one that has imported everything, so that it does not pay the imports; it is a process
+of its own all the same, and whatever ends it is seen from outside.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.battery.case import Seen
+
+LOOK_S = 0.01
+LIMIT_S = 60.0
+
+
+def fork(run: Callable[[], object], folder: Path, said: Path, limit_s: float = LIMIT_S) -> Seen:
+    """Run a function in a process of its own, in ``folder``, its output in the file ``said``; kill it when it hangs."""
+    started = time.monotonic()
+    process = os.fork()
+    if process == 0:
+        _in_the_child(run, folder, said)
+    most, status, hung = 0.0, None, False
+    while status is None:
+        most = max(most, memory_mb(process))
+        ended, code = os.waitpid(process, os.WNOHANG)
+        if ended:
+            status = code
+        elif time.monotonic() - started > limit_s:
+            hung = True
+            os.killpg(process, signal.SIGKILL)
+        else:
+            time.sleep(LOOK_S)
+    kill_group(process)  # a reader that was left behind
+    text = said.read_bytes().decode("utf-8", "replace")
+    ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
+    return Seen(code, 0 if hung else ended_by, time.monotonic() - started, most, text, hung)
+
+
+def _in_the_child(run: Callable[[], object], folder: Path, said: Path) -> None:
+    """Never returns: the interpreter ends as after a command of its own."""
+    os.setsid()
+    os.chdir(folder)
+    out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(out, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    code: object = 0
+    try:
+        run()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 70
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def memory_mb(process: int) -> float:
+    """The most resident memory the process ever had, in MB; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0].split()[1]) / 1000 if lines else 0.0
+
+
+def forget_memory(process: int) -> None:
+    """Let a process's most memory be counted from now on."""
+    try:
+        Path(f"/proc/{process}/clear_refs").write_text("5")
+    except OSError:  # a system that does not know this: the most is the most since the start
+        return
+
+
+def kill_group(process: int) -> None:
+    try:
+        os.killpg(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return

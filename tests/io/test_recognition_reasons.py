@@ -1,0 +1,137 @@
+"""Why a series is taken for what it is, in English and in Chinese, down to the last clause."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from gliomark.experiments.cohort.recognition import variants
+from gliomark.io.dicom.recognition import recognise
+from gliomark.messages import Message, from_record, message, render, to_record
+
+SE = {"ScanningSequence": "SE"}
+SAGITTAL = [0, 1, 0, 0, 0, -1]
+MPRAGE = {
+    "RepetitionTime": 2000, "EchoTime": 2.6, "InversionTime": 900, "ScanningSequence": "GR",
+    "MRAcquisitionType": "3D", "PixelSpacing": [1, 1], "SliceThickness": 1,
+}  # fmt: skip
+T1 = SE | {"RepetitionTime": 500, "EchoTime": 10}
+T2 = SE | {"RepetitionTime": 4200, "EchoTime": 98}
+
+REASONS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        T2,
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE: timing of T2, and no words name a weighting.",
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE：时间参数符合 T2，且没有文字写明加权类型。",
+    ),
+    (
+        {},
+        "No timing is written: this does not tell the weighting, and no words name a weighting.",
+        "未写明时间参数：据此无法判断加权类型，且没有文字写明加权类型。",
+    ),
+    (
+        {"SeriesDescription": "T2"},
+        "SeriesDescription says T2, and no timing is written.",
+        "SeriesDescription 写明 T2，且未写明时间参数。",
+    ),
+    (
+        {"EchoTime": 10, "SeriesDescription": "t2_tse_tra"},
+        "SeriesDescription says T2, but TE 10 ms is no timing of it: they contradict each other.",
+        "SeriesDescription 写明 T2，但时间参数（TE 10 ms）与之不符：两者矛盾。",
+    ),
+    (
+        T2 | {"SeriesDescription": "T1 SE"},
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE: timing of T2 without doubt, although SeriesDescription says T1.",
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE：时间参数明确为 T2，虽然 SeriesDescription 写明 T1。",
+    ),
+    (
+        T1 | {"ContrastBolusAgent": "Gadovist"},
+        "TR 500 ms, TE 10 ms, ScanningSequence SE: timing of T1, and no words name a weighting; ContrastBolusAgent is "
+        "Gadovist.",
+        "TR 500 ms, TE 10 ms, ScanningSequence SE：时间参数符合 T1，且没有文字写明加权类型；"
+        "对比剂（ContrastBolusAgent）为 Gadovist。",
+    ),
+    (
+        T1 | {"ImageOrientationPatient": SAGITTAL, "SliceThickness": 5, "PixelSpacing": [0.5, 0.5]},
+        "ImageOrientationPatient is sagittal, slices 5 mm apart: too thick to be resliced to axial.",
+        "ImageOrientationPatient 为矢状位，层间距 5 mm：层面过厚，无法重组为轴位。",
+    ),
+    (
+        MPRAGE | {"ImageOrientationPatient": SAGITTAL, "ImageType": ["DERIVED", "SECONDARY", "MPR"]},
+        "TR 2000 ms, TE 2.6 ms, TI 900 ms, ScanningSequence GR: timing of T1, and no words name a weighting; nothing "
+        "tells of contrast medium; acquired sagittally in three dimensions, 1 mm apart, resliced to axial; ImageType "
+        "is DERIVED: used only where no original is there.",
+        "TR 2000 ms, TE 2.6 ms, TI 900 ms, ScanningSequence GR：时间参数符合 T1，且没有文字写明加权类型；"
+        "没有使用对比剂的记载；三维矢状位采集，层间距 1 mm，已重组为轴位；"
+        "ImageType 为 DERIVED：仅在没有原始图像时使用。",
+    ),
+    (
+        T2 | {"DiffusionBValue": 1000.0},
+        "Diffusion b-value is 1000 s/mm2.",
+        "扩散 b 值为 1000 s/mm²。",
+    ),
+    (
+        T2 | {"SeriesDescription": "T2 膝关节"},
+        "SeriesDescription names another part of the body (膝).",
+        "SeriesDescription 写明是其他部位（膝）。",
+    ),
+    (
+        {"Modality": "CT"},
+        "Modality is CT, not MR.",
+        "设备类型（Modality）为 CT，不是 MR。",
+    ),
+    (
+        T1 | {"BurnedInAnnotation": "YES"},
+        "BurnedInAnnotation is YES: a picture of a screen or a colour map.",
+        "BurnedInAnnotation 为 YES：是屏幕截图或伪彩图。",
+    ),
+    (
+        {"ScanningSequence": "EP"},
+        "Echo-planar (ScanningSequence EP), with 1 images of each place.",
+        "平面回波成像（ScanningSequence EP），每个层面 1 幅。",
+    ),
+]  # fmt: skip
+
+
+def reason_of(tags: dict[str, Any]) -> str:
+    header = Dataset()
+    for tag, value in tags.items():
+        setattr(header, tag, value)
+    return recognise(header, 20).reason
+
+
+@pytest.mark.parametrize(("tags", "english", "chinese"), REASONS)
+def test_reasons_in_both_languages(tags: dict[str, Any], english: str, chinese: str) -> None:
+    reason = reason_of(tags)
+    assert isinstance(reason, Message)
+    assert reason == english and render(reason, "en") == english
+    assert render(reason, "zh") == chinese
+
+
+@pytest.mark.parametrize(("tags", "english", "chinese"), REASONS)
+def test_reasons_outlive_processes_and_records(tags: dict[str, Any], english: str, chinese: str) -> None:
+    for copied in (pickle.loads(pickle.dumps(reason_of(tags))), from_record(to_record(reason_of(tags)))):
+        assert copied == english and render(copied, "zh") == chinese
+
+
+def test_a_note_about_an_unknown_series_is_chinese_throughout() -> None:
+    reason = reason_of({"EchoTime": 10, "SeriesDescription": "t2_tse_tra"})
+    note = message("series-unknown", name="t2_tse_tra", reason=reason)
+    assert render(note, "zh") == (
+        "未使用序列“t2_tse_tra”：SeriesDescription 写明 T2，但时间参数（TE 10 ms）与之不符：两者矛盾。"
+    )
+
+
+def test_no_english_clause_is_left_in_any_reason() -> None:
+    """Of the generated headers: what is Latin is a tag's name, a value or a word of the header itself."""
+    for variant in variants():
+        reason = recognise(variant.header, variant.images).reason
+        chinese = render(reason, "zh")
+        own = " ".join(str(element.value) for element in variant.header)
+        words = re.findall(r"(?<![\w-])[a-z]{3,}(?![\w-])", chinese)
+        assert chinese.endswith("。"), chinese
+        assert all(word in own.lower() for word in words), (chinese, words)

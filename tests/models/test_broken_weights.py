@@ -1,0 +1,57 @@
+"""Whatever can be wrong in a weights file is said when it is loaded, in one sentence, in both languages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.models.broken_weights import BROKEN, Broken, write_tiny
+
+from gliomark.messages import Message, render
+from gliomark.pipeline import load_model
+from gliomark.study import GliomarkError
+
+
+def test_the_tiny_model_is_in_order(tmp_path: Path) -> None:
+    model = load_model(write_tiny(tmp_path / "小 a.safetensors"))
+    assert list(model.classifiers) == ["idh"] and model.card.markers["idh"].calibration == (0.0, 1.0)
+    assert model.identity.signature == "unsigned" and len(model.sha256) == 64
+
+
+def test_a_link_to_a_file_is_the_file(tmp_path: Path) -> None:
+    (tmp_path / "link.safetensors").symlink_to(write_tiny(tmp_path / "a.safetensors"))
+    assert load_model(tmp_path / "link.safetensors").sha256 == load_model(tmp_path / "a.safetensors").sha256
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_file_is_refused_in_one_sentence(broken: Broken, tmp_path: Path) -> None:
+    path = tmp_path / "模型 a.safetensors"
+    broken.make(path)
+    with pytest.raises(GliomarkError) as caught:
+        load_model(path)
+    said = caught.value.message
+    assert isinstance(said, Message) and "\n" not in said and len(said) < 700
+    assert str(path) in said
+    for word in broken.words:
+        assert word in said, f"{word!r} is not in: {said}"
+    chinese = render(said, "zh")
+    assert any("一" <= sign <= "鿿" for sign in chinese) and chinese != str(said)
+    assert {file.name for file in tmp_path.iterdir()} <= {path.name}, "nothing was unpickled or left"
+
+
+@pytest.mark.parametrize(("door", "count"), [("file", 400), ("card", 1500), ("trees", 1500), ("model", 60)])
+def test_mutations_that_get_past_the_hash_end_in_a_sentence_or_in_numbers(door: str, count: int) -> None:
+    """In a process of its own, which no mutation may end. GLIOMARK_FUZZ=20 does twenty times as many."""
+    count *= int(os.environ.get("GLIOMARK_FUZZ", "1"))
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
+    command = [sys.executable, str(Path(__file__).with_name("fuzz_weights.py")), door, "1", str(count)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    *before, last = done.stdout.strip().splitlines()
+    assert done.returncode == 0, f"ended by {done.returncode} at {last}: {done.stderr[-2000:]}"
+    word, refused, _, answered = last.split()
+    assert word == "refused" and int(refused) + int(answered) == count == len(before)
+    assert int(refused) > count / 4 and int(answered) > 0

@@ -1,0 +1,207 @@
+"""Signatures of weights files: who may sign, what is refused, and that the common minisign tool agrees."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.models.broken_weights import write_tiny
+
+from gliomark.messages import Message, render
+from gliomark.models.signatures import Trust, make_keys, read_checked, read_trust, sign
+from gliomark.pipeline import load_model
+from gliomark.study import GliomarkError
+
+PASSWORD = "长密码 1"  # noqa: S105
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GLIOMARK_")}
+
+
+def sign_with(path: Path, key: Path, password: str = "") -> Path:
+    return sign(path, read_checked(path, Trust()), key, lambda: password)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A group's pair of keys, by the name of both files."""
+    make_keys(tmp_path / "group", "")
+    return tmp_path / "group"
+
+
+@pytest.fixture
+def signed(tmp_path: Path, pair: Path) -> Path:
+    path = write_tiny(tmp_path / "模型 a.safetensors")
+    sign_with(path, pair.with_suffix(".key"))
+    return path
+
+
+@pytest.fixture
+def trust(pair: Path) -> Trust:
+    return read_trust([pair.with_suffix(".pub")], required=True)
+
+
+def gliomark(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gliomark", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | environment, input="")
+
+
+def test_a_signed_file_is_loaded_and_says_whose_it_is(signed: Path, trust: Trust) -> None:
+    (key,) = trust.keys
+    assert load_model(signed, trust).identity.signature == key
+    assert load_model(signed).identity.signature == "not checked"
+    assert load_model(write_tiny(signed.with_name("b"))).identity.signature == "unsigned"
+
+
+def other_key(path: Path, signature: Path) -> None:
+    make_keys(path.with_name("other"), "")
+    sign_with(path, path.with_name("other.key"))
+
+
+def other_file(path: Path, signature: Path) -> None:
+    other = write_tiny(path.with_name("b.safetensors"))
+    other.write_bytes(other.read_bytes() + b" ")
+    shutil.copy(sign_with(other, path.with_name("group.key")), signature)
+
+
+def flipped(path: Path, signature: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
+def line(number: int, text: str) -> Callable[[Path, Path], None]:
+    def change(path: Path, signature: Path) -> None:
+        lines = signature.read_text().splitlines()
+        lines[number] = text or lines[number].replace("timestamp", "Timestamp")
+        signature.write_text("\n".join(lines) + "\n")
+
+    return change
+
+
+REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "unsigned": (lambda path, signature: signature.unlink(), "signature-missing"),
+    "file-altered": (flipped, "signature-wrong"),
+    "file-longer": (lambda path, s: path.write_bytes(path.read_bytes() + b" "), "signature-wrong"),
+    "other-file": (other_file, "signature-wrong"),
+    "unknown-key": (other_key, "signature-unknown-key"),
+    "comment-altered": (line(2, ""), "signature-wrong"),
+    "signature-empty": (lambda path, signature: signature.write_bytes(b""), "signature-unreadable"),
+    "signature-noise": (lambda path, signature: signature.write_bytes(bytes(300)), "signature-unreadable"),
+    "signature-cut": (lambda path, s: s.write_bytes(s.read_bytes()[:90]), "signature-unreadable"),
+    "signature-no-base64": (line(1, "不是"), "signature-unreadable"),
+    "signature-large": (lambda path, s: s.write_bytes(b"x" * 10**6), "signature-unreadable"),
+    "signature-folder": (lambda path, s: (s.unlink(), s.mkdir()), "signature-unreadable"),
+    "signature-pipe": (lambda path, s: (s.unlink(), os.mkfifo(s)), "signature-unreadable"),
+    "signature-link-to-nothing": (lambda path, s: (s.unlink(), s.symlink_to("x")), "signature-missing"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "code"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_not_signed_by_a_trusted_key_is_refused(
+    signed: Path, trust: Trust, spoil: Callable[[Path, Path], object], code: str
+) -> None:
+    spoil(signed, signed.with_name(signed.name + ".minisig"))
+    for demanded in (trust, replace(trust, required=False)):
+        if code == "signature-missing" and not demanded.required:
+            continue
+        with pytest.raises(GliomarkError) as caught:
+            load_model(signed, demanded)
+        said = caught.value.message
+        assert isinstance(said, Message) and said.code == code and signed.name in said
+        assert "签名" in render(said, "zh")
+
+
+def test_what_is_checked_stays_what_is_loaded(signed: Path, trust: Trust) -> None:
+    """A worker is told the hash that was found at the start: another well-signed file is not the same."""
+    pinned = replace(trust, pinned={str(signed): read_checked(signed, trust).sha256})
+    assert load_model(signed, pinned).sha256
+    card = signed.read_bytes()
+    signed.write_bytes(card[:-1] + bytes([card[-1] ^ 1]))
+    sign_with(signed, signed.with_name("group.key"))
+    with pytest.raises(GliomarkError, match="not the one that was checked"):
+        load_model(signed, pinned)
+
+
+def test_keys_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> None:
+    secret, public, key = make_keys(tmp_path / "a", PASSWORD)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert key in public.read_text() and len(key) == 16
+    before = secret.read_bytes()
+    with pytest.raises(GliomarkError, match="never overwritten"):
+        make_keys(tmp_path / "a", "")
+    secret.unlink()
+    with pytest.raises(GliomarkError, match="never overwritten"):
+        make_keys(tmp_path / "a", "")
+    assert not secret.exists() and before
+
+
+@pytest.mark.parametrize("given", ["", "wrong", "长密码 2"])
+def test_a_key_with_a_password_signs_with_that_alone(tmp_path: Path, given: str) -> None:
+    secret, public, key = make_keys(tmp_path / "a", PASSWORD)
+    path = write_tiny(tmp_path / "a.safetensors")
+    with pytest.raises(GliomarkError, match="password"):
+        sign_with(path, secret, given)
+    assert not path.with_name(path.name + ".minisig").exists()
+    sign_with(path, secret, PASSWORD)
+    assert load_model(path, read_trust([public], True)).signature == key
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 99, b"untrusted comment: x\nAAAA\n", "密钥\n密钥\n".encode()]
+)
+def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.pub"
+    path.write_bytes(content)
+    for use in (lambda: read_trust([path]), lambda: sign_with(write_tiny(tmp_path / "w"), path)):
+        with pytest.raises(GliomarkError, match="cannot be used as a key"):
+            use()
+
+
+def test_a_demand_without_a_key_is_refused() -> None:
+    with pytest.raises(GliomarkError, match="--trusted-key"):
+        read_trust([], required=True)
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    """keygen, sign, verify and show as a hospital gives them; one that fails is one sentence and status 1."""
+    path, name = write_tiny(tmp_path / "模型.safetensors"), tmp_path / "group"
+    assert gliomark("models", "keygen", name, GLIOMARK_KEY_PASSWORD=PASSWORD).returncode == 0
+    unsigned = gliomark("models", "verify", path, "--key", f"{name}.pub")
+    assert unsigned.returncode == 1 and unsigned.stderr.count("\n") == 1 and "not signed" in unsigned.stderr
+    signed = gliomark("models", "sign", path, "--key", f"{name}.key", GLIOMARK_KEY_PASSWORD=PASSWORD)
+    assert signed.returncode == 0 and signed.stdout.strip() == f"{path}.minisig", signed.stderr
+    (key,) = read_trust([Path(f"{name}.pub")]).keys
+    assert key in gliomark("models", "verify", path, "--key", f"{name}.pub").stdout
+    told = json.loads(gliomark("models", "show", path, "--json", "--trusted-key", f"{name}.pub").stdout)
+    assert told["signature"] == key and told["card"]["markers"]["idh"]["threshold"] == 0.5
+    assert told["file_sha256"] == read_checked(path, Trust()).sha256
+    assert told["sha256"] == load_model(path).sha256 != told["file_sha256"]
+
+
+def test_a_broken_file_is_not_signed(tmp_path: Path, pair: Path) -> None:
+    path = write_tiny(tmp_path / "a.safetensors")
+    path.write_bytes(path.read_bytes()[:-9])
+    done = gliomark("models", "sign", path, "--key", pair.with_suffix(".key"))
+    assert done.returncode == 1 and "damaged or cut short" in done.stderr
+    assert not Path(f"{path}.minisig").exists()
+
+
+@pytest.mark.skipif(shutil.which("minisign") is None, reason="the tool minisign is not installed")
+def test_the_common_tool_agrees(signed: Path, pair: Path, trust: Trust, tmp_path: Path) -> None:
+    public, secret = pair.with_suffix(".pub"), pair.with_suffix(".key")
+    done = subprocess.run(["minisign", "-Vm", signed, "-p", public], capture_output=True, text=True)
+    assert done.returncode == 0 and "verified" in done.stdout
+    assert next(iter(trust.keys)) in public.read_text()
+    # and the other way round: signed with the tool, by our key
+    other = write_tiny(tmp_path / "b.safetensors")
+    subprocess.run(
+        ["minisign", "-S", "-s", secret, "-m", other], check=True, capture_output=True, input=b"\n"
+    )
+    assert load_model(other, trust).signature in trust.keys

@@ -1,0 +1,245 @@
+"""How ``before.tar.xz`` was made: a data folder and a database as gliomark left them at commit 5d330d2.
+
+Run once, with that commit's code, as a user who may write /data::
+
+    git worktree add OLD 5d330d2
+    PYTHONPATH=OLD/src python tests/server/before/make.py
+
+Four patients of few slices, drawn by the phantom: one predicted, corrected, predicted again and compared with the
+truth; one with T2 in place of FLAIR; one as DICOM; one that cannot be prepared. Beside the folder lies what the server
+answered about them, ``expected.json``, and an outline and pictures as it sent them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from gliomark.cohort.phantom import PhantomSettings, make_phantom
+from gliomark.server.store import Store
+
+WORK = Path("/data")
+DATA, EXPECTED = WORK / "gliomark-data", WORK / "expected"
+ARCHIVE = Path(__file__).with_name("before.tar.xz")
+SETTINGS = PhantomSettings(spacing_mm=(1.0, 1.0), slice_mm=6.0, matrix=240, noise=0.0)
+SLICES, GREYS = 4, 12  # few of both, so that the archive stays small
+Images = dict[str, NDArray[np.uint8]]
+
+
+def draw(seed: int) -> Images:
+    """Brain alone, around the largest lesion, and the lesion itself as ``mask``."""
+    phantom = make_phantom(seed, SETTINGS)
+    assert phantom.study.lesion is not None
+    lesion, brain = phantom.study.lesion.image > 0, phantom.brain.image > 0
+    middle = int(lesion.sum(axis=(1, 2)).argmax())
+    shown = slice(middle - SLICES // 2, middle - SLICES // 2 + SLICES)
+    images = {"mask": np.where(lesion[shown], 255, 0).astype(np.uint8)}
+    for name, series in phantom.study.series.items():
+        inside = np.clip(series.image / np.percentile(series.image[brain], 99.5), 0, 1)
+        greys = (np.round(inside * GREYS) * (240 // GREYS)).astype(np.uint8)
+        images[str(name)] = np.where(brain, np.maximum(greys, 10), 0)[shown].astype(np.uint8)
+    return images
+
+
+def write_pictures(folder: Path, images: Images) -> Path:
+    for name, image in images.items():
+        (folder / name).mkdir(parents=True)
+        for number, plane in enumerate(image, start=1):
+            Image.fromarray(plane).save(folder / name / f"{number:03d}.png")
+    return folder
+
+
+def write_dicom(folder: Path, images: Images) -> Path:
+    physics = {"T1C": (500, 10, None), "FLAIR": (9000, 110, 2500)}
+    folder.mkdir(parents=True)
+    for name, image in images.items():
+        series = generate_uid()
+        for number, plane in enumerate(image):
+            one = Dataset()
+            one.file_meta = FileMetaDataset()
+            one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            one.SpecificCharacterSet, one.PatientID, one.PatientName = "ISO_IR 192", "患者 03", "某^人"
+            one.SOPClassUID, one.SOPInstanceUID, one.Modality = MRImageStorage, generate_uid(), "MR"
+            one.StudyInstanceUID, one.FrameOfReferenceUID, one.SeriesInstanceUID = "1.2.3", "1.2.4", series
+            one.StudyDate, one.PatientAge, one.PatientSex = "20250304", "053Y", "M"
+            one.RepetitionTime, one.EchoTime, one.InversionTime = physics[name]
+            one.ContrastBolusAgent = "Gadovist" if name == "T1C" else ""
+            one.ImageOrientationPatient, one.PixelSpacing, one.SliceThickness = [1, 0, 0, 0, 1, 0], [1, 1], 6
+            one.ImagePositionPatient = [-119.5, -119.5, 6.0 * number]
+            one.Rows, one.Columns, one.SamplesPerPixel = *plane.shape, 1
+            one.PhotometricInterpretation, one.PixelRepresentation = "MONOCHROME2", 0
+            one.BitsAllocated, one.BitsStored, one.HighBit = 16, 16, 15
+            one.PixelData = plane.astype(np.uint16).tobytes()
+            one.save_as(folder / f"{name}{number}.dcm", enforce_file_format=True)
+    return folder
+
+
+class Client(httpx.Client):
+    """Waits for what it asked."""
+
+    def upload(self, folder: Path) -> dict[str, Any]:
+        files = [
+            ("files", (f"{folder.name}/{path.relative_to(folder).as_posix()}", path.read_bytes()))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ]
+        sent = self.post("/api/studies", files=files).raise_for_status().json()
+        return self.until(f"/api/studies/{sent['id']}", ("ready", "failed"))
+
+    def predict(self, study: str, **asked: Any) -> dict[str, Any]:
+        wanted = {"age": 53, "sex": 0} | asked
+        job = self.post(f"/api/studies/{study}/predictions", json=wanted).raise_for_status().json()
+        return self.until(f"/api/predictions/{job['id']}", ("done", "failed"))
+
+    def until(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
+        while (document := self.get(path).raise_for_status().json())["state"] not in states:
+            time.sleep(0.2)
+        return document
+
+
+def ask_everything(client: Client, patients: Path) -> None:
+    """What a doctor would do, one patient after the other."""
+    one = client.upload(write_pictures(patients / "患者 01", draw(7)))
+    first = client.predict(one["id"], enhancing="no")
+    mask = Image.open(io.BytesIO(client.get(f"/api/predictions/{first['id']}/mask.png").content))
+    drawn = np.roll(np.asarray(mask), 3, axis=1)
+    content = io.BytesIO()
+    Image.fromarray(drawn).save(content, "PNG")
+    client.put(
+        f"/api/studies/{one['id']}/mask.png",
+        content=content.getvalue(),
+        headers={"content-type": "image/png"},
+    ).raise_for_status()
+    client.predict(one["id"], outline="corrected", fusion="all")
+    told = {"marker": "idh", "value": "mutant", "note": "病理号 1"}
+    client.post(f"/api/predictions/{first['id']}/truth", json=told).raise_for_status()
+    client.get(f"/api/predictions/{first['id']}/heat/idh.png").raise_for_status()
+
+    images = draw(8)
+    two = client.upload(write_pictures(patients / "P002", {name: images[name] for name in ("T1C", "T2")}))
+    client.predict(two["id"])
+    images = draw(9)
+    three = client.upload(write_dicom(patients / "P003", {name: images[name] for name in ("T1C", "FLAIR")}))
+    client.predict(three["id"])
+    black = {
+        name: np.where(images[name] > 239, images[name], 0).astype(np.uint8) for name in ("T1C", "FLAIR")
+    }
+    four = client.upload(write_pictures(patients / "P004", black))
+    assert [study["state"] for study in (one, two, three, four)] == ["ready"] * 3 + ["failed"]
+
+
+def record_answers(client: Client) -> None:
+    """Everything that the server answers, and the hashes of the arrays that it kept."""
+    store = Store(DATA)
+    expected: dict[str, Any] = {
+        "predictions": client.get("/api/predictions").json(),
+        "studies": {},
+        "outlines": {},
+    }
+    expected["audit"] = client.get("/api/audit").json()
+    for folder in sorted((DATA / "studies").iterdir()):
+        study = expected["studies"][folder.name] = client.get(f"/api/studies/{folder.name}").json()
+        outlines = {
+            path: client.get(f"/api/studies/{folder.name}/{path}") for path in ("mask.png", "found.png")
+        }
+        expected["outlines"] |= {
+            f"studies/{folder.name}/{path}": sha256(o) for path, o in outlines.items() if o.is_success
+        }
+        if study["state"] == "ready":
+            stack = store.load_prepared(folder.name).stack
+            study["arrays"] = {str(name): array_sha256(image) for name, image in stack.images.items()}
+            study["arrays"] |= {"brain": array_sha256(stack.brain), "affine": array_sha256(stack.affine)}
+    for job in expected["predictions"]:
+        own = f"predictions/{job['id']}"
+        for path in ("mask.png", "heat/idh.png") if job["request"]["enhancing"] == "no" else ("mask.png",):
+            expected["outlines"][f"{own}/{path}"] = sha256(client.get(f"/api/{own}/{path}"))
+        kept = store.load_prediction(job["study_id"], job["id"])
+        job["probability_sha256"] = array_sha256(kept.segmentation.probability)
+        for language in ("en", "zh"):
+            page = client.get(f"/api/{own}/report.html", params={"language": language}).raise_for_status()
+            (EXPECTED / f"{job['id']}.{language}.html").write_bytes(without_pictures(page.text))
+        answer = client.get(f"/api/{own}/dicom.zip")
+        job["dicom"] = outline_in(answer.content) if answer.is_success else answer.status_code
+    (EXPECTED / "expected.json").write_text(json.dumps(expected, ensure_ascii=False, indent=1), "utf-8")
+
+
+def outline_in(packed: bytes) -> str:
+    """SHA-256 of the pixels of the segmentation among the DICOM objects."""
+    with ZipFile(io.BytesIO(packed)) as archive:
+        return hashlib.sha256(dcmread(io.BytesIO(archive.read("segmentation.dcm"))).PixelData).hexdigest()
+
+
+def without_pictures(page: str) -> bytes:
+    """The page with every picture in it replaced by its hash."""
+
+    def short(found: re.Match[str]) -> str:
+        return hashlib.sha256(found[0].encode()).hexdigest()
+
+    return re.sub(r"(?<=base64,)[A-Za-z0-9+/=]+", short, page).encode()
+
+
+def sha256(answer: httpx.Response) -> str:
+    return hashlib.sha256(answer.raise_for_status().content).hexdigest() if answer.is_success else ""
+
+
+def array_sha256(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def main() -> None:
+    gliomark = [sys.executable, "-m", "gliomark"]
+    for folder in (DATA, EXPECTED, WORK / "patients"):
+        shutil.rmtree(folder, ignore_errors=True)
+    EXPECTED.mkdir(parents=True)
+    shown = subprocess.run(
+        [*gliomark, "token", "add", "Dr. Wang", "--role", "admin", "--data", str(DATA)],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    token = max(shown.split(), key=len)
+    server = subprocess.Popen(
+        [*gliomark, "serve", "--data", str(DATA), "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        address = next(line.split()[-1] for line in server.stdout if "listens on" in line)
+        with Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=600) as client:
+            ask_everything(client, WORK / "patients")
+            record_answers(client)
+    finally:
+        server.terminate()
+        server.wait()
+    (EXPECTED / "token").write_text(token)
+    os.chdir(WORK)
+    with tarfile.open(ARCHIVE, "w:xz", preset=9) as archive:
+        for folder in (DATA, EXPECTED):
+            archive.add(folder.relative_to(WORK), filter=_plain)
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Nobody's, and without what only a running server needs or can be made again."""
+    entry.uid = entry.gid = entry.mtime = 0
+    entry.uname = entry.gname = ""
+    return None if entry.name.endswith(("lock", "uploads", "dicom_en")) else entry
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,385 @@
+"""The audit log as a chain: whoever alters, removes, moves or adds a line with the database in hand is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+from tests.server.conftest import own_database
+from tests.server.test_migrations import LAYOUTS, make
+
+from gliomark.server.audit_chain import START
+from gliomark.server.records import Records
+from gliomark.server.run import open_records
+from gliomark.study import GliomarkError
+
+COUNT = 12
+COLUMNS = "number, at, who, action, subject, detail, previous_sha256, sha256"
+
+
+@dataclass(frozen=True)
+class Log:
+    """A database with a log, and a way around the server into it."""
+
+    records: Records
+    folder: Path
+    url: str
+
+    def attack(self, *lines: str) -> None:
+        """What somebody does who owns the database: the triggers first."""
+        if self.url:
+            import psycopg
+
+            plain = make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+            with psycopg.connect(plain) as connection:
+                connection.execute("ALTER TABLE audit DISABLE TRIGGER ALL")
+                for line in lines:
+                    connection.execute(line)
+            return
+        connection = sqlite3.connect(self.folder / "gliomark.db", isolation_level=None)
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        for line in lines:
+            connection.execute(line)
+        connection.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
+    """Twelve lines of the usual kinds."""
+    url = own_database() if request.param == "postgresql" else ""
+    if request.param == "postgresql" and not url:
+        pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")
+    records = open_records(tmp_path, url)
+    for number in range(1, COUNT + 1):
+        records.log("Dr. 王", "study viewed", f"study {number}", score=0.1 * number, kinds=["T1", None])
+    return Log(records, tmp_path, url)
+
+
+def said(log: Log, expect: str = "") -> str:
+    """The code of what verifying says, and the numbers in it."""
+    try:
+        log.records.verify_audit(expect)
+    except GliomarkError as error:
+        told: Any = error.message
+        names = ("number", "one", "other", "first", "last", "original")
+        return " ".join([told.code, *(f"{told.parameters[n]}" for n in names if n in told.parameters)])
+    return "intact"
+
+
+def test_an_untouched_log_is_intact(log) -> None:
+    verdict = log.records.verify_audit()
+    head = log.records.audit_head()
+    assert verdict.count == COUNT and verdict.head == head and head.number == COUNT
+    assert log.records.audit()[-1].previous_sha256 == START
+    noted = log.records.audit()[4]
+    assert log.records.verify_audit(noted.sha256).noted == noted.number == COUNT - 4
+
+
+def test_the_hash_is_of_the_documented_content(log) -> None:
+    """Computed here by another's hands, from the columns alone."""
+    import hashlib
+
+    row = log.records.audit()[0]
+    content = (
+        f'{{"action":"study viewed","at":"{row.at:%Y-%m-%dT%H:%M:%S.%f}Z","detail":{{"kinds":["T1",null],"score":'
+        f'{json.dumps(0.1 * COUNT)}}},"number":12,"previous_sha256":"{row.previous_sha256}","subject":"study 12",'
+        '"who":"Dr. \\u738b"}'
+    )
+    assert hashlib.sha256(content.encode()).hexdigest() == row.sha256
+
+
+SWAP = (
+    "UPDATE audit SET number = -number WHERE number IN ({0}, {1})",
+    ("UPDATE audit SET number = {0} + {1} + number WHERE number IN (-{0}, -{1})"),
+)
+SHIFT_DOWN = (
+    "UPDATE audit SET number = -number WHERE number > {0}",
+    "UPDATE audit SET number = -number - 1 WHERE number < 0",
+)
+SHIFT_UP = (
+    "UPDATE audit SET number = -number WHERE number >= {0}",
+    "UPDATE audit SET number = -number + 1 WHERE number < 0",
+)
+FALSE_LINE = (
+    f"INSERT INTO audit ({COLUMNS}) SELECT {{0}}, at, 'nobody', action, subject, detail, previous_sha256, sha256 "
+    "FROM audit WHERE number = {1}"
+)
+COPY = f"INSERT INTO audit ({COLUMNS}) SELECT {{0}}, {COLUMNS[8:]} FROM audit WHERE number = {{1}}"
+
+
+def at(lines: tuple[str, ...], *numbers: int) -> tuple[str, ...]:
+    return tuple(line.format(*numbers) for line in lines)
+
+
+TAMPERED = {
+    **{
+        f"{column} of line {number} altered": (
+            (f"UPDATE audit SET {column} = {value} WHERE number = {number}",),
+            f"audit-altered {number}",
+        )
+        for number in (1, 7, COUNT)
+        for column, value in {
+            "at": "'2020-01-01 00:00:00.000000+00:00'",
+            "who": "'nobody'",
+            "action": "'study deleted'",
+            "subject": "'another'",
+            "detail": "'{}'",
+            "previous_sha256": f"'{'f' * 64}'",
+            "sha256": f"'{'0' * 63}1'",
+        }.items()
+    },
+    "one number in the detail altered": (
+        ("""UPDATE audit SET detail = '{"score": 0.4, "kinds": ["T1", null]}' WHERE number = 5""",),
+        "audit-altered 5",
+    ),
+    "a second altered": (
+        ("UPDATE audit SET at = '2026-11-26 00:00:00.000001+00:00' WHERE number = 9",),
+        "audit-altered 9",
+    ),
+    "two lines altered: the first is named": (
+        ("UPDATE audit SET who = 'x' WHERE number IN (4, 8)",),
+        "audit-altered 4",
+    ),
+    "hashed anew, its followers not": (
+        (f"UPDATE audit SET sha256 = '{'a' * 64}' WHERE number = 6",),
+        "audit-altered 6",
+    ),
+    "first removed": (("DELETE FROM audit WHERE number = 1",), "audit-missing 1"),
+    "middle removed": (("DELETE FROM audit WHERE number = 6",), "audit-missing 6"),
+    "last removed": ((f"DELETE FROM audit WHERE number = {COUNT}",), f"audit-missing {COUNT}"),
+    "several removed": (("DELETE FROM audit WHERE number IN (3, 4, 5)",), "audit-missing-lines 3 5"),
+    "tail cut off": (("DELETE FROM audit WHERE number > 8",), "audit-missing-lines 9 12"),
+    "all removed": (("DELETE FROM audit",), "audit-missing-lines 1 12"),
+    "removed, the others moved up": (
+        ("DELETE FROM audit WHERE number = 6", *at(SHIFT_DOWN, 6)),
+        "audit-missing 6",
+    ),
+    "two removed, the others moved up": (
+        ("DELETE FROM audit WHERE number = 1", *at(SHIFT_DOWN, 1)),
+        "audit-missing 1",
+    ),
+    "neighbours swapped": (at(SWAP, 4, 5), "audit-swapped 4 5"),
+    "far lines swapped": (at(SWAP, 2, 11), "audit-swapped 2 11"),
+    "first and last swapped": (at(SWAP, 1, COUNT), f"audit-swapped 1 {COUNT}"),
+    "inserted in the middle": ((*at(SHIFT_UP, 5), *at((FALSE_LINE,), 5, 4)), "audit-inserted 5"),
+    "inserted at the start": ((*at(SHIFT_UP, 1), *at((FALSE_LINE,), 1, 2)), "audit-inserted 1"),
+    "inserted at the end": (at((FALSE_LINE,), COUNT + 1, COUNT), f"audit-inserted {COUNT + 1}"),
+    "a copy inserted": ((*at(SHIFT_UP, 5), *at((COPY,), 5, 2)), "audit-inserted 5"),
+    "a copy at the end": (at((COPY,), COUNT + 1, COUNT), f"audit-inserted {COUNT + 1}"),
+    "numbered anew": (
+        ("UPDATE audit SET number = number + 100",),
+        "audit-renumbered 101 1",
+    ),
+    "one numbered anew": (("UPDATE audit SET number = 99 WHERE number = 3",), "audit-missing 3"),
+    "the last numbered anew": (
+        (f"UPDATE audit SET number = 99 WHERE number = {COUNT}",),
+        f"audit-renumbered 99 {COUNT}",
+    ),
+    "head set back": (("UPDATE audit_head SET number = 9",), "audit-inserted 10"),
+    "head altered": (("UPDATE audit_head SET sha256 = 'x'",), f"audit-altered {COUNT}"),
+    "head removed": (("DELETE FROM audit_head",), "audit-head-row-gone"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_tampering_is_named_at_the_first_line(log, name) -> None:
+    lines, expected = TAMPERED[name]
+    log.attack(*lines)
+    assert said(log) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "UPDATE audit SET at = 'never' WHERE number = 3",
+        "UPDATE audit SET at = 7 WHERE number = 3",
+        "UPDATE audit SET detail = 'no json' WHERE number = 3",
+        "UPDATE audit SET detail = x'ff00' WHERE number = 3",
+        "UPDATE audit SET who = x'ff00' WHERE number = 3",
+        "UPDATE audit SET who = CAST(x'ff00' AS TEXT) WHERE number = 3",
+        "UPDATE audit SET at = CAST(x'ff00' AS TEXT) WHERE number = 3",
+        "UPDATE audit SET detail = '' WHERE number = 3",
+    ],
+)
+def test_what_is_no_value_at_all_is_altered_too(tmp_path, line) -> None:
+    """SQLite keeps anything in any column."""
+    log = Log(open_records(tmp_path, ""), tmp_path, "")
+    for number in range(5):
+        log.records.log("me", "study viewed", str(number))
+    log.attack(line)
+    assert said(log) == "audit-altered 3"
+
+
+def rewrite(log: Log, start: int) -> None:
+    """What an owner of the database can do: change a line and compute every later hash anew, head and all."""
+    from gliomark.server import audit_chain
+
+    rows = sorted(log.records.audit(), key=lambda row: row.number)
+    head = audit_chain.Head(start - 1, rows[start - 2].sha256)
+    lines = []
+    for row in rows[start - 1 :]:
+        made = audit_chain.chained(head, row.at, "somebody else", row.action, row.subject, row.detail)
+        lines.append(
+            f"UPDATE audit SET who = 'somebody else', previous_sha256 = '{made.previous_sha256}', sha256 = "
+            f"'{made.sha256}' WHERE number = {made.number}"
+        )
+        head = audit_chain.Head(made.number, made.sha256)
+    log.attack(*lines, f"UPDATE audit_head SET sha256 = '{head.sha256}'")
+
+
+def test_a_rewritten_chain_is_found_by_a_noted_head_alone(log) -> None:
+    noted, earlier = log.records.audit_head().sha256, log.records.audit()[-3].sha256
+    rewrite(log, 5)
+    assert said(log) == "intact"  # nothing inside the database can tell
+    assert said(log, noted) == "audit-head-gone"
+    assert said(log, earlier) == "intact"  # what stood before the forged line still does
+
+
+def test_a_tail_cut_off_with_the_head_is_found_by_a_noted_head_alone(log) -> None:
+    noted = log.records.audit_head().sha256
+    kept = log.records.audit()[4]
+    log.attack(
+        f"DELETE FROM audit WHERE number > {kept.number}",
+        f"UPDATE audit_head SET number = {kept.number}, sha256 = '{kept.sha256}'",
+    )
+    assert said(log) == "intact" and said(log, kept.sha256) == "intact"
+    assert said(log, noted) == "audit-head-gone"
+
+
+def test_an_older_copy_put_back_is_found_by_a_noted_head_alone(tmp_path) -> None:
+    log = Log(open_records(tmp_path, ""), tmp_path, "")
+    log.records.log("me", "study viewed", "one")
+    log.records.engine.dispose()
+    shutil.copy(tmp_path / "gliomark.db", tmp_path / "older.db")
+    log.records.log("me", "study deleted", "one")
+    noted = log.records.audit_head().sha256
+    assert said(log, noted) == "intact"
+    log.records.engine.dispose()
+    for left in tmp_path.glob("gliomark.db*"):
+        left.unlink()
+    (tmp_path / "older.db").rename(tmp_path / "gliomark.db")
+    assert said(log) == "intact" and said(log, noted) == "audit-head-gone"
+
+
+def test_an_empty_log_is_intact_but_holds_no_head(tmp_path) -> None:
+    log = Log(open_records(tmp_path, ""), tmp_path, "")
+    assert log.records.verify_audit().count == 0 and log.records.audit_head().number == 0
+    assert said(log, "a" * 64) == "audit-head-gone"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> None:
+    """Also where numbers are missing, as PostgreSQL leaves them, and where a line was written by hand."""
+    url = own_database() or f"sqlite:///{tmp_path / 'gliomark.db'}"
+    make(url, layout)
+    engine = create_engine(url)
+    more = (
+        "INSERT INTO audit (number, at, who, action, subject, detail) "
+        "VALUES ({}, '{}', 'Dr. 王', 'truth told', 'j', '{}')"
+    )
+    with engine.begin() as connection:
+        for number, at in (
+            (3, "2026-01-02 03:04:06.000100"),
+            (4, "2026-01-02"),
+            *((n, "2026-02-01 00:00:00") for n in range(10, 1500)),
+        ):
+            connection.exec_driver_sql(more.format(number, at, '{"marker": "idh", "score": 0.1}'))
+    engine.dispose()
+    records = open_records(tmp_path, "" if url.startswith("sqlite") else url)
+    assert records.verify_audit().count == 3 + 1490 and records.audit_head().number == 1499
+    records.log("me", "study viewed", "s")
+    verdict = records.verify_audit()
+    assert (verdict.count, verdict.head.number) == (1494, 1500)
+    log = Log(records, tmp_path, "" if url.startswith("sqlite") else url)
+    log.attack("UPDATE audit SET who = 'x' WHERE number = 4")
+    assert said(log) == "audit-altered 4"
+
+
+def test_twenty_writers_make_one_chain(log) -> None:
+    def write(writer: int) -> None:
+        for line in range(10):
+            log.records.log(f"writer {writer}", "study viewed", str(line))
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(write, range(20)))
+    assert log.records.verify_audit().count == COUNT + 200
+    assert sorted(row.number for row in log.records.audit()) == list(range(1, COUNT + 201))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from gliomark.server.run import open_records
+records = open_records(Path(sys.argv[1]), sys.argv[2])
+for line in range(40):
+    records.log(sys.argv[3], "study viewed", str(line))
+"""
+
+
+def test_processes_make_one_chain(log) -> None:
+    told = [sys.executable, "-c", WRITER, str(log.folder), log.url]
+    running = [subprocess.Popen([*told, name]) for name in ("one", "two")]
+    for line in range(40):
+        log.records.log("three", "study viewed", str(line))
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert log.records.verify_audit().count == COUNT + 120
+
+
+def test_what_is_rolled_back_leaves_no_gap(log) -> None:
+    from gliomark.server.records import append_audit
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="stopped"), log.records.session() as session:
+            append_audit(session, "me", "in vain", "s", {})
+            raise RuntimeError("stopped")
+    log.records.log("me", "study viewed", "s")
+    assert log.records.audit_head().number == COUNT + 1 and said(log) == "intact"
+
+
+def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
+    """The roles that docs/server.md advises, word for word, on PostgreSQL."""
+    owner = own_database()
+    if not owner:
+        pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")
+    open_records(tmp_path, owner).engine.dispose()
+    role = f"gliomark_server_{make_url(owner).database}"
+    document = (Path(__file__).parents[2] / "docs" / "server.md").read_text("utf-8")
+    grants = document.split("```sql\n")[1].split("```")[0].replace("gliomark_server", role)
+    engine = create_engine(owner)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        for line in filter(str.strip, grants.split(";")):
+            connection.exec_driver_sql(line)
+    url = make_url(owner).set(username=role, password="x").render_as_string(hide_password=False)  # noqa: S106
+    records = open_records(tmp_path, url)
+    records.add_study("s", "P", "demo", "0", "me")
+    records.delete_study("s", "me")
+    assert records.verify_audit().count == 2
+    refused = "permission denied|must be owner"
+    for line in (
+        "ALTER TABLE audit DISABLE TRIGGER ALL",
+        "DROP TRIGGER audit_no_change ON audit",
+        "UPDATE audit SET who = 'x'",
+        "DELETE FROM audit",
+        "TRUNCATE audit",
+        "DELETE FROM audit_head",
+        "DROP TABLE audit",
+    ):
+        with pytest.raises(SQLAlchemyError, match=refused), records.engine.begin() as connection:
+            connection.exec_driver_sql(line)
+    assert records.verify_audit().count == 2
+    records.engine.dispose()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")

@@ -1,0 +1,92 @@
+"""``gliomark audit`` as an operator types it."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gliomark.cli import app
+from gliomark.messages import render
+from gliomark.server.run import open_records
+from gliomark.study import GliomarkError
+
+
+def typed(*words: str | Path) -> str:
+    """What it prints. Raises GliomarkError, as ``main`` says it with exit status 1."""
+    done = CliRunner().invoke(app, ["audit", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    records = open_records(tmp_path, "")
+    for number in range(2500):
+        records.log(
+            "=Dr. 王", "study viewed" if number % 2 else "report exported", f"s{number}", kind="T1, T2"
+        )
+    records.engine.dispose()
+    return tmp_path
+
+
+def test_verify_says_one_sentence_with_the_head(data) -> None:
+    sha256, number, at = typed("head", "--data", data).split()
+    assert typed("verify", "--data", data) == f"2500 lines, intact, head {sha256} ({number}, {at})\n"
+    assert number == "2500"
+    typed("show", "--data", data)  # one line more: that it was read
+    noted = typed("verify", "--data", data, "--expect", f" {sha256.upper()}\n")
+    assert noted.startswith("2501 lines, intact") and noted.endswith("; the expected head is line 2500\n")
+
+
+def test_show_prints_every_page_and_what_is_asked_for(data, tmp_path) -> None:
+    rows = list(csv.DictReader(typed("show", "--data", data).splitlines()))
+    assert [int(row["number"]) for row in rows] == list(range(1, 2502))
+    assert rows[0]["who"] == "'=Dr. 王" and rows[0]["detail"] == '{"kind": "T1, T2"}'
+    assert rows[0]["previous_sha256"] == "0" * 64 and rows[1]["previous_sha256"] == rows[0]["sha256"]
+    out = tmp_path / "log.csv"
+    assert typed("show", "--data", data, "--action", "report exported", "--out", out) == ""
+    with out.open(encoding="utf-8-sig", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 1250 and {row["action"] for row in found} == {"report exported"}
+    assert not list(typed("show", "--data", data, "--since", "2999-01-01").splitlines()[1:])
+    asked = open_records(data, "").audit()[:3]
+    assert [row.action for row in asked] == ["audit read"] * 3
+    assert asked[0].detail == {"since": "2999-01-01T00:00:00.000000Z"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("verify", "--data", "nowhere"), "holds no gliomark.db"),
+        (("head", "--data", "nowhere"), "holds no gliomark.db"),
+        (("verify", "--expect", "5f0c"), "is no SHA-256"),
+        (("verify", "--expect", "a" * 64), "is in none of the 0 lines"),
+        (("show", "--since", "yesterday"), "is no date or time"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(tmp_path, monkeypatch, words, said) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_records(tmp_path / "gliomark-data", "").engine.dispose()
+    with pytest.raises(GliomarkError, match=said) as refused:
+        typed(*words)
+    assert render(refused.value.message, "zh") != str(refused.value)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_tampered_log_is_named_and_still_shown_as_far_as_it_can_be_read(data, tmp_path) -> None:
+    connection = sqlite3.connect(data / "gliomark.db", isolation_level=None)
+    connection.execute("DROP TRIGGER audit_no_update")
+    connection.execute("UPDATE audit SET detail = 'no json' WHERE number = 1700")
+    connection.close()
+    with pytest.raises(GliomarkError, match=r"Line 1700 .* was altered .* 1699 lines before it are intact"):
+        typed("verify", "--data", data)
+    out = tmp_path / "log.csv"
+    with pytest.raises(GliomarkError, match="'gliomark audit verify' names the line"):
+        typed("show", "--data", data, "--out", out)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("gliomark.db")] == [
+        "studies"
+    ]

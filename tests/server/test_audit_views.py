@@ -1,0 +1,249 @@
+"""Who looked at what, and who was refused, stands in the log: soon, once, and without a patient's name."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from sqlalchemy.exc import OperationalError
+from tests.pipeline.conftest import PATIENT
+from tests.server.conftest import Live, own_database, running
+
+from gliomark.server import audit_writer
+from gliomark.server.audit_writer import AuditWriter, Refusal
+from gliomark.server.dicom_node import DicomNode, Node
+from gliomark.server.records import AuditFilter
+from gliomark.server.run import Settings, make_server, open_records
+from gliomark.server.views import VIEWS
+
+
+def lines(serving: Any, action: str, subject: str | None = None) -> list[dict[str, Any]]:
+    """The log's lines of this action, once everything that was seen is written."""
+    ends = time.monotonic() + 10
+    while serving.server.audit._queue.qsize() and time.monotonic() < ends:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    rows = serving.server.records.audit(AuditFilter(action=action, subject=subject))
+    return [{"who": row.who, "subject": row.subject, "detail": row.detail} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def seen(live: Live, study: dict[str, Any]) -> dict[str, Any]:
+    """A prediction, every document of which was fetched twice."""
+    job = live.asked(study["id"])
+    marker, sequence = job["result"]["markers"][0]["marker"], study["sequences"][0]
+    filled = {"sequence": sequence, "index": "0", "marker": marker}
+    for path in VIEWS:
+        one = job["id"] if path.startswith("/api/predictions") else study["id"]
+        asked = path.format(id=one, **filled)
+        for _ in range(2):
+            live.get(asked, params={"limit": 5} if path == "/api/audit" else None)
+    for index in range(3):
+        live.get(f"/api/studies/{study['id']}/slices/{sequence}/{index}.png").raise_for_status()
+    return job
+
+
+def test_every_call_that_shows_a_patient_is_recorded(live) -> None:
+    document = live.get("/api/openapi.json").json()
+    shows = {path for path, verbs in document["paths"].items() if "get" in verbs}
+    assert shows - set(VIEWS) == {"/api/health", "/api/models"}
+    assert set(VIEWS) <= shows
+
+
+@pytest.mark.parametrize(
+    ("action", "count"),
+    [
+        ("study viewed", 1),
+        ("pictures viewed", 1),
+        ("prediction viewed", 1),
+        ("outline viewed", 1),
+        ("map viewed", 1),
+        ("report viewed", 1),
+        ("report exported", 2),
+        ("prediction exported", 2),
+    ],
+)
+def test_what_was_seen_is_recorded_once_an_hour_and_what_was_exported_each_time(
+    live, study, seen, action, count
+) -> None:
+    of = study["id"] if action in ("study viewed", "pictures viewed") else seen["id"]
+    found = lines(live, action, of)
+    hours = 2 if time.gmtime().tm_min < 2 else 1  # the test may run across the full hour
+    assert count <= len(found) <= count * hours and {line["who"] for line in found} == {"this machine"}
+
+
+def test_the_outline_of_a_study_is_an_outline_too(live, study) -> None:
+    """Refused and missing ones are not recorded as seen."""
+    assert live.get(f"/api/studies/{study['id']}/mask.png").status_code == 404
+    assert not lines(live, "outline viewed", study["id"])
+
+
+def test_a_patients_list_names_studies_and_not_the_patient(live, study, seen) -> None:
+    live.get("/api/predictions", params={"patient_id": PATIENT}).raise_for_status()
+    live.get("/api/predictions", params={"patient_id": "nobody"}).raise_for_status()
+    found = [line["detail"] for line in lines(live, "predictions listed")]
+    assert {"studies": [study["id"]]} in found and {"studies": []} in found and {} in found
+    everything = json.dumps([row.detail | {"s": row.subject} for row in live.server.records.audit()])
+    assert PATIENT not in everything and "nobody" not in everything
+
+
+def test_reading_the_log_is_recorded_with_what_was_asked(live) -> None:
+    live.get("/api/audit", params={"action": "study viewed", "since": "2026-01-01"}).raise_for_status()
+    told = {"action": "study viewed", "since": "2026-01-01T00:00:00.000000Z"}
+    assert told in [line["detail"] for line in lines(live, "audit read")]
+
+
+def test_the_log_is_paged_to_its_end(live) -> None:
+    for number in range(25):
+        live.server.records.log("me", "for the pages", f"s{number}")
+    asked: str | None = "/api/audit?action=for+the+pages&limit=10"
+    found: list[str] = []
+    pages = 0
+    while asked:
+        answer = live.get(asked).raise_for_status()
+        found += [line["subject"] for line in answer.json()]
+        asked, pages = answer.links.get("next", {}).get("url"), pages + 1
+    assert found == [f"s{number}" for number in reversed(range(25))] and pages == 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 0}, {"limit": 1001}, {"before": 0}, {"since": "never"}, {"who": "\0"}, {"page": 1}]
+)
+def test_a_page_that_cannot_be_asked_for(live, wrong) -> None:
+    assert live.get("/api/audit", params=wrong).status_code == 422
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[Live]:
+    """A server with a reader's token."""
+    data, database = tmp_path_factory.mktemp("refusing"), own_database()
+    token = open_records(data, database).add_token("reader", "reader")
+    with running(Settings(data, database=database, models={"tiny": str(tiny_weights)})) as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [({"Authorization": ""}, "token-wanted"), ({"Authorization": "Bearer wrong"}, "token-unknown")],
+)
+def test_failed_log_ins_are_recorded_and_counted(guarded, headers, reason) -> None:
+    before = len(lines(guarded, "log-in failed"))
+    for _ in range(12):
+        assert guarded.get("/api/predictions", headers=headers).status_code == 401
+    with guarded.server.audit._lock:
+        guarded.server.audit._tell_repeated(at_once=True)
+    found = [line for line in lines(guarded, "log-in failed") if line["detail"]["reason"] == reason]
+    assert sum(line["detail"]["count"] for line in found) == 12
+    assert len(lines(guarded, "log-in failed")) - before <= 4  # two lines a minute, of at most two minutes
+    assert {(line["who"], line["detail"]["address"]) for line in found} == {("unknown", "127.0.0.1")}
+    assert "wrong" not in json.dumps(found)
+
+
+def test_a_wrong_token_is_answered_slowly(guarded) -> None:
+    started = time.monotonic()
+    guarded.get("/api/predictions", headers={"Authorization": "Bearer wrong"})
+    assert time.monotonic() - started >= 0.2
+
+
+def test_refused_calls_are_recorded_with_who_asked(guarded) -> None:
+    assert guarded.get("/api/audit").status_code == 403
+    assert guarded.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
+    found = lines(guarded, "call refused")
+    reasons = {(line["who"], line["detail"]["reason"]) for line in found}
+    assert reasons == {("reader", "admins-only"), ("unknown", "other-site")}
+
+
+def test_an_association_of_a_stranger_is_recorded(tmp_path, tiny_weights) -> None:
+    server = make_server(Settings(tmp_path, database=own_database(), models={"tiny": str(tiny_weights)}))
+    node = DicomNode(server, Node(0, peers=("SCANNER",)))
+    node.start()
+    for title in ("STRANGER", "=cmd|calc", "SCANNER"):
+        entity = AE(title)
+        entity.add_requested_context(Verification)
+        association = entity.associate("127.0.0.1", node.port)
+        assert association.is_established is (title == "SCANNER")
+        association.release()
+    node.stop()
+    rows = server.records.audit(AuditFilter(action="DICOM association refused"))
+    assert {row.subject for row in rows} == {"STRANGER", "=cmd|calc"}
+    assert rows[0].detail["address"] == "127.0.0.1"
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[AuditWriter]:
+    writer = AuditWriter(open_records(tmp_path, own_database()))
+    writer.start()
+    yield writer
+    writer.stop()
+
+
+def test_everything_that_was_taken_is_written_at_the_stop(tmp_path) -> None:
+    records = open_records(tmp_path, own_database())
+    writer = AuditWriter(records)
+    writer.start()
+    for number in range(1500):
+        assert writer.view("me", "study viewed", f"s{number}", {})
+    for _ in range(7):
+        writer.refuse(Refusal("log-in failed", "10.0.0.1", "token-unknown"))
+    writer.stop()
+    assert records.verify_audit().count == 1502
+    counts = [row.detail["count"] for row in records.audit(AuditFilter(action="log-in failed"))]
+    assert sum(counts) == 7
+    assert writer.view("me", "study viewed", "after the stop", {})
+    assert records.audit_head().number == 1503
+
+
+def test_a_database_that_is_away_costs_no_line(tmp_path, monkeypatch) -> None:
+    records = open_records(tmp_path, own_database())
+    writer, real, away = AuditWriter(records), records.log_all, threading.Event()
+
+    def log_all(entries: Any) -> None:
+        if not away.is_set():
+            raise OperationalError("", {}, Exception("away"))
+        real(entries)
+
+    monkeypatch.setattr(records, "log_all", log_all)
+    monkeypatch.setattr(audit_writer, "PAUSE_S", 0.05)
+    writer.start()
+    for number in range(20):
+        assert writer.view("me", "study viewed", str(number), {})
+    time.sleep(0.2)
+    assert records.audit_head().number == 0
+    away.set()
+    writer.stop()
+    assert records.verify_audit().count == 20
+
+
+def test_what_cannot_be_recorded_is_not_shown(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(audit_writer, "WAITING", 2)
+    writer = AuditWriter(open_records(tmp_path, own_database()))
+    writer._thread = threading.Thread()  # it writes nothing, as while the database is away
+    assert [writer.view("me", "study viewed", str(n), {}) for n in range(4)] == [True, True, False, False]
+    assert writer.view("me", "study viewed", "1", {})  # that is recorded already
+
+
+def test_strangers_cannot_fill_the_disk(writer) -> None:
+    for number in range(3000):
+        writer.refuse(Refusal("log-in failed", f"10.0.{number // 250}.{number % 250}", "token-unknown"))
+    writer.stop()
+    rows = writer._records.audit(AuditFilter(action="log-in failed"))
+    assert len(rows) <= 2 * (audit_writer.MOST_KINDS + 2)
+    assert sum(row.detail["count"] for row in rows) == 3000
+    assert "others" in {row.detail["address"] for row in rows}
+
+
+@pytest.mark.parametrize("title", ["\0NUL", "王\ud800", "line\nbreak", "x" * 5000])
+def test_what_a_stranger_calls_himself_is_kept_plain(writer, title) -> None:
+    writer.refuse(Refusal("DICOM association refused", "10.0.0.1", "unknown", "DICOM node", title))
+    writer.stop()
+    (row,) = writer._records.audit()
+    assert row.subject.isprintable() and 0 < len(row.subject) <= 200
+    assert writer._records.verify_audit().count == 1

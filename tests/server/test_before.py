@@ -1,0 +1,214 @@
+"""A data folder and a database of the version before open and show what they showed; ``before/make.py`` made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from sqlalchemy import create_engine, inspect, text
+from tests.server.conftest import Live, own_database, running
+
+from gliomark.server.older import take_over_all
+from gliomark.server.run import Settings
+
+ARCHIVE = Path(__file__).with_name("before") / "before.tar.xz"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def array_sha256(array: Any) -> str:
+    return sha256(np.ascontiguousarray(array).tobytes())
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("从前 before")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(unpacked: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((unpacked / "expected" / "expected.json").read_text("utf-8"))
+    return content
+
+
+def copied(data: Path, url: str) -> str:
+    """The SQLite database's content in the database at ``url``, as the version before would have written it there."""
+    if not url:
+        return ""
+    source, target = create_engine(f"sqlite:///{data / 'gliomark.db'}"), create_engine(url)
+    types = {"DATETIME": "TIMESTAMP WITH TIME ZONE", "DOUBLE": "DOUBLE PRECISION"}
+    with source.connect() as reading, target.begin() as writing:
+        there = inspect(reading)
+        writing.execute(text("SET LOCAL TIME ZONE 'UTC'"))
+        for table in ("studies", "jobs", "truths", "tokens", "audit", "deliveries"):
+            made = reading.execute(
+                text("SELECT sql FROM sqlite_master WHERE name = :name"), {"name": table}
+            ).scalar_one()
+            for own, theirs in types.items():
+                made = re.sub(rf"\b{own}\b", theirs, made)
+            writing.execute(text(made.replace("number INTEGER NOT NULL", "number SERIAL NOT NULL")))
+            names = [column["name"] for column in there.get_columns(table)]
+            wanted = [
+                f"CAST(CAST(:{name} AS INTEGER) AS BOOLEAN)" if name == "deleted" else f":{name}"
+                for name in names
+            ]
+            for row in reading.execute(text(f"SELECT * FROM {table}")).mappings():
+                writing.execute(
+                    text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(wanted)})"), dict(row)
+                )
+        for table, column in (("jobs", "state"), ("jobs", "created"), ("deliveries", "state")):
+            writing.execute(text(f"CREATE INDEX ix_{table}_{column} ON {table} ({column})"))
+        writing.execute(text("SELECT setval('audit_number_seq', (SELECT max(number) FROM audit))"))
+        writing.execute(
+            text(
+                "CREATE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$"
+            )
+        )
+        writing.execute(
+            text(
+                "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+                "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()"
+            )
+        )
+    return url
+
+
+@pytest.fixture(scope="module")
+def opened(unpacked: Path) -> Iterator[Live]:
+    """This version on the data folder of the version before, moved elsewhere; asked with the token of then."""
+    data = unpacked / "gliomark-data"
+    with running(Settings(data, database=copied(data, own_database()))) as client:
+        take_over_all(client.server.store, client.server.records)
+        client.headers["Authorization"] = f"Bearer {(unpacked / 'expected' / 'token').read_text()}"
+        yield client
+
+
+def test_nothing_of_a_machine_is_in_it(unpacked: Path) -> None:
+    for path in unpacked.rglob("*"):
+        assert not path.is_symlink()
+        content = path.read_bytes() if path.is_file() else b""
+        assert not re.search(rb"/(work|root|home|tmp|usr|Users)/", content), path
+
+
+def test_no_pickle_is_left(opened: Live) -> None:
+    kept = {path.name for path in opened.server.store.folder.rglob("*") if path.is_file()}
+    assert not [name for name in kept if name.endswith(".pickle")]
+    assert {"study.json", "prepared.json", "prediction.json"} <= kept
+
+
+def test_studies_are_shown_as_before(opened: Live, expected: dict[str, Any]) -> None:
+    states = []
+    for id, study in expected["studies"].items():
+        arrays = study.pop("arrays", None)
+        answer = opened.get(f"/api/studies/{id}").raise_for_status().json()
+        assert study.items() <= answer.items()
+        states.append(answer["state"])
+        if arrays:
+            stack = opened.server.store.load_prepared(id).stack
+            own = dict(stack.images) | {"brain": stack.brain, "affine": stack.affine}
+            assert {str(name): array_sha256(array) for name, array in own.items()} == arrays
+    assert sorted(states) == ["failed", "ready", "ready", "ready"]
+    assert {"FLAIR": "T2"} in [study["stand_ins"] for study in expected["studies"].values()]
+
+
+def test_predictions_and_their_documents_are_the_same(opened: Live, expected: dict[str, Any]) -> None:
+    before = {job["id"]: job for job in expected["predictions"]}
+    now = {job["id"]: job for job in opened.get("/api/predictions").json()}
+    assert len(before) == 4 and before.keys() <= now.keys()
+    for id, job in before.items():
+        own = {name: part for name, part in job.items() if name not in ("dicom", "probability_sha256")}
+        assert own.items() <= now[id].items()
+        assert opened.get(f"/api/predictions/{id}/prediction.json").json() == job["result"]
+        kept = opened.server.store.load_prediction(job["study_id"], id)
+        assert array_sha256(kept.segmentation.probability) == job["probability_sha256"]
+
+
+def test_outlines_and_maps_are_the_same_pictures(opened: Live, expected: dict[str, Any]) -> None:
+    names = {path.rpartition("/")[2] for path in expected["outlines"]}
+    assert names == {"mask.png", "found.png", "idh.png"} and len(expected["outlines"]) == 7
+    for path, hash in expected["outlines"].items():
+        assert sha256(opened.get(f"/api/{path}").raise_for_status().content) == hash, path
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_report_pages_say_the_same(
+    language: str, opened: Live, expected: dict[str, Any], unpacked: Path
+) -> None:
+    """Patient, answers, numbers and what is said beside them; how the page looks may change."""
+    for job in expected["predictions"]:
+        page = opened.get(f"/api/predictions/{job['id']}/report.html", params={"language": language})
+        before = (unpacked / "expected" / f"{job['id']}.{language}.html").read_text("utf-8")
+        numbers = re.findall(r">([^<>]*\d[^<>]*)<", re.sub(r"(?s)<(style|script|svg).*?</\1>", "", before))
+        assert len(numbers) > 20
+        missing = [number for number in numbers if number.strip() not in page.raise_for_status().text]
+        assert not missing
+
+
+def test_the_report_as_pdf_and_dicom(opened: Live, expected: dict[str, Any]) -> None:
+    kinds = []
+    for job in expected["predictions"]:
+        own = f"/api/predictions/{job['id']}"
+        assert opened.get(f"{own}/report.pdf").raise_for_status().content.startswith(b"%PDF")
+        answer = opened.get(f"{own}/dicom.zip")
+        if job["dicom"] == 409:
+            assert answer.status_code == 409
+        else:
+            with ZipFile(BytesIO(answer.raise_for_status().content)) as archive:
+                segmentation = dcmread(BytesIO(archive.read("segmentation.dcm")))
+            assert sha256(segmentation.PixelData) == job["dicom"]
+        kinds.append(answer.status_code)
+    assert sorted(kinds) == [200, 409, 409, 409]
+
+
+def test_the_log_goes_on_where_it_was(opened: Live, expected: dict[str, Any]) -> None:
+    before = expected["audit"]
+    now = {line.number: line for line in opened.server.records.audit()}
+    assert len(before) > 12 and len(now) > len(before)
+    for line in before:
+        kept = now[line["number"]]
+        assert (kept.who, kept.action, kept.subject, kept.detail) == tuple(
+            line[name] for name in ("who", "action", "subject", "detail")
+        )
+        assert kept.at.isoformat() == line["at"].replace("Z", "+00:00")
+    assert "older data taken over" in {line.action for line in now.values()}
+
+
+def test_the_truth_is_still_there(opened: Live) -> None:
+    with opened.server.records.reading() as session:
+        told = session.execute(text("SELECT marker, value, note, owner FROM truths")).one()
+    assert tuple(told) == ("idh", "mutant", "病理号 1", "Dr. Wang")
+
+
+def test_everything_can_be_predicted_again(opened: Live, expected: dict[str, Any]) -> None:
+    """The same answers, the stand-in's and the corrected outline's too."""
+    for job in expected["predictions"]:
+        again = opened.asked(job["study_id"], **job["request"])
+        assert again["state"] == "done", again["error"]
+        for one, other in zip(job["result"]["markers"], again["result"]["markers"], strict=True):
+            assert one["level"] == other["level"]
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
+        assert again["outline_sha256"] == job["outline_sha256"]
+        volumes = [document["lesion"]["volume_ml"] for document in (job["result"], again["result"])]
+        assert volumes[0] == pytest.approx(volumes[1], rel=1e-3)
+
+
+def test_a_failed_study_says_why(opened: Live, expected: dict[str, Any]) -> None:
+    (failed,) = (study for study in expected["studies"].values() if study["state"] == "failed")
+    job = opened.post(f"/api/studies/{failed['id']}/predictions", json={"age": 50, "sex": 0})
+    assert job.status_code == 409 and job.json()["detail"] == failed["error"]

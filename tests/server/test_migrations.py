@@ -1,0 +1,289 @@
+"""Databases of every earlier layout are brought to this one, on SQLite and, where there is a server, PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+from tests.server.conftest import own_database
+
+from gliomark.server.migrations import upgrade
+from gliomark.server.records import Base, Records, connect
+from gliomark.study import GliomarkError
+
+MOMENT = "2026-01-02 03:04:05"
+# as the versions before made them, word for word
+FIRST = {
+    "studies": "id VARCHAR(36) NOT NULL, patient_id VARCHAR NOT NULL, model VARCHAR NOT NULL, "
+    "input_sha256 VARCHAR(64) NOT NULL, state VARCHAR NOT NULL, error VARCHAR, about JSON NOT NULL, "
+    "corrected BOOLEAN NOT NULL, deleted BOOLEAN NOT NULL, owner VARCHAR NOT NULL, "
+    "created {moment} NOT NULL, PRIMARY KEY (id)",
+    "jobs": "id VARCHAR(36) NOT NULL, kind VARCHAR NOT NULL, study_id VARCHAR(36) NOT NULL, "
+    "patient_id VARCHAR NOT NULL, request JSON NOT NULL, state VARCHAR NOT NULL, step VARCHAR NOT NULL, "
+    "progress {double} NOT NULL, attempts INTEGER NOT NULL, error VARCHAR, result JSON, "
+    "input_sha256 VARCHAR(64) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, owner VARCHAR NOT NULL, "
+    "created {moment} NOT NULL, seconds {double}, PRIMARY KEY (id), FOREIGN KEY(study_id) REFERENCES studies (id)",
+    "truths": "id VARCHAR(36) NOT NULL, prediction_id VARCHAR(36) NOT NULL, marker VARCHAR NOT NULL, "
+    "value VARCHAR NOT NULL, note VARCHAR NOT NULL, owner VARCHAR NOT NULL, created {moment} NOT NULL, "
+    "PRIMARY KEY (id), FOREIGN KEY(prediction_id) REFERENCES jobs (id)",
+    "tokens": "sha256 VARCHAR(64) NOT NULL, name VARCHAR NOT NULL, role VARCHAR NOT NULL, "
+    "created {moment} NOT NULL, PRIMARY KEY (sha256), UNIQUE (name)",
+    "audit": "number {serial} NOT NULL, at {moment} NOT NULL, who VARCHAR NOT NULL, action VARCHAR NOT NULL, "
+    "subject VARCHAR NOT NULL, detail JSON NOT NULL, PRIMARY KEY (number)",
+}
+DELIVERIES = (
+    "id VARCHAR(36) NOT NULL, prediction_id VARCHAR(36) NOT NULL, destination VARCHAR NOT NULL, "
+    "state VARCHAR NOT NULL, tries INTEGER NOT NULL, due {moment} NOT NULL, PRIMARY KEY (id), "
+    "FOREIGN KEY(prediction_id) REFERENCES jobs (id)"
+)
+CORRECTION = "correction VARCHAR(64) NOT NULL"
+SECOND = FIRST | {
+    "studies": FIRST["studies"].replace("corrected BOOLEAN NOT NULL", CORRECTION),
+    "jobs": FIRST["jobs"].replace("owner", "outline_sha256 VARCHAR(64) NOT NULL, owner"),
+    "deliveries": DELIVERIES,
+}
+THIRD = SECOND | {
+    "studies": SECOND["studies"].replace("error", "step VARCHAR NOT NULL, progress {double} NOT NULL, error"),
+}
+LAYOUTS = {"0001": FIRST, "0002": SECOND, "0003": THIRD}
+INDICES = {"jobs": ("state", "created"), "deliveries": ("state",)}
+STUDY = {
+    "id": "'s'", "patient_id": "'患者'", "model": "'demo'", "input_sha256": "'0'", "state": "'ready'", "about": "'{}'",
+    "deleted": "false", "owner": "'me'", "created": f"'{MOMENT}'",
+}  # fmt: skip
+OWN = {
+    "0001": {"corrected": "true"},
+    "0002": {"correction": "'abc'"},
+    "0003": {"correction": "'abc'", "step": "''", "progress": "1"},
+}
+JOB = {
+    "id": "'j'", "kind": "'predict'", "study_id": "'s'", "patient_id": "'患者'", "request": "'{}'", "state": "'done'",
+    "step": "''", "progress": "1", "attempts": "1", "result": "'{\"markers\": []}'", "input_sha256": "'0'",
+    "model_sha256": "'1'", "owner": "'me'", "created": f"'{MOMENT}'",
+}  # fmt: skip
+
+
+def make(url: str, layout: str) -> None:
+    """A database as an earlier version left it: a study with a prediction, its truth, a token and a line of the log."""
+    engine = create_engine(url)
+    sqlite = engine.dialect.name == "sqlite"
+    types = {
+        "moment": "DATETIME" if sqlite else "TIMESTAMP WITH TIME ZONE",
+        "serial": "INTEGER" if sqlite else "SERIAL",
+        "double": "DOUBLE" if sqlite else "DOUBLE PRECISION",
+    }
+    later = {"0001": {}, "0002": {"outline_sha256": "''"}, "0003": {"outline_sha256": "''"}}[layout]
+    rows = {
+        "studies": STUDY | OWN[layout],
+        "jobs": JOB | later,
+        "truths": dict(
+            id="'t'", prediction_id="'j'", marker="'idh'", value="'mutant'", note="''", owner="'me'"
+        )
+        | {"created": f"'{MOMENT}'"},
+        "tokens": dict(sha256="'f'", name="'Dr. Wang'", role="'admin'", created=f"'{MOMENT}'"),
+        "audit": dict(at=f"'{MOMENT}'", who="'me'", action="'done'", subject="'j'", detail="'{}'"),
+    }
+    guards = (
+        [
+            f"CREATE TRIGGER audit_no_{verb} BEFORE {verb} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
+            for verb in ("update", "delete")
+        ]
+        if sqlite
+        else [
+            "CREATE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$",
+            "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+            "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()",
+        ]
+    )
+    if sqlite and layout != "0001":
+        guards.append(
+            "CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit WHEN EXISTS "
+            "(SELECT 1 FROM audit WHERE number = NEW.number) "
+            "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
+        )
+    with engine.begin() as connection:
+        for table, columns in LAYOUTS[layout].items():
+            connection.exec_driver_sql(f"CREATE TABLE {table} ({columns.format(**types)})")
+            for column in INDICES.get(table, ()):
+                connection.exec_driver_sql(f"CREATE INDEX ix_{table}_{column} ON {table} ({column})")
+        for guard in guards:
+            connection.exec_driver_sql(guard)
+        for table, row in rows.items():
+            values = ", ".join(row.values())
+            connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values})")
+    engine.dispose()
+
+
+def database(folder: Path) -> str:
+    return own_database() or f"sqlite:///{folder / 'gliomark.db'}"
+
+
+def content(url: str) -> dict[str, tuple[list[str], list[tuple]]]:
+    """Every table's columns and rows, and for SQLite the text of everything that was made."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        there = inspect(connection)
+        found: dict[str, tuple[list[str], list[tuple]]] = {}
+        for table in there.get_table_names():
+            rows = [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]
+            found[table] = ([c["name"] for c in there.get_columns(table)], rows)
+        if engine.dialect.name == "sqlite":
+            made = connection.execute(text("SELECT name, sql FROM sqlite_master ORDER BY name"))
+            found["sqlite_master"] = ([], [tuple(row) for row in made])
+    engine.dispose()
+    return found
+
+
+def differences(engine: Engine) -> list[object]:
+    """Between the database and the tables in ``records``, indices and references included."""
+    with engine.connect() as connection:
+        return compare_metadata(MigrationContext.configure(connection), Base.metadata)
+
+
+def refuses_changes(engine: Engine) -> None:
+    lines = ["UPDATE audit SET who = 'nobody'", "DELETE FROM audit"]
+    if engine.dialect.name == "sqlite":
+        lines.append("INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE number = 1")
+    else:
+        lines.append("TRUNCATE audit")
+    for line in lines:
+        with pytest.raises(SQLAlchemyError, match="only grows"), engine.begin() as connection:
+            connection.execute(text(line))
+
+
+def test_new_tables_are_those_of_the_records(tmp_path: Path) -> None:
+    engine = connect(database(tmp_path))
+    assert differences(engine) == []
+    records = Records(engine)
+    records.log("me", "tried", "s")
+    refuses_changes(engine)
+    records.add_study("s", "P", "demo", "0", "me")
+    assert [line.action for line in records.audit()] == ["study uploaded", "tried"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_earlier_layout_is_brought_to_this_one(layout: str, tmp_path: Path) -> None:
+    url = database(tmp_path)
+    make(url, layout)
+    engine = connect(url)
+    assert differences(engine) == []
+    records = Records(engine)
+    study, job = records.study("s"), records.job("j")
+    assert study is not None and job is not None
+    assert (study.patient_id, study.state, study.progress) == ("患者", "ready", 1)
+    assert study.correction == ("" if layout == "0001" else "abc")
+    assert job.result == {"markers": []} and job.outline_sha256 == "" and job.created.year == 2026
+    assert [(token.name, token.role) for token in records.tokens()] == [("Dr. Wang", "admin")]
+    assert [(line.who, line.action) for line in records.audit()] == [("me", "done")]
+    refuses_changes(engine)
+    records.add_truth(job, "idh", "wild type", "", "me")
+    assert records.audit()[0].number == 2
+    engine.dispose()
+    assert content(url)["truths"][1][0][:4] == ("t", "j", "idh", "mutant")
+    before = content(url)
+    connect(url).dispose()
+    assert content(url) == before
+
+
+def test_rows_stay_tied_to_each_other(tmp_path: Path) -> None:
+    """A table that was made anew on the way is the one that others refer to."""
+    url = database(tmp_path)
+    make(url, "0001")
+    engine = connect(url)
+    with pytest.raises(SQLAlchemyError, match="(?i)foreign key"), engine.begin() as connection:
+        connection.execute(text("DELETE FROM studies"))
+
+
+def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    url = database(tmp_path)
+    engine = connect(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    before = content(url)
+    with pytest.raises(GliomarkError, match="newer version of gliomark") as refused:
+        connect(url)
+    assert refused.value.message.code == "database-newer"  # type: ignore[attr-defined]
+    assert content(url) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE studies DROP COLUMN progress",
+        "ALTER TABLE jobs ADD COLUMN priority INTEGER",
+        "DROP TABLE truths",
+        "ALTER TABLE studies RENAME COLUMN correction TO outline",
+    ],
+)
+def test_tables_that_are_not_known_are_refused_and_left_alone(change: str, tmp_path: Path) -> None:
+    url = database(tmp_path)
+    make(url, "0003")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    engine.dispose()
+    before = content(url)
+    with pytest.raises(GliomarkError, match="another version of gliomark or by another program"):
+        connect(url)
+    assert content(url) == before
+
+
+@pytest.mark.parametrize("layout", ["0001", "0002"])
+def test_an_upgrade_that_fails_leaves_everything_as_it_was(layout: str, tmp_path: Path) -> None:
+    url = database(tmp_path)
+    make(url, layout)
+    engine = create_engine(url)
+    with engine.begin() as connection:  # in the way of the last revision, after all others were run
+        connection.execute(text("DROP TABLE tokens"))
+        connection.execute(text("CREATE VIEW tokens AS SELECT 1 AS sha256"))
+        if layout == "0001":
+            connection.execute(text("CREATE VIEW deliveries AS SELECT 1 AS id"))
+        else:
+            connection.execute(text("ALTER TABLE studies ADD COLUMN progress FLOAT"))
+    engine.dispose()
+    before = content(url)
+    with pytest.raises(GliomarkError, match="could not be brought to this version .* as it was"):
+        connect(url)
+    assert content(url) == before
+
+
+@pytest.mark.parametrize("layout", [None, "0001", "0003"])
+def test_servers_that_start_at_once_do_not_collide(
+    layout: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = database(tmp_path)
+    if layout:
+        make(url, layout)
+    together, failed = threading.Barrier(6), []
+    asked = upgrade._alone
+
+    def all_at_once(engine: Engine):
+        together.wait(20)  # all have seen that there is something to do
+        return asked(engine)
+
+    monkeypatch.setattr(upgrade, "_alone", all_at_once)
+
+    def start() -> None:
+        try:
+            connect(url).dispose()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    engine = connect(url)
+    assert differences(engine) == []
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1

@@ -1,0 +1,339 @@
+"""Pickles of earlier versions: what a server kept is taken over, anything else is refused and does not run."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import pickle
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.pipeline.conftest import PATIENT
+from tests.server.test_run import serve
+from tests.test_stored import a_study, same
+
+from gliomark.found_outline import FoundOutline
+from gliomark.messages import message
+from gliomark.pipeline import Prepared
+from gliomark.server import older
+from gliomark.server.run import open_records
+from gliomark.server.store import Store
+from gliomark.stored import has_record
+from gliomark.study import (
+    Clinical,
+    Contributions,
+    GliomarkError,
+    MarkerPrediction,
+    ModelIdentity,
+    MRSequence,
+    Prediction,
+    Segmentation,
+    SliceScore,
+    SliceStack,
+    Study,
+)
+
+T1C, T2, FLAIR = MRSequence.T1C, MRSequence.T2, MRSequence.FLAIR
+
+
+def a_prepared(folder: Path) -> Prepared:
+    study = a_study(folder)
+    image = study.series[T1C].image
+    outline = image > 1
+    stack = SliceStack(
+        PATIENT, {T1C: image, FLAIR: image + 1}, image > 0, np.eye(4), ("1", "2", "3"), (0, 2), outline,
+        (message("mask-not-used", file="m.nii"),), {T1C: np.eye(4)}, {T1C: 1.0, FLAIR: 0.5}, None, ("!",),
+    )  # fmt: skip
+    return Prepared(study, stack, {}, 1.5, FoundOutline("m.nii", outline))
+
+
+def a_prediction(prepared: Prepared) -> Prediction:
+    score = SliceScore("2", np.float64(310.0), float(np.float32(0.7)), True)
+    marker = MarkerPrediction(
+        "idh", "IDH", 0.71, message("level-mutant"), "标签", "near", 0.5, "model", (score,), "0.8",
+        contributions=Contributions(-0.1, 0.4, None, 0.2),
+    )  # fmt: skip
+    probability = np.linspace(0, 1, 60, dtype=np.float32).reshape(3, 4, 5)
+    return Prediction(
+        PATIENT, Clinical(PATIENT, 50, 0, {"ki67": "10"}), prepared.study, prepared.stack,
+        Segmentation(probability, probability > 0.5, message("outline-by-reader")), 1.25, {"2": 310.0}, (marker,), (),
+        ModelIdentity("demo", "f" * 64, ("T1C", "FLAIR"), "x", "CC0", "research"), "0.1.0", 2.0,
+    )  # fmt: skip
+
+
+def as_before(record: Any, protocol: int = 5) -> bytes:
+    """As the version before kept it: a study and what was prepared whole, of a prediction its own fields."""
+    if isinstance(record, Prediction):
+        own = {name: part for name, part in vars(record).items() if name not in ("study", "stack")}
+        return pickle.dumps(own, protocol=protocol)
+    return pickle.dumps(record, protocol=protocol)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.at(tmp_path / "data")
+    (store.study("s") / "predictions" / "j").mkdir(parents=True)
+    return store
+
+
+def keep_before(store: Store, prepared: Prepared, protocol: int = 5) -> None:
+    folder = store.study("s")
+    (folder / "study.pickle").write_bytes(as_before(prepared.study, protocol))
+    (folder / "prepared.pickle").write_bytes(as_before(prepared, protocol))
+    (store.prediction("s", "j") / "prediction.pickle").write_bytes(
+        as_before(a_prediction(prepared), protocol)
+    )
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_what_was_kept_is_taken_over_as_it_was(store: Store, protocol: int) -> None:
+    prepared = a_prepared(store.study("s"))
+    keep_before(store, prepared, protocol)
+    older.take_over_all(store, open_records(store.folder, ""))
+    assert not list(store.folder.rglob("*.pickle"))
+    same(prepared.study, store.load_study("s"))
+    same(prepared, store.load_prepared("s"))
+    same(a_prediction(prepared).markers, store.load_prediction("s", "j").markers)
+    same(a_prediction(prepared).segmentation, store.load_prediction("s", "j").segmentation)
+    same(a_prediction(prepared).clinical, store.load_prediction("s", "j").clinical)
+
+
+def test_it_is_taken_over_where_somebody_asks_for_it(store: Store) -> None:
+    prepared = a_prepared(store.study("s"))
+    keep_before(store, prepared)
+    same(prepared.stack, store.load_prediction("s", "j").stack)
+    assert [path.name for path in store.folder.rglob("*.pickle")] == ["study.pickle"]
+    same(prepared.study, store.load_study("s"))
+
+
+def test_a_taking_over_that_was_cut_off_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, records = a_prepared(store.study("s")), open_records(store.folder, "")
+    keep_before(store, prepared)
+
+    def cut(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(older, "same_record", cut)  # written, not yet believed
+        older.take_over_all(store, records)
+    assert len(list(store.folder.rglob("*.pickle"))) == 3
+    older.take_over_all(store, records)
+    assert not list(store.folder.rglob("*.pickle"))
+    same(prepared, store.load_prepared("s"))
+    assert [(line.action, line.detail) for line in records.audit()] == [
+        ("older data taken over", {"files": 3})
+    ]
+    older.take_over_all(store, records)
+    assert len(records.audit()) == 1
+
+
+def test_serve_takes_everything_over_before_it_listens(store: Store, tiny_weights: Path) -> None:
+    prepared = a_prepared(store.study("s"))
+    keep_before(store, prepared)
+    with serve(store.folder, tiny_weights, "--with-input") as process:
+        assert process.stdin is not None and process.stdout is not None and process.stdout.readline()
+        assert not list(store.folder.rglob("*.pickle"))
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+    same(prepared, store.load_prepared("s"))
+
+
+def test_what_does_not_come_back_the_same_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_before(store, a_prepared(store.study("s")))
+    monkeypatch.setattr(older, "same_record", lambda *_: False)
+    with pytest.raises(
+        GliomarkError, match=r"study\.pickle, which an earlier version .* did not come back the same"
+    ):
+        older.take_over(store.study("s"), "study", Study)
+    assert (store.study("s") / "study.pickle").exists()
+
+
+def test_files_of_a_data_folder_that_was_moved_are_found(store: Store) -> None:
+    before = Path("/var/lib/gliomark-data/studies/s")
+    (store.study("s") / "study.pickle").write_bytes(as_before(a_study(before)))
+    study = store.load_study("s")
+    assert study.series[T1C].source_images[2].file == store.study("s") / "input" / "2.dcm"
+    assert study.lesion is not None and study.lesion.source == Path("/media/mask.nii")
+
+
+# ---- earlier forms of the records ---------------------------------------------------------------------
+
+
+def without(record: Any, *names: str, **more: Any) -> Any:
+    """A record as a version had it that did not know these fields, and knew others."""
+    for name in names:
+        record.__dict__.pop(name)
+    record.__dict__.update(more)
+    return record
+
+
+def test_a_stand_in_that_was_filed_under_another_name_gets_its_own(store: Store) -> None:
+    """As before a stand-in was called what it is: such a study ended in KeyError when it was predicted again."""
+    now = a_prepared(store.study("s"))
+    study = replace(now.study, series={T1C: now.study.series[T1C], T2: now.study.series[T1C]})
+    stack = without(now.stack, "coverage", "examined", "warnings")
+    kept = without(replace(now, study=study, stack=stack), "stand_ins", "found", stood_in=True)
+    kept.__dict__["warnings"] = ("FLAIR is missing; T2 was used instead.",)
+    (store.study("s") / "prepared.pickle").write_bytes(as_before(kept))
+    prepared = store.load_prepared("s")
+    assert prepared.stand_ins == {FLAIR: T2} and prepared.found is None
+    assert list(prepared.stack.images) == [T1C, T2] and prepared.stack.examined == 1.0
+    assert prepared.warnings == (message("stood-in", wanted="FLAIR", shown="T2"),)
+    same(now.stack.images[FLAIR], prepared.stack.images[T2])
+
+
+def test_fields_that_a_version_did_not_have_take_their_defaults(store: Store) -> None:
+    prepared = a_prepared(store.study("s"))
+    study = prepared.study
+    for series in (*study.series.values(), study.lesion):
+        for name in {"missing", "is_oriented", "space"} & vars(series).keys():
+            series.__dict__.pop(name)  # type: ignore[union-attr]
+    (store.study("s") / "study.pickle").write_bytes(as_before(without(study, "examination", colour="none")))
+    found = store.load_study("s")
+    assert found.examination is None and found.series[T1C].is_oriented and found.series[T1C].missing is None
+    without(prepared.stack, "to_stack", coverage=0.9)
+    (store.study("s") / "prepared.pickle").write_bytes(as_before(prepared))
+    assert store.load_prepared("s").stack.coverage == {} and store.load_prepared("s").stack.to_stack == {}
+    prediction = without(a_prediction(prepared), "stand_ins", "notes")
+    (store.prediction("s", "j") / "prediction.pickle").write_bytes(as_before(prediction))
+    assert store.load_prediction("s", "j").notes == () and store.load_prediction("s", "j").stand_ins == {}
+
+
+def test_an_outline_of_the_first_version_is_known_by_its_hash(store: Store) -> None:
+    records = open_records(store.folder, "")
+    records.add_study("s", PATIENT, "demo", "0", "me")
+    (store.study("s") / "corrected.png").write_bytes(b"an outline")
+    older.take_over_all(store, records)
+    study = records.study("s")
+    assert study is not None and store.correction("s", study.correction).read_bytes() == b"an outline"
+    assert not (store.study("s") / "corrected.png").exists()
+
+
+# ---- hostile pickles ----------------------------------------------------------------------------------
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, what: Callable[..., Any], *told: Any, state: Any = None) -> None:
+        self.what, self.told, self.state = what, told, state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (self.what, self.told, self.state) if self.state is not None else (self.what, self.told)
+
+
+def named(module: str, name: str, *told: str) -> bytes:
+    """A call of anything by name, in the oldest of forms."""
+    arguments = b"".join(b"V" + one.encode() + b"\n" for one in told)
+    return f"c{module}\n{name}\n(".encode() + arguments + b"tR."
+
+
+MARK = "touched"
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "os.system": lambda: pickle.dumps(Call(os.system, f"touch {MARK}")),
+    "posix.system by name": lambda: named("posix", "system", f"touch {MARK}"),
+    "subprocess": lambda: pickle.dumps(Call(subprocess.check_call, ["touch", MARK])),
+    "eval": lambda: pickle.dumps(Call(builtins.eval, f"open('{MARK}', 'w')")),
+    "exec": lambda: pickle.dumps(Call(builtins.exec, f"open('{MARK}', 'w')")),
+    "open": lambda: pickle.dumps(Call(open, MARK, "w")),
+    "getattr": lambda: pickle.dumps(Call(getattr, {}, "clear")),
+    "import": lambda: pickle.dumps(Call(__import__, "antigravity")),
+    "breakpoint": lambda: named("builtins", "breakpoint"),
+    "rmtree": lambda: pickle.dumps(Call(shutil.rmtree, ".")),
+    "old builtins": lambda: named("__builtin__", "eval", f"open('{MARK}', 'w')"),
+    "numpy's loader": lambda: named("numpy", "load", MARK),
+    "numpy's own eval": lambda: named("numpy.testing._private.utils", "runstring", f"open('{MARK}','w')", ""),
+    "numpy.f2py": lambda: named("numpy.f2py.diagnose", "run_command", f"touch {MARK}"),
+    "through a dotted name": lambda: named("gliomark.study", "math.__loader__.load_module", "os"),
+    "an error of ours": lambda: pickle.dumps(Call(GliomarkError, "x")),
+    "pickle in pickle": lambda: pickle.dumps(
+        Call(pickle.loads, pickle.dumps(Call(os.system, f"touch {MARK}")))
+    ),
+    "inside a study": lambda: pickle.dumps(
+        replace(a_study(Path("/")), notes=(Call(os.system, f"touch {MARK}"),))
+    ),
+    "in a sentence": lambda: (
+        b"cgliomark.messages\n_restore\n(Vx\n" + named("os", "system", MARK)[:-1] + b"Vy\ntR."
+    ),
+    "by extension code": lambda: b"\x80\x02\x82\x01.",
+    "by persistent id": lambda: b"Pos.system\n.",
+    "memory": lambda: pickle.dumps(Call(bytearray, 1 << 50)),
+    "an impossible array": lambda: b"cnumpy\nndarray\n((L1000000000000L\nL1000000000000L\nttR.",
+    "a list": lambda: pickle.dumps([1, 2]),
+    "nothing": lambda: b"",
+    "cut off": lambda: pickle.dumps(a_study(Path("/")))[:-40],
+    "no pickle": lambda: b"PK\x03\x04 something else",
+    "another record": lambda: pickle.dumps(Clinical("P", 1, 1)),
+    "array of objects": lambda: pickle.dumps(
+        replace(a_study(Path("/")), lesion=replace(a_study(Path("/")).lesion, image=np.array([None, 1])))  # type: ignore[type-var]
+    ),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_pickle_is_refused_and_does_not_run(
+    content: Callable[[], bytes], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    file = store.study("s") / "study.pickle"
+    file.write_bytes(content())
+    with pytest.raises(GliomarkError, match=r"study\.pickle, which an earlier version") as refused:
+        store.load_study("s")
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
+    assert not list(here.iterdir()) and here.exists()
+    assert file.exists() and not has_record(store.study("s"), "study")
+
+
+def test_the_hostile_pickles_are_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above refuses does something where it is believed."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "os.system",
+        "posix.system by name",
+        "subprocess",
+        "eval",
+        "open",
+        "pickle in pickle",
+        "inside a study",
+    ):
+        pickle.loads(HOSTILE[name]())
+        assert (tmp_path / MARK).exists(), name
+        (tmp_path / MARK).unlink()
+
+
+def test_a_pickle_cannot_change_the_program(store: Store) -> None:
+    """Attributes may be set on what a pickle names: never on what others use."""
+    before = Study.__init__
+    spoil = b"cgliomark.study\nStudy\n(N}V__init__\nNstb0cgliomark.messages\n_restore\n(N}V__name__\nVx\nstb."
+    (store.study("s") / "study.pickle").write_bytes(spoil)
+    with pytest.raises(GliomarkError):
+        store.load_study("s")
+    assert Study.__init__ is before
+    same(message("level-mutant"), pickle.loads(pickle.dumps(message("level-mutant"))))
+
+
+def test_one_study_that_cannot_be_taken_over_does_not_stop_the_others(store: Store) -> None:
+    prepared = a_prepared(store.study("s"))
+    keep_before(store, prepared)
+    (store.study("a")).mkdir()
+    (store.study("a") / "study.pickle").write_bytes(HOSTILE["os.system"]())
+    older.take_over_all(store, open_records(store.folder, ""))
+    same(prepared, store.load_prepared("s"))
+    with pytest.raises(GliomarkError, match=r"posix\.system has no place in a study"):
+        store.load_study("a")
+
+
+def test_uploaded_pickles_are_left_alone(store: Store) -> None:
+    sent = store.input("s") / "P" / "study.pickle"
+    sent.parent.mkdir(parents=True)
+    sent.write_bytes(HOSTILE["os.system"]())
+    older.take_over_all(store, open_records(store.folder, ""))
+    assert sent.read_bytes() == HOSTILE["os.system"]()

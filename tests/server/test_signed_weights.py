@@ -1,0 +1,75 @@
+"""A server that loads signed weights alone: refused at the start, checked again by the process that loads them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.models.broken_weights import write_tiny
+from tests.server.conftest import own_database, running
+
+from gliomark.models.signatures import Trust, make_keys, read_checked, read_trust, sign
+from gliomark.server.run import Settings, make_server
+from gliomark.server.work import Worker
+from gliomark.study import GliomarkError
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    make_keys(tmp_path / "group", "")
+    return tmp_path / "group"
+
+
+@pytest.fixture
+def signed(tmp_path: Path, keys: Path) -> Path:
+    path = write_tiny(tmp_path / "模型.safetensors")
+    sign(path, read_checked(path, Trust()), keys.with_suffix(".key"), str)
+    return path
+
+
+def settings(data: Path, path: Path, trust: Trust) -> Settings:
+    return Settings(data, database=own_database(), models={"tiny": str(path)}, trust=trust)
+
+
+def test_models_are_listed_with_their_signer(tmp_path: Path, signed: Path, keys: Path) -> None:
+    trust = read_trust([keys.with_suffix(".pub")], required=True)
+    with running(settings(tmp_path / "data", signed, trust)) as client:
+        client.server.workers.wait_for_models(120)
+        (model,) = client.get("/api/models").json()
+    assert [model["signature"]] == list(trust.keys)
+
+
+def test_a_worker_loads_what_was_checked_and_nothing_else(tmp_path: Path, signed: Path, keys: Path) -> None:
+    trust = read_trust([keys.with_suffix(".pub")], required=True)
+    server = make_server(settings(tmp_path / "data", signed, trust))
+    given = server.workers.trust
+    assert Worker(tmp_path / "data", server.models, given).models["tiny"].signature in trust.keys
+    content = signed.read_bytes()
+    signed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    sign(signed, read_checked(signed, Trust()), keys.with_suffix(".key"), str)
+    with pytest.raises(GliomarkError, match="not the one that was checked"):
+        _ = Worker(tmp_path / "data", server.models, given).models
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--require-signed",), "no key is trusted"),
+        (("--require-signed", "--trusted-key", "group.pub", "--model", "demo"), "not signed"),
+        (("--require-signed", "--trusted-key", "other.pub"), "not trusted here"),
+        (("--trusted-key", "other.pub"), "not trusted here"),
+        (("--require-signed", "--trusted-key", "group.key"), "cannot be used as a key"),
+        (("--require-signed", "--trusted-key", "absent.pub"), "cannot be used as a key"),
+    ],
+)
+def test_the_server_does_not_start_with_others(tmp_path: Path, signed: Path, words, said: str) -> None:
+    make_keys(tmp_path / "other", "")
+    command = [sys.executable, "-m", "gliomark", "serve", "--data", "data", "--port", "0"]
+    command += ["--model", f"tiny={signed}", *words]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIOMARK_")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert done.stderr.startswith("gliomark: ") and done.stderr.count("\n") == 1

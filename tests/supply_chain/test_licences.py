@@ -1,0 +1,109 @@
+"""Every package that users install has a licence that may be there, and a row in docs/licences.md."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from scripts.licences import (
+    TABLE,
+    find_data_files,
+    find_licence,
+    find_objection,
+    is_allowed,
+    packages_for_users,
+    read_rules,
+    write_table,
+)
+
+RULES = read_rules()
+PACKAGES = packages_for_users()
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_has_its_row_and_may_be_used(name: str) -> None:
+    licence = find_licence(PACKAGES[name], RULES)
+    assert find_objection(name, licence, RULES) is None
+    assert f"| {name} | {licence} |" in TABLE.read_text("utf-8"), f"{name} ({licence}): run `make licences`"
+
+
+def test_weights_and_fonts_in_packages_are_named() -> None:
+    for name, package in PACKAGES.items():
+        patterns = [row["files"] for row in RULES.data if row["package"] == name]
+        unnamed = [file for file in find_data_files(package) if not any(fnmatch(file, p) for p in patterns)]
+        assert unnamed == [], f"{name}: name these files in requirements/licences.toml"
+
+
+def test_the_data_rows_are_of_files_that_exist() -> None:
+    for row in RULES.data:
+        files = [str(file) for file in distribution(row["package"]).files or []]
+        assert any(fnmatch(file, row["files"]) for file in files), row
+        assert row["files"] in TABLE.read_text("utf-8")
+
+
+def test_the_reviewed_and_stated_packages_are_still_needed() -> None:
+    assert set(RULES.reviewed) <= set(PACKAGES) and set(RULES.stated) <= set(PACKAGES)
+
+
+def installed(folder: Path, metadata: str, licence: str = "") -> Distribution:
+    """A package as pip leaves it, as far as its licence goes."""
+    info = folder / "thing-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: thing\nVersion: 1.0\n{metadata}\n", "utf-8")
+    (info / "LICENSE").write_text(licence, "utf-8")
+    (info / "RECORD").write_text("thing-1.0.dist-info/LICENSE,,\n", "utf-8")
+    return Distribution.at(info)
+
+
+@pytest.mark.parametrize(
+    "metadata, text, licence",
+    [
+        ("License-Expression: MIT AND Apache-2.0", "", "MIT AND Apache-2.0"),
+        ("License: Apache 2.0", "", "Apache-2.0"),
+        ("License: BSD", "Neither the\n name of", "BSD-3-Clause"),
+        ("License: BSD", "Redistribution and use", "BSD-2-Clause"),
+        ("License: LGPL-3.0", "", "LGPL-3.0-only"),
+        ("Classifier: License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)", "", "MPL-2.0"),
+        ("License: see the file\nClassifier: License :: OSI Approved :: MIT License", "", "MIT"),
+        ("License: UNKNOWN", "", "unknown"),
+        ("Summary: says nothing", "MIT License", "unknown"),
+    ],
+)
+def test_a_licence_is_read_as_spdx(tmp_path: Path, metadata: str, text: str, licence: str) -> None:
+    assert find_licence(installed(tmp_path, metadata, text), RULES) == licence
+
+
+@pytest.mark.parametrize(
+    "name, licence, said",
+    [
+        ("thing", "GPL-3.0-or-later", "thing: GPL-3.0-or-later is not a licence that any package may have"),
+        ("thing", "AGPL-3.0-only", "thing: AGPL-3.0-only is not"),
+        ("thing", "MIT AND LGPL-2.1-only", "thing: MIT AND LGPL-2.1-only is not"),
+        ("thing", "unknown", "thing: its licence is unknown"),
+        ("fpdf2", "GPL-3.0-only", "fpdf2: its licence was LGPL-3.0-only when it was reviewed, now it is GPL-3.0-only"),
+        ("fpdf2", "unknown", "fpdf2: its licence is unknown"),
+    ],
+)  # fmt: skip
+def test_what_may_not_be_used_is_said_by_name(name: str, licence: str, said: str) -> None:
+    assert (find_objection(name, licence, RULES) or "").startswith(said)
+
+
+@pytest.mark.parametrize(
+    "licence, allowed",
+    [
+        ("MIT", True),
+        ("GPL-2.0-only OR MIT", True),
+        ("GPL-2.0-only AND MIT", False),
+        ("(GPL-2.0-only OR MIT) AND BSD-3-Clause", True),
+        ("Apache-2.0 WITH LLVM-exception", True),
+        ("GPL-3.0-only WITH GCC-exception-3.1", False),
+    ],
+)
+def test_an_expression_is_weighed(licence: str, allowed: bool) -> None:
+    assert is_allowed(licence, RULES) is allowed
+
+
+def test_a_row_is_written_for_every_package() -> None:
+    assert write_table(PACKAGES, RULES).count("\n| ") == len(PACKAGES) + len(RULES.data) + 2

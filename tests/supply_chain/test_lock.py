@@ -1,0 +1,110 @@
+"""The locks hold everything pyproject.toml asks for, once, with hashes, and nothing that ties them to one machine."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from importlib.metadata import distribution
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from scripts.lock import (
+    CUDA_PARTS,
+    FOR_DEVELOPERS,
+    LOCKS,
+    REQUIREMENTS,
+    check_cpu_build,
+    parse_lock,
+    read_lock,
+    read_pyproject,
+)
+
+PROJECT = read_pyproject()
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+# which locks are installed for whom, as the Makefile has it
+INSTALLED = {"base": ("torch", "base"), "users": ("torch", "base", "extras"), "developers": LOCKS}
+
+
+def pinned(locks: tuple[str, ...]) -> dict[str, str]:
+    """Version by package of these locks together."""
+    return {
+        name: next(iter(requirement.specifier)).version
+        for lock in locks
+        for name, (requirement, _) in read_lock(lock).items()
+    }
+
+
+def asked() -> list[tuple[str, str]]:
+    """Who installs it, and what is asked for: pyproject's direct dependencies, the build system's too."""
+    needs = {
+        "base": PROJECT["project"]["dependencies"],
+        "build": PROJECT["build-system"]["requires"],
+    } | EXTRAS
+    whose = {"base": "base", "build": "base"} | {
+        extra: "developers" if extra in FOR_DEVELOPERS else "users" for extra in EXTRAS
+    }
+    return [(whose[extra], need) for extra, all_of_it in needs.items() for need in all_of_it]
+
+
+@pytest.mark.parametrize("who, need", asked())
+def test_the_lock_satisfies_pyproject(who: str, need: str) -> None:
+    requirement = Requirement(need)
+    if requirement.name == "gliomark":  # an extra that includes others: each is asked by itself
+        assert requirement.extras <= set(EXTRAS)
+        return
+    version = pinned(INSTALLED[who])[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(version, prereleases=True), f"{need}: the lock has {version}"
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, "torch-cpu"])
+def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
+    locked = read_lock(lock)
+    assert locked
+    for name, (requirement, hashes) in locked.items():
+        operators = [(one.operator, "*" in one.version) for one in requirement.specifier]
+        assert operators == [("==", False)], f"{name} is not pinned to one version"
+        assert hashes and all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in hashes), name
+        assert requirement.url is None, f"{name} names an address"
+
+
+def test_a_package_stands_in_one_lock() -> None:
+    """So that locks installed together cannot disagree."""
+    counted = Counter(name for lock in LOCKS for name in read_lock(lock))
+    assert [name for name, times in counted.items() if times > 1] == []
+
+
+def test_every_dependency_of_what_is_installed_is_locked() -> None:
+    """Taken from the metadata of this environment: no lock is short of what its packages themselves ask for."""
+    known: set[str] = set()
+    for lock in LOCKS:
+        locked = read_lock(lock)
+        known |= set(locked) | {"torch"}
+        for name, (requirement, _) in locked.items():
+            if lock == "torch" or (requirement.marker and not requirement.marker.evaluate()):
+                continue
+            for need in map(Requirement, distribution(name).requires or []):
+                if need.marker is None or need.marker.evaluate({"extra": ""}):
+                    assert canonicalize_name(need.name) in known, f"{name} in {lock}.lock needs {need}"
+
+
+def test_torch_alone_brings_cuda() -> None:
+    """The CPU build replaces torch.lock as a whole."""
+    assert check_cpu_build() is None
+    for lock in ("base", "extras", "dev"):
+        names = set(read_lock(lock))
+        assert "torch" not in names and not [name for name in names if name.startswith(CUDA_PARTS)]
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, "torch-cpu"])
+def test_no_address_stands_in_a_lock(lock: str) -> None:
+    """Where packages come from is pip's configuration, not the lock's."""
+    text = (REQUIREMENTS / f"{lock}.lock").read_text("utf-8")
+    assert not re.search(r"://|--(extra-)?index|--find-links|file:|(?<!\w)/\w+/", text)
+
+
+def test_a_lock_reads_as_pip_reads_it() -> None:
+    first = "a.b==1.0 ; sys_platform == 'linux' \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+    locked = parse_lock(f"# heading\n{first}c==2\n")
+    assert {name: hashes for name, (_, hashes) in locked.items()} == {"a-b": ["aa", "bb"], "c": []}
+    assert str(locked["a-b"][0]) == 'a.b==1.0; sys_platform == "linux"'

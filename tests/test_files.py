@@ -1,0 +1,237 @@
+"""Files whole or not at all, what dead processes leave, and the sentence for every way a disk says no."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from gliomark import files
+from gliomark.files import (
+    NotWrittenError,
+    atomic_folder,
+    atomic_write,
+    check_writable,
+    explain_os_error,
+    is_disk_full,
+    is_leftover,
+    remove_leftovers,
+    scratch_folder,
+    temporary_name,
+)
+from gliomark.messages import render
+
+NAME = "result.bin"
+
+
+@pytest.fixture(params=[True, False], ids=["exchange", "rename"])
+def exchanging(request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of replacing a folder: where the system can exchange two names, and where it cannot."""
+    if not request.param:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+
+
+@cache
+def dead_process() -> str:
+    """A temporary name of a process that was killed."""
+    words = "from gliomark.files import temporary_name; print(temporary_name(), flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    name = process.stdout.readline().strip()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return name
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "expected"),
+    [
+        (b"\x00\xff", "utf-8", b"\x00\xff"),
+        ("胶质瘤\n", "utf-8", "胶质瘤\n".encode()),
+        ("a,b\r\n", "utf-8-sig", b"\xef\xbb\xbfa,b\r\n"),
+    ],
+)
+def test_a_file_is_written_as_told(tmp_path: Path, content, encoding: str, expected: bytes) -> None:
+    path = atomic_write(tmp_path / "new" / NAME, content, encoding=encoding)
+    assert path.read_bytes() == expected
+    assert os.listdir(path.parent) == [NAME]
+
+
+def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        assert atomic_write(tmp_path / "key", b"", mode=0o600).stat().st_mode & 0o777 == 0o600
+        assert atomic_write(tmp_path / "open", b"").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_a_folder_takes_the_place_of_the_older_one(tmp_path: Path, exchanging) -> None:
+    for text in ("first", "second"):
+        with atomic_folder(tmp_path / "patient") as part:
+            (part / "a").mkdir()
+            (part / "a" / text).write_text(text)
+    assert contents(tmp_path) == {"patient/a/second": b"second"}
+    assert os.listdir(tmp_path) == ["patient"]
+
+
+def test_a_folder_that_fails_leaves_the_older_one(tmp_path: Path, exchanging) -> None:
+    with atomic_folder(tmp_path / "patient") as part:
+        (part / "a").write_text("first")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "patient") as part:
+        (part / "a").write_text("second")
+        raise RuntimeError
+    assert contents(tmp_path) == {"patient/a": b"first"}
+    assert os.listdir(tmp_path) == ["patient"]
+
+
+def test_what_a_dead_process_left_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
+    dead, living = dead_process(), temporary_name()
+    for name in (dead, living, "patient"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / dead).write_text("half")
+    assert is_leftover(tmp_path / dead) and not is_leftover(tmp_path / living)
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([living, "patient"])
+    assert os.listdir(tmp_path / "patient") == [dead], "only where it was asked for"
+    remove_leftovers(tmp_path, below=True)
+    assert os.listdir(tmp_path / "patient") == []
+
+
+def test_a_number_that_another_process_has_now_is_not_taken_for_the_writer(tmp_path: Path) -> None:
+    owner = f"{os.getpid()}-{'1' * 8}-{files._machine()}"
+    place = tmp_path / f"{files.PREFIX}{owner}-{'0' * 8}"
+    place.write_text("half")
+    remove_leftovers(tmp_path)
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [f"{files.PREFIX}1-{'2' * 8}-{'3' * 8}-{'4' * 8}", f"{files.PREFIX}0123456789ab"]
+)
+def test_another_machines_are_left_over_after_a_day(tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
+    place.write_text("half")
+    remove_leftovers(tmp_path)
+    assert place.exists()
+    old = time.time() - files.FOREIGN_LIFETIME_S - 60
+    os.utime(place, (old, old))
+    remove_leftovers(tmp_path)
+    assert not place.exists()
+
+
+def test_a_folder_that_was_moved_away_returns(tmp_path: Path) -> None:
+    """A process that was killed between the two renames."""
+    kept = tmp_path / (dead_process() + files.REPLACED)
+    (kept / "patient").mkdir(parents=True)
+    (kept / "patient" / "a").write_text("first")
+    remove_leftovers(tmp_path)
+    assert contents(tmp_path) == {"patient/a": b"first"}
+    assert os.listdir(tmp_path) == ["patient"]
+
+
+def test_scratch_goes_and_takes_the_dead_ones_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / dead_process()).mkdir()
+    (tmp_path / "another.program").mkdir()
+    with scratch_folder() as folder:
+        assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+        assert sorted(os.listdir(tmp_path)) == sorted([folder.name, "another.program"])
+    assert os.listdir(tmp_path) == ["another.program"]
+
+
+# ---- the disk says no -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder of 64 kB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root alone")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_what_was_there(full_disk: Path) -> None:
+    atomic_write(full_disk / NAME, b"first")
+    with pytest.raises(NotWrittenError, match="the disk is full") as caught:
+        atomic_write(full_disk / NAME, bytes(100_000))
+    assert is_disk_full(caught.value) and str(full_disk / NAME) in str(caught.value)
+    assert contents(full_disk) == {NAME: b"first"}
+
+
+def test_a_full_disk_leaves_the_folder_that_was_there(full_disk: Path, exchanging) -> None:
+    with atomic_folder(full_disk / "patient") as part:
+        (part / "a").write_text("first")
+    with (
+        pytest.raises(NotWrittenError, match="the disk is full"),
+        atomic_folder(full_disk / "patient") as part,
+    ):
+        (part / "b").write_bytes(bytes(100_000))
+    assert contents(full_disk) == {"patient/a": b"first"}
+    assert os.listdir(full_disk) == ["patient"]
+
+
+def test_a_read_only_file_system_is_one_sentence(full_disk: Path) -> None:
+    atomic_write(full_disk / NAME, b"first")
+    subprocess.run(["mount", "-o", "remount,ro", str(full_disk)], check=True)
+    for write in (lambda: atomic_write(full_disk / NAME, b"second"), lambda: check_writable(full_disk)):
+        with pytest.raises(NotWrittenError, match="read-only"):
+            write()
+    assert contents(full_disk) == {NAME: b"first"}
+
+
+def test_a_file_larger_than_the_process_may_write(tmp_path: Path) -> None:
+    words = (
+        "import resource, signal, sys; from pathlib import Path; from gliomark.files import atomic_write\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "atomic_write(Path(sys.argv[1]), b'x' * 5000)"
+    )
+    path = tmp_path / NAME
+    done = subprocess.run([sys.executable, "-c", words, str(path)], capture_output=True, text=True)
+    assert "larger than this file system or account may hold" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_too_long_and_a_file_for_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(NotWrittenError, match="name is too long"):
+        atomic_write(tmp_path / ("x" * 300), b"")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotWrittenError, match="file/result.bin"):
+        atomic_write(tmp_path / "file" / NAME, b"")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        (errno.ENOSPC, "file-disk-full", "磁盘已满"),
+        (errno.EDQUOT, "file-disk-full", "配额"),
+        (errno.EROFS, "file-system-read-only", "只读"),
+        (errno.EACCES, "file-not-permitted", "权限"),
+        (errno.ENAMETOOLONG, "file-name-too-long", "名称"),
+        (errno.EFBIG, "file-too-large", "大小"),
+        (errno.EIO, "file-disk-fault", "错误"),
+        (errno.ENOTDIR, "not-written", "可写"),
+    ],
+)
+def test_every_reason_has_its_sentence(number: int, code: str, word: str) -> None:
+    told = explain_os_error(OSError(number, os.strerror(number), "/data/out.csv"))
+    assert told.code == code and "/data/out.csv" in told and word in render(told, "zh")

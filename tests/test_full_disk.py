@@ -1,0 +1,208 @@
+"""A full disk, a read-only one and a place without permission: one sentence, and what was there is as it was.
+
+Every writer is called on a real small file system; where none can be mounted the tests skip.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from tests.conftest import tiny_stack
+from tests.models.test_weights import CARD
+
+from gliomark.assessment import Columns, assess, read_predictions, write_assessment
+from gliomark.client.folder import pack
+from gliomark.cohort.anonymise import _write as write_anonymised
+from gliomark.cohort.describe import describe
+from gliomark.cohort.export import export_cohort
+from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.labels import write_meta
+from gliomark.cohort.phantom.hospital import write_hospital
+from gliomark.cohort.private import private_folder, write_private_csv
+from gliomark.cohort.quality_page import write_quality
+from gliomark.cohort.store import Cohort, write_json, write_patient
+from gliomark.experiments.records import save_figure, write_table
+from gliomark.files import NotWrittenError, check_writable, is_disk_full
+from gliomark.messages import Message, render
+from gliomark.models.weights import save_weights
+from gliomark.server.store import Store
+from gliomark.study import SliceStack
+from gliomark.training.checkpoints import CHECKPOINT, PREVIOUS, WholeCheckpoints, last_checkpoint
+
+KILOBYTES = 48
+RANDOM = np.random.default_rng(0)
+Write = Callable[[Path], object]
+
+
+def mount(place: Path, options: str) -> None:
+    """A file system of its own, or the test is skipped."""
+    place.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root alone")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    mount(place, f"size={KILOBYTES}k")
+    (place / "before.txt").write_text("what was there")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def big_table() -> pd.DataFrame:
+    return pd.DataFrame(RANDOM.normal(size=(3000, 4)), columns=list("abcd"))
+
+
+def assessed(folder: Path) -> object:
+    table = folder.parent / "predictions.csv"
+    label = RANDOM.integers(0, 2, 60)
+    rows = [
+        f"P{i},{y},{min(max(p, 0), 1)}" for i, (y, p) in enumerate(zip(label, RANDOM.random(60), strict=True))
+    ]
+    table.write_text("\n".join(["id,label,probability", *rows]) + "\n")
+    return write_assessment(assess(read_predictions(table, Columns())), folder / "evaluation")
+
+
+def two_checkpoints(folder: Path) -> None:
+    """The second does not fit beside the first."""
+    io = WholeCheckpoints()
+    for size in (4_000, 100_000):
+        io.save_checkpoint({"weights": torch.arange(size, dtype=torch.uint8)}, folder / "work" / CHECKPOINT)
+
+
+def packed(folder: Path) -> None:
+    patient = folder.parent / "patient"
+    patient.mkdir()
+    (patient / "image.bin").write_bytes(RANDOM.bytes(200_000))
+    pack(patient, folder / "sent.zip", lambda: False)
+
+
+def noise_stack() -> SliceStack:
+    """Slices that do not compress."""
+    stack = tiny_stack(2)
+    return replace(
+        stack, images={n: RANDOM.normal(size=i.shape).astype(np.float32) for n, i in stack.images.items()}
+    )
+
+
+def drawing() -> Figure:
+    figure = Figure(figsize=(12, 12))
+    figure.subplots().imshow(RANDOM.random((400, 400)))
+    return figure
+
+
+ROWS = [{"id": f"P{i:05d}", "age": "50", "sex": "0"} for i in range(8000)]
+DOORS: dict[str, Write] = {
+    "cohort arrays": lambda folder: write_patient(folder / "cohort", tiny_stack(1)),
+    "cohort json": lambda folder: write_json(folder / "a.json", {"text": "x" * 100_000}),
+    "cohort table": lambda folder: write_meta(folder / "MetaMS.csv", ROWS),
+    "private table": lambda folder: write_private_csv(folder / "key.csv", ["id", "age", "sex"], ROWS),
+    "anonymised file": lambda folder: write_anonymised(folder / "a" / "00001.dcm", bytes(100_000)),
+    "phantoms": lambda folder: write_hospital([1], folder / "phantoms", form="nifti", workers=1),
+    "experiment table": lambda folder: write_table(big_table(), folder / "table.csv"),
+    "figure": lambda folder: save_figure(drawing(), folder / "figure.png"),
+    "weights": lambda folder: save_weights(
+        folder / "w.safetensors", CARD, {"prior": torch.zeros(2, 2), "segmentation/a": torch.zeros(50_000)}
+    ),
+    "evaluation": assessed,
+    "client's zip": packed,
+    "server's correction": lambda folder: Store.at(folder / "data").keep_correction(
+        "study", RANDOM.random((20, 240, 240)) > 0.5
+    ),
+    "server's slices": lambda folder: Store.at(folder / "data").keep_slices("study", noise_stack()),
+}
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_full_disk_is_one_sentence(small_disk: Path, door: str) -> None:
+    with pytest.raises(NotWrittenError) as caught:
+        DOORS[door](small_disk)
+    told = caught.value.message
+    assert is_disk_full(caught.value) and isinstance(told, Message)
+    assert str(small_disk) in told and told.count("\n") == 0 and "磁盘已满" in render(told, "zh")
+    left = files_in(small_disk)
+    assert left.pop("before.txt") == b"what was there"
+    assert not [name for name in left if ".gliomark-" in name and door != "client's zip"]
+
+
+@pytest.mark.parametrize("to", ["bids", "nnunet", "structured-pictures"])
+def test_an_export_is_whole_or_not_there(tiny_cohort_folder: Path, small_disk: Path, to) -> None:
+    with pytest.raises(NotWrittenError, match="the disk is full"):
+        export_cohort(Cohort(tiny_cohort_folder), to, small_disk / "export")
+    assert os.listdir(small_disk) == ["before.txt"]
+
+
+def test_a_description_says_so(tiny_cohort_folder: Path, small_disk: Path) -> None:
+    with pytest.raises(NotWrittenError, match="the disk is full"):
+        describe(Cohort(tiny_cohort_folder), small_disk / "describe")
+    assert not list(small_disk.rglob(".gliomark-*"))
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small_disk: Path) -> None:
+    with pytest.raises(NotWrittenError, match="the disk is full"):
+        two_checkpoints(small_disk)
+    assert last_checkpoint(small_disk / "work") == small_disk / "work" / PREVIOUS
+
+
+READ_ONLY: dict[str, Write] = {
+    "predict": lambda folder: check_writable(folder / "out"),
+    "cohort": lambda folder: private_folder(folder / "cohort"),
+    "cohort arrays": DOORS["cohort arrays"],
+    "weights": DOORS["weights"],
+    "experiment table": DOORS["experiment table"],
+    "export": lambda folder: write_hospital([1], folder / "phantoms", form="nifti", workers=1),
+}
+
+
+@pytest.mark.parametrize("door", READ_ONLY)
+def test_a_read_only_disk_is_one_sentence(small_disk: Path, door: str) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(NotWrittenError, match="read-only") as caught:
+        READ_ONLY[door](small_disk)
+    assert not is_disk_full(caught.value) and "只读" in render(caught.value.message, "zh")
+    assert files_in(small_disk) == {"before.txt": b"what was there"}
+
+
+@pytest.mark.parametrize("writer", [cohort_folds, write_quality], ids=["folds", "quality"])
+def test_a_cohort_on_a_disk_that_has_filled_up(
+    tiny_cohort_folder: Path, tmp_path: Path, writer: Callable[[Cohort], object]
+) -> None:
+    """Its own folder is full: what was prepared stays readable."""
+    place = tmp_path / "disk"
+    mount(place, "size=12m")
+    try:
+        subprocess.run(["cp", "-r", f"{tiny_cohort_folder}/.", str(place)], check=True)
+        (place / "folds.json").unlink(missing_ok=True)
+        cohort = Cohort(place)
+        with (place / "rest").open("wb") as rest, pytest.raises(OSError):
+            while True:
+                rest.write(bytes(1 << 16))
+                rest.flush()
+        with pytest.raises(NotWrittenError, match="the disk is full"):
+            writer(cohort)
+        assert not list(place.rglob(".gliomark-*")) and cohort.stack("P01").images
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_command_ends_with_the_sentence_and_status_1(small_disk: Path) -> None:
+    command = [sys.executable, "-m", "gliomark", "cohort", "phantom", "--as", "nifti"]
+    done = subprocess.run([*command, "--out", str(small_disk / "p")], capture_output=True, text=True)
+    assert done.returncode == 1 and "the disk is full" in done.stderr and "Traceback" not in done.stderr
+    assert os.listdir(small_disk) == ["before.txt"]

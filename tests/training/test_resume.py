@@ -1,0 +1,207 @@
+"""A training that is cut off at any moment ends with the same weights, bit for bit, as one that is not."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gliomark.models.kinet import KiNetSettings, KiNetSize
+from gliomark.models.mignet import MIGNetSettings
+from gliomark.models.segmentation_baselines import BaselineSettings
+from gliomark.models.swin_unet import SwinSize
+from gliomark.training import checkpoints
+from gliomark.training.augmentation import GENTLE
+from gliomark.training.checkpoints import CHECKPOINT, PREVIOUS, is_whole, last_checkpoint
+from gliomark.training.classification import (
+    BalancedSampler,
+    LesionBank,
+    MarkerTask,
+    MarkerTraining,
+    train_marker_network,
+)
+from gliomark.training.draws import draw_seed, seed_batch
+from gliomark.training.segmentation import SegmentationTask, SegmentationTraining, train_segmentation
+from gliomark.training.slice_bank import EpochSampler, SliceBank
+
+SIDE, EPOCHS, STEPS = 32, 3, 3
+VIEWS = replace(GENTLE, crop=SIDE, shift=2, recolour=0.5)
+SEGMENTATION = SegmentationTraining(
+    MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2), patch=4)),
+    VIEWS,
+    rate=1e-3,
+    batch=4,
+    epochs=EPOCHS,
+    slices_per_patient=3,
+)
+MARKER = MarkerTraining(
+    KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=1)),
+    VIEWS,
+    rate=1e-3,
+    batch=4,
+    epochs=EPOCHS,
+    slices_per_patient=3,
+)
+KINDS = {
+    "MIG-Net": SEGMENTATION,
+    "with a validation": replace(SEGMENTATION, validate_every=1),
+    "momentum and batch norm": replace(
+        SEGMENTATION, network=BaselineSettings("U-Net", 1, 4), optimiser="sgd", largest_gradient=1.0
+    ),
+    "another seed": replace(SEGMENTATION, seed=5, augmentation=replace(VIEWS, quarter_turns=True)),
+    "KiNet": MARKER,
+}
+Kind = SegmentationTraining | MarkerTraining
+
+
+@pytest.fixture(autouse=True)
+def quiet_lightning() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def bank() -> tuple[torch.Tensor, ...]:
+    """image, lesion, label, patient of four patients' eight slices."""
+    lesion = torch.zeros(8, SIDE, SIDE, dtype=torch.uint8)
+    for index in range(8):
+        lesion[index, 4 + index : 14 + index, 6:20] = 1
+    noise = torch.randn(8, 2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    return (noise * 0.3 + 2 * lesion[:, None]).half(), lesion, torch.arange(8) // 2 % 2, torch.arange(8) // 2
+
+
+def train(kind: Kind, work: Path) -> nn.Module:
+    """Train or go on."""
+    image, lesion, label, patient = bank()
+    if isinstance(kind, MarkerTraining):
+        names = tuple("abcd")
+        return train_marker_network(
+            LesionBank(image, lesion, label, label.float(), patient, names), kind, work
+        )
+    slices = SliceBank(image[:, :1], lesion, label, patient, tuple("abcd"))
+    validation = slices if kind.validate_every else None
+    return train_segmentation(slices, kind, work, validation).network
+
+
+def sha256(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Kind to the hash of its weights when nothing happens, trained once."""
+    known: dict[str, str] = {}
+
+    def of(kind: str) -> str:
+        if kind not in known:
+            known[kind] = sha256(train(KINDS[kind], tmp_path_factory.mktemp("unbroken")))
+        return known[kind]
+
+    return of
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, kind: Kind, epoch: int, batch: int) -> None:
+    """The power fails once, in the midst of that batch."""
+    task = MarkerTask if isinstance(kind, MarkerTraining) else SegmentationTask
+    step, over = task.training_step, []
+
+    def training_step(self, given, index: int):
+        if (self.current_epoch, index) == (epoch, batch) and not over:
+            over.append(True)
+            raise RuntimeError("power cut")
+        return step(self, given, index)
+
+    monkeypatch.setattr(task, "training_step", training_step)
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (1, 0), (2, 2)])
+@pytest.mark.parametrize("name", KINDS)
+def test_the_weights_are_the_same(
+    unbroken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, epoch: int, batch: int
+) -> None:
+    expected = unbroken(name)
+    cut(monkeypatch, KINDS[name], epoch, batch)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(KINDS[name], tmp_path)
+    torch.manual_seed(99)  # what another process would start with
+    assert sha256(train(KINDS[name], tmp_path)) == expected
+    assert not list(tmp_path.rglob(".gliomark-*")) and not list(tmp_path.rglob("*-v1*"))
+
+
+@pytest.mark.parametrize("moment", ["before the last is moved", "before it is replaced", "after it"])
+def test_a_cut_while_the_checkpoint_is_written(
+    unbroken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
+) -> None:
+    write, written = checkpoints.atomic_write, []
+
+    def cut_off(path: Path, content: bytes) -> Path:
+        if path.name != CHECKPOINT or written.append(path) or len(written) != 2:
+            return write(path, content)
+        if moment == "before the last is moved":
+            path.with_name(PREVIOUS).rename(path)
+        elif moment == "after it":
+            write(path, content)
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(checkpoints, "atomic_write", cut_off)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(SEGMENTATION, tmp_path)
+    assert sha256(train(SEGMENTATION, tmp_path)) == unbroken("MIG-Net")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one bit", "empty", "both", "gone"])
+def test_a_damaged_checkpoint_is_noticed(
+    unbroken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+) -> None:
+    """The one before is taken; where that is damaged too, the training begins anew."""
+    cut(monkeypatch, SEGMENTATION, 2, 1)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(SEGMENTATION, tmp_path)
+    last, previous = tmp_path / CHECKPOINT, tmp_path / PREVIOUS
+    assert last_checkpoint(tmp_path) == last and is_whole(previous)
+    content = last.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    for path in (last, previous) if damage == "both" else (last,):
+        path.write_bytes({"cut short": content[:-200], "one bit": flipped}.get(damage, b""))
+    if damage == "gone":
+        last.unlink()
+    assert last_checkpoint(tmp_path) == (None if damage == "both" else previous)
+    assert sha256(train(SEGMENTATION, tmp_path)) == unbroken("MIG-Net")
+    assert is_whole(last)
+
+
+def test_what_is_drawn_depends_on_seed_epoch_and_batch_alone() -> None:
+    assert (
+        len({draw_seed(seed, epoch, batch) for seed in range(3) for epoch in range(3) for batch in range(3)})
+        == 27
+    )
+    seed_batch(1, 2, 3)
+    first = torch.rand(3)
+    torch.manual_seed(0)
+    seed_batch(1, 2, 3)
+    assert torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.parametrize("sampler", [EpochSampler, BalancedSampler])
+def test_a_sampler_draws_anew_each_epoch_and_the_same_again(sampler) -> None:
+    image, lesion, label, patient = bank()
+    if sampler is EpochSampler:
+        drawn = EpochSampler(SliceBank(image, lesion, label, patient, tuple("abcd")), 6, 0.5, 1)
+    else:
+        drawn = BalancedSampler(LesionBank(image, lesion, label, label.float(), patient, tuple("abcd")), 6, 1)
+    epochs = []
+    for epoch in (0, 1, 2, 1):
+        torch.manual_seed(epoch)
+        drawn.set_epoch(epoch)
+        epochs.append(list(drawn))
+    assert epochs[1] == epochs[3] and epochs[0] != epochs[1] != epochs[2]
