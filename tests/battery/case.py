@@ -87,7 +87,14 @@ class Row:
     @classmethod
     def of(cls, case: Case, verdict: str, why: str, seconds: float, parent_mb: float) -> Row:
         return cls(
-            case.door, case.name, case.kind, str(case.expects), verdict, round(seconds, 1), round(parent_mb), why
+            case.door,
+            case.name,
+            case.kind,
+            str(case.expects),
+            verdict,
+            round(seconds, 1),
+            round(parent_mb),
+            why,
         )
 
 

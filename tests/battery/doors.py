@@ -13,7 +13,9 @@ from tests.battery.watch import fork
 
 from gliomark.cli import run as run_command_line
 
-BUILD = "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --without-masks --workers 0"
+BUILD = (
+    "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --without-masks --workers 0"
+)
 # the command's words, and which files may be there after a refusal
 DOORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "predict": ("predict P001 --out out --without-clinical", ("out/predictions.csv",)),

@@ -12,7 +12,15 @@ from tests.battery.watch import LIMIT_S
 from gliomark.messages import MESSAGES
 
 Verdict = Literal[
-    "ok", "trace", "signal", "hang", "memory", "partial", "wrong acceptance", "wrong refusal", "wrong sentence"
+    "ok",
+    "trace",
+    "signal",
+    "hang",
+    "memory",
+    "partial",
+    "wrong acceptance",
+    "wrong refusal",
+    "wrong sentence",
 ]
 VERDICTS: tuple[Verdict, ...] = (
     "trace", "signal", "hang", "memory", "partial", "wrong acceptance", "wrong refusal", "wrong sentence",
@@ -38,9 +46,7 @@ def judge(case: Case, seen: Seen, wrong: str, may_stay: Callable[[str], bool]) -
     return judge_refusal(case.expects, seen, may_stay)
 
 
-def judge_refusal(
-    expects: Refused, seen: Seen, may_stay: Callable[[str], bool]
-) -> tuple[Verdict, str]:
+def judge_refusal(expects: Refused, seen: Seen, may_stay: Callable[[str], bool]) -> tuple[Verdict, str]:
     if seen.status == 0:
         return "wrong acceptance", last_line(seen.said)
     if left := sorted(name for name in seen.left if not may_stay(name)):

@@ -8,7 +8,18 @@ from importlib import import_module
 
 from tests.battery.case import Case
 
-FILES = ("volumes", "pictures", "folders", "dicom", "tables", "masks", "cohorts", "evaluations", "server", "node")
+FILES = (
+    "volumes",
+    "pictures",
+    "folders",
+    "dicom",
+    "tables",
+    "masks",
+    "cohorts",
+    "evaluations",
+    "server",
+    "node",
+)
 
 
 @cache

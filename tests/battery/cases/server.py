@@ -35,10 +35,14 @@ def upload(
     name: str, kind: str, change: Callable[[Files], Files], *says: str, form: str = "volumes", **fields: str
 ) -> Case:
     """An upload of the healthy patient, changed."""
-    return refused(DOOR, f"upload {name}", kind, lambda live: live.upload(change(healthy(live, form)), **fields), *says)
+    return refused(
+        DOOR, f"upload {name}", kind, lambda live: live.upload(change(healthy(live, form)), **fields), *says
+    )
 
 
-def with_flair(content: bytes | Callable[[bytes], bytes], name: str = "P001/FLAIR.nii.gz") -> Callable[[Files], Files]:
+def with_flair(
+    content: bytes | Callable[[bytes], bytes], name: str = "P001/FLAIR.nii.gz"
+) -> Callable[[Files], Files]:
     def change(files: Files) -> Files:
         own = dict(files).pop("P001/FLAIR.nii.gz")
         made = content(own) if callable(content) else content
@@ -153,7 +157,9 @@ def lying_zip() -> bytes:
     return overwrite(at + 24, small)(overwrite(22, small)(content))
 
 
-def body(name: str, kind: str, content: bytes, *says: str, type: str = "multipart/form-data; boundary=x") -> Case:
+def body(
+    name: str, kind: str, content: bytes, *says: str, type: str = "multipart/form-data; boundary=x"
+) -> Case:
     def attack(live: Live) -> Reply:
         return live.ask("POST", "/api/studies", content=content, headers={"Content-Type": type})
 
@@ -185,7 +191,9 @@ def on_study(name: str, kind: str, content: Any, *says: str) -> Case:
 
     def attack(live: Live) -> Reply:
         path = f"/api/studies/{live.good_study()}/predictions"
-        sent = {"content": content} if isinstance(content, bytes) else {"content": json.dumps(content).encode()}
+        sent = (
+            {"content": content} if isinstance(content, bytes) else {"content": json.dumps(content).encode()}
+        )
         return live.ask("POST", path, headers={"Content-Type": "application/json"}, **sent)
 
     return refused(DOOR, f"JSON {name}", kind, attack, *says)
@@ -328,7 +336,11 @@ def predicted(live: Live, files: Files) -> Reply:
     if told.refused:
         return told
     asked = {"without_clinical": True}
-    job = live.post(f"/api/studies/{json.loads(told.text)['id']}/predictions", json=asked).raise_for_status().json()
+    job = (
+        live.post(f"/api/studies/{json.loads(told.text)['id']}/predictions", json=asked)
+        .raise_for_status()
+        .json()
+    )
     done = live.until(f"/api/predictions/{job['id']}", ("done", "failed"))
     if done["state"] == "failed":
         return Reply(200, str(done["error"]), True)
@@ -339,7 +351,11 @@ def predicted(live: Live, files: Files) -> Reply:
 def near(form: str) -> Callable[[Reply], str]:
     def wrong(reply: Reply) -> str:
         told, answers = json.loads(reply.text)
-        return "" if abs(told - answers[form]["idh"]) < 0.03 else f"answered {told}, expected {answers[form]['idh']}"
+        return (
+            ""
+            if abs(told - answers[form]["idh"]) < 0.03
+            else f"answered {told}, expected {answers[form]['idh']}"
+        )
 
     return wrong
 

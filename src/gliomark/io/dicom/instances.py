@@ -290,7 +290,10 @@ def _frames(header: Dataset, facts: HeaderFacts) -> tuple[Frame, ...]:
     if "PerFrameFunctionalGroupsSequence" not in header:
         count = max(1, int(number(header, "NumberOfFrames") or 1))
         return tuple(_classic(header, facts, None if count == 1 else at) for at in range(count))
-    count, described = int(number(header, "NumberOfFrames") or 1), len(header.PerFrameFunctionalGroupsSequence)
+    count, described = (
+        int(number(header, "NumberOfFrames") or 1),
+        len(header.PerFrameFunctionalGroupsSequence),
+    )
     if count != described:
         raise ValueError(f"{count} frames, of which {described} are described")
     return tuple(_enhanced(header, facts, at) for at in range(count))
