@@ -346,21 +346,17 @@ def test_one_failure_does_not_stop_the_rest(command, three, tiny_weights, home) 
 
 
 def test_two_folders_of_one_patient_do_not_overwrite_each_other(
-    monkeypatch, command, home, pictures, write_table, tiny_weights
+    command, home, drawn, write_table, tiny_weights
 ) -> None:
-    """DICOM folders may share a PatientID whatever their names; pictures stand in for them here."""
+    """DICOM folders may share a PatientID whatever their names."""
     folder = home / "很多 患者"
+    folder.mkdir()
     for name in ("甲", "乙"):
-        shutil.copytree(pictures, folder / name)
-
-    def read(path, **asked):
-        return replace(read_study(path, **asked), patient_id="P-7")
-
-    monkeypatch.setattr(batch, "read_study", read)
-    table, out = write_table([("P-7", "50", "0")]), home / "out"
+        write_dicom(folder / name, without_mask(drawn))
+    table, out = write_table([(PATIENT, "50", "0")]), home / "out"
     outcome = command("predict", folder, "--clinical", table, "--out", out, "--model", tiny_weights)
-    assert outcome.status == 1 and outcome.err.count("\n") == 1 and "holds patient P-7" in outcome.err
-    assert {path.name for path in out.iterdir()} == {"P-7", "predictions.csv"}
+    assert outcome.status == 1 and outcome.err.count("\n") == 1 and f"holds patient {PATIENT}" in outcome.err
+    assert {path.name for path in out.iterdir()} == {PATIENT, "predictions.csv"}
 
 
 def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, three, tiny_weights, home):
