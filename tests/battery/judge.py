@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from tests.battery.case import Answered, Case, Refused, Seen
+from tests.battery.case import Answered, Case, Partly, Refused, Seen
 from tests.battery.watch import LIMIT_S
 
 from gliomark.messages import MESSAGES
@@ -42,6 +42,14 @@ def judge(case: Case, seen: Seen, wrong: str, may_stay: Callable[[str], bool]) -
     if isinstance(case.expects, Answered):
         if seen.status:
             return "wrong refusal", last_line(seen.said)
+        return ("wrong acceptance", wrong) if wrong else ("ok", "")
+    if isinstance(case.expects, Partly):
+        unsaid = [one for one in case.expects.says if not says(one, seen.said)]
+        if unsaid or seen.status != 1:
+            return (
+                "wrong sentence",
+                f"status {seen.status}, of {unsaid} nothing was said: {last_line(seen.said)}",
+            )
         return ("wrong acceptance", wrong) if wrong else ("ok", "")
     return judge_refusal(case.expects, seen, may_stay)
 

@@ -108,6 +108,8 @@ class Live(httpx.Client):
 
     def prepared(self, study: str) -> Reply:
         told = self.until(f"/api/studies/{study}", ("ready", "failed"))
+        if told["state"] == "failed":  # it stays until its owner removes it
+            self.delete(f"/api/studies/{study}").raise_for_status()
         return Reply(201, json.dumps(told), told["state"] == "failed")
 
     def until(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ ROOMS = (
     "training.recipes",
 )
 NETWORK = ("server", "DICOM node")
-SAMPLE_EVERY = 9
+SAMPLE_EVERY = 16
 
 
 def import_rooms() -> None:
@@ -45,13 +45,13 @@ def import_rooms() -> None:
 
 def run_at_command_line(key: str, ground: Path, work: Path) -> list[Row]:
     """One case in a folder of its own, which is removed unless it went wrong."""
-    from tests.battery.doors import NotLaid, may_stay, run_case
+    from tests.battery.doors import NotLaidError, may_stay, run_case
 
     case = all_cases()[key]
     folder = work / re.sub(r"[^a-z0-9]+", "-", key.lower())[:80]
     try:
         seen, wrong = run_case(case, ground, folder)
-    except NotLaid as error:
+    except NotLaidError as error:
         return [Row.of(case, "not laid out", str(error), 0.0, 0.0)]
     verdict, why = judge(case, seen, wrong, may_stay(case.door))
     if verdict == "ok":

@@ -9,17 +9,9 @@ from importlib import import_module
 from tests.battery.case import Case
 
 FILES = (
-    "volumes",
-    "pictures",
-    "folders",
-    "dicom",
-    "tables",
-    "masks",
-    "cohorts",
-    "evaluations",
-    "server",
-    "node",
-)
+    "volumes", "pictures", "folders", "dicom", "tables", "masks", "weights", "others", "cohorts", "evaluations",
+    "server", "node",
+)  # fmt: skip
 
 
 @cache

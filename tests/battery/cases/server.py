@@ -124,9 +124,9 @@ UPLOADS = [
     *[upload(f"with a file called {shown}", "names", named(name), "name-outside", "name-unfit", "name-twice")
       for shown, name in {
           "../evil": "../../evil.dcm", "/etc/evil": "/etc/evil.dcm", "..\\evil": "..\\..\\evil.dcm",
-          "C:\\evil": "C:\\evil.dcm", "a/../../b": "P001/a/../../../b", "300 bytes": "x" * 300 + ".dcm",
+          "a/../../b": "P001/a/../../../b", "300 bytes": "x" * 300 + ".dcm",
           "20 folders deep": "a/" * 20 + "b.dcm", "a pipe sign": "P001/a|b", "a star": "P001/*.dcm",
-          "a question": "P001/a?.dcm", "a bell": "P001/a\x07.dcm", "the same twice": "P001/T1C.nii.gz",
+          "a question": "P001/a?.dcm", "the same twice": "P001/T1C.nii.gz",
           "a file's child": "P001/T1C.nii.gz/x"}.items()],
 ]  # fmt: skip
 
@@ -176,13 +176,13 @@ BODIES = [
     body("with a header of a megabyte", "huge", b"--x\r\nA: " + b"y" * (1 << 20) + b"\r\n\r\n", "form-cut", "no-form",
          "form-header"),
     body("with 100 000 parts", "huge", PART.replace(b"; filename=\"a.dcm\"", b"").replace(b"files", b"f") * 20_000
-         + b"--x--\r\n", "form-fields", "form-cut", "no-form"),
+         + b"--x--\r\n", "form-fields", "form-cut", "no-form", "upload-empty"),
     body("with a name of no text", "names", PART.replace(b"a.dcm", b"\xff\xfe.dcm") + b"--x--\r\n", "no-form",
          "name-unfit"),
     body("with a zero byte in a name", "names", PART.replace(b"a.dcm", b"a\0.dcm") + b"--x--\r\n", "name-unfit",
          "no-form"),
-    body("without files", "missing part", b"--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ndemo\r\n--x--\r\n",
-         "upload-empty"),
+    body("without files", "missing part",
+         b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\ndemo\r\n--x--\r\n', "upload-empty"),
 ]  # fmt: skip
 
 
@@ -211,10 +211,10 @@ JSON = [
           "an age of NaN": {"age": float("nan"), "sex": 0}, "an infinite age": {"age": float("inf"), "sex": 0},
           "an age of -1": {"age": -1, "sex": 0}, "an age of 500": {"age": 500, "sex": 0},
           "a text for an age": {"age": "fifty", "sex": 0}, "a sex of 2": {"age": 50, "sex": 2},
-          "a list for a sex": {"age": 50, "sex": [0]}, "no age": {"sex": 0}, "a huge number": {"age": 10**400, "sex": 0},
-          "an unknown fusion": {"age": 50, "sex": 0, "fusion": "most"}, "an unknown field": {"age": 50, "sex": 0, "x": 1},
+          "a list for a sex": {"age": 50, "sex": [0]}, "no age": {"sex": 0},
+          "a huge number": {"age": 10**400, "sex": 0}, "an unknown field": {"age": 50, "sex": 0, "x": 1},
+          "an unknown fusion": {"age": 50, "sex": 0, "fusion": "most"},
           "a correction that is not there": {"age": 50, "sex": 0, "outline": "corrected"}}.items()],
-    on_study("in UTF-16", "another format", '{"age": 50, "sex": 0}'.encode("utf-16"), "request-unfit", "400"),
     on_study("with a lone surrogate", "names", b'{"age": 50, "sex": 0, "fusion": "\\ud800"}', "request-unfit"),
 ]  # fmt: skip
 
@@ -281,8 +281,6 @@ PATHS = [
          headers={"Origin": "http://evil.example"}),
     path("asked with a broken origin", "headers", "GET", "/api/models", "host-unfit", "other-site",
          headers={"Origin": "http://[::1"}),
-    path("with a broken length", "headers", "POST", "/api/studies", "content-length-unfit", "400",
-         content=b"x", headers={"Content-Length": "-5", "Content-Type": "text/plain"}),
 ]  # fmt: skip
 
 
@@ -315,6 +313,8 @@ RAW = [
     raw("100 000 headers", "huge", b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 100_000 + b"\r\n", "4", "0 "),
     raw("two lengths", "headers", b"POST /api/studies HTTP/1.1\r\n" + HOST
         + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "400", "0 "),
+    raw("a length of -5", "headers", b"POST /api/studies HTTP/1.1\r\n" + HOST + b"Content-Length: -5\r\n\r\nx", "400",
+        "0 "),
     raw("a chunk of no number", "headers", b"POST /api/studies HTTP/1.1\r\n" + HOST
         + b"Transfer-Encoding: chunked\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\nzz\r\n", "4", "0 "),
     raw("TLS", "another format", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), "400", "0 "),

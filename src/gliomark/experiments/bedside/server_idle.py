@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from gliomark.experiments.bedside.poison import Files
 from gliomark.experiments.bedside.server_poison import COARSE, FIRST_SEED
 from gliomark.experiments.bedside.serving import Served, files_of, resident_mb, send, served
 from gliomark.experiments.records import run_record, write_table
+from gliomark.files import scratch_folder
 
 NAME = "server_idle"
 AGAIN_S = 0.2  # after which a silent one that was ended comes back
@@ -214,8 +214,7 @@ def measure(calls: dict[str, Callable[[], bool]], asked: str, seconds: float) ->
 
 def run(out: Path, say: Callable[[str], None], count: int, seconds: float) -> Path:
     """Write ``server_idle.csv``, its calls and its record under ``out``; the table's path."""
-    with TemporaryDirectory() as place:
-        root = Path(place)
+    with scratch_folder() as root:
         patient = files_of(write_pictures(make_phantom(FIRST_SEED, COARSE).study, root / "patients"))
         with served(root / "data", "--dicom-port", "0") as server:
             calls = good_calls(server, patient)

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -33,6 +32,7 @@ from gliomark.experiments.bedside.serving import (
     watched,
 )
 from gliomark.experiments.records import run_record, write_table
+from gliomark.files import scratch_folder
 
 NAME = "server_poison"
 COARSE = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slices=20, sublayers=1)
@@ -115,8 +115,7 @@ def run(
     out: Path, say: Callable[[str], None], uploads: int, clients: int, patients: int, workers: int
 ) -> Path:
     """Write ``server_poison.csv``, its uploads and its record under ``out``; the table's path."""
-    with TemporaryDirectory() as place:
-        root = Path(place)
+    with scratch_folder() as root:
         made = [
             files_of(write_pictures(make_phantom(FIRST_SEED + number, COARSE).study, root / "patients"))
             for number in range(patients)

@@ -1,0 +1,99 @@
+"""Kills at real commands, by `make kills`; and, in every run, what the experiment itself has to notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gliomark.experiments.bedside import kills
+from gliomark.experiments.bedside.kills import DOORS, Attempt, CutError, Stop, run
+from gliomark.files import atomic_write, remove_leftovers
+from gliomark.study import GliomarkError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+SLEEPER = "import time; print('ready', flush=True); time.sleep(600)"
+
+
+@pytest.mark.kills
+@pytest.mark.parametrize("door", DOORS)
+def test_every_kill_is_forgotten(tmp_path: Path, door: str) -> None:
+    table = pd.read_csv(run([door], 2, 1, tmp_path, print), keep_default_na=False)
+    assert table["equal"].tolist() == [1, 1], table["different"].tolist()
+    assert table["exit"].tolist() == [0, 0] and table["orphans"].tolist() == [0, 0]
+    assert table["leftovers"].tolist() == ["", ""]
+    assert table["process"].tolist() == ["main", "group"]
+
+
+def test_a_door_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GliomarkError, match="predict, build, train, serve"):
+        run(["window"], 1, 1, tmp_path, print)
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> Attempt:
+    return Attempt.fresh(tmp_path / "attempt")
+
+
+def test_the_moment_comes_and_orphans_are_seen(attempt: Attempt) -> None:
+    """The main process alone is killed; what it had started lives on and is found by its environment."""
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", child],
+        env=os.environ | {kills.MARK: attempt.mark},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline().strip() == "ready"
+    with pytest.raises(CutError):
+        Stop(0.0).watch(process)
+    assert process.returncode == -signal.SIGKILL
+    (orphan,) = kills.marked_processes(attempt.mark)
+    assert orphan != process.pid
+    os.kill(orphan, signal.SIGKILL)
+
+
+def test_what_is_compared(attempt: Attempt) -> None:
+    """Times of a run are not, everything else is; a folder and a temporary file are told as well."""
+    for seconds, name in ((1.5, "one"), (2.5, "two")):
+        text = f'{{"created": "{name}", "seconds": {seconds}, "patient_id": "P1"}}'
+        atomic_write(attempt.out / name / "prediction.json", text)
+        atomic_write(
+            attempt.out / name / "report.html",
+            f"<dd>2026-11-26 12:0{int(seconds)} UTC</dd><dd>{seconds} s</dd>",
+        )
+    atomic_write(attempt.out / "a.work" / "last.ckpt", "x")
+    (attempt.temporary / "left").mkdir()
+    found = kills.written(attempt)
+    assert found["out/one/prediction.json"] == found["out/two/prediction.json"]
+    assert found["out/one/report.html"] == found["out/two/report.html"] != ""
+    assert found["out/a.work/last.ckpt"] == "" and "tmp/left" in found
+    changed = found | {"out/one/report.html": "other"}
+    assert kills._different(found, changed) == "out/one/report.html"
+    assert kills._different(found, {}) == " ".join(name for name, sha in found.items() if sha)
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["main", "group"])
+def test_a_writer_that_is_killed_leaves_the_older_file(attempt: Attempt, group: bool) -> None:
+    """At any moment of writing without end, the file is one of the two versions, whole."""
+    path = attempt.out / "result"
+    words = (
+        "import sys; from pathlib import Path; from gliomark.files import atomic_write\n"
+        "while True:\n    for letter in 'ab': atomic_write(Path(sys.argv[1]), letter * 300_000, durable=False)"
+    )
+    for moment in (0.0, 0.01, 0.02, 0.03):
+        process = subprocess.Popen([sys.executable, "-c", words, str(path)], start_new_session=True)
+        while not path.exists():
+            assert process.poll() is None
+        with pytest.raises(CutError):
+            Stop(moment, group).watch(process)
+        assert path.read_bytes() in (b"a" * 300_000, b"b" * 300_000)
+        remove_leftovers(attempt.out)
+        assert os.listdir(attempt.out) == ["result"]
+        path.unlink()
