@@ -134,6 +134,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="whose names hold this")
     asked = parser.parse_args()
     work = (asked.work or Path(tempfile.mkdtemp(prefix="battery-"))).absolute()
+    work.mkdir(parents=True, exist_ok=True)
     remove(work / "cases")
     started, rows = time.monotonic(), []
     log = (work / "log").open("w", encoding="utf-8")

@@ -68,14 +68,17 @@ class Live(httpx.Client):
         raise AssertionError(f"{path} is still {document['state']}")
 
 
-def own_database() -> str:
-    """Where nothing is said, SQLite; with GLIOMARK_TEST_DATABASE=postgresql+psycopg://..., a new database there."""
+def own_database(options: str = "") -> str:
+    """Where nothing is said, SQLite; with GLIOMARK_TEST_DATABASE=postgresql+psycopg://..., a new database there.
+
+    options: of PostgreSQL's CREATE DATABASE.
+    """
     url = os.environ.get("GLIOMARK_TEST_DATABASE", "")
     if not url:
         return ""
     name = f"gliomark_{uuid.uuid4().hex}"
     with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} {options}"))
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 

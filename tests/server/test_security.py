@@ -221,3 +221,11 @@ def test_names_and_roles_are_checked(tmp_path) -> None:
             ask()
     with pytest.raises(GliomarkError, match="database cannot be opened"):
         open_records(tmp_path, "postgresql+nothing://x")
+
+
+def test_a_database_without_an_encoding_keeps_every_name(tmp_path: Path) -> None:
+    """PostgreSQL makes such a cluster where no locale is set; it must not answer bytes."""
+    records = open_records(tmp_path, own_database("ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"))
+    records.add_token("神经外科", "reader")
+    assert [row.name for row in records.tokens()] == ["神经外科"]
+    assert records.verify_audit().count == 1

@@ -256,11 +256,18 @@ def connect(url: str) -> Engine:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
+        if engine.dialect.name == "postgresql":
+            event.listen(engine, "do_connect", _speak_utf8)
         upgrade_database(engine, Base.metadata)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise GliomarkError(message("database-unopened", reason=reason)) from None
     return engine
+
+
+def _speak_utf8(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> None:
+    """A PostgreSQL cluster made without a locale would answer bytes."""
+    named.setdefault("client_encoding", "utf8")
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
