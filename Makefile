@@ -3,6 +3,8 @@
 # make install, make install-extras   what predicts; also the server, the client and training
 # make lock    renew requirements/                make sbom    list what is installed, as CycloneDX
 # make licences   renew docs/licences.md      make kills    kill -9 at every door, in about ten minutes
+# make battery   every broken or hostile input at every door (25 minutes)
+# make fuzz      every reader's headers, ten minutes each (MINUTES=10)
 #
 # Needs Python 3.11 (or 3.12), git and make. Everything is installed into .venv, once, from the locks in
 # requirements/: exact versions, and no file whose SHA-256 is not there.
@@ -23,7 +25,7 @@ TORCH ?= $$($(PIP) --dry-run --no-deps $(PIP_OPTIONS) $(CPU_BUILD) >/dev/null 2>
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-extras demo test lint check kills lock sbom licences clean
+.PHONY: help install install-extras demo test lint check battery fuzz kills lock sbom licences clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -70,6 +72,13 @@ test: .venv/installed-dev
 
 kills: .venv/installed-dev
 	$(BIN)/python -m pytest -n0 -m kills tests/experiments/test_kills.py
+
+battery: .venv/installed-dev
+	$(BIN)/python -m tests.battery.run --out results/battery.csv --workers 2
+
+MINUTES ?= 10
+fuzz: .venv/installed-dev
+	$(BIN)/python -m tests.battery.fuzz --minutes $(MINUTES) --out results/fuzz.csv
 
 lint: .venv/installed-dev
 	$(BIN)/python -m ruff check

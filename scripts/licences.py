@@ -57,7 +57,7 @@ def packages_for_users() -> dict[str, Distribution]:
 
     Raises
     ------
-    SystemExit
+    RuntimeError
         One of them is not installed here.
     """
     found, missing = {}, []
@@ -71,7 +71,7 @@ def packages_for_users() -> dict[str, Distribution]:
             except PackageNotFoundError:
                 missing.append(name)
     if missing:
-        raise SystemExit(f"not installed here: {', '.join(missing)}; run `make install-extras`")
+        raise RuntimeError(f"not installed here: {', '.join(missing)}; run `make install-extras`")
     return dict(sorted(found.items()))
 
 

@@ -51,7 +51,7 @@ def make_sbom() -> dict[str, Any]:
         licence = {"expression": find_licence(packages[name], rules), "acknowledgement": "concluded"}
         files = {
             "type": "distribution",
-            "url": component["purl"],
+            "url": component.get("purl", f"pkg:pypi/{name}@{component['version']}"),
             "comment": "the files that requirements/ allows, by their SHA-256",
             "hashes": [{"alg": "SHA-256", "content": digest} for digest in hashes[name]],
         }

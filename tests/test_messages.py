@@ -97,7 +97,10 @@ def test_what_an_older_version_kept_keeps_its_text(monkeypatch, missing: dict) -
 @pytest.mark.parametrize("code, parameters", [
     ("brain-small", {"ml": np.float32(640.4), "steps": "1 x 1"}),
     ("mask-not-numbers", {"file": Path("a/b.nii"), "count": np.int64(3)}),
-    ("weights-card-unknown", {"path": Path("m.safetensors"), "reason": ValueError("no figures")}),
+    (
+        "weights-card-unknown",
+        {"path": Path("m.safetensors"), "field": "markers.idh", "reason": ValueError("no figures")},
+    ),
     ("brain-partly-shown", {"sequence": MRSequence.T2, "percent": 61.2, "part": message("brain-top")}),
 ])  # fmt: skip
 def test_every_kind_of_parameter_travels_as_json(code: str, parameters: dict) -> None:

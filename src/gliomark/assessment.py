@@ -308,8 +308,8 @@ def compare(first: Predictions, second: Predictions) -> Comparison:
         )
     if len(set(label.tolist())) < 2:
         raise GliomarkError(
-            f"{first.source} and {second.source} have {len(label)} patients in common, all of the label {label[0]}; both "
-            "labels are needed."
+            f"{first.source} and {second.source} have {len(label)} patients in common, all of the label {label[0]}; "
+            "both labels are needed."
         )
     one, two = first.probability[own], second.probability[their]
     return Comparison(

@@ -14,6 +14,7 @@ from gliomark.study import NiftiSpace
 
 Affine = NDArray[np.float64]
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from DICOM's coordinates to NIfTI's, and back
+_MOST_FORM_CODE = 5  # of NIfTI: 0 none, 1 scanner, 2 aligned, 3 Talairach, 4 MNI, 5 template
 
 
 def steps_of(affine: Affine) -> NDArray[np.float64]:
@@ -95,14 +96,20 @@ def space_of(header: Nifti1Header) -> NiftiSpace:
     """What a header states about its grid."""
     pixdim = [float(step) for step in header["pixdim"][:4]]
     return NiftiSpace(
-        qform_code=int(header["qform_code"]),
-        sform_code=int(header["sform_code"]),
+        qform_code=_form_code(header["qform_code"]),
+        sform_code=_form_code(header["sform_code"]),
         pixdim=(pixdim[0], pixdim[1], pixdim[2], pixdim[3]),
         quaternion=(float(header["quatern_b"]), float(header["quatern_c"]), float(header["quatern_d"])),
         offset=(float(header["qoffset_x"]), float(header["qoffset_y"]), float(header["qoffset_z"])),
         rows=tuple(tuple(float(v) for v in header[row]) for row in ("srow_x", "srow_y", "srow_z")),
         units=int(header["xyzt_units"]),
     )
+
+
+def _form_code(stated: object) -> int:
+    """A form's code; one that means nothing (NIfTI-2 has room for any) is taken for none, as nibabel does."""
+    code = int(str(stated))
+    return code if 0 <= code <= _MOST_FORM_CODE else 0
 
 
 def state_space(header: Nifti1Header, space: NiftiSpace) -> None:

@@ -30,6 +30,17 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Partly:
+    """Status 1, every one of these said, and the rest answered rightly. wrong: what is wrong with it, or nothing."""
+
+    says: tuple[str, ...]
+    wrong: Callable[[Any], str]
+
+    def __str__(self) -> str:
+        return f"refused in part: {' & '.join(self.says)}"
+
+
+@dataclass(frozen=True)
 class Case:
     """One input at one door.
 
@@ -42,7 +53,7 @@ class Case:
     name: str
     kind: str
     make: Callable[[Any], Any]
-    expects: Refused | Answered
+    expects: Refused | Answered | Partly
     words: tuple[str, ...] = ()
 
     @property
@@ -87,7 +98,14 @@ class Row:
     @classmethod
     def of(cls, case: Case, verdict: str, why: str, seconds: float, parent_mb: float) -> Row:
         return cls(
-            case.door, case.name, case.kind, str(case.expects), verdict, round(seconds, 1), round(parent_mb), why
+            case.door,
+            case.name,
+            case.kind,
+            str(case.expects),
+            verdict,
+            round(seconds, 1),
+            round(parent_mb),
+            why,
         )
 
 

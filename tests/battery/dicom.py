@@ -32,7 +32,9 @@ def uid(*words: object) -> UID:
     return generate_uid(entropy_srcs=[str(word) for word in words])
 
 
-def blank(sop_class: UID, *words: object, syntax: UID = ExplicitVRLittleEndian, patient: str = "P001") -> FileDataset:
+def blank(
+    sop_class: UID, *words: object, syntax: UID = ExplicitVRLittleEndian, patient: str = "P001"
+) -> FileDataset:
     """An MR object without pixels. words: what its UID is made of."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
@@ -69,7 +71,10 @@ def enhanced(series: Series, sequence: MRSequence, frame: str, patient: str = "P
     one = blank(EnhancedMRImageStorage, sequence.value, "frames", patient, patient=patient)
     physics = PHYSICS[sequence]
     one.FrameOfReferenceUID, one.NumberOfFrames = frame, len(series.image)
-    one.SeriesDescription, one.ContrastBolusAgent = physics["SeriesDescription"], physics.get("ContrastBolusAgent", "")
+    one.SeriesDescription, one.ContrastBolusAgent = (
+        physics["SeriesDescription"],
+        physics.get("ContrastBolusAgent", ""),
+    )
     timing = item(RepetitionTime=physics["RepetitionTime"])
     shared = item(
         PlaneOrientationSequence=[item(ImageOrientationPatient=[*unit(column), *unit(row)])],

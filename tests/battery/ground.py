@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydicom.uid import generate_uid
 from tests.battery.dicom import write_classic, write_enhanced
 from tests.conftest import write_tiny_cohort
 
+from gliomark.batch import Request, predict_folder
 from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_nifti, write_pictures
 from gliomark.study import MRSequence, Series, Study
 
@@ -74,8 +74,8 @@ def write_predictions(path: Path, seed: int, patients: int = 40) -> None:
 
 def predicted(patient: Path, out: Path) -> dict[str, float]:
     """What the command line answers: the marker's probability and the lesion's volume."""
-    words = ["predict", str(patient), "--out", str(out), "--without-clinical"]
-    subprocess.run([sys.executable, "-m", "gliomark", *words], check=True, stdout=subprocess.DEVNULL)
+    failures = predict_folder(patient, None, out, Request(without_clinical=True), say=lambda path: None)
+    assert not failures, failures
     answer = read_answer(out / PATIENT)
     shutil.rmtree(out)
     return answer

@@ -6,13 +6,21 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from tests.battery.case import Answered, Case, Refused, Seen
+from tests.battery.case import Answered, Case, Partly, Refused, Seen
 from tests.battery.watch import LIMIT_S
 
 from gliomark.messages import MESSAGES
 
 Verdict = Literal[
-    "ok", "trace", "signal", "hang", "memory", "partial", "wrong acceptance", "wrong refusal", "wrong sentence"
+    "ok",
+    "trace",
+    "signal",
+    "hang",
+    "memory",
+    "partial",
+    "wrong acceptance",
+    "wrong refusal",
+    "wrong sentence",
 ]
 VERDICTS: tuple[Verdict, ...] = (
     "trace", "signal", "hang", "memory", "partial", "wrong acceptance", "wrong refusal", "wrong sentence",
@@ -35,12 +43,18 @@ def judge(case: Case, seen: Seen, wrong: str, may_stay: Callable[[str], bool]) -
         if seen.status:
             return "wrong refusal", last_line(seen.said)
         return ("wrong acceptance", wrong) if wrong else ("ok", "")
+    if isinstance(case.expects, Partly):
+        unsaid = [one for one in case.expects.says if not says(one, seen.said)]
+        if unsaid or seen.status != 1:
+            return (
+                "wrong sentence",
+                f"status {seen.status}, of {unsaid} nothing was said: {last_line(seen.said)}",
+            )
+        return ("wrong acceptance", wrong) if wrong else ("ok", "")
     return judge_refusal(case.expects, seen, may_stay)
 
 
-def judge_refusal(
-    expects: Refused, seen: Seen, may_stay: Callable[[str], bool]
-) -> tuple[Verdict, str]:
+def judge_refusal(expects: Refused, seen: Seen, may_stay: Callable[[str], bool]) -> tuple[Verdict, str]:
     if seen.status == 0:
         return "wrong acceptance", last_line(seen.said)
     if left := sorted(name for name in seen.left if not may_stay(name)):

@@ -45,7 +45,10 @@ class Live(httpx.Client):
         words = ["serve", "--data", str(self.data), "--port", "0", "--dicom-port", "0", "--dicom-quiet", "1"]
         with self.said.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "gliomark", *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [sys.executable, "-u", "-m", "gliomark", *words],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         address = self._told(r"listens on (\S+)")
         self.dicom_port = int(self._told(r"DICOM node GLIOMARK on port (\d+)"))
@@ -54,7 +57,9 @@ class Live(httpx.Client):
 
     def _told(self, pattern: str) -> str:
         found: list[str] = []
-        self._until(lambda: found.extend(re.findall(pattern, self.said.read_text())) or bool(found), STARTING_S)
+        self._until(
+            lambda: found.extend(re.findall(pattern, self.said.read_text())) or bool(found), STARTING_S
+        )
         return found[0]
 
     def _until(self, ready: Callable[[], bool], seconds: float) -> None:
@@ -103,6 +108,8 @@ class Live(httpx.Client):
 
     def prepared(self, study: str) -> Reply:
         told = self.until(f"/api/studies/{study}", ("ready", "failed"))
+        if told["state"] == "failed":  # it stays until its owner removes it
+            self.delete(f"/api/studies/{study}").raise_for_status()
         return Reply(201, json.dumps(told), told["state"] == "failed")
 
     def until(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
@@ -117,7 +124,9 @@ class Live(httpx.Client):
     def good_study(self) -> str:
         """The healthy patient's study, uploaded at the first call."""
         if not hasattr(self, "_study"):
-            files = [(f"P001/{f.name}", f.read_bytes()) for f in sorted((self.ground / "volumes/P001").iterdir())]
+            files = [
+                (f"P001/{f.name}", f.read_bytes()) for f in sorted((self.ground / "volumes/P001").iterdir())
+            ]
             told = self.upload(files)
             assert not told.refused, told.text
             self._study = json.loads(told.text)["id"]
@@ -145,7 +154,9 @@ class Live(httpx.Client):
             except OSError:
                 pass  # closed in our face
         status = re.match(rb"HTTP/1\.1 (\d+)", answer)
-        return Reply(int(status[1]) if status else 0, answer.decode("latin-1"), not status or int(status[1]) >= 400)
+        return Reply(
+            int(status[1]) if status else 0, answer.decode("latin-1"), not status or int(status[1]) >= 400
+        )
 
     # ---- DICOM --------------------------------------------------------------------------------------
 

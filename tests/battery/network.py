@@ -72,7 +72,10 @@ def judge(
     if left:
         return "partial", ", ".join(left[:4])
     told = f"{reply.status} {reply.text}"
-    if not any(f'"code":"{one}"' in told or f'"code": "{one}"' in told or says(one, told) for one in case.expects.says):
+    if not any(
+        f'"code":"{one}"' in told or f'"code": "{one}"' in told or says(one, told)
+        for one in case.expects.says
+    ):
         return "wrong sentence", told[:300]
     return "ok", ""
 

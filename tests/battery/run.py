@@ -23,9 +23,17 @@ from tests.battery.case import Case, Row
 from tests.battery.judge import VERDICTS, judge, last_line
 from tests.battery.table import all_cases
 
-ROOMS = ("batch", "explain", "cohort.build", "cohort.anonymise", "cohort.export", "assessment", "training.recipes")
+ROOMS = (
+    "batch",
+    "explain",
+    "cohort.build",
+    "cohort.anonymise",
+    "cohort.export",
+    "assessment",
+    "training.recipes",
+)
 NETWORK = ("server", "DICOM node")
-SAMPLE_EVERY = 9
+SAMPLE_EVERY = 16
 
 
 def import_rooms() -> None:
@@ -37,13 +45,13 @@ def import_rooms() -> None:
 
 def run_at_command_line(key: str, ground: Path, work: Path) -> list[Row]:
     """One case in a folder of its own, which is removed unless it went wrong."""
-    from tests.battery.doors import NotLaid, may_stay, run_case
+    from tests.battery.doors import NotLaidError, may_stay, run_case
 
     case = all_cases()[key]
     folder = work / re.sub(r"[^a-z0-9]+", "-", key.lower())[:80]
     try:
         seen, wrong = run_case(case, ground, folder)
-    except NotLaid as error:
+    except NotLaidError as error:
         return [Row.of(case, "not laid out", str(error), 0.0, 0.0)]
     verdict, why = judge(case, seen, wrong, may_stay(case.door))
     if verdict == "ok":
@@ -57,7 +65,10 @@ def run_at_network(keys: Sequence[str], ground: Path, work: Path) -> list[Row]:
     words = [sys.executable, "-m", "tests.battery.network", str(ground), str(work)]
     done = subprocess.run(words, input=json.dumps(keys), capture_output=True, text=True, check=False)
     rows = [Row(**json.loads(line)) for line in done.stdout.splitlines()]
-    lost = [Row.of(all_cases()[key], "not laid out", last_line(done.stderr), 0.0, 0.0) for key in keys[len(rows) :]]
+    lost = [
+        Row.of(all_cases()[key], "not laid out", last_line(done.stderr), 0.0, 0.0)
+        for key in keys[len(rows) :]
+    ]
     return rows + lost
 
 
@@ -68,7 +79,9 @@ def remove(folder: Path) -> None:
 
 def chosen(door: str, only: str, sample: bool) -> list[Case]:
     """The cases asked for; a sample takes every so many of each door and kind, always the same."""
-    cases = [c for c in all_cases().values() if (not door or c.door == door) and only.lower() in c.key.lower()]
+    cases = [
+        c for c in all_cases().values() if (not door or c.door == door) and only.lower() in c.key.lower()
+    ]
     return cases[::SAMPLE_EVERY] if sample else cases
 
 
@@ -127,9 +140,16 @@ def main() -> int:
     cases = chosen(asked.door, asked.only, asked.sample)
     for row in run_cases(cases, work, asked.workers):
         rows.append(row)
-        print(f"{row.verdict} {row.seconds:.1f} s {row.parent_mb:.0f} MB {row.door}: {row.case}", file=log, flush=True)
+        print(
+            f"{row.verdict} {row.seconds:.1f} s {row.parent_mb:.0f} MB {row.door}: {row.case}",
+            file=log,
+            flush=True,
+        )
         if row.verdict != "ok":
-            print(f"{row.verdict:17s} {row.door}: {row.case} | expected {row.expectation} | {row.why}", flush=True)
+            print(
+                f"{row.verdict:17s} {row.door}: {row.case} | expected {row.expectation} | {row.why}",
+                flush=True,
+            )
     order = {key: at for at, key in enumerate(all_cases())}
     rows.sort(key=lambda row: order[f"{row.door}: {row.case}"])
     print(summary(rows))

@@ -8,7 +8,10 @@ from importlib import import_module
 
 from tests.battery.case import Case
 
-FILES = ("volumes", "pictures", "folders", "dicom", "tables", "masks", "cohorts", "evaluations", "server", "node")
+FILES = (
+    "volumes", "pictures", "folders", "dicom", "tables", "masks", "weights", "others", "cohorts", "evaluations",
+    "server", "node",
+)  # fmt: skip
 
 
 @cache

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -122,3 +123,33 @@ def test_such_a_segmentation_is_refused(tmp_path: Path, tags: dict[str, Any]):
 ])  # fmt: skip
 def test_a_healthy_header_is_read(tmp_path: Path, tags: dict[str, Any]):
     assert len(read_instance(claim(tmp_path / "one", **tags)).frames) == max(tags["NumberOfFrames"], 1)
+
+
+@pytest.mark.parametrize(
+    "tags", [{"Columns": 5}, {"Rows": 6}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}]
+)
+def test_pixels_that_go_on_behind_their_last_row(tmp_path: Path, tags: dict[str, Any]):
+    """They would be cut into rows at the wrong places."""
+    write_series(tmp_path, SeriesDescription="T2 FLAIR", PixelData=bytes([3, 1]) * 120, **tags)
+    with pytest.raises(GliomarkError, match="does not hold one image of"):
+        read_study(tmp_path)
+
+
+def test_zeros_behind_the_pixels_are_passed_over(tmp_path: Path):
+    write_series(tmp_path, SeriesDescription="T2 FLAIR")
+    for file in tmp_path.iterdir():
+        dataset = dcmread(file)
+        dataset.PixelData += bytes(272)
+        dataset.save_as(file)
+    assert MRSequence.FLAIR in read_study(tmp_path).series
+
+
+def test_uncompressed_pixels_in_pieces(tmp_path: Path):
+    write_series(tmp_path, SeriesDescription="T2 FLAIR")
+    for file in tmp_path.iterdir():
+        dataset = dcmread(file)
+        dataset.PixelData = encapsulate([dataset.PixelData])
+        dataset["PixelData"].is_undefined_length = True
+        dcmwrite(file, dataset, implicit_vr=False, little_endian=True, force_encoding=True)
+    with pytest.raises(GliomarkError, match="cannot be decoded"):
+        read_study(tmp_path)

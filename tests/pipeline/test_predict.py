@@ -20,6 +20,7 @@ from tests.pipeline.conftest import LESION_MM, without_mask, write_dicom
 from gliomark import batch, load_model, predict, read_clinical, read_study, write_prediction
 from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
+from gliomark.isolation import read_here
 from gliomark.models.weights import MarkerValidation, load_weights, save_weights
 from gliomark.study import GliomarkError
 
@@ -346,20 +347,21 @@ def test_one_failure_does_not_stop_the_rest(command, three, tiny_weights, home) 
 
 
 def test_two_folders_of_one_patient_do_not_overwrite_each_other(
-    monkeypatch, command, home, pictures, write_table, tiny_weights
+    home, pictures, write_table, tiny_weights
 ) -> None:
     """DICOM folders may share a PatientID whatever their names; pictures stand in for them here."""
     folder = home / "很多 患者"
     for name in ("甲", "乙"):
         shutil.copytree(pictures, folder / name)
 
-    def read(path, **asked):
-        return replace(read_study(path, **asked), patient_id="P-7")
+    def read(subject, function, *given, **named):
+        found = read_here(subject, function, *given, **named)
+        return replace(found, patient_id="P-7") if function is read_study else found
 
-    monkeypatch.setattr(batch, "read_study", read)
     table, out = write_table([("P-7", "50", "0")]), home / "out"
-    outcome = command("predict", folder, "--clinical", table, "--out", out, "--model", tiny_weights)
-    assert outcome.status == 1 and outcome.err.count("\n") == 1 and "holds patient P-7" in outcome.err
+    request = batch.Request(str(tiny_weights))
+    (failure,) = batch.predict_folder(folder, table, out, request, lambda _: None, read)
+    assert failure.message.code == "patient-twice" and "holds patient P-7" in failure.message
     assert {path.name for path in out.iterdir()} == {"P-7", "predictions.csv"}
 
 

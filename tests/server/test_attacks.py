@@ -40,9 +40,10 @@ class Serving:
 
     def start(self) -> None:
         words = ["serve", "--data", str(self.data), "--port", "0", "--model", f"tiny={self.weights}"]
-        words += ["--dicom-port", "0", "--dicom-quiet", "1", "--reserve-gb", "0"]
+        words += ["--dicom-port", "0", "--dicom-quiet", "1", "--reserve-gb", "0", "--with-input"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gliomark", *words],
+            stdin=subprocess.PIPE,  # it ends with this process, however that ends
             stdout=subprocess.PIPE,
             stderr=(self.data.parent / "log").open("ab"),
             text=True,
@@ -50,6 +51,7 @@ class Serving:
         )
         assert self.process.stdout is not None
         address = self.process.stdout.readline().split()[-1]
+        assert address in self.process.stdout.readline()
         self.dicom_port = int(self.process.stdout.readline().split()[-1])
         self.client = httpx.Client(base_url=address, timeout=LONG_S)
         self.until(lambda: self.health() == "ok")

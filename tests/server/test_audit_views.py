@@ -222,6 +222,27 @@ def test_a_database_that_is_away_costs_no_line(tmp_path, monkeypatch) -> None:
     assert records.verify_audit().count == 20
 
 
+def test_lines_that_are_lost_at_the_stop_are_told(tmp_path, monkeypatch, caplog) -> None:
+    records = open_records(tmp_path, own_database())
+
+    def log_all(_: Any) -> None:
+        raise OperationalError("", {}, Exception("away"))
+
+    monkeypatch.setattr(records, "log_all", log_all)
+    monkeypatch.setattr(audit_writer, "PAUSE_S", 0.02)
+    monkeypatch.setattr(audit_writer, "LAST_S", 0.3)
+    writer = AuditWriter(records)
+    writer.start()
+    for number in range(1200):
+        assert writer.view("me", "study viewed", str(number), {})
+    started = time.monotonic()
+    writer.stop()
+    assert time.monotonic() - started < 20  # one time for all of them
+    lost = [int(r.getMessage().split()[0]) for r in caplog.records if "are lost" in r.getMessage()]
+    assert sum(lost) == 1200
+    assert sum("waits for the database" in r.getMessage() for r in caplog.records) <= len(lost)
+
+
 def test_what_cannot_be_recorded_is_not_shown(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(audit_writer, "WAITING", 2)
     writer = AuditWriter(open_records(tmp_path, own_database()))

@@ -12,11 +12,13 @@ import pytest
 from fastapi import HTTPException
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
+from tests.pipeline.conftest import without_mask, write_dicom
 from tests.server.conftest import own_database, running
 
 from gliomark.messages import message, render
 from gliomark.server import context
 from gliomark.server.context import Then
+from gliomark.server.intake import asked_of
 from gliomark.server.records import DeliveryRow, JobRow, StudyRow, append_audit
 from gliomark.server.run import Settings, make_server, open_records
 from gliomark.study import GliomarkError
@@ -73,7 +75,7 @@ def test_a_job_that_kills_its_workers_fails_in_words(lonely, pictures, monkeypat
 def test_a_worker_that_hangs_is_ended_and_counted(lonely, pictures, monkeypatch) -> None:
     study = lonely.prepared(pictures)
     before = set(lonely.server.workers.pids.values())
-    monkeypatch.setattr(lonely.server.workers, "stuck_s", 0.0)  # nothing may be silent
+    monkeypatch.setattr(lonely.server.workers, "stuck_s", 1e-6)  # nothing may be silent
     monkeypatch.setattr(lonely.server.records, "tell", lambda *_: None)
     job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
     ended = lonely.until(f"/api/predictions/{job['id']}", ("done", "failed"))
@@ -208,10 +210,11 @@ def test_what_was_being_taken_in_when_the_server_died_is_there_again(lonely, pic
     assert not server.store.study("half").exists() and not server.store.unrecorded()
 
 
-def test_a_database_that_is_away_costs_no_study(lonely, pictures, monkeypatch) -> None:
+def test_a_database_that_is_away_costs_no_study(lonely, drawn, monkeypatch) -> None:
     server = lonely.server
     received = server.store.folder / "taken" / "pushed-1"
-    shutil.copytree(pictures, received)
+    received.parent.mkdir(parents=True, exist_ok=True)
+    write_dicom(received, without_mask(drawn))
 
     def away(*_, **__):
         raise OperationalError("INSERT", {}, Exception("gone"))
@@ -220,7 +223,7 @@ def test_a_database_that_is_away_costs_no_study(lonely, pictures, monkeypatch) -
         patched.setattr(server.records, "add_study", away)
         server.admit(received, "tiny", "me")
     assert received.exists() and not server.store.unrecorded()
-    row = server.admit(received, "tiny", "me", then=Then(lambda _: {"age": 50, "sex": 0}, ("A@h:1",)))
+    row = server.admit(received, "tiny", "me", then=Then(asked_of, ("A@h:1",)))
     with server.records.reading() as session:
         (delivery,) = session.scalars(select(DeliveryRow).join(JobRow).where(JobRow.study_id == row.id))
     assert delivery.destination == "A@h:1" and delivery.state == "owed"

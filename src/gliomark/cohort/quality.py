@@ -7,6 +7,7 @@ and raises no flag. Nothing here decides: flags ask for a look, a person rejects
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -562,7 +563,7 @@ def rejected(folder: Path) -> frozenset[str]:
 def read_decisions(folder: Path) -> list[dict[str, str]]:
     """The rows of ``qc.csv``, id, decision and comment, blanks stripped; an empty decision means keep."""
     path = folder / QC_TABLE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
     header, records = read_records(path)
     missing = {"id", "decision"} - set(header)

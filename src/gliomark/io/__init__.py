@@ -48,6 +48,9 @@ def read_study(
     spacing_mm: for pictures, which carry none: mm from column to column, row to row and slice to slice.
     needed: the sequences that a model takes, for the choice between several examinations of the patient.
 
+    The files are read in this process. Files from strangers may crash, hang or swell it; the command line and the
+    server read in processes of their own: ``with ReadingProcesses() as reading: reading(path, read_study, path)``.
+
     Raises: GliomarkError, one sentence, for whatever the user can mend.
     """
     path = _patient_folder(Path(path))

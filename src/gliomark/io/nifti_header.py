@@ -27,8 +27,8 @@ def check_nifti_header(file: Path) -> None:
     Raises
     ------
     GliomarkError
-        For a header of no NIfTI's size, a size or an offset that cannot be right, more voxels than any image, more bytes than the file can
-        hold, and for values that lie in a link or in anything but a plain file.
+        For a header that is not as long as NIfTI's, a size or an offset that cannot be right, more voxels than any
+        image, more bytes than the file can hold, and for values that lie in a link or in anything but a plain file.
     OSError, EOFError, zlib.error, HeaderDataError
         Where the file cannot be read or unpacked, or its kind of numbers is not known.
     """

@@ -61,14 +61,16 @@ class Question:
 
 
 class _Place:
-    """Which file is being read: the last that Python opened and that is not part of the program itself."""
+    """Which file is being read: the last that Python opened and that is not part of the program itself. That it opens
+    its own files, to import them, is progress all the same."""
 
     def __init__(self) -> None:
-        self._file, self._count = -1, 0
+        self._file, self._count, self._path = -1, 0, ""
         self._own = tuple({sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), "/proc/", "/sys/"})
         sys.addaudithook(self._heard)
 
     def begin(self, folder: Path) -> None:
+        self._path = ""
         self._file = os.open(folder / AT, os.O_RDWR | os.O_CREAT, 0o600)
 
     def end(self) -> None:
@@ -80,9 +82,10 @@ class _Place:
             return
         path = os.fspath(told[0])
         if isinstance(path, str) and not path.startswith(self._own):
-            self._count += 1
-            line = f"{self._count}\n{path}".encode(errors="surrogateescape")[:AT_BYTES]
-            os.pwrite(self._file, line.ljust(AT_BYTES, b"\0"), 0)
+            self._path = path
+        self._count += 1
+        line = f"{self._count}\n{self._path}".encode(errors="surrogateescape")[:AT_BYTES]
+        os.pwrite(self._file, line.ljust(AT_BYTES, b"\0"), 0)
 
 
 def main() -> None:

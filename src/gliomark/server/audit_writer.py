@@ -16,10 +16,7 @@ from datetime import UTC, datetime
 from queue import Empty, Full, Queue
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from gliomark.server.records import Entry, Records
-from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
 WAITING = 10_000  # lines
@@ -55,6 +52,7 @@ class AuditWriter:
         self._seen: set[str] = set()
         self._hour = ""
         self._minute = 0
+        self._ends = 0.0  # of writing, once the server stops and the database does not answer
         self._again: dict[Refusal, int] = {}
         self._thread: threading.Thread | None = None
 
@@ -142,19 +140,22 @@ class AuditWriter:
 
     def _write(self, batch: list[Entry]) -> None:
         """Until the database has it; when the server stops, until the last seconds are over."""
-        ends = None
+        failed = ""
         while batch:
             try:
                 self._records.log_all(batch)
                 return
-            except (SQLAlchemyError, GliomarkError) as error:
-                LOG.error("the audit log waits for the database: %s", type(error).__name__)
-            if self._stopping.wait(PAUSE_S):
-                ends = ends or time.monotonic() + LAST_S
-                if time.monotonic() > ends:
-                    LOG.error("%d lines of the audit log are lost: the database did not answer", len(batch))
-                    return
-                time.sleep(PAUSE_S)
+            except Exception as error:  # whatever it was, this thread must not end
+                if failed != type(error).__name__:
+                    failed = type(error).__name__
+                    LOG.error("the audit log waits for the database: %s", failed)
+            if not self._stopping.wait(PAUSE_S):
+                continue
+            self._ends = self._ends or time.monotonic() + LAST_S
+            if time.monotonic() > self._ends:
+                LOG.error("%d lines of the audit log are lost: the database did not answer", len(batch))
+                return
+            time.sleep(PAUSE_S)
 
 
 def _entry(refusal: Refusal, count: int) -> Entry:

@@ -150,7 +150,8 @@ CASES = [
             "mgmt",
             words="train markers --cohort cohort --segmentation outline.safetensors --marker mgmt "
                   "--out model.safetensors --size light"),
-    answered("cohort check", "cohort as it is", "odd but healthy", cohort(), lambda scene: there(scene, "cohort/qc.html")),
+    answered("cohort check", "cohort as it is", "odd but healthy", cohort(),
+             lambda scene: there(scene, "cohort/qc.html")),
     answered("cohort describe", "cohort with a hidden file", "odd but healthy", cohort(put("patients/._P01.json", "x")),
              lambda scene: there(scene, "cohort/describe")),
     answered("cohort export", "cohort with a stranger's folder", "odd but healthy", cohort(put("notes/a.txt", "x")),

@@ -43,8 +43,12 @@ DOOR = "predict"
 ONE, ALL = "FLAIR/009.dcm", "FLAIR/*.dcm"
 FRAMES = "FLAIR.dcm"
 Edit = Callable[[FileDataset], object]
-UNREADABLE = ("dicom-damaged", "dicom-undecodable", "dicom-frames", "dicom-size", "dicom-not-uniform", "dicom-destroyed")
-LOST = (*UNREADABLE, "reading-crashed", "dicom-lut", "show the same place", "sequence-missing", "dicom-uneven", "dicom-no-sequence", "slices are missing", "missing")
+UNREADABLE = (
+    "dicom-damaged", "dicom-undecodable", "dicom-frames", "dicom-size", "dicom-not-uniform", "dicom-destroyed",
+)  # fmt: skip
+LOST = (
+    *UNREADABLE, "reading-crashed", "dicom-lut", "show the same place", "dicom-uneven", "dicom-no-sequence", "missing",
+)  # fmt: skip
 
 
 def edit(how: Edit) -> Bytes:
@@ -244,9 +248,10 @@ SHAPES = [
     series("called JPEG with chance in it", "encapsulation",
            on(ALL, edit(lambda d: pack(d, JPEGLosslessSV1, [b"\xff\xd8" + bytes(range(200))]))), *LOST),
     series("called JPEG-LS claiming 65535 squared", "bomb", on(ALL, edit(lambda d: pack(d, JPEGLSLossless, [
-        b"\xff\xd8\xff\xf7\0\x0b\x10\xff\xff\xff\xff\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\0\0" + bytes(99)]))), *LOST),
-    series("in an unknown syntax", "encapsulation", on(ALL, edit(lambda d: pack(d, pydicom.uid.UID("1.2.3.4"), [b"x"]))),
-           *LOST),
+        b"\xff\xd8\xff\xf7\0\x0b\x10\xff\xff\xff\xff\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\0\0" + bytes(99)]))),
+        *LOST),
+    series("in an unknown syntax", "encapsulation",
+           on(ALL, edit(lambda d: pack(d, pydicom.uid.UID("1.2.3.4"), [b"x"]))), *LOST),
     series("whose deflated content is a bomb", "bomb", on(ONE, lambda c: deflated_bomb(c)), *LOST),
     series("whose deflated content is cut", "truncation", on(ALL, lambda c: deflated(c)[:700]), *LOST),
     series("all of zeros behind the first words", "another format", on(ALL, instead_of_all(
@@ -282,7 +287,15 @@ def j2k(width: int, height: int) -> bytes:
     """A JPEG 2000 codestream's first words."""
     sizes = struct.pack(">HHIIIIIIIIH", 41, 0, width, height, 0, 0, width, height, 0, 0, 1) + b"\x0f\x01\x01"
     coding = b"\xff\x52\0\x0c\0\0\0\x01\0\x05\x04\x04\0\x01"
-    return b"\xff\x4f\xff\x51" + sizes + coding + b"\xff\x5c\0\x13\x40" + bytes(16) + b"\xff\x90\0\x0a" + bytes(8)
+    return (
+        b"\xff\x4f\xff\x51"
+        + sizes
+        + coding
+        + b"\xff\x5c\0\x13\x40"
+        + bytes(16)
+        + b"\xff\x90\0\x0a"
+        + bytes(8)
+    )
 
 
 def deflated(content: bytes) -> bytes:
@@ -332,7 +345,9 @@ def long_uid(content: bytes) -> bytes:
 
 def odd(name: str, *changes: Change, form: str = "classic", near: float = 0.03) -> Case:
     label = "enhanced DICOM" if form == "enhanced" else "DICOM"
-    return answered(DOOR, f"{label} {name}", "odd but healthy", patient(form, *changes), same_answer(form, near=near))
+    return answered(
+        DOOR, f"{label} {name}", "odd but healthy", patient(form, *changes), same_answer(form, near=near)
+    )
 
 
 def as_syntax(syntax: pydicom.uid.UID) -> Change:

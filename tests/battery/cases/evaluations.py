@@ -13,7 +13,9 @@ DOOR = "evaluate"
 Lines = list[list[str]]
 
 
-def predictions(change: Callable[[Lines], Lines] = lambda lines: lines, name: str = "predictions.csv") -> Callable:
+def predictions(
+    change: Callable[[Lines], Lines] = lambda lines: lines, name: str = "predictions.csv"
+) -> Callable:
     """The good table, its lines changed."""
 
     def make(scene: Scene) -> None:

@@ -38,9 +38,7 @@ def found(name: str, kind: str, change: Change, *says: str) -> Case:
 
 def given(name: str, kind: str, lay_mask: Callable[[Scene], object], *says: str) -> Case:
     """A mask of --masks at the cohort's build."""
-    words = (
-        "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --workers 0 --masks masks"
-    )
+    words = "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --workers 0 --masks masks"
     return refused(BUILD, f"given mask {name}", kind, both(hospital, lay_mask), *says, words=words)
 
 
@@ -115,7 +113,9 @@ def volume(how: Bytes, name: str = "lesion.nii.gz") -> Callable[[Scene], None]:
     return make
 
 
-def dicom(sop_class: str, change: Callable[[FileDataset], object], how: Bytes = lambda c: c) -> Callable[[Scene], None]:
+def dicom(
+    sop_class: str, change: Callable[[FileDataset], object], how: Bytes = lambda c: c
+) -> Callable[[Scene], None]:
     def make(scene: Scene) -> None:
         one = blank(sop_class, "mask")
         change(one)
@@ -127,7 +127,13 @@ def dicom(sop_class: str, change: Callable[[FileDataset], object], how: Bytes = 
 
 def segmentation(**values: object) -> Callable[[FileDataset], None]:
     def change(one: FileDataset) -> None:
-        one.Modality, one.SegmentationType, one.Rows, one.Columns, one.NumberOfFrames = "SEG", "BINARY", 88, 88, 2
+        one.Modality, one.SegmentationType, one.Rows, one.Columns, one.NumberOfFrames = (
+            "SEG",
+            "BINARY",
+            88,
+            88,
+            2,
+        )
         one.BitsAllocated, one.BitsStored, one.HighBit = 1, 1, 0
         one.SegmentSequence = [item(SegmentNumber=1, SegmentLabel="tumor", SegmentAlgorithmType="MANUAL")]
         one.PixelData = bytes(88 * 88 * 2 // 8)
@@ -171,7 +177,8 @@ GIVEN = [
     given("segmentation of no segment", "missing part", dicom(SEG, segmentation(SegmentSequence=[])), *DAMAGED,
           "segmentation-no-lesion"),
     given("contours cut short", "truncation", dicom(RT, contours(), cut(0.7)), *DAMAGED, "no lesion mask"),
-    given("contours of no number", "NaN and inf", dicom(RT, contours(), lambda c: c.replace(b"10\\0\\0\\10", b"nan\\0\\0\\1")),
+    given("contours of no number", "NaN and inf",
+          dicom(RT, contours(), lambda c: c.replace(b"10\\0\\0\\10", b"nan\\0\\0\\1")),
           *DAMAGED, "contours-not-numbers", "contours-off-all"),
     given("contours that claim a million points", "length lie", dicom(RT, contours(NumberOfContourPoints=10**6)),
           *DAMAGED, "contours-cut-short"),

@@ -10,8 +10,8 @@ from pydicom import Dataset
 from pydicom.filewriter import dcmwrite
 from tests.battery.case import Case, answered, refused
 from tests.battery.cases.dicom import nested, private, tags
-from tests.battery.kit import cut
 from tests.battery.dicom import uid
+from tests.battery.kit import cut
 from tests.battery.live import Live, Reply
 
 DOOR = "DICOM node"

@@ -78,7 +78,9 @@ def tiff(width: int, height: int, **more: int) -> bytes:
     tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: width * height}
     tags |= {int(name[4:]): value for name, value in more.items()}
     body = struct.pack("<H", len(tags))
-    body += b"".join(struct.pack("<HHII", tag, 4, 1, value & 0xFFFFFFFF) for tag, value in sorted(tags.items()))
+    body += b"".join(
+        struct.pack("<HHII", tag, 4, 1, value & 0xFFFFFFFF) for tag, value in sorted(tags.items())
+    )
     return b"II*\0" + struct.pack("<I", 8) + body + bytes(4)
 
 
@@ -121,6 +123,7 @@ OTHERS = {
     "ELF": b"\x7fELF" + bytes(200),
     "nothing": b"",
 }  # fmt: skip
+
 
 def in_place(suffix: str, content: bytes) -> Change:
     """One slice replaced by other bytes under another suffix."""

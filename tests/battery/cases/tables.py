@@ -162,7 +162,6 @@ KINDS = [
 
 def make_pipe(scene: Scene) -> None:
 
-
     os.mkfifo(scene.folder / "clinical.csv")
 
 

@@ -321,7 +321,9 @@ def turned(folder: Path) -> None:
 
 
 def odd(name: str, *changes: Change) -> Case:
-    return answered(DOOR, f"volumes {name}", "odd but healthy", patient("volumes", *changes), same_answer("volumes"))
+    return answered(
+        DOOR, f"volumes {name}", "odd but healthy", patient("volumes", *changes), same_answer("volumes")
+    )
 
 
 ODD = [

@@ -37,10 +37,22 @@ class Served:
 def served(data: Path, *words: str, log: Path | None = None) -> Iterator[Served]:
     """A server with its models loaded. words: its further options; log: where its own lines go."""
     token = secrets.token_urlsafe(16)
-    command = [sys.executable, "-m", "gliomark", "serve", "--data", str(data), "--port", "0", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "gliomark",
+        "serve",
+        "--data",
+        str(data),
+        "--port",
+        "0",
+        "--with-input",
+        *words,
+    ]
     with (log or Path(os.devnull)).open("ab") as told:
         process = subprocess.Popen(
             command,
+            stdin=subprocess.PIPE,  # it ends with this process, however that ends
             stdout=subprocess.PIPE,
             stderr=told,
             text=True,
@@ -49,7 +61,7 @@ def served(data: Path, *words: str, log: Path | None = None) -> Iterator[Served]
     try:
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1:]
-        if not address:
+        if not address or not process.stdout.readline():
             raise GliomarkError("The server did not start; try 'gliomark serve' by itself.")
         port = int(process.stdout.readline().split()[-1]) if "--dicom-port" in words else 0
         limits = httpx.Limits(max_connections=None)

@@ -59,6 +59,9 @@ class StoredSlice(Protocol):
     def intercept(self) -> float | None: ...
 
 
+_PIECE = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # how compressed pixels begin, which come in pieces
+
+
 @dataclass(frozen=True)
 class Form:
     """How a file stores its values. bits: of them that count, the lowest being bit ``shift``; allocated: of each.
@@ -303,7 +306,7 @@ def _check_length(file: Path, dataset: Dataset, form: Form) -> None:
     their rows would be cut at the wrong places."""
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
         return
-    if dataset["PixelData"].is_undefined_length:
+    if dataset.PixelData.startswith(_PIECE):
         raise _undecodable(file)
     samples = int(as_number(dataset.get("SamplesPerPixel")) or 1)
     whole = _length_of_one(dataset) * samples

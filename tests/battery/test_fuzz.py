@@ -1,0 +1,59 @@
+"""Every reader is fuzzed for seconds; ``make fuzz`` gives each ten minutes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.battery.fuzz import damage, fuzz
+from tests.battery.fuzz_readers import READERS
+
+SECONDS = 5.0
+
+
+@pytest.mark.parametrize("name", list(READERS))
+def test_no_reader_ends_otherwise_than_in_a_sentence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(Path(__file__).resolve().parents[2])
+    row = fuzz(name, SECONDS, "seeded")
+    assert (row.crashes, row.traces, row.hangs) == (0, 0, 0), row.found
+    assert row.inputs > 0
+
+
+def test_a_recipe_gives_one_input() -> None:
+    healthy = [b"NRRD0004\ntype: short\n" * 9, b"second"]
+    recipe = bytes.fromhex("000100a00302000501")
+    assert damage(healthy, recipe) == damage(healthy, recipe) != healthy[0]
+    assert damage(healthy, b"\x01") == b"second"
+
+
+@pytest.mark.parametrize(
+    "ending, told", [("os.kill(os.getpid(), 11)", "ended with -11"), ("time.sleep(99)", "hang")]
+)
+def test_what_ends_a_reader_is_seen(tmp_path: Path, ending: str, told: str) -> None:
+    """A reader that is killed, and one that stops, by the same parent that watches the real ones."""
+    root = Path(__file__).resolve().parents[2]
+    program = (
+        "import os, sys, time\n"
+        "from tests.battery import fuzz, fuzz_readers\n"
+        f"broken = fuzz_readers.Reader(lambda: [b'x'], lambda content, place: {ending})\n"
+        "fuzz_readers.READERS['csv'] = broken\n"
+        "sys.exit(fuzz.main())\n"
+    )
+    (tmp_path / "broken.py").write_text(program)
+    watch = (
+        "import sys\nfrom tests.battery import fuzz\n"
+        f"fuzz.COMMAND, fuzz.HANG_S = (sys.executable, {str(tmp_path / 'broken.py')!r}), 2.0\n"
+        "print(fuzz.fuzz('csv', 12.0, 'seeded').found)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", watch],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    assert told in done.stdout, done.stdout + done.stderr

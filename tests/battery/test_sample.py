@@ -1,0 +1,48 @@
+"""A fixed sample of the battery, spread over doors and kinds; the whole is run by ``make battery``."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.battery.table import all_cases
+
+DOORS = 12
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """What each case of the sample came to."""
+    table = tmp_path_factory.mktemp("battery") / "battery.csv"
+    root = Path(__file__).resolve().parents[2]
+    words = ["-m", "tests.battery.run", "--sample", "--out", str(table), "--work", str(table.parent / "work")]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=root, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert table.exists(), done.stdout + done.stderr
+    with table.open(newline="", encoding="utf-8") as file:
+        found = {f"{row['door']}: {row['case']}": row for row in csv.DictReader(file)}
+    assert all(row["verdict"] == "ok" for row in found.values()), done.stdout
+    return found
+
+
+def test_the_sample_is_as_it_must_be(rows) -> None:
+    assert len(rows) >= 40
+    assert len({row["door"] for row in rows.values()}) >= 8
+    assert len({row["kind"] for row in rows.values()}) >= 15
+    assert any(row["expectation"].startswith("answered") for row in rows.values())
+
+
+def test_the_battery_is_whole() -> None:
+    cases = all_cases().values()
+    doors, odd = (
+        Counter(case.door for case in cases),
+        [c for c in cases if str(c.expects).startswith("answered")],
+    )
+    assert len(cases) >= 400 and len(doors) >= DOORS
+    assert len(odd) >= len(cases) / 12
