@@ -6,7 +6,9 @@ when memory runs out, so that orphans show; the other half everything it has sta
 each of ``times`` equal parts of the unbroken run. Compared are the SHA-256 of every file that the door writes.
 
 Not compared, by name: ``created`` and ``seconds`` of a prediction (``prediction.json`` and its page), the server's
-database and lock, and of a training its ``.work`` folder (its weights are), whose log tells of the last call alone.
+database, lock and ``prepared.*`` (seconds, and matrices of a registration on several threads, which differ by 1e-12
+between any two runs; its slices, outline and answer are compared), and of a training its ``.work`` folder (its weights
+are), whose log tells of the last call alone.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ from gliomark.study import GliomarkError, MRSequence, SliceStack
 
 NAME = "kills"
 MARK = "GLIOMARK_KILLS"  # in the environment of everything that an attempt starts: orphans are known by it
-NOT_COMPARED = re.compile(r"(^|/)(gliomark\.db[^/]*|lock)$|\.work/")
+NOT_COMPARED = re.compile(r"(^|/)(gliomark\.db[^/]*|lock|prepared\.[^/]*)$|\.work/")
+HASHED_NAME = re.compile(r"\.[0-9a-f]{16}\.npz$")
 TIMES = ((re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC"), b"TIME"), (re.compile(rb">[\d.]+ s<"), b">SECONDS<"))
 RUN_DEPENDENT = ("created", "seconds")
 LOOK_S, ENDING_S, LONGEST_S = 0.02, 10.0, 1800.0
@@ -284,7 +287,11 @@ def _of_the_client(attempt: Attempt, found: Mapping[str, str]) -> dict[str, str]
     kept = {name: sha for name, sha in found.items() if others.isdisjoint(name.split("/"))}
     for word, id in ids.items():
         kept = {name.replace(id, word): sha for name, sha in kept.items()}
-    return kept
+    plain: dict[str, str] = {}
+    for name, sha in kept.items():
+        short = HASHED_NAME.sub(".npz", name)
+        plain[name if short in plain else short] = sha  # a second one is left over, and told
+    return plain
 
 
 def _sha256(path: Path) -> str:
@@ -299,7 +306,11 @@ def _sha256(path: Path) -> str:
 
 def _lasting(document: Mapping[str, Any]) -> dict[str, Any]:
     """Without what tells of the run and not of the patient."""
-    return {name: value for name, value in document.items() if name not in RUN_DEPENDENT}
+    return {
+        name: _lasting(value) if name == "record" else value
+        for name, value in document.items()
+        if name not in RUN_DEPENDENT
+    }
 
 
 def marked_processes(mark: str) -> list[int]:
