@@ -57,6 +57,7 @@ def _remove_left() -> None:
 def _make() -> tuple[Path, int]:
     """A new folder and its lock, which is held as long as this process lives."""
     place = Path(tempfile.gettempdir())
+    _remove_left()
     # named so that it is known as one of ours only once it is locked
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
     held = _take_lock(made)
