@@ -1643,10 +1643,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 的 {keyword} 为“{value}”，不是有效的 UID，DICOM 结果无法引用；"
         "请重新导出 {folder} 中的序列，或不使用 --dicom-out。",
     ),
-    "out-not-writable": (
-        "{folder}: the output folder cannot be written ({reason}); choose another.",
-        "无法写入输出文件夹 {folder}（{reason}）；请另选一个。",
-    ),
     "not-written": (
         "Could not write '{path}' ({reason}); choose an output folder that can be written to.",
         "无法写入 {path}（{reason}）；请选择可写的输出文件夹。",

@@ -24,6 +24,7 @@ class AnswerFolders:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folder: Path | None = None
+        _remove_left()
 
     @contextlib.contextmanager
     def one(self) -> Iterator[Path]:
@@ -46,12 +47,17 @@ class AnswerFolders:
                 self._folder = None
 
 
-def _make() -> tuple[Path, int]:
-    """A new folder and its lock, which is held as long as this process lives; folders nobody holds are removed."""
-    place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{PREFIX}*"):
+def _remove_left() -> None:
+    """Folders that nobody holds: a program that was killed left them, and this one may never need its own."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if not _is_held(left):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _make() -> tuple[Path, int]:
+    """A new folder and its lock, which is held as long as this process lives."""
+    place = Path(tempfile.gettempdir())
+    _remove_left()
     # named so that it is known as one of ours only once it is locked
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
     held = _take_lock(made)
