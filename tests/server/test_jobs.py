@@ -290,3 +290,24 @@ def test_other_weights_do_not_go_on_with_what_was_prepared(lonely, pictures) -> 
         row = session.get_one(StudyRow, study["id"])
         row.about = row.about | {"model_sha256": "of other weights"}
     assert "prepared for other weights; upload it again" in lonely.asked(study["id"])["error"]
+
+
+def test_removing_and_preparing_a_study_do_not_wait_for_each_other(tmp_path) -> None:
+    """Two writers that lock a study and its job in opposite orders end in a deadlock on PostgreSQL."""
+    records = open_records(tmp_path, own_database())
+
+    def prepare(job: str) -> None:
+        for share in range(20):
+            records.tell(job, "step", share / 20)
+        records.finish(job, 1.0, {}, "0" * 64)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(25):
+            study = f"study {number}"
+            records.add_study(study, "P", "tiny", "0" * 64, "somebody")
+            job, _ = records.next_job()
+            doing = [pool.submit(prepare, job.id) for _ in range(3)]
+            removing = pool.submit(records.delete_study, study, "somebody")
+            for one in (*doing, removing):
+                one.result()
+            assert records.study(study) is None and records.job(job.id).state in ("cancelled", "done")

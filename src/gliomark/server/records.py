@@ -235,6 +235,13 @@ def append_audit(
     session.execute(update(AuditHeadRow).values(number=line.number, sha256=line.sha256))
 
 
+def _lock_with_study(session: Session, id: str) -> JobRow | None:
+    """The job, locked after its study: in the order in which a study is removed, or two could wait for each other."""
+    study = session.scalar(select(JobRow.study_id).where(JobRow.id == id))
+    session.execute(select(StudyRow.id).where(StudyRow.id == study).with_for_update())
+    return session.get(JobRow, id, with_for_update=True)
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who asks: a token's name and role, or the one user of this machine."""
@@ -573,7 +580,7 @@ class Records:
     def tell(self, id: str, step: str, progress: float) -> None:
         """How far a job is, and with it the study that it prepares."""
         with self.session() as session:
-            job = session.get(JobRow, id, with_for_update=True)
+            job = _lock_with_study(session, id)
             if job is None or job.state != "running":
                 return
             job.step, job.progress = step, progress
@@ -584,7 +591,7 @@ class Records:
     def finish(self, id: str, seconds: float, result: dict[str, Any] | None, model_sha256: str) -> None:
         """A worker came to the end of it; nothing where it was cancelled meanwhile."""
         with self.session() as session:
-            job = session.get(JobRow, id, with_for_update=True)
+            job = _lock_with_study(session, id)
             if job is None or job.state in OVER:
                 return
             job.state, job.step, job.progress, job.seconds = "done", "", 1.0, seconds
@@ -601,7 +608,7 @@ class Records:
     def fail(self, id: str, error: str) -> None:
         """The job cannot be done; of a study that cannot be prepared, nothing can."""
         with self.session() as session:
-            job = session.get(JobRow, id, with_for_update=True)
+            job = _lock_with_study(session, id)
             if job is None or job.state in OVER:
                 return
             job.state, job.error = "failed", error
