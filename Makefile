@@ -3,6 +3,7 @@
 # make install, make install-extras   what predicts; also the server, the client and training
 # make lock    renew requirements/                make sbom    list what is installed, as CycloneDX
 # make licences   renew docs/licences.md      make kills    kill -9 at every door, in about ten minutes
+# make slow      tests of load and fuzzing that take minutes
 # make battery   every broken or hostile input at every door (25 minutes)
 # make fuzz      every reader's headers, ten minutes each (MINUTES=10)
 #
@@ -25,7 +26,7 @@ TORCH ?= $$($(PIP) --dry-run --no-deps $(PIP_OPTIONS) $(CPU_BUILD) >/dev/null 2>
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-extras demo test lint check battery fuzz kills lock sbom licences clean
+.PHONY: help install install-extras demo test lint check slow battery fuzz kills lock sbom licences clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -69,6 +70,9 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+slow: .venv/installed-dev
+	$(BIN)/python -m pytest -n0 -m slow
 
 kills: .venv/installed-dev
 	$(BIN)/python -m pytest -n0 -m kills tests/experiments/test_kills.py

@@ -11,6 +11,8 @@ import pytest
 from tests.battery.fuzz import damage, fuzz
 from tests.battery.fuzz_readers import READERS
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 5.0
 
 

@@ -42,6 +42,7 @@ def test_a_broken_file_is_refused_in_one_sentence(broken: Broken, tmp_path: Path
     assert {file.name for file in tmp_path.iterdir()} <= {path.name}, "nothing was unpickled or left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("door", "count"), [("file", 400), ("card", 1500), ("trees", 1500), ("model", 60)])
 def test_mutations_that_get_past_the_hash_end_in_a_sentence_or_in_numbers(door: str, count: int) -> None:
     """In a process of its own, which no mutation may end. GLIOMARK_FUZZ=20 does twenty times as many."""

@@ -12,6 +12,8 @@ from gliomark.experiments.bedside.poison import KINDS
 from gliomark.experiments.bedside.server_poison import predict, send_good, send_poison
 from gliomark.experiments.bedside.serving import files_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_good_ones_among_poison(live: Live, pictures: Path) -> None:
     files = files_of(pictures)
