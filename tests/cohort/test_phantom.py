@@ -221,7 +221,7 @@ def test_impossible_wishes_are_refused(phantom: Phantom, tmp_path: Path) -> None
     with pytest.raises(GliomarkError, match="side"):
         PhantomSettings(side="links")  # type: ignore[arg-type]
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(GliomarkError, match="choose another folder"):
+    with pytest.raises(GliomarkError, match="choose an output folder"):
         write_nifti(phantom.study, tmp_path / "file")
 
 

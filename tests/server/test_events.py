@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from fastapi import FastAPI, HTTPException, Request
 from tests.server.conftest import own_database
 
 from gliomark.server.app import _refused
+from gliomark.server.audit_writer import AuditWriter
 from gliomark.server.bodies import Limits
 from gliomark.server.connections import ConnectionLimits, Web
 from gliomark.server.documents import job_out, study_out
@@ -58,6 +60,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
     records.rows = lambda asked: (looks.append(len(list(asked))), rows(asked))[1]  # type: ignore[method-assign]
     watch, app = Watch(records, FEW), FastAPI()
     app.exception_handler(HTTPException)(_refused)
+    app.state.server = SimpleNamespace(audit=AuditWriter(records))
 
     @app.get("/studies/{id}")
     def study(id: str, request: Request) -> object:

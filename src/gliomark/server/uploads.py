@@ -213,7 +213,7 @@ def unpack(packed: Path, inbox: Inbox) -> None:
         OSError,
     ) as error:
         raise HTTPException(400, message("zip-unreadable", reason=str(error))) from None
-    except (RuntimeError, zlib.error, lzma.LZMAError):
+    except (RuntimeError, IndexError, zlib.error, lzma.LZMAError):
         raise HTTPException(400, message("zip-damaged")) from None
 
 
