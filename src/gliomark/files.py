@@ -13,13 +13,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import lzma
 import os
 import platform
 import re
 import secrets
 import shutil
+import struct
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -48,6 +52,21 @@ REASONS = {
     errno.ENAMETOOLONG: "file-name-too-long",
     errno.EIO: "file-disk-fault",
 }
+
+# whatever zipfile raises for a damaged or hostile archive
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    ValueError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 class NotWrittenError(GliomarkError):

@@ -157,6 +157,19 @@ def test_an_unchanged_zip_is_not_unpacked_again(tmp_path: Path, client: Client) 
     assert found[0].rows == found[1].rows
 
 
+def test_a_zip_with_a_nameless_file_is_said_and_stops_nobody(tmp_path: Path, client: Client) -> None:
+    root = tmp_path / "export"
+    write_series(root / "whole", "A", T2)
+    with zipfile.ZipFile(root / "b.zip", "w") as packed:
+        packed.writestr("NAME", b"x")
+    content = (root / "b.zip").read_bytes().replace(b"NAME", b"\0AME")  # a name ends at its first NUL
+    (root / "b.zip").write_bytes(content)
+    found = run(root, client, tmp_path)
+    assert [p.patient_id for p in found.patients] == ["A"]
+    (bad,) = found.quarantined
+    assert "b.zip cannot be unpacked" in bad.reason and "\n" not in bad.reason
+
+
 @pytest.mark.parametrize(
     "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]
 )

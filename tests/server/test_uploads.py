@@ -74,8 +74,9 @@ def nothing_left(live):
         (packed({"P/T1C/1.png": b"x"})[:-30] + b"\0" * 30, 422, "holds no patient's images"),
         (packed({}), 400, "no file"),
         (packed({"P/notes.txt": b"x"}), 422, "holds no patient's images"),
+        (packed({"NAME": b"x"}).replace(b"NAME", b"\0AME"), 400, "is damaged"),
     ],
-    ids=["bomb", "lying", "many", "up", "root", "back", "drive", "link", "cut", "empty", "other"],
+    ids=["bomb", "lying", "many", "up", "root", "back", "drive", "link", "cut", "empty", "other", "nameless"],
 )
 def test_a_zip_that_cannot_be_taken(live, nothing_left, content, status, said) -> None:
     refused = send(live, ("sent.zip", content))

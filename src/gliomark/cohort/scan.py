@@ -7,10 +7,8 @@ birth date disagree) is quarantined, never merged.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import shutil
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.cohort.private import read_private_csv, write_private_csv
 from gliomark.cohort.workers import each, reading
-from gliomark.files import atomic_folder, is_disk_full
+from gliomark.files import ZIP_DAMAGE, atomic_folder, is_disk_full
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
@@ -43,16 +41,6 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
 BATCH = 100
-_ZIP_DAMAGE = (
-    zipfile.BadZipFile,
-    RuntimeError,
-    NotImplementedError,
-    EOFError,
-    OSError,
-    ValueError,
-    zlib.error,
-    lzma.LZMAError,
-)
 ZIP_LARGEST_RATIO = 200
 ZIP_ALWAYS_ALLOWED = 1 << 30
 SERIES_COLUMNS = (
@@ -173,7 +161,7 @@ def _unzipped(archive: Path, root: Path, private: Path) -> Path:
             shutil.rmtree(older)
         with atomic_folder(place) as part:
             _unpack(archive, part)
-    except _ZIP_DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise GliomarkError(message("archive-unreadable", file=archive, reason=str(error))) from error
     return place
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import shutil
 import stat
 import zipfile
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -17,6 +15,7 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from gliomark.files import ZIP_DAMAGE
 from gliomark.messages import message
 from gliomark.server.bodies import Limits
 
@@ -213,7 +212,7 @@ def unpack(packed: Path, inbox: Inbox) -> None:
         OSError,
     ) as error:
         raise HTTPException(400, message("zip-unreadable", reason=str(error))) from None
-    except (RuntimeError, IndexError, zlib.error, lzma.LZMAError):
+    except ZIP_DAMAGE:
         raise HTTPException(400, message("zip-damaged")) from None
 
 

@@ -7,10 +7,8 @@ weights, bit for bit, as one that was not (on a CPU; a GPU adds up in no fixed o
 
 from __future__ import annotations
 
-import lzma
 import os
 import zipfile
-import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,10 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from gliomark.files import atomic_write
+from gliomark.files import ZIP_DAMAGE, atomic_write
 from gliomark.training.draws import seed_batch
 
 CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
-DAMAGED = (
-    zipfile.BadZipFile,
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    NotImplementedError,
-    zlib.error,
-    lzma.LZMAError,
-)
 
 
 class SeededBatches(lightning.Callback):
@@ -93,5 +81,5 @@ def is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
-    except DAMAGED:
+    except ZIP_DAMAGE:
         return False
