@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from tests.isolation import hostile
 
+from gliomark.files import PREFIX
 from gliomark.io import find_patients, read_study
 from gliomark.isolation import Limits, ReadingEndedError, ReadingProcesses
-from gliomark.isolation.folders import PREFIX
 from gliomark.messages import Message, render
 from gliomark.study import GliomarkError, MRSequence
 
