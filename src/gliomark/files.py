@@ -199,13 +199,23 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def png_bytes(picture: Any) -> bytes:
-    """A grey array ``(row, column)`` or a PIL image as a PNG file's content, to be written whole."""
+def png_bytes(picture: Any, compress_level: int = -1) -> bytes:
+    """A grey array ``(row, column)`` or a PIL image as a PNG file's content, to be written whole.
+
+    compress_level: 0 to 9, or -1 for zlib's usual.
+    """
     from PIL import Image  # not everybody who writes files draws pictures
 
     content = BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(content, "PNG")
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
+        content, "PNG", compress_level=compress_level
+    )
     return content.getvalue()
+
+
+def has_room(folder: Path, reserve: int) -> bool:
+    """Whether so many bytes of the disk that holds ``folder`` are free."""
+    return shutil.disk_usage(folder).free >= reserve
 
 
 def check_writable(folder: Path) -> None:

@@ -43,9 +43,9 @@ INSIDE = "inside"  # marks a path that is kept relative to its record's folder
 T = TypeVar("T")
 
 
-def write_record(folder: Path, name: str, record: Any, *, lasting: bool = True) -> None:
+def write_record(folder: Path, name: str, record: Any, *, durable: bool = True) -> None:
     """Write a dataclass as ``name`` into ``folder``, whole or not at all, in place of an earlier one; one writer at a
-    time. lasting: to outlast a power cut, for which the disk is waited for. Raises TypeError for a value that is not of
+    time. durable: to outlast a power cut, for which the disk is waited for. Raises TypeError for a value that is not of
     its field's type, NotWrittenError where the disk is full."""
     with _open_parts(folder) as parts:
         plain = _CONVERTER.unstructure(record)
@@ -53,9 +53,9 @@ def write_record(folder: Path, name: str, record: Any, *, lasting: bool = True) 
     if parts.arrays:
         packed = _pack(parts.arrays)
         arrays = f"{name}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
-        atomic_write(folder / arrays, packed, durable=lasting)
+        atomic_write(folder / arrays, packed, durable=durable)
     content = {"schema_version": SCHEMA_VERSION, "arrays": arrays, "record": plain}
-    atomic_write(folder / f"{name}.json", json.dumps(content, allow_nan=False), durable=lasting)
+    atomic_write(folder / f"{name}.json", json.dumps(content, allow_nan=False), durable=durable)
     _remove_others(folder, name, arrays)
     remove_leftovers(folder)
 

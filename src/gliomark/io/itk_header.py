@@ -18,7 +18,7 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 MOST_HEADER_BYTES = 1 << 16
-META_SUFFIXES, NRRD_SUFFIXES = (".mha", ".mhd"), (".nrrd", ".nhdr")
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
 _MOST_DIMENSIONS = 5  # of values that are no single volume: said so once they are read
 _MOST_CHANNELS = 64
 _LONGEST_LINE = 2000

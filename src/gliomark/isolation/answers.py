@@ -14,7 +14,7 @@ NAME = "answer"
 
 def write_answer(folder: Path, value: Any, kind: Any) -> None:
     """Write a value of type ``kind``, a class or a type hint. Raises TypeError where it is of another."""
-    write_record(folder, NAME, _record(kind)(value), lasting=False)
+    write_record(folder, NAME, _record(kind)(value), durable=False)
 
 
 def read_answer(folder: Path, kind: Any) -> Any:

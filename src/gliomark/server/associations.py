@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import select
-import shutil
 import socket
 import struct
 import threading
@@ -28,6 +27,8 @@ from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dsutils import create_file_meta
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from gliomark.files import has_room
 
 LOG = logging.getLogger("gliomark.server.dicom")
 HEADER = struct.Struct(">BxL")
@@ -287,11 +288,6 @@ class BoundedMessages(DIMSEServiceProvider):
         while not self.msg_queue.empty():
             _, unanswered = self.msg_queue.get_nowait()
             discard(getattr(unanswered, "_dataset_file", None))
-
-
-def has_room(folder: Path, reserve: int) -> bool:
-    """Whether so many bytes of the disk are still free."""
-    return shutil.disk_usage(folder).free >= reserve
 
 
 def discard(file: Any) -> None:

@@ -21,7 +21,7 @@ from gliomark.server.events import Watch
 from gliomark.server.intake import take_in
 from gliomark.server.jobs import Workers
 from gliomark.server.records import Caller, JobRow, Records, StudyRow
-from gliomark.server.security import Gate
+from gliomark.server.security import Gate, check_admin
 from gliomark.server.store import Store, without_path
 from gliomark.study import MRSequence
 
@@ -152,8 +152,9 @@ def _caller(request: Request, server: Here) -> Caller:
 
 
 def _admin(request: Request, server: Here) -> Caller:
-    _caller(request, server)
-    return server.gate.admin(request)
+    caller = _caller(request, server)
+    check_admin(caller)
+    return caller
 
 
 Asking = Annotated[Caller, Depends(_caller)]

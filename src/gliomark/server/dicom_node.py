@@ -24,12 +24,12 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
-from gliomark.files import is_disk_full
+from gliomark.files import has_room, is_disk_full
 from gliomark.io.dicom import can_hold_frames
 from gliomark.isolation import ReadingEndedError
 from gliomark.messages import message
 from gliomark.reporting import Language
-from gliomark.server.associations import AssociationLimits, BoundedMessages, BoundedServer, has_room
+from gliomark.server.associations import AssociationLimits, BoundedMessages, BoundedServer
 from gliomark.server.audit_writer import Refusal
 from gliomark.server.context import Server, Then
 from gliomark.server.destinations import SUCCESS, UNCOMPRESSED, check_title, parse_destination, send, title_of

@@ -79,13 +79,6 @@ class Gate:
             raise _unknown(message("token-wanted-again"))
         return Caller("this machine", "admin")
 
-    def admin(self, request: Request) -> Caller:
-        """Raises HTTPException 403 for a reader."""
-        caller = self.caller(request)
-        if caller.role != "admin":
-            raise HTTPException(403, message("admins-only"))
-        return caller
-
     def _refuse_strangers(self, request: Request) -> None:
         """A web page the user happens to look at may not ask this machine's server, by whatever name."""
         named, origin = request.headers.get("host", ""), request.headers.get("origin", "")
@@ -97,6 +90,12 @@ class Gate:
             raise HTTPException(403, message("this-machine-only"))
         if origin and site != named:
             raise HTTPException(403, message("other-site"))
+
+
+def check_admin(caller: Caller) -> None:
+    """Raises HTTPException 403 for a reader."""
+    if caller.role != "admin":
+        raise HTTPException(403, message("admins-only"))
 
 
 def _unknown(sentence: str) -> HTTPException:

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.files import atomic_write, remove, remove_leftovers, temporary_name
+from gliomark.files import atomic_write, png_bytes, remove, remove_leftovers, temporary_name
 from gliomark.messages import Message, message
 from gliomark.server import older
 from gliomark.stored import has_record, read_record, write_record
@@ -217,9 +217,7 @@ def write(path: Path, content: bytes) -> None:
 
 def png(plane: NDArray[Any]) -> bytes:
     """A grey picture, 8 or 16 bits as the array."""
-    buffer = BytesIO()
-    Image.fromarray(plane).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return png_bytes(plane, compress_level=1)
 
 
 def tall(planes: NDArray[Any]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gliomark.files import ZIP_DAMAGE
+from gliomark.files import ZIP_DAMAGE, has_room
 from gliomark.messages import message
 from gliomark.server.bodies import Limits
 
@@ -82,7 +82,7 @@ class Inbox:
 def check_room(folder: Path, limits: Limits, declared: str = "") -> None:
     """Raises HTTPException 507 where so much more would leave too little of the disk."""
     more = int(declared) if declared.isdigit() else 0
-    if shutil.disk_usage(folder).free - min(more, limits.bytes) < limits.reserve:
+    if not has_room(folder, limits.reserve + min(more, limits.bytes)):
         raise _no_room()
 
 
