@@ -128,6 +128,16 @@ def test_a_process_is_used_again_until_it_is_worn_out(patient: Path) -> None:
     assert ids[0] == ids[1] == ids[2] != ids[3] == ids[4] == ids[5] != ids[6]
 
 
+def test_a_process_answers_for_its_own_memory_alone(patient: Path) -> None:
+    """Not for what the process that started it had taken."""
+    swollen = 512 << 20
+    assert np.ones(swollen + (64 << 20), np.uint8).all()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > swollen
+    with ReadingProcesses(1, Limits(swollen_bytes=swollen), COMMAND) as processes:
+        first, second = (processes(patient, hostile.process_id, patient) for _ in range(2))
+    assert first == second
+
+
 def test_nothing_is_left(patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "temporary"
     place.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -10,6 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from gliomark import cli
+from gliomark.server.associations import AssociationLimits
+from gliomark.server.bodies import Limits
+from gliomark.server.connections import ConnectionLimits
+from gliomark.server.run import Settings
 
 
 def serve(data: Path, weights: Path, *words: str) -> subprocess.Popen[str]:
@@ -67,3 +74,15 @@ def test_what_cannot_be_is_one_sentence(tmp_path, tiny_weights, words, said) -> 
         _, told = process.communicate(timeout=60)
     assert process.returncode == 1 and said in told and "Traceback" not in told
     assert told.startswith("gliomark: ") and told.count("\n") == 1
+
+
+def test_its_limits_are_the_library_s_unless_told() -> None:
+    """The command line must not promise what a server made in Python does not keep."""
+    usual = {name: one.default for name, one in inspect.signature(cli.serve).parameters.items()}
+    bodies, pushed, lines = Limits(), AssociationLimits(), ConnectionLimits()
+    assert (usual["connections"], usual["connections_each"]) == (lines.most, lines.each)
+    assert (usual["uploads"], usual["uploads_each"]) == (bodies.at_once, bodies.each)
+    assert (usual["associations"], usual["associations_each"]) == (pushed.most, pushed.each)
+    assert (usual["upload_gb"] * cli.GB, usual["object_gb"] * cli.GB) == (bodies.bytes, pushed.object_bytes)
+    assert usual["reserve_gb"] * cli.GB == bodies.reserve == pushed.reserve
+    assert usual["job_minutes"] * 60 == Settings(Path()).stuck_s
