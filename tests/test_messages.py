@@ -76,6 +76,14 @@ def test_code_and_parameters_outlast_a_journey(carry) -> None:
     assert (carried, carried.code, carried.parameters) == (text, text.code, text.parameters)
 
 
+def test_what_a_file_says_without_end_is_cut() -> None:
+    """A cell of a megabyte does not make a sentence of a megabyte; a path is said whole."""
+    path = Path("/" + "x" * 1000)
+    said = message("age-refused", cell="9" * 5000, patient="P1", table=path, reason=message("age-nought"))
+    assert len(said) < 1600 and f"{'9' * 300}…" in said and str(path) in said
+    assert said.parameters["reason"] == message("age-nought")
+
+
 def test_an_unknown_code_keeps_its_text() -> None:
     assert (
         from_record({"text": "From a newer version.", "code": "not-yet", "parameters": {}})

@@ -229,7 +229,9 @@ def serve(
     associations: Annotated[int, limit(1, "DICOM associations at once, in all.")] = 20,
     associations_each: Annotated[int, limit(1, "DICOM associations from one address.")] = 12,
     object_gb: Annotated[float, limit(0.001, "The largest DICOM object.")] = 1.0,
-    reserve_gb: Annotated[float, limit(0, "Space on the disk that is kept free; nothing is taken in below it.")] = 1.0,
+    reserve_gb: Annotated[
+        float, limit(0, "Space on the disk that is kept free; nothing is taken in below it.")
+    ] = 1.0,
     job_minutes: Annotated[float, limit(0.1, "A job without progress for so long is ended.")] = 15.0,
     require_signed: RequireSigned = False,
     trusted_key: TrustedKey = None,

@@ -24,7 +24,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
@@ -280,6 +280,35 @@ def is_leftover(path: Path) -> bool:
     with suppress(OSError):
         return time.time() - path.lstat().st_mtime > FOREIGN_LIFETIME_S
     return False
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Everything below a folder that is no folder, in order of name; a folder that may not be listed is passed over."""
+    return (path for path, _ in walk(folder, _list_permitted))
+
+
+def walk(
+    folder: Path, list_folder: Callable[[Path], Iterable[os.DirEntry[str]]]
+) -> Iterator[tuple[Path, os.DirEntry[str]]]:
+    """Everything below a folder that is no folder, in the order in which ``list_folder`` lists each.
+
+    Links are not followed. However deep: ``os.walk`` and ``Path.rglob`` of Python 3.11 end at a thousand levels.
+    """
+    levels = [(folder, iter(list_folder(folder)))]
+    while levels:
+        parent, entries = levels[-1]
+        if (entry := next(entries, None)) is None:
+            levels.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            levels.append((parent / entry.name, iter(list_folder(parent / entry.name))))
+        else:
+            yield parent / entry.name, entry
+
+
+def _list_permitted(folder: Path) -> list[os.DirEntry[str]]:
+    with suppress(PermissionError), os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+    return []
 
 
 def remove(path: Path) -> None:

@@ -2111,6 +2111,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
+LONGEST_WORDS = 300  # characters of a cell, a name or a column that a sentence quotes
+
+
 class Message(str):
     """One sentence: its English text, with the code and the parameters that it was made from."""
 
@@ -2129,8 +2132,14 @@ class Message(str):
 
 
 def message(code: str, /, **parameters: Any) -> Message:
-    """The sentence of this code with these parameters filled in."""
-    return Message(code, parameters)
+    """The sentence of this code with these parameters filled in; a file's own words are cut where they are endless."""
+    return Message(code, {name: _cut(value) for name, value in parameters.items()})
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, Message) or not isinstance(value, str) or len(value) <= LONGEST_WORDS:
+        return value
+    return f"{value[:LONGEST_WORDS]}…"
 
 
 def render(text: str, language: Language) -> str:

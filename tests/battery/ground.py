@@ -19,7 +19,9 @@ from tests.battery.dicom import write_classic, write_enhanced
 from tests.conftest import write_tiny_cohort
 
 from gliomark.batch import Request, predict_folder
+from gliomark.cohort.folds import cohort_folds
 from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_nifti, write_pictures
+from gliomark.cohort.store import Cohort
 from gliomark.study import MRSequence, Series, Study
 
 PATIENT = "P001"
@@ -53,7 +55,7 @@ def make_ground(folder: Path) -> None:
     frame = generate_uid(entropy_srcs=["battery"])
     write_classic(study, folder / "classic" / PATIENT, frame)
     write_enhanced(study, folder / "enhanced" / PATIENT, frame)
-    write_tiny_cohort(folder / "cohort")
+    cohort_folds(Cohort(write_tiny_cohort(folder / "cohort")))  # drawn when it was built
     write_predictions(folder / "predictions.csv", seed=1)
     write_predictions(folder / "rival.csv", seed=2)
     answers = {form: predicted(folder / form / PATIENT, folder / "answers" / form) for form in FORMS}

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
-from pynetdicom import AE
+from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from tests.battery.doors import files_below
 
@@ -186,6 +186,7 @@ class Live(httpx.Client):
 
     def store_file(self, content: bytes) -> int:
         """A file as it is, its data set not decoded by this side; the answer."""
+        _config.STORE_SEND_CHUNKED_DATASET = True
         with NamedTemporaryFile(suffix=".dcm") as file:
             file.write(content)
             file.flush()
@@ -202,16 +203,23 @@ class Live(httpx.Client):
         return [dcmread(file) for file in sorted((self.ground / "classic/P001").rglob("*.dcm"))]
 
     def told_of_pushed(self, since: int) -> Reply:
-        """What the audit log says of the next pushed study: failed, or asked for a prediction."""
+        """What the audit log says of a study pushed after that line: failed, or asked for a prediction."""
         ends = time.monotonic() + SOON_S
         while time.monotonic() < ends:
-            for row in self.audit()[: max(0, len(self.audit()) - since)]:
+            for row in self.pushed_lines():
                 action = row["action"]
-                if "fail" in action or "set aside" in action or "prediction" in action:
-                    return Reply(0, json.dumps(row, default=str), "fail" in action or "aside" in action)
+                if row["number"] > since and (
+                    "failed" in action or "aside" in action or "prediction" in action
+                ):
+                    return Reply(0, json.dumps(row), "prediction" not in action)
             time.sleep(0.2)
-        return Reply(0, "nothing was said of it", True)
+        return Reply(0, "nothing was said of it", False)
 
-    def audit(self) -> list[Mapping[str, Any]]:
-        told = self.get("/api/audit").json()
-        return told if isinstance(told, list) else told.get("rows", told.get("entries", []))
+    def newest_line(self) -> int:
+        """The number of the log's newest line about what was pushed."""
+        return max((row["number"] for row in self.pushed_lines()), default=0)
+
+    def pushed_lines(self) -> list[dict[str, Any]]:
+        """The log's newest lines of the DICOM node, newest first."""
+        told: list[dict[str, Any]] = self.get("/api/audit", params={"who": "DICOM node"}).json()
+        return told

@@ -568,7 +568,7 @@ def test_a_damaged_file_is_left_out_and_the_rest_written(cut: int, hospital: Pat
 
 
 def test_folders_in_each_other_and_foreign_files_are_refused(hospital: Path, tmp_path: Path) -> None:
-    with pytest.raises(GliomarkError, match="lie in each other"):
+    with pytest.raises(GliomarkError, match="lies inside the other"):
         anonymise(hospital, hospital / "clean")
     with pytest.raises(GliomarkError, match="keep it elsewhere"):
         anonymise(hospital, tmp_path / "out", key_file=tmp_path / "out/key.csv")

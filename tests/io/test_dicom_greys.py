@@ -380,8 +380,14 @@ def test_signs_are_extended(tmp_path: Path, form: str, extended: bool, stored: i
     )
 
 
+FEW_BITS = [
+    (9000, 12, False), (3600, 11, False), (3600, 12, True), (700, 8, False), (700, 9, True), (700, 7, False),
+    (700, 5, False), (700, 3, False), (700, 3, True), (700, 1, False), (60000, 6, False),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("top, stored, signed", [(9000, 12, False), (3600, 11, False), (3600, 12, True)])
+@pytest.mark.parametrize("top, stored, signed", FEW_BITS)
 def test_values_larger_than_their_bits_are_refused(
     tmp_path: Path, form: str, top: int, stored: int, signed: bool
 ):

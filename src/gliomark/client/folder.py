@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from gliomark.client.language import translate
-from gliomark.files import NotWrittenError, explain_os_error, is_disk_full
+from gliomark.files import NotWrittenError, explain_os_error, files_below, is_disk_full
 from gliomark.study import GliomarkError
 
 KIND = re.compile(r"flair|t1|t2", re.IGNORECASE)
@@ -48,7 +48,7 @@ def _kinds(name: str) -> frozenset[str]:
 
 def files_of(folder: Path) -> list[Path]:
     """Every visible file under a folder, sorted. Raises GliomarkError where there is none."""
-    plain = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    plain = (path for path in sorted(files_below(folder)) if path.is_file() and not path.is_symlink())
     found = [path for path in plain if not _hidden(path, folder)]
     if not found:
         raise GliomarkError(

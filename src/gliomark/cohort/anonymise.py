@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
-import os
 import re
 import secrets
 import uuid
@@ -43,7 +42,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from gliomark.cohort.private import new_ids, private_folder, read_private_csv, write_private_csv
-from gliomark.files import atomic_write, remove_leftovers, writing
+from gliomark.files import atomic_write, files_below, remove_leftovers, writing
 from gliomark.io.dicom import dicom_files
 from gliomark.io.dicom.files import read_dataset
 from gliomark.io.naming import sequence_in_name
@@ -202,7 +201,7 @@ def anonymise(
     out lie beside it. clean_descriptors: a series whose description names a sequence keeps that one word; without,
     a series can be told by its timing alone. A second run writes only what is missing or changed.
 
-    Raises: GliomarkError where there is no DICOM, or root, out and the key lie in each other or belong to
+    Raises: GliomarkError where there is no DICOM, or root, out or the key lies inside another or belong to
     another source.
     """
     root, out = Path(root), Path(out)
@@ -258,9 +257,9 @@ def _anonymise(
 def _check_places(root: Path, out: Path, key_file: Path | None) -> None:
     source, target = root.resolve(), out.resolve()
     if not source.is_dir():
-        raise GliomarkError(f"{root} is no folder: give the folder of the DICOM export.")
+        raise GliomarkError(f"{root} is not a folder: give the folder of the DICOM export.")
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise GliomarkError(f"{out} and {root} lie in each other: write to a folder of its own.")
+        raise GliomarkError(f"One of {out} and {root} lies inside the other: write to a separate folder.")
     if key_file is None:
         return
     if key_file.resolve().is_relative_to(target):
@@ -287,14 +286,9 @@ def _salt(path: Path) -> bytes:
 def _check_nothing_else(out: Path, plan: Mapping[Path, _Found]) -> None:
     """Refuse a folder with files that this source does not give: they might be anybody's."""
     planned = {str(place) for place in plan}
-    for file in _files_below(out):
+    for file in files_below(out):
         if str(file.relative_to(out)) not in planned:
             raise GliomarkError(f"{out} holds files of another source ({file.name}): give an empty folder.")
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        yield from (Path(place) / name for name in sorted(names))
 
 
 def _write(path: Path, content: bytes) -> bool:
@@ -326,7 +320,7 @@ def _scan(root: Path, progress: Callable[[str, int, int], None], reading: Reads)
     found: list[_Found] = []
     left_out = [
         (file.relative_to(root), "a zip file is not looked into: unzip it and run again")
-        for file in _files_below(root)
+        for file in files_below(root)
         if file.suffix.lower() == ".zip"
     ]
     for batch in _batches(files, "reading headers", progress):
@@ -341,7 +335,7 @@ def _scan(root: Path, progress: Callable[[str, int, int], None], reading: Reads)
     left_out += [(entry.file.relative_to(root), reason) for entry in found if entry.person in shared]
     known = [entry for entry in found if entry.person not in shared]
     kept = _without_copies(known)
-    others = sum(1 for _ in _files_below(root)) - len(files)
+    others = sum(1 for _ in files_below(root)) - len(files)
     return _Scan(tuple(kept), tuple(left_out), len(known) - len(kept), others)
 
 

@@ -19,7 +19,7 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.cohort.private import read_private_csv, write_private_csv
 from gliomark.cohort.workers import each, reading
-from gliomark.files import ZIP_DAMAGE, atomic_folder, is_disk_full
+from gliomark.files import ZIP_DAMAGE, atomic_folder, files_below, is_disk_full
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
@@ -43,6 +43,7 @@ from gliomark.study import GliomarkError, MRSequence
 BATCH = 100
 ZIP_LARGEST_RATIO = 200
 ZIP_ALWAYS_ALLOWED = 1 << 30
+DEEPEST_IN_ZIP = 100
 SERIES_COLUMNS = (
     "patient_id", "study_date", "series", "description", "images", "plane", "spacing_mm", "recognised", "use",
     "reason", "folder",
@@ -129,7 +130,7 @@ def _all_files(root: Path, private: Path, leave_out: Sequence[Path]) -> tuple[li
     bad: list[Quarantined] = []
     places = [root]
     for archive in sorted(
-        path for path in root.rglob("*") if path.suffix.lower() == ".zip" and is_plain(path)
+        path for path in files_below(root) if path.suffix.lower() == ".zip" and is_plain(path)
     ):
         try:
             places.append(_unzipped(archive, root, private))
@@ -171,6 +172,8 @@ def _unpack(archive: Path, folder: Path) -> None:
         grown = sum(member.file_size for member in content.infolist())
         if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
             raise GliomarkError(message("archive-huge", file=archive, gigabytes=grown / 1e9))
+        if any(member.filename.count("/") > DEEPEST_IN_ZIP for member in content.infolist()):
+            raise zipfile.BadZipFile(f"folders more than {DEEPEST_IN_ZIP} deep")
         try:
             content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
         except OSError as error:

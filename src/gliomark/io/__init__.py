@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gliomark.files import files_below
 from gliomark.io.dicom import holds_dicom, is_one_patient, looks_like_dicom, read_dicom
 from gliomark.io.layout import (
     case_files,
@@ -108,7 +109,7 @@ def find_file_patients(path: Path) -> list[Path]:
 
 def files_of_patient(path: Path) -> list[Path]:
     """Every file below a patient's folder, or those of a case that has none."""
-    return sorted(filter(is_plain, path.rglob("*"))) if path.exists() else case_files(path)
+    return sorted(filter(is_plain, files_below(path))) if path.exists() else case_files(path)
 
 
 def _patient_folder(path: Path) -> Path:

@@ -13,10 +13,11 @@ import csv
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.files import walk
 from gliomark.io.examinations import Candidate, choose_examination
 from gliomark.io.limits import is_plain
 from gliomark.io.naming import (
@@ -71,15 +72,17 @@ def folders_in(folder: Path) -> list[Path]:
     return [path for entry in _entries(folder) if (path := folder / entry.name).is_dir()]  # False for a loop
 
 
+def visible_below(folder: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
+    """Everything below a folder that is no folder, in order of name, however deep; hidden ones left aside.
+
+    Raises: GliomarkError when a folder cannot be listed.
+    """
+    return walk(folder, _entries)
+
+
 def special_files(folder: Path) -> list[Path]:
     """The links, pipes, sockets and devices below a folder, which are passed over; hidden ones left aside."""
-    found = []
-    for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False):
-            found += special_files(folder / entry.name)
-        elif not entry.is_file(follow_symlinks=False):
-            found.append(folder / entry.name)
-    return found
+    return [path for path, entry in visible_below(folder) if not entry.is_file(follow_symlinks=False)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -14,9 +14,11 @@ from typing import Any
 
 from pydicom import Dataset
 
+from gliomark.files import files_below
 from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import dicom_files
 from gliomark.io.dicom.files import read_dataset
+from gliomark.io.limits import is_plain
 from gliomark.messages import message
 from gliomark.server.store import Store, without_path
 from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Study
@@ -61,14 +63,17 @@ def read_upload(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
 
 def _innermost(folder: Path) -> Path:
     """Past the folders that hold nothing but one folder."""
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return _innermost(entries[0]) if len(entries) == 1 and entries[0].is_dir() else folder
+    while True:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        folder = entries[0]
 
 
 def digest(folder: Path) -> str:
     """SHA-256 over every file's path and content, in order of path."""
     whole = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(filter(is_plain, files_below(folder))):
         whole.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())

@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gliomark.files import ZIP_DAMAGE, has_room
+from gliomark.files import ZIP_DAMAGE, files_below, has_room
 from gliomark.messages import message
 from gliomark.server.bodies import Limits
 
@@ -172,7 +172,7 @@ async def receive_form(
             raise HTTPException(400, message("form-cut"))
         if len(inbox.paths) == 1:
             await to_thread.run_sync(_unpack_if_zip, inbox, limits)
-        if not any(path.is_file() for path in folder.rglob("*")):
+        if next(files_below(folder), None) is None:
             raise HTTPException(400, message("upload-empty"))
     except BaseException:
         inbox.end()

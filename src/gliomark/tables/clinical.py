@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +109,8 @@ def read_clinical(path: Path | str, *, own: bool = False) -> ClinicalTable:
     """
     path = Path(path)
     header, records = read_records(path)
-    lower = [name.lower() for name in header]
-    twice = sorted({name for name in lower if name and lower.count(name) > 1})
-    if twice:
+    times = Counter(name.lower() for name in header if name)
+    if twice := sorted(name for name, count in times.items() if count > 1):
         raise GliomarkError(message("table-column-twice", table=path, column=twice[0]))
     at = {"id": id_column(path, header, records)}
     for name, belongs in (("age", is_age), ("sex", is_sex)):
@@ -120,7 +120,9 @@ def read_clinical(path: Path | str, *, own: bool = False) -> ClinicalTable:
             raise GliomarkError(message("table-two-meanings", table=path, columns=shown, meaning=name))
         if found:
             at[name] = found[0]
-    names = ["" if name in at else name for name in lower]  # a counting column id gives its name to the id
+    names = [
+        "" if name in at else name for name in map(str.lower, header)
+    ]  # a counting column id gives its name to the id
     for name, place in at.items():
         names[place] = name
     rows = tuple(_row(names, record) for record in records)

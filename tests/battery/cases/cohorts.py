@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 from tests.battery.case import Case, Scene, answered, refused
 from tests.battery.kit import Change, both, cut, lay, noise, on, put, take_away
-from tests.conftest import rehash
+
+from gliomark.cohort.store import _read_slice, _slice_sha256
 
 ABOUT, TABLE = "cohort.json", "MetaMS.csv"
 FIRST = "patients/P01.json"
@@ -48,7 +49,18 @@ def slices(how: Callable[[h5py.File], object], pattern: str = SLICE) -> Change:
             path.write_bytes(path.read_bytes())  # no longer the same file as its hard link
             with h5py.File(path, "r+") as file:
                 how(file)
-        rehash(folder)
+        for path in (folder / "patients").glob("*.json"):
+            told = json.loads(path.read_text("utf-8"))
+            told["slices_sha256"] = {
+                sequence: {
+                    name: _slice_sha256(
+                        _read_slice(folder / "GMSBraTS" / sequence / path.stem / f"{name}.h5")
+                    )
+                    for name in told["slice_names"]
+                }
+                for sequence in told["sequences"]
+            }
+            path.write_text(json.dumps(told), "utf-8")
 
     return change
 

@@ -226,6 +226,8 @@ PEOPLE = [
 ]  # fmt: skip
 
 SHAPES = [
+    refused(DOOR, "DICOM with a damaged copy of an image", "truncation",
+            patient("classic", copy(ONE, "x.dcm"), on("x.dcm", cut(0.5))), "dicom-duplicate-uid"),
     series("with sequences 10 000 deep", "nested", on(ALL, nested(10_000)), *LOST),
     series("with sequences 500 000 deep", "nested", on(ALL, nested(500_000)), *LOST),
     series("whose sequence does not end", "truncation",
@@ -395,7 +397,6 @@ ODD = [
     odd("without preambles", on("*/*.dcm", without_preamble)),
     odd("with every image twice", copy("FLAIR", "again")),
     odd("with private data of 100 kB", on("*/*.dcm", private(100_000))),
-    odd("with one more file that is damaged", copy(ONE, "x.dcm"), on("x.dcm", cut(0.5))),
     odd("beside a DICOMDIR that names itself", put("DICOMDIR", bytes(128) + b"DICM" + bytes(300)), link("loop", ".")),
     odd("with a wrong character set", on("*/*.dcm", tags(SpecificCharacterSet="ISO 2022 IR 999"))),
     odd("with another series of colours", lambda folder: coloured_series(folder)),

@@ -188,7 +188,8 @@ GIVEN = [
         scene.folder / "masks" / PATIENT), "009.xml"),
     given("annotation of a billion laughs", "bomb", lambda scene: put("FLAIR/009.xml", laughs())(
         scene.folder / "masks" / PATIENT), "009.xml"),
-    given("annotation of JSON 100 000 deep", "nested", lambda scene: put("FLAIR/009.json", "[" * 100_000)(
+    given("annotation of JSON 100 000 deep", "nested", lambda scene: put(
+        "FLAIR/009.json", '{"shapes": ' + "[" * 100_000)(
         scene.folder / "masks" / PATIENT), "009.json"),
     given("annotation of JSON with NaN", "NaN and inf", lambda scene: put("FLAIR/009.json", json.dumps({"shapes": [
         {"label": "tumor", "shape_type": "polygon", "points": [[float("nan"), 1], [2, 3], [4, 5]]}],

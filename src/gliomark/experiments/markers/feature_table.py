@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def _read(path: Path, columns: TableColumns) -> pd.DataFrame:
         raise GliomarkError(
             f"{path} has no column {', '.join(missing)}; it has {', '.join(header[:8]) or 'none'}, ..."
         )
-    twice = [name for name in table if list(table).count(name) > 1]
+    twice = [name for name, count in Counter(table).items() if count > 1]
     if twice:
         raise GliomarkError(f"{path} has the column {twice[0]} twice; keep one.")
     table = table[~table[columns.label].str.lower().isin(BLANKS)]

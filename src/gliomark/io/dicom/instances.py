@@ -35,7 +35,7 @@ from gliomark.io.dicom.facts import (
     unit,
 )
 from gliomark.io.dicom.files import InflatedError, read_dataset
-from gliomark.io.layout import visible
+from gliomark.io.layout import visible, visible_below
 from gliomark.io.limits import MOST_VOXELS
 from gliomark.io.naming import same_id
 from gliomark.messages import message
@@ -145,11 +145,9 @@ def looks_like_dicom(file: Path) -> bool:
 
 def dicom_files(path: Path) -> Iterator[Path]:
     """All DICOM files below a folder, in order of name; a DICOMDIR is left out."""
-    for entry in visible(path):
-        if entry.is_dir():
-            yield from dicom_files(entry)
-        elif looks_like_dicom(entry):
-            yield entry
+    for file, entry in visible_below(path):
+        if entry.is_file(follow_symlinks=False) and looks_like_dicom(file):
+            yield file
 
 
 def holds_dicom(path: Path) -> bool:

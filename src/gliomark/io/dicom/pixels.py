@@ -35,6 +35,7 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _AS_DARK = 0.01  # of the range of greys
+_MOST_MARKED = 0.2  # of a picture, by lines and letters in bits that are not the image's
 _OVERLAYS = range(0x6000, 0x6020, 2)
 
 Numbers = NDArray[np.integer] | NDArray[np.floating]
@@ -343,7 +344,8 @@ def _stored_values(file: Path, plane: NDArray, form: Form) -> tuple[Numbers, NDA
     padded = _padded(values, whole, form)
     foreign = (whole != values) & ~padded
     below = (raw & (2**form.shift - 1)).any()
-    if not form.marked and (below or not _drawn_over(whole, values, foreign)):
+    drawn = foreign & (whole != stored)  # the rest are signs that were not extended
+    if not form.marked and (below or drawn.mean() > _MOST_MARKED or not _drawn_over(whole, values, foreign)):
         raise GliomarkError(message("dicom-bits-beyond", file=file, bits=form.bits))
     return _checked_sign(file, values, form), padded
 
