@@ -306,7 +306,7 @@ def walk(
 
 
 def _list_permitted(folder: Path) -> list[os.DirEntry[str]]:
-    with suppress(PermissionError), os.scandir(folder) as entries:
+    with suppress(PermissionError, FileNotFoundError), os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
     return []
 

@@ -171,6 +171,23 @@ def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
     assert is_served(node)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [RQ[:6], RQ[:-10], struct.pack(">BxL", 1, 0), RQ[:6] + bytes(4) + RQ[10:], struct.pack(">BxL", 99, 4) + bytes(4),
+     struct.pack(">BxL", 4, 6) + bytes(6), b"GET / HTTP/1.1\r\n\r\n"],
+    ids="a head,half a request,empty request,protocol version 0,unknown,data first,http".split(","),
+)  # fmt: skip
+def test_who_has_hung_up_holds_no_place(tmp_path: Path, sent: bytes) -> None:
+    """Whatever was said before, the place is free long before a request would have had to come."""
+    with noded(tmp_path, first_s=30, still_s=30) as node:
+        for _ in range(8):
+            with reach(node, sent) as line:
+                line.shutdown(socket.SHUT_WR)
+                assert seconds_until_end(line) < 8
+            time.sleep(0.1)
+        assert is_served(node)
+
+
 def test_a_request_that_trickles_ends(node: Node) -> None:
     with reach(node) as line:
         started = time.monotonic()

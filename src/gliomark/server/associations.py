@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Queue
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -179,6 +180,13 @@ class BoundedSocket(AssociationSocket):
         if self.socket is not None:
             self.socket.settimeout(self._limits.first_s)
         super().send(bytestream)
+
+    def _shutdown_socket(self) -> None:
+        """However the line ends; the association's thread would wait its whole time for a request that cannot come."""
+        super()._shutdown_socket()
+        heard: Queue[Any] = self.assoc.dul.to_user_queue
+        if self.assoc.requestor.primitive is None and heard.empty():
+            heard.put(None)  # what it gets where that time is over
 
     def hang_up(self, why: str) -> None:
         LOG.info("association ended: %s", why)

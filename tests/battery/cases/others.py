@@ -90,7 +90,7 @@ BUILDS = [
              "ki67"),
     labelled("with an IDH of perhaps", "impossible value", f"id,age,sex,idh\n{PATIENT},50,M,perhaps\n",
              "cell-refused", "cell-not-understood", "idh"),
-    labelled("with an endless age", "NaN and inf", f"id,age,sex\n{PATIENT},inf,M\n", "age-refused"),
+    labelled("with an endless age", "NaN and inf", f"id,age,sex\n{PATIENT},inf,M\n", "age-not-number"),
     labelled("of another patient", "mixed patients", "id,age,sex\nX9,50,M\n", "row-missing", "No patient"),
     labelled("with two ages", "duplicates", f"id,age,age,sex\n{PATIENT},50,51,M\n", "table-column-twice",
              "table-two-meanings", "labels-two-meanings", "table-id-twice"),
