@@ -2,8 +2,9 @@
 
 pynetdicom starts two threads for every connection, waits without end in the middle of a message, receives whatever
 length a PDU claims and keeps an object in memory until it is whole. Here a connection waits without a thread until its
-first PDU has begun; places are counted, and where all are taken the newcomer gets the place of who has been silent for
-longest; a PDU's length is checked before it is received, in bounded time; and objects go to disk as they come.
+request is there; places are counted, and where all are taken the newcomer gets the place of who has been silent for
+longest, at once if it has been served before; a PDU's length is checked before it is received, in bounded time; and
+objects go to disk as they come.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -39,7 +40,9 @@ NO_PLACE = bytes.fromhex("03000000000400020302")  # A-ASSOCIATE-RJ: transient, l
 LONGEST_COMMAND = 64 << 10
 MOST_UNANSWERED = 4  # messages that came before the one at work was answered
 LOOK_S = 0.05
-QUIET_S = 2.0  # after that a line is looked at less often
+QUIET_S = 0.25  # after that a line is looked at less often
+MOST_KNOWN = 1000  # callers that have been served
+CALLING_TITLE = slice(26, 42)  # in an A-ASSOCIATE-RQ
 CHUNK = 64 << 10
 ROOM_EVERY = 16 << 20  # bytes of an object between two looks at the disk
 
@@ -67,13 +70,17 @@ class AssociationLimits:
     reserve: int = 1 << 30
 
 
+Caller = tuple[str, bytes]
+
+
 @dataclass(eq=False)
 class Seat:
-    """An association's place. heard: when a PDU last came or an answer went; working: its last message is being
-    answered; answered: how many messages were."""
+    """An association's place. caller: its address and calling AE title; known: it has been served before; heard: when a
+    PDU last came or an answer went; working: its last message is being answered; answered: how many messages were."""
 
     line: socket.socket
-    address: str
+    caller: Caller
+    known: bool
     association: Association | None = None
     since: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
@@ -98,28 +105,39 @@ class Seats:
     def __init__(self, limits: AssociationLimits) -> None:
         self._limits = limits
         self._taken: list[Seat] = []
+        self._known: dict[Caller, None] = {}
 
-    def take(self, line: socket.socket, address: str) -> Seat | None:
+    def take(self, line: socket.socket, caller: Caller) -> Seat | None:
         """A place; where all are taken, that of who has been silent for longest. None where nobody was."""
-        limits = self._limits
+        limits, known = self._limits, caller in self._known
         self._taken = [one for one in self._taken if one.is_taken(limits.first_s)]
-        own = [one for one in self._taken if one.address == address]
-        if len(own) >= limits.each and not self._clear_one(own):
+        own = [one for one in self._taken if one.caller[0] == caller[0]]
+        if len(own) >= limits.each and not self._clear_one(own, known):
             return None
-        if len(self._taken) >= limits.most and not self._clear_one(self._taken):
+        if len(self._taken) >= limits.most and not self._clear_one(self._taken, known):
             return None
-        seat = Seat(line, address)
+        seat = Seat(line, caller, known)
         self._taken.append(seat)
         return seat
 
-    def _clear_one(self, among: list[Seat]) -> bool:
+    def served(self, seat: Seat) -> None:
+        """Its caller is known from now on; the oldest is forgotten where too many are."""
+        self._known.pop(seat.caller, None)
+        self._known[seat.caller] = None
+        if len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def _clear_one(self, among: list[Seat], for_known: bool) -> bool:
         now, limits = time.monotonic(), self._limits
-        idle = [
-            one
-            for one in among
-            if not one.working
-            and (now - one.heard > limits.still_s or (not one.answered and now - one.since > limits.first_s))
-        ]
+
+        def is_idle(one: Seat) -> bool:
+            if one.working:
+                return False
+            if not one.answered and (now - one.since > limits.first_s or (for_known and not one.known)):
+                return True
+            return now - one.heard > limits.still_s
+
+        idle = [one for one in among if is_idle(one)]
         if not idle:
             return False
         first = min(idle, key=lambda one: (one.answered > 0, one.heard))
@@ -211,9 +229,9 @@ class Nowhere:
 class BoundedMessages(DIMSEServiceProvider):
     """Messages of bounded size and number, their objects in files of ``folder`` from the first byte on."""
 
-    def __init__(self, association: Association, seat: Seat, limits: AssociationLimits, folder: Path) -> None:
+    def __init__(self, association: Association, seat: Seat, server: BoundedServer) -> None:
         super().__init__(association)
-        self._seat, self._limits, self._folder = seat, limits, folder
+        self._seat, self._limits, self._folder, self._seats = seat, server.limits, server.folder, server.seats
         self._size, self._began, self._looked = 0, 0.0, 0
 
     def receive_primitive(self, primitive: P_DATA) -> None:
@@ -284,10 +302,19 @@ class BoundedMessages(DIMSEServiceProvider):
         write_file_meta_info(file, meta)  # type: ignore[arg-type]
         return file
 
+    def get_msg(self, block: bool = False) -> Any:
+        """pynetdicom asks a thousand times a second, which a quiet line is not worth."""
+        if block or time.monotonic() - self._seat.heard <= QUIET_S:
+            return super().get_msg(block)
+        with suppress(Empty):
+            return self.msg_queue.get(timeout=LOOK_S)
+        return None, None
+
     def send_msg(self, primitive: Any, context_id: int) -> None:
         super().send_msg(primitive, context_id)
         self._seat.working, self._seat.heard = False, time.monotonic()
         self._seat.answered += 1
+        self._seats.served(self._seat)
 
     def forget(self) -> None:
         """The files of what was not whole, or not answered, when the line ended."""
@@ -314,7 +341,7 @@ class BoundedHandler(RequestHandler):
         association, seat = super()._create_association(), self.server.seat_of(self.request)
         association.dul.event_queue.get_nowait()  # the other line announces itself again
         association.dul.socket = BoundedSocket(association, seat, self.server.limits)
-        association.dimse = BoundedMessages(association, seat, self.server.limits, self.server.folder)
+        association.dimse = BoundedMessages(association, seat, self.server)
         seat.association = association
         return association
 
@@ -326,7 +353,7 @@ class BoundedServer(ThreadedAssociationServer):
         self.limits, self.folder = limits, folder
         self._waiting: dict[socket.socket, tuple[float, Any]] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
-        self._seats, self._seated = Seats(limits), dict[socket.socket, Seat]()
+        self.seats, self._seated = Seats(limits), dict[socket.socket, Seat]()
         super().__init__(*told, **named | {"request_handler": BoundedHandler})
         threading.Thread(target=self._wait, daemon=True).start()
 
@@ -350,14 +377,17 @@ class BoundedServer(ThreadedAssociationServer):
         while not self._over.is_set():
             with self._lock:
                 waiting = dict(self._waiting)
-            begun = [line for line in self._readable(list(waiting)) if self._has_begun(line)]
+            readable = self._readable(list(waiting))
+            begun = {line: asked for line in readable if (asked := self._request(line)) is not None}
+            if len(begun) < len(readable):
+                self._over.wait(LOOK_S / 10)  # what is not whole stays readable without saying more
             late = time.monotonic() - self.limits.first_s
             for line, (since, address) in waiting.items():
                 if line in begun or since < late:
                     with self._lock:
                         is_here = self._waiting.pop(line, None) is not None
                     if line in begun and is_here:
-                        self._seat(line, address)
+                        self._seat(line, (str(address[0]), begun[line][CALLING_TITLE]), address)
                     else:
                         line.close()
 
@@ -370,23 +400,26 @@ class BoundedServer(ThreadedAssociationServer):
         except (OSError, ValueError):  # one was closed meanwhile to make room
             return []
 
-    def _has_begun(self, line: socket.socket) -> bool:
-        """Whether the head of a PDU, or the line's end, is there to be read."""
+    def _request(self, line: socket.socket) -> bytes | None:
+        """What has come, once it is a whole request, or cannot become one; None while it may."""
         try:
             line.setblocking(False)
-            head = line.recv(HEADER.size, socket.MSG_PEEK)
+            heard = line.recv(CHUNK, socket.MSG_PEEK)
         except BlockingIOError:
-            return False
+            return None
         except OSError:
-            return True
-        if 0 < len(head) < HEADER.size:
-            time.sleep(LOOK_S / 10)  # it stays readable without saying more
-            return False
-        return True
+            return b""
+        if not heard:
+            return b""
+        if len(heard) < HEADER.size:
+            return None
+        kind, length = HEADER.unpack_from(heard)
+        is_whole = len(heard) >= min(HEADER.size + length, CHUNK)
+        return heard if is_whole or kind != ASSOCIATE_RQ or length > self.limits.longest_request else None
 
-    def _seat(self, line: socket.socket, address: Any) -> None:
+    def _seat(self, line: socket.socket, caller: Caller, address: Any) -> None:
         """Let pynetdicom have it, or tell it that there is no place."""
-        seat = self._seats.take(line, str(address[0]))
+        seat = self.seats.take(line, caller)
         if seat is None:
             with suppress(OSError):
                 line.send(NO_PLACE)
