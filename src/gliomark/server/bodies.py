@@ -17,7 +17,7 @@ from gliomark.messages import message as sentence
 from gliomark.server.problems import answer_problem
 
 LARGE = re.compile(r"POST /api/studies|PUT /api/studies/[^/]+/mask\.png")
-STILL_S = 2.0  # without a piece an upload stands still, and whoever waits gets its place
+STILL_S = 1.0  # without a piece an upload stands still, and whoever waits gets its place
 
 
 @dataclass(frozen=True)

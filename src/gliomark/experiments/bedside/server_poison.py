@@ -90,13 +90,14 @@ def send_poison(client: httpx.Client, kind: str, files: Files) -> Sent:
 def exchange(
     server: Served, patients: Sequence[Files], uploads: int, clients: int, say: Callable[[str], None]
 ) -> tuple[list[Sent], list[Sent], list[float]]:
-    """What was sent alone, what together, and the memory of all the server's processes: before, during, after."""
+    """What was sent alone, what together, and the memory of all the server's processes: before, during, after.
+
+    Before: once so many had been sent at once already, since a server starts its processes when it needs them.
+    """
     client, kinds = server.client, list(KINDS)
     alone = [predict(client, files) for files in patients]
     first = [Sent("good", 201, answer.state == "done", "", answer.seconds) for answer in alone]
     say(f"alone: median {median(answer.seconds for answer in alone):.1f} s")
-    list(map(lambda kind: send_poison(client, kind, KINDS[kind](patients[0])), kinds[:2]))  # warm
-    memory = [resident_mb(server.process)]
 
     def one(number: int) -> Sent:
         files = patients[number % len(patients)]
@@ -105,8 +106,11 @@ def exchange(
         kind = kinds[number // EVERY % len(kinds)]
         return send_poison(client, kind, KINDS[kind](files))
 
-    with watched(server.process, memory), ThreadPoolExecutor(clients) as pool:
-        together = list(pool.map(one, range(uploads)))
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(one, range(clients)))
+        memory = [resident_mb(server.process)]
+        with watched(server.process, memory):
+            together = list(pool.map(one, range(uploads)))
     memory.append(resident_mb(server.process))
     return first, together, memory
 
