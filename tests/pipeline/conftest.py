@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from gliomark import cli
 from gliomark.inference.segmenter import tile_theta
 from gliomark.inference.slice_classifier import image_vectors, lesion_slices, mix_parts, tree_columns
 from gliomark.io import read_study
+from gliomark.isolation import ReadingProcesses
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.segmentation_networks import network_record
@@ -60,9 +61,26 @@ class Outcome:
     err: str
 
 
+class KeptReading(ReadingProcesses):
+    """Reading processes that outlive the command, since one takes a second to start."""
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def kept_reading() -> Iterator[KeptReading]:
+    with KeptReading() as reading:
+        yield reading
+    reading.close()
+
+
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kept_reading: KeptReading
+) -> Callable[..., Outcome]:
     """command("predict", folder, "--out", out): the console entry point in this process."""
+    monkeypatch.setattr("gliomark.isolation.ReadingProcesses", lambda: kept_reading)
 
     def run(*words: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, words)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 
 def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
@@ -15,6 +14,8 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
 
 def auc(label: ArrayLike, probability: ArrayLike) -> float:
     """Area under the ROC curve, from the ranks (Mann and Whitney 1947); nan where only one class is present."""
+    from scipy.stats import rankdata  # half a second to import, which who reads images alone need not pay
+
     positive = np.asarray(label) == 1
     above, below = int(positive.sum()), int((~positive).sum())
     if not above or not below:

@@ -43,6 +43,8 @@ from gliomark.study import GliomarkError, MRSequence, SliceStack
 
 NAME = "kills"
 MARK = "GLIOMARK_KILLS"  # in the environment of everything that an attempt starts: orphans are known by it
+# ITK adds up the pieces of several threads as they come, so that the last digits depend on the machine's load
+ONE_THREAD = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 NOT_COMPARED = re.compile(r"(^|/)(gliomark\.db[^/]*|lock|prepared\.[^/]*)$|\.work/")
 HASHED_NAME = re.compile(r"\.[0-9a-f]{16}\.npz$")
 TIMES = ((re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC"), b"TIME"), (re.compile(rb">[\d.]+ s<"), b">SECONDS<"))
@@ -100,7 +102,7 @@ class Attempt:
 
     def start(self, words: Sequence[str], **options: Any) -> subprocess.Popen:
         """A gliomark command in a process group of its own; what it says on standard error is kept."""
-        environment = os.environ | {MARK: self.mark, "TMPDIR": str(self.temporary)}
+        environment = os.environ | ONE_THREAD | {MARK: self.mark, "TMPDIR": str(self.temporary)}
         with (self.folder / "said.log").open("ab") as log:
             given: dict[str, Any] = {
                 "stdin": subprocess.DEVNULL,
