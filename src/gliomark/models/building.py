@@ -15,6 +15,7 @@ import lightgbm
 import torch
 from pydantic import Field, with_config
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gliomark.messages import message
 from gliomark.models.bounds import STRICT, Share, checked
@@ -111,18 +112,26 @@ def _settings(
         raise GliomarkError(unknown(path, error, *place, "network")) from None
 
 
+class _WithoutChance(TorchFunctionMode):
+    """Networks are built without their first, random weights, since every one of them is read from a file."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **kwargs or {})
+
+
 def _filled(
     build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], path: Path, part: str
 ) -> nn.Module:
     """The network with these weights, in evaluation mode."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutChance():
             sketch = build().state_dict()
     except (GliomarkError, *UNFORESEEN, AssertionError) as error:
         raise GliomarkError(_told("weights-network", path, part, error)) from None
     _check_fit(sketch, tensors, path, part)
     try:
-        network = build()
+        with _WithoutChance():
+            network = build()
     except UNFORESEEN as error:
         raise GliomarkError(_told("weights-network", path, part, error)) from None
     _check_values(network, tensors, path, part)
