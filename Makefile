@@ -14,7 +14,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 PIP_OPTIONS ?=
-PYTEST_OPTIONS ?= -n auto --dist loadscope
+PYTEST_OPTIONS ?= -n auto --dist loadscope --no-loadscope-reorder
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
