@@ -33,7 +33,7 @@ ROOMS = (
     "training.recipes",
 )
 NETWORK = ("server", "DICOM node")
-SAMPLE_EVERY = 16
+SAMPLE_EVERY = 22
 
 
 def import_rooms() -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from tests.battery.table import all_cases
 
-pytestmark = pytest.mark.slow
-
 DOORS = 12
 
 
