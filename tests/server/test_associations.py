@@ -23,6 +23,7 @@ from pynetdicom.sop_class import Verification
 from gliomark.server import associations
 from gliomark.server.associations import AssociationLimits, BoundedServer, discard
 
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 QUICK = AssociationLimits(
     most=4, each=4, waiting=6, first_s=0.6, silence_s=1.5, still_s=0.2, object_bytes=4 << 20, reserve=1 << 20
 )
@@ -140,6 +141,9 @@ def request() -> bytes:
 
 
 RQ = request()
+# ten presentation contexts without an abstract syntax
+NOTHING = RQ[6:74] + bytes.fromhex("20000004 03000000") * 10
+NO_SYNTAX = struct.pack(">BxL", 1, len(NOTHING)) + NOTHING
 
 
 @pytest.mark.parametrize(
@@ -160,10 +164,12 @@ RQ = request()
         RQ + struct.pack(">BxLLBB", 4, 6, 2, 1, 3) ,
         RQ + struct.pack(">BxLL", 4, 4, 0),
         RQ + b"\xff" * 100,
+        NO_SYNTAX,
         RQ,
     ],
     ids="nothing,a byte,a head,half a request,http,4 GB request,request over 1 MB,data first,4 GB data,"
-    "data over the agreed,half data,long release,empty command,empty fragment,noise,silent after".split(","),
+    "data over the agreed,half data,long release,empty command,empty fragment,noise,empty contexts,silent after"
+    .split(","),
 )  # fmt: skip
 def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
     with reach(node, sent) as line:

@@ -23,10 +23,13 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pydicom.filewriter import write_file_meta_info
+from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dsutils import create_file_meta
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -212,6 +215,34 @@ class BoundedSocket(AssociationSocket):
         self._seat.hang_up()
 
 
+class BoundedNegotiation(ACSE):
+    """Whatever was asked, pynetdicom's thread must not end over it."""
+
+    def negotiate_association(self) -> None:
+        try:
+            super().negotiate_association()
+        except Exception as error:
+            _line_of(self.dul).hang_up(f"a request that is not understood: {type(error).__name__}")
+            self.assoc.kill()
+
+
+class BoundedStates(StateMachine):
+    """A PDU that comes when none may, or an answer to who has gone, ends the association and not its thread."""
+
+    def do_action(self, event: str) -> None:
+        try:
+            super().do_action(event)
+        except Exception as error:
+            _line_of(self.dul).hang_up(f"{event} in {self.current_state}: {type(error).__name__}")
+            self.dul.kill_dul()
+
+
+def _line_of(provider: DULServiceProvider) -> BoundedSocket:
+    line = provider.socket
+    assert isinstance(line, BoundedSocket)
+    return line
+
+
 class Nowhere:
     """Takes the place of an object's file where the disk has no room: the sender is told once all has come."""
 
@@ -246,14 +277,8 @@ class BoundedMessages(DIMSEServiceProvider):
             except Exception as error:  # whatever was sent, pynetdicom's thread must not end over it
                 why = type(error).__name__
             if why:
-                self._line.hang_up(why)
+                _line_of(self.dul).hang_up(why)
                 return
-
-    @property
-    def _line(self) -> BoundedSocket:
-        line = self.dul.socket
-        assert isinstance(line, BoundedSocket)
-        return line
 
     def _refuse(self, data: bytes) -> str:
         """Why this fragment is not taken; nothing where it is."""
@@ -341,6 +366,8 @@ class BoundedHandler(RequestHandler):
         association, seat = super()._create_association(), self.server.seat_of(self.request)
         association.dul.event_queue.get_nowait()  # the other line announces itself again
         association.dul.socket = BoundedSocket(association, seat, self.server.limits)
+        association.dul.state_machine = BoundedStates(association.dul)
+        association.acse = BoundedNegotiation(association)
         association.dimse = BoundedMessages(association, seat, self.server)
         seat.association = association
         return association
