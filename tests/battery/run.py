@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -48,7 +49,7 @@ def run_at_command_line(key: str, ground: Path, work: Path) -> list[Row]:
     from tests.battery.doors import NotLaidError, may_stay, run_case
 
     case = all_cases()[key]
-    folder = work / re.sub(r"[^a-z0-9]+", "-", key.lower())[:80]
+    folder = work / f"{re.sub(r'[^a-z0-9]+', '-', key.lower())[:70]}-{zlib.crc32(key.encode()):08x}"
     try:
         seen, wrong = run_case(case, ground, folder)
     except NotLaidError as error:
