@@ -203,15 +203,13 @@ class Live(httpx.Client):
         return [dcmread(file) for file in sorted((self.ground / "classic/P001").rglob("*.dcm"))]
 
     def told_of_pushed(self, since: int) -> Reply:
-        """What the audit log says of a study pushed after that line: failed, or asked for a prediction."""
+        """What the audit log says of a study pushed after that line: failed, set aside, or predicted."""
         ends = time.monotonic() + SOON_S
         while time.monotonic() < ends:
             for row in self.pushed_lines():
-                action = row["action"]
-                if row["number"] > since and (
-                    "failed" in action or "aside" in action or "prediction" in action
-                ):
-                    return Reply(0, json.dumps(row), "prediction" not in action)
+                failed = "failed" in row["action"] or "aside" in row["action"]
+                if row["number"] > since and (failed or row["action"] == "predict done"):
+                    return Reply(0, json.dumps(row), failed)
             time.sleep(0.2)
         return Reply(0, "nothing was said of it", False)
 
