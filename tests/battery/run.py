@@ -116,6 +116,19 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     part.replace(path)
 
 
+def kept_rows(path: Path, cases: Sequence[Case]) -> list[Row]:
+    """What a table says of the other cases that there are, where some are run anew."""
+    if not path.exists():
+        return []
+    again = {case.key for case in cases}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [
+            Row(**row | {"seconds": float(row["seconds"]), "parent_mb": float(row["parent_mb"]), "why": ""})
+            for row in csv.DictReader(file)
+        ]
+    return [row for row in rows if (key := f"{row.door}: {row.case}") in all_cases() and key not in again]
+
+
 def summary(rows: Sequence[Row]) -> str:
     """The counts, of which all but the first must be 0."""
     count = Counter(row.verdict for row in rows)
@@ -127,7 +140,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="the table (csv); its run record stands beside it")
+    parser.add_argument("--out", type=Path, help="the table (csv), of which only the cases asked for change")
     parser.add_argument("--work", type=Path, help="a folder to work in and to keep; else one that is removed")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sample", action="store_true", help="a fixed sample of all cases")
@@ -152,22 +165,25 @@ def main() -> int:
                 f"{row.verdict:17s} {row.door}: {row.case} | expected {row.expectation} | {row.why}",
                 flush=True,
             )
+    if asked.out and (asked.door or asked.only):
+        rows += kept_rows(asked.out, cases)
     order = {key: at for at, key in enumerate(all_cases())}
     rows.sort(key=lambda row: order[f"{row.door}: {row.case}"])
     print(summary(rows))
     if asked.out:
         write_table(rows, asked.out)
-        write_record(asked.out, rows, time.monotonic() - started, asked.workers)
+        write_record(asked.out, rows, asked, time.monotonic() - started)
     if not asked.work:
         remove(work)
     return int(any(row.verdict != "ok" for row in rows))
 
 
-def write_record(table: Path, rows: Sequence[Row], seconds: float, workers: int) -> None:
+def write_record(table: Path, rows: Sequence[Row], asked: argparse.Namespace, seconds: float) -> None:
     from gliomark.experiments.records import run_record
 
     counts = Counter(row.verdict for row in rows)
-    told = {"cases": len(rows), "workers": workers, "seconds": round(seconds), "verdicts": dict(counts)}
+    told = {"cases": len(rows), "workers": asked.workers, "seconds": round(seconds), "verdicts": dict(counts)}
+    told["run_last"] = {"door": asked.door, "only": asked.only}
     record = run_record(table.stem, **told)
     table.with_name(f"{table.stem}_run_record.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
