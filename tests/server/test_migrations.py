@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.server.conftest import own_database
 
 from gliomark.server.migrations import upgrade
-from gliomark.server.records import Base, Records, connect
+from gliomark.server.records import Base, Records, _prepare_sqlite, connect
 from gliomark.study import GliomarkError
 
 MOMENT = "2026-01-02 03:04:05"
@@ -287,3 +288,30 @@ def test_servers_that_start_at_once_do_not_collide(
     assert differences(engine) == []
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
+
+
+def test_programs_that_open_a_new_database_at_once_all_may(tmp_path: Path) -> None:
+    """SQLite does not wait by itself where two change how the file keeps its journal."""
+    failed: list[BaseException] = []
+    for number in range(60):
+        path = tmp_path / f"{number}.db"
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE things (id INTEGER)")
+        connection.close()
+        together = threading.Barrier(6)
+
+        def start(path: Path = path, together: threading.Barrier = together) -> None:
+            connection = sqlite3.connect(path)
+            together.wait(20)
+            try:
+                _prepare_sqlite(connection, None)
+            except sqlite3.Error as error:
+                failed.append(error)
+            connection.close()
+
+        threads = [threading.Thread(target=start) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failed

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import sqlite3
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +52,7 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER = ("done", "failed", "cancelled")
 TOKEN_ADDED = "token added"  # noqa: S105 - an action in the log, not a token
 COMMAND_LINE = "command line"
+LOCKED_S = 30.0  # that SQLite's file may be locked by others
 LINES = 1000  # of the log, at most, in one answer
 MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
 
@@ -280,8 +283,23 @@ def _speak_utf8(_dialect: object, _record: object, _arguments: object, named: di
 def _prepare_sqlite(connection: Any, _: object) -> None:
     """Readers do not wait for the writer; a second writer waits instead of failing."""
     connection.isolation_level = None
-    for line in ("busy_timeout=30000", "journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL"):
+    connection.execute(f"PRAGMA busy_timeout={round(1000 * LOCKED_S)}")
+    _keep_journal(connection)
+    for line in ("foreign_keys=ON", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {line}")
+
+
+def _keep_journal(connection: Any) -> None:
+    """Where two programs do so at once SQLite does not wait by itself."""
+    ends = time.monotonic() + LOCKED_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > ends:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: Connection) -> None:
