@@ -382,7 +382,8 @@ class BoundedServer(ThreadedAssociationServer):
         self._lock, self._over = threading.Lock(), threading.Event()
         self.seats, self._seated = Seats(limits), dict[socket.socket, Seat]()
         super().__init__(*told, **named | {"request_handler": BoundedHandler})
-        threading.Thread(target=self._wait, daemon=True).start()
+        self._waiter = threading.Thread(target=self._wait, daemon=True)
+        self._waiter.start()
 
     def seat_of(self, line: socket.socket) -> Seat:
         return self._seated.pop(line)
@@ -398,6 +399,7 @@ class BoundedServer(ThreadedAssociationServer):
 
     def shutdown(self) -> None:
         self._over.set()
+        self._waiter.join()  # it starts the threads that socketserver waits for
         super().shutdown()
 
     def _wait(self) -> None:
