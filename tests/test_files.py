@@ -27,6 +27,9 @@ from gliomark.files import (
     scratch_folder,
     temporary_name,
 )
+from gliomark.io import files_of_patient
+from gliomark.io.dicom import dicom_files
+from gliomark.io.layout import special_files
 from gliomark.messages import render
 
 NAME = "result.bin"
@@ -235,3 +238,29 @@ def test_a_name_that_is_too_long_and_a_file_for_a_folder(tmp_path: Path) -> None
 def test_every_reason_has_its_sentence(number: int, code: str, word: str) -> None:
     told = explain_os_error(OSError(number, os.strerror(number), "/data/out.csv"))
     assert told.code == code and "/data/out.csv" in told and word in render(told, "zh")
+
+
+def test_every_file_is_found_however_deep(tmp_path: Path) -> None:
+    """In order of name, also behind more levels than Python calls; links to folders lead nowhere."""
+    deep, levels = tmp_path / "b", 1500
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "loop").symlink_to(tmp_path)
+    place = os.open(tmp_path, os.O_RDONLY)
+    for name in ["b", *["d"] * levels]:
+        os.mkdir(name, dir_fd=place)
+        inner = os.open(name, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(os.open("last.txt", os.O_CREAT | os.O_WRONLY, dir_fd=place))
+    os.close(place)
+    try:
+        found = list(files.files_below(tmp_path))
+        assert [path.name for path in found] == ["a.txt", "last.txt", "loop"]
+        assert len(found[1].relative_to(tmp_path).parts) == levels + 2
+        assert list(files.files_below(tmp_path / "nowhere")) == []
+        assert [path.name for path in special_files(tmp_path)] == ["loop"]
+        assert list(dicom_files(tmp_path)) == []
+        assert [path.name for path in files_of_patient(tmp_path)] == ["a.txt", "last.txt"]
+    finally:
+        subprocess.run(["rm", "-rf", str(deep)], check=True)  # Python's own removal ends at a thousand

@@ -94,7 +94,7 @@ def _one(
         study = reading(folder, read_study, folder, needed=model.sequences)
         if taken.setdefault(study.patient_id, folder) != folder:
             other = str(taken[study.patient_id])
-            told = message("patient-twice", folder=str(folder), patient=study.patient_id, other=other)
+            told = message("patient-twice", folder=folder, patient=study.patient_id, other=other)
             raise GliomarkError(told)
         if request.dicom:
             reading(folder, require_dicom, _without_images(study))
@@ -113,7 +113,7 @@ def _one(
         return Failure(folder.name, error.message)
     except UNFORESEEN as error:
         reason, kind = " ".join(str(error).split())[-200:], type(error).__name__
-        return Failure(folder.name, message("not-predicted", folder=str(folder), kind=kind, reason=reason))
+        return Failure(folder.name, message("not-predicted", folder=folder, kind=kind, reason=reason))
 
 
 def _without_images(study: Study) -> Study:

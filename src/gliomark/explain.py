@@ -44,13 +44,13 @@ def explain_patient(
     # age and sex change the trees' answer, not where the networks look
     prediction = predict(study, Clinical(study.patient_id, None, None), model, reading=reading)
     if not prediction.segmentation.mask.any():
-        raise GliomarkError(message("nothing-to-explain", folder=str(folder)))
+        raise GliomarkError(message("nothing-to-explain", folder=folder))
     if not prediction.markers:
         raise GliomarkError(message("no-marker-to-explain", model=str(model_name)))
     answered = [marker for marker in prediction.markers if marker.probability is not None]
     if not answered:
         reason = prediction.markers[0].warnings[0]
-        raise GliomarkError(message("no-probability-to-explain", folder=str(folder), reason=reason))
+        raise GliomarkError(message("no-probability-to-explain", folder=folder, reason=reason))
     place = out / folder_name(study.patient_id)
     sheets = {}
     for marker in answered:

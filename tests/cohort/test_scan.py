@@ -157,11 +157,16 @@ def test_an_unchanged_zip_is_not_unpacked_again(tmp_path: Path, client: Client) 
     assert found[0].rows == found[1].rows
 
 
-def test_a_zip_with_a_nameless_file_is_said_and_stops_nobody(tmp_path: Path, client: Client) -> None:
+@pytest.mark.parametrize(
+    "name", ["\0AME", "d/" * 101 + "x", "d/" * 3000 + "x"], ids=["nameless", "deep", "endless"]
+)
+def test_a_zip_with_a_file_that_cannot_be_named_is_said_and_stops_nobody(
+    name: str, tmp_path: Path, client: Client
+) -> None:
     root = tmp_path / "export"
     write_series(root / "whole", "A", T2)
     with zipfile.ZipFile(root / "b.zip", "w") as packed:
-        packed.writestr("NAME", b"x")
+        packed.writestr(name.replace("\0", "N"), b"x")
     content = (root / "b.zip").read_bytes().replace(b"NAME", b"\0AME")  # a name ends at its first NUL
     (root / "b.zip").write_bytes(content)
     found = run(root, client, tmp_path)

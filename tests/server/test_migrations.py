@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -256,6 +258,24 @@ def test_an_upgrade_that_fails_leaves_everything_as_it_was(layout: str, tmp_path
     assert content(url) == before
 
 
+def raised_by(count: int, work: Callable[[], object]) -> list[BaseException]:
+    """What so many threads raise that do the same at once."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
 @pytest.mark.parametrize("layout", [None, "0001", "0003"])
 def test_servers_that_start_at_once_do_not_collide(
     layout: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -263,7 +283,7 @@ def test_servers_that_start_at_once_do_not_collide(
     url = database(tmp_path)
     if layout:
         make(url, layout)
-    together, failed = threading.Barrier(6), []
+    together = threading.Barrier(6)
     asked = upgrade._alone
 
     def all_at_once(engine: Engine):
@@ -272,18 +292,7 @@ def test_servers_that_start_at_once_do_not_collide(
 
     monkeypatch.setattr(upgrade, "_alone", all_at_once)
 
-    def start() -> None:
-        try:
-            connect(url).dispose()
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=start) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
+    assert not raised_by(6, lambda: connect(url).dispose())
     engine = connect(url)
     assert differences(engine) == []
     with engine.connect() as connection:
@@ -292,26 +301,15 @@ def test_servers_that_start_at_once_do_not_collide(
 
 def test_programs_that_open_a_new_database_at_once_all_may(tmp_path: Path) -> None:
     """SQLite does not wait by itself where two change how the file keeps its journal."""
-    failed: list[BaseException] = []
     for number in range(60):
         path = tmp_path / f"{number}.db"
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE things (id INTEGER)")
-        connection.close()
         together = threading.Barrier(6)
 
-        def start(path: Path = path, together: threading.Barrier = together) -> None:
-            connection = sqlite3.connect(path)
-            together.wait(20)
-            try:
+        def open_it(path: Path = path, together: threading.Barrier = together) -> None:
+            with closing(sqlite3.connect(path)) as connection:
+                together.wait(20)
                 _prepare_sqlite(connection, None)
-            except sqlite3.Error as error:
-                failed.append(error)
-            connection.close()
 
-        threads = [threading.Thread(target=start) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not failed
+        assert not raised_by(6, open_it)

@@ -201,8 +201,8 @@ def anonymise(
     out lie beside it. clean_descriptors: a series whose description names a sequence keeps that one word; without,
     a series can be told by its timing alone. A second run writes only what is missing or changed.
 
-    Raises: GliomarkError where there is no DICOM, or root, out or the key lies inside another or belong to
-    another source.
+    Raises: GliomarkError where there is no DICOM, or one of root, out and the key lies inside another
+    or belongs to another source.
     """
     root, out = Path(root), Path(out)
     _check_places(root, out, key_file)

@@ -111,7 +111,7 @@ class ReadingProcesses:
             return GliomarkError(from_record(told["sentence"]))
         if outcome.ended == "raised":
             return RAISED.get(str(told.get("kind")), RuntimeError)(str(told.get("reason")))
-        where = {"subject": str(subject), "file": _within(subject, outcome.file)}
+        where = {"subject": subject, "file": _within(subject, outcome.file)}
         if outcome.ended == "memory":
             sentence = message("reading-memory", **where, gigabytes=self.limits.memory_bytes / 1e9)
         elif outcome.ended == "time":
@@ -122,12 +122,12 @@ class ReadingProcesses:
         return ReadingEndedError(sentence, outcome.file)
 
 
-def _within(subject: Path, file: str) -> str:
+def _within(subject: Path, file: str) -> str | Path:
     """The file as its patient's folder names it, or that none is known."""
     if not file:
         return message("reading-no-file")
     try:
-        return str(Path(file).relative_to(subject))
+        return Path(file).relative_to(subject)
     except ValueError:
         return Path(file).name
 

@@ -44,9 +44,10 @@ LONGEST_COMMAND = 64 << 10
 MOST_UNANSWERED = 4  # messages that came before the one at work was answered
 LOOK_S = 0.05
 QUIET_S = 0.25  # after that a line is looked at less often
-MOST_KNOWN = 1000  # callers that have been served
+MOST_KNOWN = 1000  # peers that have been served
 CALLING_TITLE = slice(26, 42)  # in an A-ASSOCIATE-RQ
 CHUNK = 64 << 10
+PEEK = 4 << 10  # bytes of a request that are waited for; looking again costs nothing more, however long it is
 ROOM_EVERY = 16 << 20  # bytes of an object between two looks at the disk
 
 
@@ -73,16 +74,16 @@ class AssociationLimits:
     reserve: int = 1 << 30
 
 
-Caller = tuple[str, bytes]
+Peer = tuple[str, bytes]  # address, calling AE title
 
 
 @dataclass(eq=False)
 class Seat:
-    """An association's place. caller: its address and calling AE title; known: it has been served before; heard: when a
+    """An association's place. peer: who called; known: it has been served before; heard: when a
     PDU last came or an answer went; working: its last message is being answered; answered: how many messages were."""
 
     line: socket.socket
-    caller: Caller
+    peer: Peer
     known: bool
     association: Association | None = None
     since: float = field(default_factory=time.monotonic)
@@ -108,27 +109,29 @@ class Seats:
     def __init__(self, limits: AssociationLimits) -> None:
         self._limits = limits
         self._taken: list[Seat] = []
-        self._known: dict[Caller, None] = {}
+        self._known: dict[Peer, None] = {}
+        self._lock = threading.Lock()
 
-    def take(self, line: socket.socket, caller: Caller) -> Seat | None:
+    def take(self, line: socket.socket, peer: Peer) -> Seat | None:
         """A place; where all are taken, that of who has been silent for longest. None where nobody was."""
-        limits, known = self._limits, caller in self._known
+        limits, known = self._limits, peer in self._known
         self._taken = [one for one in self._taken if one.is_taken(limits.first_s)]
-        own = [one for one in self._taken if one.caller[0] == caller[0]]
+        own = [one for one in self._taken if one.peer[0] == peer[0]]
         if len(own) >= limits.each and not self._clear_one(own, known):
             return None
         if len(self._taken) >= limits.most and not self._clear_one(self._taken, known):
             return None
-        seat = Seat(line, caller, known)
+        seat = Seat(line, peer, known)
         self._taken.append(seat)
         return seat
 
-    def served(self, seat: Seat) -> None:
-        """Its caller is known from now on; the oldest is forgotten where too many are."""
-        self._known.pop(seat.caller, None)
-        self._known[seat.caller] = None
-        if len(self._known) > MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+    def remember(self, peer: Peer) -> None:
+        """It has been served; who was longest ago is forgotten where too many are known. From any thread."""
+        with self._lock:
+            self._known.pop(peer, None)
+            self._known[peer] = None
+            if len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
 
     def _clear_one(self, among: list[Seat], for_known: bool) -> bool:
         now, limits = time.monotonic(), self._limits
@@ -339,7 +342,7 @@ class BoundedMessages(DIMSEServiceProvider):
         super().send_msg(primitive, context_id)
         self._seat.working, self._seat.heard = False, time.monotonic()
         self._seat.answered += 1
-        self._seats.served(self._seat)
+        self._seats.remember(self._seat.peer)
 
     def forget(self) -> None:
         """The files of what was not whole, or not answered, when the line ended."""
@@ -409,7 +412,7 @@ class BoundedServer(ThreadedAssociationServer):
             readable = self._readable(list(waiting))
             begun = {line: asked for line in readable if (asked := self._request(line)) is not None}
             if len(begun) < len(readable):
-                self._over.wait(LOOK_S / 10)  # what is not whole stays readable without saying more
+                self._over.wait(LOOK_S / 2)  # what is not whole stays readable without saying more
             late = time.monotonic() - self.limits.first_s
             for line, (since, address) in waiting.items():
                 if line in begun or since < late:
@@ -430,10 +433,10 @@ class BoundedServer(ThreadedAssociationServer):
             return []
 
     def _request(self, line: socket.socket) -> bytes | None:
-        """What has come, once it is a whole request, or cannot become one; None while it may."""
+        """The beginning of what has come, once it is a whole or a long request or cannot be one; None until then."""
         try:
             line.setblocking(False)
-            heard = line.recv(CHUNK, socket.MSG_PEEK)
+            heard = line.recv(PEEK, socket.MSG_PEEK)
         except BlockingIOError:
             return None
         except OSError:
@@ -443,12 +446,12 @@ class BoundedServer(ThreadedAssociationServer):
         if len(heard) < HEADER.size:
             return None
         kind, length = HEADER.unpack_from(heard)
-        is_whole = len(heard) >= min(HEADER.size + length, CHUNK)
+        is_whole = len(heard) >= min(HEADER.size + length, PEEK)
         return heard if is_whole or kind != ASSOCIATE_RQ or length > self.limits.longest_request else None
 
-    def _seat(self, line: socket.socket, caller: Caller, address: Any) -> None:
+    def _seat(self, line: socket.socket, peer: Peer, address: Any) -> None:
         """Let pynetdicom have it, or tell it that there is no place."""
-        seat = self.seats.take(line, caller)
+        seat = self.seats.take(line, peer)
         if seat is None:
             with suppress(OSError):
                 line.send(NO_PLACE)

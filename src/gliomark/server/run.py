@@ -70,7 +70,7 @@ def make_server(settings: Settings) -> Server:
     models = dict(settings.models or {"demo": "demo"})
     for name, file in models.items():
         if file != "demo" and not Path(file).is_file():
-            raise GliomarkError(message("model-file-missing", file=str(file), model=name))
+            raise GliomarkError(message("model-file-missing", file=file, model=name))
     folder = settings.data.absolute()
     trust = pinned(models, settings.trust)
     workers = Workers(records, folder, models, settings.workers, settings.stuck_s, trust)

@@ -45,7 +45,7 @@ def check_address(address: Address, records: Records, secret: str | None) -> Non
         raise GliomarkError(message("tls-half"))
     for file in (address.certificate, address.key):
         if file is not None and not file.is_file():
-            raise GliomarkError(message("tls-file-missing", file=str(file)))
+            raise GliomarkError(message("tls-file-missing", file=file))
     if address.loopback:
         return
     if address.certificate is None:

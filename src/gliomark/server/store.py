@@ -64,7 +64,7 @@ class Store:
             folder.chmod(0o700)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise GliomarkError(message("data-folder-unfit", folder=str(folder), reason=reason)) from None
+            raise GliomarkError(message("data-folder-unfit", folder=folder, reason=reason)) from None
         return Store(folder)
 
     def study(self, id: str) -> Path:

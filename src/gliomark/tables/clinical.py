@@ -120,9 +120,8 @@ def read_clinical(path: Path | str, *, own: bool = False) -> ClinicalTable:
             raise GliomarkError(message("table-two-meanings", table=path, columns=shown, meaning=name))
         if found:
             at[name] = found[0]
-    names = [
-        "" if name in at else name for name in map(str.lower, header)
-    ]  # a counting column id gives its name to the id
+    # a counting column id gives its name to the id
+    names = ["" if name in at else name for name in map(str.lower, header)]
     for name, place in at.items():
         names[place] = name
     rows = tuple(_row(names, record) for record in records)

@@ -131,7 +131,7 @@ def _header(series: Series, image: SourceImage) -> Dataset:
             make_regular(header)
             header.decode()
     except (OSError, InvalidDicomError):
-        raise GliomarkError(message("dicom-gone", file=str(image.file))) from None
+        raise GliomarkError(message("dicom-gone", file=image.file)) from None
     missing = [keyword for keyword, value in needed.items() if not value]
     if missing:
         told = {"file": str(image.file), "field": missing[0], "folder": str(series.source)}
