@@ -18,58 +18,71 @@ from torch import Tensor
 
 from gliomark.cohort.store import Cohort
 from gliomark.experiments.records import write_table
-from gliomark.inference.segmenter import averaged
+from gliomark.inference.segmenter import downsample_by_averaging
 from gliomark.study import MRSequence
-from gliomark.training.augmentation import GENTLE, Augmentation, random_theta, random_view, view
-from gliomark.training.segmentation import READ_POOL
+from gliomark.training.augmentation import (
+    GENTLE_AUGMENTATION,
+    Augmentation,
+    draw_random_theta,
+    draw_random_view,
+    resample_view,
+)
+from gliomark.training.segmentation import INFERENCE_POOLING_FACTOR
 
-PATIENTS, SLICES, DRAWS = 12, 6, 8
+PATIENTS, SLICES, DRAWS_PER_RECIPE = 12, 6, 8
 RECIPES = {
     "published": (Augmentation(), 1.0),
-    "small": (GENTLE, 2.0),
-    "quick": (GENTLE, 4.0),
-    "light": (replace(GENTLE, zoom=0.2), 1.5),
+    "small": (GENTLE_AUGMENTATION, 2.0),
+    "quick": (GENTLE_AUGMENTATION, 4.0),
+    "light": (replace(GENTLE_AUGMENTATION, zoom=0.2), 1.5),
 }
 
 
-def detail(images: Tensor) -> float:
+def compute_detail(images: Tensor) -> float:
     """Of ``(B, 1, H, W)``, in its middle half, which holds brain in whatever view."""
     quarter = images.shape[-1] // 4
     inner = images[..., quarter:-quarter, quarter:-quarter]
     return float((inner.diff(dim=-1) ** 2).mean() + (inner.diff(dim=-2) ** 2).mean())
 
 
-def still(augmentation: Augmentation) -> Augmentation:
+def keep_movement_only(augmentation: Augmentation) -> Augmentation:
     """Nothing but the movement, and that so small that the same brain is seen."""
     return replace(augmentation, noise=0.0, tone=0.0, shift=4)
 
 
-def averaged_first(image: Tensor, augmentation: Augmentation, pool: float) -> Tensor:
+def view_averaged_first(image: Tensor, augmentation: Augmentation, pool: float) -> Tensor:
     """A training view of gliomark 0.1: slices averaged, then resampled, shifts of any fraction of a pixel."""
-    theta = random_theta(len(image), augmentation, image.shape[-1])
+    theta = draw_random_theta(len(image), augmentation, image.shape[-1])
     stray = 2 * torch.rand(len(image), 2) - 1
     theta[:, :, 2] = stray * augmentation.shift * 2 / image.shape[-1]
-    return view(averaged(image, pool), theta, round(augmentation.crop / pool))
+    return resample_view(downsample_by_averaging(image, pool), theta, round(augmentation.crop / pool))
 
 
-def measure(image: Tensor) -> pd.DataFrame:
+def measure_sharpness(image: Tensor) -> pd.DataFrame:
     """A row per recipe; the slices are ``(B, 1, 240, 240)``."""
     rows = []
     for name, (augmentation, pool) in RECIPES.items():
         margin = (image.shape[-1] - augmentation.crop) // 2
         inner = slice(margin, image.shape[-1] - margin)
         central = image[..., inner, inner]
-        test = detail(averaged(central, pool))
-        moving, empty = still(augmentation), torch.zeros(len(image), *image.shape[-2:])
-        before = [detail(averaged_first(image, moving, pool)) for _ in range(DRAWS)]
-        now = [detail(random_view(image, empty, moving, pool)[0]) for _ in range(DRAWS)]
+        test = compute_detail(downsample_by_averaging(central, pool))
+        moving, empty = keep_movement_only(augmentation), torch.zeros(len(image), *image.shape[-2:])
+        before = [compute_detail(view_averaged_first(image, moving, pool)) for _ in range(DRAWS_PER_RECIPE)]
+        now = [
+            compute_detail(draw_random_view(image, empty, moving, pool)[0]) for _ in range(DRAWS_PER_RECIPE)
+        ]
         rows.append(
             {
                 "recipe": name,
                 "pool": pool,
-                "averaged_first": sum(before) / DRAWS / test,
-                "averaged_last": sum(now) / DRAWS / test,
-                "test_at_read_pool": detail(averaged(central, READ_POOL)) / test if name == "light" else 1.0,
+                "averaged_first": sum(before) / DRAWS_PER_RECIPE / test,
+                "averaged_last": sum(now) / DRAWS_PER_RECIPE / test,
+                "test_at_read_pool": compute_detail(
+                    downsample_by_averaging(central, INFERENCE_POOLING_FACTOR)
+                )
+                / test
+                if name == "light"
+                else 1.0,
             }
         )
     return pd.DataFrame(rows)
@@ -80,8 +93,8 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     slices = []
     for patient in cohort.patient_ids[:: len(cohort.patient_ids) // PATIENTS]:
-        stack = cohort.stack(patient, [MRSequence.FLAIR])
+        stack = cohort.read_stack(patient, [MRSequence.FLAIR])
         middle = len(stack.brain) // 2
         rows = slice(middle - SLICES // 2, middle + SLICES // 2)
         slices.append(torch.from_numpy(stack.images[MRSequence.FLAIR][rows])[:, None])
-    write_table(measure(torch.cat(slices)), results / "view_sharpness.csv")
+    write_table(measure_sharpness(torch.cat(slices)), results / "view_sharpness.csv")

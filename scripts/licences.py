@@ -22,9 +22,9 @@ from scripts.lock import REQUIREMENTS, ROOT, read_lock
 
 SPDX = get_spdx_licensing()
 TABLE = ROOT / "docs" / "licences.md"
-FOR_USERS = ("torch", "base", "extras")
+USER_LOCKS = ("torch", "base", "extras")
 WEIGHTS_AND_FONTS = (".ckpt", ".onnx", ".otf", ".pt", ".pth", ".safetensors", ".ttf")
-HEAD = """\
+TABLE_HEADER = """\
 # Licences of what gliomark installs
 
 Written by `make licences` from the installed packages; do not edit. gliomark's own licence is Apache-2.0. Which
@@ -52,7 +52,7 @@ def read_rules(text: str | None = None) -> Rules:
     return Rules(allowed, table["reviewed"], table["stated"], table["names"], table["data"])
 
 
-def packages_for_users() -> dict[str, Distribution]:
+def find_user_packages() -> dict[str, Distribution]:
     """What the locks for users ask for on this machine, by name.
 
     Raises
@@ -61,7 +61,7 @@ def packages_for_users() -> dict[str, Distribution]:
         One of them is not installed here.
     """
     found, missing = {}, []
-    for lock in FOR_USERS:
+    for lock in USER_LOCKS:
         for name, (requirement, _) in read_lock(lock).items():
             is_cuda = lock == "torch" and name != "torch"
             if is_cuda or (requirement.marker and not requirement.marker.evaluate()):
@@ -77,10 +77,10 @@ def packages_for_users() -> dict[str, Distribution]:
 
 def find_licence(package: Distribution, rules: Rules) -> str:
     """The package's licence as an SPDX expression, or ``unknown``."""
-    said, meta = rules.stated.get(canonicalize_name(package.name)), package.metadata
+    stated_licence, meta = rules.stated.get(canonicalize_name(package.name)), package.metadata
     prefix = "License :: OSI Approved :: "
     classifiers = [c.removeprefix(prefix) for c in meta.get_all("Classifier") or [] if c.startswith(prefix)]
-    for words in (said, meta.get("License-Expression"), meta.get("License"), *classifiers):
+    for words in (stated_licence, meta.get("License-Expression"), meta.get("License"), *classifiers):
         if licence := to_spdx(words, package, rules):
             return licence
     return "unknown"
@@ -89,7 +89,7 @@ def find_licence(package: Distribution, rules: Rules) -> str:
 def to_spdx(words: str | None, package: Distribution, rules: Rules) -> str | None:
     words = rules.names.get((words or "").strip().lower(), (words or "").strip())
     if words == "BSD":
-        words = "BSD-3-Clause" if "neither the name" in licence_text(package).lower() else "BSD-2-Clause"
+        words = "BSD-3-Clause" if "neither the name" in read_licence_text(package).lower() else "BSD-2-Clause"
     if not words or "\n" in words:
         return None
     try:
@@ -98,7 +98,7 @@ def to_spdx(words: str | None, package: Distribution, rules: Rules) -> str | Non
         return None
 
 
-def licence_text(package: Distribution) -> str:
+def read_licence_text(package: Distribution) -> str:
     """The text of the licence files in the wheel, its white space as single spaces."""
     files = [f for f in package.files or [] if re.match(r"(?i)licen[cs]e|copying", f.name)]
     return re.sub(r"\s+", " ", " ".join(Path(str(f.locate())).read_text("utf-8", "replace") for f in files))
@@ -135,9 +135,9 @@ def find_data_files(package: Distribution) -> list[str]:
     )
 
 
-def write_table(packages: dict[str, Distribution], rules: Rules) -> str:
+def render_table(packages: dict[str, Distribution], rules: Rules) -> str:
     """The page; versions are in the locks."""
-    text = HEAD + "| package | licence | remark |\n|---|---|---|\n"
+    text = TABLE_HEADER + "| package | licence | remark |\n|---|---|---|\n"
     for name, package in packages.items():
         remark = rules.reviewed.get(name, {}).get("reason", "")
         text += f"| {name} | {find_licence(package, rules)} | {remark} |\n"
@@ -149,7 +149,7 @@ def write_table(packages: dict[str, Distribution], rules: Rules) -> str:
 
 
 if __name__ == "__main__":
-    rules, packages = read_rules(), packages_for_users()
-    TABLE.write_text(write_table(packages, rules), "utf-8")
+    rules, packages = read_rules(), find_user_packages()
+    TABLE.write_text(render_table(packages, rules), "utf-8")
     found = (find_objection(name, find_licence(package, rules), rules) for name, package in packages.items())
     sys.exit("\n".join(filter(None, found)) or None)

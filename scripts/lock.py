@@ -30,7 +30,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("torch", "base", "extras", "dev")
-FOR_DEVELOPERS = ("dev", "release")  # every other extra is for users
+DEVELOPER_EXTRAS = ("dev", "release")  # every other extra is for users
 CUDA_PARTS = ("cuda-", "nvidia-", "triton")
 EDITABLE = "editables~=0.3"  # what hatchling asks for besides itself when pip installs with -e
 
@@ -60,7 +60,7 @@ def split_blocks(text: str) -> list[str]:
     return re.findall(r"^\S.*(?:\n\s.*)*", "\n".join(lines), flags=re.MULTILINE)
 
 
-def resolve(work: Path, extras: Iterable[str], options: Iterable[str] = ()) -> str:
+def resolve_requirements(work: Path, extras: Iterable[str], options: Iterable[str] = ()) -> str:
     """Let uv resolve gliomark with these extras and its build system, for every platform.
 
     ``work/locked.txt`` holds the versions to stay with.
@@ -80,15 +80,15 @@ def resolve(work: Path, extras: Iterable[str], options: Iterable[str] = ()) -> s
 
 def write_locks(options: list[str]) -> None:
     extras = read_pyproject()["project"]["optional-dependencies"]
-    users = [extra for extra in extras if extra not in FOR_DEVELOPERS]
+    users = [extra for extra in extras if extra not in DEVELOPER_EXTRAS]
     paths = {name: REQUIREMENTS / f"{name}.lock" for name in LOCKS}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        before = "".join(path.read_text("utf-8") for path in paths.values() if path.exists())
-        (work / "locked.txt").write_text(before, "utf-8")
-        blocks = split_blocks(resolve(work, extras, options))
-        with_extras = set(parse_lock(resolve(work, users)))
-        base = set(parse_lock(resolve(work, ())))
+        locked_before = "".join(path.read_text("utf-8") for path in paths.values() if path.exists())
+        (work / "locked.txt").write_text(locked_before, "utf-8")
+        blocks = split_blocks(resolve_requirements(work, extras, options))
+        with_extras = set(parse_lock(resolve_requirements(work, users)))
+        base = set(parse_lock(resolve_requirements(work, ())))
     texts = dict.fromkeys(LOCKS, "# Written by `make lock` from pyproject.toml: do not edit.\n")
     for block in blocks:
         name = next(iter(parse_lock(block)))
@@ -103,10 +103,12 @@ def write_locks(options: list[str]) -> None:
 
 def check_cpu_build() -> str | None:
     """What is wrong with the lock that is kept by hand, if anything."""
-    ours, cpu = (next(iter(read_lock(name)["torch"][0].specifier)).version for name in ("torch", "torch-cpu"))
-    if cpu == f"{ours}+cpu":
+    torch_version, cpu_version = (
+        next(iter(read_lock(name)["torch"][0].specifier)).version for name in ("torch", "torch-cpu")
+    )
+    if cpu_version == f"{torch_version}+cpu":
         return None
-    return f"requirements/torch-cpu.lock holds {cpu}, torch.lock {ours}: write the CPU build's version and hashes there"
+    return f"requirements/torch-cpu.lock holds {cpu_version}, torch.lock {torch_version}: write the CPU build's version and hashes there"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from scripts.licences import FOR_USERS, find_licence, packages_for_users, read_rules
+from scripts.licences import USER_LOCKS, find_licence, find_user_packages, read_rules
 from scripts.lock import ROOT, read_lock
 
 SBOM = ROOT / "build" / "sbom.cdx.json"
@@ -32,16 +32,16 @@ def list_environment() -> dict[str, Any]:
     return document
 
 
-def locked_hashes() -> dict[str, list[str]]:
+def read_locked_hashes() -> dict[str, list[str]]:
     """SHA-256 of the files that each package may be installed from."""
-    hashes = {name: found for lock in FOR_USERS for name, (_, found) in read_lock(lock).items()}
+    hashes = {name: found for lock in USER_LOCKS for name, (_, found) in read_lock(lock).items()}
     hashes["torch"] = hashes["torch"] + read_lock("torch-cpu")["torch"][1]
     return hashes
 
 
-def make_sbom() -> dict[str, Any]:
+def build_sbom() -> dict[str, Any]:
     """The document, ready to be written as JSON."""
-    packages, hashes, rules = packages_for_users(), locked_hashes(), read_rules()
+    packages, hashes, rules = find_user_packages(), read_locked_hashes(), read_rules()
     document = list_environment()
     kept = {}
     for component in document["components"]:
@@ -80,7 +80,7 @@ def find_violations(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    text = json.dumps(make_sbom(), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(build_sbom(), indent=2, sort_keys=True) + "\n"
     if violations := find_violations(text):
         sys.exit("\n".join(violations))
     SBOM.parent.mkdir(exist_ok=True)

@@ -28,7 +28,7 @@ import pytest
 from gliomark.study import MRSequence, SliceStack
 
 # they take a minute or more, and are begun first, so that at the end no worker waits for another
-LONGEST = """
+SLOWEST_FIRST = """
 client/test_window test_same_answer experiments/test_segmentation_study pipeline/test_cli_bad_input client/test_local
 server/test_jobs preprocessing/test_skull_stripping experiments/test_marker_study pipeline/test_predict
 experiments/test_marker_evidence server/test_attacks cohort/test_build pipeline/test_found_outline server/test_run
@@ -38,8 +38,8 @@ preprocessing/test_registration server/test_fuzz training/test_gate server/test_
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    known = {f"tests/{name}.py": rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: known.get(item.nodeid.partition("::")[0], len(known)))
+    rank_by_file = {f"tests/{name}.py": rank for rank, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: rank_by_file.get(item.nodeid.partition("::")[0], len(rank_by_file)))
 
 
 COUNT, SLICES = 15, 4
@@ -55,51 +55,53 @@ def shared() -> Path:
     return folder
 
 
-def lesion_corner(number: int) -> tuple[int, int]:
+def compute_lesion_corner(number: int) -> tuple[int, int]:
     """Row and column of patient 1, 2, ...'s own 10 x 10 lesion, in the left half of the picture."""
     return 50 + 30 * ((number - 1) // 4), 48 + 17 * ((number - 1) % 4)
 
 
-def tiny_stack(number: int, letter: str = "P") -> SliceStack:
+def create_tiny_stack(number: int, id_prefix: str = "P") -> SliceStack:
     """Patient ``P<number>``: grain, and a bright lesion on every slice but the first."""
-    random = np.random.default_rng(number)
+    random_generator = np.random.default_rng(number)
     brain = np.zeros((SLICES, 240, 240), bool)
     brain[:, 30:210, 40:200] = True
     lesion = np.zeros_like(brain)
-    row, column = lesion_corner(number)
+    row, column = compute_lesion_corner(number)
     lesion[1:, row : row + 10, column : column + 10] = True
     images = {}
     for name in PAIR:
-        grain = random.normal(size=(SLICES, 24, 24)).repeat(10, axis=1).repeat(10, axis=2)
-        images[name] = np.where(brain, grain + 3 * lesion, -3).astype(np.float32)
+        texture = random_generator.normal(size=(SLICES, 24, 24)).repeat(10, axis=1).repeat(10, axis=2)
+        images[name] = np.where(brain, texture + 3 * lesion, -3).astype(np.float32)
         images[name][:, :8, :8] = number
     affine = np.diag([1.0, 1.0, 6.0, 1.0])
     names = tuple(f"{i + 1:03d}" for i in range(SLICES))
-    return SliceStack(f"{letter}{number:02d}", images, brain, affine, names, tuple(range(SLICES)), lesion)
+    return SliceStack(f"{id_prefix}{number:02d}", images, brain, affine, names, tuple(range(SLICES)), lesion)
 
 
-def write_tiny_cohort(folder: Path, letter: str = "P") -> Path:
+def write_tiny_cohort(folder: Path, id_prefix: str = "P") -> Path:
     """Fifteen tiny patients as ``cohort build`` leaves them."""
     # only tests that train need what writes cohorts
     from gliomark.cohort.store import write_json, write_patient
 
     rows = ["id,age,sex,idh_mutant,who_grade"]
     for number in range(1, COUNT + 1):
-        write_patient(folder, tiny_stack(number, letter))
-        rows.append(f"{letter}{number:02d},{30 + 2 * number},{number // 2 % 2},{number % 2},{2 + number % 3}")
+        write_patient(folder, create_tiny_stack(number, id_prefix))
+        rows.append(
+            f"{id_prefix}{number:02d},{30 + 2 * number},{number // 2 % 2},{number % 2},{2 + number % 3}"
+        )
     (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
-    about = {"schema_version": 1, "sequences": list(PAIR), "settings": {"k": 20}}
-    write_json(folder / "cohort.json", about)
+    cohort_record = {"schema_version": 1, "sequences": list(PAIR), "settings": {"k": 20}}
+    write_json(folder / "cohort.json", cohort_record)
     return folder
 
 
-def rehash(folder: Path) -> None:
+def update_slice_hashes(cohort_folder: Path) -> None:
     """A cohort whose arrays were changed on purpose, as if it had been built so."""
-    from gliomark.cohort.store import _written_hashes
+    from gliomark.cohort.store import _hash_written_slices
 
-    for path in (folder / "patients").glob("*.json"):
+    for path in (cohort_folder / "patients").glob("*.json"):
         record = json.loads(path.read_text("utf-8"))
-        record |= _written_hashes(folder, path.stem, record["sequences"], record["slice_names"])
+        record |= _hash_written_slices(cohort_folder, path.stem, record["sequences"], record["slice_names"])
         path.write_text(json.dumps(record), "utf-8")
 
 

@@ -16,21 +16,21 @@ import pytest
 
 from gliomark import files
 from gliomark.files import (
-    NotWrittenError,
+    FileWriteError,
     atomic_folder,
     atomic_write,
     check_writable,
-    explain_os_error,
-    is_disk_full,
+    describe_os_error,
+    is_disk_full_error,
     is_leftover,
+    make_temporary_name,
     remove_leftovers,
     scratch_folder,
-    temporary_name,
 )
-from gliomark.io import files_of_patient
-from gliomark.io.dicom import dicom_files
-from gliomark.io.layout import special_files
-from gliomark.messages import render
+from gliomark.io import list_patient_files
+from gliomark.io.dicom import find_dicom_files
+from gliomark.io.layout import list_special_files
+from gliomark.messages import render_message
 
 NAME = "result.bin"
 
@@ -103,7 +103,7 @@ def test_a_folder_that_fails_leaves_the_older_one(tmp_path: Path, exchanging) ->
 
 
 def test_what_a_dead_process_left_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
-    dead, living = dead_process(), temporary_name()
+    dead, living = dead_process(), make_temporary_name()
     for name in (dead, living, "patient"):
         (tmp_path / name).mkdir()
         (tmp_path / name / dead).write_text("half")
@@ -111,27 +111,28 @@ def test_what_a_dead_process_left_goes_and_a_living_ones_stays(tmp_path: Path) -
     remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted([living, "patient"])
     assert os.listdir(tmp_path / "patient") == [dead], "only where it was asked for"
-    remove_leftovers(tmp_path, below=True)
+    remove_leftovers(tmp_path, recursive=True)
     assert os.listdir(tmp_path / "patient") == []
 
 
 def test_a_number_that_another_process_has_now_is_not_taken_for_the_writer(tmp_path: Path) -> None:
-    owner = f"{os.getpid()}-{'1' * 8}-{files._machine()}"
-    place = tmp_path / f"{files.PREFIX}{owner}-{'0' * 8}"
+    owner = f"{os.getpid()}-{'1' * 8}-{files._hash_machine_name()}"
+    place = tmp_path / f"{files.TEMPORARY_PREFIX}{owner}-{'0' * 8}"
     place.write_text("half")
     remove_leftovers(tmp_path)
     assert not place.exists()
 
 
 @pytest.mark.parametrize(
-    "name", [f"{files.PREFIX}1-{'2' * 8}-{'3' * 8}-{'4' * 8}", f"{files.PREFIX}0123456789ab"]
+    "name",
+    [f"{files.TEMPORARY_PREFIX}1-{'2' * 8}-{'3' * 8}-{'4' * 8}", f"{files.TEMPORARY_PREFIX}0123456789ab"],
 )
 def test_another_machines_are_left_over_after_a_day(tmp_path: Path, name: str) -> None:
     place = tmp_path / name
     place.write_text("half")
     remove_leftovers(tmp_path)
     assert place.exists()
-    old = time.time() - files.FOREIGN_LIFETIME_S - 60
+    old = time.time() - files.FOREIGN_TEMPORARY_LIFETIME_S - 60
     os.utime(place, (old, old))
     remove_leftovers(tmp_path)
     assert not place.exists()
@@ -139,7 +140,7 @@ def test_another_machines_are_left_over_after_a_day(tmp_path: Path, name: str) -
 
 def test_a_folder_that_was_moved_away_returns(tmp_path: Path) -> None:
     """A process that was killed between the two renames."""
-    kept = tmp_path / (dead_process() + files.REPLACED)
+    kept = tmp_path / (dead_process() + files.REPLACED_SUFFIX)
     (kept / "patient").mkdir(parents=True)
     (kept / "patient" / "a").write_text("first")
     remove_leftovers(tmp_path)
@@ -174,9 +175,9 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_leaves_what_was_there(full_disk: Path) -> None:
     atomic_write(full_disk / NAME, b"first")
-    with pytest.raises(NotWrittenError, match="the disk is full") as caught:
+    with pytest.raises(FileWriteError, match="the disk is full") as caught:
         atomic_write(full_disk / NAME, bytes(100_000))
-    assert is_disk_full(caught.value) and str(full_disk / NAME) in str(caught.value)
+    assert is_disk_full_error(caught.value) and str(full_disk / NAME) in str(caught.value)
     assert contents(full_disk) == {NAME: b"first"}
 
 
@@ -184,7 +185,7 @@ def test_a_full_disk_leaves_the_folder_that_was_there(full_disk: Path, exchangin
     with atomic_folder(full_disk / "patient") as part:
         (part / "a").write_text("first")
     with (
-        pytest.raises(NotWrittenError, match="the disk is full"),
+        pytest.raises(FileWriteError, match="the disk is full"),
         atomic_folder(full_disk / "patient") as part,
     ):
         (part / "b").write_bytes(bytes(100_000))
@@ -196,7 +197,7 @@ def test_a_read_only_file_system_is_one_sentence(full_disk: Path) -> None:
     atomic_write(full_disk / NAME, b"first")
     subprocess.run(["mount", "-o", "remount,ro", str(full_disk)], check=True)
     for write in (lambda: atomic_write(full_disk / NAME, b"second"), lambda: check_writable(full_disk)):
-        with pytest.raises(NotWrittenError, match="read-only"):
+        with pytest.raises(FileWriteError, match="read-only"):
             write()
     assert contents(full_disk) == {NAME: b"first"}
 
@@ -214,10 +215,10 @@ def test_a_file_larger_than_the_process_may_write(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_too_long_and_a_file_for_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(NotWrittenError, match="name is too long"):
+    with pytest.raises(FileWriteError, match="name is too long"):
         atomic_write(tmp_path / ("x" * 300), b"")
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotWrittenError, match="file/result.bin"):
+    with pytest.raises(FileWriteError, match="file/result.bin"):
         atomic_write(tmp_path / "file" / NAME, b"")
     assert os.listdir(tmp_path) == ["file"]
 
@@ -236,8 +237,8 @@ def test_a_name_that_is_too_long_and_a_file_for_a_folder(tmp_path: Path) -> None
     ],
 )
 def test_every_reason_has_its_sentence(number: int, code: str, word: str) -> None:
-    told = explain_os_error(OSError(number, os.strerror(number), "/data/out.csv"))
-    assert told.code == code and "/data/out.csv" in told and word in render(told, "zh")
+    told = describe_os_error(OSError(number, os.strerror(number), "/data/out.csv"))
+    assert told.code == code and "/data/out.csv" in told and word in render_message(told, "zh")
 
 
 def test_every_file_is_found_however_deep(tmp_path: Path) -> None:
@@ -255,12 +256,12 @@ def test_every_file_is_found_however_deep(tmp_path: Path) -> None:
     os.close(os.open("last.txt", os.O_CREAT | os.O_WRONLY, dir_fd=place))
     os.close(place)
     try:
-        found = list(files.files_below(tmp_path))
+        found = list(files.iterate_files(tmp_path))
         assert [path.name for path in found] == ["a.txt", "last.txt", "loop"]
         assert len(found[1].relative_to(tmp_path).parts) == levels + 2
-        assert list(files.files_below(tmp_path / "nowhere")) == []
-        assert [path.name for path in special_files(tmp_path)] == ["loop"]
-        assert list(dicom_files(tmp_path)) == []
-        assert [path.name for path in files_of_patient(tmp_path)] == ["a.txt", "last.txt"]
+        assert list(files.iterate_files(tmp_path / "nowhere")) == []
+        assert [path.name for path in list_special_files(tmp_path)] == ["loop"]
+        assert list(find_dicom_files(tmp_path)) == []
+        assert [path.name for path in list_patient_files(tmp_path)] == ["a.txt", "last.txt"]
     finally:
         subprocess.run(["rm", "-rf", str(deep)], check=True)  # Python's own removal ends at a thousand

@@ -17,27 +17,32 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
-from tests.conftest import tiny_stack
+from tests.conftest import create_tiny_stack
 from tests.models.test_weights import CARD
 
-from gliomark.assessment import Columns, assess, read_predictions, write_assessment
-from gliomark.client.folder import pack
-from gliomark.cohort.anonymise import _write as write_anonymised
-from gliomark.cohort.describe import describe
+from gliomark.assessment import PredictionColumns, evaluate_predictions, read_predictions, write_evaluation
+from gliomark.client.folder import pack_folder
+from gliomark.cohort.anonymise import _write_if_changed as write_anonymised
+from gliomark.cohort.describe import describe_cohort
 from gliomark.cohort.export import export_cohort
-from gliomark.cohort.folds import cohort_folds
-from gliomark.cohort.labels import write_meta
+from gliomark.cohort.folds import load_cohort_folds
+from gliomark.cohort.labels import write_clinical_table
 from gliomark.cohort.phantom.hospital import write_hospital
-from gliomark.cohort.private import private_folder, write_private_csv
-from gliomark.cohort.quality_page import write_quality
+from gliomark.cohort.private import create_private_folder, write_private_csv
+from gliomark.cohort.quality_page import write_quality_pages
 from gliomark.cohort.store import Cohort, write_json, write_patient
 from gliomark.experiments.records import save_figure, write_table
-from gliomark.files import NotWrittenError, check_writable, is_disk_full
-from gliomark.messages import Message, render
+from gliomark.files import FileWriteError, check_writable, is_disk_full_error
+from gliomark.messages import Message, render_message
 from gliomark.models.weights import save_weights
-from gliomark.server.store import Store
+from gliomark.server.store import StudyStore
 from gliomark.study import SliceStack
-from gliomark.training.checkpoints import CHECKPOINT, PREVIOUS, WholeCheckpoints, last_checkpoint
+from gliomark.training.checkpoints import (
+    LAST_CHECKPOINT_NAME,
+    PREVIOUS_CHECKPOINT_NAME,
+    AtomicCheckpointIO,
+    find_last_checkpoint,
+)
 
 KILOBYTES = 48
 RANDOM = np.random.default_rng(0)
@@ -72,26 +77,30 @@ def assessed(folder: Path) -> object:
         f"P{i},{y},{min(max(p, 0), 1)}" for i, (y, p) in enumerate(zip(label, RANDOM.random(60), strict=True))
     ]
     table.write_text("\n".join(["id,label,probability", *rows]) + "\n")
-    return write_assessment(assess(read_predictions(table, Columns())), folder / "evaluation")
+    return write_evaluation(
+        evaluate_predictions(read_predictions(table, PredictionColumns())), folder / "evaluation"
+    )
 
 
 def two_checkpoints(folder: Path) -> None:
     """The second does not fit beside the first."""
-    io = WholeCheckpoints()
+    io = AtomicCheckpointIO()
     for size in (4_000, 100_000):
-        io.save_checkpoint({"weights": torch.arange(size, dtype=torch.uint8)}, folder / "work" / CHECKPOINT)
+        io.save_checkpoint(
+            {"weights": torch.arange(size, dtype=torch.uint8)}, folder / "work" / LAST_CHECKPOINT_NAME
+        )
 
 
 def packed(folder: Path) -> None:
     patient = folder.parent / "patient"
     patient.mkdir()
     (patient / "image.bin").write_bytes(RANDOM.bytes(200_000))
-    pack(patient, folder / "sent.zip", lambda: False)
+    pack_folder(patient, folder / "sent.zip", lambda: False)
 
 
 def noise_stack() -> SliceStack:
     """Slices that do not compress."""
-    stack = tiny_stack(2)
+    stack = create_tiny_stack(2)
     return replace(
         stack, images={n: RANDOM.normal(size=i.shape).astype(np.float32) for n, i in stack.images.items()}
     )
@@ -105,12 +114,12 @@ def drawing() -> Figure:
 
 ROWS = [{"id": f"P{i:05d}", "age": "50", "sex": "0"} for i in range(8000)]
 DOORS: dict[str, Write] = {
-    "cohort arrays": lambda folder: write_patient(folder / "cohort", tiny_stack(1)),
+    "cohort arrays": lambda folder: write_patient(folder / "cohort", create_tiny_stack(1)),
     "cohort json": lambda folder: write_json(folder / "a.json", {"text": "x" * 100_000}),
-    "cohort table": lambda folder: write_meta(folder / "MetaMS.csv", ROWS),
+    "cohort table": lambda folder: write_clinical_table(folder / "MetaMS.csv", ROWS),
     "private table": lambda folder: write_private_csv(folder / "key.csv", ["id", "age", "sex"], ROWS),
     "anonymised file": lambda folder: write_anonymised(folder / "a" / "00001.dcm", bytes(100_000)),
-    "phantoms": lambda folder: write_hospital([1], folder / "phantoms", form="nifti", workers=1),
+    "phantoms": lambda folder: write_hospital([1], folder / "phantoms", output_format="nifti", workers=1),
     "experiment table": lambda folder: write_table(big_table(), folder / "table.csv"),
     "figure": lambda folder: save_figure(drawing(), folder / "figure.png"),
     "weights": lambda folder: save_weights(
@@ -118,10 +127,12 @@ DOORS: dict[str, Write] = {
     ),
     "evaluation": assessed,
     "client's zip": packed,
-    "server's correction": lambda folder: Store.at(folder / "data").keep_correction(
+    "server's correction": lambda folder: StudyStore.from_folder(folder / "data").save_correction(
         "study", RANDOM.random((20, 240, 240)) > 0.5
     ),
-    "server's slices": lambda folder: Store.at(folder / "data").keep_slices("study", noise_stack()),
+    "server's slices": lambda folder: StudyStore.from_folder(folder / "data").save_slices(
+        "study", noise_stack()
+    ),
 }
 
 
@@ -131,11 +142,11 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_full_disk_is_one_sentence(small_disk: Path, door: str) -> None:
-    with pytest.raises(NotWrittenError) as caught:
+    with pytest.raises(FileWriteError) as caught:
         DOORS[door](small_disk)
     told = caught.value.message
-    assert is_disk_full(caught.value) and isinstance(told, Message)
-    assert str(small_disk) in told and told.count("\n") == 0 and "磁盘已满" in render(told, "zh")
+    assert is_disk_full_error(caught.value) and isinstance(told, Message)
+    assert str(small_disk) in told and told.count("\n") == 0 and "磁盘已满" in render_message(told, "zh")
     left = files_in(small_disk)
     assert left.pop("before.txt") == b"what was there"
     assert not [name for name in left if ".gliomark-" in name and door != "client's zip"]
@@ -143,43 +154,43 @@ def test_a_full_disk_is_one_sentence(small_disk: Path, door: str) -> None:
 
 @pytest.mark.parametrize("to", ["bids", "nnunet", "structured-pictures"])
 def test_an_export_is_whole_or_not_there(tiny_cohort_folder: Path, small_disk: Path, to) -> None:
-    with pytest.raises(NotWrittenError, match="the disk is full"):
+    with pytest.raises(FileWriteError, match="the disk is full"):
         export_cohort(Cohort(tiny_cohort_folder), to, small_disk / "export")
     assert os.listdir(small_disk) == ["before.txt"]
 
 
 def test_a_description_says_so(tiny_cohort_folder: Path, small_disk: Path) -> None:
-    with pytest.raises(NotWrittenError, match="the disk is full"):
-        describe(Cohort(tiny_cohort_folder), small_disk / "describe")
+    with pytest.raises(FileWriteError, match="the disk is full"):
+        describe_cohort(Cohort(tiny_cohort_folder), small_disk / "describe")
     assert not list(small_disk.rglob(".gliomark-*"))
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small_disk: Path) -> None:
-    with pytest.raises(NotWrittenError, match="the disk is full"):
+    with pytest.raises(FileWriteError, match="the disk is full"):
         two_checkpoints(small_disk)
-    assert last_checkpoint(small_disk / "work") == small_disk / "work" / PREVIOUS
+    assert find_last_checkpoint(small_disk / "work") == small_disk / "work" / PREVIOUS_CHECKPOINT_NAME
 
 
 READ_ONLY: dict[str, Write] = {
     "predict": lambda folder: check_writable(folder / "out"),
-    "cohort": lambda folder: private_folder(folder / "cohort"),
+    "cohort": lambda folder: create_private_folder(folder / "cohort"),
     "cohort arrays": DOORS["cohort arrays"],
     "weights": DOORS["weights"],
     "experiment table": DOORS["experiment table"],
-    "export": lambda folder: write_hospital([1], folder / "phantoms", form="nifti", workers=1),
+    "export": lambda folder: write_hospital([1], folder / "phantoms", output_format="nifti", workers=1),
 }
 
 
 @pytest.mark.parametrize("door", READ_ONLY)
 def test_a_read_only_disk_is_one_sentence(small_disk: Path, door: str) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(NotWrittenError, match="read-only") as caught:
+    with pytest.raises(FileWriteError, match="read-only") as caught:
         READ_ONLY[door](small_disk)
-    assert not is_disk_full(caught.value) and "只读" in render(caught.value.message, "zh")
+    assert not is_disk_full_error(caught.value) and "只读" in render_message(caught.value.message, "zh")
     assert files_in(small_disk) == {"before.txt": b"what was there"}
 
 
-@pytest.mark.parametrize("writer", [cohort_folds, write_quality], ids=["folds", "quality"])
+@pytest.mark.parametrize("writer", [load_cohort_folds, write_quality_pages], ids=["folds", "quality"])
 def test_a_cohort_on_a_disk_that_has_filled_up(
     tiny_cohort_folder: Path, tmp_path: Path, writer: Callable[[Cohort], object]
 ) -> None:
@@ -194,9 +205,9 @@ def test_a_cohort_on_a_disk_that_has_filled_up(
             while True:
                 rest.write(bytes(1 << 16))
                 rest.flush()
-        with pytest.raises(NotWrittenError, match="the disk is full"):
+        with pytest.raises(FileWriteError, match="the disk is full"):
             writer(cohort)
-        assert not list(place.rglob(".gliomark-*")) and cohort.stack("P01").images
+        assert not list(place.rglob(".gliomark-*")) and cohort.read_stack("P01").images
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
 

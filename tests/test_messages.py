@@ -12,24 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliomark.inference.segmenter import RULES
+from gliomark.inference.segmenter import SEQUENCE_RULES
 from gliomark.messages import (
     MESSAGES,
     Language,
     Message,
-    collect,
-    from_record,
-    known,
-    level_in_words,
+    collect_message_records,
+    describe_level,
+    find_message_for_text,
+    format_percent,
+    from_message_record,
     message,
-    percent,
-    render,
-    restore,
-    to_record,
+    render_message,
+    restore_messages,
+    to_message_record,
 )
 from gliomark.pipeline import load_model
-from gliomark.server.work import STEPS
-from gliomark.study import READERS_OUTLINE, MRSequence
+from gliomark.server.work import STEP_MESSAGES
+from gliomark.study import READER_SEGMENTATION_RULE, MRSequence
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
@@ -60,16 +60,16 @@ def test_each_language_is_itself(code: str) -> None:
 def test_a_message_is_its_english_text_and_renders_in_chinese() -> None:
     text = message("no-lesion")
     assert text == "No lesion was found; no marker is predicted."
-    assert render(text, "en") == text
-    assert render(text, "zh") == "未发现病灶，因此未预测标志物。"
-    assert render("a file's own words", "zh") == "a file's own words"
+    assert render_message(text, "en") == text
+    assert render_message(text, "zh") == "未发现病灶，因此未预测标志物。"
+    assert render_message("a file's own words", "zh") == "a file's own words"
 
 
 @pytest.mark.parametrize("carry", [pickle.loads, copy.deepcopy, json.loads])
 def test_code_and_parameters_outlast_a_journey(carry) -> None:
     text = message("no-lesion")
     if carry is json.loads:
-        carried = from_record(json.loads(json.dumps(to_record(text))))
+        carried = from_message_record(json.loads(json.dumps(to_message_record(text))))
     else:
         carried = carry(pickle.dumps(text)) if carry is pickle.loads else carry(text)
     assert isinstance(carried, Message)
@@ -86,10 +86,10 @@ def test_what_a_file_says_without_end_is_cut() -> None:
 
 def test_an_unknown_code_keeps_its_text() -> None:
     assert (
-        from_record({"text": "From a newer version.", "code": "not-yet", "parameters": {}})
+        from_message_record({"text": "From a newer version.", "code": "not-yet", "parameters": {}})
         == "From a newer version."
     )
-    assert from_record({"text": "Plain."}) == "Plain."
+    assert from_message_record({"text": "Plain."}) == "Plain."
 
 
 @pytest.mark.parametrize("missing", [{}, {"folder": "P1"}, {"count": 3}])
@@ -98,28 +98,35 @@ def test_what_an_older_version_kept_keeps_its_text(monkeypatch, missing: dict) -
         older.setitem(MESSAGES, "since-renamed", ("Said by an older version.", "旧版本的句子。"))
         kept = pickle.dumps([message("since-renamed")])
     assert pickle.loads(kept) == ["Said by an older version."]
-    changed = to_record(message("folder-many-patients", folder="F", count=3, patient="P1"))
-    assert from_record({**changed, "parameters": missing}) == changed["text"]
+    changed = to_message_record(message("folder-many-patients", folder="F", count=3, patient="P1"))
+    assert from_message_record({**changed, "parameters": missing}) == changed["text"]
 
 
-@pytest.mark.parametrize("code, parameters", [
-    ("brain-small", {"ml": np.float32(640.4), "steps": "1 x 1"}),
-    ("mask-not-numbers", {"file": Path("a/b.nii"), "count": np.int64(3)}),
-    (
-        "weights-card-unknown",
-        {"path": Path("m.safetensors"), "field": "markers.idh", "reason": ValueError("no figures")},
-    ),
-    ("brain-partly-shown", {"sequence": MRSequence.T2, "percent": 61.2, "part": message("brain-top")}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "code, parameters",
+    [
+        ("brain-small", {"ml": np.float32(640.4), "steps": "1 x 1"}),
+        ("mask-not-numbers", {"file": Path("a/b.nii"), "count": np.int64(3)}),
+        (
+            "weights-card-unknown",
+            {"path": Path("m.safetensors"), "field": "markers.idh", "reason": ValueError("no figures")},
+        ),
+        ("brain-partly-shown", {"sequence": MRSequence.T2, "percent": 61.2, "part": message("brain-top")}),
+    ],
+)
 def test_every_kind_of_parameter_travels_as_json(code: str, parameters: dict) -> None:
     text = message(code, **parameters)
-    carried = from_record(json.loads(json.dumps(to_record(text), allow_nan=False)))
-    assert isinstance(carried, Message) and carried == text and render(carried, "zh") == render(text, "zh")
+    carried = from_message_record(json.loads(json.dumps(to_message_record(text), allow_nan=False)))
+    assert (
+        isinstance(carried, Message)
+        and carried == text
+        and render_message(carried, "zh") == render_message(text, "zh")
+    )
 
 
 def test_a_parameter_that_is_no_number_costs_the_translation_alone() -> None:
     text = message("brain-small", ml=float("nan"), steps="1 x 1")
-    assert from_record(json.loads(json.dumps(to_record(text), allow_nan=False))) == text
+    assert from_message_record(json.loads(json.dumps(to_message_record(text), allow_nan=False))) == text
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,7 @@ def test_a_parameter_that_is_no_number_costs_the_translation_alone() -> None:
     [(None, "–"), (0.0, "< 1 %"), (0.004, "< 1 %"), (0.006, "1 %"), (0.994, "99 %"), (1.0, "> 99 %")],
 )
 def test_no_probability_is_said_to_be_certain(probability: float | None, said: str) -> None:
-    assert percent(probability) == said
+    assert format_percent(probability) == said
 
 
 @pytest.mark.parametrize(
@@ -140,8 +147,8 @@ def test_no_probability_is_said_to_be_certain(probability: float | None, said: s
     ],
 )
 def test_levels_in_words(level: str, is_borderline: bool, english: str, chinese: str) -> None:
-    assert level_in_words(level, is_borderline, "en") == english
-    assert level_in_words(level, is_borderline, "zh") == chinese
+    assert describe_level(level, is_borderline, "en") == english
+    assert describe_level(level, is_borderline, "zh") == chinese
 
 
 def test_a_document_carries_its_messages_as_data() -> None:
@@ -152,11 +159,13 @@ def test_a_document_carries_its_messages_as_data() -> None:
         "warnings": [told, "an author's own words"],
         "rule": message("outline-joint", sequences="T1C, T2"),
     }
-    sent = json.loads(json.dumps(document | {"messages": collect(document)}))
+    sent = json.loads(json.dumps(document | {"messages": collect_message_records(document)}))
     assert sent["warnings"] == [str(told), "an author's own words"]
-    back = restore(sent, sent["messages"])
-    assert render(back["warnings"][0], "zh") == render(told, "zh") and "突变型" in render(told, "zh")
-    assert render(back["rule"], "zh") == "各序列合并为一个输入（T1C, T2）"
+    back = restore_messages(sent, sent["messages"])
+    assert render_message(back["warnings"][0], "zh") == render_message(
+        told, "zh"
+    ) and "突变型" in render_message(told, "zh")
+    assert render_message(back["rule"], "zh") == "各序列合并为一个输入（T1C, T2）"
     assert back["warnings"][1] == "an author's own words"
 
 
@@ -164,32 +173,43 @@ def test_a_document_carries_its_messages_as_data() -> None:
     ("text", "chinese"), [("IDH", "IDH 基因状态"), ("IDH status", "IDH status"), ("idh", "idh")]
 )
 def test_only_exactly_known_words_of_a_weights_file_are_translated(text: str, chinese: str) -> None:
-    assert render(known(text, "title-idh"), "zh") == chinese
-    assert known(text, "no-such-code") == text
+    assert render_message(find_message_for_text(text, "title-idh"), "zh") == chinese
+    assert find_message_for_text(text, "no-such-code") == text
 
 
-@pytest.mark.parametrize("language, licence, use", [
-    ("en", "not stated", "research use only, not a medical device"), ("zh", "未注明", "仅供科研使用，不是医疗器械"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "language, licence, use",
+    [
+        ("en", "not stated", "research use only, not a medical device"),
+        ("zh", "未注明", "仅供科研使用，不是医疗器械"),
+    ],
+)
 def test_what_a_model_of_ones_own_says_is_known(language: Language, licence: str, use: str) -> None:
-    assert render(known("not stated", "licence", "licence-not-stated"), language) == licence
+    assert (
+        render_message(find_message_for_text("not stated", "licence", "licence-not-stated"), language)
+        == licence
+    )
     kept = json.loads(json.dumps(message("intended-use-research")))
-    assert render(known(kept, "intended-use", "intended-use-research"), language) == use
+    assert (
+        render_message(find_message_for_text(kept, "intended-use", "intended-use-research"), language) == use
+    )
 
 
 def test_what_the_shipped_model_says_is_known() -> None:
     model = load_model("demo")
     card, told = model.card, model.identity
-    assert HAN.search(render(told.intended_use, "zh")) and HAN.search(render(told.licence, "zh"))
+    assert HAN.search(render_message(told.intended_use, "zh")) and HAN.search(
+        render_message(told.licence, "zh")
+    )
     idh = card.markers["idh"]
-    assert HAN.search(render(known(idh.label, "label-idh"), "zh"))
+    assert HAN.search(render_message(find_message_for_text(idh.label, "label-idh"), "zh"))
 
 
-@pytest.mark.parametrize("text", [*STEPS.values(), READERS_OUTLINE], ids=str)
+@pytest.mark.parametrize("text", [*STEP_MESSAGES.values(), READER_SEGMENTATION_RULE], ids=str)
 def test_what_the_program_says_of_its_work_is_known(text: str) -> None:
-    assert HAN.search(render(text, "zh"))
+    assert HAN.search(render_message(text, "zh"))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", SEQUENCE_RULES)
 def test_each_rule_of_the_outline_has_its_words(rule: str) -> None:
-    assert "T1C, T2" in render(message(f"outline-{rule}", sequences="T1C, T2"), "zh")
+    assert "T1C, T2" in render_message(message(f"outline-{rule}", sequences="T1C, T2"), "zh")

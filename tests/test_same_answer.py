@@ -42,12 +42,12 @@ from pydicom.uid import (
 )
 
 from gliomark import load_model, predict
-from gliomark.cohort.phantom import PhantomSettings, make_phantom
-from gliomark.io import find_patients, read_clinical, read_study
-from gliomark.study import Clinical, GliomarkError, MRSequence, Prediction, Study
+from gliomark.cohort.phantom import PhantomSettings, create_phantom
+from gliomark.io import find_patients, read_clinical_table, read_study
+from gliomark.study import ClinicalData, GliomarkError, MRSequence, Prediction, Study
 
 # Lesion and head are the phantom's; the coarser grid only keeps the fifty predictions short.
-SETTINGS = PhantomSettings(matrix=160, spacing_mm=(1.4, 1.4), slices=20, slice_mm=7.5, sublayers=1)
+SETTINGS = PhantomSettings(matrix=160, spacing_mm=(1.4, 1.4), slice_count=20, slice_mm=7.5, sublayers=1)
 PATIENT = "PHANTOM-0007"
 PAIR = ("T1C", "FLAIR")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -79,7 +79,7 @@ class Case:
 
 @pytest.fixture(scope="session")
 def head() -> Head:
-    phantom = make_phantom(7, SETTINGS)
+    phantom = create_phantom(7, SETTINGS)
     images = {
         str(name): np.rint(series.image).astype(np.int16) for name, series in phantom.study.series.items()
     }
@@ -111,12 +111,12 @@ def answers() -> Answers:
     return Answers(load_model("demo"), {})
 
 
-def read_row(folder: Path, patient_id: str) -> Clinical:
+def read_row(folder: Path, patient_id: str) -> ClinicalData:
     tables = [*folder.parent.glob("clinical.*")]
-    return read_clinical(tables[0]).row(patient_id) if tables else Clinical(patient_id, 49.0, 1)
+    return read_clinical_table(tables[0]).get_row(patient_id) if tables else ClinicalData(patient_id, 49.0, 1)
 
 
-def fingerprint(study: Study, row: Clinical) -> str:
+def fingerprint(study: Study, row: ClinicalData) -> str:
     """Equal for equal grey values in equal places, whatever the files were called."""
     digest = hashlib.sha256(f"{row.age} {row.sex} {study.kind} {study.aligned}".encode())
     for name in PAIR:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from gliomark.messages import Message, message, render
-from gliomark.stored import has_record, read_record, remove_record, same_record, write_record
+from gliomark.messages import Message, message, render_message
+from gliomark.stored import has_record, is_same_record, read_record, remove_record, write_record
 from gliomark.study import (
     Examination,
     GliomarkError,
@@ -74,7 +74,7 @@ def same(one: Any, other: Any) -> None:
             same(a, b)
     elif isinstance(one, Message):
         assert isinstance(other, Message) and one.code == other.code and str(one) == str(other)
-        assert render(one, "zh") == render(other, "zh")
+        assert render_message(one, "zh") == render_message(other, "zh")
     elif isinstance(one, float):
         assert type(other) is float and np.float64(one).tobytes() == np.float64(other).tobytes()
     else:
@@ -284,8 +284,10 @@ def test_whoever_reads_while_it_is_written_gets_one_or_the_other(tmp_path: Path)
     ids=repr,
 )
 def test_what_differs_is_not_the_same_record(changed: dict[str, Any]) -> None:
-    assert not same_record(example(), example(**changed)) and not same_record(example(**changed), example())
-    assert same_record(example(), example()) and same_record(example(**changed), example(**changed))
+    assert not is_same_record(example(), example(**changed)) and not is_same_record(
+        example(**changed), example()
+    )
+    assert is_same_record(example(), example()) and is_same_record(example(**changed), example(**changed))
 
 
 @pytest.mark.parametrize(

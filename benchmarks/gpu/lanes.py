@@ -16,12 +16,16 @@ import torch
 from gpu.pack import PackedPatient
 from torch import Tensor, nn
 
-from gliomark.inference.segmenter import tile_corners, tile_theta, without_specks
-from gliomark.models.mignet import Outline
+from gliomark.inference.segmenter import compute_tile_corners, compute_tile_theta, remove_small_components
+from gliomark.models.mignet import SegmentationOutput
 from gliomark.models.segmentation_networks import build_segmentation_network
-from gliomark.training.augmentation import random_theta, seen_through
-from gliomark.training.segmentation import SegmentationTraining, outline_loss, warm_cosine
-from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior
+from gliomark.training.augmentation import apply_view, draw_random_theta
+from gliomark.training.segmentation import (
+    SegmentationTrainingConfig,
+    compute_training_loss,
+    compute_warmup_cosine,
+)
+from gliomark.training.slice_bank import EpochSampler, SliceDataset, compute_focus_prior
 
 WARM_UP_STEPS = 3
 NOISE_FIELDS = 256
@@ -30,42 +34,42 @@ SMALLEST_LESION_ML = 0.5
 THRESHOLD = 0.5
 
 
-def bank_of(patients: Sequence[PackedPatient], sequence: str) -> SliceBank:
+def build_slice_bank(patients: Sequence[PackedPatient], sequence: str) -> SliceDataset:
     """Every slice of every patient, in memory."""
-    counts = torch.tensor([p.facts.slices for p in patients])
-    grades = torch.tensor([-1 if p.facts.high_grade is None else p.facts.high_grade for p in patients])
-    return SliceBank(
+    counts = torch.tensor([p.record.slices for p in patients])
+    grades = torch.tensor([-1 if p.record.high_grade is None else p.record.high_grade for p in patients])
+    return SliceDataset(
         torch.from_numpy(np.concatenate([p.images[sequence] for p in patients]))[:, None],
         torch.from_numpy(np.concatenate([p.lesion for p in patients]).astype(np.uint8)),
         grades.repeat_interleave(counts),
         torch.arange(len(patients)).repeat_interleave(counts),
-        tuple(p.facts.patient for p in patients),
+        tuple(p.record.patient for p in patients),
     )
 
 
 @dataclass(frozen=True, eq=False)
-class Learning:
+class TrainingFold:
     """The patients that one fold learns from: their slices' masks, where those lie in the whole bank, and the FPG."""
 
-    part: SliceBank
+    mask_bank: SliceDataset
     rows: Tensor
     prior: Tensor
 
 
-def learning_of(bank: SliceBank, patients: Sequence[str]) -> Learning:
+def build_training_fold(bank: SliceDataset, patients: Sequence[str]) -> TrainingFold:
     """What a fold is drawn from; the images stay in the whole bank."""
     chosen = torch.tensor([bank.patient_ids.index(p) for p in patients])
     rows = torch.nonzero(torch.isin(bank.patient, chosen))[:, 0]
     renumbered = torch.zeros(len(bank.patient_ids), dtype=torch.long)
     renumbered[chosen] = torch.arange(len(chosen))
-    part = SliceBank(
+    part = SliceDataset(
         bank.image[:1], bank.lesion[rows], bank.grade[rows], renumbered[bank.patient[rows]], tuple(patients)
     )
-    return Learning(part, rows, focus_prior(part))
+    return TrainingFold(part, rows, compute_focus_prior(part))
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class TrainingSchedule:
     """What a lane is shown, step by step: rows of the bank ``(steps, B)``, thetas ``(steps, B, 2, 3)``, fields of
     noise ``(steps, B)``, rates ``(steps,)``; and the FPG of the training patients."""
 
@@ -76,44 +80,44 @@ class Course:
     prior: Tensor
 
 
-def draw_course(
-    learning: Learning, settings: SegmentationTraining, steps: int, seed: int, fold: int
-) -> Course:
+def draw_schedule(
+    training_fold: TrainingFold, settings: SegmentationTrainingConfig, steps: int, seed: int, fold: int
+) -> TrainingSchedule:
     """From the seed and the fold alone: whatever the network, the stream of batches is the same."""
     torch.manual_seed(1000 * seed + fold)
     sampler = EpochSampler(
-        learning.part, settings.slices_per_patient, settings.lesion_share, 1000 * seed + fold
+        training_fold.mask_bank, settings.slices_per_patient, settings.lesion_share, 1000 * seed + fold
     )
     count, drawn = steps * settings.batch, []
     while len(drawn) < count:
         drawn += list(sampler)
         sampler.set_epoch(sampler.epoch + 1)
-    side = learning.prior.shape[-1]
-    thetas = random_theta(count, settings.augmentation, side).unflatten(0, (steps, settings.batch))
-    rates = [warm_cosine((step + 1) / steps, settings.warm_up) for step in range(steps)]
-    return Course(
-        learning.rows[torch.tensor(drawn[:count])].unflatten(0, (steps, settings.batch)),
+    side = training_fold.prior.shape[-1]
+    thetas = draw_random_theta(count, settings.augmentation, side).unflatten(0, (steps, settings.batch))
+    rates = [compute_warmup_cosine((step + 1) / steps, settings.warm_up) for step in range(steps)]
+    return TrainingSchedule(
+        training_fold.rows[torch.tensor(drawn[:count])].unflatten(0, (steps, settings.batch)),
         thetas,
         torch.randint(NOISE_FIELDS, (steps, settings.batch)),
         settings.rate * torch.tensor(rates),
-        learning.prior,
+        training_fold.prior,
     )
 
 
-class Lane:
+class FoldTrainer:
     """One network in training; ``reset`` before a fold, ``step`` for each of its steps."""
 
     def __init__(
         self,
-        bank: SliceBank,
-        settings: SegmentationTraining,
+        bank: SliceDataset,
+        settings: SegmentationTrainingConfig,
         steps: int,
         device: torch.device,
         compiled: bool,
     ) -> None:
         self.bank, self.settings, self.device = bank, settings, device
         # the noise is drawn beforehand
-        self.seen = replace(settings.augmentation, noise=0.0)
+        self.augmentation = replace(settings.augmentation, noise=0.0)
         self.prior = torch.rand(bank.image.shape[-2:], device=device)
         self.network = build_segmentation_network(settings.network, self.prior.cpu()).to(device)
         self.forward: nn.Module = torch.compile(self.network) if compiled else self.network  # type: ignore[assignment]
@@ -123,7 +127,9 @@ class Lane:
         self.thetas = torch.eye(2, 3, **kwargs).expand(steps, batch, -1, -1).clone()
         self.noise = torch.zeros(steps, batch, dtype=torch.long, **kwargs)
         self.rates, self.losses = (torch.zeros(steps, **kwargs) for _ in range(2))
-        self.fields = torch.zeros(NOISE_FIELDS, 1, settings.side, settings.side, dtype=torch.half, **kwargs)
+        self.fields = torch.zeros(
+            NOISE_FIELDS, 1, settings.view_size, settings.view_size, dtype=torch.half, **kwargs
+        )
         self.rate = torch.tensor(0.0, **kwargs)
         on_gpu = device.type == "cuda"
         self.optimiser = torch.optim.AdamW(
@@ -137,91 +143,97 @@ class Lane:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.stream = torch.cuda.Stream() if on_gpu else None
 
-    def reset(self, course: Course, fresh: nn.Module, fields: Tensor) -> None:
+    def reset_to(
+        self, schedule: TrainingSchedule, untrained_network: nn.Module, noise_fields: Tensor
+    ) -> None:
         """To the start of another fold or seed, every tensor staying where it is. fresh: the seed's untrained network;
         fields: its noise ``(NOISE_FIELDS, 1, side, side)``."""
         with torch.no_grad():
-            for own, new in zip(self.network.state_dict().values(), fresh.state_dict().values(), strict=True):
-                own.copy_(new)
+            for own_tensor, new in zip(
+                self.network.state_dict().values(), untrained_network.state_dict().values(), strict=True
+            ):
+                own_tensor.copy_(new)
             for state in self.optimiser.state.values():
                 for tensor in state.values():
                     tensor.zero_()
-            steps = len(course.rows)
+            steps = len(schedule.rows)
             self.rows[:steps], self.thetas[:steps] = (
-                course.rows.to(self.device),
-                course.thetas.to(self.device),
+                schedule.rows.to(self.device),
+                schedule.thetas.to(self.device),
             )
             self.noise[:steps], self.rates[:steps] = (
-                course.noise.to(self.device),
-                course.rates.to(self.device),
+                schedule.noise.to(self.device),
+                schedule.rates.to(self.device),
             )
-            self.fields.copy_(fields)
-            self.prior.copy_(course.prior)
+            self.fields.copy_(noise_fields)
+            self.prior.copy_(schedule.prior)
             self.counter.zero_()
         guidance = getattr(self.network, "guidance", None)
         if guidance is not None:
             guidance.start_from(self.prior)
         self.network.train()
 
-    def step(self) -> None:
+    def train_step(self) -> None:
         """One step of the course, wherever the counter stands."""
-        s, now = self.settings, self.counter
+        settings, step_index = self.settings, self.counter
         self.optimiser.zero_grad(set_to_none=True)
-        rows, theta = self.rows[now][0], self.thetas[now][0]
-        self.rate.copy_(self.rates[now][0])
-        seen, target = seen_through(theta, self.bank.image[rows], self.bank.lesion[rows], self.seen, s.pool)
-        seen = seen + s.augmentation.noise * self.fields[self.noise[now][0]]
+        rows, theta = self.rows[step_index][0], self.thetas[step_index][0]
+        self.rate.copy_(self.rates[step_index][0])
+        seen, target = apply_view(
+            theta, self.bank.image[rows], self.bank.lesion[rows], self.augmentation, settings.pool
+        )
+        seen = seen + settings.augmentation.noise * self.fields[self.noise[step_index][0]]
         with torch.autocast(self.device.type, torch.bfloat16):
-            answer: Outline = self.forward(seen, theta)
-        grade = None if answer.grade is None else answer.grade.float()
-        deeper = tuple(one.float() for one in answer.deeper)
-        answer = Outline(answer.logits.float(), grade, deeper)
-        loss = outline_loss(answer, target, self.bank.grade[rows], theta, self.prior, s)
+            output: SegmentationOutput = self.forward(seen, theta)
+        grade = None if output.grade_logits is None else output.grade_logits.float()
+        deeper = tuple(logits.float() for logits in output.deep_supervision_logits)
+        output = SegmentationOutput(output.logits.float(), grade, deeper)
+        loss = compute_training_loss(output, target, self.bank.grade[rows], theta, self.prior, settings)
         loss.backward()
         self.optimiser.step()
-        self.losses.index_copy_(0, now, loss.detach()[None])
+        self.losses.index_copy_(0, step_index, loss.detach()[None])
         self.counter += 1
 
-    def capture(self, as_graph: bool) -> None:
+    def capture_graph(self, uses_graph: bool) -> None:
         """Record the step as a CUDA graph, after a few ordinary ones; call ``reset`` afterwards."""
-        if self.stream is None or not as_graph:
-            self.step()
+        if self.stream is None or not uses_graph:
+            self.train_step()
             return
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             for _ in range(WARM_UP_STEPS):
-                self.step()
+                self.train_step()
         torch.cuda.synchronize()
         self.optimiser.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
-            self.step()
+            self.train_step()
         torch.cuda.synchronize()
         # the ordinary steps' memory, which a graph has of its own
         torch.cuda.empty_cache()
 
-    def go(self) -> None:
+    def run_next_step(self) -> None:
         """The next step, by the graph where there is one."""
         if self.graph is None:
-            self.step()
+            self.train_step()
             return
         with torch.cuda.stream(self.stream):
             self.graph.replay()
 
 
-def start_of(settings: SegmentationTraining, seed: int) -> tuple[nn.Module, Tensor]:
+def create_start(settings: SegmentationTrainingConfig, seed: int) -> tuple[nn.Module, Tensor]:
     """A seed's untrained network and fields of noise, the same for every fold."""
     torch.manual_seed(seed)
     network = build_segmentation_network(settings.network)
     # whatever the network has drawn, its noise is every other network's
     torch.manual_seed(seed)
-    return network, torch.randn(NOISE_FIELDS, 1, settings.side, settings.side)
+    return network, torch.randn(NOISE_FIELDS, 1, settings.view_size, settings.view_size)
 
 
 @torch.no_grad()
-def read(
-    lane: Lane, patients: Sequence[PackedPatient], sequence: str
+def predict_segmentations(
+    lane: FoldTrainer, patients: Sequence[PackedPatient], sequence: str
 ) -> Iterator[tuple[str, np.ndarray, float]]:
     """Each patient's outline ``(slice, 240, 240)`` before small pieces are dropped, and the grading task's answer for
     them (nan without one), tiled as ``lesion_probability`` does."""
@@ -231,22 +243,22 @@ def read(
         images = torch.from_numpy(patient.images[sequence]).to(device)[:, None].float()
         height, width = images.shape[-2:]
         logits = torch.zeros(len(images), 2, height, width, device=device)
-        seen, grades = torch.zeros(height, width, device=device), []
-        for top, left in tile_corners(patient.brain, tile):
-            place = (..., slice(top, top + tile), slice(left, left + tile))
-            theta = tile_theta(top, left, tile, height, width).to(device)
-            outline, grade = _answers(lane, images[place], theta)
-            logits[place] += outline
-            seen[place] += 1
+        tile_count, grades = torch.zeros(height, width, device=device), []
+        for top, left in compute_tile_corners(patient.brain, tile):
+            window = (..., slice(top, top + tile), slice(left, left + tile))
+            theta = compute_tile_theta(top, left, tile, height, width).to(device)
+            outline, grade = _predict_logits(lane, images[window], theta)
+            logits[window] += outline
+            tile_count[window] += 1
             grades += [] if grade is None else [grade.softmax(dim=1)[:, 1]]
-        probability = (logits / seen.clamp(min=1)).softmax(dim=1)[:, 1]
-        mask = (probability >= THRESHOLD) & (seen > 0) & torch.from_numpy(patient.brain).to(device)
-        drawn = torch.from_numpy(patient.lesion.any(axis=(1, 2))).to(device)
-        high = float(torch.stack(grades).mean(dim=0)[drawn].mean()) if grades else float("nan")
-        yield patient.facts.patient, mask.cpu().numpy(), high
+        probability = (logits / tile_count.clamp(min=1)).softmax(dim=1)[:, 1]
+        mask = (probability >= THRESHOLD) & (tile_count > 0) & torch.from_numpy(patient.brain).to(device)
+        is_lesion_slice = torch.from_numpy(patient.lesion.any(axis=(1, 2))).to(device)
+        high = float(torch.stack(grades).mean(dim=0)[is_lesion_slice].mean()) if grades else float("nan")
+        yield patient.record.patient, mask.cpu().numpy(), high
 
 
-def _answers(lane: Lane, images: Tensor, theta: Tensor) -> tuple[Tensor, Tensor | None]:
+def _predict_logits(lane: FoldTrainer, images: Tensor, theta: Tensor) -> tuple[Tensor, Tensor | None]:
     """Logits of the outline and of the grade, in single precision."""
     logits, grades = [], []
     for part in images.split(READ_BATCH):
@@ -257,7 +269,7 @@ def _answers(lane: Lane, images: Tensor, theta: Tensor) -> tuple[Tensor, Tensor 
     return torch.cat(logits), torch.cat(grades) if grades else None
 
 
-def without_small_pieces(mask: np.ndarray, patient: PackedPatient) -> np.ndarray:
+def remove_small_lesions(mask: np.ndarray, patient: PackedPatient) -> np.ndarray:
     """The outline as ``Segmenter`` gives it: pieces under half a millilitre are dropped."""
-    voxel_ml = float(np.prod(patient.facts.spacing_mm)) / 1000
-    return without_specks(mask.astype(np.float32), SMALLEST_LESION_ML / voxel_ml)
+    voxel_ml = float(np.prod(patient.record.spacing_mm)) / 1000
+    return remove_small_components(mask.astype(np.float32), SMALLEST_LESION_ML / voxel_ml)

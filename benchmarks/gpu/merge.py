@@ -14,12 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from gpu.study import FOLDS, NETWORKS, training
+from gpu.study import FOLDS, NETWORKS, create_training_settings
 
 from gliomark.cohort.store import write_json
-from gliomark.evaluation.intervals import bootstrap
+from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.experiments.records import write_table
-from gliomark.experiments.segmentation.tables import SCORES, paired, patients_table, summary
+from gliomark.experiments.segmentation.tables import (
+    SCORE_COLUMNS,
+    compare_paired_dice,
+    summarise_patients,
+    tabulate_patients,
+)
 from gliomark.experiments.segmentation.trials import PUBLISHED_3_1, PUBLISHED_3_2
 
 NAME = "gpu_segmentation"
@@ -34,18 +39,20 @@ def read_lines(folders: list[Path], name: str) -> list[dict]:
     return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines() if line]
 
 
-def finished(folders: list[Path]) -> list[dict]:
+def select_finished(folders: list[Path]) -> list[dict]:
     """One piece per network, seed and fold, of networks and seeds whose five folds are all there."""
     pieces = {(p["network"], p["seed"], p["fold"]): p for p in read_lines(folders, "pieces.jsonl")}
-    whole = {key[:2] for key in pieces if all((*key[:2], fold) in pieces for fold in range(1, FOLDS + 1))}
+    finished_keys = {
+        key[:2] for key in pieces if all((*key[:2], fold) in pieces for fold in range(1, FOLDS + 1))
+    }
     order = list(NETWORKS)
     return sorted(
-        (p for key, p in pieces.items() if key[:2] in whole),
+        (p for key, p in pieces.items() if key[:2] in finished_keys),
         key=lambda p: (order.index(p["network"]), p["seed"], p["fold"]),
     )
 
 
-def by_patient(pieces: list[dict], cohort: str) -> pd.DataFrame:
+def build_patient_table(pieces: list[dict], cohort: str) -> pd.DataFrame:
     """A row per network, seed and patient."""
     records = [
         {
@@ -54,42 +61,49 @@ def by_patient(pieces: list[dict], cohort: str) -> pd.DataFrame:
         }
         for p in pieces
     ]
-    table = patients_table(records, [cohort])
+    table = tabulate_patients(records, [cohort])
     seeds = np.repeat([p["seed"] for p in pieces], [len(p["patients"]) for p in pieces])
     table.insert(1, "seed", seeds)
     return table.rename(columns={"trial": "network"})
 
 
-def table_of(patients: pd.DataFrame) -> pd.DataFrame:
+def build_network_table(patients: pd.DataFrame) -> pd.DataFrame:
     """A row per network and seed, compared patient by patient with Swin-UNet of the same seed."""
     rows = []
     for (network, seed), part in patients.groupby(["network", "seed"], sort=False):
-        row = {"network": network, "seed": seed, **published(str(network)), **summary(part)}
-        other = patients[(patients["network"] == COMPARED_WITH) & (patients["seed"] == seed)]
-        if network != COMPARED_WITH and len(other):
-            row |= {"compared_with": COMPARED_WITH, **paired(part, other)}
+        row = {
+            "network": network,
+            "seed": seed,
+            **look_up_published(str(network)),
+            **summarise_patients(part),
+        }
+        comparison_patients = patients[(patients["network"] == COMPARED_WITH) & (patients["seed"] == seed)]
+        if network != COMPARED_WITH and len(comparison_patients):
+            row |= {"compared_with": COMPARED_WITH, **compare_paired_dice(part, comparison_patients)}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def published(network: str) -> dict[str, float]:
+def look_up_published(network: str) -> dict[str, float]:
     """The published tables' figures, from another cohort."""
     dice, distance = PUBLISHED_3_1.get(network, (PUBLISHED_3_2.get(network, np.nan), np.nan))
     return {"published_dice": dice / 100, "published_hausdorff": distance}
 
 
-def over_seeds(patients: pd.DataFrame) -> pd.DataFrame:
+def build_seed_table(patients: pd.DataFrame) -> pd.DataFrame:
     """A row per network of which several seeds are there that Swin-UNet has too: each patient's mean over those seeds,
     and how far apart the seeds' means lie."""
     rows = []
-    other = patients[patients["network"] == COMPARED_WITH]
+    comparison_patients = patients[patients["network"] == COMPARED_WITH]
     for network, part in patients.groupby("network", sort=False):
-        seeds = set(part["seed"]) & set(other["seed"])
+        seeds = set(part["seed"]) & set(comparison_patients["seed"])
         if len(seeds) < 2:
             continue
-        own, theirs = (mean_of_seeds(one[one["seed"].isin(seeds)]) for one in (part, other))
+        network_means, comparison_means = (
+            average_over_seeds(one[one["seed"].isin(seeds)]) for one in (part, comparison_patients)
+        )
         by_seed = part[part["seed"].isin(seeds)].groupby("seed")["dice"].mean()
-        mean, low, high = bootstrap(np.mean, own["dice"].to_numpy())
+        mean, low, high = bootstrap_interval(np.mean, network_means["dice"].to_numpy())
         row = {
             "network": network,
             "seeds": len(seeds),
@@ -99,75 +113,75 @@ def over_seeds(patients: pd.DataFrame) -> pd.DataFrame:
         }
         row |= {"dice_lowest_seed": by_seed.min(), "dice_highest_seed": by_seed.max()}
         if network != COMPARED_WITH:
-            row |= {"compared_with": COMPARED_WITH, **paired(own, theirs)}
+            row |= {"compared_with": COMPARED_WITH, **compare_paired_dice(network_means, comparison_means)}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def mean_of_seeds(patients: pd.DataFrame) -> pd.DataFrame:
+def average_over_seeds(patients: pd.DataFrame) -> pd.DataFrame:
     """Each patient's mean score over the seeds."""
-    return patients.groupby("patient", as_index=False)[list(SCORES)].mean()
+    return patients.groupby("patient", as_index=False)[list(SCORE_COLUMNS)].mean()
 
 
-def speeds_of(folders: list[Path], pieces: list[dict]) -> pd.DataFrame:
+def build_speed_table(folders: list[Path], pieces: list[dict]) -> pd.DataFrame:
     """Training: slices per second of five folds side by side (the fastest of the network's runs, since other networks
     compiled beside some), of one fold alone, and the share of the card's peak in use. A step is three times the
     forward operations."""
     lines = read_lines(folders, "speeds.jsonl")
     rows = []
     for network in dict.fromkeys(p["network"] for p in pieces):
-        own = [line for line in lines if line["network"] == network]
-        batch, gflop = training(network, False).batch, own[0]["gflop_per_slice"]
+        speed_lines = [line for line in lines if line["network"] == network]
+        batch, gflop = create_training_settings(network, False).batch, speed_lines[0]["gflop_per_slice"]
         runs = [p for p in pieces if p["network"] == network]
         fastest = max(FOLDS * batch * p["steps"] / p["train_seconds"] for p in runs)
         rows.append(
             {
                 "network": network,
-                "million_parameters": own[0]["million_parameters"],
+                "million_parameters": speed_lines[0]["million_parameters"],
                 "gflop_per_slice": gflop,
                 "slices_per_second": fastest,
-                "one_fold_slices_per_second": batch / min(line["step_ms"] for line in own) * 1000,
+                "one_fold_slices_per_second": batch / min(line["step_ms"] for line in speed_lines) * 1000,
                 "tflop_per_second": 3 * gflop * fastest / 1000,
                 "peak_tflop_per_second": PEAK_TFLOPS,
                 "share_of_peak": 3 * gflop * fastest / 1000 / PEAK_TFLOPS,
-                "compile_seconds": max(line["start_seconds"] for line in own),
+                "compile_seconds": max(line["start_seconds"] for line in speed_lines),
             }
         )
     return pd.DataFrame(rows)
 
 
-def merge(folders: list[Path], results: Path, index: dict) -> None:
+def merge_results(folders: list[Path], results: Path, index: dict) -> None:
     """Write ``gpu_segmentation.csv``, ``_patients``, ``_seeds``, ``gpu_training.csv``, ``gpu_answers.csv`` and the
     run record."""
-    pieces = finished(folders)
+    pieces = select_finished(folders)
     if pieces:
-        patients = by_patient(pieces, index["cohort"])
-        write_table(table_of(patients), results / f"{NAME}.csv")
+        patients = build_patient_table(pieces, index["cohort"])
+        write_table(build_network_table(patients), results / f"{NAME}.csv")
         write_table(patients, results / f"{NAME}_patients.csv")
-        seeds = over_seeds(patients)
+        seeds = build_seed_table(patients)
         if len(seeds):
             write_table(seeds, results / f"{NAME}_seeds.csv")
-        write_table(speeds_of(folders, pieces), results / "gpu_training.csv")
+        write_table(build_speed_table(folders, pieces), results / "gpu_training.csv")
     answers = read_lines(folders, "answers.jsonl")
     if answers:
         write_table(pd.DataFrame(answers), results / "gpu_answers.csv")
-    write_json(results / f"{NAME}_run_record.json", record_of(folders, pieces, index))
+    write_json(results / f"{NAME}_run_record.json", build_run_record(folders, pieces, index))
 
 
-def record_of(folders: list[Path], pieces: list[dict], index: dict) -> dict:
+def build_run_record(folders: list[Path], pieces: list[dict], index: dict) -> dict:
     """When, on what, by which code, in how many steps."""
     first = folders[-1]
-    example = training("MIG-Net", False)
+    example = create_training_settings("MIG-Net", False)
 
-    def said(name: str) -> str:
+    def read_text_or_unknown(name: str) -> str:
         path = first / name
         return path.read_text("utf-8").strip() if path.exists() else "unknown"
 
     return {
         "experiment": NAME,
-        "commit": said("commit"),
-        "device": said("gpu.txt"),
-        "python, torch, monai, numpy": said("versions.txt"),
+        "commit": read_text_or_unknown("commit"),
+        "device": read_text_or_unknown("gpu.txt"),
+        "python, torch, monai, numpy": read_text_or_unknown("versions.txt"),
         "cohort": index["cohort"],
         "folds_sha256": index["folds_sha256"],
         "preparation": index["settings"],
@@ -190,4 +204,4 @@ def record_of(folders: list[Path], pieces: list[dict], index: dict) -> dict:
 if __name__ == "__main__":
     *outs, destination = map(Path, sys.argv[1:])
     index_folder = next(folder for folder in outs if (folder / "index.json").exists())
-    merge(outs, destination, json.loads((index_folder / "index.json").read_text("utf-8")))
+    merge_results(outs, destination, json.loads((index_folder / "index.json").read_text("utf-8")))

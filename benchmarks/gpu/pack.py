@@ -24,7 +24,7 @@ LEVELS = 255
 
 
 @dataclass(frozen=True)
-class Facts:
+class PatientRecord:
     """What the index says of a patient. box: first and past-the-last row and column of the brain; fold: from 0, the one
     in which they are tested; spacing_mm: slice, row, column; ranges: lowest and highest z-score by sequence."""
 
@@ -42,7 +42,7 @@ class Facts:
 class PackedPatient:
     """facts, and arrays ``(slice, 240, 240)``: z-scores by sequence, brain and lesion."""
 
-    facts: Facts
+    record: PatientRecord
     images: Mapping[str, NDArray[np.float16]]
     brain: NDArray[np.bool_]
     lesion: NDArray[np.bool_]
@@ -50,26 +50,26 @@ class PackedPatient:
 
 def write_pack(folder: Path, path: Path) -> None:
     """Every outlined patient of the prepared cohort in ``folder``."""
-    from gliomark.cohort.folds import cohort_folds
+    from gliomark.cohort.folds import load_cohort_folds
     from gliomark.cohort.store import Cohort
-    from gliomark.experiments.segmentation.study import outlined
+    from gliomark.experiments.segmentation.study import list_patients_with_mask
 
     cohort = Cohort(folder)
-    folds = cohort_folds(cohort)
+    folds = load_cohort_folds(cohort)
     fold_of = {p: number for number, fold in enumerate(folds.folds) for p in fold}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
-        facts = [_write_patient(file, cohort, p, fold_of[p]) for p in outlined(cohort)]
+        facts = [_write_patient(file, cohort, p, fold_of[p]) for p in list_patients_with_mask(cohort)]
         index = {
             "cohort": folder.name,
             "folds_sha256": folds.sha256,
-            "settings": cohort.about["settings"],
+            "settings": cohort.metadata["settings"],
             "patients": facts,
         }
         file.writestr("index.json", json.dumps(index))
 
 
 def _write_patient(file: zipfile.ZipFile, cohort, patient: str, fold: int) -> dict:
-    from gliomark.training.slice_bank import high_grade
+    from gliomark.training.slice_bank import get_high_grade_label
 
     stack = cohort.stack(patient)
     rows, columns = (np.flatnonzero(stack.brain.any(axis=(0, axis))) for axis in (2, 1))
@@ -79,60 +79,68 @@ def _write_patient(file: zipfile.ZipFile, cohort, patient: str, fold: int) -> di
         low, high = float(image.min()), float(image.max())
         grey = np.round((image - low) / (high - low) * LEVELS).astype(np.uint8)
         # z-scores outside the brain are the lowest already
-        file.writestr(f"{patient}/{name}.webp", _encoded(grey, box))
+        file.writestr(f"{patient}/{name}.webp", _encode_webp(grey, box))
         ranges[str(name)] = (low, high)
     for name, mask in (("brain", stack.brain), ("lesion", stack.drawn)):
-        file.writestr(f"{patient}/{name}.webp", _encoded(mask.astype(np.uint8) * LEVELS, box))
+        file.writestr(f"{patient}/{name}.webp", _encode_webp(mask.astype(np.uint8) * LEVELS, box))
     clinical = cohort.clinical(patient)
     mutant = clinical.columns.get("idh_mutant", "")
-    found = Facts(
+    record = PatientRecord(
         patient=patient,
         fold=fold,
         slices=len(stack.brain),
         box=box,
         spacing_mm=tuple(float(step) for step in stack.spacing_mm),
         ranges=ranges,
-        high_grade=high_grade(clinical),
+        high_grade=get_high_grade_label(clinical),
         idh_mutant=int(float(mutant)) if mutant else None,
     )
-    return asdict(found)
+    return asdict(record)
 
 
-def _encoded(stack: NDArray[np.uint8], box: tuple[int, int, int, int]) -> bytes:
+def _encode_webp(stack: NDArray[np.uint8], box: tuple[int, int, int, int]) -> bytes:
     """The box of every slice, one below the other, as lossless WebP."""
     top, bottom, left, right = box
-    tower = stack[:, top:bottom, left:right].reshape(-1, right - left)
+    stacked_slices = stack[:, top:bottom, left:right].reshape(-1, right - left)
     out = io.BytesIO()
-    Image.fromarray(tower).convert("RGB").save(out, "WEBP", lossless=True, quality=80, method=4)
+    Image.fromarray(stacked_slices).convert("RGB").save(out, "WEBP", lossless=True, quality=80, method=4)
     return out.getvalue()
 
 
 def read_pack(
-    path: Path, sequences: tuple[str, ...], every: int = 1, both: bool = False
+    path: Path, sequences: tuple[str, ...], step: int = 1, requires_all_sequences: bool = False
 ) -> list[PackedPatient]:
     """Every ``every``-th patient, with these of their sequences; both: only of those who have them all."""
     with zipfile.ZipFile(path) as file:
         records = json.loads(file.read("index.json"))["patients"]
-        chosen = [r for r in records if not both or set(sequences) <= set(r["ranges"])]
-        return [_read_patient(file, record, sequences) for record in chosen[::every]]
+        chosen = [r for r in records if not requires_all_sequences or set(sequences) <= set(r["ranges"])]
+        return [_read_patient(file, record, sequences) for record in chosen[::step]]
 
 
 def _read_patient(file: zipfile.ZipFile, record: dict, sequences: tuple[str, ...]) -> PackedPatient:
-    facts = Facts(**{**record, "box": tuple(record["box"]), "spacing_mm": tuple(record["spacing_mm"])})
+    facts = PatientRecord(
+        **{**record, "box": tuple(record["box"]), "spacing_mm": tuple(record["spacing_mm"])}
+    )
 
-    def read(name: str) -> NDArray[np.uint8]:
+    def read_array(name: str) -> NDArray[np.uint8]:
         top, bottom, left, right = facts.box
-        tower = np.asarray(Image.open(io.BytesIO(file.read(f"{facts.patient}/{name}.webp"))).convert("L"))
-        whole = np.zeros((facts.slices, SIDE, SIDE), np.uint8)
-        whole[:, top:bottom, left:right] = tower.reshape(facts.slices, bottom - top, right - left)
-        return whole
+        stacked_slices = np.asarray(
+            Image.open(io.BytesIO(file.read(f"{facts.patient}/{name}.webp"))).convert("L")
+        )
+        full_array = np.zeros((facts.slices, SIDE, SIDE), np.uint8)
+        full_array[:, top:bottom, left:right] = stacked_slices.reshape(
+            facts.slices, bottom - top, right - left
+        )
+        return full_array
 
     images = {}
     for name in sequences:
         if name in facts.ranges:
             low, high = facts.ranges[name]
-            images[name] = (low + read(name).astype(np.float32) / LEVELS * (high - low)).astype(np.float16)
-    return PackedPatient(facts, images, read("brain") > 0, read("lesion") > 0)
+            images[name] = (low + read_array(name).astype(np.float32) / LEVELS * (high - low)).astype(
+                np.float16
+            )
+    return PackedPatient(facts, images, read_array("brain") > 0, read_array("lesion") > 0)
 
 
 if __name__ == "__main__":

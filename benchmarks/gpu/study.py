@@ -25,101 +25,101 @@ from tempfile import mkdtemp
 import numpy as np
 import torch
 from gpu.lanes import (
-    Lane,
-    Learning,
-    bank_of,
-    draw_course,
-    learning_of,
-    read,
-    start_of,
-    without_small_pieces,
+    FoldTrainer,
+    TrainingFold,
+    build_slice_bank,
+    build_training_fold,
+    create_start,
+    draw_schedule,
+    predict_segmentations,
+    remove_small_lesions,
 )
 from gpu.pack import PackedPatient, read_pack
 from torch.utils.flop_counter import FlopCounterMode
 
-from gliomark.evaluation.outlines import compare
+from gliomark.evaluation.outlines import compute_segmentation_scores
 from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import BaselineSettings
-from gliomark.models.segmentation_networks import NetworkSettings, build_segmentation_network
+from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
+from gliomark.models.segmentation_networks import SegmentationNetworkSettings, build_segmentation_network
 from gliomark.models.swin_unet import SwinSize
-from gliomark.training.segmentation import SegmentationTraining
+from gliomark.training.segmentation import SegmentationTrainingConfig
 
 SEQUENCE = "FLAIR"
 FOLDS = 5
 # steps between two looks at the clock
-LOOK_EVERY = 25
+SYNCHRONISE_EVERY = 25
 # of a group, for its start and for the outlines after the training
-READING_SECONDS = 25.0
+OVERHEAD_SECONDS = 25.0
 # every so many patients make a smoke test's cohort
 SMOKE_STEP = 12
 # how a step is run; a network that dies one way is tried the next
-WAYS = ("compiled", "eager", "plain")
+EXECUTION_MODES = ("compiled", "eager", "plain")
 
-OFF = MIGNetSettings(fpg=False, guidance=False, iag=False)
-FULL = MIGNetSettings()
+PLAIN_SWIN_UNET = MIGNetSettings(fpg=False, guidance=False, iag=False)
+FULL_MIGNET = MIGNetSettings()
 # tables 3-1 and 3-2 at the published size; the U-Net of width 24 has as many operations per slice as Swin-UNet
-NETWORKS: dict[str, NetworkSettings] = {
-    "MIG-Net": FULL,
-    "Swin-UNet": OFF,
-    "U-Net of Swin-UNet's size": BaselineSettings("U-Net", 1, 24),
-    "U-Net": BaselineSettings("U-Net", 1, 64),
-    "guidance": replace(OFF, guidance=True),
-    "IAG": replace(OFF, iag=True),
-    "FPG": replace(OFF, fpg=True),
-    "guidance + IAG": replace(FULL, fpg=False),
-    "FPG + guidance": replace(FULL, iag=False),
-    "FPG + IAG": replace(FULL, guidance=False),
-    "MIG-Net, gates start open": replace(FULL, gates_start="open"),
-    "MIG-Net, guidance starts passing through": replace(FULL, guidance_start="pass-through"),
-    "MIG-Net, grading weight 0.05": FULL,
-    "MIG-Net, grading weight 0": FULL,
+NETWORKS: dict[str, SegmentationNetworkSettings] = {
+    "MIG-Net": FULL_MIGNET,
+    "Swin-UNet": PLAIN_SWIN_UNET,
+    "U-Net of Swin-UNet's size": ComparisonSegmentationSettings("U-Net", 1, 24),
+    "U-Net": ComparisonSegmentationSettings("U-Net", 1, 64),
+    "guidance": replace(PLAIN_SWIN_UNET, guidance=True),
+    "IAG": replace(PLAIN_SWIN_UNET, iag=True),
+    "FPG": replace(PLAIN_SWIN_UNET, fpg=True),
+    "guidance + IAG": replace(FULL_MIGNET, fpg=False),
+    "FPG + guidance": replace(FULL_MIGNET, iag=False),
+    "FPG + IAG": replace(FULL_MIGNET, guidance=False),
+    "MIG-Net, gates start open": replace(FULL_MIGNET, gates_start="open"),
+    "MIG-Net, guidance starts passing through": replace(FULL_MIGNET, guidance_start="pass-through"),
+    "MIG-Net, grading weight 0.05": FULL_MIGNET,
+    "MIG-Net, grading weight 0": FULL_MIGNET,
 }
 GRADING_WEIGHTS = {"MIG-Net, grading weight 0.05": 0.05, "MIG-Net, grading weight 0": 0.0}
-FIRST = ("MIG-Net", "Swin-UNet", "U-Net of Swin-UNet's size", "U-Net")
+FIRST_NETWORKS = ("MIG-Net", "Swin-UNet", "U-Net of Swin-UNet's size", "U-Net")
 # how long a step takes, roughly, in units of Swin-UNet's: by these the number of steps is chosen
-UNITS = {"MIG-Net": 1.15, "Swin-UNet": 1.0, "U-Net of Swin-UNet's size": 0.6, "U-Net": 2.0}
+RELATIVE_STEP_TIMES = {"MIG-Net": 1.15, "Swin-UNet": 1.0, "U-Net of Swin-UNet's size": 0.6, "U-Net": 2.0}
 # share of the time for the first seed of the four; steps are a multiple of a hundred, between the two
-FIRST_SHARE, LEAST_STEPS = 0.6, 800
+FIRST_SEED_SHARE, MIN_STEPS = 0.6, 800
 # a training that ends no better than so is broken: stop, and keep the machine's time
-HIGHEST_END, LOWEST_DICE = 0.8, 0.2
-AGAIN = ("MIG-Net", "Swin-UNet", "U-Net of Swin-UNet's size")
+MAX_LOSS_RATIO, MIN_DICE = 0.8, 0.2
+REPEATED_NETWORKS = ("MIG-Net", "Swin-UNet", "U-Net of Swin-UNet's size")
 
 
 @dataclass(frozen=True)
-class Group:
+class FoldGroup:
     """Five folds of one network and seed, trained side by side."""
 
     network: str
     seed: int
 
 
-def groups(order: str) -> list[Group]:
+def list_groups(order: str) -> list[FoldGroup]:
     """The most valuable first. order: "seeds" or "parts", which comes second."""
-    seeds = [Group(name, seed) for seed in (2, 3) for name in AGAIN]
-    parts = [Group(name, 1) for name in NETWORKS if name not in FIRST]
+    seeds = [FoldGroup(name, seed) for seed in (2, 3) for name in REPEATED_NETWORKS]
+    parts = [FoldGroup(name, 1) for name in NETWORKS if name not in FIRST_NETWORKS]
     rest = seeds + parts if order == "seeds" else parts + seeds
-    return [*(Group(name, 1) for name in FIRST), *rest]
+    return [*(FoldGroup(name, 1) for name in FIRST_NETWORKS), *rest]
 
 
-def training(network: str, smoke: bool) -> SegmentationTraining:
+def create_training_settings(network: str, smoke: bool) -> SegmentationTrainingConfig:
     """The published recipe; smoke: the same steps on networks of a few channels."""
     settings = NETWORKS[network]
     if smoke:
         tiny = SwinSize(8, (1, 1, 1), (1, 1, 2))
         settings = (
             replace(settings, width=4)
-            if isinstance(settings, BaselineSettings)
+            if isinstance(settings, ComparisonSegmentationSettings)
             else replace(settings, size=tiny)
         )
     batch = 2 if smoke else 16
     weight = GRADING_WEIGHTS.get(network, 0.5)
-    return SegmentationTraining(network=settings, batch=batch, grading_weight=weight)
+    return SegmentationTrainingConfig(network=settings, batch=batch, grading_weight=weight)
 
 
 # ---- the process that trains one network --------------------------------------------------------------
 
 
-def work(conn: Connection, network: str, options: argparse.Namespace) -> None:
+def run_worker(conn: Connection, network: str, options: argparse.Namespace) -> None:
     """Compile, say ready, then train each seed that is asked for."""
     torch.set_num_threads(2)
     # MONAI's U-Net asks so whether there is a skip connection, which the compiler cannot follow
@@ -128,82 +128,85 @@ def work(conn: Connection, network: str, options: argparse.Namespace) -> None:
     started, on_gpu = time.perf_counter(), torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     patients = read_pack(Path(options.pack), (SEQUENCE,), SMOKE_STEP if options.smoke else 1)
-    bank = bank_of(patients, SEQUENCE)
-    here = replace(
+    bank = build_slice_bank(patients, SEQUENCE)
+    device_bank = replace(
         bank, image=bank.image.to(device), lesion=bank.lesion.to(device), grade=bank.grade.to(device)
     )
-    settings = training(network, options.smoke)
+    settings = create_training_settings(network, options.smoke)
     lanes = [
-        Lane(here, settings, options.most_steps, device, options.way == "compiled") for _ in range(FOLDS)
+        FoldTrainer(device_bank, settings, options.most_steps, device, options.way == "compiled")
+        for _ in range(FOLDS)
     ]
     for lane in lanes:
-        lane.capture(options.way != "plain")
-    fold_of = {p.facts.patient: p.facts.fold for p in patients}
-    learning = [learning_of(bank, [p for p, own in fold_of.items() if own != fold]) for fold in range(FOLDS)]
+        lane.capture_graph(options.way != "plain")
+    fold_of = {p.record.patient: p.record.fold for p in patients}
+    training_folds = [
+        build_training_fold(bank, [p for p, own in fold_of.items() if own != fold]) for fold in range(FOLDS)
+    ]
     start_seconds = time.perf_counter() - started
-    facts = {"network": network, "way": options.way, "start_seconds": start_seconds, **cost(settings)}
+    facts = {"network": network, "way": options.way, "start_seconds": start_seconds, **compute_cost(settings)}
     conn.send(("ready", facts))
     while True:
         command, value = conn.recv()
         if command == "stop":
             return
         if command == "measure":
-            conn.send(("measured", {"network": network, **measure(lanes, value)}))
+            conn.send(("measured", {"network": network, **measure_step_time(lanes, value)}))
         else:
-            for message in train(lanes, learning, patients, settings, *value):
+            for message in train_folds(lanes, training_folds, patients, settings, *value):
                 conn.send(message)
 
 
-def cost(settings: SegmentationTraining) -> dict[str, float]:
+def compute_cost(settings: SegmentationTrainingConfig) -> dict[str, float]:
     """Parameters (millions) and operations (GFLOP, a multiply-add is two) of one slice forward."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network = build_segmentation_network(settings.network).eval()
-        network(torch.zeros(1, 1, settings.side, settings.side), torch.zeros(1, 2, 3))
+        network(torch.zeros(1, 1, settings.view_size, settings.view_size), torch.zeros(1, 2, 3))
     parameters = sum(p.numel() for p in network.parameters())
     return {"million_parameters": parameters / 1e6, "gflop_per_slice": counter.get_total_flops() / 1e9}
 
 
-def measure(lanes: Sequence[Lane], rounds: int) -> dict[str, float]:
+def measure_step_time(lanes: Sequence[FoldTrainer], rounds: int) -> dict[str, float]:
     """Milliseconds of one step of one lane alone, and of a round of all lanes; lanes are to be reset afterwards."""
     times = []
     for chosen in (lanes[:1], lanes):
         for lane in chosen:
             lane.counter.zero_()
-        _wait()
+        _synchronise()
         started = time.perf_counter()
         for _ in range(rounds):
             for lane in chosen:
-                lane.go()
-        _wait()
+                lane.run_next_step()
+        _synchronise()
         times.append(1000 * (time.perf_counter() - started) / rounds)
     return {"step_ms": times[0], "round_ms": times[1]}
 
 
-def train(
-    lanes: Sequence[Lane],
-    learning: Sequence[Learning],
+def train_folds(
+    lanes: Sequence[FoldTrainer],
+    training_folds: Sequence[TrainingFold],
     patients: Sequence[PackedPatient],
-    settings: SegmentationTraining,
+    settings: SegmentationTrainingConfig,
     seed: int,
     steps: int,
 ) -> Iterator[tuple[str, dict]]:
     """Five folds at once; a "piece" for each, with a file of its outlines, then "done"."""
     began = time.perf_counter()
-    fresh, fields = start_of(settings, seed)
-    whose = np.repeat([p.facts.fold for p in patients], [p.facts.slices for p in patients])
+    fresh, fields = create_start(settings, seed)
+    fold_of_slice = np.repeat([p.record.fold for p in patients], [p.record.slices for p in patients])
     for fold, lane in enumerate(lanes):
-        course = draw_course(learning[fold], settings, steps, seed, fold)
+        course = draw_schedule(training_folds[fold], settings, steps, seed, fold)
         # asked of the slices that are really fed
-        assert fold not in whose[course.rows.unique().numpy()], "a test patient is trained on"
-        lane.reset(course, fresh, fields)
-    _wait()
+        assert fold not in fold_of_slice[course.rows.unique().numpy()], "a test patient is trained on"
+        lane.reset_to(course, fresh, fields)
+    _synchronise()
     started = time.perf_counter()
     for step in range(steps):
         for lane in lanes:
-            lane.go()
-        if step % LOOK_EVERY == 0:
-            _wait()
-    _wait()
+            lane.run_next_step()
+        if step % SYNCHRONISE_EVERY == 0:
+            _synchronise()
+    _synchronise()
     seconds = time.perf_counter() - started
     for fold, lane in enumerate(lanes):
         losses = lane.losses.cpu().numpy()
@@ -216,7 +219,9 @@ def train(
             "last_loss": float(losses[max(0, steps - 50) : steps].mean()),
         }
         outlines, grades = {}, {}
-        for name, mask, grade in read(lane, [p for p in patients if p.facts.fold == fold], SEQUENCE):
+        for name, mask, grade in predict_segmentations(
+            lane, [p for p in patients if p.record.fold == fold], SEQUENCE
+        ):
             outlines[name], grades[name] = np.packbits(mask), grade
         path = Path(mkdtemp()) / "outlines.npz"
         np.savez(path, **outlines)
@@ -224,32 +229,34 @@ def train(
     yield "done", {"seconds": time.perf_counter() - began, "train_seconds": seconds}
 
 
-def _wait() -> None:
+def _synchronise() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 # ---- scoring, on the processor --------------------------------------------------------------------------
 
-_PATIENTS: dict[str, PackedPatient] = {}
+_PATIENT_BY_ID: dict[str, PackedPatient] = {}
 
 
 def prepare_scoring(pack: str) -> None:
     """Read the masks once in each scoring process."""
     torch.set_num_threads(1)
-    _PATIENTS.update({p.facts.patient: p for p in read_pack(Path(pack), ())})
+    _PATIENT_BY_ID.update({p.record.patient: p for p in read_pack(Path(pack), ())})
 
 
-def score(piece: dict) -> dict:
+def score_piece(piece: dict) -> dict:
     """The piece with its patients' scores in place of its outlines."""
     rows = []
     with np.load(piece["path"]) as outlines:
         for name in outlines:
-            patient = _PATIENTS[name]
+            patient = _PATIENT_BY_ID[name]
             count = patient.lesion.size
             mask = np.unpackbits(outlines[name], count=count).astype(bool).reshape(patient.lesion.shape)
-            mask = without_small_pieces(mask, patient)
-            scores = asdict(compare(patient.lesion, mask, patient.brain, patient.facts.spacing_mm))
+            mask = remove_small_lesions(mask, patient)
+            scores = asdict(
+                compute_segmentation_scores(patient.lesion, mask, patient.brain, patient.record.spacing_mm)
+            )
             scores = {k: None if isinstance(v, float) and v != v else v for k, v in scores.items()}
             grade = piece["grades"][name]
             rows.append(
@@ -257,47 +264,49 @@ def score(piece: dict) -> dict:
                     "patient": name,
                     **scores,
                     "lesion_free": list(scores["lesion_free"]),
-                    "high_grade": patient.facts.high_grade,
+                    "high_grade": patient.record.high_grade,
                     "high_grade_probability": None if grade != grade else grade,
                 }
             )
     Path(piece["path"]).unlink()
-    kept = {k: v for k, v in piece.items() if k not in ("path", "grades")}
-    return {**kept, "patients": rows}
+    piece_fields = {k: v for k, v in piece.items() if k not in ("path", "grades")}
+    return {**piece_fields, "patients": rows}
 
 
 # ---- the process that says whose turn it is -------------------------------------------------------------
 
 
-class Study:
+class BenchmarkRunner:
     """Workers, what they are ready for, and what is finished."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.ends = time.monotonic() + options.seconds
+        self.deadline = time.monotonic() + options.seconds
         self.out = Path(options.out)
         self.pieces = self.out / "pieces.jsonl"
         self.context = get_context("spawn")
         self.workers: dict[str, tuple] = {}
-        self.facts: dict[str, dict] = {}
-        self.ways: dict[str, str] = {}
+        self.record_by_network: dict[str, dict] = {}
+        self.mode_by_network: dict[str, str] = {}
         self.steps = options.steps
         self.scoring: list[Future] = []
         self.pool = ProcessPoolExecutor(
             options.scorers, self.context, initializer=prepare_scoring, initargs=(options.pack,)
         )
 
-    def left(self) -> float:
+    def compute_seconds_left(self) -> float:
         """Seconds until the end."""
-        return self.ends - time.monotonic()
+        return self.deadline - time.monotonic()
 
-    def say(self, *words: object) -> None:
-        print(f"[{self.options.seconds - self.left():6.1f} s]", *words, flush=True)
+    def log(self, *words: object) -> None:
+        print(f"[{self.options.seconds - self.compute_seconds_left():6.1f} s]", *words, flush=True)
 
-    def unfinished(self) -> list[Group]:
+    def find_unfinished_groups(self) -> list[FoldGroup]:
         """The groups with a piece that is not in ``pieces.jsonl``."""
         chosen = [
-            g for g in groups(self.options.order) if not self.options.only or g.network in self.options.only
+            g
+            for g in list_groups(self.options.order)
+            if not self.options.only or g.network in self.options.only
         ]
         done: dict[tuple[str, int], set[int]] = {}
         if self.pieces.exists():
@@ -306,34 +315,36 @@ class Study:
                 done.setdefault((piece["network"], piece["seed"]), set()).add(piece["fold"])
         return [g for g in chosen if len(done.get((g.network, g.seed), ())) < FOLDS][: self.options.groups]
 
-    def hire(self, waiting: Sequence[Group]) -> None:
+    def spawn_workers(self, waiting_groups: Sequence[FoldGroup]) -> None:
         """Keep as many workers alive as may be, for the groups that come next."""
-        wanted = list(dict.fromkeys(g.network for g in waiting))
-        for name in [n for n in self.workers if n not in wanted]:
-            self.dismiss(name)
-        for name in wanted:
+        wanted_networks = list(dict.fromkeys(g.network for g in waiting_groups))
+        for name in [n for n in self.workers if n not in wanted_networks]:
+            self.stop_worker(name)
+        for name in wanted_networks:
             if len(self.workers) >= self.options.workers:
                 return
             if name not in self.workers:
-                ours, theirs = self.context.Pipe()
-                asked = argparse.Namespace(
-                    **{**vars(self.options), "way": self.ways.get(name, self.options.way)}
+                parent_connection, child_connection = self.context.Pipe()
+                worker_options = argparse.Namespace(
+                    **{**vars(self.options), "way": self.mode_by_network.get(name, self.options.way)}
                 )
-                process = self.context.Process(target=work, args=(theirs, name, asked))
+                process = self.context.Process(
+                    target=run_worker, args=(child_connection, name, worker_options)
+                )
                 process.start()
-                theirs.close()
-                self.workers[name] = (process, ours)
+                child_connection.close()
+                self.workers[name] = (process, parent_connection)
 
-    def dismiss(self, name: str) -> None:
+    def stop_worker(self, name: str) -> None:
         process, conn = self.workers.pop(name)
-        self.facts.pop(name, None)
+        self.record_by_network.pop(name, None)
         with contextlib.suppress(OSError):
             conn.send(("stop", None))
         process.join(5)
         if process.is_alive():
             process.terminate()
 
-    def listen(self, busy: str | None) -> Iterator[tuple[str, str, dict]]:
+    def receive_messages(self, busy: str | None) -> Iterator[tuple[str, str, dict]]:
         """(network, kind, value) of what the workers say next."""
         connections = {conn: name for name, (_, conn) in self.workers.items()}
         for conn in wait(list(connections), timeout=1.0):
@@ -343,54 +354,56 @@ class Study:
             except EOFError:
                 yield name, "died", {"busy": name == busy}
 
-    def seconds_of(self, group: Group) -> float:
+    def estimate_seconds(self, group: FoldGroup) -> float:
         """What a group will take, by its network's measured speed."""
-        return self.facts[group.network]["round_ms"] / 1000 * self.steps + READING_SECONDS
+        return self.record_by_network[group.network]["round_ms"] / 1000 * self.steps + OVERHEAD_SECONDS
 
     def choose_steps(self, network: str) -> None:
         """So many for every network that the first seed of the four takes its share of what is left."""
-        unit = self.facts[network]["round_ms"] / 1000 / UNITS.get(network, 1.0)
-        steps = FIRST_SHARE * self.left() / (sum(UNITS.values()) * unit)
-        self.steps = max(LEAST_STEPS, min(self.options.most_steps, int(steps // 100) * 100))
-        self.say(f"{self.steps} steps for every network")
+        unit = self.record_by_network[network]["round_ms"] / 1000 / RELATIVE_STEP_TIMES.get(network, 1.0)
+        steps = FIRST_SEED_SHARE * self.compute_seconds_left() / (sum(RELATIVE_STEP_TIMES.values()) * unit)
+        self.steps = max(MIN_STEPS, min(self.options.most_steps, int(steps // 100) * 100))
+        self.log(f"{self.steps} steps for every network")
 
-    def write(self, wait_for_all: bool = False) -> None:
+    def write_scored_pieces(self, wait_for_all: bool = False) -> None:
         """Add what has been scored to ``pieces.jsonl``."""
         for future in [f for f in self.scoring if wait_for_all or f.done()]:
             piece = future.result()
             with self.pieces.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(piece) + "\n")
             dice = np.mean([row["dice"] for row in piece["patients"] if row["dice"] is not None])
-            self.say(f"{piece['network']}, seed {piece['seed']}, fold {piece['fold']}: Dice {dice:.3f}")
+            self.log(f"{piece['network']}, seed {piece['seed']}, fold {piece['fold']}: Dice {dice:.3f}")
             self.scoring.remove(future)
-            broken = not piece["last_loss"] < HIGHEST_END * piece["first_loss"] or dice < LOWEST_DICE
+            broken = not piece["last_loss"] < MAX_LOSS_RATIO * piece["first_loss"] or dice < MIN_DICE
             if broken and not self.options.smoke:
-                self.say(f"a broken training: loss {piece['first_loss']:.3f} to {piece['last_loss']:.3f}")
-                self.ends = time.monotonic()
+                self.log(f"a broken training: loss {piece['first_loss']:.3f} to {piece['last_loss']:.3f}")
+                self.deadline = time.monotonic()
 
     def run(self) -> None:
-        waiting, busy = self.unfinished(), None
-        self.hire(waiting)
+        waiting_groups, running_group = self.find_unfinished_groups(), None
+        self.spawn_workers(waiting_groups)
         # whoever has failed to start is not waited for
-        while (waiting or busy) and self.left() > 0:
-            for name, kind, value in self.listen(busy and busy.network):
-                busy, waiting = self.hear(name, kind, value, busy, waiting)
-            self.write()
-            busy = busy or self.begin(waiting)
-        self.write(wait_for_all=True)
+        while (waiting_groups or running_group) and self.compute_seconds_left() > 0:
+            for name, kind, value in self.receive_messages(running_group and running_group.network):
+                running_group, waiting_groups = self.handle_message(
+                    name, kind, value, running_group, waiting_groups
+                )
+            self.write_scored_pieces()
+            running_group = running_group or self.start_next_group(waiting_groups)
+        self.write_scored_pieces(wait_for_all=True)
         for name in list(self.workers):
-            self.dismiss(name)
+            self.stop_worker(name)
         self.pool.shutdown()
 
-    def begin(self, waiting: list[Group]) -> Group | None:
+    def start_next_group(self, waiting_groups: list[FoldGroup]) -> FoldGroup | None:
         """Give the GPU to the first group whose network is ready, where it still fits; it is waited for no longer."""
-        for group in [g for g in waiting if g.network in self.facts]:
-            known = "round_ms" in self.facts[group.network]
-            waiting.remove(group)
+        for group in [g for g in waiting_groups if g.network in self.record_by_network]:
+            known = "round_ms" in self.record_by_network[group.network]
+            waiting_groups.remove(group)
             if known and not self.steps:
                 self.choose_steps(group.network)
-            if known and self.seconds_of(group) > self.left():
-                self.say(f"{group.network}, seed {group.seed}: does not fit any more")
+            if known and self.estimate_seconds(group) > self.compute_seconds_left():
+                self.log(f"{group.network}, seed {group.seed}: does not fit any more")
                 continue
             # with the GPU to itself
             command = ("train", (group.seed, self.steps)) if known else ("measure", self.options.rounds)
@@ -398,40 +411,47 @@ class Study:
             return group
         return None
 
-    def hear(self, name: str, kind: str, value: dict, busy: Group | None, waiting: list[Group]):
+    def handle_message(
+        self,
+        name: str,
+        message_kind: str,
+        value: dict,
+        running_group: FoldGroup | None,
+        waiting_groups: list[FoldGroup],
+    ):
         """What follows from a worker's message: who is busy, and who waits."""
-        if kind == "ready":
-            self.say(name, "ready", json.dumps(value))
-            self.facts[name] = dict(value)
-        elif kind == "measured":
-            self.facts[name] |= value
-            self.say(name, "measured", json.dumps(value))
+        if message_kind == "ready":
+            self.log(name, "ready", json.dumps(value))
+            self.record_by_network[name] = dict(value)
+        elif message_kind == "measured":
+            self.record_by_network[name] |= value
+            self.log(name, "measured", json.dumps(value))
             with (self.out / "speeds.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(self.facts[name]) + "\n")
-            waiting, busy = [busy, *waiting], None
-        elif kind == "piece":
+                file.write(json.dumps(self.record_by_network[name]) + "\n")
+            waiting_groups, running_group = [running_group, *waiting_groups], None
+        elif message_kind == "piece":
             piece = {"network": name, **value}
-            self.scoring.append(self.pool.submit(score, piece))
-        elif kind == "done":
-            self.say(name, f"trained and read in {value['seconds']:.1f} s")
-            busy = None
-            self.hire(waiting)
+            self.scoring.append(self.pool.submit(score_piece, piece))
+        elif message_kind == "done":
+            self.log(name, f"trained and read in {value['seconds']:.1f} s")
+            running_group = None
+            self.spawn_workers(waiting_groups)
         else:
-            way = self.ways.get(name, self.options.way)
-            self.say(name, f"DIED ({way})")
+            way = self.mode_by_network.get(name, self.options.way)
+            self.log(name, f"DIED ({way})")
             self.workers.pop(name)
-            self.facts.pop(name, None)
+            self.record_by_network.pop(name, None)
             if value["busy"]:
-                waiting, busy = [busy, *waiting], None
-            if way == WAYS[-1]:
-                waiting = [g for g in waiting if g.network != name]
+                waiting_groups, running_group = [running_group, *waiting_groups], None
+            if way == EXECUTION_MODES[-1]:
+                waiting_groups = [g for g in waiting_groups if g.network != name]
             else:
-                self.ways[name] = WAYS[WAYS.index(way) + 1]
-            self.hire(waiting)
-        return busy, waiting
+                self.mode_by_network[name] = EXECUTION_MODES[EXECUTION_MODES.index(way) + 1]
+            self.spawn_workers(waiting_groups)
+        return running_group, waiting_groups
 
 
-def parse() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pack", required=True)
     parser.add_argument("--out", required=True)
@@ -444,12 +464,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--groups", type=int, default=100, help="at most so many")
     parser.add_argument("--order", choices=["seeds", "parts"], default="seeds")
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--way", choices=WAYS, default=WAYS[0])
+    parser.add_argument("--way", choices=EXECUTION_MODES, default=EXECUTION_MODES[0])
     parser.add_argument("--smoke", action="store_true", help="networks of a few channels")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    options = parse()
+    options = parse_arguments()
     Path(options.out).mkdir(parents=True, exist_ok=True)
-    Study(options).run()
+    BenchmarkRunner(options).run()

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gliomark.io import read_clinical, read_study
+    from gliomark.io import read_clinical_table, read_study
     from gliomark.pipeline import load_model, predict
     from gliomark.preprocessing import prepare
     from gliomark.reporting import write_prediction
-    from gliomark.study import Clinical, GliomarkError, MRSequence, Prediction, Study
+    from gliomark.study import ClinicalData, GliomarkError, MRSequence, Prediction, Study
 
-_ROOMS = {
+_MODULE_BY_NAME = {
     "read_study": "gliomark.io",
     "read_clinical": "gliomark.io",
     "prepare": "gliomark.preprocessing",
@@ -26,7 +26,7 @@ _ROOMS = {
     "Study": "gliomark.study",
 }
 __all__ = [
-    "Clinical",
+    "ClinicalData",
     "GliomarkError",
     "MRSequence",
     "Prediction",
@@ -34,7 +34,7 @@ __all__ = [
     "load_model",
     "predict",
     "prepare",
-    "read_clinical",
+    "read_clinical_table",
     "read_study",
     "write_prediction",
 ]
@@ -42,6 +42,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Each name is imported when it is first used: a client without torch can still read ``study``."""
-    if name not in _ROOMS:
+    if name not in _MODULE_BY_NAME:
         raise AttributeError(f"module 'gliomark' has no attribute '{name}'")
-    return getattr(import_module(_ROOMS[name]), name)
+    return getattr(import_module(_MODULE_BY_NAME[name]), name)

@@ -1,7 +1,7 @@
 """``python -m gliomark`` is ``gliomark``; the desktop client starts its local server so."""
 
-from gliomark.cli import run
+from gliomark.cli import run_command_line
 
 # a server's workers import this module again
 if __name__ == "__main__":
-    run()
+    run_command_line()

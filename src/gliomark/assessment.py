@@ -19,31 +19,31 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
 from gliomark.evaluation.calibration import (
-    Bin,
+    CalibrationBin,
     Recalibration,
-    brier,
-    calibration_bins,
+    brier_score,
+    compute_calibration_bins,
+    compute_net_benefit,
     expected_calibration_error,
-    net_benefit,
-    recalibration,
+    fit_recalibration,
 )
-from gliomark.evaluation.delong import AreaTest, delong, delong_test
-from gliomark.evaluation.intervals import UNDEFINED, Interval, bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
+from gliomark.evaluation.delong import DeLongTestResult, compute_delong_interval, compute_delong_test
+from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, bootstrap_interval
+from gliomark.evaluation.metrics import auc, compute_threshold_metrics, compute_youden_threshold
 from gliomark.files import atomic_write, remove_leftovers
-from gliomark.reporting.page import page_environment
-from gliomark.reporting.plots import ACCENT, SECOND, inline_plot
+from gliomark.reporting.page import create_template_environment
+from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR, render_inline_svg
 from gliomark.study import GliomarkError
-from gliomark.tables import csv_text, read_records
+from gliomark.tables import format_csv, read_table
 
 TARGET_SENSITIVITY = 0.9
-THRESHOLDS = np.linspace(0.01, 0.99, 99)
-YES = frozenset({"1", "1.0", "yes", "true", "positive"})
-NO = frozenset({"0", "0.0", "no", "false", "negative"})
+DECISION_THRESHOLDS = np.linspace(0.01, 0.99, 99)
+POSITIVE_WORDS = frozenset({"1", "1.0", "yes", "true", "positive"})
+NEGATIVE_WORDS = frozenset({"0", "0.0", "no", "false", "negative"})
 
 
 @dataclass(frozen=True)
-class Columns:
+class PredictionColumns:
     """Which column is what, as the table spells it.
 
     site: None where there is none. predicted: a column that names the predicted class, where the
@@ -54,19 +54,19 @@ class Columns:
     label: str = "label"
     probability: str = "probability"
     site: str | None = None
-    predicted: str | None = None
-    where: tuple[tuple[str, str], ...] = ()
+    predicted_class: str | None = None
+    row_filters: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class PredictionTable:
     """label ``(N,)`` 0 or 1, probability ``(N,)`` of 1, site ``(N,)`` names or None; ids are unique."""
 
-    source: str
+    source_name: str
     ids: tuple[str, ...]
-    label: NDArray[np.int64]
-    probability: NDArray[np.float64]
-    site: tuple[str, ...] | None
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    sites: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
-class Figures:
+class GroupStatistics:
     """A group of patients: ranking and calibration. auc: DeLong's interval; auc_bootstrap and brier: by bootstrap."""
 
     group: str
@@ -99,59 +99,61 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Two tables on the patients that both have. first, second: their areas there."""
 
     against: str
     patients: int
     first: Interval
     second: Interval
-    test: AreaTest
+    test: DeLongTestResult
 
 
 @dataclass(frozen=True, eq=False)
-class Assessment:
+class Evaluation:
     """All that is told of one table of predictions."""
 
-    predictions: Predictions
-    overall: Figures
-    points: tuple[OperatingPoint, ...]
-    bins: tuple[Bin, ...]
-    sites: tuple[Figures, ...]
-    comparison: Comparison | None
+    predictions: PredictionTable
+    overall_statistics: GroupStatistics
+    operating_points: tuple[OperatingPoint, ...]
+    calibration_bins: tuple[CalibrationBin, ...]
+    site_statistics: tuple[GroupStatistics, ...]
+    comparison: ModelComparison | None
 
 
 # ---- reading ----------------------------------------------------------------------------------------
 
 
-def read_predictions(path: Path, columns: Columns) -> Predictions:
+def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
     """Read a csv or xlsx. Raises GliomarkError, naming the row, for what is no prediction."""
-    header, records = read_records(path)
-    for name in (columns.id, columns.label, columns.probability, columns.site, columns.predicted):
+    header, records = read_table(path)
+    for name in (columns.id, columns.label, columns.probability, columns.site, columns.predicted_class):
         _check_column(path, header, name)
-    for name, _ in columns.where:
+    for name, _ in columns.row_filters:
         _check_column(path, header, name)
     rows = [dict(zip(header, record, strict=True)) for record in records]
-    rows = [row for row in rows if all(row[name] == value for name, value in columns.where)]
+    rows = [row for row in rows if all(row[name] == value for name, value in columns.row_filters)]
     if not rows:
-        asked = " and ".join(f"{name}={value}" for name, value in columns.where)
+        filter_text = " and ".join(f"{name}={value}" for name, value in columns.row_filters)
         raise GliomarkError(
-            f"{path} has no rows{f' with {asked}' if asked else ''}; nothing can be evaluated."
+            f"{path} has no rows{f' with {filter_text}' if filter_text else ''}; nothing can be evaluated."
         )
     ids = tuple(row[columns.id] for row in rows)
     if not all(ids):
         raise GliomarkError(f"{path} has a row without an id, the {ids.index('') + 1}. of them; fill it in.")
-    twice = [patient for patient, count in Counter(ids).items() if count > 1]
-    if twice:
+    repeated_ids = [patient for patient, count in Counter(ids).items() if count > 1]
+    if repeated_ids:
         raise GliomarkError(
-            f"{path} has {twice[0]} in {Counter(ids)[twice[0]]} rows; give one row per patient (fuse slices first)."
+            f"{path} has {repeated_ids[0]} in {Counter(ids)[repeated_ids[0]]} rows; give one row per patient (fuse slices first)."
         )
-    label = np.array([_class(row[columns.label], f"{path}, {row[columns.id]}: the label") for row in rows])
-    probability = np.array([_probability(row, columns, path) for row in rows])
+    label = np.array(
+        [_parse_class(row[columns.label], f"{path}, {row[columns.id]}: the label") for row in rows]
+    )
+    probability = np.array([_parse_probability(row, columns, path) for row in rows])
     if len(set(label.tolist())) < 2:
         raise GliomarkError(f"{path}: all {len(rows)} patients have the label {label[0]}; both are needed.")
     site = None if columns.site is None else tuple(row[columns.site] or "not stated" for row in rows)
-    return Predictions(path.name, ids, label, probability, site)
+    return PredictionTable(path.name, ids, label, probability, site)
 
 
 def _check_column(path: Path, header: Sequence[str], name: str | None) -> None:
@@ -165,238 +167,276 @@ def _check_column(path: Path, header: Sequence[str], name: str | None) -> None:
         raise GliomarkError(f"{path} has the column {name} twice; keep one.")
 
 
-def _class(text: str, where: str) -> int:
-    if text.lower() in YES:
+def _parse_class(text: str, location: str) -> int:
+    if text.lower() in POSITIVE_WORDS:
         return 1
-    if text.lower() in NO:
+    if text.lower() in NEGATIVE_WORDS:
         return 0
-    raise GliomarkError(f"{where} is '{text}'; it must be 0 or 1, or no or yes.")
+    raise GliomarkError(f"{location} is '{text}'; it must be 0 or 1, or no or yes.")
 
 
-def _probability(row: Mapping[str, str], columns: Columns, path: Path) -> float:
-    where = f"{path}, {row[columns.id]}"
+def _parse_probability(row: Mapping[str, str], columns: PredictionColumns, path: Path) -> float:
+    location = f"{path}, {row[columns.id]}"
     try:
         value = float(row[columns.probability])
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 1:
         raise GliomarkError(
-            f"{where}: the probability is '{row[columns.probability]}'; it must be a number from 0 to 1."
+            f"{location}: the probability is '{row[columns.probability]}'; it must be a number from 0 to 1."
         )
-    if columns.predicted is None:
+    if columns.predicted_class is None:
         return value
-    return value if _class(row[columns.predicted], f"{where}: the prediction") else 1 - value
+    return value if _parse_class(row[columns.predicted_class], f"{location}: the prediction") else 1 - value
 
 
 # ---- judging ----------------------------------------------------------------------------------------
 
 
-def assess(
-    predictions: Predictions, validation: Predictions | None = None, against: Predictions | None = None
-) -> Assessment:
+def evaluate_predictions(
+    predictions: PredictionTable,
+    validation: PredictionTable | None = None,
+    comparison_predictions: PredictionTable | None = None,
+) -> Evaluation:
     """Everything about the predictions.
 
     validation: other patients, by whom the thresholds are chosen; without them they are chosen by the same
     patients, and said to be. against: another model's predictions of the same patients.
     Raises GliomarkError where a validation patient is judged too, or the two models' labels disagree.
     """
-    if validation is not None and (both := set(validation.ids) & set(predictions.ids)):
+    if validation is not None and (shared_ids := set(validation.ids) & set(predictions.ids)):
         raise GliomarkError(
-            f"{min(both)} stands in both {validation.source} and {predictions.source}; thresholds must be chosen on "
+            f"{min(shared_ids)} stands in both {validation.source_name} and {predictions.source_name}; thresholds must be chosen on "
             "other patients than are judged."
         )
-    label, probability = predictions.label, predictions.probability
-    sites = sorted(set(predictions.site or ()))
-    return Assessment(
+    label, probability = predictions.labels, predictions.probabilities
+    sites = sorted(set(predictions.sites or ()))
+    return Evaluation(
         predictions,
-        figures("all", label, probability),
-        operating_points(predictions, validation),
-        tuple(calibration_bins(label, probability)),
-        tuple(_site(predictions, site) for site in sites),
-        None if against is None else compare(predictions, against),
+        compute_group_statistics("all", label, probability),
+        compute_operating_points(predictions, validation),
+        tuple(compute_calibration_bins(label, probability)),
+        tuple(_compute_site_statistics(predictions, site) for site in sites),
+        None if comparison_predictions is None else compare_predictions(predictions, comparison_predictions),
     )
 
 
-def figures(group: str, label: NDArray, probability: NDArray) -> Figures:
+def compute_group_statistics(group: str, label: NDArray, probability: NDArray) -> GroupStatistics:
     """One group's figures."""
 
-    def by_bootstrap(statistic) -> Interval:
-        return Interval(*bootstrap(statistic, label, probability, resamples=1000))
+    def compute_bootstrap_interval(statistic) -> Interval:
+        return Interval(*bootstrap_interval(statistic, label, probability, resamples=1000))
 
-    return Figures(
+    return GroupStatistics(
         group,
         len(label),
         int(label.sum()),
-        delong(label, probability),
-        by_bootstrap(auc),
-        by_bootstrap(brier),
-        recalibration(label, probability),
+        compute_delong_interval(label, probability),
+        compute_bootstrap_interval(auc),
+        compute_bootstrap_interval(brier_score),
+        fit_recalibration(label, probability),
         expected_calibration_error(label, probability),
     )
 
 
-def _site(predictions: Predictions, site: str) -> Figures:
-    here = np.array([name == site for name in predictions.site or ()])
-    return figures(site, predictions.label[here], predictions.probability[here])
-
-
-def operating_points(
-    predictions: Predictions, validation: Predictions | None = None
-) -> tuple[OperatingPoint, ...]:
-    """Youden's threshold, the one of sensitivity 0.9, and 0.5."""
-    chosen = predictions if validation is None else validation
-    said = "the same patients: optimistic" if validation is None else f"{validation.source}, other patients"
-    cuts = {
-        "Youden": (said, youden_threshold(chosen.label, chosen.probability)),
-        f"sensitivity {TARGET_SENSITIVITY:g}": (said, sensitive_threshold(chosen.label, chosen.probability)),
-        "0.5": ("nobody: fixed", 0.5),
-    }
-    return tuple(
-        _point(name, chosen_on, cut, predictions.label, predictions.probability)
-        for name, (chosen_on, cut) in cuts.items()
+def _compute_site_statistics(predictions: PredictionTable, site: str) -> GroupStatistics:
+    is_in_site = np.array([name == site for name in predictions.sites or ()])
+    return compute_group_statistics(
+        site, predictions.labels[is_in_site], predictions.probabilities[is_in_site]
     )
 
 
-def sensitive_threshold(label: NDArray, probability: NDArray, target: float = TARGET_SENSITIVITY) -> float:
+def compute_operating_points(
+    predictions: PredictionTable, validation: PredictionTable | None = None
+) -> tuple[OperatingPoint, ...]:
+    """Youden's threshold, the one of sensitivity 0.9, and 0.5."""
+    threshold_predictions = predictions if validation is None else validation
+    threshold_source = (
+        "the same patients: optimistic" if validation is None else f"{validation.source_name}, other patients"
+    )
+    thresholds = {
+        "Youden": (
+            threshold_source,
+            compute_youden_threshold(threshold_predictions.labels, threshold_predictions.probabilities),
+        ),
+        f"sensitivity {TARGET_SENSITIVITY:g}": (
+            threshold_source,
+            find_threshold_at_sensitivity(threshold_predictions.labels, threshold_predictions.probabilities),
+        ),
+        "0.5": ("nobody: fixed", 0.5),
+    }
+    return tuple(
+        _compute_operating_point(name, chosen_on, threshold, predictions.labels, predictions.probabilities)
+        for name, (chosen_on, threshold) in thresholds.items()
+    )
+
+
+def find_threshold_at_sensitivity(
+    label: NDArray, probability: NDArray, target_sensitivity: float = TARGET_SENSITIVITY
+) -> float:
     """The highest threshold at which at least the target share of the positive is found."""
-    positive = np.sort(probability[label == 1])
-    missed = int(np.floor(round((1 - target) * len(positive), 9)))
-    return float(positive[missed])
+    positive_probabilities = np.sort(probability[label == 1])
+    allowed_misses = int(np.floor(round((1 - target_sensitivity) * len(positive_probabilities), 9)))
+    return float(positive_probabilities[allowed_misses])
 
 
-def _point(
+def _compute_operating_point(
     name: str, chosen_on: str, threshold: float, label: NDArray, probability: NDArray
 ) -> OperatingPoint:
-    answer, truth = probability >= threshold, label == 1
-    tp, tn = int((answer & truth).sum()), int((~answer & ~truth).sum())
+    is_predicted_positive, is_positive = probability >= threshold, label == 1
+    true_positives, true_negatives = (
+        int((is_predicted_positive & is_positive).sum()),
+        int((~is_predicted_positive & ~is_positive).sum()),
+    )
     return OperatingPoint(
         name,
         chosen_on,
         threshold,
-        sensitivity=_share(tp, int(truth.sum())),
-        specificity=_share(tn, int((~truth).sum())),
-        ppv=_share(tp, int(answer.sum())),
-        npv=_share(tn, int((~answer).sum())),
-        accuracy=_share(tp + tn, len(truth)),
-        kappa=at_threshold(label, probability, threshold)["kappa"],
+        sensitivity=_compute_proportion(true_positives, int(is_positive.sum())),
+        specificity=_compute_proportion(true_negatives, int((~is_positive).sum())),
+        ppv=_compute_proportion(true_positives, int(is_predicted_positive.sum())),
+        npv=_compute_proportion(true_negatives, int((~is_predicted_positive).sum())),
+        accuracy=_compute_proportion(true_positives + true_negatives, len(is_positive)),
+        kappa=compute_threshold_metrics(label, probability, threshold)["kappa"],
     )
 
 
-def _share(count: int, of: int) -> Interval:
+def _compute_proportion(count: int, total: int) -> Interval:
     """A proportion with Wilson's interval; nan of nobody."""
-    if of == 0:
-        return UNDEFINED
-    low, high = binomtest(count, of).proportion_ci(method="wilson")
-    return Interval(count / of, float(low), float(high))
+    if total == 0:
+        return UNDEFINED_INTERVAL
+    low, high = binomtest(count, total).proportion_ci(method="wilson")
+    return Interval(count / total, float(low), float(high))
 
 
-def compare(first: Predictions, second: Predictions) -> Comparison:
+def compare_predictions(first: PredictionTable, second: PredictionTable) -> ModelComparison:
     """DeLong's test on the patients in both tables. Raises GliomarkError where their labels disagree."""
-    other = {patient: place for place, patient in enumerate(second.ids)}
-    shared = [(place, other[patient]) for place, patient in enumerate(first.ids) if patient in other]
-    if not shared:
+    second_index_by_id = {patient: index for index, patient in enumerate(second.ids)}
+    index_pairs = [
+        (place, second_index_by_id[patient])
+        for place, patient in enumerate(first.ids)
+        if patient in second_index_by_id
+    ]
+    if not index_pairs:
         raise GliomarkError(
-            f"{first.source} and {second.source} have no patient in common; compare the same patients."
+            f"{first.source_name} and {second.source_name} have no patient in common; compare the same patients."
         )
-    own, their = (np.array(places) for places in zip(*shared, strict=True))
-    label = first.label[own]
-    unlike = np.flatnonzero(label != second.label[their])
-    if len(unlike):
+    first_indices, second_indices = (np.array(indices) for indices in zip(*index_pairs, strict=True))
+    label = first.labels[first_indices]
+    differing_labels = np.flatnonzero(label != second.labels[second_indices])
+    if len(differing_labels):
         raise GliomarkError(
-            f"{first.ids[own[unlike[0]]]} has the label {label[unlike[0]]} in {first.source} and another in "
-            f"{second.source}; compare predictions of one truth."
+            f"{first.ids[first_indices[differing_labels[0]]]} has the label {label[differing_labels[0]]} in {first.source_name} and another in "
+            f"{second.source_name}; compare predictions of one truth."
         )
     if len(set(label.tolist())) < 2:
         raise GliomarkError(
-            f"{first.source} and {second.source} have {len(label)} patients in common, all of the label {label[0]}; "
+            f"{first.source_name} and {second.source_name} have {len(label)} patients in common, all of the label {label[0]}; "
             "both labels are needed."
         )
-    one, two = first.probability[own], second.probability[their]
-    return Comparison(
-        second.source, len(label), delong(label, one), delong(label, two), delong_test(label, one, two)
+    first_probability, second_probability = (
+        first.probabilities[first_indices],
+        second.probabilities[second_indices],
+    )
+    return ModelComparison(
+        second.source_name,
+        len(label),
+        compute_delong_interval(label, first_probability),
+        compute_delong_interval(label, second_probability),
+        compute_delong_test(label, first_probability, second_probability),
     )
 
 
 # ---- writing ----------------------------------------------------------------------------------------
 
 
-def write_assessment(found: Assessment, out: Path) -> Path:
+def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
     """csv tables and ``evaluation.html`` into a folder; the page's path."""
-    label, probability = found.predictions.label, found.predictions.probability
+    label, probability = evaluation.predictions.labels, evaluation.predictions.probabilities
     tables: dict[str, list[dict[str, Any]]] = {
-        "figures": [_flat(found.overall), *map(_flat, found.sites)],
-        "operating_points": [_flat(point) for point in found.points],
-        "calibration": [asdict(group) for group in found.bins],
-        "decision_curve": _decision_rows(label, probability),
+        "figures": [
+            _flatten_row(evaluation.overall_statistics),
+            *map(_flatten_row, evaluation.site_statistics),
+        ],
+        "operating_points": [_flatten_row(point) for point in evaluation.operating_points],
+        "calibration": [asdict(group) for group in evaluation.calibration_bins],
+        "decision_curve": _compute_decision_curve_rows(label, probability),
     }
-    if found.comparison is not None:
-        tables["comparison"] = [_flat(found.comparison)]
-    environment = page_environment({"interval": _interval, "cell": _cell, "number": _number})
+    if evaluation.comparison is not None:
+        tables["comparison"] = [_flatten_row(evaluation.comparison)]
+    environment = create_template_environment(
+        {"interval": _format_interval, "cell": _format_interval_cell, "number": _format_number}
+    )
     plots = [
-        ("ROC curve", inline_plot(lambda axes: _draw_roc(axes, found))),
-        ("Calibration", inline_plot(lambda axes: _draw_calibration(axes, found.bins))),
-        ("Decision curve", inline_plot(lambda axes: _draw_decision(axes, tables["decision_curve"]))),
+        ("ROC curve", render_inline_svg(lambda axes: _draw_roc(axes, evaluation))),
+        ("Calibration", render_inline_svg(lambda axes: _draw_calibration(axes, evaluation.calibration_bins))),
+        (
+            "Decision curve",
+            render_inline_svg(lambda axes: _draw_decision_curve(axes, tables["decision_curve"])),
+        ),
     ]
-    page = environment.get_template("evaluation.html.j2").render(found=found, plots=plots)
+    page = environment.get_template("evaluation.html.j2").render(found=evaluation, plots=plots)
     # written once all is made: nothing is left half-done
     remove_leftovers(out)
     for name, rows in tables.items():
-        atomic_write(out / f"{name}.csv", _csv_text(rows))
+        atomic_write(out / f"{name}.csv", _format_csv(rows))
     return atomic_write(out / "evaluation.html", page)
 
 
-def _flat(row: Any) -> dict[str, Any]:
+def _flatten_row(row: Any) -> dict[str, Any]:
     """A dataclass as one row of a table; intervals become three columns."""
     cells: dict[str, Any] = {}
     for name, value in vars(row).items():
-        if isinstance(value, AreaTest | Recalibration):
-            cells |= _flat(value)
+        if isinstance(value, DeLongTestResult | Recalibration):
+            cells |= _flatten_row(value)
         elif isinstance(value, Interval):
-            cells |= {name: value.value, f"{name}_low_95": value.low, f"{name}_high_95": value.high}
+            cells |= {name: value.value, f"{name}_low_95": value.lower, f"{name}_high_95": value.upper}
         else:
             cells[name] = value
     return cells
 
 
-def _decision_rows(label: NDArray, probability: NDArray) -> list[dict[str, float]]:
-    model = net_benefit(label, probability, THRESHOLDS)
-    everybody = net_benefit(label, np.ones(len(label)), THRESHOLDS)
+def _compute_decision_curve_rows(label: NDArray, probability: NDArray) -> list[dict[str, float]]:
+    model = compute_net_benefit(label, probability, DECISION_THRESHOLDS)
+    treat_all = compute_net_benefit(label, np.ones(len(label)), DECISION_THRESHOLDS)
     return [
         {"threshold": t, "model": m, "everybody": e, "nobody": 0.0}
-        for t, m, e in zip(THRESHOLDS.tolist(), model.tolist(), everybody.tolist(), strict=True)
+        for t, m, e in zip(DECISION_THRESHOLDS.tolist(), model.tolist(), treat_all.tolist(), strict=True)
     ]
 
 
-def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def _format_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     header = list(rows[0])
     cells = [[row.get(name, "") for name in header] for row in rows]
-    return csv_text([header, *([f"{c:.6g}" if isinstance(c, float) else c for c in row] for row in cells)])
+    return format_csv([header, *([f"{c:.6g}" if isinstance(c, float) else c for c in row] for row in cells)])
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return "–" if value != value else f"{value:.3f}"
 
 
-def _interval(value: Interval) -> str:
+def _format_interval(value: Interval) -> str:
     if value.value != value.value:
         return "–"
-    if value.low != value.low:
-        return _number(value.value)
-    return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
+    if value.lower != value.lower:
+        return _format_number(value.value)
+    return f"{value.value:.3f} ({value.lower:.3f} to {value.upper:.3f})"
 
 
-def _cell(value: Interval) -> Markup:
+def _format_interval_cell(value: Interval) -> Markup:
     """The interval under its value."""
-    below = "" if value.low != value.low else f"<small>{value.low:.3f} to {value.high:.3f}</small>"
-    return Markup(_number(value.value) + below)
+    below = "" if value.lower != value.lower else f"<small>{value.lower:.3f} to {value.upper:.3f}</small>"
+    return Markup(_format_number(value.value) + below)
 
 
-def _draw_roc(axes: Any, found: Assessment) -> None:
-    false, true, _ = roc_curve(found.predictions.label, found.predictions.probability)
+def _draw_roc(axes: Any, evaluation: Evaluation) -> None:
+    false_positive_rate, true_positive_rate, _ = roc_curve(
+        evaluation.predictions.labels, evaluation.predictions.probabilities
+    )
     axes.plot([0, 1], [0, 1], color="#d9dfe3", lw=1)
-    axes.plot(false, true, color=ACCENT, lw=1.6)
-    for point in found.points:
-        axes.plot(1 - point.specificity.value, point.sensitivity.value, "o", color=SECOND, ms=5)
+    axes.plot(false_positive_rate, true_positive_rate, color=ACCENT_COLOUR, lw=1.6)
+    for point in evaluation.operating_points:
+        axes.plot(1 - point.specificity.value, point.sensitivity.value, "o", color=SECOND_COLOUR, ms=5)
         axes.annotate(
             point.name,
             (1 - point.specificity.value, point.sensitivity.value),
@@ -406,19 +446,26 @@ def _draw_roc(axes: Any, found: Assessment) -> None:
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.02))
 
 
-def _draw_calibration(axes: Any, bins: Sequence[Bin]) -> None:
+def _draw_calibration(axes: Any, bins: Sequence[CalibrationBin]) -> None:
     axes.plot([0, 1], [0, 1], color="#d9dfe3", lw=1)
-    shares = [_share(round(group.share * group.patients), group.patients) for group in bins]
-    middle = np.array([s.value for s in shares])
-    reach = np.abs(np.array([[s.low for s in shares], [s.high for s in shares]]) - middle)
+    observed_proportions = [
+        _compute_proportion(round(group.share * group.patients), group.patients) for group in bins
+    ]
+    observed_values = np.array([s.value for s in observed_proportions])
+    interval_lengths = np.abs(
+        np.array([[s.lower for s in observed_proportions], [s.upper for s in observed_proportions]])
+        - observed_values
+    )
     x = [group.probability for group in bins]
-    axes.errorbar(x, middle, reach, fmt="o-", color=ACCENT, lw=1.2, ms=4, elinewidth=0.8)
+    axes.errorbar(
+        x, observed_values, interval_lengths, fmt="o-", color=ACCENT_COLOUR, lw=1.2, ms=4, elinewidth=0.8
+    )
     axes.set(xlabel="predicted probability", ylabel="share that is positive", xlim=(0, 1), ylim=(0, 1))
 
 
-def _draw_decision(axes: Any, rows: Sequence[Mapping[str, float]]) -> None:
+def _draw_decision_curve(axes: Any, rows: Sequence[Mapping[str, float]]) -> None:
     x = [row["threshold"] for row in rows]
-    for name, colour in (("nobody", "#9aa5ab"), ("everybody", SECOND), ("model", ACCENT)):
+    for name, colour in (("nobody", "#9aa5ab"), ("everybody", SECOND_COLOUR), ("model", ACCENT_COLOUR)):
         axes.plot(x, [row[name] for row in rows], color=colour, lw=1.4, label=name)
     highest = max(row["model"] for row in rows)
     axes.set(

@@ -10,120 +10,150 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from gliomark.files import NotWrittenError, check_writable, is_disk_full, remove_leftovers
+from gliomark.files import FileWriteError, check_writable, is_disk_full_error, remove_leftovers
 from gliomark.inference.fusion import FusionRule
-from gliomark.io import ClinicalTable, find_patients, read_clinical, read_study
-from gliomark.isolation import ReadingProcesses, Reads
+from gliomark.io import ClinicalTable, find_patients, read_clinical_table, read_study
+from gliomark.isolation import ReaderPool, ReadExecutor
 from gliomark.messages import message
-from gliomark.models.signatures import Trust
+from gliomark.models.signatures import TrustPolicy
 from gliomark.pipeline import Model, load_model, predict
-from gliomark.reporting import Failure, Language, read_table, require_dicom, write_prediction, write_table
-from gliomark.study import UNFORESEEN, Clinical, GliomarkError, Prediction, Study
+from gliomark.reporting import (
+    FailedPatient,
+    Language,
+    check_dicom_source,
+    read_predictions_table,
+    write_prediction,
+    write_predictions_table,
+)
+from gliomark.study import DATA_ERRORS, ClinicalData, GliomarkError, Prediction, Study
 
 
 @dataclass(frozen=True)
-class Request:
+class PredictionOptions:
     """What the user asked for besides the images. trust: whose weights may be loaded."""
 
     model: str = "demo"
-    fusion: FusionRule = "near"
-    enhancing: bool | None = None
+    fusion_rule: FusionRule = "near"
+    has_enhancing_focus: bool | None = None
     language: Language = "en"
-    without_clinical: bool = False
-    pdf: bool = False
-    dicom: bool = False
-    trust: Trust = Trust()
+    allows_missing_clinical: bool = False
+    writes_pdf: bool = False
+    writes_dicom: bool = False
+    trust: TrustPolicy = TrustPolicy()
 
 
 def predict_folder(
-    root: Path,
-    clinical: Path | None,
-    out: Path,
-    request: Request,
-    say: Callable[[str], None],
-    reading: Reads | None = None,
-) -> list[Failure]:
+    input_folder: Path,
+    clinical_table: Path | None,
+    output_folder: Path,
+    options: PredictionOptions,
+    notify: Callable[[str], None],
+    reader_pool: ReadExecutor | None = None,
+) -> list[FailedPatient]:
     """Predict every patient under ``root``, write their folders and ``predictions.csv``; the failures.
 
     Raises GliomarkError for what concerns them all: no patient, a bad table, bad weights, ``out`` not
     writable. ``say`` gets each report's path. reading: where the images are read, a process of its own by default.
     """
-    if reading is None:
-        with ReadingProcesses() as reading:
-            return predict_folder(root, clinical, out, request, say, reading)
-    if clinical is None and not request.without_clinical:
+    if reader_pool is None:
+        with ReaderPool() as reader_pool:
+            return predict_folder(input_folder, clinical_table, output_folder, options, notify, reader_pool)
+    if clinical_table is None and not options.allows_missing_clinical:
         raise GliomarkError(message("clinical-not-given"))
-    table = None if clinical is None else read_clinical(clinical)
-    folders = reading(root, find_patients, root)
-    model = load_model(request.model, request.trust)
-    check_writable(out)
-    remove_leftovers(out)
-    read_table(out / "predictions.csv")  # a stranger's file of this name is found before the work is done
-    rows: list[Prediction | Failure] = []
-    taken: dict[str, Path] = {}
+    table = None if clinical_table is None else read_clinical_table(clinical_table)
+    folders = reader_pool(input_folder, find_patients, input_folder)
+    model = load_model(options.model, options.trust)
+    check_writable(output_folder)
+    remove_leftovers(output_folder)
+    read_predictions_table(
+        output_folder / "predictions.csv"
+    )  # a stranger's file of this name is found before the work is done
+    rows: list[Prediction | FailedPatient] = []
+    folder_by_patient: dict[str, Path] = {}
     try:
         with Progress(transient=True, disable=len(folders) == 1) as progress:
             for folder in progress.track(folders, description="patients"):
-                rows.append(_one(folder, table, out, model, request, say, taken, reading))
-    except NotWrittenError:
-        with suppress(NotWrittenError):  # the table may still have room where a patient has none
-            _write_table(rows, out)
+                rows.append(
+                    _predict_patient(
+                        folder, table, output_folder, model, options, notify, folder_by_patient, reader_pool
+                    )
+                )
+    except FileWriteError:
+        with suppress(FileWriteError):  # the table may still have room where a patient has none
+            _write_table(rows, output_folder)
         raise
-    _write_table(rows, out)
-    return [row for row in rows if isinstance(row, Failure)]
+    _write_table(rows, output_folder)
+    return [row for row in rows if isinstance(row, FailedPatient)]
 
 
-def _write_table(rows: Sequence[Prediction | Failure], out: Path) -> None:
+def _write_table(rows: Sequence[Prediction | FailedPatient], out: Path) -> None:
     """Unless nobody could be predicted."""
     if any(isinstance(row, Prediction) for row in rows):
-        write_table(rows, out / "predictions.csv")
+        write_predictions_table(rows, out / "predictions.csv")
 
 
-def _one(
+def _predict_patient(
     folder: Path,
     table: ClinicalTable | None,
-    out: Path,
+    output_folder: Path,
     model: Model,
-    request: Request,
-    say: Callable[[str], None],
-    taken: dict[str, Path],
-    reading: Reads,
-) -> Prediction | Failure:
+    options: PredictionOptions,
+    notify: Callable[[str], None],
+    folder_by_patient: dict[str, Path],
+    reader_pool: ReadExecutor,
+) -> Prediction | FailedPatient:
     """One patient's answer, written, or why there is none. taken: the ids so far, each with its folder."""
     try:
-        study = reading(folder, read_study, folder, needed=model.sequences)
-        if taken.setdefault(study.patient_id, folder) != folder:
-            other = str(taken[study.patient_id])
-            told = message("patient-twice", folder=folder, patient=study.patient_id, other=other)
-            raise GliomarkError(told)
-        if request.dicom:
-            reading(folder, require_dicom, _without_images(study))
-        row = _row(study, table, request.without_clinical)
+        study = reader_pool(folder, read_study, folder, needed=model.sequences)
+        if folder_by_patient.setdefault(study.patient_id, folder) != folder:
+            other_folder = str(folder_by_patient[study.patient_id])
+            error_message = message(
+                "patient-twice", folder=folder, patient=study.patient_id, other=other_folder
+            )
+            raise GliomarkError(error_message)
+        if options.writes_dicom:
+            reader_pool(folder, check_dicom_source, _drop_images(study))
+        row = _find_clinical_data(study, table, options.allows_missing_clinical)
         prediction = predict(
-            study, row, model, fusion=request.fusion, enhancing=request.enhancing, reading=reading
+            study,
+            row,
+            model,
+            fusion=options.fusion_rule,
+            has_enhancing_focus=options.has_enhancing_focus,
+            reader_pool=reader_pool,
         )
-        written = write_prediction(
-            prediction, out, language=request.language, pdf=request.pdf, dicom=request.dicom, reading=reading
+        patient_folder = write_prediction(
+            prediction,
+            output_folder,
+            language=options.language,
+            pdf=options.writes_pdf,
+            dicom=options.writes_dicom,
+            reader_pool=reader_pool,
         )
-        say(str(written / "report.html"))
+        notify(str(patient_folder / "report.html"))
         return prediction
     except GliomarkError as error:
-        if is_disk_full(error):
+        if is_disk_full_error(error):
             raise  # the others would come to the same end, after minutes each
-        return Failure(folder.name, error.message)
-    except UNFORESEEN as error:
+        return FailedPatient(folder.name, error.message)
+    except DATA_ERRORS as error:
         reason, kind = " ".join(str(error).split())[-200:], type(error).__name__
-        return Failure(folder.name, message("not-predicted", folder=folder, kind=kind, reason=reason))
+        return FailedPatient(folder.name, message("not-predicted", folder=folder, kind=kind, reason=reason))
 
 
-def _without_images(study: Study) -> Study:
+def _drop_images(study: Study) -> Study:
     """What is known of the source files, which alone has to travel where their headers are read."""
     empty = np.empty((0, 0, 0), np.float32)
-    series = {name: replace(one, image=empty, missing=None) for name, one in study.series.items()}
+    series = {
+        name: replace(sequence_series, image=empty, missing=None)
+        for name, sequence_series in study.series.items()
+    }
     return replace(study, series=series, lesion=None)
 
 
-def _row(study: Study, table: ClinicalTable | None, without_clinical: bool) -> Clinical:
+def _find_clinical_data(
+    study: Study, table: ClinicalTable | None, allows_missing_clinical: bool
+) -> ClinicalData:
     if table is None:
-        return Clinical(study.patient_id, None, None)
-    return table.row(study.patient_id, require_age_sex=not without_clinical)
+        return ClinicalData(study.patient_id, None, None)
+    return table.get_row(study.patient_id, require_age_sex=not allows_missing_clinical)

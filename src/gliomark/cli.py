@@ -32,10 +32,10 @@ app.add_typer(models_app, name="models")
 
 
 # which extra brings a module, where it is not "train"
-EXTRAS = {"PySide6": "client", "fastapi": "server", "sqlalchemy": "server", "uvicorn": "server"}
+EXTRA_BY_MODULE = {"PySide6": "client", "fastapi": "server", "sqlalchemy": "server", "uvicorn": "server"}
 
 
-class Fusion(StrEnum):
+class FusionChoice(StrEnum):
     near = "near"
     all = "all"
     large = "large"
@@ -46,18 +46,18 @@ class YesNo(StrEnum):
     no = "no"
 
 
-class Language(StrEnum):
+class LanguageChoice(StrEnum):
     en = "en"
     zh = "zh"
 
 
-class Form(StrEnum):
+class PhantomFormat(StrEnum):
     pictures = "pictures"
     nifti = "nifti"
     dicom = "dicom"
 
 
-class ExportForm(StrEnum):
+class ExportFormat(StrEnum):
     bids = "bids"
     nnunet = "nnunet"
     structured_pictures = "structured-pictures"
@@ -68,19 +68,19 @@ class Preset(StrEnum):
     quick = "quick"
 
 
-StudyCohort = Annotated[Path, typer.Option("--cohort", help="A prepared cohort.")]
-StudyOut = Annotated[Path, typer.Option("--out", help="Where tables, figures and run records go.")]
-StudyPreset = Annotated[
+CohortOption = Annotated[Path, typer.Option("--cohort", help="A prepared cohort.")]
+OutputFolderOption = Annotated[Path, typer.Option("--out", help="Where tables, figures and run records go.")]
+PresetOption = Annotated[
     Preset, typer.Option("--preset", help="As published, or cut to hours on two CPU cores.")
 ]
-StudyWorkers = Annotated[
+WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Processes; 0, or a GPU and no number: this one.")
 ]
-StudyScheduler = Annotated[
+SchedulerOption = Annotated[
     str | None, typer.Option("--scheduler", help="A dask scheduler's address, tcp://...")
 ]
 
-TrustedKey = Annotated[
+TrustedKeyOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--trusted-key",
@@ -88,7 +88,7 @@ TrustedKey = Annotated[
         help="Whose signature on a weights file counts: a public key's file; repeatable.",
     ),
 ]
-RequireSigned = Annotated[
+RequireSignedOption = Annotated[
     bool,
     typer.Option(
         "--require-signed",
@@ -97,7 +97,7 @@ RequireSigned = Annotated[
     ),
 ]
 
-AlsoTest = Annotated[
+TestCohortsOption = Annotated[
     list[Path] | None, typer.Option(help="A prepared cohort that nobody trains on; repeatable.")
 ]
 
@@ -113,36 +113,38 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where the results go; one folder per patient.")],
     clinical: Annotated[Path | None, typer.Option(help="Table with the columns id, age, sex.")] = None,
     model: Annotated[str, typer.Option(help="A shipped model's name or a weights file.")] = "demo",
-    fusion: Annotated[Fusion, typer.Option(help="How slices become the patient's answer.")] = Fusion.near,
+    fusion: Annotated[
+        FusionChoice, typer.Option(help="How slices become the patient's answer.")
+    ] = FusionChoice.near,
     enhancing: Annotated[
         YesNo | None, typer.Option(help="The reader's finding: is there an enhancing focus?")
     ] = None,
-    language: Annotated[Language, typer.Option(help="Language of the report.")] = Language.en,
+    language: Annotated[LanguageChoice, typer.Option(help="Language of the report.")] = LanguageChoice.en,
     without_clinical: Annotated[bool, typer.Option(help="Allow unknown age or sex.")] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="The report as PDF as well.")] = False,
     dicom_out: Annotated[
         bool,
         typer.Option("--dicom-out", help="The results as DICOM as well, where the images came as DICOM."),
     ] = False,
-    require_signed: RequireSigned = False,
-    trusted_key: TrustedKey = None,
+    require_signed: RequireSignedOption = False,
+    trusted_key: TrustedKeyOption = None,
 ) -> None:
     """Outline the lesion and predict the markers of one patient or many."""
-    from gliomark.isolation import ReadingProcesses
-    from gliomark.messages import render
-    from gliomark.models.signatures import read_trust
+    from gliomark.isolation import ReaderPool
+    from gliomark.messages import render_message
+    from gliomark.models.signatures import read_trust_policy
 
-    finding = None if enhancing is None else enhancing is YesNo.yes
-    trust = read_trust(trusted_key or (), require_signed)
-    with ReadingProcesses() as reading:  # it gets ready while the networks' libraries are loaded
-        from gliomark.batch import Request, predict_folder
+    has_enhancing_focus = None if enhancing is None else enhancing is YesNo.yes
+    trust = read_trust_policy(trusted_key or (), require_signed)
+    with ReaderPool() as reader_pool:  # it gets ready while the networks' libraries are loaded
+        from gliomark.batch import PredictionOptions, predict_folder
 
-        request = Request(
-            model, fusion.value, finding, language.value, without_clinical, pdf, dicom_out, trust
+        request = PredictionOptions(
+            model, fusion.value, has_enhancing_focus, language.value, without_clinical, pdf, dicom_out, trust
         )
-        failures = predict_folder(input, clinical, out, request, typer.echo, reading)
+        failures = predict_folder(input, clinical, out, request, typer.echo, reader_pool)
     for failure in failures:
-        typer.echo(f"{failure.patient_id}: {render(failure.message, language.value)}", err=True)
+        typer.echo(f"{failure.patient_id}: {render_message(failure.message, language.value)}", err=True)
     if failures:
         raise typer.Exit(1)
 
@@ -155,45 +157,47 @@ def explain(
     stage: Annotated[
         int, typer.Option(min=1, max=4, help="Features of which stage: 1 the finest, 4 the coarsest.")
     ] = 3,
-    require_signed: RequireSigned = False,
-    trusted_key: TrustedKey = None,
+    require_signed: RequireSignedOption = False,
+    trusted_key: TrustedKeyOption = None,
 ) -> None:
     """On which pixels each marker's answer rests: Grad-CAM of every branch on the deciding slices."""
-    from gliomark.isolation import ReadingProcesses
-    from gliomark.models.signatures import read_trust
+    from gliomark.isolation import ReaderPool
+    from gliomark.models.signatures import read_trust_policy
 
-    trust = read_trust(trusted_key or (), require_signed)
-    with ReadingProcesses() as reading:
+    trust = read_trust_policy(trusted_key or (), require_signed)
+    with ReaderPool() as reader_pool:
         from gliomark.explain import explain_patient
 
-        for path in explain_patient(input, out, model, stage, reading, trust):
+        for path in explain_patient(input, out, model, stage, reader_pool, trust):
             typer.echo(str(path))
 
 
-ServerData = Annotated[Path, typer.Option("--data", help="The server's folder: images, results, records.")]
-ServerDatabase = Annotated[
+DataFolderOption = Annotated[
+    Path, typer.Option("--data", help="The server's folder: images, results, records.")
+]
+DatabaseOption = Annotated[
     str, typer.Option("--database", help="A database URL; by default SQLite in the data folder.")
 ]
 
 
-GB = 1 << 30
+BYTES_PER_GIB = 1 << 30
 
 
-def limit(least: float, words: str) -> Any:
+def create_limit_option(minimum: float, help_text: str) -> Any:
     """An option of the server's that bounds what others may make it do."""
-    return typer.Option(min=least, help=words)
+    return typer.Option(min=minimum, help=help_text)
 
 
 @app.command()
 def serve(
-    data: ServerData = Path("gliomark-data"),
+    data: DataFolderOption = Path("gliomark-data"),
     host: Annotated[
         str, typer.Option(help="Other than this machine's own needs tokens and TLS.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
-    database: ServerDatabase = "",
+    database: DatabaseOption = "",
     workers: Annotated[int, typer.Option(min=1, help="Processes that predict.")] = 1,
     model: Annotated[
         list[str] | None, typer.Option(help="demo, or NAME=FILE; the first is the default; repeatable.")
@@ -213,7 +217,9 @@ def serve(
         list[str] | None,
         typer.Option(help="Where results go: AET@host:port or a DICOMweb address; repeatable."),
     ] = None,
-    language: Annotated[Language, typer.Option(help="Of the reports that are sent.")] = Language.en,
+    language: Annotated[
+        LanguageChoice, typer.Option(help="Of the reports that are sent.")
+    ] = LanguageChoice.en,
     with_input: Annotated[
         bool,
         typer.Option(
@@ -221,57 +227,76 @@ def serve(
             help="End when standard input does, and tell the address as JSON; for programs that start a server.",
         ),
     ] = False,
-    connections: Annotated[int, limit(1, "HTTP connections open at once, in all.")] = 400,
-    connections_each: Annotated[int, limit(1, "HTTP connections from one address.")] = 300,
-    uploads: Annotated[int, limit(1, "Uploads received at once, in all.")] = 6,
-    uploads_each: Annotated[int, limit(1, "Uploads received at once from one caller.")] = 4,
-    upload_gb: Annotated[float, limit(0.001, "The largest upload, before and after unpacking.")] = 2.0,
-    associations: Annotated[int, limit(1, "DICOM associations at once, in all.")] = 20,
-    associations_each: Annotated[int, limit(1, "DICOM associations from one address.")] = 12,
-    object_gb: Annotated[float, limit(0.001, "The largest DICOM object.")] = 1.0,
+    connections: Annotated[int, create_limit_option(1, "HTTP connections open at once, in all.")] = 400,
+    connections_each: Annotated[int, create_limit_option(1, "HTTP connections from one address.")] = 300,
+    uploads: Annotated[int, create_limit_option(1, "Uploads received at once, in all.")] = 6,
+    uploads_each: Annotated[int, create_limit_option(1, "Uploads received at once from one caller.")] = 4,
+    upload_gb: Annotated[
+        float, create_limit_option(0.001, "The largest upload, before and after unpacking.")
+    ] = 2.0,
+    associations: Annotated[int, create_limit_option(1, "DICOM associations at once, in all.")] = 20,
+    associations_each: Annotated[int, create_limit_option(1, "DICOM associations from one address.")] = 12,
+    object_gb: Annotated[float, create_limit_option(0.001, "The largest DICOM object.")] = 1.0,
     reserve_gb: Annotated[
-        float, limit(0, "Space on the disk that is kept free; nothing is taken in below it.")
+        float, create_limit_option(0, "Space on the disk that is kept free; nothing is taken in below it.")
     ] = 1.0,
-    job_minutes: Annotated[float, limit(0.1, "A job without progress for so long is ended.")] = 15.0,
-    require_signed: RequireSigned = False,
-    trusted_key: TrustedKey = None,
+    job_minutes: Annotated[
+        float, create_limit_option(0.1, "A job without progress for so long is ended.")
+    ] = 15.0,
+    require_signed: RequireSignedOption = False,
+    trusted_key: TrustedKeyOption = None,
 ) -> None:
     """Predict over HTTP: upload, outline, correct, predict again, reports; everything is recorded."""
-    from gliomark.models.signatures import read_trust
+    from gliomark.models.signatures import read_trust_policy
     from gliomark.server.associations import AssociationLimits
-    from gliomark.server.bodies import Limits
+    from gliomark.server.bodies import RequestLimits
     from gliomark.server.connections import ConnectionLimits
-    from gliomark.server.dicom_node import Node
-    from gliomark.server.run import Settings, serve
-    from gliomark.server.security import Address
+    from gliomark.server.dicom_node import DicomNodeConfig
+    from gliomark.server.run import ServerConfig, run_server
+    from gliomark.server.security import ServerAddress
 
-    named = [one if "=" in one else f"{one}={one}" for one in model or ["demo"]]
-    models = dict(parse_pair(one, "demo or NAME=FILE") for one in named)
-    address = Address(host, port, tls_certificate, tls_key)
-    node = None
+    name_and_file_texts = [one if "=" in one else f"{one}={one}" for one in model or ["demo"]]
+    models = dict(parse_pair(one, "demo or NAME=FILE") for one in name_and_file_texts)
+    address = ServerAddress(host, port, tls_certificate, tls_key)
+    dicom_node = None
     if dicom_port is not None:
-        peers, send = tuple(dicom_peer or ()), tuple(send_to or ())
-        pushed = AssociationLimits(
-            associations, associations_each, object_bytes=int(object_gb * GB), reserve=int(reserve_gb * GB)
+        peers, destinations = tuple(dicom_peer or ()), tuple(send_to or ())
+        association_limits = AssociationLimits(
+            associations,
+            associations_each,
+            max_object_bytes=int(object_gb * BYTES_PER_GIB),
+            min_free_disk_bytes=int(reserve_gb * BYTES_PER_GIB),
         )
-        node = Node(
-            dicom_port, host, dicom_title, peers, send, dicom_quiet, language=language.value, limits=pushed
+        dicom_node = DicomNodeConfig(
+            dicom_port,
+            host,
+            dicom_title,
+            peers,
+            destinations,
+            dicom_quiet,
+            language=language.value,
+            association_limits=association_limits,
         )
-    bodies = Limits(int(upload_gb * GB), at_once=uploads, each=uploads_each, reserve=int(reserve_gb * GB))
-    settings = Settings(
+    upload_limits = RequestLimits(
+        int(upload_gb * BYTES_PER_GIB),
+        max_uploads=uploads,
+        max_uploads_per_caller=uploads_each,
+        min_free_disk_bytes=int(reserve_gb * BYTES_PER_GIB),
+    )
+    settings = ServerConfig(
         data,
         address,
         database,
         workers,
         models,
-        limits=bodies,
-        connections=ConnectionLimits(connections, connections_each),
-        node=node,
-        with_input=with_input,
-        stuck_s=60 * job_minutes,
-        trust=read_trust(trusted_key or (), require_signed),
+        request_limits=upload_limits,
+        connection_limits=ConnectionLimits(connections, connections_each),
+        dicom_node_config=dicom_node,
+        stops_with_stdin=with_input,
+        job_stall_timeout_s=60 * job_minutes,
+        trust=read_trust_policy(trusted_key or (), require_signed),
     )
-    serve(settings, say=typer.echo)
+    run_server(settings, notify=typer.echo)
 
 
 @app.command()
@@ -295,37 +320,39 @@ def client(
 
 
 @token_app.command("add")
-def token_add(
+def add_token_command(
     name: Annotated[str, typer.Argument(help="Whose it is.")],
     role: Annotated[str, typer.Option(help="reader or admin.")] = "reader",
-    data: ServerData = Path("gliomark-data"),
-    database: ServerDatabase = "",
+    data: DataFolderOption = Path("gliomark-data"),
+    database: DatabaseOption = "",
 ) -> None:
     """Make a token and show it, this once."""
-    from gliomark.server.run import open_records
+    from gliomark.server.run import open_database
 
-    typer.echo(open_records(data, database).add_token(name, role))
+    typer.echo(open_database(data, database).add_token(name, role))
 
 
 @token_app.command("list")
-def token_list(data: ServerData = Path("gliomark-data"), database: ServerDatabase = "") -> None:
+def list_tokens_command(
+    data: DataFolderOption = Path("gliomark-data"), database: DatabaseOption = ""
+) -> None:
     """Whose tokens there are, and their roles."""
-    from gliomark.server.run import open_records
+    from gliomark.server.run import open_database
 
-    for row in open_records(data, database).tokens():
+    for row in open_database(data, database).list_tokens():
         typer.echo(f"{row.name}\t{row.role}\t{row.created:%Y-%m-%d}")
 
 
 @token_app.command("revoke")
-def token_revoke(
+def revoke_token_command(
     name: Annotated[str, typer.Argument(help="Whose it was.")],
-    data: ServerData = Path("gliomark-data"),
-    database: ServerDatabase = "",
+    data: DataFolderOption = Path("gliomark-data"),
+    database: DatabaseOption = "",
 ) -> None:
     """Refuse it from now on."""
-    from gliomark.server.run import open_records
+    from gliomark.server.run import open_database
 
-    open_records(data, database).revoke_token(name)
+    open_database(data, database).revoke_token(name)
 
 
 @app.command()
@@ -353,18 +380,25 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge anybody's predictions: AUC, operating points, calibration, decision curve, sites, two models."""
-    from gliomark.assessment import Columns, assess, read_predictions, write_assessment
+    from gliomark.assessment import (
+        PredictionColumns,
+        evaluate_predictions,
+        read_predictions,
+        write_evaluation,
+    )
 
-    rows = tuple(parse_pair(text, "COLUMN=VALUE, such as task=IDH") for text in where or ())
-    columns = Columns(id, label, probability, site, predicted, rows)
-    others = None if validation is None else read_predictions(validation, columns)
-    rival = None if against is None else read_predictions(against, columns)
-    found = assess(read_predictions(predictions, columns), others, rival)
-    typer.echo(str(write_assessment(found, out)))
+    row_filters = tuple(parse_pair(text, "COLUMN=VALUE, such as task=IDH") for text in where or ())
+    columns = PredictionColumns(id, label, probability, site, predicted, row_filters)
+    validation_predictions = None if validation is None else read_predictions(validation, columns)
+    comparison_predictions = None if against is None else read_predictions(against, columns)
+    evaluation = evaluate_predictions(
+        read_predictions(predictions, columns), validation_predictions, comparison_predictions
+    )
+    typer.echo(str(write_evaluation(evaluation, out)))
 
 
 @cohort_app.command("build")
-def cohort_build(
+def build_cohort_command(
     root: Annotated[
         Path, typer.Argument(help="A disk of DICOM in any order, or folders of pictures or volumes.")
     ],
@@ -386,10 +420,10 @@ def cohort_build(
     """From DICOM, pictures or volumes to a prepared, quality-checked and described cohort."""
     from rich.progress import Progress
 
-    from gliomark.cohort.build import BuildSettings, Sources, build_cohort
-    from gliomark.cohort.describe import describe
+    from gliomark.cohort.build import BuildSettings, CohortSources, build_cohort
+    from gliomark.cohort.describe import describe_cohort
     from gliomark.cohort.labels import LabelSettings
-    from gliomark.cohort.quality_page import write_quality
+    from gliomark.cohort.quality_page import write_quality_pages
 
     settings = BuildSettings(
         sequences=parse_sequences(sequences),
@@ -397,54 +431,56 @@ def cohort_build(
         keep_ids=keep_ids,
         without_masks=without_masks,
     )
-    with Progress() as bar:
-        task = bar.add_task("patients", total=None)
+    with Progress() as progress_bar:
+        task = progress_bar.add_task("patients", total=None)
 
-        def show(patient: str, done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of, description=patient)
+        def update_progress(patient: str, done: int, of: int) -> None:
+            progress_bar.update(task, completed=done, total=of, description=patient)
 
-        report = build_cohort(Sources(root, labels, masks, series), out, settings, workers, scheduler, show)
+        report = build_cohort(
+            CohortSources(root, labels, masks, series), out, settings, workers, scheduler, update_progress
+        )
     for name, why in report.left_out.items():
         typer.echo(f"left out {name}: {why}", err=True)
     for note in report.notes:
         typer.echo(note, err=True)
-    table, page = write_quality(report.cohort)
-    place = describe(report.cohort)
+    table, page = write_quality_pages(report.cohort)
+    description_page = describe_cohort(report.cohort)
     typer.echo(
-        f"{report.prepared} patients prepared, {report.kept} kept from before, {len(report.left_out)} left out"
+        f"{report.prepared} patients prepared, {report.reused} kept from before, {len(report.left_out)} left out"
     )
     typer.echo(f"{report.quarantined} series or files in quarantine, see {out}.private/quarantine.csv")
     typer.echo(f"What every series was taken for: {out}.private/series.csv")
     typer.echo(f"Check the patients: {page} (decisions in {table})")
-    typer.echo(f"Description: {place}")
+    typer.echo(f"Description: {description_page}")
 
 
 @cohort_app.command("check")
-def cohort_check(cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")]) -> None:
+def check_cohort_command(cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")]) -> None:
     """Write the quality pages anew, a person's decisions in qc.csv kept."""
-    from gliomark.cohort.quality_page import write_quality
+    from gliomark.cohort.quality_page import write_quality_pages
     from gliomark.cohort.store import Cohort
 
-    for path in write_quality(Cohort(cohort)):
+    for path in write_quality_pages(Cohort(cohort)):
         typer.echo(str(path))
 
 
 @cohort_app.command("describe")
-def cohort_describe(
+def describe_cohort_command(
     cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")],
     out: Annotated[Path | None, typer.Option(help="COHORT/describe if not given.")] = None,
 ) -> None:
     """Who is in it: table 2-1 and more as csv, a page with plots, and a datasheet."""
-    from gliomark.cohort.describe import describe
+    from gliomark.cohort.describe import describe_cohort
     from gliomark.cohort.store import Cohort
 
-    typer.echo(str(describe(Cohort(cohort), out)))
+    typer.echo(str(describe_cohort(Cohort(cohort), out)))
 
 
 @cohort_app.command("export")
-def cohort_export(
+def export_cohort_command(
     cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")],
-    to: Annotated[ExportForm, typer.Option(help="The layout.")],
+    to: Annotated[ExportFormat, typer.Option(help="The layout.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
 ) -> None:
     """Write the cohort for other tools: BIDS derivatives, nnU-Net's dataset, or picture folders."""
@@ -455,7 +491,7 @@ def cohort_export(
 
 
 @cohort_app.command("anonymise")
-def cohort_anonymise(
+def anonymise_dicom_command(
     root: Annotated[Path, typer.Argument(help="A folder of DICOM files, in any order.")],
     out: Annotated[Path, typer.Option(help="The clean files; the key goes to OUT.private.")],
     clean_descriptors: Annotated[
@@ -463,28 +499,26 @@ def cohort_anonymise(
     ] = False,
 ) -> None:
     """Write clean DICOM by the basic confidentiality profile of DICOM PS3.15."""
-    from gliomark.cohort.anonymise import anonymise
+    from gliomark.cohort.anonymise import anonymise_folder
 
-    report = anonymise(root, out, clean_descriptors=clean_descriptors)
+    report = anonymise_folder(root, out, clean_descriptors=clean_descriptors)
     for path, why in report.left_out:
         typer.echo(f"left out {path}: {why}", err=True)
-    written = (
-        f"{report.written} files written, {report.unchanged} there already, {len(report.left_out)} left out"
-    )
+    written = f"{report.written_files} files written, {report.unchanged_files} there already, {len(report.left_out)} left out"
     typer.echo(f"{report.patients} patients: {written}")
     typer.echo(f"The key: {report.key_file}")
-    for sentence in report.not_done:
+    for sentence in report.options_not_applied:
         typer.echo(sentence)
 
 
 @cohort_app.command("phantom")
-def cohort_phantom(
+def generate_phantom_command(
     out: Annotated[Path, typer.Option(help="Where the patients go, with their table.")],
     patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 1,
     seed: Annotated[int, typer.Option(help="The first patient's seed.")] = 1,
     form: Annotated[
-        Form, typer.Option("--as", help="Pictures, NIfTI volumes, or a hospital's raw DICOM export.")
-    ] = Form.pictures,
+        PhantomFormat, typer.Option("--as", help="Pictures, NIfTI volumes, or a hospital's raw DICOM export.")
+    ] = PhantomFormat.pictures,
     lesion_free: Annotated[
         bool, typer.Option(help="People without a lesion instead: empty masks, blank markers.")
     ] = False,
@@ -498,31 +532,31 @@ def cohort_phantom(
     from gliomark.cohort.phantom.hospital import write_hospital
 
     processes = min(patients, workers or os.cpu_count() or 1)
-    with Progress(transient=True) as bar:
-        task = bar.add_task("patients", total=patients)
+    with Progress(transient=True) as progress_bar:
+        task = progress_bar.add_task("patients", total=patients)
 
-        def show(patient: str, done: int, of: int) -> None:
-            bar.update(task, completed=done, description=patient)
+        def update_progress(patient: str, done: int, of: int) -> None:
+            progress_bar.update(task, completed=done, description=patient)
 
         report = write_hospital(
             range(seed, seed + patients),
             out,
-            form=form.value,
+            output_format=form.value,
             workers=processes,
-            progress=show,
-            lesion=not lesion_free,
+            progress=update_progress,
+            has_lesion=not lesion_free,
         )
     typer.echo(
         f"{report.patients} synthetic patients in {report.folder}; what only a phantom knows in truth/"
     )
-    for marker, best in report.ceilings.items():
+    for marker, best in report.model_ceilings.items():
         typer.echo(str(best))
         if patients > 1:
-            typer.echo(f"  on these patients: {report.here[marker]}")
+            typer.echo(f"  on these patients: {report.cohort_ceilings[marker]}")
 
 
 @train_app.command("segmentation")
-def train_segmentation(
+def train_segmentation_command(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
     out: Annotated[Path, typer.Option(help="The weights file to write.")],
     rule: Annotated[str, typer.Option(help="joint, union or single.")] = "union",
@@ -535,13 +569,13 @@ def train_segmentation(
     epochs: Annotated[int, typer.Option(min=1, help="At most this many.")] = 200,
 ) -> None:
     """Train the outline's network on everybody but the test patients."""
-    from gliomark.training.recipes import segmentation_recipe
+    from gliomark.training.recipes import run_segmentation_training
 
-    typer.echo(str(segmentation_recipe(cohort, out, rule, size, epochs)))
+    typer.echo(str(run_segmentation_training(cohort, out, rule, size, epochs)))
 
 
 @train_app.command("markers")
-def train_markers(
+def train_markers_command(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
     segmentation: Annotated[Path, typer.Option(help="Weights file from 'train segmentation'.")],
     out: Annotated[Path, typer.Option(help="The complete weights file to write.")],
@@ -557,32 +591,34 @@ def train_markers(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each KiNet; light has none.")] = 100,
 ) -> None:
     """Train KiNet and LightGBM for one marker or several, on out-of-fold vectors."""
-    from gliomark.training.recipes import markers_recipe
+    from gliomark.training.recipes import run_marker_training
 
-    card = markers_recipe(cohort, segmentation, out, marker, size, epochs).card
+    card = run_marker_training(cohort, segmentation, out, marker, size, epochs).card
     for one in card.markers.values():
-        typer.echo(f"{one.title}: {one.verdict}")
+        typer.echo(f"{one.title}: {one.validation_message}")
     typer.echo(str(out))
 
 
 @experiment_app.command("demonstration")
-def experiment_demonstration(
+def run_demonstration_command(
     cohort: Annotated[Path, typer.Option(help="The prepared TCGA-LGG cohort (T1C,FLAIR).")],
     out: Annotated[Path, typer.Option(help="Where weights, tables and run record go.")],
-    also_test: AlsoTest = None,
-    workers: StudyWorkers = None,
-    scheduler: StudyScheduler = None,
+    also_test: TestCohortsOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Retrain the demonstration weights and measure them on patients they never saw."""
-    from gliomark.experiments.demonstration import run
-    from gliomark.experiments.segmentation.tables import Place
-    from gliomark.experiments.segmentation.trials import SHIPPED
+    from gliomark.experiments.demonstration import run_demonstration
+    from gliomark.experiments.segmentation.tables import ExperimentConfig
+    from gliomark.experiments.segmentation.trials import SHIPPED_PRESET
 
-    run(Place((cohort,), out, SHIPPED, workers, scheduler, typer.echo), also_test or ())
+    run_demonstration(
+        ExperimentConfig((cohort,), out, SHIPPED_PRESET, workers, scheduler, typer.echo), also_test or ()
+    )
 
 
 @experiment_app.command("table-2-3")
-def experiment_table_2_3(
+def run_table_2_3_command(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
     out: Annotated[Path, typer.Option(help="Where the tables and the run record go.")],
     preset: Annotated[
@@ -593,81 +629,81 @@ def experiment_table_2_3(
     ] = None,
 ) -> None:
     """Is there a lesion in this slice? ResNet-50, DenseNet-121 and Xception, five folds by patient."""
-    from gliomark.experiments.cohort.table_2_3 import run
+    from gliomark.experiments.cohort.table_2_3 import run_table_2_3
 
     pairs = (parse_pair(text, "NETWORK=FILE, such as resnet50=weights.pt") for text in weights or ())
     files = {network: Path(file) for network, file in pairs}
-    typer.echo(str(run(cohort, out, preset.value, files, say=typer.echo)))
+    typer.echo(str(run_table_2_3(cohort, out, preset.value, files, notify=typer.echo)))
 
 
 @experiment_app.command("table-3-1")
-def experiment_table_3_1(
-    cohort: StudyCohort,
-    out: StudyOut,
-    preset: StudyPreset = Preset.published,
-    workers: StudyWorkers = None,
-    scheduler: StudyScheduler = None,
+def run_table_3_1_command(
+    cohort: CohortOption,
+    out: OutputFolderOption,
+    preset: PresetOption = Preset.published,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """The outline: MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net, five folds."""
-    from gliomark.experiments.place import Place
+    from gliomark.experiments.place import ExperimentConfig
     from gliomark.experiments.segmentation.tables import run_table_3_1
 
-    place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
-    typer.echo(str(run_table_3_1(place)))
+    config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_table_3_1(config)))
 
 
 @experiment_app.command("table-3-2")
-def experiment_table_3_2(
-    cohort: StudyCohort,
-    out: StudyOut,
-    preset: StudyPreset = Preset.published,
-    workers: StudyWorkers = None,
-    scheduler: StudyScheduler = None,
+def run_table_3_2_command(
+    cohort: CohortOption,
+    out: OutputFolderOption,
+    preset: PresetOption = Preset.published,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """The outline: the focus prior graph, the guidance and the inverted gates, each on and off, five folds."""
-    from gliomark.experiments.place import Place
+    from gliomark.experiments.place import ExperimentConfig
     from gliomark.experiments.segmentation.tables import run_table_3_2
 
-    place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
-    typer.echo(str(run_table_3_2(place)))
+    config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_table_3_2(config)))
 
 
 @experiment_app.command("table-3-3")
-def experiment_table_3_3(
-    cohort: StudyCohort,
+def run_table_3_3_command(
+    cohort: CohortOption,
     second_cohort: Annotated[Path, typer.Option(help="The other prepared cohort, of the same sequences.")],
-    out: StudyOut,
-    also_test: AlsoTest = None,
-    preset: StudyPreset = Preset.published,
-    workers: StudyWorkers = None,
-    scheduler: StudyScheduler = None,
+    out: OutputFolderOption,
+    also_test: TestCohortsOption = None,
+    preset: PresetOption = Preset.published,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """The outline across cohorts: MIG-Net trained on one, the other and both, tested on each, five folds."""
-    from gliomark.experiments.place import Place
+    from gliomark.experiments.place import ExperimentConfig
     from gliomark.experiments.segmentation.tables import run_table_3_3
 
-    place = Place((cohort, second_cohort), out, preset.value, workers, scheduler, typer.echo)
-    typer.echo(str(run_table_3_3(place, also_test or ())))
+    config = ExperimentConfig((cohort, second_cohort), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_table_3_3(config, also_test or ())))
 
 
 @experiment_app.command("segmentation-beyond")
-def experiment_segmentation_beyond(
-    cohort: StudyCohort,
-    out: StudyOut,
-    preset: StudyPreset = Preset.published,
-    workers: StudyWorkers = None,
-    scheduler: StudyScheduler = None,
+def run_segmentation_extensions_command(
+    cohort: CohortOption,
+    out: OutputFolderOption,
+    preset: PresetOption = Preset.published,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """The outline beyond the published study: joint input, neighbours, contrasts, a student, five folds."""
-    from gliomark.experiments.place import Place
-    from gliomark.experiments.segmentation.tables import run_beyond
+    from gliomark.experiments.place import ExperimentConfig
+    from gliomark.experiments.segmentation.tables import run_segmentation_extensions
 
-    place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
-    typer.echo(str(run_beyond(place)))
+    config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
+    typer.echo(str(run_segmentation_extensions(config)))
 
 
 # each table's command, its function and what `gliomark experiment --help` says of it
-MARKER_TABLES = {
+MARKER_TABLE_COMMANDS = {
     "table-4-2": (
         "tables.run_table_4_2",
         "The marker from one sequence: the slice, the lesion alone, both (MIX).",
@@ -693,39 +729,39 @@ MARKER_TABLES = {
 }
 
 
-def marker_table(function: str):
+def create_marker_table_command(function_path: str):
     """The command of one of chapter 4's tables: five folds by patient, a table per marker."""
 
-    def command(
-        cohort: StudyCohort,
-        out: StudyOut,
+    def run_marker_table_command(
+        cohort: CohortOption,
+        out: OutputFolderOption,
         marker: Annotated[
             list[str], typer.Option(help="Column of the clinical table, or column>=threshold; repeatable.")
         ],
-        preset: StudyPreset = Preset.published,
-        workers: StudyWorkers = None,
-        scheduler: StudyScheduler = None,
+        preset: PresetOption = Preset.published,
+        workers: WorkersOption = None,
+        scheduler: SchedulerOption = None,
     ) -> None:
-        from gliomark.experiments.place import Place
-        from gliomark.training.recipes import marker_definition
+        from gliomark.experiments.place import ExperimentConfig
+        from gliomark.training.recipes import parse_marker_definition
 
-        module, name = function.split(".")
+        module, name = function_path.split(".")
         run = getattr(import_module(f"gliomark.experiments.markers.{module}"), name)
-        place = Place((cohort,), out, preset.value, workers, scheduler, typer.echo)
-        for definition in map(marker_definition, marker):
-            typer.echo(str(run(place, definition)))
+        config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
+        for definition in map(parse_marker_definition, marker):
+            typer.echo(str(run(config, definition)))
 
-    return command
+    return run_marker_table_command
 
 
-for _name, (_function, _said) in MARKER_TABLES.items():
-    experiment_app.command(_name, help=_said)(marker_table(_function))
+for _name, (_function, _said) in MARKER_TABLE_COMMANDS.items():
+    experiment_app.command(_name, help=_said)(create_marker_table_command(_function))
 
 
 @experiment_app.command("feature-table")
-def experiment_feature_table(
+def run_feature_table_command(
     table: Annotated[Path, typer.Argument(help="csv, one row per patient, radiomics computed elsewhere.")],
-    out: StudyOut,
+    out: OutputFolderOption,
     label: Annotated[str, typer.Option(help="The marker's column.")],
     positive: Annotated[str, typer.Option(help="Its positive value; every other one is negative.")],
     first_feature: Annotated[str, typer.Option(help="Features are the numeric columns from this one on.")],
@@ -734,26 +770,26 @@ def experiment_feature_table(
     sex: Annotated[str, typer.Option(help="The column of the sex: 0 or M, 1 or F.")] = "sex",
 ) -> None:
     """What published radiomics can tell: LightGBM on anybody's features, beside age and sex, five folds."""
-    from gliomark.experiments.markers.feature_table import TableColumns, run
+    from gliomark.experiments.markers.feature_table import TableColumns, run_feature_table
 
     columns = TableColumns(id, label, positive, age, sex, first_feature)
-    typer.echo(str(run(table, columns, out, say=typer.echo)))
+    typer.echo(str(run_feature_table(table, columns, out, notify=typer.echo)))
 
 
 @experiment_app.command("reader-finding")
-def experiment_reader_finding(
+def run_reader_finding_command(
     cohort: Annotated[Path, typer.Option(help="A cohort prepared for T1,T1C, with lesions drawn.")],
-    out: StudyOut,
+    out: OutputFolderOption,
 ) -> None:
     """How far "enhancing focus: yes or no" goes for IDH, enhancement judged by a rule."""
-    from gliomark.experiments.markers.reader_finding import run
+    from gliomark.experiments.markers.reader_finding import run_reader_finding
 
-    typer.echo(str(run(cohort, out)))
+    typer.echo(str(run_reader_finding(cohort, out)))
 
 
 @experiment_app.command("phantom-reach")
-def experiment_phantom_reach(
-    out: StudyOut,
+def run_phantom_reach_command(
+    out: OutputFolderOption,
     marker: Annotated[str, typer.Option(help="ki67 or idh_mutant.")] = "ki67",
     patients: Annotated[
         list[int] | None, typer.Option(min=20, help="In a cohort; repeatable; 200, 500 and 2000 by default.")
@@ -761,167 +797,186 @@ def experiment_phantom_reach(
     cohorts: Annotated[int, typer.Option(min=2, help="How many cohorts of each size.")] = 200,
 ) -> None:
     """How near the phantom's ceiling so many patients let anybody come who sees the truth behind the images."""
-    from gliomark.experiments.markers.phantom_reach import run
+    from gliomark.experiments.markers.phantom_reach import run_phantom_learning_curve
 
-    typer.echo(str(run(marker, patients or [200, 500, 2000], cohorts, out, say=typer.echo)))
+    typer.echo(
+        str(run_phantom_learning_curve(marker, patients or [200, 500, 2000], cohorts, out, notify=typer.echo))
+    )
 
 
 @experiment_app.command("shuffled-labels")
-def experiment_shuffled_labels(
-    cohort: StudyCohort,
+def run_permuted_labels_command(
+    cohort: CohortOption,
     demonstration: Annotated[Path, typer.Option(help="The --out of 'experiment demonstration'.")],
-    out: StudyOut,
+    out: OutputFolderOption,
     marker: Annotated[str, typer.Option(help="Column of the clinical table, or column>=threshold.")],
     shuffles: Annotated[int, typer.Option(min=1, help="How often the labels are dealt anew.")] = 10,
-    workers: StudyWorkers = None,
-    scheduler: StudyScheduler = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Does anything leak? The whole cascade with labels dealt to other patients: its AUC should be 0.5."""
     from gliomark.cohort.store import Cohort
-    from gliomark.experiments.demonstration import marker_training
-    from gliomark.experiments.markers.cascade import run_shuffled
-    from gliomark.experiments.place import Place
-    from gliomark.experiments.segmentation.tables import shipped_trials
-    from gliomark.experiments.segmentation.trials import SHIPPED
-    from gliomark.training.recipes import marker_definition
+    from gliomark.experiments.demonstration import create_marker_training
+    from gliomark.experiments.markers.cascade import run_permuted_labels
+    from gliomark.experiments.place import ExperimentConfig
+    from gliomark.experiments.segmentation.tables import list_shipped_runs
+    from gliomark.experiments.segmentation.trials import SHIPPED_PRESET
+    from gliomark.training.recipes import parse_marker_definition
 
-    place = Place((cohort,), out, SHIPPED, workers, scheduler, typer.echo)
-    trial, outlines = shipped_trials(Cohort(cohort))[-1], demonstration / "work"
-    path = run_shuffled(marker_definition(marker), trial, marker_training(), place, shuffles, outlines)
+    config = ExperimentConfig((cohort,), out, SHIPPED_PRESET, workers, scheduler, typer.echo)
+    trial, segmentation_folder = list_shipped_runs(Cohort(cohort))[-1], demonstration / "work"
+    path = run_permuted_labels(
+        parse_marker_definition(marker),
+        trial,
+        create_marker_training(),
+        config,
+        shuffles,
+        segmentation_folder,
+    )
     typer.echo(str(path))
 
 
 @experiment_app.command("registration")
-def experiment_registration(
+def run_registration_command(
     out: Annotated[Path, typer.Option(help="Where the table goes.")],
     patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 40,
     seed: Annotated[int, typer.Option(help="The first patient's seed.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """How well displaced sequences are brought together, on patients whose displacement is known."""
-    from gliomark.experiments.cohort.registration import run
+    from gliomark.experiments.cohort.registration import run_registration_accuracy
 
-    typer.echo(str(run(patients, seed, out, workers, say=typer.echo)))
+    typer.echo(str(run_registration_accuracy(patients, seed, out, workers, notify=typer.echo)))
 
 
 @experiment_app.command("recognition")
-def experiment_recognition(
+def run_recognition_command(
     out: Annotated[Path, typer.Option(help="Where the confusion table goes.")],
     series: Annotated[Path | None, typer.Option(help="A folder of real series to add.")] = None,
 ) -> None:
     """Which sequence a series is: the confusion table over invented headers and real series."""
-    from gliomark.experiments.cohort.recognition import run
+    from gliomark.experiments.cohort.recognition import run_series_recognition
 
-    typer.echo(str(run(out, series, say=typer.echo)))
+    typer.echo(str(run_series_recognition(out, series, notify=typer.echo)))
 
 
 @experiment_app.command("server-load")
-def experiment_server_load(
+def run_server_load_command(
     patients: Annotated[Path, typer.Option(help="A folder of patients, as 'predict' takes them.")],
-    out: StudyOut,
+    out: OutputFolderOption,
     count: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
     clients: Annotated[int, typer.Option(min=1, help="How many ask at once.")] = 20,
     predictions: Annotated[int, typer.Option(min=1, help="How many they ask for in all.")] = 200,
     workers: Annotated[int, typer.Option(min=1, help="The server's --workers.")] = 1,
 ) -> None:
     """How soon the server answers one client, and whether it answers many rightly."""
-    from gliomark.experiments.bedside.server_load import run
+    from gliomark.experiments.bedside.server_load import run_server_load
 
-    typer.echo(str(run(patients, out, typer.echo, count, clients, predictions, workers)))
+    typer.echo(str(run_server_load(patients, out, typer.echo, count, clients, predictions, workers)))
 
 
 @experiment_app.command("kills")
-def experiment_kills(
-    out: StudyOut,
+def run_kills_command(
+    out: OutputFolderOption,
     door: Annotated[str, typer.Option(help="predict, build, train, serve or all.")] = "all",
     times: Annotated[int, typer.Option(min=1, help="How often each is killed.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Draws the patients and the moments.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Attempts side by side.")] = 1,
 ) -> None:
     """kill -9 at random moments: is what runs again the same as if nothing had happened, and nothing left?"""
-    from gliomark.experiments.bedside.kills import DOORS, run
+    from gliomark.experiments.bedside.kills import ENTRY_POINTS, run_kill_recovery
 
-    typer.echo(str(run(list(DOORS) if door == "all" else [door], times, seed, out, typer.echo, workers)))
+    typer.echo(
+        str(
+            run_kill_recovery(
+                list(ENTRY_POINTS) if door == "all" else [door], times, seed, out, typer.echo, workers
+            )
+        )
+    )
 
 
 @experiment_app.command("server-poison")
-def experiment_server_poison(
-    out: StudyOut,
+def run_server_poison_command(
+    out: OutputFolderOption,
     uploads: Annotated[int, typer.Option(min=5, help="How many, every fifth of them poison.")] = 100,
     clients: Annotated[int, typer.Option(min=1, help="How many send at once.")] = 20,
     patients: Annotated[int, typer.Option(min=1, help="Different good ones, synthetic.")] = 8,
     workers: Annotated[int, typer.Option(min=1, help="The server's --workers.")] = 2,
 ) -> None:
     """Whether the server answers the good rightly and refuses the rest where every fifth upload is poison."""
-    from gliomark.experiments.bedside.server_poison import run
+    from gliomark.experiments.bedside.server_poison import run_server_invalid_uploads
 
-    typer.echo(str(run(out, typer.echo, uploads, clients, patients, workers)))
+    typer.echo(str(run_server_invalid_uploads(out, typer.echo, uploads, clients, patients, workers)))
 
 
 @experiment_app.command("server-idle")
-def experiment_server_idle(
-    out: StudyOut,
+def run_server_idle_command(
+    out: OutputFolderOption,
     silent: Annotated[int, typer.Option(min=1, help="How many over HTTP, and as many over DICOM.")] = 200,
     seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 120.0,
 ) -> None:
     """How soon the server serves a good client whom silent connections and associations surround."""
-    from gliomark.experiments.bedside.server_idle import run
+    from gliomark.experiments.bedside.server_idle import run_server_idle_connections
 
-    typer.echo(str(run(out, typer.echo, silent, seconds)))
+    typer.echo(str(run_server_idle_connections(out, typer.echo, silent, seconds)))
 
 
 @experiment_app.command("click-to-result")
-def experiment_click_to_result(
+def run_click_to_result_command(
     patients: Annotated[Path, typer.Option(help="A folder of patients' folders.")],
     clinical: Annotated[Path, typer.Option(help="Table with the columns id, age, sex.")],
-    out: StudyOut,
+    out: OutputFolderOption,
     count: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
 ) -> None:
     """How long one waits in the desktop client, from the click to the answer on the screen."""
-    from gliomark.client.measure import run
+    from gliomark.client.measure import measure_response_times
 
-    typer.echo(str(run(patients, clinical, out, count, typer.echo)))
+    typer.echo(str(measure_response_times(patients, clinical, out, count, typer.echo)))
 
 
 @experiment_app.command("tables")
-def experiment_tables(
+def write_tables_command(
     results: Annotated[Path, typer.Option(help="The folder with the csv files.")] = Path("results"),
     documents: Annotated[Path, typer.Option(help="Where README.md and MODEL_CARD.md are.")] = Path("."),
 ) -> None:
     """Write the tables of README.md and MODEL_CARD.md from the committed csv files."""
-    from gliomark.experiments.documents import write_tables
+    from gliomark.experiments.documents import update_documents
 
-    for path in write_tables(results, documents):
+    for path in update_documents(results, documents):
         typer.echo(str(path))
 
 
 @audit_app.command("verify")
-def audit_verify(
-    data: ServerData = Path("gliomark-data"),
-    database: ServerDatabase = "",
+def verify_audit_log_command(
+    data: DataFolderOption = Path("gliomark-data"),
+    database: DatabaseOption = "",
     expect: Annotated[
         str, typer.Option(metavar="HASH", help="A head noted earlier, which must be in the log.")
     ] = "",
 ) -> None:
     """Follow the log's hash chain; name the first line that was altered, removed, swapped or inserted."""
-    from gliomark.server.audit_reading import describe, open_existing_records, parse_hash
+    from gliomark.server.audit_reading import describe_verification, open_existing_database, parse_sha256
 
-    noted = parse_hash(expect) if expect else ""
-    typer.echo(describe(open_existing_records(data, database).verify_audit(noted)))
+    expected_hash = parse_sha256(expect) if expect else ""
+    typer.echo(
+        describe_verification(open_existing_database(data, database).verify_audit_chain(expected_hash))
+    )
 
 
 @audit_app.command("head")
-def audit_head(data: ServerData = Path("gliomark-data"), database: ServerDatabase = "") -> None:
+def show_audit_head_command(
+    data: DataFolderOption = Path("gliomark-data"), database: DatabaseOption = ""
+) -> None:
     """Print the newest line's SHA-256, number and time (UTC), to be noted in another place."""
-    from gliomark.server.audit_reading import describe_head, open_existing_records
+    from gliomark.server.audit_reading import format_head, open_existing_database
 
-    typer.echo(describe_head(open_existing_records(data, database).audit_head()))
+    typer.echo(format_head(open_existing_database(data, database).read_audit_head()))
 
 
 @audit_app.command("show")
-def audit_show(
-    data: ServerData = Path("gliomark-data"),
-    database: ServerDatabase = "",
+def show_audit_log_command(
+    data: DataFolderOption = Path("gliomark-data"),
+    database: DatabaseOption = "",
     since: Annotated[str, typer.Option(help="Lines of this date or time (UTC) and later.")] = "",
     who: Annotated[str, typer.Option(help="Lines of this person or machine alone.")] = "",
     action: Annotated[str, typer.Option(help="Lines of this action alone, such as 'study viewed'.")] = "",
@@ -929,50 +984,57 @@ def audit_show(
     out: Annotated[Path | None, typer.Option(help="A csv file; else they are printed.")] = None,
 ) -> None:
     """The log as csv, oldest line first; that it was read is recorded in it."""
-    from gliomark.server.audit_reading import csv_pages, open_existing_records, parse_time, write_pages
+    from gliomark.server.audit_reading import (
+        iterate_csv_pages,
+        open_existing_database,
+        parse_utc_time,
+        write_csv_pages,
+    )
     from gliomark.server.records import AuditFilter
 
-    at = parse_time(since) if since else None
-    wanted = AuditFilter(since=at, who=who or None, action=action or None, subject=subject or None)
-    pages = csv_pages(open_existing_records(data, database), wanted)
+    since_time = parse_utc_time(since) if since else None
+    audit_filter = AuditFilter(
+        since=since_time, who=who or None, action=action or None, subject=subject or None
+    )
+    pages = iterate_csv_pages(open_existing_database(data, database), audit_filter)
     if out is not None:
-        return write_pages(pages, out)
+        return write_csv_pages(pages, out)
     for page in pages:
         typer.echo(page, nl=False)
 
 
-ModelName = Annotated[str, typer.Argument(help="A shipped model's name or a weights file.")]
+ModelArgument = Annotated[str, typer.Argument(help="A shipped model's name or a weights file.")]
 
 
 @models_app.command("list")
-def models_list() -> None:
+def list_models_command() -> None:
     """The models that gliomark brings: name, file, markers."""
-    from gliomark.models.shelf import SHIPPED
-    from gliomark.pipeline import open_weights
+    from gliomark.models.shelf import SHIPPED_MODELS
+    from gliomark.pipeline import load_weights_by_name
 
-    for name in SHIPPED:
-        weights = open_weights(name)
+    for name in SHIPPED_MODELS:
+        weights = load_weights_by_name(name)
         typer.echo(f"{name}\t{', '.join(weights.card.markers)}\t{weights.path}")
 
 
 @models_app.command("show")
-def models_show(
-    model: ModelName,
+def show_model_command(
+    model: ModelArgument,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    trusted_key: TrustedKey = None,
+    trusted_key: TrustedKeyOption = None,
 ) -> None:
     """What a weights file says of itself, whether it loads, its SHA-256, and who signed it."""
-    from gliomark.models.description import as_json, in_words
-    from gliomark.models.signatures import read_trust
-    from gliomark.pipeline import build_model, open_weights
+    from gliomark.models.description import describe_as_json, describe_as_text
+    from gliomark.models.signatures import read_trust_policy
+    from gliomark.pipeline import build_model, load_weights_by_name
 
-    weights = open_weights(model, read_trust(trusted_key or ()))
+    weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
     build_model(weights)
-    typer.echo(as_json(weights) if json else in_words(weights))
+    typer.echo(describe_as_json(weights) if json else describe_as_text(weights))
 
 
 @models_app.command("keygen")
-def models_keygen(
+def create_signing_key_command(
     name: Annotated[
         Path, typer.Argument(help="NAME.key and NAME.pub are made; neither is ever overwritten.")
     ],
@@ -981,54 +1043,67 @@ def models_keygen(
     ] = False,
 ) -> None:
     """Make a pair of keys: the secret one to sign weights with, the public one to give to those who load them."""
-    from gliomark.models.signatures import make_keys
+    from gliomark.models.signatures import create_key_pair
 
     password = "" if without_password else ask_password("Password of the new key", confirm=True)
-    secret, public, key = make_keys(name, password)
-    typer.echo(f"{secret}\n{public}\nkey {key}")
+    secret_key_path, public_key_path, key = create_key_pair(name, password)
+    typer.echo(f"{secret_key_path}\n{public_key_path}\nkey {key}")
 
 
 @models_app.command("sign")
-def models_sign(
-    model: ModelName,
+def sign_model_command(
+    model: ModelArgument,
     key: Annotated[Path, typer.Option(help="The secret key's file.")],
 ) -> None:
     """Sign a weights file that loads: its signature is put beside it, as FILE.minisig."""
-    from gliomark.models.signatures import Trust, read_checked, sign
-    from gliomark.pipeline import build_model, open_weights
+    from gliomark.models.signatures import TrustPolicy, read_verified_content, sign_weights
+    from gliomark.pipeline import build_model, load_weights_by_name
 
-    weights = open_weights(model)
+    weights = load_weights_by_name(model)
     build_model(weights)
-    read = read_checked(weights.path, Trust(pinned={str(weights.path): weights.file_sha256}))
-    typer.echo(str(sign(weights.path, read, key, lambda: ask_password("Password of the key"))))
+    checked_file = read_verified_content(
+        weights.path, TrustPolicy(pinned_hashes={str(weights.path): weights.file_sha256})
+    )
+    typer.echo(
+        str(sign_weights(weights.path, checked_file, key, lambda: ask_password("Password of the key")))
+    )
 
 
 @models_app.command("verify")
-def models_verify(
-    model: ModelName,
+def verify_model_command(
+    model: ModelArgument,
     key: Annotated[list[Path], typer.Option(help="A public key's file; repeatable.")],
 ) -> None:
     """Whether a weights file is signed with one of these keys; status 1 where it is not."""
-    from gliomark.models.shelf import weights_file
-    from gliomark.models.signatures import Trust, read_checked, read_trust, verify
+    from gliomark.models.shelf import resolve_weights_file
+    from gliomark.models.signatures import (
+        TrustPolicy,
+        read_trust_policy,
+        read_verified_content,
+        verify_signature,
+    )
 
-    trust = read_trust(key, required=True)
-    with weights_file(model) as path:
-        signed = verify(path, read_checked(path, Trust()).content, trust)
-    typer.echo(f"{path}: signed with key {signed.key} ({' '.join(signed.comment.split())})")
+    trust = read_trust_policy(key, is_signature_required=True)
+    with resolve_weights_file(model) as path:
+        signature = verify_signature(path, read_verified_content(path, TrustPolicy()).data, trust)
+    typer.echo(f"{path}: signed with key {signature.key_id} ({' '.join(signature.comment.split())})")
 
 
-def ask_password(question: str, confirm: bool = False) -> str:
+def ask_password(prompt: str, confirm: bool = False) -> str:
     """From the environment variable GLIOMARK_KEY_PASSWORD, else typed without being shown."""
-    given = os.environ.get("GLIOMARK_KEY_PASSWORD")
-    return given if given else str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
+    password_from_environment = os.environ.get("GLIOMARK_KEY_PASSWORD")
+    return (
+        password_from_environment
+        if password_from_environment
+        else str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm))
+    )
 
 
-def parse_pair(text: str, form: str) -> tuple[str, str]:
+def parse_pair(text: str, expected_form: str) -> tuple[str, str]:
     """``LEFT=RIGHT`` in two. form: what it must look like, in words. Raises GliomarkError where it does not."""
-    left, sign, right = text.partition("=")
-    if not sign or not left or not right:
-        raise GliomarkError(f"'{text}' must be {form}.")
+    left, separator, right = text.partition("=")
+    if not separator or not left or not right:
+        raise GliomarkError(f"'{text}' must be {expected_form}.")
     return left, right
 
 
@@ -1043,7 +1118,7 @@ def parse_sequences(text: str) -> tuple[MRSequence, ...]:
     return tuple(MRSequence(name) for name in names)
 
 
-def run() -> None:
+def run_command_line() -> None:
     """The console entry point: what a user can mend is one sentence on standard error and status 1."""
     if not sys.warnoptions:
         # warnings of imaging libraries about odd headers would bury our one sentence
@@ -1055,14 +1130,17 @@ def run() -> None:
         sys.exit(1)
     except OSError as error:
         # a folder that cannot be written, a file that is not there, a full disk
-        from gliomark.files import REASONS, explain_os_error
+        from gliomark.files import MESSAGE_CODE_BY_ERRNO, describe_os_error
 
-        place = f"{error.filename}: " if error.filename else ""
-        told = f"{place}{error.strerror or error}; check the path and its permissions."
-        typer.echo(f"gliomark: {explain_os_error(error) if error.errno in REASONS else told}", err=True)
+        path_prefix = f"{error.filename}: " if error.filename else ""
+        text = f"{path_prefix}{error.strerror or error}; check the path and its permissions."
+        typer.echo(
+            f"gliomark: {describe_os_error(error) if error.errno in MESSAGE_CODE_BY_ERRNO else text}",
+            err=True,
+        )
         sys.exit(1)
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(str(error.name).partition(".")[0], "train")
+        extra = EXTRA_BY_MODULE.get(str(error.name).partition(".")[0], "train")
         typer.echo(
             f"gliomark: this command needs {error.name}, which is not installed; type: pip install 'gliomark[{extra}]'",
             err=True,

@@ -10,100 +10,109 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from gliomark.explanation.gradcam import branch_map, branches_of
-from gliomark.files import atomic_write, png_bytes
-from gliomark.inference.slice_classifier import LesionSlices, SliceClassifier, central_view, mix_parts
+from gliomark.explanation.gradcam import compute_branch_map, list_branches
+from gliomark.files import atomic_write, encode_png
+from gliomark.inference.slice_classifier import (
+    LesionSlices,
+    SliceClassifier,
+    compute_crop_index,
+    extract_lesion_slices,
+)
 from gliomark.io import read_study
-from gliomark.isolation import Reads, read_here
+from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import message
-from gliomark.models.kinet import mix_input
-from gliomark.models.signatures import Trust
+from gliomark.models.kinet import build_mix_input
+from gliomark.models.signatures import TrustPolicy
 from gliomark.pipeline import load_model, predict
-from gliomark.reporting.drawing import canvas, draw_heat, draw_slice
-from gliomark.reporting.report import folder_name
-from gliomark.study import Clinical, GliomarkError, MarkerPrediction, Prediction, SliceStack
+from gliomark.reporting.drawing import create_slice_canvas, draw_heatmap, draw_slice
+from gliomark.reporting.report import encode_folder_name
+from gliomark.study import ClinicalData, GliomarkError, MarkerPrediction, Prediction, SliceStack
 
-WIDTH, CAPTION = 300, 26
+SLICE_WIDTH_PIXELS, CAPTION_HEIGHT_PIXELS = 300, 26
 
 
 def explain_patient(
     folder: Path,
-    out: Path,
-    model_name: str = "demo",
+    output_folder: Path,
+    name_or_path: str = "demo",
     stage: int = 3,
-    reading: Reads = read_here,
-    trust: Trust = Trust(),
+    reader_pool: ReadExecutor = run_in_this_process,
+    trust: TrustPolicy = TrustPolicy(),
 ) -> list[Path]:
     """Write ``OUT/<id>/gradcam_<marker>.png`` for every marker; the paths.
 
     stage: of the branches, 1 the finest to 4 the coarsest. reading: where the images are read. Raises GliomarkError
     where the patient cannot be read, has no lesion, or gets no probability.
     """
-    model = load_model(model_name, trust)
-    study = reading(folder, read_study, folder, needed=model.sequences)
+    model = load_model(name_or_path, trust)
+    study = reader_pool(folder, read_study, folder, needed=model.sequences)
     # age and sex change the trees' answer, not where the networks look
-    prediction = predict(study, Clinical(study.patient_id, None, None), model, reading=reading)
+    prediction = predict(study, ClinicalData(study.patient_id, None, None), model, reader_pool=reader_pool)
     if not prediction.segmentation.mask.any():
         raise GliomarkError(message("nothing-to-explain", folder=folder))
     if not prediction.markers:
-        raise GliomarkError(message("no-marker-to-explain", model=str(model_name)))
-    answered = [marker for marker in prediction.markers if marker.probability is not None]
-    if not answered:
+        raise GliomarkError(message("no-marker-to-explain", model=str(name_or_path)))
+    predicted_markers = [marker for marker in prediction.markers if marker.probability is not None]
+    if not predicted_markers:
         reason = prediction.markers[0].warnings[0]
         raise GliomarkError(message("no-probability-to-explain", folder=folder, reason=reason))
-    place = out / folder_name(study.patient_id)
+    patient_folder = output_folder / encode_folder_name(study.patient_id)
     sheets = {}
-    for marker in answered:
-        said = f"{marker.title}: what speaks for '{model.card.markers[marker.marker].positive}'"
-        sheet = _sheet(prediction, marker, model.classifiers[marker.marker], stage, said)
-        sheets[place / f"gradcam_{marker.marker}.png"] = sheet
+    for marker in predicted_markers:
+        caption = f"{marker.title}: what speaks for '{model.card.markers[marker.marker].positive}'"
+        sheet = _draw_sheet(prediction, marker, model.classifiers[marker.marker], stage, caption)
+        sheets[patient_folder / f"gradcam_{marker.marker}.png"] = sheet
     # written once all are drawn: nothing is left half-done
     for path, sheet in sheets.items():
-        atomic_write(path, png_bytes(sheet))
+        atomic_write(path, encode_png(sheet))
     return list(sheets)
 
 
-def branch_maps(
-    classifier: SliceClassifier, stack: SliceStack, mask: NDArray[np.bool_], index: list[int], stage: int
+def compute_branch_maps(
+    classifier: SliceClassifier,
+    stack: SliceStack,
+    mask: NDArray[np.bool_],
+    slice_indices: list[int],
+    stage: int,
 ) -> dict[str, NDArray[np.float32]]:
     """Per branch ``(S, 240, 240)`` in 0 to 1 on the given slices; 0 outside the classifier's view."""
-    chosen = LesionSlices(tuple(index), tuple(index), (0.0,) * len(index))
-    images, lesion = mix_parts(stack, mask, chosen, classifier.sequences)
-    return slice_maps(classifier.network, images, lesion, classifier.crop, stage)
+    chosen = LesionSlices(tuple(slice_indices), tuple(slice_indices), (0.0,) * len(slice_indices))
+    images, lesion = extract_lesion_slices(stack, mask, chosen, classifier.sequences)
+    return compute_slice_branch_maps(classifier.network, images, lesion, classifier.crop_size, stage)
 
 
-def slice_maps(
+def compute_slice_branch_maps(
     network: nn.Module, images: Tensor, lesion: Tensor, crop: int, stage: int
 ) -> dict[str, NDArray[np.float32]]:
     """``branch_maps`` of slices ``(S, 2, 240, 240)`` and their lesion ``(S, 240, 240)``; crop: side of the view."""
-    inner = central_view(images.shape[-1], crop)
-    mix = mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
+    inner = compute_crop_index(images.shape[-1], crop)
+    mixed_input = build_mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
     maps: dict[str, NDArray[np.float32]] = {}
-    for branch in branches_of(network):
-        whole = torch.zeros(lesion.shape)
-        whole[inner] = branch_map(network, mix.clone(), branch, stage)
-        maps[branch] = whole.numpy()
+    for branch in list_branches(network):
+        full_map = torch.zeros(lesion.shape)
+        full_map[inner] = compute_branch_map(network, mixed_input.clone(), branch, stage)
+        maps[branch] = full_map.numpy()
     return maps
 
 
-def _sheet(
-    prediction: Prediction, marker: MarkerPrediction, classifier: SliceClassifier, stage: int, said: str
+def _draw_sheet(
+    prediction: Prediction, marker: MarkerPrediction, classifier: SliceClassifier, stage: int, caption: str
 ) -> Image.Image:
     """Deciding slices in rows; each sequence, its branch's map, and the master's map in columns."""
     stack, segmentation = prediction.stack, prediction.segmentation
     names = [score.slice_name for score in marker.slices if score.decides]
     index = [stack.slice_names.index(name) for name in names]
-    maps = branch_maps(classifier, stack, segmentation.mask, index, stage)
-    paper = canvas(stack, segmentation.probability, classifier.sequences)
+    maps = compute_branch_maps(classifier, stack, segmentation.mask, index, stage)
+    slice_canvas = create_slice_canvas(stack, segmentation.probability, classifier.sequences)
     first, second = classifier.sequences
     # a branch of one sequence lies on that sequence, any other on the second
-    under = {branch: first if branch == "first" else second for branch in maps}
-    columns = [(name, None) for name in classifier.sequences] + [(under[b], b) for b in maps]
+    background_by_branch = {branch: first if branch == "first" else second for branch in maps}
+    columns = [(name, None) for name in classifier.sequences] + [(background_by_branch[b], b) for b in maps]
     rows = [
         [
-            draw_slice(paper, name, i, WIDTH)
+            draw_slice(slice_canvas, name, i, SLICE_WIDTH_PIXELS)
             if branch is None
-            else draw_heat(paper, name, i, maps[branch][row], WIDTH)
+            else draw_heatmap(slice_canvas, name, i, maps[branch][row], SLICE_WIDTH_PIXELS)
             for name, branch in columns
         ]
         for row, i in enumerate(index)
@@ -117,15 +126,32 @@ def _sheet(
         for name, branch in columns
     ]
     height = rows[0][0].height
-    sheet = Image.new("RGB", (WIDTH * len(captions), CAPTION + (height + CAPTION) * len(rows)), "black")
+    sheet = Image.new(
+        "RGB",
+        (
+            SLICE_WIDTH_PIXELS * len(captions),
+            CAPTION_HEIGHT_PIXELS + (height + CAPTION_HEIGHT_PIXELS) * len(rows),
+        ),
+        "black",
+    )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
     for column, text in enumerate(captions):
-        draw.text((WIDTH * column + 8, CAPTION // 2), text, fill="white", font=font, anchor="lm")
-    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
-        top = CAPTION + number * (height + CAPTION)
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (WIDTH * column, top))
         draw.text(
-            (8, top + height + CAPTION // 2), f"{said}; slice {name}", fill="white", font=font, anchor="lm"
+            (SLICE_WIDTH_PIXELS * column + 8, CAPTION_HEIGHT_PIXELS // 2),
+            text,
+            fill="white",
+            font=font,
+            anchor="lm",
+        )
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        top = CAPTION_HEIGHT_PIXELS + number * (height + CAPTION_HEIGHT_PIXELS)
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (SLICE_WIDTH_PIXELS * column, top))
+        draw.text(
+            (8, top + height + CAPTION_HEIGHT_PIXELS // 2),
+            f"{caption}; slice {name}",
+            fill="white",
+            font=font,
+            anchor="lm",
         )
     return sheet

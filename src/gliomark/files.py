@@ -34,15 +34,17 @@ from typing import Any
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
 
-PREFIX = ".gliomark-"
-OWNED = re.compile(r"\.gliomark-(?P<process>\d+)-(?P<start>[0-9a-f]{8})-(?P<machine>[0-9a-f]{8})-[0-9a-f]{8}")
-REPLACED = ".replaced"  # a folder that holds, under its own name, what is being replaced
-START_UNKNOWN = "00000000"
+TEMPORARY_PREFIX = ".gliomark-"
+TEMPORARY_NAME_PATTERN = re.compile(
+    r"\.gliomark-(?P<process>\d+)-(?P<start>[0-9a-f]{8})-(?P<machine>[0-9a-f]{8})-[0-9a-f]{8}"
+)
+REPLACED_SUFFIX = ".replaced"  # a folder that holds, under its own name, what is being replaced
+UNKNOWN_PROCESS_START = "00000000"
 # what another machine wrote into a shared folder, or nobody can be asked about, is left over once it is so old
-FOREIGN_LIFETIME_S = 24 * 3600.0
+FOREIGN_TEMPORARY_LIFETIME_S = 24 * 3600.0
 
 # the system's reasons for not writing that deserve words of their own
-REASONS = {
+MESSAGE_CODE_BY_ERRNO = {
     errno.ENOSPC: "file-disk-full",
     errno.EDQUOT: "file-disk-full",
     errno.EFBIG: "file-too-large",
@@ -54,7 +56,7 @@ REASONS = {
 }
 
 # whatever zipfile raises for a damaged or hostile archive
-ZIP_DAMAGE = (
+ZIP_ERRORS = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
     RuntimeError,
@@ -69,35 +71,35 @@ ZIP_DAMAGE = (
 )
 
 
-class NotWrittenError(GliomarkError):
+class FileWriteError(GliomarkError):
     """Something could not be written; its message says why and what to do."""
 
 
-def is_disk_full(error: BaseException) -> bool:
+def is_disk_full_error(error: BaseException) -> bool:
     """Whether whatever is written next would fail too."""
     if isinstance(error, GliomarkError):
         return getattr(error.message, "code", "") == "file-disk-full"
     if isinstance(error, OSError):
-        return REASONS.get(error.errno or 0) == "file-disk-full"
+        return MESSAGE_CODE_BY_ERRNO.get(error.errno or 0) == "file-disk-full"
     # SQLite's words for it, which no library hands on as an error of the system
     return "database or disk is full" in str(error)
 
 
-def explain_os_error(error: OSError, path: Path | str | None = None) -> Message:
+def describe_os_error(error: OSError, path: Path | str | None = None) -> Message:
     """The one sentence for what the system refused. path: where, if the error itself does not say it."""
     named = str(path or error.filename or "")
     reason = error.strerror or str(error)
-    code = REASONS.get(error.errno or 0, "not-written")
+    code = MESSAGE_CODE_BY_ERRNO.get(error.errno or 0, "not-written")
     return message(code, path=named or "?", reason=reason)
 
 
 @contextmanager
-def writing(path: Path | str) -> Iterator[None]:
+def convert_write_errors(path: Path | str) -> Iterator[None]:
     """Raises NotWrittenError, naming ``path``, for every OSError within."""
     try:
         yield
     except OSError as error:
-        raise NotWrittenError(explain_os_error(error, path)) from error
+        raise FileWriteError(describe_os_error(error, path)) from error
 
 
 # ---- whole or not at all ----------------------------------------------------------------------------
@@ -109,7 +111,7 @@ def atomic_write(
     *,
     mode: int = 0o666,
     encoding: str = "utf-8",
-    durable: bool = True,
+    is_durable: bool = True,
 ) -> Path:
     """Write a file whole or not at all, its folder too; returns the path.
 
@@ -117,75 +119,81 @@ def atomic_write(
     the process. Lines end as they do in ``content``. Raises NotWrittenError; an older file stays as it was then.
     """
     data = content.encode(encoding) if isinstance(content, str) else content
-    part = path.with_name(temporary_name())
-    with writing(path):
+    temporary_path = path.with_name(make_temporary_name())
+    with convert_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            with os.fdopen(os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)
                 file.flush()
-                if durable:
+                if is_durable:
                     os.fsync(file.fileno())
-            os.replace(part, path)
+            os.replace(temporary_path, path)
         except BaseException:
-            remove(part)
+            remove_path(temporary_path)
             raise
-        if durable:
-            _sync(path.parent)
+        if is_durable:
+            _sync_to_disk(path.parent)
     return path
 
 
 @contextmanager
-def atomic_folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_folder(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
     """A folder to fill, which then takes the place of ``path`` at once, be there an older one or not.
 
     Raises NotWrittenError where it cannot be written; whatever fails, an older folder stays as it was.
     """
-    part = path.with_name(temporary_name())
+    temporary_folder = path.with_name(make_temporary_name())
     try:
-        with writing(path):
+        with convert_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.mkdir()
-            yield part
-            if durable:
-                _sync_below(part)
-            _put_in_place(part, path)
-            if durable:
-                _sync(path.parent)
+            temporary_folder.mkdir()
+            yield temporary_folder
+            if is_durable:
+                _sync_folder_tree(temporary_folder)
+            _replace_folder(temporary_folder, path)
+            if is_durable:
+                _sync_to_disk(path.parent)
     finally:
-        remove(part)
+        remove_path(temporary_folder)
 
 
-def _put_in_place(new: Path, path: Path) -> None:
+def _replace_folder(new: Path, path: Path) -> None:
     """Rename; an older folder is exchanged for it in one step where the system can, else moved away first."""
     if not path.exists():
         new.rename(path)
-    elif not _exchange(new, path):
-        kept = path.with_name(temporary_name(REPLACED))
-        kept.mkdir()
+    elif not _swap_names(new, path):
+        backup_folder = path.with_name(make_temporary_name(REPLACED_SUFFIX))
+        backup_folder.mkdir()
         try:
-            path.rename(kept / path.name)
+            path.rename(backup_folder / path.name)
             new.rename(path)
         finally:
-            _return_replaced(kept)
-            remove(kept)
+            _restore_replaced_folder(backup_folder)
+            remove_path(backup_folder)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _swap_names(one: Path, other: Path) -> bool:
     """Swap two names on Linux; False where that is not to be had."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
-    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    at_current_folder, exchange_flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return (
+        renameat2 is not None
+        and renameat2(
+            at_current_folder, os.fsencode(one), at_current_folder, os.fsencode(other), exchange_flag
+        )
+        == 0
+    )
 
 
-def _sync_below(folder: Path) -> None:
+def _sync_folder_tree(folder: Path) -> None:
     for root, _, names in os.walk(folder):
         for name in names:
-            _sync(Path(root) / name)
-        _sync(Path(root))
+            _sync_to_disk(Path(root) / name)
+        _sync_to_disk(Path(root))
 
 
-def _sync(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     """Bring a file or a folder's names to the disk, where the file system has a call for that."""
     if os.name != "posix":
         return
@@ -199,7 +207,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def png_bytes(picture: Any, compress_level: int = -1) -> bytes:
+def encode_png(image: Any, compress_level: int = -1) -> bytes:
     """A grey array ``(row, column)`` or a PIL image as a PNG file's content, to be written whole.
 
     compress_level: 0 to 9, or -1 for zlib's usual.
@@ -207,26 +215,26 @@ def png_bytes(picture: Any, compress_level: int = -1) -> bytes:
     from PIL import Image  # not everybody who writes files draws pictures
 
     content = BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
         content, "PNG", compress_level=compress_level
     )
     return content.getvalue()
 
 
-def has_room(folder: Path, reserve: int) -> bool:
+def has_free_space(folder: Path, required_bytes: int) -> bool:
     """Whether so many bytes of the disk that holds ``folder`` are free."""
-    return shutil.disk_usage(folder).free >= reserve
+    return shutil.disk_usage(folder).free >= required_bytes
 
 
 def check_writable(folder: Path) -> None:
     """Make the folder and write into it, before hours of work. Raises NotWrittenError where that fails."""
-    probe = folder / temporary_name()
-    with writing(folder):
+    probe = folder / make_temporary_name()
+    with convert_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             probe.write_bytes(b"\0")
         finally:
-            remove(probe)
+            remove_path(probe)
 
 
 @contextmanager
@@ -235,26 +243,26 @@ def scratch_folder() -> Iterator[Path]:
 
     Raises NotWrittenError where it cannot be made.
     """
-    place = Path(tempfile.gettempdir())
-    remove_leftovers(place)
-    folder = place / temporary_name()
-    with writing(folder):
+    temporary_root = Path(tempfile.gettempdir())
+    remove_leftovers(temporary_root)
+    folder = temporary_root / make_temporary_name()
+    with convert_write_errors(folder):
         folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
-        remove(folder)
+        remove_path(folder)
 
 
 # ---- what a killed process left ---------------------------------------------------------------------
 
 
-def temporary_name(suffix: str = "") -> str:
+def make_temporary_name(suffix: str = "") -> str:
     """A hidden name that says which process it belongs to."""
-    return f"{PREFIX}{_owner(os.getpid())}-{secrets.token_hex(4)}{suffix}"
+    return f"{TEMPORARY_PREFIX}{_format_owner(os.getpid())}-{secrets.token_hex(4)}{suffix}"
 
 
-def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
     """Remove the temporary files and folders of processes that have ended; below: in every folder below too.
 
     A folder that was being replaced and has no successor returns to its place. What cannot be removed stays, silently:
@@ -263,31 +271,35 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
     with suppress(OSError):
         for entry in sorted(folder.iterdir()):
             if is_leftover(entry):
-                if entry.name.endswith(REPLACED):
-                    _return_replaced(entry)
-                remove(entry)
-            elif below and entry.is_dir() and not entry.is_symlink():
-                remove_leftovers(entry, below=True)
+                if entry.name.endswith(REPLACED_SUFFIX):
+                    _restore_replaced_folder(entry)
+                remove_path(entry)
+            elif recursive and entry.is_dir() and not entry.is_symlink():
+                remove_leftovers(entry, recursive=True)
 
 
 def is_leftover(path: Path) -> bool:
     """Whether a temporary file or folder belongs to no living process."""
-    if not path.name.startswith(PREFIX):
+    if not path.name.startswith(TEMPORARY_PREFIX):
         return False
-    owner = OWNED.match(path.name)
-    if owner is not None and owner["machine"] == _machine() and owner["start"] != START_UNKNOWN:
-        return _start(int(owner["process"])) != owner["start"]
+    name_match = TEMPORARY_NAME_PATTERN.match(path.name)
+    if (
+        name_match is not None
+        and name_match["machine"] == _hash_machine_name()
+        and name_match["start"] != UNKNOWN_PROCESS_START
+    ):
+        return _hash_process_start(int(name_match["process"])) != name_match["start"]
     with suppress(OSError):
-        return time.time() - path.lstat().st_mtime > FOREIGN_LIFETIME_S
+        return time.time() - path.lstat().st_mtime > FOREIGN_TEMPORARY_LIFETIME_S
     return False
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def iterate_files(folder: Path) -> Iterator[Path]:
     """Everything below a folder that is no folder, in order of name; a folder that may not be listed is passed over."""
-    return (path for path, _ in walk(folder, _list_permitted))
+    return (path for path, _ in walk_folder(folder, _list_readable_entries))
 
 
-def walk(
+def walk_folder(
     folder: Path, list_folder: Callable[[Path], Iterable[os.DirEntry[str]]]
 ) -> Iterator[tuple[Path, os.DirEntry[str]]]:
     """Everything below a folder that is no folder, in the order in which ``list_folder`` lists each.
@@ -305,13 +317,13 @@ def walk(
             yield parent / entry.name, entry
 
 
-def _list_permitted(folder: Path) -> list[os.DirEntry[str]]:
+def _list_readable_entries(folder: Path) -> list[os.DirEntry[str]]:
     with suppress(PermissionError, FileNotFoundError), os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
     return []
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """A file or a folder with all that is in it; tidying after a failure must not hide what failed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -320,34 +332,36 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def _return_replaced(kept: Path) -> None:
+def _restore_replaced_folder(backup_folder: Path) -> None:
     """What was being replaced goes back where nothing took its place."""
     with suppress(OSError):
-        for older in list(kept.iterdir()):
-            if not (target := kept.with_name(older.name)).exists():
+        for older in list(backup_folder.iterdir()):
+            if not (target := backup_folder.with_name(older.name)).exists():
                 older.rename(target)
 
 
 @cache
-def _owner(process: int) -> str:
-    return f"{process}-{_start(process) or START_UNKNOWN}-{_machine()}"
+def _format_owner(process_id: int) -> str:
+    return f"{process_id}-{_hash_process_start(process_id) or UNKNOWN_PROCESS_START}-{_hash_machine_name()}"
 
 
 @cache
-def _machine() -> str:
-    return _short_hash(platform.node())
+def _hash_machine_name() -> str:
+    return _compute_short_hash(platform.node())
 
 
-def _start(process: int) -> str:
+def _hash_process_start(process_id: int) -> str:
     """When a living process of this machine was started, as a word; blank for a dead one, or where nobody tells."""
     try:
-        facts = Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        stat_fields = (
+            Path(f"/proc/{process_id}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        )
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
     except (OSError, ValueError):
         return ""
-    state, start = facts[0], facts[19]  # fields 3 and 22 of proc(5)
-    return "" if state in "ZX" else _short_hash(f"{boot} {start}")
+    state, start = stat_fields[0], stat_fields[19]  # fields 3 and 22 of proc(5)
+    return "" if state in "ZX" else _compute_short_hash(f"{boot_id} {start}")
 
 
-def _short_hash(text: str) -> str:
+def _compute_short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.io.dicom import dicom_files
-from gliomark.io.masks import Grid, predicted, read_masks, unite
-from gliomark.io.masks.dicom import mask_kind
-from gliomark.isolation import ReadingEndedError, Reads, read_here
+from gliomark.io.dicom import find_dicom_files
+from gliomark.io.masks import SeriesGrid, is_gliomark_result, read_masks, unite_masks
+from gliomark.io.masks.dicom import read_dicom_mask_kind
+from gliomark.isolation import ReaderProcessError, ReadExecutor, run_in_this_process
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, SliceStack, Study
 
 
 @dataclass(frozen=True, eq=False)
-class FoundOutline:
+class SuppliedMask:
     """files: their names. mask: bool ``(slice, row, column)`` on the patient's SliceStack, None where it cannot be
     read, problem then saying why."""
 
@@ -34,39 +34,49 @@ class FoundOutline:
         return message("mask-not-used", file=self.files)
 
 
-def find_outline(study: Study, stack: SliceStack, reading: Reads = read_here) -> FoundOutline | None:
+def find_supplied_mask(
+    study: Study, stack: SliceStack, reader_pool: ReadExecutor = run_in_this_process
+) -> SuppliedMask | None:
     """The mask that came with the images, on their stack; gliomark's own earlier answers are none.
 
     reading: where the files are read. One that ends its process is an outline that cannot be read."""
     if study.lesion is not None:
-        return FoundOutline(study.lesion.source.name, stack.lesion)
+        return SuppliedMask(study.lesion.source.name, stack.lesion)
     if not any(series.source_images for series in study.series.values()):
         return None
-    grids = {name: Grid.of(series) for name, series in study.series.items()}
+    grids = {name: SeriesGrid.from_series(series) for name, series in study.series.items()}
     shape = next(iter(stack.images.values())).shape
-    grid = Grid(shape, stack.affine, stack.slice_names, study.source)
+    grid = SeriesGrid(shape, stack.affine, stack.slice_names, study.source)
     try:
-        return reading(study.source, outline_among, study.source, grids, grid, stack.to_stack)
-    except ReadingEndedError as error:
-        return FoundOutline(message("mask-files"), None, error.message)
+        return reader_pool(study.source, read_supplied_masks, study.source, grids, grid, stack.to_stack)
+    except ReaderProcessError as error:
+        return SuppliedMask(message("mask-files"), None, error.message)
 
 
-def outline_among(
+def read_supplied_masks(
     source: Path,
-    grids: Mapping[MRSequence, Grid],
-    grid: Grid,
-    to_grid: Mapping[MRSequence, NDArray[np.float64]],
-) -> FoundOutline | None:
+    grids: Mapping[MRSequence, SeriesGrid],
+    grid: SeriesGrid,
+    transform_by_sequence: Mapping[MRSequence, NDArray[np.float64]],
+) -> SuppliedMask | None:
     """The DICOM masks of a patient's folder, united on a grid; None where there is none.
 
     grids: of the series that were read; to_grid: from each series' millimetres to the grid's.
     """
-    files = [file for file in dicom_files(source) if mask_kind(file) and not predicted(file)]
+    files = [
+        file
+        for file in find_dicom_files(source)
+        if read_dicom_mask_kind(file) and not is_gliomark_result(file)
+    ]
     if not files:
         return None
     names = ", ".join(file.name for file in files)
     try:
-        masks = read_masks(None, {name: one.series for name, one in grids.items()}, files=files)
-        return FoundOutline(names, unite(masks, grid.series, to_grid).image > 0)
+        masks = read_masks(
+            None,
+            {name: grid_of_sequence.blank_series for name, grid_of_sequence in grids.items()},
+            files=files,
+        )
+        return SuppliedMask(names, unite_masks(masks, grid.blank_series, transform_by_sequence).image > 0)
     except GliomarkError as error:
-        return FoundOutline(names, None, error.message)
+        return SuppliedMask(names, None, error.message)

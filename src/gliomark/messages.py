@@ -2111,7 +2111,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
-LONGEST_WORDS = 300  # characters of a cell, a name or a column that a sentence quotes
+MAX_QUOTED_CHARACTERS = 300  # characters of a cell, a name or a column that a sentence quotes
 
 
 class Message(str):
@@ -2128,21 +2128,21 @@ class Message(str):
 
     def __reduce__(self) -> tuple[Callable[..., str], tuple[Any, ...]]:
         """Code and parameters outlast pickling and copying; what an older version kept keeps its text at least."""
-        return _restore, (self.code, self.parameters, str(self))
+        return _rebuild_message, (self.code, self.parameters, str(self))
 
 
 def message(code: str, /, **parameters: Any) -> Message:
     """The sentence of this code with these parameters filled in; a file's own words are cut where they are endless."""
-    return Message(code, {name: _cut(value) for name, value in parameters.items()})
+    return Message(code, {name: _truncate_text(value) for name, value in parameters.items()})
 
 
-def _cut(value: Any) -> Any:
-    if isinstance(value, Message) or not isinstance(value, str) or len(value) <= LONGEST_WORDS:
+def _truncate_text(value: Any) -> Any:
+    if isinstance(value, Message) or not isinstance(value, str) or len(value) <= MAX_QUOTED_CHARACTERS:
         return value
-    return f"{value[:LONGEST_WORDS]}…"
+    return f"{value[:MAX_QUOTED_CHARACTERS]}…"
 
 
-def render(text: str, language: Language) -> str:
+def render_message(text: str, language: Language) -> str:
     """A message in the reader's language; any other text, such as a file's own words, as it is."""
     if not isinstance(text, Message):
         return text
@@ -2150,25 +2150,25 @@ def render(text: str, language: Language) -> str:
     return MESSAGES[text.code][LANGUAGES.index(language)].format_map(filled)
 
 
-def to_record(text: str) -> dict[str, Any]:
+def to_message_record(text: str) -> dict[str, Any]:
     """A sentence as JSON: ``text`` in English and, for a message, ``code`` and ``parameters``."""
     record: dict[str, Any] = {"text": str(text)}
     if isinstance(text, Message):
-        parameters = {name: _to_json(value) for name, value in text.parameters.items()}
+        parameters = {name: _to_json_value(value) for name, value in text.parameters.items()}
         record |= {"code": text.code, "parameters": parameters}
     return record
 
 
-def from_record(record: Mapping[str, Any]) -> str:
+def from_message_record(record: Mapping[str, Any]) -> str:
     """The sentence of ``to_record``; its English text alone where this version does not know the code."""
     try:
-        parameters = {name: _from_json(value) for name, value in record["parameters"].items()}
+        parameters = {name: _from_json_value(value) for name, value in record["parameters"].items()}
     except (KeyError, TypeError, AttributeError):
         return str(record["text"])
-    return _restore(record.get("code", ""), parameters, str(record["text"]))
+    return _rebuild_message(record.get("code", ""), parameters, str(record["text"]))
 
 
-def known(text: str, *codes: str, **parameters: Any) -> str:
+def find_message_for_text(text: str, *codes: str, **parameters: Any) -> str:
     """The message among these codes whose English is exactly this text, such as a weights file's; else the text."""
     for code in codes:
         if code in MESSAGES and MESSAGES[code][0].format_map(parameters) == text:
@@ -2176,18 +2176,18 @@ def known(text: str, *codes: str, **parameters: Any) -> str:
     return text
 
 
-def level_word(level: str) -> str:
+def find_level_message(level: str) -> str:
     """A marker's level as a message where it is one of the known words."""
-    return known(level, f"level-{level.strip().lower().replace(' ', '-')}")
+    return find_message_for_text(level, f"level-{level.strip().lower().replace(' ', '-')}")
 
 
-def level_in_words(level: str, is_borderline: bool, language: Language) -> str:
+def describe_level(level: str, is_borderline: bool, language: Language) -> str:
     """How a level is said to a person: "mutant", or "borderline, leaning mutant"."""
-    word = level_word(level)
-    return render(message("level-borderline", level=word) if is_borderline else word, language)
+    word = find_level_message(level)
+    return render_message(message("level-borderline", level=word) if is_borderline else word, language)
 
 
-def percent(probability: float | None) -> str:
+def format_percent(probability: float | None) -> str:
     """Whole per cent; never 0 or 100, which no model can promise."""
     if probability is None:
         return "–"
@@ -2195,45 +2195,45 @@ def percent(probability: float | None) -> str:
     return "< 1 %" if value < 1 else "> 99 %" if value > 99 else f"{value} %"
 
 
-def collect(value: Any) -> list[dict[str, Any]]:
+def collect_message_records(value: Any) -> list[dict[str, Any]]:
     """The records of all messages in plain data, each once, so that its reader can say them in another language."""
-    found: dict[str, dict[str, Any]] = {}
-    for text in _texts(value):
+    record_by_text: dict[str, dict[str, Any]] = {}
+    for text in _iterate_texts(value):
         if isinstance(text, Message):
-            found.setdefault(str(text), to_record(text))
-    return list(found.values())
+            record_by_text.setdefault(str(text), to_message_record(text))
+    return list(record_by_text.values())
 
 
-def restore(value: Any, records: Iterable[Mapping[str, Any]]) -> Any:
+def restore_messages(value: Any, records: Iterable[Mapping[str, Any]]) -> Any:
     """Plain data with every text that ``collect`` has a record of a message again."""
-    messages = {record["text"]: from_record(record) for record in records}
-    return _restored(value, messages)
+    messages = {record["text"]: from_message_record(record) for record in records}
+    return _restore_value(value, messages)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _iterate_texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for part in value.values():
-            yield from _texts(part)
+            yield from _iterate_texts(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _texts(part)
+            yield from _iterate_texts(part)
 
 
-def _restored(value: Any, messages: Mapping[str, str]) -> Any:
+def _restore_value(value: Any, messages: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return messages.get(value, value)
     if isinstance(value, Mapping):
-        return {name: _restored(part, messages) for name, part in value.items()}
-    return [_restored(part, messages) for part in value] if isinstance(value, list | tuple) else value
+        return {name: _restore_value(part, messages) for name, part in value.items()}
+    return [_restore_value(part, messages) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _render_value(value: Any, language: Language) -> Any:
-    return render(value, language) if isinstance(value, Message) else value
+    return render_message(value, language) if isinstance(value, Message) else value
 
 
-def _restore(code: str, parameters: Mapping[str, Any], text: str) -> str:
+def _rebuild_message(code: str, parameters: Mapping[str, Any], text: str) -> str:
     """The message; its text alone where this version does not know the code or misses a parameter."""
     try:
         return Message(code, parameters)
@@ -2241,10 +2241,10 @@ def _restore(code: str, parameters: Mapping[str, Any], text: str) -> str:
         return text
 
 
-def _to_json(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """A parameter as JSON can hold it: numbers of numpy as numbers, paths and errors as text."""
     if isinstance(value, Message):
-        return to_record(value)
+        return to_message_record(value)
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, Integral):
@@ -2252,5 +2252,5 @@ def _to_json(value: Any) -> Any:
     return float(value) if isinstance(value, Real) and isfinite(value) else str(value)
 
 
-def _from_json(value: Any) -> Any:
-    return from_record(value) if isinstance(value, Mapping) else value
+def _from_json_value(value: Any) -> Any:
+    return from_message_record(value) if isinstance(value, Mapping) else value

@@ -12,30 +12,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.found_outline import FoundOutline, find_outline
+from gliomark.found_outline import SuppliedMask, find_supplied_mask
 from gliomark.inference.fusion import (
     FusionRule,
-    check_fusion,
-    deciding_slices,
-    fusion_in_words,
-    patient_probability,
+    check_fusion_rule,
+    describe_fusion,
+    fuse_probabilities,
+    select_deciding_slices,
 )
-from gliomark.inference.segmenter import Segmenter, seen_sequences
+from gliomark.inference.segmenter import Segmenter, select_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
-from gliomark.isolation import Reads, read_here
-from gliomark.messages import Message, known, level_word, message, percent
-from gliomark.models.building import marker_network, outlining_network
-from gliomark.models.card import SEGMENTATION
-from gliomark.models.shelf import SHIPPED, weights_file
-from gliomark.models.signatures import UNSIGNED, Trust
+from gliomark.isolation import ReadExecutor, run_in_this_process
+from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
+from gliomark.models.building import load_marker_network, load_segmentation_network
+from gliomark.models.card import SEGMENTATION_PART
+from gliomark.models.shelf import SHIPPED_MODELS, resolve_weights_file
+from gliomark.models.signatures import UNSIGNED, TrustPolicy
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
-from gliomark.preprocessing import PreparationSettings, prepare
-from gliomark.preprocessing.coverage import no_lesion_message
+from gliomark.preprocessing import PreparationConfig, prepare
+from gliomark.preprocessing.coverage import format_no_lesion_message
 from gliomark.study import (
-    READER_FINDING,
-    READERS_OUTLINE,
-    UNFORESEEN,
-    Clinical,
+    DATA_ERRORS,
+    READER_FINDING_ACCURACY,
+    READER_SEGMENTATION_RULE,
+    ClinicalData,
     Contributions,
     GliomarkError,
     MarkerPrediction,
@@ -47,14 +47,18 @@ from gliomark.study import (
     SliceStack,
     Study,
 )
-from gliomark.tables import check_row
+from gliomark.tables import check_clinical_row
 
-__all__ = ["SHIPPED", "Model", "Prepared", "build_model", "load_model", "predict"]
+__all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_model", "predict"]
 
 UNDETERMINED = "undetermined"
-VALIDATED_FUSION: FusionRule = "near"  # of every threshold and every figure of validation in a weights file
-BORDERLINE = 0.05  # a probability this close to the threshold, or closer, names a level only as borderline
-MODEL, READER = "model", "reader's finding"
+VALIDATED_FUSION_RULE: FusionRule = (
+    "near"  # of every threshold and every figure of validation in a weights file
+)
+BORDERLINE_MARGIN = (
+    0.05  # a probability this close to the threshold, or closer, names a level only as borderline
+)
+DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,23 +81,25 @@ class Model:
         cohort = c.training_cohort
         if c.markers:
             fewest = min(m.validation.patients if m.validation else 0 for m in c.markers.values())
-            cohort = known(cohort, "training-cohort", patients=len(c.training_patients), fewest=fewest)
-        licence = known(c.licence, "licence", "licence-not-stated")
-        use = known(c.intended_use, "intended-use", "intended-use-research")
+            cohort = find_message_for_text(
+                cohort, "training-cohort", patients=len(c.training_patients), fewest=fewest
+            )
+        licence = find_message_for_text(c.licence, "licence", "licence-not-stated")
+        use = find_message_for_text(c.intended_use, "intended-use", "intended-use-research")
         return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.signature)
 
 
-def load_model(name_or_file: str | Path = "demo", trust: Trust = Trust()) -> Model:
+def load_model(name_or_path: str | Path = "demo", trust: TrustPolicy = TrustPolicy()) -> Model:
     """A shipped model by name ("demo") or a weights file; trust: whose.
 
     Raises GliomarkError, in one sentence, for a file that is damaged, altered, not to be trusted, or no model.
     """
-    return build_model(open_weights(name_or_file, trust))
+    return build_model(load_weights_by_name(name_or_path, trust))
 
 
-def open_weights(name_or_file: str | Path, trust: Trust = Trust()) -> Weights:
+def load_weights_by_name(name_or_path: str | Path, trust: TrustPolicy = TrustPolicy()) -> Weights:
     """A shipped model's or a file's weights, before they are networks. Raises GliomarkError as ``load_model``."""
-    with weights_file(name_or_file) as path:
+    with resolve_weights_file(name_or_path) as path:
         return load_weights(path, trust)
 
 
@@ -102,23 +108,25 @@ def build_model(weights: Weights) -> Model:
     card = weights.card
     sequences = tuple(MRSequence(name) for name in card.sequences)
     classifiers = {
-        name: _classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
+        name: _build_classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
     }
     model = Model(card, weights.sha256, build_segmenter(weights), classifiers, weights.signature)
-    stack, lesion = _trial(sequences)
+    stack, lesion = _create_trial_slice(sequences)
     for name, classifier in classifiers.items():
-        _try_out(partial(classifier.score, stack, lesion, Clinical("", None, None)), weights, name)
+        _check_trial_run(
+            partial(classifier.score, stack, lesion, ClinicalData("", None, None)), weights, name
+        )
     return model
 
 
 def build_segmenter(weights: Weights) -> Segmenter:
     """The outlining network of a weights file, ready to use as its card says. Raises as ``build_model``."""
     card = weights.card
-    network, use = outlining_network(weights)
+    network, use = load_segmentation_network(weights)
     sequences = tuple(MRSequence(name) for name in card.sequences)
     segmenter = Segmenter(
         network,
-        seen_sequences(sequences, card.rule),
+        select_sequences(sequences, card.rule),
         card.rule,
         use.tile,
         card.segmentation_threshold,
@@ -128,43 +136,46 @@ def build_segmenter(weights: Weights) -> Segmenter:
         use.flips,
         use.smallest_share,
     )
-    _try_out(partial(segmenter.segment, _trial(sequences)[0]), weights, SEGMENTATION)
+    _check_trial_run(
+        partial(segmenter.segment, _create_trial_slice(sequences)[0]), weights, SEGMENTATION_PART
+    )
     return segmenter
 
 
-def _classifier(
+def _build_classifier(
     weights: Weights, name: str, marker: MarkerCard, sequences: tuple[MRSequence, ...]
 ) -> SliceClassifier:
-    network, trees, use = marker_network(weights, name)
+    network, trees, use = load_marker_network(weights, name)
     age_cut, calibration = marker.age_cut, marker.calibration
     return SliceClassifier(network, trees, sequences, use.crop, age_cut, use.evidence, calibration)
 
 
-def _trial(sequences: Sequence[MRSequence]) -> tuple[SliceStack, NDArray[np.bool_]]:
+def _create_trial_slice(sequences: Sequence[MRSequence]) -> tuple[SliceStack, NDArray[np.bool_]]:
     """One invented slice, a brain of noise with a lesion, to see whether a network answers at all."""
-    brain, lesion = np.zeros((1, 240, 240), bool), np.zeros((1, 240, 240), bool)
-    brain[:, 60:180, 60:180], lesion[:, 100:130, 100:130] = True, True
+    brain, lesion_mask = np.zeros((1, 240, 240), bool), np.zeros((1, 240, 240), bool)
+    brain[:, 60:180, 60:180], lesion_mask[:, 100:130, 100:130] = True, True
     noise = np.random.default_rng(0).normal(size=(len(sequences), 1, 240, 240))
     images = {
-        name: np.where(brain, one, -3).astype(np.float32) for name, one in zip(sequences, noise, strict=True)
+        name: np.where(brain, noise_image, -3).astype(np.float32)
+        for name, noise_image in zip(sequences, noise, strict=True)
     }
-    return SliceStack("", images, brain, np.eye(4), ("1",), (0,)), lesion
+    return SliceStack("", images, brain, np.eye(4), ("1",), (0,)), lesion_mask
 
 
-def _try_out(answer: Callable[[], object], weights: Weights, part: str) -> None:
+def _check_trial_run(trial_run: Callable[[], object], weights: Weights, part: str) -> None:
     """Weights may each be a number and still give none. Raises GliomarkError where the trial fails."""
     try:
-        answer()
+        trial_run()
     except GliomarkError as error:
-        told = message("weights-no-answer", path=weights.path, part=part, reason=error.message)
-        raise GliomarkError(told) from None
-    except UNFORESEEN as error:
+        error_message = message("weights-no-answer", path=weights.path, part=part, reason=error.message)
+        raise GliomarkError(error_message) from None
+    except DATA_ERRORS as error:
         reason = " ".join(str(error).split())[:160]
         raise GliomarkError(message("weights-network", path=weights.path, part=part, reason=reason)) from None
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedStudy:
     """A study as the model's networks see it, before anything is asked of them.
 
     stack: its images are called what they are. stand_ins: a missing sequence to the one that the networks are shown
@@ -175,24 +186,26 @@ class Prepared:
     stack: SliceStack
     stand_ins: Mapping[MRSequence, MRSequence]
     seconds: float
-    found: FoundOutline | None = None
+    found: SuppliedMask | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One for each missing sequence, and what the preparation warns of."""
         pairs = self.stand_ins.items()
-        told = (message("stood-in", wanted=str(wanted), shown=str(shown)) for wanted, shown in pairs)
-        return (*told, *self.stack.warnings)
+        substitute_warnings = (
+            message("stood-in", wanted=str(wanted), shown=str(shown)) for wanted, shown in pairs
+        )
+        return (*substitute_warnings, *self.stack.warnings)
 
 
 def predict(
     study: Study,
-    clinical: Clinical,
+    clinical: ClinicalData,
     model: Model,
     *,
     fusion: FusionRule = "near",
-    enhancing: bool | None = None,
-    reading: Reads = read_here,
+    has_enhancing_focus: bool | None = None,
+    reader_pool: ReadExecutor = run_in_this_process,
 ) -> Prediction:
     """The whole cascade on one patient, read before by ``read_study``.
 
@@ -202,35 +215,44 @@ def predict(
     gets no marker answer. Raises GliomarkError where a sequence is missing, no brain is found, ``clinical`` is another
     patient's or nobody's, or an argument is none of its values.
     """
-    check_request(study, clinical, fusion, enhancing)
+    check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     return predict_prepared(
-        prepare_study(study, model, reading=reading), clinical, model, fusion=fusion, enhancing=enhancing
+        prepare_study(study, model, reader_pool=reader_pool),
+        clinical,
+        model,
+        fusion=fusion,
+        has_enhancing_focus=has_enhancing_focus,
     )
 
 
-def check_request(study: Study, clinical: Clinical, fusion: object, enhancing: object) -> None:
+def check_prediction_arguments(
+    study: Study, clinical: ClinicalData, fusion: object, has_enhancing_focus: object
+) -> None:
     """Raise GliomarkError for another patient's row, an impossible person and values that nothing is computed for."""
-    check_fusion(fusion)
-    if enhancing is not None and not isinstance(enhancing, bool):
-        raise GliomarkError(message("enhancing-not-understood", given=repr(enhancing)))
-    check_row(clinical, study.patient_id)
+    check_fusion_rule(fusion)
+    if has_enhancing_focus is not None and not isinstance(has_enhancing_focus, bool):
+        raise GliomarkError(message("enhancing-not-understood", given=repr(has_enhancing_focus)))
+    check_clinical_row(clinical, study.patient_id)
 
 
 def prepare_study(
-    study: Study, model: Model, step: Callable[[str], None] = lambda _: None, reading: Reads = read_here
-) -> Prepared:
+    study: Study,
+    model: Model,
+    report_progress: Callable[[str], None] = lambda _: None,
+    reader_pool: ReadExecutor = run_in_this_process,
+) -> PreparedStudy:
     """What can be done before age, sex and finding are known; step: is told what is done next. Raises GliomarkError
     as ``predict``."""
-    started = time.perf_counter()
-    stand_ins = find_stand_ins(study, model.card)
+    start_time = time.perf_counter()
+    stand_ins = find_substitutes(study, model.card)
     # by its own name: whatever is said of an image, it is not called what it stands in for
-    shown = list(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))
-    stack = prepare(study, shown, PreparationSettings(**model.card.preparation), step)
-    found = find_outline(study, stack, reading)
-    return Prepared(study, stack, stand_ins, time.perf_counter() - started, found)
+    sequences_used = list(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))
+    stack = prepare(study, sequences_used, PreparationConfig(**model.card.preparation), report_progress)
+    supplied_mask = find_supplied_mask(study, stack, reader_pool)
+    return PreparedStudy(study, stack, stand_ins, time.perf_counter() - start_time, supplied_mask)
 
 
-def find_stand_ins(study: Study, card: ModelCard) -> dict[MRSequence, MRSequence]:
+def find_substitutes(study: Study, card: ModelCard) -> dict[MRSequence, MRSequence]:
     """Each missing sequence with the one that the model's card lets stand in for it."""
     return {
         MRSequence(wanted): MRSequence(shown)
@@ -239,7 +261,7 @@ def find_stand_ins(study: Study, card: ModelCard) -> dict[MRSequence, MRSequence
     }
 
 
-def _named_as_asked(
+def _rename_substituted_sequences(
     stack: SliceStack, sequences: Sequence[MRSequence], stand_ins: Mapping[MRSequence, MRSequence]
 ) -> SliceStack:
     """The stack as the networks ask for it: a stand-in under the name of the sequence that is missing."""
@@ -247,37 +269,47 @@ def _named_as_asked(
 
 
 def predict_prepared(
-    prepared: Prepared,
-    clinical: Clinical,
+    prepared: PreparedStudy,
+    clinical: ClinicalData,
     model: Model,
     *,
     fusion: FusionRule = "near",
-    enhancing: bool | None = None,
-    outline: NDArray[np.bool_] | None = None,
-    step: Callable[[str], None] = lambda _: None,
+    has_enhancing_focus: bool | None = None,
+    reader_mask: NDArray[np.bool_] | None = None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
     """The rest of ``predict``. outline: a reader's, ``(slice, 240, 240)``, in place of the network's; step: is
     told what is done next."""
-    started = time.perf_counter()
+    start_time = time.perf_counter()
     study, stack = prepared.study, prepared.stack
-    check_request(study, clinical, fusion, enhancing)
-    step("outline")
-    segmentation = _outlined(prepared, model) if outline is None else _drawn(outline)
+    check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
+    notify("outline")
+    segmentation = (
+        _segment_by_network(prepared, model)
+        if reader_mask is None
+        else _create_reader_segmentation(reader_mask)
+    )
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
-    warnings, answers = list(prepared.warnings), []
+    warnings, marker_predictions = list(prepared.warnings), []
     if not areas.any():
-        warnings.append(_no_lesion(segmentation, stack))
+        warnings.append(_build_no_lesion_message(segmentation, stack))
     for name, classifier in model.classifiers.items():
-        step(name)
+        notify(name)
         card = model.card.markers[name]
-        answer = _unanswered(name, card, fusion)
-        reason = _why_withheld(card, prepared.stand_ins)
+        marker_prediction = _create_empty_prediction(name, card, fusion)
+        reason = _find_withholding_reason(card, prepared.stand_ins)
         if reason is not None:
-            answer = replace(answer, warnings=(reason,))
+            marker_prediction = replace(marker_prediction, warnings=(reason,))
         elif areas.any():
-            answer = _answered(answer, card, classifier, stack, segmentation, clinical, fusion)
-        answers.append(_with_finding(answer, card, enhancing, bool(areas.any())))
-    if (clinical.age is None or clinical.sex is None) and any(a.probability is not None for a in answers):
+            marker_prediction = _predict_marker(
+                marker_prediction, card, classifier, stack, segmentation, clinical, fusion
+            )
+        marker_predictions.append(
+            _apply_reader_finding(marker_prediction, card, has_enhancing_focus, bool(areas.any()))
+        )
+    if (clinical.age is None or clinical.sex is None) and any(
+        a.probability is not None for a in marker_predictions
+    ):
         warnings.append(message("age-or-sex-unknown"))
     return Prediction(
         patient_id=study.patient_id,
@@ -287,148 +319,150 @@ def predict_prepared(
         segmentation=segmentation,
         lesion_volume_ml=float(segmentation.mask.sum() * stack.voxel_volume_ml),
         lesion_areas_mm2={stack.slice_names[i]: float(areas[i]) for i in np.flatnonzero(areas)},
-        markers=tuple(answers),
+        markers=tuple(marker_predictions),
         warnings=tuple(warnings),
         model=model.identity,
         software_version=version("gliomark"),
-        seconds=prepared.seconds + time.perf_counter() - started,
+        seconds=prepared.seconds + time.perf_counter() - start_time,
         stand_ins=prepared.stand_ins,
-        notes=(prepared.found.note,) if prepared.found is not None and outline is None else (),
+        notes=(prepared.found.note,) if prepared.found is not None and reader_mask is None else (),
     )
 
 
 # ---- the outline ------------------------------------------------------------------------------------
 
 
-def _outlined(prepared: Prepared, model: Model) -> Segmentation:
+def _segment_by_network(prepared: PreparedStudy, model: Model) -> Segmentation:
     """The network's outline; its rule names the sequences that it was really shown."""
-    asked = _named_as_asked(prepared.stack, model.sequences, prepared.stand_ins)
-    shown = [prepared.stand_ins.get(name, name) for name in model.segmenter.sequences]
-    return replace(model.segmenter.segment(asked), rule=model.segmenter.rule_in_words(shown))
+    network_stack = _rename_substituted_sequences(prepared.stack, model.sequences, prepared.stand_ins)
+    sequences_used = [prepared.stand_ins.get(name, name) for name in model.segmenter.sequences]
+    return replace(model.segmenter.segment(network_stack), rule=model.segmenter.describe_rule(sequences_used))
 
 
-def _drawn(outline: NDArray[np.bool_]) -> Segmentation:
+def _create_reader_segmentation(reader_mask: NDArray[np.bool_]) -> Segmentation:
     """A reader's outline, which is as sure as it says."""
-    return Segmentation(outline.astype(np.float32), outline, READERS_OUTLINE)
+    return Segmentation(reader_mask.astype(np.float32), reader_mask, READER_SEGMENTATION_RULE)
 
 
-def _no_lesion(segmentation: Segmentation, stack: SliceStack) -> str:
+def _build_no_lesion_message(segmentation: Segmentation, stack: SliceStack) -> str:
     """That there is none, and in how much of the brain there is none."""
-    if segmentation.by_reader:
+    if segmentation.is_drawn_by_reader:
         return message("no-outline")
-    return no_lesion_message(stack.examined)
+    return format_no_lesion_message(stack.examined)
 
 
 # ---- the markers ------------------------------------------------------------------------------------
 
 
-def _unanswered(name: str, card: MarkerCard, fusion: FusionRule) -> MarkerPrediction:
+def _create_empty_prediction(name: str, card: MarkerCard, fusion: FusionRule) -> MarkerPrediction:
     return MarkerPrediction(
         marker=name,
-        title=known(card.title, f"title-{name}"),
+        title=find_message_for_text(card.title, f"title-{name}"),
         probability=None,
         level=UNDETERMINED,
-        label=known(card.label, f"label-{name}"),
+        label=find_message_for_text(card.label, f"label-{name}"),
         fusion=fusion,
         threshold=None,
-        decided_by=MODEL,
+        decided_by=DECIDED_BY_MODEL,
         positive=card.positive,
     )
 
 
-def _why_withheld(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) -> Message | None:
+def _find_withholding_reason(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) -> Message | None:
     """Why no level and no probability may be given, whatever the model computes; None where they may."""
     for wanted, shown in stand_ins.items():
         return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
-    return None if card.names_level else card.verdict
+    return None if card.is_level_reported else card.validation_message
 
 
-def _answered(
-    answer: MarkerPrediction,
+def _predict_marker(
+    empty_prediction: MarkerPrediction,
     card: MarkerCard,
     classifier: SliceClassifier,
     stack: SliceStack,
     segmentation: Segmentation,
-    clinical: Clinical,
+    clinical: ClinicalData,
     fusion: FusionRule,
 ) -> MarkerPrediction:
     """The model's answer of a patient with a lesion, by a marker that may be answered."""
     assert card.validation is not None
-    slices, probabilities, parts = classifier.score(stack, segmentation.mask, clinical)
-    decide = deciding_slices(slices.place, slices.area_mm2, fusion)
-    probability = patient_probability(slices.place, slices.area_mm2, list(probabilities), fusion)
+    slices, probabilities, contributions = classifier.score(stack, segmentation.mask, clinical)
+    deciding_positions = select_deciding_slices(slices.neighbour_index, slices.area_mm2, fusion)
+    probability = fuse_probabilities(slices.neighbour_index, slices.area_mm2, list(probabilities), fusion)
     scores = tuple(
-        SliceScore(stack.slice_names[index], area, float(p), position in decide)
+        SliceScore(stack.slice_names[index], area, float(p), position in deciding_positions)
         for position, (index, area, p) in enumerate(
             zip(slices.index, slices.area_mm2, probabilities, strict=True)
         )
     )
-    start, image, *codes = parts[list(decide)].mean(axis=0).tolist()
-    age, sex = codes or (None, None)
-    is_borderline = abs(probability - card.threshold) <= BORDERLINE
-    warnings = [message("borderline", margin=100 * BORDERLINE)] if is_borderline else []
-    if fusion != VALIDATED_FUSION:
+    baseline, image, *clinical_contributions = contributions[list(deciding_positions)].mean(axis=0).tolist()
+    age, sex = clinical_contributions or (None, None)
+    is_borderline = abs(probability - card.threshold) <= BORDERLINE_MARGIN
+    warnings = [message("borderline", margin=100 * BORDERLINE_MARGIN)] if is_borderline else []
+    if fusion != VALIDATED_FUSION_RULE:
         warnings.append(message("fusion-not-validated", fusion=fusion))
     return replace(
-        answer,
+        empty_prediction,
         probability=probability,
         level=card.positive if probability >= card.threshold else card.negative,
         borderline=is_borderline,
         threshold=card.threshold,
-        threshold_origin=_threshold_origin(card, card.validation),
+        threshold_origin=_describe_threshold(card, card.validation),
         slices=scores,
-        contributions=Contributions(start, image, age, sex),
-        performance=performance(card),
-        fusion_in_words=fusion_in_words(fusion, len(decide)),
+        contributions=Contributions(baseline, image, age, sex),
+        performance=describe_performance(card),
+        fusion_in_words=describe_fusion(fusion, len(deciding_positions)),
         warnings=(*warnings, *((card.warning,) if card.warning else ())),
     )
 
 
-def performance(card: MarkerCard) -> str:
+def describe_performance(card: MarkerCard) -> str:
     """How well the model did on patients it had not seen, in words; empty where that was not measured."""
     if card.validation is None:
         return ""
     return message("performance", **asdict(card.validation))
 
 
-def _threshold_origin(card: MarkerCard, validation: MarkerValidation) -> str:
+def _describe_threshold(card: MarkerCard, validation: MarkerValidation) -> str:
     return message(
         "threshold-origin",
-        threshold=percent(card.threshold),
+        threshold=format_percent(card.threshold),
         positives=validation.positives,
         patients=validation.patients,
-        share=percent(validation.positives / validation.patients),
-        positive=level_word(card.positive),
-        negative=level_word(card.negative),
+        share=format_percent(validation.positives / validation.patients),
+        positive=find_level_message(card.positive),
+        negative=find_level_message(card.negative),
     )
 
 
-def _with_finding(
-    answer: MarkerPrediction, card: MarkerCard, enhancing: bool | None, has_lesion: bool
+def _apply_reader_finding(
+    marker_prediction: MarkerPrediction, card: MarkerCard, has_enhancing_focus: bool | None, has_lesion: bool
 ) -> MarkerPrediction:
     """METHOD section 5: an enhancing focus means IDH wild type, none means mutant; the probability stays. Without a
     lesion there is nothing to decide. A model that is sure of the other level is not kept quiet."""
-    if enhancing is None or answer.marker != "idh":
-        return answer
+    if has_enhancing_focus is None or marker_prediction.marker != "idh":
+        return marker_prediction
     if not has_lesion:
-        return replace(answer, warnings=(*answer.warnings, message("finding-without-lesion")))
-    level, warnings = "wild type" if enhancing else "mutant", answer.warnings
-    if answer.borderline:
+        return replace(
+            marker_prediction, warnings=(*marker_prediction.warnings, message("finding-without-lesion"))
+        )
+    level, warnings = "wild type" if has_enhancing_focus else "mutant", marker_prediction.warnings
+    if marker_prediction.borderline:
         warnings = tuple(w for w in warnings if getattr(w, "code", "") != "borderline")
-    elif answer.probability is not None and answer.level != level:
+    elif marker_prediction.probability is not None and marker_prediction.level != level:
         contradiction = message(
             "finding-contradicted",
-            found=level_word(level),
-            level=level_word(answer.level),
-            positive=level_word(card.positive),
-            probability=percent(answer.probability),
+            found=find_level_message(level),
+            level=find_level_message(marker_prediction.level),
+            positive=find_level_message(card.positive),
+            probability=format_percent(marker_prediction.probability),
         )
         warnings = (contradiction, *warnings)
     return replace(
-        answer,
+        marker_prediction,
         level=level,
         borderline=False,
-        decided_by=READER,
-        performance=READER_FINDING.performance(enhancing),
+        decided_by=DECIDED_BY_READER,
+        performance=READER_FINDING_ACCURACY.describe_performance(has_enhancing_focus),
         warnings=warnings,
     )

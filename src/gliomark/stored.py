@@ -33,49 +33,49 @@ from cattrs.errors import ForbiddenExtraKeysError
 from numpy.typing import NDArray
 
 from gliomark.files import atomic_write, remove_leftovers
-from gliomark.messages import Message, from_record, message, to_record
+from gliomark.messages import Message, from_message_record, message, to_message_record
 from gliomark.study import GliomarkError
 
 SCHEMA_VERSION = 1
-MOST_DEFLATED = 1040  # deflate makes nothing smaller than to a 1032nd
-TRIES = 5  # a writer may replace a record's arrays between the reading of its two files
-INSIDE = "inside"  # marks a path that is kept relative to its record's folder
+MAX_DEFLATE_RATIO = 1040  # deflate makes nothing smaller than to a 1032nd
+MAX_READ_ATTEMPTS = 5  # a writer may replace a record's arrays between the reading of its two files
+RELATIVE_PATH_KEY = "inside"  # marks a path that is kept relative to its record's folder
 T = TypeVar("T")
 
 
-def write_record(folder: Path, name: str, record: Any, *, durable: bool = True) -> None:
+def write_record(folder: Path, name: str, record: Any, *, is_durable: bool = True) -> None:
     """Write a dataclass as ``name`` into ``folder``, whole or not at all, in place of an earlier one; one writer at a
     time. durable: to outlast a power cut, for which the disk is waited for. Raises TypeError for a value that is not of
     its field's type, NotWrittenError where the disk is full."""
-    with _open_parts(folder) as parts:
-        plain = _CONVERTER.unstructure(record)
-    arrays = None
-    if parts.arrays:
-        packed = _pack(parts.arrays)
-        arrays = f"{name}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
-        atomic_write(folder / arrays, packed, durable=durable)
-    content = {"schema_version": SCHEMA_VERSION, "arrays": arrays, "record": plain}
-    atomic_write(folder / f"{name}.json", json.dumps(content, allow_nan=False), durable=durable)
-    _remove_others(folder, name, arrays)
+    with _use_conversion_context(folder) as context:
+        plain_record = _CONVERTER.unstructure(record)
+    arrays_file = None
+    if context.arrays:
+        packed_arrays = _pack_arrays(context.arrays)
+        arrays_file = f"{name}.{hashlib.sha256(packed_arrays).hexdigest()[:16]}.npz"
+        atomic_write(folder / arrays_file, packed_arrays, is_durable=is_durable)
+    content = {"schema_version": SCHEMA_VERSION, "arrays": arrays_file, "record": plain_record}
+    atomic_write(folder / f"{name}.json", json.dumps(content, allow_nan=False), is_durable=is_durable)
+    _remove_stale_arrays(folder, name, arrays_file)
     remove_leftovers(folder)
 
 
-def read_record(folder: Path, name: str, kind: type[T]) -> T:
+def read_record(folder: Path, name: str, record_type: type[T]) -> T:
     """The record of ``write_record``, which must be a ``kind``. Raises GliomarkError where it is missing, damaged, of a
     newer version or something else."""
-    gone = name
-    for _ in range(TRIES):
+    missing_file = name
+    for _ in range(MAX_READ_ATTEMPTS):
         try:
-            return _read(folder, name, kind)
+            return _read_record_files(folder, name, record_type)
         except FileNotFoundError as error:
-            gone = Path(error.filename or name).name
-    raise GliomarkError(message("stored-missing", file=gone))
+            missing_file = Path(error.filename or name).name
+    raise GliomarkError(message("stored-missing", file=missing_file))
 
 
 def remove_record(folder: Path, name: str) -> None:
     """Both files, where they are."""
     (folder / f"{name}.json").unlink(missing_ok=True)
-    _remove_others(folder, name, None)
+    _remove_stale_arrays(folder, name, None)
 
 
 def has_record(folder: Path, name: str) -> bool:
@@ -83,25 +83,25 @@ def has_record(folder: Path, name: str) -> bool:
     return (folder / f"{name}.json").is_file()
 
 
-def same_record(one: Any, other: Any) -> bool:
+def is_same_record(one: Any, other: Any) -> bool:
     """Whether two records say the same, arrays to the bit; a message is as good as its text."""
     if is_dataclass(one):
         names = [part.name for part in fields(one)]
-        alike = type(one) is type(other)
-        return alike and all(same_record(getattr(one, name), getattr(other, name)) for name in names)
+        is_same = type(one) is type(other)
+        return is_same and all(is_same_record(getattr(one, name), getattr(other, name)) for name in names)
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        alike = type(one) is type(other) and (one.dtype, one.shape) == (other.dtype, other.shape)
-        return alike and one.tobytes() == other.tobytes()
+        is_same = type(one) is type(other) and (one.dtype, one.shape) == (other.dtype, other.shape)
+        return is_same and one.tobytes() == other.tobytes()
     if isinstance(one, Mapping):
-        alike = isinstance(other, Mapping) and list(one) == list(other)
-        return alike and all(same_record(part, other[name]) for name, part in one.items())
+        is_same = isinstance(other, Mapping) and list(one) == list(other)
+        return is_same and all(is_same_record(part, other[name]) for name, part in one.items())
     if isinstance(one, list | tuple):
-        alike = isinstance(other, list | tuple) and len(one) == len(other)
-        return alike and all(map(same_record, one, other))
+        is_same = isinstance(other, list | tuple) and len(one) == len(other)
+        return is_same and all(map(is_same_record, one, other))
     return bool(one == other) or (one != one and other != other)
 
 
-def _read(folder: Path, name: str, kind: type[T]) -> T:
+def _read_record_files(folder: Path, name: str, record_type: type[T]) -> T:
     file = f"{name}.json"
     try:
         content = json.loads((folder / file).read_bytes())
@@ -111,12 +111,12 @@ def _read(folder: Path, name: str, kind: type[T]) -> T:
         if version != SCHEMA_VERSION or content.keys() != {"schema_version", "arrays", "record"}:
             raise ValueError(f"schema_version {version}")
         arrays = _read_arrays(folder, name, content["arrays"])
-        with _open_parts(folder, arrays):
-            return _CONVERTER.structure(content["record"], kind)
+        with _use_conversion_context(folder, arrays):
+            return _CONVERTER.structure(content["record"], record_type)
     except FileNotFoundError:
         raise
     except cattrs.BaseValidationError as error:
-        raise _damaged(file, "; ".join(cattrs.transform_error(error)[:1])) from None
+        raise _create_damaged_error(file, "; ".join(cattrs.transform_error(error)[:1])) from None
     except (
         ValueError,
         TypeError,
@@ -125,27 +125,27 @@ def _read(folder: Path, name: str, kind: type[T]) -> T:
         RecursionError,
         ForbiddenExtraKeysError,
     ) as error:
-        raise _damaged(file, str(error)) from None
+        raise _create_damaged_error(file, str(error)) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise _damaged(file, str(error)) from None
+        raise _create_damaged_error(file, str(error)) from None
 
 
-def _damaged(file: str, reason: str) -> GliomarkError:
+def _create_damaged_error(file: str, reason: str) -> GliomarkError:
     return GliomarkError(message("stored-damaged", file=file, reason=" ".join(reason.split())[:200]))
 
 
 # ---- files --------------------------------------------------------------------------------------------
 
 
-def _remove_others(folder: Path, name: str, kept: str | None) -> None:
+def _remove_stale_arrays(folder: Path, name: str, kept_file: str | None) -> None:
     """Arrays of earlier records of this name."""
     stale = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.npz")
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name != kept and stale.fullmatch(path.name):
+        if path.name != kept_file and stale.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
-def _pack(arrays: list[NDArray[Any]]) -> memoryview:
+def _pack_arrays(arrays: list[NDArray[Any]]) -> memoryview:
     """As npz, the same bytes for the same arrays."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -171,10 +171,12 @@ def _read_arrays(folder: Path, name: str, file: Any) -> list[NDArray[Any]]:
 def _read_array(archive: zipfile.ZipFile, name: str, file_size: int) -> NDArray[Any]:
     """Sizes are checked before anything is made room for. size: of the whole file, in bytes."""
     entry = archive.getinfo(name)
-    packed = entry.compress_size
-    most = packed if entry.compress_type == zipfile.ZIP_STORED else packed * MOST_DEFLATED
-    if packed > file_size or entry.file_size > most:
-        raise ValueError(f"{name} claims {entry.file_size} bytes in {packed}")
+    compressed_size = entry.compress_size
+    max_size = (
+        compressed_size if entry.compress_type == zipfile.ZIP_STORED else compressed_size * MAX_DEFLATE_RATIO
+    )
+    if compressed_size > file_size or entry.file_size > max_size:
+        raise ValueError(f"{name} claims {entry.file_size} bytes in {compressed_size}")
     with archive.open(entry) as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{name} has no header that is known")
@@ -190,54 +192,56 @@ def _read_array(archive: zipfile.ZipFile, name: str, file_size: int) -> NDArray[
 
 
 @dataclass
-class _Parts:
+class _ConversionContext:
     """What a record being written or read needs besides its plain data: its folder and its arrays, each once."""
 
     folder: Path
     arrays: list[NDArray[Any]]
-    numbers: dict[int, int] = field(default_factory=dict)
+    number_by_array_id: dict[int, int] = field(default_factory=dict)
 
 
-_PARTS: ContextVar[_Parts] = ContextVar("parts")
+_CONVERSION_CONTEXT: ContextVar[_ConversionContext] = ContextVar("parts")
 
 
 @contextmanager
-def _open_parts(folder: Path, arrays: list[NDArray[Any]] | None = None) -> Iterator[_Parts]:
-    parts = _Parts(folder, [] if arrays is None else arrays)
-    token = _PARTS.set(parts)
+def _use_conversion_context(
+    folder: Path, arrays: list[NDArray[Any]] | None = None
+) -> Iterator[_ConversionContext]:
+    parts = _ConversionContext(folder, [] if arrays is None else arrays)
+    token = _CONVERSION_CONTEXT.set(parts)
     try:
         yield parts
     finally:
-        _PARTS.reset(token)
+        _CONVERSION_CONTEXT.reset(token)
 
 
-def _is_array(kind: Any) -> bool:
-    return kind is np.ndarray or get_origin(kind) is np.ndarray
+def _is_array_type(type_hint: Any) -> bool:
+    return type_hint is np.ndarray or get_origin(type_hint) is np.ndarray
 
 
-def _check_array(array: Any, kind: Any) -> NDArray[Any]:
+def _check_array(array: Any, type_hint: Any) -> NDArray[Any]:
     """Masks are bool and images numbers, of whatever width."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
         raise TypeError(f"an array of numbers is expected, not {type(array).__name__}")
-    wanted = next(iter(get_args(next(iter(get_args(kind)[1:]), None))), None)
-    if wanted is np.bool_ and array.dtype.kind != "b":
+    expected_scalar = next(iter(get_args(next(iter(get_args(type_hint)[1:]), None))), None)
+    if expected_scalar is np.bool_ and array.dtype.kind != "b":
         raise TypeError(f"an array of bool is expected, not of {array.dtype}")
     return array
 
 
-def _array_to_plain(kind: Any) -> Any:
-    def keep(value: Any) -> int:
-        parts = _PARTS.get()
-        if id(value) not in parts.numbers:
-            parts.arrays.append(_check_array(value, kind))
-            parts.numbers[id(value)] = len(parts.arrays) - 1
-        return parts.numbers[id(value)]
+def _create_array_hook(type_hint: Any) -> Any:
+    def store_array(value: Any) -> int:
+        parts = _CONVERSION_CONTEXT.get()
+        if id(value) not in parts.number_by_array_id:
+            parts.arrays.append(_check_array(value, type_hint))
+            parts.number_by_array_id[id(value)] = len(parts.arrays) - 1
+        return parts.number_by_array_id[id(value)]
 
-    return keep
+    return store_array
 
 
 def _array_from_plain(value: Any, kind: Any) -> NDArray[Any]:
-    arrays = _PARTS.get().arrays
+    arrays = _CONVERSION_CONTEXT.get().arrays
     if type(value) is not int or not 0 <= value < len(arrays):
         raise TypeError(f"{value!r} is the number of no array")
     return _check_array(arrays[value], kind)
@@ -246,18 +250,18 @@ def _array_from_plain(value: Any, kind: Any) -> NDArray[Any]:
 def _text_to_plain(value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError(f"a text is expected, not {type(value).__name__}")
-    return to_record(value) if isinstance(value, Message) else str(value)
+    return to_message_record(value) if isinstance(value, Message) else str(value)
 
 
 def _text_from_plain(value: Any, _: Any) -> str:
     if isinstance(value, Mapping) and isinstance(value.get("text"), str):
-        return from_record(value)
+        return from_message_record(value)
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
 
 
-def _number_to_plain(value: Any) -> Any:
+def _float_to_plain(value: Any) -> Any:
     """What JSON has no number for is written as a word; a whole number stays one."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"a number is expected, not {type(value).__name__}")
@@ -266,7 +270,7 @@ def _number_to_plain(value: Any) -> Any:
     return float(value) if math.isfinite(value) else repr(float(value))
 
 
-def _number_from_plain(value: Any, _: Any) -> float:
+def _float_from_plain(value: Any, _: Any) -> float:
     if value in ("nan", "inf", "-inf"):
         return float(value)
     if type(value) not in (int, float):
@@ -275,25 +279,25 @@ def _number_from_plain(value: Any, _: Any) -> float:
     return number
 
 
-def _whole_to_plain(value: Any) -> int:
+def _integer_to_plain(value: Any) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"a whole number is expected, not {type(value).__name__}")
     return int(value)
 
 
-def _whole_from_plain(value: Any, _: Any) -> int:
+def _integer_from_plain(value: Any, _: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"{value!r} is no whole number")
     return value
 
 
-def _truth_to_plain(value: Any) -> bool:
+def _boolean_to_plain(value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"yes or no is expected, not {type(value).__name__}")
     return bool(value)
 
 
-def _truth_from_plain(value: Any, _: Any) -> bool:
+def _boolean_from_plain(value: Any, _: Any) -> bool:
     if type(value) is not bool:
         raise TypeError(f"{value!r} is neither true nor false")
     return value
@@ -302,27 +306,31 @@ def _truth_from_plain(value: Any, _: Any) -> bool:
 def _path_to_plain(value: Any) -> Any:
     if not isinstance(value, PurePath):
         raise TypeError(f"a path is expected, not {type(value).__name__}")
-    folder = _PARTS.get().folder
-    return {INSIDE: value.relative_to(folder).as_posix()} if value.is_relative_to(folder) else str(value)
+    folder = _CONVERSION_CONTEXT.get().folder
+    return (
+        {RELATIVE_PATH_KEY: value.relative_to(folder).as_posix()}
+        if value.is_relative_to(folder)
+        else str(value)
+    )
 
 
 def _path_from_plain(value: Any, _: Any) -> Path:
     if isinstance(value, str):
         return Path(value)
-    inside = PurePath(value[INSIDE])
-    if inside.is_absolute() or ".." in inside.parts:
+    relative_path = PurePath(value[RELATIVE_PATH_KEY])
+    if relative_path.is_absolute() or ".." in relative_path.parts:
         raise ValueError(f"{value!r} leads out of the folder")
-    return _PARTS.get().folder / inside
+    return _CONVERSION_CONTEXT.get().folder / relative_path
 
 
-def _make_converter() -> cattrs.Converter:
+def _create_converter() -> cattrs.Converter:
     """Every type by hand that cattrs would otherwise convert into rather than check."""
     converter = cattrs.Converter(forbid_extra_keys=True, unstruct_collection_overrides={frozenset: list})
     for kind, to_plain, from_plain in (
         (str, _text_to_plain, _text_from_plain),
-        (float, _number_to_plain, _number_from_plain),
-        (int, _whole_to_plain, _whole_from_plain),
-        (bool, _truth_to_plain, _truth_from_plain),
+        (float, _float_to_plain, _float_from_plain),
+        (int, _integer_to_plain, _integer_from_plain),
+        (bool, _boolean_to_plain, _boolean_from_plain),
         (Path, _path_to_plain, _path_from_plain),
     ):
         converter.register_unstructure_hook(kind, to_plain)
@@ -330,9 +338,9 @@ def _make_converter() -> cattrs.Converter:
     for named in (StrEnum, IntEnum):  # else taken for the texts and numbers that they are as well
         converter.register_unstructure_hook(named, lambda value: value.value)
         converter.register_structure_hook(named, lambda value, kind: kind(value))
-    converter.register_unstructure_hook_factory(_is_array, _array_to_plain)
-    converter.register_structure_hook_func(_is_array, _array_from_plain)
+    converter.register_unstructure_hook_factory(_is_array_type, _create_array_hook)
+    converter.register_structure_hook_func(_is_array_type, _array_from_plain)
     return converter
 
 
-_CONVERTER = _make_converter()
+_CONVERTER = _create_converter()

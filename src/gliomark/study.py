@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gliomark.messages import message
 
-PRODUCT = "gliomark"  # the manufacturer its DICOM results name, by which they are known again
+DICOM_MANUFACTURER = "gliomark"  # the manufacturer its DICOM results name, by which they are known again
 
 
 class GliomarkError(Exception):
@@ -32,7 +32,7 @@ class GliomarkError(Exception):
 
 
 # What imaging libraries raise on one patient's data that passed every check of ours; it must not stop the others.
-UNFORESEEN = (
+DATA_ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -137,7 +137,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Clinical:
+class ClinicalData:
     """A patient's row of the clinical table. age in years; sex 0 male, 1 female; None unknown.
 
     columns: every further column as text, blanks left out (markers are read from here).
@@ -176,7 +176,7 @@ class SliceStack:
     warnings: tuple[str, ...] = ()
 
     @property
-    def drawn(self) -> NDArray[np.bool_]:
+    def reader_mask(self) -> NDArray[np.bool_]:
         """The reader's mask. Raises GliomarkError where none was read."""
         if self.lesion is None:
             raise GliomarkError(message("no-mask", patient=self.patient_id))
@@ -185,8 +185,8 @@ class SliceStack:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Step between slices, rows and columns, in millimetres."""
-        column, row, between = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(between), float(row), float(column)
+        column_step, row_step, slice_step = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(slice_step), float(row_step), float(column_step)
 
     @property
     def pixel_area_mm2(self) -> float:
@@ -199,7 +199,7 @@ class SliceStack:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
-READERS_OUTLINE = message("outline-by-reader")
+READER_SEGMENTATION_RULE = message("outline-by-reader")
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +212,9 @@ class Segmentation:
     rule: str
 
     @property
-    def by_reader(self) -> bool:
+    def is_drawn_by_reader(self) -> bool:
         """Drawn or corrected by a person; results must not say that a network outlined it."""
-        return self.rule == READERS_OUTLINE
+        return self.rule == READER_SEGMENTATION_RULE
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Contributions:
 
 
 @dataclass(frozen=True)
-class ReaderFinding:
+class ReaderFindingAccuracy:
     """How often "an enhancing focus means IDH wild type, none means mutant" was right, measured on a cohort.
 
     patients, right: of all; focus, wild_type: of those with an enhancing focus; no_focus, mutant: of those without.
@@ -250,47 +250,49 @@ class ReaderFinding:
 
     cohort: str
     patients: int
-    right: int
-    low: float
-    high: float
-    focus: int
-    wild_type: int
-    no_focus: int
-    mutant: int
-    method: str
+    correct: int
+    lower: float
+    upper: float
+    with_focus: int
+    wild_type_with_focus: int
+    without_focus: int
+    mutant_without_focus: int
+    detection_method: str
 
     @property
     def accuracy(self) -> float:
-        return self.right / self.patients
+        return self.correct / self.patients
 
-    def performance(self, enhancing: bool) -> str:
+    def describe_performance(self, has_enhancing_focus: bool) -> str:
         """What stands beside a level that the finding decided."""
-        if enhancing:
-            case = message("finding-focus", right=self.wild_type, of=self.focus)
+        if has_enhancing_focus:
+            case_text = message("finding-focus", right=self.wild_type_with_focus, of=self.with_focus)
         else:
-            case = message("finding-no-focus", right=self.mutant, of=self.no_focus)
-        numbers = {"right": self.right, "patients": self.patients, "cohort": self.cohort}
-        interval = {"accuracy": self.accuracy, "low": self.low, "high": self.high}
-        return message("finding-performance", case=case, **numbers, **interval)
+            case_text = message("finding-no-focus", right=self.mutant_without_focus, of=self.without_focus)
+        numbers = {"right": self.correct, "patients": self.patients, "cohort": self.cohort}
+        interval = {"accuracy": self.accuracy, "low": self.lower, "high": self.upper}
+        return message("finding-performance", case=case_text, **numbers, **interval)
 
-    def in_short(self) -> str:
+    def summarise(self) -> str:
         """The same in a sentence, for the question itself."""
-        numbers = {"right": self.right, "patients": self.patients, "accuracy": self.accuracy}
-        return message("finding-in-short", wild_type=self.wild_type, focus=self.focus, **numbers)
+        numbers = {"right": self.correct, "patients": self.patients, "accuracy": self.accuracy}
+        return message(
+            "finding-in-short", wild_type=self.wild_type_with_focus, focus=self.with_focus, **numbers
+        )
 
 
 # results/reader_finding.csv; a test holds the two together
-READER_FINDING = ReaderFinding(
+READER_FINDING_ACCURACY = ReaderFindingAccuracy(
     cohort="TCGA-LGG",
     patients=86,
-    right=55,
-    low=0.5288,
-    high=0.7403,
-    focus=31,
-    wild_type=10,
-    no_focus=55,
-    mutant=45,
-    method="T1C minus T1 in the drawn lesion more than 3 standard deviations above the rest of the brain, in a "
+    correct=55,
+    lower=0.5288,
+    upper=0.7403,
+    with_focus=31,
+    wild_type_with_focus=10,
+    without_focus=55,
+    mutant_without_focus=45,
+    detection_method="T1C minus T1 in the drawn lesion more than 3 standard deviations above the rest of the brain, in a "
     "connected piece of at least 0.2 ml",
 )
 
@@ -328,13 +330,17 @@ class MarkerPrediction:
     positive: str = ""
 
     @property
-    def slice_range(self) -> tuple[float, float] | None:
+    def probability_range(self) -> tuple[float, float] | None:
         """Lowest and highest probability of any one lesion slice, whether it decides or not; None of fewer than two.
 
         How much the answer hangs on the choice of slice. It is not a confidence interval.
         """
-        known = [score.probability for score in self.slices if math.isfinite(score.probability)]
-        return (min(known), max(known)) if len(known) > 1 else None
+        finite_probabilities = [
+            score.probability for score in self.slices if math.isfinite(score.probability)
+        ]
+        return (
+            (min(finite_probabilities), max(finite_probabilities)) if len(finite_probabilities) > 1 else None
+        )
 
 
 @dataclass(frozen=True)
@@ -362,7 +368,7 @@ class Prediction:
     """
 
     patient_id: str
-    clinical: Clinical
+    clinical: ClinicalData
     study: Study
     stack: SliceStack
     segmentation: Segmentation

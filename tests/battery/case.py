@@ -9,35 +9,35 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Refused:
+class ExpectedRefusal:
     """One sentence and nothing written. says: codes of messages or words, of which one must be said."""
 
-    says: tuple[str, ...]
+    expected_messages: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"refused: {' | '.join(self.says)}"
+        return f"refused: {' | '.join(self.expected_messages)}"
 
 
 @dataclass(frozen=True)
-class Answered:
+class ExpectedAnswer:
     """Accepted, with the right answer. wrong: what is wrong with what was left in the folder, or nothing."""
 
-    wrong: Callable[[Any], str]
-    what: str = "the right answer"
+    find_error: Callable[[Any], str]
+    description: str = "the right answer"
 
     def __str__(self) -> str:
-        return f"answered: {self.what}"
+        return f"answered: {self.description}"
 
 
 @dataclass(frozen=True)
-class Partly:
+class ExpectedPartialRefusal:
     """Status 1, every one of these said, and the rest answered rightly. wrong: what is wrong with it, or nothing."""
 
-    says: tuple[str, ...]
-    wrong: Callable[[Any], str]
+    expected_messages: tuple[str, ...]
+    find_error: Callable[[Any], str]
 
     def __str__(self) -> str:
-        return f"refused in part: {' & '.join(self.says)}"
+        return f"refused in part: {' & '.join(self.expected_messages)}"
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Case:
     door: str
     name: str
     kind: str
-    make: Callable[[Any], Any]
-    expects: Refused | Answered | Partly
-    words: tuple[str, ...] = ()
+    prepare: Callable[[Any], Any]
+    expectation: ExpectedRefusal | ExpectedAnswer | ExpectedPartialRefusal
+    arguments: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -62,28 +62,28 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Scene:
+class CaseFolders:
     """Where a case is laid out. folder: its own, empty at first; ground: the healthy things, not to be changed."""
 
     folder: Path
-    ground: Path
+    healthy_folder: Path
 
 
 @dataclass(frozen=True)
-class Seen:
+class ProcessResult:
     """What a command did. signal: by which it ended, else 0; parent_mb: the most memory of its own process."""
 
     status: int
     signal: int
     seconds: float
-    parent_mb: float
-    said: str
-    hung: bool = False
-    left: tuple[str, ...] = ()
+    peak_mb: float
+    output: str
+    timed_out: bool = False
+    files_left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """A line of the table. why: in words where it is not ok, told and not kept in the table."""
 
     door: str
@@ -93,29 +93,41 @@ class Row:
     verdict: str
     seconds: float
     parent_mb: float
-    why: str = ""
+    reason: str = ""
 
     @classmethod
-    def of(cls, case: Case, verdict: str, why: str, seconds: float, parent_mb: float) -> Row:
+    def from_case(cls, case: Case, verdict: str, reason: str, seconds: float, parent_mb: float) -> ResultRow:
         return cls(
             case.door,
             case.name,
             case.kind,
-            str(case.expects),
+            str(case.expectation),
             verdict,
             round(seconds, 1),
             round(parent_mb),
-            why,
+            reason,
         )
 
 
-def refused(door: str, name: str, kind: str, make: Callable[[Any], Any], *says: str, words: str = "") -> Case:
+def expect_refusal(
+    door: str,
+    name: str,
+    kind: str,
+    prepare: Callable[[Any], Any],
+    *expected_messages: str,
+    arguments: str = "",
+) -> Case:
     """A case that must be refused with one of these messages (codes, or words that stand in the sentence)."""
-    return Case(door, name, kind, make, Refused(says), tuple(words.split()))
+    return Case(door, name, kind, prepare, ExpectedRefusal(expected_messages), tuple(arguments.split()))
 
 
-def answered(
-    door: str, name: str, kind: str, make: Callable[[Any], Any], wrong: Callable[[Any], str], words: str = ""
+def expect_answer(
+    door: str,
+    name: str,
+    kind: str,
+    prepare: Callable[[Any], Any],
+    find_error: Callable[[Any], str],
+    arguments: str = "",
 ) -> Case:
     """An odd but healthy case that must be accepted; wrong: says what is wrong with the answer, or nothing."""
-    return Case(door, name, kind, make, Answered(wrong), tuple(words.split()))
+    return Case(door, name, kind, prepare, ExpectedAnswer(find_error), tuple(arguments.split()))

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.battery.case import Answered, Case, Partly, Scene, Seen
-from tests.battery.watch import fork
+from tests.battery.case import Case, CaseFolders, ExpectedAnswer, ExpectedPartialRefusal, ProcessResult
+from tests.battery.watch import run_in_fork
 
-from gliomark.cli import run as run_command_line
+from gliomark.cli import run_command_line as run_command_line
 
-BUILD = (
+BUILD_ARGUMENTS = (
     "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --without-masks --workers 0"
 )
 # the command's words, and which files may be there after a refusal
@@ -23,48 +23,54 @@ DOORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "predict with table": ("predict P001 --out out --clinical clinical.csv", ("out/predictions.csv",)),
     "predict with weights": ("predict P001 --out out --without-clinical --model model.safetensors", ()),
     "explain": ("explain P001 --out out", ()),
-    "cohort build": (BUILD, ("cohort.private/",)),
+    "cohort build": (BUILD_ARGUMENTS, ("cohort.private/",)),
     "cohort check": ("cohort check cohort", ()),
     "cohort describe": ("cohort describe cohort", ()),
     "cohort export": ("cohort export cohort --to nnunet --out exported", ()),
     "cohort anonymise": ("cohort anonymise P001 --out clean", ("clean.private/",)),
     "train segmentation": (
-        "train segmentation --cohort cohort --out model.safetensors --rule joint --size small --epochs 1", (),
+        "train segmentation --cohort cohort --out model.safetensors --rule joint --size small --epochs 1",
+        (),
     ),
     "train markers": (
         "train markers --cohort cohort --segmentation outline.safetensors --marker idh --out model.safetensors "
-        "--size light", (),
+        "--size light",
+        (),
     ),
     "evaluate": ("evaluate predictions.csv --out judged", ()),
-}  # fmt: skip
+}
 
 
-class NotLaidError(Exception):
+class PreparationError(Exception):
     """A case that could not be made: a mistake of the battery's own."""
 
 
-def run_case(case: Case, ground: Path, folder: Path) -> tuple[Seen, str]:
+def run_case(case: Case, ground: Path, folder: Path) -> tuple[ProcessResult, str]:
     """Lay a case out in a new folder and run its command; what was seen, and what is wrong with an answer."""
     folder.mkdir(parents=True)
-    scene, said = Scene(folder, ground), folder.with_suffix(".said")
-    laid = fork(lambda: case.make(scene), folder, said, limit_s=300)
-    if laid.status or laid.hung:
-        raise NotLaidError(laid.said[-2000:])
-    words, _ = DOORS[case.door]
-    before = files_below(folder)
-    seen = fork(lambda: command(case.words or words.split()), folder, said)
-    seen = replace(seen, said=seen.said + told_in_files(folder), left=tuple(files_below(folder) - before))
-    asked = isinstance(case.expects, Partly) or (isinstance(case.expects, Answered) and not seen.status)
-    wrong = case.expects.wrong(scene) if asked else ""
-    return seen, wrong
+    scene, output_file = CaseFolders(folder, ground), folder.with_suffix(".said")
+    preparation = run_in_fork(lambda: case.prepare(scene), folder, output_file, limit_s=300)
+    if preparation.status or preparation.timed_out:
+        raise PreparationError(preparation.output[-2000:])
+    arguments, _ = DOORS[case.door]
+    before = find_files(folder)
+    result = run_in_fork(lambda: run_command(case.arguments or arguments.split()), folder, output_file)
+    result = replace(
+        result, said=result.output + read_private_tables(folder), left=tuple(find_files(folder) - before)
+    )
+    has_answer = isinstance(case.expectation, ExpectedPartialRefusal) or (
+        isinstance(case.expectation, ExpectedAnswer) and not result.status
+    )
+    answer_error = case.expectation.find_error(scene) if has_answer else ""
+    return result, answer_error
 
 
-def command(words: tuple[str, ...] | list[str]) -> None:
-    sys.argv = ["gliomark", *words]
+def run_command(arguments: tuple[str, ...] | list[str]) -> None:
+    sys.argv = ["gliomark", *arguments]
     run_command_line()
 
 
-def files_below(folder: Path) -> set[str]:
+def find_files(folder: Path) -> set[str]:
     """Every file, link and pipe below a folder, without following links, however deep."""
     found, waiting = set(), [str(folder)]
     while waiting:
@@ -77,12 +83,12 @@ def files_below(folder: Path) -> set[str]:
     return found
 
 
-def told_in_files(folder: Path) -> str:
+def read_private_tables(folder: Path) -> str:
     """What a build tells of single patients and series in its private tables."""
     tables = sorted((folder / "cohort.private").glob("*.csv"))
     return "".join(f"\n{table.name}\n{table.read_text('utf-8-sig', 'replace')}" for table in tables)
 
 
-def may_stay(door: str) -> Callable[[str], bool]:
+def create_leftover_filter(door: str) -> Callable[[str], bool]:
     allowed = DOORS[door][1]
     return lambda name: name in allowed or any(name.startswith(one) for one in allowed if one.endswith("/"))

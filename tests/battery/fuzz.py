@@ -26,7 +26,7 @@ from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "tests.battery.fuzz")
 HANG_S = 20.0
-LOOK_S = 0.2
+POLL_INTERVAL_S = 0.2
 ODD_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 ODD_WORDS = (
     b"nan", b"inf", b"-1", b"1e999", b"99999999999", b"\0", b"\xff\xfe", b"../../x", b"\n", b"%s", b"[" * 50, b'"',
@@ -35,7 +35,7 @@ ODD_WORDS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class FuzzRow:
     """What fuzzing a reader came to. found: the first recipe of each kind of failure, in words."""
 
     reader: str
@@ -51,71 +51,73 @@ class Row:
 # ---- a recipe and its input -------------------------------------------------------------------------
 
 
-def damage(healthy: Sequence[bytes], recipe: bytes) -> bytes:
+def apply_recipe(healthy: Sequence[bytes], recipe: bytes) -> bytes:
     """A healthy input with the damages of a recipe: its first byte chooses the input, every four more a damage."""
     content = bytearray(healthy[(recipe[0] if recipe else 0) % len(healthy)])
     for at in range(1, len(recipe) - 3, 4):
         kind, high, low, value = recipe[at : at + 4]
         # two of three fall on the header, where lengths and counts stand
-        reach = len(content) if high >= 170 else min(len(content), 600)
-        place = (high << 8 | low) % max(1, reach)
-        _damage(content, kind % 8, place, value)
+        last_position = len(content) if high >= 170 else min(len(content), 600)
+        position = (high << 8 | low) % max(1, last_position)
+        _apply_damage(content, kind % 8, position, value)
     return bytes(content)
 
 
-def _damage(content: bytearray, kind: int, place: int, value: int) -> None:
+def _apply_damage(content: bytearray, kind: int, position: int, value: int) -> None:
     if kind == 0:
-        content[place : place + 1] = bytes([value])
+        content[position : position + 1] = bytes([value])
     elif kind == 1:
         number = ODD_NUMBERS[value % len(ODD_NUMBERS)]
         form = ("<I", ">I", "<H", ">H")[value % 4]
         packed = struct.pack(form, number & (0xFFFFFFFF if form[1] == "I" else 0xFFFF))
-        content[place : place + len(packed)] = packed
+        content[position : position + len(packed)] = packed
     elif kind == 2:
-        del content[place:]
+        del content[position:]
     elif kind == 3:
-        del content[place : place + 1 + value % 16]
+        del content[position : position + 1 + value % 16]
     elif kind == 4:
-        content[place:place] = ODD_WORDS[value % len(ODD_WORDS)]
+        content[position:position] = ODD_WORDS[value % len(ODD_WORDS)]
     elif kind == 5:
         word = ODD_WORDS[value % len(ODD_WORDS)]
-        content[place : place + len(word)] = word
+        content[position : position + len(word)] = word
     elif kind == 6:
-        content[place:place] = content[place : place + value]
+        content[position:position] = content[position : position + value]
     else:
-        content[place : place + 1] = (
-            bytes([content[place] ^ (1 << value % 8)]) if place < len(content) else b""
+        content[position : position + 1] = (
+            bytes([content[position] ^ (1 << value % 8)]) if position < len(content) else b""
         )
 
 
 # ---- the child --------------------------------------------------------------------------------------
 
 
-class Child:
+class FuzzChild:
     """Reads one input after the other; tells in a file what it is at, and in another what went wrong."""
 
     def __init__(self, name: str, home: Path) -> None:
         from tests.battery.fuzz_readers import READERS
 
         os.chdir(home)
-        self.reader, self.home, self.count = READERS[name], home, 0
-        self.healthy = self.reader.healthy()
-        self.at = os.open(home / "at", os.O_RDWR | os.O_CREAT)
+        self.reader, self.work_folder, self.count = READERS[name], home, 0
+        self.healthy = self.reader.create_inputs()
+        self.progress_file = os.open(home / "at", os.O_RDWR | os.O_CREAT)
 
-    def read(self, recipe: bytes) -> None:
-        from tests.battery.fuzz_readers import read_one
+    def read_recipe(self, recipe: bytes) -> None:
+        from tests.battery.fuzz_readers import try_to_read
 
         self.count += 1
-        os.pwrite(self.at, f"{self.count} {recipe.hex()}".ljust(600).encode(), 0)
-        if wrong := read_one(self.reader, damage(self.healthy, recipe[:200]), self.home / "one"):
-            with (self.home / "wrong").open("a") as file:
+        os.pwrite(self.progress_file, f"{self.count} {recipe.hex()}".ljust(600).encode(), 0)
+        if wrong := try_to_read(
+            self.reader, apply_recipe(self.healthy, recipe[:200]), self.work_folder / "one"
+        ):
+            with (self.work_folder / "wrong").open("a") as file:
                 file.write(json.dumps([wrong, recipe[:200].hex()]) + "\n")
 
-    def run(self, seconds: float, seed: int) -> None:
+    def run_seeded(self, seconds: float, seed: int) -> None:
         """Recipes from a seed."""
-        ends, chance = time.monotonic() + seconds, random.Random(seed)
+        ends, random_generator = time.monotonic() + seconds, random.Random(seed)
         while time.monotonic() < ends:
-            self.read(chance.randbytes(1 + 4 * chance.randint(1, 5)))
+            self.read_recipe(random_generator.randbytes(1 + 4 * random_generator.randint(1, 5)))
 
     def run_atheris(self, seconds: float, seed: int) -> None:
         """Recipes chosen by what they reach. Does not return."""
@@ -128,61 +130,65 @@ class Child:
             "-max_len=41",
             "-rss_limit_mb=0",
         ]
-        atheris.Setup([*words, "-verbosity=0", f"-artifact_prefix={self.home}/"], self.read)
+        atheris.Setup([*words, "-verbosity=0", f"-artifact_prefix={self.work_folder}/"], self.read_recipe)
         atheris.Fuzz()
 
 
-def run_child(name: str, home: Path, seconds: float, seed: int, engine: str) -> None:
+def run_child_process(name: str, home: Path, seconds: float, seed: int, engine: str) -> None:
     if engine == "seeded":
-        Child(name, home).run(seconds, seed)
+        FuzzChild(name, home).run_seeded(seconds, seed)
         return
     import atheris
 
     with atheris.instrument_imports(include=["gliomark"]):
-        child = Child(name, home)
+        child = FuzzChild(name, home)
     child.run_atheris(seconds, seed)
 
 
 # ---- the parent -------------------------------------------------------------------------------------
 
 
-def fuzz(name: str, seconds: float, engine: str) -> Row:
+def fuzz_reader(name: str, seconds: float, engine: str) -> FuzzRow:
     """Fuzz one reader for so long, its process started again whenever it ends."""
-    crashes, hangs, inputs, seed, found = 0, 0, 0, 0, dict[str, str]()
+    crashes, hangs, inputs, seed, recipe_by_failure = 0, 0, 0, 0, dict[str, str]()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         home = Path(folder)
-        while (left := seconds - (time.monotonic() - started)) > 0.5:
-            status, hung, count, recipe = _one_child(name, home, left, seed, engine)
+        while (seconds_left := seconds - (time.monotonic() - started)) > 0.5:
+            status, hung, count, recipe = _run_one_child(name, home, seconds_left, seed, engine)
             inputs, seed = inputs + count, seed + 1
             hangs += hung
             if hung:
-                found.setdefault("hang", recipe)
+                recipe_by_failure.setdefault("hang", recipe)
             elif status < 0 or (status and recipe):
                 crashes += 1
-                found.setdefault(f"ended with {status}", recipe)
+                recipe_by_failure.setdefault(f"ended with {status}", recipe)
             if status and not recipe:
                 raise RuntimeError(f"{name} cannot be fuzzed: {(home / 'said').read_text()[-2000:]}")
-        wrong = [json.loads(line) for line in _lines(home / "wrong")]
-    for kind, recipe in wrong:
-        found.setdefault(kind, recipe)
-    told = "; ".join(f"{kind}: {recipe}" for kind, recipe in found.items())
-    return Row(name, engine, inputs, round(time.monotonic() - started), crashes, len(wrong), hangs, told)
+        failures = [json.loads(line) for line in _read_lines(home / "wrong")]
+    for kind, recipe in failures:
+        recipe_by_failure.setdefault(kind, recipe)
+    failure_text = "; ".join(f"{kind}: {recipe}" for kind, recipe in recipe_by_failure.items())
+    return FuzzRow(
+        name, engine, inputs, round(time.monotonic() - started), crashes, len(failures), hangs, failure_text
+    )
 
 
-def _one_child(name: str, home: Path, seconds: float, seed: int, engine: str) -> tuple[int, bool, int, str]:
+def _run_one_child(
+    name: str, home: Path, seconds: float, seed: int, engine: str
+) -> tuple[int, bool, int, str]:
     """Exit status, whether it hung, how many inputs it took, and the recipe it was at."""
     (home / "at").unlink(missing_ok=True)
-    words = ["--child", str(home), "--reader", name, "--minutes", str(seconds / 60), "--seed", str(seed)]
-    with (home / "said").open("wb") as said:
+    arguments = ["--child", str(home), "--reader", name, "--minutes", str(seconds / 60), "--seed", str(seed)]
+    with (home / "said").open("wb") as output:
         process = subprocess.Popen(
-            [*COMMAND, *words, "--engine", engine],
-            stdout=said, stderr=said, start_new_session=True,
+            [*COMMAND, *arguments, "--engine", engine],
+            stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     before, moved = "", time.monotonic()
     while process.poll() is None:
-        time.sleep(LOOK_S)
-        now = _at(home)
+        time.sleep(POLL_INTERVAL_S)
+        now = _read_progress(home)
         moved, before = (moved, before) if now == before else (time.monotonic(), now)
         if before and time.monotonic() - moved > HANG_S:
             os.killpg(process.pid, signal.SIGKILL)
@@ -190,36 +196,36 @@ def _one_child(name: str, home: Path, seconds: float, seed: int, engine: str) ->
             return 0, True, int(before.split()[0]), before.split()[-1]
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    count, _, recipe = _at(home).partition(" ")
+    count, _, recipe = _read_progress(home).partition(" ")
     return process.returncode, False, int(count or 0), recipe.strip()
 
 
-def _at(home: Path) -> str:
+def _read_progress(home: Path) -> str:
     with suppress(OSError):
         return (home / "at").read_text().strip()
     return ""
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def write_rows(rows: Sequence[Row], path: Path) -> None:
+def write_rows(rows: Sequence[FuzzRow], path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     with part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        names = [one.name for one in fields(Row)]
+        names = [one.name for one in fields(FuzzRow)]
         table.writerow(names)
         table.writerows([getattr(row, name) for name in names] for row in rows)
     part.replace(path)
 
 
-def read_again(name: str, recipe: str) -> None:
+def replay_recipe(name: str, recipe: str) -> None:
     """One input, in this process, whatever it does."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as home:
-        child = Child(name, Path(home))
-        (child.home / "one").mkdir()
-        child.reader.read(damage(child.healthy, bytes.fromhex(recipe)), child.home / "one")
+        child = FuzzChild(name, Path(home))
+        (child.work_folder / "one").mkdir()
+        child.reader.read(apply_recipe(child.healthy, bytes.fromhex(recipe)), child.work_folder / "one")
 
 
 def main() -> int:
@@ -232,21 +238,21 @@ def main() -> int:
     parser.add_argument("--engine", choices=engines, default=engines[find_spec("atheris") is None])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        run_child(asked.reader, asked.child, asked.minutes * 60, asked.seed, asked.engine)
+    options = parser.parse_args()
+    if options.child:
+        run_child_process(options.reader, options.child, options.minutes * 60, options.seed, options.engine)
         return 0
-    if asked.recipe:
-        read_again(asked.reader, asked.recipe)
+    if options.recipe:
+        replay_recipe(options.reader, options.recipe)
         return 0
     from tests.battery.fuzz_readers import READERS
 
     rows = []
-    for name in [asked.reader] if asked.reader else READERS:
-        rows.append(fuzz(name, asked.minutes * 60, asked.engine))
+    for name in [options.reader] if options.reader else READERS:
+        rows.append(fuzz_reader(name, options.minutes * 60, options.engine))
         print(rows[-1], flush=True)
-    if asked.out:
-        write_rows(rows, asked.out)
+    if options.out:
+        write_rows(rows, options.out)
     return int(any(row.crashes or row.traces or row.hangs for row in rows))
 
 

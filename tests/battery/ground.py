@@ -18,34 +18,34 @@ from pydicom.uid import generate_uid
 from tests.battery.dicom import write_classic, write_enhanced
 from tests.conftest import write_tiny_cohort
 
-from gliomark.batch import Request, predict_folder
-from gliomark.cohort.folds import cohort_folds
-from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_nifti, write_pictures
+from gliomark.batch import PredictionOptions, predict_folder
+from gliomark.cohort.folds import load_cohort_folds
+from gliomark.cohort.phantom import PhantomSettings, create_phantom, write_nifti, write_pictures
 from gliomark.cohort.store import Cohort
 from gliomark.study import MRSequence, Series, Study
 
 PATIENT = "P001"
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
-SMALL = PhantomSettings(
-    spacing_mm=(2.5, 2.5), matrix=88, slices=18, slice_mm=7.0, sublayers=1, lean_degrees=0.0
+SMALL_PHANTOM = PhantomSettings(
+    spacing_mm=(2.5, 2.5), matrix=88, slice_count=18, slice_mm=7.0, sublayers=1, max_tilt_degrees=0.0
 )
 FORMS = ("volumes", "pictures", "classic", "enhanced")
 
 
 def draw_patient() -> tuple[Study, Series]:
     """A head of which only the brain is left, so that nothing slow runs, and the lesion of 0 and 1."""
-    phantom = make_phantom(7, SMALL)
+    phantom = create_phantom(7, SMALL_PHANTOM)
     brain = phantom.brain.image > 0
     series = {
-        name: replace(one, image=np.rint(one.image * brain))
-        for name, one in phantom.study.series.items()
+        name: replace(sequence_series, image=np.rint(sequence_series.image * brain))
+        for name, sequence_series in phantom.study.series.items()
         if name in PAIR
     }
     assert phantom.study.lesion is not None
     return replace(phantom.study, patient_id=PATIENT, series=series, lesion=None), phantom.study.lesion
 
 
-def make_ground(folder: Path) -> None:
+def write_healthy_inputs(folder: Path) -> None:
     """Write everything; ``answers.json`` last."""
     study, lesion = draw_patient()
     write_nifti(study, folder / "volumes")
@@ -55,10 +55,10 @@ def make_ground(folder: Path) -> None:
     frame = generate_uid(entropy_srcs=["battery"])
     write_classic(study, folder / "classic" / PATIENT, frame)
     write_enhanced(study, folder / "enhanced" / PATIENT, frame)
-    cohort_folds(Cohort(write_tiny_cohort(folder / "cohort")))  # drawn when it was built
+    load_cohort_folds(Cohort(write_tiny_cohort(folder / "cohort")))  # drawn when it was built
     write_predictions(folder / "predictions.csv", seed=1)
     write_predictions(folder / "rival.csv", seed=2)
-    answers = {form: predicted(folder / form / PATIENT, folder / "answers" / form) for form in FORMS}
+    answers = {form: predict_healthy(folder / form / PATIENT, folder / "answers" / form) for form in FORMS}
     (folder / "answers.json").write_text(json.dumps(answers))
 
 
@@ -74,9 +74,11 @@ def write_predictions(path: Path, seed: int, patients: int = 40) -> None:
             table.writerow([f"P{number:03d}", label, f"{score:.6f}", "AB"[number % 4 // 2]])
 
 
-def predicted(patient: Path, out: Path) -> dict[str, float]:
+def predict_healthy(patient: Path, out: Path) -> dict[str, float]:
     """What the command line answers: the marker's probability and the lesion's volume."""
-    failures = predict_folder(patient, None, out, Request(without_clinical=True), say=lambda path: None)
+    failures = predict_folder(
+        patient, None, out, PredictionOptions(allows_missing_clinical=True), notify=lambda path: None
+    )
     assert not failures, failures
     answer = read_answer(out / PATIENT)
     shutil.rmtree(out)
@@ -85,9 +87,9 @@ def predicted(patient: Path, out: Path) -> dict[str, float]:
 
 def read_answer(folder: Path) -> dict[str, float]:
     """The marker's probability and the lesion's volume in a patient's ``prediction.json``."""
-    told = json.loads((folder / "prediction.json").read_text("utf-8"))
-    return {"idh": told["markers"][0]["probability"], "volume_ml": told["lesion"]["volume_ml"]}
+    document = json.loads((folder / "prediction.json").read_text("utf-8"))
+    return {"idh": document["markers"][0]["probability"], "volume_ml": document["lesion"]["volume_ml"]}
 
 
 if __name__ == "__main__":
-    make_ground(Path(sys.argv[1]))
+    write_healthy_inputs(Path(sys.argv[1]))

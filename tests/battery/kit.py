@@ -10,79 +10,79 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.battery.case import Scene
+from tests.battery.case import CaseFolders
 from tests.battery.ground import PATIENT, read_answer
 
-Change = Callable[[Path], object]
-Bytes = Callable[[bytes], bytes]
+FolderChange = Callable[[Path], object]
+BytesChange = Callable[[bytes], bytes]
 
 
-def patient(form: str, *changes: Change) -> Callable[[Scene], None]:
+def copy_patient(form: str, *changes: FolderChange) -> Callable[[CaseFolders], None]:
     """A copy of the healthy patient in the case's folder, changed."""
 
-    def make(scene: Scene) -> None:
+    def copy_and_change(scene: CaseFolders) -> None:
         folder = scene.folder / PATIENT
-        shutil.copytree(scene.ground / form / PATIENT, folder)
+        shutil.copytree(scene.healthy_folder / form / PATIENT, folder)
         for change in changes:
             change(folder)
 
-    return make
+    return copy_and_change
 
 
-def both(*makes: Callable[[Scene], object]) -> Callable[[Scene], None]:
+def run_all(*makes: Callable[[CaseFolders], object]) -> Callable[[CaseFolders], None]:
     """One after the other."""
 
-    def make(scene: Scene) -> None:
-        for one in makes:
-            one(scene)
+    def run_in_order(scene: CaseFolders) -> None:
+        for prepare in makes:
+            prepare(scene)
 
-    return make
+    return run_in_order
 
 
-def lay(name: str, content: bytes | str | Callable[[], bytes]) -> Callable[[Scene], None]:
+def write_case_file(name: str, content: bytes | str | Callable[[], bytes]) -> Callable[[CaseFolders], None]:
     """A file in the case's folder."""
-    return lambda scene: put(name, content)(scene.folder)
+    return lambda scene: write_file(name, content)(scene.folder)
 
 
 # ---- changes of a patient's folder ------------------------------------------------------------------
 
 
-def on(pattern: str, how: Bytes) -> Change:
+def change_files(pattern: str, change_bytes: BytesChange) -> FolderChange:
     """Change the bytes of every file of this pattern."""
 
     def change(folder: Path) -> None:
         found = sorted(folder.glob(pattern))
         assert found, f"nothing is called {pattern}"
         for file in found:
-            file.write_bytes(how(file.read_bytes()))
+            file.write_bytes(change_bytes(file.read_bytes()))
 
     return change
 
 
-def put(name: str, content: bytes | str | Callable[[], bytes]) -> Change:
+def write_file(name: str, content: bytes | str | Callable[[], bytes]) -> FolderChange:
     """A further file, or another in its place."""
 
     def change(folder: Path) -> None:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
-        made = content() if callable(content) else content
-        file.write_bytes(made.encode() if isinstance(made, str) else made)
+        data = content() if callable(content) else content
+        file.write_bytes(data.encode() if isinstance(data, str) else data)
 
     return change
 
 
-def instead(name: str, content: bytes | str | Callable[[], bytes], of: str) -> Change:
+def replace_file(name: str, content: bytes | str | Callable[[], bytes], replaced_name: str) -> FolderChange:
     """A file under another name in the place of one."""
 
     def change(folder: Path) -> None:
-        (folder / of).unlink()
-        put(name, content)(folder)
+        (folder / replaced_name).unlink()
+        write_file(name, content)(folder)
 
     return change
 
 
-def take_away(pattern: str) -> Change:
+def delete_files(pattern: str) -> FolderChange:
     def change(folder: Path) -> None:
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -90,11 +90,11 @@ def take_away(pattern: str) -> Change:
     return change
 
 
-def rename(old: str, new: str) -> Change:
+def rename_file(old: str, new: str) -> FolderChange:
     return lambda folder: (folder / old).rename(folder / new)
 
 
-def copy(old: str, new: str) -> Change:
+def copy_file(old: str, new: str) -> FolderChange:
     def change(folder: Path) -> None:
         (folder / new).parent.mkdir(parents=True, exist_ok=True)
         source = folder / old
@@ -103,13 +103,13 @@ def copy(old: str, new: str) -> Change:
     return change
 
 
-def link(name: str, to: str, away: bool = False) -> Change:
+def link_file(name: str, to: str, keep_original: bool = False) -> FolderChange:
     """A symbolic link, in the place of a file of its name; away: of which a copy is what it leads to."""
 
     def change(folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if away:
+        if keep_original:
             path.replace(folder / to)
         elif path.exists():
             path.unlink()
@@ -118,7 +118,7 @@ def link(name: str, to: str, away: bool = False) -> Change:
     return change
 
 
-def pipe(name: str) -> Change:
+def make_fifo(name: str) -> FolderChange:
     """A FIFO that nobody writes into."""
 
     def change(folder: Path) -> None:
@@ -131,16 +131,16 @@ def pipe(name: str) -> Change:
 # ---- changes of bytes -------------------------------------------------------------------------------
 
 
-def cut(kept: float) -> Bytes:
+def truncate_bytes(kept_size: float) -> BytesChange:
     """The first bytes: a share of them below 1, else so many."""
-    return lambda content: content[: int(kept * len(content)) if kept < 1 else int(kept)]
+    return lambda content: content[: int(kept_size * len(content)) if kept_size < 1 else int(kept_size)]
 
 
-def overwrite(at: int, new: bytes) -> Bytes:
+def overwrite_bytes(at: int, new: bytes) -> BytesChange:
     return lambda content: content[:at] + new + content[at + len(new) :]
 
 
-def replace(old: bytes, new: bytes) -> Bytes:
+def replace_bytes(old: bytes, new: bytes) -> BytesChange:
     def change(content: bytes) -> bytes:
         assert old in content, f"{old!r} does not stand there"
         return content.replace(old, new)
@@ -148,40 +148,45 @@ def replace(old: bytes, new: bytes) -> Bytes:
     return change
 
 
-def instead_of_all(new: bytes | Callable[[], bytes]) -> Bytes:
+def replace_content(new: bytes | Callable[[], bytes]) -> BytesChange:
     return lambda content: new() if callable(new) else new
 
 
-def noise(seed: int, share: float = 0.01, start: int = 0) -> Bytes:
+def corrupt_bytes(seed: int, share: float = 0.01, start: int = 0) -> BytesChange:
     """A share of the bytes behind ``start`` replaced by chance."""
 
     def change(content: bytes) -> bytes:
-        chance, damaged = random.Random(seed), bytearray(content)
+        random_generator, damaged = random.Random(seed), bytearray(content)
         for _ in range(max(1, int(share * (len(content) - start)))):
-            damaged[chance.randrange(start, len(content))] = chance.randrange(256)
+            damaged[random_generator.randrange(start, len(content))] = random_generator.randrange(256)
         return bytes(damaged)
 
     return change
 
 
-def unpacked(how: Bytes) -> Bytes:
+def change_unpacked(change_bytes: BytesChange) -> BytesChange:
     """The same within gzip."""
-    return lambda content: gzip.compress(how(gzip.decompress(content)), 1)
+    return lambda content: gzip.compress(change_bytes(gzip.decompress(content)), 1)
 
 
 # ---- what must come out -----------------------------------------------------------------------------
 
 
-def same_answer(form: str, patient_id: str = PATIENT, near: float = 0.03) -> Callable[[Scene], str]:
+def compare_with_healthy_answer(
+    form: str, patient_id: str = PATIENT, tolerance: float = 0.03
+) -> Callable[[CaseFolders], str]:
     """The answer that the healthy patient in this form was given."""
 
-    def wrong(scene: Scene) -> str:
-        expected = json.loads((scene.ground / "answers.json").read_text())[form]
+    def find_error(scene: CaseFolders) -> str:
+        expected = json.loads((scene.healthy_folder / "answers.json").read_text())[form]
         try:
             answer = read_answer(scene.folder / "out" / patient_id)
         except OSError:
             return "there is no answer"
-        off = abs(answer["idh"] - expected["idh"]), abs(answer["volume_ml"] / expected["volume_ml"] - 1)
-        return "" if max(off) <= near else f"answered {answer}, expected {expected}"
+        differences = (
+            abs(answer["idh"] - expected["idh"]),
+            abs(answer["volume_ml"] / expected["volume_ml"] - 1),
+        )
+        return "" if max(differences) <= tolerance else f"answered {answer}, expected {expected}"
 
-    return wrong
+    return find_error

@@ -19,13 +19,13 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from tests.battery.doors import files_below
+from tests.battery.doors import find_files
 
-SOON_S = 50.0
-LONG_S = 180.0  # a healthy study on a busy machine
-STARTING_S = 180.0
+REQUEST_TIMEOUT_S = 50.0
+PREDICTION_TIMEOUT_S = 180.0  # a healthy study on a busy machine
+START_TIMEOUT_S = 180.0
 # what a server keeps of its own; everything else in its folder is a study's
-OWN = re.compile(r"gliomark\.db|lock|incoming/|taken/|arriving/|.*set.aside|workers/|logs/")
+SERVER_FILES_PATTERN = re.compile(r"gliomark\.db|lock|incoming/|taken/|arriving/|.*set.aside|workers/|logs/")
 
 
 @dataclass(frozen=True)
@@ -37,40 +37,41 @@ class Reply:
     refused: bool
 
 
-class Live(httpx.Client):
+class LiveServer(httpx.Client):
     """The server's client; ``ground`` holds the healthy patients."""
 
     def __init__(self, folder: Path, ground: Path) -> None:
-        self.data, self.said, self.ground = folder / "data", folder / "server.log", ground
+        self.data, self.log_file, self.healthy_folder = folder / "data", folder / "server.log", ground
         words = ["serve", "--data", str(self.data), "--port", "0", "--dicom-port", "0", "--dicom-quiet", "1"]
-        with self.said.open("w") as log:
+        with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "gliomark", *words],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        address = self._told(r"listens on (\S+)")
-        self.dicom_port = int(self._told(r"DICOM node GLIOMARK on port (\d+)"))
-        super().__init__(base_url=address, timeout=SOON_S)
-        self._until(lambda: self.get("/api/health").json()["status"] == "ok", STARTING_S)
+        address = self._wait_for_log_match(r"listens on (\S+)")
+        self.dicom_port = int(self._wait_for_log_match(r"DICOM node GLIOMARK on port (\d+)"))
+        super().__init__(base_url=address, timeout=REQUEST_TIMEOUT_S)
+        self._wait_until(lambda: self.get("/api/health").json()["status"] == "ok", START_TIMEOUT_S)
 
-    def _told(self, pattern: str) -> str:
+    def _wait_for_log_match(self, pattern: str) -> str:
         found: list[str] = []
-        self._until(
-            lambda: found.extend(re.findall(pattern, self.said.read_text())) or bool(found), STARTING_S
+        self._wait_until(
+            lambda: found.extend(re.findall(pattern, self.log_file.read_text())) or bool(found),
+            START_TIMEOUT_S,
         )
         return found[0]
 
-    def _until(self, ready: Callable[[], bool], seconds: float) -> None:
+    def _wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and self.process.poll() is None:
             if ready():
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"the server did not come: {self.said.read_text()[-2000:]}")
+        raise RuntimeError(f"the server did not come: {self.log_file.read_text()[-2000:]}")
 
-    def end(self) -> None:
+    def stop(self) -> None:
         self.close()
         self.process.terminate()
         try:
@@ -78,76 +79,83 @@ class Live(httpx.Client):
         except subprocess.TimeoutExpired:
             self.process.kill()
 
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether health says ok, soon."""
         try:
             return self.get("/api/health", timeout=10).json()["status"] == "ok"
         except (httpx.HTTPError, ValueError):
             return False
 
-    def kept(self) -> set[str]:
+    def find_study_files(self) -> set[str]:
         """The files of studies in the server's folder."""
-        return {name for name in files_below(self.data) if not OWN.match(name)}
+        return {name for name in find_files(self.data) if not SERVER_FILES_PATTERN.match(name)}
 
     # ---- HTTP ---------------------------------------------------------------------------------------
 
-    def reply(self, response: httpx.Response) -> Reply:
+    def to_reply(self, response: httpx.Response) -> Reply:
         return Reply(response.status_code, response.text[:20_000], response.status_code >= 400)
 
-    def ask(self, method: str, path: str, **words: Any) -> Reply:
+    def send_request(self, method: str, path: str, **words: Any) -> Reply:
         try:
-            return self.reply(self.request(method, path, **words))
+            return self.to_reply(self.request(method, path, **words))
         except httpx.HTTPError as error:
             return Reply(0, type(error).__name__, True)
 
     def upload(self, files: Iterable[tuple[str, bytes]], **fields: str) -> Reply:
         """A study; one that is taken in is refused all the same where it cannot be prepared."""
         parts = [("files", (name, content)) for name, content in files]
-        sent = self.ask("POST", "/api/studies", files=parts, data=fields)
-        return sent if sent.refused else self.prepared(json.loads(sent.text)["id"])
+        sent = self.send_request("POST", "/api/studies", files=parts, data=fields)
+        return sent if sent.refused else self.wait_until_prepared(json.loads(sent.text)["id"])
 
-    def prepared(self, study: str) -> Reply:
-        told = self.until(f"/api/studies/{study}", ("ready", "failed"))
-        if told["state"] == "failed":  # it stays until its owner removes it
+    def wait_until_prepared(self, study: str) -> Reply:
+        document = self.wait_for_state(f"/api/studies/{study}", ("ready", "failed"))
+        if document["state"] == "failed":  # it stays until its owner removes it
             self.delete(f"/api/studies/{study}").raise_for_status()
-        return Reply(201, json.dumps(told), told["state"] == "failed")
+        return Reply(201, json.dumps(document), document["state"] == "failed")
 
-    def until(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
-        ends = time.monotonic() + LONG_S
-        while time.monotonic() < ends:
-            told: dict[str, Any] = self.get(path).raise_for_status().json()
-            if told["state"] in states:
-                return told
+    def wait_for_state(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
+        deadline = time.monotonic() + PREDICTION_TIMEOUT_S
+        while time.monotonic() < deadline:
+            document: dict[str, Any] = self.get(path).raise_for_status().json()
+            if document["state"] in states:
+                return document
             time.sleep(0.1)
         raise TimeoutError(path)
 
-    def good_study(self) -> str:
+    def get_healthy_study(self) -> str:
         """The healthy patient's study, uploaded at the first call."""
         if not hasattr(self, "_study"):
             files = [
-                (f"P001/{f.name}", f.read_bytes()) for f in sorted((self.ground / "volumes/P001").iterdir())
+                (f"P001/{f.name}", f.read_bytes())
+                for f in sorted((self.healthy_folder / "volumes/P001").iterdir())
             ]
-            told = self.upload(files)
-            assert not told.refused, told.text
-            self._study = json.loads(told.text)["id"]
+            reply = self.upload(files)
+            assert not reply.refused, reply.text
+            self._study = json.loads(reply.text)["id"]
         return str(self._study)
 
-    def good_prediction(self) -> str:
+    def get_healthy_prediction(self) -> str:
         if not hasattr(self, "_prediction"):
-            asked = self.post(f"/api/studies/{self.good_study()}/predictions", json={"age": 50, "sex": 0})
-            self._prediction = self.until(f"/api/predictions/{asked.json()['id']}", ("done", "failed"))["id"]
+            response = self.post(
+                f"/api/studies/{self.get_healthy_study()}/predictions", json={"age": 50, "sex": 0}
+            )
+            self._prediction = self.wait_for_state(
+                f"/api/predictions/{response.json()['id']}", ("done", "failed")
+            )["id"]
         return str(self._prediction)
 
     # ---- raw bytes ----------------------------------------------------------------------------------
 
-    def raw(self, content: bytes, port: int = 0, seconds: float = 20.0) -> Reply:
+    def send_bytes(self, content: bytes, port: int = 0, seconds: float = 20.0) -> Reply:
         """Bytes into a port; what comes back until the line is closed."""
         answer = b""
-        with socket.create_connection(("127.0.0.1", port or self.base_url.port), timeout=seconds) as line:
+        with socket.create_connection(
+            ("127.0.0.1", port or self.base_url.port), timeout=seconds
+        ) as connection:
             try:
-                line.sendall(content)
-                line.shutdown(socket.SHUT_WR)
-                while len(answer) < 100_000 and (piece := line.recv(65536)):
+                connection.sendall(content)
+                connection.shutdown(socket.SHUT_WR)
+                while len(answer) < 100_000 and (piece := connection.recv(65536)):
                     answer += piece
             except TimeoutError:
                 return Reply(0, "still open", False)
@@ -160,31 +168,31 @@ class Live(httpx.Client):
 
     # ---- DICOM --------------------------------------------------------------------------------------
 
-    def echo(self) -> bool:
+    def send_echo(self) -> bool:
         entity = AE("TEST")
         entity.add_requested_context(Verification)
-        line = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
-        if not line.is_established:
+        association = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
+        if not association.is_established:
             return False
-        status = line.send_c_echo()
-        line.release()
+        status = association.send_c_echo()
+        association.release()
         return bool(status) and status.Status == 0
 
-    def store(self, objects: Iterable[Dataset]) -> list[int]:
+    def send_objects(self, objects: Iterable[Dataset]) -> list[int]:
         """The answers to C-STORE; -1 where none came."""
         entity = AE("TEST")
         entity.dimse_timeout = 30
         entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
-        line = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
+        association = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
         answers = []
         for one in objects:
-            answer = line.send_c_store(one) if line.is_established else Dataset()
+            answer = association.send_c_store(one) if association.is_established else Dataset()
             answers.append(answer.Status if "Status" in answer else -1)
-        if line.is_established:
-            line.release()
+        if association.is_established:
+            association.release()
         return answers
 
-    def store_file(self, content: bytes) -> int:
+    def send_file(self, content: bytes) -> int:
         """A file as it is, its data set not decoded by this side; the answer."""
         _config.STORE_SEND_CHUNKED_DATASET = True
         with NamedTemporaryFile(suffix=".dcm") as file:
@@ -193,31 +201,31 @@ class Live(httpx.Client):
             entity = AE("TEST")
             entity.dimse_timeout = 30
             entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
-            line = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
-            answer = line.send_c_store(file.name) if line.is_established else Dataset()
-            if line.is_established:
-                line.release()
+            association = entity.associate("127.0.0.1", self.dicom_port, ae_title="GLIOMARK")
+            answer = association.send_c_store(file.name) if association.is_established else Dataset()
+            if association.is_established:
+                association.release()
         return answer.Status if "Status" in answer else -1
 
-    def slices(self) -> list[Dataset]:
-        return [dcmread(file) for file in sorted((self.ground / "classic/P001").rglob("*.dcm"))]
+    def read_healthy_slices(self) -> list[Dataset]:
+        return [dcmread(file) for file in sorted((self.healthy_folder / "classic/P001").rglob("*.dcm"))]
 
-    def told_of_pushed(self, since: int) -> Reply:
+    def wait_for_pushed_outcome(self, since: int) -> Reply:
         """What the audit log says of a study pushed after that line: failed, set aside, or predicted."""
-        ends = time.monotonic() + SOON_S
-        while time.monotonic() < ends:
-            for row in self.pushed_lines():
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for row in self.read_pushed_lines():
                 failed = "failed" in row["action"] or "aside" in row["action"]
                 if row["number"] > since and (failed or row["action"] == "predict done"):
                     return Reply(0, json.dumps(row), failed)
             time.sleep(0.2)
         return Reply(0, "nothing was said of it", False)
 
-    def newest_line(self) -> int:
+    def find_newest_line(self) -> int:
         """The number of the log's newest line about what was pushed."""
-        return max((row["number"] for row in self.pushed_lines()), default=0)
+        return max((row["number"] for row in self.read_pushed_lines()), default=0)
 
-    def pushed_lines(self) -> list[dict[str, Any]]:
+    def read_pushed_lines(self) -> list[dict[str, Any]]:
         """The log's newest lines of the DICOM node, newest first."""
-        told: list[dict[str, Any]] = self.get("/api/audit", params={"who": "DICOM node"}).json()
-        return told
+        rows: list[dict[str, Any]] = self.get("/api/audit", params={"who": "DICOM node"}).json()
+        return rows

@@ -11,77 +11,85 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.battery.case import Answered, Case, Row
-from tests.battery.judge import MOST_MB, Verdict, last_line, says
-from tests.battery.live import Live, Reply
-from tests.battery.table import all_cases
-from tests.battery.watch import LIMIT_S, forget_memory, memory_mb
+from tests.battery.case import Case, ExpectedAnswer, ResultRow
+from tests.battery.judge import MAX_MEMORY_MB, Verdict, contains_message, find_last_line
+from tests.battery.live import LiveServer, Reply
+from tests.battery.table import collect_cases
+from tests.battery.watch import TIMEOUT_S, read_peak_memory_mb, reset_peak_memory
 
-UNFORESEEN = 500
+INTERNAL_SERVER_ERROR = 500
 
 
 def main() -> None:
     ground, work = Path(sys.argv[1]), Path(sys.argv[2])
     work.mkdir(parents=True, exist_ok=True)
-    live = Live(work, ground)
+    live = LiveServer(work, ground)
     try:
-        live.good_prediction()
+        live.get_healthy_prediction()
         for key in json.load(sys.stdin):
-            print(json.dumps(asdict(run_case(all_cases()[key], live))), flush=True)
+            print(json.dumps(asdict(run_case(collect_cases()[key], live))), flush=True)
     finally:
-        live.end()
+        live.stop()
 
 
-def run_case(case: Case, live: Live) -> Row:
+def run_case(case: Case, live: LiveServer) -> ResultRow:
     """One case; the server must be well afterwards, and nothing of what it refused may stay."""
-    before, heard = live.kept(), live.said.stat().st_size
-    forget_memory(live.process.pid)
+    before, log_position = live.find_study_files(), live.log_file.stat().st_size
+    reset_peak_memory(live.process.pid)
     started = time.monotonic()
     try:
-        reply = case.make(live)
+        reply = case.prepare(live)
     except Exception as error:  # whatever this side's libraries say: it is no answer
         reply = Reply(-1, f"{type(error).__name__}: {error}", False)
-    seconds, most = time.monotonic() - started, memory_mb(live.process.pid)
-    with live.said.open("rb") as log:
-        log.seek(heard)
-        said = log.read().decode("utf-8", "replace")
-    left = sorted(live.kept() - before)
-    verdict, why = judge(case, live, reply, said, seconds, most, left)
-    return Row.of(case, verdict, why, seconds, most)
+    seconds, peak_mb = time.monotonic() - started, read_peak_memory_mb(live.process.pid)
+    with live.log_file.open("rb") as log:
+        log.seek(log_position)
+        log_text = log.read().decode("utf-8", "replace")
+    files_left = sorted(live.find_study_files() - before)
+    verdict, why = judge_reply(case, live, reply, log_text, seconds, peak_mb, files_left)
+    return ResultRow.from_case(case, verdict, why, seconds, peak_mb)
 
 
-def judge(
-    case: Case, live: Live, reply: Reply, said: str, seconds: float, most: float, left: list[str]
+def judge_reply(
+    case: Case,
+    live: LiveServer,
+    reply: Reply,
+    log_text: str,
+    seconds: float,
+    peak_mb: float,
+    files_left: list[str],
 ) -> tuple[Verdict, str]:
     """The verdict, and why in words."""
     if live.process.poll() is not None:
-        return "signal", f"the server ended with {live.process.returncode}: {last_line(said)}"
-    if seconds > LIMIT_S or not live.is_well():
+        return "signal", f"the server ended with {live.process.returncode}: {find_last_line(log_text)}"
+    if seconds > TIMEOUT_S or not live.is_healthy():
         return "hang", f"{seconds:.0f} s, health is not ok, or no answer"
-    if case.door == "DICOM node" and not live.echo():
+    if case.door == "DICOM node" and not live.send_echo():
         return "hang", "C-ECHO is not answered any more"
-    if "Traceback (most recent call last)" in said or reply.status == UNFORESEEN:
-        return "trace", last_line(said) + reply.text[:200]
-    if most > MOST_MB:
-        return "memory", f"{most:.0f} MB"
-    if isinstance(case.expects, Answered):
-        wrong = "" if reply.refused else case.expects.wrong(reply)
-        return ("wrong refusal", reply.text[:300]) if reply.refused else _if(wrong)
+    if "Traceback (most recent call last)" in log_text or reply.status == INTERNAL_SERVER_ERROR:
+        return "trace", find_last_line(log_text) + reply.text[:200]
+    if peak_mb > MAX_MEMORY_MB:
+        return "memory", f"{peak_mb:.0f} MB"
+    if isinstance(case.expectation, ExpectedAnswer):
+        wrong = "" if reply.refused else case.expectation.find_error(reply)
+        return ("wrong refusal", reply.text[:300]) if reply.refused else _judge_answer(wrong)
     if not reply.refused:
         return "wrong acceptance", f"{reply.status} {reply.text[:300]}"
-    if left:
-        return "partial", ", ".join(left[:4])
-    told = f"{reply.status} {reply.text}"
+    if files_left:
+        return "partial", ", ".join(files_left[:4])
+    reply_text = f"{reply.status} {reply.text}"
     if not any(
-        f'"code":"{one}"' in told or f'"code": "{one}"' in told or says(one, told)
-        for one in case.expects.says
+        f'"code":"{one}"' in reply_text
+        or f'"code": "{one}"' in reply_text
+        or contains_message(one, reply_text)
+        for one in case.expectation.expected_messages
     ):
-        return "wrong sentence", told[:300]
+        return "wrong sentence", reply_text[:300]
     return "ok", ""
 
 
-def _if(wrong: str) -> tuple[Verdict, str]:
-    return ("wrong acceptance", wrong) if wrong else ("ok", "")
+def _judge_answer(answer_error: str) -> tuple[Verdict, str]:
+    return ("wrong acceptance", answer_error) if answer_error else ("ok", "")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.battery.fuzz import damage, fuzz
+from tests.battery.fuzz import apply_recipe, fuzz_reader
 from tests.battery.fuzz_readers import READERS
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ SECONDS = 5.0
 @pytest.mark.parametrize("name", list(READERS))
 def test_no_reader_ends_otherwise_than_in_a_sentence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(Path(__file__).resolve().parents[2])
-    row = fuzz(name, SECONDS, "seeded")
+    row = fuzz_reader(name, SECONDS, "seeded")
     assert (row.crashes, row.traces, row.hangs) == (0, 0, 0), row.found
     assert row.inputs > 0
 
@@ -27,8 +27,8 @@ def test_no_reader_ends_otherwise_than_in_a_sentence(monkeypatch: pytest.MonkeyP
 def test_a_recipe_gives_one_input() -> None:
     healthy = [b"NRRD0004\ntype: short\n" * 9, b"second"]
     recipe = bytes.fromhex("000100a00302000501")
-    assert damage(healthy, recipe) == damage(healthy, recipe) != healthy[0]
-    assert damage(healthy, b"\x01") == b"second"
+    assert apply_recipe(healthy, recipe) == apply_recipe(healthy, recipe) != healthy[0]
+    assert apply_recipe(healthy, b"\x01") == b"second"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.battery.table import all_cases
+from tests.battery.table import collect_cases
 
 DOORS = 12
 
@@ -39,10 +39,10 @@ def test_the_sample_is_as_it_must_be(rows) -> None:
 
 
 def test_the_battery_is_whole() -> None:
-    cases = all_cases().values()
+    cases = collect_cases().values()
     doors, odd = (
         Counter(case.door for case in cases),
-        [c for c in cases if str(c.expects).startswith("answered")],
+        [c for c in cases if str(c.expectation).startswith("answered")],
     )
     assert len(cases) >= 400 and len(doors) >= DOORS
     assert len(odd) >= len(cases) / 12

@@ -15,41 +15,45 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.battery.case import Seen
+from tests.battery.case import ProcessResult
 
-LOOK_S = 0.01
-LIMIT_S = 60.0
+POLL_INTERVAL_S = 0.01
+TIMEOUT_S = 60.0
 
 
-def fork(run: Callable[[], object], folder: Path, said: Path, limit_s: float = LIMIT_S) -> Seen:
+def run_in_fork(
+    run: Callable[[], object], folder: Path, output_file: Path, limit_s: float = TIMEOUT_S
+) -> ProcessResult:
     """Run a function in a process of its own, in ``folder``, its output in the file ``said``; kill it when it hangs."""
     started = time.monotonic()
     process = os.fork()
     if process == 0:
-        _in_the_child(run, folder, said)
-    most, status, hung = 0.0, None, False
+        _run_child(run, folder, output_file)
+    peak_mb, status, timed_out = 0.0, None, False
     while status is None:
-        most = max(most, memory_mb(process))
+        peak_mb = max(peak_mb, read_peak_memory_mb(process))
         ended, code = os.waitpid(process, os.WNOHANG)
         if ended:
             status = code
         elif time.monotonic() - started > limit_s:
-            hung = True
+            timed_out = True
             os.killpg(process, signal.SIGKILL)
         else:
-            time.sleep(LOOK_S)
-    kill_group(process)  # a reader that was left behind
-    text = said.read_bytes().decode("utf-8", "replace")
+            time.sleep(POLL_INTERVAL_S)
+    kill_process_group(process)  # a reader that was left behind
+    text = output_file.read_bytes().decode("utf-8", "replace")
     ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
-    return Seen(code, 0 if hung else ended_by, time.monotonic() - started, most, text, hung)
+    return ProcessResult(
+        code, 0 if timed_out else ended_by, time.monotonic() - started, peak_mb, text, timed_out
+    )
 
 
-def _in_the_child(run: Callable[[], object], folder: Path, said: Path) -> None:
+def _run_child(run: Callable[[], object], folder: Path, output_file: Path) -> None:
     """Never returns: the interpreter ends as after a command of its own."""
     os.setsid()
     os.chdir(folder)
-    out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    out = os.open(output_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(out, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -67,26 +71,26 @@ def _in_the_child(run: Callable[[], object], folder: Path, said: Path) -> None:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def memory_mb(process: int) -> float:
+def read_peak_memory_mb(process_id: int) -> float:
     """The most resident memory the process ever had, in MB; 0 once it has ended."""
     try:
-        status = Path(f"/proc/{process}/status").read_text()
+        status = Path(f"/proc/{process_id}/status").read_text()
     except OSError:
         return 0.0
     lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(lines[0].split()[1]) / 1000 if lines else 0.0
 
 
-def forget_memory(process: int) -> None:
+def reset_peak_memory(process_id: int) -> None:
     """Let a process's most memory be counted from now on."""
     try:
-        Path(f"/proc/{process}/clear_refs").write_text("5")
+        Path(f"/proc/{process_id}/clear_refs").write_text("5")
     except OSError:  # a system that does not know this: the most is the most since the start
         return
 
 
-def kill_group(process: int) -> None:
+def kill_process_group(process_id: int) -> None:
     try:
-        os.killpg(process, signal.SIGKILL)
+        os.killpg(process_id, signal.SIGKILL)
     except ProcessLookupError:
         return

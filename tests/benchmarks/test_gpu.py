@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from gpu import lanes, merge, pack, study
 
-from gliomark.cohort.folds import cohort_folds
-from gliomark.inference.segmenter import lesion_probability
+from gliomark.cohort.folds import load_cohort_folds
+from gliomark.inference.segmenter import predict_lesion_probability
 from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import BaselineSettings
+from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
 from gliomark.models.swin_unet import SwinSize
 from gliomark.study import MRSequence
-from gliomark.training.segmentation import SegmentationTraining
+from gliomark.training.segmentation import SegmentationTrainingConfig
 
 CPU = torch.device("cpu")
 TINY = MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2)))
@@ -42,7 +42,7 @@ def patients(packed: Path) -> list[pack.PackedPatient]:
 def test_a_pack_gives_the_patients_back(packed: Path, tiny_cohort) -> None:
     patients = pack.read_pack(packed, ("T1C", "FLAIR"))
     assert [p.facts.patient for p in patients] == list(tiny_cohort.patient_ids)
-    folds = cohort_folds(tiny_cohort).folds
+    folds = load_cohort_folds(tiny_cohort).folds
     for patient in patients[::4]:
         stack = tiny_cohort.stack(patient.facts.patient)
         assert patient.facts.patient in folds[patient.facts.fold]
@@ -61,7 +61,10 @@ def test_a_pack_gives_the_patients_back(packed: Path, tiny_cohort) -> None:
 def test_every_network_sees_the_same_stream_and_no_test_patient(patients) -> None:
     bank = lanes.bank_of(patients, "FLAIR")
     learning = lanes.learning_of(bank, [p.facts.patient for p in patients if p.facts.fold != 2])
-    settings = [SegmentationTraining(network=n, batch=4) for n in (TINY, BaselineSettings("U-Net", 1, 4))]
+    settings = [
+        SegmentationTrainingConfig(network=n, batch=4)
+        for n in (TINY, ComparisonSegmentationSettings("U-Net", 1, 4))
+    ]
     one, two = (lanes.draw_course(learning, s, 9, 1, 2) for s in settings)
     for name in ("rows", "thetas", "noise", "rates"):
         torch.testing.assert_close(getattr(one, name), getattr(two, name), atol=0, rtol=0)
@@ -75,8 +78,8 @@ def test_every_network_sees_the_same_stream_and_no_test_patient(patients) -> Non
 @pytest.fixture(scope="module")
 def lane(patients) -> lanes.Lane:
     bank = lanes.bank_of(patients, "FLAIR")
-    still = replace(SegmentationTraining().augmentation, crop=64, shift=4)
-    settings = SegmentationTraining(network=TINY, augmentation=still, rate=3e-3, batch=8)
+    still = replace(SegmentationTrainingConfig().augmentation, crop=64, shift=4)
+    settings = SegmentationTrainingConfig(network=TINY, augmentation=still, rate=3e-3, batch=8)
     return lanes.Lane(bank, settings, 24, CPU, compiled=False)
 
 
@@ -101,7 +104,7 @@ def test_an_outline_is_read_as_the_segmenter_reads_it(patients, lane) -> None:
     patient = patients[0]
     ((name, mask, grade),) = lanes.read(lane, [patient], "FLAIR")
     image = torch.from_numpy(patient.images["FLAIR"]).float()[:, None]
-    expected = lesion_probability(lane.network.eval(), image, patient.brain, 64)
+    expected = predict_lesion_probability(lane.network.eval(), image, patient.brain, 64)
     expected[~patient.brain] = 0
     assert name == patient.facts.patient and 0 < grade < 1
     sure = np.abs(expected - 0.5) > 0.1  # bf16

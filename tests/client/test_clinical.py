@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.client.clinical import age_and_sex, parse_age
-from gliomark.client.language import localise, use_language
+from gliomark.client.clinical import parse_typed_age, read_age_and_sex
+from gliomark.client.language import translate_message, use_language
 from gliomark.study import GliomarkError
 
 TABLE = "ID,Age,Sex,备注\n患者 1,53.5,男,\nP2,40,F,x\nP3,,,\nP4,abc,1,\nP5,30,5,\nP6,1,0,\nP6,2,1,\n"
@@ -24,13 +24,13 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 def test_row_is_found_as_the_server_would(tmp_path: Path, encoding: str, delimiter: str) -> None:
     path = written(tmp_path, TABLE.replace(",", delimiter), encoding)
     for patient, expected in (("患者 1", (53.5, 0)), ("P2", (40, 1)), ("P3", (None, None))):
-        found = age_and_sex(path, patient)
+        found = read_age_and_sex(path, patient)
         assert (found.age, found.sex) == expected
 
 
 @pytest.mark.parametrize("patient, row", [("sub-01", "01"), ("sub-P7", "P7"), ("sub-01", "sub-01")])
 def test_a_subject_is_found_without_its_prefix(tmp_path: Path, patient: str, row: str) -> None:
-    found = age_and_sex(written(tmp_path, f"id,age,sex\n{row},61,F\n"), patient)
+    found = read_age_and_sex(written(tmp_path, f"id,age,sex\n{row},61,F\n"), patient)
     assert (found.patient_id, found.age, found.sex) == (patient, 61, 1)
 
 
@@ -45,29 +45,35 @@ def test_a_subject_is_found_without_its_prefix(tmp_path: Path, patient: str, row
 )
 def test_wrong_rows_say_what_to_do(tmp_path: Path, patient: str, said: str) -> None:
     with pytest.raises(GliomarkError, match=said):
-        age_and_sex(written(tmp_path, TABLE), patient)
+        read_age_and_sex(written(tmp_path, TABLE), patient)
 
 
 @pytest.mark.parametrize("text, said", [("a,b\n1,2\n", "no column id"), ("", "no column id")])
 def test_no_table(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(GliomarkError, match=said):
-        age_and_sex(written(tmp_path, text), "P1")
+        read_age_and_sex(written(tmp_path, text), "P1")
 
 
 def test_no_text_and_no_file(tmp_path: Path) -> None:
     broken = tmp_path / "broken.csv"
     broken.write_bytes(b"id,age\n\xff\xff,5\n")
     with pytest.raises(GliomarkError, match="neither UTF-8"):
-        age_and_sex(broken, "P1")
+        read_age_and_sex(broken, "P1")
     with pytest.raises(GliomarkError, match="cannot be opened"):
-        age_and_sex(tmp_path / "nowhere.csv", "P1")
+        read_age_and_sex(tmp_path / "nowhere.csv", "P1")
 
 
 def test_age_as_typed() -> None:
-    assert [parse_age(text) for text in ("", " 53 ", "53,5", "120", "53岁")] == [None, 53, 53.5, 120, 53]
+    assert [parse_typed_age(text) for text in ("", " 53 ", "53,5", "120", "53岁")] == [
+        None,
+        53,
+        53.5,
+        120,
+        53,
+    ]
     for wrong in ("121", "-1", "x", "1e2", "53,555", "0", "1970"):
         with pytest.raises(GliomarkError, match=f"The age {wrong} is"):
-            parse_age(wrong)
+            parse_typed_age(wrong)
 
 
 def test_workbook_and_chinese_sentence(tmp_path: Path, qapp: object) -> None:
@@ -78,12 +84,12 @@ def test_workbook_and_chinese_sentence(tmp_path: Path, qapp: object) -> None:
     for row in (["住院号", "年龄（岁）", "性别"], ["007", "49岁", "女"]):
         book.active.append(row)
     book.save(tmp_path / "表.xlsx")
-    found = age_and_sex(tmp_path / "表.xlsx", "007")
+    found = read_age_and_sex(tmp_path / "表.xlsx", "007")
     assert (found.age, found.sex) == (49, 1)
     use_language("zh")
     try:
         with pytest.raises(GliomarkError) as refused:
-            age_and_sex(tmp_path / "表.xlsx", "7")
-        assert "仅有相似的编号 '007'" in localise(refused.value.message)
+            read_age_and_sex(tmp_path / "表.xlsx", "7")
+        assert "仅有相似的编号 '007'" in translate_message(refused.value.message)
     finally:
         use_language("en")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.client.folder import pack, patient_folder
+from gliomark.client.folder import pack_folder, resolve_patient_folder
 from gliomark.study import GliomarkError
 
 
@@ -20,28 +20,28 @@ def make(root: Path, *names: str) -> None:
 @pytest.mark.parametrize("picked", ["患者 1", "患者 1/T1c", "患者 1/T2_FLAIR", "患者 1/T1c/001.png"])
 def test_sequence_folder_means_its_patient(tmp_path: Path, picked: str) -> None:
     make(tmp_path, "患者 1/T1c/001.png", "患者 1/T2_FLAIR/001.png")
-    assert patient_folder(tmp_path / picked) == tmp_path / "患者 1"
+    assert resolve_patient_folder(tmp_path / picked) == tmp_path / "患者 1"
 
 
 def test_loosely_named_series_means_its_patient(tmp_path: Path) -> None:
     make(tmp_path, "A/3DAXT1postcontrast_MRI/1.dcm", "A/3DAXT2SPACE_MRI/1.dcm")
-    assert patient_folder(tmp_path / "A/3DAXT1postcontrast_MRI") == tmp_path / "A"
+    assert resolve_patient_folder(tmp_path / "A/3DAXT1postcontrast_MRI") == tmp_path / "A"
 
 
 def test_patients_that_sound_like_sequences_stay(tmp_path: Path) -> None:
     """Flat DICOM folders of two patients: T1-001 is no sequence because T1-002 is no other kind."""
     make(tmp_path, "T1-001/1.dcm", "T1-002/1.dcm", "T1-002/2.dcm")
-    assert patient_folder(tmp_path / "T1-001") == tmp_path / "T1-001"
+    assert resolve_patient_folder(tmp_path / "T1-001") == tmp_path / "T1-001"
 
 
 def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match=r"nowhere does not exist: choose the patient's folder\."):
-        patient_folder(tmp_path / "nowhere")
+        resolve_patient_folder(tmp_path / "nowhere")
 
 
 def test_packed_names_are_paths_in_the_patients_folder(tmp_path: Path) -> None:
     make(tmp_path, "患者 1/T1C/001.png", "患者 1/FLAIR/001.png", "患者 1/.DS_Store", "患者 1/.git/x")
-    assert pack(tmp_path / "患者 1", tmp_path / "a.zip", lambda: False)
+    assert pack_folder(tmp_path / "患者 1", tmp_path / "a.zip", lambda: False)
     with zipfile.ZipFile(tmp_path / "a.zip") as packed:
         assert packed.namelist() == ["患者 1/FLAIR/001.png", "患者 1/T1C/001.png"]
         assert packed.read("患者 1/T1C/001.png") == b"x" * 100
@@ -49,7 +49,7 @@ def test_packed_names_are_paths_in_the_patients_folder(tmp_path: Path) -> None:
 
 def test_packing_can_be_stopped_and_refuses_nothing(tmp_path: Path) -> None:
     make(tmp_path, "P/T1C/001.png")
-    assert not pack(tmp_path / "P", tmp_path / "a.zip", lambda: True)
+    assert not pack_folder(tmp_path / "P", tmp_path / "a.zip", lambda: True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(GliomarkError, match="holds no files"):
-        pack(tmp_path / "empty", tmp_path / "b.zip", lambda: False)
+        pack_folder(tmp_path / "empty", tmp_path / "b.zip", lambda: False)

@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 import gliomark.client as room
-from gliomark.client.language import TRANSLATIONS
+from gliomark.client.language import TRANSLATIONS_FOLDER
 
 CLIENT = Path(room.__file__).parent
-TS = TRANSLATIONS / "gliomark_zh.ts"
+TS = TRANSLATIONS_FOLDER / "gliomark_zh.ts"
 PAIRS = [
     (message.findtext("source") or "", message.find("translation"))
     for message in ElementTree.parse(TS).getroot().iter("message")
@@ -51,7 +51,7 @@ def test_string_is_translated(source: str, translation: ElementTree.Element) -> 
 
 def test_compiled_file_is_the_written_one(tmp_path: Path) -> None:
     linguist("pyside6-lrelease", TS, "-qm", tmp_path / "fresh.qm")
-    assert (tmp_path / "fresh.qm").read_bytes() == (TRANSLATIONS / "gliomark_zh.qm").read_bytes()
+    assert (tmp_path / "fresh.qm").read_bytes() == (TRANSLATIONS_FOLDER / "gliomark_zh.qm").read_bytes()
 
 
 def test_client_needs_no_torch() -> None:

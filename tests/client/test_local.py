@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from PySide6.QtCore import QProcess
 
-from gliomark.client.app import SCREENS
-from gliomark.client.local import told_address
-from gliomark.client.measure import settled, until
+from gliomark.client.app import DISPLAY_VARIABLES
+from gliomark.client.local import parse_address
+from gliomark.client.measure import is_idle, wait_until
 from gliomark.client.window import MainWindow
 
 
@@ -32,24 +32,28 @@ def test_local_server_killed_in_the_middle_goes_on(
     open_window: Callable[[], MainWindow], phantom: Path
 ) -> None:
     window = open_window()
-    window.open(phantom)  # before there is a server
-    window.start()
-    until(lambda: window.session.state.ready)
-    window.steps.choose_path(phantom.parent / "clinical.csv")
-    until(lambda: settled(window))
-    window.steps.predict.click()
-    until(lambda: window.session.state.running)
-    window.session.local.process.kill()
-    until(lambda: window.session.state.trouble)
-    until(lambda: window.session.state.server == "gone")
-    assert window.sentence.text() == "The local server has stopped unexpectedly; it can be started again."
-    assert window.session.state.ready and window.images.strip.isEnabled()  # the images can still be looked at
-    window.again.click()
-    until(lambda: window.session.state.job is not None and settled(window))
-    assert not window.banner.isVisible() and window.session.state.result["lesion"]["found"]
-    process_id = window.session.local.process.processId()
+    window.open_patient(phantom)  # before there is a server
+    window.connect_server()
+    wait_until(lambda: window.session.state.is_study_ready)
+    window.input_panel.open_path(phantom.parent / "clinical.csv")
+    wait_until(lambda: is_idle(window))
+    window.input_panel.predict_button.click()
+    wait_until(lambda: window.session.state.running_job_id)
+    window.session.local_server.process.kill()
+    wait_until(lambda: window.session.state.error)
+    wait_until(lambda: window.session.state.server_status == "gone")
+    assert window.error_label.text() == "The local server has stopped unexpectedly; it can be started again."
+    assert (
+        window.session.state.is_study_ready and window.image_panel.slice_strip.isEnabled()
+    )  # the images can still be looked at
+    window.retry_button.click()
+    wait_until(lambda: window.session.state.job is not None and is_idle(window))
+    assert not window.error_banner.isVisible() and window.session.state.prediction["lesion"]["found"]
+    process_id = window.session.local_server.process.processId()
     window.close()
-    assert window.session.local.process.state() == QProcess.ProcessState.NotRunning and not alive(process_id)
+    assert window.session.local_server.process.state() == QProcess.ProcessState.NotRunning and not alive(
+        process_id
+    )
 
 
 @pytest.fixture
@@ -83,20 +87,20 @@ def test_only_the_port_that_its_own_child_told_is_asked(
 ) -> None:
     """The token comes by the environment, the port by the pipe, neither by the command line that all may read."""
     window = open_window()
-    window.start()
-    until(lambda: window.session.state.server == "ready")
-    local = window.session.local
+    window.connect_server()
+    wait_until(lambda: window.session.state.server_status == "ready")
+    local = window.session.local_server
     command = Path(f"/proc/{local.process.processId()}/cmdline").read_bytes().split(b"\0")
     assert command[command.index(b"--port") + 1] == b"0"
     assert local._token and local._token.encode() not in b" ".join(command)
-    told = urlsplit(local._remote.address)
+    told = urlsplit(local._http_client.address)
     listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout
     own = [line for line in listening.splitlines() if f"pid={local.process.processId()}," in line]
     assert not listening or any(line.split()[3].endswith(f":{told.port}") for line in own)
     assert not impostor, "nobody else was asked"
     local.process.kill()
-    until(lambda: window.session.state.server == "gone")
-    assert local._remote is None or window.session.state.server == "gone"
+    wait_until(lambda: window.session.state.server_status == "gone")
+    assert local._http_client is None or window.session.state.server_status == "gone"
     window.close()
     assert not impostor
 
@@ -116,15 +120,15 @@ def test_only_the_port_that_its_own_child_told_is_asked(
     ],
 )
 def test_the_address_is_taken_from_its_own_line_alone(words: bytes, address: str) -> None:
-    assert told_address(words) == address
+    assert parse_address(words) == address
 
 
 def test_two_clients_have_a_server_and_a_folder_each(open_window: Callable[[], MainWindow]) -> None:
     first, second = open_window(), open_window()
     for window in (first, second):
-        window.start()
-        until(lambda window=window: window.session.state.server == "ready")
-    folders = [window.session.local.process.arguments()[4] for window in (first, second)]
+        window.connect_server()
+        wait_until(lambda window=window: window.session.state.server_status == "ready")
+    folders = [window.session.local_server.process.arguments()[4] for window in (first, second)]
     assert len(set(folders)) == 2 and all(Path(folder, "gliomark.db").exists() for folder in folders)
     for window in (first, second):
         window.close()
@@ -132,7 +136,7 @@ def test_two_clients_have_a_server_and_a_folder_each(open_window: Callable[[], M
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
 def test_without_a_screen_one_sentence() -> None:
-    bare = {name: value for name, value in os.environ.items() if name not in SCREENS}
+    bare = {name: value for name, value in os.environ.items() if name not in DISPLAY_VARIABLES}
     command = [sys.executable, "-m", "gliomark", "client"]
     done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -146,7 +150,7 @@ def test_the_program_starts_and_ends(phantom: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(command, env=os.environ | own, stderr=subprocess.PIPE, text=True)
     kept = tmp_path / "gliomark" / "client.ini"
     try:
-        until(kept.exists)  # the folder is remembered once the window stands
+        wait_until(kept.exists)  # the folder is remembered once the window stands
         process.terminate()
         _, said = process.communicate(timeout=60)
     finally:
@@ -160,11 +164,11 @@ def test_local_server_that_cannot_start(open_window: Callable, monkeypatch: pyte
     window = open_window()
     monkeypatch.setattr(sys, "executable", "/usr/bin/false" if Path("/usr/bin/false").exists() else "false")
     window.start()
-    until(lambda: window.session.state.trouble)
+    wait_until(lambda: window.session.state.trouble)
     assert window.sentence.text().startswith("The local server could not be started (")
     assert window.mend.isVisible() and window.again.isVisible()
     monkeypatch.setattr(sys, "executable", "no such program")
     window.again.click()
-    until(lambda: window.session.state.trouble)
+    wait_until(lambda: window.session.state.trouble)
     assert window.sentence.text().startswith("The local server could not be started (")
     window.close()

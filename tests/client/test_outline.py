@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gliomark.client.outline import Outline, contour, near_segment
-from gliomark.client.pictures import NotAPictureError, read_slice, read_tall, write_tall
+from gliomark.client.outline import MaskEditor, compute_contour, compute_stroke_mask
+from gliomark.client.pictures import ImageDecodeError, decode_slice, decode_slices, encode_mask
 
 
 def disc(radius: float) -> np.ndarray:
-    return near_segment((60, 60), (30.0, 30.0), (30.0, 30.0), radius)
+    return compute_stroke_mask((60, 60), (30.0, 30.0), (30.0, 30.0), radius)
 
 
 @pytest.mark.parametrize("radius", [1, 5, 20])
@@ -19,7 +19,7 @@ def test_brush_is_round(radius: float) -> None:
 
 
 def test_stroke_has_no_gaps() -> None:
-    mask = near_segment((60, 60), (5.0, 10.0), (55.0, 40.0), 3)
+    mask = compute_stroke_mask((60, 60), (5.0, 10.0), (55.0, 40.0), 3)
     length = np.hypot(50, 30)
     assert mask.sum() == pytest.approx(6 * length + np.pi * 9, rel=0.05)
 
@@ -27,7 +27,7 @@ def test_stroke_has_no_gaps() -> None:
 @pytest.mark.parametrize("mask", [disc(12), disc(20) & ~disc(8), np.eye(60, dtype=bool), disc(40)])
 def test_contour_is_closed_and_encloses_the_mask(mask: np.ndarray) -> None:
     """Where a segment ends another begins, and what they go around is the mask, its corners cut."""
-    segments = contour(mask)
+    segments = compute_contour(mask)
     begins, ends = (sorted(map(tuple, part.tolist())) for part in (segments[:, :2], segments[:, 2:]))
     assert begins == ends
     area = (segments[:, 0] * segments[:, 3] - segments[:, 2] * segments[:, 1]).sum() / 2
@@ -37,56 +37,58 @@ def test_contour_is_closed_and_encloses_the_mask(mask: np.ndarray) -> None:
 
 
 def test_empty_mask_has_no_contour() -> None:
-    assert contour(np.zeros((9, 9), bool)).shape == (0, 4)
+    assert compute_contour(np.zeros((9, 9), bool)).shape == (0, 4)
 
 
 def test_undo_and_redo_strokes() -> None:
-    outline = Outline()
-    outline.load(np.zeros((3, 60, 60), bool))
-    assert not outline.edited and outline.undo() is None and outline.redo() is None
+    outline = MaskEditor()
+    outline.load_mask(np.zeros((3, 60, 60), bool))
+    assert not outline.is_edited and outline.undo() is None and outline.redo() is None
     for index, value in ((0, True), (2, True), (2, False)):
-        outline.paint(index, (20.0, 30.0), (30.0, 30.0), 4, value)
-        outline.paint(index, (30.0, 30.0), (40.0, 30.0), 4, value)
-        outline.finish(index)
+        outline.paint_segment(index, (20.0, 30.0), (30.0, 30.0), 4, value)
+        outline.paint_segment(index, (30.0, 30.0), (40.0, 30.0), 4, value)
+        outline.finish_stroke(index)
     assert outline.mask[0].any() and not outline.mask[2].any()
     painted = outline.mask[0].copy()
     assert outline.undo() == 2
     np.testing.assert_array_equal(outline.mask[2], painted)
-    assert outline.undo() == 2 and not outline.mask[2].any() and outline.edited
+    assert outline.undo() == 2 and not outline.mask[2].any() and outline.is_edited
     assert outline.redo() == 2 and outline.can_redo
-    outline.paint(1, (5.0, 5.0), (5.0, 5.0), 2, True)
-    outline.finish(1)
+    outline.paint_segment(1, (5.0, 5.0), (5.0, 5.0), 2, True)
+    outline.finish_stroke(1)
     assert not outline.can_redo and outline.redo() is None
 
 
 def test_a_stroke_that_changes_nothing_is_none() -> None:
-    outline = Outline()
-    outline.load(np.ones((1, 60, 60), bool))
-    outline.paint(0, (30.0, 30.0), (30.0, 30.0), 5, True)
-    outline.finish(0)
-    assert not outline.edited
+    outline = MaskEditor()
+    outline.load_mask(np.ones((1, 60, 60), bool))
+    outline.paint_segment(0, (30.0, 30.0), (30.0, 30.0), 5, True)
+    outline.finish_stroke(0)
+    assert not outline.is_edited
 
 
 def test_loading_forgets_strokes_and_copies() -> None:
-    outline, mask = Outline(), np.zeros((1, 60, 60), bool)
-    outline.load(mask)
-    outline.paint(0, (30.0, 30.0), (30.0, 30.0), 5, True)
-    outline.finish(0)
-    outline.load(mask)
-    assert not outline.edited and not outline.mask.any()
+    outline, mask = MaskEditor(), np.zeros((1, 60, 60), bool)
+    outline.load_mask(mask)
+    outline.paint_segment(0, (30.0, 30.0), (30.0, 30.0), 5, True)
+    outline.finish_stroke(0)
+    outline.load_mask(mask)
+    assert not outline.is_edited and not outline.mask.any()
 
 
 def test_masks_survive_the_way_to_the_server() -> None:
     mask = np.random.default_rng(0).random((4, 30, 241)) > 0.5
-    np.testing.assert_array_equal(read_tall(write_tall(mask), 4) > 127, mask)
-    with pytest.raises(NotAPictureError):
-        read_tall(write_tall(mask), 7)
-    with pytest.raises(NotAPictureError):
-        read_tall(b"no picture", 4)
+    np.testing.assert_array_equal(decode_slices(encode_mask(mask), 4) > 127, mask)
+    with pytest.raises(ImageDecodeError):
+        decode_slices(encode_mask(mask), 7)
+    with pytest.raises(ImageDecodeError):
+        decode_slices(b"no picture", 4)
 
 
 def test_sixteen_bits_survive() -> None:
-    from gliomark.server.store import png  # the server's own writer
+    from gliomark.server.store import encode_slice_png  # the server's own writer
 
     grey = np.linspace(0, 65535, 240 * 240).reshape(240, 240).astype(np.uint16)
-    np.testing.assert_allclose(read_slice(png(grey), -4, 12), -4 + grey / 65535 * 16, atol=1e-5)
+    np.testing.assert_allclose(
+        decode_slice(encode_slice_png(grey), -4, 12), -4 + grey / 65535 * 16, atol=1e-5
+    )

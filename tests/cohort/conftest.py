@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from gliomark.cohort.store import _written_hashes
+from gliomark.cohort.store import _hash_written_slices
 
 SLICES = 6
 PATIENTS = {
@@ -38,8 +38,8 @@ def prepared_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six patients of six slices, brains and lesions ellipsoids, T1C and T2; G0003 has no T1C. Do not change it."""
     folder = tmp_path_factory.mktemp("prepared") / "cohort"
     (folder / "patients").mkdir(parents=True)
-    about = {"schema_version": 2, "sequences": ["T1C", "T2"], "settings": {}}
-    (folder / "cohort.json").write_text(json.dumps(about), "utf-8")
+    cohort_record = {"schema_version": 2, "sequences": ["T1C", "T2"], "settings": {}}
+    (folder / "cohort.json").write_text(json.dumps(cohort_record), "utf-8")
     (folder / "folds.json").write_text(json.dumps(FOLDS), "utf-8")
     rows = ["id,age,sex,idh_mutant,ki67,who_grade"]
     for number, (patient, (age, sex, *markers)) in enumerate(PATIENTS.items()):
@@ -51,15 +51,15 @@ def prepared_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _write_patient(folder: Path, patient: str, number: int, sequences: list[str]) -> None:
     rng = np.random.default_rng(number)
-    brain = _ellipsoid((SLICES / 2, 120, 118), (SLICES, 85, 65))
-    lesion = _ellipsoid((SLICES / 2, 100 + 5 * number, 95 + 4 * number), (1.8, 15 + number, 12))
+    brain = _draw_ellipsoid((SLICES / 2, 120, 118), (SLICES, 85, 65))
+    lesion = _draw_ellipsoid((SLICES / 2, 100 + 5 * number, 95 + 4 * number), (1.8, 15 + number, 12))
     names = [f"{index:03d}" for index in range(1, SLICES + 1)]
     for sequence in sequences:
         image = np.where(brain, rng.normal(0, 1, brain.shape).clip(-2.5, 2.5) + lesion, -2.5)
         for index, name in enumerate(names):
-            place = folder / "GMSBraTS" / sequence / patient / f"{name}.h5"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with h5py.File(place, "w") as file:
+            slice_path = folder / "GMSBraTS" / sequence / patient / f"{name}.h5"
+            slice_path.parent.mkdir(parents=True, exist_ok=True)
+            with h5py.File(slice_path, "w") as file:
                 file["image"] = image[index].astype(np.float16)
                 file["mask"] = lesion[index].astype(np.uint8)
                 file["brain"] = brain[index].astype(np.uint8)
@@ -67,26 +67,35 @@ def _write_patient(folder: Path, patient: str, number: int, sequences: list[str]
             if lesion[index].any():
                 link = folder / "GMSGlioma" / sequence / patient / f"{name}.h5"
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.hardlink_to(place)
-    record = _record(number, sequences, names) | _written_hashes(folder, patient, sequences, names)
+                link.hardlink_to(slice_path)
+    record = _create_record(number, sequences, names) | _hash_written_slices(
+        folder, patient, sequences, names
+    )
     (folder / "patients" / f"{patient}.json").write_text(json.dumps(record), "utf-8")
 
 
-def _ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
+def _draw_ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
     grid = np.indices((SLICES, 240, 240))
     return sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii, strict=True)) < 1
 
 
-def _record(number: int, sequences: list[str], names: list[str]) -> dict:
+def _create_record(number: int, sequences: list[str], names: list[str]) -> dict:
     """An oblique grid of 0.95 mm pixels and 5 mm steps."""
     affine = np.eye(4)
-    turn = Rotation.from_euler("xyz", [4.0 + number, -3.0, 6.0], degrees=True).as_matrix()
-    affine[:3, :3] = turn @ np.diag([0.95, 0.95, 5.0])
+    rotation = Rotation.from_euler("xyz", [4.0 + number, -3.0, 6.0], degrees=True).as_matrix()
+    affine[:3, :3] = rotation @ np.diag([0.95, 0.95, 5.0])
     affine[:3, 3] = [-110.0 + number, -120.0, -15.0]
     series = {
-        "manufacturer": "SIEMENS", "model": "Prisma", "field_strength_t": 3.0, "repetition_ms": 500.0,
-        "echo_ms": 10.0, "inversion_ms": None, "spacing_mm": [0.5, 0.5, 6.0], "matrix": [512, 416], "slices": 20,
-    }  # fmt: skip
+        "manufacturer": "SIEMENS",
+        "model": "Prisma",
+        "field_strength_t": 3.0,
+        "repetition_ms": 500.0,
+        "echo_ms": 10.0,
+        "inversion_ms": None,
+        "spacing_mm": [0.5, 0.5, 6.0],
+        "matrix": [512, 416],
+        "slices": 20,
+    }
     return {
         "sequences": sequences,
         "affine": affine.tolist(),
@@ -110,31 +119,35 @@ def find_residues() -> Callable[[Path, Iterable[str]], list[tuple[Path, str]]]:
 
 
 def _find_residues(folder: Path, values: Iterable[str]) -> list[tuple[Path, str]]:
-    wanted = {value: _codings(value) for value in values}
+    encodings_by_value = {value: _encode_all_ways(value) for value in values}
     found = []
     for path in sorted(folder.rglob("*")):
-        content = str(path.relative_to(folder)).encode() + (_content(path) if path.is_file() else b"")
-        found += [(path, value) for value, forms in wanted.items() if any(form in content for form in forms)]
+        content = str(path.relative_to(folder)).encode() + (_read_unpacked(path) if path.is_file() else b"")
+        found += [
+            (path, value)
+            for value, forms in encodings_by_value.items()
+            if any(form in content for form in forms)
+        ]
     return found
 
 
-def _codings(value: str) -> set[bytes]:
+def _encode_all_ways(value: str) -> set[bytes]:
     return {value.encode(coding) for coding in ("utf-8", "gb18030", "utf-16-le", "utf-16-be")}
 
 
-def _content(path: Path) -> bytes:
+def _read_unpacked(path: Path) -> bytes:
     content = path.read_bytes()
     if path.suffix == ".gz":
         content += gzip.decompress(content)
     if path.suffix == ".h5":
-        content += _hdf5_content(path)
+        content += _read_hdf5_content(path)
     return content
 
 
-def _hdf5_content(path: Path) -> bytes:
+def _read_hdf5_content(path: Path) -> bytes:
     parts = []
 
-    def visit(name: str, node: h5py.Dataset | h5py.Group) -> None:
+    def collect_node(name: str, node: h5py.Dataset | h5py.Group) -> None:
         parts.append(name.encode())
         parts.extend(f"{key}={value}".encode() for key, value in node.attrs.items())
         if isinstance(node, h5py.Dataset):
@@ -142,6 +155,6 @@ def _hdf5_content(path: Path) -> bytes:
             parts.append(values.tobytes() if isinstance(values, np.ndarray) else str(values).encode())
 
     with h5py.File(path) as file:
-        visit("/", file)
-        file.visititems(visit)
+        collect_node("/", file)
+        file.visititems(collect_node)
     return b"\0".join(parts)

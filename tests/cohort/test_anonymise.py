@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from gliomark.cohort.anonymise import Report, anonymise
+from gliomark.cohort.anonymise import AnonymisationReport, anonymise_folder
 from gliomark.study import GliomarkError
 
 Search = Callable[[Path, Iterable[str]], list[tuple[Path, str]]]
@@ -207,9 +207,9 @@ def hospital(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cleaned(hospital: Path, tmp_path: Path) -> tuple[Path, Report]:
+def cleaned(hospital: Path, tmp_path: Path) -> tuple[Path, AnonymisationReport]:
     out = tmp_path / "clean"
-    return out, anonymise(hospital, out)
+    return out, anonymise_folder(hospital, out)
 
 
 def files(folder: Path) -> list[Path]:
@@ -269,7 +269,7 @@ def test_every_element_of_the_table_is_acted_on_at_every_depth(
     item, secrets = whole_table(kind)
     assert len(secrets) > 1000 and any(True for _ in wrong_elements(item))
     save(item, tmp_path / "in/all.dcm")
-    anonymise(tmp_path / "in", tmp_path / "out")
+    anonymise_folder(tmp_path / "in", tmp_path / "out")
     (path,) = files(tmp_path / "out")
     clean = pydicom.dcmread(path)
     assert list(wrong_elements(clean)) == []
@@ -278,7 +278,7 @@ def test_every_element_of_the_table_is_acted_on_at_every_depth(
     assert find_residues(tmp_path / "out", {word for word in secrets if len(word) > 5}) == []
 
 
-def test_what_a_class_requires_stays_with_a_dummy(cleaned: tuple[Path, Report]) -> None:
+def test_what_a_class_requires_stays_with_a_dummy(cleaned: tuple[Path, AnonymisationReport]) -> None:
     objects = [pydicom.dcmread(path) for path in files(cleaned[0])]
     by_class = {item.SOPClassUID: item for item in objects}
     multi, plain = by_class[uids.EnhancedMRImageStorage], by_class[uids.MRImageStorage]
@@ -313,7 +313,7 @@ IDENTIFYING = [
 
 
 def test_no_original_value_is_in_any_byte_or_path(
-    hospital: Path, cleaned: tuple[Path, Report], find_residues: Search
+    hospital: Path, cleaned: tuple[Path, AnonymisationReport], find_residues: Search
 ) -> None:
     before = {value for _, value in find_residues(hospital.parent, IDENTIFYING)}
     assert before == set(IDENTIFYING)  # each can be found where it is
@@ -321,7 +321,7 @@ def test_no_original_value_is_in_any_byte_or_path(
     assert find_residues(cleaned[0], IDENTIFYING) == []
 
 
-def test_all_is_said_in_the_header(cleaned: tuple[Path, Report]) -> None:
+def test_all_is_said_in_the_header(cleaned: tuple[Path, AnonymisationReport]) -> None:
     for path in files(cleaned[0]):
         item = pydicom.dcmread(path)
         assert item.PatientIdentityRemoved == "YES"
@@ -334,11 +334,11 @@ def test_all_is_said_in_the_header(cleaned: tuple[Path, Report]) -> None:
             assert item.RecognizableVisualFeatures == "YES"
 
 
-def test_a_name_in_text_that_the_profile_keeps_is_blanked(cleaned: tuple[Path, Report]) -> None:
+def test_a_name_in_text_that_the_profile_keeps_is_blanked(cleaned: tuple[Path, AnonymisationReport]) -> None:
     out, report = cleaned
     items = [pydicom.dcmread(path) for path in files(out)]
     assert {str(item.SoftwareVersions) for item in items if "SoftwareVersions" in item} == {"ANONYMIZED"}
-    assert report.blanked == 3
+    assert report.blanked_texts == 3
 
 
 def test_contrast_is_still_told_but_not_which(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_contrast_is_still_told_but_not_which(tmp_path: Path) -> None:
     plain.ContrastBolusAgent = "NONE"
     save(image(1), tmp_path / "in/1.dcm")
     save(plain, tmp_path / "in/4.dcm")
-    anonymise(tmp_path / "in", tmp_path / "out")
+    anonymise_folder(tmp_path / "in", tmp_path / "out")
     first, second = (pydicom.dcmread(path) for path in files(tmp_path / "out"))
     assert first.ContrastBolusAgent == "CONTRAST AGENT" and second.ContrastBolusAgent == ""
 
@@ -357,7 +357,7 @@ def test_descriptors_become_one_word_where_asked_for(
     unnamed = image(11)
     unnamed.SeriesDescription, unnamed.SeriesInstanceUID = "Sanfeng localizer", f"{STUDY}.99"
     save(unnamed, hospital / "A/IM11")
-    anonymise(hospital, tmp_path / "out", clean_descriptors=True)
+    anonymise_folder(hospital, tmp_path / "out", clean_descriptors=True)
     items = [pydicom.dcmread(path) for path in files(tmp_path / "out")]
     words = {
         item.InstanceNumber: item.get("SeriesDescription")
@@ -376,7 +376,7 @@ def test_descriptors_become_one_word_where_asked_for(
 
 
 @pytest.mark.filterwarnings("ignore:VR lookup failed")  # private elements of the originals
-def test_pixels_and_geometry_are_as_before(hospital: Path, cleaned: tuple[Path, Report]) -> None:
+def test_pixels_and_geometry_are_as_before(hospital: Path, cleaned: tuple[Path, AnonymisationReport]) -> None:
     for path in files(cleaned[0]):
         clean = pydicom.dcmread(path)
         if "PixelData" not in clean:
@@ -393,7 +393,9 @@ def test_pixels_and_geometry_are_as_before(hospital: Path, cleaned: tuple[Path, 
             assert values[0] == values[1]
 
 
-def test_another_reader_finds_the_same_volume(cleaned: tuple[Path, Report], hospital: Path) -> None:
+def test_another_reader_finds_the_same_volume(
+    cleaned: tuple[Path, AnonymisationReport], hospital: Path
+) -> None:
     slices = [path for path in files(cleaned[0]) if pydicom.dcmread(path).SOPClassUID == uids.MRImageStorage]
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in slices])
@@ -421,7 +423,7 @@ def test_every_coding_is_kept_with_its_pixels(coding: UID, tmp_path: Path, find_
     elif coding == uids.ExplicitVRBigEndian:
         item.PixelData = pixels.astype(">u2").tobytes()
     save(item, tmp_path / "in/1.dcm", coding=coding)
-    assert anonymise(tmp_path / "in", tmp_path / "out").left_out == ()
+    assert anonymise_folder(tmp_path / "in", tmp_path / "out").left_out == ()
     clean = pydicom.dcmread(files(tmp_path / "out")[0])
     assert clean.file_meta.TransferSyntaxUID == coding and np.array_equal(clean.pixel_array, pixels)
     assert list(wrong_elements(clean)) == [] and find_residues(tmp_path / "out", IDENTIFYING) == []
@@ -433,14 +435,14 @@ def test_negative_values_under_an_overlay_keep_their_sign(tmp_path: Path) -> Non
     item.PixelData = ((values.view(np.uint16) & 0x0FFF) | np.uint16(0x4000)).tobytes()
     item.PixelRepresentation = 1
     save(item, tmp_path / "in/1.dcm")
-    anonymise(tmp_path / "in", tmp_path / "out")
+    anonymise_folder(tmp_path / "in", tmp_path / "out")
     clean = pydicom.dcmread(files(tmp_path / "out")[0])
     assert np.array_equal(clean.pixel_array, values)
     # readers that do not look at BitsStored find them too
     assert np.array_equal(np.frombuffer(clean.PixelData, np.int16).reshape(8, 10), values)
 
 
-def test_uids_are_replaced_alike_everywhere(cleaned: tuple[Path, Report]) -> None:
+def test_uids_are_replaced_alike_everywhere(cleaned: tuple[Path, AnonymisationReport]) -> None:
     items = [pydicom.dcmread(path) for path in files(cleaned[0])]
     slices = [item for item in items if item.SOPClassUID == uids.MRImageStorage]
     structure = next(item for item in items if item.SOPClassUID == uids.RTStructureSetStorage)
@@ -456,7 +458,7 @@ def test_uids_are_replaced_alike_everywhere(cleaned: tuple[Path, Report]) -> Non
 def test_uids_of_another_run_are_others(hospital: Path, tmp_path: Path) -> None:
     found = []
     for name in ("one", "two"):
-        anonymise(hospital, tmp_path / name)
+        anonymise_folder(hospital, tmp_path / name)
         found.append({pydicom.dcmread(path).SOPInstanceUID for path in files(tmp_path / name)})
     assert not found[0] & found[1]
 
@@ -464,7 +466,7 @@ def test_uids_of_another_run_are_others(hospital: Path, tmp_path: Path) -> None:
 # ---- people and places ------------------------------------------------------------------------------
 
 
-def test_places_say_nothing_and_the_key_is_the_owners(cleaned: tuple[Path, Report]) -> None:
+def test_places_say_nothing_and_the_key_is_the_owners(cleaned: tuple[Path, AnonymisationReport]) -> None:
     out, report = cleaned
     assert all(re.fullmatch(r"G\d{4}/\d+/\d+/\d{5}\.dcm", str(path.relative_to(out))) for path in files(out))
     assert sorted(path.suffix for path in out.rglob("*") if path.is_file()) == [".dcm"] * 5
@@ -474,30 +476,32 @@ def test_places_say_nothing_and_the_key_is_the_owners(cleaned: tuple[Path, Repor
     with report.key_file.open(encoding="utf-8-sig", newline="") as file:
         key = {row["original_id"]: row["id"] for row in csv.DictReader(file)}
     assert set(key) == {"XY-2017-5512", "00451"} and set(key.values()) == {"G0001", "G0002"}
-    assert report.patients == 2 and report.written == 5 and report.not_dicom == 1
+    assert report.patients == 2 and report.written_files == 5 and report.non_dicom_files == 1
 
 
 def test_numbers_do_not_follow_the_order_of_folders(hospital: Path, tmp_path: Path) -> None:
-    first = anonymise(hospital, tmp_path / "one").key_file.read_text("utf-8-sig")
+    first = anonymise_folder(hospital, tmp_path / "one").key_file.read_text("utf-8-sig")
     (hospital / "A").rename(hospital / "C")
-    assert anonymise(hospital, tmp_path / "two").key_file.read_text("utf-8-sig") == first
+    assert anonymise_folder(hospital, tmp_path / "two").key_file.read_text("utf-8-sig") == first
 
 
-def test_a_second_run_writes_only_what_is_missing(hospital: Path, cleaned: tuple[Path, Report]) -> None:
+def test_a_second_run_writes_only_what_is_missing(
+    hospital: Path, cleaned: tuple[Path, AnonymisationReport]
+) -> None:
     out, _ = cleaned
     before = {path: path.read_bytes() for path in files(out)}
     gone, cut = files(out)[:2]
     gone.unlink()
     cut.write_bytes(cut.read_bytes()[:300])
-    again = anonymise(hospital, out)
-    assert (again.written, again.unchanged) == (2, 3)
+    again = anonymise_folder(hospital, out)
+    assert (again.written_files, again.unchanged_files) == (2, 3)
     assert {path: path.read_bytes() for path in files(out)} == before
 
 
 def test_a_key_of_before_gives_everybody_the_same_id(hospital: Path, tmp_path: Path) -> None:
-    first = anonymise(hospital / "B", tmp_path / "one")
+    first = anonymise_folder(hospital / "B", tmp_path / "one")
     assert first.patients == 1
-    second = anonymise(hospital, tmp_path / "two", key_file=first.key_file)
+    second = anonymise_folder(hospital, tmp_path / "two", key_file=first.key_file)
     with second.key_file.open(encoding="utf-8-sig", newline="") as file:
         key = {row["original_id"]: row["id"] for row in csv.DictReader(file)}
     assert key == {"00451": "G0001", "XY-2017-5512": "G0002"}
@@ -507,13 +511,13 @@ def test_a_key_of_before_gives_everybody_the_same_id(hospital: Path, tmp_path: P
 
 def test_copies_are_written_once(hospital: Path, tmp_path: Path) -> None:
     shutil.copy(hospital / "A/IM1", hospital / "A/IM1 copy")
-    report = anonymise(hospital, tmp_path / "out")
-    assert report.duplicates == 1 and report.written == 5
+    report = anonymise_folder(hospital, tmp_path / "out")
+    assert report.duplicate_files == 1 and report.written_files == 5
 
 
 def test_one_id_of_two_people_is_left_out(hospital: Path, tmp_path: Path) -> None:
     save(image(9, name="Wu^Songlin"), hospital / "C/1.dcm")
-    report = anonymise(hospital, tmp_path / "out")
+    report = anonymise_folder(hospital, tmp_path / "out")
     left = {str(path): why for path, why in report.left_out}
     assert set(left) == {"A/IM1", "A/IM2", "A/IM3", "A/rt.dcm", "C/1.dcm"}
     assert all("two people" in why for why in left.values())
@@ -523,7 +527,7 @@ def test_one_id_of_two_people_is_left_out(hospital: Path, tmp_path: Path) -> Non
 def test_one_person_written_in_letters_and_in_chinese_is_one(hospital: Path, tmp_path: Path) -> None:
     save(image(9, name="zhang sanfeng"), hospital / "C/1.dcm")
     save(image(10, name="=张^三丰"), hospital / "C/2.dcm")
-    assert anonymise(hospital, tmp_path / "out").left_out == ()
+    assert anonymise_folder(hospital, tmp_path / "out").left_out == ()
 
 
 # ---- what is not written ----------------------------------------------------------------------------
@@ -550,11 +554,11 @@ def test_objects_that_may_show_a_name_are_left_out_with_a_reason(
     for name, (item, _) in bad.items():
         save(item, hospital / "bad" / name)
     (hospital / "more.zip").write_bytes(b"PK")
-    report = anonymise(hospital, tmp_path / "out")
+    report = anonymise_folder(hospital, tmp_path / "out")
     left = {path.name: why for path, why in report.left_out}
     assert set(left) == {*bad, "more.zip"}
     assert all(part in left[name] for name, (_, part) in bad.items())
-    assert report.written == 5 and find_residues(tmp_path / "out", IDENTIFYING) == []
+    assert report.written_files == 5 and find_residues(tmp_path / "out", IDENTIFYING) == []
     listed = report.key_file.with_name("left_out.csv").read_text("utf-8-sig")
     assert "bad/burned.dcm" in listed
 
@@ -563,22 +567,22 @@ def test_objects_that_may_show_a_name_are_left_out_with_a_reason(
 def test_a_damaged_file_is_left_out_and_the_rest_written(cut: int, hospital: Path, tmp_path: Path) -> None:
     content = (hospital / "A/IM1").read_bytes()
     (hospital / "A/IM1").write_bytes(content[: len(content) - cut])
-    report = anonymise(hospital, tmp_path / "out")
-    assert [str(path) for path, _ in report.left_out] == ["A/IM1"] and report.written == 4
+    report = anonymise_folder(hospital, tmp_path / "out")
+    assert [str(path) for path, _ in report.left_out] == ["A/IM1"] and report.written_files == 4
 
 
 def test_folders_in_each_other_and_foreign_files_are_refused(hospital: Path, tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="lies inside the other"):
-        anonymise(hospital, hospital / "clean")
+        anonymise_folder(hospital, hospital / "clean")
     with pytest.raises(GliomarkError, match="keep it elsewhere"):
-        anonymise(hospital, tmp_path / "out", key_file=tmp_path / "out/key.csv")
+        anonymise_folder(hospital, tmp_path / "out", key_file=tmp_path / "out/key.csv")
     (tmp_path / "used").mkdir()
     (tmp_path / "used/holiday.jpg").write_bytes(b"mine")
     with pytest.raises(GliomarkError, match="another source"):
-        anonymise(hospital, tmp_path / "used")
+        anonymise_folder(hospital, tmp_path / "used")
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["holiday.jpg"]
     with pytest.raises(GliomarkError, match="no DICOM"):
-        anonymise(tmp_path / "used", tmp_path / "out")
+        anonymise_folder(tmp_path / "used", tmp_path / "out")
 
 
 # ---- real files -------------------------------------------------------------------------------------
@@ -608,8 +612,8 @@ def test_real_series_are_clean_and_hold_the_same_images(
         (root / str(number)).mkdir(parents=True)
         shutil.copy(path, root / str(number) / path.name)
     originals = [pydicom.dcmread(path) for path in sources]
-    report = anonymise(root, tmp_path / "out")
-    assert report.written == len(sources) and report.left_out == ()
+    report = anonymise_folder(root, tmp_path / "out")
+    assert report.written_files == len(sources) and report.left_out == ()
     cleans = [pydicom.dcmread(path) for path in files(tmp_path / "out")]
     assert [wrong for item in cleans for wrong in wrong_elements(item)] == []
     values = set().union(*map(original_values, originals))

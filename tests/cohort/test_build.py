@@ -11,15 +11,15 @@ import h5py
 import numpy as np
 import pytest
 
-from gliomark.cohort.build import BuildReport, BuildSettings, Sources, build_cohort
+from gliomark.cohort.build import BuildReport, BuildSettings, CohortSources, build_cohort
 from gliomark.cohort.labels import LabelSettings
-from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_pictures
+from gliomark.cohort.phantom import PhantomSettings, create_phantom, write_clinical_csv, write_pictures
 from gliomark.cohort.store import Cohort
 from gliomark.io import read_study
 from gliomark.preprocessing import prepare
 from gliomark.study import GliomarkError, MRSequence
 
-SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=6.0, slices=22, sublayers=1)
+SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=6.0, slice_count=22, sublayers=1)
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 SETTINGS = BuildSettings(sequences=PAIR)
 SEEDS = range(1, 11)
@@ -31,26 +31,26 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hospital 医院")
     rows = []
     for seed in SEEDS:
-        phantom = make_phantom(seed, SMALL)
+        phantom = create_phantom(seed, SMALL)
         bare = {
             name: replace(series, image=series.image * (phantom.brain.image > 0))
             for name, series in phantom.study.series.items()
         }
         write_pictures(replace(phantom.study, series=bare), root / "patients")
         rows.append(phantom.clinical)
-    write_clinical(rows, root / "labels.csv")
+    write_clinical_csv(rows, root / "labels.csv")
     return root
 
 
 def build(source: Path, out: Path, settings: BuildSettings = SETTINGS, workers: int = 0) -> BuildReport:
-    return build_cohort(Sources(source / "patients", source / "labels.csv"), out, settings, workers)
+    return build_cohort(CohortSources(source / "patients", source / "labels.csv"), out, settings, workers)
 
 
 @pytest.fixture(scope="module")
 def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "cohort"
     report = build(source, out)
-    assert (report.prepared, report.kept, report.left_out) == (10, 0, {})
+    assert (report.prepared, report.reused, report.left_out) == (10, 0, {})
     return out
 
 
@@ -74,10 +74,10 @@ def key(cohort: Path) -> dict[str, str]:
 
 def test_a_patient_is_just_what_preparation_makes_of_it(source: Path, built: Path) -> None:
     stack = prepare(read_study(source / "patients" / "PHANTOM-0003"), PAIR)
-    read = Cohort(built).stack(key(built)["PHANTOM-0003"])
+    read = Cohort(built).read_stack(key(built)["PHANTOM-0003"])
     for name in PAIR:
         np.testing.assert_array_equal(read.images[name], stack.images[name].astype(np.float16))
-    np.testing.assert_array_equal(read.drawn, stack.drawn)
+    np.testing.assert_array_equal(read.reader_mask, stack.reader_mask)
     np.testing.assert_array_equal(read.brain, stack.brain)
     np.testing.assert_allclose(read.affine, stack.affine)
     assert read.slice_names == stack.slice_names and read.selected == stack.selected
@@ -86,7 +86,7 @@ def test_a_patient_is_just_what_preparation_makes_of_it(source: Path, built: Pat
 def test_the_layout_opens_in_plain_h5py(built: Path) -> None:
     cohort = Cohort(built)
     patient = cohort.patient_ids[0]
-    stack = cohort.stack(patient)
+    stack = cohort.read_stack(patient)
     lesion_slices = set()
     for index, name in enumerate(stack.slice_names):
         with h5py.File(built / "GMSBraTS" / "FLAIR" / patient / f"{name}.h5") as file:
@@ -95,19 +95,19 @@ def test_the_layout_opens_in_plain_h5py(built: Path) -> None:
             assert file.attrs["patient"] == patient and len(file.attrs["spacing_mm"]) == 3
             if file["mask"][()].any():
                 lesion_slices.add(f"{name}.h5")
-                assert stack.drawn[index].any()
+                assert stack.reader_mask[index].any()
     listed = {path.name for path in (built / "GMSGlioma" / "FLAIR" / patient).iterdir()}
     assert listed == lesion_slices and lesion_slices
 
 
 def test_it_says_who_is_where_and_what_made_it(built: Path) -> None:
     cohort = Cohort(built)
-    assert cohort.about["schema_version"] == 2 and cohort.about["sequences"] == ["T1C", "FLAIR"]
-    assert set(cohort.about["arrays_sha256"]) == set(cohort.patient_ids)
-    assert {"gliomark", "SimpleITK"} <= set(cohort.about["software"])
+    assert cohort.metadata["schema_version"] == 2 and cohort.metadata["sequences"] == ["T1C", "FLAIR"]
+    assert set(cohort.metadata["arrays_sha256"]) == set(cohort.patient_ids)
+    assert {"gliomark", "SimpleITK"} <= set(cohort.metadata["software"])
     folds = json.loads((built / "folds.json").read_text("utf-8"))
     assert sorted(p for fold in folds["folds"] for p in fold) == list(cohort.patient_ids)
-    assert cohort.clinical(cohort.patient_ids[0]).columns["ki67"]
+    assert cohort.get_clinical(cohort.patient_ids[0]).columns["ki67"]
 
 
 def test_nothing_in_the_cohort_names_a_patient(built: Path) -> None:
@@ -118,13 +118,13 @@ def test_nothing_in_the_cohort_names_a_patient(built: Path) -> None:
 def test_again_prepares_nothing_and_changes_nothing(source: Path, copy: Path) -> None:
     before = contents(copy)
     report = build(source, copy, workers=2)
-    assert (report.prepared, report.kept) == (0, 10) and contents(copy) == before
+    assert (report.prepared, report.reused) == (0, 10) and contents(copy) == before
 
 
 @pytest.mark.parametrize("damage", ["record", "slice cut short", "slice gone", "array changed"])
 def test_what_is_damaged_is_prepared_again(source: Path, copy: Path, damage: str) -> None:
     patient = Cohort(copy).patient_ids[4]
-    whole = Cohort(copy).stack(patient)
+    whole = Cohort(copy).read_stack(patient)
     before = {path: content for path, content in contents(copy).items() if path.startswith("GMSBraTS")}
     victim = sorted((copy / "GMSBraTS" / "T1C" / patient).iterdir())[3]
     if damage == "record":
@@ -137,8 +137,8 @@ def test_what_is_damaged_is_prepared_again(source: Path, copy: Path, damage: str
         with h5py.File(victim, "r+") as file:
             file["image"][0, 0] = 7
     report = build(source, copy)
-    assert (report.prepared, report.kept) == (1, 9)
-    np.testing.assert_array_equal(Cohort(copy).stack(patient).images[PAIR[0]], whole.images[PAIR[0]])
+    assert (report.prepared, report.reused) == (1, 9)
+    np.testing.assert_array_equal(Cohort(copy).read_stack(patient).images[PAIR[0]], whole.images[PAIR[0]])
     assert {p: c for p, c in contents(copy).items() if p.startswith("GMSBraTS")} == before
 
 
@@ -156,7 +156,7 @@ def test_a_changed_source_is_prepared_again_and_a_vanished_row_leaves(
     gone = key(copy)["PHANTOM-0007"]
     report = build(changed, copy)
     # changing the first mask picture to an equal one changes no byte: only the row counts then
-    assert report.kept + report.prepared == 9 and set(report.left_out) == {"PHANTOM-0007"}
+    assert report.reused + report.prepared == 9 and set(report.left_out) == {"PHANTOM-0007"}
     assert "has no row" in report.left_out["PHANTOM-0007"]
     assert gone not in Cohort(copy).prepared_ids and not list(copy.glob(f"GMS*/*/{gone}"))
 
@@ -177,9 +177,9 @@ def test_a_patient_that_cannot_be_prepared_is_left_out_with_the_reason(source: P
     assert without.prepared == 2
     cohort = Cohort(tmp_path / "without")
     patient = key(cohort.folder)["PHANTOM-0001"]
-    assert cohort.stack(patient).lesion is None
+    assert cohort.read_stack(patient).lesion is None
     with pytest.raises(GliomarkError, match="no lesion mask"):
-        _ = cohort.stack(patient).drawn
+        _ = cohort.read_stack(patient).reader_mask
 
 
 @pytest.mark.parametrize(
@@ -211,21 +211,21 @@ def test_an_unfinished_cohort_is_not_trained_on(copy: Path) -> None:
 
 
 def test_who_is_rejected_is_not_read_and_moves_nobody(source: Path, copy: Path) -> None:
-    from gliomark.cohort.folds import cohort_folds
+    from gliomark.cohort.folds import load_cohort_folds
 
-    before = cohort_folds(Cohort(copy))
+    before = load_cohort_folds(Cohort(copy))
     gone = before.train[0]
     (copy / "qc.csv").write_text(f"id,decision,comment\n{gone},reject,motion\n", "utf-8")
     cohort = Cohort(copy)
     assert gone not in cohort.patient_ids and gone in cohort.prepared_ids
-    after = cohort_folds(cohort)
+    after = load_cohort_folds(cohort)
     assert after.train == before.train[1:] and after.test == before.test
 
 
 def test_no_scheduler_is_one_sentence(source: Path, tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="No dask scheduler answers"):
         build_cohort(
-            Sources(source / "patients", source / "labels.csv"),
+            CohortSources(source / "patients", source / "labels.csv"),
             tmp_path / "c",
             SETTINGS,
             scheduler="tcp://127.0.0.1:9",

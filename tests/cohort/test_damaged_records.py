@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from gliomark.cohort.describe import describe
-from gliomark.cohort.folds import cohort_folds, drawn_for_others
+from gliomark.cohort.describe import describe_cohort
+from gliomark.cohort.folds import has_outdated_folds, load_cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.study import GliomarkError
 
@@ -57,8 +57,8 @@ def test_a_patients_record(own: Path, how: Callable[[str], str]):
     path = own / "patients" / "P01.json"
     path.write_text(how(path.read_text("utf-8")), "utf-8")
     with pytest.raises(GliomarkError, match="P01.json is damaged or no record of this cohort"):
-        Cohort(own).stack("P01")
-    assert Cohort(own).stack("P02").brain.any()
+        Cohort(own).read_stack("P01")
+    assert Cohort(own).read_stack("P02").brain.any()
 
 
 @pytest.mark.parametrize("content", [
@@ -66,7 +66,7 @@ def test_a_patients_record(own: Path, how: Callable[[str], str]):
     '{"train": [1], "validation": [], "test": []}',
     '{"train": [], "validation": [], "test": [], "folds": 5}',
 ])  # fmt: skip
-@pytest.mark.parametrize("read", [cohort_folds, drawn_for_others, describe])
+@pytest.mark.parametrize("read", [load_cohort_folds, has_outdated_folds, describe_cohort])
 def test_folds(own: Path, content: str, read: Callable[[Cohort], object]):
     (own / "folds.json").write_text(content)
     with pytest.raises(GliomarkError, match="folds.json is damaged or no record of this cohort"):
@@ -96,7 +96,7 @@ def test_slices_that_no_preparation_writes(own: Path, change: Callable[[h5py.Fil
     kept = {k: v for k, v in json.loads(record.read_text()).items() if not k.endswith("sha256")}
     record.write_text(json.dumps(kept))
     with pytest.raises(GliomarkError, match="002.h5 holds what no preparation writes"):
-        Cohort(own).stack("P01")
+        Cohort(own).read_stack("P01")
 
 
 def test_hidden_files_are_no_patients(own: Path):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import h5py
 import pytest
-from tests.conftest import rehash
+from tests.conftest import update_slice_hashes
 
-from gliomark.cohort.describe import describe, markers
+from gliomark.cohort.describe import describe_cohort, parse_markers
 from gliomark.cohort.store import Cohort
 
 
@@ -37,7 +37,7 @@ def _line(rows: list[dict[str, str]], variable: str, level: str = "", section: s
 
 
 def test_table_2_1_is_the_published_coding(prepared_cohort: Path, tmp_path: Path) -> None:
-    folder = describe(Cohort(prepared_cohort), tmp_path / "out")
+    folder = describe_cohort(Cohort(prepared_cohort), tmp_path / "out")
     table = {
         row["characteristic"]: (row["coded_0"], row["coded_1"], row["missing"], row["n"])
         for row in _rows(folder / "table_2_1.csv")
@@ -52,7 +52,7 @@ def test_table_2_1_is_the_published_coding(prepared_cohort: Path, tmp_path: Path
 
 
 def test_summary_carries_n_everywhere(prepared_cohort: Path, tmp_path: Path) -> None:
-    rows = _rows(describe(Cohort(prepared_cohort), tmp_path / "out") / "summary.csv")
+    rows = _rows(describe_cohort(Cohort(prepared_cohort), tmp_path / "out") / "summary.csv")
     assert all(row["n"] and row["of"] for row in rows)
     age = _line(rows, "age (years)")
     assert (age["n"], age["of"], age["median"], age["min"], age["max"]) == ("5", "6", "47", "29", "92")
@@ -66,7 +66,7 @@ def test_summary_carries_n_everywhere(prepared_cohort: Path, tmp_path: Path) -> 
 
 
 def test_volume_is_the_masks_own(prepared_cohort: Path, tmp_path: Path) -> None:
-    folder = describe(Cohort(prepared_cohort), tmp_path / "out")
+    folder = describe_cohort(Cohort(prepared_cohort), tmp_path / "out")
     row = next(row for row in _rows(folder / "cohort.csv") if row["id"] == "G0002")
     voxels = 0
     for path in (prepared_cohort / "GMSBraTS" / "T2" / "G0002").glob("*.h5"):
@@ -77,7 +77,7 @@ def test_volume_is_the_masks_own(prepared_cohort: Path, tmp_path: Path) -> None:
 
 
 def test_page_and_datasheet_are_self_contained(prepared_cohort: Path, tmp_path: Path) -> None:
-    folder = describe(Cohort(prepared_cohort), tmp_path / "out")
+    folder = describe_cohort(Cohort(prepared_cohort), tmp_path / "out")
     page, sheet = ((folder / name).read_text("utf-8") for name in ("describe.html", "datasheet.md"))
     assert page.count("<svg") == 6
     assert not re.search(r'(src|href)="(https?:)?//', page) and "<script" not in page
@@ -88,13 +88,13 @@ def test_page_and_datasheet_are_self_contained(prepared_cohort: Path, tmp_path: 
 
 
 def test_same_cohort_same_bytes(prepared_cohort: Path, tmp_path: Path) -> None:
-    one, other = (describe(Cohort(prepared_cohort), tmp_path / name) for name in ("one", "other"))
+    one, other = (describe_cohort(Cohort(prepared_cohort), tmp_path / name) for name in ("one", "other"))
     assert all((other / path.name).read_bytes() == path.read_bytes() for path in one.iterdir())
 
 
 def test_rejected_patients_are_left_out_and_counted(copy: Path) -> None:
     (copy / "qc.csv").write_text("id,decision\nG0005,reject\n", "utf-8")
-    folder = describe(Cohort(copy))
+    folder = describe_cohort(Cohort(copy))
     assert folder == copy / "describe"
     assert "G0005" not in {row["id"] for row in _rows(folder / "cohort.csv")}
     assert _line(_rows(folder / "summary.csv"), "test", "patients")["n"] == "1"
@@ -114,8 +114,8 @@ def test_next_to_nothing_known(copy: Path) -> None:
     for path in (copy / "GMSBraTS").rglob("*.h5"):
         with h5py.File(path, "a") as file:
             del file["mask"]
-    rehash(copy)
-    folder = describe(Cohort(copy))
+    update_slice_hashes(copy)
+    folder = describe_cohort(Cohort(copy))
     lines = _rows(folder / "summary.csv")
     assert (_line(lines, "age (years)")["n"], _line(lines, "volume (ml)")["n"]) == ("0", "0")
     page = (folder / "describe.html").read_text("utf-8")
@@ -124,10 +124,10 @@ def test_next_to_nothing_known(copy: Path) -> None:
 
 
 def test_ki67_percent_decides_only_where_no_code_does() -> None:
-    assert markers({"ki67": "10"})["ki67_high"] == 1
-    assert markers({"ki67": "9.9"})["ki67_high"] == 0
-    assert markers({"ki67": "30", "ki67_high": "0"})["ki67_high"] == 0
-    assert markers({"ki67": "n/a", "mgmt": "1.0"}) == {
+    assert parse_markers({"ki67": "10"})["ki67_high"] == 1
+    assert parse_markers({"ki67": "9.9"})["ki67_high"] == 0
+    assert parse_markers({"ki67": "30", "ki67_high": "0"})["ki67_high"] == 0
+    assert parse_markers({"ki67": "n/a", "mgmt": "1.0"}) == {
         "idh_mutant": None,
         "ki67_high": None,
         "mgmt": 1,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from tests.conftest import rehash
+from tests.conftest import update_slice_hashes
 
 from gliomark.cohort.export import export_cohort
 from gliomark.cohort.store import Cohort
-from gliomark.io import find_patients, read_clinical, read_study
+from gliomark.io import find_patients, read_clinical_table, read_study
 from gliomark.study import GliomarkError, MRSequence
 
 
@@ -75,7 +75,7 @@ def test_bids_participants_are_described_and_the_oldest_are_not_told_apart(bids:
 
 
 def test_bids_volumes_keep_values_and_place_in_nibabel_and_simpleitk(bids: Path, cohort: Cohort) -> None:
-    stack = cohort.stack("G0002")
+    stack = cohort.read_stack("G0002")
     path = bids / "sub-G0002/anat/sub-G0002_space-individual_desc-preproc_T2w.nii.gz"
     volume, read = nib.load(path), sitk.ReadImage(path)
     assert np.array_equal(volume.get_fdata(dtype=np.float32).transpose(2, 1, 0), stack.images[MRSequence.T2])
@@ -87,7 +87,7 @@ def test_bids_volumes_keep_values_and_place_in_nibabel_and_simpleitk(bids: Path,
 
 
 def test_bids_masks_are_the_cohorts(bids: Path, cohort: Cohort) -> None:
-    stack = cohort.stack("G0005")
+    stack = cohort.read_stack("G0005")
     for name, mask in (("lesion", stack.lesion), ("brain", stack.brain)):
         read = sitk.ReadImage(next((bids / "sub-G0005").rglob(f"*desc-{name}_mask.nii.gz")))
         assert np.array_equal(sitk.GetArrayFromImage(read), mask)
@@ -128,7 +128,7 @@ def test_nnunet_folds_are_the_cohorts_by_patient(nnunet: Path) -> None:
 
 
 def test_nnunet_images_are_zero_outside_the_brain_alone(nnunet: Path, cohort: Cohort) -> None:
-    stack = cohort.stack("G0005")
+    stack = cohort.read_stack("G0005")
     image = sitk.GetArrayFromImage(sitk.ReadImage(nnunet / "imagesTs/G0005_0000.nii.gz"))
     assert not image[~stack.brain].any()
     assert np.array_equal(image[stack.brain], stack.images[MRSequence.T1C][stack.brain])
@@ -140,7 +140,7 @@ def test_nnunet_images_are_zero_outside_the_brain_alone(nnunet: Path, cohort: Co
 def test_pictures_are_read_back_with_the_same_mask(pictures: Path, cohort: Cohort) -> None:
     assert [folder.name for folder in find_patients(pictures)] == list(cohort.patient_ids)
     for patient in cohort.patient_ids:
-        stack = cohort.stack(patient)
+        stack = cohort.read_stack(patient)
         spacing = next(row for row in read_rows(pictures / "spacing.csv") if row["id"] == patient)
         steps = tuple(float(spacing[name]) for name in ("column_mm", "row_mm", "slice_mm"))
         study = read_study(pictures / patient, spacing_mm=steps)
@@ -150,7 +150,7 @@ def test_pictures_are_read_back_with_the_same_mask(pictures: Path, cohort: Cohor
 
 
 def test_pictures_grey_values_follow_the_patients(pictures: Path, cohort: Cohort) -> None:
-    stack = cohort.stack("G0001")
+    stack = cohort.read_stack("G0001")
     read = read_study(pictures / "G0001").series[MRSequence.T2].image
     assert not read[~stack.brain].any() and read[stack.brain].min() == 1 and read.max() == 255
     original = stack.images[MRSequence.T2][stack.brain]
@@ -161,9 +161,9 @@ def test_pictures_grey_values_follow_the_patients(pictures: Path, cohort: Cohort
 
 
 def test_pictures_table_is_the_cohorts(pictures: Path, cohort: Cohort) -> None:
-    table = read_clinical(pictures / "clinical.csv")
+    table = read_clinical_table(pictures / "clinical.csv")
     for patient in cohort.patient_ids:
-        assert table.row(patient, require_age_sex=False) == cohort.clinical(patient)
+        assert table.get_row(patient, require_age_sex=False) == cohort.get_clinical(patient)
 
 
 def test_slices_whose_names_do_not_sort_are_counted(prepared_cohort: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_slices_whose_names_do_not_sort_are_counted(prepared_cohort: Path, tmp_p
     path.write_text(json.dumps(record), "utf-8")
     out = export_cohort(Cohort(other), "structured-pictures", tmp_path / "out")
     lesion = read_study(out / "G0006").lesion
-    assert lesion is not None and np.array_equal(lesion.image > 0, Cohort(other).stack("G0006").lesion)
+    assert lesion is not None and np.array_equal(lesion.image > 0, Cohort(other).read_stack("G0006").lesion)
 
 
 def test_a_patient_without_a_mask_is_exported_without_one(prepared_cohort: Path, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_patient_without_a_mask_is_exported_without_one(prepared_cohort: Path,
     for file in (other / "GMSBraTS").glob("*/G0001/*.h5"):
         with h5py.File(file, "a") as slices:
             del slices["mask"]
-    rehash(other)
+    update_slice_hashes(other)
     pictures = export_cohort(Cohort(other), "structured-pictures", tmp_path / "pictures")
     assert not (pictures / "G0001/mask").exists() and (pictures / "G0002/mask").is_dir()
     raw = export_cohort(Cohort(other), "nnunet", tmp_path / "raw")

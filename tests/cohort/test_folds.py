@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.cohort.folds import Folds, check_disjoint, draw_folds, load_or_draw
+from gliomark.cohort.folds import CohortFolds, check_disjoint, create_folds, load_or_create_folds
 from gliomark.study import GliomarkError
 
 STRATA = {f"P{i:03d}": "1" if i % 4 == 0 else "0" for i in range(100)}
 
 
 def test_sizes_are_6_2_2_and_everybody_is_there_once() -> None:
-    folds = draw_folds(STRATA)
+    folds = create_folds(STRATA)
     assert (len(folds.train), len(folds.validation), len(folds.test)) == (60, 20, 20)
     assert Counter(folds.train + folds.validation + folds.test) == Counter(list(STRATA))
     assert Counter(p for fold in folds.development_folds for p in fold) == Counter(
@@ -27,23 +27,23 @@ def test_sizes_are_6_2_2_and_everybody_is_there_once() -> None:
 
 
 def test_stratified() -> None:
-    folds = draw_folds(STRATA)
+    folds = create_folds(STRATA)
     for part in (folds.train, folds.validation, folds.test, *folds.development_folds):
         assert sum(STRATA[p] == "1" for p in part) / len(part) == pytest.approx(0.25, abs=0.01)
 
 
 def test_same_seed_same_folds_whatever_the_order() -> None:
-    folds = draw_folds(STRATA, seed=3)
-    assert draw_folds(dict(reversed(STRATA.items())), seed=3) == folds
-    assert draw_folds(STRATA, seed=4).test != folds.test
-    assert draw_folds(STRATA, seed=4).sha256 != folds.sha256
+    folds = create_folds(STRATA, seed=3)
+    assert create_folds(dict(reversed(STRATA.items())), seed=3) == folds
+    assert create_folds(STRATA, seed=4).test != folds.test
+    assert create_folds(STRATA, seed=4).sha256 != folds.sha256
 
 
 @pytest.mark.parametrize("part", ["development_folds", "folds"])
 @pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2), (2, 3), (0, 3)])
 def test_the_hash_covers_every_fold(part, one, other) -> None:
     """Two patients swapped between two folds, everybody else where they were."""
-    folds = draw_folds(STRATA)
+    folds = create_folds(STRATA)
     moved = [list(fold) for fold in getattr(folds, part)]
     moved[one][0], moved[other][0] = moved[other][0], moved[one][0]
     swapped = replace(folds, **{part: tuple(map(tuple, moved))})
@@ -53,31 +53,31 @@ def test_the_hash_covers_every_fold(part, one, other) -> None:
 
 def test_written_once_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
-    drawn = load_or_draw(path, STRATA, seed=1)
+    drawn = load_or_create_folds(path, STRATA, seed=1)
     before = path.read_bytes()
-    read = load_or_draw(path, STRATA, seed=99)  # the file rules, not the seed
+    read = load_or_create_folds(path, STRATA, seed=99)  # the file rules, not the seed
     assert read == drawn and read.sha256 == drawn.sha256 and read.seed == 1
     assert path.read_bytes() == before
 
 
 def test_an_older_file_is_told_so_and_its_split_is_drawn_again(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
-    drawn = load_or_draw(path, STRATA)
+    drawn = load_or_create_folds(path, STRATA)
     record = {name: part for name, part in json.loads(path.read_text("utf-8")).items() if name != "folds"}
     path.write_text(json.dumps(record), "utf-8")
     with pytest.raises(GliomarkError, match="delete it"):
-        load_or_draw(path, STRATA)
+        load_or_create_folds(path, STRATA)
     path.unlink()
-    assert load_or_draw(path, STRATA) == drawn
+    assert load_or_create_folds(path, STRATA) == drawn
 
 
 def test_another_cohort_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
-    load_or_draw(path, STRATA)
+    load_or_create_folds(path, STRATA)
     with pytest.raises(GliomarkError, match="P100"):
-        load_or_draw(path, {**STRATA, "P100": "0"})
+        load_or_create_folds(path, {**STRATA, "P100": "0"})
     with pytest.raises(GliomarkError, match="P003"):
-        load_or_draw(path, {p: s for p, s in STRATA.items() if p != "P003"})
+        load_or_create_folds(path, {p: s for p, s in STRATA.items() if p != "P003"})
 
 
 # ---- a patient on both sides ------------------------------------------------------------------------
@@ -87,58 +87,58 @@ def test_another_cohort_is_refused(tmp_path: Path) -> None:
     ("first", "second"), [("train", "validation"), ("train", "test"), ("validation", "test")]
 )
 def test_a_patient_in_two_parts_is_refused(first: str, second: str) -> None:
-    record = asdict(draw_folds(STRATA))
+    record = asdict(create_folds(STRATA))
     intruder = record[first][0]
     record[second] = (*record[second], intruder)
     with pytest.raises(GliomarkError, match=intruder):
-        Folds(**record)
+        CohortFolds(**record)
 
 
 def test_a_patient_in_two_development_folds_is_refused() -> None:
-    record = asdict(draw_folds(STRATA))
+    record = asdict(create_folds(STRATA))
     first, second, *rest = record["development_folds"]
     with pytest.raises(GliomarkError, match=first[0]):
-        Folds(**{**record, "development_folds": (first, (*second, first[0]), *rest)})
+        CohortFolds(**{**record, "development_folds": (first, (*second, first[0]), *rest)})
 
 
 def test_a_patient_twice_in_one_part_is_refused() -> None:
-    record = asdict(draw_folds(STRATA))
+    record = asdict(create_folds(STRATA))
     with pytest.raises(GliomarkError, match=record["test"][0]):
-        Folds(**{**record, "test": (*record["test"], record["test"][0])})
+        CohortFolds(**{**record, "test": (*record["test"], record["test"][0])})
 
 
 def test_a_test_patient_in_a_development_fold_is_refused() -> None:
-    record = asdict(draw_folds(STRATA))
+    record = asdict(create_folds(STRATA))
     first, *rest = record["development_folds"]
     with pytest.raises(GliomarkError, match="cover exactly"):
-        Folds(**{**record, "development_folds": ((*first, record["test"][0]), *rest)})
+        CohortFolds(**{**record, "development_folds": ((*first, record["test"][0]), *rest)})
 
 
 def test_a_broken_file_is_refused_as_well(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
-    load_or_draw(path, STRATA)
+    load_or_create_folds(path, STRATA)
     record = json.loads(path.read_text("utf-8"))
     record["train"].append(record["test"][0])
     path.write_text(json.dumps(record), "utf-8")
     with pytest.raises(GliomarkError, match=record["test"][0]):
-        load_or_draw(path, STRATA)
+        load_or_create_folds(path, STRATA)
 
 
 def test_five_folds_hold_everybody_once_and_the_last_is_the_test_part() -> None:
-    folds = draw_folds(STRATA)
+    folds = create_folds(STRATA)
     assert Counter(p for fold in folds.folds for p in fold) == Counter(list(STRATA))
     assert [len(fold) for fold in folds.folds] == [20] * 5 and folds.folds[4] == folds.test
     first, second, *rest = folds.folds
     with pytest.raises(GliomarkError, match=first[0]):
-        Folds(**{**asdict(folds), "folds": (first, (*second, first[0]), *rest)})
+        CohortFolds(**{**asdict(folds), "folds": (first, (*second, first[0]), *rest)})
     with pytest.raises(GliomarkError, match="five folds do not cover"):
-        Folds(**{**asdict(folds), "folds": (second, *rest)})
+        CohortFolds(**{**asdict(folds), "folds": (second, *rest)})
 
 
 def test_who_is_left_out_moves_nobody() -> None:
-    folds = draw_folds(STRATA)
+    folds = create_folds(STRATA)
     gone = {folds.train[0], folds.test[1]}
-    rest = folds.only(set(STRATA) - gone)
+    rest = folds.restrict_to(set(STRATA) - gone)
     assert rest.train == folds.train[1:] and rest.validation == folds.validation
     assert set(folds.test) - set(rest.test) == {folds.test[1]}
     assert all(set(now) == set(before) - gone for now, before in zip(rest.folds, folds.folds, strict=True))
@@ -146,8 +146,8 @@ def test_who_is_left_out_moves_nobody() -> None:
 
 def test_too_few_patients_are_told_so() -> None:
     with pytest.raises(GliomarkError, match="9 patients are too few"):
-        draw_folds({f"P{number}": "" for number in range(9)})
-    assert len(draw_folds({f"P{number}": str(number) for number in range(10)}).test) == 2
+        create_folds({f"P{number}": "" for number in range(9)})
+    assert len(create_folds({f"P{number}": str(number) for number in range(10)}).test) == 2
 
 
 def test_check_disjoint() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from gliomark.cohort.build import BuildReport, Sources, build_cohort
-from gliomark.cohort.describe import describe
-from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_hospital
-from gliomark.cohort.quality_page import write_quality
+from gliomark.cohort.build import BuildReport, CohortSources, build_cohort
+from gliomark.cohort.describe import describe_cohort
+from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_hospital
+from gliomark.cohort.quality_page import write_quality_pages
 from gliomark.cohort.store import Cohort
 from gliomark.study import MRSequence
 
@@ -36,9 +36,9 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(export: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
     out = tmp_path_factory.mktemp("built") / "cohort"
-    report = build_cohort(Sources(export / "dicom", export / "labels.csv"), out, workers=0)
-    write_quality(report.cohort)
-    describe(report.cohort)
+    report = build_cohort(CohortSources(export / "dicom", export / "labels.csv"), out, workers=0)
+    write_quality_pages(report.cohort)
+    describe_cohort(report.cohort)
     return report
 
 
@@ -56,12 +56,12 @@ def test_the_four_sequences_are_used_and_the_rest_is_explained(report: BuildRepo
 
 
 def test_the_drawn_lesion_lies_in_its_place(report: BuildReport) -> None:
-    truth = hospital_patient(SEED, SMALL, (MRSequence.T1C,))
-    stack = report.cohort.stack("G0001")
+    truth = create_hospital_patient(SEED, SMALL, (MRSequence.T1C,))
+    stack = report.cohort.read_stack("G0001")
     volume = truth.core.image.sum() * abs(np.linalg.det(truth.core.affine[:3, :3])) / 1000
-    assert stack.drawn.sum() * stack.voxel_volume_ml == pytest.approx(volume, rel=0.15)
+    assert stack.reader_mask.sum() * stack.voxel_volume_ml == pytest.approx(volume, rel=0.15)
     at = np.argwhere(truth.core.image > 0)[:, ::-1].mean(axis=0)
-    found = np.argwhere(stack.drawn)[:, ::-1].mean(axis=0)
+    found = np.argwhere(stack.reader_mask)[:, ::-1].mean(axis=0)
     middles = [
         affine[:3, :3] @ index + affine[:3, 3]
         for affine, index in ((truth.core.affine, at), (stack.affine, found))
@@ -70,18 +70,18 @@ def test_the_drawn_lesion_lies_in_its_place(report: BuildReport) -> None:
 
 
 def test_the_displaced_sequence_was_brought_back(report: BuildReport) -> None:
-    quality = report.cohort.record("G0001")["quality"]
+    quality = report.cohort.read_patient_record("G0001")["quality"]
     assert quality["T1C_coverage"] > 0.95 and quality["T1C_misalignment_mm"] < 1.5
 
 
 def test_labels_and_scanner_came_along(report: BuildReport, export: Path) -> None:
     with (export / "labels.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
-    clinical = report.cohort.clinical("G0001")
+    clinical = report.cohort.get_clinical("G0001")
     assert (clinical.age, clinical.sex) == (float(row["age"]), "MF".index(row["sex"]))
     assert clinical.columns["ki67"] == row["ki67"]
     assert clinical.columns["ki67_high"] == str(int(float(row["ki67"]) >= 10))
-    assert report.cohort.record("G0001")["series"]["T2"]["manufacturer"]
+    assert report.cohort.read_patient_record("G0001")["series"]["T2"]["manufacturer"]
 
 
 def test_no_identifying_value_is_in_the_cohort(
@@ -103,8 +103,8 @@ def test_an_age_that_the_table_lacks_comes_from_the_dates(export: Path, tmp_path
         (row,) = csv.DictReader(file)
     table = tmp_path / "labels.csv"
     table.write_text(f"id,ki67\n{row['id']},{row['ki67']}\n", "utf-8")
-    report = build_cohort(Sources(export / "dicom", table), tmp_path / "cohort", workers=0)
-    clinical = Cohort(report.cohort.folder).clinical("G0001")
+    report = build_cohort(CohortSources(export / "dicom", table), tmp_path / "cohort", workers=0)
+    clinical = Cohort(report.cohort.folder).get_clinical("G0001")
     assert clinical.age == pytest.approx(float(row["age"]), abs=1.1) and clinical.sex == "MF".index(
         row["sex"]
     )

@@ -13,9 +13,9 @@ import pytest
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from gliomark.cohort.phantom import draw_person
-from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_hospital
-from gliomark.cohort.phantom.scanned import movement_of
+from gliomark.cohort.phantom import sample_person
+from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_hospital
+from gliomark.cohort.phantom.scanned import decompose_movement
 from gliomark.study import GliomarkError, MRSequence
 
 SMALL = HospitalSettings(
@@ -29,7 +29,7 @@ def export(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("hospital") / "export"
     report = write_hospital(SEEDS, out, SMALL)
     assert (report.folder, report.patients) == (out, 2)
-    assert report.ceilings["ki67"].image_age_sex > 0.85 and report.here["ki67"].patients == 2
+    assert report.model_ceilings["ki67"].image_age_sex > 0.85 and report.cohort_ceilings["ki67"].patients == 2
     return out
 
 
@@ -68,7 +68,7 @@ def four(series: dict[str, list[Dataset]]) -> dict[MRSequence, list[Dataset]]:
 
 
 def test_the_four_sequences_come_out_as_they_were_scanned(headers) -> None:
-    patient = hospital_patient(1, SMALL)
+    patient = create_hospital_patient(1, SMALL)
     files = four(headers[patient.study.patient_id])
     assert set(files) == set(MRSequence)
     for name, series in patient.study.series.items():
@@ -102,7 +102,7 @@ def test_an_export_holds_what_hospitals_send(headers) -> None:
 
 
 def test_reader_outlines_the_core_on_t2(headers) -> None:
-    patient = hospital_patient(2, SMALL)
+    patient = create_hospital_patient(2, SMALL)
     series = headers[patient.study.patient_id]
     (outline,) = series["Lesion outline"]
     assert outline.ContentCreatorName
@@ -116,7 +116,7 @@ def test_reader_outlines_the_core_on_t2(headers) -> None:
     drawn = patient.core.image[patient.core.image.any(axis=(1, 2))]
     assert patient.study.lesion is patient.core and drawn.sum() > 20
     assert frames.sum() == drawn.sum() and any(np.array_equal(frames[0], plane) for plane in drawn)
-    flair = hospital_patient(2, replace(SMALL, outline="flair"), (MRSequence.T2,))
+    flair = create_hospital_patient(2, replace(SMALL, outline="flair"), (MRSequence.T2,))
     assert flair.study.lesion is flair.lesion
     assert flair.lesion.image.sum() >= flair.core.image.sum()
 
@@ -127,11 +127,11 @@ def test_labels_and_truth_stand_beside_the_images(export) -> None:
     assert list(labels[0]) == ["id", "age", "sex", "ki67", "idh_mutant", "who_grade"]
     assert [row["id"] for row in truth] == [row["id"] for row in labels]
     assert [row["seed"] for row in truth] == ["1", "2"]
-    person = draw_person(1, "x")
+    person = sample_person(1, "x")
     assert labels[0]["ki67"] == person.clinical.columns["ki67"]
-    assert float(truth[0]["enhancement"]) == pytest.approx(person.look.enhancement, abs=1e-6)
+    assert float(truth[0]["enhancement"]) == pytest.approx(person.appearance.enhancement, abs=1e-6)
     assert 0 < float(truth[0]["posterior_ki67"]) < 1
-    shift, turn = movement_of(hospital_patient(1, SMALL, ()).motion[MRSequence.FLAIR])
+    shift, turn = decompose_movement(create_hospital_patient(1, SMALL, ()).motion[MRSequence.FLAIR])
     assert float(truth[0]["FLAIR_shift_y_mm"]) == pytest.approx(shift[1], abs=1e-6)
     assert float(truth[0]["FLAIR_turn_z_deg"]) == pytest.approx(turn[2], abs=1e-6)
     counted = table(export / "truth" / "ceiling.csv")
@@ -155,8 +155,8 @@ def test_same_seeds_same_bytes_whoever_makes_them(export, tmp_path) -> None:
 
 def test_the_head_moves_as_the_truth_says() -> None:
     name = MRSequence.T1
-    still = hospital_patient(3, replace(SMALL, motion_mm=0, motion_degrees=0), (name,))
-    moved = hospital_patient(3, replace(SMALL, motion_mm=12, motion_degrees=8), (name,))
+    still = create_hospital_patient(3, replace(SMALL, motion_mm=0, motion_degrees=0), (name,))
+    moved = create_hospital_patient(3, replace(SMALL, motion_mm=12, motion_degrees=8), (name,))
     np.testing.assert_array_equal(still.motion[name], np.eye(4))
     np.testing.assert_array_equal(moved.motion[MRSequence.T2], np.eye(4))
     series, other = moved.study.series[name], still.study.series[name]
@@ -177,20 +177,22 @@ def test_the_head_moves_as_the_truth_says() -> None:
 
 
 def test_displacements_fill_but_never_pass_the_settings() -> None:
-    from gliomark.cohort.phantom.scanned import _movement
+    from gliomark.cohort.phantom.scanned import _sample_movement
 
-    moves = [movement_of(_movement(seed, MRSequence.T1C, HospitalSettings())) for seed in range(60)]
+    moves = [
+        decompose_movement(_sample_movement(seed, MRSequence.T1C, HospitalSettings())) for seed in range(60)
+    ]
     shifts, turns = (np.array([np.linalg.norm(move[part]) for move in moves]) for part in (0, 1))
     assert shifts.max() <= 12 and turns.max() <= 8
     assert shifts.max() > 11 and turns.max() > 7 and np.median(shifts) > 4
 
 
 def test_pictures_of_the_same_people(tmp_path) -> None:
-    report = write_hospital([1], tmp_path / "out", SMALL, form="pictures")
+    report = write_hospital([1], tmp_path / "out", SMALL, output_format="pictures")
     (folder,) = (report.folder / "pictures").iterdir()
     assert {path.name for path in folder.iterdir()} == {*MRSequence, "mask"}
     (row,) = table(report.folder / "clinical.csv")
-    assert row["id"] == folder.name and row["ki67"] == draw_person(1, "x").clinical.columns["ki67"]
+    assert row["id"] == folder.name and row["ki67"] == sample_person(1, "x").clinical.columns["ki67"]
     assert "FLAIR_shift_y_mm" not in table(report.folder / "truth" / "truth.csv")[0]
 
 
@@ -200,9 +202,9 @@ def test_impossible_wishes_are_refused(export, tmp_path) -> None:
     with pytest.raises(GliomarkError, match="own seed"):
         write_hospital([1, 1], tmp_path / "twice", SMALL)
     with pytest.raises(GliomarkError, match="pictures or nifti"):
-        write_hospital([1], tmp_path / "free", SMALL, lesion=False)
+        write_hospital([1], tmp_path / "free", SMALL, has_lesion=False)
     assert not list(tmp_path.iterdir())
     with pytest.raises(GliomarkError, match="below 0"):
-        HospitalSettings(motion_mm=-1)
+        HospitalSettings(max_motion_mm=-1)
     with pytest.raises(GliomarkError, match="writes no jpeg"):
         HospitalSettings(transfer_syntaxes=("jpeg",))

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gliomark.cohort.labels import Labels, LabelSettings, age_between, read_labels, values, write_meta
-from gliomark.io import read_clinical
+from gliomark.cohort.labels import (
+    LabelSettings,
+    LabelTable,
+    compute_age,
+    read_labels,
+    values,
+    write_clinical_table,
+)
+from gliomark.io import read_clinical_table
 from gliomark.study import GliomarkError
 
 
-def labels(tmp_path: Path, text: str, settings: LabelSettings = LabelSettings()) -> Labels:
+def labels(tmp_path: Path, text: str, settings: LabelSettings = LabelSettings()) -> LabelTable:
     file = tmp_path / "table.csv"
     file.write_text(text, "utf-8")
     return read_labels(file, settings)
@@ -32,13 +39,13 @@ def test_a_chinese_table(tmp_path: Path):
     assert table.columns == (
         "age", "sex", "ki67", "ki67_high", "idh_mutant", "mgmt", "who_grade", "codel_1p19q", "医院"
     )  # fmt: skip
-    assert table.row("00123456") == dict(
+    assert table.find_row("00123456") == dict(
         zip(table.columns, ["67", "0", "15", "1", "1", "1", "3", "1", "湘雅"], strict=True)
     )
-    assert table.row("123457") == dict(
+    assert table.find_row("123457") == dict(
         zip(table.columns, ["34", "1", "5", "0", "0", "0", "2", "0", "湘雅"], strict=True)
     )
-    assert table.row("00123458")["idh_mutant"] == "" and table.row("9") is None
+    assert table.find_row("00123458")["idh_mutant"] == "" and table.find_row("9") is None
     assert table.notes == ("Left out, because they may identify a patient: 编号, 姓名, 手术日期.",)
 
 
@@ -70,7 +77,7 @@ def test_cells_that_could_mean_two_things(tmp_path: Path, header: str, cell: str
     good = {"ki67": "40", "ki67(%)": "40", "idh": "wt", "grade": "3", "sex": "M", "age": "50"}[header]
     text = f"id,{header}\na,{good}\nb,{cell}\n"
     if words is None:
-        assert labels(tmp_path, text).row("b")["ki67"] == "0.15"
+        assert labels(tmp_path, text).find_row("b")["ki67"] == "0.15"
         return
     with pytest.raises(GliomarkError, match=words):
         labels(tmp_path, text)
@@ -84,10 +91,10 @@ def test_all_faults_are_told_at_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("reader, ones, zeros, blanks", [
-    (values.idh_mutant, "mutant Mutated 突变 突变型 1 1.0 + 阳性 R132H IDH1突变 positive", "wt WT wildtype 野生型 0 - "
+    (values.encode_idh, "mutant Mutated 突变 突变型 1 1.0 + 阳性 R132H IDH1突变 positive", "wt WT wildtype 野生型 0 - "
      "阴性 未突变 IDH-wildtype", ". 未知 NA indeterminate"),
-    (values.mgmt, "methylated 甲基化 阳性 1 positive", "unmethylated 未甲基化 0 negative", "indeterminate 不详"),
-    (values.codel_1p19q, "codel co-deletion 共缺失 1", "intact non-codel 未缺失 0", "relative_co-deletion"),
+    (values.encode_mgmt, "methylated 甲基化 阳性 1 positive", "unmethylated 未甲基化 0 negative", "indeterminate 不详"),
+    (values.encode_1p19q, "codel co-deletion 共缺失 1", "intact non-codel 未缺失 0", "relative_co-deletion"),
 ])  # fmt: skip
 def test_flags(reader, ones: str, zeros: str, blanks: str):
     assert {reader(text) for text in ones.split()} == {"1"}
@@ -100,7 +107,7 @@ def test_flags(reader, ones: str, zeros: str, blanks: str):
     ("WHO CNS Grade 2", "2"), ("", ""), ("1", "1"),
 ])  # fmt: skip
 def test_grades(text: str, grade: str):
-    assert values.who_grade(text) == grade
+    assert values.encode_who_grade(text) == grade
 
 
 def test_idh1_and_idh2_are_one_label_and_a_lone_minus_depends(tmp_path: Path):
@@ -139,32 +146,32 @@ def test_measurements_and_classes_stay_and_keep_is_obeyed(tmp_path: Path):
 def test_a_birth_date_serves_for_an_age_but_is_no_column(tmp_path: Path):
     table = labels(tmp_path, "id,出生日期,sex\na,1960-02-03,M\nb,,F\n", LabelSettings(keep=("出生日期",)))
     assert table.columns == ("sex",) and "1960" not in repr(table)
-    assert (table.birth("a"), table.birth("b")) == ("19600203", "")
+    assert (table.get_birth_date("a"), table.get_birth_date("b")) == ("19600203", "")
 
 
 @given(st.dates(date(1900, 1, 1), date(2020, 1, 1)), st.integers(0, 40000))
 def test_age_between(born: date, days: int):
     seen = date.fromordinal(born.toordinal() + days)
-    years = age_between(f"{born:%Y%m%d}", f"{seen:%Y%m%d}")
+    years = compute_age(f"{born:%Y%m%d}", f"{seen:%Y%m%d}")
     assert years == 90.0 or abs(years - days / 365.25) < 0.1
     assert years <= 90.0 and (days < 91 * 365.25 or years == 90.0)
 
 
 def test_ages_of_the_very_old_and_of_nobody(tmp_path: Path):
-    assert age_between("19300601", "20200531") == 90.0 and age_between("19300601", "20190601") == 89.0
-    assert labels(tmp_path, "id,age\na,97\nb,89.5\n").row("a")["age"] == "90"
+    assert compute_age("19300601", "20200531") == 90.0 and compute_age("19300601", "20190601") == 89.0
+    assert labels(tmp_path, "id,age\na,97\nb,89.5\n").find_row("a")["age"] == "90"
     with pytest.raises(GliomarkError, match="dated before the patient's birth"):
-        age_between("20200101", "20190101")
+        compute_age("20200101", "20190101")
     with pytest.raises(GliomarkError, match="is no date") as refused:
-        age_between("1960", "20190101")
+        compute_age("1960", "20190101")
     assert "1960" not in str(refused.value)
 
 
 def test_ids(tmp_path: Path):
     table = labels(tmp_path, "id,age\na1,50\na1,50\nB,60\nB,61\n007,70\n")
-    assert table.row("A1")["age"] == "50" and table.row("7")["age"] == "70"
+    assert table.find_row("A1")["age"] == "50" and table.find_row("7")["age"] == "70"
     with pytest.raises(GliomarkError, match="The patient B has several different rows"):
-        table.row("b")
+        table.find_row("b")
     assert table.notes == ("1 patient(s) have several rows that differ.",)
     with pytest.raises(GliomarkError, match="no column id .columns: who, age"):
         labels(tmp_path, "who,age\na,5\n")
@@ -179,18 +186,21 @@ def test_written_table_reads_back(tmp_path: Path):
         {"id": "G0001", "age": "50", "sex": "1", "idh_mutant": "1", "医院": "湘雅"},
     ]
     file = tmp_path / "MetaMS.csv"
-    write_meta(file, rows)
+    write_clinical_table(file, rows)
     assert file.read_text("utf-8").splitlines()[0] == "id,age,sex,ki67,idh_mutant,医院,resection"
     assert [entry.name for entry in tmp_path.iterdir()] == ["MetaMS.csv"]
-    table = read_clinical(file)
+    table = read_clinical_table(file)
     assert table.patient_ids == ("G0001", "G0002")
-    assert table.row("G0001").columns == {"idh_mutant": "1", "医院": "湘雅"}
-    assert table.row("G0002", require_age_sex=False).columns == {"ki67": "15", "resection": "gross, total"}
+    assert table.get_row("G0001").columns == {"idh_mutant": "1", "医院": "湘雅"}
+    assert table.get_row("G0002", require_age_sex=False).columns == {
+        "ki67": "15",
+        "resection": "gross, total",
+    }
 
 
 def test_real_tables(shared: Path):
     ucsf = read_labels(shared / "tables/ucsf-pdgm-t1c-radiomics.csv")
-    first = ucsf.row("UCSF-PDGM-0004")
+    first = ucsf.find_row("UCSF-PDGM-0004")
     assert {name: first[name] for name in ("age", "sex", "idh_mutant", "mgmt", "who_grade")} == {
         "age": "66", "sex": "0", "idh_mutant": "0", "mgmt": "0", "who_grade": "4",
     }  # fmt: skip

@@ -16,33 +16,35 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliomark.cli import run
-from gliomark.cohort.build import BuildSettings, Sources, build_cohort
-from gliomark.cohort.describe import describe
+from gliomark.cli import run_command_line
+from gliomark.cohort.build import BuildSettings, CohortSources, build_cohort
+from gliomark.cohort.describe import describe_cohort
 from gliomark.cohort.phantom import (
-    Look,
     Phantom,
     PhantomSettings,
-    draw_clinical,
-    make_phantom,
-    phantom_study,
-    write_clinical,
+    TumourAppearance,
+    create_phantom,
+    create_phantom_study,
+    sample_clinical,
+    write_clinical_csv,
     write_nifti,
     write_pictures,
 )
-from gliomark.cohort.phantom.head import Side
-from gliomark.cohort.quality_page import write_quality
-from gliomark.study import Clinical, GliomarkError, MRSequence
+from gliomark.cohort.phantom.head import BodySide
+from gliomark.cohort.quality_page import write_quality_pages
+from gliomark.study import ClinicalData, GliomarkError, MRSequence
 
-SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slices=14, sublayers=2)
+SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slice_count=14, sublayers=2)
 
-RING = Look(core_mm=22, oedema_mm=14, enhancement=0.9, necrotic=0.55, marbling=0.1, mismatch=False)
+RING = TumourAppearance(
+    core_mm=22, oedema_mm=14, enhancement=0.9, necrotic=0.55, marbling=0.1, mismatch=False
+)
 
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
     """A glioblastoma: a ring around a dead middle."""
-    return make_phantom(5, SMALL, RING)
+    return create_phantom(5, SMALL, RING)
 
 
 def test_study_is_complete(phantom: Phantom) -> None:
@@ -62,7 +64,7 @@ def test_study_is_complete(phantom: Phantom) -> None:
 
 
 def test_same_seed_same_bytes_other_seed_other_person(phantom: Phantom) -> None:
-    again, other = make_phantom(5, SMALL, RING).study, phantom_study(6, SMALL)[0]
+    again, other = create_phantom(5, SMALL, RING).study, create_phantom_study(6, SMALL)[0]
     for sequence in MRSequence:
         assert again.series[sequence].image.tobytes() == phantom.study.series[sequence].image.tobytes()
     brains = np.corrcoef(again.series[MRSequence.T1].image.ravel(), other.series[MRSequence.T1].image.ravel())
@@ -70,9 +72,9 @@ def test_same_seed_same_bytes_other_seed_other_person(phantom: Phantom) -> None:
 
 
 @pytest.mark.parametrize(("side", "sign"), [("left", 1), ("right", -1)])
-def test_tumour_lies_on_the_side_asked_for(side: Side, sign: int) -> None:
+def test_tumour_lies_on_the_side_asked_for(side: BodySide, sign: int) -> None:
     settings = PhantomSettings((3.0, 3.0), 11.0, 80, 14, side=side, sublayers=1)
-    lesion = phantom_study(1, settings)[0].lesion
+    lesion = create_phantom_study(1, settings)[0].lesion
     assert lesion is not None
     slices, rows, columns = np.nonzero(lesion.image)
     places = apply_affine(lesion.affine, np.stack([columns, rows, slices], axis=1))
@@ -125,8 +127,10 @@ def _regions(phantom: Phantom) -> tuple[NDArray[np.bool_], NDArray[np.bool_], ND
 
 def shown(**changes: float) -> dict[str, float]:
     """What the images of one head show of its tumour when its look is changed."""
-    plain = Look(core_mm=22, oedema_mm=8, enhancement=0.5, necrotic=0.3, marbling=0.3, mismatch=False)
-    phantom = make_phantom(5, SMALL, look=replace(plain, **changes))
+    plain = TumourAppearance(
+        core_mm=22, oedema_mm=8, enhancement=0.5, necrotic=0.3, marbling=0.3, mismatch=False
+    )
+    phantom = create_phantom(5, SMALL, appearance=replace(plain, **changes))
     _, lesion, core = _regions(phantom)
     image = {name: series.image for name, series in phantom.study.series.items()}
     gain = image[MRSequence.T1C] / np.median(image[MRSequence.T1C][lesion]) - image[
@@ -166,7 +170,7 @@ def test_mismatch_darkens_flair_only() -> None:
 
 
 def test_clinical_rows_are_plausible() -> None:
-    rows = [draw_clinical("x", np.random.default_rng(seed)) for seed in range(300)]
+    rows = [sample_clinical("x", np.random.default_rng(seed)) for seed in range(300)]
     assert all(row.age is not None and 18 <= row.age <= 85 and row.sex in (0, 1) for row in rows)
     assert {row.columns["who_grade"] for row in rows} == {"2", "3", "4"}
     assert 0.4 < np.mean([row.columns["idh_mutant"] == "1" for row in rows]) < 0.65
@@ -205,8 +209,8 @@ def test_pictures(phantom: Phantom, tmp_path: Path) -> None:
 
 
 def test_clinical_csv(tmp_path: Path) -> None:
-    rows = [Clinical("a", 50.0, 0, {"ki67": "5"}), Clinical("b", None, None, {"who_grade": "4"})]
-    write_clinical(rows, tmp_path / "new" / "clinical.csv")
+    rows = [ClinicalData("a", 50.0, 0, {"ki67": "5"}), ClinicalData("b", None, None, {"who_grade": "4"})]
+    write_clinical_csv(rows, tmp_path / "new" / "clinical.csv")
     with (tmp_path / "new" / "clinical.csv").open(encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["id", "age", "sex", "ki67", "who_grade"],
@@ -217,7 +221,7 @@ def test_clinical_csv(tmp_path: Path) -> None:
 
 def test_impossible_wishes_are_refused(phantom: Phantom, tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="positive"):
-        PhantomSettings(slices=0)
+        PhantomSettings(slice_count=0)
     with pytest.raises(GliomarkError, match="side"):
         PhantomSettings(side="links")  # type: ignore[arg-type]
     (tmp_path / "file").write_text("in the way")
@@ -231,10 +235,10 @@ FREE = replace(SMALL, lesion=False)
 
 
 def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(phantom: Phantom) -> None:
-    free = make_phantom(5, FREE)
+    free = create_phantom(5, FREE)
     assert free.study.patient_id == free.clinical.patient_id == "HEALTHY-0005"
     assert (free.clinical.age, free.clinical.sex) == (phantom.clinical.age, phantom.clinical.sex)
-    assert free.look is None and free.clinical.columns == {}
+    assert free.appearance is None and free.clinical.columns == {}
     assert free.study.lesion is not None and free.study.lesion.image.shape == (14, 80, 80)
     assert not free.study.lesion.image.any() and not free.core.image.any()
     brain, lesion, _ = _regions(phantom)
@@ -253,7 +257,7 @@ def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(pha
 def test_without_a_lesion_it_does_not_matter_where_one_would_have_been() -> None:
     """Mass effect too would tell the place."""
     left, right = (
-        make_phantom(5, replace(FREE, side=side, appearance_noise=noise)).study
+        create_phantom(5, replace(FREE, side=side, appearance_noise=noise)).study
         for side, noise in (("left", 1.0), ("right", 3.0))
     )
     for name, series in left.series.items():
@@ -279,7 +283,7 @@ def test_command_writes_people_without_a_lesion(
     arguments = ["--patients", "2", "--seed", "7", "--as", form, "--workers", "1", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["gliomark", "cohort", "phantom", "--lesion-free", *arguments])
     with pytest.raises(SystemExit) as ended:
-        run()
+        run_command_line()
     assert not ended.value.code
     said = capsys.readouterr().out
     assert "2 synthetic patients" in said and "AUC" not in said
@@ -303,7 +307,7 @@ def test_command_writes_people_without_a_lesion(
 def test_an_empty_mask_is_a_drawn_mask_to_the_cohort(tmp_path: Path) -> None:
     rows = []
     for seed in (1, 2):
-        free = make_phantom(seed, replace(FREE, slice_mm=6.0, slices=22, sublayers=1))
+        free = create_phantom(seed, replace(FREE, slice_mm=6.0, slices=22, sublayers=1))
         # the skull taken off, so that nothing has to be stripped
         bare = {
             name: replace(series, image=series.image * (free.brain.image > 0))
@@ -311,20 +315,20 @@ def test_an_empty_mask_is_a_drawn_mask_to_the_cohort(tmp_path: Path) -> None:
         }
         write_pictures(replace(free.study, series=bare), tmp_path / "pictures")
         rows.append(free.clinical)
-    write_clinical(rows, tmp_path / "clinical.csv", ("ki67", "idh_mutant", "who_grade"))
+    write_clinical_csv(rows, tmp_path / "clinical.csv", ("ki67", "idh_mutant", "who_grade"))
     settings = BuildSettings(sequences=(MRSequence.T1C, MRSequence.FLAIR), keep_ids=True)
-    sources = Sources(tmp_path / "pictures", tmp_path / "clinical.csv")
+    sources = CohortSources(tmp_path / "pictures", tmp_path / "clinical.csv")
     report = build_cohort(sources, tmp_path / "cohort", settings, workers=0)
     assert (report.prepared, report.left_out) == (2, {})
     cohort = report.cohort
     assert cohort.patient_ids == ("HEALTHY-0001", "HEALTHY-0002")
     for patient in cohort.patient_ids:
-        stack = cohort.stack(patient)
+        stack = cohort.read_stack(patient)
         assert cohort.has_mask(patient) and stack.lesion is not None
         assert not stack.lesion.any() and stack.lesion.shape == stack.brain.shape
-        row = cohort.clinical(patient)
+        row = cohort.get_clinical(patient)
         assert row.age is not None and row.sex in (0, 1) and not any(row.columns.values())
     assert not list((cohort.folder / "GMSGlioma").rglob("*.h5"))
-    _, page = write_quality(cohort)
+    _, page = write_quality_pages(cohort)
     assert "HEALTHY-0001" in page.read_text("utf-8")
-    assert any(describe(cohort).rglob("*.csv"))
+    assert any(describe_cohort(cohort).rglob("*.csv"))

@@ -14,8 +14,14 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from gliomark.cohort.quality import QualityLimits, flags, measure, out_of_range, rejected
-from gliomark.cohort.quality_page import BADGES, NUMBERS, shown_slice, write_quality
+from gliomark.cohort.quality import (
+    QualityLimits,
+    list_flags,
+    list_outside_limits,
+    measure_quality,
+    read_rejected_ids,
+)
+from gliomark.cohort.quality_page import BADGE_TITLES, NUMBER_TITLES, choose_shown_slice, write_quality_pages
 from gliomark.cohort.store import Cohort
 from gliomark.study import GliomarkError, MRSequence, Series, SliceStack, Study
 
@@ -70,8 +76,8 @@ def _with_t1c(stack: SliceStack, image: np.ndarray) -> SliceStack:
 
 
 def test_good_patient_raises_no_flag_and_fits_json(study: Study, stack: SliceStack) -> None:
-    numbers = measure(study, stack)
-    assert flags(numbers) == ()
+    numbers = measure_quality(study, stack)
+    assert list_flags(numbers) == ()
     assert json.loads(json.dumps(numbers)) == numbers
     assert numbers["brain_volume_ml"] == pytest.approx(stack.brain.sum() * 0.005, abs=0.01)
     assert numbers["T1C_coverage"] == numbers["lesion_in_brain"] == numbers["lesion_kept"] == 1.0
@@ -84,20 +90,20 @@ def test_good_patient_raises_no_flag_and_fits_json(study: Study, stack: SliceSta
 def test_misalignment_is_how_far_the_sequence_was_pushed(
     study: Study, stack: SliceStack, tissue: np.ndarray, push: tuple[int, int]
 ) -> None:
-    numbers = measure(study, _with_t1c(stack, np.roll(1.0 - tissue**2, push, axis=(1, 2))))
+    numbers = measure_quality(study, _with_t1c(stack, np.roll(1.0 - tissue**2, push, axis=(1, 2))))
     assert numbers["T1C_misalignment_mm"] == pytest.approx(np.hypot(*push), abs=0.6)
-    assert any("T1C seems to lie" in text for text in flags(numbers))
+    assert any("T1C seems to lie" in text for text in list_flags(numbers))
 
 
 def test_misalignment_sees_a_slice_and_a_rotation(
     study: Study, stack: SliceStack, tissue: np.ndarray
 ) -> None:
-    one_slice = measure(study, _with_t1c(stack, np.roll(1.0 - tissue**2, 1, axis=0)))
+    one_slice = measure_quality(study, _with_t1c(stack, np.roll(1.0 - tissue**2, 1, axis=0)))
     turned = ndimage.rotate(1.0 - tissue**2, 6, axes=(1, 2), reshape=False, order=1, mode="nearest")
-    rotated = measure(study, _with_t1c(stack, turned))
+    rotated = measure_quality(study, _with_t1c(stack, turned))
     assert one_slice["T1C_misalignment_mm"] == pytest.approx(5.0, abs=1.0)
     assert rotated["T1C_misalignment_mm"] > 2.5  # 6 degrees, half a brain away from the middle: some 4 mm
-    still = measure(study, stack)
+    still = measure_quality(study, stack)
     assert still["T1C_misalignment_mm"] < 0.5
     assert rotated["T1C_similarity"] < 0.5 * still["T1C_similarity"]
 
@@ -106,9 +112,9 @@ def test_mirrored_sequence_is_flagged_and_mirrored_pair_is_not(
     study: Study, stack: SliceStack, tissue: np.ndarray
 ) -> None:
     middle = np.roll((1.0 - tissue**2)[:, :, ::-1], -3, axis=2)  # about the brain's own middle, column 118
-    numbers = measure(study, _with_t1c(stack, middle))
-    assert numbers["T1C_mirrored"] > 0.02 > -0.02 > measure(study, stack)["T1C_mirrored"]
-    assert any("mirror image" in text for text in flags(numbers))
+    numbers = measure_quality(study, _with_t1c(stack, middle))
+    assert numbers["T1C_mirrored"] > 0.02 > -0.02 > measure_quality(study, stack)["T1C_mirrored"]
+    assert any("mirror image" in text for text in list_flags(numbers))
 
 
 def test_motion_is_what_registration_did(study: Study, stack: SliceStack) -> None:
@@ -116,32 +122,32 @@ def test_motion_is_what_registration_did(study: Study, stack: SliceStack) -> Non
     moved[:3, :3] = Rotation.from_euler("z", 9, degrees=True).as_matrix()
     centre = np.argwhere(stack.brain).mean(axis=0)[::-1] @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     moved[:3, 3] = centre - moved[:3, :3] @ centre + np.array([0, 12.0, 0])
-    numbers = measure(study, replace(stack, to_stack={T1C: moved, T2: np.eye(4)}))
+    numbers = measure_quality(study, replace(stack, to_stack={T1C: moved, T2: np.eye(4)}))
     assert numbers["T1C_rotation_degrees"] == pytest.approx(9.0, abs=0.01)
     assert numbers["T1C_displacement_mm"] == pytest.approx(12.0, abs=0.1)
-    assert {"T1C_rotation_degrees", "T1C_displacement_mm"} <= set(out_of_range(numbers))
+    assert {"T1C_rotation_degrees", "T1C_displacement_mm"} <= set(list_outside_limits(numbers))
 
 
 def test_coverage_follows_the_registered_place(study: Study, stack: SliceStack) -> None:
     half = replace(study.series[T1C], image=study.series[T1C].image[:8])
-    numbers = measure(replace(study, series={T1C: half, T2: study.series[T2]}), stack)
+    numbers = measure_quality(replace(study, series={T1C: half, T2: study.series[T2]}), stack)
     share = stack.brain[:8].sum() / stack.brain.sum()
     assert numbers["T1C_coverage"] == pytest.approx(share, abs=0.01)
     down = np.eye(4)
     down[2, 3] = 40.0  # the eight slices belong 40 mm higher: they cover the upper half
-    upper = measure(
+    upper = measure_quality(
         replace(study, series={T1C: half, T2: study.series[T2]}), replace(stack, to_stack={T1C: down})
     )
     assert upper["T1C_coverage"] == pytest.approx(1 - share, abs=0.01)
 
 
 def test_snr_from_air_and_where_air_was_zeroed(study: Study, stack: SliceStack) -> None:
-    numbers = measure(study, stack)
+    numbers = measure_quality(study, stack)
     assert numbers["T2_snr"] == pytest.approx(50, rel=0.06)
     assert numbers["T2_noise_from_background"] == 1.0
     image = np.where(stack.brain, study.series[T2].image, 0.0).astype(np.float32)
     zeroed = replace(study, series={**study.series, T2: replace(study.series[T2], image=image)})
-    inside = measure(zeroed, stack)
+    inside = measure_quality(zeroed, stack)
     assert inside["T2_snr"] == pytest.approx(50, rel=0.08)
     assert inside["T2_noise_from_background"] == 0.0
 
@@ -149,12 +155,14 @@ def test_snr_from_air_and_where_air_was_zeroed(study: Study, stack: SliceStack) 
 def test_lesion_outside_empty_and_missing(study: Study, stack: SliceStack) -> None:
     assert stack.lesion is not None
     aside = replace(stack, lesion=np.roll(stack.lesion, -60, axis=2))
-    assert any("outside the brain" in text for text in flags(measure(study, aside)))
-    empty = measure(study, replace(stack, lesion=np.zeros_like(stack.brain)))
+    assert any("outside the brain" in text for text in list_flags(measure_quality(study, aside)))
+    empty = measure_quality(study, replace(stack, lesion=np.zeros_like(stack.brain)))
     assert (empty["lesion_volume_ml"], empty["lesion_in_brain"]) == (0.0, None)
-    assert any("Hardly any lesion" in text for text in flags(empty))
-    without = measure(study, replace(stack, lesion=None))
-    assert flags(without) == ("There is no lesion mask: draw one, or leave the patient out of training.",)
+    assert any("Hardly any lesion" in text for text in list_flags(empty))
+    without = measure_quality(study, replace(stack, lesion=None))
+    assert list_flags(without) == (
+        "There is no lesion mask: draw one, or leave the patient out of training.",
+    )
 
 
 def test_every_limit_has_its_sentence_badge_and_name() -> None:
@@ -162,10 +170,13 @@ def test_every_limit_has_its_sentence_badge_and_name() -> None:
     for name, (low, high) in vars(limits).items():
         prefix = "T1C_" if name in {"coverage", "snr", "mirrored"} else ""
         for value in ([low - 0.01] if low is not None else []) + ([high + 0.01] if high is not None else []):
-            found = flags({prefix + name: value}, limits)
+            found = list_flags({prefix + name: value}, limits)
             assert len(found) == 1 and len(found[0]) > 30, name
-        assert name in BADGES and name in NUMBERS
-    assert flags({"T1C_snr": 9.0}) == () and flags({"T1C_snr": 9.0}, QualityLimits(snr=(20, None))) != ()
+        assert name in BADGE_TITLES and name in NUMBER_TITLES
+    assert (
+        list_flags({"T1C_snr": 9.0}) == ()
+        and list_flags({"T1C_snr": 9.0}, QualityLimits(snr=(20, None))) != ()
+    )
 
 
 # --- what a person decides --------------------------------------------------------------------------
@@ -183,24 +194,24 @@ def _rows(cohort: Cohort) -> dict[str, dict[str, str]]:
 
 
 def test_page_shows_everybody_and_is_self_contained(checked: Cohort) -> None:
-    path, page = write_quality(checked)
+    path, page = write_quality_pages(checked)
     text = page.read_text("utf-8")
     assert path == checked.folder / "qc.csv" and set(_rows(checked)) == set(checked.prepared_ids)
     assert all(f">{patient}</b>" in text for patient in checked.prepared_ids)
-    assert text.count("data:image/jpeg") == sum(len(checked.sequences(p)) for p in checked.prepared_ids)
+    assert text.count("data:image/jpeg") == sum(len(checked.get_sequences(p)) for p in checked.prepared_ids)
     assert not re.search(r'(src|href)="(https?:)?//', text)
     assert page.stat().st_size / len(checked.prepared_ids) < 150_000  # 40 patients stay below 6 MB
     assert all((checked.folder / "quality" / f"{p}.html").is_file() for p in checked.prepared_ids)
 
 
 def test_decisions_and_comments_survive_and_reject_leaves_out(checked: Cohort) -> None:
-    write_quality(checked)
+    write_quality_pages(checked)
     path = checked.folder / "qc.csv"
     text = path.read_text("utf-8-sig").replace("G0002,keep,", 'G0002,reject,"运动, blurred"')
     path.write_text(text, "utf-8")
-    assert rejected(checked.folder) == {"G0002"}
+    assert read_rejected_ids(checked.folder) == {"G0002"}
     assert "G0002" not in Cohort(checked.folder).patient_ids
-    write_quality(Cohort(checked.folder))
+    write_quality_pages(Cohort(checked.folder))
     row = _rows(checked)["G0002"]
     assert (row["decision"], row["comment"]) == ("reject", "运动, blurred")
     assert "运动, blurred" in (checked.folder / "qc.html").read_text("utf-8")
@@ -210,7 +221,7 @@ def test_flagged_patients_come_first(checked: Cohort) -> None:
     record = checked.folder / "patients" / "G0005.json"
     content = json.loads(record.read_text("utf-8"))
     record.write_text(json.dumps({**content, "quality": {"brain_volume_ml": 400.0}}), "utf-8")
-    write_quality(checked)
+    write_quality_pages(checked)
     assert next(iter(_rows(checked))) == "G0005"
     assert "The brain is small (400 ml)" in _rows(checked)["G0005"]["flags"]
 
@@ -220,7 +231,7 @@ def test_records_without_numbers_are_shown(checked: Cohort) -> None:
     content = json.loads(record.read_text("utf-8"))
     del content["quality"]
     record.write_text(json.dumps(content), "utf-8")
-    write_quality(checked)
+    write_quality_pages(checked)
     assert _rows(checked)["G0001"]["flags"] == ""
 
 
@@ -228,8 +239,8 @@ def test_slice_shown_is_the_largest_lesion(stack: SliceStack) -> None:
     assert stack.lesion is not None
     lesion = np.zeros_like(stack.brain)
     lesion[4, 100:110, 100:110] = lesion[11, 100:120, 100:120] = True
-    assert shown_slice(replace(stack, lesion=lesion)) == 11
-    assert shown_slice(replace(stack, lesion=None)) == int(stack.brain.sum(axis=(1, 2)).argmax())
+    assert choose_shown_slice(replace(stack, lesion=lesion)) == 11
+    assert choose_shown_slice(replace(stack, lesion=None)) == int(stack.brain.sum(axis=(1, 2)).argmax())
 
 
 @pytest.mark.parametrize(
@@ -243,10 +254,10 @@ def test_slice_shown_is_the_largest_lesion(stack: SliceStack) -> None:
 def test_malformed_decisions_are_one_sentence(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "qc.csv").write_text(text, "utf-8")
     with pytest.raises(GliomarkError, match=said):
-        rejected(tmp_path)
+        read_rejected_ids(tmp_path)
 
 
 def test_spreadsheets_ways_are_read(tmp_path: Path) -> None:
-    assert rejected(tmp_path) == frozenset()
+    assert read_rejected_ids(tmp_path) == frozenset()
     (tmp_path / "qc.csv").write_text("\ufeffid;decision;comment\nG1; Reject ;a\nG2;;\n;;\n", "utf-8")
-    assert rejected(tmp_path) == {"G1"}
+    assert read_rejected_ids(tmp_path) == {"G1"}

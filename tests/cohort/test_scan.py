@@ -15,12 +15,12 @@ from distributed import Client
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStorage, generate_uid
 
-from gliomark.cohort.private import private_folder, read_private_csv
-from gliomark.cohort.scan import SERIES_COLUMNS, Scan, scan
-from gliomark.cohort.workers import cluster
+from gliomark.cohort.private import create_private_folder, read_private_csv
+from gliomark.cohort.scan import SERIES_COLUMNS, ScanResult, scan_folder
+from gliomark.cohort.workers import create_dask_client
 from gliomark.io import read_study
 from gliomark.io.dicom import read_series
-from gliomark.messages import render
+from gliomark.messages import render_message
 from gliomark.study import GliomarkError, MRSequence
 
 T1 = {"SeriesDescription": "t1 se", "RepetitionTime": 500, "EchoTime": 10, "ScanningSequence": "SE"}
@@ -32,7 +32,7 @@ SLICES = 12
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with cluster(0, None) as one:
+    with create_dask_client(0, None) as one:
         yield one
 
 
@@ -63,8 +63,8 @@ def write_series(folder: Path, patient: str, tags: dict[str, Any], study: str = 
     return uid
 
 
-def run(root: Path, client: Client, tmp_path: Path, edited: Path | None = None) -> Scan:
-    return scan(root, private_folder(tmp_path / "cohort"), client, edited)
+def run(root: Path, client: Client, tmp_path: Path, edited: Path | None = None) -> ScanResult:
+    return scan_folder(root, create_private_folder(tmp_path / "cohort"), client, edited)
 
 
 def edit(private: Path, out: Path, **changes: dict[str, str]) -> Path:
@@ -89,9 +89,9 @@ def test_everything_in_one_heap_is_told_apart(tmp_path: Path, client: Client) ->
     write_series(heap / "deep" / "er", "007", DWI)
     found = run(heap, client, tmp_path)
     used = {
-        (p.patient_id, str(name)): one.instances[0].series_uid
+        (p.patient_id, str(name)): one.instances[0].series_instance_uid
         for p in found.patients
-        for name, one in p.used.items()
+        for name, one in p.series_by_sequence.items()
     }
     assert used == wanted and not found.quarantined
     rows = read_private_csv(tmp_path / "cohort.private" / "series.csv", SERIES_COLUMNS)
@@ -110,7 +110,7 @@ def test_a_zip_is_opened_and_a_broken_one_is_said(tmp_path: Path, client: Client
             archive.write(file, f"DICOM/{file.name}")
     (root / "broken.ZIP").write_bytes(b"PK\x03\x04 cut short")
     found = run(root, client, tmp_path)
-    assert [set(p.used) for p in found.patients] == [{MRSequence.T1C, MRSequence.T2}]
+    assert [set(p.series_by_sequence) for p in found.patients] == [{MRSequence.T1C, MRSequence.T2}]
     assert [Path(one.where).name for one in found.quarantined] == ["broken.ZIP"]
     assert "cannot be unpacked" in found.quarantined[0].reason
 
@@ -154,7 +154,7 @@ def test_an_unchanged_zip_is_not_unpacked_again(tmp_path: Path, client: Client) 
     times = [place.stat().st_mtime_ns for place in places]
     found.append(run(tmp_path / "export", client, tmp_path))
     assert [place.stat().st_mtime_ns for place in places] == times
-    assert found[0].rows == found[1].rows
+    assert found[0].series_rows == found[1].series_rows
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_an_id_of_two_people_is_quarantined_until_a_person_decides(
     ids = {uid: {"patient_id": "A1"} for uid in first} | {uid: {"patient_id": "A2"} for uid in second}
     settled = run(root, client, tmp_path, edit(private, tmp_path / "settled.csv", **ids))
     assert [p.patient_id for p in settled.patients] == ["A1", "A2", "B"]
-    assert all(set(p.used) == {MRSequence.T1C, MRSequence.T2} for p in settled.patients[:2])
+    assert all(set(p.series_by_sequence) == {MRSequence.T1C, MRSequence.T2} for p in settled.patients[:2])
 
 
 def test_one_name_written_in_two_ways_is_one_person(tmp_path: Path, client: Client) -> None:
@@ -244,14 +244,16 @@ def test_an_outline_that_gliomark_predicted_is_no_readers(tmp_path: Path, client
         more = {"SOPClassUID": SegmentationStorage, "Modality": "SEG", "Manufacturer": maker}
         write_series(tmp_path / "a" / folder, "A", more, SegmentSequence=[segment])
     (patient,) = run(tmp_path / "a", client, tmp_path).patients
-    assert {file.parent.name for file in patient.masks} == {"2", "3"} and len(patient.masks) == 2 * SLICES
+    assert {file.parent.name for file in patient.mask_files} == {"2", "3"} and len(
+        patient.mask_files
+    ) == 2 * SLICES
 
 
 def test_a_blank_id_is_quarantined(tmp_path: Path, client: Client) -> None:
     write_series(tmp_path / "export", "", T2)
     found = run(tmp_path / "export", client, tmp_path)
     assert not found.patients and "PatientID is blank" in found.quarantined[0].reason
-    assert "患者编号" in render(found.quarantined[0].reason, "zh")
+    assert "患者编号" in render_message(found.quarantined[0].reason, "zh")
 
 
 def test_the_examination_with_most_sequences_is_read_of_equals_the_first(
@@ -262,7 +264,7 @@ def test_the_examination_with_most_sequences_is_read_of_equals_the_first(
         for tags in sequences:
             write_series(root, "A", tags, study=f"1.2.{day}", StudyDate=day)
     (patient,) = run(root, client, tmp_path).patients
-    assert {one.study_date for one in patient.used.values()} == {"20200301"}
+    assert {one.study_date for one in patient.series_by_sequence.values()} == {"20200301"}
     assert any("3 examinations" in note for note in patient.notes)
 
 
@@ -277,9 +279,9 @@ def test_the_edited_table_rules(tmp_path: Path, client: Client) -> None:
         **{plain: {"use": "t1c"}, contrast: {"use": "no"}, t2: {"use": "Auto"}},
     )
     found = run(root, client, tmp_path, table)
-    used = {str(name): one.key for name, one in found.patients[0].used.items()}
+    used = {str(name): one.series_key for name, one in found.patients[0].series_by_sequence.items()}
     assert used == {"T1C": plain, "T2": t2}
-    assert "by the edited table" in next(row["reason"] for row in found.rows if row["series"] == plain)
+    assert "by the edited table" in next(row["reason"] for row in found.series_rows if row["series"] == plain)
 
 
 @pytest.mark.parametrize(
@@ -323,13 +325,15 @@ def test_predict_and_build_choose_the_same_examination(
         words = {"StudyDate": day[:8], "StudyDescription": day[9:]}
         for tags in sequences:
             write_series(root, "A", tags, study=f"1.2.{day[:8]}", **words)
-    found = scan(root, private_folder(tmp_path / "cohort"), client, None, needed=wanted)
+    found = scan_folder(
+        root, create_private_folder(tmp_path / "cohort"), client, None, required_sequences=wanted
+    )
     (patient,) = found.patients
-    assert {one.study_date for one in patient.used.values()} == {date}
-    study = read_study(root, needed=wanted)
+    assert {one.study_date for one in patient.series_by_sequence.values()} == {date}
+    study = read_study(root, required_sequences=wanted)
     assert study.examination is not None and study.examination.date == date
     assert {name: series.source_images for name, series in study.series.items()} == {
-        name: read_series(one)[0].source_images for name, one in patient.used.items()
+        name: read_series(one)[0].source_images for name, one in patient.series_by_sequence.items()
     }
     if len(examinations) > 1:
         assert any(f"{len(examinations)} examinations" in note for note in patient.notes)
@@ -351,7 +355,7 @@ def test_a_patient_whose_examinations_would_have_to_be_mixed_is_left_out(
     assert all("are not mixed" in one.reason for one in found.quarantined)
     uses = {uid: {"use": name} for uid, name in zip(series, ("T1C", "T2"), strict=True)}
     settled = run(root, client, tmp_path, edit(tmp_path / "cohort.private", tmp_path / "edited.csv", **uses))
-    assert set(settled.patients[0].used) == {"T1C", "T2"}, "a person's word in the table counts"
+    assert set(settled.patients[0].series_by_sequence) == {"T1C", "T2"}, "a person's word in the table counts"
 
 
 @pytest.mark.parametrize("other", ["pat1", " PAT1", "PAT1^^"])
@@ -362,7 +366,7 @@ def test_ids_that_differ_in_their_spelling_are_one_patients(
     write_series(root, "PAT1", T1C, PatientName="Name^X")
     write_series(root, other, T2, PatientName="Name^X")
     (patient,) = run(root, client, tmp_path).patients
-    assert patient.patient_id.casefold() == "pat1" and set(patient.used) == {"T1C", "T2"}
+    assert patient.patient_id.casefold() == "pat1" and set(patient.series_by_sequence) == {"T1C", "T2"}
 
 
 def test_copies_under_new_numbers_are_left_out(tmp_path: Path, client: Client) -> None:
@@ -371,9 +375,9 @@ def test_copies_under_new_numbers_are_left_out(tmp_path: Path, client: Client) -
         write_series(root, "A", T1C)
     write_series(root, "A", T2)
     found = run(root, client, tmp_path)
-    assert set(found.patients[0].used) == {"T1C", "T2"}
+    assert set(found.patients[0].series_by_sequence) == {"T1C", "T2"}
     assert any("copies" in note for note in found.patients[0].notes)
-    assert sum("copies of another series" in row["reason"] for row in found.rows) == 1
+    assert sum("copies of another series" in row["reason"] for row in found.series_rows) == 1
 
 
 @pytest.mark.parametrize("number, left_out", [(2, True), (0, True), (None, False)])

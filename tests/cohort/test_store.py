@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.conftest import rehash
+from tests.conftest import update_slice_hashes
 
 from gliomark.cohort import store
 from gliomark.cohort.store import Cohort
@@ -23,22 +23,22 @@ T1C, T2 = MRSequence.T1C, MRSequence.T2
 )
 def test_the_sequences_asked_for_are_read(prepared_cohort: Path, only, found: list[MRSequence]) -> None:
     cohort = Cohort(prepared_cohort)
-    whole, part = cohort.stack("G0001"), cohort.stack("G0001", only)
+    whole, part = cohort.read_stack("G0001"), cohort.read_stack("G0001", only)
     assert list(part.images) == found
     for name in found:
         np.testing.assert_array_equal(part.images[name], whole.images[name])
     # brain and lesion are there whatever was asked for
     np.testing.assert_array_equal(part.brain, whole.brain)
-    np.testing.assert_array_equal(part.drawn, whole.drawn)
+    np.testing.assert_array_equal(part.reader_mask, whole.reader_mask)
     np.testing.assert_array_equal(part.affine, whole.affine)
     assert part.slice_names == whole.slice_names and part.selected == whole.selected
 
 
 def test_a_sequence_that_the_patient_lacks_is_left_out(prepared_cohort: Path) -> None:
     cohort = Cohort(prepared_cohort)
-    assert list(cohort.stack("G0003", [T1C, T2]).images) == [T2]
-    alone = cohort.stack("G0003", [T1C])
-    assert not alone.images and alone.brain.any() and alone.drawn.any()
+    assert list(cohort.read_stack("G0003", [T1C, T2]).images) == [T2]
+    alone = cohort.read_stack("G0003", [T1C])
+    assert not alone.images and alone.brain.any() and alone.reader_mask.any()
 
 
 def test_no_other_sequences_file_is_opened(prepared_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,13 +50,13 @@ def test_no_other_sequences_file_is_opened(prepared_cohort: Path, monkeypatch: p
         return read(folder, sequence, patient, names, hashes)
 
     monkeypatch.setattr(store, "_read_slices", watched)
-    Cohort(prepared_cohort).stack("G0001", only=[T2])
+    Cohort(prepared_cohort).read_stack("G0001", sequences=[T2])
     assert opened == ["T2"]
 
 
 def test_spacing_is_the_step_between_slices_rows_and_columns(prepared_cohort: Path) -> None:
     """An oblique grid: the steps are those of the axes, whatever way they point."""
-    assert Cohort(prepared_cohort).stack("G0002", [T2]).spacing_mm == pytest.approx((5.0, 0.95, 0.95))
+    assert Cohort(prepared_cohort).read_stack("G0002", [T2]).spacing_mm == pytest.approx((5.0, 0.95, 0.95))
 
 
 def test_whether_a_lesion_was_drawn(prepared_cohort: Path, tmp_path: Path) -> None:
@@ -64,12 +64,12 @@ def test_whether_a_lesion_was_drawn(prepared_cohort: Path, tmp_path: Path) -> No
     for path in (folder / "GMSBraTS").glob("*/G0002/*.h5"):
         with h5py.File(path, "a") as file:
             del file["mask"]
-    rehash(folder)
+    update_slice_hashes(folder)
     cohort = Cohort(folder)
     assert {p: cohort.has_mask(p) for p in cohort.patient_ids} == {
         p: p != "G0002" for p in cohort.patient_ids
     }
-    assert cohort.stack("G0002").lesion is None
+    assert cohort.read_stack("G0002").lesion is None
 
 
 def test_an_empty_mask_was_drawn_all_the_same(prepared_cohort: Path, tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_an_empty_mask_was_drawn_all_the_same(prepared_cohort: Path, tmp_path: P
     for path in (folder / "GMSBraTS").glob("*/G0001/*.h5"):
         with h5py.File(path, "a") as file:
             file["mask"][...] = 0
-    rehash(folder)
+    update_slice_hashes(folder)
     cohort = Cohort(folder)
-    assert cohort.has_mask("G0001") and not cohort.stack("G0001").drawn.any()
+    assert cohort.has_mask("G0001") and not cohort.read_stack("G0001").reader_mask.any()
 
 
 # ---- altered since it was written -------------------------------------------------------------------
@@ -126,10 +126,10 @@ def test_an_altered_slice_is_refused_by_name(own_cohort: Path, alter, layout: st
         forget(own_cohort, "G0001", "slices_sha256")
     cohort = Cohort(own_cohort)
     with pytest.raises(GliomarkError, match="no longer as 'cohort build' wrote it") as caught:
-        cohort.stack("G0001", [T2])
+        cohort.read_stack("G0001", [T2])
     assert str(path if layout == "by slice" else path.parent.name) in str(caught.value)
     # the others are read as before
-    assert cohort.stack("G0002").images[T2].shape == (6, 240, 240)
+    assert cohort.read_stack("G0002").images[T2].shape == (6, 240, 240)
 
 
 def forget(folder: Path, patient: str, *names: str) -> None:
@@ -154,7 +154,7 @@ def test_a_damaged_or_exchanged_slice_is_refused_by_name(own_cohort: Path, harm:
     if harm in new:
         path.write_bytes(new[harm])
     cohort = Cohort(own_cohort)
-    for read in (cohort.stack, cohort.has_mask):
+    for read in (cohort.read_stack, cohort.has_mask):
         with pytest.raises(GliomarkError) as caught:
             read("G0001")
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -173,9 +173,11 @@ def test_older_cohorts_stay_readable(own_cohort: Path, names, notes) -> None:
     """Hashed by patient: compared at the first read. Without any hash: a note says so."""
     forget(own_cohort, "G0001", *names)
     cohort = Cohort(own_cohort)
-    stack = cohort.stack("G0001")
+    stack = cohort.read_stack("G0001")
     assert tuple(note.code for note in stack.notes) == notes
-    np.testing.assert_array_equal(stack.images[T1C], Cohort(own_cohort).stack("G0001", [T1C]).images[T1C])
+    np.testing.assert_array_equal(
+        stack.images[T1C], Cohort(own_cohort).read_stack("G0001", [T1C]).images[T1C]
+    )
 
 
 def test_the_same_arrays_written_anew_are_the_same(own_cohort: Path) -> None:
@@ -185,23 +187,23 @@ def test_the_same_arrays_written_anew_are_the_same(own_cohort: Path) -> None:
         for key, array in arrays.items():
             del file[key]
             file.create_dataset(key, data=array, compression="gzip", compression_opts=9)
-    assert Cohort(own_cohort).stack("G0001").images[T2].shape == (6, 240, 240)
+    assert Cohort(own_cohort).read_stack("G0001").images[T2].shape == (6, 240, 240)
 
 
 @pytest.mark.parametrize("change", ["arrays", "grid", "selected"])
 def test_the_digest_of_the_arrays_follows_them(own_cohort: Path, change: str) -> None:
-    before, others = (Cohort(own_cohort).arrays_digest(p) for p in (["G0001", "G0002"], ["G0002"]))
+    before, others = (Cohort(own_cohort).hash_arrays(p) for p in (["G0001", "G0002"], ["G0002"]))
     record = own_cohort / "patients" / "G0001.json"
     content = json.loads(record.read_text("utf-8"))
     if change == "arrays":
         with h5py.File(own_cohort / "GMSBraTS" / "T2" / "G0001" / "002.h5", "a") as file:
             one_value(file)
-        rehash(own_cohort)
+        update_slice_hashes(own_cohort)
     elif change == "grid":
         content["affine"][0][0] += 0.1
         record.write_text(json.dumps(content), "utf-8")
     else:
         content["selected"] = content["selected"][1:]
         record.write_text(json.dumps(content), "utf-8")
-    assert Cohort(own_cohort).arrays_digest(["G0001", "G0002"]) != before
-    assert Cohort(own_cohort).arrays_digest(["G0002"]) == others
+    assert Cohort(own_cohort).hash_arrays(["G0001", "G0002"]) != before
+    assert Cohort(own_cohort).hash_arrays(["G0002"]) == others

@@ -7,11 +7,11 @@ import pytest
 from scipy.special import expit
 
 from gliomark.evaluation.calibration import (
-    brier,
-    calibration_bins,
+    brier_score,
+    compute_calibration_bins,
+    compute_net_benefit,
     expected_calibration_error,
-    net_benefit,
-    recalibration,
+    fit_recalibration,
 )
 
 
@@ -25,43 +25,43 @@ def known() -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_true_probability_is_calibrated(known) -> None:
     scale, label = known
-    found = recalibration(label, expit(scale))
+    found = fit_recalibration(label, expit(scale))
     for part, perfect in ((found.slope, 1), (found.intercept, 0), (found.in_the_large, 0)):
-        assert part.low < perfect < part.high and part.high - part.low < 0.12
+        assert part.lower < perfect < part.upper and part.upper - part.lower < 0.12
     assert expected_calibration_error(label, expit(scale)) < 0.01
 
 
 def test_slope_and_shift_are_found(known) -> None:
     scale, label = known
-    too_sure = recalibration(label, expit(2 * scale + 1))
+    too_sure = fit_recalibration(label, expit(2 * scale + 1))
     assert too_sure.slope.value == pytest.approx(0.5, abs=0.03)
     assert too_sure.intercept.value == pytest.approx(-0.5, abs=0.04)
-    shifted = recalibration(label, expit(scale + 1))
+    shifted = fit_recalibration(label, expit(scale + 1))
     assert shifted.in_the_large.value == pytest.approx(-1, abs=0.04)
-    assert shifted.in_the_large.low < -1 < shifted.in_the_large.high
+    assert shifted.in_the_large.lower < -1 < shifted.in_the_large.upper
 
 
 def test_walds_deviation_is_that_of_repeated_samples(known) -> None:
     scale, label = known
     values, deviations = [], []
     for part in np.split(np.arange(40_000), 100):
-        slope = recalibration(label[part], expit(scale[part])).slope
+        slope = fit_recalibration(label[part], expit(scale[part])).slope
         values.append(slope.value)
-        deviations.append((slope.high - slope.low) / 2 / 1.959964)
+        deviations.append((slope.upper - slope.lower) / 2 / 1.959964)
     assert np.std(values) == pytest.approx(np.mean(deviations), rel=0.2)
 
 
 def test_what_has_no_slope() -> None:
     for label, probability in (([1, 1], [0.4, 0.6]), ([0, 1], [0.3, 0.7]), ([0, 1, 1], [0.5, 0.5, 0.5])):
-        assert np.isnan(recalibration(label, probability).slope.value)
-    assert np.isnan(recalibration([0, 0], [0.1, 0.2]).in_the_large.value)
-    assert np.isfinite(recalibration([0, 1, 0, 1], [0.0, 1.0, 1.0, 0.0]).in_the_large.value)
+        assert np.isnan(fit_recalibration(label, probability).slope.value)
+    assert np.isnan(fit_recalibration([0, 0], [0.1, 0.2]).in_the_large.value)
+    assert np.isfinite(fit_recalibration([0, 1, 0, 1], [0.0, 1.0, 1.0, 0.0]).in_the_large.value)
 
 
 def test_bins_hold_everybody_once_and_ties_stay_together() -> None:
     probability = np.array([0.1] * 30 + [0.2] * 5 + [0.9] * 5)
     label = np.array([0] * 27 + [1] * 3 + [0] * 5 + [1] * 5)
-    bins = calibration_bins(label, probability)
+    bins = compute_calibration_bins(label, probability)
     assert sum(group.patients for group in bins) == 40
     assert [(group.patients, round(group.probability, 9), group.share) for group in bins] == [
         (30, 0.1, 0.1),
@@ -73,7 +73,9 @@ def test_bins_hold_everybody_once_and_ties_stay_together() -> None:
 
 def test_brier_and_net_benefit_by_hand() -> None:
     label, probability = [1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1]
-    assert brier(label, probability) == pytest.approx((0.01 + 0.64 + 0.49 + 0.01) / 4)
-    assert net_benefit(label, probability, [0.5, 0.2]) == pytest.approx([0.25 - 0.25, 0.5 - 0.25 * 0.25])
-    everybody = net_benefit(label, np.ones(4), [0.25])
+    assert brier_score(label, probability) == pytest.approx((0.01 + 0.64 + 0.49 + 0.01) / 4)
+    assert compute_net_benefit(label, probability, [0.5, 0.2]) == pytest.approx(
+        [0.25 - 0.25, 0.5 - 0.25 * 0.25]
+    )
+    everybody = compute_net_benefit(label, np.ones(4), [0.25])
     assert everybody == pytest.approx([0.5 - 0.5 / 3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gliomark.evaluation.delong import delong, delong_covariance, delong_test
+from gliomark.evaluation.delong import compute_delong_covariance, compute_delong_interval, compute_delong_test
 
 
 def by_definition(label: np.ndarray, scores: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -35,27 +35,29 @@ def test_midranks_equal_the_definition_ties_and_all(seed: int, decimals: int) ->
     random = np.random.default_rng(seed)
     label = (np.arange(60) < 22).astype(int)
     scores = [np.round(random.normal(size=60) + gain * label, decimals) for gain in (0.3, 1.0, 0.0)]
-    areas, covariance = delong_covariance(label, list(scores))
+    areas, covariance = compute_delong_covariance(label, list(scores))
     expected_areas, expected = by_definition(label, scores)
     np.testing.assert_allclose(areas, expected_areas, atol=1e-12)
     np.testing.assert_allclose(covariance, expected, atol=1e-12)
-    assert delong(label, scores[0]).value == pytest.approx(roc_auc_score(label, scores[0]))
+    assert compute_delong_interval(label, scores[0]).value == pytest.approx(roc_auc_score(label, scores[0]))
 
 
 def test_interval_and_p_of_a_known_case() -> None:
     """Four patients: areas 1 and 0.75; the second's placements are (1, 0.5) and (0.5, 1), variance 0.125."""
     label = [0, 0, 1, 1]
-    found = delong(label, [0.1, 0.4, 0.35, 0.8])
+    found = compute_delong_interval(label, [0.1, 0.4, 0.35, 0.8])
     assert found.value == 0.75
-    assert (found.low, found.high) == pytest.approx((0.75 - 1.959964 * 0.125**0.5, 1.0), abs=1e-6)
-    test = delong_test(label, [0.1, 0.2, 0.3, 0.4], [0.1, 0.4, 0.35, 0.8])
+    assert (found.lower, found.upper) == pytest.approx((0.75 - 1.959964 * 0.125**0.5, 1.0), abs=1e-6)
+    test = compute_delong_test(label, [0.1, 0.2, 0.3, 0.4], [0.1, 0.4, 0.35, 0.8])
     assert test.difference.value == 0.25
     assert test.p == pytest.approx(0.4795, abs=1e-4)
-    assert delong_test(label, [1, 2, 3, 4], [1, 2, 3, 4]).p == 1.0
+    assert compute_delong_test(label, [1, 2, 3, 4], [1, 2, 3, 4]).p == 1.0
 
 
 def test_what_is_not_defined_is_nan() -> None:
-    assert np.isnan([vars(delong([1, 1], [0.2, 0.3]))[name] for name in ("value", "low", "high")]).all()
-    single = delong([1, 0, 0], [0.9, 0.1, 0.2])
-    assert single.value == 1.0 and np.isnan(single.low)
-    assert np.isnan(delong_test([0, 0], [0.1, 0.2], [0.3, 0.4]).p)
+    assert np.isnan(
+        [vars(compute_delong_interval([1, 1], [0.2, 0.3]))[name] for name in ("value", "low", "high")]
+    ).all()
+    single = compute_delong_interval([1, 0, 0], [0.9, 0.1, 0.2])
+    assert single.value == 1.0 and np.isnan(single.lower)
+    assert np.isnan(compute_delong_test([0, 0], [0.1, 0.2], [0.3, 0.4]).p)

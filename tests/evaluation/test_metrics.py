@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gliomark.evaluation.metrics import at_threshold, auc, auc_within, dice, youden_threshold
+from gliomark.evaluation.metrics import (
+    auc,
+    auc_within_groups,
+    compute_threshold_metrics,
+    compute_youden_threshold,
+    dice,
+)
 
 
 def mask(text: str) -> np.ndarray:
@@ -47,47 +53,49 @@ def test_auc() -> None:
 
 def test_at_threshold() -> None:
     label, probability = [1, 1, 1, 0, 0], [0.9, 0.5, 0.2, 0.5, 0.1]
-    found = at_threshold(label, probability, 0.5)  # at the threshold is positive: tp 2, fn 1, fp 1, tn 1
+    found = compute_threshold_metrics(
+        label, probability, 0.5
+    )  # at the threshold is positive: tp 2, fn 1, fp 1, tn 1
     assert found["accuracy"] == pytest.approx(0.6)
     assert found["sensitivity"] == pytest.approx(2 / 3) and found["specificity"] == pytest.approx(0.5)
     by_chance = (3 * 3 + 2 * 2) / 25
     assert found["kappa"] == pytest.approx((0.6 - by_chance) / (1 - by_chance))  # eq. 4-7
     assert min(found["sensitivity"], found["specificity"]) <= found["accuracy"]
-    one_class = at_threshold([1, 1, 1], [0.9, 0.9, 0.1], 0.5)
+    one_class = compute_threshold_metrics([1, 1, 1], [0.9, 0.9, 0.1], 0.5)
     assert math.isnan(one_class["specificity"]) and one_class["sensitivity"] == pytest.approx(2 / 3)
 
 
 def test_youden() -> None:
-    cut = youden_threshold([0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.9])
+    cut = compute_youden_threshold([0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.9])
     assert cut == pytest.approx(0.45)
     label, score = np.random.default_rng(0).integers(0, 2, 60), np.random.default_rng(1).random(60)
     score = (score + label * 0.4) / 1.4
 
     def gain(at: float) -> float:
-        found = at_threshold(label, score, at)
+        found = compute_threshold_metrics(label, score, at)
         return found["sensitivity"] + found["specificity"]
 
     best = max(gain(at) for at in [*score, 0.0, 1.1])
-    assert gain(youden_threshold(label, score)) == pytest.approx(best)
+    assert gain(compute_youden_threshold(label, score)) == pytest.approx(best)
 
 
 def test_youden_of_equal_scores_is_finite() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert youden_threshold([0, 1], [0.4, 0.4]) == pytest.approx(0.4)
+        assert compute_youden_threshold([0, 1], [0.4, 0.4]) == pytest.approx(0.4)
 
 
 def test_auc_within_compares_nobody_across_groups() -> None:
     """Perfect in each fold, on scales that do not meet; and constant per fold, which pooled looks worse than chance."""
     label, fold = [0, 0, 1, 0, 1, 1], [1, 1, 1, 2, 2, 2]
     assert (
-        auc_within(label, [0.8, 0.7, 0.9, 0.1, 0.2, 0.3], fold)
+        auc_within_groups(label, [0.8, 0.7, 0.9, 0.1, 0.2, 0.3], fold)
         == 1
         > auc(label, [0.8, 0.7, 0.9, 0.1, 0.2, 0.3])
     )
     share_of_the_others = [2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3]
-    assert auc_within(label, share_of_the_others, fold) == 0.5
+    assert auc_within_groups(label, share_of_the_others, fold) == 0.5
     assert auc(label, share_of_the_others) < 0.5
     # groups weigh by their pairs; one of a single class has none
-    assert auc_within([0, 1, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.1, 0.1, 0.5], [1, 1, 2, 2, 2, 3]) == 1 / 3
-    assert np.isnan(auc_within([1, 1], [0.1, 0.2], [1, 1]))
+    assert auc_within_groups([0, 1, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.1, 0.1, 0.5], [1, 1, 2, 2, 2, 3]) == 1 / 3
+    assert np.isnan(auc_within_groups([1, 1], [0.1, 0.2], [1, 1]))

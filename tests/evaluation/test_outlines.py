@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance
 
-from gliomark.evaluation.outlines import compare, hausdorff
+from gliomark.evaluation.outlines import compute_hausdorff_distances, compute_segmentation_scores
 
 CASES = [((1.0, 1.0), 2), ((0.5, 2.0), 2), ((1.0, 1.0, 1.0), 3), ((6.0, 1.0, 0.8), 3)]
 
@@ -48,7 +48,9 @@ def test_hausdorff_is_the_brute_force_one(spacing: Sequence[float], axes: int) -
     for share, _ in product((0.1, 0.4, 0.8), range(8)):
         truth, mask = random.random((2, *(7, 6, 5)[:axes])) < share
         if truth.any() and mask.any():
-            assert hausdorff(truth, mask, spacing) == pytest.approx(reference(truth, mask, spacing))
+            assert compute_hausdorff_distances(truth, mask, spacing) == pytest.approx(
+                reference(truth, mask, spacing)
+            )
 
 
 @pytest.mark.parametrize(("spacing", "axes"), CASES)
@@ -63,38 +65,42 @@ def test_hausdorff_is_monais(spacing: Sequence[float], axes: int, percentile: in
     expected = compute_hausdorff_distance(
         *hot, include_background=False, spacing=list(spacing), percentile=float(percentile)
     )
-    assert hausdorff(truth, mask, spacing)[percentile == 95] == pytest.approx(expected.item(), rel=1e-5)
+    assert compute_hausdorff_distances(truth, mask, spacing)[percentile == 95] == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
 def test_equal_masks_are_nowhere_apart_and_order_does_not_matter() -> None:
     random = np.random.default_rng(0)
     first, second = random.random((2, 5, 8, 9)) < 0.3
-    assert hausdorff(first, first, (5.0, 1.0, 1.0)) == (0, 0)
-    assert hausdorff(first, second, (5.0, 1.0, 1.0)) == hausdorff(second, first, (5.0, 1.0, 1.0))
+    assert compute_hausdorff_distances(first, first, (5.0, 1.0, 1.0)) == (0, 0)
+    assert compute_hausdorff_distances(first, second, (5.0, 1.0, 1.0)) == compute_hausdorff_distances(
+        second, first, (5.0, 1.0, 1.0)
+    )
 
 
 def test_distances_by_hand() -> None:
     truth, mask = np.zeros((2, 4, 40, 40), bool)
     truth[1, 10, 10] = mask[3, 13, 14] = True
-    assert hausdorff(truth, mask, (6.0, 1.0, 1.0)) == (13, 13)  # 12, 3, 4
+    assert compute_hausdorff_distances(truth, mask, (6.0, 1.0, 1.0)) == (13, 13)  # 12, 3, 4
     # a hundred pixels agree, one lies 20 columns away: the maximum sees it, the 95th percentile does not
     truth[:], mask[:] = False, False
     truth[0, 0, :] = mask[0, 0, :] = truth[0, 2, :] = mask[0, 2, :] = True
     mask[0, 22, 5] = True
-    assert hausdorff(truth, mask, (6.0, 1.0, 1.0)) == (20, 0)
+    assert compute_hausdorff_distances(truth, mask, (6.0, 1.0, 1.0)) == (20, 0)
 
 
 def test_a_mask_that_touches_the_border_has_its_surface_there() -> None:
     whole, inner = np.ones((9, 9), bool), np.zeros((9, 9), bool)
     inner[2:7, 2:7] = True
-    assert hausdorff(whole, inner, (1.0, 1.0))[0] == pytest.approx(math.hypot(2, 2))
+    assert compute_hausdorff_distances(whole, inner, (1.0, 1.0))[0] == pytest.approx(math.hypot(2, 2))
 
 
 @pytest.mark.parametrize("axes", [2, 3])
 def test_nothing_to_measure_between_is_nan(axes: int) -> None:
     empty, one = np.zeros((3,) * axes, bool), np.ones((3,) * axes, bool)
     for truth, mask in ((empty, one), (one, empty), (empty, empty)):
-        assert all(map(math.isnan, hausdorff(truth, mask, (1.0,) * axes)))
+        assert all(map(math.isnan, compute_hausdorff_distances(truth, mask, (1.0,) * axes)))
 
 
 # ---- a patient's scores -----------------------------------------------------------------------------------
@@ -118,7 +124,7 @@ def outlines() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_every_score_by_hand(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     truth, mask, brain = outlines
-    scores = compare(truth, mask, brain, (6.0, 1.0, 1.0))
+    scores = compute_segmentation_scores(truth, mask, brain, (6.0, 1.0, 1.0))
     both = 8 + 9
     assert scores.dice == pytest.approx(2 * both / ((16 + 4 + 9) + (3 + 16 + 9)))
     assert scores.dice_per_lesion_slice == pytest.approx((0.5 + 0 + 1) / 3)
@@ -133,14 +139,16 @@ def test_every_score_by_hand(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def test_pixels_do_not_know_the_spacing(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    one, other = (compare(*outlines, spacing) for spacing in ((6.0, 1.0, 1.0), (3.0, 0.5, 0.5)))
+    one, other = (
+        compute_segmentation_scores(*outlines, spacing) for spacing in ((6.0, 1.0, 1.0), (3.0, 0.5, 0.5))
+    )
     assert (one.hausdorff_pixels, one.dice) == (other.hausdorff_pixels, other.dice)
     assert one.hausdorff_mm == pytest.approx(2 * other.hausdorff_mm)
 
 
 def test_a_patient_without_any_lesion(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     _, mask, brain = outlines
-    scores = compare(np.zeros_like(mask), mask, brain, (6.0, 1.0, 1.0))
+    scores = compute_segmentation_scores(np.zeros_like(mask), mask, brain, (6.0, 1.0, 1.0))
     assert scores.dice == 0 and math.isnan(scores.sensitivity) and math.isnan(scores.dice_per_lesion_slice)
     distances = ("hausdorff_pixels", "hausdorff_95_pixels", "hausdorff_mm", "hausdorff_95_mm")
     assert all(math.isnan(getattr(scores, name)) for name in distances)
@@ -149,7 +157,7 @@ def test_a_patient_without_any_lesion(outlines: tuple[np.ndarray, np.ndarray, np
 
 def test_a_missed_patient(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     truth, _, brain = outlines
-    scores = compare(truth, np.zeros_like(truth), brain, (6.0, 1.0, 1.0))
+    scores = compute_segmentation_scores(truth, np.zeros_like(truth), brain, (6.0, 1.0, 1.0))
     assert scores.dice == scores.sensitivity == scores.dice_per_lesion_slice == 0
     assert math.isnan(scores.hausdorff_mm) and math.isnan(scores.hausdorff_95_pixels)
     assert scores.lesion_free == (0, 0)

@@ -12,7 +12,13 @@ import pandas as pd
 import pytest
 
 from gliomark.experiments.bedside import kills
-from gliomark.experiments.bedside.kills import DOORS, Attempt, CutError, Stop, run
+from gliomark.experiments.bedside.kills import (
+    ENTRY_POINTS,
+    Attempt,
+    KillSchedule,
+    ProcessKilledError,
+    run_kill_recovery,
+)
 from gliomark.files import atomic_write, remove_leftovers
 from gliomark.study import GliomarkError
 
@@ -21,9 +27,9 @@ SLEEPER = "import time; print('ready', flush=True); time.sleep(600)"
 
 
 @pytest.mark.kills
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", ENTRY_POINTS)
 def test_every_kill_is_forgotten(tmp_path: Path, door: str) -> None:
-    table = pd.read_csv(run([door], 2, 1, tmp_path, print), keep_default_na=False)
+    table = pd.read_csv(run_kill_recovery([door], 2, 1, tmp_path, print), keep_default_na=False)
     assert table["equal"].tolist() == [1, 1], table["different"].tolist()
     assert table["exit"].tolist() == [0, 0] and table["orphans"].tolist() == [0, 0]
     assert table["leftovers"].tolist() == ["", ""]
@@ -32,12 +38,12 @@ def test_every_kill_is_forgotten(tmp_path: Path, door: str) -> None:
 
 def test_a_door_nobody_knows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="predict, build, train, serve"):
-        run(["window"], 1, 1, tmp_path, print)
+        run_kill_recovery(["window"], 1, 1, tmp_path, print)
 
 
 @pytest.fixture
 def attempt(tmp_path: Path) -> Attempt:
-    return Attempt.fresh(tmp_path / "attempt")
+    return Attempt.create_fresh(tmp_path / "attempt")
 
 
 def test_the_moment_comes_and_orphans_are_seen(attempt: Attempt) -> None:
@@ -45,16 +51,16 @@ def test_the_moment_comes_and_orphans_are_seen(attempt: Attempt) -> None:
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}])"
     process = subprocess.Popen(
         [sys.executable, "-c", child],
-        env=os.environ | {kills.MARK: attempt.mark},
+        env=os.environ | {kills.ATTEMPT_VARIABLE: attempt.attempt_id},
         start_new_session=True,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None and process.stdout.readline().strip() == "ready"
-    with pytest.raises(CutError):
-        Stop(0.0).watch(process)
+    with pytest.raises(ProcessKilledError):
+        KillSchedule(0.0).wait_for_exit(process)
     assert process.returncode == -signal.SIGKILL
-    (orphan,) = kills.marked_processes(attempt.mark)
+    (orphan,) = kills.list_attempt_processes(attempt.attempt_id)
     assert orphan != process.pid
     os.kill(orphan, signal.SIGKILL)
 
@@ -63,26 +69,26 @@ def test_what_is_compared(attempt: Attempt) -> None:
     """Times of a run are not, everything else is; a folder and a temporary file are told as well."""
     for seconds, name in ((1.5, "one"), (2.5, "two")):
         text = f'{{"created": "{name}", "seconds": {seconds}, "patient_id": "P1"}}'
-        atomic_write(attempt.out / name / "prediction.json", text)
+        atomic_write(attempt.output_folder / name / "prediction.json", text)
         atomic_write(
-            attempt.out / name / "report.html",
+            attempt.output_folder / name / "report.html",
             f"<dd>2026-11-26 12:0{int(seconds)} UTC</dd><dd>{seconds} s</dd>",
         )
-    atomic_write(attempt.out / "a.work" / "last.ckpt", "x")
-    (attempt.temporary / "left").mkdir()
-    found = kills.written(attempt)
+    atomic_write(attempt.output_folder / "a.work" / "last.ckpt", "x")
+    (attempt.temporary_folder / "left").mkdir()
+    found = kills.hash_outputs(attempt)
     assert found["out/one/prediction.json"] == found["out/two/prediction.json"]
     assert found["out/one/report.html"] == found["out/two/report.html"] != ""
     assert found["out/a.work/last.ckpt"] == "" and "tmp/left" in found
     changed = found | {"out/one/report.html": "other"}
-    assert kills._different(found, changed) == "out/one/report.html"
-    assert kills._different(found, {}) == " ".join(name for name, sha in found.items() if sha)
+    assert kills._list_differences(found, changed) == "out/one/report.html"
+    assert kills._list_differences(found, {}) == " ".join(name for name, sha in found.items() if sha)
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["main", "group"])
 def test_a_writer_that_is_killed_leaves_the_older_file(attempt: Attempt, group: bool) -> None:
     """At any moment of writing without end, the file is one of the two versions, whole."""
-    path = attempt.out / "result"
+    path = attempt.output_folder / "result"
     words = (
         "import sys; from pathlib import Path; from gliomark.files import atomic_write\n"
         "while True:\n    for letter in 'ab': atomic_write(Path(sys.argv[1]), letter * 300_000, durable=False)"
@@ -91,9 +97,9 @@ def test_a_writer_that_is_killed_leaves_the_older_file(attempt: Attempt, group: 
         process = subprocess.Popen([sys.executable, "-c", words, str(path)], start_new_session=True)
         while not path.exists():
             assert process.poll() is None
-        with pytest.raises(CutError):
-            Stop(moment, group).watch(process)
+        with pytest.raises(ProcessKilledError):
+            KillSchedule(moment, group).wait_for_exit(process)
         assert path.read_bytes() in (b"a" * 300_000, b"b" * 300_000)
-        remove_leftovers(attempt.out)
-        assert os.listdir(attempt.out) == ["result"]
+        remove_leftovers(attempt.output_folder)
+        assert os.listdir(attempt.output_folder) == ["result"]
         path.unlink()

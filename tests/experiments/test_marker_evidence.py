@@ -11,21 +11,21 @@ import pandas as pd
 import pytest
 from tests.conftest import write_tiny_cohort
 
-from gliomark.cohort.folds import FOLDS
+from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort, write_json, write_patient
 from gliomark.experiments.markers import feature_table, phantom_reach, reader_finding, slice_leak
 from gliomark.experiments.markers import tables as marker_tables
 from gliomark.experiments.markers import trials as marker_trials
 from gliomark.experiments.markers.feature_table import TableColumns
-from gliomark.experiments.markers.radiomics import cohort_features, lesion_features
-from gliomark.experiments.markers.study import marker_data
+from gliomark.experiments.markers.radiomics import compute_cohort_features, compute_lesion_features
+from gliomark.experiments.markers.study import load_marker_data
 from gliomark.experiments.markers.trials import PRESETS
-from gliomark.experiments.place import Place
+from gliomark.experiments.place import ExperimentConfig
 from gliomark.models.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence, SliceStack
-from gliomark.training.recipes import DEFINITIONS
+from gliomark.training.recipes import MARKER_DEFINITIONS
 
-IDH = DEFINITIONS["idh"]
+IDH = MARKER_DEFINITIONS["idh"]
 
 # the digital phantom of the Image Biomarker Standardisation Initiative: 0 lies outside the region
 DIGITAL_PHANTOM = np.array(
@@ -37,10 +37,22 @@ DIGITAL_PHANTOM = np.array(
     ]
 )
 REFERENCE = {
-    "morph_volume": 556, "morph_vol_approx": 592, "morph_area_mesh": 388, "stat_mean": 2.15, "stat_var": 3.05,
-    "stat_skew": 1.08, "stat_kurt": -0.355, "stat_median": 1, "stat_p10": 1, "stat_p90": 4, "stat_max": 6,
-    "stat_iqr": 3, "stat_mad": 1.55, "stat_energy": 567, "stat_rms": 2.77,
-}  # fmt: skip
+    "morph_volume": 556,
+    "morph_vol_approx": 592,
+    "morph_area_mesh": 388,
+    "stat_mean": 2.15,
+    "stat_var": 3.05,
+    "stat_skew": 1.08,
+    "stat_kurt": -0.355,
+    "stat_median": 1,
+    "stat_p10": 1,
+    "stat_p90": 4,
+    "stat_max": 6,
+    "stat_iqr": 3,
+    "stat_mad": 1.55,
+    "stat_energy": 567,
+    "stat_rms": 2.77,
+}
 
 
 def quiet(_: str) -> None:
@@ -51,7 +63,7 @@ def quiet(_: str) -> None:
 
 
 def test_more_patients_bring_what_is_learnt_nearer_to_the_ceiling_and_never_over_it(tmp_path: Path) -> None:
-    table = pd.read_csv(phantom_reach.run("ki67", [60, 1000], 12, tmp_path))
+    table = pd.read_csv(phantom_reach.run_phantom_learning_curve("ki67", [60, 1000], 12, tmp_path))
     few, many = table[table["read"] == 1].to_dict("records")
     assert few["missed_mean"] > 2 * many["missed_mean"] > 0
     read_worse = table[table["patients"] == 1000].sort_values("read", ascending=False)["auc_mean"]
@@ -62,7 +74,7 @@ def test_more_patients_bring_what_is_learnt_nearer_to_the_ceiling_and_never_over
 
 def test_a_marker_the_phantom_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="no marker 'mgmt'"):
-        phantom_reach.run("mgmt", [60], 2, tmp_path)
+        phantom_reach.run_phantom_learning_curve("mgmt", [60], 2, tmp_path)
 
 
 # ---- radiomics --------------------------------------------------------------------------------------
@@ -71,7 +83,7 @@ def test_a_marker_the_phantom_does_not_know(tmp_path: Path) -> None:
 def test_features_are_ibsis_on_its_digital_phantom() -> None:
     pytest.importorskip("mirp")
     padded = np.pad(DIGITAL_PHANTOM, 2)
-    found = lesion_features(padded.astype(np.float32), padded > 0, (2.0, 2.0, 2.0))
+    found = compute_lesion_features(padded.astype(np.float32), padded > 0, (2.0, 2.0, 2.0))
     # three figures are what the reference gives
     assert {name: float(f"{found[name]:.3g}") for name in REFERENCE} == pytest.approx(REFERENCE, rel=2e-3)
     assert not any(name.startswith("image_") for name in found) and len(found) > 100
@@ -80,12 +92,12 @@ def test_features_are_ibsis_on_its_digital_phantom() -> None:
 def test_a_cohorts_features_are_computed_once(tiny_cohort, tmp_path) -> None:
     pytest.importorskip("mirp")
     told: list[str] = []
-    first = cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
+    first = compute_cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
     assert set(first) == set(tiny_cohort.patient_ids) and len(told) == 1
-    again = cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
+    again = compute_cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
     assert len(told) == 1 and all((again[p] == first[p]).all() for p in first)
     next(tmp_path.glob("radiomics_*/*.json")).unlink()  # as after an interruption
-    assert set(cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)) == set(first)
+    assert set(compute_cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)) == set(first)
     assert told[-1].endswith(f"{len(first) - 1} finished before")
     assert len({len(row) for row in first.values()}) == 1
 
@@ -118,14 +130,14 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_a_table_of_features_is_judged_beside_age_and_sex(table, tmp_path) -> None:
-    path = feature_table.run(table, COLUMNS, tmp_path / "out", quiet)
+    path = feature_table.run_feature_table(table, COLUMNS, tmp_path / "out", quiet)
     found = pd.read_csv(path).set_index("reading")
     assert found["patients"].eq(59).all() and found["positive"].eq(20).all()
     assert (
         found.loc["radiomics, LightGBM", "auc"] > 0.9 > found.loc["age and sex, logistic regression", "auc"]
     )
     record = json.loads((tmp_path / "out" / "radiomics_features_run_record.json").read_text())
-    assert len(record["splits"]) == FOLDS
+    assert len(record["splits"]) == FOLD_COUNT
     patients = pd.read_csv(tmp_path / "out" / "radiomics_features_patients.csv")
     assert patients.groupby("reading")["patient"].nunique().eq(59).all()
 
@@ -135,7 +147,9 @@ def test_features_before_the_first_are_not_looked_at(table, tmp_path) -> None:
     rows = pd.read_csv(table)
     rows["f2"] = np.random.default_rng(1).normal(size=60)
     rows.to_csv(table, index=False)
-    found = pd.read_csv(feature_table.run(table, COLUMNS, tmp_path / "out", quiet)).set_index("reading")
+    found = pd.read_csv(feature_table.run_feature_table(table, COLUMNS, tmp_path / "out", quiet)).set_index(
+        "reading"
+    )
     assert found.loc["radiomics, LightGBM", "auc"] < 0.8
 
 
@@ -149,7 +163,7 @@ def test_features_before_the_first_are_not_looked_at(table, tmp_path) -> None:
 )
 def test_a_table_that_does_not_fit_is_refused(table, tmp_path, change, said) -> None:
     with pytest.raises(GliomarkError, match=said):
-        feature_table.run(table, replace(COLUMNS, **change), tmp_path / "out", quiet)
+        feature_table.run_feature_table(table, replace(COLUMNS, **change), tmp_path / "out", quiet)
     assert not (tmp_path / "out").exists()
 
 
@@ -165,7 +179,7 @@ def test_a_table_that_does_not_fit_is_refused(table, tmp_path, change, said) -> 
 def test_a_file_that_is_no_table_of_features_is_refused(tmp_path, content, said) -> None:
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(GliomarkError, match=said):
-        feature_table.run(tmp_path / "x.csv", COLUMNS, tmp_path / "out", quiet)
+        feature_table.run_feature_table(tmp_path / "x.csv", COLUMNS, tmp_path / "out", quiet)
     assert not (tmp_path / "out").exists()
 
 
@@ -173,7 +187,7 @@ def test_a_patient_twice_is_refused(table, tmp_path) -> None:
     rows = pd.read_csv(table)
     pd.concat([rows, rows[:1]]).to_csv(table, index=False)
     with pytest.raises(GliomarkError, match="患者00 stands in it twice"):
-        feature_table.run(table, COLUMNS, tmp_path / "out", quiet)
+        feature_table.run_feature_table(table, COLUMNS, tmp_path / "out", quiet)
 
 
 # ---- the reader's finding -----------------------------------------------------------------------------
@@ -215,14 +229,17 @@ def enhancing_cohort(tmp_path: Path) -> Cohort:
 
 def test_a_focus_is_measured_inside_the_lesion_alone(enhancing_cohort) -> None:
     focus = {
-        p: reader_finding.largest_focus_ml(enhancing_cohort.stack(p)) for p in enhancing_cohort.patient_ids
+        p: reader_finding.compute_largest_focus_ml(enhancing_cohort.stack(p))
+        for p in enhancing_cohort.patient_ids
     }
     assert focus["P04"] == pytest.approx(0.24, abs=0.02) and focus["P02"] == pytest.approx(0.06, abs=0.02)
     assert focus["P01"] < 0.02
 
 
 def test_the_finding_is_counted(enhancing_cohort, tmp_path) -> None:
-    table = pd.read_csv(reader_finding.run(enhancing_cohort.folder, tmp_path / "out")).set_index("figure")
+    table = pd.read_csv(
+        reader_finding.run_reader_finding(enhancing_cohort.folder, tmp_path / "out")
+    ).set_index("figure")
     assert table.loc["sensitivity (mutant found)", ["count", "of"]].tolist() == [6, 6]
     assert table.loc["specificity (wild type found)", ["count", "of"]].tolist() == [5, 6]
     assert table.loc["mutant where no focus", ["count", "of"]].tolist() == [6, 7]
@@ -231,34 +248,34 @@ def test_the_finding_is_counted(enhancing_cohort, tmp_path) -> None:
 
 def test_the_finding_needs_both_t1(tiny_cohort, tmp_path) -> None:
     with pytest.raises(GliomarkError, match="T1,T1C"):
-        reader_finding.run(tiny_cohort.folder, tmp_path)
+        reader_finding.run_reader_finding(tiny_cohort.folder, tmp_path)
 
 
 # ---- the lesson ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfig:
     size = KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4)
     monkeypatch.setitem(marker_trials.PRESETS, "quick", replace(PRESETS["quick"], size=size, epochs=1))
-    marker_data.cache_clear()
+    load_marker_data.cache_clear()
     folder = write_tiny_cohort(tmp_path / "cohort")
-    return Place((folder,), tmp_path / "out", "quick", 0, None, quiet)
+    return ExperimentConfig((folder,), tmp_path / "out", "quick", 0, None, quiet)
 
 
 def test_each_slice_is_tested_once_and_only_one_split_keeps_patients_whole(place) -> None:
-    data = marker_data(place.cohorts[0], IDH)
-    owner = data.bank.patient.numpy()
+    data = load_marker_data(place.cohorts[0], IDH)
+    owner = data.lesion_dataset.patient.numpy()
     for by_patient in (True, False):
-        folds = slice_leak.slice_folds(data, by_patient)
+        folds = slice_leak.create_slice_folds(data, by_patient)
         assert sorted(np.concatenate(folds)) == list(range(len(owner)))
         torn = [p for p in range(15) if len({n for n, rows in enumerate(folds) if p in owner[rows]}) > 1]
         assert bool(torn) is not by_patient
 
 
 def test_the_lesson_is_written(place, monkeypatch) -> None:
-    fast = slice_leak.cluster_bootstrap
+    fast = slice_leak.bootstrap_cluster_intervals
     monkeypatch.setattr(slice_leak, "cluster_bootstrap", lambda *a: fast(*a, resamples=20))
-    table = pd.read_csv(slice_leak.run(place, IDH))
-    assert table["split"].tolist() == [slice_leak.BY_PATIENT, slice_leak.BY_SLICE]
-    assert table["slices"].nunique() == 1 and marker_tables.FIGURES[0] in table
+    table = pd.read_csv(slice_leak.run_slice_leakage(place, IDH))
+    assert table["split"].tolist() == [slice_leak.SPLIT_BY_PATIENT, slice_leak.SPLIT_BY_SLICE]
+    assert table["slices"].nunique() == 1 and marker_tables.STATISTICS[0] in table

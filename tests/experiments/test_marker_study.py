@@ -16,56 +16,56 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from tests.conftest import rehash, write_tiny_cohort
+from tests.conftest import update_slice_hashes, write_tiny_cohort
 from typer.testing import CliRunner
 
 from gliomark import cli
-from gliomark.cohort.folds import FOLDS
+from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation import intervals
-from gliomark.evaluation.metrics import youden_threshold
+from gliomark.evaluation.metrics import compute_youden_threshold
 from gliomark.experiments.markers import readings as marker_readings
 from gliomark.experiments.markers import study as marker_study
 from gliomark.experiments.markers import tables as marker_tables
 from gliomark.experiments.markers import trials as marker_trials
-from gliomark.experiments.markers.readings import patient_answers, read
+from gliomark.experiments.markers.readings import fuse_patient_scores, score_slices
 from gliomark.experiments.markers.study import (
-    NetworkJob,
-    job_key,
-    job_patients,
+    NetworkTrainingJob,
+    create_job_key,
+    list_training_jobs,
+    load_marker_data,
     load_vectors,
-    marker_data,
-    run_networks,
-    train_job,
-    trial_jobs,
+    split_job_patients,
+    train_and_evaluate_network,
+    train_missing_networks,
 )
-from gliomark.experiments.markers.tables import MarkerStudy, judged
+from gliomark.experiments.markers.tables import TrainedMarkerRuns, apply_fold_thresholds
 from gliomark.experiments.markers.trials import (
-    EARLY,
-    FULL,
+    EARLY_FUSION,
     KINET,
-    LATE,
-    LIGHT,
+    KINET_WITH_LIGHTGBM,
+    LATE_FUSION,
+    LESION_POOLED_FEATURES,
     PRESETS,
     PUBLISHED_4_5,
-    Reading,
-    readings_4_3,
-    readings_4_4,
-    readings_4_5,
-    readings_rivals,
-    trials_4_2,
-    trials_4_3,
-    trials_4_4,
-    trials_4_5,
+    ScoringMethod,
+    list_comparison_methods,
+    list_table_4_2_runs,
+    list_table_4_3_methods,
+    list_table_4_3_runs,
+    list_table_4_4_methods,
+    list_table_4_4_runs,
+    list_table_4_5_methods,
+    list_table_4_5_runs,
 )
-from gliomark.experiments.place import Place
+from gliomark.experiments.place import ExperimentConfig
 from gliomark.models.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training.classification import MarkerTraining
-from gliomark.training.recipes import DEFINITIONS, MarkerDefinition
+from gliomark.training.classification import MarkerTrainingConfig
+from gliomark.training.recipes import MARKER_DEFINITIONS, MarkerDefinition
 from gliomark.training.stacking import fit_trees
 
-IDH = DEFINITIONS["idh"]
+IDH = MARKER_DEFINITIONS["idh"]
 TINY = replace(
     PRESETS["quick"],
     size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4),
@@ -82,11 +82,11 @@ def quiet(_: str) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks that see one slice of every patient in a single step, a short bootstrap."""
     monkeypatch.setitem(marker_trials.PRESETS, "quick", TINY)
-    one_step = partial(MarkerTraining, slices_per_patient=1)
+    one_step = partial(MarkerTrainingConfig, slices_per_patient=1)
     monkeypatch.setattr(marker_trials, "MarkerTraining", one_step)
-    shorter = lambda *a, **k: intervals.cluster_bootstrap(*a, **{**k, "resamples": 50})  # noqa: E731
+    shorter = lambda *a, **k: intervals.bootstrap_cluster_intervals(*a, **{**k, "resamples": 50})  # noqa: E731
     monkeypatch.setattr(marker_tables, "cluster_bootstrap", shorter)
-    marker_data.cache_clear()
+    load_marker_data.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +96,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tiny_cohort: Cohort, work: Path) -> Place:
-    return Place((tiny_cohort.folder,), work, "quick", 0, None, quiet)
+def place(tiny_cohort: Cohort, work: Path) -> ExperimentConfig:
+    return ExperimentConfig((tiny_cohort.folder,), work, "quick", 0, None, quiet)
 
 
 def kinet_trial():
-    return next(t for t in trials_4_4(TINY) if t.name == KINET)
+    return next(t for t in list_table_4_4_runs(TINY) if t.name == KINET)
 
 
 def whose(images) -> set[str]:
@@ -113,7 +113,7 @@ def whose(images) -> set[str]:
 
 def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, monkeypatch) -> None:
     fed, shown = [], []
-    train, vectors = marker_study.train_marker_network, marker_study.vectors_of
+    train, vectors = marker_study.train_marker_network, marker_study.compute_patient_vectors
 
     def spying_train(bank, settings, folder):
         fed.append(whose(bank.image))
@@ -125,33 +125,33 @@ def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, mon
 
     monkeypatch.setattr(marker_study, "train_marker_network", spying_train)
     monkeypatch.setattr(marker_study, "vectors_of", spying_vectors)
-    data = marker_data(tiny_cohort.folder, IDH)
+    data = load_marker_data(tiny_cohort.folder, IDH)
     for left_out in ((2,), (0, 3)):
         fed.clear(), shown.clear()
-        job = NetworkJob(kinet_trial(), IDH, left_out, tiny_cohort.folder, tmp_path)
-        train_job(job)
-        trained_on, judges = job_patients(job, data)
+        job = NetworkTrainingJob(kinet_trial(), IDH, left_out, tiny_cohort.folder, tmp_path)
+        train_and_evaluate_network(job)
+        trained_on, judges = split_job_patients(job, data)
         assert fed == [set(trained_on)] and set().union(*shown) == set(judges)
         assert not set(trained_on) & set(judges)
         for number in left_out:
-            assert set(data.fold(number)) <= set(judges)
+            assert set(data.list_fold_patients(number)) <= set(judges)
         assert set(load_vectors(job, data)) == set(judges)
 
 
 def test_a_leaking_bank_is_refused(tiny_cohort, tmp_path, monkeypatch) -> None:
     """Broken on purpose: the network is handed everybody."""
-    monkeypatch.setattr(marker_study.LesionBank, "of", lambda self, patients: self)
-    job = NetworkJob(kinet_trial(), IDH, (1,), tiny_cohort.folder, tmp_path)
+    monkeypatch.setattr(marker_study.LesionSliceDataset, "of", lambda self, patients: self)
+    job = NetworkTrainingJob(kinet_trial(), IDH, (1,), tiny_cohort.folder, tmp_path)
     with pytest.raises(GliomarkError, match="stands in both"):
-        train_job(job)
+        train_and_evaluate_network(job)
     assert not job.record_path.exists()
 
 
 def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None:
     """Neither by the patients they are fitted on nor by the networks behind the vectors."""
-    run_networks([kinet_trial()], IDH, place)
-    data = marker_data(place.cohorts[0], IDH)
-    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
+    train_missing_networks([kinet_trial()], IDH, place)
+    data = load_marker_data(place.cohorts[0], IDH)
+    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
     loaded = []
     load = marker_readings.load_vectors
 
@@ -160,25 +160,27 @@ def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None
         return load(job, of)
 
     monkeypatch.setattr(marker_readings, "load_vectors", spying)
-    for number in range(FOLDS):
+    for number in range(FOLD_COUNT):
         loaded.clear()
-        fold, split = study.vectors(KINET, number), data.split(number, 0)
-        assert set(fold.test) == set(split.test) == set(data.fold(number))
+        fold, split = study.load_fold_vectors(KINET, number), data.split_fold(number, 0)
+        assert set(fold.test) == set(split.test) == set(data.list_fold_patients(number))
         assert set(fold.training) == set(split.training) and set(fold.validation) == set(split.validation)
-        assert len(loaded) == FOLDS
+        assert len(loaded) == FOLD_COUNT
         for job in loaded:
-            assert not set(job_patients(job, data)[0]) & set(split.test), "no network saw a test patient"
-        by_pair = {tuple(j.left_out): set(job_patients(j, data)[0]) for j in loaded[1:]}
+            assert not set(split_job_patients(job, data)[0]) & set(split.test), (
+                "no network saw a test patient"
+            )
+        by_pair = {tuple(j.left_out): set(split_job_patients(j, data)[0]) for j in loaded[1:]}
         for pair, trained_on in by_pair.items():
             (other,) = set(pair) - {number}
-            assert not trained_on & set(data.fold(other)), "vectors are out of fold"
+            assert not trained_on & set(data.list_fold_patients(other)), "vectors are out of fold"
 
 
 def test_fold_vectors_that_overlap_are_refused(place) -> None:
-    run_networks([kinet_trial()], IDH, place)
-    data = marker_data(place.cohorts[0], IDH)
-    study = MarkerStudy({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
-    fold = study.vectors(KINET, 0)
+    train_missing_networks([kinet_trial()], IDH, place)
+    data = load_marker_data(place.cohorts[0], IDH)
+    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
+    fold = study.load_fold_vectors(KINET, 0)
     with pytest.raises(GliomarkError, match="stands in both"):
         replace(fold, training={**fold.training, **fold.test})
 
@@ -187,44 +189,46 @@ def test_fold_vectors_that_overlap_are_refused(place) -> None:
 
 
 def test_a_finished_network_is_not_trained_again(tiny_cohort, tmp_path, monkeypatch) -> None:
-    job = NetworkJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
-    first = train_job(job)
+    job = NetworkTrainingJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
+    first = train_and_evaluate_network(job)
     monkeypatch.setattr(marker_study, "train_marker_network", lambda *_: pytest.fail("trained again"))
-    assert train_job(job) == first
-    longer = replace(job, trial=replace(job.trial, training=replace(job.trial.training, epochs=2)))
+    assert train_and_evaluate_network(job) == first
+    longer = replace(job, trial=replace(job.run, training=replace(job.run.training, epochs=2)))
     with pytest.raises(GliomarkError, match="other settings"):
-        train_job(longer)
+        train_and_evaluate_network(longer)
 
 
 def test_other_labels_are_another_run(tiny_cohort, tmp_path) -> None:
-    data = marker_data(tiny_cohort.folder, IDH)
-    job = NetworkJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
+    data = load_marker_data(tiny_cohort.folder, IDH)
+    job = NetworkTrainingJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
     other = replace(data, labels={p: 1 - label for p, label in data.labels.items()})
-    assert job_key(job, data) != job_key(job, other)
+    assert create_job_key(job, data) != create_job_key(job, other)
 
 
 @pytest.mark.parametrize("change", ["images", "outline", "numbers", "seed"])
 def test_a_network_of_other_data_is_another_runs(tmp_path, change) -> None:
     folder = write_tiny_cohort(tmp_path / "cohort")
-    data = marker_data.__wrapped__(folder, IDH)
-    job = NetworkJob(kinet_trial(), IDH, (0,), folder, tmp_path)
-    before = job_key(job, data)
-    assert job_key(job, data) == before
+    data = load_marker_data.__wrapped__(folder, IDH)
+    job = NetworkTrainingJob(kinet_trial(), IDH, (0,), folder, tmp_path)
+    before = create_job_key(job, data)
+    assert create_job_key(job, data) == before
     if change in ("images", "outline"):
         with h5py.File(folder / "GMSBraTS" / "FLAIR" / "P03" / "002.h5", "a") as file:
             file["image" if change == "images" else "mask"][3, 3] = 1
-        rehash(folder)
+        update_slice_hashes(folder)
     elif change == "numbers":
-        data = replace(data, values={p: value + 0.25 for p, value in data.values.items()})
+        data = replace(data, values={p: value + 0.25 for p, value in data.marker_values.items()})
     else:
-        job = replace(job, trial=replace(job.trial, training=replace(job.trial.training, seed=1)))
-    assert job_key(job, data) != before
+        job = replace(job, trial=replace(job.run, training=replace(job.run.training, seed=1)))
+    assert create_job_key(job, data) != before
 
 
 def test_pairs_are_trained_only_where_trees_are_fitted(tiny_cohort, tmp_path) -> None:
-    jobs = trial_jobs(kinet_trial(), IDH, tiny_cohort.folder, tmp_path)
+    jobs = list_training_jobs(kinet_trial(), IDH, tiny_cohort.folder, tmp_path)
     assert len(jobs) == 15 and len({job.record_path for job in jobs}) == 15
-    assert len(trial_jobs(replace(kinet_trial(), stacked=False), IDH, tiny_cohort.folder, tmp_path)) == 5
+    assert (
+        len(list_training_jobs(replace(kinet_trial(), stacked=False), IDH, tiny_cohort.folder, tmp_path)) == 5
+    )
 
 
 # ---- trials and readings as data --------------------------------------------------------------------
@@ -233,39 +237,49 @@ def test_pairs_are_trained_only_where_trees_are_fitted(tiny_cohort, tmp_path) ->
 def test_every_reading_has_its_trials() -> None:
     for preset in PRESETS.values():
         for trials, readings in (
-            (trials_4_3(preset, PAIR), readings_4_3(PAIR)),
-            (trials_4_4(preset), readings_4_4()),
-            (trials_4_5(preset), list(readings_4_5())),
-            (trials_4_4(preset), readings_rivals()),
+            (list_table_4_3_runs(preset, PAIR), list_table_4_3_methods(PAIR)),
+            (list_table_4_4_runs(preset), list_table_4_4_methods()),
+            (list_table_4_5_runs(preset), list(list_table_4_5_methods())),
+            (list_table_4_4_runs(preset), list_comparison_methods()),
         ):
             named = {t.name: t for t in trials}
             assert len(named) == len(trials)
             for reading in readings:
-                assert set(reading.of) <= set(named)
+                assert set(reading.run_names) <= set(named)
                 if reading.stage in ("LightGBM", "logistic"):
-                    assert all(named[name].stacked for name in reading.of)
+                    assert all(named[name].stacked for name in reading.run_names)
 
 
 def test_published_preset_is_the_published_setting() -> None:
-    kinet = next(t for t in trials_4_5(PRESETS["published"]) if t.name == KINET).training
+    kinet = next(t for t in list_table_4_5_runs(PRESETS["published"]) if t.name == KINET).training
     assert (kinet.rate, kinet.batch, kinet.loss) == (4e-5, 16, "bms")
     assert kinet.network.size == KiNetSize() and kinet.augmentation.crop == 224
-    assert [t.name for t in trials_4_2(PRESETS["published"], PAIR)] == [
-        "T1C, IMG", "T1C, ROI", "T1C, MIX", "FLAIR, IMG", "FLAIR, ROI", "FLAIR, MIX",
-    ]  # fmt: skip
-    assert [t.training.network.channels for t in trials_4_2(PRESETS["published"], PAIR)] == [
-        (0,), (1,), (0, 1), (2,), (3,), (2, 3),
-    ]  # fmt: skip
+    assert [t.name for t in list_table_4_2_runs(PRESETS["published"], PAIR)] == [
+        "T1C, IMG",
+        "T1C, ROI",
+        "T1C, MIX",
+        "FLAIR, IMG",
+        "FLAIR, ROI",
+        "FLAIR, MIX",
+    ]
+    assert [t.training.network.channels for t in list_table_4_2_runs(PRESETS["published"], PAIR)] == [
+        (0,),
+        (1,),
+        (0, 1),
+        (2,),
+        (3,),
+        (2, 3),
+    ]
 
 
 def test_the_ablation_changes_what_it_names() -> None:
-    rows = readings_4_5()
+    rows = list_table_4_5_methods()
     assert set(rows.values()) == set(PUBLISHED_4_5) and len(rows) == 8
-    named = {t.name: t.training for t in trials_4_5(TINY)}
+    named = {t.name: t.training for t in list_table_4_5_runs(TINY)}
     for reading, (bms, merge_in, metadata) in rows.items():
-        training = named[reading.of[0]]
+        training = named[reading.run_names[0]]
         assert (training.loss == "bms") is bms and training.network.merge_in is merge_in
-        assert reading.metadata is metadata
+        assert reading.uses_clinical_data is metadata
     # table 4-5's last row is the very network of table 4-4
     assert named[KINET] == kinet_trial().training
 
@@ -274,28 +288,32 @@ def test_the_ablation_changes_what_it_names() -> None:
 
 
 @pytest.fixture
-def study(place) -> MarkerStudy:
-    trials = [*trials_4_3(TINY, PAIR), *(t for t in trials_4_4(TINY) if t.name == KINET)]
-    run_networks(trials, IDH, place)
-    data = marker_data(place.cohorts[0], IDH)
-    return MarkerStudy({t.name: t for t in trials}, IDH, place.cohorts[0], place.work, data)
+def study(place) -> TrainedMarkerRuns:
+    trials = [*list_table_4_3_runs(TINY, PAIR), *(t for t in list_table_4_4_runs(TINY) if t.name == KINET)]
+    train_missing_networks(trials, IDH, place)
+    data = load_marker_data(place.cohorts[0], IDH)
+    return TrainedMarkerRuns({t.name: t for t in trials}, IDH, place.cohorts[0], place.work, data)
 
 
 def test_late_fusion_is_the_mean_of_two_networks(study) -> None:
-    _, late, _ = readings_4_3(PAIR)
-    assert late.name == LATE
-    both = [read(Reading(name, (name,)), study) for name in late.of]
+    _, late, _ = list_table_4_3_methods(PAIR)
+    assert late.name == LATE_FUSION
+    both = [score_slices(ScoringMethod(name, (name,)), study) for name in late.run_names]
     expected = (both[0]["probability"] + both[1]["probability"]) / 2
-    np.testing.assert_allclose(read(late, study)["probability"], expected)
+    np.testing.assert_allclose(score_slices(late, study)["probability"], expected)
 
 
 def test_every_patient_is_tested_once(study) -> None:
     for reading in (
-        Reading(EARLY, (EARLY,)),
-        FULL,
-        *(r for r in readings_rivals() if r.stage in ("clinical", "logistic") and LIGHT not in r.of),
+        ScoringMethod(EARLY_FUSION, (EARLY_FUSION,)),
+        KINET_WITH_LIGHTGBM,
+        *(
+            r
+            for r in list_comparison_methods()
+            if r.stage in ("clinical", "logistic") and LESION_POOLED_FEATURES not in r.run_names
+        ),
     ):
-        rows = read(reading, study)
+        rows = score_slices(reading, study)
         test = rows[rows["part"] == "test"].drop_duplicates(["fold", "patient"])
         assert sorted(test["patient"]) == sorted(study.data.labels)
         assert (test["label"] == test["patient"].map(study.data.labels)).all()
@@ -311,10 +329,10 @@ def test_metadata_off_does_not_look_at_age(study, monkeypatch) -> None:
         return fit_trees(train, validation, age_cut, settings)
 
     monkeypatch.setattr(marker_readings, "fit_trees", spying)
-    read(replace(FULL, metadata=False), study)
-    assert seen == [None] * FOLDS
+    score_slices(replace(KINET_WITH_LIGHTGBM, metadata=False), study)
+    assert seen == [None] * FOLD_COUNT
     seen.clear()
-    read(FULL, study)
+    score_slices(KINET_WITH_LIGHTGBM, study)
     ages = [study.data.shown[p].clinical.age for p in study.data.split(0, 0).training]
     assert seen[0] == pytest.approx(np.mean(ages))
 
@@ -324,8 +342,8 @@ def test_thresholds_are_of_the_validation_patients() -> None:
     rows += [("r", 1, "test", f"T{i}", i % 2, 0, 1.0, 0.45 + 0.1 * (i % 2)) for i in range(4)]
     rows += [("r", 2, "validation", "W", 1, 0, 1.0, 0.9), ("r", 2, "test", "U", 1, 0, 1.0, 0.6)]
     columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
-    test = judged(pd.DataFrame(rows, columns=columns))
-    assert youden_threshold([0, 1], [0.2, 0.8]) == pytest.approx(0.5)
+    test = apply_fold_thresholds(pd.DataFrame(rows, columns=columns))
+    assert compute_youden_threshold([0, 1], [0.2, 0.8]) == pytest.approx(0.5)
     assert test.set_index("patient")["threshold"].to_dict() == pytest.approx(
         {"T0": 0.5, "T1": 0.5, "T2": 0.5, "T3": 0.5, "U": 0.5}
     )
@@ -338,7 +356,9 @@ def test_patients_are_fused_as_the_pipeline_does() -> None:
     ]
     columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
     table = pd.DataFrame(rows, columns=columns)
-    found = {rule: patient_answers(table, rule)["probability"].iloc[0] for rule in ("all", "near", "large")}
+    found = {
+        rule: fuse_patient_scores(table, rule)["probability"].iloc[0] for rule in ("all", "near", "large")
+    }
     assert found == pytest.approx({"all": 0.55, "near": 0.4, "large": 0.4})
 
 
@@ -352,11 +372,13 @@ def test_patients_are_fused_as_the_pipeline_does() -> None:
 def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
     if run == "run_table_4_5":
         # half of it: the other half is thirty networks more of the same
-        kept = {r: s for r, s in readings_4_5().items() if s[1]}
+        kept = {r: s for r, s in list_table_4_5_methods().items() if s[1]}
         monkeypatch.setattr(marker_tables, "readings_4_5", lambda: kept)
-        named = {name for reading in kept for name in reading.of}
+        named = {name for reading in kept for name in reading.run_names}
         monkeypatch.setattr(
-            marker_tables, "trials_4_5", lambda preset: [t for t in trials_4_5(preset) if t.name in named]
+            marker_tables,
+            "trials_4_5",
+            lambda preset: [t for t in list_table_4_5_runs(preset) if t.name in named],
         )
     path = getattr(marker_tables, run)(place, IDH)
     table = pd.read_csv(path)
@@ -373,14 +395,21 @@ def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
         assert (place.work / "figure_4_2_idh.png").stat().st_size > 5000
         assert not list(place.out.glob("figure_4_2*")), "a patient's picture stays with the work"
     record = json.loads(path.with_name(f"{path.stem}_run_record.json").read_text())
-    assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLDS
+    assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLD_COUNT
 
 
 def test_table_4_4_and_its_figures(place) -> None:
     path = marker_tables.run_table_4_4(place, IDH)
     table = pd.read_csv(path).set_index("reading")
-    assert list(table.index) == ["ResNet-50", "ResNeSt-50", "CentralNet", KINET, LIGHT, FULL.name]
-    assert table.loc[LIGHT, "million_parameters"] < 5
+    assert list(table.index) == [
+        "ResNet-50",
+        "ResNeSt-50",
+        "CentralNet",
+        KINET,
+        LESION_POOLED_FEATURES,
+        KINET_WITH_LIGHTGBM.name,
+    ]
+    assert table.loc[LESION_POOLED_FEATURES, "million_parameters"] < 5
     near = pd.read_csv(path.with_name("table_4_4_idh_patients.csv"))
     for name, own in near.groupby("reading"):
         # the table is what a reader finds from the patients' csv
@@ -391,16 +420,16 @@ def test_table_4_4_and_its_figures(place) -> None:
         assert (place.out / f"{name}_idh.png").stat().st_size > 5000
     record = json.loads(path.with_name("table_4_4_idh_run_record.json").read_text())
     weights = [n["fusion_weights"] for n in record["networks"] if n["trial"] == "CentralNet"]
-    assert np.array(weights).shape == (FOLDS, 5, 3)
+    assert np.array(weights).shape == (FOLD_COUNT, 5, 3)
 
 
 def test_marker_rivals(place, monkeypatch) -> None:
     random = np.random.default_rng(0)
-    data = marker_data(place.cohorts[0], IDH)
+    data = load_marker_data(place.cohorts[0], IDH)
     features = {p: np.append(random.normal(size=5), 4.0 * label) for p, label in data.labels.items()}
     monkeypatch.setattr(marker_tables, "cohort_features", lambda *_: features)
-    table = pd.read_csv(marker_tables.run_rivals(place, IDH))
-    assert list(table["reading"]) == [reading.name for reading in readings_rivals()]
+    table = pd.read_csv(marker_tables.run_marker_comparison(place, IDH))
+    assert list(table["reading"]) == [reading.name for reading in list_comparison_methods()]
     assert table["delong_p"].iloc[0] == 1.0
 
 
@@ -410,15 +439,15 @@ def test_a_marker_without_two_classes_is_refused(place) -> None:
         marker_tables.run_table_4_2(place, nothing)
 
 
-@pytest.mark.parametrize("command", cli.MARKER_TABLES)
+@pytest.mark.parametrize("command", cli.MARKER_TABLE_COMMANDS)
 def test_every_command_finds_its_table(place, monkeypatch, command) -> None:
     """The very function is called, with what was asked for."""
-    module, name = cli.MARKER_TABLES[command][0].split(".")
+    module, name = cli.MARKER_TABLE_COMMANDS[command][0].split(".")
     asked = []
 
-    def idle(of: Place, definition: MarkerDefinition) -> Path:
-        asked.append((definition.name, of.preset, of.workers, of.out))
-        return of.out
+    def idle(of: ExperimentConfig, definition: MarkerDefinition) -> Path:
+        asked.append((definition.name, of.preset, of.workers, of.output_folder))
+        return of.output_folder
 
     monkeypatch.setattr(import_module(f"gliomark.experiments.markers.{module}"), name, idle)
     words = [command, "--cohort", str(place.cohorts[0]), "--out", str(place.out), "--preset", "quick"]

@@ -20,19 +20,19 @@ import pytest
 import torch
 from torch import nn
 
-from gliomark.cohort.folds import Split, cohort_folds, fold_split
+from gliomark.cohort.folds import FoldSplit, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort
-from gliomark.evaluation.intervals import bootstrap
+from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.experiments.cohort import table_2_3
 from gliomark.experiments.cohort.table_2_3 import (
     PRESETS,
     BenchmarkTraining,
-    FewOfEach,
-    LesionInSlice,
-    cuts,
+    PatientSliceSampler,
+    SliceLesionClassifier,
+    describe_reductions,
     load_slices,
-    run,
-    summary,
+    run_table_2_3,
+    summarise_network,
 )
 from gliomark.study import GliomarkError, MRSequence
 
@@ -89,7 +89,7 @@ def module_patch() -> Iterator[pytest.MonkeyPatch]:
 def tiny(module_patch: pytest.MonkeyPatch) -> None:
     module_patch.setattr(table_2_3, "BASELINES", {"ResNet-50": tiny_network})
     module_patch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": TINY})
-    module_patch.setattr(table_2_3, "bootstrap", partial(bootstrap, resamples=200))
+    module_patch.setattr(table_2_3, "bootstrap", partial(bootstrap_interval, resamples=200))
 
 
 def quiet(_: str) -> None:
@@ -111,7 +111,7 @@ class Spy:
     def __post_init__(self) -> None:
         self.watch("training_step", "trained")
         self.watch("validation_step", "validated")
-        fit, answers = table_2_3._fit, table_2_3._answers
+        fit, answers = table_2_3._fit_network, table_2_3._predict_slices
 
         def watched_fit(*given):
             self.fed.append({"trained": set(), "validated": set(), "tested": set()})
@@ -125,13 +125,13 @@ class Spy:
         self.patch.setattr(table_2_3, "_answers", watched_answers)
 
     def watch(self, name: str, part: str) -> None:
-        plain = getattr(LesionInSlice, name)
+        plain = getattr(SliceLesionClassifier, name)
 
         def watched(task, batch, index):
             self.fed[-1][part] |= numbers(batch[0])
             return plain(task, batch, index)
 
-        self.patch.setattr(LesionInSlice, name, watched)
+        self.patch.setattr(SliceLesionClassifier, name, watched)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def finished(cohort_folder: Path, tiny: None, tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         spy = Spy(patch)
-        watched = table_2_3._fit
+        watched = table_2_3._fit_network
 
         def stopped(*given):
             if len(spy.fed) == 3:
@@ -158,10 +158,10 @@ def finished(cohort_folder: Path, tiny: None, tmp_path_factory: pytest.TempPathF
 
         with pytest.MonkeyPatch.context() as stop, pytest.raises(KeyboardInterrupt):
             stop.setattr(table_2_3, "_fit", stopped)
-            run(cohort_folder, out, "quick", None, quiet)
+            run_table_2_3(cohort_folder, out, "quick", None, quiet)
         kept = {path: path.read_bytes() for path in (out / "work").rglob("fold_?.json")}
         early = (out / "table_2_3.csv").exists()
-        run(cohort_folder, out, "quick", None, quiet)
+        run_table_2_3(cohort_folder, out, "quick", None, quiet)
     return Finished(out, kept, early, spy.fed)
 
 
@@ -177,9 +177,13 @@ def test_tables_of_a_whole_run(finished: Finished, cohort_folder: Path):
     folds = pd.read_csv(finished.out / "table_2_3_folds.csv")
     assert list(folds["fold"]) == [1, 2, 3, 4, 5] and folds["test_patients"].sum() == COUNT
     for written in (table, confusion, folds.iloc[0], folds.iloc[4]):
-        assert (written["preset"], written["cuts"]) == ("quick", cuts(TINY))
+        assert (written["preset"], written["cuts"]) == ("quick", describe_reductions(TINY))
     record = json.loads((finished.out / "table_2_3_run_record.json").read_text("utf-8"))
-    assert (record["preset"], record["cuts"], record["cohort"]) == ("quick", cuts(TINY), cohort_folder.name)
+    assert (record["preset"], record["cuts"], record["cohort"]) == (
+        "quick",
+        describe_reductions(TINY),
+        cohort_folder.name,
+    )
     assert len(record["splits"]) == 5
 
 
@@ -202,18 +206,18 @@ def test_work_of_other_settings_is_not_mixed_in(
 ):
     monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, rate=1e-3)})
     with pytest.raises(GliomarkError, match="other settings"):
-        run(cohort_folder, finished.out, "quick", None, quiet)
+        run_table_2_3(cohort_folder, finished.out, "quick", None, quiet)
 
 
 def test_a_leaking_split_is_refused(cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Broken on purpose twice: in the names, and in the slices while the names are right."""
     with pytest.raises(GliomarkError, match="P01"):
-        Split(("P01", "P02"), ("P03",), ("P04", "P01"))
-    of = table_2_3.SliceSet.of
+        FoldSplit(("P01", "P02"), ("P03",), ("P04", "P01"))
+    of = table_2_3.SliceSet.select_patients
     everyone = [f"P{number:02d}" for number in range(1, COUNT + 1)]
     monkeypatch.setattr(table_2_3.SliceSet, "of", lambda self, _, at_most=None: of(self, everyone, at_most))
     with pytest.raises(GliomarkError, match="stands in both"):
-        run(cohort_folder, tmp_path, "quick", None, quiet)
+        run_table_2_3(cohort_folder, tmp_path, "quick", None, quiet)
 
 
 def test_an_interrupted_fold_goes_on_from_its_checkpoint(
@@ -223,15 +227,15 @@ def test_an_interrupted_fold_goes_on_from_its_checkpoint(
     monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, epochs=4)})
     epochs: list[int] = []
 
-    def power_cut(task: LesionInSlice) -> None:
+    def power_cut(task: SliceLesionClassifier) -> None:
         epochs.append(task.current_epoch)
         if len(epochs) == 3 or len(epochs) == 6:
             raise RuntimeError("power cut")
 
-    monkeypatch.setattr(LesionInSlice, "on_train_epoch_start", power_cut)
+    monkeypatch.setattr(SliceLesionClassifier, "on_train_epoch_start", power_cut)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="power cut"):
-            run(cohort_folder, tmp_path, "quick", None, quiet)
+            run_table_2_3(cohort_folder, tmp_path, "quick", None, quiet)
     assert epochs == [0, 1, 2, 2, 3, 0]
 
 
@@ -239,29 +243,29 @@ def test_slices_labels_and_channels(cohort_folder: Path):
     """Slices without brain are out; 9 mm2 of lesion are not a lesion, 900 are; the area average is exact."""
     cohort = Cohort(cohort_folder)
     slices = load_slices(cohort, (MRSequence.T1C, MRSequence.FLAIR), TINY)
-    assert slices.image.shape == (COUNT * 5, 2, 30, 30)
-    assert slices.name[:5] == ("001", "002", "003", "004", "005")
-    assert slices.label[:5].tolist() == [0, 0, 0, 1, 1]
-    image = cohort.stack("P01").images[MRSequence.FLAIR][4]
+    assert slices.images.shape == (COUNT * 5, 2, 30, 30)
+    assert slices.slice_names[:5] == ("001", "002", "003", "004", "005")
+    assert slices.labels[:5].tolist() == [0, 0, 0, 1, 1]
+    image = cohort.read_stack("P01").images[MRSequence.FLAIR][4]
     mean = image[96:104, 120:128].mean()
-    assert float(slices.image[3, 1, 12, 15]) == pytest.approx(mean, abs=2e-3)
+    assert float(slices.images[3, 1, 12, 15]) == pytest.approx(mean, abs=2e-3)
 
 
 def test_an_epoch_shows_a_few_of_each(cohort_folder: Path):
     slices = load_slices(Cohort(cohort_folder), FLAIR, TINY)
-    rows = list(FewOfEach(slices, 3))
-    assert len(rows) == len(set(rows)) == len(FewOfEach(slices, 3)) == 3 * COUNT
-    assert all([slices.patient[row] for row in rows].count(p) == 3 for p in slices.patients)
-    assert sorted(FewOfEach(slices, None)) == list(range(5 * COUNT))
+    rows = list(PatientSliceSampler(slices, 3))
+    assert len(rows) == len(set(rows)) == len(PatientSliceSampler(slices, 3)) == 3 * COUNT
+    assert all([slices.patient_ids[row] for row in rows].count(p) == 3 for p in slices.unique_patients)
+    assert sorted(PatientSliceSampler(slices, None)) == list(range(5 * COUNT))
 
 
 def test_a_fifth_of_the_rest_validates(cohort_folder: Path):
     cohort = Cohort(cohort_folder)
-    folds = cohort_folds(cohort)
-    split = fold_split(folds, 1, cohort.patient_ids, seed=0)
+    folds = load_cohort_folds(cohort)
+    split = split_fold(folds, 1, cohort.patient_ids, seed=0)
     assert set(split.test) == set(folds.folds[1]) and len(split.validation) == 2
     assert {*split.training, *split.validation, *split.test} == set(cohort.patient_ids)
-    assert fold_split(folds, 1, cohort.patient_ids, seed=0) == split
+    assert split_fold(folds, 1, cohort.patient_ids, seed=0) == split
 
 
 def test_figures_and_intervals_against_counting_by_hand():
@@ -275,7 +279,7 @@ def test_figures_and_intervals_against_counting_by_hand():
         [(p, "s", label, 0.9 if (label == 1) == right else 0.1) for p, label, right in rows * 50],
         columns=["patient", "slice", "label", "probability"],
     )
-    row = summary("ResNet-50", table)
+    row = summarise_network("ResNet-50", table)
     assert (row["accuracy"], row["sensitivity"], row["specificity"]) == (0.75, 0.75, 0.75)
     assert row["auc"] == pytest.approx(0.75)
     assert row["published_accuracy"] == 0.906 and row["patients"] == 4 and row["slices"] == 400
@@ -283,21 +287,23 @@ def test_figures_and_intervals_against_counting_by_hand():
 
 
 def test_what_a_preset_cuts():
-    assert cuts(PRESETS["published"]) == "none"
-    assert "60x60" in cuts(PRESETS["quick"]) and "instead of 400" in cuts(PRESETS["quick"])
+    assert describe_reductions(PRESETS["published"]) == "none"
+    assert "60x60" in describe_reductions(PRESETS["quick"]) and "instead of 400" in describe_reductions(
+        PRESETS["quick"]
+    )
 
 
 def test_weights_from_a_file_are_where_training_starts(tmp_path: Path):
     path = tmp_path / "imagenet.pth"
     given = tiny_network(3).state_dict()
     torch.save({"state_dict": given}, path)
-    built, words = table_2_3._initialise("ResNet-50", 1, path)
+    built, words = table_2_3._create_network("ResNet-50", 1, path)
     own = built.state_dict()
     assert all(torch.equal(own[name], given[name]) for name in own if name != "0.weight")
     assert words == f"imagenet.pth (SHA-256 {sha256(path.read_bytes()).hexdigest()[:12]}), 4 of 4 tensors"
     torch.save(tiny_network(3, 1000).state_dict(), path)
     with pytest.raises(GliomarkError, match="imagenet.pth cannot initialise ResNet-50"):
-        table_2_3._initialise("ResNet-50", 1, path)
+        table_2_3._create_network("ResNet-50", 1, path)
 
 
 @pytest.mark.parametrize("content", [None, b"not weights", b""])
@@ -306,7 +312,7 @@ def test_a_wrong_weights_file_is_one_sentence(content: bytes | None, cohort_fold
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(GliomarkError, match="cannot initialise ResNet-50"):
-        run(cohort_folder, tmp_path, "quick", {"ResNet-50": path}, quiet)
+        run_table_2_3(cohort_folder, tmp_path, "quick", {"ResNet-50": path}, quiet)
 
 
 @pytest.mark.parametrize(
@@ -321,4 +327,4 @@ def test_what_is_unknown_is_refused_at_once(
     preset, weights, sequences, said: str, cohort_folder: Path, tmp_path: Path
 ):
     with pytest.raises(GliomarkError, match=said):
-        run(cohort_folder, tmp_path, preset, weights, quiet, sequences)
+        run_table_2_3(cohort_folder, tmp_path, preset, weights, quiet, sequences)

@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.explanation.gradcam import branch_map, branches_of
-from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, mix_input
-from gliomark.models.marker_networks import MarkerBaseline, build_marker_network
+from gliomark.explanation.gradcam import compute_branch_map, list_branches
+from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
+from gliomark.models.marker_networks import ComparisonMarkerSettings, build_marker_network
 from gliomark.study import GliomarkError
-from gliomark.training.augmentation import GENTLE
-from gliomark.training.classification import LesionBank, light_training, train_marker_network
+from gliomark.training.augmentation import GENTLE_AUGMENTATION
+from gliomark.training.classification import (
+    LesionSliceDataset,
+    create_pretrained_marker_config,
+    train_marker_network,
+)
 
 SIDE, SQUARE = 64, 12
 TINY = KiNetSettings(size=KiNetSize(stem=8, widths=(16, 24, 32, 32), blocks=(1, 1, 1, 1)))
@@ -63,13 +67,13 @@ def taught(network: torch.nn.Module, heads: tuple[str, ...], steps: int = 60) ->
 @pytest.mark.parametrize(
     "settings",
     [
-        MarkerBaseline("ResNet-50", (0, 1), TINY.size),
-        MarkerBaseline("ResNeSt-50", size=TINY.size),
-        MarkerBaseline("CentralNet", size=TINY.size),
+        ComparisonMarkerSettings("ResNet-50", (0, 1), TINY.size),
+        ComparisonMarkerSettings("ResNeSt-50", size=TINY.size),
+        ComparisonMarkerSettings("CentralNet", size=TINY.size),
     ],
     ids=lambda settings: settings.architecture,
 )
-def test_the_rivals_maps_find_the_square_too(settings: MarkerBaseline) -> None:
+def test_the_rivals_maps_find_the_square_too(settings: ComparisonMarkerSettings) -> None:
     torch.manual_seed(0)
     network = build_marker_network(settings)
     central = settings.architecture == "CentralNet"
@@ -80,14 +84,14 @@ def test_the_rivals_maps_find_the_square_too(settings: MarkerBaseline) -> None:
     square = where[label == 1]
     near = F.max_pool2d(square[:, None].float(), 17, 1, 8)[:, 0] > 0
     shares = {}
-    for branch in branches_of(network):
-        found = branch_map(network, mix.clone(), branch, 3)[label == 1]
+    for branch in list_branches(network):
+        found = compute_branch_map(network, mix.clone(), branch, 3)[label == 1]
         shares[branch] = float((found * square).sum() / square.sum() - (found * ~near).sum() / (~near).sum())
     # CentralNet may lean on one branch alone
     assert max(shares.values()) > 0.2, shares
 
 
-def spotted(count: int, seed: int) -> tuple[LesionBank, torch.Tensor]:
+def spotted(count: int, seed: int) -> tuple[LesionSliceDataset, torch.Tensor]:
     """Lesions of noise in two sequences; the positive half has a bright square in the first; where ``(N, H, W)``."""
     random = torch.Generator().manual_seed(seed)
     image = 0.5 * torch.randn(count, 2, SIDE, SIDE, generator=random)
@@ -99,21 +103,23 @@ def spotted(count: int, seed: int) -> tuple[LesionBank, torch.Tensor]:
     image[:, 0] += 2.0 * where
     numbers, names = torch.arange(count), tuple(str(n) for n in range(count))
     label = numbers % 2
-    return LesionBank(image.half(), lesion.byte(), label, label.float(), numbers, names), where
+    return LesionSliceDataset(image.half(), lesion.byte(), label, label.float(), numbers, names), where
 
 
 def test_the_light_kinets_map_finds_the_square_in_the_sequence_that_has_it(tmp_path) -> None:
-    settings = replace(light_training(), augmentation=replace(GENTLE, crop=SIDE))
+    settings = replace(
+        create_pretrained_marker_config(), augmentation=replace(GENTLE_AUGMENTATION, crop=SIDE)
+    )
     network = train_marker_network(spotted(48, 0)[0], settings, tmp_path)
     bank, where = spotted(24, 1)
-    mix = mix_input(*bank.image.float().unbind(1), bank.lesion)
+    mix = build_mix_input(*bank.image.float().unbind(1), bank.lesion)
     with torch.no_grad():
         assert (network(mix)["cat"].argmax(dim=1) == bank.label).float().mean() > 0.9, (
             "it must know the square"
         )
     shown = bank.label == 1
     near = F.max_pool2d(where[shown][:, None].float(), 13, 1, 6)[:, 0] > 0
-    maps = {b: branch_map(network, mix.clone(), b, 1)[shown] for b in branches_of(network)}
+    maps = {b: compute_branch_map(network, mix.clone(), b, 1)[shown] for b in list_branches(network)}
     for branch in ("first", "both"):
         found = maps[branch]
         assert (found * where[shown]).sum() / where[shown].sum() > 5 * (found * ~near).sum() / (~near).sum()
@@ -123,13 +129,13 @@ def test_the_light_kinets_map_finds_the_square_in_the_sequence_that_has_it(tmp_p
 
 
 def test_what_a_network_has_not_is_refused() -> None:
-    middle = build_marker_network(MarkerBaseline("ResNet-50, middle fusion", size=TINY.size)).eval()
+    middle = build_marker_network(ComparisonMarkerSettings("ResNet-50, middle fusion", size=TINY.size)).eval()
     mix, _, _ = pictures(2, 0)
     with pytest.raises(GliomarkError, match="stage 3"):
-        branch_map(middle, mix, "whole", 2)
-    assert branch_map(middle, mix.clone(), "whole", 3).shape == (2, SIDE, SIDE)
+        compute_branch_map(middle, mix, "whole", 2)
+    assert compute_branch_map(middle, mix.clone(), "whole", 3).shape == (2, SIDE, SIDE)
     with pytest.raises(GliomarkError, match="no branch 'first'"):
-        branch_map(middle, mix, "first", 3)
+        compute_branch_map(middle, mix, "first", 3)
 
 
 @pytest.mark.parametrize("branch", ["first", "second", "master"])
@@ -138,7 +144,7 @@ def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -
     head = "cat" if branch == "master" else branch
     with torch.no_grad():
         assert (network(mix)[head].argmax(dim=1) == label).float().mean() > 0.9, "it must know the square"
-    found = branch_map(network, mix, branch, stage=2)[label == 1]
+    found = compute_branch_map(network, mix, branch, stage=2)[label == 1]
     assert found.shape == (12, SIDE, SIDE) and found.min() >= 0 and found.max() <= 1
     square = where[label == 1]
     # a pixel of the coarse feature is 8 of the picture: the peak lies in the square or next to it
@@ -154,10 +160,10 @@ def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(
     mix, _, _ = pictures(2, 5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     answer = network(mix)["cat"].detach()
-    assert branches_of(network) == ("first", "second", "master")
-    for branch in branches_of(network):
+    assert list_branches(network) == ("first", "second", "master")
+    for branch in list_branches(network):
         for stage in (1, 2, 3, 4):
-            assert torch.isfinite(branch_map(network, mix.clone(), branch, stage)).all()
+            assert torch.isfinite(compute_branch_map(network, mix.clone(), branch, stage)).all()
     assert not any(part.training for part in network.modules())
     assert torch.equal(network(mix)["cat"], answer), "the same network answers the same afterwards"
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
@@ -166,5 +172,5 @@ def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(
 def test_a_master_without_a_first_stage_of_its_own() -> None:
     network = build_kinet(KiNetSettings(merge_in=False, size=TINY.size))
     with pytest.raises(GliomarkError, match="stage 2, 3 or 4"):
-        branch_map(network, pictures(2, 0)[0], "master", 1)
-    assert branch_map(network, pictures(2, 0)[0], "master", 2).shape == (2, SIDE, SIDE)
+        compute_branch_map(network, pictures(2, 0)[0], "master", 1)
+    assert compute_branch_map(network, pictures(2, 0)[0], "master", 2).shape == (2, SIDE, SIDE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gliomark.inference.fusion import deciding_slices, patient_probability
+from gliomark.inference.fusion import fuse_probabilities, select_deciding_slices
 from gliomark.study import GliomarkError
 
 PLACES, AREAS, P = [4, 5, 6, 7, 9], [100.0, 300.0, 700.0, 200.0, 650.0], [0.1, 0.2, 0.6, 0.7, 0.9]
@@ -15,14 +15,14 @@ PLACES, AREAS, P = [4, 5, 6, 7, 9], [100.0, 300.0, 700.0, 200.0, 650.0], [0.1, 0
     [("all", [0, 1, 2, 3, 4], 0.5), ("near", [1, 2, 3], 0.5), ("large", [2], 0.6)],
 )
 def test_rules(rule, decide, probability) -> None:
-    assert deciding_slices(PLACES, AREAS, rule) == decide
-    assert patient_probability(PLACES, AREAS, P, rule) == pytest.approx(probability)
+    assert select_deciding_slices(PLACES, AREAS, rule) == decide
+    assert fuse_probabilities(PLACES, AREAS, P, rule) == pytest.approx(probability)
 
 
 def test_ties_go_to_the_lower_slice() -> None:
     places, areas = [2, 3, 8, 9], [50.0, 90.0, 90.0, 20.0]
-    assert deciding_slices(places, areas, "large") == [1]
-    assert deciding_slices(places, areas, "near") == [0, 1]
+    assert select_deciding_slices(places, areas, "large") == [1]
+    assert select_deciding_slices(places, areas, "near") == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_ties_go_to_the_lower_slice() -> None:
     ],
 )
 def test_missing_neighbours_are_left_out(places, areas, near) -> None:
-    assert deciding_slices(places, areas, "near") == near
-    assert patient_probability(places, areas, [0.25] * len(places), "near") == 0.25
+    assert select_deciding_slices(places, areas, "near") == near
+    assert fuse_probabilities(places, areas, [0.25] * len(places), "near") == 0.25
 
 
 def test_one_slice_makes_all_rules_alike() -> None:
-    assert {patient_probability([7], [80.0], [0.3], rule) for rule in ("all", "near", "large")} == {0.3}
+    assert {fuse_probabilities([7], [80.0], [0.3], rule) for rule in ("all", "near", "large")} == {0.3}
 
 
 def test_unknown_rule_is_refused() -> None:
     with pytest.raises(GliomarkError, match="median"):
-        deciding_slices(PLACES, AREAS, "median")  # type: ignore[arg-type]
+        select_deciding_slices(PLACES, AREAS, "median")  # type: ignore[arg-type]

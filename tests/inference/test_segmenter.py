@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 from gliomark.inference.segmenter import (
     Segmenter,
-    averaged,
-    lesion_probability,
-    tile_corners,
-    tile_theta,
-    with_neighbours,
-    without_specks,
+    add_neighbour_slices,
+    compute_tile_corners,
+    compute_tile_theta,
+    downsample_by_averaging,
+    predict_lesion_probability,
+    remove_small_components,
 )
-from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet, central
-from gliomark.models.segmentation_baselines import BaselineSettings, build_segmentation_baseline
+from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet, compute_central_theta
+from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings, build_comparison_network
 from gliomark.models.swin_unet import SwinSize
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 
@@ -71,16 +71,16 @@ def stack() -> SliceStack:
 
 
 def test_one_central_tile_where_the_brain_fits() -> None:
-    assert tile_corners(square(96), 192) == [(24, 24)]
-    assert tile_corners(square(112), 224) == [(8, 8)]
-    assert tile_corners(square(120), 240) == [(0, 0)]
+    assert compute_tile_corners(square(96), 192) == [(24, 24)]
+    assert compute_tile_corners(square(112), 224) == [(8, 8)]
+    assert compute_tile_corners(square(120), 240) == [(0, 0)]
 
 
 def test_four_corner_tiles_otherwise() -> None:
-    assert set(tile_corners(square(113), 224)) == {(0, 0), (0, 16), (16, 0), (16, 16)}
+    assert set(compute_tile_corners(square(113), 224)) == {(0, 0), (0, 16), (16, 0), (16, 16)}
     one_pixel_out = square(96)
     one_pixel_out[1, 23, 120] = True
-    corners = tile_corners(one_pixel_out, 192)
+    corners = compute_tile_corners(one_pixel_out, 192)
     assert set(corners) == {(0, 0), (0, 48), (48, 0), (48, 48)}
     seen = np.zeros((240, 240), bool)
     for top, left in corners:
@@ -89,12 +89,14 @@ def test_four_corner_tiles_otherwise() -> None:
 
 
 def test_theta_of_the_central_tile_is_the_networks_default() -> None:
-    torch.testing.assert_close(tile_theta(8, 8, 224, 240, 240), central(torch.zeros(1, 1, 224, 224)))
+    torch.testing.assert_close(
+        compute_tile_theta(8, 8, 224, 240, 240), compute_central_theta(torch.zeros(1, 1, 224, 224))
+    )
 
 
 @pytest.mark.parametrize("half", [90, 110])
 def test_theta_says_where_in_the_template_a_tile_lies(half: int) -> None:
-    probability = lesion_probability(ReadsTheta(), torch.zeros(3, 1, 240, 240), square(half), 192)
+    probability = predict_lesion_probability(ReadsTheta(), torch.zeros(3, 1, 240, 240), square(half), 192)
     place = (2 * torch.arange(240) + 1) / 240 - 1
     odds = place[None, :] + 2 * place[:, None]
     inner = slice(24, 216) if half == 90 else slice(None)
@@ -106,21 +108,21 @@ def test_theta_says_where_in_the_template_a_tile_lies(half: int) -> None:
 def test_tiles_agree_with_one_look_and_batches_do_not_matter() -> None:
     torch.manual_seed(0)
     images = torch.randn(19, 2, 240, 240)
-    tiled = lesion_probability(ReadsPixels(), images, square(115, slices=19), 192)
+    tiled = predict_lesion_probability(ReadsPixels(), images, square(115, slices=19), 192)
     np.testing.assert_allclose(tiled, torch.sigmoid(images.mean(dim=1)).numpy(), atol=1e-5)
 
 
 def test_logits_are_averaged_where_tiles_overlap() -> None:
-    probability = lesion_probability(CountsCalls(), torch.zeros(1, 1, 240, 240), square(115, slices=1), 192)[
-        0
-    ]
+    probability = predict_lesion_probability(
+        CountsCalls(), torch.zeros(1, 1, 240, 240), square(115, slices=1), 192
+    )[0]
     odds = np.log(probability / (1 - probability))
     np.testing.assert_allclose(odds[[0, 0, 239, 239], [0, 239, 0, 239]], [1, 2, 3, 4], atol=1e-4)
     np.testing.assert_allclose([odds[0, 120], odds[120, 0], odds[120, 120]], [1.5, 2, 2.5], atol=1e-4)
 
 
 def test_never_seen_is_never_lesion() -> None:
-    probability = lesion_probability(
+    probability = predict_lesion_probability(
         ReadsPixels(), torch.full((2, 1, 240, 240), 9.0), square(50, slices=2), 192
     )
     assert probability.dtype == np.float32
@@ -173,8 +175,10 @@ def test_a_real_network_through_corner_tiles() -> None:
     size = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
     network = build_mignet(MIGNetSettings(size=size), torch.rand(240, 240)).eval()
     images, big = torch.randn(2, 1, 240, 240), square(113, slices=2)
-    probability = lesion_probability(network, images, big, 224)
-    corner = network(images[..., :224, :224], tile_theta(0, 0, 224, 240, 240).expand(2, -1, -1)).logits
+    probability = predict_lesion_probability(network, images, big, 224)
+    corner = network(
+        images[..., :224, :224], compute_tile_theta(0, 0, 224, 240, 240).expand(2, -1, -1)
+    ).logits
     expected = corner.softmax(dim=1)[:, 1].detach().numpy()
     np.testing.assert_allclose(probability[:, :16, :16], expected[:, :16, :16], atol=1e-5)
 
@@ -185,10 +189,13 @@ def test_without_specks() -> None:
     mask[1:3, 10, 10] = True  # 2 through slices, and one more by a corner: 3
     mask[3, 11, 11] = True
     mask[0, 15:17, 15:17] = True  # 4
-    assert without_specks(mask, 4).sum() == 4
-    np.testing.assert_array_equal(without_specks(mask, 3), mask)
-    np.testing.assert_array_equal(without_specks(mask, 0), mask)
-    assert not without_specks(mask, 5).any() and not without_specks(np.zeros_like(mask), 0).any()
+    assert remove_small_components(mask, 4).sum() == 4
+    np.testing.assert_array_equal(remove_small_components(mask, 3), mask)
+    np.testing.assert_array_equal(remove_small_components(mask, 0), mask)
+    assert (
+        not remove_small_components(mask, 5).any()
+        and not remove_small_components(np.zeros_like(mask), 0).any()
+    )
 
 
 def test_pieces_much_lighter_than_the_heaviest_are_dropped() -> None:
@@ -196,9 +203,11 @@ def test_pieces_much_lighter_than_the_heaviest_are_dropped() -> None:
     probability[0, 2:6, 2:6] = 0.6  # 9.6, the heaviest though the larger one follows
     probability[0, 10:13, 10:16] = 0.5  # 9.0
     probability[2, 2, 2:5] = 0.9  # 2.7
-    kept = {share: without_specks(probability, 0, share).sum() for share in (0.0, 0.28, 0.29, 0.95, 1.0)}
+    kept = {
+        share: remove_small_components(probability, 0, share).sum() for share in (0.0, 0.28, 0.29, 0.95, 1.0)
+    }
     assert kept == {0.0: 37, 0.28: 37, 0.29: 34, 0.95: 16, 1.0: 16}
-    assert not without_specks(np.zeros_like(probability), 0, 1.0).any()
+    assert not remove_small_components(np.zeros_like(probability), 0, 1.0).any()
 
 
 # ---- neighbours, pooling, mirror images -----------------------------------------------------------------
@@ -206,8 +215,8 @@ def test_pieces_much_lighter_than_the_heaviest_are_dropped() -> None:
 
 def test_neighbours() -> None:
     images = torch.arange(8.0).reshape(4, 2, 1, 1)  # slice s: channels 2s and 2s + 1
-    torch.testing.assert_close(with_neighbours(images, 0), images, atol=0, rtol=0)
-    one = with_neighbours(images, 1)[..., 0, 0]
+    torch.testing.assert_close(add_neighbour_slices(images, 0), images, atol=0, rtol=0)
+    one = add_neighbour_slices(images, 1)[..., 0, 0]
     assert one.tolist() == [
         # before, here, after of the first channel, then of the second; past an end the end goes on
         [0, 0, 2, 1, 1, 3],
@@ -215,15 +224,15 @@ def test_neighbours() -> None:
         [2, 4, 6, 3, 5, 7],
         [4, 6, 6, 5, 7, 7],
     ]
-    two = with_neighbours(images, 2)[..., 0, 0]
+    two = add_neighbour_slices(images, 2)[..., 0, 0]
     assert two[0].tolist() == [0, 0, 0, 2, 4, 1, 1, 1, 3, 5]
     assert two[3].tolist() == [2, 4, 6, 6, 6, 3, 5, 7, 7, 7]
 
 
 def test_neighbours_of_a_single_slice_are_the_slice_itself() -> None:
     image = torch.randn(1, 2, 3, 3)
-    torch.testing.assert_close(with_neighbours(image, 1), image.repeat_interleave(3, dim=1))
-    assert with_neighbours(image[:0], 1).shape == (0, 6, 3, 3)
+    torch.testing.assert_close(add_neighbour_slices(image, 1), image.repeat_interleave(3, dim=1))
+    assert add_neighbour_slices(image[:0], 1).shape == (0, 6, 3, 3)
 
 
 def mignet(inputs: int, symmetric: bool) -> MIGNet:
@@ -248,10 +257,10 @@ def logits_by_hand(network: nn.Module, images: Tensor, theta: Tensor, pool: int,
 @pytest.mark.parametrize("pool", [1, 2, 4])
 def test_pooled_with_neighbours_is_the_same_by_hand(stack: SliceStack, pool: int) -> None:
     network = mignet(inputs=6, symmetric=False)
-    found = Segmenter(network, PAIR, "joint", 192, pool=pool, context=1).segment(stack)
+    found = Segmenter(network, PAIR, "joint", 192, pooling_factor=pool, neighbour_slices=1).segment(stack)
     both = torch.from_numpy(np.stack([stack.images[name] for name in PAIR], axis=1))
-    inner = with_neighbours(both, 1)[..., 24:216, 24:216]
-    odds = logits_by_hand(network, inner, tile_theta(24, 24, 192, 240, 240), pool, 192)
+    inner = add_neighbour_slices(both, 1)[..., 24:216, 24:216]
+    odds = logits_by_hand(network, inner, compute_tile_theta(24, 24, 192, 240, 240), pool, 192)
     expected = np.zeros((3, 240, 240), np.float32)
     expected[:, 24:216, 24:216] = odds.softmax(dim=1)[:, 1].numpy()
     np.testing.assert_allclose(found.probability, np.where(stack.brain, expected, 0), atol=1e-5)
@@ -259,10 +268,10 @@ def test_pooled_with_neighbours_is_the_same_by_hand(stack: SliceStack, pool: int
 
 def test_averaged_over_a_pixel_and_a_half_is_two_of_every_three() -> None:
     row = torch.tensor([0.0, 2.0, 6.0, 1.0, 1.0, 5.0]).expand(1, 1, 6, 6)
-    found = averaged(row, 1.5)
+    found = downsample_by_averaging(row, 1.5)
     assert found.shape == (1, 1, 4, 4) and found[0, 0, 0].tolist() == [1, 4, 1, 3]
-    torch.testing.assert_close(averaged(row.mT, 1.5), found.mT, atol=0, rtol=0)
-    torch.testing.assert_close(averaged(row, 1), row, atol=0, rtol=0)
+    torch.testing.assert_close(downsample_by_averaging(row.mT, 1.5), found.mT, atol=0, rtol=0)
+    torch.testing.assert_close(downsample_by_averaging(row, 1), row, atol=0, rtol=0)
 
 
 @torch.no_grad()
@@ -271,8 +280,8 @@ def test_flips_are_the_mean_with_the_mirror_image(stack: SliceStack, symmetric: 
     """The mirror image is shown with the template's map mirrored as well: alpha sampled from right to left."""
     network, pool = mignet(inputs=1, symmetric=symmetric), 2
     images = torch.from_numpy(stack.images[PAIR[0]])[:, None]
-    found = lesion_probability(network, images, stack.brain, 192, pool, flips=True)
-    inner, theta = images[..., 24:216, 24:216], tile_theta(24, 24, 192, 240, 240)
+    found = predict_lesion_probability(network, images, stack.brain, 192, pool, uses_mirroring=True)
+    inner, theta = images[..., 24:216, 24:216], compute_tile_theta(24, 24, 192, 240, 240)
     straight = logits_by_hand(network, inner, theta, pool, 192)
     # a mirrored map under the same theta is the map itself under a mirrored theta
     network.guidance.alpha.copy_(network.guidance.alpha.flip(3))
@@ -294,8 +303,8 @@ def test_alpha_is_sampled_mirrored_in_every_tile(half: int) -> None:
             seen.append(F.affine_grid(theta, [1, 1, *image.shape[-2:]], align_corners=False))
             return super().forward(image, theta)
 
-    lesion_probability(Watches(), images, brain, 192, flips=True)
-    assert len(seen) == 2 * len(tile_corners(brain, 192))
+    predict_lesion_probability(Watches(), images, brain, 192, uses_mirroring=True)
+    assert len(seen) == 2 * len(compute_tile_corners(brain, 192))
     for straight, mirrored in zip(seen[::2], seen[1::2], strict=True):
         torch.testing.assert_close(mirrored, straight.flip(2))
 
@@ -308,10 +317,13 @@ def test_a_mirrored_patient_gets_the_mirrored_answer(name: str, half: int) -> No
     torch.manual_seed(0)
     network: nn.Module = mignet(inputs=1, symmetric=True)
     if name == "U-Net":
-        network = build_segmentation_baseline(BaselineSettings(name, width=4)).eval()
+        network = build_comparison_network(ComparisonSegmentationSettings(name, width=4)).eval()
     images, brain = torch.randn(2, 1, 240, 240), square(half, slices=2)
     one, other = (
-        [lesion_probability(network, shown, brain, 192, 4, flips) for shown in (images, images.flip(3))]
+        [
+            predict_lesion_probability(network, shown, brain, 192, 4, flips)
+            for shown in (images, images.flip(3))
+        ]
         for flips in (True, False)
     )
     np.testing.assert_allclose(one[1], one[0][:, :, ::-1], atol=1e-5)

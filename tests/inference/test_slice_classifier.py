@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from gliomark.inference.fusion import deciding_slices
+from gliomark.inference.fusion import select_deciding_slices
 from gliomark.inference.slice_classifier import (
     SliceClassifier,
-    image_vectors,
-    lesion_figures,
-    lesion_slices,
-    mix_parts,
-    own_lesion_slices,
-    tree_columns,
+    build_tree_columns,
+    compute_image_vectors,
+    compute_lesion_features,
+    extract_lesion_slices,
+    select_prediction_slices,
+    select_training_slices,
 )
-from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, mix_input
-from gliomark.study import Clinical, MRSequence, SliceStack
+from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
+from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 WIDTHS = (8, 8, 16, 16)
@@ -54,18 +54,18 @@ def mask_of(**pixels: int) -> np.ndarray:
 
 
 def test_selected_slices_of_at_least_50_mm2(ten_slices) -> None:
-    found = lesion_slices(ten_slices, mask_of(s0=49, s2=50, s3=500, s6=80))
-    assert (found.place, found.index, found.area_mm2) == ((1, 3), (2, 6), (50.0, 80.0))
+    found = select_training_slices(ten_slices, mask_of(s0=49, s2=50, s3=500, s6=80))
+    assert (found.neighbour_index, found.index, found.area_mm2) == ((1, 3), (2, 6), (50.0, 80.0))
 
 
 def test_small_lesions_where_nothing_is_larger(ten_slices) -> None:
-    found = lesion_slices(ten_slices, mask_of(s0=3, s3=500, s8=49))
-    assert (found.place, found.index, found.area_mm2) == ((0, 4), (0, 8), (3.0, 49.0))
+    found = select_training_slices(ten_slices, mask_of(s0=3, s3=500, s8=49))
+    assert (found.neighbour_index, found.index, found.area_mm2) == ((0, 4), (0, 8), (3.0, 49.0))
 
 
 def test_a_lesion_between_the_selected_slices_is_not_lost(ten_slices) -> None:
-    found = lesion_slices(ten_slices, mask_of(s5=20, s7=30))
-    assert found.index == (7,) and found.area_mm2 == (30.0,) and found.place in ((3,), (4,))
+    found = select_training_slices(ten_slices, mask_of(s5=20, s7=30))
+    assert found.index == (7,) and found.area_mm2 == (30.0,) and found.neighbour_index in ((3,), (4,))
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,12 @@ def test_a_lesion_between_the_selected_slices_is_not_lost(ten_slices) -> None:
     ],
 )
 def test_of_few_slices_the_patients_own_neighbours_decide(ten_slices, areas, index, near) -> None:
-    found = own_lesion_slices(ten_slices, mask_of(**{f"s{i}": area for i, area in areas.items()}))
-    assert (found.place, found.index) == (index, index)
+    found = select_prediction_slices(ten_slices, mask_of(**{f"s{i}": area for i, area in areas.items()}))
+    assert (found.neighbour_index, found.index) == (index, index)
     assert found.area_mm2 == tuple(float(areas[i]) for i in index)
-    assert tuple(index[i] for i in deciding_slices(found.place, found.area_mm2, "near")) == near
+    assert (
+        tuple(index[i] for i in select_deciding_slices(found.neighbour_index, found.area_mm2, "near")) == near
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,17 +105,19 @@ def test_of_many_slices_the_largest_and_its_neighbours_are_read_too(ten_slices, 
     mask = np.zeros((41, 240, 240), bool)
     for i, area in areas.items():
         mask[i].flat[:area] = True
-    found = own_lesion_slices(many, mask)
-    assert (found.place, found.index) == (index, index)
-    assert tuple(index[i] for i in deciding_slices(found.place, found.area_mm2, "near")) == near
+    found = select_prediction_slices(many, mask)
+    assert (found.neighbour_index, found.index) == (index, index)
+    assert (
+        tuple(index[i] for i in select_deciding_slices(found.neighbour_index, found.area_mm2, "near")) == near
+    )
 
 
 def test_no_lesion_no_slice(ten_slices, eval_kinet) -> None:
-    found = lesion_slices(ten_slices, mask_of())
-    assert found.place == found.index == found.area_mm2 == ()
+    found = select_training_slices(ten_slices, mask_of())
+    assert found.neighbour_index == found.index == found.area_mm2 == ()
     trees = lightgbm.train({"verbose": -1}, lightgbm.Dataset(np.zeros((4, 51)), [0, 1, 0, 1]), 1)
     classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
-    slices, probability, parts = classifier.score(ten_slices, mask_of(), Clinical("a", 50, 0))
+    slices, probability, parts = classifier.score(ten_slices, mask_of(), ClinicalData("a", 50, 0))
     assert not slices.index and len(probability) == len(parts) == 0
 
 
@@ -123,17 +127,17 @@ FIGURES = np.arange(18.0).reshape(2, 9)
 def test_what_the_trees_see_of_the_image() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.testing.assert_array_equal(
-        tree_columns(vectors, FIGURES, "log-odds", None, None, None), vectors[:, 2:]
+        build_tree_columns(vectors, FIGURES, "log-odds", None, None, None), vectors[:, 2:]
     )
-    both = tree_columns(vectors, FIGURES, "lesion", 50.0, 1, 45.0)
+    both = build_tree_columns(vectors, FIGURES, "lesion", 50.0, 1, 45.0)
     np.testing.assert_array_equal(both, np.hstack([vectors[:, 2:], FIGURES, [[1, 1]] * 2]))
 
 
 def test_the_lesions_figures_are_measured_inside_it(ten_slices) -> None:
     mask = mask_of(s2=300, s4=900)
-    slices = lesion_slices(ten_slices, mask)
-    images, lesion = mix_parts(ten_slices, mask, slices, PAIR)
-    found = lesion_figures(images, lesion, slices.area_mm2)
+    slices = select_training_slices(ten_slices, mask)
+    images, lesion = extract_lesion_slices(ten_slices, mask, slices, PAIR)
+    found = compute_lesion_features(images, lesion, slices.area_mm2)
     assert found.shape == (2, 9)
     for row, index in zip(found, slices.index, strict=True):
         inside = [ten_slices.images[name][index][mask[index]].astype(float) for name in PAIR]
@@ -148,32 +152,32 @@ def test_the_lesions_figures_are_measured_inside_it(ten_slices) -> None:
 def test_metadata_codes() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     for age, code in ((45.0, 1), (44.9, 0), (80.0, 1), (0.0, 0)):
-        table = tree_columns(vectors, FIGURES, "vector", age, 1, 45.0)
+        table = build_tree_columns(vectors, FIGURES, "vector", age, 1, 45.0)
         assert table.shape == (2, 5) and table.dtype == np.float64
         np.testing.assert_array_equal(table[:, :3], vectors)
         np.testing.assert_array_equal(table[:, 3:], [[code, 1]] * 2)
-    assert (tree_columns(vectors, FIGURES, "vector", 50.0, 0, 45.0)[:, 4] == 0).all()
-    unknown = tree_columns(vectors, FIGURES, "vector", None, None, 45.0)
+    assert (build_tree_columns(vectors, FIGURES, "vector", 50.0, 0, 45.0)[:, 4] == 0).all()
+    unknown = build_tree_columns(vectors, FIGURES, "vector", None, None, 45.0)
     assert np.isnan(unknown[:, 3:]).all() and not np.isnan(unknown[:, :3]).any()
-    np.testing.assert_array_equal(tree_columns(vectors, FIGURES, "vector", 50.0, 1, None), vectors)
+    np.testing.assert_array_equal(build_tree_columns(vectors, FIGURES, "vector", 50.0, 1, None), vectors)
 
 
 def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, eval_kinet) -> None:
     mask = mask_of(s2=300, s4=900)
-    slices = lesion_slices(ten_slices, mask)
-    images, lesion = mix_parts(ten_slices, mask, slices, PAIR)
+    slices = select_training_slices(ten_slices, mask)
+    images, lesion = extract_lesion_slices(ten_slices, mask, slices, PAIR)
     assert images.shape == (2, 2, 240, 240) and lesion.shape == (2, 240, 240)
     np.testing.assert_array_equal(images[1, 1], ten_slices.images[MRSequence.FLAIR][4])
-    vectors = image_vectors(eval_kinet, images, lesion, 192)
+    vectors = compute_image_vectors(eval_kinet, images, lesion, 192)
     assert vectors.shape == (2, sum(WIDTHS) + 1) and vectors.dtype == np.float32
     inner = images[..., 24:216, 24:216]
     with torch.no_grad():
-        output = eval_kinet(mix_input(inner[:, 0], inner[:, 1], lesion[:, 24:216, 24:216]))
+        output = eval_kinet(build_mix_input(inner[:, 0], inner[:, 1], lesion[:, 24:216, 24:216]))
     np.testing.assert_allclose(vectors[:, :-1], output["vector"], atol=1e-5)
     np.testing.assert_allclose(
         1 / (1 + np.exp(-vectors[:, -1])), output["cat"].softmax(dim=1)[:, 1], atol=1e-5
     )
-    many = image_vectors(
+    many = compute_image_vectors(
         eval_kinet, images.repeat(10, 1, 1, 1), lesion.repeat(10, 1, 1), 192
     )  # over one batch
     np.testing.assert_allclose(many, np.tile(vectors, (10, 1)), atol=1e-4)
@@ -190,20 +194,22 @@ def test_the_lesion_and_the_age_reach_the_answer(ten_slices, eval_kinet) -> None
     trees = lightgbm.train({"verbose": -1, "objective": "binary"}, lightgbm.Dataset(table, table[:, -2]), 20)
     classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
     mask = mask_of(s2=300)
-    old, young = (classifier.score(ten_slices, mask, Clinical("a", age, 0)) for age in (70.0, 20.0))
+    old, young = (classifier.score(ten_slices, mask, ClinicalData("a", age, 0)) for age in (70.0, 20.0))
     assert old.probability[0] > 0.9 > 0.1 > young.probability[0]
     # the parts sum to the answer, and the age is what moved it
     for scored in (old, young):
         odds = np.log(scored.probability / (1 - scored.probability))
-        np.testing.assert_allclose(scored.parts.sum(axis=1), odds, atol=1e-6)
+        np.testing.assert_allclose(scored.contributions.sum(axis=1), odds, atol=1e-6)
     # calibrated, they are moved and stretched, and still sum to the answer
-    scaled = replace(classifier, calibration=(-0.7, 0.5)).score(ten_slices, mask, Clinical("a", 70.0, 0))
+    scaled = replace(classifier, calibration=(-0.7, 0.5)).score(ten_slices, mask, ClinicalData("a", 70.0, 0))
     odds = np.log(scored_odds(old.probability))
     np.testing.assert_allclose(np.log(scored_odds(scaled.probability)), -0.7 + 0.5 * odds, atol=1e-6)
-    np.testing.assert_allclose(scaled.parts.sum(axis=1), -0.7 + 0.5 * odds, atol=1e-6)
-    start, image, age, sex = (old.parts - young.parts)[0]
+    np.testing.assert_allclose(scaled.contributions.sum(axis=1), -0.7 + 0.5 * odds, atol=1e-6)
+    start, image, age, sex = (old.contributions - young.contributions)[0]
     assert start == 0 and age > 4 and abs(image) + abs(sex) < 0.1 * age
     without = replace(
         classifier, trees=lightgbm.train({"verbose": -1}, lightgbm.Dataset(table[:, :-2], table[:, 0]), 3)
     )
-    assert replace(without, age_cut=None).score(ten_slices, mask, Clinical("a", 50, 0)).parts.shape == (1, 2)
+    assert replace(without, age_cut=None).score(
+        ten_slices, mask, ClinicalData("a", 50, 0)
+    ).contributions.shape == (1, 2)

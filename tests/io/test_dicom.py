@@ -29,14 +29,14 @@ from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import (
     DicomSeries,
     choose_series,
-    contrast_doubt,
-    dicom_files,
+    describe_contrast_ambiguity,
+    explain_choice,
+    find_dicom_files,
     group_series,
     read_instance,
     read_series,
-    why_chosen,
 )
-from gliomark.io.dicom.recognition import recognise
+from gliomark.io.dicom.recognition import recognise_series_from_header
 from gliomark.study import GliomarkError, MRSequence
 
 T1C = {
@@ -159,29 +159,44 @@ def test_sequences_of_two_examinations_are_not_mixed(tmp_path: Path):
     assert "different examinations are not mixed" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("tags, sequence", [
-    (T1C, "T1C"), (T2, "T2"),
-    ({"RepetitionTime": 500, "EchoTime": 10}, "T1"),
-    ({"RepetitionTime": 500, "EchoTime": 10, "SeriesDescription": "T1 +C"}, "T1C"),
-    ({"RepetitionTime": 500, "EchoTime": 10, "SeriesDescription": "T1 pre", "ContrastBolusAgent": "GAD"},
-     "T1"),
-    ({"RepetitionTime": 2000, "EchoTime": 3, "InversionTime": 900, "ScanningSequence": ["GR", "IR"]}, "T1"),
-    ({"RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500}, "FLAIR"),
-    ({"RepetitionTime": 9000, "EchoTime": 120, "SeriesDescription": "Ax FLAIR"}, "FLAIR"),
-    ({"RepetitionTime": 3000, "EchoTime": 90, "SeriesDescription": "T1 mislabelled"}, "T2"),
-    ({"RepetitionTime": 2300, "EchoTime": 22}, None),
-    ({"RepetitionTime": 600, "EchoTime": 20, "ScanningSequence": "GR"}, None),
-    ({"RepetitionTime": 5000, "EchoTime": 90, "ScanningSequence": "EP"}, None),
-    ({"SeriesDescription": "3D_AX_T1_postcontrast"}, "T1C"), ({"SeriesDescription": "3D_AX_T2_SPACE"}, "T2"),
-    ({"SeriesDescription": "localizer", "RepetitionTime": 20, "EchoTime": 5}, None),
-    ({"SeriesDescription": "TOF", "RepetitionTime": 22, "EchoTime": 4, "ScanningSequence": "GR"}, None),
-    ({"SeriesDescription": "knee"}, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "tags, sequence",
+    [
+        (T1C, "T1C"),
+        (T2, "T2"),
+        ({"RepetitionTime": 500, "EchoTime": 10}, "T1"),
+        ({"RepetitionTime": 500, "EchoTime": 10, "SeriesDescription": "T1 +C"}, "T1C"),
+        (
+            {
+                "RepetitionTime": 500,
+                "EchoTime": 10,
+                "SeriesDescription": "T1 pre",
+                "ContrastBolusAgent": "GAD",
+            },
+            "T1",
+        ),
+        (
+            {"RepetitionTime": 2000, "EchoTime": 3, "InversionTime": 900, "ScanningSequence": ["GR", "IR"]},
+            "T1",
+        ),
+        ({"RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500}, "FLAIR"),
+        ({"RepetitionTime": 9000, "EchoTime": 120, "SeriesDescription": "Ax FLAIR"}, "FLAIR"),
+        ({"RepetitionTime": 3000, "EchoTime": 90, "SeriesDescription": "T1 mislabelled"}, "T2"),
+        ({"RepetitionTime": 2300, "EchoTime": 22}, None),
+        ({"RepetitionTime": 600, "EchoTime": 20, "ScanningSequence": "GR"}, None),
+        ({"RepetitionTime": 5000, "EchoTime": 90, "ScanningSequence": "EP"}, None),
+        ({"SeriesDescription": "3D_AX_T1_postcontrast"}, "T1C"),
+        ({"SeriesDescription": "3D_AX_T2_SPACE"}, "T2"),
+        ({"SeriesDescription": "localizer", "RepetitionTime": 20, "EchoTime": 5}, None),
+        ({"SeriesDescription": "TOF", "RepetitionTime": 22, "EchoTime": 4, "ScanningSequence": "GR"}, None),
+        ({"SeriesDescription": "knee"}, None),
+    ],
+)
 def test_sequence_from_physics_then_words(tags: dict[str, Any], sequence: str | None):
     header = Dataset()
     for tag, value in tags.items():
         setattr(header, tag, value)
-    assert recognise(header, 20).sequence == sequence
+    assert recognise_series_from_header(header, 20).sequence == sequence
 
 
 def item(**tags: Any) -> Sequence:
@@ -226,10 +241,13 @@ def refusal(path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("other, what", [
-    ({"PatientID": "P-8"}, "ids"),
-    ({"PatientID": "", "PatientName": "Roe^Ann"}, "names"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "other, what",
+    [
+        ({"PatientID": "P-8"}, "ids"),
+        ({"PatientID": "", "PatientName": "Roe^Ann"}, "names"),
+    ],
+)
 def test_two_patients_in_one_folder(tmp_path: Path, other: dict[str, str], what: str):
     write_series(tmp_path / "p" / "a", **T1C)
     write_series(tmp_path / "p" / "b", **(T2 | other))
@@ -258,11 +276,14 @@ def test_two_single_missing_slices_far_apart_are_interpolated(tmp_path: Path):
     assert any("slice 3 and 8 of 10 was missing" in note for note in study.notes)
 
 
-@pytest.mark.parametrize("numbers, gap", [
-    ((0, 1, 2, 5, 6, 7), "9.00 mm between IM97 and IM94"),  # two side by side
-    ((0, 1, 3, 5, 6, 7, 8), "6.00 mm between IM98 and IM96"),  # at neighbouring places
-    ((0, 1, 3, 4, 5, 7, 8, 9, 11, 12), "6.00 mm between IM98 and IM96"),  # three in all
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "numbers, gap",
+    [
+        ((0, 1, 2, 5, 6, 7), "9.00 mm between IM97 and IM94"),  # two side by side
+        ((0, 1, 3, 5, 6, 7, 8), "6.00 mm between IM98 and IM96"),  # at neighbouring places
+        ((0, 1, 3, 4, 5, 7, 8, 9, 11, 12), "6.00 mm between IM98 and IM96"),  # three in all
+    ],
+)
 def test_more_missing_slices_are_refused(tmp_path: Path, numbers: tuple[int, ...], gap: str):
     write_series(tmp_path, numbers, **T2)
     message = refusal(tmp_path)
@@ -348,7 +369,7 @@ def test_a_damaged_series_that_is_not_needed_is_passed_over(patient: Path, kept:
     assert set(study.series) == {MRSequence.T1C, MRSequence.FLAIR}
     assert any("T2 was not used" in note and "IM97" in note for note in study.notes)
     with pytest.raises(GliomarkError, match="IM97"):
-        read_study(patient, needed=(MRSequence.T1C, MRSequence.T2))
+        read_study(patient, required_sequences=(MRSequence.T1C, MRSequence.T2))
 
 
 @pytest.mark.parametrize("lost", ["IM99", "IM94", "IM96"])
@@ -421,8 +442,9 @@ def test_real_oblique_patient_agrees_with_itk(shared: Path):
     study = read_study(shared / "patients/ReMIND-022-dicom")
     assert study.patient_id == "ReMIND-022"
     assert {name: series.image.shape for name, series in study.series.items()} == {
-        MRSequence.T1C: (176, 256, 248), MRSequence.T2: (192, 256, 256),
-    }  # fmt: skip
+        MRSequence.T1C: (176, 256, 248),
+        MRSequence.T2: (192, 256, 256),
+    }
     series = study.series[MRSequence.T2]
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series.source)))
@@ -443,23 +465,34 @@ def test_real_enhanced_and_unusable_series(shared: Path):
 
 
 def grouped(path: Path) -> tuple[DicomSeries, ...]:
-    return group_series(read_instance(file) for file in dicom_files(path))
+    return group_series(read_instance(file) for file in find_dicom_files(path))
 
 
 TURNED = [float(f"{v:.8f}") for v in (*COLUMN, *NORMAL)]
 
 
-@pytest.mark.parametrize("other", [
-    {"PatientID": "P-8"}, {"PatientBirthDate": "19500101"}, {"StudyInstanceUID": "1.2.9"},
-    {"EchoTime": 20}, {"ImageOrientationPatient": TURNED}, {"PixelSpacing": [1.0, 1.0]},
-    {"ContrastBolusAgent": "GAD"}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"PatientID": "P-8"},
+        {"PatientBirthDate": "19500101"},
+        {"StudyInstanceUID": "1.2.9"},
+        {"EchoTime": 20},
+        {"ImageOrientationPatient": TURNED},
+        {"PixelSpacing": [1.0, 1.0]},
+        {"ContrastBolusAgent": "GAD"},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "P"]},
+    ],
+)
 def test_two_series_that_share_a_uid_are_parted(tmp_path: Path, other: dict[str, Any]):
     write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
     write_series(tmp_path / "b", SeriesInstanceUID="1.5", **(T2 | other))
     found = grouped(tmp_path)
-    assert [one.key for one in found] == ["1.5#1", "1.5#2"] and [one.images for one in found] == [6, 6]
-    assert {one.first.file.parent.name for one in found} == {"a", "b"}
+    assert [one.series_key for one in found] == ["1.5#1", "1.5#2"] and [one.image_count for one in found] == [
+        6,
+        6,
+    ]
+    assert {one.first_instance.file.parent.name for one in found} == {"a", "b"}
     for one in found:
         assert len({instance.file.parent for instance in one.instances}) == 1
 
@@ -467,9 +500,11 @@ def test_two_series_that_share_a_uid_are_parted(tmp_path: Path, other: dict[str,
 def test_grouping_does_not_hang_on_the_order_of_files(tmp_path: Path):
     write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
     write_series(tmp_path / "b", SeriesInstanceUID="1.5", **(T2 | {"EchoTime": 20}))
-    instances = [read_instance(file) for file in dicom_files(tmp_path)]
+    instances = [read_instance(file) for file in find_dicom_files(tmp_path)]
     forward, backward = group_series(instances), group_series(instances[::-1])
-    assert [(one.key, one.instances) for one in forward] == [(one.key, one.instances) for one in backward]
+    assert [(one.series_key, one.instances) for one in forward] == [
+        (one.series_key, one.instances) for one in backward
+    ]
 
 
 @pytest.mark.parametrize("tag", ["TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber"])
@@ -481,7 +516,7 @@ def test_repeats_in_time_are_parted_by_what_the_headers_say(tmp_path: Path, tag:
         setattr(dataset, tag, 300 - number if tag == "InstanceNumber" else 2)
         dataset.save_as(file)
     found = grouped(tmp_path)
-    assert [one.images for one in found] == [6, 6]
+    assert [one.image_count for one in found] == [6, 6]
     images = [read_series(one)[0].image for one in found]
     assert sorted(float(np.median(image)) for image in images) == [5, 900]
     assert any("holds 2 stacks" in note for note in read_series(found[0])[1])
@@ -507,7 +542,7 @@ def test_dual_echo_gives_the_late_echo_as_t2(tmp_path: Path):
         write_series(
             tmp_path / str(echo), SeriesInstanceUID="1.5", **(T2 | {"EchoTime": echo}), ScanningSequence="SE"
         )
-    assert {one.technical["echo_ms"]: one.recognition.kind for one in grouped(tmp_path)} == {
+    assert {one.acquisition_parameters["echo_ms"]: one.recognition.kind for one in grouped(tmp_path)} == {
         15: "PD",
         95: "T2",
     }
@@ -532,15 +567,21 @@ def test_a_three_plane_scout(tmp_path: Path):
 # ---- choosing ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("better, worse, rule", [
-    ({}, {"ImageType": ["DERIVED", "SECONDARY", "MPR"], "numbers": range(40)}, "is an original"),
-    ({}, {"numbers": (0, 1, 2, 4, 5, 6, 7, 8)}, "has no missing slices"),
-    ({"numbers": range(12)}, {"numbers": range(6)}, "covers more of the head"),
-    ({"numbers": range(8)}, {"numbers": range(7)}, "has more slices"),
-    ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM"]}, {}, "was evened out for the coil"),
-    ({"AcquisitionDate": "20200102", "AcquisitionTime": "101500"},
-     {"AcquisitionDate": "20200102", "AcquisitionTime": "101400"}, "was acquired later"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "better, worse, rule",
+    [
+        ({}, {"ImageType": ["DERIVED", "SECONDARY", "MPR"], "numbers": range(40)}, "is an original"),
+        ({}, {"numbers": (0, 1, 2, 4, 5, 6, 7, 8)}, "has no missing slices"),
+        ({"numbers": range(12)}, {"numbers": range(6)}, "covers more of the head"),
+        ({"numbers": range(8)}, {"numbers": range(7)}, "has more slices"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM"]}, {}, "was evened out for the coil"),
+        (
+            {"AcquisitionDate": "20200102", "AcquisitionTime": "101500"},
+            {"AcquisitionDate": "20200102", "AcquisitionTime": "101400"},
+            "was acquired later",
+        ),
+    ],
+)
 def test_the_best_candidate_is_chosen_by_the_stated_rule(
     tmp_path: Path, better: dict[str, Any], worse: dict[str, Any], rule: str
 ):
@@ -549,9 +590,9 @@ def test_the_best_candidate_is_chosen_by_the_stated_rule(
         write_series(tmp_path / name, tuple(tags.pop("numbers", range(6))), **(T2 | tags))
     found = grouped(tmp_path)
     chosen = choose_series(found)[MRSequence.T2]
-    assert chosen.first.file.parent.name == "better"
+    assert chosen.first_instance.file.parent.name == "better"
     (other,) = (one for one in found if one is not chosen)
-    assert rule in why_chosen(chosen, other)
+    assert rule in explain_choice(chosen, other)
     assert choose_series(found[::-1])[MRSequence.T2] is chosen
 
 
@@ -567,29 +608,42 @@ def test_the_examination_with_most_sequences_is_read(tmp_path: Path):
 def test_t1_taken_twice_with_no_word_of_contrast_is_doubted(tmp_path: Path):
     plain = T1C | {"ContrastBolusAgent": ""}
     write_series(tmp_path / "a", AcquisitionTime="100000", **plain)
-    assert contrast_doubt(grouped(tmp_path)) == ""
+    assert describe_contrast_ambiguity(grouped(tmp_path)) == ""
     for number, file in enumerate(write_series(tmp_path / "b", AcquisitionTime="101500", **plain)):
         shift(file, 0, 77 + number)
-    assert "2 T1 series" in contrast_doubt(grouped(tmp_path))
+    assert "2 T1 series" in describe_contrast_ambiguity(grouped(tmp_path))
     assert any("after contrast" in note for note in read_study(tmp_path).notes)
     write_series(tmp_path / "c", AcquisitionTime="102000", **T1C)
-    assert contrast_doubt(grouped(tmp_path)) == ""
+    assert describe_contrast_ambiguity(grouped(tmp_path)) == ""
 
 
 def test_what_a_series_says_of_itself(tmp_path: Path):
     write_series(
-        tmp_path, PatientBirthDate="1950.03.07", PatientSex="f", StudyDate="20200102", Manufacturer="UIH",
-        ManufacturerModelName="uMR 790", MagneticFieldStrength=3, **T2,
-    )  # fmt: skip
+        tmp_path,
+        PatientBirthDate="1950.03.07",
+        PatientSex="f",
+        StudyDate="20200102",
+        Manufacturer="UIH",
+        ManufacturerModelName="uMR 790",
+        MagneticFieldStrength=3,
+        **T2,
+    )
     (one,) = grouped(tmp_path)
-    said = (one.patient_id, one.patient_name, one.birth_date, one.sex, one.study_date, one.study_uid)
+    said = (one.patient_id, one.patient_name, one.birth_date, one.sex, one.study_date, one.study_instance_uid)
     assert said == ("P-7", "Doe^Jane", "19500307", "F", "20200102", "1.2.3")
-    assert (one.plane, one.images, one.spacing_mm) == ("axial", 6, (2.0, 1.5, 3.0))
-    assert one.technical == {
-        "manufacturer": "UIH", "model": "uMR 790", "field_strength_t": 3.0, "repetition_ms": 4000.0, "echo_ms": 95.0,
-        "inversion_ms": None, "spacing_mm": [2.0, 1.5, 3.0], "matrix": [12, 10], "slices": 6,
-    }  # fmt: skip
-    assert json.loads(json.dumps(one.technical)) == one.technical
+    assert (one.plane, one.image_count, one.spacing_mm) == ("axial", 6, (2.0, 1.5, 3.0))
+    assert one.acquisition_parameters == {
+        "manufacturer": "UIH",
+        "model": "uMR 790",
+        "field_strength_t": 3.0,
+        "repetition_ms": 4000.0,
+        "echo_ms": 95.0,
+        "inversion_ms": None,
+        "spacing_mm": [2.0, 1.5, 3.0],
+        "matrix": [12, 10],
+        "slices": 6,
+    }
+    assert json.loads(json.dumps(one.acquisition_parameters)) == one.acquisition_parameters
 
 
 # ---- how files are written --------------------------------------------------------------------------
@@ -690,16 +744,21 @@ def test_a_dicomdir_is_no_image(tmp_path: Path):
         media.add(dataset)
     media.write(tmp_path / "disc")
     (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "disc" / "DICOMDIR;1")
-    assert len(list(dicom_files(tmp_path / "disc"))) == 6
+    assert len(list(find_dicom_files(tmp_path / "disc"))) == 6
     assert read_study(tmp_path / "disc").series[MRSequence.T2].image.shape == (6, 12, 10)
     index = read_instance(tmp_path / "disc" / "DICOMDIR;1")
     assert group_series([index])[0].recognition.sequence is None
 
 
-@pytest.mark.parametrize("charset, name", [
-    ("GB18030", "王^小明"), ("ISO_IR 192", "Müller^Jürgen"),
-    ("ISO_IR 100", "0012345"), ("no such set", "Doe^Jane"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "charset, name",
+    [
+        ("GB18030", "王^小明"),
+        ("ISO_IR 192", "Müller^Jürgen"),
+        ("ISO_IR 100", "0012345"),
+        ("no such set", "Doe^Jane"),
+    ],
+)
 def test_names_in_other_alphabets(tmp_path: Path, charset: str | list[str], name: str):
     for file in write_series(tmp_path, **T2):
         dataset = pydicom.dcmread(file)
@@ -751,14 +810,16 @@ def test_an_enhanced_file_with_two_echoes_and_a_missing_frame(tmp_path: Path):
         MRTimingAndRelatedParametersSequence=item(RepetitionTime=3000),
     )
     wanted = [(number, echo) for number in range(6) for echo in (15.0, 95.0) if (number, echo) != (2, 95.0)]
-    dataset.PerFrameFunctionalGroupsSequence = Sequence([
-        item(
-            PlanePositionSequence=item(ImagePositionPatient=[0, 0, 3 * number]),
-            MREchoSequence=item(EffectiveEchoTime=echo),
-            PixelValueTransformationSequence=item(RescaleSlope=echo, RescaleIntercept=0),
-        )[0]
-        for number, echo in wanted
-    ])  # fmt: skip
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(
+        [
+            item(
+                PlanePositionSequence=item(ImagePositionPatient=[0, 0, 3 * number]),
+                MREchoSequence=item(EffectiveEchoTime=echo),
+                PixelValueTransformationSequence=item(RescaleSlope=echo, RescaleIntercept=0),
+            )[0]
+            for number, echo in wanted
+        ]
+    )
     dataset.PixelData = np.stack([plane(number) for number, _ in wanted]).tobytes()
     save(dataset, tmp_path / "e" / "frames.dcm")
     study = read_study(tmp_path)
@@ -775,9 +836,13 @@ def test_an_enhanced_file_with_two_echoes_and_a_missing_frame(tmp_path: Path):
 def itk_volume(series: DicomSeries) -> sitk.Image:
     """The same files read by SimpleITK: the series reader for classic files, the file reader for enhanced."""
     if len(series.instances) == 1:
-        return sitk.ReadImage(str(series.first.file))
+        return sitk.ReadImage(str(series.first_instance.file))
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series.first.file.parent), series.first.series_uid))
+    reader.SetFileNames(
+        reader.GetGDCMSeriesFileNames(
+            str(series.first_instance.file.parent), series.first_instance.series_instance_uid
+        )
+    )
     return reader.Execute()
 
 
@@ -806,15 +871,22 @@ def check_against_itk(series: DicomSeries) -> None:
     np.testing.assert_array_equal(ours.image, voxels if first[2] == 0 else voxels[::-1])
 
 
-@pytest.mark.parametrize("folder", [
-    "patients/ReMIND-022-dicom", "series/siemens-xa30-enhanced-multiframe-T1", "series/ge-PD-20-slices",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "patients/ReMIND-022-dicom",
+        "series/siemens-xa30-enhanced-multiframe-T1",
+        "series/ge-PD-20-slices",
+    ],
+)
 def test_real_series_agree_with_itk(shared: Path, tmp_path: Path, folder: str):
     if "ge-PD" in folder:  # megabytes of zeros behind one file's pixels, which take ITK a quarter of a minute
-        for file in dicom_files(shared / folder):
+        for file in find_dicom_files(shared / folder):
             (tmp_path / file.name).write_bytes(file.read_bytes()[:132_914])
     found = [
-        one for one in grouped(tmp_path if "ge-PD" in folder else shared / folder) if one.first.is_mr_image
+        one
+        for one in grouped(tmp_path if "ge-PD" in folder else shared / folder)
+        if one.first_instance.is_mr_image
     ]
     assert found
     for one in found:
@@ -823,25 +895,32 @@ def test_real_series_agree_with_itk(shared: Path, tmp_path: Path, folder: str):
 
 def test_a_folder_with_all_real_series_mixed(shared: Path, tmp_path: Path):
     """Files of three patients under meaningless names in one folder come apart again, each for its reason."""
-    files = [file for name in ("patients/ReMIND-022-dicom", "series") for file in dicom_files(shared / name)]
+    files = [
+        file for name in ("patients/ReMIND-022-dicom", "series") for file in find_dicom_files(shared / name)
+    ]
     for number, file in enumerate(sorted(files, key=lambda one: one.name)):
         shutil.copyfile(file, tmp_path / f"{number:04d}")
     found = grouped(tmp_path)
     kinds = {(one.patient_id, one.recognition.kind): one for one in found}
     assert (
         len(found) == 6
-        and sum(one.images for one in found if one.first.is_mr_image) == 176 + 192 + 2 * 96 + 20
+        and sum(one.image_count for one in found if one.first_instance.is_mr_image) == 176 + 192 + 2 * 96 + 20
     )
     assert set(kinds) == {
-        ("ReMIND-022", "T1C"), ("ReMIND-022", "T2"), ("ReMIND-022", "segmentation"), ("123565", "PD"),
+        ("ReMIND-022", "T1C"),
+        ("ReMIND-022", "T2"),
+        ("ReMIND-022", "segmentation"),
+        ("123565", "PD"),
         ("12343@hucheng", "T1"),
-    }  # fmt: skip
+    }
     assert "after contrast" in kinds["ReMIND-022", "T1C"].recognition.reason
     assert "TR 2300 ms, TE 22 ms" in kinds["123565", "PD"].recognition.reason
     reason = kinds["12343@hucheng", "T1"].recognition.reason
     assert "TI 900 ms" in reason and "resliced" in reason
     both = [one for one in found if one.patient_id == "12343@hucheng"]
     chosen = choose_series(both)[MRSequence.T1]
-    assert chosen.first.series_number == "6"  # evened out for the coil; series 5 is the same scan without
+    assert (
+        chosen.first_instance.series_number == "6"
+    )  # evened out for the coil; series 5 is the same scan without
     (other,) = (one for one in both if one is not chosen)
-    assert "evened out" in why_chosen(chosen, other)
+    assert "evened out" in explain_choice(chosen, other)

@@ -60,7 +60,7 @@ def test_more_than_the_file_can_hold(tmp_path: Path, tags: dict[str, Any], packe
 def test_such_a_file_is_passed_over_where_the_series_is_whole(tmp_path: Path, tags: dict[str, Any]):
     write_series(tmp_path, SeriesDescription="T2 FLAIR")
     claim(tmp_path / "other" / "bomb.dcm", **tags)
-    study = read_study(tmp_path, needed=(MRSequence.FLAIR,))
+    study = read_study(tmp_path, required_sequences=(MRSequence.FLAIR,))
     assert MRSequence.FLAIR in study.series
     assert any("bomb.dcm" in note and "passed over" in note for note in study.notes)
 

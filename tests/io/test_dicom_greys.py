@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from gliomark.io import read_study
-from gliomark.messages import Message, render
+from gliomark.messages import Message, render_message
 from gliomark.study import GliomarkError, MRSequence, Study
 
 T2 = {"SeriesDescription": "t2 tse", "RepetitionTime": 4000, "EchoTime": 95}
@@ -142,7 +142,7 @@ def refusal(folder: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(folder)
     said = caught.value.message
-    assert isinstance(said, Message) and "\n" not in said and render(said, "zh") != said
+    assert isinstance(said, Message) and "\n" not in said and render_message(said, "zh") != said
     assert str(folder) in said
     return said
 

@@ -14,7 +14,7 @@ from pydicom.uid import RLELossless, generate_uid
 from tests.io.test_dicom import T1C, T2, refusal, write_series
 
 from gliomark.io import find_patients, read_study
-from gliomark.io.dicom import dicom_files
+from gliomark.io.dicom import find_dicom_files
 from gliomark.study import MRSequence
 
 FLAIR = {"SeriesDescription": "flair", "RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500}
@@ -137,7 +137,7 @@ def test_two_complete_examinations_without_a_date_are_refused(tmp_path: Path):
 def renumber(folder: Path, *keywords: str, **tags: Any) -> None:
     """Give the files of a copy instance UIDs of their own, and one new UID for each further keyword."""
     new = {keyword: generate_uid() for keyword in keywords}
-    for file in dicom_files(folder):
+    for file in find_dicom_files(folder):
         dataset = pydicom.dcmread(file)
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         for keyword, value in {**new, **tags}.items():
@@ -156,7 +156,7 @@ def test_a_series_copied_whole_counts_once(tmp_path: Path, keywords: tuple[str, 
     renumber(tmp_path / "copy", *keywords)
     if packed:
         change(
-            list(dicom_files(tmp_path / "copy")),
+            list(find_dicom_files(tmp_path / "copy")),
             lambda ds: ds.compress(RLELossless, generate_instance_uid=False),
         )
     study = read_study(tmp_path)
@@ -218,7 +218,8 @@ def test_a_file_that_cannot_be_read_beside_whole_series_is_passed_over(
     folder = examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     for at in "01":
         change(
-            list(dicom_files(folder / at)), lambda ds: setattr(ds, "InstanceNumber", 100 - ds.InstanceNumber)
+            list(find_dicom_files(folder / at)),
+            lambda ds: setattr(ds, "InstanceNumber", 100 - ds.InstanceNumber),
         )
     (folder / place).mkdir(exist_ok=True)
     (folder / place / "PR.dcm").write_bytes(content)

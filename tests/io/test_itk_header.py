@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gliomark.io import read_study
-from gliomark.io.masks.files import kind_of
+from gliomark.io.masks.files import find_mask_kind
 from gliomark.study import GliomarkError, MRSequence
 
 SHAPE = (6, 14, 10)  # slice, row, column
@@ -183,4 +183,4 @@ def test_a_patient_folder_behind_a_link_is_read(tmp_path: Path):
 )
 def test_a_hostile_mask_is_not_given_to_itk(tmp_path: Path, changes: dict[str, str]):
     file = write(tmp_path / "p", "mha", VOXELS.tobytes(), **changes)
-    assert kind_of(file) == ""
+    assert find_mask_kind(file) == ""

@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gliomark.batch import _row
-from gliomark.io import files_of_patient, find_patients, read_clinical, read_study
-from gliomark.io.examinations import Candidate, choose_examination
+from gliomark.batch import _find_clinical_data
+from gliomark.io import find_patients, list_patient_files, read_clinical_table, read_study
+from gliomark.io.examinations import ExaminationCandidate, choose_examination
 from gliomark.study import GliomarkError, MRSequence
 
 T1, T1C, T2, FLAIR = MRSequence
@@ -80,7 +80,7 @@ def test_whichever_folder_of_a_subject_is_picked(bids: Path, inner: str):
 def test_a_table_may_call_the_subject_with_or_without_its_prefix(bids: Path, written: str):
     table = bids / "clinical.csv"
     table.write_text(f"id,age,sex\n{written},50,F\n02,60,M\n")
-    row = _row(read_study(bids / "sub-01"), read_clinical(table), False)
+    row = _find_clinical_data(read_study(bids / "sub-01"), read_clinical_table(table), False)
     assert (row.patient_id, row.age, row.sex) == ("sub-01", 50, 1)
 
 
@@ -103,10 +103,17 @@ def test_a_lesion_mask_beside_the_images(bids: Path):
     assert lesion is not None and "label-lesion" in lesion.source.name
 
 
-@pytest.mark.parametrize("first, later", [
-    ("ses-1", "ses-2"), ("ses-02", "ses-10"), ("ses-preop", "ses-postop"), ("ses-20200101", "ses-20210101"),
-    ("ses-baseline", "ses-followup"), ("ses-tp1", "ses-post"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "first, later",
+    [
+        ("ses-1", "ses-2"),
+        ("ses-02", "ses-10"),
+        ("ses-preop", "ses-postop"),
+        ("ses-20200101", "ses-20210101"),
+        ("ses-baseline", "ses-followup"),
+        ("ses-tp1", "ses-post"),
+    ],
+)
 def test_of_several_sessions_the_earliest_complete_one_before_surgery(tmp_path: Path, first: str, later: str):
     folder = subject(tmp_path, "sub-01", 30, later)
     subject(tmp_path, "sub-01", 20, first)
@@ -120,10 +127,16 @@ def test_of_several_sessions_the_earliest_complete_one_before_surgery(tmp_path: 
         assert values(picked)["T1C"] == 31 and read_study(picked).patient_id == "sub-01"
 
 
-@pytest.mark.parametrize("table, text", [
-    ("sub-01_sessions.tsv", "session_id\tacq_time\nses-b\t2020-01-02T10:00:00\nses-a\t2021-01-02T10:00:00\n"),
-    ("ses-b/sub-01_ses-b_scans.tsv", "filename\tacq_time\nanat/x.nii.gz\t2020-01-02T10:00:00\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "table, text",
+    [
+        (
+            "sub-01_sessions.tsv",
+            "session_id\tacq_time\nses-b\t2020-01-02T10:00:00\nses-a\t2021-01-02T10:00:00\n",
+        ),
+        ("ses-b/sub-01_ses-b_scans.tsv", "filename\tacq_time\nanat/x.nii.gz\t2020-01-02T10:00:00\n"),
+    ],
+)
 def test_dates_of_sessions_are_read_from_their_tables(tmp_path: Path, table: str, text: str):
     folder = subject(tmp_path, "sub-01", 10, "ses-a")
     subject(tmp_path, "sub-01", 20, "ses-b")
@@ -170,9 +183,14 @@ def describe(folder: Path, **more) -> None:
     (folder / "dataset.json").write_text(json.dumps({"channel_names": CHANNELS, **more}))
 
 
-@pytest.mark.parametrize("key, channels", [
-    ("channel_names", CHANNELS), ("modality", CHANNELS), ("modality", list(CHANNELS.values())),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key, channels",
+    [
+        ("channel_names", CHANNELS),
+        ("modality", CHANNELS),
+        ("modality", list(CHANNELS.values())),
+    ],
+)
 @pytest.mark.parametrize("above", [False, True])
 def test_channels_are_what_the_description_says(tmp_path: Path, key: str, channels: object, above: bool):
     folder = cases(tmp_path / "P7", "case")
@@ -191,15 +209,19 @@ def test_each_case_of_a_data_set_is_a_patient(tmp_path: Path, picked: str):
     assert [read_study(one).patient_id for one in patients] == ["BRATS_001", "BRATS_002"]
     assert values(patients[1]) == {"FLAIR": 20, "T1": 21, "T1C": 22, "T2": 23}
     assert find_patients(patients[1]) == [patients[1]]
-    assert len(files_of_patient(patients[1])) == 5  # four channels and the description
+    assert len(list_patient_files(patients[1])) == 5  # four channels and the description
 
 
-@pytest.mark.parametrize("labels, kept", [
-    ({"background": 0, "edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3}, {2, 3}),
-    ({"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}, {2, 3}),
-    ({"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing": [3]}, {2, 3}),
-    ({"background": 0, "NCR": 1, "ED": 2, "ET": 3}, {1, 3}), ({"background": 0, "lesion": 1}, {1}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "labels, kept",
+    [
+        ({"background": 0, "edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3}, {2, 3}),
+        ({"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}, {2, 3}),
+        ({"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing": [3]}, {2, 3}),
+        ({"background": 0, "NCR": 1, "ED": 2, "ET": 3}, {1, 3}),
+        ({"background": 0, "lesion": 1}, {1}),
+    ],
+)
 def test_labels_are_masks_whose_values_the_description_names(tmp_path: Path, labels: dict, kept: set[int]):
     folder = cases(tmp_path / "imagesTr", "A1", "A2")
     describe(tmp_path, labels=labels)
@@ -219,11 +241,15 @@ def test_channels_without_a_description_are_refused(tmp_path: Path):
     assert "dataset.json" in refusal(folder) and "BRATS_001_0000" in refusal(folder)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("{", "no description"), ('{"channel_names": {"0": "FLAIR"}}', "does not name channel 0001"),
-    ('{"channel_names": ["T2", "T2", "DWI", "T1"]}', "two channels T2"),
-    ('{"channel_names": ["MRI", "CT", "DWI", "PET"]}', "None of the channels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("{", "no description"),
+        ('{"channel_names": {"0": "FLAIR"}}', "does not name channel 0001"),
+        ('{"channel_names": ["T2", "T2", "DWI", "T1"]}', "two channels T2"),
+        ('{"channel_names": ["MRI", "CT", "DWI", "PET"]}', "None of the channels"),
+    ],
+)
 def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, text: str, said: str):
     folder = cases(tmp_path / "P7", "case")
     (folder / "dataset.json").write_text(text)
@@ -239,42 +265,70 @@ def test_a_folder_of_many_cases_is_no_one_patient(tmp_path: Path):
 # ---- the rule ---------------------------------------------------------------------------------------
 
 
-def exam(date: str, *sequences: MRSequence, after: bool = False, moment: str = "") -> Candidate:
-    return Candidate(f"study of {date or 'no date'} {moment}", date, moment, frozenset(sequences), after)
+def exam(date: str, *sequences: MRSequence, after: bool = False, moment: str = "") -> ExaminationCandidate:
+    return ExaminationCandidate(
+        f"study of {date or 'no date'} {moment}", date, moment, frozenset(sequences), after
+    )
 
 
 WHOLE = (T1C, T2, FLAIR)
 
 
-@pytest.mark.parametrize("candidates, needed, number", [
-    ([exam("20210101", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # the earliest
-    ([exam("20200101", T2), exam("20210101", *WHOLE)], (), 2),  # the earliest that is complete
-    ([exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)], (T1C, FLAIR), 2),  # complete for this model
-    ([exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)], (T1C, T2), 1),
-    ([exam("20200101", *WHOLE, after=True), exam("20190101", *WHOLE)], (), 1),
-    ([exam("20200101", *WHOLE, after=True), exam("", *WHOLE)], (), 2),  # undated, without a sign of surgery
-    ([exam("20200101", T1C, T2, after=True), exam("20210101", T1C, T2), exam("20190101", T2)], (), 1),  # later: after
-    ([exam("20200101", *WHOLE, after=True), exam("20210101", *WHOLE)], (), 1),  # none lies before: said
-    ([exam("", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # dated before undated
-    ([exam("20200101", *WHOLE, moment="11"), exam("20200101", *WHOLE, moment="10")], (), 1),
-    ([exam("20200101", T1), exam("20210101", T1, T2)], (), 2),  # none complete: most of what is needed
-])  # fmt: skip
-def test_the_rule_for_examinations(candidates: list[Candidate], needed: tuple[MRSequence, ...], number: int):
+@pytest.mark.parametrize(
+    "candidates, needed, number",
+    [
+        ([exam("20210101", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # the earliest
+        ([exam("20200101", T2), exam("20210101", *WHOLE)], (), 2),  # the earliest that is complete
+        (
+            [exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)],
+            (T1C, FLAIR),
+            2,
+        ),  # complete for this model
+        ([exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)], (T1C, T2), 1),
+        ([exam("20200101", *WHOLE, after=True), exam("20190101", *WHOLE)], (), 1),
+        (
+            [exam("20200101", *WHOLE, after=True), exam("", *WHOLE)],
+            (),
+            2,
+        ),  # undated, without a sign of surgery
+        (
+            [exam("20200101", T1C, T2, after=True), exam("20210101", T1C, T2), exam("20190101", T2)],
+            (),
+            1,
+        ),  # later: after
+        ([exam("20200101", *WHOLE, after=True), exam("20210101", *WHOLE)], (), 1),  # none lies before: said
+        ([exam("", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # dated before undated
+        ([exam("20200101", *WHOLE, moment="11"), exam("20200101", *WHOLE, moment="10")], (), 1),
+        ([exam("20200101", T1), exam("20210101", T1, T2)], (), 2),  # none complete: most of what is needed
+    ],
+)
+def test_the_rule_for_examinations(
+    candidates: list[ExaminationCandidate], needed: tuple[MRSequence, ...], number: int
+):
     for order in (candidates, candidates[::-1]):
         chosen, examination, notes = choose_examination("P", order, needed)
         assert (examination.number, examination.count) == (number, len(candidates))
         assert examination.date == chosen.date and any(
             f"{len(candidates)} examinations" in one for one in notes
         )
-        assert any("during or after surgery" in one for one in notes) is chosen.after_surgery
+        assert any("during or after surgery" in one for one in notes) is chosen.is_postoperative
 
 
-@pytest.mark.parametrize("candidates, said", [
-    ([exam("20200101", T1C), exam("20210101", FLAIR)], "2020-01-01: T1C; 2021-01-01: FLAIR"),
-    ([exam("", *WHOLE), Candidate("other", "", "", frozenset(WHOLE))], "2 complete examinations and nothing"),
-    ([exam("20200101", *WHOLE), exam("20200101", *WHOLE)], "nothing says which came first"),
-    ([exam("20190101", T2), exam("20200101", T1C), exam("20210101", *WHOLE, after=True)], "are not mixed"),
-])  # fmt: skip
-def test_what_the_rule_refuses(candidates: list[Candidate], said: str):
+@pytest.mark.parametrize(
+    "candidates, said",
+    [
+        ([exam("20200101", T1C), exam("20210101", FLAIR)], "2020-01-01: T1C; 2021-01-01: FLAIR"),
+        (
+            [exam("", *WHOLE), ExaminationCandidate("other", "", "", frozenset(WHOLE))],
+            "2 complete examinations and nothing",
+        ),
+        ([exam("20200101", *WHOLE), exam("20200101", *WHOLE)], "nothing says which came first"),
+        (
+            [exam("20190101", T2), exam("20200101", T1C), exam("20210101", *WHOLE, after=True)],
+            "are not mixed",
+        ),
+    ],
+)
+def test_what_the_rule_refuses(candidates: list[ExaminationCandidate], said: str):
     with pytest.raises(GliomarkError, match=said):
         choose_examination("P", candidates)

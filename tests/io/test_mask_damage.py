@@ -162,7 +162,7 @@ def test_contours_of_another_frame_of_reference_are_refused(
 ):
     contours(tmp_path / "m" / "rt.dcm", change)
     with pytest.raises(GliomarkError, match=r"rt\.dcm was drawn in another frame of reference"):
-        read_masks(tmp_path / "m", series, uids={"1.2.3": T2})
+        read_masks(tmp_path / "m", series, sequences_by_uid={"1.2.3": T2})
 
 
 def _silent(dataset: Dataset) -> None:
@@ -175,7 +175,7 @@ def test_the_patients_own_frame_or_series_is_believed(
     tmp_path: Path, series: dict[MRSequence, Series], change: Callable[[Dataset], None]
 ):
     contours(tmp_path / "m" / "rt.dcm", change)
-    (mask,) = read_masks(tmp_path / "m", series, uids={"1.2.3": T2})
+    (mask,) = read_masks(tmp_path / "m", series, sequences_by_uid={"1.2.3": T2})
     np.testing.assert_array_equal(mask.series.image > 0, EXPECTED)
 
 

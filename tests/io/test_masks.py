@@ -21,17 +21,17 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetSt
 from gliomark.io import read_study
 from gliomark.io.masks import (
     LesionMask,
-    agreement,
-    between_raters,
+    compute_agreement,
+    compute_rater_agreement,
     find_masks,
-    rater_names,
+    list_rater_names,
     read_masks,
     read_segmentation,
     read_structure_set,
-    unite,
+    unite_masks,
 )
-from gliomark.io.masks.pictures import fill
-from gliomark.io.masks.rules import lesion_regions
+from gliomark.io.masks.pictures import fill_polygons
+from gliomark.io.masks.rules import select_lesion_regions
 from gliomark.study import GliomarkError, MRSequence, Series
 
 SHAPE = (7, 24, 20)
@@ -156,7 +156,7 @@ def test_segmentation_comes_back_to_the_voxel(tmp_path: Path, angles, spacing, s
     assert read.series.image.sum() == mask.sum()
     truth = drawn(mask, affine)
     assert np.abs(points_of(read.series) - points_of(truth.series)).max() < 1e-4
-    assert np.array_equal(unite([read], grid(affine)).image > 0, mask)
+    assert np.array_equal(unite_masks([read], grid(affine)).image > 0, mask)
 
 
 def test_only_the_lesion_segments_and_empty_slices_between(tmp_path: Path):
@@ -167,10 +167,10 @@ def test_only_the_lesion_segments_and_empty_slices_between(tmp_path: Path):
         tmp_path / "s.dcm", affine, {"Enhancing": core, "Necrosis": necrosis, "Edema": oedema}
     )
     read = read_segmentation(file)
-    assert np.array_equal(unite([read], grid(affine)).image > 0, core | necrosis)
+    assert np.array_equal(unite_masks([read], grid(affine)).image > 0, core | necrosis)
     assert not read.series.image[3].any() and len(read.series.image) == 7
     assert read.notes == ("1 of 3 drawn regions are no lesion by their names and are left out.",)
-    assert read.drawn_on == pydicom.dcmread(file).ReferencedSeriesSequence[0].SeriesInstanceUID
+    assert read.referenced_series_uid == pydicom.dcmread(file).ReferencedSeriesSequence[0].SeriesInstanceUID
     assert read.rater == ""
 
 
@@ -179,7 +179,7 @@ def test_fractional_counts_from_one_half(tmp_path: Path):
     share[2, 3, 4:8] = (0.2, 0.49, 0.51, 1.0)
     affine = turned((0, 0, 0), (1, 1, 2))
     read = read_segmentation(segmentation(tmp_path / "s.dcm", affine, {"Lesion": share}, fractional=True))
-    assert np.argwhere(unite([read], grid(affine)).image > 0).tolist() == [[2, 3, 6], [2, 3, 7]]
+    assert np.argwhere(unite_masks([read], grid(affine)).image > 0).tolist() == [[2, 3, 6], [2, 3, 7]]
 
 
 def edited(file: Path, change) -> Path:
@@ -206,7 +206,7 @@ def test_frames_in_any_order_and_some_left_out(tmp_path: Path):
 
     assert int(pydicom.dcmread(file).NumberOfFrames) == 4  # highdicom leaves the empty slices out
     read = read_segmentation(edited(file, shuffle))
-    assert np.array_equal(unite([read], grid(affine)).image > 0, mask)
+    assert np.array_equal(unite_masks([read], grid(affine)).image > 0, mask)
 
 
 def test_uneven_frames_become_a_regular_grid_and_it_is_said(tmp_path: Path):
@@ -275,7 +275,7 @@ def test_real_segmentation_lies_on_the_series_it_was_drawn_on(shared: Path):
     expected = np.zeros(t1c.image.shape, bool)
     expected[tuple(np.round(index).astype(int).T[::-1])] = True
     assert expected.sum() == 799
-    assert np.array_equal(unite([mask], t1c).image > 0, expected)
+    assert np.array_equal(unite_masks([mask], t1c).image > 0, expected)
 
 
 # ---- structure sets ---------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_contours_with_a_hole_on_an_oblique_grid(tmp_path: Path):
     # the circle is a polygon of 90 corners: it may miss a pixel that touches the arc
     assert np.count_nonzero((read.series.image > 0) ^ expected) <= 3
     assert not read.series.image[3, 11, 9] and read.series.image[2, 11, 9]
-    assert read.drawn_on == "1.2.3"
+    assert read.referenced_series_uid == "1.2.3"
     assert read.notes == ("2 of 3 drawn regions are no lesion by their names and are left out.",)
 
 
@@ -365,9 +365,9 @@ def test_contours_find_their_series_by_reference_or_by_place(tmp_path: Path):
         tmp_path / "m/rt", {"Tumor": ring(affine, [1, 2, 3], (9, 11), 4)}, "9.9", label="T1 set"
     )
     (mask,) = read_masks(tmp_path / "m", series)
-    assert (mask.sequence, mask.drawn_on, mask.rater) == (T1C, "9.9", "")
+    assert (mask.sequence, mask.referenced_series_uid, mask.rater) == (T1C, "9.9", "")
     with pytest.raises(GliomarkError, match="do not lie in the slices of the series"):
-        read_masks(tmp_path / "m", series, uids={"9.9": T2})
+        read_masks(tmp_path / "m", series, sequences_by_uid={"9.9": T2})
     with pytest.raises(GliomarkError, match="lie in the slices of none of the patient's series"):
         read_masks(tmp_path / "m", {T2: grid(other)})
     assert find_masks(tmp_path / "m") == (file,)
@@ -404,19 +404,21 @@ def test_filled_area_is_the_polygons_area(centre, radii, corners: int, turn: flo
     x, y = polygon.T
     area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
     edge = np.linalg.norm(polygon - np.roll(polygon, -1, axis=0), axis=1).sum()
-    filled = fill([polygon], 200, 200)
+    filled = fill_polygons([polygon], 200, 200)
     assert abs(filled.sum() - area) <= 0.5 * edge
     inside = np.argwhere(filled)
     assert inside[:, 1].min() >= np.floor(x.min() - 0.5) and inside[:, 0].max() <= np.ceil(y.max() + 0.5)
-    assert np.array_equal(fill([polygon[::-1]], 200, 200), filled)
-    assert not fill([polygon, polygon], 200, 200).any()
+    assert np.array_equal(fill_polygons([polygon[::-1]], 200, 200), filled)
+    assert not fill_polygons([polygon, polygon], 200, 200).any()
 
 
 @given(edges=st.lists(st.integers(0, 30), min_size=4, max_size=4))
 def test_whole_number_boxes_fill_exactly_their_pixels(edges: list[int]):
     left, right = sorted(edges[:2])
     top, bottom = sorted(edges[2:])
-    filled = fill([np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)], 25, 25)
+    filled = fill_polygons(
+        [np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)], 25, 25
+    )
     expected = np.zeros((25, 25), bool)
     expected[top:bottom, left:right] = True
     assert np.array_equal(filled, expected)
@@ -544,9 +546,9 @@ def test_raters_are_numbered_and_their_names_stay_out(tmp_path: Path):
         ("rater 2", T2),
     ]
     assert np.array_equal(masks[2].series.image > 0, blob(seed=1))
-    assert rater_names(tmp_path) == ("Dr Li", "Dr Wang")
+    assert list_rater_names(tmp_path) == ("Dr Li", "Dr Wang")
     assert not any("Wang" in note or "Li" in note for mask in masks for note in mask.notes)
-    named = read_masks(tmp_path, SERIES, raters={"Dr Li": "rater 7", "Dr Wang": "rater 3"})
+    named = read_masks(tmp_path, SERIES, rater_labels={"Dr Li": "rater 7", "Dr Wang": "rater 3"})
     assert {mask.rater for mask in named} == {"rater 3", "rater 7"}
 
 
@@ -555,7 +557,7 @@ def test_rater_of_dicom_masks_is_who_made_them(tmp_path: Path):
     segmentation(tmp_path / "1.dcm", affine, {"Tumour": blob(seed=1)}, creator="Wang^A")
     structure_set(tmp_path / "2.dcm", {"GTV": ring(affine, [2], (9, 9), 4)}, operator="Li^B")
     volume(tmp_path / "reader2_seg.nii.gz", blob(), affine)
-    assert rater_names(tmp_path) == ("Li^B", "Wang^A", "reader2")
+    assert list_rater_names(tmp_path) == ("Li^B", "Wang^A", "reader2")
     assert [mask.rater for mask in read_masks(tmp_path, SERIES)] == ["rater 1", "rater 2", "rater 3"]
 
 
@@ -566,7 +568,7 @@ def test_masks_of_other_organs_are_passed_over(tmp_path: Path):
         read_masks(tmp_path, SERIES)
     tumour = segmentation(tmp_path / "elsewhere/t.dcm", affine, {"Tumor": blob(seed=2)})
     (mask,) = read_masks(None, SERIES, files=[ventricles, tumour])
-    assert np.array_equal(unite([mask], SERIES[T2]).image > 0, blob(seed=2))
+    assert np.array_equal(unite_masks([mask], SERIES[T2]).image > 0, blob(seed=2))
 
 
 def test_a_mask_of_nobodys_place_is_refused(tmp_path: Path):
@@ -599,7 +601,7 @@ def test_the_grid_says_which_sequence_a_mask_was_drawn_on(tmp_path: Path):
     (["tumor bed cavity"], False, ()), (["necrosis", "enhancing", "non-enhancing tumor"], False, (0, 1, 2)),
 ])  # fmt: skip
 def test_which_names_are_the_lesion(names: list[str], any_name: bool, taken: tuple[int, ...]):
-    assert lesion_regions(names, any_name=any_name) == taken
+    assert select_lesion_regions(names, accept_any_name=any_name) == taken
 
 
 # ---- one grid ---------------------------------------------------------------------------------------
@@ -611,7 +613,7 @@ def test_masks_of_one_place_are_ored_and_moved_by_registration():
     on_t2[5:9, 10:15, 10:15] = True
     moved = np.eye(4)
     moved[:3, 3] = (4, -2, 3)  # T1C's millimetres to the reference's
-    united = unite(
+    united = unite_masks(
         [drawn(on_t2, reference.affine, "", T2), drawn(on_t2, reference.affine, "", T1C)],
         reference,
         {T1C: moved},
@@ -619,7 +621,7 @@ def test_masks_of_one_place_are_ored_and_moved_by_registration():
     assert np.array_equal(united.image > 0, on_t2 | np.roll(on_t2, (3, -2, 4), (0, 1, 2)))
     assert set(np.unique(united.image)) == {0.0, 1.0}
     with pytest.raises(GliomarkError, match="no lesion mask"):
-        unite([], reference)
+        unite_masks([], reference)
 
 
 def test_a_thick_slice_keeps_its_volume_on_a_fine_grid():
@@ -628,7 +630,7 @@ def test_a_thick_slice_keeps_its_volume_on_a_fine_grid():
     affine = turned((0, 0, 0), (1, 1, 6))
     fine = turned((0, 0, 0), (1, 1, 1))
     fine[2, 3] -= 6
-    united = unite([drawn(thick, affine)], grid(fine, (24, 30, 30))).image
+    united = unite_masks([drawn(thick, affine)], grid(fine, (24, 30, 30))).image
     assert united.sum() == pytest.approx(600, rel=0.17) and united[3:10, 15, 15].all()
     assert not united[:2].any() and not united[11:].any()
 
@@ -638,17 +640,17 @@ def test_agreement_of_two_raters():
     a, b = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     a[2, 4:8, 4:8] = True
     b[2, 6:10, 4:8] = True
-    found = agreement(drawn(a, affine), drawn(b, affine), grid(affine))
+    found = compute_agreement(drawn(a, affine), drawn(b, affine), grid(affine))
     n = a.size
     observed, chance = 1 - 16 / n, (16 / n) ** 2 + (1 - 16 / n) ** 2
     assert found.dice == 0.5 and found.voxels == n
     assert found.kappa == pytest.approx((observed - chance) / (1 - chance))
     assert (found.a_ml, found.both_ml) == (pytest.approx(0.16), pytest.approx(0.08))
     brain = a | b
-    assert agreement(drawn(a, affine), drawn(b, affine), grid(affine), brain=brain).kappa < 0
-    nobody = agreement(drawn(a & b & False, affine), drawn(a & False, affine), grid(affine))
+    assert compute_agreement(drawn(a, affine), drawn(b, affine), grid(affine), brain=brain).kappa < 0
+    nobody = compute_agreement(drawn(a & b & False, affine), drawn(a & False, affine), grid(affine))
     assert np.isnan(nobody.dice) and np.isnan(nobody.kappa)
-    pairs = between_raters(
+    pairs = compute_rater_agreement(
         [drawn(a, affine, "rater 1"), drawn(b, affine, "rater 2"), drawn(a, affine)], grid(affine)
     )
     assert list(pairs) == ["rater 1, rater 2"] and pairs["rater 1, rater 2"] == found
@@ -660,6 +662,6 @@ def test_without_a_grid_nothing_that_reaches_beyond_is_lost(at: tuple[int, int, 
     other = affine.copy()
     other[:3, 3] += affine[:3, :3] @ at
     box = np.ones((3, 5, 5), bool)
-    found = agreement(drawn(box, affine), drawn(box, other))
+    found = compute_agreement(drawn(box, affine), drawn(box, other))
     overlap = np.prod([max(0, 5 - abs(at[0])), max(0, 5 - abs(at[1])), max(0, 3 - abs(at[2]))])
     assert found.dice == pytest.approx(overlap / 75)

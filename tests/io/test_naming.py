@@ -11,14 +11,14 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from gliomark.io import read_study
-from gliomark.io.dicom.recognition import recognise
+from gliomark.io.dicom.recognition import recognise_series_from_header
 from gliomark.io.naming import (
-    after_surgery_in_words,
-    contrast_in_words,
-    is_lesion_name,
+    find_sequence_in_name,
+    is_lesion_mask_name,
     is_mask_name,
-    same_id,
-    sequence_in_name,
+    is_postoperative_description,
+    normalise_patient_id,
+    parse_contrast,
 )
 from gliomark.study import GliomarkError
 
@@ -93,7 +93,7 @@ PLAIN = [
 @pytest.mark.parametrize("name, sequence", [*BIDS, *REGISTERED, *PLAIN])
 @pytest.mark.parametrize("write", [str, str.upper, str.lower], ids=["as is", "upper", "lower"])
 def test_sequence_in_name_whatever_its_case(name: str, sequence: str | None, write):
-    assert sequence_in_name(write(name)) == sequence
+    assert find_sequence_in_name(write(name)) == sequence
 
 
 OF_A_PATIENT = [  # letters and a number before the sequence's word are the patient's
@@ -124,7 +124,7 @@ NOT_GIVEN = [
 @pytest.mark.parametrize("name, sequence", [*OF_A_PATIENT, *BY_PRODUCTS, *NOT_GIVEN])
 @pytest.mark.parametrize("write", [str, str.upper, str.lower], ids=["as is", "upper", "lower"])
 def test_ids_by_products_and_contrast_not_given(name: str, sequence: str | None, write):
-    assert sequence_in_name(write(name)) == sequence
+    assert find_sequence_in_name(write(name)) == sequence
 
 
 @pytest.mark.parametrize("separator", [" ", "-", "."])
@@ -132,18 +132,18 @@ def test_ids_by_products_and_contrast_not_given(name: str, sequence: str | None,
     "name, sequence", [one for one in REGISTERED if "space" not in one[0] and one[0].isidentifier()]
 )
 def test_separators_are_all_one(name: str, sequence: str | None, separator: str):
-    assert sequence_in_name(name.replace("_", separator)) == sequence
+    assert find_sequence_in_name(name.replace("_", separator)) == sequence
 
 
 @pytest.mark.parametrize("words, contrast", CONTRAST)
 def test_words_of_contrast_in_files_and_descriptions(words: str, contrast: bool | None):
-    assert contrast_in_words(words) is contrast
-    assert sequence_in_name(words) == ("T1C" if contrast else "T1")
+    assert parse_contrast(words) is contrast
+    assert find_sequence_in_name(words) == ("T1C" if contrast else "T1")
 
 
 @pytest.mark.parametrize("name", [*BOTH, *OTHER])
 def test_what_says_both_or_another_image_names_none_of_the_four(name: str):
-    assert sequence_in_name(name) is None
+    assert find_sequence_in_name(name) is None
 
 
 @pytest.mark.parametrize("name, mask, lesion", [
@@ -157,7 +157,7 @@ def test_what_says_both_or_another_image_names_none_of_the_four(name: str):
     ("Tumor_003_T1C", False, False), ("T1C", False, False), ("brain_tumor_mask", True, True),
 ])  # fmt: skip
 def test_masks_by_name(name: str, mask: bool, lesion: bool):
-    assert (is_mask_name(name), is_lesion_name(name)) == (mask, lesion)
+    assert (is_mask_name(name), is_lesion_mask_name(name)) == (mask, lesion)
 
 
 @pytest.mark.parametrize("words, after", [
@@ -167,12 +167,12 @@ def test_masks_by_name(name: str, mask: bool, lesion: bool):
     ("手术导航", False),
 ])  # fmt: skip
 def test_signs_of_surgery(words: str, after: bool):
-    assert after_surgery_in_words(words) is after
+    assert is_postoperative_description(words) is after
 
 
 @pytest.mark.parametrize("other", ["pat1", " PAT1 ", "PAT1^^", "Pat1\u3000"])
 def test_one_id_in_several_spellings(other: str):
-    assert same_id("PAT1") == same_id(other) != same_id("PAT2")
+    assert normalise_patient_id("PAT1") == normalise_patient_id(other) != normalise_patient_id("PAT2")
 
 
 # ---- the doors --------------------------------------------------------------------------------------
@@ -210,14 +210,14 @@ def test_a_picture_folder_is_read_as_its_name_says(tmp_path: Path, name: str, se
 def test_a_dicom_series_is_what_its_words_say(tag: str, words: str, sequence: str):
     header = Dataset()
     setattr(header, tag, words)
-    assert recognise(header, 20).sequence == sequence
+    assert recognise_series_from_header(header, 20).sequence == sequence
 
 
 @pytest.mark.parametrize("words", OTHER)
 def test_a_dicom_series_of_another_kind_is_none_of_the_four(words: str):
     header = Dataset()
     header.SeriesDescription = words
-    assert recognise(header, 20).sequence is None
+    assert recognise_series_from_header(header, 20).sequence is None
 
 
 def test_a_patient_called_like_a_sequence(tmp_path: Path):

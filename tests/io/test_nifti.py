@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from gliomark.io import read_study
-from gliomark.io.naming import is_lesion_name, sequence_in_name
+from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name
 from gliomark.study import GliomarkError, MRSequence, Series
 
 RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])
@@ -115,7 +115,7 @@ def test_sequence_subfolders(tmp_path: Path):
     ("patient1", None), ("subject2_adc", None), ("T2_star", None), ("SWI", None), ("T12", None), ("", None),
 ])  # fmt: skip
 def test_sequence_in_name(name: str, sequence: str | None):
-    assert sequence_in_name(name) == sequence
+    assert find_sequence_in_name(name) == sequence
 
 
 @pytest.mark.parametrize("name, lesion", [
@@ -125,7 +125,7 @@ def test_sequence_in_name(name: str, sequence: str | None):
     ("VSD.Brain_3more.XX.O.OT.54515", True),
 ])  # fmt: skip
 def test_lesion_names(name: str, lesion: bool):
-    assert is_lesion_name(name) is lesion
+    assert is_lesion_mask_name(name) is lesion
 
 
 def test_brain_mask_is_neither_sequence_nor_lesion(patient: Path):

@@ -13,7 +13,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Extension
 
 from gliomark.io import read_study
-from gliomark.io.masks.files import kind_of
+from gliomark.io.masks.files import find_mask_kind
 from gliomark.study import GliomarkError, MRSequence
 
 VOXELS = np.random.default_rng(1).integers(0, 200, (10, 14, 6)).astype("<i2")
@@ -114,4 +114,4 @@ def test_healthy_files_of_other_kinds_are_read(tmp_path: Path, kind: type):
     {"dim": [3, 32767, 32767, 32767]}, {"dim": [0, 1, 1, 1]}, {"vox_offset": np.inf},
 ])  # fmt: skip
 def test_a_hostile_mask_is_not_given_to_nibabel(tmp_path: Path, changes: dict[str, Any]):
-    assert kind_of(write(tmp_path / "p", **changes)) == ""
+    assert find_mask_kind(write(tmp_path / "p", **changes)) == ""

@@ -13,11 +13,11 @@ import pytest
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Header
 
-from gliomark.geometry import points_of, state_space
+from gliomark.geometry import compute_mask_points, set_nifti_space
 from gliomark.io import read_study
-from gliomark.io.nifti import read_lesion
+from gliomark.io.nifti import read_lesion_mask
 from gliomark.preprocessing import prepare
-from gliomark.reporting.masks import _write_volume
+from gliomark.reporting.masks import _write_nifti_mask
 from gliomark.study import GliomarkError, MRSequence, NiftiSpace, Series
 
 SHAPE = (10, 14, 6)
@@ -52,7 +52,7 @@ def poke(file: Path, at: int, form: str, *values: float) -> None:
 
 
 def block_mm(series: Series) -> np.ndarray:
-    return points_of(series.image > 50, series.affine).mean(axis=1)
+    return compute_mask_points(series.image > 50, series.affine).mean(axis=1)
 
 
 def expected_mm(affine: np.ndarray = RAS) -> np.ndarray:
@@ -331,7 +331,7 @@ def test_an_outline_lies_on_a_metaimage_and_an_nrrd(tmp_path: Path, suffix: str,
 
 def _outline_of(file: Path, out: Path) -> Path:
     series = read(file.parent)
-    _write_volume((series.image > 50).astype(np.uint8), series, out)
+    _write_nifti_mask((series.image > 50).astype(np.uint8), series, out)
     return out
 
 
@@ -360,7 +360,7 @@ def test_a_header_is_stated_number_for_number():
         2, 4, (-1.0, 0.5, 0.25, 3.0), (0.5, 0.25, 0.125), (1.0, 2.0, 3.0), ((1.0, 2, 3, 4),) * 3, 3
     )
     header = Nifti1Header()
-    state_space(header, space)
+    set_nifti_space(header, space)
     assert (int(header["qform_code"]), int(header["sform_code"]), int(header["xyzt_units"])) == (2, 4, 3)
     np.testing.assert_array_equal(header["pixdim"][:4], space.pixdim)
     np.testing.assert_array_equal(header["srow_y"], space.rows[1])
@@ -389,5 +389,5 @@ def test_a_mask_of_other_values_is_refused(tmp_path: Path, values: tuple[float, 
 def test_a_mask_scaled_to_nearly_whole_numbers_is_read(tmp_path: Path, high: float):
     mask = np.where(block() > 50, high, 0).astype(np.float32)
     nib.save(nib.Nifti1Image(mask, RAS), tmp_path / "seg.nii.gz")
-    read_back = read_lesion(tmp_path / "seg.nii.gz", [])
+    read_back = read_lesion_mask(tmp_path / "seg.nii.gz", [])
     np.testing.assert_array_equal(read_back.image, (block() > 50).transpose(2, 1, 0))

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from gliomark.io import read_study
-from gliomark.io.pictures import in_order
-from gliomark.messages import Message, render
+from gliomark.io.pictures import sort_slice_names
+from gliomark.messages import Message, render_message
 from gliomark.study import GliomarkError, MRSequence
 
 Write = Callable[[Path, np.ndarray], None]
@@ -43,7 +43,7 @@ def refusal(patient: Path) -> str:
         read_study(patient)
     said = caught.value.message
     assert isinstance(said, Message) and "\n" not in said
-    assert render(said, "zh") != said
+    assert render_message(said, "zh") != said
     return said
 
 
@@ -395,7 +395,7 @@ def test_masks_that_are_inverted_or_mixed(tmp_path: Path):
 ])  # fmt: skip
 def test_slices_are_ordered_by_number(tmp_path: Path, ascending: list[str]):
     shuffled = np.random.default_rng(2).permutation(ascending).tolist()
-    assert in_order(shuffled) == ascending
+    assert sort_slice_names(shuffled) == ascending
     folder = tmp_path / "p" / "T2"
     folder.mkdir(parents=True)
     for number, name in enumerate(ascending, start=1):

@@ -10,13 +10,17 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from gliomark.experiments.cohort.recognition import OURS, run, variants
-from gliomark.io.dicom.recognition import Recognition, recognise
-from gliomark.io.dicom.weighting import nulls_fluid
-from gliomark.io.dicom.words import plane_in_words, weighting_in_words
-from gliomark.io.naming import contrast_in_words
+from gliomark.experiments.cohort.recognition import (
+    TARGET_SEQUENCES,
+    generate_variants,
+    run_series_recognition,
+)
+from gliomark.io.dicom.recognition import SeriesRecognition, recognise_series_from_header
+from gliomark.io.dicom.weighting import is_csf_nulled
+from gliomark.io.dicom.words import find_plane_in_words, find_weighting_in_words
+from gliomark.io.naming import parse_contrast
 
-VARIANTS = tuple(variants())
+VARIANTS = tuple(generate_variants())
 SE_T1 = {"RepetitionTime": 500, "EchoTime": 10, "ScanningSequence": "SE"}
 SE_T2 = {"RepetitionTime": 4200, "EchoTime": 98, "ScanningSequence": "SE"}
 FLAIR = {"RepetitionTime": 9000, "EchoTime": 110, "InversionTime": 2500, "ScanningSequence": ["SE", "IR"]}
@@ -27,11 +31,11 @@ MPRAGE = {
 SAGITTAL, CORONAL = [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]
 
 
-def recognised(images: int = 20, **tags: Any) -> Recognition:
+def recognised(images: int = 20, **tags: Any) -> SeriesRecognition:
     header = Dataset()
     for tag, value in tags.items():
         setattr(header, tag, value)
-    found = recognise(header, images)
+    found = recognise_series_from_header(header, images)
     assert "\n" not in found.reason and found.reason.endswith(".") and len(found.reason) > 15
     assert found.kind == (found.sequence or found.kind)
     return found
@@ -154,8 +158,8 @@ def test_one_image_is_no_stack(images: int, kind: str):
 
 @pytest.mark.parametrize("repetition, inversion", [(9000, 2500), (5000, 1800), (11000, 2800), (4800, 1650)])
 def test_flair_inversion_times_null_the_fluid(repetition: float, inversion: float):
-    assert nulls_fluid(repetition, inversion)
-    assert not nulls_fluid(repetition, 0.5 * inversion) and not nulls_fluid(repetition, 1.5 * inversion)
+    assert is_csf_nulled(repetition, inversion)
+    assert not is_csf_nulled(repetition, 0.5 * inversion) and not is_csf_nulled(repetition, 1.5 * inversion)
 
 
 # Descriptions as hospitals write them, not used in making the variants.
@@ -173,8 +177,8 @@ def test_flair_inversion_times_null_the_fluid(repetition: float, inversion: floa
     ("head routine", None, None),
 ])  # fmt: skip
 def test_words_of_descriptions(words: str, weight: str | None, contrast: bool | None):
-    assert weighting_in_words(words) == weight
-    assert contrast_in_words(words) is contrast
+    assert find_weighting_in_words(words) == weight
+    assert parse_contrast(words) is contrast
 
 
 @pytest.mark.parametrize("words, plane", [
@@ -182,7 +186,7 @@ def test_words_of_descriptions(words: str, weight: str | None, contrast: bool | 
     ("ep2d_diff_3scan_trace", ""), ("AX COR SAG", ""),
 ])  # fmt: skip
 def test_planes_in_words(words: str, plane: str):
-    assert plane_in_words(words) == plane
+    assert find_plane_in_words(words) == plane
 
 
 @pytest.mark.parametrize("words, kind", [
@@ -207,10 +211,10 @@ def test_words_of_what_is_not_ours_refuse_whatever_the_timing(words: str, kind: 
 def test_no_wrong_sequence_among_the_variants_and_nearly_all_that_can_be_told_are():
     wrong, missed, told = [], [], 0
     for variant in VARIANTS:
-        found = recognise(variant.header, variant.images)
+        found = recognise_series_from_header(variant.header, variant.image_count)
         if found.sequence is not None and found.kind != variant.kind:
             wrong.append((variant.name, found))
-        if variant.told and variant.kind in OURS:
+        if variant.is_determinable and variant.kind in TARGET_SEQUENCES:
             told += 1
             missed += [variant.name] if found.kind != variant.kind else []
     assert not wrong
@@ -219,21 +223,23 @@ def test_no_wrong_sequence_among_the_variants_and_nearly_all_that_can_be_told_ar
 
 @pytest.mark.parametrize("seed", [1])
 def test_no_wrong_sequence_with_other_timings_either(seed: int):
-    for variant in variants(seed):
-        found = recognise(variant.header, variant.images)
+    for variant in generate_variants(seed):
+        found = recognise_series_from_header(variant.header, variant.image_count)
         assert found.sequence is None or found.kind == variant.kind, variant.name
 
 
 def test_the_confusion_table_counts_every_variant(tmp_path: Path):
     said: list[str] = []
-    table = pd.read_csv(run(tmp_path, None, said.append), keep_default_na=False)
+    table = pd.read_csv(run_series_recognition(tmp_path, None, said.append), keep_default_na=False)
     assert table["count"].sum() == len(VARIANTS) >= 200
-    ours = table[table.recognised.isin(OURS)]
-    assert (ours.truth == ours.recognised).all() and set(ours.truth) == set(OURS)
+    ours = table[table.recognised.isin(TARGET_SEQUENCES)]
+    assert (ours.truth == ours.recognised).all() and set(ours.truth) == set(TARGET_SEQUENCES)
     assert "0 wrong sequences" in said[0]
 
 
 def test_real_series_in_the_confusion_table(tmp_path: Path, shared: Path):
-    table = pd.read_csv(run(tmp_path, shared / "series", lambda text: None), keep_default_na=False)
+    table = pd.read_csv(
+        run_series_recognition(tmp_path, shared / "series", lambda text: None), keep_default_na=False
+    )
     real = table[table.source != "generated"]
     assert sorted(real.recognised) == ["PD", "T1", "T1"]

@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from gliomark.experiments.cohort.recognition import variants
-from gliomark.io.dicom.recognition import recognise
-from gliomark.messages import Message, from_record, message, render, to_record
+from gliomark.experiments.cohort.recognition import generate_variants
+from gliomark.io.dicom.recognition import recognise_series_from_header
+from gliomark.messages import Message, from_message_record, message, render_message, to_message_record
 
 SE = {"ScanningSequence": "SE"}
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 MPRAGE = {
-    "RepetitionTime": 2000, "EchoTime": 2.6, "InversionTime": 900, "ScanningSequence": "GR",
-    "MRAcquisitionType": "3D", "PixelSpacing": [1, 1], "SliceThickness": 1,
-}  # fmt: skip
+    "RepetitionTime": 2000,
+    "EchoTime": 2.6,
+    "InversionTime": 900,
+    "ScanningSequence": "GR",
+    "MRAcquisitionType": "3D",
+    "PixelSpacing": [1, 1],
+    "SliceThickness": 1,
+}
 T1 = SE | {"RepetitionTime": 500, "EchoTime": 10}
 T2 = SE | {"RepetitionTime": 4200, "EchoTime": 98}
 
@@ -94,43 +99,46 @@ REASONS: list[tuple[dict[str, Any], str, str]] = [
         "Echo-planar (ScanningSequence EP), with 1 images of each place.",
         "平面回波成像（ScanningSequence EP），每个层面 1 幅。",
     ),
-]  # fmt: skip
+]
 
 
 def reason_of(tags: dict[str, Any]) -> str:
     header = Dataset()
     for tag, value in tags.items():
         setattr(header, tag, value)
-    return recognise(header, 20).reason
+    return recognise_series_from_header(header, 20).reason
 
 
 @pytest.mark.parametrize(("tags", "english", "chinese"), REASONS)
 def test_reasons_in_both_languages(tags: dict[str, Any], english: str, chinese: str) -> None:
     reason = reason_of(tags)
     assert isinstance(reason, Message)
-    assert reason == english and render(reason, "en") == english
-    assert render(reason, "zh") == chinese
+    assert reason == english and render_message(reason, "en") == english
+    assert render_message(reason, "zh") == chinese
 
 
 @pytest.mark.parametrize(("tags", "english", "chinese"), REASONS)
 def test_reasons_outlive_processes_and_records(tags: dict[str, Any], english: str, chinese: str) -> None:
-    for copied in (pickle.loads(pickle.dumps(reason_of(tags))), from_record(to_record(reason_of(tags)))):
-        assert copied == english and render(copied, "zh") == chinese
+    for copied in (
+        pickle.loads(pickle.dumps(reason_of(tags))),
+        from_message_record(to_message_record(reason_of(tags))),
+    ):
+        assert copied == english and render_message(copied, "zh") == chinese
 
 
 def test_a_note_about_an_unknown_series_is_chinese_throughout() -> None:
     reason = reason_of({"EchoTime": 10, "SeriesDescription": "t2_tse_tra"})
     note = message("series-unknown", name="t2_tse_tra", reason=reason)
-    assert render(note, "zh") == (
+    assert render_message(note, "zh") == (
         "未使用序列“t2_tse_tra”：SeriesDescription 写明 T2，但时间参数（TE 10 ms）与之不符：两者矛盾。"
     )
 
 
 def test_no_english_clause_is_left_in_any_reason() -> None:
     """Of the generated headers: what is Latin is a tag's name, a value or a word of the header itself."""
-    for variant in variants():
-        reason = recognise(variant.header, variant.images).reason
-        chinese = render(reason, "zh")
+    for variant in generate_variants():
+        reason = recognise_series_from_header(variant.header, variant.image_count).reason
+        chinese = render_message(reason, "zh")
         own = " ".join(str(element.value) for element in variant.header)
         words = re.findall(r"(?<![\w-])[a-z]{3,}(?![\w-])", chinese)
         assert chinese.endswith("。"), chinese

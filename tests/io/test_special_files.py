@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tests.io.test_dicom import write_series
 
-from gliomark.cohort.scan import _all_files
-from gliomark.io import files_of_patient, find_patients, read_clinical, read_study
+from gliomark.cohort.scan import _find_dicom_files
+from gliomark.io import find_patients, list_patient_files, read_clinical_table, read_study
 from gliomark.io.masks import find_masks
 from gliomark.study import GliomarkError, MRSequence
 
@@ -94,7 +94,7 @@ def test_they_are_passed_over_with_a_note(tmp_path: Path, special: Callable[[Pat
     assert any(f"1 links or special files in the folder were passed over ({Path(name).name})" in note
                for note in study.notes)  # fmt: skip
     assert find_patients(folder) == [folder]
-    assert folder / name not in files_of_patient(folder)
+    assert folder / name not in list_patient_files(folder)
     assert folder / name not in find_masks(folder)
 
 
@@ -127,13 +127,13 @@ def test_a_patient_folder_that_is_a_link_is_read(tmp_path: Path, write: Callable
 def test_a_table_is_a_file(tmp_path: Path, special: Callable[[Path], None]):
     special(tmp_path / "table.csv")
     with pytest.raises(GliomarkError, match=r"table\.csv is a pipe, a socket or a device"):
-        read_clinical(tmp_path / "table.csv")
+        read_clinical_table(tmp_path / "table.csv")
 
 
 def test_a_table_that_is_a_link_to_one_is_read(tmp_path: Path):
     (tmp_path / "real.csv").write_text("id,age,sex\nP1,50,0\n", "utf-8")
     (tmp_path / "table.csv").symlink_to(tmp_path / "real.csv")
-    assert read_clinical(tmp_path / "table.csv").row("P1").age == 50
+    assert read_clinical_table(tmp_path / "table.csv").get_row("P1").age == 50
 
 
 @pytest.mark.parametrize("special", SPECIAL)
@@ -155,5 +155,5 @@ def test_a_cohorts_root_is_scanned_without_them(tmp_path: Path, special: Callabl
     for name in ("IM1", "export.zip"):
         special(tmp_path / name)
     (tmp_path / "private").mkdir()
-    files, bad = _all_files(tmp_path, tmp_path / "private", [tmp_path / "P1"])
+    files, bad = _find_dicom_files(tmp_path, tmp_path / "private", [tmp_path / "P1"])
     assert (files, bad) == ([], [])

@@ -23,10 +23,10 @@ from gliomark.isolation import child
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Study
 
-io = types.SimpleNamespace()  # the real functions, where others stand in for them
+original_functions = types.SimpleNamespace()  # the real functions, where others stand in for them
 
 
-def segfault(folder: Path) -> str:
+def cause_segfault(folder: Path) -> str:
     """Reads a file, then writes where nothing may be written."""
     (folder / "bad.dcm").read_bytes()
     ctypes.memset(8, 1, 1)
@@ -42,28 +42,28 @@ def crash_once(folder: Path) -> str:
     return "second try"
 
 
-def leave(folder: Path) -> str:
+def exit_process(folder: Path) -> str:
     os._exit(3)
 
 
-def swell(folder: Path) -> str:
+def fill_memory_in_steps(folder: Path) -> str:
     """Memory that is really used, in steps, as an unpacked bomb takes it."""
     (folder / "bad.dcm").read_bytes()
-    kept = [np.ones(1 << 24) for _ in range(1000)]
-    return str(len(kept))
+    arrays = [np.ones(1 << 24) for _ in range(1000)]
+    return str(len(arrays))
 
 
-def swell_at_once(folder: Path) -> str:
+def fill_memory_at_once(folder: Path) -> str:
     return str(np.ones(1 << 36).sum())
 
 
-def spin(folder: Path) -> str:
+def loop_forever(folder: Path) -> str:
     (folder / "bad.dcm").read_bytes()
     while True:
         pass
 
 
-def spin_in_c(folder: Path) -> str:
+def block_in_c(folder: Path) -> str:
     """No other thread of the process runs meanwhile."""
     (folder / "bad.dcm").read_bytes()
     ctypes.PyDLL(None).sleep(3600)
@@ -75,11 +75,11 @@ def wait_for_fifo(folder: Path) -> str:
 
 
 def open_many(folder: Path) -> str:
-    kept = [(folder / "bad.dcm").open("rb") for _ in range(10_000)]
-    return str(len(kept))
+    open_files = [(folder / "bad.dcm").open("rb") for _ in range(10_000)]
+    return str(len(open_files))
 
 
-def progress(folder: Path) -> str:
+def read_slowly(folder: Path) -> str:
     """Slow, but a file after the other."""
     for _ in range(6):
         (folder / "bad.dcm").read_bytes()
@@ -94,15 +94,15 @@ def close_pipe(folder: Path) -> str:
     return "not reached"
 
 
-def answer_garbage(folder: Path) -> str:
-    told = [file for file in range(3, 64) if _is_pipe(file)]
-    for file in told:
+def write_garbage_answer(folder: Path) -> str:
+    pipe_descriptors = [file for file in range(3, 64) if _is_pipe(file)]
+    for file in pipe_descriptors:
         with _ignored():
             os.write(file, b'{"ended": ["well"]}\n')
     return "too late"
 
 
-def answer_without_end(folder: Path) -> str:
+def write_endless_answer(folder: Path) -> str:
     for file in (file for file in range(3, 64) if _is_pipe(file)):
         with _ignored():
             for _ in range(64):
@@ -110,19 +110,19 @@ def answer_without_end(folder: Path) -> str:
     return "too late"
 
 
-def answer_much(folder: Path) -> NDArray[np.uint8]:
+def return_large_answer(folder: Path) -> NDArray[np.uint8]:
     return np.zeros(1 << 28, np.uint8)
 
 
-def answer_another_type(folder: Path) -> str:
+def return_wrong_type(folder: Path) -> str:
     return folder  # type: ignore[return-value]
 
 
-def refuse(folder: Path) -> str:
+def raise_gliomark_error(folder: Path) -> str:
     raise GliomarkError(message("folder-empty", folder=folder))
 
 
-def fail(folder: Path) -> str:
+def raise_unicode_error(folder: Path) -> str:
     raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "not text")
 
 
@@ -133,20 +133,20 @@ def print_much(folder: Path) -> str:
     return "printed"
 
 
-def start_another(folder: Path) -> str:
+def start_child_process(folder: Path) -> str:
     """A child of the child, which must go with it."""
-    if (other := os.fork()) == 0:
+    if (child_id := os.fork()) == 0:
         time.sleep(3600)
-    (folder / "pid").write_text(str(other), "utf-8")
+    (folder / "pid").write_text(str(child_id), "utf-8")
     while True:
         time.sleep(1)
 
 
-def process_id(folder: Path) -> int:
+def get_process_id(folder: Path) -> int:
     return os.getpid()
 
 
-def token(folder: Path) -> str:
+def get_token(folder: Path) -> str:
     return os.environ.get("GLIOMARK_TOKEN", "none")
 
 
@@ -155,7 +155,7 @@ def read_study(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
     if (path / "poison").exists():
         (path / "poison").read_bytes()
         ctypes.memset(8, 1, 1)
-    return io.read_study(path, needed=needed)
+    return original_functions.read_study(path, needed=needed)
 
 
 def read_instance(file: Path) -> Instance:
@@ -188,13 +188,13 @@ if __name__ == "__main__":
         sys.modules.setdefault(package, types.ModuleType(package))
     own = [one for one in vars(module).values() if getattr(one, "__module__", "") == "__main__"]
     names = [one.__name__ for one in own if callable(one)]
-    child.ALLOWED |= {f"tests.isolation.hostile:{name}" for name in names}
+    child.ALLOWED_FUNCTIONS |= {f"tests.isolation.hostile:{name}" for name in names}
     if "poison" in sys.argv:
         sys.argv.remove("poison")
         import gliomark.io
         import gliomark.server.intake
 
-        io = types.SimpleNamespace(read_study=gliomark.io.read_study)
+        original_functions = types.SimpleNamespace(read_study=gliomark.io.read_study)
         gliomark.io.read_study = gliomark.server.intake.read_study = read_study  # type: ignore[assignment]
         gliomark.io.dicom.read_instance = read_instance
     child.main()

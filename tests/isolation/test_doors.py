@@ -12,30 +12,30 @@ import numpy as np
 import pytest
 from tests.io.test_dicom import write_series
 from tests.isolation import hostile
-from tests.pipeline.conftest import PAIR, drawn, pictures, tiny_weights
-from tests.server.conftest import SMALL, Live, running
+from tests.pipeline.conftest import PAIR, drawn_images, picture_folder, tiny_weights
+from tests.server.conftest import SMALL_LIMITS, LiveClient, run_server
 
-from gliomark.batch import Request, predict_folder
+from gliomark.batch import PredictionOptions, predict_folder
 from gliomark.cohort import build, scan
-from gliomark.cohort.build import BuildSettings, Sources, build_cohort
-from gliomark.cohort.scan import _read_batch
+from gliomark.cohort.build import BuildSettings, CohortSources, build_cohort
+from gliomark.cohort.scan import _read_header_batch
 from gliomark.io import read_study
-from gliomark.io.dicom import Instance, dicom_files, read_headers
-from gliomark.isolation import ReadingEndedError, ReadingProcesses, read_each
+from gliomark.io.dicom import Instance, find_dicom_files, read_headers
+from gliomark.isolation import ReaderPool, ReaderProcessError, read_items_skipping_crashes
 from gliomark.messages import Message
 from gliomark.pipeline import load_model, predict
-from gliomark.server.dicom_node import DicomNode, Node
-from gliomark.server.run import Settings
-from gliomark.study import Clinical
+from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
+from gliomark.server.run import ServerConfig
+from gliomark.study import ClinicalData
 
-__all__ = ["drawn", "pictures", "tiny_weights"]
+__all__ = ["drawn_images", "picture_folder", "tiny_weights"]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of POSIX")
 COMMAND = (sys.executable, "-P", hostile.__file__, "poison")
 
 
 @pytest.fixture(scope="module")
-def reading() -> Iterator[ReadingProcesses]:
-    with ReadingProcesses(2, command=COMMAND) as processes:
+def reading() -> Iterator[ReaderPool]:
+    with ReaderPool(2, command=COMMAND) as processes:
         yield processes
 
 
@@ -53,7 +53,7 @@ def test_a_batch_answers_the_others_as_it_would_alone(
     three: Path,
     tiny_weights: Path,
     tmp_path: Path,
-    reading: ReadingProcesses,
+    reading: ReaderPool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = {}
@@ -66,7 +66,7 @@ def test_a_batch_answers_the_others_as_it_would_alone(
 
     write = batch.write_prediction
     monkeypatch.setattr(batch, "write_prediction", keep)
-    request = Request(str(tiny_weights), without_clinical=True)
+    request = PredictionOptions(str(tiny_weights), allows_missing_clinical=True)
     failures = predict_folder(three, None, tmp_path / "out", request, lambda _: None, reading)
     (failure,) = failures
     assert failure.patient_id == "B"
@@ -76,7 +76,11 @@ def test_a_batch_answers_the_others_as_it_would_alone(
     model = load_model(tiny_weights)
     assert answers.keys() == {"A", "C"}
     for name, answer in answers.items():
-        alone = predict(read_study(three / name, needed=model.sequences), Clinical(name, None, None), model)
+        alone = predict(
+            read_study(three / name, required_sequences=model.sequences),
+            ClinicalData(name, None, None),
+            model,
+        )
         np.testing.assert_array_equal(answer.segmentation.probability, alone.segmentation.probability)
         assert answer.markers == alone.markers and answer.all_notes == alone.all_notes
         for sequence, image in alone.stack.images.items():
@@ -84,15 +88,17 @@ def test_a_batch_answers_the_others_as_it_would_alone(
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[Live]:
-    settings = Settings(tmp_path_factory.mktemp("data"), models={"tiny": str(tiny_weights)}, limits=SMALL)
-    with running(settings) as client:
+def live(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[LiveClient]:
+    settings = ServerConfig(
+        tmp_path_factory.mktemp("data"), model_files={"tiny": str(tiny_weights)}, request_limits=SMALL_LIMITS
+    )
+    with run_server(settings) as client:
         client.server.reading.close()
         client.server.reading.command = COMMAND
         yield client
 
 
-def test_a_server_refuses_poison_and_takes_the_next(live: Live, three: Path) -> None:
+def test_a_server_refuses_poison_and_takes_the_next(live: LiveClient, three: Path) -> None:
     for name in ("B", "A", "B", "C"):
         answer: httpx.Response = live.upload(three / name)
         if name != "B":
@@ -106,15 +112,15 @@ def test_a_server_refuses_poison_and_takes_the_next(live: Live, three: Path) -> 
 
 
 @pytest.fixture
-def node(live: Live) -> DicomNode:
+def node(live: LiveClient) -> DicomNode:
     """Not listening: what was pushed is put where it would put it."""
-    return DicomNode(live.server, Node(0, peers=("MRI",)))
+    return DicomNode(live.server, DicomNodeConfig(0, allowed_ae_titles=("MRI",)))
 
 
 def pushed(node: DicomNode, name: str, poison: bool) -> Path:
-    folder = node.incoming.with_name("taken") / f"{name}-12345678"
+    folder = node.incoming_folder.with_name("taken") / f"{name}-12345678"
     write_series(folder, SeriesDescription="T2 FLAIR")
-    for number, file in enumerate(sorted(dicom_files(folder))):
+    for number, file in enumerate(sorted(find_dicom_files(folder))):
         file.rename(folder / f"{number}.dcm")
     if poison:
         content = (folder / "2.dcm").read_bytes()
@@ -122,10 +128,10 @@ def pushed(node: DicomNode, name: str, poison: bool) -> Path:
     return folder
 
 
-def test_a_pushed_study_that_is_poison_is_set_aside(live: Live, node: DicomNode) -> None:
+def test_a_pushed_study_that_is_poison_is_set_aside(live: LiveClient, node: DicomNode) -> None:
     folder = pushed(node, "bad", poison=True)
     sent = sorted(file.name for file in folder.iterdir())
-    node._ask(folder)
+    node._request_prediction(folder)
     aside = live.server.store.folder / "set-aside"
     assert sorted(file.name for file in (aside / folder.name).iterdir()) == sent
     reason = (aside / f"{folder.name}.txt").read_text("utf-8")
@@ -136,14 +142,14 @@ def test_a_pushed_study_that_is_poison_is_set_aside(live: Live, node: DicomNode)
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_a_study_that_ended_the_server_itself_is_tried_twice(
-    live: Live, node: DicomNode, before: int
+    live: LiveClient, node: DicomNode, before: int
 ) -> None:
     folder = pushed(node, f"study{before}", poison=False)
     tries = live.server.store.folder / "tries" / f"study{before}"
     tries.parent.mkdir(exist_ok=True)
     if before:
         tries.write_bytes(b"." * before)  # as earlier servers left it that did not see the end of it
-    node._ask(folder)
+    node._request_prediction(folder)
     set_aside = (live.server.store.folder / "set-aside" / folder.name).exists()
     assert set_aside == (before == 2)
     assert not tries.exists(), "whoever pushes it anew is read anew"
@@ -151,14 +157,14 @@ def test_a_study_that_ended_the_server_itself_is_tried_twice(
 
 @pytest.mark.parametrize("bad", [(0,), (3, 4), tuple(range(6))])
 def test_headers_that_are_poison_are_kept_out_one_by_one(
-    tmp_path: Path, reading: ReadingProcesses, monkeypatch: pytest.MonkeyPatch, bad: tuple[int, ...]
+    tmp_path: Path, reading: ReaderPool, monkeypatch: pytest.MonkeyPatch, bad: tuple[int, ...]
 ) -> None:
     write_series(tmp_path, SeriesDescription="T2 FLAIR")
-    files = sorted(dicom_files(tmp_path))[:6]
+    files = sorted(find_dicom_files(tmp_path))[:6]
     for number in bad:
         files[number].write_bytes(files[number].read_bytes() + b"POISON")
     monkeypatch.setattr(scan, "reading", lambda: reading)
-    found = _read_batch(files)
+    found = _read_header_batch(files)
     whole = [one for one in found if isinstance(one, Instance)]
     out = [one for one in found if not isinstance(one, Instance)]
     assert sorted(one.file for one in whole) == sorted(f for n, f in enumerate(files) if n not in bad)
@@ -171,22 +177,22 @@ def test_a_file_that_is_not_known_is_found_by_halves(tmp_path: Path) -> None:
 
     def read(subject: Path, function: object, asked: list[Path]) -> list[str]:
         if files[5] in asked:
-            raise ReadingEndedError("ended", "")
+            raise ReaderProcessError("ended", "")
         return [one.name for one in asked]
 
-    found, ended = read_each(read, tmp_path, read_headers, files, lambda one: one)  # type: ignore[arg-type]
+    found, ended = read_items_skipping_crashes(read, tmp_path, read_headers, files, lambda one: one)  # type: ignore[arg-type]
     assert found == ["0", "1", "2", "3", "4", "6", "7", "8"] and ended == [(files[5], "ended")]
 
 
 def test_a_cohort_is_built_without_the_patient(
-    three: Path, tmp_path: Path, reading: ReadingProcesses, monkeypatch: pytest.MonkeyPatch
+    three: Path, tmp_path: Path, reading: ReaderPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("id,age,sex,idh_mutant\nA,50,0,1\nB,51,1,0\nC,52,0,1\n", "utf-8")
     for module in (scan, build):
         monkeypatch.setattr(module, "reading", lambda: reading)
     report = build_cohort(
-        Sources(three, labels),
+        CohortSources(three, labels),
         tmp_path / "cohort",
         BuildSettings(sequences=PAIR, without_masks=True),
         workers=0,

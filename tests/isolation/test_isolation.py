@@ -16,20 +16,22 @@ import pytest
 from PIL import Image
 from tests.isolation import hostile
 
-from gliomark.files import PREFIX
+from gliomark.files import TEMPORARY_PREFIX
 from gliomark.io import find_patients, read_study
-from gliomark.isolation import Limits, ReadingEndedError, ReadingProcesses
-from gliomark.messages import Message, render
+from gliomark.isolation import ReaderLimits, ReaderPool, ReaderProcessError
+from gliomark.messages import Message, render_message
 from gliomark.study import GliomarkError, MRSequence
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of POSIX")
 COMMAND = (sys.executable, "-P", hostile.__file__)
-TIGHT = Limits(memory_bytes=5 << 28, seconds=20, stalled_s=5, open_files=64, answer_bytes=64 << 20)
+TIGHT = ReaderLimits(
+    max_memory_bytes=5 << 28, timeout_s=20, stall_timeout_s=5, max_open_files=64, max_result_bytes=64 << 20
+)
 
 
 @pytest.fixture(scope="module")
-def reading() -> Iterator[ReadingProcesses]:
-    with ReadingProcesses(1, TIGHT, COMMAND) as processes:
+def reading() -> Iterator[ReaderPool]:
+    with ReaderPool(1, TIGHT, COMMAND) as processes:
         yield processes
 
 
@@ -47,23 +49,23 @@ def patient(tmp_path: Path) -> Path:
 
 
 HARM = {
-    "segfault": (hostile.segfault, "reading-crashed", ("signal 11", "bad.dcm")),
-    "exit": (hostile.leave, "reading-crashed", ("status 3",)),
-    "memory in steps": (hostile.swell, "reading-memory", ("bad.dcm", "1.34 GB")),
-    "memory at once": (hostile.swell_at_once, "reading-memory", ()),
-    "spin": (hostile.spin, "reading-slow", ("bad.dcm",)),
-    "spin in C": (hostile.spin_in_c, "reading-slow", ("bad.dcm",)),
+    "segfault": (hostile.cause_segfault, "reading-crashed", ("signal 11", "bad.dcm")),
+    "exit": (hostile.exit_process, "reading-crashed", ("status 3",)),
+    "memory in steps": (hostile.fill_memory_in_steps, "reading-memory", ("bad.dcm", "1.34 GB")),
+    "memory at once": (hostile.fill_memory_at_once, "reading-memory", ()),
+    "spin": (hostile.loop_forever, "reading-slow", ("bad.dcm",)),
+    "spin in C": (hostile.block_in_c, "reading-slow", ("bad.dcm",)),
     "a pipe nobody writes to": (hostile.wait_for_fifo, "reading-slow", ("pipe",)),
     "closed pipe": (hostile.close_pipe, "reading-crashed", ()),
-    "garbage": (hostile.answer_garbage, "reading-crashed", ("not understood",)),
-    "a line without end": (hostile.answer_without_end, "reading-crashed", ("not understood",)),
-    "giant answer": (hostile.answer_much, None, ()),
+    "garbage": (hostile.write_garbage_answer, "reading-crashed", ("not understood",)),
+    "a line without end": (hostile.write_endless_answer, "reading-crashed", ("not understood",)),
+    "giant answer": (hostile.return_large_answer, None, ()),
 }
 
 
 @pytest.mark.parametrize("kind", HARM)
 def test_harm_costs_one_sentence_and_the_next_patient_is_read(
-    kind: str, reading: ReadingProcesses, patient: Path
+    kind: str, reading: ReaderPool, patient: Path
 ) -> None:
     function, code, words = HARM[kind]
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
@@ -71,11 +73,11 @@ def test_harm_costs_one_sentence_and_the_next_patient_is_read(
         reading(patient, function, patient)
     assert time.monotonic() - started < 30
     if code is not None:
-        assert isinstance(raised.value, ReadingEndedError)
+        assert isinstance(raised.value, ReaderProcessError)
         sentence = raised.value.message
         assert isinstance(sentence, Message) and sentence.code == code
         assert str(patient) in sentence and all(word in sentence for word in words), sentence
-        assert str(patient) in render(sentence, "zh")
+        assert str(patient) in render_message(sentence, "zh")
     good = reading(patient, read_study, patient)
     np.testing.assert_array_equal(
         good.series[MRSequence.FLAIR].image, read_study(patient).series[MRSequence.FLAIR].image
@@ -83,37 +85,37 @@ def test_harm_costs_one_sentence_and_the_next_patient_is_read(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < max(before, 2 << 20) + (64 << 10)
 
 
-def test_what_crashed_once_is_tried_once_more(reading: ReadingProcesses, patient: Path) -> None:
+def test_what_crashed_once_is_tried_once_more(reading: ReaderPool, patient: Path) -> None:
     assert reading(patient, hostile.crash_once, patient) == "second try"
 
 
 @pytest.mark.parametrize(
     ("function", "answer"),
-    [(hostile.print_much, "printed"), (hostile.progress, "read all"), (hostile.token, "none")],
+    [(hostile.print_much, "printed"), (hostile.read_slowly, "read all"), (hostile.get_token, "none")],
 )
 def test_what_is_no_harm_is_answered(
     function: Callable[[Path], str], answer: str, patient: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prints do not disturb the answer, slow progress is progress, and the server's token stays with the server."""
     monkeypatch.setenv("GLIOMARK_TOKEN", "secret")
-    with ReadingProcesses(1, Limits(seconds=60, stalled_s=2), COMMAND) as processes:
+    with ReaderPool(1, ReaderLimits(timeout_s=60, stall_timeout_s=2), COMMAND) as processes:
         assert processes(patient, function, patient) == answer
 
 
-def test_refusals_and_errors_come_back_as_they_were(reading: ReadingProcesses, patient: Path) -> None:
+def test_refusals_and_errors_come_back_as_they_were(reading: ReaderPool, patient: Path) -> None:
     with pytest.raises(GliomarkError) as refused:
-        reading(patient, hostile.refuse, patient)
+        reading(patient, hostile.raise_gliomark_error, patient)
     assert refused.value.message.code == "folder-empty"
     with pytest.raises(ValueError, match="UnicodeDecodeError: .*not text"):
-        reading(patient, hostile.fail, patient)
+        reading(patient, hostile.raise_unicode_error, patient)
     with pytest.raises(OSError, match="Too many open files"):
         reading(patient, hostile.open_many, patient)
     with pytest.raises(TypeError):
-        reading(patient, hostile.answer_another_type, patient)
+        reading(patient, hostile.return_wrong_type, patient)
 
 
 def test_only_named_functions_run(patient: Path) -> None:
-    with ReadingProcesses(1) as processes, pytest.raises(OSError, match="_unnamed"):
+    with ReaderPool(1) as processes, pytest.raises(OSError, match="_unnamed"):
         processes(patient, _unnamed, patient)
 
 
@@ -122,9 +124,9 @@ def _unnamed(folder: Path) -> str:
 
 
 def test_a_process_is_used_again_until_it_is_worn_out(patient: Path) -> None:
-    limits = Limits(calls=3)
-    with ReadingProcesses(1, limits, COMMAND) as processes:
-        ids = [processes(patient, hostile.process_id, patient) for _ in range(7)]
+    limits = ReaderLimits(max_calls=3)
+    with ReaderPool(1, limits, COMMAND) as processes:
+        ids = [processes(patient, hostile.get_process_id, patient) for _ in range(7)]
     assert ids[0] == ids[1] == ids[2] != ids[3] == ids[4] == ids[5] != ids[6]
 
 
@@ -133,8 +135,8 @@ def test_a_process_answers_for_its_own_memory_alone(patient: Path) -> None:
     swollen = 512 << 20
     assert np.ones(swollen + (64 << 20), np.uint8).all()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > swollen
-    with ReadingProcesses(1, Limits(swollen_bytes=swollen), COMMAND) as processes:
-        first, second = (processes(patient, hostile.process_id, patient) for _ in range(2))
+    with ReaderPool(1, ReaderLimits(restart_above_bytes=swollen), COMMAND) as processes:
+        first, second = (processes(patient, hostile.get_process_id, patient) for _ in range(2))
     assert first == second
 
 
@@ -142,10 +144,10 @@ def test_nothing_is_left(patient: Path, tmp_path: Path, monkeypatch: pytest.Monk
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
-    with ReadingProcesses(1, TIGHT, COMMAND) as processes:
+    with ReaderPool(1, TIGHT, COMMAND) as processes:
         processes(patient, find_patients, patient)
-        with pytest.raises(ReadingEndedError):
-            processes(patient, hostile.segfault, patient)
+        with pytest.raises(ReaderProcessError):
+            processes(patient, hostile.cause_segfault, patient)
         (one,) = place.iterdir()
         assert one.stat().st_mode & 0o777 == 0o700
     assert not any(place.iterdir())
@@ -178,8 +180,8 @@ def test_no_child_outlives_a_killed_parent(doing: str, patient: Path, tmp_path: 
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     _until(lambda: not any(_is_alive(one) for one in children))
-    assert len(list(place.glob(f"{PREFIX}*"))) == 1
-    monkey = ReadingProcesses(1)
+    assert len(list(place.glob(f"{TEMPORARY_PREFIX}*"))) == 1
+    monkey = ReaderPool(1)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("tempfile.tempdir", str(place))
         with monkey:
@@ -220,7 +222,9 @@ def test_limits_are_settings(value: str, fits: bool) -> None:
     environment = {"GLIOMARK_READING_GB": value}
     if not fits:
         with pytest.raises(GliomarkError, match="GLIOMARK_READING_GB"):
-            Limits.from_environment(environment)
+            ReaderLimits.from_environment(environment)
         return
-    usual = Limits().memory_bytes
-    assert Limits.from_environment(environment).memory_bytes == (int(2.5 * (1 << 30)) if value else usual)
+    usual = ReaderLimits().max_memory_bytes
+    assert ReaderLimits.from_environment(environment).max_memory_bytes == (
+        int(2.5 * (1 << 30)) if value else usual
+    )

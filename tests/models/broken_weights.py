@@ -24,61 +24,92 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from gliomark.models.kinet import KiNetSettings, KiNetSize, build_kinet
-from gliomark.models.segmentation_networks import build_segmentation_network, network_settings
-from gliomark.models.weights import _digest
+from gliomark.models.segmentation_networks import (
+    build_segmentation_network,
+    parse_segmentation_network_settings,
+)
+from gliomark.models.weights import _compute_digest
 
-OUTLINER = {"architecture": "U-Net", "inputs": 2, "width": 2}
-READER = KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=2))
+SEGMENTATION_SETTINGS = {"architecture": "U-Net", "inputs": 2, "width": 2}
+MARKER_SETTINGS = KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=2))
 COLUMNS = 4 * 8 + 1 + 2  # the vector, its log-odds, age and sex
 TREES = "idh/lightgbm"
 Parts = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenFile:
     """make: writes the file at a path; words: all of them stand in the sentence."""
 
-    make: Callable[[Path], object]
-    words: tuple[str, ...]
+    write: Callable[[Path], object]
+    expected_words: tuple[str, ...]
 
 
 # ---- the model that is in order -------------------------------------------------------------------------------
 
 
 @cache
-def _tiny() -> Parts:
+def _create_tiny_model() -> Parts:
     torch.manual_seed(0)
-    outliner, reader = build_segmentation_network(network_settings(OUTLINER)), build_kinet(READER)
+    outliner, reader = (
+        build_segmentation_network(parse_segmentation_network_settings(SEGMENTATION_SETTINGS)),
+        build_kinet(MARKER_SETTINGS),
+    )
     tensors = {f"segmentation/{name}": tensor for name, tensor in outliner.state_dict().items()}
     tensors |= {f"idh/{name}": tensor for name, tensor in reader.state_dict().items()}
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
-    tensors |= {"prior": torch.ones(4, 4).half(), TREES: as_bytes(tree_text())}
+    tensors |= {"prior": torch.ones(4, 4).half(), TREES: encode_tensor(create_tree_text())}
     marker = {
-        "column": "idh_mutant", "title": "IDH", "positive": "mutant", "negative": "wild type", "label": "mutated",
-        "threshold": 0.5, "age_cut": 45.0, "calibration": [0.0, 1.0], "performance": "", "warning": "",
-        "architecture": {"network": {"architecture": "KiNet", **asdict(READER)}, "crop": 64},
-        "validation": {"auc": 0.8, "low": 0.7, "high": 0.9, "patients": 40, "positives": 20, "cohort": "invented"},
-    }  # fmt: skip
+        "column": "idh_mutant",
+        "title": "IDH",
+        "positive": "mutant",
+        "negative": "wild type",
+        "label": "mutated",
+        "threshold": 0.5,
+        "age_cut": 45.0,
+        "calibration": [0.0, 1.0],
+        "performance": "",
+        "warning": "",
+        "architecture": {"network": {"architecture": "KiNet", **asdict(MARKER_SETTINGS)}, "crop": 64},
+        "validation": {
+            "auc": 0.8,
+            "low": 0.7,
+            "high": 0.9,
+            "patients": 40,
+            "positives": 20,
+            "cohort": "invented",
+        },
+    }
     use = {"tile": 64, "pool": 2, "context": 0, "flips": False, "smallest_share": 0.0}
     card = {
-        "name": "tiny", "sequences": ["T1C", "FLAIR"], "rule": "joint",
-        "segmentation": {"network": OUTLINER, **use},
-        "segmentation_threshold": 0.5, "smallest_lesion_ml": 0.5, "training_cohort": "nobody",
-        "training_patients": ["a"], "folds_sha256": "0" * 64, "licence": "CC0", "intended_use": "tests",
-        "segmentation_performance": "not measured", "versions": {"gliomark": "0"}, "markers": {"idh": marker},
-        "stand_ins": {"FLAIR": "T2"}, "preparation": {"k": 20, "size": 240, "pixel_mm": 1.0, "step_mm": 2.0},
-    }  # fmt: skip
+        "name": "tiny",
+        "sequences": ["T1C", "FLAIR"],
+        "rule": "joint",
+        "segmentation": {"network": SEGMENTATION_SETTINGS, **use},
+        "segmentation_threshold": 0.5,
+        "smallest_lesion_ml": 0.5,
+        "training_cohort": "nobody",
+        "training_patients": ["a"],
+        "folds_sha256": "0" * 64,
+        "licence": "CC0",
+        "intended_use": "tests",
+        "segmentation_performance": "not measured",
+        "versions": {"gliomark": "0"},
+        "markers": {"idh": marker},
+        "stand_ins": {"FLAIR": "T2"},
+        "preparation": {"k": 20, "size": 240, "pixel_mm": 1.0, "step_mm": 2.0},
+    }
     return json.loads(json.dumps(card)), tensors
 
 
-def tiny() -> Parts:
+def copy_tiny_model() -> Parts:
     """The card and the tensors of a tiny model that loads; the caller's own, to be broken."""
-    card, tensors = _tiny()
+    card, tensors = _create_tiny_model()
     return deepcopy(card), dict(tensors)
 
 
 @cache
-def tree_text() -> str:
+def create_tree_text() -> str:
     """Three small trees over the tiny model's columns, as LightGBM writes them."""
     random = np.random.default_rng(0)
     table, label = random.normal(size=(60, COLUMNS)), random.integers(0, 2, 60)
@@ -92,52 +123,54 @@ def tree_text() -> str:
     return lightgbm.train(settings, lightgbm.Dataset(table, label.astype(float)), 3).model_to_string()
 
 
-def as_bytes(text: str) -> Tensor:
+def encode_tensor(text: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
 
 
-def packed(card: str, tensors: dict[str, Tensor], **words: str) -> bytes:
+def pack_weights(card: str, tensors: dict[str, Tensor], **metadata: str) -> bytes:
     """A weights file whose hash is right, whatever is in it."""
-    stated = {"schema_version": "2", "card": card, "sha256": _digest(card, tensors)} | words
+    stated = {"schema_version": "2", "card": card, "sha256": _compute_digest(card, tensors)} | metadata
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, stated)
 
 
 def write_tiny(path: Path) -> Path:
     """The tiny model as it is."""
-    card, tensors = tiny()
-    path.write_bytes(packed(json.dumps(card), tensors))
+    card, tensors = copy_tiny_model()
+    path.write_bytes(pack_weights(json.dumps(card), tensors))
     return path
 
 
 # ---- what is done to it ---------------------------------------------------------------------------------------
 
 
-def with_card(path: Path, change: Callable[[dict], object]) -> None:
-    card, tensors = tiny()
+def write_with_card(path: Path, change: Callable[[dict], object]) -> None:
+    card, tensors = copy_tiny_model()
     change(card)
-    path.write_bytes(packed(json.dumps(card), tensors))
+    path.write_bytes(pack_weights(json.dumps(card), tensors))
 
 
-def with_text(path: Path, text: str) -> None:
-    path.write_bytes(packed(text, tiny()[1]))
+def write_with_card_text(path: Path, text: str) -> None:
+    path.write_bytes(pack_weights(text, copy_tiny_model()[1]))
 
 
-def with_words(path: Path, **words: str) -> None:
-    card, tensors = tiny()
-    path.write_bytes(packed(json.dumps(card), tensors, **words))
+def write_with_metadata(path: Path, **words: str) -> None:
+    card, tensors = copy_tiny_model()
+    path.write_bytes(pack_weights(json.dumps(card), tensors, **words))
 
 
-def with_tensors(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
-    card, tensors = tiny()
+def write_with_tensors(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    card, tensors = copy_tiny_model()
     change(tensors)
-    path.write_bytes(packed(json.dumps(card), tensors))
+    path.write_bytes(pack_weights(json.dumps(card), tensors))
 
 
-def with_trees(path: Path, change: Callable[[str], str]) -> None:
-    with_tensors(path, lambda tensors: tensors.update({TREES: as_bytes(change(tree_text()))}))
+def write_with_trees(path: Path, change: Callable[[str], str]) -> None:
+    write_with_tensors(
+        path, lambda tensors: tensors.update({TREES: encode_tensor(change(create_tree_text()))})
+    )
 
 
-def with_header(path: Path, change: Callable[[dict], object]) -> None:
+def write_with_header(path: Path, change: Callable[[dict], object]) -> None:
     """The header rewritten, the data as they are."""
     content = write_tiny(path).read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -147,11 +180,11 @@ def with_header(path: Path, change: Callable[[dict], object]) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 
-def with_content(path: Path, change: Callable[[bytes], bytes]) -> None:
+def write_with_content(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(write_tiny(path).read_bytes()))
 
 
-def _put(where: str, value: object) -> Callable[[dict], object]:
+def _set_field(where: str, value: object) -> Callable[[dict], object]:
     """Set a field of the card by its path, such as ``markers.idh.threshold``."""
 
     def change(card: dict) -> None:
@@ -163,7 +196,7 @@ def _put(where: str, value: object) -> Callable[[dict], object]:
     return change
 
 
-def _spoil(name: str, value: float, index: int = 0) -> Callable[[dict[str, Tensor]], object]:
+def _set_tensor_value(name: str, value: float, index: int = 0) -> Callable[[dict[str, Tensor]], object]:
     def change(tensors: dict[str, Tensor]) -> None:
         tensors[name] = tensors[name].clone()
         tensors[name].reshape(-1)[index] = value
@@ -171,16 +204,16 @@ def _spoil(name: str, value: float, index: int = 0) -> Callable[[dict[str, Tenso
     return change
 
 
-def _first(tensors: dict[str, Tensor], part: str, end: str) -> str:
-    return next(name for name in tensors if name.startswith(part + "/") and name.endswith(end))
+def _find_tensor_name(tensors: dict[str, Tensor], part: str, suffix: str) -> str:
+    return next(name for name in tensors if name.startswith(part + "/") and name.endswith(suffix))
 
 
-def _retype(kind: torch.dtype) -> Callable[[dict[str, Tensor]], object]:
-    name = _first(_tiny()[1], "segmentation", "weight")
+def _change_dtype(kind: torch.dtype) -> Callable[[dict[str, Tensor]], object]:
+    name = _find_tensor_name(_create_tiny_model()[1], "segmentation", "weight")
     return lambda tensors: tensors.update({name: tensors[name].to(kind)})
 
 
-def _all(part: str, value: float) -> Callable[[dict[str, Tensor]], object]:
+def _fill_tensors(part: str, value: float) -> Callable[[dict[str, Tensor]], object]:
     """Every weight of a part is the same number."""
 
     def change(tensors: dict[str, Tensor]) -> None:
@@ -191,7 +224,7 @@ def _all(part: str, value: float) -> Callable[[dict[str, Tensor]], object]:
     return change
 
 
-def _line(name: str, value: str) -> Callable[[str], str]:
+def _replace_line(name: str, value: str) -> Callable[[str], str]:
     """The first line of that name in the trees' text, with another value."""
 
     def change(text: str) -> str:
@@ -203,26 +236,34 @@ def _line(name: str, value: str) -> Callable[[str], str]:
     return change
 
 
-def _chain(text: str) -> str:
+def _build_chain_tree(text: str) -> str:
     """Five hundred leaves, each below the other."""
     leaves = 500
     inner = range(leaves - 1)
     lines = {
-        "num_leaves": [leaves], "num_cat": [0], "split_feature": [0] * len(inner), "threshold": [0.5] * len(inner),
-        "decision_type": [2] * len(inner), "left_child": [*range(1, leaves - 1), -1],
-        "right_child": [-2 - n for n in inner], "leaf_value": [0.1] * leaves, "leaf_count": [1] * leaves,
-        "internal_count": [leaves - n for n in inner], "is_linear": [0], "shrinkage": [1],
-    }  # fmt: skip
+        "num_leaves": [leaves],
+        "num_cat": [0],
+        "split_feature": [0] * len(inner),
+        "threshold": [0.5] * len(inner),
+        "decision_type": [2] * len(inner),
+        "left_child": [*range(1, leaves - 1), -1],
+        "right_child": [-2 - n for n in inner],
+        "leaf_value": [0.1] * leaves,
+        "leaf_count": [1] * leaves,
+        "internal_count": [leaves - n for n in inner],
+        "is_linear": [0],
+        "shrinkage": [1],
+    }
     tree = "Tree=0\n" + "".join(f"{name}={' '.join(map(str, values))}\n" for name, values in lines.items())
     header = text.partition("Tree=0")[0]
-    return _line("tree_sizes", str(len(tree)))(header) + tree + "\nend of trees\n"
+    return _replace_line("tree_sizes", str(len(tree)))(header) + tree + "\nend of trees\n"
 
 
-def _deep(depth: int) -> str:
+def _nest_brackets(depth: int) -> str:
     return "[" * depth + "]" * depth
 
 
-def _pickled(path: Path) -> None:
+def _write_pickle(path: Path) -> None:
     """Unpickling it would leave a mark beside it."""
 
     class Trap:
@@ -232,145 +273,168 @@ def _pickled(path: Path) -> None:
     path.write_bytes(pickle.dumps(Trap()))
 
 
-def _torch_saved(path: Path) -> None:
+def _write_torch_file(path: Path) -> None:
     torch.save({"a": torch.zeros(3)}, path)
 
 
-def _zipped(path: Path) -> None:
+def _write_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("weights.safetensors", b"nothing")
 
 
-def _sparse(path: Path, header: bytes = b"") -> None:
+def _write_sparse_file(path: Path, header: bytes = b"") -> None:
     with path.open("wb") as file:
         file.write(header)
         file.truncate(20 * 10**9)
 
 
-def _plain(path: Path) -> None:
+def _write_other_safetensors(path: Path) -> None:
     save_file({"a": torch.zeros(2)}, path)
 
 
-def _huge_claim(header: dict) -> None:
-    header[_first(_tiny()[1], "segmentation", "weight")]["shape"] = [10**6, 10**6]
+def _claim_huge_shape(header: dict) -> None:
+    header[_find_tensor_name(_create_tiny_model()[1], "segmentation", "weight")]["shape"] = [10**6, 10**6]
 
 
-def _overlap(header: dict) -> None:
-    one, other = sorted(name for name in header if name.startswith("segmentation/"))[:2]
-    header[one]["data_offsets"] = header[other]["data_offsets"]
+def _overlap_tensors(header: dict) -> None:
+    first_name, second_name = sorted(name for name in header if name.startswith("segmentation/"))[:2]
+    header[first_name]["data_offsets"] = header[second_name]["data_offsets"]
 
 
-def _out_of_file(header: dict) -> None:
-    name = _first(_tiny()[1], "segmentation", "weight")
+def _point_outside_file(header: dict) -> None:
+    name = _find_tensor_name(_create_tiny_model()[1], "segmentation", "weight")
     start, end = header[name]["data_offsets"]
     header[name]["data_offsets"] = [start + 10**12, end + 10**12]
 
 
-SEG = "segmentation.network"
-SIZE = "markers.idh.architecture.network.size"
-IDH = "markers.idh"
-CARD: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
-    "card-number-for-name": (_put("name", 5), ("name",)),
-    "card-empty-name": (_put("name", ""), ("name",)),
-    "card-control-sign": (_put("licence", "a\x1b[2J"), ("licence",)),
-    "card-list-for-mapping": (_put("segmentation", [1]), ("segmentation",)),
-    "card-markers-list": (_put("markers", [1]), ("markers",)),
-    "card-marker-text": (_put(IDH, "yes"), ("idh",)),
+SEGMENTATION_PATH = "segmentation.network"
+MARKER_SIZE_PATH = "markers.idh.architecture.network.size"
+MARKER_PATH = "markers.idh"
+BROKEN_CARDS: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
+    "card-number-for-name": (_set_field("name", 5), ("name",)),
+    "card-empty-name": (_set_field("name", ""), ("name",)),
+    "card-control-sign": (_set_field("licence", "a\x1b[2J"), ("licence",)),
+    "card-list-for-mapping": (_set_field("segmentation", [1]), ("segmentation",)),
+    "card-markers-list": (_set_field("markers", [1]), ("markers",)),
+    "card-marker-text": (_set_field(MARKER_PATH, "yes"), ("idh",)),
     "card-marker-path": (lambda c: c["markers"].update({"../x": c["markers"]["idh"]}), ("markers",)),
     "card-marker-segmentation": (
         lambda c: c["markers"].update({"segmentation": c["markers"]["idh"]}),
         ("markers", "segmentation"),
     ),
-    "card-one-sequence": (_put("sequences", ["T1C"]), ("sequences",)),
-    "card-sequence-twice": (_put("sequences", ["T1C", "T1C"]), ("sequences", "twice")),
-    "card-unknown-sequence": (_put("sequences", ["T1C", "DWI"]), ("sequences", "DWI")),
-    "card-sequences-text": (_put("sequences", "T1C"), ("sequences",)),
-    "card-unknown-rule": (_put("rule", "majority"), ("rule", "majority")),
-    "card-stand-in-unknown": (_put("stand_ins", {"FLAIR": "CT"}), ("stand_ins", "CT")),
-    "card-stand-in-itself": (_put("stand_ins", {"FLAIR": "T1C"}), ("stand_ins",)),
-    "card-stand-in-for-nobody": (_put("stand_ins", {"T2": "T1"}), ("stand_ins",)),
-    "card-threshold-above": (_put("segmentation_threshold", 1.1), ("segmentation_threshold",)),
-    "card-threshold-zero": (_put("segmentation_threshold", 0), ("segmentation_threshold",)),
-    "card-threshold-nan": (_put("segmentation_threshold", float("nan")), ("segmentation_threshold",)),
-    "card-threshold-text": (_put("segmentation_threshold", "0.5"), ("segmentation_threshold",)),
-    "card-threshold-true": (_put("segmentation_threshold", True), ("segmentation_threshold",)),
-    "card-lesion-negative": (_put("smallest_lesion_ml", -1), ("smallest_lesion_ml",)),
-    "card-lesion-infinite": (_put("smallest_lesion_ml", float("inf")), ("smallest_lesion_ml",)),
-    "card-folds-no-hash": (_put("folds_sha256", "abc"), ("folds_sha256",)),
-    "card-patients-number": (_put("training_patients", [1]), ("training_patients",)),
-    "card-preparation-unknown": (_put("preparation", {"colour": 1}), ("preparation", "colour")),
-    "card-preparation-zero": (_put("preparation.k", 0), ("preparation", "k")),
-    "card-preparation-half": (_put("preparation.k", 2.5), ("preparation", "k")),
-    "card-newer-field": (_put("abstains", True), ("abstains",)),
+    "card-one-sequence": (_set_field("sequences", ["T1C"]), ("sequences",)),
+    "card-sequence-twice": (_set_field("sequences", ["T1C", "T1C"]), ("sequences", "twice")),
+    "card-unknown-sequence": (_set_field("sequences", ["T1C", "DWI"]), ("sequences", "DWI")),
+    "card-sequences-text": (_set_field("sequences", "T1C"), ("sequences",)),
+    "card-unknown-rule": (_set_field("rule", "majority"), ("rule", "majority")),
+    "card-stand-in-unknown": (_set_field("stand_ins", {"FLAIR": "CT"}), ("stand_ins", "CT")),
+    "card-stand-in-itself": (_set_field("stand_ins", {"FLAIR": "T1C"}), ("stand_ins",)),
+    "card-stand-in-for-nobody": (_set_field("stand_ins", {"T2": "T1"}), ("stand_ins",)),
+    "card-threshold-above": (_set_field("segmentation_threshold", 1.1), ("segmentation_threshold",)),
+    "card-threshold-zero": (_set_field("segmentation_threshold", 0), ("segmentation_threshold",)),
+    "card-threshold-nan": (_set_field("segmentation_threshold", float("nan")), ("segmentation_threshold",)),
+    "card-threshold-text": (_set_field("segmentation_threshold", "0.5"), ("segmentation_threshold",)),
+    "card-threshold-true": (_set_field("segmentation_threshold", True), ("segmentation_threshold",)),
+    "card-lesion-negative": (_set_field("smallest_lesion_ml", -1), ("smallest_lesion_ml",)),
+    "card-lesion-infinite": (_set_field("smallest_lesion_ml", float("inf")), ("smallest_lesion_ml",)),
+    "card-folds-no-hash": (_set_field("folds_sha256", "abc"), ("folds_sha256",)),
+    "card-patients-number": (_set_field("training_patients", [1]), ("training_patients",)),
+    "card-preparation-unknown": (_set_field("preparation", {"colour": 1}), ("preparation", "colour")),
+    "card-preparation-zero": (_set_field("preparation.k", 0), ("preparation", "k")),
+    "card-preparation-half": (_set_field("preparation.k", 2.5), ("preparation", "k")),
+    "card-newer-field": (_set_field("abstains", True), ("abstains",)),
     "card-without-markers": (lambda c: c.pop("markers"), ("does not state its", "markers")),
-    "marker-threshold": (_put(f"{IDH}.threshold", 1.5), ("idh.threshold",)),
-    "marker-threshold-infinite": (_put(f"{IDH}.threshold", float("-inf")), ("idh.threshold",)),
-    "marker-age-negative": (_put(f"{IDH}.age_cut", -3.0), ("idh.age_cut",)),
-    "marker-age-nan": (_put(f"{IDH}.age_cut", float("nan")), ("idh.age_cut",)),
-    "marker-calibration-one": (_put(f"{IDH}.calibration", [0.0]), ("idh.calibration",)),
-    "marker-calibration-three": (_put(f"{IDH}.calibration", [0.0, 1.0, 2.0]), ("idh.calibration",)),
-    "marker-calibration-nan": (_put(f"{IDH}.calibration", [0.0, float("nan")]), ("idh.calibration",)),
-    "marker-calibration-turned": (_put(f"{IDH}.calibration", [0.0, -1.0]), ("idh.calibration",)),
-    "marker-levels-alike": (_put(f"{IDH}.negative", "mutant"), ("idh", "mutant")),
-    "marker-auc-impossible": (_put(f"{IDH}.validation.auc", 0.95), ("idh.validation",)),
-    "marker-auc-text": (_put(f"{IDH}.validation.auc", "0.8"), ("idh.validation.auc",)),
-    "marker-positives-all": (_put(f"{IDH}.validation.positives", 40), ("idh.validation",)),
-    "marker-patients-half": (_put(f"{IDH}.validation.patients", 40.5), ("idh.validation.patients",)),
-    "marker-crop-large": (_put(f"{IDH}.architecture.crop", 1000), ("idh.architecture.crop",)),
+    "marker-threshold": (_set_field(f"{MARKER_PATH}.threshold", 1.5), ("idh.threshold",)),
+    "marker-threshold-infinite": (_set_field(f"{MARKER_PATH}.threshold", float("-inf")), ("idh.threshold",)),
+    "marker-age-negative": (_set_field(f"{MARKER_PATH}.age_cut", -3.0), ("idh.age_cut",)),
+    "marker-age-nan": (_set_field(f"{MARKER_PATH}.age_cut", float("nan")), ("idh.age_cut",)),
+    "marker-calibration-one": (_set_field(f"{MARKER_PATH}.calibration", [0.0]), ("idh.calibration",)),
+    "marker-calibration-three": (
+        _set_field(f"{MARKER_PATH}.calibration", [0.0, 1.0, 2.0]),
+        ("idh.calibration",),
+    ),
+    "marker-calibration-nan": (
+        _set_field(f"{MARKER_PATH}.calibration", [0.0, float("nan")]),
+        ("idh.calibration",),
+    ),
+    "marker-calibration-turned": (
+        _set_field(f"{MARKER_PATH}.calibration", [0.0, -1.0]),
+        ("idh.calibration",),
+    ),
+    "marker-levels-alike": (_set_field(f"{MARKER_PATH}.negative", "mutant"), ("idh", "mutant")),
+    "marker-auc-impossible": (_set_field(f"{MARKER_PATH}.validation.auc", 0.95), ("idh.validation",)),
+    "marker-auc-text": (_set_field(f"{MARKER_PATH}.validation.auc", "0.8"), ("idh.validation.auc",)),
+    "marker-positives-all": (_set_field(f"{MARKER_PATH}.validation.positives", 40), ("idh.validation",)),
+    "marker-patients-half": (
+        _set_field(f"{MARKER_PATH}.validation.patients", 40.5),
+        ("idh.validation.patients",),
+    ),
+    "marker-crop-large": (_set_field(f"{MARKER_PATH}.architecture.crop", 1000), ("idh.architecture.crop",)),
     "marker-crop-missing": (
         lambda c: c["markers"]["idh"]["architecture"].pop("crop"),
         ("architecture.crop",),
     ),
-    "marker-evidence": (_put(f"{IDH}.architecture.evidence", "guess"), ("architecture.evidence",)),
+    "marker-evidence": (
+        _set_field(f"{MARKER_PATH}.architecture.evidence", "guess"),
+        ("architecture.evidence",),
+    ),
     "marker-unknown-network": (
-        _put(f"{IDH}.architecture.network.architecture", "GPT"),
+        _set_field(f"{MARKER_PATH}.architecture.network.architecture", "GPT"),
         ("architecture.network", "GPT"),
     ),
     "marker-channels": (
-        _put(f"{IDH}.architecture.network", {"architecture": "ResNet-50", "channels": [7], "size": {}}),
+        _set_field(
+            f"{MARKER_PATH}.architecture.network", {"architecture": "ResNet-50", "channels": [7], "size": {}}
+        ),
         ("network.channels",),
     ),
-    "marker-widths-text": (_put(f"{SIZE}.widths", "wide"), ("size.widths",)),
-    "marker-blocks-many": (_put(f"{SIZE}.blocks", [10**9, 1, 1, 1]), ("size.blocks",)),
-    "marker-three-stages": (_put(f"{SIZE}.widths", [8, 8, 8]), ("idh",)),
+    "marker-widths-text": (_set_field(f"{MARKER_SIZE_PATH}.widths", "wide"), ("size.widths",)),
+    "marker-blocks-many": (_set_field(f"{MARKER_SIZE_PATH}.blocks", [10**9, 1, 1, 1]), ("size.blocks",)),
+    "marker-three-stages": (_set_field(f"{MARKER_SIZE_PATH}.widths", [8, 8, 8]), ("idh",)),
     "marker-100-gb": (
         lambda c: c["markers"]["idh"]["architecture"]["network"]["size"].update(
             {"widths": [4096] * 4, "blocks": [64] * 4}
         ),
         ("idh", "GB"),
     ),
-    "marker-pool-zero": (_put(f"{SIZE}.pool", 0), ("size.pool",)),
-    "marker-network-number": (_put(f"{IDH}.architecture.network", 3), ("architecture.network",)),
-    "outline-unknown-network": (_put(f"{SEG}.architecture", "GPT"), ("GPT",)),
-    "outline-width-huge": (_put(f"{SEG}.width", 10**6), ("network.width",)),
-    "outline-100-gb": (_put(f"{SEG}.width", 4096), ("segmentation", "GB")),
-    "outline-width-text": (_put(f"{SEG}.width", "2"), ("network.width",)),
-    "outline-inputs": (_put(f"{SEG}.inputs", 3), ("inputs", "3")),
-    "outline-other-network": (_put(f"{SEG}.architecture", "Attention U-Net"), ("segmentation",)),
-    "outline-of-before": (_put(SEG, {"architecture": "MIG-Net"}), ("gliomark 0.1",)),
-    "outline-unknown-setting": (_put(f"{SEG}.colour", 1), ("network.colour",)),
+    "marker-pool-zero": (_set_field(f"{MARKER_SIZE_PATH}.pool", 0), ("size.pool",)),
+    "marker-network-number": (
+        _set_field(f"{MARKER_PATH}.architecture.network", 3),
+        ("architecture.network",),
+    ),
+    "outline-unknown-network": (_set_field(f"{SEGMENTATION_PATH}.architecture", "GPT"), ("GPT",)),
+    "outline-width-huge": (_set_field(f"{SEGMENTATION_PATH}.width", 10**6), ("network.width",)),
+    "outline-100-gb": (_set_field(f"{SEGMENTATION_PATH}.width", 4096), ("segmentation", "GB")),
+    "outline-width-text": (_set_field(f"{SEGMENTATION_PATH}.width", "2"), ("network.width",)),
+    "outline-inputs": (_set_field(f"{SEGMENTATION_PATH}.inputs", 3), ("inputs", "3")),
+    "outline-other-network": (
+        _set_field(f"{SEGMENTATION_PATH}.architecture", "Attention U-Net"),
+        ("segmentation",),
+    ),
+    "outline-of-before": (_set_field(SEGMENTATION_PATH, {"architecture": "MIG-Net"}), ("gliomark 0.1",)),
+    "outline-unknown-setting": (_set_field(f"{SEGMENTATION_PATH}.colour", 1), ("network.colour",)),
     "outline-no-tile": (lambda c: c["segmentation"].pop("tile"), ("segmentation.tile",)),
-    "outline-tile-huge": (_put("segmentation.tile", 10**6), ("segmentation.tile",)),
-    "outline-tile-tiny": (_put("segmentation.tile", 16), ("segmentation",)),
-    "outline-pool-zero": (_put("segmentation.pool", 0), ("segmentation.pool",)),
-    "outline-context-negative": (_put("segmentation.context", -1), ("segmentation.context",)),
-    "outline-share": (_put("segmentation.smallest_share", 2), ("segmentation.smallest_share",)),
-    "outline-flips-text": (_put("segmentation.flips", "no"), ("segmentation.flips",)),
+    "outline-tile-huge": (_set_field("segmentation.tile", 10**6), ("segmentation.tile",)),
+    "outline-tile-tiny": (_set_field("segmentation.tile", 16), ("segmentation",)),
+    "outline-pool-zero": (_set_field("segmentation.pool", 0), ("segmentation.pool",)),
+    "outline-context-negative": (_set_field("segmentation.context", -1), ("segmentation.context",)),
+    "outline-share": (_set_field("segmentation.smallest_share", 2), ("segmentation.smallest_share",)),
+    "outline-flips-text": (_set_field("segmentation.flips", "no"), ("segmentation.flips",)),
 }
 
-TEXT: dict[str, tuple[str, tuple[str, ...]]] = {
+BROKEN_CARD_TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "card-no-json": ("{not json", ("description", "cannot be read")),
     "card-empty": ("", ("description", "cannot be read")),
     "card-list": ("[1, 2]", ("description", "cannot be read")),
     "card-null": ("null", ("description", "cannot be read")),
     "card-cut": (json.dumps({"name": "a"})[:-3], ("description", "cannot be read")),
     "card-bare": ("{}", ("does not state its",)),
-    "card-deep": (_deep(100_000), ("description", "cannot be read")),
-    "card-deep-field": ('{"name": ' + _deep(5_000) + "}", ("description", "cannot be read")),
+    "card-deep": (_nest_brackets(100_000), ("description", "cannot be read")),
+    "card-deep-field": ('{"name": ' + _nest_brackets(5_000) + "}", ("description", "cannot be read")),
     "card-long-number": ('{"name": ' + "9" * 5000 + "}", ("description", "cannot be read")),
 }
 
-TREE: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
+BROKEN_TREES: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "trees-empty": (lambda text: " ", ("trees", "idh")),
     "trees-noise": (lambda text: "\x01\x02" * 500, ("trees",)),
     "trees-chinese": (lambda text: "树" * 20, ("trees",)),
@@ -378,36 +442,36 @@ TREE: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "trees-cut-end": (lambda text: text.partition("end of trees")[0], ("trees", "end is missing")),
     "trees-none": (lambda text: text.partition("Tree=0")[0] + "end of trees\n", ("trees",)),
     "trees-fewer": (lambda text: text.partition("Tree=2")[0] + "end of trees\n", ("trees", "announced")),
-    "trees-more-columns": (_line("max_feature_idx", "99"), ("trees", "100 columns", "35")),
-    "trees-no-columns": (_line("max_feature_idx", "x" * 100), ("trees", "columns")),
-    "trees-huge-columns": (_line("max_feature_idx", "9" * 30), ("trees", "columns")),
-    "trees-several-classes": (_line("num_class", "3"), ("trees", "num_class")),
-    "trees-regression": (_line("objective", "regression"), ("trees", "objective")),
-    "trees-absent-column": (_line("split_feature", "0 1 35"), ("trees", "column")),
-    "trees-negative-column": (_line("split_feature", "0 1 -5"), ("trees", "column")),
-    "trees-loop": (_line("left_child", "0 0 0"), ("trees", "node")),
-    "trees-child-outside": (_line("right_child", "900 -3 -4"), ("trees",)),
-    "trees-leaf-nan": (_line("leaf_value", "nan 0 0 0"), ("trees", "leaf_value")),
-    "trees-leaf-infinite": (_line("leaf_value", "inf 0 0 0"), ("trees", "leaf_value")),
-    "trees-leaf-huge": (_line("leaf_value", "1e308 0 0 0"), ("trees", "leaf_value")),
-    "trees-leaf-large": (_line("leaf_value", "1e9 0 0 0"), ("trees", "leaf value")),
-    "trees-leaf-missing": (_line("leaf_value", "0 0"), ("trees", "leaf_value")),
-    "trees-threshold-nan": (_line("threshold", "nan 0 0"), ("trees", "threshold")),
-    "trees-many-leaves": (_line("num_leaves", "2000000000"), ("trees",)),
-    "trees-no-leaves": (_line("num_leaves", "0"), ("trees",)),
-    "trees-negative-leaves": (_line("num_leaves", "-4"), ("trees",)),
-    "trees-categories": (_line("num_cat", "5"), ("trees",)),
-    "trees-linear": (_line("is_linear", "1"), ("trees",)),
-    "trees-decision": (_line("decision_type", "1 2 2"), ("trees", "decides")),
-    "trees-nobody": (_line("internal_count", "0 1 1"), ("trees", "nobody")),
-    "trees-chain": (_chain, ("trees", "deeper")),
-    "trees-wrong-sizes": (_line("tree_sizes", "1 2"), ("trees", "announced")),
+    "trees-more-columns": (_replace_line("max_feature_idx", "99"), ("trees", "100 columns", "35")),
+    "trees-no-columns": (_replace_line("max_feature_idx", "x" * 100), ("trees", "columns")),
+    "trees-huge-columns": (_replace_line("max_feature_idx", "9" * 30), ("trees", "columns")),
+    "trees-several-classes": (_replace_line("num_class", "3"), ("trees", "num_class")),
+    "trees-regression": (_replace_line("objective", "regression"), ("trees", "objective")),
+    "trees-absent-column": (_replace_line("split_feature", "0 1 35"), ("trees", "column")),
+    "trees-negative-column": (_replace_line("split_feature", "0 1 -5"), ("trees", "column")),
+    "trees-loop": (_replace_line("left_child", "0 0 0"), ("trees", "node")),
+    "trees-child-outside": (_replace_line("right_child", "900 -3 -4"), ("trees",)),
+    "trees-leaf-nan": (_replace_line("leaf_value", "nan 0 0 0"), ("trees", "leaf_value")),
+    "trees-leaf-infinite": (_replace_line("leaf_value", "inf 0 0 0"), ("trees", "leaf_value")),
+    "trees-leaf-huge": (_replace_line("leaf_value", "1e308 0 0 0"), ("trees", "leaf_value")),
+    "trees-leaf-large": (_replace_line("leaf_value", "1e9 0 0 0"), ("trees", "leaf value")),
+    "trees-leaf-missing": (_replace_line("leaf_value", "0 0"), ("trees", "leaf_value")),
+    "trees-threshold-nan": (_replace_line("threshold", "nan 0 0"), ("trees", "threshold")),
+    "trees-many-leaves": (_replace_line("num_leaves", "2000000000"), ("trees",)),
+    "trees-no-leaves": (_replace_line("num_leaves", "0"), ("trees",)),
+    "trees-negative-leaves": (_replace_line("num_leaves", "-4"), ("trees",)),
+    "trees-categories": (_replace_line("num_cat", "5"), ("trees",)),
+    "trees-linear": (_replace_line("is_linear", "1"), ("trees",)),
+    "trees-decision": (_replace_line("decision_type", "1 2 2"), ("trees", "decides")),
+    "trees-nobody": (_replace_line("internal_count", "0 1 1"), ("trees", "nobody")),
+    "trees-chain": (_build_chain_tree, ("trees", "deeper")),
+    "trees-wrong-sizes": (_replace_line("tree_sizes", "1 2"), ("trees", "announced")),
 }
 
-_WEIGHT = _first(_tiny()[1], "segmentation", "weight")
-_VARIANCE = _first(_tiny()[1], "idh", "running_var")
-_STEPS = _first(_tiny()[1], "idh", "num_batches_tracked")
-TENSOR: dict[str, tuple[Callable[[dict[str, Tensor]], object], tuple[str, ...]]] = {
+_WEIGHT = _find_tensor_name(_create_tiny_model()[1], "segmentation", "weight")
+_VARIANCE = _find_tensor_name(_create_tiny_model()[1], "idh", "running_var")
+_STEPS = _find_tensor_name(_create_tiny_model()[1], "idh", "num_batches_tracked")
+BROKEN_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], object], tuple[str, ...]]] = {
     "tensor-missing": (lambda t: t.pop(_WEIGHT), ("lacks", _WEIGHT)),
     "tensor-marker-missing": (lambda t: t.pop("idh/cat_head.bias"), ("lacks", "idh/cat_head.bias")),
     "tensor-trees-missing": (lambda t: t.pop(TREES), ("trees", "idh")),
@@ -423,29 +487,29 @@ TENSOR: dict[str, tuple[Callable[[dict[str, Tensor]], object], tuple[str, ...]]]
         (_WEIGHT, "takes"),
     ),
     "tensor-empty": (lambda t: t.update({_WEIGHT: torch.zeros(0, 3).half()}), (_WEIGHT, "empty")),
-    "tensor-whole": (_retype(torch.int64), (_WEIGHT, "int64")),
-    "tensor-bytes": (_retype(torch.uint8), (_WEIGHT, "uint8")),
-    "tensor-double": (_retype(torch.float64), (_WEIGHT, "F64")),
-    "tensor-complex": (_retype(torch.complex64), (_WEIGHT, "C64")),
-    "tensor-truth": (_retype(torch.bool), (_WEIGHT, "BOOL")),
+    "tensor-whole": (_change_dtype(torch.int64), (_WEIGHT, "int64")),
+    "tensor-bytes": (_change_dtype(torch.uint8), (_WEIGHT, "uint8")),
+    "tensor-double": (_change_dtype(torch.float64), (_WEIGHT, "F64")),
+    "tensor-complex": (_change_dtype(torch.complex64), (_WEIGHT, "C64")),
+    "tensor-truth": (_change_dtype(torch.bool), (_WEIGHT, "BOOL")),
     "tensor-steps-float": (lambda t: t.update({_STEPS: torch.tensor(1.0)}), (_STEPS, "takes")),
-    "tensor-nan": (_spoil(_WEIGHT, float("nan")), ("no network can compute", _WEIGHT)),
-    "tensor-infinite": (_spoil(_WEIGHT, float("inf")), ("no network can compute", _WEIGHT)),
-    "tensor-marker-nan": (_spoil("idh/cat_head.bias", float("nan")), ("no network can compute",)),
-    "tensor-prior-nan": (_spoil("prior", float("nan")), ("no network can compute", "prior")),
+    "tensor-nan": (_set_tensor_value(_WEIGHT, float("nan")), ("no network can compute", _WEIGHT)),
+    "tensor-infinite": (_set_tensor_value(_WEIGHT, float("inf")), ("no network can compute", _WEIGHT)),
+    "tensor-marker-nan": (_set_tensor_value("idh/cat_head.bias", float("nan")), ("no network can compute",)),
+    "tensor-prior-nan": (_set_tensor_value("prior", float("nan")), ("no network can compute", "prior")),
     "tensor-prior-flat": (lambda t: t.update({"prior": torch.ones(16).half()}), ("prior", "takes")),
     "tensor-prior-whole": (lambda t: t.update({"prior": torch.ones(4, 4).long()}), ("prior", "takes")),
-    "tensor-variance": (_spoil(_VARIANCE, -1.0), ("no network can compute", _VARIANCE)),
-    "tensor-overflow": (_all("segmentation", 3e38), ("segmentation", "no answer")),
-    "tensor-marker-overflow": (_all("idh", 3e38), ("idh", "no answer")),
+    "tensor-variance": (_set_tensor_value(_VARIANCE, -1.0), ("no network can compute", _VARIANCE)),
+    "tensor-overflow": (_fill_tensors("segmentation", 3e38), ("segmentation", "no answer")),
+    "tensor-marker-overflow": (_fill_tensors("idh", 3e38), ("idh", "no answer")),
     "tensor-trees-float": (lambda t: t.update({TREES: torch.zeros(9)}), ("trees", "idh")),
     "tensor-trees-square": (lambda t: t.update({TREES: torch.zeros(3, 3, dtype=torch.uint8)}), ("trees",)),
-}  # fmt: skip
+}
 
-HEADER: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
-    "header-huge-tensor": (_huge_claim, ("damaged or cut short",)),
-    "header-overlap": (_overlap, ("damaged or cut short",)),
-    "header-outside": (_out_of_file, ("damaged or cut short",)),
+BROKEN_HEADERS: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
+    "header-huge-tensor": (_claim_huge_shape, ("damaged or cut short",)),
+    "header-overlap": (_overlap_tensors, ("damaged or cut short",)),
+    "header-outside": (_point_outside_file, ("damaged or cut short",)),
     "header-negative": (lambda h: h[_WEIGHT].update({"data_offsets": [-8, 0]}), ("damaged or cut short",)),
     "header-unknown-type": (lambda h: h[_WEIGHT].update({"dtype": "F3"}), (_WEIGHT, "F3")),
     "header-no-shape": (lambda h: h[_WEIGHT].pop("shape"), (_WEIGHT,)),
@@ -461,7 +525,7 @@ HEADER: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
     ),
 }
 
-FILE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+BROKEN_FILES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "file-absent": (lambda path: None, ("no such weights file",)),
     "file-empty": (lambda path: path.write_bytes(b""), ("damaged or cut short",)),
     "file-one-byte": (lambda path: path.write_bytes(b"x"), ("damaged or cut short",)),
@@ -471,11 +535,11 @@ FILE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         ("damaged or cut short",),
     ),
     "file-text": (lambda path: path.write_text("<html>not found</html>"), ("damaged or cut short",)),
-    "file-cut-header": (partial(with_content, change=lambda b: b[:300]), ("damaged or cut short",)),
-    "file-cut-data": (partial(with_content, change=lambda b: b[:-5]), ("damaged or cut short",)),
-    "file-longer": (partial(with_content, change=lambda b: b + b"more"), ("damaged or cut short",)),
+    "file-cut-header": (partial(write_with_content, change=lambda b: b[:300]), ("damaged or cut short",)),
+    "file-cut-data": (partial(write_with_content, change=lambda b: b[:-5]), ("damaged or cut short",)),
+    "file-longer": (partial(write_with_content, change=lambda b: b + b"more"), ("damaged or cut short",)),
     "file-flipped": (
-        partial(with_content, change=lambda b: b[:-3] + bytes([b[-3] ^ 1]) + b[-2:]),
+        partial(write_with_content, change=lambda b: b[:-3] + bytes([b[-3] ^ 1]) + b[-2:]),
         ("altered",),
     ),
     "file-list-header": (
@@ -483,20 +547,20 @@ FILE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         ("damaged or cut short",),
     ),
     "file-deep-header": (
-        lambda path: path.write_bytes(struct.pack("<Q", 200_000) + _deep(100_000).encode()),
+        lambda path: path.write_bytes(struct.pack("<Q", 200_000) + _nest_brackets(100_000).encode()),
         ("damaged or cut short",),
     ),
     "file-header-beyond": (
-        partial(with_content, change=lambda b: struct.pack("<Q", 10**12) + b[8:]),
+        partial(write_with_content, change=lambda b: struct.pack("<Q", 10**12) + b[8:]),
         ("damaged or cut short",),
     ),
     "file-header-100-mb": (
         lambda path: path.write_bytes(struct.pack("<Q", 10**8) + b" " * 10**8),
         ("none of which is so large",),
     ),
-    "file-sparse-20-gb": (_sparse, ("none of which is so large",)),
+    "file-sparse-20-gb": (_write_sparse_file, ("none of which is so large",)),
     "file-sparse-with-header": (
-        partial(_sparse, header=struct.pack("<Q", 2) + b"{}"),
+        partial(_write_sparse_file, header=struct.pack("<Q", 2) + b"{}"),
         ("none of which is so large",),
     ),
     "file-folder": (lambda path: path.mkdir(), ("no such weights file",)),
@@ -504,20 +568,35 @@ FILE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "file-device": (lambda path: path.symlink_to("/dev/zero"), ("no such weights file",)),
     "file-link-to-nothing": (lambda path: path.symlink_to("nowhere"), ("no such weights file",)),
     "file-link-loop": (lambda path: path.symlink_to(path.name), ("cannot be opened",)),
-    "file-zip": (_zipped, ("damaged or cut short",)),
-    "file-pickle": (_pickled, ("damaged or cut short",)),
-    "file-torch": (_torch_saved, ("damaged or cut short",)),
-    "file-other-safetensors": (_plain, ("not a gliomark weights file",)),
-    "file-schema-older": (partial(with_words, schema_version="1"), ("version 2",)),
-    "file-schema-newer": (partial(with_words, schema_version="3"), ("version 2",)),
-    "file-schema-none": (partial(with_words, schema_version=""), ("version 2",)),
+    "file-zip": (_write_zip, ("damaged or cut short",)),
+    "file-pickle": (_write_pickle, ("damaged or cut short",)),
+    "file-torch": (_write_torch_file, ("damaged or cut short",)),
+    "file-other-safetensors": (_write_other_safetensors, ("not a gliomark weights file",)),
+    "file-schema-older": (partial(write_with_metadata, schema_version="1"), ("version 2",)),
+    "file-schema-newer": (partial(write_with_metadata, schema_version="3"), ("version 2",)),
+    "file-schema-none": (partial(write_with_metadata, schema_version=""), ("version 2",)),
 }
 
-BROKEN: dict[str, Broken] = {
-    **{name: Broken(partial(with_card, change=change), words) for name, (change, words) in CARD.items()},
-    **{name: Broken(partial(with_text, text=text), words) for name, (text, words) in TEXT.items()},
-    **{name: Broken(partial(with_trees, change=change), words) for name, (change, words) in TREE.items()},
-    **{name: Broken(partial(with_tensors, change=change), words) for name, (change, words) in TENSOR.items()},
-    **{name: Broken(partial(with_header, change=change), words) for name, (change, words) in HEADER.items()},
-    **{name: Broken(make, words) for name, (make, words) in FILE.items()},
+BROKEN: dict[str, BrokenFile] = {
+    **{
+        name: BrokenFile(partial(write_with_card, change=change), words)
+        for name, (change, words) in BROKEN_CARDS.items()
+    },
+    **{
+        name: BrokenFile(partial(write_with_card_text, text=text), words)
+        for name, (text, words) in BROKEN_CARD_TEXTS.items()
+    },
+    **{
+        name: BrokenFile(partial(write_with_trees, change=change), words)
+        for name, (change, words) in BROKEN_TREES.items()
+    },
+    **{
+        name: BrokenFile(partial(write_with_tensors, change=change), words)
+        for name, (change, words) in BROKEN_TENSORS.items()
+    },
+    **{
+        name: BrokenFile(partial(write_with_header, change=change), words)
+        for name, (change, words) in BROKEN_HEADERS.items()
+    },
+    **{name: BrokenFile(make, words) for name, (make, words) in BROKEN_FILES.items()},
 }

@@ -14,16 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.models.broken_weights import COLUMNS, TREES, as_bytes, packed, tiny, tree_text
+from tests.models.broken_weights import (
+    COLUMNS,
+    TREES,
+    copy_tiny_model,
+    create_tree_text,
+    encode_tensor,
+    pack_weights,
+)
 
-from gliomark.models.card import read_card
-from gliomark.models.trees import read_trees
+from gliomark.models.card import parse_card
+from gliomark.models.trees import parse_trees
 from gliomark.models.weights import load_weights
 from gliomark.pipeline import build_model
-from gliomark.study import Clinical, GliomarkError, SliceStack
+from gliomark.study import ClinicalData, GliomarkError, SliceStack
 
 Random = np.random.Generator
-WORDS = (
+ODD_WORDS = (
     b"0",
     b"-1",
     b"nan",
@@ -40,48 +47,48 @@ WORDS = (
 )
 
 
-def mutated(content: bytes, random: Random) -> bytes:
+def mutate(content: bytes, random: Random) -> bytes:
     """A few bytes flipped, a piece cut out, doubled, moved or overwritten by a word, or the end cut off."""
     changed = bytearray(content)
     for _ in range(int(random.integers(1, 4))):
-        place = int(random.integers(0, len(changed) + 1))
-        piece = slice(place, place + int(random.integers(1, 60)))
+        position = int(random.integers(0, len(changed) + 1))
+        piece = slice(position, position + int(random.integers(1, 60)))
         match int(random.integers(0, 6)):
-            case 0 if place < len(changed):
-                changed[place] ^= 1 << int(random.integers(0, 8))
+            case 0 if position < len(changed):
+                changed[position] ^= 1 << int(random.integers(0, 8))
             case 1:
                 del changed[piece]
             case 2:
-                changed[place:place] = changed[piece]
+                changed[position:position] = changed[piece]
             case 3:
-                word = WORDS[int(random.integers(0, len(WORDS)))]
-                changed[place : place + len(word)] = word
+                word = ODD_WORDS[int(random.integers(0, len(ODD_WORDS)))]
+                changed[position : position + len(word)] = word
             case 4:
                 changed[piece] = random.bytes(len(changed[piece]))
             case 5 if random.random() < 0.1:
-                del changed[place:]
+                del changed[position:]
     return bytes(changed)
 
 
-def as_text(content: bytes) -> str:
+def decode_text(content: bytes) -> str:
     return content.decode("utf-8", "replace")
 
 
-def try_file(random: Random, path: Path) -> None:
+def fuzz_file(random: Random, path: Path) -> None:
     """The bytes of the file, header and data, as they are."""
-    card, tensors = tiny()
-    path.write_bytes(mutated(packed(json.dumps(card), tensors), random))
+    card, tensors = copy_tiny_model()
+    path.write_bytes(mutate(pack_weights(json.dumps(card), tensors), random))
     load_weights(path)
 
 
-def try_card(random: Random, path: Path) -> None:
-    card = as_text(mutated(json.dumps(tiny()[0]).encode(), random))
-    read_card(path, card)
+def fuzz_card(random: Random, path: Path) -> None:
+    card = decode_text(mutate(json.dumps(copy_tiny_model()[0]).encode(), random))
+    parse_card(path, card)
 
 
-def try_trees(random: Random, path: Path) -> None:
+def fuzz_trees(random: Random, path: Path) -> None:
     try:
-        trees = read_trees(as_text(mutated(tree_text().encode(), random)), COLUMNS)
+        trees = parse_trees(decode_text(mutate(create_tree_text().encode(), random)), COLUMNS)
     except ValueError as error:
         raise GliomarkError(str(error)) from error
     table = random.normal(size=(50, COLUMNS)) * 3
@@ -91,33 +98,33 @@ def try_trees(random: Random, path: Path) -> None:
         assert np.isfinite(answer).all(), "the trees answer no number"
 
 
-def try_model(random: Random, path: Path) -> None:
+def fuzz_model(random: Random, path: Path) -> None:
     """Card, trees and values of tensors under a right hash; what loads must answer with numbers, or say why not."""
-    card, tensors = tiny()
+    card, tensors = copy_tiny_model()
     text = json.dumps(card)
     match int(random.integers(0, 4)):
         case 0:
-            text = as_text(mutated(text.encode(), random))
+            text = decode_text(mutate(text.encode(), random))
         case 1:
-            tensors[TREES] = as_bytes(as_text(mutated(tree_text().encode(), random)))
+            tensors[TREES] = encode_tensor(decode_text(mutate(create_tree_text().encode(), random)))
         case _:
             for name in random.choice(sorted(set(tensors) - {TREES}), int(random.integers(1, 5))):
                 tensor = tensors[str(name)].clone().contiguous()
                 flat = tensor.reshape(-1).view(torch.uint8)
-                for place in random.integers(0, len(flat), int(random.integers(1, 40))):
-                    flat[place] = int(random.integers(0, 256))
+                for position in random.integers(0, len(flat), int(random.integers(1, 40))):
+                    flat[position] = int(random.integers(0, 256))
                 tensors[str(name)] = tensor
-    path.write_bytes(packed(text, tensors))
+    path.write_bytes(pack_weights(text, tensors))
     model = build_model(load_weights(path))
-    stack, mask = patient(random, model.sequences)
-    found = model.segmenter.segment(stack)
-    assert np.isfinite(found.probability).all()
+    stack, mask = create_noise_stack(random, model.sequences)
+    segmentation = model.segmenter.segment(stack)
+    assert np.isfinite(segmentation.probability).all()
     for classifier in model.classifiers.values():
-        scored = classifier.score(stack, mask, Clinical("", 50.0, 1))
-        assert np.isfinite(scored.probability).all() and np.isfinite(scored.parts).all()
+        scored = classifier.score(stack, mask, ClinicalData("", 50.0, 1))
+        assert np.isfinite(scored.probability).all() and np.isfinite(scored.contributions).all()
 
 
-def patient(random: Random, sequences: tuple) -> tuple[SliceStack, np.ndarray]:
+def create_noise_stack(random: Random, sequences: tuple) -> tuple[SliceStack, np.ndarray]:
     """Two slices of bright noise."""
     brain = np.zeros((2, 240, 240), bool)
     brain[:, 70:170, 70:170] = True
@@ -127,21 +134,21 @@ def patient(random: Random, sequences: tuple) -> tuple[SliceStack, np.ndarray]:
     return SliceStack("", images, brain, np.eye(4), ("1", "2"), (0, 1)), mask
 
 
-DOORS: dict[str, Callable[[Random, Path], None]] = {
-    "file": try_file,
-    "card": try_card,
-    "trees": try_trees,
-    "model": try_model,
+TARGETS: dict[str, Callable[[Random, Path], None]] = {
+    "file": fuzz_file,
+    "card": fuzz_card,
+    "trees": fuzz_trees,
+    "model": fuzz_model,
 }
 
 
-def main(door: str, seed: int, count: int) -> None:
+def main(target: str, seed: int, count: int) -> None:
     refused = answered = 0
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count):
-            print(f"{door} {seed} {number}", flush=True)
+            print(f"{target} {seed} {number}", flush=True)
             try:
-                DOORS[door](np.random.default_rng([seed, number]), Path(folder) / "a.safetensors")
+                TARGETS[target](np.random.default_rng([seed, number]), Path(folder) / "a.safetensors")
                 answered += 1
             except GliomarkError as error:
                 assert error.message and "\n" not in error.message

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from gliomark.models.baselines import (
-    BASELINES,
+    IMAGE_CLASSIFIERS,
     build_densenet121,
     build_resnet50,
     build_xception,
-    load_imagenet,
+    load_imagenet_state_dict,
 )
 
 # torchvision states the first two. MONAI's ResNet has biases in its four shortcuts' convolutions on top
@@ -34,10 +34,10 @@ def test_as_many_parameters_as_published(build: Callable[..., nn.Module], parame
     assert sum(weight.numel() for weight in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", IMAGE_CLASSIFIERS)
 def test_every_channel_and_every_layer_takes_part(name: str):
     torch.manual_seed(0)
-    network = BASELINES[name](2)
+    network = IMAGE_CLASSIFIERS[name](2)
     image = torch.randn(2, 2, 60, 60, requires_grad=True)
     logits = network(image)
     logits[:, 1].sum().backward()
@@ -79,11 +79,11 @@ def test_imagenet_weights_fit_all_but_the_last_layer(build: Callable[..., nn.Mod
     for old in (False, True):
         for weight in network.parameters():
             nn.init.constant_(weight, 7)
-        fit = load_imagenet(network, as_torchvision(source, old))
+        fit = load_imagenet_state_dict(network, as_torchvision(source, old))
         own = network.state_dict()
         same = [n for n in own if own[n].shape == given[n].shape and not n.endswith(NOT_IN_FILES)]
         assert all(torch.equal(own[name], given[name]) for name in same)
-        assert fit.filled == len(same) + 1
+        assert fit.loaded == len(same) + 1
         assert all((own[name] == 0).all() for name in own if name.endswith("downsample.0.bias"))
         # a grey picture gives the first layer what the same picture gave in three colours
         torch.testing.assert_close(own[first].sum(dim=1), given[first].sum(dim=1))
@@ -91,7 +91,7 @@ def test_imagenet_weights_fit_all_but_the_last_layer(build: Callable[..., nn.Mod
 
 def test_the_same_picture_gives_the_same_features_after_loading():
     source, network = build_densenet121(3).eval(), build_densenet121(3).eval()
-    load_imagenet(network, as_torchvision(source))
+    load_imagenet_state_dict(network, as_torchvision(source))
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(network(image), source(image))
@@ -99,4 +99,4 @@ def test_the_same_picture_gives_the_same_features_after_loading():
 
 def test_another_networks_file_is_refused():
     with pytest.raises(ValueError, match="tensors fit"):
-        load_imagenet(build_resnet50(1), as_torchvision(build_densenet121(3)))
+        load_imagenet_state_dict(build_resnet50(1), as_torchvision(build_densenet121(3)))

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.models.broken_weights import BROKEN, Broken, write_tiny
+from tests.models.broken_weights import BROKEN, BrokenFile, write_tiny
 
-from gliomark.messages import Message, render
+from gliomark.messages import Message, render_message
 from gliomark.pipeline import load_model
 from gliomark.study import GliomarkError
 
@@ -27,17 +27,17 @@ def test_a_link_to_a_file_is_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_file_is_refused_in_one_sentence(broken: Broken, tmp_path: Path) -> None:
+def test_a_broken_file_is_refused_in_one_sentence(broken: BrokenFile, tmp_path: Path) -> None:
     path = tmp_path / "模型 a.safetensors"
-    broken.make(path)
+    broken.write(path)
     with pytest.raises(GliomarkError) as caught:
         load_model(path)
     said = caught.value.message
     assert isinstance(said, Message) and "\n" not in said and len(said) < 700
     assert str(path) in said
-    for word in broken.words:
+    for word in broken.expected_words:
         assert word in said, f"{word!r} is not in: {said}"
-    chinese = render(said, "zh")
+    chinese = render_message(said, "zh")
     assert any("一" <= sign <= "鿿" for sign in chinese) and chinese != str(said)
     assert {file.name for file in tmp_path.iterdir()} <= {path.name}, "nothing was unpickled or left"
 

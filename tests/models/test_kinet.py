@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gliomark.models.kinet import SMALL, Fusion, KiNet, KiNetSettings, KiNetSize, build_kinet, mix_input
+from gliomark.models.kinet import (
+    SMALL_KINET_SIZE,
+    BranchFusion,
+    KiNet,
+    KiNetSettings,
+    KiNetSize,
+    build_kinet,
+    build_mix_input,
+)
 from gliomark.training.losses import bms_loss
 
 TINY = KiNetSize(stem=8, widths=(8, 16, 16, 24), blocks=(1, 1, 1, 1))
@@ -27,12 +35,15 @@ def test_shapes(tiny_kinet: KiNet) -> None:
     for branch in ("first_pooled", "second_pooled"):
         assert [tuple(p.shape) for p in output[branch]] == [(3, width) for width in TINY.widths]
     assert [tuple(f.shape[1:]) for f in tiny_kinet.first(mix[:, :2])] == [
-        (8, 16, 16), (16, 8, 8), (16, 4, 4), (24, 2, 2),
-    ]  # fmt: skip
+        (8, 16, 16),
+        (16, 8, 8),
+        (16, 4, 4),
+        (24, 2, 2),
+    ]
 
 
 @pytest.mark.parametrize(("level", "ratio"), [(0, (1, 2, 1)), (1, (1, 4, 1))])
-@pytest.mark.parametrize("size", [TINY, SMALL, KiNetSize()], ids=["tiny", "small", "published"])
+@pytest.mark.parametrize("size", [TINY, SMALL_KINET_SIZE, KiNetSize()], ids=["tiny", "small", "published"])
 def test_fusion_ratios(level: int, ratio: tuple[int, int, int], size: KiNetSize) -> None:
     with torch.device("meta"):
         network = build_kinet(KiNetSettings(size=size))
@@ -47,7 +58,7 @@ def test_fusion_ratios(level: int, ratio: tuple[int, int, int], size: KiNetSize)
 
 @torch.no_grad()
 def test_fusion_concatenates_first_master_second() -> None:
-    fusion = Fusion(4, 2)
+    fusion = BranchFusion(4, 2)
     first, master, second = torch.randn(3, 1, 4, 5, 5)
     weight = fusion.mix.weight[:, :, 0, 0]
     parts = [fusion.first(first), master, fusion.second(second)]
@@ -145,7 +156,7 @@ def test_mix_input_shows_the_lesion_alone_on_background() -> None:
     lesion = torch.zeros(3, 8, 8)
     lesion[0, 2:5, 3:6] = 1
     lesion[2] = 1
-    mix = mix_input(first, second, lesion)
+    mix = build_mix_input(first, second, lesion)
     assert mix.shape == (3, 4, 8, 8)
     for channel, image in ((0, first), (2, second)):
         torch.testing.assert_close(mix[:, channel], image)

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.models.efficient_unet import imagenet_tensors
-from gliomark.models.kinet import SMALL, KiNetSettings, KiNetSize, build_kinet, mix_input
+from gliomark.models.efficient_unet import iterate_imagenet_tensors
+from gliomark.models.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize, build_kinet, build_mix_input
 from gliomark.models.marker_networks import (
     CentralNet,
-    MarkerBaseline,
+    ComparisonMarkerSettings,
     build_marker_network,
-    marker_network_record,
-    marker_network_settings,
-    start_from_imagenet,
+    load_pretrained_features,
+    parse_marker_network_settings,
+    to_marker_network_record,
 )
 from gliomark.models.resnest import ResNeStBlock
 from gliomark.study import GliomarkError
-from gliomark.training.losses import branches_loss
+from gliomark.training.losses import centralnet_loss
 
 TINY = KiNetSize(stem=8, widths=(8, 16, 16, 24), blocks=(1, 1, 1, 1))
 RIVALS = ("ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk")
@@ -29,7 +29,7 @@ RIVALS = ("ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "
 
 @pytest.mark.parametrize("architecture", RIVALS)
 def test_every_network_answers_with_a_vector_and_two_logits(architecture) -> None:
-    network = build_marker_network(MarkerBaseline(architecture, size=TINY)).eval()
+    network = build_marker_network(ComparisonMarkerSettings(architecture, size=TINY)).eval()
     output = network(torch.randn(3, 4, 96, 96))
     assert output["cat"].shape == (3, 2) and output["vector"].shape[0] == 3
     torch.testing.assert_close(network.cat_head(output["vector"]), output["cat"])
@@ -39,7 +39,7 @@ def test_every_network_answers_with_a_vector_and_two_logits(architecture) -> Non
 @torch.no_grad()
 def test_only_the_chosen_channels_are_seen(channels) -> None:
     torch.manual_seed(0)
-    network = build_marker_network(MarkerBaseline("ResNet-50", channels, TINY)).eval()
+    network = build_marker_network(ComparisonMarkerSettings("ResNet-50", channels, TINY)).eval()
     mix = torch.randn(2, 4, 64, 64)
     for channel in range(4):
         other = mix.clone()
@@ -51,7 +51,7 @@ def test_only_the_chosen_channels_are_seen(channels) -> None:
 @torch.no_grad()
 def test_the_frozen_trunk_reads_each_sequence_by_itself_with_the_same_weights() -> None:
     torch.manual_seed(0)
-    network = build_marker_network(MarkerBaseline("frozen trunk", size=TINY)).eval()
+    network = build_marker_network(ComparisonMarkerSettings("frozen trunk", size=TINY)).eval()
     mix = torch.randn(2, 4, 96, 96)
     vector, swapped = network(mix)["vector"], network(mix[:, [2, 3, 0, 1]])["vector"]
     half = vector.shape[1] // 2
@@ -62,7 +62,7 @@ def test_parameters_of_the_published_sizes() -> None:
     counts = {}
     with torch.device("meta"):
         for architecture in RIVALS:
-            network = build_marker_network(MarkerBaseline(architecture))
+            network = build_marker_network(ComparisonMarkerSettings(architecture))
             counts[architecture] = sum(p.numel() for p in network.parameters()) / 1e6
     # He et al. 25.6 with ImageNet's 1000 classes, 2.05 of them the last layer
     assert counts["ResNet-50"] == pytest.approx(23.5, abs=0.1)
@@ -75,7 +75,7 @@ def test_parameters_of_the_published_sizes() -> None:
 def test_centralnet_fuses_by_its_weights() -> None:
     """Against the sums written out; the weights start uniform and there are five rows of them."""
     torch.manual_seed(0)
-    network = build_marker_network(MarkerBaseline("CentralNet", size=TINY)).eval()
+    network = build_marker_network(ComparisonMarkerSettings("CentralNet", size=TINY)).eval()
     assert isinstance(network, CentralNet) and network.weights.shape == (5, 3)
     torch.testing.assert_close(network.weights[1:], torch.full((4, 3), 1 / 3))
     network.weights.copy_(torch.rand(5, 3))
@@ -90,9 +90,9 @@ def test_centralnet_fuses_by_its_weights() -> None:
 
 
 def test_centralnet_learns_its_weights_and_every_branch_by_its_own_loss() -> None:
-    network = build_marker_network(MarkerBaseline("CentralNet", size=TINY))
+    network = build_marker_network(ComparisonMarkerSettings("CentralNet", size=TINY))
     output, target = network(torch.randn(4, 4, 64, 64)), torch.tensor([0, 1, 0, 1])
-    loss = branches_loss(output, target)
+    loss = centralnet_loss(output, target)
     expected = sum(F.cross_entropy(output[head], target) for head in ("cat", "first", "second"))
     torch.testing.assert_close(loss, expected)
     loss.backward()
@@ -106,49 +106,51 @@ def test_kinets_answer_is_the_same_without_what_only_training_asks_for(merge_in)
     torch.manual_seed(0)
     network = build_kinet(KiNetSettings(merge_in=merge_in, size=TINY)).eval()
     mix = torch.randn(2, 4, 64, 64)
-    whole, short = network(mix), network.answer(mix)
+    whole, short = network(mix), network.predict(mix)
     assert set(short) == {"vector", "cat"}
     assert torch.equal(short["cat"], whole["cat"]) and torch.equal(short["vector"], whole["vector"])
     for branch in (network.first, network.second):
         for step in branch.stages[2:]:
             step.register_forward_hook(lambda *_: pytest.fail("a dropped stage was run"))
-    network.answer(mix)
+    network.predict(mix)
     with pytest.raises(pytest.fail.Exception):
         network(mix)
     for branch in (network.first, network.second):
         for parameter in branch.stages[1].parameters():
             parameter.mul_(1.5)
-    assert not torch.equal(network.answer(mix)["cat"], whole["cat"]), "the early stages cannot be dropped"
+    assert not torch.equal(network.predict(mix)["cat"], whole["cat"]), "the early stages cannot be dropped"
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        KiNetSettings(size=SMALL),
+        KiNetSettings(size=SMALL_KINET_SIZE),
         KiNetSettings(merge_in=False),
-        *(MarkerBaseline(a, (0, 1), SMALL) for a in RIVALS),
+        *(ComparisonMarkerSettings(a, (0, 1), SMALL_KINET_SIZE) for a in RIVALS),
     ],
 )
 def test_a_cards_record_gives_the_settings_back(settings) -> None:
-    assert marker_network_settings(json.loads(json.dumps(marker_network_record(settings)))) == settings
+    assert (
+        parse_marker_network_settings(json.loads(json.dumps(to_marker_network_record(settings)))) == settings
+    )
 
 
 def test_a_card_without_an_architecture_is_kinets() -> None:
-    record = marker_network_record(KiNetSettings(size=SMALL))
-    assert marker_network_settings({k: v for k, v in record.items() if k != "architecture"}) == KiNetSettings(
-        size=SMALL
-    )
+    record = to_marker_network_record(KiNetSettings(size=SMALL_KINET_SIZE))
+    assert parse_marker_network_settings(
+        {k: v for k, v in record.items() if k != "architecture"}
+    ) == KiNetSettings(size=SMALL_KINET_SIZE)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "settings", [KiNetSettings(size=TINY), MarkerBaseline("ResNeSt-50", size=TINY)], ids=str
+    "settings", [KiNetSettings(size=TINY), ComparisonMarkerSettings("ResNeSt-50", size=TINY)], ids=str
 )
 def test_a_card_of_gliomark_0_1_keeps_its_strided_convolutions(settings) -> None:
     """It does not say how the resolution is halved; the same tensors would answer otherwise under average pooling."""
-    record = marker_network_record(settings)
+    record = to_marker_network_record(settings)
     del record["size"]["average_down"]
-    old = marker_network_settings(record)
+    old = parse_marker_network_settings(record)
     assert not old.size.average_down and settings.size.average_down
     torch.manual_seed(0)
     networks = [build_marker_network(one).eval() for one in (settings, old)]
@@ -172,20 +174,20 @@ def test_resnest_halves_by_average_pooling_after_the_split_attention() -> None:
 
 def test_unknown_and_unfitting_are_refused() -> None:
     with pytest.raises(GliomarkError, match="VGG"):
-        build_marker_network(MarkerBaseline("VGG"))  # type: ignore[arg-type]
+        build_marker_network(ComparisonMarkerSettings("VGG"))  # type: ignore[arg-type]
     with pytest.raises(GliomarkError, match="frozen trunk"):
-        start_from_imagenet(build_marker_network(MarkerBaseline("ResNet-50", size=TINY)))
+        load_pretrained_features(build_marker_network(ComparisonMarkerSettings("ResNet-50", size=TINY)))
 
 
 def imagenets() -> torch.nn.Module:
-    network = build_marker_network(MarkerBaseline("frozen trunk"))
-    start_from_imagenet(network)
+    network = build_marker_network(ComparisonMarkerSettings("frozen trunk"))
+    load_pretrained_features(network)
     return network
 
 
 def test_the_frozen_trunk_has_imagenets_weights_and_keeps_them() -> None:
     network = imagenets().train()
-    kernel = next(iter(imagenet_tensors())).mean(dim=1)
+    kernel = next(iter(iterate_imagenet_tensors())).mean(dim=1)
     torch.testing.assert_close(network.trunk.stem[0].weight[:, 0], kernel * 3 / 2)
     before = {name: value.clone() for name, value in network.state_dict().items() if "trunk" in name}
     optimiser = torch.optim.Adam(network.parameters(), lr=0.1)
@@ -202,7 +204,7 @@ def test_the_frozen_trunks_vector_is_mean_and_deviation_in_the_lesion() -> None:
     network, image = imagenets().eval(), torch.randn(1, 96, 96)
     lesion = torch.zeros(1, 96, 96)
     lesion[:, 32:64, 40:72] = 1  # whole pixels of either stage
-    mix = mix_input(image, image.flip(1), lesion)
+    mix = build_mix_input(image, image.flip(1), lesion)
     feature, expected = network.trunk.stem(mix[:, :2]), []
     for number, step in enumerate(network.trunk.stages):
         feature = step(feature)

@@ -17,10 +17,10 @@ from gliomark.models.mignet import (
     InvertedAttentionGate,
     MIGNetSettings,
     build_mignet,
-    central,
+    compute_central_theta,
 )
-from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
-from gliomark.training.segmentation import small_training
+from gliomark.models.swin_unet import IdentitySkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
+from gliomark.training.segmentation import create_small_segmentation_config
 
 TINY = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
 TINY_SETTINGS = MIGNetSettings(size=TINY)
@@ -100,7 +100,7 @@ def guidance() -> DualPriorGuidance:
         if isinstance(part, nn.GroupNorm):
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.uniform_(part.bias, 0.0, 0.5)
-    module.start_from(torch.rand(240, 240))
+    module.initialise_alpha(torch.rand(240, 240))
     return module
 
 
@@ -124,7 +124,7 @@ def test_alpha_starts_as_the_prior_in_0_to_5() -> None:
     prior = torch.zeros(240, 240)
     prior[40:120, 80:200] = torch.rand(80, 120) * 0.4
     module = DualPriorGuidance(4)
-    module.start_from(prior)
+    module.initialise_alpha(prior)
     assert module.alpha.min().item() == 0 and module.alpha.max().item() == pytest.approx(5)
     assert module.alpha.requires_grad
     cells = prior.reshape(30, 8, 30, 8).mean(dim=(1, 3))
@@ -138,13 +138,15 @@ def test_alpha_starts_as_the_prior_in_0_to_5() -> None:
 @torch.no_grad()
 def test_theta_acts_on_alpha(guidance: DualPriorGuidance) -> None:
     feature = torch.zeros(1, 6, 10, 10)
-    straight = guidance._alpha_under(feature, IDENTITY)
+    straight = guidance._resample_alpha(feature, IDENTITY)
     # the view's point (x, y) lies at (-y, x) of the template: a quarter turn counterclockwise
     quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
-    turned = guidance._alpha_under(feature, quarter)
+    turned = guidance._resample_alpha(feature, quarter)
     torch.testing.assert_close(turned, torch.rot90(straight, 1, (2, 3)), atol=1e-4, rtol=1e-4)
     mirror = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
-    torch.testing.assert_close(guidance._alpha_under(feature, mirror), straight.flip(3), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        guidance._resample_alpha(feature, mirror), straight.flip(3), atol=1e-4, rtol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -152,7 +154,7 @@ def test_theta_acts_on_alpha(guidance: DualPriorGuidance) -> None:
 def test_alpha_is_averaged_over_a_cell_of_the_bottleneck(guidance: DualPriorGuidance, shift: int) -> None:
     """Published geometry: 32 pixels of the slice, so four by four of alpha's cells, for each of the 7x7."""
     theta = torch.tensor([[[224 / 240, 0.0, 8 * shift / 120], [0.0, 224 / 240, 0.0]]])
-    shown = guidance._alpha_under(torch.zeros(1, 6, 7, 7), theta)
+    shown = guidance._resample_alpha(torch.zeros(1, 6, 7, 7), theta)
     cells = guidance.alpha[0, 0, 1:29, 1 + shift : 29 + shift]
     torch.testing.assert_close(shown[0, 0], cells.reshape(7, 4, 7, 4).mean(dim=(1, 3)), atol=1e-4, rtol=1e-4)
 
@@ -173,7 +175,9 @@ def test_gates_and_guidance_may_start_open() -> None:
     assert default.decoder.gates[0].psi.weight.abs().max() > 0
 
 
-@pytest.mark.parametrize("size", [SwinSize(), swin_unet.SMALL, TINY], ids=["published", "small", "tiny"])
+@pytest.mark.parametrize(
+    "size", [SwinSize(), swin_unet.SMALL_SWIN_SIZE, TINY], ids=["published", "small", "tiny"]
+)
 @pytest.mark.parametrize("backbone", ["swin", "convolution"])
 def test_nothing_of_mignet_is_normalised_by_batch_statistics(size: SwinSize, backbone: str) -> None:
     with torch.device("meta"):
@@ -191,7 +195,7 @@ def test_default_theta_is_the_central_crop_of_240() -> None:
     network = build_mignet(TINY_SETTINGS, torch.rand(240, 240)).eval()
     image = torch.randn(1, 1, 192, 192)
     theta = torch.tensor([[[0.8, 0.0, 0.0], [0.0, 0.8, 0.0]]])
-    torch.testing.assert_close(central(image), theta)
+    torch.testing.assert_close(compute_central_theta(image), theta)
     for given, default in zip(network(image, theta)[:2], network(image)[:2], strict=True):
         torch.testing.assert_close(default, given)
     assert not torch.allclose(network(image).logits, network(image, theta.flip(1)).logits), (
@@ -222,7 +226,7 @@ class PlainSwinUNet(nn.Module):
     def __init__(self, inputs: int, size: SwinSize) -> None:
         super().__init__()
         self.encoder = SwinEncoder(inputs, size)
-        self.decoder = SwinDecoder(size, [PlainSkip() for _ in size.depths[1:]], 2)
+        self.decoder = SwinDecoder(size, [IdentitySkip() for _ in size.depths[1:]], 2)
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.encoder(image)
@@ -238,7 +242,7 @@ def layers(network: nn.Module) -> list[tuple]:
     ]  # fmt: skip
 
 
-SIZES = {"published": SwinSize(), "small": swin_unet.SMALL, "tiny": TINY}
+SIZES = {"published": SwinSize(), "small": swin_unet.SMALL_SWIN_SIZE, "tiny": TINY}
 
 
 @pytest.mark.parametrize("inputs", [1, 2])
@@ -249,7 +253,7 @@ def test_all_off_is_swin_unet_layer_by_layer(name: str, inputs: int) -> None:
         plain = PlainSwinUNet(inputs, SIZES[name])
     assert layers(network) == layers(plain)
     kinds = {type(part) for part in network.modules()}
-    assert PlainSkip in kinds and not kinds & {InvertedAttentionGate, DualPriorGuidance}
+    assert IdentitySkip in kinds and not kinds & {InvertedAttentionGate, DualPriorGuidance}
     assert network.grade is None and network.guidance is None and network.deeper is None
 
 
@@ -262,7 +266,7 @@ def test_any_switch_on_is_another_network(switch: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [TINY, swin_unet.SMALL], ids=["tiny", "small"])
+@pytest.mark.parametrize("size", [TINY, swin_unet.SMALL_SWIN_SIZE], ids=["tiny", "small"])
 def test_all_off_answers_as_swin_unet_with_the_same_weights(size: SwinSize) -> None:
     network = build_mignet(MIGNetSettings(2, **OFF, size=size)).eval()
     plain = PlainSwinUNet(2, size).eval()
@@ -369,14 +373,19 @@ def test_stage_is_monais_where_the_window_divides_the_grid(side: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "side"), [(SwinSize(), 224), (swin_unet.SMALL, 96), (swin_unet.SMALL, 48)], ids=str
+    ("size", "side"),
+    [(SwinSize(), 224), (swin_unet.SMALL_SWIN_SIZE, 96), (swin_unet.SMALL_SWIN_SIZE, 48)],
+    ids=str,
 )
 def test_windows_divide_the_grids_of_every_recipe(size: SwinSize, side: int) -> None:
     """Published, small and quick: a grid is a multiple of the window, or fits into one."""
     recipes = [
-        (PRESETS["published"].size, PRESETS["published"].training.side),
-        (small_training(1, 1).network.size, small_training(1, 1).side),
-        (PRESETS["quick"].size, PRESETS["quick"].training.side),
+        (PRESETS["published"].swin_size, PRESETS["published"].training.view_size),
+        (
+            create_small_segmentation_config(1, 1).network.size,
+            create_small_segmentation_config(1, 1).view_size,
+        ),
+        (PRESETS["quick"].swin_size, PRESETS["quick"].training.view_size),
     ]
     assert (size, side) in recipes
     for level in range(len(size.depths)):
@@ -423,7 +432,7 @@ def test_gradient_reaches_the_deeper_heads() -> None:
 # ---- gradients ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [TINY, swin_unet.SMALL], ids=["tiny", "small"])
+@pytest.mark.parametrize("size", [TINY, swin_unet.SMALL_SWIN_SIZE], ids=["tiny", "small"])
 def test_gradient_reaches_everything(size: SwinSize) -> None:
     network = build_mignet(MIGNetSettings(inputs=2, size=size), torch.rand(240, 240))
     logits, grade, _ = network(torch.randn(2, 2, 64, 64))

@@ -12,17 +12,17 @@ from torch.nn import functional as F
 
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.segmentation_baselines import (
-    SEGMENTATION_BASELINES,
-    BaselineSettings,
-    build_segmentation_baseline,
+    COMPARISON_SEGMENTATION_NETWORKS,
+    ComparisonSegmentationSettings,
+    build_comparison_network,
 )
 from gliomark.models.segmentation_networks import (
-    NetworkSettings,
+    SegmentationNetworkSettings,
     build_segmentation_network,
-    network_record,
-    network_settings,
+    parse_segmentation_network_settings,
+    to_segmentation_network_record,
 )
-from gliomark.models.swin_unet import SMALL
+from gliomark.models.swin_unet import SMALL_SWIN_SIZE
 from gliomark.study import GliomarkError
 
 PUBLISHED_WIDTHS = (64, 128, 256, 512, 1024)
@@ -33,13 +33,13 @@ def seeded_models() -> None:
     torch.manual_seed(0)
 
 
-def small(architecture: str, inputs: int = 1) -> BaselineSettings:
-    return BaselineSettings(architecture, inputs, width=8)
+def small(architecture: str, inputs: int = 1) -> ComparisonSegmentationSettings:
+    return ComparisonSegmentationSettings(architecture, inputs, width=8)
 
 
 def parameters_at_published_size(architecture: str) -> int:
     with torch.device("meta"):
-        network = build_segmentation_baseline(BaselineSettings(architecture))
+        network = build_comparison_network(ComparisonSegmentationSettings(architecture))
     return sum(p.numel() for p in network.parameters())
 
 
@@ -89,7 +89,8 @@ def test_nnunet_is_as_large_as_the_arithmetic_says() -> None:
     expected += sum(2 * channels + 2 for channels in (a, b, c))
     # not on the meta device, where its normal initialisation is slower
     network, wide = (
-        build_segmentation_baseline(BaselineSettings("nnU-Net 2-D", width=width)) for width in (32, 64)
+        build_comparison_network(ComparisonSegmentationSettings("nnU-Net 2-D", width=width))
+        for width in (32, 64)
     )
     assert sum(p.numel() for p in network.parameters()) == expected
     assert max(part.out_channels for part in wide.modules() if isinstance(part, nn.Conv2d)) == 512
@@ -99,7 +100,7 @@ def test_transunet_is_of_the_published_order() -> None:
     """R50-ViT-B/16 has about 105 million parameters; twelve transformer layers hold most of them."""
     assert 90e6 < parameters_at_published_size("TransUNet") < 115e6
     with torch.device("meta"):
-        network = build_segmentation_baseline(BaselineSettings("TransUNet")).network
+        network = build_comparison_network(ComparisonSegmentationSettings("TransUNet")).network
     h = 768
     # queries, keys and values; projection; a perceptron of 4h; three normalisations, one of MONAI's not used here
     layer = 3 * h * h + (h * h + h) + (4 * h * h + 4 * h) + (4 * h * h + h) + 3 * 2 * h
@@ -112,33 +113,33 @@ def test_transunet_is_of_the_published_order() -> None:
 
 
 @pytest.mark.parametrize("side", [64, 48])
-@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
 def test_answers_at_the_images_size(name: str, side: int) -> None:
-    network = build_segmentation_baseline(small(name, inputs=2)).eval()
+    network = build_comparison_network(small(name, inputs=2)).eval()
     logits, grade, deeper = network(torch.randn(2, 2, side, side))
     assert logits.shape == (2, 2, side, side) and logits.isfinite().all()
     assert grade is None and deeper == ()
 
 
-@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
 def test_a_view_need_not_be_square(name: str) -> None:
-    network = build_segmentation_baseline(small(name)).eval()
+    network = build_comparison_network(small(name)).eval()
     assert network(torch.randn(1, 1, 48, 64)).logits.shape == (1, 2, 48, 64)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
 def test_theta_changes_nothing(name: str) -> None:
-    network = build_segmentation_baseline(small(name)).eval()
+    network = build_comparison_network(small(name)).eval()
     image = torch.randn(2, 1, 64, 64)
     torch.testing.assert_close(
         network(image, torch.randn(2, 2, 3)).logits, network(image).logits, atol=0, rtol=0
     )
 
 
-@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
 def test_only_nnunet_answers_deeper_and_only_in_training(name: str) -> None:
-    network, image = build_segmentation_baseline(small(name)), torch.randn(2, 1, 64, 64)
+    network, image = build_comparison_network(small(name)), torch.randn(2, 1, 64, 64)
     logits, grade, deeper = network.train()(image)
     assert grade is None and logits.shape == (2, 2, 64, 64)
     assert len(deeper) == (2 if name == "nnU-Net 2-D" else 0)
@@ -149,7 +150,7 @@ def test_only_nnunet_answers_deeper_and_only_in_training(name: str) -> None:
 @torch.no_grad()
 def test_deeper_answers_of_nnunet_are_fine_to_coarse() -> None:
     """The answer itself comes first: as in evaluation, and each next one is flat over larger squares."""
-    network, image = build_segmentation_baseline(small("nnU-Net 2-D")), torch.randn(1, 1, 64, 64)
+    network, image = build_comparison_network(small("nnU-Net 2-D")), torch.randn(1, 1, 64, 64)
     answer = network.train()(image)
     torch.testing.assert_close(
         answer.logits, network.eval()(image).logits
@@ -165,9 +166,9 @@ def test_deeper_answers_of_nnunet_are_fine_to_coarse() -> None:
     assert lost(levels[2], 16) < 1e-5 < lost(levels[1], 16)
 
 
-@pytest.mark.parametrize("name", SEGMENTATION_BASELINES)
+@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
 def test_a_gradient_reaches_every_parameter_and_every_input(name: str) -> None:
-    network = build_segmentation_baseline(small(name, inputs=2))
+    network = build_comparison_network(small(name, inputs=2))
     image = torch.randn(2, 2, 64, 64, requires_grad=True)
     answer = network(image)
     target = torch.zeros(2, 64, 64, dtype=torch.long)
@@ -182,55 +183,68 @@ def test_a_gradient_reaches_every_parameter_and_every_input(name: str) -> None:
 
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(GliomarkError, match="V-Net"):
-        build_segmentation_baseline(BaselineSettings("V-Net"))
+        build_comparison_network(ComparisonSegmentationSettings("V-Net"))
 
 
 # ---- settings and card ------------------------------------------------------------------------------------
 
 
-MANY_SETTINGS: list[NetworkSettings] = [
+MANY_SETTINGS: list[SegmentationNetworkSettings] = [
     MIGNetSettings(),
-    MIGNetSettings(2, fpg=False, guidance=False, iag=False, size=SMALL),
-    MIGNetSettings(6, iag=False, deep_supervision=True, size=replace(SMALL, depths=(1, 2), heads=(1, 2))),
-    *(BaselineSettings(name) for name in SEGMENTATION_BASELINES),
-    *(BaselineSettings(name, 3, 16) for name in SEGMENTATION_BASELINES),
+    MIGNetSettings(2, fpg=False, guidance=False, iag=False, size=SMALL_SWIN_SIZE),
+    MIGNetSettings(
+        6, iag=False, deep_supervision=True, size=replace(SMALL_SWIN_SIZE, depths=(1, 2), heads=(1, 2))
+    ),
+    *(ComparisonSegmentationSettings(name) for name in COMPARISON_SEGMENTATION_NETWORKS),
+    *(ComparisonSegmentationSettings(name, 3, 16) for name in COMPARISON_SEGMENTATION_NETWORKS),
 ]
 
 
 @pytest.mark.parametrize("settings", MANY_SETTINGS, ids=str)
-def test_settings_come_back_from_a_card_as_they_were(settings: NetworkSettings) -> None:
-    record = network_record(settings)
+def test_settings_come_back_from_a_card_as_they_were(settings: SegmentationNetworkSettings) -> None:
+    record = to_segmentation_network_record(settings)
     read = json.loads(json.dumps(record))
-    assert network_settings(read) == network_settings(record) == settings
-    assert type(network_settings(read)) is type(settings)
-    assert hash(network_settings(read)) == hash(settings), "lists must have become tuples again"
-    assert json.loads(json.dumps(network_record(network_settings(read)))) == read
-    expected = settings.architecture if isinstance(settings, BaselineSettings) else "MIG-Net"
+    assert (
+        parse_segmentation_network_settings(read) == parse_segmentation_network_settings(record) == settings
+    )
+    assert type(parse_segmentation_network_settings(read)) is type(settings)
+    assert hash(parse_segmentation_network_settings(read)) == hash(settings), (
+        "lists must have become tuples again"
+    )
+    assert (
+        json.loads(json.dumps(to_segmentation_network_record(parse_segmentation_network_settings(read))))
+        == read
+    )
+    expected = settings.architecture if isinstance(settings, ComparisonSegmentationSettings) else "MIG-Net"
     assert record["architecture"] == expected
 
 
 @pytest.mark.parametrize("architecture", [{}, {"architecture": "MIG-Net"}], ids=["not named", "named"])
 def test_a_mignet_of_other_layers_is_refused(architecture: dict) -> None:
     """A card of gliomark 0.1: its tensors would not fit, or mean something else."""
-    record = network_record(MIGNetSettings(2, size=SMALL))
+    record = to_segmentation_network_record(MIGNetSettings(2, size=SMALL_SWIN_SIZE))
     for name in ("architecture", "gates_start", "guidance_start"):
         del record[name]
     with pytest.raises(GliomarkError, match=r"gliomark 0\.1.*train it anew"):
-        network_settings({**record, **architecture})
+        parse_segmentation_network_settings({**record, **architecture})
 
 
 def test_a_card_without_an_architecture_is_mignets() -> None:
-    record = network_record(MIGNetSettings(2, size=SMALL))
+    record = to_segmentation_network_record(MIGNetSettings(2, size=SMALL_SWIN_SIZE))
     del record["architecture"]
-    assert network_settings(record) == MIGNetSettings(2, size=SMALL)
+    assert parse_segmentation_network_settings(record) == MIGNetSettings(2, size=SMALL_SWIN_SIZE)
 
 
 @pytest.mark.parametrize(
-    "settings", [MIGNetSettings(2, size=SMALL), *(small(name, 2) for name in SEGMENTATION_BASELINES)], ids=str
+    "settings",
+    [MIGNetSettings(2, size=SMALL_SWIN_SIZE), *(small(name, 2) for name in COMPARISON_SEGMENTATION_NETWORKS)],
+    ids=str,
 )
-def test_a_network_is_built_again_from_its_card(settings: NetworkSettings) -> None:
+def test_a_network_is_built_again_from_its_card(settings: SegmentationNetworkSettings) -> None:
     network = build_segmentation_network(settings, torch.rand(60, 60))
-    again = build_segmentation_network(network_settings(json.loads(json.dumps(network_record(settings)))))
+    again = build_segmentation_network(
+        parse_segmentation_network_settings(json.loads(json.dumps(to_segmentation_network_record(settings))))
+    )
     again.load_state_dict(network.state_dict())
     image = torch.randn(1, 2, 64, 64)
     with torch.no_grad():

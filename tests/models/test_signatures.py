@@ -15,8 +15,14 @@ from pathlib import Path
 import pytest
 from tests.models.broken_weights import write_tiny
 
-from gliomark.messages import Message, render
-from gliomark.models.signatures import Trust, make_keys, read_checked, read_trust, sign
+from gliomark.messages import Message, render_message
+from gliomark.models.signatures import (
+    TrustPolicy,
+    create_key_pair,
+    read_trust_policy,
+    read_verified_content,
+    sign_weights,
+)
 from gliomark.pipeline import load_model
 from gliomark.study import GliomarkError
 
@@ -25,13 +31,13 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 def sign_with(path: Path, key: Path, password: str = "") -> Path:
-    return sign(path, read_checked(path, Trust()), key, lambda: password)
+    return sign_weights(path, read_verified_content(path, TrustPolicy()), key, lambda: password)
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Path:
     """A group's pair of keys, by the name of both files."""
-    make_keys(tmp_path / "group", "")
+    create_key_pair(tmp_path / "group", "")
     return tmp_path / "group"
 
 
@@ -43,8 +49,8 @@ def signed(tmp_path: Path, pair: Path) -> Path:
 
 
 @pytest.fixture
-def trust(pair: Path) -> Trust:
-    return read_trust([pair.with_suffix(".pub")], required=True)
+def trust(pair: Path) -> TrustPolicy:
+    return read_trust_policy([pair.with_suffix(".pub")], is_signature_required=True)
 
 
 def gliomark(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -52,15 +58,15 @@ def gliomark(*words: object, **environment: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | environment, input="")
 
 
-def test_a_signed_file_is_loaded_and_says_whose_it_is(signed: Path, trust: Trust) -> None:
-    (key,) = trust.keys
+def test_a_signed_file_is_loaded_and_says_whose_it_is(signed: Path, trust: TrustPolicy) -> None:
+    (key,) = trust.public_keys
     assert load_model(signed, trust).identity.signature == key
     assert load_model(signed).identity.signature == "not checked"
     assert load_model(write_tiny(signed.with_name("b"))).identity.signature == "unsigned"
 
 
 def other_key(path: Path, signature: Path) -> None:
-    make_keys(path.with_name("other"), "")
+    create_key_pair(path.with_name("other"), "")
     sign_with(path, path.with_name("other.key"))
 
 
@@ -105,22 +111,22 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 
 @pytest.mark.parametrize(("spoil", "code"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_not_signed_by_a_trusted_key_is_refused(
-    signed: Path, trust: Trust, spoil: Callable[[Path, Path], object], code: str
+    signed: Path, trust: TrustPolicy, spoil: Callable[[Path, Path], object], code: str
 ) -> None:
     spoil(signed, signed.with_name(signed.name + ".minisig"))
     for demanded in (trust, replace(trust, required=False)):
-        if code == "signature-missing" and not demanded.required:
+        if code == "signature-missing" and not demanded.is_signature_required:
             continue
         with pytest.raises(GliomarkError) as caught:
             load_model(signed, demanded)
         said = caught.value.message
         assert isinstance(said, Message) and said.code == code and signed.name in said
-        assert "签名" in render(said, "zh")
+        assert "签名" in render_message(said, "zh")
 
 
-def test_what_is_checked_stays_what_is_loaded(signed: Path, trust: Trust) -> None:
+def test_what_is_checked_stays_what_is_loaded(signed: Path, trust: TrustPolicy) -> None:
     """A worker is told the hash that was found at the start: another well-signed file is not the same."""
-    pinned = replace(trust, pinned={str(signed): read_checked(signed, trust).sha256})
+    pinned = replace(trust, pinned={str(signed): read_verified_content(signed, trust).sha256})
     assert load_model(signed, pinned).sha256
     card = signed.read_bytes()
     signed.write_bytes(card[:-1] + bytes([card[-1] ^ 1]))
@@ -130,27 +136,27 @@ def test_what_is_checked_stays_what_is_loaded(signed: Path, trust: Trust) -> Non
 
 
 def test_keys_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> None:
-    secret, public, key = make_keys(tmp_path / "a", PASSWORD)
+    secret, public, key = create_key_pair(tmp_path / "a", PASSWORD)
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert key in public.read_text() and len(key) == 16
     before = secret.read_bytes()
     with pytest.raises(GliomarkError, match="never overwritten"):
-        make_keys(tmp_path / "a", "")
+        create_key_pair(tmp_path / "a", "")
     secret.unlink()
     with pytest.raises(GliomarkError, match="never overwritten"):
-        make_keys(tmp_path / "a", "")
+        create_key_pair(tmp_path / "a", "")
     assert not secret.exists() and before
 
 
 @pytest.mark.parametrize("given", ["", "wrong", "长密码 2"])
 def test_a_key_with_a_password_signs_with_that_alone(tmp_path: Path, given: str) -> None:
-    secret, public, key = make_keys(tmp_path / "a", PASSWORD)
+    secret, public, key = create_key_pair(tmp_path / "a", PASSWORD)
     path = write_tiny(tmp_path / "a.safetensors")
     with pytest.raises(GliomarkError, match="password"):
         sign_with(path, secret, given)
     assert not path.with_name(path.name + ".minisig").exists()
     sign_with(path, secret, PASSWORD)
-    assert load_model(path, read_trust([public], True)).signature == key
+    assert load_model(path, read_trust_policy([public], True)).signature == key
 
 
 @pytest.mark.parametrize(
@@ -159,14 +165,14 @@ def test_a_key_with_a_password_signs_with_that_alone(tmp_path: Path, given: str)
 def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.pub"
     path.write_bytes(content)
-    for use in (lambda: read_trust([path]), lambda: sign_with(write_tiny(tmp_path / "w"), path)):
+    for use in (lambda: read_trust_policy([path]), lambda: sign_with(write_tiny(tmp_path / "w"), path)):
         with pytest.raises(GliomarkError, match="cannot be used as a key"):
             use()
 
 
 def test_a_demand_without_a_key_is_refused() -> None:
     with pytest.raises(GliomarkError, match="--trusted-key"):
-        read_trust([], required=True)
+        read_trust_policy([], is_signature_required=True)
 
 
 def test_the_commands(tmp_path: Path) -> None:
@@ -177,11 +183,11 @@ def test_the_commands(tmp_path: Path) -> None:
     assert unsigned.returncode == 1 and unsigned.stderr.count("\n") == 1 and "not signed" in unsigned.stderr
     signed = gliomark("models", "sign", path, "--key", f"{name}.key", GLIOMARK_KEY_PASSWORD=PASSWORD)
     assert signed.returncode == 0 and signed.stdout.strip() == f"{path}.minisig", signed.stderr
-    (key,) = read_trust([Path(f"{name}.pub")]).keys
+    (key,) = read_trust_policy([Path(f"{name}.pub")]).public_keys
     assert key in gliomark("models", "verify", path, "--key", f"{name}.pub").stdout
     told = json.loads(gliomark("models", "show", path, "--json", "--trusted-key", f"{name}.pub").stdout)
     assert told["signature"] == key and told["card"]["markers"]["idh"]["threshold"] == 0.5
-    assert told["file_sha256"] == read_checked(path, Trust()).sha256
+    assert told["file_sha256"] == read_verified_content(path, TrustPolicy()).sha256
     assert told["sha256"] == load_model(path).sha256 != told["file_sha256"]
 
 
@@ -194,14 +200,14 @@ def test_a_broken_file_is_not_signed(tmp_path: Path, pair: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("minisign") is None, reason="the tool minisign is not installed")
-def test_the_common_tool_agrees(signed: Path, pair: Path, trust: Trust, tmp_path: Path) -> None:
+def test_the_common_tool_agrees(signed: Path, pair: Path, trust: TrustPolicy, tmp_path: Path) -> None:
     public, secret = pair.with_suffix(".pub"), pair.with_suffix(".key")
     done = subprocess.run(["minisign", "-Vm", signed, "-p", public], capture_output=True, text=True)
     assert done.returncode == 0 and "verified" in done.stdout
-    assert next(iter(trust.keys)) in public.read_text()
+    assert next(iter(trust.public_keys)) in public.read_text()
     # and the other way round: signed with the tool, by our key
     other = write_tiny(tmp_path / "b.safetensors")
     subprocess.run(
         ["minisign", "-S", "-s", secret, "-m", other], check=True, capture_output=True, input=b"\n"
     )
-    assert load_model(other, trust).signature in trust.keys
+    assert load_model(other, trust).signature in trust.public_keys

@@ -6,12 +6,12 @@ import lightgbm
 import numpy as np
 import pytest
 
-from gliomark.models.trees import read_trees
-from gliomark.pipeline import open_weights
+from gliomark.models.trees import parse_trees
+from gliomark.pipeline import load_weights_by_name
 
 
 def same(text: str, table: np.ndarray) -> None:
-    ours, theirs = read_trees(text, table.shape[1]), lightgbm.Booster(model_str=text)
+    ours, theirs = parse_trees(text, table.shape[1]), lightgbm.Booster(model_str=text)
     for wanted in ({}, {"pred_contrib": True}, {"raw_score": True}):
         one, other = (np.asarray(b.predict(table, num_threads=1, **wanted)) for b in (ours, theirs))
         assert np.isfinite(one).all() and np.array_equal(one, other)
@@ -22,7 +22,7 @@ def test_the_shipped_trees() -> None:
     table = random.normal(size=(4000, 3)) * 3
     table[:, 1:] = table[:, 1:] > 0
     table[::5, 1], table[::7, 2], table[::11, 0], table[::13, 0] = np.nan, np.nan, 0, np.nan
-    same(bytes(open_weights("demo").tensors["idh/lightgbm"].numpy()).decode(), table)
+    same(bytes(load_weights_by_name("demo").tensors["idh/lightgbm"].numpy()).decode(), table)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gliomark.messages import LANGUAGES, render
+from gliomark.messages import LANGUAGES, render_message
 from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
     ModelCard,
-    _digest,
+    _compute_digest,
     load_weights,
     save_weights,
 )
@@ -86,7 +86,9 @@ def rewrite(path: Path, card: dict, **metadata: str) -> None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     text = json.dumps(card)
     save_file(
-        tensors, path, {"schema_version": "2", "card": text, "sha256": _digest(text, tensors), **metadata}
+        tensors,
+        path,
+        {"schema_version": "2", "card": text, "sha256": _compute_digest(text, tensors), **metadata},
     )
 
 
@@ -94,11 +96,11 @@ def test_round_trip(weights_file: Path) -> None:
     torch.manual_seed(0)
     loaded = load_weights(weights_file)
     assert loaded.card == CARD
-    assert set(loaded.part("segmentation")) == {"a.weight", "steps"}
+    assert set(loaded.get_tensors("segmentation")) == {"a.weight", "steps"}
     expected = torch.randn(3, 4).half().float()
-    torch.testing.assert_close(loaded.part("segmentation")["a.weight"], expected, atol=0, rtol=0)
-    assert loaded.part("segmentation")["steps"] == 7
-    assert bytes(loaded.part("idh")["lightgbm"].numpy()) == bytes(range(9))
+    torch.testing.assert_close(loaded.get_tensors("segmentation")["a.weight"], expected, atol=0, rtol=0)
+    assert loaded.get_tensors("segmentation")["steps"] == 7
+    assert bytes(loaded.get_tensors("idh")["lightgbm"].numpy()) == bytes(range(9))
     assert len(loaded.sha256) == 64
     assert [path.name for path in weights_file.parent.iterdir()] == [weights_file.name], (
         "nothing half-written"
@@ -183,10 +185,10 @@ def test_only_what_is_measured_and_told_from_chance_names_a_level(weights_file, 
     loaded = load_weights(weights_file)
     save_weights(weights_file, card, loaded.tensors)
     marker = load_weights(weights_file).card.markers["idh"]
-    assert marker.validation == validation and marker.verdict.code == code
-    assert marker.names_level is (code == "marker-better-than-chance")
+    assert marker.validation == validation and marker.validation_message.code == code
+    assert marker.is_level_reported is (code == "marker-better-than-chance")
     for language in LANGUAGES:
-        said = render(marker.verdict, language)
+        said = render_message(marker.validation_message, language)
         assert validation is None or all(f"{x:.2f}" in said for x in (validation.auc, validation.low))
 
 
@@ -198,8 +200,8 @@ def test_a_file_of_before_is_read_and_names_no_level(weights_file: Path, informa
         record["markers"]["idh"]["informative"] = informative
     rewrite(weights_file, record)
     marker = load_weights(weights_file).card.markers["idh"]
-    assert marker == MARKER and not marker.names_level
-    assert marker.verdict.code == "marker-not-validated"
+    assert marker == MARKER and not marker.is_level_reported
+    assert marker.validation_message.code == "marker-not-validated"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ def test_a_training_that_ended_in_no_numbers_is_not_written(weights_file: Path, 
         GliomarkError, match=r"segmentation/a\.weight.*training diverged.*train again"
     ) as caught:
         save_weights(weights_file, CARD, tensors)
-    assert "训练未收敛" in render(caught.value.message, "zh")
+    assert "训练未收敛" in render_message(caught.value.message, "zh")
     assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
 
 

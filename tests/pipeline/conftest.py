@@ -26,42 +26,47 @@ from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 
 from gliomark import cli
-from gliomark.inference.segmenter import tile_theta
-from gliomark.inference.slice_classifier import image_vectors, lesion_slices, mix_parts, tree_columns
+from gliomark.inference.segmenter import compute_tile_theta
+from gliomark.inference.slice_classifier import (
+    build_tree_columns,
+    compute_image_vectors,
+    extract_lesion_slices,
+    select_training_slices,
+)
 from gliomark.io import read_study
-from gliomark.isolation import ReadingProcesses
+from gliomark.isolation import ReaderPool
 from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
-from gliomark.models.segmentation_networks import network_record
+from gliomark.models.segmentation_networks import to_segmentation_network_record
 from gliomark.models.swin_unet import SwinSize
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, load_weights, save_weights
-from gliomark.preprocessing import PreparationSettings, prepare
+from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.study import MRSequence, SliceStack
 
 PATIENT = "患者 01"
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 SLICES, SIZE = 20, 96  # as pictures: 2.5 mm pixels (the side is taken for 240 mm), 6 mm steps
-STEPS = (2.5, 2.5, 6.0)
+SPACING_MM = (2.5, 2.5, 6.0)
 BRAIN_MM = (64.0, 80.0, 56.0)
 LESION_MM = (32.0, -20.0, 12.0)  # LPS: on the patient's left, in front, above the middle
 LESION_RADIUS_MM = 20.0
 TILE = 192
-OUTLINER = MIGNetSettings(2, size=SwinSize(embedding=32, depths=(1, 1), heads=(1, 2), patch=2))
+SEGMENTATION_SETTINGS = MIGNetSettings(2, size=SwinSize(embedding=32, depths=(1, 1), heads=(1, 2), patch=2))
 POOL = 4
-READER = KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), pool=2))
+MARKER_SETTINGS = KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), pool=2))
 Volume = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """What a command line left behind."""
 
     status: int
-    out: str
-    err: str
+    stdout: str
+    stderr: str
 
 
-class KeptReading(ReadingProcesses):
+class KeptReaderPool(ReaderPool):
     """Reading processes that outlive the command, since one takes a second to start."""
 
     def __exit__(self, *_: object) -> None:
@@ -69,46 +74,51 @@ class KeptReading(ReadingProcesses):
 
 
 @pytest.fixture(scope="session")
-def kept_reading() -> Iterator[KeptReading]:
-    with KeptReading() as reading:
+def reader_pool() -> Iterator[KeptReaderPool]:
+    with KeptReaderPool() as reading:
         yield reading
     reading.close()
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kept_reading: KeptReading
-) -> Callable[..., Outcome]:
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kept_reading: KeptReaderPool
+) -> Callable[..., CommandResult]:
     """command("predict", folder, "--out", out): the console entry point in this process."""
     monkeypatch.setattr("gliomark.isolation.ReadingProcesses", lambda: kept_reading)
 
-    def run(*words: object) -> Outcome:
+    def run_words(*words: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, words)])
         capfd.readouterr()
         status: object = 0
         try:
-            cli.run()
+            cli.run_command_line()
         except SystemExit as end:
             status = end.code
-        said = capfd.readouterr()
-        return Outcome(status if isinstance(status, int) else int(status is not None), said.out, said.err)
+        captured = capfd.readouterr()
+        return CommandResult(
+            status if isinstance(status, int) else int(status is not None), captured.out, captured.err
+        )
 
-    return run
+    return run_words
 
 
 # ---- patients ---------------------------------------------------------------------------------------
 
 
-def draw(seed: int = 0) -> dict[str, Volume]:
+def draw_patient(seed: int = 0) -> dict[str, Volume]:
     """T1C, FLAIR and the lesion ``(slice, row, column)``: a textured ellipsoid of 1.2 l on nothing."""
     z, y, x = (
         step * (np.arange(count) - (count - 1) / 2)
-        for step, count in zip(STEPS[::-1], (SLICES, SIZE, SIZE), strict=True)
+        for step, count in zip(SPACING_MM[::-1], (SLICES, SIZE, SIZE), strict=True)
     )
-    place = np.meshgrid(x, y, z, indexing="ij")
-    place = [axis.transpose(2, 1, 0) for axis in place]
-    brain = sum((axis / half) ** 2 for axis, half in zip(place, BRAIN_MM, strict=True)) < 1
-    lesion = sum((axis - at) ** 2 for axis, at in zip(place, LESION_MM, strict=True)) < LESION_RADIUS_MM**2
+    coordinates = np.meshgrid(x, y, z, indexing="ij")
+    coordinates = [axis.transpose(2, 1, 0) for axis in coordinates]
+    brain = sum((axis / half) ** 2 for axis, half in zip(coordinates, BRAIN_MM, strict=True)) < 1
+    lesion = (
+        sum((axis - centre) ** 2 for axis, centre in zip(coordinates, LESION_MM, strict=True))
+        < LESION_RADIUS_MM**2
+    )
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=brain.shape), (0.4, 2, 2))
     texture *= 12 / texture.std()
     flair = np.where(brain, np.clip(90 + texture + 110 * lesion, 20, 255), 0)
@@ -127,15 +137,17 @@ def write_pictures(folder: Path, images: Mapping[str, Volume]) -> Path:
 def write_volumes(folder: Path, images: Mapping[str, Volume]) -> Path:
     """FLAIR runs to left, back, head; T1C is stored otherwise: to head, front, right."""
     folder.mkdir(parents=True)
-    middle = -0.5 * np.array(STEPS) * (np.array([SIZE, SIZE, SLICES]) - 1)
-    affine = np.diag([*STEPS, 1.0])
-    affine[:3, 3] = middle
+    centre_offset = -0.5 * np.array(SPACING_MM) * (np.array([SIZE, SIZE, SLICES]) - 1)
+    affine = np.diag([*SPACING_MM, 1.0])
+    affine[:3, 3] = centre_offset
     for name, image in images.items():
         volume = nib.Nifti1Image(image.transpose(2, 1, 0).astype(np.int16), np.diag([-1, -1, 1, 1]) @ affine)
         if name == "T1C":
-            to = nib.orientations.axcodes2ornt(("S", "A", "R"))
-            turn = nib.orientations.ornt_transform(nib.orientations.io_orientation(volume.affine), to)
-            volume = volume.as_reoriented(turn)
+            target_orientation = nib.orientations.axcodes2ornt(("S", "A", "R"))
+            orientation_transform = nib.orientations.ornt_transform(
+                nib.orientations.io_orientation(volume.affine), target_orientation
+            )
+            volume = volume.as_reoriented(orientation_transform)
         nib.save(volume, folder / f"某人 {name}.nii.gz")
     return folder
 
@@ -147,53 +159,70 @@ def write_dicom(folder: Path, images: Mapping[str, Volume]) -> Path:
     for name, image in images.items():
         uid = generate_uid()
         for number, plane in enumerate(image):
-            one = Dataset()
-            one.file_meta = FileMetaDataset()
-            one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            one.SpecificCharacterSet, one.PatientID, one.PatientName = "ISO_IR 192", PATIENT, "某^人"
-            one.SOPClassUID, one.SOPInstanceUID, one.Modality = MRImageStorage, generate_uid(), "MR"
-            one.StudyInstanceUID, one.FrameOfReferenceUID, one.SeriesInstanceUID = "1.2.3", "1.2.4", uid
-            one.RepetitionTime, one.EchoTime, one.InversionTime = physics[name]
-            one.ContrastBolusAgent = "Gadovist" if name == "T1C" else ""
-            one.ImageOrientationPatient, one.PixelSpacing = [1, 0, 0, 0, 1, 0], list(STEPS[:2])
-            one.ImagePositionPatient = [-STEPS[0] * (SIZE - 1) / 2] * 2 + [
-                STEPS[2] * (number - (SLICES - 1) / 2)
+            dataset = Dataset()
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            dataset.SpecificCharacterSet, dataset.PatientID, dataset.PatientName = (
+                "ISO_IR 192",
+                PATIENT,
+                "某^人",
+            )
+            dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = (
+                MRImageStorage,
+                generate_uid(),
+                "MR",
+            )
+            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID, dataset.SeriesInstanceUID = (
+                "1.2.3",
+                "1.2.4",
+                uid,
+            )
+            dataset.RepetitionTime, dataset.EchoTime, dataset.InversionTime = physics[name]
+            dataset.ContrastBolusAgent = "Gadovist" if name == "T1C" else ""
+            dataset.ImageOrientationPatient, dataset.PixelSpacing = [1, 0, 0, 0, 1, 0], list(SPACING_MM[:2])
+            dataset.ImagePositionPatient = [-SPACING_MM[0] * (SIZE - 1) / 2] * 2 + [
+                SPACING_MM[2] * (number - (SLICES - 1) / 2)
             ]
-            one.Rows, one.Columns, one.SamplesPerPixel, one.PhotometricInterpretation = (
+            dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (
                 *plane.shape,
                 1,
                 "MONOCHROME2",
             )
-            one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
-            one.PixelData = plane.astype(np.uint16).tobytes()
-            one.save_as(folder / f"{name}{number}.dcm", enforce_file_format=True)
+            dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+                16,
+                16,
+                15,
+                0,
+            )
+            dataset.PixelData = plane.astype(np.uint16).tobytes()
+            dataset.save_as(folder / f"{name}{number}.dcm", enforce_file_format=True)
     return folder
 
 
-def without_mask(images: Mapping[str, Volume]) -> dict[str, Volume]:
+def drop_mask(images: Mapping[str, Volume]) -> dict[str, Volume]:
     return {name: image for name, image in images.items() if name != "mask"}
 
 
 @pytest.fixture(scope="session")
-def drawn() -> dict[str, Volume]:
+def drawn_images() -> dict[str, Volume]:
     """The patient's T1C, FLAIR and true lesion."""
-    return draw()
+    return draw_patient()
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
+def picture_folder(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
     """The patient as picture folders; not to be changed."""
-    return write_pictures(tmp_path_factory.mktemp("图片 夹") / PATIENT, without_mask(drawn))
+    return write_pictures(tmp_path_factory.mktemp("图片 夹") / PATIENT, drop_mask(drawn))
 
 
 @pytest.fixture(scope="session")
-def volumes(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
+def volume_folder(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
     """The patient as NIfTI; not to be changed."""
-    return write_volumes(tmp_path_factory.mktemp("体积 夹") / PATIENT, without_mask(drawn))
+    return write_volumes(tmp_path_factory.mktemp("体积 夹") / PATIENT, drop_mask(drawn))
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def working_folder(tmp_path: Path) -> Path:
     """A working folder with Chinese and a space in its name."""
     folder = tmp_path / "工作 夹"
     folder.mkdir()
@@ -201,19 +230,19 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_pictures(home: Path, pictures: Path) -> Path:
+def copied_pictures(home: Path, pictures: Path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(pictures, home / PATIENT))
 
 
 @pytest.fixture
-def own_volumes(home: Path, volumes: Path) -> Path:
+def copied_volumes(home: Path, volumes: Path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(volumes, home / PATIENT))
 
 
 @pytest.fixture
-def write_table(home: Path) -> Callable[..., Path]:
+def write_clinical_table(home: Path) -> Callable[..., Path]:
     """write_table([("患者 01", "50", "男")]): a clinical table of such rows under id, age, sex."""
 
     def write(
@@ -230,7 +259,7 @@ def write_table(home: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def table(write_table: Callable[..., Path]) -> Path:
+def clinical_table(write_table: Callable[..., Path]) -> Path:
     """A table with the one patient, 50 years, male."""
     return write_table()
 
@@ -241,29 +270,35 @@ def table(write_table: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
     """A complete weights file with both markers; not to be changed."""
-    learnt = prepare(read_study(write_pictures(tmp_path_factory.mktemp("learn") / "a", drawn)), PAIR)
+    training_stack = prepare(read_study(write_pictures(tmp_path_factory.mktemp("learn") / "a", drawn)), PAIR)
     torch.manual_seed(0)
-    outliner = _outliner(learnt)
-    tensors = {f"segmentation/{name}": tensor for name, tensor in outliner.state_dict().items()}
+    segmentation_network = _create_segmentation_network(training_stack)
+    tensors = {f"segmentation/{name}": tensor for name, tensor in segmentation_network.state_dict().items()}
     tensors["prior"] = torch.ones(240, 240)
     titles = {"idh": ("IDH", "mutant", "wild type"), "ki67": ("Ki-67", "high", "low")}
     markers = {}
     for number, (name, (title, positive, negative)) in enumerate(titles.items()):
-        network = build_kinet(READER).eval()
-        text = _trees(network, learnt, number).model_to_string()
+        network = build_kinet(MARKER_SETTINGS).eval()
+        text = _train_trees(network, training_stack, number).model_to_string()
         tensors |= {f"{name}/{key}": tensor for key, tensor in network.state_dict().items()}
         tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
         markers[name] = MarkerCard(
-            column=name, title=title, positive=positive, negative=negative, label=f"what {name} 标签 means",
-            threshold=0.5, age_cut=45.0, architecture={"network": asdict(READER), "crop": TILE},
+            column=name,
+            title=title,
+            positive=positive,
+            negative=negative,
+            label=f"what {name} 标签 means",
+            threshold=0.5,
+            age_cut=45.0,
+            architecture={"network": asdict(MARKER_SETTINGS), "crop": TILE},
             validation=MarkerValidation(0.8, 0.7, 0.9, 40, 20, "synthetic"),
-        )  # fmt: skip
+        )
     card = ModelCard(
         name="tiny",
         sequences=tuple(PAIR),
         rule="joint",
         segmentation={
-            "network": network_record(OUTLINER),
+            "network": to_segmentation_network_record(SEGMENTATION_SETTINGS),
             "tile": TILE,
             "pool": POOL,
             "context": 0,
@@ -281,7 +316,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
         versions={"gliomark": "0"},
         markers=markers,
         stand_ins={"FLAIR": "T2"},
-        preparation=asdict(PreparationSettings()),
+        preparation=asdict(PreparationConfig()),
     )
     path = tmp_path_factory.mktemp("模型 夹") / "小 模型.safetensors"
     save_weights(path, card, tensors)
@@ -289,7 +324,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
 
 
 @pytest.fixture(scope="session")
-def blind_weights(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
+def lesion_free_weights(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
     """The same model, whose last layer calls nothing a lesion."""
     loaded = load_weights(tiny_weights)
     path = tmp_path_factory.mktemp("模型 夹") / "blind.safetensors"
@@ -298,40 +333,44 @@ def blind_weights(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) 
     return path
 
 
-def _outliner(stack: SliceStack) -> MIGNet:
+def _create_segmentation_network(stack: SliceStack) -> MIGNet:
     """A random MIG-Net whose last layer is solved, on the drawn patient, for its true lesion."""
-    network = build_mignet(OUTLINER).eval()
+    network = build_mignet(SEGMENTATION_SETTINGS).eval()
     margin = (240 - TILE) // 2
     inner = (..., slice(margin, margin + TILE), slice(margin, margin + TILE))
     images = torch.from_numpy(np.stack([stack.images[name] for name in PAIR], axis=1))[inner]
-    target = torch.from_numpy(stack.drawn.astype(np.float32))[inner][:, None]
+    target = torch.from_numpy(stack.reader_mask.astype(np.float32))[inner][:, None]
     brain = torch.from_numpy(stack.brain.astype(np.float32))[inner][:, None]
-    seen: list[torch.Tensor] = []
+    hooked_inputs: list[torch.Tensor] = []
     classify = network.decoder.classify
-    handle = classify.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    handle = classify.register_forward_hook(lambda _, given, __: hooked_inputs.append(given[0]))
     with torch.inference_mode():
         images = torch.nn.functional.avg_pool2d(images, POOL)
-        network(images, tile_theta(margin, margin, TILE, 240, 240).expand(len(images), -1, -1))
+        network(images, compute_tile_theta(margin, margin, TILE, 240, 240).expand(len(images), -1, -1))
         handle.remove()
-        small = [torch.nn.functional.adaptive_avg_pool2d(t, seen[0].shape[-2:]) for t in (target, brain)]
-    rows, marked, inside = (t.permute(0, 2, 3, 1).flatten(0, 2) for t in (seen[0], *small))
-    use = inside[:, 0] > 0.9
-    solved = LogisticRegression(class_weight={False: 1, True: 6}, max_iter=300)
-    solved.fit(rows[use].numpy(), marked[use, 0].numpy() > 0.5)
+        pooled_targets = [
+            torch.nn.functional.adaptive_avg_pool2d(t, hooked_inputs[0].shape[-2:]) for t in (target, brain)
+        ]
+    rows, marked, inside = (t.permute(0, 2, 3, 1).flatten(0, 2) for t in (hooked_inputs[0], *pooled_targets))
+    is_inside_brain = inside[:, 0] > 0.9
+    regression = LogisticRegression(class_weight={False: 1, True: 6}, max_iter=300)
+    regression.fit(rows[is_inside_brain].numpy(), marked[is_inside_brain, 0].numpy() > 0.5)
     with torch.no_grad():
         classify.weight.zero_()
         classify.bias.zero_()
-        classify.weight[1, :, 0, 0] = torch.from_numpy(solved.coef_[0])
-        classify.bias[1] = float(solved.intercept_[0])
+        classify.weight[1, :, 0, 0] = torch.from_numpy(regression.coef_[0])
+        classify.bias[1] = float(regression.intercept_[0])
     return network
 
 
-def _trees(network: KiNet, stack: SliceStack, number: int) -> lightgbm.Booster:
+def _train_trees(network: KiNet, stack: SliceStack, number: int) -> lightgbm.Booster:
     """Trees that tell slices apart by one feature of the real vectors, and know age and sex."""
-    slices = lesion_slices(stack, stack.drawn)
-    vectors = image_vectors(network, *mix_parts(stack, stack.drawn, slices, PAIR), TILE)
+    slices = select_training_slices(stack, stack.reader_mask)
+    vectors = compute_image_vectors(
+        network, *extract_lesion_slices(stack, stack.reader_mask, slices, PAIR), TILE
+    )
     rows = [
-        tree_columns(vectors, np.zeros((len(vectors), 9)), "vector", age, sex, 45.0)
+        build_tree_columns(vectors, np.zeros((len(vectors), 9)), "vector", age, sex, 45.0)
         for age in (30, 60)
         for sex in (0, 1)
     ]

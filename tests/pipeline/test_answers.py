@@ -12,15 +12,15 @@ import pytest
 from tests.pipeline.conftest import PATIENT
 
 from gliomark import load_model, predict, read_study
-from gliomark.messages import Message, render
+from gliomark.messages import Message, render_message
 from gliomark.models.weights import MarkerValidation
-from gliomark.pipeline import Model, Prepared, predict_prepared, prepare_study
-from gliomark.reporting import prediction_document, render_pdf
-from gliomark.reporting.contents import contents
-from gliomark.reporting.page import render_page
-from gliomark.study import READER_FINDING, Clinical, GliomarkError, MarkerPrediction, MRSequence
+from gliomark.pipeline import Model, PreparedStudy, predict_prepared, prepare_study
+from gliomark.reporting import create_prediction_document, render_pdf
+from gliomark.reporting.contents import create_report_contents
+from gliomark.reporting.page import render_contents_as_html
+from gliomark.study import READER_FINDING_ACCURACY, ClinicalData, GliomarkError, MarkerPrediction, MRSequence
 
-PERSON = Clinical(PATIENT, 50.0, 0)
+PERSON = ClinicalData(PATIENT, 50.0, 0)
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,7 +30,7 @@ def model(tiny_weights: Path) -> Model:
 
 
 @pytest.fixture(scope="module")
-def prepared(pictures: Path, model: Model) -> Prepared:
+def prepared(pictures: Path, model: Model) -> PreparedStudy:
     return prepare_study(read_study(pictures), model)
 
 
@@ -40,7 +40,7 @@ def with_card(model: Model, **changes: object) -> Model:
     return replace(model, card=replace(model.card, markers={**model.card.markers, "idh": idh}))
 
 
-def idh_of(prepared: Prepared, model: Model, **asked: object) -> MarkerPrediction:
+def idh_of(prepared: PreparedStudy, model: Model, **asked: object) -> MarkerPrediction:
     prediction = predict_prepared(prepared, PERSON, model, **asked)  # type: ignore[arg-type]
     return next(marker for marker in prediction.markers if marker.marker == "idh")
 
@@ -80,10 +80,10 @@ def test_borderline_is_said_in_every_output(prepared, model, language, said) -> 
     probability = idh_of(prepared, model).probability
     assert probability is not None
     prediction = predict_prepared(prepared, PERSON, with_card(model, threshold=probability - 0.01))
-    document = json.loads(json.dumps(prediction_document(prediction)))
+    document = json.loads(json.dumps(create_prediction_document(prediction)))
     assert document["markers"][0]["level"] == "mutant" and document["markers"][0]["borderline"] is True
-    shown = contents(prediction, document, language)
-    assert said in render_page(shown, language) and shown.cards[0].level == said
+    shown = create_report_contents(prediction, document, language)
+    assert said in render_contents_as_html(shown, language) and shown.marker_cards[0].level == said
 
 
 def test_a_level_that_50_percent_would_not_name_is_explained(prepared, model) -> None:
@@ -95,7 +95,7 @@ def test_a_level_that_50_percent_would_not_name_is_explained(prepared, model) ->
     assert answer.level == "wild type" and not answer.borderline
     said = answer.threshold_origin
     assert "66 of 86 patients (77 %) were mutant" in said and "50 %" in said
-    assert "86 例患者中 66 例（77 %）为突变型" in render(said, "zh")
+    assert "86 例患者中 66 例（77 %）为突变型" in render_message(said, "zh")
 
 
 # ---- the reader's finding ---------------------------------------------------------------------------
@@ -137,15 +137,21 @@ def test_a_confident_model_of_the_other_opinion_is_heard(
 def test_the_findings_figures_are_the_measured_ones() -> None:
     with (ROOT / "results" / "reader_finding.csv").open(newline="") as file:
         rows = {row["figure"]: row for row in csv.DictReader(file)}
-    found = READER_FINDING
+    found = READER_FINDING_ACCURACY
     counts = {
-        "accuracy": (found.right, found.patients),
-        "wild type where a focus": (found.wild_type, found.focus),
-        "mutant where no focus": (found.mutant, found.no_focus),
+        "accuracy": (found.correct, found.patients),
+        "wild type where a focus": (found.wild_type_with_focus, found.with_focus),
+        "mutant where no focus": (found.mutant_without_focus, found.without_focus),
     }
     assert {name: (int(rows[name]["count"]), int(rows[name]["of"])) for name in counts} == counts
-    assert (found.low, found.high) == (float(rows["accuracy"]["low_95"]), float(rows["accuracy"]["high_95"]))
-    assert found.focus + found.no_focus == found.patients and found.wild_type + found.mutant == found.right
+    assert (found.lower, found.upper) == (
+        float(rows["accuracy"]["low_95"]),
+        float(rows["accuracy"]["high_95"]),
+    )
+    assert (
+        found.with_focus + found.without_focus == found.patients
+        and found.wild_type_with_focus + found.mutant_without_focus == found.correct
+    )
 
 
 @pytest.mark.parametrize("sees_focus", [True, False, None])
@@ -153,7 +159,9 @@ def test_without_a_lesion_nothing_is_answered_whatever_the_reader_finds(prepared
     nothing = np.zeros_like(prepared.stack.brain)
     for outline in (None, nothing):
         blind = replace(model, segmenter=replace(model.segmenter, threshold=1.1))
-        prediction = predict_prepared(prepared, PERSON, blind, enhancing=sees_focus, outline=outline)
+        prediction = predict_prepared(
+            prepared, PERSON, blind, has_enhancing_focus=sees_focus, reader_mask=outline
+        )
         assert codes(prediction.warnings) == ["no-lesion" if outline is None else "no-outline"]
         for marker in prediction.markers:
             assert (marker.level, marker.decided_by) == ("undetermined", "model")
@@ -171,14 +179,14 @@ def test_no_lesion_says_how_much_was_examined(prepared, model, examined, code, s
     partly = replace(prepared, stack=replace(prepared.stack, examined=examined))
     (warning,) = predict_prepared(partly, PERSON, blind).warnings
     assert isinstance(warning, Message) and warning.code == code
-    assert said in warning and said in render(warning, "zh")
+    assert said in warning and said in render_message(warning, "zh")
 
 
 # ---- a stand-in -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def stood_in(pictures: Path, model: Model) -> Prepared:
+def stood_in(pictures: Path, model: Model) -> PreparedStudy:
     """The patient with FLAIR called T2."""
     study = read_study(pictures)
     series = {MRSequence.T1C: study.series[MRSequence.T1C], MRSequence.T2: study.series[MRSequence.FLAIR]}
@@ -190,23 +198,33 @@ def test_a_stand_in_keeps_its_name(stood_in, prepared, model) -> None:
     assert set(stood_in.stack.to_stack) == {"T1C", "T2"}
     prediction, plain = (predict_prepared(one, PERSON, model) for one in (stood_in, prepared))
     np.testing.assert_array_equal(prediction.segmentation.mask, plain.segmentation.mask)
-    document = prediction_document(prediction)
+    document = create_prediction_document(prediction)
     assert document["sequences"] == {
-        "found": ["T1C", "T2"], "used": ["T1C", "T2"], "stand_ins": {"FLAIR": "T2"},
-    }  # fmt: skip
+        "found": ["T1C", "T2"],
+        "used": ["T1C", "T2"],
+        "stand_ins": {"FLAIR": "T2"},
+    }
     told = [*document["notes"], *(text for one in document["markers"] for text in one["warnings"])]
     assert not any(text.startswith("FLAIR") for text in told)
     for language in ("en", "zh"):
-        shown = contents(prediction, document, language)
-        names = {name for picture in (*shown.large, *shown.sheet) for name, _ in picture.panels}
-        assert names == {"T1C", "T2"} and shown.sheet_sequence == "T2" and shown.images.startswith("T1C + T2")
+        shown = create_report_contents(prediction, document, language)
+        names = {
+            name for picture in (*shown.large_images, *shown.contact_sheet) for name, _ in picture.panels
+        }
+        assert (
+            names == {"T1C", "T2"}
+            and shown.contact_sheet_sequence == "T2"
+            and shown.sequences_text.startswith("T1C + T2")
+        )
         assert render_pdf(prediction, language).startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("sees_focus", [None, True])
 def test_on_a_stand_in_no_number_is_shown(stood_in, model, sees_focus) -> None:
-    for marker in predict_prepared(stood_in, PERSON, model, enhancing=sees_focus).markers:
-        assert marker.probability is marker.threshold is marker.contributions is marker.slice_range is None
+    for marker in predict_prepared(stood_in, PERSON, model, has_enhancing_focus=sees_focus).markers:
+        assert (
+            marker.probability is marker.threshold is marker.contributions is marker.probability_range is None
+        )
         assert marker.slices == () and "marker-on-stand-in" in codes(marker.warnings)
         decided = sees_focus is not None and marker.marker == "idh"
         assert marker.level == ("wild type" if decided else "undetermined")
@@ -239,11 +257,11 @@ def test_what_is_no_value_of_an_argument_raises(prepared, model, asked, said) ->
 @pytest.mark.parametrize("other", ["患者 02", "", "患者", "患者 0l"])
 def test_another_patients_row_raises(prepared, model, other: str) -> None:
     with pytest.raises(GliomarkError, match="belongs to patient"):
-        predict(prepared.study, Clinical(other, 50.0, 0), model)
+        predict(prepared.study, ClinicalData(other, 50.0, 0), model)
 
 
 def test_the_same_id_in_another_form_is_the_same_patient(prepared, model) -> None:
-    assert predict_prepared(prepared, Clinical(f" {PATIENT} ", 50.0, 0), model).patient_id == PATIENT
+    assert predict_prepared(prepared, ClinicalData(f" {PATIENT} ", 50.0, 0), model).patient_id == PATIENT
 
 
 @pytest.mark.parametrize("age", [-1, 120.5, 450, float("nan"), float("inf"), "50", True])
@@ -251,17 +269,17 @@ def test_an_impossible_age_raises(prepared, model, age) -> None:
     for ask in (predict, predict_prepared):
         given = prepared.study if ask is predict else prepared
         with pytest.raises(GliomarkError, match="age"):
-            ask(given, Clinical(PATIENT, age, 0), model)
+            ask(given, ClinicalData(PATIENT, age, 0), model)
 
 
 @pytest.mark.parametrize("sex", [2, -1, 0.5, "男", "M", True])
 def test_an_impossible_sex_raises(prepared, model, sex) -> None:
     with pytest.raises(GliomarkError, match="sex"):
-        predict_prepared(prepared, Clinical(PATIENT, 50.0, sex), model)
+        predict_prepared(prepared, ClinicalData(PATIENT, 50.0, sex), model)
 
 
 @pytest.mark.parametrize(
     ("age", "sex"), [(0, 0), (120, 1), (45.5, None), (None, 1), (np.float64(7), np.int64(1))]
 )
 def test_a_possible_person_is_taken(prepared, model, age, sex) -> None:
-    assert predict_prepared(prepared, Clinical(PATIENT, age, sex), model).clinical.age == age
+    assert predict_prepared(prepared, ClinicalData(PATIENT, age, sex), model).clinical.age == age

@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliomark.assessment import Columns, assess, read_predictions, sensitive_threshold, write_assessment
+from gliomark.assessment import (
+    PredictionColumns,
+    evaluate_predictions,
+    find_threshold_at_sensitivity,
+    read_predictions,
+    write_evaluation,
+)
 from gliomark.study import GliomarkError
 
-GNP = Columns("case_id", "label", "prediction_probability", predicted="prediction")
+GNP = PredictionColumns("case_id", "label", "prediction_probability", predicted_class="prediction")
 
 
 def table(path: Path, count: int = 40, seed: int = 0, first: int = 0, shift: float = 1.0) -> Path:
@@ -62,15 +68,15 @@ def test_a_missing_extra_is_one_sentence(command, tmp_path: Path, monkeypatch: p
 
 def test_a_threshold_of_given_sensitivity() -> None:
     probability, label = np.linspace(0.05, 1, 20), np.ones(20, int)
-    cut = sensitive_threshold(label, probability)
+    cut = find_threshold_at_sensitivity(label, probability)
     assert (probability >= cut).mean() == 0.9 and (probability > cut).mean() < 0.9
 
 
 def test_a_predicted_classes_probability_is_turned(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("id,label,probability,said\na,yes,0.9,yes\nb,no,0.8,no\nc,no,0.6,yes\n", "utf-8")
-    found = read_predictions(path, Columns(predicted="said"))
-    assert found.probability == pytest.approx([0.9, 0.2, 0.6]) and found.label.tolist() == [1, 0, 0]
+    found = read_predictions(path, PredictionColumns(predicted_class="said"))
+    assert found.probabilities == pytest.approx([0.9, 0.2, 0.6]) and found.labels.tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -95,15 +101,22 @@ def test_what_is_no_table_of_predictions(command, tmp_path: Path, text: str, sai
 
 
 def test_patients_that_may_not_be_mixed(tmp_path: Path) -> None:
-    ours = read_predictions(table(tmp_path / "a.csv"), Columns())
+    ours = read_predictions(table(tmp_path / "a.csv"), PredictionColumns())
     with pytest.raises(GliomarkError, match="stands in both"):
-        assess(ours, validation=read_predictions(table(tmp_path / "b.csv"), Columns()))
+        evaluate_predictions(
+            ours, validation=read_predictions(table(tmp_path / "b.csv"), PredictionColumns())
+        )
     with pytest.raises(GliomarkError, match="no patient in common"):
-        assess(ours, against=read_predictions(table(tmp_path / "c.csv", first=90), Columns()))
+        evaluate_predictions(
+            ours,
+            comparison_predictions=read_predictions(table(tmp_path / "c.csv", first=90), PredictionColumns()),
+        )
     text = (tmp_path / "a.csv").read_text("utf-8").replace("P3,1,", "P3,0,")
     (tmp_path / "d.csv").write_text(text, "utf-8")
     with pytest.raises(GliomarkError, match="P3 has the label 1 in a.csv"):
-        assess(ours, against=read_predictions(tmp_path / "d.csv", Columns()))
+        evaluate_predictions(
+            ours, comparison_predictions=read_predictions(tmp_path / "d.csv", PredictionColumns())
+        )
 
 
 @pytest.mark.parametrize("task, patients, area", [("Ki-67", 936, 0.817), ("IDH", 1502, 0.873)])
@@ -111,9 +124,16 @@ def test_a_rivals_published_areas(
     shared: Path, tmp_path: Path, task: str, patients: int, area: float
 ) -> None:
     """MRI-GNP's released predictions: the probability there belongs to the predicted class."""
-    columns = Columns(**{**vars(GNP), "where": (("task", task),)})
-    found = assess(read_predictions(shared / "tables" / "mri-gnp-internal-retrospective.csv", columns))
-    assert (found.overall.patients, round(found.overall.auc.value, 3)) == (patients, area)
-    assert write_assessment(found, tmp_path).is_file()
+    columns = PredictionColumns(**{**vars(GNP), "where": (("task", task),)})
+    found = evaluate_predictions(
+        read_predictions(shared / "tables" / "mri-gnp-internal-retrospective.csv", columns)
+    )
+    assert (found.overall_statistics.patients, round(found.overall_statistics.auc.value, 3)) == (
+        patients,
+        area,
+    )
+    assert write_evaluation(found, tmp_path).is_file()
     if task == "Ki-67":
-        assert (found.overall.auc.low, found.overall.auc.high) == pytest.approx((0.788, 0.845), abs=0.004)
+        assert (found.overall_statistics.auc.lower, found.overall_statistics.auc.upper) == pytest.approx(
+            (0.788, 0.845), abs=0.004
+        )

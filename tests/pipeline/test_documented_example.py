@@ -18,7 +18,7 @@ def test_readme_example_runs(pictures, write_table, home, tiny_weights, monkeypa
     shutil.copytree(pictures, home / "patient folder")
     monkeypatch.chdir(home)
     # an absolute path in place of the shipped file's name
-    monkeypatch.setitem(pipeline.SHIPPED, "demo", str(tiny_weights))
+    monkeypatch.setitem(pipeline.SHIPPED_MODELS, "demo", str(tiny_weights))
     exec(compile(example, str(README), "exec"), {})
     written = {path.name for path in (home / "out" / "patient folder").iterdir()}
     assert written == {"prediction.json", "report.html", "masks"}

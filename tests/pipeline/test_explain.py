@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from gliomark import load_model
-from gliomark.cohort.phantom import make_phantom, write_pictures
-from gliomark.explain import branch_maps
+from gliomark.cohort.phantom import create_phantom, write_pictures
+from gliomark.explain import compute_branch_maps
 from gliomark.pipeline import predict
-from gliomark.study import Clinical
+from gliomark.study import ClinicalData
 
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_pictures(make_phantom(7).study, tmp_path_factory.mktemp("幻影"))
+    folder = write_pictures(create_phantom(7).study, tmp_path_factory.mktemp("幻影"))
     shutil.rmtree(folder / "mask", ignore_errors=True)
     return folder
 
@@ -42,11 +42,13 @@ def test_maps_lie_inside_the_classifiers_view(patient: Path) -> None:
     from gliomark import read_study
 
     model, study = load_model("demo"), read_study(patient)
-    prediction = predict(study, Clinical(study.patient_id, None, None), model)
+    prediction = predict(study, ClinicalData(study.patient_id, None, None), model)
     classifier = model.classifiers["idh"]
     index = [int(i) for i in np.flatnonzero(prediction.segmentation.mask.any(axis=(1, 2)))[:2]]
-    margin = (240 - classifier.crop) // 2
-    for heat in branch_maps(classifier, prediction.stack, prediction.segmentation.mask, index, 3).values():
+    margin = (240 - classifier.crop_size) // 2
+    for heat in compute_branch_maps(
+        classifier, prediction.stack, prediction.segmentation.mask, index, 3
+    ).values():
         assert heat.shape == (len(index), 240, 240) and heat.min() >= 0 and heat.max() <= 1
         assert not heat[:, :margin].any() and not heat[..., 240 - margin :].any()
 

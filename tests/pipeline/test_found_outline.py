@@ -12,13 +12,13 @@ import pytest
 from gliomark.io import read_study
 from gliomark.pipeline import load_model, predict_prepared, prepare_study
 from gliomark.reporting import write_prediction
-from gliomark.study import Clinical, MRSequence, Prediction
+from gliomark.study import ClinicalData, MRSequence, Prediction
 
 
 @pytest.fixture(scope="module")
 def remind(shared: Path) -> Prediction:
     model = load_model("demo")
-    study = read_study(shared / "patients/ReMIND-022-dicom", needed=model.sequences)
+    study = read_study(shared / "patients/ReMIND-022-dicom", required_sequences=model.sequences)
     prepared = prepare_study(study, model)
     assert prepared.found is not None and prepared.found.files == "Tumor_segmentation.dcm"
     assert prepared.found.mask is not None and prepared.found.mask.shape == prepared.stack.brain.shape
@@ -26,7 +26,7 @@ def remind(shared: Path) -> Prediction:
     assert millilitres == pytest.approx(0.762, abs=0.05), (
         "as in the file, so that it can be offered as an outline"
     )
-    return predict_prepared(prepared, Clinical(study.patient_id, 40, 1), model)
+    return predict_prepared(prepared, ClinicalData(study.patient_id, 40, 1), model)
 
 
 def test_t2_is_called_t2_and_no_number_is_shown(remind: Prediction, tmp_path: Path) -> None:
@@ -46,6 +46,6 @@ def test_t2_is_called_t2_and_no_number_is_shown(remind: Prediction, tmp_path: Pa
 
 
 def test_the_segmentation_among_the_images_is_named_and_not_used(remind: Prediction) -> None:
-    assert not remind.segmentation.by_reader
+    assert not remind.segmentation.is_drawn_by_reader
     (said,) = (note for note in remind.all_notes if "lesion mask lies beside" in note)
     assert "Tumor_segmentation.dcm" in said and "not used" in said

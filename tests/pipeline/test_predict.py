@@ -15,12 +15,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from tests.pipeline.conftest import LESION_MM, without_mask, write_dicom
+from tests.pipeline.conftest import LESION_MM, drop_mask, write_dicom
 
-from gliomark import batch, load_model, predict, read_clinical, read_study, write_prediction
+from gliomark import batch, load_model, predict, read_clinical_table, read_study, write_prediction
 from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
-from gliomark.isolation import read_here
+from gliomark.isolation import run_in_this_process
 from gliomark.models.weights import MarkerValidation, load_weights, save_weights
 from gliomark.study import GliomarkError
 
@@ -161,7 +161,7 @@ def test_report_in_chinese(run, pictures) -> None:
 
 
 def test_dicom_in_and_dicom_out(run, home, drawn) -> None:
-    folder = write_dicom(home / "检查", without_mask(drawn))
+    folder = write_dicom(home / "检查", drop_mask(drawn))
     result = run(folder, "--dicom-out", "--pdf", "--language", "zh")
     assert (result / "report.pdf").read_bytes().startswith(b"%PDF")
     assert {file.name for file in (result / "dicom").iterdir()} == {
@@ -290,7 +290,9 @@ def test_twice_the_same(run, volumes) -> None:
 
 def test_python_and_command_line_agree(run, pictures, table, tiny_weights, home) -> None:
     study = read_study(pictures)
-    prediction = predict(study, read_clinical(table).row(study.patient_id), load_model(tiny_weights))
+    prediction = predict(
+        study, read_clinical_table(table).get_row(study.patient_id), load_model(tiny_weights)
+    )
     written = write_prediction(prediction, home / "python")
     by_command = run(pictures)
     assert lasting(document_of(written)) == lasting(document_of(by_command))
@@ -306,7 +308,7 @@ def test_python_refuses_a_row_that_cannot_be_the_patients(
     pictures, table, tiny_weights, changed, words
 ) -> None:
     study = read_study(pictures)
-    row = replace(read_clinical(table).row(study.patient_id), **changed)
+    row = replace(read_clinical_table(table).get_row(study.patient_id), **changed)
     with pytest.raises(GliomarkError, match=words):
         predict(study, row, load_model(tiny_weights))
 
@@ -355,11 +357,11 @@ def test_two_folders_of_one_patient_do_not_overwrite_each_other(
         shutil.copytree(pictures, folder / name)
 
     def read(subject, function, *given, **named):
-        found = read_here(subject, function, *given, **named)
+        found = run_in_this_process(subject, function, *given, **named)
         return replace(found, patient_id="P-7") if function is read_study else found
 
     table, out = write_table([("P-7", "50", "0")]), home / "out"
-    request = batch.Request(str(tiny_weights))
+    request = batch.PredictionOptions(str(tiny_weights))
     (failure,) = batch.predict_folder(folder, table, out, request, lambda _: None, read)
     assert failure.message.code == "patient-twice" and "holds patient P-7" in failure.message
     assert {path.name for path in out.iterdir()} == {"P-7", "predictions.csv"}

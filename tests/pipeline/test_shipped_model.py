@@ -14,15 +14,15 @@ import pytest
 
 import gliomark
 from gliomark import load_model, predict, read_study
-from gliomark.cohort.folds import Folds
-from gliomark.cohort.phantom import make_phantom, write_pictures
+from gliomark.cohort.folds import CohortFolds
+from gliomark.cohort.phantom import create_phantom, write_pictures
 from gliomark.evaluation.metrics import dice
-from gliomark.experiments.demonstration import ship_measured
-from gliomark.models.weights import ModelCard, _digest, load_weights, save_weights
-from gliomark.pipeline import SHIPPED, Model
-from gliomark.reporting import native_mask
+from gliomark.experiments.demonstration import apply_marker_validation
+from gliomark.models.weights import ModelCard, _compute_digest, load_weights, save_weights
+from gliomark.pipeline import SHIPPED_MODELS, Model
+from gliomark.reporting import resample_mask_to_series
 from gliomark.study import MRSequence
-from gliomark.training.recipes import DEFINITIONS
+from gliomark.training.recipes import MARKER_DEFINITIONS
 
 FOLDER = Path(gliomark.__file__).parent / "models" / "shipped"
 RESULTS = Path(__file__).parents[2] / "results"
@@ -42,7 +42,7 @@ def demo() -> Model:
 
 def shipped() -> Path:
     """The demonstration weights; the test is skipped where they are not there yet."""
-    path = FOLDER / SHIPPED["demo"]
+    path = FOLDER / SHIPPED_MODELS["demo"]
     if not path.is_file():
         pytest.skip(
             f"the demonstration weights are not in {FOLDER.name}/ yet: gliomark experiment demonstration"
@@ -53,7 +53,7 @@ def shipped() -> Path:
 def test_all_weights_together_are_small() -> None:
     shipped()
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < LARGEST_BYTES
-    assert {file.name for file in FOLDER.glob("*.safetensors")} == set(SHIPPED.values())
+    assert {file.name for file in FOLDER.glob("*.safetensors")} == set(SHIPPED_MODELS.values())
 
 
 def test_card_is_complete(card) -> None:
@@ -112,7 +112,9 @@ def test_the_figures_are_those_of_the_results(card) -> None:
 def test_the_networks_are_those_that_the_results_tell_of(part, sha256) -> None:
     tensors = load_weights(shipped()).tensors
     assert {name.partition("/")[0] for name in tensors} == {"segmentation", "idh", "prior"}
-    assert _digest("", {name: t for name, t in tensors.items() if name.startswith(f"{part}/")}) == sha256
+    assert (
+        _compute_digest("", {name: t for name, t in tensors.items() if name.startswith(f"{part}/")}) == sha256
+    )
 
 
 def test_a_file_with_both_markers_is_brought_to_the_same(tmp_path) -> None:
@@ -120,20 +122,20 @@ def test_a_file_with_both_markers_is_brought_to_the_same(tmp_path) -> None:
     now = load_weights(shipped())
     idh = replace(now.card.markers["idh"], validation=None, performance="not measured", warning="old")
     proxy = replace(idh, title="Proliferation proxy")
-    tensors = {f"proliferation/{name}": tensor.clone() for name, tensor in now.part("idh").items()}
+    tensors = {f"proliferation/{name}": tensor.clone() for name, tensor in now.get_tensors("idh").items()}
     path = tmp_path / "before.safetensors"
     card = replace(now.card, markers={"idh": idh, "proliferation": proxy}, training_cohort="at least 81")
     save_weights(path, card, {**now.tensors, **tensors})
     record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))["folds"]
     nested = {name: tuple(map(tuple, record[name])) for name in ("development_folds", "folds")}
     flat = {name: tuple(record[name]) for name in ("train", "validation", "test")}
-    folds = Folds(**flat, **nested, seed=record["seed"])
-    ship_measured(path, pd.read_csv(RESULTS / "markers.csv"), folds)
+    folds = CohortFolds(**flat, **nested, seed=record["seed"])
+    apply_marker_validation(path, pd.read_csv(RESULTS / "markers.csv"), folds)
     assert load_weights(path).sha256 == now.sha256
 
 
 def test_the_proxy_is_never_called_ki67() -> None:
-    proxy = DEFINITIONS["proliferation"]
+    proxy = MARKER_DEFINITIONS["proliferation"]
     for text in (proxy.title, proxy.column, proxy.positive, proxy.negative):
         assert "ki67" not in text.lower().replace("-", "").replace(" ", "")
     assert "proxy" in proxy.title.lower()
@@ -146,7 +148,7 @@ def test_licence_and_use(card) -> None:
 
 
 def test_outlines_a_phantoms_lesion(demo, tmp_path) -> None:
-    phantom = make_phantom(7)
+    phantom = create_phantom(7)
     folder = write_pictures(phantom.study, tmp_path / "幻 影")
     shutil.rmtree(folder / "mask", ignore_errors=True)
     study = read_study(folder)
@@ -154,7 +156,9 @@ def test_outlines_a_phantoms_lesion(demo, tmp_path) -> None:
     prediction = predict(study, phantom.clinical, demo)
     name = MRSequence.T1C
     stack = prediction.stack
-    found = native_mask(stack, prediction.segmentation, study.series[name], to_stack=stack.to_stack.get(name))
+    found = resample_mask_to_series(
+        stack, prediction.segmentation, study.series[name], to_stack=stack.to_stack.get(name)
+    )
     assert phantom.study.lesion is not None
     assert dice(phantom.study.lesion.image > 0, found > 0) > 0.5
     assert all(marker.probability is not None for marker in prediction.markers)

@@ -13,17 +13,17 @@ from gliomark.study import Series
 
 Floats = NDArray[np.float64]
 RADII = np.array([70.0, 85.0, 55.0])  # an ellipsoid of 1.37 litres
-BLOCK = np.array([35.0, -20.0, 8.0])  # on the patient's left, in front, above the middle
-HALF = 12.0
+BLOCK_CENTRE = np.array([35.0, -20.0, 8.0])  # on the patient's left, in front, above the middle
+BLOCK_HALF_WIDTH = 12.0
 
 
-def points_of(affine: Floats, shape: tuple[int, int, int]) -> Floats:
+def compute_voxel_points(affine: Floats, shape: tuple[int, int, int]) -> Floats:
     """LPS mm of every voxel, ``(slice, row, column, 3)``."""
     slices, rows, columns = np.indices(shape)
     return np.stack([columns, rows, slices], axis=-1) @ affine[:3, :3].T + affine[:3, 3]
 
 
-def tissue_at(points: Floats) -> NDArray[np.float32]:
+def compute_tissue(points: Floats) -> NDArray[np.float32]:
     """Grey value: 0 outside, texture inside, a bright block on the patient's left."""
     x, y, z = np.moveaxis(points, -1, 0)
     texture = (
@@ -33,17 +33,17 @@ def tissue_at(points: Floats) -> NDArray[np.float32]:
         + 10 * np.cos(z / 7 + x / 21)
         + 0.1 * y
     )
-    block = (np.abs(points - BLOCK) < HALF).all(axis=-1)
+    block = (np.abs(points - BLOCK_CENTRE) < BLOCK_HALF_WIDTH).all(axis=-1)
     inside = ((points / RADII) ** 2).sum(axis=-1) < 1
     return np.where(inside, texture + 120 * block, 0).astype(np.float32)
 
 
-def other_contrast(value: NDArray[np.float32]) -> NDArray[np.float32]:
+def invert_contrast(value: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same tissue as another sequence shows it: the texture turned dark for bright."""
     return np.where(value > 0, 400 - value, 0).astype(np.float32)
 
 
-def centred_affine(
+def create_centred_affine(
     spacing: tuple[float, float, float], shape: tuple[int, int, int], shift=(0.0, 0.0, 0.0)
 ) -> Floats:
     """LPS affine of a ``(slice, row, column)`` grid whose middle is at ``shift``; spacing x, y, z."""
@@ -53,34 +53,34 @@ def centred_affine(
 
 
 @pytest.fixture
-def brain_series() -> Callable[..., Series]:
+def make_brain_series() -> Callable[..., Series]:
     """make(spacing, shape, shift=..., pose=4x4, contrast=False): the brain on a grid.
 
     pose takes scanner points to the points of the brain at rest.
     """
 
-    def make(spacing, shape, shift=(0.0, 0.0, 0.0), pose=None, contrast=False) -> Series:
-        affine = centred_affine(spacing, shape, shift)
-        points = points_of(affine, shape)
+    def make_series(spacing, shape, shift=(0.0, 0.0, 0.0), pose=None, contrast=False) -> Series:
+        affine = create_centred_affine(spacing, shape, shift)
+        points = compute_voxel_points(affine, shape)
         if pose is not None:
             points = points @ pose[:3, :3].T + pose[:3, 3]
-        image = tissue_at(points)
+        image = compute_tissue(points)
         names = tuple(f"{i + 1:03d}" for i in range(shape[0]))
-        return Series(other_contrast(image) if contrast else image, affine, names, Path("synthetic"))
+        return Series(invert_contrast(image) if contrast else image, affine, names, Path("synthetic"))
 
-    return make
+    return make_series
 
 
 @pytest.fixture
 def block_centre() -> Floats:
     """LPS mm of the bright block's middle."""
-    return BLOCK
+    return BLOCK_CENTRE
 
 
 @pytest.fixture
-def voxel_points() -> Callable[..., Floats]:
+def compute_points() -> Callable[..., Floats]:
     """points(affine, shape) in LPS mm."""
-    return points_of
+    return compute_voxel_points
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliomark.messages import Message, render
+from gliomark.messages import Message, render_message
 from gliomark.preprocessing import prepare
-from gliomark.preprocessing.coverage import no_lesion_message
+from gliomark.preprocessing.coverage import format_no_lesion_message
 from gliomark.study import MRSequence, Series, SliceStack, Study
 
 T1C, FLAIR = MRSequence.T1C, MRSequence.FLAIR
@@ -53,7 +53,7 @@ def prepared(brain_series):
 def test_a_whole_brain_needs_no_word(prepared):
     stack = prepared()
     assert stack.coverage == {T1C: 1.0, FLAIR: 1.0} and stack.examined == 1.0
-    assert stack.warnings == () and no_lesion_message(stack.examined).code == "no-lesion"
+    assert stack.warnings == () and format_no_lesion_message(stack.examined).code == "no-lesion"
 
 
 @pytest.mark.parametrize("name, low, high, part", [
@@ -72,7 +72,7 @@ def test_a_slab_is_measured_and_said(prepared, name: str, low: float, high: floa
     (warning,) = stack.warnings
     percent = f"{100 * stack.coverage[MRSequence(name)]:.0f}"
     assert warning.startswith(f"{name} shows only {percent} % of the brain (missing: {part})")
-    assert isinstance(warning, Message) and f"{percent} %" in render(warning, "zh")
+    assert isinstance(warning, Message) and f"{percent} %" in render_message(warning, "zh")
 
 
 @pytest.mark.parametrize("shown", [
@@ -83,7 +83,7 @@ def test_where_all_images_end_within_the_brain_it_is_said(prepared, shown: dict[
     stack = prepared(**shown)
     assert stack.examined is None
     assert stack.warnings[-1].startswith("The images end within the brain")
-    assert no_lesion_message(stack.examined).code == "no-lesion-in-part-shown"
+    assert format_no_lesion_message(stack.examined).code == "no-lesion-in-part-shown"
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_a_few_missing_slices_are_no_slab(prepared, name: str, low: float):
     (None, "No lesion was found in the part of the brain that the images show"),
 ])  # fmt: skip
 def test_no_lesion_is_never_said_of_what_was_not_examined(examined: float | None, says: str):
-    assert no_lesion_message(examined).startswith(says)
+    assert format_no_lesion_message(examined).startswith(says)

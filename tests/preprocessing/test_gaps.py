@@ -12,10 +12,10 @@ from PIL import Image
 from scipy import ndimage
 
 from gliomark.io import read_study
-from gliomark.messages import Message, render
+from gliomark.messages import Message, render_message
 from gliomark.preprocessing import prepare
-from gliomark.preprocessing.gaps import check_gaps
-from gliomark.preprocessing.volume import to_image
+from gliomark.preprocessing.gaps import check_missing_data
+from gliomark.preprocessing.volume import to_simpleitk_image
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 GRID = ((3.0, 3.0, 5.0), (30, 70, 60))
@@ -27,7 +27,7 @@ Place = tuple[slice | int, slice | int, slice | int]
 def brain(brain_series) -> sitk.Image:
     """0/1 on the grid; slices 7 to 22 show at least 8 cm2."""
     series = brain_series(*GRID)
-    return to_image((series.image > 0).astype(np.uint8), series.affine)
+    return to_simpleitk_image((series.image > 0).astype(np.uint8), series.affine)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def head(brain_series) -> Series:
 
 def notes_of(series: Series, brain: sitk.Image, stripped: bool = False) -> tuple[Message, ...]:
     study = Study("a", {FLAIR: series}, Path("patient"), "volumes")
-    return check_gaps(
+    return check_missing_data(
         study, brain, {FLAIR: sitk.Transform(3, sitk.sitkIdentity)}, (FLAIR,) if stripped else ()
     )
 
@@ -52,7 +52,10 @@ def refusal(series: Series, brain: sitk.Image, stripped: bool = False) -> Messag
         notes_of(series, brain, stripped)
     said = caught.value.message
     assert (
-        isinstance(said, Message) and "flair.nii" in said and "FLAIR" in said and render(said, "zh") != said
+        isinstance(said, Message)
+        and "flair.nii" in said
+        and "FLAIR" in said
+        and render_message(said, "zh") != said
     )
     return said
 
@@ -134,11 +137,11 @@ def test_the_place_is_found_in_a_moved_sequence(head, brain) -> None:
     """transform takes points of the reference to points of the sequence."""
     moved = sitk.TranslationTransform(3, (0.0, 0.0, 200.0))
     study = Study("a", {FLAIR: with_missing(head, (15, 35, 30))}, Path("p"), "volumes")
-    assert check_gaps(study, brain, {FLAIR: moved}, ()) == ()
+    assert check_missing_data(study, brain, {FLAIR: moved}, ()) == ()
     far = replace(head, affine=moved_affine(head.affine, 200.0))
     study = Study("a", {FLAIR: with_missing(far, (15, 35, 30))}, Path("p"), "volumes")
     with pytest.raises(GliomarkError, match="slice 016"):
-        check_gaps(study, brain, {FLAIR: moved}, ())
+        check_missing_data(study, brain, {FLAIR: moved}, ())
 
 
 def moved_affine(affine: np.ndarray, up_mm: float) -> np.ndarray:
@@ -154,7 +157,7 @@ def write(folder: Path, form: str, image: np.ndarray, affine: np.ndarray) -> Non
     """One sequence of float values, as a volume or as TIFF pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     if form != "pictures":
-        sitk.WriteImage(to_image(image, affine), f"{folder}.{form}")
+        sitk.WriteImage(to_simpleitk_image(image, affine), f"{folder}.{form}")
         folder.rmdir()
         return
     for number, plane in enumerate(image):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gliomark.preprocessing.intensity import without_outliers, z_score
+from gliomark.preprocessing.intensity import clip_outliers, normalise_z_score
 from gliomark.study import GliomarkError
 
 
@@ -23,7 +23,7 @@ def noisy_head() -> tuple[np.ndarray, np.ndarray]:
 
 def test_mean_zero_deviation_one_inside_and_minimum_outside(noisy_head) -> None:
     image, brain = noisy_head
-    scored = z_score(image, brain)
+    scored = normalise_z_score(image, brain)
     assert scored.dtype == np.float32
     assert abs(scored[brain].mean()) < 1e-4 and abs(scored[brain].std() - 1) < 1e-4
     assert (scored[~brain] == scored[brain].min()).all()
@@ -36,7 +36,7 @@ def test_clips_to_the_percentiles(noisy_head) -> None:
     low, high = np.percentile(image[brain], [0.5, 99.5])
     inside = np.clip(image[brain], low, high)
     np.testing.assert_allclose(
-        z_score(image, brain)[brain], (inside - inside.mean()) / inside.std(), atol=1e-4
+        normalise_z_score(image, brain)[brain], (inside - inside.mean()) / inside.std(), atol=1e-4
     )
 
 
@@ -44,11 +44,11 @@ def test_clips_to_the_percentiles(noisy_head) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_outliers_move_nothing_else(noisy_head, value: float, count: int) -> None:
     image, brain = noisy_head
-    plain, image = z_score(image, brain), image.copy()
+    plain, image = normalise_z_score(image, brain), image.copy()
     image[2, 10, 10 : 10 + count] = value
     others = brain.copy()
     others[2, 10, 10 : 10 + count] = False
-    difference = np.abs(z_score(image, brain) - plain)[others]
+    difference = np.abs(normalise_z_score(image, brain) - plain)[others]
     assert difference.mean() < 0.03 and difference.max() < 0.3
 
 
@@ -60,7 +60,7 @@ def test_clipped_to_what_most_voxels_hold(value: float, head_share: float) -> No
     array = np.where(random.random((20, 60, 60)) < head_share, random.uniform(100, 300, (20, 60, 60)), 0)
     wild = array.astype(np.float32)
     wild[3, 4, 5] = value
-    clipped = sitk.GetArrayFromImage(without_outliers(sitk.GetImageFromArray(wild)))
+    clipped = sitk.GetArrayFromImage(clip_outliers(sitk.GetImageFromArray(wild)))
     if head_share > 0.005:
         assert clipped.min() >= 0 and clipped.max() <= 300
     assert np.ptp(clipped) > 0
@@ -69,7 +69,9 @@ def test_clipped_to_what_most_voxels_hold(value: float, head_share: float) -> No
 def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
     image, brain = noisy_head
     before = image.copy()
-    np.testing.assert_allclose(z_score(image, brain), z_score(image * 7 + 100, brain), atol=1e-3)
+    np.testing.assert_allclose(
+        normalise_z_score(image, brain), normalise_z_score(image * 7 + 100, brain), atol=1e-3
+    )
     np.testing.assert_array_equal(image, before)
 
 
@@ -77,4 +79,4 @@ def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
 def test_constant_image_is_refused(noisy_head, value: float) -> None:
     brain = noisy_head[1]
     with pytest.raises(GliomarkError, match="FLAIR has one single grey value"):
-        z_score(np.full(brain.shape, value, np.float32), brain, "FLAIR")
+        normalise_z_score(np.full(brain.shape, value, np.float32), brain, "FLAIR")

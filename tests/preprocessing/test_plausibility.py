@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gliomark.preprocessing import prepare
-from gliomark.preprocessing.plausibility import check_fields
+from gliomark.preprocessing.plausibility import check_fields_of_view
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 FLAIR = MRSequence.FLAIR
@@ -54,4 +54,4 @@ def test_a_small_brain_is_warned_of(brain: Series, factors: tuple[float, float, 
 def test_fields_of_heads_and_brains_are_fine(
     shape: tuple[int, int, int], spacing: tuple[float, float, float]
 ):
-    check_fields([Series(np.zeros(shape, np.int8), np.diag([*spacing, 1.0]), (), Path("a"))])  # type: ignore[arg-type]
+    check_fields_of_view([Series(np.zeros(shape, np.int8), np.diag([*spacing, 1.0]), (), Path("a"))])  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from gliomark.io import read_study
-from gliomark.preprocessing import PreparationSettings, prepare
-from gliomark.reporting.masks import native_mask
+from gliomark.preprocessing import PreparationConfig, prepare
+from gliomark.reporting.masks import resample_mask_to_series
 from gliomark.study import GliomarkError, MRSequence, Segmentation, SliceStack, Study
 
 GRID = ((2.0, 2.0, 5.0), (30, 110, 90))
@@ -70,7 +70,7 @@ def test_storage_order_changes_nothing(stack_as_stored, axes: str) -> None:
 
 def test_stack_is_normalised_stripped_and_on_acquired_slices(brain_series) -> None:
     series = {MRSequence.FLAIR: brain_series((1.0, 1.0, 4.0), (40, 200, 180), shift=(10.0, 5.0, -7.3))}
-    stack = prepare(Study("a", series, Path("a"), "volumes"), (MRSequence.FLAIR,), PreparationSettings(k=7))
+    stack = prepare(Study("a", series, Path("a"), "volumes"), (MRSequence.FLAIR,), PreparationConfig(k=7))
     image = stack.images[MRSequence.FLAIR]
     assert (
         image.shape == stack.brain.shape == (len(stack.slice_names), 240, 240) and image.dtype == np.float32
@@ -118,7 +118,7 @@ def test_picture_mask_goes_to_the_stack_and_back_to_its_own_slices(picture_study
     assert picture_study.lesion is not None and stack.lesion is not None
     assert stack.lesion.any() and stack.lesion[:, :, :120].sum() == 0, "the lesion is on the patient's left"
     segmentation = Segmentation(stack.lesion.astype(np.float32), stack.lesion, "truth")
-    back = native_mask(stack, segmentation, picture_study.series[MRSequence.FLAIR]) > 0
+    back = resample_mask_to_series(stack, segmentation, picture_study.series[MRSequence.FLAIR]) > 0
     truth = picture_study.lesion.image > 0
     slices = np.flatnonzero(truth.any(axis=(1, 2)))
     np.testing.assert_array_equal(np.flatnonzero(back.any(axis=(1, 2))), slices)

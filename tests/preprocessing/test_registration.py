@@ -10,8 +10,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from gliomark.preprocessing import prepare
-from gliomark.preprocessing.registration import register
-from gliomark.preprocessing.volume import axial, matrix_of
+from gliomark.preprocessing.registration import register_rigidly
+from gliomark.preprocessing.volume import compute_transform_matrix, reorient_to_axial
 from gliomark.study import MRSequence, Study
 
 GRID = ((2.0, 2.0, 4.0), (34, 100, 90))
@@ -33,9 +33,9 @@ def moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 )
 def test_known_displacement_is_recovered(brain_series, brain_points, degrees, shift) -> None:
     truth = pose(degrees, shift)  # scanner points of the moved head to the head at rest
-    fixed = axial(brain_series(*GRID))
-    moving = axial(brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True))
-    found = matrix_of(register(fixed, moving))  # rest to moved
+    fixed = reorient_to_axial(brain_series(*GRID))
+    moving = reorient_to_axial(brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True))
+    found = compute_transform_matrix(register_rigidly(fixed, moving))  # rest to moved
     error = np.linalg.norm(moved(found, brain_points) - moved(np.linalg.inv(truth), brain_points), axis=1)
     assert error.mean() < 0.7 and error.max() < 2
 
@@ -69,7 +69,7 @@ def test_outliers_do_not_lead_astray(brain_series, brain_points, plant, value: f
     for name, series in (("fixed", fixed), ("moving", moving)):
         if name in where:
             plant(series.image, value)
-    found = matrix_of(register(axial(fixed), axial(moving)))
+    found = compute_transform_matrix(register_rigidly(reorient_to_axial(fixed), reorient_to_axial(moving)))
     error = np.linalg.norm(moved(found, brain_points) - moved(np.linalg.inv(truth), brain_points), axis=1)
     assert error.mean() < 0.7 and error.max() < 2
 

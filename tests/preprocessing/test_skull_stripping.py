@@ -8,31 +8,35 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gliomark.cohort.phantom import PhantomSettings, make_phantom
+from gliomark.cohort.phantom import PhantomSettings, create_phantom
 from gliomark.io import read_study
-from gliomark.preprocessing.skull_stripping import already_stripped, brain_mask, foreground_mask
-from gliomark.preprocessing.volume import affine_of, axial
+from gliomark.preprocessing.skull_stripping import (
+    compute_foreground_mask,
+    extract_brain_mask,
+    is_skull_stripped,
+)
+from gliomark.preprocessing.volume import compute_image_affine, reorient_to_axial
 from gliomark.study import GliomarkError, MRSequence
 
 PHANTOM = PhantomSettings(spacing_mm=(1.9, 1.9), matrix=128, sublayers=1)
 
 
 def test_a_stripped_brain_is_recognised(brain_series) -> None:
-    image = axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
-    assert already_stripped(image)
-    millilitres = sitk.GetArrayFromImage(foreground_mask(image)).sum() * 20 / 1000
+    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+    assert is_skull_stripped(image)
+    millilitres = sitk.GetArrayFromImage(compute_foreground_mask(image)).sum() * 20 / 1000
     assert millilitres == pytest.approx(1371, rel=0.01)
 
 
 def test_noise_in_the_background_means_a_skull(brain_series) -> None:
-    image = axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     noise = sitk.AdditiveGaussianNoise(image, 5.0, 0.0, 1)
-    assert not already_stripped(noise)
+    assert not is_skull_stripped(noise)
 
 
 def boxed(image: sitk.Image, margin: int) -> sitk.Image:
     """The image cut to its foreground and a margin."""
-    at = np.argwhere(sitk.GetArrayFromImage(foreground_mask(image)))
+    at = np.argwhere(sitk.GetArrayFromImage(compute_foreground_mask(image)))
     low, high = np.maximum(at.min(axis=0) - margin, 0), at.max(axis=0) + 1 + margin
     return image[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
 
@@ -42,7 +46,7 @@ def boxed(image: sitk.Image, margin: int) -> sitk.Image:
     "change", ["plain", "negative", "background of -1000", "upper half", "lower third", "wide field"]
 )
 def test_a_stripped_brain_is_recognised_whatever_its_crop(brain_series, margin: int, change: str) -> None:
-    image = axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     image = sitk.Mask(image - 100, image != 0) if change == "negative" else image
     image = sitk.Mask(image, image != 0, -1000) if change == "background of -1000" else image
     image = sitk.ConstantPad(image, (60, 20, 3), (5, 90, 0)) if change == "wide field" else image
@@ -50,20 +54,20 @@ def test_a_stripped_brain_is_recognised_whatever_its_crop(brain_series, margin: 
     slices = cropped.GetSize()[2]
     cropped = cropped[:, :, slices // 2 :] if change == "upper half" else cropped
     cropped = cropped[:, :, : slices // 3] if change == "lower third" else cropped
-    assert already_stripped(cropped)
-    expected = sitk.GetArrayFromImage(foreground_mask(image)).sum()
+    assert is_skull_stripped(cropped)
+    expected = sitk.GetArrayFromImage(compute_foreground_mask(image)).sum()
     if change not in ("upper half", "lower third"):
-        assert sitk.GetArrayFromImage(foreground_mask(cropped)).sum() == expected
+        assert sitk.GetArrayFromImage(compute_foreground_mask(cropped)).sum() == expected
 
 
 @pytest.fixture(scope="module")
 def phantom():
-    return make_phantom(1, PHANTOM)
+    return create_phantom(1, PHANTOM)
 
 
 @pytest.mark.parametrize("sequence", [MRSequence.T1, MRSequence.T1C, MRSequence.T2, MRSequence.FLAIR])
 def test_a_head_on_an_empty_background_still_has_its_skull(phantom, sequence: MRSequence) -> None:
-    image = axial(phantom.study.series[sequence])
+    image = reorient_to_axial(phantom.study.series[sequence])
     array = sitk.GetArrayFromImage(image)
     head = sitk.BinaryFillhole(
         sitk.BinaryMorphologicalClosing(image > 0.08 * float(np.percentile(array, 99)), [4, 4, 1])
@@ -71,12 +75,12 @@ def test_a_head_on_an_empty_background_still_has_its_skull(phantom, sequence: MR
     emptied = sitk.Mask(image, head)
     slices = emptied.GetSize()[2]
     for part in (emptied, emptied[:, :, slices // 3 :], emptied[:, :, : 2 * slices // 3]):
-        assert not already_stripped(part)
+        assert not is_skull_stripped(part)
 
 
 def test_real_stripped_images_are_recognised_in_any_crop(shared) -> None:
     for series in read_study(shared / "patients/BRATS-HG0015-mha").series.values():
-        image = boxed(axial(series), 0)
+        image = boxed(reorient_to_axial(series), 0)
         slices = image.GetSize()[2]
         for part in (
             image,
@@ -84,27 +88,30 @@ def test_real_stripped_images_are_recognised_in_any_crop(shared) -> None:
             image[10:-20, :, :],
             image[:, :, slices // 4 : -slices // 4],
         ):
-            assert already_stripped(part)
+            assert is_skull_stripped(part)
     for series in read_study(shared / "patients/TCGA-FG-6692-nifti").series.values():
-        assert not already_stripped(axial(series))
+        assert not is_skull_stripped(reorient_to_axial(series))
 
 
 def test_holes_in_the_brain_are_filled(brain_series) -> None:
-    image = axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     array = sitk.GetArrayFromImage(image)
     array[14:16, 50:56, 40:46] = 0  # fluid cut to zero
     holed = sitk.GetImageFromArray(array)
     holed.CopyInformation(image)
-    filled = sitk.GetArrayFromImage(foreground_mask(holed))
-    np.testing.assert_array_equal(filled, sitk.GetArrayFromImage(foreground_mask(image)))
+    filled = sitk.GetArrayFromImage(compute_foreground_mask(holed))
+    np.testing.assert_array_equal(filled, sitk.GetArrayFromImage(compute_foreground_mask(image)))
 
 
 def test_deepbet_finds_the_brain_of_a_head_with_skull(phantom) -> None:
-    image = axial(phantom.study.series[MRSequence.T1C])
-    assert not already_stripped(image)
-    found = brain_mask(image)
-    np.testing.assert_allclose(affine_of(found), affine_of(image))
-    mask, truth = sitk.GetArrayViewFromImage(found) > 0, sitk.GetArrayFromImage(axial(phantom.brain)) > 0
+    image = reorient_to_axial(phantom.study.series[MRSequence.T1C])
+    assert not is_skull_stripped(image)
+    found = extract_brain_mask(image)
+    np.testing.assert_allclose(compute_image_affine(found), compute_image_affine(image))
+    mask, truth = (
+        sitk.GetArrayViewFromImage(found) > 0,
+        sitk.GetArrayFromImage(reorient_to_axial(phantom.brain)) > 0,
+    )
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) >= 0.93
 
 
@@ -112,17 +119,17 @@ def test_an_image_without_a_head_is_refused() -> None:
     empty = sitk.Image(64, 64, 20, sitk.sitkFloat32)
     empty.SetSpacing((3.0, 3.0, 6.0))
     with pytest.raises(GliomarkError, match="[Bb]rain"):
-        brain_mask(empty)
+        extract_brain_mask(empty)
 
 
 @pytest.mark.parametrize("value", [1e6, 1e30, -1e6])
 def test_outliers_leave_the_brain_where_it_is(value: float) -> None:
-    phantom = make_phantom(1, PHANTOM)
+    phantom = create_phantom(1, PHANTOM)
     series = phantom.study.series[MRSequence.T1C]
     wild = series.image.copy()
     wild[np.random.default_rng(2).random(wild.shape) < 1e-4] = value
-    image = axial(replace(series, image=wild))
-    assert not already_stripped(image)
-    mask = sitk.GetArrayFromImage(brain_mask(image)) > 0
-    plain = sitk.GetArrayFromImage(brain_mask(axial(series))) > 0
+    image = reorient_to_axial(replace(series, image=wild))
+    assert not is_skull_stripped(image)
+    mask = sitk.GetArrayFromImage(extract_brain_mask(image)) > 0
+    plain = sitk.GetArrayFromImage(extract_brain_mask(reorient_to_axial(series))) > 0
     assert 2 * (mask & plain).sum() / (mask.sum() + plain.sum()) >= 0.98

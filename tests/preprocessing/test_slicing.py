@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gliomark.preprocessing.slicing import equidistant, slice_grid
-from gliomark.preprocessing.volume import affine_of, to_image
+from gliomark.preprocessing.slicing import create_slice_grid, select_equidistant_slices
+from gliomark.preprocessing.volume import compute_image_affine, to_simpleitk_image
 from gliomark.study import GliomarkError
 
 
@@ -18,7 +18,7 @@ def ellipsoid(spacing, shape, radii, origin=(0.0, 0.0, 0.0)) -> sitk.Image:
     z, y, x = np.indices(shape)
     middle = (np.array(shape[::-1]) - 1) / 2
     away = [(i - m) * s / r for i, m, s, r in zip((x, y, z), middle, spacing, radii, strict=True)]
-    return to_image((sum(a**2 for a in away) < 1).astype(np.uint8), affine)
+    return to_simpleitk_image((sum(a**2 for a in away) < 1).astype(np.uint8), affine)
 
 
 def on(grid: sitk.Image, brain: sitk.Image) -> np.ndarray:
@@ -27,9 +27,9 @@ def on(grid: sitk.Image, brain: sitk.Image) -> np.ndarray:
 
 def test_thick_slices_are_the_acquired_ones() -> None:
     brain = ellipsoid((0.9, 0.9, 5.5), (27, 256, 256), (70, 85, 55), origin=(-113.3, -98.7, 41.25))
-    grid, kept = slice_grid(brain, 240, 1.0, 2.0)
-    acquired = affine_of(brain)[2, 3] + 5.5 * np.arange(27)
-    laid = affine_of(grid)[2, 3] + grid.GetSpacing()[2] * np.arange(grid.GetSize()[2])
+    grid, kept = create_slice_grid(brain, 240, 1.0, 2.0)
+    acquired = compute_image_affine(brain)[2, 3] + 5.5 * np.arange(27)
+    laid = compute_image_affine(grid)[2, 3] + grid.GetSpacing()[2] * np.arange(grid.GetSize()[2])
     np.testing.assert_allclose(laid, acquired[kept], atol=1e-9)
     assert kept == list(range(kept[0], kept[-1] + 1))
     assert grid.GetSize()[:2] == (240, 240) and grid.GetSpacing()[:2] == (1.0, 1.0)
@@ -37,7 +37,7 @@ def test_thick_slices_are_the_acquired_ones() -> None:
 
 def test_first_and_last_slice_show_brain_and_nothing_large_is_cut_off() -> None:
     brain = ellipsoid((1.0, 1.0, 5.0), (40, 200, 200), (70, 85, 55))
-    grid, kept = slice_grid(brain, 240, 1.0, 2.0)
+    grid, kept = create_slice_grid(brain, 240, 1.0, 2.0)
     area = sitk.GetArrayViewFromImage(brain).sum(axis=(1, 2))
     assert area[kept[0]] >= 800 and area[kept[-1]] >= 800
     assert area[: kept[0]].max() < 800 and area[kept[-1] + 1 :].max() < 800
@@ -50,7 +50,7 @@ def test_first_and_last_slice_show_brain_and_nothing_large_is_cut_off() -> None:
 )
 def test_fine_volumes_are_thinned_by_whole_slices(slice_mm: float, step_mm: float, stride: int) -> None:
     brain = ellipsoid((2.0, 2.0, slice_mm), (round(130 / slice_mm), 100, 100), (60, 80, 50))
-    grid, kept = slice_grid(brain, 240, 1.0, step_mm)
+    grid, kept = create_slice_grid(brain, 240, 1.0, step_mm)
     assert set(np.diff(kept)) == {stride}
     assert grid.GetSpacing()[2] == pytest.approx(slice_mm * stride)
     assert grid.GetSize()[2] == len(kept)
@@ -58,7 +58,7 @@ def test_fine_volumes_are_thinned_by_whole_slices(slice_mm: float, step_mm: floa
 
 def test_brain_is_centred() -> None:
     brain = ellipsoid((1.0, 1.0, 5.0), (30, 220, 180), (60, 80, 50), origin=(33.0, -71.0, 0.0))
-    shown = on(slice_grid(brain, 240, 1.0, 2.0)[0], brain)
+    shown = on(create_slice_grid(brain, 240, 1.0, 2.0)[0], brain)
     for axis in (0, 1):
         places = np.flatnonzero(shown.any(axis=(0, 2 - axis)))
         assert abs((places[0] + places[-1]) / 2 - 119.5) <= 1
@@ -66,7 +66,7 @@ def test_brain_is_centred() -> None:
 
 def test_a_big_brain_is_scaled_by_one_factor_and_fits() -> None:
     brain = ellipsoid((1.0, 1.0, 6.0), (26, 320, 320), (90, 140, 60))
-    grid, _ = slice_grid(brain, 240, 1.0, 2.0)
+    grid, _ = create_slice_grid(brain, 240, 1.0, 2.0)
     column_mm, row_mm, _ = grid.GetSpacing()
     assert column_mm == row_mm and 278 / 240 < row_mm < 290 / 236
     shown = on(grid, brain).any(axis=0)
@@ -77,12 +77,12 @@ def test_a_big_brain_is_scaled_by_one_factor_and_fits() -> None:
 
 def test_no_brain_is_refused() -> None:
     with pytest.raises(GliomarkError, match="enough brain"):
-        slice_grid(ellipsoid((1.0, 1.0, 1.0), (20, 40, 40), (8, 8, 8)), 240, 1.0, 2.0)
+        create_slice_grid(ellipsoid((1.0, 1.0, 1.0), (20, 40, 40), (8, 8, 8)), 240, 1.0, 2.0)
 
 
 @pytest.mark.parametrize(("count", "k"), [(20, 20), (21, 20), (57, 20), (200, 20), (5, 20), (1, 20), (57, 3)])
 def test_equidistant(count: int, k: int) -> None:
-    chosen = equidistant(count, k)
+    chosen = select_equidistant_slices(count, k)
     assert len(chosen) == min(count, k) and list(chosen) == sorted(set(chosen))
     assert chosen[0] == 0
     if count > 1 and k > 1:

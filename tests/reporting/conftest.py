@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from gliomark.study import (
-    Clinical,
+    ClinicalData,
     Contributions,
     MarkerPrediction,
     ModelIdentity,
@@ -28,7 +28,7 @@ SLICES, STEP = 7, 5.0
 LESION_X, LESION_Y = 30.0, -15.0  # LPS: to the patient's left, towards the front
 
 
-def _stack() -> tuple[SliceStack, Segmentation]:
+def _create_stack_and_segmentation() -> tuple[SliceStack, Segmentation]:
     affine = np.diag([1.0, 1.0, STEP, 1.0])
     affine[:3, 3] = (-119.5, -119.5, -STEP * (SLICES - 1) / 2)
     z, y, x = np.meshgrid(
@@ -45,7 +45,7 @@ def _stack() -> tuple[SliceStack, Segmentation]:
     return stack, Segmentation(probability, probability >= 0.5, "union of T1C and FLAIR")
 
 
-def _study(kind: str, patient_id: str) -> Study:
+def _create_study(kind: str, patient_id: str) -> Study:
     """Pictures: 256x256 at 0.9 mm, two slices more on each side. Volumes: 1.25 mm apart, half the pixels."""
     pixel, step, shape = (
         (0.9, STEP, (SLICES + 4, 256, 256)) if kind == "pictures" else (1.5, 1.25, (32, 150, 140))
@@ -60,7 +60,7 @@ def _study(kind: str, patient_id: str) -> Study:
     return Study(patient_id, series, Path("in"), kind, aligned=kind == "pictures", spacing_assumed=True)  # type: ignore[arg-type]
 
 
-def _marker(marker: str, level: str, areas: dict[str, float]) -> MarkerPrediction:
+def _create_marker_prediction(marker: str, level: str, areas: dict[str, float]) -> MarkerPrediction:
     largest = max(areas, key=lambda name: areas[name])
     scores = tuple(
         SliceScore(name, area, 0.3 if name == largest else 0.12 + 0.1 * at, name == largest)
@@ -87,7 +87,7 @@ def make_prediction() -> Callable[..., Prediction]:
     """make_prediction(kind="pictures", **changes): a whole Prediction, fields replaced by ``changes``."""
 
     def make(kind: str = "pictures", **changes: Any) -> Prediction:
-        stack, segmentation = _stack()
+        stack, segmentation = _create_stack_and_segmentation()
         areas = {
             name: float(plane.sum())
             for name, plane in zip(stack.slice_names, segmentation.mask, strict=True)
@@ -96,13 +96,16 @@ def make_prediction() -> Callable[..., Prediction]:
         patient_id = changes.get("patient_id", "P1")
         fields: dict[str, Any] = {
             "patient_id": patient_id,
-            "clinical": Clinical(patient_id, 51.0, 1),
-            "study": _study(kind, patient_id),
+            "clinical": ClinicalData(patient_id, 51.0, 1),
+            "study": _create_study(kind, patient_id),
             "stack": stack,
             "segmentation": segmentation,
             "lesion_volume_ml": float(segmentation.mask.sum()) * stack.voxel_volume_ml,
             "lesion_areas_mm2": areas,
-            "markers": (_marker("idh", "wild type", areas), _marker("ki67", "low", areas)),
+            "markers": (
+                _create_marker_prediction("idh", "wild type", areas),
+                _create_marker_prediction("ki67", "low", areas),
+            ),
             "warnings": ("a warning",),
             "model": ModelIdentity(
                 "demo", "ab" * 32, ("T1C", "FLAIR"), "cohort", "CC BY-NC-SA 4.0", "research"

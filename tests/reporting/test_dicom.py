@@ -23,16 +23,21 @@ from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy.spatial import cKDTree
 
-from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_dicom
+from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
 from gliomark.io import read_study
-from gliomark.io.masks import predicted as is_predicted
+from gliomark.io.masks import is_gliomark_result as is_predicted
 from gliomark.io.masks import read_segmentation
 from gliomark.messages import message
-from gliomark.reporting import dicom_results, native_mask, require_dicom, write_prediction
-from gliomark.reporting.drawing import OUTLINE
+from gliomark.reporting import (
+    check_dicom_source,
+    create_dicom_results,
+    resample_mask_to_series,
+    write_prediction,
+)
+from gliomark.reporting.drawing import SEGMENTATION_COLOUR
 from gliomark.study import (
-    READER_FINDING,
-    READERS_OUTLINE,
+    READER_FINDING_ACCURACY,
+    READER_SEGMENTATION_RULE,
     GliomarkError,
     MRSequence,
     Prediction,
@@ -45,9 +50,14 @@ Points = NDArray[np.float64]
 T1C, FLAIR = MRSequence.T1C, MRSequence.FLAIR
 SPACING, STEP, SHAPE = (1.7, 1.5), 3.0, (16, 88, 80)  # between rows, between columns
 SCAN: dict[MRSequence, dict[str, Any]] = {
-    T1C: {"SeriesDescription": "t1 mprage", "RepetitionTime": 500, "EchoTime": 10, "ContrastBolusAgent": "Gadovist"},
+    T1C: {
+        "SeriesDescription": "t1 mprage",
+        "RepetitionTime": 500,
+        "EchoTime": 10,
+        "ContrastBolusAgent": "Gadovist",
+    },
     FLAIR: {"SeriesDescription": "t2 flair", "RepetitionTime": 9000, "EchoTime": 110, "InversionTime": 2500},
-}  # fmt: skip
+}
 NAME = "Wang^Xiao=王^小明"
 
 
@@ -164,24 +174,34 @@ def without_lesion(prediction: Prediction) -> Prediction:
     empty = replace(prediction.segmentation, mask=mask, probability=mask.astype(np.float32))
     markers = tuple(replace(m, probability=None, level="undetermined", slices=()) for m in prediction.markers)
     return replace(
-        prediction, segmentation=empty, lesion_volume_ml=0.0, lesion_areas_mm2={}, markers=markers,
+        prediction,
+        segmentation=empty,
+        lesion_volume_ml=0.0,
+        lesion_areas_mm2={},
+        markers=markers,
         warnings=("No lesion was found; no marker is predicted.",),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
 def phantom_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     small = HospitalSettings(
-        matrix=(56, 64), thickness_mm=(9.0, 10.0), sublayers=1, transfer_syntaxes=("rle",), distractors=False
+        matrix=(56, 64),
+        thickness_mm=(9.0, 10.0),
+        sublayers=1,
+        transfer_syntaxes=("rle",),
+        has_distractors=False,
     )
     return read_study(
-        write_dicom(hospital_patient(7, small, (T1C, FLAIR)), tmp_path_factory.mktemp("phantom"))
+        write_patient_dicom(
+            create_hospital_patient(7, small, (T1C, FLAIR)), tmp_path_factory.mktemp("phantom")
+        )
     )
 
 
 def results_of(prediction: Prediction, language: str = "en") -> dict[str, Dataset]:
     """The objects, around a PDF that takes no second to make."""
-    return dict(dicom_results(prediction, language, pdf=b"%PDF-1.7 of odd length"))  # type: ignore[arg-type]
+    return dict(create_dicom_results(prediction, language, pdf=b"%PDF-1.7 of odd length"))  # type: ignore[arg-type]
 
 
 # ---- conformance ------------------------------------------------------------------------------------
@@ -247,7 +267,9 @@ def points(mask: NDArray[Any], affine: NDArray[np.float64]) -> Points:
 def check_place(prediction: Prediction, segmentation: Dataset, folder: Path) -> None:
     """Our reader and highdicom's both find the voxels where ``native_mask`` puts them, to a hundredth of a mm."""
     series = prediction.study.series[T1C]
-    expected = points(native_mask(prediction.stack, prediction.segmentation, series), series.affine)
+    expected = points(
+        resample_mask_to_series(prediction.stack, prediction.segmentation, series), series.affine
+    )
     assert len(expected) > 500
     segmentation.save_as(folder / "seg.dcm", enforce_file_format=True)
     ours = read_segmentation(folder / "seg.dcm").series
@@ -301,7 +323,7 @@ def test_a_mended_series_keeps_the_mask_on_each_of_its_images(make_prediction: M
         affine = study.series[T1C].affine.copy()
         affine[:3, 3] = image.ImagePositionPatient
         alone = Series(np.zeros((1, *SHAPE[1:]), np.float32), affine, ("x",), Path("x"))
-        expected = native_mask(prediction.stack, prediction.segmentation, alone)[0]
+        expected = resample_mask_to_series(prediction.stack, prediction.segmentation, alone)[0]
         assert (plane != expected).sum() <= 2  # a position's fifth decimal
         found.add(source.ReferencedSOPInstanceUID)
     off = next(uid for uid, one in sources.items() if list(one.ImagePositionPatient) == position(7.22))
@@ -339,14 +361,16 @@ def test_the_segment_says_what_it_is_and_who_drew_it(make_prediction: Make, tmp_
     assert segmentation.ContentCreatorName == "gliomark"
     # the outline's colour in every picture of gliomark, which viewers may show the segment in
     lab = CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue)
-    assert lab.to_rgb() == pytest.approx(OUTLINE, abs=2)
+    assert lab.to_rgb() == pytest.approx(SEGMENTATION_COLOUR, abs=2)
 
 
 def test_the_networks_outline_is_known_again_and_a_readers_is_the_readers(
     make_prediction: Make, tmp_path: Path
 ) -> None:
     prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    corrected = replace(prediction, segmentation=replace(prediction.segmentation, rule=READERS_OUTLINE))
+    corrected = replace(
+        prediction, segmentation=replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
+    )
     for one, known, comment, finder in (
         (prediction, True, "checked by nobody", "Lesion found by the model"),
         (corrected, False, "Outlined or corrected by a reader", "Lesion outlined by the reader"),
@@ -441,7 +465,10 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
 ) -> None:
     prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
     idh, ki67 = prediction.markers
-    said_by_reader = {"decided_by": "reader's finding", "performance": READER_FINDING.performance(False)}
+    said_by_reader = {
+        "decided_by": "reader's finding",
+        "performance": READER_FINDING_ACCURACY.describe_performance(False),
+    }
     markers = (
         replace(idh, level="mutant", label=message("label-idh"), **said_by_reader),
         replace(ki67, level="undetermined"),
@@ -622,7 +649,7 @@ def altered(
         for name, series in prediction.study.series.items()
     }
     prediction = replace(prediction, study=replace(prediction.study, series=moved))
-    results = dicom_results(prediction, pdf=b"%PDF-1.4 drawn before")
+    results = create_dicom_results(prediction, pdf=b"%PDF-1.4 drawn before")
     return prediction, {name: reread(one) for name, one in results.items()}
 
 
@@ -666,7 +693,7 @@ def test_the_files_hold_the_pdf_that_stands_beside_them(make_prediction: Make, t
 def test_other_inputs_are_refused_in_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
     prediction = make_prediction("volumes")
     with pytest.raises(GliomarkError, match="did not come as DICOM.*--dicom-out"):
-        require_dicom(prediction.study)
+        check_dicom_source(prediction.study)
     with pytest.raises(GliomarkError, match="did not come as DICOM"):
         write_prediction(prediction, tmp_path, dicom=True)
     assert list(tmp_path.iterdir()) == []
@@ -680,7 +707,7 @@ def test_sources_that_state_no_study_or_frame_are_refused(tmp_path: Path, keywor
         del one[keyword]
         one.save_as(file)
     with pytest.raises(GliomarkError, match=f"states no {keyword}"):
-        require_dicom(read_study(tmp_path))
+        check_dicom_source(read_study(tmp_path))
 
 
 def test_a_source_that_is_gone_leaves_the_older_result_as_it_was(

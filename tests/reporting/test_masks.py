@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.reporting import native_mask, write_prediction
+from gliomark.reporting import resample_mask_to_series, write_prediction
 from gliomark.study import Prediction, Segmentation, Series
 
 Make = Callable[..., Prediction]
@@ -25,7 +25,7 @@ def centre_lps(mask: NDArray[np.uint8], affine: NDArray[np.float64]) -> NDArray[
 
 
 def carried(prediction: Prediction, series: Series) -> NDArray[np.uint8]:
-    return native_mask(prediction.stack, prediction.segmentation, series)
+    return resample_mask_to_series(prediction.stack, prediction.segmentation, series)
 
 
 def on_stack(prediction: Prediction, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> Series:
@@ -40,7 +40,7 @@ def test_there_and_back_keeps_the_lesion(make_prediction: Make, kind: str) -> No
     stack = dataclasses.replace(prediction.stack, affine=series.affine)
     there = Segmentation(native.astype(np.float32), native.astype(bool), "")
     home = on_stack(prediction, prediction.stack.affine, prediction.stack.brain.shape)
-    back = native_mask(stack, there, home).astype(bool)
+    back = resample_mask_to_series(stack, there, home).astype(bool)
     mask = prediction.segmentation.mask
     assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) > 0.97
 
@@ -73,7 +73,7 @@ def test_coinciding_slices_are_exact_whatever_the_threshold_was(make_prediction:
     segmentation = Segmentation(probability, mask, "")
     affine = prediction.stack.affine + 1e-7  # what reading and composing matrices leaves behind
     home = on_stack(prediction, affine, prediction.stack.brain.shape)
-    np.testing.assert_array_equal(native_mask(prediction.stack, segmentation, home), mask)
+    np.testing.assert_array_equal(resample_mask_to_series(prediction.stack, segmentation, home), mask)
 
 
 def test_half_a_step_outside_takes_the_nearest_slice_and_beyond_nothing(make_prediction: Make) -> None:
@@ -83,7 +83,9 @@ def test_half_a_step_outside_takes_the_nearest_slice_and_beyond_nothing(make_pre
     affine = prediction.stack.affine.copy()
     affine[2, 2] = 1.0
     affine[2, 3] -= 4.0  # slices 4, 3, 2, 1 mm below the first one, 5 mm steps
-    native = native_mask(prediction.stack, segmentation, on_stack(prediction, affine, (5, 240, 240)))
+    native = resample_mask_to_series(
+        prediction.stack, segmentation, on_stack(prediction, affine, (5, 240, 240))
+    )
     assert native.any(axis=(1, 2)).tolist() == [False, False, True, True, True]
 
 
@@ -92,7 +94,7 @@ def test_a_registration_is_followed(make_prediction: Make) -> None:
     series = next(iter(prediction.study.series.values()))
     shift = np.eye(4)
     shift[0, 3] = 6.0  # the series' x + 6 is the stack's x
-    moved = native_mask(prediction.stack, prediction.segmentation, series, to_stack=shift)
+    moved = resample_mask_to_series(prediction.stack, prediction.segmentation, series, to_stack=shift)
     assert centre_lps(moved, series.affine)[0] == pytest.approx(24, abs=1)
 
 

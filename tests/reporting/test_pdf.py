@@ -10,8 +10,8 @@ import pypdfium2
 import pytest
 
 from gliomark.reporting import render_pdf
-from gliomark.reporting.pdf import GAP, LEFT, POINT, WIDTH
-from gliomark.study import READERS_OUTLINE, Prediction, Segmentation
+from gliomark.reporting.pdf import COLUMN_GAP, CONTENT_WIDTH, MM_PER_POINT, PAGE_LEFT
+from gliomark.study import READER_SEGMENTATION_RULE, Prediction, Segmentation
 
 Make = Callable[..., Prediction]
 LONG = (
@@ -29,10 +29,13 @@ def pages(prediction: Prediction, language: str = "en") -> list[str]:
 @pytest.mark.parametrize(
     ("language", "expected"),
     [
-        ("en", ["Research use only. Not a medical device.", "wild type", "30 %", "threshold 50 %", "51 years"]),
+        (
+            "en",
+            ["Research use only. Not a medical device.", "wild type", "30 %", "threshold 50 %", "51 years"],
+        ),
         ("zh", ["仅供科研使用，不是医疗器械。", "野生型", "30 %", "阈值 50 %", "51 岁", "预测所依据的层面"]),
     ],
-)  # fmt: skip
+)
 def test_it_says_what_the_page_says(make_prediction: Make, language: str, expected: list[str]) -> None:
     said = pages(make_prediction(), language)
     assert len(said) <= 2
@@ -60,9 +63,9 @@ def test_nothing_leaves_the_page_however_long(make_prediction: Make) -> None:
     document = pypdfium2.PdfDocument(render_pdf(replace(prediction, markers=markers * 2)))
     for page in document:
         text = page.get_textpage()
-        boxes = np.array([text.get_charbox(at) for at in range(text.count_chars())]) * POINT
+        boxes = np.array([text.get_charbox(at) for at in range(text.count_chars())]) * MM_PER_POINT
         boxes = boxes[boxes[:, 2] > boxes[:, 0]]
-        assert boxes[:, 0].min() > LEFT - 1 and boxes[:, 2].max() < LEFT + WIDTH + 1
+        assert boxes[:, 0].min() > PAGE_LEFT - 1 and boxes[:, 2].max() < PAGE_LEFT + CONTENT_WIDTH + 1
         assert boxes[:, 1].min() > 5 and boxes[:, 3].max() < 297 - 10
 
 
@@ -82,8 +85,8 @@ def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Ma
 def test_the_range_is_said_and_drawn_over_the_bar(make_prediction: Make, language: str, said: str) -> None:
     prediction = make_prediction()
     assert " ".join(pages(prediction, language)).count(said) == 2
-    wide = (WIDTH - GAP) / 2
-    ends = (LEFT + 0.12 * wide, LEFT + 0.52 * wide)
+    wide = (CONTENT_WIDTH - COLUMN_GAP) / 2
+    ends = (PAGE_LEFT + 0.12 * wide, PAGE_LEFT + 0.52 * wide)
     assert [found for found in widths(prediction) if found == pytest.approx(ends, abs=0.4)]
 
 
@@ -91,7 +94,10 @@ def widths(prediction: Prediction) -> list[tuple[float, float]]:
     """Left and right in mm of every shape on the first page."""
     page = pypdfium2.PdfDocument(render_pdf(prediction))[0]
     shapes = page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_PATH])
-    return [(POINT * left, POINT * right) for left, _, right, _ in (shape.get_bounds() for shape in shapes)]
+    return [
+        (MM_PER_POINT * left, MM_PER_POINT * right)
+        for left, _, right, _ in (shape.get_bounds() for shape in shapes)
+    ]
 
 
 def test_of_one_slice_no_range_is_said(make_prediction: Make) -> None:
@@ -103,7 +109,7 @@ def test_of_one_slice_no_range_is_said(make_prediction: Make) -> None:
 
 def test_a_readers_outline_is_not_called_the_models(make_prediction: Make) -> None:
     prediction = make_prediction()
-    drawn = replace(prediction.segmentation, rule=READERS_OUTLINE)
+    drawn = replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
     said = " ".join(pages(replace(prediction, segmentation=drawn)))
     assert "as the reader outlined it" in said and "as the model outlined it" not in said
 

@@ -20,21 +20,21 @@ from PIL import Image
 
 from gliomark.messages import Language, message
 from gliomark.reporting import (
-    Failure,
-    folder_name,
-    prediction_document,
+    FailedPatient,
+    create_prediction_document,
+    encode_folder_name,
     report,
     write_prediction,
-    write_table,
+    write_predictions_table,
 )
-from gliomark.reporting.contents import contents
-from gliomark.reporting.drawing import OUTLINE, canvas, draw_slice
-from gliomark.reporting.masks import agreed_probability
-from gliomark.reporting.page import render_page
-from gliomark.reporting.text import READERS, STRINGS
+from gliomark.reporting.contents import create_report_contents
+from gliomark.reporting.drawing import SEGMENTATION_COLOUR, create_slice_canvas, draw_slice
+from gliomark.reporting.masks import align_probability_with_mask
+from gliomark.reporting.page import render_contents_as_html
+from gliomark.reporting.text import READER_REPORT_TEXTS, REPORT_TEXTS
 from gliomark.study import (
-    READERS_OUTLINE,
-    Clinical,
+    READER_SEGMENTATION_RULE,
+    ClinicalData,
     Examination,
     GliomarkError,
     MarkerPrediction,
@@ -63,7 +63,7 @@ def without_lesion(prediction: Prediction) -> Prediction:
 
 
 def drawn_by_reader(prediction: Prediction) -> Prediction:
-    segmentation = dataclasses.replace(prediction.segmentation, rule=READERS_OUTLINE)
+    segmentation = dataclasses.replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
     return dataclasses.replace(prediction, segmentation=segmentation)
 
 
@@ -80,7 +80,7 @@ def words(html: str) -> str:
 def test_the_document_keeps_to_its_schema(make_prediction: Make) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for prediction in (make_prediction(), make_prediction("volumes"), without_lesion(make_prediction())):
-        document = json.loads(json.dumps(prediction_document(prediction), allow_nan=False))
+        document = json.loads(json.dumps(create_prediction_document(prediction), allow_nan=False))
         jsonschema.Draft202012Validator(SCHEMA).validate(document)
 
 
@@ -95,7 +95,7 @@ def test_every_field_of_the_schema_is_described() -> None:
 
 
 def test_what_is_not_a_number_becomes_null(make_prediction: Make, tmp_path: Path) -> None:
-    prediction = make_prediction(clinical=Clinical("P1", None, None), seconds=float("inf"))
+    prediction = make_prediction(clinical=ClinicalData("P1", None, None), seconds=float("inf"))
     marker = dataclasses.replace(prediction.markers[0], probability=float("nan"))
     prediction = dataclasses.replace(prediction, markers=(marker,), lesion_volume_ml=float("nan"))
     folder = write_prediction(prediction, tmp_path)
@@ -110,18 +110,18 @@ def test_a_kept_answer_without_the_newer_fields_still_makes_a_page(
     make_prediction: Make, language: Language
 ) -> None:
     prediction = make_prediction()
-    document = prediction_document(prediction)
+    document = create_prediction_document(prediction)
     del document["messages"], document["sequences"]["stand_ins"], document["input"]["examination"]
     for marker in document["markers"]:
         for name in ("borderline", "threshold_origin", "fusion_in_words", "positive"):
             del marker[name]
-    text = words(render_page(contents(prediction, document, language), language))
+    text = words(render_contents_as_html(create_report_contents(prediction, document, language), language))
     assert prediction.patient_id in text and "30 %" in text
     assert {"en": "wild type", "zh": "野生型"}[language] in text and "borderline" not in text
 
 
 def test_the_document_says_which_slices_decided(make_prediction: Make) -> None:
-    marker = prediction_document(make_prediction())["markers"][0]
+    marker = create_prediction_document(make_prediction())["markers"][0]
     assert marker["slices_used"] == ["006"]
     assert [score["name"] for score in marker["slices"] if score["decides"]] == ["006"]
 
@@ -151,8 +151,8 @@ def test_the_page_says_it_in_both_languages(
 
 
 def test_every_string_has_both_languages_with_the_same_blanks() -> None:
-    assert READERS.keys() < STRINGS.keys()
-    for english, chinese in (*STRINGS.values(), *READERS.values()):
+    assert READER_REPORT_TEXTS.keys() < REPORT_TEXTS.keys()
+    for english, chinese in (*REPORT_TEXTS.values(), *READER_REPORT_TEXTS.values()):
         assert english and chinese
         assert english.count("{") == chinese.count("{")
 
@@ -200,17 +200,19 @@ def test_an_id_is_text_never_markup_and_never_a_path(make_prediction: Make, tmp_
     assert folder.parent == tmp_path / "输出 夹"
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;患者 01" in html and "<b>患者" not in html
-    assert folder_name("患者 01") == "患者 01"
-    assert len({folder_name(name) for name in ("a/b", "a%2Fb", "a_b", ".", "..", "a.")}) == 6
+    assert encode_folder_name("患者 01") == "患者 01"
+    assert len({encode_folder_name(name) for name in ("a/b", "a%2Fb", "a_b", ".", "..", "a.")}) == 6
     with pytest.raises(GliomarkError, match="id"):
-        folder_name(" ")
+        encode_folder_name(" ")
 
 
 def test_the_outline_is_drawn_on_the_patients_left(make_prediction: Make) -> None:
     prediction = make_prediction()
-    paper = canvas(prediction.stack, agreed_probability(prediction.segmentation), [MRSequence.FLAIR])
+    paper = create_slice_canvas(
+        prediction.stack, align_probability_with_mask(prediction.segmentation), [MRSequence.FLAIR]
+    )
     picture = np.asarray(draw_slice(paper, MRSequence.FLAIR, 3, 400))
-    columns = np.nonzero((picture == OUTLINE).all(axis=2))[1]
+    columns = np.nonzero((picture == SEGMENTATION_COLOUR).all(axis=2))[1]
     assert columns.size > 50
     assert columns.min() > 200
 
@@ -257,13 +259,14 @@ def test_an_unwritable_folder_is_one_sentence(make_prediction: Make, tmp_path: P
     with pytest.raises(GliomarkError, match="choose an output folder"):
         write_prediction(make_prediction(), tmp_path / "file" / "out")
     with pytest.raises(GliomarkError, match="choose an output folder"):
-        write_table([], tmp_path / "file" / "predictions.csv")
+        write_predictions_table([], tmp_path / "file" / "predictions.csv")
 
 
 def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path) -> None:
     path = tmp_path / "out" / "predictions.csv"
-    write_table(
-        [make_prediction(patient_id="患者 01"), Failure("P2", "a series is black, export it again")], path
+    write_predictions_table(
+        [make_prediction(patient_id="患者 01"), FailedPatient("P2", "a series is black, export it again")],
+        path,
     )
     assert path.read_bytes().startswith(b"\xef\xbb\xbf")
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -288,47 +291,50 @@ def table_rows(path: Path) -> dict[str, dict[str, str]]:
 def test_one_patient_after_the_other_into_one_table(make_prediction: Make, tmp_path: Path) -> None:
     """Earlier patients stay, the same patient's row is replaced, another model's columns are kept."""
     path = tmp_path / "predictions.csv"
-    write_table(
+    write_predictions_table(
         [make_prediction(patient_id="A"), make_prediction(patient_id="B", lesion_volume_ml=2.0)], path
     )
     other = make_prediction(patient_id="C")
     marker = dataclasses.replace(other.markers[0], marker="mgmt")
-    write_table([dataclasses.replace(other, markers=(marker,))], path)
-    write_table([make_prediction(patient_id="B", lesion_volume_ml=7.0)], path)
+    write_predictions_table([dataclasses.replace(other, markers=(marker,))], path)
+    write_predictions_table([make_prediction(patient_id="B", lesion_volume_ml=7.0)], path)
     rows = table_rows(path)
     assert list(rows) == ["A", "B", "C"]
     assert (rows["A"]["idh_probability"], rows["A"]["mgmt_probability"]) == ("0.3", "")
     assert (rows["C"]["idh_probability"], rows["C"]["mgmt_probability"]) == ("", "0.3")
     assert rows["B"]["lesion_volume_ml"] == "7.0"
-    write_table([Failure("B", "a series is black"), Failure("D", "no brain")], path)
+    write_predictions_table([FailedPatient("B", "a series is black"), FailedPatient("D", "no brain")], path)
     rows = table_rows(path)
     assert (rows["B"]["error"], rows["B"]["idh_level"], list(rows)[-1]) == ("a series is black", "", "D")
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
 
 
-@pytest.mark.parametrize(("examination", "said", "cell"), [
-    (Examination("20150302", 1, 2), {"date": "20150302", "number": 1, "of": 2}, "20150302 (1 of 2)"),
-    (Examination("", 1, 1), {"date": None, "number": 1, "of": 1}, "undated (1 of 1)"),
-    (None, None, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("examination", "said", "cell"),
+    [
+        (Examination("20150302", 1, 2), {"date": "20150302", "number": 1, "of": 2}, "20150302 (1 of 2)"),
+        (Examination("", 1, 1), {"date": None, "number": 1, "of": 1}, "undated (1 of 1)"),
+        (None, None, ""),
+    ],
+)
 def test_which_examination_was_read(
     make_prediction: Make, tmp_path: Path, examination: Examination | None, said: object, cell: str
 ) -> None:
     made = make_prediction("volumes", patient_id="A")
     made = dataclasses.replace(made, study=dataclasses.replace(made.study, examination=examination))
-    document = prediction_document(made)
+    document = create_prediction_document(made)
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
     assert document["input"]["examination"] == said
-    write_table([made, Failure("B", "no brain")], tmp_path / "predictions.csv")
+    write_predictions_table([made, FailedPatient("B", "no brain")], tmp_path / "predictions.csv")
     assert table_rows(tmp_path / "predictions.csv")["A"].get("examination", "") == cell
 
 
 def test_a_table_saved_by_a_spreadsheet_goes_on(make_prediction: Make, tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
-    write_table([make_prediction(patient_id="患者 A")], path)
+    write_predictions_table([make_prediction(patient_id="患者 A")], path)
     text = path.read_text(encoding="utf-8-sig").replace(",", ";").replace("\n", "\r\n")
     path.write_bytes(text.encode("gb18030"))
-    write_table([make_prediction(patient_id="B")], path)
+    write_predictions_table([make_prediction(patient_id="B")], path)
     assert (
         list(table_rows(path)) == ["患者 A", "B"] and table_rows(path)["患者 A"]["idh_probability"] == "0.3"
     )
@@ -341,15 +347,15 @@ def test_a_strangers_table_is_refused_and_kept(make_prediction: Make, tmp_path: 
     path = tmp_path / "predictions.csv"
     path.write_text(content)
     with pytest.raises(GliomarkError, match="predictions.csv"):
-        write_table([make_prediction()], path)
+        write_predictions_table([make_prediction()], path)
     assert path.read_text() == content
 
 
 @pytest.mark.parametrize("patient", ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-Foo"])
 def test_an_id_like_a_formula_is_written_as_text(make_prediction: Make, tmp_path: Path, patient: str) -> None:
     path = tmp_path / "predictions.csv"
-    write_table([make_prediction(patient_id=patient)], path)
-    write_table([make_prediction(patient_id=patient)], path)
+    write_predictions_table([make_prediction(patient_id=patient)], path)
+    write_predictions_table([make_prediction(patient_id=patient)], path)
     assert list(table_rows(path)) == [f"'{patient}"]
 
 
@@ -383,7 +389,7 @@ def test_the_range_is_that_of_all_slices(
 ) -> None:
     prediction = make_prediction()
     assert [score.probability for score in prediction.markers[0].slices if score.decides] == [0.3]
-    assert prediction.markers[0].slice_range == pytest.approx((0.12, 0.52))
+    assert prediction.markers[0].probability_range == pytest.approx((0.12, 0.52))
     html = page(prediction, tmp_path, language)
     document = json.loads((tmp_path / "P1" / "prediction.json").read_text("utf-8"))
     assert [marker["probability_range"] for marker in document["markers"]] == [[0.12, 0.52]] * 2
@@ -406,7 +412,7 @@ def test_ranges_at_the_edges(
 ) -> None:
     """One slice has no range, and nothing is said of it; equal slices have no bracket."""
     prediction = with_probabilities(make_prediction(), *probabilities)
-    document = prediction_document(prediction)
+    document = create_prediction_document(prediction)
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(document)))
     assert document["markers"][0]["probability_range"] == extremes
     html = page(prediction, tmp_path)

@@ -16,25 +16,39 @@ import httpx
 import numpy as np
 import pytest
 from sqlalchemy import create_engine, make_url, text
-from tests.pipeline.conftest import PATIENT, draw, drawn, pictures, tiny_weights, without_mask, write_pictures
+from tests.pipeline.conftest import (
+    PATIENT,
+    draw_patient,
+    drawn_images,
+    drop_mask,
+    picture_folder,
+    tiny_weights,
+    write_pictures,
+)
 
 from gliomark.server.app import create_app
-from gliomark.server.connections import ConnectionLimits, Web
-from gliomark.server.run import Settings, make_server
-from gliomark.server.uploads import Limits
+from gliomark.server.connections import ConnectionLimits, HttpServer
+from gliomark.server.run import ServerConfig, create_server
+from gliomark.server.uploads import RequestLimits
 
-__all__ = ["drawn", "pictures", "tiny_weights"]
-SOON_S = 120.0
-SMALL = Limits(bytes=20 << 20, files=200, at_once=3, silence_s=1.0, mask_bytes=1 << 20)
+__all__ = ["drawn_images", "picture_folder", "tiny_weights"]
+TIMEOUT_S = 120.0
+SMALL_LIMITS = RequestLimits(
+    max_upload_bytes=20 << 20,
+    max_upload_files=200,
+    max_uploads=3,
+    silence_timeout_s=1.0,
+    max_mask_bytes=1 << 20,
+)
 
 
-class Live(httpx.Client):
+class LiveClient(httpx.Client):
     """A client of the running server, and the server's own parts."""
 
     def __init__(self, url: str, server: Any) -> None:
-        super().__init__(base_url=url, timeout=SOON_S)
+        super().__init__(base_url=url, timeout=TIMEOUT_S)
         self.server = server
-        self.web: Web
+        self.web: HttpServer
 
     def upload(self, folder: Path, **fields: str) -> httpx.Response:
         """A patient's folder, its own name in front of every path."""
@@ -45,30 +59,30 @@ class Live(httpx.Client):
         ]
         return self.post("/api/studies", files=files, data=fields)
 
-    def prepared(self, folder: Path) -> dict[str, Any]:
+    def upload_and_prepare(self, folder: Path) -> dict[str, Any]:
         """The uploaded study, once it is ready."""
         sent = self.upload(folder)
         assert sent.status_code == 201, sent.text
-        return self.until(f"/api/studies/{sent.json()['id']}", ("ready", "failed"))
+        return self.wait_for_state(f"/api/studies/{sent.json()['id']}", ("ready", "failed"))
 
-    def asked(self, study: str, **asked: Any) -> dict[str, Any]:
+    def predict_and_wait(self, study: str, **options: Any) -> dict[str, Any]:
         """A prediction of it, once it is over."""
-        job = self.post(f"/api/studies/{study}/predictions", json={"age": 50, "sex": 0} | asked)
+        job = self.post(f"/api/studies/{study}/predictions", json={"age": 50, "sex": 0} | options)
         assert job.status_code == 202, job.text
-        return self.until(f"/api/predictions/{job.json()['id']}", ("done", "failed", "cancelled"))
+        return self.wait_for_state(f"/api/predictions/{job.json()['id']}", ("done", "failed", "cancelled"))
 
-    def until(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
+    def wait_for_state(self, path: str, end_states: tuple[str, ...]) -> dict[str, Any]:
         """The document, once its state is one of these."""
-        ends = time.monotonic() + SOON_S
-        while time.monotonic() < ends:
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
             document: dict[str, Any] = self.get(path).raise_for_status().json()
-            if document["state"] in states:
+            if document["state"] in end_states:
                 return document
             time.sleep(0.05)
         raise AssertionError(f"{path} is still {document['state']}")
 
 
-def own_database(options: str = "") -> str:
+def create_test_database(options: str = "") -> str:
     """Where nothing is said, SQLite; with GLIOMARK_TEST_DATABASE=postgresql+psycopg://..., a new database there.
 
     options: of PostgreSQL's CREATE DATABASE.
@@ -83,15 +97,15 @@ def own_database(options: str = "") -> str:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Live]:
+def run_server(settings: ServerConfig) -> Iterator[LiveClient]:
     """A server in a thread of its own, its workers in processes of theirs."""
-    server = make_server(settings)
-    web = Web(create_app(server), socket.create_server(("127.0.0.1", 0)), settings.connections)
-    thread = threading.Thread(target=web.listen, daemon=True)
+    server = create_server(settings)
+    web = HttpServer(create_app(server), socket.create_server(("127.0.0.1", 0)), settings.connection_limits)
+    thread = threading.Thread(target=web.run_until_stopped, daemon=True)
     thread.start()
     while not web.started:
         time.sleep(0.02)
-    with Live(f"http://127.0.0.1:{web.port}", server) as client:
+    with LiveClient(f"http://127.0.0.1:{web.port}", server) as client:
         client.web = web
         yield client
     web.should_exit = True
@@ -99,41 +113,41 @@ def running(settings: Settings) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[Live]:
+def live_server(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[LiveClient]:
     """One server for a module's tests, two workers, small limits."""
     data = tmp_path_factory.mktemp("数据 夹")
-    with running(
-        Settings(
+    with run_server(
+        ServerConfig(
             data,
-            database=own_database(),
-            workers=2,
-            models={"tiny": str(tiny_weights)},
-            limits=SMALL,
-            connections=ConnectionLimits(600, 600),
+            database_url=create_test_database(),
+            worker_count=2,
+            model_files={"tiny": str(tiny_weights)},
+            request_limits=SMALL_LIMITS,
+            connection_limits=ConnectionLimits(600, 600),
         )
     ) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def study(live: Live, pictures: Path) -> dict[str, Any]:
+def prepared_study(live: LiveClient, pictures: Path) -> dict[str, Any]:
     """The pipeline's patient, prepared."""
-    return live.prepared(pictures)
+    return live.upload_and_prepare(pictures)
 
 
 @pytest.fixture(scope="session")
-def patients(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def make_patient_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Patient ``P<n>``: the same head, other grains, the lesion's brightness its own."""
     folder = tmp_path_factory.mktemp("many")
 
-    def patient(number: int) -> Path:
-        images = without_mask(draw(number))
+    def write_patient(number: int) -> Path:
+        images = drop_mask(draw_patient(number))
         images["FLAIR"] = np.clip(images["FLAIR"].astype(int) * (100 - number) // 100, 0, 255).astype(
             np.uint8
         )
         return write_pictures(folder / f"P{number:02d}", images)
 
-    return patient
+    return write_patient
 
 
 __all__ += ["PATIENT"]

@@ -21,11 +21,18 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
 from gliomark.server import associations
-from gliomark.server.associations import AssociationLimits, BoundedServer, discard
+from gliomark.server.associations import AssociationLimits, BoundedAssociationServer, discard_object_file
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 QUICK = AssociationLimits(
-    most=4, each=4, waiting=6, first_s=0.6, silence_s=1.5, still_s=0.2, object_bytes=4 << 20, reserve=1 << 20
+    max_associations=4,
+    max_associations_per_address=4,
+    max_waiting_connections=6,
+    pdu_timeout_s=0.6,
+    network_timeout_s=1.5,
+    evictable_after_s=0.2,
+    max_object_bytes=4 << 20,
+    min_free_disk_bytes=1 << 20,
 )
 MAX_PDU = 16_382
 
@@ -37,13 +44,17 @@ class Node:
         self.kept: dict[str, bytes] = {}
         self.folder = folder
         entity = AE("NODE")
-        entity.acse_timeout, entity.network_timeout = limits.first_s, limits.silence_s
+        entity.acse_timeout, entity.network_timeout = limits.pdu_timeout_s, limits.network_timeout_s
         entity.maximum_associations = 100
         for kind in (Verification, MRImageStorage):
             entity.add_supported_context(kind)
         handlers = [(evt.EVT_C_STORE, self.keep), (evt.EVT_CONN_CLOSE, lambda e: e.assoc.dimse.forget())]
         self.server = entity.make_server(
-            ("127.0.0.1", 0), evt_handlers=handlers, server_class=BoundedServer, limits=limits, folder=folder
+            ("127.0.0.1", 0),
+            evt_handlers=handlers,
+            server_class=BoundedAssociationServer,
+            limits=limits,
+            folder=folder,
         )
         entity._servers.append(self.server)
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
@@ -161,16 +172,17 @@ NO_SYNTAX = struct.pack(">BxL", 1, len(NOTHING)) + NOTHING
         RQ + struct.pack(">BxL", 4, MAX_PDU + 1),
         RQ + struct.pack(">BxL", 4, 1000) + b"half",
         RQ + struct.pack(">BxL", 5, 100_000),
-        RQ + struct.pack(">BxLLBB", 4, 6, 2, 1, 3) ,
+        RQ + struct.pack(">BxLLBB", 4, 6, 2, 1, 3),
         RQ + struct.pack(">BxLL", 4, 4, 0),
         RQ + b"\xff" * 100,
         NO_SYNTAX,
         RQ,
     ],
     ids="nothing,a byte,a head,half a request,http,4 GB request,request over 1 MB,data first,4 GB data,"
-    "data over the agreed,half data,long release,empty command,empty fragment,noise,empty contexts,silent after"
-    .split(","),
-)  # fmt: skip
+    "data over the agreed,half data,long release,empty command,empty fragment,noise,empty contexts,silent after".split(
+        ","
+    ),
+)
 def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
     with reach(node, sent) as line:
         assert seconds_until_end(line) < 8
@@ -179,10 +191,17 @@ def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [RQ[:6], RQ[:-10], struct.pack(">BxL", 1, 0), RQ[:6] + bytes(4) + RQ[10:], struct.pack(">BxL", 99, 4) + bytes(4),
-     struct.pack(">BxL", 4, 6) + bytes(6), b"GET / HTTP/1.1\r\n\r\n"],
+    [
+        RQ[:6],
+        RQ[:-10],
+        struct.pack(">BxL", 1, 0),
+        RQ[:6] + bytes(4) + RQ[10:],
+        struct.pack(">BxL", 99, 4) + bytes(4),
+        struct.pack(">BxL", 4, 6) + bytes(6),
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
     ids="a head,half a request,empty request,protocol version 0,unknown,data first,http".split(","),
-)  # fmt: skip
+)
 def test_who_has_hung_up_holds_no_place(tmp_path: Path, sent: bytes) -> None:
     """Whatever was said before, the place is free long before a request would have had to come."""
     with noded(tmp_path, first_s=30, still_s=30) as node:
@@ -250,7 +269,7 @@ def test_who_has_said_something_useful_stays(tmp_path: Path) -> None:
 
 def test_where_all_are_busy_the_newcomer_is_told(tmp_path: Path) -> None:
     with noded(tmp_path, still_s=60, first_s=30) as node, ExitStack() as lines:
-        for _ in range(QUICK.most):
+        for _ in range(QUICK.max_associations):
             lines.enter_context(reach(node, RQ))
         time.sleep(0.3)
         refused = associate(node)
@@ -323,8 +342,14 @@ def no_command(line: Association) -> None:
 def a_query(line: Association) -> None:
     """C-FIND, which is not served here, with a data set that would be kept in memory."""
     context, command = store_command(line)
-    send_raw(line, context, 3, command.replace(b"\x00\x00\x00\x01\x02\x00\x00\x00\x01\x00",
-                                               b"\x00\x00\x00\x01\x02\x00\x00\x00\x20\x00"))  # fmt: skip
+    send_raw(
+        line,
+        context,
+        3,
+        command.replace(
+            b"\x00\x00\x00\x01\x02\x00\x00\x00\x01\x00", b"\x00\x00\x00\x01\x02\x00\x00\x00\x20\x00"
+        ),
+    )
     for _ in range(10):
         send_raw(line, context, 0, bytes(16_000))
 
@@ -372,7 +397,7 @@ def test_a_disk_that_fills_in_the_middle(node: Node, monkeypatch: pytest.MonkeyP
 
 def test_a_file_is_discarded_once(tmp_path: Path) -> None:
     with (tmp_path / "one").open("wb") as file:
-        discard(file)
-    discard(file)
-    discard(None)
+        discard_object_file(file)
+    discard_object_file(file)
+    discard_object_file(None)
     assert not list(tmp_path.iterdir())

@@ -21,8 +21,8 @@ from pydicom.uid import MRImageStorage, generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from gliomark.cohort.phantom.hospital import HospitalSettings, hospital_patient, write_dicom
-from gliomark.io.dicom import dicom_files
+from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
+from gliomark.io.dicom import find_dicom_files
 from gliomark.study import MRSequence
 
 LONG_S = 240.0
@@ -210,9 +210,9 @@ def children(process: int) -> set[bytes]:
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
     """A synthetic patient of a hospital."""
     folder = tmp_path_factory.mktemp("hospital")
-    small = HospitalSettings(thickness_mm=(6.0,), matrix=(96,), distractors=False)
-    write_dicom(hospital_patient(7, small, (MRSequence.T1C, MRSequence.FLAIR)), folder)
-    images = [dcmread(file) for file in dicom_files(folder)]
+    small = HospitalSettings(thickness_mm=(6.0,), matrix=(96,), has_distractors=False)
+    write_patient_dicom(create_hospital_patient(7, small, (MRSequence.T1C, MRSequence.FLAIR)), folder)
+    images = [dcmread(file) for file in find_dicom_files(folder)]
     return [one for one in images if one.SOPClassUID == MRImageStorage]
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
-from tests.server.conftest import own_database
+from tests.server.conftest import create_test_database
 from tests.server.test_migrations import LAYOUTS, make
 
-from gliomark.server.audit_chain import START
-from gliomark.server.records import Records
-from gliomark.server.run import open_records
+from gliomark.server.audit_chain import FIRST_PREVIOUS_SHA256
+from gliomark.server.records import Database
+from gliomark.server.run import open_database
 from gliomark.study import GliomarkError
 
 COUNT = 12
@@ -31,7 +31,7 @@ COLUMNS = "number, at, who, action, subject, detail, previous_sha256, sha256"
 class Log:
     """A database with a log, and a way around the server into it."""
 
-    records: Records
+    records: Database
     folder: Path
     url: str
 
@@ -57,19 +57,21 @@ class Log:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
     """Twelve lines of the usual kinds."""
-    url = own_database() if request.param == "postgresql" else ""
+    url = create_test_database() if request.param == "postgresql" else ""
     if request.param == "postgresql" and not url:
         pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")
-    records = open_records(tmp_path, url)
+    records = open_database(tmp_path, url)
     for number in range(1, COUNT + 1):
-        records.log("Dr. 王", "study viewed", f"study {number}", score=0.1 * number, kinds=["T1", None])
+        records.add_audit_entry(
+            "Dr. 王", "study viewed", f"study {number}", score=0.1 * number, kinds=["T1", None]
+        )
     return Log(records, tmp_path, url)
 
 
 def said(log: Log, expect: str = "") -> str:
     """The code of what verifying says, and the numbers in it."""
     try:
-        log.records.verify_audit(expect)
+        log.records.verify_audit_chain(expect)
     except GliomarkError as error:
         told: Any = error.message
         names = ("number", "one", "other", "first", "last", "original")
@@ -81,7 +83,7 @@ def test_an_untouched_log_is_intact(log) -> None:
     verdict = log.records.verify_audit()
     head = log.records.audit_head()
     assert verdict.count == COUNT and verdict.head == head and head.number == COUNT
-    assert log.records.audit()[-1].previous_sha256 == START
+    assert log.records.audit()[-1].previous_sha256 == FIRST_PREVIOUS_SHA256
     noted = log.records.audit()[4]
     assert log.records.verify_audit(noted.sha256).noted == noted.number == COUNT - 4
 
@@ -214,9 +216,9 @@ def test_tampering_is_named_at_the_first_line(log, name) -> None:
 )
 def test_what_is_no_value_at_all_is_altered_too(tmp_path, line) -> None:
     """SQLite keeps anything in any column."""
-    log = Log(open_records(tmp_path, ""), tmp_path, "")
+    log = Log(open_database(tmp_path, ""), tmp_path, "")
     for number in range(5):
-        log.records.log("me", "study viewed", str(number))
+        log.records.add_audit_entry("me", "study viewed", str(number))
     log.attack(line)
     assert said(log) == "audit-altered 3"
 
@@ -225,16 +227,18 @@ def rewrite(log: Log, start: int) -> None:
     """What an owner of the database can do: change a line and compute every later hash anew, head and all."""
     from gliomark.server import audit_chain
 
-    rows = sorted(log.records.audit(), key=lambda row: row.number)
-    head = audit_chain.Head(start - 1, rows[start - 2].sha256)
+    rows = sorted(log.records.list_audit_lines(), key=lambda row: row.number)
+    head = audit_chain.ChainHead(start - 1, rows[start - 2].sha256)
     lines = []
     for row in rows[start - 1 :]:
-        made = audit_chain.chained(head, row.at, "somebody else", row.action, row.subject, row.detail)
+        made = audit_chain.create_next_line(
+            head, row.at, "somebody else", row.action, row.subject, row.detail
+        )
         lines.append(
             f"UPDATE audit SET who = 'somebody else', previous_sha256 = '{made.previous_sha256}', sha256 = "
             f"'{made.sha256}' WHERE number = {made.number}"
         )
-        head = audit_chain.Head(made.number, made.sha256)
+        head = audit_chain.ChainHead(made.number, made.sha256)
     log.attack(*lines, f"UPDATE audit_head SET sha256 = '{head.sha256}'")
 
 
@@ -258,12 +262,12 @@ def test_a_tail_cut_off_with_the_head_is_found_by_a_noted_head_alone(log) -> Non
 
 
 def test_an_older_copy_put_back_is_found_by_a_noted_head_alone(tmp_path) -> None:
-    log = Log(open_records(tmp_path, ""), tmp_path, "")
-    log.records.log("me", "study viewed", "one")
+    log = Log(open_database(tmp_path, ""), tmp_path, "")
+    log.records.add_audit_entry("me", "study viewed", "one")
     log.records.engine.dispose()
     shutil.copy(tmp_path / "gliomark.db", tmp_path / "older.db")
-    log.records.log("me", "study deleted", "one")
-    noted = log.records.audit_head().sha256
+    log.records.add_audit_entry("me", "study deleted", "one")
+    noted = log.records.read_audit_head().sha256
     assert said(log, noted) == "intact"
     log.records.engine.dispose()
     for left in tmp_path.glob("gliomark.db*"):
@@ -273,15 +277,15 @@ def test_an_older_copy_put_back_is_found_by_a_noted_head_alone(tmp_path) -> None
 
 
 def test_an_empty_log_is_intact_but_holds_no_head(tmp_path) -> None:
-    log = Log(open_records(tmp_path, ""), tmp_path, "")
-    assert log.records.verify_audit().count == 0 and log.records.audit_head().number == 0
+    log = Log(open_database(tmp_path, ""), tmp_path, "")
+    assert log.records.verify_audit_chain().line_count == 0 and log.records.read_audit_head().number == 0
     assert said(log, "a" * 64) == "audit-head-gone"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> None:
     """Also where numbers are missing, as PostgreSQL leaves them, and where a line was written by hand."""
-    url = own_database() or f"sqlite:///{tmp_path / 'gliomark.db'}"
+    url = create_test_database() or f"sqlite:///{tmp_path / 'gliomark.db'}"
     make(url, layout)
     engine = create_engine(url)
     more = (
@@ -296,11 +300,11 @@ def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> N
         ):
             connection.exec_driver_sql(more.format(number, at, '{"marker": "idh", "score": 0.1}'))
     engine.dispose()
-    records = open_records(tmp_path, "" if url.startswith("sqlite") else url)
-    assert records.verify_audit().count == 3 + 1490 and records.audit_head().number == 1499
-    records.log("me", "study viewed", "s")
-    verdict = records.verify_audit()
-    assert (verdict.count, verdict.head.number) == (1494, 1500)
+    records = open_database(tmp_path, "" if url.startswith("sqlite") else url)
+    assert records.verify_audit_chain().line_count == 3 + 1490 and records.read_audit_head().number == 1499
+    records.add_audit_entry("me", "study viewed", "s")
+    verdict = records.verify_audit_chain()
+    assert (verdict.line_count, verdict.head.number) == (1494, 1500)
     log = Log(records, tmp_path, "" if url.startswith("sqlite") else url)
     log.attack("UPDATE audit SET who = 'x' WHERE number = 4")
     assert said(log) == "audit-altered 4"
@@ -337,11 +341,11 @@ def test_processes_make_one_chain(log) -> None:
 
 
 def test_what_is_rolled_back_leaves_no_gap(log) -> None:
-    from gliomark.server.records import append_audit
+    from gliomark.server.records import append_audit_line
 
     for _ in range(3):
         with pytest.raises(RuntimeError, match="stopped"), log.records.session() as session:
-            append_audit(session, "me", "in vain", "s", {})
+            append_audit_line(session, "me", "in vain", "s", {})
             raise RuntimeError("stopped")
     log.records.log("me", "study viewed", "s")
     assert log.records.audit_head().number == COUNT + 1 and said(log) == "intact"
@@ -349,10 +353,10 @@ def test_what_is_rolled_back_leaves_no_gap(log) -> None:
 
 def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
     """The roles that docs/server.md advises, word for word, on PostgreSQL."""
-    owner = own_database()
+    owner = create_test_database()
     if not owner:
         pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")
-    open_records(tmp_path, owner).engine.dispose()
+    open_database(tmp_path, owner).engine.dispose()
     role = f"gliomark_server_{make_url(owner).database}"
     document = (Path(__file__).parents[2] / "docs" / "server.md").read_text("utf-8")
     grants = document.split("```sql\n")[1].split("```")[0].replace("gliomark_server", role)
@@ -362,10 +366,10 @@ def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
         for line in filter(str.strip, grants.split(";")):
             connection.exec_driver_sql(line)
     url = make_url(owner).set(username=role, password="x").render_as_string(hide_password=False)  # noqa: S106
-    records = open_records(tmp_path, url)
+    records = open_database(tmp_path, url)
     records.add_study("s", "P", "demo", "0", "me")
     records.delete_study("s", "me")
-    assert records.verify_audit().count == 2
+    assert records.verify_audit_chain().line_count == 2
     refused = "permission denied|must be owner"
     for line in (
         "ALTER TABLE audit DISABLE TRIGGER ALL",
@@ -378,7 +382,7 @@ def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
     ):
         with pytest.raises(SQLAlchemyError, match=refused), records.engine.begin() as connection:
             connection.exec_driver_sql(line)
-    assert records.verify_audit().count == 2
+    assert records.verify_audit_chain().line_count == 2
     records.engine.dispose()
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DROP OWNED BY {role}")

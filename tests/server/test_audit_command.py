@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gliomark.cli import app
-from gliomark.messages import render
-from gliomark.server.run import open_records
+from gliomark.messages import render_message
+from gliomark.server.run import open_database
 from gliomark.study import GliomarkError
 
 
@@ -24,9 +24,9 @@ def typed(*words: str | Path) -> str:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    records = open_records(tmp_path, "")
+    records = open_database(tmp_path, "")
     for number in range(2500):
-        records.log(
+        records.add_audit_entry(
             "=Dr. 王", "study viewed" if number % 2 else "report exported", f"s{number}", kind="T1, T2"
         )
     records.engine.dispose()
@@ -53,7 +53,7 @@ def test_show_prints_every_page_and_what_is_asked_for(data, tmp_path) -> None:
         found = list(csv.DictReader(file))
     assert len(found) == 1250 and {row["action"] for row in found} == {"report exported"}
     assert not list(typed("show", "--data", data, "--since", "2999-01-01").splitlines()[1:])
-    asked = open_records(data, "").audit()[:3]
+    asked = open_database(data, "").list_audit_lines()[:3]
     assert [row.action for row in asked] == ["audit read"] * 3
     assert asked[0].detail == {"since": "2999-01-01T00:00:00.000000Z"}
 
@@ -70,10 +70,10 @@ def test_show_prints_every_page_and_what_is_asked_for(data, tmp_path) -> None:
 )
 def test_what_cannot_be_done_is_one_sentence(tmp_path, monkeypatch, words, said) -> None:
     monkeypatch.chdir(tmp_path)
-    open_records(tmp_path / "gliomark-data", "").engine.dispose()
+    open_database(tmp_path / "gliomark-data", "").engine.dispose()
     with pytest.raises(GliomarkError, match=said) as refused:
         typed(*words)
-    assert render(refused.value.message, "zh") != str(refused.value)
+    assert render_message(refused.value.message, "zh") != str(refused.value)
     assert not (tmp_path / "nowhere").exists()
 
 

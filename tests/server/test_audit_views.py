@@ -14,14 +14,14 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import OperationalError
 from tests.pipeline.conftest import PATIENT
-from tests.server.conftest import Live, own_database, running
+from tests.server.conftest import LiveClient, create_test_database, run_server
 
 from gliomark.server import audit_writer
 from gliomark.server.audit_writer import AuditWriter, Refusal
-from gliomark.server.dicom_node import DicomNode, Node
+from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.records import AuditFilter
-from gliomark.server.run import Settings, make_server, open_records
-from gliomark.server.views import VIEWS
+from gliomark.server.run import ServerConfig, create_server, open_database
+from gliomark.server.views import AUDITED_ROUTES
 
 
 def lines(serving: Any, action: str, subject: str | None = None) -> list[dict[str, Any]]:
@@ -35,12 +35,12 @@ def lines(serving: Any, action: str, subject: str | None = None) -> list[dict[st
 
 
 @pytest.fixture(scope="module")
-def seen(live: Live, study: dict[str, Any]) -> dict[str, Any]:
+def seen(live: LiveClient, study: dict[str, Any]) -> dict[str, Any]:
     """A prediction, every document of which was fetched twice."""
-    job = live.asked(study["id"])
+    job = live.predict_and_wait(study["id"])
     marker, sequence = job["result"]["markers"][0]["marker"], study["sequences"][0]
     filled = {"sequence": sequence, "index": "0", "marker": marker}
-    for path in VIEWS:
+    for path in AUDITED_ROUTES:
         one = job["id"] if path.startswith("/api/predictions") else study["id"]
         asked = path.format(id=one, **filled)
         for _ in range(2):
@@ -53,8 +53,8 @@ def seen(live: Live, study: dict[str, Any]) -> dict[str, Any]:
 def test_every_call_that_shows_a_patient_is_recorded(live) -> None:
     document = live.get("/api/openapi.json").json()
     shows = {path for path, verbs in document["paths"].items() if "get" in verbs}
-    assert shows - set(VIEWS) == {"/api/health", "/api/models"}
-    assert set(VIEWS) <= shows
+    assert shows - set(AUDITED_ROUTES) == {"/api/health", "/api/models"}
+    assert set(AUDITED_ROUTES) <= shows
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,13 @@ def test_a_page_that_cannot_be_asked_for(live, wrong) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[Live]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[LiveClient]:
     """A server with a reader's token."""
-    data, database = tmp_path_factory.mktemp("refusing"), own_database()
-    token = open_records(data, database).add_token("reader", "reader")
-    with running(Settings(data, database=database, models={"tiny": str(tiny_weights)})) as client:
+    data, database = tmp_path_factory.mktemp("refusing"), create_test_database()
+    token = open_database(data, database).add_token("reader", "reader")
+    with run_server(
+        ServerConfig(data, database_url=database, model_files={"tiny": str(tiny_weights)})
+    ) as client:
         client.headers["Authorization"] = f"Bearer {token}"
         yield client
 
@@ -162,8 +164,10 @@ def test_refused_calls_are_recorded_with_who_asked(guarded) -> None:
 
 
 def test_an_association_of_a_stranger_is_recorded(tmp_path, tiny_weights) -> None:
-    server = make_server(Settings(tmp_path, database=own_database(), models={"tiny": str(tiny_weights)}))
-    node = DicomNode(server, Node(0, peers=("SCANNER",)))
+    server = create_server(
+        ServerConfig(tmp_path, database_url=create_test_database(), model_files={"tiny": str(tiny_weights)})
+    )
+    node = DicomNode(server, DicomNodeConfig(0, allowed_ae_titles=("SCANNER",)))
     node.start()
     for title in ("STRANGER", "=cmd|calc", "SCANNER"):
         entity = AE(title)
@@ -172,38 +176,38 @@ def test_an_association_of_a_stranger_is_recorded(tmp_path, tiny_weights) -> Non
         assert association.is_established is (title == "SCANNER")
         association.release()
     node.stop()
-    rows = server.records.audit(AuditFilter(action="DICOM association refused"))
+    rows = server.database.list_audit_lines(AuditFilter(action="DICOM association refused"))
     assert {row.subject for row in rows} == {"STRANGER", "=cmd|calc"}
     assert rows[0].detail["address"] == "127.0.0.1"
 
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[AuditWriter]:
-    writer = AuditWriter(open_records(tmp_path, own_database()))
+    writer = AuditWriter(open_database(tmp_path, create_test_database()))
     writer.start()
     yield writer
     writer.stop()
 
 
 def test_everything_that_was_taken_is_written_at_the_stop(tmp_path) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
     writer = AuditWriter(records)
     writer.start()
     for number in range(1500):
-        assert writer.view("me", "study viewed", f"s{number}", {})
+        assert writer.record_view("me", "study viewed", f"s{number}", {})
     for _ in range(7):
-        writer.refuse(Refusal("log-in failed", "10.0.0.1", "token-unknown"))
+        writer.record_refusal(Refusal("log-in failed", "10.0.0.1", "token-unknown"))
     writer.stop()
-    assert records.verify_audit().count == 1502
-    counts = [row.detail["count"] for row in records.audit(AuditFilter(action="log-in failed"))]
+    assert records.verify_audit_chain().line_count == 1502
+    counts = [row.detail["count"] for row in records.list_audit_lines(AuditFilter(action="log-in failed"))]
     assert sum(counts) == 7
-    assert writer.view("me", "study viewed", "after the stop", {})
-    assert records.audit_head().number == 1503
+    assert writer.record_view("me", "study viewed", "after the stop", {})
+    assert records.read_audit_head().number == 1503
 
 
 def test_a_database_that_is_away_costs_no_line(tmp_path, monkeypatch) -> None:
-    records = open_records(tmp_path, own_database())
-    writer, real, away = AuditWriter(records), records.log_all, threading.Event()
+    records = open_database(tmp_path, create_test_database())
+    writer, real, away = AuditWriter(records), records.add_audit_entries, threading.Event()
 
     def log_all(entries: Any) -> None:
         if not away.is_set():
@@ -214,16 +218,16 @@ def test_a_database_that_is_away_costs_no_line(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(audit_writer, "PAUSE_S", 0.05)
     writer.start()
     for number in range(20):
-        assert writer.view("me", "study viewed", str(number), {})
+        assert writer.record_view("me", "study viewed", str(number), {})
     time.sleep(0.2)
-    assert records.audit_head().number == 0
+    assert records.read_audit_head().number == 0
     away.set()
     writer.stop()
-    assert records.verify_audit().count == 20
+    assert records.verify_audit_chain().line_count == 20
 
 
 def test_lines_that_are_lost_at_the_stop_are_told(tmp_path, monkeypatch, caplog) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
 
     def log_all(_: Any) -> None:
         raise OperationalError("", {}, Exception("away"))
@@ -234,7 +238,7 @@ def test_lines_that_are_lost_at_the_stop_are_told(tmp_path, monkeypatch, caplog)
     writer = AuditWriter(records)
     writer.start()
     for number in range(1200):
-        assert writer.view("me", "study viewed", str(number), {})
+        assert writer.record_view("me", "study viewed", str(number), {})
     started = time.monotonic()
     writer.stop()
     assert time.monotonic() - started < 20  # one time for all of them
@@ -245,10 +249,15 @@ def test_lines_that_are_lost_at_the_stop_are_told(tmp_path, monkeypatch, caplog)
 
 def test_what_cannot_be_recorded_is_not_shown(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(audit_writer, "WAITING", 2)
-    writer = AuditWriter(open_records(tmp_path, own_database()))
+    writer = AuditWriter(open_database(tmp_path, create_test_database()))
     writer._thread = threading.Thread()  # it writes nothing, as while the database is away
-    assert [writer.view("me", "study viewed", str(n), {}) for n in range(4)] == [True, True, False, False]
-    assert writer.view("me", "study viewed", "1", {})  # that is recorded already
+    assert [writer.record_view("me", "study viewed", str(n), {}) for n in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert writer.record_view("me", "study viewed", "1", {})  # that is recorded already
 
 
 def test_strangers_cannot_fill_the_disk(writer) -> None:
@@ -256,7 +265,7 @@ def test_strangers_cannot_fill_the_disk(writer) -> None:
         writer.refuse(Refusal("log-in failed", f"10.0.{number // 250}.{number % 250}", "token-unknown"))
     writer.stop()
     rows = writer._records.audit(AuditFilter(action="log-in failed"))
-    assert len(rows) <= 2 * (audit_writer.MOST_KINDS + 2)
+    assert len(rows) <= 2 * (audit_writer.MAX_REFUSAL_KINDS + 2)
     assert sum(row.detail["count"] for row in rows) == 3000
     assert "others" in {row.detail["address"] for row in rows}
 

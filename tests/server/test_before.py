@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from sqlalchemy import create_engine, inspect, text
-from tests.server.conftest import Live, own_database, running
+from tests.server.conftest import LiveClient, create_test_database, run_server
 
-from gliomark.server.older import take_over_all
-from gliomark.server.run import Settings
+from gliomark.server.older import convert_legacy_data
+from gliomark.server.run import ServerConfig
 
 ARCHIVE = Path(__file__).with_name("before") / "before.tar.xz"
 
@@ -90,11 +90,11 @@ def copied(data: Path, url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def opened(unpacked: Path) -> Iterator[Live]:
+def opened(unpacked: Path) -> Iterator[LiveClient]:
     """This version on the data folder of the version before, moved elsewhere; asked with the token of then."""
     data = unpacked / "gliomark-data"
-    with running(Settings(data, database=copied(data, own_database()))) as client:
-        take_over_all(client.server.store, client.server.records)
+    with run_server(ServerConfig(data, database_url=copied(data, create_test_database()))) as client:
+        convert_legacy_data(client.server.store, client.server.records)
         client.headers["Authorization"] = f"Bearer {(unpacked / 'expected' / 'token').read_text()}"
         yield client
 
@@ -106,13 +106,13 @@ def test_nothing_of_a_machine_is_in_it(unpacked: Path) -> None:
         assert not re.search(rb"/(work|root|home|tmp|usr|Users)/", content), path
 
 
-def test_no_pickle_is_left(opened: Live) -> None:
+def test_no_pickle_is_left(opened: LiveClient) -> None:
     kept = {path.name for path in opened.server.store.folder.rglob("*") if path.is_file()}
     assert not [name for name in kept if name.endswith(".pickle")]
     assert {"study.json", "prepared.json", "prediction.json"} <= kept
 
 
-def test_studies_are_shown_as_before(opened: Live, expected: dict[str, Any]) -> None:
+def test_studies_are_shown_as_before(opened: LiveClient, expected: dict[str, Any]) -> None:
     states = []
     for id, study in expected["studies"].items():
         arrays = study.pop("arrays", None)
@@ -127,7 +127,7 @@ def test_studies_are_shown_as_before(opened: Live, expected: dict[str, Any]) -> 
     assert {"FLAIR": "T2"} in [study["stand_ins"] for study in expected["studies"].values()]
 
 
-def test_predictions_and_their_documents_are_the_same(opened: Live, expected: dict[str, Any]) -> None:
+def test_predictions_and_their_documents_are_the_same(opened: LiveClient, expected: dict[str, Any]) -> None:
     before = {job["id"]: job for job in expected["predictions"]}
     now = {job["id"]: job for job in opened.get("/api/predictions").json()}
     assert len(before) == 4 and before.keys() <= now.keys()
@@ -139,7 +139,7 @@ def test_predictions_and_their_documents_are_the_same(opened: Live, expected: di
         assert array_sha256(kept.segmentation.probability) == job["probability_sha256"]
 
 
-def test_outlines_and_maps_are_the_same_pictures(opened: Live, expected: dict[str, Any]) -> None:
+def test_outlines_and_maps_are_the_same_pictures(opened: LiveClient, expected: dict[str, Any]) -> None:
     names = {path.rpartition("/")[2] for path in expected["outlines"]}
     assert names == {"mask.png", "found.png", "idh.png"} and len(expected["outlines"]) == 7
     for path, hash in expected["outlines"].items():
@@ -148,7 +148,7 @@ def test_outlines_and_maps_are_the_same_pictures(opened: Live, expected: dict[st
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_report_pages_say_the_same(
-    language: str, opened: Live, expected: dict[str, Any], unpacked: Path
+    language: str, opened: LiveClient, expected: dict[str, Any], unpacked: Path
 ) -> None:
     """Patient, answers, numbers and what is said beside them; how the page looks may change."""
     for job in expected["predictions"]:
@@ -160,7 +160,7 @@ def test_report_pages_say_the_same(
         assert not missing
 
 
-def test_the_report_as_pdf_and_dicom(opened: Live, expected: dict[str, Any]) -> None:
+def test_the_report_as_pdf_and_dicom(opened: LiveClient, expected: dict[str, Any]) -> None:
     kinds = []
     for job in expected["predictions"]:
         own = f"/api/predictions/{job['id']}"
@@ -176,7 +176,7 @@ def test_the_report_as_pdf_and_dicom(opened: Live, expected: dict[str, Any]) -> 
     assert sorted(kinds) == [200, 409, 409, 409]
 
 
-def test_the_log_goes_on_where_it_was(opened: Live, expected: dict[str, Any]) -> None:
+def test_the_log_goes_on_where_it_was(opened: LiveClient, expected: dict[str, Any]) -> None:
     before = expected["audit"]
     now = {line.number: line for line in opened.server.records.audit()}
     assert len(before) > 12 and len(now) > len(before)
@@ -189,16 +189,16 @@ def test_the_log_goes_on_where_it_was(opened: Live, expected: dict[str, Any]) ->
     assert "older data taken over" in {line.action for line in now.values()}
 
 
-def test_the_truth_is_still_there(opened: Live) -> None:
+def test_the_truth_is_still_there(opened: LiveClient) -> None:
     with opened.server.records.reading() as session:
         told = session.execute(text("SELECT marker, value, note, owner FROM truths")).one()
     assert tuple(told) == ("idh", "mutant", "病理号 1", "Dr. Wang")
 
 
-def test_everything_can_be_predicted_again(opened: Live, expected: dict[str, Any]) -> None:
+def test_everything_can_be_predicted_again(opened: LiveClient, expected: dict[str, Any]) -> None:
     """The same answers, the stand-in's and the corrected outline's too."""
     for job in expected["predictions"]:
-        again = opened.asked(job["study_id"], **job["request"])
+        again = opened.predict_and_wait(job["study_id"], **job["request"])
         assert again["state"] == "done", again["error"]
         for one, other in zip(job["result"]["markers"], again["result"]["markers"], strict=True):
             assert one["level"] == other["level"]
@@ -208,7 +208,7 @@ def test_everything_can_be_predicted_again(opened: Live, expected: dict[str, Any
         assert volumes[0] == pytest.approx(volumes[1], rel=1e-3)
 
 
-def test_a_failed_study_says_why(opened: Live, expected: dict[str, Any]) -> None:
+def test_a_failed_study_says_why(opened: LiveClient, expected: dict[str, Any]) -> None:
     (failed,) = (study for study in expected["studies"].values() if study["state"] == "failed")
     job = opened.post(f"/api/studies/{failed['id']}/predictions", json={"age": 50, "sex": 0})
     assert job.status_code == 409 and job.json()["detail"] == failed["error"]

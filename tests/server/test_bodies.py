@@ -12,9 +12,9 @@ from fastapi import HTTPException
 from starlette.types import Message
 
 from gliomark.server import bodies
-from gliomark.server.bodies import Inlet, Limits, Place, guarded
+from gliomark.server.bodies import RequestLimits, UploadSlot, UploadSlots, limit_body
 
-FEW = Limits(at_once=3, each=2, silence_s=5.0, slowest=1000.0)
+FEW = RequestLimits(max_uploads=3, max_uploads_per_caller=2, silence_timeout_s=5.0, min_bytes_per_s=1000.0)
 
 
 def refused(status: int, do: Callable[[], object]) -> None:
@@ -24,13 +24,13 @@ def refused(status: int, do: Callable[[], object]) -> None:
 
 
 def test_one_caller_cannot_have_all_places() -> None:
-    inlet = Inlet(FEW)
+    inlet = UploadSlots(FEW)
     with ExitStack() as places:
         for who in ("A", "A", "B"):
-            places.enter_context(inlet.place(who))
+            places.enter_context(inlet.acquire_slot(who))
         for who in ("A", "C"):
-            refused(503, lambda who=who: inlet.place(who).__enter__())
-    with inlet.place("C"):
+            refused(503, lambda who=who: inlet.acquire_slot(who).__enter__())
+    with inlet.acquire_slot("C"):
         pass
 
 
@@ -50,23 +50,28 @@ def test_who_loses_a_place(
     waiting: bool, whole: bool, silent_s: float, age_s: float, got: int, loses: bool
 ) -> None:
     async def try_it() -> None:
-        inlet, now = Inlet(Limits(at_once=1, slowest=1000.0)), time.monotonic()
-        with inlet.place("A") as place:
-            place.began, place.heard, place.got, place.whole = now - age_s, now - silent_s, got, whole
-            place.waiting = anyio.CancelScope() if waiting else None
+        inlet, now = UploadSlots(RequestLimits(max_uploads=1, min_bytes_per_s=1000.0)), time.monotonic()
+        with inlet.acquire_slot("A") as place:
+            place.started_at, place.last_received_at, place.received_bytes, place.is_complete = (
+                now - age_s,
+                now - silent_s,
+                got,
+                whole,
+            )
+            place.receive_scope = anyio.CancelScope() if waiting else None
             if not loses:
-                refused(503, lambda: inlet.place("B").__enter__())
+                refused(503, lambda: inlet.acquire_slot("B").__enter__())
             else:
                 for _ in range(2):
-                    with inlet.place("B"):
+                    with inlet.acquire_slot("B"):
                         pass
-            assert place.lost is loses
+            assert place.is_revoked is loses
 
     anyio.run(try_it)
 
 
 async def receiving(
-    limits: Limits, place: Place, pieces: list[bytes], pause_s: float, declared: str | None
+    limits: RequestLimits, place: UploadSlot, pieces: list[bytes], pause_s: float, declared: str | None
 ) -> int:
     """Bytes of a body that comes in these pieces."""
 
@@ -74,25 +79,25 @@ async def receiving(
         await anyio.sleep(pause_s)
         return {"type": "http.request", "body": pieces.pop(0) if pieces else b"", "more_body": True}
 
-    get = guarded(receive, declared, 10**9, limits, place)
+    get = limit_body(receive, declared, 10**9, limits, place)
     while pieces:
         await get()
-    return place.got
+    return place.received_bytes
 
 
 def test_a_place_that_is_lost_ends_the_upload_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "STILL_S", 0.1)
-    inlet = Inlet(Limits(at_once=1, silence_s=60.0))
+    inlet = UploadSlots(RequestLimits(max_uploads=1, silence_timeout_s=60.0))
 
     async def all_of_it() -> float:
         started = time.monotonic()
-        with inlet.place("A") as place:
+        with inlet.acquire_slot("A") as place:
             async with anyio.create_task_group() as tasks:
 
                 async def newcomer() -> None:
                     await anyio.sleep(0.3)
-                    with inlet.place("B"):
-                        assert place.lost
+                    with inlet.acquire_slot("B"):
+                        assert place.is_revoked
 
                 tasks.start_soon(newcomer)
                 with pytest.raises(HTTPException) as error:
@@ -116,8 +121,8 @@ def test_a_place_that_is_lost_ends_the_upload_at_once(monkeypatch: pytest.Monkey
     ids="hours,hours though promised,longer than promised,crawls,fast,first minute".split(","),
 )
 def test_how_long_a_body_may_take(age_s: float, got: int, declared: str | None, is_late: bool) -> None:
-    place = Place("A", began=time.monotonic() - age_s, got=got)
-    ask = lambda: anyio.run(receiving, Limits(), place, [b"more"], 0.0, declared)  # noqa: E731
+    place = UploadSlot("A", started_at=time.monotonic() - age_s, received_bytes=got)
+    ask = lambda: anyio.run(receiving, RequestLimits(), place, [b"more"], 0.0, declared)  # noqa: E731
     if is_late:
         refused(408, ask)
     else:

@@ -16,14 +16,21 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from gliomark.server.connections import ConnectionLimits, Web
+from gliomark.server.connections import ConnectionLimits, HttpServer
 
-QUICK = ConnectionLimits(most=12, each=10, header_s=0.6, idle_s=1.0, unread_s=0.8, slowest=20_000.0)
+QUICK = ConnectionLimits(
+    max_connections=12,
+    max_connections_per_address=10,
+    header_timeout_s=0.6,
+    idle_timeout_s=1.0,
+    unread_timeout_s=0.8,
+    min_bytes_per_s=20_000.0,
+)
 LONG = 20.0  # for the connection's end, on a busy machine
 
 
 @contextmanager
-def listening(limits: ConnectionLimits, **told: object) -> Iterator[Web]:
+def listening(limits: ConnectionLimits, **told: object) -> Iterator[HttpServer]:
     app = FastAPI()
 
     @app.get("/hello")
@@ -42,8 +49,8 @@ def listening(limits: ConnectionLimits, **told: object) -> Iterator[Web]:
     async def body(request: Request) -> int:
         return len(await request.body())
 
-    web = Web(app, socket.create_server(("127.0.0.1", 0)), limits, **told)
-    thread = threading.Thread(target=web.listen, daemon=True)
+    web = HttpServer(app, socket.create_server(("127.0.0.1", 0)), limits, **told)
+    thread = threading.Thread(target=web.run_until_stopped, daemon=True)
     thread.start()
     while not web.started:
         time.sleep(0.01)
@@ -53,12 +60,12 @@ def listening(limits: ConnectionLimits, **told: object) -> Iterator[Web]:
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
+def web() -> Iterator[HttpServer]:
     with listening(QUICK) as one:
         yield one
 
 
-def reach(web: Web, sent: bytes = b"") -> socket.socket:
+def reach(web: HttpServer, sent: bytes = b"") -> socket.socket:
     line = socket.create_connection(("127.0.0.1", web.port), timeout=LONG)
     line.sendall(sent)
     return line
@@ -92,12 +99,12 @@ WHOLE = HEAD + b"\r\n"
     ids="nothing,a letter,half a header,idle after,half a second header,"
     "a body nobody wants,half a chunk".split(","),
 )
-def test_a_silent_connection_is_closed(web: Web, sent: bytes) -> None:
+def test_a_silent_connection_is_closed(web: HttpServer, sent: bytes) -> None:
     with reach(web, sent) as line:
         assert 0.3 < seconds_until_end(line) < 10
 
 
-def test_a_header_that_trickles_is_closed(web: Web) -> None:
+def test_a_header_that_trickles_is_closed(web: HttpServer) -> None:
     with reach(web) as line:
         started = time.monotonic()
         with pytest.raises(OSError):
@@ -107,25 +114,25 @@ def test_a_header_that_trickles_is_closed(web: Web) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_a_long_header_is_refused_at_once(web: Web) -> None:
+def test_a_long_header_is_refused_at_once(web: HttpServer) -> None:
     with reach(web, b"GET /hello HTTP/1.1\r\nX: " + b"x" * (64 << 10)) as line:
         assert line.recv(100).startswith(b"HTTP/1.1 400")
 
 
-def test_an_answer_that_nobody_reads_is_given_up(web: Web) -> None:
+def test_an_answer_that_nobody_reads_is_given_up(web: HttpServer) -> None:
     with reach(web, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n") as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         ends = time.monotonic() + LONG
-        while len(web.open) and time.monotonic() < ends:
+        while len(web.connections) and time.monotonic() < ends:
             time.sleep(0.05)
-        assert not len(web.open)
+        assert not len(web.connections)
 
 
-def test_a_large_answer_that_is_read_comes_whole(web: Web) -> None:
+def test_a_large_answer_that_is_read_comes_whole(web: HttpServer) -> None:
     assert len(httpx.get(f"http://127.0.0.1:{web.port}/large", timeout=LONG).content) == 400 << 16
 
 
-def test_who_reads_with_pauses_gets_everything(web: Web) -> None:
+def test_who_reads_with_pauses_gets_everything(web: HttpServer) -> None:
     with reach(web, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as line:
         got = 0
         while piece := line.recv(1 << 20):
@@ -141,22 +148,33 @@ def test_who_reads_with_pauses_gets_everything(web: Web) -> None:
 )
 def test_silent_ones_keep_nobody_out(sent: bytes) -> None:
     """Of one address, many more than there are places, all patient."""
-    patient = ConnectionLimits(most=12, each=10, header_s=60, idle_s=60, unread_s=60)
+    patient = ConnectionLimits(
+        max_connections=12,
+        max_connections_per_address=10,
+        header_timeout_s=60,
+        idle_timeout_s=60,
+        unread_timeout_s=60,
+    )
     with listening(patient) as web, ExitStack() as lines:
         for _ in range(40):
             lines.enter_context(reach(web, sent))
-        assert len(web.open) <= patient.each
+        assert len(web.connections) <= patient.max_connections_per_address
         time.sleep(1.1)  # the youngest may still be about to say something
         for _ in range(5):
             started = time.monotonic()
             assert httpx.get(f"http://127.0.0.1:{web.port}/hello", timeout=LONG).json() == "hello"
             assert time.monotonic() - started < 2
-        assert len(web.open) <= patient.each
+        assert len(web.connections) <= patient.max_connections_per_address
 
 
 def test_what_is_being_answered_keeps_its_place() -> None:
     """A large answer is read slowly while many others come and say nothing."""
-    with listening(ConnectionLimits(most=6, each=6, header_s=60)) as web, ExitStack() as lines:
+    with (
+        listening(
+            ConnectionLimits(max_connections=6, max_connections_per_address=6, header_timeout_s=60)
+        ) as web,
+        ExitStack() as lines,
+    ):
         reader = lines.enter_context(
             reach(web, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         )
@@ -186,7 +204,7 @@ def test_a_tls_handshake_that_never_ends(certificate: Path, sent: bytes) -> None
     tls = {"ssl_certfile": certificate, "ssl_keyfile": certificate}
     with listening(QUICK, **tls) as web, ExitStack() as lines:
         silent = [lines.enter_context(reach(web, sent)) for _ in range(30)]
-        assert len(web.open) <= QUICK.each
+        assert len(web.connections) <= QUICK.max_connections_per_address
         time.sleep(0.8)
         trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
         started = time.monotonic()
@@ -195,7 +213,7 @@ def test_a_tls_handshake_that_never_ends(certificate: Path, sent: bytes) -> None
         assert max(map(seconds_until_end, silent)) < 10
 
 
-def test_a_burst_of_good_ones_is_served(web: Web) -> None:
+def test_a_burst_of_good_ones_is_served(web: HttpServer) -> None:
     """More at once than there are places: each that is let in is answered."""
     answers: list[str] = []
 

@@ -26,17 +26,17 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 from scipy.spatial import cKDTree
 from sqlalchemy import select
-from tests.pipeline.conftest import without_mask, write_dicom
-from tests.server.conftest import Live, own_database, running
+from tests.pipeline.conftest import drop_mask, write_dicom
+from tests.server.conftest import LiveClient, create_test_database, run_server
 
-from gliomark.io.dicom import dicom_files
-from gliomark.reporting.masks import reference_series, source_mask
+from gliomark.io.dicom import find_dicom_files
+from gliomark.reporting.masks import resample_mask_to_source_images, select_reference_sequence
 from gliomark.server import dicom_node
 from gliomark.server.destinations import parse_destination
-from gliomark.server.dicom_node import DicomNode, Node
-from gliomark.server.intake import age_of, asked_of
+from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
+from gliomark.server.intake import create_prediction_request, read_age
 from gliomark.server.records import DeliveryRow, JobRow
-from gliomark.server.run import Settings, make_server
+from gliomark.server.run import ServerConfig, create_server
 from gliomark.study import GliomarkError
 
 KINDS = {"SEG": "1.2.840.10008.5.1.4.1.1.66.4", "DOC": "1.2.840.10008.5.1.4.1.1.104.1"}
@@ -80,8 +80,8 @@ def archive() -> Iterator[Archive]:
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory, drawn) -> Path:
     """The pipeline's patient as DICOM files, with an age: small and without a skull, so quickly predicted."""
-    folder = write_dicom(tmp_path_factory.mktemp("hospital") / "P", without_mask(drawn))
-    for file in dicom_files(folder):
+    folder = write_dicom(tmp_path_factory.mktemp("hospital") / "P", drop_mask(drawn))
+    for file in find_dicom_files(folder):
         one = dcmread(file)
         one.PatientAge, one.PatientSex, one.StudyDate = "053Y", "M", "20240601"
         one.save_as(file)
@@ -89,18 +89,23 @@ def pushed(tmp_path_factory, drawn) -> Path:
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory, tiny_weights) -> Iterator[Live]:
-    settings = Settings(
-        tmp_path_factory.mktemp("node"), database=own_database(), models={"tiny": str(tiny_weights)}
+def serving(tmp_path_factory, tiny_weights) -> Iterator[LiveClient]:
+    settings = ServerConfig(
+        tmp_path_factory.mktemp("node"),
+        database_url=create_test_database(),
+        model_files={"tiny": str(tiny_weights)},
     )
-    with running(settings) as client:
+    with run_server(settings) as client:
         yield client
 
 
 @pytest.fixture
 def node(serving, archive) -> Iterator[DicomNode]:
     where = f"ARCHIVE@127.0.0.1:{archive.port}"
-    one = DicomNode(serving.server, Node(0, peers=("MRI",), destinations=(where,), quiet_s=2.0))
+    one = DicomNode(
+        serving.server,
+        DicomNodeConfig(0, allowed_ae_titles=("MRI",), destinations=(where,), quiet_period_s=2.0),
+    )
     one.start()
     yield one
     one.stop()
@@ -117,7 +122,7 @@ def associate(port: int, title: str, syntaxes: Iterable[str] = (ExplicitVRLittle
 
 def push(port: int, folder: Path) -> None:
     """As an archive does it: an image that is not answered is sent again over a new association."""
-    images = [dcmread(file) for file in dicom_files(folder)]
+    images = [dcmread(file) for file in find_dicom_files(folder)]
     images = [one for one in images if one.SOPClassUID == MRImageStorage]
     syntaxes = {one.file_meta.TransferSyntaxUID for one in images}
     line = associate(port, "MRI", syntaxes)
@@ -137,12 +142,12 @@ def push(port: int, folder: Path) -> None:
 def test_a_pushed_study_comes_back_with_its_results(node, serving, archive, pushed) -> None:
     push(node.port, pushed)
     got = {one.Modality: one for one in archive.until(3)}
-    source = dcmread(next(iter(dicom_files(pushed))), stop_before_pixels=True)
+    source = dcmread(next(iter(find_dicom_files(pushed))), stop_before_pixels=True)
     assert {one.StudyInstanceUID for one in got.values()} == {source.StudyInstanceUID}
     assert {one.PatientID for one in got.values()} == {source.PatientID}
     assert got["SEG"].SOPClassUID == KINDS["SEG"] and got["DOC"].SOPClassUID == KINDS["DOC"]
     (job,) = serving.get("/api/predictions", params={"patient_id": source.PatientID}).json()
-    assert job["state"] == "done" and job["request"]["age"] == age_of(source)
+    assert job["state"] == "done" and job["request"]["age"] == read_age(source)
     lines = [one for one in serving.get("/api/audit").json() if one["action"] == "results sent"]
     assert [line["subject"] for line in lines] == [job["id"]] and lines[0]["detail"]["to"] == "ARCHIVE"
     for name in ("report.pdf", "dicom.zip"):
@@ -152,14 +157,16 @@ def test_a_pushed_study_comes_back_with_its_results(node, serving, archive, push
 
 def test_a_pushed_study_waits_until_the_models_are_known(tmp_path, tiny_weights, monkeypatch) -> None:
     monkeypatch.setattr(dicom_node, "LOOK_S", 0.02)
-    server = make_server(Settings(tmp_path, database=own_database(), models={"tiny": str(tiny_weights)}))
-    one, asked = DicomNode(server, Node(0, quiet_s=0.0)), threading.Event()
+    server = create_server(
+        ServerConfig(tmp_path, database_url=create_test_database(), model_files={"tiny": str(tiny_weights)})
+    )
+    one, asked = DicomNode(server, DicomNodeConfig(0, quiet_period_s=0.0)), threading.Event()
     monkeypatch.setattr(one, "_ask", lambda _: asked.set())
-    arrived = one.incoming / "study"
+    arrived = one.incoming_folder / "study"
     arrived.mkdir(parents=True)
     one.start()
     assert not asked.wait(0.5) and arrived.exists()
-    server.workers.models_known = [{"name": "tiny", "sequences": ["T1C", "FLAIR"]}]
+    server.worker_pool.model_descriptions = [{"name": "tiny", "sequences": ["T1C", "FLAIR"]}]
     assert asked.wait(10) and not arrived.exists()
     one.stop()
 
@@ -168,7 +175,7 @@ def test_results_owed_to_an_archive_that_was_away_are_sent_after_a_restart(
     serving, archive, pushed, monkeypatch
 ) -> None:
     monkeypatch.setattr(dicom_node, "PAUSE_S", 0.5)
-    away = Node(0, destinations=(f"ARCHIVE@127.0.0.1:{archive.port}",), quiet_s=1.0)
+    away = DicomNodeConfig(0, destinations=(f"ARCHIVE@127.0.0.1:{archive.port}",), quiet_period_s=1.0)
     refused: list[str] = []
     monkeypatch.setattr(dicom_node, "send", lambda *_: refused.append("no association") or refused[-1])
     first = DicomNode(serving.server, away)
@@ -196,7 +203,9 @@ def test_what_is_sent_again_is_the_same_and_not_another_copy(serving, pushed, mo
 
     monkeypatch.setattr(dicom_node, "PAUSE_S", 0.2)
     monkeypatch.setattr(dicom_node, "send", refuse)
-    one = DicomNode(serving.server, Node(0, destinations=("ARCHIVE@127.0.0.1:9",), quiet_s=1.0))
+    one = DicomNode(
+        serving.server, DicomNodeConfig(0, destinations=("ARCHIVE@127.0.0.1:9",), quiet_period_s=1.0)
+    )
     one.start()
     push(one.port, pushed)
     until_delivery(serving, lambda row: row.state == "sent" and len(tried) == 3)
@@ -208,7 +217,7 @@ def test_what_is_sent_again_is_the_same_and_not_another_copy(serving, pushed, mo
     assert fetched == tried[0]
 
 
-def until_delivery(live: Live, enough: Callable[[DeliveryRow], bool]) -> DeliveryRow:
+def until_delivery(live: LiveClient, enough: Callable[[DeliveryRow], bool]) -> DeliveryRow:
     """The newest delivery, once it is so."""
     newest = (
         select(DeliveryRow)
@@ -226,7 +235,7 @@ def until_delivery(live: Live, enough: Callable[[DeliveryRow], bool]) -> Deliver
 
 
 def test_a_study_is_not_whole_while_its_sender_is_on_the_line(node, serving, archive, pushed) -> None:
-    images = [dcmread(file) for file in dicom_files(pushed)]
+    images = [dcmread(file) for file in find_dicom_files(pushed)]
     images = [one for one in images if one.SOPClassUID == MRImageStorage]
     line = associate(node.port, "MRI", {one.file_meta.TransferSyntaxUID for one in images})
     for image in images[: len(images) // 2]:
@@ -237,7 +246,7 @@ def test_a_study_is_not_whole_while_its_sender_is_on_the_line(node, serving, arc
     line.release()
     archive.until(3)
     job = serving.get("/api/predictions").json()[0]
-    kept = list(dicom_files(serving.server.store.input(job["study_id"])))
+    kept = list(find_dicom_files(serving.server.store.input(job["study_id"])))
     assert len(kept) == len(images)
 
 
@@ -246,7 +255,7 @@ def test_who_was_not_named_may_not_push(node) -> None:
 
 
 def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_path) -> None:
-    one = dcmread(next(iter(dicom_files(pushed))))
+    one = dcmread(next(iter(find_dicom_files(pushed))))
     one.StudyInstanceUID = "1.2.3.4.5"
     one.save_as(tmp_path / "one.dcm")
     push(node.port, tmp_path)
@@ -259,17 +268,22 @@ def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_
     assert "single image" in told[0]["detail"]["reason"] or "T1" in told[0]["detail"]["reason"]
 
 
-@pytest.mark.parametrize("claim", [
-    {"NumberOfFrames": 10**9}, {"NumberOfFrames": 20_000}, {"Rows": 65535, "Columns": 65535},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"NumberOfFrames": 10**9},
+        {"NumberOfFrames": 20_000},
+        {"Rows": 65535, "Columns": 65535},
+    ],
+)
 def test_an_object_that_claims_more_than_it_holds_is_not_kept(node, pushed, claim: dict[str, int]) -> None:
     """The sender is told so, nothing is left to stop the node after a restart, and the line stays open."""
-    one = dcmread(next(iter(dicom_files(pushed))))
+    one = dcmread(next(iter(find_dicom_files(pushed))))
     one.StudyInstanceUID = "1.2.3.4.6"
     for name, value in claim.items():
         setattr(one, name, value)
     line = associate(node.port, "MRI", (one.file_meta.TransferSyntaxUID,))
-    assert line.send_c_store(one).Status == dicom_node.NOT_UNDERSTOOD
+    assert line.send_c_store(one).Status == dicom_node.STATUS_CANNOT_UNDERSTAND
     assert line.send_c_echo().Status == 0
     line.release()
     assert not list(node.incoming.rglob("*.dcm"))
@@ -294,7 +308,7 @@ def test_a_destination_that_is_none(text) -> None:
 
 def test_an_open_node_names_who_may_push(serving) -> None:
     with pytest.raises(GliomarkError, match="--dicom-peer"):
-        DicomNode(serving.server, Node(0, host="0.0.0.0")).start()  # noqa: S104
+        DicomNode(serving.server, DicomNodeConfig(0, host="0.0.0.0")).start()  # noqa: S104
 
 
 @pytest.mark.parametrize(
@@ -314,7 +328,7 @@ def test_age(said, age) -> None:
     header = Dataset()
     for word, value in said.items():
         setattr(header, word, value)
-    assert age_of(header) == age
+    assert read_age(header) == age
 
 
 # ---- Orthanc ------------------------------------------------------------------------------------------------
@@ -330,15 +344,25 @@ def orthanc(folder: Path) -> Iterator[dict]:
     """Debian's Orthanc with its DICOMweb plugin, on free ports."""
     ports = {"dicom": free_port(), "http": free_port()}
     settings = {
-        "Name": "archive", "StorageDirectory": str(folder / "orthanc"), "IndexDirectory": str(folder / "orthanc"),
-        "Plugins": [str(PLUGINS)], "DicomAet": "ARCHIVE", "DicomPort": ports["dicom"], "HttpPort": ports["http"],
-        "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True,
-        "DicomCheckCalledAet": False, "UnknownSopClassAccepted": True, "DicomWeb": {"Enable": True},
-    }  # fmt: skip
+        "Name": "archive",
+        "StorageDirectory": str(folder / "orthanc"),
+        "IndexDirectory": str(folder / "orthanc"),
+        "Plugins": [str(PLUGINS)],
+        "DicomAet": "ARCHIVE",
+        "DicomPort": ports["dicom"],
+        "HttpPort": ports["http"],
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowStore": True,
+        "DicomCheckCalledAet": False,
+        "UnknownSopClassAccepted": True,
+        "DicomWeb": {"Enable": True},
+    }
     folder.mkdir()
     (folder / "orthanc.json").write_text(json.dumps(settings), "utf-8")
-    process = subprocess.Popen([ORTHANC, str(folder / "orthanc.json")], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [ORTHANC, str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     base = f"http://127.0.0.1:{ports['http']}"
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
@@ -376,17 +400,17 @@ def test_real_archives_hold_the_results(orthancs, serving, shared) -> None:
     patient = shared / "patients" / "ReMIND-022-dicom"
     stored, stowed = orthancs
     where = (f"ARCHIVE@127.0.0.1:{stored['dicom']}", stowed["web"])
-    one = DicomNode(serving.server, Node(0, destinations=where, quiet_s=15.0))
+    one = DicomNode(serving.server, DicomNodeConfig(0, destinations=where, quiet_period_s=15.0))
     one.start()
     push(one.port, patient)
-    study = str(dcmread(next(iter(dicom_files(patient))), stop_before_pixels=True).StudyInstanceUID)
+    study = str(dcmread(next(iter(find_dicom_files(patient))), stop_before_pixels=True).StudyInstanceUID)
     archives = [DICOMwebClient(each["web"]) for each in orthancs]
     held = [results_in(archive, study) for archive in archives]
     one.stop()
     job = serving.get("/api/predictions").json()[0]
     prediction = serving.server.store.load_prediction(job["study_id"], job["id"])
-    name = reference_series(prediction)
-    mask, series = source_mask(prediction, name), prediction.study.series[name]
+    name = select_reference_sequence(prediction)
+    mask, series = resample_mask_to_source_images(prediction, name), prediction.study.series[name]
     own = np.argwhere(mask > 0)[:, ::-1] @ series.affine[:3, :3].T + series.affine[:3, 3]
     for archive, found in zip(archives, held, strict=True):
         assert set(found) == {"SEG", "SR", "DOC"}
@@ -401,8 +425,8 @@ def test_real_archives_hold_the_results(orthancs, serving, shared) -> None:
 @pytest.mark.parametrize("stated, sex", [("M", 0), ("F", 1), ("f", 1), ("m ", 0), ("O", None), ("", None)])
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 def test_sexes_in_headers(tmp_path, pushed, stated: str, sex: int | None) -> None:
-    one = dcmread(next(iter(dicom_files(pushed))))
+    one = dcmread(next(iter(find_dicom_files(pushed))))
     one.PatientSex = stated
     one.save_as(tmp_path / "one.dcm")
-    asked = asked_of(tmp_path)
+    asked = create_prediction_request(tmp_path)
     assert asked["sex"] == sex and asked["without_clinical"] is (sex is None)

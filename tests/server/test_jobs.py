@@ -12,15 +12,15 @@ import pytest
 from fastapi import HTTPException
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
-from tests.pipeline.conftest import without_mask, write_dicom
-from tests.server.conftest import own_database, running
+from tests.pipeline.conftest import drop_mask, write_dicom
+from tests.server.conftest import create_test_database, run_server
 
-from gliomark.messages import message, render
+from gliomark.messages import message, render_message
 from gliomark.server import context
-from gliomark.server.context import Then
-from gliomark.server.intake import asked_of
-from gliomark.server.records import DeliveryRow, JobRow, StudyRow, append_audit
-from gliomark.server.run import Settings, make_server, open_records
+from gliomark.server.context import FollowUp
+from gliomark.server.intake import create_prediction_request
+from gliomark.server.records import DeliveryRow, JobRow, StudyRow, append_audit_line
+from gliomark.server.run import ServerConfig, create_server, open_database
 from gliomark.study import GliomarkError
 
 
@@ -40,8 +40,10 @@ def kill_all(live) -> None:
 def lonely(tmp_path_factory, tiny_weights):
     """A server with one worker."""
     data = tmp_path_factory.mktemp("lonely")
-    with running(
-        Settings(data, database=own_database(), workers=1, models={"tiny": str(tiny_weights)})
+    with run_server(
+        ServerConfig(
+            data, database_url=create_test_database(), worker_count=1, model_files={"tiny": str(tiny_weights)}
+        )
     ) as client:
         yield client
 
@@ -87,18 +89,21 @@ def test_a_worker_that_hangs_is_ended_and_counted(lonely, pictures, monkeypatch)
 
 @pytest.mark.parametrize("cuts", [1, 2, 5])
 def test_a_power_cut_is_no_fault_of_the_job(tmp_path, cuts: int) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
     records.add_study("s", "P", "tiny", "0", "me")
     for _ in range(cuts):
-        assert (found := records.next_job()) is not None and found[0].attempts == 1
-        records.take_up()  # the server has gone, and its workers with it
-    found = records.next_job()
+        assert (found := records.claim_next_job()) is not None and found[0].attempts == 1
+        records.requeue_interrupted_jobs()  # the server has gone, and its workers with it
+    found = records.claim_next_job()
     assert found is not None
     for attempts in (1, 2):
-        assert records.job(found[0].id).attempts == attempts
-        records.give_back(found[0].id)  # now it is the job that ends its worker
-        records.next_job()
-    assert records.job(found[0].id).state == "failed" and "died 2 times" in records.job(found[0].id).error
+        assert records.find_job(found[0].id).attempts == attempts
+        records.requeue_job(found[0].id)  # now it is the job that ends its worker
+        records.claim_next_job()
+    assert (
+        records.find_job(found[0].id).state == "failed"
+        and "died 2 times" in records.find_job(found[0].id).error
+    )
 
 
 def test_a_cancelled_job_stays_cancelled(lonely, pictures) -> None:
@@ -118,12 +123,14 @@ def test_a_cancelled_job_stays_cancelled(lonely, pictures) -> None:
 def test_what_waited_when_the_server_stopped_is_done_after_the_next_start(
     tmp_path, tiny_weights, pictures
 ) -> None:
-    settings = Settings(tmp_path / "data", database=own_database(), models={"tiny": str(tiny_weights)})
-    with running(settings) as first:
+    settings = ServerConfig(
+        tmp_path / "data", database_url=create_test_database(), model_files={"tiny": str(tiny_weights)}
+    )
+    with run_server(settings) as first:
         study = first.upload(pictures).json()
         job = first.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
-    with running(settings) as second:
-        assert second.until(f"/api/predictions/{job['id']}", ("done", "failed"))["state"] == "done"
+    with run_server(settings) as second:
+        assert second.wait_for_state(f"/api/predictions/{job['id']}", ("done", "failed"))["state"] == "done"
 
 
 def test_twenty_clients_at_once_are_not_mixed_up(live, patients) -> None:
@@ -169,33 +176,33 @@ def waiting(live) -> list[JobRow]:
     ],
 )
 def test_an_error_outlasts_the_database_as_data(tmp_path, error: str) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
     records.add_study("s", "P", "tiny", "0", "me")
-    found = records.next_job()
+    found = records.claim_next_job()
     assert found is not None
-    records.fail(found[0].id, error)
-    for kept in (records.job(found[0].id).error, records.study("s").error):
+    records.fail_job(found[0].id, error)
+    for kept in (records.find_job(found[0].id).error, records.find_study("s").error):
         assert kept == error and type(kept) is type(error)
-        assert render(kept, "zh") == render(error, "zh")
+        assert render_message(kept, "zh") == render_message(error, "zh")
 
 
 def test_what_is_asked_of_a_failed_study_fails_too(tmp_path) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
     study = records.add_study("s", "P", "tiny", "0", "me")
-    assert (found := records.next_job()) is not None and found[0].kind == "prepare"
-    records.fail(found[0].id, "FLAIR is missing.")
+    assert (found := records.claim_next_job()) is not None and found[0].kind == "prepare"
+    records.fail_job(found[0].id, "FLAIR is missing.")
     late = records.add_job("predict", study, {}, "me")  # asked by who does not know yet
     assert (late.state, late.error) == ("failed", "FLAIR is missing.")
 
 
 def test_a_database_of_another_version_is_refused_in_words(tmp_path) -> None:
-    url = own_database()
-    engine = open_records(tmp_path, url).engine
+    url = create_test_database()
+    engine = open_database(tmp_path, url).engine
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE studies DROP COLUMN progress"))
     engine.dispose()
     with pytest.raises(GliomarkError, match="another version of gliomark"):
-        open_records(tmp_path, url)
+        open_database(tmp_path, url)
 
 
 def test_what_was_being_taken_in_when_the_server_died_is_there_again(lonely, pictures) -> None:
@@ -214,7 +221,7 @@ def test_a_database_that_is_away_costs_no_study(lonely, drawn, monkeypatch) -> N
     server = lonely.server
     received = server.store.folder / "taken" / "pushed-1"
     received.parent.mkdir(parents=True, exist_ok=True)
-    write_dicom(received, without_mask(drawn))
+    write_dicom(received, drop_mask(drawn))
 
     def away(*_, **__):
         raise OperationalError("INSERT", {}, Exception("gone"))
@@ -223,48 +230,50 @@ def test_a_database_that_is_away_costs_no_study(lonely, drawn, monkeypatch) -> N
         patched.setattr(server.records, "add_study", away)
         server.admit(received, "tiny", "me")
     assert received.exists() and not server.store.unrecorded()
-    row = server.admit(received, "tiny", "me", then=Then(asked_of, ("A@h:1",)))
+    row = server.admit(received, "tiny", "me", then=FollowUp(create_prediction_request, ("A@h:1",)))
     with server.records.reading() as session:
         (delivery,) = session.scalars(select(DeliveryRow).join(JobRow).where(JobRow.study_id == row.id))
     assert delivery.destination == "A@h:1" and delivery.state == "owed"
 
 
 def test_an_upload_waits_until_the_models_are_known(tmp_path, tiny_weights, pictures, monkeypatch) -> None:
-    server = make_server(Settings(tmp_path, database=own_database(), models={"tiny": str(tiny_weights)}))
+    server = create_server(
+        ServerConfig(tmp_path, database_url=create_test_database(), model_files={"tiny": str(tiny_weights)})
+    )
     received = tmp_path / "uploads" / "one"
     shutil.copytree(pictures, received)
     monkeypatch.setattr(context, "LOADING_S", 0.05)
     with pytest.raises(HTTPException) as refused:
-        server.admit(received, "tiny", "me")
+        server.admit_study(received, "tiny", "me")
     assert refused.value.status_code == 503 and refused.value.detail.code == "server-starting"
-    assert received.exists() and not server.store.unrecorded()
+    assert received.exists() and not server.store.list_unrecorded()
     monkeypatch.setattr(context, "LOADING_S", 60.0)
-    server.workers.start()
-    assert server.admit(received, "tiny", "me").model == "tiny"
-    server.workers.stop()
+    server.worker_pool.start()
+    assert server.admit_study(received, "tiny", "me").model == "tiny"
+    server.worker_pool.stop()
 
 
 def test_who_reads_does_not_wait_for_who_writes(tmp_path) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
     records.add_study("s", "P", "tiny", "0", "me")
-    with records.session() as writing:
-        append_audit(writing, "me", "in the middle", "s", {})
+    with records.write_transaction() as writing:
+        append_audit_line(writing, "me", "in the middle", "s", {})
         started = time.monotonic()
-        study = records.study("s")
-        assert study is not None and study.state == "preparing" and not records.predictions(None)
-        assert "in the middle" not in {line.action for line in records.audit()}
+        study = records.find_study("s")
+        assert study is not None and study.state == "preparing" and not records.list_predictions(None)
+        assert "in the middle" not in {line.action for line in records.list_audit_lines()}
         assert time.monotonic() - started < 5
-    assert records.audit()[0].action == "in the middle"
+    assert records.list_audit_lines()[0].action == "in the middle"
 
 
 def test_stopping_the_server_is_no_death(tmp_path) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
     records.add_study("s", "P", "tiny", "0", "me")
     for stopped in (True,) * 5 + (False,) * 2:
-        assert (found := records.next_job()) is not None
-        records.give_back(found[0].id, stopped=stopped)
+        assert (found := records.claim_next_job()) is not None
+        records.requeue_job(found[0].id, is_server_stopping=stopped)
     assert (
-        (ended := records.job(found[0].id)) is not None
+        (ended := records.find_job(found[0].id)) is not None
         and ended.state == "failed"
         and "died 2 times" in str(ended.error)
     )
@@ -294,20 +303,23 @@ def test_other_weights_do_not_go_on_with_what_was_prepared(lonely, pictures) -> 
 
 def test_removing_and_preparing_a_study_do_not_wait_for_each_other(tmp_path) -> None:
     """Two writers that lock a study and its job in opposite orders end in a deadlock on PostgreSQL."""
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
 
     def prepare(job: str) -> None:
         for share in range(20):
-            records.tell(job, "step", share / 20)
-        records.finish(job, 1.0, {}, "0" * 64)
+            records.update_progress(job, "step", share / 20)
+        records.finish_job(job, 1.0, {}, "0" * 64)
 
     with ThreadPoolExecutor(8) as pool:
         for number in range(25):
             study = f"study {number}"
             records.add_study(study, "P", "tiny", "0" * 64, "somebody")
-            job, _ = records.next_job()
+            job, _ = records.claim_next_job()
             doing = [pool.submit(prepare, job.id) for _ in range(3)]
             removing = pool.submit(records.delete_study, study, "somebody")
             for one in (*doing, removing):
                 one.result()
-            assert records.study(study) is None and records.job(job.id).state in ("cancelled", "done")
+            assert records.find_study(study) is None and records.find_job(job.id).state in (
+                "cancelled",
+                "done",
+            )

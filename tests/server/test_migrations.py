@@ -13,10 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
-from tests.server.conftest import own_database
+from tests.server.conftest import create_test_database
 
 from gliomark.server.migrations import upgrade
-from gliomark.server.records import Base, Records, _prepare_sqlite, connect
+from gliomark.server.records import Base, Database, _configure_sqlite, connect_database
 from gliomark.study import GliomarkError
 
 MOMENT = "2026-01-02 03:04:05"
@@ -125,7 +125,7 @@ def make(url: str, layout: str) -> None:
 
 
 def database(folder: Path) -> str:
-    return own_database() or f"sqlite:///{folder / 'gliomark.db'}"
+    return create_test_database() or f"sqlite:///{folder / 'gliomark.db'}"
 
 
 def content(url: str) -> dict[str, tuple[list[str], list[tuple]]]:
@@ -162,36 +162,36 @@ def refuses_changes(engine: Engine) -> None:
 
 
 def test_new_tables_are_those_of_the_records(tmp_path: Path) -> None:
-    engine = connect(database(tmp_path))
+    engine = connect_database(database(tmp_path))
     assert differences(engine) == []
-    records = Records(engine)
-    records.log("me", "tried", "s")
+    records = Database(engine)
+    records.add_audit_entry("me", "tried", "s")
     refuses_changes(engine)
     records.add_study("s", "P", "demo", "0", "me")
-    assert [line.action for line in records.audit()] == ["study uploaded", "tried"]
+    assert [line.action for line in records.list_audit_lines()] == ["study uploaded", "tried"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_an_earlier_layout_is_brought_to_this_one(layout: str, tmp_path: Path) -> None:
     url = database(tmp_path)
     make(url, layout)
-    engine = connect(url)
+    engine = connect_database(url)
     assert differences(engine) == []
-    records = Records(engine)
-    study, job = records.study("s"), records.job("j")
+    records = Database(engine)
+    study, job = records.find_study("s"), records.find_job("j")
     assert study is not None and job is not None
     assert (study.patient_id, study.state, study.progress) == ("患者", "ready", 1)
     assert study.correction == ("" if layout == "0001" else "abc")
     assert job.result == {"markers": []} and job.outline_sha256 == "" and job.created.year == 2026
-    assert [(token.name, token.role) for token in records.tokens()] == [("Dr. Wang", "admin")]
-    assert [(line.who, line.action) for line in records.audit()] == [("me", "done")]
+    assert [(token.name, token.role) for token in records.list_tokens()] == [("Dr. Wang", "admin")]
+    assert [(line.who, line.action) for line in records.list_audit_lines()] == [("me", "done")]
     refuses_changes(engine)
-    records.add_truth(job, "idh", "wild type", "", "me")
-    assert records.audit()[0].number == 2
+    records.add_pathology(job, "idh", "wild type", "", "me")
+    assert records.list_audit_lines()[0].number == 2
     engine.dispose()
     assert content(url)["truths"][1][0][:4] == ("t", "j", "idh", "mutant")
     before = content(url)
-    connect(url).dispose()
+    connect_database(url).dispose()
     assert content(url) == before
 
 
@@ -199,20 +199,20 @@ def test_rows_stay_tied_to_each_other(tmp_path: Path) -> None:
     """A table that was made anew on the way is the one that others refer to."""
     url = database(tmp_path)
     make(url, "0001")
-    engine = connect(url)
+    engine = connect_database(url)
     with pytest.raises(SQLAlchemyError, match="(?i)foreign key"), engine.begin() as connection:
         connection.execute(text("DELETE FROM studies"))
 
 
 def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     url = database(tmp_path)
-    engine = connect(url)
+    engine = connect_database(url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     before = content(url)
     with pytest.raises(GliomarkError, match="newer version of gliomark") as refused:
-        connect(url)
+        connect_database(url)
     assert refused.value.message.code == "database-newer"  # type: ignore[attr-defined]
     assert content(url) == before
 
@@ -235,7 +235,7 @@ def test_tables_that_are_not_known_are_refused_and_left_alone(change: str, tmp_p
     engine.dispose()
     before = content(url)
     with pytest.raises(GliomarkError, match="another version of gliomark or by another program"):
-        connect(url)
+        connect_database(url)
     assert content(url) == before
 
 
@@ -254,7 +254,7 @@ def test_an_upgrade_that_fails_leaves_everything_as_it_was(layout: str, tmp_path
     engine.dispose()
     before = content(url)
     with pytest.raises(GliomarkError, match="could not be brought to this version .* as it was"):
-        connect(url)
+        connect_database(url)
     assert content(url) == before
 
 
@@ -284,7 +284,7 @@ def test_servers_that_start_at_once_do_not_collide(
     if layout:
         make(url, layout)
     together = threading.Barrier(6)
-    asked = upgrade._alone
+    asked = upgrade._open_exclusive_transaction
 
     def all_at_once(engine: Engine):
         together.wait(20)  # all have seen that there is something to do
@@ -292,8 +292,8 @@ def test_servers_that_start_at_once_do_not_collide(
 
     monkeypatch.setattr(upgrade, "_alone", all_at_once)
 
-    assert not raised_by(6, lambda: connect(url).dispose())
-    engine = connect(url)
+    assert not raised_by(6, lambda: connect_database(url).dispose())
+    engine = connect_database(url)
     assert differences(engine) == []
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
@@ -310,6 +310,6 @@ def test_programs_that_open_a_new_database_at_once_all_may(tmp_path: Path) -> No
         def open_it(path: Path = path, together: threading.Barrier = together) -> None:
             with closing(sqlite3.connect(path)) as connection:
                 together.wait(20)
-                _prepare_sqlite(connection, None)
+                _configure_sqlite(connection, None)
 
         assert not raised_by(6, open_it)

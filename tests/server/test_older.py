@@ -18,15 +18,15 @@ from tests.pipeline.conftest import PATIENT
 from tests.server.test_run import serve
 from tests.test_stored import a_study, same
 
-from gliomark.found_outline import FoundOutline
+from gliomark.found_outline import SuppliedMask
 from gliomark.messages import message
-from gliomark.pipeline import Prepared
+from gliomark.pipeline import PreparedStudy
 from gliomark.server import older
-from gliomark.server.run import open_records
-from gliomark.server.store import Store
+from gliomark.server.run import open_database
+from gliomark.server.store import StudyStore
 from gliomark.stored import has_record
 from gliomark.study import (
-    Clinical,
+    ClinicalData,
     Contributions,
     GliomarkError,
     MarkerPrediction,
@@ -42,7 +42,7 @@ from gliomark.study import (
 T1C, T2, FLAIR = MRSequence.T1C, MRSequence.T2, MRSequence.FLAIR
 
 
-def a_prepared(folder: Path) -> Prepared:
+def a_prepared(folder: Path) -> PreparedStudy:
     study = a_study(folder)
     image = study.series[T1C].image
     outline = image > 1
@@ -50,10 +50,10 @@ def a_prepared(folder: Path) -> Prepared:
         PATIENT, {T1C: image, FLAIR: image + 1}, image > 0, np.eye(4), ("1", "2", "3"), (0, 2), outline,
         (message("mask-not-used", file="m.nii"),), {T1C: np.eye(4)}, {T1C: 1.0, FLAIR: 0.5}, None, ("!",),
     )  # fmt: skip
-    return Prepared(study, stack, {}, 1.5, FoundOutline("m.nii", outline))
+    return PreparedStudy(study, stack, {}, 1.5, SuppliedMask("m.nii", outline))
 
 
-def a_prediction(prepared: Prepared) -> Prediction:
+def a_prediction(prepared: PreparedStudy) -> Prediction:
     score = SliceScore("2", np.float64(310.0), float(np.float32(0.7)), True)
     marker = MarkerPrediction(
         "idh", "IDH", 0.71, message("level-mutant"), "标签", "near", 0.5, "model", (score,), "0.8",
@@ -61,7 +61,7 @@ def a_prediction(prepared: Prepared) -> Prediction:
     )  # fmt: skip
     probability = np.linspace(0, 1, 60, dtype=np.float32).reshape(3, 4, 5)
     return Prediction(
-        PATIENT, Clinical(PATIENT, 50, 0, {"ki67": "10"}), prepared.study, prepared.stack,
+        PATIENT, ClinicalData(PATIENT, 50, 0, {"ki67": "10"}), prepared.study, prepared.stack,
         Segmentation(probability, probability > 0.5, message("outline-by-reader")), 1.25, {"2": 310.0}, (marker,), (),
         ModelIdentity("demo", "f" * 64, ("T1C", "FLAIR"), "x", "CC0", "research"), "0.1.0", 2.0,
     )  # fmt: skip
@@ -76,27 +76,27 @@ def as_before(record: Any, protocol: int = 5) -> bytes:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store.at(tmp_path / "data")
-    (store.study("s") / "predictions" / "j").mkdir(parents=True)
+def store(tmp_path: Path) -> StudyStore:
+    store = StudyStore.from_folder(tmp_path / "data")
+    (store.get_study_folder("s") / "predictions" / "j").mkdir(parents=True)
     return store
 
 
-def keep_before(store: Store, prepared: Prepared, protocol: int = 5) -> None:
-    folder = store.study("s")
+def keep_before(store: StudyStore, prepared: PreparedStudy, protocol: int = 5) -> None:
+    folder = store.get_study_folder("s")
     (folder / "study.pickle").write_bytes(as_before(prepared.study, protocol))
     (folder / "prepared.pickle").write_bytes(as_before(prepared, protocol))
-    (store.prediction("s", "j") / "prediction.pickle").write_bytes(
+    (store.get_prediction_folder("s", "j") / "prediction.pickle").write_bytes(
         as_before(a_prediction(prepared), protocol)
     )
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
-def test_what_was_kept_is_taken_over_as_it_was(store: Store, protocol: int) -> None:
-    prepared = a_prepared(store.study("s"))
+def test_what_was_kept_is_taken_over_as_it_was(store: StudyStore, protocol: int) -> None:
+    prepared = a_prepared(store.get_study_folder("s"))
     keep_before(store, prepared, protocol)
-    older.take_over_all(store, open_records(store.folder, ""))
-    assert not list(store.folder.rglob("*.pickle"))
+    older.convert_legacy_data(store, open_database(store.data_folder, ""))
+    assert not list(store.data_folder.rglob("*.pickle"))
     same(prepared.study, store.load_study("s"))
     same(prepared, store.load_prepared("s"))
     same(a_prediction(prepared).markers, store.load_prediction("s", "j").markers)
@@ -104,16 +104,16 @@ def test_what_was_kept_is_taken_over_as_it_was(store: Store, protocol: int) -> N
     same(a_prediction(prepared).clinical, store.load_prediction("s", "j").clinical)
 
 
-def test_it_is_taken_over_where_somebody_asks_for_it(store: Store) -> None:
-    prepared = a_prepared(store.study("s"))
+def test_it_is_taken_over_where_somebody_asks_for_it(store: StudyStore) -> None:
+    prepared = a_prepared(store.get_study_folder("s"))
     keep_before(store, prepared)
     same(prepared.stack, store.load_prediction("s", "j").stack)
-    assert [path.name for path in store.folder.rglob("*.pickle")] == ["study.pickle"]
+    assert [path.name for path in store.data_folder.rglob("*.pickle")] == ["study.pickle"]
     same(prepared.study, store.load_study("s"))
 
 
-def test_a_taking_over_that_was_cut_off_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared, records = a_prepared(store.study("s")), open_records(store.folder, "")
+def test_a_taking_over_that_was_cut_off_goes_on(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, records = a_prepared(store.get_study_folder("s")), open_database(store.data_folder, "")
     keep_before(store, prepared)
 
     def cut(*_: object) -> bool:
@@ -121,44 +121,44 @@ def test_a_taking_over_that_was_cut_off_goes_on(store: Store, monkeypatch: pytes
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(older, "same_record", cut)  # written, not yet believed
-        older.take_over_all(store, records)
-    assert len(list(store.folder.rglob("*.pickle"))) == 3
-    older.take_over_all(store, records)
-    assert not list(store.folder.rglob("*.pickle"))
+        older.convert_legacy_data(store, records)
+    assert len(list(store.data_folder.rglob("*.pickle"))) == 3
+    older.convert_legacy_data(store, records)
+    assert not list(store.data_folder.rglob("*.pickle"))
     same(prepared, store.load_prepared("s"))
-    assert [(line.action, line.detail) for line in records.audit()] == [
+    assert [(line.action, line.detail) for line in records.list_audit_lines()] == [
         ("older data taken over", {"files": 3})
     ]
-    older.take_over_all(store, records)
-    assert len(records.audit()) == 1
+    older.convert_legacy_data(store, records)
+    assert len(records.list_audit_lines()) == 1
 
 
-def test_serve_takes_everything_over_before_it_listens(store: Store, tiny_weights: Path) -> None:
-    prepared = a_prepared(store.study("s"))
+def test_serve_takes_everything_over_before_it_listens(store: StudyStore, tiny_weights: Path) -> None:
+    prepared = a_prepared(store.get_study_folder("s"))
     keep_before(store, prepared)
-    with serve(store.folder, tiny_weights, "--with-input") as process:
+    with serve(store.data_folder, tiny_weights, "--with-input") as process:
         assert process.stdin is not None and process.stdout is not None and process.stdout.readline()
-        assert not list(store.folder.rglob("*.pickle"))
+        assert not list(store.data_folder.rglob("*.pickle"))
         process.stdin.close()
         assert process.wait(timeout=60) == 0
     same(prepared, store.load_prepared("s"))
 
 
-def test_what_does_not_come_back_the_same_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_before(store, a_prepared(store.study("s")))
+def test_what_does_not_come_back_the_same_stays(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_before(store, a_prepared(store.get_study_folder("s")))
     monkeypatch.setattr(older, "same_record", lambda *_: False)
     with pytest.raises(
         GliomarkError, match=r"study\.pickle, which an earlier version .* did not come back the same"
     ):
-        older.take_over(store.study("s"), "study", Study)
-    assert (store.study("s") / "study.pickle").exists()
+        older.convert_pickle(store.get_study_folder("s"), "study", Study)
+    assert (store.get_study_folder("s") / "study.pickle").exists()
 
 
-def test_files_of_a_data_folder_that_was_moved_are_found(store: Store) -> None:
+def test_files_of_a_data_folder_that_was_moved_are_found(store: StudyStore) -> None:
     before = Path("/var/lib/gliomark-data/studies/s")
-    (store.study("s") / "study.pickle").write_bytes(as_before(a_study(before)))
+    (store.get_study_folder("s") / "study.pickle").write_bytes(as_before(a_study(before)))
     study = store.load_study("s")
-    assert study.series[T1C].source_images[2].file == store.study("s") / "input" / "2.dcm"
+    assert study.series[T1C].source_images[2].file == store.get_study_folder("s") / "input" / "2.dcm"
     assert study.lesion is not None and study.lesion.source == Path("/media/mask.nii")
 
 
@@ -173,14 +173,14 @@ def without(record: Any, *names: str, **more: Any) -> Any:
     return record
 
 
-def test_a_stand_in_that_was_filed_under_another_name_gets_its_own(store: Store) -> None:
+def test_a_stand_in_that_was_filed_under_another_name_gets_its_own(store: StudyStore) -> None:
     """As before a stand-in was called what it is: such a study ended in KeyError when it was predicted again."""
-    now = a_prepared(store.study("s"))
+    now = a_prepared(store.get_study_folder("s"))
     study = replace(now.study, series={T1C: now.study.series[T1C], T2: now.study.series[T1C]})
     stack = without(now.stack, "coverage", "examined", "warnings")
     kept = without(replace(now, study=study, stack=stack), "stand_ins", "found", stood_in=True)
     kept.__dict__["warnings"] = ("FLAIR is missing; T2 was used instead.",)
-    (store.study("s") / "prepared.pickle").write_bytes(as_before(kept))
+    (store.get_study_folder("s") / "prepared.pickle").write_bytes(as_before(kept))
     prepared = store.load_prepared("s")
     assert prepared.stand_ins == {FLAIR: T2} and prepared.found is None
     assert list(prepared.stack.images) == [T1C, T2] and prepared.stack.examined == 1.0
@@ -188,31 +188,35 @@ def test_a_stand_in_that_was_filed_under_another_name_gets_its_own(store: Store)
     same(now.stack.images[FLAIR], prepared.stack.images[T2])
 
 
-def test_fields_that_a_version_did_not_have_take_their_defaults(store: Store) -> None:
-    prepared = a_prepared(store.study("s"))
+def test_fields_that_a_version_did_not_have_take_their_defaults(store: StudyStore) -> None:
+    prepared = a_prepared(store.get_study_folder("s"))
     study = prepared.study
     for series in (*study.series.values(), study.lesion):
         for name in {"missing", "is_oriented", "space"} & vars(series).keys():
             series.__dict__.pop(name)  # type: ignore[union-attr]
-    (store.study("s") / "study.pickle").write_bytes(as_before(without(study, "examination", colour="none")))
+    (store.get_study_folder("s") / "study.pickle").write_bytes(
+        as_before(without(study, "examination", colour="none"))
+    )
     found = store.load_study("s")
     assert found.examination is None and found.series[T1C].is_oriented and found.series[T1C].missing is None
     without(prepared.stack, "to_stack", coverage=0.9)
-    (store.study("s") / "prepared.pickle").write_bytes(as_before(prepared))
+    (store.get_study_folder("s") / "prepared.pickle").write_bytes(as_before(prepared))
     assert store.load_prepared("s").stack.coverage == {} and store.load_prepared("s").stack.to_stack == {}
     prediction = without(a_prediction(prepared), "stand_ins", "notes")
-    (store.prediction("s", "j") / "prediction.pickle").write_bytes(as_before(prediction))
+    (store.get_prediction_folder("s", "j") / "prediction.pickle").write_bytes(as_before(prediction))
     assert store.load_prediction("s", "j").notes == () and store.load_prediction("s", "j").stand_ins == {}
 
 
-def test_an_outline_of_the_first_version_is_known_by_its_hash(store: Store) -> None:
-    records = open_records(store.folder, "")
+def test_an_outline_of_the_first_version_is_known_by_its_hash(store: StudyStore) -> None:
+    records = open_database(store.data_folder, "")
     records.add_study("s", PATIENT, "demo", "0", "me")
-    (store.study("s") / "corrected.png").write_bytes(b"an outline")
-    older.take_over_all(store, records)
-    study = records.study("s")
-    assert study is not None and store.correction("s", study.correction).read_bytes() == b"an outline"
-    assert not (store.study("s") / "corrected.png").exists()
+    (store.get_study_folder("s") / "corrected.png").write_bytes(b"an outline")
+    older.convert_legacy_data(store, records)
+    study = records.find_study("s")
+    assert (
+        study is not None and store.get_correction_path("s", study.correction).read_bytes() == b"an outline"
+    )
+    assert not (store.get_study_folder("s") / "corrected.png").exists()
 
 
 # ---- hostile pickles ----------------------------------------------------------------------------------
@@ -269,7 +273,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
     "cut off": lambda: pickle.dumps(a_study(Path("/")))[:-40],
     "no pickle": lambda: b"PK\x03\x04 something else",
-    "another record": lambda: pickle.dumps(Clinical("P", 1, 1)),
+    "another record": lambda: pickle.dumps(ClinicalData("P", 1, 1)),
     "array of objects": lambda: pickle.dumps(
         replace(a_study(Path("/")), lesion=replace(a_study(Path("/")).lesion, image=np.array([None, 1])))  # type: ignore[type-var]
     ),
@@ -278,18 +282,18 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_pickle_is_refused_and_does_not_run(
-    content: Callable[[], bytes], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: Callable[[], bytes], store: StudyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    file = store.study("s") / "study.pickle"
+    file = store.get_study_folder("s") / "study.pickle"
     file.write_bytes(content())
     with pytest.raises(GliomarkError, match=r"study\.pickle, which an earlier version") as refused:
         store.load_study("s")
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
     assert not list(here.iterdir()) and here.exists()
-    assert file.exists() and not has_record(store.study("s"), "study")
+    assert file.exists() and not has_record(store.get_study_folder("s"), "study")
 
 
 def test_the_hostile_pickles_are_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,31 +313,31 @@ def test_the_hostile_pickles_are_hostile(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / MARK).unlink()
 
 
-def test_a_pickle_cannot_change_the_program(store: Store) -> None:
+def test_a_pickle_cannot_change_the_program(store: StudyStore) -> None:
     """Attributes may be set on what a pickle names: never on what others use."""
     before = Study.__init__
     spoil = b"cgliomark.study\nStudy\n(N}V__init__\nNstb0cgliomark.messages\n_restore\n(N}V__name__\nVx\nstb."
-    (store.study("s") / "study.pickle").write_bytes(spoil)
+    (store.get_study_folder("s") / "study.pickle").write_bytes(spoil)
     with pytest.raises(GliomarkError):
         store.load_study("s")
     assert Study.__init__ is before
     same(message("level-mutant"), pickle.loads(pickle.dumps(message("level-mutant"))))
 
 
-def test_one_study_that_cannot_be_taken_over_does_not_stop_the_others(store: Store) -> None:
-    prepared = a_prepared(store.study("s"))
+def test_one_study_that_cannot_be_taken_over_does_not_stop_the_others(store: StudyStore) -> None:
+    prepared = a_prepared(store.get_study_folder("s"))
     keep_before(store, prepared)
-    (store.study("a")).mkdir()
-    (store.study("a") / "study.pickle").write_bytes(HOSTILE["os.system"]())
-    older.take_over_all(store, open_records(store.folder, ""))
+    (store.get_study_folder("a")).mkdir()
+    (store.get_study_folder("a") / "study.pickle").write_bytes(HOSTILE["os.system"]())
+    older.convert_legacy_data(store, open_database(store.data_folder, ""))
     same(prepared, store.load_prepared("s"))
     with pytest.raises(GliomarkError, match=r"posix\.system has no place in a study"):
         store.load_study("a")
 
 
-def test_uploaded_pickles_are_left_alone(store: Store) -> None:
-    sent = store.input("s") / "P" / "study.pickle"
+def test_uploaded_pickles_are_left_alone(store: StudyStore) -> None:
+    sent = store.get_input_folder("s") / "P" / "study.pickle"
     sent.parent.mkdir(parents=True)
     sent.write_bytes(HOSTILE["os.system"]())
-    older.take_over_all(store, open_records(store.folder, ""))
+    older.convert_legacy_data(store, open_database(store.data_folder, ""))
     assert sent.read_bytes() == HOSTILE["os.system"]()

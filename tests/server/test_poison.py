@@ -6,28 +6,35 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.server.conftest import Live
+from tests.server.conftest import LiveClient
 
-from gliomark.experiments.bedside.poison import KINDS
-from gliomark.experiments.bedside.server_poison import predict, send_good, send_poison
-from gliomark.experiments.bedside.serving import files_of
+from gliomark.experiments.bedside.poison import INVALID_UPLOADS
+from gliomark.experiments.bedside.server_poison import (
+    send_invalid_upload,
+    send_valid_upload,
+    upload_and_predict,
+)
+from gliomark.experiments.bedside.serving import read_patient_files
 
 pytestmark = pytest.mark.slow
 
 
-def test_good_ones_among_poison(live: Live, pictures: Path) -> None:
-    files = files_of(pictures)
-    alone = predict(live, files)
+def test_good_ones_among_poison(live: LiveClient, pictures: Path) -> None:
+    files = read_patient_files(pictures)
+    alone = upload_and_predict(live, files)
     with ThreadPoolExecutor(6) as pool:
-        good = [pool.submit(send_good, live, files, alone) for _ in range(3)]
-        poison = [pool.submit(send_poison, live, kind, make(files)) for kind, make in KINDS.items()]
+        good = [pool.submit(send_valid_upload, live, files, alone) for _ in range(3)]
+        poison = [
+            pool.submit(send_invalid_upload, live, kind, make(files))
+            for kind, make in INVALID_UPLOADS.items()
+        ]
         sent = [one.result() for one in (*good, *poison)]
     assert not [one for one in sent if not one.right]
     assert len({one.said for one in sent if one.kind != "good"}) > 6, "each for its own reason"
     assert live.get("/api/health").json()["status"] == "ok"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", INVALID_UPLOADS)
 def test_poison_is_made_of_what_is_sent(kind: str) -> None:
-    made = KINDS[kind]({"P/T1C/1.png": bytes(100), "P/FLAIR/1.png": bytes(100)})
+    made = INVALID_UPLOADS[kind]({"P/T1C/1.png": bytes(100), "P/FLAIR/1.png": bytes(100)})
     assert made and sum(map(len, made.values())) < 4 << 20

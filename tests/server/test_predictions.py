@@ -15,16 +15,16 @@ from tests.pipeline.conftest import PATIENT, write_pictures
 
 import gliomark.reporting
 from gliomark import load_model, predict, read_study
-from gliomark.messages import Message, from_record
+from gliomark.messages import Message, from_message_record
 from gliomark.pipeline import predict_prepared, prepare_study
-from gliomark.server.work import PREPARED, STEPS
-from gliomark.study import Clinical
+from gliomark.server.work import PREPARE_PROGRESS, STEP_MESSAGES
+from gliomark.study import ClinicalData
 
 
 @pytest.fixture(scope="module")
 def own(pictures: Path, tiny_weights: Path):
     """The pipeline's answer for the same patient."""
-    return predict(read_study(pictures), Clinical(PATIENT, 50.0, 0), load_model(tiny_weights))
+    return predict(read_study(pictures), ClinicalData(PATIENT, 50.0, 0), load_model(tiny_weights))
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +81,11 @@ def test_the_way_of_preparing_is_told_too(live, pictures, tiny_weights) -> None:
     sent = live.upload(pictures).json()
     with live.stream("GET", f"/api/studies/{sent['id']}/events") as events:
         told = [json.loads(line[6:]) for line in events.iter_lines() if line]
-    assert told[-1]["state"] == "ready" and {one["step"] for one in told} <= {"", *STEPS.values()}
+    assert told[-1]["state"] == "ready" and {one["step"] for one in told} <= {"", *STEP_MESSAGES.values()}
     assert [one["progress"] for one in told] == sorted(one["progress"] for one in told)
     steps: list[str] = []
     prepare_study(read_study(pictures), load_model(tiny_weights), steps.append)
-    assert steps == list(PREPARED) and all(step in STEPS for step in steps)
+    assert steps == list(PREPARE_PROGRESS) and all(step in STEP_MESSAGES for step in steps)
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "Volume"), ("zh", "体积")])
@@ -120,7 +120,9 @@ def test_the_doctors_outline_is_asked_again(live, study, answer, pictures, tiny_
     job = live.asked(study["id"], outline="corrected", enhancing="yes")
     found = job["result"]
     prepared = prepare_study(read_study(pictures), model)
-    own = predict_prepared(prepared, Clinical(PATIENT, 50.0, 0), model, enhancing=True, outline=drawn > 0)
+    own = predict_prepared(
+        prepared, ClinicalData(PATIENT, 50.0, 0), model, has_enhancing_focus=True, reader_mask=drawn > 0
+    )
     assert [m["probability"] for m in found["markers"]] == [round(m.probability, 6) for m in own.markers]
     assert (
         found["markers"][0]["decided_by"] == "reader's finding"
@@ -193,14 +195,14 @@ def test_a_refusal_is_a_sentence_and_data(live, study) -> None:
     }
     for code, refused in refusals.items():
         answer = refused.json()
-        told = from_record({"text": answer["detail"], **answer})
+        told = from_message_record({"text": answer["detail"], **answer})
         assert isinstance(told, Message) and told.code == code and told == answer["detail"]
 
 
 def test_an_answer_brings_its_sentences_as_data(live, answer) -> None:
     result = answer["result"]
     texts = [m["performance"] for m in result["markers"]] + [result["lesion"]["rule"], *result["notes"][:0]]
-    known = {record["text"]: from_record(record) for record in result["messages"]}
+    known = {record["text"]: from_message_record(record) for record in result["messages"]}
     assert all(isinstance(known[text], Message) for text in texts)
     page = live.get(f"/api/predictions/{answer['id']}/report.html?language=zh").text
     assert "各序列合并为一个输入" in page and "交叉验证" in page and "cross-validation" not in page

@@ -14,9 +14,9 @@ import pytest
 
 from gliomark import cli
 from gliomark.server.associations import AssociationLimits
-from gliomark.server.bodies import Limits
+from gliomark.server.bodies import RequestLimits
 from gliomark.server.connections import ConnectionLimits
-from gliomark.server.run import Settings
+from gliomark.server.run import ServerConfig
 
 
 def serve(data: Path, weights: Path, *words: str) -> subprocess.Popen[str]:
@@ -79,10 +79,19 @@ def test_what_cannot_be_is_one_sentence(tmp_path, tiny_weights, words, said) -> 
 def test_its_limits_are_the_library_s_unless_told() -> None:
     """The command line must not promise what a server made in Python does not keep."""
     usual = {name: one.default for name, one in inspect.signature(cli.serve).parameters.items()}
-    bodies, pushed, lines = Limits(), AssociationLimits(), ConnectionLimits()
-    assert (usual["connections"], usual["connections_each"]) == (lines.most, lines.each)
-    assert (usual["uploads"], usual["uploads_each"]) == (bodies.at_once, bodies.each)
-    assert (usual["associations"], usual["associations_each"]) == (pushed.most, pushed.each)
-    assert (usual["upload_gb"] * cli.GB, usual["object_gb"] * cli.GB) == (bodies.bytes, pushed.object_bytes)
-    assert usual["reserve_gb"] * cli.GB == bodies.reserve == pushed.reserve
-    assert usual["job_minutes"] * 60 == Settings(Path()).stuck_s
+    bodies, pushed, lines = RequestLimits(), AssociationLimits(), ConnectionLimits()
+    assert (usual["connections"], usual["connections_each"]) == (
+        lines.max_connections,
+        lines.max_connections_per_address,
+    )
+    assert (usual["uploads"], usual["uploads_each"]) == (bodies.max_uploads, bodies.max_uploads_per_caller)
+    assert (usual["associations"], usual["associations_each"]) == (
+        pushed.max_associations,
+        pushed.max_associations_per_address,
+    )
+    assert (usual["upload_gb"] * cli.BYTES_PER_GIB, usual["object_gb"] * cli.BYTES_PER_GIB) == (
+        bodies.max_upload_bytes,
+        pushed.max_object_bytes,
+    )
+    assert usual["reserve_gb"] * cli.BYTES_PER_GIB == bodies.min_free_disk_bytes == pushed.min_free_disk_bytes
+    assert usual["job_minutes"] * 60 == ServerConfig(Path()).job_stall_timeout_s

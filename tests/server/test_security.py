@@ -12,12 +12,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from tests.pipeline.conftest import PATIENT
-from tests.server.conftest import own_database, running
+from tests.server.conftest import create_test_database, run_server
 
 from gliomark.server.app import create_app
-from gliomark.server.records import AuditRow, TokenRow, token_sha256
-from gliomark.server.run import Settings, make_server, open_records
-from gliomark.server.security import Address
+from gliomark.server.records import AuditRow, TokenRow, hash_token
+from gliomark.server.run import ServerConfig, create_server, open_database
+from gliomark.server.security import ServerAddress
 from gliomark.study import GliomarkError
 
 
@@ -25,10 +25,12 @@ from gliomark.study import GliomarkError
 def guarded(tmp_path_factory, tiny_weights):
     """A server with a reader's and an admin's token."""
     data = tmp_path_factory.mktemp("guarded")
-    database = own_database()
-    records = open_records(data, database)
+    database = create_test_database()
+    records = open_database(data, database)
     tokens = {role: records.add_token(f"{role} 王", role) for role in ("reader", "admin")}
-    with running(Settings(data, database=database, models={"tiny": str(tiny_weights)})) as client:
+    with run_server(
+        ServerConfig(data, database_url=database, model_files={"tiny": str(tiny_weights)})
+    ) as client:
         client.tokens = tokens
         yield client
 
@@ -88,32 +90,34 @@ def test_tokens_are_kept_as_hashes_and_can_be_taken_back(guarded) -> None:
         kept = " ".join(
             str(vars(row)) for table in (TokenRow, AuditRow) for row in session.scalars(select(table))
         )
-    assert token not in kept and guarded.tokens["admin"] not in kept and token_sha256(token) in kept
+    assert token not in kept and guarded.tokens["admin"] not in kept and hash_token(token) in kept
     assert guarded.get("/api/predictions", headers=bearer(token)).status_code == 200
     records.revoke_token("short")
     assert guarded.get("/api/predictions", headers=bearer(token)).status_code == 401
 
 
 def test_that_tokens_existed_is_never_forgotten(tmp_path) -> None:
-    database = own_database()
-    records = open_records(tmp_path, database)
-    assert not records.tokens_existed()
-    open_records(tmp_path, database).add_token(
+    database = create_test_database()
+    records = open_database(tmp_path, database)
+    assert not records.has_had_tokens()
+    open_database(tmp_path, database).add_token(
         "one", "reader"
     )  # by another process: the running server sees it
-    assert records.tokens_existed()
+    assert records.has_had_tokens()
     records.revoke_token("one")
-    assert records.tokens_existed() and open_records(tmp_path, database).tokens_existed()
-    assert not records.tokens()
+    assert records.has_had_tokens() and open_database(tmp_path, database).has_had_tokens()
+    assert not records.list_tokens()
 
 
 @pytest.fixture
 def unstarted(tmp_path, tiny_weights, monkeypatch):
     """A server's interface on this machine, without workers; and its records as the command line opens them."""
     monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
-    database = own_database()
-    server = make_server(Settings(tmp_path, database=database, models={"tiny": str(tiny_weights)}))
-    return TestClient(create_app(server), base_url="http://127.0.0.1"), open_records(tmp_path, database)
+    database = create_test_database()
+    server = create_server(
+        ServerConfig(tmp_path, database_url=database, model_files={"tiny": str(tiny_weights)})
+    )
+    return TestClient(create_app(server), base_url="http://127.0.0.1"), open_database(tmp_path, database)
 
 
 def test_once_tokens_existed_one_is_always_demanded(unstarted) -> None:
@@ -168,25 +172,25 @@ def test_an_address_that_is_none(live, headers) -> None:
 
 def test_a_secret_of_the_starter_is_asked_for(tmp_path, tiny_weights, monkeypatch) -> None:
     monkeypatch.setenv("GLIOMARK_TOKEN", "only this client knows")
-    gate = make_server(Settings(tmp_path, models={"tiny": str(tiny_weights)})).gate
-    assert gate.secret == "only this client knows" and gate.loopback
+    gate = create_server(ServerConfig(tmp_path, model_files={"tiny": str(tiny_weights)})).authenticator
+    assert gate.startup_token == "only this client knows" and gate.is_loopback
 
 
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        (Address("0.0.0.0"), "in the clear"),  # noqa: S104
-        (Address("::"), "in the clear"),
-        (Address("hospital.example"), "in the clear"),
-        (Address("0.0.0.0", certificate=Path(__file__), key=Path(__file__)), "add a token first"),  # noqa: S104
-        (Address(certificate=Path(__file__)), "needs both files"),
-        (Address(certificate=Path("nowhere"), key=Path(__file__)), "nowhere is not there"),
+        (ServerAddress("0.0.0.0"), "in the clear"),  # noqa: S104
+        (ServerAddress("::"), "in the clear"),
+        (ServerAddress("hospital.example"), "in the clear"),
+        (ServerAddress("0.0.0.0", certificate=Path(__file__), key=Path(__file__)), "add a token first"),  # noqa: S104
+        (ServerAddress(certificate=Path(__file__)), "needs both files"),
+        (ServerAddress(certificate=Path("nowhere"), key=Path(__file__)), "nowhere is not there"),
     ],
 )
 def test_an_open_port_wants_tokens_and_tls(tmp_path, tiny_weights, monkeypatch, address, said) -> None:
     monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
     with pytest.raises(GliomarkError, match=said):
-        make_server(Settings(tmp_path, address, models={"tiny": str(tiny_weights)}))
+        create_server(ServerConfig(tmp_path, address, model_files={"tiny": str(tiny_weights)}))
 
 
 def test_the_log_only_grows(live, study) -> None:
@@ -213,19 +217,21 @@ def test_the_log_names_no_patient(live, study, caplog) -> None:
 
 
 def test_names_and_roles_are_checked(tmp_path) -> None:
-    records = open_records(tmp_path, own_database())
+    records = open_database(tmp_path, create_test_database())
     records.add_token("one", "reader")
     for ask in (lambda: records.add_token("one", "admin"), lambda: records.add_token("two", "king"),
                 lambda: records.revoke_token("three")):  # fmt: skip
         with pytest.raises(GliomarkError):
             ask()
     with pytest.raises(GliomarkError, match="database cannot be opened"):
-        open_records(tmp_path, "postgresql+nothing://x")
+        open_database(tmp_path, "postgresql+nothing://x")
 
 
 def test_a_database_without_an_encoding_keeps_every_name(tmp_path: Path) -> None:
     """PostgreSQL makes such a cluster where no locale is set; it must not answer bytes."""
-    records = open_records(tmp_path, own_database("ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"))
+    records = open_database(
+        tmp_path, create_test_database("ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    )
     records.add_token("神经外科", "reader")
-    assert [row.name for row in records.tokens()] == ["神经外科"]
-    assert records.verify_audit().count == 1
+    assert [row.name for row in records.list_tokens()] == ["神经外科"]
+    assert records.verify_audit_chain().line_count == 1

@@ -9,49 +9,57 @@ from pathlib import Path
 
 import pytest
 from tests.models.broken_weights import write_tiny
-from tests.server.conftest import own_database, running
+from tests.server.conftest import create_test_database, run_server
 
-from gliomark.models.signatures import Trust, make_keys, read_checked, read_trust, sign
-from gliomark.server.run import Settings, make_server
+from gliomark.models.signatures import (
+    TrustPolicy,
+    create_key_pair,
+    read_trust_policy,
+    read_verified_content,
+    sign_weights,
+)
+from gliomark.server.run import ServerConfig, create_server
 from gliomark.server.work import Worker
 from gliomark.study import GliomarkError
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    make_keys(tmp_path / "group", "")
+    create_key_pair(tmp_path / "group", "")
     return tmp_path / "group"
 
 
 @pytest.fixture
 def signed(tmp_path: Path, keys: Path) -> Path:
     path = write_tiny(tmp_path / "模型.safetensors")
-    sign(path, read_checked(path, Trust()), keys.with_suffix(".key"), str)
+    sign_weights(path, read_verified_content(path, TrustPolicy()), keys.with_suffix(".key"), str)
     return path
 
 
-def settings(data: Path, path: Path, trust: Trust) -> Settings:
-    return Settings(data, database=own_database(), models={"tiny": str(path)}, trust=trust)
+def settings(data: Path, path: Path, trust: TrustPolicy) -> ServerConfig:
+    return ServerConfig(
+        data, database_url=create_test_database(), model_files={"tiny": str(path)}, trust=trust
+    )
 
 
 def test_models_are_listed_with_their_signer(tmp_path: Path, signed: Path, keys: Path) -> None:
-    trust = read_trust([keys.with_suffix(".pub")], required=True)
-    with running(settings(tmp_path / "data", signed, trust)) as client:
+    trust = read_trust_policy([keys.with_suffix(".pub")], is_signature_required=True)
+    with run_server(settings(tmp_path / "data", signed, trust)) as client:
         client.server.workers.wait_for_models(120)
         (model,) = client.get("/api/models").json()
-    assert [model["signature"]] == list(trust.keys)
+    assert [model["signature"]] == list(trust.public_keys)
 
 
 def test_a_worker_loads_what_was_checked_and_nothing_else(tmp_path: Path, signed: Path, keys: Path) -> None:
-    trust = read_trust([keys.with_suffix(".pub")], required=True)
-    server = make_server(settings(tmp_path / "data", signed, trust))
-    given = server.workers.trust
-    assert Worker(tmp_path / "data", server.models, given).models["tiny"].signature in trust.keys
+    trust = read_trust_policy([keys.with_suffix(".pub")], is_signature_required=True)
+    server = create_server(settings(tmp_path / "data", signed, trust))
+    given = server.worker_pool.trust
+    assert Worker(tmp_path / "data", server.model_files, given).models["tiny"].signature in trust.public_keys
     content = signed.read_bytes()
     signed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    sign(signed, read_checked(signed, Trust()), keys.with_suffix(".key"), str)
+    sign_weights(signed, read_verified_content(signed, TrustPolicy()), keys.with_suffix(".key"), str)
     with pytest.raises(GliomarkError, match="not the one that was checked"):
-        _ = Worker(tmp_path / "data", server.models, given).models
+        _ = Worker(tmp_path / "data", server.model_files, given).models
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_a_worker_loads_what_was_checked_and_nothing_else(tmp_path: Path, signed
     ],
 )
 def test_the_server_does_not_start_with_others(tmp_path: Path, signed: Path, words, said: str) -> None:
-    make_keys(tmp_path / "other", "")
+    create_key_pair(tmp_path / "other", "")
     command = [sys.executable, "-m", "gliomark", "serve", "--data", "data", "--port", "0"]
     command += ["--model", f"tiny={signed}", *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIOMARK_")}

@@ -17,7 +17,7 @@ import anyio
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.server.conftest import SMALL
+from tests.server.conftest import SMALL_LIMITS
 
 from gliomark.server.uploads import receive_form
 
@@ -41,7 +41,7 @@ def link(name: str, to: str) -> bytes:
 
 def understated(declared: int) -> bytes:
     """A zip whose table says that the file in it is small."""
-    whole = bytearray(packed({"P/T1C/1.png": bytes(SMALL.bytes + 1)}))
+    whole = bytearray(packed({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}))
     at = whole.index(b"PK\x01\x02")
     whole[at + 24 : at + 28] = declared.to_bytes(4, "little")
     return bytes(whole)
@@ -63,9 +63,13 @@ def nothing_left(live):
 @pytest.mark.parametrize(
     ("content", "status", "said"),
     [
-        (packed({"P/T1C/1.png": bytes(SMALL.bytes + 1)}), 413, "unpacks to more"),
+        (packed({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}), 413, "unpacks to more"),
         (understated(10), 400, "cannot be unpacked"),
-        (packed({f"P/T1C/{n}.png": b"" for n in range(SMALL.files + 1)}), 413, "more than 200 files"),
+        (
+            packed({f"P/T1C/{n}.png": b"" for n in range(SMALL_LIMITS.max_upload_files + 1)}),
+            413,
+            "more than 200 files",
+        ),
         (packed({"../../outside.png": b"x"}), 400, "no path inside"),
         (packed({"/etc/outside.png": b"x"}), 400, "no path inside"),
         (packed({"a\\..\\..\\outside.png": b"x"}), 400, "no path inside"),
@@ -168,7 +172,7 @@ def test_a_large_study_lies_on_disk_not_in_memory_as_it_comes(tmp_path) -> None:
         yield b"--b--\r\n"
 
     tracemalloc.start()
-    anyio.run(receive_form, "multipart/form-data; boundary=b", body(), tmp_path / "in", SMALL)
+    anyio.run(receive_form, "multipart/form-data; boundary=b", body(), tmp_path / "in", SMALL_LIMITS)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 3e6, f"{most / 1e6:.1f} MB of {len(content) * count / 1e6:.0f} MB"
@@ -211,7 +215,7 @@ def test_a_body_without_a_size_is_counted(live) -> None:
         answered: list[int] = []
         reader = threading.Thread(target=lambda: answered.append(status(line)))
         reader.start()
-        for _ in range((SMALL.bytes >> 20) + 4):
+        for _ in range((SMALL_LIMITS.max_upload_bytes >> 20) + 4):
             try:
                 line.sendall(piece)
             except OSError:
@@ -228,6 +232,6 @@ def test_slow_uploads_take_no_more_than_their_places(live, pictures) -> None:
     finally:
         for line in lines:
             line.close()
-    assert sorted(set(found)) == [408, 503] and found.count(408) >= SMALL.at_once
+    assert sorted(set(found)) == [408, 503] and found.count(408) >= SMALL_LIMITS.max_uploads
     assert live.get("/api/health").status_code == 200
     assert live.upload(pictures).status_code == 201, "the places are free again"

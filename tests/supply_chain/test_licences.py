@@ -12,14 +12,14 @@ from scripts.licences import (
     find_data_files,
     find_licence,
     find_objection,
+    find_user_packages,
     is_allowed,
-    packages_for_users,
     read_rules,
-    write_table,
+    render_table,
 )
 
 RULES = read_rules()
-PACKAGES = packages_for_users()
+PACKAGES = find_user_packages()
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -106,4 +106,4 @@ def test_an_expression_is_weighed(licence: str, allowed: bool) -> None:
 
 
 def test_a_row_is_written_for_every_package() -> None:
-    assert write_table(PACKAGES, RULES).count("\n| ") == len(PACKAGES) + len(RULES.data) + 2
+    assert render_table(PACKAGES, RULES).count("\n| ") == len(PACKAGES) + len(RULES.data) + 2

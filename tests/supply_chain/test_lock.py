@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from scripts.lock import (
     CUDA_PARTS,
-    FOR_DEVELOPERS,
+    DEVELOPER_EXTRAS,
     LOCKS,
     REQUIREMENTS,
     check_cpu_build,
@@ -42,7 +42,7 @@ def asked() -> list[tuple[str, str]]:
         "build": PROJECT["build-system"]["requires"],
     } | EXTRAS
     whose = {"base": "base", "build": "base"} | {
-        extra: "developers" if extra in FOR_DEVELOPERS else "users" for extra in EXTRAS
+        extra: "developers" if extra in DEVELOPER_EXTRAS else "users" for extra in EXTRAS
     }
     return [(whose[extra], need) for extra, all_of_it in needs.items() for need in all_of_it]
 

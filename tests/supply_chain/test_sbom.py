@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from packaging.utils import canonicalize_name
-from scripts.licences import find_licence, packages_for_users, read_rules
+from scripts.licences import find_licence, find_user_packages, read_rules
 from scripts.lock import read_lock
-from scripts.sbom import find_violations, make_sbom
+from scripts.sbom import build_sbom, find_violations
 
 
 @pytest.fixture(scope="module")
 def sbom() -> dict[str, Any]:
-    return make_sbom()
+    return build_sbom()
 
 
 def test_it_follows_the_schema(sbom) -> None:
@@ -26,7 +26,7 @@ def test_it_follows_the_schema(sbom) -> None:
 
 def test_every_package_for_users_is_in_it_with_licence_and_hashes(sbom) -> None:
     components = {canonicalize_name(one["name"]): one for one in sbom["components"]}
-    packages, rules = packages_for_users(), read_rules()
+    packages, rules = find_user_packages(), read_rules()
     assert set(components) == set(packages)
     for name, package in packages.items():
         assert components[name]["version"] == package.version

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from gliomark.io import ClinicalTable, read_clinical
-from gliomark.study import Clinical, GliomarkError
-from gliomark.tables import check_row
+from gliomark.io import ClinicalTable, read_clinical_table
+from gliomark.study import ClinicalData, GliomarkError
+from gliomark.tables import check_clinical_row
 
 
 def table(tmp_path: Path, text: str | bytes, encoding: str = "utf-8") -> ClinicalTable:
     file = tmp_path / "临床 data.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
-    return read_clinical(file)
+    return read_clinical_table(file)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_encodings_and_separators(tmp_path: Path, encoding: str, separator: str)
         ",", separator
     )
     rows = table(tmp_path, text, encoding)
-    assert rows.row("患者 01") == Clinical("患者 01", 67.0, 1, {"医院": "湘雅", "idh_mutant": "1"})
-    assert rows.row("B") == Clinical("B", 30.0, 0, {})
+    assert rows.get_row("患者 01") == ClinicalData("患者 01", 67.0, 1, {"医院": "湘雅", "idh_mutant": "1"})
+    assert rows.get_row("B") == ClinicalData("B", 30.0, 0, {})
     assert rows.patient_ids == ("患者 01", "B")
 
 
@@ -38,14 +38,14 @@ def test_encodings_and_separators(tmp_path: Path, encoding: str, separator: str)
 ])  # fmt: skip
 def test_a_table_may_leave_out_the_prefix_of_a_subject(tmp_path: Path, ids: str, patient: str, age: float):
     text = "".join(f"{one},{50 + at},F\n" for at, one in enumerate(ids.split()))
-    row = table(tmp_path, f"id,age,sex\n{text}").row(patient)
-    assert row == Clinical(patient, age, 1, {})
-    check_row(row, patient)
+    row = table(tmp_path, f"id,age,sex\n{text}").get_row(patient)
+    assert row == ClinicalData(patient, age, 1, {})
+    check_clinical_row(row, patient)
 
 
 @pytest.mark.parametrize("row, patient", [("01", "sub-01"), ("sub-01", "sub-01"), ("P7", "sub-P7")])
 def test_a_row_without_the_prefix_is_the_subjects(row: str, patient: str):
-    check_row(Clinical(row, 50, 0, {}), patient)
+    check_clinical_row(ClinicalData(row, 50, 0, {}), patient)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_row_without_the_prefix_is_the_subjects(row: str, patient: str):
 )
 def test_a_row_of_another_subject_is_refused(row: str, patient: str):
     with pytest.raises(GliomarkError, match="belongs to patient"):
-        check_row(Clinical(row, 50, 0, {}), patient)
+        check_clinical_row(ClinicalData(row, 50, 0, {}), patient)
 
 
 @pytest.mark.parametrize("text, sex", [
@@ -61,7 +61,7 @@ def test_a_row_of_another_subject_is_refused(row: str, patient: str):
     ("男", 0), ("女", 1),
 ])  # fmt: skip
 def test_sexes(tmp_path: Path, text: str, sex: int):
-    assert table(tmp_path, f"id,age,sex\na,50,{text}\n").row("a").sex == sex
+    assert table(tmp_path, f"id,age,sex\na,50,{text}\n").get_row("a").sex == sex
 
 
 @pytest.mark.parametrize("header, cells, sexes", [
@@ -71,7 +71,7 @@ def test_sexes(tmp_path: Path, text: str, sex: int):
 def test_numbers_are_read_by_their_column(tmp_path: Path, header: str, cells: str, sexes: list[int]):
     text = "".join(f"p{at},50,{cell}\n" for at, cell in enumerate(cells.split()))
     rows = table(tmp_path, f"id,age,{header}\n{text}")
-    assert [rows.row(one).sex for one in rows.patient_ids] == sexes
+    assert [rows.get_row(one).sex for one in rows.patient_ids] == sexes
 
 
 @pytest.mark.parametrize("cells, words", [
@@ -81,19 +81,19 @@ def test_numbers_are_read_by_their_column(tmp_path: Path, header: str, cells: st
 def test_a_lone_code_that_may_be_either_sex_is_refused(tmp_path: Path, cells: str, words: str):
     text = "".join(f"p{at},50,{cell}\n" for at, cell in enumerate(cells.split()))
     with pytest.raises(GliomarkError, match=words):
-        table(tmp_path, f"id,age,sex\n{text}").row("p0")
+        table(tmp_path, f"id,age,sex\n{text}").get_row("p0")
 
 
 @pytest.mark.parametrize("cells, sexes", [("1 1", [1, 1]), ("1 F", None), ("0 0", [0, 0]), ("F F", [1, 1])])
 def test_a_table_of_our_own_is_read_as_it_was_written(tmp_path: Path, cells: str, sexes: list[int] | None):
     file = tmp_path / "MetaMS.csv"
     file.write_text("id,age,sex\n" + "".join(f"p{at},50,{cell}\n" for at, cell in enumerate(cells.split())))
-    rows = read_clinical(file, own=True)
+    rows = read_clinical_table(file, is_gliomark_table=True)
     if sexes is None:
         with pytest.raises(GliomarkError, match="mixes numbers and words"):
-            rows.row("p0")
+            rows.get_row("p0")
     else:
-        assert [rows.row(one).sex for one in rows.patient_ids] == sexes
+        assert [rows.get_row(one).sex for one in rows.patient_ids] == sexes
 
 
 @pytest.mark.parametrize("written", [
@@ -101,24 +101,24 @@ def test_a_table_of_our_own_is_read_as_it_was_written(tmp_path: Path, cells: str
 ])  # fmt: skip
 def test_an_id_with_other_signs_is_named_as_probably_meant(tmp_path: Path, written: str):
     with pytest.raises(GliomarkError) as caught:
-        table(tmp_path, f"id,age,sex\n{written},50,M\n").row("P-0007")
+        table(tmp_path, f"id,age,sex\n{written},50,M\n").get_row("P-0007")
     assert "Patient P-0007" in str(caught.value) and f"'{written}'" in str(caught.value)
 
 
 def test_decimal_comma_in_a_semicolon_table(tmp_path: Path):
-    assert table(tmp_path, "id;age;sex\na;45,5;M\n").row("a").age == 45.5
+    assert table(tmp_path, "id;age;sex\na;45,5;M\n").get_row("a").age == 45.5
 
 
 def test_same_letter_written_in_two_ways_is_one_patient(tmp_path: Path):
-    assert table(tmp_path, "id,age,sex\nRene\u0301,50,M\n").row("Ren\u00e9").age == 50
+    assert table(tmp_path, "id,age,sex\nRene\u0301,50,M\n").get_row("Ren\u00e9").age == 50
 
 
 @pytest.mark.parametrize("row, column", [("a,,M", "age"), ("a,50,", "sex"), ("a,NA,M", "age"), ("a", "age")])
 def test_missing_age_or_sex(tmp_path: Path, row: str, column: str):
     rows = table(tmp_path, f"id,age,sex\n{row}\n")
     with pytest.raises(GliomarkError, match=f"The {column} of patient a in .*csv is missing"):
-        rows.row("a")
-    assert getattr(rows.row("a", require_age_sex=False), column) is None
+        rows.get_row("a")
+    assert getattr(rows.get_row("a", require_age_sex=False), column) is None
 
 
 @pytest.mark.parametrize("row, words", [
@@ -129,16 +129,16 @@ def test_missing_age_or_sex(tmp_path: Path, row: str, column: str):
 ])  # fmt: skip
 def test_nonsense_is_refused_even_where_not_required(tmp_path: Path, row: str, words: str):
     with pytest.raises(GliomarkError, match=words):
-        table(tmp_path, f"id,age,sex\n{row}\n").row("a", require_age_sex=False)
+        table(tmp_path, f"id,age,sex\n{row}\n").get_row("a", require_age_sex=False)
 
 
 def test_patient_not_in_table_or_twice(tmp_path: Path):
     rows = table(tmp_path, "id,age,sex\na,50,M\nb,40,F\nb,41,F\n")
     with pytest.raises(GliomarkError, match="Patient c has no row in .*临床 data.csv"):
-        rows.row("c")
+        rows.get_row("c")
     with pytest.raises(GliomarkError, match="Patient b has 2 rows in"):
-        rows.row("b")
-    assert rows.row("a").age == 50
+        rows.get_row("b")
+    assert rows.get_row("a").age == 50
 
 
 @pytest.mark.parametrize("text, words", [
@@ -155,15 +155,15 @@ def test_bad_tables(tmp_path: Path, text: str | bytes, words: str):
 
 def test_no_file(tmp_path: Path):
     with pytest.raises(GliomarkError, match="cannot be opened"):
-        read_clinical(tmp_path / "none.csv")
+        read_clinical_table(tmp_path / "none.csv")
     with pytest.raises(GliomarkError, match="cannot be opened"):
-        read_clinical(tmp_path)
+        read_clinical_table(tmp_path)
 
 
 def test_real_table(shared: Path):
-    rows = read_clinical(shared / "cohorts/tcga-lgg/clinical.csv")
+    rows = read_clinical_table(shared / "cohorts/tcga-lgg/clinical.csv")
     assert len(rows.patient_ids) == 96
-    patient = rows.row("TCGA-CS-4941")
+    patient = rows.get_row("TCGA-CS-4941")
     assert (patient.age, patient.sex) == (67.0, 0)
     assert patient.columns["who_cns5"] == "Glioblastoma, IDH-wildtype. Grade 4."
 
@@ -188,22 +188,26 @@ def test_workbook_cells_are_read_as_their_user_sees_them(tmp_path: Path):
         [None] * 7,
         ["b", None, "M", "10-20%", None, 12.5, False],
     ]
-    table = read_clinical(workbook(tmp_path / "t.xlsx", rows, {"A2": "00000", "D2": "0%"}))
+    table = read_clinical_table(workbook(tmp_path / "t.xlsx", rows, {"A2": "00000", "D2": "0%"}))
     assert table.patient_ids == ("00042", "b")
-    assert table.row("00042") == Clinical(
+    assert table.get_row("00042") == ClinicalData(
         "00042", 67.0, 1, {"ki67": "15%", "seen": "2020-01-31", "score": "0.3", "done": "1"}
     )
-    assert table.row("b", require_age_sex=False).columns == {"ki67": "10-20%", "score": "12.5", "done": "0"}
+    assert table.get_row("b", require_age_sex=False).columns == {
+        "ki67": "10-20%",
+        "score": "12.5",
+        "done": "0",
+    }
 
 
 def test_workbooks_that_cannot_be_read(tmp_path: Path):
     file = workbook(tmp_path / "t.xlsx", [["name", "age"], ["a", 5]])
     with pytest.raises(GliomarkError, match="no column id .columns: name, age"):
-        read_clinical(file)
+        read_clinical_table(file)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(GliomarkError, match="damaged workbook"):
-        read_clinical(file)
+        read_clinical_table(file)
     file.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
     with pytest.raises(GliomarkError, match="old or password-protected workbook"):
-        read_clinical(file)
+        read_clinical_table(file)

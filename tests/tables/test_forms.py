@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 from openpyxl import Workbook
 
-from gliomark.study import Clinical, GliomarkError
-from gliomark.tables import CellError, check_row, csv_text, parse_age, read_clinical, read_records
-from gliomark.tables.age_sex import AgeForm
-from gliomark.tables.ids import similar_ids
-from gliomark.tables.text import unharmed
-from gliomark.tables.writing import harmless
+from gliomark.study import ClinicalData, GliomarkError
+from gliomark.tables import (
+    CellError,
+    check_clinical_row,
+    format_csv,
+    parse_age,
+    read_clinical_table,
+    read_table,
+)
+from gliomark.tables.age_sex import AgeFormat
+from gliomark.tables.ids import find_similar_ids
+from gliomark.tables.text import unescape_formula
+from gliomark.tables.writing import escape_formula
 
 PLAIN = "id,age,sex,note\nP-007,49.5,F,a\nP-008,50,M,\n"
 
@@ -28,8 +35,8 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def people(path: Path) -> list[tuple[str, float | None, int | None]]:
-    table = read_clinical(path)
-    rows = [table.row(one, require_age_sex=False) for one in table.patient_ids]
+    table = read_clinical_table(path)
+    rows = [table.get_row(one, require_age_sex=False) for one in table.patient_ids]
     return [(row.patient_id, row.age, row.sex) for row in rows]
 
 
@@ -84,7 +91,7 @@ def test_same_table_in_every_form(tmp_path: Path, form: str, encoding: str) -> N
 ])  # fmt: skip
 def test_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(GliomarkError, match=words) as refused:
-        read_clinical(written(tmp_path, text))
+        read_clinical_table(written(tmp_path, text))
     assert "表 1.csv" in str(refused.value)
 
 
@@ -107,7 +114,7 @@ def test_headers(tmp_path: Path, header: str) -> None:
 ])  # fmt: skip
 def test_which_of_several_columns_is_the_id(tmp_path: Path, text: str, patient: str) -> None:
     """``id`` by its name, unless it counts the rows; counting numbers give way; equal columns are one."""
-    assert read_clinical(written(tmp_path, text)).row(patient, require_age_sex=False).age == 49
+    assert read_clinical_table(written(tmp_path, text)).get_row(patient, require_age_sex=False).age == 49
 
 
 # ---- workbooks ---------------------------------------------------------------------------------------
@@ -133,16 +140,16 @@ def test_title_and_an_empty_first_sheet(tmp_path: Path) -> None:
     ("=2024-1975", "without a stored"),
 ])  # fmt: skip
 def test_cells_of_a_workbook_that_are_no_age(tmp_path: Path, cell: object, words: str) -> None:
-    table = read_clinical(workbook(tmp_path / "t.xlsx", [["id", "age", "sex"], ["A", cell, "F"]]))
+    table = read_clinical_table(workbook(tmp_path / "t.xlsx", [["id", "age", "sex"], ["A", cell, "F"]]))
     with pytest.raises(GliomarkError, match=words):
-        table.row("A")
+        table.get_row("A")
 
 
 def test_a_web_page_named_xls_and_an_old_workbook(tmp_path: Path) -> None:
     file = tmp_path / "t.xls"
     file.write_text("<html><body><table><tr><td>id</td></tr></table></body></html>")
     with pytest.raises(GliomarkError, match="web page"):
-        read_records(file)
+        read_table(file)
 
 
 # ---- ages --------------------------------------------------------------------------------------------
@@ -185,14 +192,14 @@ def test_impossible_ages(text: str, words: str) -> None:
     ("Age (months)", "49岁", 49),
 ])  # fmt: skip
 def test_ages_counted_in_other_units(tmp_path: Path, header: str, cell: str, years: float) -> None:
-    table = read_clinical(written(tmp_path, f"id,{header},sex\nA,{cell},F\n"))
-    assert table.row("A").age == pytest.approx(years, abs=0.01)
+    table = read_clinical_table(written(tmp_path, f"id,{header},sex\nA,{cell},F\n"))
+    assert table.get_row("A").age == pytest.approx(years, abs=0.01)
 
 
 def test_a_man_of_18_beside_a_woman_is_no_infant() -> None:
-    assert parse_age("18M", AgeForm()) == 1.5
+    assert parse_age("18M", AgeFormat()) == 1.5
     with pytest.raises(CellError, match="months or a man"):
-        parse_age("18M", AgeForm(m_is_months=False))
+        parse_age("18M", AgeFormat(uses_m_for_months=False))
 
 
 # ---- sexes -------------------------------------------------------------------------------------------
@@ -232,7 +239,7 @@ def test_sexes_that_may_mean_two_things(tmp_path: Path, header: str, cells: str,
             [["id", header], *([f"P{at}", cell] for at, cell in enumerate(cells.split()))]
         )
     with pytest.raises(GliomarkError, match=words):
-        read_clinical(path).row("P0", require_age_sex=False)
+        read_clinical_table(path).get_row("P0", require_age_sex=False)
 
 
 # ---- ids ---------------------------------------------------------------------------------------------
@@ -245,52 +252,52 @@ def test_sexes_that_may_mean_two_things(tmp_path: Path, header: str, cells: str,
     ("'007", "007"),
 ])  # fmt: skip
 def test_the_row_probably_meant_is_named_and_not_taken(tmp_path: Path, wanted: str, row: str) -> None:
-    table = read_clinical(written(tmp_path, f"id,age,sex\n{row},49,F\nother,50,M\n"))
+    table = read_clinical_table(written(tmp_path, f"id,age,sex\n{row},49,F\nother,50,M\n"))
     with pytest.raises(GliomarkError, match="no row in") as refused:
-        table.row(wanted)
+        table.get_row(wanted)
     assert f"'{row}' looks alike" in str(refused.value)
 
 
 def test_strangers_are_not_alike(tmp_path: Path) -> None:
-    assert similar_ids("007", ["70", "17", "0070", "7A", ""]) == []
-    assert similar_ids("12345678901", ["1.24E+10", "1.23E+11"]) == []
-    assert similar_ids("P1", ["p1", "P-1", "P01"]) == ["p1", "P-1", "P01"]
+    assert find_similar_ids("007", ["70", "17", "0070", "7A", ""]) == []
+    assert find_similar_ids("12345678901", ["1.24E+10", "1.23E+11"]) == []
+    assert find_similar_ids("P1", ["p1", "P-1", "P01"]) == ["p1", "P-1", "P01"]
     with pytest.raises(GliomarkError, match="give the table one row with this id"):
-        read_clinical(written(tmp_path, "id,age,sex\n70,49,F\n")).row("007")
+        read_clinical_table(written(tmp_path, "id,age,sex\n70,49,F\n")).get_row("007")
 
 
 def test_rows_of_one_patient(tmp_path: Path) -> None:
     """Two equal rows say one thing; two that differ are refused."""
-    table = read_clinical(written(tmp_path, "id,age,sex\nA,49,F\nA,49,F\nB,50,M\nB,51,M\n"))
-    assert table.row("A").age == 49
+    table = read_clinical_table(written(tmp_path, "id,age,sex\nA,49,F\nA,49,F\nB,50,M\nB,51,M\n"))
+    assert table.get_row("A").age == 49
     with pytest.raises(GliomarkError, match="Patient B has 2 rows"):
-        table.row("B")
+        table.get_row("B")
 
 
 # ---- a row for a prediction --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row, words", [
-    (Clinical("B", 49, 1), "row belongs to patient B, the images to patient A"),
-    (Clinical("a", 49, 1), "patient a"),
-    (Clinical("A", -3, 1), "age -3 is impossible"), (Clinical("A", 150, 1), "age 150"),
-    (Clinical("A", float("nan"), 1), "age nan"),
-    (Clinical("A", "49", 1), "age '49'"), (Clinical("A", True, 1), "age True"),
-    (Clinical("A", 49, 2), "sex 2 is impossible"),
-    (Clinical("A", 49, "F"), "sex 'F'"), (Clinical("A", 49, -1), "sex -1"),
-    (Clinical("A", 49, True), "sex True"),
+    (ClinicalData("B", 49, 1), "row belongs to patient B, the images to patient A"),
+    (ClinicalData("a", 49, 1), "patient a"),
+    (ClinicalData("A", -3, 1), "age -3 is impossible"), (ClinicalData("A", 150, 1), "age 150"),
+    (ClinicalData("A", float("nan"), 1), "age nan"),
+    (ClinicalData("A", "49", 1), "age '49'"), (ClinicalData("A", True, 1), "age True"),
+    (ClinicalData("A", 49, 2), "sex 2 is impossible"),
+    (ClinicalData("A", 49, "F"), "sex 'F'"), (ClinicalData("A", 49, -1), "sex -1"),
+    (ClinicalData("A", 49, True), "sex True"),
 ])  # fmt: skip
-def test_a_row_that_cannot_be_this_patients(row: Clinical, words: str) -> None:
+def test_a_row_that_cannot_be_this_patients(row: ClinicalData, words: str) -> None:
     with pytest.raises(GliomarkError, match=words):
-        check_row(row, "A")
+        check_clinical_row(row, "A")
 
 
 @pytest.mark.parametrize("row", [
-    Clinical("A", 49, 1), Clinical("A", None, None), Clinical("A", np.float32(49.5), np.int64(0)),
-    Clinical(" A", 0.2, 0),
+    ClinicalData("A", 49, 1), ClinicalData("A", None, None), ClinicalData("A", np.float32(49.5), np.int64(0)),
+    ClinicalData(" A", 0.2, 0),
 ])  # fmt: skip
-def test_a_row_that_may_be(row: Clinical) -> None:
-    check_row(row, "A")
+def test_a_row_that_may_be(row: ClinicalData) -> None:
+    check_clinical_row(row, "A")
 
 
 # ---- writing -----------------------------------------------------------------------------------------
@@ -313,18 +320,18 @@ HARMLESS = ["-3.5", "+5", "-1e-5", "-", "--", "+", "P-1", "a=b", "", "-12 %", "'
 
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_formulas_are_written_as_text_and_read_back(tmp_path: Path, cell: str) -> None:
-    text = csv_text([["id", "age", "sex", "remark"], [cell, 49, "F", cell]])
-    (row,) = list(csv.reader(text.splitlines()[1:2])) if "\r" not in cell else [[harmless(cell)]]
-    assert row[0].startswith("'") and unharmed(str(harmless(cell))) == cell
+    text = format_csv([["id", "age", "sex", "remark"], [cell, 49, "F", cell]])
+    (row,) = list(csv.reader(text.splitlines()[1:2])) if "\r" not in cell else [[escape_formula(cell)]]
+    assert row[0].startswith("'") and unescape_formula(str(escape_formula(cell))) == cell
 
 
 @pytest.mark.parametrize("cell", HARMLESS)
 def test_what_is_no_formula_stays(cell: str) -> None:
-    assert harmless(cell) == cell and unharmed(cell) == cell
+    assert escape_formula(cell) == cell and unescape_formula(cell) == cell
 
 
 @pytest.mark.parametrize("patient", ["=1+1", "@home", "-Foo", "+49 171"])
 def test_an_id_like_a_formula_finds_its_row(tmp_path: Path, patient: str) -> None:
     path = tmp_path / "t.csv"
-    path.write_text(csv_text([["id", "age", "sex"], [patient, 49, 1]]), encoding="utf-8")
-    assert read_clinical(path).row(patient).age == 49
+    path.write_text(format_csv([["id", "age", "sex"], [patient, 49, 1]]), encoding="utf-8")
+    assert read_clinical_table(path).get_row(patient).age == 49

@@ -11,7 +11,7 @@ import pytest
 from openpyxl import Workbook
 
 from gliomark.study import GliomarkError
-from gliomark.tables.reading import read_records
+from gliomark.tables.reading import read_table
 
 
 def workbook(cell: str = "") -> bytes:
@@ -52,7 +52,7 @@ def test_a_workbook_that_grows(tmp_path: Path, content):
     table.write_bytes(content())
     started = time.monotonic()
     with pytest.raises(GliomarkError) as caught:
-        read_records(table)
+        read_table(table)
     assert f"{table} is far larger than any table of patients" in str(caught.value)
     assert time.monotonic() - started < 10
 
@@ -62,12 +62,12 @@ def test_a_csv_larger_than_any(tmp_path: Path):
     with table.open("wb") as file:
         file.truncate(201 << 20)
     with pytest.raises(GliomarkError, match="far larger than any table of patients"):
-        read_records(table)
+        read_table(table)
 
 
 @pytest.mark.parametrize("cell", ["", "Z500", "A5000"])
 def test_a_healthy_workbook_is_read(tmp_path: Path, cell: str):
     table = tmp_path / "clinical.xlsx"
     table.write_bytes(workbook(cell))
-    header, rows = read_records(table)
+    header, rows = read_table(table)
     assert header[:3] == ["patient", "age", "sex"] and rows[0][:3] == ["P1", "50", "F"]

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest import lesion_corner
+from tests.conftest import compute_lesion_corner
 
 from gliomark.models.kinet import KiNetSettings, KiNetSize
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
-from gliomark.training.augmentation import GENTLE
-from gliomark.training.classification import MarkerTraining
-from gliomark.training.segmentation import SegmentationTraining
+from gliomark.training.augmentation import GENTLE_AUGMENTATION
+from gliomark.training.classification import MarkerTrainingConfig
+from gliomark.training.segmentation import SegmentationTrainingConfig
 
 
 @pytest.fixture
-def lesion_middle():
+def compute_lesion_centre():
     """patient id -> row and column of the middle of the lesion."""
 
-    def middle(patient: str) -> tuple[int, int]:
-        row, column = lesion_corner(int(patient[1:]))
+    def compute_centre(patient: str) -> tuple[int, int]:
+        row, column = compute_lesion_corner(int(patient[1:]))
         return row + 5, column + 5
 
-    return middle
+    return compute_centre
 
 
 @pytest.fixture
-def tiny_marker_training() -> MarkerTraining:
+def tiny_marker_training() -> MarkerTrainingConfig:
     size = KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4)
-    return MarkerTraining(
-        KiNetSettings(size=size), GENTLE, rate=1e-3, batch=4, epochs=1, slices_per_patient=1
+    return MarkerTrainingConfig(
+        KiNetSettings(size=size), GENTLE_AUGMENTATION, rate=1e-3, batch=4, epochs=1, slices_per_patient=1
     )
 
 
 @pytest.fixture
-def tiny_segmentation_training() -> SegmentationTraining:
+def tiny_segmentation_training() -> SegmentationTrainingConfig:
     size = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
     network = MIGNetSettings(inputs=2, size=size)
-    return SegmentationTraining(
-        network, GENTLE, pool=4, rate=1e-3, batch=4, epochs=1, validate_every=1, slices_per_patient=2
+    return SegmentationTrainingConfig(
+        network,
+        GENTLE_AUGMENTATION,
+        pool=4,
+        rate=1e-3,
+        batch=4,
+        epochs=1,
+        validate_every=1,
+        slices_per_patient=2,
     )

@@ -9,23 +9,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.inference.segmenter import averaged
+from gliomark.inference.segmenter import downsample_by_averaging
 from gliomark.training.augmentation import (
-    CURVE_KNOTS,
-    CURVE_SPREAD,
-    GENTLE,
-    LARGEST_GREY,
+    CURVE_KNOT_COUNT,
+    CURVE_STANDARD_DEVIATION,
+    GENTLE_AUGMENTATION,
+    MAX_INTENSITY,
     Augmentation,
-    disturb,
-    random_theta,
-    random_view,
-    recoloured,
-    view,
+    apply_random_intensity_curve,
+    draw_random_theta,
+    draw_random_view,
+    perturb_intensities,
+    resample_view,
 )
 
 STILL = Augmentation(crop=24, shift=0, quarter_turns=False, noise=0.0)
 TEMPLATE = 40
-UPRIGHT = replace(GENTLE, noise=0.0, tone=0.0)
+UPRIGHT = replace(GENTLE_AUGMENTATION, noise=0.0, tone=0.0)
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def slices() -> torch.Tensor:
 
 
 def test_without_any_movement_it_is_the_central_crop(slices: torch.Tensor) -> None:
-    seen = view(slices, random_theta(3, STILL, TEMPLATE), 24)
+    seen = resample_view(slices, draw_random_theta(3, STILL, TEMPLATE), 24)
     torch.testing.assert_close(seen, slices[..., 8:32, 8:32], atol=1e-4, rtol=0)
 
 
 def test_quarter_turns_are_the_four_of_rot90(slices: torch.Tensor) -> None:
     torch.manual_seed(1)
-    theta = random_theta(64, replace(STILL, quarter_turns=True), TEMPLATE)
-    seen = view(slices[:1].expand(64, -1, -1, -1), theta, 24)
+    theta = draw_random_theta(64, replace(STILL, quarter_turns=True), TEMPLATE)
+    seen = resample_view(slices[:1].expand(64, -1, -1, -1), theta, 24)
     inner = slices[0, :, 8:32, 8:32]
     met = set()
     for one in seen:
@@ -54,8 +54,8 @@ def test_quarter_turns_are_the_four_of_rot90(slices: torch.Tensor) -> None:
 
 def test_mirror_swaps_left_and_right_only(slices: torch.Tensor) -> None:
     torch.manual_seed(1)
-    theta = random_theta(32, replace(STILL, mirror=True), TEMPLATE)
-    seen = view(slices[:1].expand(32, -1, -1, -1), theta, 24)
+    theta = draw_random_theta(32, replace(STILL, mirror=True), TEMPLATE)
+    seen = resample_view(slices[:1].expand(32, -1, -1, -1), theta, 24)
     inner = slices[0, :, 8:32, 8:32]
     mirrored = [torch.allclose(one, inner.flip(2), atol=1e-3) for one in seen]
     straight = [torch.allclose(one, inner, atol=1e-3) for one in seen]
@@ -65,19 +65,19 @@ def test_mirror_swaps_left_and_right_only(slices: torch.Tensor) -> None:
 
 def test_shift_stays_within_its_reach() -> None:
     torch.manual_seed(0)
-    theta = random_theta(500, replace(STILL, shift=10), TEMPLATE)
+    theta = draw_random_theta(500, replace(STILL, shift=10), TEMPLATE)
     pixels = theta[:, :, 2] * TEMPLATE / 2
     assert pixels.abs().max() <= 10 and pixels.min() < -8 and pixels.max() > 8
-    published = random_theta(500, Augmentation(), 240)[:, :, 2] * 120
+    published = draw_random_theta(500, Augmentation(), 240)[:, :, 2] * 120
     assert published.abs().max() <= 56 and published.max() > 50  # 224 of 336
 
 
 def test_whole_pixel_shift_and_the_edge_goes_on(slices: torch.Tensor) -> None:
-    theta = random_theta(3, STILL, TEMPLATE)
+    theta = draw_random_theta(3, STILL, TEMPLATE)
     theta[:, 0, 2] = 5 * 2 / TEMPLATE  # five columns to the right
-    torch.testing.assert_close(view(slices, theta, 24), slices[..., 8:32, 13:37], atol=1e-4, rtol=0)
+    torch.testing.assert_close(resample_view(slices, theta, 24), slices[..., 8:32, 13:37], atol=1e-4, rtol=0)
     theta[:, 0, 2] = 12 * 2 / TEMPLATE
-    seen = view(slices, theta, 24)
+    seen = resample_view(slices, theta, 24)
     torch.testing.assert_close(seen[..., :20], slices[..., 8:32, 20:40], atol=1e-4, rtol=0)
     torch.testing.assert_close(
         seen[..., 20:], slices[..., 8:32, 39:].expand(-1, -1, -1, 4), atol=1e-4, rtol=0
@@ -87,11 +87,11 @@ def test_whole_pixel_shift_and_the_edge_goes_on(slices: torch.Tensor) -> None:
 def test_shapes_stay_true() -> None:
     """Rotation and zoom scale both axes alike: no shear, no stretching."""
     torch.manual_seed(0)
-    theta = random_theta(200, GENTLE, 240)[:, :, :2]
+    theta = draw_random_theta(200, GENTLE_AUGMENTATION, 240)[:, :, :2]
     square = theta.transpose(1, 2) @ theta
     assert square[:, 0, 1].abs().max() < 1e-6
     torch.testing.assert_close(square[:, 0, 0], square[:, 1, 1])
-    zoom = square[:, 0, 0].sqrt() * 240 / GENTLE.crop
+    zoom = square[:, 0, 0].sqrt() * 240 / GENTLE_AUGMENTATION.crop
     assert 0.85 <= zoom.min() < 0.9 and 1.1 < zoom.max() <= 1.15
     assert {-1.0, 1.0} == set(torch.linalg.det(theta).sign().tolist())
 
@@ -100,22 +100,22 @@ def test_image_and_mask_are_moved_alike() -> None:
     torch.manual_seed(0)
     blob = torch.zeros(64, 1, 120, 120)
     blob[:, :, 40:60, 66:90] = 1
-    moving = replace(GENTLE, crop=96, shift=8, quarter_turns=True)
-    theta = random_theta(64, moving, 120)
-    image = view(3 * blob - 1, theta, 96)  # an image whose contrast is the mask
-    mask = view(blob, theta, 96).round()
+    moving = replace(GENTLE_AUGMENTATION, crop=96, shift=8, quarter_turns=True)
+    theta = draw_random_theta(64, moving, 120)
+    image = resample_view(3 * blob - 1, theta, 96)  # an image whose contrast is the mask
+    mask = resample_view(blob, theta, 96).round()
     torch.testing.assert_close((image > 0.5).float(), mask)
     assert len({tuple(m.nonzero().float().mean(dim=0).round().tolist()) for m in mask}) > 32, "views differ"
 
 
 def test_disturb(slices: torch.Tensor) -> None:
-    torch.testing.assert_close(disturb(slices, STILL), slices, atol=0, rtol=0)
+    torch.testing.assert_close(perturb_intensities(slices, STILL), slices, atol=0, rtol=0)
     torch.manual_seed(0)
     many = slices[:1].expand(600, -1, -1, -1)
     for level in (0.05, 0.1, 0.3):
-        noise = (disturb(many, replace(STILL, noise=level)) - many).flatten(1).std(dim=1)
+        noise = (perturb_intensities(many, replace(STILL, noise=level)) - many).flatten(1).std(dim=1)
         assert 0.8 * level < noise.min() and noise.max() < 1.2 * level, "a level, on every sample"
-    toned = disturb(many, replace(STILL, tone=0.2))
+    toned = perturb_intensities(many, replace(STILL, tone=0.2))
     ratio = (toned[:, 0].amax(dim=(1, 2)) - toned[:, 0].amin(dim=(1, 2))) / (
         slices[0, 0].max() - slices[0, 0].min()
     )
@@ -139,10 +139,10 @@ def test_a_training_view_is_as_sharp_as_a_test_view(augmentation, pool: int, sha
     """On white noise, where any resampling shows; the test view is the central crop, averaged."""
     torch.manual_seed(0)
     image = torch.randn(24, 1, 240, 240)
-    seen = random_view(image, image[:, 0] > 1, augmentation, pool)[0]
+    seen = draw_random_view(image, image[:, 0] > 1, augmentation, pool)[0]
     margin = (240 - augmentation.crop) // 2
     inner = slice(margin, margin + augmentation.crop)
-    shown = averaged(image[..., inner, inner], pool)
+    shown = downsample_by_averaging(image[..., inner, inner], pool)
     assert seen.shape == shown.shape
     # past the slice's edge, where the edge is repeated, there is less to see
     inside = slice(None) if augmentation.shift < 20 else slice(seen.shape[-1] // 3, -seen.shape[-1] // 3)
@@ -155,7 +155,7 @@ def test_published_views_lose_nothing(pool: int) -> None:
     torch.manual_seed(0)
     image = torch.randn(12, 1, 240, 240)
     lesion = F.avg_pool2d(image, 9, 1, 4)[:, 0] > 0.05
-    seen, target, theta = random_view(image, lesion, PUBLISHED, pool)
+    seen, target, theta = draw_random_view(image, lesion, PUBLISHED, pool)
     shifts = (theta[:, :, 2] * 120).round().int()
     torch.testing.assert_close(theta[:, :, 2] * 120, shifts.float(), atol=1e-4, rtol=0)
     padded = (
@@ -166,20 +166,22 @@ def test_published_views_lose_nothing(pool: int) -> None:
         turn = round(float(torch.atan2(theta[index, 1, 0], theta[index, 0, 0])) / (np.pi / 2))
         place = (..., slice(56 + row, 280 + row), slice(56 + column, 280 + column))
         cut, drawn = (torch.rot90(one[index : index + 1][place], turn, (2, 3)) for one in padded)
-        torch.testing.assert_close(seen[index : index + 1], averaged(cut, pool), atol=2e-3, rtol=0)
-        assert (target[index] == (averaged(drawn, pool)[0, 0] >= 0.5)).float().mean() > 0.999
+        torch.testing.assert_close(
+            seen[index : index + 1], downsample_by_averaging(cut, pool), atol=2e-3, rtol=0
+        )
+        assert (target[index] == (downsample_by_averaging(drawn, pool)[0, 0] >= 0.5)).float().mean() > 0.999
 
 
 # ---- random curves of grey ----------------------------------------------------------------------------
 
 
-KNOTS = torch.linspace(-LARGEST_GREY, LARGEST_GREY, CURVE_KNOTS)
+KNOTS = torch.linspace(-MAX_INTENSITY, MAX_INTENSITY, CURVE_KNOT_COUNT)
 
 
 def drawn_curves(samples: int, channels: int) -> torch.Tensor:
     """The values at the knots that ``recoloured`` draws after the seed 3."""
     torch.manual_seed(3)
-    return CURVE_SPREAD * torch.randn(samples, channels, CURVE_KNOTS)
+    return CURVE_STANDARD_DEVIATION * torch.randn(samples, channels, CURVE_KNOT_COUNT)
 
 
 def test_every_samples_channel_goes_through_its_own_curve() -> None:
@@ -187,10 +189,10 @@ def test_every_samples_channel_goes_through_its_own_curve() -> None:
     image = grey.expand(3, 2, -1, -1)
     values = drawn_curves(3, 2)
     torch.manual_seed(3)
-    seen = recoloured(image)
+    seen = apply_random_intensity_curve(image)
     assert seen.shape == image.shape
     # at a knot its value, between them a straight line, past the ends the end's value
-    torch.testing.assert_close(seen.flatten(2)[..., :CURVE_KNOTS], values, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen.flatten(2)[..., :CURVE_KNOT_COUNT], values, atol=1e-5, rtol=1e-5)
     for sample in range(3):
         for channel in range(2):
             expected = np.interp(grey.flatten().numpy(), KNOTS.numpy(), values[sample, channel].numpy())
@@ -201,17 +203,22 @@ def test_every_samples_channel_goes_through_its_own_curve() -> None:
 def test_equal_greys_stay_equal_wherever_they_lie() -> None:
     torch.manual_seed(0)
     levels = torch.randint(0, 5, (2, 2, 12, 12))
-    seen = recoloured(levels.float() - 2)
+    seen = apply_random_intensity_curve(levels.float() - 2)
     for one, level in zip(seen.flatten(0, 1), levels.flatten(0, 1), strict=True):
         assert all(len(one[level == number].unique()) == 1 for number in range(5))
 
 
 def test_recolour_is_the_share_of_samples_that_change(slices: torch.Tensor) -> None:
     many = slices[:1].expand(400, -1, -1, -1)
-    torch.testing.assert_close(disturb(many, replace(STILL, recolour=0.0)), many, atol=0, rtol=0)
+    torch.testing.assert_close(perturb_intensities(many, replace(STILL, recolour=0.0)), many, atol=0, rtol=0)
     torch.manual_seed(0)
-    seen = disturb(many, replace(STILL, recolour=0.3))
+    seen = perturb_intensities(many, replace(STILL, recolour=0.3))
     changed = (seen != many).flatten(1).any(dim=1)
     assert 0.22 < changed.float().mean() < 0.38
     assert ((seen != many).any(dim=(2, 3)).all(dim=1) == changed).all(), "both channels or none"
-    assert (disturb(many[:20], replace(STILL, recolour=1.0)) != many[:20]).flatten(1).any(dim=1).all()
+    assert (
+        (perturb_intensities(many[:20], replace(STILL, recolour=1.0)) != many[:20])
+        .flatten(1)
+        .any(dim=1)
+        .all()
+    )

@@ -11,19 +11,25 @@ from torch.nn import functional as F
 
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.classification import (
-    BalancedSampler,
-    known_labels,
-    known_values,
-    load_lesion_bank,
-    marker_value,
+    ClassBalancedSampler,
+    load_lesion_slice_dataset,
+    parse_marker_value,
+    read_marker_labels,
+    read_marker_values,
 )
-from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior, joined, load_bank
+from gliomark.training.slice_bank import (
+    EpochSampler,
+    SliceDataset,
+    compute_focus_prior,
+    join_datasets,
+    load_slice_dataset,
+)
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 SLICES = 4  # of every patient of the tiny cohort
 
 
-def bank_of(counts: list[int], lesions: list[int], scale: int = 1) -> SliceBank:
+def bank_of(counts: list[int], lesions: list[int], scale: int = 1) -> SliceDataset:
     """counts: slices per patient, the first ``lesions`` of which have a lesion of 4 x 4 in a corner.
 
     scale: pixels along every side of the 40 x 40 slice's pixels.
@@ -38,13 +44,13 @@ def bank_of(counts: list[int], lesions: list[int], scale: int = 1) -> SliceBank:
     total = len(lesion)
     ids = tuple(str(i) for i in range(len(counts)))
     image = torch.zeros(total, 1, 40 * scale, 40 * scale, dtype=torch.float16)
-    return SliceBank(
+    return SliceDataset(
         image, torch.stack(lesion), torch.zeros(total, dtype=torch.long), torch.tensor(owner), ids
     )
 
 
 def test_prior_is_scaled_smooth_and_has_no_side() -> None:
-    prior = focus_prior(bank_of([4, 4], [4, 2], scale=6))
+    prior = compute_focus_prior(bank_of([4, 4], [4, 2], scale=6))
     assert prior.shape == (240, 240) and prior.min() == 0 and prior.max() == 1
     torch.testing.assert_close(prior, prior.flip(1))
     # the first patient's lesion begins in column 24; nine pixels are smoothed over
@@ -52,7 +58,7 @@ def test_prior_is_scaled_smooth_and_has_no_side() -> None:
 
 
 def test_prior_of_pooled_slices_is_smoothed_over_as_many_millimetres() -> None:
-    whole, pooled = (focus_prior(bank_of([4, 4], [4, 2], scale)) for scale in (6, 2))
+    whole, pooled = (compute_focus_prior(bank_of([4, 4], [4, 2], scale)) for scale in (6, 2))
     assert pooled.shape == (80, 80)
     averaged = F.avg_pool2d(whole[None], 3)[0]
     # 9 of 240 pixels or 3 of 80; without smoothing the edges would be a third off
@@ -61,16 +67,18 @@ def test_prior_of_pooled_slices_is_smoothed_over_as_many_millimetres() -> None:
 
 def test_prior_weighs_patients_not_slices() -> None:
     # the one with 40 thin slices counts as the one with 4 thick ones
-    torch.testing.assert_close(focus_prior(bank_of([40, 4], [20, 4])), focus_prior(bank_of([4, 4], [2, 4])))
+    torch.testing.assert_close(
+        compute_focus_prior(bank_of([40, 4], [20, 4])), compute_focus_prior(bank_of([4, 4], [2, 4]))
+    )
 
 
 def test_prior_without_any_lesion_is_zero() -> None:
-    assert not focus_prior(bank_of([3], [0])).any()
+    assert not compute_focus_prior(bank_of([3], [0])).any()
 
 
 def test_epoch_shows_every_patient_alike_and_prefers_lesions() -> None:
     bank = bank_of([40, 4, 6], [10, 4, 0])
-    sampler = EpochSampler(bank, per_patient=20, lesion_share=0.6)
+    sampler = EpochSampler(bank, slices_per_patient=20, lesion_share=0.6)
     drawn = list(sampler)
     assert len(drawn) == len(sampler) == 60
     assert Counter(int(bank.patient[i]) for i in drawn) == {0: 20, 1: 20, 2: 20}
@@ -82,7 +90,7 @@ def test_epoch_shows_every_patient_alike_and_prefers_lesions() -> None:
 
 def test_bank_joint_and_independent(tiny_cohort) -> None:
     patients = ["P02", "P05"]
-    joint, each = (load_bank(tiny_cohort, patients, PAIR, joint=j) for j in (True, False))
+    joint, each = (load_slice_dataset(tiny_cohort, patients, PAIR, is_joint=j) for j in (True, False))
     assert joint.image.shape == (8, 2, 240, 240) and each.image.shape == (16, 1, 240, 240)
     assert joint.image.dtype == torch.float16 and joint.lesion.dtype == torch.uint8
     stack = tiny_cohort.stack("P05")
@@ -99,23 +107,25 @@ def test_bank_joint_and_independent(tiny_cohort) -> None:
 
 
 def test_lesion_bank_holds_lesion_slices_with_the_patients_label(tiny_cohort) -> None:
-    bank = load_lesion_bank(tiny_cohort, {"P01": 1, "P04": 0, "P07": 1}, PAIR)
+    bank = load_lesion_slice_dataset(tiny_cohort, {"P01": 1, "P04": 0, "P07": 1}, PAIR)
     assert bank.image.shape == (9, 2, 240, 240)  # three of four slices
     assert (bank.lesion.flatten(1).sum(dim=1) == 100).all()
     assert bank.label.tolist() == [1] * 3 + [0] * 3 + [1] * 3
     assert bank.value.tolist() == bank.label.tolist()
-    percent = load_lesion_bank(tiny_cohort, {"P01": 1, "P04": 0}, PAIR, {"P01": 25.0, "P04": 3.0, "P07": 8.0})
+    percent = load_lesion_slice_dataset(
+        tiny_cohort, {"P01": 1, "P04": 0}, PAIR, {"P01": 25.0, "P04": 3.0, "P07": 8.0}
+    )
     assert percent.value.tolist() == [25.0] * 3 + [3.0] * 3
-    part = bank.of(["P07", "P01"])
+    part = bank.select_patients(["P07", "P01"])
     assert part.label.tolist() == [1] * 6 and part.image[:, 0, 0, 0].tolist() == [1] * 3 + [7] * 3
-    assert len(bank.of([]).image) == 0
+    assert len(bank.select_patients([]).image) == 0
 
 
 def test_balanced_sampler_draws_classes_alike(tiny_cohort) -> None:
     labels = {p: int(p == "P01") for p in tiny_cohort.patient_ids[:5]}
-    bank = load_lesion_bank(tiny_cohort, labels, PAIR)
+    bank = load_lesion_slice_dataset(tiny_cohort, labels, PAIR)
     torch.manual_seed(0)
-    sampler = BalancedSampler(bank, 40)
+    sampler = ClassBalancedSampler(bank, 40)
     drawn = list(sampler)
     assert len(drawn) == len(sampler) == 200
     assert int(bank.label[drawn].sum()) == 100
@@ -123,24 +133,26 @@ def test_balanced_sampler_draws_classes_alike(tiny_cohort) -> None:
 
 
 def test_labels(tiny_cohort) -> None:
-    labels = known_labels(tiny_cohort, "idh_mutant", 0.5, PAIR)
+    labels = read_marker_labels(tiny_cohort, "idh_mutant", 0.5, PAIR)
     assert labels == {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids}
-    assert known_labels(tiny_cohort, "who_grade", 4, PAIR)["P02"] == 1
-    values = known_values(tiny_cohort, "who_grade", PAIR)
-    assert known_labels(tiny_cohort, "who_grade", 3.0, PAIR) == {p: int(v >= 3) for p, v in values.items()}
+    assert read_marker_labels(tiny_cohort, "who_grade", 4, PAIR)["P02"] == 1
+    values = read_marker_values(tiny_cohort, "who_grade", PAIR)
+    assert read_marker_labels(tiny_cohort, "who_grade", 3.0, PAIR) == {
+        p: int(v >= 3) for p, v in values.items()
+    }
     assert values["P02"] == 4 and set(values.values()) == {2, 3, 4}
-    assert marker_value("9.9", "ki67", "P") == 9.9 and marker_value("", "ki67", "P") is None
+    assert parse_marker_value("9.9", "ki67", "P") == 9.9 and parse_marker_value("", "ki67", "P") is None
     with pytest.raises(GliomarkError, match="Patient P.*'high'.*ki67"):
-        marker_value("high", "ki67", "P")
+        parse_marker_value("high", "ki67", "P")
     for column, threshold in (("absent", 0.5), ("idh_mutant", 2.0)):
         with pytest.raises(GliomarkError, match="no two classes"):
-            known_labels(tiny_cohort, column, threshold, PAIR)
+            read_marker_labels(tiny_cohort, column, threshold, PAIR)
 
 
 def test_bank_with_neighbours_holds_whole_slices(tiny_cohort) -> None:
     """Channels: the slice before, the slice and the slice after of T1C, then those of FLAIR."""
     stack = tiny_cohort.stack("P05")
-    bank = load_bank(tiny_cohort, ["P05"], PAIR, joint=True, context=1)
+    bank = load_slice_dataset(tiny_cohort, ["P05"], PAIR, is_joint=True, neighbour_slices=1)
     count = len(stack.brain)
     assert bank.image.shape == (count, 6, 240, 240) and bank.lesion.shape == (count, 240, 240)
     for index in range(count):
@@ -155,8 +167,8 @@ def test_bank_with_neighbours_holds_whole_slices(tiny_cohort) -> None:
 
 
 def test_bank_of_single_sequences_takes_neighbours_from_the_same_sequence(tiny_cohort) -> None:
-    plain = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False)
-    bank = load_bank(tiny_cohort, ["P02", "P05"], PAIR, joint=False, context=1)
+    plain = load_slice_dataset(tiny_cohort, ["P02", "P05"], PAIR, is_joint=False)
+    bank = load_slice_dataset(tiny_cohort, ["P02", "P05"], PAIR, is_joint=False, neighbour_slices=1)
     assert bank.image.shape == (16, 3, 240, 240)
     torch.testing.assert_close(bank.image[:, 1:2], plain.image)
     for start in range(0, 16, SLICES):  # a patient's one sequence each
@@ -167,19 +179,19 @@ def test_bank_of_single_sequences_takes_neighbours_from_the_same_sequence(tiny_c
 
 def test_an_absent_sequence_is_the_brains_mean_or_no_sample(tiny_cohort) -> None:
     absent = (MRSequence.T1C, MRSequence.T2)
-    joint, each = (load_bank(tiny_cohort, ["P03"], absent, joint=j) for j in (True, False))
+    joint, each = (load_slice_dataset(tiny_cohort, ["P03"], absent, is_joint=j) for j in (True, False))
     assert joint.image.shape == (SLICES, 2, 240, 240) and each.image.shape == (SLICES, 1, 240, 240)
     assert joint.image[:, 0].any() and not joint.image[:, 1].any()
 
 
 def test_joined_banks_keep_patients_apart(tiny_cohort) -> None:
-    first = load_bank(tiny_cohort, ["P01", "P02"], PAIR, joint=True)
-    second = load_bank(tiny_cohort, ["P03"], PAIR, joint=True)
-    both = joined(first, second)
+    first = load_slice_dataset(tiny_cohort, ["P01", "P02"], PAIR, is_joint=True)
+    second = load_slice_dataset(tiny_cohort, ["P03"], PAIR, is_joint=True)
+    both = join_datasets(first, second)
     assert both.patient_ids == ("P01", "P02", "P03")
     assert both.patient.tolist() == [0] * SLICES + [1] * SLICES + [2] * SLICES
-    whole = load_bank(tiny_cohort, ["P01", "P02", "P03"], PAIR, joint=True)
+    whole = load_slice_dataset(tiny_cohort, ["P01", "P02", "P03"], PAIR, is_joint=True)
     for name in ("image", "lesion", "grade", "patient"):
         torch.testing.assert_close(getattr(both, name), getattr(whole, name), atol=0, rtol=0)
-    torch.testing.assert_close(focus_prior(both), focus_prior(whole))
+    torch.testing.assert_close(compute_focus_prior(both), compute_focus_prior(whole))
     assert Counter(both.patient[list(EpochSampler(both, 5, 0.6))].tolist()) == {0: 5, 1: 5, 2: 5}

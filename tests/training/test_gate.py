@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import tiny_stack
-from tests.pipeline.conftest import draw, without_mask, write_pictures
+from tests.conftest import create_tiny_stack
+from tests.pipeline.conftest import draw_patient, drop_mask, write_pictures
 from typer.testing import CliRunner
 
 from gliomark import cli
 from gliomark.cohort.store import Cohort, write_json, write_patient
-from gliomark.evaluation.cautious import cautious_area
-from gliomark.evaluation.delong import delong
+from gliomark.evaluation.cautious import compute_conservative_auc_interval
+from gliomark.evaluation.delong import compute_delong_interval
 from gliomark.io import read_study
 from gliomark.models.weights import Weights, load_weights
 from gliomark.pipeline import build_model, predict_prepared, prepare_study
 from gliomark.reporting import write_prediction
-from gliomark.study import Clinical, MRSequence
+from gliomark.study import ClinicalData, MRSequence
 from gliomark.training import recipes
 from gliomark.training.recipes import TrainedMarker
 
@@ -29,22 +29,22 @@ def area(positives: int, negatives: int, share_right: float = 1.0, seed: int = 0
     random = np.random.default_rng(seed)
     label = np.repeat([1, 0], [positives, negatives])
     score = label + 0.0 if share_right == 1 else random.normal(share_right * label, 1)
-    return cautious_area(label, score)
+    return compute_conservative_auc_interval(label, score)
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(1, 9), (4, 4), (5, 5), (3, 7), (5, 80), (60, 2)])
 def test_a_handful_of_patients_ranked_without_a_fault_proves_nothing(positives, negatives) -> None:
     found = area(positives, negatives)
-    assert (found.value, found.high) == (1.0, 1.0)
-    assert found.low == pytest.approx(0.025 ** (1 / min(positives, negatives)))
-    assert found.low < 0.5
-    turned = cautious_area([0, 1, 1, 1], [4, 1, 2, 3])
-    assert (turned.value, turned.low) == (0.0, 0.0) and turned.high > 0.5
+    assert (found.value, found.upper) == (1.0, 1.0)
+    assert found.lower == pytest.approx(0.025 ** (1 / min(positives, negatives)))
+    assert found.lower < 0.5
+    turned = compute_conservative_auc_interval([0, 1, 1, 1], [4, 1, 2, 3])
+    assert (turned.value, turned.lower) == (0.0, 0.0) and turned.upper > 0.5
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(6, 6), (20, 66), (200, 200)])
 def test_enough_patients_ranked_without_a_fault_do(positives, negatives) -> None:
-    assert area(positives, negatives).low > 0.5
+    assert area(positives, negatives).lower > 0.5
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(8, 12), (20, 66), (150, 90)])
@@ -54,15 +54,15 @@ def test_the_cautious_interval_holds_delongs_and_the_truth(positives, negatives)
         random = np.random.default_rng(seed)
         label = np.repeat([1, 0], [positives, negatives])
         score = random.normal(label, 1)
-        found, other = cautious_area(label, score), delong(label, score)
+        found, other = compute_conservative_auc_interval(label, score), compute_delong_interval(label, score)
         assert found.value == pytest.approx(other.value)
-        assert found.low < other.low or found.value > 0.95
-        inside += found.low < truth < found.high
+        assert found.lower < other.lower or found.value > 0.95
+        inside += found.lower < truth < found.upper
     assert inside >= 190
 
 
 def test_one_class_alone_has_no_area() -> None:
-    assert np.isnan(cautious_area([1, 1, 1], [0.1, 0.5, 0.9]).value)
+    assert np.isnan(compute_conservative_auc_interval([1, 1, 1], [0.1, 0.5, 0.9]).value)
 
 
 # ---- ten patients -----------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def write_ten(folder: Path) -> Cohort:
     """Ten patients, five of either class."""
     rows = ["id,age,sex,idh_mutant,who_grade"]
     for number in range(1, 11):
-        write_patient(folder, tiny_stack(number))
+        write_patient(folder, create_tiny_stack(number))
         rows.append(f"P{number:02d},{30 + 2 * number},{number % 2},{number % 2},3")
     (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
     about = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": {"k": 20}}
@@ -125,11 +125,13 @@ def test_ten_patients_and_one_epoch_name_no_level(cohort, train, tmp_path, lucky
     assert f"AUC {v.auc:.2f}" in card.verdict and f"{v.low:.2f} to {v.high:.2f}" in card.performance
     assert said[-2:] == [f"IDH: {card.verdict}", str(tmp_path / "m.safetensors")], "and the command says so"
     # and so does the report on a patient whom a reader outlined
-    study = read_study(write_pictures(tmp_path / "患者 01", without_mask(draw())))
+    study = read_study(write_pictures(tmp_path / "患者 01", drop_mask(draw_patient())))
     model = build_model(weights)
     prepared = prepare_study(study, model)
     outline = prepared.stack.images[MRSequence.FLAIR] > 2
-    prediction = predict_prepared(prepared, Clinical(study.patient_id, 50.0, 1), model, outline=outline)
+    prediction = predict_prepared(
+        prepared, ClinicalData(study.patient_id, 50.0, 1), model, reader_mask=outline
+    )
     (answer,) = prediction.markers
     assert (answer.level, answer.probability) == ("undetermined", None)
     (why,) = answer.warnings

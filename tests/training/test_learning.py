@@ -15,24 +15,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
-from gliomark.evaluation.calibration import recalibration
-from gliomark.evaluation.metrics import at_threshold, auc
-from gliomark.inference.slice_classifier import calibrated, image_vectors
-from gliomark.models.kinet import KiNetSettings, KiNetSize, mix_input
-from gliomark.models.marker_networks import build_marker_network, start_from_imagenet
+from gliomark.evaluation.calibration import fit_recalibration
+from gliomark.evaluation.metrics import auc, compute_threshold_metrics
+from gliomark.inference.slice_classifier import apply_calibration, compute_image_vectors
+from gliomark.models.kinet import KiNetSettings, KiNetSize, build_mix_input
+from gliomark.models.marker_networks import build_marker_network, load_pretrained_features
 from gliomark.models.mignet import MIGNetSettings
 from gliomark.models.swin_unet import SwinSize
 from gliomark.study import GliomarkError
-from gliomark.training.augmentation import Augmentation, view
+from gliomark.training.augmentation import Augmentation, resample_view
 from gliomark.training.classification import (
-    LesionBank,
-    MarkerTraining,
-    light_training,
+    LesionSliceDataset,
+    MarkerTrainingConfig,
+    create_pretrained_marker_config,
     train_marker_network,
 )
-from gliomark.training.recipes import platt
-from gliomark.training.segmentation import SegmentationTraining, train_segmentation
-from gliomark.training.slice_bank import SliceBank
+from gliomark.training.recipes import fit_platt_calibration
+from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
+from gliomark.training.slice_bank import SliceDataset
 
 STILL = Augmentation(crop=64, shift=0, quarter_turns=False, noise=0.0)
 IDENTITY = torch.eye(2, 3)[None]
@@ -62,7 +62,7 @@ def blobs(count: int = 8, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 TINY = SwinSize(embedding=16, depths=(1, 1), heads=(2, 4), patch=2, convolutional_stem=True)
-MIGNET = SegmentationTraining(
+MIGNET = SegmentationTrainingConfig(
     MIGNetSettings(size=TINY), STILL, rate=3e-3, batch=8, epochs=14, slices_per_patient=10
 )
 
@@ -70,8 +70,8 @@ MIGNET = SegmentationTraining(
 def test_mignet_learns_eight_slices_by_heart(tmp_path: Path) -> None:
     image, mask = blobs()
     grade = torch.arange(8) % 2
-    bank = SliceBank(image.half(), mask.to(torch.uint8), grade, torch.arange(8), tuple("abcdefgh"))
-    trained = train_segmentation(bank, MIGNET, tmp_path)
+    bank = SliceDataset(image.half(), mask.to(torch.uint8), grade, torch.arange(8), tuple("abcdefgh"))
+    trained = train_segmentation_network(bank, MIGNET, tmp_path)
     assert trained.prior.shape == (64, 64) and not trained.network.training
     with torch.no_grad():
         logits, grades, deeper = trained.network(image, IDENTITY.expand(8, -1, -1))
@@ -87,20 +87,22 @@ def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
     label = torch.arange(16) % 2
     second = image[:, 0] - 3 * (mask & (label == 1)[:, None, None])  # dark there in one kind
     both = torch.stack([image[:, 0], second], dim=1)
-    bank = LesionBank(
+    bank = LesionSliceDataset(
         both.half(), mask.to(torch.uint8), label, label.float(), torch.arange(16), tuple(map(str, range(16)))
     )
     size = KiNetSize(stem=8, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
-    settings = MarkerTraining(KiNetSettings(size=size), STILL, rate=3e-3, epochs=6, slices_per_patient=8)
+    settings = MarkerTrainingConfig(
+        KiNetSettings(size=size), STILL, rate=3e-3, epochs=6, slices_per_patient=8
+    )
     network = train_marker_network(bank, settings, tmp_path)
     with torch.no_grad():
-        odds = network(mix_input(both[:, 0], both[:, 1], mask))["cat"]
+        odds = network(build_mix_input(both[:, 0], both[:, 1], mask))["cat"]
     assert (odds.argmax(dim=1) == label).float().mean() >= 0.9
 
 
 def test_still_view_is_the_slice_itself() -> None:
     image, _ = blobs(2)
-    torch.testing.assert_close(view(image, IDENTITY.expand(2, -1, -1), 64), image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(resample_view(image, IDENTITY.expand(2, -1, -1), 64), image, atol=1e-4, rtol=0)
 
 
 def test_calibration_never_turns_the_answers_round() -> None:
@@ -108,23 +110,23 @@ def test_calibration_never_turns_the_answers_round() -> None:
     label = random.integers(0, 2, 400)
     honest = expit(random.normal(2.0 * label - 1, 1.5))
     too_sure = expit(2 * logit(honest))
-    intercept, slope = platt(label, too_sure)
+    intercept, slope = fit_platt_calibration(label, too_sure)
     before, after = (
-        recalibration(label, honest),
-        recalibration(label, calibrated(too_sure, (intercept, slope))),
+        fit_recalibration(label, honest),
+        fit_recalibration(label, apply_calibration(too_sure, (intercept, slope))),
     )
     assert after.slope.value == pytest.approx(1, abs=1e-3) and after.intercept.value == pytest.approx(
         0, abs=1e-3
     )
     assert slope == pytest.approx(before.slope.value / 2, rel=1e-3)
     # worse than chance: everybody gets the share of positives
-    intercept, slope = platt(label, 1 - honest)
-    np.testing.assert_allclose(calibrated(honest, (intercept, slope)), label.mean())
+    intercept, slope = fit_platt_calibration(label, 1 - honest)
+    np.testing.assert_allclose(apply_calibration(honest, (intercept, slope)), label.mean())
     # nothing to learn from: left as it is
-    assert platt([1, 1, 1], [0.2, 0.5, 0.9]) == (0.0, 1.0)
+    assert fit_platt_calibration([1, 1, 1], [0.2, 0.5, 0.9]) == (0.0, 1.0)
 
 
-def lesions(slices: tuple[int, ...], seed: int) -> LesionBank:
+def lesions(slices: tuple[int, ...], seed: int) -> LesionSliceDataset:
     """Patients of so many slices; every other one's lesion is coarser in grain, which is the label."""
     random = torch.Generator().manual_seed(seed)
     patient = torch.repeat_interleave(torch.arange(len(slices)), torch.tensor(slices))
@@ -134,17 +136,17 @@ def lesions(slices: tuple[int, ...], seed: int) -> LesionBank:
     image = torch.where(label[:, None, None, None] == 1, coarse, fine)
     lesion = torch.zeros(len(patient), 64, 64, dtype=torch.uint8)
     lesion[:, 16:48, 16:48] = 1
-    return LesionBank(
+    return LesionSliceDataset(
         image.half(), lesion, label, label.float(), patient, tuple(map(str, range(len(slices))))
     )
 
 
 def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_path: Path) -> None:
-    settings = replace(light_training(), augmentation=STILL)
+    settings = replace(create_pretrained_marker_config(), augmentation=STILL)
     bank = lesions((9, 1, 2, 4, 1, 1), 0)
     network = train_marker_network(bank, settings, tmp_path / "one")
-    seen = image_vectors(network, bank.image, bank.lesion, 64)
-    mirrored = image_vectors(network, bank.image.flip(-1), bank.lesion.flip(-1), 64)
+    seen = compute_image_vectors(network, bank.image, bank.lesion, 64)
+    mirrored = compute_image_vectors(network, bank.image.flip(-1), bank.lesion.flip(-1), 64)
     vectors, odds = np.concatenate([seen, mirrored])[:, :-1].astype(float), seen[:, -1]
     # three patients of either class, who weigh the same however many the slices
     weight = np.tile([0.5 / (9, 1, 2, 4, 1, 1)[p] for p in bank.patient.tolist()], 2)
@@ -154,15 +156,15 @@ def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_pat
     expected = model.decision_function(scaler.transform(vectors[: len(odds)]))
     np.testing.assert_allclose(odds, expected, atol=1e-3)
     other = lesions((2,) * 10, 1)
-    unseen = image_vectors(network, other.image, other.lesion, 64)[:, -1]
+    unseen = compute_image_vectors(network, other.image, other.lesion, 64)[:, -1]
     assert auc(other.label.tolist(), unseen.tolist()) > 0.95
     again = train_marker_network(bank, settings, tmp_path / "one")
     assert torch.equal(again.cat_head.weight, network.cat_head.weight)
     with pytest.raises(GliomarkError, match="other patients"):
-        train_marker_network(bank.of("0123"), settings, tmp_path / "one")
+        train_marker_network(bank.select_patients("0123"), settings, tmp_path / "one")
 
 
-def grained(count: int, seed: int) -> LesionBank:
+def grained(count: int, seed: int) -> LesionSliceDataset:
     """One slice each, the second sequence's grain growing with a skewed number; from 10 on it is high."""
     random = torch.Generator().manual_seed(seed)
     number = torch.exp(1.7 + 1.2 * torch.randn(count, generator=random))
@@ -173,22 +175,22 @@ def grained(count: int, seed: int) -> LesionBank:
     lesion = torch.zeros(count, 64, 64, dtype=torch.uint8)
     lesion[:, 16:48, 16:48] = 1
     names = tuple(map(str, range(count)))
-    return LesionBank(image.half(), lesion, (number >= 10).long(), number, torch.arange(count), names)
+    return LesionSliceDataset(image.half(), lesion, (number >= 10).long(), number, torch.arange(count), names)
 
 
 def test_a_percentage_is_learnt_as_a_percentage(tmp_path: Path) -> None:
-    settings = replace(light_training(), augmentation=STILL)
+    settings = replace(create_pretrained_marker_config(), augmentation=STILL)
     bank, other = grained(60, 1), grained(200, 11)
     odds = {}
     for name, learnt in (("number", bank), ("class", replace(bank, value=bank.label.float()))):
         network = train_marker_network(learnt, settings, tmp_path / name)
-        odds[name] = image_vectors(network, other.image, other.lesion, 64)[:, -1]
+        odds[name] = compute_image_vectors(network, other.image, other.lesion, 64)[:, -1]
     by_rank = {name: spearmanr(one, other.value).statistic for name, one in odds.items()}
     assert by_rank["number"] > by_rank["class"] + 0.02
     # said as a class: as sure as it may be, and neither class favoured however rare
-    found = recalibration(other.label.tolist(), expit(odds["number"]).tolist())
+    found = fit_recalibration(other.label.tolist(), expit(odds["number"]).tolist())
     assert 0.5 < found.slope.value < 2
-    cut = at_threshold(other.label.numpy(), expit(odds["number"]), 0.5)
+    cut = compute_threshold_metrics(other.label.numpy(), expit(odds["number"]), 0.5)
     assert abs(cut["sensitivity"] - cut["specificity"]) < 0.15
 
 
@@ -196,13 +198,13 @@ def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
     bank, read = lesions((3, 2, 4), 7), []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        network = build_marker_network(light_training().network).eval()
-        start_from_imagenet(network)
+        network = build_marker_network(create_pretrained_marker_config().network).eval()
+        load_pretrained_features(network)
         network.trunk.register_forward_hook(lambda _, given, vector: read.append(len(vector)))
-        found = image_vectors(network, bank.image, bank.lesion, 64)
+        found = compute_image_vectors(network, bank.image, bank.lesion, 64)
         assert sum(read) == 9, "by the second head nothing is read again"
         with torch.no_grad():
-            mix = mix_input(*bank.image.float().unbind(1), bank.lesion)
+            mix = build_mix_input(*bank.image.float().unbind(1), bank.lesion)
             whole = network(mix)
         read.pop()
         np.testing.assert_allclose(found[:, :-1], whole["vector"], rtol=1e-4, atol=1e-5)
@@ -211,9 +213,11 @@ def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
         )
 
 
-@pytest.mark.parametrize("settings", [light_training(), MarkerTraining()], ids=["light", "published"])
+@pytest.mark.parametrize(
+    "settings", [create_pretrained_marker_config(), MarkerTrainingConfig()], ids=["light", "published"]
+)
 def test_patients_of_one_class_are_refused_before_anything_is_kept(settings, tmp_path: Path) -> None:
-    bank = lesions((2, 1, 2, 1), 0).of("02")
+    bank = lesions((2, 1, 2, 1), 0).select_patients("02")
     with pytest.raises(GliomarkError, match="The 2 patients to train on are of one class alone"):
         train_marker_network(bank, settings, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -8,31 +8,34 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.models.kinet import SMALL, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize, build_kinet
 from gliomark.training.losses import (
     SIGMA_NEGATIVE,
     SIGMA_POSITIVE,
     bms_loss,
+    compute_prior_weight,
     deeply_supervised_loss,
     distillation_loss,
     grading_loss,
-    prior_weight,
     segmentation_loss,
     similarity_loss,
 )
 
 
 def test_prior_weight() -> None:
-    assert prior_weight(torch.tensor(0.5)).item() == 1
+    assert compute_prior_weight(torch.tensor(0.5)).item() == 1
     assert SIGMA_NEGATIVE < SIGMA_POSITIVE
     for p, sigma in ((0.3, 0.2), (0.42, 0.2), (0.6, 0.4), (0.95, 0.4)):
         expected = math.exp(-((p - 0.5) ** 2) / (2 * sigma**2))
-        assert prior_weight(torch.tensor(p)).item() == pytest.approx(expected, rel=1e-5)
-    everywhere = prior_weight(torch.linspace(0, 1, 1001))
+        assert compute_prior_weight(torch.tensor(p)).item() == pytest.approx(expected, rel=1e-5)
+    everywhere = compute_prior_weight(torch.linspace(0, 1, 1001))
     assert everywhere.min().item() == pytest.approx(0.1) and everywhere.argmax() == 500
-    assert prior_weight(torch.tensor(0.0)).item() == pytest.approx(0.1), "no pixel is ignored"
+    assert compute_prior_weight(torch.tensor(0.0)).item() == pytest.approx(0.1), "no pixel is ignored"
     # as far from 0.5, a pixel of high prior counts more
-    assert (prior_weight(torch.linspace(0.55, 1, 9)) > prior_weight(1 - torch.linspace(0.55, 1, 9))).all()
+    assert (
+        compute_prior_weight(torch.linspace(0.55, 1, 9))
+        > compute_prior_weight(1 - torch.linspace(0.55, 1, 9))
+    ).all()
 
 
 def logits_for(lesion: torch.Tensor, confidence: float) -> torch.Tensor:
@@ -44,7 +47,7 @@ def test_segmentation_loss_prefers_the_right_answer(weighted: bool) -> None:
     torch.manual_seed(0)
     lesion = torch.zeros(2, 16, 16)
     lesion[0, 4:9, 3:8] = 1
-    weight = prior_weight(torch.rand(2, 16, 16)) if weighted else None
+    weight = compute_prior_weight(torch.rand(2, 16, 16)) if weighted else None
     near = lesion.roll(2, dims=2)
     losses = [
         segmentation_loss(logits_for(answer, 6.0), lesion, weight).item()
@@ -136,7 +139,7 @@ def test_similarity_is_zero_for_equal_branches_and_symmetric() -> None:
     assert similarity_loss(one, two) > 0
 
 
-@pytest.mark.parametrize("size", [KiNetSize(), SMALL], ids=["published", "small"])
+@pytest.mark.parametrize("size", [KiNetSize(), SMALL_KINET_SIZE], ids=["published", "small"])
 def test_similarity_does_not_amplify_the_loss(size: KiNetSize) -> None:
     """The published weights of both are 1 so that it does not; of raw features L_sim is fifty times L."""
     torch.manual_seed(0)

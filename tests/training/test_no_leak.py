@@ -15,28 +15,28 @@ import pandas as pd
 import pytest
 import torch
 
-from gliomark.cohort.folds import FOLDS, Learning, cohort_folds, learning_without
+from gliomark.cohort.folds import FOLD_COUNT, TrainingFolds, folds_excluding, load_cohort_folds
 from gliomark.experiments import demonstration
 from gliomark.experiments.markers import cascade
-from gliomark.experiments.place import Place
-from gliomark.experiments.segmentation.study import FoldJob, Trial, run_trials
-from gliomark.experiments.segmentation.tables import shipped_trials
-from gliomark.inference.slice_classifier import Evidence, LesionSlices
+from gliomark.experiments.place import ExperimentConfig
+from gliomark.experiments.segmentation.study import FoldTrainingJob, SegmentationRun, execute_runs
+from gliomark.experiments.segmentation.tables import list_shipped_runs
+from gliomark.inference.slice_classifier import LesionSlices, TreeFeatures
 from gliomark.models.kinet import build_kinet
 from gliomark.models.weights import load_weights, save_weights
-from gliomark.study import Clinical, GliomarkError
+from gliomark.study import ClinicalData, GliomarkError
 from gliomark.training import recipes, segmentation, stacking
-from gliomark.training.classification import LesionBank
+from gliomark.training.classification import LesionSliceDataset
 from gliomark.training.recipes import (
-    DEFINITIONS,
-    markers_recipe,
-    segmentation_recipe,
+    MARKER_DEFINITIONS,
+    cross_validate_marker,
+    run_marker_training,
+    run_segmentation_training,
     train_marker,
-    validate_marker,
 )
-from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, patient_vectors
+from gliomark.training.stacking import PatientVectors, StackingConfig, compute_held_out_vectors, fit_trees
 
-IDH = DEFINITIONS["idh"]
+IDH = MARKER_DEFINITIONS["idh"]
 
 
 def patients_in(images: torch.Tensor) -> frozenset[str]:
@@ -73,10 +73,10 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     watched = Spy()
     train_marker_network, image_vectors, fit = (
         recipes.train_marker_network,
-        stacking.image_vectors,
+        stacking.compute_image_vectors,
         recipes.fit_trees,
     )
-    stacked = PatientVectors.slice_probability
+    stacked = PatientVectors.predict_slice_probability
 
     def spying_train(bank, settings, work):
         network = train_marker_network(bank, settings, work)
@@ -113,8 +113,8 @@ def labels_of(cohort) -> dict[str, int]:
 def test_marker_training_never_judges_whom_it_trained_on(
     spy, tiny_cohort, tiny_marker_training, tmp_path
 ) -> None:
-    folds, labels = cohort_folds(tiny_cohort), labels_of(tiny_cohort)
-    learning = Learning(folds.development_folds, folds.test)
+    folds, labels = load_cohort_folds(tiny_cohort), labels_of(tiny_cohort)
+    learning = TrainingFolds(folds.development_folds, folds.test)
     trained = train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
     assert spy.leaks(folds.test) == []
     # and everything that should be seen was seen, or the spy would have been blind
@@ -130,17 +130,17 @@ def test_marker_training_never_judges_whom_it_trained_on(
     final = spy.trees[-1]
     assert set(final[2]) == set(folds.development_folds[-1]) and set(final[1]) == everybody - set(final[2])
     # once for each kind of evidence that the trees may read
-    assert sorted(p for _, p in spy.trees_judged) == sorted([*everybody] * len(get_args(Evidence)))
+    assert sorted(p for _, p in spy.trees_judged) == sorted([*everybody] * len(get_args(TreeFeatures)))
     # the test patients may now be judged, once and by a network that never saw them
     classifier = trained.classifier
-    judged = patient_vectors(
+    judged = compute_held_out_vectors(
         classifier.network,
         tiny_cohort,
         labels,
         folds.test,
         trained.trained_on,
         classifier.sequences,
-        classifier.crop,
+        classifier.crop_size,
     )
     assert set(judged) == set(folds.test) and spy.leaks(folds.test) == []
 
@@ -148,17 +148,17 @@ def test_marker_training_never_judges_whom_it_trained_on(
 def test_who_validates_a_marker_was_seen_by_no_part_of_what_judges_them(
     spy, tiny_cohort, tiny_marker_training, tmp_path
 ) -> None:
-    folds, labels = cohort_folds(tiny_cohort), labels_of(tiny_cohort)
-    learning = Learning(folds.development_folds, folds.test)
-    found = validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
+    folds, labels = load_cohort_folds(tiny_cohort), labels_of(tiny_cohort)
+    learning = TrainingFolds(folds.development_folds, folds.test)
+    found = cross_validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
     assert found is not None and found.patients == len(folds.development)
     assert found.positives == sum(labels[p] for p in folds.development)
     # per fold: a network for each of the other folds and one on all of them, five times
-    assert len(spy.networks) == FOLDS * FOLDS
+    assert len(spy.networks) == FOLD_COUNT * FOLD_COUNT
     assert spy.leaks(folds.test) == []
-    models = len(spy.trees) // FOLDS
+    models = len(spy.trees) // FOLD_COUNT
     for number, fold in enumerate(learning.folds):
-        networks = spy.networks[number * FOLDS : (number + 1) * FOLDS]
+        networks = spy.networks[number * FOLD_COUNT : (number + 1) * FOLD_COUNT]
         assert not any(who & set(fold) for _, who in networks), "not even one behind the trees' vectors"
         trees = spy.trees[number * models : (number + 1) * models]
         assert not any((train | stop) & set(fold) for _, train, stop in trees)
@@ -181,14 +181,17 @@ def test_a_class_of_too_few_patients_is_not_measured(
     spy, tiny_cohort, tiny_marker_training, tmp_path, labels
 ) -> None:
     patients = sorted(labels)
-    learning = Learning(tuple(tuple(patients[n::FOLDS]) for n in range(FOLDS)))
-    assert validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path) is None
+    learning = TrainingFolds(tuple(tuple(patients[n::FOLD_COUNT]) for n in range(FOLD_COUNT)))
+    assert (
+        cross_validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
+        is None
+    )
     assert not spy.networks, "asked before any training"
 
 
 def test_a_marker_of_too_few_patients_is_refused(tiny_cohort, tiny_marker_training, tmp_path) -> None:
     labels = {"P01": 1, "P02": 0}
-    learning = Learning((("P01", "P03"), ("P02",), ("P04",)))
+    learning = TrainingFolds((("P01", "P03"), ("P02",), ("P04",)))
     with pytest.raises(GliomarkError, match="IDH: 2 patients .* too few"):
         train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
 
@@ -197,9 +200,9 @@ def test_the_spy_bites_when_the_bank_leaks(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch
 ) -> None:
     """Broken on purpose: every fold's network is given the whole bank."""
-    folds, labels = cohort_folds(tiny_cohort), labels_of(tiny_cohort)
-    monkeypatch.setattr(LesionBank, "of", lambda self, patients: self)
-    learning = Learning(folds.development_folds, folds.test)
+    folds, labels = load_cohort_folds(tiny_cohort), labels_of(tiny_cohort)
+    monkeypatch.setattr(LesionSliceDataset, "of", lambda self, patients: self)
+    learning = TrainingFolds(folds.development_folds, folds.test)
     # the folders say whom the networks are of: one of everybody is refused where another's should be
     monkeypatch.setattr(recipes, "network_folder", lambda work, *_: work / str(len(spy.networks)))
     train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
@@ -209,37 +212,37 @@ def test_the_spy_bites_when_the_bank_leaks(
 
 def test_a_kept_back_patient_among_those_to_learn_from_is_refused(tiny_cohort) -> None:
     """Broken on purpose: development takes one test patient in."""
-    folds = cohort_folds(tiny_cohort)
+    folds = load_cohort_folds(tiny_cohort)
     first, *rest = folds.development_folds
     with pytest.raises(GliomarkError, match=folds.test[0]):
-        Learning(((*first, folds.test[0]), *rest), folds.test)
+        TrainingFolds(((*first, folds.test[0]), *rest), folds.test)
     with pytest.raises(GliomarkError, match=first[0]):
-        Learning((first, first))
+        TrainingFolds((first, first))
 
 
 def test_the_folds_keep_their_own_patients_back(tiny_cohort) -> None:
-    folds = cohort_folds(tiny_cohort)
+    folds = load_cohort_folds(tiny_cohort)
     for number, fold in enumerate(folds.folds):
-        learning = learning_without(folds, number)
-        assert learning.kept_back == fold and set(learning.patients) == set(tiny_cohort.patient_ids) - set(
+        learning = folds_excluding(folds, number)
+        assert learning.excluded == fold and set(learning.patients) == set(tiny_cohort.patient_ids) - set(
             fold
         )
-    assert set(learning_without(folds, None).patients) == set(tiny_cohort.patient_ids)
-    assert learning_without(folds, 0).only(folds.folds[1]).patients == tuple(sorted(folds.folds[1]))
+    assert set(folds_excluding(folds, None).patients) == set(tiny_cohort.patient_ids)
+    assert folds_excluding(folds, 0).restrict_to(folds.folds[1]).patients == tuple(sorted(folds.folds[1]))
 
 
 @pytest.mark.parametrize("shuffle", [0, 3])
 def test_no_fold_of_the_cascade_sees_its_patients(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch, shuffle
 ) -> None:
-    folds, seen = cohort_folds(tiny_cohort), []
+    folds, seen = load_cohort_folds(tiny_cohort), []
     learn = cascade.train_marker
 
     def spying(cohort, learning, definition, labels, values, settings, work):
         before = len(spy.networks), len(spy.trees)
         marker = learn(cohort, learning, definition, labels, values, settings, work)
         seen.append((learning.kept_back, spy.networks[before[0] :], spy.trees[before[1] :]))
-        assert (labels, values) == cascade.cascade_labels(cohort, IDH, shuffle)
+        assert (labels, values) == cascade.load_cascade_labels(cohort, IDH, shuffle)
         return marker
 
     def drawn(job, test):
@@ -254,14 +257,14 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     monkeypatch.setattr(cascade, "train_marker", spying)
     monkeypatch.setattr(cascade, "fold_weights", weights)
     monkeypatch.setattr(cascade, "fold_outlines", drawn)
-    place = Place((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
+    place = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
     table = cascade.run_cascade(IDH, None, tiny_marker_training, place, shuffle)
-    assert asked == list(range(FOLDS))
+    assert asked == list(range(FOLD_COUNT))
     assert [set(kept) for kept, *_ in seen] == [set(fold) for fold in folds.folds]
     for kept, networks, trees in seen:
-        assert len(networks) == FOLDS and not any(who & set(kept) for _, who in networks)
+        assert len(networks) == FOLD_COUNT and not any(who & set(kept) for _, who in networks)
         assert trees and not any((train | stop) & set(kept) for _, train, stop in trees)
-    one = table[(table["outline"] == "predicted") & (table["stage"] == cascade.CASCADE)]
+    one = table[(table["outline"] == "predicted") & (table["stage"] == cascade.CASCADE_STAGE)]
     assert sorted(one[one["fusion"] == "near"]["patient"]) == sorted(tiny_cohort.patient_ids)
     assert set(table["marker"]) == {"idh" if not shuffle else "idh-shuffled-3"}
     # the outlines are the drawn ones here, and so are the answers
@@ -269,23 +272,25 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     same = table[table["outline"] == "predicted"].reset_index(drop=True)
     assert (other.sort_values(["patient", "stage", "fusion"])["probability"].to_numpy() == same.sort_values(
         ["patient", "stage", "fusion"])["probability"].to_numpy()).all()  # fmt: skip
-    summary = cascade.cascade_summary(table)
+    summary = cascade.summarise_cascade(table)
     assert len(summary) == 12 and summary["patients"].eq(15).all()
 
 
 def test_outlines_that_are_not_there_are_missed_before_any_training(spy, tiny_cohort, tmp_path) -> None:
-    place = Place((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
-    trial = shipped_trials(tiny_cohort)[-1]
+    place = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
+    trial = list_shipped_runs(tiny_cohort)[-1]
     with pytest.raises(GliomarkError, match="fold_1.safetensors is missing: name the folder"):
-        cascade.run_cascade(IDH, trial, demonstration.marker_training(), place, 1, tmp_path / "nothing")
+        cascade.run_cascade(
+            IDH, trial, demonstration.create_marker_training(), place, 1, tmp_path / "nothing"
+        )
     assert not spy.networks
 
 
 def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> None:
-    grade = recipes.marker_definition("who_grade>=3")
-    true, numbers = cascade.cascade_labels(tiny_cohort, grade)
+    grade = recipes.parse_marker_definition("who_grade>=3")
+    true, numbers = cascade.load_cascade_labels(tiny_cohort, grade)
     assert set(numbers.values()) == {2.0, 3.0, 4.0}
-    dealings = [cascade.cascade_labels(tiny_cohort, grade, seed) for seed in (1, 2)]
+    dealings = [cascade.load_cascade_labels(tiny_cohort, grade, seed) for seed in (1, 2)]
     (first, _), (second, _) = dealings
     assert first != true != second != first
     for labels, values in dealings:
@@ -298,15 +303,15 @@ def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> N
 def test_dealings_are_told_one_by_one_and_by_their_mean(tmp_path, monkeypatch) -> None:
     def dealt(definition, trial, settings, place, seed, outlines):
         random = np.random.default_rng(seed)
-        rows = pd.DataFrame({"fold": np.arange(40) % FOLDS + 1, "label": np.arange(40) % 2})
+        rows = pd.DataFrame({"fold": np.arange(40) % FOLD_COUNT + 1, "label": np.arange(40) % 2})
         rows = rows.assign(
-            marker=f"idh-shuffled-{seed}", outline="drawn", stage=cascade.CASCADE, threshold=0.5
+            marker=f"idh-shuffled-{seed}", outline="drawn", stage=cascade.CASCADE_STAGE, threshold=0.5
         )
         return rows.assign(fusion="near", probability=random.uniform(size=40))
 
     monkeypatch.setattr(cascade, "run_cascade", dealt)
-    place = Place((tmp_path,), tmp_path, "shipped", 0, None, lambda _: None)
-    path = cascade.run_shuffled(IDH, None, demonstration.marker_training(), place, 4, tmp_path)
+    place = ExperimentConfig((tmp_path,), tmp_path, "shipped", 0, None, lambda _: None)
+    path = cascade.run_permuted_labels(IDH, None, demonstration.create_marker_training(), place, 4, tmp_path)
     table = pd.read_csv(path)
     *dealings, mean = table.to_dict("records")
     assert [r["marker"] for r in dealings] == [f"idh-shuffled-{n}" for n in (1, 2, 3, 4)]
@@ -322,12 +327,12 @@ def test_dealings_are_told_one_by_one_and_by_their_mean(tmp_path, monkeypatch) -
 
 def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:
     network, labels = build_kinet(tiny_marker_training.network).eval(), {"P01": 1, "P02": 0, "P03": 1}
-    sequences = recipes.cohort_sequences(tiny_cohort)
+    sequences = recipes.get_cohort_sequences(tiny_cohort)
     with pytest.raises(GliomarkError, match="P02"):
-        patient_vectors(network, tiny_cohort, labels, ["P02", "P03"], ["P01", "P02"], sequences, 192)
-    assert set(patient_vectors(network, tiny_cohort, labels, ["P03"], ["P01", "P02"], sequences, 192)) == {
-        "P03"
-    }
+        compute_held_out_vectors(network, tiny_cohort, labels, ["P02", "P03"], ["P01", "P02"], sequences, 192)
+    assert set(
+        compute_held_out_vectors(network, tiny_cohort, labels, ["P03"], ["P01", "P02"], sequences, 192)
+    ) == {"P03"}
 
 
 def some_vectors(patients: range) -> dict[str, PatientVectors]:
@@ -338,7 +343,7 @@ def some_vectors(patients: range) -> dict[str, PatientVectors]:
             slices,
             random.normal(i % 2, 1, (8, 5)).astype(np.float32),
             np.zeros((8, 9)),
-            Clinical(f"P{i:02d}", 40.0 + i, 0),
+            ClinicalData(f"P{i:02d}", 40.0 + i, 0),
             i % 2,
         )
         for i in patients
@@ -347,9 +352,13 @@ def some_vectors(patients: range) -> dict[str, PatientVectors]:
 
 def test_trees_stopped_by_a_patient_they_are_fitted_on_are_refused() -> None:
     with pytest.raises(GliomarkError, match="P09"):
-        fit_trees(some_vectors(range(10)), some_vectors(range(9, 14)), 45.0, StackingTraining(rounds=15))
-    trees = fit_trees(some_vectors(range(10)), some_vectors(range(10, 14)), 45.0, StackingTraining(rounds=15))
-    judged = {p: v.slice_probability(trees, 45.0).mean() for p, v in some_vectors(range(10, 14)).items()}
+        fit_trees(some_vectors(range(10)), some_vectors(range(9, 14)), 45.0, StackingConfig(max_rounds=15))
+    trees = fit_trees(
+        some_vectors(range(10)), some_vectors(range(10, 14)), 45.0, StackingConfig(max_rounds=15)
+    )
+    judged = {
+        p: v.predict_slice_probability(trees, 45.0).mean() for p, v in some_vectors(range(10, 14)).items()
+    }
     assert judged["P11"] > judged["P10"]
 
 
@@ -360,7 +369,7 @@ def test_trees_stopped_by_a_patient_they_are_fitted_on_are_refused() -> None:
 def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]:
     """Whose masks each FPG was made of; the training itself made tiny."""
     seen: list[frozenset[str]] = []
-    focus_prior = segmentation.focus_prior
+    focus_prior = segmentation.compute_focus_prior
 
     def spying(bank):
         seen.append(patients_in(bank.image))
@@ -379,7 +388,7 @@ def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]
 def segmentation_banks(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]]]:
     """(trained on, validated on) of every segmentation that was trained."""
     seen = []
-    train = segmentation.train_segmentation
+    train = segmentation.train_segmentation_network
 
     def spying(bank, settings, work, validation=None, teacher=None):
         stopped_by = frozenset() if validation is None else patients_in(validation.image)
@@ -401,8 +410,8 @@ def patients_in_prior(prior: torch.Tensor, cohort, middle) -> set[str]:
 def test_segmentation_and_its_prior_see_the_training_patients_only(
     prior_banks, segmentation_banks, tiny_cohort, lesion_middle, tmp_path, rule
 ) -> None:
-    folds = cohort_folds(tiny_cohort)
-    out = segmentation_recipe(tiny_cohort.folder, tmp_path / "s.safetensors", rule, "small", 1)
+    folds = load_cohort_folds(tiny_cohort)
+    out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", rule, "small", 1)
     assert segmentation_banks == [(frozenset(folds.train), frozenset(folds.validation))]
     assert prior_banks == [frozenset(folds.train)]
     weights = load_weights(out)
@@ -416,51 +425,55 @@ def test_who_keeps_nobody_back_learns_from_the_validation_patients_too(
     everybody = replace(tiny_segmentation_training, validate_every=0)
     everybody = replace(everybody, network=replace(everybody.network, inputs=2), epochs=1)
     monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: everybody)
-    out = segmentation_recipe(tiny_cohort.folder, tmp_path / "s.safetensors", "joint", "light", 1)
-    folds = cohort_folds(tiny_cohort)
+    out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", "joint", "light", 1)
+    folds = load_cohort_folds(tiny_cohort)
     learnt = {*folds.train, *folds.validation}
     assert segmentation_banks == [(frozenset(learnt), frozenset())]
     assert set(load_weights(out).card.training_patients) == learnt, "the test patients stay unseen"
 
 
-def demonstration_trial(settings) -> Trial:
+def demonstration_trial(settings) -> SegmentationRun:
     network = replace(settings.network, inputs=2)
-    return Trial("shipped", replace(settings, network=network, epochs=1), "joint", flips=True)
+    return SegmentationRun("shipped", replace(settings, network=network, epochs=1), "joint", flips=True)
 
 
 def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_ones(
     prior_banks, segmentation_banks, tiny_cohort, tiny_segmentation_training, tmp_path
 ) -> None:
-    folds = cohort_folds(tiny_cohort)
+    folds = load_cohort_folds(tiny_cohort)
     trial = demonstration_trial(tiny_segmentation_training)
-    weights = demonstration._network(trial, tiny_cohort, folds, tmp_path)
+    weights = demonstration._train_final_segmentation_network(trial, tiny_cohort, folds, tmp_path)
     assert segmentation_banks == [(frozenset(tiny_cohort.patient_ids), frozenset())]
     assert set(weights.card.training_patients) == set(tiny_cohort.patient_ids)
     assert weights.card.segmentation["flips"] is True
-    demonstration._network(trial, tiny_cohort, folds, tmp_path)
+    demonstration._train_final_segmentation_network(trial, tiny_cohort, folds, tmp_path)
     assert len(segmentation_banks) == 1, "nothing was trained again"
     with pytest.raises(GliomarkError, match="other settings"):
         longer = replace(trial, training=replace(trial.training, epochs=2))
-        demonstration._network(longer, tiny_cohort, folds, tmp_path)
+        demonstration._train_final_segmentation_network(longer, tiny_cohort, folds, tmp_path)
     # the test patients' outlines come from the fold that tested on them, and from no other
-    run_trials([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
-    job = FoldJob(trial, FOLDS - 1, (tiny_cohort.folder,), tmp_path)
+    execute_runs([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
+    job = FoldTrainingJob(trial, FOLD_COUNT - 1, (tiny_cohort.folder,), tmp_path)
     both = tuple(p for p in folds.test if len(tiny_cohort.sequences(p)) == 2)
-    assert set(cascade.fold_outlines(job, both)) == set(both)
-    for number in range(FOLDS - 1):
+    assert set(cascade.segment_test_patients(job, both)) == set(both)
+    for number in range(FOLD_COUNT - 1):
         with pytest.raises(GliomarkError, match="trained on"):
-            cascade.fold_outlines(replace(job, number=number), both)
+            cascade.segment_test_patients(replace(job, number=number), both)
 
 
 def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(
     tiny_cohort, tiny_segmentation_training, tmp_path
 ) -> None:
-    folds = cohort_folds(tiny_cohort)
+    folds = load_cohort_folds(tiny_cohort)
     seen = (*folds.train, folds.test[1])
-    card = recipes.segmentation_card("s", tiny_cohort, folds, seen, "joint", tiny_segmentation_training)
+    card = recipes.create_segmentation_card(
+        "s", tiny_cohort, folds, seen, "joint", tiny_segmentation_training
+    )
     save_weights(tmp_path / "s.safetensors", card, {"prior": torch.zeros(2, 2)})
     with pytest.raises(GliomarkError, match="test patients"):
-        markers_recipe(tiny_cohort.folder, tmp_path / "s.safetensors", tmp_path / "m", ["idh"], "small", 1)
+        run_marker_training(
+            tiny_cohort.folder, tmp_path / "s.safetensors", tmp_path / "m", ["idh"], "small", 1
+        )
 
 
 # ---- going on from an interrupted run ---------------------------------------------------------------
@@ -471,8 +484,8 @@ def test_a_checkpoint_of_other_patients_is_not_gone_on_from(
 ) -> None:
     """New folds beside an old working folder would bring patients in whom the checkpoint was trained on."""
     labels = {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids[:8]}
-    bank = recipes.load_lesion_bank(tiny_cohort, labels, recipes.cohort_sequences(tiny_cohort))
-    first, other = bank.of(list(labels)[:6]), bank.of(list(labels)[2:])
+    bank = recipes.load_lesion_slice_dataset(tiny_cohort, labels, recipes.get_cohort_sequences(tiny_cohort))
+    first, other = bank.select_patients(list(labels)[:6]), bank.select_patients(list(labels)[2:])
     recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")
     recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")  # the same ones: goes on
     with pytest.raises(GliomarkError, match="other patients"):

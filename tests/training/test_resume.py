@@ -14,25 +14,34 @@ from torch import nn
 
 from gliomark.models.kinet import KiNetSettings, KiNetSize
 from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import BaselineSettings
+from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
 from gliomark.models.swin_unet import SwinSize
 from gliomark.training import checkpoints
-from gliomark.training.augmentation import GENTLE
-from gliomark.training.checkpoints import CHECKPOINT, PREVIOUS, is_whole, last_checkpoint
+from gliomark.training.augmentation import GENTLE_AUGMENTATION
+from gliomark.training.checkpoints import (
+    LAST_CHECKPOINT_NAME,
+    PREVIOUS_CHECKPOINT_NAME,
+    find_last_checkpoint,
+    is_checkpoint_complete,
+)
 from gliomark.training.classification import (
-    BalancedSampler,
-    LesionBank,
-    MarkerTask,
-    MarkerTraining,
+    ClassBalancedSampler,
+    LesionSliceDataset,
+    MarkerTrainingConfig,
+    MarkerTrainingModule,
     train_marker_network,
 )
-from gliomark.training.draws import draw_seed, seed_batch
-from gliomark.training.segmentation import SegmentationTask, SegmentationTraining, train_segmentation
-from gliomark.training.slice_bank import EpochSampler, SliceBank
+from gliomark.training.draws import derive_seed, seed_batch
+from gliomark.training.segmentation import (
+    SegmentationTrainingConfig,
+    SegmentationTrainingModule,
+    train_segmentation_network,
+)
+from gliomark.training.slice_bank import EpochSampler, SliceDataset
 
 SIDE, EPOCHS, STEPS = 32, 3, 3
-VIEWS = replace(GENTLE, crop=SIDE, shift=2, recolour=0.5)
-SEGMENTATION = SegmentationTraining(
+VIEWS = replace(GENTLE_AUGMENTATION, crop=SIDE, shift=2, recolour=0.5)
+SEGMENTATION = SegmentationTrainingConfig(
     MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2), patch=4)),
     VIEWS,
     rate=1e-3,
@@ -40,7 +49,7 @@ SEGMENTATION = SegmentationTraining(
     epochs=EPOCHS,
     slices_per_patient=3,
 )
-MARKER = MarkerTraining(
+MARKER = MarkerTrainingConfig(
     KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=1)),
     VIEWS,
     rate=1e-3,
@@ -52,12 +61,15 @@ KINDS = {
     "MIG-Net": SEGMENTATION,
     "with a validation": replace(SEGMENTATION, validate_every=1),
     "momentum and batch norm": replace(
-        SEGMENTATION, network=BaselineSettings("U-Net", 1, 4), optimiser="sgd", largest_gradient=1.0
+        SEGMENTATION,
+        network=ComparisonSegmentationSettings("U-Net", 1, 4),
+        optimiser="sgd",
+        largest_gradient=1.0,
     ),
     "another seed": replace(SEGMENTATION, seed=5, augmentation=replace(VIEWS, quarter_turns=True)),
     "KiNet": MARKER,
 }
-Kind = SegmentationTraining | MarkerTraining
+Kind = SegmentationTrainingConfig | MarkerTrainingConfig
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +91,14 @@ def bank() -> tuple[torch.Tensor, ...]:
 def train(kind: Kind, work: Path) -> nn.Module:
     """Train or go on."""
     image, lesion, label, patient = bank()
-    if isinstance(kind, MarkerTraining):
+    if isinstance(kind, MarkerTrainingConfig):
         names = tuple("abcd")
         return train_marker_network(
-            LesionBank(image, lesion, label, label.float(), patient, names), kind, work
+            LesionSliceDataset(image, lesion, label, label.float(), patient, names), kind, work
         )
-    slices = SliceBank(image[:, :1], lesion, label, patient, tuple("abcd"))
+    slices = SliceDataset(image[:, :1], lesion, label, patient, tuple("abcd"))
     validation = slices if kind.validate_every else None
-    return train_segmentation(slices, kind, work, validation).network
+    return train_segmentation_network(slices, kind, work, validation).network
 
 
 def sha256(network: nn.Module) -> str:
@@ -111,7 +123,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
 def cut(monkeypatch: pytest.MonkeyPatch, kind: Kind, epoch: int, batch: int) -> None:
     """The power fails once, in the midst of that batch."""
-    task = MarkerTask if isinstance(kind, MarkerTraining) else SegmentationTask
+    task = MarkerTrainingModule if isinstance(kind, MarkerTrainingConfig) else SegmentationTrainingModule
     step, over = task.training_step, []
 
     def training_step(self, given, index: int):
@@ -144,10 +156,10 @@ def test_a_cut_while_the_checkpoint_is_written(
     write, written = checkpoints.atomic_write, []
 
     def cut_off(path: Path, content: bytes) -> Path:
-        if path.name != CHECKPOINT or written.append(path) or len(written) != 2:
+        if path.name != LAST_CHECKPOINT_NAME or written.append(path) or len(written) != 2:
             return write(path, content)
         if moment == "before the last is moved":
-            path.with_name(PREVIOUS).rename(path)
+            path.with_name(PREVIOUS_CHECKPOINT_NAME).rename(path)
         elif moment == "after it":
             write(path, content)
         raise RuntimeError("power cut")
@@ -166,8 +178,8 @@ def test_a_damaged_checkpoint_is_noticed(
     cut(monkeypatch, SEGMENTATION, 2, 1)
     with pytest.raises(RuntimeError, match="power cut"):
         train(SEGMENTATION, tmp_path)
-    last, previous = tmp_path / CHECKPOINT, tmp_path / PREVIOUS
-    assert last_checkpoint(tmp_path) == last and is_whole(previous)
+    last, previous = tmp_path / LAST_CHECKPOINT_NAME, tmp_path / PREVIOUS_CHECKPOINT_NAME
+    assert find_last_checkpoint(tmp_path) == last and is_checkpoint_complete(previous)
     content = last.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -175,14 +187,16 @@ def test_a_damaged_checkpoint_is_noticed(
         path.write_bytes({"cut short": content[:-200], "one bit": flipped}.get(damage, b""))
     if damage == "gone":
         last.unlink()
-    assert last_checkpoint(tmp_path) == (None if damage == "both" else previous)
+    assert find_last_checkpoint(tmp_path) == (None if damage == "both" else previous)
     assert sha256(train(SEGMENTATION, tmp_path)) == unbroken("MIG-Net")
-    assert is_whole(last)
+    assert is_checkpoint_complete(last)
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_batch_alone() -> None:
     assert (
-        len({draw_seed(seed, epoch, batch) for seed in range(3) for epoch in range(3) for batch in range(3)})
+        len(
+            {derive_seed(seed, epoch, batch) for seed in range(3) for epoch in range(3) for batch in range(3)}
+        )
         == 27
     )
     seed_batch(1, 2, 3)
@@ -192,13 +206,15 @@ def test_what_is_drawn_depends_on_seed_epoch_and_batch_alone() -> None:
     assert torch.equal(torch.rand(3), first)
 
 
-@pytest.mark.parametrize("sampler", [EpochSampler, BalancedSampler])
+@pytest.mark.parametrize("sampler", [EpochSampler, ClassBalancedSampler])
 def test_a_sampler_draws_anew_each_epoch_and_the_same_again(sampler) -> None:
     image, lesion, label, patient = bank()
     if sampler is EpochSampler:
-        drawn = EpochSampler(SliceBank(image, lesion, label, patient, tuple("abcd")), 6, 0.5, 1)
+        drawn = EpochSampler(SliceDataset(image, lesion, label, patient, tuple("abcd")), 6, 0.5, 1)
     else:
-        drawn = BalancedSampler(LesionBank(image, lesion, label, label.float(), patient, tuple("abcd")), 6, 1)
+        drawn = ClassBalancedSampler(
+            LesionSliceDataset(image, lesion, label, label.float(), patient, tuple("abcd")), 6, 1
+        )
     epochs = []
     for epoch in (0, 1, 2, 1):
         torch.manual_seed(epoch)

@@ -13,30 +13,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gliomark.models.mignet import MIGNetSettings, Outline, build_mignet
-from gliomark.models.segmentation_baselines import BaselineSettings, build_segmentation_baseline
+from gliomark.models.mignet import MIGNetSettings, SegmentationOutput, build_mignet
+from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings, build_comparison_network
 from gliomark.models.swin_unet import SwinSize
 from gliomark.study import GliomarkError
 from gliomark.training.augmentation import Augmentation
 from gliomark.training.losses import (
+    compute_prior_weight,
     deeply_supervised_loss,
     distillation_loss,
     grading_loss,
-    prior_weight,
     segmentation_loss,
 )
 from gliomark.training.segmentation import (
-    SegmentationTask,
-    SegmentationTraining,
+    SegmentationTrainingConfig,
+    SegmentationTrainingModule,
     TrainedSegmentation,
-    make_trainer,
-    train_segmentation,
+    create_trainer,
+    train_segmentation_network,
 )
-from gliomark.training.slice_bank import SliceBank, focus_prior
+from gliomark.training.slice_bank import SliceDataset, compute_focus_prior
 
 STILL = Augmentation(crop=32, shift=0, quarter_turns=False, noise=0.0)
 NETWORK = MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2), patch=4))
-TRAINING = SegmentationTraining(
+TRAINING = SegmentationTrainingConfig(
     NETWORK, STILL, rate=1e-3, batch=4, epochs=2, validate_every=1, slices_per_patient=2
 )
 STEPS = 2  # of an epoch: four patients of two slices in batches of four
@@ -51,18 +51,18 @@ def quiet_lightning() -> Iterator[None]:
 
 
 @pytest.fixture
-def bank() -> SliceBank:
+def bank() -> SliceDataset:
     """Four patients of two slices of 32 x 32, a bright square in each."""
     lesion = torch.zeros(8, 32, 32, dtype=torch.uint8)
     for index in range(8):
         lesion[index, 4 + index : 14 + index, 6:20] = 1
     image = (torch.randn(8, 1, 32, 32) * 0.3 + 2 * lesion[:, None]).half()
-    return SliceBank(image, lesion, torch.arange(8) % 2, torch.arange(8) // 2, tuple("abcd"))
+    return SliceDataset(image, lesion, torch.arange(8) % 2, torch.arange(8) // 2, tuple("abcd"))
 
 
 @pytest.fixture
-def validation(bank: SliceBank) -> SliceBank:
-    return SliceBank(bank.image[:2], bank.lesion[:2], bank.grade[:2], bank.patient[:2], ("v",))
+def validation(bank: SliceDataset) -> SliceDataset:
+    return SliceDataset(bank.image[:2], bank.lesion[:2], bank.grade[:2], bank.patient[:2], ("v",))
 
 
 Weights = dict[str, Tensor]
@@ -90,28 +90,30 @@ def weights_of(network: nn.Module) -> Weights:
 @pytest.fixture
 def course(monkeypatch: pytest.MonkeyPatch) -> Course:
     seen = Course([0.9, 0.1, 0.2, 0.3, 0.4, 0.5])
-    step = SegmentationTask.training_step
+    step = SegmentationTrainingModule.training_step
 
-    def on_train_epoch_start(task: SegmentationTask) -> None:
+    def on_train_epoch_start(task: SegmentationTrainingModule) -> None:
         seen.epochs.append(task.current_epoch)
         if seen.cut_before == task.current_epoch:
             seen.cut_before = None
             raise RuntimeError("power cut")
 
-    def training_step(task: SegmentationTask, batch: list[Tensor], index: int) -> Tensor:
+    def training_step(task: SegmentationTrainingModule, batch: list[Tensor], index: int) -> Tensor:
         seen.slices += len(batch[0])
         return step(task, batch, index)
 
-    def on_validation_epoch_end(task: SegmentationTask) -> None:
+    def on_validation_epoch_end(task: SegmentationTrainingModule) -> None:
         if not task.trainer.sanity_checking:
             seen.after_epoch[task.current_epoch] = weights_of(task.network)
         task.log("validation_dice", seen.dice[task.current_epoch])
 
-    monkeypatch.setattr(SegmentationTask, "on_train_epoch_start", on_train_epoch_start)
-    monkeypatch.setattr(SegmentationTask, "training_step", training_step)
-    monkeypatch.setattr(SegmentationTask, "on_validation_epoch_end", on_validation_epoch_end)
+    monkeypatch.setattr(SegmentationTrainingModule, "on_train_epoch_start", on_train_epoch_start)
+    monkeypatch.setattr(SegmentationTrainingModule, "training_step", training_step)
+    monkeypatch.setattr(SegmentationTrainingModule, "on_validation_epoch_end", on_validation_epoch_end)
     monkeypatch.setattr(
-        SegmentationTask, "on_train_start", lambda task: seen.started.append(weights_of(task.network))
+        SegmentationTrainingModule,
+        "on_train_start",
+        lambda task: seen.started.append(weights_of(task.network)),
     )
     return seen
 
@@ -120,8 +122,8 @@ def train_cut_off(course: Course, epoch: int, *given: Any) -> TrainedSegmentatio
     """Train until the power fails at the start of an epoch, then go on to the end."""
     course.cut_before = epoch
     with pytest.raises(RuntimeError, match="power cut"):
-        train_segmentation(*given)
-    return train_segmentation(*given)
+        train_segmentation_network(*given)
+    return train_segmentation_network(*given)
 
 
 def same(one: Weights, other: Weights) -> bool:
@@ -132,7 +134,7 @@ def same(one: Weights, other: Weights) -> bool:
 
 
 def test_goes_on_from_the_last_epoch_and_returns_the_best(
-    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+    bank: SliceDataset, validation: SliceDataset, course: Course, tmp_path: Path
 ) -> None:
     """The first epoch is the best; going on from it would train it away again and again."""
     trained = train_cut_off(course, 2, bank, replace(TRAINING, epochs=4), tmp_path, validation)
@@ -144,7 +146,7 @@ def test_goes_on_from_the_last_epoch_and_returns_the_best(
 
 
 def test_a_later_best_replaces_an_earlier_one(
-    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+    bank: SliceDataset, validation: SliceDataset, course: Course, tmp_path: Path
 ) -> None:
     course.dice = [0.3, 0.1, 0.8, 0.2]
     trained = train_cut_off(course, 2, bank, replace(TRAINING, epochs=4), tmp_path, validation)
@@ -153,7 +155,7 @@ def test_a_later_best_replaces_an_earlier_one(
 
 
 def test_validation_every_second_epoch_goes_on_as_well(
-    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+    bank: SliceDataset, validation: SliceDataset, course: Course, tmp_path: Path
 ) -> None:
     course.dice = [0.0, 0.2, 0.0, 0.1]
     settings = replace(TRAINING, validate_every=2, epochs=4)
@@ -165,7 +167,7 @@ def test_validation_every_second_epoch_goes_on_as_well(
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_without_validation_the_last_is_returned_and_gone_on_from(
-    bank: SliceBank, course: Course, tmp_path: Path, every: int
+    bank: SliceDataset, course: Course, tmp_path: Path, every: int
 ) -> None:
     settings = replace(TRAINING, validate_every=every, epochs=3)
     trained = train_cut_off(course, 2, bank, settings, tmp_path)
@@ -175,26 +177,28 @@ def test_without_validation_the_last_is_returned_and_gone_on_from(
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_a_training_of_another_length_is_another_run(bank: SliceBank, tmp_path: Path, epochs: int) -> None:
+def test_a_training_of_another_length_is_another_run(bank: SliceDataset, tmp_path: Path, epochs: int) -> None:
     """Its learning rate falls along another curve."""
-    train_segmentation(bank, TRAINING, tmp_path)
+    train_segmentation_network(bank, TRAINING, tmp_path)
     with pytest.raises(GliomarkError, match="other settings"):
-        train_segmentation(bank, replace(TRAINING, epochs=epochs), tmp_path)
+        train_segmentation_network(bank, replace(TRAINING, epochs=epochs), tmp_path)
 
 
 def test_patience_ends_a_training_that_no_longer_gets_better(
-    bank: SliceBank, validation: SliceBank, course: Course, tmp_path: Path
+    bank: SliceDataset, validation: SliceDataset, course: Course, tmp_path: Path
 ) -> None:
     course.dice = [0.1, 0.5, 0.4, 0.3, 0.9, 0.9]
-    trained = train_segmentation(bank, replace(TRAINING, epochs=6, patience=2), tmp_path, validation)
+    trained = train_segmentation_network(bank, replace(TRAINING, epochs=6, patience=2), tmp_path, validation)
     assert course.epochs == [0, 1, 2, 3] and (trained.epochs, trained.best_epoch) == (4, 2)
 
 
-def test_speeds_outlast_the_call_that_measured_them(bank: SliceBank, course: Course, tmp_path: Path) -> None:
+def test_speeds_outlast_the_call_that_measured_them(
+    bank: SliceDataset, course: Course, tmp_path: Path
+) -> None:
     trained = train_cut_off(course, 1, bank, TRAINING, tmp_path)
     assert trained.slices_per_second > 0 and 0 < trained.waiting_share < 1
     assert not trained.network.training
-    again = train_segmentation(bank, TRAINING, tmp_path)
+    again = train_segmentation_network(bank, TRAINING, tmp_path)
     speeds = (trained.slices_per_second, trained.waiting_share)
     assert (again.slices_per_second, again.waiting_share, again.epochs) == (*speeds, 2)
     assert same(weights_of(again.network), weights_of(trained.network))
@@ -202,39 +206,39 @@ def test_speeds_outlast_the_call_that_measured_them(bank: SliceBank, course: Cou
     assert saved["slices"] == TRAINING.epochs * STEPS * TRAINING.batch and saved["seconds"] > 0
 
 
-def test_other_patients_are_refused(bank: SliceBank, tmp_path: Path) -> None:
-    train_segmentation(bank, replace(TRAINING, epochs=1), tmp_path)
+def test_other_patients_are_refused(bank: SliceDataset, tmp_path: Path) -> None:
+    train_segmentation_network(bank, replace(TRAINING, epochs=1), tmp_path)
     with pytest.raises(GliomarkError, match="other patients"):
-        train_segmentation(replace(bank, patient_ids=tuple("abce")), TRAINING, tmp_path)
+        train_segmentation_network(replace(bank, patient_ids=tuple("abce")), TRAINING, tmp_path)
 
 
 # ---- the loss that is trained on --------------------------------------------------------------------------
 
 
-def task_of(settings: SegmentationTraining, bank: SliceBank, teacher: nn.Module | None = None):
+def task_of(settings: SegmentationTrainingConfig, bank: SliceDataset, teacher: nn.Module | None = None):
     torch.manual_seed(0)
-    task = SegmentationTask(settings, focus_prior(bank), teacher)
+    task = SegmentationTrainingModule(settings, compute_focus_prior(bank), teacher)
     return task.eval()  # no batch statistics: the same slice is answered alike
 
 
-def answer_of(task: SegmentationTask, bank: SliceBank) -> Outline:
+def answer_of(task: SegmentationTrainingModule, bank: SliceDataset) -> SegmentationOutput:
     theta = torch.eye(2, 3).expand(len(bank.image), -1, -1)
     return task.network(bank.image.float(), theta)
 
 
-def batch_of(bank: SliceBank) -> list[Tensor]:
+def batch_of(bank: SliceDataset) -> list[Tensor]:
     return [bank.image, bank.lesion, bank.grade]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
-def test_mignets_loss_is_segmentation_and_a_share_of_grading(bank: SliceBank, share: float) -> None:
-    assert SegmentationTraining().grading_weight == 0.5, "as published"
+def test_mignets_loss_is_segmentation_and_a_share_of_grading(bank: SliceDataset, share: float) -> None:
+    assert SegmentationTrainingConfig().grading_weight == 0.5, "as published"
     task = task_of(replace(TRAINING, grading_weight=share), bank)
     answer = answer_of(task, bank)
-    weight = prior_weight(focus_prior(bank)).expand(8, -1, -1)
+    weight = compute_prior_weight(compute_focus_prior(bank)).expand(8, -1, -1)
     expected = segmentation_loss(answer.logits, bank.lesion.float(), weight)
-    expected = expected + share * grading_loss(answer.grade, bank.grade, bank.lesion)
+    expected = expected + share * grading_loss(answer.grade_logits, bank.grade, bank.lesion)
     torch.testing.assert_close(task.training_step(batch_of(bank), 0), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -244,31 +248,33 @@ def test_mignets_loss_is_segmentation_and_a_share_of_grading(bank: SliceBank, sh
     [
         replace(NETWORK, fpg=False, guidance=False),
         replace(NETWORK, fpg=False),
-        BaselineSettings("U-Net", width=8),
+        ComparisonSegmentationSettings("U-Net", width=8),
     ],
     ids=str,
 )
-def test_without_fpg_the_loss_is_plain(network, bank: SliceBank) -> None:
+def test_without_fpg_the_loss_is_plain(network, bank: SliceDataset) -> None:
     settings = replace(TRAINING, network=network, grading_weight=0.0)
-    assert not settings.weighted
+    assert not settings.uses_prior_weight
     task = task_of(settings, bank)
     expected = segmentation_loss(answer_of(task, bank).logits, bank.lesion.float(), None)
     torch.testing.assert_close(task.training_step(batch_of(bank), 0), expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_deeper_answers_are_trained_on(bank: SliceBank) -> None:
-    settings = replace(TRAINING, network=BaselineSettings("nnU-Net 2-D", width=8))
+def test_deeper_answers_are_trained_on(bank: SliceDataset) -> None:
+    settings = replace(TRAINING, network=ComparisonSegmentationSettings("nnU-Net 2-D", width=8))
     task = task_of(settings, bank).train()  # instance normalisation answers alike in training
     answer = answer_of(task, bank)
-    assert len(answer.deeper) == 2
-    expected = deeply_supervised_loss(answer.logits, answer.deeper, bank.lesion.float(), None)
+    assert len(answer.deep_supervision_logits) == 2
+    expected = deeply_supervised_loss(
+        answer.logits, answer.deep_supervision_logits, bank.lesion.float(), None
+    )
     torch.testing.assert_close(task.training_step(batch_of(bank), 0), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_teachers_share_of_the_loss(share: float, bank: SliceBank) -> None:
-    settings = replace(TRAINING, network=BaselineSettings("U-Net", width=8), distillation=share)
+def test_a_teachers_share_of_the_loss(share: float, bank: SliceDataset) -> None:
+    settings = replace(TRAINING, network=ComparisonSegmentationSettings("U-Net", width=8), distillation=share)
     teacher = build_mignet(NETWORK)
     task = task_of(settings, bank, teacher)
     answer = answer_of(task, bank).logits
@@ -281,18 +287,18 @@ def test_a_teachers_share_of_the_loss(share: float, bank: SliceBank) -> None:
     assert all(p.grad is None for p in teacher.parameters())
 
 
-def test_a_teacher_teaches_and_is_left_as_it_was(bank: SliceBank, tmp_path: Path) -> None:
-    teacher = build_segmentation_baseline(BaselineSettings("Attention U-Net", width=8))
+def test_a_teacher_teaches_and_is_left_as_it_was(bank: SliceDataset, tmp_path: Path) -> None:
+    teacher = build_comparison_network(ComparisonSegmentationSettings("Attention U-Net", width=8))
     before = weights_of(teacher)
     settings = replace(TRAINING, distillation=0.5)
-    taught = train_segmentation(bank, settings, tmp_path / "taught", teacher=teacher)
-    alone = train_segmentation(bank, settings, tmp_path / "alone")
+    taught = train_segmentation_network(bank, settings, tmp_path / "taught", teacher=teacher)
+    alone = train_segmentation_network(bank, settings, tmp_path / "alone")
     assert same(before, weights_of(teacher)) and not teacher.training
     assert not same(weights_of(taught.network), weights_of(alone.network))
     assert weights_of(taught.network).keys() == weights_of(alone.network).keys()
 
 
-def test_a_teacher_is_neither_saved_nor_optimised(bank: SliceBank) -> None:
+def test_a_teacher_is_neither_saved_nor_optimised(bank: SliceDataset) -> None:
     teacher = build_mignet(NETWORK)
     task = task_of(replace(TRAINING, distillation=0.5), bank, teacher)
     assert set(task.state_dict()) == {"prior", *(f"network.{name}" for name in task.network.state_dict())}
@@ -307,7 +313,7 @@ def test_a_teacher_is_neither_saved_nor_optimised(bank: SliceBank) -> None:
 # ---- the optimisers ---------------------------------------------------------------------------------------
 
 
-def rates(settings: SegmentationTraining, bank: SliceBank, steps: int = 100):
+def rates(settings: SegmentationTrainingConfig, bank: SliceDataset, steps: int = 100):
     """The optimiser, and its rate before each step as a share of the full one."""
     task = task_of(settings, bank)
     task.trainer = SimpleNamespace(estimated_stepping_batches=steps)
@@ -321,7 +327,7 @@ def rates(settings: SegmentationTraining, bank: SliceBank, steps: int = 100):
     return made["optimizer"], shares
 
 
-def test_adamw_warms_up_and_falls_as_a_cosine(bank: SliceBank) -> None:
+def test_adamw_warms_up_and_falls_as_a_cosine(bank: SliceDataset) -> None:
     optimiser, shares = rates(replace(TRAINING, warm_up=0.1), bank)
     assert isinstance(optimiser, torch.optim.AdamW) and optimiser.defaults["weight_decay"] == 0.01
     assert shares[:11] == pytest.approx([step / 10 for step in range(11)])
@@ -329,7 +335,7 @@ def test_adamw_warms_up_and_falls_as_a_cosine(bank: SliceBank) -> None:
     assert shares[10:] == sorted(shares[10:], reverse=True)
 
 
-def test_sgd_is_nnunets(bank: SliceBank) -> None:
+def test_sgd_is_nnunets(bank: SliceDataset) -> None:
     optimiser, shares = rates(replace(TRAINING, optimiser="sgd", rate=0.01, weight_decay=3e-5), bank)
     assert isinstance(optimiser, torch.optim.SGD)
     expected = {"momentum": 0.99, "nesterov": True, "weight_decay": 3e-5}
@@ -339,6 +345,8 @@ def test_sgd_is_nnunets(bank: SliceBank) -> None:
 
 @pytest.mark.parametrize("largest", [None, 0.5])
 def test_the_trainer_clips_and_validates_as_told(largest: float | None, tmp_path: Path) -> None:
-    trainer = make_trainer(7, tmp_path, [], 0, replace(TRAINING, largest_gradient=largest, validate_every=3))
+    trainer = create_trainer(
+        7, tmp_path, [], 0, replace(TRAINING, largest_gradient=largest, validate_every=3)
+    )
     assert trainer.gradient_clip_val == largest and trainer.max_epochs == 7
     assert trainer.check_val_every_n_epoch == 3

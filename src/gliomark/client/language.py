@@ -6,27 +6,27 @@ from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
-from gliomark.messages import Language, render
+from gliomark.messages import Language, render_message
 
 translate = QCoreApplication.translate
-LANGUAGE = "gliomark language"
-TRANSLATIONS = Path(__file__).with_name("translations")
+LANGUAGE_PROPERTY = "gliomark language"
+TRANSLATIONS_FOLDER = Path(__file__).with_name("translations")
 
 
-def system_language() -> Language:
+def get_system_language() -> Language:
     """Chinese on a Chinese system, else English."""
     return "zh" if QLocale.system().language() == QLocale.Language.Chinese else "en"
 
 
-def current_language() -> Language:
+def get_current_language() -> Language:
     """What ``use_language`` was last told, English before that."""
     app = QCoreApplication.instance()
-    return "zh" if app is not None and app.property(LANGUAGE) == "zh" else "en"
+    return "zh" if app is not None and app.property(LANGUAGE_PROPERTY) == "zh" else "en"
 
 
-def localise(text: str) -> str:
+def translate_message(text: str) -> str:
     """A message, such as the server's, in the user's language; any other text as it came."""
-    return render(text, current_language())
+    return render_message(text, get_current_language())
 
 
 def use_language(language: Language) -> None:
@@ -34,13 +34,13 @@ def use_language(language: Language) -> None:
     app = QCoreApplication.instance()
     if app is None:
         raise RuntimeError("use_language needs a running application")
-    app.setProperty(LANGUAGE, language)
+    app.setProperty(LANGUAGE_PROPERTY, language)
     for translator in app.findChildren(QTranslator):
         app.removeTranslator(translator)
         translator.deleteLater()
     if language == "zh":
         qt = Path(QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath))
-        for file in (qt / "qtbase_zh_CN.qm", TRANSLATIONS / "gliomark_zh.qm"):
+        for file in (qt / "qtbase_zh_CN.qm", TRANSLATIONS_FOLDER / "gliomark_zh.qm"):
             translator = QTranslator(app)
             translator.load(str(file))
             app.installTranslator(translator)

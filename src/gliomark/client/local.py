@@ -24,142 +24,148 @@ from PySide6.QtCore import (
 from PySide6.QtNetwork import QNetworkReply
 
 from gliomark.client import trouble
-from gliomark.client.remote import Remote, drop
-from gliomark.client.trouble import Trouble
+from gliomark.client.remote import HttpClient, abort_reply
+from gliomark.client.trouble import ErrorMessage
 
-ASK_EVERY_MS = 300
-GIVE_UP_MS = 120_000
-END_MS = 5_000
-LAST_WORDS = 4_000
-FIRST_WORDS = 4_000  # in which it tells its address
-MOST_OPEN = 20
+POLL_INTERVAL_MS = 300
+START_TIMEOUT_MS = 120_000
+STOP_TIMEOUT_MS = 5_000
+STDERR_LIMIT = 4_000
+STDOUT_LIMIT = 4_000  # in which it tells its address
+MAXIMUM_CLIENTS = 20
 
 
 class LocalServer(QObject):
     """``gliomark serve`` as a child process on a free loopback port."""
 
     ready = Signal(str, str)
-    failed = Signal(Trouble)
+    failed = Signal(ErrorMessage)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.process = QProcess(self)
-        self.process.readyReadStandardOutput.connect(self._hear_address)
-        self.process.readyReadStandardError.connect(self._listen)
-        self.process.finished.connect(self._ended)
-        self.process.errorOccurred.connect(self._not_started)
-        self._asking = QTimer(self, interval=ASK_EVERY_MS)
-        self._asking.timeout.connect(self._ask)
-        self._remote: Remote | None = None
+        self.process.readyReadStandardOutput.connect(self._read_stdout)
+        self.process.readyReadStandardError.connect(self._read_stderr)
+        self.process.finished.connect(self._handle_exit)
+        self.process.errorOccurred.connect(self._handle_start_error)
+        self._poll_timer = QTimer(self, interval=POLL_INTERVAL_MS)
+        self._poll_timer.timeout.connect(self._poll_health)
+        self._http_client: HttpClient | None = None
         self._reply: QNetworkReply | None = None
-        self._waited = 0
-        self._answered = False
+        self._waited_ms = 0
+        self._is_reachable = False
         self._token = ""
-        self._said = ""
-        self._told = b""
-        self._lock: QLockFile | None = None
-        self._folder = ""
+        self._stderr = ""
+        self._stdout = b""
+        self._folder_lock: QLockFile | None = None
+        self._data_folder = ""
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         return self.process.state() != QProcess.ProcessState.NotRunning
 
     def start(self) -> None:
         """Start it; ``ready`` gives its address and token once it answers, ``failed`` says why not."""
-        self._waited, self._answered, self._said, self._told = 0, False, "", b""
-        self._remote, self._reply = None, None
+        self._waited_ms, self._is_reachable, self._stderr, self._stdout = 0, False, "", b""
+        self._http_client, self._reply = None, None
         # nobody else on this computer may ask it
         self._token = secrets.token_urlsafe(24)
         environment = QProcessEnvironment.systemEnvironment()
         environment.insert("GLIOMARK_TOKEN", self._token)
         self.process.setProcessEnvironment(environment)
-        command = ["-m", "gliomark", "serve", "--data", self._own_folder()]
+        command = ["-m", "gliomark", "serve", "--data", self._claim_data_folder()]
         command += ["--host", "127.0.0.1", "--port", "0"]
         command += ["--with-input"]  # it ends with this program, however that ends
         self.process.start(sys.executable, command)
-        self._asking.start()
+        self._poll_timer.start()
 
-    def _own_folder(self) -> str:
+    def _claim_data_folder(self) -> str:
         """The server's data folder; another one for each further client that is open on this computer."""
-        if self._lock is not None and self._lock.isLocked():  # its server has died; its studies are there
-            return self._folder
-        usual = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppLocalDataLocation)
-        QDir().mkpath(QFileInfo(usual).path())
-        for number in range(1, MOST_OPEN):
-            folder = usual if number == 1 else f"{usual}-{number}"
-            self._lock = QLockFile(f"{folder}.lock")
-            self._lock.setStaleLockTime(0)
-            if self._lock.tryLock(0):
-                self._folder = folder
+        if (
+            self._folder_lock is not None and self._folder_lock.isLocked()
+        ):  # its server has died; its studies are there
+            return self._data_folder
+        default_folder = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppLocalDataLocation)
+        QDir().mkpath(QFileInfo(default_folder).path())
+        for number in range(1, MAXIMUM_CLIENTS):
+            folder = default_folder if number == 1 else f"{default_folder}-{number}"
+            self._folder_lock = QLockFile(f"{folder}.lock")
+            self._folder_lock.setStaleLockTime(0)
+            if self._folder_lock.tryLock(0):
+                self._data_folder = folder
                 return folder
-        return usual  # its server will say what is wrong
+        return default_folder  # its server will say what is wrong
 
     def stop(self) -> None:
         """End it and wait for that; silent."""
-        self._asking.stop()
+        self._poll_timer.stop()
         if self._reply is not None:
-            drop(self._reply)
+            abort_reply(self._reply)
             self._reply = None
         self.process.blockSignals(True)
-        if self.running:
+        if self.is_running:
             self.process.terminate()
-            if not self.process.waitForFinished(END_MS):
+            if not self.process.waitForFinished(STOP_TIMEOUT_MS):
                 self.process.kill()
-                self.process.waitForFinished(END_MS)
+                self.process.waitForFinished(STOP_TIMEOUT_MS)
         self.process.blockSignals(False)
-        if self._lock is not None:
-            self._lock.unlock()
+        if self._folder_lock is not None:
+            self._folder_lock.unlock()
 
-    def _ask(self) -> None:
-        self._waited += ASK_EVERY_MS
-        if self._waited > GIVE_UP_MS:
+    def _poll_health(self) -> None:
+        self._waited_ms += POLL_INTERVAL_MS
+        if self._waited_ms > START_TIMEOUT_MS:
             self.stop()
-            self.failed.emit(Trouble(trouble.NO_LOCAL, ("120 s",), "settings"))
-        elif self._remote is not None and self._reply is None:
-            self._reply = self._remote.read_json("/api/health", self._healthy, self._not_yet)
+            self.failed.emit(ErrorMessage(trouble.LOCAL_SERVER_NOT_STARTED, ("120 s",), "settings"))
+        elif self._http_client is not None and self._reply is None:
+            self._reply = self._http_client.get_json(
+                "/api/health", self._handle_healthy, self._handle_not_ready
+            )
 
-    def _healthy(self, _: object) -> None:
+    def _handle_healthy(self, _: object) -> None:
         self._reply = None
-        self._asking.stop()
-        self._answered = True
-        if self._remote is not None:
-            self.ready.emit(self._remote.address, self._token)
+        self._poll_timer.stop()
+        self._is_reachable = True
+        if self._http_client is not None:
+            self.ready.emit(self._http_client.address, self._token)
 
-    def _not_yet(self, _: Trouble) -> None:
+    def _handle_not_ready(self, _: ErrorMessage) -> None:
         self._reply = None
 
-    def _ended(self) -> None:
-        self._asking.stop()
-        if self._answered:
-            self.failed.emit(Trouble(trouble.LOCAL_GONE))
+    def _handle_exit(self) -> None:
+        self._poll_timer.stop()
+        if self._is_reachable:
+            self.failed.emit(ErrorMessage(trouble.LOCAL_SERVER_STOPPED))
             return
-        self._listen()
-        lines = self._said.strip().splitlines()
-        last = lines[-1] if lines else str(self.process.exitCode())
-        self.failed.emit(Trouble(trouble.NO_LOCAL, (last,), "settings"))
+        self._read_stderr()
+        lines = self._stderr.strip().splitlines()
+        last_line = lines[-1] if lines else str(self.process.exitCode())
+        self.failed.emit(ErrorMessage(trouble.LOCAL_SERVER_NOT_STARTED, (last_line,), "settings"))
 
-    def _hear_address(self) -> None:
+    def _read_stdout(self) -> None:
         """Keep what it says until that holds its address; nothing is asked before, and nothing is read after."""
-        heard = bytes(self.process.readAllStandardOutput().data())
-        if self._remote is None:
-            self._told = (self._told + heard)[:FIRST_WORDS]
-            if address := told_address(self._told):
-                self._remote = Remote(address, parent=self)
+        received = bytes(self.process.readAllStandardOutput().data())
+        if self._http_client is None:
+            self._stdout = (self._stdout + received)[:STDOUT_LIMIT]
+            if address := parse_address(self._stdout):
+                self._http_client = HttpClient(address, parent=self)
 
-    def _listen(self) -> None:
+    def _read_stderr(self) -> None:
         """Keep its last words; a log that nobody reads would fill the memory."""
-        heard = bytes(self.process.readAllStandardError().data()).decode("utf-8", "replace")
-        self._said = (self._said + heard)[-LAST_WORDS:]
+        received = bytes(self.process.readAllStandardError().data()).decode("utf-8", "replace")
+        self._stderr = (self._stderr + received)[-STDERR_LIMIT:]
 
-    def _not_started(self, error: QProcess.ProcessError) -> None:
+    def _handle_start_error(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart:
-            self._asking.stop()
-            self.failed.emit(Trouble(trouble.NO_LOCAL, (self.process.errorString(),), "settings"))
+            self._poll_timer.stop()
+            self.failed.emit(
+                ErrorMessage(trouble.LOCAL_SERVER_NOT_STARTED, (self.process.errorString(),), "settings")
+            )
 
 
-def told_address(words: bytes) -> str:
+def parse_address(stdout: bytes) -> str:
     """The address in ``{"address": ...}``, a line of its own; empty while there is none."""
-    for line in words.split(b"\n")[:-1]:
+    for line in stdout.split(b"\n")[:-1]:
         try:
             address = json.loads(line)["address"]
         except (ValueError, TypeError, KeyError):

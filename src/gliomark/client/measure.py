@@ -13,19 +13,25 @@ from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QSettings
 
-from gliomark.client.app import make_application
+from gliomark.client.app import create_application
 from gliomark.client.language import use_language
-from gliomark.client.settings import Settings
+from gliomark.client.settings import UserSettings
 from gliomark.client.window import MainWindow
 from gliomark.files import atomic_write, scratch_folder
 from gliomark.study import GliomarkError
 
-NAME = "click_to_result"
+RESULT_NAME = "click_to_result"
 COLUMNS = ("patient", "preparing_s", "click_to_result_s")
-LONGEST_S = 300.0
+TIMEOUT_S = 300.0
 
 
-def run(patients: Path, table: Path, out: Path, count: int, say: Callable[[str], None]) -> Path:
+def measure_response_times(
+    patients_folder: Path,
+    clinical_table: Path,
+    output_folder: Path,
+    patient_count: int,
+    notify: Callable[[str], None],
+) -> Path:
     """Open patients one after the other, click, and write ``click_to_result.csv`` and its summary under ``out``.
 
     The embedded server is warm: the first patient is predicted once before. A patient whom the server cannot prepare
@@ -33,82 +39,100 @@ def run(patients: Path, table: Path, out: Path, count: int, say: Callable[[str],
     """
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     with scratch_folder() as folder:
-        os.environ["XDG_DATA_HOME"] = home = str(
+        os.environ["XDG_DATA_HOME"] = settings_folder = str(
             folder
         )  # neither the user's settings nor the user's patients
-        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, home)
-        app = make_application(["gliomark"])
+        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, settings_folder)
+        app = create_application(["gliomark"])
         use_language("en")
-        window = MainWindow(Settings())
-        window.start()
+        window = MainWindow(UserSettings())
+        window.connect_server()
         window.show()
-        until(lambda: window.session.state.server == "ready")
-        rows = _measured(window, patients, table, count, say)
+        wait_until(lambda: window.session.state.server_status == "ready")
+        rows = _measure_patients(window, patients_folder, clinical_table, patient_count, notify)
         window.close()
         app.quit()
     if not rows:
-        raise GliomarkError(f"No patient in {patients} could be predicted; try one in the client itself.")
-    _write(out / f"{NAME}.csv", COLUMNS, [(name, f"{a:.2f}", f"{b:.2f}") for name, a, b in rows])
-    waits = [row[2] for row in rows]
-    told = (len(waits), f"{statistics.median(waits):.2f}", f"{max(waits):.2f}", os.cpu_count(), _today())
-    _write(out / f"{NAME}_summary.csv", ("predictions", "median_s", "worst_s", "cores", "measured"), [told])
-    return out / f"{NAME}.csv"
+        raise GliomarkError(
+            f"No patient in {patients_folder} could be predicted; try one in the client itself."
+        )
+    _write_csv(
+        output_folder / f"{RESULT_NAME}.csv", COLUMNS, [(name, f"{a:.2f}", f"{b:.2f}") for name, a, b in rows]
+    )
+    response_times_s = [row[2] for row in rows]
+    summary_row = (
+        len(response_times_s),
+        f"{statistics.median(response_times_s):.2f}",
+        f"{max(response_times_s):.2f}",
+        os.cpu_count(),
+        _format_today(),
+    )
+    _write_csv(
+        output_folder / f"{RESULT_NAME}_summary.csv",
+        ("predictions", "median_s", "worst_s", "cores", "measured"),
+        [summary_row],
+    )
+    return output_folder / f"{RESULT_NAME}.csv"
 
 
-def _measured(
-    window: MainWindow, patients: Path, table: Path, count: int, say: Callable[[str], None]
+def _measure_patients(
+    window: MainWindow,
+    patients_folder: Path,
+    clinical_table: Path,
+    patient_count: int,
+    notify: Callable[[str], None],
 ) -> list[tuple[str, float, float]]:
     rows: list[tuple[str, float, float]] = []
-    warm = False
-    for folder in sorted(path for path in patients.iterdir() if path.is_dir()):
+    is_warm = False
+    for folder in sorted(path for path in patients_folder.iterdir() if path.is_dir()):
         started = time.perf_counter()
-        window.open(folder)
-        until(lambda: window.session.state.ready or window.session.state.trouble is not None)
-        if not window.session.state.ready:
-            say(f"{folder.name}: {window.sentence.text()}")
+        window.open_patient(folder)
+        wait_until(lambda: window.session.state.is_study_ready or window.session.state.error is not None)
+        if not window.session.state.is_study_ready:
+            notify(f"{folder.name}: {window.error_label.text()}")
             continue
-        prepared = time.perf_counter() - started
-        window.steps.choose_path(table)
-        until(lambda: settled(window))
-        for _ in range(1 if warm else 2):
-            waited = _click(window)
-        warm = True
-        rows.append((folder.name, prepared, waited))
-        say(f"{folder.name}: {waited:.2f} s")
-        if len(rows) == count:
+        preparation_s = time.perf_counter() - started
+        window.input_panel.open_path(clinical_table)
+        wait_until(lambda: is_idle(window))
+        for _ in range(1 if is_warm else 2):
+            response_s = _measure_click(window)
+        is_warm = True
+        rows.append((folder.name, preparation_s, response_s))
+        notify(f"{folder.name}: {response_s:.2f} s")
+        if len(rows) == patient_count:
             break
     return rows
 
 
-def _click(window: MainWindow) -> float:
+def _measure_click(window: MainWindow) -> float:
     """Seconds from the click until the answer and its outline are drawn."""
-    before, started = window.session.state.job, time.perf_counter()
-    window.steps.predict.click()
-    until(lambda: window.session.state.job not in (None, before) and settled(window))
+    previous_job, started = window.session.state.job, time.perf_counter()
+    window.input_panel.predict_button.click()
+    wait_until(lambda: window.session.state.job not in (None, previous_job) and is_idle(window))
     return time.perf_counter() - started
 
 
-def settled(window: MainWindow) -> bool:
+def is_idle(window: MainWindow) -> bool:
     """Nothing goes on and every call has come back."""
-    return window.session.state.task is None and not window.session.waiting_for
+    return window.session.state.task is None and not window.session.pending_call_count
 
 
-def until(condition: Callable[[], object], seconds: float = LONGEST_S) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
     """Let events run until it holds. Raises GliomarkError where it does not."""
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        if time.monotonic() > ends:
-            raise GliomarkError(f"The client was not done after {seconds:.0f} seconds; try it by hand.")
+        if time.monotonic() > deadline:
+            raise GliomarkError(f"The client was not done after {timeout_s:.0f} seconds; try it by hand.")
         QCoreApplication.processEvents()
         time.sleep(0.005)
     QCoreApplication.processEvents()
 
 
-def _write(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+def _write_csv(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     atomic_write(path, text.getvalue())
 
 
-def _today() -> str:
+def _format_today() -> str:
     return datetime.now(UTC).date().isoformat()

@@ -18,19 +18,19 @@ from PySide6.QtNetwork import (
 )
 
 from gliomark.client import trouble
-from gliomark.client.trouble import Trouble
-from gliomark.messages import from_record
+from gliomark.client.trouble import ErrorMessage
+from gliomark.messages import from_message_record
 
 Json = Mapping[str, Any]
-Failed = Callable[[Trouble], None]
-Error = QNetworkReply.NetworkError
-PATIENCE_MS = 30_000
-LONG_MS = 180_000
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-UNSAFE = (Error.SslHandshakeFailedError,)
+ErrorCallback = Callable[[ErrorMessage], None]
+NetworkError = QNetworkReply.NetworkError
+TIMEOUT_MS = 30_000
+LONG_TIMEOUT_MS = 180_000
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+CERTIFICATE_ERRORS = (NetworkError.SslHandshakeFailedError,)
 
 
-class Remote(QObject):
+class HttpClient(QObject):
     """One server. ``done`` and ``failed`` are called later, from the event loop, and never after ``drop``."""
 
     def __init__(self, address: str, token: str = "", parent: QObject | None = None) -> None:
@@ -38,138 +38,169 @@ class Remote(QObject):
         self.address = address.rstrip("/")
         self._token = token
         self._manager = QNetworkAccessManager(self)
-        if QUrl(self.address).host() in LOOPBACK:
+        if QUrl(self.address).host() in LOOPBACK_HOSTS:
             self._manager.setProxy(QNetworkProxy(QNetworkProxy.ProxyType.NoProxy))
 
-    def read(self, path: str, done: Callable[[bytes], None], failed: Failed) -> QNetworkReply:
+    def get_bytes(
+        self, path: str, on_success: Callable[[bytes], None], on_error: ErrorCallback
+    ) -> QNetworkReply:
         """GET; ``done`` gets the body."""
-        return self._finishing(self._manager.get(self._request(path)), done, failed)
+        return self._connect_finished(self._manager.get(self._create_request(path)), on_success, on_error)
 
-    def read_slowly(self, path: str, done: Callable[[bytes], None], failed: Failed) -> QNetworkReply:
+    def get_bytes_with_long_timeout(
+        self, path: str, on_success: Callable[[bytes], None], on_error: ErrorCallback
+    ) -> QNetworkReply:
         """GET of something that the server makes only now, such as a PDF."""
-        request = self._request(path, patience_ms=LONG_MS)
-        return self._finishing(self._manager.get(request), done, failed)
+        request = self._create_request(path, timeout_ms=LONG_TIMEOUT_MS)
+        return self._connect_finished(self._manager.get(request), on_success, on_error)
 
-    def read_json(self, path: str, done: Callable[[Any], None], failed: Failed) -> QNetworkReply:
+    def get_json(
+        self, path: str, on_success: Callable[[Any], None], on_error: ErrorCallback
+    ) -> QNetworkReply:
         """GET; ``done`` gets the parsed body."""
-        return self.read(path, self._parsing(done, failed), failed)
+        return self.get_bytes(path, self._create_json_handler(on_success, on_error), on_error)
 
-    def send(
-        self, verb: str, path: str, body: Json | bytes | None, done: Callable[[bytes], None], failed: Failed
+    def send_request(
+        self,
+        method: str,
+        path: str,
+        body: Json | bytes | None,
+        on_success: Callable[[bytes], None],
+        on_error: ErrorCallback,
     ) -> QNetworkReply:
         """POST, PUT or DELETE, of JSON or of a PNG; ``done`` gets the answer's body."""
-        request = self._request(path)
-        png = isinstance(body, bytes)
+        request = self._create_request(path)
+        is_png = isinstance(body, bytes)
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request.setHeader(
-            QNetworkRequest.KnownHeaders.ContentTypeHeader, "image/png" if png else "application/json"
+            QNetworkRequest.KnownHeaders.ContentTypeHeader, "image/png" if is_png else "application/json"
         )
         content = b"" if body is None else data
-        return self._finishing(self._manager.sendCustomRequest(request, verb.encode(), content), done, failed)
+        return self._connect_finished(
+            self._manager.sendCustomRequest(request, method.encode(), content), on_success, on_error
+        )
 
-    def send_json(self, path: str, body: Json, done: Callable[[Any], None], failed: Failed) -> QNetworkReply:
+    def post_json(
+        self, path: str, body: Json, on_success: Callable[[Any], None], on_error: ErrorCallback
+    ) -> QNetworkReply:
         """POST of JSON; ``done`` gets the parsed answer."""
-        return self.send("POST", path, body, self._parsing(done, failed), failed)
+        return self.send_request(
+            "POST", path, body, self._create_json_handler(on_success, on_error), on_error
+        )
 
-    def upload(
-        self, archive: Path, fields: Mapping[str, str], done: Callable[[Any], None], failed: Failed
+    def upload_archive(
+        self,
+        archive: Path,
+        fields: Mapping[str, str],
+        on_success: Callable[[Any], None],
+        on_error: ErrorCallback,
     ) -> QNetworkReply:
         """POST one zip of a patient's folder as a new study; the reply's uploadProgress tells how far."""
         form = QHttpMultiPart(QHttpMultiPart.ContentType.FormDataType)
         for name, value in fields.items():
-            form.append(_part(f'form-data; name="{name}"', value.encode()))
+            form.append(_create_form_part(f'form-data; name="{name}"', value.encode()))
         file = QFile(str(archive), form)
         file.open(QIODevice.OpenModeFlag.ReadOnly)
-        part = _part(f'form-data; name="files"; filename="{archive.name}"')
+        part = _create_form_part(f'form-data; name="files"; filename="{archive.name}"')
         part.setHeader(QNetworkRequest.KnownHeaders.ContentTypeHeader, "application/zip")
         part.setBodyDevice(file)
         form.append(part)
         # a large folder over a slow line takes what it takes
-        reply = self._manager.post(self._request("/api/studies", patience_ms=0), form)
+        reply = self._manager.post(self._create_request("/api/studies", timeout_ms=0), form)
         form.setParent(reply)
-        return self._finishing(reply, self._parsing(done, failed), failed)
+        return self._connect_finished(reply, self._create_json_handler(on_success, on_error), on_error)
 
-    def follow(
-        self, path: str, each: Callable[[Any], None], ended: Callable[[], None], failed: Failed
+    def follow_events(
+        self,
+        path: str,
+        on_event: Callable[[Any], None],
+        on_closed: Callable[[], None],
+        on_error: ErrorCallback,
     ) -> QNetworkReply:
         """GET server-sent events; ``each`` gets every one parsed, ``ended`` is called when the server closes."""
-        request = self._request(path, patience_ms=0)
+        request = self._create_request(path, timeout_ms=0)
         request.setRawHeader(b"Accept", b"text/event-stream")
         reply = self._manager.get(request)
         buffer = bytearray()
 
-        def more() -> None:
+        def read_events() -> None:
             # a refusal comes as one JSON document, which _finish reads
-            if reply.error() != Error.NoError or not _is_stream(reply):
+            if reply.error() != NetworkError.NoError or not _is_event_stream(reply):
                 return
             buffer.extend(reply.readAll().data())
-            for event in _events(buffer):
-                each(event)
+            for event in _take_events(buffer):
+                on_event(event)
 
-        reply.readyRead.connect(more)
-        return self._finishing(reply, lambda _: ended(), failed)
+        reply.readyRead.connect(read_events)
+        return self._connect_finished(reply, lambda _: on_closed(), on_error)
 
-    def _request(self, path: str, patience_ms: int = PATIENCE_MS) -> QNetworkRequest:
+    def _create_request(self, path: str, timeout_ms: int = TIMEOUT_MS) -> QNetworkRequest:
         request = QNetworkRequest(QUrl(self.address + path))
-        request.setTransferTimeout(patience_ms)
+        request.setTransferTimeout(timeout_ms)
         if self._token:
             request.setRawHeader(b"Authorization", b"Bearer " + self._token.encode())
         return request
 
-    def _finishing(
-        self, reply: QNetworkReply, done: Callable[[bytes], None], failed: Failed
+    def _connect_finished(
+        self, reply: QNetworkReply, on_success: Callable[[bytes], None], on_error: ErrorCallback
     ) -> QNetworkReply:
-        reply.finished.connect(lambda: self._finish(reply, done, failed))
+        reply.finished.connect(lambda: self._handle_finished(reply, on_success, on_error))
         return reply
 
-    def _finish(self, reply: QNetworkReply, done: Callable[[bytes], None], failed: Failed) -> None:
+    def _handle_finished(
+        self, reply: QNetworkReply, on_success: Callable[[bytes], None], on_error: ErrorCallback
+    ) -> None:
         reply.deleteLater()
         if reply.property("dropped"):
             return
-        if reply.error() == Error.NoError:
-            done(bytes(reply.readAll().data()))
+        if reply.error() == NetworkError.NoError:
+            on_success(bytes(reply.readAll().data()))
         else:
-            failed(self._trouble(reply))
+            on_error(self._create_error_message(reply))
 
-    def _parsing(self, done: Callable[[Any], None], failed: Failed) -> Callable[[bytes], None]:
+    def _create_json_handler(
+        self, on_success: Callable[[Any], None], on_error: ErrorCallback
+    ) -> Callable[[bytes], None]:
         def parse(body: bytes) -> None:
             try:
-                answer = json.loads(body)
+                response = json.loads(body)
             except ValueError:
-                failed(Trouble(trouble.NOT_OURS, (self.address,), "settings"))
+                on_error(ErrorMessage(trouble.NOT_A_GLIOMARK_SERVER, (self.address,), "settings"))
                 return
-            done(answer)
+            on_success(response)
 
         return parse
 
-    def _trouble(self, reply: QNetworkReply) -> Trouble:
+    def _create_error_message(self, reply: QNetworkReply) -> ErrorMessage:
         status = reply.attribute(QNetworkRequest.Attribute.HttpStatusCodeAttribute)
-        detail = _detail(bytes(reply.readAll().data()))
+        detail = _parse_error_detail(bytes(reply.readAll().data()))
         if status == 401:
-            return Trouble(trouble.REFUSED, (), "settings", 401)
+            return ErrorMessage(trouble.TOKEN_REFUSED, (), "settings", 401)
         if status == 403:
-            return Trouble(trouble.FORBIDDEN, (detail or "403",), "settings", 403)
+            return ErrorMessage(trouble.ACTION_FORBIDDEN, (detail or "403",), "settings", 403)
         if status is not None and status >= 400:
-            return _answered(status, detail)
-        if reply.error() in UNSAFE:
-            return Trouble(trouble.UNSAFE, (self.address,), "settings")
-        broken = status is not None or reply.error() == Error.RemoteHostClosedError
-        return Trouble(trouble.SILENT if broken else trouble.UNREACHABLE, (self.address,))
+            return _create_status_error(status, detail)
+        if reply.error() in CERTIFICATE_ERRORS:
+            return ErrorMessage(trouble.CERTIFICATE_UNTRUSTED, (self.address,), "settings")
+        is_connection_lost = status is not None or reply.error() == NetworkError.RemoteHostClosedError
+        return ErrorMessage(
+            trouble.CONNECTION_LOST if is_connection_lost else trouble.SERVER_UNREACHABLE, (self.address,)
+        )
 
 
-def drop(reply: QNetworkReply) -> None:
+def abort_reply(reply: QNetworkReply) -> None:
     """Abort a call; neither its ``done`` nor its ``failed`` is called any more."""
     reply.setProperty("dropped", True)
     reply.abort()
 
 
-def _answered(status: int, detail: str) -> Trouble:
+def _create_status_error(status: int, detail: str) -> ErrorMessage:
     if not detail:
-        return Trouble(trouble.UNEXPLAINED, (str(status),), "again", status)
-    return Trouble(trouble.DETAIL, (detail,), "again" if status >= 500 else None, status)
+        return ErrorMessage(trouble.SERVER_FAILED, (str(status),), "again", status)
+    return ErrorMessage(trouble.PLAIN_TEXT, (detail,), "again" if status >= 500 else None, status)
 
 
-def _part(disposition: str, body: bytes = b"") -> QHttpPart:
+def _create_form_part(disposition: str, body: bytes = b"") -> QHttpPart:
     part = QHttpPart()
     # raw, because a patient's folder may have a Chinese name and Qt would write it in Latin-1
     part.setRawHeader(b"Content-Disposition", disposition.encode())
@@ -177,27 +208,27 @@ def _part(disposition: str, body: bytes = b"") -> QHttpPart:
     return part
 
 
-def _is_stream(reply: QNetworkReply) -> bool:
-    kind = reply.header(QNetworkRequest.KnownHeaders.ContentTypeHeader)
-    return str(kind or "").startswith("text/event-stream")
+def _is_event_stream(reply: QNetworkReply) -> bool:
+    content_type = reply.header(QNetworkRequest.KnownHeaders.ContentTypeHeader)
+    return str(content_type or "").startswith("text/event-stream")
 
 
-def _events(buffer: bytearray) -> list[Any]:
+def _take_events(buffer: bytearray) -> list[Any]:
     """Take the whole events out of what has come so far; comments, which keep a line alive, are passed over."""
-    *whole, rest = bytes(buffer).replace(b"\r\n", b"\n").split(b"\n\n")
-    buffer[:] = rest
+    *complete_blocks, incomplete_block = bytes(buffer).replace(b"\r\n", b"\n").split(b"\n\n")
+    buffer[:] = incomplete_block
     data = [
         b"\n".join(line[5:].strip() for line in block.split(b"\n") if line.startswith(b"data:"))
-        for block in whole
+        for block in complete_blocks
     ]
     return [json.loads(text) for text in data if text]
 
 
-def _detail(body: bytes) -> str:
+def _parse_error_detail(body: bytes) -> str:
     """The sentence of an error's answer, a message where its code is known; empty where there is none."""
     try:
-        answer = json.loads(body)
-        detail = answer["detail"]
+        response = json.loads(body)
+        detail = response["detail"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return from_record({"text": detail, **answer}) if isinstance(detail, str) else ""
+    return from_message_record({"text": detail, **response}) if isinstance(detail, str) else ""

@@ -8,11 +8,18 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
-from gliomark.client.language import current_language, localise
-from gliomark.client.state import Json, State
-from gliomark.client.theme import ACCENT, FAINT, LINE, SOFT, TEXT, icon
-from gliomark.client.widgets import button, column, framed, label, row, scrolled
-from gliomark.messages import level_in_words, percent
+from gliomark.client.language import get_current_language, translate_message
+from gliomark.client.state import ClientState, Json
+from gliomark.client.theme import ACCENT, BORDER, MUTED_TEXT, SECONDARY_TEXT, TEXT, load_icon
+from gliomark.client.widgets import (
+    create_button,
+    create_column,
+    create_frame,
+    create_label,
+    create_row,
+    create_scroll_area,
+)
+from gliomark.messages import describe_level, format_percent
 
 UNDETERMINED = "undetermined"
 
@@ -24,296 +31,359 @@ class ProbabilityBar(QWidget):
         super().__init__()
         self.probability: float | None = None
         self.threshold = 0.0
-        self.range: tuple[float, float] | None = None
-        self.words = ""
-        self.pale = False
+        self.probability_range: tuple[float, float] | None = None
+        self.threshold_text = ""
+        self.is_muted = False
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def sizeHint(self) -> QSize:  # noqa: N802
         return QSize(200, 44)
 
-    def show_values(self, probability: float | None, threshold: float, words: str, pale: bool) -> None:
+    def show_values(
+        self, probability: float | None, threshold: float, threshold_text: str, is_muted: bool
+    ) -> None:
         """words: beside the threshold's line; pale: where the bar decides nothing."""
-        self.probability, self.threshold, self.words, self.pale = probability, threshold, words, pale
+        self.probability, self.threshold, self.threshold_text, self.is_muted = (
+            probability,
+            threshold,
+            threshold_text,
+            is_muted,
+        )
         self.setVisible(probability is not None)
         self.update()
 
-    def show_range(self, extremes: tuple[float, float] | None) -> None:
-        self.range = extremes
+    def show_probability_range(self, probability_range: tuple[float, float] | None) -> None:
+        self.probability_range = probability_range
         self.update()
 
     def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        wide = float(self.width())
+        bar_width = float(self.width())
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(LINE)
-        painter.drawRoundedRect(QRectF(0, 8, wide, 12), 4, 4)
-        painter.setBrush(FAINT if self.pale else ACCENT)
-        painter.drawRoundedRect(QRectF(0, 8, wide * (self.probability or 0), 12), 4, 4)
-        x = min(max(wide * self.threshold, 1), wide - 1)
+        painter.setBrush(BORDER)
+        painter.drawRoundedRect(QRectF(0, 8, bar_width, 12), 4, 4)
+        painter.setBrush(MUTED_TEXT if self.is_muted else ACCENT)
+        painter.drawRoundedRect(QRectF(0, 8, bar_width * (self.probability or 0), 12), 4, 4)
+        x = min(max(bar_width * self.threshold, 1), bar_width - 1)
         painter.setPen(QPen(TEXT, 2))
         painter.drawLine(int(x), 4, int(x), 24)
-        self._bracket(painter)
-        self._write(painter, x)
+        self._draw_range_bracket(painter)
+        self._draw_threshold_text(painter, x)
 
-    def _bracket(self, painter: QPainter) -> None:
+    def _draw_range_bracket(self, painter: QPainter) -> None:
         """Open towards the bar below."""
-        if self.range is None or self.range[0] == self.range[1]:
+        if self.probability_range is None or self.probability_range[0] == self.probability_range[1]:
             return
-        low, high = (round((self.width() - 1) * share) + 0.5 for share in self.range)
-        painter.setPen(QPen(SOFT, 1))
-        painter.drawPolyline([QPointF(*at) for at in ((low, 6), (low, 1.5), (high, 1.5), (high, 6))])
+        low, high = (round((self.width() - 1) * share) + 0.5 for share in self.probability_range)
+        painter.setPen(QPen(SECONDARY_TEXT, 1))
+        painter.drawPolyline([QPointF(*point) for point in ((low, 6), (low, 1.5), (high, 1.5), (high, 6))])
 
-    def _write(self, painter: QPainter, x: float) -> None:
+    def _draw_threshold_text(self, painter: QPainter, threshold_x: float) -> None:
         font = self.font()
         font.setPixelSize(12)
         painter.setFont(font)
-        painter.setPen(FAINT)
-        wide = painter.fontMetrics().horizontalAdvance(self.words)
-        left = min(max(x - wide / 2, 0), self.width() - wide)
-        painter.drawText(int(left), 39, self.words)
+        painter.setPen(MUTED_TEXT)
+        text_width = painter.fontMetrics().horizontalAdvance(self.threshold_text)
+        left = min(max(threshold_x - text_width / 2, 0), self.width() - text_width)
+        painter.drawText(int(left), 39, self.threshold_text)
 
 
 class MarkerCard(QWidget):
     """One marker's answer."""
 
-    heat_asked = Signal(str)
-    slice_asked = Signal(int)
+    heatmap_requested = Signal(str)
+    slice_requested = Signal(int)
 
     def __init__(self, marker: str) -> None:
         super().__init__()
         self.marker = marker
-        self.title, self.level = label("heading"), label("level")
-        self.question, self.percent = label("soft"), label("heading", wrap=False)
-        self.tag = label("tag", wrap=False)
-        self.bar = ProbabilityBar()
-        self.range = label("faint")
-        self.meaning, self.slices = label("faint"), label("soft")
-        self.performance, self.origin = label("faint"), label("faint")
-        self.warnings = label("warn")
-        self.heat = button(lambda: self.heat_asked.emit(self.marker), checkable=True)
-        self.slices.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
-        self.slices.linkActivated.connect(lambda link: self.slice_asked.emit(int(link)))
+        self.title_label, self.level_label = create_label("heading"), create_label("level")
+        self.question_label, self.percent_label = create_label("soft"), create_label("heading", wraps=False)
+        self.reader_tag = create_label("tag", wraps=False)
+        self.probability_bar = ProbabilityBar()
+        self.range_label = create_label("faint")
+        self.definition_label, self.slices_label = create_label("faint"), create_label("soft")
+        self.performance_label, self.threshold_origin_label = create_label("faint"), create_label("faint")
+        self.warnings_label = create_label("warn")
+        self.heatmap_button = create_button(
+            lambda: self.heatmap_requested.emit(self.marker), is_checkable=True
+        )
+        self.slices_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.slices_label.linkActivated.connect(lambda link: self.slice_requested.emit(int(link)))
         self._lay_out()
 
     def _lay_out(self) -> None:
-        head, asked = row(self.title, self.tag), row(self.question, self.percent)
-        for line in (head, asked):
+        title_row, question_row = (
+            create_row(self.title_label, self.reader_tag),
+            create_row(self.question_label, self.percent_label),
+        )
+        for line in (title_row, question_row):
             line.setStretch(0, 1)
         parts = (
-            *(head, self.level, asked, self.bar, self.range, self.warnings),
-            *(self.slices, self.heat, self.meaning, self.origin, self.performance),
+            *(
+                title_row,
+                self.level_label,
+                question_row,
+                self.probability_bar,
+                self.range_label,
+                self.warnings_label,
+            ),
+            *(
+                self.slices_label,
+                self.heatmap_button,
+                self.definition_label,
+                self.threshold_origin_label,
+                self.performance_label,
+            ),
         )
-        self.setLayout(column(framed("card", column(*parts, spacing=8))))
+        self.setLayout(create_column(create_frame("card", create_column(*parts, spacing=8))))
 
-    def render_marker(self, answer: Json, state: State) -> None:
-        probability, by_reader = answer["probability"], answer["decided_by"] != "model"
-        unknown = answer["level"] == UNDETERMINED
-        self.title.setText(localise(answer["title"]))
-        level = level_in_words(answer["level"], answer.get("borderline", False), current_language())
-        self.level.setText(level)
-        self.level.setEnabled(not unknown)
-        self.level.setStyleSheet(f"color: {(FAINT if unknown else TEXT).name()}")
-        self.tag.setText(self.tr("from the reader's finding"))
-        self.tag.setVisible(by_reader)
-        self.percent.setText("" if probability is None else percent(probability))
-        words = self.tr("threshold {}").format(percent(answer["threshold"] or 0.0))
-        self.bar.show_values(probability, answer["threshold"] or 0.0, words, by_reader or unknown)
-        self._render_range(answer.get("probability_range"))  # kept answers may be older than the field
-        about = (self.percent.text(), words, self.range.text())
-        self.bar.setAccessibleName(", ".join(text for text in about if text))
-        self.question.setText(self._question(answer, by_reader, _positive(state, self.marker)))
-        self.question.setVisible(bool(self.question.text()))
-        self.origin.setText(self.tr("Threshold {}").format(localise(answer.get("threshold_origin", ""))))
-        self.origin.setVisible(bool(answer.get("threshold_origin")))
-        self.meaning.setText(localise(answer["label"]))
-        self.warnings.setText("\n".join(map(localise, answer["warnings"])))
-        self.warnings.setVisible(bool(answer["warnings"]))
-        self._render_slices(answer, state)
-        performance = localise(answer["performance"])
-        if by_reader:
-            self.performance.setText(self.tr("How reliable the finding is: {}").format(performance))
+    def render_marker(self, marker_prediction: Json, state: ClientState) -> None:
+        probability, is_decided_by_reader = (
+            marker_prediction["probability"],
+            marker_prediction["decided_by"] != "model",
+        )
+        is_undetermined = marker_prediction["level"] == UNDETERMINED
+        self.title_label.setText(translate_message(marker_prediction["title"]))
+        level = describe_level(
+            marker_prediction["level"], marker_prediction.get("borderline", False), get_current_language()
+        )
+        self.level_label.setText(level)
+        self.level_label.setEnabled(not is_undetermined)
+        self.level_label.setStyleSheet(f"color: {(MUTED_TEXT if is_undetermined else TEXT).name()}")
+        self.reader_tag.setText(self.tr("from the reader's finding"))
+        self.reader_tag.setVisible(is_decided_by_reader)
+        self.percent_label.setText("" if probability is None else format_percent(probability))
+        threshold_text = self.tr("threshold {}").format(format_percent(marker_prediction["threshold"] or 0.0))
+        self.probability_bar.show_values(
+            probability,
+            marker_prediction["threshold"] or 0.0,
+            threshold_text,
+            is_decided_by_reader or is_undetermined,
+        )
+        self._render_probability_range(
+            marker_prediction.get("probability_range")
+        )  # kept answers may be older than the field
+        accessible_texts = (self.percent_label.text(), threshold_text, self.range_label.text())
+        self.probability_bar.setAccessibleName(", ".join(text for text in accessible_texts if text))
+        self.question_label.setText(
+            self._format_question(
+                marker_prediction, is_decided_by_reader, _translate_positive_level(state, self.marker)
+            )
+        )
+        self.question_label.setVisible(bool(self.question_label.text()))
+        self.threshold_origin_label.setText(
+            self.tr("Threshold {}").format(translate_message(marker_prediction.get("threshold_origin", "")))
+        )
+        self.threshold_origin_label.setVisible(bool(marker_prediction.get("threshold_origin")))
+        self.definition_label.setText(translate_message(marker_prediction["label"]))
+        self.warnings_label.setText("\n".join(map(translate_message, marker_prediction["warnings"])))
+        self.warnings_label.setVisible(bool(marker_prediction["warnings"]))
+        self._render_slices(marker_prediction, state)
+        performance = translate_message(marker_prediction["performance"])
+        if is_decided_by_reader:
+            self.performance_label.setText(self.tr("How reliable the finding is: {}").format(performance))
         else:
-            self.performance.setText(self.tr("Validation: {}").format(performance))
-        self.performance.setVisible(bool(performance))
+            self.performance_label.setText(self.tr("Validation: {}").format(performance))
+        self.performance_label.setVisible(bool(performance))
 
-    def _render_range(self, extremes: tuple[float, float] | None) -> None:
-        words = why = ""
-        if extremes is not None:
-            low, high = map(percent, extremes)
-            words = self.tr("Range over the lesion's slices: {} to {}").format(low, high)
+    def _render_probability_range(self, probability_range: tuple[float, float] | None) -> None:
+        range_text = tool_tip = ""
+        if probability_range is not None:
+            low, high = map(format_percent, probability_range)
+            range_text = self.tr("Range over the lesion's slices: {} to {}").format(low, high)
             if low == high:
-                words = self.tr("{} on each of the lesion's slices").format(low)
-            why = self.tr("How much the answer depends on the choice of slice. Not a confidence interval.")
-        self.bar.show_range(extremes)
-        self.range.setText(words)
-        self.range.setVisible(bool(words))
-        for part in (self.bar, self.range):
-            part.setToolTip(why)
+                range_text = self.tr("{} on each of the lesion's slices").format(low)
+            tool_tip = self.tr(
+                "How much the answer depends on the choice of slice. Not a confidence interval."
+            )
+        self.probability_bar.show_probability_range(probability_range)
+        self.range_label.setText(range_text)
+        self.range_label.setVisible(bool(range_text))
+        for part in (self.probability_bar, self.range_label):
+            part.setToolTip(tool_tip)
 
-    def _question(self, answer: Json, by_reader: bool, positive: str) -> str:
+    def _format_question(
+        self, marker_prediction: Json, is_decided_by_reader: bool, positive_level: str
+    ) -> str:
         """What the percentage is the probability of, so that nobody takes it for the level's."""
-        if answer["probability"] is None:
+        if marker_prediction["probability"] is None:
             return ""
-        if by_reader:
-            return self.tr("For comparison, the model's probability of “{}”").format(positive)
-        return self.tr("Probability of “{}”").format(positive)
+        if is_decided_by_reader:
+            return self.tr("For comparison, the model's probability of “{}”").format(positive_level)
+        return self.tr("Probability of “{}”").format(positive_level)
 
-    def _render_slices(self, answer: Json, state: State) -> None:
+    def _render_slices(self, marker_prediction: Json, state: ClientState) -> None:
         names = list(state.study["slice_names"]) if state.study else []
-        used = [name for name in answer["slices_used"] if name in names]
+        used_slices = [name for name in marker_prediction["slices_used"] if name in names]
         links = ", ".join(
-            f'<a href="{names.index(name)}" style="color: {ACCENT.name()}">{name}</a>' for name in used
+            f'<a href="{names.index(name)}" style="color: {ACCENT.name()}">{name}</a>' for name in used_slices
         )
-        by_model = answer["decided_by"] == "model"
-        words = (
+        is_decided_by_model = marker_prediction["decided_by"] == "model"
+        slices_text = (
             self.tr("Slices the prediction is based on: {}")
-            if by_model
+            if is_decided_by_model
             else self.tr("Slices behind the probability: {}")
         )
-        self.slices.setText(words.format(links))
-        self.slices.setVisible(bool(used))
-        asked = state.heat == self.marker
-        self.heat.setText(
-            self.tr("Drawing Grad-CAM…") if asked and state.heat_pending
-            else self.tr("Hide Grad-CAM") if asked else self.tr("Show Grad-CAM")
-        )  # fmt: skip
-        self.heat.setToolTip(self.tr("Which pixels of these slices speak for the positive class"))
-        self.heat.setChecked(asked)
-        self.heat.setVisible(bool(used))
+        self.slices_label.setText(slices_text.format(links))
+        self.slices_label.setVisible(bool(used_slices))
+        is_heatmap_shown = state.heatmap_marker == self.marker
+        self.heatmap_button.setText(
+            self.tr("Drawing Grad-CAM…")
+            if is_heatmap_shown and state.is_heatmap_pending
+            else self.tr("Hide Grad-CAM")
+            if is_heatmap_shown
+            else self.tr("Show Grad-CAM")
+        )
+        self.heatmap_button.setToolTip(self.tr("Which pixels of these slices speak for the positive class"))
+        self.heatmap_button.setChecked(is_heatmap_shown)
+        self.heatmap_button.setVisible(bool(used_slices))
 
 
-class Result(QWidget):
+class ResultPanel(QWidget):
     """All of the answer, or what will be here."""
 
-    heat_asked = Signal(str)
-    slice_asked = Signal(int)
-    save_asked = Signal(str)
+    heatmap_requested = Signal(str)
+    slice_requested = Signal(int)
+    save_requested = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._state, self._shown = State(), ""
-        self._cards: list[MarkerCard] = []
-        self.heading, self.empty = label("heading"), label("soft")
-        self.inputs, self.lesion = label("soft"), label()
-        self.stale, self.warnings = label("warn"), label("warn")
-        self.save = QToolButton()
-        self.save.setIcon(icon("save"))
-        self.save.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.save.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.save.setMenu(QMenu(self.save))
-        self.notes = label("faint")
-        self._column = column(spacing=10)
-        head = row(self.heading, self.save)
+        self._state, self._shown_job_id = ClientState(), ""
+        self._marker_cards: list[MarkerCard] = []
+        self.heading_label, self.placeholder_label = create_label("heading"), create_label("soft")
+        self.inputs_label, self.lesion_label = create_label("soft"), create_label()
+        self.stale_label, self.warnings_label = create_label("warn"), create_label("warn")
+        self.save_button = QToolButton()
+        self.save_button.setIcon(load_icon("save"))
+        self.save_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.save_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.save_button.setMenu(QMenu(self.save_button))
+        self.notes_label = create_label("faint")
+        self._cards_layout = create_column(spacing=10)
+        head = create_row(self.heading_label, self.save_button)
         head.setStretch(0, 1)
         inner = QWidget()
-        top = (head, self.empty, self.inputs, self.stale, self.lesion, self.warnings)
-        whole = column(*top, self._column, self.notes, None, spacing=10)
-        whole.setContentsMargins(12, 14, 12, 12)
-        inner.setLayout(whole)
+        top = (
+            head,
+            self.placeholder_label,
+            self.inputs_label,
+            self.stale_label,
+            self.lesion_label,
+            self.warnings_label,
+        )
+        inner_layout = create_column(*top, self._cards_layout, self.notes_label, None, spacing=10)
+        inner_layout.setContentsMargins(12, 14, 12, 12)
+        inner.setLayout(inner_layout)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrolled(inner))
+        outer.addWidget(create_scroll_area(inner))
         self.setMinimumWidth(300)
 
-    def render_state(self, state: State, stale: bool) -> None:
+    def render_state(self, state: ClientState, is_stale: bool) -> None:
         """stale: what the user entered is not any more what the answer was computed from."""
         self._state = state
-        result, job = state.result, state.job
-        self.heading.setText(self.tr("Answer"))
-        self.empty.setText(self._empty(state))
-        self.empty.setVisible(result is None)
-        for part in (self.save, self.inputs, self.lesion, self.notes):
-            part.setVisible(result is not None)
-        self.stale.setVisible(stale and result is not None)
-        self.stale.setText(self.tr("What you entered has changed since this answer; predict again."))
-        self._list_cards(state)
-        if result is None or job is None:
-            self.warnings.setVisible(False)
+        prediction, job = state.prediction, state.job
+        self.heading_label.setText(self.tr("Answer"))
+        self.placeholder_label.setText(self._format_placeholder(state))
+        self.placeholder_label.setVisible(prediction is None)
+        for part in (self.save_button, self.inputs_label, self.lesion_label, self.notes_label):
+            part.setVisible(prediction is not None)
+        self.stale_label.setVisible(is_stale and prediction is not None)
+        self.stale_label.setText(self.tr("What you entered has changed since this answer; predict again."))
+        self._create_cards(state)
+        if prediction is None or job is None:
+            self.warnings_label.setVisible(False)
             return
-        self.inputs.setText(self._inputs(job))
-        self.lesion.setText(self._lesion(result))
-        self.warnings.setText("\n".join(map(localise, result["warnings"])))
-        self.warnings.setVisible(bool(result["warnings"]))
-        self.notes.setText(self._notes(result))
-        self._list_documents()
-        for card, answer in zip(self._cards, result["markers"], strict=True):
-            card.render_marker(answer, state)
+        self.inputs_label.setText(self._format_inputs(job))
+        self.lesion_label.setText(self._format_lesion(prediction))
+        self.warnings_label.setText("\n".join(map(translate_message, prediction["warnings"])))
+        self.warnings_label.setVisible(bool(prediction["warnings"]))
+        self.notes_label.setText(self._format_notes(prediction))
+        self._fill_save_menu()
+        for card, marker_prediction in zip(self._marker_cards, prediction["markers"], strict=True):
+            card.render_marker(marker_prediction, state)
 
-    def _list_cards(self, state: State) -> None:
+    def _create_cards(self, state: ClientState) -> None:
         """A card per marker of the answer shown."""
-        shown = state.job["id"] if state.job else ""
-        if shown == self._shown:
+        job_id = state.job["id"] if state.job else ""
+        if job_id == self._shown_job_id:
             return
-        self._shown = shown
-        for card in self._cards:
-            self._column.removeWidget(card)
+        self._shown_job_id = job_id
+        for card in self._marker_cards:
+            self._cards_layout.removeWidget(card)
             card.deleteLater()
-        markers = state.result["markers"] if state.result else []
-        self._cards = [MarkerCard(answer["marker"]) for answer in markers]
-        for card in self._cards:
-            card.heat_asked.connect(self._toggle_heat)
-            card.slice_asked.connect(self.slice_asked)
-            self._column.addWidget(card)
+        markers = state.prediction["markers"] if state.prediction else []
+        self._marker_cards = [MarkerCard(answer["marker"]) for answer in markers]
+        for card in self._marker_cards:
+            card.heatmap_requested.connect(self._toggle_heatmap)
+            card.slice_requested.connect(self.slice_requested)
+            self._cards_layout.addWidget(card)
 
-    def _toggle_heat(self, marker: str) -> None:
-        self.heat_asked.emit("" if self._state.heat == marker else marker)
+    def _toggle_heatmap(self, marker: str) -> None:
+        self.heatmap_requested.emit("" if self._state.heatmap_marker == marker else marker)
 
-    def _list_documents(self) -> None:
-        self.save.setText(self.tr("Save report"))
-        menu = self.save.menu()
+    def _fill_save_menu(self) -> None:
+        self.save_button.setText(self.tr("Save report"))
+        menu = self.save_button.menu()
         menu.clear()
-        kinds = (
+        entries = (
             (self.tr("Web page (HTML)…"), "report.html"),
             (self.tr("PDF…"), "report.pdf"),
             (self.tr("DICOM results (zip)…"), "dicom.zip"),
         )
-        for words, name in kinds:
-            menu.addAction(words, partial(self.save_asked.emit, name))
-        pictures = self._state.result is not None and self._state.result["input"]["kind"] == "pictures"
-        menu.actions()[-1].setEnabled(not pictures)
+        for entry_text, name in entries:
+            menu.addAction(entry_text, partial(self.save_requested.emit, name))
+        is_picture_study = (
+            self._state.prediction is not None and self._state.prediction["input"]["kind"] == "pictures"
+        )
+        menu.actions()[-1].setEnabled(not is_picture_study)
 
-    def _empty(self, state: State) -> str:
-        if state.task is not None and state.task.doing == "predicting":
+    def _format_placeholder(self, state: ClientState) -> str:
+        if state.task is not None and state.task.kind == "predicting":
             return self.tr("Being computed. You can go on looking at the images.")
         return self.tr("What the model says about each marker appears here.")
 
-    def _inputs(self, job: Json) -> str:
+    def _format_inputs(self, job: Json) -> str:
         """What the answer was computed from."""
-        asked = job["request"]
-        age, sex = asked.get("age"), asked.get("sex")
+        request = job["request"]
+        age, sex = request.get("age"), request.get("sex")
         finding = {"yes": self.tr("enhancing focus: yes"), "no": self.tr("enhancing focus: no")}
-        own = asked.get("outline") == "corrected"
+        is_user_segmentation = request.get("outline") == "corrected"
         parts = (
             self.tr("age unknown") if age is None else self.tr("{} years").format(f"{age:g}"),
             self.tr("sex unknown") if sex is None else (self.tr("male"), self.tr("female"))[sex],
-            finding.get(asked.get("enhancing") or "", self.tr("enhancing focus: not stated")),
-            self.tr("your own outline") if own else self.tr("the model's outline"),
+            finding.get(request.get("enhancing") or "", self.tr("enhancing focus: not stated")),
+            self.tr("your own outline") if is_user_segmentation else self.tr("the model's outline"),
         )
         return self.tr("From: {}").format(" · ".join(parts))
 
-    def _lesion(self, result: Json) -> str:
-        lesion = result["lesion"]
+    def _format_lesion(self, prediction: Json) -> str:
+        lesion = prediction["lesion"]
         if not lesion["found"]:
             return self.tr(
                 "No lesion was outlined. If you see one, the model has missed it: draw it with the brush."
             )
         volume = f"{lesion['volume_ml']:.1f}"
-        if result["input"]["spacing_assumed"]:
+        if prediction["input"]["spacing_assumed"]:
             return self.tr("Lesion: about {} ml (the pictures carry no millimetres)").format(volume)
         return self.tr("Lesion: {} ml").format(volume)
 
-    def _notes(self, result: Json) -> str:
-        model = result["model"]
-        lines = [localise(note) for note in result["notes"]]
+    def _format_notes(self, prediction: Json) -> str:
+        model = prediction["model"]
+        lines = [translate_message(note) for note in prediction["notes"]]
         lines.append(self.tr("Model: {} ({}…)").format(model["name"], model["sha256"][:12]))
         return "\n".join(lines)
 
 
-def _positive(state: State, marker: str) -> str:
+def _translate_positive_level(state: ClientState, marker: str) -> str:
     """The marker's positive level in a word of the user's language."""
-    name = state.study["model"] if state.study else ""
-    known = [m for model in state.models if model["name"] == name for m in model["markers"]]
-    words = (level_in_words(m["positive"], False, current_language()) for m in known if m["name"] == marker)
-    return next(words, "+")
+    model_name = state.study["model"] if state.study else ""
+    model_markers = [m for model in state.models if model["name"] == model_name for m in model["markers"]]
+    level_words = (
+        describe_level(m["positive"], False, get_current_language())
+        for m in model_markers
+        if m["name"] == marker
+    )
+    return next(level_words, "+")

@@ -14,378 +14,419 @@ from PySide6.QtCore import QIODevice, QObject, QSaveFile, QThreadPool, QTimer, S
 from PySide6.QtNetwork import QNetworkReply
 
 from gliomark.client import trouble
-from gliomark.client.folder import pack, patient_folder
+from gliomark.client.folder import pack_folder, resolve_patient_folder
 from gliomark.client.local import LocalServer
 from gliomark.client.outline import Mask
-from gliomark.client.pictures import NotAPictureError, read_slice, read_tall, write_tall
-from gliomark.client.remote import Remote, drop
-from gliomark.client.state import Json, State, Task, received
-from gliomark.client.trouble import Trouble
-from gliomark.files import remove, remove_leftovers, temporary_name
+from gliomark.client.pictures import ImageDecodeError, decode_slice, decode_slices, encode_mask
+from gliomark.client.remote import HttpClient, abort_reply
+from gliomark.client.state import ClientState, Json, Task, restore_document
+from gliomark.client.trouble import ErrorMessage
+from gliomark.files import make_temporary_name, remove_leftovers, remove_path
 from gliomark.study import GliomarkError
 
-Doing = Callable[[], None]
-OVER = ("done", "failed", "cancelled")
-AT_ONCE = 6
-ASK_AGAIN_MS = 500
+Action = Callable[[], None]
+FINISHED_STATES = ("done", "failed", "cancelled")
+PARALLEL_FETCHES = 6
+RETRY_INTERVAL_MS = 500
 
 
 class Session(QObject):
     """One user at one server. Everything is asynchronous; ``changed`` carries the whole new state."""
 
-    changed = Signal(object)
-    slice_came = Signal(str, int, object)
-    outline_came = Signal(object)
-    found_came = Signal(object)
-    heat_came = Signal(object)
-    saved = Signal(str)
-    _packed = Signal(int, object)
+    state_changed = Signal(object)
+    slice_received = Signal(str, int, object)
+    mask_received = Signal(object)
+    supplied_mask_received = Signal(object)
+    heatmap_changed = Signal(object)
+    report_saved = Signal(str)
+    _folder_packed = Signal(int, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.state = State()
-        self.local = LocalServer(self)
-        self.local.ready.connect(self._reach)
-        self.local.failed.connect(self._local_failed)
-        self._packed.connect(self._upload)
-        self._remote = Remote("", "", self)
-        self._replies: list[QNetworkReply] = []
-        self._asking: QNetworkReply | None = None
-        self._run = 0
-        self._again: Doing | None = None
-        self._aside_again: Doing | None = None
-        self._waiting: Doing | None = None
-        self._model_job: Json | None = None
-        self._masks: dict[str, Mask] = {}
-        self._heats: dict[str, np.ndarray] = {}
+        self.state = ClientState()
+        self.local_server = LocalServer(self)
+        self.local_server.ready.connect(self._use_server)
+        self.local_server.failed.connect(self._handle_local_server_error)
+        self._folder_packed.connect(self._upload_archive)
+        self._http_client = HttpClient("", "", self)
+        self._pending_replies: list[QNetworkReply] = []
+        self._models_reply: QNetworkReply | None = None
+        self._run_number = 0
+        self._retry_action: Action | None = None
+        self._background_retry_action: Action | None = None
+        self._deferred_action: Action | None = None
+        self._uncorrected_job: Json | None = None
+        self._masks_by_job: dict[str, Mask] = {}
+        self._heatmaps: dict[str, np.ndarray] = {}
 
     # ---- the server -------------------------------------------------------------------------------------
 
-    def connect_to(self, address: str, token: str) -> None:
+    def connect_to_server(self, address: str, token: str) -> None:
         """Use the server at an address, or a local one where the address is empty; a chosen folder is sent anew."""
-        folder = self.state.folder
-        self._leave_server()
-        self._set(State(local=not address, address=address))
-        self._waiting = None if folder is None else partial(self.open, folder)
+        folder = self.state.patient_folder
+        self._disconnect_server()
+        self._set_state(ClientState(is_local=not address, address=address))
+        self._deferred_action = None if folder is None else partial(self.open_patient, folder)
         if address:
-            self._reach(address, token)
+            self._use_server(address, token)
         else:
-            self.local.start()
+            self.local_server.start()
 
-    def close(self) -> None:
+    def close_session(self) -> None:
         """Abort what runs and end the local server."""
-        self._leave_server()
+        self._disconnect_server()
 
-    def _leave_server(self) -> None:
-        self._forget_patient()
-        if self._asking is not None:
-            drop(self._asking)
-            self._asking = None
-        self._remote = Remote("", "", self)
-        self.local.stop()
+    def _disconnect_server(self) -> None:
+        self._reset_patient()
+        if self._models_reply is not None:
+            abort_reply(self._models_reply)
+            self._models_reply = None
+        self._http_client = HttpClient("", "", self)
+        self.local_server.stop()
 
-    def _reach(self, address: str, token: str) -> None:
-        self._remote = Remote(address, token, self)
-        self._change(address=address, server="starting")
-        self._ask_models()
+    def _use_server(self, address: str, token: str) -> None:
+        self._http_client = HttpClient(address, token, self)
+        self._update_state(address=address, server="starting")
+        self._request_models()
 
-    def _ask_models(self) -> None:
-        self._asking = self._remote.read_json("/api/models", self._reached, self._not_reached)
+    def _request_models(self) -> None:
+        self._models_reply = self._http_client.get_json(
+            "/api/models", self._handle_models, self._handle_models_error
+        )
 
-    def _reached(self, models: Any) -> None:
-        self._asking = None
+    def _handle_models(self, models: Any) -> None:
+        self._models_reply = None
         if not isinstance(models, list):
-            self._not_reached(Trouble(trouble.NOT_OURS, (self.state.address,), "settings"))
-            return
-        self._change(server="ready", models=tuple(models), trouble=None)
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting()
-
-    def _not_reached(self, found: Trouble) -> None:
-        self._asking = None
-        if found.status == 503:  # it is loading its models
-            remote = self._remote
-            QTimer.singleShot(
-                ASK_AGAIN_MS, self, lambda: self._ask_models() if remote is self._remote else None
+            self._handle_models_error(
+                ErrorMessage(trouble.NOT_A_GLIOMARK_SERVER, (self.state.address,), "settings")
             )
             return
-        if found.status == 404:
-            found = Trouble(trouble.NOT_OURS, (self.state.address,), "settings")
-        self._change(server="gone", trouble=found, task=None)
+        self._update_state(server="ready", models=tuple(models), trouble=None)
+        deferred_action, self._deferred_action = self._deferred_action, None
+        if deferred_action is not None:
+            deferred_action()
 
-    def _local_failed(self, found: Trouble) -> None:
+    def _handle_models_error(self, error: ErrorMessage) -> None:
+        self._models_reply = None
+        if error.status == 503:  # it is loading its models
+            http_client = self._http_client
+            QTimer.singleShot(
+                RETRY_INTERVAL_MS,
+                self,
+                lambda: self._request_models() if http_client is self._http_client else None,
+            )
+            return
+        if error.status == 404:
+            error = ErrorMessage(trouble.NOT_A_GLIOMARK_SERVER, (self.state.address,), "settings")
+        self._update_state(server="gone", trouble=error, task=None)
+
+    def _handle_local_server_error(self, error: ErrorMessage) -> None:
         """Gone at the start or in the middle; what ran is what 'try again' goes on with."""
-        self._stop_calls()
-        self._waiting = self._again or self._aside_again or self._waiting
-        self._change(server="gone", task=None, trouble=found)
+        self._abort_calls()
+        self._deferred_action = self._retry_action or self._background_retry_action or self._deferred_action
+        self._update_state(server="gone", task=None, trouble=error)
 
-    def try_again(self) -> None:
+    def retry_failed(self) -> None:
         """What failed last, once more; a server that has gone is started or asked first."""
-        self._change(trouble=None)
-        if self.state.server == "ready":
-            failed = (self._again if self.state.task is None else None, self._aside_again)
-            self._aside_again = None
-            for again in filter(None, failed):
-                again()
-        elif self.state.server == "gone" and self.state.local:
-            self._change(server="starting")
-            self.local.start()
-        elif self.state.server == "gone":
-            self._change(server="starting")
-            self._ask_models()
+        self._update_state(trouble=None)
+        if self.state.server_status == "ready":
+            failed_actions = (
+                self._retry_action if self.state.task is None else None,
+                self._background_retry_action,
+            )
+            self._background_retry_action = None
+            for retry_action in filter(None, failed_actions):
+                retry_action()
+        elif self.state.server_status == "gone" and self.state.is_local:
+            self._update_state(server="starting")
+            self.local_server.start()
+        elif self.state.server_status == "gone":
+            self._update_state(server="starting")
+            self._request_models()
 
-    def dismiss(self) -> None:
+    def dismiss_error(self) -> None:
         """The user has read what went wrong."""
-        self._change(trouble=None)
+        self._update_state(trouble=None)
 
     @property
-    def waiting_for(self) -> int:
+    def pending_call_count(self) -> int:
         """How many calls have not come back yet."""
-        return len(self._replies)
+        return len(self._pending_replies)
 
     # ---- the patient ------------------------------------------------------------------------------------
 
-    def open(self, picked: Path, model: str = "") -> None:
+    def open_patient(self, chosen_path: Path, model_name: str = "") -> None:
         """Send the patient's folder around what was picked, and show the sequences when they are prepared."""
-        self._forget_patient()
+        self._reset_patient()
         try:
-            folder = patient_folder(picked)
+            folder = resolve_patient_folder(chosen_path)
         except (GliomarkError, OSError) as error:
-            self._change(folder=None, trouble=Trouble(trouble.DETAIL, (str(error),), None))
+            self._update_state(folder=None, trouble=ErrorMessage(trouble.PLAIN_TEXT, (str(error),), None))
             return
-        self._change(folder=folder, model=model)
-        self._send_folder()
+        self._update_state(folder=folder, model=model_name)
+        self._submit_folder()
 
-    def _send_folder(self) -> None:
-        self._again = self._send_folder
-        self._run += 1
-        if self.state.server != "ready":
-            self._waiting = self._send_folder
-            self._change(task=Task("waiting"))
+    def _submit_folder(self) -> None:
+        self._retry_action = self._submit_folder
+        self._run_number += 1
+        if self.state.server_status != "ready":
+            self._deferred_action = self._submit_folder
+            self._update_state(task=Task("waiting"))
             return
-        self._change(task=Task("packing"))
-        run, folder = self._run, self.state.folder
+        self._update_state(task=Task("packing"))
+        run_number, folder = self._run_number, self.state.patient_folder
         assert folder is not None
-        QThreadPool.globalInstance().start(lambda: self._pack(run, folder))
+        QThreadPool.globalInstance().start(lambda: self._pack_folder(run_number, folder))
 
-    def _pack(self, run: int, folder: Path) -> None:
+    def _pack_folder(self, run_number: int, folder: Path) -> None:
         """In a thread of its own: a large folder takes seconds."""
-        place = Path(tempfile.gettempdir())
-        remove_leftovers(place)
-        archive = place / temporary_name(".zip")
-        found: Path | Trouble = archive
+        temporary_folder = Path(tempfile.gettempdir())
+        remove_leftovers(temporary_folder)
+        archive = temporary_folder / make_temporary_name(".zip")
+        archive_or_error: Path | ErrorMessage = archive
         try:
-            pack(folder, archive, lambda: run != self._run)
+            pack_folder(folder, archive, lambda: run_number != self._run_number)
         except GliomarkError as error:
-            remove(archive)
-            found = Trouble(trouble.DETAIL, (error.message,), "again")
+            remove_path(archive)
+            archive_or_error = ErrorMessage(trouble.PLAIN_TEXT, (error.message,), "again")
         try:
-            self._packed.emit(run, found)
+            self._folder_packed.emit(run_number, archive_or_error)
         except RuntimeError:  # the window was closed meanwhile
-            remove(archive)
+            remove_path(archive)
 
-    def _upload(self, run: int, found: Path | Trouble) -> None:
-        if isinstance(found, Trouble):
-            if run == self._run:
-                self._fail(found)
+    def _upload_archive(self, run_number: int, archive_or_error: Path | ErrorMessage) -> None:
+        if isinstance(archive_or_error, ErrorMessage):
+            if run_number == self._run_number:
+                self._fail_task(archive_or_error)
             return
-        if run != self._run:
-            found.unlink(missing_ok=True)
+        if run_number != self._run_number:
+            archive_or_error.unlink(missing_ok=True)
             return
-        self._change(task=Task("uploading", 0.0))
-        fields = {"model": self.state.model} if self.state.model else {}
-        reply = self._keep(self._remote.upload(found, fields, self._study_came, self._fail))
-        reply.uploadProgress.connect(self._uploaded)
-        reply.destroyed.connect(lambda: found.unlink(missing_ok=True))
+        self._update_state(task=Task("uploading", 0.0))
+        fields = {"model": self.state.model_name} if self.state.model_name else {}
+        reply = self._track_reply(
+            self._http_client.upload_archive(archive_or_error, fields, self._handle_study, self._fail_task)
+        )
+        reply.uploadProgress.connect(self._show_upload_progress)
+        reply.destroyed.connect(lambda: archive_or_error.unlink(missing_ok=True))
 
-    def _uploaded(self, sent: int, total: int) -> None:
-        if total > 0 and self.state.task and self.state.task.doing == "uploading":
-            self._change(task=Task("uploading", sent / total))
+    def _show_upload_progress(self, sent: int, total: int) -> None:
+        if total > 0 and self.state.task and self.state.task.kind == "uploading":
+            self._update_state(task=Task("uploading", sent / total))
 
-    def _study_came(self, study: Any) -> None:
-        self._change(study=received(study))
+    def _handle_study(self, study: Any) -> None:
+        self._update_state(study=restore_document(study))
         self._follow_study()
 
     def _follow_study(self) -> None:
-        self._again = self._follow_study
-        self._change(task=Task("preparing"))
+        self._retry_action = self._follow_study
+        self._update_state(task=Task("preparing"))
         path = f"/api/studies/{self._study['id']}"
-        self._follow(path, self._study_changed, lambda: self._study["state"] != "preparing", self._study_over)
+        self._follow_events(
+            path,
+            self._handle_study_event,
+            lambda: self._study["state"] != "preparing",
+            self._handle_study_finished,
+        )
 
-    def _study_changed(self, study: Any) -> None:
-        study = received(study)
-        self._change(study=study, task=Task("preparing", study["progress"] or None, study["step"]))
+    def _handle_study_event(self, study: Any) -> None:
+        study = restore_document(study)
+        self._update_state(study=study, task=Task("preparing", study["progress"] or None, study["step"]))
 
-    def _study_over(self) -> None:
-        self._again = None
+    def _handle_study_finished(self) -> None:
+        self._retry_action = None
         if self._study["state"] == "failed":
             reason = self._study["error"] or ""
-            self._change(study=None)
-            self._fail(Trouble(trouble.DETAIL, (reason,), None))
+            self._update_state(study=None)
+            self._fail_task(ErrorMessage(trouble.PLAIN_TEXT, (reason,), None))
             return
-        self._change(task=None)
+        self._update_state(task=None)
         self._fetch_slices()
 
     def _fetch_slices(self) -> None:
         """From the middle outwards, a few at a time."""
         count = self._study["shape"][0]
         order = sorted(range(count), key=lambda index: abs(index - count // 2))
-        wanted = [(sequence, index) for index in order for sequence in self._study["sequences"]]
-        for _ in range(AT_ONCE):
-            self._fetch_next(wanted)
+        remaining_slices = [(sequence, index) for index in order for sequence in self._study["sequences"]]
+        for _ in range(PARALLEL_FETCHES):
+            self._fetch_next_slice(remaining_slices)
 
-    def _fetch_next(self, wanted: list[tuple[str, int]]) -> None:
-        if not wanted:
+    def _fetch_next_slice(self, remaining_slices: list[tuple[str, int]]) -> None:
+        if not remaining_slices:
             return
-        sequence, index = wanted.pop(0)
+        sequence, index = remaining_slices.pop(0)
         study, grey = self._study, self._study["grey"][sequence]
         path = f"/api/studies/{study['id']}/slices/{sequence}/{index}.png"
 
-        def came(png: bytes) -> None:
-            self.slice_came.emit(sequence, index, read_slice(png, grey["low"], grey["high"]))
-            self._fetch_next(wanted)
+        def handle_png(png: bytes) -> None:
+            self.slice_received.emit(sequence, index, decode_slice(png, grey["low"], grey["high"]))
+            self._fetch_next_slice(remaining_slices)
 
-        failed = partial(self._fail_aside, self._fetch_slices)
-        self._keep(self._remote.read(path, self._picture(came), failed))
+        on_error = partial(self._fail_in_background, self._fetch_slices)
+        self._track_reply(self._http_client.get_bytes(path, self._create_png_handler(handle_png), on_error))
 
     # ---- the prediction ---------------------------------------------------------------------------------
 
-    def predict(self, request: Json, drawn: Mask | None = None) -> None:
+    def predict(self, request: Json, user_mask: Mask | None = None) -> None:
         """Ask for the markers; drawn: the doctor's own outline to rest on. request: as the server takes it."""
-        self._again = partial(self.predict, request, drawn)
-        self._show_heat("")
-        self._change(task=Task("predicting", 0.0), trouble=None)
-        if drawn is None:
-            self._post(dict(request) | {"outline": "model"})
+        self._retry_action = partial(self.predict, request, user_mask)
+        self._set_heatmap_marker("")
+        self._update_state(task=Task("predicting", 0.0), trouble=None)
+        if user_mask is None:
+            self._post_prediction(dict(request) | {"outline": "model"})
             return
-        path, png = f"/api/studies/{self._study['id']}/mask.png", write_tall(drawn)
-        after = dict(request) | {"outline": "corrected"}
-        self._keep(self._remote.send("PUT", path, png, lambda _: self._post(after), self._fail))
+        path, png = f"/api/studies/{self._study['id']}/mask.png", encode_mask(user_mask)
+        prediction_request = dict(request) | {"outline": "corrected"}
+        self._track_reply(
+            self._http_client.send_request(
+                "PUT", path, png, lambda _: self._post_prediction(prediction_request), self._fail_task
+            )
+        )
 
-    def _post(self, request: Json) -> None:
+    def _post_prediction(self, request: Json) -> None:
         path = f"/api/studies/{self._study['id']}/predictions"
-        self._keep(self._remote.send_json(path, request, self._follow_job, self._fail))
+        self._track_reply(self._http_client.post_json(path, request, self._follow_job, self._fail_task))
 
     def _follow_job(self, job: Any) -> None:
-        self._again = partial(self._follow_job, job)
-        latest = dict(received(job))
-        self._change(task=Task("predicting", latest["progress"], latest["step"]), running=job["id"])
+        self._retry_action = partial(self._follow_job, job)
+        latest_job = dict(restore_document(job))
+        self._update_state(
+            task=Task("predicting", latest_job["progress"], latest_job["step"]), running=job["id"]
+        )
 
-        def changed(now: Any) -> None:
-            now = received(now)
-            latest.update(now)
-            self._change(task=Task("predicting", now["progress"], now["step"]))
+        def handle_job_event(now: Any) -> None:
+            now = restore_document(now)
+            latest_job.update(now)
+            self._update_state(task=Task("predicting", now["progress"], now["step"]))
 
         path = f"/api/predictions/{job['id']}"
-        self._follow(path, changed, lambda: latest["state"] in OVER, lambda: self._job_over(latest))
+        self._follow_events(
+            path,
+            handle_job_event,
+            lambda: latest_job["state"] in FINISHED_STATES,
+            lambda: self._handle_job_finished(latest_job),
+        )
 
-    def _job_over(self, job: Json) -> None:
-        self._again = None
-        self._change(task=None, running="")
+    def _handle_job_finished(self, job: Json) -> None:
+        self._retry_action = None
+        self._update_state(task=None, running="")
         if job["state"] == "failed":
-            self._again = partial(self._post, job["request"])
-            self._fail(Trouble(trouble.DETAIL, (job["error"] or "",), "again"))
+            self._retry_action = partial(self._post_prediction, job["request"])
+            self._fail_task(ErrorMessage(trouble.PLAIN_TEXT, (job["error"] or "",), "again"))
         elif job["state"] == "done":
             if job["request"].get("outline") != "corrected":
-                self._model_job = job
+                self._uncorrected_job = job
             self._show_job(job)
 
     def _show_job(self, job: Json) -> None:
-        self._change(job=job)
-        if job["id"] in self._masks:
-            self.outline_came.emit(self._masks[job["id"]])
+        self._update_state(job=job)
+        if job["id"] in self._masks_by_job:
+            self.mask_received.emit(self._masks_by_job[job["id"]])
             return
 
-        def came(png: bytes) -> None:
-            self._masks[job["id"]] = read_tall(png, self._study["shape"][0]) > 127
-            self.outline_came.emit(self._masks[job["id"]])
+        def handle_png(png: bytes) -> None:
+            self._masks_by_job[job["id"]] = decode_slices(png, self._study["shape"][0]) > 127
+            self.mask_received.emit(self._masks_by_job[job["id"]])
 
-        failed = partial(self._fail_aside, partial(self._show_job, job))
-        self._keep(self._remote.read(f"/api/predictions/{job['id']}/mask.png", self._picture(came), failed))
+        on_error = partial(self._fail_in_background, partial(self._show_job, job))
+        self._track_reply(
+            self._http_client.get_bytes(
+                f"/api/predictions/{job['id']}/mask.png", self._create_png_handler(handle_png), on_error
+            )
+        )
 
-    def cancel(self) -> None:
+    def cancel_task(self) -> None:
         """Stop what is going on: an upload or preparation gives the patient up, a prediction only itself."""
-        self._stop_calls()
-        if self.state.running:
-            self._remote.send("DELETE", f"/api/predictions/{self.state.running}", None, _nothing, _nothing)
-        if self.state.ready:
-            self._change(task=None, running="")
+        self._abort_calls()
+        if self.state.running_job_id:
+            self._http_client.send_request(
+                "DELETE", f"/api/predictions/{self.state.running_job_id}", None, _ignore_reply, _ignore_reply
+            )
+        if self.state.is_study_ready:
+            self._update_state(task=None, running="")
             return
         if self.state.study is not None:
-            self._remote.send("DELETE", f"/api/studies/{self._study['id']}", None, _nothing, _nothing)
-        self._forget_patient()
+            self._http_client.send_request(
+                "DELETE", f"/api/studies/{self._study['id']}", None, _ignore_reply, _ignore_reply
+            )
+        self._reset_patient()
 
-    def revert(self) -> None:
+    def revert_segmentation(self) -> None:
         """Back to the model's outline, and to the answer that rests on it."""
         path = f"/api/studies/{self._study['id']}/mask.png"
-        failed = partial(self._fail_aside, self.revert)
-        self._keep(self._remote.send("DELETE", path, None, lambda _: self._reverted(), failed))
+        on_error = partial(self._fail_in_background, self.revert_segmentation)
+        self._track_reply(
+            self._http_client.send_request("DELETE", path, None, lambda _: self._handle_reverted(), on_error)
+        )
 
-    def _reverted(self) -> None:
-        self._show_heat("")
-        if self._model_job is not None:
-            self._show_job(self._model_job)
+    def _handle_reverted(self) -> None:
+        self._set_heatmap_marker("")
+        if self._uncorrected_job is not None:
+            self._show_job(self._uncorrected_job)
             return
-        self._change(job=None)
-        self.outline_came.emit(np.zeros(self._study["shape"], bool))
+        self._update_state(job=None)
+        self.mask_received.emit(np.zeros(self._study["shape"], bool))
 
-    def fetch_found_outline(self) -> None:
+    def fetch_supplied_mask(self) -> None:
         """The lesion mask that came with the images, to be looked at and predicted with."""
 
-        def came(png: bytes) -> None:
-            self.found_came.emit(read_tall(png, self._study["shape"][0]) > 127)
+        def handle_png(png: bytes) -> None:
+            self.supplied_mask_received.emit(decode_slices(png, self._study["shape"][0]) > 127)
 
-        failed = partial(self._fail_aside, self.fetch_found_outline)
+        on_error = partial(self._fail_in_background, self.fetch_supplied_mask)
         path = f"/api/studies/{self._study['id']}/found.png"
-        self._keep(self._remote.read(path, self._picture(came), failed))
+        self._track_reply(self._http_client.get_bytes(path, self._create_png_handler(handle_png), on_error))
 
     # ---- looking closer ---------------------------------------------------------------------------------
 
-    def show_heat(self, marker: str) -> None:
+    def show_heatmap(self, marker: str) -> None:
         """Grad-CAM of a marker over the images, none for ""."""
-        self._show_heat(marker)
+        self._set_heatmap_marker(marker)
         job = self.state.job
         if not marker or job is None:
             return
         key = f"{job['id']}/heat/{marker}"
-        if key in self._heats:
-            self.heat_came.emit(self._heats[key])
+        if key in self._heatmaps:
+            self.heatmap_changed.emit(self._heatmaps[key])
             return
 
-        def came(png: bytes) -> None:
-            self._heats[key] = read_tall(png, self._study["shape"][0])
-            if self.state.heat == marker:
-                self._change(heat_pending=False)
-                self.heat_came.emit(self._heats[key])
+        def handle_png(png: bytes) -> None:
+            self._heatmaps[key] = decode_slices(png, self._study["shape"][0])
+            if self.state.heatmap_marker == marker:
+                self._update_state(heat_pending=False)
+                self.heatmap_changed.emit(self._heatmaps[key])
 
-        def failed(found: Trouble) -> None:
-            self._show_heat("")
-            self._fail_aside(partial(self.show_heat, marker), found)
+        def handle_error(found: ErrorMessage) -> None:
+            self._set_heatmap_marker("")
+            self._fail_in_background(partial(self.show_heatmap, marker), found)
 
-        self._change(heat_pending=True)
-        self._keep(self._remote.read_slowly(f"/api/predictions/{key}.png", self._picture(came), failed))
+        self._update_state(heat_pending=True)
+        self._track_reply(
+            self._http_client.get_bytes_with_long_timeout(
+                f"/api/predictions/{key}.png", self._create_png_handler(handle_png), handle_error
+            )
+        )
 
-    def _show_heat(self, marker: str) -> None:
-        self._change(heat=marker, heat_pending=False)
-        self.heat_came.emit(None)
+    def _set_heatmap_marker(self, marker: str) -> None:
+        self._update_state(heat=marker, heat_pending=False)
+        self.heatmap_changed.emit(None)
 
-    def save(self, name: str, path: Path) -> None:
+    def save_report(self, file_name: str, path: Path) -> None:
         """Keep one of the prediction's documents, such as ``report.pdf?language=zh``, at a path."""
         if self.state.job is None:
             return
-        failed = partial(self._fail_aside, partial(self.save, name, path))
+        on_error = partial(self._fail_in_background, partial(self.save_report, file_name, path))
 
-        def came(content: bytes) -> None:
+        def write_file(content: bytes) -> None:
             file = QSaveFile(str(path))
-            whole = file.open(QIODevice.OpenModeFlag.WriteOnly) and file.write(content) == len(content)
-            if whole and file.commit():
-                self.saved.emit(str(path))
+            is_complete = file.open(QIODevice.OpenModeFlag.WriteOnly) and file.write(content) == len(content)
+            if is_complete and file.commit():
+                self.report_saved.emit(str(path))
             else:
-                self._fail_aside(None, Trouble(trouble.NOT_SAVED, (str(path),), None))
+                self._fail_in_background(None, ErrorMessage(trouble.FILE_NOT_WRITTEN, (str(path),), None))
 
-        place = f"/api/predictions/{self.state.job['id']}/{name}"
-        self._keep(self._remote.read_slowly(place, came, failed))
+        url_path = f"/api/predictions/{self.state.job['id']}/{file_name}"
+        self._track_reply(self._http_client.get_bytes_with_long_timeout(url_path, write_file, on_error))
 
     # ---- plumbing ---------------------------------------------------------------------------------------
 
@@ -394,67 +435,85 @@ class Session(QObject):
         assert self.state.study is not None
         return self.state.study
 
-    def _change(self, **parts: Any) -> None:
-        self._set(replace(self.state, **parts))
+    def _update_state(self, **changes: Any) -> None:
+        self._set_state(replace(self.state, **changes))
 
-    def _set(self, state: State) -> None:
+    def _set_state(self, state: ClientState) -> None:
         self.state = state
-        self.changed.emit(state)
+        self.state_changed.emit(state)
 
-    def _fail(self, found: Trouble) -> None:
+    def _fail_task(self, error: ErrorMessage) -> None:
         """What was going on is over."""
-        self._change(task=None, running="", trouble=found)
+        self._update_state(task=None, running="", trouble=error)
 
-    def _fail_aside(self, again: Doing | None, found: Trouble) -> None:
+    def _fail_in_background(self, retry_action: Action | None, error: ErrorMessage) -> None:
         """Something beside what is going on went wrong."""
-        self._aside_again = again
-        self._change(trouble=found)
+        self._background_retry_action = retry_action
+        self._update_state(trouble=error)
 
-    def _follow(self, path: str, each: Callable[[Any], None], over: Callable[[], bool], then: Doing) -> None:
+    def _follow_events(
+        self, path: str, on_event: Callable[[Any], None], is_finished: Callable[[], bool], on_finished: Action
+    ) -> None:
         """Events until ``over``. A line that is closed before, as proxies do, is opened again after one question."""
 
-        def ended() -> None:
-            if over():
-                then()
+        def handle_closed() -> None:
+            if is_finished():
+                on_finished()
             else:
-                self._keep(self._remote.read_json(path, asked, self._fail))
+                self._track_reply(self._http_client.get_json(path, handle_document, self._fail_task))
 
-        def asked(document: Any) -> None:
-            each(document)
-            run = self._run
-            again = partial(self._follow, path, each, over, then)
-            QTimer.singleShot(ASK_AGAIN_MS, self, lambda: again() if run == self._run else None)
+        def handle_document(document: Any) -> None:
+            on_event(document)
+            run_number = self._run_number
+            reopen_stream = partial(self._follow_events, path, on_event, is_finished, on_finished)
+            QTimer.singleShot(
+                RETRY_INTERVAL_MS, self, lambda: reopen_stream() if run_number == self._run_number else None
+            )
 
-        self._keep(self._remote.follow(f"{path}/events", each, ended, self._fail))
+        self._track_reply(
+            self._http_client.follow_events(f"{path}/events", on_event, handle_closed, self._fail_task)
+        )
 
-    def _picture(self, came: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        def read(png: bytes) -> None:
+    def _create_png_handler(self, on_png: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def handle_png(png: bytes) -> None:
             try:
-                came(png)
-            except NotAPictureError:
-                self._fail(Trouble(trouble.NOT_A_PICTURE))
+                on_png(png)
+            except ImageDecodeError:
+                self._fail_task(ErrorMessage(trouble.IMAGE_UNREADABLE))
 
-        return read
+        return handle_png
 
-    def _keep(self, reply: QNetworkReply) -> QNetworkReply:
+    def _track_reply(self, reply: QNetworkReply) -> QNetworkReply:
         """Remember a call that may have to be aborted."""
-        self._replies.append(reply)
-        reply.finished.connect(lambda: self._replies.remove(reply) if reply in self._replies else None)
+        self._pending_replies.append(reply)
+        reply.finished.connect(
+            lambda: self._pending_replies.remove(reply) if reply in self._pending_replies else None
+        )
         return reply
 
-    def _stop_calls(self) -> None:
-        self._run += 1
-        replies, self._replies = self._replies, []
+    def _abort_calls(self) -> None:
+        self._run_number += 1
+        replies, self._pending_replies = self._pending_replies, []
         for reply in replies:
-            drop(reply)
+            abort_reply(reply)
 
-    def _forget_patient(self) -> None:
-        self._stop_calls()
-        self._again = self._aside_again = self._waiting = self._model_job = None
-        self._masks, self._heats = {}, {}
-        kept = self.state
-        self._set(State(kept.server, kept.local, kept.address, kept.models, model=kept.model))
+    def _reset_patient(self) -> None:
+        self._abort_calls()
+        self._retry_action = self._background_retry_action = self._deferred_action = self._uncorrected_job = (
+            None
+        )
+        self._masks_by_job, self._heatmaps = {}, {}
+        previous_state = self.state
+        self._set_state(
+            ClientState(
+                previous_state.server_status,
+                previous_state.is_local,
+                previous_state.address,
+                previous_state.models,
+                model_name=previous_state.model_name,
+            )
+        )
 
 
-def _nothing(_: object) -> None:
+def _ignore_reply(_: object) -> None:
     """What comes back does not matter."""

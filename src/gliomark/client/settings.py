@@ -18,67 +18,69 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.language import Language, system_language
-from gliomark.client.widgets import column, label, row
+from gliomark.client.language import Language, get_system_language
+from gliomark.client.widgets import create_column, create_label, create_row
 
-RECENT = 8
+MAXIMUM_RECENT_FOLDERS = 8
 
 
-class Settings:
+class UserSettings:
     """The user's ini file: language, server, token, recent folders."""
 
     def __init__(self) -> None:
-        self._kept = QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "gliomark", "client")
+        self._ini_file = QSettings(
+            QSettings.Format.IniFormat, QSettings.Scope.UserScope, "gliomark", "client"
+        )
 
     @property
     def language(self) -> Language:
-        kept = self._kept.value("language")
-        return "zh" if kept == "zh" else "en" if kept == "en" else system_language()
+        stored = self._ini_file.value("language")
+        return "zh" if stored == "zh" else "en" if stored == "en" else get_system_language()
 
     @language.setter
     def language(self, language: Language) -> None:
-        self._keep("language", language)
+        self._write_value("language", language)
 
     @property
     def address(self) -> str:
         """Empty for the local server."""
-        return str(self._kept.value("server/address", ""))
+        return str(self._ini_file.value("server/address", ""))
 
     @property
     def token(self) -> str:
-        return str(self._kept.value("server/token", ""))
+        return str(self._ini_file.value("server/token", ""))
 
-    def use_server(self, address: str, token: str) -> None:
-        self._keep("server/address", address)
-        self._keep("server/token", token)
+    def set_server(self, address: str, token: str) -> None:
+        self._write_value("server/address", address)
+        self._write_value("server/token", token)
 
     @property
-    def recent(self) -> list[Path]:
+    def recent_folders(self) -> list[Path]:
         """Folders opened lately that are still there, the last one first."""
-        kept: Any = self._kept.value("recent", [])
-        names = [kept] if isinstance(kept, str) else kept or []
-        return [Path(name) for name in names if Path(name).is_dir()]
+        stored: Any = self._ini_file.value("recent", [])
+        stored_names = [stored] if isinstance(stored, str) else stored or []
+        return [Path(name) for name in stored_names if Path(name).is_dir()]
 
-    def remember(self, folder: Path) -> None:
-        others = [path for path in self.recent if path != folder]
-        self._keep("recent", [str(path) for path in (folder, *others)][:RECENT])
+    def remember_folder(self, folder: Path) -> None:
+        other_folders = [path for path in self.recent_folders if path != folder]
+        self._write_value("recent", [str(path) for path in (folder, *other_folders)][:MAXIMUM_RECENT_FOLDERS])
 
-    def forget_recent(self) -> None:
-        self._keep("recent", [])
+    def clear_recent_folders(self) -> None:
+        self._write_value("recent", [])
 
     @property
-    def geometry(self) -> object:
-        return self._kept.value("window")
+    def window_geometry(self) -> object:
+        return self._ini_file.value("window")
 
-    @geometry.setter
-    def geometry(self, geometry: object) -> None:
-        self._keep("window", geometry)
+    @window_geometry.setter
+    def window_geometry(self, geometry: object) -> None:
+        self._write_value("window", geometry)
 
-    def _keep(self, key: str, value: object) -> None:
-        self._kept.setValue(key, value)
-        self._kept.sync()
+    def _write_value(self, key: str, value: object) -> None:
+        self._ini_file.setValue(key, value)
+        self._ini_file.sync()
         with suppress(OSError):  # a token is nobody else's
-            os.chmod(self._kept.fileName(), 0o600)
+            os.chmod(self._ini_file.fileName(), 0o600)
 
 
 class ServerDialog(QDialog):
@@ -88,69 +90,79 @@ class ServerDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle(self.tr("Settings"))
         self.setMinimumWidth(560)
-        self.here = QRadioButton(
+        self.local_button = QRadioButton(
             self.tr("This computer (a local server is started and stopped with the program)")
         )
-        self.there = QRadioButton(self.tr("A server in the network"))
-        self.address = QLineEdit(address)
-        self.address.setPlaceholderText("https://gliomark.hospital.example:8443")
-        self.token = QLineEdit(token)
-        self.token.setEchoMode(QLineEdit.EchoMode.Password)
-        self.problem = label("warn")
-        self.buttons = QDialogButtonBox(
+        self.remote_button = QRadioButton(self.tr("A server in the network"))
+        self.address_field = QLineEdit(address)
+        self.address_field.setPlaceholderText("https://gliomark.hospital.example:8443")
+        self.token_field = QLineEdit(token)
+        self.token_field.setEchoMode(QLineEdit.EchoMode.Password)
+        self.error_label = create_label("warn")
+        self.button_box = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
         )
-        self.buttons.accepted.connect(self._check)
-        self.buttons.rejected.connect(self.reject)
-        (self.there if address else self.here).setChecked(True)
-        self.there.toggled.connect(self._enable)
-        self._enable()
+        self.button_box.accepted.connect(self._check_address)
+        self.button_box.rejected.connect(self.reject)
+        (self.remote_button if address else self.local_button).setChecked(True)
+        self.remote_button.toggled.connect(self._enable_fields)
+        self._enable_fields()
         self._lay_out()
 
     def _lay_out(self) -> None:
-        heading = label("heading")
+        heading = create_label("heading")
         heading.setText(self.tr("Where predictions are computed"))
-        about = label("faint")
-        about.setText(
-            self.tr("The images are sent there. The token is given by whoever runs the server; it is kept in your own"
-                    " settings file.")
-        )  # fmt: skip
-        show = QPushButton(self.tr("Show"))
-        show.setCheckable(True)
-        show.toggled.connect(self._show_token)
+        hint_label = create_label("faint")
+        hint_label.setText(
+            self.tr(
+                "The images are sent there. The token is given by whoever runs the server; it is kept in your own"
+                " settings file."
+            )
+        )
+        show_token_button = QPushButton(self.tr("Show"))
+        show_token_button.setCheckable(True)
+        show_token_button.toggled.connect(self._show_token)
         fields: list[QWidget | QLayout] = []
-        for words, field in (
-            (self.tr("Address"), row(self.address)),
-            (self.tr("Access token"), row(self.token, show)),
+        for field_name, field in (
+            (self.tr("Address"), create_row(self.address_field)),
+            (self.tr("Access token"), create_row(self.token_field, show_token_button)),
         ):
-            name = label("soft")
-            name.setText(words)
-            fields += [name, field]
-        self.address.setAccessibleName(self.tr("Address"))
-        self.token.setAccessibleName(self.tr("Access token"))
-        layout = column(
-            heading, self.here, self.there, *fields, about, self.problem, 6, self.buttons, spacing=10
+            name_label = create_label("soft")
+            name_label.setText(field_name)
+            fields += [name_label, field]
+        self.address_field.setAccessibleName(self.tr("Address"))
+        self.token_field.setAccessibleName(self.tr("Access token"))
+        layout = create_column(
+            heading,
+            self.local_button,
+            self.remote_button,
+            *fields,
+            hint_label,
+            self.error_label,
+            6,
+            self.button_box,
+            spacing=10,
         )
         layout.setContentsMargins(20, 18, 20, 16)
         self.setLayout(layout)
 
     @property
-    def server(self) -> tuple[str, str]:
+    def entered_server(self) -> tuple[str, str]:
         """Address and token as entered; an empty address means this computer."""
-        if self.here.isChecked():
+        if self.local_button.isChecked():
             return "", ""
-        return self.address.text().strip().rstrip("/"), self.token.text().strip()
+        return self.address_field.text().strip().rstrip("/"), self.token_field.text().strip()
 
-    def _enable(self) -> None:
-        for part in (self.address, self.token):
-            part.setEnabled(self.there.isChecked())
+    def _enable_fields(self) -> None:
+        for part in (self.address_field, self.token_field):
+            part.setEnabled(self.remote_button.isChecked())
 
-    def _show_token(self, shown: bool) -> None:
-        self.token.setEchoMode(QLineEdit.EchoMode.Normal if shown else QLineEdit.EchoMode.Password)
+    def _show_token(self, is_shown: bool) -> None:
+        self.token_field.setEchoMode(QLineEdit.EchoMode.Normal if is_shown else QLineEdit.EchoMode.Password)
 
-    def _check(self) -> None:
-        url = QUrl(self.server[0])
-        if self.there.isChecked() and not (url.scheme() in ("http", "https") and url.host()):
-            self.problem.setText(self.tr("The address must look like https://server.hospital:8443."))
+    def _check_address(self) -> None:
+        url = QUrl(self.entered_server[0])
+        if self.remote_button.isChecked() and not (url.scheme() in ("http", "https") and url.host()):
+            self.error_label.setText(self.tr("The address must look like https://server.hospital:8443."))
             return
         self.accept()

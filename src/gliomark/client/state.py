@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gliomark.client.trouble import Trouble
-from gliomark.messages import restore
+from gliomark.client.trouble import ErrorMessage
+from gliomark.messages import restore_messages
 
 Json = Mapping[str, Any]
-Doing = Literal["waiting", "packing", "uploading", "preparing", "predicting"]
+TaskKind = Literal["waiting", "packing", "uploading", "preparing", "predicting"]
 
 
-def received(document: Json) -> Json:
+def restore_document(document: Json) -> Json:
     """A study or a job as the server sent it, its sentences as messages again."""
     result = document.get("result")
     if result:
-        document = {**document, "result": restore(result, result.get("messages", ()))}
-    return {**document, **restore(_without_result(document), document.get("messages", ()))}
+        document = {**document, "result": restore_messages(result, result.get("messages", ()))}
+    return {**document, **restore_messages(_exclude_result(document), document.get("messages", ()))}
 
 
-def _without_result(document: Json) -> dict[str, Any]:
+def _exclude_result(document: Json) -> dict[str, Any]:
     return {name: part for name, part in document.items() if name != "result"}
 
 
@@ -30,13 +30,13 @@ def _without_result(document: Json) -> dict[str, Any]:
 class Task:
     """What is going on. progress: 0 to 1, None where nobody knows; step: the server's word for it."""
 
-    doing: Doing
+    kind: TaskKind
     progress: float | None = None
     step: str = ""
 
 
 @dataclass(frozen=True)
-class State:
+class ClientState:
     """All of it.
 
     server: what the client knows of it. study, job: the server's documents, job the prediction shown. model: the
@@ -44,56 +44,58 @@ class State:
     Grad-CAM is shown or, pending, on its way.
     """
 
-    server: Literal["starting", "ready", "gone"] = "starting"
-    local: bool = True
+    server_status: Literal["starting", "ready", "gone"] = "starting"
+    is_local: bool = True
     address: str = ""
     models: tuple[Json, ...] = ()
-    folder: Path | None = None
+    patient_folder: Path | None = None
     task: Task | None = None
     study: Json | None = None
     job: Json | None = None
-    trouble: Trouble | None = None
-    model: str = ""
-    running: str = ""
-    heat: str = ""
-    heat_pending: bool = False
+    error: ErrorMessage | None = None
+    model_name: str = ""
+    running_job_id: str = ""
+    heatmap_marker: str = ""
+    is_heatmap_pending: bool = False
 
     @property
-    def ready(self) -> bool:
+    def is_study_ready(self) -> bool:
         """The patient's sequences are there to be looked at."""
         return self.study is not None and self.study["state"] == "ready"
 
     @property
-    def result(self) -> Json | None:
+    def prediction(self) -> Json | None:
         """The answer, prediction.json's content."""
         return None if self.job is None else self.job["result"]
 
     @property
     def patient_id(self) -> str:
         """The server's id of the patient; until it is known, the folder's name."""
-        known = self.study and self.study.get("patient_id")
-        return known or (self.folder.name if self.folder else "")
+        server_patient_id = self.study and self.study.get("patient_id")
+        return server_patient_id or (self.patient_folder.name if self.patient_folder else "")
 
-    def deciding(self, marker: str | None = None) -> frozenset[int]:
+    def collect_used_slice_indices(self, marker: str | None = None) -> frozenset[int]:
         """Indices of the slices that decided one marker, or any."""
-        if self.study is None or self.result is None:
+        if self.study is None or self.prediction is None:
             return frozenset()
         names = list(self.study["slice_names"])
-        used = (m["slices_used"] for m in self.result["markers"] if marker in (None, m["marker"]))
-        return frozenset(names.index(name) for names_used in used for name in names_used if name in names)
+        used_names = (m["slices_used"] for m in self.prediction["markers"] if marker in (None, m["marker"]))
+        return frozenset(
+            names.index(name) for names_used in used_names for name in names_used if name in names
+        )
 
-    def stand_ins(self) -> dict[str, str]:
+    def get_substitutes(self) -> dict[str, str]:
         """Sequences that are missing, each with the one that is shown in its place."""
         return dict(self.study.get("stand_ins", {})) if self.study else {}
 
     @property
-    def found_outline(self) -> str:
+    def supplied_mask_name(self) -> str:
         """The file name of a lesion mask that came with the images; empty where none did."""
         return str(self.study.get("found_outline", "")) if self.study else ""
 
-    def areas(self) -> list[float]:
+    def list_lesion_areas(self) -> list[float]:
         """The answer's lesion area on every slice, mm2."""
-        if self.study is None or self.result is None:
+        if self.study is None or self.prediction is None:
             return []
-        found = self.result["lesion"]["areas_mm2"]
-        return [float(found.get(name) or 0.0) for name in self.study["slice_names"]]
+        areas_by_slice = self.prediction["lesion"]["areas_mm2"]
+        return [float(areas_by_slice.get(name) or 0.0) for name in self.study["slice_names"]]

@@ -19,160 +19,199 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.clinical import age_and_sex, parse_age
-from gliomark.client.language import localise
-from gliomark.client.state import State, Task
-from gliomark.client.widgets import Segments, button, column, framed, label, row, scrolled
-from gliomark.study import READER_FINDING, GliomarkError
+from gliomark.client.clinical import parse_typed_age, read_age_and_sex
+from gliomark.client.language import translate_message
+from gliomark.client.state import ClientState, Task
+from gliomark.client.widgets import (
+    SegmentedControl,
+    create_button,
+    create_column,
+    create_frame,
+    create_label,
+    create_row,
+    create_scroll_area,
+)
+from gliomark.study import READER_FINDING_ACCURACY, GliomarkError
 
 
-class Step(QWidget):
+class StepCard(QWidget):
     """One numbered step: a heading and what belongs to it."""
 
     def __init__(self, number: int, *parts: Any) -> None:
         super().__init__()
-        self.number = QLabel(str(number))
-        self.number.setObjectName("number")
-        self.number.setFixedSize(24, 24)
-        self.number.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.heading = label("heading")
-        head = row(self.number, self.heading, spacing=10)
-        head.setStretch(1, 1)
-        self.setLayout(column(framed("card", column(head, *parts, spacing=9))))
-        self._digit = str(number)
+        self.number_label = QLabel(str(number))
+        self.number_label.setObjectName("number")
+        self.number_label.setFixedSize(24, 24)
+        self.number_label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.heading_label = create_label("heading")
+        heading_row = create_row(self.number_label, self.heading_label, spacing=10)
+        heading_row.setStretch(1, 1)
+        self.setLayout(create_column(create_frame("card", create_column(heading_row, *parts, spacing=9))))
+        self._number_text = str(number)
 
-    def done(self, is_done: bool) -> None:
-        self.number.setText("✓" if is_done else self._digit)
-        self.number.setProperty("done", is_done)
-        self.number.style().polish(self.number)
+    def set_done(self, is_done: bool) -> None:
+        self.number_label.setText("✓" if is_done else self._number_text)
+        self.number_label.setProperty("done", is_done)
+        self.number_label.style().polish(self.number_label)
 
 
-class Steps(QWidget):
+class InputPanel(QWidget):
     """Asks for folder, table, finding and prediction; holds what the user has entered."""
 
     folder_chosen = Signal(object, str)
-    predict_asked = Signal()
-    cancel_asked = Signal()
-    recent_forgotten = Signal()
-    entered = Signal()
+    prediction_requested = Signal()
+    cancel_requested = Signal()
+    clear_recent_requested = Signal()
+    input_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._state = State()
-        self._table: Path | None = None
-        self._table_problem = ""
-        self._filled_for = ""
-        self.patient = self._make_patient()
-        self.clinical = self._make_clinical()
-        self.finding = self._make_finding()
-        self.prediction = self._make_prediction()
+        self._state = ClientState()
+        self._table_path: Path | None = None
+        self._table_error = ""
+        self._filled_patient_id = ""
+        self.patient_step = self._create_patient_step()
+        self.clinical_step = self._create_clinical_step()
+        self.finding_step = self._create_finding_step()
+        self.prediction_step = self._create_prediction_step()
         inner = QWidget()
-        inner.setLayout(column(self.patient, self.clinical, self.finding, None, spacing=10))
+        inner.setLayout(
+            create_column(self.patient_step, self.clinical_step, self.finding_step, None, spacing=10)
+        )
         # the last step stays in sight on a low screen
-        self._scrolled = scrolled(inner)
-        self._scrolled.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        whole = column(self._scrolled, self.prediction, None, spacing=10)
-        whole.setContentsMargins(12, 12, 12, 12)
-        self.setLayout(whole)
+        self._scroll_area = create_scroll_area(inner)
+        self._scroll_area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        panel_layout = create_column(self._scroll_area, self.prediction_step, None, spacing=10)
+        panel_layout.setContentsMargins(12, 12, 12, 12)
+        self.setLayout(panel_layout)
         self.setMinimumWidth(330)
 
     # ---- making -----------------------------------------------------------------------------------------
 
-    def _make_patient(self) -> Step:
-        self.choose = button(self.choose_folder, picture="folder")
-        self.recent = button(lambda: None, picture="recent")
-        self.recent.setMenu(QMenu(self.recent))
-        self.model = QComboBox()
-        self.model.activated.connect(lambda _: self._send_again())
-        self.named = label("level")
-        self.named.setStyleSheet("font-size: 17px")
-        self.about, self.doubt = label("soft"), label("warn")
-        self.preparing = QProgressBar()
-        self.preparing.setTextVisible(False)
-        self.give_up = button(self.cancel_asked.emit)
-        choosing = row(self.choose, self.recent)
-        choosing.setStretch(0, 1)
-        return Step(1, self.named, self.about, self.doubt, self.preparing, self.give_up, choosing, self.model)
+    def _create_patient_step(self) -> StepCard:
+        self.choose_folder_button = create_button(self.ask_for_folder, icon_name="folder")
+        self.recent_button = create_button(lambda: None, icon_name="recent")
+        self.recent_button.setMenu(QMenu(self.recent_button))
+        self.model_box = QComboBox()
+        self.model_box.activated.connect(lambda _: self._reopen_folder())
+        self.patient_label = create_label("level")
+        self.patient_label.setStyleSheet("font-size: 17px")
+        self.status_label, self.substitute_label = create_label("soft"), create_label("warn")
+        self.preparation_bar = QProgressBar()
+        self.preparation_bar.setTextVisible(False)
+        self.cancel_preparation_button = create_button(self.cancel_requested.emit)
+        choose_row = create_row(self.choose_folder_button, self.recent_button)
+        choose_row.setStretch(0, 1)
+        return StepCard(
+            1,
+            self.patient_label,
+            self.status_label,
+            self.substitute_label,
+            self.preparation_bar,
+            self.cancel_preparation_button,
+            choose_row,
+            self.model_box,
+        )
 
-    def _make_clinical(self) -> Step:
-        self.choose_table = button(self.ask_table, picture="table")
-        self.age = QLineEdit()
-        self.age.setFixedWidth(84)
-        self.age.textEdited.connect(lambda _: self._typed())
-        self.years = label("soft", wrap=False)
-        self.age_word, self.sex_word = label("soft", wrap=False), label("soft", wrap=False)
-        for word in (self.age_word, self.sex_word):
+    def _create_clinical_step(self) -> StepCard:
+        self.choose_table_button = create_button(self.ask_for_table, icon_name="table")
+        self.age_field = QLineEdit()
+        self.age_field.setFixedWidth(84)
+        self.age_field.textEdited.connect(lambda _: self._handle_typed())
+        self.years_label = create_label("soft", wraps=False)
+        self.age_label, self.sex_label = create_label("soft", wraps=False), create_label("soft", wraps=False)
+        for word in (self.age_label, self.sex_label):
             word.setMinimumWidth(44)
-        self.sex = Segments((0, 1, None))
-        self.sex.changed.connect(self._typed)
-        self.source = label("faint")
-        self.table_problem = label("warn")
-        self.without = QCheckBox()
-        self.without.toggled.connect(lambda _: self.entered.emit())
-        sex = row(self.sex_word, self.sex)
+        self.sex_control = SegmentedControl((0, 1, None))
+        self.sex_control.changed.connect(self._handle_typed)
+        self.table_label = create_label("faint")
+        self.table_error_label = create_label("warn")
+        self.without_clinical_box = QCheckBox()
+        self.without_clinical_box.toggled.connect(lambda _: self.input_changed.emit())
+        sex = create_row(self.sex_label, self.sex_control)
         sex.setStretch(1, 1)
-        age = row(self.age_word, self.age, self.years, None)
-        return Step(2, self.choose_table, age, sex, self.source, self.table_problem, self.without)
+        age = create_row(self.age_label, self.age_field, self.years_label, None)
+        return StepCard(
+            2,
+            self.choose_table_button,
+            age,
+            sex,
+            self.table_label,
+            self.table_error_label,
+            self.without_clinical_box,
+        )
 
-    def _make_finding(self) -> Step:
-        self.enhancing = Segments(("yes", "no", None))
-        self.enhancing.changed.connect(self.entered.emit)
-        self.finding_note = label("faint")
-        return Step(3, self.enhancing, self.finding_note)
+    def _create_finding_step(self) -> StepCard:
+        self.enhancing_control = SegmentedControl(("yes", "no", None))
+        self.enhancing_control.changed.connect(self.input_changed.emit)
+        self.finding_note_label = create_label("faint")
+        return StepCard(3, self.enhancing_control, self.finding_note_label)
 
-    def _make_prediction(self) -> Step:
-        self.predict = button(self.predict_asked.emit, "primary")
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress_word = label("soft")
-        self.cancel = button(self.cancel_asked.emit)
-        self.missing = label("faint")
-        return Step(4, self.predict, self.progress, self.progress_word, self.cancel, self.missing)
+    def _create_prediction_step(self) -> StepCard:
+        self.predict_button = create_button(self.prediction_requested.emit, "primary")
+        self.progress_bar = QProgressBar()
+        self.progress_bar.setTextVisible(False)
+        self.progress_label = create_label("soft")
+        self.cancel_button = create_button(self.cancel_requested.emit)
+        self.missing_input_label = create_label("faint")
+        return StepCard(
+            4,
+            self.predict_button,
+            self.progress_bar,
+            self.progress_label,
+            self.cancel_button,
+            self.missing_input_label,
+        )
 
     # ---- what was entered -------------------------------------------------------------------------------
 
     @property
-    def request(self) -> dict[str, Any]:
+    def prediction_request(self) -> dict[str, Any]:
         """What a prediction needs besides the images, as the server takes it. Raises GliomarkError for a bad age."""
-        age, sex = parse_age(self.age.text()), self.sex.value
-        without = self.without.isChecked() and (age is None or sex is None)
-        return {"age": age, "sex": sex, "enhancing": self.enhancing.value, "without_clinical": without}
+        age, sex = parse_typed_age(self.age_field.text()), self.sex_control.value
+        without_clinical = self.without_clinical_box.isChecked() and (age is None or sex is None)
+        return {
+            "age": age,
+            "sex": sex,
+            "enhancing": self.enhancing_control.value,
+            "without_clinical": without_clinical,
+        }
 
-    def hindrance(self) -> str:
+    def explain_missing_input(self) -> str:
         """Why there can be no prediction yet, in a sentence; empty where there can."""
-        if not self._state.ready:
+        if not self._state.is_study_ready:
             return self.tr("Choose the patient's folder first.") if not self._state.task else ""
         try:
-            asked = self.request
+            request = self.prediction_request
         except GliomarkError as error:
-            return localise(error.message)
-        unknown = asked["age"] is None or asked["sex"] is None
-        if unknown and not asked["without_clinical"]:
+            return translate_message(error.message)
+        is_incomplete = request["age"] is None or request["sex"] is None
+        if is_incomplete and not request["without_clinical"]:
             return self.tr("Enter age and sex in step 2, or tick “predict without them”.")
         return ""
 
-    def choose_folder(self) -> None:
-        start = str(self._state.folder.parent) if self._state.folder else ""
+    def ask_for_folder(self) -> None:
+        start = str(self._state.patient_folder.parent) if self._state.patient_folder else ""
         chosen = QFileDialog.getExistingDirectory(
             self, self.tr("The patient's folder, or a sequence's folder in it"), start
         )
         if chosen:
-            self.choose_path(Path(chosen))
+            self.open_path(Path(chosen))
 
-    def choose_path(self, path: Path) -> None:
+    def open_path(self, path: Path) -> None:
         """A folder for step 1, or a table for step 2."""
         if path.suffix.lower() in (".csv", ".txt", ".tsv", ".xlsx"):
-            self.use_table(path)
+            self.set_table(path)
         else:
-            self.folder_chosen.emit(path, self.model.currentData() or "")
+            self.folder_chosen.emit(path, self.model_box.currentData() or "")
 
-    def _send_again(self) -> None:
+    def _reopen_folder(self) -> None:
         """Another model was chosen: it prepares the images in its own way."""
-        if self._state.folder is not None:
-            self.choose_path(self._state.folder)
+        if self._state.patient_folder is not None:
+            self.open_path(self._state.patient_folder)
 
-    def ask_table(self) -> None:
-        start = self._table or self._state.folder
+    def ask_for_table(self) -> None:
+        start = self._table_path or self._state.patient_folder
         chosen, _ = QFileDialog.getOpenFileName(
             self,
             self.tr("Table with the columns id, age, sex"),
@@ -180,167 +219,173 @@ class Steps(QWidget):
             self.tr("Tables (*.csv *.txt *.tsv *.xlsx);;All files (*)"),
         )
         if chosen:
-            self.use_table(Path(chosen))
+            self.set_table(Path(chosen))
 
-    def use_table(self, path: Path) -> None:
+    def set_table(self, path: Path) -> None:
         """Take age and sex from a table, now or when the patient's id is known."""
-        self._table, self._filled_for = path, ""
-        self._fill()
-        self.entered.emit()
+        self._table_path, self._filled_patient_id = path, ""
+        self._fill_age_and_sex()
+        self.input_changed.emit()
 
-    def _typed(self) -> None:
-        self._table, self._table_problem = None, ""
-        self.entered.emit()
+    def _handle_typed(self) -> None:
+        self._table_path, self._table_error = None, ""
+        self.input_changed.emit()
 
-    def _fill(self) -> None:
+    def _fill_age_and_sex(self) -> None:
         """Age and sex of the patient shown, once per patient and table."""
-        patient = self._state.patient_id if self._state.study is not None else ""
-        if self._table is None or not patient or patient == self._filled_for:
+        patient_id = self._state.patient_id if self._state.study is not None else ""
+        if self._table_path is None or not patient_id or patient_id == self._filled_patient_id:
             return
-        self._filled_for, self._table_problem = patient, ""
-        self.age.clear()
-        self.sex.choose(None)
+        self._filled_patient_id, self._table_error = patient_id, ""
+        self.age_field.clear()
+        self.sex_control.select_value(None)
         try:
-            found = age_and_sex(self._table, patient)
+            clinical = read_age_and_sex(self._table_path, patient_id)
         except GliomarkError as error:
-            self._table_problem = localise(error.message)
+            self._table_error = translate_message(error.message)
             return
-        self.age.setText("" if found.age is None else f"{found.age:g}")
-        self.sex.choose(found.sex)
+        self.age_field.setText("" if clinical.age is None else f"{clinical.age:g}")
+        self.sex_control.select_value(clinical.sex)
 
-    def _new_patient(self) -> None:
+    def _clear_inputs(self) -> None:
         """Nothing of the last patient may be taken for the next one's; a table serves them all."""
-        self._filled_for, self._table_problem = "", ""
-        self.age.clear()
-        self.sex.choose(None)
-        self.enhancing.choose(None)
-        self.without.setChecked(False)
+        self._filled_patient_id, self._table_error = "", ""
+        self.age_field.clear()
+        self.sex_control.select_value(None)
+        self.enhancing_control.select_value(None)
+        self.without_clinical_box.setChecked(False)
 
     # ---- drawing ----------------------------------------------------------------------------------------
 
-    def render_state(self, state: State, recent: Sequence[Path] = ()) -> None:
+    def render_state(self, state: ClientState, recent_folders: Sequence[Path] = ()) -> None:
         """Everything from the state; recent: folders to choose again."""
-        if state.folder != self._state.folder and state.folder is not None:
-            self._new_patient()
+        if state.patient_folder != self._state.patient_folder and state.patient_folder is not None:
+            self._clear_inputs()
         if state.models != self._state.models:
-            self._list_models(state)
+            self._fill_model_box(state)
         self._state = state
-        self._fill()
-        self._render_patient(state, recent)
+        self._fill_age_and_sex()
+        self._render_patient(state, recent_folders)
         self._render_clinical(state)
         self._render_finding()
         self._render_prediction(state)
-        self._scrolled.updateGeometry()
+        self._scroll_area.updateGeometry()
 
-    def reread(self) -> None:
+    def refresh_table_error(self) -> None:
         """Say the table's problem in the language of now."""
-        if self._table_problem:
-            self._filled_for = ""
+        if self._table_error:
+            self._filled_patient_id = ""
 
-    def _list_models(self, state: State) -> None:
-        self.model.blockSignals(True)
-        self.model.clear()
+    def _fill_model_box(self, state: ClientState) -> None:
+        self.model_box.blockSignals(True)
+        self.model_box.clear()
         for model in state.models:
-            self.model.addItem(model["title"], model["name"])
-        self.model.blockSignals(False)
+            self.model_box.addItem(model["title"], model["name"])
+        self.model_box.blockSignals(False)
 
-    def _render_patient(self, state: State, recent: Sequence[Path]) -> None:
-        step, task = self.patient, state.task
-        step.heading.setText(self.tr("The patient's images"))
-        step.done(state.ready)
-        opening = task is not None and task.doing != "predicting"
-        self.named.setText(state.patient_id)
-        self.named.setVisible(bool(state.patient_id))
-        self.about.setText(self._about(state))
-        instead = state.stand_ins().items()
-        self.doubt.setText(
+    def _render_patient(self, state: ClientState, recent_folders: Sequence[Path]) -> None:
+        step, task = self.patient_step, state.task
+        step.heading_label.setText(self.tr("The patient's images"))
+        step.set_done(state.is_study_ready)
+        is_opening = task is not None and task.kind != "predicting"
+        self.patient_label.setText(state.patient_id)
+        self.patient_label.setVisible(bool(state.patient_id))
+        self.status_label.setText(self._format_status(state))
+        substitutes = state.get_substitutes().items()
+        self.substitute_label.setText(
             "\n".join(
                 self.tr("{} is missing; {} is shown in its place. No marker is predicted.").format(*pair)
-                for pair in instead
+                for pair in substitutes
             )
         )
-        self.doubt.setVisible(bool(instead))
-        self.preparing.setVisible(opening)
-        _show_progress(self.preparing, task)
-        self.give_up.setText(self.tr("Cancel"))
-        self.give_up.setVisible(opening)
-        self.choose.setText(self.tr("Choose folder…") if not state.folder else self.tr("Another patient…"))
-        self.choose.setVisible(not opening)
-        self.choose.setEnabled(task is None)
-        self.recent.setToolTip(self.tr("Folders opened lately"))
-        self.recent.setAccessibleName(self.tr("Folders opened lately"))
-        self.recent.setVisible(not opening and bool(recent))
-        self.recent.setEnabled(task is None)
-        self._list_recent(recent)
-        self.model.setVisible(len(state.models) > 1 and not opening)
-        self.model.setAccessibleName(self.tr("Model"))
+        self.substitute_label.setVisible(bool(substitutes))
+        self.preparation_bar.setVisible(is_opening)
+        _show_progress(self.preparation_bar, task)
+        self.cancel_preparation_button.setText(self.tr("Cancel"))
+        self.cancel_preparation_button.setVisible(is_opening)
+        self.choose_folder_button.setText(
+            self.tr("Choose folder…") if not state.patient_folder else self.tr("Another patient…")
+        )
+        self.choose_folder_button.setVisible(not is_opening)
+        self.choose_folder_button.setEnabled(task is None)
+        self.recent_button.setToolTip(self.tr("Folders opened lately"))
+        self.recent_button.setAccessibleName(self.tr("Folders opened lately"))
+        self.recent_button.setVisible(not is_opening and bool(recent_folders))
+        self.recent_button.setEnabled(task is None)
+        self._fill_recent_menu(recent_folders)
+        self.model_box.setVisible(len(state.models) > 1 and not is_opening)
+        self.model_box.setAccessibleName(self.tr("Model"))
 
-    def _list_recent(self, recent: Sequence[Path]) -> None:
-        menu = self.recent.menu()
+    def _fill_recent_menu(self, recent_folders: Sequence[Path]) -> None:
+        menu = self.recent_button.menu()
         menu.clear()
-        for path in recent:
-            menu.addAction(f"{path.name}   ({path.parent})", lambda path=path: self.choose_path(path))
+        for path in recent_folders:
+            menu.addAction(f"{path.name}   ({path.parent})", lambda path=path: self.open_path(path))
         menu.addSeparator()
-        menu.addAction(self.tr("Clear this list"), self.recent_forgotten.emit)
+        menu.addAction(self.tr("Clear this list"), self.clear_recent_requested.emit)
 
-    def _about(self, state: State) -> str:
-        if state.task is not None and state.task.doing != "predicting":
+    def _format_status(self, state: ClientState) -> str:
+        if state.task is not None and state.task.kind != "predicting":
             return {
                 "waiting": self.tr("Waiting for the server to start"),
                 "packing": self.tr("Collecting the files"),
                 "uploading": self.tr("Sending the images"),
-                "preparing": _step_word(
+                "preparing": _format_task_step(
                     state.task, self.tr("The server reads, aligns and prepares the images")
                 ),
-            }[state.task.doing]
-        if state.ready and state.study is not None:
-            shown = ", ".join(state.study["sequences"])
-            return self.tr("{} · {} slices").format(shown, state.study["shape"][0])
+            }[state.task.kind]
+        if state.is_study_ready and state.study is not None:
+            sequences_text = ", ".join(state.study["sequences"])
+            return self.tr("{} · {} slices").format(sequences_text, state.study["shape"][0])
         return self.tr("Drop the patient's folder here, or choose it. Picking its T1c folder is enough.")
 
-    def _render_clinical(self, state: State) -> None:
-        step = self.clinical
-        step.heading.setText(self.tr("Age and sex"))
-        self.choose_table.setText(self.tr("From a table…"))
-        self.age_word.setText(self.tr("Age"))
-        self.years.setText(self.tr("years"))
-        self.age.setAccessibleName(self.tr("Age in years"))
-        self.sex_word.setText(self.tr("Sex"))
-        self.sex.name(self.tr("Sex"), self.tr("male"), self.tr("female"), self.tr("unknown"))
-        self.source.setText(self.tr("From {}").format(self._table.name) if self._table else "")
-        self.source.setVisible(self._table is not None and not self._table_problem)
-        self.table_problem.setText(self._table_problem)
-        self.table_problem.setVisible(bool(self._table_problem))
-        self.without.setText(self.tr("Predict without them (not tested)"))
-        known = bool(self.age.text().strip()) and self.sex.value is not None
-        self.without.setVisible(not known and state.ready)
-        step.done(known)
+    def _render_clinical(self, state: ClientState) -> None:
+        step = self.clinical_step
+        step.heading_label.setText(self.tr("Age and sex"))
+        self.choose_table_button.setText(self.tr("From a table…"))
+        self.age_label.setText(self.tr("Age"))
+        self.years_label.setText(self.tr("years"))
+        self.age_field.setAccessibleName(self.tr("Age in years"))
+        self.sex_label.setText(self.tr("Sex"))
+        self.sex_control.set_texts(self.tr("Sex"), self.tr("male"), self.tr("female"), self.tr("unknown"))
+        self.table_label.setText(self.tr("From {}").format(self._table_path.name) if self._table_path else "")
+        self.table_label.setVisible(self._table_path is not None and not self._table_error)
+        self.table_error_label.setText(self._table_error)
+        self.table_error_label.setVisible(bool(self._table_error))
+        self.without_clinical_box.setText(self.tr("Predict without them (not tested)"))
+        is_complete = bool(self.age_field.text().strip()) and self.sex_control.value is not None
+        self.without_clinical_box.setVisible(not is_complete and state.is_study_ready)
+        step.set_done(is_complete)
 
     def _render_finding(self) -> None:
-        self.finding.heading.setText(self.tr("Is there an enhancing focus?"))
-        self.enhancing.name(self.tr("Enhancing focus"), self.tr("yes"), self.tr("no"), self.tr("not stated"))
-        rule = self.tr(
+        self.finding_step.heading_label.setText(self.tr("Is there an enhancing focus?"))
+        self.enhancing_control.set_texts(
+            self.tr("Enhancing focus"), self.tr("yes"), self.tr("no"), self.tr("not stated")
+        )
+        rule_text = self.tr(
             "What you state decides IDH: yes means wild type, no means mutant. Not stated: the model decides."
         )
-        self.finding_note.setText(f"{rule} {localise(READER_FINDING.in_short())}")
-        self.finding.done(self.enhancing.value is not None)
+        self.finding_note_label.setText(
+            f"{rule_text} {translate_message(READER_FINDING_ACCURACY.summarise())}"
+        )
+        self.finding_step.set_done(self.enhancing_control.value is not None)
 
-    def _render_prediction(self, state: State) -> None:
-        step, hindrance = self.prediction, self.hindrance()
-        running = state.task is not None and state.task.doing == "predicting"
-        step.heading.setText(self.tr("Prediction"))
-        step.done(state.job is not None and not running)
-        self.predict.setText(self.tr("Predict"))
-        self.predict.setVisible(not running)
-        self.predict.setEnabled(not hindrance and state.task is None)
-        self.progress.setVisible(running)
-        _show_progress(self.progress, state.task)
-        self.progress_word.setText(_step_word(state.task, self.tr("waiting")) if running else "")
-        self.progress_word.setVisible(running)
-        self.cancel.setText(self.tr("Cancel"))
-        self.cancel.setVisible(running)
-        self.missing.setText(hindrance)
-        self.missing.setVisible(bool(hindrance) and not running)
+    def _render_prediction(self, state: ClientState) -> None:
+        step, missing_input = self.prediction_step, self.explain_missing_input()
+        is_running = state.task is not None and state.task.kind == "predicting"
+        step.heading_label.setText(self.tr("Prediction"))
+        step.set_done(state.job is not None and not is_running)
+        self.predict_button.setText(self.tr("Predict"))
+        self.predict_button.setVisible(not is_running)
+        self.predict_button.setEnabled(not missing_input and state.task is None)
+        self.progress_bar.setVisible(is_running)
+        _show_progress(self.progress_bar, state.task)
+        self.progress_label.setText(_format_task_step(state.task, self.tr("waiting")) if is_running else "")
+        self.progress_label.setVisible(is_running)
+        self.cancel_button.setText(self.tr("Cancel"))
+        self.cancel_button.setVisible(is_running)
+        self.missing_input_label.setText(missing_input)
+        self.missing_input_label.setVisible(bool(missing_input) and not is_running)
 
 
 def _show_progress(bar: QProgressBar, task: Task | None) -> None:
@@ -351,5 +396,5 @@ def _show_progress(bar: QProgressBar, task: Task | None) -> None:
     bar.setValue(int(1000 * task.progress))
 
 
-def _step_word(task: Task | None, otherwise: str) -> str:
-    return localise(task.step) if task is not None and task.step else otherwise
+def _format_task_step(task: Task | None, default_text: str) -> str:
+    return translate_message(task.step) if task is not None and task.step else default_text

@@ -9,28 +9,28 @@ from PySide6.QtGui import QColor, QFont, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtWidgets import QApplication
 
 BLACK = QColor("#06080a")
-GROUND = QColor("#12171b")
+BACKGROUND = QColor("#12171b")
 PANEL = QColor("#1a2126")
 CARD = QColor("#222b31")
-LINE = QColor("#34414a")
+BORDER = QColor("#34414a")
 TEXT = QColor("#e8eef1")
-SOFT = QColor("#a9b8c1")
-FAINT = QColor("#82939d")
+SECONDARY_TEXT = QColor("#a9b8c1")
+MUTED_TEXT = QColor("#82939d")
 ACCENT = QColor("#58b8c9")
-OUTLINE = QColor("#ffd54a")
-WARN = QColor("#e9b35c")
+SEGMENTATION_COLOUR = QColor("#ffd54a")
+WARNING = QColor("#e9b35c")
 
-FAMILIES = [
+FONT_FAMILIES = [
     *("Segoe UI", "SF Pro Text", "Inter", "Noto Sans", "Liberation Sans"),
     *("Microsoft YaHei UI", "PingFang SC", "Noto Sans CJK SC", "WenQuanYi Micro Hei"),
 ]
-ICONS = Path(__file__).with_name("icons")
-CHECK = (ICONS / "check.svg").as_posix()
+ICONS_FOLDER = Path(__file__).with_name("icons")
+CHECK_ICON = (ICONS_FOLDER / "check.svg").as_posix()
 
-SHEET = f"""
+STYLE_SHEET = f"""
 * {{ color: {TEXT.name()}; }}
-QMainWindow, QDialog, QMessageBox {{ background: {GROUND.name()}; }}
-QToolTip {{ background: {CARD.name()}; border: 1px solid {LINE.name()}; padding: 4px 6px; }}
+QMainWindow, QDialog, QMessageBox {{ background: {BACKGROUND.name()}; }}
+QToolTip {{ background: {CARD.name()}; border: 1px solid {BORDER.name()}; padding: 4px 6px; }}
 QFrame#panel {{ background: {PANEL.name()}; }}
 QScrollArea, QScrollArea > QWidget > QWidget {{ background: {PANEL.name()}; border: none; }}
 QFrame#card {{ background: {CARD.name()}; border-radius: 8px; }}
@@ -39,23 +39,23 @@ QFrame#banner {{ background: #4a2a2a; border: none; }}
 QLabel#brand {{ font-size: 17px; font-weight: 600; color: {ACCENT.name()}; }}
 QLabel#heading {{ font-size: 15px; font-weight: 600; }}
 QLabel#level {{ font-size: 25px; font-weight: 600; }}
-QLabel#soft {{ color: {SOFT.name()}; }}
-QLabel#faint {{ color: {FAINT.name()}; font-size: 12px; }}
-QLabel#warn {{ color: {WARN.name()}; }}
+QLabel#soft {{ color: {SECONDARY_TEXT.name()}; }}
+QLabel#faint {{ color: {MUTED_TEXT.name()}; font-size: 12px; }}
+QLabel#warn {{ color: {WARNING.name()}; }}
 QLabel#tag {{ background: #3a4a33; border-radius: 4px; padding: 2px 7px; font-size: 12px; }}
-QLabel#number {{ background: {LINE.name()}; border-radius: 12px; font-weight: 600; }}
+QLabel#number {{ background: {BORDER.name()}; border-radius: 12px; font-weight: 600; }}
 QLabel#number[done="true"] {{ background: {ACCENT.name()}; color: #0a2026; }}
 QPushButton, QToolButton {{
-    background: {CARD.name()}; border: 1px solid {LINE.name()}; border-radius: 6px; padding: 6px 12px;
+    background: {CARD.name()}; border: 1px solid {BORDER.name()}; border-radius: 6px; padding: 6px 12px;
 }}
 QFrame#card QPushButton, QFrame#card QToolButton {{ background: #2b363d; }}
 QToolButton {{ padding: 5px 8px; }}
 QToolButton::menu-indicator, QPushButton::menu-indicator {{ image: none; width: 0; }}
 QPushButton#segment {{ padding: 6px 7px; }}
-QLabel#blank {{ background: {BLACK.name()}; color: {SOFT.name()}; font-size: 16px; padding: 40px; }}
+QLabel#blank {{ background: {BLACK.name()}; color: {SECONDARY_TEXT.name()}; font-size: 16px; padding: 40px; }}
 QPushButton:hover, QToolButton:hover {{ border-color: {ACCENT.name()}; }}
 QPushButton:focus, QToolButton:focus, QLineEdit:focus, QComboBox:focus {{ border-color: {ACCENT.name()}; }}
-QPushButton:pressed, QToolButton:pressed {{ background: {LINE.name()}; }}
+QPushButton:pressed, QToolButton:pressed {{ background: {BORDER.name()}; }}
 QPushButton:checked, QToolButton:checked, QFrame#card QPushButton:checked {{
     background: #24505a; border-color: {ACCENT.name()};
 }}
@@ -69,26 +69,26 @@ QPushButton#primary:disabled, QFrame#card QPushButton#primary:disabled {{ backgr
 QFrame#card QPushButton#primary {{ background: {ACCENT.name()}; }}
 QPushButton#plain, QToolButton#plain {{ background: transparent; border-color: transparent; }}
 QPushButton#plain:hover, QToolButton#plain:hover, QPushButton#plain:focus, QToolButton#plain:focus {{
-    border-color: {LINE.name()};
+    border-color: {BORDER.name()};
 }}
 QLineEdit, QComboBox {{
-    background: #161c20; border: 1px solid {LINE.name()}; border-radius: 6px; padding: 5px 8px;
+    background: #161c20; border: 1px solid {BORDER.name()}; border-radius: 6px; padding: 5px 8px;
     selection-background-color: #24505a;
 }}
 QLineEdit:disabled {{ color: #5d6b74; }}
-QComboBox QAbstractItemView, QMenu {{ background: {CARD.name()}; border: 1px solid {LINE.name()}; padding: 4px; }}
+QComboBox QAbstractItemView, QMenu {{ background: {CARD.name()}; border: 1px solid {BORDER.name()}; padding: 4px; }}
 QMenu::item {{ padding: 6px 20px; border-radius: 4px; }}
 QMenu::item:selected {{ background: #24505a; }}
 QMenu::item:disabled {{ color: #5d6b74; }}
 QCheckBox, QRadioButton {{ spacing: 8px; }}
 QCheckBox::indicator {{
-    width: 15px; height: 15px; border: 1px solid {FAINT.name()}; border-radius: 3px; background: #161c20;
+    width: 15px; height: 15px; border: 1px solid {MUTED_TEXT.name()}; border-radius: 3px; background: #161c20;
 }}
 QCheckBox::indicator:checked {{
-    background: {ACCENT.name()}; border-color: {ACCENT.name()}; image: url("{CHECK}");
+    background: {ACCENT.name()}; border-color: {ACCENT.name()}; image: url("{CHECK_ICON}");
 }}
 QRadioButton::indicator {{
-    width: 13px; height: 13px; border: 1px solid {FAINT.name()}; border-radius: 7px; background: #161c20;
+    width: 13px; height: 13px; border: 1px solid {MUTED_TEXT.name()}; border-radius: 7px; background: #161c20;
 }}
 QRadioButton::indicator:checked {{
     width: 7px; height: 7px; background: #161c20; border: 4px solid {ACCENT.name()}; border-radius: 7px;
@@ -96,49 +96,49 @@ QRadioButton::indicator:checked {{
 QCheckBox:focus {{ color: {ACCENT.name()}; }}
 QProgressBar {{ background: #161c20; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }}
 QProgressBar::chunk {{ background: {ACCENT.name()}; border-radius: 3px; }}
-QSlider::groove:horizontal {{ height: 4px; background: {LINE.name()}; border-radius: 2px; }}
-QSlider::handle:horizontal {{ width: 14px; margin: -5px 0; border-radius: 7px; background: {SOFT.name()}; }}
+QSlider::groove:horizontal {{ height: 4px; background: {BORDER.name()}; border-radius: 2px; }}
+QSlider::handle:horizontal {{ width: 14px; margin: -5px 0; border-radius: 7px; background: {SECONDARY_TEXT.name()}; }}
 QSlider::handle:horizontal:hover, QSlider::handle:horizontal:focus {{ background: {ACCENT.name()}; }}
 QSlider::handle:horizontal:disabled {{ background: #46545d; }}
 QScrollBar:vertical {{ background: transparent; width: 10px; margin: 0; }}
-QScrollBar::handle:vertical {{ background: {LINE.name()}; border-radius: 5px; min-height: 30px; }}
+QScrollBar::handle:vertical {{ background: {BORDER.name()}; border-radius: 5px; min-height: 30px; }}
 QScrollBar::add-line, QScrollBar::sub-line {{ height: 0; }}
-QSplitter::handle {{ background: {GROUND.name()}; }}
+QSplitter::handle {{ background: {BACKGROUND.name()}; }}
 """
 
 
-def dress(app: QApplication) -> None:
+def apply_theme(app: QApplication) -> None:
     """Give the application its style, its colours and its letters."""
     app.setStyle("Fusion")
-    palette = QPalette(GROUND)
+    palette = QPalette(BACKGROUND)
     for role, colour in (
-        (QPalette.ColorRole.Window, GROUND),
+        (QPalette.ColorRole.Window, BACKGROUND),
         (QPalette.ColorRole.Base, PANEL),
         (QPalette.ColorRole.Text, TEXT),
         (QPalette.ColorRole.WindowText, TEXT),
         (QPalette.ColorRole.ButtonText, TEXT),
-        (QPalette.ColorRole.PlaceholderText, FAINT),
+        (QPalette.ColorRole.PlaceholderText, MUTED_TEXT),
         (QPalette.ColorRole.Highlight, QColor("#24505a")),
         (QPalette.ColorRole.Link, ACCENT),
     ):
         palette.setColor(role, colour)
     app.setPalette(palette)
     font = QFont()
-    font.setFamilies(FAMILIES)
+    font.setFamilies(FONT_FAMILIES)
     font.setPixelSize(14)
     app.setFont(font)
-    app.setStyleSheet(SHEET)
+    app.setStyleSheet(STYLE_SHEET)
 
 
-def icon(name: str) -> QIcon:
+def load_icon(icon_name: str) -> QIcon:
     """One of the drawn icons, by its file's stem; faint where its button is disabled."""
-    drawn = QIcon(str(ICONS / f"{name}.svg")).pixmap(48, 48)
-    faint = QPixmap(drawn.size())
-    faint.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(faint)
+    normal_pixmap = QIcon(str(ICONS_FOLDER / f"{icon_name}.svg")).pixmap(48, 48)
+    disabled_pixmap = QPixmap(normal_pixmap.size())
+    disabled_pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(disabled_pixmap)
     painter.setOpacity(0.35)
-    painter.drawPixmap(0, 0, drawn)
+    painter.drawPixmap(0, 0, normal_pixmap)
     painter.end()
-    made = QIcon(drawn)
-    made.addPixmap(faint, QIcon.Mode.Disabled)
-    return made
+    loaded_icon = QIcon(normal_pixmap)
+    loaded_icon.addPixmap(disabled_pixmap, QIcon.Mode.Disabled)
+    return loaded_icon

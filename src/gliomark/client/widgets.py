@@ -19,60 +19,60 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.theme import icon
+from gliomark.client.theme import load_icon
 
 
-def label(style: str = "", wrap: bool = True) -> QLabel:
+def create_label(object_name: str = "", wraps: bool = True) -> QLabel:
     """A label without text yet; style is the sheet's name for it."""
-    made = QLabel()
-    made.setObjectName(style)
-    made.setWordWrap(wrap)
-    made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return made
+    new_label = QLabel()
+    new_label.setObjectName(object_name)
+    new_label.setWordWrap(wraps)
+    new_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return new_label
 
 
-def button(
-    pressed: Callable[[], object], style: str = "", picture: str = "", checkable: bool = False
+def create_button(
+    on_click: Callable[[], object], object_name: str = "", icon_name: str = "", is_checkable: bool = False
 ) -> QPushButton:
-    made = QPushButton()
-    made.setObjectName(style)
-    made.setCheckable(checkable)
-    if picture:
-        made.setIcon(icon(picture))
-        made.setIconSize(QSize(18, 18))
-    made.clicked.connect(lambda _: pressed())
-    return made
+    new_button = QPushButton()
+    new_button.setObjectName(object_name)
+    new_button.setCheckable(is_checkable)
+    if icon_name:
+        new_button.setIcon(load_icon(icon_name))
+        new_button.setIconSize(QSize(18, 18))
+    new_button.clicked.connect(lambda _: on_click())
+    return new_button
 
 
-def tool(
-    pressed: Callable[[], object], picture: str, checkable: bool = False, worded: bool = False
+def create_tool_button(
+    on_click: Callable[[], object], icon_name: str, is_checkable: bool = False, shows_text: bool = False
 ) -> QToolButton:
     """A button of the images' bar; the mouse leaves the keyboard with the images."""
-    made = QToolButton()
-    made.setIcon(icon(picture))
-    made.setIconSize(QSize(18, 18))
-    made.setCheckable(checkable)
-    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    if worded:
-        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-    made.clicked.connect(lambda _: pressed())
-    return made
+    new_button = QToolButton()
+    new_button.setIcon(load_icon(icon_name))
+    new_button.setIconSize(QSize(18, 18))
+    new_button.setCheckable(is_checkable)
+    new_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    if shows_text:
+        new_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+    new_button.clicked.connect(lambda _: on_click())
+    return new_button
 
 
-def row(*parts: QWidget | int | None, spacing: int = 8) -> QHBoxLayout:
+def create_row(*items: QWidget | int | None, spacing: int = 8) -> QHBoxLayout:
     """Side by side; None is a stretch, a number a gap in pixels."""
-    return _filled(QHBoxLayout(), parts, spacing)
+    return _fill_layout(QHBoxLayout(), items, spacing)
 
 
-def column(*parts: QWidget | QLayout | int | None, spacing: int = 8) -> QVBoxLayout:
+def create_column(*items: QWidget | QLayout | int | None, spacing: int = 8) -> QVBoxLayout:
     """Below each other; None is a stretch, a number a gap in pixels."""
-    return _filled(QVBoxLayout(), parts, spacing)
+    return _fill_layout(QVBoxLayout(), items, spacing)
 
 
-def _filled(layout, parts, spacing: int):
+def _fill_layout(layout, items, spacing: int):
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(spacing)
-    for part in parts:
+    for part in items:
         if part is None:
             layout.addStretch(1)
         elif isinstance(part, int):
@@ -84,16 +84,16 @@ def _filled(layout, parts, spacing: int):
     return layout
 
 
-def framed(style: str, layout: QLayout, margin: int = 14) -> QFrame:
+def create_frame(object_name: str, layout: QLayout, margin: int = 14) -> QFrame:
     """A layout on a ground of its own."""
     frame = QFrame()
-    frame.setObjectName(style)
+    frame.setObjectName(object_name)
     layout.setContentsMargins(margin, margin, margin, margin)
     frame.setLayout(layout)
     return frame
 
 
-class Scrolled(QScrollArea):
+class FittedScrollArea(QScrollArea):
     """As high as what is in it, less where there is no room."""
 
     def sizeHint(self) -> QSize:  # noqa: N802
@@ -105,44 +105,44 @@ class Scrolled(QScrollArea):
         return QSize(layout.sizeHint().width(), layout.totalHeightForWidth(self.viewport().width()))
 
 
-def scrolled(inner: QWidget) -> Scrolled:
+def create_scroll_area(content: QWidget) -> FittedScrollArea:
     """Vertically scrolled, never sideways."""
-    area = Scrolled()
+    area = FittedScrollArea()
     area.setWidgetResizable(True)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    area.setWidget(inner)
+    area.setWidget(content)
     return area
 
 
-class Segments(QWidget):
+class SegmentedControl(QWidget):
     """One of a few answers, all of them in sight."""
 
     changed = Signal()
 
     def __init__(self, values: tuple[object, ...], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._group = QButtonGroup(self)
+        self._button_group = QButtonGroup(self)
         self._values = values
         self.buttons = [QPushButton() for _ in values]
-        for number, made in enumerate(self.buttons):
-            made.setCheckable(True)
-            made.setObjectName("segment")
-            made.setSizePolicy(QSizePolicy.Policy.MinimumExpanding, QSizePolicy.Policy.Fixed)
-            self._group.addButton(made, number)
-        self.setLayout(row(*self.buttons, spacing=4))
+        for number, segment_button in enumerate(self.buttons):
+            segment_button.setCheckable(True)
+            segment_button.setObjectName("segment")
+            segment_button.setSizePolicy(QSizePolicy.Policy.MinimumExpanding, QSizePolicy.Policy.Fixed)
+            self._button_group.addButton(segment_button, number)
+        self.setLayout(create_row(*self.buttons, spacing=4))
         self.buttons[-1].setChecked(True)
-        self._group.idClicked.connect(lambda _: self.changed.emit())
+        self._button_group.idClicked.connect(lambda _: self.changed.emit())
 
     @property
     def value(self) -> object:
-        return self._values[self._group.checkedId()]
+        return self._values[self._button_group.checkedId()]
 
-    def choose(self, value: object) -> None:
+    def select_value(self, value: object) -> None:
         self.buttons[self._values.index(value)].setChecked(True)
 
-    def name(self, about: str, *words: str) -> None:
+    def set_texts(self, accessible_name: str, *texts: str) -> None:
         """The words on the buttons; about: what they answer, for who cannot see it."""
-        for made, word in zip(self.buttons, words, strict=True):
-            made.setText(word)
-            made.setAccessibleName(f"{about}: {word}")
+        for segment_button, word in zip(self.buttons, texts, strict=True):
+            segment_button.setText(word)
+            segment_button.setAccessibleName(f"{accessible_name}: {word}")

@@ -10,221 +10,244 @@ from PySide6.QtCore import QByteArray, QEvent, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent
 from PySide6.QtWidgets import QFileDialog, QFrame, QMainWindow, QMessageBox, QSplitter, QWidget
 
-from gliomark.client.images import Images
+from gliomark.client.images import ImagePanel
 from gliomark.client.language import use_language
-from gliomark.client.result import Result
+from gliomark.client.result import ResultPanel
 from gliomark.client.session import Session
-from gliomark.client.settings import ServerDialog, Settings
-from gliomark.client.state import State
-from gliomark.client.steps import Steps
-from gliomark.client.widgets import button, column, framed, label, row
+from gliomark.client.settings import ServerDialog, UserSettings
+from gliomark.client.state import ClientState
+from gliomark.client.steps import InputPanel
+from gliomark.client.widgets import create_button, create_column, create_frame, create_label, create_row
 from gliomark.study import GliomarkError
 
-SUFFIXES = {"report.html": "html", "report.pdf": "pdf", "dicom.zip": "zip"}
+REPORT_SUFFIXES = {"report.html": "html", "report.pdf": "pdf", "dicom.zip": "zip"}
 
 
 class MainWindow(QMainWindow):
     """Everything the user sees. Data goes one way: hands, Session, State, panels."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: UserSettings) -> None:
         super().__init__()
         self.settings = settings
         self.session = Session(self)
-        self.steps, self.images, self.result = Steps(), Images(), Result()
-        self._make_header()
-        self._make_banner()
-        self._make_footer()
+        self.input_panel, self.image_panel, self.result_panel = InputPanel(), ImagePanel(), ResultPanel()
+        self._create_header()
+        self._create_error_banner()
+        self._create_footer()
         self._lay_out()
-        self._wire()
+        self._connect_signals()
         self.setAcceptDrops(True)
         self.setWindowTitle("gliomark")
         self.resize(1480, 900)
-        self.steps.choose.setFocus()
-        self.steps.choose.setFocus()
-        if isinstance(settings.geometry, QByteArray):
-            self.restoreGeometry(settings.geometry)
-        self._render()
+        self.input_panel.choose_folder_button.setFocus()
+        self.input_panel.choose_folder_button.setFocus()
+        if isinstance(settings.window_geometry, QByteArray):
+            self.restoreGeometry(settings.window_geometry)
+        self._render_panels()
 
-    def start(self) -> None:
+    def connect_server(self) -> None:
         """Reach the server of the settings."""
-        self.session.connect_to(self.settings.address, self.settings.token)
+        self.session.connect_to_server(self.settings.address, self.settings.token)
 
     # ---- making -----------------------------------------------------------------------------------------
 
-    def _make_header(self) -> None:
-        self.brand, self.subtitle = label("brand", wrap=False), label("soft", wrap=False)
-        self.english = button(lambda: self.switch_language("en"), checkable=True)
-        self.chinese = button(lambda: self.switch_language("zh"), checkable=True)
-        self.preferences = button(self.ask_settings, "plain", "settings")
-        parts = (self.brand, 6, self.subtitle, None, self.chinese, self.english, 8, self.preferences)
-        self.header = framed("bar", row(*parts), 8)
+    def _create_header(self) -> None:
+        self.brand_label, self.subtitle_label = (
+            create_label("brand", wraps=False),
+            create_label("soft", wraps=False),
+        )
+        self.english_button = create_button(lambda: self.switch_language("en"), is_checkable=True)
+        self.chinese_button = create_button(lambda: self.switch_language("zh"), is_checkable=True)
+        self.settings_button = create_button(self.show_settings_dialog, "plain", "settings")
+        parts = (
+            self.brand_label,
+            6,
+            self.subtitle_label,
+            None,
+            self.chinese_button,
+            self.english_button,
+            8,
+            self.settings_button,
+        )
+        self.header = create_frame("bar", create_row(*parts), 8)
 
-    def _make_banner(self) -> None:
-        self.sentence = label()
-        self.again = button(self.session.try_again)
-        self.mend = button(self.ask_settings)
-        self.dismiss = button(self.session.dismiss, "plain", "close")
-        parts = row(self.sentence, self.again, self.mend, self.dismiss)
+    def _create_error_banner(self) -> None:
+        self.error_label = create_label()
+        self.retry_button = create_button(self.session.retry_failed)
+        self.error_settings_button = create_button(self.show_settings_dialog)
+        self.dismiss_button = create_button(self.session.dismiss_error, "plain", "close")
+        parts = create_row(
+            self.error_label, self.retry_button, self.error_settings_button, self.dismiss_button
+        )
         parts.setStretch(0, 1)
-        self.banner = framed("banner", parts, 10)
+        self.error_banner = create_frame("banner", parts, 10)
 
-    def _make_footer(self) -> None:
-        self.caution, self.server = label(wrap=False), label("faint", wrap=False)
-        self.caution.setObjectName("warn")
-        self.footer = framed("bar", row(self.caution, None, self.server), 8)
+    def _create_footer(self) -> None:
+        self.research_notice_label, self.server_label = (
+            create_label(wraps=False),
+            create_label("faint", wraps=False),
+        )
+        self.research_notice_label.setObjectName("warn")
+        self.footer = create_frame("bar", create_row(self.research_notice_label, None, self.server_label), 8)
 
     def _lay_out(self) -> None:
-        self.split = QSplitter(Qt.Orientation.Horizontal)
-        self.split.setHandleWidth(6)
-        for number, part in enumerate((self.steps, self.images, self.result)):
-            self.split.addWidget(_on_panel(part) if part is not self.images else part)
-            self.split.setCollapsible(number, False)
-        self.split.setSizes([330, 810, 340])
-        self.split.setStretchFactor(0, 0)
-        self.split.setStretchFactor(1, 1)
-        self.split.setStretchFactor(2, 0)
-        whole = column(self.header, self.banner, self.split, self.footer, spacing=6)
-        whole.setStretch(2, 1)
-        middle = QWidget()
-        middle.setLayout(whole)
-        self.setCentralWidget(middle)
+        self.splitter = QSplitter(Qt.Orientation.Horizontal)
+        self.splitter.setHandleWidth(6)
+        for number, part in enumerate((self.input_panel, self.image_panel, self.result_panel)):
+            self.splitter.addWidget(_wrap_in_panel(part) if part is not self.image_panel else part)
+            self.splitter.setCollapsible(number, False)
+        self.splitter.setSizes([330, 810, 340])
+        self.splitter.setStretchFactor(0, 0)
+        self.splitter.setStretchFactor(1, 1)
+        self.splitter.setStretchFactor(2, 0)
+        window_layout = create_column(self.header, self.error_banner, self.splitter, self.footer, spacing=6)
+        window_layout.setStretch(2, 1)
+        central_widget = QWidget()
+        central_widget.setLayout(window_layout)
+        self.setCentralWidget(central_widget)
 
-    def _wire(self) -> None:
-        session, steps, images, result = self.session, self.steps, self.images, self.result
-        session.changed.connect(lambda _: self._render())
-        session.slice_came.connect(images.put_slice)
-        session.outline_came.connect(images.outline.load)
-        session.found_came.connect(images.outline.take)
-        session.heat_came.connect(self._show_heat)
-        session.saved.connect(self._saved)
-        steps.folder_chosen.connect(self.open)
-        steps.predict_asked.connect(self.predict)
-        steps.cancel_asked.connect(session.cancel)
-        steps.recent_forgotten.connect(self._forget_recent)
-        steps.entered.connect(self._render)
-        images.outlined.connect(self.predict)
-        images.reverted.connect(session.revert)
-        images.found_asked.connect(session.fetch_found_outline)
-        result.heat_asked.connect(session.show_heat)
-        result.slice_asked.connect(images.strip.setValue)
-        result.save_asked.connect(self.save)
+    def _connect_signals(self) -> None:
+        session, steps, images, result = self.session, self.input_panel, self.image_panel, self.result_panel
+        session.state_changed.connect(lambda _: self._render_panels())
+        session.slice_received.connect(images.set_slice)
+        session.mask_received.connect(images.mask_editor.load_mask)
+        session.supplied_mask_received.connect(images.mask_editor.apply_mask)
+        session.heatmap_changed.connect(self._show_heatmap)
+        session.report_saved.connect(self._show_saved_path)
+        steps.folder_chosen.connect(self.open_patient)
+        steps.prediction_requested.connect(self.predict)
+        steps.cancel_requested.connect(session.cancel_task)
+        steps.clear_recent_requested.connect(self._clear_recent_folders)
+        steps.input_changed.connect(self._render_panels)
+        images.prediction_requested.connect(self.predict)
+        images.revert_requested.connect(session.revert_segmentation)
+        images.supplied_mask_requested.connect(session.fetch_supplied_mask)
+        result.heatmap_requested.connect(session.show_heatmap)
+        result.slice_requested.connect(images.slice_strip.setValue)
+        result.save_requested.connect(self.save_report)
 
     # ---- hands ------------------------------------------------------------------------------------------
 
-    def open(self, folder: Path, model: str = "") -> None:
+    def open_patient(self, folder: Path, model_name: str = "") -> None:
         """Step 1 with this folder."""
-        if not self._may_go_on():
+        if not self._confirm_discarding_edits():
             return
-        self.session.open(folder, model)
-        if self.session.state.folder is not None:
-            self.settings.remember(self.session.state.folder)
-            self._render()
+        self.session.open_patient(folder, model_name)
+        if self.session.state.patient_folder is not None:
+            self.settings.remember_folder(self.session.state.patient_folder)
+            self._render_panels()
 
-    def _may_go_on(self) -> bool:
+    def _confirm_discarding_edits(self) -> bool:
         """Strokes that no prediction has used are not thrown away unasked."""
-        if not self.images.outline.edited:
+        if not self.image_panel.mask_editor.is_edited:
             return True
-        words = self.tr("You have changed the outline and not predicted with it. Throw your changes away?")
-        answer = QMessageBox.question(self, "gliomark", words)
+        question = self.tr("You have changed the outline and not predicted with it. Throw your changes away?")
+        answer = QMessageBox.question(self, "gliomark", question)
         return answer == QMessageBox.StandardButton.Yes
 
     def predict(self) -> None:
         """Step 4, on the outline that is in sight: the user's own where there is one, else the model's."""
-        if not self.steps.hindrance():
-            drawn = self.images.outline.mask.copy() if self.images.own_outline else None
-            self.session.predict(self.steps.request, drawn)
-        self.images.setFocus()
+        if not self.input_panel.explain_missing_input():
+            user_mask = (
+                self.image_panel.mask_editor.mask.copy() if self.image_panel.is_user_segmentation else None
+            )
+            self.session.predict(self.input_panel.prediction_request, user_mask)
+        self.image_panel.setFocus()
 
-    def save(self, name: str) -> None:
+    def save_report(self, file_name: str) -> None:
         """Ask where one of the answer's documents should go."""
-        suffix = SUFFIXES[name]
-        proposed = f"{self.session.state.patient_id}.{suffix}"
-        chosen, _ = QFileDialog.getSaveFileName(self, self.tr("Save report"), proposed, f"*.{suffix}")
+        suffix = REPORT_SUFFIXES[file_name]
+        default_name = f"{self.session.state.patient_id}.{suffix}"
+        chosen, _ = QFileDialog.getSaveFileName(self, self.tr("Save report"), default_name, f"*.{suffix}")
         if chosen:
-            self.session.save(f"{name}?language={self.settings.language}", Path(chosen))
+            self.session.save_report(f"{file_name}?language={self.settings.language}", Path(chosen))
 
     def switch_language(self, language: str) -> None:
         """Chinese or English, at once."""
         self.settings.language = "zh" if language == "zh" else "en"
         use_language(self.settings.language)
 
-    def ask_settings(self) -> None:
+    def show_settings_dialog(self) -> None:
         dialog = ServerDialog(self.settings.address, self.settings.token, self)
-        kept = self.settings.address, self.settings.token
-        if dialog.exec() and (dialog.server != kept or self.session.state.server == "gone"):
-            self.settings.use_server(*dialog.server)
-            self.start()
+        stored_server = self.settings.address, self.settings.token
+        if dialog.exec() and (
+            dialog.entered_server != stored_server or self.session.state.server_status == "gone"
+        ):
+            self.settings.set_server(*dialog.entered_server)
+            self.connect_server()
         dialog.deleteLater()
 
-    def _forget_recent(self) -> None:
-        self.settings.forget_recent()
-        self._render()
+    def _clear_recent_folders(self) -> None:
+        self.settings.clear_recent_folders()
+        self._render_panels()
 
-    def _show_heat(self, heat: NDArray[np.uint8] | None) -> None:
-        self.images.put_heat(heat)
-        if heat is not None:
-            self.images.show_nearest(self.session.state.deciding(self.session.state.heat))
+    def _show_heatmap(self, heatmap: NDArray[np.uint8] | None) -> None:
+        self.image_panel.set_heatmap(heatmap)
+        if heatmap is not None:
+            self.image_panel.show_nearest_slice(
+                self.session.state.collect_used_slice_indices(self.session.state.heatmap_marker)
+            )
 
-    def _saved(self, path: str) -> None:
-        self.server.setText(self.tr("Saved: {}").format(path))
+    def _show_saved_path(self, path: str) -> None:
+        self.server_label.setText(self.tr("Saved: {}").format(path))
 
     # ---- drawing ----------------------------------------------------------------------------------------
 
-    def _render(self) -> None:
+    def _render_panels(self) -> None:
         state = self.session.state
-        self._word(state)
-        self.steps.render_state(state, self.settings.recent)
-        self.images.render_state(state)
-        self.result.render_state(state, self._stale(state))
+        self._retranslate_ui(state)
+        self.input_panel.render_state(state, self.settings.recent_folders)
+        self.image_panel.render_state(state)
+        self.result_panel.render_state(state, self._is_result_stale(state))
 
-    def _stale(self, state: State) -> bool:
+    def _is_result_stale(self, state: ClientState) -> bool:
         if state.job is None:
             return False
         try:
-            asked = self.steps.request
+            request = self.input_panel.prediction_request
         except GliomarkError:
             return True
-        return any(state.job["request"].get(key) != asked[key] for key in ("age", "sex", "enhancing"))
+        return any(state.job["request"].get(key) != request[key] for key in ("age", "sex", "enhancing"))
 
-    def _word(self, state: State) -> None:
-        self.brand.setText("gliomark")
-        self.subtitle.setText(self.tr("Glioma markers from MRI, before surgery"))
-        self.chinese.setText("中文")
-        self.english.setText("English")
-        self.chinese.setChecked(self.settings.language == "zh")
-        self.english.setChecked(self.settings.language == "en")
-        self.preferences.setText(self.tr("Settings"))
-        self.caution.setText(self.tr("Research use only. Not a medical device."))
-        self.server.setText(self._server(state))
-        found = state.trouble
-        self.banner.setVisible(found is not None)
-        self.sentence.setText(found.sentence if found else "")
-        self.again.setText(self.tr("Try again"))
-        self.again.setVisible(found is not None and found.remedy is not None)
-        self.mend.setText(self.tr("Settings"))
-        self.mend.setVisible(found is not None and found.remedy == "settings")
-        self.dismiss.setAccessibleName(self.tr("Close this message"))
-        self.dismiss.setToolTip(self.tr("Close this message"))
+    def _retranslate_ui(self, state: ClientState) -> None:
+        self.brand_label.setText("gliomark")
+        self.subtitle_label.setText(self.tr("Glioma markers from MRI, before surgery"))
+        self.chinese_button.setText("中文")
+        self.english_button.setText("English")
+        self.chinese_button.setChecked(self.settings.language == "zh")
+        self.english_button.setChecked(self.settings.language == "en")
+        self.settings_button.setText(self.tr("Settings"))
+        self.research_notice_label.setText(self.tr("Research use only. Not a medical device."))
+        self.server_label.setText(self._format_server_status(state))
+        error = state.error
+        self.error_banner.setVisible(error is not None)
+        self.error_label.setText(error.text if error else "")
+        self.retry_button.setText(self.tr("Try again"))
+        self.retry_button.setVisible(error is not None and error.remedy is not None)
+        self.error_settings_button.setText(self.tr("Settings"))
+        self.error_settings_button.setVisible(error is not None and error.remedy == "settings")
+        self.dismiss_button.setAccessibleName(self.tr("Close this message"))
+        self.dismiss_button.setToolTip(self.tr("Close this message"))
 
-    def _server(self, state: State) -> str:
-        where = self.tr("Local server") if state.local else state.address
-        how = {
+    def _format_server_status(self, state: ClientState) -> str:
+        server_name = self.tr("Local server") if state.is_local else state.address
+        status_text = {
             "starting": self.tr("starting"),
             "ready": self.tr("ready"),
             "gone": self.tr("not reached"),
-        }[state.server]
-        return f"{where}: {how}"
+        }[state.server_status]
+        return f"{server_name}: {status_text}"
 
     # ---- events -----------------------------------------------------------------------------------------
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802
         if event.type() == QEvent.Type.LanguageChange and hasattr(self, "split"):
-            self.steps.reread()
-            self._render()
+            self.input_panel.refresh_table_error()
+            self._render_panels()
         super().changeEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        if not self.images.turn(event):
+        if not self.image_panel.handle_paging_key(event):
             super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
@@ -234,16 +257,16 @@ class MainWindow(QMainWindow):
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
         for url in event.mimeData().urls():
             if url.isLocalFile():
-                self.steps.choose_path(Path(url.toLocalFile()))
+                self.input_panel.open_path(Path(url.toLocalFile()))
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
-        if not self._may_go_on():
+        if not self._confirm_discarding_edits():
             event.ignore()
             return
-        self.settings.geometry = self.saveGeometry()
-        self.session.close()
+        self.settings.window_geometry = self.saveGeometry()
+        self.session.close_session()
         event.accept()
 
 
-def _on_panel(part: QWidget) -> QFrame:
-    return framed("panel", column(part), 0)
+def _wrap_in_panel(content: QWidget) -> QFrame:
+    return create_frame("panel", create_column(content), 0)

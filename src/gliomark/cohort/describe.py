@@ -14,138 +14,141 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.cohort.folds import is_split
+from gliomark.cohort.folds import is_valid_folds_record
 from gliomark.cohort.store import Cohort, read_json
 from gliomark.files import atomic_write
-from gliomark.reporting.plots import ACCENT, INK, SECOND, inline_plot
-from gliomark.study import Clinical, SliceStack
-from gliomark.tables import csv_text
+from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR, TEXT_COLOUR, render_inline_svg
+from gliomark.study import ClinicalData, SliceStack
+from gliomark.tables import format_csv
 
-AGE_CUT = 45.0  # the published cohort's mean age
-KI67_CUT = 10.0  # percent
-MAP_SIZE = (150, 120)  # rows and columns of the lesion map: the brain's bounding box, longer front to back
-MOST_LEVELS = 12  # a column with more different values is given as a number, or by its commonest values
-MARKERS: Mapping[str, str] = {
+AGE_CUTOFF_YEARS = 45.0  # the published cohort's mean age
+KI67_CUTOFF_PERCENT = 10.0  # percent
+LESION_MAP_SHAPE = (
+    150,
+    120,
+)  # rows and columns of the lesion map: the brain's bounding box, longer front to back
+MAX_COLUMN_LEVELS = 12  # a column with more different values is given as a number, or by its commonest values
+MARKER_TITLES: Mapping[str, str] = {
     "idh_mutant": "IDH mutant",
     "ki67_high": "Ki-67 high",
     "mgmt": "MGMT methylated",
     "codel_1p19q": "1p/19q codeleted",
 }
-SCANNER = ("manufacturer", "model", "field_strength_t")
-TIMES = ("repetition_ms", "echo_ms", "inversion_ms")
+SCANNER_FIELDS = ("manufacturer", "model", "field_strength_t")
+TIMING_FIELDS = ("repetition_ms", "echo_ms", "inversion_ms")
 
 
 @dataclass(frozen=True, eq=False)
-class Person:
+class PatientSummary:
     """One patient as the description sees them.
 
     markers: 0, 1 or None by name; lesion_ml and lesion_slices None without a mask; lesion_map: share 0 or 1
     of MAP_SIZE, whether any slice has a lesion there; brain_map: mean grey value of the middle slices, 0 to 1.
     """
 
-    clinical: Clinical
+    clinical: ClinicalData
     record: Mapping[str, Any]
     markers: Mapping[str, int | None]
-    lesion_ml: float | None
-    lesion_slices: int | None
-    slices: int
+    lesion_volume_ml: float | None
+    lesion_slice_count: int | None
+    slice_count: int
     lesion_map: NDArray[np.float32] | None
     brain_map: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryLine:
     """A line of the summary: a count (share of ``of``), or quantiles of ``n`` known values, ``of`` patients."""
 
     section: str
     variable: str
     level: str
-    n: int
-    of: int
+    count: int
+    total: int
     median: float | None = None
     q1: float | None = None
     q3: float | None = None
-    low: float | None = None
-    high: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
 
     @property
     def share(self) -> float | None:
         """n of ``of``; None for an empty whole."""
-        return self.n / self.of if self.of else None
+        return self.count / self.total if self.total else None
 
 
 @dataclass(frozen=True)
-class CodedLine:
+class BinaryCount:
     """A line of table 2-1: how many are coded 0 and 1, how many unknown."""
 
     characteristic: str
-    zero: int
-    one: int
+    count_0: int
+    count_1: int
     missing: int
 
 
-def describe(cohort: Cohort, out: Path | None = None) -> Path:
+def describe_cohort(cohort: Cohort, out: Path | None = None) -> Path:
     """Write ``table_2_1.csv``, ``summary.csv``, ``cohort.csv``, ``describe.html`` and ``datasheet.md``.
 
     out: the folder, COHORT/describe by default. Rejected patients are left out and counted. Returns the folder.
     """
     folder = out or cohort.folder / "describe"
-    people = [_person(cohort, patient) for patient in cohort.patient_ids]
-    table, lines = table_2_1(people), summary(people, _parts(cohort))
-    facts = {
+    patients = [_summarise_patient(cohort, patient) for patient in cohort.patient_ids]
+    table, lines = create_table_2_1(patients), summarise_patients(patients, _read_split_parts(cohort))
+    template_values = {
         "name": cohort.folder.name,
-        "about": cohort.about,
-        "n": len(people),
-        "rejected": len(cohort.prepared_ids) - len(people),
+        "about": cohort.metadata,
+        "n": len(patients),
+        "rejected": len(cohort.prepared_ids) - len(patients),
         "table": table,
         "lines": lines,
         "sections": list(dict.fromkeys(line.section for line in lines)),
     }
-    atomic_write(folder / "table_2_1.csv", _table_csv(table))
-    atomic_write(folder / "summary.csv", _summary_csv(lines))
-    atomic_write(folder / "cohort.csv", _cohort_csv(people))
-    environment = _environment()
-    page = environment.get_template("describe.html.j2").render(plots=_plots(people), **facts)
+    atomic_write(folder / "table_2_1.csv", _format_table_csv(table))
+    atomic_write(folder / "summary.csv", _format_summary_csv(lines))
+    atomic_write(folder / "cohort.csv", _format_cohort_csv(patients))
+    environment = _create_template_environment()
+    page = environment.get_template("describe.html.j2").render(plots=_draw_plots(patients), **template_values)
     atomic_write(folder / "describe.html", page)
-    atomic_write(folder / "datasheet.md", environment.get_template("datasheet.md.j2").render(facts))
+    atomic_write(folder / "datasheet.md", environment.get_template("datasheet.md.j2").render(template_values))
     return folder
 
 
 # --- one patient ------------------------------------------------------------------------------------
 
 
-def _person(cohort: Cohort, patient_id: str) -> Person:
-    stack, clinical = cohort.stack(patient_id), cohort.clinical(patient_id)
+def _summarise_patient(cohort: Cohort, patient_id: str) -> PatientSummary:
+    stack, clinical = cohort.read_stack(patient_id), cohort.get_clinical(patient_id)
     lesion = stack.lesion
-    return Person(
+    return PatientSummary(
         clinical=clinical,
-        record=cohort.record(patient_id),
-        markers=markers(clinical.columns),
-        lesion_ml=None if lesion is None else float(lesion.sum()) * stack.voxel_volume_ml,
-        lesion_slices=None if lesion is None else int(lesion.any(axis=(1, 2)).sum()),
-        slices=len(stack.slice_names),
+        record=cohort.read_patient_record(patient_id),
+        markers=parse_markers(clinical.columns),
+        lesion_volume_ml=None if lesion is None else float(lesion.sum()) * stack.voxel_volume_ml,
+        lesion_slice_count=None if lesion is None else int(lesion.any(axis=(1, 2)).sum()),
+        slice_count=len(stack.slice_names),
         lesion_map=None
         if lesion is None
-        else (_boxed(stack, np.asarray(lesion.any(axis=0))) >= 0.5).astype(np.float32),
-        brain_map=_brain_map(stack),
+        else (_crop_to_brain(stack, np.asarray(lesion.any(axis=0))) >= 0.5).astype(np.float32),
+        brain_map=_compute_brain_map(stack),
     )
 
 
-def markers(columns: Mapping[str, str]) -> dict[str, int | None]:
+def parse_markers(columns: Mapping[str, str]) -> dict[str, int | None]:
     """Each of MARKERS as 0, 1 or None; Ki-67 from its percentage where no 0/1 column says it."""
-    found = {name: _binary(columns.get(name)) for name in MARKERS}
-    percent = _number(columns.get("ki67"))
+    found = {name: _parse_binary(columns.get(name)) for name in MARKER_TITLES}
+    percent = _parse_number(columns.get("ki67"))
     if found["ki67_high"] is None and percent is not None:
-        found["ki67_high"] = int(percent >= KI67_CUT)
+        found["ki67_high"] = int(percent >= KI67_CUTOFF_PERCENT)
     return found
 
 
-def _binary(text: str | None) -> int | None:
-    number = _number(text)
+def _parse_binary(text: str | None) -> int | None:
+    number = _parse_number(text)
     return int(number) if number in (0.0, 1.0) else None
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     try:
         number = float(text) if text else None
     except ValueError:
@@ -153,32 +156,32 @@ def _number(text: str | None) -> float | None:
     return number if number is not None and np.isfinite(number) else None
 
 
-def _boxed(stack: SliceStack, plane: NDArray[Any]) -> NDArray[np.float32]:
+def _crop_to_brain(stack: SliceStack, plane: NDArray[Any]) -> NDArray[np.float32]:
     """A ``(row, column)`` plane cut to the brain's box over all slices and brought to MAP_SIZE."""
     rows, columns = (np.flatnonzero(stack.brain.any(axis=axes)) for axes in ((0, 2), (0, 1)))
     if rows.size == 0:
-        return np.zeros(MAP_SIZE, np.float32)
+        return np.zeros(LESION_MAP_SHAPE, np.float32)
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     image = Image.fromarray(plane.astype(np.float32))
-    return np.asarray(image.resize(MAP_SIZE[::-1], Image.Resampling.BILINEAR, box=box), np.float32)
+    return np.asarray(image.resize(LESION_MAP_SHAPE[::-1], Image.Resampling.BILINEAR, box=box), np.float32)
 
 
-def _brain_map(stack: SliceStack) -> NDArray[np.float32]:
+def _compute_brain_map(stack: SliceStack) -> NDArray[np.float32]:
     """The reference sequence's middle slice, 0 (black) to 1."""
     middle = len(stack.slice_names) // 2
     image, brain = list(stack.images.values())[-1][middle], stack.brain[middle]
     if not brain.any():
-        return np.zeros(MAP_SIZE, np.float32)
+        return np.zeros(LESION_MAP_SHAPE, np.float32)
     low, high = np.percentile(image[brain], [1, 99])
-    return _boxed(stack, np.where(brain, np.clip((image - low) / max(high - low, 1e-6), 0.05, 1), 0))
+    return _crop_to_brain(stack, np.where(brain, np.clip((image - low) / max(high - low, 1e-6), 0.05, 1), 0))
 
 
-def _parts(cohort: Cohort) -> dict[str, list[str]]:
+def _read_split_parts(cohort: Cohort) -> dict[str, list[str]]:
     """Split and folds by name, as ``folds.json`` has them now, rejected patients left out; empty without it."""
     path = cohort.folder / "folds.json"
     if not path.is_file():
         return {}
-    drawn = read_json(path, is_split)
+    drawn = read_json(path, is_valid_folds_record)
     parts = {name: drawn[name] for name in ("train", "validation", "test")}
     parts |= {f"fold {number}": fold for number, fold in enumerate(drawn.get("folds", []), start=1)}
     kept = set(cohort.patient_ids)
@@ -188,218 +191,241 @@ def _parts(cohort: Cohort) -> dict[str, list[str]]:
 # --- counting ---------------------------------------------------------------------------------------
 
 
-def table_2_1(people: Sequence[Person]) -> list[CodedLine]:
+def create_table_2_1(patients: Sequence[PatientSummary]) -> list[BinaryCount]:
     """METHOD table 2-1: age at and above 45 (and the cohort's own mean), sex (1 female), and the markers."""
-    ages = [person.clinical.age for person in people]
+    ages = [person.clinical.age for person in patients]
     known = [age for age in ages if age is not None]
-    lines = [_coded(f"age >= {AGE_CUT:g} years", [None if a is None else int(a >= AGE_CUT) for a in ages])]
+    lines = [
+        _count_coded(
+            f"age >= {AGE_CUTOFF_YEARS:g} years",
+            [None if a is None else int(a >= AGE_CUTOFF_YEARS) for a in ages],
+        )
+    ]
     if known:
         mean = float(np.mean(known))
         own = [None if age is None else int(age >= mean) for age in ages]
-        lines.append(_coded(f"age >= {mean:.1f} years (this cohort's mean)", own))
-    lines.append(_coded("sex (1 female)", [person.clinical.sex for person in people]))
-    titles = {"ki67_high": f"Ki-67 (1 high, >= {KI67_CUT:g} % unless given as 0/1)"}
-    for name, title in MARKERS.items():
-        lines.append(_coded(titles.get(name, title), [person.markers[name] for person in people]))
+        lines.append(_count_coded(f"age >= {mean:.1f} years (this cohort's mean)", own))
+    lines.append(_count_coded("sex (1 female)", [person.clinical.sex for person in patients]))
+    titles = {"ki67_high": f"Ki-67 (1 high, >= {KI67_CUTOFF_PERCENT:g} % unless given as 0/1)"}
+    for name, title in MARKER_TITLES.items():
+        lines.append(_count_coded(titles.get(name, title), [person.markers[name] for person in patients]))
     return lines
 
 
-def _coded(characteristic: str, values: Sequence[int | None]) -> CodedLine:
+def _count_coded(characteristic: str, values: Sequence[int | None]) -> BinaryCount:
     counts = Counter(values)
-    return CodedLine(characteristic, counts[0], counts[1], counts[None])
+    return BinaryCount(characteristic, counts[0], counts[1], counts[None])
 
 
-def summary(people: Sequence[Person], parts: Mapping[str, Sequence[str]]) -> list[Line]:
+def summarise_patients(
+    patients: Sequence[PatientSummary], parts: Mapping[str, Sequence[str]]
+) -> list[SummaryLine]:
     """Every line of the summary; parts: split and fold names to patient ids."""
-    lines = [*_clinical_lines(people), *_lesion_lines(people), *_sequence_lines(people)]
-    for sequence in _sequences(people):
-        lines += _series_lines(people, sequence)
-    return lines + _part_lines(people, parts)
+    lines = [*_summarise_clinical(patients), *_summarise_lesions(patients), *_summarise_sequences(patients)]
+    for sequence in _list_sequences(patients):
+        lines += _summarise_series(patients, sequence)
+    return lines + _summarise_split_parts(patients, parts)
 
 
-def _clinical_lines(people: Sequence[Person]) -> list[Line]:
-    of = len(people)
-    lines = [_quantiles("patients", "age (years)", [person.clinical.age for person in people])]
+def _summarise_clinical(patients: Sequence[PatientSummary]) -> list[SummaryLine]:
+    of = len(patients)
+    lines = [_compute_quantiles("patients", "age (years)", [person.clinical.age for person in patients])]
     for title, code in (("male", 0), ("female", 1), ("missing", None)):
-        lines.append(Line("patients", "sex", title, sum(p.clinical.sex == code for p in people), of))
-    for name, title in MARKERS.items():
-        values = [person.markers[name] for person in people]
+        lines.append(SummaryLine("patients", "sex", title, sum(p.clinical.sex == code for p in patients), of))
+    for name, title in MARKER_TITLES.items():
+        values = [person.markers[name] for person in patients]
         if any(value is not None for value in values):
             for level, value in (("yes", 1), ("no", 0), ("missing", None)):
-                lines.append(Line("markers", title, level, values.count(value), of))
-    for column in _free_columns(people):
-        lines += _column_lines(column, [person.clinical.columns.get(column) for person in people])
+                lines.append(SummaryLine("markers", title, level, values.count(value), of))
+    for column in _list_free_columns(patients):
+        lines += _summarise_column(column, [person.clinical.columns.get(column) for person in patients])
     return lines
 
 
-def _free_columns(people: Sequence[Person]) -> list[str]:
+def _list_free_columns(patients: Sequence[PatientSummary]) -> list[str]:
     """Columns of the clinical table that are not counted as a marker, in the table's order."""
-    names = dict.fromkeys(name for person in people for name in person.clinical.columns)
-    return [name for name in names if name not in MARKERS]
+    names = dict.fromkeys(name for person in patients for name in person.clinical.columns)
+    return [name for name in names if name not in MARKER_TITLES]
 
 
-def _column_lines(column: str, cells: Sequence[str | None]) -> list[Line]:
+def _summarise_column(column: str, cells: Sequence[str | None]) -> list[SummaryLine]:
     """Quantiles for many different numbers, else the count of each value."""
-    numbers, known = [_number(cell) for cell in cells], [cell for cell in cells if cell]
+    numbers, known = [_parse_number(cell) for cell in cells], [cell for cell in cells if cell]
     numeric = all(number is not None for cell, number in zip(cells, numbers, strict=True) if cell)
     if numeric and len(set(numbers) - {None}) > 5:
-        return [_quantiles("further columns", column, numbers)]
-    levels = Counter(f"{_number(cell):g}" if numeric else cell for cell in known).most_common()
+        return [_compute_quantiles("further columns", column, numbers)]
+    levels = Counter(f"{_parse_number(cell):g}" if numeric else cell for cell in known).most_common()
     lines = [
-        Line("further columns", column, str(level), n, len(cells))
-        for level, n in sorted(levels[:MOST_LEVELS])
+        SummaryLine("further columns", column, str(level), n, len(cells))
+        for level, n in sorted(levels[:MAX_COLUMN_LEVELS])
     ]
-    if len(levels) > MOST_LEVELS:
-        rest = sum(n for _, n in levels[MOST_LEVELS:])
+    if len(levels) > MAX_COLUMN_LEVELS:
+        rest = sum(n for _, n in levels[MAX_COLUMN_LEVELS:])
         lines.append(
-            Line("further columns", column, f"{len(levels) - MOST_LEVELS} other values", rest, len(cells))
+            SummaryLine(
+                "further columns", column, f"{len(levels) - MAX_COLUMN_LEVELS} other values", rest, len(cells)
+            )
         )
-    return [*lines, Line("further columns", column, "missing", len(cells) - len(known), len(cells))]
+    return [*lines, SummaryLine("further columns", column, "missing", len(cells) - len(known), len(cells))]
 
 
-def _lesion_lines(people: Sequence[Person]) -> list[Line]:
-    without = sum(not person.lesion_slices for person in people)
+def _summarise_lesions(patients: Sequence[PatientSummary]) -> list[SummaryLine]:
+    without = sum(not person.lesion_slice_count for person in patients)
     return [
-        _quantiles("lesion", "volume (ml)", [person.lesion_ml for person in people]),
-        _quantiles("lesion", "slices with lesion per patient", [person.lesion_slices for person in people]),
-        _quantiles("lesion", "slices per patient", [person.slices for person in people]),
-        Line("lesion", "no lesion drawn", "", without, len(people)),
+        _compute_quantiles("lesion", "volume (ml)", [person.lesion_volume_ml for person in patients]),
+        _compute_quantiles(
+            "lesion", "slices with lesion per patient", [person.lesion_slice_count for person in patients]
+        ),
+        _compute_quantiles("lesion", "slices per patient", [person.slice_count for person in patients]),
+        SummaryLine("lesion", "no lesion drawn", "", without, len(patients)),
     ]
 
 
-def _sequences(people: Sequence[Person]) -> list[str]:
-    return sorted({name for person in people for name in person.record["sequences"]})
+def _list_sequences(patients: Sequence[PatientSummary]) -> list[str]:
+    return sorted({name for person in patients for name in person.record["sequences"]})
 
 
-def _sequence_lines(people: Sequence[Person]) -> list[Line]:
+def _summarise_sequences(patients: Sequence[PatientSummary]) -> list[SummaryLine]:
     return [
-        Line("sequences", name, level, n, len(people))
-        for name in _sequences(people)
-        for present in [sum(name in person.record["sequences"] for person in people)]
-        for level, n in (("present", present), ("missing", len(people) - present))
+        SummaryLine("sequences", name, level, n, len(patients))
+        for name in _list_sequences(patients)
+        for present in [sum(name in person.record["sequences"] for person in patients)]
+        for level, n in (("present", present), ("missing", len(patients) - present))
     ]
 
 
-def _series_lines(people: Sequence[Person], sequence: str) -> list[Line]:
+def _summarise_series(patients: Sequence[PatientSummary], sequence: str) -> list[SummaryLine]:
     """Scanner, times, spacing and matrix of one sequence, over the patients who have it."""
-    found = [_series(person, sequence) for person in people if sequence in person.record["sequences"]]
+    found = [
+        _get_series_record(person, sequence) for person in patients if sequence in person.record["sequences"]
+    ]
     section, of = f"series {sequence}", len(found)
-    scanners = Counter(_scanner(series) for series in found)
-    matrices = Counter(_matrix(series) for series in found)
-    lines = [Line(section, "scanner", name, n, of) for name, n in scanners.most_common()]
-    lines += [Line(section, "matrix", name, n, of) for name, n in matrices.most_common()]
-    for place, title in enumerate(("row step (mm)", "column step (mm)", "slice step (mm)")):
-        lines.append(_quantiles(section, title, [_spacing(series, place) for series in found]))
-    lines.append(_quantiles(section, "slices", [series.get("slices") for series in found]))
+    scanners = Counter(_format_scanner(series) for series in found)
+    matrices = Counter(_format_matrix(series) for series in found)
+    lines = [SummaryLine(section, "scanner", name, n, of) for name, n in scanners.most_common()]
+    lines += [SummaryLine(section, "matrix", name, n, of) for name, n in matrices.most_common()]
+    for axis, title in enumerate(("row step (mm)", "column step (mm)", "slice step (mm)")):
+        lines.append(_compute_quantiles(section, title, [_get_spacing(series, axis) for series in found]))
+    lines.append(_compute_quantiles(section, "slices", [series.get("slices") for series in found]))
     return lines + [
-        _quantiles(section, name.replace("_", " (") + ")", [s.get(name) for s in found]) for name in TIMES
+        _compute_quantiles(section, name.replace("_", " (") + ")", [s.get(name) for s in found])
+        for name in TIMING_FIELDS
     ]
 
 
-def _series(person: Person, sequence: str) -> Mapping[str, Any]:
+def _get_series_record(person: PatientSummary, sequence: str) -> Mapping[str, Any]:
     return (person.record.get("series") or {}).get(sequence) or {}
 
 
-def _scanner(series: Mapping[str, Any]) -> str:
-    maker, model, field = (series.get(name) for name in SCANNER)
+def _format_scanner(series: Mapping[str, Any]) -> str:
+    maker, model, field = (series.get(name) for name in SCANNER_FIELDS)
     words = [str(word) for word in (maker, model) if word] + ([f"{field:g} T"] if field else [])
     return " ".join(words) or "not stated"
 
 
-def _matrix(series: Mapping[str, Any]) -> str:
+def _format_matrix(series: Mapping[str, Any]) -> str:
     matrix = series.get("matrix")
     return f"{matrix[0]} x {matrix[1]}" if matrix else "not stated"
 
 
-def _spacing(series: Mapping[str, Any], place: int) -> float | None:
-    return (series.get("spacing_mm") or [None] * 3)[place]
+def _get_spacing(series: Mapping[str, Any], axis: int) -> float | None:
+    return (series.get("spacing_mm") or [None] * 3)[axis]
 
 
-def _part_lines(people: Sequence[Person], parts: Mapping[str, Sequence[str]]) -> list[Line]:
+def _summarise_split_parts(
+    patients: Sequence[PatientSummary], parts: Mapping[str, Sequence[str]]
+) -> list[SummaryLine]:
     """Size of each part, and the share of each marker in it (of those known)."""
-    by_id = {person.clinical.patient_id: person for person in people}
+    by_id = {person.clinical.patient_id: person for person in patients}
     lines = []
-    for part, patients in parts.items():
-        lines.append(Line("split and folds", part, "patients", len(patients), len(people)))
-        for name, title in MARKERS.items():
-            known = [v for v in (by_id[patient].markers[name] for patient in patients) if v is not None]
+    for part, part_ids in parts.items():
+        lines.append(SummaryLine("split and folds", part, "patients", len(part_ids), len(patients)))
+        for name, title in MARKER_TITLES.items():
+            known = [v for v in (by_id[patient].markers[name] for patient in part_ids) if v is not None]
             if known:
                 lines.append(
-                    Line("split and folds", part, f"{title} (of those known)", sum(known), len(known))
+                    SummaryLine("split and folds", part, f"{title} (of those known)", sum(known), len(known))
                 )
     return lines
 
 
-def _quantiles(section: str, variable: str, values: Iterable[float | None]) -> Line:
+def _compute_quantiles(section: str, variable: str, values: Iterable[float | None]) -> SummaryLine:
     """Median, quartiles and range of the known values."""
-    everybody = list(values)
-    known = [float(value) for value in everybody if value is not None]
+    all_values = list(values)
+    known = [float(value) for value in all_values if value is not None]
     if not known:
-        return Line(section, variable, "", 0, len(everybody))
+        return SummaryLine(section, variable, "", 0, len(all_values))
     low, q1, median, q3, high = (float(q) for q in np.percentile(known, [0, 25, 50, 75, 100]))
-    return Line(section, variable, "", len(known), len(everybody), median, q1, q3, low, high)
+    return SummaryLine(section, variable, "", len(known), len(all_values), median, q1, q3, low, high)
 
 
 # --- tables as csv ----------------------------------------------------------------------------------
 
 
-def _table_csv(table: Sequence[CodedLine]) -> str:
+def _format_table_csv(table: Sequence[BinaryCount]) -> str:
     rows = [["characteristic", "coded_0", "coded_1", "missing", "n", "share_1_of_known"]]
     for line in table:
-        known = line.zero + line.one
-        share = f"{line.one / known:.4f}" if known else ""
-        rows.append([line.characteristic, *map(str, (line.zero, line.one, line.missing, known)), share])
-    return _csv(rows)
+        known = line.count_0 + line.count_1
+        share = f"{line.count_1 / known:.4f}" if known else ""
+        rows.append(
+            [line.characteristic, *map(str, (line.count_0, line.count_1, line.missing, known)), share]
+        )
+    return _format_csv(rows)
 
 
-def _summary_csv(lines: Sequence[Line]) -> str:
+def _format_summary_csv(lines: Sequence[SummaryLine]) -> str:
     rows: list[list[str]] = [
         ["section", "variable", "level", "n", "of", "share", *"median q1 q3 min max".split()]
     ]
     for line in lines:
-        numbers = (line.share, line.median, line.q1, line.q3, line.low, line.high)
+        numbers = (line.share, line.median, line.q1, line.q3, line.minimum, line.maximum)
         shown = ["" if number is None else f"{number:.4g}" for number in numbers]
-        rows.append([line.section, line.variable, line.level, str(line.n), str(line.of), *shown])
-    return _csv(rows)
+        rows.append([line.section, line.variable, line.level, str(line.count), str(line.total), *shown])
+    return _format_csv(rows)
 
 
-def _cohort_csv(people: Sequence[Person]) -> str:
+def _format_cohort_csv(patients: Sequence[PatientSummary]) -> str:
     """One row per patient: the clinical table and what was measured."""
-    columns = list(dict.fromkeys(name for person in people for name in person.clinical.columns))
+    columns = list(dict.fromkeys(name for person in patients for name in person.clinical.columns))
     rows = [["id", "age", "sex", *columns, "sequences", "slices", "lesion_slices", "lesion_volume_ml"]]
-    for person in people:
+    for person in patients:
         clinical = person.clinical
-        measured = (person.slices, person.lesion_slices, person.lesion_ml)
-        cells = [clinical.patient_id, _plain(clinical.age), _plain(clinical.sex)]
+        measured = (person.slice_count, person.lesion_slice_count, person.lesion_volume_ml)
+        cells = [clinical.patient_id, _format_number(clinical.age), _format_number(clinical.sex)]
         cells += [clinical.columns.get(name, "") for name in columns]
-        rows.append([*cells, " ".join(person.record["sequences"]), *map(_plain, measured)])
-    return _csv(rows)
+        rows.append([*cells, " ".join(person.record["sequences"]), *map(_format_number, measured)])
+    return _format_csv(rows)
 
 
-def _plain(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    return "\ufeff" + csv_text(rows)
+def _format_csv(rows: Sequence[Sequence[str]]) -> str:
+    return "\ufeff" + format_csv(rows)
 
 
 # --- plots ------------------------------------------------------------------------------------------
 
 
-def _plots(people: Sequence[Person]) -> list[tuple[str, Markup]]:
+def _draw_plots(patients: Sequence[PatientSummary]) -> list[tuple[str, Markup]]:
     """(caption, SVG) of every plot there is data for."""
-    drawn = [_age_plot(people), _ki67_plot(people), _volume_plot(people), _map_plot(people)]
-    drawn += [_spacing_plot(people), _pairs_plot(people)]
+    drawn = [
+        _draw_age_plot(patients),
+        _draw_ki67_plot(patients),
+        _draw_volume_plot(patients),
+        _draw_lesion_map(patients),
+    ]
+    drawn += [_draw_spacing_plot(patients), _draw_marker_pairs(patients)]
     return [plot for plot in drawn if plot is not None]
 
 
-Plot = tuple[str, Markup] | None
+CaptionedPlot = tuple[str, Markup] | None
 
 
-def _age_plot(people: Sequence[Person]) -> Plot:
+def _draw_age_plot(patients: Sequence[PatientSummary]) -> CaptionedPlot:
     groups = {
-        title: [p.clinical.age for p in people if p.clinical.sex == code and p.clinical.age is not None]
+        title: [p.clinical.age for p in patients if p.clinical.sex == code and p.clinical.age is not None]
         for title, code in (("male", 0), ("female", 1), ("sex unknown", None))
     }
     groups = {f"{title} (n = {len(ages)})": ages for title, ages in groups.items() if ages}
@@ -408,46 +434,48 @@ def _age_plot(people: Sequence[Person]) -> Plot:
     n = sum(map(len, groups.values()))
 
     def draw(axes: Any) -> None:
-        colours = [ACCENT, SECOND, "#9aa5ab"][: len(groups)]
+        colours = [ACCENT_COLOUR, SECOND_COLOUR, "#9aa5ab"][: len(groups)]
         axes.hist(
             list(groups.values()), bins=range(0, 101, 5), stacked=True, color=colours, label=list(groups)
         )
         axes.set(xlabel="age (years)", ylabel="patients", xlim=(10, 95))
         axes.legend(frameon=False, fontsize=8)
 
-    return f"Age by sex, n = {n}", inline_plot(draw)
+    return f"Age by sex, n = {n}", render_inline_svg(draw)
 
 
-def _ki67_plot(people: Sequence[Person]) -> Plot:
-    values = [v for v in (_number(p.clinical.columns.get("ki67")) for p in people) if v is not None]
+def _draw_ki67_plot(patients: Sequence[PatientSummary]) -> CaptionedPlot:
+    values = [v for v in (_parse_number(p.clinical.columns.get("ki67")) for p in patients) if v is not None]
     if not values:
         return None
 
     def draw(axes: Any) -> None:
-        axes.hist(values, bins=range(0, 101, 5), color=ACCENT)
-        axes.axvline(KI67_CUT, color=INK, linewidth=1, linestyle="--")
-        axes.set(xlabel=f"Ki-67 (%), dashed: high from {KI67_CUT:g} %", ylabel="patients")
+        axes.hist(values, bins=range(0, 101, 5), color=ACCENT_COLOUR)
+        axes.axvline(KI67_CUTOFF_PERCENT, color=TEXT_COLOUR, linewidth=1, linestyle="--")
+        axes.set(xlabel=f"Ki-67 (%), dashed: high from {KI67_CUTOFF_PERCENT:g} %", ylabel="patients")
 
-    return f"Ki-67, n = {len(values)}", inline_plot(draw)
+    return f"Ki-67, n = {len(values)}", render_inline_svg(draw)
 
 
-def _volume_plot(people: Sequence[Person]) -> Plot:
-    values = [person.lesion_ml for person in people if person.lesion_ml]
+def _draw_volume_plot(patients: Sequence[PatientSummary]) -> CaptionedPlot:
+    values = [person.lesion_volume_ml for person in patients if person.lesion_volume_ml]
     if not values:
         return None
 
     def draw(axes: Any) -> None:
-        axes.hist(values, bins=np.geomspace(min(values) * 0.99, max(values) * 1.01, 13), color=ACCENT)
+        axes.hist(values, bins=np.geomspace(min(values) * 0.99, max(values) * 1.01, 13), color=ACCENT_COLOUR)
         axes.set(xscale="log", xlabel="lesion volume (ml, logarithmic)", ylabel="patients")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
-    return f"Lesion volume, n = {len(values)}", inline_plot(draw)
+    return f"Lesion volume, n = {len(values)}", render_inline_svg(draw)
 
 
-def _spacing_plot(people: Sequence[Person]) -> Plot:
+def _draw_spacing_plot(patients: Sequence[PatientSummary]) -> CaptionedPlot:
     points = {
-        name: [s["spacing_mm"] for s in (_series(p, name) for p in people) if s.get("spacing_mm")]
-        for name in _sequences(people)
+        name: [
+            s["spacing_mm"] for s in (_get_series_record(p, name) for p in patients) if s.get("spacing_mm")
+        ]
+        for name in _list_sequences(patients)
     }
     points = {name: found for name, found in points.items() if found}
     if not points:
@@ -458,21 +486,21 @@ def _spacing_plot(people: Sequence[Person]) -> Plot:
         for number, (name, found) in enumerate(points.items()):
             rows, _, slices = np.array(found, float).T
             moved = slices + jitter.uniform(-0.06, 0.06, len(slices))
-            colour = (ACCENT, SECOND, "#6d7f3c", "#8a5a83")[number % 4]
+            colour = (ACCENT_COLOUR, SECOND_COLOUR, "#6d7f3c", "#8a5a83")[number % 4]
             axes.plot(
                 rows, moved, "o", alpha=0.55, markersize=4, color=colour, label=f"{name} (n = {len(found)})"
             )
         axes.set(xlabel="pixel (mm)", ylabel="slice to slice (mm)")
         axes.legend(frameon=False, fontsize=8)
 
-    return f"Spacing as acquired, n = {sum(map(len, points.values()))} series", inline_plot(draw)
+    return f"Spacing as acquired, n = {sum(map(len, points.values()))} series", render_inline_svg(draw)
 
 
-def _map_plot(people: Sequence[Person]) -> Plot:
-    maps = [p.lesion_map for p in people if p.lesion_map is not None and p.lesion_slices]
+def _draw_lesion_map(patients: Sequence[PatientSummary]) -> CaptionedPlot:
+    maps = [p.lesion_map for p in patients if p.lesion_map is not None and p.lesion_slice_count]
     if not maps:
         return None
-    share, brain = np.mean(maps, axis=0), np.mean([p.brain_map for p in people], axis=0)
+    share, brain = np.mean(maps, axis=0), np.mean([p.brain_map for p in patients], axis=0)
 
     def draw(axes: Any) -> None:
         axes.imshow(brain, cmap="gray", vmin=0, vmax=1.15 * float(brain.max() or 1))
@@ -482,14 +510,16 @@ def _map_plot(people: Sequence[Person]) -> Plot:
         axes.figure.colorbar(image, ax=axes, label="patients with lesion (%)", shrink=0.85)
         axes.spines[:].set_visible(False)
 
-    return f"Where lesions lie (any slice, brains brought to one box), n = {len(maps)}", inline_plot(draw)
+    return f"Where lesions lie (any slice, brains brought to one box), n = {len(maps)}", render_inline_svg(
+        draw
+    )
 
 
-def _pairs_plot(people: Sequence[Person]) -> Plot:
-    names = [name for name in MARKERS if any(person.markers[name] is not None for person in people)]
+def _draw_marker_pairs(patients: Sequence[PatientSummary]) -> CaptionedPlot:
+    names = [name for name in MARKER_TITLES if any(person.markers[name] is not None for person in patients)]
     if len(names) < 2:
         return None
-    cells = [[_pair(people, row, column) for column in names] for row in names]
+    cells = [[_count_marker_pair(patients, row, column) for column in names] for row in names]
 
     def draw(axes: Any) -> None:
         shares = np.array([[np.nan if not n else both / n for both, n in row] for row in cells])
@@ -498,23 +528,29 @@ def _pairs_plot(people: Sequence[Person]) -> Plot:
             both, n = cells[row][column]
             text = "–" if not n else f"{both}/{n}\n{share:.0%}"
             axes.text(
-                column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.6 else INK
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share > 0.6 else TEXT_COLOUR,
             )
-        titles = [MARKERS[name].replace(" ", "\n") for name in names]
+        titles = [MARKER_TITLES[name].replace(" ", "\n") for name in names]
         axes.set(xticks=range(len(names)), yticks=range(len(names)), xticklabels=titles, yticklabels=titles)
         axes.tick_params(length=0, labelsize=8)
         axes.spines[:].set_visible(False)
 
-    return "Of patients with the row's marker, how many have the column's", inline_plot(draw)
+    return "Of patients with the row's marker, how many have the column's", render_inline_svg(draw)
 
 
-def _pair(people: Sequence[Person], row: str, column: str) -> tuple[int, int]:
+def _count_marker_pair(patients: Sequence[PatientSummary], row: str, column: str) -> tuple[int, int]:
     """Of those with ``row`` who are known for ``column``: how many have it, and how many there are."""
-    known = [p.markers[column] for p in people if p.markers[row] == 1 and p.markers[column] is not None]
+    known = [p.markers[column] for p in patients if p.markers[row] == 1 and p.markers[column] is not None]
     return sum(value or 0 for value in known), len(known)
 
 
-def _environment() -> Environment:
+def _create_template_environment() -> Environment:
     """Pages are escaped, the Markdown is not: ids and notes may hold any character."""
     environment = Environment(
         loader=PackageLoader("gliomark.cohort"),
@@ -523,14 +559,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "figure": _plain_figure}
+    environment.filters |= {"percent": _format_percent, "figure": _format_significant}
     return environment
 
 
-def _percent(share: float | None) -> str:
+def _format_percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def _plain_figure(value: float | None) -> str:
+def _format_significant(value: float | None) -> str:
     """Three significant figures, never as a power of ten."""
     return "–" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

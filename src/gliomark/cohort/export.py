@@ -17,18 +17,18 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.files import atomic_folder, png_bytes, remove_leftovers
-from gliomark.geometry import LPS_RAS
-from gliomark.io.pictures import in_order
-from gliomark.study import Clinical, GliomarkError, MRSequence, SliceStack
-from gliomark.tables import csv_text
+from gliomark.files import atomic_folder, encode_png, remove_leftovers
+from gliomark.geometry import LPS_TO_RAS
+from gliomark.io.pictures import sort_slice_names
+from gliomark.study import ClinicalData, GliomarkError, MRSequence, SliceStack
+from gliomark.tables import format_csv
 
-Layout = Literal["bids", "nnunet", "structured-pictures"]
+ExportLayout = Literal["bids", "nnunet", "structured-pictures"]
 BIDS_VERSION = "1.10.0"
-OLDEST_SHOWN = 89  # years; BIDS asks that older people are not told apart
-NNUNET_NUMBER = 501  # 1 to 10 are the Medical Segmentation Decathlon's
+MAX_EXPORTED_AGE = 89  # years; BIDS asks that older people are not told apart
+NNUNET_DATASET_ID = 501  # 1 to 10 are the Medical Segmentation Decathlon's
 _BIDS_SUFFIXES = {
     MRSequence.T1: ("", "T1w"),
     MRSequence.T1C: ("_ce-gadolinium", "T1w"),
@@ -41,7 +41,7 @@ _BIDS_MASKS = {
 }
 
 
-def export_cohort(cohort: Cohort, to: Layout, out: Path) -> Path:
+def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
     """Write the whole cohort at ``out`` and return the data set's folder, for nnU-Net one inside ``out``.
 
     Raises: GliomarkError where the folder is not empty, the layout unknown, or nobody can be exported.
@@ -51,8 +51,8 @@ def export_cohort(cohort: Cohort, to: Layout, out: Path) -> Path:
         "nnunet": _write_nnunet,
         "structured-pictures": _write_pictures,
     }
-    if to not in writers:
-        raise GliomarkError(f"The layout {to} is not known: give {', '.join(writers)}.")
+    if layout not in writers:
+        raise GliomarkError(f"The layout {layout} is not known: give {', '.join(writers)}.")
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GliomarkError(f"{out} is not empty: give a new folder.")
@@ -60,17 +60,17 @@ def export_cohort(cohort: Cohort, to: Layout, out: Path) -> Path:
         raise GliomarkError(f"{cohort.folder} holds no patient to export: build it, or look into its qc.csv.")
     remove_leftovers(out.parent)
     with atomic_folder(out) as part:
-        dataset = writers[to](cohort, part)
+        dataset = writers[layout](cohort, part)
     return out / dataset.relative_to(part)
 
 
 # ---- volumes and tables -----------------------------------------------------------------------------
 
 
-def _write_volume(path: Path, image: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
+def _write_nifti(path: Path, image: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
     """Write ``(slice, row, column)`` with an LPS affine as NIfTI."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), LPS_RAS @ affine)
+    volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), LPS_TO_RAS @ affine)
     volume.set_qform(volume.affine, code=1)
     volume.set_sform(volume.affine, code=1)
     volume.header.set_xyzt_units("mm")
@@ -78,15 +78,15 @@ def _write_volume(path: Path, image: NDArray[np.generic], affine: NDArray[np.flo
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> None:
-    path.write_text(csv_text([header, *rows], delimiter), encoding="utf-8", newline="")
+    path.write_text(format_csv([header, *rows], delimiter), encoding="utf-8", newline="")
 
 
-def _columns(rows: Sequence[Clinical]) -> list[str]:
+def _list_further_columns(rows: Sequence[ClinicalData]) -> list[str]:
     """Every further column that any patient has, in the order of the table."""
     return list(dict.fromkeys(name for row in rows for name in row.columns))
 
 
-def _plain(number: float | None, missing: str) -> str:
+def _format_number(number: float | None, missing: str) -> str:
     return missing if number is None else f"{number:g}"
 
 
@@ -95,9 +95,9 @@ def _plain(number: float | None, missing: str) -> str:
 
 def _write_bids(cohort: Cohort, out: Path) -> Path:
     """A BIDS derivative data set: the images are prepared, not as the scanner made them."""
-    labels = _bids_labels(cohort.patient_ids)
+    labels = _create_bids_labels(cohort.patient_ids)
     for patient, label in labels.items():
-        _write_bids_patient(cohort.stack(patient), label, out)
+        _write_bids_patient(cohort.read_stack(patient), label, out)
     write_json(
         out / "dataset_description.json",
         {
@@ -112,7 +112,7 @@ def _write_bids(cohort: Cohort, out: Path) -> Path:
     return out
 
 
-def _bids_labels(patients: Iterable[str]) -> dict[str, str]:
+def _create_bids_labels(patients: Iterable[str]) -> dict[str, str]:
     """Patient to BIDS label, which is letters and digits alone. Raises GliomarkError where two become one."""
     labels = {patient: re.sub(r"[^0-9A-Za-z]", "", patient) for patient in patients}
     owners: dict[str, str] = {}
@@ -135,33 +135,33 @@ def _write_bids_patient(stack: SliceStack, label: str, out: Path) -> None:
         names[sequence] = f"{subject}{contrast}_space-individual_desc-preproc_{suffix}"
     reference = f"bids::{subject}/anat/{list(names.values())[-1]}.nii.gz"
     for sequence, image in stack.images.items():
-        _write_volume(folder / f"{names[sequence]}.nii.gz", image, stack.affine)
-        about = {
+        _write_nifti(folder / f"{names[sequence]}.nii.gz", image, stack.affine)
+        sidecar = {
             "Description": f"{sequence}: brain only, z-scores inside the brain, on the grid of all sequences.",
             "SkullStripped": True,
             "SpatialReference": reference,
         }
-        write_json(folder / f"{names[sequence]}.json", about)
+        write_json(folder / f"{names[sequence]}.json", sidecar)
     for name, mask in (("brain", stack.brain), ("lesion", stack.lesion)):
         if mask is not None:
             stem = f"{subject}_space-individual_desc-{name}_mask"
-            _write_volume(folder / f"{stem}.nii.gz", mask.astype(np.uint8), stack.affine)
-            about = {
+            _write_nifti(folder / f"{stem}.nii.gz", mask.astype(np.uint8), stack.affine)
+            sidecar = {
                 "Description": _BIDS_MASKS[name],
                 "Type": name.capitalize(),
                 "SpatialReference": reference,
                 "Sources": [reference],
             }
-            write_json(folder / f"{stem}.json", about)
+            write_json(folder / f"{stem}.json", sidecar)
 
 
 def _write_participants(cohort: Cohort, labels: Mapping[str, str], out: Path) -> None:
-    rows = [cohort.clinical(patient) for patient in labels]
-    others = {name: re.sub(r"\W+", "_", name) for name in _columns(rows)}
+    rows = [cohort.get_clinical(patient) for patient in labels]
+    others = {name: re.sub(r"\W+", "_", name) for name in _list_further_columns(rows)}
     table = [
         [
             f"sub-{labels[row.patient_id]}",
-            _plain(None if row.age is None else min(row.age, OLDEST_SHOWN), "n/a"),
+            _format_number(None if row.age is None else min(row.age, MAX_EXPORTED_AGE), "n/a"),
             "n/a" if row.sex is None else "MF"[row.sex],
             row.patient_id,
             *(row.columns.get(name, "n/a") for name in others),
@@ -170,13 +170,13 @@ def _write_participants(cohort: Cohort, labels: Mapping[str, str], out: Path) ->
     ]
     header = ["participant_id", "age", "sex", "cohort_id", *others.values()]
     _write_table(out / "participants.tsv", header, table, "\t")
-    about: dict[str, object] = {
-        "age": {"Description": f"Age at the examination, at most {OLDEST_SHOWN}", "Units": "year"},
+    sidecar: dict[str, object] = {
+        "age": {"Description": f"Age at the examination, at most {MAX_EXPORTED_AGE}", "Units": "year"},
         "sex": {"Description": "Sex", "Levels": {"M": "male", "F": "female"}},
         "cohort_id": {"Description": "The patient's id in the prepared cohort"},
     }
-    about |= {new: {"Description": f"Column {name} of the clinical table"} for name, new in others.items()}
-    write_json(out / "participants.json", about)
+    sidecar |= {new: {"Description": f"Column {name} of the clinical table"} for name, new in others.items()}
+    write_json(out / "participants.json", sidecar)
 
 
 _BIDS_README = """\
@@ -194,46 +194,48 @@ oedema. Marker labels are in participants.tsv. For research, not a medical devic
 
 def _write_nnunet(cohort: Cohort, out: Path) -> Path:
     """nnU-Net 2: ``out`` is the folder ``nnUNet_raw``; the cohort's own test part and folds are kept."""
-    sequences = tuple(MRSequence(name) for name in cohort.about["sequences"])
+    sequences = tuple(MRSequence(name) for name in cohort.metadata["sequences"])
     name = re.sub(r"[^0-9A-Za-z]", "", cohort.folder.resolve().name) or "Glioma"
-    folder, folds = out / f"Dataset{NNUNET_NUMBER:03d}_{name}", cohort_folds(cohort)
+    folder, folds = out / f"Dataset{NNUNET_DATASET_ID:03d}_{name}", load_cohort_folds(cohort)
     exported: dict[str, list[str]] = {"Tr": [], "Ts": []}
     for patient in cohort.patient_ids:
-        stack, part = cohort.stack(patient), "Ts" if patient in folds.test else "Tr"
+        stack, subset = cohort.read_stack(patient), "Ts" if patient in folds.test else "Tr"
         if stack.lesion is not None and set(sequences) <= set(stack.images):
-            _write_nnunet_patient(stack, sequences, folder, part)
-            exported[part].append(patient)
+            _write_nnunet_patient(stack, sequences, folder, subset)
+            exported[subset].append(patient)
     if not exported["Tr"]:
         raise GliomarkError(
             f"No training patient in {cohort.folder} has a lesion mask and all of {', '.join(sequences)}: "
             "nnU-Net cannot be trained on this cohort."
         )
-    about = {
+    dataset_json = {
         "channel_names": {str(number): str(sequence) for number, sequence in enumerate(sequences)},
         "labels": {"background": 0, "lesion": 1},
         "numTraining": len(exported["Tr"]),
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": "SimpleITKIO",
     }
-    write_json(folder / "dataset.json", about)
-    write_json(folder / "splits_final.json", _nnunet_splits(folds.development_folds, exported["Tr"]))
-    (folder / "README").write_text(_NNUNET_README.format(name=folder.name, number=NNUNET_NUMBER), "utf-8")
+    write_json(folder / "dataset.json", dataset_json)
+    write_json(folder / "splits_final.json", _create_nnunet_splits(folds.development_folds, exported["Tr"]))
+    (folder / "README").write_text(_NNUNET_README.format(name=folder.name, number=NNUNET_DATASET_ID), "utf-8")
     return folder
 
 
 def _write_nnunet_patient(
-    stack: SliceStack, sequences: Sequence[MRSequence], folder: Path, part: str
+    stack: SliceStack, sequences: Sequence[MRSequence], folder: Path, subset: str
 ) -> None:
     for number, sequence in enumerate(sequences):
         # nnU-Net takes zeros for outside, crops to the rest and normalises there alone
         image = np.where(stack.brain, stack.images[sequence], np.float32(0))
-        path = folder / f"images{part}" / f"{stack.patient_id}_{number:04d}.nii.gz"
-        _write_volume(path, image, stack.affine)
-    path = folder / f"labels{part}" / f"{stack.patient_id}.nii.gz"
-    _write_volume(path, stack.drawn.astype(np.uint8), stack.affine)
+        path = folder / f"images{subset}" / f"{stack.patient_id}_{number:04d}.nii.gz"
+        _write_nifti(path, image, stack.affine)
+    path = folder / f"labels{subset}" / f"{stack.patient_id}.nii.gz"
+    _write_nifti(path, stack.reader_mask.astype(np.uint8), stack.affine)
 
 
-def _nnunet_splits(folds: Sequence[Sequence[str]], patients: Sequence[str]) -> list[dict[str, list[str]]]:
+def _create_nnunet_splits(
+    folds: Sequence[Sequence[str]], patients: Sequence[str]
+) -> list[dict[str, list[str]]]:
     """Per fold who is trained on and who validates, of the training part's patients that were exported."""
     return [
         {
@@ -263,19 +265,19 @@ def _write_pictures(cohort: Cohort, out: Path) -> Path:
     """``<id>/<sequence>/<slice>.png`` and ``<id>/mask/<slice>.png``, and the tables beside them."""
     spacings = []
     for patient in cohort.patient_ids:
-        stack = _as_displayed(cohort.stack(patient))
+        stack = _make_slice_names_sortable(cohort.read_stack(patient))
         for sequence, image in stack.images.items():
-            _write_slices(out / patient / sequence, _windowed(image, stack.brain), stack.slice_names)
+            _write_png_slices(out / patient / sequence, _apply_window(image, stack.brain), stack.slice_names)
         if stack.lesion is not None:
-            _write_slices(out / patient / "mask", stack.lesion * np.uint8(255), stack.slice_names)
+            _write_png_slices(out / patient / "mask", stack.lesion * np.uint8(255), stack.slice_names)
         steps = np.linalg.norm(stack.affine[:3, :3], axis=0)
         spacings.append([patient, *(f"{step:.6g}" for step in steps)])
-    rows = [cohort.clinical(patient) for patient in cohort.patient_ids]
-    others = _columns(rows)
+    rows = [cohort.get_clinical(patient) for patient in cohort.patient_ids]
+    others = _list_further_columns(rows)
     table = [
         [
             row.patient_id,
-            _plain(row.age, ""),
+            _format_number(row.age, ""),
             "" if row.sex is None else "MF"[row.sex],
             *(row.columns.get(name, "") for name in others),
         ]
@@ -286,17 +288,17 @@ def _write_pictures(cohort: Cohort, out: Path) -> Path:
     return out
 
 
-def _as_displayed(stack: SliceStack) -> SliceStack:
+def _make_slice_names_sortable(stack: SliceStack) -> SliceStack:
     """The stack with names that sort in its own order, as pictures are read."""
     names = stack.slice_names
-    if list(names) == in_order(names):
+    if list(names) == sort_slice_names(names):
         return stack
     digits = len(str(len(names)))
     counted = tuple(f"{number:0{digits}d}" for number in range(1, len(names) + 1))
     return replace(stack, slice_names=counted)
 
 
-def _windowed(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _apply_window(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Grey values 1 to 255 from the brain's lowest to its highest in the whole patient; 0 outside."""
     inside = image[brain]
     low, high = float(inside.min()), float(inside.max())
@@ -304,7 +306,7 @@ def _windowed(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[n
     return np.where(brain, grey, 0).astype(np.uint8)
 
 
-def _write_slices(folder: Path, image: NDArray[np.uint8], names: Sequence[str]) -> None:
+def _write_png_slices(folder: Path, image: NDArray[np.uint8], names: Sequence[str]) -> None:
     folder.mkdir(parents=True)
     for name, pixels in zip(names, image, strict=True):
-        (folder / f"{name}.png").write_bytes(png_bytes(pixels))
+        (folder / f"{name}.png").write_bytes(encode_png(pixels))

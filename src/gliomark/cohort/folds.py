@@ -16,14 +16,14 @@ from gliomark.cohort.store import Cohort, read_json
 from gliomark.files import atomic_write
 from gliomark.study import GliomarkError
 
-FOLDS = 5
+FOLD_COUNT = 5
 VALIDATION_SHARE = 0.2  # of a fold's training part
-SMALLEST_COHORT = 10
-STRATIFY_BY = ("idh_mutant", "ki67_high", "who_grade")
+MIN_COHORT_SIZE = 10
+STRATIFICATION_COLUMNS = ("idh_mutant", "ki67_high", "who_grade")
 
 
 @dataclass(frozen=True)
-class Folds:
+class CohortFolds:
     """The fixed 6:2:2 split, five folds inside its development part, and five folds over everybody.
 
     development_folds: over training and validation patients, for choices that no test patient may see.
@@ -54,18 +54,18 @@ class Folds:
         """Everyone who is not a test patient."""
         return tuple(sorted(self.train + self.validation))
 
-    def only(self, patients: Collection[str]) -> Folds:
+    def restrict_to(self, patients: Collection[str]) -> CohortFolds:
         """The same folds without everybody else: who is left out moves nobody."""
 
-        def kept(part: Sequence[str]) -> tuple[str, ...]:
+        def restrict_part(part: Sequence[str]) -> tuple[str, ...]:
             return tuple(p for p in part if p in patients)
 
-        return Folds(
-            kept(self.train),
-            kept(self.validation),
-            kept(self.test),
-            tuple(map(kept, self.development_folds)),
-            tuple(map(kept, self.folds)),
+        return CohortFolds(
+            restrict_part(self.train),
+            restrict_part(self.validation),
+            restrict_part(self.test),
+            tuple(map(restrict_part, self.development_folds)),
+            tuple(map(restrict_part, self.folds)),
             self.seed,
         )
 
@@ -77,18 +77,18 @@ class Folds:
 
 
 @dataclass(frozen=True)
-class Learning:
+class TrainingFolds:
     """Whom a recipe learns from, in folds of its own, and whom it must never see.
 
     Raises GliomarkError if a patient stands in two of them.
     """
 
     folds: tuple[tuple[str, ...], ...]
-    kept_back: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_disjoint(
-            {f"fold {i + 1}": fold for i, fold in enumerate(self.folds)} | {"kept back": self.kept_back}
+            {f"fold {i + 1}": fold for i, fold in enumerate(self.folds)} | {"kept back": self.excluded}
         )
 
     @property
@@ -96,20 +96,20 @@ class Learning:
         """Everyone to learn from."""
         return tuple(sorted(p for fold in self.folds for p in fold))
 
-    def only(self, patients: Collection[str]) -> Learning:
+    def restrict_to(self, patients: Collection[str]) -> TrainingFolds:
         """The same folds without everybody else, and without those that are empty then."""
         folds = (tuple(p for p in fold if p in patients) for fold in self.folds)
-        return Learning(tuple(filter(None, folds)), self.kept_back)
+        return TrainingFolds(tuple(filter(None, folds)), self.excluded)
 
 
-def learning_without(folds: Folds, number: int | None) -> Learning:
+def folds_excluding(folds: CohortFolds, fold_index: int | None) -> TrainingFolds:
     """The five folds to learn from: all of them, or, kept back, fold ``number`` (from 0)."""
-    rest = tuple(fold for n, fold in enumerate(folds.folds) if n != number)
-    return Learning(rest, () if number is None else folds.folds[number])
+    rest = tuple(fold for n, fold in enumerate(folds.folds) if n != fold_index)
+    return TrainingFolds(rest, () if fold_index is None else folds.folds[fold_index])
 
 
 @dataclass(frozen=True)
-class Split:
+class FoldSplit:
     """The patients of one fold. Raises GliomarkError if one stands on two sides."""
 
     training: tuple[str, ...]
@@ -120,14 +120,14 @@ class Split:
         check_disjoint(asdict(self))
 
 
-def fold_split(folds: Folds, number: int, present: Collection[str], seed: int) -> Split:
+def split_fold(folds: CohortFolds, fold_index: int, present: Collection[str], seed: int) -> FoldSplit:
     """Fold ``number``'s (from 0) three parts among the patients present; validation is drawn from the rest."""
-    test = [p for p in folds.folds[number] if p in set(present)]
-    rest = sorted(set(present) - set(folds.folds[number]))
-    order = np.random.default_rng([seed, number]).permutation(len(rest))
+    test = [p for p in folds.folds[fold_index] if p in set(present)]
+    rest = sorted(set(present) - set(folds.folds[fold_index]))
+    order = np.random.default_rng([seed, fold_index]).permutation(len(rest))
     cut = max(1, round(VALIDATION_SHARE * len(rest)))
     validation, training = ([rest[i] for i in part] for part in (order[:cut], order[cut:]))
-    return Split(tuple(sorted(training)), tuple(sorted(validation)), tuple(test))
+    return FoldSplit(tuple(sorted(training)), tuple(sorted(validation)), tuple(test))
 
 
 def check_disjoint(parts: Mapping[str, Collection[str]]) -> None:
@@ -143,48 +143,50 @@ def check_disjoint(parts: Mapping[str, Collection[str]]) -> None:
             seen[patient] = name
 
 
-def draw_folds(strata: Mapping[str, str], seed: int = 0) -> Folds:
+def create_folds(strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
     """strata: patient id to the label that every part should hold its share of (a marker).
 
     Raises GliomarkError for fewer than ten patients.
     """
     patients = sorted(strata)
-    if len(patients) < SMALLEST_COHORT:
+    if len(patients) < MIN_COHORT_SIZE:
         raise GliomarkError(
-            f"{len(patients)} patients are too few for a split and folds: at least {SMALLEST_COHORT} are needed."
+            f"{len(patients)} patients are too few for a split and folds: at least {MIN_COHORT_SIZE} are needed."
         )
-    fifths = _fifths(patients, strata, seed)
+    fifths = _create_stratified_folds(patients, strata, seed)
     development = sorted(p for fold in fifths[:4] for p in fold)
-    return Folds(
+    return CohortFolds(
         train=tuple(sorted(p for fold in fifths[:3] for p in fold)),
         validation=fifths[3],
         test=fifths[4],
-        development_folds=_fifths(development, strata, seed + 1),
+        development_folds=_create_stratified_folds(development, strata, seed + 1),
         folds=fifths,
         seed=seed,
     )
 
 
-def _fifths(patients: list[str], strata: Mapping[str, str], seed: int) -> tuple[tuple[str, ...], ...]:
+def _create_stratified_folds(
+    patients: list[str], strata: Mapping[str, str], seed: int
+) -> tuple[tuple[str, ...], ...]:
     labels = [strata[patient] for patient in patients]
-    if max(Counter(labels).values()) < FOLDS:
+    if max(Counter(labels).values()) < FOLD_COUNT:
         # nothing to stratify by: every stratum is smaller than the number of folds
         labels = [""] * len(patients)
-    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    splitter = StratifiedKFold(FOLD_COUNT, shuffle=True, random_state=seed)
     return tuple(tuple(patients[i] for i in index) for _, index in splitter.split(patients, labels))
 
 
-def is_split(record: Mapping) -> bool:
+def is_valid_folds_record(record: Mapping) -> bool:
     """Whether a file of folds names patients, in every part that it has."""
     folds = [fold for name in ("development_folds", "folds") for fold in record.get(name, [])]
     parts = [*(record[name] for name in ("train", "validation", "test")), *folds]
     return all(isinstance(part, list) and all(isinstance(p, str) for p in part) for part in parts)
 
 
-def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
+def load_or_create_folds(path: Path, strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
     """The folds written at ``path``, or new ones, written there. Raises GliomarkError on unknown patients."""
     if path.exists():
-        record = read_json(path, is_split)
+        record = read_json(path, is_valid_folds_record)
         known = {p for name in ("train", "validation", "test") for p in record[name]}
         if known ^ set(strata):
             raise GliomarkError(
@@ -195,7 +197,7 @@ def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
             raise GliomarkError(
                 f"{path} is an older gliomark's: delete it, the same split will be drawn again."
             )
-        return Folds(
+        return CohortFolds(
             train=tuple(record["train"]),
             validation=tuple(record["validation"]),
             test=tuple(record["test"]),
@@ -203,26 +205,28 @@ def load_or_draw(path: Path, strata: Mapping[str, str], seed: int = 0) -> Folds:
             folds=tuple(map(tuple, record["folds"])),
             seed=record["seed"],
         )
-    folds = draw_folds(strata, seed)
+    folds = create_folds(strata, seed)
     atomic_write(path, json.dumps(asdict(folds), indent=1) + "\n")
     return folds
 
 
-def drawn_for_others(cohort: Cohort) -> bool:
+def has_outdated_folds(cohort: Cohort) -> bool:
     """Whether the folds on disk were drawn for other patients than the cohort holds now."""
     path = cohort.folder / "folds.json"
     if not path.exists():
         return False
-    record = read_json(path, is_split)
+    record = read_json(path, is_valid_folds_record)
     return {p for name in ("train", "validation", "test") for p in record[name]} != set(cohort.prepared_ids)
 
 
-def cohort_folds(cohort: Cohort) -> Folds:
+def load_cohort_folds(cohort: Cohort) -> CohortFolds:
     """The cohort's folds, written to ``folds.json`` at first use: stratified by marker and by missing sequences.
 
     Drawn over everybody who was prepared; rejected patients then fall out of their places.
     """
-    rows = {patient: cohort.clinical(patient).columns for patient in cohort.prepared_ids}
-    marker = next((name for name in STRATIFY_BY if any(row.get(name) for row in rows.values())), "")
-    strata = {p: f"{row.get(marker, '')}/{len(cohort.sequences(p))}" for p, row in rows.items()}
-    return load_or_draw(cohort.folder / "folds.json", strata).only(cohort.patient_ids)
+    rows = {patient: cohort.get_clinical(patient).columns for patient in cohort.prepared_ids}
+    marker = next(
+        (name for name in STRATIFICATION_COLUMNS if any(row.get(name) for row in rows.values())), ""
+    )
+    strata = {p: f"{row.get(marker, '')}/{len(cohort.get_sequences(p))}" for p, row in rows.items()}
+    return load_or_create_folds(cohort.folder / "folds.json", strata).restrict_to(cohort.patient_ids)

@@ -18,19 +18,19 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gliomark.files import atomic_write, writing
+from gliomark.files import atomic_write, convert_write_errors
 from gliomark.study import GliomarkError
-from gliomark.tables import csv_text
-from gliomark.tables.text import unharmed
+from gliomark.tables import format_csv
+from gliomark.tables.text import unescape_formula
 
-ID_FORM = "G{:04d}"
+NEW_ID_FORMAT = "G{:04d}"
 
 
-def private_folder(cohort: Path) -> Path:
+def create_private_folder(cohort: Path) -> Path:
     """The folder beside a cohort for what identifies patients, made where it is missing."""
-    place = cohort.absolute()
-    folder = place.with_name(place.name + ".private")
-    with writing(folder):
+    cohort_path = cohort.absolute()
+    folder = cohort_path.with_name(cohort_path.name + ".private")
+    with convert_write_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     return folder
@@ -38,7 +38,7 @@ def private_folder(cohort: Path) -> Path:
 
 def write_private_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Path:
     """Write a table whole or not at all, for its owner's eyes alone."""
-    text = csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)])
+    text = format_csv([columns, *([row.get(name, "") for name in columns] for row in rows)])
     return atomic_write(path, text, mode=0o600, encoding="utf-8-sig")  # the mark makes Excel read Chinese
 
 
@@ -48,7 +48,9 @@ def read_private_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             missing = [name for name in columns if name not in (table.fieldnames or ())]
-            rows = [{name: unharmed(row[name] or "") for name in table.fieldnames or ()} for row in table]
+            rows = [
+                {name: unescape_formula(row[name] or "") for name in table.fieldnames or ()} for row in table
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GliomarkError(
             f"{path} cannot be read as a UTF-8 csv ({error}); save it again as CSV UTF-8."
@@ -60,39 +62,46 @@ def read_private_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]
     return rows
 
 
-def original_ids(private: Path) -> dict[str, str]:
+def read_original_ids(private_folder: Path) -> dict[str, str]:
     """New id to original id, of everybody who ever got one."""
-    path = private / "key.csv"
+    path = private_folder / "key.csv"
     if not path.exists():
         return {}
     return {row["id"]: row["original_id"] for row in read_private_csv(path, ["id", "original_id"])}
 
 
-def new_ids(private: Path, originals: Collection[str], keep: bool) -> dict[str, str]:
+def assign_new_ids(
+    private_folder: Path, original_ids: Collection[str], keep_originals: bool
+) -> dict[str, str]:
     """Original id to new id; whoever has one already keeps it.
 
     Numbers follow the order of the ids' SHA-256, which tells nothing of admission dates or names. With
     ``keep`` the ids stay as they are, for data that was made anonymous before. Raises GliomarkError where
     such an id cannot be a file's name, or a new id would be one of the originals.
     """
-    path = private / "key.csv"
-    known = {original: new for new, original in original_ids(private).items()}
-    if keep:
-        unsafe = [name for name in originals if not re.fullmatch(r"\w[\w.-]{0,63}", name)]
+    path = private_folder / "key.csv"
+    new_by_original = {original: new for new, original in read_original_ids(private_folder).items()}
+    if keep_originals:
+        unsafe = [name for name in original_ids if not re.fullmatch(r"\w[\w.-]{0,63}", name)]
         if unsafe:
             raise GliomarkError(f"The id '{sorted(unsafe)[0]}' cannot name a file; build without --keep-ids.")
-        known |= {name: name for name in originals if name not in known}
-        if any(new != original for original, new in known.items()):
+        new_by_original |= {name: name for name in original_ids if name not in new_by_original}
+        if any(new != original for original, new in new_by_original.items()):
             raise GliomarkError(
                 f"{path} gave new ids before; build into another folder to keep the original ones."
             )
     else:
-        fresh = sorted(set(originals) - set(known), key=lambda name: hashlib.sha256(name.encode()).digest())
-        taken = {int(new[1:]) for new in known.values() if re.fullmatch(r"G\d+", new)}
+        unassigned = sorted(
+            set(original_ids) - set(new_by_original), key=lambda name: hashlib.sha256(name.encode()).digest()
+        )
+        taken = {int(new[1:]) for new in new_by_original.values() if re.fullmatch(r"G\d+", new)}
         start = max(taken, default=0) + 1
-        known |= {name: ID_FORM.format(start + number) for number, name in enumerate(fresh)}
+        new_by_original |= {
+            name: NEW_ID_FORMAT.format(start + number) for number, name in enumerate(unassigned)
+        }
     rows = [
-        {"id": new, "original_id": original} for original, new in sorted(known.items(), key=lambda p: p[1])
+        {"id": new, "original_id": original}
+        for original, new in sorted(new_by_original.items(), key=lambda p: p[1])
     ]
     write_private_csv(path, ["id", "original_id"], rows)
-    return {name: known[name] for name in originals}
+    return {name: new_by_original[name] for name in original_ids}

@@ -17,21 +17,23 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliomark.study import GliomarkError, MRSequence, Series, SliceStack, Study
-from gliomark.tables import read_records
+from gliomark.tables import read_table
 
-Numbers = dict[str, float | None]
-Limit = tuple[float | None, float | None]  # lowest and highest value that raises no flag
+QualityNumbers = dict[str, float | None]
+LimitRange = tuple[float | None, float | None]  # lowest and highest value that raises no flag
 
-DECISIONS = ("keep", "reject")
+QC_DECISIONS = ("keep", "reject")
 QC_TABLE = "qc.csv"
 
-BINS = 16  # grey levels a side of the joint histogram: 256 cells, well filled by a block's voxels
-MOST_VOXELS = 40_000  # sampled from the brain: five thousand in each of the eight blocks
-REACH = 10  # pixels (1 mm) that a sequence is pushed along rows and columns
-STRIDE = 2
-DETAIL = 15  # pixels: what is broader (coil shading, the tumour as a whole) does not say where things lie
-MIRROR_REACH = 6  # pixels that the middle of the head may lie beside the middle of the mask
-BLOCKS = 8
+HISTOGRAM_BINS = 16  # grey levels a side of the joint histogram: 256 cells, well filled by a block's voxels
+MAX_SAMPLED_VOXELS = 40_000  # sampled from the brain: five thousand in each of the eight blocks
+MAX_SHIFT_PIXELS = 10  # pixels (1 mm) that a sequence is pushed along rows and columns
+SHIFT_STEP_PIXELS = 2
+DETAIL_WINDOW_PIXELS = (
+    15  # pixels: what is broader (coil shading, the tumour as a whole) does not say where things lie
+)
+MAX_MIRROR_SHIFT_PIXELS = 6  # pixels that the middle of the head may lie beside the middle of the mask
+BLOCK_COUNT = 8
 
 
 @dataclass(frozen=True)
@@ -61,64 +63,64 @@ class QualityLimits:
     mirrored (sequence): gain in similarity by mirroring left to right; above 0 the mirror image fits better.
     """
 
-    brain_volume_ml: Limit = (700.0, 2000.0)
-    slices: Limit = (12.0, None)
-    lesion_volume_ml: Limit = (0.1, 300.0)
-    lesion_in_brain: Limit = (0.8, None)
-    lesion_kept: Limit = (0.6, 1.6)
-    symmetry: Limit = (0.88, None)
-    coverage: Limit = (0.9, None)
-    similarity: Limit = (0.02, None)
-    misalignment_mm: Limit = (None, 1.5)
-    displacement_mm: Limit = (None, 10.0)
-    rotation_degrees: Limit = (None, 8.0)
-    snr: Limit = (8.0, None)
-    slice_mm: Limit = (None, 7.5)
-    row_mm: Limit = (None, 1.6)
-    column_mm: Limit = (None, 1.6)
-    foreground: Limit = (0.04, 0.85)
-    mirrored: Limit = (None, 0.0)
+    brain_volume_ml: LimitRange = (700.0, 2000.0)
+    slices: LimitRange = (12.0, None)
+    lesion_volume_ml: LimitRange = (0.1, 300.0)
+    lesion_in_brain: LimitRange = (0.8, None)
+    lesion_kept: LimitRange = (0.6, 1.6)
+    symmetry: LimitRange = (0.88, None)
+    coverage: LimitRange = (0.9, None)
+    similarity: LimitRange = (0.02, None)
+    misalignment_mm: LimitRange = (None, 1.5)
+    displacement_mm: LimitRange = (None, 10.0)
+    rotation_degrees: LimitRange = (None, 8.0)
+    snr: LimitRange = (8.0, None)
+    slice_mm: LimitRange = (None, 7.5)
+    row_mm: LimitRange = (None, 1.6)
+    column_mm: LimitRange = (None, 1.6)
+    foreground: LimitRange = (0.04, 0.85)
+    mirrored: LimitRange = (None, 0.0)
 
-    def of(self, number: str) -> Limit:
+    def get_range(self, name: str) -> LimitRange:
         """The limit of a number by its name, with or without a sequence in front; open where none is set."""
-        return getattr(self, bare(number)[1], (None, None))
+        return getattr(self, split_number_name(name)[1], (None, None))
 
-    def broken(self, number: str, value: float | None) -> bool:
+    def is_outside(self, name: str, value: float | None) -> bool:
         """Whether a value lies outside; an unknown one does not."""
-        low, high = self.of(number)
+        low, high = self.get_range(name)
         return value is not None and (
             (low is not None and value < low) or (high is not None and value > high)
         )
 
 
-def bare(number: str) -> tuple[str | None, str]:
+def split_number_name(name: str) -> tuple[str | None, str]:
     """A number's name as (sequence or None, what is measured)."""
-    sequence, _, rest = number.partition("_")
-    return (sequence, rest) if sequence in MRSequence.__members__ else (None, number)
+    sequence, _, rest = name.partition("_")
+    return (sequence, rest) if sequence in MRSequence.__members__ else (None, name)
 
 
-def measure(study: Study, stack: SliceStack) -> Numbers:
+def measure_quality(study: Study, stack: SliceStack) -> QualityNumbers:
     """Every quality number of one prepared patient; floats or None, ready for JSON.
 
     study: as read, for spacing and noise; stack: as ``preprocessing.prepare`` made it from that study.
     """
-    numbers = {**_of_brain(stack), **_of_lesion(study, stack)}
-    points = _brain_points(stack)
+    numbers = {**_measure_brain(stack), **_measure_lesion(study, stack)}
+    points = _sample_brain_points(stack)
     reference = list(stack.images)[-1]
     for name in stack.images:
-        found: Numbers = {}
+        sequence_numbers: QualityNumbers = {}
         if name in study.series:
-            found |= _of_series(study.series[name], _to_series(stack, name, points))
+            sequence_numbers |= _measure_series(study.series[name], _transform_to_series(stack, name, points))
         if name != reference:
-            found |= _of_motion(stack, name) | _of_fit(stack, name, reference)
-        numbers |= {f"{name}_{number}": value for number, value in found.items()}
+            sequence_numbers |= _measure_motion(stack, name) | _measure_alignment(stack, name, reference)
+        numbers |= {f"{name}_{number}": value for number, value in sequence_numbers.items()}
     return {name: None if value is None else round(float(value), 4) for name, value in numbers.items()}
 
 
 # --- what to look at --------------------------------------------------------------------------------
 
 # number: (what a low value says and where to look, the same of a high one)
-_SAYS: Mapping[str, tuple[str, str]] = {
+_FLAG_TEXTS: Mapping[str, tuple[str, str]] = {
     "brain_volume_ml": (
         "The brain is small ({value:.0f} ml): look whether the brain outline leaves tissue out or the series "
         "shows a part of the head.",
@@ -185,27 +187,29 @@ _SAYS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def flags(numbers: Mapping[str, float | None], limits: QualityLimits = QualityLimits()) -> tuple[str, ...]:
+def list_flags(
+    numbers: Mapping[str, float | None], limits: QualityLimits = QualityLimits()
+) -> tuple[str, ...]:
     """One sentence per number outside its limits: what is wrong, and what to look at. None raises no flag."""
-    found = [_sentence(name, value, limits) for name, value in numbers.items()]
+    sentences = [_format_flag(name, value, limits) for name, value in numbers.items()]
     if numbers.get("lesion_volume_ml") is None and "lesion_volume_ml" in numbers:
-        found.append("There is no lesion mask: draw one, or leave the patient out of training.")
-    return tuple(sentence for sentence in found if sentence)
+        sentences.append("There is no lesion mask: draw one, or leave the patient out of training.")
+    return tuple(sentence for sentence in sentences if sentence)
 
 
-def out_of_range(
+def list_outside_limits(
     numbers: Mapping[str, float | None], limits: QualityLimits = QualityLimits()
 ) -> tuple[str, ...]:
     """The names of the numbers outside their limits, in their order."""
-    return tuple(name for name, value in numbers.items() if limits.broken(name, value))
+    return tuple(name for name, value in numbers.items() if limits.is_outside(name, value))
 
 
-def _sentence(number: str, value: float | None, limits: QualityLimits) -> str:
-    if value is None or not limits.broken(number, value):
+def _format_flag(full_name: str, value: float | None, limits: QualityLimits) -> str:
+    if value is None or not limits.is_outside(full_name, value):
         return ""
-    sequence, name = bare(number)
-    low, _ = limits.of(number)
-    text = _SAYS[name][0 if low is not None and value < low else 1]
+    sequence, name = split_number_name(full_name)
+    low, _ = limits.get_range(full_name)
+    text = _FLAG_TEXTS[name][0 if low is not None and value < low else 1]
     return text.format(
         sequence=sequence, value=value, percent=math.floor(100 * value), outside=math.ceil(100 * (1 - value))
     )
@@ -214,39 +218,39 @@ def _sentence(number: str, value: float | None, limits: QualityLimits) -> str:
 # --- the brain and the lesion -----------------------------------------------------------------------
 
 
-def _of_brain(stack: SliceStack) -> Numbers:
+def _measure_brain(stack: SliceStack) -> QualityNumbers:
     """Volume, slices and symmetry. A flipped head is as symmetric as a right one: ``mirrored`` looks for that."""
     return {
         "brain_volume_ml": float(stack.brain.sum()) * stack.voxel_volume_ml,
         "slices": float(len(stack.slice_names)),
         "step_mm": float(np.linalg.norm(stack.affine[:3, 2])),
-        "symmetry": _symmetry(stack.brain),
+        "symmetry": _compute_symmetry(stack.brain),
     }
 
 
-def _symmetry(brain: NDArray[np.bool_]) -> float | None:
+def _compute_symmetry(brain: NDArray[np.bool_]) -> float | None:
     """Dice of the brain with its mirror image about the column through its own middle."""
     if not brain.any():
         return None
-    return max(_mirror_dice(brain, twice) for twice in _mirror_axes(brain, 2))
+    return max(_compute_mirror_dice(brain, twice) for twice in _list_mirror_axes(brain, 2))
 
 
-def _mirror_axes(brain: NDArray[np.bool_], reach: int) -> range:
+def _list_mirror_axes(brain: NDArray[np.bool_], reach: int) -> range:
     """Twice the column of the mirror plane: through the brain's centre of mass, and pixels beside it."""
     weights = brain.sum(axis=(0, 1))
     middle = round(2 * float(weights @ np.arange(weights.size)) / float(weights.sum()))
     return range(middle - reach, middle + reach + 1)
 
 
-def _mirror_dice(brain: NDArray[np.bool_], twice: int) -> float:
+def _compute_mirror_dice(brain: NDArray[np.bool_], doubled_column: int) -> float:
     """Dice of the brain and its mirror image about the column ``twice / 2``."""
     columns = np.flatnonzero(brain.any(axis=(0, 1)))
-    columns = columns[(twice - columns >= 0) & (twice - columns < brain.shape[2])]
-    both = np.count_nonzero(brain[:, :, columns] & brain[:, :, twice - columns])
+    columns = columns[(doubled_column - columns >= 0) & (doubled_column - columns < brain.shape[2])]
+    both = np.count_nonzero(brain[:, :, columns] & brain[:, :, doubled_column - columns])
     return 2.0 * both / (2.0 * float(brain.sum()))
 
 
-def _of_lesion(study: Study, stack: SliceStack) -> Numbers:
+def _measure_lesion(study: Study, stack: SliceStack) -> QualityNumbers:
     """Volume on the stack, its share inside the brain, and what was kept of the reader's mask. None without a mask."""
     names = ("lesion_volume_ml", "lesion_slices", "lesion_in_brain", "lesion_kept")
     if stack.lesion is None:
@@ -254,12 +258,12 @@ def _of_lesion(study: Study, stack: SliceStack) -> Numbers:
     voxels = float(stack.lesion.sum())
     volume = voxels * stack.voxel_volume_ml
     inside = float((stack.lesion & stack.brain).sum()) / voxels if voxels else None
-    drawn = _drawn_ml(study.lesion)
+    drawn = _compute_drawn_volume_ml(study.lesion)
     slices = float(stack.lesion.any(axis=(1, 2)).sum())
     return dict(zip(names, (volume, slices, inside, volume / drawn if drawn else None), strict=True))
 
 
-def _drawn_ml(lesion: Series | None) -> float:
+def _compute_drawn_volume_ml(lesion: Series | None) -> float:
     if lesion is None:
         return 0.0
     voxel_ml = abs(float(np.linalg.det(lesion.affine[:3, :3]))) / 1000.0
@@ -269,52 +273,54 @@ def _drawn_ml(lesion: Series | None) -> float:
 # --- one series as acquired -------------------------------------------------------------------------
 
 
-def _brain_points(stack: SliceStack) -> NDArray[np.float64]:
+def _sample_brain_points(stack: SliceStack) -> NDArray[np.float64]:
     """Some of the brain's voxels as ``(N, 4)`` LPS mm of the stack."""
-    flat = _thinned(np.flatnonzero(stack.brain), MOST_VOXELS)
+    flat = _subsample_indices(np.flatnonzero(stack.brain), MAX_SAMPLED_VOXELS)
     slices, rows, columns = np.unravel_index(flat, stack.brain.shape)
     return np.stack([columns, rows, slices, np.ones_like(rows)], axis=1) @ stack.affine.T
 
 
-def _thinned(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def _subsample_indices(indices: NDArray[np.int64], max_count: int) -> NDArray[np.int64]:
     """At most ``most`` of the indices, drawn once and for all: a fixed step would beat against the rows."""
-    if indices.size <= most:
+    if indices.size <= max_count:
         return indices
-    return np.sort(np.random.default_rng(0).choice(indices, most, replace=False))
+    return np.sort(np.random.default_rng(0).choice(indices, max_count, replace=False))
 
 
-def _to_series(stack: SliceStack, name: MRSequence, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _transform_to_series(
+    stack: SliceStack, name: MRSequence, points: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Points of the stack, ``(N, 4)``, where the series itself has them."""
     moved = stack.to_stack.get(name)
     return points if moved is None else points @ np.linalg.inv(moved).T
 
 
-def _of_series(series: Series, points: NDArray[np.float64]) -> Numbers:
+def _measure_series(series: Series, points: NDArray[np.float64]) -> QualityNumbers:
     """Spacing, slices, coverage, SNR and foreground. points: the brain's, ``(N, 4)`` LPS mm of the series."""
     column_mm, row_mm, slice_mm = np.linalg.norm(series.affine[:3, :3], axis=0)
     index = np.rint((points @ np.linalg.inv(series.affine).T)[:, 2::-1]).astype(np.int64)
     covered = ((index >= 0) & (index < series.image.shape)).all(axis=1)
-    snr, from_background = _snr(series.image, index[covered])
+    snr, from_background = _estimate_snr(series.image, index[covered])
     return {
         "slices": float(series.image.shape[0]),
         "row_mm": row_mm,  # the step from one row to the next
         "column_mm": column_mm,
         "slice_mm": slice_mm,
         "coverage": float(covered.mean()) if covered.size else None,
-        "foreground": _foreground(series.image),
+        "foreground": _compute_foreground_share(series.image),
         "snr": snr,
         "noise_from_background": from_background,
     }
 
 
-def _foreground(image: NDArray[np.float32]) -> float:
+def _compute_foreground_share(image: NDArray[np.float32]) -> float:
     """Share of the voxels brighter than a tenth of the bright ones (98th percentile), on a thinned grid."""
     thin = image[:: max(1, len(image) // 12), ::4, ::4]
     floor = float(thin.min())
     return float((thin > floor + 0.1 * (float(np.percentile(thin, 98)) - floor)).mean())
 
 
-def _snr(image: NDArray[np.float32], inside: NDArray[np.int64]) -> tuple[float | None, float | None]:
+def _estimate_snr(image: NDArray[np.float32], inside: NDArray[np.int64]) -> tuple[float | None, float | None]:
     """Mean in the brain over the noise, and 1 where the noise is the background's, 0 where the brain's own.
 
     inside: indices ``(N, 3)`` of brain voxels. Magnitude noise in air is Rayleigh: its deviation is 0.655 of
@@ -324,16 +330,16 @@ def _snr(image: NDArray[np.float32], inside: NDArray[np.int64]) -> tuple[float |
     if len(inside) < 100:
         return None, None
     mean = float(image[tuple(inside.T)].mean())
-    noise = _background_noise(image)
+    noise = _estimate_background_noise(image)
     from_background = noise is not None
     if noise is None:
-        noise = _highpass_noise(image, inside)
+        noise = _estimate_highpass_noise(image, inside)
     if not noise or mean <= 0:
         return None, None
     return mean / noise, float(from_background)
 
 
-def _background_noise(image: NDArray[np.float32]) -> float | None:
+def _estimate_background_noise(image: NDArray[np.float32]) -> float | None:
     """Rayleigh-corrected deviation in the quietest usable corner of the middle slices; None where zeroed."""
     middle = image[len(image) // 4 : max(len(image) // 4 + 1, 3 * len(image) // 4)]
     rows, columns = max(4, image.shape[1] // 12), max(4, image.shape[2] // 12)
@@ -347,7 +353,7 @@ def _background_noise(image: NDArray[np.float32]) -> float | None:
     return min(found, default=None)
 
 
-def _highpass_noise(image: NDArray[np.float32], inside: NDArray[np.int64]) -> float:
+def _estimate_highpass_noise(image: NDArray[np.float32], inside: NDArray[np.int64]) -> float:
     """Robust deviation of the second difference along rows and columns at the brain's voxels."""
     size = np.array(image.shape[1:])
     near = inside[((inside[:, 1:] > 0) & (inside[:, 1:] < size - 1)).all(axis=1)]
@@ -362,12 +368,12 @@ def _highpass_noise(image: NDArray[np.float32], inside: NDArray[np.int64]) -> fl
 # --- one sequence against the reference -------------------------------------------------------------
 
 
-def _of_motion(stack: SliceStack, name: MRSequence) -> Numbers:
+def _measure_motion(stack: SliceStack, name: MRSequence) -> QualityNumbers:
     """How far registration moved the sequence: mm at the brain's centre, and degrees."""
     moved = stack.to_stack.get(name)
     if moved is None or not stack.brain.any():
         return {"displacement_mm": None, "rotation_degrees": None}
-    centre = _brain_points(stack).mean(axis=0)
+    centre = _sample_brain_points(stack).mean(axis=0)
     cosine = (float(np.trace(moved[:3, :3])) - 1.0) / 2.0
     return {
         "displacement_mm": float(np.linalg.norm((moved @ centre - centre)[:3])),
@@ -376,7 +382,7 @@ def _of_motion(stack: SliceStack, name: MRSequence) -> Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
+class _ImagePair:
     """Reference and moving sequence cut to the brain's box, grey levels 0..BINS-1, BINS outside the brain.
 
     spacing: slice, row and column step in mm.
@@ -387,172 +393,202 @@ class _Pair:
     spacing: tuple[float, float, float] = field(default=(1.0, 1.0, 1.0))
 
 
-def _of_fit(stack: SliceStack, name: MRSequence, reference: MRSequence) -> Numbers:
+def _measure_alignment(stack: SliceStack, name: MRSequence, reference: MRSequence) -> QualityNumbers:
     """How well the registered sequence lies on the reference, and whether its mirror image would fit better."""
     if not stack.brain.any():
         return {"similarity": None, "misalignment_mm": None, "mirrored": None}
-    plain, fine = _pair(stack, name, reference, detail=False), _pair(stack, name, reference, detail=True)
+    grey_pair, detail_pair = (
+        _create_image_pair(stack, name, reference, uses_detail=False),
+        _create_image_pair(stack, name, reference, uses_detail=True),
+    )
     return {
-        "similarity": _compared(plain.fixed, plain.moving),
-        "misalignment_mm": _misalignment_mm(fine),
-        "mirrored": _mirrored(plain),
+        "similarity": _compute_similarity(grey_pair.fixed, grey_pair.moving),
+        "misalignment_mm": _estimate_misalignment_mm(detail_pair),
+        "mirrored": _compute_mirror_gain(grey_pair),
     }
 
 
-def _pair(stack: SliceStack, name: MRSequence, reference: MRSequence, detail: bool) -> _Pair:
+def _create_image_pair(
+    stack: SliceStack, name: MRSequence, reference: MRSequence, uses_detail: bool
+) -> _ImagePair:
     """detail: what is finer than DETAIL only, instead of the grey values themselves."""
     box = ndimage.find_objects(stack.brain.astype(np.uint8))[0]
     brain = stack.brain[box]
     column, row, step = np.linalg.norm(stack.affine[:3, :3], axis=0)
     images = [stack.images[which][box] for which in (reference, name)]
-    levels = [_levels(_fine(image, brain) if detail else image, brain) for image in images]
-    return _Pair(levels[0], levels[1], (float(step), float(row), float(column)))
+    levels = [
+        _quantise_grey_levels(_subtract_local_mean(image, brain) if uses_detail else image, brain)
+        for image in images
+    ]
+    return _ImagePair(levels[0], levels[1], (float(step), float(row), float(column)))
 
 
-def _fine(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _subtract_local_mean(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The image less its local mean over the brain in a square of DETAIL pixels, extremes clipped."""
-    square = (1, DETAIL, DETAIL)
+    square = (1, DETAIL_WINDOW_PIXELS, DETAIL_WINDOW_PIXELS)
     share = ndimage.uniform_filter(brain.astype(np.float32), square)
     broad = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), square)
     fine = image - broad / np.maximum(share, 1e-3)
     return np.clip(fine, *np.percentile(fine[brain][::7], [2.0, 98.0]))
 
 
-def _levels(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _quantise_grey_levels(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Equal steps between the brain's extremes (already clipped by the z-score); BINS outside the brain."""
     values = image[brain]
     low, high = float(values.min()), float(values.max())
-    levels = np.clip((image - low) * (BINS / max(high - low, 1e-6)), 0, BINS - 1).astype(np.uint8)
-    levels[~brain] = BINS
+    levels = np.clip((image - low) * (HISTOGRAM_BINS / max(high - low, 1e-6)), 0, HISTOGRAM_BINS - 1).astype(
+        np.uint8
+    )
+    levels[~brain] = HISTOGRAM_BINS
     return levels
 
 
-def _misalignment_mm(pair: _Pair) -> float | None:
+def _estimate_misalignment_mm(pair: _ImagePair) -> float | None:
     """How far, in mm, the sequence would have to be pushed to fit best: the median of eight blocks.
 
     Similarity's own height tells little (contrast and noise rule it); where its peak lies tells much. Eight
     blocks (right and left, front and back, low and high) are pushed for themselves, so that a rotation shows.
     It reads the fine structure alone: shading by the coil and a large tumour would pull the peak elsewhere.
     """
-    along = _peaks_along_plane(pair)
-    if along is None:
+    in_plane_shifts = _find_in_plane_shifts(pair)
+    if in_plane_shifts is None:
         return None
-    across = _peaks_across_slices(pair, np.rint(np.median(along, axis=0))) * pair.spacing[0]
-    rows, columns = along[:, 0] * pair.spacing[1], along[:, 1] * pair.spacing[2]
-    return float(np.median(np.sqrt(rows**2 + columns**2 + across**2)))
+    slice_shifts_mm = (
+        _find_through_plane_shifts(pair, np.rint(np.median(in_plane_shifts, axis=0))) * pair.spacing[0]
+    )
+    rows, columns = in_plane_shifts[:, 0] * pair.spacing[1], in_plane_shifts[:, 1] * pair.spacing[2]
+    return float(np.median(np.sqrt(rows**2 + columns**2 + slice_shifts_mm**2)))
 
 
 @dataclass(frozen=True, eq=False)
-class _Samples:
+class _HistogramSamples:
     """Voxels that may be pushed without leaving the brain: flat indices, and their row of the joint histograms."""
 
-    flat: NDArray[np.int64]
-    row: NDArray[np.int64]
+    flat_indices: NDArray[np.int64]
+    histogram_rows: NDArray[np.int64]
 
-    def similarity(self, moving: NDArray[np.uint8], push: int) -> NDArray[np.float64]:
+    def compute_similarity(self, moving: NDArray[np.uint8], offset: int) -> NDArray[np.float64]:
         """Per block, with the moving sequence (flat) read ``push`` voxels on."""
-        counts = np.bincount(self.row + moving[self.flat + push], minlength=BLOCKS * BINS * BINS)
-        return _mutual(counts.reshape(BLOCKS, BINS, BINS).astype(float))
+        counts = np.bincount(
+            self.histogram_rows + moving[self.flat_indices + offset],
+            minlength=BLOCK_COUNT * HISTOGRAM_BINS * HISTOGRAM_BINS,
+        )
+        return _compute_normalised_mutual_information(
+            counts.reshape(BLOCK_COUNT, HISTOGRAM_BINS, HISTOGRAM_BINS).astype(float)
+        )
 
 
-def _samples(pair: _Pair, reach: tuple[int, int, int]) -> _Samples | None:
+def _sample_shiftable_voxels(pair: _ImagePair, max_shift: tuple[int, int, int]) -> _HistogramSamples | None:
     """Voxels of the brain whose reach along each axis stays in it; None where hardly any does."""
-    inside = (pair.fixed < BINS).astype(np.uint8)
-    for axis, distance in enumerate(reach):
+    inside = (pair.fixed < HISTOGRAM_BINS).astype(np.uint8)
+    for axis, distance in enumerate(max_shift):
         inside = ndimage.minimum_filter1d(inside, 2 * distance + 1, axis=axis, mode="constant")
-    flat = _thinned(np.flatnonzero(inside), MOST_VOXELS)
-    if flat.size < 100 * BLOCKS:
+    flat = _subsample_indices(np.flatnonzero(inside), MAX_SAMPLED_VOXELS)
+    if flat.size < 100 * BLOCK_COUNT:
         return None
     index = np.stack(np.unravel_index(flat, pair.fixed.shape), axis=1)
     block = (index >= np.median(index, axis=0)) @ np.array([4, 2, 1])
-    return _Samples(flat, (block * BINS + pair.fixed.ravel()[flat]) * BINS)
+    return _HistogramSamples(flat, (block * HISTOGRAM_BINS + pair.fixed.ravel()[flat]) * HISTOGRAM_BINS)
 
 
-def _peaks_along_plane(pair: _Pair) -> NDArray[np.float64] | None:
+def _find_in_plane_shifts(pair: _ImagePair) -> NDArray[np.float64] | None:
     """Per block the push (rows, columns) in pixels at which similarity is highest, ``(8, 2)``."""
-    samples = _samples(pair, (0, REACH, REACH))
+    samples = _sample_shiftable_voxels(pair, (0, MAX_SHIFT_PIXELS, MAX_SHIFT_PIXELS))
     if samples is None:
         return None
     moving, width = pair.moving.ravel(), pair.fixed.shape[2]
-    pushes = np.arange(-REACH, REACH + 1, STRIDE)
-    surface = np.array([[samples.similarity(moving, r * width + c) for c in pushes] for r in pushes])
-    return np.array([_peak(surface[..., block]) for block in range(BLOCKS)]) * STRIDE - REACH
+    shifts = np.arange(-MAX_SHIFT_PIXELS, MAX_SHIFT_PIXELS + 1, SHIFT_STEP_PIXELS)
+    surface = np.array([[samples.compute_similarity(moving, r * width + c) for c in shifts] for r in shifts])
+    return (
+        np.array([_find_peak(surface[..., block]) for block in range(BLOCK_COUNT)]) * SHIFT_STEP_PIXELS
+        - MAX_SHIFT_PIXELS
+    )
 
 
-def _peak(surface: NDArray[np.float64]) -> tuple[float, float]:
+def _find_peak(surface: NDArray[np.float64]) -> tuple[float, float]:
     """Row and column of the highest place, refined by a parabola through its neighbours."""
     row, column = np.unravel_index(int(surface.argmax()), surface.shape)
-    return row + _vertex(surface[:, column], int(row)), column + _vertex(surface[row], int(column))
+    return row + _compute_vertex_offset(surface[:, column], int(row)), column + _compute_vertex_offset(
+        surface[row], int(column)
+    )
 
 
-def _vertex(values: NDArray[np.float64], top: int) -> float:
-    if not 0 < top < len(values) - 1:
+def _compute_vertex_offset(values: NDArray[np.float64], peak_index: int) -> float:
+    if not 0 < peak_index < len(values) - 1:
         return 0.0
-    before, at, after = values[top - 1 : top + 2]
+    before, at, after = values[peak_index - 1 : peak_index + 2]
     bend = before - 2.0 * at + after
     return float(0.5 * (before - after) / bend) if bend < 0 else 0.0
 
 
-def _peaks_across_slices(pair: _Pair, along: NDArray[np.float64]) -> NDArray[np.float64]:
+def _find_through_plane_shifts(pair: _ImagePair, in_plane_shift: NDArray[np.float64]) -> NDArray[np.float64]:
     """Per block the push in slices, -1 to 1, at which similarity is highest, ``(8,)``; 0 for a few slices.
 
     along: rows and columns that the sequence is pushed by first, where it fits best within the plane.
     """
-    samples = _samples(pair, (1, REACH, REACH))
+    samples = _sample_shiftable_voxels(pair, (1, MAX_SHIFT_PIXELS, MAX_SHIFT_PIXELS))
     if samples is None:
-        return np.zeros(BLOCKS)
+        return np.zeros(BLOCK_COUNT)
     _, rows, width = pair.fixed.shape
-    first = int(along[0]) * width + int(along[1])
+    first = int(in_plane_shift[0]) * width + int(in_plane_shift[1])
     moving = pair.moving.ravel()
-    below, at, above = (samples.similarity(moving, push * rows * width + first) for push in (-1, 0, 1))
+    below, at, above = (
+        samples.compute_similarity(moving, step * rows * width + first) for step in (-1, 0, 1)
+    )
     # between thick slices the peak is a tent, not a parabola: the steeper side gives the slope
     slope = np.maximum(at - np.minimum(below, above), 1e-9)
     return np.clip(0.5 * (above - below) / slope, -1.0, 1.0)
 
 
-def _mirrored(pair: _Pair) -> float | None:
+def _compute_mirror_gain(pair: _ImagePair) -> float | None:
     """Similarity of the sequence's mirror image less its own: above 0 it was flipped left to right.
 
     Compares sequences with one another; where all of them are flipped alike nothing in the images says so.
     """
     own, flipped = [], []
     mirror = pair.moving[:, :, ::-1]
-    for push in range(-MIRROR_REACH, MIRROR_REACH + 1):
-        own.append(_pushed_similarity(pair.fixed, pair.moving, push))
-        flipped.append(_pushed_similarity(pair.fixed, mirror, push))
+    for shift in range(-MAX_MIRROR_SHIFT_PIXELS, MAX_MIRROR_SHIFT_PIXELS + 1):
+        own.append(_compute_shifted_similarity(pair.fixed, pair.moving, shift))
+        flipped.append(_compute_shifted_similarity(pair.fixed, mirror, shift))
     return max(flipped) - max(own)
 
 
-def _pushed_similarity(fixed: NDArray[np.uint8], moving: NDArray[np.uint8], push: int) -> float:
+def _compute_shifted_similarity(fixed: NDArray[np.uint8], moving: NDArray[np.uint8], shift: int) -> float:
     """Similarity with the moving sequence read ``push`` columns on."""
     width = fixed.shape[2]
-    left, right = max(0, -push), width - max(0, push)
-    return _compared(fixed[:, ::3, left:right], moving[:, ::3, left + push : right + push])
+    left, right = max(0, -shift), width - max(0, shift)
+    return _compute_similarity(fixed[:, ::3, left:right], moving[:, ::3, left + shift : right + shift])
 
 
-def _compared(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> float:
+def _compute_similarity(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> float:
     """Normalised mutual information of the voxels that lie in the brain in both."""
-    inside = (fixed < BINS) & (moving < BINS)
-    cell = fixed[inside].astype(np.int64) * BINS + moving[inside]
-    return float(_mutual(np.bincount(cell, minlength=BINS * BINS).reshape(1, BINS, BINS).astype(float))[0])
+    inside = (fixed < HISTOGRAM_BINS) & (moving < HISTOGRAM_BINS)
+    cell = fixed[inside].astype(np.int64) * HISTOGRAM_BINS + moving[inside]
+    return float(
+        _compute_normalised_mutual_information(
+            np.bincount(cell, minlength=HISTOGRAM_BINS * HISTOGRAM_BINS)
+            .reshape(1, HISTOGRAM_BINS, HISTOGRAM_BINS)
+            .astype(float)
+        )[0]
+    )
 
 
-def _mutual(joint: NDArray[np.float64]) -> NDArray[np.float64]:
+def _compute_normalised_mutual_information(joint_histograms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normalised mutual information of each histogram: 0 for unrelated images, 1 for one told by the other."""
-    share = joint / np.maximum(joint.sum(axis=(1, 2), keepdims=True), 1.0)
-    one, other = _entropy(share.sum(axis=2)), _entropy(share.sum(axis=1))
-    both = _entropy(share.reshape(len(share), -1))
+    share = joint_histograms / np.maximum(joint_histograms.sum(axis=(1, 2), keepdims=True), 1.0)
+    one, other = _compute_entropy(share.sum(axis=2)), _compute_entropy(share.sum(axis=1))
+    both = _compute_entropy(share.reshape(len(share), -1))
     return 2.0 * (one + other - both) / np.maximum(one + other, 1e-12)
 
 
-def _entropy(share: NDArray[np.float64]) -> NDArray[np.float64]:
+def _compute_entropy(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
 
 
 # --- what a person decided --------------------------------------------------------------------------
 
 
-def rejected(folder: Path) -> frozenset[str]:
+def read_rejected_ids(folder: Path) -> frozenset[str]:
     """The patients whose decision in the folder's ``qc.csv`` is ``reject``; none where there is no such file.
 
     Raises GliomarkError for a table without the columns id and decision, or another decision.
@@ -565,18 +601,18 @@ def read_decisions(folder: Path) -> list[dict[str, str]]:
     path = folder / QC_TABLE
     if not os.path.lexists(path):
         return []
-    header, records = read_records(path)
+    header, records = read_table(path)
     missing = {"id", "decision"} - set(header)
     if missing:
         raise GliomarkError(
             f"{path} has no column {' and '.join(sorted(missing))}: put it back, or delete the file and write it anew."
         )
-    return [_decision(path, dict(zip(header, record, strict=True))) for record in records]
+    return [_parse_decision(path, dict(zip(header, record, strict=True))) for record in records]
 
 
-def _decision(path: Path, cells: Mapping[str, str]) -> dict[str, str]:
+def _parse_decision(path: Path, cells: Mapping[str, str]) -> dict[str, str]:
     decision = cells.get("decision", "").lower() or "keep"
-    if decision not in DECISIONS:
+    if decision not in QC_DECISIONS:
         raise GliomarkError(
             f"{path}: the decision of patient {cells.get('id', '')!r} is {decision!r}: write keep or reject."
         )

@@ -15,23 +15,23 @@ from scipy import ndimage
 from gliomark.cohort.quality import (
     QC_TABLE,
     QualityLimits,
-    bare,
-    flags,
-    out_of_range,
+    list_flags,
+    list_outside_limits,
     read_decisions,
+    split_number_name,
 )
 from gliomark.cohort.store import Cohort
 from gliomark.files import atomic_write
-from gliomark.reporting.drawing import Canvas, canvas, data_uri, draw_slice
+from gliomark.reporting.drawing import SliceCanvas, create_slice_canvas, draw_slice, encode_data_uri
 from gliomark.study import SliceStack
-from gliomark.tables import csv_text
+from gliomark.tables import format_csv
 
-THUMB_WIDTH, SHEET_WIDTH = 160, 260
+THUMBNAIL_WIDTH, SHEET_WIDTH = 160, 260
 SHEET_SLICES = 6
-BRAIN = (72, 196, 214)
+BRAIN_COLOUR = (72, 196, 214)
 
 # What is measured: English, Chinese, unit, decimals. A share is shown in per cent.
-NUMBERS: Mapping[str, tuple[str, str, str, int]] = {
+NUMBER_TITLES: Mapping[str, tuple[str, str, str, int]] = {
     "brain_volume_ml": ("Brain volume", "脑体积", "ml", 0),
     "slices": ("Slices", "层数", "", 0),
     "step_mm": ("Step between slices", "层距", "mm", 1),
@@ -59,7 +59,7 @@ NUMBERS: Mapping[str, tuple[str, str, str, int]] = {
     "mirrored": ("Gain by mirroring", "镜像后的增益", "", 3),
 }
 # The badge of a number out of range.
-BADGES: Mapping[str, tuple[str, str]] = {
+BADGE_TITLES: Mapping[str, tuple[str, str]] = {
     "brain_volume_ml": ("brain volume", "脑体积异常"),
     "slices": ("few slices", "层数过少"),
     "symmetry": ("asymmetric", "脑不对称"),
@@ -78,16 +78,16 @@ BADGES: Mapping[str, tuple[str, str]] = {
     "foreground": ("foreground", "前景异常"),
     "mirrored": ("mirrored?", "左右颠倒?"),
 }
-NO_LESION = ("no lesion mask", "无病灶标注")
+NO_LESION_BADGE = ("no lesion mask", "无病灶标注")
 KEY_NUMBERS = ("brain_volume_ml", "lesion_volume_ml", "slices")
-CSV_HEAD = ("id", "decision", "comment", "flags")
+QC_COLUMNS = ("id", "decision", "comment", "flags")
 
 
 @dataclass(frozen=True)
-class Patient:
+class QualityCard:
     """One patient of the sheet. badges: (English, 中文) pairs; slice_name: the one shown on the card."""
 
-    id: str
+    patient_id: str
     decision: str
     comment: str
     numbers: Mapping[str, float | None]
@@ -102,155 +102,172 @@ class NumberRow:
     """One line of a patient's table."""
 
     sequence: str
-    name: tuple[str, str]
+    title: tuple[str, str]
     value: str
-    limit: str
-    broken: bool
+    limit_text: str
+    is_outside: bool
 
 
-def write_quality(cohort: Cohort, limits: QualityLimits = QualityLimits()) -> tuple[Path, Path]:
+def write_quality_pages(cohort: Cohort, limits: QualityLimits = QualityLimits()) -> tuple[Path, Path]:
     """Write ``qc.csv`` and ``qc.html`` (and ``quality/<id>.html``) of every prepared patient, rejected ones too.
 
     What a person decided and wrote in an existing ``qc.csv`` is kept. Raises GliomarkError where that
     file cannot be read.
     """
-    decided = {row["id"]: row for row in read_decisions(cohort.folder)}
+    decisions = {row["id"]: row for row in read_decisions(cohort.folder)}
     patients = []
     for patient_id in cohort.prepared_ids:
-        record, stack = cohort.record(patient_id), cohort.stack(patient_id)
-        patient = _patient(stack, record.get("quality") or {}, decided.get(patient_id, {}), limits)
+        record, stack = cohort.read_patient_record(patient_id), cohort.read_stack(patient_id)
+        patient = _create_quality_card(
+            stack, record.get("quality") or {}, decisions.get(patient_id, {}), limits
+        )
         patients.append(patient)
-        atomic_write(cohort.folder / "quality" / f"{patient_id}.html", _sheet(patient, stack, limits))
+        atomic_write(
+            cohort.folder / "quality" / f"{patient_id}.html", _render_patient_page(patient, stack, limits)
+        )
     patients.sort(key=lambda patient: (-len(patient.badges), patient.id))
-    table = _table(patients)
+    table = _create_qc_table(patients)
     page = (
-        _environment()
+        _create_template_environment()
         .get_template("qc.html.j2")
         .render(
             patients=patients,
-            facts=[_facts(patient) for patient in patients],
+            facts=[_list_key_numbers(patient) for patient in patients],
             table=table,
             badges=sorted({badge for patient in patients for badge in patient.badges}),
             name=cohort.folder.name,
         )
     )
-    return atomic_write(cohort.folder / QC_TABLE, _csv(table)), atomic_write(cohort.folder / "qc.html", page)
-
-
-def _patient(
-    stack: SliceStack, numbers: Mapping[str, float | None], decided: Mapping[str, str], limits: QualityLimits
-) -> Patient:
-    index = shown_slice(stack)
-    broken = [BADGES[bare(name)[1]] for name in out_of_range(numbers, limits)]
-    without = "lesion_volume_ml" in numbers and numbers["lesion_volume_ml"] is None
-    return Patient(
-        id=stack.patient_id,
-        decision=decided.get("decision", "keep"),
-        comment=decided.get("comment", ""),
-        numbers=numbers,
-        flags=flags(numbers, limits),
-        badges=tuple(dict.fromkeys([*broken, *([NO_LESION] if without else [])])),
-        slice_name=stack.slice_names[index],
-        panels=_panels(_paper(stack), index, THUMB_WIDTH),
+    return atomic_write(cohort.folder / QC_TABLE, _format_csv(table)), atomic_write(
+        cohort.folder / "qc.html", page
     )
 
 
-def shown_slice(stack: SliceStack) -> int:
+def _create_quality_card(
+    stack: SliceStack, numbers: Mapping[str, float | None], decision: Mapping[str, str], limits: QualityLimits
+) -> QualityCard:
+    index = choose_shown_slice(stack)
+    broken = [BADGE_TITLES[split_number_name(name)[1]] for name in list_outside_limits(numbers, limits)]
+    without = "lesion_volume_ml" in numbers and numbers["lesion_volume_ml"] is None
+    return QualityCard(
+        patient_id=stack.patient_id,
+        decision=decision.get("decision", "keep"),
+        comment=decision.get("comment", ""),
+        numbers=numbers,
+        flags=list_flags(numbers, limits),
+        badges=tuple(dict.fromkeys([*broken, *([NO_LESION_BADGE] if without else [])])),
+        slice_name=stack.slice_names[index],
+        panels=_draw_panels(_create_canvas(stack), index, THUMBNAIL_WIDTH),
+    )
+
+
+def choose_shown_slice(stack: SliceStack) -> int:
     """The slice with the largest lesion, else the one with the largest brain."""
     drawn = stack.lesion if stack.lesion is not None and stack.lesion.any() else stack.brain
     return int(drawn.sum(axis=(1, 2)).argmax())
 
 
-def _paper(stack: SliceStack) -> Canvas:
+def _create_canvas(stack: SliceStack) -> SliceCanvas:
     lesion = np.zeros_like(stack.brain) if stack.lesion is None else stack.lesion
-    return canvas(stack, lesion.astype(np.float32), list(stack.images))
+    return create_slice_canvas(stack, lesion.astype(np.float32), list(stack.images))
 
 
-def _panels(paper: Canvas, index: int, width: int) -> tuple[tuple[str, str], ...]:
+def _draw_panels(canvas: SliceCanvas, index: int, width: int) -> tuple[tuple[str, str], ...]:
     """(sequence, data URI) of one slice in every sequence, both outlines drawn."""
     return tuple(
-        (str(name), data_uri(_with_brain(draw_slice(paper, name, index, width), paper, index)))
-        for name in paper.windows
+        (
+            str(name),
+            encode_data_uri(_draw_brain_contour(draw_slice(canvas, name, index, width), canvas, index)),
+        )
+        for name in canvas.grey_windows
     )
 
 
-def _with_brain(picture: Image.Image, paper: Canvas, index: int) -> Image.Image:
+def _draw_brain_contour(picture: Image.Image, canvas: SliceCanvas, index: int) -> Image.Image:
     """A thin line along the brain's border, drawn at half strength so that it hides no cortex."""
-    box = (paper.crop.left, paper.crop.top, paper.crop.right, paper.crop.bottom)
-    mask = Image.fromarray(paper.stack.brain[index].astype(np.uint8) * 255)
+    box = (canvas.crop.left, canvas.crop.top, canvas.crop.right, canvas.crop.bottom)
+    mask = Image.fromarray(canvas.stack.brain[index].astype(np.uint8) * 255)
     inside = np.asarray(mask.resize(picture.size, Image.Resampling.BILINEAR, box=box)) >= 128
-    rim: NDArray[np.bool_] = ndimage.binary_dilation(inside) & ~inside
+    contour: NDArray[np.bool_] = ndimage.binary_dilation(inside) & ~inside
     rgb = np.array(picture)
-    rgb[rim] = (0.35 * rgb[rim] + 0.65 * np.array(BRAIN)).astype(np.uint8)
+    rgb[contour] = (0.35 * rgb[contour] + 0.65 * np.array(BRAIN_COLOUR)).astype(np.uint8)
     return Image.fromarray(rgb)
 
 
-def _facts(patient: Patient) -> list[tuple[tuple[str, str], str]]:
+def _list_key_numbers(patient: QualityCard) -> list[tuple[tuple[str, str], str]]:
     """The few numbers a card shows: brain, lesion, slices, and the worst misalignment."""
-    facts = [(NUMBERS[name][:2], _shown(name, patient.numbers.get(name))) for name in KEY_NUMBERS]
-    found = [value for name, value in patient.numbers.items() if bare(name)[1] == "misalignment_mm"]
+    facts = [
+        (NUMBER_TITLES[name][:2], _format_number(name, patient.numbers.get(name))) for name in KEY_NUMBERS
+    ]
+    found = [
+        value for name, value in patient.numbers.items() if split_number_name(name)[1] == "misalignment_mm"
+    ]
     worst = max((value for value in found if value is not None), default=None)
-    return [*facts, (NUMBERS["misalignment_mm"][:2], _shown("misalignment_mm", worst))]
+    return [*facts, (NUMBER_TITLES["misalignment_mm"][:2], _format_number("misalignment_mm", worst))]
 
 
-def _shown(name: str, value: float | None) -> str:
+def _format_number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
-    _, _, unit, places = NUMBERS.get(name, ("", "", "", 3))
+    _, _, unit, decimals = NUMBER_TITLES.get(name, ("", "", "", 3))
     scaled = 100.0 * value if unit == "%" else value
-    return f"{scaled:.{places}f}{'' if unit == '°' or not unit else ' '}{unit}"
+    return f"{scaled:.{decimals}f}{'' if unit == '°' or not unit else ' '}{unit}"
 
 
-def _sheet(patient: Patient, stack: SliceStack, limits: QualityLimits) -> str:
+def _render_patient_page(patient: QualityCard, stack: SliceStack, limits: QualityLimits) -> str:
     """One patient's page: six slices in every sequence, and every number against its limits."""
-    paper = _paper(stack)
-    chosen = sorted({round(i) for i in np.linspace(0, len(stack.slice_names) - 1, SHEET_SLICES + 2)[1:-1]})
+    canvas = _create_canvas(stack)
+    slice_indices = sorted(
+        {round(i) for i in np.linspace(0, len(stack.slice_names) - 1, SHEET_SLICES + 2)[1:-1]}
+    )
     return (
-        _environment()
+        _create_template_environment()
         .get_template("quality_sheet.html.j2")
         .render(
             patient=patient,
-            slices=[(stack.slice_names[i], _panels(paper, i, SHEET_WIDTH)) for i in chosen],
-            rows=[_row(name, value, limits) for name, value in patient.numbers.items()],
+            slices=[(stack.slice_names[i], _draw_panels(canvas, i, SHEET_WIDTH)) for i in slice_indices],
+            rows=[_create_number_row(name, value, limits) for name, value in patient.numbers.items()],
             notes=stack.notes,
         )
     )
 
 
-def _row(name: str, value: float | None, limits: QualityLimits) -> NumberRow:
-    sequence, measured = bare(name)
-    low, high = limits.of(name)
+def _create_number_row(name: str, value: float | None, limits: QualityLimits) -> NumberRow:
+    sequence, measured = split_number_name(name)
+    low, high = limits.get_range(name)
     ends = [
-        f"≥ {_shown(measured, low)}" if low is not None else "",
-        f"≤ {_shown(measured, high)}" if high is not None else "",
+        f"≥ {_format_number(measured, low)}" if low is not None else "",
+        f"≤ {_format_number(measured, high)}" if high is not None else "",
     ]
-    title = NUMBERS.get(measured, (measured, measured, "", 3))[:2]
+    title = NUMBER_TITLES.get(measured, (measured, measured, "", 3))[:2]
     return NumberRow(
         sequence or "",
         title,
-        _shown(measured, value),
+        _format_number(measured, value),
         " · ".join(filter(None, ends)),
-        limits.broken(name, value),
+        limits.is_outside(name, value),
     )
 
 
-def _table(patients: Sequence[Patient]) -> list[list[str]]:
+def _create_qc_table(patients: Sequence[QualityCard]) -> list[list[str]]:
     """``qc.csv`` as rows of text, the header first; patients in the page's order."""
     names = list(dict.fromkeys(name for patient in patients for name in patient.numbers))
-    rows = [[*CSV_HEAD, *names]]
+    rows = [[*QC_COLUMNS, *names]]
     for patient in patients:
         values = [patient.numbers.get(name) for name in names]
         cells = ["" if value is None else f"{value:g}" for value in values]
-        rows.append([patient.id, patient.decision, patient.comment, " | ".join(patient.flags), *cells])
+        rows.append(
+            [patient.patient_id, patient.decision, patient.comment, " | ".join(patient.flags), *cells]
+        )
     return rows
 
 
-def _csv(table: Sequence[Sequence[str]]) -> str:
+def _format_csv(table: Sequence[Sequence[str]]) -> str:
     """With a byte order mark: spreadsheets then read the comments' Chinese rightly."""
-    return "\ufeff" + csv_text(table)
+    return "\ufeff" + format_csv(table)
 
 
-def _environment() -> Environment:
+def _create_template_environment() -> Environment:
     return Environment(
         loader=PackageLoader("gliomark.cohort"),
         autoescape=True,

@@ -18,44 +18,53 @@ from distributed import Client
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.cohort.private import read_private_csv, write_private_csv
-from gliomark.cohort.workers import each, reading
-from gliomark.files import ZIP_DAMAGE, atomic_folder, files_below, is_disk_full
+from gliomark.cohort.workers import get_reader_pool, run_on_cluster
+from gliomark.files import ZIP_ERRORS, atomic_folder, is_disk_full_error, iterate_files
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
-    check_unreadable,
-    choose_from,
-    destroyed_files,
-    dicom_files,
+    choose_examination_series,
+    drop_incomplete_series,
+    find_destroyed_files,
+    find_dicom_files,
+    get_patient_identity,
     group_series,
-    owner_key,
     read_headers,
 )
 from gliomark.io.examinations import NoExaminationError
-from gliomark.io.layout import folders_in
-from gliomark.io.limits import is_plain
-from gliomark.io.masks import predicted
-from gliomark.io.naming import same_id
-from gliomark.isolation import read_each, reading_by
+from gliomark.io.layout import list_subfolders
+from gliomark.io.limits import is_regular_file
+from gliomark.io.masks import is_gliomark_result
+from gliomark.io.naming import normalise_patient_id
+from gliomark.isolation import read_items_skipping_crashes, use_reader_pool
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
 
-BATCH = 100
-ZIP_LARGEST_RATIO = 200
-ZIP_ALWAYS_ALLOWED = 1 << 30
-DEEPEST_IN_ZIP = 100
+FILES_PER_BATCH = 100
+MAX_ZIP_RATIO = 200
+ZIP_BYTES_ALWAYS_ALLOWED = 1 << 30
+MAX_ZIP_DEPTH = 100
 SERIES_COLUMNS = (
-    "patient_id", "study_date", "series", "description", "images", "plane", "spacing_mm", "recognised", "use",
-    "reason", "folder",
-)  # fmt: skip
+    "patient_id",
+    "study_date",
+    "series",
+    "description",
+    "images",
+    "plane",
+    "spacing_mm",
+    "recognised",
+    "use",
+    "reason",
+    "folder",
+)
 QUARANTINE_COLUMNS = ("patient_id", "patient_name", "birth_date", "series", "where", "reason")
-MASK_CLASSES = (SegmentationStorage, RTStructureSetStorage)
-NOT_USED = ("", "no")
-UNDECIDED = "auto"  # in the column use: decide as if the row had not been edited
+MASK_SOP_CLASSES = (SegmentationStorage, RTStructureSetStorage)
+NOT_USED_VALUES = ("", "no")
+USE_AUTOMATIC = "auto"  # in the column use: decide as if the row had not been edited
 
 
 @dataclass(frozen=True)
-class Quarantined:
+class QuarantinedItem:
     """What was kept out: a patient's series, or a file, with the reason."""
 
     where: str
@@ -71,28 +80,28 @@ class DicomPatient:
     """One patient as found on disk. used: the series read for each sequence; masks: SEG and RTSTRUCT files."""
 
     patient_id: str
-    used: Mapping[MRSequence, DicomSeries]
-    masks: tuple[Path, ...]
+    series_by_sequence: Mapping[MRSequence, DicomSeries]
+    mask_files: tuple[Path, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class ScanResult:
     """Everything found below a folder. rows: one per series, as ``series.csv`` holds them."""
 
     patients: tuple[DicomPatient, ...]
-    rows: tuple[dict[str, str], ...]
-    quarantined: tuple[Quarantined, ...]
+    series_rows: tuple[dict[str, str], ...]
+    quarantined: tuple[QuarantinedItem, ...]
 
 
-def scan(
+def scan_folder(
     root: Path,
-    private: Path,
+    private_folder: Path,
     client: Client,
-    edited: Path | None,
-    leave_out: Sequence[Path] = (),
-    needed: Sequence[MRSequence] = (),
-) -> Scan:
+    overrides_path: Path | None,
+    skipped_folders: Sequence[Path] = (),
+    required_sequences: Sequence[MRSequence] = (),
+) -> ScanResult:
     """Find every series below ``root``, decide what it is, and write ``series.csv`` and ``quarantine.csv``.
 
     edited: a ``series.csv`` whose columns ``patient_id`` and ``use`` overrule the decisions. leave_out: folders
@@ -100,53 +109,64 @@ def scan(
 
     Raises GliomarkError for an edited table that does not fit.
     """
-    files, bad = _all_files(root, private, leave_out)
+    files, quarantined = _find_dicom_files(root, private_folder, skipped_folders)
     instances: list[Instance] = []
-    batches = [tuple(files[start : start + BATCH]) for start in range(0, len(files), BATCH)]
-    for _, result in each(client, _read_batch, batches):
+    batches = [
+        tuple(files[start : start + FILES_PER_BATCH]) for start in range(0, len(files), FILES_PER_BATCH)
+    ]
+    for _, result in run_on_cluster(client, _read_header_batch, batches):
         if isinstance(result, GliomarkError):
             raise result
         instances += [one for one in result if isinstance(one, Instance)]
-        bad += [one for one in result if isinstance(one, Quarantined)]
-    with reading_by(reading()):
-        series = sorted(group_series(instances), key=lambda one: one.key)
+        quarantined += [one for one in result if isinstance(one, QuarantinedItem)]
+    with use_reader_pool(get_reader_pool()):
+        series = sorted(group_series(instances), key=lambda one: one.series_key)
     known = set(files)
-    unreadable = {Path(one.where): one.reason for one in bad if Path(one.where) in known}
+    unreadable = {Path(one.where): one.reason for one in quarantined if Path(one.where) in known}
     unreadable |= {
-        file: message("dicom-damaged", file=file) for file in destroyed_files(one.file for one in instances)
+        file: message("dicom-damaged", file=file)
+        for file in find_destroyed_files(one.file for one in instances)
     }
-    found = _decide(series, _overrides(edited, series), needed, unreadable)
-    found = replace(found, quarantined=(*bad, *found.quarantined))
-    write_private_csv(private / "series.csv", SERIES_COLUMNS, found.rows)
-    write_private_csv(private / "quarantine.csv", QUARANTINE_COLUMNS, map(vars, found.quarantined))
-    return found
+    scan_result = _select_patients(
+        series, _read_overrides(overrides_path, series), required_sequences, unreadable
+    )
+    scan_result = replace(scan_result, quarantined=(*quarantined, *scan_result.quarantined))
+    write_private_csv(private_folder / "series.csv", SERIES_COLUMNS, scan_result.series_rows)
+    write_private_csv(
+        private_folder / "quarantine.csv", QUARANTINE_COLUMNS, map(vars, scan_result.quarantined)
+    )
+    return scan_result
 
 
 # ---- files ------------------------------------------------------------------------------------------
 
 
-def _all_files(root: Path, private: Path, leave_out: Sequence[Path]) -> tuple[list[Path], list[Quarantined]]:
+def _find_dicom_files(
+    root: Path, private_folder: Path, skipped_folders: Sequence[Path]
+) -> tuple[list[Path], list[QuarantinedItem]]:
     """DICOM files below the root and in its zip files, and the zip files that cannot be used."""
-    bad: list[Quarantined] = []
-    places = [root]
+    quarantined: list[QuarantinedItem] = []
+    folders = [root]
     for archive in sorted(
-        path for path in files_below(root) if path.suffix.lower() == ".zip" and is_plain(path)
+        path for path in iterate_files(root) if path.suffix.lower() == ".zip" and is_regular_file(path)
     ):
         try:
-            places.append(_unzipped(archive, root, private))
+            folders.append(_unzip_archive(archive, root, private_folder))
         except GliomarkError as error:
-            if is_disk_full(error):
+            if is_disk_full_error(error):
                 raise
-            bad.append(Quarantined(str(archive), str(error)))
-    hidden = {folder.absolute() for folder in leave_out} | {private.absolute()}
-    places += [
-        folder for folder in folders_in(root) if folder.is_symlink()
+            quarantined.append(QuarantinedItem(str(archive), str(error)))
+    hidden = {folder.absolute() for folder in skipped_folders} | {private_folder.absolute()}
+    folders += [
+        folder for folder in list_subfolders(root) if folder.is_symlink()
     ]  # a patient's folder lies elsewhere
-    files = [file for place in places for file in dicom_files(place)]
-    return [f for f in files if f.is_relative_to(private) or hidden.isdisjoint(f.absolute().parents)], bad
+    files = [file for place in folders for file in find_dicom_files(place)]
+    return [
+        f for f in files if f.is_relative_to(private_folder) or hidden.isdisjoint(f.absolute().parents)
+    ], quarantined
 
 
-def _unzipped(archive: Path, root: Path, private: Path) -> Path:
+def _unzip_archive(archive: Path, root: Path, private_folder: Path) -> Path:
     """The folder that holds an archive's files, as they are in it now; what it held before is removed.
 
     Raises GliomarkError for a damaged, locked or monstrous one.
@@ -155,209 +175,238 @@ def _unzipped(archive: Path, root: Path, private: Path) -> Path:
     try:
         with archive.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-        place = private / "unzipped" / f"{name}-{content}"
-        if place.exists():
-            return place
-        for older in place.parent.glob(f"{name}-*"):
-            shutil.rmtree(older)
-        with atomic_folder(place) as part:
-            _unpack(archive, part)
-    except ZIP_DAMAGE as error:
+        unzipped_folder = private_folder / "unzipped" / f"{name}-{content}"
+        if unzipped_folder.exists():
+            return unzipped_folder
+        for outdated_folder in unzipped_folder.parent.glob(f"{name}-*"):
+            shutil.rmtree(outdated_folder)
+        with atomic_folder(unzipped_folder) as part:
+            _extract_archive(archive, part)
+    except ZIP_ERRORS as error:
         raise GliomarkError(message("archive-unreadable", file=archive, reason=str(error))) from error
-    return place
+    return unzipped_folder
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _extract_archive(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as content:
-        grown = sum(member.file_size for member in content.infolist())
-        if grown > max(ZIP_ALWAYS_ALLOWED, ZIP_LARGEST_RATIO * archive.stat().st_size):
-            raise GliomarkError(message("archive-huge", file=archive, gigabytes=grown / 1e9))
-        if any(member.filename.count("/") > DEEPEST_IN_ZIP for member in content.infolist()):
-            raise zipfile.BadZipFile(f"folders more than {DEEPEST_IN_ZIP} deep")
+        unpacked_bytes = sum(member.file_size for member in content.infolist())
+        if unpacked_bytes > max(ZIP_BYTES_ALWAYS_ALLOWED, MAX_ZIP_RATIO * archive.stat().st_size):
+            raise GliomarkError(message("archive-huge", file=archive, gigabytes=unpacked_bytes / 1e9))
+        if any(member.filename.count("/") > MAX_ZIP_DEPTH for member in content.infolist()):
+            raise zipfile.BadZipFile(f"folders more than {MAX_ZIP_DEPTH} deep")
         try:
             content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
         except OSError as error:
-            if is_disk_full(error):
+            if is_disk_full_error(error):
                 raise
             raise zipfile.BadZipFile(str(error)) from error
 
 
-def _read_batch(files: Sequence[Path]) -> list[Instance | Quarantined]:
+def _read_header_batch(files: Sequence[Path]) -> list[Instance | QuarantinedItem]:
     """On a worker; a file that ends the process that reads it is kept out like a damaged one."""
-    headers, ended = read_each(reading(), files[0].parent, read_headers, files, file_of=lambda file: file)
-    read = [one.instance or Quarantined(str(one.file), one.problem) for one in headers]
-    return [*read, *(Quarantined(str(file), sentence) for file, sentence in ended)]
+    headers, ended = read_items_skipping_crashes(
+        get_reader_pool(), files[0].parent, read_headers, files, get_file=lambda file: file
+    )
+    read = [one.instance or QuarantinedItem(str(one.file), one.problem) for one in headers]
+    return [*read, *(QuarantinedItem(str(file), sentence) for file, sentence in ended)]
 
 
 # ---- patients ---------------------------------------------------------------------------------------
 
 
-def _decide(
+def _select_patients(
     series: Sequence[DicomSeries],
     overrides: Mapping[str, Mapping[str, str]],
-    needed: Sequence[MRSequence],
+    required_sequences: Sequence[MRSequence],
     unreadable: Mapping[Path, str],
-) -> Scan:
+) -> ScanResult:
     """Group by patient, quarantine whom nobody can tell apart, and choose the series to read."""
     patients, rows, quarantined = [], [], []
-    for patient_id, theirs in sorted(_by_patient(series, overrides).items()):
+    for patient_id, patient_series in sorted(_group_by_patient(series, overrides).items()):
         # an id that a person wrote into the table is that person's word
-        own = [one for one in theirs if same_id(one.patient_id) == same_id(patient_id)]
-        reason = _why_not_one_person(patient_id, own)
+        series_of_same_id = [
+            one
+            for one in patient_series
+            if normalise_patient_id(one.patient_id) == normalise_patient_id(patient_id)
+        ]
+        reason = _find_identity_conflict(patient_id, series_of_same_id)
         if not reason:
             try:
-                used, reasons, notes = _choose(patient_id, theirs, overrides, needed)
-                _check_holes(used, unreadable)
-            except _LeftOutError as error:
+                used, reasons, notes = _choose_series(
+                    patient_id, patient_series, overrides, required_sequences
+                )
+                _check_missing_files(used, unreadable)
+            except _PatientLeftOutError as error:
                 reason = str(error)
         if reason:
-            quarantined += [_quarantined(one, reason) for one in theirs]
-            rows += [_row(patient_id, one, UNDECIDED, f"quarantined: {reason}") for one in theirs]
+            quarantined += [_quarantine_series(one, reason) for one in patient_series]
+            rows += [
+                _format_series_row(patient_id, one, USE_AUTOMATIC, f"quarantined: {reason}")
+                for one in patient_series
+            ]
             continue
-        names = {one.key: name for name, one in used.items()}
-        rows += [_row(patient_id, one, names.get(one.key, ""), reasons[one.key]) for one in theirs]
-        masks = [i.file for one in theirs for i in one.instances if i.sop_class in MASK_CLASSES]
+        names = {one.series_key: name for name, one in used.items()}
+        rows += [
+            _format_series_row(patient_id, one, names.get(one.series_key, ""), reasons[one.series_key])
+            for one in patient_series
+        ]
+        masks = [
+            i.file for one in patient_series for i in one.instances if i.sop_class_uid in MASK_SOP_CLASSES
+        ]
         # an outline that gliomark predicted and an archive gave back must not be learnt from as a reader's
-        masks = [file for file in sorted(masks) if not predicted(file)]
+        masks = [file for file in sorted(masks) if not is_gliomark_result(file)]
         if used:
             patients.append(DicomPatient(patient_id, used, tuple(masks), notes))
-    return Scan(tuple(patients), tuple(rows), tuple(quarantined))
+    return ScanResult(tuple(patients), tuple(rows), tuple(quarantined))
 
 
-class _LeftOutError(GliomarkError):
+class _PatientLeftOutError(GliomarkError):
     """Why one patient is left out, whatever becomes of the others."""
 
 
-def _by_patient(
+def _group_by_patient(
     series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[DicomSeries]]:
     """Series by the edited table's id, else by PatientID, whatever its capitals, blanks and padding."""
-    spelled: dict[str, str] = {}
+    id_spellings: dict[str, str] = {}
     for one in sorted(series, key=lambda one: one.patient_id):
-        spelled.setdefault(same_id(one.patient_id), one.patient_id.strip(" ^"))
+        id_spellings.setdefault(normalise_patient_id(one.patient_id), one.patient_id.strip(" ^"))
     by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
     for one in series:
-        own = spelled[same_id(one.patient_id)]
-        by_patient[overrides.get(one.key, {}).get("patient_id", own)].append(one)
+        own = id_spellings[normalise_patient_id(one.patient_id)]
+        by_patient[overrides.get(one.series_key, {}).get("patient_id", own)].append(one)
     return by_patient
 
 
-def _check_holes(used: Mapping[MRSequence, DicomSeries], unreadable: Mapping[Path, str]) -> None:
+def _check_missing_files(
+    series_by_sequence: Mapping[MRSequence, DicomSeries], unreadable: Mapping[Path, str]
+) -> None:
     """Leave a patient out where a series that is used lacks a file that cannot be read."""
-    folders = {instance.file.parent for one in used.values() for instance in one.instances}
+    folders = {instance.file.parent for one in series_by_sequence.values() for instance in one.instances}
     try:
         beside = {file: why for file, why in unreadable.items() if file.parent in folders}
-        check_unreadable(used, beside, list(used))
+        drop_incomplete_series(series_by_sequence, beside, list(series_by_sequence))
     except GliomarkError as error:
-        raise _LeftOutError(error.message) from None
+        raise _PatientLeftOutError(error.message) from None
 
 
-def _why_not_one_person(patient_id: str, theirs: Sequence[DicomSeries]) -> str:
+def _find_identity_conflict(patient_id: str, patient_series: Sequence[DicomSeries]) -> str:
     """Why the series under one PatientID are not one person's for certain; blank where they are."""
     if not patient_id:
         return message("patient-id-blank")
     for at, code in ((1, "patient-id-names"), (2, "patient-id-birth-dates")):
-        values = {owner_key(one.first)[at] for one in theirs} - {""}
+        values = {get_patient_identity(one.first_instance)[at] for one in patient_series} - {""}
         if len(values) > 1:
             return message(code, count=len(values))
     return ""
 
 
-def _choose(
+def _choose_series(
     patient_id: str,
     series: Sequence[DicomSeries],
     overrides: Mapping[str, Mapping[str, str]],
-    needed: Sequence[MRSequence],
+    required_sequences: Sequence[MRSequence],
 ) -> tuple[dict[MRSequence, DicomSeries], dict[str, str], tuple[str, ...]]:
     """The series to read, the reason for each series, and notes; the examination as ``predict`` chooses it.
 
     Notes enter the cohort, so they say no date. Raises GliomarkError where no examination can be chosen.
     """
-    reasons = {one.key: one.recognition.reason for one in series}
+    reasons = {one.series_key: one.recognition.reason for one in series}
     try:
-        chosen = choose_from(patient_id, series, needed)
+        chosen = choose_examination_series(patient_id, series, required_sequences)
     except NoExaminationError as error:
         if not any(
-            overrides.get(one.key, {}).get("use", UNDECIDED) not in (*NOT_USED, UNDECIDED) for one in series
+            overrides.get(one.series_key, {}).get("use", USE_AUTOMATIC)
+            not in (*NOT_USED_VALUES, USE_AUTOMATIC)
+            for one in series
         ):
-            raise _LeftOutError(error.message) from None
+            raise _PatientLeftOutError(error.message) from None
         chosen = None  # a person has named the series in the table
     if chosen is None:
-        return _with_overrides({}, series, overrides, reasons), reasons, ()
-    reasons = dict(chosen.reasons)
-    used = _with_overrides(chosen.used, series, overrides, reasons)
-    which = chosen.examination
+        return _apply_overrides({}, series, overrides, reasons), reasons, ()
+    reasons = dict(chosen.reasons_by_key)
+    used = _apply_overrides(chosen.chosen_series, series, overrides, reasons)
+    examination = chosen.examination
     dated = {"examination-chosen", "examination-after-surgery"}
     notes = [note for note in chosen.notes if getattr(note, "code", "") not in dated]
-    if which.count > 1:
-        notes.insert(0, message("examination-number", count=which.count, number=which.number))
+    if examination.count > 1:
+        notes.insert(0, message("examination-number", count=examination.count, number=examination.number))
     return used, reasons, tuple(notes)
 
 
-def _with_overrides(
+def _apply_overrides(
     chosen: Mapping[MRSequence, DicomSeries],
     series: Sequence[DicomSeries],
     overrides: Mapping[str, Mapping[str, str]],
     reasons: dict[str, str],
 ) -> dict[MRSequence, DicomSeries]:
     """The choice after the edited table; where it names one sequence twice, GliomarkError."""
-    known = [one for one in series if overrides.get(one.key, {}).get("use", UNDECIDED) != UNDECIDED]
+    known = [
+        one for one in series if overrides.get(one.series_key, {}).get("use", USE_AUTOMATIC) != USE_AUTOMATIC
+    ]
     used = {name: one for name, one in chosen.items() if one not in known}
     by_hand: dict[MRSequence, DicomSeries] = {}
     for one in known:
-        wanted = overrides[one.key]["use"]
-        if wanted in NOT_USED:
+        wanted = overrides[one.series_key]["use"]
+        if wanted in NOT_USED_VALUES:
             continue
         name = MRSequence(wanted.upper())
         if name in by_hand:
-            both = {"one": by_hand[name].key, "other": one.key}
+            both = {"one": by_hand[name].series_key, "other": one.series_key}
             raise GliomarkError(message("series-table-twice", sequence=str(name), **both))
         by_hand[name] = one
         if chosen.get(name) is not one:
-            reasons[one.key] += f" Used as {name} by the edited table."
+            reasons[one.series_key] += f" Used as {name} by the edited table."
     return used | by_hand
 
 
-def _overrides(edited: Path | None, series: Sequence[DicomSeries]) -> dict[str, dict[str, str]]:
+def _read_overrides(overrides_path: Path | None, series: Sequence[DicomSeries]) -> dict[str, dict[str, str]]:
     """Series key to the edited row. Raises GliomarkError for a series or a sequence nobody knows."""
-    if edited is None:
+    if overrides_path is None:
         return {}
     columns = ("series", "patient_id", "use")
     # people write Auto and t2, and spreadsheets drop empty cells at a row's end
     read = [
-        {name: (row[name] or "").strip() for name in columns} for row in read_private_csv(edited, columns)
+        {name: (row[name] or "").strip() for name in columns}
+        for row in read_private_csv(overrides_path, columns)
     ]
     rows = {row["series"]: {**row, "use": row["use"].lower()} for row in read}
-    unknown = sorted(set(rows) - {one.key for one in series})
+    unknown = sorted(set(rows) - {one.series_key for one in series})
     if unknown:
-        raise GliomarkError(message("series-table-unknown", table=edited, series=unknown[0]))
+        raise GliomarkError(message("series-table-unknown", table=overrides_path, series=unknown[0]))
     for row in rows.values():
         use = row["use"]
-        if use not in (*NOT_USED, UNDECIDED) and use.upper() not in set(MRSequence):
-            raise GliomarkError(message("series-table-use", table=edited, use=use, series=row["series"]))
+        if use not in (*NOT_USED_VALUES, USE_AUTOMATIC) and use.upper() not in set(MRSequence):
+            raise GliomarkError(
+                message("series-table-use", table=overrides_path, use=use, series=row["series"])
+            )
     return rows
 
 
 # ---- rows -------------------------------------------------------------------------------------------
 
 
-def _row(patient_id: str, one: DicomSeries, use: MRSequence | str, reason: str) -> dict[str, str]:
-    spacing = one.spacing_mm
+def _format_series_row(
+    patient_id: str, series: DicomSeries, use: MRSequence | str, reason: str
+) -> dict[str, str]:
+    spacing = series.spacing_mm
     return {
         "patient_id": patient_id,
-        "study_date": one.study_date,
-        "series": one.key,
-        "description": one.description,
-        "images": str(one.images),
-        "plane": one.plane,
+        "study_date": series.study_date,
+        "series": series.series_key,
+        "description": series.series_description,
+        "images": str(series.image_count),
+        "plane": series.plane,
         "spacing_mm": "" if spacing is None else " x ".join(f"{step:.4g}" for step in spacing),
-        "recognised": one.recognition.kind,
+        "recognised": series.recognition.kind,
         "use": str(use),
         "reason": reason,
-        "folder": str(one.instances[0].file.parent),
+        "folder": str(series.instances[0].file.parent),
     }
 
 
-def _quarantined(one: DicomSeries, reason: str) -> Quarantined:
-    folder = str(one.instances[0].file.parent)
-    return Quarantined(folder, reason, one.patient_id, one.patient_name, one.birth_date, one.key)
+def _quarantine_series(series: DicomSeries, reason: str) -> QuarantinedItem:
+    folder = str(series.instances[0].file.parent)
+    return QuarantinedItem(
+        folder, reason, series.patient_id, series.patient_name, series.birth_date, series.series_key
+    )

@@ -13,19 +13,25 @@ import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
 from gliomark.files import scratch_folder
-from gliomark.isolation import ReadingProcesses
+from gliomark.isolation import ReaderPool
 from gliomark.study import GliomarkError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 # of the C library: never give freed memory back
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 1 << 32, "MALLOC_MMAP_THRESHOLD_": 1 << 32, "OMP_NUM_THREADS": 1}
-TRIES = 2  # of a job whose worker died; on a scheduler of one's own, as that is set
-MOST_WORKERS = 8  # by default: each may take 2.5 GB
+KEEP_MEMORY_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": 1 << 32,
+    "MALLOC_MMAP_THRESHOLD_": 1 << 32,
+    "OMP_NUM_THREADS": 1,
+}
+MAX_TRIES = 2  # of a job whose worker died; on a scheduler of one's own, as that is set
+DEFAULT_MAX_WORKERS = 8  # by default: each may take 2.5 GB
 
 
 @contextmanager
-def cluster(workers: int | None, scheduler: str | None, keep_memory: bool = False) -> Iterator[Client]:
+def create_dask_client(
+    workers: int | None, scheduler: str | None, keep_memory: bool = False
+) -> Iterator[Client]:
     """A client of ``workers`` embedded single-threaded processes (0: one thread of this one), or of a scheduler.
 
     One thread each keeps sums in one order: the same patient gives the same bytes on any number of workers.
@@ -43,13 +49,13 @@ def cluster(workers: int | None, scheduler: str | None, keep_memory: bool = Fals
         with client:
             yield client
         return
-    number = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
-    kept: dict[str, Any] = {"distributed.scheduler.allowed-failures": TRIES - 1}
+    number = min(os.cpu_count() or 1, DEFAULT_MAX_WORKERS) if workers is None else workers
+    dask_settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": MAX_TRIES - 1}
     if keep_memory:
-        kept["distributed.nanny.pre-spawn-environ"] = KEEP_MEMORY
+        dask_settings["distributed.nanny.pre-spawn-environ"] = KEEP_MEMORY_ENVIRONMENT
     with (
         scratch_folder() as scratch,
-        dask.config.set(kept),
+        dask.config.set(dask_settings),
         LocalCluster(
             local_directory=str(scratch),
             n_workers=max(1, number),
@@ -65,12 +71,12 @@ def cluster(workers: int | None, scheduler: str | None, keep_memory: bool = Fals
 
 
 @cache
-def reading() -> ReadingProcesses:
+def get_reader_pool() -> ReaderPool:
     """Where this process has patients' files read."""
-    return ReadingProcesses(os.cpu_count() or 1)
+    return ReaderPool(os.cpu_count() or 1)
 
 
-def each(
+def run_on_cluster(
     client: Client, function: Callable[[Job], Result], jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Result | GliomarkError]]:
     """``function`` of every job, as they end. A worker that dies loses nothing: its job runs again elsewhere.

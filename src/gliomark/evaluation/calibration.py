@@ -10,14 +10,14 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from gliomark.evaluation.intervals import UNDEFINED, Interval, wald
+from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, compute_wald_interval
 
-SMALLEST = 1e-6  # a probability of 0 or 1 has no logit
-BINS = 10
+MIN_PROBABILITY = 1e-6  # a probability of 0 or 1 has no logit
+DEFAULT_BIN_COUNT = 10
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """Patients of like probability: how many, their mean probability, the share that is positive."""
 
     patients: int
@@ -25,7 +25,7 @@ class Bin:
     share: float
 
 
-def brier(label: ArrayLike, probability: ArrayLike) -> float:
+def brier_score(label: ArrayLike, probability: ArrayLike) -> float:
     """Mean squared difference of probability and outcome; 0 is best."""
     return float(np.mean((np.asarray(probability, float) - np.asarray(label, float)) ** 2))
 
@@ -40,58 +40,70 @@ class Recalibration:
     in_the_large: Interval
 
 
-def recalibration(label: ArrayLike, probability: ArrayLike) -> Recalibration:
+def fit_recalibration(label: ArrayLike, probability: ArrayLike) -> Recalibration:
     """Cox 1958; nan where only one class is present, all probabilities are the same, or they tell the classes
     apart without a mistake."""
-    truth, scale = np.asarray(label, int), _logit(probability)
-    positive, negative = scale[truth == 1], scale[truth == 0]
+    truth, log_odds = np.asarray(label, int), _compute_log_odds(probability)
+    positive, negative = log_odds[truth == 1], log_odds[truth == 0]
     if not len(positive) or not len(negative):
-        return Recalibration(UNDEFINED, UNDEFINED, UNDEFINED)
-    shift = float(brentq(lambda shift: expit(scale + shift).mean() - truth.mean(), -50.0, 50.0))
-    large = wald(shift, float(_weight(scale + shift).sum()) ** -0.5)
+        return Recalibration(UNDEFINED_INTERVAL, UNDEFINED_INTERVAL, UNDEFINED_INTERVAL)
+    shift = float(brentq(lambda shift: expit(log_odds + shift).mean() - truth.mean(), -50.0, 50.0))
+    in_the_large = compute_wald_interval(
+        shift, float(_compute_logistic_variance(log_odds + shift).sum()) ** -0.5
+    )
     if positive.min() >= negative.max() or positive.max() <= negative.min():
-        return Recalibration(UNDEFINED, UNDEFINED, large)
-    fitted = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(scale[:, None], truth)
+        return Recalibration(UNDEFINED_INTERVAL, UNDEFINED_INTERVAL, in_the_large)
+    fitted = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(log_odds[:, None], truth)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-    design = np.stack([np.ones_like(scale), scale], axis=1)
-    information = design.T @ (design * _weight(intercept + slope * scale)[:, None])
-    deviations = np.sqrt(np.diag(np.linalg.inv(information)))
-    return Recalibration(wald(slope, deviations[1]), wald(intercept, deviations[0]), large)
+    design = np.stack([np.ones_like(log_odds), log_odds], axis=1)
+    information = design.T @ (design * _compute_logistic_variance(intercept + slope * log_odds)[:, None])
+    standard_errors = np.sqrt(np.diag(np.linalg.inv(information)))
+    return Recalibration(
+        compute_wald_interval(slope, standard_errors[1]),
+        compute_wald_interval(intercept, standard_errors[0]),
+        in_the_large,
+    )
 
 
-def _weight(scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    return expit(scale) * (1 - expit(scale))
+def _compute_logistic_variance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return expit(log_odds) * (1 - expit(log_odds))
 
 
-def calibration_bins(label: ArrayLike, probability: ArrayLike, bins: int = BINS) -> list[Bin]:
+def compute_calibration_bins(
+    label: ArrayLike, probability: ArrayLike, bin_count: int = DEFAULT_BIN_COUNT
+) -> list[CalibrationBin]:
     """Patients in order of probability, in at most ``bins`` groups of like size; equal probabilities stay together."""
     truth, score = np.asarray(label, float), np.asarray(probability, float)
-    edges = np.unique(np.quantile(score, np.linspace(0, 1, bins + 1)[1:-1]))
+    edges = np.unique(np.quantile(score, np.linspace(0, 1, bin_count + 1)[1:-1]))
     group = np.searchsorted(edges, score, side="left")
     return [
-        Bin(int(chosen.sum()), float(score[chosen].mean()), float(truth[chosen].mean()))
+        CalibrationBin(int(in_group.sum()), float(score[in_group].mean()), float(truth[in_group].mean()))
         for index in range(len(edges) + 1)
-        if (chosen := group == index).any()
+        if (in_group := group == index).any()
     ]
 
 
-def expected_calibration_error(label: ArrayLike, probability: ArrayLike, bins: int = BINS) -> float:
+def expected_calibration_error(
+    label: ArrayLike, probability: ArrayLike, bin_count: int = DEFAULT_BIN_COUNT
+) -> float:
     """Mean distance of probability and share over ``calibration_bins``, weighted by their patients."""
-    groups = calibration_bins(label, probability, bins)
+    groups = compute_calibration_bins(label, probability, bin_count)
     total = sum(group.patients for group in groups)
     return sum(group.patients * abs(group.probability - group.share) for group in groups) / total
 
 
-def net_benefit(label: ArrayLike, probability: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
+def compute_net_benefit(
+    label: ArrayLike, probability: ArrayLike, thresholds: ArrayLike
+) -> NDArray[np.float64]:
     """Decision curve (Vickers and Elkin 2006): true minus weighed false positives per patient, by threshold.
 
     thresholds: probabilities in (0, 1) at which one would act; "all" is the benefit of probability 1 for everybody.
     """
     truth, score = np.asarray(label, bool), np.asarray(probability, float)
-    acted = score[None] >= np.asarray(thresholds, float)[:, None]
+    is_positive = score[None] >= np.asarray(thresholds, float)[:, None]
     odds = np.asarray(thresholds, float) / (1 - np.asarray(thresholds, float))
-    return (acted & truth).mean(axis=1) - odds * (acted & ~truth).mean(axis=1)
+    return (is_positive & truth).mean(axis=1) - odds * (is_positive & ~truth).mean(axis=1)
 
 
-def _logit(probability: ArrayLike) -> NDArray[np.float64]:
-    return logit(np.clip(np.asarray(probability, float), SMALLEST, 1 - SMALLEST))
+def _compute_log_odds(probability: ArrayLike) -> NDArray[np.float64]:
+    return logit(np.clip(np.asarray(probability, float), MIN_PROBABILITY, 1 - MIN_PROBABILITY))

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
-from gliomark.evaluation.intervals import UNDEFINED, Interval
+from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval
 from gliomark.evaluation.metrics import auc
 
 
-def cautious_area(label: ArrayLike, score: ArrayLike) -> Interval:
+def compute_conservative_auc_interval(label: ArrayLike, score: ArrayLike) -> Interval:
     """The area with a conservative 95 % interval; nan where only one class is present.
 
     Whatever the scores are, the variance of the area is at most that of a share of as many trials as the smaller
@@ -21,9 +21,9 @@ def cautious_area(label: ArrayLike, score: ArrayLike) -> Interval:
     positive = np.asarray(label) == 1
     trials = int(min(positive.sum(), (~positive).sum()))
     if not trials:
-        return UNDEFINED
-    area = auc(label, score)
-    right = area * trials
-    low = beta.ppf(0.025, right, trials - right + 1) if right > 0 else 0.0
-    high = beta.ppf(0.975, right + 1, trials - right) if right < trials else 1.0
-    return Interval(area, float(low), float(high))
+        return UNDEFINED_INTERVAL
+    auc_value = auc(label, score)
+    successes = auc_value * trials
+    low = beta.ppf(0.025, successes, trials - successes + 1) if successes > 0 else 0.0
+    high = beta.ppf(0.975, successes + 1, trials - successes) if successes < trials else 1.0
+    return Interval(auc_value, float(low), float(high))

@@ -8,60 +8,65 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
-from gliomark.evaluation.intervals import Interval, wald
+from gliomark.evaluation.intervals import Interval, compute_wald_interval
 
 
 @dataclass(frozen=True)
-class AreaTest:
+class DeLongTestResult:
     """The difference of two areas on the same patients (first minus second), its interval, the two-sided p."""
 
     difference: Interval
     p: float
 
 
-def delong(label: ArrayLike, probability: ArrayLike) -> Interval:
+def compute_delong_interval(label: ArrayLike, probability: ArrayLike) -> Interval:
     """The area with DeLong's interval, cut to 0 and 1; nan where only one class is present.
 
     label: 0 or 1 per patient; probability: any score, higher for 1.
     """
-    areas, covariance = delong_covariance(label, [probability])
-    found = wald(float(areas[0]), float(np.sqrt(covariance[0, 0])))
-    return Interval(found.value, *np.clip([found.low, found.high], 0.0, 1.0).tolist())
+    aucs, covariance = compute_delong_covariance(label, [probability])
+    interval = compute_wald_interval(float(aucs[0]), float(np.sqrt(covariance[0, 0])))
+    return Interval(interval.value, *np.clip([interval.lower, interval.upper], 0.0, 1.0).tolist())
 
 
-def delong_test(label: ArrayLike, first: ArrayLike, second: ArrayLike) -> AreaTest:
+def compute_delong_test(label: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLongTestResult:
     """Whether two scores of the same patients rank them equally well."""
-    areas, covariance = delong_covariance(label, [first, second])
-    difference = float(areas[0] - areas[1])
-    deviation = float(np.sqrt(np.maximum(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])))
+    aucs, covariance = compute_delong_covariance(label, [first, second])
+    difference = float(aucs[0] - aucs[1])
+    standard_error = float(
+        np.sqrt(np.maximum(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    )
     with np.errstate(invalid="ignore"):
-        p = 1.0 if difference == 0 else float(2 * norm.sf(np.abs(difference) / np.float64(deviation)))
-    return AreaTest(wald(difference, deviation), p)
+        p = 1.0 if difference == 0 else float(2 * norm.sf(np.abs(difference) / np.float64(standard_error)))
+    return DeLongTestResult(compute_wald_interval(difference, standard_error), p)
 
 
-def delong_covariance(label: ArrayLike, scores: list[ArrayLike]) -> tuple[NDArray, NDArray]:
+def compute_delong_covariance(label: ArrayLike, scores: list[ArrayLike]) -> tuple[NDArray, NDArray]:
     """Areas ``(k,)`` and their covariance ``(k, k)`` of k scores, from midranks (Sun and Xu 2014).
 
     One patient in a class leaves that class's part of the covariance undefined (nan).
     """
     positive = np.asarray(label, int) == 1
-    m, n = int(positive.sum()), int((~positive).sum())
-    if m == 0 or n == 0:
+    positive_count, negative_count = int(positive.sum()), int((~positive).sum())
+    if positive_count == 0 or negative_count == 0:
         return np.full(len(scores), np.nan), np.full((len(scores), len(scores)), np.nan)
-    of_positive, of_negative = [], []
+    positive_placements, negative_placements = [], []
     for score in scores:
         values = np.asarray(score, float)
         ranks = rankdata(values)
         # share of the other class that each patient is ranked above
-        of_positive.append((ranks[positive] - rankdata(values[positive])) / n)
-        of_negative.append(1 - (ranks[~positive] - rankdata(values[~positive])) / m)
-    areas = np.array([part.mean() for part in of_positive])
+        positive_placements.append((ranks[positive] - rankdata(values[positive])) / negative_count)
+        negative_placements.append(1 - (ranks[~positive] - rankdata(values[~positive])) / positive_count)
+    aucs = np.array([part.mean() for part in positive_placements])
     with np.errstate(invalid="ignore", divide="ignore"):
-        covariance = _covariance(of_positive) / m + _covariance(of_negative) / n
-    return areas, covariance
+        covariance = (
+            _compute_covariance(positive_placements) / positive_count
+            + _compute_covariance(negative_placements) / negative_count
+        )
+    return aucs, covariance
 
 
-def _covariance(parts: list[NDArray]) -> NDArray:
-    if len(parts[0]) < 2:
-        return np.full((len(parts), len(parts)), np.nan)
-    return np.atleast_2d(np.cov(np.stack(parts), ddof=1))
+def _compute_covariance(placements: list[NDArray]) -> NDArray:
+    if len(placements[0]) < 2:
+        return np.full((len(placements), len(placements)), np.nan)
+    return np.atleast_2d(np.cov(np.stack(placements), ddof=1))

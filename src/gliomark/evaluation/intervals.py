@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-Z = float(norm.ppf(0.975))
+NORMAL_QUANTILE_975 = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,21 @@ class Interval:
     """A value and its 95 % interval; nan where it is not defined."""
 
     value: float
-    low: float
-    high: float
+    lower: float
+    upper: float
 
 
-UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
+UNDEFINED_INTERVAL = Interval(float("nan"), float("nan"), float("nan"))
 
 
-def wald(value: float, standard_error: float) -> Interval:
+def compute_wald_interval(value: float, standard_error: float) -> Interval:
     """Normal approximation."""
-    return Interval(value, value - Z * standard_error, value + Z * standard_error)
+    return Interval(
+        value, value - NORMAL_QUANTILE_975 * standard_error, value + NORMAL_QUANTILE_975 * standard_error
+    )
 
 
-def bootstrap(
+def bootstrap_interval(
     statistic: Callable[..., float], *columns: ArrayLike, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
     """(value, low, high) of ``statistic(*columns)``; the columns hold one entry per patient.
@@ -41,10 +43,10 @@ def bootstrap(
     count = len(arrays[0])
     draws = (random.integers(0, count, count) for _ in range(resamples))
     values = [statistic(*(array[draw] for array in arrays)) for draw in draws]
-    return float(statistic(*arrays)), *_percentiles(values)
+    return float(statistic(*arrays)), *_compute_percentile_bounds(values)
 
 
-def cluster_bootstrap(
+def bootstrap_cluster_intervals(
     statistic: Callable[..., Mapping[str, float]],
     cluster: ArrayLike,
     *columns: ArrayLike,
@@ -56,20 +58,21 @@ def cluster_bootstrap(
     cluster: the patient of each entry. Resamples for which a figure is undefined are left out of it.
     """
     arrays = [np.asarray(column) for column in columns]
-    _, owner = np.unique(np.asarray(cluster), return_inverse=True)
-    rows = [np.flatnonzero(owner == number) for number in range(owner.max() + 1)]
+    _, cluster_index = np.unique(np.asarray(cluster), return_inverse=True)
+    rows = [np.flatnonzero(cluster_index == number) for number in range(cluster_index.max() + 1)]
     random = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {}
+    resampled: dict[str, list[float]] = {}
     for _ in range(resamples):
         index = np.concatenate([rows[number] for number in random.integers(0, len(rows), len(rows))])
         for name, value in statistic(*(array[index] for array in arrays)).items():
-            drawn.setdefault(name, []).append(value)
+            resampled.setdefault(name, []).append(value)
     return {
-        name: Interval(float(value), *_percentiles(drawn[name])) for name, value in statistic(*arrays).items()
+        name: Interval(float(value), *_compute_percentile_bounds(resampled[name]))
+        for name, value in statistic(*arrays).items()
     }
 
 
-def _percentiles(values: Sequence[float]) -> tuple[float, float]:
+def _compute_percentile_bounds(values: Sequence[float]) -> tuple[float, float]:
     """The middle 95 %, nan where no resample has a value."""
     if not np.isfinite(values).any():
         return float("nan"), float("nan")

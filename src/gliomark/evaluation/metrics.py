@@ -17,49 +17,53 @@ def auc(label: ArrayLike, probability: ArrayLike) -> float:
     from scipy.stats import rankdata  # half a second to import, which who reads images alone need not pay
 
     positive = np.asarray(label) == 1
-    above, below = int(positive.sum()), int((~positive).sum())
-    if not above or not below:
+    positive_count, negative_count = int(positive.sum()), int((~positive).sum())
+    if not positive_count or not negative_count:
         return float("nan")
     ranks = rankdata(probability)[positive].sum()
-    return float((ranks - above * (above + 1) / 2) / (above * below))
+    return float((ranks - positive_count * (positive_count + 1) / 2) / (positive_count * negative_count))
 
 
-def auc_within(label: ArrayLike, probability: ArrayLike, group: ArrayLike) -> float:
+def auc_within_groups(label: ArrayLike, probability: ArrayLike, group: ArrayLike) -> float:
     """Area under the ROC curve over pairs of one group (fold) only; nan where no group has both classes.
 
     Answers of several folds' models need not be on one scale; where they tell nothing they follow the training part's
     share of positives, which is the lower the more of them are tested, and all folds together then fall below 0.5.
     """
-    truth, score, where = np.asarray(label), np.asarray(probability), np.asarray(group)
+    truth, score, groups = np.asarray(label), np.asarray(probability), np.asarray(group)
     areas, pairs = [], []
-    for name in np.unique(where):
-        own = where == name
-        positive = int((truth[own] == 1).sum())
-        if 0 < positive < own.sum():
-            areas.append(auc(truth[own], score[own]))
-            pairs.append(positive * (int(own.sum()) - positive))
+    for name in np.unique(groups):
+        in_group = groups == name
+        positive = int((truth[in_group] == 1).sum())
+        if 0 < positive < in_group.sum():
+            areas.append(auc(truth[in_group], score[in_group]))
+            pairs.append(positive * (int(in_group.sum()) - positive))
     return float(np.average(areas, weights=pairs)) if pairs else float("nan")
 
 
-def at_threshold(label: ArrayLike, probability: ArrayLike, threshold: ArrayLike) -> dict[str, float]:
+def compute_threshold_metrics(
+    label: ArrayLike, probability: ArrayLike, threshold: ArrayLike
+) -> dict[str, float]:
     """accuracy, sensitivity, specificity and kappa (eq. 4-7) of ``probability >= threshold``; nan where undefined.
 
     threshold: one, or one for each probability.
     """
-    truth, answer = np.asarray(label, bool), np.asarray(probability) >= np.asarray(threshold)
-    agree, by_chance = (
-        np.mean(truth == answer),
-        1 - truth.mean() - answer.mean() + 2 * truth.mean() * answer.mean(),
+    truth, predicted = np.asarray(label, bool), np.asarray(probability) >= np.asarray(threshold)
+    accuracy, chance_agreement = (
+        np.mean(truth == predicted),
+        1 - truth.mean() - predicted.mean() + 2 * truth.mean() * predicted.mean(),
     )
     return {
-        "accuracy": float(agree),
-        "sensitivity": float(answer[truth].mean()) if truth.any() else float("nan"),
-        "specificity": float(1 - answer[~truth].mean()) if not truth.all() else float("nan"),
-        "kappa": float((agree - by_chance) / (1 - by_chance)) if by_chance < 1 else float("nan"),
+        "accuracy": float(accuracy),
+        "sensitivity": float(predicted[truth].mean()) if truth.any() else float("nan"),
+        "specificity": float(1 - predicted[~truth].mean()) if not truth.all() else float("nan"),
+        "kappa": float((accuracy - chance_agreement) / (1 - chance_agreement))
+        if chance_agreement < 1
+        else float("nan"),
     }
 
 
-def youden_threshold(label: ArrayLike, probability: ArrayLike) -> float:
+def compute_youden_threshold(label: ArrayLike, probability: ArrayLike) -> float:
     """The probability that maximises sensitivity + specificity, midway between two patients'."""
     truth, score = np.asarray(label, bool), np.asarray(probability, float)
     levels = np.unique(score)

@@ -13,7 +13,7 @@ from gliomark.evaluation.metrics import dice
 
 
 @dataclass(frozen=True)
-class OutlineScores:
+class SegmentationScores:
     """One patient's outline against the drawn one.
 
     dice (eq. 3-9) and sensitivity over all slices, dice_per_lesion_slice their mean over the slices with a
@@ -33,19 +33,19 @@ class OutlineScores:
     lesion_free: tuple[float, ...]
 
 
-def compare(
+def compute_segmentation_scores(
     truth: NDArray[np.bool_], mask: NDArray[np.bool_], brain: NDArray[np.bool_], spacing: Sequence[float]
-) -> OutlineScores:
+) -> SegmentationScores:
     """truth, mask and brain ``(slice, row, column)``; spacing: slice, row and column step in millimetres."""
     with_lesion = truth.any(axis=(1, 2))
-    free = ~with_lesion & brain.any(axis=(1, 2))
+    is_lesion_free = ~with_lesion & brain.any(axis=(1, 2))
     both = np.flatnonzero(with_lesion & mask.any(axis=(1, 2)))
-    flat = [hausdorff(truth[i], mask[i], (1.0, 1.0)) for i in both]
-    pixels = np.mean(flat, axis=0) if flat else (np.nan, np.nan)
-    mm = hausdorff(truth, mask, spacing)
+    slice_distances = [compute_hausdorff_distances(truth[i], mask[i], (1.0, 1.0)) for i in both]
+    pixels = np.mean(slice_distances, axis=0) if slice_distances else (np.nan, np.nan)
+    mm = compute_hausdorff_distances(truth, mask, spacing)
     lesion = int(truth.sum())
     per_slice = [dice(t, m) for t, m in zip(truth[with_lesion], mask[with_lesion], strict=True)]
-    return OutlineScores(
+    return SegmentationScores(
         dice=dice(truth, mask),
         dice_per_lesion_slice=float(np.mean(per_slice)) if per_slice else float("nan"),
         sensitivity=int((truth & mask).sum()) / lesion if lesion else float("nan"),
@@ -54,12 +54,13 @@ def compare(
         hausdorff_mm=mm[0],
         hausdorff_95_mm=mm[1],
         lesion_free=tuple(
-            float((m & b).sum() / b.sum()) for m, b in zip(mask[free], brain[free], strict=True)
+            float((m & b).sum() / b.sum())
+            for m, b in zip(mask[is_lesion_free], brain[is_lesion_free], strict=True)
         ),
     )
 
 
-def hausdorff(
+def compute_hausdorff_distances(
     truth: NDArray[np.bool_], mask: NDArray[np.bool_], spacing: Sequence[float]
 ) -> tuple[float, float]:
     """Hausdorff distance (eq. 3-11) and its 95th percentile, in the unit of spacing, any number of axes.
@@ -71,11 +72,13 @@ def hausdorff(
         return float("nan"), float("nan")
     box = ndimage.find_objects((truth | mask).astype(np.uint8))[0]
     # a border of nothing, so that what touches the box's side is surface there too
-    first, second = (_surface(np.pad(one[box], 1)) for one in (truth, mask))
-    there = ndimage.distance_transform_edt(~second, sampling=spacing)[first]
-    back = ndimage.distance_transform_edt(~first, sampling=spacing)[second]
-    return float(max(there.max(), back.max())), float(max(np.percentile(there, 95), np.percentile(back, 95)))
+    first, second = (_extract_surface(np.pad(one[box], 1)) for one in (truth, mask))
+    first_to_second = ndimage.distance_transform_edt(~second, sampling=spacing)[first]
+    second_to_first = ndimage.distance_transform_edt(~first, sampling=spacing)[second]
+    return float(max(first_to_second.max(), second_to_first.max())), float(
+        max(np.percentile(first_to_second, 95), np.percentile(second_to_first, 95))
+    )
 
 
-def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _extract_surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~ndimage.binary_erosion(mask)

@@ -7,41 +7,43 @@ from pathlib import Path
 
 import pandas as pd
 
-from gliomark.cohort.folds import FOLDS
-from gliomark.experiments.markers.cascade import CASCADE
-from gliomark.experiments.markers.document import MARKERS, markers_text
+from gliomark.cohort.folds import FOLD_COUNT
+from gliomark.experiments.markers.cascade import CASCADE_STAGE
+from gliomark.experiments.markers.document import MARKER_TITLES, format_marker_results
 from gliomark.files import atomic_write
 from gliomark.study import GliomarkError
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+RESULTS_BEGIN, RESULTS_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
-def write_tables(results: Path, documents: Path) -> list[Path]:
+def update_documents(results_folder: Path, documents_folder: Path) -> list[Path]:
     """Replace what stands between the two marks in each document; the documents written."""
     paths = []
-    for name, text_of in DOCUMENTS.items():
-        paths.append(documents / name)
-        text = with_results(paths[-1].read_text("utf-8"), text_of(results), paths[-1])
+    for name, format_results in DOCUMENT_FORMATTERS.items():
+        paths.append(documents_folder / name)
+        text = insert_results(paths[-1].read_text("utf-8"), format_results(results_folder), paths[-1])
         atomic_write(paths[-1], text)
     return paths
 
 
-def with_results(document: str, text: str, path: Path) -> str:
+def insert_results(document: str, markdown: str, path: Path) -> str:
     """The document with ``text`` between its marks. Raises GliomarkError where they are missing."""
-    if BEGIN not in document or END not in document:
-        raise GliomarkError(f"{path} has no place for results: put '{BEGIN}{END}' where they belong.")
-    before, rest = document.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}"
+    if RESULTS_BEGIN not in document or RESULTS_END not in document:
+        raise GliomarkError(
+            f"{path} has no place for results: put '{RESULTS_BEGIN}{RESULTS_END}' where they belong."
+        )
+    before, remainder = document.split(RESULTS_BEGIN, 1)
+    return f"{before}{RESULTS_BEGIN}\n{markdown}\n{RESULTS_END}{remainder.split(RESULTS_END, 1)[1]}"
 
 
-def results_text(results: Path) -> str:
+def format_main_results(results_folder: Path) -> str:
     """Both tables in Markdown."""
-    segmentation = pd.read_csv(results / "segmentation.csv")
-    markers = pd.read_csv(results / "markers.csv", keep_default_na=False, na_values=[""])
-    return f"{_segmentation(segmentation)}\n\n{_markers(markers)}"
+    segmentation = pd.read_csv(results_folder / "segmentation.csv")
+    markers = pd.read_csv(results_folder / "markers.csv", keep_default_na=False, na_values=[""])
+    return f"{_format_segmentation_table(segmentation)}\n\n{_format_marker_table(markers)}"
 
 
-def _segmentation(table: pd.DataFrame) -> str:
+def _format_segmentation_table(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     lines = [
         f"Outline, Dice per patient over all prepared slices, {first.folds} folds by patient; the last row is how it "
@@ -67,9 +69,9 @@ def _segmentation(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _markers(table: pd.DataFrame) -> str:
+def _format_marker_table(table: pd.DataFrame) -> str:
     """The markers that are shipped: those that the cascade tells better than chance."""
-    cascade = table["stage"].eq(CASCADE) & table["outline"].eq("predicted") & table["fusion"].eq("near")
+    cascade = table["stage"].eq(CASCADE_STAGE) & table["outline"].eq("predicted") & table["fusion"].eq("near")
     shipped = table[cascade & (table["low_95"] > 0.5)]["marker"]
     lines = [
         "Markers, patient level, fusion Near, five folds by patient:",
@@ -81,18 +83,18 @@ def _markers(table: pd.DataFrame) -> str:
     for r in table[table["fusion"].isin(["near", "none"]) & table["marker"].isin(shipped)].itertuples():
         area = f"{r.auc:.2f} ({r.low_95:.2f} to {r.high_95:.2f})"
         lines.append(
-            f"| {MARKERS[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
+            f"| {MARKER_TITLES[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
             f"| {r.auc_in_folds:.2f} | {r.sensitivity:.2f} | {r.specificity:.2f} |"
         )
     return "\n".join(lines)
 
 
-def cohort_text(results: Path) -> str:
+def format_cohort_results(results_folder: Path) -> str:
     """Table 2-3 and what registration and recognition were measured to do, in Markdown."""
-    return f"{_table_2_3(pd.read_csv(results / 'table_2_3.csv'))}\n\n{_tools(results)}"
+    return f"{_format_table_2_3(pd.read_csv(results_folder / 'table_2_3.csv'))}\n\n{_format_registration_and_recognition(results_folder)}"
 
 
-def _table_2_3(table: pd.DataFrame) -> str:
+def _format_table_2_3(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     lines = [
         f"Is there a lesion in this slice (table 2-3)? {first.cohort}, {first.sequences}, {first.patients} patients, "
@@ -112,23 +114,25 @@ def _table_2_3(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _tools(results: Path) -> str:
+def _format_registration_and_recognition(results_folder: Path) -> str:
     """One sentence each on registration and on the recognition of series."""
-    moved = pd.read_csv(results / "registration.csv")
-    seen = pd.read_csv(results / "series_recognition.csv", keep_default_na=False)
-    made = seen[seen["source"] == "generated"]
-    ours = {"T1", "T1C", "T2", "FLAIR"}
-    wrong = made[made["recognised"].isin(ours) & (made["recognised"] != made["truth"])]["count"].sum()
+    registrations = pd.read_csv(results_folder / "registration.csv")
+    recognitions = pd.read_csv(results_folder / "series_recognition.csv", keep_default_na=False)
+    generated = recognitions[recognitions["source"] == "generated"]
+    target_sequences = {"T1", "T1C", "T2", "FLAIR"}
+    wrong = generated[
+        generated["recognised"].isin(target_sequences) & (generated["recognised"] != generated["truth"])
+    ]["count"].sum()
     return (
-        f"Registration, T1C to T2 of {len(moved)} synthetic patients moved by up to {moved['before_mm'].max():.1f} mm "
-        f"over the brain: mean error {moved['mean_mm'].median():.2f} mm (median of patients), worst point of all "
-        f"{moved['max_mm'].max():.2f} mm.\n\n"
-        f"Recognition of series: {made['count'].sum()} invented headers, {wrong} taken for a wrong sequence; the "
+        f"Registration, T1C to T2 of {len(registrations)} synthetic patients moved by up to {registrations['before_mm'].max():.1f} mm "
+        f"over the brain: mean error {registrations['mean_mm'].median():.2f} mm (median of patients), worst point of all "
+        f"{registrations['max_mm'].max():.2f} mm.\n\n"
+        f"Recognition of series: {generated['count'].sum()} invented headers, {wrong} taken for a wrong sequence; the "
         "confusion table is `results/series_recognition.csv`."
     )
 
 
-def segmentation_text(results: Path) -> str:
+def format_segmentation_results(results_folder: Path) -> str:
     """Chapter 3's tables, those that there are, in Markdown."""
     titles = {
         "table_3_1": "MIG-Net against its rivals (table 3-1)",
@@ -137,22 +141,22 @@ def segmentation_text(results: Path) -> str:
         "segmentation_beyond": "Beyond the published study",
     }
     parts = [
-        _study(title, pd.read_csv(results / f"{name}.csv"))
+        _format_chapter_3_table(title, pd.read_csv(results_folder / f"{name}.csv"))
         for name, title in titles.items()
-        if (results / f"{name}.csv").exists()
+        if (results_folder / f"{name}.csv").exists()
     ]
-    if (results / "gpu_segmentation.csv").exists():
-        parts.insert(0, _on_a_gpu(results))
+    if (results_folder / "gpu_segmentation.csv").exists():
+        parts.insert(0, _format_gpu_results(results_folder))
     return "\n\n".join(parts)
 
 
-def _on_a_gpu(results: Path) -> str:
+def _format_gpu_results(results_folder: Path) -> str:
     """The published size on one GPU: every network and seed, the seeds together, and the speed of training."""
     table, seeds, speeds = (
-        pd.read_csv(results / f"{name}.csv")
+        pd.read_csv(results_folder / f"{name}.csv")
         for name in ("gpu_segmentation", "gpu_segmentation_seeds", "gpu_training")
     )
-    record = json.loads((results / "gpu_segmentation_run_record.json").read_text("utf-8"))
+    record = json.loads((results_folder / "gpu_segmentation_run_record.json").read_text("utf-8"))
     steps, batch = record["groups"][0]["steps"], record["batch"]
     lines = [
         f"**Published size, on one GPU.** {record['sequence']}, {record['cohort']}, five folds by patient, "
@@ -183,10 +187,10 @@ def _on_a_gpu(results: Path) -> str:
             compared = f"{r['difference']:+.3f} ({between}), {r['wilcoxon_p']:.2g}"
         apart = r["dice_highest_seed"] - r["dice_lowest_seed"]
         lines.append(f"| {r['network']} | {r['seeds']} | {r['dice']:.3f} | {apart:.3f} | {compared} |")
-    return "\n".join([*lines, "", *_training_speed(speeds)])
+    return "\n".join([*lines, "", *_format_training_speed(speeds)])
 
 
-def _training_speed(speeds: pd.DataFrame) -> list[str]:
+def _format_training_speed(speeds: pd.DataFrame) -> list[str]:
     """What a network costs, and how much of the card its training uses."""
     lines = [
         "Training, forward and backward in bf16, compiled, each step a CUDA graph, five folds side by side:",
@@ -203,11 +207,11 @@ def _training_speed(speeds: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _study(title: str, table: pd.DataFrame) -> str:
+def _format_chapter_3_table(title: str, table: pd.DataFrame) -> str:
     """One table of the study: the figures a reader compares, the rest is in the csv."""
     first = table.iloc[0]
     count = first.folds
-    folds = "five folds by patient" if count == FOLDS else f"the first {count} of five folds by patient"
+    folds = "five folds by patient" if count == FOLD_COUNT else f"the first {count} of five folds by patient"
     lines = [
         f"**{title}.** {first.sequences}, {folds}. Preset `{first.preset}`: "
         f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv.",
@@ -231,10 +235,10 @@ def _study(title: str, table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def server_text(results: Path) -> str:
+def format_server_results(results_folder: Path) -> str:
     """How the server does under load, in Markdown."""
-    table = pd.read_csv(results / "server_load.csv")
-    record = json.loads((results / "server_load_run_record.json").read_text("utf-8"))
+    table = pd.read_csv(results_folder / "server_load.csv")
+    record = json.loads((results_folder / "server_load_run_record.json").read_text("utf-8"))
     first = table.iloc[0]
     lines = [
         f"{record['patients']} patients of TCGA-LGG, prepared; seconds from asking to the answer, `--workers "
@@ -253,24 +257,24 @@ def server_text(results: Path) -> str:
     return "\n".join(lines)
 
 
-def client_text(results: Path) -> str:
+def format_client_results(results_folder: Path) -> str:
     """How long one waits in the desktop client, in a sentence."""
-    (told,) = pd.read_csv(results / "click_to_result_summary.csv").itertuples()
-    every = pd.read_csv(results / "click_to_result.csv")
+    (summary,) = pd.read_csv(results_folder / "click_to_result_summary.csv").itertuples()
+    predictions = pd.read_csv(results_folder / "click_to_result.csv")
     return (
-        f"{told.predictions} patients of TCGA-LGG, {told.cores} cores, the client's own server, warm: from the click "
-        f"to the answer on the screen {told.median_s:.1f} s (median), {told.worst_s:.1f} s at most; before that, from "
-        f"the choice of the folder to images that can be paged, {every['preparing_s'].median():.1f} s (median), "
-        f"{every['preparing_s'].max():.1f} s at most."
+        f"{summary.predictions} patients of TCGA-LGG, {summary.cores} cores, the client's own server, warm: from the click "
+        f"to the answer on the screen {summary.median_s:.1f} s (median), {summary.worst_s:.1f} s at most; before that, from "
+        f"the choice of the folder to images that can be paged, {predictions['preparing_s'].median():.1f} s (median), "
+        f"{predictions['preparing_s'].max():.1f} s at most."
     )
 
 
-DOCUMENTS = {
-    "README.md": results_text,
-    "MODEL_CARD.md": results_text,
-    "docs/cohort.md": cohort_text,
-    "docs/segmentation.md": segmentation_text,
-    "docs/markers.md": markers_text,
-    "docs/server.md": server_text,
-    "docs/client.md": client_text,
+DOCUMENT_FORMATTERS = {
+    "README.md": format_main_results,
+    "MODEL_CARD.md": format_main_results,
+    "docs/cohort.md": format_cohort_results,
+    "docs/segmentation.md": format_segmentation_results,
+    "docs/markers.md": format_marker_results,
+    "docs/server.md": format_server_results,
+    "docs/client.md": format_client_results,
 }

@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-def cohort_name(folder: Path) -> str:
+def get_cohort_name(cohort_folder: Path) -> str:
     """What the tables call a cohort."""
-    return folder.absolute().name
+    return cohort_folder.absolute().name
 
 
 @dataclass(frozen=True)
-class Place:
+class ExperimentConfig:
     """The cohorts (the first is the one trained on), the folder of the tables, and who works how.
 
     workers, scheduler: see ``sharing.run_jobs``. say: is told of every step.
     """
 
-    cohorts: tuple[Path, ...]
-    out: Path
+    cohort_folders: tuple[Path, ...]
+    output_folder: Path
     preset: str
     workers: int | None
     scheduler: str | None
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
 
     @property
-    def names(self) -> list[str]:
+    def cohort_names(self) -> list[str]:
         """The cohorts' names in the tables."""
-        return [cohort_name(folder) for folder in self.cohorts]
+        return [get_cohort_name(folder) for folder in self.cohort_folders]
 
     @property
-    def work(self) -> Path:
+    def work_folder(self) -> Path:
         """What is kept for the next call."""
-        return self.out / "work"
+        return self.output_folder / "work"

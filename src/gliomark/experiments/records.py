@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 
 from gliomark.files import atomic_write
 from gliomark.study import GliomarkError
-from gliomark.tables.writing import harmless
+from gliomark.tables.writing import escape_formula
 
 DOTS_PER_INCH = 110
-PACKAGES = (
+RECORDED_PACKAGES = (
     "gliomark",
     "torch",
     "monai",
@@ -34,15 +34,15 @@ PACKAGES = (
 )
 
 
-def kept_fold(path: Path, key: dict) -> dict | None:
+def find_finished_fold(path: Path, key: dict) -> dict | None:
     """The finished fold at ``path``, None if there is none.
 
     Raises GliomarkError where it, or the interrupted one beside it, is another run's.
     """
-    kept = path if path.exists() else path.with_suffix("") / "key.json"
-    if not kept.exists():
+    existing_path = path if path.exists() else path.with_suffix("") / "key.json"
+    if not existing_path.exists():
         return None
-    record = json.loads(kept.read_text("utf-8"))
+    record = json.loads(existing_path.read_text("utf-8"))
     if record["key"] != key:
         raise GliomarkError(
             f"{path.parent} holds a run with other settings, patients, images or weights; delete that folder to train "
@@ -60,23 +60,23 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table = table.assign(**{name: table[name].map(repr)})
     if "wilcoxon_p" in table:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))
-    table = table.map(harmless).rename(columns=harmless)
+    table = table.map(escape_formula).rename(columns=escape_formula)
     atomic_write(path, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
-def run_record(experiment: str, **told: object) -> dict:
+def create_run_record(experiment_name: str, **details: object) -> dict:
     """What a stranger needs to judge a run: when, by which code, on what, with which versions, and ``told``."""
     return {
-        "experiment": experiment,
+        "experiment": experiment_name,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "device": device(),
-        **told,
-        "versions": {package: version(package) for package in PACKAGES},
+        "commit": read_git_commit(),
+        "device": describe_device(),
+        **details,
+        "versions": {package: version(package) for package in RECORDED_PACKAGES},
     }
 
 
-def fit_for_files(name: str) -> str:
+def to_file_name(name: str) -> str:
     """The name as a folder or file may be called."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
@@ -88,14 +88,14 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return atomic_write(path, content.getvalue())
 
 
-def commit() -> str:
+def read_git_commit() -> str:
     """The commit the code is of, "unknown" outside a checkout."""
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
     )
-    return done.stdout.strip() or "unknown"
+    return completed.stdout.strip() or "unknown"
 
 
-def device() -> str:
+def describe_device() -> str:
     """What the experiment ran on."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"

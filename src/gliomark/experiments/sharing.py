@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from gliomark.cohort.workers import cluster, each
+from gliomark.cohort.workers import create_dask_client, run_on_cluster
 from gliomark.study import GliomarkError
 
 Job = TypeVar("Job")
@@ -16,7 +16,7 @@ Job = TypeVar("Job")
 def run_jobs(
     jobs: Sequence[Job],
     function: Callable[[Job], dict],
-    say: Callable[[Job, dict], None],
+    notify: Callable[[Job, dict], None],
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> dict[Job, dict]:
@@ -28,10 +28,10 @@ def run_jobs(
         workers = 0  # the processes would share one GPU
     records: dict[Job, dict] = {}
     if jobs:
-        with cluster(workers, scheduler, keep_memory=True) as client:
-            for job, done in each(client, function, jobs):
-                if isinstance(done, GliomarkError):
-                    raise done
-                records[job] = done
-                say(job, done)
+        with create_dask_client(workers, scheduler, keep_memory=True) as client:
+            for job, result in run_on_cluster(client, function, jobs):
+                if isinstance(result, GliomarkError):
+                    raise result
+                records[job] = result
+                notify(job, result)
     return records

@@ -12,20 +12,20 @@ from torch.nn import functional as F
 
 from gliomark.models.kinet import KiNet
 from gliomark.models.marker_networks import (
-    READ_STAGES,
+    POOLED_STAGES,
     CentralNet,
-    FrozenTrunk,
-    MiddleFusion,
-    OneHead,
-    ResNeStTrunk,
-    lesion_of,
+    LesionPooledFeatures,
+    MiddleFusionBackbone,
+    ResNeStBackbone,
+    SingleHeadNetwork,
+    extract_lesion_mask,
 )
 from gliomark.study import GliomarkError
 
-POSITIVE = 1
+POSITIVE_CLASS = 1
 
 
-class _Answer(nn.Module):
+class _HeadSelector(nn.Module):
     """The network answering with one head alone, as Grad-CAM wants it."""
 
     def __init__(self, network: nn.Module, head: str) -> None:
@@ -36,17 +36,17 @@ class _Answer(nn.Module):
         return self.network(mix)[self.head]
 
 
-def branches_of(network: nn.Module) -> tuple[str, ...]:
+def list_branches(network: nn.Module) -> tuple[str, ...]:
     """The branches that ``branch_map`` knows of a network; "first" and "second" are the sequences' own."""
     if isinstance(network, KiNet):
         return ("first", "second", "master")
     if isinstance(network, CentralNet):
         return ("first", "second", "central")
-    return ("first", "second", "both") if _frozen(network) else ("whole",)
+    return ("first", "second", "both") if _uses_lesion_pooled_features(network) else ("whole",)
 
 
-def _frozen(network: nn.Module) -> bool:
-    return isinstance(getattr(network, "trunk", None), FrozenTrunk)
+def _uses_lesion_pooled_features(network: nn.Module) -> bool:
+    return isinstance(getattr(network, "trunk", None), LesionPooledFeatures)
 
 
 class _HiResCAM(GradCAM):
@@ -55,7 +55,7 @@ class _HiResCAM(GradCAM):
         return F.relu((features[layer_idx] * gradients[layer_idx]).sum(dim=1, keepdim=True))
 
 
-def branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int) -> Tensor:
+def compute_branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int) -> Tensor:
     """``(B, 4, H, W)`` to ``(B, H, W)`` in 0 to 1: what in a stage's features speaks for the positive class.
 
     branch: one of ``branches_of``. KiNet's and CentralNet's middle branch is asked by the answer that counts, an
@@ -64,31 +64,35 @@ def branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int) -> Tens
     everywhere. Raises GliomarkError for a stage that the network has not: the first of a master without Merge-IN,
     the first two of middle fusion.
     """
-    head, layer = _target(network, branch, stage)
+    head, layer = _find_head_and_layer(network, branch, stage)
     # evaluation mode is the wrapper's too, to which MONAI returns the network afterwards
-    cam = _HiResCAM if _frozen(network) else GradCAM
-    asked = cam(_Answer(network, head).eval(), target_layers=f"network.{layer}")
+    cam_class = _HiResCAM if _uses_lesion_pooled_features(network) else GradCAM
+    cam = cam_class(_HeadSelector(network, head).eval(), target_layers=f"network.{layer}")
     with enable_grad():
-        coarse = asked.compute_map(mix.requires_grad_(), class_idx=POSITIVE).detach()
-    if _frozen(network):
+        coarse_map = cam.compute_map(mix.requires_grad_(), class_idx=POSITIVE_CLASS).detach()
+    if _uses_lesion_pooled_features(network):
         # both sequences went through as one batch
-        each = coarse.unflatten(0, (len(mix), -1))
-        coarse = each.sum(dim=1) if branch == "both" else each[:, branches_of(network).index(branch)]
-    found = F.interpolate(coarse, size=mix.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    if _frozen(network):
-        # of a coarse pixel on the edge it reads the lesion's part
-        found = found * lesion_of(mix.detach())[:, 0]
-    return found / found.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
-
-
-def _target(network: nn.Module, branch: str, stage: int) -> tuple[str, str]:
-    """The head to ask and the layer to look at."""
-    if branch not in branches_of(network):
-        raise GliomarkError(
-            f"This network has no branch '{branch}'; it has {', '.join(branches_of(network))}."
+        sequence_maps = coarse_map.unflatten(0, (len(mix), -1))
+        coarse_map = (
+            sequence_maps.sum(dim=1)
+            if branch == "both"
+            else sequence_maps[:, list_branches(network).index(branch)]
         )
-    if isinstance(network, OneHead):
-        return "cat", f"trunk.{_trunk_layer(network.trunk, stage)}"
+    branch_map = F.interpolate(coarse_map, size=mix.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    if _uses_lesion_pooled_features(network):
+        # of a coarse pixel on the edge it reads the lesion's part
+        branch_map = branch_map * extract_lesion_mask(mix.detach())[:, 0]
+    return branch_map / branch_map.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
+
+
+def _find_head_and_layer(network: nn.Module, branch: str, stage: int) -> tuple[str, str]:
+    """The head to ask and the layer to look at."""
+    if branch not in list_branches(network):
+        raise GliomarkError(
+            f"This network has no branch '{branch}'; it has {', '.join(list_branches(network))}."
+        )
+    if isinstance(network, SingleHeadNetwork):
+        return "cat", f"trunk.{_find_trunk_layer(network.trunk, stage)}"
     if branch == "master" and stage == 1 and isinstance(network, KiNet) and network.master is None:
         raise GliomarkError("This network's master has no first stage of its own; ask for stage 2, 3 or 4.")
     if branch == "master":
@@ -96,12 +100,12 @@ def _target(network: nn.Module, branch: str, stage: int) -> tuple[str, str]:
     return "cat" if branch == "central" else branch, f"{branch}.stages.{stage - 1}"
 
 
-def _trunk_layer(trunk: nn.Module, stage: int) -> str:
-    if isinstance(trunk, FrozenTrunk):
-        return f"stages.{READ_STAGES[min(stage, len(READ_STAGES)) - 1]}"
-    if isinstance(trunk, ResNeStTrunk):
+def _find_trunk_layer(trunk: nn.Module, stage: int) -> str:
+    if isinstance(trunk, LesionPooledFeatures):
+        return f"stages.{POOLED_STAGES[min(stage, len(POOLED_STAGES)) - 1]}"
+    if isinstance(trunk, ResNeStBackbone):
         return f"branch.stages.{stage - 1}"
-    if isinstance(trunk, MiddleFusion):
+    if isinstance(trunk, MiddleFusionBackbone):
         if stage < 3:
             raise GliomarkError("Middle fusion has one trunk from stage 3 on; ask for stage 3 or 4.")
         return f"rest.{stage - 3}"

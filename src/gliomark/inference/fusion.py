@@ -13,13 +13,15 @@ from gliomark.study import GliomarkError
 FusionRule = Literal["near", "all", "large"]
 
 
-def check_fusion(rule: object) -> None:
+def check_fusion_rule(rule: object) -> None:
     """Raise GliomarkError for anything but the three rules."""
     if rule not in get_args(FusionRule):
         raise GliomarkError(message("fusion-unknown", given=repr(rule)))
 
 
-def deciding_slices(index: Sequence[int], areas: Sequence[float], rule: FusionRule) -> list[int]:
+def select_deciding_slices(
+    neighbour_index: Sequence[int], areas: Sequence[float], rule: FusionRule
+) -> list[int]:
     """Which lesion slices decide, as positions in ``index``.
 
     index: each lesion slice's number among the slices that count as neighbours, ascending: all of the patient's own
@@ -27,24 +29,24 @@ def deciding_slices(index: Sequence[int], areas: Sequence[float], rule: FusionRu
     the lower slice where two are equal. Near: that one and its two neighbours; a neighbour without lesion or past the
     end is left out. Raises GliomarkError for another rule.
     """
-    check_fusion(rule)
+    check_fusion_rule(rule)
     if rule == "all":
-        return list(range(len(index)))
+        return list(range(len(neighbour_index)))
     largest = int(np.argmax(areas))
     if rule == "large":
         return [largest]
-    return [i for i, number in enumerate(index) if abs(number - index[largest]) <= 1]
+    return [i for i, number in enumerate(neighbour_index) if abs(number - neighbour_index[largest]) <= 1]
 
 
-def patient_probability(
-    index: Sequence[int], areas: Sequence[float], probabilities: Sequence[float], rule: FusionRule
+def fuse_probabilities(
+    neighbour_index: Sequence[int], areas: Sequence[float], probabilities: Sequence[float], rule: FusionRule
 ) -> float:
     """Mean probability of the deciding slices."""
-    return float(np.mean([probabilities[i] for i in deciding_slices(index, areas, rule)]))
+    return float(np.mean([probabilities[i] for i in select_deciding_slices(neighbour_index, areas, rule)]))
 
 
-def fusion_in_words(rule: FusionRule, count: int) -> str:
+def describe_fusion(rule: FusionRule, slice_count: int) -> str:
     """How so many deciding slices became one probability, as a message."""
     if rule == "near":
-        return message(f"fusion-near-{count}")
-    return message("fusion-all", count=count) if rule == "all" else message("fusion-large")
+        return message(f"fusion-near-{slice_count}")
+    return message("fusion-all", count=slice_count) if rule == "all" else message("fusion-large")

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-SAMPLES = 500_000  # are enough to know an image's range
+MAX_PERCENTILE_SAMPLES = 500_000  # are enough to know an image's range
 # Air lies along the rim of an MR image and is dark. Tissue there (a tight crop) is seldom among the brightest.
-_BRIGHT, _DARK, _MOST_OF_THE_RIM = 0.85, 0.7, 0.5
+_BRIGHT_FRACTION, _DARK_FRACTION, _MIN_BRIGHT_EDGE_SHARE = 0.85, 0.7, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,8 @@ class GreyValues:
     notes: tuple[str, ...]
 
 
-def check_grey_values(
-    image: NDArray[np.float32], source: Path, name: str, slice_names: Sequence[str]
+def clean_grey_values(
+    image: NDArray[np.float32], source: Path, sequence: str, slice_names: Sequence[str]
 ) -> GreyValues:
     """Fill with background what is no number and what is padding; notes say so.
 
@@ -40,50 +40,56 @@ def check_grey_values(
     """
     notes: list[str] = []
     missing = ~np.isfinite(image)
-    absent = int(missing.sum())
-    if absent == image.size:
+    missing_count = int(missing.sum())
+    if missing_count == image.size:
         raise GliomarkError(message("grey-no-numbers", source=source))
-    if absent:
+    if missing_count:
         image = np.where(missing, image[~missing].min(), image)
-        notes.append(message("grey-missing", name=name, count=absent))
-    image, padded = _without_padding(image)
-    if padded:
-        notes.append(message("grey-padding", name=name, count=padded))
+        notes.append(message("grey-missing", name=sequence, count=missing_count))
+    image, padding_count = _replace_padding(image)
+    if padding_count:
+        notes.append(message("grey-padding", name=sequence, count=padding_count))
     if image.min() == image.max():
         raise GliomarkError(message("grey-constant", source=source))
-    if looks_inverted(image):
+    if is_probably_inverted(image):
         raise GliomarkError(message("grey-inverted", source=source))
-    if (inverted := inverted_slices(image)).size:
+    if (inverted := find_inverted_slices(image)).size:
         slices = ", ".join(slice_names[at] for at in inverted[:5])
         raise GliomarkError(message("grey-inverted-slices", source=source, slices=slices))
-    return GreyValues(image, missing if absent else None, tuple(notes))
+    return GreyValues(image, missing if missing_count else None, tuple(notes))
 
 
-def looks_inverted(image: NDArray[np.float32]) -> bool:
+def is_probably_inverted(image: NDArray[np.float32]) -> bool:
     """Whether most of the slices' rim, where air should be, is about as bright as anything in the image."""
-    low, high = _range(image)
-    return bool(high > low and (_rim(image) > low + _BRIGHT * (high - low)).mean() > _MOST_OF_THE_RIM)
+    low, high = _compute_intensity_range(image)
+    return bool(
+        high > low
+        and (_extract_edge_pixels(image) > low + _BRIGHT_FRACTION * (high - low)).mean()
+        > _MIN_BRIGHT_EDGE_SHARE
+    )
 
 
-def inverted_slices(image: NDArray[np.float32]) -> NDArray[np.intp]:
+def find_inverted_slices(image: NDArray[np.float32]) -> NDArray[np.intp]:
     """Slices that alone look inverted: a bright rim as above, around something dark."""
-    low, high = _range(image)
-    bright = (_rim(image) > low + _BRIGHT * (high - low)).mean(axis=1) > _MOST_OF_THE_RIM
-    dark = image.min(axis=(1, 2)) < low + _DARK * (high - low)
+    low, high = _compute_intensity_range(image)
+    bright = (_extract_edge_pixels(image) > low + _BRIGHT_FRACTION * (high - low)).mean(
+        axis=1
+    ) > _MIN_BRIGHT_EDGE_SHARE
+    dark = image.min(axis=(1, 2)) < low + _DARK_FRACTION * (high - low)
     return np.flatnonzero(bright & dark & (high > low))
 
 
-def _rim(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _extract_edge_pixels(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """The outermost pixels of every slice, ``(slice, pixel)``."""
     return np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
 
 
-def _range(image: NDArray[np.float32]) -> tuple[float, float]:
-    low, high = np.percentile(_sample(image), (0.5, 99.5))
+def _compute_intensity_range(image: NDArray[np.float32]) -> tuple[float, float]:
+    low, high = np.percentile(_subsample_values(image), (0.5, 99.5))
     return float(low), float(high)
 
 
-def _without_padding(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+def _replace_padding(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """A negative value further below all others than these differ is padding (-32768); how many voxels were."""
     lowest = image.min()
     padding = image == lowest
@@ -91,11 +97,11 @@ def _without_padding(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], i
     if lowest >= 0 or not others.size:
         return image, 0
     floor = others.min()
-    spread = np.percentile(_sample(others), 99.5) - floor
+    spread = np.percentile(_subsample_values(others), 99.5) - floor
     if not 0 < spread < floor - lowest:
         return image, 0
     return np.where(padding, floor, image), int(padding.sum())
 
 
-def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values.ravel()[:: (values.size // SAMPLES) | 1]
+def _subsample_values(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return values.ravel()[:: (values.size // MAX_PERCENTILE_SAMPLES) | 1]

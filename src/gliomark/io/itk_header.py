@@ -13,22 +13,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliomark.io.limits import check_held, check_voxels
+from gliomark.io.limits import check_data_length, check_voxel_count
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-MOST_HEADER_BYTES = 1 << 16
+MAX_HEADER_BYTES = 1 << 16
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
-_MOST_DIMENSIONS = 5  # of values that are no single volume: said so once they are read
-_MOST_CHANNELS = 64
-_LONGEST_LINE = 2000
-_LOCAL = ("LOCAL", "Local", "local")
-_META_LINE = re.compile(r"\s*([^=:]*[^=:\s])\s*=(.*)")
-_META_BYTES = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
-    "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
-}  # fmt: skip
-_NRRD_BYTES = {
+_MAX_DIMENSIONS = 5  # of values that are no single volume: said so once they are read
+_MAX_CHANNELS = 64
+_MAX_LINE_LENGTH = 2000
+_LOCAL_DATA_NAMES = ("LOCAL", "Local", "local")
+_META_FIELD = re.compile(r"\s*([^=:]*[^=:\s])\s*=(.*)")
+_META_TYPE_BYTES = {
+    "MET_CHAR": 1,
+    "MET_UCHAR": 1,
+    "MET_SHORT": 2,
+    "MET_USHORT": 2,
+    "MET_INT": 4,
+    "MET_UINT": 4,
+    "MET_LONG": 4,
+    "MET_ULONG": 4,
+    "MET_LONG_LONG": 8,
+    "MET_ULONG_LONG": 8,
+    "MET_FLOAT": 4,
+    "MET_DOUBLE": 8,
+}
+_NRRD_TYPE_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
     **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
     **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
@@ -42,27 +52,30 @@ _NRRD_BYTES = {
     **dict.fromkeys(("uint64", "uint64_t", "double"), 8),
     "float": 4,
 }
-_LONGEST, _LONGEST_OF_LONG = 120, 400  # longer ones overflow the decoder's own messages
-_NRRD_LONG = ("content", "spacedirections", "measurementframe", "spaceorigin", "spacings")
+_MAX_FIELD_LENGTH, _MAX_LONG_FIELD_LENGTH = 120, 400  # longer ones overflow the decoder's own messages
+_NRRD_LONG_FIELDS = ("content", "spacedirections", "measurementframe", "spaceorigin", "spacings")
 _NRRD_FIELDS = frozenset(
     "content number type blocksize dimension space spacedimension sizes spacings thicknesses axismins axismaxs "
     "spacedirections centers centerings kinds labels units min max oldmin oldmax datafile endian encoding lineskip "
     "byteskip sampleunits spaceunits spaceorigin measurementframe".split()
 )
-_GZIP = ("gzip", "gz")
-_NRRD_ENCODINGS = ("raw", *_GZIP)  # of numbers as text, one that is no number ends the process within ITK
+_GZIP_ENCODINGS = ("gzip", "gz")
+_NRRD_ENCODINGS = (
+    "raw",
+    *_GZIP_ENCODINGS,
+)  # of numbers as text, one that is no number ends the process within ITK
 
 
 @dataclass(frozen=True)
-class _Claim:
+class _StatedData:
     """What a header claims. data: the data file's name, blank for the header's own file; start: where the values
     begin there, counted from the header's end in a file of its own; bytes: of all values as they are stored."""
 
-    data: str
-    start: int
-    bytes: int
-    packed: bool
-    raw: bool
+    data_file: str
+    offset: int
+    byte_count: int
+    is_compressed: bool
+    is_binary: bool
 
 
 def check_itk_header(file: Path) -> int:
@@ -80,106 +93,120 @@ def check_itk_header(file: Path) -> int:
     """
     try:
         with file.open("rb") as stream:
-            start = stream.read(MOST_HEADER_BYTES)
+            start = stream.read(MAX_HEADER_BYTES)
     except OSError as error:
         raise GliomarkError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
-    read = _read_nrrd if file.name.lower().endswith(NRRD_SUFFIXES) else _read_meta
-    claim, end = read(file, start)
-    held = _data_file(file, claim.data).stat().st_size if claim.data else file.stat().st_size - end
-    if claim.raw:
-        check_held(file, claim.bytes, held - claim.start, claim.packed)
-    return claim.bytes
+    parse_header = _parse_nrrd_header if file.name.lower().endswith(NRRD_SUFFIXES) else _parse_meta_header
+    stated_data, end = parse_header(file, start)
+    available_bytes = (
+        _locate_data_file(file, stated_data.data_file).stat().st_size
+        if stated_data.data_file
+        else file.stat().st_size - end
+    )
+    if stated_data.is_binary:
+        check_data_length(
+            file, stated_data.byte_count, available_bytes - stated_data.offset, stated_data.is_compressed
+        )
+    return stated_data.byte_count
 
 
 # ---- MetaImage --------------------------------------------------------------------------------------
 
 
-def _read_meta(file: Path, start: bytes) -> tuple[_Claim, int]:
+def _parse_meta_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
     """The claim of ``Key = value`` lines, of which ElementDataFile is the last, and where they end."""
     found = re.search(rb"(?:^|[\r\n])[ \t]*ElementDataFile[ \t]*=[^\r\n]*(?:\r?\n|$)", start)
     if found is None:
-        raise _endless(file, start)
+        raise _create_header_end_error(file, start)
     fields: dict[str, str] = {}
     for line in filter(str.strip, re.split(r"[\r\n]+", start[: found.end()].decode("utf-8", "replace"))):
-        match = _META_LINE.fullmatch(line)
-        if match is None or match[1].lower() in fields or len(line) > _LONGEST_LINE:
-            raise _impossible(file, line)
+        match = _META_FIELD.fullmatch(line)
+        if match is None or match[1].lower() in fields or len(line) > _MAX_LINE_LENGTH:
+            raise _create_header_error(file, line)
         fields[match[1].lower()] = match[2].strip()
-    sizes = _sizes(file, fields, "NDims", "DimSize")
+    sizes = _parse_sizes(file, fields, "NDims", "DimSize")
     kind = fields.get("elementtype", "")
-    if kind not in _META_BYTES and kind.removesuffix("_ARRAY") not in _META_BYTES:
-        raise _impossible(file, f"ElementType = {kind}")
-    channels = _count(file, fields, "ElementNumberOfChannels", 1, _MOST_CHANNELS, default=1)
-    skipped = _count(file, fields, "HeaderSize", -1, 1 << 40, default=0)
+    if kind not in _META_TYPE_BYTES and kind.removesuffix("_ARRAY") not in _META_TYPE_BYTES:
+        raise _create_header_error(file, f"ElementType = {kind}")
+    channels = _parse_count(file, fields, "ElementNumberOfChannels", 1, _MAX_CHANNELS, default=1)
+    skipped = _parse_count(file, fields, "HeaderSize", -1, 1 << 40, default=0)
     data = fields["elementdatafile"]
-    needed = math.prod(sizes) * channels * _META_BYTES[kind.removesuffix("_ARRAY")]
+    required_bytes = math.prod(sizes) * channels * _META_TYPE_BYTES[kind.removesuffix("_ARRAY")]
     packed = fields.get("compresseddata", "").lower() in ("true", "1")
     binary = fields.get("binarydata", "true").lower() in ("true", "1")
-    claim = _Claim("" if data in _LOCAL else data, max(skipped, 0), needed, packed, binary)
-    return claim, found.end()
+    stated_data = _StatedData(
+        "" if data in _LOCAL_DATA_NAMES else data, max(skipped, 0), required_bytes, packed, binary
+    )
+    return stated_data, found.end()
 
 
 # ---- NRRD -------------------------------------------------------------------------------------------
 
 
-def _read_nrrd(file: Path, start: bytes) -> tuple[_Claim, int]:
+def _parse_nrrd_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
     """The claim of ``key: value`` lines up to the blank one or, of a header alone, the file's end."""
     if not start.startswith(b"NRRD"):
         raise GliomarkError(message("volume-damaged", file=file))
     blank = re.search(rb"\r?\n\r?\n", start)
-    if blank is None and len(start) == MOST_HEADER_BYTES:
-        raise _endless(file, start)
+    if blank is None and len(start) == MAX_HEADER_BYTES:
+        raise _create_header_end_error(file, start)
     end = blank.end() if blank else len(start)
     fields: dict[str, str] = {}
     for line in filter(str.strip, re.split(r"[\r\n]+", start[:end].decode("utf-8", "replace"))[1:]):
         key, colon, value = line.partition(":")
-        if line.startswith("#") or (value.startswith("=") and len(line) <= _LONGEST_LINE):
+        if line.startswith("#") or (value.startswith("=") and len(line) <= _MAX_LINE_LENGTH):
             continue
         name = key.lower().replace(" ", "")
-        longest = _LONGEST_OF_LONG if name in _NRRD_LONG else _LONGEST
+        longest = _MAX_LONG_FIELD_LENGTH if name in _NRRD_LONG_FIELDS else _MAX_FIELD_LENGTH
         if not colon or name in fields or name not in _NRRD_FIELDS or len(line) > longest:
-            raise _impossible(file, line)
+            raise _create_header_error(file, line)
         fields[name] = value.strip()
-    sizes = _sizes(file, fields, "dimension", "sizes")
+    sizes = _parse_sizes(file, fields, "dimension", "sizes")
     kind = " ".join(fields.get("type", "").lower().split())
-    if kind not in _NRRD_BYTES:
-        raise _impossible(file, f"type: {kind}")
+    if kind not in _NRRD_TYPE_BYTES:
+        raise _create_header_error(file, f"type: {kind}")
     encoding = fields.get("encoding", "").lower()
     if encoding not in _NRRD_ENCODINGS:
-        raise _impossible(file, f"encoding: {encoding}")
-    lines = _count(file, fields, "lineskip", 0, 1 << 40, default=0)
-    skipped = _count(file, fields, "byteskip", -1, 1 << 40, default=0)
-    needed = math.prod(sizes) * _NRRD_BYTES[kind]
-    counted = encoding == "raw" or not lines
+        raise _create_header_error(file, f"encoding: {encoding}")
+    lines = _parse_count(file, fields, "lineskip", 0, 1 << 40, default=0)
+    skipped = _parse_count(file, fields, "byteskip", -1, 1 << 40, default=0)
+    required_bytes = math.prod(sizes) * _NRRD_TYPE_BYTES[kind]
+    is_size_known = encoding == "raw" or not lines
     data = fields.get("datafile", "")
-    return _Claim(data, max(skipped, 0) if encoding == "raw" else 0, needed, encoding in _GZIP, counted), end
+    return _StatedData(
+        data,
+        max(skipped, 0) if encoding == "raw" else 0,
+        required_bytes,
+        encoding in _GZIP_ENCODINGS,
+        is_size_known,
+    ), end
 
 
 # ---- both -------------------------------------------------------------------------------------------
 
 
-def _sizes(file: Path, fields: Mapping[str, str], count_name: str, sizes_name: str) -> list[int]:
+def _parse_sizes(file: Path, fields: Mapping[str, str], count_name: str, sizes_name: str) -> list[int]:
     """The sizes along the axes, as many as the header says there are. Raises: GliomarkError."""
-    count = _count(file, fields, count_name, 1, _MOST_DIMENSIONS)
+    count = _parse_count(file, fields, count_name, 1, _MAX_DIMENSIONS)
     stated = fields.get(sizes_name.lower(), "")
     words = stated.split()
     if len(words) != count or not all(re.fullmatch(r"0*[1-9]\d{0,9}", word) for word in words):
-        raise _impossible(file, f"{sizes_name}: {stated}")
+        raise _create_header_error(file, f"{sizes_name}: {stated}")
     sizes = [int(word) for word in words]
-    check_voxels(file, sizes)
+    check_voxel_count(file, sizes)
     return sizes
 
 
-def _count(
-    file: Path, fields: Mapping[str, str], name: str, least: int, most: int, default: int | None = None
+def _parse_count(
+    file: Path, fields: Mapping[str, str], name: str, minimum: int, maximum: int, default: int | None = None
 ) -> int:
     stated = fields.get(name.lower(), "" if default is None else str(default))
-    if not re.fullmatch(r"-?\d{1,12}", stated) or not least <= int(stated) <= most:
-        raise _impossible(file, f"{name}: {stated}")
+    if not re.fullmatch(r"-?\d{1,12}", stated) or not minimum <= int(stated) <= maximum:
+        raise _create_header_error(file, f"{name}: {stated}")
     return int(stated)
 
 
-def _data_file(file: Path, name: str) -> Path:
+def _locate_data_file(file: Path, name: str) -> Path:
     """The data file that a header names. Raises: GliomarkError unless it is a plain file in the header's folder."""
     if re.match(r"LIST|list|List", name) or "%" in name:
         raise GliomarkError(message("volume-data-list", file=file, data=name[:80]))
@@ -199,13 +226,13 @@ def _data_file(file: Path, name: str) -> Path:
     return data
 
 
-def _endless(file: Path, start: bytes) -> GliomarkError:
-    if len(start) < MOST_HEADER_BYTES:
+def _create_header_end_error(file: Path, start: bytes) -> GliomarkError:
+    if len(start) < MAX_HEADER_BYTES:
         return GliomarkError(message("volume-damaged", file=file))
-    return GliomarkError(message("volume-header-endless", file=file, most=MOST_HEADER_BYTES >> 10))
+    return GliomarkError(message("volume-header-endless", file=file, most=MAX_HEADER_BYTES >> 10))
 
 
-def _impossible(file: Path, stated: str) -> GliomarkError:
+def _create_header_error(file: Path, stated: str) -> GliomarkError:
     shown = " ".join(stated.split())
     shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
     return GliomarkError(message("volume-header", file=file, stated=shown))

@@ -15,7 +15,7 @@ from pathlib import Path
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-_MOST_BYTES = 1 << 16
+_MAX_HEADER_BYTES = 1 << 16
 _PATIENT_SPACES = re.compile(
     r"((right|left)-anterior-superior|left-posterior-superior|ras|las|lps)(-time|t)?"
 )
@@ -28,11 +28,11 @@ _MM_PER_UNIT = {
     ),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
 }
-_UNIT_UNKNOWN = {"", "?", "???", "unknown", "none", "pixel", "voxel", "unitless"}  # taken for mm
+_UNSPECIFIED_UNITS = {"", "?", "???", "unknown", "none", "pixel", "voxel", "unitless"}  # taken for mm
 _NUMBER = re.compile(r"[^\s(),]+")
 
 
-def check_itk_space(file: Path) -> tuple[bool, float]:
+def read_itk_geometry(file: Path) -> tuple[bool, float]:
     """Whether a MetaImage or NRRD file states an orientation in the patient, and how many mm its unit is.
 
     Raises: GliomarkError where a step is missing, not a number, zero or negative, or counted in units that are not
@@ -40,39 +40,43 @@ def check_itk_space(file: Path) -> tuple[bool, float]:
     """
     try:
         with file.open("rb") as stream:
-            text = stream.read(_MOST_BYTES).decode("utf-8", errors="replace")
+            text = stream.read(_MAX_HEADER_BYTES).decode("utf-8", errors="replace")
     except OSError as error:
         raise GliomarkError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
     if text.startswith("NRRD"):
-        fields = _nrrd_fields(text)
-        steps, oriented, unit = _nrrd_steps(fields), _is_nrrd_oriented(fields), _nrrd_unit(fields)
+        fields = _parse_nrrd_fields(text)
+        spacing, is_oriented, unit = (
+            _parse_nrrd_spacing(fields),
+            _has_nrrd_orientation(fields),
+            _parse_nrrd_unit(fields),
+        )
     else:
-        fields = _meta_fields(text)
-        steps = _numbers(fields.get("elementspacing", ""))
-        oriented = bool(fields.keys() & {"transformmatrix", "rotation", "orientation"})
+        fields = _parse_meta_fields(text)
+        spacing = _parse_numbers(fields.get("elementspacing", ""))
+        is_oriented = bool(fields.keys() & {"transformmatrix", "rotation", "orientation"})
         unit = fields.get("distanceunits", "")
-    if len(steps) < 3 or not all(math.isfinite(step) and step > 0 for step in steps[:3]):
-        shown = " x ".join(f"{step:.4g}" for step in steps) or "-"
+    if len(spacing) < 3 or not all(math.isfinite(step) and step > 0 for step in spacing[:3]):
+        shown = " x ".join(f"{step:.4g}" for step in spacing) or "-"
         raise GliomarkError(message("volume-steps", file=file, steps=shown))
-    return oriented, _mm_per_unit(file, unit)
+    return is_oriented, _parse_mm_per_unit(file, unit)
 
 
-def _nrrd_unit(fields: Mapping[str, str]) -> str:
+def _parse_nrrd_unit(fields: Mapping[str, str]) -> str:
     """The unit of space; of a file that has steps along its axes alone, theirs."""
     return fields.get("space units", "") or ("" if "space" in fields else fields.get("units", ""))
 
 
-def _mm_per_unit(file: Path, unit: str) -> float:
+def _parse_mm_per_unit(file: Path, unit: str) -> float:
     """How many mm the unit is that a header names, once or for each of three axes; 1 where it names none."""
     quoted = re.findall(r'"([^"]*)"', unit) or unit.split()
     names = [re.sub(r"s$", "", name.strip().lower()) for name in quoted[:3]] or [""]
-    lengths = {1.0 if name in _UNIT_UNKNOWN else _MM_PER_UNIT.get(name, 0.0) for name in names}
+    lengths = {1.0 if name in _UNSPECIFIED_UNITS else _MM_PER_UNIT.get(name, 0.0) for name in names}
     if len(lengths) != 1 or 0.0 in lengths:
         raise GliomarkError(message("volume-unit", file=file, unit=unit))
     return lengths.pop()
 
 
-def _meta_fields(text: str) -> Mapping[str, str]:
+def _parse_meta_fields(text: str) -> Mapping[str, str]:
     """``Key = value`` lines up to ElementDataFile, after which the pixels may follow."""
     fields: dict[str, str] = {}
     for line in text.splitlines():
@@ -85,7 +89,7 @@ def _meta_fields(text: str) -> Mapping[str, str]:
     return fields
 
 
-def _nrrd_fields(text: str) -> Mapping[str, str]:
+def _parse_nrrd_fields(text: str) -> Mapping[str, str]:
     """``key: value`` lines up to the blank one; ``key:=value`` pairs and comments are left out."""
     fields: dict[str, str] = {}
     for line in text.splitlines()[1:]:
@@ -97,19 +101,19 @@ def _nrrd_fields(text: str) -> Mapping[str, str]:
     return fields
 
 
-def _nrrd_steps(fields: Mapping[str, str]) -> list[float]:
+def _parse_nrrd_spacing(fields: Mapping[str, str]) -> list[float]:
     if "space directions" in fields:
         vectors = re.findall(r"\(([^)]*)\)", fields["space directions"])
-        return [math.hypot(*_numbers(vector)) for vector in vectors]
-    return _numbers(fields.get("spacings", ""))
+        return [math.hypot(*_parse_numbers(vector)) for vector in vectors]
+    return _parse_numbers(fields.get("spacings", ""))
 
 
-def _is_nrrd_oriented(fields: Mapping[str, str]) -> bool:
+def _has_nrrd_orientation(fields: Mapping[str, str]) -> bool:
     space = fields.get("space", "").strip().lower()
     return "space directions" in fields and _PATIENT_SPACES.fullmatch(space) is not None
 
 
-def _numbers(text: str) -> list[float]:
+def _parse_numbers(text: str) -> list[float]:
     """The numbers in a text; what is none counts as not a number."""
     found = []
     for word in _NUMBER.findall(text):

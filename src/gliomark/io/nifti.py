@@ -24,75 +24,90 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from gliomark.geometry import affine_of, is_right_angled, is_usable, space_of
-from gliomark.io.grey_values import check_grey_values
+from gliomark.geometry import compute_image_affine, has_orthogonal_axes, is_valid_affine, read_nifti_space
+from gliomark.io.grey_values import clean_grey_values
 from gliomark.io.itk_header import NRRD_SUFFIXES, check_itk_header
-from gliomark.io.itk_space import check_itk_space
-from gliomark.io.layout import LESION, find_volumes
-from gliomark.io.mask_place import check_mask_place
+from gliomark.io.itk_space import read_itk_geometry
+from gliomark.io.layout import LESION_ROLE, find_patient_volumes
+from gliomark.io.mask_place import check_mask_position
 from gliomark.io.nifti_header import check_nifti_header
-from gliomark.io.nifti_space import affine_of_space, raw_header
-from gliomark.io.packed import check_packed
+from gliomark.io.nifti_space import compute_nifti_affine, read_raw_header
+from gliomark.io.packed import check_compressed_data
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
-WHOLE = 1e-3  # how far a label may be off a whole number
-_UNREADABLE = (
-    OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error, ImageFileError, HeaderDataError,
+WHOLE_NUMBER_TOLERANCE = 1e-3  # how far a label may be off a whole number
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    OverflowError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
     WrapStructError,
-)  # fmt: skip
+)
 
 
-def read_volumes(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
+def read_volumes(path: Path, required_sequences: Sequence[MRSequence] = ()) -> Study:
     """Read one patient's volumes, geometry as the files state it. needed: for the choice between sessions.
 
     Nothing is taken to be aligned, even on equal grids: registration decides.
 
     Raises: GliomarkError for two files of one sequence, a damaged file, constant, inverted or 4-D images.
     """
-    found = find_volumes(path, needed)
-    notes, files = list(found.notes), found.files
+    patient_volumes = find_patient_volumes(path, required_sequences)
+    notes, files = list(patient_volumes.notes), patient_volumes.files
     series: dict[MRSequence, Series] = {}
     for sequence in (one for one in MRSequence if one in files):
         try:
             series[sequence] = _read_series(files[sequence], sequence, notes)
         except GliomarkError:
-            if not needed or sequence in needed or not set(needed) <= set(files):
+            if (
+                not required_sequences
+                or sequence in required_sequences
+                or not set(required_sequences) <= set(files)
+            ):
                 raise
             notes.append(message("dicom-not-needed", sequence=sequence, file=files[sequence].name))
-    lesion = read_lesion(files[LESION], notes, found.labels) if LESION in files else None
+    lesion = (
+        read_lesion_mask(files[LESION_ROLE], notes, patient_volumes.lesion_labels)
+        if LESION_ROLE in files
+        else None
+    )
     if lesion is not None:
-        check_mask_place(lesion, lesion.source, series)
+        check_mask_position(lesion, lesion.source, series)
     return Study(
-        found.patient_id,
+        patient_volumes.patient_id,
         series,
         path,
         "volumes",
         lesion=lesion,
         notes=tuple(notes),
-        examination=found.examination,
+        examination=patient_volumes.examination,
     )
 
 
 # ---- one volume -------------------------------------------------------------------------------------
 
 
-def _read_series(file: Path, name: str, notes: list[str]) -> Series:
+def _read_series(file: Path, sequence: str, notes: list[str]) -> Series:
     """Read and check one volume; what the reader should know is added to ``notes``."""
     series = _read_volume(file, notes)
-    grey = check_grey_values(series.image, file, name, series.slice_names)
+    grey = clean_grey_values(series.image, file, sequence, series.slice_names)
     notes += grey.notes
     return replace(series, image=grey.image, missing=grey.missing)
 
 
-def read_lesion(file: Path, notes: list[str], lesion_labels: frozenset[int] | None = None) -> Series:
+def read_lesion_mask(file: Path, notes: list[str], lesion_labels: frozenset[int] | None = None) -> Series:
     """Read a mask as 0 and 1, oedema left out (see the module's text); an empty mask is allowed.
 
     lesion_labels: the values that are the lesion, where a data set's description says so.
     Raises: GliomarkError for values that are not whole numbers, negative, or no labels of BraTS.
     """
     series = _read_volume(file, notes)
-    labels = _labels_of(file, series.image, lesion_labels is not None)
+    labels = _extract_labels(file, series.image, lesion_labels is not None)
     if lesion_labels is not None:
         mask = np.isin(np.rint(series.image), list(lesion_labels)).astype(np.float32)
         return replace(series, image=mask)
@@ -107,7 +122,7 @@ def read_lesion(file: Path, notes: list[str], lesion_labels: frozenset[int] | No
     return replace(series, image=mask)
 
 
-def _labels_of(file: Path, image: NDArray[np.float32], described: bool) -> set[float]:
+def _extract_labels(file: Path, image: NDArray[np.float32], has_custom_labels: bool) -> set[float]:
     """The labels of a mask but 0. A file's scaling may leave them off whole numbers in the last digits.
 
     described: a data set's own labels, which need not be those of BraTS.
@@ -116,11 +131,11 @@ def _labels_of(file: Path, image: NDArray[np.float32], described: bool) -> set[f
     if not np.isfinite(values).all():
         count = int(image.size - np.isfinite(image).sum())
         raise GliomarkError(message("mask-not-numbers", file=file, count=count))
-    if np.abs(values - np.rint(values)).max() > WHOLE:
+    if np.abs(values - np.rint(values)).max() > WHOLE_NUMBER_TOLERANCE:
         raise GliomarkError(message("mask-fractions", file=file, low=values[0], high=values[-1]))
     labels = {float(label) for label in np.rint(values)} - {0.0}
-    of_brats = described or len(labels) < 2 or labels <= {1.0, 2.0, 3.0, 4.0}
-    if any(label < 0 for label in labels) or not of_brats:
+    has_valid_labels = has_custom_labels or len(labels) < 2 or labels <= {1.0, 2.0, 3.0, 4.0}
+    if any(label < 0 for label in labels) or not has_valid_labels:
         shown = ", ".join(f"{label:g}" for label in sorted(labels)[:6])
         raise GliomarkError(message("mask-labels", file=file, labels=shown))
     return labels
@@ -129,7 +144,7 @@ def _labels_of(file: Path, image: NDArray[np.float32], described: bool) -> set[f
 def _read_volume(file: Path, notes: list[str]) -> Series:
     """One 3-D grey volume with its grid checked, its values as they are."""
     series = _read_nifti(file, notes) if _is_nifti(file) else _read_itk(file, notes)
-    _check_grid(file, series.affine)
+    _check_affine(file, series.affine)
     return series
 
 
@@ -147,61 +162,63 @@ def _read_nifti(file: Path, notes: list[str]) -> Series:
             raise GliomarkError(message("volume-analyze", file=file))
         if not isinstance(volume, nib.Nifti1Pair):  # single files and NIfTI-2 are pairs too
             raise ImageFileError
-        kind, shape = volume.get_data_dtype(), volume.shape
-        _check_kind(file, kind.kind in "biuf", shape)
+        dtype, shape = volume.get_data_dtype(), volume.shape
+        _check_scalar_3d(file, dtype.kind in "biuf", shape)
         with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
             data = np.asarray(volume.dataobj, dtype=np.float32)
-        check_packed(file, math.prod(shape) * kind.itemsize)
-        space = space_of(raw_header(volume))
-    except _UNREADABLE as error:
+        check_compressed_data(file, math.prod(shape) * dtype.itemsize)
+        space = read_nifti_space(read_raw_header(volume))
+    except _READ_ERRORS as error:
         code = "volume-scaling" if "slope" in str(error) else "volume-damaged"
         raise GliomarkError(message(code, file=file)) from None
     image = np.ascontiguousarray(data.reshape(shape[:3]).transpose(2, 1, 0))
-    affine, oriented = affine_of_space(file, space, image.shape, notes)
-    return Series(image, affine, counted_names(len(image)), file, is_oriented=oriented, space=space)
+    affine, is_oriented = compute_nifti_affine(file, space, image.shape, notes)
+    return Series(image, affine, create_slice_names(len(image)), file, is_oriented=is_oriented, space=space)
 
 
 def _read_itk(file: Path, notes: list[str]) -> Series:
     """MetaImage or NRRD by SimpleITK."""
-    needed = check_itk_header(file)
+    required_bytes = check_itk_header(file)
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(file))
     reader.SetImageIO("NrrdImageIO" if file.name.lower().endswith(NRRD_SUFFIXES) else "MetaImageIO")
     try:
         volume = reader.Execute()
-        check_packed(file, needed)
+        check_compressed_data(file, required_bytes)
     except (RuntimeError, OSError, EOFError, zlib.error):
         raise GliomarkError(message("volume-damaged", file=file)) from None
-    real = volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()
-    _check_kind(file, real, volume.GetSize())
+    is_scalar = (
+        volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()
+    )
+    _check_scalar_3d(file, is_scalar, volume.GetSize())
     if volume.GetDimension() == 4:
         volume = volume[:, :, :, 0]
-    oriented, mm_per_unit = check_itk_space(file)
-    if not oriented:
+    is_oriented, mm_per_unit = read_itk_geometry(file)
+    if not is_oriented:
         notes.append(message("volume-unoriented-itk", file=file.name))
-    affine = affine_of(volume)
+    affine = compute_image_affine(volume)
     affine[:3] *= mm_per_unit
     with np.errstate(over="ignore"):
         image = sitk.GetArrayFromImage(volume).astype(np.float32)
-    return Series(image, affine, counted_names(len(image)), file, is_oriented=oriented)
+    return Series(image, affine, create_slice_names(len(image)), file, is_oriented=is_oriented)
 
 
-def _check_kind(file: Path, real: bool, shape: tuple[int, ...]) -> None:
-    if not real:
+def _check_scalar_3d(file: Path, is_scalar: bool, shape: tuple[int, ...]) -> None:
+    if not is_scalar:
         raise GliomarkError(message("volume-coloured", file=file))
     if len(shape) < 3 or any(extent != 1 for extent in shape[3:]) or 1 in shape[:3]:
         sizes = " x ".join(str(extent) for extent in shape)
         raise GliomarkError(message("volume-not-3d", file=file, sizes=sizes))
 
 
-def _check_grid(file: Path, affine: NDArray[np.float64]) -> None:
+def _check_affine(file: Path, affine: NDArray[np.float64]) -> None:
     """A grid must be right-angled, or left-right and millimetres lose their meaning downstream."""
-    if not is_usable(affine):
+    if not is_valid_affine(affine):
         raise GliomarkError(message("volume-form-unusable", file=file))
-    if not is_right_angled(affine):
+    if not has_orthogonal_axes(affine):
         raise GliomarkError(message("volume-sheared", file=file))
 
 
-def counted_names(slices: int) -> tuple[str, ...]:
+def create_slice_names(slice_count: int) -> tuple[str, ...]:
     """Names ``001``, ``002``, ... for slices that have none."""
-    return tuple(f"{number:03d}" for number in range(1, slices + 1))
+    return tuple(f"{number:03d}" for number in range(1, slice_count + 1))

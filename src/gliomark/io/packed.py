@@ -9,62 +9,64 @@ import re
 import zlib
 from pathlib import Path
 
-_BLOCK = 1 << 20
-_SLACK = 64 << 20  # for what may stand before and behind the values
-_GZIP_OR_ZLIB = 47  # zlib's wbits: told by the first bytes
-_GZIP_START = b"\x1f\x8b"
-_META_DATA = re.compile(rb"^ElementDataFile[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
-_NRRD_DATA = re.compile(rb"^data ?file:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_BLOCK_BYTES = 1 << 20
+_ALLOWED_EXTRA_BYTES = 64 << 20  # for what may stand before and behind the values
+_GZIP_OR_ZLIB_WBITS = 47  # zlib's wbits: told by the first bytes
+_GZIP_MAGIC = b"\x1f\x8b"
+_META_DATA_FILE_FIELD = re.compile(
+    rb"^ElementDataFile[ \t]*=[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE
+)
+_NRRD_DATA_FILE_FIELD = re.compile(rb"^data ?file:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
-def check_packed(file: Path, needed: int) -> None:
+def check_compressed_data(file: Path, required_bytes: int) -> None:
     """Unpack a NIfTI, MetaImage or NRRD file, its values left aside; one that is not packed is right as it is.
 
     needed: bytes that its values take, unpacked. Raises: zlib.error, EOFError or OSError where the packed stream is
     damaged, cut short, far longer than its header says or cannot be read.
     """
-    packed, left = _packed_part(file), needed + _SLACK
-    while packed:
-        packed, left = _after_stream(packed, left)
+    compressed, max_bytes = _read_compressed_data(file), required_bytes + _ALLOWED_EXTRA_BYTES
+    while compressed:
+        compressed, max_bytes = _decompress_stream(compressed, max_bytes)
 
 
-def _packed_part(file: Path) -> bytes:
+def _read_compressed_data(file: Path) -> bytes:
     """The packed bytes of a file, or of the one beside it that it names; none where nothing is packed."""
     name = file.name.lower()
     if name.endswith(".gz"):
         return file.read_bytes()
     if name.endswith((".mha", ".mhd")):
         raw = file.read_bytes()
-        found = _META_DATA.search(raw)
+        found = _META_DATA_FILE_FIELD.search(raw)
         if found is None or not re.search(
             rb"^CompressedData[ \t]*=[ \t]*true", raw[: found.end()], re.I | re.M
         ):
             return b""
-        return raw[found.end() :] if found[1].upper() == b"LOCAL" else _beside(file, found[1])
+        return raw[found.end() :] if found[1].upper() == b"LOCAL" else _read_data_file(file, found[1])
     if name.endswith((".nrrd", ".nhdr")):
         header, _, values = re.sub(rb"\r\n\r\n", b"\n\n", file.read_bytes(), count=1).partition(b"\n\n")
         if not re.search(rb"^encoding:[ \t]*(?:gzip|gz)", header, re.I | re.M):
             return b""
         if re.search(rb"^(?:line|byte) ?skip:[ \t]*-?[1-9]", header, re.I | re.M):
             return b""
-        found = _NRRD_DATA.search(header)
-        return _beside(file, found[1]) if found else values
+        found = _NRRD_DATA_FILE_FIELD.search(header)
+        return _read_data_file(file, found[1]) if found else values
     return b""
 
 
-def _beside(file: Path, name: bytes) -> bytes:
+def _read_data_file(file: Path, name: bytes) -> bytes:
     """The bytes of a data file that a header names; none for a list of files, which ITK puts together."""
     data = file.parent / name.decode("utf-8", errors="replace")
     return data.read_bytes() if data.is_file() else b""
 
 
-def _after_stream(packed: bytes, most: int) -> tuple[bytes, int]:
+def _decompress_stream(compressed: bytes, max_bytes: int) -> tuple[bytes, int]:
     """Unpack one stream of at most so many bytes; what follows it, where that is another one, and its bound."""
-    unpacker, length, rest = zlib.decompressobj(_GZIP_OR_ZLIB), 0, packed
+    unpacker, length, rest = zlib.decompressobj(_GZIP_OR_ZLIB_WBITS), 0, compressed
     while not unpacker.eof:
-        block = unpacker.decompress(rest, _BLOCK)
+        block = unpacker.decompress(rest, _BLOCK_BYTES)
         length, rest = length + len(block), unpacker.unconsumed_tail
-        if length > most or not (block or rest or unpacker.eof):
+        if length > max_bytes or not (block or rest or unpacker.eof):
             raise EOFError
-    behind = unpacker.unused_data
-    return (behind if behind.startswith(_GZIP_START) else b""), most - length
+    trailing = unpacker.unused_data
+    return (trailing if trailing.startswith(_GZIP_MAGIC) else b""), max_bytes - length

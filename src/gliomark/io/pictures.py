@@ -24,73 +24,90 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from gliomark.io.grey_values import check_grey_values, looks_inverted
-from gliomark.io.layout import folder_name, visible
-from gliomark.io.limits import check_voxels
-from gliomark.io.naming import is_lesion_name, is_mask_name, sequence_in_name
+from gliomark.io.grey_values import clean_grey_values, is_probably_inverted
+from gliomark.io.layout import list_visible_entries, resolve_folder_name
+from gliomark.io.limits import check_voxel_count
+from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, is_mask_name
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # by content: other decoders of Pillow start programs (Ghostscript)
-MOST_PIXELS = 64e6  # 8000 x 8000
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-FIELD_OF_VIEW_MM = 240.0
-LARGEST_SLICE_STEP_MM = 6.0
-BRAIN_HEIGHT_MM = 150.0
+PICTURE_FORMATS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+    "TIFF",
+)  # by content: other decoders of Pillow start programs (Ghostscript)
+MAX_PIXELS = 64e6  # 8000 x 8000
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+ASSUMED_FIELD_OF_VIEW_MM = 240.0
+MAX_ASSUMED_SLICE_SPACING_MM = 6.0
+ASSUMED_BRAIN_HEIGHT_MM = 150.0
 # JPEG decoders round each channel on their own, by a level or two; a coloured mark differs by far more.
 GREY_TOLERANCE = 3
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 # The ways in which Pillow tells of damage, found by cutting and altering files of every kind.
-_DAMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, EOFError, zlib.error, struct.error,
-)  # fmt: skip
+_READ_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    zlib.error,
+    struct.error,
+)
 
 
-def picture_files(folder: Path) -> list[Path]:
+def list_picture_files(folder: Path) -> list[Path]:
     """The pictures that lie directly in a folder, in no particular order."""
-    return [entry for entry in visible(folder) if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+    return [
+        entry
+        for entry in list_visible_entries(folder)
+        if entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file()
+    ]
 
 
-def holds_pictures(path: Path) -> bool:
+def has_pictures(patient_folder: Path) -> bool:
     """Whether a folder is one patient's pictures: a subfolder named after a sequence holds some."""
-    folders = [entry for entry in visible(path) if entry.is_dir()]
-    return any(_role(folder) in tuple(MRSequence) and picture_files(folder) for folder in folders)
+    folders = [entry for entry in list_visible_entries(patient_folder) if entry.is_dir()]
+    return any(
+        _find_folder_role(folder) in tuple(MRSequence) and list_picture_files(folder) for folder in folders
+    )
 
 
-def read_pictures(path: Path, spacing_mm: tuple[float, float, float] | None = None) -> Study:
+def read_pictures(patient_folder: Path, spacing_mm: tuple[float, float, float] | None = None) -> Study:
     """Read one patient's pictures; spacing_mm is the step from column to column, row to row, slice to slice.
 
     Raises: GliomarkError when names or sizes differ between sequences, bit depths within one, or a picture is
     damaged, coloured or half transparent, or a whole sequence black or a negative.
     """
-    folders = _folders_by_role(path)
-    listed = {role: _files_by_name(folder) for role, folder in folders.items()}
+    folders = _assign_folder_roles(patient_folder)
+    listed = {role: _list_files_by_slice(folder) for role, folder in folders.items()}
     for role, folder in folders.items():
         if not listed[role]:
             raise GliomarkError(message("picture-folder-empty", folder=folder))
     reference = next(sequence for sequence in MRSequence if sequence in folders)
-    names = in_order(listed[reference])
+    names = sort_slice_names(listed[reference])
     for role, files in listed.items():
         _check_same_names(folders[reference], set(names), folders[role], set(files))
 
     stacks = {role: _read_stack([files[name] for name in names]) for role, files in listed.items()}
     for role, image in stacks.items():
         _check_same_size(folders[reference], stacks[reference], folders[role], image)
-    affine, notes = _geometry(stacks[reference].shape, spacing_mm)
+    affine, notes = _assume_geometry(stacks[reference].shape, spacing_mm)
     series = {}
     for sequence in (sequence for sequence in MRSequence if sequence in folders):
-        grey = check_grey_values(stacks[sequence], folders[sequence], sequence, names)
+        grey = clean_grey_values(stacks[sequence], folders[sequence], sequence, names)
         series[sequence] = Series(grey.image, affine, tuple(names), folders[sequence], missing=grey.missing)
         notes += grey.notes
     lesion = None
     if "lesion" in stacks:
-        mask = _as_mask(stacks["lesion"], [listed["lesion"][name] for name in names])
+        mask = _convert_to_mask(stacks["lesion"], [listed["lesion"][name] for name in names])
         lesion = Series(mask, affine, tuple(names), folders["lesion"])
     return Study(
-        patient_id=folder_name(path),
+        patient_id=resolve_folder_name(patient_folder),
         series=series,
-        source=path,
+        source=patient_folder,
         kind="pictures",
         aligned=True,
         spacing_assumed=spacing_mm is None,
@@ -101,74 +118,76 @@ def read_pictures(path: Path, spacing_mm: tuple[float, float, float] | None = No
 
 # ---- order of slices --------------------------------------------------------------------------------
 
-_NUMBERED = re.compile(
+_NUMBERED_NAME = re.compile(
     r"(?P<before>.*?)(?P<sign>[+-]?)(?P<whole>\d+)(?:[.,](?P<part>\d+))?(?P<after>\D*)", re.S
 )
-_MINUS = str.maketrans("\N{MINUS SIGN}\N{EN DASH}", "--")
+_MINUS_SIGNS = str.maketrans("\N{MINUS SIGN}\N{EN DASH}", "--")
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def sort_slice_names(names: Iterable[str]) -> list[str]:
     """Slice names in ascending order: by number where all are numbers (-71.5, 2, 10), else as a person counts.
 
     Numbers may share words around them (``z-71.5mm``). A hyphen that all of several names with words have
     joins word and number; I and S before numbers are inferior and superior, where both occur.
     """
     names = list(names)
-    numbers = _numbers(_with_points(names))
+    numbers = _parse_slice_numbers(_replace_decimal_underscores(names))
     if numbers is None:
-        return sorted(names, key=natural_key)
+        return sorted(names, key=compute_natural_sort_key)
     return sorted(names, key=lambda name: numbers[name])
 
 
-_UNDERSCORED = re.compile(r"(?P<before>\D*?)(?P<sign>[+-]?)(?P<whole>\d+)(?:_(?P<part>\d+))?(?P<after>\D*)")
+_UNDERSCORED_NAME = re.compile(
+    r"(?P<before>\D*?)(?P<sign>[+-]?)(?P<whole>\d+)(?:_(?P<part>\d+))?(?P<after>\D*)"
+)
 
 
-def _with_points(names: Sequence[str]) -> dict[str, str]:
+def _replace_decimal_underscores(names: Sequence[str]) -> dict[str, str]:
     """Each name as it is to be read: -71_5 as -71.5, where signs show that the numbers are places."""
-    plain = {name: unicodedata.normalize("NFKC", name).translate(_MINUS) for name in names}
-    matches = [_UNDERSCORED.fullmatch(name) for name in plain.values()]
+    plain = {name: unicodedata.normalize("NFKC", name).translate(_MINUS_SIGNS) for name in names}
+    matches = [_UNDERSCORED_NAME.fullmatch(name) for name in plain.values()]
     found = [match for match in matches if match]
-    below = [match["sign"] == "-" for match in found]
-    joined = all(below) and any(match["before"] for match in found)
-    if len(found) < len(names) or not any(below) or joined:
+    are_negative = [match["sign"] == "-" for match in found]
+    is_hyphen = all(are_negative) and any(match["before"] for match in found)
+    if len(found) < len(names) or not any(are_negative) or is_hyphen:
         return plain
-    points = r"\g<before>\g<sign>\g<whole>.\g<part>\g<after>"
+    decimal_form = r"\g<before>\g<sign>\g<whole>.\g<part>\g<after>"
     return {
-        name: match.expand(points) if match["part"] else plain[name]
+        name: match.expand(decimal_form) if match["part"] else plain[name]
         for name, match in zip(plain, found, strict=True)
     }
 
 
-def _numbers(read_as: Mapping[str, str]) -> dict[str, float] | None:
+def _parse_slice_numbers(normalised_names: Mapping[str, str]) -> dict[str, float] | None:
     """Each name's number, by how it is read; None where some have none, or two the same, as 1.1 and 1.10 would."""
-    names = list(read_as)
-    matches = [_NUMBERED.fullmatch(name) for name in read_as.values()]
+    names = list(normalised_names)
+    matches = [_NUMBERED_NAME.fullmatch(name) for name in normalised_names.values()]
     found = [match for match in matches if match]
     if len(found) < len(names):
         return None
     words = {match["before"].strip().upper() for match in found}
     parts = [match["part"] for match in found if match["part"]]
     # 1.10 beside 1.9 is the tenth of the first, not a decimal: nobody writes the last zero of 1.10 alone
-    counted = any(part.endswith("0") and len(part) > min(map(len, parts)) for part in parts)
+    has_trailing_zero = any(part.endswith("0") and len(part) > min(map(len, parts)) for part in parts)
     if (
         not (len(words) == 1 or words == {"I", "S"})
         or len({match["after"] for match in found}) > 1
-        or counted
+        or has_trailing_zero
     ):
         return None
-    joined = words != {""} and all(match["sign"] == "-" for match in found)
+    is_hyphen = words != {""} and all(match["sign"] == "-" for match in found)
     numbers = {}
     for name, match in zip(names, found, strict=True):
-        below = (
+        is_negative = (
             match["before"].strip().upper() == "I"
             if words == {"I", "S"}
-            else match["sign"] == "-" and not joined
+            else match["sign"] == "-" and not is_hyphen
         )
-        numbers[name] = float(f"{match['whole']}.{match['part'] or 0}") * (-1 if below else 1)
+        numbers[name] = float(f"{match['whole']}.{match['part'] or 0}") * (-1 if is_negative else 1)
     return numbers if len(set(numbers.values())) == len(names) else None
 
 
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+def compute_natural_sort_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sorting key that puts ``slice9`` before ``slice10``; the name itself breaks ties."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
@@ -177,45 +196,49 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 # ---- which folder and file is what ------------------------------------------------------------------
 
 
-def _role(folder: Path) -> str | None:
-    if is_lesion_name(folder.name):
+def _find_folder_role(folder: Path) -> str | None:
+    if is_lesion_mask_name(folder.name):
         return "lesion"
-    return None if is_mask_name(folder.name) else sequence_in_name(folder.name)
+    return None if is_mask_name(folder.name) else find_sequence_in_name(folder.name)
 
 
-def _folders_by_role(path: Path) -> dict[str, Path]:
+def _assign_folder_roles(patient_folder: Path) -> dict[str, Path]:
     """The patient's sequence folders and the mask's; two names for one sequence are an error."""
     folders: dict[str, Path] = {}
-    for folder in (entry for entry in visible(path) if entry.is_dir()):
-        role = _role(folder)
+    for folder in (entry for entry in list_visible_entries(patient_folder) if entry.is_dir()):
+        role = _find_folder_role(folder)
         if role is None:
             continue
         if role in folders:
             what = message("lesion-mask") if role == "lesion" else role
             raise GliomarkError(
                 message(
-                    "picture-two-folders", one=folders[role].name, other=folder.name, folder=path, what=what
+                    "picture-two-folders",
+                    one=folders[role].name,
+                    other=folder.name,
+                    folder=patient_folder,
+                    what=what,
                 )
             )
         folders[role] = folder
     return folders
 
 
-def _files_by_name(folder: Path) -> dict[str, Path]:
+def _list_files_by_slice(folder: Path) -> dict[str, Path]:
     """Slice name (the file's stem) to file."""
     files: dict[str, Path] = {}
-    for file in picture_files(folder):
+    for file in list_picture_files(folder):
         if file.stem in files:
             one, other = files[file.stem].name, file.name
             raise GliomarkError(
                 message("picture-twice", slice=file.stem, folder=folder, one=one, other=other)
             )
         files[file.stem] = file
-    _check_one_number(folder, files)
+    _check_unique_numbers(folder, files)
     return files
 
 
-def _check_one_number(folder: Path, files: Mapping[str, Path]) -> None:
+def _check_unique_numbers(folder: Path, files: Mapping[str, Path]) -> None:
     """Refuse 7.png beside 07.png: two names for one slice."""
     known: dict[str, Path] = {}
     for name, file in files.items():
@@ -231,9 +254,9 @@ def _check_one_number(folder: Path, files: Mapping[str, Path]) -> None:
 
 
 def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b: set[str]) -> None:
-    lone = in_order(names_a ^ names_b)
-    if lone:
-        shown = ", ".join(lone[:5])
+    unmatched = sort_slice_names(names_a ^ names_b)
+    if unmatched:
+        shown = ", ".join(unmatched[:5])
         raise GliomarkError(
             message(
                 "picture-names-differ",
@@ -241,7 +264,7 @@ def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b
                 one_count=len(names_a),
                 other=folder_b,
                 other_count=len(names_b),
-                names=message("and-others", names=shown) if len(lone) > 5 else shown,
+                names=message("and-others", names=shown) if len(unmatched) > 5 else shown,
             )
         )
 
@@ -250,12 +273,16 @@ def _check_same_size(folder_a: Path, a: NDArray[np.float32], folder_b: Path, b: 
     if a.shape != b.shape:
         raise GliomarkError(
             message(
-                "picture-sizes-differ", one=folder_a, one_size=_size(a), other=folder_b, other_size=_size(b)
+                "picture-sizes-differ",
+                one=folder_a,
+                one_size=_format_size(a),
+                other=folder_b,
+                other_size=_format_size(b),
             )
         )
 
 
-def _size(image: NDArray[np.float32]) -> str:
+def _format_size(image: NDArray[np.float32]) -> str:
     return f"{image.shape[-1]} x {image.shape[-2]}"
 
 
@@ -267,7 +294,7 @@ class _Picture:
     """One slice. image: float32 ``(row, column)``, NaN where transparent; depth: how its greys are stored."""
 
     image: NDArray[np.float32]
-    depth: Message
+    depth_text: Message
 
 
 def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
@@ -275,11 +302,11 @@ def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
     slices: list[_Picture] = []
     for file in files:
         slices.append(_read_picture(file))
-        check_voxels(file.parent, (len(files), *slices[0].image.shape))
+        check_voxel_count(file.parent, (len(files), *slices[0].image.shape))
     first = slices[0]
     for file, piece in zip(files, slices, strict=True):
         if piece.image.shape != first.image.shape:
-            one_size, other_size = _size(piece.image), _size(first.image)
+            one_size, other_size = _format_size(piece.image), _format_size(first.image)
             raise GliomarkError(
                 message(
                     "picture-size-differs",
@@ -289,8 +316,8 @@ def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
                     other_size=other_size,
                 )
             )
-        if piece.depth != first.depth:
-            one_depth, other_depth, other = piece.depth, first.depth, files[0].name
+        if piece.depth_text != first.depth_text:
+            one_depth, other_depth, other = piece.depth_text, first.depth_text, files[0].name
             raise GliomarkError(
                 message(
                     "picture-depths-differ",
@@ -306,73 +333,73 @@ def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
 def _read_picture(file: Path) -> _Picture:
     """Read one whole picture, checked for everything that would make its grey values unsure."""
     try:
-        with Image.open(file, formats=FORMATS) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+        with Image.open(file, formats=PICTURE_FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             frames = getattr(picture, "n_frames", 1)
-            turned = picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
+            is_rotated = picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
             picture.load()
-            form = _form(file, picture)
-            transparent = _transparency(picture, form)
-            grey = _grey(picture, form)
+            pixel_format = _read_pixel_format(file, picture)
+            transparent = _find_transparency(picture, pixel_format)
+            grey = _convert_to_grey(picture, pixel_format)
     # A truncated file is an OSError because load() reads it all.
     except Image.DecompressionBombError:
-        raise GliomarkError(message("picture-huge", file=file, most=MOST_PIXELS / 1e6)) from None
-    except _DAMAGE:
+        raise GliomarkError(message("picture-huge", file=file, most=MAX_PIXELS / 1e6)) from None
+    except _READ_ERRORS:
         raise GliomarkError(message("picture-damaged", file=file)) from None
     if frames > 1:
         raise GliomarkError(message("picture-several", file=file, count=frames))
-    if turned:
+    if is_rotated:
         raise GliomarkError(message("picture-turned", file=file))
     if grey is None:
         raise GliomarkError(message("picture-coloured", file=file))
     if transparent is None:
         raise GliomarkError(message("picture-half-transparent", file=file))
     grey[transparent] = np.nan
-    return _Picture(grey, _depth(picture.mode, form))
+    return _Picture(grey, _format_depth(picture.mode, pixel_format))
 
 
 @dataclass(frozen=True)
-class _Form:
+class _PixelFormat:
     """How a file stores its values. bits: of one sample; inverted: 0 is white, and the decoder left it so."""
 
     bits: int
-    signed: bool = False
-    inverted: bool = False
+    is_signed: bool = False
+    is_inverted: bool = False
 
 
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # every other mode is of 8 bits
 
 
-def _form(file: Path, picture: Image.Image) -> _Form:
+def _read_pixel_format(file: Path, picture: Image.Image) -> _PixelFormat:
     """Bits, sign and direction of a picture's values. Raises GliomarkError where they cannot be known or kept."""
-    bits, signed, inverted = 16 if picture.mode.startswith("I") else 8, False, False
+    bits, is_signed, is_inverted = 16 if picture.mode.startswith("I") else 8, False, False
     if isinstance(picture, TiffImageFile):
         if _TIFF_PHOTOMETRIC not in picture.tag_v2:
             raise GliomarkError(message("picture-white-unknown", file=file))
         bits = max(picture.tag_v2.get(_TIFF_BITS, (1,)))
-        signed = 2 in np.atleast_1d(picture.tag_v2.get(_TIFF_SAMPLE_FORMAT, 1))
+        is_signed = 2 in np.atleast_1d(picture.tag_v2.get(_TIFF_SAMPLE_FORMAT, 1))
         # Pillow turns 8-bit values round itself, wider ones it hands on as they are stored.
-        inverted = picture.tag_v2[_TIFF_PHOTOMETRIC] == 0 and picture.mode in _WIDE_MODES
+        is_inverted = picture.tag_v2[_TIFF_PHOTOMETRIC] == 0 and picture.mode in _WIDE_MODES
     elif isinstance(picture, PngImageFile):
         bits = file.read_bytes()[24]
     if picture.mode in _WIDE_MODES:
-        return _Form(bits, signed, inverted)
+        return _PixelFormat(bits, is_signed, is_inverted)
     if bits > 8:
         raise GliomarkError(message("picture-colour-depth", file=file, bits=bits))
-    if signed:
+    if is_signed:
         raise GliomarkError(message("picture-signed", file=file))
-    return _Form(bits)
+    return _PixelFormat(bits)
 
 
-def _depth(mode: str, form: _Form) -> Message:
+def _format_depth(mode: str, pixel_format: _PixelFormat) -> Message:
     """How finely greys are told apart; up to 8 bits all are spread over 0 to 255."""
     if mode == "F":
         return message("floating-point")
-    return message("bits", count=form.bits if mode in _WIDE_MODES else 8)
+    return message("bits", count=pixel_format.bits if mode in _WIDE_MODES else 8)
 
 
-def _transparency(picture: Image.Image, form: _Form) -> NDArray[np.bool_] | None:
+def _find_transparency(picture: Image.Image, pixel_format: _PixelFormat) -> NDArray[np.bool_] | None:
     """Where a picture is transparent, ``(row, column)``; None where it is partly so, neither here nor there."""
     key = picture.info.get("transparency")
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (picture.mode == "P" and key is not None):
@@ -382,16 +409,16 @@ def _transparency(picture: Image.Image, form: _Form) -> NDArray[np.bool_] | None
         return np.zeros((picture.height, picture.width), dtype=bool)
     pixels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
     if picture.mode in ("1", "L"):
-        key = key * 255 // (2**form.bits - 1)  # values of fewer bits are spread over 0 to 255
+        key = key * 255 // (2**pixel_format.bits - 1)  # values of fewer bits are spread over 0 to 255
     same = np.asarray(pixels == key).reshape(*pixels.shape[:2], -1)
     return np.asarray(same.all(axis=2))
 
 
-def _grey(picture: Image.Image, form: _Form) -> NDArray[np.float32] | None:
+def _convert_to_grey(picture: Image.Image, pixel_format: _PixelFormat) -> NDArray[np.float32] | None:
     """Grey values float32 ``(row, column)``; three channels that agree are grey too; None for any colour."""
     if picture.mode in _WIDE_MODES:
         pixels = np.asarray(picture).astype(np.float32)
-        return _turned_round(pixels, picture.mode, form) if form.inverted else pixels
+        return _invert_grey_values(pixels, picture.mode, pixel_format) if pixel_format.is_inverted else pixels
     if picture.mode in ("1", "L", "LA", "La"):
         return np.array(picture.convert("LA").getchannel("L"), dtype=np.float32)
     levels = np.asarray(picture.convert("RGB")).astype(np.int32)
@@ -400,27 +427,29 @@ def _grey(picture: Image.Image, form: _Form) -> NDArray[np.float32] | None:
     return levels[:, :, 1].astype(np.float32)
 
 
-def _turned_round(pixels: NDArray[np.float32], mode: str, form: _Form) -> NDArray[np.float32]:
+def _invert_grey_values(
+    pixels: NDArray[np.float32], mode: str, pixel_format: _PixelFormat
+) -> NDArray[np.float32]:
     """White for black within the range of the stored values; floating-point numbers have none and change sign."""
     if mode == "F":
         return -pixels
-    highest = -1.0 if form.signed else 2.0**form.bits - 1
+    highest = -1.0 if pixel_format.is_signed else 2.0**pixel_format.bits - 1
     return np.float32(highest) - pixels
 
 
-def _as_mask(image: NDArray[np.float32], files: Sequence[Path]) -> NDArray[np.float32]:
+def _convert_to_mask(image: NDArray[np.float32], files: Sequence[Path]) -> NDArray[np.float32]:
     """A mask's pictures as 0 and 1: above 127 where white is used (JPEG blurs edges), else above 0.
 
     Transparent pixels are no lesion. Raises: GliomarkError for masks that mark with 1 here and 255 there, and
     for an inverted one.
     """
     image = np.nan_to_num(image, nan=0.0)
-    limit = 127.0 if image.max() > 127 else 0.0
-    for file, piece in zip(files, image, strict=True):
-        if limit and piece.max() == 1:
+    threshold = 127.0 if image.max() > 127 else 0.0
+    for file, slice_image in zip(files, image, strict=True):
+        if threshold and slice_image.max() == 1:
             raise GliomarkError(message("picture-mask-mixed", file=file))
-    mask = (image > limit).astype(np.float32)
-    if looks_inverted(mask):
+    mask = (image > threshold).astype(np.float32)
+    if is_probably_inverted(mask):
         raise GliomarkError(message("picture-mask-inverted", folder=files[0].parent))
     return mask
 
@@ -428,17 +457,17 @@ def _as_mask(image: NDArray[np.float32], files: Sequence[Path]) -> NDArray[np.fl
 # ---- millimetres ------------------------------------------------------------------------------------
 
 
-def _geometry(
+def _assume_geometry(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """LPS affine of a stack ``(slice, row, column)`` as displayed, and the notes on what is assumed."""
-    shown = message("picture-orientation-assumed")
+    orientation_note = message("picture-orientation-assumed")
     if spacing_mm is not None:
         if len(spacing_mm) != 3 or not all(0 < step < np.inf for step in spacing_mm):
             raise GliomarkError(message("picture-spacing-unusable", spacing=str(spacing_mm)))
-        return np.diag([*spacing_mm, 1.0]), (shown,)
+        return np.diag([*spacing_mm, 1.0]), (orientation_note,)
     slices, rows, columns = shape
-    in_plane = FIELD_OF_VIEW_MM / max(rows, columns)
-    step = min(LARGEST_SLICE_STEP_MM, BRAIN_HEIGHT_MM / slices)
-    assumed = message("picture-spacing-assumed", in_plane=in_plane, step=step)
-    return np.diag([in_plane, in_plane, step, 1.0]), (shown, assumed)
+    in_plane = ASSUMED_FIELD_OF_VIEW_MM / max(rows, columns)
+    slice_spacing = min(MAX_ASSUMED_SLICE_SPACING_MM, ASSUMED_BRAIN_HEIGHT_MM / slices)
+    spacing_note = message("picture-spacing-assumed", in_plane=in_plane, step=slice_spacing)
+    return np.diag([in_plane, in_plane, slice_spacing, 1.0]), (orientation_note, spacing_note)

@@ -5,10 +5,24 @@ broke a limit or died is ended with all it started, and replaced. What comes bac
 promises, never code (``answers``).
 """
 
-from gliomark.isolation.limits import Limits
-from gliomark.isolation.pool import ReadingProcesses
-from gliomark.isolation.reads import ReadingEndedError, Reads, read_each, read_file, read_here, reading_by
+from gliomark.isolation.limits import ReaderLimits
+from gliomark.isolation.pool import ReaderPool
+from gliomark.isolation.reads import (
+    ReaderProcessError,
+    ReadExecutor,
+    read_items_skipping_crashes,
+    run_file_reader,
+    run_in_this_process,
+    use_reader_pool,
+)
 
 __all__ = [
-    "Limits", "ReadingEndedError", "ReadingProcesses", "Reads", "read_each", "read_file", "read_here", "reading_by",
-]  # fmt: skip
+    "ReaderLimits",
+    "ReaderProcessError",
+    "ReaderPool",
+    "ReadExecutor",
+    "read_items_skipping_crashes",
+    "run_file_reader",
+    "run_in_this_process",
+    "use_reader_pool",
+]

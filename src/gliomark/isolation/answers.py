@@ -9,20 +9,22 @@ from typing import Any
 
 from gliomark.stored import read_record, write_record
 
-NAME = "answer"
+RESULT_NAME = "answer"
 
 
-def write_answer(folder: Path, value: Any, kind: Any) -> None:
+def write_result(folder: Path, value: Any, result_type: Any) -> None:
     """Write a value of type ``kind``, a class or a type hint. Raises TypeError where it is of another."""
-    write_record(folder, NAME, _record(kind)(value), durable=False)
+    write_record(folder, RESULT_NAME, _create_record_type(result_type)(value), is_durable=False)
 
 
-def read_answer(folder: Path, kind: Any) -> Any:
+def read_result(folder: Path, result_type: Any) -> Any:
     """The value. Raises GliomarkError where it is damaged or not of that type."""
-    return read_record(folder, NAME, _record(kind)).value
+    return read_record(folder, RESULT_NAME, _create_record_type(result_type)).value
 
 
 @cache
-def _record(kind: Any) -> Any:
-    value = str | None if kind is type(None) else kind  # what answers nothing still says that it ended well
-    return make_dataclass("Answer", [("value", value)], frozen=True, eq=False)
+def _create_record_type(result_type: Any) -> Any:
+    value_type = (
+        str | None if result_type is type(None) else result_type
+    )  # what answers nothing still says that it ended well
+    return make_dataclass("Answer", [("value", value_type)], frozen=True, eq=False)

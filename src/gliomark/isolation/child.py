@@ -20,13 +20,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, get_type_hints
 
-from gliomark.isolation.answers import write_answer
-from gliomark.isolation.limits import Limits, most_memory_bytes
-from gliomark.messages import to_record
-from gliomark.study import UNFORESEEN, GliomarkError
+from gliomark.isolation.answers import write_result
+from gliomark.isolation.limits import ReaderLimits, read_peak_memory_bytes
+from gliomark.messages import to_message_record
+from gliomark.study import DATA_ERRORS, GliomarkError
 
 # The only functions that run here.
-ALLOWED = frozenset({
+ALLOWED_FUNCTIONS = frozenset({
     "gliomark.cohort.anonymise:clean_files",
     "gliomark.cohort.anonymise:find_files",
     "gliomark.io:read_study",
@@ -42,94 +42,96 @@ ALLOWED = frozenset({
     "gliomark.server.intake:asked_of",
     "gliomark.server.intake:take_in",
 })  # fmt: skip
-READY = ("gliomark.found_outline", "gliomark.server.intake")  # imported before the first question
-IS_READY = "ready"  # told then
-AT = "at"  # the file in an answer's folder that tells which file is being read
-AT_BYTES = 4096
-REASON = 400  # characters of a library's own words
+PRELOADED_MODULES = ("gliomark.found_outline", "gliomark.server.intake")  # imported before the first question
+READY_REPLY = "ready"  # told then
+PROGRESS_FILE = "at"  # the file in an answer's folder that tells which file is being read
+PROGRESS_BYTES = 4096
+MAX_REASON_LENGTH = 400  # characters of a library's own words
 
 
 @dataclass(frozen=True)
-class Question:
+class ReadRequest:
     """function: ``module:name``; folder: where the answer goes; directory: that relative paths start from."""
 
-    function: str
-    arguments: tuple[Any, ...]
-    named: dict[str, Any]
-    folder: Path
-    directory: str
+    function_name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result_folder: Path
+    working_folder: str
 
 
-class _Place:
+class _FileProgress:
     """Which file is being read: the last that Python opened and that is not part of the program itself. That it opens
     its own files, to import them, is progress all the same."""
 
     def __init__(self) -> None:
-        self._file, self._count, self._path = -1, 0, ""
-        self._own = tuple({sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), "/proc/", "/sys/"})
-        sys.addaudithook(self._heard)
+        self._progress_file, self._opened_count, self._current_path = -1, 0, ""
+        self._program_prefixes = tuple(
+            {sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), "/proc/", "/sys/"}
+        )
+        sys.addaudithook(self._on_audit_event)
 
-    def begin(self, folder: Path) -> None:
-        self._path = ""
-        self._file = os.open(folder / AT, os.O_RDWR | os.O_CREAT, 0o600)
+    def start_tracking(self, result_folder: Path) -> None:
+        self._current_path = ""
+        self._progress_file = os.open(result_folder / PROGRESS_FILE, os.O_RDWR | os.O_CREAT, 0o600)
 
-    def end(self) -> None:
-        file, self._file = self._file, -1
+    def stop_tracking(self) -> None:
+        file, self._progress_file = self._progress_file, -1
         os.close(file)
 
-    def _heard(self, event: str, told: tuple[Any, ...]) -> None:
-        if event != "open" or self._file < 0 or not isinstance(told[0], str | os.PathLike):
+    def _on_audit_event(self, event: str, event_args: tuple[Any, ...]) -> None:
+        if event != "open" or self._progress_file < 0 or not isinstance(event_args[0], str | os.PathLike):
             return
-        path = os.fspath(told[0])
-        if isinstance(path, str) and not path.startswith(self._own):
-            self._path = path
-        self._count += 1
-        line = f"{self._count}\n{self._path}".encode(errors="surrogateescape")[:AT_BYTES]
-        os.pwrite(self._file, line.ljust(AT_BYTES, b"\0"), 0)
+        path = os.fspath(event_args[0])
+        if isinstance(path, str) and not path.startswith(self._program_prefixes):
+            self._current_path = path
+        self._opened_count += 1
+        line = f"{self._opened_count}\n{self._current_path}".encode(errors="surrogateescape")[:PROGRESS_BYTES]
+        os.pwrite(self._progress_file, line.ljust(PROGRESS_BYTES, b"\0"), 0)
 
 
 def main() -> None:
     """Answer one question after the other until standard input ends."""
-    limits = Limits(**json.loads(sys.argv[1]))
-    questions, told = _take_over()
-    limits.impose()
-    _die_first()
-    for module in READY:
+    limits = ReaderLimits(**json.loads(sys.argv[1]))
+    requests, reply_pipe = _redirect_standard_streams()
+    limits.apply_to_process()
+    _prefer_for_oom_kill()
+    for module in PRELOADED_MODULES:
         import_module(module)
-    place = _Place()
-    _tell(told, {"ended": IS_READY})
-    for count in range(1, limits.calls + 1):
-        question: Question = questions.get()
-        limits.allow_time()
-        outcome = _answer(question, place)
-        again = count < limits.calls and most_memory_bytes() < limits.swollen_bytes
-        _tell(told, outcome | {"again": again})
-        if not again:
+    progress = _FileProgress()
+    _send_reply(reply_pipe, {"ended": READY_REPLY})
+    for count in range(1, limits.max_calls + 1):
+        request: ReadRequest = requests.get()
+        limits.extend_cpu_time()
+        reply = _run_request(request, progress)
+        is_reusable = count < limits.max_calls and read_peak_memory_bytes() < limits.restart_above_bytes
+        _send_reply(reply_pipe, reply | {"again": is_reusable})
+        if not is_reusable:
             return
 
 
-def _take_over() -> tuple[queue.SimpleQueue[Question], BinaryIO]:
+def _redirect_standard_streams() -> tuple[queue.SimpleQueue[ReadRequest], BinaryIO]:
     """Standard input and output are kept for the parent; what a library prints goes where errors go."""
-    asked, told = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    request_pipe, reply_pipe = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    null_device = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_device, 0)
     os.dup2(2, 1)
-    questions: queue.SimpleQueue[Question] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(asked, questions), daemon=True).start()
+    requests: queue.SimpleQueue[ReadRequest] = queue.SimpleQueue()
+    threading.Thread(target=_receive_requests, args=(request_pipe, requests), daemon=True).start()
     if len(sys.argv) > 2:
-        _end_with(int(sys.argv[2]))
-    return questions, told
+        _exit_with_parent(int(sys.argv[2]))
+    return requests, reply_pipe
 
 
-def _listen(asked: BinaryIO, questions: queue.SimpleQueue[Question]) -> None:
+def _receive_requests(request_pipe: BinaryIO, requests: queue.SimpleQueue[ReadRequest]) -> None:
     while True:
         try:
-            questions.put(pickle.load(asked))  # noqa: S301 - from the program that started this process
+            requests.put(pickle.load(request_pipe))  # noqa: S301 - from the program that started this process
         except (EOFError, OSError):
             os._exit(0)
 
 
-def _end_with(lifeline: int) -> None:
+def _exit_with_parent(lifeline: int) -> None:
     """Have the system end this process, and all it started, when the pipe's other end closes: when the parent dies.
 
     Also where a library neither returns nor lets another thread run.
@@ -143,48 +145,48 @@ def _end_with(lifeline: int) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def _die_first() -> None:
+def _prefer_for_oom_kill() -> None:
     """Where the whole machine runs out of memory, this process is the one to go."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _answer(question: Question, place: _Place) -> dict[str, Any]:
+def _run_request(request: ReadRequest, progress: _FileProgress) -> dict[str, Any]:
     """Do what was asked; how it ended, in the parent's words (``pool``)."""
     try:
-        os.chdir(question.directory)
-        function = _allowed(question.function)
-        place.begin(question.folder)
+        os.chdir(request.working_folder)
+        function = _resolve_allowed_function(request.function_name)
+        progress.start_tracking(request.result_folder)
         try:
-            value = function(*question.arguments, **question.named)
+            value = function(*request.args, **request.kwargs)
         finally:
-            place.end()
-        write_answer(question.folder, value, get_type_hints(function)["return"])
+            progress.stop_tracking()
+        write_result(request.result_folder, value, get_type_hints(function)["return"])
         return {"ended": "well"}
     except GliomarkError as error:
-        return {"ended": "refused", "sentence": to_record(error.message)}
+        return {"ended": "refused", "sentence": to_message_record(error.message)}
     except MemoryError:
         return {"ended": "memory"}
     except Exception as error:
-        known = next((one for one in UNFORESEEN if isinstance(error, one)), RuntimeError)
-        own = "" if type(error) is known else f"{type(error).__name__}: "
+        error_type = next((one for one in DATA_ERRORS if isinstance(error, one)), RuntimeError)
+        type_prefix = "" if type(error) is error_type else f"{type(error).__name__}: "
         return {
             "ended": "raised",
-            "kind": known.__name__,
-            "reason": (own + " ".join(str(error).split()))[:REASON],
+            "kind": error_type.__name__,
+            "reason": (type_prefix + " ".join(str(error).split()))[:MAX_REASON_LENGTH],
         }
 
 
-def _allowed(name: str) -> Callable[..., Any]:
-    if name not in ALLOWED:
-        raise PermissionError(name)
-    module, _, function = name.partition(":")
+def _resolve_allowed_function(function_name: str) -> Callable[..., Any]:
+    if function_name not in ALLOWED_FUNCTIONS:
+        raise PermissionError(function_name)
+    module, _, function = function_name.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found
 
 
-def _tell(told: BinaryIO, outcome: dict[str, Any]) -> None:
-    told.write(json.dumps(outcome).encode() + b"\n")
+def _send_reply(reply_pipe: BinaryIO, reply: dict[str, Any]) -> None:
+    reply_pipe.write(json.dumps(reply).encode() + b"\n")
 
 
 if __name__ == "__main__":

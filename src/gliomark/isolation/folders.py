@@ -10,33 +10,33 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from gliomark.files import remove, remove_leftovers, scratch_folder
+from gliomark.files import remove_leftovers, remove_path, scratch_folder
 
 
-class AnswerFolders:
+class ResultFolders:
     """One scratch folder, made when it is first needed, and in it one for each answer."""
 
     def __init__(self) -> None:
-        self._lock, self._held = threading.Lock(), contextlib.ExitStack()
-        self._folder: Path | None = None
-        weakref.finalize(self, self._held.close)
+        self._lock, self._exit_stack = threading.Lock(), contextlib.ExitStack()
+        self._scratch_folder: Path | None = None
+        weakref.finalize(self, self._exit_stack.close)
         # a program that was killed left its own, and this one may never need one
         remove_leftovers(Path(tempfile.gettempdir()))
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[Path]:
+    def create_folder(self) -> Iterator[Path]:
         """A folder for one answer, gone afterwards."""
         with self._lock:
-            if self._folder is None:
-                self._folder = self._held.enter_context(scratch_folder())
-            folder = self._folder / uuid.uuid4().hex
+            if self._scratch_folder is None:
+                self._scratch_folder = self._exit_stack.enter_context(scratch_folder())
+            folder = self._scratch_folder / uuid.uuid4().hex
         folder.mkdir(mode=0o700, parents=True)  # also where a tidied temporary folder took ours away
         try:
             yield folder
         finally:
-            remove(folder)
+            remove_path(folder)
 
     def close(self) -> None:
         with self._lock:
-            self._held.close()
-            self._folder = None
+            self._exit_stack.close()
+            self._scratch_folder = None

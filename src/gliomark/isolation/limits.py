@@ -11,11 +11,15 @@ from pathlib import Path
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-MEMORY, SECONDS, STALLED = "GLIOMARK_READING_GB", "GLIOMARK_READING_SECONDS", "GLIOMARK_READING_STALLED"
+MEMORY_VARIABLE, TIMEOUT_VARIABLE, STALL_TIMEOUT_VARIABLE = (
+    "GLIOMARK_READING_GB",
+    "GLIOMARK_READING_SECONDS",
+    "GLIOMARK_READING_STALLED",
+)
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReaderLimits:
     """For one patient. memory_bytes: address space of the process, libraries included; seconds: from question to
     answer, and of processor time; stalled_s: without a further file being opened; answer_bytes: all it hands back.
 
@@ -23,40 +27,46 @@ class Limits:
     On Windows the times alone are kept.
     """
 
-    memory_bytes: int = 8 << 30
-    seconds: float = 300.0
-    stalled_s: float = 45.0
-    open_files: int = 256
-    answer_bytes: int = 4 << 30
-    calls: int = 200
-    swollen_bytes: int = 2 << 30
+    max_memory_bytes: int = 8 << 30
+    timeout_s: float = 300.0
+    stall_timeout_s: float = 45.0
+    max_open_files: int = 256
+    max_result_bytes: int = 4 << 30
+    max_calls: int = 200
+    restart_above_bytes: int = 2 << 30
 
     @staticmethod
-    def from_environment(environment: Mapping[str, str] = os.environ) -> Limits:
+    def from_environment(environment: Mapping[str, str] = os.environ) -> ReaderLimits:
         """As the environment sets them. Raises GliomarkError for a value that is no positive number."""
-        usual = Limits()
-        gigabytes = _number(environment, MEMORY, usual.memory_bytes / (1 << 30))
-        seconds = _number(environment, SECONDS, usual.seconds)
-        stalled = _number(environment, STALLED, usual.stalled_s)
-        return Limits(memory_bytes=int(gigabytes * (1 << 30)), seconds=seconds, stalled_s=stalled)
+        defaults = ReaderLimits()
+        gigabytes = _parse_positive_number(
+            environment, MEMORY_VARIABLE, defaults.max_memory_bytes / (1 << 30)
+        )
+        timeout_s = _parse_positive_number(environment, TIMEOUT_VARIABLE, defaults.timeout_s)
+        stall_timeout_s = _parse_positive_number(
+            environment, STALL_TIMEOUT_VARIABLE, defaults.stall_timeout_s
+        )
+        return ReaderLimits(
+            max_memory_bytes=int(gigabytes * (1 << 30)), timeout_s=timeout_s, stall_timeout_s=stall_timeout_s
+        )
 
-    def impose(self) -> None:
+    def apply_to_process(self) -> None:
         """Bind this process to them, for good; processor time is bound call by call (``allow_time``)."""
         if sys.platform == "win32":
             return
         import resource
 
-        for what, most in (
-            (resource.RLIMIT_AS, self.memory_bytes),
-            (resource.RLIMIT_NOFILE, self.open_files),
-            (resource.RLIMIT_FSIZE, self.answer_bytes),
+        for resource_kind, maximum in (
+            (resource.RLIMIT_AS, self.max_memory_bytes),
+            (resource.RLIMIT_NOFILE, self.max_open_files),
+            (resource.RLIMIT_FSIZE, self.max_result_bytes),
             (resource.RLIMIT_CORE, 0),
         ):
-            _, hard = resource.getrlimit(what)
-            allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(what, (allowed, allowed))
+            _, hard = resource.getrlimit(resource_kind)
+            allowed = maximum if hard == resource.RLIM_INFINITY else min(maximum, hard)
+            resource.setrlimit(resource_kind, (allowed, allowed))
 
-    def allow_time(self) -> None:
+    def extend_cpu_time(self) -> None:
         """So much processor time more for this process, after which the system ends it."""
         if sys.platform == "win32":
             return
@@ -64,11 +74,11 @@ class Limits:
 
         used = resource.getrusage(resource.RUSAGE_SELF)
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        soft = int(used.ru_utime + used.ru_stime + self.seconds) + 1
+        soft = int(used.ru_utime + used.ru_stime + self.timeout_s) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def most_memory_bytes() -> int:
+def read_peak_memory_bytes() -> int:
     """The most that this process has taken so far; 0 where the system does not tell."""
     if sys.platform == "win32":
         return 0
@@ -82,12 +92,12 @@ def most_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _number(environment: Mapping[str, str], name: str, usual: float) -> float:
-    given = environment.get(name, "").strip()
+def _parse_positive_number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "").strip()
     try:
-        value = float(given) if given else usual
+        value = float(text) if text else default
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise GliomarkError(message("reading-limit-unfit", name=name, given=given))
+        raise GliomarkError(message("reading-limit-unfit", name=name, given=text))
     return value

@@ -9,36 +9,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
-from gliomark.isolation.answers import read_answer
-from gliomark.isolation.child import Question
-from gliomark.isolation.folders import AnswerFolders
-from gliomark.isolation.limits import Limits
-from gliomark.isolation.process import COMMAND, Outcome, ReadingProcess
-from gliomark.isolation.reads import ReadingEndedError
-from gliomark.messages import Message, from_record, message
-from gliomark.study import UNFORESEEN, GliomarkError
+from gliomark.isolation.answers import read_result
+from gliomark.isolation.child import ReadRequest
+from gliomark.isolation.folders import ResultFolders
+from gliomark.isolation.limits import ReaderLimits
+from gliomark.isolation.process import READER_COMMAND, ReaderProcess, ReadOutcome
+from gliomark.isolation.reads import ReaderProcessError
+from gliomark.messages import Message, from_message_record, message
+from gliomark.study import DATA_ERRORS, GliomarkError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 LOG = logging.getLogger("gliomark.isolation")
 
-TRIES = 2  # of what ended its process: the first may have been the machine's fault
-RAISED = {one.__name__: one for one in UNFORESEEN}
+MAX_ATTEMPTS = 2  # of what ended its process: the first may have been the machine's fault
+ERRORS_BY_NAME = {one.__name__: one for one in DATA_ERRORS}
 
 
-class ReadingProcesses:
+class ReaderPool:
     """At most ``count`` processes, started when they are needed, the first by ``start``; a context manager that ends
     them. command: what is started."""
 
     def __init__(
-        self, count: int = 1, limits: Limits | None = None, command: Sequence[str] = COMMAND
+        self,
+        process_count: int = 1,
+        limits: ReaderLimits | None = None,
+        command: Sequence[str] = READER_COMMAND,
     ) -> None:
-        self.limits, self.command = limits or Limits.from_environment(), command
-        self._places, self._lock = threading.Semaphore(count), threading.Lock()
-        self._idle: list[ReadingProcess] = []
-        self._folders = AnswerFolders()
+        self.limits, self.command = limits or ReaderLimits.from_environment(), command
+        self._slots, self._lock = threading.Semaphore(process_count), threading.Lock()
+        self._idle_processes: list[ReaderProcess] = []
+        self._result_folders = ResultFolders()
 
-    def __enter__(self) -> ReadingProcesses:
+    def __enter__(self) -> ReaderPool:
         self.start()
         return self
 
@@ -48,18 +51,18 @@ class ReadingProcesses:
     def start(self) -> None:
         """Have a process ready; it gets ready while the caller does something else."""
         with self._lock:
-            if not self._idle:
-                self._idle.append(ReadingProcess(self.limits, self.command))
+            if not self._idle_processes:
+                self._idle_processes.append(ReaderProcess(self.limits, self.command))
 
     def close(self) -> None:
         """End those that wait for work, and remove what they wrote."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle, self._idle_processes = self._idle_processes, []
         for one in idle:
-            one.end()
-        self._folders.close()
+            one.kill()
+        self._result_folders.close()
 
-    def __call__(self, subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    def __call__(self, source_path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``function`` of these arguments, done in a reading process; its answer, of the type it is annotated with.
 
         subject: the patient's folder or file, for the sentence where reading ends the process.
@@ -71,68 +74,80 @@ class ReadingProcesses:
         GliomarkError, or one of ``UNFORESEEN``
             As the function raised it.
         """
-        kind = get_type_hints(function)["return"]
-        name = f"{function.__module__}:{function.__qualname__}"
-        with self._places:
-            for _ in range(TRIES):
-                with self._folders.one() as folder:
-                    outcome = self._asked(Question(name, given, named, folder, os.getcwd()))
-                    if outcome.ended == "well":
-                        return self._answer(kind, folder, subject, outcome)
-                if outcome.ended != "crash":
+        result_type = get_type_hints(function)["return"]
+        function_name = f"{function.__module__}:{function.__qualname__}"
+        with self._slots:
+            for _ in range(MAX_ATTEMPTS):
+                with self._result_folders.create_folder() as folder:
+                    outcome = self._send_request(
+                        ReadRequest(function_name, args, kwargs, folder, os.getcwd())
+                    )
+                    if outcome.kind == "well":
+                        return self._read_result(result_type, folder, source_path, outcome)
+                if outcome.kind != "crash":
                     break
-            raise self._error(outcome, subject)
+            raise self._create_error(outcome, source_path)
 
-    def _asked(self, question: Question) -> Outcome:
+    def _send_request(self, request: ReadRequest) -> ReadOutcome:
         with self._lock:
-            process = self._idle.pop() if self._idle else ReadingProcess(self.limits, self.command)
-        outcome = process.ask(question)
+            process = (
+                self._idle_processes.pop()
+                if self._idle_processes
+                else ReaderProcess(self.limits, self.command)
+            )
+        outcome = process.run_request(request)
         if process.is_usable:
             with self._lock:
-                self._idle.append(process)
+                self._idle_processes.append(process)
         else:
             self.start()  # a fresh one, ready when the next patient comes
         return outcome
 
-    def _answer(self, kind: Any, folder: Path, subject: Path, outcome: Outcome) -> Any:
+    def _read_result(self, result_type: Any, folder: Path, source_path: Path, outcome: ReadOutcome) -> Any:
         size = sum(file.lstat().st_size for file in folder.iterdir())
         try:
-            if size > self.limits.answer_bytes:
+            if size > self.limits.max_result_bytes:
                 raise GliomarkError("longer than allowed")
-            return read_answer(folder, kind)
+            return read_result(folder, result_type)
         except GliomarkError as error:
             LOG.error("an answer was not understood: %s", error)
-            raise self._error(Outcome("garbled", {}, file=outcome.file), subject) from None
+            raise self._create_error(ReadOutcome("garbled", {}, file=outcome.file), source_path) from None
 
-    def _error(self, outcome: Outcome, subject: Path) -> Exception:
+    def _create_error(self, outcome: ReadOutcome, source_path: Path) -> Exception:
         """What is raised for an outcome that is no answer."""
-        told = outcome.told
-        if outcome.ended == "refused":
-            return GliomarkError(from_record(told["sentence"]))
-        if outcome.ended == "raised":
-            return RAISED.get(str(told.get("kind")), RuntimeError)(str(told.get("reason")))
-        where = {"subject": subject, "file": _within(subject, outcome.file)}
-        if outcome.ended == "memory":
-            sentence = message("reading-memory", **where, gigabytes=self.limits.memory_bytes / 1e9)
-        elif outcome.ended == "time":
-            sentence = message("reading-slow", **where)
+        reply = outcome.reply
+        if outcome.kind == "refused":
+            return GliomarkError(from_message_record(reply["sentence"]))
+        if outcome.kind == "raised":
+            return ERRORS_BY_NAME.get(str(reply.get("kind")), RuntimeError)(str(reply.get("reason")))
+        parameters = {"subject": source_path, "file": _describe_file(source_path, outcome.file)}
+        if outcome.kind == "memory":
+            error_message = message(
+                "reading-memory", **parameters, gigabytes=self.limits.max_memory_bytes / 1e9
+            )
+        elif outcome.kind == "time":
+            error_message = message("reading-slow", **parameters)
         else:
-            how = message("reading-ended-garbled") if outcome.ended == "garbled" else _how(outcome.status)
-            sentence = message("reading-crashed", **where, how=how)
-        return ReadingEndedError(sentence, outcome.file)
+            cause = (
+                message("reading-ended-garbled")
+                if outcome.kind == "garbled"
+                else _describe_exit_status(outcome.exit_status)
+            )
+            error_message = message("reading-crashed", **parameters, how=cause)
+        return ReaderProcessError(error_message, outcome.file)
 
 
-def _within(subject: Path, file: str) -> str | Path:
+def _describe_file(source_path: Path, file: str) -> str | Path:
     """The file as its patient's folder names it, or that none is known."""
     if not file:
         return message("reading-no-file")
     try:
-        return Path(file).relative_to(subject)
+        return Path(file).relative_to(source_path)
     except ValueError:
         return Path(file).name
 
 
-def _how(status: int) -> Message:
+def _describe_exit_status(status: int) -> Message:
     if status >= 0:
         return message("reading-ended-status", status=status)
     return message("reading-ended-signal", signal=-status)

@@ -17,51 +17,51 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gliomark.isolation.child import AT, AT_BYTES, IS_READY, Question
-from gliomark.isolation.limits import Limits
+from gliomark.isolation.child import PROGRESS_BYTES, PROGRESS_FILE, READY_REPLY, ReadRequest
+from gliomark.isolation.limits import ReaderLimits
 
-COMMAND = (sys.executable, "-P", "-m", "gliomark.isolation.child")
-LONGEST_LINE = 1 << 20
-TAIL_BYTES = 2000
-LOOK_S = 0.25
-STARTING_S = 120.0
+READER_COMMAND = (sys.executable, "-P", "-m", "gliomark.isolation.child")
+MAX_LINE_BYTES = 1 << 20
+STDERR_TAIL_BYTES = 2000
+POLL_INTERVAL_S = 0.25
+STARTUP_TIMEOUT_S = 120.0
 # one thread: a reader waits for the disk, and every further thread takes address space
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-SECRETS = ("GLIOMARK_TOKEN",)
-OUT_OF_MEMORY = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"Failed to allocate memory")
+CHILD_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+SECRET_VARIABLES = ("GLIOMARK_TOKEN",)
+OUT_OF_MEMORY_TEXTS = (b"bad_alloc", b"MemoryError", b"Cannot allocate memory", b"Failed to allocate memory")
 
-End = Literal["well", "refused", "raised", "memory", "time", "crash", "garbled"]
+ReadOutcomeKind = Literal["well", "refused", "raised", "memory", "time", "crash", "garbled"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReadOutcome:
     """How a question ended. told: the process's own words; status: its exit status, negative for a signal; file: the
     one that was being read, blank where that is not known."""
 
-    ended: End
-    told: dict[str, Any]
-    status: int = 0
+    kind: ReadOutcomeKind
+    reply: dict[str, Any]
+    exit_status: int = 0
     file: str = ""
 
 
-class ReadingProcess:
+class ReaderProcess:
     """A child that answers one question at a time. Starting it does not wait until it is ready."""
 
-    def __init__(self, limits: Limits, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, limits: ReaderLimits, command: Sequence[str] = READER_COMMAND) -> None:
         self.limits, self.is_usable = limits, True
-        self._tail, self._is_ready = b"", False
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._stderr_tail, self._is_ready = b"", False
+        self._stdout_lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         arguments, lifelines = [*command, json.dumps(asdict(limits))], list[int]()
         self._lifeline = -1
         if os.name == "posix":
-            theirs, self._lifeline = os.pipe()
-            arguments.append(str(theirs))
-            lifelines.append(theirs)
-        kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+            child_end, self._lifeline = os.pipe()
+            arguments.append(str(child_end))
+            lifelines.append(child_end)
+        environment = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             arguments,
             bufsize=0,
-            env=kept | ENVIRONMENT,
+            env=environment | CHILD_ENVIRONMENT,
             pass_fds=lifelines,
             start_new_session=True,
             stdin=subprocess.PIPE,
@@ -70,25 +70,25 @@ class ReadingProcess:
         )
         for one in lifelines:
             os.close(one)
-        for read in (self._read_lines, self._read_tail):
-            threading.Thread(target=read, daemon=True).start()
+        for target in (self._read_stdout_lines, self._read_stderr_tail):
+            threading.Thread(target=target, daemon=True).start()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, question: Question) -> Outcome:
+    def run_request(self, request: ReadRequest) -> ReadOutcome:
         """How it ended; the process is gone unless ``is_usable`` still says so."""
         try:
-            outcome = self._outcome(question)
+            outcome = self._wait_for_outcome(request)
         except BaseException:
-            self.end()
+            self.kill()
             raise
-        if not outcome.told.get("again"):
-            self.end()
+        if not outcome.reply.get("again"):
+            self.kill()
         return outcome
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """Kill it and whatever it started."""
         if not self.is_usable:
             return
@@ -105,83 +105,89 @@ class ReadingProcess:
             assert self._process.stdin is not None
             self._process.stdin.close()
 
-    def _outcome(self, question: Question) -> Outcome:
+    def _wait_for_outcome(self, request: ReadRequest) -> ReadOutcome:
         try:
             assert self._process.stdin is not None
-            self._process.stdin.write(pickle.dumps(question))
+            self._process.stdin.write(pickle.dumps(request))
         except OSError:
-            return self._died(question)
-        if not self._is_ready and not self._becomes_ready():
-            return self._died(question)
-        started = moved = time.monotonic()
-        before = b""
+            return self._diagnose_exit(request)
+        if not self._is_ready and not self._wait_until_ready():
+            return self._diagnose_exit(request)
+        started_at = progressed_at = time.monotonic()
+        previous_progress = b""
         while True:
             with contextlib.suppress(queue.Empty):
-                line = self._lines.get(timeout=LOOK_S)
-                return self._understood(line, question) if line else self._died(question)
-            now, place = time.monotonic(), _place(question.folder)
-            moved, before = (moved, before) if place == before else (now, place)
-            if now - started > self.limits.seconds or now - moved > self.limits.stalled_s:
-                return Outcome("time", {}, file=_file(place))
+                line = self._stdout_lines.get(timeout=POLL_INTERVAL_S)
+                return self._parse_reply(line, request) if line else self._diagnose_exit(request)
+            now, progress = time.monotonic(), _read_progress(request.result_folder)
+            progressed_at, previous_progress = (
+                (progressed_at, previous_progress) if progress == previous_progress else (now, progress)
+            )
+            if now - started_at > self.limits.timeout_s or now - progressed_at > self.limits.stall_timeout_s:
+                return ReadOutcome("time", {}, file=_parse_progress_path(progress))
 
-    def _becomes_ready(self) -> bool:
+    def _wait_until_ready(self) -> bool:
         """Wait until it has imported what it needs, which is nobody's fault however long it takes."""
         with contextlib.suppress(queue.Empty, ValueError, TypeError, KeyError):
-            self._is_ready = json.loads(self._lines.get(timeout=STARTING_S))["ended"] == IS_READY
+            self._is_ready = (
+                json.loads(self._stdout_lines.get(timeout=STARTUP_TIMEOUT_S))["ended"] == READY_REPLY
+            )
         return self._is_ready
 
-    def _understood(self, line: bytes, question: Question) -> Outcome:
-        file = _file(_place(question.folder))
+    def _parse_reply(self, line: bytes, request: ReadRequest) -> ReadOutcome:
+        file = _parse_progress_path(_read_progress(request.result_folder))
         try:
-            told = json.loads(line)
-            if told["ended"] in ("well", "refused", "raised", "memory"):
-                return Outcome(told["ended"], told, file=file)
+            reply = json.loads(line)
+            if reply["ended"] in ("well", "refused", "raised", "memory"):
+                return ReadOutcome(reply["ended"], reply, file=file)
         except (ValueError, TypeError, KeyError, RecursionError):
             pass
-        return Outcome("garbled", {}, file=file)
+        return ReadOutcome("garbled", {}, file=file)
 
-    def _died(self, question: Question) -> Outcome:
+    def _diagnose_exit(self, request: ReadRequest) -> ReadOutcome:
         """Why a process ended by itself, or closed its pipe; it is killed where it lives on."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1.0)
-        status, file = self._process.poll(), _file(_place(question.folder))
+        status, file = self._process.poll(), _parse_progress_path(_read_progress(request.result_folder))
         if status == -getattr(signal, "SIGXCPU", 0):
-            return Outcome("time", {}, file=file)
-        is_memory = any(words in self._tail for words in OUT_OF_MEMORY)
-        return Outcome("memory" if is_memory else "crash", {}, status or 0, file)
+            return ReadOutcome("time", {}, file=file)
+        is_out_of_memory = any(text in self._stderr_tail for text in OUT_OF_MEMORY_TEXTS)
+        return ReadOutcome("memory" if is_out_of_memory else "crash", {}, status or 0, file)
 
-    def _read_lines(self) -> None:
+    def _read_stdout_lines(self) -> None:
         """What the process tells, line by line; an empty one at its end."""
-        pipe, rest = self._process.stdout, b""
+        pipe, remainder = self._process.stdout, b""
         assert pipe is not None
         with contextlib.suppress(OSError, ValueError):
-            while len(rest) < LONGEST_LINE and (piece := pipe.read(1 << 16)):
-                *lines, rest = (rest + piece).split(b"\n")
+            while len(remainder) < MAX_LINE_BYTES and (chunk := pipe.read(1 << 16)):
+                *lines, remainder = (remainder + chunk).split(b"\n")
                 for line in lines:
-                    self._lines.put(line or b"?")
-        self._lines.put(b"?" if len(rest) >= LONGEST_LINE else b"")  # a line without end is no answer either
+                    self._stdout_lines.put(line or b"?")
+        self._stdout_lines.put(
+            b"?" if len(remainder) >= MAX_LINE_BYTES else b""
+        )  # a line without end is no answer either
         pipe.close()
 
-    def _read_tail(self) -> None:
+    def _read_stderr_tail(self) -> None:
         """The last of what it and its libraries print."""
         pipe = self._process.stderr
         assert pipe is not None
         with contextlib.suppress(OSError, ValueError):
-            while piece := pipe.read(1 << 16):
-                self._tail = (self._tail + piece)[-TAIL_BYTES:]
+            while chunk := pipe.read(1 << 16):
+                self._stderr_tail = (self._stderr_tail + chunk)[-STDERR_TAIL_BYTES:]
         pipe.close()
 
 
-def _place(folder: Path) -> bytes:
+def _read_progress(result_folder: Path) -> bytes:
     """What the process wrote about its place, which changes with every file; nothing where it wrote none."""
     try:
-        with (folder / AT).open("rb") as file:
-            return file.read(AT_BYTES)
+        with (result_folder / PROGRESS_FILE).open("rb") as file:
+            return file.read(PROGRESS_BYTES)
     except OSError:
         return b""
 
 
-def _file(place: bytes) -> str:
+def _parse_progress_path(progress: bytes) -> str:
     """The file's path; made harmless, as nobody knows who wrote it."""
-    path = place.partition(b"\n")[2].rstrip(b"\0").decode(errors="replace")
-    return "".join(sign if sign.isprintable() else "?" for sign in path)
+    path = progress.partition(b"\n")[2].rstrip(b"\0").decode(errors="replace")
+    return "".join(character if character.isprintable() else "?" for character in path)

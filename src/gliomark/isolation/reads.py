@@ -15,63 +15,71 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class ReadingEndedError(GliomarkError):
+class ReaderProcessError(GliomarkError):
     """What was read ended its process or broke a limit: it is not to be tried again. file: the one that was being
     read, as it was opened; blank where that is not known."""
 
-    def __init__(self, sentence: str, file: str = "") -> None:
-        super().__init__(sentence)
+    def __init__(self, error_message: str, file: str = "") -> None:
+        super().__init__(error_message)
         self.file = file
 
 
-class Reads(Protocol):
+class ReadExecutor(Protocol):
     """What does a function of a patient's files: ``ReadingProcesses``, or ``read_here``."""
 
-    def __call__(self, subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T: ...
+    def __call__(
+        self, source_path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
 
 
-def read_here(subject: Path, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+def run_in_this_process(source_path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """In this very process: for one's own files, and where a crash or a hang is nobody else's."""
-    return function(*given, **named)
+    return function(*args, **kwargs)
 
 
-_READING: ContextVar[Reads] = ContextVar("reading", default=read_here)
+_CURRENT_EXECUTOR: ContextVar[ReadExecutor] = ContextVar("reading", default=run_in_this_process)
 
 
 @contextmanager
-def reading_by(reading: Reads) -> Iterator[None]:
+def use_reader_pool(reader_pool: ReadExecutor) -> Iterator[None]:
     """Have ``read_file`` read there, in this block."""
-    token = _READING.set(reading)
+    token = _CURRENT_EXECUTOR.set(reader_pool)
     try:
         yield
     finally:
-        _READING.reset(token)
+        _CURRENT_EXECUTOR.reset(token)
 
 
-def read_file(function: Callable[[Path], T], file: Path) -> T:
+def run_file_reader(function: Callable[[Path], T], file: Path) -> T:
     """One file's pixels, asked for deep within a decision: wherever the caller's caller reads (``reading_by``)."""
-    return _READING.get()(file, function, file)
+    return _CURRENT_EXECUTOR.get()(file, function, file)
 
 
-def read_each(
-    reading: Reads,
-    subject: Path,
+def read_items_skipping_crashes(
+    reader_pool: ReadExecutor,
+    source_path: Path,
     function: Callable[[Sequence[Item]], list[T]],
     items: Sequence[Item],
-    file_of: Callable[[Item], Path],
+    get_file: Callable[[Item], Path],
 ) -> tuple[list[T], list[tuple[Item, str]]]:
     """``function`` of all items, but for those whose file ended the process, which are told with the sentence."""
-    left, ended, found = list(items), list[tuple[Item, str]](), list[T]()
-    while left:
+    remaining, failures, results = list(items), list[tuple[Item, str]](), list[T]()
+    while remaining:
         try:
-            return found + reading(subject, function, left), ended
-        except ReadingEndedError as error:
-            at = [item for item in left if str(file_of(item)) == error.file]
-            if not at and len(left) > 1:  # it did not tell at which file it was
-                half = len(left) // 2
-                first, those = read_each(reading, subject, function, left[:half], file_of)
-                found, ended, left = found + first, ended + those, left[half:]
+            return results + reader_pool(source_path, function, remaining), failures
+        except ReaderProcessError as error:
+            crashed = [item for item in remaining if str(get_file(item)) == error.file]
+            if not crashed and len(remaining) > 1:  # it did not tell at which file it was
+                half = len(remaining) // 2
+                half_results, half_failures = read_items_skipping_crashes(
+                    reader_pool, source_path, function, remaining[:half], get_file
+                )
+                results, failures, remaining = (
+                    results + half_results,
+                    failures + half_failures,
+                    remaining[half:],
+                )
                 continue
-            ended += [(item, error.message) for item in at or left]
-            left = [item for item in left if at and item not in at]
-    return found, ended
+            failures += [(item, error.message) for item in crashed or remaining]
+            remaining = [item for item in remaining if crashed and item not in crashed]
+    return results, failures

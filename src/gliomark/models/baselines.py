@@ -11,27 +11,27 @@ from monai.networks.nets.densenet import DenseNet121
 from monai.networks.nets.resnet import resnet50
 from torch import Tensor, nn
 
-CLASSES = 2
+CLASS_COUNT = 2
 # of a file's tensors that must fit, or the file is another network's
-FITTING_SHARE = 0.9
+MIN_MATCHING_SHARE = 0.9
 
 
-def build_resnet50(inputs: int, classes: int = CLASSES) -> nn.Module:
+def build_resnet50(in_channels: int, class_count: int = CLASS_COUNT) -> nn.Module:
     """He et al. 2016, MONAI's: ``(B, inputs, H, W)`` to logits ``(B, classes)``; stride 2 in the first convolution."""
-    return resnet50(spatial_dims=2, n_input_channels=inputs, num_classes=classes, conv1_t_stride=2)
+    return resnet50(spatial_dims=2, n_input_channels=in_channels, num_classes=class_count, conv1_t_stride=2)
 
 
-def build_densenet121(inputs: int, classes: int = CLASSES) -> nn.Module:
+def build_densenet121(in_channels: int, class_count: int = CLASS_COUNT) -> nn.Module:
     """Huang et al. 2017, MONAI's: ``(B, inputs, H, W)`` to logits ``(B, classes)``."""
-    return DenseNet121(spatial_dims=2, in_channels=inputs, out_channels=classes)
+    return DenseNet121(spatial_dims=2, in_channels=in_channels, out_channels=class_count)
 
 
-def build_xception(inputs: int, classes: int = CLASSES) -> nn.Module:
+def build_xception(in_channels: int, class_count: int = CLASS_COUNT) -> nn.Module:
     """Chollet 2017: ``(B, inputs, H, W)`` to logits ``(B, classes)``."""
-    return Xception(inputs, classes)
+    return Xception(in_channels, class_count)
 
 
-BASELINES: Mapping[str, Callable[[int], nn.Module]] = {
+IMAGE_CLASSIFIERS: Mapping[str, Callable[[int], nn.Module]] = {
     "ResNet-50": build_resnet50,
     "DenseNet-121": build_densenet121,
     "Xception": build_xception,
@@ -41,11 +41,11 @@ BASELINES: Mapping[str, Callable[[int], nn.Module]] = {
 class SeparableConvolution(nn.Module):
     """A 3x3 convolution of every channel by itself, then 1x1 across channels, nothing in between."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         # the names are those of the public ImageNet files, here and below
-        self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
-        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, feature: Tensor) -> Tensor:
         return self.pointwise(self.conv1(feature))
@@ -57,34 +57,34 @@ class XceptionBlock(nn.Module):
     widths: channels before the first and after every convolution.
     """
 
-    def __init__(self, widths: tuple[int, ...], stride: int = 1, leading_relu: bool = True) -> None:
+    def __init__(self, channels: tuple[int, ...], stride: int = 1, starts_with_relu: bool = True) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
             layers += [nn.ReLU(), SeparableConvolution(inputs, outputs), nn.BatchNorm2d(outputs)]
         if stride > 1:
             layers.append(nn.MaxPool2d(3, stride, padding=1))
-        self.rep = nn.Sequential(*layers[0 if leading_relu else 1 :])
+        self.rep = nn.Sequential(*layers[0 if starts_with_relu else 1 :])
         self.skip, self.skipbn = None, None
-        if stride > 1 or widths[0] != widths[-1]:
-            self.skip = nn.Conv2d(widths[0], widths[-1], 1, stride, bias=False)
-            self.skipbn = nn.BatchNorm2d(widths[-1])
+        if stride > 1 or channels[0] != channels[-1]:
+            self.skip = nn.Conv2d(channels[0], channels[-1], 1, stride, bias=False)
+            self.skipbn = nn.BatchNorm2d(channels[-1])
 
     def forward(self, feature: Tensor) -> Tensor:
-        past = feature if self.skip is None or self.skipbn is None else self.skipbn(self.skip(feature))
-        return self.rep(feature) + past
+        shortcut = feature if self.skip is None or self.skipbn is None else self.skipbn(self.skip(feature))
+        return self.rep(feature) + shortcut
 
 
 class Xception(nn.Module):
     """Figure 5 of Chollet 2017: entry flow, middle flow (eight blocks alike), exit flow, average, one layer."""
 
-    def __init__(self, inputs: int, classes: int) -> None:
+    def __init__(self, in_channels: int, class_count: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, 32, 3, stride=2, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, 32, 3, stride=2, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, 64, 3, bias=False)
         self.bn2 = nn.BatchNorm2d(64)
-        self.block1 = XceptionBlock((64, 128, 128), 2, leading_relu=False)
+        self.block1 = XceptionBlock((64, 128, 128), 2, starts_with_relu=False)
         self.block2 = XceptionBlock((128, 256, 256), 2)
         self.block3 = XceptionBlock((256, 728, 728), 2)
         for number in range(4, 12):
@@ -94,7 +94,7 @@ class Xception(nn.Module):
         self.bn3 = nn.BatchNorm2d(1536)
         self.conv4 = SeparableConvolution(1536, 2048)
         self.bn4 = nn.BatchNorm2d(2048)
-        self.fc = nn.Linear(2048, classes)
+        self.fc = nn.Linear(2048, class_count)
 
     def forward(self, image: Tensor) -> Tensor:
         feature = torch.relu(self.bn1(self.conv1(image)))
@@ -107,32 +107,36 @@ class Xception(nn.Module):
 
 
 @dataclass(frozen=True)
-class Fit:
+class WeightsMatch:
     """How many of a network's tensors a foreign state dict filled, and how many it has (counters left out)."""
 
-    filled: int
-    of: int
+    loaded: int
+    total: int
 
 
-def load_imagenet(network: nn.Module, state: Mapping[str, Tensor]) -> Fit:
+def load_imagenet_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor]) -> WeightsMatch:
     """Fill the network from a torchvision- or timm-style state dict, as far as it fits.
 
     The last layer stays as it is unless its classes agree; colours become the network's own channels.
     Raises ValueError where too little fits for the file to be this network's.
     """
-    own = {name: value for name, value in network.state_dict().items() if not name.endswith("_tracked")}
-    named = {_own_name(name): value for name, value in state.items()}
-    shaped = {name: _channels(named[name], value) for name, value in own.items() if name in named}
-    fitting = {name: value for name, value in shaped.items() if value.shape == own[name].shape}
-    if len(fitting) < FITTING_SHARE * len(own):
-        raise ValueError(f"only {len(fitting)} of {len(own)} tensors fit")
+    targets = {name: value for name, value in network.state_dict().items() if not name.endswith("_tracked")}
+    translated = {_translate_tensor_name(name): value for name, value in state_dict.items()}
+    adapted = {
+        name: _adapt_input_channels(translated[name], value)
+        for name, value in targets.items()
+        if name in translated
+    }
+    fitting = {name: value for name, value in adapted.items() if value.shape == targets[name].shape}
+    if len(fitting) < MIN_MATCHING_SHARE * len(targets):
+        raise ValueError(f"only {len(fitting)} of {len(targets)} tensors fit")
     # MONAI's shortcuts have a bias that the published ones lack: theirs is zero
-    silent = {n: torch.zeros_like(v) for n, v in own.items() if n.endswith("downsample.0.bias")}
-    network.load_state_dict({**silent, **fitting}, strict=False)
-    return Fit(len(fitting), len(own))
+    zero_biases = {n: torch.zeros_like(v) for n, v in targets.items() if n.endswith("downsample.0.bias")}
+    network.load_state_dict({**zero_biases, **fitting}, strict=False)
+    return WeightsMatch(len(fitting), len(targets))
 
 
-def _own_name(name: str) -> str:
+def _translate_tensor_name(name: str) -> str:
     """A foreign tensor's name in MONAI's words, which nest the layers of DenseNet's blocks once deeper."""
     name = re.sub(r"^module\.", "", name)
     # older files write norm.1 for norm1
@@ -140,9 +144,9 @@ def _own_name(name: str) -> str:
     return re.sub(r"^classifier\.", "class_layers.out.", name)
 
 
-def _channels(foreign: Tensor, own: Tensor) -> Tensor:
+def _adapt_input_channels(source: Tensor, target: Tensor) -> Tensor:
     """The first convolution for other channels than colours: their mean, times 3/n, so that sums stay as large."""
-    if foreign.ndim != 4 or foreign.shape[1] != 3 or own.shape[1] == 3:
-        return foreign
-    count = own.shape[1]
-    return foreign.mean(dim=1, keepdim=True).expand(-1, count, -1, -1) * (3 / count)
+    if source.ndim != 4 or source.shape[1] != 3 or target.shape[1] == 3:
+        return source
+    count = target.shape[1]
+    return source.mean(dim=1, keepdim=True).expand(-1, count, -1, -1) * (3 / count)

@@ -13,17 +13,17 @@ ACTIVATION = ("LeakyReLU", {"negative_slope": 0.1})
 NORM = ("instance", {"affine": True})
 
 
-def two_convolutions(inputs: int, channels: int) -> nn.Module:
+def build_double_convolution(in_channels: int, out_channels: int) -> nn.Module:
     """Two 3x3 convolutions, each normalised and rectified; the shape stays."""
-    return TwoConv(2, inputs, channels, ACTIVATION, NORM, bias=False)
+    return TwoConv(2, in_channels, out_channels, ACTIVATION, NORM, bias=False)
 
 
 class ConvolutionalEncoder(nn.Module):
     """``(B, inputs, H, W)`` to one feature per level, fine to coarse: ``(B, 2^l C, H / 2^l, W / 2^l)``."""
 
-    def __init__(self, inputs: int, channels: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(map(two_convolutions, (inputs, *channels[:-1]), channels))
+        self.stages = nn.ModuleList(map(build_double_convolution, (in_channels, *channels[:-1]), channels))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = [self.stages[0](image)]
@@ -38,16 +38,16 @@ class ConvolutionalDecoder(nn.Module):
     gates: one module per skip, fine to coarse, called as ``gate(encoder_feature, upsampled_feature)``.
     """
 
-    def __init__(self, channels: Sequence[int], gates: Sequence[nn.Module], classes: int) -> None:
+    def __init__(self, channels: Sequence[int], gates: Sequence[nn.Module], class_count: int) -> None:
         super().__init__()
         self.gates = nn.ModuleList(gates)
         self.expands = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, 2) for c in channels[:-1])
-        self.stages = nn.ModuleList(two_convolutions(2 * c, c) for c in channels[:-1])
-        self.classify = nn.Conv2d(channels[0], classes, 1)
+        self.stages = nn.ModuleList(build_double_convolution(2 * c, c) for c in channels[:-1])
+        self.classify = nn.Conv2d(channels[0], class_count, 1)
 
     def forward(self, features: list[Tensor], bottleneck: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The logits, and every level's feature on the way up, coarse to fine."""
-        feature, passed = bottleneck, []
+        feature, decoder_features = bottleneck, []
         for level in reversed(range(len(self.stages))):
             upsampled = self.expands[level](feature)
             rows, columns = (
@@ -57,5 +57,5 @@ class ConvolutionalDecoder(nn.Module):
             upsampled = F.pad(upsampled, (0, columns, 0, rows), mode="replicate")
             skip = self.gates[level](features[level], upsampled)
             feature = self.stages[level](torch.cat([upsampled, skip], dim=1))
-            passed.append(feature)
-        return self.classify(feature), passed
+            decoder_features.append(feature)
+        return self.classify(feature), decoder_features

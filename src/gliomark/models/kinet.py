@@ -11,14 +11,14 @@ from pydantic import with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomark.models.bounds import STRICT, Counts, Side, Width, Widths
-from gliomark.models.resnest import stage, stem
+from gliomark.models.bounds import STRICT_CONFIG, ChannelCount, ChannelCounts, LayerCounts, PixelCount
+from gliomark.models.resnest import build_stage, build_stem
 
 CHANNELS_PER_SEQUENCE = 2
-CLASSES = 2
+CLASS_COUNT = 2
 
 
-@with_config(STRICT)
+@with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
 class KiNetSize:
     """The published size (ResNeSt-50's widths and depths); ``SMALL`` is for two CPU cores.
@@ -27,17 +27,17 @@ class KiNetSize:
     ``ResNeStBlock``.
     """
 
-    stem: Width = 64
-    widths: Widths = (256, 512, 1024, 2048)
-    blocks: Counts = (3, 4, 6, 3)
-    pool: Side = 1
+    stem: ChannelCount = 64
+    widths: ChannelCounts = (256, 512, 1024, 2048)
+    blocks: LayerCounts = (3, 4, 6, 3)
+    pool: PixelCount = 1
     average_down: bool = True
 
 
-SMALL = KiNetSize(stem=16, widths=(32, 48, 64, 96), blocks=(1, 1, 1, 1), pool=2)
+SMALL_KINET_SIZE = KiNetSize(stem=16, widths=(32, 48, 64, 96), blocks=(1, 1, 1, 1), pool=2)
 
 
-@with_config(STRICT)
+@with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
 class KiNetSettings:
     """Everything that decides KiNet's layers. merge_in off (table 4-5): the master has no early module
@@ -47,35 +47,35 @@ class KiNetSettings:
     size: KiNetSize = field(default_factory=KiNetSize)
 
 
-class Branch(nn.Module):
+class ResNeStBranch(nn.Module):
     """A stem and four stages, called one stage at a time."""
 
-    def __init__(self, inputs: int, size: KiNetSize) -> None:
+    def __init__(self, in_channels: int, size: KiNetSize) -> None:
         super().__init__()
-        self.stem = stem(inputs, size.stem)
+        self.stem = build_stem(in_channels, size.stem)
         channels = [size.stem, *size.widths]
         strides, down = [1, 2, 2, 2], [size.average_down] * 4
-        self.stages = nn.ModuleList(map(stage, channels[:-1], channels[1:], size.blocks, strides, down))
+        self.stages = nn.ModuleList(map(build_stage, channels[:-1], channels[1:], size.blocks, strides, down))
 
-    def forward(self, image: Tensor, levels: int | None = None) -> list[Tensor]:
+    def forward(self, image: Tensor, stage_count: int | None = None) -> list[Tensor]:
         """``(B, inputs, H, W)`` to the stages' features, fine to coarse; the first ``levels`` alone if given."""
         features = [self.stages[0](self.stem(image))]
-        for step in self.stages[1:levels]:
-            features.append(step(features[-1]))
+        for stage in self.stages[1:stage_count]:
+            features.append(stage(features[-1]))
         return features
 
 
-class Fusion(nn.Module):
+class BranchFusion(nn.Module):
     """Concatenation first : master : second = 1 : 2 part : 1, i.e. each auxiliary at C / part channels.
 
     part 2 gives the published 1:2:1, part 4 gives 1:4:1; a 1x1 convolution returns to C.
     """
 
-    def __init__(self, channels: int, part: int) -> None:
+    def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels // part, 1)
-        self.second = nn.Conv2d(channels, channels // part, 1)
-        self.mix = nn.Conv2d(channels + 2 * (channels // part), channels, 1)
+        self.first = nn.Conv2d(channels, channels // reduction, 1)
+        self.second = nn.Conv2d(channels, channels // reduction, 1)
+        self.mix = nn.Conv2d(channels + 2 * (channels // reduction), channels, 1)
 
     def forward(self, first: Tensor, master: Tensor, second: Tensor) -> Tensor:
         return self.mix(torch.cat([self.first(first), master, self.second(second)], dim=1))
@@ -85,8 +85,8 @@ class MarkerOutput(TypedDict):
     """What every marker network answers: vector ``(B, D)``, the image vector for LightGBM; cat ``(B, 2)``,
     the logits that count."""
 
-    vector: Tensor
-    cat: Tensor
+    image_vector: Tensor
+    logits: Tensor
 
 
 class KiNetOutput(MarkerOutput):
@@ -95,11 +95,11 @@ class KiNetOutput(MarkerOutput):
     stages: four ``(B, 2)``; first, second ``(B, 2)``; first_pooled, second_pooled: four ``(B, width)`` each.
     """
 
-    stages: list[Tensor]
-    first: Tensor
-    second: Tensor
-    first_pooled: list[Tensor]
-    second_pooled: list[Tensor]
+    stage_logits: list[Tensor]
+    first_logits: Tensor
+    second_logits: Tensor
+    first_stage_vectors: list[Tensor]
+    second_stage_vectors: list[Tensor]
 
 
 class KiNet(nn.Module):
@@ -112,11 +112,11 @@ class KiNet(nn.Module):
 
     def __init__(
         self,
-        first: Branch,
+        first: ResNeStBranch,
         master: nn.Module | None,
-        second: Branch,
+        second: ResNeStBranch,
         master_stages: nn.ModuleList,
-        fusions: Sequence[Fusion],
+        fusions: Sequence[BranchFusion],
         size: KiNetSize,
     ) -> None:
         super().__init__()
@@ -124,28 +124,30 @@ class KiNet(nn.Module):
         self.master = master
         self.master_stages = master_stages
         self.fusions = nn.ModuleList(fusions)
-        self.stage_heads = nn.ModuleList(nn.Linear(width, CLASSES) for width in size.widths)
-        self.cat_head = nn.Linear(sum(size.widths), CLASSES)
-        self.first_head = nn.Linear(size.widths[-1], CLASSES)
-        self.second_head = nn.Linear(size.widths[-1], CLASSES)
-        self.pool = size.pool
+        self.stage_heads = nn.ModuleList(nn.Linear(width, CLASS_COUNT) for width in size.widths)
+        self.cat_head = nn.Linear(sum(size.widths), CLASS_COUNT)
+        self.first_head = nn.Linear(size.widths[-1], CLASS_COUNT)
+        self.second_head = nn.Linear(size.widths[-1], CLASS_COUNT)
+        self.pooling_factor = size.pool
 
-    def answer(self, mix: Tensor) -> MarkerOutput:
+    def predict(self, mix: Tensor) -> MarkerOutput:
         """``cat`` and ``vector`` of ``forward`` without what only training asks for: the auxiliaries' heads and
         their stages past the last fusion."""
-        mix = pooled_input(mix, self.pool)
-        first, second = self._auxiliaries(mix, max(1, len(self.fusions)))
-        vector = torch.cat(averages(self._master(mix, first, second)), dim=1)
+        mix = average_pool_input(mix, self.pooling_factor)
+        first, second = self._compute_auxiliary_features(mix, max(1, len(self.fusions)))
+        vector = torch.cat(average_globally(self._compute_master_features(mix, first, second)), dim=1)
         return {"vector": vector, "cat": self.cat_head(vector)}
 
-    def _auxiliaries(self, mix: Tensor, levels: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    def _compute_auxiliary_features(
+        self, mix: Tensor, stage_count: int | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         first, second = mix[:, :CHANNELS_PER_SEQUENCE], mix[:, CHANNELS_PER_SEQUENCE:]
-        return self.first(first, levels), self.second(second, levels)
+        return self.first(first, stage_count), self.second(second, stage_count)
 
     def forward(self, mix: Tensor) -> KiNetOutput:
-        mix = pooled_input(mix, self.pool)
-        first, second = self._auxiliaries(mix)
-        pooled = averages(self._master(mix, first, second))
+        mix = average_pool_input(mix, self.pooling_factor)
+        first, second = self._compute_auxiliary_features(mix)
+        pooled = average_globally(self._compute_master_features(mix, first, second))
         vector = torch.cat(pooled, dim=1)
         return {
             "vector": vector,
@@ -153,11 +155,13 @@ class KiNet(nn.Module):
             "stages": [head(feature) for head, feature in zip(self.stage_heads, pooled, strict=True)],
             "first": self.first_head(first[-1].mean(dim=(2, 3))),
             "second": self.second_head(second[-1].mean(dim=(2, 3))),
-            "first_pooled": averages(first),
-            "second_pooled": averages(second),
+            "first_pooled": average_globally(first),
+            "second_pooled": average_globally(second),
         }
 
-    def _master(self, mix: Tensor, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+    def _compute_master_features(
+        self, mix: Tensor, first: list[Tensor], second: list[Tensor]
+    ) -> list[Tensor]:
         features = [first[0] + second[0] if self.master is None else self.master(mix)]
         for level, step in enumerate(self.master_stages):
             feature = features[-1]
@@ -167,12 +171,12 @@ class KiNet(nn.Module):
         return features
 
 
-def pooled_input(mix: Tensor, pool: int) -> Tensor:
+def average_pool_input(mix: Tensor, pooling_factor: int) -> Tensor:
     """The slices averaged over pool x pool pixels."""
-    return F.avg_pool2d(mix, pool) if pool > 1 else mix
+    return F.avg_pool2d(mix, pooling_factor) if pooling_factor > 1 else mix
 
 
-def averages(features: Sequence[Tensor]) -> list[Tensor]:
+def average_globally(features: Sequence[Tensor]) -> list[Tensor]:
     """Global average pooling, ``(B, C, H, W)`` to ``(B, C)`` each."""
     return [feature.mean(dim=(2, 3)) for feature in features]
 
@@ -180,27 +184,35 @@ def averages(features: Sequence[Tensor]) -> list[Tensor]:
 def build_kinet(settings: KiNetSettings) -> KiNet:
     """KiNet as the settings say, Kaiming initialised."""
     size = settings.size
-    auxiliaries = [Branch(CHANNELS_PER_SEQUENCE, size) for _ in range(2)]
-    early = nn.Sequential(
-        stem(2 * CHANNELS_PER_SEQUENCE, size.stem), stage(size.stem, size.widths[0], size.blocks[0], 1)
+    auxiliaries = [ResNeStBranch(CHANNELS_PER_SEQUENCE, size) for _ in range(2)]
+    early_module = nn.Sequential(
+        build_stem(2 * CHANNELS_PER_SEQUENCE, size.stem),
+        build_stage(size.stem, size.widths[0], size.blocks[0], 1),
     )
-    down = [size.average_down] * 3
-    later = nn.ModuleList(map(stage, size.widths[:-1], size.widths[1:], size.blocks[1:], [2, 2, 2], down))
-    fusions = [Fusion(size.widths[0], 2), Fusion(size.widths[1], 4)]
+    average_down = [size.average_down] * 3
+    later_stages = nn.ModuleList(
+        map(build_stage, size.widths[:-1], size.widths[1:], size.blocks[1:], [2, 2, 2], average_down)
+    )
+    fusions = [BranchFusion(size.widths[0], 2), BranchFusion(size.widths[1], 4)]
     network = KiNet(
-        auxiliaries[0], early if settings.merge_in else None, auxiliaries[1], later, fusions, size
+        auxiliaries[0],
+        early_module if settings.merge_in else None,
+        auxiliaries[1],
+        later_stages,
+        fusions,
+        size,
     )
-    network.apply(kaiming)
+    network.apply(initialise_kaiming)
     return network
 
 
-def kaiming(module: nn.Module) -> None:
+def initialise_kaiming(module: nn.Module) -> None:
     """Kaiming initialisation of a convolution (METHOD section 4: no ImageNet weights)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def mix_input(first: Tensor, second: Tensor, lesion: Tensor) -> Tensor:
+def build_mix_input(first: Tensor, second: Tensor, lesion: Tensor) -> Tensor:
     """MIX: ``(B, H, W)`` images and lesion to ``(B, 4, H, W)``; ROI is the image with background outside.
 
     Background is each image's own lowest value, which preparation put outside the brain.

@@ -16,72 +16,81 @@ from pydantic import Field, with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomark.models.bounds import STRICT, checked
-from gliomark.models.efficient_unet import STAGES, encoder_stages, encoder_stem, fill_from_imagenet
+from gliomark.models.bounds import STRICT_CONFIG, parse_record
+from gliomark.models.efficient_unet import (
+    ENCODER_STAGES,
+    build_encoder_stages,
+    build_encoder_stem,
+    load_imagenet_weights,
+)
 from gliomark.models.kinet import (
     CHANNELS_PER_SEQUENCE,
-    CLASSES,
-    Branch,
+    CLASS_COUNT,
     KiNetSettings,
     KiNetSize,
     MarkerOutput,
-    averages,
+    ResNeStBranch,
+    average_globally,
+    average_pool_input,
     build_kinet,
-    kaiming,
-    pooled_input,
+    initialise_kaiming,
 )
 from gliomark.study import GliomarkError
 
-Architecture = Literal["ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk"]
-Channels = Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1, max_length=4)]
-ALL_CHANNELS: Channels = (0, 1, 2, 3)
+MarkerArchitecture = Literal[
+    "ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk"
+]
+ChannelIndices = Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1, max_length=4)]
+ALL_CHANNELS: ChannelIndices = (0, 1, 2, 3)
 # EfficientNet's stages that the frozen trunk reads: strides 4 and 8
-READ_STAGES = (1, 2)
+POOLED_STAGES = (1, 2)
 
 
-@with_config(STRICT)
+@with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
-class MarkerBaseline:
+class ComparisonMarkerSettings:
     """A rival of KiNet. channels: those of MIX it looks at; size: as KiNet's (the frozen trunk reads the pool)."""
 
-    architecture: Architecture
-    channels: Channels = ALL_CHANNELS
+    architecture: MarkerArchitecture
+    channels: ChannelIndices = ALL_CHANNELS
     size: KiNetSize = field(default_factory=KiNetSize)
 
 
-MarkerNetwork = KiNetSettings | MarkerBaseline
+MarkerNetworkSettings = KiNetSettings | ComparisonMarkerSettings
 
 
-class OneHead(nn.Module):
+class SingleHeadNetwork(nn.Module):
     """A trunk from chosen channels to a vector, and one linear layer: ``(B, 4, H, W)`` to ``MarkerOutput``."""
 
-    def __init__(self, trunk: nn.Module, length: int, channels: Sequence[int], pool: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, vector_length: int, channels: Sequence[int], pooling_factor: int
+    ) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.cat_head = nn.Linear(length, CLASSES)
-        self.channels, self.pool = list(channels), pool
+        self.trunk = backbone
+        self.cat_head = nn.Linear(vector_length, CLASS_COUNT)
+        self.channels, self.pooling_factor = list(channels), pooling_factor
 
     def forward(self, mix: Tensor) -> MarkerOutput:
-        vector = self.trunk(self.seen(mix))
+        vector = self.trunk(self.select_input(mix))
         return {"vector": vector, "cat": self.cat_head(vector)}
 
-    def seen(self, mix: Tensor) -> Tensor:
+    def select_input(self, mix: Tensor) -> Tensor:
         """What the trunk sees of MIX."""
-        return pooled_input(mix[:, self.channels], self.pool)
+        return average_pool_input(mix[:, self.channels], self.pooling_factor)
 
 
-class ResNeStTrunk(nn.Module):
+class ResNeStBackbone(nn.Module):
     """ResNeSt's stem and four stages (Zhang et al. 2020), the last one averaged."""
 
-    def __init__(self, inputs: int, size: KiNetSize) -> None:
+    def __init__(self, in_channels: int, size: KiNetSize) -> None:
         super().__init__()
-        self.branch = Branch(inputs, size)
+        self.branch = ResNeStBranch(in_channels, size)
 
     def forward(self, image: Tensor) -> Tensor:
-        return averages(self.branch(image)[-1:])[0]
+        return average_globally(self.branch(image)[-1:])[0]
 
 
-class MiddleFusion(nn.Module):
+class MiddleFusionBackbone(nn.Module):
     """Table 4-3, middle: a ResNet's first half per sequence, concatenated, one second half for both.
 
     A 1x1 convolution brings the concatenation back to the channels of one.
@@ -92,14 +101,14 @@ class MiddleFusion(nn.Module):
         self.first, self.second, self.mix, self.rest = first, second, mix, rest
 
     def forward(self, image: Tensor) -> Tensor:
-        halves = [
+        features = [
             self.first(image[:, :CHANNELS_PER_SEQUENCE]),
             self.second(image[:, CHANNELS_PER_SEQUENCE:]),
         ]
-        return averages([self.rest(self.mix(torch.cat(halves, dim=1)))])[0]
+        return average_globally([self.rest(self.mix(torch.cat(features, dim=1)))])[0]
 
 
-class FrozenTrunk(nn.Module):
+class LesionPooledFeatures(nn.Module):
     """A light KiNet's: the first stages of one EfficientNet-Lite0 read each sequence's MIX in turn; the mean and the
     deviation of what they find in the lesion, at two scales and of both sequences, make the vector ``(B, 256)``.
 
@@ -108,48 +117,53 @@ class FrozenTrunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.stages = encoder_stem(CHANNELS_PER_SEQUENCE), encoder_stages()[: READ_STAGES[-1] + 1]
+        self.stem, self.stages = (
+            build_encoder_stem(CHANNELS_PER_SEQUENCE),
+            build_encoder_stages()[: POOLED_STAGES[-1] + 1],
+        )
         # channelwise convolutions run 1.6 times as fast on a CPU with the channels last
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> FrozenTrunk:
+    def train(self, mode: bool = True) -> LesionPooledFeatures:
         """Stays in evaluation mode: its statistics are ImageNet's too."""
         return super().train(False)
 
     def forward(self, mix: Tensor) -> Tensor:
         # both sequences as one batch
         image = mix.unflatten(1, (-1, CHANNELS_PER_SEQUENCE)).flatten(0, 1)
-        lesion = lesion_of(image)
+        lesion = extract_lesion_mask(image)
         feature = self.stem(image.contiguous(memory_format=torch.channels_last))
         pooled = []
         for number, step in enumerate(self.stages):
             feature = step(feature)
-            if number in READ_STAGES:
-                pooled += _mean_and_deviation(feature, F.adaptive_avg_pool2d(lesion, feature.shape[-2:]))
+            if number in POOLED_STAGES:
+                pooled += _pool_mean_and_standard_deviation(
+                    feature, F.adaptive_avg_pool2d(lesion, feature.shape[-2:])
+                )
         return torch.cat(pooled, dim=1).unflatten(0, (len(mix), -1)).flatten(1)
 
 
-def lesion_of(mix: Tensor) -> Tensor:
+def extract_lesion_mask(mix: Tensor) -> Tensor:
     """``(B, 2 or 4, H, W)`` to ``(B, 1, H, W)`` of 0 and 1: where the lesion-only image is not background."""
-    alone = mix[:, 1:2]
-    return (alone > alone.amin(dim=(2, 3), keepdim=True)).float()
+    lesion_only = mix[:, 1:2]
+    return (lesion_only > lesion_only.amin(dim=(2, 3), keepdim=True)).float()
 
 
-def _mean_and_deviation(feature: Tensor, weight: Tensor) -> list[Tensor]:
+def _pool_mean_and_standard_deviation(feature: Tensor, pixel_weight: Tensor) -> list[Tensor]:
     """Over the pixels ``(B, C, H, W)`` by their weight ``(B, 1, H, W)``: ``(B, C)`` each."""
-    share = weight / weight.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    share = pixel_weight / pixel_weight.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
     mean = (share * feature).sum(dim=(2, 3))
     variance = (share * (feature - mean[..., None, None]) ** 2).sum(dim=(2, 3))
     # the root of 0 has no gradient
     return [mean, (variance + 1e-8).sqrt()]
 
 
-class CentralOutput(MarkerOutput):
+class CentralNetOutput(MarkerOutput):
     """CentralNet's: the branches' own logits ``(B, 2)`` besides."""
 
-    first: Tensor
-    second: Tensor
+    first_logits: Tensor
+    second_logits: Tensor
 
 
 class CentralNet(nn.Module):
@@ -161,23 +175,23 @@ class CentralNet(nn.Module):
 
     def __init__(self, size: KiNetSize) -> None:
         super().__init__()
-        self.first, self.central, self.second = (Branch(CHANNELS_PER_SEQUENCE, size) for _ in range(3))
-        start = torch.full((1 + len(size.widths), 3), 1 / 3)
-        start[0] = torch.tensor([0.0, 0.5, 0.5])
-        self.weights = nn.Parameter(start)
+        self.first, self.central, self.second = (ResNeStBranch(CHANNELS_PER_SEQUENCE, size) for _ in range(3))
+        initial_weights = torch.full((1 + len(size.widths), 3), 1 / 3)
+        initial_weights[0] = torch.tensor([0.0, 0.5, 0.5])
+        self.weights = nn.Parameter(initial_weights)
         width = size.widths[-1]
-        self.cat_head, self.first_head, self.second_head = (nn.Linear(width, CLASSES) for _ in range(3))
-        self.pool = size.pool
+        self.cat_head, self.first_head, self.second_head = (nn.Linear(width, CLASS_COUNT) for _ in range(3))
+        self.pooling_factor = size.pool
 
-    def forward(self, mix: Tensor) -> CentralOutput:
-        mix = pooled_input(mix, self.pool)
+    def forward(self, mix: Tensor) -> CentralNetOutput:
+        mix = average_pool_input(mix, self.pooling_factor)
         images = mix[:, :CHANNELS_PER_SEQUENCE], mix[:, CHANNELS_PER_SEQUENCE:]
         first, second = self.first(images[0]), self.second(images[1])
         _, one, two = self.weights[0]
         fused = self.central.stem(one * images[0] + two * images[1])
         for row, step, own, other in zip(self.weights[1:], self.central.stages, first, second, strict=True):
             fused = row[0] * step(fused) + row[1] * own + row[2] * other
-        vector, one, two = averages([fused, first[-1], second[-1]])
+        vector, one, two = average_globally([fused, first[-1], second[-1]])
         return {
             "vector": vector,
             "cat": self.cat_head(vector),
@@ -186,35 +200,35 @@ class CentralNet(nn.Module):
         }
 
 
-def build_marker_network(settings: MarkerNetwork) -> nn.Module:
+def build_marker_network(settings: MarkerNetworkSettings) -> nn.Module:
     """The network, Kaiming initialised."""
     if isinstance(settings, KiNetSettings):
         return build_kinet(settings)
-    network = _baseline(settings)
-    return network.apply(kaiming)
+    network = _build_comparison_network(settings)
+    return network.apply(initialise_kaiming)
 
 
-def _baseline(settings: MarkerBaseline) -> nn.Module:
-    size, inputs = settings.size, len(settings.channels)
+def _build_comparison_network(settings: ComparisonMarkerSettings) -> nn.Module:
+    size, in_channels = settings.size, len(settings.channels)
     if settings.architecture == "CentralNet":
         return CentralNet(size)
     if settings.architecture == "frozen trunk":
         # two sequences, mean and deviation
-        length = 2 * 2 * sum(STAGES[number][-1] for number in READ_STAGES)
-        return OneHead(FrozenTrunk(), length, settings.channels, size.pool)
-    trunk: nn.Module
+        vector_length = 2 * 2 * sum(ENCODER_STAGES[number][-1] for number in POOLED_STAGES)
+        return SingleHeadNetwork(LesionPooledFeatures(), vector_length, settings.channels, size.pool)
+    backbone: nn.Module
     if settings.architecture == "ResNet-50":
-        trunk = _resnet(inputs, size)
+        backbone = _build_resnet(in_channels, size)
     elif settings.architecture == "ResNeSt-50":
-        trunk = ResNeStTrunk(inputs, size)
+        backbone = ResNeStBackbone(in_channels, size)
     elif settings.architecture == "ResNet-50, middle fusion":
-        trunk = _middle(size)
+        backbone = _build_middle_fusion(size)
     else:
         raise GliomarkError(f"There is no marker network called {settings.architecture!r}.")
-    return OneHead(trunk, size.widths[-1], settings.channels, size.pool)
+    return SingleHeadNetwork(backbone, size.widths[-1], settings.channels, size.pool)
 
 
-def _resnet(inputs: int, size: KiNetSize) -> ResNet:
+def _build_resnet(in_channels: int, size: KiNetSize) -> ResNet:
     """He et al. 2016, MONAI's, without the last layer: ``(B, inputs, H, W)`` to ``(B, last width)``."""
     planes = [width // 4 for width in size.widths]
     return ResNet(
@@ -222,37 +236,37 @@ def _resnet(inputs: int, size: KiNetSize) -> ResNet:
         list(size.blocks),
         planes,
         2,
-        inputs,
+        in_channels,
         conv1_t_size=7,
         conv1_t_stride=2,
         feed_forward=False,
     )
 
 
-def _middle(size: KiNetSize) -> MiddleFusion:
-    first, second, whole = (_resnet(CHANNELS_PER_SEQUENCE, size) for _ in range(3))
+def _build_middle_fusion(size: KiNetSize) -> MiddleFusionBackbone:
+    first, second, whole = (_build_resnet(CHANNELS_PER_SEQUENCE, size) for _ in range(3))
     one, two = (nn.Sequential(r.conv1, r.bn1, r.act, r.maxpool, r.layer1, r.layer2) for r in (first, second))
     mix = nn.Conv2d(2 * size.widths[1], size.widths[1], 1)
-    return MiddleFusion(one, two, mix, nn.Sequential(whole.layer3, whole.layer4))
+    return MiddleFusionBackbone(one, two, mix, nn.Sequential(whole.layer3, whole.layer4))
 
 
-def start_from_imagenet(network: nn.Module) -> None:
+def load_pretrained_features(network: nn.Module) -> None:
     """Fill the network's frozen trunk with ImageNet weights.
 
     Raises GliomarkError where it has no such trunk or the weights are not installed.
     """
-    trunk = getattr(network, "trunk", None)
-    if not isinstance(trunk, FrozenTrunk):
+    backbone = getattr(network, "trunk", None)
+    if not isinstance(backbone, LesionPooledFeatures):
         raise GliomarkError("Of the marker networks only the frozen trunk can have ImageNet weights.")
-    fill_from_imagenet(trunk.stem, trunk.stages)
+    load_imagenet_weights(backbone.stem, backbone.stages)
 
 
-def marker_network_record(settings: MarkerNetwork) -> dict[str, Any]:
+def to_marker_network_record(settings: MarkerNetworkSettings) -> dict[str, Any]:
     """The settings as a card holds them."""
     return {"architecture": "KiNet", **asdict(settings)}
 
 
-def marker_network_settings(record: Mapping[str, Any]) -> MarkerNetwork:
+def parse_marker_network_settings(record: Mapping[str, Any]) -> MarkerNetworkSettings:
     """The settings from a card; the inverse of ``marker_network_record``. Raises ValueError for no such record."""
     size = record.get("size")
     # a card of gliomark 0.1 does not say how its ResNeSt halves the resolution: by a strided convolution
@@ -261,5 +275,5 @@ def marker_network_settings(record: Mapping[str, Any]) -> MarkerNetwork:
     )
     if stated.get("architecture", "KiNet") == "KiNet":
         stated.pop("architecture", None)
-        return checked(KiNetSettings, stated)
-    return checked(MarkerBaseline, stated)
+        return parse_record(KiNetSettings, stated)
+    return parse_record(ComparisonMarkerSettings, stated)

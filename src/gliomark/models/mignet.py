@@ -15,19 +15,19 @@ from pydantic import with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomark.models.bounds import STRICT, Width
+from gliomark.models.bounds import STRICT_CONFIG, ChannelCount
 from gliomark.models.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
-from gliomark.models.swin_unet import PlainSkip, SwinDecoder, SwinEncoder, SwinSize, group_norm
+from gliomark.models.swin_unet import IdentitySkip, SwinDecoder, SwinEncoder, SwinSize, build_group_norm
 
-CLASSES = 2
-GRADES = 2
-ALPHA_CELLS = 30
-LARGEST_ALPHA = 5.0
+CLASS_COUNT = 2
+GRADE_COUNT = 2
+ALPHA_GRID_SIZE = 30
+MAX_ALPHA = 5.0
 # sigmoid(4) = 0.98: an open gate lets nearly everything through
-OPEN_GATE = 4.0
+OPEN_GATE_BIAS = 4.0
 
 
-@with_config(STRICT)
+@with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
 class MIGNetSettings:
     """Everything that decides MIG-Net's layers. Each ablation of table 3-2 is one switch.
@@ -42,7 +42,7 @@ class MIGNetSettings:
     first width and one level per depth.
     """
 
-    inputs: Width = 1
+    inputs: ChannelCount = 1
     fpg: bool = True
     guidance: bool = True
     iag: bool = True
@@ -53,7 +53,7 @@ class MIGNetSettings:
     size: SwinSize = field(default_factory=SwinSize)
 
 
-class Outline(NamedTuple):
+class SegmentationOutput(NamedTuple):
     """What a segmentation network answers.
 
     logits ``(B, 2, H, W)``; grade: logits ``(B, 2)``, or None without a grading task; deeper: the coarser
@@ -61,8 +61,8 @@ class Outline(NamedTuple):
     """
 
     logits: Tensor
-    grade: Tensor | None
-    deeper: tuple[Tensor, ...] = ()
+    grade_logits: Tensor | None
+    deep_supervision_logits: tuple[Tensor, ...] = ()
 
 
 class InvertedAttentionGate(nn.Module):
@@ -80,13 +80,17 @@ class InvertedAttentionGate(nn.Module):
         self.wg = nn.Conv2d(channels, expansion * channels, 1, bias=True)
         self.psi = nn.Conv2d(expansion * channels, channels, 1, bias=True)
 
-    def start_open(self) -> None:
+    def initialise_open(self) -> None:
         """Let every feature through, wherever it lies."""
         channels = len(self.psi.weight)
-        _start_from(self.psi, torch.zeros_like(self.psi.weight), torch.full((channels,), OPEN_GATE))
+        _set_convolution_weights(
+            self.psi, torch.zeros_like(self.psi.weight), torch.full((channels,), OPEN_GATE_BIAS)
+        )
 
-    def forward(self, encoder: Tensor, upsampled: Tensor) -> Tensor:
-        return encoder * torch.sigmoid(self.psi(F.relu6(self.wx(encoder) + self.wg(upsampled))))
+    def forward(self, encoder_feature: Tensor, upsampled_feature: Tensor) -> Tensor:
+        return encoder_feature * torch.sigmoid(
+            self.psi(F.relu6(self.wx(encoder_feature) + self.wg(upsampled_feature)))
+        )
 
 
 class DualPriorGuidance(nn.Module):
@@ -99,59 +103,61 @@ class DualPriorGuidance(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.to_segmentation = _three_separable(channels)
-        self.to_grading = _three_separable(channels)
-        self.alpha = nn.Parameter(torch.ones(1, 1, ALPHA_CELLS, ALPHA_CELLS))
+        self.to_segmentation = _build_separable_convolutions(channels)
+        self.to_grading = _build_separable_convolutions(channels)
+        self.alpha = nn.Parameter(torch.ones(1, 1, ALPHA_GRID_SIZE, ALPHA_GRID_SIZE))
         self.locate_segmentation = nn.Conv2d(2 * channels, channels, 1)
         self.locate_grading = nn.Conv2d(2 * channels, channels, 1)
         self.semantic_fusion = nn.Conv2d(2 * channels, channels, 1)
 
-    def start_from(self, prior: Tensor) -> None:
+    def initialise_alpha(self, prior: Tensor) -> None:
         """alpha = the FPG ``(H, W)`` in [0, 1], brought to alpha's cells and scaled to [0, 5]."""
-        cells = F.interpolate(prior[None, None].float(), size=self.alpha.shape[-2:], mode="area")
+        resampled = F.interpolate(prior[None, None].float(), size=self.alpha.shape[-2:], mode="area")
         with torch.no_grad():
-            self.alpha.copy_(LARGEST_ALPHA * cells / cells.max().clamp(min=1e-6))
+            self.alpha.copy_(MAX_ALPHA * resampled / resampled.max().clamp(min=1e-6))
 
-    def start_passing_through(self) -> None:
+    def initialise_pass_through(self) -> None:
         """Let each 1x1 convolution return the task's own feature: X of eq. 3-3, Xs of eq. 3-4."""
-        own = torch.eye(self.semantic_fusion.out_channels)[..., None, None]
-        other = torch.zeros_like(own)
+        identity = torch.eye(self.semantic_fusion.out_channels)[..., None, None]
+        zeros = torch.zeros_like(identity)
         for fusion in (self.locate_segmentation, self.locate_grading):
-            _start_from(fusion, torch.cat([other, own], dim=1), torch.zeros(len(own)))
-        _start_from(self.semantic_fusion, torch.cat([own, other], dim=1), torch.zeros(len(own)))
+            _set_convolution_weights(fusion, torch.cat([zeros, identity], dim=1), torch.zeros(len(identity)))
+        _set_convolution_weights(
+            self.semantic_fusion, torch.cat([identity, zeros], dim=1), torch.zeros(len(identity))
+        )
 
     def forward(self, bottleneck: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self._alpha_under(bottleneck, theta)
+        alpha = self._resample_alpha(bottleneck, theta)
         xs, xc = self.to_segmentation(bottleneck), self.to_grading(bottleneck)
         xs = self.locate_segmentation(torch.cat([alpha * xs, xs], dim=1))
         xc = self.locate_grading(torch.cat([alpha * xc, xc], dim=1))
         return self.semantic_fusion(torch.cat([xs, xc], dim=1)), xc
 
-    def _alpha_under(self, bottleneck: Tensor, theta: Tensor) -> Tensor:
+    def _resample_alpha(self, bottleneck: Tensor, theta: Tensor) -> Tensor:
         """alpha as each sample sees it: its crop, turn and flip act on the template's map too.
 
         A cell of the feature gets the mean of alpha over the cell, not alpha at its middle.
         """
         batch, _, height, width = bottleneck.shape
-        points = [max(1, round(ALPHA_CELLS / side)) for side in (height, width)]
+        points = [max(1, round(ALPHA_GRID_SIZE / side)) for side in (height, width)]
         grid = F.affine_grid(theta, [batch, 1, height * points[0], width * points[1]], align_corners=False)
         alpha = self.alpha.expand(batch, -1, -1, -1)
-        seen = F.grid_sample(alpha, grid.to(alpha.dtype), padding_mode="border", align_corners=False)
-        return F.avg_pool2d(seen, points)
+        resampled = F.grid_sample(alpha, grid.to(alpha.dtype), padding_mode="border", align_corners=False)
+        return F.avg_pool2d(resampled, points)
 
 
-def _start_from(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+def _set_convolution_weights(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
     layer.load_state_dict({"weight": weight, "bias": bias})
 
 
-def _three_separable(channels: int) -> nn.Sequential:
+def _build_separable_convolutions(channels: int) -> nn.Sequential:
     """Three 3x3 depthwise-separable convolutions, each normalised and rectified."""
     steps: list[nn.Module] = []
     for _ in range(3):
         steps += [
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
             nn.Conv2d(channels, channels, 1, bias=False),
-            group_norm(channels),
+            build_group_norm(channels),
             nn.ReLU(),
         ]
     return nn.Sequential(*steps)
@@ -171,36 +177,40 @@ class MIGNet(nn.Module):
         guidance: DualPriorGuidance | None,
         decoder: nn.Module,
         channels: int,
-        deeper: nn.ModuleList | None = None,
+        deep_supervision_heads: nn.ModuleList | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.guidance = guidance
         self.decoder = decoder
-        self.grade = nn.Linear(channels, GRADES) if guidance is not None else None
-        self.deeper = deeper
+        self.grade = nn.Linear(channels, GRADE_COUNT) if guidance is not None else None
+        self.deeper = deep_supervision_heads
 
-    def forward(self, image: Tensor, theta: Tensor | None = None) -> Outline:
+    def forward(self, image: Tensor, theta: Tensor | None = None) -> SegmentationOutput:
         features = self.encoder(image)
-        target, grade = features[-1], None
+        segmentation_feature, grade_logits = features[-1], None
         if self.guidance is not None and self.grade is not None:
-            target, auxiliary = self.guidance(target, central(image) if theta is None else theta)
-            grade = self.grade(auxiliary.mean(dim=(2, 3)))
-        logits, passed = self.decoder(features, target)
+            segmentation_feature, grading_feature = self.guidance(
+                segmentation_feature, compute_central_theta(image) if theta is None else theta
+            )
+            grade_logits = self.grade(grading_feature.mean(dim=(2, 3)))
+        logits, decoder_features = self.decoder(features, segmentation_feature)
         if self.deeper is None or not self.training:
-            return Outline(logits, grade)
-        coarse = [head(feature) for head, feature in zip(self.deeper, passed, strict=False)]
+            return SegmentationOutput(logits, grade_logits)
+        coarse_logits = [head(feature) for head, feature in zip(self.deeper, decoder_features, strict=False)]
         size = image.shape[-2:]
-        deeper = [F.interpolate(c, size=size, mode="bilinear", align_corners=False) for c in reversed(coarse)]
-        return Outline(logits, grade, tuple(deeper))
+        deep_supervision_logits = [
+            F.interpolate(c, size=size, mode="bilinear", align_corners=False) for c in reversed(coarse_logits)
+        ]
+        return SegmentationOutput(logits, grade_logits, tuple(deep_supervision_logits))
 
 
-def central(image: Tensor, template: int = 240) -> Tensor:
+def compute_central_theta(image: Tensor, template_size: int = 240) -> Tensor:
     """theta of the template's central crop of the image's size."""
     height, width = image.shape[-2:]
     theta = image.new_zeros(image.shape[0], 2, 3)
-    theta[:, 0, 0] = width / template
-    theta[:, 1, 1] = height / template
+    theta[:, 0, 0] = width / template_size
+    theta[:, 1, 1] = height / template_size
     return theta
 
 
@@ -208,37 +218,39 @@ def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNe
     """MIG-Net as the settings say. prior: the FPG ``(H, W)`` that alpha starts from (guidance on)."""
     size = settings.size
     channels = [size.embedding * 2**level for level in range(len(size.depths))]
-    gates = [_gate(c, settings) for c in channels[:-1]]
-    guidance = _guidance(channels[-1], settings, prior)
+    gates = [_build_gate(c, settings) for c in channels[:-1]]
+    guidance = _build_guidance(channels[-1], settings, prior)
     encoder: nn.Module
     decoder: nn.Module
     if settings.backbone == "convolution":
         encoder = ConvolutionalEncoder(settings.inputs, channels)
-        decoder = ConvolutionalDecoder(channels, gates, CLASSES)
+        decoder = ConvolutionalDecoder(channels, gates, CLASS_COUNT)
     else:
-        encoder, decoder = SwinEncoder(settings.inputs, size), SwinDecoder(size, gates, CLASSES)
-    deeper = None
+        encoder, decoder = SwinEncoder(settings.inputs, size), SwinDecoder(size, gates, CLASS_COUNT)
+    deep_supervision_heads = None
     if settings.deep_supervision:
         # the finest level of the decoder is the answer itself
-        deeper = nn.ModuleList(nn.Conv2d(c, CLASSES, 1) for c in reversed(channels[1:-1]))
-    return MIGNet(encoder, guidance, decoder, channels[-1], deeper)
+        deep_supervision_heads = nn.ModuleList(nn.Conv2d(c, CLASS_COUNT, 1) for c in reversed(channels[1:-1]))
+    return MIGNet(encoder, guidance, decoder, channels[-1], deep_supervision_heads)
 
 
-def _gate(channels: int, settings: MIGNetSettings) -> nn.Module:
+def _build_gate(channels: int, settings: MIGNetSettings) -> nn.Module:
     if not settings.iag:
-        return PlainSkip()
+        return IdentitySkip()
     gate = InvertedAttentionGate(channels)
     if settings.gates_start == "open":
-        gate.start_open()
+        gate.initialise_open()
     return gate
 
 
-def _guidance(channels: int, settings: MIGNetSettings, prior: Tensor | None) -> DualPriorGuidance | None:
+def _build_guidance(
+    channels: int, settings: MIGNetSettings, prior: Tensor | None
+) -> DualPriorGuidance | None:
     if not settings.guidance:
         return None
     guidance = DualPriorGuidance(channels)
     if prior is not None:
-        guidance.start_from(prior)
+        guidance.initialise_alpha(prior)
     if settings.guidance_start == "pass-through":
-        guidance.start_passing_through()
+        guidance.initialise_pass_through()
     return guidance

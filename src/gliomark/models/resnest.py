@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 RADIX = 2
-BOTTLENECK = 4
+BOTTLENECK_REDUCTION = 4
 
 
 class SplitAttention(nn.Module):
@@ -35,22 +35,26 @@ class ResNeStBlock(nn.Module):
     convolution within it that gliomark 0.1 had.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, average_down: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, average_down: bool = True) -> None:
         super().__init__()
-        inner = max(outputs // BOTTLENECK, 8)
-        self.reduce = nn.Sequential(nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU())
+        hidden_channels = max(out_channels // BOTTLENECK_REDUCTION, 8)
+        self.reduce = nn.Sequential(
+            nn.Conv2d(in_channels, hidden_channels, 1, bias=False), nn.BatchNorm2d(hidden_channels), nn.ReLU()
+        )
         pooled = average_down and stride > 1
-        self.attention = SplitAttention(inner, 1 if pooled else stride)
+        self.attention = SplitAttention(hidden_channels, 1 if pooled else stride)
         self.down = nn.AvgPool2d(3, stride, 1) if pooled else nn.Identity()
-        self.expand = nn.Sequential(nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.expand = nn.Sequential(
+            nn.Conv2d(hidden_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+        )
         # average pooling before the shortcut's 1x1, as ResNeSt has it
         self.shortcut = (
             nn.Identity()
-            if inputs == outputs and stride == 1
+            if in_channels == out_channels and stride == 1
             else nn.Sequential(
                 nn.AvgPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity(),
-                nn.Conv2d(inputs, outputs, 1, bias=False),
-                nn.BatchNorm2d(outputs),
+                nn.Conv2d(in_channels, out_channels, 1, bias=False),
+                nn.BatchNorm2d(out_channels),
             )
         )
 
@@ -59,22 +63,28 @@ class ResNeStBlock(nn.Module):
         return F.relu(self.expand(inner) + self.shortcut(feature))
 
 
-def stem(inputs: int, outputs: int) -> nn.Sequential:
+def build_stem(in_channels: int, out_channels: int) -> nn.Sequential:
     """ResNeSt's deep stem, ``(B, inputs, H, W)`` to ``(B, outputs, H/4, W/4)``."""
-    half = outputs // 2
+    half = out_channels // 2
     return nn.Sequential(
-        *_convolution(inputs, half, 2),
-        *_convolution(half, half, 1),
-        *_convolution(half, outputs, 1),
+        *_build_convolution_layers(in_channels, half, 2),
+        *_build_convolution_layers(half, half, 1),
+        *_build_convolution_layers(half, out_channels, 1),
         nn.MaxPool2d(3, 2, 1),
     )
 
 
-def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+def _build_convolution_layers(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    ]
 
 
-def stage(inputs: int, outputs: int, blocks: int, stride: int, average_down: bool = True) -> nn.Sequential:
+def build_stage(
+    in_channels: int, out_channels: int, block_count: int, stride: int, average_down: bool = True
+) -> nn.Sequential:
     """``blocks`` ResNeSt blocks, the first with the stride; average_down: see ``ResNeStBlock``."""
-    rest = [ResNeStBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
-    return nn.Sequential(ResNeStBlock(inputs, outputs, stride, average_down), *rest)
+    rest = [ResNeStBlock(out_channels, out_channels, 1) for _ in range(block_count - 1)]
+    return nn.Sequential(ResNeStBlock(in_channels, out_channels, stride, average_down), *rest)

@@ -19,18 +19,18 @@ from pydantic import with_config
 from torch import Tensor, nn
 
 from gliomark.messages import message
-from gliomark.models.bounds import STRICT, Width
-from gliomark.models.efficient_unet import EfficientUNet
-from gliomark.models.mignet import CLASSES, Outline
+from gliomark.models.bounds import STRICT_CONFIG, ChannelCount
+from gliomark.models.efficient_unet import EfficientNetUNet
+from gliomark.models.mignet import CLASS_COUNT, SegmentationOutput
 from gliomark.study import GliomarkError
 
-LEVELS = 5
-MOST_CHANNELS = 512
+LEVEL_COUNT = 5
+MAX_CHANNELS = 512
 
 
-@with_config(STRICT)
+@with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
-class BaselineSettings:
+class ComparisonSegmentationSettings:
     """Everything that decides a rival's layers.
 
     architecture: a key of ``SEGMENTATION_BASELINES``; inputs: channels; width: channels at full resolution,
@@ -38,11 +38,11 @@ class BaselineSettings:
     """
 
     architecture: str
-    inputs: Width = 1
-    width: Width = 64
+    inputs: ChannelCount = 1
+    width: ChannelCount = 64
 
 
-class Baseline(nn.Module):
+class ComparisonSegmentationNetwork(nn.Module):
     """A rival behind MIG-Net's door: image ``(B, inputs, H, W)`` to an ``Outline`` without a grade.
 
     theta is taken and not used: a rival knows no template. nnU-Net's deeper logits come while training.
@@ -52,63 +52,65 @@ class Baseline(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, theta: Tensor | None = None) -> Outline:
+    def forward(self, image: Tensor, theta: Tensor | None = None) -> SegmentationOutput:
         logits = self.network(image)
         if logits.ndim == 5:  # (B, level, 2, H, W), all brought to full resolution
-            return Outline(logits[:, 0], None, tuple(logits[:, 1:].unbind(dim=1)))
-        return Outline(logits, None)
+            return SegmentationOutput(logits[:, 0], None, tuple(logits[:, 1:].unbind(dim=1)))
+        return SegmentationOutput(logits, None)
 
 
-def build_unet(inputs: int, width: int) -> nn.Module:
+def build_unet(in_channels: int, width: int) -> nn.Module:
     """Ronneberger et al. 2015 with normalisation, MONAI's: two convolutions per level, maximum pooling."""
-    return BasicUNet(2, inputs, CLASSES, features=(*_widths(width), width))
+    return BasicUNet(2, in_channels, CLASS_COUNT, features=(*_compute_level_channels(width), width))
 
 
-def build_attention_unet(inputs: int, width: int) -> nn.Module:
+def build_attention_unet(in_channels: int, width: int) -> nn.Module:
     """Oktay et al. 2018, MONAI's: the gate that MIG-Net's IAG inverts."""
-    return AttentionUnet(2, inputs, CLASSES, _widths(width), strides=(2,) * (LEVELS - 1))
+    return AttentionUnet(
+        2, in_channels, CLASS_COUNT, _compute_level_channels(width), strides=(2,) * (LEVEL_COUNT - 1)
+    )
 
 
-def build_nnunet(inputs: int, width: int) -> nn.Module:
+def build_nnunet(in_channels: int, width: int) -> nn.Module:
     """nnU-Net's 2-D configuration (Isensee et al. 2021) on MONAI's DynUNet: instance normalisation, leaky
     ReLU, strided convolutions, at most 512 channels, deep supervision above the two lowest levels."""
     return DynUNet(
         2,
-        inputs,
-        CLASSES,
-        kernel_size=[3] * LEVELS,
-        strides=[1] + [2] * (LEVELS - 1),
-        upsample_kernel_size=[2] * (LEVELS - 1),
-        filters=[min(channels, MOST_CHANNELS) for channels in _widths(width)],
+        in_channels,
+        CLASS_COUNT,
+        kernel_size=[3] * LEVEL_COUNT,
+        strides=[1] + [2] * (LEVEL_COUNT - 1),
+        upsample_kernel_size=[2] * (LEVEL_COUNT - 1),
+        filters=[min(channels, MAX_CHANNELS) for channels in _compute_level_channels(width)],
         norm_name=("instance", {"affine": True}),
         deep_supervision=True,
-        deep_supr_num=LEVELS - 3,
+        deep_supr_num=LEVEL_COUNT - 3,
     )
 
 
-def build_transunet(inputs: int, width: int) -> nn.Module:
+def build_transunet(in_channels: int, width: int) -> nn.Module:
     """Chen et al. 2021; 64 is R50-ViT-B/16 with three residual stages and twelve transformer layers."""
-    return TransUNet(inputs, width)
+    return TransUNet(in_channels, width)
 
 
-SEGMENTATION_BASELINES: Mapping[str, Callable[[int, int], nn.Module]] = {
+COMPARISON_SEGMENTATION_NETWORKS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "U-Net": build_unet,
     "TransUNet": build_transunet,
     "Attention U-Net": build_attention_unet,
     "nnU-Net 2-D": build_nnunet,
-    "EfficientNet U-Net": EfficientUNet,
+    "EfficientNet U-Net": EfficientNetUNet,
 }
 
 
-def build_segmentation_baseline(settings: BaselineSettings) -> Baseline:
+def build_comparison_network(settings: ComparisonSegmentationSettings) -> ComparisonSegmentationNetwork:
     """The rival that the settings name. Raises GliomarkError for an unknown architecture."""
-    build = SEGMENTATION_BASELINES.get(settings.architecture)
+    build = COMPARISON_SEGMENTATION_NETWORKS.get(settings.architecture)
     if build is None:
         raise GliomarkError(message("network-unknown", name=settings.architecture))
-    return Baseline(build(settings.inputs, settings.width))
+    return ComparisonSegmentationNetwork(build(settings.inputs, settings.width))
 
 
-def _widths(width: int) -> tuple[int, int, int, int, int]:
+def _compute_level_channels(width: int) -> tuple[int, int, int, int, int]:
     return width, 2 * width, 4 * width, 8 * width, 16 * width
 
 
@@ -121,19 +123,19 @@ class TransUNet(nn.Module):
     The published fixed position code is a depthwise convolution here, so that any size of view goes in.
     """
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
-        published = width >= 64
-        blocks, layers = ((3, 4, 9), 12) if published else ((1, 1, 2), 4)
+        is_published_size = width >= 64
+        blocks, layers = ((3, 4, 9), 12) if is_published_size else ((1, 1, 2), 4)
         hidden = 12 * width
         self.stem = nn.Sequential(
-            nn.Conv2d(inputs, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(in_channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
         self.stages = nn.ModuleList()
         channels = width
         for level, count in enumerate(blocks):
             inner = width * 2**level
-            self.stages.append(_residual_stage(channels, inner, count))
+            self.stages.append(_build_residual_stage(channels, inner, count))
             channels = 4 * inner
         self.embed = nn.Conv2d(channels, hidden, 1)
         self.position = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
@@ -141,15 +143,15 @@ class TransUNet(nn.Module):
             *(TransformerBlock(hidden, 4 * hidden, num_heads=hidden // 64 or 1) for _ in range(layers)),
             nn.LayerNorm(hidden),
         )
-        self.bridge = _convolution(hidden, 8 * width)
-        skips = (8 * width, 4 * width, width, 0)
-        outs = (4 * width, 2 * width, width, max(width // 4, 8))
-        ins = (8 * width, *outs[:-1])
+        self.bridge = _build_convolution(hidden, 8 * width)
+        skip_channels = (8 * width, 4 * width, width, 0)
+        up_out_channels = (4 * width, 2 * width, width, max(width // 4, 8))
+        up_in_channels = (8 * width, *up_out_channels[:-1])
         self.ups = nn.ModuleList(
-            nn.Sequential(_convolution(i + s, o), _convolution(o, o))
-            for i, s, o in zip(ins, skips, outs, strict=True)
+            nn.Sequential(_build_convolution(i + s, o), _build_convolution(o, o))
+            for i, s, o in zip(up_in_channels, skip_channels, up_out_channels, strict=True)
         )
-        self.classify = nn.Conv2d(outs[-1], CLASSES, 3, padding=1)
+        self.classify = nn.Conv2d(up_out_channels[-1], CLASS_COUNT, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
         features = [self.stem(image)]
@@ -165,13 +167,22 @@ class TransUNet(nn.Module):
         return self.classify(feature)
 
 
-def _residual_stage(inputs: int, inner: int, count: int) -> nn.Sequential:
+def _build_residual_stage(in_channels: int, hidden_channels: int, block_count: int) -> nn.Sequential:
     """``count`` bottleneck blocks to ``4 * inner`` channels, the first at stride 2."""
-    out = 4 * inner
-    shortcut = nn.Sequential(nn.Conv2d(inputs, out, 1, 2, bias=False), nn.BatchNorm2d(out))
-    first = ResNetBottleneck(inputs, inner, spatial_dims=2, stride=2, downsample=shortcut)
-    return nn.Sequential(first, *(ResNetBottleneck(out, inner, spatial_dims=2) for _ in range(count - 1)))
+    out_channels = 4 * hidden_channels
+    shortcut = nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels)
+    )
+    first = ResNetBottleneck(in_channels, hidden_channels, spatial_dims=2, stride=2, downsample=shortcut)
+    return nn.Sequential(
+        first,
+        *(ResNetBottleneck(out_channels, hidden_channels, spatial_dims=2) for _ in range(block_count - 1)),
+    )
 
 
-def _convolution(inputs: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
+def _build_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )

@@ -21,16 +21,16 @@ from torch import Tensor
 
 from gliomark.files import atomic_write
 from gliomark.messages import message
-from gliomark.models.card import SEGMENTATION, MarkerCard, MarkerValidation, ModelCard, read_card
-from gliomark.models.signatures import UNSIGNED, Content, Trust, read_checked
+from gliomark.models.card import SEGMENTATION_PART, MarkerCard, MarkerValidation, ModelCard, parse_card
+from gliomark.models.signatures import UNSIGNED, TrustPolicy, WeightsContent, read_verified_content
 from gliomark.study import GliomarkError
 
 __all__ = ["MarkerCard", "MarkerValidation", "ModelCard", "Weights", "load_weights", "save_weights"]
 
 SCHEMA_VERSION = 2
-PRIOR = "prior"
-TREES = "lightgbm"  # a marker's, as text
-TYPES = ("F16", "BF16", "F32", "I64", "U8")
+PRIOR_TENSOR = "prior"
+TREES_TENSOR = "lightgbm"  # a marker's, as text
+TENSOR_TYPES = ("F16", "BF16", "F32", "I64", "U8")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Weights:
     file_sha256: str = ""
     signature: str = UNSIGNED
 
-    def part(self, prefix: str) -> dict[str, Tensor]:
+    def get_tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors under ``prefix/``, the prefix taken off; floating ones in single precision."""
         start = prefix + "/"
         return {
@@ -66,20 +66,24 @@ def save_weights(
     What is to be written is first loaded as any file is, and shown to ``check``. Raises GliomarkError, an older file
     staying as it was, for weights that cannot be loaded and where the file cannot be written.
     """
-    halves = {
+    half_tensors = {
         n: (t.half() if t.is_floating_point() else t).detach().contiguous().cpu() for n, t in tensors.items()
     }
-    spoilt = sorted(name for name, tensor in halves.items() if not _is_finite(tensor))
-    if spoilt:
-        raise GliomarkError(message("weights-diverged", path=path, names=_some(spoilt)))
+    non_finite = sorted(name for name, tensor in half_tensors.items() if not _is_finite(tensor))
+    if non_finite:
+        raise GliomarkError(message("weights-diverged", path=path, names=_format_names(non_finite)))
     text = json.dumps(asdict(card), ensure_ascii=False, sort_keys=True)
-    metadata = {"schema_version": str(SCHEMA_VERSION), "card": text, "sha256": _digest(text, halves)}
-    content = _in_order(save(halves, metadata))
-    check(_weights(path, Content(content, hashlib.sha256(content).hexdigest(), UNSIGNED)))
+    metadata = {
+        "schema_version": str(SCHEMA_VERSION),
+        "card": text,
+        "sha256": _compute_digest(text, half_tensors),
+    }
+    content = _sort_header(save(half_tensors, metadata))
+    check(_parse_weights(path, WeightsContent(content, hashlib.sha256(content).hexdigest(), UNSIGNED)))
     atomic_write(path, content, mode=0o644)
 
 
-def _in_order(content: bytes) -> bytes:
+def _sort_header(content: bytes) -> bytes:
     """The file with what its header says in one order: safetensors writes its metadata in a random one, and the same
     weights would not be the same file."""
     length = int.from_bytes(content[:8], "little")
@@ -90,88 +94,93 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def load_weights(path: Path, trust: Trust = Trust()) -> Weights:
+def load_weights(path: Path, trust: TrustPolicy = TrustPolicy()) -> Weights:
     """Read and check a weights file; its signature, where ``trust`` asks for one, over the very bytes that are loaded.
 
     Raises GliomarkError where it is missing, cut short, altered or bare, or states or holds what cannot be.
     """
-    return _weights(path, read_checked(path, trust))
+    return _parse_weights(path, read_verified_content(path, trust))
 
 
-def _weights(path: Path, read: Content) -> Weights:
+def _parse_weights(path: Path, content: WeightsContent) -> Weights:
     """A file's content as weights; path: what it is called."""
-    metadata, entries = _header(path, read.content)
+    metadata, entries = _parse_header(path, content.data)
     if metadata.get("schema_version") != str(SCHEMA_VERSION) or "card" not in metadata:
         raise GliomarkError(message("weights-other-version", path=path, version=SCHEMA_VERSION))
-    _check_entries(path, entries)
-    tensors = _tensors(path, read.content)
-    if metadata.get("sha256") != _digest(metadata["card"], tensors):
+    _check_tensor_entries(path, entries)
+    tensors = _parse_tensors(path, content.data)
+    if metadata.get("sha256") != _compute_digest(metadata["card"], tensors):
         raise GliomarkError(message("weights-altered", path=path))
-    card = read_card(path, metadata["card"])
+    card = parse_card(path, metadata["card"])
     _check_tensors(path, tensors, card.markers)
-    return Weights(card, tensors, metadata["sha256"], path, read.sha256, read.signature)
+    return Weights(card, tensors, metadata["sha256"], path, content.sha256, content.signature)
 
 
-def _header(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, Any]]:
+def _parse_header(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, Any]]:
     """The header's words, and of every tensor its type, shape and place."""
     length = int.from_bytes(content[:8], "little")
     try:
         header = json.loads(content[8 : 8 + length])
-        words = header.pop("__metadata__", {})
-        if not all(isinstance(value, str) for value in words.values()):
+        metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its words are no text")
-        return words, header
+        return metadata, header
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise GliomarkError(message("weights-damaged", path=path, reason=_reason(error))) from None
+        raise GliomarkError(message("weights-damaged", path=path, reason=_format_reason(error))) from None
 
 
-def _check_entries(path: Path, entries: Mapping[str, Any]) -> None:
+def _check_tensor_entries(path: Path, entries: Mapping[str, Any]) -> None:
     """Types that gliomark writes, and none of nothing."""
     for name, entry in entries.items():
         kind, shape = (entry.get(key) for key in ("dtype", "shape")) if isinstance(entry, dict) else (0, 0)
-        if kind not in TYPES or not isinstance(shape, list) or 0 in shape:
+        if kind not in TENSOR_TYPES or not isinstance(shape, list) or 0 in shape:
             raise GliomarkError(
-                message("weights-tensor-kind", path=path, names=_some([name]), kind=_some([str(kind)]))
+                message(
+                    "weights-tensor-kind",
+                    path=path,
+                    names=_format_names([name]),
+                    kind=_format_names([str(kind)]),
+                )
             )
 
 
-def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+def _parse_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     try:
         return load(content)
     except (SafetensorError, ValueError, RuntimeError, LookupError, TypeError, AssertionError) as error:
-        raise GliomarkError(message("weights-damaged", path=path, reason=_reason(error))) from error
+        raise GliomarkError(message("weights-damaged", path=path, reason=_format_reason(error))) from error
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[str]) -> None:
     """Every tensor belongs to a part of the model and is made of numbers."""
-    parts = {SEGMENTATION, *markers}
-    prior = tensors.get(PRIOR)
+    parts = {SEGMENTATION_PART, *markers}
+    prior = tensors.get(PRIOR_TENSOR)
     if prior is not None and (prior.ndim != 2 or not prior.is_floating_point()):
-        told = {"found": f"{prior.dtype} {tuple(prior.shape)}", "wanted": "float (rows, columns)"}
-        raise GliomarkError(message("weights-tensor-other", path=path, name=PRIOR, **told))
-    strange = [n for n in tensors if n != PRIOR and n.partition("/")[0] not in parts]
-    if strange:
-        raise GliomarkError(message("weights-tensor-strange", path=path, names=_some(strange)))
-    spoilt = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor))
-    if spoilt:
-        raise GliomarkError(message("weights-not-numbers", path=path, names=_some(spoilt)))
+        parameters = {"found": f"{prior.dtype} {tuple(prior.shape)}", "wanted": "float (rows, columns)"}
+        raise GliomarkError(message("weights-tensor-other", path=path, name=PRIOR_TENSOR, **parameters))
+    unexpected = [n for n in tensors if n != PRIOR_TENSOR and n.partition("/")[0] not in parts]
+    if unexpected:
+        raise GliomarkError(message("weights-tensor-strange", path=path, names=_format_names(unexpected)))
+    non_finite = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor))
+    if non_finite:
+        raise GliomarkError(message("weights-not-numbers", path=path, names=_format_names(non_finite)))
 
 
 def _is_finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
-def _some(names: list[str]) -> str:
+def _format_names(names: list[str]) -> str:
     """A few names, printable and on one line: a broken file may hold any."""
     shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:3])
     return shown[:200] + (f" (+{len(names) - 3})" if len(names) > 3 else "")
 
 
-def _reason(error: Exception) -> str:
+def _format_reason(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
+def _compute_digest(card: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(card.encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -1,5 +1,5 @@
 """From a Study as stored to a SliceStack: one grid, brain only, normalised, K slices (METHOD section 2)."""
 
-from gliomark.preprocessing.prepare import PreparationSettings, prepare
+from gliomark.preprocessing.prepare import PreparationConfig, prepare
 
-__all__ = ["PreparationSettings", "prepare"]
+__all__ = ["PreparationConfig", "prepare"]

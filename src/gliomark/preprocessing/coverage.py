@@ -14,17 +14,26 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from gliomark.geometry import affine_of, are_inside, inverse, matrix_of, move, points_of
+from gliomark.geometry import (
+    apply_affine,
+    compute_image_affine,
+    compute_mask_points,
+    compute_transform_matrix,
+    invert_affine,
+    is_inside_field_of_view,
+)
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence
 
-WHOLE = 0.95  # from this share on, a brain counts as shown: the lowest slices differ between sequences anyway
-_BEYOND_MM = 10.0
-_MOST_POINTS = 50_000
+MIN_COMPLETE_SHARE = (
+    0.95  # from this share on, a brain counts as shown: the lowest slices differ between sequences anyway
+)
+_PROBE_DISTANCE_MM = 10.0
+_MAX_POINTS = 50_000
 # Area 12 mm inside the last slice, as a share of the largest: a whole brain narrows to less than half within that
 # at the top; at the bottom images often end within the cerebellum. (A mask narrows too where the images end, only
 # faster.)
-_INSIDE_MM, _CUT_ABOVE, _CUT_BELOW = 12.0, 0.75, 0.8
+_END_DISTANCE_MM, _MAX_TOP_AREA_SHARE, _MAX_BOTTOM_AREA_SHARE = 12.0, 0.75, 0.8
 
 Points = NDArray[np.float64]
 Images = Mapping[MRSequence, sitk.Image]
@@ -32,114 +41,131 @@ Matrices = Mapping[MRSequence, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Coverage:
+class BrainCoverage:
     """shares: by sequence, of the brain, 0 to 1; examined: of what all of them show, None where not known.
 
     warnings: which sequence lacks which part. Without one the whole brain was examined.
     """
 
     shares: Mapping[MRSequence, float]
-    examined: float | None
+    examined_share: float | None
     warnings: tuple[Message, ...] = ()
 
 
-def measure_coverage(
+def measure_brain_coverage(
     images: Images,
     brain: sitk.Image,
-    found_in: MRSequence,
+    brain_sequence: MRSequence,
     transforms: Mapping[MRSequence, sitk.Transform],
     find_brain: Callable[[sitk.Image], sitk.Image],
-) -> Coverage:
+) -> BrainCoverage:
     """How much of the brain the axial ``images`` show.
 
     brain: 0/1 on the grid of ``found_in``; transforms: from points of the reference to points of each sequence.
     """
-    to_own = {name: matrix_of(transforms[name]) for name in images}
-    longer = _longest(images, brain, found_in, to_own)
-    whole, of = brain, found_in
-    if longer is not None:
+    to_sequence = {name: compute_transform_matrix(transforms[name]) for name in images}
+    longest_sequence = _find_longest_sequence(images, brain, brain_sequence, to_sequence)
+    whole_brain, whole_brain_sequence = brain, brain_sequence
+    if longest_sequence is not None:
         with suppress(GliomarkError):  # the method was made for T1; what is known from there is said
-            whole, of = find_brain(images[longer]), longer
-    points = move(inverse(to_own[of]), _some_points(whole))
-    shown = {name: _inside(images[name], move(to_own[name], points)) for name in images}
+            whole_brain, whole_brain_sequence = find_brain(images[longest_sequence]), longest_sequence
+    points = apply_affine(invert_affine(to_sequence[whole_brain_sequence]), _sample_brain_points(whole_brain))
+    shown = {
+        name: _find_points_inside(images[name], apply_affine(to_sequence[name], points)) for name in images
+    }
     shares = {name: float(inside.mean()) for name, inside in shown.items()}
-    examined = float(np.logical_and.reduce(list(shown.values())).mean())
+    examined_share = float(np.logical_and.reduce(list(shown.values())).mean())
     warnings = [
-        message("brain-partly-shown", sequence=str(name), percent=100 * shares[name],
-                part=_missing_part(points, shown[name]))
-        for name in images if shares[name] < WHOLE
-    ]  # fmt: skip
-    if unseen := [end for end, is_cut in _cut_ends(whole).items() if is_cut]:
-        part = message(f"brain-{unseen[0]}" if len(unseen) == 1 else "brain-top-and-bottom")
-        return Coverage(shares, None, (*warnings, message("brain-cut", part=part)))
-    return Coverage(shares, examined, tuple(warnings))
+        message(
+            "brain-partly-shown",
+            sequence=str(name),
+            percent=100 * shares[name],
+            part=_describe_missing_part(points, shown[name]),
+        )
+        for name in images
+        if shares[name] < MIN_COMPLETE_SHARE
+    ]
+    if cut_ends := [end for end, is_cut in _find_cut_ends(whole_brain).items() if is_cut]:
+        part = message(f"brain-{cut_ends[0]}" if len(cut_ends) == 1 else "brain-top-and-bottom")
+        return BrainCoverage(shares, None, (*warnings, message("brain-cut", part=part)))
+    return BrainCoverage(shares, examined_share, tuple(warnings))
 
 
-def no_lesion_message(examined: float | None) -> Message:
+def format_no_lesion_message(examined_share: float | None) -> Message:
     """The sentence for no lesion, which must not be read as "there is none" where the brain was not all examined."""
-    if examined is None:
+    if examined_share is None:
         return message("no-lesion-in-part-shown")
-    return message("no-lesion-in-part", percent=100 * examined) if examined < WHOLE else message("no-lesion")
+    return (
+        message("no-lesion-in-part", percent=100 * examined_share)
+        if examined_share < MIN_COMPLETE_SHARE
+        else message("no-lesion")
+    )
 
 
-def _cut_ends(brain: sitk.Image) -> dict[str, bool]:
+def _find_cut_ends(brain: sitk.Image) -> dict[str, bool]:
     """Whether the brain reaches the lowest and the highest slice, and is still wide shortly before."""
     areas = sitk.GetArrayViewFromImage(brain).sum(axis=(1, 2)) / 1.0
     areas /= max(1.0, areas.max())
-    inside = min(max(1, round(_INSIDE_MM / brain.GetSpacing()[2])), len(areas) - 1)
+    inside = min(max(1, round(_END_DISTANCE_MM / brain.GetSpacing()[2])), len(areas) - 1)
     return {
-        "top": bool(areas[-1] > 0.05 and areas[-1 - inside] > _CUT_ABOVE),
-        "bottom": bool(areas[0] > 0.05 and areas[inside] > _CUT_BELOW),
+        "top": bool(areas[-1] > 0.05 and areas[-1 - inside] > _MAX_TOP_AREA_SHARE),
+        "bottom": bool(areas[0] > 0.05 and areas[inside] > _MAX_BOTTOM_AREA_SHARE),
     }
 
 
-def _longest(images: Images, brain: sitk.Image, found_in: MRSequence, to_own: Matrices) -> MRSequence | None:
+def _find_longest_sequence(
+    images: Images, brain: sitk.Image, brain_sequence: MRSequence, to_sequence: Matrices
+) -> MRSequence | None:
     """The sequence whose field goes on farthest beyond an end that the brain reaches; None where none does."""
-    beyond: dict[MRSequence, float] = {}
+    share_beyond: dict[MRSequence, float] = {}
     for end, towards in (("bottom", -1.0), ("top", 1.0)):
-        points = _end_points(brain, end)
+        points = _extract_end_points(brain, end)
         if not points.shape[1]:
             continue
-        up = affine_of(brain)[:3, 2:3] / np.linalg.norm(affine_of(brain)[:3, 2])
-        outside = move(inverse(to_own[found_in]), points + towards * _BEYOND_MM * up)
+        up = compute_image_affine(brain)[:3, 2:3] / np.linalg.norm(compute_image_affine(brain)[:3, 2])
+        outside = apply_affine(
+            invert_affine(to_sequence[brain_sequence]), points + towards * _PROBE_DISTANCE_MM * up
+        )
         for name in images:
-            if name != found_in:
-                share = float(_inside(images[name], move(to_own[name], outside)).mean())
-                beyond[name] = beyond.get(name, 0.0) + share
-    best = max(beyond, key=lambda name: beyond[name], default=None)
-    return best if best is not None and beyond[best] > 0.5 else None
+            if name != brain_sequence:
+                share = float(
+                    _find_points_inside(images[name], apply_affine(to_sequence[name], outside)).mean()
+                )
+                share_beyond[name] = share_beyond.get(name, 0.0) + share
+    best = max(share_beyond, key=lambda name: share_beyond[name], default=None)
+    return best if best is not None and share_beyond[best] > 0.5 else None
 
 
-def _some_points(brain: sitk.Image) -> Points:
+def _sample_brain_points(brain: sitk.Image) -> Points:
     """Places of evenly picked brain voxels."""
-    points = points_of(sitk.GetArrayViewFromImage(brain), affine_of(brain))
-    return points[:, :: max(1, points.shape[1] // _MOST_POINTS)]
+    points = compute_mask_points(sitk.GetArrayViewFromImage(brain), compute_image_affine(brain))
+    return points[:, :: max(1, points.shape[1] // _MAX_POINTS)]
 
 
-def _end_points(brain: sitk.Image, end: str) -> Points:
+def _extract_end_points(brain: sitk.Image, end: str) -> Points:
     """LPS mm ``(3, n)`` of the brain's voxels in the lowest or highest slice, if those are not just a few."""
-    at = brain.GetSize()[2] - 1 if end == "top" else 0
+    index = brain.GetSize()[2] - 1 if end == "top" else 0
     mask = sitk.GetArrayViewFromImage(brain)
-    if mask[at].sum() < 0.2 * mask.sum(axis=(1, 2)).max():
+    if mask[index].sum() < 0.2 * mask.sum(axis=(1, 2)).max():
         return np.empty((3, 0))
     end_slice = np.zeros_like(mask)
-    end_slice[at] = mask[at]
-    return points_of(end_slice, affine_of(brain))
+    end_slice[index] = mask[index]
+    return compute_mask_points(end_slice, compute_image_affine(brain))
 
 
-def _inside(image: sitk.Image, points: Points) -> NDArray[np.bool_]:
-    return are_inside(affine_of(image), image.GetSize()[::-1], points)
+def _find_points_inside(image: sitk.Image, points: Points) -> NDArray[np.bool_]:
+    return is_inside_field_of_view(compute_image_affine(image), image.GetSize()[::-1], points)
 
 
-def _missing_part(points: Points, shown: NDArray[np.bool_]) -> Message:
+def _describe_missing_part(points: Points, is_shown: NDArray[np.bool_]) -> Message:
     """Where the part that is not shown lies, seen from the part that is."""
-    if not shown.any():
+    if not is_shown.any():
         return message("brain-all")
-    centre = points[:, shown].mean(axis=1, keepdims=True)
-    away = (points[:, ~shown] - centre) / points.std(axis=1, keepdims=True)
-    axis = int(np.argmax(np.abs(away).mean(axis=1)))
+    centre = points[:, is_shown].mean(axis=1, keepdims=True)
+    offsets = (points[:, ~is_shown] - centre) / points.std(axis=1, keepdims=True)
+    axis = int(np.argmax(np.abs(offsets).mean(axis=1)))
     low, high = (("right", "left"), ("front", "back"), ("bottom", "top"))[axis]
-    towards_high = float((away[axis] > 0).mean())
+    towards_high = float((offsets[axis] > 0).mean())
     if 0.1 < towards_high < 0.9:
         return message(f"brain-{high}-and-{low}")
     return message(f"brain-{high if towards_high >= 0.9 else low}")

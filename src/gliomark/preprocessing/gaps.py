@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliomark.messages import Message, message
-from gliomark.preprocessing.slicing import SMALLEST_BRAIN_AREA_MM2
-from gliomark.preprocessing.volume import resample, to_image
+from gliomark.preprocessing.slicing import MIN_BRAIN_AREA_MM2
+from gliomark.preprocessing.volume import resample, to_simpleitk_image
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
-_MOST_NAMES = 5
+_MAX_SHOWN_NAMES = 5
 
 
-def check_gaps(
+def check_missing_data(
     study: Study,
     brain: sitk.Image,
     transforms: Mapping[MRSequence, sitk.Transform],
-    stripped: Collection[MRSequence],
+    stripped_sequences: Collection[MRSequence],
 ) -> tuple[Message, ...]:
     """Notes on empty slices outside the brain, for every sequence of ``transforms``.
 
@@ -35,41 +35,45 @@ def check_gaps(
     notes = []
     for name, transform in transforms.items():
         series = study.series[name]
-        grid = to_image(series.image, series.affine)
+        grid = to_simpleitk_image(series.image, series.affine)
         inside = sitk.GetArrayFromImage(
             resample(brain, grid, transform.GetInverse(), 0.0, sitk.sitkNearestNeighbor)
         ).astype(bool)
-        notes += _empty_slices(name, series, inside, name in stripped)
-        _check_missing(name, series, inside)
+        notes += _check_empty_slices(name, series, inside, name in stripped_sequences)
+        _check_missing_voxels(name, series, inside)
     return tuple(notes)
 
 
-def _empty_slices(
-    name: MRSequence, series: Series, inside: NDArray[np.bool_], is_stripped: bool
+def _check_empty_slices(
+    name: MRSequence, series: Series, brain: NDArray[np.bool_], is_stripped: bool
 ) -> list[Message]:
     empty = series.image.min(axis=(1, 2)) == series.image.max(axis=(1, 2))
     if not empty.any():
         return []
     shown = np.flatnonzero(~empty)
     pixel_mm2 = float(np.prod(np.linalg.norm(series.affine[:3, :2], axis=0)))
-    with_brain = np.flatnonzero(inside.sum(axis=(1, 2)) * pixel_mm2 >= SMALLEST_BRAIN_AREA_MM2)
-    at = np.arange(len(empty))
-    within = empty & (at >= with_brain.min(initial=len(at))) & (at <= with_brain.max(initial=-1))
+    with_brain = np.flatnonzero(brain.sum(axis=(1, 2)) * pixel_mm2 >= MIN_BRAIN_AREA_MM2)
+    index = np.arange(len(empty))
+    within = empty & (index >= with_brain.min(initial=len(index))) & (index <= with_brain.max(initial=-1))
     if is_stripped:
-        at_ends = (at < shown[0]) | (at > shown[-1])
+        at_ends = (index < shown[0]) | (index > shown[-1])
         if (within & at_ends).any():
-            slices = _names(series, within & at_ends)
+            slices = _format_slice_names(series, within & at_ends)
             within &= ~at_ends
             if not within.any():
                 return [message("slices-empty-at-ends", name=name, slices=slices)]
     if within.any():
         raise GliomarkError(
-            message("slices-empty", file=series.source, name=name, slices=_names(series, within))
+            message("slices-empty", file=series.source, name=name, slices=_format_slice_names(series, within))
         )
-    return [] if is_stripped else [message("slices-background", name=name, slices=_names(series, empty))]
+    return (
+        []
+        if is_stripped
+        else [message("slices-background", name=name, slices=_format_slice_names(series, empty))]
+    )
 
 
-def _check_missing(name: MRSequence, series: Series, inside: NDArray[np.bool_]) -> None:
+def _check_missing_voxels(name: MRSequence, series: Series, brain: NDArray[np.bool_]) -> None:
     """Refuse voxels without a number in or beside the brain; one background around it may be made of them."""
     if series.missing is None:
         return
@@ -77,15 +81,15 @@ def _check_missing(name: MRSequence, series: Series, inside: NDArray[np.bool_]) 
     rims = [labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]]
     rim = np.concatenate([part.ravel() for part in rims])
     background = np.bincount(rim[rim > 0], minlength=2)
-    around = background.argmax() if 2 * background.max() > rim.size else -1
-    gap = series.missing & (labels != around) & ndimage.binary_dilation(inside)
+    background_label = background.argmax() if 2 * background.max() > rim.size else -1
+    gap = series.missing & (labels != background_label) & ndimage.binary_dilation(brain)
     if gap.any():
-        slices = _names(series, gap.any(axis=(1, 2)))
+        slices = _format_slice_names(series, gap.any(axis=(1, 2)))
         raise GliomarkError(message("voxels-missing", file=series.source, name=name, slices=slices))
 
 
-def _names(series: Series, chosen: NDArray[np.bool_]) -> str | Message:
+def _format_slice_names(series: Series, chosen: NDArray[np.bool_]) -> str | Message:
     """The chosen slices' names, shortened where they are many."""
     names = [series.slice_names[at] for at in np.flatnonzero(chosen)]
-    shown = ", ".join(names[:_MOST_NAMES])
-    return message("and-others", names=shown) if len(names) > _MOST_NAMES else shown
+    shown = ", ".join(names[:_MAX_SHOWN_NAMES])
+    return message("and-others", names=shown) if len(names) > _MAX_SHOWN_NAMES else shown

@@ -12,7 +12,7 @@ from gliomark.study import GliomarkError
 CLIP_PERCENTILES = (0.5, 99.5)
 
 
-def without_outliers(image: sitk.Image) -> sitk.Image:
+def clip_outliers(image: sitk.Image) -> sitk.Image:
     """The image as float32, clipped to its 0.5-99.5 percentiles: one wild voxel must not stretch a histogram."""
     array = sitk.GetArrayViewFromImage(image)
     low, high = np.percentile(array, CLIP_PERCENTILES)
@@ -21,8 +21,8 @@ def without_outliers(image: sitk.Image) -> sitk.Image:
     return sitk.Clamp(image, sitk.sitkFloat32, float(low), float(high))
 
 
-def z_score(
-    image: NDArray[np.float32], brain: NDArray[np.bool_], name: str = "The image"
+def normalise_z_score(
+    image: NDArray[np.float32], brain: NDArray[np.bool_], sequence: str = "The image"
 ) -> NDArray[np.float32]:
     """Mean 0 and deviation 1 over the brain's voxels, after clipping to the 0.5-99.5 percentiles.
 
@@ -32,9 +32,9 @@ def z_score(
     inside = image[brain]
     low, high = np.percentile(inside, CLIP_PERCENTILES)
     clipped = np.clip(image, low, high)
-    mean, deviation = clipped[brain].mean(), clipped[brain].std()
-    if not deviation > 0:
-        raise GliomarkError(message("brain-of-one-grey", name=name))
-    scored = (clipped - mean) / deviation
-    scored[~brain] = scored[brain].min()
-    return scored.astype(np.float32)
+    mean, standard_deviation = clipped[brain].mean(), clipped[brain].std()
+    if not standard_deviation > 0:
+        raise GliomarkError(message("brain-of-one-grey", name=sequence))
+    normalised = (clipped - mean) / standard_deviation
+    normalised[~brain] = normalised[brain].min()
+    return normalised.astype(np.float32)

@@ -9,21 +9,35 @@ import numpy as np
 import SimpleITK as sitk
 
 from gliomark.messages import Message, message
-from gliomark.preprocessing.coverage import Coverage, measure_coverage
-from gliomark.preprocessing.gaps import check_gaps
-from gliomark.preprocessing.intensity import z_score
-from gliomark.preprocessing.plausibility import check_brain, check_fields, check_orientations
-from gliomark.preprocessing.registration import register
-from gliomark.preprocessing.skull_stripping import already_stripped, brain_mask, foreground_mask
-from gliomark.preprocessing.slicing import equidistant, slice_grid
-from gliomark.preprocessing.volume import affine_of, axial, matrix_of, resample, to_image
+from gliomark.preprocessing.coverage import BrainCoverage, measure_brain_coverage
+from gliomark.preprocessing.gaps import check_missing_data
+from gliomark.preprocessing.intensity import normalise_z_score
+from gliomark.preprocessing.plausibility import (
+    check_brain_size,
+    check_fields_of_view,
+    check_orientations_stated,
+)
+from gliomark.preprocessing.registration import register_rigidly
+from gliomark.preprocessing.skull_stripping import (
+    compute_foreground_mask,
+    extract_brain_mask,
+    is_skull_stripped,
+)
+from gliomark.preprocessing.slicing import create_slice_grid, select_equidistant_slices
+from gliomark.preprocessing.volume import (
+    compute_image_affine,
+    compute_transform_matrix,
+    reorient_to_axial,
+    resample,
+    to_simpleitk_image,
+)
 from gliomark.study import GliomarkError, MRSequence, SliceStack, Study
 
-STRIP_ON = (MRSequence.T1C, MRSequence.T1, MRSequence.FLAIR, MRSequence.T2)
+SKULL_STRIPPING_ORDER = (MRSequence.T1C, MRSequence.T1, MRSequence.FLAIR, MRSequence.T2)
 
 
 @dataclass(frozen=True)
-class PreparationSettings:
+class PreparationConfig:
     """METHOD section 2: K slices of size x size pixels of pixel_mm, steps of step_mm or the acquired ones."""
 
     k: int = 20
@@ -35,8 +49,8 @@ class PreparationSettings:
 def prepare(
     study: Study,
     sequences: Sequence[MRSequence],
-    settings: PreparationSettings = PreparationSettings(),
-    step: Callable[[str], None] = lambda _: None,
+    config: PreparationConfig = PreparationConfig(),
+    report_step: Callable[[str], None] = lambda _: None,
 ) -> SliceStack:
     """One grid, brain only, normalised, K slices: the patient as every network sees it.
 
@@ -53,123 +67,137 @@ def prepare(
         wanted = " + ".join(missing)
         raise GliomarkError(message("sequence-missing", folder=study.source, missing=wanted, found=found))
     reference = sequences[-1]
-    images = {name: axial(study.series[name]) for name in study.series}
-    names = _needed(study, sequences)
-    check_orientations(study.series[name] for name in names)
+    images = {name: reorient_to_axial(study.series[name]) for name in study.series}
+    names = _list_required_sequences(study, sequences)
+    check_orientations_stated(study.series[name] for name in names)
     if not study.spacing_assumed:
-        check_fields(study.series[name] for name in names)
-    step("align")
-    transforms = _transforms(study, {name: images[name] for name in names}, reference)
-    step("strip")
-    brain = _brain(study, {name: images[name] for name in names}, transforms, sequences)
-    gaps = check_gaps(study, brain.mask, transforms, brain.stripped)
-    step("slice")
-    grid, kept = slice_grid(
-        brain.mask, settings.size, settings.pixel_mm, 0.0 if study.aligned else settings.step_mm
+        check_fields_of_view(study.series[name] for name in names)
+    report_step("align")
+    transforms = _register_to_reference(study, {name: images[name] for name in names}, reference)
+    report_step("strip")
+    brain = _find_shared_brain(study, {name: images[name] for name in names}, transforms, sequences)
+    missing_data_notes = check_missing_data(study, brain.mask, transforms, brain.stripped_sequences)
+    report_step("slice")
+    grid, slice_indices = create_slice_grid(
+        brain.mask, config.size, config.pixel_mm, 0.0 if study.aligned else config.step_mm
     )
-    on_grid = sitk.GetArrayFromImage(resample(brain.mask, grid, sitk.Transform(), 0.0)).astype(bool)
+    brain_mask = sitk.GetArrayFromImage(resample(brain.mask, grid, sitk.Transform(), 0.0)).astype(bool)
     return SliceStack(
         patient_id=study.patient_id,
         images={
-            name: z_score(_array(resample(images[name], grid, transforms[name], 0.0)), on_grid, name)
+            name: normalise_z_score(
+                _to_array(resample(images[name], grid, transforms[name], 0.0)), brain_mask, name
+            )
             for name in sequences
         },
-        brain=on_grid,
-        affine=affine_of(grid),
-        slice_names=_slice_names(study, reference, kept),
-        selected=equidistant(len(kept), settings.k),
-        lesion=_lesion(study, grid),
-        notes=(*study.notes, *brain.notes, *gaps),
+        brain=brain_mask,
+        affine=compute_image_affine(grid),
+        slice_names=_select_slice_names(study, reference, slice_indices),
+        selected=select_equidistant_slices(len(slice_indices), config.k),
+        lesion=_resample_lesion_mask(study, grid),
+        notes=(*study.notes, *brain.notes, *missing_data_notes),
         warnings=brain.warnings,
         coverage=brain.coverage.shares,
-        examined=brain.coverage.examined,
-        to_stack={name: matrix_of(transforms[name].GetInverse()) for name in sequences},
+        examined=brain.coverage.examined_share,
+        to_stack={name: compute_transform_matrix(transforms[name].GetInverse()) for name in sequences},
     )
 
 
-def _needed(study: Study, sequences: Sequence[MRSequence]) -> list[MRSequence]:
+def _list_required_sequences(study: Study, sequences: Sequence[MRSequence]) -> list[MRSequence]:
     """The asked sequences, and the one the skull is stripped on."""
-    strip_on = next(name for name in STRIP_ON if name in study.series)
+    strip_on = next(name for name in SKULL_STRIPPING_ORDER if name in study.series)
     return list(dict.fromkeys([*sequences, strip_on]))
 
 
-def _transforms(
+def _register_to_reference(
     study: Study, images: Mapping[MRSequence, sitk.Image], reference: MRSequence
 ) -> dict[MRSequence, sitk.Transform]:
     fixed = images[reference]
     return {
         name: sitk.Transform(3, sitk.sitkIdentity)
         if study.aligned or name == reference
-        else register(fixed, image)
+        else register_rigidly(fixed, image)
         for name, image in images.items()
     }
 
 
 @dataclass(frozen=True, eq=False)
-class _Brain:
+class _SharedBrain:
     """The brain that all sequences show, uint8 0/1 on the reference's grid, and what is to be said of it."""
 
     mask: sitk.Image
-    coverage: Coverage
-    stripped: tuple[MRSequence, ...]
+    coverage: BrainCoverage
+    stripped_sequences: tuple[MRSequence, ...]
     notes: tuple[Message, ...]
     warnings: tuple[Message, ...]
 
 
-def _brain(
+def _find_shared_brain(
     study: Study,
     images: Mapping[MRSequence, sitk.Image],
     transforms: Mapping[MRSequence, sitk.Transform],
     sequences: Sequence[MRSequence],
-) -> _Brain:
+) -> _SharedBrain:
     """Found in one sequence, without a skull where there is such a one; images: axial, those that are needed."""
-    stripped = [name for name in images if already_stripped(images[name])]
-    found_in = next(name for name in STRIP_ON if name in (stripped or images))
-    mask = foreground_mask(images[found_in]) if stripped else brain_mask(images[found_in])
-    coverage = measure_coverage(
-        {name: images[name] for name in dict.fromkeys([*sequences, found_in])},
-        mask,
-        found_in,
-        transforms,
-        foreground_mask if stripped else brain_mask,
+    stripped_sequences = [name for name in images if is_skull_stripped(images[name])]
+    brain_sequence = next(name for name in SKULL_STRIPPING_ORDER if name in (stripped_sequences or images))
+    mask = (
+        compute_foreground_mask(images[brain_sequence])
+        if stripped_sequences
+        else extract_brain_mask(images[brain_sequence])
     )
-    is_cut = coverage.examined is None or bool(coverage.warnings)
-    sizes = () if study.spacing_assumed else check_brain(mask, study.series[found_in], is_cut)
+    coverage = measure_brain_coverage(
+        {name: images[name] for name in dict.fromkeys([*sequences, brain_sequence])},
+        mask,
+        brain_sequence,
+        transforms,
+        compute_foreground_mask if stripped_sequences else extract_brain_mask,
+    )
+    is_cut = coverage.examined_share is None or bool(coverage.warnings)
+    size_warnings = (
+        () if study.spacing_assumed else check_brain_size(mask, study.series[brain_sequence], is_cut)
+    )
     reference = images[sequences[-1]]
     # linear, not nearest: a smooth edge where thick slices meet a finer grid
-    moved = resample(sitk.Cast(mask, sitk.sitkFloat32), reference, transforms[found_in], 0.0)
-    shown = sitk.Cast(moved >= 0.5, sitk.sitkUInt8)
+    resampled_mask = resample(sitk.Cast(mask, sitk.sitkFloat32), reference, transforms[brain_sequence], 0.0)
+    shared_mask = sitk.Cast(resampled_mask >= 0.5, sitk.sitkUInt8)
     for name in sequences[:-1]:
         field = sitk.Cast(images[name] * 0 + 1, sitk.sitkUInt8)
-        shown = shown & resample(field, reference, transforms[name], 0.0, sitk.sitkNearestNeighbor)
-    return _Brain(
-        shown, coverage, tuple(stripped), _stripped_notes(stripped, images), (*coverage.warnings, *sizes)
+        shared_mask = shared_mask & resample(
+            field, reference, transforms[name], 0.0, sitk.sitkNearestNeighbor
+        )
+    return _SharedBrain(
+        shared_mask,
+        coverage,
+        tuple(stripped_sequences),
+        _collect_stripping_notes(stripped_sequences, images),
+        (*coverage.warnings, *size_warnings),
     )
 
 
-def _stripped_notes(
-    stripped: Sequence[MRSequence], images: Mapping[MRSequence, sitk.Image]
+def _collect_stripping_notes(
+    stripped_sequences: Sequence[MRSequence], images: Mapping[MRSequence, sitk.Image]
 ) -> tuple[Message, ...]:
-    if not stripped:
+    if not stripped_sequences:
         return ()
-    if len(stripped) == len(images):
+    if len(stripped_sequences) == len(images):
         return (message("skull-gone"),)
-    return (message("skull-gone-in-some", sequences=", ".join(stripped)),)
+    return (message("skull-gone-in-some", sequences=", ".join(stripped_sequences)),)
 
 
-def _slice_names(study: Study, reference: MRSequence, kept: Sequence[int]) -> tuple[str, ...]:
+def _select_slice_names(study: Study, reference: MRSequence, slice_indices: Sequence[int]) -> tuple[str, ...]:
     """Pictures keep their file's name; volumes are numbered from the feet, 001 the lowest."""
     if study.kind == "pictures":
-        return tuple(study.series[reference].slice_names[index] for index in kept)
-    return tuple(f"{index + 1:03d}" for index in kept)
+        return tuple(study.series[reference].slice_names[index] for index in slice_indices)
+    return tuple(f"{index + 1:03d}" for index in slice_indices)
 
 
-def _lesion(study: Study, grid: sitk.Image) -> np.ndarray | None:
+def _resample_lesion_mask(study: Study, grid: sitk.Image) -> np.ndarray | None:
     if study.lesion is None:
         return None
-    mask = to_image(study.lesion.image.astype(np.float32), study.lesion.affine)
-    return _array(resample(mask, grid, sitk.Transform(), 0.0)) >= 0.5
+    mask = to_simpleitk_image(study.lesion.image.astype(np.float32), study.lesion.affine)
+    return _to_array(resample(mask, grid, sitk.Transform(), 0.0)) >= 0.5
 
 
-def _array(image: sitk.Image) -> np.ndarray:
+def _to_array(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(image).astype(np.float32)

@@ -11,62 +11,62 @@ from deepbet import BrainExtraction
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from gliomark.geometry import LPS_RAS, affine_of
+from gliomark.geometry import LPS_TO_RAS, compute_image_affine
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-SMALLEST_BRAIN_ML = 300.0
-MOST_BRAIN_MM3 = 2.1e6  # a whole head has well over three litres
-MOST_BRAIN_AREA_MM2 = 210e2  # of an axial slice; in 33 stripped images 159 to 198 cm2, in 57 heads from 208
-RING = 1.4  # in the same images at most 1.3 without a skull; with one, mostly 1.5 to 4
+MIN_BRAIN_ML = 300.0
+MAX_BRAIN_MM3 = 2.1e6  # a whole head has well over three litres
+MAX_BRAIN_AREA_MM2 = 210e2  # of an axial slice; in 33 stripped images 159 to 198 cm2, in 57 heads from 208
+MAX_DARK_RING_RATIO = 1.4  # in the same images at most 1.3 without a skull; with one, mostly 1.5 to 4
 
 
 @cache
-def _deepbet() -> BrainExtraction:
+def _load_deepbet() -> BrainExtraction:
     return BrainExtraction(no_gpu=True)
 
 
-def brain_mask(image: sitk.Image) -> sitk.Image:
+def extract_brain_mask(image: sitk.Image) -> sitk.Image:
     """The brain in a head image (T1 or T1C best) as uint8 0/1 on the same grid.
 
     Raises GliomarkError where no brain of at least 300 ml is found.
     """
     array = sitk.GetArrayFromImage(image).astype(np.float32)
-    nifti = nib.Nifti1Image(array.transpose(2, 1, 0), LPS_RAS @ affine_of(image))
+    nifti = nib.Nifti1Image(array.transpose(2, 1, 0), LPS_TO_RAS @ compute_image_affine(image))
     try:
-        _, mask, millilitres = _deepbet().run(nifti)
+        _, mask, millilitres = _load_deepbet().run(nifti)
     except (AssertionError, ValueError, RuntimeError) as error:
         # deepbet asserts, or takes an arg-max of nothing, where its first look finds no foreground
         raise GliomarkError(message("brain-not-found", reason=str(error))) from error
-    if millilitres < SMALLEST_BRAIN_ML:
+    if millilitres < MIN_BRAIN_ML:
         raise GliomarkError(message("brain-too-small", ml=millilitres))
-    return _like(np.asarray(mask.dataobj).transpose(2, 1, 0).astype(np.uint8), image)
+    return _to_image_like(np.asarray(mask.dataobj).transpose(2, 1, 0).astype(np.uint8), image)
 
 
-def already_stripped(image: sitk.Image) -> bool:
+def is_skull_stripped(image: sitk.Image) -> bool:
     """Whether the skull is gone: on an empty background lies no more than a brain, without a skull's dark ring.
 
     Any crop will do. A head has 210 cm2 and more in its largest axial slice; under the scalp its skull is dark.
     """
-    background = _background(image)
+    background = _find_background_value(image)
     if background is None:
         return False
-    mask = sitk.GetArrayFromImage(foreground_mask(image))  # a view would outlive its image
+    mask = sitk.GetArrayFromImage(compute_foreground_mask(image))  # a view would outlive its image
     column_mm, row_mm, slice_mm = image.GetSpacing()
     areas = mask.sum(axis=(1, 2)) * column_mm * row_mm
-    brain_sized = areas.sum() * slice_mm < MOST_BRAIN_MM3 and areas.max() < MOST_BRAIN_AREA_MM2
-    return bool(brain_sized and _dark_ring(image, mask) < RING)
+    brain_sized = areas.sum() * slice_mm < MAX_BRAIN_MM3 and areas.max() < MAX_BRAIN_AREA_MM2
+    return bool(brain_sized and _compute_dark_ring_ratio(image, mask) < MAX_DARK_RING_RATIO)
 
 
-def foreground_mask(image: sitk.Image) -> sitk.Image:
+def compute_foreground_mask(image: sitk.Image) -> sitk.Image:
     """Everything that is not the empty background (where there is none: the lowest value), holes filled, uint8 0/1."""
     array = sitk.GetArrayViewFromImage(image)
-    background = _background(image)
+    background = _find_background_value(image)
     above = array > array.min() if background is None else array != background
-    return sitk.BinaryFillhole(_like(above.astype(np.uint8), image))
+    return sitk.BinaryFillhole(_to_image_like(above.astype(np.uint8), image))
 
 
-def _background(image: sitk.Image) -> float | None:
+def _find_background_value(image: sitk.Image) -> float | None:
     """The value of an empty background: that of most corners and of a tenth of all voxels; None where there is none.
 
     It need not be the lowest value: z-scored brains have negative voxels on a background of 0.
@@ -78,7 +78,7 @@ def _background(image: sitk.Image) -> float | None:
     return float(value) if is_empty else None
 
 
-def _dark_ring(image: sitk.Image, mask: NDArray[np.uint8]) -> float:
+def _compute_dark_ring_ratio(image: sitk.Image, mask: NDArray[np.uint8]) -> float:
     """How much brighter the rim of the foreground is than a darker ring further in: about 1 without a skull.
 
     Medians by depth from the edge in the large slices; the ring must lie within 18 mm and be darker than what is
@@ -106,7 +106,7 @@ def _dark_ring(image: sitk.Image, mask: NDArray[np.uint8]) -> float:
     return float(max(ratios, default=0.0))
 
 
-def _like(array: NDArray[np.uint8], image: sitk.Image) -> sitk.Image:
+def _to_image_like(array: NDArray[np.uint8], image: sitk.Image) -> sitk.Image:
     result = sitk.GetImageFromArray(np.ascontiguousarray(array))
     result.CopyInformation(image)
     return result

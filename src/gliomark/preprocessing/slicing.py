@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-SMALLEST_BRAIN_AREA_MM2 = 800.0
+MIN_BRAIN_AREA_MM2 = 800.0
 
 
-def slice_grid(brain: sitk.Image, size: int, pixel_mm: float, step_mm: float) -> tuple[sitk.Image, list[int]]:
+def create_slice_grid(
+    brain: sitk.Image, size: int, pixel_mm: float, step_mm: float
+) -> tuple[sitk.Image, list[int]]:
     """An empty grid centred on the brain, and the reference slices (0 = lowest) that it keeps.
 
     brain: uint8 0/1 on the reference's axial grid. Slices stay on acquired ones: between slices 6 mm
@@ -24,12 +26,15 @@ def slice_grid(brain: sitk.Image, size: int, pixel_mm: float, step_mm: float) ->
     """
     mask = sitk.GetArrayViewFromImage(brain) > 0
     column_mm, row_mm, slice_mm = brain.GetSpacing()
-    kept = np.flatnonzero(mask.sum(axis=(1, 2)) * column_mm * row_mm >= SMALLEST_BRAIN_AREA_MM2)
-    if kept.size == 0:
+    brain_slices = np.flatnonzero(mask.sum(axis=(1, 2)) * column_mm * row_mm >= MIN_BRAIN_AREA_MM2)
+    if brain_slices.size == 0:
         raise GliomarkError(message("brain-in-no-slice"))
     stride = max(1, math.ceil(step_mm / slice_mm - 1e-6))
-    slices = list(range(int(kept[0]), int(kept[-1]) + 1, stride))
-    (top, bottom), (left, right) = (_extent(np.any(mask, axis=(0, 2))), _extent(np.any(mask, axis=(0, 1))))
+    slices = list(range(int(brain_slices[0]), int(brain_slices[-1]) + 1, stride))
+    (top, bottom), (left, right) = (
+        _find_extent(np.any(mask, axis=(0, 2))),
+        _find_extent(np.any(mask, axis=(0, 1))),
+    )
     extent_mm = max((bottom - top) * row_mm, (right - left) * column_mm)
     pixel_mm = max(pixel_mm, extent_mm / (size - 4))
     centre = brain.TransformContinuousIndexToPhysicalPoint(
@@ -43,11 +48,13 @@ def slice_grid(brain: sitk.Image, size: int, pixel_mm: float, step_mm: float) ->
     return grid, slices
 
 
-def equidistant(count: int, k: int) -> tuple[int, ...]:
+def select_equidistant_slices(slice_count: int, selected_count: int) -> tuple[int, ...]:
     """K indices spread evenly from the first to the last of ``count`` slices (all, where count <= k)."""
-    return tuple(sorted({round(i) for i in np.linspace(0, count - 1, min(k, count))}))
+    return tuple(
+        sorted({round(i) for i in np.linspace(0, slice_count - 1, min(selected_count, slice_count))})
+    )
 
 
-def _extent(occupied: NDArray[np.bool_]) -> tuple[int, int]:
+def _find_extent(occupied: NDArray[np.bool_]) -> tuple[int, int]:
     indices = np.flatnonzero(occupied)
     return int(indices[0]), int(indices[-1])

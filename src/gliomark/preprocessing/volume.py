@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import SimpleITK as sitk
 
-from gliomark.geometry import affine_of, matrix_of, to_image
+from gliomark.geometry import compute_image_affine, compute_transform_matrix, to_simpleitk_image
 from gliomark.study import Series
 
-__all__ = ["affine_of", "axial", "matrix_of", "resample", "to_image"]
+__all__ = [
+    "compute_image_affine",
+    "reorient_to_axial",
+    "compute_transform_matrix",
+    "resample",
+    "to_simpleitk_image",
+]
 
 
-def axial(series: Series) -> sitk.Image:
+def reorient_to_axial(series: Series) -> sitk.Image:
     """The series with its axes permuted and flipped to run nearest to left, back, head; no resampling."""
-    return sitk.DICOMOrient(to_image(series.image, series.affine), "LPS")
+    return sitk.DICOMOrient(to_simpleitk_image(series.image, series.affine), "LPS")
 
 
 def resample(
     image: sitk.Image,
     grid: sitk.Image,
     transform: sitk.Transform,
-    outside: float,
+    default_value: float,
     interpolator: int = sitk.sitkLinear,
 ) -> sitk.Image:
     """The image on another grid. transform takes points of the grid to points of the image."""
-    return sitk.Resample(image, grid, transform, interpolator, outside, image.GetPixelID())
+    return sitk.Resample(image, grid, transform, interpolator, default_value, image.GetPixelID())

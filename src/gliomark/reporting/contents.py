@@ -9,23 +9,23 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from gliomark.messages import level_in_words, percent, render, restore
-from gliomark.reporting.drawing import Canvas, canvas, draw_slice
-from gliomark.reporting.masks import agreed_probability
-from gliomark.reporting.text import Language, strings
+from gliomark.messages import describe_level, format_percent, render_message, restore_messages
+from gliomark.reporting.drawing import SliceCanvas, create_slice_canvas, draw_slice
+from gliomark.reporting.masks import align_probability_with_mask
+from gliomark.reporting.text import Language, get_report_texts
 from gliomark.study import MRSequence, Prediction
 
-MOST_LARGE = 3  # slices shown large
-MOST_SMALL = 48  # slices on the contact sheet
-WITHOUT_LESION = 10  # slices shown where nothing was found
-HERO_WIDTH, PAIR_WIDTH, SHEET_WIDTH = 560, 340, 190
+MAXIMUM_LARGE_SLICES = 3  # slices shown large
+MAXIMUM_SHEET_SLICES = 48  # slices on the contact sheet
+MAXIMUM_SLICES_WITHOUT_LESION = 10  # slices shown where nothing was found
+LARGEST_SLICE_WIDTH, LARGE_SLICE_WIDTH, SHEET_SLICE_WIDTH = 560, 340, 190
 
 T = TypeVar("T")
 Document = Mapping[str, Any]  # what prediction.json holds; the report says the same
 
 
 @dataclass(frozen=True)
-class Card:
+class MarkerCard:
     """One marker's answer in the page's language; answer is the marker's part of the document.
 
     positive: what the probability is the probability of. is_known: whether a level is named.
@@ -34,37 +34,37 @@ class Card:
     title: str
     level: str
     is_known: bool
-    positive: str
-    meaning: str
-    fusion: str
+    positive_level: str
+    label_definition: str
+    fusion_text: str
     threshold_origin: str
-    range: str
-    by_reader: bool
-    answer: Document
+    range_text: str
+    is_decided_by_reader: bool
+    marker_prediction: Document
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Picture:
+class SliceImage:
     """One slice, drawn in one or more sequences."""
 
-    name: str
-    decides: bool
+    slice_name: str
+    is_used: bool
     area_mm2: float | None
     panels: tuple[tuple[str, Image.Image], ...]
 
 
 @dataclass(frozen=True)
-class Row:
+class SliceRow:
     """One slice of the table, with a score per marker where there is one."""
 
-    name: str
+    slice_name: str
     area_mm2: float | None
     scores: tuple[Document | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
+class ReportContents:
     """What every form of the report says, in this order; values that are in prediction.json are in ``document``.
 
     images: the sequences that the networks were shown. drawn_by_reader: whether the outline is a reader's. large: the
@@ -72,156 +72,184 @@ class Contents:
     """
 
     document: Document
-    images: str
-    drawn_by_reader: bool
-    cards: tuple[Card, ...]
-    large: tuple[Picture, ...]
-    large_are_deciding: bool
-    some_decide: bool
-    rows: tuple[Row, ...]
-    sheet: tuple[Picture, ...]
-    sheet_sequence: str
+    sequences_text: str
+    is_drawn_by_reader: bool
+    marker_cards: tuple[MarkerCard, ...]
+    large_images: tuple[SliceImage, ...]
+    are_large_images_used: bool
+    has_used_slices: bool
+    slice_rows: tuple[SliceRow, ...]
+    contact_sheet: tuple[SliceImage, ...]
+    contact_sheet_sequence: str
 
 
-def contents(prediction: Prediction, document: Document, language: Language) -> Contents:
+def create_report_contents(prediction: Prediction, document: Document, language: Language) -> ReportContents:
     """Gather the report's contents, pictures drawn, every known sentence of the document in the language."""
-    document = _worded(document, language)
-    sequences = _shown_sequences(prediction)
-    paper = canvas(prediction.stack, agreed_probability(prediction.segmentation), sequences)
-    large, sheet = _large_slices(prediction, document), _sheet_slices(prediction, document)
-    return Contents(
+    document = _translate_document(document, language)
+    sequences = _list_shown_sequences(prediction)
+    canvas = create_slice_canvas(
+        prediction.stack, align_probability_with_mask(prediction.segmentation), sequences
+    )
+    large_slices, sheet_slices = (
+        _select_large_slices(prediction, document),
+        _select_sheet_slices(prediction, document),
+    )
+    return ReportContents(
         document=document,
-        images=_images(document, language),
-        drawn_by_reader=prediction.segmentation.by_reader,
-        cards=tuple(_card(answer, document, language) for answer in document["markers"]),
-        large=tuple(_large_pictures(paper, large, document)),
-        large_are_deciding=set(large) == _deciding(document),
-        some_decide=bool(_deciding(document)),
-        rows=tuple(_rows(prediction, document)),
-        sheet=tuple(_picture(paper, name, sequences[-1:], SHEET_WIDTH, document) for name in sheet),
-        sheet_sequence=str(sequences[-1]),
+        sequences_text=_format_sequences(document, language),
+        is_drawn_by_reader=prediction.segmentation.is_drawn_by_reader,
+        marker_cards=tuple(
+            _create_marker_card(marker_prediction, document, language)
+            for marker_prediction in document["markers"]
+        ),
+        large_images=tuple(_draw_large_images(canvas, large_slices, document)),
+        are_large_images_used=set(large_slices) == _collect_used_slices(document),
+        has_used_slices=bool(_collect_used_slices(document)),
+        slice_rows=tuple(_create_slice_rows(prediction, document)),
+        contact_sheet=tuple(
+            _draw_slice_image(canvas, name, sequences[-1:], SHEET_SLICE_WIDTH, document)
+            for name in sheet_slices
+        ),
+        contact_sheet_sequence=str(sequences[-1]),
     )
 
 
-def _worded(document: Document, language: Language) -> Document:
+def _translate_document(document: Document, language: Language) -> Document:
     """The document with its messages in the language; names, numbers, levels and other authors' words stay."""
 
-    def worded(value: Any) -> Any:
+    def translate_value(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: worded(part) for name, part in value.items()}
+            return {name: translate_value(part) for name, part in value.items()}
         if isinstance(value, list):
-            return [worded(part) for part in value]
-        return render(value, language) if isinstance(value, str) else value
+            return [translate_value(part) for part in value]
+        return render_message(value, language) if isinstance(value, str) else value
 
     # answers that a server keeps may be older than the records
-    found: Document = worded(restore(dict(document), document.get("messages", ())))
-    return found
+    translated_document: Document = translate_value(
+        restore_messages(dict(document), document.get("messages", ()))
+    )
+    return translated_document
 
 
-def _images(document: Document, language: Language) -> str:
+def _format_sequences(document: Document, language: Language) -> str:
     """The sequences that were shown, a stand-in with what is missing."""
-    missing = {shown: wanted for wanted, shown in document["sequences"].get("stand_ins", {}).items()}
-    instead = strings(language).instead
-    used = document["sequences"]["used"]
-    return " + ".join(instead.format(name, missing[name]) if name in missing else name for name in used)
-
-
-def _card(answer: Document, document: Document, language: Language) -> Card:
-    is_borderline = answer.get("borderline", False)
-    return Card(
-        title=answer["title"],
-        level=level_in_words(answer["level"], is_borderline, language),
-        is_known=answer["level"] != "undetermined",
-        positive=level_in_words(answer.get("positive") or "+", False, language),
-        meaning=answer["label"],
-        fusion=answer.get("fusion_in_words") or answer["fusion"],
-        threshold_origin=answer.get("threshold_origin", ""),
-        range=_range(answer["probability_range"], language),
-        by_reader=answer["decided_by"] != "model",
-        answer=answer,
-        warnings=tuple(text for text in answer["warnings"] if text not in document["warnings"]),
+    missing_by_substitute = {
+        substitute: missing_sequence
+        for missing_sequence, substitute in document["sequences"].get("stand_ins", {}).items()
+    }
+    substitute_text = get_report_texts(language).instead
+    used_sequences = document["sequences"]["used"]
+    return " + ".join(
+        substitute_text.format(name, missing_by_substitute[name]) if name in missing_by_substitute else name
+        for name in used_sequences
     )
 
 
-def _range(extremes: Sequence[float] | None, language: Language) -> str:
+def _create_marker_card(marker_prediction: Document, document: Document, language: Language) -> MarkerCard:
+    is_borderline = marker_prediction.get("borderline", False)
+    return MarkerCard(
+        title=marker_prediction["title"],
+        level=describe_level(marker_prediction["level"], is_borderline, language),
+        is_known=marker_prediction["level"] != "undetermined",
+        positive_level=describe_level(marker_prediction.get("positive") or "+", False, language),
+        label_definition=marker_prediction["label"],
+        fusion_text=marker_prediction.get("fusion_in_words") or marker_prediction["fusion"],
+        threshold_origin=marker_prediction.get("threshold_origin", ""),
+        range_text=_format_probability_range(marker_prediction["probability_range"], language),
+        is_decided_by_reader=marker_prediction["decided_by"] != "model",
+        marker_prediction=marker_prediction,
+        warnings=tuple(text for text in marker_prediction["warnings"] if text not in document["warnings"]),
+    )
+
+
+def _format_probability_range(probability_range: Sequence[float] | None, language: Language) -> str:
     """The range over the lesion's slices in words; nothing where there is none."""
-    if extremes is None:
+    if probability_range is None:
         return ""
-    t, (low, high) = strings(language), map(percent, extremes)
-    return t.range_same.format(low) if low == high else t.range_value.format(low, high)
+    texts, (low, high) = get_report_texts(language), map(format_percent, probability_range)
+    return texts.range_same.format(low) if low == high else texts.range_value.format(low, high)
 
 
-def _deciding(document: Document) -> set[str]:
-    return {name for answer in document["markers"] for name in answer["slices_used"]}
+def _collect_used_slices(document: Document) -> set[str]:
+    return {name for marker_prediction in document["markers"] for name in marker_prediction["slices_used"]}
 
 
-def _lesion_slices(prediction: Prediction, document: Document) -> list[str]:
+def _list_lesion_slices(prediction: Prediction, document: Document) -> list[str]:
     """Slices with a lesion in the stack's order."""
     return [name for name in prediction.stack.slice_names if name in document["lesion"]["areas_mm2"]]
 
 
-def _large_slices(prediction: Prediction, document: Document) -> list[str]:
+def _select_large_slices(prediction: Prediction, document: Document) -> list[str]:
     """The deciding slices with the largest lesion, that one first; without any, the largest lesion slices."""
     areas = document["lesion"]["areas_mm2"]
-    lesions = _lesion_slices(prediction, document)
-    deciding = [name for name in lesions if name in _deciding(document)] or lesions
-    chosen = sorted(deciding, key=lambda name: -(areas[name] or 0.0))[:MOST_LARGE]
-    return chosen[:1] + [name for name in deciding if name in chosen[1:]]
+    lesion_slices = _list_lesion_slices(prediction, document)
+    used_slices = [name for name in lesion_slices if name in _collect_used_slices(document)] or lesion_slices
+    largest_slices = sorted(used_slices, key=lambda name: -(areas[name] or 0.0))[:MAXIMUM_LARGE_SLICES]
+    return largest_slices[:1] + [name for name in used_slices if name in largest_slices[1:]]
 
 
-def _sheet_slices(prediction: Prediction, document: Document) -> list[str]:
+def _select_sheet_slices(prediction: Prediction, document: Document) -> list[str]:
     """Every lesion slice, thinned evenly where there are too many; without a lesion a few of all slices."""
-    lesions, stack = _lesion_slices(prediction, document), prediction.stack
+    lesions, stack = _list_lesion_slices(prediction, document), prediction.stack
     names = lesions or [stack.slice_names[index] for index in stack.selected]
-    most = MOST_SMALL if lesions else WITHOUT_LESION
-    deciding = _deciding(document)
-    return thinned(names, most, lambda name: name in deciding)
+    maximum = MAXIMUM_SHEET_SLICES if lesions else MAXIMUM_SLICES_WITHOUT_LESION
+    used_slices = _collect_used_slices(document)
+    return thin_out(names, maximum, lambda name: name in used_slices)
 
 
-def thinned(items: Sequence[T], most: int, needed: Callable[[T], bool]) -> list[T]:
+def thin_out(items: Sequence[T], maximum: int, is_required: Callable[[T], bool]) -> list[T]:
     """About ``most`` of the items, evenly spread, in their order, and none of the needed ones left out."""
-    spread = {round(position) for position in np.linspace(0, len(items) - 1, min(most, len(items)))}
-    return [item for at, item in enumerate(items) if at in spread or needed(item)]
+    kept_indices = {round(position) for position in np.linspace(0, len(items) - 1, min(maximum, len(items)))}
+    return [item for index, item in enumerate(items) if index in kept_indices or is_required(item)]
 
 
-def _shown_sequences(prediction: Prediction) -> list[MRSequence]:
+def _list_shown_sequences(prediction: Prediction) -> list[MRSequence]:
     """What the networks were shown, the reference last."""
     return list(prediction.stack.images)[-2:]
 
 
-def _large_pictures(paper: Canvas, names: Sequence[str], document: Document) -> list[Picture]:
+def _draw_large_images(
+    canvas: SliceCanvas, slice_names: Sequence[str], document: Document
+) -> list[SliceImage]:
     """The first slice in full width, the others half as large."""
-    widths = [HERO_WIDTH] + [PAIR_WIDTH] * len(names)
-    sizes = zip(names, widths, strict=False)
-    return [_picture(paper, name, list(paper.windows), width, document) for name, width in sizes]
+    widths = [LARGEST_SLICE_WIDTH] + [LARGE_SLICE_WIDTH] * len(slice_names)
+    sizes = zip(slice_names, widths, strict=False)
+    return [
+        _draw_slice_image(canvas, name, list(canvas.grey_windows), width, document) for name, width in sizes
+    ]
 
 
-def _picture(
-    paper: Canvas, name: str, sequences: Sequence[MRSequence], width: int, document: Document
-) -> Picture:
-    index = paper.stack.slice_names.index(name)
-    return Picture(
-        name=name,
-        decides=name in _deciding(document),
-        area_mm2=document["lesion"]["areas_mm2"].get(name),
-        panels=tuple((str(sequence), draw_slice(paper, sequence, index, width)) for sequence in sequences),
+def _draw_slice_image(
+    canvas: SliceCanvas, slice_name: str, sequences: Sequence[MRSequence], width: int, document: Document
+) -> SliceImage:
+    index = canvas.stack.slice_names.index(slice_name)
+    return SliceImage(
+        slice_name=slice_name,
+        is_used=slice_name in _collect_used_slices(document),
+        area_mm2=document["lesion"]["areas_mm2"].get(slice_name),
+        panels=tuple((str(sequence), draw_slice(canvas, sequence, index, width)) for sequence in sequences),
     )
 
 
-def _rows(prediction: Prediction, document: Document) -> list[Row]:
+def _create_slice_rows(prediction: Prediction, document: Document) -> list[SliceRow]:
     """Scored slices only, in the stack's order."""
     scores = [{score["name"]: score for score in answer["slices"]} for answer in document["markers"]]
-    areas = {name: score["lesion_area_mm2"] for of_marker in scores for name, score in of_marker.items()}
-    named = [name for name in prediction.stack.slice_names if name in areas]
-    return [Row(name, areas[name], tuple(of_marker.get(name) for of_marker in scores)) for name in named]
+    areas = {
+        name: score["lesion_area_mm2"] for marker_scores in scores for name, score in marker_scores.items()
+    }
+    scored_names = [name for name in prediction.stack.slice_names if name in areas]
+    return [
+        SliceRow(name, areas[name], tuple(of_marker.get(name) for of_marker in scores))
+        for name in scored_names
+    ]
 
 
-def signed(value: float) -> str:
+def format_signed(value: float) -> str:
     """Two decimals with a sign, a true minus; what rounds to nothing has none."""
     text = f"{abs(value):.2f}"
     return text if text == "0.00" else f"{'+' if value > 0 else chr(0x2212)}{text}"
 
 
-def decimals(value: float | None, places: int) -> str:
+def format_decimals(value: float | None, decimal_places: int) -> str:
     """A fixed number of decimals, thousands set apart by a thin space."""
-    return "–" if value is None else f"{value:,.{places}f}".replace(",", "\u2009")
+    return "–" if value is None else f"{value:,.{decimal_places}f}".replace(",", "\u2009")

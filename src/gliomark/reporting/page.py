@@ -6,25 +6,25 @@ from collections.abc import Callable, Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gliomark.messages import percent
-from gliomark.reporting.contents import Contents, decimals, signed
-from gliomark.reporting.drawing import data_uri
-from gliomark.reporting.text import Language, strings
+from gliomark.messages import format_percent
+from gliomark.reporting.contents import ReportContents, format_decimals, format_signed
+from gliomark.reporting.drawing import encode_data_uri
+from gliomark.reporting.text import Language, get_report_texts
 
 
-def render_page(contents: Contents, language: Language) -> str:
+def render_contents_as_html(contents: ReportContents, language: Language) -> str:
     """The HTML; every value that is also in prediction.json is taken from the document."""
     filters: dict[str, Callable[..., str]] = {
-        "percent": percent,
-        "decimals": decimals,
-        "signed": signed,
-        "data_uri": data_uri,
+        "percent": format_percent,
+        "decimals": format_decimals,
+        "signed": format_signed,
+        "data_uri": encode_data_uri,
     }
-    template = page_environment(filters).get_template("report.html.j2")
-    return template.render(t=strings(language, contents.drawn_by_reader), **vars(contents))
+    template = create_template_environment(filters).get_template("report.html.j2")
+    return template.render(t=get_report_texts(language, contents.is_drawn_by_reader), **vars(contents))
 
 
-def page_environment(filters: Mapping[str, Callable[..., str]]) -> Environment:
+def create_template_environment(filters: Mapping[str, Callable[..., str]]) -> Environment:
     """Of this room's pages. Autoescape is on: ids and warnings may hold any character."""
     environment = Environment(
         loader=PackageLoader("gliomark.reporting"),

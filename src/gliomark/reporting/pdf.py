@@ -19,33 +19,40 @@ import pylopdf_fonts_zh_cn as fonts
 from fpdf import FPDF
 from PIL import Image
 
-from gliomark.messages import percent
+from gliomark.messages import format_percent
 from gliomark.reporting.contents import (
-    Card,
-    Contents,
     Document,
-    Picture,
-    contents,
-    decimals,
-    signed,
-    thinned,
+    MarkerCard,
+    ReportContents,
+    SliceImage,
+    create_report_contents,
+    format_decimals,
+    format_signed,
+    thin_out,
 )
-from gliomark.reporting.document import prediction_document
-from gliomark.reporting.drawing import jpeg
-from gliomark.reporting.text import Language, strings
+from gliomark.reporting.document import create_prediction_document
+from gliomark.reporting.drawing import encode_jpeg
+from gliomark.reporting.text import Language, get_report_texts
 from gliomark.study import Prediction
 
-INK, SOFT, LINE, WASH, ACCENT, PALE = "#14181b", "#56616a", "#d9dfe3", "#f4f7f8", "#0b5f78", "#9fb4be"
-LEFT, TOP, WIDTH, BOTTOM = 16.0, 14.0, 178.0, 280.0
-POINT = 25.4 / 72
-GAP = 8.0  # between columns
-SHEET_ROW, MOST_SMALL = 12, 21  # pictures in a row, and altogether those that did not decide
+TEXT_COLOUR, SECONDARY_COLOUR, LINE_COLOUR, BOX_COLOUR, ACCENT_COLOUR, MUTED_COLOUR = (
+    "#14181b",
+    "#56616a",
+    "#d9dfe3",
+    "#f4f7f8",
+    "#0b5f78",
+    "#9fb4be",
+)
+PAGE_LEFT, PAGE_TOP, CONTENT_WIDTH, PAGE_BOTTOM = 16.0, 14.0, 178.0, 280.0
+MM_PER_POINT = 25.4 / 72
+COLUMN_GAP = 8.0  # between columns
+IMAGES_PER_ROW, MAXIMUM_SHEET_IMAGES = 12, 21  # pictures in a row, and altogether those that did not decide
 # Width of the largest lesion's picture, and the least that it shrinks to on what is left of a page.
-PANEL, SMALL_PANEL = 57.0, 44.0
+PANEL_WIDTH, MINIMUM_PANEL_WIDTH = 57.0, 44.0
 # In this font these are as wide as a Chinese character, which tears English apart.
-PLAIN = str.maketrans({"’": "'", "“": '"', "”": '"', "·": "–", "\u2009": " "})
+CHARACTER_REPLACEMENTS = str.maketrans({"’": "'", "“": '"', "”": '"', "·": "–", "\u2009": " "})
 # Chinese may break between any two characters, but no line starts with what closes.
-_TOKENS = re.compile(
+_TOKEN_PATTERN = re.compile(
     r"\s+|[\u2e80-\u9fff\uf900-\uff60](?:[，。、；：？！）”’》])*|[^\s\u2e80-\u9fff\uf900-\uff60]+"
 )
 
@@ -55,31 +62,31 @@ logging.getLogger("fpdf").setLevel(
 
 
 @dataclass(frozen=True)
-class Text:
+class Paragraph:
     """A paragraph. before: space above it."""
 
     text: str
     size: float = 8.0
-    colour: str = INK
+    colour: str = TEXT_COLOUR
     bold: bool = False
-    before: float = 0.0
+    space_before: float = 0.0
 
 
 @dataclass(frozen=True)
-class Bar:
+class ProbabilityBar:
     """A probability from 0 to 1 with its threshold; strong where it is what decided; bracket: the range above it."""
 
     probability: float
     threshold: float | None
-    strong: bool
+    is_emphasised: bool
     label: str = ""
-    bracket: Sequence[float] | None = None
+    probability_range: Sequence[float] | None = None
 
 
-Piece = Text | Bar
+Block = Paragraph | ProbabilityBar
 
 
-class Pages(FPDF):
+class ReportPdf(FPDF):
     """A4 with the research notice at the foot of each page."""
 
     def __init__(self, notice: str) -> None:
@@ -90,8 +97,8 @@ class Pages(FPDF):
 
     def footer(self) -> None:
         self.set_font("sans", size=7.5)
-        self.set_text_color(SOFT)
-        self.set_xy(LEFT - self.c_margin, 284)
+        self.set_text_color(SECONDARY_COLOUR)
+        self.set_xy(PAGE_LEFT - self.c_margin, 284)
         self.cell(
             text=f"{self.notice}    {self.page_no()} / {{nb}}"
         )  # cell alone fills in the number of pages
@@ -99,364 +106,484 @@ class Pages(FPDF):
 
 def render_pdf(prediction: Prediction, language: Language = "en") -> bytes:
     """The report as a PDF file."""
-    return typeset(contents(prediction, prediction_document(prediction), language), language)
+    return render_contents_as_pdf(
+        create_report_contents(prediction, create_prediction_document(prediction), language), language
+    )
 
 
-def typeset(shown: Contents, language: Language) -> bytes:
+def render_contents_as_pdf(contents: ReportContents, language: Language) -> bytes:
     """The PDF of a report's gathered contents."""
-    t, document = strings(language, shown.drawn_by_reader), shown.document
-    pdf = Pages(t.research)
-    pdf.set_title(f"{document['patient_id']} · {t.title}")
-    pdf.set_lang(t.html_lang)
+    texts, document = get_report_texts(language, contents.is_drawn_by_reader), contents.document
+    pdf = ReportPdf(texts.research)
+    pdf.set_title(f"{document['patient_id']} · {texts.title}")
+    pdf.set_lang(texts.html_lang)
     pdf.set_creator(f"gliomark {document['software']['version']}")
     pdf.set_creation_date(datetime.fromisoformat(document["created"]))
     pdf.add_page()
-    pdf.y = TOP
-    for part in (_head, _answer, _deciding, _lesion, _table, _sheet, _model):
-        part(pdf, shown, t)
+    pdf.y = PAGE_TOP
+    for write_section in (
+        _write_header,
+        _write_marker_cards,
+        _write_large_images,
+        _write_lesion_section,
+        _write_slice_table,
+        _write_contact_sheet,
+        _write_model_section,
+    ):
+        write_section(pdf, contents, texts)
     return bytes(pdf.output())
 
 
 # ---- the parts --------------------------------------------------------------------------------------
 
 
-def _head(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
-    document = shown.document
-    _flow(
+def _write_header(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
+    document = contents.document
+    _write_blocks(
         pdf,
         [
-            Text(f"gliomark – {t.title}", 9, ACCENT, bold=True),
-            Text(document["patient_id"], 19, bold=True, before=2),
+            Paragraph(f"gliomark – {texts.title}", 9, ACCENT_COLOUR, bold=True),
+            Paragraph(document["patient_id"], 19, bold=True, space_before=2),
         ],
     )
-    age, sex, made = document["age"], document["sex"], document["created"]
+    age, sex, created = document["age"], document["sex"], document["created"]
     facts = [
-        (t.age, t.not_stated if age is None else t.years.format(f"{age:g}")),
-        (t.sex, t.not_stated if sex is None else (t.male, t.female)[sex]),
-        (t.images, shown.images),
-        (t.date, f"{made[:10]} {made[11:16]} UTC"),
+        (texts.age, texts.not_stated if age is None else texts.years.format(f"{age:g}")),
+        (texts.sex, texts.not_stated if sex is None else (texts.male, texts.female)[sex]),
+        (texts.images, contents.sequences_text),
+        (texts.date, f"{created[:10]} {created[11:16]} UTC"),
     ]
-    _columns(pdf, [[Text(name, 7, SOFT, before=2), Text(value, 9)] for name, value in facts], (1, 1, 1, 1))
-    _boxed(pdf, [Text(t.research, bold=True), Text(t.research_more)], frame=INK)
+    _write_columns(
+        pdf,
+        [
+            [Paragraph(name, 7, SECONDARY_COLOUR, space_before=2), Paragraph(value, 9)]
+            for name, value in facts
+        ],
+        (1, 1, 1, 1),
+    )
+    _write_box(pdf, [Paragraph(texts.research, bold=True), Paragraph(texts.research_more)], frame=TEXT_COLOUR)
     if document["warnings"]:
-        _boxed(pdf, [Text(t.warnings, bold=True), *_bullets(document["warnings"])], fill=WASH)
+        _write_box(
+            pdf,
+            [Paragraph(texts.warnings, bold=True), *_create_bullet_blocks(document["warnings"])],
+            fill=BOX_COLOUR,
+        )
     if not document["lesion"]["found"]:
-        _boxed(pdf, [Text(t.no_lesion, 15, bold=True), Text(t.no_lesion_more, 9, before=1)], frame=INK)
+        _write_box(
+            pdf,
+            [Paragraph(texts.no_lesion, 15, bold=True), Paragraph(texts.no_lesion_more, 9, space_before=1)],
+            frame=TEXT_COLOUR,
+        )
 
 
-def _answer(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
-    if shown.cards:
-        _heading(pdf, t.answer)
-    found = shown.document["lesion"]["found"]
-    if len(shown.cards) == 1:
-        halves = [_level(shown.cards[0], t, found), _grounds(shown.cards[0], t)]
-        _columns(pdf, halves if halves[1] else halves[:1], (1, 1) if halves[1] else (1,), rule=True)
+def _write_marker_cards(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
+    if contents.marker_cards:
+        _write_heading(pdf, texts.answer)
+    has_lesion = contents.document["lesion"]["found"]
+    if len(contents.marker_cards) == 1:
+        columns = [
+            _create_level_blocks(contents.marker_cards[0], texts, has_lesion),
+            _create_explanation_blocks(contents.marker_cards[0], texts),
+        ]
+        _write_columns(
+            pdf, columns if columns[1] else columns[:1], (1, 1) if columns[1] else (1,), has_rule=True
+        )
         return
-    for at in range(0, len(shown.cards), 2):
-        pair = [[*_level(card, t, found), *_grounds(card, t)] for card in shown.cards[at : at + 2]]
-        _columns(pdf, pair, (1, 1), rule=True)
+    for card_index in range(0, len(contents.marker_cards), 2):
+        pair = [
+            [*_create_level_blocks(card, texts, has_lesion), *_create_explanation_blocks(card, texts)]
+            for card in contents.marker_cards[card_index : card_index + 2]
+        ]
+        _write_columns(pdf, pair, (1, 1), has_rule=True)
 
 
-def _level(card: Card, t: SimpleNamespace, found: bool) -> list[Piece]:
+def _create_level_blocks(card: MarkerCard, texts: SimpleNamespace, has_lesion: bool) -> list[Block]:
     """One marker's answer, in the order of the page's card."""
-    answer = card.answer
-    pieces: list[Piece] = [
-        Text(card.title, 9, SOFT, before=2),
-        Text(card.level, 18, ACCENT if card.is_known else SOFT, bold=card.is_known),
+    marker_prediction = card.marker_prediction
+    blocks: list[Block] = [
+        Paragraph(card.title, 9, SECONDARY_COLOUR, space_before=2),
+        Paragraph(card.level, 18, ACCENT_COLOUR if card.is_known else SECONDARY_COLOUR, bold=card.is_known),
     ]
-    if card.by_reader:
-        pieces += [Text(t.by_reader, bold=True), Text(t.by_reader_more)]
-    if answer["probability"] is not None:
-        pieces += [*_named(t.positive, card.meaning), *_probability(card, t)]
-    elif found and not card.warnings:
-        pieces.append(Text(t.no_probability, before=1.5))
+    if card.is_decided_by_reader:
+        blocks += [Paragraph(texts.by_reader, bold=True), Paragraph(texts.by_reader_more)]
+    if marker_prediction["probability"] is not None:
+        blocks += [
+            *_create_labelled_blocks(texts.positive, card.label_definition),
+            *_create_probability_blocks(card, texts),
+        ]
+    elif has_lesion and not card.warnings:
+        blocks.append(Paragraph(texts.no_probability, space_before=1.5))
     if card.warnings:
-        pieces += [Text(t.warn_here, bold=True, before=1.5), *_bullets(card.warnings)]
-    return pieces
+        blocks += [
+            Paragraph(texts.warn_here, bold=True, space_before=1.5),
+            *_create_bullet_blocks(card.warnings),
+        ]
+    return blocks
 
 
-def _grounds(card: Card, t: SimpleNamespace) -> list[Piece]:
+def _create_explanation_blocks(card: MarkerCard, texts: SimpleNamespace) -> list[Block]:
     """What the answer rests on and how far it can be trusted."""
-    answer, pieces = card.answer, list[Piece]()
-    if answer["probability"] is not None:
-        pieces += _named(t.threshold_origin, card.threshold_origin)
-        used = ", ".join(answer["slices_used"])
-        pieces += _named(t.how, card.fusion, f"{t.slices_used}: {used}" if used else "")
-        pieces += _named(t.range, card.range)
-    if answer["contributions"]:
-        pieces += _named(t.made_of, _contributions(answer["contributions"], t))
-    performance = t.finding_performance if card.by_reader else t.performance
-    return pieces + _named(performance, answer["performance"])
+    marker_prediction, blocks = card.marker_prediction, list[Block]()
+    if marker_prediction["probability"] is not None:
+        blocks += _create_labelled_blocks(texts.threshold_origin, card.threshold_origin)
+        used_slices = ", ".join(marker_prediction["slices_used"])
+        blocks += _create_labelled_blocks(
+            texts.how, card.fusion_text, f"{texts.slices_used}: {used_slices}" if used_slices else ""
+        )
+        blocks += _create_labelled_blocks(texts.range, card.range_text)
+    if marker_prediction["contributions"]:
+        blocks += _create_labelled_blocks(
+            texts.made_of, _format_contributions(marker_prediction["contributions"], texts)
+        )
+    performance = texts.finding_performance if card.is_decided_by_reader else texts.performance
+    return blocks + _create_labelled_blocks(performance, marker_prediction["performance"])
 
 
-def _probability(card: Card, t: SimpleNamespace) -> list[Piece]:
-    answer = card.answer
-    threshold = answer["threshold"]
-    label = "" if threshold is None else t.threshold.format(percent(threshold))
-    name = (t.model_says if card.by_reader else t.probability_of).format(card.positive)
+def _create_probability_blocks(card: MarkerCard, texts: SimpleNamespace) -> list[Block]:
+    marker_prediction = card.marker_prediction
+    threshold = marker_prediction["threshold"]
+    label = "" if threshold is None else texts.threshold.format(format_percent(threshold))
+    name = (texts.model_says if card.is_decided_by_reader else texts.probability_of).format(
+        card.positive_level
+    )
     return [
-        Text(f"{name}  {percent(answer['probability'])}", 11, bold=True, before=2),
-        Bar(answer["probability"], threshold, not card.by_reader, label, answer["probability_range"]),
+        Paragraph(
+            f"{name}  {format_percent(marker_prediction['probability'])}", 11, bold=True, space_before=2
+        ),
+        ProbabilityBar(
+            marker_prediction["probability"],
+            threshold,
+            not card.is_decided_by_reader,
+            label,
+            marker_prediction["probability_range"],
+        ),
     ]
 
 
-def _contributions(parts: Document, t: SimpleNamespace) -> str:
-    named = ((t.made_of_image, "image"), (t.age, "age"), (t.sex, "sex"), (t.made_of_start, "start"))
-    return ", ".join(f"{name.lower()} {signed(parts[key])}" for name, key in named if parts[key] is not None)
+def _format_contributions(contributions: Document, texts: SimpleNamespace) -> str:
+    named_contributions = (
+        (texts.made_of_image, "image"),
+        (texts.age, "age"),
+        (texts.sex, "sex"),
+        (texts.made_of_start, "start"),
+    )
+    return ", ".join(
+        f"{name.lower()} {format_signed(contributions[key])}"
+        for name, key in named_contributions
+        if contributions[key] is not None
+    )
 
 
-def _deciding(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
+def _write_large_images(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
     """The slice with the largest lesion large, up to two more at its side, half as large."""
-    if not shown.large:
+    if not contents.large_images:
         return
-    ratio, count = _ratio(shown.large[0].panels[0][1]), len(shown.large[0].panels)
-    panel = min(PANEL, (BOTTOM - pdf.y - 22) / ratio)
-    if panel < SMALL_PANEL:
-        panel = PANEL
-    tall, step = panel * ratio, (panel * ratio + 5.5) / 2
-    _need(pdf, tall + 22)
-    _heading(pdf, t.deciding if shown.large_are_deciding else t.largest, f"{t.outline_key} {t.side_key}")
+    ratio, count = (
+        _compute_aspect_ratio(contents.large_images[0].panels[0][1]),
+        len(contents.large_images[0].panels),
+    )
+    panel_width = min(PANEL_WIDTH, (PAGE_BOTTOM - pdf.y - 22) / ratio)
+    if panel_width < MINIMUM_PANEL_WIDTH:
+        panel_width = PANEL_WIDTH
+    panel_height, step = panel_width * ratio, (panel_width * ratio + 5.5) / 2
+    _ensure_space(pdf, panel_height + 22)
+    _write_heading(
+        pdf,
+        texts.deciding if contents.are_large_images_used else texts.largest,
+        f"{texts.outline_key} {texts.side_key}",
+    )
     top = pdf.y
-    right = _panels(pdf, shown.large[0], LEFT, top, panel, t) + GAP / 2
-    small = min((step - 5.5) / ratio, (LEFT + WIDTH - right) / count - 0.8)
-    for at, picture in enumerate(shown.large[1:]):
-        _panels(pdf, picture, right, top + at * step, small, t)
-    pdf.y = top + tall + 5
+    right = _draw_panels(pdf, contents.large_images[0], PAGE_LEFT, top, panel_width, texts) + COLUMN_GAP / 2
+    small_width = min((step - 5.5) / ratio, (PAGE_LEFT + CONTENT_WIDTH - right) / count - 0.8)
+    for image_index, picture in enumerate(contents.large_images[1:]):
+        _draw_panels(pdf, picture, right, top + image_index * step, small_width, texts)
+    pdf.y = top + panel_height + 5
 
 
-def _panels(pdf: Pages, picture: Picture, x: float, y: float, width: float, t: SimpleNamespace) -> float:
+def _draw_panels(
+    pdf: ReportPdf, slice_image: SliceImage, x: float, y: float, width: float, texts: SimpleNamespace
+) -> float:
     """One slice in its sequences, side by side, with its caption; the right edge."""
-    tall = width * _ratio(picture.panels[0][1])
+    panel_height = width * _compute_aspect_ratio(slice_image.panels[0][1])
     start = x
-    for sequence, image in picture.panels:
-        _image(pdf, image, x, y, width)
-        _line(pdf, x + 1.2, y + tall - 1.6, Text(sequence, 7.5, "#ebebeb"))
+    for sequence, image in slice_image.panels:
+        _draw_image(pdf, image, x, y, width)
+        _draw_text_line(pdf, x + 1.2, y + panel_height - 1.6, Paragraph(sequence, 7.5, "#ebebeb"))
         x += width + 0.8
-    area = "" if picture.area_mm2 is None else f" – {t.area} {decimals(picture.area_mm2 / 100, 1)} cm²"
-    _line(pdf, start, y + tall + 3.6, Text(f"{t.slice} {picture.name}{area}", 7, SOFT))
+    area = (
+        ""
+        if slice_image.area_mm2 is None
+        else f" – {texts.area} {format_decimals(slice_image.area_mm2 / 100, 1)} cm²"
+    )
+    _draw_text_line(
+        pdf,
+        start,
+        y + panel_height + 3.6,
+        Paragraph(f"{texts.slice} {slice_image.slice_name}{area}", 7, SECONDARY_COLOUR),
+    )
     return x
 
 
-def _lesion(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
-    document = shown.document
+def _write_lesion_section(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
+    document = contents.document
     lesion = document["lesion"]
     if not lesion["found"]:
         return
-    _need(pdf, 26)
-    _heading(pdf, t.lesion)
+    _ensure_space(pdf, 26)
+    _write_heading(pdf, texts.lesion)
     areas = {name: area for name, area in lesion["areas_mm2"].items() if area is not None}
-    facts = [(t.volume, f"{decimals(lesion['volume_ml'], 1)} ml")]
+    facts = [(texts.volume, f"{format_decimals(lesion['volume_ml'], 1)} ml")]
     if areas:
         name, area = max(areas.items(), key=lambda item: item[1])
-        facts.append((t.largest_area, f"{decimals(area / 100, 1)} cm² {t.in_slice.format(name)}"))
-    facts += [(t.lesion_slices, str(len(lesion["areas_mm2"]))), (t.outline_rule, lesion["rule"])]
-    _columns(pdf, [[Text(name, 7, SOFT), Text(value, 9)] for name, value in facts], (1, 1.5, 1, 2.5))
+        facts.append(
+            (texts.largest_area, f"{format_decimals(area / 100, 1)} cm² {texts.in_slice.format(name)}")
+        )
+    facts += [(texts.lesion_slices, str(len(lesion["areas_mm2"]))), (texts.outline_rule, lesion["rule"])]
+    _write_columns(
+        pdf,
+        [[Paragraph(name, 7, SECONDARY_COLOUR), Paragraph(value, 9)] for name, value in facts],
+        (1, 1.5, 1, 2.5),
+    )
     if document["input"]["spacing_assumed"]:
-        _boxed(pdf, [Text(t.assumed)], fill=WASH)
+        _write_box(pdf, [Paragraph(texts.assumed)], fill=BOX_COLOUR)
 
 
-def _table(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
+def _write_slice_table(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
     """Slice by slice; a page that begins within it repeats the names of the columns."""
-    if not shown.rows:
+    if not contents.slice_rows:
         return
-    _need(pdf, min(20 + 4.4 * len(shown.rows), 60))
-    _heading(pdf, t.table, t.table_key)
-    wide = (WIDTH - 44 + GAP) / max(len(shown.cards), 1)
-    _table_head(pdf, shown, t, wide)
-    for row in shown.rows:
-        if _need(pdf, 4.4):
-            _table_head(pdf, shown, t, wide)
-        area = "–" if row.area_mm2 is None else f"{decimals(row.area_mm2 / 100, 1)} cm²"
-        _line(pdf, LEFT, pdf.y + 3.2, Text(row.name, 8))
-        _line(pdf, LEFT + 20, pdf.y + 3.2, Text(area, 8))
-        for at, (card, score) in enumerate(zip(shown.cards, row.scores, strict=True)):
-            _table_cell(pdf, LEFT + 44 + at * wide, wide, card, score)
+    _ensure_space(pdf, min(20 + 4.4 * len(contents.slice_rows), 60))
+    _write_heading(pdf, texts.table, texts.table_key)
+    column_width = (CONTENT_WIDTH - 44 + COLUMN_GAP) / max(len(contents.marker_cards), 1)
+    _write_table_header(pdf, contents, texts, column_width)
+    for row in contents.slice_rows:
+        if _ensure_space(pdf, 4.4):
+            _write_table_header(pdf, contents, texts, column_width)
+        area = "–" if row.area_mm2 is None else f"{format_decimals(row.area_mm2 / 100, 1)} cm²"
+        _draw_text_line(pdf, PAGE_LEFT, pdf.y + 3.2, Paragraph(row.slice_name, 8))
+        _draw_text_line(pdf, PAGE_LEFT + 20, pdf.y + 3.2, Paragraph(area, 8))
+        for card_index, (card, score) in enumerate(zip(contents.marker_cards, row.scores, strict=True)):
+            _write_table_cell(pdf, PAGE_LEFT + 44 + card_index * column_width, column_width, card, score)
         pdf.y += 4.4
 
 
-def _table_head(pdf: Pages, shown: Contents, t: SimpleNamespace, wide: float) -> None:
-    names = [(LEFT, 18.0, t.slice), (LEFT + 20, 22.0, t.area)]
-    names += [(LEFT + 44 + at * wide, wide - GAP, card.title) for at, card in enumerate(shown.cards)]
-    pieces = [[Text(name, 7, SOFT)] for *_, name in names]
-    tall = max(_height(pdf, piece, width) for piece, (_, width, _) in zip(pieces, names, strict=True))
+def _write_table_header(
+    pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace, column_width: float
+) -> None:
+    names = [(PAGE_LEFT, 18.0, texts.slice), (PAGE_LEFT + 20, 22.0, texts.area)]
+    names += [
+        (PAGE_LEFT + 44 + card_index * column_width, column_width - COLUMN_GAP, card.title)
+        for card_index, card in enumerate(contents.marker_cards)
+    ]
+    pieces = [[Paragraph(name, 7, SECONDARY_COLOUR)] for *_, name in names]
+    row_height = max(
+        _measure_height(pdf, piece, width) for piece, (_, width, _) in zip(pieces, names, strict=True)
+    )
     for piece, (x, width, _) in zip(pieces, names, strict=True):
-        _stack(pdf, piece, x, pdf.y, width)
-    pdf.y += tall + 1
-    _rule(pdf, LEFT, pdf.y, WIDTH, INK)
+        _draw_blocks(pdf, piece, x, pdf.y, width)
+    pdf.y += row_height + 1
+    _draw_rule(pdf, PAGE_LEFT, pdf.y, CONTENT_WIDTH, TEXT_COLOUR)
     pdf.y += 1
 
 
-def _table_cell(pdf: Pages, x: float, wide: float, card: Card, score: Document | None) -> None:
+def _write_table_cell(
+    pdf: ReportPdf, x: float, column_width: float, card: MarkerCard, score: Document | None
+) -> None:
     if score is None or score["probability"] is None:
-        return _line(pdf, x, pdf.y + 3.2, Text("–", 8))
-    _line(pdf, x, pdf.y + 3.2, Text(percent(score["probability"]), 8, bold=score["decides"]))
-    _bar(
+        return _draw_text_line(pdf, x, pdf.y + 3.2, Paragraph("–", 8))
+    _draw_text_line(
+        pdf, x, pdf.y + 3.2, Paragraph(format_percent(score["probability"]), 8, bold=score["decides"])
+    )
+    _draw_bar(
         pdf,
         x + 13,
         pdf.y + 0.9,
-        wide - 13 - GAP,
+        column_width - 13 - COLUMN_GAP,
         2.4,
         score["probability"],
-        card.answer["threshold"],
+        card.marker_prediction["threshold"],
         score["decides"],
     )
 
 
-def _sheet(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
+def _write_contact_sheet(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
     """Every slice with a lesion, small; a dot marks those that decided."""
-    if not shown.sheet:
+    if not contents.contact_sheet:
         return
-    lesion = shown.document["lesion"]
-    sheet = thinned(shown.sheet, MOST_SMALL, lambda picture: picture.decides)
-    some = t.sheet if len(sheet) >= len(lesion["areas_mm2"]) else t.sheet_some
-    title = some.format(len(sheet), len(lesion["areas_mm2"])) if lesion["found"] else t.sheet_none
-    keys = [t.sheet_key.format(shown.sheet_sequence), t.dot_key if shown.some_decide else ""]
-    wide = WIDTH / SHEET_ROW
-    tall = (wide - 1) * _ratio(shown.sheet[0].panels[0][1]) + 4
-    _need(pdf, tall + 16)
-    _heading(pdf, title, " ".join([*keys, "" if shown.large else t.side_key]))
-    for at, picture in enumerate(sheet):
-        if at % SHEET_ROW == 0:
-            pdf.y += tall if at else 0
-            _need(pdf, tall)
-        x = LEFT + at % SHEET_ROW * wide
-        _image(pdf, picture.panels[0][1], x, pdf.y, wide - 1)
-        mark = " ●" if picture.decides else ""
-        _line(pdf, x, pdf.y + tall - 1.2, Text(f"{picture.name}{mark}", 6.5, ACCENT if mark else SOFT))
-    pdf.y += tall
+    lesion = contents.document["lesion"]
+    sheet = thin_out(contents.contact_sheet, MAXIMUM_SHEET_IMAGES, lambda picture: picture.is_used)
+    title_template = texts.sheet if len(sheet) >= len(lesion["areas_mm2"]) else texts.sheet_some
+    title = (
+        title_template.format(len(sheet), len(lesion["areas_mm2"])) if lesion["found"] else texts.sheet_none
+    )
+    key_texts = [
+        texts.sheet_key.format(contents.contact_sheet_sequence),
+        texts.dot_key if contents.has_used_slices else "",
+    ]
+    cell_width = CONTENT_WIDTH / IMAGES_PER_ROW
+    cell_height = (cell_width - 1) * _compute_aspect_ratio(contents.contact_sheet[0].panels[0][1]) + 4
+    _ensure_space(pdf, cell_height + 16)
+    _write_heading(pdf, title, " ".join([*key_texts, "" if contents.large_images else texts.side_key]))
+    for image_index, picture in enumerate(sheet):
+        if image_index % IMAGES_PER_ROW == 0:
+            pdf.y += cell_height if image_index else 0
+            _ensure_space(pdf, cell_height)
+        x = PAGE_LEFT + image_index % IMAGES_PER_ROW * cell_width
+        _draw_image(pdf, picture.panels[0][1], x, pdf.y, cell_width - 1)
+        mark = " ●" if picture.is_used else ""
+        _draw_text_line(
+            pdf,
+            x,
+            pdf.y + cell_height - 1.2,
+            Paragraph(f"{picture.slice_name}{mark}", 6.5, ACCENT_COLOUR if mark else SECONDARY_COLOUR),
+        )
+    pdf.y += cell_height
 
 
-def _model(pdf: Pages, shown: Contents, t: SimpleNamespace) -> None:
-    document = shown.document
+def _write_model_section(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
+    document = contents.document
     model, sequences = document["model"], document["sequences"]
-    assumed = document["input"]["spacing_assumed"] and not document["lesion"]["found"]
+    states_assumed_spacing = document["input"]["spacing_assumed"] and not document["lesion"]["found"]
     facts = [
-        (t.model_name, model["name"]),
-        (t.intended_use, model["intended_use"]),
-        (t.trained_on, model["training_cohort"]),
-        (t.licence, model["licence"]),
-        (t.sha256, model["sha256"]),
-        (t.input_kind, t.pictures if document["input"]["kind"] == "pictures" else t.volumes),
-        (t.sequences_found, ", ".join(sequences["found"])),
-        (t.sequences_used, ", ".join(sequences["used"])),
-        (t.software, f"{document['software']['name']} {document['software']['version']}"),
+        (texts.model_name, model["name"]),
+        (texts.intended_use, model["intended_use"]),
+        (texts.trained_on, model["training_cohort"]),
+        (texts.licence, model["licence"]),
+        (texts.sha256, model["sha256"]),
+        (texts.input_kind, texts.pictures if document["input"]["kind"] == "pictures" else texts.volumes),
+        (texts.sequences_found, ", ".join(sequences["found"])),
+        (texts.sequences_used, ", ".join(sequences["used"])),
+        (texts.software, f"{document['software']['name']} {document['software']['version']}"),
     ]
     if document["seconds"] is not None:
-        facts.append((t.seconds, t.seconds_value.format(decimals(document["seconds"], 1))))
-    _need(pdf, 30)
-    _heading(pdf, t.model)
-    _flow(pdf, _bullets([*([t.assumed] if assumed else []), *document["notes"]], SOFT))
+        facts.append((texts.seconds, texts.seconds_value.format(format_decimals(document["seconds"], 1))))
+    _ensure_space(pdf, 30)
+    _write_heading(pdf, texts.model)
+    _write_blocks(
+        pdf,
+        _create_bullet_blocks(
+            [*([texts.assumed] if states_assumed_spacing else []), *document["notes"]], SECONDARY_COLOUR
+        ),
+    )
     pdf.y += 1
     for name, value in facts:
-        _pair(pdf, [Text(name, 7, SOFT)], [Text(value, 7.5)])
+        _write_name_and_value(pdf, [Paragraph(name, 7, SECONDARY_COLOUR)], [Paragraph(value, 7.5)])
 
 
 # ---- pieces -----------------------------------------------------------------------------------------
 
 
-def _named(name: str, *texts: str) -> list[Piece]:
+def _create_labelled_blocks(name: str, *texts: str) -> list[Block]:
     """A small grey name and what it names; nothing where there is nothing to say."""
-    said = [Text(text) for text in texts if text]
-    return [Text(name, 7, SOFT, before=1.5), *said] if said else []
+    value_blocks = [Paragraph(text) for text in texts if text]
+    return [Paragraph(name, 7, SECONDARY_COLOUR, space_before=1.5), *value_blocks] if value_blocks else []
 
 
-def _bullets(texts: Sequence[str], colour: str = INK) -> list[Piece]:
-    return [Text(f"–  {text}", 8, colour) for text in texts]
+def _create_bullet_blocks(texts: Sequence[str], colour: str = TEXT_COLOUR) -> list[Block]:
+    return [Paragraph(f"–  {text}", 8, colour) for text in texts]
 
 
-def _flow(pdf: Pages, pieces: Sequence[Piece]) -> None:
+def _write_blocks(pdf: ReportPdf, blocks: Sequence[Block]) -> None:
     """Over the full width, onto the next page where the page ends."""
-    for piece in pieces:
-        _need(pdf, _height(pdf, [piece], WIDTH))
-        _stack(pdf, [piece], LEFT, pdf.y, WIDTH)
-        pdf.y += _height(pdf, [piece], WIDTH)
+    for piece in blocks:
+        _ensure_space(pdf, _measure_height(pdf, [piece], CONTENT_WIDTH))
+        _draw_blocks(pdf, [piece], PAGE_LEFT, pdf.y, CONTENT_WIDTH)
+        pdf.y += _measure_height(pdf, [piece], CONTENT_WIDTH)
 
 
-def _columns(
-    pdf: Pages, columns: Sequence[Sequence[Piece]], shares: Sequence[float], *, rule: bool = False
+def _write_columns(
+    pdf: ReportPdf,
+    columns: Sequence[Sequence[Block]],
+    width_ratios: Sequence[float],
+    *,
+    has_rule: bool = False,
 ) -> None:
     """Side by side, their widths in these shares, kept on one page where one page can hold them."""
-    room = WIDTH - GAP * (len(shares) - 1)
-    widths = [room * share / sum(shares) for share in shares]
-    tall = max(_height(pdf, column, wide) for column, wide in zip(columns, widths, strict=False))
-    _need(pdf, tall + 2)
-    x = LEFT
-    for column, wide in zip(columns, widths, strict=False):
-        if rule:
-            _rule(pdf, x, pdf.y + 1, wide, ACCENT, 0.8)
-        _stack(pdf, column, x, pdf.y + (1 if rule else 0), wide)
-        x += wide + GAP
-    pdf.y += tall + (3 if rule else 1)
+    available_width = CONTENT_WIDTH - COLUMN_GAP * (len(width_ratios) - 1)
+    widths = [available_width * share / sum(width_ratios) for share in width_ratios]
+    row_height = max(
+        _measure_height(pdf, column, wide) for column, wide in zip(columns, widths, strict=False)
+    )
+    _ensure_space(pdf, row_height + 2)
+    x = PAGE_LEFT
+    for column, column_width in zip(columns, widths, strict=False):
+        if has_rule:
+            _draw_rule(pdf, x, pdf.y + 1, column_width, ACCENT_COLOUR, 0.8)
+        _draw_blocks(pdf, column, x, pdf.y + (1 if has_rule else 0), column_width)
+        x += column_width + COLUMN_GAP
+    pdf.y += row_height + (3 if has_rule else 1)
 
 
-def _pair(pdf: Pages, name: Sequence[Piece], value: Sequence[Piece]) -> None:
+def _write_name_and_value(pdf: ReportPdf, name: Sequence[Block], value: Sequence[Block]) -> None:
     """A narrow column and a wide one."""
-    tall = max(_height(pdf, name, 40), _height(pdf, value, WIDTH - 44))
-    _need(pdf, tall)
-    _stack(pdf, name, LEFT, pdf.y, 40)
-    _stack(pdf, value, LEFT + 44, pdf.y, WIDTH - 44)
-    pdf.y += tall + 0.4
+    row_height = max(_measure_height(pdf, name, 40), _measure_height(pdf, value, CONTENT_WIDTH - 44))
+    _ensure_space(pdf, row_height)
+    _draw_blocks(pdf, name, PAGE_LEFT, pdf.y, 40)
+    _draw_blocks(pdf, value, PAGE_LEFT + 44, pdf.y, CONTENT_WIDTH - 44)
+    pdf.y += row_height + 0.4
 
 
-def _boxed(pdf: Pages, pieces: Sequence[Piece], *, frame: str = "", fill: str = "") -> None:
-    tall = _height(pdf, pieces, WIDTH - 8) + 4
-    _need(pdf, tall + 3)
+def _write_box(pdf: ReportPdf, blocks: Sequence[Block], *, frame: str = "", fill: str = "") -> None:
+    box_height = _measure_height(pdf, blocks, CONTENT_WIDTH - 8) + 4
+    _ensure_space(pdf, box_height + 3)
     pdf.y += 2.5
     pdf.set_draw_color(frame or fill)
     pdf.set_fill_color(fill or "#ffffff")
     pdf.set_line_width(0.3)
-    pdf.rect(LEFT, pdf.y, WIDTH, tall, style="DF")
-    _stack(pdf, pieces, LEFT + 4, pdf.y + 1.8, WIDTH - 8)
-    pdf.y += tall
+    pdf.rect(PAGE_LEFT, pdf.y, CONTENT_WIDTH, box_height, style="DF")
+    _draw_blocks(pdf, blocks, PAGE_LEFT + 4, pdf.y + 1.8, CONTENT_WIDTH - 8)
+    pdf.y += box_height
 
 
-def _heading(pdf: Pages, title: str, key: str = "") -> None:
+def _write_heading(pdf: ReportPdf, title: str, key: str = "") -> None:
     pdf.y += 4
-    _flow(pdf, [Text(title, 11.5, bold=True), *([Text(key, 7, SOFT)] if key else [])])
+    _write_blocks(
+        pdf, [Paragraph(title, 11.5, bold=True), *([Paragraph(key, 7, SECONDARY_COLOUR)] if key else [])]
+    )
     pdf.y += 1.2
 
 
-def _need(pdf: Pages, tall: float) -> bool:
+def _ensure_space(pdf: ReportPdf, height: float) -> bool:
     """Go to a new page, and say so, where fewer millimetres are left."""
-    if pdf.y + tall <= BOTTOM or pdf.y <= TOP:
+    if pdf.y + height <= PAGE_BOTTOM or pdf.y <= PAGE_TOP:
         return False
     pdf.add_page()
-    pdf.y = TOP
+    pdf.y = PAGE_TOP
     return True
 
 
 # ---- drawing ----------------------------------------------------------------------------------------
 
 
-def _height(pdf: Pages, pieces: Sequence[Piece], width: float) -> float:
-    return sum(_piece_height(pdf, piece, width) for piece in pieces)
+def _measure_height(pdf: ReportPdf, blocks: Sequence[Block], width: float) -> float:
+    return sum(_measure_block_height(pdf, piece, width) for piece in blocks)
 
 
-def _piece_height(pdf: Pages, piece: Piece, width: float) -> float:
-    if isinstance(piece, Bar):
+def _measure_block_height(pdf: ReportPdf, block: Block, width: float) -> float:
+    if isinstance(block, ProbabilityBar):
         return 9.0
-    return piece.before + _leading(piece) * len(list(_lines(pdf, piece, width)))
+    return block.space_before + _compute_leading(block) * len(list(_break_lines(pdf, block, width)))
 
 
-def _stack(pdf: Pages, pieces: Sequence[Piece], x: float, y: float, width: float) -> None:
+def _draw_blocks(pdf: ReportPdf, blocks: Sequence[Block], x: float, y: float, width: float) -> None:
     """Pieces below each other."""
-    for piece in pieces:
-        if isinstance(piece, Bar):
-            _bracket(pdf, x, y + 1, width, piece.bracket)
-            _bar(pdf, x, y + 2.4, width, 3.0, piece.probability, piece.threshold, piece.strong)
-            _threshold(pdf, x, y + 8.4, width, piece)
+    for piece in blocks:
+        if isinstance(piece, ProbabilityBar):
+            _draw_range_bracket(pdf, x, y + 1, width, piece.probability_range)
+            _draw_bar(pdf, x, y + 2.4, width, 3.0, piece.probability, piece.threshold, piece.is_emphasised)
+            _draw_threshold_label(pdf, x, y + 8.4, width, piece)
         else:
-            for at, line in enumerate(_lines(pdf, piece, width)):
-                base = y + piece.before + _leading(piece) * (at + 0.78)
-                _line(pdf, x, base, Text(line, piece.size, piece.colour, piece.bold))
-        y += _piece_height(pdf, piece, width)
+            for line_index, line in enumerate(_break_lines(pdf, piece, width)):
+                base = y + piece.space_before + _compute_leading(piece) * (line_index + 0.78)
+                _draw_text_line(pdf, x, base, Paragraph(line, piece.size, piece.colour, piece.bold))
+        y += _measure_block_height(pdf, piece, width)
 
 
-def _lines(pdf: Pages, text: Text, width: float) -> Iterator[str]:
+def _break_lines(pdf: ReportPdf, paragraph: Paragraph, width: float) -> Iterator[str]:
     """The paragraph broken at blanks, between Chinese characters, and within a word that is longer than a line."""
-    pdf.set_font("sans", size=text.size)
+    pdf.set_font("sans", size=paragraph.size)
     line = ""
-    for token in _tokens(pdf, text.text, width):
+    for token in _split_tokens(pdf, paragraph.text, width):
         if line and pdf.get_string_width((line + token).rstrip()) > width:
             yield line.rstrip()
             line = ""
@@ -464,70 +591,82 @@ def _lines(pdf: Pages, text: Text, width: float) -> Iterator[str]:
     yield line.rstrip()
 
 
-def _tokens(pdf: Pages, text: str, width: float) -> Iterator[str]:
-    for token in _TOKENS.findall(text.translate(PLAIN)):
+def _split_tokens(pdf: ReportPdf, text: str, width: float) -> Iterator[str]:
+    for token in _TOKEN_PATTERN.findall(text.translate(CHARACTER_REPLACEMENTS)):
         if pdf.get_string_width(token) <= width:
             yield " " if token.isspace() else token
         else:
             yield from token
 
 
-def _leading(text: Text) -> float:
-    return text.size * POINT * (1.38 if text.size < 14 else 1.3)
+def _compute_leading(paragraph: Paragraph) -> float:
+    return paragraph.size * MM_PER_POINT * (1.38 if paragraph.size < 14 else 1.3)
 
 
-def _line(pdf: Pages, x: float, base: float, text: Text) -> None:
+def _draw_text_line(pdf: ReportPdf, x: float, baseline: float, paragraph: Paragraph) -> None:
     """One line with its baseline at ``base``; the font has one weight, so bold is drawn with a thin contour."""
-    pdf.set_font("sans", size=text.size)
-    pdf.set_text_color(text.colour)
-    pdf.set_draw_color(text.colour)
-    with pdf.local_context(text_mode="FILL_STROKE" if text.bold else "FILL", line_width=text.size * 0.011):
-        pdf.text(x, base, text.text.translate(PLAIN))
+    pdf.set_font("sans", size=paragraph.size)
+    pdf.set_text_color(paragraph.colour)
+    pdf.set_draw_color(paragraph.colour)
+    with pdf.local_context(
+        text_mode="FILL_STROKE" if paragraph.bold else "FILL", line_width=paragraph.size * 0.011
+    ):
+        pdf.text(x, baseline, paragraph.text.translate(CHARACTER_REPLACEMENTS))
 
 
-def _bar(
-    pdf: Pages, x: float, y: float, wide: float, tall: float,
-    probability: float, threshold: float | None, strong: bool,
-) -> None:  # fmt: skip
-    for share, colour in ((1.0, "#e7ebee"), (probability, ACCENT if strong else PALE)):
+def _draw_bar(
+    pdf: ReportPdf,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    probability: float,
+    threshold: float | None,
+    is_emphasised: bool,
+) -> None:
+    for share, colour in ((1.0, "#e7ebee"), (probability, ACCENT_COLOUR if is_emphasised else MUTED_COLOUR)):
         pdf.set_fill_color(colour)
-        pdf.rect(x, y, wide * min(max(share, 0.0), 1.0), tall, style="F")
+        pdf.rect(x, y, width * min(max(share, 0.0), 1.0), height, style="F")
     if threshold is not None:
-        at = x + wide * min(max(threshold, 0.0), 1.0)
-        pdf.set_draw_color(INK)
+        threshold_x = x + width * min(max(threshold, 0.0), 1.0)
+        pdf.set_draw_color(TEXT_COLOUR)
         pdf.set_line_width(0.35)
-        pdf.line(at, y - 0.6, at, y + tall + 0.6)
+        pdf.line(threshold_x, y - 0.6, threshold_x, y + height + 0.6)
 
 
-def _bracket(pdf: Pages, x: float, y: float, width: float, extremes: Sequence[float] | None) -> None:
+def _draw_range_bracket(
+    pdf: ReportPdf, x: float, y: float, width: float, probability_range: Sequence[float] | None
+) -> None:
     """From the lowest to the highest, open towards the bar below."""
-    if extremes is None or extremes[0] == extremes[1]:
+    if probability_range is None or probability_range[0] == probability_range[1]:
         return
-    low, high = (x + width * share for share in extremes)
-    pdf.set_draw_color(INK)
+    low, high = (x + width * share for share in probability_range)
+    pdf.set_draw_color(TEXT_COLOUR)
     pdf.set_line_width(0.25)
     pdf.polyline([(low, y + 1), (low, y), (high, y), (high, y + 1)])
 
 
-def _threshold(pdf: Pages, x: float, base: float, width: float, bar: Bar) -> None:
+def _draw_threshold_label(
+    pdf: ReportPdf, x: float, baseline: float, width: float, bar: ProbabilityBar
+) -> None:
     """The threshold in words under its line, but not beyond the bar."""
     if bar.threshold is None:
         return
     pdf.set_font("sans", size=7)
     half = pdf.get_string_width(bar.label) / 2
     middle = min(max(width * bar.threshold, half), width - half)
-    _line(pdf, x + middle - half, base, Text(bar.label, 7, SOFT))
+    _draw_text_line(pdf, x + middle - half, baseline, Paragraph(bar.label, 7, SECONDARY_COLOUR))
 
 
-def _rule(pdf: Pages, x: float, y: float, wide: float, colour: str, thick: float = 0.3) -> None:
+def _draw_rule(pdf: ReportPdf, x: float, y: float, width: float, colour: str, thickness: float = 0.3) -> None:
     pdf.set_draw_color(colour)
-    pdf.set_line_width(thick)
-    pdf.line(x, y, x + wide, y)
+    pdf.set_line_width(thickness)
+    pdf.line(x, y, x + width, y)
 
 
-def _image(pdf: Pages, image: Image.Image, x: float, y: float, width: float) -> Any:
-    return pdf.image(io.BytesIO(jpeg(image)), x, y, width)
+def _draw_image(pdf: ReportPdf, image: Image.Image, x: float, y: float, width: float) -> Any:
+    return pdf.image(io.BytesIO(encode_jpeg(image)), x, y, width)
 
 
-def _ratio(image: Image.Image) -> float:
+def _compute_aspect_ratio(image: Image.Image) -> float:
     return image.height / image.width

@@ -10,10 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-INK, ACCENT, SECOND = "#14181b", "#0b5f78", "#d08a3c"
+TEXT_COLOUR, ACCENT_COLOUR, SECOND_COLOUR = "#14181b", "#0b5f78", "#d08a3c"
 
 
-def inline_plot(draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3.2)) -> Markup:
+def render_inline_svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3.2)) -> Markup:
     """One plot as inline SVG; text stays text, so the page's font is used. Draws without a display.
 
     draw: given matplotlib's axes; size: inches.
@@ -27,7 +27,7 @@ def inline_plot(draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3
         "font.size": 9,
         "axes.edgecolor": "#9aa5ab",
     }
-    style |= {"text.color": INK, "axes.labelcolor": "#56616a", "font.family": "sans-serif"}
+    style |= {"text.color": TEXT_COLOUR, "axes.labelcolor": "#56616a", "font.family": "sans-serif"}
     with rc_context(style):  # type: ignore[arg-type]  # its keys are spelt out one by one
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
@@ -35,12 +35,12 @@ def inline_plot(draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3
         draw(axes)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    return Markup(_own_names(text.getvalue()[text.getvalue().index("<svg") :]))
+    return Markup(_make_ids_unique(text.getvalue()[text.getvalue().index("<svg") :]))
 
 
-def _own_names(svg: str) -> str:
+def _make_ids_unique(svg: str) -> str:
     """Ids made unlike those of the page's other plots; the drawing's own size left to the page."""
-    mark = f"p{zlib.crc32(svg.encode()):08x}-"
-    named = re.sub(r'(\bid="|url\(#|href="#)', lambda match: match.group(1) + mark, svg)
-    opening, closing, rest = named.partition(">")
+    id_prefix = f"p{zlib.crc32(svg.encode()):08x}-"
+    unique_svg = re.sub(r'(\bid="|url\(#|href="#)', lambda match: match.group(1) + id_prefix, svg)
+    opening, closing, rest = unique_svg.partition(">")
     return re.sub(r' (width|height)="[^"]*"', "", opening) + closing + rest

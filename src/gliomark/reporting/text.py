@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 from gliomark.messages import LANGUAGES, Language
 
-__all__ = ["Language", "strings"]
+__all__ = ["Language", "get_report_texts"]
 
-Wording = Mapping[str, tuple[str, str]]
+TextTable = Mapping[str, tuple[str, str]]
 
-STRINGS: Wording = {
+REPORT_TEXTS: TextTable = {
     "html_lang": ("en", "zh-Hans"),
     "title": ("Glioma markers predicted from MRI", "基于磁共振影像的胶质瘤标志物预测"),
     "patient": ("Patient", "患者"),
@@ -114,7 +114,7 @@ STRINGS: Wording = {
 }
 
 # In place of the above where a reader drew or corrected the outline.
-READERS: Wording = {
+READER_REPORT_TEXTS: TextTable = {
     "no_lesion": ("No lesion is outlined", "未勾画病灶"),
     "no_lesion_more": (
         "The reader left nothing outlined on these images.",
@@ -127,11 +127,11 @@ READERS: Wording = {
 }
 
 
-def strings(language: Language, by_reader: bool = False) -> SimpleNamespace:
+def get_report_texts(language: Language, is_drawn_by_reader: bool = False) -> SimpleNamespace:
     """The fixed strings of one language, by name; by_reader: whether the outline is a reader's."""
-    wording = {**STRINGS, **READERS} if by_reader else STRINGS
-    return SimpleNamespace(**{key: pair[_column(language)] for key, pair in wording.items()})
+    texts = {**REPORT_TEXTS, **READER_REPORT_TEXTS} if is_drawn_by_reader else REPORT_TEXTS
+    return SimpleNamespace(**{key: pair[_get_language_index(language)] for key, pair in texts.items()})
 
 
-def _column(language: Language) -> int:
+def _get_language_index(language: Language) -> int:
     return LANGUAGES.index(language)

@@ -15,18 +15,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 
-from gliomark.files import NotWrittenError, is_disk_full
+from gliomark.files import FileWriteError, is_disk_full_error
 from gliomark.messages import message
 from gliomark.server import predictions, studies
-from gliomark.server.bodies import SmallBodies
-from gliomark.server.context import Admin, Asking, Here, Server
-from gliomark.server.documents import ALWAYS, AuditOut, AuditWanted, Health, HealthStatus, ModelOut, refusals
-from gliomark.server.problems import answer_problem
-from gliomark.server.views import note_detail, record_refusal, record_view
+from gliomark.server.bodies import BodyLimitMiddleware
+from gliomark.server.context import AdminDep, CallerDep, Server, ServerDep
+from gliomark.server.documents import (
+    COMMON_RESPONSES,
+    AuditLineResponse,
+    AuditQuery,
+    HealthResponse,
+    HealthStatus,
+    ModelResponse,
+    describe_errors,
+)
+from gliomark.server.problems import create_error_response
+from gliomark.server.views import record_refusal, record_view, set_audit_detail
 from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
-OWN_ONLY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
+CONTENT_SECURITY_POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
 router = APIRouter(prefix="/api", tags=["server"])
 
 
@@ -34,83 +42,83 @@ def create_app(server: Server) -> FastAPI:
     """The interface over a server's parts; its workers live as long as the application."""
 
     @asynccontextmanager
-    async def living(_: FastAPI) -> AsyncIterator[None]:
-        server.workers.start()
-        server.reading.start()
-        server.audit.start()
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        server.worker_pool.start()
+        server.reader_pool.start()
+        server.audit_writer.start()
         yield
-        await to_thread.run_sync(server.workers.stop)
-        server.reading.close()
-        await to_thread.run_sync(server.audit.stop)
+        await to_thread.run_sync(server.worker_pool.stop)
+        server.reader_pool.close()
+        await to_thread.run_sync(server.audit_writer.stop)
 
     app = FastAPI(
         title="gliomark",
         version=version("gliomark"),
         summary="Glioma markers before surgery. For research only, not a medical device.",
-        lifespan=living,
+        lifespan=lifespan,
         docs_url=None,  # that of FastAPI fetches its scripts from another host
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        responses=ALWAYS,
+        responses=COMMON_RESPONSES,
     )
     app.state.server = server
-    app.middleware("http")(_log)
-    app.add_middleware(SmallBodies, limits=server.limits)
-    app.exception_handler(Exception)(_unforeseen)
-    app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(GliomarkError)(_wrong)
-    app.exception_handler(HTTPException)(_refused)
+    app.middleware("http")(_log_request)
+    app.add_middleware(BodyLimitMiddleware, limits=server.request_limits)
+    app.exception_handler(Exception)(_handle_unexpected_error)
+    app.exception_handler(RequestValidationError)(_handle_validation_error)
+    app.exception_handler(GliomarkError)(_handle_gliomark_error)
+    app.exception_handler(HTTPException)(_handle_http_error)
     app.mount("/api/docs/files", StaticFiles(packages=[("fastapi_swagger", "resources")]))
-    for part in (router, studies.router, predictions.router):
-        app.include_router(part)
+    for part_router in (router, studies.router, predictions.router):
+        app.include_router(part_router)
     return app
 
 
-async def _log(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _log_request(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """One line per call: no query, no name, nothing of a patient. Who saw what stands in the audit log."""
-    started = time.perf_counter()
-    response = record_view(request.app.state.server.audit, request, await go_on(request))
-    seconds = time.perf_counter() - started
+    started_at = time.perf_counter()
+    response = record_view(request.app.state.server.audit, request, await call_next(request))
+    seconds = time.perf_counter() - started_at
     # the route, not the path: that holds what the caller has typed
     route = getattr(request.scope.get("route"), "path", "no such path")
     LOG.info("%s %s %d %.2f s", request.method, route, response.status_code, seconds)
     return response
 
 
-async def _unforeseen(_: Request, error: Exception) -> Response:
+async def _handle_unexpected_error(_: Request, error: Exception) -> Response:
     """What went wrong stays in the log, and there without what was asked."""
     LOG.error("a call failed: %s", type(error).__name__)
-    if is_disk_full(error):
-        return answer_problem(message("disk-full"), 507)
-    return answer_problem(message("server-unforeseen"), 500)
+    if is_disk_full_error(error):
+        return create_error_response(message("disk-full"), 507)
+    return create_error_response(message("server-unforeseen"), 500)
 
 
-async def _wrong(_: Request, error: Exception) -> Response:
+async def _handle_gliomark_error(_: Request, error: Exception) -> Response:
     """Something the caller can mend, in a sentence."""
     assert isinstance(error, GliomarkError)
-    if isinstance(error, NotWrittenError):  # not the caller's doing, nor is the place theirs to know
-        return answer_problem(message("disk-full"), 507)
-    return answer_problem(error.message, 422)
+    if isinstance(error, FileWriteError):  # not the caller's doing, nor is the place theirs to know
+        return create_error_response(message("disk-full"), 507)
+    return create_error_response(error.message, 422)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _handle_validation_error(_: Request, error: Exception) -> Response:
     """What does not fit, in a sentence."""
     assert isinstance(error, RequestValidationError)
-    found = [
+    faults = [
         f"{'.'.join(str(part) for part in e['loc'][1:]) or 'the request'}: {e['msg']}" for e in error.errors()
     ]
-    return answer_problem(message("request-unfit", reason="; ".join(found)[:500]), 422)
+    return create_error_response(message("request-unfit", reason="; ".join(faults)[:500]), 422)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _handle_http_error(request: Request, error: Exception) -> Response:
     """A refusal of one of the calls, with its message's code and parameters."""
     assert isinstance(error, HTTPException)
     await record_refusal(request.app.state.server.audit, request, error)
-    return answer_problem(error.detail, error.status_code, error.headers)
+    return create_error_response(error.detail, error.status_code, error.headers)
 
 
 @router.get("/docs", include_in_schema=False)
-async def documentation() -> Response:
+async def get_api_docs() -> Response:
     """The interface to look at and to try; nothing on the page comes from elsewhere."""
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
@@ -120,35 +128,39 @@ async def documentation() -> Response:
         swagger_favicon_url="docs/files/favicon-32x32.png",
         swagger_ui_parameters={"validatorUrl": None},
     )
-    page.headers["Content-Security-Policy"] = OWN_ONLY
+    page.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return page
 
 
 @router.get("/health")
-async def health(server: Here) -> Health:
+async def get_health(server: ServerDep) -> HealthResponse:
     """Whether the server is there, and its workers have their models and somebody who feeds them."""
-    workers = server.workers
-    status: HealthStatus = "ok" if workers.models_known else "starting"
-    return Health(status=status if workers.watched else "failing", version=version("gliomark"))
+    workers = server.worker_pool
+    status: HealthStatus = "ok" if workers.model_descriptions else "starting"
+    return HealthResponse(status=status if workers.is_watched else "failing", version=version("gliomark"))
 
 
-@router.get("/models", responses=refusals(s503="The models are still being loaded."))
-def models(_: Asking, server: Here) -> list[ModelOut]:
+@router.get("/models", responses=describe_errors(s503="The models are still being loaded."))
+def list_models(_: CallerDep, server: ServerDep) -> list[ModelResponse]:
     """What the server can predict, and how well that is known."""
-    if not server.workers.models_known:
+    if not server.worker_pool.model_descriptions:
         raise HTTPException(503, message("server-starting"))
-    return [ModelOut.model_validate(model) for model in server.workers.models_known]
+    return [ModelResponse.model_validate(model) for model in server.worker_pool.model_descriptions]
 
 
 @router.get("/audit")
-def audit(
-    _: Admin, server: Here, request: Request, response: Response, wanted: Annotated[AuditWanted, Query()]
-) -> list[AuditOut]:
+def list_audit_lines(
+    _: AdminDep,
+    server: ServerDep,
+    request: Request,
+    response: Response,
+    query: Annotated[AuditQuery, Query()],
+) -> list[AuditLineResponse]:
     """Who did what, newest first; the header ``Link`` names the next page while there is one."""
-    note_detail(request, **wanted.filter.named)
-    rows = server.records.audit(wanted.filter, wanted.limit + 1)
-    page = rows[: wanted.limit]
+    set_audit_detail(request, **query.audit_filter.audit_detail)
+    rows = server.database.list_audit_lines(query.audit_filter, query.limit + 1)
+    page = rows[: query.limit]
     if len(rows) > len(page):
-        following = request.url.include_query_params(before=page[-1].number)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return [AuditOut.model_validate(row) for row in page]
+        next_page = request.url.include_query_params(before=page[-1].number)
+        response.headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
+    return [AuditLineResponse.model_validate(row) for row in page]

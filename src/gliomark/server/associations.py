@@ -33,22 +33,24 @@ from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from gliomark.files import has_room
+from gliomark.files import has_free_space
 
 LOG = logging.getLogger("gliomark.server.dicom")
-HEADER = struct.Struct(">BxL")
+PDU_HEADER = struct.Struct(">BxL")
 ASSOCIATE_RQ, P_DATA_TF = 0x01, 0x04
-LONGEST_OTHER = 4  # bytes of a PDU that releases or aborts
-NO_PLACE = bytes.fromhex("03000000000400020302")  # A-ASSOCIATE-RJ: transient, local limit exceeded
-LONGEST_COMMAND = 64 << 10
-MOST_UNANSWERED = 4  # messages that came before the one at work was answered
-LOOK_S = 0.05
-QUIET_S = 0.25  # after that a line is looked at less often
-MOST_KNOWN = 1000  # peers that have been served
-CALLING_TITLE = slice(26, 42)  # in an A-ASSOCIATE-RQ
-CHUNK = 64 << 10
+MAX_OTHER_PDU_BYTES = 4  # bytes of a PDU that releases or aborts
+LIMIT_EXCEEDED_REJECTION = bytes.fromhex(
+    "03000000000400020302"
+)  # A-ASSOCIATE-RJ: transient, local limit exceeded
+MAX_COMMAND_BYTES = 64 << 10
+MAX_UNANSWERED_MESSAGES = 4  # messages that came before the one at work was answered
+POLL_INTERVAL_S = 0.05
+ACTIVE_PERIOD_S = 0.25  # after that a line is looked at less often
+MAX_KNOWN_CALLERS = 1000  # peers that have been served
+CALLING_AE_TITLE_BYTES = slice(26, 42)  # in an A-ASSOCIATE-RQ
+CHUNK_BYTES = 64 << 10
 PEEK = 4 << 10  # bytes of a request that are waited for; looking again costs nothing more, however long it is
-ROOM_EVERY = 16 << 20  # bytes of an object between two looks at the disk
+DISK_CHECK_INTERVAL_BYTES = 16 << 20  # bytes of an object between two looks at the disk
 
 
 @dataclass(frozen=True)
@@ -59,163 +61,175 @@ class AssociationLimits:
     second of an object after the first minute; studies, images, study_bytes: arriving studies, objects and bytes in
     each; reserve: bytes of the disk that stay free."""
 
-    most: int = 20
-    each: int = 12
-    waiting: int = 100
-    first_s: float = 10.0
-    silence_s: float = 60.0
-    still_s: float = 1.0
-    longest_request: int = 1 << 20
-    object_bytes: int = 1 << 30
-    slowest: float = 20_000.0
-    studies: int = 200
-    images: int = 20_000
-    study_bytes: int = 16 << 30
-    reserve: int = 1 << 30
+    max_associations: int = 20
+    max_associations_per_address: int = 12
+    max_waiting_connections: int = 100
+    pdu_timeout_s: float = 10.0
+    network_timeout_s: float = 60.0
+    evictable_after_s: float = 1.0
+    max_associate_request_bytes: int = 1 << 20
+    max_object_bytes: int = 1 << 30
+    min_bytes_per_s: float = 20_000.0
+    max_pending_studies: int = 200
+    max_images_per_study: int = 20_000
+    max_study_bytes: int = 16 << 30
+    min_free_disk_bytes: int = 1 << 30
 
 
 Peer = tuple[str, bytes]  # address, calling AE title
 
 
 @dataclass(eq=False)
-class Seat:
+class AssociationSlot:
     """An association's place. peer: who called; known: it has been served before; heard: when a
     PDU last came or an answer went; working: its last message is being answered; answered: how many messages were."""
 
-    line: socket.socket
+    client_socket: socket.socket
     peer: Peer
-    known: bool
+    is_known: bool
     association: Association | None = None
-    since: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    working: bool = False
-    answered: int = 0
+    opened_at: float = field(default_factory=time.monotonic)
+    last_active_at: float = field(default_factory=time.monotonic)
+    is_busy: bool = False
+    answered_count: int = 0
 
-    def is_taken(self, seconds: float) -> bool:
+    def is_in_use(self, startup_s: float) -> bool:
         """Whether its thread is at work, or will be within so many seconds."""
         if self.association is None or self.association.ident is None:
-            return time.monotonic() - self.since < seconds
+            return time.monotonic() - self.opened_at < startup_s
         return self.association.is_alive()
 
-    def hang_up(self) -> None:
+    def close_socket(self) -> None:
         """Its threads see the line's end and go."""
         with suppress(OSError):
-            self.line.shutdown(socket.SHUT_RDWR)
+            self.client_socket.shutdown(socket.SHUT_RDWR)
 
 
-class Seats:
+class AssociationSlots:
     """So many associations and no more."""
 
     def __init__(self, limits: AssociationLimits) -> None:
         self._limits = limits
-        self._taken: list[Seat] = []
-        self._known: dict[Peer, None] = {}
+        self._occupied: list[AssociationSlot] = []
+        self._known_callers: dict[Peer, None] = {}
         self._lock = threading.Lock()
 
-    def take(self, line: socket.socket, peer: Peer) -> Seat | None:
+    def acquire_slot(self, client_socket: socket.socket, peer: Peer) -> AssociationSlot | None:
         """A place; where all are taken, that of who has been silent for longest. None where nobody was."""
-        limits, known = self._limits, peer in self._known
-        self._taken = [one for one in self._taken if one.is_taken(limits.first_s)]
-        own = [one for one in self._taken if one.peer[0] == peer[0]]
-        if len(own) >= limits.each and not self._clear_one(own, known):
+        limits, is_caller_known = self._limits, peer in self._known_callers
+        self._occupied = [one for one in self._occupied if one.is_in_use(limits.pdu_timeout_s)]
+        slots_of_address = [one for one in self._occupied if one.peer[0] == peer[0]]
+        if len(slots_of_address) >= limits.max_associations_per_address and not self._evict_idle_slot(
+            slots_of_address, is_caller_known
+        ):
             return None
-        if len(self._taken) >= limits.most and not self._clear_one(self._taken, known):
+        if len(self._occupied) >= limits.max_associations and not self._evict_idle_slot(
+            self._occupied, is_caller_known
+        ):
             return None
-        seat = Seat(line, peer, known)
-        self._taken.append(seat)
-        return seat
+        slot = AssociationSlot(client_socket, peer, is_caller_known)
+        self._occupied.append(slot)
+        return slot
 
     def remember(self, peer: Peer) -> None:
         """It has been served; who was longest ago is forgotten where too many are known. From any thread."""
         with self._lock:
-            self._known.pop(peer, None)
-            self._known[peer] = None
-            if len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+            self._known_callers.pop(peer, None)
+            self._known_callers[peer] = None
+            if len(self._known_callers) > MAX_KNOWN_CALLERS:
+                del self._known_callers[next(iter(self._known_callers))]
 
-    def _clear_one(self, among: list[Seat], for_known: bool) -> bool:
+    def _evict_idle_slot(self, candidates: list[AssociationSlot], is_caller_known: bool) -> bool:
         now, limits = time.monotonic(), self._limits
 
-        def is_idle(one: Seat) -> bool:
-            if one.working:
+        def is_idle(slot: AssociationSlot) -> bool:
+            if slot.is_busy:
                 return False
-            if not one.answered and (now - one.since > limits.first_s or (for_known and not one.known)):
+            if not slot.answered_count and (
+                now - slot.opened_at > limits.pdu_timeout_s or (is_caller_known and not slot.is_known)
+            ):
                 return True
-            return now - one.heard > limits.still_s
+            return now - slot.last_active_at > limits.evictable_after_s
 
-        idle = [one for one in among if is_idle(one)]
+        idle = [one for one in candidates if is_idle(one)]
         if not idle:
             return False
-        first = min(idle, key=lambda one: (one.answered > 0, one.heard))
-        self._taken = [one for one in self._taken if one is not first]
-        first.hang_up()
+        first = min(idle, key=lambda one: (one.answered_count > 0, one.last_active_at))
+        self._occupied = [one for one in self._occupied if one is not first]
+        first.close_socket()
         return True
 
 
-class BoundedSocket(AssociationSocket):
+class BoundedAssociationSocket(AssociationSocket):
     """A line that takes no PDU longer than was agreed, and none that takes too long."""
 
-    def __init__(self, association: Association, seat: Seat, limits: AssociationLimits) -> None:
-        super().__init__(association, client_socket=seat.line)
-        self._seat, self._limits = seat, limits
-        self._in_body, self._ends, self.ended = False, 0.0, False
+    def __init__(self, association: Association, slot: AssociationSlot, limits: AssociationLimits) -> None:
+        super().__init__(association, client_socket=slot.client_socket)
+        self._slot, self._limits = slot, limits
+        self._is_in_body, self._deadline, self.has_ended = False, 0.0, False
 
     @property
     def ready(self) -> bool:
         """pynetdicom looks a thousand times a second, which a quiet line is not worth."""
-        if self.socket is not None and time.monotonic() - self._seat.heard > QUIET_S:
+        if self.socket is not None and time.monotonic() - self._slot.last_active_at > ACTIVE_PERIOD_S:
             with suppress(OSError, ValueError):
-                select.select([self.socket], [], [], LOOK_S)
+                select.select([self.socket], [], [], POLL_INTERVAL_S)
         return super().ready
 
     def recv(self, nr_bytes: int) -> bytearray:
         """So many bytes; nothing where they do not come in time or the PDU is too long, which ends the association."""
-        if not self._in_body:
-            self._ends = time.monotonic() + self._limits.first_s
-        whole = bytearray()
-        while len(whole) < nr_bytes:
-            left = self._ends - time.monotonic()
-            piece = b"" if self.ended or left <= 0 else self._piece(nr_bytes - len(whole), left)
-            if not piece:
+        if not self._is_in_body:
+            self._deadline = time.monotonic() + self._limits.pdu_timeout_s
+        received = bytearray()
+        while len(received) < nr_bytes:
+            remaining_s = self._deadline - time.monotonic()
+            chunk = (
+                b""
+                if self.has_ended or remaining_s <= 0
+                else self._receive_chunk(nr_bytes - len(received), remaining_s)
+            )
+            if not chunk:
                 return bytearray()
-            whole += piece
-        if not self._in_body and not self._may_come(*HEADER.unpack(whole)):
-            self.hang_up("a PDU that is too long")
+            received += chunk
+        if not self._is_in_body and not self._is_pdu_allowed(*PDU_HEADER.unpack(received)):
+            self.end_association("a PDU that is too long")
             return bytearray()
-        self._in_body = not self._in_body
-        self._seat.heard = time.monotonic()
-        return whole
+        self._is_in_body = not self._is_in_body
+        self._slot.last_active_at = time.monotonic()
+        return received
 
-    def _piece(self, count: int, seconds: float) -> bytes:
+    def _receive_chunk(self, count: int, seconds: float) -> bytes:
         try:
             assert self.socket is not None
             self.socket.settimeout(seconds)
-            return self.socket.recv(min(CHUNK, count))
+            return self.socket.recv(min(CHUNK_BYTES, count))
         except OSError:
             return b""
 
-    def _may_come(self, kind: int, length: int) -> bool:
-        if kind == P_DATA_TF:
+    def _is_pdu_allowed(self, pdu_type: int, length: int) -> bool:
+        if pdu_type == P_DATA_TF:
             return length <= (self.assoc.acceptor.maximum_length or 0)
-        return length <= (self._limits.longest_request if kind == ASSOCIATE_RQ else LONGEST_OTHER)
+        return length <= (
+            self._limits.max_associate_request_bytes if pdu_type == ASSOCIATE_RQ else MAX_OTHER_PDU_BYTES
+        )
 
     def send(self, bytestream: bytes) -> None:
         """Answers that nobody reads end the association too."""
         if self.socket is not None:
-            self.socket.settimeout(self._limits.first_s)
+            self.socket.settimeout(self._limits.pdu_timeout_s)
         super().send(bytestream)
 
     def _shutdown_socket(self) -> None:
         """However the line ends; the association's thread would wait its whole time for a request that cannot come."""
         super()._shutdown_socket()
-        heard: Queue[Any] = self.assoc.dul.to_user_queue
-        if self.assoc.requestor.primitive is None and heard.empty():
-            heard.put(None)  # what it gets where that time is over
+        user_queue: Queue[Any] = self.assoc.dul.to_user_queue
+        if self.assoc.requestor.primitive is None and user_queue.empty():
+            user_queue.put(None)  # what it gets where that time is over
 
-    def hang_up(self, why: str) -> None:
-        LOG.info("association ended: %s", why)
-        self.ended = True
-        self._seat.hang_up()
+    def end_association(self, reason: str) -> None:
+        LOG.info("association ended: %s", reason)
+        self.has_ended = True
+        self._slot.close_socket()
 
 
 class BoundedNegotiation(ACSE):
@@ -225,7 +239,7 @@ class BoundedNegotiation(ACSE):
         try:
             super().negotiate_association()
         except Exception as error:
-            _line_of(self.dul).hang_up(f"a request that is not understood: {type(error).__name__}")
+            _line_of(self.dul).end_association(f"a request that is not understood: {type(error).__name__}")
             self.assoc.kill()
 
 
@@ -236,17 +250,17 @@ class BoundedStates(StateMachine):
         try:
             super().do_action(event)
         except Exception as error:
-            _line_of(self.dul).hang_up(f"{event} in {self.current_state}: {type(error).__name__}")
+            _line_of(self.dul).end_association(f"{event} in {self.current_state}: {type(error).__name__}")
             self.dul.kill_dul()
 
 
-def _line_of(provider: DULServiceProvider) -> BoundedSocket:
+def _line_of(provider: DULServiceProvider) -> BoundedAssociationSocket:
     line = provider.socket
-    assert isinstance(line, BoundedSocket)
+    assert isinstance(line, BoundedAssociationSocket)
     return line
 
 
-class Nowhere:
+class DiscardedFile:
     """Takes the place of an object's file where the disk has no room: the sender is told once all has come."""
 
     name = ""
@@ -260,71 +274,82 @@ class Nowhere:
     flush = close = lambda _: None
 
 
-class BoundedMessages(DIMSEServiceProvider):
+class BoundedDimseProvider(DIMSEServiceProvider):
     """Messages of bounded size and number, their objects in files of ``folder`` from the first byte on."""
 
-    def __init__(self, association: Association, seat: Seat, server: BoundedServer) -> None:
+    def __init__(
+        self, association: Association, slot: AssociationSlot, association_server: BoundedAssociationServer
+    ) -> None:
         super().__init__(association)
-        self._seat, self._limits, self._folder, self._seats = seat, server.limits, server.folder, server.seats
-        self._size, self._began, self._looked = 0, 0.0, 0
+        self._slot, self._limits, self._object_folder, self._slots = (
+            slot,
+            association_server.limits,
+            association_server.object_folder,
+            association_server.slots,
+        )
+        self._message_bytes, self._message_started_at, self._bytes_at_disk_check = 0, 0.0, 0
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         for context, data in primitive.presentation_data_value_list:
             try:
-                why = self._refuse(data)
-                if not why:
-                    one = P_DATA()
-                    one.presentation_data_value_list = [[context, bytes(data)]]  # type: ignore[list-item]
-                    super().receive_primitive(one)
-                    why = self._follow(context)
+                reason = self._find_refusal_reason(data)
+                if not reason:
+                    primitive_part = P_DATA()
+                    primitive_part.presentation_data_value_list = [[context, bytes(data)]]  # type: ignore[list-item]
+                    super().receive_primitive(primitive_part)
+                    reason = self._handle_fragment(context)
             except Exception as error:  # whatever was sent, pynetdicom's thread must not end over it
-                why = type(error).__name__
-            if why:
-                _line_of(self.dul).hang_up(why)
+                reason = type(error).__name__
+            if reason:
+                _line_of(self.dul).end_association(reason)
                 return
 
-    def _refuse(self, data: bytes) -> str:
+    def _find_refusal_reason(self, fragment: bytes) -> str:
         """Why this fragment is not taken; nothing where it is."""
         now, limits = time.monotonic(), self._limits
         if self.message is None:
-            self._size, self._began, self._looked = 0, now, 0
-        self._size += len(data)
-        if not data:
+            self._message_bytes, self._message_started_at, self._bytes_at_disk_check = 0, now, 0
+        self._message_bytes += len(fragment)
+        if not fragment:
             return "an empty fragment"
-        if self._size > (LONGEST_COMMAND if data[0] & 1 else limits.object_bytes):
+        if self._message_bytes > (MAX_COMMAND_BYTES if fragment[0] & 1 else limits.max_object_bytes):
             return "an object that is too large"
-        return "an object that is too slow" if now - self._began > 60 + self._size / limits.slowest else ""
+        return (
+            "an object that is too slow"
+            if now - self._message_started_at > 60 + self._message_bytes / limits.min_bytes_per_s
+            else ""
+        )
 
-    def _follow(self, context: int) -> str:
+    def _handle_fragment(self, context_id: int) -> str:
         """What has to be done after a fragment: count what waits, open an object's file, look after the disk."""
         message = self.message
         if message is None:
-            self._seat.working = True
-            return "too many messages at once" if self.msg_queue.qsize() > MOST_UNANSWERED else ""
+            self._slot.is_busy = True
+            return "too many messages at once" if self.msg_queue.qsize() > MAX_UNANSWERED_MESSAGES else ""
         if type(message) is DIMSEMessage:
             return ""
         if not isinstance(message, C_STORE_RQ):
             return "a message that is not served here"
         if message._data_set_file is None:
-            message._data_set_file = self._open(message, context)
-        elif self._size - self._looked > ROOM_EVERY:
-            self._looked = self._size
-            if not has_room(self._folder, self._limits.reserve):
-                discard(message._data_set_file)
-                message._data_set_file = Nowhere()  # type: ignore[assignment]
+            message._data_set_file = self._open_object_file(message, context_id)
+        elif self._message_bytes - self._bytes_at_disk_check > DISK_CHECK_INTERVAL_BYTES:
+            self._bytes_at_disk_check = self._message_bytes
+            if not has_free_space(self._object_folder, self._limits.min_free_disk_bytes):
+                discard_object_file(message._data_set_file)
+                message._data_set_file = DiscardedFile()  # type: ignore[assignment]
         return ""
 
-    def _open(self, message: C_STORE_RQ, context: int) -> Any:
+    def _open_object_file(self, message: C_STORE_RQ, context_id: int) -> Any:
         """As pynetdicom does where it is told to keep objects in files, but in a folder of ours."""
-        if not has_room(self._folder, self._limits.reserve):
-            return Nowhere()
-        file = NamedTemporaryFile(delete=False, dir=self._folder, suffix=".part")  # noqa: SIM115 - pynetdicom's
+        if not has_free_space(self._object_folder, self._limits.min_free_disk_bytes):
+            return DiscardedFile()
+        file = NamedTemporaryFile(delete=False, dir=self._object_folder, suffix=".part")  # noqa: SIM115 - pynetdicom's
         file.write(b"\0" * 128 + b"DICM")
-        told = message.command_set
-        syntax = self.assoc._accepted_cx[context].transfer_syntax[0]
+        command_set = message.command_set
+        syntax = self.assoc._accepted_cx[context_id].transfer_syntax[0]
         meta = create_file_meta(
-            sop_class_uid=told.AffectedSOPClassUID,
-            sop_instance_uid=told.AffectedSOPInstanceUID,
+            sop_class_uid=command_set.AffectedSOPClassUID,
+            sop_instance_uid=command_set.AffectedSOPInstanceUID,
             transfer_syntax=syntax,
         )
         write_file_meta_info(file, meta)  # type: ignore[arg-type]
@@ -332,131 +357,145 @@ class BoundedMessages(DIMSEServiceProvider):
 
     def get_msg(self, block: bool = False) -> Any:
         """pynetdicom asks a thousand times a second, which a quiet line is not worth."""
-        if block or time.monotonic() - self._seat.heard <= QUIET_S:
+        if block or time.monotonic() - self._slot.last_active_at <= ACTIVE_PERIOD_S:
             return super().get_msg(block)
         with suppress(Empty):
-            return self.msg_queue.get(timeout=LOOK_S)
+            return self.msg_queue.get(timeout=POLL_INTERVAL_S)
         return None, None
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         super().send_msg(primitive, context_id)
-        self._seat.working, self._seat.heard = False, time.monotonic()
-        self._seat.answered += 1
-        self._seats.remember(self._seat.peer)
+        self._slot.is_busy, self._slot.last_active_at = False, time.monotonic()
+        self._slot.answered_count += 1
+        self._slots.remember(self._slot.peer)
 
-    def forget(self) -> None:
+    def discard_unfinished_files(self) -> None:
         """The files of what was not whole, or not answered, when the line ended."""
         if self.message is not None:
-            discard(self.message._data_set_file)
+            discard_object_file(self.message._data_set_file)
         while not self.msg_queue.empty():
             _, unanswered = self.msg_queue.get_nowait()
-            discard(getattr(unanswered, "_dataset_file", None))
+            discard_object_file(getattr(unanswered, "_dataset_file", None))
 
 
-def discard(file: Any) -> None:
+def discard_object_file(file: Any) -> None:
     """An object's file that nobody will ask for."""
     if file is not None and file.name:
         file.close()
         Path(file.name).unlink(missing_ok=True)
 
 
-class BoundedHandler(RequestHandler):
+class BoundedRequestHandler(RequestHandler):
     """An association whose line and messages are bounded."""
 
-    server: BoundedServer
+    server: BoundedAssociationServer
 
     def _create_association(self) -> Association:
-        association, seat = super()._create_association(), self.server.seat_of(self.request)
+        association, slot = super()._create_association(), self.server.pop_slot(self.request)
         association.dul.event_queue.get_nowait()  # the other line announces itself again
-        association.dul.socket = BoundedSocket(association, seat, self.server.limits)
+        association.dul.socket = BoundedAssociationSocket(association, slot, self.server.limits)
         association.dul.state_machine = BoundedStates(association.dul)
         association.acse = BoundedNegotiation(association)
-        association.dimse = BoundedMessages(association, seat, self.server)
-        seat.association = association
+        association.dimse = BoundedDimseProvider(association, slot, self.server)
+        slot.association = association
         return association
 
 
-class BoundedServer(ThreadedAssociationServer):
+class BoundedAssociationServer(ThreadedAssociationServer):
     """pynetdicom's listener, whose connections wait in one thread until they say something."""
 
-    def __init__(self, *told: Any, limits: AssociationLimits, folder: Path, **named: Any) -> None:
-        self.limits, self.folder = limits, folder
-        self._waiting: dict[socket.socket, tuple[float, Any]] = {}
-        self._lock, self._over = threading.Lock(), threading.Event()
-        self.seats, self._seated = Seats(limits), dict[socket.socket, Seat]()
-        super().__init__(*told, **named | {"request_handler": BoundedHandler})
-        self._waiter = threading.Thread(target=self._wait, daemon=True)
+    def __init__(self, *args: Any, limits: AssociationLimits, folder: Path, **kwargs: Any) -> None:
+        self.limits, self.object_folder = limits, folder
+        self._waiting_connections: dict[socket.socket, tuple[float, Any]] = {}
+        self._lock, self._stopping = threading.Lock(), threading.Event()
+        self.slots, self._slots_by_socket = AssociationSlots(limits), dict[socket.socket, AssociationSlot]()
+        super().__init__(*args, **kwargs | {"request_handler": BoundedRequestHandler})
+        self._waiter = threading.Thread(target=self._watch_waiting_connections, daemon=True)
         self._waiter.start()
 
-    def seat_of(self, line: socket.socket) -> Seat:
-        return self._seated.pop(line)
+    def pop_slot(self, client_socket: socket.socket) -> AssociationSlot:
+        return self._slots_by_socket.pop(client_socket)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Who comes waits; where too many do, who has waited longest goes."""
         with self._lock:
-            if len(self._waiting) >= self.limits.waiting:
-                longest = min(self._waiting, key=lambda line: self._waiting[line][0])
-                del self._waiting[longest]
-                longest.close()
-            self._waiting[request] = (time.monotonic(), client_address)
+            if len(self._waiting_connections) >= self.limits.max_waiting_connections:
+                longest_waiting = min(
+                    self._waiting_connections, key=lambda line: self._waiting_connections[line][0]
+                )
+                del self._waiting_connections[longest_waiting]
+                longest_waiting.close()
+            self._waiting_connections[request] = (time.monotonic(), client_address)
 
     def shutdown(self) -> None:
-        self._over.set()
+        self._stopping.set()
         self._waiter.join()  # it starts the threads that socketserver waits for
         super().shutdown()
 
-    def _wait(self) -> None:
-        while not self._over.is_set():
+    def _watch_waiting_connections(self) -> None:
+        while not self._stopping.is_set():
             with self._lock:
-                waiting = dict(self._waiting)
-            readable = self._readable(list(waiting))
-            begun = {line: asked for line in readable if (asked := self._request(line)) is not None}
-            if len(begun) < len(readable):
-                self._over.wait(LOOK_S / 2)  # what is not whole stays readable without saying more
-            late = time.monotonic() - self.limits.first_s
-            for line, (since, address) in waiting.items():
-                if line in begun or since < late:
+                waiting = dict(self._waiting_connections)
+            readable = self._select_readable(list(waiting))
+            requests = {
+                line: request for line in readable if (request := self._peek_request(line)) is not None
+            }
+            if len(requests) < len(readable):
+                self._stopping.wait(
+                    POLL_INTERVAL_S / 2
+                )  # what is not whole stays readable without saying more
+            latest_start = time.monotonic() - self.limits.pdu_timeout_s
+            for client_socket, (since, address) in waiting.items():
+                if client_socket in requests or since < latest_start:
                     with self._lock:
-                        is_here = self._waiting.pop(line, None) is not None
-                    if line in begun and is_here:
-                        self._seat(line, (str(address[0]), begun[line][CALLING_TITLE]), address)
+                        is_here = self._waiting_connections.pop(client_socket, None) is not None
+                    if client_socket in requests and is_here:
+                        self._start_association(
+                            client_socket,
+                            (str(address[0]), requests[client_socket][CALLING_AE_TITLE_BYTES]),
+                            address,
+                        )
                     else:
-                        line.close()
+                        client_socket.close()
 
-    def _readable(self, lines: list[socket.socket]) -> list[socket.socket]:
-        if not lines:
-            self._over.wait(LOOK_S / 2)
+    def _select_readable(self, sockets: list[socket.socket]) -> list[socket.socket]:
+        if not sockets:
+            self._stopping.wait(POLL_INTERVAL_S / 2)
             return []
         try:
-            return select.select(lines, [], [], LOOK_S / 2)[0]
+            return select.select(sockets, [], [], POLL_INTERVAL_S / 2)[0]
         except (OSError, ValueError):  # one was closed meanwhile to make room
             return []
 
-    def _request(self, line: socket.socket) -> bytes | None:
+    def _peek_request(self, client_socket: socket.socket) -> bytes | None:
         """The beginning of what has come, once it is a whole or a long request or cannot be one; None until then."""
         try:
-            line.setblocking(False)
-            heard = line.recv(PEEK, socket.MSG_PEEK)
+            client_socket.setblocking(False)
+            received = client_socket.recv(PEEK, socket.MSG_PEEK)
         except BlockingIOError:
             return None
         except OSError:
             return b""
-        if not heard:
+        if not received:
             return b""
-        if len(heard) < HEADER.size:
+        if len(received) < PDU_HEADER.size:
             return None
-        kind, length = HEADER.unpack_from(heard)
-        is_whole = len(heard) >= min(HEADER.size + length, PEEK)
-        return heard if is_whole or kind != ASSOCIATE_RQ or length > self.limits.longest_request else None
+        pdu_type, length = PDU_HEADER.unpack_from(received)
+        is_whole = len(received) >= min(PDU_HEADER.size + length, PEEK)
+        return (
+            received
+            if is_whole or pdu_type != ASSOCIATE_RQ or length > self.limits.max_associate_request_bytes
+            else None
+        )
 
-    def _seat(self, line: socket.socket, peer: Peer, address: Any) -> None:
+    def _start_association(self, client_socket: socket.socket, peer: Peer, address: Any) -> None:
         """Let pynetdicom have it, or tell it that there is no place."""
-        seat = self.seats.take(line, peer)
-        if seat is None:
+        slot = self.slots.acquire_slot(client_socket, peer)
+        if slot is None:
             with suppress(OSError):
-                line.send(NO_PLACE)
-            line.close()
+                client_socket.send(LIMIT_EXCEEDED_REJECTION)
+            client_socket.close()
             return
-        line.setblocking(True)
-        self._seated[line] = seat
-        super().process_request(line, address)
+        client_socket.setblocking(True)
+        self._slots_by_socket[client_socket] = slot
+        super().process_request(client_socket, address)

@@ -16,18 +16,18 @@ from datetime import UTC, datetime
 from queue import Empty, Full, Queue
 from typing import Any
 
-from gliomark.server.records import Entry, Records
+from gliomark.server.records import AuditEntry, Database
 
 LOG = logging.getLogger("gliomark.server")
-WAITING = 10_000  # lines
-BATCH = 500
-TICK_S = 1.0
-PAUSE_S = 0.5  # before a database that did not answer is asked again
-LAST_S = 10.0  # for the last lines when the server stops
-MOST_KINDS = 20  # of refusals told apart in one minute
-MOST_SEEN = 100_000  # views remembered, so that each is recorded once an hour
-LONGEST = 200  # characters
-OTHERS = "others"
+MAX_QUEUED_LINES = 10_000  # lines
+MAX_BATCH_LINES = 500
+POLL_INTERVAL_S = 1.0
+RETRY_PAUSE_S = 0.5  # before a database that did not answer is asked again
+STOP_TIMEOUT_S = 10.0  # for the last lines when the server stops
+MAX_REFUSAL_KINDS = 20  # of refusals told apart in one minute
+MAX_REMEMBERED_VIEWS = 100_000  # views remembered, so that each is recorded once an hour
+MAX_TEXT_LENGTH = 200  # characters
+OTHER_CALLERS = "others"
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ class AuditWriter:
     """Started by ``start``; ``stop`` returns once everything is written. What comes while it is stopped is written
     at once."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._queue: Queue[Entry] = Queue(WAITING)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: Queue[AuditEntry] = Queue(MAX_QUEUED_LINES)
         self._lock, self._stopping = threading.Lock(), threading.Event()
-        self._seen: set[str] = set()
-        self._hour = ""
-        self._minute = 0
-        self._ends = 0.0  # of writing, once the server stops and the database does not answer
-        self._again: dict[Refusal, int] = {}
+        self._seen_views: set[str] = set()
+        self._current_hour = ""
+        self._current_minute = 0
+        self._stop_deadline = 0.0  # of writing, once the server stops and the database does not answer
+        self._repeat_counts: dict[Refusal, int] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, daemon=True, name="audit writer")
+        self._thread = threading.Thread(target=self._run_writer, daemon=True, name="audit writer")
         self._thread.start()
 
     def stop(self) -> None:
@@ -66,11 +66,11 @@ class AuditWriter:
             self._thread.join()
             with self._lock:
                 self._thread = None
-                while batch := self._batch():
-                    self._write(batch)
+                while batch := self._take_batch():
+                    self._write_batch(batch)
 
-    def view(
-        self, who: str, action: str, subject: str, detail: Mapping[str, Any], each: bool = False
+    def record_view(
+        self, who: str, action: str, subject: str, detail: Mapping[str, Any], every_time: bool = False
     ) -> bool:
         """Somebody saw something: recorded once per person, action, subject and hour, or each time.
 
@@ -79,39 +79,42 @@ class AuditWriter:
         now = datetime.now(UTC)
         key = json.dumps([who, action, subject, detail], sort_keys=True)
         with self._lock:
-            if self._hour != (hour := f"{now:%Y-%m-%d %H}") or len(self._seen) > MOST_SEEN:
-                self._hour, self._seen = hour, set()
-            if key in self._seen and not each:
+            if (
+                self._current_hour != (hour := f"{now:%Y-%m-%d %H}")
+                or len(self._seen_views) > MAX_REMEMBERED_VIEWS
+            ):
+                self._current_hour, self._seen_views = hour, set()
+            if key in self._seen_views and not every_time:
                 return True
-            if not self._put(Entry(who, action, subject, detail, now)):
+            if not self._enqueue_entry(AuditEntry(who, action, subject, detail, now)):
                 return False
-            self._seen.add(key)
+            self._seen_views.add(key)
         return True
 
-    def refuse(self, refusal: Refusal) -> None:
+    def record_refusal(self, refusal: Refusal) -> None:
         """Somebody was refused: the first time in a minute is recorded at once, the rest of the minute as a number, so
         that whoever tries for hours adds two lines a minute."""
         with self._lock:
-            self._tell_repeated()
-            if refusal not in self._again and len(self._again) >= MOST_KINDS:
-                refusal = Refusal(refusal.action, OTHERS, OTHERS, OTHERS)
-            if refusal in self._again:
-                self._again[refusal] += 1
+            self._record_repeated_refusals()
+            if refusal not in self._repeat_counts and len(self._repeat_counts) >= MAX_REFUSAL_KINDS:
+                refusal = Refusal(refusal.action, OTHER_CALLERS, OTHER_CALLERS, OTHER_CALLERS)
+            if refusal in self._repeat_counts:
+                self._repeat_counts[refusal] += 1
             else:
-                self._again[refusal] = 0 if self._put(_entry(refusal, 1)) else 1
+                self._repeat_counts[refusal] = 0 if self._enqueue_entry(_create_entry(refusal, 1)) else 1
 
-    def _tell_repeated(self, at_once: bool = False) -> None:
+    def _record_repeated_refusals(self, is_forced: bool = False) -> None:
         """Record how often what was refused in the last minute was refused again; the lock is held."""
-        if self._minute == (minute := int(time.time() // 60)) and not at_once:
+        if self._current_minute == (minute := int(time.time() // 60)) and not is_forced:
             return
-        self._minute = minute
-        for refusal, count in list(self._again.items()):
-            if not count or self._put(_entry(refusal, count)):
-                del self._again[refusal]
+        self._current_minute = minute
+        for refusal, count in list(self._repeat_counts.items()):
+            if not count or self._enqueue_entry(_create_entry(refusal, count)):
+                del self._repeat_counts[refusal]
 
-    def _put(self, entry: Entry) -> bool:
+    def _enqueue_entry(self, entry: AuditEntry) -> bool:
         if self._thread is None:
-            self._records.log_all([entry])
+            self._database.add_audit_entries([entry])
             return True
         try:
             self._queue.put_nowait(entry)
@@ -119,51 +122,59 @@ class AuditWriter:
             return False
         return True
 
-    def _run(self) -> None:
+    def _run_writer(self) -> None:
         while not self._stopping.is_set():
-            self._write(self._batch())
+            self._write_batch(self._take_batch())
             with self._lock:
-                self._tell_repeated()
+                self._record_repeated_refusals()
         with self._lock:
-            self._tell_repeated(at_once=True)
+            self._record_repeated_refusals(is_forced=True)
 
-    def _batch(self) -> list[Entry]:
+    def _take_batch(self) -> list[AuditEntry]:
         """What has come, at most so many; nothing after a while in which nothing came."""
-        batch: list[Entry] = []
+        batch: list[AuditEntry] = []
         try:
-            batch.append(self._queue.get(timeout=0.0 if self._stopping.is_set() else TICK_S))
-            while len(batch) < BATCH:
+            batch.append(self._queue.get(timeout=0.0 if self._stopping.is_set() else POLL_INTERVAL_S))
+            while len(batch) < MAX_BATCH_LINES:
                 batch.append(self._queue.get_nowait())
         except Empty:
             pass
         return batch
 
-    def _write(self, batch: list[Entry]) -> None:
+    def _write_batch(self, batch: list[AuditEntry]) -> None:
         """Until the database has it; when the server stops, until the last seconds are over."""
-        failed = ""
+        last_error = ""
         while batch:
             try:
-                self._records.log_all(batch)
+                self._database.add_audit_entries(batch)
                 return
             except Exception as error:  # whatever it was, this thread must not end
-                if failed != type(error).__name__:
-                    failed = type(error).__name__
-                    LOG.error("the audit log waits for the database: %s", failed)
-            if not self._stopping.wait(PAUSE_S):
+                if last_error != type(error).__name__:
+                    last_error = type(error).__name__
+                    LOG.error("the audit log waits for the database: %s", last_error)
+            if not self._stopping.wait(RETRY_PAUSE_S):
                 continue
-            self._ends = self._ends or time.monotonic() + LAST_S
-            if time.monotonic() > self._ends:
+            self._stop_deadline = self._stop_deadline or time.monotonic() + STOP_TIMEOUT_S
+            if time.monotonic() > self._stop_deadline:
                 LOG.error("%d lines of the audit log are lost: the database did not answer", len(batch))
                 return
-            time.sleep(PAUSE_S)
+            time.sleep(RETRY_PAUSE_S)
 
 
-def _entry(refusal: Refusal, count: int) -> Entry:
-    told = {"address": refusal.address, "reason": refusal.reason, "count": count}
-    plain = {name: _plain(value) if isinstance(value, str) else value for name, value in told.items()}
-    return Entry(_plain(refusal.who), refusal.action, _plain(refusal.subject), plain, datetime.now(UTC))
+def _create_entry(refusal: Refusal, count: int) -> AuditEntry:
+    detail = {"address": refusal.address, "reason": refusal.reason, "count": count}
+    sanitized = {
+        name: _sanitize_text(value) if isinstance(value, str) else value for name, value in detail.items()
+    }
+    return AuditEntry(
+        _sanitize_text(refusal.who),
+        refusal.action,
+        _sanitize_text(refusal.subject),
+        sanitized,
+        datetime.now(UTC),
+    )
 
 
-def _plain(text: str) -> str:
+def _sanitize_text(text: str) -> str:
     """What a stranger calls himself, as any database takes it."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text[:LONGEST])
+    return "".join(character if character.isprintable() else "?" for character in text[:MAX_TEXT_LENGTH])

@@ -14,139 +14,153 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gliomark.messages import message as sentence
-from gliomark.server.problems import answer_problem
+from gliomark.server.problems import create_error_response
 
-LARGE = re.compile(r"POST /api/studies|PUT /api/studies/[^/]+/mask\.png")
-STILL_S = 1.0  # without a piece an upload stands still, and whoever waits gets its place
+LARGE_BODY_ROUTES = re.compile(r"POST /api/studies|PUT /api/studies/[^/]+/mask\.png")
+STALL_TIMEOUT_S = 1.0  # without a piece an upload stands still, and whoever waits gets its place
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """bytes: of an upload, packed and unpacked; files: in it; at_once: uploads being received; each: of them one
     caller's; silence_s: between two pieces of a body; slowest: bytes per second after the first minute; longest_s: that
     any body may take; reserve: bytes of the disk that stay free; streams: event streams open at once; own_streams: of
     them one caller's; stream_s: that one may last."""
 
-    bytes: int = 2 << 30
-    files: int = 20_000
-    at_once: int = 6
-    each: int = 4
-    silence_s: float = 30.0
-    slowest: float = 100_000.0
-    longest_s: float = 3600.0
-    mask_bytes: int = 64 << 20
-    other_bytes: int = 64 << 10
-    reserve: int = 1 << 30
-    streams: int = 64
-    own_streams: int = 16
-    stream_s: float = 1800.0
+    max_upload_bytes: int = 2 << 30
+    max_upload_files: int = 20_000
+    max_uploads: int = 6
+    max_uploads_per_caller: int = 4
+    silence_timeout_s: float = 30.0
+    min_bytes_per_s: float = 100_000.0
+    max_body_s: float = 3600.0
+    max_mask_bytes: int = 64 << 20
+    max_other_body_bytes: int = 64 << 10
+    min_free_disk_bytes: int = 1 << 30
+    max_streams: int = 64
+    max_streams_per_caller: int = 16
+    max_stream_s: float = 1800.0
 
 
 @dataclass(eq=False)
-class Place:
+class UploadSlot:
     """An upload that is being received. heard: when its last piece came; whole: it is all here; lost: another upload
     has its place."""
 
-    who: str
-    began: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    got: int = 0
-    whole: bool = False
-    lost: bool = False
-    waiting: CancelScope | None = None
+    caller_name: str
+    started_at: float = field(default_factory=time.monotonic)
+    last_received_at: float = field(default_factory=time.monotonic)
+    received_bytes: int = 0
+    is_complete: bool = False
+    is_revoked: bool = False
+    receive_scope: CancelScope | None = None
 
-    def stands_still(self, now: float, slowest: float) -> bool:
+    def is_stalled(self, now: float, min_bytes_per_s: float) -> bool:
         """Whether it keeps a place from others for nothing."""
-        if self.whole or self.waiting is None:  # it is this server that takes its time
+        if self.is_complete or self.receive_scope is None:  # it is this server that takes its time
             return False
-        return now - self.heard > STILL_S or now - self.began > 2 * STILL_S + self.got / slowest
+        return (
+            now - self.last_received_at > STALL_TIMEOUT_S
+            or now - self.started_at > 2 * STALL_TIMEOUT_S + self.received_bytes / min_bytes_per_s
+        )
 
-    def give_up(self) -> None:
-        self.lost = True
-        if self.waiting is not None:
-            self.waiting.cancel()
+    def revoke(self) -> None:
+        self.is_revoked = True
+        if self.receive_scope is not None:
+            self.receive_scope.cancel()
 
 
-class Inlet:
+class UploadSlots:
     """So many uploads at once and no more, and of one caller fewer than that. Used in the event loop alone."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
-        self._taken: list[Place] = []
+        self._occupied: list[UploadSlot] = []
 
     @contextmanager
-    def place(self, who: str) -> Iterator[Place]:
+    def acquire_slot(self, caller_name: str) -> Iterator[UploadSlot]:
         """A place; where all are taken, that of an upload that stands still. Raises HTTPException 503 without any."""
-        own = [one for one in self._taken if one.who == who]
-        for taken, most in ((own, self._limits.each), (self._taken, self._limits.at_once)):
-            if len(taken) >= most:
-                self._clear_one(taken)
-        place = Place(who)
-        self._taken.append(place)
+        caller_slots = [one for one in self._occupied if one.caller_name == caller_name]
+        for slots, maximum in (
+            (caller_slots, self._limits.max_uploads_per_caller),
+            (self._occupied, self._limits.max_uploads),
+        ):
+            if len(slots) >= maximum:
+                self._revoke_stalled_slot(slots)
+        slot = UploadSlot(caller_name)
+        self._occupied.append(slot)
         try:
-            yield place
+            yield slot
         finally:
-            self._taken = [one for one in self._taken if one is not place]
+            self._occupied = [one for one in self._occupied if one is not slot]
 
-    def _clear_one(self, taken: list[Place]) -> None:
+    def _revoke_stalled_slot(self, slots: list[UploadSlot]) -> None:
         now = time.monotonic()
-        still = [one for one in taken if one.stands_still(now, self._limits.slowest)]
-        if not still:
+        stalled = [one for one in slots if one.is_stalled(now, self._limits.min_bytes_per_s)]
+        if not stalled:
             raise HTTPException(503, sentence("uploads-too-many"), headers={"Retry-After": "60"})
-        longest = min(still, key=lambda one: one.heard)
-        self._taken = [one for one in self._taken if one is not longest]
-        longest.give_up()
+        longest_stalled = min(stalled, key=lambda one: one.last_received_at)
+        self._occupied = [one for one in self._occupied if one is not longest_stalled]
+        longest_stalled.revoke()
 
 
-def guarded(
-    receive: Receive, declared: str | None, most: int, limits: Limits, place: Place | None = None
+def limit_body(
+    receive: Receive,
+    declared_length: str | None,
+    max_bytes: int,
+    limits: RequestLimits,
+    slot: UploadSlot | None = None,
 ) -> Receive:
     """The same body, refused as soon as it is too large, silent or too slow, or has lost its place."""
-    too_large = HTTPException(413, sentence("body-too-large", megabytes=f"{most / 1e6:.3g}"))
-    if declared is not None and (not declared.isdigit() or int(declared) > most):
-        raise too_large if declared.isdigit() else HTTPException(400, sentence("content-length-unfit"))
-    place = place or Place("")
+    too_large = HTTPException(413, sentence("body-too-large", megabytes=f"{max_bytes / 1e6:.3g}"))
+    if declared_length is not None and (not declared_length.isdigit() or int(declared_length) > max_bytes):
+        raise too_large if declared_length.isdigit() else HTTPException(400, sentence("content-length-unfit"))
+    slot = slot or UploadSlot("")
     # what has been promised may take so long, however steadily it crawls
-    ends = place.began + min(limits.longest_s, 60 + int(declared or most) / limits.slowest)
+    deadline = slot.started_at + min(
+        limits.max_body_s, 60 + int(declared_length or max_bytes) / limits.min_bytes_per_s
+    )
 
-    async def receive_guarded() -> Message:
-        if place.whole:
+    async def receive_limited() -> Message:
+        if slot.is_complete:
             return await receive()  # the line's end, which may be long in coming
-        message: Message | None = None
-        with move_on_after(limits.silence_s) as place.waiting:
-            message = await receive()
-        place.waiting = None
-        if message is None and not place.lost:
+        asgi_message: Message | None = None
+        with move_on_after(limits.silence_timeout_s) as slot.receive_scope:
+            asgi_message = await receive()
+        slot.receive_scope = None
+        if asgi_message is None and not slot.is_revoked:
             raise HTTPException(408, sentence("upload-silent"))
-        if message is not None and message["type"] == "http.disconnect":
+        if asgi_message is not None and asgi_message["type"] == "http.disconnect":
             raise HTTPException(408, sentence("upload-broken-off"))
-        if message is None or place.lost:
+        if asgi_message is None or slot.is_revoked:
             raise HTTPException(408, sentence("upload-slow"))
-        place.heard = time.monotonic()
-        place.whole = not message.get("more_body", False)
-        place.got += len(message.get("body", b""))
-        if place.got > most:
+        slot.last_received_at = time.monotonic()
+        slot.is_complete = not asgi_message.get("more_body", False)
+        slot.received_bytes += len(asgi_message.get("body", b""))
+        if slot.received_bytes > max_bytes:
             raise too_large
-        if place.heard > min(ends, place.began + 60 + place.got / limits.slowest):
+        if slot.last_received_at > min(
+            deadline, slot.started_at + 60 + slot.received_bytes / limits.min_bytes_per_s
+        ):
             raise HTTPException(408, sentence("upload-slow"))
-        return message
+        return asgi_message
 
-    return receive_guarded
+    return receive_limited
 
 
-class SmallBodies:
+class BodyLimitMiddleware:
     """ASGI: every body is small but an upload's and an outline's, which have limits of their own. It stands before
     the application, which reads bodies before it asks who sends them."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self.app, self.limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not LARGE.fullmatch(f"{scope['method']} {scope['path']}"):
-            declared = Headers(scope=scope).get("content-length")
+        if scope["type"] == "http" and not LARGE_BODY_ROUTES.fullmatch(f"{scope['method']} {scope['path']}"):
+            declared_length = Headers(scope=scope).get("content-length")
             try:
-                receive = guarded(receive, declared, self.limits.other_bytes, self.limits)
+                receive = limit_body(receive, declared_length, self.limits.max_other_body_bytes, self.limits)
             except HTTPException as error:
-                await answer_problem(error.detail, error.status_code)(scope, receive, send)
+                await create_error_response(error.detail, error.status_code)(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -19,11 +19,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LOG = logging.getLogger("gliomark.server")
-LONGEST_HEADERS = 16 << 10  # bytes of a request's lines
-SWEEP_TICKS = 5  # of uvicorn's ten a second
-LEAVING_S = 5.0  # for an answer's last bytes once the connection is closed
-LOW_TO_HIGH = 48 << 10  # bytes read between two pauses of asyncio's writing
-YOUNG_S = 1.0  # so young a connection keeps its place
+MAX_HEADER_BYTES = 16 << 10  # bytes of a request's lines
+TICKS_PER_SWEEP = 5  # of uvicorn's ten a second
+CLOSE_TIMEOUT_S = 5.0  # for an answer's last bytes once the connection is closed
+WRITE_BUFFER_DRAIN_BYTES = 48 << 10  # bytes read between two pauses of asyncio's writing
+MIN_CONNECTION_AGE_S = 1.0  # so young a connection keeps its place
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class ConnectionLimits:
     idle_s: between an answer and the next request; unread_s: that an answer may lie unread; slowest: bytes per second
     that an answer is read with after the first minute."""
 
-    most: int = 400
-    each: int = 300
-    header_s: float = 10.0
-    idle_s: float = 10.0
-    unread_s: float = 20.0
-    slowest: float = 20_000.0
+    max_connections: int = 400
+    max_connections_per_address: int = 300
+    header_timeout_s: float = 10.0
+    idle_timeout_s: float = 10.0
+    unread_timeout_s: float = 20.0
+    min_bytes_per_s: float = 20_000.0
 
 
 @dataclass(eq=False)
-class Connection:
+class HttpConnection:
     """One that was accepted.
 
     protocol: None until TLS is agreed; waits: since when it owes a request, 0 while one is being answered; heard: when
@@ -50,206 +50,218 @@ class Connection:
     while there are none; read: bytes of them that it has taken.
     """
 
-    line: socket.socket
+    client_socket: socket.socket
     address: str
-    protocol: BoundedProtocol | None = None
-    waits: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    answers: int = 0
-    closed: float = 0.0
-    pending: int = 0
-    moved: float = 0.0
-    unread: float = 0.0
-    read: int = 0
+    protocol: BoundedHttpProtocol | None = None
+    waiting_since: float = field(default_factory=time.monotonic)
+    last_received_at: float = field(default_factory=time.monotonic)
+    response_count: int = 0
+    closing_since: float = 0.0
+    unread_bytes: int = 0
+    last_drained_at: float = 0.0
+    unread_since: float = 0.0
+    drained_bytes: int = 0
 
-    def end(self) -> None:
+    def abort(self) -> None:
         """Now, whatever is still to be sent."""
         if self.protocol is not None:
             self.protocol.transport.abort()
             return
         with suppress(OSError):  # in the middle of a TLS handshake: asyncio sees the line's end
-            self.line.shutdown(socket.SHUT_RDWR)
+            self.client_socket.shutdown(socket.SHUT_RDWR)
 
-    def look(self, now: float) -> None:
+    def update_unread(self, now: float) -> None:
         """How much of its answer lies unread."""
         pending = 0 if self.protocol is None else self.protocol.transport.get_write_buffer_size()
         if not pending:
-            self.pending, self.unread, self.read = 0, 0.0, 0
+            self.unread_bytes, self.unread_since, self.drained_bytes = 0, 0.0, 0
             return
-        if not self.unread:
-            self.unread = self.moved = now
-        elif pending != self.pending:
-            self.read += max(0, self.pending - pending)
-            self.moved = now
-        self.pending = pending
+        if not self.unread_since:
+            self.unread_since = self.last_drained_at = now
+        elif pending != self.unread_bytes:
+            self.drained_bytes += max(0, self.unread_bytes - pending)
+            self.last_drained_at = now
+        self.unread_bytes = pending
 
     @property
-    def rank(self) -> tuple[int, float]:
+    def eviction_rank(self) -> tuple[int, float]:
         """The lowest is the first to go: who owes a request longest, then whose body or answer stands still longest."""
-        if self.unread:
-            return 1, self.moved
-        if self.waits:
-            return 0, self.waits
-        if self.protocol is not None and self.protocol.receiving:
-            return 1, self.heard
-        return 2, self.heard
+        if self.unread_since:
+            return 1, self.last_drained_at
+        if self.waiting_since:
+            return 0, self.waiting_since
+        if self.protocol is not None and self.protocol.is_receiving:
+            return 1, self.last_received_at
+        return 2, self.last_received_at
 
 
-class Connections:
+class HttpConnections:
     """All open ones, kept within limits. Everything happens in the event loop's thread."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._open: dict[Any, Connection] = {}
+        self._open: dict[Any, HttpConnection] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, line: socket.socket, name: Any) -> bool:
+    def admit_connection(self, client_socket: socket.socket, peer_name: Any) -> bool:
         """Whether there is a place for it, if need be another's. name: the peer's address and port."""
-        address = str(name[0]) if isinstance(name, tuple) else ""
-        self._forget_closed()
-        own = [one for one in self._open.values() if one.address == address]
-        if len(own) >= self.limits.each and not self._make_room(own):
+        address = str(peer_name[0]) if isinstance(peer_name, tuple) else ""
+        self._remove_closed()
+        connections_of_address = [one for one in self._open.values() if one.address == address]
+        if len(connections_of_address) >= self.limits.max_connections_per_address and not self._evict_one(
+            connections_of_address
+        ):
             return False
-        if len(self._open) >= self.limits.most and not self._make_room(list(self._open.values())):
+        if len(self._open) >= self.limits.max_connections and not self._evict_one(list(self._open.values())):
             return False
-        self._open[name] = Connection(line, address)
+        self._open[peer_name] = HttpConnection(client_socket, address)
         return True
 
-    def of(self, name: Any, line: Any) -> Connection:
+    def get_or_add_connection(self, peer_name: Any, client_socket: Any) -> HttpConnection:
         """The connection that a protocol was made for; a new one where the listener is not ours."""
-        return self._open.setdefault(name, Connection(line, str(name)))
+        return self._open.setdefault(peer_name, HttpConnection(client_socket, str(peer_name)))
 
-    def left(self, name: Any) -> None:
-        self._open.pop(name, None)
+    def remove_connection(self, peer_name: Any) -> None:
+        self._open.pop(peer_name, None)
 
-    def sweep(self) -> None:
+    def abort_expired(self) -> None:
         """End those that are over their time."""
-        self._forget_closed()
+        self._remove_closed()
         now = time.monotonic()
-        late = [one for one in self._open.values() if self._is_late(one, now)]
-        for one in late:
-            one.end()
-        if late:
-            LOG.info("%d silent or slow connections closed", len(late))
+        expired = [one for one in self._open.values() if self._is_expired(one, now)]
+        for one in expired:
+            one.abort()
+        if expired:
+            LOG.info("%d silent or slow connections closed", len(expired))
 
-    def _is_late(self, one: Connection, now: float) -> bool:
+    def _is_expired(self, connection: HttpConnection, now: float) -> bool:
         limits = self.limits
-        one.look(now)
-        if one.unread:
-            too_slow = now - one.unread > 60 + one.read / limits.slowest
-            return too_slow or now - one.moved > limits.unread_s
-        if one.protocol is not None and one.protocol.transport.is_closing():
-            one.closed = one.closed or now
-            return now - one.closed > LEAVING_S
-        return bool(one.waits) and now - one.waits > limits.header_s + (limits.idle_s if one.answers else 0.0)
+        connection.update_unread(now)
+        if connection.unread_since:
+            too_slow = now - connection.unread_since > 60 + connection.drained_bytes / limits.min_bytes_per_s
+            return too_slow or now - connection.last_drained_at > limits.unread_timeout_s
+        if connection.protocol is not None and connection.protocol.transport.is_closing():
+            connection.closing_since = connection.closing_since or now
+            return now - connection.closing_since > CLOSE_TIMEOUT_S
+        return bool(connection.waiting_since) and now - connection.waiting_since > limits.header_timeout_s + (
+            limits.idle_timeout_s if connection.response_count else 0.0
+        )
 
-    def _make_room(self, among: list[Connection]) -> bool:
-        first = min(among, key=lambda one: one.rank)
-        if first.rank[0] == 2 or time.monotonic() - first.rank[1] < min(YOUNG_S, self.limits.header_s):
+    def _evict_one(self, candidates: list[HttpConnection]) -> bool:
+        first = min(candidates, key=lambda one: one.eviction_rank)
+        if first.eviction_rank[0] == 2 or time.monotonic() - first.eviction_rank[1] < min(
+            MIN_CONNECTION_AGE_S, self.limits.header_timeout_s
+        ):
             return False
-        first.end()
+        first.abort()
         self._open = {name: one for name, one in self._open.items() if one is not first}
         return True
 
-    def _forget_closed(self) -> None:
-        self._open = {name: one for name, one in self._open.items() if one.line.fileno() >= 0}
+    def _remove_closed(self) -> None:
+        self._open = {name: one for name, one in self._open.items() if one.client_socket.fileno() >= 0}
 
 
 class Listener(socket.socket):
     """A listening socket that asks ``connections`` about everybody who comes, before TLS and before HTTP."""
 
-    connections: Connections
+    connections: HttpConnections
 
     @staticmethod
-    def over(bound: socket.socket, connections: Connections) -> Listener:
+    def from_socket(bound_socket: socket.socket, connections: HttpConnections) -> Listener:
         """The same socket; ``bound`` is used up."""
-        listener = Listener(bound.family, bound.type, bound.proto, fileno=bound.detach())
+        listener = Listener(
+            bound_socket.family, bound_socket.type, bound_socket.proto, fileno=bound_socket.detach()
+        )
         listener.connections = connections
         return listener
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Raises ConnectionAbortedError, which asyncio passes over, where there is no place."""
-        line, name = super().accept()
-        if not self.connections.admit(line, name):
-            line.close()
+        client_socket, peer_name = super().accept()
+        if not self.connections.admit_connection(client_socket, peer_name):
+            client_socket.close()
             raise ConnectionAbortedError
-        return line, name
+        return client_socket, peer_name
 
 
-class BoundedProtocol(H11Protocol):
+class BoundedHttpProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 that tells its connection how far it is."""
 
-    def __init__(self, *told: Any, connections: Connections, **named: Any) -> None:
-        super().__init__(*told, **named)
+    def __init__(self, *args: Any, connections: HttpConnections, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._connections = connections
 
     @property
-    def receiving(self) -> bool:
+    def is_receiving(self) -> bool:
         """Whether a request's body is on its way."""
         return self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._name = transport.get_extra_info("peername")
-        self._of = self._connections.of(self._name, transport.get_extra_info("socket"))
-        self._of.protocol = self
+        self._peer_name = transport.get_extra_info("peername")
+        self._connection = self._connections.get_or_add_connection(
+            self._peer_name, transport.get_extra_info("socket")
+        )
+        self._connection.protocol = self
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.left(self._name)
+        self._connections.remove_connection(self._peer_name)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._of.heard = time.monotonic()
+        self._connection.last_received_at = time.monotonic()
         super().data_received(data)
 
     def handle_events(self) -> None:
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
-            self._of.waits = 0.0
+            self._connection.waiting_since = 0.0
 
     def on_response_complete(self) -> None:
-        self._of.waits = time.monotonic()
-        self._of.answers += 1
+        self._connection.waiting_since = time.monotonic()
+        self._connection.response_count += 1
         super().on_response_complete()
 
     def resume_writing(self) -> None:
-        self._of.read += LOW_TO_HIGH
+        self._connection.drained_bytes += WRITE_BUFFER_DRAIN_BYTES
         super().resume_writing()
 
 
-class Web(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """uvicorn on one bound socket, its connections within limits."""
 
-    def __init__(self, app: Any, bound: socket.socket, limits: ConnectionLimits, **told: Any) -> None:
-        self.open = Connections(limits)
-        self._listener = Listener.over(bound, self.open)
+    def __init__(
+        self, app: Any, bound_socket: socket.socket, limits: ConnectionLimits, **config_options: Any
+    ) -> None:
+        self.connections = HttpConnections(limits)
+        self._listener = Listener.from_socket(bound_socket, self.connections)
         self.port: int = self._listener.getsockname()[1]
 
-        def protocol(*given: Any, **named: Any) -> BoundedProtocol:
-            return BoundedProtocol(*given, connections=self.open, **named)
+        def create_protocol(*args: Any, **kwargs: Any) -> BoundedHttpProtocol:
+            return BoundedHttpProtocol(*args, connections=self.connections, **kwargs)
 
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol,  # type: ignore[arg-type]
+                http=create_protocol,  # type: ignore[arg-type]
                 ws="none",
                 loop="asyncio",  # others accept connections without asking the socket
                 access_log=False,  # its lines would hold patients' ids; the application writes its own
                 log_level="error",
-                h11_max_incomplete_event_size=LONGEST_HEADERS,
-                timeout_keep_alive=int(max(1, limits.idle_s)),
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                timeout_keep_alive=int(max(1, limits.idle_timeout_s)),
                 timeout_graceful_shutdown=5,
-                **told,
+                **config_options,
             )
         )
 
-    def listen(self) -> None:
+    def run_until_stopped(self) -> None:
         """Until it is told to stop."""
         self.run(sockets=[self._listener])
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % SWEEP_TICKS == 0:
-            self.open.sweep()
+        if counter % TICKS_PER_SWEEP == 0:
+            self.connections.abort_expired()
         return await super().on_tick(counter)

@@ -13,63 +13,68 @@ from pynetdicom import AE
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-SUCCESS = 0x0000
-UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")  # explicit and implicit little endian
+STATUS_SUCCESS = 0x0000
+UNCOMPRESSED_TRANSFER_SYNTAXES = (
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2",
+)  # explicit and implicit little endian
 
 
 @dataclass(frozen=True)
-class Peer:
+class StorageServer:
     """An archive that takes results by C-STORE."""
 
-    title: str
+    ae_title: str
     host: str
     port: int
 
 
-def parse_destination(text: str) -> Peer | str:
+def parse_destination(text: str) -> StorageServer | str:
     """``AET@host:port`` or a DICOMweb address. Raises GliomarkError for anything else."""
     if re.fullmatch(r"https?://\S+", text):
         return text.rstrip("/")
-    found = re.fullmatch(r"([!-?A-\[\]-~]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
-    if not found or int(found[3]) > 65535:
+    match = re.fullmatch(r"([!-?A-\[\]-~]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
+    if not match or int(match[3]) > 65535:
         raise GliomarkError(message("destination-unfit", text=text[:200]))
-    return Peer(found[1], found[2].strip("[]"), int(found[3]))
+    return StorageServer(match[1], match[2].strip("[]"), int(match[3]))
 
 
-def check_title(title: str) -> None:
+def check_ae_title(ae_title: str) -> None:
     """Raises GliomarkError for what no application entity may be called."""
-    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
-        raise GliomarkError(message("title-unfit", title=title[:80]))
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", ae_title) or not ae_title.strip():
+        raise GliomarkError(message("title-unfit", title=ae_title[:80]))
 
 
-def title_of(text: str) -> str:
+def get_destination_name(destination_text: str) -> str:
     """What a destination is called in the log."""
-    place = parse_destination(text)
-    return place if isinstance(place, str) else place.title
+    destination = parse_destination(destination_text)
+    return destination if isinstance(destination, str) else destination.ae_title
 
 
-def send(results: Sequence[Dataset], destination: Peer | str, title: str) -> str:
+def send_results(results: Sequence[Dataset], destination: StorageServer | str, calling_ae_title: str) -> str:
     """Send all; why not, in words, or nothing."""
     return (
-        _stow(results, destination) if isinstance(destination, str) else _store(results, destination, title)
+        _send_by_stow_rs(results, destination)
+        if isinstance(destination, str)
+        else _send_by_c_store(results, destination, calling_ae_title)
     )
 
 
-def _stow(results: Sequence[Dataset], address: str) -> str:
+def _send_by_stow_rs(results: Sequence[Dataset], address: str) -> str:
     try:
-        answer = DICOMwebClient(address).store_instances(list(results))
+        response = DICOMwebClient(address).store_instances(list(results))
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
         return type(error).__name__
-    kept = {str(one.ReferencedSOPInstanceUID) for one in answer.get("ReferencedSOPSequence") or ()}
-    return "" if kept >= {str(one.SOPInstanceUID) for one in results} else "some were refused"
+    stored_uids = {str(one.ReferencedSOPInstanceUID) for one in response.get("ReferencedSOPSequence") or ()}
+    return "" if stored_uids >= {str(one.SOPInstanceUID) for one in results} else "some were refused"
 
 
-def _store(results: Sequence[Dataset], peer: Peer, title: str) -> str:
-    entity = AE(title)
+def _send_by_c_store(results: Sequence[Dataset], storage_server: StorageServer, calling_ae_title: str) -> str:
+    entity = AE(calling_ae_title)
     entity.connection_timeout = 10
     for result in results:
-        entity.add_requested_context(result.SOPClassUID, list(UNCOMPRESSED))
-    association = entity.associate(peer.host, peer.port, ae_title=peer.title)
+        entity.add_requested_context(result.SOPClassUID, list(UNCOMPRESSED_TRANSFER_SYNTAXES))
+    association = entity.associate(storage_server.host, storage_server.port, ae_title=storage_server.ae_title)
     if not association.is_established:
         return "no association"
     try:
@@ -79,5 +84,7 @@ def _store(results: Sequence[Dataset], peer: Peer, title: str) -> str:
     finally:
         association.release()
     # 0xBxxx is a warning: stored all the same
-    refused = [status for status in statuses if status is None or (status != SUCCESS and status >> 12 != 0xB)]
+    refused = [
+        status for status in statuses if status is None or (status != STATUS_SUCCESS and status >> 12 != 0xB)
+    ]
     return f"status {refused[0]}" if refused else ""

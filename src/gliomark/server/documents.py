@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gliomark.messages import collect
-from gliomark.server.records import LINES, AuditFilter, JobRow, StudyRow
+from gliomark.messages import collect_message_records
+from gliomark.server.records import MAX_AUDIT_LINES, AuditFilter, JobRow, StudyRow
 
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL takes none
+NO_NUL_PATTERN = r"^[^\x00]*$"  # PostgreSQL takes none
 HealthStatus = Literal["ok", "starting", "failing"]
-Described = dict[int | str, dict[str, Any]]
+ResponseDescriptions = dict[int | str, dict[str, Any]]
 
 
-class Problem(BaseModel):
+class ErrorResponse(BaseModel):
     """What is wrong and what to do, in a sentence; code and parameters, where it is one that can be said in Chinese."""
 
     detail: str
@@ -23,42 +23,55 @@ class Problem(BaseModel):
     parameters: dict[str, Any] | None = None
 
 
-def refusals(**told: str) -> Described:
+def describe_errors(**descriptions: str) -> ResponseDescriptions:
     """Status (``s404``) to when it is answered."""
-    return {int(status[1:]): {"model": Problem, "description": when} for status, when in told.items()}
+    return {
+        int(status[1:]): {"model": ErrorResponse, "description": description}
+        for status, description in descriptions.items()
+    }
 
 
-ALWAYS = refusals(
+COMMON_RESPONSES = describe_errors(
     s400="The body cannot be read.",
     s401="The token is missing or unknown.",
     s403="Not with this token, or not from this page.",
     s422="The request does not fit.",
 )
-NO_SUCH = refusals(s404="There is none of this id.")
-NOT_YET = NO_SUCH | refusals(
+NOT_FOUND_RESPONSES = describe_errors(s404="There is none of this id.")
+NOT_READY_RESPONSES = NOT_FOUND_RESPONSES | describe_errors(
     s409="It is not as far as that, or cannot be done.", s410="Its study was removed."
 )
-PNG: Described = NOT_YET | {200: {"content": {"image/png": {}}, "description": "A grey picture."}}
-PAGE: Described = NOT_YET | {200: {"content": {"text/html": {}}, "description": "A self-contained page."}}
-PDF: Described = NOT_YET | {200: {"content": {"application/pdf": {}}, "description": "A PDF."}}
-ZIP: Described = NOT_YET | {200: {"content": {"application/zip": {}}, "description": "DICOM files."}}
-EVENTS: Described = (
-    NO_SUCH
-    | refusals(s503="Too much is followed at once.")
+PNG_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
+    200: {"content": {"image/png": {}}, "description": "A grey picture."}
+}
+HTML_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
+    200: {"content": {"text/html": {}}, "description": "A self-contained page."}
+}
+PDF_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
+    200: {"content": {"application/pdf": {}}, "description": "A PDF."}
+}
+ZIP_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
+    200: {"content": {"application/zip": {}}, "description": "DICOM files."}
+}
+EVENT_RESPONSES: ResponseDescriptions = (
+    NOT_FOUND_RESPONSES
+    | describe_errors(s503="Too much is followed at once.")
     | {200: {"content": {"text/event-stream": {}}, "description": "The same document at every change."}}
 )
-_BINARY = {"type": "string", "format": "binary"}
-_FORM = {
+_BINARY_SCHEMA = {"type": "string", "format": "binary"}
+_UPLOAD_FORM_SCHEMA = {
     "type": "object",
     "required": ["files"],
     "properties": {
-        "files": {"type": "array", "items": _BINARY},
+        "files": {"type": "array", "items": _BINARY_SCHEMA},
         "model": {"type": "string"},
         "patient_id": {"type": "string", "description": "Names the patient of pictures and volumes."},
     },
 }
-UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
-UPLOADED = refusals(
+UPLOAD_REQUEST = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD_FORM_SCHEMA}}}
+}
+UPLOAD_RESPONSES = describe_errors(
     s400="A file name or a zip that cannot be taken.",
     s408="The body stopped or was too slow.",
     s413="Too large or too many files.",
@@ -67,17 +80,17 @@ UPLOADED = refusals(
     s503="Too many uploads at once, or the models are still being loaded.",
     s507="The server cannot write what was sent.",
 )
-PICTURE = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY}}}}
+PNG_REQUEST = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY_SCHEMA}}}}
 
 
-class Grey(BaseModel):
+class GreyRange(BaseModel):
     """The values that black and white stand for."""
 
     low: float
     high: float
 
 
-class StudyOut(BaseModel):
+class StudyResponse(BaseModel):
     """A study; what is not known yet is null or empty. stand_ins: a missing sequence to the one shown in its place;
     found_outline: the file name of a lesion mask that came with the images; messages: the texts here as data."""
 
@@ -92,7 +105,7 @@ class StudyOut(BaseModel):
     slice_names: list[str] = []
     shape: list[int] | None = None
     spacing_mm: list[float] | None = None
-    grey: dict[str, Grey] = {}
+    grey: dict[str, GreyRange] = {}
     stand_ins: dict[str, str] = {}
     found_outline: str = ""
     notes: list[str] = []
@@ -101,7 +114,7 @@ class StudyOut(BaseModel):
     created: datetime
 
 
-class JobOut(BaseModel):
+class JobResponse(BaseModel):
     """A prediction, from asked to answered; result is what the command line writes as prediction.json; messages: error
     and step as data."""
 
@@ -121,7 +134,7 @@ class JobOut(BaseModel):
     messages: list[dict[str, Any]] = []
 
 
-class Asked(BaseModel):
+class PredictionRequest(BaseModel):
     """What a prediction needs besides the images. sex: 0 male, 1 female."""
 
     model_config = ConfigDict(extra="forbid")
@@ -133,23 +146,23 @@ class Asked(BaseModel):
     outline: Literal["model", "corrected"] = "model"
 
 
-class Truth(BaseModel):
+class PathologyRequest(BaseModel):
     """The pathology, as it came back. value: one of the marker's two levels."""
 
     model_config = ConfigDict(extra="forbid")
-    marker: str = Field(max_length=100, pattern=NO_NUL)
-    value: str = Field(max_length=100, pattern=NO_NUL)
-    note: str = Field("", max_length=2000, pattern=NO_NUL)
+    marker: str = Field(max_length=100, pattern=NO_NUL_PATTERN)
+    value: str = Field(max_length=100, pattern=NO_NUL_PATTERN)
+    note: str = Field("", max_length=2000, pattern=NO_NUL_PATTERN)
 
 
-class TruthOut(Truth):
+class PathologyResponse(PathologyRequest):
     model_config = ConfigDict(from_attributes=True, extra="ignore")
     id: str
     prediction_id: str
     created: datetime
 
 
-class AuditOut(BaseModel):
+class AuditLineResponse(BaseModel):
     """A line of the log; its SHA-256 is of what is here and of the line before."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -163,30 +176,30 @@ class AuditOut(BaseModel):
     sha256: str
 
 
-class AuditWanted(BaseModel):
+class AuditQuery(BaseModel):
     """Which lines of the log, newest first. before: older than this number; since: at this time (UTC) or later."""
 
     model_config = ConfigDict(extra="forbid")
     before: int | None = Field(None, ge=1, le=2**53)
-    limit: int = Field(LINES, ge=1, le=LINES)
+    limit: int = Field(MAX_AUDIT_LINES, ge=1, le=MAX_AUDIT_LINES)
     since: datetime | None = None
-    who: str | None = Field(None, max_length=200, pattern=NO_NUL)
-    action: str | None = Field(None, max_length=200, pattern=NO_NUL)
-    subject: str | None = Field(None, max_length=200, pattern=NO_NUL)
+    who: str | None = Field(None, max_length=200, pattern=NO_NUL_PATTERN)
+    action: str | None = Field(None, max_length=200, pattern=NO_NUL_PATTERN)
+    subject: str | None = Field(None, max_length=200, pattern=NO_NUL_PATTERN)
 
     @property
-    def filter(self) -> AuditFilter:
+    def audit_filter(self) -> AuditFilter:
         """As the records take it."""
         since = self.since if self.since is None or self.since.tzinfo else self.since.replace(tzinfo=UTC)
         return AuditFilter(self.before, since, self.who, self.action, self.subject)
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     status: HealthStatus
     version: str
 
 
-class MarkerOut(BaseModel):
+class MarkerResponse(BaseModel):
     name: str
     title: str
     positive: str
@@ -196,7 +209,7 @@ class MarkerOut(BaseModel):
     performance: str
 
 
-class ModelOut(BaseModel):
+class ModelResponse(BaseModel):
     name: str
     title: str
     sha256: str
@@ -204,21 +217,21 @@ class ModelOut(BaseModel):
     sequences: list[str]
     intended_use: str
     licence: str
-    markers: list[MarkerOut]
+    markers: list[MarkerResponse]
 
 
-class Volume(BaseModel):
+class LesionVolumeResponse(BaseModel):
     lesion_volume_ml: float
 
 
-def job_out(row: JobRow) -> JobOut:
+def create_job_response(row: JobRow) -> JobResponse:
     """A job with its error and step as data; the result brings its own."""
-    told = collect([row.error or "", row.step])
-    return JobOut.model_validate(row).model_copy(update={"messages": told})
+    messages = collect_message_records([row.error or "", row.step])
+    return JobResponse.model_validate(row).model_copy(update={"messages": messages})
 
 
-def study_out(row: StudyRow) -> StudyOut:
+def create_study_response(row: StudyRow) -> StudyResponse:
     """What is known of it."""
-    own = {name: getattr(row, name) for name in StudyOut.model_fields if hasattr(row, name)}
-    told = [*row.about.get("messages", ()), *collect([row.error or "", row.step])]
-    return StudyOut.model_validate(own | row.about | {"messages": told})
+    row_fields = {name: getattr(row, name) for name in StudyResponse.model_fields if hasattr(row, name)}
+    messages = [*row.about.get("messages", ()), *collect_message_records([row.error or "", row.step])]
+    return StudyResponse.model_validate(row_fields | row.about | {"messages": messages})

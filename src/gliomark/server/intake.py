@@ -14,54 +14,56 @@ from typing import Any
 
 from pydicom import Dataset
 
-from gliomark.files import files_below
+from gliomark.files import iterate_files
 from gliomark.io import find_patients, read_study
-from gliomark.io.dicom import dicom_files
+from gliomark.io.dicom import find_dicom_files
 from gliomark.io.dicom.files import read_dataset
-from gliomark.io.limits import is_plain
+from gliomark.io.limits import is_regular_file
 from gliomark.messages import message
-from gliomark.server.store import Store, without_path
-from gliomark.study import UNFORESEEN, GliomarkError, MRSequence, Study
+from gliomark.server.store import StudyStore, redact_folder
+from gliomark.study import DATA_ERRORS, GliomarkError, MRSequence, Study
 
-OLDEST = 120
+MAX_AGE_YEARS = 120
 
 
 @dataclass(frozen=True)
-class TakenIn:
+class ImportedStudy:
     """What the server records of a study. sha256: of its files."""
 
     patient_id: str
     sha256: str
 
 
-def take_in(store: Store, id: str, folder: Path, needed: Sequence[MRSequence]) -> TakenIn:
+def import_study(
+    store: StudyStore, study_id: str, folder: Path, required_sequences: Sequence[MRSequence]
+) -> ImportedStudy:
     """Read the files in ``folder`` and keep them as study ``id``. Raises GliomarkError for what is no study."""
-    study = read_upload(folder, needed)
-    store.keep_study(id, study)
-    return TakenIn(study.patient_id, digest(folder))
+    study = read_upload(folder, required_sequences)
+    store.save_study(study_id, study)
+    return ImportedStudy(study.patient_id, compute_folder_sha256(folder))
 
 
-def read_upload(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
+def read_upload(folder: Path, required_sequences: Sequence[MRSequence] = ()) -> Study:
     """The one patient in what was sent; needed: the model's sequences, for the choice between examinations.
 
     Raises GliomarkError, in a sentence without the server's own paths."""
     try:
-        patients = find_patients(_innermost(folder))
+        patients = find_patients(_find_innermost_folder(folder))
         if len(patients) > 1:
             names = ", ".join(patient.name for patient in patients[:4])
             raise GliomarkError(message("upload-patients", count=len(patients), names=names))
-        return read_study(patients[0], needed=needed)
+        return read_study(patients[0], required_sequences=required_sequences)
     except GliomarkError as error:
-        raise GliomarkError(without_path(error.message, folder)) from None
+        raise GliomarkError(redact_folder(error.message, folder)) from None
     except MemoryError:
         raise  # the reading process's limit, which has a sentence of its own
-    except UNFORESEEN as error:
-        reason = without_path(" ".join(str(error).split())[-200:], folder)
+    except DATA_ERRORS as error:
+        reason = redact_folder(" ".join(str(error).split())[-200:], folder)
         kind = type(error).__name__
         raise GliomarkError(message("images-unreadable", kind=kind, reason=reason)) from None
 
 
-def _innermost(folder: Path) -> Path:
+def _find_innermost_folder(folder: Path) -> Path:
     """Past the folders that hold nothing but one folder."""
     while True:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
@@ -70,35 +72,43 @@ def _innermost(folder: Path) -> Path:
         folder = entries[0]
 
 
-def digest(folder: Path) -> str:
+def compute_folder_sha256(folder: Path) -> str:
     """SHA-256 over every file's path and content, in order of path."""
-    whole = hashlib.sha256()
-    for path in sorted(filter(is_plain, files_below(folder))):
-        whole.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+    folder_hash = hashlib.sha256()
+    for path in sorted(filter(is_regular_file, iterate_files(folder))):
+        folder_hash.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
+            folder_hash.update(hashlib.file_digest(file, "sha256").digest())
+    return folder_hash.hexdigest()
 
 
 # ---- a pushed study's person ------------------------------------------------------------------------
 
 
-def asked_of(folder: Path) -> dict[str, Any]:
+def create_prediction_request(folder: Path) -> dict[str, Any]:
     """A prediction as it is asked for, age in years and sex from the headers."""
-    header = read_dataset(next(iter(dicom_files(folder))), stop_before_pixels=True)
-    age, sex = age_of(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")).strip().upper())
-    unknown = age is None or sex is None
-    return {"age": age, "sex": sex, "without_clinical": unknown, "fusion": "near", "outline": "model"}
+    header = read_dataset(next(iter(find_dicom_files(folder))), stop_before_pixels=True)
+    age, sex = read_age(header), {"M": 0, "F": 1}.get(str(header.get("PatientSex", "")).strip().upper())
+    is_clinical_missing = age is None or sex is None
+    return {
+        "age": age,
+        "sex": sex,
+        "without_clinical": is_clinical_missing,
+        "fusion": "near",
+        "outline": "model",
+    }
 
 
-def age_of(header: Dataset) -> float | None:
+def read_age(header: Dataset) -> float | None:
     """PatientAge, else from the dates of birth and study."""
-    if found := re.fullmatch(r"(\d{1,3})([YMWD])", str(header.get("PatientAge", "")).strip()):
-        stated = int(found[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365.25}[found[2]]
-        if 0 < stated <= OLDEST:  # 000Y and 999Y say that nobody knew
-            return stated
-    born, seen = (str(header.get(word, ""))[:8] for word in ("PatientBirthDate", "StudyDate"))
-    if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", seen):
-        years = int(seen[:4]) - int(born[:4]) - (seen[4:] < born[4:])
-        return float(years) if 0 <= years <= OLDEST else None
+    if match := re.fullmatch(r"(\d{1,3})([YMWD])", str(header.get("PatientAge", "")).strip()):
+        age = int(match[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365.25}[match[2]]
+        if 0 < age <= MAX_AGE_YEARS:  # 000Y and 999Y say that nobody knew
+            return age
+    birth_date, study_date = (
+        str(header.get(keyword, ""))[:8] for keyword in ("PatientBirthDate", "StudyDate")
+    )
+    if re.fullmatch(r"\d{8}", birth_date) and re.fullmatch(r"\d{8}", study_date):
+        years = int(study_date[:4]) - int(birth_date[:4]) - (study_date[4:] < birth_date[4:])
+        return float(years) if 0 <= years <= MAX_AGE_YEARS else None
     return None

@@ -15,48 +15,50 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gliomark.models.signatures import Trust
-from gliomark.server.records import Records
-from gliomark.server.store import Store
-from gliomark.server.work import Done, Job, work
+from gliomark.models.signatures import TrustPolicy
+from gliomark.server.records import Database
+from gliomark.server.store import StudyStore
+from gliomark.server.work import JobResult, WorkerJob, run_worker
 
 T = TypeVar("T")
 LOG = logging.getLogger("gliomark.server")
 
-STUCK_S = 900.0
-LOAD_S = 600.0  # for loading the models
-PAUSE_S = 0.5  # at most, between looking for jobs that another server may have left
+JOB_STALL_TIMEOUT_S = 900.0
+MODEL_LOAD_TIMEOUT_S = 600.0  # for loading the models
+POLL_INTERVAL_S = 0.5  # at most, between looking for jobs that another server may have left
 
 
-class Workers:
+class WorkerPool:
     """As many processes as asked for, each with a thread that feeds it. Started by ``start``, ended by ``stop``."""
 
     def __init__(
         self,
-        records: Records,
-        folder: Path,
-        models: Mapping[str, str],
-        count: int,
-        stuck_s: float = STUCK_S,
-        trust: Trust = Trust(),
+        database: Database,
+        data_folder: Path,
+        model_files: Mapping[str, str],
+        worker_count: int,
+        job_stall_timeout_s: float = JOB_STALL_TIMEOUT_S,
+        trust: TrustPolicy = TrustPolicy(),
     ) -> None:
         """stuck_s: for so long a job may tell of no progress until its worker is ended; trust: whose weights are
         loaded."""
-        self.records, self.folder, self.models = records, folder, models
-        self.stuck_s, self.trust = stuck_s, trust
-        self.threads = max(1, (os.cpu_count() or 1) // count)
+        self.database, self.data_folder, self.model_files = database, data_folder, model_files
+        self.job_stall_timeout_s, self.trust = job_stall_timeout_s, trust
+        self.threads_per_worker = max(1, (os.cpu_count() or 1) // worker_count)
         self._stopping, self._new_job = threading.Event(), threading.Event()
-        self._loaded = threading.Event()
-        self._choosing = threading.Lock()  # SQLite does not lock single rows
-        self._cancelled: set[str] = set()
+        self._models_loaded = threading.Event()
+        self._claim_lock = threading.Lock()  # SQLite does not lock single rows
+        self._cancelled_jobs: set[str] = set()
         self.pids: dict[int, int] = {}
-        self.models_known: list[dict[str, Any]] = []
-        self.broken = ""
-        self.on_broken: Callable[[], object] = lambda: None
-        self._watchers = [threading.Thread(target=self._watch, args=(n,), daemon=True) for n in range(count)]
+        self.model_descriptions: list[dict[str, Any]] = []
+        self.startup_error = ""
+        self.on_startup_error: Callable[[], object] = lambda: None
+        self._watchers = [
+            threading.Thread(target=self._run_watcher, args=(n,), daemon=True) for n in range(worker_count)
+        ]
 
     def start(self) -> None:
-        self.records.take_up()
+        self.database.requeue_interrupted_jobs()
         for watcher in self._watchers:
             watcher.start()
 
@@ -68,119 +70,132 @@ class Workers:
             watcher.join(timeout=10)
 
     @property
-    def watched(self) -> bool:
+    def is_watched(self) -> bool:
         """Whether somebody still looks after every process."""
         return all(watcher.is_alive() for watcher in self._watchers)
 
     def wait_for_models(self, seconds: float) -> list[dict[str, Any]]:
         """``models_known``, once a worker has loaded them; nothing where that takes longer."""
-        self._loaded.wait(seconds)
-        return self.models_known
+        self._models_loaded.wait(seconds)
+        return self.model_descriptions
 
-    def look(self) -> None:
+    def notify_new_job(self) -> None:
         """There is a new job."""
         self._new_job.set()
 
-    def cancel(self, job: str) -> None:
+    def cancel_job(self, job_id: str) -> None:
         """Its worker is ended and another one started."""
-        self._cancelled.add(job)
+        self._cancelled_jobs.add(job_id)
 
-    def _watch(self, number: int) -> None:
-        process, connection = self._hire(number)
+    def _run_watcher(self, worker_number: int) -> None:
+        process, connection = self._spawn_worker(worker_number)
         while not self._stopping.is_set():
             if not process.is_alive():
-                process, connection = self._hire(number)
-            job = self._surely(self._next)
+                process, connection = self._spawn_worker(worker_number)
+            job = self._retry_database_call(self._claim_next_job)
             if job is None:
-                self._new_job.wait(PAUSE_S)
+                self._new_job.wait(POLL_INTERVAL_S)
                 self._new_job.clear()
                 continue
-            if not self._see_through(job, process, connection):
+            if not self._supervise_job(job, process, connection):
                 process.kill()
                 process.join()
-            if not self._stopping.is_set() and self._surely(self.records.study, job.study_id) is None:
+            if (
+                not self._stopping.is_set()
+                and self._retry_database_call(self.database.find_study, job.study_id) is None
+            ):
                 # deleted meanwhile: what the worker has still written goes too
-                Store(self.folder).remove(job.study_id)
+                StudyStore(self.data_folder).remove_study(job.study_id)
         process.kill()
 
-    def _surely(self, ask: Callable[..., T], *told: Any) -> T | None:
+    def _retry_database_call(self, function: Callable[..., T], *args: Any) -> T | None:
         """Ask the database until it answers or the server stops: a restart of it must not end this thread."""
         while True:
             try:
-                return ask(*told)
+                return function(*args)
             except SQLAlchemyError as error:
                 LOG.error("the database does not answer: %s", type(error).__name__)
-                if self._stopping.wait(PAUSE_S):
+                if self._stopping.wait(POLL_INTERVAL_S):
                     return None
 
-    def _hire(self, number: int) -> tuple[BaseProcess, Connection]:
+    def _spawn_worker(self, worker_number: int) -> tuple[BaseProcess, Connection]:
         """A new process, its models loaded; tried again until it lives or the server stops. Weights that cannot be
         loaded are told in ``broken``: no other process could load them either."""
         context = multiprocessing.get_context("spawn")
         while True:
-            ours, theirs = context.Pipe()
+            parent_end, child_end = context.Pipe()
             process = context.Process(
-                target=work,
-                args=(theirs, self.folder, dict(self.models), self.threads, self.trust),
+                target=run_worker,
+                args=(
+                    child_end,
+                    self.data_folder,
+                    dict(self.model_files),
+                    self.threads_per_worker,
+                    self.trust,
+                ),
                 daemon=True,
             )
             process.start()
-            theirs.close()
+            child_end.close()
             try:
-                if not ours.poll(LOAD_S):
+                if not parent_end.poll(MODEL_LOAD_TIMEOUT_S):
                     raise EOFError
-                said = ours.recv()
-                if isinstance(said, str):
-                    self.broken = said
-                    self.on_broken()
+                reply = parent_end.recv()
+                if isinstance(reply, str):
+                    self.startup_error = reply
+                    self.on_startup_error()
                     self._stopping.wait()
-                    return process, ours
-                self.models_known = said
-                self._loaded.set()
-                self.pids[number] = process.pid or 0
-                return process, ours
+                    return process, parent_end
+                self.model_descriptions = reply
+                self._models_loaded.set()
+                self.pids[worker_number] = process.pid or 0
+                return process, parent_end
             except (EOFError, OSError):
                 LOG.error("a worker could not start; it is tried again")
                 process.kill()
-            if self._stopping.wait(PAUSE_S):
-                return process, ours
+            if self._stopping.wait(POLL_INTERVAL_S):
+                return process, parent_end
 
-    def _next(self) -> Job | None:
-        with self._choosing:
-            found = self.records.next_job()
-        if found is None:
+    def _claim_next_job(self) -> WorkerJob | None:
+        with self._claim_lock:
+            claimed = self.database.claim_next_job()
+        if claimed is None:
             return None
-        job, study = found
+        job, study = claimed
         prepared_for = study.about.get("model_sha256", "")
-        return Job(job.id, job.kind, study.id, study.model, prepared_for, job.outline_sha256, job.request)
+        return WorkerJob(
+            job.id, job.kind, study.id, study.model, prepared_for, job.outline_sha256, job.request
+        )
 
-    def _see_through(self, job: Job, process: BaseProcess, connection: Connection) -> bool:
+    def _supervise_job(self, job: WorkerJob, process: BaseProcess, connection: Connection) -> bool:
         """Until the job is over; False where the worker must go: dead, stuck, cancelled, or the server stops."""
         try:
             connection.send(job)
-            heard = time.monotonic()
+            last_reply_at = time.monotonic()
             while True:
                 if self._stopping.is_set():
-                    self._surely(self.records.give_back, job.id, True)
+                    self._retry_database_call(self.database.requeue_job, job.id, True)
                     return False
-                if job.id in self._cancelled:
-                    self._cancelled.discard(job.id)
+                if job.id in self._cancelled_jobs:
+                    self._cancelled_jobs.discard(job.id)
                     return False
                 if not wait([connection, process.sentinel], timeout=0.2):
-                    if time.monotonic() - heard > self.stuck_s:
-                        self._surely(self.records.give_back, job.id, False, self.stuck_s)
+                    if time.monotonic() - last_reply_at > self.job_stall_timeout_s:
+                        self._retry_database_call(
+                            self.database.requeue_job, job.id, False, self.job_stall_timeout_s
+                        )
                         return False
                     continue
-                message, heard = connection.recv(), time.monotonic()
-                if isinstance(message, tuple):
-                    self.records.tell(job.id, *message)
-                elif isinstance(message, Done):
-                    told = (job.id, message.seconds, message.result, message.model_sha256)
-                    self._surely(self.records.finish, *told)
+                reply, last_reply_at = connection.recv(), time.monotonic()
+                if isinstance(reply, tuple):
+                    self.database.update_progress(job.id, *reply)
+                elif isinstance(reply, JobResult):
+                    result_fields = (job.id, reply.seconds, reply.result, reply.model_sha256)
+                    self._retry_database_call(self.database.finish_job, *result_fields)
                     return True
                 else:
-                    self._surely(self.records.fail, job.id, message)
+                    self._retry_database_call(self.database.fail_job, job.id, reply)
                     return True
         except (EOFError, OSError, SQLAlchemyError):
-            self._surely(self.records.give_back, job.id)
+            self._retry_database_call(self.database.requeue_job, job.id)
             return False

@@ -19,58 +19,70 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from gliomark import study as records_of_study
-from gliomark.files import NotWrittenError
+from gliomark.files import FileWriteError
 from gliomark.messages import Message, message
-from gliomark.stored import read_record, same_record, write_record
+from gliomark.stored import is_same_record, read_record, write_record
 from gliomark.study import GliomarkError, MRSequence, Study
 
 if TYPE_CHECKING:
-    from gliomark.server.records import Records
-    from gliomark.server.store import Store
+    from gliomark.server.records import Database
+    from gliomark.server.store import StudyStore
 
 LOG = logging.getLogger("gliomark.server")
 T = TypeVar("T")
 
-_STUDY = (
-    "Clinical", "Contributions", "Examination", "MarkerPrediction", "ModelIdentity", "NiftiSpace", "Segmentation",
-    "Series", "SliceScore", "SliceStack", "SourceImage", "Study",
-)  # fmt: skip
-_RECORDS = {("gliomark.study", name) for name in _STUDY} | {
+_STUDY_RECORD_NAMES = (
+    "Clinical",
+    "Contributions",
+    "Examination",
+    "MarkerPrediction",
+    "ModelIdentity",
+    "NiftiSpace",
+    "Segmentation",
+    "Series",
+    "SliceScore",
+    "SliceStack",
+    "SourceImage",
+    "Study",
+)
+_ALLOWED_RECORDS = {("gliomark.study", name) for name in _STUDY_RECORD_NAMES} | {
     ("gliomark.pipeline", "Prepared"),
     ("gliomark.found_outline", "FoundOutline"),
 }
-_PATHS = {(room, name) for room in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")}
-_NUMPY = {
+_ALLOWED_PATH_TYPES = {
+    (room, name) for room in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")
+}
+_ALLOWED_NUMPY_FUNCTIONS = {
     (f"numpy.{core}.{room}", name)
     for core in ("core", "_core")
     for room, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
 }
-_SHOWN_INSTEAD = {MRSequence.FLAIR: MRSequence.T2, MRSequence.T2: MRSequence.FLAIR}
+_SUBSTITUTE_SEQUENCES = {MRSequence.FLAIR: MRSequence.T2, MRSequence.T2: MRSequence.FLAIR}
 
 
-class _Kept:
+class _PickledRecord:
     """A record as it was pickled: its fields are what the file says."""
 
-    record: str
+    record_name: str
 
 
-def is_kept(folder: Path, name: str) -> bool:
+def has_pickle(folder: Path, name: str) -> bool:
     """Whether an earlier version kept this."""
-    return _file(folder, name).is_file()
+    return _get_pickle_path(folder, name).is_file()
 
 
-def take_over(folder: Path, name: str, kind: type[T]) -> None:
+def convert_pickle(folder: Path, name: str, record_type: type[T]) -> None:
     """Write a pickled record in today's form and remove the pickle. Raises GliomarkError, the pickle staying as it is,
     where it is damaged or asks for anything but what a server kept."""
-    file = _file(folder, name)
+    file = _get_pickle_path(folder, name)
     try:
-        record = _rebuild(_unpickle(file, folder), kind)
+        record = _rebuild_record(_load_pickle(file, folder), record_type)
         write_record(folder, name, record)
-        if not same_record(record, read_record(folder, name, kind)):
+        if not is_same_record(record, read_record(folder, name, record_type)):
             raise ValueError("it did not come back the same")
     except FileNotFoundError:
         return  # another process was faster
-    except NotWrittenError:
+    except FileWriteError:
         raise
     except (
         pickle.UnpicklingError,
@@ -80,67 +92,73 @@ def take_over(folder: Path, name: str, kind: type[T]) -> None:
         ImportError,
         LookupError,
     ) as error:
-        raise _refusal(file, error) from None
+        raise _create_error(file, error) from None
     except (MemoryError, RecursionError, TypeError, ValueError, GliomarkError) as error:
-        raise _refusal(file, error) from None
+        raise _create_error(file, error) from None
     file.unlink(missing_ok=True)
 
 
-def take_over_all(store: Store, records: Records) -> None:
+def convert_legacy_data(store: StudyStore, database: Database) -> None:
     """Everything that lies in the data folder in an earlier version's form. What cannot be taken over stays, is logged,
     and is said again to who asks for it."""
-    done = 0
-    for folder in sorted(store.folder.glob("studies/*")):
-        done += _take_over_study(folder) + _take_over_correction(store, records, folder)
-    if done:
-        records.log("server", "older data taken over", "", files=done)
+    converted_count = 0
+    for folder in sorted(store.data_folder.glob("studies/*")):
+        converted_count += _convert_study(folder) + _convert_correction(store, database, folder)
+    if converted_count:
+        database.add_audit_entry("server", "older data taken over", "", files=converted_count)
 
 
-def _take_over_study(folder: Path) -> int:
+def _convert_study(study_folder: Path) -> int:
     """How many of its records were taken over."""
-    wanted = [(folder, "study"), (folder, "prepared")]
-    wanted += [(job, "prediction") for job in sorted(folder.glob("predictions/*"))]
-    done = 0
-    for place, name in wanted:
-        if is_kept(place, name):
+    candidates = [(study_folder, "study"), (study_folder, "prepared")]
+    candidates += [
+        (prediction_folder, "prediction") for prediction_folder in sorted(study_folder.glob("predictions/*"))
+    ]
+    converted_count = 0
+    for record_folder, name in candidates:
+        if has_pickle(record_folder, name):
             try:
-                take_over(place, name, _outermost(name))
-                done += 1
+                convert_pickle(record_folder, name, _get_record_type(name))
+                converted_count += 1
             except (GliomarkError, OSError) as error:
-                LOG.error("study %s: %s", folder.name, error)
-    return done
+                LOG.error("study %s: %s", study_folder.name, error)
+    return converted_count
 
 
-def _outermost(name: str) -> type:
-    from gliomark.pipeline import Prepared
-    from gliomark.server.store import KeptPrediction
+def _get_record_type(name: str) -> type:
+    from gliomark.pipeline import PreparedStudy
+    from gliomark.server.store import StoredPrediction
 
-    kinds: dict[str, type] = {"study": Study, "prepared": Prepared, "prediction": KeptPrediction}
-    return kinds[name]
+    record_types: dict[str, type] = {
+        "study": Study,
+        "prepared": PreparedStudy,
+        "prediction": StoredPrediction,
+    }
+    return record_types[name]
 
 
-def _take_over_correction(store: Store, records: Records, folder: Path) -> bool:
+def _convert_correction(store: StudyStore, database: Database, study_folder: Path) -> bool:
     """The very first version kept one outline of the doctor's, by no hash."""
-    file = folder / "corrected.png"
-    study = records.study(folder.name) if file.is_file() else None
+    file = study_folder / "corrected.png"
+    study = database.find_study(study_folder.name) if file.is_file() else None
     if study is None:
         return False
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    kept = store.correction(folder.name, sha256)
+    kept = store.get_correction_path(study_folder.name, sha256)
     kept.parent.mkdir(exist_ok=True)
     kept.write_bytes(content)
     if not study.correction:
-        records.correct(folder.name, sha256, "server")
+        database.set_correction(study_folder.name, sha256, "server")
     file.unlink()
     return True
 
 
-def _file(folder: Path, name: str) -> Path:
+def _get_pickle_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.pickle"
 
 
-def _refusal(file: Path, error: BaseException) -> GliomarkError:
+def _create_error(file: Path, error: BaseException) -> GliomarkError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return GliomarkError(message("stored-older", file=file.name, reason=reason))
 
@@ -148,39 +166,42 @@ def _refusal(file: Path, error: BaseException) -> GliomarkError:
 # ---- reading ------------------------------------------------------------------------------------------
 
 
-def _unpickle(file: Path, folder: Path) -> Any:
-    made = _makers(folder)
+def _load_pickle(file: Path, study_folder: Path) -> Any:
+    constructors = _create_constructors(study_folder)
 
-    class Restricted(pickle.Unpickler):
+    class RestrictedUnpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            if (module, name) not in made:
+            if (module, name) not in constructors:
                 raise pickle.UnpicklingError(f"{module}.{name} has no place in a study")
-            return made[module, name]
+            return constructors[module, name]
 
     with file.open("rb") as content:
-        return Restricted(content).load()
+        return RestrictedUnpickler(content).load()
 
 
-def _makers(folder: Path) -> Mapping[tuple[str, str], Any]:
+def _create_constructors(study_folder: Path) -> Mapping[tuple[str, str], Any]:
     """What a pickle may name; made for one file, so that it can spoil nothing that others use."""
-    kept = {(room, name): type(name, (_Kept,), {"record": name}) for room, name in _RECORDS}
-    paths = {named: lambda *parts: _moved(Path(*parts), folder) for named in _PATHS}
-    sentence = {("gliomark.messages", "_restore"): lambda *told: _sentence(*told)}
+    record_types = {
+        (module_name, name): type(name, (_PickledRecord,), {"record": name})
+        for module_name, name in _ALLOWED_RECORDS
+    }
+    paths = {key: lambda *parts: _relocate_path(Path(*parts), study_folder) for key in _ALLOWED_PATH_TYPES}
+    sentence = {("gliomark.messages", "_restore"): lambda *told: _restore_message(*told)}
     sequence = {("gliomark.study", "MRSequence"): lambda value: MRSequence(value)}
-    numpy = {(room, name): _numpy_maker(name) for room, name in _NUMPY}
+    numpy = {(room, name): _create_numpy_constructor(name) for room, name in _ALLOWED_NUMPY_FUNCTIONS}
     types: dict[tuple[str, str], Any] = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-    return {**kept, **paths, **sentence, **sequence, **numpy, **types}
+    return {**record_types, **paths, **sentence, **sequence, **numpy, **types}
 
 
-def _numpy_maker(name: str) -> Callable[..., Any]:
+def _create_numpy_constructor(name: str) -> Callable[..., Any]:
     """numpy's own, behind a function that a pickle may change as it likes."""
     from numpy._core import multiarray, numeric
 
-    own = getattr(numeric if name == "_frombuffer" else multiarray, name)
-    return lambda *told: own(*told)
+    numpy_function = getattr(numeric if name == "_frombuffer" else multiarray, name)
+    return lambda *told: numpy_function(*told)
 
 
-def _sentence(code: str, parameters: Mapping[str, Any], text: str) -> str:
+def _restore_message(code: str, parameters: Mapping[str, Any], text: str) -> str:
     """As ``messages`` restores one: its text alone where this version cannot say it."""
     try:
         return Message(code, parameters)
@@ -188,79 +209,88 @@ def _sentence(code: str, parameters: Mapping[str, Any], text: str) -> str:
         return str(text)
 
 
-def _moved(path: Path, folder: Path) -> Path:
+def _relocate_path(path: Path, study_folder: Path) -> Path:
     """A file of the study where it lies now: the data folder may have been moved or restored elsewhere."""
-    parts, here = path.parts, ("studies", folder.name)
-    for at in range(len(parts) - 1):
-        if parts[at : at + 2] == here:
-            return folder.joinpath(*parts[at + 2 :])
+    parts, study_parts = path.parts, ("studies", study_folder.name)
+    for index in range(len(parts) - 1):
+        if parts[index : index + 2] == study_parts:
+            return study_folder.joinpath(*parts[index + 2 :])
     return path
 
 
 # ---- putting together -----------------------------------------------------------------------------------
 
 
-def _rebuild(value: Any, kind: type | None = None) -> Any:
+def _rebuild_record(value: Any, record_type: type | None = None) -> Any:
     """The record that a pickle holds; kind: of the outermost. A field that the version before did not have takes its
     default, one that this version does not have is left out."""
-    if isinstance(value, _Kept):
-        kinds = _kinds()
-        if kind is not None and kinds[value.record] is not kind:
-            raise TypeError(f"it holds a {value.record}")
-        return _make(kinds[value.record], vars(value))
-    if kind is not None:
+    if isinstance(value, _PickledRecord):
+        kinds = _list_record_types()
+        if record_type is not None and kinds[value.record_name] is not record_type:
+            raise TypeError(f"it holds a {value.record_name}")
+        return _create_record(kinds[value.record_name], vars(value))
+    if record_type is not None:
         if not isinstance(value, dict):
             raise TypeError(f"it holds a {type(value).__name__}")
-        return _make(kind, value)
+        return _create_record(record_type, value)
     if isinstance(value, dict):
-        return {_rebuild(name): _rebuild(part) for name, part in value.items()}
-    return tuple(_rebuild(part) for part in value) if isinstance(value, list | tuple) else value
+        return {_rebuild_record(name): _rebuild_record(part) for name, part in value.items()}
+    return tuple(_rebuild_record(part) for part in value) if isinstance(value, list | tuple) else value
 
 
-def _make(kind: type, state: Mapping[str, Any]) -> Any:
-    state = _REPAIRS.get(kind.__name__, dict)(state)
-    known = {part.name: part for part in fields(kind)}
+def _create_record(record_type: type, pickled_fields: Mapping[str, Any]) -> Any:
+    pickled_fields = _RECORD_REPAIRS.get(record_type.__name__, dict)(pickled_fields)
+    known = {part.name: part for part in fields(record_type)}
     missing = [
         name
         for name, part in known.items()
-        if name not in state and part.default is MISSING and part.default_factory is MISSING
+        if name not in pickled_fields and part.default is MISSING and part.default_factory is MISSING
     ]
     if missing:
-        raise ValueError(f"{kind.__name__} lacks {missing[0]}")
-    return kind(**{name: _rebuild(part) for name, part in state.items() if name in known})
+        raise ValueError(f"{record_type.__name__} lacks {missing[0]}")
+    return record_type(
+        **{name: _rebuild_record(part) for name, part in pickled_fields.items() if name in known}
+    )
 
 
-def _kinds() -> Mapping[str, type]:
-    from gliomark.found_outline import FoundOutline
-    from gliomark.pipeline import Prepared
+def _list_record_types() -> Mapping[str, type]:
+    from gliomark.found_outline import SuppliedMask
+    from gliomark.pipeline import PreparedStudy
 
-    own: dict[str, type] = {name: getattr(records_of_study, name) for name in _STUDY}
-    return own | {"Prepared": Prepared, "FoundOutline": FoundOutline}
+    study_record_types: dict[str, type] = {
+        name: getattr(records_of_study, name) for name in _STUDY_RECORD_NAMES
+    }
+    return study_record_types | {"Prepared": PreparedStudy, "FoundOutline": SuppliedMask}
 
 
-def _repair_prepared(state: Mapping[str, Any]) -> dict[str, Any]:
+def _repair_prepared_fields(pickled_fields: Mapping[str, Any]) -> dict[str, Any]:
     """Once an image that stood in for a missing one was filed under the missing one's name."""
-    if "stand_ins" in state:
-        return dict(state)
-    there = vars(state["study"])["series"]
-    stack = vars(state["stack"])
-    others = [name for name in there if name not in stack["images"]]
+    if "stand_ins" in pickled_fields:
+        return dict(pickled_fields)
+    series_by_sequence = vars(pickled_fields["study"])["series"]
+    stack = vars(pickled_fields["stack"])
+    unused_sequences = [name for name in series_by_sequence if name not in stack["images"]]
     stand_ins = {}
     for wanted in stack["images"]:
-        if wanted not in there:
-            usual = _SHOWN_INSTEAD.get(wanted)
-            stand_ins[wanted] = usual if usual in others else others[0]
+        if wanted not in series_by_sequence:
+            preferred = _SUBSTITUTE_SEQUENCES.get(wanted)
+            stand_ins[wanted] = preferred if preferred in unused_sequences else unused_sequences[0]
     for name in ("images", "to_stack"):
-        stack[name] = {stand_ins.get(of, of): part for of, part in stack.get(name, {}).items()}
-    return {**state, "stand_ins": stand_ins}
+        stack[name] = {
+            stand_ins.get(name_in_file, name_in_file): value
+            for name_in_file, value in stack.get(name, {}).items()
+        }
+    return {**pickled_fields, "stand_ins": stand_ins}
 
 
-def _repair_stack(state: Mapping[str, Any]) -> dict[str, Any]:
+def _repair_stack_fields(pickled_fields: Mapping[str, Any]) -> dict[str, Any]:
     """For a while the share of the brain was one number for all sequences."""
-    return {name: part for name, part in state.items() if name != "coverage" or isinstance(part, Mapping)}
+    return {
+        name: part for name, part in pickled_fields.items() if name != "coverage" or isinstance(part, Mapping)
+    }
 
 
-_REPAIRS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "Prepared": _repair_prepared,
-    "SliceStack": _repair_stack,
+_RECORD_REPAIRS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "Prepared": _repair_prepared_fields,
+    "SliceStack": _repair_stack_fields,
 }

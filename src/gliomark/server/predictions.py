@@ -14,150 +14,167 @@ from pydicom import Dataset
 
 from gliomark.messages import message
 from gliomark.reporting import render_pdf
-from gliomark.reporting.contents import contents
-from gliomark.reporting.page import render_page
-from gliomark.server.context import Asking, Here, Server
+from gliomark.reporting.contents import create_report_contents
+from gliomark.reporting.page import render_contents_as_html
+from gliomark.server.context import CallerDep, Server, ServerDep
 from gliomark.server.documents import (
-    EVENTS,
-    NO_NUL,
-    NO_SUCH,
-    NOT_YET,
-    PAGE,
-    PDF,
-    PNG,
-    ZIP,
-    JobOut,
-    Truth,
-    TruthOut,
-    job_out,
+    EVENT_RESPONSES,
+    HTML_RESPONSES,
+    NO_NUL_PATTERN,
+    NOT_FOUND_RESPONSES,
+    NOT_READY_RESPONSES,
+    PDF_RESPONSES,
+    PNG_RESPONSES,
+    ZIP_RESPONSES,
+    JobResponse,
+    PathologyRequest,
+    PathologyResponse,
+    create_job_response,
 )
-from gliomark.server.events import stream
-from gliomark.server.records import OVER, Caller, JobRow
-from gliomark.server.results import kept_results
-from gliomark.server.views import note_detail
+from gliomark.server.events import create_event_stream
+from gliomark.server.records import FINAL_STATES, Caller, JobRow
+from gliomark.server.results import load_or_create_dicom_results
+from gliomark.server.views import set_audit_detail
 from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
 Language = Literal["en", "zh"]
-MOST_NAMED = 20  # studies, in the log's line about a patient's list
+MAX_LOGGED_STUDIES = 20  # studies, in the log's line about a patient's list
 
 
 @router.get("")
-def predictions(
-    _: Asking,
-    server: Here,
+def list_predictions(
+    _: CallerDep,
+    server: ServerDep,
     request: Request,
-    patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
-) -> list[JobOut]:
+    patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL_PATTERN)] = None,
+) -> list[JobResponse]:
     """Everything that was asked, or one patient's, newest first."""
-    rows = server.records.predictions(patient_id)
+    rows = server.database.list_predictions(patient_id)
     if patient_id is not None:
-        note_detail(request, studies=sorted({row.study_id for row in rows})[:MOST_NAMED])
-    return [job_out(row) for row in rows]
+        set_audit_detail(request, studies=sorted({row.study_id for row in rows})[:MAX_LOGGED_STUDIES])
+    return [create_job_response(row) for row in rows]
 
 
-@router.get("/{id}", responses=NO_SUCH)
-def prediction(id: str, _: Asking, server: Here) -> JobOut:
+@router.get("/{id}", responses=NOT_FOUND_RESPONSES)
+def get_prediction(id: str, _: CallerDep, server: ServerDep) -> JobResponse:
     """How far it is; the answer once it is done."""
-    return job_out(server.prediction(id))
+    return create_job_response(server.get_prediction(id))
 
 
-@router.get("/{id}/events", response_class=StreamingResponse, responses=EVENTS)
-def prediction_events(id: str, caller: Asking, server: Here) -> StreamingResponse:
+@router.get("/{id}/events", response_class=StreamingResponse, responses=EVENT_RESPONSES)
+def stream_prediction_events(id: str, caller: CallerDep, server: ServerDep) -> StreamingResponse:
     """The prediction at every change, until it is over."""
-    server.prediction(id)
-    return stream(server.watch, caller.name, JobRow, id, job_out, lambda row: row.state in OVER)
+    server.get_prediction(id)
+    return create_event_stream(
+        server.row_watcher,
+        caller.name,
+        JobRow,
+        id,
+        create_job_response,
+        lambda row: row.state in FINAL_STATES,
+    )
 
 
-@router.delete("/{id}", responses=NO_SUCH)
-def cancel(id: str, caller: Asking, server: Here) -> JobOut:
+@router.delete("/{id}", responses=NOT_FOUND_RESPONSES)
+def cancel_prediction(id: str, caller: CallerDep, server: ServerDep) -> JobResponse:
     """Stop it; nothing happens to one that is over."""
-    asked = server.prediction(id)
-    if asked.owner != caller.name and caller.role != "admin":
+    current = server.get_prediction(id)
+    if current.owner != caller.name and caller.role != "admin":
         raise HTTPException(403, message("not-your-prediction"))
-    row = server.records.cancel(id, caller.name) or asked
-    if row.state == "cancelled" and asked.state not in OVER:
-        server.workers.cancel(id)
-    return job_out(row)
+    row = server.database.cancel_job(id, caller.name) or current
+    if row.state == "cancelled" and current.state not in FINAL_STATES:
+        server.worker_pool.cancel_job(id)
+    return create_job_response(row)
 
 
-@router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG)
-def outline(id: str, _: Asking, server: Here) -> FileResponse:
+@router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG_RESPONSES)
+def get_prediction_mask(id: str, _: CallerDep, server: ServerDep) -> FileResponse:
     """The outline that the answer rests on, one tall picture."""
-    row = server.answered(id)
-    return FileResponse(server.store.prediction(row.study_id, id) / "mask.png", media_type="image/png")
+    row = server.get_finished_prediction(id)
+    return FileResponse(
+        server.store.get_prediction_folder(row.study_id, id) / "mask.png", media_type="image/png"
+    )
 
 
-@router.get("/{id}/heat/{marker}.png", response_class=FileResponse, responses=PNG)
-async def heat(id: str, marker: str, caller: Asking, server: Here) -> FileResponse:
+@router.get("/{id}/heat/{marker}.png", response_class=FileResponse, responses=PNG_RESPONSES)
+async def get_heatmap(id: str, marker: str, caller: CallerDep, server: ServerDep) -> FileResponse:
     """Grad-CAM of the marker's middle branch, one tall picture; drawn at the first call."""
-    row = await to_thread.run_sync(server.answered, id)
-    if marker not in markers_of(row):
+    row = await to_thread.run_sync(server.get_finished_prediction, id)
+    if marker not in list_markers(row):
         raise HTTPException(404, message("no-such-marker", marker=marker[:80]))
-    path = server.store.prediction(row.study_id, id) / f"heat_{marker}.png"
+    path = server.store.get_prediction_folder(row.study_id, id) / f"heat_{marker}.png"
     if not path.exists():
-        await _explained(server, row, marker, caller)
+        await _compute_heatmap(server, row, marker, caller)
     return FileResponse(path, media_type="image/png")
 
 
-async def _explained(server: Server, row: JobRow, marker: str, caller: Caller) -> None:
+async def _compute_heatmap(server: Server, row: JobRow, marker: str, caller: Caller) -> None:
     """Let a worker draw the map, and wait for it."""
-    study = await to_thread.run_sync(server.study, row.study_id)
-    asked = {"prediction": row.id, "marker": marker}
-    with server.watch.place(caller.name):
-        job = await to_thread.run_sync(server.records.add_job, "explain", study, asked, caller.name)
-        server.workers.look()
-        async for now in server.watch.follow(JobRow, job.id):
-            if now is None or now.state in OVER:
+    study = await to_thread.run_sync(server.get_study, row.study_id)
+    job_request = {"prediction": row.id, "marker": marker}
+    with server.row_watcher.acquire_slot(caller.name):
+        job = await to_thread.run_sync(server.database.add_job, "explain", study, job_request, caller.name)
+        server.worker_pool.notify_new_job()
+        async for current in server.row_watcher.follow_row(JobRow, job.id):
+            if current is None or current.state in FINAL_STATES:
                 break
-    if now is None or now.state != "done":
-        raise HTTPException(500, (now and now.error) or message("no-map"))
+    if current is None or current.state != "done":
+        raise HTTPException(500, (current and current.error) or message("no-map"))
 
 
-@router.get("/{id}/prediction.json", responses=NOT_YET)
-def document(id: str, _: Asking, server: Here) -> dict[str, Any]:
+@router.get("/{id}/prediction.json", responses=NOT_READY_RESPONSES)
+def get_prediction_document(id: str, _: CallerDep, server: ServerDep) -> dict[str, Any]:
     """The same document that the command line writes."""
-    return server.answered(id).result or {}
+    return server.get_finished_prediction(id).result or {}
 
 
-@router.get("/{id}/report.html", response_class=Response, responses=PAGE)
-async def page(id: str, _: Asking, server: Here, language: Language = "en") -> HTMLResponse:
+@router.get("/{id}/report.html", response_class=Response, responses=HTML_RESPONSES)
+async def get_html_report(
+    id: str, _: CallerDep, server: ServerDep, language: Language = "en"
+) -> HTMLResponse:
     """One self-contained page."""
-    return HTMLResponse(await server.slowly(_page, server, id, language))
+    return HTMLResponse(await server.run_slow_function(_render_html_report, server, id, language))
 
 
-def _page(server: Server, id: str, language: Language) -> str:
-    row = server.answered(id)
-    shown = contents(server.store.load_prediction(row.study_id, id), row.result or {}, language)
-    return render_page(shown, language)
+def _render_html_report(server: Server, prediction_id: str, language: Language) -> str:
+    row = server.get_finished_prediction(prediction_id)
+    report_contents = create_report_contents(
+        server.store.load_prediction(row.study_id, prediction_id), row.result or {}, language
+    )
+    return render_contents_as_html(report_contents, language)
 
 
-@router.get("/{id}/report.pdf", response_class=Response, responses=PDF)
-async def pdf(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+@router.get("/{id}/report.pdf", response_class=Response, responses=PDF_RESPONSES)
+async def get_pdf_report(id: str, _: CallerDep, server: ServerDep, language: Language = "en") -> Response:
     """The report to print."""
-    return Response(await server.slowly(_pdf, server, id, language), media_type="application/pdf")
+    return Response(
+        await server.run_slow_function(_render_pdf_report, server, id, language), media_type="application/pdf"
+    )
 
 
-def _pdf(server: Server, id: str, language: Language) -> bytes:
-    row = server.answered(id)
-    return render_pdf(server.store.load_prediction(row.study_id, id), language)
+def _render_pdf_report(server: Server, prediction_id: str, language: Language) -> bytes:
+    row = server.get_finished_prediction(prediction_id)
+    return render_pdf(server.store.load_prediction(row.study_id, prediction_id), language)
 
 
-@router.get("/{id}/dicom.zip", response_class=Response, responses=ZIP)
-async def dicom(id: str, _: Asking, server: Here, language: Language = "en") -> Response:
+@router.get("/{id}/dicom.zip", response_class=Response, responses=ZIP_RESPONSES)
+async def get_dicom_results(id: str, _: CallerDep, server: ServerDep, language: Language = "en") -> Response:
     """Segmentation, structured report and encapsulated PDF of a study that came as DICOM."""
-    return Response(await server.slowly(_dicom, server, id, language), media_type="application/zip")
+    return Response(
+        await server.run_slow_function(_create_dicom_zip, server, id, language), media_type="application/zip"
+    )
 
 
-def _dicom(server: Server, id: str, language: Language) -> bytes:
-    row = server.answered(id)
+def _create_dicom_zip(server: Server, prediction_id: str, language: Language) -> bytes:
+    row = server.get_finished_prediction(prediction_id)
     try:
-        return zipped(kept_results(server.store, row, language, server.reading))
+        return create_zip(load_or_create_dicom_results(server.store, row, language, server.reader_pool))
     except GliomarkError as error:
         raise HTTPException(409, error.message) from None
 
 
-def zipped(results: Mapping[str, Dataset]) -> bytes:
+def create_zip(results: Mapping[str, Dataset]) -> bytes:
     """DICOM files in one."""
     buffer = BytesIO()
     with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
@@ -168,25 +185,30 @@ def zipped(results: Mapping[str, Dataset]) -> bytes:
     return buffer.getvalue()
 
 
-@router.post("/{id}/truth", status_code=201, responses=NOT_YET)
-def truth(id: str, told: Truth, caller: Asking, server: Here) -> TruthOut:
+@router.post("/{id}/truth", status_code=201, responses=NOT_READY_RESPONSES)
+def add_pathology(
+    id: str, pathology: PathologyRequest, caller: CallerDep, server: ServerDep
+) -> PathologyResponse:
     """What pathology found, kept with the record."""
-    row = server.answered(id)
+    row = server.get_finished_prediction(id)
     levels = {
-        m["name"]: (m["positive"], m["negative"])
-        for one in server.workers.models_known
-        for m in one["markers"]
+        marker["name"]: (marker["positive"], marker["negative"])
+        for model in server.worker_pool.model_descriptions
+        for marker in model["markers"]
     }
-    if told.marker not in markers_of(row):
-        raise HTTPException(422, message("no-such-marker", marker=told.marker))
-    if told.marker in levels and told.value not in levels[told.marker]:
-        known = " or ".join(levels[told.marker])
-        raise HTTPException(422, message("no-such-level", value=told.value, marker=told.marker, levels=known))
-    return TruthOut.model_validate(
-        server.records.add_truth(row, told.marker, told.value, told.note, caller.name)
+    if pathology.marker not in list_markers(row):
+        raise HTTPException(422, message("no-such-marker", marker=pathology.marker))
+    if pathology.marker in levels and pathology.value not in levels[pathology.marker]:
+        allowed_values = " or ".join(levels[pathology.marker])
+        raise HTTPException(
+            422,
+            message("no-such-level", value=pathology.value, marker=pathology.marker, levels=allowed_values),
+        )
+    return PathologyResponse.model_validate(
+        server.database.add_pathology(row, pathology.marker, pathology.value, pathology.note, caller.name)
     )
 
 
-def markers_of(row: JobRow) -> list[str]:
+def list_markers(row: JobRow) -> list[str]:
     """The markers that a prediction answered."""
     return [marker["marker"] for marker in (row.result or {})["markers"]]

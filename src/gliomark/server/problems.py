@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse
 
-from gliomark.messages import to_record
+from gliomark.messages import to_message_record
 
 
-def answer_problem(detail: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def create_error_response(detail: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """``{"detail": text}``, with ``code`` and ``parameters`` of a message."""
-    record = to_record(detail)
+    record = to_message_record(detail)
     return JSONResponse({"detail": record.pop("text"), **record}, status, dict(headers or {}))

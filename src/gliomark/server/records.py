@@ -41,23 +41,23 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from gliomark.messages import Message, from_record, message, to_record
+from gliomark.messages import Message, from_message_record, message, to_message_record
 from gliomark.server import audit_chain
-from gliomark.server.migrations.upgrade import READS, upgrade_database
+from gliomark.server.migrations.upgrade import READ_ONLY_OPTION, upgrade_database
 from gliomark.study import GliomarkError
 
 Role = Literal["reader", "admin"]
 ROLES = ("reader", "admin")
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-OVER = ("done", "failed", "cancelled")
-TOKEN_ADDED = "token added"  # noqa: S105 - an action in the log, not a token
-COMMAND_LINE = "command line"
+FINAL_STATES = ("done", "failed", "cancelled")
+TOKEN_ADDED_ACTION = "token added"  # noqa: S105 - an action in the log, not a token
+COMMAND_LINE_CALLER = "command line"
 LOCKED_S = 30.0  # that SQLite's file may be locked by others
-LINES = 1000  # of the log, at most, in one answer
-MOST_ATTEMPTS = 2  # a job whose worker died is tried once more
+MAX_AUDIT_LINES = 1000  # of the log, at most, in one answer
+MAX_JOB_ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """A time in UTC, also from SQLite, which keeps no zone."""
 
     impl = DateTime(timezone=True)
@@ -67,20 +67,22 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-class Sentence(TypeDecorator[str]):
+class MessageText(TypeDecorator[str]):
     """A text; a message is kept with its code and parameters, so that it can be said in any language."""
 
     impl = String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return json.dumps(to_record(value), ensure_ascii=False) if isinstance(value, Message) else value
+        return (
+            json.dumps(to_message_record(value), ensure_ascii=False) if isinstance(value, Message) else value
+        )
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """Text that is no record, such as an older version's, is read as it stands."""
         try:
             record = json.loads(value or "")
-            return from_record(record) if isinstance(record["text"], str) else value
+            return from_message_record(record) if isinstance(record["text"], str) else value
         except (ValueError, TypeError, KeyError):
             return value
 
@@ -88,14 +90,14 @@ class Sentence(TypeDecorator[str]):
 class Base(DeclarativeBase):
     """The tables; a row's fields are the columns."""
 
-    type_annotation_map = {dict[str, Any]: JSON, datetime: Moment}  # noqa: RUF012
+    type_annotation_map = {dict[str, Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012
 
 
-def _now() -> datetime:
+def _get_utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _new_id() -> str:
+def _create_id() -> str:
     return str(uuid.uuid4())
 
 
@@ -104,19 +106,19 @@ class StudyRow(Base):
     correction: SHA-256 of the doctor's outline, empty while the network's stands."""
 
     __tablename__ = "studies"
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_create_id)
     patient_id: Mapped[str]
     model: Mapped[str]
     input_sha256: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(default="preparing")
-    step: Mapped[str] = mapped_column(Sentence, default="")
+    step: Mapped[str] = mapped_column(MessageText, default="")
     progress: Mapped[float] = mapped_column(default=0.0)
-    error: Mapped[str | None] = mapped_column(Sentence, default=None)
+    error: Mapped[str | None] = mapped_column(MessageText, default=None)
     about: Mapped[dict[str, Any]] = mapped_column(default=dict)
     correction: Mapped[str] = mapped_column(String(64), default="")
     deleted: Mapped[bool] = mapped_column(default=False)
     owner: Mapped[str]
-    created: Mapped[datetime] = mapped_column(default=_now)
+    created: Mapped[datetime] = mapped_column(default=_get_utc_now)
 
     @property
     def corrected(self) -> bool:
@@ -129,39 +131,39 @@ class JobRow(Base):
     outline_sha256: of the doctor's outline that it rests on, empty where it is the network's."""
 
     __tablename__ = "jobs"
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_create_id)
     kind: Mapped[str]
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id"))
     patient_id: Mapped[str]
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[str] = mapped_column(default="queued", index=True)
-    step: Mapped[str] = mapped_column(Sentence, default="")
+    step: Mapped[str] = mapped_column(MessageText, default="")
     progress: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)
-    error: Mapped[str | None] = mapped_column(Sentence, default=None)
+    error: Mapped[str | None] = mapped_column(MessageText, default=None)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     input_sha256: Mapped[str] = mapped_column(String(64), default="")
     model_sha256: Mapped[str] = mapped_column(String(64), default="")
     outline_sha256: Mapped[str] = mapped_column(String(64), default="")
     owner: Mapped[str]
-    created: Mapped[datetime] = mapped_column(default=_now, index=True)
+    created: Mapped[datetime] = mapped_column(default=_get_utc_now, index=True)
     seconds: Mapped[float | None] = mapped_column(default=None)
 
 
-Followed = type[StudyRow] | type[JobRow]  # what changes while somebody waits for it
+WatchedTable = type[StudyRow] | type[JobRow]  # what changes while somebody waits for it
 
 
-class TruthRow(Base):
+class PathologyRow(Base):
     """The pathology that a prediction was later compared with."""
 
     __tablename__ = "truths"
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_create_id)
     prediction_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     marker: Mapped[str]
     value: Mapped[str]
     note: Mapped[str] = mapped_column(default="")
     owner: Mapped[str]
-    created: Mapped[datetime] = mapped_column(default=_now)
+    created: Mapped[datetime] = mapped_column(default=_get_utc_now)
 
 
 class TokenRow(Base):
@@ -171,19 +173,19 @@ class TokenRow(Base):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     role: Mapped[str]
-    created: Mapped[datetime] = mapped_column(default=_now)
+    created: Mapped[datetime] = mapped_column(default=_get_utc_now)
 
 
 class DeliveryRow(Base):
     """A prediction's results that one destination is owed. due: when they are next tried, once there are any."""
 
     __tablename__ = "deliveries"
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_new_id)
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=_create_id)
     prediction_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     destination: Mapped[str]
     state: Mapped[str] = mapped_column(default="owed", index=True)
     tries: Mapped[int] = mapped_column(default=0)
-    due: Mapped[datetime] = mapped_column(default=_now)
+    due: Mapped[datetime] = mapped_column(default=_get_utc_now)
 
 
 class AuditRow(Base):
@@ -210,39 +212,39 @@ class AuditHeadRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
 
 
-def append_audit(
+def append_audit_line(
     session: Session,
     who: str,
     action: str,
     subject: str,
     detail: Mapping[str, Any],
-    at: datetime | None = None,
+    recorded_at: datetime | None = None,
 ) -> None:
     """The one way into the log: a line that follows the newest, in the caller's transaction. at: now, else earlier.
 
     The head's row is locked until that transaction ends, so that no two writers follow the same line.
     """
     session.flush()  # what is locked besides is locked before the head, by every writer
-    at, head = at or _now(), _recorded_head(session, lock=True)
-    line = audit_chain.chained(head, at, who, action, subject, detail)
-    kept = {"previous_sha256": line.previous_sha256, "sha256": line.sha256}
+    recorded_at, head = recorded_at or _get_utc_now(), _read_recorded_head(session, locks_row=True)
+    line = audit_chain.create_next_line(head, recorded_at, who, action, subject, detail)
+    hashes = {"previous_sha256": line.previous_sha256, "sha256": line.sha256}
     row = {
         "number": line.number,
-        "at": at,
+        "at": recorded_at,
         "who": who,
         "action": action,
         "subject": subject,
         "detail": line.detail,
     }
-    session.execute(insert(AuditRow).values(**row, **kept))
+    session.execute(insert(AuditRow).values(**row, **hashes))
     session.execute(update(AuditHeadRow).values(number=line.number, sha256=line.sha256))
 
 
-def _lock_with_study(session: Session, id: str) -> JobRow | None:
+def _lock_job_with_study(session: Session, job_id: str) -> JobRow | None:
     """The job, locked after its study: in the order in which a study is removed, or two could wait for each other."""
-    study = session.scalar(select(JobRow.study_id).where(JobRow.id == id))
+    study = session.scalar(select(JobRow.study_id).where(JobRow.id == job_id))
     session.execute(select(StudyRow.id).where(StudyRow.id == study).with_for_update())
-    return session.get(JobRow, id, with_for_update=True)
+    return session.get(JobRow, job_id, with_for_update=True)
 
 
 @dataclass(frozen=True)
@@ -253,21 +255,21 @@ class Caller:
     role: Role
 
 
-def token_sha256(token: str) -> str:
+def hash_token(token: str) -> str:
     """Tokens hold 256 random bits: a plain hash cannot be searched back."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def connect(url: str) -> Engine:
+def connect_database(url: str) -> Engine:
     """The database, its tables made or brought to this version. Raises GliomarkError where it cannot be reached or
     is a newer version's."""
     try:
         engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
         if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
+            event.listen(engine, "connect", _configure_sqlite)
+            event.listen(engine, "begin", _begin_sqlite_transaction)
         if engine.dialect.name == "postgresql":
-            event.listen(engine, "do_connect", _speak_utf8)
+            event.listen(engine, "do_connect", _set_client_encoding)
         upgrade_database(engine, Base.metadata)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -275,12 +277,14 @@ def connect(url: str) -> Engine:
     return engine
 
 
-def _speak_utf8(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> None:
+def _set_client_encoding(
+    _dialect: object, _record: object, _arguments: object, connect_options: dict[str, Any]
+) -> None:
     """A PostgreSQL cluster made without a locale would answer bytes."""
-    named.setdefault("client_encoding", "utf8")
+    connect_options.setdefault("client_encoding", "utf8")
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
+def _configure_sqlite(connection: Any, _: object) -> None:
     """Readers do not wait for the writer; a second writer waits instead of failing."""
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={round(1000 * LOCKED_S)}")
@@ -302,15 +306,15 @@ def _keep_journal(connection: Any) -> None:
             time.sleep(0.02)
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def _begin_sqlite_transaction(connection: Connection) -> None:
     """What is read in a transaction stays so until it is written: one that may write begins as a writer, since SQLite
     locks no single rows."""
-    reads = connection.get_execution_options().get(READS)
+    reads = connection.get_execution_options().get(READ_ONLY_OPTION)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """What is to be written in the log. at: when it happened, now where nothing is said."""
 
     who: str
@@ -331,48 +335,52 @@ class AuditFilter:
     subject: str | None = None
 
     @property
-    def named(self) -> dict[str, Any]:
+    def audit_detail(self) -> dict[str, Any]:
         """What is asked for, as it is recorded that it was."""
-        told = {name: getattr(self, name) for name in ("who", "action", "subject") if getattr(self, name)}
-        return told | ({"since": audit_chain.utc_text(self.since)} if self.since else {})
+        detail = {name: getattr(self, name) for name in ("who", "action", "subject") if getattr(self, name)}
+        return detail | ({"since": audit_chain.format_utc_time(self.since)} if self.since else {})
 
-    def narrow(self, asked: Select[AuditRow]) -> Select[AuditRow]:
+    def apply_to_query(self, query: Select[AuditRow]) -> Select[AuditRow]:
         """The query, for these lines alone."""
-        equal = {AuditRow.who: self.who, AuditRow.action: self.action, AuditRow.subject: self.subject}
-        asked = asked.where(*(column == value for column, value in equal.items() if value is not None))
+        wanted_values = {AuditRow.who: self.who, AuditRow.action: self.action, AuditRow.subject: self.subject}
+        query = query.where(
+            *(column == value for column, value in wanted_values.items() if value is not None)
+        )
         if self.before is not None:
-            asked = asked.where(AuditRow.number < self.before)
-        return asked if self.since is None else asked.where(AuditRow.at >= self.since)
+            query = query.where(AuditRow.number < self.before)
+        return query if self.since is None else query.where(AuditRow.at >= self.since)
 
 
-def _recorded_head(session: Session, lock: bool = False) -> audit_chain.Head:
+def _read_recorded_head(session: Session, locks_row: bool = False) -> audit_chain.ChainHead:
     """The head that the database keeps beside the log. Raises GliomarkError where it is gone."""
-    asked = select(AuditHeadRow.number, AuditHeadRow.sha256).where(AuditHeadRow.id == 1)
-    found = session.execute(asked.with_for_update() if lock else asked).first()
-    if found is None:
+    query = select(AuditHeadRow.number, AuditHeadRow.sha256).where(AuditHeadRow.id == 1)
+    row = session.execute(query.with_for_update() if locks_row else query).first()
+    if row is None:
         raise GliomarkError(message("audit-head-row-gone"))
-    return audit_chain.Head(*found)
+    return audit_chain.ChainHead(*row)
 
 
-class Records:
+class Database:
     """Every reading and writing of the database; rows come back detached, as they were then."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._session = sessionmaker(engine, expire_on_commit=False)
-        self._reading = sessionmaker(engine.execution_options(**{READS: True}), expire_on_commit=False)
-        self._tokens_existed = False
+        self._write_sessions = sessionmaker(engine, expire_on_commit=False)
+        self._read_sessions = sessionmaker(
+            engine.execution_options(**{READ_ONLY_OPTION: True}), expire_on_commit=False
+        )
+        self._had_tokens = False
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def write_transaction(self) -> Iterator[Session]:
         """One transaction: all of it or nothing."""
-        with self._session.begin() as session:
+        with self._write_sessions.begin() as session:
             yield session
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def read_transaction(self) -> Iterator[Session]:
         """One moment of the database; nothing may be written, and no writer is waited for."""
-        with self._reading.begin() as session:
+        with self._read_sessions.begin() as session:
             yield session
 
     # ---- who ----------------------------------------------------------------------------------------
@@ -382,96 +390,102 @@ class Records:
         if role not in ROLES:
             raise GliomarkError(message("token-role", role=role, known=" or ".join(ROLES)))
         token = secrets.token_urlsafe(32)
-        with self.session() as session:
+        with self.write_transaction() as session:
             if session.scalar(select(TokenRow).where(TokenRow.name == name)):
                 raise GliomarkError(message("token-name-taken", name=name))
-            session.add(TokenRow(sha256=token_sha256(token), name=name, role=role))
-            append_audit(session, COMMAND_LINE, TOKEN_ADDED, name, {"role": role})
+            session.add(TokenRow(sha256=hash_token(token), name=name, role=role))
+            append_audit_line(session, COMMAND_LINE_CALLER, TOKEN_ADDED_ACTION, name, {"role": role})
         return token
 
     def revoke_token(self, name: str) -> None:
         """Raises GliomarkError where there is none of this name."""
-        with self.session() as session:
+        with self.write_transaction() as session:
             row = session.scalar(select(TokenRow).where(TokenRow.name == name))
             if row is None:
                 raise GliomarkError(message("no-such-token", name=name))
             session.delete(row)
-            append_audit(session, COMMAND_LINE, "token revoked", name, {})
+            append_audit_line(session, COMMAND_LINE_CALLER, "token revoked", name, {})
 
-    def tokens(self) -> list[TokenRow]:
-        with self.reading() as session:
+    def list_tokens(self) -> list[TokenRow]:
+        with self.read_transaction() as session:
             return list(session.scalars(select(TokenRow).order_by(TokenRow.name)))
 
-    def tokens_existed(self) -> bool:
+    def has_had_tokens(self) -> bool:
         """Whether a token was ever added, also where all were revoked since: the log keeps that."""
-        if not self._tokens_existed:
-            added = select(AuditRow.number).where(AuditRow.action == TOKEN_ADDED).limit(1)
-            with self.reading() as session:
-                found = (session.scalar(query) for query in (select(TokenRow.name).limit(1), added))
-                self._tokens_existed = any(one is not None for one in found)
-        return self._tokens_existed
+        if not self._had_tokens:
+            token_added_query = select(AuditRow.number).where(AuditRow.action == TOKEN_ADDED_ACTION).limit(1)
+            with self.read_transaction() as session:
+                results = (
+                    session.scalar(query) for query in (select(TokenRow.name).limit(1), token_added_query)
+                )
+                self._had_tokens = any(one is not None for one in results)
+        return self._had_tokens
 
-    def caller(self, token: str) -> Caller | None:
+    def find_caller(self, token: str) -> Caller | None:
         """Whose token it is."""
-        with self.reading() as session:
-            row = session.get(TokenRow, token_sha256(token))
+        with self.read_transaction() as session:
+            row = session.get(TokenRow, hash_token(token))
             return None if row is None else Caller(row.name, "admin" if row.role == "admin" else "reader")
 
-    def log(self, who: str, action: str, subject: str, **detail: Any) -> None:
+    def add_audit_entry(self, who: str, action: str, subject: str, **detail: Any) -> None:
         """A line in the audit log."""
-        with self.session() as session:
-            append_audit(session, who, action, subject, detail)
+        with self.write_transaction() as session:
+            append_audit_line(session, who, action, subject, detail)
 
-    def log_all(self, lines: Iterable[Entry]) -> None:
+    def add_audit_entries(self, entries: Iterable[AuditEntry]) -> None:
         """Several lines in one transaction."""
-        with self.session() as session:
-            for line in lines:
-                append_audit(session, line.who, line.action, line.subject, line.detail, line.at)
+        with self.write_transaction() as session:
+            for line in entries:
+                append_audit_line(session, line.who, line.action, line.subject, line.detail, line.at)
 
-    def audit(self, wanted: AuditFilter = AuditFilter(), most: int = LINES) -> list[AuditRow]:
+    def list_audit_lines(
+        self, audit_filter: AuditFilter = AuditFilter(), limit: int = MAX_AUDIT_LINES
+    ) -> list[AuditRow]:
         """The newest lines that are wanted, newest first."""
-        with self.reading() as session:
-            newest = wanted.narrow(select(AuditRow)).order_by(AuditRow.number.desc()).limit(most)
-            return list(session.scalars(newest))
+        with self.read_transaction() as session:
+            query = (
+                audit_filter.apply_to_query(select(AuditRow)).order_by(AuditRow.number.desc()).limit(limit)
+            )
+            return list(session.scalars(query))
 
-    def audit_pages(self, wanted: AuditFilter = AuditFilter()) -> Iterator[list[AuditRow]]:
+    def iterate_audit_pages(self, audit_filter: AuditFilter = AuditFilter()) -> Iterator[list[AuditRow]]:
         """All lines that are wanted, oldest first, a page in memory at a time."""
-        after = 0
+        last_number = 0
         while True:
-            asked = wanted.narrow(select(AuditRow)).where(AuditRow.number > after)
-            with self.reading() as session:
-                page = list(session.scalars(asked.order_by(AuditRow.number).limit(LINES)))
+            query = audit_filter.apply_to_query(select(AuditRow)).where(AuditRow.number > last_number)
+            with self.read_transaction() as session:
+                page = list(session.scalars(query.order_by(AuditRow.number).limit(MAX_AUDIT_LINES)))
             if not page:
                 return
             yield page
-            after = page[-1].number
+            last_number = page[-1].number
 
-    def audit_head(self) -> audit_chain.Head:
+    def read_audit_head(self) -> audit_chain.ChainHead:
         """The newest line's number, hash and time."""
-        with self.reading() as session:
-            head = _recorded_head(session)
+        with self.read_transaction() as session:
+            head = _read_recorded_head(session)
             at = session.scalar(select(AuditRow.at).where(AuditRow.number == head.number))
-            return replace(head, at=audit_chain.utc_text(at) if at else "")
+            return replace(head, at=audit_chain.format_utc_time(at) if at else "")
 
-    def verify_audit(self, expect: str = "") -> audit_chain.Verdict:
+    def verify_audit_chain(self, expected_sha256: str = "") -> audit_chain.ChainVerification:
         """Follow the whole chain as it is at this moment. Raises GliomarkError, see ``audit_chain.verify``."""
         names = ("at", "who", "action", "subject", "detail", "previous_sha256", "sha256")
-        columns = (self._unread(AuditRow.__table__.c[name]) for name in names)
-        asked = select(AuditRow.number, *columns).order_by(AuditRow.number)
-        with self.reading() as session:
+        columns = (self._select_raw_column(AuditRow.__table__.c[name]) for name in names)
+        query = select(AuditRow.number, *columns).order_by(AuditRow.number)
+        with self.read_transaction() as session:
             if self.engine.dialect.name == "postgresql":
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
-            def line_at(number: int) -> audit_chain.Line | None:
-                found = session.execute(asked.where(AuditRow.number == number)).first()
-                return audit_chain.line_of(*found) if found else None
+            def read_line(number: int) -> audit_chain.AuditLine | None:
+                stored_row = session.execute(query.where(AuditRow.number == number)).first()
+                return audit_chain.parse_stored_line(*stored_row) if stored_row else None
 
-            recorded = _recorded_head(session)
-            rows = session.execute(asked.execution_options(yield_per=LINES))
-            lines = (audit_chain.line_of(*row) for row in rows)
-            return audit_chain.verify(lines, recorded, line_at, expect)
+            recorded = _read_recorded_head(session)
+            rows = session.execute(query.execution_options(yield_per=MAX_AUDIT_LINES))
+            lines = (audit_chain.parse_stored_line(*row) for row in rows)
+            return audit_chain.verify_chain(lines, recorded, read_line, expected_sha256)
 
-    def _unread(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    def _select_raw_column(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """A column as it is kept: SQLite keeps anything anywhere, also what is no text and no time any more."""
         if self.engine.dialect.name == "sqlite":
             return cast(column, LargeBinary)
@@ -481,63 +495,70 @@ class Records:
 
     def add_study(
         self,
-        id: str,
+        study_id: str,
         patient_id: str,
-        model: str,
+        model_name: str,
         input_sha256: str,
         owner: str,
-        asked: Mapping[str, Any] | None = None,
+        prediction_request: Mapping[str, Any] | None = None,
         destinations: Iterable[str] = (),
     ) -> StudyRow:
         """A study and the job that prepares it; asked: a prediction of it too, owed to the destinations."""
-        row = StudyRow(id=id, patient_id=patient_id, model=model, input_sha256=input_sha256, owner=owner)
-        job = JobRow(
-            kind="prepare", study_id=id, patient_id=patient_id, owner=owner, input_sha256=input_sha256
+        row = StudyRow(
+            id=study_id, patient_id=patient_id, model=model_name, input_sha256=input_sha256, owner=owner
         )
-        with self.session() as session:
+        job = JobRow(
+            kind="prepare", study_id=study_id, patient_id=patient_id, owner=owner, input_sha256=input_sha256
+        )
+        with self.write_transaction() as session:
             session.add(row)
             session.flush()
             session.add(job)
-            append_audit(session, owner, "study uploaded", id, {"input_sha256": input_sha256})
-            if asked is not None:
-                wanted = self._ask(session, "predict", row, asked, owner)
-                session.add_all(DeliveryRow(prediction_id=wanted.id, destination=to) for to in destinations)
+            append_audit_line(session, owner, "study uploaded", study_id, {"input_sha256": input_sha256})
+            if prediction_request is not None:
+                prediction = self._add_job_row(session, "predict", row, prediction_request, owner)
+                session.add_all(
+                    DeliveryRow(prediction_id=prediction.id, destination=destination)
+                    for destination in destinations
+                )
         return row
 
-    def study(self, id: str) -> StudyRow | None:
+    def find_study(self, study_id: str) -> StudyRow | None:
         """None where there is none, or its images were removed."""
-        with self.reading() as session:
-            row = session.get(StudyRow, id)
+        with self.read_transaction() as session:
+            row = session.get(StudyRow, study_id)
             return None if row is None or row.deleted else row
 
-    def correct(self, id: str, sha256: str, who: str) -> None:
+    def set_correction(self, study_id: str, mask_sha256: str, who: str) -> None:
         """The doctor's outline stands in place of the network's; an empty hash: the network's again."""
-        with self.session() as session:
-            session.execute(update(StudyRow).where(StudyRow.id == id).values(correction=sha256))
-            action = "outline corrected" if sha256 else "correction removed"
-            append_audit(session, who, action, id, {"outline_sha256": sha256})
+        with self.write_transaction() as session:
+            session.execute(update(StudyRow).where(StudyRow.id == study_id).values(correction=mask_sha256))
+            action = "outline corrected" if mask_sha256 else "correction removed"
+            append_audit_line(session, who, action, study_id, {"outline_sha256": mask_sha256})
 
-    def delete_study(self, id: str, who: str) -> list[str]:
+    def delete_study(self, study_id: str, who: str) -> list[str]:
         """The study is gone for everybody, its open jobs cancelled (their ids); its records stay."""
-        with self.session() as session:
-            session.execute(update(StudyRow).where(StudyRow.id == id).values(deleted=True))
-            open_jobs = select(JobRow).where(JobRow.study_id == id, JobRow.state.not_in(OVER))
-            stopped = list(session.scalars(open_jobs))
-            for job in stopped:
+        with self.write_transaction() as session:
+            session.execute(update(StudyRow).where(StudyRow.id == study_id).values(deleted=True))
+            open_jobs = select(JobRow).where(JobRow.study_id == study_id, JobRow.state.not_in(FINAL_STATES))
+            cancelled = list(session.scalars(open_jobs))
+            for job in cancelled:
                 job.state = "cancelled"
-            append_audit(session, who, "study deleted", id, {})
-            return [job.id for job in stopped]
+            append_audit_line(session, who, "study deleted", study_id, {})
+            return [job.id for job in cancelled]
 
     # ---- jobs ---------------------------------------------------------------------------------------
 
     def add_job(self, kind: str, study: StudyRow, request: dict[str, Any], owner: str) -> JobRow:
         """Something for a worker to do."""
-        with self.session() as session:
+        with self.write_transaction() as session:
             # as it is now: one that has failed or gone meanwhile would never be prepared
-            now = session.scalars(select(StudyRow).where(StudyRow.id == study.id).with_for_update()).one()
-            return self._ask(session, kind, now, request, owner)
+            current_study = session.scalars(
+                select(StudyRow).where(StudyRow.id == study.id).with_for_update()
+            ).one()
+            return self._add_job_row(session, kind, current_study, request, owner)
 
-    def _ask(
+    def _add_job_row(
         self, session: Session, kind: str, study: StudyRow, request: Mapping[str, Any], owner: str
     ) -> JobRow:
         job = JobRow(
@@ -553,52 +574,54 @@ class Records:
             job.state, job.error = "failed", study.error or message("study-removed")
         session.add(job)
         session.flush()
-        asked = {k: v for k, v in request.items() if k not in ("age", "sex")}
-        asked |= {"outline_sha256": job.outline_sha256} if job.outline_sha256 else {}
-        append_audit(session, owner, f"{kind} asked", job.id, asked)
+        audit_detail = {k: v for k, v in request.items() if k not in ("age", "sex")}
+        audit_detail |= {"outline_sha256": job.outline_sha256} if job.outline_sha256 else {}
+        append_audit_line(session, owner, f"{kind} asked", job.id, audit_detail)
         return job
 
-    def job(self, id: str) -> JobRow | None:
-        with self.reading() as session:
-            return session.get(JobRow, id)
+    def find_job(self, job_id: str) -> JobRow | None:
+        with self.read_transaction() as session:
+            return session.get(JobRow, job_id)
 
-    def rows(self, asked: Iterable[tuple[Followed, str]]) -> dict[tuple[Followed, str], StudyRow | JobRow]:
+    def find_rows(
+        self, keys: Iterable[tuple[WatchedTable, str]]
+    ) -> dict[tuple[WatchedTable, str], StudyRow | JobRow]:
         """Many at one moment, without those that do not exist or were removed."""
-        asked = list(asked)
-        studies, jobs = ([id for table, id in asked if table is one] for one in (StudyRow, JobRow))
-        there = select(StudyRow).where(StudyRow.id.in_(studies), StudyRow.deleted.is_(False))
-        with self.reading() as session:
-            found: dict[tuple[Followed, str], StudyRow | JobRow] = {}
-            found |= {(StudyRow, row.id): row for row in session.scalars(there)}
-            found |= {
+        keys = list(keys)
+        studies, jobs = ([id for table, id in keys if table is one] for one in (StudyRow, JobRow))
+        study_query = select(StudyRow).where(StudyRow.id.in_(studies), StudyRow.deleted.is_(False))
+        with self.read_transaction() as session:
+            rows: dict[tuple[WatchedTable, str], StudyRow | JobRow] = {}
+            rows |= {(StudyRow, row.id): row for row in session.scalars(study_query)}
+            rows |= {
                 (JobRow, row.id): row for row in session.scalars(select(JobRow).where(JobRow.id.in_(jobs)))
             }
-        return found
+        return rows
 
-    def predictions(self, patient_id: str | None, most: int = 500) -> list[JobRow]:
+    def list_predictions(self, patient_id: str | None, limit: int = 500) -> list[JobRow]:
         """Newest first."""
-        asked = select(JobRow).where(JobRow.kind == "predict")
+        query = select(JobRow).where(JobRow.kind == "predict")
         if patient_id is not None:
-            asked = asked.where(JobRow.patient_id == patient_id)
-        with self.reading() as session:
-            return list(session.scalars(asked.order_by(JobRow.created.desc()).limit(most)))
+            query = query.where(JobRow.patient_id == patient_id)
+        with self.read_transaction() as session:
+            return list(session.scalars(query.order_by(JobRow.created.desc()).limit(limit)))
 
-    def next_job(self) -> tuple[JobRow, StudyRow] | None:
+    def claim_next_job(self) -> tuple[JobRow, StudyRow] | None:
         """The oldest waiting job that can be done now, marked as running; a study is prepared before all else."""
         prepared = select(StudyRow.id).where(StudyRow.state == "ready")
         waiting = select(JobRow).where(JobRow.state == "queued").order_by(JobRow.created)
-        able = waiting.where((JobRow.kind == "prepare") | JobRow.study_id.in_(prepared))
-        with self.session() as session:
-            job = session.scalars(able.limit(1).with_for_update(skip_locked=True)).first()
+        runnable = waiting.where((JobRow.kind == "prepare") | JobRow.study_id.in_(prepared))
+        with self.write_transaction() as session:
+            job = session.scalars(runnable.limit(1).with_for_update(skip_locked=True)).first()
             if job is None:
                 return None
             job.state, job.attempts = "running", job.attempts + 1
             return job, session.get_one(StudyRow, job.study_id)
 
-    def tell(self, id: str, step: str, progress: float) -> None:
+    def update_progress(self, job_id: str, step: str, progress: float) -> None:
         """How far a job is, and with it the study that it prepares."""
-        with self.session() as session:
-            job = _lock_with_study(session, id)
+        with self.write_transaction() as session:
+            job = _lock_job_with_study(session, job_id)
             if job is None or job.state != "running":
                 return
             job.step, job.progress = step, progress
@@ -606,11 +629,13 @@ class Records:
                 study = session.get_one(StudyRow, job.study_id)
                 study.step, study.progress = step, progress
 
-    def finish(self, id: str, seconds: float, result: dict[str, Any] | None, model_sha256: str) -> None:
+    def finish_job(
+        self, job_id: str, seconds: float, result: dict[str, Any] | None, model_sha256: str
+    ) -> None:
         """A worker came to the end of it; nothing where it was cancelled meanwhile."""
-        with self.session() as session:
-            job = _lock_with_study(session, id)
-            if job is None or job.state in OVER:
+        with self.write_transaction() as session:
+            job = _lock_job_with_study(session, job_id)
+            if job is None or job.state in FINAL_STATES:
                 return
             job.state, job.step, job.progress, job.seconds = "done", "", 1.0, seconds
             job.model_sha256 = model_sha256
@@ -621,80 +646,89 @@ class Records:
             else:
                 job.result = result
             hashes = {"input_sha256": job.input_sha256, "model_sha256": model_sha256}
-            append_audit(session, job.owner, f"{job.kind} done", id, hashes)
+            append_audit_line(session, job.owner, f"{job.kind} done", job_id, hashes)
 
-    def fail(self, id: str, error: str) -> None:
+    def fail_job(self, job_id: str, error_message: str) -> None:
         """The job cannot be done; of a study that cannot be prepared, nothing can."""
-        with self.session() as session:
-            job = _lock_with_study(session, id)
-            if job is None or job.state in OVER:
+        with self.write_transaction() as session:
+            job = _lock_job_with_study(session, job_id)
+            if job is None or job.state in FINAL_STATES:
                 return
-            job.state, job.error = "failed", error
+            job.state, job.error = "failed", error_message
             if job.kind == "prepare":
                 study = session.get_one(StudyRow, job.study_id)
-                study.state, study.error = "failed", error
+                study.state, study.error = "failed", error_message
                 waiting = select(JobRow).where(JobRow.study_id == study.id, JobRow.state == "queued")
                 for other in session.scalars(waiting):
-                    other.state, other.error = "failed", error
-            append_audit(session, job.owner, f"{job.kind} failed", id, {})
+                    other.state, other.error = "failed", error_message
+            append_audit_line(session, job.owner, f"{job.kind} failed", job_id, {})
 
-    def give_back(self, id: str, stopped: bool = False, stuck_s: float = 0.0) -> None:
+    def requeue_job(
+        self, job_id: str, is_server_stopping: bool = False, stall_timeout_s: float = 0.0
+    ) -> None:
         """The worker died in the middle: once more, or failed where that happened before. stopped: it was no death,
         the server is being stopped; stuck_s: it was ended because it had told nothing for so long."""
-        with self.session() as session:
-            job = session.get(JobRow, id, with_for_update=True)
+        with self.write_transaction() as session:
+            job = session.get(JobRow, job_id, with_for_update=True)
             if job is None or job.state != "running":
                 return
-            job.attempts -= stopped
+            job.attempts -= is_server_stopping
             attempts = job.attempts
-            if attempts < MOST_ATTEMPTS:
+            if attempts < MAX_JOB_ATTEMPTS:
                 job.state, job.step, job.progress = "queued", "", 0.0
-        if attempts >= MOST_ATTEMPTS:
-            minutes = f"{stuck_s / 60:.3g}"
-            died = message("worker-died", attempts=attempts)
-            self.fail(id, message("worker-stuck", attempts=attempts, minutes=minutes) if stuck_s else died)
+        if attempts >= MAX_JOB_ATTEMPTS:
+            minutes = f"{stall_timeout_s / 60:.3g}"
+            crash_message = message("worker-died", attempts=attempts)
+            self.fail_job(
+                job_id,
+                message("worker-stuck", attempts=attempts, minutes=minutes)
+                if stall_timeout_s
+                else crash_message,
+            )
 
-    def cancel(self, id: str, who: str) -> JobRow | None:
+    def cancel_job(self, job_id: str, who: str) -> JobRow | None:
         """Nothing happens to a job that is over."""
-        with self.session() as session:
-            job = session.get(JobRow, id, with_for_update=True)
-            if job is not None and job.state not in OVER:
+        with self.write_transaction() as session:
+            job = session.get(JobRow, job_id, with_for_update=True)
+            if job is not None and job.state not in FINAL_STATES:
                 job.state, job.step = "cancelled", ""
-                append_audit(session, who, f"{job.kind} cancelled", id, {})
+                append_audit_line(session, who, f"{job.kind} cancelled", job_id, {})
             return job
 
-    def take_up(self) -> None:
+    def requeue_interrupted_jobs(self) -> None:
         """After a restart: what was running when the server ended is waiting again. That it was cut off then is no
         fault of the job."""
-        again = {"state": "queued", "step": "", "progress": 0.0, "attempts": JobRow.attempts - 1}
-        with self.session() as session:
-            session.execute(update(JobRow).where(JobRow.state == "running").values(again))
+        reset_values = {"state": "queued", "step": "", "progress": 0.0, "attempts": JobRow.attempts - 1}
+        with self.write_transaction() as session:
+            session.execute(update(JobRow).where(JobRow.state == "running").values(reset_values))
 
     # ---- what is owed to others ---------------------------------------------------------------------
 
-    def next_delivery(self, lease_s: float) -> tuple[DeliveryRow, JobRow] | None:
+    def claim_next_delivery(self, lease_s: float) -> tuple[DeliveryRow, JobRow] | None:
         """The one longest due whose prediction is over, put off for so long that no other sender takes it too."""
-        owed = select(DeliveryRow, JobRow).join(JobRow, JobRow.id == DeliveryRow.prediction_id)
-        owed = owed.where(DeliveryRow.state == "owed", DeliveryRow.due <= _now(), JobRow.state.in_(OVER))
-        owed = owed.order_by(DeliveryRow.due).limit(1)
-        with self.session() as session:
-            found = session.execute(owed.with_for_update(skip_locked=True, of=DeliveryRow)).first()
-            if found is None:
+        query = select(DeliveryRow, JobRow).join(JobRow, JobRow.id == DeliveryRow.prediction_id)
+        query = query.where(
+            DeliveryRow.state == "owed", DeliveryRow.due <= _get_utc_now(), JobRow.state.in_(FINAL_STATES)
+        )
+        query = query.order_by(DeliveryRow.due).limit(1)
+        with self.write_transaction() as session:
+            row = session.execute(query.with_for_update(skip_locked=True, of=DeliveryRow)).first()
+            if row is None:
                 return None
-            delivery, job = found
-            delivery.tries, delivery.due = delivery.tries + 1, _now() + timedelta(seconds=lease_s)
+            delivery, job = row
+            delivery.tries, delivery.due = delivery.tries + 1, _get_utc_now() + timedelta(seconds=lease_s)
             return delivery, job
 
-    def settle(self, delivery: str, state: str, again_s: float = 0.0) -> None:
+    def update_delivery(self, delivery_id: str, state: str, retry_after_s: float = 0.0) -> None:
         """``sent``, ``given up``, or still ``owed`` and due again in so many seconds."""
-        with self.session() as session:
-            row = session.get_one(DeliveryRow, delivery)
-            row.state, row.due = state, _now() + timedelta(seconds=again_s)
+        with self.write_transaction() as session:
+            row = session.get_one(DeliveryRow, delivery_id)
+            row.state, row.due = state, _get_utc_now() + timedelta(seconds=retry_after_s)
 
-    def add_truth(self, job: JobRow, marker: str, value: str, note: str, owner: str) -> TruthRow:
-        row = TruthRow(prediction_id=job.id, marker=marker, value=value, note=note, owner=owner)
-        with self.session() as session:
+    def add_pathology(self, job: JobRow, marker: str, value: str, note: str, owner: str) -> PathologyRow:
+        row = PathologyRow(prediction_id=job.id, marker=marker, value=value, note=note, owner=owner)
+        with self.write_transaction() as session:
             session.add(row)
             session.flush()
-            append_audit(session, owner, "truth told", job.id, {"marker": marker})
+            append_audit_line(session, owner, "truth told", job.id, {"marker": marker})
         return row

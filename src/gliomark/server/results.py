@@ -6,19 +6,27 @@ from collections.abc import Mapping
 
 from pydicom import Dataset, dcmread
 
-from gliomark.isolation import Reads
+from gliomark.isolation import ReadExecutor
 from gliomark.reporting import Language, write_dicom_results
 from gliomark.server.records import JobRow
-from gliomark.server.store import Store
+from gliomark.server.store import StudyStore
 
 
-def kept_results(store: Store, job: JobRow, language: Language, reading: Reads) -> Mapping[str, Dataset]:
+def load_or_create_dicom_results(
+    store: StudyStore, job: JobRow, language: Language, reader_pool: ReadExecutor
+) -> Mapping[str, Dataset]:
     """By file name, the segmentation first. reading: where the source files' headers are read.
 
     Raises GliomarkError for a study that did not come as DICOM."""
-    folder = store.prediction(job.study_id, job.id) / f"dicom_{language}"
+    folder = store.get_prediction_folder(job.study_id, job.id) / f"dicom_{language}"
     if not folder.exists():
         prediction = store.load_prediction(job.study_id, job.id)
-        with store.filling(folder) as part:
-            reading(store.input(job.study_id), write_dicom_results, prediction, part, language)
+        with store.fill_folder(folder) as unfinished_folder:
+            reader_pool(
+                store.get_input_folder(job.study_id),
+                write_dicom_results,
+                prediction,
+                unfinished_folder,
+                language,
+            )
     return {file.name: dcmread(file) for file in sorted(folder.iterdir(), reverse=True)}

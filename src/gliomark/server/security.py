@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 
 from gliomark.messages import message
-from gliomark.server.records import Caller, Records, token_sha256
+from gliomark.server.records import Caller, Database, hash_token
 from gliomark.study import GliomarkError
 
 
 @dataclass(frozen=True)
-class Address:
+class ServerAddress:
     """Where the server listens. certificate, key: PEM files for TLS, both or neither."""
 
     host: str = "127.0.0.1"
@@ -25,7 +25,7 @@ class Address:
     key: Path | None = None
 
     @property
-    def loopback(self) -> bool:
+    def is_loopback(self) -> bool:
         return is_loopback(self.host)
 
 
@@ -39,56 +39,56 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_address(address: Address, records: Records, secret: str | None) -> None:
+def check_address(address: ServerAddress, database: Database, startup_token: str | None) -> None:
     """Refuse to open a port of this machine to others without tokens and TLS. Raises GliomarkError."""
     if (address.certificate is None) != (address.key is None):
         raise GliomarkError(message("tls-half"))
     for file in (address.certificate, address.key):
         if file is not None and not file.is_file():
             raise GliomarkError(message("tls-file-missing", file=file))
-    if address.loopback:
+    if address.is_loopback:
         return
     if address.certificate is None:
         raise GliomarkError(message("tls-wanted", host=address.host))
-    if not records.tokens() and not secret:
+    if not database.list_tokens() and not startup_token:
         raise GliomarkError(message("tokens-wanted", host=address.host))
 
 
 @dataclass(frozen=True)
-class Gate:
+class Authenticator:
     """Tells callers apart. Whoever uses this machine may ask without a token until the first one is made, and not
     after that, also where all were revoked. secret: a token given by who started the server, admin for its lifetime."""
 
-    records: Records
-    loopback: bool
-    secret: str | None = None
+    database: Database
+    is_loopback: bool
+    startup_token: str | None = None
 
-    def caller(self, request: Request) -> Caller:
+    def authenticate_caller(self, request: Request) -> Caller:
         """Who asks. Raises HTTPException 401 without a valid token, 403 for a page of another site."""
-        self._refuse_strangers(request)
+        self._check_origin(request)
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and token:
-            if self.secret and hmac.compare_digest(token_sha256(token), token_sha256(self.secret)):
+            if self.startup_token and hmac.compare_digest(hash_token(token), hash_token(self.startup_token)):
                 return Caller("this machine", "admin")
-            if known := self.records.caller(token):
-                return known
-            raise _unknown(message("token-unknown"))
-        if self.secret or self.records.tokens():
-            raise _unknown(message("token-wanted"))
-        if not self.loopback or self.records.tokens_existed():
-            raise _unknown(message("token-wanted-again"))
+            if caller := self.database.find_caller(token):
+                return caller
+            raise _create_unauthorized_error(message("token-unknown"))
+        if self.startup_token or self.database.list_tokens():
+            raise _create_unauthorized_error(message("token-wanted"))
+        if not self.is_loopback or self.database.has_had_tokens():
+            raise _create_unauthorized_error(message("token-wanted-again"))
         return Caller("this machine", "admin")
 
-    def _refuse_strangers(self, request: Request) -> None:
+    def _check_origin(self, request: Request) -> None:
         """A web page the user happens to look at may not ask this machine's server, by whatever name."""
-        named, origin = request.headers.get("host", ""), request.headers.get("origin", "")
+        host_header, origin = request.headers.get("host", ""), request.headers.get("origin", "")
         try:
-            host, site = urlsplit(f"//{named}").hostname or "", urlsplit(origin).netloc
+            host, site = urlsplit(f"//{host_header}").hostname or "", urlsplit(origin).netloc
         except ValueError:
             raise HTTPException(403, message("host-unfit")) from None
-        if self.loopback and not is_loopback(host):
+        if self.is_loopback and not is_loopback(host):
             raise HTTPException(403, message("this-machine-only"))
-        if origin and site != named:
+        if origin and site != host_header:
             raise HTTPException(403, message("other-site"))
 
 
@@ -98,5 +98,5 @@ def check_admin(caller: Caller) -> None:
         raise HTTPException(403, message("admins-only"))
 
 
-def _unknown(sentence: str) -> HTTPException:
-    return HTTPException(401, sentence, headers={"WWW-Authenticate": "Bearer"})
+def _create_unauthorized_error(error_message: str) -> HTTPException:
+    return HTTPException(401, error_message, headers={"WWW-Authenticate": "Bearer"})

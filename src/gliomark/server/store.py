@@ -33,204 +33,216 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.files import atomic_write, png_bytes, remove, remove_leftovers, temporary_name
+from gliomark.files import atomic_write, encode_png, make_temporary_name, remove_leftovers, remove_path
 from gliomark.messages import Message, message
 from gliomark.server import older
 from gliomark.stored import has_record, read_record, write_record
 from gliomark.study import GliomarkError, Prediction, SliceStack, Study
 
-GREYS = 65535
-UNRECORDED = "unrecorded"
-LEFT_OUT = ("study", "stack")  # of a kept prediction: they are the study's own
-_HINTS = get_type_hints(Prediction)
-_OWN = [
-    (part.name, _HINTS[part.name], copy(part)) for part in fields(Prediction) if part.name not in LEFT_OUT
+MAX_GREY = 65535
+UNRECORDED_FILE = "unrecorded"
+OMITTED_FIELDS = ("study", "stack")  # of a kept prediction: they are the study's own
+_FIELD_TYPES = get_type_hints(Prediction)
+_STORED_FIELDS = [
+    (part.name, _FIELD_TYPES[part.name], copy(part))
+    for part in fields(Prediction)
+    if part.name not in OMITTED_FIELDS
 ]
-KeptPrediction: Any = make_dataclass("KeptPrediction", _OWN, frozen=True, eq=False)
+StoredPrediction: Any = make_dataclass("KeptPrediction", _STORED_FIELDS, frozen=True, eq=False)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Store:
+class StudyStore:
     """The data folder."""
 
-    folder: Path
+    data_folder: Path
 
     @staticmethod
-    def at(folder: Path) -> Store:
+    def from_folder(data_folder: Path) -> StudyStore:
         """Made if need be, for this user alone. Raises GliomarkError where it cannot be."""
         try:
-            (folder / "studies").mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            (data_folder / "studies").mkdir(parents=True, exist_ok=True)
+            data_folder.chmod(0o700)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise GliomarkError(message("data-folder-unfit", folder=folder, reason=reason)) from None
-        return Store(folder)
+            raise GliomarkError(message("data-folder-unfit", folder=data_folder, reason=reason)) from None
+        return StudyStore(data_folder)
 
-    def study(self, id: str) -> Path:
-        return self.folder / "studies" / id
+    def get_study_folder(self, study_id: str) -> Path:
+        return self.data_folder / "studies" / study_id
 
-    def input(self, id: str) -> Path:
-        return self.study(id) / "input"
+    def get_input_folder(self, study_id: str) -> Path:
+        return self.get_study_folder(study_id) / "input"
 
-    def slice(self, id: str, sequence: str, index: int) -> Path:
-        return self.study(id) / "slices" / sequence / f"{index}.png"
+    def get_slice_path(self, study_id: str, sequence: str, index: int) -> Path:
+        return self.get_study_folder(study_id) / "slices" / sequence / f"{index}.png"
 
-    def upload(self) -> Path:
+    def choose_upload_folder(self) -> Path:
         """A folder to be made, for what is on its way."""
-        return self.folder / "uploads" / uuid.uuid4().hex
+        return self.data_folder / "uploads" / uuid.uuid4().hex
 
     @contextmanager
-    def filling(self, folder: Path) -> Iterator[Path]:
+    def fill_folder(self, folder: Path) -> Iterator[Path]:
         """A folder to write into, which then appears whole or not at all; where another was faster, theirs stays."""
-        part = folder.with_name(temporary_name())
-        part.mkdir()
+        temporary_folder = folder.with_name(make_temporary_name())
+        temporary_folder.mkdir()
         try:
-            yield part
+            yield temporary_folder
             try:
-                part.rename(folder)
+                temporary_folder.rename(folder)
             except OSError:
                 if not folder.exists():
                     raise
         finally:
-            remove(part)
+            remove_path(temporary_folder)
 
-    def forget_uploads(self) -> None:
+    def remove_unfinished_uploads(self) -> None:
         """What was on its way when the server ended, and what it was writing."""
-        remove(self.folder / "uploads")
-        remove_leftovers(self.folder, below=True)
+        remove_path(self.data_folder / "uploads")
+        remove_leftovers(self.data_folder, recursive=True)
 
-    def correction(self, id: str, sha256: str) -> Path:
-        return self.study(id) / "corrections" / f"{sha256}.png"
+    def get_correction_path(self, study_id: str, sha256: str) -> Path:
+        return self.get_study_folder(study_id) / "corrections" / f"{sha256}.png"
 
-    def keep_correction(self, id: str, mask: NDArray[np.bool_]) -> str:
+    def save_correction(self, study_id: str, mask: NDArray[np.bool_]) -> str:
         """Its SHA-256; outlines that earlier answers rest on stay beside it."""
-        content = mask_png(mask)
+        content = encode_mask_png(mask)
         sha256 = hashlib.sha256(content).hexdigest()
-        atomic_write(self.correction(id, sha256), content)  # what a doctor drew outlasts a power cut
+        atomic_write(
+            self.get_correction_path(study_id, sha256), content
+        )  # what a doctor drew outlasts a power cut
         return sha256
 
-    def prediction(self, id: str, job: str) -> Path:
-        return self.study(id) / "predictions" / job
+    def get_prediction_folder(self, study_id: str, job_id: str) -> Path:
+        return self.get_study_folder(study_id) / "predictions" / job_id
 
-    def adopt(self, id: str, received: Path, patient: str) -> Path:
+    def adopt_upload(self, study_id: str, received_folder: Path, patient_name: str) -> Path:
         """The files become the study's, under the patient's name as far as a file may have it. Until ``settle`` the
         folder says where they came from, for ``give_back``."""
-        named = "".join(c for c in patient if c.isalnum() or c in " -_").encode()[:80].decode(errors="ignore")
-        folder = self.input(id) / (named.strip() or "patient")
+        folder_name = (
+            "".join(character for character in patient_name if character.isalnum() or character in " -_")
+            .encode()[:80]
+            .decode(errors="ignore")
+        )
+        folder = self.get_input_folder(study_id) / (folder_name.strip() or "patient")
         folder.parent.mkdir(parents=True)
-        atomic_write(self.study(id) / UNRECORDED, str(received))
-        received.rename(folder)
+        atomic_write(self.get_study_folder(study_id) / UNRECORDED_FILE, str(received_folder))
+        received_folder.rename(folder)
         return folder
 
-    def settle(self, id: str) -> None:
+    def mark_recorded(self, study_id: str) -> None:
         """The study is recorded."""
-        (self.study(id) / UNRECORDED).unlink()
+        (self.get_study_folder(study_id) / UNRECORDED_FILE).unlink()
 
-    def unrecorded(self) -> list[str]:
+    def list_unrecorded(self) -> list[str]:
         """Studies that a server was taking in when it ended."""
-        return [mark.parent.name for mark in self.folder.glob(f"studies/*/{UNRECORDED}")]
+        return [
+            marker_path.parent.name for marker_path in self.data_folder.glob(f"studies/*/{UNRECORDED_FILE}")
+        ]
 
-    def give_back(self, id: str) -> None:
+    def return_files(self, study_id: str) -> None:
         """The files are back where they came from, and the study is gone."""
-        for folder in self.input(id).glob("*"):  # none where the disk was full before they were moved
-            received = Path((self.study(id) / UNRECORDED).read_text("utf-8"))
+        for input_folder in self.get_input_folder(study_id).glob(
+            "*"
+        ):  # none where the disk was full before they were moved
+            received = Path((self.get_study_folder(study_id) / UNRECORDED_FILE).read_text("utf-8"))
             received.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(received)
-        self.remove(id)
+            input_folder.rename(received)
+        self.remove_study(study_id)
 
-    def remove(self, id: str) -> None:
-        shutil.rmtree(self.study(id), ignore_errors=True)
+    def remove_study(self, study_id: str) -> None:
+        shutil.rmtree(self.get_study_folder(study_id), ignore_errors=True)
 
-    def keep_study(self, id: str, study: Study) -> None:
-        write_record(self.study(id), "study", study)
+    def save_study(self, study_id: str, study: Study) -> None:
+        write_record(self.get_study_folder(study_id), "study", study)
 
-    def load_study(self, id: str) -> Study:
-        return _load(self.study(id), "study", Study)
+    def load_study(self, study_id: str) -> Study:
+        return _load_record(self.get_study_folder(study_id), "study", Study)
 
-    def found(self, id: str) -> Path:
-        return self.study(id) / "found.png"
+    def get_supplied_mask_path(self, study_id: str) -> Path:
+        return self.get_study_folder(study_id) / "found.png"
 
-    def keep_prepared(self, id: str, prepared: Any) -> None:
+    def save_prepared(self, study_id: str, prepared: Any) -> None:
         """With the outline that came with the images, if one did."""
-        write_record(self.study(id), "prepared", prepared)
+        write_record(self.get_study_folder(study_id), "prepared", prepared)
         if prepared.found is not None and prepared.found.mask is not None:
-            write(self.found(id), mask_png(prepared.found.mask))
+            write_file(self.get_supplied_mask_path(study_id), encode_mask_png(prepared.found.mask))
 
-    def load_prepared(self, id: str) -> Any:
+    def load_prepared(self, study_id: str) -> Any:
         """A ``pipeline.Prepared``; not named here, because the pipeline brings torch."""
-        from gliomark.pipeline import Prepared
+        from gliomark.pipeline import PreparedStudy
 
-        return _load(self.study(id), "prepared", Prepared)
+        return _load_record(self.get_study_folder(study_id), "prepared", PreparedStudy)
 
-    def keep_prediction(self, id: str, job: str, prediction: Prediction) -> None:
+    def save_prediction(self, study_id: str, job_id: str, prediction: Prediction) -> None:
         """The answer and its outline; study and stack are not written twice."""
-        folder = self.prediction(id, job)
-        own = KeptPrediction(**{name: getattr(prediction, name) for name, *_ in _OWN})
-        write(folder / "mask.png", mask_png(prediction.segmentation.mask))
-        write_record(folder, "prediction", own)
+        folder = self.get_prediction_folder(study_id, job_id)
+        stored = StoredPrediction(**{name: getattr(prediction, name) for name, *_ in _STORED_FIELDS})
+        write_file(folder / "mask.png", encode_mask_png(prediction.segmentation.mask))
+        write_record(folder, "prediction", stored)
 
-    def load_prediction(self, id: str, job: str) -> Prediction:
-        prepared = self.load_prepared(id)
-        own = _load(self.prediction(id, job), "prediction", KeptPrediction)
-        return Prediction(study=prepared.study, stack=prepared.stack, **vars(own))
+    def load_prediction(self, study_id: str, job_id: str) -> Prediction:
+        prepared = self.load_prepared(study_id)
+        stored = _load_record(self.get_prediction_folder(study_id, job_id), "prediction", StoredPrediction)
+        return Prediction(study=prepared.study, stack=prepared.stack, **vars(stored))
 
-    def keep_slices(self, id: str, stack: SliceStack) -> dict[str, dict[str, float]]:
+    def save_slices(self, study_id: str, stack: SliceStack) -> dict[str, dict[str, float]]:
         """16-bit pictures of every slice; per sequence the values that black and white stand for."""
-        greys = {}
+        grey_ranges = {}
         for name, image in stack.images.items():
             low, high = float(image.min()), float(image.max())
-            scaled = np.round((image - low) / max(high - low, 1e-6) * GREYS).astype(np.uint16)
-            for index, plane in enumerate(scaled):
-                write(self.slice(id, name, index), png(plane))
-            greys[str(name)] = {"low": low, "high": high}
-        return greys
+            scaled = np.round((image - low) / max(high - low, 1e-6) * MAX_GREY).astype(np.uint16)
+            for index, image_slice in enumerate(scaled):
+                write_file(self.get_slice_path(study_id, name, index), encode_slice_png(image_slice))
+            grey_ranges[str(name)] = {"low": low, "high": high}
+        return grey_ranges
 
 
-def _load(folder: Path, name: str, kind: type[T]) -> T:
+def _load_record(folder: Path, name: str, record_type: type[T]) -> T:
     """Raises GliomarkError where it is gone or damaged."""
-    if not has_record(folder, name) and older.is_kept(folder, name):
-        older.take_over(folder, name, kind)
-    return read_record(folder, name, kind)
+    if not has_record(folder, name) and older.has_pickle(folder, name):
+        older.convert_pickle(folder, name, record_type)
+    return read_record(folder, name, record_type)
 
 
-def without_path(sentence: str, folder: Path) -> str:
+def redact_folder(text: str, folder: Path) -> str:
     """Where things lie on the server is nobody's business; a message stays one."""
-    if isinstance(sentence, Message):
-        parts = {name: _part_without_path(part, folder) for name, part in sentence.parameters.items()}
-        return Message(sentence.code, parts)
-    return sentence.replace(f"{folder}/", "").replace(str(folder), "the upload")
+    if isinstance(text, Message):
+        parameters = {name: _redact_parameter(value, folder) for name, value in text.parameters.items()}
+        return Message(text.code, parameters)
+    return text.replace(f"{folder}/", "").replace(str(folder), "the upload")
 
 
-def _part_without_path(part: Any, folder: Path) -> Any:
-    if isinstance(part, Path):
-        part = str(part)
-    if part == str(folder):
+def _redact_parameter(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        value = str(value)
+    if value == str(folder):
         return message("the-upload")
-    return without_path(part, folder) if isinstance(part, str) else part
+    return redact_folder(value, folder) if isinstance(value, str) else value
 
 
-def write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """The file appears whole. Raises NotWrittenError, a GliomarkError, where the disk is full."""
-    atomic_write(path, content, durable=False)
+    atomic_write(path, content, is_durable=False)
 
 
-def png(plane: NDArray[Any]) -> bytes:
+def encode_slice_png(image: NDArray[Any]) -> bytes:
     """A grey picture, 8 or 16 bits as the array."""
-    return png_bytes(plane, compress_level=1)
+    return encode_png(image, compress_level=1)
 
 
-def tall(planes: NDArray[Any]) -> NDArray[Any]:
+def stack_vertically(slices: NDArray[Any]) -> NDArray[Any]:
     """``(slice, row, column)`` as one picture, slice 0 on top."""
-    return planes.reshape(-1, planes.shape[-1])
+    return slices.reshape(-1, slices.shape[-1])
 
 
-def mask_png(mask: NDArray[np.bool_]) -> bytes:
+def encode_mask_png(mask: NDArray[np.bool_]) -> bytes:
     """An outline as one tall picture of 0 and 255."""
-    return png(tall(mask).astype(np.uint8) * np.uint8(255))
+    return encode_slice_png(stack_vertically(mask).astype(np.uint8) * np.uint8(255))
 
 
-def read_mask(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+def decode_mask_png(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
     """An outline sent by a client. Raises GliomarkError where it is no such picture."""
     slices, rows, columns = shape
     try:
@@ -241,8 +253,8 @@ def read_mask(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise GliomarkError(message("outline-unreadable")) from None
     if values is None:
-        wanted = {"wanted_columns": columns, "wanted_rows": slices * rows}
-        raise GliomarkError(message("outline-size", columns=size[0], rows=size[1], **wanted))
+        expected_size = {"wanted_columns": columns, "wanted_rows": slices * rows}
+        raise GliomarkError(message("outline-size", columns=size[0], rows=size[1], **expected_size))
     if mode not in ("L", "1"):
         raise GliomarkError(message("outline-kind", kind=mode))
     mask: NDArray[np.bool_] = values.astype(np.uint8).reshape(shape) > 0

@@ -15,194 +15,194 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gliomark.files import ZIP_DAMAGE, files_below, has_room
+from gliomark.files import ZIP_ERRORS, has_free_space, iterate_files
 from gliomark.messages import message
-from gliomark.server.bodies import Limits
+from gliomark.server.bodies import RequestLimits
 
-CHUNK = 1 << 20
-NOT_IN_A_NAME = re.compile(r'[<>:"|?*\x00-\x1f]')
-LONGEST_NAME, DEEPEST = 200, 16
-LONGEST_FIELD, MOST_FIELDS = 1000, 8
-LONGEST_ENTRY = 500  # bytes of a zip's table that a file may take
+CHUNK_BYTES = 1 << 20
+FORBIDDEN_NAME_CHARACTERS = re.compile(r'[<>:"|?*\x00-\x1f]')
+MAX_NAME_BYTES, MAX_PATH_DEPTH = 200, 16
+MAX_FIELD_LENGTH, MAX_FIELDS = 1000, 8
+MAX_DIRECTORY_BYTES_PER_FILE = 500  # bytes of a zip's table that a file may take
 
 
-def safe_path(name: str) -> PurePosixPath:
+def parse_safe_path(name: str) -> PurePosixPath:
     """A relative path inside the study's folder. Raises HTTPException for one that leads elsewhere or is no name."""
     path = PurePosixPath(name.replace("\\", "/"))
     parts = path.parts
-    if not parts or path.is_absolute() or ".." in parts or len(parts) > DEEPEST:
+    if not parts or path.is_absolute() or ".." in parts or len(parts) > MAX_PATH_DEPTH:
         raise HTTPException(400, message("name-outside", name=name[:80]))
     for part in parts:
-        if NOT_IN_A_NAME.search(part) or len(part.encode()) > LONGEST_NAME:
+        if FORBIDDEN_NAME_CHARACTERS.search(part) or len(part.encode()) > MAX_NAME_BYTES:
             raise HTTPException(400, message("name-unfit", name=repr(name[:80])))
     return path
 
 
-class Inbox:
+class UploadWriter:
     """Files arriving in ``folder``, one after the other, counted. Raises HTTPException past a limit, for a name that
     came before and for one that leads out."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: RequestLimits) -> None:
         self.folder, self.limits = folder, limits
-        self.size, self.paths = 0, list[Path]()
+        self.total_bytes, self.paths = 0, list[Path]()
         self._file: BinaryIO | None = None
         folder.mkdir(parents=True)
 
-    def begin(self, name: str) -> None:
-        path = self.folder / safe_path(name)
+    def begin_file(self, name: str) -> None:
+        path = self.folder / parse_safe_path(name)
         self.paths.append(path)
-        if len(self.paths) > self.limits.files:
-            raise HTTPException(413, message("too-many-files", count=self.limits.files))
-        check_room(self.folder, self.limits)
+        if len(self.paths) > self.limits.max_upload_files:
+            raise HTTPException(413, message("too-many-files", count=self.limits.max_upload_files))
+        check_free_disk(self.folder, self.limits)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise HTTPException(400, message("name-twice", name=name[:80])) from None
         except OSError:
-            raise _no_room() from None
+            raise _create_disk_full_error() from None
 
-    def write(self, piece: bytes) -> None:
-        self.size += len(piece)
-        if self.size > self.limits.bytes:
-            most = f"{self.limits.bytes / 1e6:.0f}"
-            raise HTTPException(413, message("unpacked-too-large", megabytes=most))
+    def write_chunk(self, chunk: bytes) -> None:
+        self.total_bytes += len(chunk)
+        if self.total_bytes > self.limits.max_upload_bytes:
+            max_megabytes = f"{self.limits.max_upload_bytes / 1e6:.0f}"
+            raise HTTPException(413, message("unpacked-too-large", megabytes=max_megabytes))
         assert self._file is not None
         try:
-            self._file.write(piece)
+            self._file.write(chunk)
         except OSError:
-            raise _no_room() from None
+            raise _create_disk_full_error() from None
 
-    def end(self) -> None:
+    def end_file(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-def check_room(folder: Path, limits: Limits, declared: str = "") -> None:
+def check_free_disk(folder: Path, limits: RequestLimits, declared_length: str = "") -> None:
     """Raises HTTPException 507 where so much more would leave too little of the disk."""
-    more = int(declared) if declared.isdigit() else 0
-    if not has_room(folder, limits.reserve + min(more, limits.bytes)):
-        raise _no_room()
+    declared_bytes = int(declared_length) if declared_length.isdigit() else 0
+    if not has_free_space(folder, limits.min_free_disk_bytes + min(declared_bytes, limits.max_upload_bytes)):
+        raise _create_disk_full_error()
 
 
-def _no_room() -> HTTPException:
+def _create_disk_full_error() -> HTTPException:
     return HTTPException(507, message("disk-full"))
 
 
-class Form:
+class MultipartForm:
     """A multipart body, taken as it comes: its files go into the inbox, its few fields are kept."""
 
-    def __init__(self, boundary: bytes, inbox: Inbox) -> None:
+    def __init__(self, boundary: bytes, upload_writer: UploadWriter) -> None:
         self.fields: dict[str, str] = {}
-        self.whole = False
-        self._inbox = inbox
-        self._word, self._value, self._headers = b"", b"", dict[bytes, bytes]()
-        self._field: str | None = None
+        self.is_complete = False
+        self._upload_writer = upload_writer
+        self._current_header_name, self._current_header_value, self._headers = b"", b"", dict[bytes, bytes]()
+        self._current_field: str | None = None
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._part_begins,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value,
-                "on_header_end": self._header_ends,
-                "on_headers_finished": self._headers_end,
-                "on_part_data": self._part_data,
-                "on_part_end": inbox.end,
-                "on_end": self._body_ends,
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": upload_writer.end_file,
+                "on_end": self._on_end,
             },
         )
 
-    def take(self, piece: bytes) -> None:
+    def parse_chunk(self, chunk: bytes) -> None:
         """Raises HTTPException for a body that is no form, and whatever the inbox says."""
         try:
-            self._parser.write(piece)
+            self._parser.write(chunk)
         except (FormParserError, UnicodeError) as error:
             raise HTTPException(400, message("no-form", reason=str(error))) from None
 
-    def _part_begins(self) -> None:
+    def _on_part_begin(self) -> None:
         self._headers = {}
 
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._word += data[start:end]
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._current_header_name += data[start:end]
 
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._current_header_value += data[start:end]
 
-    def _header_ends(self) -> None:
-        self._headers[self._word.lower()] = self._value
-        self._word, self._value = b"", b""
+    def _on_header_end(self) -> None:
+        self._headers[self._current_header_name.lower()] = self._current_header_value
+        self._current_header_name, self._current_header_value = b"", b""
 
-    def _headers_end(self) -> None:
-        _, told = parse_options_header(self._headers.get(b"content-disposition"))
-        name, file = told.get(b"name", b"").decode(), told.get(b"filename")
-        self._field = None if file is not None and name == "files" else name[:LONGEST_FIELD]
-        if self._field is None:
-            self._inbox.begin((file or b"").decode())
-        elif len(self.fields) == MOST_FIELDS:
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        name, file = options.get(b"name", b"").decode(), options.get(b"filename")
+        self._current_field = None if file is not None and name == "files" else name[:MAX_FIELD_LENGTH]
+        if self._current_field is None:
+            self._upload_writer.begin_file((file or b"").decode())
+        elif len(self.fields) == MAX_FIELDS:
             raise HTTPException(400, message("form-fields"))
         else:
-            self.fields[self._field] = ""
+            self.fields[self._current_field] = ""
 
-    def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._field is None:
-            self._inbox.write(data[start:end])
-        elif len(self.fields[self._field]) + end - start > LONGEST_FIELD:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_field is None:
+            self._upload_writer.write_chunk(data[start:end])
+        elif len(self.fields[self._current_field]) + end - start > MAX_FIELD_LENGTH:
             raise HTTPException(400, message("form-field-long"))
         else:
-            self.fields[self._field] += data[start:end].decode(errors="replace")
+            self.fields[self._current_field] += data[start:end].decode(errors="replace")
 
-    def _body_ends(self) -> None:
-        self.whole = True
+    def _on_end(self) -> None:
+        self.is_complete = True
 
 
 async def receive_form(
-    content_type: str, body: AsyncIterator[bytes], folder: Path, limits: Limits
+    content_type: str, body: AsyncIterator[bytes], folder: Path, limits: RequestLimits
 ) -> dict[str, str]:
     """All files into ``folder``, a single zip unpacked; the form's fields. Nothing is left where one is refused."""
-    kind, told = parse_options_header(content_type)
-    if kind != b"multipart/form-data" or not told.get(b"boundary"):
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(415, message("form-wanted"))
-    inbox = Inbox(folder, limits)
+    upload_writer = UploadWriter(folder, limits)
     try:
-        form = Form(told[b"boundary"], inbox)
-        async for piece in body:
-            await to_thread.run_sync(form.take, piece)
-        if not form.whole:
+        form = MultipartForm(options[b"boundary"], upload_writer)
+        async for chunk in body:
+            await to_thread.run_sync(form.parse_chunk, chunk)
+        if not form.is_complete:
             raise HTTPException(400, message("form-cut"))
-        if len(inbox.paths) == 1:
-            await to_thread.run_sync(_unpack_if_zip, inbox, limits)
-        if next(files_below(folder), None) is None:
+        if len(upload_writer.paths) == 1:
+            await to_thread.run_sync(_unpack_if_zip, upload_writer, limits)
+        if next(iterate_files(folder), None) is None:
             raise HTTPException(400, message("upload-empty"))
     except BaseException:
-        inbox.end()
+        upload_writer.end_file()
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return form.fields
 
 
-def _unpack_if_zip(inbox: Inbox, limits: Limits) -> None:
+def _unpack_if_zip(upload_writer: UploadWriter, limits: RequestLimits) -> None:
     """The one file that was sent, replaced by what is packed in it."""
-    (sent,) = inbox.paths
-    if zipfile.is_zipfile(sent):
-        packed = sent.replace(inbox.folder.with_suffix(".zip"))
+    (uploaded_file,) = upload_writer.paths
+    if zipfile.is_zipfile(uploaded_file):
+        zip_path = uploaded_file.replace(upload_writer.folder.with_suffix(".zip"))
         try:
-            shutil.rmtree(inbox.folder)
-            unpack(packed, Inbox(inbox.folder, limits))
+            shutil.rmtree(upload_writer.folder)
+            unpack_zip(zip_path, UploadWriter(upload_writer.folder, limits))
         finally:
-            packed.unlink()
+            zip_path.unlink()
 
 
-def unpack(packed: Path, inbox: Inbox) -> None:
+def unpack_zip(zip_path: Path, upload_writer: UploadWriter) -> None:
     """Every file of a zip. Raises HTTPException for a damaged, locked or overgrown one, and for links."""
     try:
-        _check_table(packed, inbox.limits)
-        with zipfile.ZipFile(packed) as archive:
+        _check_zip_directory(zip_path, upload_writer.limits)
+        with zipfile.ZipFile(zip_path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if sum(entry.file_size for entry in entries) > inbox.limits.bytes:
+            if sum(entry.file_size for entry in entries) > upload_writer.limits.max_upload_bytes:
                 raise HTTPException(413, message("zip-too-large"))
             for entry in entries:
-                _unpack_one(archive, entry, inbox)
+                _unpack_entry(archive, entry, upload_writer)
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
@@ -212,27 +212,27 @@ def unpack(packed: Path, inbox: Inbox) -> None:
         OSError,
     ) as error:
         raise HTTPException(400, message("zip-unreadable", reason=str(error))) from None
-    except ZIP_DAMAGE:
+    except ZIP_ERRORS:
         raise HTTPException(400, message("zip-damaged")) from None
 
 
-def _check_table(packed: Path, limits: Limits) -> None:
+def _check_zip_directory(zip_path: Path, limits: RequestLimits) -> None:
     """The table of contents alone may fill the memory: its size is asked before it is read."""
-    with packed.open("rb") as file:
+    with zip_path.open("rb") as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    if end and end[zipfile._ECD_SIZE] > limits.files * LONGEST_ENTRY:  # type: ignore[attr-defined]
-        raise HTTPException(413, message("zip-too-many", count=limits.files))
+    if end and end[zipfile._ECD_SIZE] > limits.max_upload_files * MAX_DIRECTORY_BYTES_PER_FILE:  # type: ignore[attr-defined]
+        raise HTTPException(413, message("zip-too-many", count=limits.max_upload_files))
 
 
-def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inbox: Inbox) -> None:
+def _unpack_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, upload_writer: UploadWriter) -> None:
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise HTTPException(400, message("zip-link", name=entry.filename[:80]))
     if entry.flag_bits & 1:
         raise HTTPException(400, message("zip-locked"))
-    inbox.begin(entry.filename)
+    upload_writer.begin_file(entry.filename)
     try:
         with archive.open(entry) as file:
-            while piece := file.read(CHUNK):
-                inbox.write(piece)
+            while chunk := file.read(CHUNK_BYTES):
+                upload_writer.write_chunk(chunk)
     finally:
-        inbox.end()
+        upload_writer.end_file()

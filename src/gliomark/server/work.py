@@ -15,33 +15,40 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from gliomark.files import is_disk_full
-from gliomark.isolation import ReadingProcesses
-from gliomark.messages import collect, message
-from gliomark.models.signatures import Trust
-from gliomark.server.store import Store, png, read_mask, tall, without_path, write
-from gliomark.study import UNFORESEEN, Clinical, GliomarkError
+from gliomark.files import is_disk_full_error
+from gliomark.isolation import ReaderPool
+from gliomark.messages import collect_message_records, message
+from gliomark.models.signatures import TrustPolicy
+from gliomark.server.store import (
+    StudyStore,
+    decode_mask_png,
+    encode_slice_png,
+    redact_folder,
+    stack_vertically,
+    write_file,
+)
+from gliomark.study import DATA_ERRORS, ClinicalData, GliomarkError
 
-STEPS = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
-PREPARED = {"align": 0.05, "strip": 0.4, "slice": 0.85}
-Tell = Callable[[str, float], None]
+STEP_MESSAGES = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
+PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
+ProgressCallback = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """What a worker has to know of a job."""
 
     id: str
     kind: str
     study_id: str
     model: str
-    prepared_for: str
+    prepared_model_sha256: str
     outline_sha256: str
     request: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Done:
+class JobResult:
     """result: the study's ``about`` or the content of prediction.json."""
 
     seconds: float
@@ -52,116 +59,127 @@ class Done:
 class Worker:
     """One process: its models are loaded once."""
 
-    def __init__(self, folder: Path, models: Mapping[str, str], trust: Trust = Trust()) -> None:
-        self.store, self.files, self.trust = Store(folder), models, trust
-        self.reading = ReadingProcesses()
+    def __init__(
+        self, data_folder: Path, model_files: Mapping[str, str], trust: TrustPolicy = TrustPolicy()
+    ) -> None:
+        self.store, self.model_files, self.trust = StudyStore(data_folder), model_files, trust
+        self.reader_pool = ReaderPool()
 
     @cached_property
     def models(self) -> dict[str, Any]:
         from gliomark.pipeline import load_model
 
-        return {name: load_model(file, self.trust) for name, file in self.files.items()}
+        return {name: load_model(file, self.trust) for name, file in self.model_files.items()}
 
-    def do(self, job: Job, tell: Tell) -> Done:
-        started, model = time.perf_counter(), self.models.get(job.model)
+    def run_job(self, job: WorkerJob, report_progress: ProgressCallback) -> JobResult:
+        started_at, model = time.perf_counter(), self.models.get(job.model)
         if model is None:
             raise GliomarkError(message("model-gone", model=job.model))
-        does = {"prepare": self.prepare, "predict": self.predict, "explain": self.explain}
-        result = does[job.kind](job, model, tell)
-        return Done(time.perf_counter() - started, result, model.sha256)
+        methods = {"prepare": self.prepare, "predict": self.predict, "explain": self.explain}
+        result = methods[job.kind](job, model, report_progress)
+        return JobResult(time.perf_counter() - started_at, result, model.sha256)
 
-    def prepare(self, job: Job, model: Any, tell: Tell) -> dict[str, Any]:
+    def prepare(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> dict[str, Any]:
         """Register, strip, normalise; what the client needs to show it."""
         from gliomark.pipeline import prepare_study
 
         study = self.store.load_study(job.study_id)
         if any(series.source_images for series in study.series.values()):
-            self.reading.start()  # for masks among them, once the images are prepared
-        step = partial(_tell_step, tell)
-        prepared = prepare_study(study, model, step, self.reading)
-        tell(STEPS["write"], 0.9)
-        self.store.keep_prepared(job.study_id, prepared)
+            self.reader_pool.start()  # for masks among them, once the images are prepared
+        report_step = partial(_report_step, report_progress)
+        prepared = prepare_study(study, model, report_step, self.reader_pool)
+        report_progress(STEP_MESSAGES["write"], 0.9)
+        self.store.save_prepared(job.study_id, prepared)
         stack = prepared.stack
         notes = [*prepared.warnings, *dict.fromkeys((*prepared.study.notes, *stack.notes))]
-        found = prepared.found
+        supplied_mask = prepared.found
         return {
             "sequences": [str(name) for name in stack.images],
             "slice_names": list(stack.slice_names),
             "shape": list(stack.brain.shape),
             "spacing_mm": list(stack.spacing_mm),
-            "grey": self.store.keep_slices(job.study_id, stack),
+            "grey": self.store.save_slices(job.study_id, stack),
             "model_sha256": model.sha256,
-            "stand_ins": {str(wanted): str(shown) for wanted, shown in prepared.stand_ins.items()},
-            "found_outline": found.files if found is not None and found.mask is not None else "",
+            "stand_ins": {str(missing): str(shown) for missing, shown in prepared.stand_ins.items()},
+            "found_outline": supplied_mask.files
+            if supplied_mask is not None and supplied_mask.mask is not None
+            else "",
             "notes": notes,
-            "messages": collect(notes),
+            "messages": collect_message_records(notes),
         }
 
-    def predict(self, job: Job, model: Any, tell: Tell) -> dict[str, Any]:
+    def predict(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> dict[str, Any]:
         """The cascade, on the doctor's outline where that is asked for."""
         from gliomark.pipeline import predict_prepared
-        from gliomark.reporting import prediction_document
+        from gliomark.reporting import create_prediction_document
 
-        asked, prepared = job.request, self.store.load_prepared(job.study_id)
-        if job.prepared_for != model.sha256:
+        job_request, prepared = job.request, self.store.load_prepared(job.study_id)
+        if job.prepared_model_sha256 != model.sha256:
             raise GliomarkError(message("other-weights"))
         outline = None
         if job.outline_sha256:
-            content = self.store.correction(job.study_id, job.outline_sha256).read_bytes()
-            outline = read_mask(content, prepared.stack.brain.shape)
-        shares = {"outline": 0.05} | {
+            content = self.store.get_correction_path(job.study_id, job.outline_sha256).read_bytes()
+            outline = decode_mask_png(content, prepared.stack.brain.shape)
+        progress_by_step = {"outline": 0.05} | {
             name: 0.5 + 0.4 * number / len(model.classifiers) for number, name in enumerate(model.classifiers)
         }
 
-        def step(name: str) -> None:
-            title = STEPS.get(name) or message("step-marker", title=model.card.markers[name].title)
-            tell(title, shares[name])
+        def report_step(name: str) -> None:
+            title = STEP_MESSAGES.get(name) or message("step-marker", title=model.card.markers[name].title)
+            report_progress(title, progress_by_step[name])
 
         prediction = predict_prepared(
             prepared,
-            Clinical(prepared.study.patient_id, asked.get("age"), asked.get("sex")),
+            ClinicalData(prepared.study.patient_id, job_request.get("age"), job_request.get("sex")),
             model,
-            fusion=asked.get("fusion", "near"),
-            enhancing={"yes": True, "no": False}.get(str(asked.get("enhancing"))),
-            outline=outline,
-            step=step,
+            fusion=job_request.get("fusion", "near"),
+            has_enhancing_focus={"yes": True, "no": False}.get(str(job_request.get("enhancing"))),
+            reader_mask=outline,
+            notify=report_step,
         )
-        tell(STEPS["write"], 0.95)
-        self.store.keep_prediction(job.study_id, job.id, prediction)
-        return prediction_document(prediction)
+        report_progress(STEP_MESSAGES["write"], 0.95)
+        self.store.save_prediction(job.study_id, job.id, prediction)
+        return create_prediction_document(prediction)
 
-    def explain(self, job: Job, model: Any, tell: Tell) -> None:
+    def explain(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> None:
         """A marker's Grad-CAM on the slices that decided, as a tall picture beside the prediction."""
         import numpy as np
 
-        from gliomark.explain import branch_maps
+        from gliomark.explain import compute_branch_maps
 
-        of, marker = str(job.request["prediction"]), str(job.request["marker"])
-        prediction = self.store.load_prediction(job.study_id, of)
+        prediction_id, marker = str(job.request["prediction"]), str(job.request["marker"])
+        prediction = self.store.load_prediction(job.study_id, prediction_id)
         if prediction.model.sha256 != model.sha256:
             raise GliomarkError(message("answer-of-other-weights"))
-        (answer,) = (m for m in prediction.markers if m.marker == marker)
+        (answer,) = (
+            marker_prediction
+            for marker_prediction in prediction.markers
+            if marker_prediction.marker == marker
+        )
         stack = prediction.stack
         index = [stack.slice_names.index(score.slice_name) for score in answer.slices if score.decides]
-        heat = np.zeros(stack.brain.shape, np.uint8)
+        heatmap = np.zeros(stack.brain.shape, np.uint8)
         if index:
-            *_, middle = branch_maps(
+            *_, middle_map = compute_branch_maps(
                 model.classifiers[marker], stack, prediction.segmentation.mask, index, stage=3
             ).values()
-            heat[index] = np.round(middle * 255).astype(np.uint8)
-        write(self.store.prediction(job.study_id, of) / f"heat_{marker}.png", png(tall(heat)))
+            heatmap[index] = np.round(middle_map * 255).astype(np.uint8)
+        write_file(
+            self.store.get_prediction_folder(job.study_id, prediction_id) / f"heat_{marker}.png",
+            encode_slice_png(stack_vertically(heatmap)),
+        )
 
 
-def _tell_step(tell: Tell, name: str) -> None:
-    tell(STEPS[name], PREPARED[name])
+def _report_step(report_progress: ProgressCallback, step_name: str) -> None:
+    report_progress(STEP_MESSAGES[step_name], PREPARE_PROGRESS[step_name])
 
 
-def described(name: str, model: Any) -> dict[str, Any]:
+def describe_model(name: str, model: Any) -> dict[str, Any]:
     """What a client wants to know of a model before it asks."""
-    from gliomark.pipeline import performance
+    from gliomark.pipeline import describe_performance
 
     card = model.card
-    told = ("title", "positive", "negative", "label", "threshold")
+    card_fields = ("title", "positive", "negative", "label", "threshold")
     return {
         "name": name,
         "title": card.name,
@@ -171,38 +189,43 @@ def described(name: str, model: Any) -> dict[str, Any]:
         "intended_use": card.intended_use,
         "licence": card.licence,
         "markers": [
-            {"name": marker, "performance": performance(one)} | {word: getattr(one, word) for word in told}
+            {"name": marker, "performance": describe_performance(one)}
+            | {field_name: getattr(one, field_name) for field_name in card_fields}
             for marker, one in card.markers.items()
         ],
     }
 
 
-def _belong_to_server() -> None:
+def _bind_to_server() -> None:
     """What stops the server must not look like a death of this process, and it must not outlive the server."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if server := parent_process():
-        threading.Thread(target=_end_with, args=(server,), daemon=True).start()
+        threading.Thread(target=_exit_with_server, args=(server,), daemon=True).start()
 
 
-def _end_with(server: BaseProcess) -> None:
+def _exit_with_server(server: BaseProcess) -> None:
     server.join()
     os._exit(1)
 
 
-def work(
-    connection: Connection, folder: Path, models: Mapping[str, str], threads: int, trust: Trust = Trust()
+def run_worker(
+    connection: Connection,
+    data_folder: Path,
+    model_files: Mapping[str, str],
+    thread_count: int,
+    trust: TrustPolicy = TrustPolicy(),
 ) -> None:
     """A worker's life: load the models and describe them, or say what is wrong with them; then do one job after the
     other until the server hangs up."""
-    _belong_to_server()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    _bind_to_server()
+    os.environ["OMP_NUM_THREADS"] = str(thread_count)
     import torch
 
-    torch.set_num_threads(threads)
-    worker = Worker(folder, models, trust)
+    torch.set_num_threads(thread_count)
+    worker = Worker(data_folder, model_files, trust)
     try:
-        connection.send([described(name, model) for name, model in worker.models.items()])
+        connection.send([describe_model(name, model) for name, model in worker.models.items()])
     except GliomarkError as error:
         connection.send(str(error))
         return
@@ -211,15 +234,17 @@ def work(
             job = connection.recv()
         except (EOFError, OSError):
             return
-        place = worker.store.input(job.study_id)
+        input_folder = worker.store.get_input_folder(job.study_id)
         try:
-            answer: Done | str = worker.do(job, lambda step, progress: connection.send((step, progress)))
+            reply: JobResult | str = worker.run_job(
+                job, lambda step, progress: connection.send((step, progress))
+            )
         except GliomarkError as error:
-            answer = without_path(without_path(error.message, place), folder)
-        except UNFORESEEN as error:
-            if is_disk_full(error):
+            reply = redact_folder(redact_folder(error.message, input_folder), data_folder)
+        except DATA_ERRORS as error:
+            if is_disk_full_error(error):
                 connection.send(message("disk-full"))
                 continue
-            reason = without_path(" ".join(str(error).split())[-200:], place)
-            answer = message("not-computed", kind=type(error).__name__, reason=reason)
-        connection.send(answer)
+            reason = redact_folder(" ".join(str(error).split())[-200:], input_folder)
+            reply = message("not-computed", kind=type(error).__name__, reason=reason)
+        connection.send(reply)

@@ -6,20 +6,20 @@
 """
 
 from gliomark.tables.age_sex import CellError, parse_age
-from gliomark.tables.clinical import ClinicalTable, check_row, read_clinical
-from gliomark.tables.ids import spellings_of_id
-from gliomark.tables.reading import read_records
-from gliomark.tables.text import BLANKS
-from gliomark.tables.writing import csv_text
+from gliomark.tables.clinical import ClinicalTable, check_clinical_row, read_clinical_table
+from gliomark.tables.ids import list_id_spellings
+from gliomark.tables.reading import read_table
+from gliomark.tables.text import BLANK_VALUES
+from gliomark.tables.writing import format_csv
 
 __all__ = [
-    "BLANKS",
+    "BLANK_VALUES",
     "CellError",
     "ClinicalTable",
-    "check_row",
-    "csv_text",
+    "check_clinical_row",
+    "format_csv",
     "parse_age",
-    "read_clinical",
-    "read_records",
-    "spellings_of_id",
+    "read_clinical_table",
+    "read_table",
+    "list_id_spellings",
 ]

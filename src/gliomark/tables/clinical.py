@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliomark.messages import message
-from gliomark.study import Clinical, GliomarkError
+from gliomark.study import ClinicalData, GliomarkError
 from gliomark.tables.age_sex import (
-    AgeForm,
+    AgeFormat,
     CellError,
     SexCoding,
-    age_form,
-    check_person,
+    check_age_and_sex,
+    detect_age_format,
+    detect_sex_coding,
     parse_age,
     parse_sex,
-    sex_coding,
 )
-from gliomark.tables.headers import id_column, is_age, is_sex
-from gliomark.tables.ids import similar_ids, spellings_of_id
-from gliomark.tables.reading import read_records
+from gliomark.tables.headers import is_age_column, is_sex_column, select_id_column
+from gliomark.tables.ids import find_similar_ids, list_id_spellings
+from gliomark.tables.reading import read_table
 
-_SHOWN_IDS = 3
+_MAX_SHOWN_IDS = 3
 
 
 @dataclass(frozen=True)
@@ -35,44 +35,48 @@ class ClinicalTable:
 
     source: Path
     rows: tuple[Mapping[str, str], ...]
-    ages: AgeForm = AgeForm()
-    sexes: SexCoding = field(default_factory=lambda: sex_coding("sex", ()))
+    age_format: AgeFormat = AgeFormat()
+    sex_coding: SexCoding = field(default_factory=lambda: detect_sex_coding("sex", ()))
 
     @property
     def patient_ids(self) -> tuple[str, ...]:
         """The ids in the table's order."""
         return tuple(row["id"] for row in self.rows)
 
-    def row(self, patient_id: str, *, require_age_sex: bool = True) -> Clinical:
+    def get_row(self, patient_id: str, *, require_age_sex: bool = True) -> ClinicalData:
         """One patient's row, age in years and sex 0 (male) or 1 (female). The id must be written as in the
         table, which may leave out the ``sub-`` of a BIDS subject.
 
         Raises: GliomarkError for no row (naming the one that was probably meant), several that differ, or age or
         sex missing (unless not required) or nonsense.
         """
-        cells = self._cells(patient_id)
-        age = self._read("age", cells, lambda text: parse_age(text, self.ages), patient_id)
-        sex = self._read("sex", cells, lambda text: parse_sex(text, self.sexes), patient_id)
+        cells = self._get_cells(patient_id)
+        age = self._parse_cell("age", cells, lambda text: parse_age(text, self.age_format), patient_id)
+        sex = self._parse_cell("sex", cells, lambda text: parse_sex(text, self.sex_coding), patient_id)
         for name, value in (("age", age), ("sex", sex)):
             if value is None and require_age_sex:
                 raise GliomarkError(message(f"{name}-missing", patient=patient_id, table=self.source))
         others = {name: cell for name, cell in cells.items() if name not in {"id", "age", "sex"} and cell}
-        return Clinical(patient_id, age, None if sex is None else int(sex), others)
+        return ClinicalData(patient_id, age, None if sex is None else int(sex), others)
 
-    def _cells(self, patient_id: str) -> Mapping[str, str]:
+    def _get_cells(self, patient_id: str) -> Mapping[str, str]:
         wanted = unicodedata.normalize("NFC", patient_id).strip()
         known = set(self.patient_ids)
-        written = next((name for name in spellings_of_id(wanted) if name in known), wanted)
+        written = next((name for name in list_id_spellings(wanted) if name in known), wanted)
         found = [row for row in self.rows if row["id"] == written]
         if not found:
-            raise GliomarkError(no_row(patient_id, similar_ids(wanted, self.patient_ids), self.source))
+            raise GliomarkError(
+                format_missing_row_message(
+                    patient_id, find_similar_ids(wanted, self.patient_ids), self.source
+                )
+            )
         if any(row != found[0] for row in found):
             raise GliomarkError(
                 message("row-repeated", patient=patient_id, count=len(found), table=self.source)
             )
         return found[0]
 
-    def _read(
+    def _parse_cell(
         self, name: str, cells: Mapping[str, str], parse: Callable[[str], float | None], patient: str
     ) -> float | None:
         text = cells.get(name, "")
@@ -84,23 +88,23 @@ class ClinicalTable:
             ) from None
 
 
-def check_row(clinical: Clinical, patient_id: str) -> None:
+def check_clinical_row(clinical: ClinicalData, patient_id: str) -> None:
     """Raises GliomarkError for another patient's row, or an age or sex that nobody has."""
     one, other = (unicodedata.normalize("NFC", text).strip() for text in (clinical.patient_id, patient_id))
-    if one not in spellings_of_id(other):
+    if one not in list_id_spellings(other):
         raise GliomarkError(message("row-of-another", row=clinical.patient_id, patient=patient_id))
-    check_person(clinical.age, clinical.sex)
+    check_age_and_sex(clinical.age, clinical.sex)
 
 
-def no_row(patient: str, similar: list[str], table: Path) -> str:
+def format_missing_row_message(patient: str, similar: list[str], table: Path) -> str:
     """The sentence for a patient without a row; similar: ids of rows that were probably meant."""
     if not similar:
         return message("row-missing", patient=patient, table=table)
-    shown = ", ".join(f"'{one}'" for one in similar[:_SHOWN_IDS])
+    shown = ", ".join(f"'{one}'" for one in similar[:_MAX_SHOWN_IDS])
     return message("row-missing-similar", patient=patient, table=table, similar=shown)
 
 
-def read_clinical(path: Path | str, *, own: bool = False) -> ClinicalTable:
+def read_clinical_table(path: Path | str, *, is_gliomark_table: bool = False) -> ClinicalTable:
     """Read a clinical table, csv or xlsx (see ``read_records``), with columns for id, age and sex under any of the
     names that hospitals give them. own: gliomark wrote it, so that 1 is female for sure.
 
@@ -108,28 +112,34 @@ def read_clinical(path: Path | str, *, own: bool = False) -> ClinicalTable:
     two columns of one name or meaning.
     """
     path = Path(path)
-    header, records = read_records(path)
-    times = Counter(name.lower() for name in header if name)
-    if twice := sorted(name for name, count in times.items() if count > 1):
-        raise GliomarkError(message("table-column-twice", table=path, column=twice[0]))
-    at = {"id": id_column(path, header, records)}
-    for name, belongs in (("age", is_age), ("sex", is_sex)):
-        found = [place for place, column in enumerate(header) if place not in at.values() and belongs(column)]
+    header, records = read_table(path)
+    name_counts = Counter(name.lower() for name in header if name)
+    if repeated := sorted(name for name, count in name_counts.items() if count > 1):
+        raise GliomarkError(message("table-column-twice", table=path, column=repeated[0]))
+    column_indices = {"id": select_id_column(path, header, records)}
+    for name, is_column in (("age", is_age_column), ("sex", is_sex_column)):
+        found = [
+            place
+            for place, column in enumerate(header)
+            if place not in column_indices.values() and is_column(column)
+        ]
         if len(found) > 1:
             shown = ", ".join(header[place] for place in found)
             raise GliomarkError(message("table-two-meanings", table=path, columns=shown, meaning=name))
         if found:
-            at[name] = found[0]
+            column_indices[name] = found[0]
     # a counting column id gives its name to the id
-    names = ["" if name in at else name for name in map(str.lower, header)]
-    for name, place in at.items():
-        names[place] = name
-    rows = tuple(_row(names, record) for record in records)
-    written = {name: header[place] for name, place in at.items()}
-    ages = age_form(written.get("age", "age"), (row.get("age", "") for row in rows))
-    sexes = sex_coding(written.get("sex", "sex"), (row.get("sex", "") for row in rows), own=own)
-    return ClinicalTable(path, rows, ages, sexes)
+    names = ["" if name in column_indices else name for name in map(str.lower, header)]
+    for name, column_index in column_indices.items():
+        names[column_index] = name
+    rows = tuple(_map_row(names, record) for record in records)
+    written = {name: header[place] for name, place in column_indices.items()}
+    age_format = detect_age_format(written.get("age", "age"), (row.get("age", "") for row in rows))
+    sex_coding = detect_sex_coding(
+        written.get("sex", "sex"), (row.get("sex", "") for row in rows), is_gliomark_table=is_gliomark_table
+    )
+    return ClinicalTable(path, rows, age_format, sex_coding)
 
 
-def _row(names: list[str], record: list[str]) -> Mapping[str, str]:
+def _map_row(names: list[str], record: list[str]) -> Mapping[str, str]:
     return {name: cell for name, cell in zip(names, record, strict=True) if name}

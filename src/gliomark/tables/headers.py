@@ -11,8 +11,8 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 # The documented name comes first; each of the others may be the patient's id where it is alone.
-_DOCUMENTED = "id"
-_PATIENT_IDS = frozenset(
+_DOCUMENTED_ID_NAME = "id"
+_PATIENT_ID_NAMES = frozenset(
     "patientid patient patientno patientnumber patientcode pid subjectid subject subjectno "
     "participantid participant  "
     "caseid case caseno mrn hospitalid hospitalno hospitalnumber medicalrecordnumber recordid studyid "
@@ -21,15 +21,15 @@ _PATIENT_IDS = frozenset(
     "病例号 病例编号 受试者编号 受试者id 影像id id号 住院id 病人编码 放射号 mr号 mri号 受试者".split()
 )  # fmt: skip
 # A number that counts the rows as often as it names the patient: taken where nothing else is there.
-_COUNTING = frozenset("编号 序号 no nr number num index 号 case_number serialno".split())
-_AGE = re.compile(
+_ROW_NUMBER_NAMES = frozenset("编号 序号 no nr number num index 号 case_number serialno".split())
+_AGE_NAME = re.compile(
     r"(patients?|患者|病人)?(age|alter|年龄)(in|at)?(years?|yrs?|y|岁|周岁|months?|mo|月|days?|天|"
     r"diagnosis|dx|mri|mr|scan|imaging|surgery|operation|presentation|study|baseline|inclusion|enrol?lment|tcga)*|"
     r"(诊断|确诊|就诊|检查|手术|入院|发病|入组|住院)时?(的)?年龄(岁)?|diagnosisage|ageat(initialpathologic)?diagnosis\w*"
 )
-_MONTHS = re.compile(r"months?|月|(?<![a-z])mo(?![a-z])")
-_DAYS = re.compile(r"days?|天|日龄")
-_SEX = re.compile(
+_MONTHS_IN_NAME = re.compile(r"months?|月|(?<![a-z])mo(?![a-z])")
+_DAYS_IN_NAME = re.compile(r"days?|天|日龄")
+_SEX_NAME = re.compile(
     r"(patient'?s?|subject|患者的?|病人)?[\s_]*(biological)?[\s_]*(sex|gender|geschlecht|性别)([\s_]*at[\s_]*birth)?"
 )
 _SEX_WORDS = re.compile(
@@ -37,67 +37,73 @@ _SEX_WORDS = re.compile(
 )
 
 
-def plain_name(name: str) -> str:
+def normalise_column_name(name: str) -> str:
     """A column's name as it is compared: lower case, no marks, without "(%)" or "(in %)" at its end."""
     wide = unicodedata.normalize("NFKC", name).lower()
     return re.sub(r"[\W_]+", "", re.sub(r"[(\[][^()\[\]]*[)\]]\s*$", "", wide))
 
 
-def is_age(name: str) -> bool:
+def is_age_column(name: str) -> bool:
     """Whether a column of this name holds ages."""
-    return bool(_AGE.fullmatch(plain_name(name)))
+    return bool(_AGE_NAME.fullmatch(normalise_column_name(name)))
 
 
-def age_unit(name: str) -> str:
+def parse_age_unit(name: str) -> str:
     """What a bare number in a column of ages counts: years, months or days, as its name says."""
     wide = unicodedata.normalize("NFKC", name).lower()
-    if _DAYS.search(wide):
+    if _DAYS_IN_NAME.search(wide):
         return "days"
-    return "months" if _MONTHS.search(wide) else "years"
+    return "months" if _MONTHS_IN_NAME.search(wide) else "years"
 
 
-def is_sex(name: str) -> bool:
+def is_sex_column(name: str) -> bool:
     """Whether a column of this name holds sexes; the name may state the coding, as 性别(1男2女)."""
     wide = unicodedata.normalize("NFKC", name).lower()
-    found = _SEX.match(re.sub(r"^[\W_]+", "", wide))
+    found = _SEX_NAME.match(re.sub(r"^[\W_]+", "", wide))
     if not found:
         return False
     rest = _SEX_WORDS.sub("", re.sub(r"^[\W_]*", "", wide)[found.end() :])
-    return bool(re.fullmatch(r"[\W_\d]*", rest)) or plain_name(name) == re.sub(r"[\W_]+", "", found[0])
+    return bool(re.fullmatch(r"[\W_\d]*", rest)) or normalise_column_name(name) == re.sub(
+        r"[\W_]+", "", found[0]
+    )
 
 
-def stated_sexes(name: str) -> dict[str, int | None]:
+def parse_sex_codes(name: str) -> dict[str, int | None]:
     """The coding that a column's name states: ``sex (1=male, 2=female)`` is 1: 0, 2: 1. Empty where it states none."""
     wide = unicodedata.normalize("NFKC", name).lower()
-    words = re.findall(rf"\d|{_SEX_WORDS.pattern}", _SEX.sub("", wide, count=1))
+    words = re.findall(rf"\d|{_SEX_WORDS.pattern}", _SEX_NAME.sub("", wide, count=1))
     if len(words) < 2 or len(words) % 2 or words[0].isdigit() == words[1].isdigit():
         return {}
     pairs = list(zip(words[::2], words[1::2], strict=True))
     pairs = pairs if words[0].isdigit() else [(code, word) for word, code in pairs]
-    coding = {code: _sex_of(word) for code, word in pairs if code.isdigit() and not word.isdigit()}
+    coding = {code: _parse_sex_word(word) for code, word in pairs if code.isdigit() and not word.isdigit()}
     known = [sex for sex in coding.values() if sex is not None]
     return coding if len(coding) == len(pairs) and sorted(known) in ([0, 1], [0], [1]) else {}
 
 
-def _sex_of(word: str) -> int | None:
+def _parse_sex_word(word: str) -> int | None:
     if re.match(r"f|w|女", word):
         return 1
     return 0 if re.match(r"m|男", word) else None
 
 
-def id_column(path: Path, header: Sequence[str], records: Sequence[Sequence[str]], stated: str = "") -> int:
+def select_id_column(
+    path: Path, header: Sequence[str], records: Sequence[Sequence[str]], stated_name: str = ""
+) -> int:
     """Where the patient's id stands: the stated column, ``id``, or the one column that is named like an id.
 
     A column that merely counts the rows gives way to any other.
 
     Raises: GliomarkError for none, two of one name, or several that may be meant.
     """
-    names = [plain_name(name) for name in header]
-    wanted = plain_name(stated) if stated else ""
-    candidates = [at for at, name in enumerate(names) if (name == wanted if stated else is_id(header[at]))]
-    if not stated:
-        candidates = _without_counting(candidates, names, records)
-        documented = [at for at in candidates if names[at] == _DOCUMENTED]
+    names = [normalise_column_name(name) for name in header]
+    wanted = normalise_column_name(stated_name) if stated_name else ""
+    candidates = [
+        at for at, name in enumerate(names) if (name == wanted if stated_name else is_id_column(header[at]))
+    ]
+    if not stated_name:
+        candidates = _exclude_row_numbers(candidates, names, records)
+        documented = [at for at in candidates if names[at] == _DOCUMENTED_ID_NAME]
         candidates = documented or candidates
     if not candidates:
         shown = ", ".join(name for name in header if name)[:80]
@@ -109,21 +115,21 @@ def id_column(path: Path, header: Sequence[str], records: Sequence[Sequence[str]
     return candidates[0]
 
 
-def is_id(name: str) -> bool:
+def is_id_column(name: str) -> bool:
     """Whether a column of this name may hold the patient's id."""
-    plain = plain_name(name)
-    return plain == _DOCUMENTED or plain in _PATIENT_IDS or plain in _COUNTING
+    plain = normalise_column_name(name)
+    return plain == _DOCUMENTED_ID_NAME or plain in _PATIENT_ID_NAMES or plain in _ROW_NUMBER_NAMES
 
 
-def _without_counting(
+def _exclude_row_numbers(
     candidates: list[int], names: Sequence[str], records: Sequence[Sequence[str]]
 ) -> list[int]:
     """Leave out what counts the rows, by its name or by 1, 2, 3 in it, unless nothing else is left."""
-    named = [at for at in candidates if names[at] not in _COUNTING]
-    telling = [at for at in named if not _counts(records, at)]
-    return telling or named or candidates
+    named = [at for at in candidates if names[at] not in _ROW_NUMBER_NAMES]
+    identifying = [at for at in named if not _is_row_number_column(records, at)]
+    return identifying or named or candidates
 
 
-def _counts(records: Sequence[Sequence[str]], at: int) -> bool:
-    cells = [row[at] for row in records if row[at]]
+def _is_row_number_column(records: Sequence[Sequence[str]], column_index: int) -> bool:
+    cells = [row[column_index] for row in records if row[column_index]]
     return len(cells) > 1 and cells == [str(number) for number in range(1, len(cells) + 1)]

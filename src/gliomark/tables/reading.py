@@ -15,21 +15,26 @@ from zipfile import ZipFile
 
 from gliomark.messages import message
 from gliomark.study import GliomarkError
-from gliomark.tables.headers import is_age, is_id, is_sex
-from gliomark.tables.text import clean
+from gliomark.tables.headers import is_age_column, is_id_column, is_sex_column
+from gliomark.tables.text import clean_cell
 
-_XLSX = b"PK\x03\x04"
-_OLD_OFFICE = b"\xd0\xcf\x11\xe0"
-_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_XLSX_MAGIC = b"PK\x03\x04"
+_OLD_OFFICE_MAGIC = b"\xd0\xcf\x11\xe0"
+_BYTE_ORDER_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 _SEPARATORS = ",;\t|"
-_ROWS_ABOVE_HEADER = 10
-_LONGEST_NAME = 1000  # characters of a column's name; what is longer is not looked at as one
-_MOST_BY_BLANKS = 4 << 20  # characters of a text that may be columns of blanks
-_MOST_BYTES = 200 << 20  # of a table, and of all parts of a workbook, unpacked
-_MOST_PARTS, _MOST_CELLS = 10_000, 3_000_000
+_MAX_ROWS_ABOVE_HEADER = 10
+_MAX_COLUMN_NAME_LENGTH = 1000  # characters of a column's name; what is longer is not looked at as one
+_MAX_BLANK_SEPARATED_LENGTH = 4 << 20  # characters of a text that may be columns of blanks
+_MAX_BYTES = 200 << 20  # of a table, and of all parts of a workbook, unpacked
+_MAX_WORKBOOK_PARTS, _MAX_CELLS = 10_000, 3_000_000
 
 
-def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     """A table's header as written and its rows, every cell as text without outer blanks.
 
     csv: UTF-8, UTF-16 or GB18030 with or without a mark; comma, semicolon, tab, bar or columns of blanks; a
@@ -38,32 +43,34 @@ def read_records(path: Path) -> tuple[list[str], list[list[str]]]:
 
     Raises: GliomarkError when it cannot be opened or decoded, is no table, or a row is longer than the header.
     """
-    content = _content(path)
-    raw = _workbook(path, content) if content.startswith(_XLSX) else _text_table(path, content)
-    rows = [row for row in ([clean(cell) for cell in record] for record in raw) if any(row)]
-    at = _header_row(rows)
-    header, records = (rows[at], rows[at + 1 :]) if rows else ([], [])
+    content = _read_content(path)
+    raw = (
+        _read_workbook(path, content) if content.startswith(_XLSX_MAGIC) else _parse_text_table(path, content)
+    )
+    rows = [row for row in ([clean_cell(cell) for cell in record] for record in raw) if any(row)]
+    index = _find_header_row(rows)
+    header, records = (rows[index], rows[index + 1 :]) if rows else ([], [])
     while header and not header[-1] and not any(any(record[len(header) - 1 :]) for record in records):
         header = header[:-1]
     # A cell too many shifts the others under wrong names: a decimal comma in a comma table does that.
     for record in records:
         if any(record[len(header) :]):
             raise GliomarkError(message("table-row-too-long", row=record[0], table=path))
-    wide = len(header)
-    return header, [record[:wide] + [""] * (wide - len(record)) for record in records]
+    width = len(header)
+    return header, [record[:width] + [""] * (width - len(record)) for record in records]
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     try:
         found = path.stat()
         if not S_ISREG(found.st_mode) and not S_ISDIR(found.st_mode):
             raise GliomarkError(message("table-no-file", table=path))
-        _check_size(path, found.st_size, _MOST_BYTES)
+        _check_size(path, found.st_size, _MAX_BYTES)
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
         raise GliomarkError(message("table-unopenable", table=path, reason=reason)) from None
-    if content.startswith(_OLD_OFFICE):
+    if content.startswith(_OLD_OFFICE_MAGIC):
         raise GliomarkError(message("table-old-workbook", table=path))
     return content
 
@@ -71,26 +78,26 @@ def _content(path: Path) -> bytes:
 # ---- text -------------------------------------------------------------------------------------------
 
 
-def _text_table(path: Path, content: bytes) -> list[list[str]]:
-    text = re.sub(r"\r\n?", "\n", _decoded(path, content)).lstrip("\ufeff")
+def _parse_text_table(path: Path, content: bytes) -> list[list[str]]:
+    text = re.sub(r"\r\n?", "\n", _decode_text(path, content)).lstrip("\ufeff")
     if text.lstrip()[:1] == "<":  # web pages and XML are often saved as .xls
         raise GliomarkError(message("table-web-page", table=path))
     if stated := re.match(r'\s*"?sep=(.)"?[^\n\S]*(\n|$)', text):
-        return _split(path, text[stated.end() :].lstrip("\ufeff"), stated[1])
-    ways = [_attempt(path, text, separator) for separator in _SEPARATORS]
-    tables = [way for way in ways if not isinstance(way, GliomarkError)]
-    best = max(tables, key=_likeness, default=[])
-    if _likeness(best)[1] < 1 and '"' not in text and len(text) < _MOST_BY_BLANKS:
-        best = max([best, *_by_blanks(text)], key=_likeness)
-    if isinstance(ways[0], GliomarkError) and not _likeness(best)[1]:
-        raise ways[0]  # no separator gives columns, and the comma says why
+        return _parse_csv(path, text[stated.end() :].lstrip("\ufeff"), stated[1])
+    attempts = [_try_separator(path, text, separator) for separator in _SEPARATORS]
+    tables = [way for way in attempts if not isinstance(way, GliomarkError)]
+    best = max(tables, key=_score_table_likeness, default=[])
+    if _score_table_likeness(best)[1] < 1 and '"' not in text and len(text) < _MAX_BLANK_SEPARATED_LENGTH:
+        best = max([best, *_split_at_blanks(text)], key=_score_table_likeness)
+    if isinstance(attempts[0], GliomarkError) and not _score_table_likeness(best)[1]:
+        raise attempts[0]  # no separator gives columns, and the comma says why
     return best
 
 
-def _decoded(path: Path, content: bytes) -> str:
+def _decode_text(path: Path, content: bytes) -> str:
     """UTF-8, else what a mark or the pattern of zero bytes says, else GB18030."""
     guessed = False
-    encodings = [name for mark, name in _MARKS.items() if content.startswith(mark)][:1]
+    encodings = [name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)][:1]
     if not encodings and b"\0" in content[:4000]:
         odd = content[1:4000:2].count(0) > content[0:4000:2].count(0)
         encodings = ["utf-16-le" if odd else "utf-16-be"]
@@ -107,14 +114,14 @@ def _decoded(path: Path, content: bytes) -> str:
     raise GliomarkError(message("table-encoding", table=path))
 
 
-def _attempt(path: Path, text: str, separator: str) -> list[list[str]] | GliomarkError:
+def _try_separator(path: Path, text: str, separator: str) -> list[list[str]] | GliomarkError:
     try:
-        return _split(path, text, separator)
+        return _parse_csv(path, text, separator)
     except GliomarkError as error:
         return error
 
 
-def _split(path: Path, text: str, separator: str) -> list[list[str]]:
+def _parse_csv(path: Path, text: str, separator: str) -> list[list[str]]:
     try:
         return list(
             csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
@@ -123,87 +130,90 @@ def _split(path: Path, text: str, separator: str) -> list[list[str]]:
         raise GliomarkError(message("table-not-csv", table=path, reason=str(error))) from None
 
 
-def _by_blanks(text: str) -> list[list[list[str]]]:
+def _split_at_blanks(text: str) -> list[list[list[str]]]:
     """The lines cut at tabs or several blanks, and at any blank; only where every line has as many cells."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    ways = [[re.split(cut, line) for line in lines] for cut in (r"[ \t]*\t[ \t]*| {2,}", r"\s+")]
-    return [rows for rows in ways if len({len(row) for row in rows}) == 1]
+    attempts = [[re.split(cut, line) for line in lines] for cut in (r"[ \t]*\t[ \t]*| {2,}", r"\s+")]
+    return [rows for rows in attempts if len({len(row) for row in rows}) == 1]
 
 
-def _likeness(rows: Sequence[Sequence[str]]) -> tuple[int, float, int]:
+def _score_table_likeness(rows: Sequence[Sequence[str]]) -> tuple[int, float, int]:
     """How much like a table rows are: known columns in the header, the share of rows of one width, that width."""
     filled = [row for row in rows if any(cell.strip() for cell in row)]
     if not filled:
         return 0, 0.0, 0
     widths = Counter(len(row) for row in filled)
-    width, often = widths.most_common(1)[0]
-    header = filled[_header_row(filled)]
-    known = sum(is_id(cell) or is_age(cell) or is_sex(cell) for cell in _names(header))
-    return (known if len(header) > 1 else 0), often / len(filled) * (width > 1), width
+    width, row_count = widths.most_common(1)[0]
+    header = filled[_find_header_row(filled)]
+    known = sum(
+        is_id_column(cell) or is_age_column(cell) or is_sex_column(cell)
+        for cell in _clean_header_cells(header)
+    )
+    return (known if len(header) > 1 else 0), row_count / len(filled) * (width > 1), width
 
 
-def _header_row(rows: Sequence[Sequence[str]]) -> int:
+def _find_header_row(rows: Sequence[Sequence[str]]) -> int:
     """Below titles: the first row with several cells of which one names the patient, else the first with several."""
-    several = [at for at, row in enumerate(rows[:_ROWS_ABOVE_HEADER]) if sum(map(bool, row)) > 1]
-    named = [at for at in several if any(map(is_id, _names(rows[at])))]
+    several = [at for at, row in enumerate(rows[:_MAX_ROWS_ABOVE_HEADER]) if sum(map(bool, row)) > 1]
+    named = [at for at in several if any(map(is_id_column, _clean_header_cells(rows[at])))]
     return (named or several or [0])[0]
 
 
-def _names(row: Sequence[str]) -> list[str]:
-    return [clean(cell) for cell in row if len(cell) <= _LONGEST_NAME]
+def _clean_header_cells(row: Sequence[str]) -> list[str]:
+    return [clean_cell(cell) for cell in row if len(cell) <= _MAX_COLUMN_NAME_LENGTH]
 
 
 # ---- workbooks --------------------------------------------------------------------------------------
 
 
-def _workbook(path: Path, content: bytes) -> list[list[str]]:
+def _read_workbook(path: Path, content: bytes) -> list[list[str]]:
     """The first sheet of an xlsx that has cells, as text; openpyxl is imported only here."""
     from openpyxl import load_workbook
 
     try:
-        _check_parts(path, content)
+        _check_workbook_parts(path, content)
         book = load_workbook(BytesIO(content))
         for sheet in book.worksheets:
-            _check_size(path, sheet.max_row * sheet.max_column, _MOST_CELLS)
-        shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+            _check_size(path, sheet.max_row * sheet.max_column, _MAX_CELLS)
+        visible_sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
         sheet = next(
-            (one for one in [*shown, *book.worksheets] if any(any(row) for row in one.values)),
+            (one for one in [*visible_sheets, *book.worksheets] if any(any(row) for row in one.values)),
             book.worksheets[0],
         )
         rows = list(sheet.iter_rows())
         if not any(cell.data_type == "f" for row in rows for cell in row):
-            return [[_excel_text(cell) for cell in row] for row in rows]
+            return [[_format_excel_cell(cell) for cell in row] for row in rows]
         results = load_workbook(BytesIO(content), data_only=True)[sheet.title]
-        return [[_result_text(cell, results[cell.coordinate]) for cell in row] for row in rows]
+        return [[_format_formula_result(cell, results[cell.coordinate]) for cell in row] for row in rows]
     except GliomarkError:
         raise
     except Exception:  # openpyxl throws whatever its parsers throw: zip, xml, key and value errors
         raise GliomarkError(message("table-damaged-workbook", table=path)) from None
 
 
-def _check_parts(path: Path, content: bytes) -> None:
+def _check_workbook_parts(path: Path, content: bytes) -> None:
     """A workbook is a zip: of a megabyte, gigabytes may come out. Raises: GliomarkError."""
     with ZipFile(BytesIO(content)) as parts:
         entries = parts.infolist()
-    _check_size(path, len(entries), _MOST_PARTS)
-    _check_size(path, sum(entry.file_size for entry in entries), _MOST_BYTES)
+    _check_size(path, len(entries), _MAX_WORKBOOK_PARTS)
+    _check_size(path, sum(entry.file_size for entry in entries), _MAX_BYTES)
 
 
-def _check_size(path: Path, size: int, most: int) -> None:
-    if size > most:
+def _check_size(path: Path, size: int, maximum: int) -> None:
+    if size > maximum:
         raise GliomarkError(message("table-huge", table=path))
 
 
-def _result_text(cell: Any, result: Any) -> str:
+def _format_formula_result(cell: Any, result: Any) -> str:
     """A formula's stored result; the formula itself, which no reader takes, where none was stored."""
     if cell.data_type == "f" and result.value is None:
         return f"formula without a stored result: {cell.value}"
-    return _excel_text(result)
+    return _format_excel_cell(result)
 
 
-def _excel_text(cell: Any) -> str:
+def _format_excel_cell(cell: Any) -> str:
     """A cell as its user sees it: 15 % is not 0.15, a date is ISO, an id keeps the zeros of its format."""
-    value, shown = cell.value, str(cell.number_format or "")
+    value, number_format = cell.value, str(cell.number_format or "")
     if value is None or cell.data_type == "e":
         return ""
     if isinstance(value, bool):
@@ -214,7 +224,7 @@ def _excel_text(cell: Any) -> str:
         return value.isoformat()
     if not isinstance(value, int | float):
         return str(value)
-    if "%" in shown:
+    if "%" in number_format:
         return f"{value * 100:.12g}%"
     number = f"{value:.15g}" if isinstance(value, float) and not value.is_integer() else str(int(value))
-    return number.zfill(len(shown)) if re.fullmatch("0{2,}", shown) else number
+    return number.zfill(len(number_format)) if re.fullmatch("0{2,}", number_format) else number

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 
 
-def draw_seed(*parts: int) -> int:
+def derive_seed(*parts: int) -> int:
     """A seed, below 2**63, from whatever decides a draw: the training's seed, the epoch, the batch."""
     digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+def create_epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """What a sampler draws an epoch's slices with."""
-    return torch.Generator().manual_seed(draw_seed(seed, epoch))
+    return torch.Generator().manual_seed(derive_seed(seed, epoch))
 
 
 def seed_batch(seed: int, epoch: int, batch: int) -> None:
     """Seed all generators: what augmentation and dropout draw from now on is this batch's own."""
-    drawn = draw_seed(seed, epoch, batch)
-    torch.manual_seed(drawn)
-    np.random.seed(drawn % 2**32)
-    random.seed(drawn)
+    batch_seed = derive_seed(seed, epoch, batch)
+    torch.manual_seed(batch_seed)
+    np.random.seed(batch_seed % 2**32)
+    random.seed(batch_seed)

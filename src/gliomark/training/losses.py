@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gliomark.models.kinet import KiNetOutput, MarkerOutput
-from gliomark.models.marker_networks import CentralOutput
+from gliomark.models.marker_networks import CentralNetOutput
 
 SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
-SMALLEST_WEIGHT = 0.1
+MIN_PRIOR_WEIGHT = 0.1
 
-BMS_T1C, BMS_MASTER, BMS_SECOND = 0.35, 0.40, 0.25
+BMS_FIRST_WEIGHT, BMS_MASTER_WEIGHT, BMS_SECOND_WEIGHT = 0.35, 0.40, 0.25
 BMS_BETA = (0.025, 0.025, 0.2, 0.35, 0.4)
 
 
-def prior_weight(prior: Tensor) -> Tensor:
+def compute_prior_weight(prior: Tensor) -> Tensor:
     """Pixel weight w(P), eq. 3-2; prior: P in [0, 1], any shape, maximum scaled to 1 beforehand::
 
         w(P) = exp(-(P - 0.5)^2 / (2 s^2)),  s = s_neg for P <= 0.5 and s_pos above, s_neg < s_pos
@@ -27,7 +27,7 @@ def prior_weight(prior: Tensor) -> Tensor:
     Largest where the prior is undecided; floored at 0.1 so that no pixel is ignored.
     """
     sigma = SIGMA_NEGATIVE + (SIGMA_POSITIVE - SIGMA_NEGATIVE) * (prior > 0.5)
-    return torch.exp(-((prior - 0.5) ** 2) / (2 * sigma**2)).clamp(min=SMALLEST_WEIGHT)
+    return torch.exp(-((prior - 0.5) ** 2) / (2 * sigma**2)).clamp(min=MIN_PRIOR_WEIGHT)
 
 
 def segmentation_loss(logits: Tensor, lesion: Tensor, weight: Tensor | None) -> Tensor:
@@ -44,22 +44,24 @@ def segmentation_loss(logits: Tensor, lesion: Tensor, weight: Tensor | None) -> 
 
 
 def deeply_supervised_loss(
-    logits: Tensor, deeper: Sequence[Tensor], lesion: Tensor, weight: Tensor | None
+    logits: Tensor, deep_supervision_logits: Sequence[Tensor], lesion: Tensor, weight: Tensor | None
 ) -> Tensor:
     """``segmentation_loss`` of the answer and of every coarser level's, each weighing half the one before.
 
     logits and each of deeper ``(B, 2, H, W)``; without deeper it is ``segmentation_loss`` itself.
     """
-    shares = [0.5**level for level in range(1 + len(deeper))]
-    losses = [segmentation_loss(one, lesion, weight) for one in (logits, *deeper)]
+    shares = [0.5**level for level in range(1 + len(deep_supervision_logits))]
+    losses = [segmentation_loss(one, lesion, weight) for one in (logits, *deep_supervision_logits)]
     return torch.stack([s * loss for s, loss in zip(shares, losses, strict=True)]).sum() / sum(shares)
 
 
-def distillation_loss(logits: Tensor, taught: Tensor) -> Tensor:
+def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Agreement with a teacher (Hinton et al. 2015, temperature 1): the mean Kullback-Leibler divergence of
     the pixels' two classes; both ``(B, 2, H, W)``."""
     return (
-        F.kl_div(logits.log_softmax(dim=1), taught.log_softmax(dim=1), log_target=True, reduction="none")
+        F.kl_div(
+            logits.log_softmax(dim=1), teacher_logits.log_softmax(dim=1), log_target=True, reduction="none"
+        )
         .sum(dim=1)
         .mean()
     )
@@ -70,9 +72,9 @@ def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
 
     logits ``(B, 2)``; grade ``(B,)``, -1 unknown; lesion ``(B, H, W)``.
     """
-    counts = (grade >= 0) & (lesion.flatten(1).amax(dim=1) > 0)
+    is_counted = (grade >= 0) & (lesion.flatten(1).amax(dim=1) > 0)
     each = F.cross_entropy(logits, grade.clamp(min=0), reduction="none")
-    return (each * counts).sum() / counts.sum().clamp(min=1)
+    return (each * is_counted).sum() / is_counted.sum().clamp(min=1)
 
 
 def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
@@ -98,17 +100,17 @@ def bms_loss(outputs: KiNetOutput, target: Tensor) -> Tensor:
     master = torch.stack(
         [beta * F.cross_entropy(head, target) for beta, head in zip(BMS_BETA, heads, strict=True)]
     ).sum()
-    loss = BMS_T1C * F.cross_entropy(outputs["first"], target) + BMS_MASTER * master
-    loss = loss + BMS_SECOND * F.cross_entropy(outputs["second"], target)
+    loss = BMS_FIRST_WEIGHT * F.cross_entropy(outputs["first"], target) + BMS_MASTER_WEIGHT * master
+    loss = loss + BMS_SECOND_WEIGHT * F.cross_entropy(outputs["second"], target)
     return loss + similarity_loss(outputs["first_pooled"], outputs["second_pooled"])
 
 
-def answer_loss(outputs: MarkerOutput, target: Tensor) -> Tensor:
+def cross_entropy_loss(outputs: MarkerOutput, target: Tensor) -> Tensor:
     """Cross-entropy of the answer that counts, ``cat`` alone: every rival's loss, and KiNet's with BMS off."""
     return F.cross_entropy(outputs["cat"], target)
 
 
-def branches_loss(outputs: CentralOutput, target: Tensor) -> Tensor:
+def centralnet_loss(outputs: CentralNetOutput, target: Tensor) -> Tensor:
     """CentralNet's (Vielzeuf et al. 2018): the cross-entropies of the central and of both other branches."""
     heads = (outputs["cat"], outputs["first"], outputs["second"])
     return torch.stack([F.cross_entropy(head, target) for head in heads]).sum()
@@ -116,6 +118,6 @@ def branches_loss(outputs: CentralOutput, target: Tensor) -> Tensor:
 
 MARKER_LOSSES: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
     "bms": bms_loss,
-    "cross-entropy": answer_loss,
-    "branches": branches_loss,
+    "cross-entropy": cross_entropy_loss,
+    "branches": centralnet_loss,
 }

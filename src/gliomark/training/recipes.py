@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import Tensor
 
-from gliomark.cohort.folds import Folds, Learning, check_disjoint, cohort_folds
+from gliomark.cohort.folds import CohortFolds, TrainingFolds, check_disjoint, load_cohort_folds
 from gliomark.cohort.store import Cohort
-from gliomark.evaluation.calibration import recalibration
-from gliomark.evaluation.cautious import cautious_area
-from gliomark.evaluation.metrics import auc, youden_threshold
+from gliomark.evaluation.calibration import fit_recalibration
+from gliomark.evaluation.cautious import compute_conservative_auc_interval
+from gliomark.evaluation.metrics import auc, compute_youden_threshold
 from gliomark.files import check_writable, remove_leftovers
-from gliomark.inference.segmenter import RULES, seen_sequences
-from gliomark.inference.slice_classifier import UNCALIBRATED, Evidence, SliceClassifier, calibrated
+from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
+from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, TreeFeatures, apply_calibration
 from gliomark.messages import message
 from gliomark.models.card import check_marker_name
-from gliomark.models.marker_networks import marker_network_record
-from gliomark.models.segmentation_networks import network_record
+from gliomark.models.marker_networks import to_marker_network_record
+from gliomark.models.segmentation_networks import to_segmentation_network_record
 from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
@@ -42,26 +42,35 @@ from gliomark.pipeline import build_model, build_segmenter
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training import classification, segmentation
 from gliomark.training.classification import (
-    MarkerTraining,
-    known_labels,
-    known_values,
-    load_lesion_bank,
+    MarkerTrainingConfig,
+    load_lesion_slice_dataset,
+    read_marker_labels,
+    read_marker_values,
     train_marker_network,
 )
-from gliomark.training.segmentation import SegmentationTraining, train_segmentation
-from gliomark.training.slice_bank import load_bank
+from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
+from gliomark.training.slice_bank import load_slice_dataset
 from gliomark.training.stacking import (
     PatientVectors,
-    StackingTraining,
+    StackingConfig,
+    compute_age_cut,
+    compute_held_out_vectors,
     fit_trees,
-    patient_vectors,
-    training_age_cut,
 )
 
-FEWEST_FOLDS = 3  # one is judged by trees that were fitted on a second and stopped by a third
-SEGMENTATION_SIZES = ("published", "small", "light")
-MARKER_SIZES = ("published", "small", "light")
-PACKAGES = ("gliomark", "torch", "monai", "lightgbm", "numpy", "scikit-learn", "SimpleITK", "deepbet")
+MIN_FOLDS = 3  # one is judged by trees that were fitted on a second and stopped by a third
+SEGMENTATION_RECIPES = ("published", "small", "light")
+MARKER_RECIPES = ("published", "small", "light")
+RECORDED_PACKAGES = (
+    "gliomark",
+    "torch",
+    "monai",
+    "lightgbm",
+    "numpy",
+    "scikit-learn",
+    "SimpleITK",
+    "deepbet",
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class MarkerDefinition:
     label: str
 
 
-DEFINITIONS = {
+MARKER_DEFINITIONS = {
     "idh": MarkerDefinition(
         "idh",
         "idh_mutant",
@@ -109,14 +118,14 @@ DEFINITIONS = {
 }
 
 
-def marker_definition(text: str) -> MarkerDefinition:
+def parse_marker_definition(text: str) -> MarkerDefinition:
     """A known marker's name or column, or ``column`` (0/1), or ``column>=threshold``. Raises GliomarkError."""
-    for name, known in DEFINITIONS.items():
+    for name, known in MARKER_DEFINITIONS.items():
         if text in (name, known.column):
             return known
-    column, _, cut = (part.strip() for part in text.partition(">="))
+    column, _, threshold_text = (part.strip() for part in text.partition(">="))
     try:
-        threshold = float(cut) if cut else 0.5
+        threshold = float(threshold_text) if threshold_text else 0.5
     except ValueError:
         raise GliomarkError(f"'{text}' must be a marker, a column of 0 and 1, or column>=number.") from None
     check_marker_name(column)
@@ -131,86 +140,96 @@ def marker_definition(text: str) -> MarkerDefinition:
     )
 
 
-def cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
+def get_cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
     """The pair that the cohort was prepared for, the reference last."""
-    return tuple(MRSequence(name) for name in cohort.about["sequences"])
+    return tuple(MRSequence(name) for name in cohort.metadata["sequences"])
 
 
-def segmentation_recipe(folder: Path, out: Path, rule: str, size: str, epochs: int) -> Path:
+def run_segmentation_training(
+    cohort_folder: Path, output_path: Path, rule: str, recipe: str, max_epochs: int
+) -> Path:
     """``gliomark train segmentation``: trained on everybody but the test patients, the falling rate ends it."""
-    if rule not in RULES:
-        raise GliomarkError(f"The rule '{rule}' is unknown; it must be one of {', '.join(RULES)}.")
-    cohort = Cohort(folder)
-    prepare_place(out)
-    folds, sequences = cohort_folds(cohort), cohort_sequences(cohort)
-    joint = rule == "joint"
-    seen = seen_sequences(sequences, rule)
-    settings = segmentation_settings(size, len(seen) if joint else 1, epochs)
-    learnt, stopping = settings.parts(folds.train, folds.validation)
-    bank = load_bank(cohort, learnt, seen, joint, settings.context)
-    validation = None
-    if stopping:
-        validation = load_bank(cohort, stopping, seen, joint, settings.context)
-    trained = train_segmentation(bank, settings, out.with_suffix(".work"), validation)
-    card = segmentation_card(out.stem, cohort, folds, learnt, rule, settings)
-    if size == "light":
-        card = read_as(card, True, segmentation.SMALLEST_SHARE, segmentation.READ_POOL)
-    save_weights(out, card, segmentation_tensors(trained.network, trained.prior), build_segmenter)
-    return out
+    if rule not in SEQUENCE_RULES:
+        raise GliomarkError(f"The rule '{rule}' is unknown; it must be one of {', '.join(SEQUENCE_RULES)}.")
+    cohort = Cohort(cohort_folder)
+    prepare_output_folder(output_path)
+    folds, sequences = load_cohort_folds(cohort), get_cohort_sequences(cohort)
+    is_joint = rule == "joint"
+    used_sequences = select_sequences(sequences, rule)
+    config = create_segmentation_config(recipe, len(used_sequences) if is_joint else 1, max_epochs)
+    training_patients, validation_patients = config.split_patients(folds.train, folds.validation)
+    training_dataset = load_slice_dataset(cohort, training_patients, used_sequences, is_joint, config.context)
+    validation_dataset = None
+    if validation_patients:
+        validation_dataset = load_slice_dataset(
+            cohort, validation_patients, used_sequences, is_joint, config.context
+        )
+    trained = train_segmentation_network(
+        training_dataset, config, output_path.with_suffix(".work"), validation_dataset
+    )
+    card = create_segmentation_card(output_path.stem, cohort, folds, training_patients, rule, config)
+    if recipe == "light":
+        card = update_inference_settings(
+            card, True, segmentation.MIN_COMPONENT_SHARE, segmentation.INFERENCE_POOLING_FACTOR
+        )
+    save_weights(
+        output_path, card, collect_segmentation_tensors(trained.network, trained.prior), build_segmenter
+    )
+    return output_path
 
 
-def prepare_place(out: Path) -> None:
+def prepare_output_folder(output_path: Path) -> None:
     """Make the folder of a weights file before hours of training, and remove what a killed run left there.
 
     Raises GliomarkError if it cannot be written.
     """
-    check_writable(out.parent)
-    remove_leftovers(out.parent)
-    remove_leftovers(out.with_suffix(".work"), below=True)
+    check_writable(output_path.parent)
+    remove_leftovers(output_path.parent)
+    remove_leftovers(output_path.with_suffix(".work"), recursive=True)
 
 
-def _check_size(size: str, sizes: Sequence[str]) -> None:
-    if size not in sizes:
-        raise GliomarkError(f"The size '{size}' is unknown; it must be {' or '.join(sizes)}.")
+def _check_recipe(recipe: str, recipes: Sequence[str]) -> None:
+    if recipe not in recipes:
+        raise GliomarkError(f"The size '{recipe}' is unknown; it must be {' or '.join(recipes)}.")
 
 
-def segmentation_settings(size: str, inputs: int, epochs: int) -> SegmentationTraining:
+def create_segmentation_config(recipe: str, sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
     """MIG-Net in the published or the small size, or the demonstration weights' light recipe.
 
     Raises GliomarkError for another.
     """
-    _check_size(size, SEGMENTATION_SIZES)
-    if size == "light":
-        return segmentation.light_training(inputs, epochs)
-    if size == "small":
-        return segmentation.small_training(inputs, epochs)
-    default = SegmentationTraining(epochs=epochs)
-    return replace(default, network=replace(default.network, inputs=inputs))
+    _check_recipe(recipe, SEGMENTATION_RECIPES)
+    if recipe == "light":
+        return segmentation.create_pretrained_segmentation_config(sequence_count, epochs)
+    if recipe == "small":
+        return segmentation.create_small_segmentation_config(sequence_count, epochs)
+    default = SegmentationTrainingConfig(epochs=epochs)
+    return replace(default, network=replace(default.network, inputs=sequence_count))
 
 
-def segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dict[str, Tensor]:
+def collect_segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dict[str, Tensor]:
     """The network's weights and its FPG under the names of a weights file."""
     return {**{f"segmentation/{k}": v for k, v in network.state_dict().items()}, "prior": prior}
 
 
-def segmentation_card(
+def create_segmentation_card(
     name: str,
     cohort: Cohort,
-    folds: Folds,
+    folds: CohortFolds,
     trained_on: Sequence[str],
     rule: str,
-    settings: SegmentationTraining,
+    config: SegmentationTrainingConfig,
 ) -> ModelCard:
     """A card that claims nothing yet: licence and use are the cohort owner's to state."""
     return ModelCard(
         name=name,
-        sequences=cohort_sequences(cohort),
+        sequences=get_cohort_sequences(cohort),
         rule=rule,
         segmentation={
-            "network": network_record(settings.network),
-            "tile": settings.augmentation.crop,
-            "pool": settings.pool,
-            "context": settings.context,
+            "network": to_segmentation_network_record(config.network),
+            "tile": config.augmentation.crop,
+            "pool": config.pool,
+            "context": config.context,
             "flips": False,
             "smallest_share": 0.0,
         },
@@ -222,50 +241,64 @@ def segmentation_card(
         licence=message("licence-not-stated"),
         intended_use=message("intended-use-research"),
         segmentation_performance="not measured",
-        versions={package: version(package) for package in PACKAGES},
-        preparation=cohort.about["settings"],
+        versions={package: version(package) for package in RECORDED_PACKAGES},
+        preparation=cohort.metadata["settings"],
     )
 
 
-def read_as(card: ModelCard, flips: bool, smallest_share: float, pool: float) -> ModelCard:
+def update_inference_settings(
+    card: ModelCard, uses_mirroring: bool, min_component_share: float, pooling_factor: float
+) -> ModelCard:
     """The card of a network that is to be read so; what is said is as in ``Segmenter``."""
-    reading = {"flips": flips, "smallest_share": smallest_share, "pool": pool}
-    return replace(card, segmentation={**card.segmentation, **reading})
+    inference_settings = {
+        "flips": uses_mirroring,
+        "smallest_share": min_component_share,
+        "pool": pooling_factor,
+    }
+    return replace(card, segmentation={**card.segmentation, **inference_settings})
 
 
-def markers_recipe(
-    folder: Path, segmentation_file: Path, out: Path, markers: Sequence[str], size: str, epochs: int
+def run_marker_training(
+    cohort_folder: Path,
+    segmentation_file: Path,
+    output_path: Path,
+    markers: Sequence[str],
+    recipe: str,
+    epochs: int,
 ) -> Weights:
     """``gliomark train markers``: KiNet and LightGBM for each marker, measured on patients they never saw, added to
     the segmentation's file; what was written."""
-    cohort, weights = Cohort(folder), load_weights(segmentation_file)
-    prepare_place(out)
-    folds = cohort_folds(cohort)
+    cohort, weights = Cohort(cohort_folder), load_weights(segmentation_file)
+    prepare_output_folder(output_path)
+    folds = load_cohort_folds(cohort)
     if set(weights.card.training_patients) & set(folds.test):
         raise GliomarkError(
-            f"{segmentation_file} was trained on test patients of {folder}; train it on these folds."
+            f"{segmentation_file} was trained on test patients of {cohort_folder}; train it on these folds."
         )
     build_segmenter(weights)  # before hours of training: what it cannot do
-    settings = marker_settings(size, epochs)
+    config = create_marker_config(recipe, epochs)
     trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
-    learning, work = Learning(folds.development_folds, folds.test), out.with_suffix(".work")
-    for definition in map(marker_definition, markers):
-        sequences = cohort_sequences(cohort)
-        labels = known_labels(cohort, definition.column, definition.threshold, sequences)
-        values = known_values(cohort, definition.column, sequences)
-        told = (cohort, learning, definition, labels, values, settings, work)
-        marker = train_marker(*told)
-        trained[definition.name] = (marker, measured_card(marker, validate_marker(*told)))
-    save_model(out, weights, trained)
-    return load_weights(out)
+    training_folds, work_folder = (
+        TrainingFolds(folds.development_folds, folds.test),
+        output_path.with_suffix(".work"),
+    )
+    for definition in map(parse_marker_definition, markers):
+        sequences = get_cohort_sequences(cohort)
+        labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
+        values = read_marker_values(cohort, definition.column, sequences)
+        arguments = (cohort, training_folds, definition, labels, values, config, work_folder)
+        marker = train_marker(*arguments)
+        trained[definition.name] = (marker, create_validated_card(marker, cross_validate_marker(*arguments)))
+    save_model(output_path, weights, trained)
+    return load_weights(output_path)
 
 
-def measured_card(marker: TrainedMarker, validation: MarkerValidation | None) -> MarkerCard:
+def create_validated_card(marker: TrainedMarker, validation: MarkerValidation | None) -> MarkerCard:
     """The marker's card with what ``validate_marker`` found, as numbers and in words."""
     v = validation
     if v is None:
-        return marker.card("not measured: one class has too few patients")
-    return marker.card(
+        return marker.create_card("not measured: one class has too few patients")
+    return marker.create_card(
         f"AUC {v.auc:.2f} (conservative 95 % interval {v.low:.2f} to {v.high:.2f}) of the same recipe on {v.patients} "
         f"patients of {v.cohort} ({v.positives} positive), each never trained on, outlines drawn, mean of the slices "
         "around the largest lesion; the final model is refitted on all of them",
@@ -273,15 +306,19 @@ def measured_card(marker: TrainedMarker, validation: MarkerValidation | None) ->
     )
 
 
-def marker_settings(size: str, epochs: int) -> MarkerTraining:
+def create_marker_config(recipe: str, epochs: int) -> MarkerTrainingConfig:
     """The published or the small size, or the demonstration weights' light recipe, which has no epochs.
 
     Raises GliomarkError for another.
     """
-    _check_size(size, MARKER_SIZES)
-    if size == "light":
-        return classification.light_training()
-    return classification.small_training(epochs) if size == "small" else MarkerTraining(epochs=epochs)
+    _check_recipe(recipe, MARKER_RECIPES)
+    if recipe == "light":
+        return classification.create_pretrained_marker_config()
+    return (
+        classification.create_small_marker_config(epochs)
+        if recipe == "small"
+        else MarkerTrainingConfig(epochs=epochs)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,22 +329,22 @@ class TrainedMarker:
     """
 
     definition: MarkerDefinition
-    settings: MarkerTraining
+    config: MarkerTrainingConfig
     classifier: SliceClassifier
     out_of_fold: Mapping[str, PatientVectors]
     labels: Mapping[str, int]
     trained_on: tuple[str, ...]
     threshold: float
 
-    def card(
+    def create_card(
         self, performance: str = "not measured", validation: MarkerValidation | None = None
     ) -> MarkerCard:
         """The marker's card with its held-out performance, in words and as numbers."""
         d = self.definition
         architecture = {
-            "network": marker_network_record(self.settings.network),
-            "crop": self.classifier.crop,
-            "evidence": self.classifier.evidence,
+            "network": to_marker_network_record(self.config.network),
+            "crop": self.classifier.crop_size,
+            "evidence": self.classifier.tree_features,
         }
         return MarkerCard(
             column=d.column,
@@ -323,26 +360,36 @@ class TrainedMarker:
             validation=validation,
         )
 
-    def answers(self, cohort: Cohort, patients: Sequence[str]) -> dict[str, float]:
+    def predict_patients(self, cohort: Cohort, patients: Sequence[str]) -> dict[str, float]:
         """Near's calibrated answer, on drawn outlines, of patients whom the marker never saw (checked).
 
         Who is not labelled or has no lesion slice is left out.
         """
         c, labels = self.classifier, self.labels
-        asked = [p for p in patients if p in labels]
-        seen = patient_vectors(c.network, cohort, labels, asked, self.trained_on, c.sequences, c.crop)
-        judged = {p: v.slice_probability(c.trees, c.age_cut, c.evidence) for p, v in seen.items()}
-        return dict(zip(judged, near_answers(seen, judged, c.calibration)[1], strict=True))
+        labelled = [p for p in patients if p in labels]
+        vectors = compute_held_out_vectors(
+            c.network, cohort, labels, labelled, self.trained_on, c.sequences, c.crop_size
+        )
+        slice_probabilities = {
+            p: v.predict_slice_probability(c.trees, c.age_cut, c.tree_features) for p, v in vectors.items()
+        }
+        return dict(
+            zip(
+                slice_probabilities,
+                fuse_near_probabilities(vectors, slice_probabilities, c.calibration)[1],
+                strict=True,
+            )
+        )
 
 
 def train_marker(
     cohort: Cohort,
-    learning: Learning,
+    training_folds: TrainingFolds,
     definition: MarkerDefinition,
     labels: Mapping[str, int],
     values: Mapping[str, float],
-    settings: MarkerTraining,
-    work: Path,
+    config: MarkerTrainingConfig,
+    work_folder: Path,
 ) -> TrainedMarker:
     """A network per fold of ``learning``, LightGBM on the out-of-fold vectors, a network on everybody.
 
@@ -350,50 +397,55 @@ def train_marker(
     The kind of evidence, the calibration and the threshold come from what ``cross_fitted`` gives. Networks are
     kept under ``work``, see ``network_folder``, so that two calls may share them.
     """
-    sequences, crop = cohort_sequences(cohort), settings.augmentation.crop
-    learning = learning.only(labels)
-    everybody = learning.patients
-    if len(learning.folds) < FEWEST_FOLDS:
+    sequences, crop = get_cohort_sequences(cohort), config.augmentation.crop
+    training_folds = training_folds.restrict_to(labels)
+    all_patients = training_folds.patients
+    if len(training_folds.folds) < MIN_FOLDS:
         raise GliomarkError(
-            message("marker-too-few-patients", marker=definition.title, patients=len(everybody))
+            message("marker-too-few-patients", marker=definition.title, patients=len(all_patients))
         )
-    bank = load_lesion_bank(cohort, {p: labels[p] for p in everybody}, sequences, values)
-    check_disjoint({"to be trained on": set(bank.patient_ids), "kept back": learning.kept_back})
+    slice_dataset = load_lesion_slice_dataset(cohort, {p: labels[p] for p in all_patients}, sequences, values)
+    check_disjoint({"to be trained on": set(slice_dataset.patient_ids), "kept back": training_folds.excluded})
 
-    def trained_on(patients: Sequence[str]) -> torch.nn.Module:
-        folder = network_folder(work, definition, labels, values, patients, settings)
-        return train_marker_network(bank.of(patients), settings, folder)
+    def train_on(patients: Sequence[str]) -> torch.nn.Module:
+        folder = build_network_folder(work_folder, definition, labels, values, patients, config)
+        return train_marker_network(slice_dataset.select_patients(patients), config, folder)
 
     out_of_fold: dict[str, PatientVectors] = {}
-    for fold in learning.folds:
-        rest = [p for p in everybody if p not in fold]
-        network = trained_on(rest)
-        out_of_fold |= patient_vectors(network, cohort, labels, fold, rest, sequences, crop)
-    final = trained_on(everybody)
-    judged = {
-        evidence: cross_fitted(out_of_fold, learning, StackingTraining(evidence=evidence))
-        for evidence in get_args(Evidence)
+    for fold in training_folds.folds:
+        rest = [p for p in all_patients if p not in fold]
+        network = train_on(rest)
+        out_of_fold |= compute_held_out_vectors(network, cohort, labels, fold, rest, sequences, crop)
+    final = train_on(all_patients)
+    slice_probabilities = {
+        evidence: cross_fit_trees(out_of_fold, training_folds, StackingConfig(tree_features=evidence))
+        for evidence in get_args(TreeFeatures)
     }
     # what the trees read of the image is decided by patients to learn from alone
-    evidence = max(judged, key=lambda name: auc(*near_answers(out_of_fold, judged[name])))
-    *train, stop = learning.folds
-    trees, age_cut = _fit_on(
-        out_of_fold, [p for fold in train for p in fold], stop, StackingTraining(evidence=evidence)
+    evidence = max(
+        slice_probabilities,
+        key=lambda name: auc(*fuse_near_probabilities(out_of_fold, slice_probabilities[name])),
     )
-    calibration = platt(*near_answers(out_of_fold, judged[evidence]))
-    threshold = youden_threshold(*near_answers(out_of_fold, judged[evidence], calibration))
+    *train, stop = training_folds.folds
+    trees, age_cut = _fit_trees_on(
+        out_of_fold, [p for fold in train for p in fold], stop, StackingConfig(tree_features=evidence)
+    )
+    calibration = fit_platt_calibration(*fuse_near_probabilities(out_of_fold, slice_probabilities[evidence]))
+    threshold = compute_youden_threshold(
+        *fuse_near_probabilities(out_of_fold, slice_probabilities[evidence], calibration)
+    )
     classifier = SliceClassifier(final.eval(), trees, sequences, crop, age_cut, evidence, calibration)
-    return TrainedMarker(definition, settings, classifier, out_of_fold, labels, everybody, threshold)
+    return TrainedMarker(definition, config, classifier, out_of_fold, labels, all_patients, threshold)
 
 
-def validate_marker(
+def cross_validate_marker(
     cohort: Cohort,
-    learning: Learning,
+    training_folds: TrainingFolds,
     definition: MarkerDefinition,
     labels: Mapping[str, int],
     values: Mapping[str, float],
-    settings: MarkerTraining,
-    work: Path,
+    config: MarkerTrainingConfig,
+    work_folder: Path,
 ) -> MarkerValidation | None:
     """How well the recipe tells the marker on patients it never saw, with a conservative interval.
 
@@ -401,99 +453,110 @@ def validate_marker(
     patients. That takes a network per pair of folds besides, kept under ``work`` like the others. None where a class
     has too few patients to be left out so.
     """
-    learning = learning.only(labels)
-    if not _can_be_left_out(learning, labels):
+    training_folds = training_folds.restrict_to(labels)
+    if not _can_cross_validate(training_folds, labels):
         return None
-    answers: dict[str, float] = {}
-    for number, fold in enumerate(learning.folds):
-        others = tuple(one for n, one in enumerate(learning.folds) if n != number)
-        rest = Learning(others, (*learning.kept_back, *fold))
-        answers |= train_marker(cohort, rest, definition, labels, values, settings, work).answers(
-            cohort, fold
-        )
-    truth = [labels[p] for p in answers]
+    probabilities: dict[str, float] = {}
+    for number, fold in enumerate(training_folds.folds):
+        others = tuple(one for n, one in enumerate(training_folds.folds) if n != number)
+        rest = TrainingFolds(others, (*training_folds.excluded, *fold))
+        probabilities |= train_marker(
+            cohort, rest, definition, labels, values, config, work_folder
+        ).predict_patients(cohort, fold)
+    truth = [labels[p] for p in probabilities]
     if len(set(truth)) < 2:
         return None
-    area = cautious_area(truth, list(answers.values()))
-    return MarkerValidation(area.value, area.low, area.high, len(truth), sum(truth), cohort.folder.name)
+    interval = compute_conservative_auc_interval(truth, list(probabilities.values()))
+    return MarkerValidation(
+        interval.value, interval.lower, interval.upper, len(truth), sum(truth), cohort.folder.name
+    )
 
 
-def _can_be_left_out(learning: Learning, labels: Mapping[str, int]) -> bool:
+def _can_cross_validate(training_folds: TrainingFolds, labels: Mapping[str, int]) -> bool:
     """Whether both classes remain without any two folds, which is the least that a network behind the trees sees."""
-    pairs = combinations(range(len(learning.folds)), 2)
+    pairs = combinations(range(len(training_folds.folds)), 2)
     remaining = [
-        {labels[p] for n, fold in enumerate(learning.folds) if n not in pair for p in fold} for pair in pairs
+        {labels[p] for n, fold in enumerate(training_folds.folds) if n not in pair for p in fold}
+        for pair in pairs
     ]
-    return len(learning.folds) > FEWEST_FOLDS and all(len(classes) == 2 for classes in remaining)
+    return len(training_folds.folds) > MIN_FOLDS and all(len(classes) == 2 for classes in remaining)
 
 
-def network_folder(
-    work: Path,
+def build_network_folder(
+    work_folder: Path,
     definition: MarkerDefinition,
     labels: Mapping[str, int],
     values: Mapping[str, float],
     patients: Sequence[str],
-    settings: MarkerTraining,
+    config: MarkerTrainingConfig,
 ) -> Path:
     """A network's folder: a hash of what decides its weights, so that no other recipe's checkpoint goes on in it."""
-    decides = [sorted((p, labels[p], values[p]) for p in patients), asdict(settings)]
-    return work / definition.name / hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    identity = [sorted((p, labels[p], values[p]) for p in patients), asdict(config)]
+    return work_folder / definition.name / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
-def near_answers(
+def fuse_near_probabilities(
     vectors: Mapping[str, PatientVectors],
-    judged: Mapping[str, NDArray[np.float64]],
+    slice_probabilities: Mapping[str, NDArray[np.float64]],
     calibration: tuple[float, float] = UNCALIBRATED,
 ) -> tuple[list[int], list[float]]:
     """Labels and calibrated Near answers of the patients who were judged slice by slice."""
-    labels = [vectors[p].label for p in judged]
-    return labels, [vectors[p].fused(calibrated(one, calibration), "near") for p, one in judged.items()]
+    labels = [vectors[p].label for p in slice_probabilities]
+    return labels, [
+        vectors[p].fuse_probability(apply_calibration(one, calibration), "near")
+        for p, one in slice_probabilities.items()
+    ]
 
 
-def platt(label: Sequence[int], probability: Sequence[float]) -> tuple[float, float]:
+def fit_platt_calibration(label: Sequence[int], probability: Sequence[float]) -> tuple[float, float]:
     """Intercept and slope that calibrate the log-odds (Platt 1999); never a negative slope, which would turn the
     answers round: where they rank no better than chance, every probability becomes the share of positives."""
-    found = recalibration(label, probability)
-    if np.isnan(found.slope.value):
+    fit = fit_recalibration(label, probability)
+    if np.isnan(fit.slope.value):
         return UNCALIBRATED
-    if found.slope.value <= 0:
+    if fit.slope.value <= 0:
         return float(logit(np.mean(label))), 0.0
-    return found.intercept.value, found.slope.value
+    return fit.intercept.value, fit.slope.value
 
 
-def _fit_on(
+def _fit_trees_on(
     vectors: Mapping[str, PatientVectors],
     train: Sequence[str],
-    stop: Sequence[str],
-    settings: StackingTraining,
+    validation: Sequence[str],
+    config: StackingConfig,
 ) -> tuple[lightgbm.Booster, float | None]:
     """Trees fitted on some patients and stopped by others, and the age cut of the first."""
     fitted = {p: v for p, v in vectors.items() if p in train}
-    age_cut = training_age_cut(list(fitted.values())) if settings.metadata else None
-    return fit_trees(fitted, {p: v for p, v in vectors.items() if p in stop}, age_cut, settings), age_cut
+    age_cut = compute_age_cut(list(fitted.values())) if config.uses_clinical_data else None
+    return fit_trees(fitted, {p: v for p, v in vectors.items() if p in validation}, age_cut, config), age_cut
 
 
-def cross_fitted(
-    vectors: Mapping[str, PatientVectors], learning: Learning, settings: StackingTraining
+def cross_fit_trees(
+    vectors: Mapping[str, PatientVectors], training_folds: TrainingFolds, config: StackingConfig
 ) -> dict[str, NDArray[np.float64]]:
     """Patients to learn from, each judged slice by slice by trees of other folds.
 
     For choosing among settings only: the vectors behind those trees come from networks that did see the
     judged patient's fold.
     """
-    judged: dict[str, NDArray[np.float64]] = {}
-    for number, fold in enumerate(learning.folds):
-        stop = learning.folds[(number + 1) % len(learning.folds)]
+    slice_probabilities: dict[str, NDArray[np.float64]] = {}
+    for number, fold in enumerate(training_folds.folds):
+        stop = training_folds.folds[(number + 1) % len(training_folds.folds)]
         rest = [p for p in vectors if p not in fold and p not in stop]
-        trees, age_cut = _fit_on(vectors, rest, stop, settings)
-        judged |= {
-            p: vectors[p].slice_probability(trees, age_cut, settings.evidence) for p in fold if p in vectors
+        trees, age_cut = _fit_trees_on(vectors, rest, stop, config)
+        slice_probabilities |= {
+            p: vectors[p].predict_slice_probability(trees, age_cut, config.tree_features)
+            for p in fold
+            if p in vectors
         }
-    return judged
+    return slice_probabilities
 
 
 def save_model(
-    out: Path, weights: Weights, markers: Mapping[str, tuple[TrainedMarker, MarkerCard]], **card
+    output_path: Path,
+    weights: Weights,
+    markers: Mapping[str, tuple[TrainedMarker, MarkerCard]],
+    **card_fields,
 ) -> None:
     """Segmentation and markers in one file. card: fields of the segmentation's card to replace."""
     tensors = dict(weights.tensors)
@@ -502,4 +565,4 @@ def save_model(
         text = marker.classifier.trees.model_to_string(num_iteration=marker.classifier.trees.best_iteration)
         tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
     cards = {name: record for name, (_, record) in markers.items()}
-    save_weights(out, replace(weights.card, markers=cards, **card), tensors, build_model)
+    save_weights(output_path, replace(weights.card, markers=cards, **card_fields), tensors, build_model)

@@ -17,16 +17,16 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError
 from gliomark.training.checkpoints import has_checkpoint
 
-RECORD = "run.json"
+RUN_RECORD_NAME = "run.json"
 
 
-class Settings(Protocol):
+class TrainingConfig(Protocol):
     """A training's settings, any dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
-class Bank(Protocol):
+class TrainingDataset(Protocol):
     """What a training is fed, a dataclass of tensors. patient: each slice's index into patient_ids."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -38,11 +38,11 @@ class Bank(Protocol):
     def patient_ids(self) -> tuple[str, ...]: ...
 
 
-def check_same_run(
-    work: Path,
-    settings: Settings,
-    bank: Bank,
-    validation: Bank | None = None,
+def check_work_folder(
+    work_folder: Path,
+    config: TrainingConfig,
+    training_dataset: TrainingDataset,
+    validation_dataset: TrainingDataset | None = None,
     teacher: nn.Module | None = None,
 ) -> None:
     """Write into ``work`` which run it holds: settings with their seed, patients, and a hash of all that is fed.
@@ -51,19 +51,19 @@ def check_same_run(
     on from it would mix the two.
     """
     run = {
-        "settings": json.loads(json.dumps(asdict(settings))),
-        "patients": sorted(_owners(bank)),
-        "data": _digest(bank, validation, teacher),
+        "settings": json.loads(json.dumps(asdict(config))),
+        "patients": sorted(_get_patient_ids(training_dataset)),
+        "data": _compute_data_digest(training_dataset, validation_dataset, teacher),
     }
-    record = work / RECORD
-    if not has_checkpoint(work):
+    record = work_folder / RUN_RECORD_NAME
+    if not has_checkpoint(work_folder):
         atomic_write(record, json.dumps(run))
         return
-    if differs := _first_difference(record, run):
-        raise GliomarkError(message(f"work-of-other-{differs}", folder=work))
+    if difference := _find_first_difference(record, run):
+        raise GliomarkError(message(f"work-of-other-{difference}", folder=work_folder))
 
 
-def _first_difference(record: Path, run: Mapping[str, Any]) -> str:
+def _find_first_difference(record: Path, run: Mapping[str, Any]) -> str:
     """ "settings", "patients" or "data"; "unknown" where nothing is recorded; blank where all is the same."""
     try:
         before = json.loads(record.read_text("utf-8"))
@@ -72,25 +72,31 @@ def _first_difference(record: Path, run: Mapping[str, Any]) -> str:
     return next((name for name in ("patients", "settings", "data") if before.get(name) != run[name]), "")
 
 
-def _owners(bank: Bank) -> set[str]:
-    return {bank.patient_ids[index] for index in bank.patient.unique().tolist()}
+def _get_patient_ids(training_dataset: TrainingDataset) -> set[str]:
+    return {training_dataset.patient_ids[index] for index in training_dataset.patient.unique().tolist()}
 
 
-def _digest(bank: Bank, validation: Bank | None, teacher: nn.Module | None) -> str:
+def _compute_data_digest(
+    training_dataset: TrainingDataset, validation_dataset: TrainingDataset | None, teacher: nn.Module | None
+) -> str:
     """Of every slice with whose it is, and of the teacher's weights."""
     digest = hashlib.sha256()
-    for one in (bank, validation):
-        if one is not None:
-            digest.update(json.dumps([one.patient_ids[index] for index in one.patient.tolist()]).encode())
-            names = (field.name for field in fields(one))
-            _add(digest, ((n, getattr(one, n)) for n in names if n not in ("patient", "patient_ids")))
+    for dataset in (training_dataset, validation_dataset):
+        if dataset is not None:
+            digest.update(
+                json.dumps([dataset.patient_ids[index] for index in dataset.patient.tolist()]).encode()
+            )
+            names = (field.name for field in fields(dataset))
+            _update_digest(
+                digest, ((n, getattr(dataset, n)) for n in names if n not in ("patient", "patient_ids"))
+            )
     if teacher is not None:
-        _add(digest, sorted(teacher.state_dict().items()))
+        _update_digest(digest, sorted(teacher.state_dict().items()))
     return digest.hexdigest()
 
 
-def _add(digest: hashlib._Hash, tensors: Iterable[tuple[str, Tensor]]) -> None:
+def _update_digest(digest: hashlib._Hash, tensors: Iterable[tuple[str, Tensor]]) -> None:
     for name, tensor in tensors:
-        plain = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {plain.dtype} {plain.shape}".encode())
-        digest.update(plain.reshape(-1).view(np.uint8).data)
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)

@@ -17,29 +17,34 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from gliomark.inference.segmenter import averaged
-from gliomark.models.mignet import MIGNetSettings, Outline
-from gliomark.models.segmentation_baselines import BaselineSettings
+from gliomark.inference.segmenter import downsample_by_averaging
+from gliomark.models.mignet import MIGNetSettings, SegmentationOutput
+from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
 from gliomark.models.segmentation_networks import (
-    NetworkSettings,
+    SegmentationNetworkSettings,
     build_segmentation_network,
-    start_from_imagenet,
+    load_pretrained_encoder,
 )
-from gliomark.models.swin_unet import SMALL
-from gliomark.training.augmentation import GENTLE, Augmentation, random_view, view
-from gliomark.training.checkpoints import LastCheckpoint, SeededBatches, WholeCheckpoints, last_checkpoint
+from gliomark.models.swin_unet import SMALL_SWIN_SIZE
+from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view, resample_view
+from gliomark.training.checkpoints import (
+    AtomicCheckpointIO,
+    BatchSeedingCallback,
+    LastCheckpointCallback,
+    find_last_checkpoint,
+)
 from gliomark.training.losses import (
+    compute_prior_weight,
     deeply_supervised_loss,
     distillation_loss,
     grading_loss,
-    prior_weight,
 )
-from gliomark.training.same_run import check_same_run
-from gliomark.training.slice_bank import EpochSampler, SliceBank, focus_prior
+from gliomark.training.same_run import check_work_folder
+from gliomark.training.slice_bank import EpochSampler, SliceDataset, compute_focus_prior
 
 
 @dataclass(frozen=True)
-class SegmentationTraining:
+class SegmentationTrainingConfig:
     """METHOD section 3: AdamW, 5e-4, cosine with warm-up, batch 16, at most 200 epochs.
 
     An epoch shows ``slices_per_patient`` random slices of every patient, ``lesion_share`` of them with
@@ -54,7 +59,7 @@ class SegmentationTraining:
     that is agreement with a teacher. imagenet: start the encoder from ImageNet weights.
     """
 
-    network: NetworkSettings = field(default_factory=MIGNetSettings)
+    network: SegmentationNetworkSettings = field(default_factory=MIGNetSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
     pool: float = 1
     context: int = 0
@@ -75,41 +80,41 @@ class SegmentationTraining:
     seed: int = 0
 
     @property
-    def side(self) -> int:
+    def view_size(self) -> int:
         """Pixels along a view as the network sees it."""
         return round(self.augmentation.crop / self.pool)
 
     @property
-    def weighted(self) -> bool:
+    def uses_prior_weight(self) -> bool:
         """Whether the FPG weighs the loss (MIG-Net with fpg on)."""
         return isinstance(self.network, MIGNetSettings) and self.network.fpg
 
-    def parts(
+    def split_patients(
         self, training: Sequence[str], validation: Sequence[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The patients trained on and those who stop it: the latter too are trained on where nobody validates."""
         return (tuple(training), tuple(validation)) if self.validate_every else ((*training, *validation), ())
 
 
-def small_training(inputs: int, epochs: int) -> SegmentationTraining:
+def create_small_segmentation_config(sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
     """The size that two CPU cores train in well under an hour."""
-    network = MIGNetSettings(inputs=inputs, size=SMALL)
-    return SegmentationTraining(
+    network = MIGNetSettings(inputs=sequence_count, size=SMALL_SWIN_SIZE)
+    return SegmentationTrainingConfig(
         network=network,
-        augmentation=GENTLE,
+        augmentation=GENTLE_AUGMENTATION,
         pool=2,
         rate=1e-3,
         epochs=epochs,
     )
 
 
-def light_training(inputs: int, epochs: int) -> SegmentationTraining:
+def create_pretrained_segmentation_config(sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
     """The demonstration weights' recipe, for small cohorts and two CPU cores: a U-Net whose encoder has seen
     ImageNet, pixels of 1.5 mm, the slices around as further channels, and everybody to learn from. inputs:
     sequences of one sample."""
-    return SegmentationTraining(
-        network=BaselineSettings("EfficientNet U-Net", 3 * inputs, 16),
-        augmentation=replace(GENTLE, zoom=0.2, tone=0.3),
+    return SegmentationTrainingConfig(
+        network=ComparisonSegmentationSettings("EfficientNet U-Net", 3 * sequence_count, 16),
+        augmentation=replace(GENTLE_AUGMENTATION, zoom=0.2, tone=0.3),
         pool=1.5,
         context=1,
         rate=1e-3,
@@ -122,7 +127,7 @@ def light_training(inputs: int, epochs: int) -> SegmentationTraining:
 
 # how the light recipe's network is read: a second focus is kept unless it is this much lighter than the first;
 # finer pixels than it learnt from show a small lesion larger, which is found more often so
-SMALLEST_SHARE, READ_POOL = 0.2, 1.2
+MIN_COMPONENT_SHARE, INFERENCE_POOLING_FACTOR = 0.2, 1.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,142 +146,163 @@ class TrainedSegmentation:
     waiting_share: float
 
 
-class SegmentationTask(lightning.LightningModule):
+class SegmentationTrainingModule(lightning.LightningModule):
     """The network, its losses and its optimiser; the training loop is Lightning's."""
 
     prior: Tensor
 
     def __init__(
-        self, settings: SegmentationTraining, prior: Tensor, teacher: nn.Module | None = None
+        self, config: SegmentationTrainingConfig, prior: Tensor, teacher: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.network = build_segmentation_network(settings.network, prior)
-        if settings.imagenet:
-            start_from_imagenet(self.network)
+        self.config = config
+        self.network = build_segmentation_network(config.network, prior)
+        if config.imagenet:
+            load_pretrained_encoder(self.network)
         self.register_buffer("prior", prior)
         # in a list: not a part of what is trained or saved
-        self.teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]
+        self.teachers = [] if teacher is None else [teacher.eval().requires_grad_(False)]
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         image, lesion, grade = batch
-        s = self.settings
-        seen, target, theta = random_view(image, lesion, s.augmentation, s.pool)
-        answer: Outline = self.network(seen, theta)
-        loss = outline_loss(answer, target, grade, theta, self.prior, s)
+        config = self.config
+        view_image, target, theta = draw_random_view(image, lesion, config.augmentation, config.pool)
+        output: SegmentationOutput = self.network(view_image, theta)
+        loss = compute_training_loss(output, target, grade, theta, self.prior, config)
         self.log("loss", loss, prog_bar=True)
-        for teacher in self.teacher:
+        for teacher in self.teachers:
             with torch.no_grad():
-                taught = teacher.to(self.device)(seen, theta).logits
-            loss = (1 - s.distillation) * loss + s.distillation * distillation_loss(answer.logits, taught)
+                teacher_logits = teacher.to(self.device)(view_image, theta).logits
+            loss = (1 - config.distillation) * loss + config.distillation * distillation_loss(
+                output.logits, teacher_logits
+            )
         return loss
 
     def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
         """Dice over all validation slices together, central view: what training is stopped by."""
         image, lesion = batch[0].float(), batch[1].float()
-        side, crop, pool = image.shape[-1], self.settings.augmentation.crop, self.settings.pool
+        side, crop, pool = image.shape[-1], self.config.augmentation.crop, self.config.pool
         margin = (side - crop) // 2
-        inner = (..., slice(margin, margin + crop), slice(margin, margin + crop))
+        central_view = (..., slice(margin, margin + crop), slice(margin, margin + crop))
         theta = torch.eye(2, 3, device=image.device).expand(len(image), -1, -1) * (crop / side)
-        mask = self.network(averaged(image[inner], pool), theta).logits.argmax(dim=1)
-        whole, seen = ((averaged(one[:, None], pool)[:, 0] >= 0.5) for one in (lesion, lesion[inner]))
-        self._validation += torch.stack([(mask * seen).sum(), mask.sum() + whole.sum()]).float().cpu()
+        mask = self.network(downsample_by_averaging(image[central_view], pool), theta).logits.argmax(dim=1)
+        full_lesion, visible_lesion = (
+            (downsample_by_averaging(one[:, None], pool)[:, 0] >= 0.5)
+            for one in (lesion, lesion[central_view])
+        )
+        self._dice_counts += (
+            torch.stack([(mask * visible_lesion).sum(), mask.sum() + full_lesion.sum()]).float().cpu()
+        )
 
     def on_validation_epoch_start(self) -> None:
-        self._validation = torch.zeros(2)
+        self._dice_counts = torch.zeros(2)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("validation_dice", 2 * self._validation[0] / self._validation[1].clamp(min=1), prog_bar=True)
+        self.log(
+            "validation_dice", 2 * self._dice_counts[0] / self._dice_counts[1].clamp(min=1), prog_bar=True
+        )
 
     def configure_optimizers(self):
-        s = self.settings
+        config = self.config
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         optimiser: torch.optim.Optimizer
-        if s.optimiser == "sgd":
+        if config.optimiser == "sgd":
             optimiser = torch.optim.SGD(
-                self.network.parameters(), s.rate, momentum=0.99, nesterov=True, weight_decay=s.weight_decay
+                self.network.parameters(),
+                config.rate,
+                momentum=0.99,
+                nesterov=True,
+                weight_decay=config.weight_decay,
             )
         else:
-            optimiser = torch.optim.AdamW(self.network.parameters(), lr=s.rate, weight_decay=s.weight_decay)
+            optimiser = torch.optim.AdamW(
+                self.network.parameters(), lr=config.rate, weight_decay=config.weight_decay
+            )
 
-        def share(step: int) -> float:
+        def compute_rate_share(step: int) -> float:
             done = min(1.0, step / steps)
-            return (1 - done) ** 0.9 if s.optimiser == "sgd" else warm_cosine(done, s.warm_up)
+            return (
+                (1 - done) ** 0.9
+                if config.optimiser == "sgd"
+                else compute_warmup_cosine(done, config.warm_up)
+            )
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, compute_rate_share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def outline_loss(
-    answer: Outline,
+def compute_training_loss(
+    output: SegmentationOutput,
     target: Tensor,
     grade: Tensor,
     theta: Tensor,
     prior: Tensor,
-    settings: SegmentationTraining,
+    config: SegmentationTrainingConfig,
 ) -> Tensor:
     """What a step lowers: segmentation, weighed by the FPG where the settings say so, and the grading task.
 
     target ``(B, side, side)``; grade ``(B,)``, -1 unknown; theta ``(B, 2, 3)``; prior ``(H, W)``, the template's.
     """
     weight = None
-    if settings.weighted:
-        seen = view(prior.expand(len(theta), 1, -1, -1), theta, settings.augmentation.crop)
-        weight = prior_weight(averaged(seen, settings.pool)[:, 0])
-    loss = deeply_supervised_loss(answer.logits, answer.deeper, target, weight)
-    if answer.grade is None:
+    if config.uses_prior_weight:
+        prior_view = resample_view(prior.expand(len(theta), 1, -1, -1), theta, config.augmentation.crop)
+        weight = compute_prior_weight(downsample_by_averaging(prior_view, config.pool)[:, 0])
+    loss = deeply_supervised_loss(output.logits, output.deep_supervision_logits, target, weight)
+    if output.grade_logits is None:
         return loss
-    return loss + settings.grading_weight * grading_loss(answer.grade, grade, target)
+    return loss + config.grading_weight * grading_loss(output.grade_logits, grade, target)
 
 
-def warm_cosine(done: float, warm_up: float) -> float:
+def compute_warmup_cosine(progress: float, warmup_share: float) -> float:
     """Share of the full rate after the share ``done`` of all steps."""
     return (
-        done / warm_up
-        if done < warm_up
-        else 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm_up) / (1 - warm_up))))
+        progress / warmup_share
+        if progress < warmup_share
+        else 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup_share) / (1 - warmup_share))))
     )
 
 
-class Stopwatch(lightning.Callback):
+class TrainingTimer(lightning.Callback):
     """Where the training time goes: slices, seconds in all, seconds between one step and the next.
 
     What it knows goes into the checkpoint, so that a run that was gone on from tells of all its epochs.
     """
 
     def __init__(self) -> None:
-        self.slices, self.seconds, self.waiting, self._last = 0.0, 0.0, 0.0, 0.0
+        self.slice_count, self.seconds, self.waiting_seconds, self._last_time = 0.0, 0.0, 0.0, 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._last = time.perf_counter()
+        self._last_time = time.perf_counter()
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
-        self.waiting += self._passed()
+        self.waiting_seconds += self._measure_elapsed()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._passed()
-        self.slices += len(batch[0])
+        self._measure_elapsed()
+        self.slice_count += len(batch[0])
 
     def state_dict(self) -> dict[str, float]:
-        return {"slices": self.slices, "seconds": self.seconds, "waiting": self.waiting}
+        return {"slices": self.slice_count, "seconds": self.seconds, "waiting": self.waiting_seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self.slices, self.seconds, self.waiting = (state_dict[k] for k in ("slices", "seconds", "waiting"))
+        self.slice_count, self.seconds, self.waiting_seconds = (
+            state_dict[k] for k in ("slices", "seconds", "waiting")
+        )
 
-    def _passed(self) -> float:
+    def _measure_elapsed(self) -> float:
         now = time.perf_counter()
-        passed, self._last = now - self._last, now
+        passed, self._last_time = now - self._last_time, now
         self.seconds += passed
         return passed
 
 
-def train_segmentation(
-    bank: SliceBank,
-    settings: SegmentationTraining,
-    work: Path,
-    validation: SliceBank | None = None,
+def train_segmentation_network(
+    training_dataset: SliceDataset,
+    config: SegmentationTrainingConfig,
+    work_folder: Path,
+    validation_dataset: SliceDataset | None = None,
     teacher: nn.Module | None = None,
 ) -> TrainedSegmentation:
     """Train one network. ``work`` holds the checkpoints; an interrupted run goes on.
@@ -285,30 +311,44 @@ def train_segmentation(
     bank and validation have neighbours as the settings say. teacher: a network of the same input, for
     distillation. Raises GliomarkError where ``work`` holds another run.
     """
-    check_same_run(work, settings, bank, validation, teacher)
-    lightning.seed_everything(settings.seed, verbose=False)
-    task = SegmentationTask(settings, focus_prior(bank), teacher)
-    stopwatch = Stopwatch()
-    callbacks: list[lightning.Callback] = [stopwatch]
-    best = best_checkpoint(work, "validation_dice", "max")
-    if validation is not None:
-        callbacks += [best, EarlyStopping("validation_dice", mode="max", patience=settings.patience)]
-    trainer = make_trainer(settings.epochs, work, callbacks, settings.seed, settings)
-    trainer.fit(task, _loader(bank, settings), _plain_loader(validation), ckpt_path=last_checkpoint(work))
+    check_work_folder(work_folder, config, training_dataset, validation_dataset, teacher)
+    lightning.seed_everything(config.seed, verbose=False)
+    module = SegmentationTrainingModule(config, compute_focus_prior(training_dataset), teacher)
+    timer = TrainingTimer()
+    callbacks: list[lightning.Callback] = [timer]
+    best_checkpoint_callback = create_best_checkpoint_callback(work_folder, "validation_dice", "max")
+    if validation_dataset is not None:
+        callbacks += [
+            best_checkpoint_callback,
+            EarlyStopping("validation_dice", mode="max", patience=config.patience),
+        ]
+    trainer = create_trainer(config.epochs, work_folder, callbacks, config.seed, config)
+    trainer.fit(
+        module,
+        _create_training_loader(training_dataset, config),
+        _create_validation_loader(validation_dataset),
+        ckpt_path=find_last_checkpoint(work_folder),
+    )
     epoch = trainer.current_epoch
-    if validation is not None and best.best_model_path:
-        chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
-        task.load_state_dict(chosen["state_dict"])
-        epoch = chosen["epoch"] + 1
-    seconds = max(stopwatch.seconds, 1e-9)
-    speeds = (stopwatch.slices / seconds, stopwatch.waiting / seconds)
+    if validation_dataset is not None and best_checkpoint_callback.best_model_path:
+        best_state = torch.load(
+            best_checkpoint_callback.best_model_path, map_location="cpu", weights_only=False
+        )
+        module.load_state_dict(best_state["state_dict"])
+        epoch = best_state["epoch"] + 1
+    seconds = max(timer.seconds, 1e-9)
+    speeds = (timer.slice_count / seconds, timer.waiting_seconds / seconds)
     return TrainedSegmentation(
-        task.network.cpu().eval(), task.prior.cpu(), trainer.current_epoch, epoch, *speeds
+        module.network.cpu().eval(), module.prior.cpu(), trainer.current_epoch, epoch, *speeds
     )
 
 
-def make_trainer(
-    epochs: int, work: Path, callbacks: list, seed: int, settings: SegmentationTraining | None = None
+def create_trainer(
+    epochs: int,
+    work_folder: Path,
+    callbacks: list,
+    seed: int,
+    config: SegmentationTrainingConfig | None = None,
 ) -> lightning.Trainer:
     """One trainer for every network: any device, mixed precision where the hardware has it. It leaves a checkpoint in
     ``work`` after every epoch, and what it draws depends on seed, epoch and batch alone."""
@@ -318,29 +358,35 @@ def make_trainer(
     return lightning.Trainer(
         max_epochs=epochs,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
-        default_root_dir=work,
-        callbacks=[SeededBatches(seed), *callbacks, LastCheckpoint(work)],
-        plugins=[WholeCheckpoints()],
-        logger=lightning.pytorch.loggers.CSVLogger(work, name="log", version=0),
+        default_root_dir=work_folder,
+        callbacks=[BatchSeedingCallback(seed), *callbacks, LastCheckpointCallback(work_folder)],
+        plugins=[AtomicCheckpointIO()],
+        logger=lightning.pytorch.loggers.CSVLogger(work_folder, name="log", version=0),
         log_every_n_steps=20,
         enable_model_summary=False,
-        gradient_clip_val=None if settings is None else settings.largest_gradient,
-        check_val_every_n_epoch=1 if settings is None else max(1, settings.validate_every),
+        gradient_clip_val=None if config is None else config.largest_gradient,
+        check_val_every_n_epoch=1 if config is None else max(1, config.validate_every),
     )
 
 
-def best_checkpoint(work: Path, monitor: str, mode: str) -> ModelCheckpoint:
+def create_best_checkpoint_callback(work_folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
     """Keeps the weights of the best epoch by what is monitored."""
     return ModelCheckpoint(
-        work, "best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
+        work_folder, "best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
     )
 
 
-def _loader(bank: SliceBank, settings: SegmentationTraining) -> DataLoader:
-    dataset: Dataset = TensorDataset(bank.image, bank.lesion, bank.grade)
-    sampler = EpochSampler(bank, settings.slices_per_patient, settings.lesion_share, settings.seed)
-    return DataLoader(dataset, settings.batch, sampler=sampler, drop_last=True)
+def _create_training_loader(training_dataset: SliceDataset, config: SegmentationTrainingConfig) -> DataLoader:
+    dataset: Dataset = TensorDataset(training_dataset.image, training_dataset.lesion, training_dataset.grade)
+    sampler = EpochSampler(training_dataset, config.slices_per_patient, config.lesion_share, config.seed)
+    return DataLoader(dataset, config.batch, sampler=sampler, drop_last=True)
 
 
-def _plain_loader(bank: SliceBank | None) -> DataLoader | None:
-    return None if bank is None else DataLoader(TensorDataset(bank.image, bank.lesion, bank.grade), 32)
+def _create_validation_loader(validation_dataset: SliceDataset | None) -> DataLoader | None:
+    return (
+        None
+        if validation_dataset is None
+        else DataLoader(
+            TensorDataset(validation_dataset.image, validation_dataset.lesion, validation_dataset.grade), 32
+        )
+    )

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gliomark.inference.segmenter import samples_of, with_neighbours
-from gliomark.study import Clinical, MRSequence
-from gliomark.training.draws import epoch_generator
+from gliomark.inference.segmenter import add_neighbour_slices, build_samples
+from gliomark.study import ClinicalData, MRSequence
+from gliomark.training.draws import create_epoch_generator
 
 if TYPE_CHECKING:  # a bank made elsewhere needs no DICOM library
     from gliomark.cohort.store import Cohort
 
-HIGH_GRADE = 3
-SMOOTHING = 9  # pixels of the 240-pixel slice
+MIN_HIGH_GRADE = 3
+PRIOR_SMOOTHING_PIXELS = 9  # pixels of the 240-pixel slice
 
 
 @dataclass(frozen=True, eq=False)
-class SliceBank:
+class SliceDataset:
     """Slices in memory, at full resolution. image float16 ``(N, C, 240, 240)``, lesion uint8 ``(N, 240, 240)``,
     grade ``(N,)`` (-1 unknown), patient ``(N,)`` index into ``patient_ids``."""
 
@@ -35,40 +35,40 @@ class SliceBank:
     patient_ids: tuple[str, ...]
 
 
-def load_bank(
+def load_slice_dataset(
     cohort: Cohort,
     patients: Sequence[str],
     sequences: Sequence[MRSequence],
-    joint: bool,
-    context: int = 0,
-) -> SliceBank:
+    is_joint: bool,
+    neighbour_slices: int = 0,
+) -> SliceDataset:
     """joint: the sequences are one sample's channels (an absent one is zero, the brain's mean); otherwise
     every sequence of a slice is a sample of its own. context: neighbouring slices on either side that are further
     channels."""
-    images, lesions, grades, owners = [], [], [], []
+    images, lesions, grades, patient_indices = [], [], [], []
     for index, patient in enumerate(patients):
-        stack = cohort.stack(patient, sequences)
-        lesion = torch.from_numpy(stack.drawn.astype(np.uint8))
-        grade = high_grade(cohort.clinical(patient))
-        for channels in samples_of(stack, sequences, joint):
-            images.append(with_neighbours(channels.half(), context))
+        stack = cohort.read_stack(patient, sequences)
+        lesion = torch.from_numpy(stack.reader_mask.astype(np.uint8))
+        grade = get_high_grade_label(cohort.get_clinical(patient))
+        for channels in build_samples(stack, sequences, is_joint):
+            images.append(add_neighbour_slices(channels.half(), neighbour_slices))
             lesions.append(lesion)
             grades.append(torch.full((len(lesion),), -1 if grade is None else grade))
-            owners.append(torch.full((len(lesion),), index))
-    return SliceBank(
-        torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(owners), tuple(patients)
+            patient_indices.append(torch.full((len(lesion),), index))
+    return SliceDataset(
+        torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(patient_indices), tuple(patients)
     )
 
 
-def high_grade(clinical: Clinical) -> int | None:
+def get_high_grade_label(clinical: ClinicalData) -> int | None:
     """1 for WHO grade 3 or 4, 0 for a lower one, None where it is unknown."""
     grade = clinical.columns.get("who_grade", "")
-    return int(float(grade) >= HIGH_GRADE) if grade else None
+    return int(float(grade) >= MIN_HIGH_GRADE) if grade else None
 
 
-def joined(first: SliceBank, second: SliceBank) -> SliceBank:
+def join_datasets(first: SliceDataset, second: SliceDataset) -> SliceDataset:
     """Two cohorts' slices as one bank."""
-    return SliceBank(
+    return SliceDataset(
         torch.cat([first.image, second.image]),
         torch.cat([first.lesion, second.lesion]),
         torch.cat([first.grade, second.grade]),
@@ -77,16 +77,18 @@ def joined(first: SliceBank, second: SliceBank) -> SliceBank:
     )
 
 
-def focus_prior(bank: SliceBank) -> Tensor:
+def compute_focus_prior(slice_dataset: SliceDataset) -> Tensor:
     """FPG: P ``(side, side)``, the mean of the training patients' masks, smoothed, maximum scaled to 1.
 
     Slices lie on a grid centred on the brain's bounding box (``preprocessing.slicing``), which is the
     alignment; every patient weighs the same. Made mirror-symmetric: gliomas have no side.
     """
-    count = len(bank.patient_ids)
-    means = [bank.lesion[bank.patient == index].float().mean(dim=0) for index in range(count)]
+    count = len(slice_dataset.patient_ids)
+    means = [
+        slice_dataset.lesion[slice_dataset.patient == index].float().mean(dim=0) for index in range(count)
+    ]
     prior = torch.stack(means).mean(dim=0)
-    half = round(SMOOTHING * len(prior) / 240 / 2 - 0.25)
+    half = round(PRIOR_SMOOTHING_PIXELS * len(prior) / 240 / 2 - 0.25)
     mirrored = ((prior + prior.flip(1)) / 2)[None]
     smooth = F.avg_pool2d(mirrored, 2 * half + 1, 1, half, count_include_pad=False)[0]
     return smooth / smooth.max().clamp(min=1e-6)
@@ -95,33 +97,37 @@ def focus_prior(bank: SliceBank) -> Tensor:
 class EpochSampler(torch.utils.data.Sampler[int]):
     """The slices of an epoch, drawn anew each time: as many of every patient, lesion slices preferred."""
 
-    def __init__(self, bank: SliceBank, per_patient: int, lesion_share: float, seed: int = 0) -> None:
+    def __init__(
+        self, slice_dataset: SliceDataset, slices_per_patient: int, lesion_share: float, seed: int = 0
+    ) -> None:
         self.seed, self.epoch = seed, 0
-        self.lesion_count = round(per_patient * lesion_share)
-        self.per_patient = per_patient
-        has_lesion = bank.lesion.flatten(1).amax(dim=1) > 0
-        self.all = [torch.nonzero(bank.patient == i)[:, 0] for i in range(len(bank.patient_ids))]
-        self.with_lesion = [index[has_lesion[index]] for index in self.all]
+        self.lesion_count = round(slices_per_patient * lesion_share)
+        self.slices_per_patient = slices_per_patient
+        has_lesion = slice_dataset.lesion.flatten(1).amax(dim=1) > 0
+        self.patient_rows = [
+            torch.nonzero(slice_dataset.patient == i)[:, 0] for i in range(len(slice_dataset.patient_ids))
+        ]
+        self.lesion_rows = [index[has_lesion[index]] for index in self.patient_rows]
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer: what is drawn depends on seed and epoch alone."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.per_patient * len(self.all)
+        return self.slices_per_patient * len(self.patient_rows)
 
     def __iter__(self):
-        generator = epoch_generator(self.seed, self.epoch)
+        generator = create_epoch_generator(self.seed, self.epoch)
         drawn = []
-        for everything, lesion in zip(self.all, self.with_lesion, strict=True):
-            preferred = lesion if len(lesion) else everything
-            drawn.append(_draw(preferred, self.lesion_count, generator))
-            drawn.append(_draw(everything, self.per_patient - self.lesion_count, generator))
+        for all_rows, lesion in zip(self.patient_rows, self.lesion_rows, strict=True):
+            preferred = lesion if len(lesion) else all_rows
+            drawn.append(_draw_evenly(preferred, self.lesion_count, generator))
+            drawn.append(_draw_evenly(all_rows, self.slices_per_patient - self.lesion_count, generator))
         indices = torch.cat(drawn)
         return iter(indices[torch.randperm(len(indices), generator=generator)].tolist())
 
 
-def _draw(index: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _draw_evenly(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """``count`` of the index, each as often as possible before any comes again."""
-    rounds = math.ceil(count / len(index))
-    return torch.cat([index[torch.randperm(len(index), generator=generator)] for _ in range(rounds)])[:count]
+    rounds = math.ceil(count / len(rows))
+    return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(rounds)])[:count]

@@ -17,34 +17,34 @@ from torch import Tensor, nn
 
 from gliomark.cohort.folds import check_disjoint
 from gliomark.cohort.store import Cohort
-from gliomark.inference.fusion import FusionRule, patient_probability
+from gliomark.inference.fusion import FusionRule, fuse_probabilities
 from gliomark.inference.slice_classifier import (
-    Evidence,
     LesionSlices,
-    image_vectors,
-    lesion_figures,
-    lesion_slices,
-    mix_parts,
-    tree_columns,
+    TreeFeatures,
+    build_tree_columns,
+    compute_image_vectors,
+    compute_lesion_features,
+    extract_lesion_slices,
+    select_training_slices,
 )
 from gliomark.messages import message
-from gliomark.study import Clinical, GliomarkError, MRSequence
+from gliomark.study import ClinicalData, GliomarkError, MRSequence
 
 
 @dataclass(frozen=True)
-class StackingTraining:
+class StackingConfig:
     """METHOD section 4: modest trees. metadata off (table 4-5): image vectors alone.
 
     smallest_leaf: rows. evidence: what the trees read of the image, see ``inference.slice_classifier.tree_columns``.
     """
 
-    leaves: int = 15
-    smallest_leaf: int = 20
-    rounds: int = 200
+    leaf_count: int = 15
+    min_leaf_rows: int = 20
+    max_rounds: int = 200
     rate: float = 0.05
-    early_stopping: int = 20
-    metadata: bool = True
-    evidence: Evidence = "vector"
+    early_stopping_rounds: int = 20
+    uses_clinical_data: bool = True
+    tree_features: TreeFeatures = "vector"
     seed: int = 0
 
 
@@ -55,76 +55,80 @@ class PatientVectors:
 
     slices: LesionSlices
     vectors: NDArray[np.float32]
-    figures: NDArray[np.float64]
-    clinical: Clinical
+    lesion_features: NDArray[np.float64]
+    clinical: ClinicalData
     label: int
 
-    def own_probability(self) -> NDArray[np.float64]:
+    def compute_network_probability(self) -> NDArray[np.float64]:
         """The network's own, by its softmax, ``(S,)``."""
         return expit(self.vectors[:, -1].astype(float))
 
-    def slice_probability(
-        self, trees: lightgbm.Booster, age_cut: float | None, evidence: Evidence = "vector"
+    def predict_slice_probability(
+        self, trees: lightgbm.Booster, age_cut: float | None, tree_features: TreeFeatures = "vector"
     ) -> NDArray[np.float64]:
         """LightGBM's, ``(S,)``."""
-        return np.asarray(trees.predict(self.columns(evidence, age_cut), num_threads=1))
+        return np.asarray(trees.predict(self.build_tree_columns(tree_features, age_cut), num_threads=1))
 
-    def columns(self, evidence: Evidence, age_cut: float | None) -> NDArray[np.float64]:
+    def build_tree_columns(self, tree_features: TreeFeatures, age_cut: float | None) -> NDArray[np.float64]:
         """What the trees see, see ``tree_columns``."""
-        person = self.clinical
-        return tree_columns(self.vectors, self.figures, evidence, person.age, person.sex, age_cut)
+        clinical = self.clinical
+        return build_tree_columns(
+            self.vectors, self.lesion_features, tree_features, clinical.age, clinical.sex, age_cut
+        )
 
-    def fused(self, probability: NDArray[np.float64], rule: FusionRule) -> float:
+    def fuse_probability(self, probability: NDArray[np.float64], rule: FusionRule) -> float:
         """Patient level from one probability per slice."""
-        return patient_probability(self.slices.place, self.slices.area_mm2, probability.tolist(), rule)
+        return fuse_probabilities(
+            self.slices.neighbour_index, self.slices.area_mm2, probability.tolist(), rule
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class ShownSlices:
+class LesionSliceInputs:
     """A patient's lesion slices as a network is shown them: images ``(S, 2, 240, 240)``, lesion ``(S, 240, 240)``."""
 
     slices: LesionSlices
     images: Tensor
     lesion: Tensor
-    clinical: Clinical
+    clinical: ClinicalData
     label: int
 
-    def seen(self, vectors: NDArray[np.float32]) -> PatientVectors:
+    def attach_vectors(self, vectors: NDArray[np.float32]) -> PatientVectors:
         """With what a network made of them."""
-        figures = lesion_figures(self.images, self.lesion, self.slices.area_mm2)
-        return PatientVectors(self.slices, vectors, figures, self.clinical, self.label)
+        lesion_features = compute_lesion_features(self.images, self.lesion, self.slices.area_mm2)
+        return PatientVectors(self.slices, vectors, lesion_features, self.clinical, self.label)
 
 
-def shown_slices(
+def load_lesion_slice_inputs(
     cohort: Cohort,
     patient: str,
     label: int,
     sequences: tuple[MRSequence, ...],
     mask: NDArray[np.bool_] | None = None,
-) -> ShownSlices | None:
+) -> LesionSliceInputs | None:
     """The patient's lesion slices by the drawn mask or by ``mask``; None where it has none."""
-    stack = cohort.stack(patient)
-    mask = stack.drawn if mask is None else mask
-    slices = lesion_slices(stack, mask)
+    stack = cohort.read_stack(patient)
+    mask = stack.reader_mask if mask is None else mask
+    slices = select_training_slices(stack, mask)
     if not slices.index:
         return None
-    images, lesion = mix_parts(stack, mask, slices, sequences)
-    return ShownSlices(slices, images, lesion, cohort.clinical(patient), label)
+    images, lesion = extract_lesion_slices(stack, mask, slices, sequences)
+    return LesionSliceInputs(slices, images, lesion, cohort.get_clinical(patient), label)
 
 
-def vectors_of(network: nn.Module, shown: ShownSlices, crop: int) -> PatientVectors:
+def compute_patient_vectors(network: nn.Module, inputs: LesionSliceInputs, crop_size: int) -> PatientVectors:
     """What the network makes of the slices; crop: side of its view in pixels."""
-    return shown.seen(image_vectors(network, shown.images, shown.lesion, crop))
+    return inputs.attach_vectors(compute_image_vectors(network, inputs.images, inputs.lesion, crop_size))
 
 
-def patient_vectors(
+def compute_held_out_vectors(
     network: nn.Module,
     cohort: Cohort,
     labels: Mapping[str, int],
     patients: Sequence[str],
     trained_on: Sequence[str],
     sequences: tuple[MRSequence, ...],
-    crop: int,
+    crop_size: int,
     masks: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> dict[str, PatientVectors]:
     """Vectors of patients whom the network never saw (checked), on their drawn masks or on ``masks``.
@@ -132,65 +136,65 @@ def patient_vectors(
     A patient without any lesion slice is left out. Raises GliomarkError if one was trained on.
     """
     check_disjoint({"trained on": trained_on, "to be scored": patients})
-    found = {}
+    vectors = {}
     for patient in patients:
         mask = None if masks is None else masks[patient]
-        shown = shown_slices(cohort, patient, labels[patient], sequences, mask)
-        if shown is not None:
-            found[patient] = vectors_of(network, shown, crop)
-    return found
+        inputs = load_lesion_slice_inputs(cohort, patient, labels[patient], sequences, mask)
+        if inputs is not None:
+            vectors[patient] = compute_patient_vectors(network, inputs, crop_size)
+    return vectors
 
 
-def training_age_cut(patients: Sequence[PatientVectors]) -> float:
+def compute_age_cut(patients: Sequence[PatientVectors]) -> float:
     """Mean age in years of the training patients (METHOD section 2, step 8)."""
     return float(np.mean([p.clinical.age for p in patients if p.clinical.age is not None]))
 
 
 def fit_trees(
-    train: Mapping[str, PatientVectors],
+    training: Mapping[str, PatientVectors],
     validation: Mapping[str, PatientVectors],
     age_cut: float | None,
-    settings: StackingTraining,
+    config: StackingConfig,
 ) -> lightgbm.Booster:
     """Fit on the training patients' slices, stop by the validation patients'; a patient weighs 1 in all.
 
     Raises GliomarkError where there is nobody on one side, or somebody on both.
     """
-    check_disjoint({"training": list(train), "validation": list(validation)})
-    if not train or not validation:
-        raise GliomarkError(message("marker-no-lesions", fitted=len(train), stopping=len(validation)))
+    check_disjoint({"training": list(training), "validation": list(validation)})
+    if not training or not validation:
+        raise GliomarkError(message("marker-no-lesions", fitted=len(training), stopping=len(validation)))
     parameters = {
         "objective": "binary",
-        "num_leaves": settings.leaves,
-        "learning_rate": settings.rate,
-        "min_data_in_leaf": settings.smallest_leaf,
+        "num_leaves": config.leaf_count,
+        "learning_rate": config.rate,
+        "min_data_in_leaf": config.min_leaf_rows,
         "feature_fraction": 0.5,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
         "lambda_l2": 5.0,
-        "seed": settings.seed,
+        "seed": config.seed,
         "deterministic": True,
         "num_threads": 1,
         "verbose": -1,
     }
-    data = _table(train.values(), age_cut, settings.evidence)
+    data = _build_lightgbm_dataset(training.values(), age_cut, config.tree_features)
     return lightgbm.train(
         parameters,
         data,
-        settings.rounds,
-        valid_sets=[_table(validation.values(), age_cut, settings.evidence, data)],
-        callbacks=[lightgbm.early_stopping(settings.early_stopping, verbose=False)],
+        config.max_rounds,
+        valid_sets=[_build_lightgbm_dataset(validation.values(), age_cut, config.tree_features, data)],
+        callbacks=[lightgbm.early_stopping(config.early_stopping_rounds, verbose=False)],
     )
 
 
-def _table(
+def _build_lightgbm_dataset(
     patients: Iterable[PatientVectors],
     age_cut: float | None,
-    evidence: Evidence,
+    tree_features: TreeFeatures,
     reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
     patients = list(patients)
-    rows = np.vstack([p.columns(evidence, age_cut) for p in patients])
+    rows = np.vstack([p.build_tree_columns(tree_features, age_cut) for p in patients])
     label = np.concatenate([np.full(len(p.vectors), p.label) for p in patients])
     weight = np.concatenate([np.full(len(p.vectors), 1 / len(p.vectors)) for p in patients])
     # mean weight 1, so that LightGBM's smallest leaf weight keeps its meaning

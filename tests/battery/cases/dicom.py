@@ -22,21 +22,21 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from tests.battery.case import Case, answered, refused
-from tests.battery.dicom import objects, uid, write
+from tests.battery.case import Case, expect_answer, expect_refusal
+from tests.battery.dicom import create_uid, find_object_files, write_object
 from tests.battery.kit import (
-    Bytes,
-    Change,
-    copy,
-    cut,
-    instead_of_all,
-    link,
-    noise,
-    on,
-    patient,
-    put,
-    same_answer,
-    take_away,
+    BytesChange,
+    FolderChange,
+    change_files,
+    compare_with_healthy_answer,
+    copy_file,
+    copy_patient,
+    corrupt_bytes,
+    delete_files,
+    link_file,
+    replace_content,
+    truncate_bytes,
+    write_file,
 )
 
 DOOR = "predict"
@@ -44,19 +44,30 @@ ONE, ALL = "FLAIR/009.dcm", "FLAIR/*.dcm"
 FRAMES = "FLAIR.dcm"
 Edit = Callable[[FileDataset], object]
 UNREADABLE = (
-    "dicom-damaged", "dicom-undecodable", "dicom-frames", "dicom-size", "dicom-not-uniform", "dicom-destroyed",
-)  # fmt: skip
-LOST = (
-    *UNREADABLE, "reading-crashed", "dicom-lut", "show the same place", "dicom-uneven", "dicom-no-sequence", "missing",
-)  # fmt: skip
+    "dicom-damaged",
+    "dicom-undecodable",
+    "dicom-frames",
+    "dicom-size",
+    "dicom-not-uniform",
+    "dicom-destroyed",
+)
+SERIES_LOST = (
+    *UNREADABLE,
+    "reading-crashed",
+    "dicom-lut",
+    "show the same place",
+    "dicom-uneven",
+    "dicom-no-sequence",
+    "missing",
+)
 
 
-def edit(how: Edit) -> Bytes:
+def edit_object(edit_dataset: Edit) -> BytesChange:
     """The object read, changed and written again in explicit VR, little endian."""
 
     def change(content: bytes) -> bytes:
         one = pydicom.dcmread(io.BytesIO(content))
-        how(one)
+        edit_dataset(one)
         new = io.BytesIO()
         form = {"implicit_vr": False, "little_endian": True}
         pydicom.dcmwrite(new, one, **form, force_encoding=True)
@@ -65,7 +76,7 @@ def edit(how: Edit) -> Bytes:
     return change
 
 
-def tags(**values: Any) -> Bytes:
+def set_tags(**values: Any) -> BytesChange:
     """Elements with other values; None takes one away."""
 
     def change(one: FileDataset) -> None:
@@ -75,10 +86,10 @@ def tags(**values: Any) -> Bytes:
             else:
                 setattr(one, name, value)
 
-    return edit(change)
+    return edit_object(change)
 
 
-def raw(name: str, text: bytes) -> Bytes:
+def set_raw_value(name: str, text: bytes) -> BytesChange:
     """An element's bytes replaced by others of any length, its VR kept."""
 
     def change(content: bytes) -> bytes:
@@ -92,200 +103,552 @@ def raw(name: str, text: bytes) -> Bytes:
     return change
 
 
-def series(name: str, kind: str, change: Change, *says: str) -> Case:
-    return refused(DOOR, f"DICOM {name}", kind, patient("classic", change), *says)
+def series_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
+    return expect_refusal(DOOR, f"DICOM {name}", kind, copy_patient("classic", change), *says)
 
 
-def frames(name: str, kind: str, how: Bytes, *says: str) -> Case:
-    return refused(DOOR, f"enhanced DICOM {name}", kind, patient("enhanced", on(FRAMES, how)), *says)
+def enhanced_case(name: str, kind: str, how: BytesChange, *says: str) -> Case:
+    return expect_refusal(
+        DOOR, f"enhanced DICOM {name}", kind, copy_patient("enhanced", change_files(FRAMES, how)), *says
+    )
 
 
-def claim(**values: Any) -> Change:
+def set_tags_everywhere(**values: Any) -> FolderChange:
     """The tags of every FLAIR object."""
-    return on(ALL, tags(**values))
+    return change_files(ALL, set_tags(**values))
 
 
-def dataset_end(content: bytes, more: bytes) -> bytes:
+def insert_before_pixels(content: bytes, more: bytes) -> bytes:
     """Bytes before the pixels."""
     at = content.find(struct.pack("<HH", 0x7FE0, 0x0010), 132)
     return content[:at] + more + content[at:]
 
 
-def nested(levels: int) -> Bytes:
+def insert_nested_sequence(levels: int) -> BytesChange:
     """A private sequence of undefined length within itself."""
     start = struct.pack("<HH2sHI", 0x0029, 0x1010, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
         "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
     )
     end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-    return lambda content: dataset_end(content, start * levels + end * levels)
+    return lambda content: insert_before_pixels(content, start * levels + end * levels)
 
 
-def private(size: int, stated: int | None = None) -> Bytes:
+def insert_private_element(size: int, stated: int | None = None) -> BytesChange:
     head = struct.pack("<HH2sHI", 0x0029, 0x1020, b"OB", 0, size if stated is None else stated)
-    return lambda content: dataset_end(content, head + bytes(size))
+    return lambda content: insert_before_pixels(content, head + bytes(size))
 
 
-CUTS = [
-    series(f"whose every FLAIR is cut after {kept:g}", "truncation", on(ALL, cut(kept)), *LOST)
-    for kept in (0.0, 100, 131, 140, 400, 0.5, 0.999)
-] + [
-    frames(f"cut after {kept:g}", "truncation", cut(kept), *LOST) for kept in (0.0, 140, 600, 0.5, 0.999)
-] + [
-    series(f"of which one is cut after {kept:g}", "truncation", on(ONE, cut(kept)), *LOST)
-    for kept in (0.0, 200, 0.5, 0.99)
-] + [
-    series(f"with chance in every FLAIR's header, {seed}", "noise",
-           on(ALL, lambda c, seed=seed: noise(seed, 0.2)(c[:900]) + c[900:]), *LOST, "dicom", "series", "FLAIR")
-    for seed in range(3)
-]  # fmt: skip
+CUTS = (
+    [
+        series_case(
+            f"whose every FLAIR is cut after {kept:g}",
+            "truncation",
+            change_files(ALL, truncate_bytes(kept)),
+            *SERIES_LOST,
+        )
+        for kept in (0.0, 100, 131, 140, 400, 0.5, 0.999)
+    ]
+    + [
+        enhanced_case(f"cut after {kept:g}", "truncation", truncate_bytes(kept), *SERIES_LOST)
+        for kept in (0.0, 140, 600, 0.5, 0.999)
+    ]
+    + [
+        series_case(
+            f"of which one is cut after {kept:g}",
+            "truncation",
+            change_files(ONE, truncate_bytes(kept)),
+            *SERIES_LOST,
+        )
+        for kept in (0.0, 200, 0.5, 0.99)
+    ]
+    + [
+        series_case(
+            f"with chance in every FLAIR's header, {seed}",
+            "noise",
+            change_files(ALL, lambda c, seed=seed: corrupt_bytes(seed, 0.2)(c[:900]) + c[900:]),
+            *SERIES_LOST,
+            "dicom",
+            "series",
+            "FLAIR",
+        )
+        for seed in range(3)
+    ]
+)
 
-FRAME_BOMBS = [
-    series(f"claiming {count} frames", "bomb", claim(NumberOfFrames=count), "dicom-frames", *LOST)
-    for count in (10**9, 2**31 - 1, 500, -5)
-] + [
-    frames(f"claiming {count} frames", "bomb", tags(NumberOfFrames=count), "dicom-frames", *LOST)
-    for count in (10**9, 19, 0, 17)
-] + [
-    series("claiming a billion frames of one pixel", "bomb", claim(NumberOfFrames=10**9, Rows=1, Columns=1),
-           "dicom-frames", *LOST),
-    series("claiming 65535 x 65535", "bomb", claim(Rows=65535, Columns=65535), "dicom-frames", *LOST),
-    series("of no rows", "impossible dimensions", claim(Rows=0), *LOST),
-    series("without Rows", "missing part", claim(Rows=None), *LOST),
-    series("without pixels", "missing part", claim(PixelData=None), *LOST),
-    series("with half its pixels", "pixel length", on(ALL, edit(lambda d: half_pixels(d))), *LOST),
-    series("with twice its columns", "pixel length", claim(Columns=176), "dicom-frames", *LOST),
-]  # fmt: skip
+FRAME_BOMBS = (
+    [
+        series_case(
+            f"claiming {count} frames",
+            "bomb",
+            set_tags_everywhere(NumberOfFrames=count),
+            "dicom-frames",
+            *SERIES_LOST,
+        )
+        for count in (10**9, 2**31 - 1, 500, -5)
+    ]
+    + [
+        enhanced_case(
+            f"claiming {count} frames", "bomb", set_tags(NumberOfFrames=count), "dicom-frames", *SERIES_LOST
+        )
+        for count in (10**9, 19, 0, 17)
+    ]
+    + [
+        series_case(
+            "claiming a billion frames of one pixel",
+            "bomb",
+            set_tags_everywhere(NumberOfFrames=10**9, Rows=1, Columns=1),
+            "dicom-frames",
+            *SERIES_LOST,
+        ),
+        series_case(
+            "claiming 65535 x 65535",
+            "bomb",
+            set_tags_everywhere(Rows=65535, Columns=65535),
+            "dicom-frames",
+            *SERIES_LOST,
+        ),
+        series_case("of no rows", "impossible dimensions", set_tags_everywhere(Rows=0), *SERIES_LOST),
+        series_case("without Rows", "missing part", set_tags_everywhere(Rows=None), *SERIES_LOST),
+        series_case("without pixels", "missing part", set_tags_everywhere(PixelData=None), *SERIES_LOST),
+        series_case(
+            "with half its pixels",
+            "pixel length",
+            change_files(ALL, edit_object(lambda d: halve_pixels(d))),
+            *SERIES_LOST,
+        ),
+        series_case(
+            "with twice its columns",
+            "pixel length",
+            set_tags_everywhere(Columns=176),
+            "dicom-frames",
+            *SERIES_LOST,
+        ),
+    ]
+)
 
 
-def half_pixels(one: FileDataset) -> None:
+def halve_pixels(one: FileDataset) -> None:
     one.PixelData = one.PixelData[: len(one.PixelData) // 2]
 
 
 BITS = [
-    series("of 20 bits in 16", "bits", claim(BitsStored=20, HighBit=19), "dicom-bits"),
-    series("whose high bit is 3", "bits", claim(BitsStored=12, HighBit=3), "dicom-bits"),
-    series("of values beyond its bits", "bits", claim(BitsStored=3, HighBit=2), "dicom-bits-beyond"),
-    series("of 7 bits allocated", "bits", claim(BitsAllocated=7), "dicom-bits", *LOST),
-    series("of 64 bits allocated", "bits", claim(BitsAllocated=64), "dicom-bits", *LOST),
-    series("in colour", "colour", claim(PhotometricInterpretation="RGB", SamplesPerPixel=3), "dicom-coloured",
-           "colour", *LOST),
-    series("by a palette", "colour", claim(PhotometricInterpretation="PALETTE COLOR"), "dicom-photometric",
-           "colour", *LOST),
-    series("of an unknown kind of grey", "colour", claim(PhotometricInterpretation="MONOCHROME9"),
-           "dicom-photometric", *LOST),
-    series("of 9 samples a pixel by planes", "colour", claim(SamplesPerPixel=9, PlanarConfiguration=1),
-           "dicom-photometric", "dicom-coloured", "colour", *LOST),
-]  # fmt: skip
+    series_case("of 20 bits in 16", "bits", set_tags_everywhere(BitsStored=20, HighBit=19), "dicom-bits"),
+    series_case("whose high bit is 3", "bits", set_tags_everywhere(BitsStored=12, HighBit=3), "dicom-bits"),
+    series_case(
+        "of values beyond its bits", "bits", set_tags_everywhere(BitsStored=3, HighBit=2), "dicom-bits-beyond"
+    ),
+    series_case(
+        "of 7 bits allocated", "bits", set_tags_everywhere(BitsAllocated=7), "dicom-bits", *SERIES_LOST
+    ),
+    series_case(
+        "of 64 bits allocated", "bits", set_tags_everywhere(BitsAllocated=64), "dicom-bits", *SERIES_LOST
+    ),
+    series_case(
+        "in colour",
+        "colour",
+        set_tags_everywhere(PhotometricInterpretation="RGB", SamplesPerPixel=3),
+        "dicom-coloured",
+        "colour",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "by a palette",
+        "colour",
+        set_tags_everywhere(PhotometricInterpretation="PALETTE COLOR"),
+        "dicom-photometric",
+        "colour",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "of an unknown kind of grey",
+        "colour",
+        set_tags_everywhere(PhotometricInterpretation="MONOCHROME9"),
+        "dicom-photometric",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "of 9 samples a pixel by planes",
+        "colour",
+        set_tags_everywhere(SamplesPerPixel=9, PlanarConfiguration=1),
+        "dicom-photometric",
+        "dicom-coloured",
+        "colour",
+        *SERIES_LOST,
+    ),
+]
 
 
-def slope(text: str) -> pydicom.dataelem.RawDataElement:
+def create_raw_slope(text: str) -> pydicom.dataelem.RawDataElement:
     tag = pydicom.tag.Tag("RescaleSlope")
     return pydicom.dataelem.RawDataElement(tag, "DS", len(text), text.encode(), 0, False, True)
 
 
 PLACES = [
-    series("at places of no numbers", "NaN and inf", on(ALL, raw("ImagePositionPatient", b"nan\\nan\\nan ")),
-           "dicom-place-missing", "dicom-place-wrong", *LOST),
-    series("at places beyond numbers", "NaN and inf", on(ALL, raw("ImagePositionPatient", b"1e999\\0\\0 ")),
-           "dicom-place-missing", "dicom-place-wrong", *LOST),
-    series("at two coordinates", "VR lie", on(ALL, raw("ImagePositionPatient", b"0\\0 ")), "dicom-place-missing",
-           "dicom-place-wrong", *LOST),
-    series("without places", "missing part", claim(ImagePositionPatient=None), "dicom-place-missing"),
-    series("without directions", "missing part", claim(ImageOrientationPatient=None), "dicom-place-missing",
-           "dicom-place-wrong"),
-    series("with directions of zeros", "singular affine", claim(ImageOrientationPatient=[0] * 6),
-           "dicom-place-wrong", "dicom-place-missing"),
-    series("with parallel directions", "singular affine", claim(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]),
-           "dicom-place-wrong", "dicom-place-missing"),
-    series("with a spacing of 0", "spacing", claim(PixelSpacing=[0, 0]), "dicom-place-wrong", "dicom-place-missing"),
-    series("with a negative spacing", "spacing", claim(PixelSpacing=[-2.5, -2.5]), "dicom-place-wrong",
-           "dicom-place-missing"),
-    series("with a spacing of no number", "spacing", on(ALL, raw("PixelSpacing", b"nan\\nan ")), "dicom-place-wrong",
-           "dicom-place-missing", *LOST),
-    series("with a huge spacing", "spacing", claim(PixelSpacing=[1e9, 1e9]), "dicom-place-wrong",
-           "field-of-no-head", "dicom-place-missing"),
-    series("all at one place", "duplicates", claim(ImagePositionPatient=[0, 0, 0]), "dicom-one-place", *LOST),
-    series("of one slice", "wrong number of slices", take_away("FLAIR/0[01][!9].dcm"), "dicom-single-image", *LOST),
-    series("with one uid for every image", "duplicates", claim(SOPInstanceUID="1.2.3"), "dicom-duplicate-uid",
-           "dicom-repeats", *LOST),
-]  # fmt: skip
+    series_case(
+        "at places of no numbers",
+        "NaN and inf",
+        change_files(ALL, set_raw_value("ImagePositionPatient", b"nan\\nan\\nan ")),
+        "dicom-place-missing",
+        "dicom-place-wrong",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "at places beyond numbers",
+        "NaN and inf",
+        change_files(ALL, set_raw_value("ImagePositionPatient", b"1e999\\0\\0 ")),
+        "dicom-place-missing",
+        "dicom-place-wrong",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "at two coordinates",
+        "VR lie",
+        change_files(ALL, set_raw_value("ImagePositionPatient", b"0\\0 ")),
+        "dicom-place-missing",
+        "dicom-place-wrong",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "without places",
+        "missing part",
+        set_tags_everywhere(ImagePositionPatient=None),
+        "dicom-place-missing",
+    ),
+    series_case(
+        "without directions",
+        "missing part",
+        set_tags_everywhere(ImageOrientationPatient=None),
+        "dicom-place-missing",
+        "dicom-place-wrong",
+    ),
+    series_case(
+        "with directions of zeros",
+        "singular affine",
+        set_tags_everywhere(ImageOrientationPatient=[0] * 6),
+        "dicom-place-wrong",
+        "dicom-place-missing",
+    ),
+    series_case(
+        "with parallel directions",
+        "singular affine",
+        set_tags_everywhere(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]),
+        "dicom-place-wrong",
+        "dicom-place-missing",
+    ),
+    series_case(
+        "with a spacing of 0",
+        "spacing",
+        set_tags_everywhere(PixelSpacing=[0, 0]),
+        "dicom-place-wrong",
+        "dicom-place-missing",
+    ),
+    series_case(
+        "with a negative spacing",
+        "spacing",
+        set_tags_everywhere(PixelSpacing=[-2.5, -2.5]),
+        "dicom-place-wrong",
+        "dicom-place-missing",
+    ),
+    series_case(
+        "with a spacing of no number",
+        "spacing",
+        change_files(ALL, set_raw_value("PixelSpacing", b"nan\\nan ")),
+        "dicom-place-wrong",
+        "dicom-place-missing",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "with a huge spacing",
+        "spacing",
+        set_tags_everywhere(PixelSpacing=[1e9, 1e9]),
+        "dicom-place-wrong",
+        "field-of-no-head",
+        "dicom-place-missing",
+    ),
+    series_case(
+        "all at one place",
+        "duplicates",
+        set_tags_everywhere(ImagePositionPatient=[0, 0, 0]),
+        "dicom-one-place",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "of one slice",
+        "wrong number of slices",
+        delete_files("FLAIR/0[01][!9].dcm"),
+        "dicom-single-image",
+        *SERIES_LOST,
+    ),
+    series_case(
+        "with one uid for every image",
+        "duplicates",
+        set_tags_everywhere(SOPInstanceUID="1.2.3"),
+        "dicom-duplicate-uid",
+        "dicom-repeats",
+        *SERIES_LOST,
+    ),
+]
 
-PEOPLE = [
-    series("of which FLAIR has another id", "mixed patients", claim(PatientID="P002"), "dicom-two-ids",
-           "sequence-missing"),
-    series("of which FLAIR has another name", "mixed patients", claim(PatientName="Other^Person"),
-           "dicom-two-names"),
-    series("of which FLAIR was born otherwise", "mixed patients", on("*/*.dcm", lambda c: tags(
-        PatientBirthDate="19600101" if b"flair" in c else "19700202")(c)), "dicom-two-birth-dates"),
-    series("without MR", "another kind", on("*/*.dcm", tags(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")),
-           "dicom-no-mr", "dicom-no-sequence"),
-    series("whose series are unknown", "missing part", on("*/*.dcm", tags(
-        SeriesDescription=None, RepetitionTime=None, EchoTime=None, InversionTime=None, ContrastBolusAgent=None)),
-        "dicom-no-sequence"),
-    series("without FLAIR", "missing part", take_away("FLAIR"), "sequence-missing"),
-]  # fmt: skip
+PATIENTS = [
+    series_case(
+        "of which FLAIR has another id",
+        "mixed patients",
+        set_tags_everywhere(PatientID="P002"),
+        "dicom-two-ids",
+        "sequence-missing",
+    ),
+    series_case(
+        "of which FLAIR has another name",
+        "mixed patients",
+        set_tags_everywhere(PatientName="Other^Person"),
+        "dicom-two-names",
+    ),
+    series_case(
+        "of which FLAIR was born otherwise",
+        "mixed patients",
+        change_files(
+            "*/*.dcm", lambda c: set_tags(PatientBirthDate="19600101" if b"flair" in c else "19700202")(c)
+        ),
+        "dicom-two-birth-dates",
+    ),
+    series_case(
+        "without MR",
+        "another kind",
+        change_files("*/*.dcm", set_tags(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")),
+        "dicom-no-mr",
+        "dicom-no-sequence",
+    ),
+    series_case(
+        "whose series are unknown",
+        "missing part",
+        change_files(
+            "*/*.dcm",
+            set_tags(
+                SeriesDescription=None,
+                RepetitionTime=None,
+                EchoTime=None,
+                InversionTime=None,
+                ContrastBolusAgent=None,
+            ),
+        ),
+        "dicom-no-sequence",
+    ),
+    series_case("without FLAIR", "missing part", delete_files("FLAIR"), "sequence-missing"),
+]
 
 SHAPES = [
-    refused(DOOR, "DICOM with a damaged copy of an image", "truncation",
-            patient("classic", copy(ONE, "x.dcm"), on("x.dcm", cut(0.5))), "dicom-duplicate-uid"),
-    series("with sequences 10 000 deep", "nested", on(ALL, nested(10_000)), *LOST),
-    series("with sequences 500 000 deep", "nested", on(ALL, nested(500_000)), *LOST),
-    series("whose sequence does not end", "truncation",
-           on(ALL, lambda c: dataset_end(c, struct.pack("<HH2sHI", 0x29, 0x1010, b"SQ", 0, 0xFFFFFFFF))), *LOST),
-    series("with a private tag that claims 4 GB", "length lie", on(ALL, private(10, 0xFFFFFFF0)), *LOST),
-    series("with a group that goes backwards", "VR lie",
-           on(ALL, lambda c: c[:132] + struct.pack("<HH2sH", 0x7FE0, 0x10, b"ZZ", 3) + c[132:]), *LOST),
-    series("with half its columns stated", "pixel length", claim(Columns=44), *LOST),
-    series("with a row less stated", "pixel length", claim(Rows=70), *LOST),
-    series("with pixels of unknown length", "encapsulation", on(ALL, edit(lambda d: loose_pixels(d))), *LOST),
-    series("called RLE without frames", "encapsulation", on(ALL, edit(lambda d: pack(d, RLELossless, []))), *LOST),
-    series("called RLE with a frame of zeros", "encapsulation",
-           on(ALL, edit(lambda d: pack(d, RLELossless, [bytes(70)]))), *LOST),
-    series("called RLE with 4 billion segments", "encapsulation",
-           on(ALL, edit(lambda d: pack(d, RLELossless, [b"\xff" * 64 + bytes(6)]))), *LOST),
-    series("called JPEG 2000 claiming 65535 squared", "bomb",
-           on(ALL, edit(lambda d: pack(d, JPEG2000Lossless, [j2k(65535, 65535)]))), *LOST),
-    series("called JPEG 2000 of 4 billion squared", "bomb",
-           on(ALL, edit(lambda d: pack(d, JPEG2000Lossless, [j2k(2**32 - 1, 2**32 - 1)]))), *LOST),
-    series("called JPEG with chance in it", "encapsulation",
-           on(ALL, edit(lambda d: pack(d, JPEGLosslessSV1, [b"\xff\xd8" + bytes(range(200))]))), *LOST),
-    series("called JPEG-LS claiming 65535 squared", "bomb", on(ALL, edit(lambda d: pack(d, JPEGLSLossless, [
-        b"\xff\xd8\xff\xf7\0\x0b\x10\xff\xff\xff\xff\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\0\0" + bytes(99)]))),
-        *LOST),
-    series("in an unknown syntax", "encapsulation",
-           on(ALL, edit(lambda d: pack(d, pydicom.uid.UID("1.2.3.4"), [b"x"]))), *LOST),
-    series("whose deflated content is a bomb", "bomb", on(ONE, lambda c: deflated_bomb(c)), *LOST),
-    series("whose deflated content is cut", "truncation", on(ALL, lambda c: deflated(c)[:700]), *LOST),
-    series("all of zeros behind the first words", "another format", on(ALL, instead_of_all(
-        bytes(128) + b"DICM" + bytes(4000))), *LOST),
-    series("all texts called .dcm", "another format", on(ALL, instead_of_all(b"not an image\n" * 90)), *LOST),
-    frames("whose shared groups are missing", "missing part", tags(SharedFunctionalGroupsSequence=None), *LOST,
-           "dicom-place-missing", "dicom-place-wrong"),
-    frames("of fewer frame groups than frames", "header lie", edit(
-        lambda d: d.PerFrameFunctionalGroupsSequence.pop()), *LOST, "dicom-place-missing", "dicom-place-wrong"),
-    frames("whose frames are all at one place", "duplicates", edit(lambda d: [
-        setattr(f.PlanePositionSequence[0], "ImagePositionPatient", [0, 0, 0])
-        for f in d.PerFrameFunctionalGroupsSequence]), "dicom-one-place", *LOST),
-    frames("of which one place is no number", "NaN and inf", lambda c: c.replace(b"\\70.0", b"\\nan ", 1)
-           if b"\\70.0" in c else edit(lambda d: setattr(
-               d.PerFrameFunctionalGroupsSequence[3], "PlanePositionSequence", []))(c),
-           "dicom-place-missing", "dicom-place-wrong", *LOST),
-]  # fmt: skip
+    expect_refusal(
+        DOOR,
+        "DICOM with a damaged copy of an image",
+        "truncation",
+        copy_patient("classic", copy_file(ONE, "x.dcm"), change_files("x.dcm", truncate_bytes(0.5))),
+        "dicom-duplicate-uid",
+    ),
+    series_case(
+        "with sequences 10 000 deep",
+        "nested",
+        change_files(ALL, insert_nested_sequence(10_000)),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "with sequences 500 000 deep",
+        "nested",
+        change_files(ALL, insert_nested_sequence(500_000)),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "whose sequence does not end",
+        "truncation",
+        change_files(
+            ALL, lambda c: insert_before_pixels(c, struct.pack("<HH2sHI", 0x29, 0x1010, b"SQ", 0, 0xFFFFFFFF))
+        ),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "with a private tag that claims 4 GB",
+        "length lie",
+        change_files(ALL, insert_private_element(10, 0xFFFFFFF0)),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "with a group that goes backwards",
+        "VR lie",
+        change_files(ALL, lambda c: c[:132] + struct.pack("<HH2sH", 0x7FE0, 0x10, b"ZZ", 3) + c[132:]),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "with half its columns stated", "pixel length", set_tags_everywhere(Columns=44), *SERIES_LOST
+    ),
+    series_case("with a row less stated", "pixel length", set_tags_everywhere(Rows=70), *SERIES_LOST),
+    series_case(
+        "with pixels of unknown length",
+        "encapsulation",
+        change_files(ALL, edit_object(lambda d: encapsulate_pixels(d))),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "called RLE without frames",
+        "encapsulation",
+        change_files(ALL, edit_object(lambda d: set_encapsulated_pixels(d, RLELossless, []))),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "called RLE with a frame of zeros",
+        "encapsulation",
+        change_files(ALL, edit_object(lambda d: set_encapsulated_pixels(d, RLELossless, [bytes(70)]))),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "called RLE with 4 billion segments",
+        "encapsulation",
+        change_files(
+            ALL, edit_object(lambda d: set_encapsulated_pixels(d, RLELossless, [b"\xff" * 64 + bytes(6)]))
+        ),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "called JPEG 2000 claiming 65535 squared",
+        "bomb",
+        change_files(
+            ALL,
+            edit_object(
+                lambda d: set_encapsulated_pixels(d, JPEG2000Lossless, [create_jpeg2000_header(65535, 65535)])
+            ),
+        ),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "called JPEG 2000 of 4 billion squared",
+        "bomb",
+        change_files(
+            ALL,
+            edit_object(
+                lambda d: set_encapsulated_pixels(
+                    d, JPEG2000Lossless, [create_jpeg2000_header(2**32 - 1, 2**32 - 1)]
+                )
+            ),
+        ),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "called JPEG with chance in it",
+        "encapsulation",
+        change_files(
+            ALL,
+            edit_object(
+                lambda d: set_encapsulated_pixels(d, JPEGLosslessSV1, [b"\xff\xd8" + bytes(range(200))])
+            ),
+        ),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "called JPEG-LS claiming 65535 squared",
+        "bomb",
+        change_files(
+            ALL,
+            edit_object(
+                lambda d: set_encapsulated_pixels(
+                    d,
+                    JPEGLSLossless,
+                    [
+                        b"\xff\xd8\xff\xf7\0\x0b\x10\xff\xff\xff\xff\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\0\0"
+                        + bytes(99)
+                    ],
+                )
+            ),
+        ),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "in an unknown syntax",
+        "encapsulation",
+        change_files(
+            ALL, edit_object(lambda d: set_encapsulated_pixels(d, pydicom.uid.UID("1.2.3.4"), [b"x"]))
+        ),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "whose deflated content is a bomb",
+        "bomb",
+        change_files(ONE, lambda c: create_deflated_bomb(c)),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "whose deflated content is cut",
+        "truncation",
+        change_files(ALL, lambda c: deflate_object(c)[:700]),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "all of zeros behind the first words",
+        "another format",
+        change_files(ALL, replace_content(bytes(128) + b"DICM" + bytes(4000))),
+        *SERIES_LOST,
+    ),
+    series_case(
+        "all texts called .dcm",
+        "another format",
+        change_files(ALL, replace_content(b"not an image\n" * 90)),
+        *SERIES_LOST,
+    ),
+    enhanced_case(
+        "whose shared groups are missing",
+        "missing part",
+        set_tags(SharedFunctionalGroupsSequence=None),
+        *SERIES_LOST,
+        "dicom-place-missing",
+        "dicom-place-wrong",
+    ),
+    enhanced_case(
+        "of fewer frame groups than frames",
+        "header lie",
+        edit_object(lambda d: d.PerFrameFunctionalGroupsSequence.pop()),
+        *SERIES_LOST,
+        "dicom-place-missing",
+        "dicom-place-wrong",
+    ),
+    enhanced_case(
+        "whose frames are all at one place",
+        "duplicates",
+        edit_object(
+            lambda d: [
+                setattr(f.PlanePositionSequence[0], "ImagePositionPatient", [0, 0, 0])
+                for f in d.PerFrameFunctionalGroupsSequence
+            ]
+        ),
+        "dicom-one-place",
+        *SERIES_LOST,
+    ),
+    enhanced_case(
+        "of which one place is no number",
+        "NaN and inf",
+        lambda c: (
+            c.replace(b"\\70.0", b"\\nan ", 1)
+            if b"\\70.0" in c
+            else edit_object(
+                lambda d: setattr(d.PerFrameFunctionalGroupsSequence[3], "PlanePositionSequence", [])
+            )(c)
+        ),
+        "dicom-place-missing",
+        "dicom-place-wrong",
+        *SERIES_LOST,
+    ),
+]
 
 
-def loose_pixels(one: FileDataset) -> None:
+def encapsulate_pixels(one: FileDataset) -> None:
     """Uncompressed syntax, encapsulated pixels."""
     one.PixelData = encapsulate([one.PixelData])
     one["PixelData"].is_undefined_length = True
 
 
-def pack(one: FileDataset, syntax: pydicom.uid.UID, pieces: list[bytes]) -> None:
+def set_encapsulated_pixels(one: FileDataset, syntax: pydicom.uid.UID, pieces: list[bytes]) -> None:
     one.file_meta.TransferSyntaxUID = syntax
     one.PixelData = encapsulate(pieces) if pieces else struct.pack("<HHI", 0xFFFE, 0xE000, 0)
     one["PixelData"].VR, one["PixelData"].is_undefined_length = "OB", True
 
 
-def j2k(width: int, height: int) -> bytes:
+def create_jpeg2000_header(width: int, height: int) -> bytes:
     """A JPEG 2000 codestream's first words."""
     sizes = struct.pack(">HHIIIIIIIIH", 41, 0, width, height, 0, 0, width, height, 0, 0, 1) + b"\x0f\x01\x01"
     coding = b"\xff\x52\0\x0c\0\0\0\x01\0\x05\x04\x04\0\x01"
@@ -300,7 +663,7 @@ def j2k(width: int, height: int) -> bytes:
     )
 
 
-def deflated(content: bytes) -> bytes:
+def deflate_object(content: bytes) -> bytes:
     one = pydicom.dcmread(io.BytesIO(content))
     one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     new = io.BytesIO()
@@ -308,14 +671,14 @@ def deflated(content: bytes) -> bytes:
     return new.getvalue()
 
 
-def deflated_bomb(content: bytes) -> bytes:
+def create_deflated_bomb(content: bytes) -> bytes:
     """Deflated to half a megabyte: a private element of half a gigabyte of zeros."""
     one = pydicom.dcmread(io.BytesIO(content))
     one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     new, plain = io.BytesIO(), io.BytesIO()
-    pydicom.dcmwrite(new, meta_alone(one), implicit_vr=False, little_endian=True, force_encoding=True)
+    pydicom.dcmwrite(new, keep_file_meta(one), implicit_vr=False, little_endian=True, force_encoding=True)
     one.pop("PixelData")
-    pydicom.filewriter.write_dataset(plain_writer(plain), one)
+    pydicom.filewriter.write_dataset(create_plain_writer(plain), one)
     packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     size = 1 << 29
     pieces = [packer.compress(plain.getvalue() + struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, size))]
@@ -325,17 +688,17 @@ def deflated_bomb(content: bytes) -> bytes:
     return start + b"".join(pieces) + packer.flush()
 
 
-def meta_alone(one: FileDataset) -> FileDataset:
+def keep_file_meta(one: FileDataset) -> FileDataset:
     return FileDataset("", Dataset(), file_meta=one.file_meta, preamble=one.preamble)
 
 
-def plain_writer(stream: io.BytesIO) -> pydicom.filebase.DicomIO:
+def create_plain_writer(stream: io.BytesIO) -> pydicom.filebase.DicomIO:
     writer = pydicom.filebase.DicomIO(stream)
     writer.is_implicit_VR, writer.is_little_endian = False, True
     return writer
 
 
-def long_uid(content: bytes) -> bytes:
+def insert_long_uid(content: bytes) -> bytes:
     """SOPInstanceUID as UN with a length of 32 bits."""
     tag = pydicom.tag.Tag("SOPInstanceUID")
     head = struct.pack("<HH", tag.group, tag.element)
@@ -345,83 +708,106 @@ def long_uid(content: bytes) -> bytes:
     return content[:at] + long + content[at + 8 + length :]
 
 
-def odd(name: str, *changes: Change, form: str = "classic", near: float = 0.03) -> Case:
+def healthy_case(name: str, *changes: FolderChange, form: str = "classic", near: float = 0.03) -> Case:
     label = "enhanced DICOM" if form == "enhanced" else "DICOM"
-    return answered(
-        DOOR, f"{label} {name}", "odd but healthy", patient(form, *changes), same_answer(form, near=near)
+    return expect_answer(
+        DOOR,
+        f"{label} {name}",
+        "odd but healthy",
+        copy_patient(form, *changes),
+        compare_with_healthy_answer(form, tolerance=near),
     )
 
 
-def as_syntax(syntax: pydicom.uid.UID) -> Change:
+def change_syntax(syntax: pydicom.uid.UID) -> FolderChange:
     def change(folder: Path) -> None:
-        for file in objects(folder):
+        for file in find_object_files(folder):
             one = pydicom.dcmread(file)
             if syntax.is_encapsulated:
                 one.compress(syntax, generate_instance_uid=False)
                 one.save_as(file, enforce_file_format=True)
             else:
                 one.file_meta.TransferSyntaxUID = syntax
-                write(one, file)
+                write_object(one, file)
 
     return change
 
 
-def renamed(folder: Path) -> None:
+def rename_to_numbers(folder: Path) -> None:
     """Names of numbers without an ending, in the opposite order, all in one folder."""
-    for number, file in enumerate(reversed(objects(folder))):
+    for number, file in enumerate(reversed(find_object_files(folder))):
         file.rename(folder / f"IM{number:05d}")
 
 
-def inverted(one: FileDataset) -> None:
+def invert_greys(one: FileDataset) -> None:
     stored = np.frombuffer(one.PixelData, "<u2")
     one.PixelData, one.PhotometricInterpretation = (65535 - stored).astype("<u2").tobytes(), "MONOCHROME1"
 
 
-def without_preamble(content: bytes) -> bytes:
+def remove_preamble(content: bytes) -> bytes:
     return content[132:]
 
 
 ODD = [
-    odd("in implicit VR", as_syntax(ImplicitVRLittleEndian)),
-    odd("lacking a slice in the middle", take_away(ONE), near=0.2),
-    odd("with UIDs of a megabyte", on(ALL, lambda c: long_uid(c))),
-    odd("of 0 bits stored, in 16", claim(BitsStored=0)),
-    *[odd(f"scaled by {text}", on(ALL, edit(lambda d, text=text: (
-        setattr(d, "RescaleIntercept", "0"), d.__setitem__("RescaleSlope", slope(text))))))
-      for text in ("nan", "0", "many")],
-    odd("in big endian", as_syntax(ExplicitVRBigEndian)),
-    odd("deflated", on("*/*.dcm", deflated)),
-    odd("in RLE", as_syntax(RLELossless)),
-    odd("as MONOCHROME1", on("*/*.dcm", edit(inverted))),
-    odd("called by numbers in one folder", renamed),
-    odd("without preambles", on("*/*.dcm", without_preamble)),
-    odd("with every image twice", copy("FLAIR", "again")),
-    odd("with private data of 100 kB", on("*/*.dcm", private(100_000))),
-    odd("beside a DICOMDIR that names itself", put("DICOMDIR", bytes(128) + b"DICM" + bytes(300)), link("loop", ".")),
-    odd("with a wrong character set", on("*/*.dcm", tags(SpecificCharacterSet="ISO 2022 IR 999"))),
-    odd("with another series of colours", lambda folder: coloured_series(folder)),
-    odd("in implicit VR", as_syntax(ImplicitVRLittleEndian), form="enhanced"),
-    odd("with a localizer beside it", lambda folder: localizer(folder), form="enhanced"),
-]  # fmt: skip
+    healthy_case("in implicit VR", change_syntax(ImplicitVRLittleEndian)),
+    healthy_case("lacking a slice in the middle", delete_files(ONE), near=0.2),
+    healthy_case("with UIDs of a megabyte", change_files(ALL, lambda c: insert_long_uid(c))),
+    healthy_case("of 0 bits stored, in 16", set_tags_everywhere(BitsStored=0)),
+    *[
+        healthy_case(
+            f"scaled by {text}",
+            change_files(
+                ALL,
+                edit_object(
+                    lambda d, text=text: (
+                        setattr(d, "RescaleIntercept", "0"),
+                        d.__setitem__("RescaleSlope", create_raw_slope(text)),
+                    )
+                ),
+            ),
+        )
+        for text in ("nan", "0", "many")
+    ],
+    healthy_case("in big endian", change_syntax(ExplicitVRBigEndian)),
+    healthy_case("deflated", change_files("*/*.dcm", deflate_object)),
+    healthy_case("in RLE", change_syntax(RLELossless)),
+    healthy_case("as MONOCHROME1", change_files("*/*.dcm", edit_object(invert_greys))),
+    healthy_case("called by numbers in one folder", rename_to_numbers),
+    healthy_case("without preambles", change_files("*/*.dcm", remove_preamble)),
+    healthy_case("with every image twice", copy_file("FLAIR", "again")),
+    healthy_case("with private data of 100 kB", change_files("*/*.dcm", insert_private_element(100_000))),
+    healthy_case(
+        "beside a DICOMDIR that names itself",
+        write_file("DICOMDIR", bytes(128) + b"DICM" + bytes(300)),
+        link_file("loop", "."),
+    ),
+    healthy_case(
+        "with a wrong character set",
+        change_files("*/*.dcm", set_tags(SpecificCharacterSet="ISO 2022 IR 999")),
+    ),
+    healthy_case("with another series of colours", lambda folder: add_coloured_series(folder)),
+    healthy_case("in implicit VR", change_syntax(ImplicitVRLittleEndian), form="enhanced"),
+    healthy_case("with a localizer beside it", lambda folder: add_localizer(folder), form="enhanced"),
+]
 
 
-def coloured_series(folder: Path) -> None:
-    for at, file in enumerate(objects(folder / "FLAIR")[:3]):
+def add_coloured_series(folder: Path) -> None:
+    for at, file in enumerate(find_object_files(folder / "FLAIR")[:3]):
         one = pydicom.dcmread(file)
-        one.SeriesInstanceUID, one.SOPInstanceUID = uid("colours"), uid("colours", at)
+        one.SeriesInstanceUID, one.SOPInstanceUID = create_uid("colours"), create_uid("colours", at)
         one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
         one.SamplesPerPixel, one.PhotometricInterpretation, one.PlanarConfiguration = 3, "RGB", 0
         one.BitsAllocated, one.BitsStored, one.HighBit = 8, 8, 7
         one.PixelData = bytes(one.Rows * one.Columns * 3)
-        write(one, folder / "colours" / file.name)
+        write_object(one, folder / "colours" / file.name)
 
 
-def localizer(folder: Path) -> None:
+def add_localizer(folder: Path) -> None:
     one = pydicom.dcmread(folder / "FLAIR.dcm")
     one.SeriesDescription, one.ImageType = "localizer", ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-    one.SeriesInstanceUID, one.SOPInstanceUID = uid("localizer"), uid("localizer", 1)
+    one.SeriesInstanceUID, one.SOPInstanceUID = create_uid("localizer"), create_uid("localizer", 1)
     one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
-    write(one, folder / "localizer.dcm")
+    write_object(one, folder / "localizer.dcm")
 
 
-CASES = [*CUTS, *FRAME_BOMBS, *BITS, *PLACES, *PEOPLE, *SHAPES, *ODD]
+CASES = [*CUTS, *FRAME_BOMBS, *BITS, *PLACES, *PATIENTS, *SHAPES, *ODD]

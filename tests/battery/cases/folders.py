@@ -9,31 +9,33 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.battery.case import Case, Scene, answered, refused
+from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
 from tests.battery.ground import PATIENT
 from tests.battery.kit import (
-    Change,
-    link,
-    patient,
-    pipe,
-    put,
-    rename,
-    same_answer,
-    take_away,
+    FolderChange,
+    compare_with_healthy_answer,
+    copy_patient,
+    delete_files,
+    link_file,
+    make_fifo,
+    rename_file,
+    write_file,
 )
 
 DOOR = "predict"
 FLAIR = "FLAIR.nii.gz"
 
 
-def folder(name: str, kind: str, *changes: Change, says: tuple[str, ...], form: str = "volumes") -> Case:
-    return refused(DOOR, f"folder {name}", kind, patient(form, *changes), *says)
+def folder_case(
+    name: str, kind: str, *changes: FolderChange, says: tuple[str, ...], form: str = "volumes"
+) -> Case:
+    return expect_refusal(DOOR, f"folder {name}", kind, copy_patient(form, *changes), *says)
 
 
-def only(*names: str | bytes) -> Callable[[Scene], None]:
+def create_only_folders(*names: str | bytes) -> Callable[[CaseFolders], None]:
     """A patient's folder that holds nothing but these empty folders."""
 
-    def make(scene: Scene) -> None:
+    def make(scene: CaseFolders) -> None:
         (scene.folder / PATIENT).mkdir()
         for name in names:
             os.makedirs(os.path.join(os.fsencode(scene.folder / PATIENT), os.fsencode(name)))
@@ -41,30 +43,30 @@ def only(*names: str | bytes) -> Callable[[Scene], None]:
     return make
 
 
-def unix_socket(name: str) -> Change:
+def create_unix_socket(name: str) -> FolderChange:
     def change(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
-        here = os.getcwd()
+        working_folder = os.getcwd()
         os.chdir(folder)  # a socket's path may be no longer than 108 bytes
         socket.socket(socket.AF_UNIX).bind(name)
-        os.chdir(here)
+        os.chdir(working_folder)
 
     return change
 
 
-def deep(levels: int) -> Change:
+def create_deep_folders(levels: int) -> FolderChange:
     def change(folder: Path) -> None:
-        here = os.getcwd()
+        working_folder = os.getcwd()
         os.chdir(folder)
         for _ in range(levels):
             os.mkdir("d")
             os.chdir("d")
-        os.chdir(here)
+        os.chdir(working_folder)
 
     return change
 
 
-def many(count: int, suffix: str = ".txt") -> Change:
+def create_many_files(count: int, suffix: str = ".txt") -> FolderChange:
     def change(folder: Path) -> None:
         (folder / "more").mkdir()
         for number in range(count):
@@ -73,7 +75,7 @@ def many(count: int, suffix: str = ".txt") -> Change:
     return change
 
 
-def bytes_name(name: bytes, content: bytes = b"x") -> Change:
+def create_undecodable_name(name: bytes, content: bytes = b"x") -> FolderChange:
     def change(folder: Path) -> None:
         with open(os.path.join(os.fsencode(folder), name), "wb") as file:
             file.write(content)
@@ -81,7 +83,7 @@ def bytes_name(name: bytes, content: bytes = b"x") -> Change:
     return change
 
 
-def zip_of(entries: dict[str, bytes], link_to: str = "") -> bytes:
+def create_zip(entries: dict[str, bytes], link_to: str = "") -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in entries.items():
@@ -97,82 +99,211 @@ MISSING = ("sequence-missing",)
 NOTHING = ("folder-links", "folder-no-images", "folder-empty")
 
 SPECIAL = [
-    folder("whose FLAIR is a link to /etc/passwd", "link", link(FLAIR, "/etc/passwd"), says=MISSING),
-    folder("whose FLAIR is a link to the image elsewhere", "link", link(FLAIR, "../flair.nii.gz", away=True),
-           says=MISSING),
-    folder("whose FLAIR is a link to itself", "loop", link(FLAIR, FLAIR), says=MISSING),
-    folder("whose FLAIR is a link to nothing", "link", link(FLAIR, "nothing"), says=MISSING),
-    folder("whose FLAIR is a link to /dev/zero", "device", link(FLAIR, "/dev/zero"), says=MISSING),
-    folder("whose FLAIR is a pipe", "pipe", pipe(FLAIR), says=MISSING),
-    folder("whose FLAIR is a socket", "device", unix_socket("FLAIR.nii"), take_away(FLAIR), says=MISSING),
-    folder("whose pictures' folder is a link", "link", link("FLAIR", "../away", away=True), says=MISSING,
-           form="pictures"),
-    folder("with a pipe among the slices", "pipe", pipe("FLAIR/009.png"), says=("picture-names-differ",),
-           form="pictures"),
-    folder("with a link among the slices", "link", link("FLAIR/009.png", "010.png"),
-           says=("picture-names-differ",), form="pictures"),
-    folder("whose slice is a link to a device", "device", link("FLAIR/009.png", "/dev/urandom"),
-           says=("picture-names-differ",), form="pictures"),
-    folder("of DICOM with a folder that leads back", "loop", take_away("FLAIR"), link("FLAIR", "."), says=MISSING,
-           form="classic"),
-    folder("whose volumes are folders", "another kind", take_away("*.gz"), put("T1C.nii.gz/a.txt", "x"),
-           put("FLAIR.nii.gz/a.txt", "x"), says=("folder-no-images",)),
-    refused(DOOR, "folder that is empty", "missing part", only(), "folder-empty"),
-    refused(DOOR, "folder of empty folders", "missing part", only("T1C", "FLAIR", "a/b/c"), "folder-no-images",
-            "picture-folder-empty"),
-    refused(DOOR, "folder that is not there", "missing part", lambda scene: None, "folder-missing"),
-    refused(DOOR, "folder that is a file", "another kind", lambda scene: (scene.folder / PATIENT).touch(),
-            "folder-is-file"),
-    refused(DOOR, "folder that is a pipe", "pipe", lambda scene: os.mkfifo(scene.folder / PATIENT), "folder-is-file",
-            "folder-unlisted", "folder-no-images"),
-    refused(DOOR, "folder that is a link to itself", "loop",
-            lambda scene: (scene.folder / PATIENT).symlink_to(PATIENT), "folder-missing", "folder-unlisted"),
-    refused(DOOR, "folder with 255 bytes in its name that is not there", "names", lambda scene: None,
-            "folder-missing", words=f"predict {'x' * 255} --out out --without-clinical"),
-    refused(DOOR, "folder with 5000 bytes in its name", "names", lambda scene: None,
-            "folder-missing", "check the path", words=f"predict {'x' * 5000} --out out --without-clinical"),
-]  # fmt: skip
+    folder_case(
+        "whose FLAIR is a link to /etc/passwd", "link", link_file(FLAIR, "/etc/passwd"), says=MISSING
+    ),
+    folder_case(
+        "whose FLAIR is a link to the image elsewhere",
+        "link",
+        link_file(FLAIR, "../flair.nii.gz", keep_original=True),
+        says=MISSING,
+    ),
+    folder_case("whose FLAIR is a link to itself", "loop", link_file(FLAIR, FLAIR), says=MISSING),
+    folder_case("whose FLAIR is a link to nothing", "link", link_file(FLAIR, "nothing"), says=MISSING),
+    folder_case("whose FLAIR is a link to /dev/zero", "device", link_file(FLAIR, "/dev/zero"), says=MISSING),
+    folder_case("whose FLAIR is a pipe", "pipe", make_fifo(FLAIR), says=MISSING),
+    folder_case(
+        "whose FLAIR is a socket",
+        "device",
+        create_unix_socket("FLAIR.nii"),
+        delete_files(FLAIR),
+        says=MISSING,
+    ),
+    folder_case(
+        "whose pictures' folder is a link",
+        "link",
+        link_file("FLAIR", "../away", keep_original=True),
+        says=MISSING,
+        form="pictures",
+    ),
+    folder_case(
+        "with a pipe among the slices",
+        "pipe",
+        make_fifo("FLAIR/009.png"),
+        says=("picture-names-differ",),
+        form="pictures",
+    ),
+    folder_case(
+        "with a link among the slices",
+        "link",
+        link_file("FLAIR/009.png", "010.png"),
+        says=("picture-names-differ",),
+        form="pictures",
+    ),
+    folder_case(
+        "whose slice is a link to a device",
+        "device",
+        link_file("FLAIR/009.png", "/dev/urandom"),
+        says=("picture-names-differ",),
+        form="pictures",
+    ),
+    folder_case(
+        "of DICOM with a folder that leads back",
+        "loop",
+        delete_files("FLAIR"),
+        link_file("FLAIR", "."),
+        says=MISSING,
+        form="classic",
+    ),
+    folder_case(
+        "whose volumes are folders",
+        "another kind",
+        delete_files("*.gz"),
+        write_file("T1C.nii.gz/a.txt", "x"),
+        write_file("FLAIR.nii.gz/a.txt", "x"),
+        says=("folder-no-images",),
+    ),
+    expect_refusal(DOOR, "folder that is empty", "missing part", create_only_folders(), "folder-empty"),
+    expect_refusal(
+        DOOR,
+        "folder of empty folders",
+        "missing part",
+        create_only_folders("T1C", "FLAIR", "a/b/c"),
+        "folder-no-images",
+        "picture-folder-empty",
+    ),
+    expect_refusal(DOOR, "folder that is not there", "missing part", lambda scene: None, "folder-missing"),
+    expect_refusal(
+        DOOR,
+        "folder that is a file",
+        "another kind",
+        lambda scene: (scene.folder / PATIENT).touch(),
+        "folder-is-file",
+    ),
+    expect_refusal(
+        DOOR,
+        "folder that is a pipe",
+        "pipe",
+        lambda scene: os.mkfifo(scene.folder / PATIENT),
+        "folder-is-file",
+        "folder-unlisted",
+        "folder-no-images",
+    ),
+    expect_refusal(
+        DOOR,
+        "folder that is a link to itself",
+        "loop",
+        lambda scene: (scene.folder / PATIENT).symlink_to(PATIENT),
+        "folder-missing",
+        "folder-unlisted",
+    ),
+    expect_refusal(
+        DOOR,
+        "folder with 255 bytes in its name that is not there",
+        "names",
+        lambda scene: None,
+        "folder-missing",
+        arguments=f"predict {'x' * 255} --out out --without-clinical",
+    ),
+    expect_refusal(
+        DOOR,
+        "folder with 5000 bytes in its name",
+        "names",
+        lambda scene: None,
+        "folder-missing",
+        "check the path",
+        arguments=f"predict {'x' * 5000} --out out --without-clinical",
+    ),
+]
 
 ARCHIVES = [
-    folder("of a zip that leads out", "zip slip", take_away("*"),
-           put("export.zip", lambda: zip_of({"../../evil.dcm": bytes(400), "/evil.dcm": bytes(400)})),
-           says=(*NOTHING, "archive-unreadable", "dicom")),
-    folder("of a zip bomb", "bomb", take_away("*"),
-           put("export.zip", lambda: zip_of({f"{n}.dcm": bytes(1 << 28) for n in range(24)})),
-           says=("archive-huge", *NOTHING, "archive-unreadable")),
-    folder("of a damaged zip", "truncation", take_away("*"),
-           put("export.zip", lambda: zip_of({"a.dcm": bytes(4000)})[:-40]), says=(*NOTHING, "archive-unreadable")),
-    folder("of a zip with a link", "link", take_away("*"),
-           put("export.zip", lambda: zip_of({}, "/etc/passwd")), says=(*NOTHING, "archive-unreadable", "dicom")),
-    folder("of a file that calls itself DICOM and zip", "polyglot", take_away("*"),
-           put("a.dcm", lambda: bytes(128) + b"DICM" + zip_of({"x": b"y"})), says=("dicom", *NOTHING)),
-]  # fmt: skip
+    folder_case(
+        "of a zip that leads out",
+        "zip slip",
+        delete_files("*"),
+        write_file("export.zip", lambda: create_zip({"../../evil.dcm": bytes(400), "/evil.dcm": bytes(400)})),
+        says=(*NOTHING, "archive-unreadable", "dicom"),
+    ),
+    folder_case(
+        "of a zip bomb",
+        "bomb",
+        delete_files("*"),
+        write_file("export.zip", lambda: create_zip({f"{n}.dcm": bytes(1 << 28) for n in range(24)})),
+        says=("archive-huge", *NOTHING, "archive-unreadable"),
+    ),
+    folder_case(
+        "of a damaged zip",
+        "truncation",
+        delete_files("*"),
+        write_file("export.zip", lambda: create_zip({"a.dcm": bytes(4000)})[:-40]),
+        says=(*NOTHING, "archive-unreadable"),
+    ),
+    folder_case(
+        "of a zip with a link",
+        "link",
+        delete_files("*"),
+        write_file("export.zip", lambda: create_zip({}, "/etc/passwd")),
+        says=(*NOTHING, "archive-unreadable", "dicom"),
+    ),
+    folder_case(
+        "of a file that calls itself DICOM and zip",
+        "polyglot",
+        delete_files("*"),
+        write_file("a.dcm", lambda: bytes(128) + b"DICM" + create_zip({"x": b"y"})),
+        says=("dicom", *NOTHING),
+    ),
+]
 
 
-def odd(name: str, *changes: Change, form: str = "volumes") -> Case:
-    return answered(DOOR, f"folder {name}", "odd but healthy", patient(form, *changes), same_answer(form))
+def healthy_case(name: str, *changes: FolderChange, form: str = "volumes") -> Case:
+    return expect_answer(
+        DOOR,
+        f"folder {name}",
+        "odd but healthy",
+        copy_patient(form, *changes),
+        compare_with_healthy_answer(form),
+    )
 
 
-def as_link(scene: Scene) -> None:
-    patient("volumes")(scene)
+def link_patient_folder(scene: CaseFolders) -> None:
+    copy_patient("volumes")(scene)
     (scene.folder / PATIENT).rename(scene.folder / "elsewhere")
     (scene.folder / PATIENT).symlink_to("elsewhere")
 
 
 ODD = [
-    odd("with 10 000 more files", many(10_000)),
-    odd("with 2000 more files that begin like DICOM", many(2_000, ".dcm"), form="volumes"),
-    odd("200 levels deep", deep(200)),
-    odd("1500 levels deep", deep(1500)),
-    odd("with bytes that are no text in a name", bytes_name(b"caf\xe9 \xff.txt")),
-    odd("with a line end in a name", put("notes\r\nT1C: x.txt", "x")),
-    odd("with a name of 255 bytes", put("x" * 251 + ".txt", "x")),
-    odd("with names of Windows", put("CON.txt", "x"), put("a:b.txt", "x"), put("aux", "x"), put("x\\y.txt", "x")),
-    odd("with a pipe nobody needs", pipe("notes")),
-    odd("with a loop nobody needs", link("more", ".")),
-    odd("of DICOM beside a pipe and a link to a device", pipe("x.dcm"), link("y.dcm", "/dev/zero"), form="classic"),
-    odd("with a right-to-left mark in a name", rename(FLAIR, "\u202eflair.nii.gz")),
-    answered(DOOR, "folder that is a link", "odd but healthy", as_link, same_answer("volumes")),
-]  # fmt: skip
+    healthy_case("with 10 000 more files", create_many_files(10_000)),
+    healthy_case(
+        "with 2000 more files that begin like DICOM", create_many_files(2_000, ".dcm"), form="volumes"
+    ),
+    healthy_case("200 levels deep", create_deep_folders(200)),
+    healthy_case("1500 levels deep", create_deep_folders(1500)),
+    healthy_case("with bytes that are no text in a name", create_undecodable_name(b"caf\xe9 \xff.txt")),
+    healthy_case("with a line end in a name", write_file("notes\r\nT1C: x.txt", "x")),
+    healthy_case("with a name of 255 bytes", write_file("x" * 251 + ".txt", "x")),
+    healthy_case(
+        "with names of Windows",
+        write_file("CON.txt", "x"),
+        write_file("a:b.txt", "x"),
+        write_file("aux", "x"),
+        write_file("x\\y.txt", "x"),
+    ),
+    healthy_case("with a pipe nobody needs", make_fifo("notes")),
+    healthy_case("with a loop nobody needs", link_file("more", ".")),
+    healthy_case(
+        "of DICOM beside a pipe and a link to a device",
+        make_fifo("x.dcm"),
+        link_file("y.dcm", "/dev/zero"),
+        form="classic",
+    ),
+    healthy_case("with a right-to-left mark in a name", rename_file(FLAIR, "\u202eflair.nii.gz")),
+    expect_answer(
+        DOOR,
+        "folder that is a link",
+        "odd but healthy",
+        link_patient_folder,
+        compare_with_healthy_answer("volumes"),
+    ),
+]
 
 CASES = [*SPECIAL, *ARCHIVES, *ODD]

@@ -10,43 +10,49 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tests.battery.case import Case, answered, refused
+from tests.battery.case import Case, expect_answer, expect_refusal
 from tests.battery.kit import (
-    Bytes,
-    Change,
-    copy,
-    cut,
-    instead_of_all,
-    noise,
-    on,
-    overwrite,
-    patient,
-    put,
-    rename,
-    same_answer,
-    take_away,
+    BytesChange,
+    FolderChange,
+    change_files,
+    compare_with_healthy_answer,
+    copy_file,
+    copy_patient,
+    corrupt_bytes,
+    delete_files,
+    overwrite_bytes,
+    rename_file,
+    replace_content,
+    truncate_bytes,
+    write_file,
 )
 
 DOOR = "predict"
 ONE, ALL = "FLAIR/009.png", "FLAIR/*.png"
 
 
-def picture(name: str, kind: str, change: Change, *says: str) -> Case:
-    return refused(DOOR, f"pictures {name}", kind, patient("pictures", change), *says)
+def picture_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
+    return expect_refusal(DOOR, f"pictures {name}", kind, copy_patient("pictures", change), *says)
 
 
-def pixels(how: Callable[[np.ndarray], np.ndarray], kind: str = "PNG", **options: object) -> Bytes:
+def change_pixels(
+    change_picture: Callable[[np.ndarray], np.ndarray], kind: str = "PNG", **options: object
+) -> BytesChange:
     """The picture drawn anew."""
 
     def change(content: bytes) -> bytes:
         new = io.BytesIO()
-        Image.fromarray(how(np.asarray(Image.open(io.BytesIO(content))))).save(new, kind, **options)
+        Image.fromarray(change_picture(np.asarray(Image.open(io.BytesIO(content))))).save(
+            new, kind, **options
+        )
         return new.getvalue()
 
     return change
 
 
-def as_kind(kind: str, pattern: str = "*/*.png", how: Bytes = lambda content: content) -> Change:
+def save_as_format(
+    kind: str, pattern: str = "*/*.png", how: BytesChange = lambda content: content
+) -> FolderChange:
     """Every picture of this pattern saved in another format, under that format's suffix, and damaged."""
 
     def change(folder: Path) -> None:
@@ -60,7 +66,7 @@ def as_kind(kind: str, pattern: str = "*/*.png", how: Bytes = lambda content: co
     return change
 
 
-def png(width: int, height: int, data: bytes, bits: int = 8, colour: int = 0) -> bytes:
+def create_png(width: int, height: int, data: bytes, bits: int = 8, colour: int = 0) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
@@ -68,12 +74,12 @@ def png(width: int, height: int, data: bytes, bits: int = 8, colour: int = 0) ->
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def zeros(size: int) -> bytes:
+def compress_zeros(size: int) -> bytes:
     packer = zlib.compressobj(9)
     return b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
 
 
-def tiff(width: int, height: int, **more: int) -> bytes:
+def create_tiff(width: int, height: int, **more: int) -> bytes:
     """A TIFF of one strip that claims this size; more: tag_<number> to value."""
     tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: width * height}
     tags |= {int(name[4:]): value for name, value in more.items()}
@@ -84,17 +90,17 @@ def tiff(width: int, height: int, **more: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + body + bytes(4)
 
 
-def bmp(width: int, height: int, data: bytes = b"") -> bytes:
+def create_bmp(width: int, height: int, data: bytes = b"") -> bytes:
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 0, 0, 0, 0, 256, 0) + bytes(1024)
     return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(data), 0, 0, 54 + 1024) + info + data
 
 
-def jpeg_claiming(size: bytes) -> Bytes:
+def set_jpeg_size(size: bytes) -> BytesChange:
     """The JPEG's start of frame with another height and width."""
 
     def change(content: bytes) -> bytes:
         at = next(content.find(mark) for mark in (b"\xff\xc0", b"\xff\xc2") if content.find(mark) >= 0)
-        return overwrite(at + 5, size)(content)
+        return overwrite_bytes(at + 5, size)(content)
 
     return change
 
@@ -103,7 +109,7 @@ JP2 = (
     b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 \0\0\0\x2djp2h\0\0\0\x16ihdr\0\0\xff\xff\0\0\xff\xff\0\x01"
     b"\x07\x07\0\0\0\0\0\x0fcolr\x01\0\0\0\0\0\x11\0\0\0\0jp2c\xff\x4f\xff\x51"
 )
-OTHERS = {
+OTHER_FORMATS = {
     "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 88 88\n/x {x} def x\nshowpage\n",
     "PostScript that reads a file": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 88 88\n(/etc/passwd)(r)file\n",
     "PDF": b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n",
@@ -117,15 +123,15 @@ OTHERS = {
     "ICNS": b"icns" + struct.pack(">I", 1 << 30) + bytes(40),
     "WebP": b"RIFF\x20\0\0\0WEBPVP8 " + bytes(24),
     "XBM": b"#define a_width 88\n#define a_height 88\nstatic char a_bits[] = { 0 };\n",
-    "XPM": b"/* XPM */\nstatic char *a[] = {\n\"88 88 1 1\",\n};\n",
+    "XPM": b'/* XPM */\nstatic char *a[] = {\n"88 88 1 1",\n};\n',
     "HTML": b"<html><script>alert(1)</script></html>",
     "DICOM": bytes(128) + b"DICM" + bytes(200),
     "ELF": b"\x7fELF" + bytes(200),
     "nothing": b"",
-}  # fmt: skip
+}
 
 
-def in_place(suffix: str, content: bytes) -> Change:
+def replace_slice(suffix: str, content: bytes) -> FolderChange:
     """One slice replaced by other bytes under another suffix."""
 
     def change(folder: Path) -> None:
@@ -136,126 +142,298 @@ def in_place(suffix: str, content: bytes) -> Change:
 
 
 FAKES = [
-    picture(f"of which one is {name} called .{suffix}", "another format", in_place(suffix, OTHERS[name]),
-            "picture-damaged")
+    picture_case(
+        f"of which one is {name} called .{suffix}",
+        "another format",
+        replace_slice(suffix, OTHER_FORMATS[name]),
+        "picture-damaged",
+    )
     for suffix, names in {
-        "png": tuple(OTHERS), "jpg": ("PostScript", "SVG", "GIF"), "tif": ("PostScript", "PDF"), "bmp": ("WMF",),
+        "png": tuple(OTHER_FORMATS),
+        "jpg": ("PostScript", "SVG", "GIF"),
+        "tif": ("PostScript", "PDF"),
+        "bmp": ("WMF",),
     }.items()
     for name in names
 ] + [
-    picture("all of them PostScript", "another format", on("*/*.png", instead_of_all(OTHERS["PostScript"])),
-            "picture-damaged"),
-]  # fmt: skip
+    picture_case(
+        "all of them PostScript",
+        "another format",
+        change_files("*/*.png", replace_content(OTHER_FORMATS["PostScript"])),
+        "picture-damaged",
+    ),
+]
 
 BOMBS = [
-    picture("claiming 100000 x 100000 as PNG", "bomb", put(ONE, lambda: png(100_000, 100_000, zeros(1 << 20))),
-            "picture-huge", "picture-size-differs"),
-    picture("of 30000 x 30000 zeros as PNG", "bomb", put(ONE, lambda: png(30_000, 30_000, zeros(900 << 20))),
-            "picture-huge"),
-    picture("claiming 2 billion squared as PNG", "bomb", put(ONE, lambda: png(2**31 - 1, 2**31 - 1, b"")),
-            "picture-huge", "picture-damaged"),
-    picture("of no width as PNG", "impossible dimensions", put(ONE, lambda: png(0, 88, b"")), "picture-damaged"),
-    picture("whose PNG text unpacks to a gigabyte", "bomb", on(ONE, lambda c: with_text(c)), "picture-damaged"),
-    picture("claiming 60000 x 60000 as TIFF", "bomb", in_place("tif", tiff(60_000, 60_000)), "picture-huge"),
-    picture("claiming 2 billion squared as TIFF", "bomb", in_place("tif", tiff(2**31 - 1, 2**31 - 1)),
-            "picture-huge", "picture-damaged"),
-    picture("whose TIFF strip lies behind its end", "header lie", in_place("tif", tiff(88, 88, tag_273=1 << 30)),
-            "picture-damaged"),
-    picture("whose TIFF has 60000 samples a pixel", "header lie", in_place("tif", tiff(88, 88, tag_277=60_000)),
-            "picture-damaged"),
-    picture("whose TIFF has an unknown packing", "header lie", in_place("tif", tiff(88, 88, tag_259=32_000)),
-            "picture-damaged"),
-    picture("whose TIFF's pages go in a circle", "loop", in_place("tif", tiff(88, 88)[:-4] + struct.pack("<I", 8)),
-            "picture-damaged", "picture-several"),
-    picture("claiming 60000 x 60000 as BMP", "bomb", in_place("bmp", bmp(60_000, 60_000)), "picture-huge",
-            "picture-damaged"),
-    picture("of negative width as BMP", "impossible dimensions", in_place("bmp", bmp(-88, 88)), "picture-damaged",
-            "picture-huge"),
-    picture("claiming 65535 x 65535 as JPEG", "bomb", as_kind("JPEG", ONE, jpeg_claiming(b"\xff\xff\xff\xff")),
-            "picture-huge"),
-    picture("of no height as JPEG", "impossible dimensions", as_kind("JPEG", ONE, jpeg_claiming(bytes(4))),
-            "picture-damaged"),
-]  # fmt: skip
+    picture_case(
+        "claiming 100000 x 100000 as PNG",
+        "bomb",
+        write_file(ONE, lambda: create_png(100_000, 100_000, compress_zeros(1 << 20))),
+        "picture-huge",
+        "picture-size-differs",
+    ),
+    picture_case(
+        "of 30000 x 30000 zeros as PNG",
+        "bomb",
+        write_file(ONE, lambda: create_png(30_000, 30_000, compress_zeros(900 << 20))),
+        "picture-huge",
+    ),
+    picture_case(
+        "claiming 2 billion squared as PNG",
+        "bomb",
+        write_file(ONE, lambda: create_png(2**31 - 1, 2**31 - 1, b"")),
+        "picture-huge",
+        "picture-damaged",
+    ),
+    picture_case(
+        "of no width as PNG",
+        "impossible dimensions",
+        write_file(ONE, lambda: create_png(0, 88, b"")),
+        "picture-damaged",
+    ),
+    picture_case(
+        "whose PNG text unpacks to a gigabyte",
+        "bomb",
+        change_files(ONE, lambda c: add_huge_text(c)),
+        "picture-damaged",
+    ),
+    picture_case(
+        "claiming 60000 x 60000 as TIFF",
+        "bomb",
+        replace_slice("tif", create_tiff(60_000, 60_000)),
+        "picture-huge",
+    ),
+    picture_case(
+        "claiming 2 billion squared as TIFF",
+        "bomb",
+        replace_slice("tif", create_tiff(2**31 - 1, 2**31 - 1)),
+        "picture-huge",
+        "picture-damaged",
+    ),
+    picture_case(
+        "whose TIFF strip lies behind its end",
+        "header lie",
+        replace_slice("tif", create_tiff(88, 88, tag_273=1 << 30)),
+        "picture-damaged",
+    ),
+    picture_case(
+        "whose TIFF has 60000 samples a pixel",
+        "header lie",
+        replace_slice("tif", create_tiff(88, 88, tag_277=60_000)),
+        "picture-damaged",
+    ),
+    picture_case(
+        "whose TIFF has an unknown packing",
+        "header lie",
+        replace_slice("tif", create_tiff(88, 88, tag_259=32_000)),
+        "picture-damaged",
+    ),
+    picture_case(
+        "whose TIFF's pages go in a circle",
+        "loop",
+        replace_slice("tif", create_tiff(88, 88)[:-4] + struct.pack("<I", 8)),
+        "picture-damaged",
+        "picture-several",
+    ),
+    picture_case(
+        "claiming 60000 x 60000 as BMP",
+        "bomb",
+        replace_slice("bmp", create_bmp(60_000, 60_000)),
+        "picture-huge",
+        "picture-damaged",
+    ),
+    picture_case(
+        "of negative width as BMP",
+        "impossible dimensions",
+        replace_slice("bmp", create_bmp(-88, 88)),
+        "picture-damaged",
+        "picture-huge",
+    ),
+    picture_case(
+        "claiming 65535 x 65535 as JPEG",
+        "bomb",
+        save_as_format("JPEG", ONE, set_jpeg_size(b"\xff\xff\xff\xff")),
+        "picture-huge",
+    ),
+    picture_case(
+        "of no height as JPEG",
+        "impossible dimensions",
+        save_as_format("JPEG", ONE, set_jpeg_size(bytes(4))),
+        "picture-damaged",
+    ),
+]
 
 
-def with_text(content: bytes) -> bytes:
+def add_huge_text(content: bytes) -> bytes:
     """A PNG with a packed text before its pixels, which unpacks to a gigabyte."""
-    body = b"Comment\0\0" + zeros(1 << 30)
+    body = b"Comment\0\0" + compress_zeros(1 << 30)
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     return content[:33] + chunk + content[33:]
 
 
 CUTS = [
-    picture(f"cut after {kept:g} as {kind}", "truncation", as_kind(kind, "FLAIR/009.png", cut(kept)), "picture-damaged")
+    picture_case(
+        f"cut after {kept:g} as {kind}",
+        "truncation",
+        save_as_format(kind, "FLAIR/009.png", truncate_bytes(kept)),
+        "picture-damaged",
+    )
     for kind in ("PNG", "JPEG", "TIFF", "BMP")
     for kept in (0.0, 10, 0.5, 0.97)
 ] + [
-    picture(f"with chance in its bytes, {seed}", "noise", on(ONE, noise(seed, 0.02, 33)), "picture-damaged")
+    picture_case(
+        f"with chance in its bytes, {seed}",
+        "noise",
+        change_files(ONE, corrupt_bytes(seed, 0.02, 33)),
+        "picture-damaged",
+    )
     for seed in range(2)
-]  # fmt: skip
+]
 
 STACKS = [
-    picture("of zeros", "constant image", on(ALL, pixels(np.zeros_like)), "grey-constant"),
-    picture("of one grey", "constant image", on(ALL, pixels(lambda p: np.full_like(p, 90))), "grey-constant"),
-    picture("in colour", "colour", on(ALL, pixels(lambda p: np.stack([p, p // 2, p // 3], -1))), "picture-coloured"),
-    picture("as negatives", "inverted", on(ALL, pixels(lambda p: 255 - p)), "grey-inverted"),
-    picture("of which one is a negative", "inverted", on(ONE, pixels(lambda p: 255 - p)), "grey-inverted-slices",
-            "grey-inverted"),
-    picture("of which one is larger", "wrong grid", on(ONE, pixels(lambda p: np.pad(p, 10))), "picture-size-differs"),
-    picture("whose FLAIR is larger", "wrong grid", on(ALL, pixels(lambda p: np.pad(p, 10))), "picture-sizes-differ"),
-    picture("of which one has 16 bits", "wrong grid", on(ONE, pixels(lambda p: p.astype(np.uint16) * 200)),
-            "picture-depths-differ"),
-    picture("of NaN", "NaN and inf", lambda folder: floats(folder, np.nan),
-            "grey-no-numbers"),
-    picture("of which FLAIR lacks one", "wrong number of slices", take_away(ONE), "picture-names-differ"),
-    picture("of which FLAIR has one more", "wrong number of slices", copy(ONE, "FLAIR/099.png"),
-            "picture-names-differ"),
-    picture("of one slice", "wrong number of slices", take_away("*/0[!9]*.png"), "slice", "brain"),
-    picture("with two folders of FLAIR", "mixed patients", copy("FLAIR", "t2 flair 2"), "picture-two-folders"),
-    picture("with one slice twice", "duplicates", copy(ONE, "FLAIR/009.jpg"), "picture-twice"),
-    picture("with one number twice", "duplicates", copy(ONE, "FLAIR/9.png"), "picture-one-number",
-            "picture-names-differ"),
-    picture("without FLAIR", "missing part", take_away("FLAIR"), "sequence-missing"),
-    picture("with an empty folder FLAIR", "missing part", take_away(ALL), "picture-folder-empty", "sequence-missing"),
-    picture("loose in one folder", "missing part", lambda folder: loosen(folder), "pictures-loose"),
-    picture("marked to be turned", "header lie",
-            on("FLAIR/*.png", pixels(lambda p: p, exif=bytes.fromhex(
-                "45786966000049492a0008000000010012010300010000000600000000000000"))), "picture-turned"),
-]  # fmt: skip
+    picture_case(
+        "of zeros", "constant image", change_files(ALL, change_pixels(np.zeros_like)), "grey-constant"
+    ),
+    picture_case(
+        "of one grey",
+        "constant image",
+        change_files(ALL, change_pixels(lambda p: np.full_like(p, 90))),
+        "grey-constant",
+    ),
+    picture_case(
+        "in colour",
+        "colour",
+        change_files(ALL, change_pixels(lambda p: np.stack([p, p // 2, p // 3], -1))),
+        "picture-coloured",
+    ),
+    picture_case(
+        "as negatives", "inverted", change_files(ALL, change_pixels(lambda p: 255 - p)), "grey-inverted"
+    ),
+    picture_case(
+        "of which one is a negative",
+        "inverted",
+        change_files(ONE, change_pixels(lambda p: 255 - p)),
+        "grey-inverted-slices",
+        "grey-inverted",
+    ),
+    picture_case(
+        "of which one is larger",
+        "wrong grid",
+        change_files(ONE, change_pixels(lambda p: np.pad(p, 10))),
+        "picture-size-differs",
+    ),
+    picture_case(
+        "whose FLAIR is larger",
+        "wrong grid",
+        change_files(ALL, change_pixels(lambda p: np.pad(p, 10))),
+        "picture-sizes-differ",
+    ),
+    picture_case(
+        "of which one has 16 bits",
+        "wrong grid",
+        change_files(ONE, change_pixels(lambda p: p.astype(np.uint16) * 200)),
+        "picture-depths-differ",
+    ),
+    picture_case(
+        "of NaN", "NaN and inf", lambda folder: write_float_pictures(folder, np.nan), "grey-no-numbers"
+    ),
+    picture_case(
+        "of which FLAIR lacks one", "wrong number of slices", delete_files(ONE), "picture-names-differ"
+    ),
+    picture_case(
+        "of which FLAIR has one more",
+        "wrong number of slices",
+        copy_file(ONE, "FLAIR/099.png"),
+        "picture-names-differ",
+    ),
+    picture_case("of one slice", "wrong number of slices", delete_files("*/0[!9]*.png"), "slice", "brain"),
+    picture_case(
+        "with two folders of FLAIR", "mixed patients", copy_file("FLAIR", "t2 flair 2"), "picture-two-folders"
+    ),
+    picture_case("with one slice twice", "duplicates", copy_file(ONE, "FLAIR/009.jpg"), "picture-twice"),
+    picture_case(
+        "with one number twice",
+        "duplicates",
+        copy_file(ONE, "FLAIR/9.png"),
+        "picture-one-number",
+        "picture-names-differ",
+    ),
+    picture_case("without FLAIR", "missing part", delete_files("FLAIR"), "sequence-missing"),
+    picture_case(
+        "with an empty folder FLAIR",
+        "missing part",
+        delete_files(ALL),
+        "picture-folder-empty",
+        "sequence-missing",
+    ),
+    picture_case(
+        "loose in one folder", "missing part", lambda folder: move_to_one_folder(folder), "pictures-loose"
+    ),
+    picture_case(
+        "marked to be turned",
+        "header lie",
+        change_files(
+            "FLAIR/*.png",
+            change_pixels(
+                lambda p: p,
+                exif=bytes.fromhex("45786966000049492a0008000000010012010300010000000600000000000000"),
+            ),
+        ),
+        "picture-turned",
+    ),
+]
 
 
-def floats(folder: Path, value: float) -> None:
+def write_float_pictures(folder: Path, value: float) -> None:
     for file in sorted(folder.glob(ALL)):
         grey = np.asarray(Image.open(file)).astype(np.float32) * 0 + value
         Image.fromarray(grey).save(file.with_suffix(".tif"))
         file.unlink()
 
 
-def loosen(folder: Path) -> None:
+def move_to_one_folder(folder: Path) -> None:
     for file in sorted(folder.glob("*/*.png")):
         file.rename(folder / f"{file.parent.name}-{file.name}")
-    take_away("T1C")(folder)
-    take_away("FLAIR")(folder)
+    delete_files("T1C")(folder)
+    delete_files("FLAIR")(folder)
 
 
-def odd(name: str, *changes: Change, near: float = 0.03) -> Case:
-    wrong = same_answer("pictures", near=near)
-    return answered(DOOR, f"pictures {name}", "odd but healthy", patient("pictures", *changes), wrong)
+def healthy_case(name: str, *changes: FolderChange, near: float = 0.03) -> Case:
+    wrong = compare_with_healthy_answer("pictures", tolerance=near)
+    return expect_answer(
+        DOOR, f"pictures {name}", "odd but healthy", copy_patient("pictures", *changes), wrong
+    )
 
 
 ODD = [
-    odd("as TIFF", as_kind("TIFF")),
-    odd("as BMP", as_kind("BMP")),
-    odd("as JPEG", as_kind("JPEG"), near=0.06),
-    odd("as grey RGB", on("*/*.png", pixels(lambda p: np.stack([p] * 3, -1)))),
-    odd("of 16 bits", on("*/*.png", pixels(lambda p: p.astype(np.uint16) * 257))),
-    odd("in folders called t1ce and T2-FLAIR", rename("T1C", "t1ce"), rename("FLAIR", "T2-FLAIR")),
-    odd("called by words", lambda folder: [f.rename(f.with_name(f"切片 {int(f.stem)}.png"))
-                                           for f in sorted(folder.glob("*/*.png"))]),
-    odd("beside Thumbs.db and hidden files", put("FLAIR/Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(400)),
-        put("FLAIR/._009.png", b"\0\5\x16\7"), put(".DS_Store", b"\0\0\0\1Bud1")),
-    odd("called .png that are JPEG", on("*/*.png", pixels(lambda p: p, "JPEG", quality=98)), near=0.06),
-    odd("that go on behind their end", on("*/*.png", lambda c: c + b"PK\x03\x04" + bytes(99))),
-]  # fmt: skip
+    healthy_case("as TIFF", save_as_format("TIFF")),
+    healthy_case("as BMP", save_as_format("BMP")),
+    healthy_case("as JPEG", save_as_format("JPEG"), near=0.06),
+    healthy_case("as grey RGB", change_files("*/*.png", change_pixels(lambda p: np.stack([p] * 3, -1)))),
+    healthy_case("of 16 bits", change_files("*/*.png", change_pixels(lambda p: p.astype(np.uint16) * 257))),
+    healthy_case(
+        "in folders called t1ce and T2-FLAIR", rename_file("T1C", "t1ce"), rename_file("FLAIR", "T2-FLAIR")
+    ),
+    healthy_case(
+        "called by words",
+        lambda folder: [
+            f.rename(f.with_name(f"切片 {int(f.stem)}.png")) for f in sorted(folder.glob("*/*.png"))
+        ],
+    ),
+    healthy_case(
+        "beside Thumbs.db and hidden files",
+        write_file("FLAIR/Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(400)),
+        write_file("FLAIR/._009.png", b"\0\5\x16\7"),
+        write_file(".DS_Store", b"\0\0\0\1Bud1"),
+    ),
+    healthy_case(
+        "called .png that are JPEG",
+        change_files("*/*.png", change_pixels(lambda p: p, "JPEG", quality=98)),
+        near=0.06,
+    ),
+    healthy_case(
+        "that go on behind their end", change_files("*/*.png", lambda c: c + b"PK\x03\x04" + bytes(99))
+    ),
+]
 
 CASES = [*FAKES, *BOMBS, *CUTS, *STACKS, *ODD]

@@ -9,9 +9,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 
 from openpyxl import Workbook
-from tests.battery.case import Case, Scene, answered, refused
+from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
 from tests.battery.ground import PATIENT
-from tests.battery.kit import both, lay, patient, same_answer
+from tests.battery.kit import compare_with_healthy_answer, copy_patient, run_all, write_case_file
 
 DOOR = "predict with table"
 WORKBOOK = f"predict {PATIENT} --out out --clinical clinical.xlsx"
@@ -19,20 +19,26 @@ Content = bytes | str | Callable[[], bytes]
 GOOD = f"id,age,sex\n{PATIENT},50,M\n"
 
 
-def table(name: str, kind: str, content: Content, *says: str) -> Case:
-    return refused(DOOR, f"csv {name}", kind, both(patient("volumes"), lay("clinical.csv", content)), *says)
+def csv_case(name: str, kind: str, content: Content, *says: str) -> Case:
+    return expect_refusal(
+        DOOR,
+        f"csv {name}",
+        kind,
+        run_all(copy_patient("volumes"), write_case_file("clinical.csv", content)),
+        *says,
+    )
 
 
-def sheet(name: str, kind: str, content: Content, *says: str) -> Case:
-    make = both(patient("volumes"), lay("clinical.xlsx", content))
-    return refused(DOOR, f"xlsx {name}", kind, make, *says, words=WORKBOOK)
+def xlsx_case(name: str, kind: str, content: Content, *says: str) -> Case:
+    make = run_all(copy_patient("volumes"), write_case_file("clinical.xlsx", content))
+    return expect_refusal(DOOR, f"xlsx {name}", kind, make, *says, arguments=WORKBOOK)
 
 
-def row(age: str, sex: str, patient_id: str = PATIENT) -> str:
+def create_table(age: str, sex: str, patient_id: str = PATIENT) -> str:
     return f"id,age,sex\n{patient_id},{age},{sex}\nP002,61,F\nP003,47,M\n"
 
 
-def workbook(rows: Sequence[Sequence[object]] = (("id", "age", "sex"), (PATIENT, 50, "M"))) -> bytes:
+def create_workbook(rows: Sequence[Sequence[object]] = (("id", "age", "sex"), (PATIENT, 50, "M"))) -> bytes:
     book, content = Workbook(), io.BytesIO()
     for one in rows:
         book.active.append(list(one))
@@ -40,13 +46,13 @@ def workbook(rows: Sequence[Sequence[object]] = (("id", "age", "sex"), (PATIENT,
     return content.getvalue()
 
 
-def repacked(change: Callable[[str, bytes], bytes], *more: tuple[str, bytes]) -> Callable[[], bytes]:
+def repack_workbook(change: Callable[[str, bytes], bytes], *more: tuple[str, bytes]) -> Callable[[], bytes]:
     """The good workbook with its parts changed, and further ones."""
 
     def make() -> bytes:
         new = io.BytesIO()
         with (
-            zipfile.ZipFile(io.BytesIO(workbook())) as old,
+            zipfile.ZipFile(io.BytesIO(create_workbook())) as old,
             zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
         ):
             for name in old.namelist():
@@ -58,11 +64,11 @@ def repacked(change: Callable[[str, bytes], bytes], *more: tuple[str, bytes]) ->
     return make
 
 
-def in_part(part: str, how: Callable[[bytes], bytes]) -> Callable[[], bytes]:
-    return repacked(lambda name, content: how(content) if part in name else content)
+def change_part(part: str, change_bytes: Callable[[bytes], bytes]) -> Callable[[], bytes]:
+    return repack_workbook(lambda name, content: change_bytes(content) if part in name else content)
 
 
-def laughs(content: bytes) -> bytes:
+def add_entity_bomb(content: bytes) -> bytes:
     """A billion laughs before the sheet."""
     names = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 11))
     text = content.decode().removeprefix('<?xml version="1.0"?>')
@@ -71,113 +77,279 @@ def laughs(content: bytes) -> bytes:
     return f'<?xml version="1.0"?>{doctype}{text.replace("<v>50</v>", "<v>&l10;</v>")}'.encode()
 
 
-def external(content: bytes) -> bytes:
+def add_external_entity(content: bytes) -> bytes:
     text = re.sub(r"^<\?xml[^>]*\?>", "", content.decode())
     doctype = '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
     return f'<?xml version="1.0"?>{doctype}{text.replace("<v>50</v>", "<v>&e;</v>")}'.encode()
 
 
 CSV = [
-    table("of nothing", "missing part", b"", "table-no-id", "no column id"),
-    table("of a header alone", "missing part", "id,age,sex\n", "row-missing"),
-    table("of zeros", "another format", bytes(5000), "table-encoding"),
-    table("with a zero byte in a cell", "another format", GOOD.replace("50", "5\0" + "0"), "table-encoding"),
-    table("of chance", "noise", lambda: bytes((n * 7919 + n // 3) % 251 + 4 for n in range(9000)),
-          "table-encoding", "table-not-csv", "table-no-id", "table-row-too-long"),
-    table("of one line of 50 MB", "huge", lambda: b"id," + b"x" * (50 << 20), "table-not-csv", "table-no-id",
-          "row-missing"),
-    table("with a cell of 50 MB", "huge", lambda: GOOD.encode() + b"P9," + b"5" * (50 << 20) + b",M\n",
-          "table-not-csv", "table-huge"),
-    table("of 210 MB", "huge", lambda: GOOD.encode() + bytes(210 << 20), "table-huge"),
-    table("of 100 000 columns of one name", "huge", lambda: (",".join(["id"] * 100_000) + "\n" + ",".join(
-        ["1"] * 100_000) + "\n").encode(), "table-column-twice", "table-several-ids", "table-id-twice", "table-huge"),
-    table("with a quote that never ends", "truncation", 'id,age,sex\n"P001,50,M\n' + "x,1,F\n" * 999,
-          "table-not-csv", "row-missing", "table-no-id"),
-    table("with more cells than columns", "header lie", f"id,age,sex\n{PATIENT},49,5,M\n", "table-row-too-long"),
-    table("in UTF-32", "another format", GOOD.encode("utf-32-be"), "table-encoding"),
-    table("in UTF-16 cut in a letter", "truncation", GOOD.encode("utf-16")[:-1], "table-encoding"),
-    table("in UTF-8 and Latin 1 at once", "another format",
-          b"id,age,sex,name\n" + f"{PATIENT},50,M,".encode() + b"caf\xe9\xff\xfe \xe5\xbc\xa0\n",
-          "table-encoding"),
-    table("that is a web page", "another format", "<html><table><tr><td>id</td></tr></table></html>",
-          "table-web-page"),
-    table("that is an old workbook", "another format", b"\xd0\xcf\x11\xe0" + bytes(600), "table-old-workbook"),
-    table("that is JSON 100 000 deep", "nested", "[" * 100_000, "table-no-id", "row-missing", "table-not-csv"),
-    table("with the id twice", "duplicates", f"id,age,sex\n{PATIENT},50,M\n{PATIENT},61,M\n", "row-repeated"),
-    table("with two columns of ages", "duplicates", f"id,age,age,sex\n{PATIENT},50,51,M\n", "table-column-twice",
-          "table-two-meanings", "table-id-twice"),
-    table("without the patient", "missing part", row("50", "M", "P0001"), "row-missing-similar", "row-missing"),
-    table("without an id", "missing part", "age,sex\n50,M\n", "table-no-id"),
-    *[table(f"with the age {shown or age!r}", "impossible value", row(age, "M"), "age-refused", "age-missing")
-      for age, shown in (("NaN", ""), ("inf", ""), ("-5", ""), ("1e308", ""), ("9" * 5000, "of 5000 digits"),
-                         ("=1+1", ""), ("=cmd|'/c calc'!A1", ""), ("", ""), ("2020-01-01", ""), ("0x32", ""),
-                         ("5 0", ""), ("\u202e05", "turned"))],
-    *[table(f"with the sex {sex!r}", "impossible value", row("50", sex), "sex-refused", "sex-missing")
-      for sex in ("NaN", "3", "-1", "M/F", "=A1", "")],
-]  # fmt: skip
+    csv_case("of nothing", "missing part", b"", "table-no-id", "no column id"),
+    csv_case("of a header alone", "missing part", "id,age,sex\n", "row-missing"),
+    csv_case("of zeros", "another format", bytes(5000), "table-encoding"),
+    csv_case(
+        "with a zero byte in a cell", "another format", GOOD.replace("50", "5\0" + "0"), "table-encoding"
+    ),
+    csv_case(
+        "of chance",
+        "noise",
+        lambda: bytes((n * 7919 + n // 3) % 251 + 4 for n in range(9000)),
+        "table-encoding",
+        "table-not-csv",
+        "table-no-id",
+        "table-row-too-long",
+    ),
+    csv_case(
+        "of one line of 50 MB",
+        "huge",
+        lambda: b"id," + b"x" * (50 << 20),
+        "table-not-csv",
+        "table-no-id",
+        "row-missing",
+    ),
+    csv_case(
+        "with a cell of 50 MB",
+        "huge",
+        lambda: GOOD.encode() + b"P9," + b"5" * (50 << 20) + b",M\n",
+        "table-not-csv",
+        "table-huge",
+    ),
+    csv_case("of 210 MB", "huge", lambda: GOOD.encode() + bytes(210 << 20), "table-huge"),
+    csv_case(
+        "of 100 000 columns of one name",
+        "huge",
+        lambda: (",".join(["id"] * 100_000) + "\n" + ",".join(["1"] * 100_000) + "\n").encode(),
+        "table-column-twice",
+        "table-several-ids",
+        "table-id-twice",
+        "table-huge",
+    ),
+    csv_case(
+        "with a quote that never ends",
+        "truncation",
+        'id,age,sex\n"P001,50,M\n' + "x,1,F\n" * 999,
+        "table-not-csv",
+        "row-missing",
+        "table-no-id",
+    ),
+    csv_case(
+        "with more cells than columns", "header lie", f"id,age,sex\n{PATIENT},49,5,M\n", "table-row-too-long"
+    ),
+    csv_case("in UTF-32", "another format", GOOD.encode("utf-32-be"), "table-encoding"),
+    csv_case("in UTF-16 cut in a letter", "truncation", GOOD.encode("utf-16")[:-1], "table-encoding"),
+    csv_case(
+        "in UTF-8 and Latin 1 at once",
+        "another format",
+        b"id,age,sex,name\n" + f"{PATIENT},50,M,".encode() + b"caf\xe9\xff\xfe \xe5\xbc\xa0\n",
+        "table-encoding",
+    ),
+    csv_case(
+        "that is a web page",
+        "another format",
+        "<html><table><tr><td>id</td></tr></table></html>",
+        "table-web-page",
+    ),
+    csv_case(
+        "that is an old workbook", "another format", b"\xd0\xcf\x11\xe0" + bytes(600), "table-old-workbook"
+    ),
+    csv_case(
+        "that is JSON 100 000 deep", "nested", "[" * 100_000, "table-no-id", "row-missing", "table-not-csv"
+    ),
+    csv_case(
+        "with the id twice", "duplicates", f"id,age,sex\n{PATIENT},50,M\n{PATIENT},61,M\n", "row-repeated"
+    ),
+    csv_case(
+        "with two columns of ages",
+        "duplicates",
+        f"id,age,age,sex\n{PATIENT},50,51,M\n",
+        "table-column-twice",
+        "table-two-meanings",
+        "table-id-twice",
+    ),
+    csv_case(
+        "without the patient",
+        "missing part",
+        create_table("50", "M", "P0001"),
+        "row-missing-similar",
+        "row-missing",
+    ),
+    csv_case("without an id", "missing part", "age,sex\n50,M\n", "table-no-id"),
+    *[
+        csv_case(
+            f"with the age {shown or age!r}",
+            "impossible value",
+            create_table(age, "M"),
+            "age-refused",
+            "age-missing",
+        )
+        for age, shown in (
+            ("NaN", ""),
+            ("inf", ""),
+            ("-5", ""),
+            ("1e308", ""),
+            ("9" * 5000, "of 5000 digits"),
+            ("=1+1", ""),
+            ("=cmd|'/c calc'!A1", ""),
+            ("", ""),
+            ("2020-01-01", ""),
+            ("0x32", ""),
+            ("5 0", ""),
+            ("\u202e05", "turned"),
+        )
+    ],
+    *[
+        csv_case(
+            f"with the sex {sex!r}", "impossible value", create_table("50", sex), "sex-refused", "sex-missing"
+        )
+        for sex in ("NaN", "3", "-1", "M/F", "=A1", "")
+    ],
+]
 
 XLSX = [
-    sheet("of no zip", "another format", b"PK\x03\x04" + bytes(500), "table-damaged-workbook"),
-    sheet("cut in the middle", "truncation", lambda: workbook()[:2000], "table-damaged-workbook"),
-    sheet("cut at its end", "truncation", lambda: workbook()[:-30], "table-damaged-workbook"),
-    sheet("with a sheet of broken XML", "truncation", in_part("sheet1", lambda c: c[:300]),
-          "table-damaged-workbook"),
-    sheet("with a billion laughs", "bomb", in_part("sheet1", laughs), "table-damaged-workbook", "table-huge"),
-    sheet("that names /etc/passwd", "names another file", in_part("sheet1", external), "table-damaged-workbook",
-          "age-refused", "age-missing"),
-    sheet("with a sheet of 210 MB", "bomb", in_part("sheet1", lambda c: c + b" " * (210 << 20)), "table-huge"),
-    sheet("with pictures of 210 MB", "bomb", repacked(lambda _, c: c, ("xl/media/a", bytes(210 << 20))),
-          "table-huge"),
-    sheet("with 10 001 parts", "bomb", repacked(lambda _, c: c, *[(f"xl/x{n}", b"") for n in range(10_001)]),
-          "table-huge"),
-    sheet("with a cell at XFD1048576", "bomb", in_part("sheet1", lambda c: c.replace(b"</sheetData>", (
-        b'<row r="1048576"><c r="XFD1048576" t="str"><v>x</v></c></row></sheetData>'))), "table-huge"),
-    sheet("of formulas without results", "impossible value",
-          lambda: workbook((("id", "age", "sex"), (PATIENT, "=1+1", "M"))), "age-refused"),
-    sheet("with an error in a cell", "impossible value",
-          lambda: workbook((("id", "age", "sex"), (PATIENT, "#DIV/0!", "M"))), "age-refused", "age-missing"),
-    sheet("of no sheets", "missing part", in_part("workbook.xml", lambda c: re.sub(
-        rb"<sheets>.*</sheets>", b"<sheets></sheets>", c, flags=re.S)), "table-damaged-workbook", "table-no-id"),
-    sheet("that is a folder", "another kind", lambda: b"", "table-no-id", "table-unopenable", "no column id"),
-]  # fmt: skip
+    xlsx_case("of no zip", "another format", b"PK\x03\x04" + bytes(500), "table-damaged-workbook"),
+    xlsx_case("cut in the middle", "truncation", lambda: create_workbook()[:2000], "table-damaged-workbook"),
+    xlsx_case("cut at its end", "truncation", lambda: create_workbook()[:-30], "table-damaged-workbook"),
+    xlsx_case(
+        "with a sheet of broken XML",
+        "truncation",
+        change_part("sheet1", lambda c: c[:300]),
+        "table-damaged-workbook",
+    ),
+    xlsx_case(
+        "with a billion laughs",
+        "bomb",
+        change_part("sheet1", add_entity_bomb),
+        "table-damaged-workbook",
+        "table-huge",
+    ),
+    xlsx_case(
+        "that names /etc/passwd",
+        "names another file",
+        change_part("sheet1", add_external_entity),
+        "table-damaged-workbook",
+        "age-refused",
+        "age-missing",
+    ),
+    xlsx_case(
+        "with a sheet of 210 MB",
+        "bomb",
+        change_part("sheet1", lambda c: c + b" " * (210 << 20)),
+        "table-huge",
+    ),
+    xlsx_case(
+        "with pictures of 210 MB",
+        "bomb",
+        repack_workbook(lambda _, c: c, ("xl/media/a", bytes(210 << 20))),
+        "table-huge",
+    ),
+    xlsx_case(
+        "with 10 001 parts",
+        "bomb",
+        repack_workbook(lambda _, c: c, *[(f"xl/x{n}", b"") for n in range(10_001)]),
+        "table-huge",
+    ),
+    xlsx_case(
+        "with a cell at XFD1048576",
+        "bomb",
+        change_part(
+            "sheet1",
+            lambda c: c.replace(
+                b"</sheetData>",
+                (b'<row r="1048576"><c r="XFD1048576" t="str"><v>x</v></c></row></sheetData>'),
+            ),
+        ),
+        "table-huge",
+    ),
+    xlsx_case(
+        "of formulas without results",
+        "impossible value",
+        lambda: create_workbook((("id", "age", "sex"), (PATIENT, "=1+1", "M"))),
+        "age-refused",
+    ),
+    xlsx_case(
+        "with an error in a cell",
+        "impossible value",
+        lambda: create_workbook((("id", "age", "sex"), (PATIENT, "#DIV/0!", "M"))),
+        "age-refused",
+        "age-missing",
+    ),
+    xlsx_case(
+        "of no sheets",
+        "missing part",
+        change_part(
+            "workbook.xml", lambda c: re.sub(rb"<sheets>.*</sheets>", b"<sheets></sheets>", c, flags=re.S)
+        ),
+        "table-damaged-workbook",
+        "table-no-id",
+    ),
+    xlsx_case(
+        "that is a folder", "another kind", lambda: b"", "table-no-id", "table-unopenable", "no column id"
+    ),
+]
 
 
-def named(name: str, make_table: Callable[[Scene], object], *says: str) -> Case:
-    return refused(DOOR, f"table that is {name}", "another kind", both(patient("volumes"), make_table), *says)
+def table_path_case(name: str, make_table: Callable[[CaseFolders], object], *says: str) -> Case:
+    return expect_refusal(
+        DOOR, f"table that is {name}", "another kind", run_all(copy_patient("volumes"), make_table), *says
+    )
 
 
 KINDS = [
-    named("a folder", lambda scene: (scene.folder / "clinical.csv").mkdir(), "table-unopenable"),
-    named("not there", lambda scene: None, "table-unopenable"),
-    named("a device", lambda scene: (scene.folder / "clinical.csv").symlink_to("/dev/zero"), "table-no-file"),
-    named("a pipe", lambda scene: make_pipe(scene), "table-no-file"),
-    named("a link to itself", lambda scene: (scene.folder / "clinical.csv").symlink_to("clinical.csv"),
-          "table-unopenable"),
-]  # fmt: skip
+    table_path_case("a folder", lambda scene: (scene.folder / "clinical.csv").mkdir(), "table-unopenable"),
+    table_path_case("not there", lambda scene: None, "table-unopenable"),
+    table_path_case(
+        "a device", lambda scene: (scene.folder / "clinical.csv").symlink_to("/dev/zero"), "table-no-file"
+    ),
+    table_path_case("a pipe", lambda scene: make_fifo(scene), "table-no-file"),
+    table_path_case(
+        "a link to itself",
+        lambda scene: (scene.folder / "clinical.csv").symlink_to("clinical.csv"),
+        "table-unopenable",
+    ),
+]
 
 
-def make_pipe(scene: Scene) -> None:
+def make_fifo(scene: CaseFolders) -> None:
 
     os.mkfifo(scene.folder / "clinical.csv")
 
 
-def odd(name: str, content: Content, words: str = "") -> Case:
+def healthy_case(name: str, content: Content, words: str = "") -> Case:
     file = "clinical.xlsx" if words else "clinical.csv"
-    make = both(patient("volumes"), lay(file, content))
-    return answered(DOOR, f"table {name}", "odd but healthy", make, same_answer("volumes", near=0.4), words)
+    make = run_all(copy_patient("volumes"), write_case_file(file, content))
+    return expect_answer(
+        DOOR,
+        f"table {name}",
+        "odd but healthy",
+        make,
+        compare_with_healthy_answer("volumes", tolerance=0.4),
+        words,
+    )
 
 
 ODD = [
-    odd("in GB18030 with Chinese names", f"住院号,年龄,性别\n{PATIENT},50岁,男\n".encode("gb18030")),
-    odd("in UTF-16 with tabs", f"id\tage\tsex\n{PATIENT}\t50\tM\n".encode("utf-16")),
-    odd("with sep=; and decimal commas", f"sep=;\nid;age;sex\n{PATIENT};49,5;M\n"),
-    odd("with a formula beside it", f"id,age,sex,note\n{PATIENT},50,M,=1+1\n"),
-    odd("of 20 000 rows", "id,age,sex\n" + "".join(f"Q{n},50,M\n" for n in range(20_000)) + f"{PATIENT},50,M\n"),
-    odd("as a workbook", lambda: workbook(), WORKBOOK),
-    odd("as a workbook with XML 100 000 deep behind its cells", in_part("sheet1", lambda c: c.replace(
-        b"</sheetData>", b"</sheetData>" + b"<x>" * 100_000 + b"</x>" * 100_000)), WORKBOOK),
-    odd("as a workbook with titles", lambda: workbook((("Our patients",), (), ("id", "age", "sex"),
-                                                       (PATIENT, 50, "M"))), WORKBOOK),
-]  # fmt: skip
+    healthy_case("in GB18030 with Chinese names", f"住院号,年龄,性别\n{PATIENT},50岁,男\n".encode("gb18030")),
+    healthy_case("in UTF-16 with tabs", f"id\tage\tsex\n{PATIENT}\t50\tM\n".encode("utf-16")),
+    healthy_case("with sep=; and decimal commas", f"sep=;\nid;age;sex\n{PATIENT};49,5;M\n"),
+    healthy_case("with a formula beside it", f"id,age,sex,note\n{PATIENT},50,M,=1+1\n"),
+    healthy_case(
+        "of 20 000 rows",
+        "id,age,sex\n" + "".join(f"Q{n},50,M\n" for n in range(20_000)) + f"{PATIENT},50,M\n",
+    ),
+    healthy_case("as a workbook", lambda: create_workbook(), WORKBOOK),
+    healthy_case(
+        "as a workbook with XML 100 000 deep behind its cells",
+        change_part(
+            "sheet1",
+            lambda c: c.replace(b"</sheetData>", b"</sheetData>" + b"<x>" * 100_000 + b"</x>" * 100_000),
+        ),
+        WORKBOOK,
+    ),
+    healthy_case(
+        "as a workbook with titles",
+        lambda: create_workbook((("Our patients",), (), ("id", "age", "sex"), (PATIENT, 50, "M"))),
+        WORKBOOK,
+    ),
+]
 
 CASES = [*CSV, *XLSX, *KINDS, *ODD]

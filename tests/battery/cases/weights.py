@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from tests.battery.case import Case, Scene, answered, refused
-from tests.battery.kit import both, patient
+from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
+from tests.battery.kit import copy_patient, run_all
 from tests.models.broken_weights import BROKEN, write_tiny
 
 DOOR = "predict with weights"
 MODEL = "model.safetensors"
 
 
-def broken(name: str) -> Case:
+def weights_case(name: str) -> Case:
     one = BROKEN[name]
-    make = both(patient("volumes"), lambda scene: one.make(scene.folder / MODEL))
-    return refused(DOOR, f"weights: {name}", "weights", make, one.words[0])
+    make = run_all(copy_patient("volumes"), lambda scene: one.write(scene.folder / MODEL))
+    return expect_refusal(DOOR, f"weights: {name}", "weights", make, one.expected_words[0])
 
 
-def any_answer(scene: Scene) -> str:
+def check_any_answer(scene: CaseFolders) -> str:
     return "" if (scene.folder / "out" / "P001" / "prediction.json").is_file() else "there is no answer"
 
 
 CASES = [
-    *map(broken, list(BROKEN)[::3]),  # all of them are loaded by tests/models
-    answered(DOOR, "tiny weights as they are", "odd but healthy",
-             both(patient("volumes"), lambda scene: write_tiny(scene.folder / MODEL)), any_answer),
-]  # fmt: skip
+    *map(weights_case, list(BROKEN)[::3]),  # all of them are loaded by tests/models
+    expect_answer(
+        DOOR,
+        "tiny weights as they are",
+        "odd but healthy",
+        run_all(copy_patient("volumes"), lambda scene: write_tiny(scene.folder / MODEL)),
+        check_any_answer,
+    ),
+]

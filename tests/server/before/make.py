@@ -34,29 +34,29 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from gliomark.cohort.phantom import PhantomSettings, make_phantom
-from gliomark.server.store import Store
+from gliomark.cohort.phantom import PhantomSettings, create_phantom
+from gliomark.server.store import StudyStore
 
 WORK = Path("/data")
 DATA, EXPECTED = WORK / "gliomark-data", WORK / "expected"
 ARCHIVE = Path(__file__).with_name("before.tar.xz")
-SETTINGS = PhantomSettings(spacing_mm=(1.0, 1.0), slice_mm=6.0, matrix=240, noise=0.0)
+SETTINGS = PhantomSettings(spacing_mm=(1.0, 1.0), slice_mm=6.0, matrix=240, noise_sigma=0.0)
 SLICES, GREYS = 4, 12  # few of both, so that the archive stays small
 Images = dict[str, NDArray[np.uint8]]
 
 
-def draw(seed: int) -> Images:
+def draw_patient(seed: int) -> Images:
     """Brain alone, around the largest lesion, and the lesion itself as ``mask``."""
-    phantom = make_phantom(seed, SETTINGS)
+    phantom = create_phantom(seed, SETTINGS)
     assert phantom.study.lesion is not None
     lesion, brain = phantom.study.lesion.image > 0, phantom.brain.image > 0
-    middle = int(lesion.sum(axis=(1, 2)).argmax())
-    shown = slice(middle - SLICES // 2, middle - SLICES // 2 + SLICES)
-    images = {"mask": np.where(lesion[shown], 255, 0).astype(np.uint8)}
+    middle_slice = int(lesion.sum(axis=(1, 2)).argmax())
+    shown_slices = slice(middle_slice - SLICES // 2, middle_slice - SLICES // 2 + SLICES)
+    images = {"mask": np.where(lesion[shown_slices], 255, 0).astype(np.uint8)}
     for name, series in phantom.study.series.items():
         inside = np.clip(series.image / np.percentile(series.image[brain], 99.5), 0, 1)
         greys = (np.round(inside * GREYS) * (240 // GREYS)).astype(np.uint8)
-        images[str(name)] = np.where(brain, np.maximum(greys, 10), 0)[shown].astype(np.uint8)
+        images[str(name)] = np.where(brain, np.maximum(greys, 10), 0)[shown_slices].astype(np.uint8)
     return images
 
 
@@ -74,22 +74,38 @@ def write_dicom(folder: Path, images: Images) -> Path:
     for name, image in images.items():
         series = generate_uid()
         for number, plane in enumerate(image):
-            one = Dataset()
-            one.file_meta = FileMetaDataset()
-            one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            one.SpecificCharacterSet, one.PatientID, one.PatientName = "ISO_IR 192", "患者 03", "某^人"
-            one.SOPClassUID, one.SOPInstanceUID, one.Modality = MRImageStorage, generate_uid(), "MR"
-            one.StudyInstanceUID, one.FrameOfReferenceUID, one.SeriesInstanceUID = "1.2.3", "1.2.4", series
-            one.StudyDate, one.PatientAge, one.PatientSex = "20250304", "053Y", "M"
-            one.RepetitionTime, one.EchoTime, one.InversionTime = physics[name]
-            one.ContrastBolusAgent = "Gadovist" if name == "T1C" else ""
-            one.ImageOrientationPatient, one.PixelSpacing, one.SliceThickness = [1, 0, 0, 0, 1, 0], [1, 1], 6
-            one.ImagePositionPatient = [-119.5, -119.5, 6.0 * number]
-            one.Rows, one.Columns, one.SamplesPerPixel = *plane.shape, 1
-            one.PhotometricInterpretation, one.PixelRepresentation = "MONOCHROME2", 0
-            one.BitsAllocated, one.BitsStored, one.HighBit = 16, 16, 15
-            one.PixelData = plane.astype(np.uint16).tobytes()
-            one.save_as(folder / f"{name}{number}.dcm", enforce_file_format=True)
+            dataset = Dataset()
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            dataset.SpecificCharacterSet, dataset.PatientID, dataset.PatientName = (
+                "ISO_IR 192",
+                "患者 03",
+                "某^人",
+            )
+            dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = (
+                MRImageStorage,
+                generate_uid(),
+                "MR",
+            )
+            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID, dataset.SeriesInstanceUID = (
+                "1.2.3",
+                "1.2.4",
+                series,
+            )
+            dataset.StudyDate, dataset.PatientAge, dataset.PatientSex = "20250304", "053Y", "M"
+            dataset.RepetitionTime, dataset.EchoTime, dataset.InversionTime = physics[name]
+            dataset.ContrastBolusAgent = "Gadovist" if name == "T1C" else ""
+            dataset.ImageOrientationPatient, dataset.PixelSpacing, dataset.SliceThickness = (
+                [1, 0, 0, 0, 1, 0],
+                [1, 1],
+                6,
+            )
+            dataset.ImagePositionPatient = [-119.5, -119.5, 6.0 * number]
+            dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *plane.shape, 1
+            dataset.PhotometricInterpretation, dataset.PixelRepresentation = "MONOCHROME2", 0
+            dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+            dataset.PixelData = plane.astype(np.uint16).tobytes()
+            dataset.save_as(folder / f"{name}{number}.dcm", enforce_file_format=True)
     return folder
 
 
@@ -103,22 +119,22 @@ class Client(httpx.Client):
             if path.is_file()
         ]
         sent = self.post("/api/studies", files=files).raise_for_status().json()
-        return self.until(f"/api/studies/{sent['id']}", ("ready", "failed"))
+        return self.wait_for_state(f"/api/studies/{sent['id']}", ("ready", "failed"))
 
-    def predict(self, study: str, **asked: Any) -> dict[str, Any]:
-        wanted = {"age": 53, "sex": 0} | asked
-        job = self.post(f"/api/studies/{study}/predictions", json=wanted).raise_for_status().json()
-        return self.until(f"/api/predictions/{job['id']}", ("done", "failed"))
+    def predict(self, study: str, **options: Any) -> dict[str, Any]:
+        request = {"age": 53, "sex": 0} | options
+        job = self.post(f"/api/studies/{study}/predictions", json=request).raise_for_status().json()
+        return self.wait_for_state(f"/api/predictions/{job['id']}", ("done", "failed"))
 
-    def until(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
+    def wait_for_state(self, path: str, states: tuple[str, ...]) -> dict[str, Any]:
         while (document := self.get(path).raise_for_status().json())["state"] not in states:
             time.sleep(0.2)
         return document
 
 
-def ask_everything(client: Client, patients: Path) -> None:
+def make_all_requests(client: Client, patients: Path) -> None:
     """What a doctor would do, one patient after the other."""
-    one = client.upload(write_pictures(patients / "患者 01", draw(7)))
+    one = client.upload(write_pictures(patients / "患者 01", draw_patient(7)))
     first = client.predict(one["id"], enhancing="no")
     mask = Image.open(io.BytesIO(client.get(f"/api/predictions/{first['id']}/mask.png").content))
     drawn = np.roll(np.asarray(mask), 3, axis=1)
@@ -130,14 +146,14 @@ def ask_everything(client: Client, patients: Path) -> None:
         headers={"content-type": "image/png"},
     ).raise_for_status()
     client.predict(one["id"], outline="corrected", fusion="all")
-    told = {"marker": "idh", "value": "mutant", "note": "病理号 1"}
-    client.post(f"/api/predictions/{first['id']}/truth", json=told).raise_for_status()
+    truth = {"marker": "idh", "value": "mutant", "note": "病理号 1"}
+    client.post(f"/api/predictions/{first['id']}/truth", json=truth).raise_for_status()
     client.get(f"/api/predictions/{first['id']}/heat/idh.png").raise_for_status()
 
-    images = draw(8)
+    images = draw_patient(8)
     two = client.upload(write_pictures(patients / "P002", {name: images[name] for name in ("T1C", "T2")}))
     client.predict(two["id"])
-    images = draw(9)
+    images = draw_patient(9)
     three = client.upload(write_dicom(patients / "P003", {name: images[name] for name in ("T1C", "FLAIR")}))
     client.predict(three["id"])
     black = {
@@ -149,7 +165,7 @@ def ask_everything(client: Client, patients: Path) -> None:
 
 def record_answers(client: Client) -> None:
     """Everything that the server answers, and the hashes of the arrays that it kept."""
-    store = Store(DATA)
+    store = StudyStore(DATA)
     expected: dict[str, Any] = {
         "predictions": client.get("/api/predictions").json(),
         "studies": {},
@@ -162,46 +178,50 @@ def record_answers(client: Client) -> None:
             path: client.get(f"/api/studies/{folder.name}/{path}") for path in ("mask.png", "found.png")
         }
         expected["outlines"] |= {
-            f"studies/{folder.name}/{path}": sha256(o) for path, o in outlines.items() if o.is_success
+            f"studies/{folder.name}/{path}": hash_response(o) for path, o in outlines.items() if o.is_success
         }
         if study["state"] == "ready":
             stack = store.load_prepared(folder.name).stack
-            study["arrays"] = {str(name): array_sha256(image) for name, image in stack.images.items()}
-            study["arrays"] |= {"brain": array_sha256(stack.brain), "affine": array_sha256(stack.affine)}
+            study["arrays"] = {str(name): hash_array(image) for name, image in stack.images.items()}
+            study["arrays"] |= {"brain": hash_array(stack.brain), "affine": hash_array(stack.affine)}
     for job in expected["predictions"]:
-        own = f"predictions/{job['id']}"
+        prediction_path = f"predictions/{job['id']}"
         for path in ("mask.png", "heat/idh.png") if job["request"]["enhancing"] == "no" else ("mask.png",):
-            expected["outlines"][f"{own}/{path}"] = sha256(client.get(f"/api/{own}/{path}"))
-        kept = store.load_prediction(job["study_id"], job["id"])
-        job["probability_sha256"] = array_sha256(kept.segmentation.probability)
+            expected["outlines"][f"{prediction_path}/{path}"] = hash_response(
+                client.get(f"/api/{prediction_path}/{path}")
+            )
+        stored_prediction = store.load_prediction(job["study_id"], job["id"])
+        job["probability_sha256"] = hash_array(stored_prediction.segmentation.probability)
         for language in ("en", "zh"):
-            page = client.get(f"/api/{own}/report.html", params={"language": language}).raise_for_status()
-            (EXPECTED / f"{job['id']}.{language}.html").write_bytes(without_pictures(page.text))
-        answer = client.get(f"/api/{own}/dicom.zip")
-        job["dicom"] = outline_in(answer.content) if answer.is_success else answer.status_code
+            page = client.get(
+                f"/api/{prediction_path}/report.html", params={"language": language}
+            ).raise_for_status()
+            (EXPECTED / f"{job['id']}.{language}.html").write_bytes(hash_pictures(page.text))
+        answer = client.get(f"/api/{prediction_path}/dicom.zip")
+        job["dicom"] = hash_segmentation_pixels(answer.content) if answer.is_success else answer.status_code
     (EXPECTED / "expected.json").write_text(json.dumps(expected, ensure_ascii=False, indent=1), "utf-8")
 
 
-def outline_in(packed: bytes) -> str:
+def hash_segmentation_pixels(packed: bytes) -> str:
     """SHA-256 of the pixels of the segmentation among the DICOM objects."""
     with ZipFile(io.BytesIO(packed)) as archive:
         return hashlib.sha256(dcmread(io.BytesIO(archive.read("segmentation.dcm"))).PixelData).hexdigest()
 
 
-def without_pictures(page: str) -> bytes:
+def hash_pictures(page: str) -> bytes:
     """The page with every picture in it replaced by its hash."""
 
-    def short(found: re.Match[str]) -> str:
+    def hash_match(found: re.Match[str]) -> str:
         return hashlib.sha256(found[0].encode()).hexdigest()
 
-    return re.sub(r"(?<=base64,)[A-Za-z0-9+/=]+", short, page).encode()
+    return re.sub(r"(?<=base64,)[A-Za-z0-9+/=]+", hash_match, page).encode()
 
 
-def sha256(answer: httpx.Response) -> str:
+def hash_response(answer: httpx.Response) -> str:
     return hashlib.sha256(answer.raise_for_status().content).hexdigest() if answer.is_success else ""
 
 
-def array_sha256(array: NDArray[Any]) -> str:
+def hash_array(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
@@ -210,11 +230,13 @@ def main() -> None:
     for folder in (DATA, EXPECTED, WORK / "patients"):
         shutil.rmtree(folder, ignore_errors=True)
     EXPECTED.mkdir(parents=True)
-    shown = subprocess.run(
+    token_output = subprocess.run(
         [*gliomark, "token", "add", "Dr. Wang", "--role", "admin", "--data", str(DATA)],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    token = max(shown.split(), key=len)
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    token = max(token_output.split(), key=len)
     server = subprocess.Popen(
         [*gliomark, "serve", "--data", str(DATA), "--port", "0"], stdout=subprocess.PIPE, text=True
     )
@@ -222,7 +244,7 @@ def main() -> None:
         assert server.stdout is not None
         address = next(line.split()[-1] for line in server.stdout if "listens on" in line)
         with Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=600) as client:
-            ask_everything(client, WORK / "patients")
+            make_all_requests(client, WORK / "patients")
             record_answers(client)
     finally:
         server.terminate()
@@ -231,10 +253,10 @@ def main() -> None:
     os.chdir(WORK)
     with tarfile.open(ARCHIVE, "w:xz", preset=9) as archive:
         for folder in (DATA, EXPECTED):
-            archive.add(folder.relative_to(WORK), filter=_plain)
+            archive.add(folder.relative_to(WORK), filter=_normalise_entry)
 
 
-def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+def _normalise_entry(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """Nobody's, and without what only a running server needs or can be made again."""
     entry.uid = entry.gid = entry.mtime = 0
     entry.uname = entry.gname = ""

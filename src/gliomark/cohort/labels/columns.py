@@ -6,10 +6,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from gliomark.tables.headers import is_age, is_sex, plain_name
+from gliomark.tables.headers import is_age_column, is_sex_column, normalise_column_name
 
-BIRTH = re.compile(r"birthdate|dateofbirth|dob|patientbirthdate|birthday|birth|出生日期|出生年月日?|生日")
-_SYNONYMS = {
+BIRTH_DATE_NAMES = re.compile(
+    r"birthdate|dateofbirth|dob|patientbirthdate|birthday|birth|出生日期|出生年月日?|生日"
+)
+_COLUMN_SYNONYMS = {
     "ki67": "ki67 ki67percent ki67percentage ki67index ki67li ki67value ki67labelingindex "
     "ki67labellingindex ki67in  "
     "ki67positive ki67positiverate ki67proliferationindex mib1 mib1index mib1li ki67指数 ki67阳性率 "
@@ -41,34 +43,36 @@ _SYNONYMS = {
     "1p19q联合缺失状态 1p19q缺失状态 1p19q检测 1p19q结果 1p19q杂合性缺失  "
     "染色体1p19q 染色体1p19q缺失 染色体1p19q共缺失",
 }
-_STOP = r"[,;、/|]"
-_CODED = re.compile(
-    rf"(?:^|{_STOP})\s*\d\s*[=:、.]\s*[^\d\s]|[^\d\s]\s*[=:]\s*\d\s*(?:$|{_STOP})|"
+_SEPARATORS = r"[,;、/|]"
+_CODING_PATTERN = re.compile(
+    rf"(?:^|{_SEPARATORS})\s*\d\s*[=:、.]\s*[^\d\s]|[^\d\s]\s*[=:]\s*\d\s*(?:$|{_SEPARATORS})|"
     rf"(?<![\da-z])\d\s*[\u4e00-\u9fff]+[\s,;、/]*\d\s*[\u4e00-\u9fff]"
 )
-_MEANING = {name: column for column, names in _SYNONYMS.items() for name in names.split()}
+_MEANING_BY_NAME = {name: column for column, names in _COLUMN_SYNONYMS.items() for name in names.split()}
 
 
-def column_meaning(name: str) -> str | None:
+def find_column_meaning(name: str) -> str | None:
     """The known column that one of this name is; None for any other."""
-    if is_age(name):
+    if is_age_column(name):
         return "age"
-    return "sex" if is_sex(name) else _MEANING.get(plain_name(name))
+    return "sex" if is_sex_column(name) else _MEANING_BY_NAME.get(normalise_column_name(name))
 
 
-def stated_codes(name: str) -> dict[str, str] | None:
+def parse_stated_codes(name: str) -> dict[str, str] | None:
     """The words that a column's name gives its numbers: ``IDH (0=wt, 1=mutant)`` is 0: wt, 1: mutant.
 
     Empty where it states none, None where it states some that are not understood.
     """
     wide = unicodedata.normalize("NFKC", name).lower()
     inside = re.search(r"[(\[](.*)[)\]]\s*$", wide)
-    if not inside or not _CODED.search(inside[1]):
+    if not inside or not _CODING_PATTERN.search(inside[1]):
         return {}
     plain = re.sub(r"(\d)\s*[、.]\s*(?=\D)", r"\1=", inside[1])
-    pieces = [piece.strip() for piece in re.split(rf"{_STOP}|\s{{2,}}|(?<=[^\d\s=:])\s*(?=\d\s*[=:])", plain)]
+    pieces = [
+        piece.strip() for piece in re.split(rf"{_SEPARATORS}|\s{{2,}}|(?<=[^\d\s=:])\s*(?=\d\s*[=:])", plain)
+    ]
     codes: dict[str, str] = {}
-    for piece in _apart(pieces):
+    for piece in _split_adjoining_codes(pieces):
         if found := re.fullmatch(r"(\d)\s*[=:-]?\s*([^\d=:][^=:]*)", piece):
             code, word = found[1], found[2]
         elif found := re.fullmatch(r"([^\d=:][^=:]*?)\s*[=:]\s*(\d)", piece):
@@ -81,7 +85,7 @@ def stated_codes(name: str) -> dict[str, str] | None:
     return codes
 
 
-def _apart(pieces: Sequence[str]) -> list[str]:
+def _split_adjoining_codes(pieces: Sequence[str]) -> list[str]:
     """Chinese codings are written without a stop: 1突变0野生."""
     apart: list[str] = []
     for piece in filter(None, pieces):
@@ -90,6 +94,6 @@ def _apart(pieces: Sequence[str]) -> list[str]:
     return apart
 
 
-def is_birth(name: str) -> bool:
+def is_birth_date_column(name: str) -> bool:
     """Whether a column of this name holds dates of birth."""
-    return bool(BIRTH.fullmatch(plain_name(name)))
+    return bool(BIRTH_DATE_NAMES.fullmatch(normalise_column_name(name)))

@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib import resources
 from typing import Any
 
-_GRADE = (
+_GRADE_PATTERN = (
     r"(?:cns )?(?:who )?(?:cns )?grade [1-4](?![\d.%])|(?:cns )?(?:who )?(?:cns )?grade i{1,3}v?(?![a-z])|"
     r"(?:who|cns who)? ?(?:[1-4]|iv|i{1,3}|[一二三四]) ?级"
 )
@@ -23,38 +23,44 @@ class Lexicon:
     patterns: kind to a regular expression; default: the parts that a text is about which names none.
     """
 
-    genes: Mapping[str, tuple[str, ...]]
-    kinds: Mapping[str, str]
-    patterns: Mapping[str, str]
-    default: tuple[str, ...]
+    target_patterns: Mapping[str, tuple[str, ...]]
+    phrase_kinds: Mapping[str, str]
+    kind_patterns: Mapping[str, str]
+    default_targets: tuple[str, ...]
 
     @cached_property
-    def pattern(self) -> re.Pattern[str]:
+    def token_pattern(self) -> re.Pattern[str]:
         """One token: a pattern with its kind as group name, a gene, or a known phrase, the longest first."""
-        own = [f"(?P<{kind}>{pattern})" for kind, pattern in self.patterns.items()]
-        genes = "|".join(sorted(self.genes, key=len, reverse=True))
-        phrases = "|".join(_bounded(one) for one in sorted(self.kinds, key=len, reverse=True))
+        own = [f"(?P<{kind}>{pattern})" for kind, pattern in self.kind_patterns.items()]
+        genes = "|".join(sorted(self.target_patterns, key=len, reverse=True))
+        phrases = "|".join(_escape_phrase(one) for one in sorted(self.phrase_kinds, key=len, reverse=True))
         return re.compile(
-            "|".join([*own, f"(?P<filler_grade>{_GRADE})", f"(?P<gene>{genes})", f"(?P<word>{phrases})"])
+            "|".join(
+                [*own, f"(?P<filler_grade>{_GRADE_PATTERN})", f"(?P<gene>{genes})", f"(?P<word>{phrases})"]
+            )
         )
 
 
-def _bounded(phrase: str) -> str:
+def _escape_phrase(phrase: str) -> str:
     """A phrase of letters ends where its word ends."""
     return re.escape(phrase) + (r"(?![a-z])" if re.search(r"[a-z]$", phrase) else "")
 
 
-def _lexicon(listed: Mapping[str, Any], common: Mapping[str, Sequence[str]]) -> Lexicon:
+def _create_lexicon(word_lists: Mapping[str, Any], common_words: Mapping[str, Sequence[str]]) -> Lexicon:
     """A finding's own words before the common ones."""
-    own = {kind: phrases for kind, phrases in listed.items() if kind not in {"genes", "patterns", "default"}}
-    kinds = {phrase: kind for words in (common, own) for kind, phrases in words.items() for phrase in phrases}
-    genes = {pattern: tuple(parts) for pattern, parts in listed["genes"].items()}
-    return Lexicon(genes, kinds, listed.get("patterns", {}), tuple(listed["default"]))
+    own = {
+        kind: phrases for kind, phrases in word_lists.items() if kind not in {"genes", "patterns", "default"}
+    }
+    kinds = {
+        phrase: kind for words in (common_words, own) for kind, phrases in words.items() for phrase in phrases
+    }
+    genes = {pattern: tuple(parts) for pattern, parts in word_lists["genes"].items()}
+    return Lexicon(genes, kinds, word_lists.get("patterns", {}), tuple(word_lists["default"]))
 
 
-_WORDS = tomllib.loads((resources.files(__package__) / "words.toml").read_text("utf-8"))
-IDH = _lexicon(_WORDS["idh"], _WORDS["common"])
-MGMT = _lexicon(_WORDS["mgmt"], _WORDS["common"])
-CODEL_1P19Q = _lexicon(_WORDS["codel_1p19q"], _WORDS["common"])
+_WORD_LISTS = tomllib.loads((resources.files(__package__) / "words.toml").read_text("utf-8"))
+IDH_LEXICON = _create_lexicon(_WORD_LISTS["idh"], _WORD_LISTS["common"])
+MGMT_LEXICON = _create_lexicon(_WORD_LISTS["mgmt"], _WORD_LISTS["common"])
+CODEL_1P19Q_LEXICON = _create_lexicon(_WORD_LISTS["codel_1p19q"], _WORD_LISTS["common"])
 # Cells that say in words that nothing is known, without blanks.
-NOT_KNOWN = frozenset(re.sub(r"\s", "", phrase) for phrase in _WORDS["common"]["unsure"])
+UNKNOWN_PHRASES = frozenset(re.sub(r"\s", "", phrase) for phrase in _WORD_LISTS["common"]["unsure"])

@@ -16,12 +16,12 @@ from itertools import pairwise
 from gliomark.cohort.labels.lexicon import Lexicon
 from gliomark.tables import CellError
 
-_SKIPPED = " ()[]{}\"'“”‘’《》<>*"
-_RESULTS = frozenset({"noun", "changed", "unchanged", "positive", "negative", "unsure", "otherresult"})
-_CHANGE = frozenset({"noun", "changed", "variant"})
-_ENDS = r"\s*($|[,;。.、/)\]\n|])"
-_DENIES_A_NAME = frozenset("non not 非 不是 并非".split())
-_EVIDENT = re.compile(r"^neg.* for$|检出|检测|见|发现|测出|测到|查到|找到|出现|观察到")
+_IGNORED_CHARACTERS = " ()[]{}\"'“”‘’《》<>*"
+_RESULT_KINDS = frozenset({"noun", "changed", "unchanged", "positive", "negative", "unsure", "otherresult"})
+_CHANGE_KINDS = frozenset({"noun", "changed", "variant"})
+_CLAUSE_END = r"\s*($|[,;。.、/)\]\n|])"
+_NAME_NEGATIONS = frozenset("non not 非 不是 并非".split())
+_DETECTION_WORDS = re.compile(r"^neg.* for$|检出|检测|见|发现|测出|测到|查到|找到|出现|观察到")
 
 
 @dataclass(frozen=True)
@@ -30,38 +30,38 @@ class Token:
 
     kind: str
     text: str
-    parts: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     is_sign: bool = False
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClauseResult:
     """What one clause says. parts: of what, empty where it names none; value: True, False, or None not known.
 
     firm: not a bare noun ("mutation"), which another clause's words may deny. how: the kind that decided.
     """
 
-    parts: tuple[str, ...]
+    targets: tuple[str, ...]
     value: bool | None
-    firm: bool = True
-    how: str = ""
-    names_test: bool = False
+    is_explicit: bool = True
+    deciding_kind: str = ""
+    has_test_word: bool = False
 
 
-def read_findings(text: str, lexicon: Lexicon) -> list[Finding]:
+def parse_clauses(text: str, lexicon: Lexicon) -> list[ClauseResult]:
     """Every clause of a cell that is about the lexicon's finding.
 
     Raises: CellError for an unknown word, a clause that says nothing sure, or none about the finding.
     """
-    findings: list[Finding] = []
-    topic: tuple[str, ...] | None = ()
-    for clause in _clauses(_tokens(text, lexicon)):
+    findings: list[ClauseResult] = []
+    targets: tuple[str, ...] | None = ()
+    for clause in _split_clauses(_tokenise_text(text, lexicon)):
         if {token.kind for token in clause} <= {"test"}:
             continue
-        topic = _topic(clause, topic)
-        if topic is None:
+        targets = _find_targets(clause, targets)
+        if targets is None:
             continue
-        findings.append(replace(_finding(clause), parts=topic))
+        findings.append(replace(_evaluate_clause(clause), parts=targets))
     if not findings:
         raise CellError("cell-other-finding")
     return findings
@@ -70,7 +70,7 @@ def read_findings(text: str, lexicon: Lexicon) -> list[Finding]:
 # ---- words ------------------------------------------------------------------------------------------
 
 
-def _normal(text: str) -> str:
+def _normalise_text(text: str) -> str:
     lines = [re.sub(r"[^\S\n]+", " ", line) for line in text.splitlines()]
     wide = "\n".join(lines)
     narrow = unicodedata.normalize("NFKC", wide)
@@ -78,42 +78,42 @@ def _normal(text: str) -> str:
     return re.sub(r"(?<=[a-z0-9])[-_](?=[a-z])", " ", plain)
 
 
-def _tokens(text: str, lexicon: Lexicon) -> list[Token]:
-    plain, at, tokens = _normal(text), 0, []
+def _tokenise_text(text: str, lexicon: Lexicon) -> list[Token]:
+    plain, at, tokens = _normalise_text(text), 0, []
     while at < len(plain):
-        if found := lexicon.pattern.match(plain, at):
-            token = _token(found, lexicon)
+        if found := lexicon.token_pattern.match(plain, at):
+            token = _create_token(found, lexicon)
             if token.kind != "filler":
                 tokens.append(token)
             at = found.end()
         elif plain[at] in "+-":
-            sign, at = _sign(plain, at, lexicon)
+            sign, at = _parse_sign(plain, at, lexicon)
             tokens += [sign] if sign else []
-        elif plain[at] in _SKIPPED:
+        elif plain[at] in _IGNORED_CHARACTERS:
             at += 1
         else:
             raise CellError("cell-unknown-word", word=re.findall(r"[a-z0-9.%]+|.", plain[at:])[0])
     return tokens
 
 
-def _token(found: re.Match[str], lexicon: Lexicon) -> Token:
+def _create_token(found: re.Match[str], lexicon: Lexicon) -> Token:
     kind, text = found.lastgroup or "", found[0]
     if kind == "gene":
-        parts = next(parts for one, parts in lexicon.genes.items() if re.fullmatch(one, text))
+        parts = next(parts for one, parts in lexicon.target_patterns.items() if re.fullmatch(one, text))
         return Token("gene", text, parts)
     if kind == "word":
-        kind = lexicon.kinds[text]
+        kind = lexicon.phrase_kinds[text]
     return Token(kind.partition("_")[0], text, is_sign=text[:1] == "(" and kind in ("positive", "negative"))
 
 
-def _sign(plain: str, at: int, lexicon: Lexicon) -> tuple[Token | None, int]:
+def _parse_sign(plain: str, at: int, lexicon: Lexicon) -> tuple[Token | None, int]:
     """A plus or minus after what it judges; a hyphen that joins words is nothing, a plus that joins is refused."""
     end = len(plain) - len(plain[at:].lstrip("+-"))
     sign, rest = plain[at:end], plain[end:]
     attached = at > 0 and not plain[at - 1].isspace() and rest[:1] == " "
-    following = lexicon.pattern.match(plain, end + 1) if attached else None
-    before_gene = following is not None and _token(following, lexicon).kind in ("gene", "other")
-    judges = before_gene or re.match(_ENDS, rest)
+    following = lexicon.token_pattern.match(plain, end + 1) if attached else None
+    before_gene = following is not None and _create_token(following, lexicon).kind in ("gene", "other")
+    judges = before_gene or re.match(_CLAUSE_END, rest)
     if set(sign) == {"+"}:
         return Token("positive" if judges else "refused", sign, is_sign=True), end
     if judges and set(sign) == {"-"} and at > 0:
@@ -126,41 +126,41 @@ def _sign(plain: str, at: int, lexicon: Lexicon) -> tuple[Token | None, int]:
 # ---- clauses ----------------------------------------------------------------------------------------
 
 
-def _clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+def _split_clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """Parted at stops, and before the gene of a new statement; names without a result go to the next clause."""
-    waiting: list[Token] = []
-    for segment in _segments(tokens):
-        clause = [*waiting, *segment]
-        waiting = []
+    pending: list[Token] = []
+    for segment in _split_segments(tokens):
+        clause = [*pending, *segment]
+        pending = []
         if {token.kind for token in clause} <= {"gene", "other", "and", "test"} and any(
             token.kind in ("gene", "other") for token in clause
         ):
-            waiting = clause
+            pending = clause
         elif any(token.kind != "and" for token in clause):
             yield clause
-    if waiting:
+    if pending:
         raise CellError("cell-no-result")
 
 
-def _segments(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+def _split_segments(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     segment: list[Token] = []
     for at, token in enumerate(tokens):
         if token.kind == "stop":
             yield segment
             segment = []
             continue
-        if token.kind in ("gene", "other") and _is_complete(segment, tokens[at:]):
-            moved = 0
-            while moved < len(segment) and segment[-1 - moved].kind in ("no", "and"):
-                moved += 1
-            cut = len(segment) - moved
+        if token.kind in ("gene", "other") and _is_complete_statement(segment, tokens[at:]):
+            carried_count = 0
+            while carried_count < len(segment) and segment[-1 - carried_count].kind in ("no", "and"):
+                carried_count += 1
+            cut = len(segment) - carried_count
             yield segment[:cut]
             segment = segment[cut:]
         segment.append(token)
     yield segment
 
 
-def _is_complete(segment: Sequence[Token], following: Sequence[Token]) -> bool:
+def _is_complete_statement(segment: Sequence[Token], following: Sequence[Token]) -> bool:
     """Whether a gene begins a new statement: the one before it has a gene and a result of its own.
 
     "no IDH1 mutation or IDH2 mutation" is one statement.
@@ -172,25 +172,27 @@ def _is_complete(segment: Sequence[Token], following: Sequence[Token]) -> bool:
     }
     if joined and nouns_only:
         return False
-    return bool({"gene", "other"} & set(kinds)) and bool(_RESULTS & set(kinds))
+    return bool({"gene", "other"} & set(kinds)) and bool(_RESULT_KINDS & set(kinds))
 
 
-def _topic(clause: Sequence[Token], before: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def _find_targets(
+    clause: Sequence[Token], previous_targets: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
     """The parts a clause is about, the last clause's where it names none; None for another gene."""
-    parts = tuple(dict.fromkeys(part for token in clause for part in token.parts))
+    targets = tuple(dict.fromkeys(part for token in clause for part in token.targets))
     others = any(token.kind == "other" for token in clause)
-    if parts and others:
+    if targets and others:
         raise CellError("cell-ambiguous")
-    return None if others else parts or before
+    return None if others else targets or previous_targets
 
 
 # ---- what a clause says -----------------------------------------------------------------------------
 
 
-def _finding(clause: Sequence[Token]) -> Finding:
-    if _denies_one_of_several(clause):
+def _evaluate_clause(clause: Sequence[Token]) -> ClauseResult:
+    if _has_partial_negation(clause):
         raise CellError("cell-ambiguous")
-    tokens = _as_statement([token for token in clause if token.kind not in ("gene", "and")])
+    tokens = _remove_redundant_tokens([token for token in clause if token.kind not in ("gene", "and")])
     if sum(token.kind == "colon" for token in tokens) > 1:
         raise CellError("cell-ambiguous")
     at = next((at for at, token in enumerate(tokens) if token.kind == "colon"), None)
@@ -198,31 +200,33 @@ def _finding(clause: Sequence[Token]) -> Finding:
     value = tokens if at is None else tokens[at + 1 :]
     if {token.kind for token in heading} & {"positive", "negative", "no", "unsure", "unchanged", "refused"}:
         raise CellError("cell-ambiguous")
-    asks_for_change = any(token.kind in _CHANGE for token in heading)
-    found = _judged(value, asks_for_change)
+    asks_for_change = any(token.kind in _CHANGE_KINDS for token in heading)
+    found = _evaluate_tokens(value, asks_for_change)
     if found is None:
         raise CellError("cell-no-result")
     named = any(token.kind == "test" for token in clause)
-    return replace(found, names_test=named, firm=found.firm or asks_for_change)
+    return replace(found, names_test=named, firm=found.is_explicit or asks_for_change)
 
 
-def _denies_one_of_several(clause: Sequence[Token]) -> bool:
+def _has_partial_negation(clause: Sequence[Token]) -> bool:
     """Whether a denial may reach one gene or variant only: "IDH1 but not IDH2 mutated", "non-R132H mutation"."""
     kinds = [token.kind for token in clause]
     at = kinds.index("no") if "no" in kinds else len(kinds)
     genes = "gene" in kinds[:at] and "gene" in kinds[at:]
-    attribute = any(one.text in _DENIES_A_NAME and other.kind == "variant" for one, other in pairwise(clause))
+    attribute = any(
+        one.text in _NAME_NEGATIONS and other.kind == "variant" for one, other in pairwise(clause)
+    )
     return genes or attribute
 
 
-def _as_statement(tokens: Sequence[Token]) -> list[Token]:
+def _remove_redundant_tokens(tokens: Sequence[Token]) -> list[Token]:
     """One denial of "neither ... nor"; 是 kept only at the end, where it is an answer and not "is"."""
     neither = any(token.text == "neither" for token in tokens)
     kept = [token for token in tokens if not (neither and token.text == "nor")]
     return [token for at, token in enumerate(kept) if token.text != "是" or at == len(kept) - 1]
 
 
-def _judged(tokens: Sequence[Token], asks_for_change: bool) -> Finding | None:
+def _evaluate_tokens(tokens: Sequence[Token], asks_for_change: bool) -> ClauseResult | None:
     """The answer of a clause's words; None where they hold none."""
     kinds = [token.kind for token in tokens]
     present = set(kinds)
@@ -232,29 +236,29 @@ def _judged(tokens: Sequence[Token], asks_for_change: bool) -> Finding | None:
         stated = present & {"positive", "negative", "changed", "unchanged"}
         if "no" in present or (stated and "test" in present):
             raise CellError("cell-ambiguous")
-        return Finding((), None, how="unsure")
+        return ClauseResult((), None, deciding_kind="unsure")
     if "no" in present:
-        return _denied(tokens, asks_for_change)
+        return _evaluate_negation(tokens, asks_for_change)
     if "negative" in present:
-        return _negative(kinds)
+        return _evaluate_negative_result(kinds)
     if "unchanged" in present:
         bare_noun = "noun" in present and "test" not in present
         if present & {"changed", "positive"} or bare_noun:
             raise CellError("cell-ambiguous")
-        return Finding((), False, how="unchanged")
-    return _affirmed(present, asks_for_change)
+        return ClauseResult((), False, deciding_kind="unchanged")
+    return _evaluate_affirmation(present, asks_for_change)
 
 
-def _affirmed(present: set[str], asks_for_change: bool) -> Finding | None:
-    change = bool(present & _CHANGE)
-    if present & {"changed", "positive"} or ("there" in present and (change or asks_for_change)):
-        return Finding((), True, how="positive" if "changed" not in present else "changed")
-    if change and "test" not in present:
-        return Finding((), True, firm=False, how="noun")
+def _evaluate_affirmation(kinds: set[str], asks_for_change: bool) -> ClauseResult | None:
+    change = bool(kinds & _CHANGE_KINDS)
+    if kinds & {"changed", "positive"} or ("there" in kinds and (change or asks_for_change)):
+        return ClauseResult((), True, deciding_kind="positive" if "changed" not in kinds else "changed")
+    if change and "test" not in kinds:
+        return ClauseResult((), True, is_explicit=False, deciding_kind="noun")
     return None
 
 
-def _negative(kinds: Sequence[str]) -> Finding:
+def _evaluate_negative_result(kinds: Sequence[str]) -> ClauseResult:
     """A result such as "negative" after its subject; "mutation (R132H negative)" denies only one mutation."""
     noun = kinds.index("noun") if "noun" in kinds else len(kinds)
     if {"changed", "there"} & set(kinds) or "variant" in kinds[noun:]:
@@ -262,87 +266,91 @@ def _negative(kinds: Sequence[str]) -> Finding:
     first = kinds.index("negative")
     if "unchanged" in kinds and kinds.index("unchanged") > first and "noun" in kinds:
         raise CellError("cell-ambiguous")
-    return Finding((), False, how="negative")
+    return ClauseResult((), False, deciding_kind="negative")
 
 
-def _denied(tokens: Sequence[Token], asks_for_change: bool) -> Finding:
+def _evaluate_negation(tokens: Sequence[Token], asks_for_change: bool) -> ClauseResult:
     """A denial and what it denies; anything less plain is refused."""
     kinds = [token.kind for token in tokens]
     at = kinds.index("no")
     before, after = kinds[:at], kinds[at + 1 :]
     refused = {"positive", "no"} & set(after) or {"positive", "negative", "changed"} & set(before)
     denies_change = bool({"noun", "changed"} & set(after)) or ("variant" in after)
-    if refused or ("unchanged" in after and not _follows_change(after)) or "negative" in after[:1]:
+    if (
+        refused
+        or ("unchanged" in after and not _has_change_before_unchanged(after))
+        or "negative" in after[:1]
+    ):
         raise CellError("cell-ambiguous")
     if denies_change:
         nouns_before = "noun" in before and "test" not in before
         only_variant = "variant" in before and not {"noun", "changed"} & set(after)
         if nouns_before or only_variant or ("negative" in after and after[-1] != "negative"):
             raise CellError("cell-ambiguous")
-        return Finding((), False, how="no")
+        return ClauseResult((), False, deciding_kind="no")
     rest = set(after) - {"test", "there"}
-    evident = bool(_EVIDENT.search(tokens[at].text)) or "there" in after
-    if rest or not (asks_for_change or evident or set(before) & _CHANGE):
+    evident = bool(_DETECTION_WORDS.search(tokens[at].text)) or "there" in after
+    if rest or not (asks_for_change or evident or set(before) & _CHANGE_KINDS):
         raise CellError("cell-ambiguous")
-    return Finding((), False, how="negative")
+    return ClauseResult((), False, deciding_kind="negative")
 
 
-def _follows_change(after: Sequence[str]) -> bool:
+def _has_change_before_unchanged(after: Sequence[str]) -> bool:
     """Whether "wild type" comes behind what is denied, as in "no mutation (wild type)"."""
-    return any(kind in _CHANGE for kind in after[: after.index("unchanged")])
+    return any(kind in _CHANGE_KINDS for kind in after[: after.index("unchanged")])
 
 
 # ---- what a cell says -------------------------------------------------------------------------------
 
 
-def any_changed(text: str, lexicon: Lexicon) -> str:
+def classify_any_changed(text: str, lexicon: Lexicon) -> str:
     """``1`` where any part is changed, ``0`` where what is named is not, blank where it is not known.
 
     Raises: CellError for clauses that contradict each other, or of which only some are known.
     """
-    findings = read_findings(text, lexicon)
+    findings = parse_clauses(text, lexicon)
     for before, after in pairwise(findings):
-        if before.how == "no" and after.value and not after.firm:
+        if before.deciding_kind == "no" and after.value and not after.is_explicit:
             raise CellError("cell-ambiguous")  # "no IDH1 mutation, IDH2 mutation"
-    known, unknown = _known(findings)
+    known, unknown = _separate_known(findings)
     changed = [one for one in known if one.value]
     for one in changed:
         for other in (other for other in known if not other.value):
-            apart = one.parts and other.parts and not set(one.parts) & set(other.parts)
-            if not apart or not (one.firm or other.how == "unchanged"):
+            apart = one.targets and other.targets and not set(one.targets) & set(other.targets)
+            if not apart or not (one.is_explicit or other.deciding_kind == "unchanged"):
                 raise CellError("cell-contradicts")
-    return _with_unknown(unknown, known, "1" if changed else "0")
+    return _resolve_unknown(unknown, known, "1" if changed else "0")
 
 
-def all_changed(text: str, lexicon: Lexicon) -> str:
+def classify_all_changed(text: str, lexicon: Lexicon) -> str:
     """``1`` where every part is changed, ``0`` where one is not, blank where it is not known.
 
     Raises: CellError as ``any_changed``, and where nothing is said of a part.
     """
-    known, unknown = _known(read_findings(text, lexicon))
-    said: dict[str, bool] = {}
+    known, unknown = _separate_known(parse_clauses(text, lexicon))
+    value_by_target: dict[str, bool] = {}
     for one in known:
-        for part in one.parts or lexicon.default:
-            if said.setdefault(part, bool(one.value)) != one.value:
+        for part in one.targets or lexicon.default_targets:
+            if value_by_target.setdefault(part, bool(one.value)) != one.value:
                 raise CellError("cell-contradicts")
-    if known and all(said.values()) and set(said) != set(lexicon.default):
-        raise CellError("cell-one-part", part=next(iter(said)))
-    return _with_unknown(unknown, known, "0" if False in said.values() else "1")
+    if known and all(value_by_target.values()) and set(value_by_target) != set(lexicon.default_targets):
+        raise CellError("cell-one-part", part=next(iter(value_by_target)))
+    return _resolve_unknown(unknown, known, "0" if False in value_by_target.values() else "1")
 
 
-def _known(findings: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+def _separate_known(findings: Sequence[ClauseResult]) -> tuple[list[ClauseResult], list[ClauseResult]]:
     return [one for one in findings if one.value is not None], [one for one in findings if one.value is None]
 
 
-def _with_unknown(unknown: Sequence[Finding], known: Sequence[Finding], answer: str) -> str:
+def _resolve_unknown(unknown: Sequence[ClauseResult], known: Sequence[ClauseResult], answer: str) -> str:
     if not known:
         return ""
-    told = {part for one in known for part in one.parts}
+    known_targets = {part for one in known for part in one.targets}
     for one in unknown:
-        elsewhere = one.parts and not set(one.parts) & told
+        elsewhere = one.targets and not set(one.targets) & known_targets
         if elsewhere and answer == "1":
             continue
-        if one.names_test or elsewhere:
+        if one.has_test_word or elsewhere:
             raise CellError("cell-partly-known")
         return ""
     return answer

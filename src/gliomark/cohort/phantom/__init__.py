@@ -18,27 +18,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliomark.cohort.phantom.appearance import Look, draw_clinical, draw_look
-from gliomark.cohort.phantom.head import CENTRE_LPS, Floats, Head, Side
-from gliomark.cohort.phantom.paint import TRUTHS, own_tissue, paint, plane, scan
-from gliomark.files import atomic_write, png_bytes, writing
-from gliomark.study import Clinical, GliomarkError, MRSequence, Series, Study
-from gliomark.tables import csv_text
+from gliomark.cohort.phantom.appearance import TumourAppearance, sample_appearance, sample_clinical
+from gliomark.cohort.phantom.head import HEAD_CENTRE_LPS, BodySide, FloatArray, HeadAnatomy
+from gliomark.cohort.phantom.paint import (
+    TRUE_REGIONS,
+    compute_plane_points,
+    render_plane,
+    sample_tissue_signals,
+    simulate_scan,
+)
+from gliomark.files import atomic_write, convert_write_errors, encode_png
+from gliomark.study import ClinicalData, GliomarkError, MRSequence, Series, Study
+from gliomark.tables import format_csv
 
 __all__ = [
-    "Look",
-    "Person",
+    "TumourAppearance",
+    "SyntheticPerson",
     "Phantom",
     "PhantomSettings",
     "as_series",
-    "draw_clinical",
-    "draw_look",
-    "draw_person",
-    "make_phantom",
-    "outline",
-    "phantom_study",
-    "render",
-    "write_clinical",
+    "sample_clinical",
+    "sample_appearance",
+    "sample_person",
+    "create_phantom",
+    "create_reader_mask",
+    "create_phantom_study",
+    "render_volumes",
+    "write_clinical_csv",
     "write_nifti",
     "write_pictures",
 ]
@@ -58,18 +64,18 @@ class PhantomSettings:
     spacing_mm: tuple[float, float] = (0.94, 0.94)
     slice_mm: float = 5.5
     matrix: int = 256
-    slices: int = 27
-    noise: float = 0.03
-    lean_degrees: float = 6.0
-    side: Side | None = None
+    slice_count: int = 27
+    noise_sigma: float = 0.03
+    max_tilt_degrees: float = 6.0
+    side: BodySide | None = None
     sublayers: int = 3
-    appearance_noise: float = 1.0
-    lesion: bool = True
+    appearance_noise_factor: float = 1.0
+    has_lesion: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
-        sizes = (*self.spacing_mm, self.slice_mm, self.matrix, self.slices, self.sublayers)
-        if min(sizes) <= 0 or self.noise < 0 or self.lean_degrees < 0:
+        sizes = (*self.spacing_mm, self.slice_mm, self.matrix, self.slice_count, self.sublayers)
+        if min(sizes) <= 0 or self.noise_sigma < 0 or self.max_tilt_degrees < 0:
             raise GliomarkError(f"The phantom's sizes must be positive, not {self}: correct the settings.")
         if self.side not in ("left", "right", None):
             raise GliomarkError(f"The phantom's side is {self.side!r}: give 'left', 'right' or None.")
@@ -85,45 +91,52 @@ class Phantom:
     """
 
     study: Study
-    clinical: Clinical
-    look: Look | None
+    clinical: ClinicalData
+    appearance: TumourAppearance | None
     core: Series
     brain: Series
 
 
 @dataclass(frozen=True, eq=False)
-class Person:
+class SyntheticPerson:
     """Everything of a synthetic patient that imaging does not change. tissue: own grey values by name."""
 
-    clinical: Clinical
-    look: Look | None
-    head: Head
-    tissue: Mapping[str, Floats]
+    clinical: ClinicalData
+    appearance: TumourAppearance | None
+    head: HeadAnatomy
+    tissue_signals: Mapping[str, FloatArray]
 
 
-def phantom_study(seed: int, settings: PhantomSettings = PhantomSettings()) -> tuple[Study, Clinical]:
+def create_phantom_study(
+    seed: int, settings: PhantomSettings = PhantomSettings()
+) -> tuple[Study, ClinicalData]:
     """Synthetic patient ``PHANTOM-<seed>``: four aligned series ``(slice, row, column)``, mask, csv row.
 
     ``HEALTHY-<seed>`` where the settings leave out the lesion.
     """
-    phantom = make_phantom(seed, settings)
+    phantom = create_phantom(seed, settings)
     return phantom.study, phantom.clinical
 
 
-def make_phantom(
-    seed: int, settings: PhantomSettings = PhantomSettings(), look: Look | None = None
+def create_phantom(
+    seed: int, settings: PhantomSettings = PhantomSettings(), appearance: TumourAppearance | None = None
 ) -> Phantom:
     """The synthetic patient of ``phantom_study`` with its true core and brain; ``look`` replaces the drawn one."""
-    name = "PHANTOM" if settings.lesion else "HEALTHY"
-    person = draw_person(seed, f"{name}-{seed:04d}", settings, look)
-    affine = _straight(settings)
-    signal, truth = render(person, tuple(MRSequence), affine, settings)
-    source, chance = Path(person.clinical.patient_id), np.random.default_rng([seed, 3])
+    name = "PHANTOM" if settings.has_lesion else "HEALTHY"
+    person = sample_person(seed, f"{name}-{seed:04d}", settings, appearance)
+    affine = _create_straight_affine(settings)
+    signal, true_shares = render_volumes(person, tuple(MRSequence), affine, settings)
+    source, rng = Path(person.clinical.patient_id), np.random.default_rng([seed, 3])
     series = {
-        sequence: as_series(scan(image, affine, settings.noise, chance), affine, source / sequence.value)
+        sequence: as_series(
+            simulate_scan(image, affine, settings.noise_sigma, rng), affine, source / sequence.value
+        )
         for sequence, image in zip(MRSequence, signal, strict=True)
     }
-    masks = {name: as_series(outline(cover), affine, source / name) for name, cover in truth.items()}
+    masks = {
+        name: as_series(create_reader_mask(cover), affine, source / name)
+        for name, cover in true_shares.items()
+    }
     study = Study(
         patient_id=person.clinical.patient_id,
         series=series,
@@ -133,74 +146,83 @@ def make_phantom(
         lesion=masks["lesion"],
         notes=("Synthetic patient: not a person.",),
     )
-    return Phantom(study, person.clinical, person.look, masks["core"], masks["brain"])
+    return Phantom(study, person.clinical, person.appearance, masks["core"], masks["brain"])
 
 
-def draw_person(
-    seed: int, patient_id: str, settings: PhantomSettings = PhantomSettings(), look: Look | None = None
-) -> Person:
+def sample_person(
+    seed: int,
+    patient_id: str,
+    settings: PhantomSettings = PhantomSettings(),
+    appearance: TumourAppearance | None = None,
+) -> SyntheticPerson:
     """The person of a seed. One stream of chance per concern: the head's changes leave the labels alone.
 
     Without a lesion it is the same person, of the same age, sex and head, with no look and no label.
     """
-    labels, appearance, anatomy, tissue = (np.random.default_rng([seed, part]) for part in (0, 1, 2, 4))
-    clinical = draw_clinical(patient_id, labels)
-    shown: Look | None = look or draw_look(clinical, appearance, settings.appearance_noise)
-    if not settings.lesion:
-        clinical, shown = replace(clinical, columns={}), None
-    head = Head(shown, clinical.age or 50.0, settings.lean_degrees, settings.side, anatomy)
-    return Person(clinical, shown, head, own_tissue(tissue))
+    label_rng, appearance_rng, anatomy_rng, tissue_rng = (
+        np.random.default_rng([seed, part]) for part in (0, 1, 2, 4)
+    )
+    clinical = sample_clinical(patient_id, label_rng)
+    own_appearance: TumourAppearance | None = appearance or sample_appearance(
+        clinical, appearance_rng, settings.appearance_noise_factor
+    )
+    if not settings.has_lesion:
+        clinical, own_appearance = replace(clinical, columns={}), None
+    head = HeadAnatomy(
+        own_appearance, clinical.age or 50.0, settings.max_tilt_degrees, settings.side, anatomy_rng
+    )
+    return SyntheticPerson(clinical, own_appearance, head, sample_tissue_signals(tissue_rng))
 
 
-def render(
-    person: Person,
+def render_volumes(
+    person: SyntheticPerson,
     sequences: tuple[MRSequence, ...],
     affine: NDArray[np.float64],
     settings: PhantomSettings,
-    to_rest: NDArray[np.float64] | None = None,
-) -> tuple[Floats, dict[str, Floats]]:
+    scanner_to_rest: NDArray[np.float64] | None = None,
+) -> tuple[FloatArray, dict[str, FloatArray]]:
     """Noiseless signal ``(sequence, slice, row, column)`` and true shares ``(slice, row, column)`` by name.
 
     settings: matrix, slices and sublayers of the grid that ``affine`` places. to_rest: 4x4 from the scanner's
     LPS mm to the head at rest, where the head has moved.
     """
     shape = (settings.matrix, settings.matrix)
-    moved = affine if to_rest is None else to_rest @ affine
+    moved = affine if scanner_to_rest is None else scanner_to_rest @ affine
     # Layers fill nine tenths of the step: slices are scanned with a little gap.
     offsets = ((np.arange(settings.sublayers) + 0.5) / settings.sublayers - 0.5) * 0.9
-    signal = np.zeros((len(sequences), settings.slices, shape[0] * shape[1]), np.float32)
-    truth = {name: np.zeros(signal.shape[1:], np.float32) for name in TRUTHS}
-    for number in range(settings.slices):
+    signal = np.zeros((len(sequences), settings.slice_count, shape[0] * shape[1]), np.float32)
+    true_shares = {name: np.zeros(signal.shape[1:], np.float32) for name in TRUE_REGIONS}
+    for slice_index in range(settings.slice_count):
         for offset in offsets:
-            points = plane(moved, number + offset, shape)
-            painted = paint(person.head, person.tissue, sequences, points, shape)
-            signal[:, number] += painted.signal / settings.sublayers
-            for name, share in painted.truth.items():
-                truth[name][number] += share / settings.sublayers
-    whole = (settings.slices, *shape)
-    return signal.reshape(-1, *whole), {name: share.reshape(whole) for name, share in truth.items()}
+            points = compute_plane_points(moved, slice_index + offset, shape)
+            painted = render_plane(person.head, person.tissue_signals, sequences, points, shape)
+            signal[:, slice_index] += painted.signal / settings.sublayers
+            for name, share in painted.true_shares.items():
+                true_shares[name][slice_index] += share / settings.sublayers
+    whole = (settings.slice_count, *shape)
+    return signal.reshape(-1, *whole), {name: share.reshape(whole) for name, share in true_shares.items()}
 
 
-def _straight(settings: PhantomSettings) -> NDArray[np.float64]:
+def _create_straight_affine(settings: PhantomSettings) -> NDArray[np.float64]:
     """Affine of the phantom's grid: along x, y and z, the head in its middle."""
     row_mm, column_mm = settings.spacing_mm
     steps = np.array([column_mm, row_mm, settings.slice_mm])
-    counts = np.array([settings.matrix, settings.matrix, settings.slices])
+    counts = np.array([settings.matrix, settings.matrix, settings.slice_count])
     affine = np.diag([*steps, 1.0])
-    affine[:3, 3] = np.array(CENTRE_LPS) - steps * (counts - 1) / 2
+    affine[:3, 3] = np.array(HEAD_CENTRE_LPS) - steps * (counts - 1) / 2
     return affine
 
 
-def as_series(image: Floats, affine: NDArray[np.float64], source: Path) -> Series:
+def as_series(image: FloatArray, affine: NDArray[np.float64], source: Path) -> Series:
     """A Series ``(slice, row, column)`` whose slices are counted from 001."""
     return Series(image, affine.copy(), tuple(f"{number + 1:03d}" for number in range(len(image))), source)
 
 
-def outline(cover: Floats) -> Floats:
+def create_reader_mask(share: FloatArray) -> FloatArray:
     """The largest piece of a true share, as 0 and 1, ``(slice, row, column)``; smooth as a reader draws."""
-    pieces, count = ndimage.label(ndimage.gaussian_filter(cover, (0, 1, 1)) > 0.5)
+    pieces, count = ndimage.label(ndimage.gaussian_filter(share, (0, 1, 1)) > 0.5)
     if count == 0:
-        return np.zeros_like(cover)
+        return np.zeros_like(share)
     return (pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])).astype(np.float32)
 
 
@@ -213,19 +235,19 @@ def write_pictures(study: Study, folder: Path) -> Path:
     Each series is windowed from 0 to its 99.7th percentile; the mask is 0 and 255.
     """
     patient = folder / study.patient_id
-    for name, series in _named(study).items():
+    for name, series in _name_series(study).items():
         top = 1.0 if name == "mask" else float(np.percentile(series.image, 99.7))
         grey = np.rint(np.clip(series.image / max(top, 1e-6), 0, 1) * 255).astype(np.uint8)
-        place = _make_folder(patient / name)
+        sequence_folder = _create_folder(patient / name)
         for slice_name, image in zip(series.slice_names, grey, strict=True):
-            atomic_write(place / f"{slice_name}.png", png_bytes(image), durable=False)
+            atomic_write(sequence_folder / f"{slice_name}.png", encode_png(image), is_durable=False)
     return patient
 
 
 def write_nifti(study: Study, folder: Path) -> Path:
     """``folder/<patient id>/<sequence>.nii.gz`` and ``mask.nii.gz``; returns the patient's folder."""
-    patient = _make_folder(folder / study.patient_id)
-    for name, series in _named(study).items():
+    patient = _create_folder(folder / study.patient_id)
+    for name, series in _name_series(study).items():
         # NIfTI counts (column, row, slice), and its x and y run to the right and the front.
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.affine
         kind = np.uint8 if name == "mask" else np.int16
@@ -235,29 +257,29 @@ def write_nifti(study: Study, folder: Path) -> Path:
     return patient
 
 
-def write_clinical(rows: Sequence[Clinical], path: Path, columns: Sequence[str] = ()) -> None:
+def write_clinical_csv(rows: Sequence[ClinicalData], path: Path, columns: Sequence[str] = ()) -> None:
     """The clinical table as UTF-8 csv: id, age, sex, then every further column; unknown is blank.
 
     columns: further ones that stand first, also where no row knows them.
     """
     further = list(dict.fromkeys([*columns, *(column for row in rows for column in row.columns)]))
-    _make_folder(path.parent)
+    _create_folder(path.parent)
     table: list[list[object]] = [["id", "age", "sex", *further]]
     for row in rows:
         age = "" if row.age is None else f"{row.age:g}"
         sex = "" if row.sex is None else "MF"[row.sex]
         table.append([row.patient_id, age, sex, *(row.columns.get(column, "") for column in further)])
-    atomic_write(path, csv_text(table))
+    atomic_write(path, format_csv(table))
 
 
-def _named(study: Study) -> dict[str, Series]:
+def _name_series(study: Study) -> dict[str, Series]:
     """Every series of the study by the name its file gets, the mask last."""
     named = {sequence.value: series for sequence, series in study.series.items()}
     return named if study.lesion is None else {**named, "mask": study.lesion}
 
 
-def _make_folder(folder: Path) -> Path:
+def _create_folder(folder: Path) -> Path:
     """Make a folder with its parents, or say why it cannot be."""
-    with writing(folder):
+    with convert_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

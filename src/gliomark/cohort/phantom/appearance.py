@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit, logit, ndtr
 
 from gliomark.evaluation.metrics import auc
-from gliomark.study import Clinical, GliomarkError
+from gliomark.study import ClinicalData, GliomarkError
 
-Doubles = NDArray[np.float64]
-Number = TypeVar("Number", float, NDArray[np.float64])
-MARKERS = ("ki67", "idh_mutant")
-LABELS = (*MARKERS, "who_grade")  # the columns of a clinical row, in their order
+DoubleArray = NDArray[np.float64]
+NumberOrArray = TypeVar("Number", float, NDArray[np.float64])
+MARKER_COLUMNS = ("ki67", "idh_mutant")
+LABEL_COLUMNS = (*MARKER_COLUMNS, "who_grade")  # the columns of a clinical row, in their order
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Stratum:
     """One kind of glioma. share: of the cohort; age in years, ln(Ki-67 %): mean and deviation; female: share."""
 
     grade: int
-    mutant: int
-    share: float
-    age: tuple[float, float]
-    log_ki67: tuple[float, float]
-    female: float
+    idh_mutant: int
+    cohort_share: float
+    age_mean_sd: tuple[float, float]
+    log_ki67_mean_sd: tuple[float, float]
+    female_share: float
 
 
 # Rounded statistics of 326 glioma patients of a public research set (IPD-Brain).
@@ -50,36 +50,36 @@ STRATA = (
     Stratum(4, 0, 0.43, (53, 11), (3.2, 0.6), 0.44),
     Stratum(4, 1, 0.11, (42, 12), (3.5, 0.5), 0.41),
 )
-PERCENTAGES = np.arange(1, 91)
-YOUNGEST, OLDEST = 18, 85
+KI67_PERCENTAGES = np.arange(1, 91)
+MIN_AGE, MAX_AGE = 18, 85
 
 
 @dataclass(frozen=True)
-class Effect:
+class AppearanceEffect:
     """How the labels make one variable: latent value = base + the labels' parts + deviation x noise.
 
     ki67: per unit of ln(Ki-67 / 10 %); grade: per grade above 3; wild: where IDH is wild type.
     low, high: the range that the logistic curve takes the latent value to.
     """
 
-    base: float
-    ki67: float
-    grade: float
-    wild: float
-    deviation: float
+    intercept: float
+    ki67_slope: float
+    grade_slope: float
+    wild_type_shift: float
+    standard_deviation: float
     low: float
     high: float
 
 
-EFFECTS: Mapping[str, Effect] = {
-    "core_mm": Effect(0.2, 0.10, -0.10, 0.0, 1.5, 12.0, 27.0),
-    "oedema_mm": Effect(-0.4, 0.35, 0.25, 0.40, 1.5, 1.0, 25.0),
-    "enhancement": Effect(-0.3, 0.60, 0.60, 0.60, 1.5, 0.0, 1.0),
-    "necrotic": Effect(-1.0, 0.35, 0.80, 0.50, 1.5, 0.0, 0.85),
-    "marbling": Effect(-0.4, 0.70, 0.10, 0.0, 1.5, 0.0, 1.0),
+APPEARANCE_EFFECTS: Mapping[str, AppearanceEffect] = {
+    "core_mm": AppearanceEffect(0.2, 0.10, -0.10, 0.0, 1.5, 12.0, 27.0),
+    "oedema_mm": AppearanceEffect(-0.4, 0.35, 0.25, 0.40, 1.5, 1.0, 25.0),
+    "enhancement": AppearanceEffect(-0.3, 0.60, 0.60, 0.60, 1.5, 0.0, 1.0),
+    "necrotic": AppearanceEffect(-1.0, 0.35, 0.80, 0.50, 1.5, 0.0, 0.85),
+    "marbling": AppearanceEffect(-0.4, 0.70, 0.10, 0.0, 1.5, 0.0, 1.0),
 }
 # The chance of a T2-FLAIR mismatch, as log odds: where grade < 4 and IDH mutant, and anywhere else.
-MISMATCH = (0.0, -0.6, -5.0)  # base and effect of ln(Ki-67 / 10 %) where it can be; base elsewhere
+MISMATCH_LOG_ODDS = (0.0, -0.6, -5.0)  # base and effect of ln(Ki-67 / 10 %) where it can be; base elsewhere
 
 
 @dataclass(frozen=True)
@@ -89,23 +89,23 @@ class AppearanceSettings:
     Above a noise of 4 the logistic curves run into the end of double precision, and no likelihood is left.
     """
 
-    noise: float = 1.0
-    threshold: float = 10.0
+    noise_factor: float = 1.0
+    ki67_threshold: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse a noise that leaves no likelihood."""
-        if not 0 < self.noise <= 4:
+        if not 0 < self.noise_factor <= 4:
             raise GliomarkError(
-                f"The noise of the appearance is {self.noise:g}: give a number above 0 and up to 4 (1 is usual)."
+                f"The noise of the appearance is {self.noise_factor:g}: give a number above 0 and up to 4 (1 is usual)."
             )
-        if not 1 < self.threshold <= 90:
+        if not 1 < self.ki67_threshold <= 90:
             raise GliomarkError(
-                f"The Ki-67 threshold is {self.threshold:g} %: give one above 1 and up to 90."
+                f"The Ki-67 threshold is {self.ki67_threshold:g} %: give one above 1 and up to 90."
             )
 
 
 @dataclass(frozen=True)
-class Look:
+class TumourAppearance:
     """What the tumour looks like; millimetres, and shares from 0 to 1.
 
     core_mm: mean radius; oedema_mm: reach of the oedema along white matter; enhancement: share of the
@@ -122,7 +122,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class AucCeiling:
     """The best AUC that anybody can reach, knowing the model: image with age and sex, image, age and sex.
 
     patients, positives: how many it was counted on.
@@ -147,180 +147,205 @@ class Ceiling:
 # --- drawing ----------------------------------------------------------------------------------------
 
 
-def draw_clinical(patient_id: str, chance: np.random.Generator) -> Clinical:
+def sample_clinical(patient_id: str, rng: np.random.Generator) -> ClinicalData:
     """A synthetic clinical row: age in years, sex, and ki67 (percent), idh_mutant, who_grade as text."""
-    shares = np.array([stratum.share for stratum in STRATA])
-    stratum = STRATA[chance.choice(len(STRATA), p=shares / shares.sum())]
+    shares = np.array([stratum.cohort_share for stratum in STRATA])
+    stratum = STRATA[rng.choice(len(STRATA), p=shares / shares.sum())]
     columns = {
-        "ki67": str(int(np.rint(np.exp(chance.normal(*stratum.log_ki67)).clip(1, 90)))),
-        "idh_mutant": str(stratum.mutant),
+        "ki67": str(int(np.rint(np.exp(rng.normal(*stratum.log_ki67_mean_sd)).clip(1, 90)))),
+        "idh_mutant": str(stratum.idh_mutant),
         "who_grade": str(stratum.grade),
     }
-    years = float(int(np.clip(chance.normal(*stratum.age), YOUNGEST, OLDEST)))
-    return Clinical(patient_id, years, int(chance.random() < stratum.female), columns)
+    years = float(int(np.clip(rng.normal(*stratum.age_mean_sd), MIN_AGE, MAX_AGE)))
+    return ClinicalData(patient_id, years, int(rng.random() < stratum.female_share), columns)
 
 
-def draw_look(clinical: Clinical, chance: np.random.Generator, noise: float = 1.0) -> Look:
+def sample_appearance(
+    clinical: ClinicalData, rng: np.random.Generator, noise_factor: float = 1.0
+) -> TumourAppearance:
     """How the labels of a clinical row make the tumour look; ``noise`` scales the deviations."""
     ki67 = float(clinical.columns["ki67"])
     grade, mutant = int(clinical.columns["who_grade"]), int(clinical.columns["idh_mutant"])
     latent = {
-        name: _mean(effect, ki67, grade, mutant) + noise * effect.deviation * chance.normal()
-        for name, effect in EFFECTS.items()
+        name: _compute_latent_mean(effect, ki67, grade, mutant)
+        + noise_factor * effect.standard_deviation * rng.normal()
+        for name, effect in APPEARANCE_EFFECTS.items()
     }
-    shown = {
+    values = {
         name: effect.low + (effect.high - effect.low) * float(expit(latent[name]))
-        for name, effect in EFFECTS.items()
+        for name, effect in APPEARANCE_EFFECTS.items()
     }
-    return Look(**shown, mismatch=bool(chance.random() < expit(_mismatch_odds(ki67, grade, mutant, noise))))
+    return TumourAppearance(
+        **values,
+        mismatch=bool(rng.random() < expit(_compute_mismatch_log_odds(ki67, grade, mutant, noise_factor))),
+    )
 
 
-def _mean(effect: Effect, ki67: Number, grade: int, mutant: int) -> Number:
+def _compute_latent_mean(
+    effect: AppearanceEffect, ki67: NumberOrArray, grade: int, mutant: int
+) -> NumberOrArray:
     """The latent variable's mean for Ki-67 in percent."""
-    line = effect.base + effect.grade * (grade - 3) + effect.wild * (1 - mutant)
-    return line + effect.ki67 * np.log(ki67 / 10)
+    line = effect.intercept + effect.grade_slope * (grade - 3) + effect.wild_type_shift * (1 - mutant)
+    return line + effect.ki67_slope * np.log(ki67 / 10)
 
 
-def _mismatch_odds(ki67: Number, grade: int, mutant: int, noise: float) -> Number:
+def _compute_mismatch_log_odds(
+    ki67: NumberOrArray, grade: int, mutant: int, noise_factor: float
+) -> NumberOrArray:
     """Log odds of a T2-FLAIR mismatch."""
-    base, slope, elsewhere = MISMATCH
+    base, slope, elsewhere = MISMATCH_LOG_ODDS
     x = np.log(ki67 / 10)
-    return (base + slope * x if grade < 4 and mutant else elsewhere + 0 * x) / noise
+    return (base + slope * x if grade < 4 and mutant else elsewhere + 0 * x) / noise_factor
 
 
 # --- the exact answer -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class PatientFeatures:
     """Patients as arrays ``(n,)``: latent ``(n, variable)``, mismatch, age (years), sex, ki67 (%), mutant."""
 
-    latent: Doubles
+    latent: DoubleArray
     mismatch: NDArray[np.bool_]
-    age: Doubles
+    age: DoubleArray
     sex: NDArray[np.int64]
-    ki67: Doubles
-    mutant: NDArray[np.int64]
+    ki67: DoubleArray
+    idh_mutant: NDArray[np.int64]
 
-    def labels(self, marker: str, threshold: float) -> NDArray[np.bool_]:
+    def compute_labels(self, marker: str, threshold: float) -> NDArray[np.bool_]:
         """Whether each patient is positive for ``marker``."""
-        return self.ki67 >= threshold if marker == "ki67" else self.mutant == 1
+        return self.ki67 >= threshold if marker == "ki67" else self.idh_mutant == 1
 
 
-def posterior(
-    look: Look,
+def compute_posterior(
+    appearance: TumourAppearance,
     age: float,
     sex: int,
     marker: str,
     settings: AppearanceSettings = AppearanceSettings(),
 ) -> float:
     """The exact probability of a positive ``marker`` ("ki67": high, "idh_mutant") for what can be known."""
-    evidence = gather([(Clinical("", age, sex), look)])
-    return float(_posterior(evidence, marker, settings, image=True, person=True)[0])
+    features = collect_features([(ClinicalData("", age, sex), appearance)])
+    return float(_compute_posteriors(features, marker, settings, uses_image=True, uses_age_sex=True)[0])
 
 
 @lru_cache(maxsize=16)
-def ceiling(
+def estimate_auc_ceiling(
     marker: str,
     settings: AppearanceSettings = AppearanceSettings(),
-    draws: int = 20_000,
+    patient_count: int = 20_000,
     seed: int = 0,
-) -> Ceiling:
+) -> AucCeiling:
     """The best achievable AUC for a marker, by ``draws`` patients of the model (three decimals or so)."""
-    chance = np.random.default_rng([seed, draws])
-    rows = [draw_clinical("", chance) for _ in range(draws)]
-    return ceiling_of([(row, draw_look(row, chance, settings.noise)) for row in rows], marker, settings)
+    rng = np.random.default_rng([seed, patient_count])
+    rows = [sample_clinical("", rng) for _ in range(patient_count)]
+    return compute_auc_ceiling(
+        [(row, sample_appearance(row, rng, settings.noise_factor)) for row in rows], marker, settings
+    )
 
 
-def ceiling_of(
-    patients: Iterable[tuple[Clinical, Look]],
+def compute_auc_ceiling(
+    patients: Iterable[tuple[ClinicalData, TumourAppearance]],
     marker: str,
     settings: AppearanceSettings = AppearanceSettings(),
-) -> Ceiling:
+) -> AucCeiling:
     """The AUC of the exact posterior on these very patients; nan where only one class is there."""
-    evidence = gather(patients)
-    labels = evidence.labels(marker, settings.threshold)
+    features = collect_features(patients)
+    labels = features.compute_labels(marker, settings.ki67_threshold)
     scores = [
-        auc(labels, _posterior(evidence, marker, settings, image=image, person=person))
-        for image, person in ((True, True), (True, False), (False, True))
+        auc(
+            labels,
+            _compute_posteriors(features, marker, settings, uses_image=uses_image, uses_age_sex=uses_age_sex),
+        )
+        for uses_image, uses_age_sex in ((True, True), (True, False), (False, True))
     ]
-    return Ceiling(marker, scores[0], scores[1], scores[2], len(labels), int(labels.sum()))
+    return AucCeiling(marker, scores[0], scores[1], scores[2], len(labels), int(labels.sum()))
 
 
-def gather(patients: Iterable[tuple[Clinical, Look]]) -> Evidence:
+def collect_features(patients: Iterable[tuple[ClinicalData, TumourAppearance]]) -> PatientFeatures:
     """Patients' rows and looks as arrays. A row without labels counts as ki67 0, wild type."""
     pairs = list(patients)
     latent = [
         [
-            logit((getattr(look, name) - effect.low) / (effect.high - effect.low))
-            for name, effect in EFFECTS.items()
+            logit((getattr(appearance, name) - effect.low) / (effect.high - effect.low))
+            for name, effect in APPEARANCE_EFFECTS.items()
         ]
-        for _, look in pairs
+        for _, appearance in pairs
     ]
     rows = [row for row, _ in pairs]
-    return Evidence(
-        latent=np.array(latent, dtype=np.float64).reshape(-1, len(EFFECTS)),
+    return PatientFeatures(
+        latent=np.array(latent, dtype=np.float64).reshape(-1, len(APPEARANCE_EFFECTS)),
         mismatch=np.array([look.mismatch for _, look in pairs], dtype=bool),
         age=np.array([row.age for row in rows], dtype=np.float64),
         sex=np.array([row.sex for row in rows], dtype=np.int64),
         ki67=np.array([float(row.columns.get("ki67", 0)) for row in rows]),
-        mutant=np.array([int(row.columns.get("idh_mutant", 0)) for row in rows]),
+        idh_mutant=np.array([int(row.columns.get("idh_mutant", 0)) for row in rows]),
     )
 
 
-def _posterior(
-    evidence: Evidence, marker: str, settings: AppearanceSettings, *, image: bool, person: bool
-) -> Doubles:
+def _compute_posteriors(
+    features: PatientFeatures,
+    marker: str,
+    settings: AppearanceSettings,
+    *,
+    uses_image: bool,
+    uses_age_sex: bool,
+) -> DoubleArray:
     """Probability ``(n,)`` of a positive marker, from the image's part, the person's part or both."""
-    if marker not in MARKERS:
-        raise GliomarkError(f"The model knows no marker {marker!r}: ask for {' or '.join(MARKERS)}.")
+    if marker not in MARKER_COLUMNS:
+        raise GliomarkError(f"The model knows no marker {marker!r}: ask for {' or '.join(MARKER_COLUMNS)}.")
     # (n, stratum, percentage): log chance of the labels and the evidence together
-    joint = np.zeros((len(evidence.age), len(STRATA), len(PERCENTAGES)))
+    joint = np.zeros((len(features.age), len(STRATA), len(KI67_PERCENTAGES)))
     for number, stratum in enumerate(STRATA):
-        joint[:, number] += np.log(stratum.share) + _log(_ki67_chances(stratum))
-        if person:
-            joint[:, number] += _log(_person(evidence, stratum))[:, None]
-        if image:
-            joint[:, number] += _image(evidence, stratum, settings.noise)
+        joint[:, number] += np.log(stratum.cohort_share) + _compute_log(_compute_ki67_probabilities(stratum))
+        if uses_age_sex:
+            joint[:, number] += _compute_log(_compute_age_sex_probability(features, stratum))[:, None]
+        if uses_image:
+            joint[:, number] += _compute_image_log_likelihood(features, stratum, settings.noise_factor)
     # relative to the likeliest, so that rare looks do not vanish
     joint = np.exp(joint - joint.max(axis=(1, 2), keepdims=True))
     if marker == "ki67":
-        positive = joint[:, :, settings.threshold <= PERCENTAGES]
+        positive = joint[:, :, settings.ki67_threshold <= KI67_PERCENTAGES]
     else:
-        positive = joint[:, [stratum.mutant == 1 for stratum in STRATA]]
-    chances: Doubles = positive.sum(axis=(1, 2)) / joint.sum(axis=(1, 2))
+        positive = joint[:, [stratum.idh_mutant == 1 for stratum in STRATA]]
+    chances: DoubleArray = positive.sum(axis=(1, 2)) / joint.sum(axis=(1, 2))
     return chances
 
 
-def _log(chances: Doubles) -> Doubles:
+def _compute_log(probabilities: DoubleArray) -> DoubleArray:
     """Logarithm that takes what cannot be to minus infinity in silence."""
     with np.errstate(divide="ignore"):
-        logarithm: Doubles = np.log(chances)
+        logarithm: DoubleArray = np.log(probabilities)
     return logarithm
 
 
-def _ki67_chances(stratum: Stratum) -> Doubles:
+def _compute_ki67_probabilities(stratum: Stratum) -> DoubleArray:
     """The chance of each written percentage: rounded, everything below 1.5 is 1, above 89.5 it is 90."""
-    mean, deviation = stratum.log_ki67
-    below = ndtr((np.log(PERCENTAGES[1:] - 0.5) - mean) / deviation)
+    mean, deviation = stratum.log_ki67_mean_sd
+    below = ndtr((np.log(KI67_PERCENTAGES[1:] - 0.5) - mean) / deviation)
     return np.diff(np.concatenate([[0.0], below, [1.0]]))
 
 
-def _person(evidence: Evidence, stratum: Stratum) -> Doubles:
+def _compute_age_sex_probability(features: PatientFeatures, stratum: Stratum) -> DoubleArray:
     """The chance ``(n,)`` of a written age and sex in a stratum."""
-    mean, deviation = stratum.age
-    young, old = evidence.age <= YOUNGEST, evidence.age >= OLDEST
-    lower = np.where(young, 0.0, ndtr((evidence.age - mean) / deviation))
-    upper = np.where(old, 1.0, ndtr((evidence.age + 1 - mean) / deviation))
-    return (upper - lower) * np.where(evidence.sex == 1, stratum.female, 1 - stratum.female)
+    mean, deviation = stratum.age_mean_sd
+    young, old = features.age <= MIN_AGE, features.age >= MAX_AGE
+    lower = np.where(young, 0.0, ndtr((features.age - mean) / deviation))
+    upper = np.where(old, 1.0, ndtr((features.age + 1 - mean) / deviation))
+    return (upper - lower) * np.where(features.sex == 1, stratum.female_share, 1 - stratum.female_share)
 
 
-def _image(evidence: Evidence, stratum: Stratum, noise: float) -> Doubles:
+def _compute_image_log_likelihood(
+    features: PatientFeatures, stratum: Stratum, noise_factor: float
+) -> DoubleArray:
     """Log likelihood ``(n, percentage)`` of the look, up to what is the same for every label."""
-    percent = PERCENTAGES.astype(np.float64)
-    log = np.zeros((len(evidence.age), len(percent)))
-    for column, effect in enumerate(EFFECTS.values()):
-        means = _mean(effect, percent, stratum.grade, stratum.mutant)
-        log -= 0.5 * ((evidence.latent[:, column, None] - means) / (effect.deviation * noise)) ** 2
-    odds = _mismatch_odds(percent, stratum.grade, stratum.mutant, noise)
-    return log + np.where(evidence.mismatch[:, None], log_expit(odds), log_expit(-odds))
+    percent = KI67_PERCENTAGES.astype(np.float64)
+    log = np.zeros((len(features.age), len(percent)))
+    for column, effect in enumerate(APPEARANCE_EFFECTS.values()):
+        means = _compute_latent_mean(effect, percent, stratum.grade, stratum.idh_mutant)
+        log -= (
+            0.5
+            * ((features.latent[:, column, None] - means) / (effect.standard_deviation * noise_factor)) ** 2
+        )
+    odds = _compute_mismatch_log_odds(percent, stratum.grade, stratum.idh_mutant, noise_factor)
+    return log + np.where(features.mismatch[:, None], log_expit(odds), log_expit(-odds))

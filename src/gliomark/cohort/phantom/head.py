@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from gliomark.cohort.phantom.appearance import Look
+from gliomark.cohort.phantom.appearance import TumourAppearance
 
-Floats = NDArray[np.float32]
-Side = Literal["left", "right"]
+FloatArray = NDArray[np.float32]
+BodySide = Literal["left", "right"]
 
 # The head's middle in LPS mm: half way from vertex to skull base, from nose to occiput.
-CENTRE_LPS = (0.0, 3.0, 13.0)
+HEAD_CENTRE_LPS = (0.0, 3.0, 13.0)
 
 # --- space: smooth random fields and the atlas ------------------------------------------------------
 
 # Every smooth random field of a head, with the distance of its knots in millimetres.
-_KNOTS_MM: Mapping[str, float] = {
+_KNOT_SPACINGS_MM: Mapping[str, float] = {
     **{f"bend {axis}": 45.0 for axis in "xyz"},
     **{f"fold {axis}": 16.0 for axis in "xyz"},
     "bone": 28.0,
@@ -49,78 +49,88 @@ class SmoothField:
 
     HALF_BOX_MM = 160.0
     # A cubic B-spline of independent unit knots has this mean deviation in three dimensions.
-    DEVIATION = 0.479**1.5
+    STANDARD_DEVIATION = 0.479**1.5
 
-    def __init__(self, knot_mm: float, chance: np.random.Generator) -> None:
-        self.knot_mm = knot_mm
-        self.count = int(2 * self.HALF_BOX_MM / knot_mm) + 4
-        knots = chance.standard_normal((self.count,) * 3, dtype=np.float32)
-        self.knots = knots / np.float32(self.DEVIATION)
+    def __init__(self, knot_spacing_mm: float, rng: np.random.Generator) -> None:
+        self.knot_spacing_mm = knot_spacing_mm
+        self.knot_count = int(2 * self.HALF_BOX_MM / knot_spacing_mm) + 4
+        knots = rng.standard_normal((self.knot_count,) * 3, dtype=np.float32)
+        self.knots = knots / np.float32(self.STANDARD_DEVIATION)
 
-    def on_lattice(self, z: Floats, y: Floats, x: Floats) -> Floats:
+    def evaluate_on_lattice(self, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
         """The field where the three axes' millimetres cross: ``(z, y, x)``."""
-        planes = np.tensordot(self._basis(z), self.knots, axes=1)
-        values: Floats = self._basis(y) @ planes @ self._basis(x).T
+        planes = np.tensordot(self._compute_basis(z), self.knots, axes=1)
+        values: FloatArray = self._compute_basis(y) @ planes @ self._compute_basis(x).T
         return values
 
-    def _basis(self, axis: Floats) -> Floats:
+    def _compute_basis(self, coordinates: FloatArray) -> FloatArray:
         """Weight of every knot at every place of one axis: ``(place, knot)``."""
-        far = np.abs((axis[:, None] + self.HALF_BOX_MM) / self.knot_mm + 1 - np.arange(self.count))
-        near = 2 / 3 - far**2 + far**3 / 2
-        return np.where(far < 1, near, np.clip(2 - far, 0, None) ** 3 / 6).astype(np.float32)
+        knot_distances = np.abs(
+            (coordinates[:, None] + self.HALF_BOX_MM) / self.knot_spacing_mm + 1 - np.arange(self.knot_count)
+        )
+        near = 2 / 3 - knot_distances**2 + knot_distances**3 / 2
+        return np.where(knot_distances < 1, near, np.clip(2 - knot_distances, 0, None) ** 3 / 6).astype(
+            np.float32
+        )
 
 
 class Lattice:
     """Several maps on one even lattice, read together: one look-up of the eight corners serves them all."""
 
-    def __init__(self, maps: Floats, first_mm: NDArray[np.float64], step_mm: float) -> None:
+    def __init__(self, maps: FloatArray, origin_mm: NDArray[np.float64], spacing_mm: float) -> None:
         """maps: ``(map, x, y, z)``; first_mm: the first node's place; step_mm: between nodes."""
-        self.shape, self.first, self.step = maps.shape[1:], first_mm.astype(np.float32), np.float32(step_mm)
+        self.shape, self.origin, self.spacing = (
+            maps.shape[1:],
+            origin_mm.astype(np.float32),
+            np.float32(spacing_mm),
+        )
         self.nodes = np.ascontiguousarray(np.moveaxis(maps, 0, -1)).reshape(-1, len(maps))
 
-    def at(self, points: Floats, chunk: int = 6000) -> Floats:
+    def interpolate(self, points: FloatArray, chunk_size: int = 6000) -> FloatArray:
         """Every map at points ``(3, n)``, linear between nodes and constant beyond them: ``(map, n)``."""
         found = np.empty((self.nodes.shape[1], points.shape[1]), np.float32)
-        for start in range(0, points.shape[1], chunk):  # what fits the processor's cache
-            found[:, start : start + chunk] = self._few(points[:, start : start + chunk]).T
+        for start in range(0, points.shape[1], chunk_size):  # what fits the processor's cache
+            found[:, start : start + chunk_size] = self._interpolate_chunk(
+                points[:, start : start + chunk_size]
+            ).T
         return found
 
-    def _few(self, points: Floats) -> Floats:
+    def _interpolate_chunk(self, points: FloatArray) -> FloatArray:
         """Every map at some points: ``(n, map)``."""
         last = np.array(self.shape, np.float32)[:, None] - np.float32(1.001)
-        place = np.clip((points - self.first[:, None]) / self.step, 0, last)
-        node = place.astype(np.int32)
-        share = place - node
+        lattice_position = np.clip((points - self.origin[:, None]) / self.spacing, 0, last)
+        node = lattice_position.astype(np.int32)
+        share = lattice_position - node
         start = (node[0] * self.shape[1] + node[1]) * self.shape[2] + node[2]
-        sides = np.stack([1 - share, share])
+        corner_weights = np.stack([1 - share, share])
         found = np.zeros((points.shape[1], self.nodes.shape[1]), np.float32)
         for x, y, z in np.ndindex(2, 2, 2):
             corner = self.nodes.take(start + ((x * self.shape[1] + y) * self.shape[2] + z), axis=0)
-            corner *= (sides[x, 0] * sides[y, 1] * sides[z, 2])[:, None]
+            corner *= (corner_weights[x, 0] * corner_weights[y, 1] * corner_weights[z, 2])[:, None]
             found += corner
         return found
 
 
-def _fields(chance: np.random.Generator, step_mm: float = 2.0) -> Lattice:
+def _create_random_fields(rng: np.random.Generator, spacing_mm: float = 2.0) -> Lattice:
     """All the smooth fields of a head, where a head can be."""
     low, high = np.array([-108.0, -134.0, -108.0]), np.array([108.0, 134.0, 122.0])
-    x, y, z = (np.arange(low[axis], high[axis], step_mm, dtype=np.float32) for axis in range(3))
-    maps = [SmoothField(knot_mm, chance).on_lattice(x, y, z) for knot_mm in _KNOTS_MM.values()]
-    return Lattice(np.stack(maps), low, step_mm)
+    x, y, z = (np.arange(low[axis], high[axis], spacing_mm, dtype=np.float32) for axis in range(3))
+    maps = [SmoothField(knot_mm, rng).evaluate_on_lattice(x, y, z) for knot_mm in _KNOT_SPACINGS_MM.values()]
+    return Lattice(np.stack(maps), low, spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)
-class _Map:
+class _AtlasMap:
     """A picture of the atlas ``(x, y, z)`` in RAS: first voxel's place and voxel size in millimetres."""
 
-    values: Floats
+    values: FloatArray
     origin_mm: NDArray[np.float64]
     voxel_mm: float
 
-    def at(self, q: Floats) -> Floats:
+    def interpolate(self, head_points: FloatArray) -> FloatArray:
         """Values at head coordinates ``(3, n)``, linear between voxels."""
-        voxels = [(q[axis] - self.origin_mm[axis]) / self.voxel_mm for axis in range(3)]
-        found: Floats = ndimage.map_coordinates(self.values, voxels, order=1, mode="nearest")
+        voxels = [(head_points[axis] - self.origin_mm[axis]) / self.voxel_mm for axis in range(3)]
+        found: FloatArray = ndimage.map_coordinates(self.values, voxels, order=1, mode="nearest")
         return found
 
 
@@ -133,12 +143,12 @@ class _Atlas:
     """
 
     tissue: Lattice
-    outside: _Map
-    seeds: NDArray[np.float64]
+    surface_distance: _AtlasMap
+    tumour_candidates: NDArray[np.float64]
 
 
 @lru_cache(maxsize=1)
-def _atlas() -> _Atlas:
+def _load_atlas() -> _Atlas:
     """The atlas of nilearn's wheel, read once."""
     from nilearn import datasets  # slow to import, and only phantoms need it
 
@@ -149,197 +159,239 @@ def _atlas() -> _Atlas:
     )
     origin = images[2].affine[:3, 3]
     maps = np.stack([np.asarray(image.dataobj, np.float32) for image in images])
-    outside = _distance_from_surface(_Map(maps[2], origin, 1.0))
-    seeds = np.argwhere(maps[1] > 0.9) + origin
+    surface_distance = _compute_surface_distance(_AtlasMap(maps[2], origin, 1.0))
+    tumour_candidates = np.argwhere(maps[1] > 0.9) + origin
     # Away from the midline, the base of the brain and the cerebellum, and not under the skull.
-    x, y, z = seeds.T
-    seeds = seeds[(x > 22) & (z > 0) & (z < 48) & (y > -75) & (y < 50)]
-    seeds = seeds[outside.at(seeds.T.astype(np.float32)) < -15]
-    return _Atlas(Lattice(maps, origin, 1.0), outside, seeds)
+    x, y, z = tumour_candidates.T
+    tumour_candidates = tumour_candidates[(x > 22) & (z > 0) & (z < 48) & (y > -75) & (y < 50)]
+    tumour_candidates = tumour_candidates[
+        surface_distance.interpolate(tumour_candidates.T.astype(np.float32)) < -15
+    ]
+    return _Atlas(Lattice(maps, origin, 1.0), surface_distance, tumour_candidates)
 
 
-def _distance_from_surface(brain: _Map, closing_mm: float = 14.0, room_mm: int = 36) -> _Map:
+def _compute_surface_distance(brain: _AtlasMap, closing_mm: float = 14.0, padding_mm: int = 36) -> _AtlasMap:
     """Signed distance (mm) from the brain's surface with furrows closed: the skull follows no furrow."""
     step = 3  # a smooth surface needs no finer grid
-    coarse = np.pad(brain.values[::step, ::step, ::step] > 0.5, room_mm // step)
+    coarse = np.pad(brain.values[::step, ::step, ::step] > 0.5, padding_mm // step)
     grown = ndimage.distance_transform_edt(~coarse) * step < closing_mm
     closed = ndimage.distance_transform_edt(grown) * step > closing_mm
     signed = ndimage.distance_transform_edt(~closed) - ndimage.distance_transform_edt(closed)
     smooth = ndimage.gaussian_filter(signed.astype(np.float32) * step, 1.3)
-    return _Map(smooth, brain.origin_mm - room_mm, float(step))
+    return _AtlasMap(smooth, brain.origin_mm - padding_mm, float(step))
 
 
 # --- the head: where everything lies ----------------------------------------------------------------
 
 
-class Head:
+class HeadAnatomy:
     """One person: all that is drawn from chance once, before any point is asked for."""
 
     def __init__(
         self,
-        look: Look | None,
+        appearance: TumourAppearance | None,
         age: float,
-        lean_degrees: float,
-        side: Side | None,
-        chance: np.random.Generator,
+        max_tilt_degrees: float,
+        side: BodySide | None,
+        rng: np.random.Generator,
     ) -> None:
         """look: None without a lesion; lean_degrees: largest rotation of the head at rest; side: the tumour's."""
-        self.look, self.atlas = look, _atlas()
-        degrees = chance.uniform(-1, 1, 3) * [1, 0.6, 0.5] * lean_degrees
-        lean = Rotation.from_euler("zxy", degrees, degrees=True)
+        self.appearance, self.atlas = appearance, _load_atlas()
+        degrees = rng.uniform(-1, 1, 3) * [1, 0.6, 0.5] * max_tilt_degrees
+        tilt = Rotation.from_euler("zxy", degrees, degrees=True)
         # The atlas's brain, 1.9 l, is larger than most people's.
-        scale = chance.normal(0.95, 0.025, 3).clip(0.9, 1.02)
+        scale = rng.normal(0.95, 0.025, 3).clip(0.9, 1.02)
         # LPS millimetres to head coordinates: turn, size, and x and y change their sign.
-        self.to_head = (np.diag([-1, -1, 1] / scale) @ lean.as_matrix().T).astype(np.float32)
-        old = np.clip((age - 30) / 50, 0, 1)
-        self.atrophy = float(0.6 + 0.7 * old + chance.normal(0, 0.1))
-        self.ventricles = float(np.clip(0.22 * old + chance.normal(0.02, 0.06), -0.08, 0.32))
-        self.liquor_mm, self.skull_mm, self.scalp_mm = chance.uniform([1.5, 5.0, 4.5], [2.8, 7.0, 8.0])
-        self.sinus = float(chance.uniform(0.4, 1.2))
+        self.lps_to_head = (np.diag([-1, -1, 1] / scale) @ tilt.as_matrix().T).astype(np.float32)
+        age_factor = np.clip((age - 30) / 50, 0, 1)
+        self.atrophy = float(0.6 + 0.7 * age_factor + rng.normal(0, 0.1))
+        self.ventricle_widening = float(np.clip(0.22 * age_factor + rng.normal(0.02, 0.06), -0.08, 0.32))
+        self.csf_mm, self.skull_mm, self.scalp_mm = rng.uniform([1.5, 5.0, 4.5], [2.8, 7.0, 8.0])
+        self.frontal_sinus_size = float(rng.uniform(0.4, 1.2))
         # The atlas's x runs to the right, so its right half mirrored is the patient's left.
-        chosen = chance.choice(["left", "right"]) if side is None else side
-        start = chance.permutation(self.atlas.seeds)[0] * [-1 if chosen == "left" else 1, 1, 1]
-        self.tumour_lps = np.linalg.solve(self.to_head, start).astype(np.float32)
-        self.tumour_sign = np.float32(np.sign(start[0]))
-        axes = Rotation.random(rng=chance).as_matrix()
-        self.tumour_axes = (axes / chance.uniform([0.8, 0.8, 0.8], [1.25, 1.25, 1.0])).T.astype(np.float32)
-        self.fields = _fields(chance)
+        tumour_side = rng.choice(["left", "right"]) if side is None else side
+        start = rng.permutation(self.atlas.tumour_candidates)[0] * [-1 if tumour_side == "left" else 1, 1, 1]
+        self.tumour_centre_lps = np.linalg.solve(self.lps_to_head, start).astype(np.float32)
+        self.tumour_side_sign = np.float32(np.sign(start[0]))
+        axes = Rotation.random(rng=rng).as_matrix()
+        self.tumour_axes = (axes / rng.uniform([0.8, 0.8, 0.8], [1.25, 1.25, 1.0])).T.astype(np.float32)
+        self.random_fields = _create_random_fields(rng)
 
-    def roughly_within_plane(
-        self, points: Floats, shape: tuple[int, int], coarse: int = 4
+    def is_possibly_inside_plane(
+        self, points: FloatArray, shape: tuple[int, int], step: int = 4
     ) -> NDArray[np.bool_]:
         """``roughly_within`` for a plane's points ``(3, row x column)``, looked at every few pixels."""
-        few = points.reshape(3, *shape)[:, ::coarse, ::coarse]
-        near = self.roughly_within(few.reshape(3, -1)).reshape(few.shape[1:])
+        few = points.reshape(3, *shape)[:, ::step, ::step]
+        near = self.is_possibly_inside(few.reshape(3, -1)).reshape(few.shape[1:])
         near = ndimage.binary_dilation(near)
-        whole = near.repeat(coarse, axis=0).repeat(coarse, axis=1)[: shape[0], : shape[1]]
+        whole = near.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
         return whole.ravel()
 
-    def roughly_within(self, points: Floats) -> NDArray[np.bool_]:
+    def is_possibly_inside(self, points: FloatArray) -> NDArray[np.bool_]:
         """Whether each of points ``(3, n)`` can belong to the head at all: a quick look that errs on the safe side."""
-        q = np.tensordot(self.to_head, points, axes=1)
-        face = (np.abs(q[0]) < 90) & (np.abs(q[1] + 3) < 122) & (q[2] < 0)
-        return face | (self.atlas.outside.at(q) < 31)
+        head_points = np.tensordot(self.lps_to_head, points, axes=1)
+        face = (np.abs(head_points[0]) < 90) & (np.abs(head_points[1] + 3) < 122) & (head_points[2] < 0)
+        return face | (self.atlas.surface_distance.interpolate(head_points) < 31)
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class PointAnatomy:
     """What the painters know of each point; all arrays ``(n,)``, millimetres or 0..1.
 
     q: head coordinates ``(3, n)`` bent to this person; outside: from the brain's surface; skin: from
     the head's surface (both negative inside); tumour: from the core's edge; noise: random fields.
     """
 
-    q: Floats
-    outside: Floats
-    skin: Floats
-    tumour: Floats
-    grey: Floats
-    white: Floats
-    brain: Floats
-    noise: Mapping[str, Floats]
+    head_points: FloatArray
+    brain_distance: FloatArray
+    skin_distance: FloatArray
+    tumour_distance: FloatArray
+    grey_matter: FloatArray
+    white_matter: FloatArray
+    brain: FloatArray
+    random_fields: Mapping[str, FloatArray]
 
 
-def locate(head: Head, points: Floats) -> Place:
+def locate_points(head: HeadAnatomy, points: FloatArray) -> PointAnatomy:
     """Where points ``(3, n)`` in LPS mm lie in this head."""
-    noise = dict(zip(_KNOTS_MM, head.fields.at(points), strict=True))
-    q = _turn(head.to_head, points)
+    random_fields = dict(zip(_KNOT_SPACINGS_MM, head.random_fields.interpolate(points), strict=True))
+    head_points = _apply_matrix(head.lps_to_head, points)
     for axis, (name, bend_mm) in enumerate({"x": 3.0, "y": 3.0, "z": 1.3}.items()):
-        q[axis] += bend_mm * noise[f"bend {name}"]
-    outside = head.atlas.outside.at(q)
-    tumour, push = _tumour(head, points, noise, outside)
-    inner = q - _turn(head.to_head, push)
+        head_points[axis] += bend_mm * random_fields[f"bend {name}"]
+    outside = head.atlas.surface_distance.interpolate(head_points)
+    tumour, push = _compute_tumour_distance(head, points, random_fields, outside)
+    inner = head_points - _apply_matrix(head.lps_to_head, push)
     for axis, name in enumerate("xyz"):
-        inner[axis] += 1.3 * noise[f"fold {name}"] * np.clip(-outside / 6, 0, 1)
+        inner[axis] += 1.3 * random_fields[f"fold {name}"] * np.clip(-outside / 6, 0, 1)
     # Drawing the atlas's sample points towards the midline widens the ventricles.
     near = np.exp(-0.5 * (((inner.T - np.array([0, -15, 15], np.float32)) / 24) ** 2).sum(-1))
-    inner[0] *= 1 - head.ventricles * near
-    grey, white, brain = _tissue(head, inner, outside, noise)
-    return Place(q, outside, _skin(head, q, outside, noise), tumour, grey, white, brain, noise)
+    inner[0] *= 1 - head.ventricle_widening * near
+    grey, white, brain = _compute_tissue_shares(head, inner, outside, random_fields)
+    return PointAnatomy(
+        head_points,
+        outside,
+        _compute_skin_distance(head, head_points, outside, random_fields),
+        tumour,
+        grey,
+        white,
+        brain,
+        random_fields,
+    )
 
 
-def _tissue(
-    head: Head, inner: Floats, outside: Floats, noise: Mapping[str, Floats]
-) -> tuple[Floats, Floats, Floats]:
+def _compute_tissue_shares(
+    head: HeadAnatomy,
+    atlas_points: FloatArray,
+    brain_distance: FloatArray,
+    random_fields: Mapping[str, FloatArray],
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Shares of grey matter, white matter and brain, ``(n,)`` each; nothing outside the skull."""
-    cranial = outside < 4
-    shares = np.zeros((3, inner.shape[1]), np.float32)
-    shares[:, cranial] = head.atlas.tissue.at(inner[:, cranial])
+    cranial = brain_distance < 4
+    shares = np.zeros((3, atlas_points.shape[1]), np.float32)
+    shares[:, cranial] = head.atlas.tissue.interpolate(atlas_points[:, cranial])
     brain = shares[2]
     grey, white = shares[0] * brain, shares[1] * brain
     # The average of many brains has shallow furrows; one brain has open ones, more so in old age.
-    fluid = (brain - grey - white) * (1 + head.atrophy) - 0.04 + _folia(inner, noise)
+    fluid = (
+        (brain - grey - white) * (1 + head.atrophy) - 0.04 + _compute_folia_csf(atlas_points, random_fields)
+    )
     share = white / np.maximum(grey + white, 1e-3)
     sharp = 0.35 * share + 0.65 * share**2 * (3 - 2 * share)
     matter = brain - np.clip(fluid, 0, brain)
     return matter * (1 - sharp), matter * sharp, brain
 
 
-def _folia(q: Floats, noise: Mapping[str, Floats]) -> Floats:
+def _compute_folia_csf(head_points: FloatArray, random_fields: Mapping[str, FloatArray]) -> FloatArray:
     """Share of fluid in the cerebellum's fine furrows, arcs around the brain stem, lost in the average."""
     middle = np.array([0, -38, -18], np.float32)[:, None]
-    arcs = length(q - middle) + noise["detail"]
-    cerebellum = within(ellipsoid(folded(q), (24, -64, -40), (32, 30, 26)), 6)
+    arcs = compute_lengths(head_points - middle) + random_fields["detail"]
+    cerebellum = compute_inside_share(
+        compute_ellipsoid_distance(fold_to_right(head_points), (24, -64, -40), (32, 30, 26)), 6
+    )
     return 0.22 * cerebellum * np.clip(np.cos(arcs * (2 * np.pi / 4.6)), 0, 1)
 
 
-def _turn(matrix: NDArray[np.float32], vectors: Floats) -> Floats:
+def _apply_matrix(matrix: NDArray[np.float32], vectors: FloatArray) -> FloatArray:
     """A 3x3 matrix applied to vectors ``(3, n)``."""
     return np.tensordot(matrix, vectors, axes=1).astype(np.float32, copy=False)
 
 
-def length(vectors: Floats) -> Floats:
+def compute_lengths(vectors: FloatArray) -> FloatArray:
     """Length of each vector of ``(3, n)``."""
     return np.sqrt((vectors**2).sum(axis=0))
 
 
-def _tumour(
-    head: Head, points: Floats, noise: Mapping[str, Floats], outside: Floats
-) -> tuple[Floats, Floats]:
+def _compute_tumour_distance(
+    head: HeadAnatomy, points: FloatArray, random_fields: Mapping[str, FloatArray], brain_distance: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Millimetres from the core's irregular edge, and the push ``(3, n)`` of the brain in LPS mm.
 
     Without a lesion every point is infinitely far from one, and nothing is pushed.
     """
-    if head.look is None:
-        return np.full_like(outside, np.inf), np.zeros_like(points)
-    away = points - head.tumour_lps[:, None]
-    distance = length(_turn(head.tumour_axes, away))
-    size = np.float32(head.look.core_mm)
-    edge = distance - size + 0.22 * size * noise["shape"] + 0.08 * size * noise["detail"]
+    if head.appearance is None:
+        return np.full_like(brain_distance, np.inf), np.zeros_like(points)
+    centre_offset = points - head.tumour_centre_lps[:, None]
+    distance = compute_lengths(_apply_matrix(head.tumour_axes, centre_offset))
+    core_radius = np.float32(head.appearance.core_mm)
+    edge = (
+        distance
+        - core_radius
+        + 0.22 * core_radius * random_fields["shape"]
+        + 0.08 * core_radius * random_fields["detail"]
+    )
     # A swelling pushes most at its edge and fades with distance; the skull does not give way.
-    strength = 0.22 * size * np.exp(-((distance / (2 * size)) ** 2)) / (distance + 6)
+    strength = 0.22 * core_radius * np.exp(-((distance / (2 * core_radius)) ** 2)) / (distance + 6)
     # The core, and so its rim, ends under the skull.
-    return np.maximum(edge, outside + 3), away * strength * np.clip(-outside / 10, 0, 1)
+    return np.maximum(edge, brain_distance + 3), centre_offset * strength * np.clip(
+        -brain_distance / 10, 0, 1
+    )
 
 
-def _skin(head: Head, q: Floats, outside: Floats, noise: Mapping[str, Floats]) -> Floats:
+def _compute_skin_distance(
+    head: HeadAnatomy,
+    head_points: FloatArray,
+    brain_distance: FloatArray,
+    random_fields: Mapping[str, FloatArray],
+) -> FloatArray:
     """Millimetres from the head's surface: scalp over the skull, face, neck, nose and ears."""
-    scalp = outside - (head.liquor_mm + head.skull_mm + head.scalp_mm + 0.7 * noise["scalp"])
-    pair = folded(q)
-    surface = _blend(scalp, ellipsoid(q, (0, -3, -48), (71, 98, 95)), 14)
+    scalp = brain_distance - (head.csf_mm + head.skull_mm + head.scalp_mm + 0.7 * random_fields["scalp"])
+    folded_points = fold_to_right(head_points)
+    surface = _compute_smooth_union(
+        scalp, compute_ellipsoid_distance(head_points, (0, -3, -48), (71, 98, 95)), 14
+    )
     # Temples and cheeks fill the hollow between the eyes and the temporal lobes.
-    surface = _blend(surface, ellipsoid(pair, (44, 42, -42), (25, 36, 50)), 14)
-    surface = _blend(surface, ellipsoid(q, (0, 92, -52), (14, 20, 24)), 10)
-    return _blend(surface, ellipsoid(pair, (77, -24, -38), (7, 13, 26)), 4)
+    surface = _compute_smooth_union(
+        surface, compute_ellipsoid_distance(folded_points, (44, 42, -42), (25, 36, 50)), 14
+    )
+    surface = _compute_smooth_union(
+        surface, compute_ellipsoid_distance(head_points, (0, 92, -52), (14, 20, 24)), 10
+    )
+    return _compute_smooth_union(
+        surface, compute_ellipsoid_distance(folded_points, (77, -24, -38), (7, 13, 26)), 4
+    )
 
 
-def folded(q: Floats) -> Floats:
+def fold_to_right(head_points: FloatArray) -> FloatArray:
     """Head coordinates with the left half laid on the right one, for what comes in pairs."""
-    return np.concatenate([np.abs(q[:1]), q[1:]])
+    return np.concatenate([np.abs(head_points[:1]), head_points[1:]])
 
 
-def ellipsoid(q: Floats, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Floats:
+def compute_ellipsoid_distance(
+    head_points: FloatArray, centre: tuple[float, float, float], radii: tuple[float, float, float]
+) -> FloatArray:
     """About the millimetres from an ellipsoid's surface, negative inside."""
-    unit = [(q[axis] - np.float32(centre[axis])) / np.float32(radii[axis]) for axis in range(3)]
+    unit = [(head_points[axis] - np.float32(centre[axis])) / np.float32(radii[axis]) for axis in range(3)]
     return (np.sqrt(unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2) - 1) * np.float32(min(radii))
 
 
-def _blend(one: Floats, other: Floats, soft_mm: float) -> Floats:
+def _compute_smooth_union(
+    first_distance: FloatArray, second_distance: FloatArray, blend_mm: float
+) -> FloatArray:
     """Union of two distances, its seam rounded over ``soft_mm``."""
-    near = np.clip(soft_mm - np.abs(one - other), 0, None)
-    return np.minimum(one, other) - near**2 / (4 * soft_mm)
+    near = np.clip(blend_mm - np.abs(first_distance - second_distance), 0, None)
+    return np.minimum(first_distance, second_distance) - near**2 / (4 * blend_mm)
 
 
-def within(distance: NDArray[np.floating], soft_mm: float = 1.0) -> Floats:
+def compute_inside_share(distance: NDArray[np.floating], edge_width_mm: float = 1.0) -> FloatArray:
     """Share 0..1 of a point that lies inside a surface, by its signed distance."""
-    return np.clip(0.5 - distance / soft_mm, 0, 1).astype(np.float32, copy=False)
+    return np.clip(0.5 - distance / edge_width_mm, 0, 1).astype(np.float32, copy=False)

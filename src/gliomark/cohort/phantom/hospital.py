@@ -10,31 +10,45 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_clinical, write_nifti, write_pictures
-from gliomark.cohort.phantom.appearance import LABELS, MARKERS, Ceiling, Look, ceiling, ceiling_of, posterior
-from gliomark.cohort.phantom.dicom import Export, acquired, write_series
-from gliomark.cohort.phantom.distractors import distractors, segmentation
+from gliomark.cohort.phantom import (
+    PhantomSettings,
+    create_phantom,
+    write_clinical_csv,
+    write_nifti,
+    write_pictures,
+)
+from gliomark.cohort.phantom.appearance import (
+    LABEL_COLUMNS,
+    MARKER_COLUMNS,
+    AucCeiling,
+    TumourAppearance,
+    compute_auc_ceiling,
+    compute_posterior,
+    estimate_auc_ceiling,
+)
+from gliomark.cohort.phantom.dicom import DicomExport, create_acquired_slices, write_series
+from gliomark.cohort.phantom.distractors import create_distractor_series, create_segmentation
 from gliomark.cohort.phantom.scanned import (
     HospitalPatient,
     HospitalSettings,
-    hospital_patient,
-    movement_of,
+    create_hospital_patient,
+    decompose_movement,
 )
 from gliomark.files import atomic_folder, atomic_write, remove_leftovers
-from gliomark.study import Clinical, GliomarkError, MRSequence, Study
-from gliomark.tables import csv_text
+from gliomark.study import ClinicalData, GliomarkError, MRSequence, Study
+from gliomark.tables import format_csv
 
 __all__ = [
     "HospitalPatient",
     "HospitalReport",
     "HospitalSettings",
-    "hospital_patient",
-    "write_dicom",
+    "create_hospital_patient",
+    "write_patient_dicom",
     "write_hospital",
 ]
 
-Row = Mapping[str, str | float | int]
-Form = Literal["dicom", "pictures", "nifti"]
+CsvRow = Mapping[str, str | float | int]
+OutputFormat = Literal["dicom", "pictures", "nifti"]
 
 
 @dataclass(frozen=True)
@@ -46,27 +60,27 @@ class HospitalReport:
 
     folder: Path
     patients: int
-    ceilings: Mapping[str, Ceiling]
-    here: Mapping[str, Ceiling]
+    model_ceilings: Mapping[str, AucCeiling]
+    cohort_ceilings: Mapping[str, AucCeiling]
 
 
 @dataclass(frozen=True)
-class _Written:
+class _WrittenPatient:
     """What a worker hands back of one patient."""
 
-    clinical: Clinical
-    look: Look | None
-    truth: Row
+    clinical: ClinicalData
+    appearance: TumourAppearance | None
+    truth_row: CsvRow
 
 
 def write_hospital(
     seeds: Sequence[int],
     out: Path,
     settings: HospitalSettings = HospitalSettings(),
-    form: Form = "dicom",
+    output_format: OutputFormat = "dicom",
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
-    lesion: bool = True,
+    has_lesion: bool = True,
 ) -> HospitalReport:
     """Patients of ``seeds`` below a new folder: ``dicom/`` with ``labels.csv``, or aligned sequences as
     ``pictures/`` or ``nifti/`` with ``clinical.csv``.
@@ -80,7 +94,7 @@ def write_hospital(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise GliomarkError("The synthetic hospital needs at least one patient, each with an own seed.")
-    if form == "dicom" and not lesion:
+    if output_format == "dicom" and not has_lesion:
         raise GliomarkError(
             "A hospital's DICOM export always has a lesion's outline: write people without a lesion as pictures or "
             "nifti."
@@ -89,121 +103,142 @@ def write_hospital(
         raise GliomarkError(f"{out} is there already and is not empty: choose a new folder.")
     remove_leftovers(out.parent)
     with atomic_folder(out) as part:
-        make = partial(_write_one, form=form, settings=settings, folder=part, lesion=lesion)
+        write_one = partial(
+            _write_patient, output_format=output_format, settings=settings, folder=part, has_lesion=has_lesion
+        )
         written = []
-        for done, one in enumerate(_each(make, seeds, workers), 1):
+        for done, one in enumerate(_write_in_parallel(write_one, seeds, workers), 1):
             written.append(one)
             if progress is not None:
                 progress(one.clinical.patient_id, done, len(seeds))
-        report = _report(written, out, settings)
-        _write_tables(written, report, part, "labels.csv" if form == "dicom" else "clinical.csv")
+        report = _create_report(written, out, settings)
+        _write_tables(written, report, part, "labels.csv" if output_format == "dicom" else "clinical.csv")
     return report
 
 
-def _each(make: Callable[[int], _Written], seeds: Sequence[int], workers: int) -> Iterator[_Written]:
+def _write_in_parallel(
+    write_one: Callable[[int], _WrittenPatient], seeds: Sequence[int], workers: int
+) -> Iterator[_WrittenPatient]:
     """Every patient in the order of the seeds, by one process or several."""
     if workers <= 1:
-        yield from map(make, seeds)
+        yield from map(write_one, seeds)
         return
     # spawned, not forked: libraries' threads do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(seeds)), mp_context=context) as pool:
-        yield from pool.map(make, seeds)
+        yield from pool.map(write_one, seeds)
 
 
-def _write_one(seed: int, form: Form, settings: HospitalSettings, folder: Path, lesion: bool) -> _Written:
-    if form == "dicom":
-        return _write_scanned(seed, settings, folder / form)
-    write = write_pictures if form == "pictures" else write_nifti
-    return _write_aligned(seed, write, settings, folder / form, lesion)
+def _write_patient(
+    seed: int, output_format: OutputFormat, settings: HospitalSettings, folder: Path, has_lesion: bool
+) -> _WrittenPatient:
+    if output_format == "dicom":
+        return _write_dicom_patient(seed, settings, folder / output_format)
+    write_study = write_pictures if output_format == "pictures" else write_nifti
+    return _write_aligned_patient(seed, write_study, settings, folder / output_format, has_lesion)
 
 
-def write_dicom(patient: HospitalPatient, folder: Path) -> Path:
+def write_patient_dicom(patient: HospitalPatient, folder: Path) -> Path:
     """The patient's whole examination below ``folder``, in hospital-like folders; returns the patient's folder."""
-    export = Export(patient)
-    series = [list(acquired(export, name)) for name in patient.study.series]
+    export = DicomExport(patient)
+    series = [list(create_acquired_slices(export, name)) for name in patient.study.series]
     reference = list(patient.study.series).index(MRSequence.T2)
-    extras = distractors(export) if patient.settings.distractors else []
-    root = folder / f"{int(export.uid('folder')[-9:]):08X}"[-8:]
-    for header in [*series, *extras, [segmentation(export, series[reference])]]:
+    extras = create_distractor_series(export) if patient.settings.has_distractors else []
+    root = folder / f"{int(export.create_uid('folder')[-9:]):08X}"[-8:]
+    for header in [*series, *extras, [create_segmentation(export, series[reference])]]:
         write_series(export, header, root)
     return root
 
 
-def _write_scanned(seed: int, settings: HospitalSettings, folder: Path) -> _Written:
+def _write_dicom_patient(seed: int, settings: HospitalSettings, folder: Path) -> _WrittenPatient:
     """One patient as DICOM."""
-    patient = hospital_patient(seed, settings)
-    write_dicom(patient, folder)
-    moved: dict[str, str | float | int] = {}
+    patient = create_hospital_patient(seed, settings)
+    write_patient_dicom(patient, folder)
+    motion_columns: dict[str, str | float | int] = {}
     for sequence, matrix in patient.motion.items():
-        shift, turn = movement_of(matrix)
+        shift, rotation = decompose_movement(matrix)
         for axis, name in enumerate("xyz"):
-            moved[f"{sequence}_shift_{name}_mm"] = round(float(shift[axis]), 6)
-            moved[f"{sequence}_turn_{name}_deg"] = round(float(turn[axis]), 6)
-    return _Written(
+            motion_columns[f"{sequence}_shift_{name}_mm"] = round(float(shift[axis]), 6)
+            motion_columns[f"{sequence}_turn_{name}_deg"] = round(float(rotation[axis]), 6)
+    return _WrittenPatient(
         patient.clinical,
-        patient.look,
-        _truth(seed, patient.clinical, patient.look, settings) | moved,
+        patient.appearance,
+        _create_truth_row(seed, patient.clinical, patient.appearance, settings) | motion_columns,
     )
 
 
-def _write_aligned(
-    seed: int, write: Callable[[Study, Path], Path], settings: HospitalSettings, folder: Path, lesion: bool
-) -> _Written:
+def _write_aligned_patient(
+    seed: int,
+    write_study: Callable[[Study, Path], Path],
+    settings: HospitalSettings,
+    folder: Path,
+    has_lesion: bool,
+) -> _WrittenPatient:
     """One patient whose sequences share a grid, as pictures or volumes."""
     imaging = PhantomSettings(
-        noise=settings.noise,
+        noise_sigma=settings.noise_sigma,
         sublayers=settings.sublayers,
-        appearance_noise=settings.appearance.noise,
-        lesion=lesion,
+        appearance_noise_factor=settings.appearance.noise_factor,
+        has_lesion=has_lesion,
     )
-    phantom = make_phantom(seed, imaging)
-    write(phantom.study, folder)
-    return _Written(phantom.clinical, phantom.look, _truth(seed, phantom.clinical, phantom.look, settings))
+    phantom = create_phantom(seed, imaging)
+    write_study(phantom.study, folder)
+    return _WrittenPatient(
+        phantom.clinical,
+        phantom.appearance,
+        _create_truth_row(seed, phantom.clinical, phantom.appearance, settings),
+    )
 
 
-def _truth(
-    seed: int, clinical: Clinical, look: Look | None, settings: HospitalSettings
+def _create_truth_row(
+    seed: int, clinical: ClinicalData, appearance: TumourAppearance | None, settings: HospitalSettings
 ) -> dict[str, str | float | int]:
     """A row of truth.csv."""
-    if look is None:
+    if appearance is None:
         return {"id": clinical.patient_id, "seed": seed, "lesion": "none"}
     age, sex = clinical.age or 0.0, clinical.sex or 0
-    chances = {
-        f"posterior_{marker}": round(posterior(look, age, sex, marker, settings.appearance), 6)
-        for marker in MARKERS
+    posteriors = {
+        f"posterior_{marker}": round(compute_posterior(appearance, age, sex, marker, settings.appearance), 6)
+        for marker in MARKER_COLUMNS
     }
-    shown = {
-        name: int(value) if name == "mismatch" else round(value, 6) for name, value in asdict(look).items()
+    appearance_values = {
+        name: int(value) if name == "mismatch" else round(value, 6)
+        for name, value in asdict(appearance).items()
     }
-    return {"id": clinical.patient_id, "seed": seed, **shown, **chances}
+    return {"id": clinical.patient_id, "seed": seed, **appearance_values, **posteriors}
 
 
-def _report(written: Sequence[_Written], out: Path, settings: HospitalSettings) -> HospitalReport:
-    people = [(one.clinical, one.look) for one in written if one.look is not None]
-    markers = MARKERS if people else ()
+def _create_report(
+    written: Sequence[_WrittenPatient], out: Path, settings: HospitalSettings
+) -> HospitalReport:
+    patients = [(one.clinical, one.appearance) for one in written if one.appearance is not None]
+    markers = MARKER_COLUMNS if patients else ()
     return HospitalReport(
         folder=out,
         patients=len(written),
-        ceilings={marker: ceiling(marker, settings.appearance) for marker in markers},
-        here={marker: ceiling_of(people, marker, settings.appearance) for marker in markers},
+        model_ceilings={marker: estimate_auc_ceiling(marker, settings.appearance) for marker in markers},
+        cohort_ceilings={
+            marker: compute_auc_ceiling(patients, marker, settings.appearance) for marker in markers
+        },
     )
 
 
-def _write_tables(written: Sequence[_Written], report: HospitalReport, folder: Path, labels: str) -> None:
+def _write_tables(
+    written: Sequence[_WrittenPatient], report: HospitalReport, folder: Path, labels_name: str
+) -> None:
     """The clinical table, and beside the images what only a phantom knows."""
-    write_clinical([one.clinical for one in written], folder / labels, LABELS)
+    write_clinical_csv([one.clinical for one in written], folder / labels_name, LABEL_COLUMNS)
     truth = folder / "truth"
     truth.mkdir()
-    _write_csv([one.truth for one in written], truth / "truth.csv")
-    rows: list[Row] = [
+    _write_csv([one.truth_row for one in written], truth / "truth.csv")
+    rows: list[CsvRow] = [
         {"counted_on": counted, **{field.name: getattr(best, field.name) for field in fields(best)}}
-        for counted, group in (("model", report.ceilings), ("these patients", report.here))
+        for counted, group in (("model", report.model_ceilings), ("these patients", report.cohort_ceilings))
         for best in group.values()
     ]
     if rows:
         _write_csv(rows, truth / "ceiling.csv")
 
 
-def _write_csv(rows: Sequence[Row], path: Path) -> None:
-    atomic_write(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
+def _write_csv(rows: Sequence[CsvRow], path: Path) -> None:
+    atomic_write(path, format_csv([list(rows[0]), *(list(row.values()) for row in rows)]))

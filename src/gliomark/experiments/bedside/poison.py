@@ -14,26 +14,26 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-Files = dict[str, bytes]
-PAIR = ("T1C", "FLAIR")
+UploadFiles = dict[str, bytes]
+SEQUENCE_NAMES = ("T1C", "FLAIR")
 
 
-def _both(name: str, content: bytes) -> Files:
+def _create_for_each_sequence(name: str, content: bytes) -> UploadFiles:
     """The same content for every sequence; ``{}`` in the name stands for the sequence."""
-    return {f"P/{name.format(sequence)}": content for sequence in PAIR}
+    return {f"P/{name.format(sequence)}": content for sequence in SEQUENCE_NAMES}
 
 
-def _meta_image(dimensions: str, file: str = "LOCAL") -> bytes:
-    head = f"ObjectType = Image\nNDims = {dimensions}\nDimSize = 64 64 9\nElementType = MET_SHORT\n"
-    return f"{head}ElementDataFile = {file}\n".encode() + bytes(77_000)
+def _create_meta_image(dimension_count: str, data_file: str = "LOCAL") -> bytes:
+    head = f"ObjectType = Image\nNDims = {dimension_count}\nDimSize = 64 64 9\nElementType = MET_SHORT\n"
+    return f"{head}ElementDataFile = {data_file}\n".encode() + bytes(77_000)
 
 
-def _nrrd(file: str) -> bytes:
+def _create_nrrd_header(data_file: str) -> bytes:
     head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 64 64 9\nendian: little\nencoding: raw\n"
-    return f"{head}data file: {file}\n\n".encode()
+    return f"{head}data file: {data_file}\n\n".encode()
 
 
-def _nifti(shape: tuple[int, int, int], content: bytes) -> bytes:
+def _create_nifti(shape: tuple[int, int, int], content: bytes) -> bytes:
     head = bytearray(352)
     struct.pack_into("<i", head, 0, 348)
     struct.pack_into("<8h", head, 40, 3, *shape, 1, 1, 1, 1)
@@ -44,80 +44,101 @@ def _nifti(shape: tuple[int, int, int], content: bytes) -> bytes:
     return bytes(head) + content
 
 
-def _png(width: int, height: int, content: bytes = b"") -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
+def _create_png(width: int, height: int, content: bytes = b"") -> bytes:
+    def create_chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(content))
-        + chunk(b"IEND", b"")
+        + create_chunk(b"IHDR", head)
+        + create_chunk(b"IDAT", zlib.compress(content))
+        + create_chunk(b"IEND", b"")
     )
 
 
-def _dicom(**claims: int) -> Files:
+def _create_dicom_files(**header_values: int) -> UploadFiles:
     files = {}
-    for number, sequence in enumerate(PAIR):
-        one = Dataset()
-        one.SOPClassUID, one.SOPInstanceUID = MRImageStorage, generate_uid()
-        one.StudyInstanceUID, one.SeriesInstanceUID = generate_uid(), generate_uid()
-        one.PatientID, one.Modality, one.SeriesDescription = "P", "MR", sequence
-        one.SeriesNumber, one.Rows, one.Columns = number, 64, 64
-        one.BitsAllocated = one.BitsStored = 16
-        one.HighBit, one.PixelRepresentation, one.SamplesPerPixel = 15, 0, 1
-        one.PhotometricInterpretation, one.PixelData = "MONOCHROME2", bytes(8192)
-        for name, value in claims.items():
-            setattr(one, name, value)
-        one.file_meta = FileMetaDataset()
-        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        whole = BytesIO()
-        dcmwrite(whole, one, enforce_file_format=True)
-        files[f"P/{sequence}.dcm"] = whole.getvalue()
+    for number, sequence in enumerate(SEQUENCE_NAMES):
+        dataset = Dataset()
+        dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, generate_uid()
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
+        dataset.PatientID, dataset.Modality, dataset.SeriesDescription = "P", "MR", sequence
+        dataset.SeriesNumber, dataset.Rows, dataset.Columns = number, 64, 64
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit, dataset.PixelRepresentation, dataset.SamplesPerPixel = 15, 0, 1
+        dataset.PhotometricInterpretation, dataset.PixelData = "MONOCHROME2", bytes(8192)
+        for name, value in header_values.items():
+            setattr(dataset, name, value)
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        buffer = BytesIO()
+        dcmwrite(buffer, dataset, enforce_file_format=True)
+        files[f"P/{sequence}.dcm"] = buffer.getvalue()
     return files
 
 
-def _zip(entries: Files, link: bool = False) -> Files:
-    whole = BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+def _create_zip(entries: UploadFiles, is_symlink: bool = False) -> UploadFiles:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
             entry = zipfile.ZipInfo(name)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            if link:
+            if is_symlink:
                 entry.external_attr = (stat.S_IFLNK | 0o777) << 16
             archive.writestr(entry, content)
-    return {"sent.zip": whole.getvalue()}
+    return {"sent.zip": buffer.getvalue()}
 
 
-def _cut(good: Files) -> Files:
-    return {name: content[: len(content) // 2] for name, content in good.items()}
+def _truncate_files(valid_files: UploadFiles) -> UploadFiles:
+    return {name: content[: len(content) // 2] for name, content in valid_files.items()}
 
 
-def _twice(good: Files) -> Files:
-    return {f"{patient}/{name}": content for patient in "AB" for name, content in good.items()}
+def _duplicate_patient(valid_files: UploadFiles) -> UploadFiles:
+    return {f"{patient}/{name}": content for patient in "AB" for name, content in valid_files.items()}
 
 
-SCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n{ } loop\nshowpage\n%%EOF\n".ljust(80)
-KINDS: dict[str, Callable[[Files], Files]] = {
-    "MetaImage of 99 dimensions": lambda _: _both("{}.mha", _meta_image("99")),
-    "MetaImage of 4294967295 dimensions": lambda _: _both("{}.mha", _meta_image("4294967295")),
-    "MetaImage header names another file": lambda _: _both("{}.mhd", _meta_image("3", "/etc/passwd")),
-    "NRRD header names another file": lambda _: _both("{}.nrrd", _nrrd("/etc/passwd")),
-    "NRRD header leads out of the folder": lambda _: _both("{}.nhdr", _nrrd("../../../gliomark.db")),
-    "PostScript called png": lambda _: _both("{}/1.png", SCRIPT) | _both("{}/2.png", SCRIPT),
-    "DICOM claims 10^9 frames": lambda _: _dicom(NumberOfFrames=10**9),
-    "DICOM claims 65535 rows and columns": lambda _: _dicom(Rows=65535, Columns=65535),
-    "zip leads out of the folder": lambda _: _zip({"../../outside.png": b"x"}),
-    "zip holds a link": lambda _: _zip({"P/T1C/1.png": b"/etc/passwd"}, link=True),
-    "zip unpacks to too much": lambda _: _zip({f"P/T1C/{n}.png": bytes(300 << 20) for n in range(8)}),
-    "gzip unpacks to too much": lambda _: _both("{}.nii.gz", gzip.compress(_nifti((2000, 2000, 2000), bytes(1 << 20)))),
-    "NIfTI is shorter than it says": lambda _: _both("{}.nii", _nifti((64, 64, 20), bytes(100))),
-    "NIfTI of negative size": lambda _: _both("{}.nii", _nifti((-64, 64, 20), bytes(10_000))),
-    "png of 4 thousand million pixels": lambda _: _both("{}/1.png", _png(65_000, 65_000)),
-    "png is noise": lambda _: _both("{}/1.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40),
-    "pictures are cut": _cut,
+POSTSCRIPT_FILE = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n{ } loop\nshowpage\n%%EOF\n".ljust(80)
+INVALID_UPLOADS: dict[str, Callable[[UploadFiles], UploadFiles]] = {
+    "MetaImage of 99 dimensions": lambda _: _create_for_each_sequence("{}.mha", _create_meta_image("99")),
+    "MetaImage of 4294967295 dimensions": lambda _: _create_for_each_sequence(
+        "{}.mha", _create_meta_image("4294967295")
+    ),
+    "MetaImage header names another file": lambda _: _create_for_each_sequence(
+        "{}.mhd", _create_meta_image("3", "/etc/passwd")
+    ),
+    "NRRD header names another file": lambda _: _create_for_each_sequence(
+        "{}.nrrd", _create_nrrd_header("/etc/passwd")
+    ),
+    "NRRD header leads out of the folder": lambda _: _create_for_each_sequence(
+        "{}.nhdr", _create_nrrd_header("../../../gliomark.db")
+    ),
+    "PostScript called png": lambda _: (
+        _create_for_each_sequence("{}/1.png", POSTSCRIPT_FILE)
+        | _create_for_each_sequence("{}/2.png", POSTSCRIPT_FILE)
+    ),
+    "DICOM claims 10^9 frames": lambda _: _create_dicom_files(NumberOfFrames=10**9),
+    "DICOM claims 65535 rows and columns": lambda _: _create_dicom_files(Rows=65535, Columns=65535),
+    "zip leads out of the folder": lambda _: _create_zip({"../../outside.png": b"x"}),
+    "zip holds a link": lambda _: _create_zip({"P/T1C/1.png": b"/etc/passwd"}, is_symlink=True),
+    "zip unpacks to too much": lambda _: _create_zip({f"P/T1C/{n}.png": bytes(300 << 20) for n in range(8)}),
+    "gzip unpacks to too much": lambda _: _create_for_each_sequence(
+        "{}.nii.gz", gzip.compress(_create_nifti((2000, 2000, 2000), bytes(1 << 20)))
+    ),
+    "NIfTI is shorter than it says": lambda _: _create_for_each_sequence(
+        "{}.nii", _create_nifti((64, 64, 20), bytes(100))
+    ),
+    "NIfTI of negative size": lambda _: _create_for_each_sequence(
+        "{}.nii", _create_nifti((-64, 64, 20), bytes(10_000))
+    ),
+    "png of 4 thousand million pixels": lambda _: _create_for_each_sequence(
+        "{}/1.png", _create_png(65_000, 65_000)
+    ),
+    "png is noise": lambda _: _create_for_each_sequence(
+        "{}/1.png", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
+    ),
+    "pictures are cut": _truncate_files,
     "files are empty": lambda good: dict.fromkeys(good, b""),
     "name leads out of the folder": lambda good: {"../../" + next(iter(good)): b"x"},
-    "two patients": _twice,
-}  # fmt: skip
+    "two patients": _duplicate_patient,
+}

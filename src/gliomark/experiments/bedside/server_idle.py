@@ -23,177 +23,202 @@ from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from gliomark.cohort.phantom import make_phantom, write_pictures
+from gliomark.cohort.phantom import create_phantom, write_pictures
 from gliomark.cohort.store import write_json
-from gliomark.experiments.bedside.poison import Files
-from gliomark.experiments.bedside.server_poison import COARSE, FIRST_SEED
-from gliomark.experiments.bedside.serving import Served, files_of, resident_mb, send, served
-from gliomark.experiments.records import run_record, write_table
+from gliomark.experiments.bedside.poison import UploadFiles
+from gliomark.experiments.bedside.server_poison import COARSE_PHANTOM, FIRST_SEED
+from gliomark.experiments.bedside.serving import (
+    RunningServer,
+    measure_resident_memory_mb,
+    read_patient_files,
+    send_files,
+    start_server,
+)
+from gliomark.experiments.records import create_run_record, write_table
 from gliomark.files import scratch_folder
 
-NAME = "server_idle"
-AGAIN_S = 0.2  # after which a silent one that was ended comes back
-BETWEEN_S = 1.0  # between two calls of the good client
+EXPERIMENT_NAME = "server_idle"
+RECONNECT_DELAY_S = 0.2  # after which a silent one that was ended comes back
+CALL_INTERVAL_S = 1.0  # between two calls of the good client
 
 
-def request_of(title: str) -> bytes:
+def capture_association_request(ae_title: str) -> bytes:
     """A whole A-ASSOCIATE-RQ, taken from pynetdicom as it calls a listener of ours."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        entity = AE(title)
+        entity = AE(ae_title)
         entity.acse_timeout = 0.5
         entity.add_requested_context(Verification)
         entity.add_requested_context(MRImageStorage, ImplicitVRLittleEndian)
-        asking = threading.Thread(target=entity.associate, args=listener.getsockname())
-        asking.start()
-        line, _ = listener.accept()
-        asked = line.recv(1 << 16)
-        line.close()
-        asking.join()
-    return asked
+        requestor_thread = threading.Thread(target=entity.associate, args=listener.getsockname())
+        requestor_thread.start()
+        connection, _ = listener.accept()
+        request = connection.recv(1 << 16)
+        connection.close()
+        requestor_thread.join()
+    return request
 
 
 @dataclass(frozen=True)
-class Silent:
+class SilentConnection:
     """What one of them says before it falls silent, and to which port. reads: whether it takes what is answered."""
 
     kind: str
     port: int
-    says: bytes
-    reads: bool = True
+    payload: bytes
+    reads_response: bool = True
 
 
-def silent_ones(http: int, dicom: int, token: str, count: int) -> list[Silent]:
+def create_silent_connections(
+    http_port: int, dicom_port: int, authorization: str, count: int
+) -> list[SilentConnection]:
     """count over HTTP and count over DICOM, an equal share of each kind."""
     large = b"GET /api/docs/files/swagger-ui-bundle.js HTTP/1.1\r\n"
-    head = f"Host: 127.0.0.1:{http}\r\n".encode()
-    known = b"Authorization: " + token.encode() + b"\r\n"
+    head = f"Host: 127.0.0.1:{http_port}\r\n".encode()
+    authorization_header = b"Authorization: " + authorization.encode() + b"\r\n"
     body = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000\r\n\r\n--x"
-    web = [
-        Silent("HTTP, idle", http, b""),
-        Silent("HTTP, half a header", http, b"GET /api/health HTTP/1.1\r\n" + head),
-        Silent("HTTP, half a body", http, b"POST /api/studies HTTP/1.1\r\n" + head + body),
-        Silent("HTTP, half a body, with a token", http, b"POST /api/studies HTTP/1.1\r\n" + head + known + body),
-        Silent("HTTP, slow reader", http, (large + head + b"\r\n") * 9, reads=False),
-    ]  # fmt: skip
-    asked = request_of("SILENT")
-    pushed = [
-        Silent("DICOM, connected", dicom, b""),
-        Silent("DICOM, half a request", dicom, asked[: len(asked) // 2]),
-        Silent("DICOM, associated", dicom, asked),
-        Silent(
-            "DICOM, associated, half an object", dicom, asked + struct.pack(">BxL", 4, 16_000) + bytes(1000)
+    http_kinds = [
+        SilentConnection("HTTP, idle", http_port, b""),
+        SilentConnection("HTTP, half a header", http_port, b"GET /api/health HTTP/1.1\r\n" + head),
+        SilentConnection("HTTP, half a body", http_port, b"POST /api/studies HTTP/1.1\r\n" + head + body),
+        SilentConnection(
+            "HTTP, half a body, with a token",
+            http_port,
+            b"POST /api/studies HTTP/1.1\r\n" + head + authorization_header + body,
+        ),
+        SilentConnection("HTTP, slow reader", http_port, (large + head + b"\r\n") * 9, reads_response=False),
+    ]
+    request = capture_association_request("SILENT")
+    dicom_kinds = [
+        SilentConnection("DICOM, connected", dicom_port, b""),
+        SilentConnection("DICOM, half a request", dicom_port, request[: len(request) // 2]),
+        SilentConnection("DICOM, associated", dicom_port, request),
+        SilentConnection(
+            "DICOM, associated, half an object",
+            dicom_port,
+            request + struct.pack(">BxL", 4, 16_000) + bytes(1000),
         ),
     ]
-    return [kinds[number % len(kinds)] for kinds in (web, pushed) for number in range(count)]
+    return [kinds[number % len(kinds)] for kinds in (http_kinds, dicom_kinds) for number in range(count)]
 
 
-class Crowd:
+class SilentConnectionPool:
     """Silent connections that come back when they are ended. came: how often, by kind."""
 
-    def __init__(self, silent: list[Silent]) -> None:
-        self._selector, self._over = selectors.DefaultSelector(), threading.Event()
-        self._later: list[tuple[float, Silent]] = [(0.0, one) for one in silent]
-        self.came: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._live, daemon=True)
+    def __init__(self, silent: list[SilentConnection]) -> None:
+        self._selector, self._stop_event = selectors.DefaultSelector(), threading.Event()
+        self._reconnections: list[tuple[float, SilentConnection]] = [(0.0, one) for one in silent]
+        self.connection_counts: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._maintain_connections, daemon=True)
 
     @property
-    def open(self) -> int:
+    def open_count(self) -> int:
         return len(self._selector.get_map())
 
     @contextmanager
-    def there(self) -> Iterator[Crowd]:
+    def keep_open(self) -> Iterator[SilentConnectionPool]:
         self._thread.start()
         try:
             yield self
         finally:
-            self._over.set()
+            self._stop_event.set()
             self._thread.join()
 
-    def _live(self) -> None:
-        while not self._over.is_set():
+    def _maintain_connections(self) -> None:
+        while not self._stop_event.is_set():
             now = time.monotonic()
-            due = [one for when, one in self._later if when <= now]
-            self._later = [(when, one) for when, one in self._later if when > now]
+            due = [one for when, one in self._reconnections if when <= now]
+            self._reconnections = [(when, one) for when, one in self._reconnections if when > now]
             for one in due:
-                self._come(one)
+                self._connect(one)
             for key, _ in self._selector.select(0.05):
-                self._hear(key.fileobj, key.data)  # type: ignore[arg-type]
+                self._receive(key.fileobj, key.data)  # type: ignore[arg-type]
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
 
-    def _come(self, one: Silent) -> None:
-        self.came[one.kind] += 1
+    def _connect(self, connection: SilentConnection) -> None:
+        self.connection_counts[connection.kind] += 1
         try:
-            line = socket.create_connection(("127.0.0.1", one.port), timeout=5)
-            if not one.reads:
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            line.sendall(one.says)
-            line.setblocking(False)
+            client_socket = socket.create_connection(("127.0.0.1", connection.port), timeout=5)
+            if not connection.reads_response:
+                client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client_socket.sendall(connection.payload)
+            client_socket.setblocking(False)
             # who does not read hears of its end as soon as it writes; a hang-up is seen all the same
-            self._selector.register(line, selectors.EVENT_READ, one)
+            self._selector.register(client_socket, selectors.EVENT_READ, connection)
         except OSError:
-            self._later.append((time.monotonic() + AGAIN_S, one))
+            self._reconnections.append((time.monotonic() + RECONNECT_DELAY_S, connection))
 
-    def _hear(self, line: socket.socket, one: Silent) -> None:
+    def _receive(self, client_socket: socket.socket, connection: SilentConnection) -> None:
         try:
-            heard = line.recv(1 << 16) if one.reads else line.recv(1, socket.MSG_PEEK)
+            received = (
+                client_socket.recv(1 << 16)
+                if connection.reads_response
+                else client_socket.recv(1, socket.MSG_PEEK)
+            )
         except OSError:
-            heard = b""
-        if heard and not one.reads:
+            received = b""
+        if received and not connection.reads_response:
             time.sleep(0.001)  # it stays readable: that is its kind of silence
-            heard = b"" if _has_ended(line) else heard
-        if not heard:
-            self._selector.unregister(line)
-            line.close()
-            self._later.append((time.monotonic() + AGAIN_S, one))
+            received = b"" if _is_closed(client_socket) else received
+        if not received:
+            self._selector.unregister(client_socket)
+            client_socket.close()
+            self._reconnections.append((time.monotonic() + RECONNECT_DELAY_S, connection))
 
 
-def _has_ended(line: socket.socket) -> bool:
+def _is_closed(client_socket: socket.socket) -> bool:
     """Whether the other side has gone, although there is still something to be read."""
-    return line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0 or _tcp_state(line) != ESTABLISHED
-
-
-ESTABLISHED = 1
-
-
-def _tcp_state(line: socket.socket) -> int:
     return (
-        line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        if hasattr(socket, "TCP_INFO")
-        else ESTABLISHED
+        client_socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        or _read_tcp_state(client_socket) != TCP_ESTABLISHED
     )
 
 
-def good_calls(server: Served, patient: Files) -> dict[str, Callable[[], bool]]:
+TCP_ESTABLISHED = 1
+
+
+def _read_tcp_state(client_socket: socket.socket) -> int:
+    return (
+        client_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        if hasattr(socket, "TCP_INFO")
+        else TCP_ESTABLISHED
+    )
+
+
+def create_client_calls(server: RunningServer, patient: UploadFiles) -> dict[str, Callable[[], bool]]:
     """What a good client asks, each answering whether it was served."""
     port = server.dicom_port
 
-    def upload() -> bool:
-        sent = send(server.client, patient)
-        taken = sent.status_code == 201
-        return taken and server.client.delete(f"/api/studies/{sent.json()['id']}").status_code == 204
+    def upload_study() -> bool:
+        response = send_files(server.client, patient)
+        is_accepted = response.status_code == 201
+        return (
+            is_accepted and server.client.delete(f"/api/studies/{response.json()['id']}").status_code == 204
+        )
 
-    def echo() -> bool:
+    def send_echo() -> bool:
         entity = AE("GOOD")
         entity.acse_timeout = entity.dimse_timeout = 10
         entity.add_requested_context(Verification)
-        line = entity.associate("127.0.0.1", port, ae_title="GLIOMARK")
-        served = line.is_established and line.send_c_echo().get("Status") == 0
-        line.release()
+        association = entity.associate("127.0.0.1", port, ae_title="GLIOMARK")
+        served = association.is_established and association.send_c_echo().get("Status") == 0
+        association.release()
         return bool(served)
 
     return {
         "GET /api/health": lambda: server.client.get("/api/health").json()["status"] == "ok",
         "GET /api/predictions": lambda: server.client.get("/api/predictions").status_code == 200,
-        "POST /api/studies": upload,
-        "C-ECHO": echo,
+        "POST /api/studies": upload_study,
+        "C-ECHO": send_echo,
     }
 
 
-def measure(calls: dict[str, Callable[[], bool]], asked: str, seconds: float) -> list[dict[str, Any]]:
+def measure_calls(
+    calls: dict[str, Callable[[], bool]], scenario: str, seconds: float
+) -> list[dict[str, Any]]:
     """Each call in turn, until so many seconds are over."""
-    rows, ends = [], time.monotonic() + seconds
-    while time.monotonic() < ends:
+    rows, deadline = [], time.monotonic() + seconds
+    while time.monotonic() < deadline:
         for name, call in calls.items():
             started = time.perf_counter()
             try:
@@ -202,48 +227,56 @@ def measure(calls: dict[str, Callable[[], bool]], asked: str, seconds: float) ->
                 served = False
             rows.append(
                 {
-                    "asked": asked,
+                    "asked": scenario,
                     "call": name,
                     "served": int(served),
                     "seconds": time.perf_counter() - started,
                 }
             )
-        time.sleep(BETWEEN_S)
+        time.sleep(CALL_INTERVAL_S)
     return rows
 
 
-def run(out: Path, say: Callable[[str], None], count: int, seconds: float) -> Path:
+def run_server_idle_connections(
+    output_folder: Path, notify: Callable[[str], None], silent_count: int, seconds: float
+) -> Path:
     """Write ``server_idle.csv``, its calls and its record under ``out``; the table's path."""
     with scratch_folder() as root:
-        patient = files_of(write_pictures(make_phantom(FIRST_SEED, COARSE).study, root / "patients"))
-        with served(root / "data", "--dicom-port", "0") as server:
-            calls = good_calls(server, patient)
-            measure(calls, "warm", 1)
-            rows = measure(calls, "alone", min(20.0, seconds))
-            memory = [resident_mb(server.process)]
+        patient = read_patient_files(
+            write_pictures(create_phantom(FIRST_SEED, COARSE_PHANTOM).study, root / "patients")
+        )
+        with start_server(root / "data", "--dicom-port", "0") as server:
+            calls = create_client_calls(server, patient)
+            measure_calls(calls, "warm", 1)
+            rows = measure_calls(calls, "alone", min(20.0, seconds))
+            memory = [measure_resident_memory_mb(server.process_id)]
             port = int(server.client.base_url.port or 0)
             token = server.client.headers["Authorization"]
-            with Crowd(silent_ones(port, server.dicom_port, token, count)).there() as crowd:
+            with SilentConnectionPool(
+                create_silent_connections(port, server.dicom_port, token, silent_count)
+            ).keep_open() as crowd:
                 time.sleep(2.0)
-                say(f"{crowd.open} silent connections are open")
-                rows += measure(calls, f"among {2 * count} silent ones", seconds)
-                still = crowd.open
-            memory.append(resident_mb(server.process))
-    every = pd.DataFrame(rows)
-    groups = every.groupby(["asked", "call"], sort=False)
-    table = pd.DataFrame([_summary(str(asked), str(call), group) for (asked, call), group in groups])
-    table = table.assign(open_at_the_end=still, memory_before_mb=memory[0], memory_after_mb=memory[1])
-    write_table(table, out / f"{NAME}.csv")
-    write_table(every, out / f"{NAME}_calls.csv")
-    record = run_record(NAME, silent=count, seconds=seconds, came=dict(crowd.came))
-    write_json(out / f"{NAME}_run_record.json", record)
-    return out / f"{NAME}.csv"
+                notify(f"{crowd.open_count} silent connections are open")
+                rows += measure_calls(calls, f"among {2 * silent_count} silent ones", seconds)
+                open_at_end = crowd.open_count
+            memory.append(measure_resident_memory_mb(server.process_id))
+    all_calls = pd.DataFrame(rows)
+    groups = all_calls.groupby(["asked", "call"], sort=False)
+    table = pd.DataFrame([_summarise_calls(str(asked), str(call), group) for (asked, call), group in groups])
+    table = table.assign(open_at_the_end=open_at_end, memory_before_mb=memory[0], memory_after_mb=memory[1])
+    write_table(table, output_folder / f"{EXPERIMENT_NAME}.csv")
+    write_table(all_calls, output_folder / f"{EXPERIMENT_NAME}_calls.csv")
+    record = create_run_record(
+        EXPERIMENT_NAME, silent=silent_count, seconds=seconds, came=dict(crowd.connection_counts)
+    )
+    write_json(output_folder / f"{EXPERIMENT_NAME}_run_record.json", record)
+    return output_folder / f"{EXPERIMENT_NAME}.csv"
 
 
-def _summary(asked: str, call: str, group: pd.DataFrame) -> dict[str, Any]:
+def _summarise_calls(scenario: str, call: str, group: pd.DataFrame) -> dict[str, Any]:
     seconds = group["seconds"]
     return {
-        "asked": asked,
+        "asked": scenario,
         "call": call,
         "calls": len(group),
         "unserved": int((1 - group["served"]).sum()),

@@ -18,31 +18,40 @@ import numpy as np
 import pandas as pd
 
 from gliomark.cohort.store import write_json
-from gliomark.experiments.bedside.serving import Answer, ask, resident_mb, served, upload, watched
-from gliomark.experiments.records import run_record, write_table
+from gliomark.experiments.bedside.serving import (
+    ServerPrediction,
+    measure_resident_memory_mb,
+    monitor_memory,
+    request_prediction,
+    start_server,
+    upload_study,
+)
+from gliomark.experiments.records import create_run_record, write_table
 from gliomark.files import scratch_folder
 from gliomark.io import find_patients
 from gliomark.study import GliomarkError
 
-NAME = "server_load"
+EXPERIMENT_NAME = "server_load"
 
 
-def _taken(client: httpx.Client, patients: Path, say: Callable[[str], None]) -> Iterator[str]:
+def _upload_accepted_patients(
+    client: httpx.Client, patients_folder: Path, notify: Callable[[str], None]
+) -> Iterator[str]:
     """Studies that the server could prepare; ``say`` is told of the others."""
-    for folder in find_patients(patients):
+    for folder in find_patients(patients_folder):
         try:
-            yield upload(client, folder)
+            yield upload_study(client, folder)
         except GliomarkError as error:
-            say(str(error))
+            notify(str(error))
 
 
-def run(
-    patients: Path,
-    out: Path,
-    say: Callable[[str], None],
-    count: int,
-    clients: int,
-    predictions: int,
+def run_server_load(
+    patients_folder: Path,
+    output_folder: Path,
+    notify: Callable[[str], None],
+    patient_count: int,
+    client_count: int,
+    prediction_count: int,
     workers: int,
 ) -> Path:
     """Write ``server_load.csv``, its predictions and its record under ``out``; the table's path.
@@ -51,46 +60,61 @@ def run(
     """
     rows: list[dict[str, Any]] = []
     memory: list[float] = []
-    with scratch_folder() as data, served(data, "--workers", str(workers)) as server:
-        client, process = server.client, server.process
-        studies = list(islice(_taken(client, patients, say), count))
+    with scratch_folder() as data, start_server(data, "--workers", str(workers)) as server:
+        client, process = server.client, server.process_id
+        studies = list(islice(_upload_accepted_patients(client, patients_folder, notify), patient_count))
         if not studies:
             raise GliomarkError(
-                f"The server could take none of the patients in {patients}; see what it says."
+                f"The server could take none of the patients in {patients_folder}; see what it says."
             )
-        say(f"{len(studies)} patients prepared")
-        ask(client, studies[0])  # warm
-        alone = {study: ask(client, study) for study in studies}
-        rows += [_row("alone", answer, alone[study]) for study, answer in alone.items()]
-        say(f"alone: worst {max(answer.seconds for answer in alone.values()):.2f} s")
-        memory.append(resident_mb(process))
-        asked = [studies[number % len(studies)] for number in range(predictions)]
-        with ThreadPoolExecutor(clients) as pool, watched(process, memory):
-            answers = list(pool.map(lambda study: ask(client, study), asked))
-        memory.append(resident_mb(process))
-    rows += [_row(f"{clients} at once", answer, alone[answer.study]) for answer in answers]
-    every = pd.DataFrame(rows)
-    table = pd.DataFrame([_summary(str(name), group) for name, group in every.groupby("asked", sort=False)])
-    table[["memory_before_mb", "memory_after_mb", "memory_most_mb"]] = [memory[0], memory[-1], max(memory)]
-    write_table(table.assign(workers=workers), out / f"{NAME}.csv")
-    write_table(every, out / f"{NAME}_predictions.csv")
-    record = run_record(
-        NAME, patients=len(studies), clients=clients, predictions=predictions, workers=workers
+        notify(f"{len(studies)} patients prepared")
+        request_prediction(client, studies[0])  # warm
+        reference_answers = {study: request_prediction(client, study) for study in studies}
+        rows += [
+            _create_row("alone", answer, reference_answers[study])
+            for study, answer in reference_answers.items()
+        ]
+        notify(f"alone: worst {max(answer.seconds for answer in reference_answers.values()):.2f} s")
+        memory.append(measure_resident_memory_mb(process))
+        requested_studies = [studies[number % len(studies)] for number in range(prediction_count)]
+        with ThreadPoolExecutor(client_count) as pool, monitor_memory(process, memory):
+            answers = list(pool.map(lambda study: request_prediction(client, study), requested_studies))
+        memory.append(measure_resident_memory_mb(process))
+    rows += [
+        _create_row(f"{client_count} at once", answer, reference_answers[answer.study_id])
+        for answer in answers
+    ]
+    all_predictions = pd.DataFrame(rows)
+    table = pd.DataFrame(
+        [
+            _summarise_predictions(str(name), group)
+            for name, group in all_predictions.groupby("asked", sort=False)
+        ]
     )
-    write_json(out / f"{NAME}_run_record.json", record)
-    return out / f"{NAME}.csv"
+    table[["memory_before_mb", "memory_after_mb", "memory_most_mb"]] = [memory[0], memory[-1], max(memory)]
+    write_table(table.assign(workers=workers), output_folder / f"{EXPERIMENT_NAME}.csv")
+    write_table(all_predictions, output_folder / f"{EXPERIMENT_NAME}_predictions.csv")
+    record = create_run_record(
+        EXPERIMENT_NAME,
+        patients=len(studies),
+        clients=client_count,
+        predictions=prediction_count,
+        workers=workers,
+    )
+    write_json(output_folder / f"{EXPERIMENT_NAME}_run_record.json", record)
+    return output_folder / f"{EXPERIMENT_NAME}.csv"
 
 
-def _row(asked: str, answer: Answer, own: Answer) -> dict[str, Any]:
-    lost = answer.result is None or own.result is None
-    mixed = not lost and not answer.is_as(own)
-    return {"asked": asked, "seconds": answer.seconds, "lost": int(lost), "mixed_up": int(mixed)}
+def _create_row(scenario: str, answer: ServerPrediction, reference: ServerPrediction) -> dict[str, Any]:
+    is_lost = answer.result is None or reference.result is None
+    is_mixed_up = not is_lost and not answer.has_same_result(reference)
+    return {"asked": scenario, "seconds": answer.seconds, "lost": int(is_lost), "mixed_up": int(is_mixed_up)}
 
 
-def _summary(asked: str, group: pd.DataFrame) -> dict[str, Any]:
+def _summarise_predictions(scenario: str, group: pd.DataFrame) -> dict[str, Any]:
     seconds = group["seconds"]
     return {
-        "asked": asked,
+        "asked": scenario,
         "predictions": len(group),
         "lost": int(group["lost"].sum()),
         "mixed_up": int(group["mixed_up"].sum()),

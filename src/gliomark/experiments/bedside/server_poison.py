@@ -17,31 +17,31 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from gliomark.cohort.phantom import PhantomSettings, make_phantom, write_pictures
+from gliomark.cohort.phantom import PhantomSettings, create_phantom, write_pictures
 from gliomark.cohort.store import write_json
-from gliomark.experiments.bedside.poison import KINDS, Files
+from gliomark.experiments.bedside.poison import INVALID_UPLOADS, UploadFiles
 from gliomark.experiments.bedside.serving import (
-    Answer,
-    Served,
-    ask,
-    files_of,
-    resident_mb,
-    send,
-    served,
-    until_over,
-    watched,
+    RunningServer,
+    ServerPrediction,
+    measure_resident_memory_mb,
+    monitor_memory,
+    read_patient_files,
+    request_prediction,
+    send_files,
+    start_server,
+    wait_until_finished,
 )
-from gliomark.experiments.records import run_record, write_table
+from gliomark.experiments.records import create_run_record, write_table
 from gliomark.files import scratch_folder
 
-NAME = "server_poison"
-COARSE = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slices=20, sublayers=1)
+EXPERIMENT_NAME = "server_poison"
+COARSE_PHANTOM = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slice_count=20, sublayers=1)
 FIRST_SEED = 11
-EVERY = 5
+INVALID_UPLOAD_INTERVAL = 5
 
 
 @dataclass(frozen=True)
-class Sent:
+class UploadOutcome:
     """An upload and what became of it. kind: of the poison, ``good`` otherwise; right: answered as alone, or refused in
     a sentence; said: the refusal's code, or what went wrong."""
 
@@ -52,87 +52,111 @@ class Sent:
     seconds: float
 
 
-def predict(client: httpx.Client, files: Files) -> Answer:
+def upload_and_predict(client: httpx.Client, files: UploadFiles) -> ServerPrediction:
     """Upload a good patient and wait for the answer."""
     started = perf_counter()
-    sent = send(client, files)
-    sent.raise_for_status()
-    study = str(sent.json()["id"])
-    until_over(client, f"/api/studies/{study}", ("ready", "failed"))
-    answer = ask(client, study)
-    return Answer(study, answer.state, answer.result, perf_counter() - started)
+    response = send_files(client, files)
+    response.raise_for_status()
+    study = str(response.json()["id"])
+    wait_until_finished(client, f"/api/studies/{study}", ("ready", "failed"))
+    answer = request_prediction(client, study)
+    return ServerPrediction(study, answer.state, answer.result, perf_counter() - started)
 
 
-def send_good(client: httpx.Client, files: Files, alone: Answer) -> Sent:
+def send_valid_upload(client: httpx.Client, files: UploadFiles, reference: ServerPrediction) -> UploadOutcome:
     started = perf_counter()
     try:
-        answer = predict(client, files)
+        answer = upload_and_predict(client, files)
     except httpx.HTTPError as error:
-        return Sent("good", 0, False, f"{type(error).__name__}: {error}", perf_counter() - started)
-    said = "" if answer.is_as(alone) else f"{answer.state}, other than alone"
-    return Sent("good", 201, not said, said, answer.seconds)
+        return UploadOutcome("good", 0, False, f"{type(error).__name__}: {error}", perf_counter() - started)
+    failure = "" if answer.has_same_result(reference) else f"{answer.state}, other than alone"
+    return UploadOutcome("good", 201, not failure, failure, answer.seconds)
 
 
-def send_poison(client: httpx.Client, kind: str, files: Files) -> Sent:
+def send_invalid_upload(client: httpx.Client, kind: str, files: UploadFiles) -> UploadOutcome:
     """Right where it is refused in one sentence that is known by its code."""
     started = perf_counter()
     try:
-        sent = send(client, files)
+        response = send_files(client, files)
     except httpx.HTTPError as error:
-        return Sent(kind, 0, False, f"{type(error).__name__}: {error}", perf_counter() - started)
-    told: dict[str, Any] = sent.json()
-    sentence, code = str(told.get("detail", "")), str(told.get("code", ""))
+        return UploadOutcome(kind, 0, False, f"{type(error).__name__}: {error}", perf_counter() - started)
+    response_body: dict[str, Any] = response.json()
+    sentence, code = str(response_body.get("detail", "")), str(response_body.get("code", ""))
     is_sentence = bool(sentence.strip() and code) and "\n" not in sentence and "Traceback" not in sentence
-    right = 400 <= sent.status_code < 500 and is_sentence
-    return Sent(kind, sent.status_code, right, code or sentence, perf_counter() - started)
+    is_refused = 400 <= response.status_code < 500 and is_sentence
+    return UploadOutcome(kind, response.status_code, is_refused, code or sentence, perf_counter() - started)
 
 
-def exchange(
-    server: Served, patients: Sequence[Files], uploads: int, clients: int, say: Callable[[str], None]
-) -> tuple[list[Sent], list[Sent], list[float]]:
+def exchange_uploads(
+    server: RunningServer,
+    patients: Sequence[UploadFiles],
+    upload_count: int,
+    client_count: int,
+    notify: Callable[[str], None],
+) -> tuple[list[UploadOutcome], list[UploadOutcome], list[float]]:
     """What was sent alone, what together, and the memory of all the server's processes: before, during, after.
 
     Before: once so many had been sent at once already, since a server starts its processes when it needs them.
     """
-    client, kinds = server.client, list(KINDS)
-    alone = [predict(client, files) for files in patients]
-    first = [Sent("good", 201, answer.state == "done", "", answer.seconds) for answer in alone]
-    say(f"alone: median {median(answer.seconds for answer in alone):.1f} s")
+    client, kinds = server.client, list(INVALID_UPLOADS)
+    reference_answers = [upload_and_predict(client, files) for files in patients]
+    reference_outcomes = [
+        UploadOutcome("good", 201, answer.state == "done", "", answer.seconds) for answer in reference_answers
+    ]
+    notify(f"alone: median {median(answer.seconds for answer in reference_answers):.1f} s")
 
-    def one(number: int) -> Sent:
+    def send_upload(number: int) -> UploadOutcome:
         files = patients[number % len(patients)]
-        if number % EVERY:
-            return send_good(client, files, alone[number % len(patients)])
-        kind = kinds[number // EVERY % len(kinds)]
-        return send_poison(client, kind, KINDS[kind](files))
+        if number % INVALID_UPLOAD_INTERVAL:
+            return send_valid_upload(client, files, reference_answers[number % len(patients)])
+        kind = kinds[number // INVALID_UPLOAD_INTERVAL % len(kinds)]
+        return send_invalid_upload(client, kind, INVALID_UPLOADS[kind](files))
 
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(one, range(clients)))
-        memory = [resident_mb(server.process)]
-        with watched(server.process, memory):
-            together = list(pool.map(one, range(uploads)))
-    memory.append(resident_mb(server.process))
-    return first, together, memory
+    with ThreadPoolExecutor(client_count) as pool:
+        list(pool.map(send_upload, range(client_count)))
+        memory = [measure_resident_memory_mb(server.process_id)]
+        with monitor_memory(server.process_id, memory):
+            concurrent_outcomes = list(pool.map(send_upload, range(upload_count)))
+    memory.append(measure_resident_memory_mb(server.process_id))
+    return reference_outcomes, concurrent_outcomes, memory
 
 
-def run(
-    out: Path, say: Callable[[str], None], uploads: int, clients: int, patients: int, workers: int
+def run_server_invalid_uploads(
+    output_folder: Path,
+    notify: Callable[[str], None],
+    upload_count: int,
+    client_count: int,
+    patient_count: int,
+    workers: int,
 ) -> Path:
     """Write ``server_poison.csv``, its uploads and its record under ``out``; the table's path."""
     with scratch_folder() as root:
-        made = [
-            files_of(write_pictures(make_phantom(FIRST_SEED + number, COARSE).study, root / "patients"))
-            for number in range(patients)
+        patient_files = [
+            read_patient_files(
+                write_pictures(create_phantom(FIRST_SEED + number, COARSE_PHANTOM).study, root / "patients")
+            )
+            for number in range(patient_count)
         ]
-        say(f"{patients} synthetic patients made")
-        words = ("--workers", str(workers), "--uploads", str(clients), "--uploads-each", str(clients))
-        with served(root / "data", *words) as server:
-            first, together, memory = exchange(server, made, uploads, clients, say)
+        notify(f"{patient_count} synthetic patients made")
+        server_options = (
+            "--workers",
+            str(workers),
+            "--uploads",
+            str(client_count),
+            "--uploads-each",
+            str(client_count),
+        )
+        with start_server(root / "data", *server_options) as server:
+            reference_outcomes, concurrent_outcomes, memory = exchange_uploads(
+                server, patient_files, upload_count, client_count, notify
+            )
             health = server.client.get("/api/health").json()["status"]
-    rows = [_row("alone", "good", first)]
+    rows = [_summarise_uploads("alone", "good", reference_outcomes)]
     rows += [
-        _row(
-            f"{clients} at once", kind, [one for one in together if (one.kind == "good") is (kind == "good")]
+        _summarise_uploads(
+            f"{client_count} at once",
+            kind,
+            [one for one in concurrent_outcomes if (one.kind == "good") is (kind == "good")],
         )
         for kind in ("good", "poison")
     ]
@@ -142,21 +166,31 @@ def run(
         memory_after_mb=memory[-1],
         memory_most_mb=max(memory),
     )
-    write_table(table, out / f"{NAME}.csv")
-    write_table(pd.DataFrame([vars(one) for one in together]), out / f"{NAME}_uploads.csv")
-    settings = {"uploads": uploads, "clients": clients, "patients": patients, "workers": workers}
-    write_json(out / f"{NAME}_run_record.json", run_record(NAME, **settings))
-    return out / f"{NAME}.csv"
+    write_table(table, output_folder / f"{EXPERIMENT_NAME}.csv")
+    write_table(
+        pd.DataFrame([vars(one) for one in concurrent_outcomes]),
+        output_folder / f"{EXPERIMENT_NAME}_uploads.csv",
+    )
+    settings = {
+        "uploads": upload_count,
+        "clients": client_count,
+        "patients": patient_count,
+        "workers": workers,
+    }
+    write_json(
+        output_folder / f"{EXPERIMENT_NAME}_run_record.json", create_run_record(EXPERIMENT_NAME, **settings)
+    )
+    return output_folder / f"{EXPERIMENT_NAME}.csv"
 
 
-def _row(asked: str, kind: str, sent: Sequence[Sent]) -> dict[str, Any]:
+def _summarise_uploads(scenario: str, kind: str, outcomes: Sequence[UploadOutcome]) -> dict[str, Any]:
     return {
-        "asked": asked,
+        "asked": scenario,
         "kind": kind,
-        "uploads": len(sent),
-        "kinds": len({one.kind for one in sent}),
-        "right": sum(one.right for one in sent),
-        "wrong": sum(not one.right for one in sent),
-        "median_s": median([one.seconds for one in sent]),
-        "worst_s": max(one.seconds for one in sent),
+        "uploads": len(outcomes),
+        "kinds": len({one.kind for one in outcomes}),
+        "right": sum(one.right for one in outcomes),
+        "wrong": sum(not one.right for one in outcomes),
+        "median_s": median([one.seconds for one in outcomes]),
+        "worst_s": max(one.seconds for one in outcomes),
     }

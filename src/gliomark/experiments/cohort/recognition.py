@@ -20,123 +20,197 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
-from gliomark.experiments.cohort.scanner_protocols import PROTOCOLS, Protocol
+from gliomark.experiments.cohort.scanner_protocols import PROTOCOLS, ScannerProtocol
 from gliomark.files import atomic_write
-from gliomark.io.dicom import dicom_files, group_series, read_instance
-from gliomark.io.dicom.recognition import recognise
+from gliomark.io.dicom import find_dicom_files, group_series, read_instance
+from gliomark.io.dicom.recognition import recognise_series_from_header
 
-OURS = ("T1", "T1C", "T2", "FLAIR")
+TARGET_SEQUENCES = ("T1", "T1C", "T2", "FLAIR")
 
 
 @dataclass(frozen=True)
-class Variant:
+class HeaderVariant:
     """One generated header with the truth about it."""
 
     name: str
     kind: str
-    told: bool
+    is_determinable: bool
     header: Dataset
-    images: int
+    image_count: int
 
 
-MISLEADING = {"T1": "t2_tse_tra", "T1C": "OAx T2 FLAIR", "T2": "T1 SE 横断", "FLAIR": "t1_se_tra"}
-AGENTS = (
+MISLEADING_DESCRIPTIONS = {
+    "T1": "t2_tse_tra",
+    "T1C": "OAx T2 FLAIR",
+    "T2": "T1 SE 横断",
+    "FLAIR": "t1_se_tra",
+}
+CONTRAST_AGENT_TAGS = (
     ("ContrastBolusAgent", "Gadovist"),
     ("ContrastBolusAgent", "15ML MAGNEVIST"),
     ("ContrastBolusAgent", "钆喷酸葡胺"),
 )
 
 
-def variants(seed: int = 0) -> Iterator[Variant]:
+def generate_variants(seed: int = 0) -> Iterator[HeaderVariant]:
     """Every protocol at both field strengths, told in every way; T1 again after contrast."""
     random = np.random.default_rng(seed)
     for tesla in (1.5, 3.0):
         for protocol in PROTOCOLS:
-            yield from _told(protocol, tesla, random)
+            yield from _generate_protocol_variants(protocol, tesla, random)
             if protocol.kind == "T1":
-                yield from _after_contrast(protocol, tesla, random)
+                yield from _generate_contrast_variants(protocol, tesla, random)
 
 
-def _told(protocol: Protocol, tesla: float, random: np.random.Generator) -> Iterator[Variant]:
+def _generate_protocol_variants(
+    protocol: ScannerProtocol, tesla: float, random: np.random.Generator
+) -> Iterator[HeaderVariant]:
     """One protocol in several words, with and without timing, classic and enhanced."""
-    ours, words = protocol.kind in OURS, (protocol.english, protocol.chinese)
+    is_target, words = (
+        protocol.kind in TARGET_SEQUENCES,
+        (protocol.english_description, protocol.chinese_description),
+    )
     for style, description in zip(("english", "chinese"), words, strict=True):
-        yield _variant(protocol, tesla, random, style, description, told=True)
-        if ours:
-            stripped = _variant(protocol, tesla, random, f"{style}, no timing", description, told=True)
-            yield replace(stripped, header=_stripped(stripped.header))
-    bare = _variant(protocol, tesla, random, "no words", "", told=protocol.settled)
-    yield bare
-    enhanced = _variant(protocol, tesla, random, "enhanced", protocol.english, told=True)
-    yield replace(enhanced, header=_enhanced(enhanced.header))
-    yield replace(bare, name=bare.name + ", enhanced", header=_enhanced(bare.header))
-    if ours:
-        yield replace(bare, name=bare.name + ", no timing", told=False, header=_stripped(bare.header))
-        yield _variant(protocol, tesla, random, "misleading", MISLEADING[protocol.kind], told=False)
-        lost = _variant(protocol, tesla, random, "no words, no inversion time", "", told=False)
-        lost.header.InversionTime = None
-        lost.header.ScanningSequence = ""
-        lost.header.ImageType = ["ORIGINAL", "PRIMARY"]
-        yield lost
+        yield _create_variant(protocol, tesla, random, style, description, is_determinable=True)
+        if is_target:
+            stripped = _create_variant(
+                protocol, tesla, random, f"{style}, no timing", description, is_determinable=True
+            )
+            yield replace(stripped, header=_remove_timing(stripped.header))
+    undescribed = _create_variant(
+        protocol, tesla, random, "no words", "", is_determinable=protocol.is_determined_by_timing
+    )
+    yield undescribed
+    enhanced = _create_variant(
+        protocol, tesla, random, "enhanced", protocol.english_description, is_determinable=True
+    )
+    yield replace(enhanced, header=_convert_to_enhanced(enhanced.header))
+    yield replace(
+        undescribed, name=undescribed.name + ", enhanced", header=_convert_to_enhanced(undescribed.header)
+    )
+    if is_target:
+        yield replace(
+            undescribed,
+            name=undescribed.name + ", no timing",
+            told=False,
+            header=_remove_timing(undescribed.header),
+        )
+        yield _create_variant(
+            protocol,
+            tesla,
+            random,
+            "misleading",
+            MISLEADING_DESCRIPTIONS[protocol.kind],
+            is_determinable=False,
+        )
+        unidentifiable = _create_variant(
+            protocol, tesla, random, "no words, no inversion time", "", is_determinable=False
+        )
+        unidentifiable.header.InversionTime = None
+        unidentifiable.header.ScanningSequence = ""
+        unidentifiable.header.ImageType = ["ORIGINAL", "PRIMARY"]
+        yield unidentifiable
 
 
-def _after_contrast(protocol: Protocol, tesla: float, random: np.random.Generator) -> Iterator[Variant]:
+def _generate_contrast_variants(
+    protocol: ScannerProtocol, tesla: float, random: np.random.Generator
+) -> Iterator[HeaderVariant]:
     """The same T1 protocol after contrast: said by the agent, by words, by both, or by nothing that is left."""
-    late = replace(protocol, kind="T1C")
-    tag, agent = AGENTS[int(random.integers(len(AGENTS)))]
-    plain = _variant(late, tesla, random, "agent", protocol.english, told=True)
+    contrast_protocol = replace(protocol, kind="T1C")
+    tag, agent = CONTRAST_AGENT_TAGS[int(random.integers(len(CONTRAST_AGENT_TAGS)))]
+    plain = _create_variant(
+        contrast_protocol, tesla, random, "agent", protocol.english_description, is_determinable=True
+    )
     setattr(plain.header, tag, agent)
     yield plain
-    yield replace(plain, name=plain.name + ", enhanced", header=_enhanced(plain.header))
+    yield replace(plain, name=plain.name + ", enhanced", header=_convert_to_enhanced(plain.header))
     for ending in ("+C", " POST GAD", "_C+", " Gd", " post contrast"):
-        yield _variant(late, tesla, random, f"words {ending}", protocol.english + ending, told=True)
-    for ending in ("增强", " 强化"):
-        yield _variant(
-            late, tesla, random, "chinese words", protocol.chinese.replace("平扫", "") + ending, told=True
+        yield _create_variant(
+            contrast_protocol,
+            tesla,
+            random,
+            f"words {ending}",
+            protocol.english_description + ending,
+            is_determinable=True,
         )
-    wordless = _variant(late, tesla, random, "agent, no words", "", told=protocol.settled)
+    for ending in ("增强", " 强化"):
+        yield _create_variant(
+            contrast_protocol,
+            tesla,
+            random,
+            "chinese words",
+            protocol.chinese_description.replace("平扫", "") + ending,
+            is_determinable=True,
+        )
+    wordless = _create_variant(
+        contrast_protocol,
+        tesla,
+        random,
+        "agent, no words",
+        "",
+        is_determinable=protocol.is_determined_by_timing,
+    )
     setattr(wordless.header, tag, agent)
     yield wordless
-    stripped = _variant(late, tesla, random, "words, no timing", protocol.english + " POST", told=True)
-    yield replace(stripped, header=_stripped(stripped.header))
-    lost = _variant(late, tesla, random, "de-identified, nothing left", "", told=False)
-    lost.header.PatientIdentityRemoved = "YES"
-    yield lost
-    early = _variant(
-        protocol, tesla, random, "before contrast, agent named", protocol.english + " pre", told=True
+    stripped = _create_variant(
+        contrast_protocol,
+        tesla,
+        random,
+        "words, no timing",
+        protocol.english_description + " POST",
+        is_determinable=True,
     )
-    early.header.ContrastBolusAgent = agent
-    yield early
+    yield replace(stripped, header=_remove_timing(stripped.header))
+    unidentifiable = _create_variant(
+        contrast_protocol, tesla, random, "de-identified, nothing left", "", is_determinable=False
+    )
+    unidentifiable.header.PatientIdentityRemoved = "YES"
+    yield unidentifiable
+    precontrast = _create_variant(
+        protocol,
+        tesla,
+        random,
+        "before contrast, agent named",
+        protocol.english_description + " pre",
+        is_determinable=True,
+    )
+    precontrast.header.ContrastBolusAgent = agent
+    yield precontrast
 
 
-def _variant(
-    protocol: Protocol, tesla: float, random: np.random.Generator, style: str, description: str, told: bool
-) -> Variant:
+def _create_variant(
+    protocol: ScannerProtocol,
+    tesla: float,
+    random: np.random.Generator,
+    style: str,
+    description: str,
+    is_determinable: bool,
+) -> HeaderVariant:
     header = Dataset()
-    header.SOPClassUID, header.Modality, header.Manufacturer = MRImageStorage, "MR", protocol.maker
+    header.SOPClassUID, header.Modality, header.Manufacturer = MRImageStorage, "MR", protocol.manufacturer
     header.MagneticFieldStrength, header.SeriesDescription = tesla, description
     header.ScanningSequence, header.SequenceVariant = (
-        protocol.technique.split("\\"),
-        protocol.variant.split("\\"),
+        protocol.scanning_sequence.split("\\"),
+        protocol.sequence_variant.split("\\"),
     )
-    header.MRAcquisitionType, header.FlipAngle = protocol.dimensions, protocol.flip
-    if protocol.name:
-        header.SequenceName = protocol.name
-    header.RepetitionTime = round(float(random.uniform(*protocol.repetition)), 2)
-    header.EchoTime = round(float(random.uniform(*protocol.echo)), 2)
-    if protocol.inversion:
-        header.InversionTime = round(float(random.uniform(*protocol.inversion)), 1)
-    header.SliceThickness, header.PixelSpacing = protocol.step, [0.9, 0.9]
-    header.ImageOrientationPatient = list(protocol.plane)
-    for tag, value in protocol.tags:
+    header.MRAcquisitionType, header.FlipAngle = protocol.acquisition_type, protocol.flip_angle
+    if protocol.sequence_name:
+        header.SequenceName = protocol.sequence_name
+    header.RepetitionTime = round(float(random.uniform(*protocol.repetition_time)), 2)
+    header.EchoTime = round(float(random.uniform(*protocol.echo_time)), 2)
+    if protocol.inversion_time:
+        header.InversionTime = round(float(random.uniform(*protocol.inversion_time)), 1)
+    header.SliceThickness, header.PixelSpacing = protocol.slice_thickness, [0.9, 0.9]
+    header.ImageOrientationPatient = list(protocol.image_orientation)
+    for tag, value in protocol.extra_tags:
         setattr(header, tag, value)
-    name = f"{protocol.maker} {tesla:g} T {protocol.english}: {style}"
-    return Variant(name, protocol.kind, told, header, protocol.images)
+    name = f"{protocol.manufacturer} {tesla:g} T {protocol.english_description}: {style}"
+    return HeaderVariant(name, protocol.kind, is_determinable, header, protocol.image_count)
 
 
-def _stripped(header: Dataset) -> Dataset:
+def _remove_timing(header: Dataset) -> Dataset:
     """As research archives leave it: no timing, technique or sequence name."""
-    bare = deepcopy(header)
+    stripped = deepcopy(header)
     for keyword in (
         "RepetitionTime",
         "EchoTime",
@@ -145,31 +219,31 @@ def _stripped(header: Dataset) -> Dataset:
         "SequenceVariant",
         "SequenceName",
     ):
-        if keyword in bare:
-            delattr(bare, keyword)
-    bare.ScanningSequence, bare.ImageType = "RM", ["ORIGINAL", "PRIMARY", "OTHER"]
-    return bare
+        if keyword in stripped:
+            delattr(stripped, keyword)
+    stripped.ScanningSequence, stripped.ImageType = "RM", ["ORIGINAL", "PRIMARY", "OTHER"]
+    return stripped
 
 
-def _item(**values: object) -> Sequence:
+def _create_dicom_sequence(**values: object) -> Sequence:
     content = Dataset()
     for keyword, value in values.items():
         setattr(content, keyword, value)
     return Sequence([content])
 
 
-def _enhanced(header: Dataset) -> Dataset:
+def _convert_to_enhanced(header: Dataset) -> Dataset:
     """The same series as an enhanced multi-frame file: timing, technique and geometry in functional groups."""
-    whole = deepcopy(header)
-    whole.SOPClassUID, whole.PulseSequenceName = (
+    enhanced = deepcopy(header)
+    enhanced.SOPClassUID, enhanced.PulseSequenceName = (
         EnhancedMRImageStorage,
         header.get("SequenceName") or "sequence",
     )
     codes = set(
         header.ScanningSequence if not isinstance(header.ScanningSequence, str) else [header.ScanningSequence]
     )
-    whole.EchoPulseSequence = "GRADIENT" if "GR" in codes else "SPIN"
-    whole.EchoPlanarPulseSequence = "YES" if "EP" in codes else "NO"
+    enhanced.EchoPulseSequence = "GRADIENT" if "GR" in codes else "SPIN"
+    enhanced.EchoPlanarPulseSequence = "YES" if "EP" in codes else "NO"
     modifier: dict[str, object] = {
         "InversionRecovery": "YES" if "IR" in codes or "InversionTime" in header else "NO"
     }
@@ -179,66 +253,90 @@ def _enhanced(header: Dataset) -> Dataset:
     if "SP" in ([variant] if isinstance(variant, str) else variant):
         modifier["Spoiling"] = "RF"
     elif "SS" in variant:
-        whole.SteadyStatePulseSequence = "FREE_PRECESSION"
+        enhanced.SteadyStatePulseSequence = "FREE_PRECESSION"
     groups = {
-        "MRTimingAndRelatedParametersSequence": _item(
+        "MRTimingAndRelatedParametersSequence": _create_dicom_sequence(
             RepetitionTime=header.RepetitionTime, FlipAngle=header.FlipAngle
         ),
-        "MREchoSequence": _item(EffectiveEchoTime=float(header.EchoTime)),
-        "MRModifierSequence": _item(**modifier),
-        "PixelMeasuresSequence": _item(
+        "MREchoSequence": _create_dicom_sequence(EffectiveEchoTime=float(header.EchoTime)),
+        "MRModifierSequence": _create_dicom_sequence(**modifier),
+        "PixelMeasuresSequence": _create_dicom_sequence(
             PixelSpacing=header.PixelSpacing, SliceThickness=header.SliceThickness
         ),
-        "PlaneOrientationSequence": _item(ImageOrientationPatient=header.ImageOrientationPatient),
+        "PlaneOrientationSequence": _create_dicom_sequence(
+            ImageOrientationPatient=header.ImageOrientationPatient
+        ),
     }
     if "DiffusionBValue" in header:
-        groups["MRDiffusionSequence"] = _item(DiffusionBValue=header.DiffusionBValue)
+        groups["MRDiffusionSequence"] = _create_dicom_sequence(DiffusionBValue=header.DiffusionBValue)
     if "ContrastBolusAgent" in header:
-        whole.ContrastBolusAgentSequence = _item(CodeMeaning=str(header.ContrastBolusAgent))
-    for keyword in ("RepetitionTime", "EchoTime", "InversionTime", "FlipAngle", "ScanningSequence",
-    "SequenceVariant",
-                    "SequenceName", "PixelSpacing", "SliceThickness", "ImageOrientationPatient",
-                    "DiffusionBValue",
-                    "ContrastBolusAgent"):  # fmt: skip
-        if keyword in whole:
-            delattr(whole, keyword)
-    whole.SharedFunctionalGroupsSequence = _item(**groups)
-    whole.PerFrameFunctionalGroupsSequence = _item(
-        PlanePositionSequence=_item(ImagePositionPatient=[0, 0, 0])
+        enhanced.ContrastBolusAgentSequence = _create_dicom_sequence(
+            CodeMeaning=str(header.ContrastBolusAgent)
+        )
+    for keyword in (
+        "RepetitionTime",
+        "EchoTime",
+        "InversionTime",
+        "FlipAngle",
+        "ScanningSequence",
+        "SequenceVariant",
+        "SequenceName",
+        "PixelSpacing",
+        "SliceThickness",
+        "ImageOrientationPatient",
+        "DiffusionBValue",
+        "ContrastBolusAgent",
+    ):
+        if keyword in enhanced:
+            delattr(enhanced, keyword)
+    enhanced.SharedFunctionalGroupsSequence = _create_dicom_sequence(**groups)
+    enhanced.PerFrameFunctionalGroupsSequence = _create_dicom_sequence(
+        PlanePositionSequence=_create_dicom_sequence(ImagePositionPatient=[0, 0, 0])
     )
-    whole.NumberOfFrames = 22
-    return whole
+    enhanced.NumberOfFrames = 22
+    return enhanced
 
 
-def run(out: Path, shared: Path | None, say: Callable[[str], None]) -> Path:
+def run_series_recognition(
+    output_folder: Path, real_series_folder: Path | None, notify: Callable[[str], None]
+) -> Path:
     """Recognise every variant, and every real series below ``shared`` where given; write the confusion table.
 
     The file has columns source (generated, or a real series' folder), truth, recognised, count; a real series'
     truth is left blank. Raises: nothing of its own; a wrong sequence shows in the table and in what is said.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
-    wrong, found, told = 0, 0, 0
-    for variant in variants():
-        recognition = recognise(variant.header, variant.images)
+    wrong_count, recognised_count, determinable_count = 0, 0, 0
+    for variant in generate_variants():
+        recognition = recognise_series_from_header(variant.header, variant.image_count)
         counts["generated", variant.kind, recognition.kind] += 1
-        wrong += recognition.sequence is not None and recognition.kind != variant.kind
-        if variant.told and variant.kind in OURS:
-            told, found = told + 1, found + (recognition.kind == variant.kind)
+        wrong_count += recognition.sequence is not None and recognition.kind != variant.kind
+        if variant.is_determinable and variant.kind in TARGET_SEQUENCES:
+            determinable_count, recognised_count = (
+                determinable_count + 1,
+                recognised_count + (recognition.kind == variant.kind),
+            )
     total = sum(counts.values())
-    say(f"{total} generated headers: {wrong} wrong sequences, {found} of {told} recognised that could be.")
-    for source, kind, reason in _real(shared) if shared else ():
+    notify(
+        f"{total} generated headers: {wrong_count} wrong sequences, {recognised_count} of {determinable_count} recognised that could be."
+    )
+    for source, kind, reason in _recognise_real_series(real_series_folder) if real_series_folder else ():
         counts[source, "", kind] += 1
-        say(f"{source}: {kind}. {reason}")
-    return _written(out, counts)
+        notify(f"{source}: {kind}. {reason}")
+    return _write_confusion_table(output_folder, counts)
 
 
-def _real(shared: Path) -> Iterator[tuple[str, str, str]]:
-    for series in group_series(read_instance(file) for file in dicom_files(shared)):
-        found = series.recognition
-        yield str(series.first.file.parent.relative_to(shared)), found.kind, found.reason
+def _recognise_real_series(real_series_folder: Path) -> Iterator[tuple[str, str, str]]:
+    for series in group_series(read_instance(file) for file in find_dicom_files(real_series_folder)):
+        recognition = series.recognition
+        yield (
+            str(series.first_instance.file.parent.relative_to(real_series_folder)),
+            recognition.kind,
+            recognition.reason,
+        )
 
 
-def _written(out: Path, counts: Counter[tuple[str, str, str]]) -> Path:
+def _write_confusion_table(output_folder: Path, counts: Counter[tuple[str, str, str]]) -> Path:
     rows = [(*key, count) for key, count in sorted(counts.items())]
     table = pd.DataFrame(rows, columns=["source", "truth", "recognised", "count"])
-    return atomic_write(out / "series_recognition.csv", table.to_csv(index=False))
+    return atomic_write(output_folder / "series_recognition.csv", table.to_csv(index=False))

@@ -18,24 +18,24 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from gliomark.cohort.phantom.scanned import (
-    REFERENCE,
+    REFERENCE_SEQUENCE,
     HospitalPatient,
     HospitalSettings,
-    hospital_patient,
-    movement_of,
+    create_hospital_patient,
+    decompose_movement,
 )
 from gliomark.files import atomic_write
-from gliomark.preprocessing.registration import register
-from gliomark.preprocessing.volume import axial, matrix_of
+from gliomark.preprocessing.registration import register_rigidly
+from gliomark.preprocessing.volume import compute_transform_matrix, reorient_to_axial
 from gliomark.study import MRSequence
-from gliomark.tables import csv_text
+from gliomark.tables import format_csv
 
-MOVING = MRSequence.T1C
+MOVING_SEQUENCE = MRSequence.T1C
 GOAL_MEDIAN_MM, GOAL_WORST_MM = 0.5, 1.5
 
 
 @dataclass(frozen=True)
-class RegistrationError:
+class RegistrationMeasurement:
     """One patient: the true displacement, and what is left of it over the brain's voxels."""
 
     seed: int
@@ -46,18 +46,22 @@ class RegistrationError:
     max_mm: float
 
 
-def run(patients: int, seed: int, out: Path, workers: int, say: Callable[[str], None]) -> Path:
+def run_registration_accuracy(
+    patient_count: int, first_seed: int, output_folder: Path, workers: int, notify: Callable[[str], None]
+) -> Path:
     """Measure ``patients`` phantoms from ``seed`` on, write ``out``/registration.csv and say how it went."""
-    errors = []
-    for error in _each(range(seed, seed + patients), workers):
-        errors.append(error)
-        say(f"{len(errors)}/{patients}: {error.before_mm:.2f} mm before, {error.mean_mm:.2f} mm after")
-    path = _write(errors, out)
-    say(summary(errors))
+    measurements = []
+    for error in _measure_patients(range(first_seed, first_seed + patient_count), workers):
+        measurements.append(error)
+        notify(
+            f"{len(measurements)}/{patient_count}: {error.before_mm:.2f} mm before, {error.mean_mm:.2f} mm after"
+        )
+    path = _write_table(measurements, output_folder)
+    notify(describe_measurements(measurements))
     return path
 
 
-def _each(seeds: Sequence[int], workers: int) -> Iterator[RegistrationError]:
+def _measure_patients(seeds: Sequence[int], workers: int) -> Iterator[RegistrationMeasurement]:
     if workers <= 1:
         yield from map(measure_patient, seeds)
         return
@@ -66,56 +70,58 @@ def _each(seeds: Sequence[int], workers: int) -> Iterator[RegistrationError]:
         yield from pool.map(measure_patient, seeds)
 
 
-def measure_patient(seed: int, settings: HospitalSettings = HospitalSettings()) -> RegistrationError:
+def measure_patient(seed: int, settings: HospitalSettings = HospitalSettings()) -> RegistrationMeasurement:
     """One patient's T1C registered to T2 and compared with the truth."""
     # one thread: sums in one order, and processes that do not fight for the cores
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    patient = hospital_patient(seed, settings, (MOVING,))
-    points = brain_points(patient)
-    fixed, moving = (axial(patient.study.series[which]) for which in (REFERENCE, MOVING))
-    found = register(fixed, moving)
-    truth = patient.motion[MOVING]
-    left = _distance(matrix_of(found), truth, points)
-    shift, turn = movement_of(truth)
-    return RegistrationError(
+    patient = create_hospital_patient(seed, settings, (MOVING_SEQUENCE,))
+    points = compute_brain_points(patient)
+    fixed, moving = (
+        reorient_to_axial(patient.study.series[which]) for which in (REFERENCE_SEQUENCE, MOVING_SEQUENCE)
+    )
+    estimated = register_rigidly(fixed, moving)
+    truth = patient.motion[MOVING_SEQUENCE]
+    residual_mm = _compute_distances(compute_transform_matrix(estimated), truth, points)
+    shift, turn = decompose_movement(truth)
+    return RegistrationMeasurement(
         seed=patient.seed,
         shift_mm=float(np.linalg.norm(shift)),
         turn_degrees=float(np.linalg.norm(turn)),
-        before_mm=float(_distance(np.eye(4), truth, points).mean()),
-        mean_mm=float(left.mean()),
-        max_mm=float(left.max()),
+        before_mm=float(_compute_distances(np.eye(4), truth, points).mean()),
+        mean_mm=float(residual_mm.mean()),
+        max_mm=float(residual_mm.max()),
     )
 
 
-def brain_points(patient: HospitalPatient) -> NDArray[np.float64]:
+def compute_brain_points(patient: HospitalPatient) -> NDArray[np.float64]:
     """The brain's voxels on T2's grid, LPS mm: ``(n, 3)``."""
-    place = np.argwhere(patient.brain.image > 0)[:, ::-1]  # (column, row, slice)
+    voxel_indices = np.argwhere(patient.brain.image > 0)[:, ::-1]  # (column, row, slice)
     affine = patient.brain.affine
-    return place @ affine[:3, :3].T + affine[:3, 3]
+    return voxel_indices @ affine[:3, :3].T + affine[:3, 3]
 
 
-def _distance(
-    one: NDArray[np.float64], other: NDArray[np.float64], points: NDArray[np.float64]
+def _compute_distances(
+    first_affine: NDArray[np.float64], second_affine: NDArray[np.float64], points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Millimetres between where two 4x4 put each of points ``(n, 3)``: ``(n,)``."""
-    apart = one - other
-    length: NDArray[np.float64] = np.linalg.norm(points @ apart[:3, :3].T + apart[:3, 3], axis=1)
+    difference = first_affine - second_affine
+    length: NDArray[np.float64] = np.linalg.norm(points @ difference[:3, :3].T + difference[:3, 3], axis=1)
     return length
 
 
-def summary(errors: Sequence[RegistrationError]) -> str:
+def describe_measurements(measurements: Sequence[RegistrationMeasurement]) -> str:
     """The figures in one sentence."""
-    mean = np.array([error.mean_mm for error in errors])
+    mean = np.array([error.mean_mm for error in measurements])
     return (
-        f"{len(errors)} registrations: median error {np.median(mean):.2f} mm (goal {GOAL_MEDIAN_MM:g}), worst patient "
-        f"{mean.max():.2f} mm, worst point {max(error.max_mm for error in errors):.2f} mm (goal {GOAL_WORST_MM:g})"
+        f"{len(measurements)} registrations: median error {np.median(mean):.2f} mm (goal {GOAL_MEDIAN_MM:g}), worst patient "
+        f"{mean.max():.2f} mm, worst point {max(error.max_mm for error in measurements):.2f} mm (goal {GOAL_WORST_MM:g})"
     )
 
 
-def _write(errors: Sequence[RegistrationError], out: Path) -> Path:
-    table: list[list[object]] = [[field.name for field in fields(RegistrationError)]]
+def _write_table(measurements: Sequence[RegistrationMeasurement], output_folder: Path) -> Path:
+    table: list[list[object]] = [[field.name for field in fields(RegistrationMeasurement)]]
     table += [
         [f"{value:.4f}" if isinstance(value, float) else value for value in asdict(error).values()]
-        for error in errors
+        for error in measurements
     ]
-    return atomic_write(out / "registration.csv", csv_text(table))
+    return atomic_write(output_folder / "registration.csv", format_csv(table))

@@ -29,24 +29,31 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from gliomark.cohort.folds import VALIDATION_SHARE, Folds, Split, check_disjoint, cohort_folds, fold_split
+from gliomark.cohort.folds import (
+    VALIDATION_SHARE,
+    CohortFolds,
+    FoldSplit,
+    check_disjoint,
+    load_cohort_folds,
+    split_fold,
+)
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.evaluation.intervals import bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc
-from gliomark.experiments.records import kept_fold, run_record, write_table
-from gliomark.models.baselines import BASELINES, load_imagenet
+from gliomark.evaluation.intervals import bootstrap_interval
+from gliomark.evaluation.metrics import auc, compute_threshold_metrics
+from gliomark.experiments.records import create_run_record, find_finished_fold, write_table
+from gliomark.models.baselines import IMAGE_CLASSIFIERS, load_imagenet_state_dict
 from gliomark.study import GliomarkError, MRSequence, SliceStack
-from gliomark.training.checkpoints import last_checkpoint
-from gliomark.training.draws import epoch_generator
-from gliomark.training.segmentation import best_checkpoint, make_trainer
+from gliomark.training.checkpoints import find_last_checkpoint
+from gliomark.training.draws import create_epoch_generator
+from gliomark.training.segmentation import create_best_checkpoint_callback, create_trainer
 
-NAME = "table_2_3"
+EXPERIMENT_NAME = "table_2_3"
 # accuracy and sensitivity of the published table, from another cohort and with ImageNet weights
 PUBLISHED = {"ResNet-50": (0.906, 0.879), "DenseNet-121": (0.915, 0.886), "Xception": (0.939, 0.915)}
-THRESHOLD = 0.5
+PROBABILITY_THRESHOLD = 0.5
 RANDOM_WEIGHTS = "random"
 # what reading a file that is no state dict was seen to raise
-UNREADABLE = (
+WEIGHTS_FILE_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -89,57 +96,62 @@ class SliceSet:
     """Slices in memory: image float16 ``(N, C, 240 / pool, 240 / pool)``, label ``(N,)`` 1 with lesion,
     patient and name one per slice."""
 
-    image: Tensor
-    label: Tensor
-    patient: tuple[str, ...]
-    name: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+    patient_ids: tuple[str, ...]
+    slice_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.name)
+        return len(self.slice_names)
 
     @property
-    def patients(self) -> tuple[str, ...]:
+    def unique_patients(self) -> tuple[str, ...]:
         """Whose slices these really are, sorted."""
-        return tuple(sorted(set(self.patient)))
+        return tuple(sorted(set(self.patient_ids)))
 
-    def of(self, patients: Sequence[str], at_most: int | None = None) -> SliceSet:
+    def select_patients(self, patients: Sequence[str], max_slices: int | None = None) -> SliceSet:
         """These patients' slices only; ``at_most`` so many of each, evenly spaced over the brain."""
-        wanted = set(patients)
-        rows = [i for name, index in self.rows().items() if name in wanted for i in _spaced(index, at_most)]
+        wanted_patients = set(patients)
+        rows = [
+            i
+            for name, index in self.group_rows().items()
+            if name in wanted_patients
+            for i in _select_evenly_spaced(index, max_slices)
+        ]
         return SliceSet(
-            self.image[rows],
-            self.label[rows],
-            tuple(self.patient[i] for i in rows),
-            tuple(self.name[i] for i in rows),
+            self.images[rows],
+            self.labels[rows],
+            tuple(self.patient_ids[i] for i in rows),
+            tuple(self.slice_names[i] for i in rows),
         )
 
-    def rows(self) -> dict[str, list[int]]:
+    def group_rows(self) -> dict[str, list[int]]:
         """Every patient's rows in the order of the stack."""
-        found: dict[str, list[int]] = {}
-        for row, patient in enumerate(self.patient):
-            found.setdefault(patient, []).append(row)
-        return found
+        rows_by_patient: dict[str, list[int]] = {}
+        for row, patient in enumerate(self.patient_ids):
+            rows_by_patient.setdefault(patient, []).append(row)
+        return rows_by_patient
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkConfig:
     """One run of the table: what is read, how it is trained, where the work is kept."""
 
     cohort: Cohort
-    folds: Folds
+    folds: CohortFolds
     sequences: tuple[MRSequence, ...]
     preset: str
     training: BenchmarkTraining
-    weights: Mapping[str, Path]
-    work: Path
+    weights_paths: Mapping[str, Path]
+    work_folder: Path
 
 
-def run(
+def run_table_2_3(
     cohort_folder: Path,
-    out: Path,
+    output_folder: Path,
     preset: Preset,
-    weights: Mapping[str, Path] | None,
-    say: Callable[[str], None],
+    weights_paths: Mapping[str, Path] | None,
+    notify: Callable[[str], None],
     sequences: Sequence[MRSequence] | None = None,
 ) -> Path:
     """Train what is not trained yet and write the tables and the run record under ``out``; the table's path.
@@ -148,26 +160,36 @@ def run(
     the cohort's reference alone. Raises GliomarkError for what is unknown or does not fit.
     """
     started, cohort = time.time(), Cohort(cohort_folder)
-    chosen = _sequences(cohort, sequences)
-    given = _check_weights(weights or {})
-    benchmark = Benchmark(
-        cohort, cohort_folds(cohort), chosen, preset, _training(preset), given, out / "work" / NAME
+    chosen = _select_sequences(cohort, sequences)
+    checked_weights = _check_weights_files(weights_paths or {})
+    benchmark = BenchmarkConfig(
+        cohort,
+        load_cohort_folds(cohort),
+        chosen,
+        preset,
+        _get_training(preset),
+        checked_weights,
+        output_folder / "work" / EXPERIMENT_NAME,
     )
     slices = load_slices(cohort, chosen, benchmark.training)
-    say(f"{len(slices)} slices of {len(slices.patients)} patients, {int(slices.label.sum())} with lesion")
-    folds = [fold for network in BASELINES for fold in _folds_of(network, benchmark, slices, say)]
-    return _write(benchmark, slices, folds, out, time.time() - started)
+    notify(
+        f"{len(slices)} slices of {len(slices.unique_patients)} patients, {int(slices.labels.sum())} with lesion"
+    )
+    folds = [
+        fold for network in IMAGE_CLASSIFIERS for fold in _complete_folds(network, benchmark, slices, notify)
+    ]
+    return _write_results(benchmark, slices, folds, output_folder, time.time() - started)
 
 
-def _training(preset: str) -> BenchmarkTraining:
+def _get_training(preset: str) -> BenchmarkTraining:
     if preset not in PRESETS:
         raise GliomarkError(f"The preset '{preset}' is unknown; it must be one of {', '.join(PRESETS)}.")
     return PRESETS[preset]
 
 
-def _sequences(cohort: Cohort, sequences: Sequence[MRSequence] | None) -> tuple[MRSequence, ...]:
+def _select_sequences(cohort: Cohort, sequences: Sequence[MRSequence] | None) -> tuple[MRSequence, ...]:
     """The wanted sequences, or the reference, which every patient has."""
-    prepared = tuple(MRSequence(name) for name in cohort.about["sequences"])
+    prepared = tuple(MRSequence(name) for name in cohort.metadata["sequences"])
     wanted = prepared[-1:] if sequences is None else tuple(sequences)
     if not wanted or not set(wanted) <= set(prepared):
         raise GliomarkError(
@@ -176,15 +198,15 @@ def _sequences(cohort: Cohort, sequences: Sequence[MRSequence] | None) -> tuple[
     return wanted
 
 
-def _check_weights(weights: Mapping[str, Path]) -> dict[str, Path]:
+def _check_weights_files(weights_paths: Mapping[str, Path]) -> dict[str, Path]:
     """Before hours of training: every network known, every file there and fitting."""
-    for network, path in weights.items():
-        if network not in BASELINES:
+    for network, path in weights_paths.items():
+        if network not in IMAGE_CLASSIFIERS:
             raise GliomarkError(
-                f"The network '{network}' is unknown; weights can be given for {', '.join(BASELINES)}."
+                f"The network '{network}' is unknown; weights can be given for {', '.join(IMAGE_CLASSIFIERS)}."
             )
-        _initialise(network, 1, path)
-    return dict(weights)
+        _create_network(network, 1, path)
+    return dict(weights_paths)
 
 
 # ---- the slices -------------------------------------------------------------------------------------
@@ -196,15 +218,15 @@ def load_slices(
     """Every slice that shows brain, of every patient who has the sequences and a drawn lesion mask."""
     images, labels, patients, names = [], [], [], []
     for patient in cohort.patient_ids:
-        stack = cohort.stack(patient)
+        stack = cohort.read_stack(patient)
         if stack.lesion is None or not set(sequences) <= set(stack.images):
             continue
-        shows = np.asarray(stack.brain.any(axis=(1, 2)))
-        images.append(_pooled(stack, sequences, training.pool)[torch.from_numpy(shows)])
-        area = stack.drawn.sum(axis=(1, 2)) * stack.pixel_area_mm2
-        labels.append(torch.from_numpy(area[shows] >= training.smallest_lesion_mm2).long())
-        patients += [patient] * int(shows.sum())
-        names += [name for name, shown in zip(stack.slice_names, shows, strict=True) if shown]
+        shows_brain = np.asarray(stack.brain.any(axis=(1, 2)))
+        images.append(_average_pool(stack, sequences, training.pool)[torch.from_numpy(shows_brain)])
+        area = stack.reader_mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
+        labels.append(torch.from_numpy(area[shows_brain] >= training.smallest_lesion_mm2).long())
+        patients += [patient] * int(shows_brain.sum())
+        names += [name for name, shown in zip(stack.slice_names, shows_brain, strict=True) if shown]
     if not images or len(torch.cat(labels).unique()) < 2:
         raise GliomarkError(
             f"{cohort.folder} has not both slices with {', '.join(sequences)} and a drawn lesion and slices without; "
@@ -213,46 +235,53 @@ def load_slices(
     return SliceSet(torch.cat(images), torch.cat(labels), tuple(patients), tuple(names))
 
 
-def _pooled(stack: SliceStack, sequences: Sequence[MRSequence], pool: int) -> Tensor:
+def _average_pool(stack: SliceStack, sequences: Sequence[MRSequence], pooling_factor: int) -> Tensor:
     """``(slice, C, 240 / pool, 240 / pool)``: the area average, which a lesion survives."""
     image = torch.from_numpy(np.stack([stack.images[name] for name in sequences], axis=1))
-    return F.avg_pool2d(image, pool).half()
+    return F.avg_pool2d(image, pooling_factor).half()
 
 
-def _spaced(index: list[int], at_most: int | None) -> list[int]:
-    if at_most is None or len(index) <= at_most:
-        return index
-    return [index[i] for i in np.linspace(0, len(index) - 1, at_most).round().astype(int)]
+def _select_evenly_spaced(rows: list[int], max_rows: int | None) -> list[int]:
+    if max_rows is None or len(rows) <= max_rows:
+        return rows
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, max_rows).round().astype(int)]
 
 
-class FewOfEach(Sampler[int]):
+class PatientSliceSampler(Sampler[int]):
     """An epoch's rows in random order, at most ``count`` of a patient (None: all), drawn anew each time."""
 
-    def __init__(self, slices: SliceSet, count: int | None, seed: int = 0) -> None:
+    def __init__(self, slices: SliceSet, slices_per_patient: int | None, seed: int = 0) -> None:
         self.seed, self.epoch = seed, 0
-        self.groups = [torch.tensor(rows) for rows in slices.rows().values()]
-        self.count = count
+        self.rows_by_patient = [torch.tensor(rows) for rows in slices.group_rows().values()]
+        self.slices_per_patient = slices_per_patient
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer: what is drawn depends on seed and epoch alone."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return sum(len(rows) if self.count is None else min(len(rows), self.count) for rows in self.groups)
+        return sum(
+            len(rows) if self.slices_per_patient is None else min(len(rows), self.slices_per_patient)
+            for rows in self.rows_by_patient
+        )
 
     def __iter__(self) -> Iterator[int]:
-        generator = epoch_generator(self.seed, self.epoch)
+        generator = create_epoch_generator(self.seed, self.epoch)
 
-        def shuffled(rows: Tensor) -> Tensor:
+        def shuffle_rows(rows: Tensor) -> Tensor:
             return rows[torch.randperm(len(rows), generator=generator)]
 
-        return iter(shuffled(torch.cat([shuffled(rows)[: self.count] for rows in self.groups])).tolist())
+        return iter(
+            shuffle_rows(
+                torch.cat([shuffle_rows(rows)[: self.slices_per_patient] for rows in self.rows_by_patient])
+            ).tolist()
+        )
 
 
 # ---- one training -----------------------------------------------------------------------------------
 
 
-class LesionInSlice(lightning.LightningModule):
+class SliceLesionClassifier(lightning.LightningModule):
     """A baseline network, cross-entropy and Adam; the training loop is Lightning's."""
 
     def __init__(self, network: torch.nn.Module, training: BenchmarkTraining) -> None:
@@ -280,24 +309,24 @@ class LesionInSlice(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _initialise(network: str, channels: int, path: Path | None) -> tuple[torch.nn.Module, str]:
+def _create_network(network: str, channels: int, weights_path: Path | None) -> tuple[torch.nn.Module, str]:
     """The network before training, and in words what its weights are. Raises GliomarkError on a wrong file."""
-    built = BASELINES[network](channels)
-    if path is None:
+    built = IMAGE_CLASSIFIERS[network](channels)
+    if weights_path is None:
         return built, RANDOM_WEIGHTS
     try:
-        fit = load_imagenet(built, _state(path))
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except UNREADABLE as error:
+        loaded = load_imagenet_state_dict(built, _read_state_dict(weights_path))
+        digest = hashlib.sha256(weights_path.read_bytes()).hexdigest()
+    except WEIGHTS_FILE_ERRORS as error:
         reason = (str(error) or "it is empty").splitlines()[0]
         raise GliomarkError(
-            f"{path} cannot initialise {network} ({reason}); give a state dict of this network "
+            f"{weights_path} cannot initialise {network} ({reason}); give a state dict of this network "
             "as torchvision or timm write it."
         ) from None
-    return built, f"{path.name} (SHA-256 {digest[:12]}), {fit.filled} of {fit.of} tensors"
+    return built, f"{weights_path.name} (SHA-256 {digest[:12]}), {loaded.loaded} of {loaded.total} tensors"
 
 
-def _state(path: Path) -> Mapping[str, Tensor]:
+def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
     """The state dict in a safetensors or a torch file, out of a training checkpoint too."""
     if path.suffix == ".safetensors":
         return load_file(path)
@@ -305,199 +334,211 @@ def _state(path: Path) -> Mapping[str, Tensor]:
     return content.get("state_dict", content)
 
 
-def _folds_of(network: str, benchmark: Benchmark, slices: SliceSet, say: Callable[[str], None]) -> list[dict]:
+def _complete_folds(
+    network: str, config: BenchmarkConfig, slices: SliceSet, notify: Callable[[str], None]
+) -> list[dict]:
     """The network's finished folds, trained now where they are not on disk."""
-    done = []
-    for number in range(len(benchmark.folds.folds)):
-        path = benchmark.work / network / f"fold_{number + 1}.json"
-        fold = kept_fold(path, _key(network, number, benchmark, slices))
+    records = []
+    for number in range(len(config.folds.folds)):
+        path = config.work_folder / network / f"fold_{number + 1}.json"
+        fold = find_finished_fold(path, _create_fold_key(network, number, config, slices))
         if fold is None:
-            fold = _train_fold(network, number, benchmark, slices)
+            fold = _train_fold(network, number, config, slices)
             write_json(path, fold)
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        say(f"{network}, fold {number + 1}: {_fold_words(fold)}")
-        done.append(fold)
-    return done
+        notify(f"{network}, fold {number + 1}: {_describe_fold(fold)}")
+        records.append(fold)
+    return records
 
 
-def _key(network: str, number: int, benchmark: Benchmark, slices: SliceSet) -> dict:
+def _create_fold_key(network: str, fold_index: int, config: BenchmarkConfig, slices: SliceSet) -> dict:
     """What a kept fold must agree with to be taken for this run's."""
-    split = fold_split(benchmark.folds, number, slices.patients, benchmark.training.seed)
-    file = benchmark.weights.get(network)
+    split = split_fold(config.folds, fold_index, slices.unique_patients, config.training.seed)
+    file = config.weights_paths.get(network)
     return {
         "network": network,
-        "fold": number + 1,
-        "training": asdict(benchmark.training),
-        "sequences": list(benchmark.sequences),
+        "fold": fold_index + 1,
+        "training": asdict(config.training),
+        "sequences": list(config.sequences),
         "weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file else "",
         "split": {part: list(patients) for part, patients in asdict(split).items()},
-        "slices_sha256": _digest(slices),
+        "slices_sha256": _compute_digest(slices),
     }
 
 
-def _digest(slices: SliceSet) -> str:
+def _compute_digest(slices: SliceSet) -> str:
     """A hash of the images, the labels and whose they are."""
-    content = hashlib.sha256(json.dumps([slices.patient, slices.name, slices.label.tolist()]).encode())
-    content.update(slices.image.numpy().tobytes())
+    content = hashlib.sha256(
+        json.dumps([slices.patient_ids, slices.slice_names, slices.labels.tolist()]).encode()
+    )
+    content.update(slices.images.numpy().tobytes())
     return content.hexdigest()
 
 
-def _train_fold(network: str, number: int, benchmark: Benchmark, slices: SliceSet) -> dict:
+def _train_fold(network: str, fold_index: int, config: BenchmarkConfig, slices: SliceSet) -> dict:
     """Train on the training patients, stop by the validation patients, judge the test patients."""
-    started, settings = time.time(), benchmark.training
-    work = benchmark.work / network / f"fold_{number + 1}"
-    key = _key(network, number, benchmark, slices)
+    started, settings = time.time(), config.training
+    work = config.work_folder / network / f"fold_{fold_index + 1}"
+    key = _create_fold_key(network, fold_index, config, slices)
     write_json(work / "key.json", {"key": key})
-    split = Split(**{part: tuple(patients) for part, patients in key["split"].items()})
-    training, test = slices.of(split.training), slices.of(split.test)
-    validation = slices.of(split.validation, settings.slices_per_patient)
+    split = FoldSplit(**{part: tuple(patients) for part, patients in key["split"].items()})
+    training, test = slices.select_patients(split.training), slices.select_patients(split.test)
+    validation = slices.select_patients(split.validation, settings.slices_per_patient)
     # names are one thing, slices another: asked of what is really fed
     check_disjoint(
-        {"trained on": training.patients, "stopped by": validation.patients, "tested on": test.patients}
+        {
+            "trained on": training.unique_patients,
+            "stopped by": validation.unique_patients,
+            "tested on": test.unique_patients,
+        }
     )
-    lightning.seed_everything(settings.seed + number, verbose=False)
-    built, words = _initialise(network, len(benchmark.sequences), benchmark.weights.get(network))
-    task = LesionInSlice(built, settings)
-    epochs, best = _fit(task, training, validation, settings, settings.seed + number, work)
+    lightning.seed_everything(settings.seed + fold_index, verbose=False)
+    built, initial_weights = _create_network(
+        network, len(config.sequences), config.weights_paths.get(network)
+    )
+    task = SliceLesionClassifier(built, settings)
+    epochs, best = _fit_network(task, training, validation, settings, settings.seed + fold_index, work)
     return {
         "key": key,
-        "initial_weights": words,
+        "initial_weights": initial_weights,
         "epochs": epochs,
         "tested_epoch": best,
         "seconds": round(time.time() - started),
-        "slices": _answers(task, test),
+        "slices": _predict_slices(task, test),
     }
 
 
-def _fit(
-    task: LesionInSlice,
+def _fit_network(
+    task: SliceLesionClassifier,
     training: SliceSet,
     validation: SliceSet,
     settings: BenchmarkTraining,
     seed: int,
-    work: Path,
+    work_folder: Path,
 ) -> tuple[int, int]:
     """Train; the task then has its best epoch's weights. Returns epochs trained and the best one, from 1."""
-    best = best_checkpoint(work, "validation_loss", "min")
+    best = create_best_checkpoint_callback(work_folder, "validation_loss", "min")
     stop = EarlyStopping("validation_loss", patience=settings.patience)
-    trainer = make_trainer(settings.epochs, work, [stop, best], seed)
+    trainer = create_trainer(settings.epochs, work_folder, [stop, best], seed)
     loaders = (
         DataLoader(
-            TensorDataset(training.image, training.label),
+            TensorDataset(training.images, training.labels),
             settings.batch,
-            sampler=FewOfEach(training, settings.slices_per_patient, seed),
+            sampler=PatientSliceSampler(training, settings.slices_per_patient, seed),
             drop_last=True,
         ),
-        DataLoader(TensorDataset(validation.image, validation.label), settings.batch),
+        DataLoader(TensorDataset(validation.images, validation.labels), settings.batch),
     )
-    trainer.fit(task, *loaders, ckpt_path=last_checkpoint(work))
-    tested = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
-    task.load_state_dict(tested["state_dict"])
-    return trainer.current_epoch, tested["epoch"] + 1
+    trainer.fit(task, *loaders, ckpt_path=find_last_checkpoint(work_folder))
+    best_checkpoint_state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    task.load_state_dict(best_checkpoint_state["state_dict"])
+    return trainer.current_epoch, best_checkpoint_state["epoch"] + 1
 
 
-def _answers(task: LesionInSlice, slices: SliceSet) -> list[tuple[str, str, int, float]]:
+def _predict_slices(task: SliceLesionClassifier, slices: SliceSet) -> list[tuple[str, str, int, float]]:
     """Patient, slice, label and probability of a lesion, for every slice."""
     task.eval()
     with torch.inference_mode():
-        parts = [task(image).softmax(dim=1)[:, 1].cpu() for image in slices.image.split(64)]
+        parts = [task(image).softmax(dim=1)[:, 1].cpu() for image in slices.images.split(64)]
     probability = torch.cat(parts).tolist()
-    return list(zip(slices.patient, slices.name, slices.label.tolist(), probability, strict=True))
+    return list(zip(slices.patient_ids, slices.slice_names, slices.labels.tolist(), probability, strict=True))
 
 
 # ---- the tables -------------------------------------------------------------------------------------
 
 
-def _table_of(folds: Sequence[dict]) -> pd.DataFrame:
+def _tabulate_slices(folds: Sequence[dict]) -> pd.DataFrame:
     """The test slices of the folds, one row each."""
     rows = [(fold["key"]["fold"], *row) for fold in folds for row in fold["slices"]]
     return pd.DataFrame(rows, columns=["fold", "patient", "slice", "label", "probability"])
 
 
-def summary(network: str, slices: pd.DataFrame) -> dict:
+def summarise_network(network: str, slices: pd.DataFrame) -> dict:
     """The network's figures over all test slices, each with a 95 % interval by bootstrap over patients."""
     groups = [group for _, group in slices.groupby("patient", sort=True)]
     labels = [group["label"].to_numpy() for group in groups]
     probabilities = [group["probability"].to_numpy() for group in groups]
-    counts = np.array(list(map(_counts, labels, probabilities)))
+    counts = np.array(list(map(_count_outcomes, labels, probabilities)))
     everyone = np.arange(len(groups))
 
-    def area(drawn) -> float:
-        return auc(*(np.concatenate([part[i] for i in drawn]) for part in (labels, probabilities)))
+    def compute_auc(sampled_patients) -> float:
+        return auc(*(np.concatenate([part[i] for i in sampled_patients]) for part in (labels, probabilities)))
 
     accuracy, sensitivity = PUBLISHED.get(network, (np.nan, np.nan))
     row = {"network": network, "published_accuracy": accuracy, "published_sensitivity": sensitivity}
-    for name, share in SHARES.items():
-        row |= _with_interval(name, bootstrap(lambda drawn, s=share: s(*counts[drawn].sum(axis=0)), everyone))
-    row |= _with_interval("auc", bootstrap(area, everyone))
+    for name, share in RATIO_METRICS.items():
+        row |= _name_interval_columns(
+            name, bootstrap_interval(lambda drawn, s=share: s(*counts[drawn].sum(axis=0)), everyone)
+        )
+    row |= _name_interval_columns("auc", bootstrap_interval(compute_auc, everyone))
     return row | {
-        "threshold": THRESHOLD,
+        "threshold": PROBABILITY_THRESHOLD,
         "slices": len(slices),
         "positive_slices": int(slices["label"].sum()),
         "patients": len(groups),
     }
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def _compute_ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else float("nan")
 
 
 # of true negatives, false positives, false negatives, true positives
-SHARES: Mapping[str, Callable[..., float]] = {
-    "accuracy": lambda tn, fp, fn, tp: _ratio(tn + tp, tn + fp + fn + tp),
-    "sensitivity": lambda tn, fp, fn, tp: _ratio(tp, tp + fn),
-    "specificity": lambda tn, fp, fn, tp: _ratio(tn, tn + fp),
+RATIO_METRICS: Mapping[str, Callable[..., float]] = {
+    "accuracy": lambda tn, fp, fn, tp: _compute_ratio(tn + tp, tn + fp + fn + tp),
+    "sensitivity": lambda tn, fp, fn, tp: _compute_ratio(tp, tp + fn),
+    "specificity": lambda tn, fp, fn, tp: _compute_ratio(tn, tn + fp),
 }
 
 
-def _counts(label: np.ndarray, probability: np.ndarray) -> tuple[int, int, int, int]:
+def _count_outcomes(label: np.ndarray, probability: np.ndarray) -> tuple[int, int, int, int]:
     """True negatives, false positives, false negatives, true positives."""
-    truth, answer = label.astype(bool), probability >= THRESHOLD
+    truth, answer = label.astype(bool), probability >= PROBABILITY_THRESHOLD
     pairs = ((~truth, ~answer), (~truth, answer), (truth, ~answer), (truth, answer))
     tn, fp, fn, tp = (int((a & b).sum()) for a, b in pairs)
     return tn, fp, fn, tp
 
 
-def _with_interval(name: str, found: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low_95", f"{name}_high_95"), found, strict=True))
+def _name_interval_columns(name: str, interval: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low_95", f"{name}_high_95"), interval, strict=True))
 
 
-def _fold_row(fold: dict) -> dict:
-    table, split = _table_of([fold]), fold["key"]["split"]
-    figures = at_threshold(table["label"], table["probability"], THRESHOLD)
+def _summarise_fold(fold: dict) -> dict:
+    table, split = _tabulate_slices([fold]), fold["key"]["split"]
+    statistics = compute_threshold_metrics(table["label"], table["probability"], PROBABILITY_THRESHOLD)
     return {
         "network": fold["key"]["network"],
         "fold": fold["key"]["fold"],
         **{f"{part}_patients": len(patients) for part, patients in split.items()},
         "test_slices": len(table),
         "positive_slices": int(table["label"].sum()),
-        **{name: figures[name] for name in SHARES},
+        **{name: statistics[name] for name in RATIO_METRICS},
         "auc": auc(table["label"], table["probability"]),
         **{name: fold[name] for name in ("epochs", "tested_epoch", "seconds")},
     }
 
 
-def _fold_words(fold: dict) -> str:
-    row = _fold_row(fold)
+def _describe_fold(fold: dict) -> str:
+    row = _summarise_fold(fold)
     return f"accuracy {row['accuracy']:.3f}, AUC {row['auc']:.3f}, {row['seconds']} s"
 
 
-def _confusion_row(network: str, slices: pd.DataFrame) -> dict:
-    tn, fp, fn, tp = _counts(slices["label"].to_numpy(), slices["probability"].to_numpy())
+def _summarise_confusion(network: str, slices: pd.DataFrame) -> dict:
+    tn, fp, fn, tp = _count_outcomes(slices["label"].to_numpy(), slices["probability"].to_numpy())
     counts = {"true_negative": tn, "false_positive": fp, "false_negative": fn, "true_positive": tp}
     return {
         "network": network,
         **counts,
-        "threshold": THRESHOLD,
+        "threshold": PROBABILITY_THRESHOLD,
         "slices": len(slices),
         "patients": slices["patient"].nunique(),
     }
 
 
-def cuts(training: BenchmarkTraining) -> str:
+def describe_reductions(training: BenchmarkTraining) -> str:
     """In words, what a preset took away from the published setting."""
     full = PRESETS["published"]
-    words = {
+    descriptions = {
         "pool": f"slices averaged to {240 // training.pool}x{240 // training.pool} pixels",
         "epochs": f"at most {training.epochs} epochs instead of {full.epochs}",
         "batch": f"batches of {training.batch} instead of {full.batch}",
@@ -505,45 +546,56 @@ def cuts(training: BenchmarkTraining) -> str:
         "spaced ones in validation, instead of all",
     }
     changed = [f.name for f in fields(training) if getattr(training, f.name) != getattr(full, f.name)]
-    return "; ".join(words.get(name, f"{name} {getattr(training, name)}") for name in changed) or "none"
+    return (
+        "; ".join(descriptions.get(name, f"{name} {getattr(training, name)}") for name in changed) or "none"
+    )
 
 
-def _write(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], out: Path, seconds: float) -> Path:
+def _write_results(
+    config: BenchmarkConfig, slices: SliceSet, folds: Sequence[dict], output_folder: Path, seconds: float
+) -> Path:
     """Four files; every row says under which preset it was made."""
     common = {
-        "preset": benchmark.preset,
-        "cuts": cuts(benchmark.training),
-        "sequences": "+".join(benchmark.sequences),
-        "cohort": benchmark.cohort.folder.name,
+        "preset": config.preset,
+        "cuts": describe_reductions(config.training),
+        "sequences": "+".join(config.sequences),
+        "cohort": config.cohort.folder.name,
     }
     tables: dict[str, list[dict]] = {"": [], "_confusion": []}
-    for network in BASELINES:
-        own = [fold for fold in folds if fold["key"]["network"] == network]
-        said = {**common, "initial_weights": own[0]["initial_weights"]}
-        judged = _table_of(own)
-        tables[""].append({**summary(network, judged), **said})
-        tables["_confusion"].append({**_confusion_row(network, judged), **said})
+    for network in IMAGE_CLASSIFIERS:
+        network_folds = [fold for fold in folds if fold["key"]["network"] == network]
+        row_columns = {**common, "initial_weights": network_folds[0]["initial_weights"]}
+        slice_table = _tabulate_slices(network_folds)
+        tables[""].append({**summarise_network(network, slice_table), **row_columns})
+        tables["_confusion"].append({**_summarise_confusion(network, slice_table), **row_columns})
     tables["_folds"] = [
-        {**_fold_row(fold), **common, "initial_weights": fold["initial_weights"]} for fold in folds
+        {**_summarise_fold(fold), **common, "initial_weights": fold["initial_weights"]} for fold in folds
     ]
     for suffix, rows in tables.items():
-        write_table(pd.DataFrame(rows), out / f"{NAME}{suffix}.csv")
-    write_json(out / f"{NAME}_run_record.json", _record(benchmark, slices, folds, seconds) | common)
-    return out / f"{NAME}.csv"
+        write_table(pd.DataFrame(rows), output_folder / f"{EXPERIMENT_NAME}{suffix}.csv")
+    write_json(
+        output_folder / f"{EXPERIMENT_NAME}_run_record.json",
+        _create_run_record(config, slices, folds, seconds) | common,
+    )
+    return output_folder / f"{EXPERIMENT_NAME}.csv"
 
 
-def _record(benchmark: Benchmark, slices: SliceSet, folds: Sequence[dict], seconds: float) -> dict:
+def _create_run_record(
+    config: BenchmarkConfig, slices: SliceSet, folds: Sequence[dict], seconds: float
+) -> dict:
     """What a stranger needs to judge the run: settings, versions, who stood where."""
-    return run_record(
-        NAME,
+    return create_run_record(
+        EXPERIMENT_NAME,
         last_call_seconds=round(seconds),
         training_seconds=sum(fold["seconds"] for fold in folds),
-        training=asdict(benchmark.training),
+        training=asdict(config.training),
         validation_share=VALIDATION_SHARE,
-        patients=len(slices.patients),
+        patients=len(slices.unique_patients),
         slices=len(slices),
-        positive_slices=int(slices.label.sum()),
+        positive_slices=int(slices.labels.sum()),
         initial_weights={fold["key"]["network"]: fold["initial_weights"] for fold in folds},
-        slices_sha256=_digest(slices),
-        splits=[fold["key"]["split"] for fold in folds if fold["key"]["network"] == next(iter(BASELINES))],
+        slices_sha256=_compute_digest(slices),
+        splits=[
+            fold["key"]["split"] for fold in folds if fold["key"]["network"] == next(iter(IMAGE_CLASSIFIERS))
+        ],
     )

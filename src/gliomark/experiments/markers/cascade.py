@@ -16,208 +16,249 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gliomark.cohort.folds import FOLDS, check_disjoint, cohort_folds, learning_without
+from gliomark.cohort.folds import FOLD_COUNT, check_disjoint, folds_excluding, load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.evaluation.intervals import bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc, auc_within
-from gliomark.experiments.place import Place
-from gliomark.experiments.records import run_record, write_table
-from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
+from gliomark.evaluation.intervals import bootstrap_interval
+from gliomark.evaluation.metrics import auc, auc_within_groups, compute_threshold_metrics
+from gliomark.experiments.place import ExperimentConfig
+from gliomark.experiments.records import create_run_record, write_table
+from gliomark.experiments.segmentation.study import FoldTrainingJob, SegmentationRun, create_run_segmenter
 from gliomark.experiments.sharing import run_jobs
 from gliomark.inference.fusion import FusionRule
-from gliomark.inference.slice_classifier import calibrated
+from gliomark.inference.slice_classifier import apply_calibration
 from gliomark.models.weights import Weights, load_weights
 from gliomark.study import GliomarkError
 from gliomark.training.classification import (
-    LesionBank,
-    MarkerTraining,
-    known_labels,
-    known_values,
-    load_lesion_bank,
+    LesionSliceDataset,
+    MarkerTrainingConfig,
+    load_lesion_slice_dataset,
+    read_marker_labels,
+    read_marker_values,
     train_marker_network,
 )
 from gliomark.training.recipes import (
     MarkerDefinition,
     TrainedMarker,
-    cohort_sequences,
-    network_folder,
+    build_network_folder,
+    get_cohort_sequences,
     train_marker,
 )
-from gliomark.training.stacking import PatientVectors, patient_vectors
+from gliomark.training.stacking import PatientVectors, compute_held_out_vectors
 
-FUSIONS: tuple[FusionRule, ...] = ("near", "all", "large")
-CASCADE, ALONE = "light KiNet + LightGBM", "light KiNet alone"
-SHUFFLED = "shuffled_labels"
-Masks = Mapping[str, NDArray[np.bool_]]
+FUSION_RULES: tuple[FusionRule, ...] = ("near", "all", "large")
+CASCADE_STAGE, NETWORK_ONLY_STAGE = "light KiNet + LightGBM", "light KiNet alone"
+PERMUTED_LABELS = "shuffled_labels"
+MasksByPatient = Mapping[str, NDArray[np.bool_]]
 
 
-def cascade_labels(
-    cohort: Cohort, definition: MarkerDefinition, shuffle: int = 0
+def load_cascade_labels(
+    cohort: Cohort, definition: MarkerDefinition, permutation_seed: int = 0
 ) -> tuple[dict[str, int], dict[str, float]]:
     """The marker's label and the number behind it, by patient; shuffle: a seed by which both are dealt to other
     patients, 0 not."""
-    sequences = cohort_sequences(cohort)
-    labels = known_labels(cohort, definition.column, definition.threshold, sequences)
-    values = known_values(cohort, definition.column, sequences)
-    if not shuffle:
+    sequences = get_cohort_sequences(cohort)
+    labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
+    values = read_marker_values(cohort, definition.column, sequences)
+    if not permutation_seed:
         return labels, values
     patients = list(labels)
-    giver = dict(zip(patients, np.random.default_rng(shuffle).permutation(patients).tolist(), strict=True))
-    return {p: labels[giver[p]] for p in patients}, {p: values[giver[p]] for p in patients}
+    permuted_patients = dict(
+        zip(patients, np.random.default_rng(permutation_seed).permutation(patients).tolist(), strict=True)
+    )
+    return {p: labels[permuted_patients[p]] for p in patients}, {
+        p: values[permuted_patients[p]] for p in patients
+    }
 
 
 @dataclass(frozen=True)
-class PeopleJob:
+class TrainingJob:
     """A network to be trained on some patients, under the name ``train_marker`` will look for it."""
 
-    cohort: Path
+    cohort_folder: Path
     definition: MarkerDefinition
     labels: tuple[tuple[str, int], ...]
     values: tuple[tuple[str, float], ...]
     patients: tuple[str, ...]
-    settings: MarkerTraining
-    work: Path
+    training_config: MarkerTrainingConfig
+    work_folder: Path
 
 
-def train_people(job: PeopleJob) -> dict:
+def train_network_for_patients(job: TrainingJob) -> dict:
     """Train the network; nothing where it is finished."""
-    known = dict(job.labels), dict(job.values)
-    folder = network_folder(job.work, job.definition, *known, job.patients, job.settings)
-    train_marker_network(_bank(job.cohort, job.labels, job.values).of(job.patients), job.settings, folder)
+    labels_and_values = dict(job.labels), dict(job.values)
+    folder = build_network_folder(
+        job.work_folder, job.definition, *labels_and_values, job.patients, job.training_config
+    )
+    train_marker_network(
+        _load_lesion_dataset(job.cohort_folder, job.labels, job.values).select_patients(job.patients),
+        job.training_config,
+        folder,
+    )
     return {}
 
 
 @functools.lru_cache(maxsize=1)
-def _bank(
-    folder: Path, labels: tuple[tuple[str, int], ...], values: tuple[tuple[str, float], ...]
-) -> LesionBank:
+def _load_lesion_dataset(
+    cohort_folder: Path, labels: tuple[tuple[str, int], ...], values: tuple[tuple[str, float], ...]
+) -> LesionSliceDataset:
     """Everybody's slices, read once for all of a marker's networks."""
-    cohort = Cohort(folder)
-    return load_lesion_bank(cohort, dict(labels), cohort_sequences(cohort), dict(values))
+    cohort = Cohort(cohort_folder)
+    return load_lesion_slice_dataset(cohort, dict(labels), get_cohort_sequences(cohort), dict(values))
 
 
-def train_networks(
+def train_cascade_networks(
     definition: MarkerDefinition,
     labels: Mapping[str, int],
     values: Mapping[str, float],
-    settings: MarkerTraining,
-    place: Place,
-    shipped: bool,
+    training_config: MarkerTrainingConfig,
+    config: ExperimentConfig,
+    includes_final_network: bool,
 ) -> None:
     """Every network that the folds will ask for, shared out over the workers; a pair of folds shares one.
 
     shipped: the one on everybody too.
     """
-    cohort = Cohort(place.cohorts[0])
-    learning = learning_without(cohort_folds(cohort), None).only(labels)
-    left_out = [*((n,) for n in range(FOLDS)), *combinations(range(FOLDS), 2)]
+    cohort = Cohort(config.cohort_folders[0])
+    training_folds = folds_excluding(load_cohort_folds(cohort), None).restrict_to(labels)
+    excluded_folds = [*((n,) for n in range(FOLD_COUNT)), *combinations(range(FOLD_COUNT), 2)]
     groups = [
-        tuple(sorted(p for number, fold in enumerate(learning.folds) if number not in out for p in fold))
-        for out in [*left_out, *([()] if shipped else [])]
+        tuple(
+            sorted(p for number, fold in enumerate(training_folds.folds) if number not in out for p in fold)
+        )
+        for out in [*excluded_folds, *([()] if includes_final_network else [])]
     ]
-    dealt, work = (tuple(labels.items()), tuple(values.items())), place.work / "cascade"
-    jobs = [PeopleJob(place.cohorts[0], definition, *dealt, group, settings, work) for group in groups]
-    place.say(f"{definition.title}: {len(jobs)} networks")
+    labels_and_values, work = (tuple(labels.items()), tuple(values.items())), config.work_folder / "cascade"
+    jobs = [
+        TrainingJob(config.cohort_folders[0], definition, *labels_and_values, group, training_config, work)
+        for group in groups
+    ]
+    config.notify(f"{definition.title}: {len(jobs)} networks")
     run_jobs(
         jobs,
-        train_people,
-        lambda job, _: place.say(f"{definition.title}: a network on {len(job.patients)} patients"),
-        place.workers,
-        place.scheduler,
+        train_network_for_patients,
+        lambda job, _: config.notify(f"{definition.title}: a network on {len(job.patients)} patients"),
+        config.workers,
+        config.scheduler,
     )
 
 
 def run_cascade(
     definition: MarkerDefinition,
-    trial: Trial,
-    settings: MarkerTraining,
-    place: Place,
-    shuffle: int = 0,
-    outlines: Path | None = None,
+    segmentation_run: SegmentationRun,
+    training_config: MarkerTrainingConfig,
+    config: ExperimentConfig,
+    permutation_seed: int = 0,
+    segmentation_work_folder: Path | None = None,
 ) -> pd.DataFrame:
     """Every labelled patient's answer: one row per outline, stage and fusion, with the fold's threshold.
 
     trial: how the segmentation's folds are read. shuffle: see ``cascade_labels``. outlines: the work folder of the
     segmentation's folds, by default this run's own. Raises GliomarkError where a fold saw one of its test patients.
     """
-    cohort = Cohort(place.cohorts[0])
-    labels, values = cascade_labels(cohort, definition, shuffle)
-    if shuffle:
-        definition = replace(definition, name=f"{definition.name}-shuffled-{shuffle}")
-    folds = cohort_folds(cohort)
-    outlined_by = [FoldJob(trial, n, place.cohorts, outlines or place.work) for n in range(FOLDS)]
-    for job, fold in zip(outlined_by, folds.folds, strict=True):
-        fold_weights(job, fold)  # asked before hours of training
-    train_networks(definition, labels, values, settings, place, shipped=not shuffle)
+    cohort = Cohort(config.cohort_folders[0])
+    labels, values = load_cascade_labels(cohort, definition, permutation_seed)
+    if permutation_seed:
+        definition = replace(definition, name=f"{definition.name}-shuffled-{permutation_seed}")
+    folds = load_cohort_folds(cohort)
+    segmentation_jobs = [
+        FoldTrainingJob(
+            segmentation_run, n, config.cohort_folders, segmentation_work_folder or config.work_folder
+        )
+        for n in range(FOLD_COUNT)
+    ]
+    for job, fold in zip(segmentation_jobs, folds.folds, strict=True):
+        load_fold_weights(job, fold)  # asked before hours of training
+    train_cascade_networks(
+        definition, labels, values, training_config, config, includes_final_network=not permutation_seed
+    )
     rows = []
-    for number in range(FOLDS):
-        learning = learning_without(folds, number)
-        marker = train_marker(cohort, learning, definition, labels, values, settings, place.work / "cascade")
-        test = [p for p in folds.folds[number] if p in labels]
-        masks = fold_outlines(outlined_by[number], tuple(test))
-        for outline, given in (("drawn", None), ("predicted", masks)):
-            for row in answers(marker, cohort, test, given):
-                rows.append({"marker": definition.name, "fold": number + 1, "outline": outline, **row})
-        place.say(f"{definition.title}: fold {number + 1} answered")
+    for fold_index in range(FOLD_COUNT):
+        training_folds = folds_excluding(folds, fold_index)
+        marker = train_marker(
+            cohort,
+            training_folds,
+            definition,
+            labels,
+            values,
+            training_config,
+            config.work_folder / "cascade",
+        )
+        test = [p for p in folds.folds[fold_index] if p in labels]
+        masks = segment_test_patients(segmentation_jobs[fold_index], tuple(test))
+        for outline, masks_used in (("drawn", None), ("predicted", masks)):
+            for row in score_test_patients(marker, cohort, test, masks_used):
+                rows.append({"marker": definition.name, "fold": fold_index + 1, "outline": outline, **row})
+        config.notify(f"{definition.title}: fold {fold_index + 1} answered")
     return pd.DataFrame(rows)
 
 
-def fold_weights(job: FoldJob, test: Sequence[str]) -> Weights:
+def load_fold_weights(job: FoldTrainingJob, test_patients: Sequence[str]) -> Weights:
     """The finished outline network of a fold. Raises GliomarkError if there is none, or it was trained on ``test``."""
-    path = job.weights_path(job.trial.weights_of)
+    path = job.get_weights_path(job.run.weights_of)
     if not path.exists():
         raise GliomarkError(
             f"{path} is missing: name the folder in which 'experiment demonstration' came to its end."
         )
     weights = load_weights(path)
-    check_disjoint({"trained on": weights.card.training_patients, "tested on": test})
+    check_disjoint({"trained on": weights.card.training_patients, "tested on": test_patients})
     return weights
 
 
-@functools.lru_cache(maxsize=FOLDS)
-def fold_outlines(job: FoldJob, test: tuple[str, ...]) -> Masks:
+@functools.lru_cache(maxsize=FOLD_COUNT)
+def segment_test_patients(job: FoldTrainingJob, test_patients: tuple[str, ...]) -> MasksByPatient:
     """The test patients' outlines by the fold that tested on them. Raises GliomarkError if it was trained on one."""
-    segmenter, cohort = trial_segmenter(job.trial, fold_weights(job, test)), Cohort(job.cohorts[0])
-    return {patient: segmenter.segment(cohort.stack(patient)).mask for patient in test}
+    segmenter, cohort = (
+        create_run_segmenter(job.run, load_fold_weights(job, test_patients)),
+        Cohort(job.cohort_folders[0]),
+    )
+    return {patient: segmenter.segment(cohort.read_stack(patient)).mask for patient in test_patients}
 
 
-def answers(marker: TrainedMarker, cohort: Cohort, test: Sequence[str], masks: Masks | None) -> list[dict]:
+def score_test_patients(
+    marker: TrainedMarker, cohort: Cohort, test_patients: Sequence[str], masks: MasksByPatient | None
+) -> list[dict]:
     """Both stages and every fusion rule of each test patient; a patient in whom nothing is outlined is left out."""
     classifier = marker.classifier
-    judged = patient_vectors(
+    vectors_by_patient = compute_held_out_vectors(
         classifier.network,
         cohort,
         marker.labels,
-        test,
+        test_patients,
         marker.trained_on,
-        cohort_sequences(cohort),
-        classifier.crop,
+        get_cohort_sequences(cohort),
+        classifier.crop_size,
         masks,
     )
     rows = []
-    for patient, vectors in judged.items():
+    for patient, vectors in vectors_by_patient.items():
         for stage, probability, threshold in (
-            (CASCADE, cascade_probability(marker, vectors), marker.threshold),
-            (ALONE, vectors.own_probability(), 0.5),
+            (CASCADE_STAGE, compute_cascade_probability(marker, vectors), marker.threshold),
+            (NETWORK_ONLY_STAGE, vectors.compute_network_probability(), 0.5),
         ):
-            for fusion in FUSIONS:
+            for fusion in FUSION_RULES:
                 row = {"patient": patient, "label": vectors.label, "stage": stage, "fusion": fusion}
-                rows.append(row | {"probability": vectors.fused(probability, fusion), "threshold": threshold})
+                rows.append(
+                    row
+                    | {"probability": vectors.fuse_probability(probability, fusion), "threshold": threshold}
+                )
     return rows
 
 
-def cascade_probability(marker: TrainedMarker, vectors: PatientVectors) -> NDArray[np.float64]:
+def compute_cascade_probability(marker: TrainedMarker, vectors: PatientVectors) -> NDArray[np.float64]:
     """Calibrated, per slice."""
-    one = marker.classifier
-    return calibrated(vectors.slice_probability(one.trees, one.age_cut, one.evidence), one.calibration)
+    classifier = marker.classifier
+    return apply_calibration(
+        vectors.predict_slice_probability(classifier.trees, classifier.age_cut, classifier.tree_features),
+        classifier.calibration,
+    )
 
 
-def cascade_summary(table: pd.DataFrame) -> pd.DataFrame:
+def summarise_cascade(table: pd.DataFrame) -> pd.DataFrame:
     """A row per marker, outline, stage and fusion, over all folds' patients together."""
     rows = []
     keys = ["marker", "outline", "stage", "fusion"]
     for key, group in table.groupby(keys, sort=False):
-        value, low, high = bootstrap(auc, group["label"], group["probability"])
+        value, low, high = bootstrap_interval(auc, group["label"], group["probability"])
         rows.append(
             {
                 **dict(zip(keys, key, strict=True)),
@@ -226,34 +267,37 @@ def cascade_summary(table: pd.DataFrame) -> pd.DataFrame:
                 "auc": value,
                 "low_95": low,
                 "high_95": high,
-                "auc_in_folds": auc_within(group["label"], group["probability"], group["fold"]),
-                **at_threshold(group["label"], group["probability"], group["threshold"]),
+                "auc_in_folds": auc_within_groups(group["label"], group["probability"], group["fold"]),
+                **compute_threshold_metrics(group["label"], group["probability"], group["threshold"]),
             }
         )
     return pd.DataFrame(rows)
 
 
-def run_shuffled(
+def run_permuted_labels(
     definition: MarkerDefinition,
-    trial: Trial,
-    settings: MarkerTraining,
-    place: Place,
-    shuffles: int,
-    outlines: Path,
+    segmentation_run: SegmentationRun,
+    training_config: MarkerTrainingConfig,
+    config: ExperimentConfig,
+    permutation_count: int,
+    segmentation_work_folder: Path,
 ) -> Path:
     """The cascade with labels dealt to other patients, ``shuffles`` times; ``shuffled_labels_<marker>.csv``.
 
     A row per dealing, and their mean, which is near 0.5 within folds where nothing leaks.
     """
     tables = [
-        run_cascade(definition, trial, settings, place, seed, outlines) for seed in range(1, shuffles + 1)
+        run_cascade(definition, segmentation_run, training_config, config, seed, segmentation_work_folder)
+        for seed in range(1, permutation_count + 1)
     ]
-    table = pd.concat([cascade_summary(one) for one in tables])
+    table = pd.concat([summarise_cascade(one) for one in tables])
     table = table[table["fusion"] == "near"].drop(columns="fusion")
     means = table.groupby(["outline", "stage"], sort=False)[["auc", "auc_in_folds"]].agg(["mean", "std"])
     means.columns = ["auc", "auc_sd", "auc_in_folds", "auc_in_folds_sd"]
-    path = place.out / f"{SHUFFLED}_{definition.name}.csv"
-    write_table(pd.concat([table, means.reset_index().assign(marker=f"mean of {shuffles}")]), path)
-    record = run_record(SHUFFLED, marker=definition.name, shuffles=shuffles, training=asdict(settings))
+    path = config.output_folder / f"{PERMUTED_LABELS}_{definition.name}.csv"
+    write_table(pd.concat([table, means.reset_index().assign(marker=f"mean of {permutation_count}")]), path)
+    record = create_run_record(
+        PERMUTED_LABELS, marker=definition.name, shuffles=permutation_count, training=asdict(training_config)
+    )
     write_json(path.with_name(f"{path.stem}_run_record.json"), record)
     return path

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-MARKERS = {"idh": "IDH", "proliferation": "proliferation proxy", "ki67": "Ki-67"}
-TITLES = {
+MARKER_TITLES = {"idh": "IDH", "proliferation": "proliferation proxy", "ki67": "Ki-67"}
+TABLE_TITLES = {
     "table_4_2": "One sequence, ResNet-50 (table 4-2)",
     "table_4_3": "Two sequences, ResNet-50 (table 4-3)",
     "table_4_4": "Networks (table 4-4)",
@@ -17,33 +17,37 @@ TITLES = {
 }
 
 
-def markers_text(results: Path) -> str:
+def format_marker_results(results_folder: Path) -> str:
     """Every marker's tables, then what stands beside them."""
-    parts = [_marker(results, name) for name in MARKERS if list(results.glob(f"table_4_?_{name}.csv"))]
-    return "\n\n".join([*parts, *_evidence(results)])
+    parts = [
+        _format_marker(results_folder, name)
+        for name in MARKER_TITLES
+        if list(results_folder.glob(f"table_4_?_{name}.csv"))
+    ]
+    return "\n\n".join([*parts, *_format_supporting_results(results_folder)])
 
 
-def _marker(results: Path, name: str) -> str:
+def _format_marker(results_folder: Path, name: str) -> str:
     tables = {
-        title: pd.read_csv(results / f"{stem}_{name}.csv", keep_default_na=False, na_values=[""])
-        for stem, title in TITLES.items()
-        if (results / f"{stem}_{name}.csv").exists()
+        title: pd.read_csv(results_folder / f"{stem}_{name}.csv", keep_default_na=False, na_values=[""])
+        for stem, title in TABLE_TITLES.items()
+        if (results_folder / f"{stem}_{name}.csv").exists()
     }
     # the table of all the networks says what of each was cut
-    told = tables.get(TITLES["table_4_4"], next(iter(tables.values()))).iloc[0]
-    title = MARKERS[name][0].upper() + MARKERS[name][1:]
+    first_row = tables.get(TABLE_TITLES["table_4_4"], next(iter(tables.values()))).iloc[0]
+    title = MARKER_TITLES[name][0].upper() + MARKER_TITLES[name][1:]
     head = (
-        f"### {title} on `{told.cohort}`\n\n{told.sequences}, {told.patients} patients, {told.positive} "
-        f"positive, five folds by patient. Preset `{told.preset}`: {told.cuts}."
+        f"### {title} on `{first_row.cohort}`\n\n{first_row.sequences}, {first_row.patients} patients, {first_row.positive} "
+        f"positive, five folds by patient. Preset `{first_row.preset}`: {first_row.cuts}."
     )
-    parts = [head, *(_slices(title, table) for title, table in tables.items())]
-    rivals = results / f"marker_rivals_{name}.csv"
-    if rivals.exists():
-        parts.append(_rivals(pd.read_csv(rivals)))
+    parts = [head, *(_format_score_table(title, table) for title, table in tables.items())]
+    comparison_path = results_folder / f"marker_rivals_{name}.csv"
+    if comparison_path.exists():
+        parts.append(_format_comparison_table(pd.read_csv(comparison_path)))
     return "\n\n".join(parts)
 
 
-def _slices(title: str, table: pd.DataFrame) -> str:
+def _format_score_table(title: str, table: pd.DataFrame) -> str:
     """A published table's rows: every figure at the threshold of the validation patients."""
     of_patients = table["level"].nunique() > 1
     lines = [
@@ -56,17 +60,17 @@ def _slices(title: str, table: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|---|---|" + ("" if of_patients else "---|"),
     ]
     for r in table.to_dict("records"):
-        near = "" if of_patients else f" {_interval(r, 'near_auc')} |"
-        area = f"{_interval(r, 'auc')} | {_given(r, 'published_auc')}"
+        near_cell = "" if of_patients else f" {_format_interval(r, 'near_auc')} |"
+        area = f"{_format_interval(r, 'auc')} | {_format_optional(r, 'published_auc')}"
         name = r["level"].capitalize() if of_patients else r["reading"]
         lines.append(
-            f"| {name} | {r['accuracy']:.3f} | {_given(r, 'published_accuracy')} | {r['sensitivity']:.3f} "
-            f"| {r['specificity']:.3f} | {r['kappa']:.3f} | {area} |{near}"
+            f"| {name} | {r['accuracy']:.3f} | {_format_optional(r, 'published_accuracy')} | {r['sensitivity']:.3f} "
+            f"| {r['specificity']:.3f} | {r['kappa']:.3f} | {area} |{near_cell}"
         )
     return "\n".join(lines)
 
 
-def _rivals(table: pd.DataFrame) -> str:
+def _format_comparison_table(table: pd.DataFrame) -> str:
     lines = [
         "**Patients by Near: KiNet's second stage in all its forms, and what a user would pick instead**",
         "",
@@ -74,35 +78,45 @@ def _rivals(table: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|",
     ]
     for number, r in enumerate(table.to_dict("records")):
-        against = f"{r['auc_above_first']:+.3f}, {r['delong_p']:.2g}" if number else ""
+        comparison_cell = f"{r['auc_above_first']:+.3f}, {r['delong_p']:.2g}" if number else ""
         lines.append(
-            f"| {r['reading']} | {_interval(r, 'auc')} | {r['accuracy']:.3f} | {r['sensitivity']:.3f} "
-            f"| {r['specificity']:.3f} | {against} |"
+            f"| {r['reading']} | {_format_interval(r, 'auc')} | {r['accuracy']:.3f} | {r['sensitivity']:.3f} "
+            f"| {r['specificity']:.3f} | {comparison_cell} |"
         )
     return "\n".join(lines)
 
 
-def _interval(row: dict, name: str) -> str:
+def _format_interval(row: dict, name: str) -> str:
     return f"{row[name]:.3f} ({row[f'{name}_low_95']:.3f} to {row[f'{name}_high_95']:.3f})"
 
 
-def _given(row: dict, name: str) -> str:
+def _format_optional(row: dict, name: str) -> str:
     return "" if pd.isna(row.get(name)) else f"{row[name]:.3f}"
 
 
-def _evidence(results: Path) -> list[str]:
+def _format_supporting_results(results_folder: Path) -> list[str]:
     """What stands beside the tables, those parts that there are."""
-    tables = [path for path in sorted(results.glob("radiomics_*.csv")) if not path.stem.endswith("_patients")]
-    finding = results / "reader_finding.csv"
-    parts = [_published_radiomics(tables)] if tables else []
-    parts += [_finding(finding)] if finding.exists() else []
-    for stem, told in (("shuffled_labels", _shuffled), ("phantom_reach", _reach), ("slice_leak", _leak)):
-        for path in sorted(results.glob(f"{stem}_*.csv")):
-            parts.append(told(MARKERS.get(path.stem.removeprefix(f"{stem}_"), path.stem), pd.read_csv(path)))
+    tables = [
+        path for path in sorted(results_folder.glob("radiomics_*.csv")) if not path.stem.endswith("_patients")
+    ]
+    reader_finding_path = results_folder / "reader_finding.csv"
+    parts = [_format_published_radiomics(tables)] if tables else []
+    parts += [_format_reader_finding(reader_finding_path)] if reader_finding_path.exists() else []
+    for stem, format_part in (
+        ("shuffled_labels", _format_permuted_labels),
+        ("phantom_reach", _format_phantom_learning_curve),
+        ("slice_leak", _format_slice_leakage),
+    ):
+        for path in sorted(results_folder.glob(f"{stem}_*.csv")):
+            parts.append(
+                format_part(
+                    MARKER_TITLES.get(path.stem.removeprefix(f"{stem}_"), path.stem), pd.read_csv(path)
+                )
+            )
     return parts
 
 
-def _published_radiomics(tables: Sequence[Path]) -> str:
+def _format_published_radiomics(tables: Sequence[Path]) -> str:
     lines = [
         "### Radiomics published by others",
         "",
@@ -115,12 +129,12 @@ def _published_radiomics(tables: Sequence[Path]) -> str:
         for r in pd.read_csv(path).to_dict("records"):
             lines.append(
                 f"| {r['table']}, {r['label']} | {r['patients']} ({r['positive']}) | {r['reading']} "
-                f"| {_interval(r, 'auc')} |"
+                f"| {_format_interval(r, 'auc')} |"
             )
     return "\n".join(lines)
 
 
-def _finding(path: Path) -> str:
+def _format_reader_finding(path: Path) -> str:
     lines = [
         "### IDH from an enhancing focus",
         "",
@@ -133,7 +147,7 @@ def _finding(path: Path) -> str:
     return "\n".join(lines)
 
 
-def _shuffled(name: str, table: pd.DataFrame) -> str:
+def _format_permuted_labels(name: str, table: pd.DataFrame) -> str:
     means = table[table["marker"].str.startswith("mean")]
     lines = [
         "### Shuffled labels",
@@ -152,7 +166,7 @@ def _shuffled(name: str, table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _reach(name: str, table: pd.DataFrame) -> str:
+def _format_phantom_learning_curve(name: str, table: pd.DataFrame) -> str:
     lines = [
         "### What a phantom's labels can teach",
         "",
@@ -171,7 +185,7 @@ def _reach(name: str, table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _leak(name: str, table: pd.DataFrame) -> str:
+def _format_slice_leakage(name: str, table: pd.DataFrame) -> str:
     rows = table.set_index("split").iterrows()
-    told = "; ".join(f"{split}: accuracy {r.accuracy:.3f}, AUC {r.auc:.3f}" for split, r in rows)
-    return f"### What a split by slices pretends\n\n{name}, KiNet, the same slices. {told}."
+    split_texts = "; ".join(f"{split}: accuracy {r.accuracy:.3f}, AUC {r.auc:.3f}" for split, r in rows)
+    return f"### What a split by slices pretends\n\n{name}, KiNet, the same slices. {split_texts}."

@@ -21,62 +21,68 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.cohort.workers import cluster, each
+from gliomark.cohort.workers import create_dask_client, run_on_cluster
 from gliomark.files import scratch_folder
 from gliomark.study import GliomarkError
-from gliomark.training.recipes import cohort_sequences
+from gliomark.training.recipes import get_cohort_sequences
 
-FAMILIES = ["statistics", "intensity_histogram", "morphology", "glcm", "glrlm", "glszm", "ngtdm"]
-BINS = 32
+FEATURE_FAMILIES = ["statistics", "intensity_histogram", "morphology", "glcm", "glrlm", "glszm", "ngtdm"]
+BIN_COUNT = 32
 
 
-def cohort_features(
-    folder: Path, work: Path, workers: int | None, say: Callable[[str], None]
+def compute_cohort_features(
+    cohort_folder: Path, work_folder: Path, workers: int | None, notify: Callable[[str], None]
 ) -> dict[str, NDArray[np.float64]]:
     """Features ``(F,)`` of every patient with a drawn lesion and all sequences; computed once, a file each.
 
     Raises GliomarkError where MIRP is not installed or nobody has an outline.
     """
-    cohort = Cohort(folder)
-    sequences = cohort_sequences(cohort)
+    cohort = Cohort(cohort_folder)
+    sequences = get_cohort_sequences(cohort)
     patients = [
-        p for p in cohort.patient_ids if cohort.has_mask(p) and set(sequences) <= set(cohort.sequences(p))
+        p for p in cohort.patient_ids if cohort.has_mask(p) and set(sequences) <= set(cohort.get_sequences(p))
     ]
     if not patients:
-        raise GliomarkError(f"{folder} has no outlined patient with {' and '.join(sequences)}.")
-    arrays = cohort.arrays_digest(patients)
-    said = json.dumps([FAMILIES, BINS, version("mirp"), *sequences, *patients, arrays]).encode()
-    kept = work / f"radiomics_{hashlib.sha256(said).hexdigest()[:12]}"
-    kept.mkdir(parents=True, exist_ok=True)
-    missing = [p for p in patients if not (kept / f"{p}.json").exists()]
+        raise GliomarkError(f"{cohort_folder} has no outlined patient with {' and '.join(sequences)}.")
+    arrays = cohort.hash_arrays(patients)
+    cache_key = json.dumps(
+        [FEATURE_FAMILIES, BIN_COUNT, version("mirp"), *sequences, *patients, arrays]
+    ).encode()
+    cache_folder = work_folder / f"radiomics_{hashlib.sha256(cache_key).hexdigest()[:12]}"
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    missing = [p for p in patients if not (cache_folder / f"{p}.json").exists()]
     if missing:
-        say(f"radiomics of {len(patients)} patients, {len(patients) - len(missing)} finished before")
-        with cluster(workers, None) as client:
-            for (_, patient), row in each(client, _patient_job, [(folder, p) for p in missing]):
+        notify(f"radiomics of {len(patients)} patients, {len(patients) - len(missing)} finished before")
+        with create_dask_client(workers, None) as client:
+            for (_, patient), row in run_on_cluster(
+                client, _compute_patient_features, [(cohort_folder, p) for p in missing]
+            ):
                 if isinstance(row, GliomarkError):
                     raise row
-                write_json(kept / f"{patient}.json", row)
-    rows = {p: json.loads((kept / f"{p}.json").read_text("utf-8")) for p in patients}
+                write_json(cache_folder / f"{patient}.json", row)
+    rows = {p: json.loads((cache_folder / f"{p}.json").read_text("utf-8")) for p in patients}
     table = pd.DataFrame.from_dict({p: row for p, row in rows.items() if row}, orient="index")
     return {str(patient): row.to_numpy(float) for patient, row in table.iterrows()}
 
 
-def _patient_job(job: tuple[Path, str]) -> dict[str, float]:
+def _compute_patient_features(job: tuple[Path, str]) -> dict[str, float]:
     cohort = Cohort(job[0])
-    stack = cohort.stack(job[1])
-    if not stack.drawn.any():
+    stack = cohort.read_stack(job[1])
+    if not stack.reader_mask.any():
         return {}
     row: dict[str, float] = {}
-    for name in cohort_sequences(cohort):
+    for name in get_cohort_sequences(cohort):
         row |= {
             f"{name}_{k}": v
-            for k, v in lesion_features(stack.images[name], stack.drawn, stack.spacing_mm).items()
+            for k, v in compute_lesion_features(
+                stack.images[name], stack.reader_mask, stack.spacing_mm
+            ).items()
         }
     return row
 
 
-def lesion_features(
-    image: NDArray[np.float32], lesion: NDArray[np.bool_], spacing_mm: Sequence[float]
+def compute_lesion_features(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], spacing_mm: Sequence[float]
 ) -> dict[str, float]:
     """Feature to value; image and lesion ``(slice, row, column)``, spacing_mm in that order.
 
@@ -91,7 +97,7 @@ def lesion_features(
         warnings.simplefilter("ignore")
         files = [folder / name for name in ("image.nii.gz", "mask.nii.gz")]
         affine = np.diag([*list(spacing_mm)[::-1], 1.0])
-        volumes: list[NDArray] = [image.astype(np.float32), lesion.astype(np.uint8)]
+        volumes: list[NDArray] = [image.astype(np.float32), mask.astype(np.uint8)]
         for file, volume in zip(files, volumes, strict=True):
             nibabel.save(nibabel.Nifti1Image(volume.T, affine), file)
         with contextlib.redirect_stdout(None):
@@ -99,9 +105,9 @@ def lesion_features(
                 image=str(files[0]),
                 mask=str(files[1]),
                 by_slice=True,
-                base_feature_families=FAMILIES,
+                base_feature_families=FEATURE_FAMILIES,
                 base_discretisation_method="fixed_bin_number",
-                base_discretisation_n_bins=BINS,
+                base_discretisation_n_bins=BIN_COUNT,
                 write_features=False,
                 export_features=True,
                 num_cpus=1,

@@ -16,74 +16,78 @@ from scipy.ndimage import label as connected
 from scipy.stats import binomtest
 
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.experiments.records import run_record, write_table
+from gliomark.experiments.records import create_run_record, write_table
 from gliomark.study import GliomarkError, MRSequence, SliceStack
-from gliomark.training.classification import known_labels
-from gliomark.training.recipes import DEFINITIONS, cohort_sequences
+from gliomark.training.classification import read_marker_labels
+from gliomark.training.recipes import MARKER_DEFINITIONS, get_cohort_sequences
 
-NAME = "reader_finding"
-DEVIATIONS = 3.0
+EXPERIMENT_NAME = "reader_finding"
+ENHANCEMENT_STANDARD_DEVIATIONS = 3.0
 SMALLEST_FOCUS_ML = 0.2
-PAIR = (MRSequence.T1, MRSequence.T1C)
+REQUIRED_SEQUENCES = (MRSequence.T1, MRSequence.T1C)
 
 
-def largest_focus_ml(stack: SliceStack) -> float:
+def compute_largest_focus_ml(stack: SliceStack) -> float:
     """Volume of the largest enhancing piece of the drawn lesion, in millilitres."""
-    gain = stack.images[MRSequence.T1C].astype(np.float64) - stack.images[MRSequence.T1]
-    outside = gain[stack.brain & ~stack.drawn]
-    enhancing = stack.drawn & (gain > outside.mean() + DEVIATIONS * outside.std())
-    pieces, count = connected(enhancing)
-    sizes: NDArray[np.int64] = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    enhancement = stack.images[MRSequence.T1C].astype(np.float64) - stack.images[MRSequence.T1]
+    outside = enhancement[stack.brain & ~stack.reader_mask]
+    enhancing = stack.reader_mask & (
+        enhancement > outside.mean() + ENHANCEMENT_STANDARD_DEVIATIONS * outside.std()
+    )
+    components, count = connected(enhancing)
+    sizes: NDArray[np.int64] = np.bincount(components.ravel(), minlength=count + 1)[1:]
     return float(sizes.max(initial=0) * stack.voxel_volume_ml)
 
 
-def run(folder: Path, out: Path) -> Path:
+def run_reader_finding(cohort_folder: Path, output_folder: Path) -> Path:
     """Write ``reader_finding.csv``, its patients and its record under ``out``; the table's path.
 
     Raises GliomarkError where the cohort was not prepared for T1 and T1C.
     """
-    cohort = Cohort(folder)
-    if set(cohort_sequences(cohort)) != set(PAIR):
+    cohort = Cohort(cohort_folder)
+    if set(get_cohort_sequences(cohort)) != set(REQUIRED_SEQUENCES):
         raise GliomarkError(
-            f"{folder} was prepared for {'+'.join(cohort_sequences(cohort))}; enhancement is seen from T1 to T1C, "
+            f"{cohort_folder} was prepared for {'+'.join(get_cohort_sequences(cohort))}; enhancement is seen from T1 to T1C, "
             "so build it with --sequences T1,T1C."
         )
-    definition = DEFINITIONS["idh"]
-    mutant = known_labels(cohort, definition.column, definition.threshold, PAIR)
+    definition = MARKER_DEFINITIONS["idh"]
+    labels = read_marker_labels(cohort, definition.column, definition.threshold, REQUIRED_SEQUENCES)
     rows = []
-    for patient, truth in mutant.items():
-        focus = largest_focus_ml(cohort.stack(patient))
+    for patient, truth in labels.items():
+        focus = compute_largest_focus_ml(cohort.read_stack(patient))
         enhancing = int(focus >= SMALLEST_FOCUS_ML)
         rows.append({"patient": patient, "mutant": truth, "largest_focus_ml": focus, "enhancing": enhancing})
     patients = pd.DataFrame(rows)
-    said_mutant, mutated = patients["enhancing"] == 0, patients["mutant"] == 1
+    is_predicted_mutant, is_mutant = patients["enhancing"] == 0, patients["mutant"] == 1
     shares = {
-        "accuracy": (said_mutant == mutated, np.ones(len(patients), bool)),
-        "sensitivity (mutant found)": (said_mutant, mutated),
-        "specificity (wild type found)": (~said_mutant, ~mutated),
-        "mutant where no focus": (mutated, said_mutant),
-        "wild type where a focus": (~mutated, ~said_mutant),
+        "accuracy": (is_predicted_mutant == is_mutant, np.ones(len(patients), bool)),
+        "sensitivity (mutant found)": (is_predicted_mutant, is_mutant),
+        "specificity (wild type found)": (~is_predicted_mutant, ~is_mutant),
+        "mutant where no focus": (is_mutant, is_predicted_mutant),
+        "wild type where a focus": (~is_mutant, ~is_predicted_mutant),
     }
     table = pd.DataFrame(
-        [{"figure": name, **_share(right[among])} for name, (right, among) in shares.items()]
+        [{"figure": name, **_compute_share(right[among])} for name, (right, among) in shares.items()]
     )
-    write_table(table, out / f"{NAME}.csv")
-    write_table(patients, out / f"{NAME}_patients.csv")
-    rule = {"deviations": DEVIATIONS, "smallest_focus_ml": SMALLEST_FOCUS_ML}
-    write_json(out / f"{NAME}_run_record.json", run_record(NAME, **rule))
-    return out / f"{NAME}.csv"
+    write_table(table, output_folder / f"{EXPERIMENT_NAME}.csv")
+    write_table(patients, output_folder / f"{EXPERIMENT_NAME}_patients.csv")
+    rule = {"deviations": ENHANCEMENT_STANDARD_DEVIATIONS, "smallest_focus_ml": SMALLEST_FOCUS_ML}
+    write_json(
+        output_folder / f"{EXPERIMENT_NAME}_run_record.json", create_run_record(EXPERIMENT_NAME, **rule)
+    )
+    return output_folder / f"{EXPERIMENT_NAME}.csv"
 
 
-def _share(right: pd.Series) -> dict[str, float]:
+def _compute_share(is_correct: pd.Series) -> dict[str, float]:
     """How many of how many, with the exact interval (Clopper and Pearson)."""
-    count, total = int(right.sum()), len(right)
+    count, total = int(is_correct.sum()), len(is_correct)
     if not total:
         return {"count": 0, "of": 0, "share": np.nan, "low_95": np.nan, "high_95": np.nan}
-    between = binomtest(count, total).proportion_ci()
+    interval = binomtest(count, total).proportion_ci()
     return {
         "count": count,
         "of": total,
         "share": count / total,
-        "low_95": between.low,
-        "high_95": between.high,
+        "low_95": interval.low,
+        "high_95": interval.high,
     }

@@ -21,20 +21,20 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from gliomark.cohort.folds import FOLDS, Split, check_disjoint
+from gliomark.cohort.folds import FOLD_COUNT, FoldSplit, check_disjoint
 from gliomark.cohort.store import Cohort
-from gliomark.experiments.markers.study import MarkerData, NetworkJob, load_vectors
-from gliomark.experiments.markers.trials import MarkerTrial, Reading
-from gliomark.inference.fusion import FusionRule, patient_probability
-from gliomark.inference.slice_classifier import Evidence, LesionSlices
+from gliomark.experiments.markers.study import MarkerData, NetworkTrainingJob, load_vectors
+from gliomark.experiments.markers.trials import MarkerRun, ScoringMethod
+from gliomark.inference.fusion import FusionRule, fuse_probabilities
+from gliomark.inference.slice_classifier import LesionSlices, TreeFeatures
 from gliomark.models.marker_networks import build_marker_network
-from gliomark.study import Clinical, GliomarkError, MRSequence
-from gliomark.training.recipes import MarkerDefinition, cohort_sequences
-from gliomark.training.stacking import PatientVectors, StackingTraining, fit_trees, training_age_cut
+from gliomark.study import ClinicalData, GliomarkError, MRSequence
+from gliomark.training.recipes import MarkerDefinition, get_cohort_sequences
+from gliomark.training.stacking import PatientVectors, StackingConfig, compute_age_cut, fit_trees
 
-Vectors = Mapping[str, PatientVectors]
+VectorsByPatient = Mapping[str, PatientVectors]
 # part, patient: the slices and a probability for each
-Answers = dict[str, dict[str, tuple[LesionSlices, NDArray[np.float64]]]]
+ScoresByPart = dict[str, dict[str, tuple[LesionSlices, NDArray[np.float64]]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class FoldVectors:
     """What a fold's second stage works with: out-of-fold vectors of the training patients, and the fold's own
     network's vectors of the validation and the test patients."""
 
-    training: Vectors
-    validation: Vectors
-    test: Vectors
+    training: VectorsByPatient
+    validation: VectorsByPatient
+    test: VectorsByPatient
 
     def __post_init__(self) -> None:
         check_disjoint(
@@ -53,207 +53,276 @@ class FoldVectors:
 
 
 @dataclass(frozen=True, eq=False)
-class MarkerStudy:
+class TrainedMarkerRuns:
     """A marker's finished networks, and where its readings come from. features: radiomics by patient, if computed."""
 
-    trials: Mapping[str, MarkerTrial]
+    runs: Mapping[str, MarkerRun]
     definition: MarkerDefinition
-    cohort: Path
-    work: Path
+    cohort_folder: Path
+    work_folder: Path
     data: MarkerData
-    features: Mapping[str, NDArray[np.float64]] | None = None
+    radiomics_features: Mapping[str, NDArray[np.float64]] | None = None
 
-    def vectors(self, trial: str, number: int) -> FoldVectors:
+    def load_fold_vectors(self, run_name: str, fold_index: int) -> FoldVectors:
         """Of one trial and fold; the training patients' are empty where the trial is not stacked."""
-        own, split = self.trials[trial], self.split(trial, number)
-        answered = self._load(own, (number,))
+        run, split = self.runs[run_name], self.split_fold(run_name, fold_index)
+        fold_vectors = self._load_run_vectors(run, (fold_index,))
         training: dict[str, PatientVectors] = {}
-        if own.stacked:
-            for other in (n for n in range(FOLDS) if n != number):
-                pair = self._load(own, (min(number, other), max(number, other)))
-                training |= {p: pair[p] for p in self.data.fold(other) if p in split.training and p in pair}
-        return FoldVectors(training, _of(answered, split.validation), _of(answered, split.test))
+        if run.stacked:
+            for other in (n for n in range(FOLD_COUNT) if n != fold_index):
+                pair = self._load_run_vectors(run, (min(fold_index, other), max(fold_index, other)))
+                training |= {
+                    p: pair[p]
+                    for p in self.data.list_fold_patients(other)
+                    if p in split.training and p in pair
+                }
+        return FoldVectors(
+            training,
+            _select_patients(fold_vectors, split.validation),
+            _select_patients(fold_vectors, split.test),
+        )
 
     @property
     def sequences(self) -> tuple[MRSequence, ...]:
         """The pair that the cohort was prepared for."""
-        return cohort_sequences(Cohort(self.cohort))
+        return get_cohort_sequences(Cohort(self.cohort_folder))
 
-    def split(self, trial: str | None, number: int) -> Split:
+    def split_fold(self, run_name: str | None, fold_index: int) -> FoldSplit:
         """The fold's three parts; those of the first trial where a reading has none."""
-        one = next(iter(self.trials.values())) if trial is None else self.trials[trial]
-        return self.data.split(number, one.training.seed)
+        run = next(iter(self.runs.values())) if run_name is None else self.runs[run_name]
+        return self.data.split_fold(fold_index, run.training.seed)
 
-    def network(self, trial: str, number: int) -> tuple[nn.Module, int]:
+    def load_network(self, run_name: str, fold_index: int) -> tuple[nn.Module, int]:
         """The finished network that answers fold ``number`` (from 0), and the side of its view in pixels."""
-        training = self.trials[trial].training
+        training = self.runs[run_name].training
         network = build_marker_network(training.network)
-        job = NetworkJob(self.trials[trial], self.definition, (number,), self.cohort, self.work)
+        job = NetworkTrainingJob(
+            self.runs[run_name], self.definition, (fold_index,), self.cohort_folder, self.work_folder
+        )
         network.load_state_dict(load_file(job.record_path.with_suffix(".safetensors")))
         return network.eval(), training.augmentation.crop
 
-    def _load(self, trial: MarkerTrial, left_out: tuple[int, ...]) -> dict[str, PatientVectors]:
-        return load_vectors(NetworkJob(trial, self.definition, left_out, self.cohort, self.work), self.data)
+    def _load_run_vectors(self, run: MarkerRun, excluded_folds: tuple[int, ...]) -> dict[str, PatientVectors]:
+        return load_vectors(
+            NetworkTrainingJob(run, self.definition, excluded_folds, self.cohort_folder, self.work_folder),
+            self.data,
+        )
 
 
-def _of(vectors: Vectors, patients: Sequence[str]) -> Vectors:
+def _select_patients(vectors: VectorsByPatient, patients: Sequence[str]) -> VectorsByPatient:
     return {p: vectors[p] for p in patients if p in vectors}
 
 
-def read(reading: Reading, study: MarkerStudy) -> pd.DataFrame:
+def score_slices(method: ScoringMethod, trained_runs: TrainedMarkerRuns) -> pd.DataFrame:
     """One row per slice (per patient where no slice is looked at) of every fold's validation and test patients.
 
     Columns: reading, fold (from 1), part, patient, label, place, area_mm2, probability.
     """
-    answered = (_answers(reading, study, number) for number in range(FOLDS))
-    return answer_rows(reading.name, answered, study.data.labels)
+    fold_scores = (_score_fold(method, trained_runs, number) for number in range(FOLD_COUNT))
+    return tabulate_scores(method.name, fold_scores, trained_runs.data.labels)
 
 
-def answer_rows(name: str, folds: Iterable[Answers], labels: Mapping[str, int]) -> pd.DataFrame:
+def tabulate_scores(
+    method_name: str, fold_scores: Iterable[ScoresByPart], labels: Mapping[str, int]
+) -> pd.DataFrame:
     """The folds' answers as ``read`` gives them."""
     rows = []
-    for number, parts in enumerate(folds):
+    for number, parts in enumerate(fold_scores):
         for part, patients in parts.items():
             for patient, (slices, probability) in patients.items():
-                for place, area, p in zip(slices.place, slices.area_mm2, probability.tolist(), strict=True):
-                    rows.append((name, number + 1, part, patient, labels[patient], place, area, p))
+                for slice_index, area, p in zip(
+                    slices.neighbour_index, slices.area_mm2, probability.tolist(), strict=True
+                ):
+                    rows.append(
+                        (method_name, number + 1, part, patient, labels[patient], slice_index, area, p)
+                    )
     columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def patient_answers(slices: pd.DataFrame, rule: FusionRule) -> pd.DataFrame:
+def fuse_patient_scores(slice_scores: pd.DataFrame, rule: FusionRule) -> pd.DataFrame:
     """A reading's slices, one row per patient of each part and fold."""
     rows = []
-    for (reading, fold, part, patient), group in slices.groupby(
+    for (reading, fold, part, patient), group in slice_scores.groupby(
         ["reading", "fold", "part", "patient"], sort=False
     ):
         group = group.sort_values("place")
-        p = patient_probability(
+        p = fuse_probabilities(
             group["place"].tolist(), group["area_mm2"].tolist(), group["probability"].tolist(), rule
         )
         rows.append((reading, fold, part, patient, group["label"].iloc[0], p))
     return pd.DataFrame(rows, columns=["reading", "fold", "part", "patient", "label", "probability"])
 
 
-WHOLE = LesionSlices((0,), (0,), (1.0,))  # where a patient is answered without any slice
-NOTHING = np.empty((1, 0))
+WHOLE_LESION = LesionSlices((0,), (0,), (1.0,))  # where a patient is answered without any slice
+NO_LESION_FEATURES = np.empty((1, 0))
 
 
-def _answers(reading: Reading, study: MarkerStudy, number: int) -> Answers:
-    if reading.stage == "clinical":
-        return _clinical(study, number)
-    if reading.stage == "radiomics":
-        return _radiomics(study, number, reading.metadata)
-    folds = [study.vectors(name, number) for name in reading.of]
-    if reading.stage == "softmax":
-        return _softmax(folds)
+def _score_fold(method: ScoringMethod, trained_runs: TrainedMarkerRuns, fold_index: int) -> ScoresByPart:
+    if method.stage == "clinical":
+        return _score_run_clinical(trained_runs, fold_index)
+    if method.stage == "radiomics":
+        return _score_run_radiomics(trained_runs, fold_index, method.uses_clinical_data)
+    folds = [trained_runs.load_fold_vectors(name, fold_index) for name in method.run_names]
+    if method.stage == "softmax":
+        return _score_with_softmax(folds)
     (fold,) = folds
-    return _trees(fold, reading) if reading.stage == "LightGBM" else _logistic(fold, reading.evidence)
+    return (
+        _score_with_lightgbm(fold, method)
+        if method.stage == "LightGBM"
+        else _score_with_logistic_regression(fold, method.tree_features)
+    )
 
 
-def _parts(fold: FoldVectors, answer: Callable[[PatientVectors], NDArray[np.float64]]) -> Answers:
+def _score_parts(
+    fold: FoldVectors, score_patient: Callable[[PatientVectors], NDArray[np.float64]]
+) -> ScoresByPart:
     parts = {"validation": fold.validation, "test": fold.test}
-    return {name: {p: (v.slices, answer(v)) for p, v in part.items()} for name, part in parts.items()}
+    return {name: {p: (v.slices, score_patient(v)) for p, v in part.items()} for name, part in parts.items()}
 
 
-def _softmax(folds: Sequence[FoldVectors]) -> Answers:
+def _score_with_softmax(folds: Sequence[FoldVectors]) -> ScoresByPart:
     """The networks' own probabilities, averaged over the networks."""
-    parts: Answers = {}
+    parts: ScoresByPart = {}
     for name in ("validation", "test"):
-        every: list[Vectors] = [getattr(fold, name) for fold in folds]
+        vectors_by_run: list[VectorsByPatient] = [getattr(fold, name) for fold in folds]
         parts[name] = {
-            p: (v.slices, np.mean([one[p].own_probability() for one in every], axis=0))
-            for p, v in every[0].items()
+            p: (v.slices, np.mean([one[p].compute_network_probability() for one in vectors_by_run], axis=0))
+            for p, v in vectors_by_run[0].items()
         }
     return parts
 
 
-def _trees(fold: FoldVectors, reading: Reading, smallest_leaf: int = 20) -> Answers:
+def _score_with_lightgbm(fold: FoldVectors, method: ScoringMethod, min_leaf_rows: int = 20) -> ScoresByPart:
     """LightGBM on the vectors; with metadata, the age cut is the training patients' mean."""
-    age_cut = training_age_cut(list(fold.training.values())) if reading.metadata else None
-    settings = StackingTraining(
-        metadata=reading.metadata, evidence=reading.evidence, smallest_leaf=smallest_leaf
+    age_cut = compute_age_cut(list(fold.training.values())) if method.uses_clinical_data else None
+    settings = StackingConfig(
+        uses_clinical_data=method.uses_clinical_data,
+        tree_features=method.tree_features,
+        min_leaf_rows=min_leaf_rows,
     )
     trees: Booster = fit_trees(fold.training, fold.validation, age_cut, settings)
 
-    return _parts(fold, lambda v: v.slice_probability(trees, age_cut, reading.evidence))
+    return _score_parts(fold, lambda v: v.predict_slice_probability(trees, age_cut, method.tree_features))
 
 
-def _logistic(fold: FoldVectors, evidence: Evidence) -> Answers:
+def _score_with_logistic_regression(fold: FoldVectors, tree_features: TreeFeatures) -> ScoresByPart:
     """Logistic regression on what the trees would see, age in years; a patient weighs 1 in all."""
 
-    def columns(v: PatientVectors) -> NDArray[np.float64]:
-        person = [_or_nan(v.clinical.age), _or_nan(v.clinical.sex)]
-        return np.hstack([v.columns(evidence, None), np.tile(person, (len(v.vectors), 1))])
+    def build_columns(v: PatientVectors) -> NDArray[np.float64]:
+        person = [_to_float_or_nan(v.clinical.age), _to_float_or_nan(v.clinical.sex)]
+        return np.hstack([v.build_tree_columns(tree_features, None), np.tile(person, (len(v.vectors), 1))])
 
     patients = list(fold.training.values())
     label = np.concatenate([np.full(len(v.vectors), v.label) for v in patients])
     weight = np.concatenate([np.full(len(v.vectors), 1 / len(v.vectors)) for v in patients])
-    model = _regression()
-    model.fit(np.vstack([columns(v) for v in patients]), label, logisticregression__sample_weight=weight)
-    return _parts(fold, lambda v: model.predict_proba(columns(v))[:, 1])
+    model = _create_logistic_regression()
+    model.fit(
+        np.vstack([build_columns(v) for v in patients]), label, logisticregression__sample_weight=weight
+    )
+    return _score_parts(fold, lambda v: model.predict_proba(build_columns(v))[:, 1])
 
 
-def _or_nan(value: float | None) -> float:
+def _to_float_or_nan(value: float | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _regression() -> Pipeline:
+def _create_logistic_regression() -> Pipeline:
     return make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
 
 
-def _clinical(study: MarkerStudy, number: int) -> Answers:
-    people = {p: shown.clinical for p, shown in study.data.shown.items()}
-    return clinical_answers(people, study.data.labels, study.split(None, number))
+def _score_run_clinical(trained_runs: TrainedMarkerRuns, fold_index: int) -> ScoresByPart:
+    clinical_by_patient = {p: shown.clinical for p, shown in trained_runs.data.lesion_slice_inputs.items()}
+    return score_clinical(
+        clinical_by_patient, trained_runs.data.labels, trained_runs.split_fold(None, fold_index)
+    )
 
 
-def clinical_answers(people: Mapping[str, Clinical], labels: Mapping[str, int], split: Split) -> Answers:
+def score_clinical(
+    clinical_by_patient: Mapping[str, ClinicalData], labels: Mapping[str, int], split: FoldSplit
+) -> ScoresByPart:
     """Age and sex alone: the bar for any image."""
     training, *rest = (
-        [p for p in part if p in people] for part in (split.training, split.validation, split.test)
+        [p for p in part if p in clinical_by_patient]
+        for part in (split.training, split.validation, split.test)
     )
 
     return {
-        name: {p: (WHOLE, one) for p, one in clinical_probability(people, labels, training, part).items()}
+        name: {
+            p: (WHOLE_LESION, one)
+            for p, one in predict_from_clinical(clinical_by_patient, labels, training, part).items()
+        }
         for name, part in zip(("validation", "test"), rest, strict=True)
     }
 
 
-def clinical_probability(
-    people: Mapping[str, Clinical], labels: Mapping[str, int], training: Sequence[str], asked: Sequence[str]
+def predict_from_clinical(
+    clinical_by_patient: Mapping[str, ClinicalData],
+    labels: Mapping[str, int],
+    training_patients: Sequence[str],
+    patients_to_score: Sequence[str],
 ) -> dict[str, NDArray[np.float64]]:
     """What age and sex alone say of the patients asked about, ``(1,)`` each: logistic regression on the others."""
 
-    def columns(patients: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([(_or_nan(people[p].age), _or_nan(people[p].sex)) for p in patients])
+    def build_columns(patients: Sequence[str]) -> NDArray[np.float64]:
+        return np.array(
+            [
+                (_to_float_or_nan(clinical_by_patient[p].age), _to_float_or_nan(clinical_by_patient[p].sex))
+                for p in patients
+            ]
+        )
 
-    model = _regression().fit(columns(training), [labels[p] for p in training])
-    return dict(zip(asked, model.predict_proba(columns(asked))[:, 1:], strict=True)) if asked else {}
+    model = _create_logistic_regression().fit(
+        build_columns(training_patients), [labels[p] for p in training_patients]
+    )
+    return (
+        dict(
+            zip(patients_to_score, model.predict_proba(build_columns(patients_to_score))[:, 1:], strict=True)
+        )
+        if patients_to_score
+        else {}
+    )
 
 
-def _radiomics(study: MarkerStudy, number: int, metadata: bool) -> Answers:
-    if study.features is None:
+def _score_run_radiomics(
+    trained_runs: TrainedMarkerRuns, fold_index: int, uses_clinical_data: bool
+) -> ScoresByPart:
+    if trained_runs.radiomics_features is None:
         raise GliomarkError("The radiomics features have not been computed.")
-    people = {p: shown.clinical for p, shown in study.data.shown.items()}
-    return feature_answers(study.features, people, study.data.labels, study.split(None, number), metadata)
+    clinical_by_patient = {p: shown.clinical for p, shown in trained_runs.data.lesion_slice_inputs.items()}
+    return score_features(
+        trained_runs.radiomics_features,
+        clinical_by_patient,
+        trained_runs.data.labels,
+        trained_runs.split_fold(None, fold_index),
+        uses_clinical_data,
+    )
 
 
-def feature_answers(
+def score_features(
     features: Mapping[str, NDArray[np.float64]],
-    people: Mapping[str, Clinical],
+    clinical_by_patient: Mapping[str, ClinicalData],
     labels: Mapping[str, int],
-    split: Split,
-    metadata: bool,
-) -> Answers:
+    split: FoldSplit,
+    uses_clinical_data: bool,
+) -> ScoresByPart:
     """LightGBM on features of the whole lesion, one row per patient, as a user would do it."""
-    known = set(features) & set(people)
+    patients_with_features = set(features) & set(clinical_by_patient)
     parts = [
         {
-            p: PatientVectors(WHOLE, features[p][None].astype(np.float32), NOTHING, people[p], labels[p])
+            p: PatientVectors(
+                WHOLE_LESION,
+                features[p][None].astype(np.float32),
+                NO_LESION_FEATURES,
+                clinical_by_patient[p],
+                labels[p],
+            )
             for p in part
-            if p in known
+            if p in patients_with_features
         }
         for part in (split.training, split.validation, split.test)
     ]
     # a patient is one row here, not one per slice
-    return _trees(FoldVectors(*parts), Reading("", (), "LightGBM", metadata), smallest_leaf=5)
+    return _score_with_lightgbm(
+        FoldVectors(*parts), ScoringMethod("", (), "LightGBM", uses_clinical_data), min_leaf_rows=5
+    )

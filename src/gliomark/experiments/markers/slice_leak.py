@@ -15,96 +15,113 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from gliomark.cohort.folds import FOLDS
+from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import write_json
-from gliomark.evaluation.intervals import cluster_bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc
-from gliomark.experiments.markers.study import MarkerData, marker_data
-from gliomark.experiments.markers.trials import KINET, marker_preset, trials_4_4
-from gliomark.experiments.place import Place
-from gliomark.experiments.records import run_record, write_table
+from gliomark.evaluation.intervals import bootstrap_cluster_intervals
+from gliomark.evaluation.metrics import auc, compute_threshold_metrics
+from gliomark.experiments.markers.study import MarkerData, load_marker_data
+from gliomark.experiments.markers.trials import KINET, get_marker_preset, list_table_4_4_runs
+from gliomark.experiments.place import ExperimentConfig
+from gliomark.experiments.records import create_run_record, write_table
 from gliomark.experiments.sharing import run_jobs
-from gliomark.inference.slice_classifier import image_vectors
-from gliomark.training.classification import LesionBank, MarkerTraining, train_marker_network
+from gliomark.inference.slice_classifier import compute_image_vectors
+from gliomark.training.classification import LesionSliceDataset, MarkerTrainingConfig, train_marker_network
 from gliomark.training.recipes import MarkerDefinition
 
-NAME = "slice_leak"
-BY_SLICE, BY_PATIENT = "split by slice (wrong)", "split by patient"
+EXPERIMENT_NAME = "slice_leak"
+SPLIT_BY_SLICE, SPLIT_BY_PATIENT = "split by slice (wrong)", "split by patient"
 
 
-def slice_folds(data: MarkerData, by_patient: bool, seed: int = 0) -> list[np.ndarray]:
+def create_slice_folds(data: MarkerData, splits_by_patient: bool, seed: int = 0) -> list[np.ndarray]:
     """The rows of the bank that each fold tests on."""
-    owner = data.bank.patient.numpy()
-    if by_patient:
-        places = {p: index for index, p in enumerate(data.bank.patient_ids)}
-        return [np.flatnonzero(np.isin(owner, [places[p] for p in data.fold(n)])) for n in range(FOLDS)]
-    return np.array_split(np.random.default_rng(seed).permutation(len(owner)), FOLDS)
+    patient_of_slice = data.lesion_dataset.patient.numpy()
+    if splits_by_patient:
+        patient_indices = {p: index for index, p in enumerate(data.lesion_dataset.patient_ids)}
+        return [
+            np.flatnonzero(
+                np.isin(patient_of_slice, [patient_indices[p] for p in data.list_fold_patients(n)])
+            )
+            for n in range(FOLD_COUNT)
+        ]
+    return np.array_split(np.random.default_rng(seed).permutation(len(patient_of_slice)), FOLD_COUNT)
 
 
 @dataclass(frozen=True)
-class LeakJob:
+class SliceLeakageTrainingJob:
     """A network of one split and fold."""
 
-    cohort: Path
+    cohort_folder: Path
     definition: MarkerDefinition
-    training: MarkerTraining
-    by_patient: bool
-    number: int
-    work: Path
+    training: MarkerTrainingConfig
+    splits_by_patient: bool
+    fold_index: int
+    work_folder: Path
 
 
-def train_leak(job: LeakJob) -> dict:
+def train_and_score_split(job: SliceLeakageTrainingJob) -> dict:
     """Train it; the rows of the bank that the fold tests on, and their probabilities by it."""
-    bank = (data := marker_data(job.cohort, job.definition)).bank
-    test = slice_folds(data, job.by_patient)[job.number]
-    rest = torch.from_numpy(np.setdiff1d(np.arange(len(bank.label)), test))
-    folder = job.work / ("patient" if job.by_patient else "slice") / f"fold_{job.number + 1}"
-    network = train_marker_network(bank.rows(rest), job.training, folder)
+    dataset = (data := load_marker_data(job.cohort_folder, job.definition)).lesion_dataset
+    test = create_slice_folds(data, job.splits_by_patient)[job.fold_index]
+    rest = torch.from_numpy(np.setdiff1d(np.arange(len(dataset.label)), test))
+    folder = (
+        job.work_folder / ("patient" if job.splits_by_patient else "slice") / f"fold_{job.fold_index + 1}"
+    )
+    network = train_marker_network(dataset.select_rows(rest), job.training, folder)
     crop = job.training.augmentation.crop
-    vectors = image_vectors(network, bank.image[test].float(), bank.lesion[test].float(), crop)
+    vectors = compute_image_vectors(network, dataset.image[test].float(), dataset.lesion[test].float(), crop)
     return {"rows": test, "probability": expit(vectors[:, -1].astype(float))}
 
 
-def run(place: Place, definition: MarkerDefinition) -> Path:
+def run_slice_leakage(config: ExperimentConfig, definition: MarkerDefinition) -> Path:
     """Write ``slice_leak_<marker>.csv`` and its record under the place's folder; the table's path."""
-    cohort, preset = place.cohorts[0], marker_preset(place.preset)
-    bank = marker_data(cohort, definition).bank
-    training = next(t for t in trials_4_4(preset) if t.name == KINET).training
-    work = place.work / NAME / definition.name
+    cohort, preset = config.cohort_folders[0], get_marker_preset(config.preset)
+    dataset = load_marker_data(cohort, definition).lesion_dataset
+    training = next(t for t in list_table_4_4_runs(preset) if t.name == KINET).training
+    work = config.work_folder / EXPERIMENT_NAME / definition.name
     jobs = [
-        LeakJob(cohort, definition, training, by_patient, number, work)
+        SliceLeakageTrainingJob(cohort, definition, training, by_patient, number, work)
         for by_patient in (True, False)
-        for number in range(FOLDS)
+        for number in range(FOLD_COUNT)
     ]
 
-    def told(job: LeakJob, _: dict) -> None:
-        place.say(f"{BY_PATIENT if job.by_patient else BY_SLICE}: fold {job.number + 1}")
+    def notify_trained(job: SliceLeakageTrainingJob, _: dict) -> None:
+        config.notify(
+            f"{SPLIT_BY_PATIENT if job.splits_by_patient else SPLIT_BY_SLICE}: fold {job.fold_index + 1}"
+        )
 
-    done = run_jobs(jobs, train_leak, told, place.workers, place.scheduler)
+    records = run_jobs(jobs, train_and_score_split, notify_trained, config.workers, config.scheduler)
     rows = []
-    for name, by_patient in ((BY_PATIENT, True), (BY_SLICE, False)):
-        probability = np.full(len(bank.label), np.nan)
-        for job, record in done.items():
-            if job.by_patient is by_patient:
+    for name, by_patient in ((SPLIT_BY_PATIENT, True), (SPLIT_BY_SLICE, False)):
+        probability = np.full(len(dataset.label), np.nan)
+        for job, record in records.items():
+            if job.splits_by_patient is by_patient:
                 probability[record["rows"]] = record["probability"]
-        rows.append({"split": name, "patients": len(bank.patient_ids), **figures_of(bank, probability)})
-    said = {"marker": definition.name, "preset": place.preset, "cuts": preset.cuts}
-    path = place.out / f"{NAME}_{definition.name}.csv"
-    write_table(pd.DataFrame(rows).assign(**said), path)
-    record = run_record(NAME, **said, training=asdict(training))
+        rows.append(
+            {
+                "split": name,
+                "patients": len(dataset.patient_ids),
+                **compute_slice_statistics(dataset, probability),
+            }
+        )
+    common_columns = {"marker": definition.name, "preset": config.preset, "cuts": preset.reductions}
+    path = config.output_folder / f"{EXPERIMENT_NAME}_{definition.name}.csv"
+    write_table(pd.DataFrame(rows).assign(**common_columns), path)
+    record = create_run_record(EXPERIMENT_NAME, **common_columns, training=asdict(training))
     write_json(path.with_name(f"{path.stem}_run_record.json"), record)
     return path
 
 
-def figures_of(bank: LesionBank, probability: NDArray[np.float64]) -> dict[str, float]:
+def compute_slice_statistics(
+    dataset: LesionSliceDataset, probability: NDArray[np.float64]
+) -> dict[str, float]:
     """At slice level, with intervals over patients."""
-    found = cluster_bootstrap(
-        lambda y, p: {**at_threshold(y, p, 0.5), "auc": auc(y, p)},
-        bank.patient.numpy(),
-        bank.label.numpy(),
+    intervals = bootstrap_cluster_intervals(
+        lambda y, p: {**compute_threshold_metrics(y, p, 0.5), "auc": auc(y, p)},
+        dataset.patient.numpy(),
+        dataset.label.numpy(),
         probability,
     )
     row: dict[str, float] = {"slices": len(probability)}
-    for figure, one in found.items():
-        row |= {figure: one.value, f"{figure}_low_95": one.low, f"{figure}_high_95": one.high}
+    for figure, one in intervals.items():
+        row |= {figure: one.value, f"{figure}_low_95": one.lower, f"{figure}_high_95": one.upper}
     return row

@@ -14,115 +14,131 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gliomark.cohort.folds import cohort_folds
+from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.evaluation.delong import delong_test
-from gliomark.evaluation.intervals import cluster_bootstrap
-from gliomark.evaluation.metrics import at_threshold, auc, youden_threshold
-from gliomark.experiments.markers.figures import figure_4_2, figure_4_6, figure_4_7, figure_4_8
-from gliomark.experiments.markers.radiomics import cohort_features
-from gliomark.experiments.markers.readings import MarkerStudy, patient_answers, read
-from gliomark.experiments.markers.study import NetworkJob, marker_data, run_networks
+from gliomark.evaluation.delong import compute_delong_test
+from gliomark.evaluation.intervals import bootstrap_cluster_intervals
+from gliomark.evaluation.metrics import auc, compute_threshold_metrics, compute_youden_threshold
+from gliomark.experiments.markers.figures import (
+    plot_figure_4_2,
+    plot_figure_4_6,
+    plot_figure_4_7,
+    plot_figure_4_8,
+)
+from gliomark.experiments.markers.radiomics import compute_cohort_features
+from gliomark.experiments.markers.readings import TrainedMarkerRuns, fuse_patient_scores, score_slices
+from gliomark.experiments.markers.study import NetworkTrainingJob, load_marker_data, train_missing_networks
 from gliomark.experiments.markers.trials import (
-    FULL,
-    INPUTS,
+    ABLATION_SWITCHES,
+    INPUT_CHANNELS,
+    KINET_WITH_LIGHTGBM,
     PUBLISHED_4_2,
     PUBLISHED_4_3,
     PUBLISHED_4_4,
     PUBLISHED_4_5,
     PUBLISHED_4_6,
-    SWITCHES,
-    MarkerTrial,
-    Published,
-    Reading,
-    input_name,
-    marker_preset,
-    readings_4_3,
-    readings_4_4,
-    readings_4_5,
-    readings_rivals,
-    trials_4_2,
-    trials_4_3,
-    trials_4_4,
-    trials_4_5,
+    MarkerRun,
+    PublishedNumbers,
+    ScoringMethod,
+    format_input_name,
+    get_marker_preset,
+    list_comparison_methods,
+    list_table_4_2_runs,
+    list_table_4_3_methods,
+    list_table_4_3_runs,
+    list_table_4_4_methods,
+    list_table_4_4_runs,
+    list_table_4_5_methods,
+    list_table_4_5_runs,
 )
-from gliomark.experiments.place import Place
-from gliomark.experiments.records import run_record, write_table
+from gliomark.experiments.place import ExperimentConfig
+from gliomark.experiments.records import create_run_record, write_table
 from gliomark.inference.fusion import FusionRule
-from gliomark.training.recipes import MarkerDefinition, cohort_sequences
+from gliomark.training.recipes import MarkerDefinition, get_cohort_sequences
 
-FIGURES = ("accuracy", "sensitivity", "specificity", "auc", "kappa")
-FUSIONS: tuple[FusionRule, ...] = ("all", "near", "large")
+STATISTICS = ("accuracy", "sensitivity", "specificity", "auc", "kappa")
+FUSION_RULES: tuple[FusionRule, ...] = ("all", "near", "large")
 
 
 # ---- from slices to figures ---------------------------------------------------------------------------
 
 
-def judged(answers: pd.DataFrame) -> pd.DataFrame:
+def apply_fold_thresholds(scores: pd.DataFrame) -> pd.DataFrame:
     """The test rows, each with its fold's threshold: Youden's on the fold's validation rows, 0.5 where they are of
     one class alone."""
     thresholds = {}
-    for fold, group in answers[answers["part"] == "validation"].groupby("fold"):
+    for fold, group in scores[scores["part"] == "validation"].groupby("fold"):
         both = group["label"].nunique() == 2
-        thresholds[fold] = youden_threshold(group["label"], group["probability"]) if both else 0.5
-    test = answers[answers["part"] == "test"]
+        thresholds[fold] = compute_youden_threshold(group["label"], group["probability"]) if both else 0.5
+    test = scores[scores["part"] == "test"]
     return test.assign(threshold=test["fold"].map(thresholds).fillna(0.5))
 
 
-def figures(test: pd.DataFrame) -> dict[str, float]:
+def compute_statistics(test_scores: pd.DataFrame) -> dict[str, float]:
     """Accuracy, sensitivity, specificity, AUC and kappa with their intervals, and the first three at 0.5 beside."""
 
-    def statistic(label, probability, threshold) -> Mapping[str, float]:
-        at = at_threshold(label, probability, threshold)
-        half = {
+    def compute_sample_statistics(label, probability, threshold) -> Mapping[str, float]:
+        at_threshold_values = compute_threshold_metrics(label, probability, threshold)
+        at_half_values = {
             f"{name}_at_half": v
-            for name, v in at_threshold(label, probability, 0.5).items()
+            for name, v in compute_threshold_metrics(label, probability, 0.5).items()
             if name != "kappa"
         }
-        return {**at, "auc": auc(label, probability), **half}
+        return {**at_threshold_values, "auc": auc(label, probability), **at_half_values}
 
-    columns = [test[name].to_numpy() for name in ("label", "probability", "threshold")]
-    found = cluster_bootstrap(statistic, test["patient"], *columns)
+    columns = [test_scores[name].to_numpy() for name in ("label", "probability", "threshold")]
+    intervals = bootstrap_cluster_intervals(compute_sample_statistics, test_scores["patient"], *columns)
     row: dict[str, float] = {}
-    for name in FIGURES:
-        one = found[name]
-        row |= {name: one.value, f"{name}_low_95": one.low, f"{name}_high_95": one.high}
-    return row | {name: one.value for name, one in found.items() if name.endswith("_at_half")}
+    for name in STATISTICS:
+        one = intervals[name]
+        row |= {name: one.value, f"{name}_low_95": one.lower, f"{name}_high_95": one.upper}
+    return row | {name: one.value for name, one in intervals.items() if name.endswith("_at_half")}
 
 
-def counted(level: str, answers: pd.DataFrame) -> dict[str, float | str]:
+def summarise_scores(level: str, scores: pd.DataFrame) -> dict[str, float | str]:
     """A row: at which level, how many, and the figures."""
-    test = judged(answers)
+    test = apply_fold_thresholds(scores)
     patients = test.drop_duplicates("patient")
-    head: dict[str, float | str] = {
+    counts: dict[str, float | str] = {
         "level": level,
         "patients": len(patients),
         "positive": int(patients["label"].sum()),
         "rows": len(test),
     }
-    return head | figures(test)
+    return counts | compute_statistics(test)
 
 
-def against(own: pd.DataFrame, first: pd.DataFrame) -> dict[str, float]:
+def compare_patient_auc(scores: pd.DataFrame, reference_scores: pd.DataFrame) -> dict[str, float]:
     """The difference of two readings' patient-level AUC on their common test patients, and DeLong's p."""
-    one, other = (t[t["part"] == "test"].set_index("patient") for t in (own, first))
+    one, other = (t[t["part"] == "test"].set_index("patient") for t in (scores, reference_scores))
     both = one.index.intersection(other.index)
-    test = delong_test(one.loc[both, "label"], one.loc[both, "probability"], other.loc[both, "probability"])
+    test = compute_delong_test(
+        one.loc[both, "label"], one.loc[both, "probability"], other.loc[both, "probability"]
+    )
     return {"auc_above_first": test.difference.value, "delong_p": test.p}
 
 
-def reading_row(slices: pd.DataFrame) -> dict[str, float | str]:
+def summarise_method(slice_scores: pd.DataFrame) -> dict[str, float | str]:
     """A reading at slice level, as published, and its AUC of patients by Near beside."""
-    near = counted("near", patient_answers(slices, "near"))
-    beside = {f"near_{name}": near[name] for name in ("auc", "auc_low_95", "auc_high_95")}
-    return {"reading": slices["reading"].iloc[0], **counted("slice", slices), **beside}
+    near = summarise_scores("near", fuse_patient_scores(slice_scores, "near"))
+    near_statistics = {f"near_{name}": near[name] for name in ("auc", "auc_low_95", "auc_high_95")}
+    return {
+        "reading": slice_scores["reading"].iloc[0],
+        **summarise_scores("slice", slice_scores),
+        **near_statistics,
+    }
 
 
-def _published(table: pd.DataFrame, figures_of: Mapping[str, Published], key: Sequence[str]) -> pd.DataFrame:
+def _add_published_numbers(
+    table: pd.DataFrame, published_numbers: Mapping[str, PublishedNumbers], published_rows: Sequence[str]
+) -> pd.DataFrame:
     """The published figures, each in a column of its own behind ours. key: which published row stands for each row."""
-    for number, name in enumerate(FIGURES):
+    for number, name in enumerate(STATISTICS):
         column = [
-            figures_of[k][number] if k in figures_of and number < len(figures_of[k]) else np.nan for k in key
+            published_numbers[k][number]
+            if k in published_numbers and number < len(published_numbers[k])
+            else np.nan
+            for k in published_rows
         ]
         if np.isfinite(column).any():
             table.insert(table.columns.get_loc(f"{name}_high_95") + 1, f"published_{name}", column)
@@ -132,164 +148,204 @@ def _published(table: pd.DataFrame, figures_of: Mapping[str, Published], key: Se
 # ---- the tables -----------------------------------------------------------------------------------------
 
 
-def run_table_4_2(place: Place, definition: MarkerDefinition) -> Path:
+def run_table_4_2(config: ExperimentConfig, definition: MarkerDefinition) -> Path:
     """One sequence by ResNet-50: the slice (IMG), the lesion alone (ROI), both (MIX)."""
-    sequences = cohort_sequences(Cohort(place.cohorts[0]))
-    study, records = _train(trials_4_2(marker_preset(place.preset), sequences), place, definition)
-    names = {input_name(sequence, shown): shown for sequence in sequences for shown in INPUTS}
-    result, slices = _table([Reading(name, (name,)) for name in names], study)
-    result = _published(result, PUBLISHED_4_2, list(names.values()))
-    path = _write("table_4_2", result, slices, study, records, place)
+    sequences = get_cohort_sequences(Cohort(config.cohort_folders[0]))
+    trained_runs, records = _train_runs(
+        list_table_4_2_runs(get_marker_preset(config.preset), sequences), config, definition
+    )
+    names = {format_input_name(sequence, shown): shown for sequence in sequences for shown in INPUT_CHANNELS}
+    result, slices = _tabulate_methods([ScoringMethod(name, (name,)) for name in names], trained_runs)
+    result = _add_published_numbers(result, PUBLISHED_4_2, list(names.values()))
+    path = _write_result("table_4_2", result, slices, trained_runs, records, config)
     # shows a patient, so it stays beside the work: the positive with the largest lesion
-    areas = {p: max(s.slices.area_mm2) for p, s in study.data.shown.items() if s.label == 1}
+    areas = {
+        p: max(s.slices.area_mm2) for p, s in trained_runs.data.lesion_slice_inputs.items() if s.label == 1
+    }
     shown = max(areas, key=lambda patient: areas[patient])
-    place.say(str(figure_4_2(study, shown, 3, place.work / f"figure_4_2_{definition.name}.png")))
+    config.notify(
+        str(plot_figure_4_2(trained_runs, shown, 3, config.work_folder / f"figure_4_2_{definition.name}.png"))
+    )
     return path
 
 
-def run_table_4_3(place: Place, definition: MarkerDefinition) -> Path:
+def run_table_4_3(config: ExperimentConfig, definition: MarkerDefinition) -> Path:
     """Two sequences by ResNet-50: early, late and middle fusion."""
-    sequences = cohort_sequences(Cohort(place.cohorts[0]))
-    study, records = _train(trials_4_3(marker_preset(place.preset), sequences), place, definition)
-    result, slices = _table(readings_4_3(sequences), study)
-    result = _published(result, PUBLISHED_4_3, result["reading"].tolist())
-    return _write("table_4_3", result, slices, study, records, place)
-
-
-def run_table_4_4(place: Place, definition: MarkerDefinition) -> Path:
-    """ResNet-50, ResNeSt-50, CentralNet, KiNet, and a light KiNet; figures 4-6 and 4-7."""
-    study, records = _train(trials_4_4(marker_preset(place.preset)), place, definition)
-    result, slices = _table(readings_4_4(), study)
-    result = _published(result, PUBLISHED_4_4, result["reading"].tolist())
-    result["million_parameters"] = [
-        next(r["million_parameters"] for j, r in records.items() if j.trial.name in reading.of)
-        for reading in readings_4_4()
-    ]
-    path = _write("table_4_4", result, slices, study, records, place)
-    weights = [r["fusion_weights"] for r in records.values() if r["fusion_weights"]]
-    title = _title(place, definition)
-    place.say(
-        str(figure_4_6(slices[slices["part"] == "test"], title, _figure(place, definition, "figure_4_6")))
+    sequences = get_cohort_sequences(Cohort(config.cohort_folders[0]))
+    trained_runs, records = _train_runs(
+        list_table_4_3_runs(get_marker_preset(config.preset), sequences), config, definition
     )
-    place.say(
-        str(figure_4_7(np.array(weights), title, study.sequences, _figure(place, definition, "figure_4_7")))
+    result, slices = _tabulate_methods(list_table_4_3_methods(sequences), trained_runs)
+    result = _add_published_numbers(result, PUBLISHED_4_3, result["reading"].tolist())
+    return _write_result("table_4_3", result, slices, trained_runs, records, config)
+
+
+def run_table_4_4(config: ExperimentConfig, definition: MarkerDefinition) -> Path:
+    """ResNet-50, ResNeSt-50, CentralNet, KiNet, and a light KiNet; figures 4-6 and 4-7."""
+    trained_runs, records = _train_runs(
+        list_table_4_4_runs(get_marker_preset(config.preset)), config, definition
+    )
+    result, slices = _tabulate_methods(list_table_4_4_methods(), trained_runs)
+    result = _add_published_numbers(result, PUBLISHED_4_4, result["reading"].tolist())
+    result["million_parameters"] = [
+        next(r["million_parameters"] for j, r in records.items() if j.run.name in reading.run_names)
+        for reading in list_table_4_4_methods()
+    ]
+    path = _write_result("table_4_4", result, slices, trained_runs, records, config)
+    weights = [r["fusion_weights"] for r in records.values() if r["fusion_weights"]]
+    title = _format_plot_title(config, definition)
+    config.notify(
+        str(
+            plot_figure_4_6(
+                slices[slices["part"] == "test"], title, _get_plot_path(config, definition, "figure_4_6")
+            )
+        )
+    )
+    config.notify(
+        str(
+            plot_figure_4_7(
+                np.array(weights),
+                title,
+                trained_runs.sequences,
+                _get_plot_path(config, definition, "figure_4_7"),
+            )
+        )
     )
     return path
 
 
-def run_table_4_5(place: Place, definition: MarkerDefinition) -> Path:
+def run_table_4_5(config: ExperimentConfig, definition: MarkerDefinition) -> Path:
     """The BMS loss, Merge-IN and the metadata, each on and off."""
-    study, records = _train(trials_4_5(marker_preset(place.preset)), place, definition)
-    rows = readings_4_5()
-    result, slices = _table(list(rows), study)
-    for number, switch in enumerate(SWITCHES):
+    trained_runs, records = _train_runs(
+        list_table_4_5_runs(get_marker_preset(config.preset)), config, definition
+    )
+    rows = list_table_4_5_methods()
+    result, slices = _tabulate_methods(list(rows), trained_runs)
+    for number, switch in enumerate(ABLATION_SWITCHES):
         result.insert(1 + number, switch, [switches[number] for switches in rows.values()])
     for number, name in enumerate(("accuracy", "auc")):
         column = [PUBLISHED_4_5[switches][number] for switches in rows.values()]
         result.insert(result.columns.get_loc(f"{name}_high_95") + 1, f"published_{name}", column)
-    return _write("table_4_5", result, slices, study, records, place)
+    return _write_result("table_4_5", result, slices, trained_runs, records, config)
 
 
-def run_table_4_6(place: Place, definition: MarkerDefinition) -> Path:
+def run_table_4_6(config: ExperimentConfig, definition: MarkerDefinition) -> Path:
     """Slices, and patients by All, Near and Large; figure 4-8."""
-    trials = [t for t in trials_4_4(marker_preset(place.preset)) if t.name in FULL.of]
-    study, records = _train(trials, place, definition)
-    slices = read(FULL, study)
-    by_rule = {rule: patient_answers(slices, rule) for rule in FUSIONS}
-    rows = [counted("slice", slices), *(counted(rule, answers) for rule, answers in by_rule.items())]
-    result = pd.DataFrame([{"reading": FULL.name, **row} for row in rows])
-    result = _published(result, PUBLISHED_4_6, result["level"].tolist())
-    path = _write("table_4_6", result, slices, study, records, place)
-    title = _title(place, definition)
+    runs = [
+        t
+        for t in list_table_4_4_runs(get_marker_preset(config.preset))
+        if t.name in KINET_WITH_LIGHTGBM.run_names
+    ]
+    trained_runs, records = _train_runs(runs, config, definition)
+    slices = score_slices(KINET_WITH_LIGHTGBM, trained_runs)
+    by_rule = {rule: fuse_patient_scores(slices, rule) for rule in FUSION_RULES}
+    rows = [
+        summarise_scores("slice", slices),
+        *(summarise_scores(rule, answers) for rule, answers in by_rule.items()),
+    ]
+    result = pd.DataFrame([{"reading": KINET_WITH_LIGHTGBM.name, **row} for row in rows])
+    result = _add_published_numbers(result, PUBLISHED_4_6, result["level"].tolist())
+    path = _write_result("table_4_6", result, slices, trained_runs, records, config)
+    title = _format_plot_title(config, definition)
     tests = {str(rule): answers[answers["part"] == "test"] for rule, answers in by_rule.items()}
-    place.say(str(figure_4_8(tests, title, _figure(place, definition, "figure_4_8"))))
+    config.notify(str(plot_figure_4_8(tests, title, _get_plot_path(config, definition, "figure_4_8"))))
     return path
 
 
-def run_rivals(place: Place, definition: MarkerDefinition) -> Path:
+def run_marker_comparison(config: ExperimentConfig, definition: MarkerDefinition) -> Path:
     """Patients by Near: KiNet's second stage in all its forms, radiomics with LightGBM, age and sex alone.
 
     Each is compared with the first by DeLong's test on the patients of both.
     """
-    readings = readings_rivals()
-    trials = [t for t in trials_4_4(marker_preset(place.preset)) if any(t.name in r.of for r in readings)]
-    features = cohort_features(place.cohorts[0], place.work, place.workers, place.say)
-    study, records = _train(trials, place, definition, features)
-    slices = [read(reading, study) for reading in readings]
-    answers = [patient_answers(one, "near") for one in slices]
-    rows = [
-        {"reading": reading.name, **counted("near", own), **against(own, answers[0])}
-        for reading, own in zip(readings, answers, strict=True)
+    methods = list_comparison_methods()
+    runs = [
+        t
+        for t in list_table_4_4_runs(get_marker_preset(config.preset))
+        if any(t.name in r.run_names for r in methods)
     ]
-    together = pd.concat(slices, ignore_index=True)
-    return _write("marker_rivals", pd.DataFrame(rows), together, study, records, place)
+    features = compute_cohort_features(
+        config.cohort_folders[0], config.work_folder, config.workers, config.notify
+    )
+    trained_runs, records = _train_runs(runs, config, definition, features)
+    slices = [score_slices(reading, trained_runs) for reading in methods]
+    answers = [fuse_patient_scores(one, "near") for one in slices]
+    rows = [
+        {"reading": reading.name, **summarise_scores("near", own), **compare_patient_auc(own, answers[0])}
+        for reading, own in zip(methods, answers, strict=True)
+    ]
+    all_slices = pd.concat(slices, ignore_index=True)
+    return _write_result("marker_rivals", pd.DataFrame(rows), all_slices, trained_runs, records, config)
 
 
 # ---- what all of them do ----------------------------------------------------------------------------------
 
 
-def _train(
-    trials: Sequence[MarkerTrial],
-    place: Place,
+def _train_runs(
+    runs: Sequence[MarkerRun],
+    config: ExperimentConfig,
     definition: MarkerDefinition,
     features: Mapping[str, np.ndarray] | None = None,
-) -> tuple[MarkerStudy, dict[NetworkJob, dict]]:
-    place.say(f"preset {place.preset}: {marker_preset(place.preset).cuts}")
-    records = run_networks(trials, definition, place)
-    data = marker_data(place.cohorts[0], definition)
-    named = {trial.name: trial for trial in trials}
-    return MarkerStudy(named, definition, place.cohorts[0], place.work, data, features), records
+) -> tuple[TrainedMarkerRuns, dict[NetworkTrainingJob, dict]]:
+    config.notify(f"preset {config.preset}: {get_marker_preset(config.preset).reductions}")
+    records = train_missing_networks(runs, definition, config)
+    data = load_marker_data(config.cohort_folders[0], definition)
+    named = {trial.name: trial for trial in runs}
+    return TrainedMarkerRuns(
+        named, definition, config.cohort_folders[0], config.work_folder, data, features
+    ), records
 
 
-def _table(readings: Sequence[Reading], study: MarkerStudy) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tabulate_methods(
+    methods: Sequence[ScoringMethod], trained_runs: TrainedMarkerRuns
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The figures, and the slices behind them."""
-    slices = [read(reading, study) for reading in readings]
-    return pd.DataFrame([reading_row(one) for one in slices]), pd.concat(slices, ignore_index=True)
+    slices = [score_slices(reading, trained_runs) for reading in methods]
+    return pd.DataFrame([summarise_method(one) for one in slices]), pd.concat(slices, ignore_index=True)
 
 
-def _figure(place: Place, definition: MarkerDefinition, name: str) -> Path:
-    return place.out / f"{name}_{definition.name}.png"
+def _get_plot_path(config: ExperimentConfig, definition: MarkerDefinition, name: str) -> Path:
+    return config.output_folder / f"{name}_{definition.name}.png"
 
 
-def _title(place: Place, definition: MarkerDefinition) -> str:
-    return f"{definition.title}, {place.names[0]}, preset {place.preset}"
+def _format_plot_title(config: ExperimentConfig, definition: MarkerDefinition) -> str:
+    return f"{definition.title}, {config.cohort_names[0]}, preset {config.preset}"
 
 
-def _write(
+def _write_result(
     name: str,
     result: pd.DataFrame,
-    slices: pd.DataFrame,
-    study: MarkerStudy,
-    records: Mapping[NetworkJob, dict],
-    place: Place,
+    slice_scores: pd.DataFrame,
+    trained_runs: TrainedMarkerRuns,
+    records: Mapping[NetworkTrainingJob, dict],
+    config: ExperimentConfig,
 ) -> Path:
     """The table, its patients (Near) and its run record; every row says of which marker, where and how."""
-    cohort = Cohort(place.cohorts[0])
-    said = {
-        "marker": study.definition.name,
-        "cohort": place.names[0],
-        "sequences": "+".join(study.sequences),
-        "folds": len(study.data.folds.folds),
-        "preset": place.preset,
-        "cuts": marker_preset(place.preset).cuts,
+    cohort = Cohort(config.cohort_folders[0])
+    common_columns = {
+        "marker": trained_runs.definition.name,
+        "cohort": config.cohort_names[0],
+        "sequences": "+".join(trained_runs.sequences),
+        "folds": len(trained_runs.data.folds.folds),
+        "preset": config.preset,
+        "cuts": get_marker_preset(config.preset).reductions,
     }
-    stem = f"{name}_{study.definition.name}"
-    write_table(result.assign(**said), place.out / f"{stem}.csv")
-    patients = patient_answers(slices[slices["part"] == "test"], "near").drop(columns="part")
-    write_table(patients, place.out / f"{stem}_patients.csv")
-    record = run_record(
+    stem = f"{name}_{trained_runs.definition.name}"
+    write_table(result.assign(**common_columns), config.output_folder / f"{stem}.csv")
+    patients = fuse_patient_scores(slice_scores[slice_scores["part"] == "test"], "near").drop(columns="part")
+    write_table(patients, config.output_folder / f"{stem}_patients.csv")
+    record = create_run_record(
         name,
-        **said,
-        definition=asdict(study.definition),
-        folds_sha256=cohort_folds(cohort).sha256,
-        trials=[asdict(trial) for trial in study.trials.values()],
+        **common_columns,
+        definition=asdict(trained_runs.definition),
+        folds_sha256=load_cohort_folds(cohort).sha256,
+        trials=[asdict(trial) for trial in trained_runs.runs.values()],
         training_seconds=sum(r["seconds"] for r in records.values()),
         networks=[
-            {"trial": j.trial.name, "left_out": [n + 1 for n in j.left_out]}
+            {"trial": j.run.name, "left_out": [n + 1 for n in j.excluded_folds]}
             | {k: v for k, v in r.items() if k != "key"}
             for j, r in records.items()
         ],
-        splits=[asdict(study.split(None, n)) for n in range(len(study.data.folds.folds))],
+        splits=[asdict(trained_runs.split_fold(None, n)) for n in range(len(trained_runs.data.folds.folds))],
     )
-    write_json(place.out / f"{stem}_run_record.json", record)
-    return place.out / f"{stem}.csv"
+    write_json(config.output_folder / f"{stem}_run_record.json", record)
+    return config.output_folder / f"{stem}.csv"

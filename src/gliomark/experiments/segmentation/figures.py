@@ -18,28 +18,28 @@ from torch import Tensor
 
 from gliomark.cohort.store import Cohort
 from gliomark.experiments.records import save_figure
-from gliomark.experiments.segmentation.study import FoldJob, Trial, trial_segmenter
+from gliomark.experiments.segmentation.study import FoldTrainingJob, SegmentationRun, create_run_segmenter
 from gliomark.files import atomic_write
-from gliomark.inference.segmenter import Segmenter, averaged
-from gliomark.models.mignet import LARGEST_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
+from gliomark.inference.segmenter import Segmenter, downsample_by_averaging
+from gliomark.models.mignet import MAX_ALPHA, InvertedAttentionGate, MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.weights import load_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import MRSequence, SliceStack
-from gliomark.training.losses import prior_weight
+from gliomark.training.losses import compute_prior_weight
 
 # right, outlined in vain, missed: told apart in grey and by the colour-blind
-COLOURS = {
+OVERLAY_COLOURS = {
     "right": (0.10, 0.62, 0.47),
     "false positive": (0.99, 0.75, 0.15),
     "false negative": (0.80, 0.15, 0.60),
 }
-STRENGTH = 0.6
+OVERLAY_OPACITY = 0.6
 
 
 # ---- figure 3-8 -------------------------------------------------------------------------------------
 
 
-def figure_3_8(
+def plot_figure_3_8(
     cohort: Cohort, patients: Sequence[str], segmenters: Mapping[str, Mapping[str, Segmenter]], path: Path
 ) -> Path:
     """A row per patient: the slice with the largest lesion, the drawn lesion, and every network's answer.
@@ -51,93 +51,96 @@ def figure_3_8(
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(patients), len(names) + 2, squeeze=False)
     for number, patient in enumerate(patients):
-        stack = cohort.stack(patient)
-        place = int(stack.drawn.sum(axis=(1, 2)).argmax())
-        shown = next(iter(segmenters[patient].values())).sequences[-1]
-        truth = stack.drawn[place]
-        pictures = {
-            f"{shown}": grey(stack, shown, place),
-            "drawn": coloured(grey(stack, shown, place), truth, truth),
+        stack = cohort.read_stack(patient)
+        slice_index = int(stack.reader_mask.sum(axis=(1, 2)).argmax())
+        sequence = next(iter(segmenters[patient].values())).sequences[-1]
+        truth = stack.reader_mask[slice_index]
+        panels = {
+            f"{sequence}": render_grey_slice(stack, sequence, slice_index),
+            "drawn": overlay_errors(render_grey_slice(stack, sequence, slice_index), truth, truth),
         }
         for name, segmenter in segmenters[patient].items():
-            mask = segmenter.segment(stack).mask[place]
-            pictures[name] = coloured(grey(stack, shown, place), truth, mask)
-        for axis, (title, picture) in zip(grid[number], pictures.items(), strict=True):
-            axis.imshow(_cut(picture, stack), interpolation="nearest")
+            mask = segmenter.segment(stack).mask[slice_index]
+            panels[name] = overlay_errors(render_grey_slice(stack, sequence, slice_index), truth, mask)
+        for axis, (title, picture) in zip(grid[number], panels.items(), strict=True):
+            axis.imshow(_crop_to_brain(picture, stack), interpolation="nearest")
             axis.set_axis_off()
             if number == 0:
                 axis.set_title(title, fontsize=9)
-    squares = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]
+    squares = [Patch(color=colour, label=name) for name, colour in OVERLAY_COLOURS.items()]
     figure.legend(handles=squares, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return save_figure(figure, path)
 
 
-def grey(stack: SliceStack, sequence: MRSequence, place: int) -> NDArray[np.float64]:
+def render_grey_slice(stack: SliceStack, sequence: MRSequence, slice_index: int) -> NDArray[np.float64]:
     """One slice as red, green and blue in [0, 1], the brain's range from black to white."""
     image = stack.images[sequence]
     low, high = np.percentile(image[stack.brain], [1, 99.5])
-    scaled = np.clip((image[place] - low) / (high - low), 0, 1) * stack.brain[place]
+    scaled = np.clip((image[slice_index] - low) / (high - low), 0, 1) * stack.brain[slice_index]
     return np.repeat(scaled[..., None], 3, axis=-1)
 
 
-def coloured(
-    picture: NDArray[np.float64], truth: NDArray[np.bool_], mask: NDArray[np.bool_]
+def overlay_errors(
+    rgb_image: NDArray[np.float64], reader_mask: NDArray[np.bool_], predicted_mask: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """The picture ``(row, column, 3)`` with what is right, outlined in vain and missed laid over it."""
-    result = picture.copy()
-    parts = (truth & mask, mask & ~truth, truth & ~mask)
-    for part, colour in zip(parts, COLOURS.values(), strict=True):
-        result[part] = (1 - STRENGTH) * result[part] + STRENGTH * np.array(colour)
+    result = rgb_image.copy()
+    parts = (reader_mask & predicted_mask, predicted_mask & ~reader_mask, reader_mask & ~predicted_mask)
+    for part, colour in zip(parts, OVERLAY_COLOURS.values(), strict=True):
+        result[part] = (1 - OVERLAY_OPACITY) * result[part] + OVERLAY_OPACITY * np.array(colour)
     return result
 
 
-def _cut(picture: NDArray[np.float64], stack: SliceStack) -> NDArray[np.float64]:
+def _crop_to_brain(rgb_image: NDArray[np.float64], stack: SliceStack) -> NDArray[np.float64]:
     rows, columns = (np.flatnonzero(stack.brain.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return rgb_image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def typical_patients(patients: pd.DataFrame, trial: str) -> list[str]:
+def select_typical_patients(patient_table: pd.DataFrame, run_name: str) -> list[str]:
     """By the trial's Dice: the patient at the upper quartile, the median, the lower quartile, and the worst."""
-    ranked = patients[patients["trial"] == trial].sort_values("dice")["patient"].tolist()
-    places = [round(share * (len(ranked) - 1)) for share in (0.75, 0.5, 0.25, 0.0)]
-    return list(dict.fromkeys(ranked[place] for place in places))
+    ranked = patient_table[patient_table["trial"] == run_name].sort_values("dice")["patient"].tolist()
+    ranks = [round(share * (len(ranked) - 1)) for share in (0.75, 0.5, 0.25, 0.0)]
+    return list(dict.fromkeys(ranked[place] for place in ranks))
 
 
-def segmenters_for(patient: str, jobs: Sequence[FoldJob]) -> dict[str, Segmenter]:
+def load_held_out_segmenters(patient: str, jobs: Sequence[FoldTrainingJob]) -> dict[str, Segmenter]:
     """Every trial's network of the fold whose test part holds the patient."""
-    found = {}
+    segmenters = {}
     for job in jobs:
-        weights = load_weights(job.weights_path(job.trial.weights_of))
+        weights = load_weights(job.get_weights_path(job.run.weights_of))
         if patient not in weights.card.training_patients:
-            found[job.trial.name] = trial_segmenter(job.trial, weights)
-    return found
+            segmenters[job.run.name] = create_run_segmenter(job.run, weights)
+    return segmenters
 
 
 # ---- figure 3-1 -------------------------------------------------------------------------------------
 
 
-def figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
+def plot_figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
     """The focus prior P of each cohort, the weight w(P) on the template, and w as a curve (eq. 3-2)."""
     figure = Figure(figsize=(8.5, 2.6 * len(priors)), layout="constrained")
     grid = figure.subplots(len(priors), 3, squeeze=False)
     for row, (name, prior) in zip(grid, priors.items(), strict=True):
-        whose = name if name.isascii() else "this cohort"  # the plot's font knows no other letters
-        for axis, title, values in ((row[0], f"P, {whose}", prior), (row[1], "w(P)", prior_weight(prior))):
+        cohort_label = name if name.isascii() else "this cohort"  # the plot's font knows no other letters
+        for axis, title, values in (
+            (row[0], f"P, {cohort_label}", prior),
+            (row[1], "w(P)", compute_prior_weight(prior)),
+        ):
             shown = axis.imshow(values.numpy(), cmap="viridis", vmin=0, vmax=1)
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
             figure.colorbar(shown, ax=axis, shrink=0.7)
         line = torch.linspace(0, 1, 201)
-        row[2].plot(line, prior_weight(line), color="black")
+        row[2].plot(line, compute_prior_weight(line), color="black")
         row[2].set_xlabel("P", fontsize=8)
         row[2].set_ylabel("w(P)", fontsize=8)
         row[2].tick_params(labelsize=7)
     return save_figure(figure, path)
 
 
-def mean_prior(jobs: Sequence[FoldJob]) -> Tensor:
+def compute_mean_prior(jobs: Sequence[FoldTrainingJob]) -> Tensor:
     """The mean of the folds' priors, each drawn from its own training patients."""
-    return torch.stack([load_weights(job.weights_path()).tensors["prior"].float() for job in jobs]).mean(
+    return torch.stack([load_weights(job.get_weights_path()).tensors["prior"].float() for job in jobs]).mean(
         dim=0
     )
 
@@ -145,25 +148,25 @@ def mean_prior(jobs: Sequence[FoldJob]) -> Tensor:
 # ---- what guidance has learnt -----------------------------------------------------------------------
 
 
-def figure_guidance(jobs: Sequence[FoldJob], gates: pd.DataFrame, path: Path) -> Path:
+def plot_guidance(jobs: Sequence[FoldTrainingJob], gates: pd.DataFrame, path: Path) -> Path:
     """alpha before and after training (means of the folds), their difference, and the gates' coefficients."""
-    after, before = alphas(jobs)
+    after, before = compute_mean_alphas(jobs)
     figure = Figure(figsize=(12, 2.9), layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.2))
     for axis, title, values in ((axes[0], "alpha before", before), (axes[1], "alpha after", after)):
-        shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=LARGEST_ALPHA)
+        shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=MAX_ALPHA)
         axis.set_title(title, fontsize=9)
         figure.colorbar(shown, ax=axis, shrink=0.7)
     change = after - before
-    most = float(np.abs(change).max()) or 1.0
-    shown = axes[2].imshow(change, cmap="RdBu_r", vmin=-most, vmax=most)
+    largest_change = float(np.abs(change).max()) or 1.0
+    shown = axes[2].imshow(change, cmap="RdBu_r", vmin=-largest_change, vmax=largest_change)
     axes[2].set_title("after - before", fontsize=9)
     figure.colorbar(shown, ax=axes[2], shrink=0.7)
     for axis in axes[:3]:
         axis.set_axis_off()
     means = gates.groupby(["level", "state", "tissue"])["coefficient"].mean().unstack(["state", "tissue"])
     styles = {"before": ":", "after": "-"}
-    colours = {"lesion": COLOURS["false negative"], "brain": "0.4"}
+    colours = {"lesion": OVERLAY_COLOURS["false negative"], "brain": "0.4"}
     for state, style in styles.items():
         for tissue, colour in colours.items():
             axes[3].plot(
@@ -177,88 +180,100 @@ def figure_guidance(jobs: Sequence[FoldJob], gates: pd.DataFrame, path: Path) ->
     return save_figure(figure, path)
 
 
-def alphas(jobs: Sequence[FoldJob]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def compute_mean_alphas(jobs: Sequence[FoldTrainingJob]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """alpha after and before training, the means of the folds."""
     pairs = []
     for job in jobs:
-        pairs.append([_alpha(network) for network in _networks(job)])
+        pairs.append([_get_alpha(network) for network in _load_trained_and_untrained(job)])
     after, before = np.mean(pairs, axis=0)
     return after, before
 
 
-def _networks(job: FoldJob) -> tuple[MIGNet, MIGNet]:
+def _load_trained_and_untrained(job: FoldTrainingJob) -> tuple[MIGNet, MIGNet]:
     """The fold's network, and one of the same prior before training."""
-    weights, settings = load_weights(job.weights_path()), job.trial.training.network
+    weights, settings = load_weights(job.get_weights_path()), job.run.training.network
     trained = build_segmenter(weights).network
     assert isinstance(settings, MIGNetSettings) and isinstance(trained, MIGNet)
-    torch.manual_seed(job.trial.training.seed)
+    torch.manual_seed(job.run.training.seed)
     return trained, build_mignet(settings, weights.tensors["prior"].float()).eval()
 
 
-def _alpha(network: MIGNet) -> NDArray[np.float32]:
+def _get_alpha(network: MIGNet) -> NDArray[np.float32]:
     assert network.guidance is not None
     return network.guidance.alpha.detach().numpy()[0, 0]
 
 
-def gate_coefficients(cohort: Cohort, job: FoldJob, patients: Sequence[str]) -> pd.DataFrame:
+def compute_gate_coefficients(cohort: Cohort, job: FoldTrainingJob, patients: Sequence[str]) -> pd.DataFrame:
     """Mean coefficient a (eq. 3-7) of every inverted gate, in the lesion and in the rest of the brain.
 
     On the test patients' slices with a lesion, by the trained network and by one of fresh weights; columns
     fold, level (0 the finest skip), state, tissue, patient, coefficient.
     """
-    segmenter, (trained, fresh) = build_segmenter(load_weights(job.weights_path())), _networks(job)
+    segmenter, (trained, untrained) = (
+        build_segmenter(load_weights(job.get_weights_path())),
+        _load_trained_and_untrained(job),
+    )
     rows = []
     for patient in patients:
-        stack = cohort.stack(patient, segmenter.sequences)
-        lesion = torch.from_numpy(stack.drawn.astype(np.float32))[:, None]
-        rest = torch.from_numpy((stack.brain & ~stack.drawn).astype(np.float32))[:, None]
-        for state, network in (("before", fresh), ("after", trained)):
-            for level, gate in enumerate(gates_of(network, segmenter, stack)):
+        stack = cohort.read_stack(patient, segmenter.sequences)
+        lesion = torch.from_numpy(stack.reader_mask.astype(np.float32))[:, None]
+        rest = torch.from_numpy((stack.brain & ~stack.reader_mask).astype(np.float32))[:, None]
+        for state, network in (("before", untrained), ("after", trained)):
+            for level, gate in enumerate(compute_gate_maps(network, segmenter, stack)):
                 size = (gate.shape[-2], gate.shape[-1])
                 shares = [torch.nn.functional.adaptive_avg_pool2d(t, size) for t in (lesion, rest)]
                 for tissue, share in zip(("lesion", "brain"), shares, strict=True):
                     mean = float((gate * share).sum() / share.sum().clamp(min=1e-6))
-                    rows.append((job.number + 1, level, state, tissue, patient, mean))
+                    rows.append((job.fold_index + 1, level, state, tissue, patient, mean))
     return pd.DataFrame(rows, columns=["fold", "level", "state", "tissue", "patient", "coefficient"])
 
 
-def gates_of(network: MIGNet, segmenter: Segmenter, stack: SliceStack) -> list[Tensor]:
+def compute_gate_maps(network: MIGNet, segmenter: Segmenter, stack: SliceStack) -> list[Tensor]:
     """Each gate's coefficients, averaged over channels, on the whole slice: ``(S, 1, h, w)``, fine to coarse."""
-    seen: dict[int, Tensor] = {}
+    gate_maps: dict[int, Tensor] = {}
     handles = []
     for level, gate in enumerate(network.decoder.get_submodule("gates").children()):
         assert isinstance(gate, InvertedAttentionGate)
 
         def keep(_, __, answer: Tensor, level: int = level) -> None:
-            seen[level] = torch.sigmoid(answer).mean(dim=1, keepdim=True)
+            gate_maps[level] = torch.sigmoid(answer).mean(dim=1, keepdim=True)
 
         handles.append(gate.psi.register_forward_hook(keep))
-    images = averaged(segmenter.inputs(stack)[0], segmenter.pool)
+    images = downsample_by_averaging(segmenter.build_inputs(stack)[0], segmenter.pooling_factor)
     with torch.inference_mode():
         network(images, torch.eye(2, 3).expand(len(images), -1, -1))
     for handle in handles:
         handle.remove()
-    return [seen[level] for level in sorted(seen)]
+    return [gate_maps[level] for level in sorted(gate_maps)]
 
 
-def draw_figures(
-    mignet: Trial, trials: Sequence[Trial], folder: Path, patients: pd.DataFrame, out: Path
+def plot_segmentation_figures(
+    mignet_run: SegmentationRun,
+    runs: Sequence[SegmentationRun],
+    cohort_folder: Path,
+    patient_table: pd.DataFrame,
+    output_folder: Path,
 ) -> list[Path]:
     """Every figure of table 3-1 from its kept networks, and the gates' coefficients; the paths written."""
-    cohort, work = Cohort(folder), out / "work"
-    folds = sorted(patients["fold"].unique())
-    jobs = {t.name: [FoldJob(t, int(k) - 1, (folder,), work) for k in folds] for t in trials}
-    own = jobs[mignet.name]
-    chosen = typical_patients(patients, mignet.name)
-    networks = {p: segmenters_for(p, [job for one in jobs.values() for job in one]) for p in chosen}
-    tested = patients[patients["trial"] == mignet.name].groupby("fold")["patient"].agg(list)
-    gates = pd.concat([gate_coefficients(cohort, job, tested[job.number + 1]) for job in own])
+    cohort, work = Cohort(cohort_folder), output_folder / "work"
+    folds = sorted(patient_table["fold"].unique())
+    jobs = {t.name: [FoldTrainingJob(t, int(k) - 1, (cohort_folder,), work) for k in folds] for t in runs}
+    mignet_jobs = jobs[mignet_run.name]
+    typical_patients = select_typical_patients(patient_table, mignet_run.name)
+    networks = {
+        p: load_held_out_segmenters(p, [job for one in jobs.values() for job in one])
+        for p in typical_patients
+    }
+    tested = patient_table[patient_table["trial"] == mignet_run.name].groupby("fold")["patient"].agg(list)
+    gates = pd.concat(
+        [compute_gate_coefficients(cohort, job, tested[job.fold_index + 1]) for job in mignet_jobs]
+    )
     means = gates.groupby(["level", "state", "tissue"], sort=False)["coefficient"].agg(["mean", "std"])
     table = means.reset_index().to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    atomic_write(out / "guidance_gates.csv", table)
-    name = folder.absolute().name
+    atomic_write(output_folder / "guidance_gates.csv", table)
+    name = cohort_folder.absolute().name
     return [
-        figure_3_8(cohort, chosen, networks, work / "figure_3_8.png"),
-        figure_3_1({name: mean_prior(own)}, out / "figure_3_1.png"),
-        figure_guidance(own, gates, out / "figure_guidance.png"),
+        plot_figure_3_8(cohort, typical_patients, networks, work / "figure_3_8.png"),
+        plot_figure_3_1({name: compute_mean_prior(mignet_jobs)}, output_folder / "figure_3_1.png"),
+        plot_guidance(mignet_jobs, gates, output_folder / "figure_guidance.png"),
     ]

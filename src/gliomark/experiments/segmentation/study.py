@@ -17,22 +17,26 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from gliomark.cohort.folds import FOLDS, Split, check_disjoint, cohort_folds, fold_split
+from gliomark.cohort.folds import FOLD_COUNT, FoldSplit, check_disjoint, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.evaluation.outlines import compare
-from gliomark.experiments.records import fit_for_files, kept_fold
+from gliomark.evaluation.outlines import compute_segmentation_scores
+from gliomark.experiments.records import find_finished_fold, to_file_name
 from gliomark.experiments.sharing import run_jobs
-from gliomark.inference.segmenter import Segmenter, seen_sequences
+from gliomark.inference.segmenter import Segmenter, select_sequences
 from gliomark.models.weights import Weights, load_weights, save_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training.recipes import cohort_sequences, segmentation_card, segmentation_tensors
-from gliomark.training.segmentation import SegmentationTraining, train_segmentation
-from gliomark.training.slice_bank import SliceBank, high_grade, joined, load_bank
+from gliomark.training.recipes import (
+    collect_segmentation_tensors,
+    create_segmentation_card,
+    get_cohort_sequences,
+)
+from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
+from gliomark.training.slice_bank import SliceDataset, get_high_grade_label, join_datasets, load_slice_dataset
 
 
 @dataclass(frozen=True)
-class Trial:
+class SegmentationRun:
     """What is trained and how it is read.
 
     rule: "single" (the reference sequence), "union" (every sequence a sample, the outlines united) or
@@ -43,7 +47,7 @@ class Trial:
     """
 
     name: str
-    training: SegmentationTraining
+    training: SegmentationTrainingConfig
     rule: str = "single"
     trained_on: tuple[int, ...] = (0,)
     weights_of: str | None = None
@@ -54,147 +58,156 @@ class Trial:
     read_pool: float | None = None
 
     @property
-    def pool(self) -> float:
+    def pooling_factor(self) -> float:
         """At which the network is read."""
         return self.read_pool or self.training.pool
 
 
 @dataclass(frozen=True)
-class FoldJob:
+class FoldTrainingJob:
     """One fold of one trial. cohorts: folders; every one's patients of this fold are tested on."""
 
-    trial: Trial
-    number: int
-    cohorts: tuple[Path, ...]
-    work: Path
+    run: SegmentationRun
+    fold_index: int
+    cohort_folders: tuple[Path, ...]
+    work_folder: Path
 
     @property
     def record_path(self) -> Path:
         """Where the finished fold's record lies."""
-        return trial_folder(self.work, self.trial.name) / f"fold_{self.number + 1}.json"
+        return get_run_folder(self.work_folder, self.run.name) / f"fold_{self.fold_index + 1}.json"
 
-    def weights_path(self, trial: str | None = None) -> Path:
+    def get_weights_path(self, run_name: str | None = None) -> Path:
         """The fold's network, or another trial's of the same fold."""
-        return trial_folder(self.work, trial or self.trial.name) / f"fold_{self.number + 1}.safetensors"
+        return (
+            get_run_folder(self.work_folder, run_name or self.run.name)
+            / f"fold_{self.fold_index + 1}.safetensors"
+        )
 
 
-def trial_folder(work: Path, name: str) -> Path:
+def get_run_folder(work_folder: Path, run_name: str) -> Path:
     """``OUT/work/segmentation/<trial>``, the name made fit for a file system."""
-    return work / "segmentation" / fit_for_files(name)
+    return work_folder / "segmentation" / to_file_name(run_name)
 
 
-def run_trials(
-    trials: Sequence[Trial],
-    cohorts: Sequence[Path],
-    work: Path,
-    say: Callable[[str], None],
+def execute_runs(
+    runs: Sequence[SegmentationRun],
+    cohort_folders: Sequence[Path],
+    work_folder: Path,
+    notify: Callable[[str], None],
     workers: int | None = None,
     scheduler: str | None = None,
-    folds: int = 0,
+    fold_count: int = 0,
 ) -> list[dict]:
     """The records of the first ``folds`` folds (0: all) of every trial, trained now where they are not on disk.
 
     Raises GliomarkError where a kept fold is another run's, or a fold fails.
     """
     # fold by fold, so that an unfinished study has compared every trial on the folds it has
-    jobs = [FoldJob(t, n, tuple(cohorts), work) for n in range(folds or FOLDS) for t in trials]
-    records = {job: finished(job) for job in jobs}
+    jobs = [
+        FoldTrainingJob(t, n, tuple(cohort_folders), work_folder)
+        for n in range(fold_count or FOLD_COUNT)
+        for t in runs
+    ]
+    records = {job: find_fold_record(job) for job in jobs}
     missing = [job for job, record in records.items() if record is None]
-    say(f"{len(jobs)} folds of {len(trials)} trials, {len(jobs) - len(missing)} of them finished before")
-    for stage in _stages(missing):
+    notify(f"{len(jobs)} folds of {len(runs)} trials, {len(jobs) - len(missing)} of them finished before")
+    for stage in _order_by_dependency(missing):
         records |= run_jobs(
             stage,
-            train_fold,
-            lambda j, r: say(f"{j.trial.name}, fold {j.number + 1}: {_words(r)}"),
+            train_and_evaluate_fold,
+            lambda j, r: notify(f"{j.run.name}, fold {j.fold_index + 1}: {_describe_fold(r)}"),
             workers,
             scheduler,
         )
     return [record for record in records.values() if record is not None]
 
 
-def _stages(jobs: Sequence[FoldJob]) -> Iterable[list[FoldJob]]:
+def _order_by_dependency(jobs: Sequence[FoldTrainingJob]) -> Iterable[list[FoldTrainingJob]]:
     """Trials that need another's networks come after it."""
-    alone = [job for job in jobs if not (job.trial.teacher or job.trial.weights_of)]
-    leaning = [job for job in jobs if job.trial.teacher or job.trial.weights_of]
-    return [stage for stage in (alone, leaning) if stage]
+    independent = [job for job in jobs if not (job.run.teacher or job.run.weights_of)]
+    dependent = [job for job in jobs if job.run.teacher or job.run.weights_of]
+    return [stage for stage in (independent, dependent) if stage]
 
 
-def _words(record: dict) -> str:
+def _describe_fold(record: dict) -> str:
     dice = np.mean(
         [row["dice"] for row in record["patients"] if row["cohort"] == 0 and row["dice"] is not None]
     )
     return f"mean Dice {dice:.3f}, epoch {record['best_epoch']} of {record['epochs']}, {record['seconds']} s"
 
 
-def finished(job: FoldJob) -> dict | None:
+def find_fold_record(job: FoldTrainingJob) -> dict | None:
     """The fold's record, None if there is none. Raises GliomarkError where it is another run's."""
-    return kept_fold(job.record_path, fold_key(job))
+    return find_finished_fold(job.record_path, create_fold_key(job))
 
 
-def fold_key(job: FoldJob) -> dict:
+def create_fold_key(job: FoldTrainingJob) -> dict:
     """What a kept fold must agree with to be taken for this run's, the networks it leans on among it."""
-    cohorts = [Cohort(folder) for folder in job.cohorts]
-    people = [outlined(cohort) for cohort in cohorts]
-    leans_on = [job.weights_path(name) for name in (job.trial.weights_of, job.trial.teacher) if name]
+    cohorts = [Cohort(folder) for folder in job.cohort_folders]
+    patients_by_cohort = [list_patients_with_mask(cohort) for cohort in cohorts]
+    dependency_paths = [job.get_weights_path(name) for name in (job.run.weights_of, job.run.teacher) if name]
     key = {
-        "trial": asdict(job.trial),
-        "fold": job.number + 1,
-        "splits": [asdict(_split(cohort, job)) for cohort in cohorts],
-        "arrays": [cohort.arrays_digest(p) for cohort, p in zip(cohorts, people, strict=True)],
+        "trial": asdict(job.run),
+        "fold": job.fold_index + 1,
+        "splits": [asdict(_split_fold(cohort, job)) for cohort in cohorts],
+        "arrays": [cohort.hash_arrays(p) for cohort, p in zip(cohorts, patients_by_cohort, strict=True)],
         "grades": [
-            [high_grade(cohort.clinical(patient)) for patient in p]
-            for cohort, p in zip(cohorts, people, strict=True)
+            [get_high_grade_label(cohort.get_clinical(patient)) for patient in p]
+            for cohort, p in zip(cohorts, patients_by_cohort, strict=True)
         ],
-        "leans_on": [load_weights(path).sha256 if path.exists() else "" for path in leans_on],
+        "leans_on": [load_weights(path).sha256 if path.exists() else "" for path in dependency_paths],
     }
     return json.loads(json.dumps(key))
 
 
-def _split(cohort: Cohort, job: FoldJob) -> Split:
-    return fold_split(cohort_folds(cohort), job.number, outlined(cohort), job.trial.training.seed)
+def _split_fold(cohort: Cohort, job: FoldTrainingJob) -> FoldSplit:
+    return split_fold(
+        load_cohort_folds(cohort), job.fold_index, list_patients_with_mask(cohort), job.run.training.seed
+    )
 
 
-def outlined(cohort: Cohort) -> list[str]:
+def list_patients_with_mask(cohort: Cohort) -> list[str]:
     """The patients with an outline to learn from or be judged by. Raises GliomarkError if there is none."""
-    drawn = [p for p in cohort.patient_ids if cohort.has_mask(p)]
-    if not drawn:
+    patients_with_mask = [p for p in cohort.patient_ids if cohort.has_mask(p)]
+    if not patients_with_mask:
         raise GliomarkError(
             f"{cohort.folder} has no outlined patient; build it from studies that come with a mask."
         )
-    return drawn
+    return patients_with_mask
 
 
-def train_fold(job: FoldJob) -> dict:
+def train_and_evaluate_fold(job: FoldTrainingJob) -> dict:
     """Train on the training patients, stop by the validation patients, judge the test patients; the record."""
-    started, trial = time.time(), job.trial
-    done = finished(job)
-    if done is not None:
-        return done
-    cohorts = [Cohort(folder) for folder in job.cohorts]
-    splits = [_split(cohort, job) for cohort in cohorts]
+    started, run = time.time(), job.run
+    finished_record = find_fold_record(job)
+    if finished_record is not None:
+        return finished_record
+    cohorts = [Cohort(folder) for folder in job.cohort_folders]
+    splits = [_split_fold(cohort, job) for cohort in cohorts]
     record = {
-        "key": fold_key(job),
+        "key": create_fold_key(job),
         "epochs": 0,
         "best_epoch": 0,
         "slices_per_second": 0.0,
         "waiting_share": 0.0,
     }
-    if trial.weights_of is None:
-        if not job.weights_path().exists():
-            _train(job, cohorts, splits)
+    if run.weights_of is None:
+        if not job.get_weights_path().exists():
+            _train_network(job, cohorts, splits)
         facts = job.record_path.with_suffix("") / "facts.json"
         record |= json.loads(facts.read_text("utf-8"))
-    weights = load_weights(job.weights_path(trial.weights_of))
+    weights = load_weights(job.get_weights_path(run.weights_of))
     trained_on = weights.card.training_patients
     check_disjoint({"trained on": trained_on, "tested on": [p for s in splits for p in s.test]})
-    segmenter = trial_segmenter(trial, weights)
-    if trial.shown is not None:
-        segmenter = replace(segmenter, sequences=(trial.shown,), rule="single")
+    segmenter = create_run_segmenter(run, weights)
+    if run.shown is not None:
+        segmenter = replace(segmenter, sequences=(run.shown,), rule="single")
     record["patients"] = [
-        {"cohort": index, "patient": patient, **judge(segmenter, cohort, patient)}
+        {"cohort": index, "patient": patient, **evaluate_patient(segmenter, cohort, patient)}
         for index, (cohort, split) in enumerate(zip(cohorts, splits, strict=True))
         for patient in split.test
-        if trial.shown is None or trial.shown in cohort.sequences(patient)
+        if run.shown is None or run.shown in cohort.get_sequences(patient)
     ]
     record["seconds"] = round(time.time() - started)
     write_json(job.record_path, record)
@@ -202,38 +215,47 @@ def train_fold(job: FoldJob) -> dict:
     return record
 
 
-def trial_segmenter(trial: Trial, weights: Weights) -> Segmenter:
+def create_run_segmenter(run: SegmentationRun, weights: Weights) -> Segmenter:
     """The network, read as the trial says."""
     return replace(
-        build_segmenter(weights), flips=trial.flips, smallest_share=trial.smallest_share, pool=trial.pool
+        build_segmenter(weights), flips=run.flips, smallest_share=run.smallest_share, pool=run.pooling_factor
     )
 
 
-def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> None:
+def _train_network(job: FoldTrainingJob, cohorts: Sequence[Cohort], splits: Sequence[FoldSplit]) -> None:
     """The fold's network, written as a weights file, and beside its checkpoints how the training went."""
-    trial, settings = job.trial, job.trial.training
+    run, settings = job.run, job.run.training
     work = job.record_path.with_suffix("")
-    write_json(work / "key.json", {"key": fold_key(job)})
-    chosen = [
-        (cohorts[i], settings.parts(splits[i].training, splits[i].validation)) for i in trial.trained_on
+    write_json(work / "key.json", {"key": create_fold_key(job)})
+    training_cohorts = [
+        (cohorts[i], settings.split_patients(splits[i].training, splits[i].validation))
+        for i in run.trained_on
     ]
-    bank = _bank([(c, learnt) for c, (learnt, _) in chosen], trial)
+    dataset = _load_slice_dataset([(c, learnt) for c, (learnt, _) in training_cohorts], run)
     validation = (
-        _bank([(c, stopping) for c, (_, stopping) in chosen], trial) if settings.validate_every else None
+        _load_slice_dataset([(c, stopping) for c, (_, stopping) in training_cohorts], run)
+        if settings.validate_every
+        else None
     )
-    stopped_by = () if validation is None else validation.patient_ids
+    early_stopping_patients = () if validation is None else validation.patient_ids
     test = [p for split in splits for p in split.test]
     # names are one thing, slices another: asked of what is really fed
-    check_disjoint({"trained on": bank.patient_ids, "stopped by": stopped_by, "tested on": test})
+    check_disjoint(
+        {"trained on": dataset.patient_ids, "stopped by": early_stopping_patients, "tested on": test}
+    )
     teacher: nn.Module | None = None
-    if trial.teacher is not None:
-        taught = load_weights(job.weights_path(trial.teacher))
-        check_disjoint({"the teacher was trained on": taught.card.training_patients, "tested on": test})
-        teacher = build_segmenter(taught).network
-    trained = train_segmentation(bank, settings, work, validation, teacher)
-    seen = (*bank.patient_ids, *stopped_by)
-    first = chosen[0][0]
-    card = segmentation_card(trial.name, first, cohort_folds(first), seen, trial.rule, settings)
+    if run.teacher is not None:
+        teacher_weights = load_weights(job.get_weights_path(run.teacher))
+        check_disjoint(
+            {"the teacher was trained on": teacher_weights.card.training_patients, "tested on": test}
+        )
+        teacher = build_segmenter(teacher_weights).network
+    trained = train_segmentation_network(dataset, settings, work, validation, teacher)
+    patients_seen = (*dataset.patient_ids, *early_stopping_patients)
+    first = training_cohorts[0][0]
+    card = create_segmentation_card(
+        run.name, first, load_cohort_folds(first), patients_seen, run.rule, settings
+    )
     facts = {
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
@@ -242,31 +264,37 @@ def _train(job: FoldJob, cohorts: Sequence[Cohort], splits: Sequence[Split]) -> 
     }
     # before the weights: a fold with weights is not trained again, and its facts must not be lost
     write_json(work / "facts.json", facts)
-    tensors = segmentation_tensors(trained.network, trained.prior)
-    save_weights(job.weights_path(), card, tensors, build_segmenter)
+    tensors = collect_segmentation_tensors(trained.network, trained.prior)
+    save_weights(job.get_weights_path(), card, tensors, build_segmenter)
 
 
-def _bank(parts: Sequence[tuple[Cohort, Sequence[str]]], trial: Trial) -> SliceBank:
-    banks = []
-    for cohort, patients in parts:
-        sequences = seen_sequences(cohort_sequences(cohort), trial.rule)
-        training = trial.training
-        banks.append(load_bank(cohort, patients, sequences, trial.rule == "joint", training.context))
-    bank = banks[0]
-    for other in banks[1:]:
-        bank = joined(bank, other)
-    return bank
+def _load_slice_dataset(
+    patients_by_cohort: Sequence[tuple[Cohort, Sequence[str]]], run: SegmentationRun
+) -> SliceDataset:
+    datasets = []
+    for cohort, patients in patients_by_cohort:
+        sequences = select_sequences(get_cohort_sequences(cohort), run.rule)
+        training = run.training
+        datasets.append(
+            load_slice_dataset(cohort, patients, sequences, run.rule == "joint", training.context)
+        )
+    dataset = datasets[0]
+    for other in datasets[1:]:
+        dataset = join_datasets(dataset, other)
+    return dataset
 
 
-def judge(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict:
+def evaluate_patient(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict:
     """The scores of one patient's outline, and the grading task's answer, JSON-able.
 
     high_grade: 1 for WHO grade 3 or 4. What is unknown or undefined is None.
     """
-    stack = cohort.stack(patient, segmenter.sequences)
+    stack = cohort.read_stack(patient, segmenter.sequences)
     mask = segmenter.segment(stack).mask
-    probability = segmenter.high_grade_probability(stack, stack.drawn)
-    scores = asdict(compare(stack.drawn, mask, stack.brain, stack.spacing_mm))
+    probability = segmenter.predict_high_grade_probability(stack, stack.reader_mask)
+    scores = asdict(compute_segmentation_scores(stack.reader_mask, mask, stack.brain, stack.spacing_mm))
     scores |= {"lesion_free": list(scores["lesion_free"]), "high_grade_probability": probability}
-    known = {name: None if value != value else value for name, value in scores.items()}  # nan is no JSON
-    return known | {"high_grade": high_grade(cohort.clinical(patient))}
+    json_scores = {
+        name: None if value != value else value for name, value in scores.items()
+    }  # nan is no JSON
+    return json_scores | {"high_grade": get_high_grade_label(cohort.get_clinical(patient))}

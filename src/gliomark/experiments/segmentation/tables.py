@@ -15,21 +15,25 @@ import torch
 from scipy.stats import wilcoxon
 from torch.utils.flop_counter import FlopCounterMode
 
-from gliomark.cohort.folds import FOLDS, cohort_folds
+from gliomark.cohort.folds import FOLD_COUNT, load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.evaluation.intervals import bootstrap
+from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc
-from gliomark.experiments.place import Place, cohort_name
-from gliomark.experiments.records import run_record, write_table
-from gliomark.experiments.segmentation.figures import draw_figures, figure_3_1, mean_prior
+from gliomark.experiments.place import ExperimentConfig, get_cohort_name
+from gliomark.experiments.records import create_run_record, write_table
+from gliomark.experiments.segmentation.figures import (
+    compute_mean_prior,
+    plot_figure_3_1,
+    plot_segmentation_figures,
+)
 from gliomark.experiments.segmentation.study import (
-    FoldJob,
-    Trial,
-    fold_key,
-    judge,
-    outlined,
-    run_trials,
-    trial_segmenter,
+    FoldTrainingJob,
+    SegmentationRun,
+    create_fold_key,
+    create_run_segmenter,
+    evaluate_patient,
+    execute_runs,
+    list_patients_with_mask,
 )
 from gliomark.experiments.segmentation.trials import (
     MIGNET,
@@ -37,23 +41,23 @@ from gliomark.experiments.segmentation.trials import (
     PUBLISHED_3_2,
     PUBLISHED_3_3,
     SWIN_UNET,
-    cuts,
-    preset_setting,
-    trials_3_1,
-    trials_3_2,
-    trials_3_3,
-    trials_beyond,
-    trials_choices,
-    trials_shipped,
+    create_shipped_runs,
+    describe_reductions,
+    get_segmentation_preset,
+    list_design_choice_runs,
+    list_extension_runs,
+    list_table_3_1_runs,
+    list_table_3_2_runs,
+    list_table_3_3_runs,
 )
-from gliomark.inference.segmenter import seen_sequences
+from gliomark.inference.segmenter import select_sequences
 from gliomark.models.segmentation_networks import build_segmentation_network
 from gliomark.models.weights import load_weights
 from gliomark.study import GliomarkError
-from gliomark.training.recipes import cohort_sequences
-from gliomark.training.segmentation import SegmentationTraining
+from gliomark.training.recipes import get_cohort_sequences
+from gliomark.training.segmentation import SegmentationTrainingConfig
 
-SCORES = (
+SCORE_COLUMNS = (
     "dice",
     "dice_per_lesion_slice",
     "sensitivity",
@@ -62,11 +66,11 @@ SCORES = (
     "hausdorff_mm",
     "hausdorff_95_mm",
 )
-GRADING = ("high_grade", "high_grade_probability")
+GRADING_COLUMNS = ("high_grade", "high_grade_probability")
 SMALL_FALSE_AREA = 0.01
 
 
-def patients_table(records: Sequence[dict], cohorts: Sequence[str]) -> pd.DataFrame:
+def tabulate_patients(records: Sequence[dict], cohort_names: Sequence[str]) -> pd.DataFrame:
     """One row per trial, tested cohort and patient: the scores, and what was outlined on lesion-free slices.
 
     false_area: mean share of the brain outlined on them; small_false_area: share of them under 1 %.
@@ -74,81 +78,90 @@ def patients_table(records: Sequence[dict], cohorts: Sequence[str]) -> pd.DataFr
     rows = []
     for record in records:
         for row in record["patients"]:
-            free = np.array(row["lesion_free"])
+            lesion_free_shares = np.array(row["lesion_free"])
             rows.append(
                 {
                     "trial": record["key"]["trial"]["name"],
-                    "tested_on": cohorts[row["cohort"]],
+                    "tested_on": cohort_names[row["cohort"]],
                     "fold": record["key"]["fold"],
                     "patient": row["patient"],
-                    **{n: np.nan if row[n] is None else float(row[n]) for n in (*SCORES, *GRADING)},
-                    "lesion_free_slices": len(free),
-                    "false_area": free.mean() if len(free) else np.nan,
-                    "small_false_area": (free < SMALL_FALSE_AREA).mean() if len(free) else np.nan,
+                    **{
+                        n: np.nan if row[n] is None else float(row[n])
+                        for n in (*SCORE_COLUMNS, *GRADING_COLUMNS)
+                    },
+                    "lesion_free_slices": len(lesion_free_shares),
+                    "false_area": lesion_free_shares.mean() if len(lesion_free_shares) else np.nan,
+                    "small_false_area": (lesion_free_shares < SMALL_FALSE_AREA).mean()
+                    if len(lesion_free_shares)
+                    else np.nan,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def summary(patients: pd.DataFrame) -> dict[str, float]:
+def summarise_patients(patient_table: pd.DataFrame) -> dict[str, float]:
     """Mean, deviation and 95 % interval over patients of every score; intervals by bootstrap."""
-    row: dict[str, float] = {"patients": len(patients)}
-    for name in SCORES:
-        values = patients[name].to_numpy()
-        mean, low, high = bootstrap(_mean, values)
+    row: dict[str, float] = {"patients": len(patient_table)}
+    for name in SCORE_COLUMNS:
+        values = patient_table[name].to_numpy()
+        mean, low, high = bootstrap_interval(_compute_mean, values)
         row |= {name: mean, f"{name}_sd": np.nanstd(values, ddof=1) if len(values) > 1 else np.nan}
         row |= {f"{name}_low_95": low, f"{name}_high_95": high}
-    row["dice_median"], row["dice_worst"] = patients["dice"].median(), patients["dice"].min()
-    row["without_distance"] = int(patients["hausdorff_mm"].isna().sum())
-    slices = patients["lesion_free_slices"]
+    row["dice_median"], row["dice_worst"] = patient_table["dice"].median(), patient_table["dice"].min()
+    row["without_distance"] = int(patient_table["hausdorff_mm"].isna().sum())
+    slices = patient_table["lesion_free_slices"]
     row["lesion_free_slices"] = int(slices.sum())
     for name in ("false_area", "small_false_area"):
-        row[name] = float((patients[name].fillna(0) * slices).sum() / max(1, slices.sum()))
-    return row | _grading(patients)
+        row[name] = float((patient_table[name].fillna(0) * slices).sum() / max(1, slices.sum()))
+    return row | _summarise_grading(patient_table)
 
 
-def _grading(patients: pd.DataFrame) -> dict[str, float]:
+def _summarise_grading(patient_table: pd.DataFrame) -> dict[str, float]:
     """The auxiliary task, over patients of known grade: accuracy at 0.5 and AUC, each with its interval."""
-    known = patients.dropna(subset=list(GRADING))
-    label, probability = (known[name].to_numpy(float) for name in GRADING)
-    row: dict[str, float] = {"graded_patients": len(known)}
-    for name, score in {"grading_accuracy": _accuracy, "grading_auc": auc}.items():
-        value, low, high = bootstrap(score, label, probability) if len(known) else (np.nan,) * 3
+    graded = patient_table.dropna(subset=list(GRADING_COLUMNS))
+    label, probability = (graded[name].to_numpy(float) for name in GRADING_COLUMNS)
+    row: dict[str, float] = {"graded_patients": len(graded)}
+    for name, score in {"grading_accuracy": _compute_accuracy, "grading_auc": auc}.items():
+        value, low, high = bootstrap_interval(score, label, probability) if len(graded) else (np.nan,) * 3
         row |= {name: value, f"{name}_low_95": low, f"{name}_high_95": high}
     return row
 
 
-def _accuracy(label: np.ndarray, probability: np.ndarray) -> float:
+def _compute_accuracy(label: np.ndarray, probability: np.ndarray) -> float:
     return float(np.mean((probability >= 0.5) == (label == 1)))
 
 
-def _mean(values: np.ndarray) -> float:
+def _compute_mean(values: np.ndarray) -> float:
     """Over the patients of whom there is a value."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
-def paired(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
+def compare_paired_dice(table: pd.DataFrame, other_table: pd.DataFrame) -> dict[str, float]:
     """Dice of the same patients by two trials: mean difference, its interval, Wilcoxon's p (two-sided)."""
     both = (
-        own.set_index("patient")["dice"].to_frame("own").join(other.set_index("patient")["dice"], how="inner")
+        table.set_index("patient")["dice"]
+        .to_frame("own")
+        .join(other_table.set_index("patient")["dice"], how="inner")
     )
     difference = (both["own"] - both["dice"]).to_numpy()
-    mean, low, high = bootstrap(np.mean, difference)
+    mean, low, high = bootstrap_interval(np.mean, difference)
     p = float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0
     return {"difference": mean, "difference_low_95": low, "difference_high_95": high, "wilcoxon_p": p}
 
 
 @functools.cache
-def cost(settings: SegmentationTraining, pool: float, repeats: int = 5) -> dict[str, float]:
+def measure_network_cost(
+    training_config: SegmentationTrainingConfig, pooling_factor: float, repeats: int = 5
+) -> dict[str, float]:
     """Parameters (millions), multiply-adds doubled (GFLOP) and time on this machine, of one look at one slice's
     tile read at that pooling."""
-    network = build_segmentation_network(settings.network).eval()
-    side = round(settings.augmentation.crop / pool)
-    image, theta = torch.zeros(1, settings.network.inputs, side, side), torch.eye(2, 3)[None]
+    network = build_segmentation_network(training_config.network).eval()
+    side = round(training_config.augmentation.crop / pooling_factor)
+    image, theta = torch.zeros(1, training_config.network.inputs, side, side), torch.eye(2, 3)[None]
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             network(image, theta)
-        times = [_timed(lambda: network(image, theta)) for _ in range(repeats)]
+        times = [_measure_seconds(lambda: network(image, theta)) for _ in range(repeats)]
     return {
         "million_parameters": sum(p.numel() for p in network.parameters()) / 1e6,
         "gflop_per_slice": counter.get_total_flops() / 1e9,
@@ -156,116 +169,129 @@ def cost(settings: SegmentationTraining, pool: float, repeats: int = 5) -> dict[
     }
 
 
-def _timed(call: Callable[[], object]) -> float:
+def _measure_seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
-def table(
-    trials: Sequence[Trial],
-    patients: pd.DataFrame,
-    rivals: Sequence[str],
+def tabulate_runs(
+    runs: Sequence[SegmentationRun],
+    patient_table: pd.DataFrame,
+    comparison_runs: Sequence[str],
     tested_on: str,
 ) -> pd.DataFrame:
     """One row per trial, tested on one cohort: its figures, its cost, and the comparison with the best rival.
 
     rivals: the trials among which the best (by mean Dice) is what each other one is compared with.
     """
-    here = patients[patients["tested_on"] == tested_on]
-    own = {trial.name: here[here["trial"] == trial.name] for trial in trials}
-    figures = {name: summary(part) for name, part in own.items()}
+    cohort_table = patient_table[patient_table["tested_on"] == tested_on]
+    own = {trial.name: cohort_table[cohort_table["trial"] == trial.name] for trial in runs}
+    statistics = {name: summarise_patients(part) for name, part in own.items()}
     rows = []
-    for trial in trials:
-        others = [name for name in rivals if name != trial.name]
-        row = {"trial": trial.name, "tested_on": tested_on, **figures[trial.name]}
+    for trial in runs:
+        others = [name for name in comparison_runs if name != trial.name]
+        row = {"trial": trial.name, "tested_on": tested_on, **statistics[trial.name]}
         if others:
-            best = max(others, key=lambda name: figures[name]["dice"])
-            row |= {"compared_with": best, **paired(own[trial.name], own[best])}
-        rows.append({**row, **cost(trial.training, trial.pool)})
+            best = max(others, key=lambda name: statistics[name]["dice"])
+            row |= {"compared_with": best, **compare_paired_dice(own[trial.name], own[best])}
+        rows.append({**row, **measure_network_cost(trial.training, trial.pooling_factor)})
     return pd.DataFrame(rows)
 
 
-def run_table_3_1(place: Place) -> Path:
+def run_table_3_1(config: ExperimentConfig) -> Path:
     """MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net's 2-D network."""
-    trials = trials_3_1(preset_setting(place.preset))
-    patients, records = _run(trials, place)
-    result = table(trials, patients, [t.name for t in trials if t.name != MIGNET], place.names[0])
+    runs = list_table_3_1_runs(get_segmentation_preset(config.preset))
+    patients, records = _execute_runs(runs, config)
+    result = tabulate_runs(runs, patients, [t.name for t in runs if t.name != MIGNET], config.cohort_names[0])
     dice, distance = (
         result["trial"].map(lambda n, i=i: PUBLISHED_3_1.get(n, (np.nan,) * 2)[i]) for i in (0, 1)
     )
     result.insert(2, "published_dice", dice / 100)
     result.insert(3, "published_hausdorff", distance)
-    path = _write("table_3_1", trials, result, patients, records, place)
-    for figure in draw_figures(trials[-1], trials, place.cohorts[0], patients, place.out):
-        place.say(str(figure))
+    path = _write_result("table_3_1", runs, result, patients, records, config)
+    for figure in plot_segmentation_figures(
+        runs[-1], runs, config.cohort_folders[0], patients, config.output_folder
+    ):
+        config.notify(str(figure))
     return path
 
 
-def run_table_3_2(place: Place) -> Path:
+def run_table_3_2(config: ExperimentConfig) -> Path:
     """FPG, guidance and IAG, each on and off."""
-    trials = trials_3_2(preset_setting(place.preset))
-    patients, records = _run(trials, place)
-    result = table(trials, patients, [SWIN_UNET], place.names[0])
+    runs = list_table_3_2_runs(get_segmentation_preset(config.preset))
+    patients, records = _execute_runs(runs, config)
+    result = tabulate_runs(runs, patients, [SWIN_UNET], config.cohort_names[0])
     result.insert(2, "published_dice", result["trial"].map(PUBLISHED_3_2) / 100)
     for number, switch in enumerate(("fpg", "guidance", "iag")):
-        result.insert(1 + number, switch, [getattr(t.training.network, switch) for t in trials])
-    return _write("table_3_2", trials, result, patients, records, place)
+        result.insert(1 + number, switch, [getattr(t.training.network, switch) for t in runs])
+    return _write_result("table_3_2", runs, result, patients, records, config)
 
 
-def _run(trials: Sequence[Trial], place: Place, folds: int = 0) -> tuple[pd.DataFrame, list[dict]]:
-    place.say(f"preset {place.preset}: {cuts(place.preset)}")
-    records = run_trials(trials, place.cohorts, place.work, place.say, place.workers, place.scheduler, folds)
-    return patients_table(records, place.names), records
+def _execute_runs(
+    runs: Sequence[SegmentationRun], config: ExperimentConfig, fold_count: int = 0
+) -> tuple[pd.DataFrame, list[dict]]:
+    config.notify(f"preset {config.preset}: {describe_reductions(config.preset)}")
+    records = execute_runs(
+        runs,
+        config.cohort_folders,
+        config.work_folder,
+        config.notify,
+        config.workers,
+        config.scheduler,
+        fold_count,
+    )
+    return tabulate_patients(records, config.cohort_names), records
 
 
-def _write(
+def _write_result(
     name: str,
-    trials: Sequence[Trial],
+    runs: Sequence[SegmentationRun],
     result: pd.DataFrame,
-    patients: pd.DataFrame,
+    patient_table: pd.DataFrame,
     records: Sequence[dict],
-    place: Place,
+    config: ExperimentConfig,
 ) -> Path:
     """The table, its patients and its run record; every row says under which preset it was made, and on which
     sequences (those of the first trial)."""
-    prepared = cohort_sequences(Cohort(place.cohorts[0]))
-    said = {
+    prepared = get_cohort_sequences(Cohort(config.cohort_folders[0]))
+    common_columns = {
         "folds": len({r["key"]["fold"] for r in records}),
-        "preset": place.preset,
-        "cuts": cuts(place.preset),
-        "sequences": "+".join(seen_sequences(prepared, trials[0].rule)),
+        "preset": config.preset,
+        "cuts": describe_reductions(config.preset),
+        "sequences": "+".join(select_sequences(prepared, runs[0].rule)),
     }
-    speeds = [r for r in records if r["slices_per_second"] > 0]
-    by_trial = {t.name: [r for r in speeds if r["key"]["trial"]["name"] == t.name] for t in trials}
+    timed_records = [r for r in records if r["slices_per_second"] > 0]
+    by_trial = {t.name: [r for r in timed_records if r["key"]["trial"]["name"] == t.name] for t in runs}
     for column in ("slices_per_second", "waiting_share"):
         means = {n: np.mean([r[column] for r in part]) if part else np.nan for n, part in by_trial.items()}
         result[f"training_{column}"] = result["trial"].map(means)
-    write_table(result.assign(**said), place.out / f"{name}.csv")
-    write_table(patients, place.out / f"{name}_patients.csv")
-    record = run_record(
+    write_table(result.assign(**common_columns), config.output_folder / f"{name}.csv")
+    write_table(patient_table, config.output_folder / f"{name}_patients.csv")
+    record = create_run_record(
         name,
-        **said
+        **common_columns
         | {
-            "cohorts": place.names,
-            "folds_sha256": [cohort_folds(Cohort(folder)).sha256 for folder in place.cohorts],
-            "trials": [asdict(trial) for trial in trials],
+            "cohorts": config.cohort_names,
+            "folds_sha256": [load_cohort_folds(Cohort(folder)).sha256 for folder in config.cohort_folders],
+            "trials": [asdict(trial) for trial in runs],
             "training_seconds": sum(r["seconds"] for r in records),
             "folds": [
-                {k: v for k, v in r.items() if k not in ("patients", "key")} | _where(r) for r in records
+                {k: v for k, v in r.items() if k not in ("patients", "key")} | _identify_fold(r)
+                for r in records
             ],
-            "splits": [r["key"]["splits"] for r in records if r["key"]["trial"]["name"] == trials[0].name],
+            "splits": [r["key"]["splits"] for r in records if r["key"]["trial"]["name"] == runs[0].name],
         },
     )
-    write_json(place.out / f"{name}_run_record.json", record)
-    return place.out / f"{name}.csv"
+    write_json(config.output_folder / f"{name}_run_record.json", record)
+    return config.output_folder / f"{name}.csv"
 
 
-def _where(record: dict) -> dict:
+def _identify_fold(record: dict) -> dict:
     return {"trial": record["key"]["trial"]["name"], "fold": record["key"]["fold"]}
 
 
-def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
+def run_table_3_3(config: ExperimentConfig, test_only_cohorts: Sequence[Path] = ()) -> Path:
     """MIG-Net trained on one cohort, on the other, on both; tested on either, and on ``also`` besides.
 
     Fold k of one is tested on fold k of the other too, so that every patient is judged once per trial. also:
@@ -273,82 +299,98 @@ def run_table_3_3(place: Place, also: Sequence[Path] = ()) -> Path:
     Raises GliomarkError where the second cohort is missing, has other sequences or the first one's name, or where
     a cohort has no outlines.
     """
-    if len(place.cohorts) != 2:
+    if len(config.cohort_folders) != 2:
         raise GliomarkError("Table 3-3 crosses two cohorts: name the other one with --second-cohort.")
-    setting = preset_setting(place.preset)
-    _check_together(place, also, setting.rule)
-    own, *trials = trials_3_3(setting)
+    setting = get_segmentation_preset(config.preset)
+    _check_compatible_cohorts(config, test_only_cohorts, setting.rule)
+    own, *runs = list_table_3_3_runs(setting)
     # alone, as table 3-1 has it: its folds are the same
-    run_trials([own], place.cohorts[:1], place.work, place.say, place.workers, place.scheduler)
-    patients, records = _run(trials, place)
-    patients = pd.concat([patients, *_elsewhere(trials, place, also)], ignore_index=True)
-    tested = [*place.names, *map(cohort_name, also)]
-    result = pd.concat([table(trials, patients, (), name) for name in tested], ignore_index=True)
-    trained_on = dict(zip([t.name for t in trials], ("own", "other", "both"), strict=True))
-    places = dict(zip(place.names, ("own", "other"), strict=True))
+    execute_runs(
+        [own], config.cohort_folders[:1], config.work_folder, config.notify, config.workers, config.scheduler
+    )
+    patients, records = _execute_runs(runs, config)
+    patients = pd.concat(
+        [patients, *_evaluate_test_only_cohorts(runs, config, test_only_cohorts)], ignore_index=True
+    )
+    tested = [*config.cohort_names, *map(get_cohort_name, test_only_cohorts)]
+    result = pd.concat([tabulate_runs(runs, patients, (), name) for name in tested], ignore_index=True)
+    trained_on = dict(zip([t.name for t in runs], ("own", "other", "both"), strict=True))
+    cohort_roles = dict(zip(config.cohort_names, ("own", "other"), strict=True))
     published = [
-        PUBLISHED_3_3.get((trained_on[trial], places.get(name, "")), np.nan) / 100
+        PUBLISHED_3_3.get((trained_on[trial], cohort_roles.get(name, "")), np.nan) / 100
         for trial, name in zip(result["trial"], result["tested_on"], strict=True)
     ]
     result.insert(2, "published_dice", published)
-    path = _write("table_3_3", trials, result, patients, records, place)
-    jobs = [[FoldJob(t, k, place.cohorts, place.work) for k in range(FOLDS)] for t in (own, trials[1])]
-    priors = {name: mean_prior(one) for name, one in zip(place.names, jobs, strict=True)}
-    place.say(str(figure_3_1(priors, place.out / "figure_3_1_cohorts.png")))
+    path = _write_result("table_3_3", runs, result, patients, records, config)
+    jobs = [
+        [FoldTrainingJob(t, k, config.cohort_folders, config.work_folder) for k in range(FOLD_COUNT)]
+        for t in (own, runs[1])
+    ]
+    priors = {name: compute_mean_prior(one) for name, one in zip(config.cohort_names, jobs, strict=True)}
+    config.notify(str(plot_figure_3_1(priors, config.output_folder / "figure_3_1_cohorts.png")))
     return path
 
 
-def _check_together(place: Place, also: Sequence[Path], rule: str) -> None:
+def _check_compatible_cohorts(config: ExperimentConfig, test_only_cohorts: Sequence[Path], rule: str) -> None:
     """Raise GliomarkError where cohorts that are judged together cannot be."""
-    folders = (*place.cohorts, *also)
-    names = [cohort_name(folder) for folder in folders]
+    folders = (*config.cohort_folders, *test_only_cohorts)
+    names = [get_cohort_name(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise GliomarkError(f"Two of the cohorts have the same name ({', '.join(names)}); rename a folder.")
     for folder in folders:
-        outlined(Cohort(folder))
-    seen = [seen_sequences(cohort_sequences(Cohort(folder)), rule) for folder in folders]
-    if len(set(seen)) > 1:
+        list_patients_with_mask(Cohort(folder))
+    sequences_by_cohort = [select_sequences(get_cohort_sequences(Cohort(folder)), rule) for folder in folders]
+    if len(set(sequences_by_cohort)) > 1:
         raise GliomarkError(
-            f"The cohorts were prepared for different sequences ({'; '.join('+'.join(s) for s in seen)}); "
+            f"The cohorts were prepared for different sequences ({'; '.join('+'.join(s) for s in sequences_by_cohort)}); "
             "build them with the same --sequences."
         )
 
 
-def _elsewhere(trials: Sequence[Trial], place: Place, also: Sequence[Path]) -> Iterator[pd.DataFrame]:
+def _evaluate_test_only_cohorts(
+    runs: Sequence[SegmentationRun], config: ExperimentConfig, test_only_cohorts: Sequence[Path]
+) -> Iterator[pd.DataFrame]:
     """The first fold's networks on cohorts that none was trained on."""
-    for trial, folder in product(trials, also):
-        job, cohort = FoldJob(trial, 0, place.cohorts, place.work), Cohort(folder)
-        segmenter = trial_segmenter(trial, load_weights(job.weights_path(trial.weights_of)))
-        rows = [{"cohort": 0, "patient": p, **judge(segmenter, cohort, p)} for p in outlined(cohort)]
-        yield patients_table([{"key": fold_key(job), "patients": rows}], [cohort_name(folder)])
+    for trial, folder in product(runs, test_only_cohorts):
+        job, cohort = FoldTrainingJob(trial, 0, config.cohort_folders, config.work_folder), Cohort(folder)
+        segmenter = create_run_segmenter(trial, load_weights(job.get_weights_path(trial.weights_of)))
+        rows = [
+            {"cohort": 0, "patient": p, **evaluate_patient(segmenter, cohort, p)}
+            for p in list_patients_with_mask(cohort)
+        ]
+        yield tabulate_patients([{"key": create_fold_key(job), "patients": rows}], [get_cohort_name(folder)])
 
 
-def run_beyond(place: Place) -> Path:
+def run_segmentation_extensions(config: ExperimentConfig) -> Path:
     """What the published study lacks, each as a named change with its line."""
-    sequences = cohort_sequences(Cohort(place.cohorts[0]))
-    setting = preset_setting(place.preset)
-    trials = [*trials_beyond(setting, sequences), *trials_choices(setting)[1:]]
-    patients, records = _run(trials, place, setting.folds_beyond)
-    result = table(trials, patients, [trials[0].name], place.names[0])
-    result.insert(1, "rule", [trial.rule for trial in trials])
-    return _write("segmentation_beyond", trials, result, patients, records, place)
+    sequences = get_cohort_sequences(Cohort(config.cohort_folders[0]))
+    setting = get_segmentation_preset(config.preset)
+    runs = [*list_extension_runs(setting, sequences), *list_design_choice_runs(setting)[1:]]
+    patients, records = _execute_runs(runs, config, setting.extension_folds)
+    result = tabulate_runs(runs, patients, [runs[0].name], config.cohort_names[0])
+    result.insert(1, "rule", [trial.rule for trial in runs])
+    return _write_result("segmentation_beyond", runs, result, patients, records, config)
 
 
-def shipped_trials(cohort: Cohort) -> list[Trial]:
+def list_shipped_runs(cohort: Cohort) -> list[SegmentationRun]:
     """The demonstration weights' recipe and its readings on a cohort."""
-    return trials_shipped(len(cohort_sequences(cohort)))
+    return create_shipped_runs(len(get_cohort_sequences(cohort)))
 
 
-def run_shipped(place: Place, also: Sequence[Path] = ()) -> pd.DataFrame:
+def run_shipped_recipe(config: ExperimentConfig, test_only_cohorts: Sequence[Path] = ()) -> pd.DataFrame:
     """The demonstration weights' recipe in five folds; the last row of a cohort is how it is shipped.
 
     also: cohorts that nobody trains on, judged by the first fold's network.
     """
-    trials = shipped_trials(Cohort(place.cohorts[0]))
-    _check_together(place, also, trials[0].rule)
-    patients, records = _run(trials, place)
-    patients = pd.concat([patients, *_elsewhere(trials, place, also)], ignore_index=True)
-    own = table(trials, patients, [trials[0].name], place.names[0])
-    result = pd.concat([own, *(table(trials, patients, (), name) for name in map(cohort_name, also))])
-    _write("segmentation", trials, result, patients, records, place)
+    runs = list_shipped_runs(Cohort(config.cohort_folders[0]))
+    _check_compatible_cohorts(config, test_only_cohorts, runs[0].rule)
+    patients, records = _execute_runs(runs, config)
+    patients = pd.concat(
+        [patients, *_evaluate_test_only_cohorts(runs, config, test_only_cohorts)], ignore_index=True
+    )
+    own = tabulate_runs(runs, patients, [runs[0].name], config.cohort_names[0])
+    result = pd.concat(
+        [own, *(tabulate_runs(runs, patients, (), name) for name in map(get_cohort_name, test_only_cohorts))]
+    )
+    _write_result("segmentation", runs, result, patients, records, config)
     return result

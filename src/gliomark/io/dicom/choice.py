@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from gliomark.io.dicom.facts import is_original, nearest_plane
+from gliomark.io.dicom.facts import find_nearest_plane, is_original
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.messages import message
 from gliomark.study import MRSequence
 
-_HEAD_MM = 140.0  # a stack this long covers the head; longer earns nothing
-_COVER_STEP_MM = 15.0
-_RULE = (
+_HEAD_LENGTH_MM = 140.0  # a stack this long covers the head; longer earns nothing
+_COVERAGE_STEP_MM = 15.0
+_RANKING_CRITERIA = (
     "series-original",
     "series-complete",
     "series-axial",
@@ -35,40 +35,48 @@ def choose_series(series: Sequence[DicomSeries]) -> dict[MRSequence, DicomSeries
     chosen: dict[MRSequence, DicomSeries] = {}
     for sequence in MRSequence:
         if candidates := [one for one in series if one.recognition.sequence == sequence]:
-            chosen[sequence] = max(candidates, key=lambda one: (*_rank(one), one.key))
+            chosen[sequence] = max(candidates, key=lambda one: (*_rank_series(one), one.series_key))
     return chosen
 
 
-def why_chosen(chosen: DicomSeries, other: DicomSeries) -> str:
+def explain_choice(chosen: DicomSeries, other: DicomSeries) -> str:
     """One sentence for a candidate of the same sequence that was not chosen: what decided."""
-    return (
-        f"Not chosen: another {chosen.recognition.kind} series of the examination {why_best(chosen, other)}."
-    )
+    return f"Not chosen: another {chosen.recognition.kind} series of the examination {describe_advantage(chosen, other)}."
 
 
-def why_best(chosen: DicomSeries, other: DicomSeries) -> str:
+def describe_advantage(chosen: DicomSeries, other: DicomSeries) -> str:
     """What the chosen one has over another candidate of its sequence, as the end of a sentence."""
-    ranks = zip(_RULE, _rank(chosen), _rank(other), strict=True)
-    return message(next((rule for rule, ours, theirs in ranks if ours != theirs), "series-equal"))
-
-
-def _rank(series: DicomSeries) -> tuple[Any, ...]:
-    """Larger is better, in the order of ``_RULE``."""
-    grid = series.grid
-    covered = min(grid.step * (len(grid.grid) - 1), _HEAD_MM) if grid else 0.0
-    nearest = nearest_plane(series.frames[0][1].orientation)[0] if series.frames else ""
-    return (
-        is_original(series.first.facts),
-        grid is not None and not grid.missing and grid.safe,
-        nearest in {"axial", ""},
-        int(covered // _COVER_STEP_MM),
-        len(grid.places) if grid else series.images,
-        "NORM" in series.first.facts.image_type,
-        series.first.acquired,
+    ranks = zip(_RANKING_CRITERIA, _rank_series(chosen), _rank_series(other), strict=True)
+    return message(
+        next(
+            (rule for rule, chosen_value, other_value in ranks if chosen_value != other_value), "series-equal"
+        )
     )
 
 
-def contrast_doubt(series: Sequence[DicomSeries]) -> str:
+def _rank_series(series: DicomSeries) -> tuple[Any, ...]:
+    """Larger is better, in the order of ``_RULE``."""
+    slice_positions = series.slice_positions
+    covered_mm = (
+        min(slice_positions.slice_spacing_mm * (len(slice_positions.even_mm) - 1), _HEAD_LENGTH_MM)
+        if slice_positions
+        else 0.0
+    )
+    plane = find_nearest_plane(series.instance_frames[0][1].orientation)[0] if series.instance_frames else ""
+    return (
+        is_original(series.first_instance.metadata),
+        slice_positions is not None
+        and not slice_positions.missing_indices
+        and slice_positions.is_safe_to_resample,
+        plane in {"axial", ""},
+        int(covered_mm // _COVERAGE_STEP_MM),
+        len(slice_positions.measured_mm) if slice_positions else series.image_count,
+        "NORM" in series.first_instance.metadata.image_type,
+        series.first_instance.acquisition_sort_key,
+    )
+
+
+def describe_contrast_ambiguity(series: Sequence[DicomSeries]) -> str:
     """A sentence where one examination has several T1 taken alike at different times and none said to be a T1C.
 
     Some hospitals write neither agent nor words; then only the order tells, and that is for a person to judge.
@@ -76,13 +84,17 @@ def contrast_doubt(series: Sequence[DicomSeries]) -> str:
     """
     if any(one.recognition.sequence == MRSequence.T1C for one in series):
         return ""
-    plain = [
-        one for one in series if one.recognition.sequence == MRSequence.T1 and is_original(one.first.facts)
+    t1_series = [
+        one
+        for one in series
+        if one.recognition.sequence == MRSequence.T1 and is_original(one.first_instance.metadata)
     ]
-    moments: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-    for one in plain:
-        facts = one.first.facts
-        moments[one.plane, facts.sequence_name, facts.repetition, facts.echo].add(one.first.acquired_at)
-    if not any(len(times) > 1 for times in moments.values()):
+    times_by_protocol: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for one in t1_series:
+        metadata = one.first_instance.metadata
+        times_by_protocol[
+            one.plane, metadata.sequence_name, metadata.repetition_time_ms, metadata.echo_time_ms
+        ].add(one.first_instance.acquisition_datetime)
+    if not any(len(times) > 1 for times in times_by_protocol.values()):
         return ""
-    return message("contrast-doubt", count=len(plain))
+    return message("contrast-doubt", count=len(t1_series))

@@ -13,146 +13,165 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from gliomark.io.dicom.choice import choose_series, contrast_doubt, why_chosen
-from gliomark.io.dicom.repeats import same_images
+from gliomark.io.dicom.choice import choose_series, describe_contrast_ambiguity, explain_choice
+from gliomark.io.dicom.repeats import has_same_images
 from gliomark.io.dicom.series import DicomSeries
-from gliomark.io.examinations import Candidate, choose_examination, is_complete
-from gliomark.io.naming import after_surgery_in_words
+from gliomark.io.examinations import ExaminationCandidate, choose_examination, has_required_sequences
+from gliomark.io.naming import is_postoperative_description
 from gliomark.messages import message
 from gliomark.study import Examination, MRSequence
 
 
 @dataclass(frozen=True, eq=False)
-class ChosenSeries:
+class SeriesChoice:
     """used: the series to read; series: all of the examination's; reasons: for each series of the patient by its key,
     what it is and why it was not chosen."""
 
-    used: Mapping[MRSequence, DicomSeries]
-    series: tuple[DicomSeries, ...]
+    chosen_series: Mapping[MRSequence, DicomSeries]
+    examination_series: tuple[DicomSeries, ...]
     examination: Examination
     notes: tuple[str, ...]
-    reasons: Mapping[str, str]
+    reasons_by_key: Mapping[str, str]
 
 
-def choose_from(
-    where: Path | str, series: Sequence[DicomSeries], needed: Sequence[MRSequence] = ()
-) -> ChosenSeries | None:
+def choose_examination_series(
+    source: Path | str, series: Sequence[DicomSeries], needed: Sequence[MRSequence] = ()
+) -> SeriesChoice | None:
     """The examination and its series; None where no series is one of the four sequences.
 
     needed: what a model or a cohort takes. Raises GliomarkError as ``choose_examination``.
     """
-    kept, copies = _without_copies(series)
-    examinations = _examinations(kept, needed)
+    kept, copies = _separate_copies(series)
+    examinations = _group_by_examination(kept, needed)
     if not examinations:
         return None
-    chosen, examination, notes = choose_examination(where, list(examinations), needed)
-    theirs = examinations[chosen]
-    used = choose_series(theirs)
-    doubt = contrast_doubt(theirs)
-    left_out = tuple(
+    chosen, examination, notes = choose_examination(source, list(examinations), needed)
+    examination_series = examinations[chosen]
+    chosen_series = choose_series(examination_series)
+    contrast_note = describe_contrast_ambiguity(examination_series)
+    copy_notes = tuple(
         message("series-copies", sequence=name, count=count)
         for name in MRSequence
         if (count := sum(one.recognition.sequence == name for one in copies))
     )
-    reasons = {one.key: one.recognition.reason for one in series}
+    reasons = {one.series_key: one.recognition.reason for one in series}
     for one in series:
-        reasons[one.key] += _why_not(one, used, theirs, copies)
-    said = (*notes, *left_out, *([doubt] if doubt else []))
-    return ChosenSeries(used, tuple(theirs), examination, said, reasons)
+        reasons[one.series_key] += _explain_rejection(one, chosen_series, examination_series, copies)
+    all_notes = (*notes, *copy_notes, *([contrast_note] if contrast_note else []))
+    return SeriesChoice(chosen_series, tuple(examination_series), examination, all_notes, reasons)
 
 
-def _why_not(
-    one: DicomSeries,
-    used: Mapping[MRSequence, DicomSeries],
-    theirs: Sequence[DicomSeries],
+def _explain_rejection(
+    series: DicomSeries,
+    chosen_series: Mapping[MRSequence, DicomSeries],
+    examination_series: Sequence[DicomSeries],
     copies: Sequence[DicomSeries],
 ) -> str:
     """What a series' reason adds where it is not read; blank where it is, or is none of the four sequences."""
-    sequence = one.recognition.sequence
-    if sequence is None or one in used.values():
+    sequence = series.recognition.sequence
+    if sequence is None or series in chosen_series.values():
         return ""
-    if one in copies:
+    if series in copies:
         return " Not chosen: its images are copies of another series'."
-    if one not in theirs:
+    if series not in examination_series:
         return " Not chosen: another examination of the patient was."
-    return f" {why_chosen(used[sequence], one)}"
+    return f" {explain_choice(chosen_series[sequence], series)}"
 
 
 # ---- examinations -----------------------------------------------------------------------------------
 
 
-def _examinations(
+def _group_by_examination(
     series: Sequence[DicomSeries], needed: Sequence[MRSequence]
-) -> dict[Candidate, list[DicomSeries]]:
+) -> dict[ExaminationCandidate, list[DicomSeries]]:
     """The patient's examinations with the series of each."""
-    studies = [one for one in _studies(series) if _sequences(one)]
-    days: dict[tuple[str, bool], list[list[DicomSeries]]] = defaultdict(list)
+    studies = [one for one in _group_by_study(series) if _collect_sequences(one)]
+    studies_by_day: dict[tuple[str, bool], list[list[DicomSeries]]] = defaultdict(list)
     for study in studies:
-        days[_date(study), _after_surgery(study)].append(study)
+        studies_by_day[_get_examination_date(study), _is_after_surgery(study)].append(study)
     found: list[list[DicomSeries]] = []
-    for (day, _), theirs in days.items():
-        apart = not day or any(is_complete(_sequences(study), needed) for study in theirs)
-        found += theirs if apart else [[one for study in theirs for one in study]]
-    return {_candidate(study): study for study in found}
+    for (day, _), same_day_studies in studies_by_day.items():
+        are_separate = not day or any(
+            has_required_sequences(_collect_sequences(study), needed) for study in same_day_studies
+        )
+        found += same_day_studies if are_separate else [[one for study in same_day_studies for one in study]]
+    return {_create_candidate(study): study for study in found}
 
 
-def _studies(series: Sequence[DicomSeries]) -> list[list[DicomSeries]]:
+def _group_by_study(series: Sequence[DicomSeries]) -> list[list[DicomSeries]]:
     """Series by study and, where a study has several dates, by date."""
     by_uid: dict[str, list[DicomSeries]] = defaultdict(list)
     for one in series:
-        by_uid[one.study_uid].append(one)
+        by_uid[one.study_instance_uid].append(one)
     studies: dict[tuple[str, str], list[DicomSeries]] = defaultdict(list)
-    for uid, theirs in by_uid.items():
-        dates = {one.study_date for one in theirs} - {""}
-        only = next(iter(dates)) if len(dates) == 1 else ""
-        for one in theirs:
-            studies[uid, one.study_date or only].append(one)
+    for uid, study_series in by_uid.items():
+        dates = {one.study_date for one in study_series} - {""}
+        only_date = next(iter(dates)) if len(dates) == 1 else ""
+        for one in study_series:
+            studies[uid, one.study_date or only_date].append(one)
     return list(studies.values())
 
 
-def _candidate(study: Sequence[DicomSeries]) -> Candidate:
-    date = _date(study)
-    moment = min((one.first.acquired for one in study if one.first.acquired), default="") if date else ""
-    return Candidate(
-        name=f"study {study[0].study_uid or study[0].first.file.parent.name}",
+def _create_candidate(examination_series: Sequence[DicomSeries]) -> ExaminationCandidate:
+    date = _get_examination_date(examination_series)
+    moment = (
+        min(
+            (
+                one.first_instance.acquisition_sort_key
+                for one in examination_series
+                if one.first_instance.acquisition_sort_key
+            ),
+            default="",
+        )
+        if date
+        else ""
+    )
+    return ExaminationCandidate(
+        name=f"study {examination_series[0].study_instance_uid or examination_series[0].first_instance.file.parent.name}",
         date=date,
-        moment=moment,
-        sequences=_sequences(study),
-        after_surgery=_after_surgery(study),
+        sort_time=moment,
+        sequences=_collect_sequences(examination_series),
+        is_postoperative=_is_after_surgery(examination_series),
     )
 
 
-def _date(study: Sequence[DicomSeries]) -> str:
-    return min((one.date for one in study if one.date), default="")
+def _get_examination_date(examination_series: Sequence[DicomSeries]) -> str:
+    return min((one.examination_date for one in examination_series if one.examination_date), default="")
 
 
-def _sequences(study: Sequence[DicomSeries]) -> frozenset[MRSequence]:
-    return frozenset(name for one in study if (name := one.recognition.sequence))
+def _collect_sequences(examination_series: Sequence[DicomSeries]) -> frozenset[MRSequence]:
+    return frozenset(name for one in examination_series if (name := one.recognition.sequence))
 
 
-def _after_surgery(study: Sequence[DicomSeries]) -> bool:
+def _is_after_surgery(examination_series: Sequence[DicomSeries]) -> bool:
     """Whether the words of the examination or of one of its series say during or after surgery."""
-    facts = [one.first.facts for one in study]
+    metadata = [one.first_instance.metadata for one in examination_series]
     return any(
-        after_surgery_in_words(words)
-        for one in facts
-        for words in (one.study_description, one.description, one.protocol)
+        is_postoperative_description(words)
+        for one in metadata
+        for words in (one.study_description, one.series_description, one.protocol_name)
     )
 
 
 # ---- copies -----------------------------------------------------------------------------------------
 
 
-def _without_copies(series: Sequence[DicomSeries]) -> tuple[list[DicomSeries], list[DicomSeries]]:
+def _separate_copies(series: Sequence[DicomSeries]) -> tuple[list[DicomSeries], list[DicomSeries]]:
     """The series without those whose images another has too, of the same examination or the same day; the copies.
 
     Of a series and its copy the one of the fuller study stays, so that no examination is torn apart.
     """
-    size: dict[str, int] = defaultdict(int)
+    sequence_counts: dict[str, int] = defaultdict(int)
     for one in series:
-        size[one.study_uid] += one.recognition.sequence is not None
+        sequence_counts[one.study_instance_uid] += one.recognition.sequence is not None
     ordered = sorted(
-        series, key=lambda one: (-size[one.study_uid], one.study_uid, one.first.acquired, one.key)
+        series,
+        key=lambda one: (
+            -sequence_counts[one.study_instance_uid],
+            one.study_instance_uid,
+            one.first_instance.acquisition_sort_key,
+            one.series_key,
+        ),
     )
     copies: list[DicomSeries] = []
     for one, other in combinations(ordered, 2):
@@ -163,7 +182,13 @@ def _without_copies(series: Sequence[DicomSeries]) -> tuple[list[DicomSeries], l
 
 def _is_copy(one: DicomSeries, other: DicomSeries) -> bool:
     sequence = one.recognition.sequence
-    alike = sequence is not None and sequence == other.recognition.sequence and one.images == other.images
-    if not alike or (one.study_uid != other.study_uid and one.date != other.date):
+    may_be_copy = (
+        sequence is not None
+        and sequence == other.recognition.sequence
+        and one.image_count == other.image_count
+    )
+    if not may_be_copy or (
+        one.study_instance_uid != other.study_instance_uid and one.examination_date != other.examination_date
+    ):
         return False
-    return same_images(one.frames, other.frames)
+    return has_same_images(one.instance_frames, other.instance_frames)

@@ -13,20 +13,50 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-SKEW = 0.01  # how far direction cosines may be from length one and right angles
+ORTHONORMALITY_TOLERANCE = 0.01  # how far direction cosines may be from length one and right angles
 # Top-level tags needed here; reading names them, so that nothing else of a header is parsed.
-FACT_TAGS = (
-    "SOPClassUID", "Modality", "ImageType", "SeriesDescription", "ProtocolName", "StudyDescription",
-    "BodyPartExamined", "AnatomicRegionSequence", "RepetitionTime", "EchoTime", "InversionTime", "FlipAngle",
-    "ScanningSequence", "SequenceVariant", "SequenceName", "PulseSequenceName", "AngioFlag",
-    "MRAcquisitionType", "ContrastBolusAgent", "ContrastBolusAgentSequence", "DiffusionBValue",
-    "NumberOfTemporalPositions", "BurnedInAnnotation", "SamplesPerPixel", "EchoPulseSequence",
-    "EchoPlanarPulseSequence", "TimeOfFlightContrast", "PhaseContrast", "SteadyStatePulseSequence",
-    "ComplexImageComponent", "AcquisitionContrast", "SliceThickness", "SpacingBetweenSlices", "PixelSpacing",
-    "ImageOrientationPatient", "PatientIdentityRemoved", "DeidentificationMethod",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
-_NESTED = {
+METADATA_KEYWORDS = (
+    "SOPClassUID",
+    "Modality",
+    "ImageType",
+    "SeriesDescription",
+    "ProtocolName",
+    "StudyDescription",
+    "BodyPartExamined",
+    "AnatomicRegionSequence",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "ScanningSequence",
+    "SequenceVariant",
+    "SequenceName",
+    "PulseSequenceName",
+    "AngioFlag",
+    "MRAcquisitionType",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
+    "DiffusionBValue",
+    "NumberOfTemporalPositions",
+    "BurnedInAnnotation",
+    "SamplesPerPixel",
+    "EchoPulseSequence",
+    "EchoPlanarPulseSequence",
+    "TimeOfFlightContrast",
+    "PhaseContrast",
+    "SteadyStatePulseSequence",
+    "ComplexImageComponent",
+    "AcquisitionContrast",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
+_FUNCTIONAL_GROUP_PATHS = {
     "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
     "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
@@ -35,7 +65,7 @@ _NESTED = {
     "SliceThickness": ("PixelMeasuresSequence", "SliceThickness"),
     "SpacingBetweenSlices": ("PixelMeasuresSequence", "SpacingBetweenSlices"),
 }
-_NO_AGENT = {
+_NO_AGENT_TEXTS = {
     "",
     "no",
     "none",
@@ -53,71 +83,71 @@ _NO_AGENT = {
 
 
 @dataclass(frozen=True)
-class HeaderFacts:
+class HeaderMetadata:
     """Times in ms, lengths in mm, angles in degrees; None or blank where the header does not say.
 
     technique: codes out of SE, GR, IR, EP, as ScanningSequence has them. orientation: row then column
     direction, LPS. agent: the contrast agent's text, blank for none; agent_tag: the tag exists, be it blank.
     """
 
-    sop_class: str
+    sop_class_uid: str
     modality: str
     image_type: tuple[str, ...]
-    description: str
-    protocol: str
+    series_description: str
+    protocol_name: str
     study_description: str
     body_part: str
-    repetition: float | None
-    echo: float | None
-    inversion: float | None
-    flip: float | None
-    technique: frozenset[str]
-    variant: frozenset[str]
+    repetition_time_ms: float | None
+    echo_time_ms: float | None
+    inversion_time_ms: float | None
+    flip_angle: float | None
+    scanning_sequence: frozenset[str]
+    sequence_variant: frozenset[str]
     sequence_name: str
-    acquisition: str
-    agent: str
-    agent_tag: bool
+    acquisition_type: str
+    contrast_agent: str
+    has_contrast_agent_attribute: bool
     b_value: float
-    temporal_positions: int
-    burned_in: bool
-    coloured: bool
-    angiography: bool
-    component: str
-    contrast: str
-    thickness: float | None
-    spacing: tuple[float, float] | None
+    temporal_position_count: int
+    has_burned_in_annotation: bool
+    is_colour: bool
+    is_angiography: bool
+    complex_image_component: str
+    acquisition_contrast: str
+    slice_spacing_mm: float | None
+    pixel_spacing_mm: tuple[float, float] | None
     orientation: tuple[float, ...] | None
-    deidentified: bool
+    is_deidentified: bool
 
 
-def text(header: Dataset, keyword: str) -> str:
+def get_text(header: Dataset, keyword: str) -> str:
     """A header value as plain text without NUL, blank where the tag is missing."""
     value = header.get(keyword)
     return "" if value is None else str(value).replace("\0", "").strip()
 
 
-def group(header: Dataset, frame: int, name: str) -> Dataset | None:
+def find_functional_group(header: Dataset, frame_index: int, group_keyword: str) -> Dataset | None:
     """A functional group of one frame of an enhanced file: its own, else the shared one, else None."""
     frames = header.get("PerFrameFunctionalGroupsSequence") or ()
     shared = header.get("SharedFunctionalGroupsSequence") or ()
-    for holder in [*frames[frame : frame + 1], *shared[:1]]:
-        if content := holder.get(name):
+    for group_source in [*frames[frame_index : frame_index + 1], *shared[:1]]:
+        if content := group_source.get(group_keyword):
             found: Dataset = content[0]
             return found
     return None
 
 
-def number(header: Dataset, keyword: str, frame: int = 0) -> float | None:
+def get_number(header: Dataset, keyword: str, frame_index: int = 0) -> float | None:
     """A number from the header itself or an enhanced file's groups; None where absent or unreadable."""
     value = header.get(keyword)
-    if value in (None, "") and keyword in _NESTED:
-        name, nested = _NESTED[keyword]
-        holder = group(header, frame, name)
-        value = holder.get(nested) if holder is not None else None
-    return as_number(value)
+    if value in (None, "") and keyword in _FUNCTIONAL_GROUP_PATHS:
+        name, nested_keyword = _FUNCTIONAL_GROUP_PATHS[keyword]
+        holder = find_functional_group(header, frame_index, name)
+        value = holder.get(nested_keyword) if holder is not None else None
+    return parse_number(value)
 
 
-def as_number(value: object) -> float | None:
+def parse_number(value: object) -> float | None:
     """The first number of a value, None for a blank or unreadable one."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = value[0] if value else None
@@ -127,7 +157,7 @@ def as_number(value: object) -> float | None:
         return None
 
 
-def numbers(value: object, count: int) -> tuple[float, ...] | None:
+def parse_numbers(value: object, count: int) -> tuple[float, ...] | None:
     """Exactly so many finite numbers, else None."""
     try:
         found = tuple(float(part) for part in value)  # type: ignore[attr-defined]
@@ -136,64 +166,64 @@ def numbers(value: object, count: int) -> tuple[float, ...] | None:
     return found if len(found) == count and np.isfinite(found).all() else None
 
 
-def codes(header: Dataset, keyword: str) -> tuple[str, ...]:
+def get_codes(header: Dataset, keyword: str) -> tuple[str, ...]:
     """A value of one or several codes as upper-case texts."""
     value = header.get(keyword) or ()
     parts = [value] if isinstance(value, str) else list(value)
     return tuple(str(part).strip().upper() for part in parts)
 
 
-def facts_of(header: Dataset) -> HeaderFacts:
+def extract_header_metadata(header: Dataset) -> HeaderMetadata:
     """Collect a header's facts; of an enhanced file those of its first frame."""
-    orientation, spacing = geometry(header, 0)
-    agent, agent_tag = _agent(header)
-    return HeaderFacts(
-        sop_class=text(header, "SOPClassUID"),
-        modality=text(header, "Modality").upper(),
-        image_type=image_type(header, 0),
-        description=text(header, "SeriesDescription"),
-        protocol=text(header, "ProtocolName"),
-        study_description=text(header, "StudyDescription"),
-        body_part=_body_part(header),
-        repetition=_positive(number(header, "RepetitionTime")),
-        echo=_positive(number(header, "EchoTime")),
-        inversion=_positive(number(header, "InversionTime")),
-        flip=_positive(number(header, "FlipAngle")),
-        technique=_technique(header),
-        variant=_variant(header),
-        sequence_name=text(header, "SequenceName") or text(header, "PulseSequenceName"),
-        acquisition=text(header, "MRAcquisitionType").upper(),
-        agent=agent,
-        agent_tag=agent_tag,
-        b_value=number(header, "DiffusionBValue") or 0.0,
-        temporal_positions=int(number(header, "NumberOfTemporalPositions") or 1),
-        burned_in=text(header, "BurnedInAnnotation").upper() == "YES",
-        coloured=(number(header, "SamplesPerPixel") or 1) > 1,
-        angiography=_angiography(header),
-        component=text(header, "ComplexImageComponent").upper(),
-        contrast=text(header, "AcquisitionContrast").upper(),
-        thickness=max(
-            (_length(header, name) for name in ("SpacingBetweenSlices", "SliceThickness")), default=0
+    orientation, spacing = get_plane_geometry(header, 0)
+    contrast_agent, has_contrast_agent_attribute = _get_contrast_agent(header)
+    return HeaderMetadata(
+        sop_class_uid=get_text(header, "SOPClassUID"),
+        modality=get_text(header, "Modality").upper(),
+        image_type=get_image_type(header, 0),
+        series_description=get_text(header, "SeriesDescription"),
+        protocol_name=get_text(header, "ProtocolName"),
+        study_description=get_text(header, "StudyDescription"),
+        body_part=_get_body_part(header),
+        repetition_time_ms=_keep_positive(get_number(header, "RepetitionTime")),
+        echo_time_ms=_keep_positive(get_number(header, "EchoTime")),
+        inversion_time_ms=_keep_positive(get_number(header, "InversionTime")),
+        flip_angle=_keep_positive(get_number(header, "FlipAngle")),
+        scanning_sequence=_get_scanning_sequence(header),
+        sequence_variant=_get_sequence_variant(header),
+        sequence_name=get_text(header, "SequenceName") or get_text(header, "PulseSequenceName"),
+        acquisition_type=get_text(header, "MRAcquisitionType").upper(),
+        contrast_agent=contrast_agent,
+        has_contrast_agent_attribute=has_contrast_agent_attribute,
+        b_value=get_number(header, "DiffusionBValue") or 0.0,
+        temporal_position_count=int(get_number(header, "NumberOfTemporalPositions") or 1),
+        has_burned_in_annotation=get_text(header, "BurnedInAnnotation").upper() == "YES",
+        is_colour=(get_number(header, "SamplesPerPixel") or 1) > 1,
+        is_angiography=_is_angiography(header),
+        complex_image_component=get_text(header, "ComplexImageComponent").upper(),
+        acquisition_contrast=get_text(header, "AcquisitionContrast").upper(),
+        slice_spacing_mm=max(
+            (_get_length_mm(header, name) for name in ("SpacingBetweenSlices", "SliceThickness")), default=0
         )
         or None,
-        spacing=spacing,
+        pixel_spacing_mm=spacing,
         orientation=orientation,
-        deidentified=text(header, "PatientIdentityRemoved").upper() == "YES"
+        is_deidentified=get_text(header, "PatientIdentityRemoved").upper() == "YES"
         or bool(header.get("DeidentificationMethod")),
     )
 
 
-def image_type(header: Dataset, frame: int) -> tuple[str, ...]:
+def get_image_type(header: Dataset, frame_index: int) -> tuple[str, ...]:
     """ImageType, or the frame's own FrameType where an enhanced file mixes kinds."""
-    own = group(header, frame, "MRImageFrameTypeSequence")
-    stated = (codes(own, "FrameType") if own is not None else ()) or codes(header, "ImageType")
-    return (*stated, *(part for part in _siemens_image_type(header, frame) if part not in stated))
+    own = find_functional_group(header, frame_index, "MRImageFrameTypeSequence")
+    stated = (get_codes(own, "FrameType") if own is not None else ()) or get_codes(header, "ImageType")
+    return (*stated, *(part for part in _get_siemens_image_type(header, frame_index) if part not in stated))
 
 
-def _siemens_image_type(header: Dataset, frame: int) -> tuple[str, ...]:
+def _get_siemens_image_type(header: Dataset, frame_index: int) -> tuple[str, ...]:
     """What Siemens' enhanced files keep of the classic ImageType (NORM, DIS2D, SWI) in a private group."""
     frames = header.get("PerFrameFunctionalGroupsSequence") or ()
-    holder = frames[frame].get((0x0021, 0x11FE)) if frame < len(frames) else None
+    holder = frames[frame_index].get((0x0021, 0x11FE)) if frame_index < len(frames) else None
     if holder is None or holder.VR != "SQ" or not holder.value:
         return ()
     element = holder.value[0].get((0x0021, 0x1175))
@@ -202,97 +232,116 @@ def _siemens_image_type(header: Dataset, frame: int) -> tuple[str, ...]:
     return tuple(str(part).strip().upper() for part in parts)
 
 
-def geometry(header: Dataset, frame: int) -> tuple[tuple[float, ...] | None, tuple[float, float] | None]:
+def get_plane_geometry(
+    header: Dataset, frame_index: int
+) -> tuple[tuple[float, ...] | None, tuple[float, float] | None]:
     """Orientation (six cosines) and pixel spacing (between rows, between columns) of one frame."""
-    turn = group(header, frame, "PlaneOrientationSequence") or header
-    measures = group(header, frame, "PixelMeasuresSequence") or header
-    spacing = numbers(measures.get("PixelSpacing"), 2)
+    orientation_source = find_functional_group(header, frame_index, "PlaneOrientationSequence") or header
+    spacing_source = find_functional_group(header, frame_index, "PixelMeasuresSequence") or header
+    spacing = parse_numbers(spacing_source.get("PixelSpacing"), 2)
     if spacing is not None and min(spacing) <= 0:
         spacing = None
-    return numbers(turn.get("ImageOrientationPatient"), 6), (spacing[0], spacing[1]) if spacing else None
+    return parse_numbers(orientation_source.get("ImageOrientationPatient"), 6), (
+        spacing[0],
+        spacing[1],
+    ) if spacing else None
 
 
-def _positive(value: float | None) -> float | None:
+def _keep_positive(value: float | None) -> float | None:
     return value if value is not None and value > 0 else None
 
 
-def _length(header: Dataset, keyword: str) -> float:
-    return abs(number(header, keyword) or 0.0)
+def _get_length_mm(header: Dataset, keyword: str) -> float:
+    return abs(get_number(header, keyword) or 0.0)
 
 
-def _body_part(header: Dataset) -> str:
+def _get_body_part(header: Dataset) -> str:
     """BodyPartExamined, else the anatomic region's meaning, also from an enhanced file's frames."""
-    if part := text(header, "BodyPartExamined"):
+    if part := get_text(header, "BodyPartExamined"):
         return part
-    holder = header if header.get("AnatomicRegionSequence") else group(header, 0, "FrameAnatomySequence")
+    holder = (
+        header
+        if header.get("AnatomicRegionSequence")
+        else find_functional_group(header, 0, "FrameAnatomySequence")
+    )
     regions = (holder.get("AnatomicRegionSequence") if holder is not None else None) or ()
-    return text(regions[0], "CodeMeaning") if regions else ""
+    return get_text(regions[0], "CodeMeaning") if regions else ""
 
 
-def _technique(header: Dataset) -> frozenset[str]:
+def _get_scanning_sequence(header: Dataset) -> frozenset[str]:
     """ScanningSequence's codes, or the same from an enhanced file's own tags."""
-    found = set(codes(header, "ScanningSequence"))
-    pulse = text(header, "EchoPulseSequence").upper()
+    found = set(get_codes(header, "ScanningSequence"))
+    pulse = get_text(header, "EchoPulseSequence").upper()
     found |= {"SPIN": {"SE"}, "GRADIENT": {"GR"}, "BOTH": {"SE", "GR"}}.get(pulse, set())
-    modifier = group(header, 0, "MRModifierSequence")
-    if modifier is not None and text(modifier, "InversionRecovery").upper() == "YES":
+    modifier = find_functional_group(header, 0, "MRModifierSequence")
+    if modifier is not None and get_text(modifier, "InversionRecovery").upper() == "YES":
         found.add("IR")
-    if text(header, "EchoPlanarPulseSequence").upper() == "YES":
+    if get_text(header, "EchoPlanarPulseSequence").upper() == "YES":
         found.add("EP")
     # Philips says it in ImageType: M_FFE is a gradient echo, M_SE a spin echo, M_IR inversion recovery.
-    for part in codes(header, "ImageType"):
+    for part in get_codes(header, "ImageType"):
         if match := re.fullmatch(r"[MPRI]_(FFE|SE|IR|TSE|EPI)", part):
             found.add({"FFE": "GR", "TSE": "SE", "EPI": "EP"}.get(match[1], match[1]))
     return frozenset(found & {"SE", "GR", "IR", "EP"})
 
 
-def _variant(header: Dataset) -> frozenset[str]:
+def _get_sequence_variant(header: Dataset) -> frozenset[str]:
     """SequenceVariant's codes: SP spoiled, SS steady state, MP prepared; the same from an enhanced file."""
-    found = set(codes(header, "SequenceVariant"))
-    modifier = group(header, 0, "MRModifierSequence")
-    spoiling = text(modifier, "Spoiling").upper() if modifier is not None else ""
+    found = set(get_codes(header, "SequenceVariant"))
+    modifier = find_functional_group(header, 0, "MRModifierSequence")
+    spoiling = get_text(modifier, "Spoiling").upper() if modifier is not None else ""
     if spoiling in {"RF", "GRADIENT", "RF_AND_GRADIENT"}:
         found.add("SP")
-    if text(header, "SteadyStatePulseSequence").upper() in {"FREE_PRECESSION", "TRANSVERSE", "TIME_REVERSED"}:
+    if get_text(header, "SteadyStatePulseSequence").upper() in {
+        "FREE_PRECESSION",
+        "TRANSVERSE",
+        "TIME_REVERSED",
+    }:
         found.add("SS")
     return frozenset(found)
 
 
-def _agent(header: Dataset) -> tuple[str, bool]:
+def _get_contrast_agent(header: Dataset) -> tuple[str, bool]:
     """The contrast agent's text (blank for none) and whether the header has the tag at all."""
-    usage = group(header, 0, "ContrastBolusUsageSequence")
-    if usage is not None and text(usage, "ContrastBolusAgentAdministered").upper() == "NO":
+    usage = find_functional_group(header, 0, "ContrastBolusUsageSequence")
+    if usage is not None and get_text(usage, "ContrastBolusAgentAdministered").upper() == "NO":
         return "", True
     nested = header.get("ContrastBolusAgentSequence")
-    written = text(header, "ContrastBolusAgent")
-    named = "" if written.lower() in _NO_AGENT else written
+    written = get_text(header, "ContrastBolusAgent")
+    named = "" if written.lower() in _NO_AGENT_TEXTS else written
     if nested and not named:
-        named = text(nested[0], "CodeMeaning") or text(nested[0], "ContrastBolusAgent") or "a contrast agent"
+        named = (
+            get_text(nested[0], "CodeMeaning")
+            or get_text(nested[0], "ContrastBolusAgent")
+            or "a contrast agent"
+        )
     return named, "ContrastBolusAgent" in header or nested is not None
 
 
-def _angiography(header: Dataset) -> bool:
+def _is_angiography(header: Dataset) -> bool:
     flags = ("TimeOfFlightContrast", "PhaseContrast")
-    angio = text(header, "AngioFlag").upper() in {"Y", "YES"}
-    return angio or any(text(header, name).upper() == "YES" for name in flags)
+    angio = get_text(header, "AngioFlag").upper() in {"Y", "YES"}
+    return angio or any(get_text(header, name).upper() == "YES" for name in flags)
 
 
-def is_original(facts: HeaderFacts) -> bool:
+def is_original(metadata: HeaderMetadata) -> bool:
     """Whether ImageType does not mark the images as derived from others."""
-    return not facts.image_type or facts.image_type[0] != "DERIVED"
+    return not metadata.image_type or metadata.image_type[0] != "DERIVED"
 
 
-def nearest_plane(orientation: tuple[float, ...] | None) -> tuple[str, float]:
+def find_nearest_plane(orientation: tuple[float, ...] | None) -> tuple[str, float]:
     """The plane that six direction cosines come closest to, and the cosine of the angle to it."""
     if orientation is None:
         return "", 0.0
     normal = np.abs(np.cross(orientation[:3], orientation[3:]))
-    at = int(np.argmax(normal))
+    axis = int(np.argmax(normal))
     length = float(np.linalg.norm(normal))
-    return (("sagittal", "coronal", "axial")[at], float(normal[at]) / length) if length > 0.5 else ("", 0.0)
+    return (
+        (("sagittal", "coronal", "axial")[axis], float(normal[axis]) / length) if length > 0.5 else ("", 0.0)
+    )
 
 
-def unit(orientation: tuple[float, ...] | None) -> tuple[float, ...] | None:
+def orthonormalise_orientation(orientation: tuple[float, ...] | None) -> tuple[float, ...] | None:
     """Row and column direction of length one at a right angle; None where they are far from that.
 
     Headers round cosines to two digits and more, so up to a hundredth is put right: the row keeps its direction.
@@ -301,7 +350,7 @@ def unit(orientation: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return None
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
-    if np.abs(lengths - 1.0).max() > SKEW or abs(row @ column) > SKEW:
+    if np.abs(lengths - 1.0).max() > ORTHONORMALITY_TOLERANCE or abs(row @ column) > ORTHONORMALITY_TOLERANCE:
         return None
     row /= lengths[0]
     column -= (column @ row) * row

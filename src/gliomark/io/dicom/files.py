@@ -14,11 +14,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-MOST_INFLATED_BYTES = 1 << 29
-_START, _BLOCK = 1 << 16, 1 << 20
+MAX_INFLATED_BYTES = 1 << 29
+_SEARCHED_BYTES, _BLOCK_BYTES = 1 << 16, 1 << 20
 
 
-class InflatedError(GliomarkError, ValueError):
+class InflatedSizeError(GliomarkError, ValueError):
     """A deflated file of more than any image; to readers of many files one that is damaged."""
 
 
@@ -28,20 +28,20 @@ def read_dataset(file: Path, **options: Any) -> Dataset:
     Raises: InflatedError for a deflated file that unpacks to far more than an image; else what pydicom raises.
     """
     with file.open("rb") as stream:
-        if DeflatedExplicitVRLittleEndian.encode() in stream.read(_START):
-            _check_inflated(file, stream)
+        if DeflatedExplicitVRLittleEndian.encode() in stream.read(_SEARCHED_BYTES):
+            _check_inflated_size(file, stream)
     return pydicom.dcmread(file, force=True, **options)
 
 
-def _check_inflated(file: Path, stream: BinaryIO) -> None:
+def _check_inflated_size(file: Path, stream: BinaryIO) -> None:
     stream.seek(0)
     read_preamble(stream, force=True)
     if _read_file_meta_info(stream).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
-    unpacker, left, rest = zlib.decompressobj(-zlib.MAX_WBITS), MOST_INFLATED_BYTES, b""
-    while not unpacker.eof and (rest := rest or stream.read(_BLOCK)):
-        left -= len(unpacker.decompress(rest, _BLOCK))
-        rest = unpacker.unconsumed_tail
-        if left < 0:
-            most = MOST_INFLATED_BYTES / 1e6
-            raise InflatedError(message("dicom-inflated", file=file, megabytes=most))
+    decompressor, bytes_left, unconsumed = zlib.decompressobj(-zlib.MAX_WBITS), MAX_INFLATED_BYTES, b""
+    while not decompressor.eof and (unconsumed := unconsumed or stream.read(_BLOCK_BYTES)):
+        bytes_left -= len(decompressor.decompress(unconsumed, _BLOCK_BYTES))
+        unconsumed = decompressor.unconsumed_tail
+        if bytes_left < 0:
+            max_megabytes = MAX_INFLATED_BYTES / 1e6
+            raise InflatedSizeError(message("dicom-inflated", file=file, megabytes=max_megabytes))

@@ -22,44 +22,59 @@ from pydicom.uid import (
 )
 
 from gliomark.io.dicom.facts import (
-    FACT_TAGS,
-    HeaderFacts,
-    as_number,
-    facts_of,
-    geometry,
-    group,
-    image_type,
-    number,
-    numbers,
-    text,
-    unit,
+    METADATA_KEYWORDS,
+    HeaderMetadata,
+    extract_header_metadata,
+    find_functional_group,
+    get_image_type,
+    get_number,
+    get_plane_geometry,
+    get_text,
+    orthonormalise_orientation,
+    parse_number,
+    parse_numbers,
 )
-from gliomark.io.dicom.files import InflatedError, read_dataset
-from gliomark.io.layout import visible, visible_below
-from gliomark.io.limits import MOST_VOXELS
-from gliomark.io.naming import same_id
+from gliomark.io.dicom.files import InflatedSizeError, read_dataset
+from gliomark.io.layout import list_visible_entries, walk_visible_files
+from gliomark.io.limits import MAX_VOXELS
+from gliomark.io.naming import normalise_patient_id
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-MR_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
-_NOT_DICOM = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".csv", ".txt", ".json", ".xml", ".nii", ".gz", ".pdf")
+MR_SOP_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
+_NON_DICOM_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".tif",
+    ".csv",
+    ".txt",
+    ".json",
+    ".xml",
+    ".nii",
+    ".gz",
+    ".pdf",
+)
 # Preamble-less exports start with an element of group 2 or 8, little or big endian.
-_BARE_STARTS = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
-_READ_TAGS = (
-    *FACT_TAGS, "SpecificCharacterSet", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
+_NO_PREAMBLE_STARTS = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
+_HEADER_KEYWORDS = (
+    *METADATA_KEYWORDS, "SpecificCharacterSet", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
     "PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "StudyDate", "StudyTime", "SeriesDate",
     "SeriesTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentTime", "SeriesNumber",
     "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "TriggerTime", "Rows", "Columns",
     "NumberOfFrames", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "Manufacturer",
     "ManufacturerModelName", "MagneticFieldStrength", "BitsAllocated", "SamplesPerPixel",
 )  # fmt: skip
-_MOST_FRAMES = 100_000
-_MOST_VALUES = 2e9  # of what is no MR image: outlines have a frame for every slice and structure
-_LEAST_PACKED_FRAME = 8  # bytes: an item's tag and length
-_ESCAPES = re.compile(r"\x1b[$()\-./,]*[A-Z]")  # ISO 2022 switches that pydicom leaves in decoded names
-_TAGS = [Tag(name) for name in _READ_TAGS]
+_MAX_FRAMES = 100_000
+_MAX_PIXEL_VALUES = 2e9  # of what is no MR image: outlines have a frame for every slice and structure
+_MIN_COMPRESSED_FRAME_BYTES = 8  # bytes: an item's tag and length
+_CHARSET_ESCAPES = re.compile(
+    r"\x1b[$()\-./,]*[A-Z]"
+)  # ISO 2022 switches that pydicom leaves in decoded names
+_HEADER_TAGS = [Tag(name) for name in _HEADER_KEYWORDS]
 # How pydicom and its decoders tell of damage and of codings they do not know, found by altering files.
-DAMAGE = (
+DAMAGED_FILE_ERRORS = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, NotImplementedError, struct.error, RecursionError, ArithmeticError, MemoryError, zlib.error,
 )  # fmt: skip
@@ -74,16 +89,16 @@ class Frame:
     where it states no usable number. moment: texts that tell repeats in time apart, in the order to try them.
     """
 
-    number: int | None
+    frame_index: int | None
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
-    spacing: tuple[float, float] | None
-    slope: float | None
-    intercept: float | None
-    echo: float | None
+    pixel_spacing_mm: tuple[float, float] | None
+    rescale_slope: float | None
+    rescale_intercept: float | None
+    echo_time_ms: float | None
     b_value: float
     image_type: tuple[str, ...]
-    moment: tuple[str, ...]
+    temporal_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,88 +110,93 @@ class Instance:
     """
 
     file: Path
-    sop_class: str
-    sop_uid: str
-    series_uid: str
-    study_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
     patient_id: str
     patient_name: str
     birth_date: str
     sex: str
     age: str
     study_date: str
-    acquired_at: str
-    acquired: str
+    acquisition_datetime: str
+    acquisition_sort_key: str
     modality: str
-    description: str
+    series_description: str
     series_number: str
-    order: float
+    instance_number: float
     rows: int
     columns: int
     frames: tuple[Frame, ...]
-    facts: HeaderFacts
+    metadata: HeaderMetadata
     manufacturer: str
-    model: str
-    field_strength_t: float | None
+    scanner_model: str
+    field_strength_tesla: float | None
 
     @property
     def is_mr_image(self) -> bool:
         """Whether the file is an MR image, classic or enhanced."""
-        return self.sop_class in MR_CLASSES
+        return self.sop_class_uid in MR_SOP_CLASSES
 
 
-Piece = tuple[Instance, Frame]  # one image with its file
+InstanceFrame = tuple[Instance, Frame]  # one image with its file
 
 
 # ---- files ------------------------------------------------------------------------------------------
 
 
-def looks_like_dicom(file: Path) -> bool:
+def is_dicom_file(file: Path) -> bool:
     """DICOM by its first bytes: the preamble's DICM, or bare elements of group 2 or 8 (old exports)."""
-    if file.suffix.lower() in _NOT_DICOM or file.name.upper().split(";")[0] in {"DICOMDIR", "DICOMDIR.DCM"}:
+    if file.suffix.lower() in _NON_DICOM_SUFFIXES or file.name.upper().split(";")[0] in {
+        "DICOMDIR",
+        "DICOMDIR.DCM",
+    }:
         return False
     try:
         with file.open("rb") as stream:
             start = stream.read(132)
     except OSError:
         return False
-    return start[128:] == b"DICM" or (len(start) == 132 and start[:2] in _BARE_STARTS)
+    return start[128:] == b"DICM" or (len(start) == 132 and start[:2] in _NO_PREAMBLE_STARTS)
 
 
-def dicom_files(path: Path) -> Iterator[Path]:
+def find_dicom_files(folder: Path) -> Iterator[Path]:
     """All DICOM files below a folder, in order of name; a DICOMDIR is left out."""
-    for file, entry in visible_below(path):
-        if entry.is_file(follow_symlinks=False) and looks_like_dicom(file):
+    for file, entry in walk_visible_files(folder):
+        if entry.is_file(follow_symlinks=False) and is_dicom_file(file):
             yield file
 
 
-def holds_dicom(path: Path) -> bool:
+def has_dicom_files(folder: Path) -> bool:
     """Whether any DICOM file lies in a folder or below it."""
-    return next(dicom_files(path), None) is not None
+    return next(find_dicom_files(folder), None) is not None
 
 
-def is_one_patient(path: Path) -> bool:
+def is_one_patient(folder: Path) -> bool:
     """Whether a folder is one patient's DICOM, not a folder of such folders: by the first file of each.
 
     A single subfolder counts as a series when the files lie directly in it, else as a patient of its own.
     """
-    entries = visible(path)
-    if any(entry.is_file() and looks_like_dicom(entry) for entry in entries):
+    entries = list_visible_entries(folder)
+    if any(entry.is_file() and is_dicom_file(entry) for entry in entries):
         return True
-    firsts = [file for entry in entries if entry.is_dir() and (file := next(dicom_files(entry), None))]
-    if len(firsts) == 1:
-        return firsts[0].parent.parent == path
-    owners = {same_id(owner) for file in firsts if (owner := _owner(file))}
+    first_files = [
+        file for entry in entries if entry.is_dir() and (file := next(find_dicom_files(entry), None))
+    ]
+    if len(first_files) == 1:
+        return first_files[0].parent.parent == folder
+    owners = {normalise_patient_id(owner) for file in first_files if (owner := _read_owner_id(file))}
     return len(owners) == 1
 
 
-def _owner(file: Path) -> str:
+def _read_owner_id(file: Path) -> str:
     """PatientID, or the examination where that is blank; blank for a damaged file (reading will name it)."""
     try:
         instance = read_instance(file)
     except GliomarkError:
         return ""
-    return instance.patient_id or instance.study_uid
+    return instance.patient_id or instance.study_instance_uid
 
 
 # ---- one header -------------------------------------------------------------------------------------
@@ -190,126 +210,132 @@ def read_instance(file: Path) -> Instance:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values are common, and what is odd here is looked at here
-            header = read_dataset(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-            if not can_hold_frames(header, file.stat().st_size):
-                raise too_many_frames(file, header)
-            instance = _instance(file, header)
-    except InflatedError:
+            header = read_dataset(file, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS))
+            if not is_frame_count_plausible(header, file.stat().st_size):
+                raise create_frame_count_error(file, header)
+            instance = _create_instance(file, header)
+    except InflatedSizeError:
         raise
-    except DAMAGE:
+    except DAMAGED_FILE_ERRORS:
         instance = None
     # Cut short within its header, a file reads without complaint but lacks what every image has.
-    if instance is None or not instance.sop_class or (instance.is_mr_image and not instance.frames):
+    if instance is None or not instance.sop_class_uid or (instance.is_mr_image and not instance.frames):
         raise GliomarkError(message("dicom-damaged", file=file))
     return instance
 
 
-def can_hold_frames(header: Dataset, length: int) -> bool:
+def is_frame_count_plausible(header: Dataset, byte_count: int) -> bool:
     """Whether so many bytes can hold the frames that a header states, and as many as any image or outline has.
 
     One frame of its own that is cut short is told where its pixels are read. Raises: what ``DAMAGE`` lists.
     """
-    rows, columns = (number(header, name) or 0.0 for name in ("Rows", "Columns"))
-    frames = number(header, "NumberOfFrames") or 1.0
+    rows, columns = (get_number(header, name) or 0.0 for name in ("Rows", "Columns"))
+    frames = get_number(header, "NumberOfFrames") or 1.0
     values = rows * columns * frames
     if not values:
         return True
-    most = MOST_VOXELS if text(header, "SOPClassUID") in MR_CLASSES else _MOST_VALUES
-    if not 0 < values <= most or frames > _MOST_FRAMES:
+    max_values = MAX_VOXELS if get_text(header, "SOPClassUID") in MR_SOP_CLASSES else _MAX_PIXEL_VALUES
+    if not 0 < values <= max_values or frames > _MAX_FRAMES:
         return False
     syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
     if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
-        deflated = syntax == DeflatedExplicitVRLittleEndian
-        return deflated or frames == 1 or frames * _LEAST_PACKED_FRAME <= length
-    bits = (number(header, "BitsAllocated") or 1.0) * (number(header, "SamplesPerPixel") or 1.0)
-    return frames == 1 or values * bits / 8 <= length
+        is_deflated = syntax == DeflatedExplicitVRLittleEndian
+        return is_deflated or frames == 1 or frames * _MIN_COMPRESSED_FRAME_BYTES <= byte_count
+    bits = (get_number(header, "BitsAllocated") or 1.0) * (get_number(header, "SamplesPerPixel") or 1.0)
+    return frames == 1 or values * bits / 8 <= byte_count
 
 
-def too_many_frames(file: Path, header: Dataset) -> GliomarkError:
+def create_frame_count_error(file: Path, header: Dataset) -> GliomarkError:
     """What to raise where ``can_hold_frames`` says no."""
-    return GliomarkError(message("dicom-frames", file=file, count=text(header, "NumberOfFrames") or 1))
+    return GliomarkError(message("dicom-frames", file=file, count=get_text(header, "NumberOfFrames") or 1))
 
 
-def _instance(file: Path, header: Dataset) -> Instance:
-    facts = facts_of(header)
+def _create_instance(file: Path, header: Dataset) -> Instance:
+    metadata = extract_header_metadata(header)
     return Instance(
         file=file,
-        sop_class=facts.sop_class or media_class(header),
-        sop_uid=text(header, "SOPInstanceUID"),
-        series_uid=text(header, "SeriesInstanceUID"),
-        study_uid=text(header, "StudyInstanceUID"),
-        patient_id=text(header, "PatientID"),
-        patient_name=_ESCAPES.sub("", text(header, "PatientName")),
-        birth_date=_date(text(header, "PatientBirthDate")),
-        sex=text(header, "PatientSex").upper(),
-        age=text(header, "PatientAge").upper(),
-        study_date=_date(text(header, "StudyDate")),
-        acquired_at=_acquired_at(header),
-        acquired=_acquired_at(header) + text(header, "SeriesTime"),
-        modality=facts.modality,
-        description=facts.description,
-        series_number=text(header, "SeriesNumber"),
-        order=number(header, "InstanceNumber") or 0.0,
-        rows=int(number(header, "Rows") or 0),
-        columns=int(number(header, "Columns") or 0),
-        frames=_frames(header, facts),
-        facts=facts,
-        manufacturer=text(header, "Manufacturer"),
-        model=text(header, "ManufacturerModelName"),
-        field_strength_t=number(header, "MagneticFieldStrength"),
+        sop_class_uid=metadata.sop_class_uid or get_media_sop_class(header),
+        sop_instance_uid=get_text(header, "SOPInstanceUID"),
+        series_instance_uid=get_text(header, "SeriesInstanceUID"),
+        study_instance_uid=get_text(header, "StudyInstanceUID"),
+        patient_id=get_text(header, "PatientID"),
+        patient_name=_CHARSET_ESCAPES.sub("", get_text(header, "PatientName")),
+        birth_date=_parse_date(get_text(header, "PatientBirthDate")),
+        sex=get_text(header, "PatientSex").upper(),
+        age=get_text(header, "PatientAge").upper(),
+        study_date=_parse_date(get_text(header, "StudyDate")),
+        acquisition_datetime=_get_acquisition_datetime(header),
+        acquisition_sort_key=_get_acquisition_datetime(header) + get_text(header, "SeriesTime"),
+        modality=metadata.modality,
+        series_description=metadata.series_description,
+        series_number=get_text(header, "SeriesNumber"),
+        instance_number=get_number(header, "InstanceNumber") or 0.0,
+        rows=int(get_number(header, "Rows") or 0),
+        columns=int(get_number(header, "Columns") or 0),
+        frames=_create_frames(header, metadata),
+        metadata=metadata,
+        manufacturer=get_text(header, "Manufacturer"),
+        scanner_model=get_text(header, "ManufacturerModelName"),
+        field_strength_tesla=get_number(header, "MagneticFieldStrength"),
     )
 
 
-def media_class(header: Dataset) -> str:
+def get_media_sop_class(header: Dataset) -> str:
     """The SOP class by the meta information, where the header itself has none (a DICOMDIR)."""
-    return text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID")
+    return get_text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID")
 
 
-def _date(written: str) -> str:
+def _parse_date(text: str) -> str:
     """YYYYMMDD; the old form with dots or dashes is understood, anything else is blank."""
-    digits = written.replace(".", "").replace("-", "")
+    digits = text.replace(".", "").replace("-", "")
     return digits if len(digits) == 8 and digits.isdigit() else ""
 
 
-def _acquired_at(header: Dataset) -> str:
+def _get_acquisition_datetime(header: Dataset) -> str:
     """When the scan began, as a text that sorts: YYYYMMDDHHMMSS.FFFFFF, or what of it is written."""
-    if moment := text(header, "AcquisitionDateTime"):
-        return moment
-    date = text(header, "AcquisitionDate") or text(header, "SeriesDate") or text(header, "StudyDate")
+    if acquisition_datetime := get_text(header, "AcquisitionDateTime"):
+        return acquisition_datetime
+    date = (
+        get_text(header, "AcquisitionDate") or get_text(header, "SeriesDate") or get_text(header, "StudyDate")
+    )
     return date + (
-        text(header, "AcquisitionTime") or text(header, "SeriesTime") or text(header, "ContentTime")
+        get_text(header, "AcquisitionTime")
+        or get_text(header, "SeriesTime")
+        or get_text(header, "ContentTime")
     )
 
 
-def _frames(header: Dataset, facts: HeaderFacts) -> tuple[Frame, ...]:
+def _create_frames(header: Dataset, metadata: HeaderMetadata) -> tuple[Frame, ...]:
     """The file's images: none for a report, one for a classic file, one per frame of an enhanced one."""
-    if not number(header, "Rows"):
+    if not get_number(header, "Rows"):
         return ()
     if "PerFrameFunctionalGroupsSequence" not in header:
-        count = max(1, int(number(header, "NumberOfFrames") or 1))
-        return tuple(_classic(header, facts, None if count == 1 else at) for at in range(count))
-    count, described = (
-        int(number(header, "NumberOfFrames") or 1),
+        count = max(1, int(get_number(header, "NumberOfFrames") or 1))
+        return tuple(
+            _create_classic_frame(header, metadata, None if count == 1 else at) for at in range(count)
+        )
+    count, described_count = (
+        int(get_number(header, "NumberOfFrames") or 1),
         len(header.PerFrameFunctionalGroupsSequence),
     )
-    if count != described:
-        raise ValueError(f"{count} frames, of which {described} are described")
-    return tuple(_enhanced(header, facts, at) for at in range(count))
+    if count != described_count:
+        raise ValueError(f"{count} frames, of which {described_count} are described")
+    return tuple(_create_enhanced_frame(header, metadata, at) for at in range(count))
 
 
-def _classic(header: Dataset, facts: HeaderFacts, at: int | None) -> Frame:
+def _create_classic_frame(header: Dataset, metadata: HeaderMetadata, frame_index: int | None) -> Frame:
     return Frame(
-        number=at,
-        position=numbers(header.get("ImagePositionPatient"), 3),
-        orientation=unit(facts.orientation),
-        spacing=facts.spacing,
-        slope=_scale(header, "RescaleSlope"),
-        intercept=_scale(header, "RescaleIntercept"),
-        echo=facts.echo,
-        b_value=facts.b_value,
-        image_type=facts.image_type,
-        moment=tuple(
-            text(header, name)
+        frame_index=frame_index,
+        position=parse_numbers(header.get("ImagePositionPatient"), 3),
+        orientation=orthonormalise_orientation(metadata.orientation),
+        pixel_spacing_mm=metadata.pixel_spacing_mm,
+        rescale_slope=_get_rescale_value(header, "RescaleSlope"),
+        rescale_intercept=_get_rescale_value(header, "RescaleIntercept"),
+        echo_time_ms=metadata.echo_time_ms,
+        b_value=metadata.b_value,
+        image_type=metadata.image_type,
+        temporal_keys=tuple(
+            get_text(header, name)
             for name in (
                 "TemporalPositionIdentifier",
                 "AcquisitionNumber",
@@ -321,35 +347,35 @@ def _classic(header: Dataset, facts: HeaderFacts, at: int | None) -> Frame:
     )
 
 
-def _enhanced(header: Dataset, facts: HeaderFacts, at: int) -> Frame:
-    plane = group(header, at, "PlanePositionSequence")
-    values = group(header, at, "PixelValueTransformationSequence") or header
-    content = group(header, at, "FrameContentSequence") or Dataset()
-    orientation, spacing = geometry(header, at)
+def _create_enhanced_frame(header: Dataset, metadata: HeaderMetadata, frame_index: int) -> Frame:
+    plane = find_functional_group(header, frame_index, "PlanePositionSequence")
+    values = find_functional_group(header, frame_index, "PixelValueTransformationSequence") or header
+    content = find_functional_group(header, frame_index, "FrameContentSequence") or Dataset()
+    orientation, spacing = get_plane_geometry(header, frame_index)
     return Frame(
-        number=at,
-        position=numbers(plane.get("ImagePositionPatient"), 3) if plane is not None else None,
-        orientation=unit(orientation),
-        spacing=spacing,
-        slope=_scale(values, "RescaleSlope"),
-        intercept=_scale(values, "RescaleIntercept"),
-        echo=number(header, "EchoTime", at),
-        b_value=number(header, "DiffusionBValue", at) or 0.0,
-        image_type=image_type(header, at),
-        moment=tuple(
-            text(content, name) for name in ("TemporalPositionIndex", "FrameAcquisitionNumber", "StackID")
+        frame_index=frame_index,
+        position=parse_numbers(plane.get("ImagePositionPatient"), 3) if plane is not None else None,
+        orientation=orthonormalise_orientation(orientation),
+        pixel_spacing_mm=spacing,
+        rescale_slope=_get_rescale_value(values, "RescaleSlope"),
+        rescale_intercept=_get_rescale_value(values, "RescaleIntercept"),
+        echo_time_ms=get_number(header, "EchoTime", frame_index),
+        b_value=get_number(header, "DiffusionBValue", frame_index) or 0.0,
+        image_type=get_image_type(header, frame_index),
+        temporal_keys=tuple(
+            get_text(content, name) for name in ("TemporalPositionIndex", "FrameAcquisitionNumber", "StackID")
         ),
     )
 
 
-def _scale(values: Dataset, keyword: str) -> float | None:
+def _get_rescale_value(dataset: Dataset, keyword: str) -> float | None:
     """RescaleSlope or RescaleIntercept: None where not written; nan for what is no number, and a slope of 0."""
     try:
-        value = values.get(keyword)
+        value = dataset.get(keyword)
     except (ValueError, TypeError):  # pydicom's, for text that is no decimal
         return math.nan
     if value in (None, ""):
         return None
-    found = as_number(value)
-    usable = found is not None and math.isfinite(found) and (found != 0 or keyword != "RescaleSlope")
-    return found if usable else math.nan
+    found = parse_number(value)
+    is_usable = found is not None and math.isfinite(found) and (found != 0 or keyword != "RescaleSlope")
+    return found if is_usable else math.nan

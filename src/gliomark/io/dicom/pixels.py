@@ -22,24 +22,28 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from scipy import ndimage
 
-from gliomark.io.dicom.facts import as_number, text
-from gliomark.io.dicom.files import InflatedError, read_dataset
-from gliomark.io.dicom.instances import DAMAGE, can_hold_frames, too_many_frames
-from gliomark.io.grey_values import looks_inverted
-from gliomark.io.limits import check_voxels
+from gliomark.io.dicom.facts import get_text, parse_number
+from gliomark.io.dicom.files import InflatedSizeError, read_dataset
+from gliomark.io.dicom.instances import (
+    DAMAGED_FILE_ERRORS,
+    create_frame_count_error,
+    is_frame_count_plausible,
+)
+from gliomark.io.grey_values import is_probably_inverted
+from gliomark.io.limits import check_voxel_count
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
 
-_PIXEL_DAMAGE = (*DAMAGE, RuntimeError)
-_GREY = ("MONOCHROME1", "MONOCHROME2")
-_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
-_FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
-_AS_DARK = 0.01  # of the range of greys
-_MOST_MARKED = 0.2  # of a picture, by lines and letters in bits that are not the image's
-_OVERLAYS = range(0x6000, 0x6020, 2)
+_DAMAGED_PIXEL_ERRORS = (*DAMAGED_FILE_ERRORS, RuntimeError)
+_GREY_INTERPRETATIONS = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR_INTERPRETATIONS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+_FLOAT_PIXEL_KEYWORDS = ("FloatPixelData", "DoubleFloatPixelData")
+_DARK_TOLERANCE = 0.01  # of the range of greys
+_MAX_OVERLAY_SHARE = 0.2  # of a picture, by lines and letters in bits that are not the image's
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
-Numbers = NDArray[np.integer] | NDArray[np.floating]
-Scaling = tuple[float, float]
+PixelValues = NDArray[np.integer] | NDArray[np.floating]
+RescaleParameters = tuple[float, float]
 
 
 class StoredSlice(Protocol):
@@ -51,35 +55,38 @@ class StoredSlice(Protocol):
     @property
     def file(self) -> Path: ...
     @property
-    def frame(self) -> int | None: ...
+    def frame_index(self) -> int | None: ...
     @property
     def shape(self) -> tuple[int, int]: ...
     @property
-    def slope(self) -> float | None: ...
+    def rescale_slope(self) -> float | None: ...
     @property
-    def intercept(self) -> float | None: ...
+    def rescale_intercept(self) -> float | None: ...
 
 
-_PIECE = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # how compressed pixels begin, which come in pieces
+_ENCAPSULATED_STARTS = (
+    b"\xfe\xff\x00\xe0",
+    b"\xff\xfe\xe0\x00",
+)  # how compressed pixels begin, which come in pieces
 
 
 @dataclass(frozen=True)
-class Form:
+class PixelFormat:
     """How a file stores its values. bits: of them that count, the lowest being bit ``shift``; allocated: of each.
 
     photometric: upper case. padding: the stored values, lowest and highest, that are no image; None for none.
     marked: the bits above hold an overlay by the header. unstated: attributes that were missing and inferred.
     """
 
-    photometric: str
-    allocated: int
-    bits: int
-    shift: int
-    signed: bool
-    floating: bool
-    padding: tuple[float, float] | None
-    marked: bool
-    unstated: tuple[str, ...]
+    photometric_interpretation: str
+    bits_allocated: int
+    bits_stored: int
+    low_bit: int
+    is_signed: bool
+    is_float: bool
+    padding_range: tuple[float, float] | None
+    has_overlay_bits: bool
+    inferred_attributes: tuple[str, ...]
 
 
 def read_pixels(slices: Sequence[StoredSlice], kind: str) -> tuple[NDArray[np.float32], tuple[str, ...]]:
@@ -88,182 +95,224 @@ def read_pixels(slices: Sequence[StoredSlice], kind: str) -> tuple[NDArray[np.fl
     Floating-point pixels may be no numbers. kind: the series' kind, for notes. Raises: GliomarkError for pixels
     that cannot be decoded, that are coloured, or whose meaning the header leaves open or contradicts.
     """
-    scalings, notes = _scalings(slices, kind)
-    check_voxels(slices[0].file, (len(slices), *slices[0].shape))
+    rescale_parameters, notes = _collect_rescale_parameters(slices, kind)
+    check_voxel_count(slices[0].file, (len(slices), *slices[0].shape))
     image = np.empty((len(slices), *slices[0].shape), dtype=np.float32)
-    padded = np.zeros(image.shape, dtype=bool)
-    wanted: dict[Path, list[int]] = defaultdict(list)
-    for at, piece in enumerate(slices):
-        wanted[piece.file].append(at)
-    forms: dict[Path, Form] = {}
-    for file, places in wanted.items():
-        dataset = _read(file)
-        forms[file] = form = _form(file, dataset)
-        stored = _decoded(file, dataset, form)
-        for at in places:
-            plane = _plane(file, stored, slices[at])
-            values, padded[at] = _stored_values(file, plane, form)
+    padding_mask = np.zeros(image.shape, dtype=bool)
+    indices_by_file: dict[Path, list[int]] = defaultdict(list)
+    for index, stored_slice in enumerate(slices):
+        indices_by_file[stored_slice.file].append(index)
+    formats: dict[Path, PixelFormat] = {}
+    for file, indices in indices_by_file.items():
+        dataset = _read_pixel_dataset(file)
+        formats[file] = pixel_format = _read_pixel_format(file, dataset)
+        stored = _decode_frames(file, dataset, pixel_format)
+        for index in indices:
+            frame = _select_frame(file, stored, slices[index])
+            values, padding_mask[index] = _extract_stored_values(file, frame, pixel_format)
             with np.errstate(over="ignore"):
-                image[at] = _grey(file, dataset, form, values, scalings[at])
-    _check_alike(forms)
-    _fill(image, padded)
-    return image, (*notes, *_unstated(slices[0].file, forms, image, kind))
+                image[index] = _compute_grey_values(
+                    file, dataset, pixel_format, values, rescale_parameters[index]
+                )
+    _check_same_bit_depth(formats)
+    _fill_padding(image, padding_mask)
+    return image, (*notes, *_create_inference_notes(slices[0].file, formats, image, kind))
 
 
-def _fill(image: NDArray[np.float32], padded: NDArray[np.bool_]) -> None:
+def _fill_padding(image: NDArray[np.float32], padding_mask: NDArray[np.bool_]) -> None:
     """Padding becomes the darkest grey, in place; what is as dark already, such as a 0 below a 1, is kept."""
-    if not padded.any() or padded.all():
+    if not padding_mask.any() or padding_mask.all():
         return
-    low, high = image[~padded].min(), image[~padded].max()
-    image[padded & (np.abs(image - low) > _AS_DARK * (high - low))] = low
+    darkest, brightest = image[~padding_mask].min(), image[~padding_mask].max()
+    image[padding_mask & (np.abs(image - darkest) > _DARK_TOLERANCE * (brightest - darkest))] = darkest
 
 
 # ---- what the header says ---------------------------------------------------------------------------
 
 
-def _form(file: Path, dataset: Dataset) -> Form:
+def _read_pixel_format(file: Path, dataset: Dataset) -> PixelFormat:
     """How the file stores its values. Raises GliomarkError where the header leaves it open or contradicts itself."""
-    floating = any(keyword in dataset for keyword in _FLOATS)
-    _infer_samples(dataset)
-    photometric, unstated = _photometric(file, dataset)
-    allocated = _count(file, dataset, "BitsAllocated")
-    bits, shift, signed = allocated, 0, False
-    if not floating:
-        high = as_number(dataset.get("HighBit"))
-        bits = int(as_number(dataset.get("BitsStored")) or (allocated if high is None else high + 1))
-        shift = 0 if high is None else int(high) + 1 - bits
-        whole_bytes = allocated == 1 or allocated % 8 == 0
-        if not whole_bytes or not 1 <= bits <= allocated or not 0 <= shift <= allocated - bits:
+    is_float = any(keyword in dataset for keyword in _FLOAT_PIXEL_KEYWORDS)
+    _set_missing_samples_per_pixel(dataset)
+    photometric_interpretation, inferred_attributes = _get_photometric_interpretation(file, dataset)
+    bits_allocated = _get_required_integer(file, dataset, "BitsAllocated")
+    bits_stored, low_bit, is_signed = bits_allocated, 0, False
+    if not is_float:
+        high_bit = parse_number(dataset.get("HighBit"))
+        bits_stored = int(
+            parse_number(dataset.get("BitsStored")) or (bits_allocated if high_bit is None else high_bit + 1)
+        )
+        low_bit = 0 if high_bit is None else int(high_bit) + 1 - bits_stored
+        is_whole_bytes = bits_allocated == 1 or bits_allocated % 8 == 0
+        if (
+            not is_whole_bytes
+            or not 1 <= bits_stored <= bits_allocated
+            or not 0 <= low_bit <= bits_allocated - bits_stored
+        ):
             raise GliomarkError(
-                message("dicom-bits", file=file, allocated=allocated, stored=bits, high=shift + bits - 1)
+                message(
+                    "dicom-bits",
+                    file=file,
+                    allocated=bits_allocated,
+                    stored=bits_stored,
+                    high=low_bit + bits_stored - 1,
+                )
             )
         if "PixelRepresentation" not in dataset:
-            unstated += ("PixelRepresentation",)
-        signed = as_number(dataset.get("PixelRepresentation")) == 1
-        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, int(signed)
-    return Form(
-        photometric=photometric,
-        allocated=allocated,
-        bits=bits,
-        shift=shift,
-        signed=signed,
-        floating=floating,
-        padding=_padding(dataset, allocated, signed, floating),
-        marked=any((group, 0x0102) in dataset and dataset[group, 0x0102].value for group in _OVERLAYS),
-        unstated=unstated,
+            inferred_attributes += ("PixelRepresentation",)
+        is_signed = parse_number(dataset.get("PixelRepresentation")) == 1
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+            bits_stored,
+            bits_stored - 1,
+            int(is_signed),
+        )
+    return PixelFormat(
+        photometric_interpretation=photometric_interpretation,
+        bits_allocated=bits_allocated,
+        bits_stored=bits_stored,
+        low_bit=low_bit,
+        is_signed=is_signed,
+        is_float=is_float,
+        padding_range=_get_padding_range(dataset, bits_allocated, is_signed, is_float),
+        has_overlay_bits=any(
+            (group, 0x0102) in dataset and dataset[group, 0x0102].value for group in _OVERLAY_GROUPS
+        ),
+        inferred_attributes=inferred_attributes,
     )
 
 
-def _count(file: Path, dataset: Dataset, keyword: str) -> int:
-    value = as_number(dataset.get(keyword))
+def _get_required_integer(file: Path, dataset: Dataset, keyword: str) -> int:
+    value = parse_number(dataset.get(keyword))
     if value is None:
         raise GliomarkError(message("dicom-unstated", file=file, attribute=keyword))
     return int(value)
 
 
-def _infer_samples(dataset: Dataset) -> None:
+def _set_missing_samples_per_pixel(dataset: Dataset) -> None:
     """SamplesPerPixel, where it was removed, from the length of uncompressed pixels; else 1, as every MR image."""
-    if as_number(dataset.get("SamplesPerPixel")) is not None:
+    if parse_number(dataset.get("SamplesPerPixel")) is not None:
         return
-    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
-    one = _length_of_one(dataset)
-    three = not compressed and one > 0 and len(dataset.get("PixelData") or b"") // one == 3
-    dataset.SamplesPerPixel = 3 if three else 1
+    is_compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    bytes_per_sample = _compute_bytes_of_one_sample(dataset)
+    has_three_samples = (
+        not is_compressed
+        and bytes_per_sample > 0
+        and len(dataset.get("PixelData") or b"") // bytes_per_sample == 3
+    )
+    dataset.SamplesPerPixel = 3 if has_three_samples else 1
 
 
-def _length_of_one(dataset: Dataset) -> int:
-    sizes = [as_number(dataset.get(keyword)) or 0 for keyword in ("Rows", "Columns", "BitsAllocated")]
-    return int(np.prod(sizes) * (as_number(dataset.get("NumberOfFrames")) or 1) / 8)
+def _compute_bytes_of_one_sample(dataset: Dataset) -> int:
+    sizes = [parse_number(dataset.get(keyword)) or 0 for keyword in ("Rows", "Columns", "BitsAllocated")]
+    return int(np.prod(sizes) * (parse_number(dataset.get("NumberOfFrames")) or 1) / 8)
 
 
-def _photometric(file: Path, dataset: Dataset) -> tuple[str, tuple[str, ...]]:
+def _get_photometric_interpretation(file: Path, dataset: Dataset) -> tuple[str, tuple[str, ...]]:
     """PhotometricInterpretation, and its name where it was missing and one grey sample leaves no doubt."""
-    stated = text(dataset, "PhotometricInterpretation").upper().replace(" ", "_")
-    samples = int(as_number(dataset.SamplesPerPixel) or 1)
-    unstated: tuple[str, ...] = ()
+    stated = get_text(dataset, "PhotometricInterpretation").upper().replace(" ", "_")
+    samples = int(parse_number(dataset.SamplesPerPixel) or 1)
+    inferred_attributes: tuple[str, ...] = ()
     if not stated:
         if samples != 1 or "RedPaletteColorLookupTableDescriptor" in dataset:
             raise GliomarkError(message("dicom-unstated", file=file, attribute="PhotometricInterpretation"))
-        inverse = text(dataset, "PresentationLUTShape").upper() == "INVERSE"
-        stated, unstated = _GREY[0 if inverse else 1], ("PhotometricInterpretation",)
-    known = {1: (*_GREY, "PALETTE_COLOR"), 3: _COLOURS}.get(samples, ())
-    if stated not in known:
+        is_inverse = get_text(dataset, "PresentationLUTShape").upper() == "INVERSE"
+        stated, inferred_attributes = (
+            _GREY_INTERPRETATIONS[0 if is_inverse else 1],
+            ("PhotometricInterpretation",),
+        )
+    allowed = {1: (*_GREY_INTERPRETATIONS, "PALETTE_COLOR"), 3: _COLOUR_INTERPRETATIONS}.get(samples, ())
+    if stated not in allowed:
         raise GliomarkError(message("dicom-photometric", file=file, photometric=stated, samples=samples))
     dataset.PhotometricInterpretation = stated.replace("PALETTE_COLOR", "PALETTE COLOR")
-    return stated, unstated
+    return stated, inferred_attributes
 
 
-def _padding(dataset: Dataset, allocated: int, signed: bool, floating: bool) -> tuple[float, float] | None:
+def _get_padding_range(
+    dataset: Dataset, bits_allocated: int, is_signed: bool, is_float: bool
+) -> tuple[float, float] | None:
     """The range of stored values that pad the image, both ends included."""
     names = ("PixelPaddingValue", "PixelPaddingRangeLimit")
-    if floating:
-        double = "DoubleFloatPixelData" in dataset
-        names = tuple(("DoubleFloat" if double else "Float") + name for name in names)  # type: ignore[assignment]
-    first = _as_stored(dataset, names[0], allocated, signed, floating)
+    if is_float:
+        is_double = "DoubleFloatPixelData" in dataset
+        names = tuple(("DoubleFloat" if is_double else "Float") + name for name in names)  # type: ignore[assignment]
+    first = _get_stored_padding_value(dataset, names[0], bits_allocated, is_signed, is_float)
     if first is None:
         return None
-    last = _as_stored(dataset, names[1], allocated, signed, floating)
+    last = _get_stored_padding_value(dataset, names[1], bits_allocated, is_signed, is_float)
     return (first, first) if last is None else (min(first, last), max(first, last))
 
 
-def _as_stored(dataset: Dataset, name: str, allocated: int, signed: bool, floating: bool) -> float | None:
+def _get_stored_padding_value(
+    dataset: Dataset, keyword: str, bits_allocated: int, is_signed: bool, is_float: bool
+) -> float | None:
     """A padding value as the pixels hold it; its own sign is often written wrong (63536 for -2000)."""
-    element = dataset.get(name)
+    element = dataset.get(keyword)
     if isinstance(element, bytes):
         element = int.from_bytes(element, "little" if dataset.original_encoding[1] else "big")
-    value = as_number(element)
-    if value is None or floating:
+    value = parse_number(element)
+    if value is None or is_float:
         return value
-    whole = int(value) % 2**allocated
-    return float(whole - 2**allocated if signed and whole >= 2 ** (allocated - 1) else whole)
+    unsigned_value = int(value) % 2**bits_allocated
+    return float(
+        unsigned_value - 2**bits_allocated
+        if is_signed and unsigned_value >= 2 ** (bits_allocated - 1)
+        else unsigned_value
+    )
 
 
-def _scalings(slices: Sequence[StoredSlice], kind: str) -> tuple[list[Scaling], tuple[Message, ...]]:
+def _collect_rescale_parameters(
+    slices: Sequence[StoredSlice], kind: str
+) -> tuple[list[RescaleParameters], tuple[Message, ...]]:
     """Every slice's slope and intercept; where none has a usable one, the stored values, said if any was written.
 
     Raises: GliomarkError where some slices have a scaling and others none: their greys cannot be compared.
     """
-    stated = [_scaling(piece) for piece in slices]
+    stated = [_get_rescale_parameters(piece) for piece in slices]
     scaled = [one for one in stated if one is not None]
     if len(scaled) < len(slices) and any(one != (1.0, 0.0) for one in scaled):
         raise GliomarkError(message("dicom-scaling", file=slices[stated.index(None)].file))
-    written = any(
-        value is not None and np.isnan(value) for piece in slices for value in (piece.slope, piece.intercept)
+    has_unusable_value = any(
+        value is not None and np.isnan(value)
+        for piece in slices
+        for value in (piece.rescale_slope, piece.rescale_intercept)
     )
-    notes = (message("dicom-scaling-unusable", kind=kind),) if written else ()
+    notes = (message("dicom-scaling-unusable", kind=kind),) if has_unusable_value else ()
     return [one or (1.0, 0.0) for one in stated], notes
 
 
-def _scaling(piece: StoredSlice) -> Scaling | None:
-    if piece.slope is None and piece.intercept is None:
+def _get_rescale_parameters(stored_slice: StoredSlice) -> RescaleParameters | None:
+    if stored_slice.rescale_slope is None and stored_slice.rescale_intercept is None:
         return None
-    slope = 1.0 if piece.slope is None else piece.slope
-    intercept = 0.0 if piece.intercept is None else piece.intercept
+    slope = 1.0 if stored_slice.rescale_slope is None else stored_slice.rescale_slope
+    intercept = 0.0 if stored_slice.rescale_intercept is None else stored_slice.rescale_intercept
     return (slope, intercept) if np.isfinite([slope, intercept]).all() else None
 
 
-def _check_alike(forms: dict[Path, Form]) -> None:
+def _check_same_bit_depth(formats: dict[Path, PixelFormat]) -> None:
     """All files of a series store numbers of one kind; 8 beside 16 bits would be greys of two scales."""
-    (first, expected), *others = forms.items()
-    for file, form in others:
-        if (form.allocated, form.floating) != (expected.allocated, expected.floating):
+    (first, expected), *others = formats.items()
+    for file, pixel_format in others:
+        if (pixel_format.bits_allocated, pixel_format.is_float) != (
+            expected.bits_allocated,
+            expected.is_float,
+        ):
             raise GliomarkError(
                 message(
                     "dicom-depths-differ",
                     one=first,
                     other=file,
-                    one_bits=expected.allocated,
-                    other_bits=form.allocated,
+                    one_bits=expected.bits_allocated,
+                    other_bits=pixel_format.bits_allocated,
                 )
             )
 
 
-def _unstated(
-    file: Path, forms: dict[Path, Form], image: NDArray[np.float32], kind: str
+def _create_inference_notes(
+    file: Path, formats: dict[Path, PixelFormat], image: NDArray[np.float32], kind: str
 ) -> tuple[Message, ...]:
     """A note on attributes that were inferred. Raises GliomarkError where the image speaks against it."""
-    names = sorted({name for form in forms.values() for name in form.unstated})
-    if "PhotometricInterpretation" in names and looks_inverted(np.nan_to_num(image)):
+    names = sorted({name for form in formats.values() for name in form.inferred_attributes})
+    if "PhotometricInterpretation" in names and is_probably_inverted(np.nan_to_num(image)):
         raise GliomarkError(message("dicom-unstated", file=file, attribute="PhotometricInterpretation"))
     return tuple(message("dicom-inferred", kind=kind, attribute=name) for name in names)
 
@@ -271,158 +320,193 @@ def _unstated(
 # ---- stored values ----------------------------------------------------------------------------------
 
 
-def _read(file: Path) -> Dataset:
+def _read_pixel_dataset(file: Path) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = read_dataset(file)
-            _state_syntax(dataset)
-            if not can_hold_frames(dataset, len(dataset.get("PixelData") or b"") or file.stat().st_size):
-                raise too_many_frames(file, dataset)
-    except InflatedError:
+            _set_transfer_syntax(dataset)
+            if not is_frame_count_plausible(
+                dataset, len(dataset.get("PixelData") or b"") or file.stat().st_size
+            ):
+                raise create_frame_count_error(file, dataset)
+    except InflatedSizeError:
         raise
-    except _PIXEL_DAMAGE:
-        raise _undecodable(file) from None
+    except _DAMAGED_PIXEL_ERRORS:
+        raise _create_decoding_error(file) from None
     return dataset
 
 
-def _decoded(file: Path, dataset: Dataset, form: Form) -> NDArray:
+def _decode_frames(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> NDArray:
     """All frames as they are stored, unused bits too; colours as RGB."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _check_length(file, dataset, form)
+            _check_pixel_data_length(file, dataset, pixel_format)
             decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
             # pydicom types every option as all of them
             stored, _ = decoder.as_array(dataset, correct_unused_bits=False)  # type: ignore[arg-type]
     except MemoryError:
         raise GliomarkError(message("dicom-decoded-huge", file=file)) from None
-    except _PIXEL_DAMAGE:
-        raise _undecodable(file) from None
+    except _DAMAGED_PIXEL_ERRORS:
+        raise _create_decoding_error(file) from None
     return stored
 
 
-def _check_length(file: Path, dataset: Dataset, form: Form) -> None:
+def _check_pixel_data_length(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> None:
     """Raises GliomarkError for uncompressed pixels in pieces, or that go on behind the last one with more than zeros:
     their rows would be cut at the wrong places."""
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
         return
-    if dataset.PixelData.startswith(_PIECE):
-        raise _undecodable(file)
-    samples = int(as_number(dataset.get("SamplesPerPixel")) or 1)
-    whole = _length_of_one(dataset) * samples
-    if whole and form.allocated > 1 and any(dataset.PixelData[whole + 1 :]):
+    if dataset.PixelData.startswith(_ENCAPSULATED_STARTS):
+        raise _create_decoding_error(file)
+    samples = int(parse_number(dataset.get("SamplesPerPixel")) or 1)
+    expected_bytes = _compute_bytes_of_one_sample(dataset) * samples
+    if expected_bytes and pixel_format.bits_allocated > 1 and any(dataset.PixelData[expected_bytes + 1 :]):
         size = f"{dataset.Columns} x {dataset.Rows}"
         raise GliomarkError(message("dicom-size", file=file, size=size))
 
 
-def _plane(file: Path, stored: NDArray, piece: StoredSlice) -> NDArray:
+def _select_frame(file: Path, stored: NDArray, stored_slice: StoredSlice) -> NDArray:
     """The piece's frame. Raises GliomarkError where it is not there, or of another size."""
-    frames = stored.ndim - (stored.shape[-1] == 3 and stored.shape[-3:-1] == piece.shape) == 3
-    at = piece.frame or 0
-    plane = stored[at] if frames and at < len(stored) else stored
-    if plane.shape[:2] != piece.shape or plane.ndim > 3:
-        raise GliomarkError(message("dicom-size", file=file, size=f"{piece.shape[1]} x {piece.shape[0]}"))
-    return plane
+    has_frames = stored.ndim - (stored.shape[-1] == 3 and stored.shape[-3:-1] == stored_slice.shape) == 3
+    frame_index = stored_slice.frame_index or 0
+    frame = stored[frame_index] if has_frames and frame_index < len(stored) else stored
+    if frame.shape[:2] != stored_slice.shape or frame.ndim > 3:
+        raise GliomarkError(
+            message("dicom-size", file=file, size=f"{stored_slice.shape[1]} x {stored_slice.shape[0]}")
+        )
+    return frame
 
 
-def _stored_values(file: Path, plane: NDArray, form: Form) -> tuple[Numbers, NDArray[np.bool_]]:
+def _extract_stored_values(
+    file: Path, frame: NDArray, pixel_format: PixelFormat
+) -> tuple[PixelValues, NDArray[np.bool_]]:
     """The values that count, signs extended, ``(row, column)`` or RGB; and where they are padding.
 
     Raises: GliomarkError where bits beyond BitsStored are neither an overlay nor a sign.
     """
-    if form.floating:
-        numbers = plane.astype(np.float64)
-        return numbers, _padded(numbers, numbers, form)
-    lowest = -(2 ** (form.bits - 1)) if form.signed else 0
-    if form.shift == 0 and lowest <= plane.min() and plane.max() < lowest + 2**form.bits:
-        return _checked_sign(file, plane, form), _padded(plane, plane, form)
-    raw = plane.astype(np.int64) & (2**form.allocated - 1)
-    whole = _signed(raw, form.allocated) >> form.shift if form.signed else raw >> form.shift
-    stored = (raw >> form.shift) & (2**form.bits - 1)
-    values = _signed(stored, form.bits) if form.signed else stored
-    padded = _padded(values, whole, form)
-    foreign = (whole != values) & ~padded
-    below = (raw & (2**form.shift - 1)).any()
-    drawn = foreign & (whole != stored)  # the rest are signs that were not extended
-    if not form.marked and (below or drawn.mean() > _MOST_MARKED or not _drawn_over(whole, values, foreign)):
-        raise GliomarkError(message("dicom-bits-beyond", file=file, bits=form.bits))
-    return _checked_sign(file, values, form), padded
+    if pixel_format.is_float:
+        numbers = frame.astype(np.float64)
+        return numbers, _compute_padding_mask(numbers, numbers, pixel_format)
+    lowest = -(2 ** (pixel_format.bits_stored - 1)) if pixel_format.is_signed else 0
+    if (
+        pixel_format.low_bit == 0
+        and lowest <= frame.min()
+        and frame.max() < lowest + 2**pixel_format.bits_stored
+    ):
+        return _check_sign(file, frame, pixel_format), _compute_padding_mask(frame, frame, pixel_format)
+    raw = frame.astype(np.int64) & (2**pixel_format.bits_allocated - 1)
+    all_bits = (
+        _extend_sign(raw, pixel_format.bits_allocated) >> pixel_format.low_bit
+        if pixel_format.is_signed
+        else raw >> pixel_format.low_bit
+    )
+    stored = (raw >> pixel_format.low_bit) & (2**pixel_format.bits_stored - 1)
+    values = _extend_sign(stored, pixel_format.bits_stored) if pixel_format.is_signed else stored
+    padding_mask = _compute_padding_mask(values, all_bits, pixel_format)
+    has_extra_bits = (all_bits != values) & ~padding_mask
+    has_low_bits = (raw & (2**pixel_format.low_bit - 1)).any()
+    is_overlay = has_extra_bits & (all_bits != stored)  # the rest are signs that were not extended
+    if not pixel_format.has_overlay_bits and (
+        has_low_bits
+        or is_overlay.mean() > _MAX_OVERLAY_SHARE
+        or not _is_overlay(all_bits, values, has_extra_bits)
+    ):
+        raise GliomarkError(message("dicom-bits-beyond", file=file, bits=pixel_format.bits_stored))
+    return _check_sign(file, values, pixel_format), padding_mask
 
 
-def _checked_sign(file: Path, values: Numbers, form: Form) -> Numbers:
+def _check_sign(file: Path, values: PixelValues, pixel_format: PixelFormat) -> PixelValues:
     """The values as they are. Raises GliomarkError where they could be negative and the header does not say."""
-    if "PixelRepresentation" in form.unstated and (values >= 2 ** (form.bits - 1)).any():
+    if (
+        "PixelRepresentation" in pixel_format.inferred_attributes
+        and (values >= 2 ** (pixel_format.bits_stored - 1)).any()
+    ):
         raise GliomarkError(message("dicom-unstated", file=file, attribute="PixelRepresentation"))
     return values
 
 
-def _signed(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+def _extend_sign(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     return values - ((values >> (bits - 1)) & 1) * 2**bits
 
 
-def _drawn_over(whole: NDArray[np.int64], values: NDArray[np.int64], foreign: NDArray[np.bool_]) -> bool:
+def _is_overlay(
+    all_bits: NDArray[np.int64], values: NDArray[np.int64], has_extra_bits: NDArray[np.bool_]
+) -> bool:
     """Whether bits beyond BitsStored are marks over the image, which is far smoother at their edges without them.
 
     Otherwise the values really are larger, and the header is wrong.
     """
-    rough = smooth = 0
+    edges_with_extra_bits = edges_without_extra_bits = 0
     for axis in (0, 1):
-        edge = np.diff(foreign.astype(np.int8), axis=axis) != 0
-        rough += int(np.abs(np.diff(whole, axis=axis))[edge].sum())
-        smooth += int(np.abs(np.diff(values, axis=axis))[edge].sum())
-    return smooth <= rough / 4
+        edge = np.diff(has_extra_bits.astype(np.int8), axis=axis) != 0
+        edges_with_extra_bits += int(np.abs(np.diff(all_bits, axis=axis))[edge].sum())
+        edges_without_extra_bits += int(np.abs(np.diff(values, axis=axis))[edge].sum())
+    return edges_without_extra_bits <= edges_with_extra_bits / 4
 
 
-def _padded(values: Numbers, whole: Numbers, form: Form) -> NDArray[np.bool_]:
+def _compute_padding_mask(
+    values: PixelValues, all_bits: PixelValues, pixel_format: PixelFormat
+) -> NDArray[np.bool_]:
     """Where the padding value stands: everywhere, or along the edge alone if it is a grey like others."""
-    if form.padding is None or values.ndim > 2:
+    if pixel_format.padding_range is None or values.ndim > 2:
         return np.zeros(values.shape[:2], dtype=bool)
-    low, high = form.padding
-    found = ((values >= low) & (values <= high)) | ((whole >= low) & (whole <= high))
-    others = values[~found]
-    if found.all() or not others.size or others.min() > high or others.max() < low:
-        return np.asarray(found)
-    labels, _ = ndimage.label(found)
-    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return np.asarray(found & np.isin(labels, np.unique(rim)))
+    low, high = pixel_format.padding_range
+    is_padding = ((values >= low) & (values <= high)) | ((all_bits >= low) & (all_bits <= high))
+    others = values[~is_padding]
+    if is_padding.all() or not others.size or others.min() > high or others.max() < low:
+        return np.asarray(is_padding)
+    labels, _ = ndimage.label(is_padding)
+    border_labels = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return np.asarray(is_padding & np.isin(labels, np.unique(border_labels)))
 
 
 # ---- grey values ------------------------------------------------------------------------------------
 
 
-def _grey(file: Path, dataset: Dataset, form: Form, values: Numbers, scaling: Scaling) -> NDArray[np.float64]:
+def _compute_grey_values(
+    file: Path,
+    dataset: Dataset,
+    pixel_format: PixelFormat,
+    values: PixelValues,
+    rescale_parameters: RescaleParameters,
+) -> NDArray[np.float64]:
     """Scaled values, bright for bright. Raises GliomarkError for colours."""
-    if form.photometric == "PALETTE_COLOR":
-        values = _through_palette(file, dataset, values)
+    if pixel_format.photometric_interpretation == "PALETTE_COLOR":
+        values = _apply_palette(file, dataset, values)
     if values.ndim == 3:
         if np.ptp(values, axis=2).any():
             raise GliomarkError(message("dicom-coloured", file=file))
         values = values[..., 0]
-    scaled = _scaled(file, dataset, values, scaling)
-    if form.photometric != "MONOCHROME1":
+    scaled = _apply_modality_transform(file, dataset, values, rescale_parameters)
+    if pixel_format.photometric_interpretation != "MONOCHROME1":
         return scaled
-    if form.floating:
+    if pixel_format.is_float:
         return -scaled
-    lowest = -(2 ** (form.bits - 1)) if form.signed else 0
-    ends = np.array([lowest, lowest + 2**form.bits - 1])
-    return np.asarray(_scaled(file, dataset, ends, scaling).sum() - scaled, dtype=np.float64)
+    lowest = -(2 ** (pixel_format.bits_stored - 1)) if pixel_format.is_signed else 0
+    ends = np.array([lowest, lowest + 2**pixel_format.bits_stored - 1])
+    return np.asarray(
+        _apply_modality_transform(file, dataset, ends, rescale_parameters).sum() - scaled, dtype=np.float64
+    )
 
 
-def _scaled(file: Path, dataset: Dataset, values: Numbers, scaling: Scaling) -> NDArray[np.float64]:
+def _apply_modality_transform(
+    file: Path, dataset: Dataset, values: PixelValues, rescale_parameters: RescaleParameters
+) -> NDArray[np.float64]:
     if not dataset.get("ModalityLUTSequence"):
-        return np.asarray(values * scaling[0] + scaling[1], dtype=np.float64)
+        return np.asarray(values * rescale_parameters[0] + rescale_parameters[1], dtype=np.float64)
     try:
         return np.asarray(apply_modality_lut(values, dataset), dtype=np.float64)
-    except _PIXEL_DAMAGE:
+    except _DAMAGED_PIXEL_ERRORS:
         raise GliomarkError(message("dicom-lut", file=file, attribute="ModalityLUTSequence")) from None
 
 
-def _through_palette(file: Path, dataset: Dataset, values: Numbers) -> Numbers:
+def _apply_palette(file: Path, dataset: Dataset, values: PixelValues) -> PixelValues:
     """The palette's red, green and blue of each value, ``(row, column, 3)``."""
     try:
         red, green, blue = np.moveaxis(apply_color_lut(values, dataset)[..., :3], -1, 0)
-    except _PIXEL_DAMAGE:  # one of three tables missing is a ValueError
+    except _DAMAGED_PIXEL_ERRORS:  # one of three tables missing is a ValueError
         raise GliomarkError(
             message("dicom-lut", file=file, attribute="PaletteColorLookupTableData")
         ) from None
@@ -432,23 +516,23 @@ def _through_palette(file: Path, dataset: Dataset, values: Numbers) -> Numbers:
 # ---- coding -----------------------------------------------------------------------------------------
 
 
-def _state_syntax(dataset: Dataset) -> None:
+def _set_transfer_syntax(dataset: Dataset) -> None:
     """A file without meta information is uncompressed; its transfer syntax is how it was just read."""
     meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
     if "TransferSyntaxUID" not in meta:
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        is_implicit_vr, is_little_endian = dataset.original_encoding
+        explicit_syntax = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit_vr else explicit_syntax
     dataset.file_meta = meta
 
 
-def _undecodable(file: Path) -> GliomarkError:
+def _create_decoding_error(file: Path) -> GliomarkError:
     """That pixels cannot be decoded, and why: the compression in words, else that the file is damaged."""
-    why: str = message("cut-short-or-damaged")
+    reason: str = message("cut-short-or-damaged")
     try:
         syntax = read_dataset(file, stop_before_pixels=True).file_meta.get("TransferSyntaxUID")
         if syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed:
-            why = syntax.name
-    except _PIXEL_DAMAGE:
+            reason = syntax.name
+    except _DAMAGED_PIXEL_ERRORS:
         pass
-    return GliomarkError(message("dicom-undecodable", file=file, why=why))
+    return GliomarkError(message("dicom-undecodable", file=file, why=reason))

@@ -14,35 +14,35 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from gliomark.io.dicom.facts import HeaderFacts, facts_of, is_original, nearest_plane
-from gliomark.io.dicom.repeats import MANY_REPEATS
+from gliomark.io.dicom.facts import HeaderMetadata, extract_header_metadata, find_nearest_plane, is_original
+from gliomark.io.dicom.repeats import MIN_TIME_SERIES_REPEATS
 from gliomark.io.dicom.tags import (
-    CLASS_STEMS,
-    CLASSES,
-    CONTRAST_KINDS,
-    CONTRASTS,
-    IMAGE_TYPES,
-    MODALITIES,
+    ACQUISITION_CONTRAST_KINDS,
+    ACQUISITION_CONTRAST_SEQUENCES,
+    IMAGE_TYPE_KINDS,
+    MODALITY_KINDS,
+    SOP_CLASS_KINDS,
+    SOP_CLASS_PREFIX_KINDS,
 )
-from gliomark.io.dicom.weighting import Weighting, described, weighting
+from gliomark.io.dicom.weighting import WeightingEstimate, describe_timing, infer_weighting
 from gliomark.io.dicom.words import (
-    elsewhere_in_words,
-    inversion_in_words,
-    names_head,
-    plane_in_words,
-    weighting_in_words,
+    find_other_body_part,
+    find_plane_in_words,
+    find_weighting_in_words,
+    has_head_words,
+    has_inversion_words,
 )
-from gliomark.io.naming import contrast_in_words, kind_in_words
-from gliomark.messages import Message, known, message
+from gliomark.io.naming import find_excluded_image_kind, parse_contrast
+from gliomark.messages import Message, find_message_for_text, message
 from gliomark.study import MRSequence
 
-THICK_MM = 2.5  # sagittal and coronal stacks with a larger step cannot be resliced to axial
-ISOTROPIC_MM = 2.0  # voxels no longer than this on any side can
-_SCOUT_IMAGES = 15  # a plane of a three-plane scout holds no more
+MAX_3D_SLICE_SPACING_MM = 2.5  # sagittal and coronal stacks with a larger step cannot be resliced to axial
+MAX_ISOTROPIC_VOXEL_MM = 2.0  # voxels no longer than this on any side can
+_MAX_LOCALISER_IMAGES = 15  # a plane of a three-plane scout holds no more
 
 
 @dataclass(frozen=True)
-class Recognition:
+class SeriesRecognition:
     """sequence: None for none of ours; kind: its name or what else it is; reason: one sentence, a message."""
 
     sequence: MRSequence | None
@@ -51,265 +51,327 @@ class Recognition:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SeriesContext:
     """What the other stacks of the same SeriesInstanceUID tell: how many echoes, planes, repeats in time.
 
     b_value: the largest of the whole series; agent_throughout: all repeats in time name the same agent or none.
     """
 
-    stacks: int = 1
-    echoes: int = 1
-    planes: int = 1
-    repeats: int = 1
-    b_value: float = 0.0
-    agent_throughout: bool = True
+    series_count: int = 1
+    echo_count: int = 1
+    plane_count: int = 1
+    repeat_count: int = 1
+    max_b_value: float = 0.0
+    has_constant_agent: bool = True
 
 
-def recognise(header: Dataset, images: int) -> Recognition:
+def recognise_series_from_header(header: Dataset, image_count: int) -> SeriesRecognition:
     """What the series of one header and so many images is."""
-    return recognise_facts(facts_of(header), images)
+    return recognise_series(extract_header_metadata(header), image_count)
 
 
-def recognise_facts(
-    facts: HeaderFacts,
-    images: int,
-    step_mm: float | None = None,
-    surroundings: Surroundings = Surroundings(),  # noqa: B008
-) -> Recognition:
+def recognise_series(
+    metadata: HeaderMetadata,
+    image_count: int,
+    slice_spacing_mm: float | None = None,
+    series_context: SeriesContext = SeriesContext(),  # noqa: B008
+) -> SeriesRecognition:
     """The same from collected facts; step_mm: between slices as measured, else the header's thickness."""
     found = (
-        _by_class(facts)
-        or _by_image_type(facts)
-        or _by_count(facts, images)
-        or _by_body_part(facts)
-        or _by_technique(facts, images, surroundings)
-        or _by_words(facts)
-        or _by_plane(facts, step_mm or facts.thickness)
+        _reject_by_sop_class(metadata)
+        or _reject_by_image_type(metadata)
+        or _reject_by_image_count(metadata, image_count)
+        or _reject_by_body_part(metadata)
+        or _reject_by_technique(metadata, image_count, series_context)
+        or _reject_by_description(metadata)
+        or _reject_by_plane(metadata, slice_spacing_mm or metadata.slice_spacing_mm)
     )
     if found:
         return found
-    return _with_geometry(_by_weighting(facts, surroundings), facts, step_mm or facts.thickness)
+    return _add_geometry_to_reason(
+        _recognise_by_weighting(metadata, series_context),
+        metadata,
+        slice_spacing_mm or metadata.slice_spacing_mm,
+    )
 
 
-def _other(kind: str, clause: str) -> Recognition:
-    return Recognition(None, kind, _sentence(clause))
+def _reject_series(kind: str, clause: str) -> SeriesRecognition:
+    return SeriesRecognition(None, kind, _format_sentence(clause))
 
 
-def _ours(sequence: MRSequence, clause: str) -> Recognition:
-    return Recognition(sequence, sequence.value, _sentence(clause))
+def _accept_series(sequence: MRSequence, clause: str) -> SeriesRecognition:
+    return SeriesRecognition(sequence, sequence.value, _format_sentence(clause))
 
 
-def _sentence(clause: str) -> str:
+def _format_sentence(clause: str) -> str:
     return message("recognised-sentence", clause=clause)
 
 
-def _and(clause: str, more: str) -> str:
-    return message("recognised-and", clause=clause, more=more)
+def _join_clauses(clause: str, addition: str) -> str:
+    return message("recognised-and", clause=clause, more=addition)
 
 
-def _by_class(facts: HeaderFacts) -> Recognition | None:
+def _reject_by_sop_class(metadata: HeaderMetadata) -> SeriesRecognition | None:
     """Refuse what is no MR image at all."""
-    kind = CLASSES.get(facts.sop_class)
-    if kind is None and facts.sop_class:
-        kind = next((name for stem, name in CLASS_STEMS if facts.sop_class.startswith(stem)), None)
-        kind = kind or MODALITIES.get(facts.modality, "other modality")
+    kind = SOP_CLASS_KINDS.get(metadata.sop_class_uid)
+    if kind is None and metadata.sop_class_uid:
+        kind = next(
+            (name for stem, name in SOP_CLASS_PREFIX_KINDS if metadata.sop_class_uid.startswith(stem)), None
+        )
+        kind = kind or MODALITY_KINDS.get(metadata.modality, "other modality")
     if kind:
-        return _other(kind, message("recognised-class", name=UID(facts.sop_class).name or facts.sop_class))
-    if facts.modality not in {"", "MR"}:
-        kind = MODALITIES.get(facts.modality, "other modality")
-        return _other(kind, message("recognised-modality", modality=facts.modality))
+        return _reject_series(
+            kind, message("recognised-class", name=UID(metadata.sop_class_uid).name or metadata.sop_class_uid)
+        )
+    if metadata.modality not in {"", "MR"}:
+        kind = MODALITY_KINDS.get(metadata.modality, "other modality")
+        return _reject_series(kind, message("recognised-modality", modality=metadata.modality))
     return None
 
 
-def _by_image_type(facts: HeaderFacts) -> Recognition | None:
-    if facts.burned_in or facts.coloured:
-        why = "recognised-burned-in" if facts.burned_in else "recognised-colour"
-        return _other("screenshot", message(why))
-    parts = set(facts.image_type) | {facts.component}
-    for kind, marks in IMAGE_TYPES:
-        if hit := parts & marks:
-            return _other(kind, message("recognised-image-type", marks="/".join(sorted(hit))))
+def _reject_by_image_type(metadata: HeaderMetadata) -> SeriesRecognition | None:
+    if metadata.has_burned_in_annotation or metadata.is_colour:
+        code = "recognised-burned-in" if metadata.has_burned_in_annotation else "recognised-colour"
+        return _reject_series("screenshot", message(code))
+    parts = set(metadata.image_type) | {metadata.complex_image_component}
+    for kind, marks in IMAGE_TYPE_KINDS:
+        if found_marks := parts & marks:
+            return _reject_series(kind, message("recognised-image-type", marks="/".join(sorted(found_marks))))
     return None
 
 
-def _by_count(facts: HeaderFacts, images: int) -> Recognition | None:
-    if images > 1:
+def _reject_by_image_count(metadata: HeaderMetadata, image_count: int) -> SeriesRecognition | None:
+    if image_count > 1:
         return None
-    words = kind_in_words(facts.description)
-    return _other(words[0] if words else "single image", message("recognised-count", count=images))
+    words = find_excluded_image_kind(metadata.series_description)
+    return _reject_series(
+        words[0] if words else "single image", message("recognised-count", count=image_count)
+    )
 
 
-def _by_body_part(facts: HeaderFacts) -> Recognition | None:
+def _reject_by_body_part(metadata: HeaderMetadata) -> SeriesRecognition | None:
     """Refuse another part of the body: BodyPartExamined, then the words of series and examination."""
-    part = facts.body_part
-    if part and (place := elsewhere_in_words(part)) and not names_head(part):
-        return _other("other body part", message("recognised-body-part", part=part, words=place))
-    for name, words in (("SeriesDescription", facts.description), ("ProtocolName", facts.protocol)):
-        if (place := elsewhere_in_words(words)) and not names_head(words):
-            return _other("other body part", message("recognised-elsewhere", source=name, words=place))
-    series = f"{facts.description} {facts.protocol} {part}"
-    if (place := elsewhere_in_words(facts.study_description)) and not names_head(
-        f"{series} {facts.study_description}"
+    part = metadata.body_part
+    if part and (body_part := find_other_body_part(part)) and not has_head_words(part):
+        return _reject_series("other body part", message("recognised-body-part", part=part, words=body_part))
+    for name, words in (
+        ("SeriesDescription", metadata.series_description),
+        ("ProtocolName", metadata.protocol_name),
     ):
-        where = message("recognised-elsewhere", source="StudyDescription", words=place)
-        return _other("other body part", where)
+        if (body_part := find_other_body_part(words)) and not has_head_words(words):
+            return _reject_series(
+                "other body part", message("recognised-elsewhere", source=name, words=body_part)
+            )
+    series_words = f"{metadata.series_description} {metadata.protocol_name} {part}"
+    if (body_part := find_other_body_part(metadata.study_description)) and not has_head_words(
+        f"{series_words} {metadata.study_description}"
+    ):
+        reason = message("recognised-elsewhere", source="StudyDescription", words=body_part)
+        return _reject_series("other body part", reason)
     return None
 
 
-def _by_technique(facts: HeaderFacts, images: int, around: Surroundings) -> Recognition | None:
+def _reject_by_technique(
+    metadata: HeaderMetadata, image_count: int, series_context: SeriesContext
+) -> SeriesRecognition | None:
     """Refuse diffusion, perfusion, echo-planar, angiography, multi-echo and scouts by their tags."""
-    b_value = max(facts.b_value, around.b_value)
-    name = facts.sequence_name.lower()
+    b_value = max(metadata.b_value, series_context.max_b_value)
+    name = metadata.sequence_name.lower()
     if b_value > 0:
-        return _other("DWI", message("recognised-b-value", value=b_value))
-    if "EP" in facts.technique or name.lstrip("*").startswith(
+        return _reject_series("DWI", message("recognised-b-value", value=b_value))
+    if "EP" in metadata.scanning_sequence or name.lstrip("*").startswith(
         ("ep_", "epfid", "epse", "ep2d", "epi", "epir")
     ):
-        return _echo_planar(facts, around)
-    if facts.contrast in CONTRAST_KINDS:
-        return _other(CONTRAST_KINDS[facts.contrast], message("recognised-contrast", contrast=facts.contrast))
-    if max(facts.temporal_positions, around.repeats) >= MANY_REPEATS:
-        count = max(facts.temporal_positions, around.repeats)
-        return _other("perfusion", message("recognised-time-series", count=count))
-    if facts.angiography:
-        return _other("angiography", message("recognised-angiography"))
-    if around.planes == 3 and images <= _SCOUT_IMAGES:
-        return _other("localiser", message("recognised-scout", count=images))
-    if around.echoes > 1 and "GR" in facts.technique and not facts.inversion:
-        return _other("T2*", message("recognised-echoes", count=around.echoes))
+        return _reject_echo_planar(metadata, series_context)
+    if metadata.acquisition_contrast in ACQUISITION_CONTRAST_KINDS:
+        return _reject_series(
+            ACQUISITION_CONTRAST_KINDS[metadata.acquisition_contrast],
+            message("recognised-contrast", contrast=metadata.acquisition_contrast),
+        )
+    if max(metadata.temporal_position_count, series_context.repeat_count) >= MIN_TIME_SERIES_REPEATS:
+        count = max(metadata.temporal_position_count, series_context.repeat_count)
+        return _reject_series("perfusion", message("recognised-time-series", count=count))
+    if metadata.is_angiography:
+        return _reject_series("angiography", message("recognised-angiography"))
+    if series_context.plane_count == 3 and image_count <= _MAX_LOCALISER_IMAGES:
+        return _reject_series("localiser", message("recognised-scout", count=image_count))
+    if (
+        series_context.echo_count > 1
+        and "GR" in metadata.scanning_sequence
+        and not metadata.inversion_time_ms
+    ):
+        return _reject_series("T2*", message("recognised-echoes", count=series_context.echo_count))
     return None
 
 
-def _echo_planar(facts: HeaderFacts, around: Surroundings) -> Recognition:
-    count = max(facts.temporal_positions, around.repeats)
-    words = kind_in_words(f"{facts.description} {facts.protocol}")
+def _reject_echo_planar(metadata: HeaderMetadata, series_context: SeriesContext) -> SeriesRecognition:
+    count = max(metadata.temporal_position_count, series_context.repeat_count)
+    words = find_excluded_image_kind(f"{metadata.series_description} {metadata.protocol_name}")
     kind = (
-        words[0] if words else "perfusion" if count >= 2 * MANY_REPEATS or (facts.echo or 99) < 50 else "DWI"
+        words[0]
+        if words
+        else "perfusion"
+        if count >= 2 * MIN_TIME_SERIES_REPEATS or (metadata.echo_time_ms or 99) < 50
+        else "DWI"
     )
-    return _other(kind, message("recognised-echo-planar", timing=described(facts), count=count))
+    return _reject_series(
+        kind, message("recognised-echo-planar", timing=describe_timing(metadata), count=count)
+    )
 
 
-def _by_words(facts: HeaderFacts) -> Recognition | None:
+def _reject_by_description(metadata: HeaderMetadata) -> SeriesRecognition | None:
     """Refuse by words that name another kind; the protocol's only where the series has no weighting of its own."""
-    if hit := kind_in_words(facts.description):
-        return _other(hit[0], _says("SeriesDescription", hit[1]))
-    if not weighting_in_words(facts.description) and (hit := kind_in_words(facts.protocol)):
-        return _other(hit[0], _says("ProtocolName", hit[1]))
+    if kind_and_words := find_excluded_image_kind(metadata.series_description):
+        return _reject_series(kind_and_words[0], _quote_attribute("SeriesDescription", kind_and_words[1]))
+    if not find_weighting_in_words(metadata.series_description) and (
+        kind_and_words := find_excluded_image_kind(metadata.protocol_name)
+    ):
+        return _reject_series(kind_and_words[0], _quote_attribute("ProtocolName", kind_and_words[1]))
     return None
 
 
-def _says(source: str, words: str) -> str:
+def _quote_attribute(source: str, words: str) -> str:
     return message("recognised-words", source=source, words=words)
 
 
-def _by_plane(facts: HeaderFacts, step_mm: float | None) -> Recognition | None:
+def _reject_by_plane(metadata: HeaderMetadata, slice_spacing_mm: float | None) -> SeriesRecognition | None:
     """Refuse thick sagittal and coronal stacks; by words where no orientation is written."""
-    plane, _ = nearest_plane(facts.orientation)
+    plane, _ = find_nearest_plane(metadata.orientation)
     source = "ImageOrientationPatient"
     if not plane:
-        plane, source = plane_in_words(facts.description), "SeriesDescription"
-    if plane not in {"sagittal", "coronal"} or _resliceable(facts, step_mm):
+        plane, source = find_plane_in_words(metadata.series_description), "SeriesDescription"
+    if plane not in {"sagittal", "coronal"} or _is_resliceable(metadata, slice_spacing_mm):
         return None
-    told = {"source": source, "plane": message(f"recognised-{plane}")}
-    if step_mm:
-        return _other(plane, message("recognised-thick", **told, step=step_mm))
-    return _other(plane, message("recognised-thick-unwritten", **told))
+    parameters = {"source": source, "plane": message(f"recognised-{plane}")}
+    if slice_spacing_mm:
+        return _reject_series(plane, message("recognised-thick", **parameters, step=slice_spacing_mm))
+    return _reject_series(plane, message("recognised-thick-unwritten", **parameters))
 
 
-def _resliceable(facts: HeaderFacts, step_mm: float | None) -> bool:
+def _is_resliceable(metadata: HeaderMetadata, slice_spacing_mm: float | None) -> bool:
     """Near-isotropic voxels: every side at most 2 mm (a step to 2.5 mm where acquired in three dimensions)."""
-    if step_mm is None:
-        return facts.acquisition == "3D"
-    in_plane = max(facts.spacing) if facts.spacing else 0.0
-    return in_plane <= ISOTROPIC_MM and (
-        step_mm <= ISOTROPIC_MM or (step_mm <= THICK_MM and facts.acquisition == "3D")
+    if slice_spacing_mm is None:
+        return metadata.acquisition_type == "3D"
+    in_plane = max(metadata.pixel_spacing_mm) if metadata.pixel_spacing_mm else 0.0
+    return in_plane <= MAX_ISOTROPIC_VOXEL_MM and (
+        slice_spacing_mm <= MAX_ISOTROPIC_VOXEL_MM
+        or (slice_spacing_mm <= MAX_3D_SLICE_SPACING_MM and metadata.acquisition_type == "3D")
     )
 
 
-def _by_weighting(facts: HeaderFacts, around: Surroundings) -> Recognition:
+def _recognise_by_weighting(metadata: HeaderMetadata, series_context: SeriesContext) -> SeriesRecognition:
     """Hold timing and words against each other."""
-    timing = weighting(facts)
-    words: MRSequence | str | None = weighting_in_words(facts.description)
+    timing = infer_weighting(metadata)
+    words: MRSequence | str | None = find_weighting_in_words(metadata.series_description)
     source = "SeriesDescription"
     if words is None:
-        words, source = weighting_in_words(facts.protocol), "ProtocolName"
-    if words is None and facts.contrast in CONTRASTS:
-        words, source = CONTRASTS[facts.contrast], "AcquisitionContrast"
-    said = _says(source, words) if words else message("recognised-no-words")
-    sequence, why = _settled(timing, words, said, facts)
+        words, source = find_weighting_in_words(metadata.protocol_name), "ProtocolName"
+    if words is None and metadata.acquisition_contrast in ACQUISITION_CONTRAST_SEQUENCES:
+        words, source = ACQUISITION_CONTRAST_SEQUENCES[metadata.acquisition_contrast], "AcquisitionContrast"
+    words_clause = _quote_attribute(source, words) if words else message("recognised-no-words")
+    sequence, reason = _reconcile_timing_and_words(timing, words, words_clause, metadata)
     if not isinstance(sequence, MRSequence):
-        return _other(sequence or "unknown", why)
-    return _contrasted(facts, why, around) if sequence == MRSequence.T1 else _ours(sequence, why)
-
-
-def _settled(
-    timing: Weighting, words: MRSequence | str | None, said: str, facts: HeaderFacts
-) -> tuple[str | None, str]:
-    """The weighting that timing and words leave, with its reason; a name not of ours or None: refused."""
-    silent = facts.repetition is None and facts.echo is None and facts.inversion is None
-    told = {"timing": timing.why, "said": said, "kind": _kind_word(timing.kind)}
-    if timing.why == message("recognised-no-timing"):
-        told["timing"] = message("recognised-no-timing-first")  # it begins the sentence
-    if timing.kind is not None and (words is None or words == timing.kind):
-        return timing.kind, message("recognised-timing", **told)
-    if words is None:
-        return None, message("recognised-timing-silent", **told)
-    within = told | {"timing": timing.why}
-    if isinstance(words, MRSequence) and words in timing.plausible:
-        if words == MRSequence.T1 and timing.kind == "PD" and not inversion_in_words(facts.description):
-            return None, message("recognised-density-but", **told)
-        return words, message("recognised-silent" if silent else "recognised-allowed", **within)
-    if timing.kind is not None and timing.conclusive:
-        sure = isinstance(timing.kind, MRSequence)
-        return timing.kind, message("recognised-certain" if sure else "recognised-although", **told)
-    if words == "PD" and timing.kind is None:
-        return "PD", said
-    return None, message("recognised-against" if timing.kind else "recognised-against-none", **within)
-
-
-def _kind_word(kind: str | None) -> str:
-    return known(str(kind or ""), "recognised-steady-state", "recognised-unknown-kind")
-
-
-def _contrasted(facts: HeaderFacts, why: str, around: Surroundings) -> Recognition:
-    """T1 before or after contrast medium: the words, then the agent's tag."""
-    words = contrast_in_words(facts.description)
-    if words is None:
-        words = contrast_in_words(facts.protocol) if not facts.agent else None
-    if words is False:
-        before = message("recognised-before-contrast")
-        if facts.agent:
-            before = message("recognised-before-although", agent=facts.agent)
-        return _ours(MRSequence.T1, _and(why, before))
-    if not (words or facts.agent):
-        return _plain_t1(facts, why)
-    if around.repeats > 1 and around.agent_throughout:
-        return _other("unknown", _and(why, message("recognised-repeats", count=around.repeats)))
-    after = message("recognised-after-contrast")
-    return _ours(
-        MRSequence.T1C, _and(why, after if words else message("recognised-agent", agent=facts.agent))
+        return _reject_series(sequence or "unknown", reason)
+    return (
+        _recognise_contrast_of_t1(metadata, reason, series_context)
+        if sequence == MRSequence.T1
+        else _accept_series(sequence, reason)
     )
 
 
-def _plain_t1(facts: HeaderFacts, why: str) -> Recognition:
+def _reconcile_timing_and_words(
+    timing: WeightingEstimate, words: MRSequence | str | None, words_clause: str, metadata: HeaderMetadata
+) -> tuple[str | None, str]:
+    """The weighting that timing and words leave, with its reason; a name not of ours or None: refused."""
+    has_no_timing = (
+        metadata.repetition_time_ms is None
+        and metadata.echo_time_ms is None
+        and metadata.inversion_time_ms is None
+    )
+    parameters = {"timing": timing.reason, "said": words_clause, "kind": _translate_kind(timing.kind)}
+    if timing.reason == message("recognised-no-timing"):
+        parameters["timing"] = message("recognised-no-timing-first")  # it begins the sentence
+    if timing.kind is not None and (words is None or words == timing.kind):
+        return timing.kind, message("recognised-timing", **parameters)
+    if words is None:
+        return None, message("recognised-timing-silent", **parameters)
+    inline_parameters = parameters | {"timing": timing.reason}
+    if isinstance(words, MRSequence) and words in timing.plausible_sequences:
+        if (
+            words == MRSequence.T1
+            and timing.kind == "PD"
+            and not has_inversion_words(metadata.series_description)
+        ):
+            return None, message("recognised-density-but", **parameters)
+        return words, message(
+            "recognised-silent" if has_no_timing else "recognised-allowed", **inline_parameters
+        )
+    if timing.kind is not None and timing.is_conclusive:
+        is_target_sequence = isinstance(timing.kind, MRSequence)
+        return timing.kind, message(
+            "recognised-certain" if is_target_sequence else "recognised-although", **parameters
+        )
+    if words == "PD" and timing.kind is None:
+        return "PD", words_clause
+    return None, message(
+        "recognised-against" if timing.kind else "recognised-against-none", **inline_parameters
+    )
+
+
+def _translate_kind(kind: str | None) -> str:
+    return find_message_for_text(str(kind or ""), "recognised-steady-state", "recognised-unknown-kind")
+
+
+def _recognise_contrast_of_t1(
+    metadata: HeaderMetadata, reason: str, series_context: SeriesContext
+) -> SeriesRecognition:
+    """T1 before or after contrast medium: the words, then the agent's tag."""
+    words = parse_contrast(metadata.series_description)
+    if words is None:
+        words = parse_contrast(metadata.protocol_name) if not metadata.contrast_agent else None
+    if words is False:
+        before = message("recognised-before-contrast")
+        if metadata.contrast_agent:
+            before = message("recognised-before-although", agent=metadata.contrast_agent)
+        return _accept_series(MRSequence.T1, _join_clauses(reason, before))
+    if not (words or metadata.contrast_agent):
+        return _recognise_unenhanced_t1(metadata, reason)
+    if series_context.repeat_count > 1 and series_context.has_constant_agent:
+        return _reject_series(
+            "unknown", _join_clauses(reason, message("recognised-repeats", count=series_context.repeat_count))
+        )
+    after = message("recognised-after-contrast")
+    return _accept_series(
+        MRSequence.T1C,
+        _join_clauses(reason, after if words else message("recognised-agent", agent=metadata.contrast_agent)),
+    )
+
+
+def _recognise_unenhanced_t1(metadata: HeaderMetadata, reason: str) -> SeriesRecognition:
     """T1 unless the de-identification took away whatever could have told of contrast."""
-    if facts.deidentified and not facts.agent_tag and not (facts.description or facts.protocol):
-        return _other("unknown", _and(why, message("recognised-deidentified")))
-    return _ours(MRSequence.T1, _and(why, message("recognised-no-contrast")))
+    if (
+        metadata.is_deidentified
+        and not metadata.has_contrast_agent_attribute
+        and not (metadata.series_description or metadata.protocol_name)
+    ):
+        return _reject_series("unknown", _join_clauses(reason, message("recognised-deidentified")))
+    return _accept_series(MRSequence.T1, _join_clauses(reason, message("recognised-no-contrast")))
 
 
-def _with_geometry(found: Recognition, facts: HeaderFacts, step_mm: float | None) -> Recognition:
+def _add_geometry_to_reason(
+    found: SeriesRecognition, metadata: HeaderMetadata, slice_spacing_mm: float | None
+) -> SeriesRecognition:
     """Say in the reason where the images are resliced or derived."""
     if found.sequence is None:
         return found
     assert isinstance(found.reason, Message)
-    clause, (plane, _) = found.reason.parameters["clause"], nearest_plane(facts.orientation)
+    clause, (plane, _) = found.reason.parameters["clause"], find_nearest_plane(metadata.orientation)
     if plane in {"sagittal", "coronal"}:
-        word = message(f"recognised-{plane}")
-        resliced = message("recognised-resliced-unwritten", plane=word)
-        if step_mm:
-            resliced = message("recognised-resliced", plane=word, step=step_mm)
-        clause = _and(clause, resliced)
-    if not is_original(facts):
-        clause = _and(clause, message("recognised-derived"))
-    return _ours(found.sequence, clause)
+        plane_name = message(f"recognised-{plane}")
+        resliced = message("recognised-resliced-unwritten", plane=plane_name)
+        if slice_spacing_mm:
+            resliced = message("recognised-resliced", plane=plane_name, step=slice_spacing_mm)
+        clause = _join_clauses(clause, resliced)
+    if not is_original(metadata):
+        clause = _join_clauses(clause, message("recognised-derived"))
+    return _accept_series(found.sequence, clause)

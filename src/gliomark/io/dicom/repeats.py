@@ -12,121 +12,152 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from gliomark.io.dicom.files import read_dataset
-from gliomark.io.dicom.instances import DAMAGE, Piece, can_hold_frames
-from gliomark.isolation import ReadingEndedError, read_file
+from gliomark.io.dicom.instances import DAMAGED_FILE_ERRORS, InstanceFrame, is_frame_count_plausible
+from gliomark.isolation import ReaderProcessError, run_file_reader
 
-MANY_REPEATS = 4  # so many images of each place are a time series
+MIN_TIME_SERIES_REPEATS = 4  # so many images of each place are a time series
 
 
-def without_copies(stack: list[Piece]) -> list[Piece]:
+def remove_copied_images(instance_frames: list[InstanceFrame]) -> list[InstanceFrame]:
     """The stack with one image for each place and its very pixels: copies under new instance UIDs are left out.
 
     Time series, whose places come four times and more, stay as they are.
     """
-    places: dict[tuple[float, ...] | None, list[Piece]] = defaultdict(list)
-    for piece in sorted(stack, key=lambda one: (one[0].order, one[0].sop_uid, one[1].number or 0)):
-        places[_rounded(piece)].append(piece)
-    if max(len(pieces) for pieces in places.values()) >= MANY_REPEATS:
-        return stack
-    kept = [piece for place, pieces in places.items() for piece in _distinct(place, pieces)]
-    return stack if len(kept) == len(stack) else kept
+    frames_by_position: dict[tuple[float, ...] | None, list[InstanceFrame]] = defaultdict(list)
+    for instance_frame in sorted(
+        instance_frames,
+        key=lambda one: (one[0].instance_number, one[0].sop_instance_uid, one[1].frame_index or 0),
+    ):
+        frames_by_position[_round_position(instance_frame)].append(instance_frame)
+    if max(len(pieces) for pieces in frames_by_position.values()) >= MIN_TIME_SERIES_REPEATS:
+        return instance_frames
+    kept = [
+        piece
+        for place, pieces in frames_by_position.items()
+        for piece in _keep_distinct_images(place, pieces)
+    ]
+    return instance_frames if len(kept) == len(instance_frames) else kept
 
 
-def _distinct(place: tuple[float, ...] | None, pieces: list[Piece]) -> list[Piece]:
-    if place is None or len(pieces) == 1:
-        return pieces
-    return list({pixel_digest(piece) or id(piece): piece for piece in reversed(pieces)}.values())[::-1]
+def _keep_distinct_images(
+    position: tuple[float, ...] | None, instance_frames: list[InstanceFrame]
+) -> list[InstanceFrame]:
+    if position is None or len(instance_frames) == 1:
+        return instance_frames
+    return list(
+        {compute_image_digest(piece) or id(piece): piece for piece in reversed(instance_frames)}.values()
+    )[::-1]
 
 
-def same_images(one: Sequence[Piece], other: Sequence[Piece]) -> bool:
+def has_same_images(one: Sequence[InstanceFrame], other: Sequence[InstanceFrame]) -> bool:
     """Whether two stacks have the same pixels at the same places: one is a copy of the other."""
     if len(one) != len(other):
         return False
-    a, b = ({_rounded(piece): piece for piece in stack} for stack in (one, other))
+    a, b = ({_round_position(piece): piece for piece in stack} for stack in (one, other))
     if set(a) != set(b) or None in a or len(a) != len(one):
         return False
-    return all((found := pixel_digest(a[place])) and found == pixel_digest(b[place]) for place in a)
+    return all(
+        (found := compute_image_digest(a[place])) and found == compute_image_digest(b[place]) for place in a
+    )
 
 
-def pixel_digest(piece: Piece) -> str:
+def compute_image_digest(instance_frame: InstanceFrame) -> str:
     """What tells one image's pixels and their scaling from another's; blank where they cannot be read."""
-    instance, frame = piece
-    pixels = _digest_of_file(instance.file, instance.file.stat().st_mtime_ns)
-    told = (instance.rows, instance.columns, frame.slope, frame.intercept, frame.number)
-    return f"{pixels} {told}" if pixels else ""
+    instance, frame = instance_frame
+    pixels = _read_pixel_hash(instance.file, instance.file.stat().st_mtime_ns)
+    distinguishing_values = (
+        instance.rows,
+        instance.columns,
+        frame.rescale_slope,
+        frame.rescale_intercept,
+        frame.frame_index,
+    )
+    return f"{pixels} {distinguishing_values}" if pixels else ""
 
 
 @lru_cache(maxsize=4096)
-def _digest_of_file(file: Path, changed: int) -> str:
+def _read_pixel_hash(file: Path, modified_ns: int) -> str:
     try:
-        return read_file(hash_of_pixels, file)
-    except ReadingEndedError:
+        return run_file_reader(hash_pixel_data, file)
+    except ReaderProcessError:
         return ""
 
 
-def hash_of_pixels(file: Path) -> str:
+def hash_pixel_data(file: Path) -> str:
     """SHA-256 of a file's pixels as they are without compression; blank where they cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = read_dataset(file)
-            if not can_hold_frames(dataset, file.stat().st_size):
+            if not is_frame_count_plausible(dataset, file.stat().st_size):
                 return ""
             syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
-            packed = syntax is not None and syntax.is_compressed
-            pixels = dataset.pixel_array.tobytes() if packed else bytes(dataset.PixelData)
-    except (*DAMAGE, RuntimeError):
+            is_compressed = syntax is not None and syntax.is_compressed
+            pixels = dataset.pixel_array.tobytes() if is_compressed else bytes(dataset.PixelData)
+    except (*DAMAGED_FILE_ERRORS, RuntimeError):
         return ""
     return hashlib.sha256(pixels).hexdigest()
 
 
-def by_time(stack: list[Piece]) -> list[list[Piece]]:
+def split_by_time(instance_frames: list[InstanceFrame]) -> list[list[InstanceFrame]]:
     """Part a stack in which every place comes several times, where the headers say which belongs together.
 
     A moment's tag parts it when no part repeats a place and one part has all places; else, where every place
     comes equally often, the first of each by InstanceNumber go together, then the second. Odd repeats stay in.
     """
-    counts = _counts(stack)
-    most = max(counts.values(), default=1)
-    if most == 1:
-        return [stack]
-    for which in range(max(len(frame.moment) for _, frame in stack)):
-        parts: dict[str, list[Piece]] = defaultdict(list)
-        for piece in stack:
-            parts[piece[1].moment[which] if which < len(piece[1].moment) else ""].append(piece)
-        whole = any(len(part) == len(counts) for part in parts.values())
-        if len(parts) > 1 and whole and all(max(_counts(part).values()) == 1 for part in parts.values()):
-            return [parts[moment] for moment in sorted(parts, key=_counting)]
-    if len(counts) > 1 and set(counts.values()) == {most}:
-        return _by_turns(stack, most)
-    return [stack]
+    counts = _count_positions(instance_frames)
+    max_count = max(counts.values(), default=1)
+    if max_count == 1:
+        return [instance_frames]
+    for key_index in range(max(len(frame.temporal_keys) for _, frame in instance_frames)):
+        parts: dict[str, list[InstanceFrame]] = defaultdict(list)
+        for instance_frame in instance_frames:
+            parts[
+                instance_frame[1].temporal_keys[key_index]
+                if key_index < len(instance_frame[1].temporal_keys)
+                else ""
+            ].append(instance_frame)
+        has_complete_part = any(len(part) == len(counts) for part in parts.values())
+        if (
+            len(parts) > 1
+            and has_complete_part
+            and all(max(_count_positions(part).values()) == 1 for part in parts.values())
+        ):
+            return [parts[moment] for moment in sorted(parts, key=_compute_temporal_sort_key)]
+    if len(counts) > 1 and set(counts.values()) == {max_count}:
+        return _split_by_repetition(instance_frames, max_count)
+    return [instance_frames]
 
 
-def _counting(moment: str) -> tuple[float, str]:
+def _compute_temporal_sort_key(temporal_key: str) -> tuple[float, str]:
     try:
-        return float(moment), moment
+        return float(temporal_key), temporal_key
     except ValueError:
-        return float("inf"), moment
+        return float("inf"), temporal_key
 
 
-def _rounded(piece: Piece) -> tuple[float, ...] | None:
-    position = piece[1].position
+def _round_position(instance_frame: InstanceFrame) -> tuple[float, ...] | None:
+    position = instance_frame[1].position
     return None if position is None else tuple(round(value, 2) + 0.0 for value in position)
 
 
-def _counts(stack: Sequence[Piece]) -> dict[tuple[float, ...] | None, int]:
+def _count_positions(instance_frames: Sequence[InstanceFrame]) -> dict[tuple[float, ...] | None, int]:
     """How often each place comes; images without a place count as one each."""
     counts: dict[tuple[float, ...] | None, int] = defaultdict(int)
-    for at, piece in enumerate(stack):
-        counts[_rounded(piece) or (float(at), -1.0)] += 1
+    for index, instance_frame in enumerate(instance_frames):
+        counts[_round_position(instance_frame) or (float(index), -1.0)] += 1
     return counts
 
 
-def _by_turns(stack: list[Piece], turns: int) -> list[list[Piece]]:
+def _split_by_repetition(
+    instance_frames: list[InstanceFrame], repeat_count: int
+) -> list[list[InstanceFrame]]:
     seen: dict[tuple[float, ...] | None, int] = defaultdict(int)
-    parts: list[list[Piece]] = [[] for _ in range(turns)]
-    for piece in sorted(stack, key=lambda one: (one[0].order, one[1].number or 0)):
-        place = _rounded(piece)
-        parts[seen[place]].append(piece)
-        seen[place] += 1
+    parts: list[list[InstanceFrame]] = [[] for _ in range(repeat_count)]
+    for instance_frame in sorted(
+        instance_frames, key=lambda one: (one[0].instance_number, one[1].frame_index or 0)
+    ):
+        position = _round_position(instance_frame)
+        parts[seen[position]].append(instance_frame)
+        seen[position] += 1
     return parts

@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.io.dicom.duplicates import clashes
-from gliomark.io.dicom.facts import nearest_plane
-from gliomark.io.dicom.instances import Frame, Instance, Piece
-from gliomark.io.dicom.recognition import Recognition, Surroundings, recognise_facts
-from gliomark.io.dicom.repeats import by_time, without_copies
-from gliomark.io.dicom.spacing import SAME_PLACE_MM, SliceGrid, slice_grid
-from gliomark.io.naming import same_id
+from gliomark.io.dicom.duplicates import find_uid_conflicts
+from gliomark.io.dicom.facts import find_nearest_plane
+from gliomark.io.dicom.instances import Frame, Instance, InstanceFrame
+from gliomark.io.dicom.recognition import SeriesContext, SeriesRecognition, recognise_series
+from gliomark.io.dicom.repeats import remove_copied_images, split_by_time
+from gliomark.io.dicom.spacing import SAME_POSITION_MM, SlicePositions, fit_slice_positions
+from gliomark.io.naming import normalise_patient_id
 
-_TURN = 2e-3  # of a direction cosine: more is another orientation
-_ECHO_MS = 0.5
-_STRAIGHT = 0.9  # cosine to the nearest plane below which a stack is called oblique
+_ORIENTATION_TOLERANCE = 2e-3  # of a direction cosine: more is another orientation
+_ECHO_TIME_TOLERANCE_MS = 0.5
+_MIN_PLANE_COSINE = 0.9  # cosine to the nearest plane below which a stack is called oblique
 
 
 @dataclass(frozen=True)
@@ -39,120 +39,130 @@ class DicomSeries:
     clash: two files under one instance UID that show different images, one of them in this stack.
     """
 
-    key: str
+    series_key: str
     instances: tuple[Instance, ...]
-    surroundings: Surroundings = Surroundings()  # noqa: RUF009
-    copies: int = 0
-    clash: tuple[Path, Path] | None = None
+    series_context: SeriesContext = SeriesContext()  # noqa: RUF009
+    copy_count: int = 0
+    conflicting_files: tuple[Path, Path] | None = None
 
     @property
-    def first(self) -> Instance:
+    def first_instance(self) -> Instance:
         """The instance that speaks for the series."""
         return self.instances[0]
 
     @property
     def patient_id(self) -> str:
-        return self.first.patient_id
+        return self.first_instance.patient_id
 
     @property
     def patient_name(self) -> str:
-        return self.first.patient_name
+        return self.first_instance.patient_name
 
     @property
     def birth_date(self) -> str:
-        return self.first.birth_date
+        return self.first_instance.birth_date
 
     @property
     def sex(self) -> str:
-        return self.first.sex
+        return self.first_instance.sex
 
     @property
     def age(self) -> str:
-        return self.first.age
+        return self.first_instance.age
 
     @property
-    def study_uid(self) -> str:
-        return self.first.study_uid
+    def study_instance_uid(self) -> str:
+        return self.first_instance.study_instance_uid
 
     @property
     def study_date(self) -> str:
-        return self.first.study_date
+        return self.first_instance.study_date
 
     @property
-    def date(self) -> str:
+    def examination_date(self) -> str:
         """Of the examination, YYYYMMDD: StudyDate, else when it was acquired; blank where neither is written."""
-        acquired = self.first.acquired_at[:8]
+        acquired = self.first_instance.acquisition_datetime[:8]
         return self.study_date or (acquired if re.fullmatch(r"(19|20)\d{6}", acquired) else "")
 
     @property
-    def description(self) -> str:
-        return self.first.description
+    def series_description(self) -> str:
+        return self.first_instance.series_description
 
     @cached_property
-    def images(self) -> int:
+    def image_count(self) -> int:
         """Number of images: files, or frames of multi-frame files."""
         return sum(len(instance.frames) for instance in self.instances)
 
     @cached_property
-    def frames(self) -> tuple[Piece, ...]:
+    def instance_frames(self) -> tuple[InstanceFrame, ...]:
         """All images with their files."""
         return tuple((instance, frame) for instance in self.instances for frame in instance.frames)
 
     @cached_property
     def plane(self) -> str:
         """``axial``, ``sagittal``, ``coronal``; ``oblique`` when over 25 degrees off; blank when not written."""
-        orientation = self.frames[0][1].orientation if self.frames else None
-        plane, cosine = nearest_plane(orientation)
-        return plane if not plane or cosine >= _STRAIGHT else "oblique"
+        orientation = self.instance_frames[0][1].orientation if self.instance_frames else None
+        plane, cosine = find_nearest_plane(orientation)
+        return plane if not plane or cosine >= _MIN_PLANE_COSINE else "oblique"
 
     @cached_property
-    def grid(self) -> SliceGrid | None:
+    def slice_positions(self) -> SlicePositions | None:
         """The slices' places along the normal; None where there are not two different ones."""
-        normal = _normal(self.frames[0][1]) if self.frames else None
-        places = [place for _, frame in self.frames if (place := _place(frame, normal)) is not None]
-        apart = np.unique(np.asarray(places, dtype=np.float64))
-        if len(apart) == 0:
+        normal = _compute_slice_normal(self.instance_frames[0][1]) if self.instance_frames else None
+        positions = [
+            position
+            for _, frame in self.instance_frames
+            if (position := _compute_position_along_normal(frame, normal)) is not None
+        ]
+        distinct_positions = np.unique(np.asarray(positions, dtype=np.float64))
+        if len(distinct_positions) == 0:
             return None
-        apart = apart[np.concatenate(([True], np.diff(apart) > SAME_PLACE_MM))]
-        return slice_grid(apart) if len(apart) > 1 else None
+        distinct_positions = distinct_positions[
+            np.concatenate(([True], np.diff(distinct_positions) > SAME_POSITION_MM))
+        ]
+        return fit_slice_positions(distinct_positions) if len(distinct_positions) > 1 else None
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float] | None:
         """Between rows, between columns, between slices; None where the headers do not state them."""
-        spacing = self.frames[0][1].spacing if self.frames else None
-        if spacing is None or self.grid is None:
+        spacing = self.instance_frames[0][1].pixel_spacing_mm if self.instance_frames else None
+        if spacing is None or self.slice_positions is None:
             return None
-        return (spacing[0], spacing[1], round(self.grid.step, 4))
+        return (spacing[0], spacing[1], round(self.slice_positions.slice_spacing_mm, 4))
 
     @cached_property
-    def recognition(self) -> Recognition:
+    def recognition(self) -> SeriesRecognition:
         """What the series is, and why."""
-        step = round(self.grid.step, 4) if self.grid else None
-        return recognise_facts(self.first.facts, self.images, step, self.surroundings)
+        slice_spacing_mm = round(self.slice_positions.slice_spacing_mm, 4) if self.slice_positions else None
+        return recognise_series(
+            self.first_instance.metadata, self.image_count, slice_spacing_mm, self.series_context
+        )
 
     @property
-    def technical(self) -> dict[str, Any]:
+    def acquisition_parameters(self) -> dict[str, Any]:
         """Facts about the scan that identify nobody, ready for JSON; None where unknown."""
-        first, facts = self.first, self.first.facts
+        first, metadata = self.first_instance, self.first_instance.metadata
         return {
             "manufacturer": first.manufacturer or None,
-            "model": first.model or None,
-            "field_strength_t": first.field_strength_t,
-            "repetition_ms": facts.repetition,
-            "echo_ms": self.frames[0][1].echo if self.frames else facts.echo,
-            "inversion_ms": facts.inversion,
+            "model": first.scanner_model or None,
+            "field_strength_t": first.field_strength_tesla,
+            "repetition_ms": metadata.repetition_time_ms,
+            "echo_ms": self.instance_frames[0][1].echo_time_ms
+            if self.instance_frames
+            else metadata.echo_time_ms,
+            "inversion_ms": metadata.inversion_time_ms,
             "spacing_mm": list(self.spacing_mm) if self.spacing_mm else None,
             "matrix": [first.rows, first.columns] if first.rows else None,
-            "slices": len(self.grid.places) if self.grid else self.images,
+            "slices": len(self.slice_positions.measured_mm) if self.slice_positions else self.image_count,
         }
 
 
-def _normal(frame: Frame) -> NDArray[np.float64] | None:
+def _compute_slice_normal(frame: Frame) -> NDArray[np.float64] | None:
     orientation = frame.orientation
     return None if orientation is None else np.cross(orientation[:3], orientation[3:])
 
 
-def _place(frame: Frame, normal: NDArray[np.float64] | None) -> float | None:
+def _compute_position_along_normal(frame: Frame, normal: NDArray[np.float64] | None) -> float | None:
     """Millimetres along the stack's normal: one for all its frames, whose own differ in the last digits."""
     if frame.position is None or frame.orientation is None or normal is None:
         return None
@@ -165,135 +175,170 @@ def _place(frame: Frame, normal: NDArray[np.float64] | None) -> float | None:
 def group_series(instances: Iterable[Instance]) -> tuple[DicomSeries, ...]:
     """Part instances into stacks, in order of their key; a copied file (same instance, same place) counts once."""
     by_uid: dict[str, list[Instance]] = defaultdict(list)
-    for instance in sorted(instances, key=lambda one: (one.sop_uid, str(one.file))):
-        by_uid[instance.series_uid or str(instance.file.parent)].append(instance)
-    found = [series for uid in sorted(by_uid) for series in _series_of(uid, by_uid[uid])]
-    clashing = clashes(one for instances in by_uid.values() for one in instances)
-    return tuple(_with_clash(series, clashing) for series in found)
+    for instance in sorted(instances, key=lambda one: (one.sop_instance_uid, str(one.file))):
+        by_uid[instance.series_instance_uid or str(instance.file.parent)].append(instance)
+    found = [series for uid in sorted(by_uid) for series in _split_shared_uid(uid, by_uid[uid])]
+    conflicts = find_uid_conflicts(one for instances in by_uid.values() for one in instances)
+    return tuple(_with_clash(series, conflicts) for series in found)
 
 
-def _with_clash(series: DicomSeries, clashing: Mapping[Path, tuple[Path, Path]]) -> DicomSeries:
-    pair = next((clashing[one.file] for one in series.instances if one.file in clashing), None)
+def _with_clash(series: DicomSeries, conflicts: Mapping[Path, tuple[Path, Path]]) -> DicomSeries:
+    pair = next((conflicts[one.file] for one in series.instances if one.file in conflicts), None)
     return series if pair is None else replace(series, clash=pair)
 
 
-def owner_key(instance: Instance) -> tuple[str, str, str]:
+def get_patient_identity(instance: Instance) -> tuple[str, str, str]:
     """Who a file says it is of: id, name and birth date, spelling of blanks and capitals aside."""
     name = re.sub(r"[\s^=,.-]+", " ", unicodedata.normalize("NFKC", instance.patient_name)).strip().casefold()
-    return same_id(instance.patient_id), name, instance.birth_date
+    return normalise_patient_id(instance.patient_id), name, instance.birth_date
 
 
-def _series_of(uid: str, instances: Sequence[Instance]) -> list[DicomSeries]:
+def _split_shared_uid(uid: str, instances: Sequence[Instance]) -> list[DicomSeries]:
     """The stacks of one SeriesInstanceUID."""
-    parted: dict[tuple[Any, ...], list[Instance]] = defaultdict(list)
+    instances_by_owner: dict[tuple[Any, ...], list[Instance]] = defaultdict(list)
     for instance in instances:
-        parted[*owner_key(instance), instance.study_uid, instance.sop_class].append(instance)
-    stacks = [stack for key in sorted(parted, key=str) for stack in _stacks_of(parted[key])]
-    several = len(stacks) > 1
-    return [replace(stack, key=f"{uid}#{at}" if several else uid) for at, stack in enumerate(stacks, start=1)]
+        instances_by_owner[
+            *get_patient_identity(instance), instance.study_instance_uid, instance.sop_class_uid
+        ].append(instance)
+    split_series = [
+        stack
+        for key in sorted(instances_by_owner, key=str)
+        for stack in _split_by_acquisition(instances_by_owner[key])
+    ]
+    is_split = len(split_series) > 1
+    return [
+        replace(stack, key=f"{uid}#{number}" if is_split else uid)
+        for number, stack in enumerate(split_series, start=1)
+    ]
 
 
-def _stacks_of(instances: Sequence[Instance]) -> list[DicomSeries]:
+def _split_by_acquisition(instances: Sequence[Instance]) -> list[DicomSeries]:
     """The stacks of one patient's series: by size, kind of image, agent, orientation, spacing, echo and time."""
-    kept, copies = _without_copies(instances)
-    images = [(instance, frame) for instance in kept for frame in instance.frames]
-    if not images:
-        return [DicomSeries("", tuple(kept), copies=copies)]
-    taken = sorted(_alike(images), key=_order)
-    alike = [without_copies(stack) for stack in taken]
-    copies += sum(map(len, taken)) - sum(map(len, alike))
-    repeated = [by_time(stack) for stack in alike]
-    around = _surroundings(alike, repeated)
-    stacks = [
+    kept, copies = _remove_copied_instances(instances)
+    instance_frames = [(instance, frame) for instance in kept for frame in instance.frames]
+    if not instance_frames:
+        return [DicomSeries("", tuple(kept), copy_count=copies)]
+    similar_groups = sorted(_group_similar_frames(instance_frames), key=_compute_sort_key)
+    unique_groups = [remove_copied_images(stack) for stack in similar_groups]
+    copies += sum(map(len, similar_groups)) - sum(map(len, unique_groups))
+    split_groups = [split_by_time(stack) for stack in unique_groups]
+    series_context = _create_series_context(unique_groups, split_groups)
+    split_series = [
         DicomSeries(
-            "", _instances(stack), replace(around, repeats=len(moments), agent_throughout=True), copies
+            "",
+            _collect_instances(stack),
+            replace(series_context, repeats=len(moments), agent_throughout=True),
+            copies,
         )
-        for moments in repeated
+        for moments in split_groups
         for stack in moments
     ]
-    return stacks
+    return split_series
 
 
-def _without_copies(instances: Sequence[Instance]) -> tuple[list[Instance], int]:
+def _remove_copied_instances(instances: Sequence[Instance]) -> tuple[list[Instance], int]:
     kept: dict[tuple[Any, ...], Instance] = {}
     for instance in instances:
-        place = instance.frames[0].position if instance.frames else None
-        kept.setdefault((instance.sop_uid or str(instance.file), place, len(instance.frames)), instance)
+        position = instance.frames[0].position if instance.frames else None
+        kept.setdefault(
+            (instance.sop_instance_uid or str(instance.file), position, len(instance.frames)), instance
+        )
     return list(kept.values()), len(instances) - len(kept)
 
 
-def _alike(images: Sequence[Piece]) -> list[list[Piece]]:
+def _group_similar_frames(instance_frames: Sequence[InstanceFrame]) -> list[list[InstanceFrame]]:
     """Groups equal in size, kind and agent, and within a hair in orientation, spacing and echo."""
-    exact: dict[tuple[Any, ...], list[list[Piece]]] = defaultdict(list)
-    for piece in images:
-        instance, frame = piece
-        kind = _component(frame.image_type)
-        groups = exact[instance.rows, instance.columns, kind, bool(instance.facts.agent)]
-        home = next((one for one in groups if _same_stack(one[0][1], frame)), None)
-        if home is None:
-            groups.append([piece])
+    groups_by_key: dict[tuple[Any, ...], list[list[InstanceFrame]]] = defaultdict(list)
+    for instance_frame in instance_frames:
+        instance, frame = instance_frame
+        kind = _drop_varying_image_types(frame.image_type)
+        groups = groups_by_key[instance.rows, instance.columns, kind, bool(instance.metadata.contrast_agent)]
+        matching_group = next((one for one in groups if _is_same_acquisition(one[0][1], frame)), None)
+        if matching_group is None:
+            groups.append([instance_frame])
         else:
-            home.append(piece)
-    return [group for groups in exact.values() for group in groups]
+            matching_group.append(instance_frame)
+    return [group for groups in groups_by_key.values() for group in groups]
 
 
-def _component(image_type: tuple[str, ...]) -> tuple[str, ...]:
+def _drop_varying_image_types(image_type: tuple[str, ...]) -> tuple[str, ...]:
     """ImageType without what varies from slice to slice of one stack."""
     return tuple(
         sorted({part for part in image_type if part not in {"PRIMARY", "SECONDARY", "OTHER", "NONE"}})
     )
 
 
-def _same_stack(one: Frame, other: Frame) -> bool:
+def _is_same_acquisition(one: Frame, other: Frame) -> bool:
     return (
-        _near(one.orientation, other.orientation, _TURN)
-        and _near(one.spacing, other.spacing, 1e-3)
-        and _near((one.echo,) if one.echo else None, (other.echo,) if other.echo else None, _ECHO_MS)
+        _is_close(one.orientation, other.orientation, _ORIENTATION_TOLERANCE)
+        and _is_close(one.pixel_spacing_mm, other.pixel_spacing_mm, 1e-3)
+        and _is_close(
+            (one.echo_time_ms,) if one.echo_time_ms else None,
+            (other.echo_time_ms,) if other.echo_time_ms else None,
+            _ECHO_TIME_TOLERANCE_MS,
+        )
         and (one.b_value > 0) == (other.b_value > 0)
     )
 
 
-def _near(one: tuple[float, ...] | None, other: tuple[float, ...] | None, within: float) -> bool:
+def _is_close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float) -> bool:
     if one is None or other is None:
         return one is other
-    return all(abs(a - b) <= within for a, b in zip(one, other, strict=True))
+    return all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))
 
 
-def _surroundings(alike: Sequence[list[Piece]], repeated: Sequence[list[list[Piece]]]) -> Surroundings:
+def _create_series_context(
+    alike: Sequence[list[InstanceFrame]], repeated: Sequence[list[list[InstanceFrame]]]
+) -> SeriesContext:
     frames = [frame for stack in alike for _, frame in stack]
-    echoes = {round(frame.echo, 1) for frame in frames if frame.echo}
-    planes = {nearest_plane(stack[0][1].orientation)[0] for stack in alike}
-    return Surroundings(
-        stacks=sum(len(moments) for moments in repeated),
-        echoes=len(echoes),
-        planes=len(planes - {""}),
-        b_value=max(frame.b_value for frame in frames),
+    echoes = {round(frame.echo_time_ms, 1) for frame in frames if frame.echo_time_ms}
+    planes = {find_nearest_plane(stack[0][1].orientation)[0] for stack in alike}
+    return SeriesContext(
+        series_count=sum(len(moments) for moments in repeated),
+        echo_count=len(echoes),
+        plane_count=len(planes - {""}),
+        max_b_value=max(frame.b_value for frame in frames),
     )
 
 
-def _order(stack: Sequence[Piece]) -> tuple[Any, ...]:
+def _compute_sort_key(instance_frames: Sequence[InstanceFrame]) -> tuple[Any, ...]:
     """The order of stacks within one UID: the same whatever order the files came in."""
-    instance, frame = stack[0]
-    turn = tuple(round(value, 3) for value in frame.orientation or ())
-    lowest = min(piece[0].order for piece in stack)
-    return instance.rows, instance.columns, turn, frame.echo or 0.0, frame.b_value, frame.image_type, lowest
+    instance, frame = instance_frames[0]
+    rounded_orientation = tuple(round(value, 3) for value in frame.orientation or ())
+    lowest = min(piece[0].instance_number for piece in instance_frames)
+    return (
+        instance.rows,
+        instance.columns,
+        rounded_orientation,
+        frame.echo_time_ms or 0.0,
+        frame.b_value,
+        frame.image_type,
+        lowest,
+    )
 
 
-def _instances(stack: Sequence[Piece]) -> tuple[Instance, ...]:
+def _collect_instances(instance_frames: Sequence[InstanceFrame]) -> tuple[Instance, ...]:
     """The files of a stack, each with the frames that belong to it, by place; facts follow the stack's frames."""
     frames: dict[int, list[Frame]] = defaultdict(list)
     files: dict[int, Instance] = {}
-    normal = _normal(stack[0][1])
-    for instance, frame in sorted(stack, key=lambda one: (_place(one[1], normal) or 0.0, one[0].sop_uid)):
+    normal = _compute_slice_normal(instance_frames[0][1])
+    for instance, frame in sorted(
+        instance_frames,
+        key=lambda one: (_compute_position_along_normal(one[1], normal) or 0.0, one[0].sop_instance_uid),
+    ):
         frames[id(instance)].append(frame)
         files[id(instance)] = instance
-    return tuple(_with_frames(files[one], tuple(frames[one])) for one in files)
+    return tuple(_restrict_to_frames(files[one], tuple(frames[one])) for one in files)
 
 
-def _with_frames(instance: Instance, frames: tuple[Frame, ...]) -> Instance:
+def _restrict_to_frames(instance: Instance, frames: tuple[Frame, ...]) -> Instance:
     first = frames[0]
-    facts = replace(
-        instance.facts, echo=first.echo, image_type=first.image_type, b_value=max(f.b_value for f in frames),
-        orientation=first.orientation, spacing=first.spacing,
-    )  # fmt: skip
-    return replace(instance, frames=frames, facts=facts)
+    metadata = replace(
+        instance.metadata,
+        echo=first.echo_time_ms,
+        image_type=first.image_type,
+        b_value=max(f.b_value for f in frames),
+        orientation=first.orientation,
+        spacing=first.pixel_spacing_mm,
+    )
+    return replace(instance, frames=frames, facts=metadata)

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Positions are often written with one decimal; a missing slice is a gap of a whole step.
-GAP_TOLERANCE = 0.02
-GAP_TOLERANCE_MM = 0.1
-JITTER = 0.25  # of the step: more unevenness than this is refused
-MOST_MISSING = 2
-SAME_PLACE_MM = 1e-3
+RELATIVE_POSITION_TOLERANCE = 0.02
+MIN_POSITION_TOLERANCE_MM = 0.1
+MAX_JITTER = 0.25  # of the step: more unevenness than this is refused
+MAX_MISSING_SLICES = 2
+SAME_POSITION_MM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class SliceGrid:
+class SlicePositions:
     """Places (mm along the normal) as found, and as they should be on an even grid.
 
     grid: even places, first and last kept; missing: indices into ``grid`` without a slice; jitter: largest
@@ -24,50 +24,71 @@ class SliceGrid:
     departure: mm by which the place farthest off the grid is off it.
     """
 
-    places: NDArray[np.float64]
-    grid: NDArray[np.float64]
-    missing: tuple[int, ...]
+    measured_mm: NDArray[np.float64]
+    even_mm: NDArray[np.float64]
+    missing_indices: tuple[int, ...]
     jitter: float
-    worst: int
-    step: float
-    departure: float
+    worst_gap_index: int
+    slice_spacing_mm: float
+    max_deviation_mm: float
 
     @property
-    def even(self) -> bool:
+    def is_even(self) -> bool:
         """Nothing is missing and every place is where it should be, within the tolerance."""
-        return not self.missing and self.departure <= tolerance(self.step)
-
-    @property
-    def positions(self) -> NDArray[np.float64]:
-        """Where each place lies on the grid, in steps from its first: whole where within the tolerance."""
-        steps = (self.places - self.places[0]) / self.step
-        whole = np.rint(steps)
-        return np.where(np.abs(steps - whole) * self.step <= tolerance(self.step), whole, steps)
-
-    @property
-    def safe(self) -> bool:
-        """Resampling is safe: at most two single slices missing, never side by side, jitter up to 25 %."""
-        close = any(
-            later - earlier <= 2 for earlier, later in zip(self.missing, self.missing[1:], strict=False)
+        return not self.missing_indices and self.max_deviation_mm <= compute_position_tolerance(
+            self.slice_spacing_mm
         )
-        enough = len(self.places) >= 5 or not self.missing
-        return self.jitter <= JITTER and len(self.missing) <= MOST_MISSING and not close and enough
+
+    @property
+    def fractional_indices(self) -> NDArray[np.float64]:
+        """Where each place lies on the grid, in steps from its first: whole where within the tolerance."""
+        steps = (self.measured_mm - self.measured_mm[0]) / self.slice_spacing_mm
+        whole = np.rint(steps)
+        return np.where(
+            np.abs(steps - whole) * self.slice_spacing_mm
+            <= compute_position_tolerance(self.slice_spacing_mm),
+            whole,
+            steps,
+        )
+
+    @property
+    def is_safe_to_resample(self) -> bool:
+        """Resampling is safe: at most two single slices missing, never side by side, jitter up to 25 %."""
+        are_adjacent = any(
+            later - earlier <= 2
+            for earlier, later in zip(self.missing_indices, self.missing_indices[1:], strict=False)
+        )
+        has_enough_slices = len(self.measured_mm) >= 5 or not self.missing_indices
+        return (
+            self.jitter <= MAX_JITTER
+            and len(self.missing_indices) <= MAX_MISSING_SLICES
+            and not are_adjacent
+            and has_enough_slices
+        )
 
 
-def tolerance(step: float) -> float:
+def compute_position_tolerance(slice_spacing_mm: float) -> float:
     """Millimetres by which a place may be off the even grid and still count as on it."""
-    return max(GAP_TOLERANCE * step, GAP_TOLERANCE_MM)
+    return max(RELATIVE_POSITION_TOLERANCE * slice_spacing_mm, MIN_POSITION_TOLERANCE_MM)
 
 
-def slice_grid(places: NDArray[np.float64]) -> SliceGrid:
+def fit_slice_positions(measured_mm: NDArray[np.float64]) -> SlicePositions:
     """The even grid that ordered, distinct places stand on; places: mm along the normal, two or more."""
-    gaps = np.diff(places)
-    steps = np.clip(np.rint(gaps / float(np.median(gaps))), 1, 1000).astype(int)
-    ends = np.cumsum(steps)
-    step = float(places[-1] - places[0]) / int(ends[-1])
-    away = np.abs(gaps - steps * step)
-    missing = tuple(int(at) for at in np.setdiff1d(np.arange(1, ends[-1]), ends))
-    grid = np.linspace(places[0], places[-1], int(ends[-1]) + 1)
-    departure = float(np.abs(places - grid[np.concatenate(([0], ends))]).max())
-    worst = int(np.argmax(np.where(steps > 1, gaps, away)))
-    return SliceGrid(places, grid, missing, float(away.max()) / step, worst, step, departure)
+    gaps = np.diff(measured_mm)
+    steps_per_gap = np.clip(np.rint(gaps / float(np.median(gaps))), 1, 1000).astype(int)
+    grid_indices = np.cumsum(steps_per_gap)
+    slice_spacing_mm = float(measured_mm[-1] - measured_mm[0]) / int(grid_indices[-1])
+    gap_deviations = np.abs(gaps - steps_per_gap * slice_spacing_mm)
+    missing_indices = tuple(int(at) for at in np.setdiff1d(np.arange(1, grid_indices[-1]), grid_indices))
+    even_mm = np.linspace(measured_mm[0], measured_mm[-1], int(grid_indices[-1]) + 1)
+    max_deviation_mm = float(np.abs(measured_mm - even_mm[np.concatenate(([0], grid_indices))]).max())
+    worst_gap_index = int(np.argmax(np.where(steps_per_gap > 1, gaps, gap_deviations)))
+    return SlicePositions(
+        measured_mm,
+        even_mm,
+        missing_indices,
+        float(gap_deviations.max()) / slice_spacing_mm,
+        worst_gap_index,
+        slice_spacing_mm,
+        max_deviation_mm,
+    )

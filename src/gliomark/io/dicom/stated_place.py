@@ -9,42 +9,46 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from gliomark.io.dicom.facts import group, unit
+from gliomark.io.dicom.facts import find_functional_group, orthonormalise_orientation
 from gliomark.io.dicom.files import read_dataset
 from gliomark.messages import Message, message
 
-_PLACES: tuple[tuple[str, str, int], ...] = (
+_GEOMETRY_ATTRIBUTES: tuple[tuple[str, str, int], ...] = (
     ("ImagePositionPatient", "PlanePositionSequence", 3),
     ("ImageOrientationPatient", "PlaneOrientationSequence", 6),
     ("PixelSpacing", "PixelMeasuresSequence", 2),
 )
-_SOUND: dict[str, Callable[[Sequence[float]], bool]] = {
+_VALIDITY_CHECKS: dict[str, Callable[[Sequence[float]], bool]] = {
     "ImagePositionPatient": lambda position: True,
-    "ImageOrientationPatient": lambda cosines: unit(tuple(cosines)) is not None,
+    "ImageOrientationPatient": lambda cosines: orthonormalise_orientation(tuple(cosines)) is not None,
     "PixelSpacing": lambda spacing: min(spacing) > 0,
 }
 
 
-def place_fault(file: Path, frame: int | None) -> Message:
+def describe_geometry_problem(file: Path, frame_index: int | None) -> Message:
     """The sentence for an image whose position, orientation or spacing could not be used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         header = read_dataset(file, stop_before_pixels=True)
-    for keyword, sequence, count in _PLACES:
-        written = _written(header, frame or 0, keyword, sequence)
-        if not written:
+    for keyword, group_keyword, count in _GEOMETRY_ATTRIBUTES:
+        raw_values = _get_raw_values(header, frame_index or 0, keyword, group_keyword)
+        if not raw_values:
             return message("dicom-place-missing", file=file, attribute=keyword)
-        numbers = [_number(part) for part in written]
-        if len(numbers) != count or not all(map(math.isfinite, numbers)) or not _SOUND[keyword](numbers):
+        numbers = [_to_float(part) for part in raw_values]
+        if (
+            len(numbers) != count
+            or not all(map(math.isfinite, numbers))
+            or not _VALIDITY_CHECKS[keyword](numbers)
+        ):
             return message(
-                "dicom-place-wrong", file=file, attribute=keyword, value="\\".join(map(str, written))[:80]
+                "dicom-place-wrong", file=file, attribute=keyword, value="\\".join(map(str, raw_values))[:80]
             )
     return message("dicom-place-missing", file=file, attribute="ImagePositionPatient")
 
 
-def _written(header: Dataset, frame: int, keyword: str, sequence: str) -> list[object]:
+def _get_raw_values(header: Dataset, frame_index: int, keyword: str, group_keyword: str) -> list[object]:
     """An attribute's parts as they stand in the file, of one frame or of the header itself."""
-    holder = group(header, frame, sequence) or header
+    holder = find_functional_group(header, frame_index, group_keyword) or header
     try:
         value = holder.get(keyword)
     except (ValueError, TypeError):  # no decimal at all
@@ -55,7 +59,7 @@ def _written(header: Dataset, frame: int, keyword: str, sequence: str) -> list[o
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
-def _number(part: object) -> float:
+def _to_float(part: object) -> float:
     try:
         return float(part)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gliomark.study import MRSequence
 
-CLASSES = {
+SOP_CLASS_KINDS = {
     "1.2.840.10008.5.1.4.1.1.4": "",
     "1.2.840.10008.5.1.4.1.1.4.1": "",
     "1.2.840.10008.5.1.4.1.1.4.4": "",
@@ -14,7 +14,7 @@ CLASSES = {
     "1.2.840.10008.5.1.4.1.1.481.3": "contours",
     "1.2.840.10008.1.3.10": "index",
 }
-CLASS_STEMS = (
+SOP_CLASS_PREFIX_KINDS = (
     ("1.2.840.10008.5.1.4.1.1.7", "screenshot"),
     ("1.2.840.10008.5.1.4.1.1.88", "report"),
     ("1.2.840.10008.5.1.4.1.1.104", "report"),
@@ -22,11 +22,11 @@ CLASS_STEMS = (
     ("1.2.840.10008.5.1.4.1.1.66", "registration"),
     ("1.2.840.10008.5.1.4.1.1.481", "radiotherapy"),
 )
-MODALITIES = {"SR": "report", "PR": "presentation state", "KO": "report", "SEG": "segmentation",
+MODALITY_KINDS = {"SR": "report", "PR": "presentation state", "KO": "report", "SEG": "segmentation",
     "DOC": "report",
                "RTSTRUCT": "contours", "OT": "screenshot", "SC": "screenshot", "REG": "registration"}  # fmt: skip
 # Parts of ImageType, as the makers write them, that mark an image as none of ours.
-IMAGE_TYPES = (
+IMAGE_TYPE_KINDS = (
     ("localiser", {"LOCALIZER", "LOCALISER", "SCOUT", "SURVEY"}),
     ("ADC", {"ADC", "EADC", "ADC_MAP"}),
     ("DWI", {"DIFFUSION", "TRACEW", "FA", "TENSOR", "TENSOR_B0", "ISOTROPIC", "DIFFUSION_ANISO", "EXP",
@@ -53,8 +53,12 @@ IMAGE_TYPES = (
                    "OPPOSED_PHASE"}),
     ("screenshot", {"SCREEN SAVE", "SCREEN_SAVE", "SCREENSHOT", "SCREEN CAPTURE", "VXTL STATE"}),
 )  # fmt: skip
-CONTRASTS = {"T1": MRSequence.T1, "T2": MRSequence.T2, "FLUID_ATTENUATED": MRSequence.FLAIR}
-CONTRAST_KINDS = {"DIFFUSION": "DWI", "PERFUSION": "perfusion", "PROTON_DENSITY": "PD", "STIR": "STIR",
+ACQUISITION_CONTRAST_SEQUENCES = {
+    "T1": MRSequence.T1,
+    "T2": MRSequence.T2,
+    "FLUID_ATTENUATED": MRSequence.FLAIR,
+}
+ACQUISITION_CONTRAST_KINDS = {"DIFFUSION": "DWI", "PERFUSION": "perfusion", "PROTON_DENSITY": "PD", "STIR": "STIR",
     "T2_STAR": "T2*",
                    "TOF": "angiography", "FLOW_ENCODED": "angiography", "TAGGING": "tagging",
                    "TEMPERATURE": "phase",

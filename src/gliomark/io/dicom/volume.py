@@ -11,19 +11,24 @@ from numpy.typing import NDArray
 
 from gliomark.io.dicom.pixels import read_pixels
 from gliomark.io.dicom.series import DicomSeries
-from gliomark.io.dicom.spacing import SAME_PLACE_MM, SliceGrid, slice_grid, tolerance
-from gliomark.io.dicom.stated_place import place_fault
-from gliomark.io.grey_values import check_grey_values
-from gliomark.io.nifti import counted_names
+from gliomark.io.dicom.spacing import (
+    SAME_POSITION_MM,
+    SlicePositions,
+    compute_position_tolerance,
+    fit_slice_positions,
+)
+from gliomark.io.dicom.stated_place import describe_geometry_problem
+from gliomark.io.grey_values import clean_grey_values
+from gliomark.io.nifti import create_slice_names
 from gliomark.messages import message
 from gliomark.study import GliomarkError, Series, SourceImage
 
-MOST_AGAINST = 0.25  # of the slices: more is another order altogether
-_SIDEWAYS = 0.01  # of the stack's length: more is a tilted stack
+MAX_OUT_OF_ORDER_SHARE = 0.25  # of the slices: more is another order altogether
+_MAX_SIDEWAYS_SHIFT = 0.01  # of the stack's length: more is a tilted stack
 
 
 @dataclass(frozen=True, eq=False)
-class Slice:
+class DicomSlice:
     """One image of a series: a file, or one frame of a multi-frame file.
 
     position, row_direction, column_direction: LPS, mm and unit vectors (row_direction is the way the column
@@ -31,14 +36,14 @@ class Slice:
     """
 
     file: Path
-    frame: int | None
+    frame_index: int | None
     shape: tuple[int, int]
     position: NDArray[np.float64]
     row_direction: NDArray[np.float64]
     column_direction: NDArray[np.float64]
-    spacing: tuple[float, float]
-    slope: float | None
-    intercept: float | None
+    pixel_spacing_mm: tuple[float, float]
+    rescale_slope: float | None
+    rescale_intercept: float | None
 
 
 def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
@@ -50,155 +55,193 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     Raises: GliomarkError for two images under one instance UID, positions not stated, different images of one
     place, slices missing or uneven beyond that, a tilted stack, black images, pixels that cannot be decoded.
     """
-    folder = series.first.file.parent
-    if series.clash is not None:
-        one, other = series.clash
+    folder = series.first_instance.file.parent
+    if series.conflicting_files is not None:
+        one, other = series.conflicting_files
         raise GliomarkError(message("dicom-duplicate-uid", one=one, other=other))
-    slices = _slices(series)
+    slices = _create_slices(series)
     if len(slices) < 2:
         raise GliomarkError(message("dicom-single-image", folder=folder))
     normal = np.cross(slices[0].row_direction, slices[0].column_direction)
     slices.sort(key=lambda piece: float(piece.position @ normal))
     _check_uniform(folder, slices)
-    image, said = read_pixels(slices, series.recognition.kind)
-    slices, image, dropped = _one_per_place(folder, slices, image, normal)
-    grid = slice_grid(np.asarray([piece.position @ normal for piece in slices], dtype=np.float64))
-    _check_safe(folder, slices, grid)
-    affine = _affine(folder, slices, normal, len(grid.grid))
-    image = image if grid.even else _resampled(image, grid)
-    names = counted_names(len(image))
-    grey = check_grey_values(image, folder, series.recognition.kind, names)
-    notes = (*said, *grey.notes, *_notes(series, dropped, grid, _out_of_order(series, normal)))
-    sources = tuple(map(_source, slices, grid.positions.tolist()))
-    return Series(grey.image, affine, names, folder, sources, missing=grey.missing), notes
+    image, pixel_notes = read_pixels(slices, series.recognition.kind)
+    slices, image, removed_count = _remove_repeated_slices(folder, slices, image, normal)
+    slice_positions = fit_slice_positions(
+        np.asarray([piece.position @ normal for piece in slices], dtype=np.float64)
+    )
+    _check_slice_spacing(folder, slices, slice_positions)
+    affine = _compute_affine(folder, slices, normal, len(slice_positions.even_mm))
+    image = image if slice_positions.is_even else _resample_to_grid(image, slice_positions)
+    names = create_slice_names(len(image))
+    grey_values = clean_grey_values(image, folder, series.recognition.kind, names)
+    notes = (
+        *pixel_notes,
+        *grey_values.notes,
+        *_create_notes(series, removed_count, slice_positions, _count_out_of_order_slices(series, normal)),
+    )
+    sources = tuple(map(_create_source_image, slices, slice_positions.fractional_indices.tolist()))
+    return Series(grey_values.image, affine, names, folder, sources, missing=grey_values.missing), notes
 
 
-def _source(piece: Slice, place: float) -> SourceImage:
-    x, y, z = piece.position.tolist()
-    return SourceImage(piece.file, piece.frame, (x, y, z), place)
+def _create_source_image(dicom_slice: DicomSlice, fractional_index: float) -> SourceImage:
+    x, y, z = dicom_slice.position.tolist()
+    return SourceImage(dicom_slice.file, dicom_slice.frame_index, (x, y, z), fractional_index)
 
 
-def _slices(series: DicomSeries) -> list[Slice]:
+def _create_slices(series: DicomSeries) -> list[DicomSlice]:
     """The images of a series; refuses one whose place is not written."""
     slices = []
-    for instance, frame in series.frames:
-        if frame.position is None or frame.orientation is None or frame.spacing is None:
-            raise GliomarkError(place_fault(instance.file, frame.number))
+    for instance, frame in series.instance_frames:
+        if frame.position is None or frame.orientation is None or frame.pixel_spacing_mm is None:
+            raise GliomarkError(describe_geometry_problem(instance.file, frame.frame_index))
         slices.append(
-            Slice(
+            DicomSlice(
                 file=instance.file,
-                frame=frame.number,
+                frame_index=frame.frame_index,
                 shape=(instance.rows, instance.columns),
                 position=np.asarray(frame.position, dtype=np.float64),
                 row_direction=np.asarray(frame.orientation[:3], dtype=np.float64),
                 column_direction=np.asarray(frame.orientation[3:], dtype=np.float64),
-                spacing=frame.spacing,
-                slope=frame.slope,
-                intercept=frame.intercept,
+                pixel_spacing_mm=frame.pixel_spacing_mm,
+                rescale_slope=frame.rescale_slope,
+                rescale_intercept=frame.rescale_intercept,
             )
         )
     return slices
 
 
-def _check_uniform(folder: Path, slices: Sequence[Slice]) -> None:
+def _check_uniform(folder: Path, slices: Sequence[DicomSlice]) -> None:
     """All slices of a series share size, pixel spacing and orientation."""
     first = slices[0]
-    for piece in slices:
-        turned = np.abs(piece.row_direction - first.row_direction).max() > 2e-3
-        tilted = np.abs(piece.column_direction - first.column_direction).max() > 2e-3
-        scaled = not np.allclose(piece.spacing, first.spacing, rtol=1e-3, atol=2e-3)
-        if turned or tilted or scaled or piece.shape != first.shape:
+    for dicom_slice in slices:
+        row_differs = np.abs(dicom_slice.row_direction - first.row_direction).max() > 2e-3
+        column_differs = np.abs(dicom_slice.column_direction - first.column_direction).max() > 2e-3
+        spacing_differs = not np.allclose(
+            dicom_slice.pixel_spacing_mm, first.pixel_spacing_mm, rtol=1e-3, atol=2e-3
+        )
+        if row_differs or column_differs or spacing_differs or dicom_slice.shape != first.shape:
             raise GliomarkError(
-                message("dicom-not-uniform", one=first.file.name, other=piece.file.name, folder=folder)
+                message("dicom-not-uniform", one=first.file.name, other=dicom_slice.file.name, folder=folder)
             )
 
 
-def _one_per_place(
-    folder: Path, slices: list[Slice], image: NDArray[np.float32], normal: NDArray[np.float64]
-) -> tuple[list[Slice], NDArray[np.float32], int]:
+def _remove_repeated_slices(
+    folder: Path, slices: list[DicomSlice], image: NDArray[np.float32], normal: NDArray[np.float64]
+) -> tuple[list[DicomSlice], NDArray[np.float32], int]:
     """Leave out repeats of a place with the very same pixels; refuse repeats that differ."""
-    keep = [0]
-    for at in range(1, len(slices)):
-        last = keep[-1]
-        if float((slices[at].position - slices[last].position) @ normal) > SAME_PLACE_MM:
-            keep.append(at)
-        elif not np.array_equal(image[at], image[last], equal_nan=True):
-            one, other = slices[last].file.name, slices[at].file.name
+    kept_indices = [0]
+    for index in range(1, len(slices)):
+        last = kept_indices[-1]
+        if float((slices[index].position - slices[last].position) @ normal) > SAME_POSITION_MM:
+            kept_indices.append(index)
+        elif not np.array_equal(image[index], image[last], equal_nan=True):
+            one, other = slices[last].file.name, slices[index].file.name
             raise GliomarkError(message("dicom-repeats", one=one, other=other, folder=folder))
-    if len(keep) < 2:
+    if len(kept_indices) < 2:
         raise GliomarkError(message("dicom-one-place", folder=folder))
-    if len(keep) == len(slices):
+    if len(kept_indices) == len(slices):
         return slices, image, 0
-    return [slices[at] for at in keep], image[keep], len(slices) - len(keep)
+    return [slices[at] for at in kept_indices], image[kept_indices], len(slices) - len(kept_indices)
 
 
-def _check_safe(folder: Path, slices: Sequence[Slice], grid: SliceGrid) -> None:
+def _check_slice_spacing(folder: Path, slices: Sequence[DicomSlice], slice_positions: SlicePositions) -> None:
     """Refuse what interpolation would invent: several slices missing, or places far off an even grid."""
-    if grid.even or grid.safe:
+    if slice_positions.is_even or slice_positions.is_safe_to_resample:
         return
-    gap = float(np.diff(grid.places)[grid.worst])
-    one, other = slices[grid.worst].file.name, slices[grid.worst + 1].file.name
-    raise GliomarkError(message("dicom-uneven", step=grid.step, gap=gap, one=one, other=other, folder=folder))
+    gap = float(np.diff(slice_positions.measured_mm)[slice_positions.worst_gap_index])
+    one, other = (
+        slices[slice_positions.worst_gap_index].file.name,
+        slices[slice_positions.worst_gap_index + 1].file.name,
+    )
+    raise GliomarkError(
+        message(
+            "dicom-uneven",
+            step=slice_positions.slice_spacing_mm,
+            gap=gap,
+            one=one,
+            other=other,
+            folder=folder,
+        )
+    )
 
 
-def _affine(
-    folder: Path, slices: Sequence[Slice], normal: NDArray[np.float64], count: int
+def _compute_affine(
+    folder: Path, slices: Sequence[DicomSlice], normal: NDArray[np.float64], slice_count: int
 ) -> NDArray[np.float64]:
     """LPS affine of ordered slices over ``count`` even places; refuses a stack that is not right-angled."""
     first, last = slices[0], slices[-1]
-    step = (last.position - first.position) / (count - 1)
-    along = normal / np.linalg.norm(normal)
+    step = (last.position - first.position) / (slice_count - 1)
+    unit_normal = normal / np.linalg.norm(normal)
     offsets = np.asarray([piece.position - first.position for piece in slices])
-    sideways = np.linalg.norm(offsets - np.outer(offsets @ along, along), axis=1).max()
-    if sideways > max(_SIDEWAYS * float(np.linalg.norm(last.position - first.position)), 0.01):
+    sideways_shift = np.linalg.norm(offsets - np.outer(offsets @ unit_normal, unit_normal), axis=1).max()
+    if sideways_shift > max(
+        _MAX_SIDEWAYS_SHIFT * float(np.linalg.norm(last.position - first.position)), 0.01
+    ):
         raise GliomarkError(message("dicom-tilted", folder=folder))
     affine = np.eye(4)
-    affine[:3, 0] = first.row_direction * first.spacing[1]
-    affine[:3, 1] = first.column_direction * first.spacing[0]
+    affine[:3, 0] = first.row_direction * first.pixel_spacing_mm[1]
+    affine[:3, 1] = first.column_direction * first.pixel_spacing_mm[0]
     affine[:3, 2], affine[:3, 3] = step, first.position
     return affine
 
 
-def _resampled(image: NDArray[np.float32], grid: SliceGrid) -> NDArray[np.float32]:
+def _resample_to_grid(image: NDArray[np.float32], slice_positions: SlicePositions) -> NDArray[np.float32]:
     """Slices at the grid's even places, linear between neighbours; a slice that is in place is kept as it is."""
-    resampled = np.empty((len(grid.grid), *image.shape[1:]), dtype=np.float32)
-    for at, place in enumerate(grid.grid):
-        nearest = int(np.argmin(np.abs(grid.places - place)))
-        if abs(grid.places[nearest] - place) <= tolerance(grid.step):
-            resampled[at] = image[nearest]
+    resampled = np.empty((len(slice_positions.even_mm), *image.shape[1:]), dtype=np.float32)
+    for index, position in enumerate(slice_positions.even_mm):
+        nearest = int(np.argmin(np.abs(slice_positions.measured_mm - position)))
+        if abs(slice_positions.measured_mm[nearest] - position) <= compute_position_tolerance(
+            slice_positions.slice_spacing_mm
+        ):
+            resampled[index] = image[nearest]
             continue
-        above = int(np.searchsorted(grid.places, place))
-        low, high = grid.places[above - 1], grid.places[above]
-        share = np.float32((place - low) / (high - low))
-        resampled[at] = (1 - share) * image[above - 1] + share * image[above]
+        above = int(np.searchsorted(slice_positions.measured_mm, position))
+        low, high = slice_positions.measured_mm[above - 1], slice_positions.measured_mm[above]
+        weight = np.float32((position - low) / (high - low))
+        resampled[index] = (1 - weight) * image[above - 1] + weight * image[above]
     return resampled
 
 
-def _out_of_order(series: DicomSeries, normal: NDArray[np.float64]) -> int:
+def _count_out_of_order_slices(series: DicomSeries, normal: NDArray[np.float64]) -> int:
     """At how many slices InstanceNumber runs against the positions, in a series where it else runs with them.
 
     Numbers that follow another order throughout (the time of an interleaved scan) are no contradiction.
     """
-    placed = [(np.dot(frame.position or (0, 0, 0), normal), one.order) for one, frame in series.frames]
-    if any(frame.number is not None for _, frame in series.frames):
+    position_and_number = [
+        (np.dot(frame.position or (0, 0, 0), normal), one.instance_number)
+        for one, frame in series.instance_frames
+    ]
+    if any(frame.frame_index is not None for _, frame in series.instance_frames):
         return 0
-    steps = np.sign(np.diff([order for _, order in sorted(placed)]))
-    against = int(min((steps > 0).sum(), (steps < 0).sum()))
-    return against if 0 < against <= MOST_AGAINST * len(steps) else 0
+    steps = np.sign(np.diff([order for _, order in sorted(position_and_number)]))
+    reversed_count = int(min((steps > 0).sum(), (steps < 0).sum()))
+    return reversed_count if 0 < reversed_count <= MAX_OUT_OF_ORDER_SHARE * len(steps) else 0
 
 
-def _notes(series: DicomSeries, dropped: int, grid: SliceGrid, out_of_order: int) -> tuple[str, ...]:
+def _create_notes(
+    series: DicomSeries, removed_count: int, slice_positions: SlicePositions, out_of_order_count: int
+) -> tuple[str, ...]:
     """What was mended, in sentences that name no file and no person."""
     kind, notes = series.recognition.kind, []
-    if series.copies or dropped:
-        notes.append(message("dicom-copies", kind=kind, count=series.copies + dropped))
-    if out_of_order:
-        notes.append(message("dicom-order", kind=kind, count=out_of_order, total=series.images))
-    if series.surroundings.stacks > 1:
-        notes.append(message("dicom-stacks", kind=kind, count=series.surroundings.stacks))
-    if grid.missing:
-        places = " and ".join(str(at + 1) for at in grid.missing)
-        notes.append(message("dicom-interpolated", kind=kind, slices=places, count=len(grid.grid)))
-    if grid.departure > tolerance(grid.step):
-        notes.append(message("dicom-resampled", kind=kind, mm=grid.jitter * grid.step, step=grid.step))
+    if series.copy_count or removed_count:
+        notes.append(message("dicom-copies", kind=kind, count=series.copy_count + removed_count))
+    if out_of_order_count:
+        notes.append(message("dicom-order", kind=kind, count=out_of_order_count, total=series.image_count))
+    if series.series_context.series_count > 1:
+        notes.append(message("dicom-stacks", kind=kind, count=series.series_context.series_count))
+    if slice_positions.missing_indices:
+        slice_numbers = " and ".join(str(at + 1) for at in slice_positions.missing_indices)
+        notes.append(
+            message("dicom-interpolated", kind=kind, slices=slice_numbers, count=len(slice_positions.even_mm))
+        )
+    if slice_positions.max_deviation_mm > compute_position_tolerance(slice_positions.slice_spacing_mm):
+        notes.append(
+            message(
+                "dicom-resampled",
+                kind=kind,
+                mm=slice_positions.jitter * slice_positions.slice_spacing_mm,
+                step=slice_positions.slice_spacing_mm,
+            )
+        )
     return tuple(notes)

@@ -22,56 +22,67 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.geometry import share_lattice
-from gliomark.io.dicom import looks_like_dicom
-from gliomark.io.mask_place import check_mask_place, inside_share
+from gliomark.geometry import is_on_lattice
+from gliomark.io.dicom import is_dicom_file
+from gliomark.io.mask_place import check_mask_position, compute_share_inside
 from gliomark.io.masks.contours import (
-    OFF_PLANE,
-    off_plane,
+    MAX_OFF_PLANE_SLICES,
+    compute_off_plane_distance,
+    read_lesion_contours,
+    read_referenced_series_uid,
     read_structure_set,
-    referenced_series,
-    structure_contours,
 )
 from gliomark.io.masks.dicom import (
-    DAMAGED,
+    DAMAGED_KIND,
     check_frame_of_reference,
-    description_of,
-    drawn_by,
-    predicted,
+    is_gliomark_result,
+    read_rater_and_label,
     read_segmentation,
+    read_series_description,
 )
-from gliomark.io.masks.files import find_masks, kind_of, stem_of
-from gliomark.io.masks.overlay import Agreement, agreement, between_raters, unite
+from gliomark.io.masks.files import find_mask_kind, find_masks, get_file_stem
+from gliomark.io.masks.overlay import RaterAgreement, compute_agreement, compute_rater_agreement, unite_masks
 from gliomark.io.masks.pictures import read_annotations
 from gliomark.io.masks.rules import LesionMask, NoLesionRegionError
-from gliomark.io.naming import is_lesion_name, sequence_in_name, words_of
-from gliomark.io.nifti import read_lesion
+from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, split_words
+from gliomark.io.nifti import read_lesion_mask
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, SourceImage
 
 __all__ = [
-    "Agreement", "Grid", "LesionMask", "agreement", "between_raters", "find_masks", "rater_names", "read_masks",
-    "predicted", "read_masks_on", "read_segmentation", "read_structure_set", "unite",
-]  # fmt: skip
+    "RaterAgreement",
+    "SeriesGrid",
+    "LesionMask",
+    "compute_agreement",
+    "compute_rater_agreement",
+    "find_masks",
+    "list_rater_names",
+    "read_masks",
+    "is_gliomark_result",
+    "read_masks_on_grids",
+    "read_segmentation",
+    "read_structure_set",
+    "unite_masks",
+]
 
 # Where a mask lies on the grid of several sequences: METHOD draws on T2 first and matches on T1C.
-_DRAWN_FIRST = (MRSequence.T2, MRSequence.T1C, MRSequence.FLAIR, MRSequence.T1)
-_RATER_IN_NAME = re.compile(
+_SEQUENCE_PRIORITY = (MRSequence.T2, MRSequence.T1C, MRSequence.FLAIR, MRSequence.T1)
+_RATER_NAME_PATTERN = re.compile(
     r"(?:rater|reader|observer|annotator|doctor|医师|医生)[ _-]?[^\W_]+", re.IGNORECASE
 )
-INSIDE_ENOUGH = 0.9
+MIN_SHARE_INSIDE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn:
+class _RaterMask:
     """A mask with its rater's real name, which must not leave this module."""
 
-    by: str
+    rater_name: str
     mask: LesionMask
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class SeriesGrid:
     """A series without its grey values, at which no reader of masks looks and which need not travel to it."""
 
     shape: tuple[int, int, int]
@@ -82,13 +93,13 @@ class Grid:
     is_oriented: bool = True
 
     @staticmethod
-    def of(series: Series) -> Grid:
+    def from_series(series: Series) -> SeriesGrid:
         slices, rows, columns = series.image.shape
-        whole = series.affine, series.slice_names, series.source, series.source_images, series.is_oriented
-        return Grid((slices, rows, columns), *whole)
+        metadata = series.affine, series.slice_names, series.source, series.source_images, series.is_oriented
+        return SeriesGrid((slices, rows, columns), *metadata)
 
     @property
-    def series(self) -> Series:
+    def blank_series(self) -> Series:
         """The series, black."""
         return Series(
             np.zeros(self.shape, np.float32),
@@ -108,8 +119,8 @@ def read_masks(
     series: Mapping[MRSequence, Series],
     *,
     files: Sequence[Path] = (),
-    uids: Mapping[str, MRSequence] | None = None,
-    raters: Mapping[str, str] | None = None,
+    sequences_by_uid: Mapping[str, MRSequence] | None = None,
+    rater_labels: Mapping[str, str] | None = None,
 ) -> tuple[LesionMask, ...]:
     """All masks of one patient, rater by rater; those of one rater are still to be OR-ed (see ``unite``).
 
@@ -122,126 +133,146 @@ def read_masks(
 
     Raises: GliomarkError for a damaged mask, one that fits no series, or one that lies outside all of them.
     """
-    given = () if folder is None else find_masks(folder)
-    others: list[NoLesionRegionError] = []
+    mask_files = () if folder is None else find_masks(folder)
+    errors: list[NoLesionRegionError] = []
     drawn = [
-        *_whole_files(folder, (*given, *files), series, uids or {}, others),
-        *_annotated(folder, given, series),
+        *_read_mask_files(folder, (*mask_files, *files), series, sequences_by_uid or {}, errors),
+        *_read_annotated_pictures(folder, mask_files, series),
     ]
-    if others and not drawn:
-        raise others[0]
+    if errors and not drawn:
+        raise errors[0]
     for one in drawn:
-        check_mask_place(one.mask.series, one.mask.source, series)
-    called = raters if raters is not None else _numbered(drawn)
-    masks = [replace(_noted(one.mask, series), rater=called.get(one.by, "")) for one in drawn]
+        check_mask_position(one.mask.series, one.mask.source, series)
+    labels_by_name = rater_labels if rater_labels is not None else _number_raters(drawn)
+    masks = [
+        replace(_add_position_notes(one.mask, series), rater=labels_by_name.get(one.rater_name, ""))
+        for one in drawn
+    ]
     return tuple(sorted(masks, key=lambda mask: (mask.rater, str(mask.source))))
 
 
-def read_masks_on(
+def read_masks_on_grids(
     folder: Path | None,
-    grids: Mapping[MRSequence, Grid],
+    grids: Mapping[MRSequence, SeriesGrid],
     files: Sequence[Path],
-    uids: Mapping[str, MRSequence],
+    sequences_by_uid: Mapping[str, MRSequence],
 ) -> tuple[LesionMask, ...]:
     """``read_masks`` of series whose grey values lie in another process."""
-    return read_masks(folder, {name: one.series for name, one in grids.items()}, files=files, uids=uids)
+    return read_masks(
+        folder,
+        {name: one.blank_series for name, one in grids.items()},
+        files=files,
+        sequences_by_uid=sequences_by_uid,
+    )
 
 
-def rater_names(folder: Path) -> tuple[str, ...]:
+def list_rater_names(folder: Path) -> tuple[str, ...]:
     """Real names of the raters of one patient's masks: personal data, for a key that is kept apart."""
-    return tuple(sorted({_rater(folder, file) for file in find_masks(folder)} - {""}))
+    return tuple(sorted({_find_rater_name(folder, file) for file in find_masks(folder)} - {""}))
 
 
-def _numbered(drawn: list[_Drawn]) -> dict[str, str]:
-    names = sorted({one.by for one in drawn} - {""})
+def _number_raters(drawn: list[_RaterMask]) -> dict[str, str]:
+    names = sorted({one.rater_name for one in drawn} - {""})
     return {name: f"rater {number}" for number, name in enumerate(names, start=1)}
 
 
-def _whole_files(
+def _read_mask_files(
     folder: Path | None,
     files: Sequence[Path],
     series: Mapping[MRSequence, Series],
-    uids: Mapping[str, MRSequence],
-    others: list[NoLesionRegionError],
-) -> Iterator[_Drawn]:
+    sequences_by_uid: Mapping[str, MRSequence],
+    errors: list[NoLesionRegionError],
+) -> Iterator[_RaterMask]:
     """Every mask that is a file of its own; what has no lesion (a ventricles' SEG) is added to ``others``."""
     for file in files:
         try:
-            mask = _whole_file(file, series, uids)
+            mask = _read_mask_file(file, series, sequences_by_uid)
         except NoLesionRegionError as error:
-            others.append(error)
+            errors.append(error)
             continue
         if mask is not None:
-            found = mask.sequence or uids.get(mask.drawn_on) or _sequence_of(folder, mask, series)
-            yield _Drawn(_rater(folder, file), replace(mask, sequence=found))
+            found = (
+                mask.sequence
+                or sequences_by_uid.get(mask.referenced_series_uid)
+                or _find_mask_sequence(folder, mask, series)
+            )
+            yield _RaterMask(_find_rater_name(folder, file), replace(mask, sequence=found))
 
 
-def _whole_file(
-    file: Path, series: Mapping[MRSequence, Series], uids: Mapping[str, MRSequence]
+def _read_mask_file(
+    file: Path, series: Mapping[MRSequence, Series], sequences_by_uid: Mapping[str, MRSequence]
 ) -> LesionMask | None:
-    kind = kind_of(file)
+    kind = find_mask_kind(file)
     if kind == "volume":
-        return _volume(file)
-    if kind == DAMAGED:
+        return _read_mask_volume(file)
+    if kind == DAMAGED_KIND:
         raise GliomarkError(message("mask-damaged", file=file))
     if kind in ("segmentation", "structure set"):
-        check_frame_of_reference(file, series, uids)
+        check_frame_of_reference(file, series, sequences_by_uid)
     if kind == "segmentation":
         return read_segmentation(file)
     if kind == "structure set":
-        sequence = _contours_sequence(file, series, uids)
+        sequence = _find_contour_sequence(file, series, sequences_by_uid)
         return replace(read_structure_set(file, series[sequence]), sequence=sequence)
     return None
 
 
-def _volume(file: Path) -> LesionMask:
+def _read_mask_volume(file: Path) -> LesionMask:
     notes: list[str] = []
-    series = read_lesion(file, notes)
-    return LesionMask(series, "", file, "", tuple(_without_name(note, file) for note in notes))
+    series = read_lesion_mask(file, notes)
+    return LesionMask(series, "", file, "", tuple(_remove_file_name(note, file) for note in notes))
 
 
-def _without_name(note: str, file: Path) -> str:
+def _remove_file_name(note: str, file: Path) -> str:
     """A note without the file's name, which may be a patient's."""
     if isinstance(note, Message):
         return message(note.code, **{**note.parameters, "file": "file"})
     return note.replace(file.name, "file")
 
 
-def _annotated(
+def _read_annotated_pictures(
     folder: Path | None, files: Sequence[Path], series: Mapping[MRSequence, Series]
-) -> Iterator[_Drawn]:
+) -> Iterator[_RaterMask]:
     """Annotation files grouped by rater and sequence, one mask each."""
     groups: dict[tuple[str, MRSequence], dict[str, Path]] = defaultdict(dict)
-    for file in (file for file in files if kind_of(file) == "annotation"):
-        sequence = next((s for name in _folders(folder, file)[::-1] if (s := sequence_in_name(name))), None)
+    for file in (file for file in files if find_mask_kind(file) == "annotation"):
+        sequence = next(
+            (s for name in _list_parent_folders(folder, file)[::-1] if (s := find_sequence_in_name(name))),
+            None,
+        )
         if sequence is None or sequence not in series:
             raise GliomarkError(message("mask-folder", file=file, sequences=", ".join(series)))
-        slices = groups[_rater(folder, file), sequence]
+        slices = groups[_find_rater_name(folder, file), sequence]
         if file.stem in slices:
             raise GliomarkError(message("mask-slice-twice", file=file, other=slices[file.stem].name))
         slices[file.stem] = file
     for (rater, sequence), slices in groups.items():
-        yield _Drawn(rater, read_annotations(slices, series[sequence], sequence))
+        yield _RaterMask(rater, read_annotations(slices, series[sequence], sequence))
 
 
 # ---- who drew it ------------------------------------------------------------------------------------
 
 
-def _rater(folder: Path | None, file: Path) -> str:
+def _find_rater_name(folder: Path | None, file: Path) -> str:
     """A rater's real name: as the DICOM file says, else the subfolder's, else a word such as ``rater2``."""
-    named, label = drawn_by(file) if looks_like_dicom(file) else ("", "")
-    subfolder = next((name for name in _folders(folder, file) if _is_rater_folder(name)), "")
-    in_name = _RATER_IN_NAME.search(stem_of(file))
-    label = "" if sequence_in_name(label) else label
+    named, label = read_rater_and_label(file) if is_dicom_file(file) else ("", "")
+    subfolder = next((name for name in _list_parent_folders(folder, file) if _is_rater_folder(name)), "")
+    in_name = _RATER_NAME_PATTERN.search(get_file_stem(file))
+    label = "" if find_sequence_in_name(label) else label
     return named or subfolder or (in_name.group(0).lower() if in_name else label)
 
 
 def _is_rater_folder(name: str) -> bool:
-    masks = is_lesion_name(name) or words_of(name) in (["annotations"], ["rois"], ["contours"], ["lesion"])
-    return not masks and sequence_in_name(name) is None and re.fullmatch(r"[\d.]{10,}", name) is None
+    masks = is_lesion_mask_name(name) or split_words(name) in (
+        ["annotations"],
+        ["rois"],
+        ["contours"],
+        ["lesion"],
+    )
+    return not masks and find_sequence_in_name(name) is None and re.fullmatch(r"[\d.]{10,}", name) is None
 
 
-def _folders(folder: Path | None, file: Path) -> list[str]:
+def _list_parent_folders(folder: Path | None, file: Path) -> list[str]:
     """The subfolders of the patient's mask folder that lead to a file; none for a file that lies elsewhere."""
     inside = folder is not None and file.is_relative_to(folder)
     return list(file.relative_to(cast(Path, folder)).parts[:-1]) if inside else []
@@ -250,45 +281,53 @@ def _folders(folder: Path | None, file: Path) -> list[str]:
 # ---- where it lies ----------------------------------------------------------------------------------
 
 
-def _contours_sequence(
-    file: Path, series: Mapping[MRSequence, Series], uids: Mapping[str, MRSequence]
+def _find_contour_sequence(
+    file: Path, series: Mapping[MRSequence, Series], sequences_by_uid: Mapping[str, MRSequence]
 ) -> MRSequence:
     """The series that contours refer to, else the one in whose slices they lie best."""
-    stated = uids.get(referenced_series(file))
+    stated = sequences_by_uid.get(read_referenced_series_uid(file))
     if stated is not None and stated in series:
         return stated
-    rois, _ = structure_contours(file)
+    rois, _ = read_lesion_contours(file)
     contours = [contour for roi in rois for contour in roi]
-    distance = {name: off_plane(contours, series[name]) for name in _DRAWN_FIRST if name in series}
-    best = min(distance, key=lambda name: (round(distance[name], 3), _DRAWN_FIRST.index(name)), default=None)
-    if best is None or distance[best] > OFF_PLANE:
+    distance = {
+        name: compute_off_plane_distance(contours, series[name])
+        for name in _SEQUENCE_PRIORITY
+        if name in series
+    }
+    best = min(
+        distance, key=lambda name: (round(distance[name], 3), _SEQUENCE_PRIORITY.index(name)), default=None
+    )
+    if best is None or distance[best] > MAX_OFF_PLANE_SLICES:
         raise GliomarkError(message("contours-off-all", file=file, sequences=", ".join(series)))
     return best
 
 
-def _sequence_of(
+def _find_mask_sequence(
     folder: Path | None, mask: LesionMask, series: Mapping[MRSequence, Series]
 ) -> MRSequence | None:
     """The sequence whose grid the mask shares, a name deciding between several; None where it shares none."""
-    same = [name for name in _DRAWN_FIRST if name in series and _shares_grid(mask.series, series[name])]
-    words = [stem_of(mask.source), *_folders(folder, mask.source)[::-1]]
-    if looks_like_dicom(mask.source):
-        words.insert(0, description_of(mask.source))
-    named = next((found for word in words if (found := sequence_in_name(word)) in series), None)
+    same = [
+        name for name in _SEQUENCE_PRIORITY if name in series and _has_same_grid(mask.series, series[name])
+    ]
+    words = [get_file_stem(mask.source), *_list_parent_folders(folder, mask.source)[::-1]]
+    if is_dicom_file(mask.source):
+        words.insert(0, read_series_description(mask.source))
+    named = next((found for word in words if (found := find_sequence_in_name(word)) in series), None)
     if same:
         return named if named in same else same[0]
     return named
 
 
-def _shares_grid(mask: Series, series: Series) -> bool:
-    return share_lattice(mask.affine, mask.image.shape, series.affine)
+def _has_same_grid(mask: Series, series: Series) -> bool:
+    return is_on_lattice(mask.affine, mask.image.shape, series.affine)
 
 
-def _noted(mask: LesionMask, series: Mapping[MRSequence, Series]) -> LesionMask:
+def _add_position_notes(mask: LesionMask, series: Mapping[MRSequence, Series]) -> LesionMask:
     """The mask with what its reader should know about its place."""
     notes = list(mask.notes)
-    share = inside_share(mask.series, series, mask.sequence) if mask.series.image.any() else 1.0
-    if share < INSIDE_ENOUGH:
+    share = compute_share_inside(mask.series, series, mask.sequence) if mask.series.image.any() else 1.0
+    if share < MIN_SHARE_INSIDE:
         notes.append(message("mask-partly-outside", percent=100 * (1 - share)))
     if mask.sequence is None:
         notes.append(message("mask-on-no-grid"))

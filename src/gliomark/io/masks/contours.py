@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from gliomark.io.dicom.files import read_dataset
-from gliomark.io.masks.dicom import DAMAGE, one_series
-from gliomark.io.masks.pictures import fill
-from gliomark.io.masks.rules import LesionMask, NoLesionRegionError, left_out_note, lesion_regions
+from gliomark.io.masks.dicom import READ_ERRORS, find_referenced_series_uid
+from gliomark.io.masks.pictures import fill_polygons
+from gliomark.io.masks.rules import (
+    LesionMask,
+    NoLesionRegionError,
+    collect_excluded_region_notes,
+    select_lesion_regions,
+)
 from gliomark.messages import message
 from gliomark.study import GliomarkError, Series
 
-OFF_PLANE = 0.25  # of a slice step: further off, a contour belongs to another series
+MAX_OFF_PLANE_SLICES = 0.25  # of a slice step: further off, a contour belongs to another series
 
 
 def read_structure_set(file: Path, series: Series) -> LesionMask:
@@ -27,38 +32,42 @@ def read_structure_set(file: Path, series: Series) -> LesionMask:
     ROIs are OR-ed. Raises: GliomarkError for a damaged file, no lesion ROI, no closed contour, or contours
     that do not lie in the series' slices.
     """
-    rois, total = structure_contours(file)
+    rois, total = read_lesion_contours(file)
     to_index = np.linalg.inv(series.affine).astype(np.float64)
     _, rows, columns = series.image.shape
     image = np.zeros(series.image.shape, dtype=np.float32)
     for contours in rois:
-        for at, polygons in _by_slice(file, contours, to_index, len(image)).items():
-            image[at][fill(polygons, rows, columns)] = 1.0
+        for index, polygons in _group_by_slice(file, contours, to_index, len(image)).items():
+            image[index][fill_polygons(polygons, rows, columns)] = 1.0
     if not image.any():
         raise GliomarkError(message("contours-cover-nothing", file=file))
-    notes = left_out_note(total, len(rois)) + _gap_note(image)
+    notes = collect_excluded_region_notes(total, len(rois)) + _collect_gap_notes(image)
     return LesionMask(
-        Series(image, series.affine, series.slice_names, file), "", file, referenced_series(file), notes
+        Series(image, series.affine, series.slice_names, file),
+        "",
+        file,
+        read_referenced_series_uid(file),
+        notes,
     )
 
 
-def structure_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], int]:
+def read_lesion_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], int]:
     """Closed contours ``(N, 3)`` in LPS mm of every lesion ROI, and how many ROIs the file has."""
     try:
         dataset = read_dataset(file)
         names = {int(roi.ROINumber): str(roi.get("ROIName") or "") for roi in dataset.StructureSetROISequence}
         drawn = {
             int(item.ReferencedROINumber): [
-                _points(file, contour)
+                _parse_contour_points(file, contour)
                 for contour in item.get("ContourSequence") or ()
                 if str(contour.ContourGeometricType).startswith("CLOSED")
             ]
             for item in dataset.ROIContourSequence
         }
-    except DAMAGE:
+    except READ_ERRORS:
         raise GliomarkError(message("contours-damaged", file=file)) from None
     numbers = list(names)
-    taken = lesion_regions([names[number] for number in numbers])
+    taken = select_lesion_regions([names[number] for number in numbers])
     if not taken:
         raise NoLesionRegionError(
             message("contours-no-lesion", file=file, names=", ".join(names.values())[:120] or "-")
@@ -71,7 +80,7 @@ def structure_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], int
     return [contours for contours in rois if contours], len(numbers)
 
 
-def _points(file: Path, contour: Dataset) -> NDArray[np.float64]:
+def _parse_contour_points(file: Path, contour: Dataset) -> NDArray[np.float64]:
     """A contour's points ``(N, 3)``. Raises GliomarkError where some are missing or are not numbers."""
     values = np.atleast_1d(np.array(contour.ContourData, dtype=np.float64))
     stated = contour.get("NumberOfContourPoints")
@@ -82,16 +91,16 @@ def _points(file: Path, contour: Dataset) -> NDArray[np.float64]:
     return values.reshape(-1, 3)
 
 
-def referenced_series(file: Path) -> str:
+def read_referenced_series_uid(file: Path) -> str:
     """The one SeriesInstanceUID a structure set refers to, blank for none or several."""
     try:
         dataset = read_dataset(file, specific_tags=["ReferencedFrameOfReferenceSequence"])
-        return one_series(dataset)
-    except DAMAGE:
+        return find_referenced_series_uid(dataset)
+    except READ_ERRORS:
         return ""
 
 
-def off_plane(contours: Sequence[NDArray[np.float64]], series: Series) -> float:
+def compute_off_plane_distance(contours: Sequence[NDArray[np.float64]], series: Series) -> float:
     """How far, in slice steps, the farthest contour point lies off the middle of its nearest slice."""
     points = np.concatenate(contours)
     slices = (points - series.affine[:3, 3]) @ np.linalg.inv(series.affine)[2, :3]
@@ -99,23 +108,23 @@ def off_plane(contours: Sequence[NDArray[np.float64]], series: Series) -> float:
     return float(np.maximum(np.abs(slices - np.round(slices)), outside).max())
 
 
-def _by_slice(
-    file: Path, contours: Sequence[NDArray[np.float64]], to_index: NDArray[np.float64], slices: int
+def _group_by_slice(
+    file: Path, contours: Sequence[NDArray[np.float64]], to_index: NDArray[np.float64], slice_count: int
 ) -> dict[int, list[NDArray[np.float64]]]:
     """Contours as polygons in pixels, edges counted (pixel 0 spans 0 to 1), by slice."""
     found: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
     for contour in contours:
         index = contour @ to_index[:3, :3].T + to_index[:3, 3]
         at = int(np.round(index[:, 2].mean()))
-        if np.abs(index[:, 2] - at).max() > OFF_PLANE:
+        if np.abs(index[:, 2] - at).max() > MAX_OFF_PLANE_SLICES:
             raise GliomarkError(message("contours-off-plane", file=file))
-        if not 0 <= at < slices:
-            raise GliomarkError(message("contours-beyond", file=file, slices=slices))
+        if not 0 <= at < slice_count:
+            raise GliomarkError(message("contours-beyond", file=file, slices=slice_count))
         found[at].append(index[:, :2] + 0.5)
     return found
 
 
-def _gap_note(image: NDArray[np.float32]) -> tuple[str, ...]:
+def _collect_gap_notes(image: NDArray[np.float32]) -> tuple[str, ...]:
     """Contours drawn on every second slice are left as they are, and said."""
     drawn = np.flatnonzero(image.any(axis=(1, 2)))
     missing = int(drawn[-1] - drawn[0] + 1 - len(drawn))

@@ -23,37 +23,46 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliomark.io.masks.rules import LesionMask, left_out_note, lesion_regions
-from gliomark.io.pictures import MOST_PIXELS
+from gliomark.io.masks.rules import LesionMask, collect_excluded_region_notes, select_lesion_regions
+from gliomark.io.pictures import MAX_PIXELS
 from gliomark.study import GliomarkError, MRSequence, Series
 
-ANNOTATIONS = (".xml", ".json")
+ANNOTATION_SUFFIXES = (".xml", ".json")
 CIRCLE_SIDES = 360
-_LABELME_DAMAGE = (
-    ValueError, KeyError, TypeError, AttributeError, OSError, SyntaxError, ArithmeticError, RecursionError,
-    binascii.Error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
+_LABELME_READ_ERRORS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    SyntaxError,
+    ArithmeticError,
+    RecursionError,
+    binascii.Error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 BOXES_NOTE = "{} slice(s) carry boxes, filled as rectangles: they hold more than the lesion."
 
 
 @dataclass(frozen=True, eq=False)
-class Annotation:
+class PictureAnnotation:
     """One slice's file. size: (columns, rows), None where not written; outlines: label and shape."""
 
-    size: tuple[int, int] | None
-    outlines: tuple[tuple[str, Outline], ...]
-    boxes: bool
+    picture_size: tuple[int, int] | None
+    labelled_shapes: tuple[tuple[str, AnnotationShape], ...]
+    has_boxes: bool
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
+class AnnotationShape:
     """A closed polygon ``(N, 2)`` of (x, y), or drawn pixels with the (x, y) of their upper left one."""
 
     points: NDArray[np.float64]
     pixels: NDArray[np.bool_] | None = None
 
 
-def fill(polygons: Iterable[NDArray[np.float64]], rows: int, columns: int) -> NDArray[np.bool_]:
+def fill_polygons(polygons: Iterable[NDArray[np.float64]], rows: int, columns: int) -> NDArray[np.bool_]:
     """Pixels ``(rows, columns)`` whose centre (column + 0.5, row + 0.5) lies inside an odd number of polygons.
 
     Each edge flips, in every row it crosses, all pixels to its right; holes need no care.
@@ -72,13 +81,13 @@ def fill(polygons: Iterable[NDArray[np.float64]], rows: int, columns: int) -> ND
     return np.cumsum(flips[:, :columns], axis=1) % 2 == 1
 
 
-def is_annotation(file: Path) -> bool:
+def is_annotation_file(file: Path) -> bool:
     """Whether an xml is a VOC annotation or a json has LabelMe's shapes; a damaged one is taken for one.
 
     Other programs' xml and json lie beside images too, so only the content tells.
     """
     suffix = file.suffix.lower()
-    if suffix not in ANNOTATIONS:
+    if suffix not in ANNOTATION_SUFFIXES:
         return False
     try:
         text = file.read_bytes()
@@ -96,22 +105,27 @@ def read_annotations(files: Mapping[str, Path], series: Series, sequence: MRSequ
     shape kind without an inside, or a damaged file.
     """
     image = np.zeros(series.image.shape, dtype=np.float32)
-    boxed = regions = taken = 0
+    slices_with_boxes = region_count = lesion_region_count = 0
     for name, file in files.items():
-        annotation = _read(file)
-        at = _slice(file, name, series)
-        _check_size(file, annotation, series)
-        kept = lesion_regions([label for label, _ in annotation.outlines], any_name=True)
+        annotation = _read_annotation(file)
+        at = _find_slice_index(file, name, series)
+        _check_picture_size(file, annotation, series)
+        kept = select_lesion_regions([label for label, _ in annotation.labelled_shapes], accept_any_name=True)
         for index in kept:
-            image[at][_inside(file, annotation.outlines[index][1], image.shape[1:])] = 1.0
-        boxed += annotation.boxes and bool(kept)
-        regions, taken = regions + len(annotation.outlines), taken + len(kept)
-    notes = ((BOXES_NOTE.format(boxed),) if boxed else ()) + left_out_note(regions, taken)
+            image[at][_rasterise_shape(file, annotation.labelled_shapes[index][1], image.shape[1:])] = 1.0
+        slices_with_boxes += annotation.has_boxes and bool(kept)
+        region_count, lesion_region_count = (
+            region_count + len(annotation.labelled_shapes),
+            lesion_region_count + len(kept),
+        )
+    notes = (
+        (BOXES_NOTE.format(slices_with_boxes),) if slices_with_boxes else ()
+    ) + collect_excluded_region_notes(region_count, lesion_region_count)
     mask = Series(image, series.affine, series.slice_names, next(iter(files.values())).parent)
     return LesionMask(mask, "", mask.source, "", notes, sequence)
 
 
-def _slice(file: Path, name: str, series: Series) -> int:
+def _find_slice_index(file: Path, name: str, series: Series) -> int:
     if name not in series.slice_names:
         raise GliomarkError(
             f"{file} names no slice of its sequence ({series.slice_names[0]} to {series.slice_names[-1]}): "
@@ -120,21 +134,21 @@ def _slice(file: Path, name: str, series: Series) -> int:
     return series.slice_names.index(name)
 
 
-def _check_size(file: Path, annotation: Annotation, series: Series) -> None:
+def _check_picture_size(file: Path, annotation: PictureAnnotation, series: Series) -> None:
     _, rows, columns = series.image.shape
-    if annotation.size is not None and annotation.size != (columns, rows):
-        width, height = annotation.size
+    if annotation.picture_size is not None and annotation.picture_size != (columns, rows):
+        width, height = annotation.picture_size
         raise GliomarkError(
             f"{file} was drawn on a picture of {width} x {height} pixels but the slice has {columns} x {rows}: "
             "draw on pictures of the original size."
         )
 
 
-def _inside(file: Path, outline: Outline, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _rasterise_shape(file: Path, drawn_shape: AnnotationShape, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     rows, columns = shape
-    inside = _placed(outline, rows, columns) if outline.pixels is not None else None
+    inside = _paste_pixels(drawn_shape, rows, columns) if drawn_shape.pixels is not None else None
     if inside is None:
-        inside = fill([outline.points], rows, columns)
+        inside = fill_polygons([drawn_shape.points], rows, columns)
     if not inside.any():
         raise GliomarkError(
             f"{file} has a shape that covers no pixel of its slice (too small, or outside the picture): "
@@ -143,11 +157,11 @@ def _inside(file: Path, outline: Outline, shape: tuple[int, ...]) -> NDArray[np.
     return inside
 
 
-def _placed(outline: Outline, rows: int, columns: int) -> NDArray[np.bool_]:
+def _paste_pixels(drawn_shape: AnnotationShape, rows: int, columns: int) -> NDArray[np.bool_]:
     """Drawn pixels put at their place; what reaches over the picture's edge is cut off."""
-    assert outline.pixels is not None
-    x, y = np.round(outline.points[0]).astype(int)
-    down, across = np.nonzero(outline.pixels)
+    assert drawn_shape.pixels is not None
+    x, y = np.round(drawn_shape.points[0]).astype(int)
+    down, across = np.nonzero(drawn_shape.pixels)
     down, across = down + y, across + x
     kept = (down >= 0) & (down < rows) & (across >= 0) & (across < columns)
     inside = np.zeros((rows, columns), dtype=bool)
@@ -158,70 +172,79 @@ def _placed(outline: Outline, rows: int, columns: int) -> NDArray[np.bool_]:
 # ---- the two kinds of file --------------------------------------------------------------------------
 
 
-def _read(file: Path) -> Annotation:
+def _read_annotation(file: Path) -> PictureAnnotation:
     try:
         content = file.read_bytes()
     except OSError as error:
         raise GliomarkError(f"{file} cannot be opened ({error.strerror}): check its permissions.") from None
-    return _voc(file, content) if file.suffix.lower() == ".xml" else _labelme(file, content)
+    return _parse_voc(file, content) if file.suffix.lower() == ".xml" else _parse_labelme(file, content)
 
 
-def _voc(file: Path, content: bytes) -> Annotation:
+def _parse_voc(file: Path, content: bytes) -> PictureAnnotation:
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # entities can blow up without end
         raise GliomarkError(f"{file} has a DOCTYPE, which labelImg never writes: export the boxes again.")
     try:
         root = ElementTree.fromstring(content)
         width, height = (int(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
-        outlines = tuple(
-            (box.findtext("name") or "", _box(file, [float(box.findtext(f"bndbox/{k}", "")) for k in _EDGES]))
+        labelled_shapes = tuple(
+            (
+                box.findtext("name") or "",
+                _create_box(file, [float(box.findtext(f"bndbox/{k}", "")) for k in _BOX_EDGES]),
+            )
             for box in root.findall("object")
         )
     except (ElementTree.ParseError, ValueError, LookupError):
         raise GliomarkError(f"{file} is damaged or no labelImg (VOC) file: save it again.") from None
-    return Annotation((width, height) if width and height else None, outlines, bool(outlines))
+    return PictureAnnotation(
+        (width, height) if width and height else None, labelled_shapes, bool(labelled_shapes)
+    )
 
 
-_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_BOX_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def _box(file: Path, edges: list[float]) -> Outline:
+def _create_box(file: Path, edges: list[float]) -> AnnotationShape:
     left, top, right, bottom = edges
     if not (math.isfinite(sum(edges)) and left < right and top < bottom):
         raise GliomarkError(f"{file} has an empty box ({', '.join(f'{e:g}' for e in edges)}): draw it again.")
-    return Outline(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
+    return AnnotationShape(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
 
 
-def _labelme(file: Path, content: bytes) -> Annotation:
+def _parse_labelme(file: Path, content: bytes) -> PictureAnnotation:
     try:
-        page = json.loads(content)
-        size = (int(page.get("imageWidth") or 0), int(page.get("imageHeight") or 0))
-        outlines = tuple((str(shape.get("label") or ""), _shape(file, shape)) for shape in page["shapes"])
-    except _LABELME_DAMAGE:
+        document = json.loads(content)
+        size = (int(document.get("imageWidth") or 0), int(document.get("imageHeight") or 0))
+        labelled_shapes = tuple(
+            (str(shape.get("label") or ""), _parse_labelme_shape(file, shape)) for shape in document["shapes"]
+        )
+    except _LABELME_READ_ERRORS:
         raise GliomarkError(f"{file} is damaged or no LabelMe file: save it again.") from None
-    return Annotation(size if all(size) else None, outlines, False)
+    return PictureAnnotation(size if all(size) else None, labelled_shapes, False)
 
 
-def _shape(file: Path, shape: dict[str, Any]) -> Outline:
+def _parse_labelme_shape(file: Path, shape: dict[str, Any]) -> AnnotationShape:
     """A LabelMe shape as a polygon or as pixels. Raises GliomarkError where it has no inside."""
     kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], dtype=np.float64)
-    least = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 1}
-    if kind not in least:
+    min_points = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 1}
+    if kind not in min_points:
         raise GliomarkError(f"{file} has a shape of the kind '{kind}', which has no inside: draw a polygon.")
-    if points.ndim != 2 or len(points) < least[kind] or not np.isfinite(points).all():
+    if points.ndim != 2 or len(points) < min_points[kind] or not np.isfinite(points).all():
         raise GliomarkError(f"{file} has a {kind} of {points.size // 2} points: draw it again or delete it.")
     if kind == "circle":
-        return Outline(_circle(points[0], float(np.linalg.norm(points[1] - points[0]))))
+        return AnnotationShape(
+            _compute_circle_polygon(points[0], float(np.linalg.norm(points[1] - points[0])))
+        )
     if kind == "rectangle" and len(points) == 2:
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-        return Outline(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
+        return AnnotationShape(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
     if kind == "mask":
         with Image.open(BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"]) as drawn:
-            if drawn.width * drawn.height > MOST_PIXELS:
+            if drawn.width * drawn.height > MAX_PIXELS:
                 raise ValueError
-            return Outline(points[:1], np.asarray(drawn.convert("L")) > 0)
-    return Outline(points)
+            return AnnotationShape(points[:1], np.asarray(drawn.convert("L")) > 0)
+    return AnnotationShape(points)
 
 
-def _circle(centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+def _compute_circle_polygon(centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     angle = np.linspace(0.0, 2.0 * np.pi, CIRCLE_SIDES, endpoint=False)
     return centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)

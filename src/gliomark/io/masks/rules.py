@@ -19,22 +19,22 @@ from pathlib import Path
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Series
 
-_DENIED_OEDEMA = re.compile(
+_WITHOUT_OEDEMA = re.compile(
     r"(without|w/o|no|non|excl\w*|minus|不含|不包括|无)\s*(peritumou?ral\s*)?(o?edema|水肿)"
 )
-_NEVER = re.compile(
+_EXCLUDED_REGION = re.compile(
     r"o?edema|peri ?(tumou?r|lesion)|non ?tumou?r|cavity|snfh|background|artefact|artifact|"
     r"(?<![a-z])(ed|[cip]tv\d*)(?![a-z])|水肿|瘤周|非肿瘤|术腔|背景|伪影"
 )
-_LESION = re.compile(
+_LESION_REGION = re.compile(
     r"gtv|tumou?r|lesion|glioma|glioblastoma|neoplas|metasta|cancer|enhanc|necro|"
     r"(?<![a-z])(core|mass|tc|et|ncr|net|wt)(?![a-z])|瘤|病灶|病变|坏死|强化|占位"
 )
-_ANATOMY = re.compile(
+_ANATOMICAL_REGION = re.compile(
     r"(?<![a-z])(brain|cerebr|cerebel|skull|skin|body|external|normal|healthy|parenchym|ventric|eye|orbit|lens|optic|"
     r"chiasm|hippocamp|cochlea|pituitar)|脑|颅|正常|眼|视"
 )
-_WHOLE = re.compile(r"whole ?tumou?r|(?<![a-z])wt(?![a-z])|全肿瘤|全瘤")
+_WHOLE_TUMOUR = re.compile(r"whole ?tumou?r|(?<![a-z])wt(?![a-z])|全肿瘤|全瘤")
 
 
 class NoLesionRegionError(GliomarkError):
@@ -53,46 +53,48 @@ class LesionMask:
     series: Series
     rater: str
     source: Path
-    drawn_on: str = ""
+    referenced_series_uid: str = ""
     notes: tuple[str, ...] = ()
     sequence: MRSequence | None = None
 
 
-def lesion_regions(names: Sequence[str], *, any_name: bool = False) -> tuple[int, ...]:
+def select_lesion_regions(names: Sequence[str], *, accept_any_name: bool = False) -> tuple[int, ...]:
     """Indices of the regions that are the lesion by this module's rule; none where no name decides.
 
     any_name: take every region that is not left out (annotated pictures, whose labels are often "1" or "a").
     """
-    read = [_plain(name) for name in names]
-    possible = [at for at, name in enumerate(read) if not _left_out(name)]
-    named = [at for at in possible if _LESION.search(read[at])]
-    taken = possible if any_name else (named or (possible if len(possible) == 1 else []))
-    narrow = [at for at in taken if not _WHOLE.search(read[at])]
+    normalised_names = [_normalise_region_name(name) for name in names]
+    possible = [at for at, name in enumerate(normalised_names) if not _is_excluded_region(name)]
+    named = [at for at in possible if _LESION_REGION.search(normalised_names[at])]
+    taken = possible if accept_any_name else (named or (possible if len(possible) == 1 else []))
+    narrow = [at for at in taken if not _WHOLE_TUMOUR.search(normalised_names[at])]
     return tuple(narrow or taken)
 
 
-def names_lesion(name: str) -> bool:
+def is_lesion_region_name(name: str) -> bool:
     """Whether a name has a word of the lesion and none that leaves it out."""
-    return bool(_LESION.search(_plain(name))) and not _left_out(_plain(name))
+    return bool(_LESION_REGION.search(_normalise_region_name(name))) and not _is_excluded_region(
+        _normalise_region_name(name)
+    )
 
 
-def names_other(name: str) -> bool:
+def is_excluded_region_name(name: str) -> bool:
     """Whether a name says oedema, brain or something else that is no lesion."""
-    return _left_out(_plain(name))
+    return _is_excluded_region(_normalise_region_name(name))
 
 
-def _plain(name: str) -> str:
+def _normalise_region_name(name: str) -> str:
     """Lower case, one blank between words, and "without oedema" taken out before oedema is looked for."""
-    return _DENIED_OEDEMA.sub(" ", re.sub(r"[\s_\-.]+", " ", name).lower())
+    return _WITHOUT_OEDEMA.sub(" ", re.sub(r"[\s_\-.]+", " ", name).lower())
 
 
-def _left_out(name: str) -> bool:
-    anatomy_alone = _ANATOMY.search(name) and not _LESION.search(name)
-    return bool(_NEVER.search(name) or anatomy_alone)
+def _is_excluded_region(name: str) -> bool:
+    anatomy_alone = _ANATOMICAL_REGION.search(name) and not _LESION_REGION.search(name)
+    return bool(_EXCLUDED_REGION.search(name) or anatomy_alone)
 
 
-def left_out_note(regions: int, taken: int) -> tuple[str, ...]:
+def collect_excluded_region_notes(region_count: int, lesion_region_count: int) -> tuple[str, ...]:
     """The sentence on regions that were left out, without their names, which may say who drew them."""
-    if regions == taken:
+    if region_count == lesion_region_count:
         return ()
-    return (message("regions-left-out", count=regions - taken, total=regions),)
+    return (message("regions-left-out", count=region_count - lesion_region_count, total=region_count),)

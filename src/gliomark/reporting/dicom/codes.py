@@ -11,13 +11,15 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
-SCHEME = "99GLIOMARK"
-SCHEMES = (
+PRIVATE_SCHEME = "99GLIOMARK"
+CODING_SCHEMES = (
     CodingSchemeIdentificationItem(
-        SCHEME, name="gliomark: predictions from images", responsible_organization="gliomark contributors"
+        PRIVATE_SCHEME,
+        name="gliomark: predictions from images",
+        responsible_organization="gliomark contributors",
     ),
 )
-CATEGORY = codes.SCT.MorphologicallyAbnormalStructure
+SEGMENT_CATEGORY = codes.SCT.MorphologicallyAbnormalStructure
 LESION = codes.SCT.Lesion
 BRAIN = codes.SCT.Brain
 PRESENT = codes.SCT.Present
@@ -28,12 +30,14 @@ VOLUME, AREA = codes.SCT.Volume, codes.SCT.Area
 MINIMUM, MAXIMUM = codes.SCT.Minimum, codes.SCT.Maximum
 MILLILITRE = CodedConcept("ml", "UCUM", "milliliter")
 SQUARE_MILLIMETRE, NO_UNITS = codes.UCUM.SquareMillimeter, codes.UCUM.NoUnits
-LANGUAGES = {
+LANGUAGE_CODES = {
     "en": CodedConcept("en", "RFC5646", "English"),
     "zh": CodedConcept("zh", "RFC5646", "Chinese"),
 }
 
 
-def private(value: str, meaning: str) -> CodedConcept:
+def create_private_code(value: str, meaning: str) -> CodedConcept:
     """A code of our own scheme; a meaning has 64 characters at most."""
-    return CodedConcept(re.sub(r"[\s\\]+", "-", value.strip()), SCHEME, meaning.replace("\\", "/")[:64])
+    return CodedConcept(
+        re.sub(r"[\s\\]+", "-", value.strip()), PRIVATE_SCHEME, meaning.replace("\\", "/")[:64]
+    )

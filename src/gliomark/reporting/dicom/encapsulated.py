@@ -6,33 +6,33 @@ from highdicom.base import SOPClass
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from gliomark.reporting.dicom.sources import Headers, created_now, new_series
+from gliomark.reporting.dicom.sources import SeriesHeaders, create_series_attributes, format_current_datetime
 from gliomark.study import Prediction
 
 
-def encapsulated_pdf(prediction: Prediction, headers: Headers, pdf: bytes) -> Dataset:
+def create_encapsulated_pdf(prediction: Prediction, headers: SeriesHeaders, pdf: bytes) -> Dataset:
     """Encapsulated PDF Storage, in the study of the source images."""
     document = SOPClass(
         study_instance_uid=headers.first.StudyInstanceUID,
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **new_series(prediction, 9003, "gliomark report, research use only"),
+        **create_series_attributes(prediction, 9003, "gliomark report, research use only"),
     )
     document.copy_patient_and_study_information(headers.first)
     document.ConversionType = "WSD"
     document.BurnedInAnnotation = "YES"  # the page shows the patient's id
-    document.AcquisitionDateTime = created_now()
+    document.AcquisitionDateTime = format_current_datetime()
     document.DocumentTitle = "Glioma markers predicted from MRI, research use only"
     document.ConceptNameCodeSequence = []
     document.MIMETypeOfEncapsulatedDocument = "application/pdf"
     document.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
     document.EncapsulatedDocumentLength = len(pdf)
-    document.SourceInstanceSequence = [_reference(one) for one in headers.datasets]
+    document.SourceInstanceSequence = [_create_instance_reference(one) for one in headers.datasets]
     return document
 
 
-def _reference(header: Dataset) -> Dataset:
+def _create_instance_reference(header: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     return item

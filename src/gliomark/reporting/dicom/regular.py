@@ -14,67 +14,67 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import DA, DT, TM, validate_value
 
 # The values are rewritten from the geometry that was read, or never copied.
-_FUNCTIONAL_GROUPS, _PIXELS = 0x5200, 0x7FE0
-_MOMENTS: Mapping[str, Callable[[str], object]] = {"DA": DA, "TM": TM, "DT": DT}
-_LINES = ("LO", "SH", "PN", "CS", "AE", "UC")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LONGEST_UID = 64
+_FUNCTIONAL_GROUPS, _PIXEL_DATA = 0x5200, 0x7FE0
+_DATE_TIME_PARSERS: Mapping[str, Callable[[str], object]] = {"DA": DA, "TM": TM, "DT": DT}
+_SINGLE_LINE_VRS = ("LO", "SH", "PN", "CS", "AE", "UC")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+_UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*")
+_MAXIMUM_UID_LENGTH = 64
 
 
-def make_regular(header: Dataset) -> None:
+def remove_invalid_elements(header: Dataset) -> None:
     """Take out, or leave empty where the header must have it, every value that is not valid for its type.
 
     Dates that are none, texts that are too long, numbers and UIDs that are none; of a sequence the whole, where
     anything in it is not valid. Private elements go.
     """
     for tag in list(header.keys()):
-        if tag.group in (_FUNCTIONAL_GROUPS, _PIXELS):
+        if tag.group in (_FUNCTIONAL_GROUPS, _PIXEL_DATA):
             continue
-        if tag.is_private or not _element_is_valid(header, tag):
+        if tag.is_private or not _has_valid_element(header, tag):
             del header[tag]
 
 
-def is_uid(value: object) -> bool:
+def is_valid_uid(value: object) -> bool:
     """Whether digits and dots can be referred to; leading zeros are forbidden, frequent and harmless."""
     text = str(value)
-    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+    return len(text) <= _MAXIMUM_UID_LENGTH and _UID_PATTERN.fullmatch(text) is not None
 
 
-def _element_is_valid(header: Dataset, tag: BaseTag) -> bool:
+def _has_valid_element(header: Dataset, tag: BaseTag) -> bool:
     try:
-        return _is_valid(header[tag])
+        return _is_valid_element(header[tag])
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError):
         return False  # it cannot even be read
 
 
-def _is_valid(element: DataElement) -> bool:
+def _is_valid_element(element: DataElement) -> bool:
     if element.VR == "SQ":
-        return all(_element_is_valid(item, tag) for item in element.value for tag in item.keys())  # noqa: SIM118
+        return all(_has_valid_element(item, tag) for item in element.value for tag in item.keys())  # noqa: SIM118
     values = element.value if isinstance(element.value, MultiValue | list) else [element.value]
-    return _is_of_its_type(element) and all(_value_is_valid(element.VR, value) for value in values)
+    return _has_dictionary_vr(element) and all(_is_valid_value(element.VR, value) for value in values)
 
 
-def _is_of_its_type(element: DataElement) -> bool:
+def _has_dictionary_vr(element: DataElement) -> bool:
     """Whether the type is the dictionary's, where that knows one."""
     try:
-        known = dictionary_VR(element.tag)
+        dictionary_vr_text = dictionary_VR(element.tag)
     except KeyError:
         return True
-    return element.VR in re.split(" or ", known)
+    return element.VR in re.split(" or ", dictionary_vr_text)
 
 
-def _value_is_valid(vr: str, value: object) -> bool:
+def _is_valid_value(vr: str, value: object) -> bool:
     if value is None or value == "":
         return True
     text = str(value)
     if vr == "UI":
-        return is_uid(text)
-    if vr in _MOMENTS:
-        _MOMENTS[vr](text)  # raises ValueError for a thirteenth month
+        return is_valid_uid(text)
+    if vr in _DATE_TIME_PARSERS:
+        _DATE_TIME_PARSERS[vr](text)  # raises ValueError for a thirteenth month
     if vr in ("DS", "IS"):
         text = getattr(value, "original_string", text).strip()
-    if vr in _LINES and _CONTROL.search(text):
+    if vr in _SINGLE_LINE_VRS and _CONTROL_CHARACTER.search(text):
         return False
     validate_value(vr, text if isinstance(value, str) or vr in ("DS", "IS", "PN") else value, config.RAISE)
     return True

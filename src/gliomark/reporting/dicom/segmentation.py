@@ -11,38 +11,42 @@ from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
-from gliomark.reporting.dicom.codes import BRAIN, CATEGORY, LESION
-from gliomark.reporting.dicom.sources import RESEARCH_ONLY, Headers, new_series
-from gliomark.reporting.drawing import OUTLINE
-from gliomark.study import PRODUCT, Prediction
+from gliomark.reporting.dicom.codes import BRAIN, LESION, SEGMENT_CATEGORY
+from gliomark.reporting.dicom.sources import RESEARCH_ONLY_NOTICE, SeriesHeaders, create_series_attributes
+from gliomark.reporting.drawing import SEGMENTATION_COLOUR
+from gliomark.study import DICOM_MANUFACTURER, Prediction
 
 TRACKING_ID = "gliomark lesion"
-NETWORKS = "Outlined by a network, checked by nobody"
+UNREVIEWED_COMMENT = "Outlined by a network, checked by nobody"
 
 
-def lesion_segmentation(
-    prediction: Prediction, headers: Headers, mask: NDArray[np.uint8], tracking_uid: str
+def create_lesion_segmentation(
+    prediction: Prediction, headers: SeriesHeaders, mask: NDArray[np.uint8], tracking_uid: str
 ) -> Segmentation:
     """One binary segment; mask ``(image, row, column)`` has a plane for each source image, empty ones are left out."""
     segmentation = Segmentation(
         source_images=headers.datasets,
         pixel_array=mask,
         segmentation_type="BINARY",
-        segment_descriptions=[_segment(prediction, tracking_uid)],
+        segment_descriptions=[_create_segment_description(prediction, tracking_uid)],
         content_label="LESION",
         content_description="Lesion in gliomark's answer, research use only",
-        content_creator_name=PRODUCT,
-        **new_series(prediction, 9001, "gliomark lesion, research use only"),
+        content_creator_name=DICOM_MANUFACTURER,
+        **create_series_attributes(prediction, 9001, "gliomark lesion, research use only"),
     )
-    drawn = "Outlined or corrected by a reader" if prediction.segmentation.by_reader else NETWORKS
-    segmentation.ImageComments = f"{RESEARCH_ONLY}. {drawn}."
-    _name_segment_in_frames(segmentation)
+    origin_comment = (
+        "Outlined or corrected by a reader"
+        if prediction.segmentation.is_drawn_by_reader
+        else UNREVIEWED_COMMENT
+    )
+    segmentation.ImageComments = f"{RESEARCH_ONLY_NOTICE}. {origin_comment}."
+    _identify_segment_in_frames(segmentation)
     if headers.frames is not None:
-        _number_frames(segmentation, headers.frames)
+        _set_source_frame_numbers(segmentation, headers.frames)
     return segmentation
 
 
-def _segment(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
+def _create_segment_description(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
     model = prediction.model
     algorithm = AlgorithmIdentificationSequence(
         name=model.name[:64],
@@ -53,25 +57,27 @@ def _segment(prediction: Prediction, tracking_uid: str) -> SegmentDescription:
     return SegmentDescription(
         segment_number=1,
         segment_label="Lesion",
-        segmented_property_category=CATEGORY,
+        segmented_property_category=SEGMENT_CATEGORY,
         segmented_property_type=LESION,
-        algorithm_type="SEMIAUTOMATIC" if prediction.segmentation.by_reader else "AUTOMATIC",
+        algorithm_type="SEMIAUTOMATIC" if prediction.segmentation.is_drawn_by_reader else "AUTOMATIC",
         algorithm_identification=algorithm,
         tracking_uid=tracking_uid,
         tracking_id=TRACKING_ID,
         anatomic_regions=[BRAIN],
-        display_color=CIELabColor.from_rgb(*OUTLINE),
+        display_color=CIELabColor.from_rgb(*SEGMENTATION_COLOUR),
     )
 
 
-def _name_segment_in_frames(segmentation: Segmentation) -> None:
+def _identify_segment_in_frames(segmentation: Segmentation) -> None:
     """highdicom names a single segment once for all frames; many readers look for it in each."""
-    named = segmentation.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence")
+    segment_identification = segmentation.SharedFunctionalGroupsSequence[0].pop(
+        "SegmentIdentificationSequence"
+    )
     for group in segmentation.PerFrameFunctionalGroupsSequence:
-        group.SegmentIdentificationSequence = deepcopy(named.value)
+        group.SegmentIdentificationSequence = deepcopy(segment_identification.value)
 
 
-def _number_frames(segmentation: Segmentation, frames: tuple[int, ...]) -> None:
+def _set_source_frame_numbers(segmentation: Segmentation, frames: tuple[int, ...]) -> None:
     """highdicom saw the stack's frames alone; here they get the numbers they have in the file."""
     for group in segmentation.PerFrameFunctionalGroupsSequence:
         source = group.DerivationImageSequence[0].SourceImageSequence[0]

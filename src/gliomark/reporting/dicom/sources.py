@@ -17,21 +17,27 @@ from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DSfloat
 
 from gliomark.messages import message
-from gliomark.reporting.dicom.regular import is_uid, make_regular
-from gliomark.study import PRODUCT, GliomarkError, Prediction, Series, SourceImage, Study
+from gliomark.reporting.dicom.regular import is_valid_uid, remove_invalid_elements
+from gliomark.study import DICOM_MANUFACTURER, GliomarkError, Prediction, Series, SourceImage, Study
 
-UTF8 = "ISO_IR 192"
-RESEARCH_ONLY = "Research use only, not a medical device"
+UTF8_CHARACTER_SET = "ISO_IR 192"
+RESEARCH_ONLY_NOTICE = "Research use only, not a medical device"
 # Without these an object can be put neither into the study nor onto the images.
-_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
-_MAY_BE_EMPTY = (
+_REQUIRED_KEYWORDS = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "FrameOfReferenceUID",
+)
+_TYPE_2_KEYWORDS = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
     "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class Headers:
+class SeriesHeaders:
     """One series without its pixels: a dataset per file; of a multi-frame file only the frames that were read.
 
     frames: their numbers in that file, from 1; None for a series of single images.
@@ -45,107 +51,111 @@ class Headers:
         return self.datasets[0]
 
 
-def require_dicom(study: Study) -> None:
+def check_dicom_source(study: Study) -> None:
     """Raise GliomarkError if results as DICOM could not be written for this patient; reads a file per series."""
     for series in study.series.values():
         if not series.source_images:
             raise GliomarkError(message("not-dicom", patient=study.patient_id))
         files = {image.file for image in series.source_images}
-        if len(files) > 1 and not _is_single(_header(series, series.source_images[0])):
+        if len(files) > 1 and not _is_single_frame(_read_header(series, series.source_images[0])):
             raise GliomarkError(message("dicom-spread", folder=str(series.source), count=len(files)))
 
 
-def source_headers(series: Series) -> Headers:
+def read_source_headers(series: Series) -> SeriesHeaders:
     """The headers of a series' images, in order of their place, for a study that ``require_dicom`` let pass.
 
     Raises: GliomarkError where study, series, frame of reference or instance is not stated, or a file is gone.
     """
-    first = _header(series, series.source_images[0])
-    if _is_single(first):
-        return Headers(tuple(_single(series, image) for image in series.source_images), None)
+    first = _read_header(series, series.source_images[0])
+    if _is_single_frame(first):
+        return SeriesHeaders(
+            tuple(_read_single_frame_header(series, image) for image in series.source_images), None
+        )
     frames = tuple((image.frame or 0) + 1 for image in series.source_images)
-    return Headers((_multi_frame(series, first),), frames)
+    return SeriesHeaders((_restrict_header_to_frames(series, first),), frames)
 
 
-def new_series(prediction: Prediction, number: int, description: str) -> Mapping[str, Any]:
+def create_series_attributes(
+    prediction: Prediction, series_number: int, description: str
+) -> Mapping[str, Any]:
     """What highdicom is told of a new series with one instance, and of the software that made it."""
     return {
         "series_instance_uid": UID(),
-        "series_number": number,
+        "series_number": series_number,
         "series_description": description,
         "sop_instance_uid": UID(),
         "instance_number": 1,
-        "manufacturer": PRODUCT,
+        "manufacturer": DICOM_MANUFACTURER,
         "manufacturer_model_name": prediction.model.name[:64],
         "software_versions": prediction.software_version,
         "device_serial_number": prediction.model.sha256,
         "content_qualification": "RESEARCH",
-        "specific_character_set": UTF8,
+        "specific_character_set": UTF8_CHARACTER_SET,
     }
 
 
 # ---- headers ----------------------------------------------------------------------------------------
 
 
-def _is_single(header: Dataset) -> bool:
+def _is_single_frame(header: Dataset) -> bool:
     """Whether a file is a classic image; any other MR image is multi-frame, be it of one frame."""
     return bool(header.SOPClassUID == MRImageStorage)
 
 
-def _single(series: Series, image: SourceImage) -> Dataset:
+def _read_single_frame_header(series: Series, image: SourceImage) -> Dataset:
     """A classic image's header, its geometry as it was read."""
-    header = _header(series, image)
+    header = _read_header(series, image)
     header.pop("SpacingBetweenSlices", None)
-    header.update(_measures(series, header))
-    header.ImageOrientationPatient = _orientation(series)
-    header.ImagePositionPatient = _decimals(image.position)
+    header.update(_create_pixel_measures(series, header))
+    header.ImageOrientationPatient = _compute_orientation(series)
+    header.ImagePositionPatient = _to_decimal_strings(image.position)
     return header
 
 
-def _multi_frame(series: Series, header: Dataset) -> Dataset:
+def _restrict_header_to_frames(series: Series, header: Dataset) -> Dataset:
     """An enhanced image's header with the frames of this stack alone, their geometry as it was read."""
-    shared, turn = Dataset(), Dataset()
-    turn.ImageOrientationPatient = _orientation(series)
-    shared.PlaneOrientationSequence = [turn]
-    shared.PixelMeasuresSequence = [_measures(series, _source_measures(series, header))]
+    shared, orientation = Dataset(), Dataset()
+    orientation.ImageOrientationPatient = _compute_orientation(series)
+    shared.PlaneOrientationSequence = [orientation]
+    shared.PixelMeasuresSequence = [_create_pixel_measures(series, _find_pixel_measures(series, header))]
     header.SharedFunctionalGroupsSequence = [shared]
-    header.PerFrameFunctionalGroupsSequence = [_frame(image) for image in series.source_images]
+    header.PerFrameFunctionalGroupsSequence = [_create_frame_group(image) for image in series.source_images]
     header.NumberOfFrames = len(series.source_images)
     return header
 
 
-def _frame(image: SourceImage) -> Dataset:
+def _create_frame_group(image: SourceImage) -> Dataset:
     group, plane = Dataset(), Dataset()
-    plane.ImagePositionPatient = _decimals(image.position)
+    plane.ImagePositionPatient = _to_decimal_strings(image.position)
     group.PlanePositionSequence = [plane]
     return group
 
 
-def _header(series: Series, image: SourceImage) -> Dataset:
+def _read_header(series: Series, image: SourceImage) -> Dataset:
     """A file's header, text as UTF-8; what may be empty is there, and what is not valid is not."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(image.file, stop_before_pixels=True, force=True)
-            needed = {keyword: header.get(keyword) for keyword in _NEEDED}
-            make_regular(header)
+            required = {keyword: header.get(keyword) for keyword in _REQUIRED_KEYWORDS}
+            remove_invalid_elements(header)
             header.decode()
     except (OSError, InvalidDicomError):
         raise GliomarkError(message("dicom-gone", file=image.file)) from None
-    missing = [keyword for keyword, value in needed.items() if not value]
+    missing = [keyword for keyword, value in required.items() if not value]
     if missing:
-        told = {"file": str(image.file), "field": missing[0], "folder": str(series.source)}
-        raise GliomarkError(message("dicom-incomplete", **told))
-    for keyword, value in needed.items():
-        if not is_uid(value):
-            told = {
+        parameters = {"file": str(image.file), "field": missing[0], "folder": str(series.source)}
+        raise GliomarkError(message("dicom-incomplete", **parameters))
+    for keyword, value in required.items():
+        if not is_valid_uid(value):
+            parameters = {
                 "file": str(image.file),
                 "keyword": keyword,
                 "value": str(value),
                 "folder": str(series.source),
             }
-            raise GliomarkError(message("dicom-out-bad-uid", **told))
-    for keyword in _MAY_BE_EMPTY:
+            raise GliomarkError(message("dicom-out-bad-uid", **parameters))
+    for keyword in _TYPE_2_KEYWORDS:
         if keyword not in header:
             setattr(header, keyword, "")
     if header.PatientSex not in ("M", "F", "O"):
@@ -153,37 +163,39 @@ def _header(series: Series, image: SourceImage) -> Dataset:
     return header
 
 
-def _orientation(series: Series) -> list[DSfloat]:
+def _compute_orientation(series: Series) -> list[DSfloat]:
     """Of all slices, which differ in the last digits at most."""
     cosines = series.affine[:3, :2] / np.linalg.norm(series.affine[:3, :2], axis=0)
-    return _decimals(cosines.T.ravel().tolist())
+    return _to_decimal_strings(cosines.T.ravel().tolist())
 
 
-def _source_measures(series: Series, header: Dataset) -> Dataset:
+def _find_pixel_measures(series: Series, header: Dataset) -> Dataset:
     """The pixel measures of the stack's first frame: its own, else the shared ones."""
     first = series.source_images[0].frame or 0
-    own = (header.get("PerFrameFunctionalGroupsSequence") or ())[first : first + 1]
-    holders = [*own, *(header.get("SharedFunctionalGroupsSequence") or ())]
-    found = [measures for one in holders for measures in one.get("PixelMeasuresSequence") or ()]
-    return found[0] if found else Dataset()
+    frame_groups = (header.get("PerFrameFunctionalGroupsSequence") or ())[first : first + 1]
+    functional_groups = [*frame_groups, *(header.get("SharedFunctionalGroupsSequence") or ())]
+    pixel_measures = [
+        measures for one in functional_groups for measures in one.get("PixelMeasuresSequence") or ()
+    ]
+    return pixel_measures[0] if pixel_measures else Dataset()
 
 
-def _measures(series: Series, source: Dataset) -> Dataset:
+def _create_pixel_measures(series: Series, source: Dataset) -> Dataset:
     """Spacing and thickness; the step is the one found, as headers often state another, and none where it is uneven."""
     column, row, step = np.linalg.norm(series.affine[:3, :3], axis=0).tolist()
     measures = Dataset()
-    measures.PixelSpacing = _decimals([row, column])
-    measures.SliceThickness = source.get("SliceThickness") or _decimals([step])[0]
+    measures.PixelSpacing = _to_decimal_strings([row, column])
+    measures.SliceThickness = source.get("SliceThickness") or _to_decimal_strings([step])[0]
     if all(image.place.is_integer() for image in series.source_images):
-        measures.SpacingBetweenSlices = _decimals([step])[0]
+        measures.SpacingBetweenSlices = _to_decimal_strings([step])[0]
     return measures
 
 
-def _decimals(values: Iterable[float]) -> list[DSfloat]:
+def _to_decimal_strings(values: Iterable[float]) -> list[DSfloat]:
     """In the 16 characters that DICOM gives a decimal, of which ten or so are a number's and not noise."""
     return [DSfloat(float(f"{value:.9g}"), auto_format=True) for value in values]
 
 
-def created_now() -> str:
+def format_current_datetime() -> str:
     """DICOM's date and time of this moment."""
     return datetime.now().strftime("%Y%m%d%H%M%S")

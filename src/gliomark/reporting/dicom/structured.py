@@ -33,12 +33,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from gliomark.messages import render
+from gliomark.messages import render_message
 from gliomark.reporting.dicom.codes import (
     ABSENT,
     AREA,
     BRAIN,
-    LANGUAGES,
+    CODING_SCHEMES,
+    LANGUAGE_CODES,
     LESION,
     MAXIMUM,
     MILLILITRE,
@@ -46,67 +47,70 @@ from gliomark.reporting.dicom.codes import (
     MRI_OF_BRAIN,
     NO_UNITS,
     PRESENT,
-    SCHEMES,
     SQUARE_MILLIMETRE,
     UNDETERMINED,
     VOLUME,
-    private,
+    create_private_code,
 )
 from gliomark.reporting.dicom.segmentation import TRACKING_ID
-from gliomark.reporting.dicom.sources import Headers, new_series
-from gliomark.reporting.text import Language, strings
-from gliomark.study import PRODUCT, MarkerPrediction, Prediction
+from gliomark.reporting.dicom.sources import SeriesHeaders, create_series_attributes
+from gliomark.reporting.text import Language, get_report_texts
+from gliomark.study import DICOM_MANUFACTURER, MarkerPrediction, Prediction
 
 COMMENT = codes.DCM.Comment
 
 
-def structured_report(
+def create_structured_report(
     prediction: Prediction,
-    headers: Headers,
-    others: Sequence[Dataset],
+    headers: SeriesHeaders,
+    other_datasets: Sequence[Dataset],
     segmentation: Segmentation | None,
     tracking_uid: str,
     language: Language,
 ) -> Comprehensive3DSR:
     """headers: of the reference series; others: of the further series looked at; segmentation: None if no lesion."""
     report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_device(prediction)),
+        observation_context=ObservationContext(observer_device_context=_create_device_observer(prediction)),
         procedure_reported=MRI_OF_BRAIN,
-        imaging_measurements=[_group(prediction, headers, segmentation, tracking_uid, language)],
+        imaging_measurements=[
+            _create_measurement_group(prediction, headers, segmentation, tracking_uid, language)
+        ],
         title=codes.DCM.ImagingMeasurementReport,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(LANGUAGES[language]),
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            LANGUAGE_CODES[language]
+        ),
     )
     return Comprehensive3DSR(
-        evidence=[*headers.datasets, *([] if segmentation is None else [segmentation]), *others],
+        evidence=[*headers.datasets, *([] if segmentation is None else [segmentation]), *other_datasets],
         content=report[0],
         is_complete=True,
-        coding_schemes=SCHEMES,
-        **new_series(prediction, 9002, "gliomark measurements, research use only"),
+        coding_schemes=CODING_SCHEMES,
+        **create_series_attributes(prediction, 9002, "gliomark measurements, research use only"),
     )
 
 
-def _device(prediction: Prediction) -> ObserverContext:
+def _create_device_observer(prediction: Prediction) -> ObserverContext:
     """The observer: the model, known by the hash of its weights."""
     model = prediction.model
     attributes = DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[model.sha256]),
         name=model.name,
-        manufacturer_name=PRODUCT,
+        manufacturer_name=DICOM_MANUFACTURER,
         model_name=f"gliomark {prediction.software_version}",
         serial_number=model.sha256,
     )
     return ObserverContext(codes.DCM.Device, attributes)
 
 
-def _group(
+def _create_measurement_group(
     prediction: Prediction,
-    headers: Headers,
+    headers: SeriesHeaders,
     segmentation: Segmentation | None,
     tracking_uid: str,
     language: Language,
 ) -> MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations:
     """The lesion with all that is said of it; without a segment the images looked at take the lesion's place."""
-    said: dict[str, Any] = {
+    group_arguments: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(tracking_uid, TRACKING_ID),
         "finding_type": LESION,
         "finding_sites": [FindingSite(BRAIN)],
@@ -116,12 +120,16 @@ def _group(
             parameters=[f"sha256={prediction.model.sha256}"],
             family=codes.DCM.ArtificialIntelligence,
         ),
-        "measurements": [*_sizes(prediction), *_probabilities(prediction)],
+        "measurements": [
+            *_create_size_measurements(prediction),
+            *_create_probability_measurements(prediction),
+        ],
         "qualitative_evaluations": [
             QualitativeEvaluation(
-                private("lesion", _finder(prediction)), PRESENT if _found(prediction) else ABSENT
+                create_private_code("lesion", _describe_lesion_origin(prediction)),
+                PRESENT if _has_lesion(prediction) else ABSENT,
             ),
-            *(_evaluation(marker, language) for marker in prediction.markers),
+            *(_create_marker_evaluation(marker, language) for marker in prediction.markers),
         ],
     }
     group: MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -131,18 +139,18 @@ def _group(
             SourceImageForMeasurementGroup(one.SOPClassUID, one.SOPInstanceUID, frames)
             for one in headers.datasets
         ]
-        group = MeasurementsAndQualitativeEvaluations(source_images=images, **said)
+        group = MeasurementsAndQualitativeEvaluations(source_images=images, **group_arguments)
     else:
         group = VolumetricROIMeasurementsAndQualitativeEvaluations(
-            referenced_segment=_segment(segmentation), **said
+            referenced_segment=_create_segment_reference(segmentation), **group_arguments
         )
     group[0].ContentSequence.extend(
-        _text(COMMENT, text, "CONTAINS") for text in _comments(prediction, language)
+        _create_text_item(COMMENT, text, "CONTAINS") for text in _list_comments(prediction, language)
     )
     return group
 
 
-def _segment(segmentation: Segmentation) -> ReferencedSegment:
+def _create_segment_reference(segmentation: Segmentation) -> ReferencedSegment:
     """The segment, and the images and frames on which it lies."""
     frames: dict[tuple[str, str], list[int]] = {}
     for group in segmentation.PerFrameFunctionalGroupsSequence:
@@ -157,15 +165,15 @@ def _segment(segmentation: Segmentation) -> ReferencedSegment:
 # ---- the lesion -------------------------------------------------------------------------------------
 
 
-def _found(prediction: Prediction) -> bool:
+def _has_lesion(prediction: Prediction) -> bool:
     return bool(prediction.lesion_areas_mm2)
 
 
-def _finder(prediction: Prediction) -> str:
-    return f"Lesion {'outlined by the reader' if prediction.segmentation.by_reader else 'found by the model'}"
+def _describe_lesion_origin(prediction: Prediction) -> str:
+    return f"Lesion {'outlined by the reader' if prediction.segmentation.is_drawn_by_reader else 'found by the model'}"
 
 
-def _sizes(prediction: Prediction) -> list[Measurement]:
+def _create_size_measurements(prediction: Prediction) -> list[Measurement]:
     """Volume in ml, and the area of the slice with the largest in mm2."""
     largest = max(prediction.lesion_areas_mm2.values(), default=0.0)
     return [
@@ -174,90 +182,103 @@ def _sizes(prediction: Prediction) -> list[Measurement]:
     ]
 
 
-def _comments(prediction: Prediction, language: Language) -> list[str]:
+def _list_comments(prediction: Prediction, language: Language) -> list[str]:
     """What holds for the whole report, the most important first."""
-    t, model = strings(language, prediction.segmentation.by_reader), prediction.model
+    texts, model = get_report_texts(language, prediction.segmentation.is_drawn_by_reader), prediction.model
     return [
-        f"{t.research} {t.research_more}",
-        *(render(text, language) for text in prediction.warnings),
-        *([] if _found(prediction) else [f"{t.no_lesion}. {t.no_lesion_more}"]),
-        *([t.assumed] if prediction.study.spacing_assumed else []),
-        f"{t.intended_use}: {render(model.intended_use, language)}",
-        f"{t.trained_on}: {render(model.training_cohort, language)}",
-        *(render(text, language) for text in prediction.all_notes),
+        f"{texts.research} {texts.research_more}",
+        *(render_message(text, language) for text in prediction.warnings),
+        *([] if _has_lesion(prediction) else [f"{texts.no_lesion}. {texts.no_lesion_more}"]),
+        *([texts.assumed] if prediction.study.spacing_assumed else []),
+        f"{texts.intended_use}: {render_message(model.intended_use, language)}",
+        f"{texts.trained_on}: {render_message(model.training_cohort, language)}",
+        *(render_message(text, language) for text in prediction.all_notes),
     ]
 
 
 # ---- the markers ------------------------------------------------------------------------------------
 
 
-def _probabilities(prediction: Prediction) -> list[Measurement]:
+def _create_probability_measurements(prediction: Prediction) -> list[Measurement]:
     """Of the positive class, by the model alone, whoever decided the level."""
     measurements = []
     for marker in prediction.markers:
         if marker.probability is not None and math.isfinite(marker.probability):
-            name = private(f"p-{marker.marker}", f"Probability by the model, {marker.title}")
-            measurements += [Measurement(name, round(marker.probability, 4), NO_UNITS), *_range(marker)]
+            name = create_private_code(f"p-{marker.marker}", f"Probability by the model, {marker.title}")
+            measurements += [
+                Measurement(name, round(marker.probability, 4), NO_UNITS),
+                *_create_range_measurements(marker),
+            ]
     return measurements
 
 
-def _range(marker: MarkerPrediction) -> list[Measurement]:
+def _create_range_measurements(marker: MarkerPrediction) -> list[Measurement]:
     """Lowest and highest of the single slices, by a code of their own, lest one be taken for the answer."""
-    name = private(f"r-{marker.marker}", f"Probability range over the lesion's slices, {marker.title}")
+    name = create_private_code(
+        f"r-{marker.marker}", f"Probability range over the lesion's slices, {marker.title}"
+    )
     return [
         Measurement(name, round(value, 4), NO_UNITS, derivation=derivation)
-        for derivation, value in zip((MINIMUM, MAXIMUM), marker.slice_range or (), strict=False)
+        for derivation, value in zip((MINIMUM, MAXIMUM), marker.probability_range or (), strict=False)
     ]
 
 
-def _evaluation(marker: MarkerPrediction, language: Language) -> QualitativeEvaluation:
+def _create_marker_evaluation(marker: MarkerPrediction, language: Language) -> QualitativeEvaluation:
     """The predicted level, with all that must be known to read it."""
-    name = private(marker.marker, f"Predicted, not measured: {marker.title}")
-    evaluation = QualitativeEvaluation(name, _level(marker))
+    name = create_private_code(marker.marker, f"Predicted, not measured: {marker.title}")
+    evaluation = QualitativeEvaluation(name, _create_level_code(marker))
     evaluation[0].ContentSequence = [
-        CodeContentItem(private("decided-by", "Level decided by"), _decided_by(marker), "HAS PROPERTIES"),
-        *_threshold(marker),
+        CodeContentItem(
+            create_private_code("decided-by", "Level decided by"),
+            _create_decided_by_code(marker),
+            "HAS PROPERTIES",
+        ),
+        *_create_threshold_items(marker),
         *(
-            _text(concept, text, "HAS PROPERTIES")
-            for concept, text in _explanations(marker, language)
+            _create_text_item(concept, text, "HAS PROPERTIES")
+            for concept, text in _list_explanations(marker, language)
             if text
         ),
     ]
     return evaluation
 
 
-def _threshold(marker: MarkerPrediction) -> list[NumContentItem]:
+def _create_threshold_items(marker: MarkerPrediction) -> list[NumContentItem]:
     """Only where there is a probability to hold against it."""
     if marker.threshold is None:
         return []
-    name, value = private("threshold", "Threshold"), round(marker.threshold, 4)
+    name, value = create_private_code("threshold", "Threshold"), round(marker.threshold, 4)
     return [NumContentItem(name, value, NO_UNITS, None, "HAS PROPERTIES")]
 
 
-def _level(marker: MarkerPrediction) -> CodedConcept:
+def _create_level_code(marker: MarkerPrediction) -> CodedConcept:
     if marker.level == "undetermined":
         return CodedConcept.from_code(UNDETERMINED)
-    return private(marker.level, f"Predicted {marker.level}{', borderline' if marker.borderline else ''}")
+    return create_private_code(
+        marker.level, f"Predicted {marker.level}{', borderline' if marker.borderline else ''}"
+    )
 
 
-def _decided_by(marker: MarkerPrediction) -> CodedConcept:
+def _create_decided_by_code(marker: MarkerPrediction) -> CodedConcept:
     if marker.decided_by == "model":
-        return private("model", "Model")
-    return private("reader", "Reader's finding")
+        return create_private_code("model", "Model")
+    return create_private_code("reader", "Reader's finding")
 
 
-def _explanations(marker: MarkerPrediction, language: Language) -> list[tuple[CodedConcept, str]]:
-    by_model = marker.decided_by == "model"
-    measured = "Validation of the model" if by_model else "How reliable the reader's finding is"
-    told = [
-        (private("label", "Definition of the label"), marker.label),
-        (private("fusion", "How the probability was computed"), marker.fusion_in_words),
-        (private("threshold-origin", "Where the threshold comes from"), marker.threshold_origin),
-        (private("performance", measured), marker.performance),
+def _list_explanations(marker: MarkerPrediction, language: Language) -> list[tuple[CodedConcept, str]]:
+    is_decided_by_model = marker.decided_by == "model"
+    performance_name = (
+        "Validation of the model" if is_decided_by_model else "How reliable the reader's finding is"
+    )
+    named_texts = [
+        (create_private_code("label", "Definition of the label"), marker.label),
+        (create_private_code("fusion", "How the probability was computed"), marker.fusion_in_words),
+        (create_private_code("threshold-origin", "Where the threshold comes from"), marker.threshold_origin),
+        (create_private_code("performance", performance_name), marker.performance),
         *((CodedConcept.from_code(COMMENT), text) for text in marker.warnings),
     ]
-    return [(concept, render(text, language)) for concept, text in told]
+    return [(concept, render_message(text, language)) for concept, text in named_texts]
 
 
-def _text(name: CodedConcept, value: str, relationship: str) -> TextContentItem:
+def _create_text_item(name: CodedConcept, value: str, relationship: str) -> TextContentItem:
     return TextContentItem(name, value, relationship)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from alembic import op
 
 # SQLite's INSERT OR REPLACE would both change and remove
-_SQLITE = {
+_SQLITE_TRIGGERS = {
     "audit_no_update": "UPDATE ON audit",
     "audit_no_delete": "DELETE ON audit",
     "audit_no_replace": "INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)",
 }
-_POSTGRESQL = (
+_POSTGRESQL_STATEMENTS = (
     "CREATE OR REPLACE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS "
     "$$ BEGIN RAISE EXCEPTION 'the audit log only grows'; END $$",
     "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
@@ -18,23 +18,23 @@ _POSTGRESQL = (
 )
 
 
-def guard_audit() -> None:
+def protect_audit_log() -> None:
     """From here on lines can only be added."""
     if op.get_context().dialect.name == "sqlite":
-        for name, when in _SQLITE.items():
+        for name, condition in _SQLITE_TRIGGERS.items():
             op.execute(
-                f"CREATE TRIGGER {name} BEFORE {when} "
+                f"CREATE TRIGGER {name} BEFORE {condition} "
                 "BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END"
             )
     else:
-        for line in _POSTGRESQL:
-            op.execute(line)
+        for statement in _POSTGRESQL_STATEMENTS:
+            op.execute(statement)
 
 
-def release_audit() -> None:
+def unprotect_audit_log() -> None:
     """Until ``guard_audit``, within the same revision, lines can be changed."""
     if op.get_context().dialect.name == "sqlite":
-        for name in _SQLITE:
+        for name in _SQLITE_TRIGGERS:
             op.execute(f"DROP TRIGGER IF EXISTS {name}")
     else:
         op.execute("DROP TRIGGER IF EXISTS audit_no_change ON audit")

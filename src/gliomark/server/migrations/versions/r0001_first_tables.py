@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from gliomark.server.migrations.guard import guard_audit
+from gliomark.server.migrations.guard import protect_audit_log
 
 revision = "0001"
 down_revision = None
 
-MOMENT = sa.DateTime(timezone=True)
+TIMESTAMP_TYPE = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("corrected", sa.Boolean(), nullable=False),
         sa.Column("deleted", sa.Boolean(), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
-        sa.Column("created", MOMENT, nullable=False),
+        sa.Column("created", TIMESTAMP_TYPE, nullable=False),
     )
     op.create_table(
         "jobs",
@@ -44,7 +44,7 @@ def upgrade() -> None:
         sa.Column("input_sha256", sa.String(64), nullable=False),
         sa.Column("model_sha256", sa.String(64), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
-        sa.Column("created", MOMENT, nullable=False, index=True),
+        sa.Column("created", TIMESTAMP_TYPE, nullable=False, index=True),
         sa.Column("seconds", sa.Double()),
     )
     op.create_table(
@@ -55,22 +55,22 @@ def upgrade() -> None:
         sa.Column("value", sa.String(), nullable=False),
         sa.Column("note", sa.String(), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
-        sa.Column("created", MOMENT, nullable=False),
+        sa.Column("created", TIMESTAMP_TYPE, nullable=False),
     )
     op.create_table(
         "tokens",
         sa.Column("sha256", sa.String(64), primary_key=True),
         sa.Column("name", sa.String(), nullable=False, unique=True),
         sa.Column("role", sa.String(), nullable=False),
-        sa.Column("created", MOMENT, nullable=False),
+        sa.Column("created", TIMESTAMP_TYPE, nullable=False),
     )
     op.create_table(
         "audit",
         sa.Column("number", sa.Integer(), primary_key=True, autoincrement=True),
-        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("at", TIMESTAMP_TYPE, nullable=False),
         sa.Column("who", sa.String(), nullable=False),
         sa.Column("action", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
     )
-    guard_audit()
+    protect_audit_log()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from gliomark.server.migrations.guard import guard_audit, release_audit
+from gliomark.server.migrations.guard import protect_audit_log, unprotect_audit_log
 
 revision = "0002"
 down_revision = "0001"
@@ -28,5 +28,5 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("due", sa.DateTime(timezone=True), nullable=False),
     )
-    release_audit()  # the first tables of some knew nothing of INSERT OR REPLACE
-    guard_audit()
+    unprotect_audit_log()  # the first tables of some knew nothing of INSERT OR REPLACE
+    protect_audit_log()

@@ -9,21 +9,21 @@ import sqlalchemy as sa
 from alembic import op
 
 # the way a line is hashed can never change, so this import outlives other versions
-from gliomark.server.audit_chain import START, digest, line_of
-from gliomark.server.migrations.guard import guard_audit, release_audit
+from gliomark.server.audit_chain import FIRST_PREVIOUS_SHA256, compute_line_sha256, parse_stored_line
+from gliomark.server.migrations.guard import protect_audit_log, unprotect_audit_log
 
 revision = "0004"
 down_revision = "0003"
 
-PAGE = 1000
-AUDIT = sa.table(
+PAGE_LINES = 1000
+AUDIT_TABLE = sa.table(
     "audit",
     *map(sa.column, ("number", "at", "who", "action", "subject", "detail", "previous_sha256", "sha256")),
 )
 
 
 def upgrade() -> None:
-    release_audit()
+    unprotect_audit_log()
     for name in ("previous_sha256", "sha256"):
         op.add_column("audit", sa.Column(name, sa.String(64), nullable=False, server_default=""))
     op.create_index("ix_audit_action", "audit", ["action"])
@@ -33,28 +33,30 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
     )
-    number, sha256 = _chain(op.get_bind())
+    number, sha256 = _chain_existing_lines(op.get_bind())
     op.bulk_insert(head, [{"id": 1, "number": number, "sha256": sha256}])
-    guard_audit()
+    protect_audit_log()
 
 
-def _chain(connection: sa.Connection) -> tuple[int, str]:
+def _chain_existing_lines(connection: sa.Connection) -> tuple[int, str]:
     """Give every line its hashes; the last line's number and hash."""
-    sqlite = connection.dialect.name == "sqlite"
-    raw = [
-        sa.cast(AUDIT.c[name], sa.LargeBinary) if sqlite else AUDIT.c[name]
+    is_sqlite = connection.dialect.name == "sqlite"
+    raw_columns = [
+        sa.cast(AUDIT_TABLE.c[name], sa.LargeBinary) if is_sqlite else AUDIT_TABLE.c[name]
         for name in ("at", "who", "action", "subject", "detail")
     ]
-    lines = sa.select(AUDIT.c.number, *raw).order_by(AUDIT.c.number).limit(PAGE)
-    change = sa.update(AUDIT).where(AUDIT.c.number == sa.bindparam("line"))
-    change = change.values(previous_sha256=sa.bindparam("before"), sha256=sa.bindparam("own"))
-    number, sha256 = 0, START
-    while page := connection.execute(lines.where(AUDIT.c.number > number)).all():
+    lines = sa.select(AUDIT_TABLE.c.number, *raw_columns).order_by(AUDIT_TABLE.c.number).limit(PAGE_LINES)
+    update_statement = sa.update(AUDIT_TABLE).where(AUDIT_TABLE.c.number == sa.bindparam("line"))
+    update_statement = update_statement.values(
+        previous_sha256=sa.bindparam("before"), sha256=sa.bindparam("own")
+    )
+    number, sha256 = 0, FIRST_PREVIOUS_SHA256
+    while page := connection.execute(lines.where(AUDIT_TABLE.c.number > number)).all():
         changes = []
         for row in page:
-            line = line_of(*row, sha256)
-            own = digest(line)
-            changes.append({"line": line.number, "before": sha256, "own": own})
-            number, sha256 = line.number, own
-        connection.execute(change, changes)
+            line = parse_stored_line(*row, sha256)
+            line_sha256 = compute_line_sha256(line)
+            changes.append({"line": line.number, "before": sha256, "own": line_sha256})
+            number, sha256 = line.number, line_sha256
+        connection.execute(update_statement, changes)
     return number, sha256
