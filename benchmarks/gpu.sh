@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Chapter 3 at its published size on one GPU, and how fast a GPU answers: under 12 minutes on an H100.
+# Networks of chapter 3 at their published size, and inference speed, on one GPU: under 12 minutes on an H100.
 #
-#   benchmarks/gpu.sh pack COHORT FOLDER       here: everything the GPU machine needs, within 64 MiB, into FOLDER
-#   FOLDER/gpu.sh answer OUT                   there: warm answers and the machine's ceilings
-#   FOLDER/gpu.sh study OUT [options]          there: five folds of each network; goes on where OUT/pieces.jsonl ends
-#   benchmarks/gpu.sh merge OUT... RESULTS     here: the csv files and their run record
+#   benchmarks/gpu.sh pack COHORT FOLDER       local: pack everything the GPU machine needs (up to 64 MiB) into FOLDER
+#   FOLDER/gpu.sh answer OUT                   GPU machine: inference time with warm models, and peak throughput
+#   FOLDER/gpu.sh study OUT [options]          GPU machine: five folds of each network; continues from OUT/pieces.jsonl
+#   benchmarks/gpu.sh merge OUT... RESULTS     local: write the csv files and their run record
 #
 # The GPU machine needs Python 3.11 or later with torch, lightning, einops, numpy, scipy, scikit-learn, pillow and
-# safetensors; MONAI travels with the folder. FOLDER holds patients' images: it never belongs in the repository.
+# safetensors; MONAI is packed into the folder. FOLDER contains images of patients: never commit it to the repository.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,7 +16,7 @@ python=${PYTHON:-python3}
 pack() {
     local cohort=$1 folder=$2 root
     root=$(dirname "$here")
-    # the rooms that know tensors, and no more
+    # only the packages that training and inference need
     rm -rf "$folder/code"
     mkdir -p "$folder/code/gliomark"
     for room in study.py models training inference evaluation; do
@@ -46,16 +46,16 @@ case $command in
         nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader > "$out/gpu.txt" 2> /dev/null || true
         "$python" -c 'import platform, torch, monai, numpy; print(platform.python_version(), torch.__version__, monai.__version__, numpy.__version__)' > "$out/versions.txt"
         cp "$here/commit" "$out/commit"
-        # who was in which fold, without the patients
+        # cohort name, settings and hash of the folds, without patients
         "$python" -c 'import json, sys, zipfile; i = json.loads(zipfile.ZipFile(sys.argv[1]).read("index.json")); del i["patients"]; print(json.dumps(i))' \
             "$here/cohort.zip" > "$out/index.json"
         weights=${WEIGHTS:-$here/code/gliomark/models/shipped/demonstration.safetensors}
         if [ "$command" = answer ]; then
-            "$python" -m gpu.answer --pack "$here/cohort.zip" --weights "$weights" --out "$out" "$@"
+            "$python" -m gpu.inference_speed --pack "$here/cohort.zip" --weights "$weights" --out "$out" "$@"
         else
-            "$python" -m gpu.study --pack "$here/cohort.zip" --out "$out" "$@"
+            "$python" -m gpu.segmentation_benchmark --pack "$here/cohort.zip" --out "$out" "$@"
         fi
         ;;
-    merge) PYTHONPATH=$here:$(dirname "$here")/src "$python" -m gpu.merge "$@" ;;
-    *) echo "gpu.sh knows pack, answer, study and merge, not '$command'" >&2; exit 2 ;;
+    merge) PYTHONPATH=$here:$(dirname "$here")/src "$python" -m gpu.merge_results "$@" ;;
+    *) echo "gpu.sh: unknown command '$command'; use pack, answer, study or merge" >&2; exit 2 ;;
 esac

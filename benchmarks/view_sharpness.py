@@ -1,9 +1,9 @@
-"""How sharp a training view is beside a test view: taken after averaging, as until gliomark 0.1, and before, as now.
+"""Sharpness of augmented training images relative to test images, with pixel averaging before or after augmentation.
 
     PYTHONPATH=src python benchmarks/view_sharpness.py COHORT results
 
-Detail is the mean squared step between neighbouring pixels of the network's input, within the brain's box; 1 is a test
-view's. Writes ``view_sharpness.csv``.
+gliomark 0.1 averaged first; now averaging comes last. Sharpness is the mean squared difference between neighbouring
+pixels of the network's input in its central half, relative to that of the test image. Writes ``view_sharpness.csv``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gliomark.cohort.store import Cohort
-from gliomark.experiments.records import write_table
+from gliomark.experiments.result_files import write_table
 from gliomark.inference.segmenter import downsample_by_averaging
 from gliomark.study import MRSequence
 from gliomark.training.augmentation import (
@@ -39,19 +39,19 @@ RECIPES = {
 
 
 def compute_detail(images: Tensor) -> float:
-    """Of ``(B, 1, H, W)``, in its middle half, which holds brain in whatever view."""
+    """Compute the mean squared pixel difference in the central half of ``(B, 1, H, W)``, which always shows brain."""
     quarter = images.shape[-1] // 4
     inner = images[..., quarter:-quarter, quarter:-quarter]
     return float((inner.diff(dim=-1) ** 2).mean() + (inner.diff(dim=-2) ** 2).mean())
 
 
 def keep_movement_only(augmentation: Augmentation) -> Augmentation:
-    """Nothing but the movement, and that so small that the same brain is seen."""
+    """Return an augmentation with geometric changes only, and shifts so small that the same brain is shown."""
     return replace(augmentation, noise=0.0, tone=0.0, shift=4)
 
 
 def view_averaged_first(image: Tensor, augmentation: Augmentation, pool: float) -> Tensor:
-    """A training view of gliomark 0.1: slices averaged, then resampled, shifts of any fraction of a pixel."""
+    """Augment as in gliomark 0.1: slices averaged, then resampled, with shifts by any fraction of a pixel."""
     theta = draw_random_theta(len(image), augmentation, image.shape[-1])
     stray = 2 * torch.rand(len(image), 2) - 1
     theta[:, :, 2] = stray * augmentation.shift * 2 / image.shape[-1]
@@ -59,7 +59,7 @@ def view_averaged_first(image: Tensor, augmentation: Augmentation, pool: float) 
 
 
 def measure_sharpness(image: Tensor) -> pd.DataFrame:
-    """A row per recipe; the slices are ``(B, 1, 240, 240)``."""
+    """Measure the sharpness for each recipe, one row each; image ``(B, 1, 240, 240)``."""
     rows = []
     for name, (augmentation, pool) in RECIPES.items():
         margin = (image.shape[-1] - augmentation.crop) // 2

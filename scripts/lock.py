@@ -1,17 +1,17 @@
-"""Write the lock files in ``requirements/`` from ``pyproject.toml``: every version, every file's SHA-256.
+"""Write the lock files in ``requirements/`` from ``pyproject.toml``, with versions and SHA-256 of all files.
 
-One resolution for all platforms and Python versions is cut into files that have nothing in common, so that they can be
-installed together and never disagree:
+One resolution for all platforms and Python versions is divided into disjoint files, so that they can be installed
+together without conflicts:
 
 =============== =================================================================
-torch.lock      PyTorch as the public index has it, with CUDA's parts for Linux
-base.lock       what else a prediction needs, and what builds gliomark
-extras.lock     what the extras for users add (server, client, training, ...)
-dev.lock        what tests, linters and releases add
+torch.lock      PyTorch from the public index, with the CUDA libraries for Linux
+base.lock       other packages that prediction or the build of gliomark needs
+extras.lock     additional packages of the users' extras (server, client, ...)
+dev.lock        additional packages for tests, linters and releases
 =============== =================================================================
 
-``torch-cpu.lock``, which stands in for ``torch.lock``, is kept by hand. Versions that are locked stay as they are
-wherever ``pyproject.toml`` allows; ``--upgrade`` and ``--upgrade-package NAME`` go to uv.
+``torch-cpu.lock``, an alternative to ``torch.lock``, is maintained by hand. Locked versions are kept as long as
+``pyproject.toml`` allows; ``--upgrade`` and ``--upgrade-package NAME`` are passed to uv.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("torch", "base", "extras", "dev")
-DEVELOPER_EXTRAS = ("dev", "release")  # every other extra is for users
+DEVELOPER_EXTRAS = ("dev", "release")  # all other extras are for users
 CUDA_PARTS = ("cuda-", "nvidia-", "triton")
-EDITABLE = "editables~=0.3"  # what hatchling asks for besides itself when pip installs with -e
+EDITABLE = "editables~=0.3"  # required by hatchling for pip install -e
 
 
 def read_pyproject() -> dict:
+    """Read ``pyproject.toml``."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
 def read_lock(name: str) -> dict[str, tuple[Requirement, list[str]]]:
-    """The requirements of ``requirements/<name>.lock`` and their files' SHA-256, by package."""
+    """Read the requirements of ``requirements/<name>.lock`` and the SHA-256 of their files, by package."""
     return parse_lock((REQUIREMENTS / f"{name}.lock").read_text("utf-8"))
 
 
 def parse_lock(text: str) -> dict[str, tuple[Requirement, list[str]]]:
-    """The same from a lock's text. A requirement goes on over lines that end with a backslash."""
+    """Parse a lock file's text into requirements and SHA-256 of their files, by package."""
     locked = {}
     for block in split_blocks(text):
         words = block.replace("\\\n", " ")
@@ -55,15 +56,15 @@ def parse_lock(text: str) -> dict[str, tuple[Requirement, list[str]]]:
 
 
 def split_blocks(text: str) -> list[str]:
-    """One text per requirement, without comments."""
+    """Split a lock file into one text per requirement, without comments."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return re.findall(r"^\S.*(?:\n\s.*)*", "\n".join(lines), flags=re.MULTILINE)
 
 
 def resolve_requirements(work: Path, extras: Iterable[str], options: Iterable[str] = ()) -> str:
-    """Let uv resolve gliomark with these extras and its build system, for every platform.
+    """Resolve gliomark with these extras and its build system for all platforms with uv; the text of the lock file.
 
-    ``work/locked.txt`` holds the versions to stay with.
+    ``work/locked.txt`` contains the versions to keep.
     """
     build = work / "build.in"
     build.write_text("\n".join([*read_pyproject()["build-system"]["requires"], EDITABLE]), "utf-8")
@@ -79,6 +80,7 @@ def resolve_requirements(work: Path, extras: Iterable[str], options: Iterable[st
 
 
 def write_locks(options: list[str]) -> None:
+    """Write all lock files; options are passed to uv."""
     extras = read_pyproject()["project"]["optional-dependencies"]
     users = [extra for extra in extras if extra not in DEVELOPER_EXTRAS]
     paths = {name: REQUIREMENTS / f"{name}.lock" for name in LOCKS}
@@ -102,13 +104,13 @@ def write_locks(options: list[str]) -> None:
 
 
 def check_cpu_build() -> str | None:
-    """What is wrong with the lock that is kept by hand, if anything."""
+    """Compare the version in ``torch-cpu.lock`` with ``torch.lock``; a message if they differ, otherwise None."""
     torch_version, cpu_version = (
         next(iter(read_lock(name)["torch"][0].specifier)).version for name in ("torch", "torch-cpu")
     )
     if cpu_version == f"{torch_version}+cpu":
         return None
-    return f"requirements/torch-cpu.lock holds {cpu_version}, torch.lock {torch_version}: write the CPU build's version and hashes there"
+    return f"requirements/torch-cpu.lock has {cpu_version}, torch.lock {torch_version}; update version and hashes of the CPU build"
 
 
 if __name__ == "__main__":

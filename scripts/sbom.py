@@ -1,7 +1,7 @@
-"""Write ``build/sbom.cdx.json``: what users install, as a CycloneDX software bill of materials.
+"""Write ``build/sbom.cdx.json``, the software bill of materials of a user's installation in CycloneDX format.
 
-``cyclonedx-py`` lists the environment; what only developers need is left out, each package gets its licence as
-``docs/licences.md`` has it, and the SHA-256 of its files as the locks have them. Two runs write the same bytes.
+``cyclonedx-py`` lists the environment. Packages for developers only are removed; the others get the licences of
+``docs/licences.md`` and the SHA-256 of their files from the lock files. The output is reproducible byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SBOM = ROOT / "build" / "sbom.cdx.json"
 
 
 def list_environment() -> dict[str, Any]:
-    """Everything installed here, as ``cyclonedx-py`` describes it."""
+    """List all installed packages as a CycloneDX document."""
     command = [
         *(sys.executable, "-m", "cyclonedx_py", "environment", sys.executable),
         *("--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "--no-validate"),
@@ -33,14 +33,14 @@ def list_environment() -> dict[str, Any]:
 
 
 def read_locked_hashes() -> dict[str, list[str]]:
-    """SHA-256 of the files that each package may be installed from."""
+    """Read the SHA-256 of the files from which each package may be installed."""
     hashes = {name: found for lock in USER_LOCKS for name, (_, found) in read_lock(lock).items()}
     hashes["torch"] = hashes["torch"] + read_lock("torch-cpu")["torch"][1]
     return hashes
 
 
 def build_sbom() -> dict[str, Any]:
-    """The document, ready to be written as JSON."""
+    """Build the document, ready to be written as JSON."""
     packages, hashes, rules = find_user_packages(), read_locked_hashes(), read_rules()
     document = list_environment()
     kept = {}
@@ -52,14 +52,14 @@ def build_sbom() -> dict[str, Any]:
         files = {
             "type": "distribution",
             "url": component.get("purl", f"pkg:pypi/{name}@{component['version']}"),
-            "comment": "the files that requirements/ allows, by their SHA-256",
+            "comment": "SHA-256 of the files that the lock files in requirements/ allow",
             "hashes": [{"alg": "SHA-256", "content": digest} for digest in hashes[name]],
         }
         component |= {"licenses": [licence], "externalReferences": [files]}
         kept[component["bom-ref"]] = component
     root = document["metadata"]["component"]["bom-ref"]
     for tool in document["metadata"]["tools"]["components"]:
-        tool.pop("externalReferences", None)  # links, as the packages' own: no part of what is installed
+        tool.pop("externalReferences", None)  # only links to web pages
     document["components"] = list(kept.values())
     document["dependencies"] = [
         {**entry, "dependsOn": [ref for ref in entry.get("dependsOn", []) if ref in kept]}
@@ -70,7 +70,7 @@ def build_sbom() -> dict[str, Any]:
 
 
 def find_violations(text: str) -> list[str]:
-    """What the CycloneDX schema objects to, by the library's own validator; needs no network."""
+    """List violations of the CycloneDX schema; needs no network."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 

@@ -1,8 +1,8 @@
-"""What tests of several rooms share: the shared patients, and a cohort of 15 tiny ones.
+"""Fixtures for tests of several packages: the shared patients, and a cohort of 15 tiny ones.
 
-Each tiny patient is known again by what is painted into the images, not by a label: the 8 x 8 pixels in the corner
-of every slice, outside the brain, hold the patient's own number, so that whatever a step was shown, its images say
-whose they are. Every patient's lesion has a place of its own, so the FPG tells as well.
+Each tiny patient can be identified from the images themselves: the 8 x 8 pixels in the corner of every slice, outside
+the brain, contain the patient's number, so that any step can be checked for the patients whose images it received. The
+position of the lesion is also different in every patient, and therefore the FPG.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core, not all of them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core
 
-with suppress(
-    ImportError
-):  # no Qt, or a machine without the libraries that it needs: tests/client is left out
+with suppress(ImportError):  # without Qt or the system libraries that it needs, tests/client is skipped
     import PySide6.QtWidgets  # noqa: F401
 
     pytest_plugins = ["pytestqt.plugin"]
@@ -27,7 +25,7 @@ import pytest
 
 from gliomark.study import MRSequence, SliceStack
 
-# they take a minute or more, and are begun first, so that at the end no worker waits for another
+# these take a minute or more and start first, so that no worker is idle at the end
 SLOWEST_FIRST = """
 client/test_window test_same_answer experiments/test_segmentation_study pipeline/test_cli_bad_input client/test_local
 server/test_jobs preprocessing/test_skull_stripping experiments/test_marker_study pipeline/test_predict
@@ -48,7 +46,7 @@ PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of shared patients beside the repository; tests that need it skip where it is absent."""
+    """The folder of shared patients next to the repository; tests that need it are skipped if it is missing."""
     folder = Path(__file__).resolve().parents[1].parent / "shared"
     if not folder.is_dir():
         pytest.skip(f"no shared patients at {folder}")
@@ -56,12 +54,12 @@ def shared() -> Path:
 
 
 def compute_lesion_corner(number: int) -> tuple[int, int]:
-    """Row and column of patient 1, 2, ...'s own 10 x 10 lesion, in the left half of the picture."""
+    """Compute row and column of the 10 x 10 lesion of patient 1, 2, ..., in the left half of the image."""
     return 50 + 30 * ((number - 1) // 4), 48 + 17 * ((number - 1) % 4)
 
 
 def create_tiny_stack(number: int, id_prefix: str = "P") -> SliceStack:
-    """Patient ``P<number>``: grain, and a bright lesion on every slice but the first."""
+    """Create patient ``P<number>``: noise, and a bright lesion on every slice except the first."""
     random_generator = np.random.default_rng(number)
     brain = np.zeros((SLICES, 240, 240), bool)
     brain[:, 30:210, 40:200] = True
@@ -79,8 +77,8 @@ def create_tiny_stack(number: int, id_prefix: str = "P") -> SliceStack:
 
 
 def write_tiny_cohort(folder: Path, id_prefix: str = "P") -> Path:
-    """Fifteen tiny patients as ``cohort build`` leaves them."""
-    # only tests that train need what writes cohorts
+    """Write fifteen tiny patients in the form of ``cohort build``."""
+    # imported here because only tests of training need it
     from gliomark.cohort.store import write_json, write_patient
 
     rows = ["id,age,sex,idh_mutant,who_grade"]
@@ -96,7 +94,7 @@ def write_tiny_cohort(folder: Path, id_prefix: str = "P") -> Path:
 
 
 def update_slice_hashes(cohort_folder: Path) -> None:
-    """A cohort whose arrays were changed on purpose, as if it had been built so."""
+    """Update the hashes of a cohort whose arrays were changed on purpose."""
     from gliomark.cohort.store import _hash_written_slices
 
     for path in (cohort_folder / "patients").glob("*.json"):

@@ -1,4 +1,4 @@
-"""What the documents say is what the program does, and nothing lies in the repository that may not."""
+"""The documents agree with the program, and the repository contains no forbidden files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def text_of(name: str) -> str:
 
 
 def commands(text: str) -> list[str]:
-    """The lines that call gliomark in fenced shell blocks, continued lines joined."""
+    """Find the lines that call gliomark in fenced shell blocks, with continued lines joined."""
     blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.removeprefix("$ ") for line in lines if re.match(r"(\$ )?gliomark\b", line)]
@@ -47,7 +47,7 @@ def commands(text: str) -> list[str]:
 
 @pytest.fixture
 def understood(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
-    """understood(line): whether the app's own parser would run the line's command; nothing is run."""
+    """understood(line): whether the command line parser accepts the command; nothing is run."""
     reached: list[str] = []
 
     def idle(command: Callable) -> Callable:
@@ -99,7 +99,7 @@ def test_a_wrong_command_would_be_noticed(understood, line: str) -> None:
 
 
 def test_options_in_readme_exist() -> None:
-    """Every --option named in running text belongs to some command."""
+    """Every --option named in the text belongs to a command."""
     known: set[str] = {"--help"}
     waiting = [typer.main.get_command(app)]
     while waiting:
@@ -118,14 +118,14 @@ def test_linked_files_exist(name: str) -> None:
     assert not missing
 
 
-# ---- figures ----------------------------------------------------------------------------------------
+# ---- numbers ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "docs/cohort.md", "docs/segmentation.md"])
 def test_figures_are_those_of_the_csv_files(name: str) -> None:
-    tables = pytest.importorskip("gliomark.experiments.documents")
-    document, text = text_of(name), tables.DOCUMENTS[name](ROOT / "results")
-    assert tables.with_results(document, text, ROOT / name) == document, (
+    tables = pytest.importorskip("gliomark.experiments.markdown_tables")
+    document, text = text_of(name), tables.DOCUMENT_FORMATTERS[name](ROOT / "results")
+    assert tables.insert_results(document, text, ROOT / name) == document, (
         f"the tables of {name} are not those of results/: gliomark experiment tables"
     )
 
@@ -140,12 +140,12 @@ def test_version_is_the_same_everywhere() -> None:
     assert re.search(rf'^version: "?{re.escape(version)}"?$', text_of("CITATION.cff"), re.MULTILINE)
 
 
-# ---- what git keeps ---------------------------------------------------------------------------------
+# ---- tracked files ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def tracked() -> list[Path]:
-    """Files that git tracks and that are there."""
+    """Existing files that git tracks."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
@@ -158,22 +158,22 @@ AGGREGATE_FIGURES = {"figure_3_1.png", "figure_3_1_cohorts.png", "figure_guidanc
 
 
 def may_be_binary(path: Path) -> bool:
-    """Pictures for the documents, figures of results, weights and translations: nothing else that is not text."""
+    """Whether a file may be binary: pictures of the documents, plots of results, weights, translations."""
     place = path.relative_to(ROOT)
     if place.suffix == ".png":
-        # results: sums over patients by name, so that a figure that shows one is not added unseen
+        # results: only aggregate plots, listed by name, so that no plot of a single patient is added unnoticed
         return place.parts[0] == "docs" or (place.parts[0] == "results" and place.name in AGGREGATE_FIGURES)
-    if place.suffix == ".qm":  # a test compares it with the text that it is compiled from
+    if place.suffix == ".qm":  # a test compares it with its source
         return place.parent == Path("src/gliomark/client/translations")
     if place == Path(
         "tests/server/before/before.tar.xz"
-    ):  # of a synthetic patient: make.py beside it says how
+    ):  # of a synthetic patient, see make.py in the same folder
         return True
     return place.suffix == ".safetensors" and place.parent == Path("src/gliomark/models/shipped")
 
 
 def text_or_none(path: Path) -> str | None:
-    """A file's text, None for a binary one."""
+    """Read a file's text; None for a binary file."""
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:
@@ -182,13 +182,13 @@ def text_or_none(path: Path) -> str | None:
 
 
 def test_no_patients_images(tracked) -> None:
-    """Whatever is not text could be an image of a patient."""
+    """Any file that is not text could be an image of a patient."""
     odd = [path for path in tracked if text_or_none(path) is None and not may_be_binary(path)]
     assert not odd
 
 
 def test_no_machine_paths(tracked) -> None:
-    """Nothing in the repository knows the machine that it was written on."""
+    """No file contains paths of the machine on which it was written."""
     names = "|".join(["work", "root", "home/[a-z]", "Users/[A-Za-z]"])
     absolute = re.compile(r"(?<![\w.})\]*-])/(?:" + names + ")/")
     found = {

@@ -1,4 +1,4 @@
-"""Files whole or not at all, what dead processes leave, and the sentence for every way a disk says no."""
+"""Atomic files and folders, leftovers of killed processes, and the message for each write error."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from gliomark.files import (
     scratch_folder,
 )
 from gliomark.io import list_patient_files
+from gliomark.io.dataset_layout import list_special_files
 from gliomark.io.dicom import find_dicom_files
-from gliomark.io.layout import list_special_files
 from gliomark.messages import render_message
 
 NAME = "result.bin"
@@ -37,14 +37,14 @@ NAME = "result.bin"
 
 @pytest.fixture(params=[True, False], ids=["exchange", "rename"])
 def exchanging(request, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of replacing a folder: where the system can exchange two names, and where it cannot."""
+    """Both ways of replacing a folder: swapping two names, and renaming if the system cannot swap."""
     if not request.param:
-        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(files, "_swap_names", lambda one, other: False)
 
 
 @cache
 def dead_process() -> str:
-    """A temporary name of a process that was killed."""
+    """Return a temporary name of a killed process."""
     words = "from gliomark.files import temporary_name; print(temporary_name(), flush=True); input()"
     process = subprocess.Popen(
         [sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -110,7 +110,7 @@ def test_what_a_dead_process_left_goes_and_a_living_ones_stays(tmp_path: Path) -
     assert is_leftover(tmp_path / dead) and not is_leftover(tmp_path / living)
     remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted([living, "patient"])
-    assert os.listdir(tmp_path / "patient") == [dead], "only where it was asked for"
+    assert os.listdir(tmp_path / "patient") == [dead], "subfolders only if requested"
     remove_leftovers(tmp_path, recursive=True)
     assert os.listdir(tmp_path / "patient") == []
 
@@ -139,7 +139,7 @@ def test_another_machines_are_left_over_after_a_day(tmp_path: Path, name: str) -
 
 
 def test_a_folder_that_was_moved_away_returns(tmp_path: Path) -> None:
-    """A process that was killed between the two renames."""
+    """The process was killed between the two renames."""
     kept = tmp_path / (dead_process() + files.REPLACED_SUFFIX)
     (kept / "patient").mkdir(parents=True)
     (kept / "patient" / "a").write_text("first")
@@ -158,7 +158,7 @@ def test_scratch_goes_and_takes_the_dead_ones_along(tmp_path: Path, monkeypatch:
     assert os.listdir(tmp_path) == ["another.program"]
 
 
-# ---- the disk says no -------------------------------------------------------------------------------
+# ---- write errors -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
     if os.name != "posix" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a file system can be mounted by root alone")
+        pytest.skip("only root can mount a file system")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 
@@ -210,7 +210,7 @@ def test_a_file_larger_than_the_process_may_write(tmp_path: Path) -> None:
     )
     path = tmp_path / NAME
     done = subprocess.run([sys.executable, "-c", words, str(path)], capture_output=True, text=True)
-    assert "larger than this file system or account may hold" in done.stderr
+    assert "exceeds the size limit of the file system or the account" in done.stderr
     assert os.listdir(tmp_path) == []
 
 
@@ -242,7 +242,7 @@ def test_every_reason_has_its_sentence(number: int, code: str, word: str) -> Non
 
 
 def test_every_file_is_found_however_deep(tmp_path: Path) -> None:
-    """In order of name, also behind more levels than Python calls; links to folders lead nowhere."""
+    """In order of name, deeper than Python's recursion limit; links to folders are not followed."""
     deep, levels = tmp_path / "b", 1500
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "c").mkdir()
@@ -264,4 +264,4 @@ def test_every_file_is_found_however_deep(tmp_path: Path) -> None:
         assert list(find_dicom_files(tmp_path)) == []
         assert [path.name for path in list_patient_files(tmp_path)] == ["a.txt", "last.txt"]
     finally:
-        subprocess.run(["rm", "-rf", str(deep)], check=True)  # Python's own removal ends at a thousand
+        subprocess.run(["rm", "-rf", str(deep)], check=True)  # shutil.rmtree fails at 1000 levels

@@ -1,6 +1,6 @@
-"""A full disk, a read-only one and a place without permission: one sentence, and what was there is as it was.
+"""A full or read-only disk gives one message and leaves existing files unchanged.
 
-Every writer is called on a real small file system; where none can be mounted the tests skip.
+Every writer is called on a real, small file system; the tests are skipped if it cannot be mounted.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from tests.conftest import create_tiny_stack
 from tests.models.test_weights import CARD
 
 from gliomark.assessment import PredictionColumns, evaluate_predictions, read_predictions, write_evaluation
-from gliomark.client.folder import pack_folder
+from gliomark.client.patient_folder import pack_folder
 from gliomark.cohort.anonymise import _write_if_changed as write_anonymised
 from gliomark.cohort.describe import describe_cohort
 from gliomark.cohort.export import export_cohort
 from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.labels import write_clinical_table
-from gliomark.cohort.phantom.hospital import write_hospital
-from gliomark.cohort.private import create_private_folder, write_private_csv
+from gliomark.cohort.private_files import create_private_folder, write_private_csv
 from gliomark.cohort.quality_page import write_quality_pages
 from gliomark.cohort.store import Cohort, write_json, write_patient
-from gliomark.experiments.records import save_figure, write_table
+from gliomark.experiments.result_files import save_figure, write_table
 from gliomark.files import FileWriteError, check_writable, is_disk_full_error
 from gliomark.messages import Message, render_message
 from gliomark.models.weights import save_weights
-from gliomark.server.store import StudyStore
+from gliomark.phantom.hospital import write_hospital
+from gliomark.server.study_store import StudyStore
 from gliomark.study import SliceStack
 from gliomark.training.checkpoints import (
     LAST_CHECKPOINT_NAME,
@@ -50,11 +50,11 @@ Write = Callable[[Path], object]
 
 
 def mount(place: Path, options: str) -> None:
-    """A file system of its own, or the test is skipped."""
+    """Mount a file system, or skip the test."""
     place.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
     if os.name != "posix" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a file system can be mounted by root alone")
+        pytest.skip("only root can mount a file system")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def assessed(folder: Path) -> object:
 
 
 def two_checkpoints(folder: Path) -> None:
-    """The second does not fit beside the first."""
+    """Write two checkpoints; the second does not fit on the disk."""
     io = AtomicCheckpointIO()
     for size in (4_000, 100_000):
         io.save_checkpoint(
@@ -99,7 +99,7 @@ def packed(folder: Path) -> None:
 
 
 def noise_stack() -> SliceStack:
-    """Slices that do not compress."""
+    """Create slices that do not compress."""
     stack = create_tiny_stack(2)
     return replace(
         stack, images={n: RANDOM.normal(size=i.shape).astype(np.float32) for n, i in stack.images.items()}
@@ -194,7 +194,7 @@ def test_a_read_only_disk_is_one_sentence(small_disk: Path, door: str) -> None:
 def test_a_cohort_on_a_disk_that_has_filled_up(
     tiny_cohort_folder: Path, tmp_path: Path, writer: Callable[[Cohort], object]
 ) -> None:
-    """Its own folder is full: what was prepared stays readable."""
+    """The cohort's own disk is full; prepared patients stay readable."""
     place = tmp_path / "disk"
     mount(place, "size=12m")
     try:

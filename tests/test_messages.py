@@ -28,7 +28,7 @@ from gliomark.messages import (
     to_message_record,
 )
 from gliomark.pipeline import load_model
-from gliomark.server.work import STEP_MESSAGES
+from gliomark.server.worker import STEP_MESSAGES
 from gliomark.study import READER_SEGMENTATION_RULE, MRSequence
 
 HAN = re.compile(r"[\u4e00-\u9fff]")

@@ -1,11 +1,11 @@
-"""One synthetic patient in many disguises: harmless ones keep the answer, harmful ones are refused by name.
+"""One synthetic patient in many file variants: harmless ones give the same result, harmful ones an error.
 
-The same head is written as every kind of file that people bring (formats, bit depths, orders, orientations, units,
-names, compressions, photometric interpretations, tables). A harmless disguise must give the outline of the plain
-files (Dice at least 0.97) and the same probability (within 0.02). A harmful one, which cannot be read with
-certainty, must be refused with a sentence that names what is wrong.
+The same head is written in all kinds of files that users have (formats, bit depths, orders, orientations, units, names,
+compressions, photometric interpretations, tables). A harmless variant must give the segmentation of the plain files
+(Dice at least 0.97) and the same probability (within 0.02). A harmful variant, which cannot be read with certainty,
+must raise an error that names the problem.
 
-Where a disguise is undone to the very numbers that were predicted before, the answer is not computed again.
+If a variant is read as exactly the same values as an earlier one, the earlier prediction is reused.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from pydicom.uid import (
 )
 
 from gliomark import load_model, predict
-from gliomark.cohort.phantom import PhantomSettings, create_phantom
 from gliomark.io import find_patients, read_clinical_table, read_study
+from gliomark.phantom import PhantomSettings, create_phantom
 from gliomark.study import ClinicalData, GliomarkError, MRSequence, Prediction, Study
 
-# Lesion and head are the phantom's; the coarser grid only keeps the fifty predictions short.
+# Lesion and head are the phantom's; the coarser grid only shortens the fifty predictions.
 SETTINGS = PhantomSettings(matrix=160, spacing_mm=(1.4, 1.4), slice_count=20, slice_mm=7.5, sublayers=1)
 PATIENT = "PHANTOM-0007"
 PAIR = ("T1C", "FLAIR")
@@ -57,24 +57,24 @@ Make = Callable[[Path, "Head"], Any]
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """The plain patient: grey values ``(slice, row, column)`` by name, and their affine in LPS mm."""
+    """The plain patient: grey values ``(slice, row, column)`` by name, and their affine ``(4, 4)`` to LPS mm."""
 
     images: Mapping[str, Grey]
     affine: NDArray[np.float64]
 
     def series(self) -> list[tuple[str, Grey]]:
-        """What the shipped model needs: T1C and FLAIR."""
+        """Return the sequences that the shipped model needs: T1C and FLAIR."""
         return [(name, self.images[name]) for name in PAIR]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A disguise. make: writes the patient's folder (and may write ``clinical.csv`` beside it)."""
+    """A file variant. make: writes the patient's folder (and optionally ``clinical.csv`` next to it)."""
 
     name: str
     make: Make
-    like: str = "volumes"  # the plain form whose answer it must give
-    says: str = ""  # what the refusal must name
+    like: str = "volumes"  # the plain form whose result it must give
+    says: str = ""  # what the error message must contain
 
 
 @pytest.fixture(scope="session")
@@ -90,13 +90,13 @@ def head() -> Head:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The model, and what it said of each set of images so far."""
+    """The model, and its predictions for each set of images so far."""
 
     model: Any
     known: dict[str, Prediction]
 
     def ask(self, folder: Path) -> Prediction:
-        """Through the doors that every patient takes: find, read, look up the row, predict."""
+        """Predict by the usual steps: find the patient, read the study, get the clinical row, predict."""
         [found] = find_patients(folder)
         study = read_study(found)
         row = read_row(folder, study.patient_id)
@@ -117,7 +117,7 @@ def read_row(folder: Path, patient_id: str) -> ClinicalData:
 
 
 def fingerprint(study: Study, row: ClinicalData) -> str:
-    """Equal for equal grey values in equal places, whatever the files were called."""
+    """Compute a hash that is equal for equal grey values and positions, independent of file names."""
     digest = hashlib.sha256(f"{row.age} {row.sex} {study.kind} {study.aligned}".encode())
     for name in PAIR:
         if name in study.series:
@@ -132,7 +132,7 @@ def fingerprint(study: Study, row: ClinicalData) -> str:
 
 
 def to_nifti(image: NDArray[Any], affine: NDArray[np.float64], kind: Any = nib.Nifti1Image) -> Any:
-    """NIfTI counts (column, row, slice) in RAS."""
+    """Convert to NIfTI, which has the index order (column, row, slice) and RAS coordinates."""
     made = kind(image.transpose(2, 1, 0), LPS_TO_RAS @ affine)
     made.header.set_xyzt_units("mm")
     return made
@@ -144,7 +144,7 @@ def volumes(
     dtype: Any = np.int16,
     kind: Any = nib.Nifti1Image,
 ) -> Make:
-    """Every sequence as NIfTI, changed."""
+    """Write every sequence as NIfTI after a change."""
 
     def make(folder: Path, head: Head) -> None:
         for sequence, image in head.series():
@@ -156,7 +156,7 @@ def volumes(
 
 
 def named(t1c: str, flair: str) -> Make:
-    """Plain NIfTI under other names."""
+    """Write plain NIfTI with other names."""
 
     def make(folder: Path, head: Head) -> None:
         for file, (_, image) in zip((t1c, flair), head.series(), strict=True):
@@ -188,10 +188,10 @@ def in_units(unit: str, factor: float) -> Callable[[Any], Any]:
 
 
 def coded(sform: int, qform: int) -> Callable[[Any], Any]:
-    """With these codes; a form whose code is 0 is not written."""
+    """Set the form codes; a form with code 0 is not written."""
 
     def change(image: Any) -> Any:
-        affine = image.affine.copy()  # set_sform writes into the image's own
+        affine = image.affine.copy()  # set_sform changes the image's own affine
         image.set_sform(affine if sform else None, sform)
         image.set_qform(affine if qform else None, qform)
         return image
@@ -200,7 +200,7 @@ def coded(sform: int, qform: int) -> Callable[[Any], Any]:
 
 
 def scaled(image: Any) -> Any:
-    """Stored as (value + 10) / 0.5 with the slope and intercept that undo it."""
+    """Store (value + 10) / 0.5, with the inverse slope and intercept."""
     stored = ((np.asarray(image.dataobj).astype(np.int32) + 10) * 2).astype(np.int16)
     made = nib.Nifti1Image(stored, image.affine)
     made.header.set_slope_inter(0.5, -10)
@@ -208,7 +208,7 @@ def scaled(image: Any) -> Any:
 
 
 def with_values(change: Callable[[NDArray[np.float32]], None]) -> Callable[[Any], Any]:
-    """As float32 with some voxels, ``[column, row, slice]``, replaced."""
+    """Convert to float32 ``(column, row, slice)`` and change some voxels."""
 
     def apply(image: Any) -> Any:
         values = np.asarray(image.dataobj).astype(np.float32)
@@ -263,7 +263,7 @@ def nnunet(channels: Mapping[str, str] | None) -> Make:
 
 
 def with_others(folder: Path, head: Head) -> None:
-    """All four sequences, and none of the others in the way."""
+    """Write all four sequences; the additional ones must not change the result."""
     volumes()(folder, head)
     for name in ("T1", "T2"):
         nib.save(to_nifti(head.images[name], head.affine), folder / f"{name}.nii.gz")
@@ -279,7 +279,7 @@ def cropped_bytes(share: float) -> Make:
 
 
 def poke(folder: Path, name: str, offset: int, form: str, *values: float) -> None:
-    """Overwrite part of a NIfTI header, which nibabel would not write."""
+    """Overwrite a part of a NIfTI header with values that nibabel would not write."""
     file = folder / f"{name}.nii.gz"
     raw = bytearray(gzip.decompress(file.read_bytes()))
     struct.pack_into(form, raw, offset, *values)
@@ -351,7 +351,7 @@ HEADERS = {
 
 
 def dicom_slice(name: str, image: Grey, affine: NDArray[np.float64], number: int, uid: str) -> Dataset:
-    """One classic MR object."""
+    """Create one single-frame MR object."""
     file = Dataset()
     file.file_meta = FileMetaDataset()
     file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -386,7 +386,7 @@ def set_pixels(file: Dataset, pixels: NDArray[Any], stored: int = 16) -> None:
 
 
 def dicom(change: Callable[[Dataset], Any] = lambda file: None, syntax: str = "") -> Make:
-    """Both sequences as classic files, one folder each, changed file by file."""
+    """Write both sequences as single-frame files in one folder each, each file changed."""
 
     def make(folder: Path, head: Head) -> None:
         for name, image in head.series():
@@ -424,7 +424,7 @@ def inverted(file: Dataset) -> None:
 
 
 def padded(file: Dataset) -> None:
-    """The picture's corners are padding, and brighter than any tissue."""
+    """Set the image's corners to a padding value brighter than any tissue."""
     pixels = pixels_of(file)
     corner = np.zeros(pixels.shape, bool)
     corner[:10, :10] = corner[-10:, :10] = True
@@ -438,14 +438,14 @@ def signed(file: Dataset) -> None:
 
 
 def scaled_by_slice(file: Dataset) -> None:
-    """Every second slice is stored twice as bright, and says so."""
+    """Store every second slice twice as bright, with the matching rescale slope."""
     factor = 1 + int(file.InstanceNumber) % 2
     set_pixels(file, (pixels_of(file) * factor).astype(np.uint16))
     file.RescaleSlope, file.RescaleIntercept = 1 / factor, 0
 
 
 def with_overlay_bits(file: Dataset) -> None:
-    """Drawings in the bits above BitsStored."""
+    """Set overlay data in the bits above BitsStored."""
     pixels = pixels_of(file)
     pixels[40:60, 40:60] |= 0x3000
     set_pixels(file, pixels.astype(np.uint16), stored=12)
@@ -477,7 +477,7 @@ def setting(**tags: Any) -> Callable[[Dataset], None]:
 
 
 def copied(folder: Path, head: Head) -> None:
-    """The T1C twice, the second time under new UIDs."""
+    """Write T1C twice, the second time with new UIDs."""
     dicom()(folder, head)
     series = generate_uid()
     for path in sorted((folder / "T1C").iterdir()):
@@ -487,7 +487,7 @@ def copied(folder: Path, head: Head) -> None:
 
 
 def later_examination(folder: Path, head: Head) -> None:
-    """A second examination years later, in which the brain is half as bright."""
+    """Write a second examination years later, half as bright."""
     dicom()(folder, head)
     for name, image in head.series():
         uid = generate_uid()
@@ -503,7 +503,7 @@ def stray_object(folder: Path, head: Head) -> None:
 
 
 def in_one_folder(folder: Path, head: Head) -> None:
-    """No suffix, no order, everything beside each other."""
+    """Move all files into one folder, without suffix and order."""
     dicom()(folder, head)
     names = np.random.default_rng(1).permutation(1000)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -514,7 +514,7 @@ def in_one_folder(folder: Path, head: Head) -> None:
 
 
 def enhanced(folder: Path, head: Head) -> None:
-    """One multi-frame object per sequence."""
+    """Write one multi-frame object per sequence."""
     for name, image in head.series():
         file = dicom_slice(name, image, head.affine, 0, generate_uid())
         file.SOPClassUID = EnhancedMRImageStorage
@@ -545,7 +545,7 @@ def enhanced(folder: Path, head: Head) -> None:
 
 
 def one_slice(change: Callable[[Path], None], name: str = "T1C", number: int = 9) -> Make:
-    """Plain but for one file of a series."""
+    """Write plain DICOM with one changed file."""
 
     def make(folder: Path, head: Head) -> None:
         dicom()(folder, head)
@@ -588,7 +588,7 @@ def three_missing(folder: Path, head: Head) -> None:
 
 
 def same_uid(folder: Path, head: Head) -> None:
-    """Two objects of one SOP Instance UID with different pixels."""
+    """Write two objects with the same SOP Instance UID and different pixels."""
     dicom()(folder, head)
     first, second = (pydicom.dcmread(folder / "T1C" / f"{number:03d}.dcm") for number in (9, 10))
     second.SOPInstanceUID = first.SOPInstanceUID
@@ -635,14 +635,14 @@ def as_sixteen_bit(grey: NDArray[np.uint8], path: Path) -> None:
 
 
 def as_reversed_palette(grey: NDArray[np.uint8], path: Path) -> None:
-    """Index i shows the grey 255 - i."""
+    """Save with a palette in which index i is the grey value 255 - i."""
     picture = Image.fromarray(255 - grey, mode="P")
     picture.putpalette([level for index in range(256) for level in [255 - index] * 3])
     picture.save(path)
 
 
 def as_min_is_white(grey: NDArray[np.uint8], path: Path) -> None:
-    """A TIFF whose 0 is white, written by hand: Pillow does not write one."""
+    """Write a TIFF in which 0 is white; Pillow cannot write one."""
     rows, columns = grey.shape
     tags = [(256, 3, columns), (257, 3, rows), (258, 3, 8), (259, 3, 1), (262, 3, 0), (273, 4, 122), (277, 3, 1),
             (278, 3, rows), (279, 4, rows * columns)]  # fmt: skip
@@ -694,7 +694,7 @@ def all_black(folder: Path, head: Head) -> None:
 
 
 def table(content: bytes | Callable[[Path], None], suffix: str = ".csv") -> Make:
-    """Plain volumes with this table beside them."""
+    """Write plain volumes with this table next to them."""
 
     def make(folder: Path, head: Head) -> None:
         volumes()(folder, head)
@@ -723,7 +723,7 @@ HARMLESS = [
     Case("float", volumes(dtype=np.float32)),
     Case("slope and intercept", volumes(scaled)),
     Case("NIfTI-2", volumes(kind=nib.Nifti2Image)),
-    Case("a fourth axis of one", volumes(lambda i: nib.Nifti1Image(np.asarray(i.dataobj)[..., None], i.affine))),
+    Case("a fourth axis of length 1", volumes(lambda i: nib.Nifti1Image(np.asarray(i.dataobj)[..., None], i.affine))),
     Case("left to right reversed", volumes(turned("RAS"))),
     Case("axes in another order", volumes(turned("PSR"))),
     Case("sform alone", volumes(coded(1, 0))),
@@ -733,7 +733,7 @@ HARMLESS = [
     Case("micrometres", volumes(in_units("micron", 1000.0))),
     Case("not a number in a corner", volumes(with_values(set_corner(np.nan)))),
     Case("twice as bright", volumes(with_values(double))),
-    Case("one voxel of a million", volumes(with_values(lambda v: v.__setitem__((3, 3, 3), 1e6)))),
+    Case("one voxel of value 1e6", volumes(with_values(lambda v: v.__setitem__((3, 3, 3), 1e6)))),
     Case("BIDS names", named("sub-7_ce-gd_T1w.nii.gz", "sub-7_space-T1w_FLAIR.nii.gz")),
     Case("registered names", named("T1C.nii.gz", "FLAIR_to_T1C.nii.gz")),
     Case("Chinese names", named("T1增强.nii.gz", "T2_FLAIR平扫.nii.gz")),
@@ -747,8 +747,8 @@ HARMLESS = [
     Case("MONOCHROME1", dicom(inverted)),
     Case("bright padding", dicom(padded)),
     Case("signed with an intercept", dicom(signed)),
-    Case("a slope for each slice", dicom(scaled_by_slice)),
-    Case("drawings in the high bits", dicom(with_overlay_bits)),
+    Case("different slopes of slices", dicom(scaled_by_slice)),
+    Case("overlay in the high bits", dicom(with_overlay_bits)),
     Case("no PhotometricInterpretation", dicom(without("PhotometricInterpretation"))),
     Case("no window, no thickness", dicom(without("SliceThickness"))),
     Case("RLE", dicom(syntax=RLELossless)),
@@ -756,10 +756,10 @@ HARMLESS = [
     Case("big endian", dicom(syntax=ExplicitVRBigEndian)),
     Case("numbered backwards", dicom(reversed_numbers)),
     Case("no order, no suffix", in_one_folder),
-    Case("orientation jitters", dicom(jittered)),
+    Case("rounding errors in orientations", dicom(jittered)),
     Case("copies under new UIDs", copied),
     Case("a later examination", later_examination),
-    Case("a damaged object beside", stray_object),
+    Case("an additional damaged object", stray_object),
     Case("multi-frame", enhanced),
     Case("16 bits", pictures(as_sixteen_bit), "pictures"),
     Case("opaque alpha", pictures(as_rgba), "pictures"),
@@ -771,23 +771,23 @@ HARMLESS = [
     Case("Chinese folders", pictures(folders={"T1C": "T1增强", "FLAIR": "FLAIR序列"}), "pictures"),
     Case("semicolons, GB18030", table(f"编号;年龄;性别\n{PATIENT};49岁;女\n".encode("gb18030"))),
     Case("tabs, UTF-16", table(f"ID\tAge\tGender\n{PATIENT}\t049Y\tF\n".encode("utf-16"))),
-    Case("two marks, sep=", table(f"\ufeff\ufeffsep=;\nid;age;sex\n{PATIENT};49,0;1\n".encode())),
+    Case("two byte order marks, sep=", table(f"\ufeff\ufeffsep=;\nid;age;sex\n{PATIENT};49,0;1\n".encode())),
     Case("workbook", table(workbook(("住院号", "年龄", "性别"), (PATIENT, 49, "女")), ".xlsx")),
 ]  # fmt: skip
 
 HARMFUL = [
-    Case("millimetres called metres", volumes(lambda i: i.header.set_xyzt_units("meter") or i), says="T1C"),
-    Case("forms mirror each other", volumes(mirrored_qform), says="T1C.nii.gz"),
-    Case("steps of zero", poked(80, "<fff", 1.4, 1.4, 0.0, change=coded(0, 1)), says="T1C.nii.gz"),
+    Case("millimetres declared as metres", volumes(lambda i: i.header.set_xyzt_units("meter") or i), says="T1C"),
+    Case("mirrored qform", volumes(mirrored_qform), says="T1C.nii.gz"),
+    Case("spacing of zero", poked(80, "<fff", 1.4, 1.4, 0.0, change=coded(0, 1)), says="T1C.nii.gz"),
     Case("sheared", volumes(sheared), says="T1C.nii.gz"),
-    Case("steps of a tenth", volumes(in_units("mm", 0.1)), says="T1C"),
+    Case("spacing too small by ten", volumes(in_units("mm", 0.1)), says="T1C"),
     Case("not a number in the brain", volumes(with_values(set_middle(np.nan))), says="T1C"),
     Case("infinite in the brain", volumes(with_values(set_middle(np.inf))), says="T1C"),
-    Case("one grey", volumes(with_values(lambda v: v.fill(7))), says="T1C"),
-    Case("cut short", cropped_bytes(0.6), says="FLAIR.nii.gz"),
-    Case("colours", colour_volume, says="FLAIR.nii.gz"),
+    Case("constant", volumes(with_values(lambda v: v.fill(7))), says="T1C"),
+    Case("truncated", cropped_bytes(0.6), says="FLAIR.nii.gz"),
+    Case("in colour", colour_volume, says="FLAIR.nii.gz"),
     Case("a time series", many_volumes, says="FLAIR.nii.gz"),
-    Case("no orientation in one of two", one_unoriented, says="FLAIR.nii.gz"),
+    Case("only one has an orientation", one_unoriented, says="FLAIR.nii.gz"),
     Case("T1 alone registered to T1C", named("T1_to_T1C.nii.gz", "FLAIR.nii.gz"), says="T1C"),
     Case("T1 in the space of FLAIR", named("sub-7_ce-gd_T1w.nii.gz", "sub-7_space-FLAIR_T1w.nii.gz"), says="FLAIR"),
     Case("T1 without contrast", named("T1_without_contrast.nii.gz", "FLAIR.nii.gz"), says="T1C"),
@@ -795,33 +795,33 @@ HARMFUL = [
     Case("channels without names", nnunet(None), says="_0000"),
     Case("no FLAIR", only("T1C", "T1"), says="FLAIR"),
     Case("no sequence in the names", named("a.nii.gz", "b.nii.gz"), says="a.nii.gz"),
-    Case("a slice cut short", one_slice(cut_short), says="009.dcm"),
+    Case("a truncated slice", one_slice(cut_short), says="009.dcm"),
     Case("three slices missing", three_missing, says="008.dcm"),
     Case("colour slices", dicom(colour), says="000.dcm"),
-    Case("more bits than there are", dicom(setting(BitsStored=20, HighBit=19)), says="BitsStored"),
-    Case("two people", two_people, says="two patients"),
+    Case("BitsStored above BitsAllocated", dicom(setting(BitsStored=20, HighBit=19)), says="BitsStored"),
+    Case("two patients", two_people, says="two patients"),
     Case("positions not a number", dicom(not_a_number), says="ImagePositionPatient"),
-    Case("pixels of no size", dicom(setting(PixelSpacing=[0.0, 0.0])), says="PixelSpacing"),
+    Case("pixel size of zero", dicom(setting(PixelSpacing=[0.0, 0.0])), says="PixelSpacing"),
     Case("no pixel size", dicom(without("PixelSpacing")), says="PixelSpacing"),
-    Case("rows and columns askew", dicom(setting(ImageOrientationPatient=[1, 0, 0, 0.5, 0.866, 0])),
+    Case("rows and columns not orthogonal", dicom(setting(ImageOrientationPatient=[1, 0, 0, 0.5, 0.866, 0])),
          says="ImageOrientationPatient"),
-    Case("one UID for two pictures", same_uid, says="010.dcm"),
+    Case("same UID for two images", same_uid, says="010.dcm"),
     Case("computed tomography", dicom(setting(Modality="CT")), says="MR"),
     Case("mixed bit depth", picture_of("T1C", 9, to_sixteen_bit), says="009.png"),
     Case("a red mark", picture_of("T1C", 9, paint_red), says="009.png"),
-    Case("one grey slice in the brain", picture_of("T1C", 9, flatten), says="009"),
+    Case("a constant slice in the brain", picture_of("T1C", 9, flatten), says="009"),
     Case("a smaller slice", picture_of("FLAIR", 9, shrink), says="009.png"),
-    Case("to be shown turned", picture_of("FLAIR", 9, turn_by_exif), says="009.png"),
-    Case("a picture cut short", picture_of("T1C", 9, lambda p: p.write_bytes(p.read_bytes()[:700])), says="009.png"),
-    Case("a slice in one sequence alone", picture_of("T1C", 9, Path.unlink), says="009"),
+    Case("rotated by EXIF", picture_of("FLAIR", 9, turn_by_exif), says="009.png"),
+    Case("a truncated picture", picture_of("T1C", 9, lambda p: p.write_bytes(p.read_bytes()[:700])), says="009.png"),
+    Case("a slice missing in one sequence", picture_of("T1C", 9, Path.unlink), says="009"),
     Case("all black", all_black, says="FLAIR"),
     Case("no row", table(b"id,age,sex\nOTHER,49,1\n"), says=PATIENT),
     Case("two rows", table(f"id,age,sex\n{PATIENT},49,1\n{PATIENT},50,1\n".encode()), says=PATIENT),
     Case("too old", table(f"id,age,sex\n{PATIENT},149,1\n".encode()), says="149"),
-    Case("a year of birth", table(f"id,age,sex\n{PATIENT},1971,1\n".encode()), says="1971"),
-    Case("sex in a code of its own", table(f"id,age,sex\n{PATIENT},49,3\n".encode()), says="3"),
-    Case("no column of ids", table(b"age,sex\n49,1\n"), says="clinical.csv"),
-    Case("an id that lost its form", table(b"id,age,sex\n7,49,1\n"), says=PATIENT),
+    Case("a birth year", table(f"id,age,sex\n{PATIENT},1971,1\n".encode()), says="1971"),
+    Case("unknown sex code", table(f"id,age,sex\n{PATIENT},49,3\n".encode()), says="3"),
+    Case("no id column", table(b"age,sex\n49,1\n"), says="clinical.csv"),
+    Case("an id changed by a spreadsheet", table(b"id,age,sex\n7,49,1\n"), says=PATIENT),
 ]  # fmt: skip
 
 
@@ -869,7 +869,7 @@ def idh(prediction: Prediction) -> float | None:
 
 
 def dice(a: Prediction, b: Prediction) -> float:
-    """Overlap of two outlines in the patient's millimetres: b's is brought to a's grid by the affines."""
+    """Compute the Dice of two segmentations in patient space, after mapping b to the grid of a by the affines."""
     points = np.argwhere(np.ones_like(a.segmentation.mask))
     world = a.stack.affine @ np.c_[points[:, ::-1], np.ones(len(points))].T
     index = np.rint(np.linalg.inv(b.stack.affine) @ world)[2::-1].astype(int)

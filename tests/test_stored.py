@@ -1,4 +1,4 @@
-"""Records on disk come back as they were, bit for bit, or are refused in a sentence."""
+"""Records are read back bit by bit as written, or an error is raised."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from gliomark.messages import Message, message, render_message
-from gliomark.stored import has_record, is_same_record, read_record, remove_record, write_record
+from gliomark.record_files import has_record, is_same_record, read_record, remove_record, write_record
 from gliomark.study import (
     Examination,
     GliomarkError,
@@ -35,7 +35,7 @@ from gliomark.study import (
 
 @dataclass(frozen=True, eq=False)
 class Everything:
-    """A field of every type that a record may hold."""
+    """A field of every type that a record may contain."""
 
     text: str
     number: float
@@ -56,7 +56,7 @@ class Everything:
 
 
 def same(one: Any, other: Any) -> None:
-    """Equal in type and every bit, through all fields."""
+    """Assert equal types and equal bits in all fields."""
     if is_dataclass(one):
         assert type(one) is type(other)
         for field in fields(one):
@@ -313,7 +313,7 @@ def test_a_value_of_another_type_is_not_written(changed: dict[str, Any], tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-# ---- what is on disk is not believed ----------------------------------------------------------------
+# ---- untrusted files on disk ------------------------------------------------------------------------
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -328,7 +328,7 @@ def arrays_file(folder: Path) -> Path:
 
 
 def repack(folder: Path, content: bytes, name: str = "0.npy", kind: int = zipfile.ZIP_STORED) -> None:
-    """One of the arrays replaced."""
+    """Replace one of the arrays."""
     file = arrays_file(folder)
     with zipfile.ZipFile(file) as archive:
         entries = {one: archive.read(one) for one in archive.namelist()} | {name: content}
@@ -403,7 +403,7 @@ def test_damage_is_said_in_a_sentence(damage: Callable[[Path], object], tmp_path
 
 
 def test_a_size_that_was_never_packed_is_refused_before_room_is_made(tmp_path: Path) -> None:
-    """The table of the zip claims a terabyte, as the array's own header does."""
+    """The zip directory and the array's header both state a terabyte."""
     write_record(tmp_path, "record", example())
     file, size = arrays_file(tmp_path), 1 << 40
     header = f"{{'descr': '|b1', 'fortran_order': False, 'shape': ({size},)}}\n"
@@ -411,7 +411,7 @@ def test_a_size_that_was_never_packed_is_refused_before_room_is_made(tmp_path: P
     with zipfile.ZipFile(file, "a") as archive:
         archive.getinfo("0.npy").file_size = size + len(npy(header, b""))
         archive.comment = b"written anew"
-    with pytest.raises(GliomarkError, match="claims 1099511"):
+    with pytest.raises(GliomarkError, match="states 1099511"):
         read_record(tmp_path, "record", Everything)
 
 
@@ -428,7 +428,7 @@ def test_what_is_missing_is_named(gone: str, tmp_path: Path) -> None:
 def test_a_newer_schema_is_not_guessed_at(tmp_path: Path) -> None:
     write_record(tmp_path, "record", example())
     edit(tmp_path, lambda content: content.update(schema_version=2, shape="new"))
-    with pytest.raises(GliomarkError, match=r"record\.json was kept by a newer version"):
+    with pytest.raises(GliomarkError, match=r"record\.json was written by a newer version"):
         read_record(tmp_path, "record", Everything)
 
 

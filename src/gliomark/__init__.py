@@ -1,4 +1,4 @@
-"""gliomark: glioma markers from MRI before surgery. Research use only, not a medical device."""
+"""Segment glioma on preoperative MRI and predict molecular markers. Research use only, not a medical device."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 _MODULE_BY_NAME = {
     "read_study": "gliomark.io",
-    "read_clinical": "gliomark.io",
+    "read_clinical_table": "gliomark.io",
     "prepare": "gliomark.preprocessing",
     "load_model": "gliomark.pipeline",
     "predict": "gliomark.pipeline",
     "write_prediction": "gliomark.reporting",
-    "Clinical": "gliomark.study",
+    "ClinicalData": "gliomark.study",
     "GliomarkError": "gliomark.study",
     "MRSequence": "gliomark.study",
     "Prediction": "gliomark.study",
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Each name is imported when it is first used: a client without torch can still read ``study``."""
+    """Import each name on first use, so that programs without torch can use the data classes."""
     if name not in _MODULE_BY_NAME:
         raise AttributeError(f"module 'gliomark' has no attribute '{name}'")
     return getattr(import_module(_MODULE_BY_NAME[name]), name)

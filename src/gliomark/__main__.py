@@ -1,7 +1,7 @@
-"""``python -m gliomark`` is ``gliomark``; the desktop client starts its local server so."""
+"""Run the command line as ``python -m gliomark``, as the desktop client does to start its local server."""
 
 from gliomark.cli import run_command_line
 
-# a server's workers import this module again
+# worker processes of the server import this module again
 if __name__ == "__main__":
     run_command_line()

@@ -1,7 +1,7 @@
-"""``gliomark evaluate``: anybody's predictions against the truth, as tables and one page.
+"""Evaluate a table of predictions against the reference labels (``gliomark evaluate``): csv tables and an HTML page.
 
-One row per patient: id, label, probability, and a site if there is one. Where a threshold is chosen, it says on
-whom; every figure has its 95 % interval.
+The table has one row per patient: id, label, probability and, optionally, site. Each operating point states on which
+patients its threshold was chosen; estimates have 95 % confidence intervals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gliomark.evaluation.delong import DeLongTestResult, compute_delong_interval
 from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, bootstrap_interval
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics, compute_youden_threshold
 from gliomark.files import atomic_write, remove_leftovers
-from gliomark.reporting.page import create_template_environment
+from gliomark.reporting.html_report import create_template_environment
 from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR, render_inline_svg
 from gliomark.study import GliomarkError
 from gliomark.tables import format_csv, read_table
@@ -44,10 +44,11 @@ NEGATIVE_WORDS = frozenset({"0", "0.0", "no", "false", "negative"})
 
 @dataclass(frozen=True)
 class PredictionColumns:
-    """Which column is what, as the table spells it.
+    """Names of the columns in the table.
 
-    site: None where there is none. predicted: a column that names the predicted class, where the
-    probability is that class's and not the positive one's. where: column to value, the rows to take.
+    site: None without such a column. predicted_class: column with the predicted class, if the probability is that
+    of the predicted and not of the positive class. row_filters: pairs of column and value; only matching rows are
+    used.
     """
 
     id: str = "id"
@@ -60,7 +61,10 @@ class PredictionColumns:
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """label ``(N,)`` 0 or 1, probability ``(N,)`` of 1, site ``(N,)`` names or None; ids are unique."""
+    """A table of predictions; the ids are unique.
+
+    labels: ``(n,)``, 0 or 1. probabilities: ``(n,)``, of label 1. sites: n names, or None.
+    """
 
     source_name: str
     ids: tuple[str, ...]
@@ -71,7 +75,7 @@ class PredictionTable:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a threshold does. chosen_on: whose patients the threshold was chosen by, in words."""
+    """Classification performance at one threshold. chosen_on: the patients on which the threshold was chosen."""
 
     name: str
     chosen_on: str
@@ -86,7 +90,10 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class GroupStatistics:
-    """A group of patients: ranking and calibration. auc: DeLong's interval; auc_bootstrap and brier: by bootstrap."""
+    """Discrimination and calibration in one group of patients.
+
+    Intervals: ``auc`` by DeLong, ``auc_bootstrap`` and ``brier`` by bootstrap over patients.
+    """
 
     group: str
     patients: int
@@ -100,7 +107,7 @@ class GroupStatistics:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Two tables on the patients that both have. first, second: their areas there."""
+    """Comparison of two tables on their common patients. first, second: the AUC of each."""
 
     against: str
     patients: int
@@ -111,7 +118,7 @@ class ModelComparison:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All that is told of one table of predictions."""
+    """Results of the evaluation of one table of predictions."""
 
     predictions: PredictionTable
     overall_statistics: GroupStatistics
@@ -125,7 +132,14 @@ class Evaluation:
 
 
 def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
-    """Read a csv or xlsx. Raises GliomarkError, naming the row, for what is no prediction."""
+    """Read a table of predictions from csv or xlsx.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or duplicate, no row matches the filters, an id is empty or duplicate, a label is not
+        0 or 1, a probability is not a number from 0 to 1, or all labels are equal. The message names the patient.
+    """
     header, records = read_table(path)
     for name in (columns.id, columns.label, columns.probability, columns.site, columns.predicted_class):
         _check_column(path, header, name)
@@ -140,11 +154,11 @@ def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
         )
     ids = tuple(row[columns.id] for row in rows)
     if not all(ids):
-        raise GliomarkError(f"{path} has a row without an id, the {ids.index('') + 1}. of them; fill it in.")
+        raise GliomarkError(f"{path}: row {ids.index('') + 1} has no id; fill it in.")
     repeated_ids = [patient for patient, count in Counter(ids).items() if count > 1]
     if repeated_ids:
         raise GliomarkError(
-            f"{path} has {repeated_ids[0]} in {Counter(ids)[repeated_ids[0]]} rows; give one row per patient (fuse slices first)."
+            f"{path}: {repeated_ids[0]} has {Counter(ids)[repeated_ids[0]]} rows; give one row per patient (fuse slices first)."
         )
     label = np.array(
         [_parse_class(row[columns.label], f"{path}, {row[columns.id]}: the label") for row in rows]
@@ -161,7 +175,7 @@ def _check_column(path: Path, header: Sequence[str], name: str | None) -> None:
         return
     if name not in header:
         raise GliomarkError(
-            f"{path} has no column {name} (columns: {', '.join(header)}); name the right one."
+            f"{path} has no column {name} (columns: {', '.join(header)}); give the correct column name."
         )
     if header.count(name) > 1:
         raise GliomarkError(f"{path} has the column {name} twice; keep one.")
@@ -190,7 +204,7 @@ def _parse_probability(row: Mapping[str, str], columns: PredictionColumns, path:
     return value if _parse_class(row[columns.predicted_class], f"{location}: the prediction") else 1 - value
 
 
-# ---- judging ----------------------------------------------------------------------------------------
+# ---- evaluating -------------------------------------------------------------------------------------
 
 
 def evaluate_predictions(
@@ -198,16 +212,27 @@ def evaluate_predictions(
     validation: PredictionTable | None = None,
     comparison_predictions: PredictionTable | None = None,
 ) -> Evaluation:
-    """Everything about the predictions.
+    """Evaluate a table of predictions.
 
-    validation: other patients, by whom the thresholds are chosen; without them they are chosen by the same
-    patients, and said to be. against: another model's predictions of the same patients.
-    Raises GliomarkError where a validation patient is judged too, or the two models' labels disagree.
+    Parameters
+    ----------
+    predictions
+        The patients to evaluate.
+    validation
+        Other patients, on whom the thresholds are chosen; None: they are chosen on the evaluated patients, and the
+        results say so.
+    comparison_predictions
+        Predictions of another model for the same patients.
+
+    Raises
+    ------
+    InputError
+        If a patient is in both ``predictions`` and ``validation``, or the labels of the two models differ.
     """
     if validation is not None and (shared_ids := set(validation.ids) & set(predictions.ids)):
         raise GliomarkError(
-            f"{min(shared_ids)} stands in both {validation.source_name} and {predictions.source_name}; thresholds must be chosen on "
-            "other patients than are judged."
+            f"{min(shared_ids)} appears in both {validation.source_name} and {predictions.source_name}; thresholds must be chosen on "
+            "patients that are not evaluated."
         )
     label, probability = predictions.labels, predictions.probabilities
     sites = sorted(set(predictions.sites or ()))
@@ -222,7 +247,7 @@ def evaluate_predictions(
 
 
 def compute_group_statistics(group: str, label: NDArray, probability: NDArray) -> GroupStatistics:
-    """One group's figures."""
+    """Compute the statistics of one group; label: ``(n,)``, 0 or 1; probability: ``(n,)``, of label 1."""
 
     def compute_bootstrap_interval(statistic) -> Interval:
         return Interval(*bootstrap_interval(statistic, label, probability, resamples=1000))
@@ -249,10 +274,15 @@ def _compute_site_statistics(predictions: PredictionTable, site: str) -> GroupSt
 def compute_operating_points(
     predictions: PredictionTable, validation: PredictionTable | None = None
 ) -> tuple[OperatingPoint, ...]:
-    """Youden's threshold, the one of sensitivity 0.9, and 0.5."""
+    """Compute the performance at the Youden threshold, at sensitivity 0.9 and at threshold 0.5.
+
+    The first two thresholds are chosen on ``validation``, or on the evaluated patients without it.
+    """
     threshold_predictions = predictions if validation is None else validation
     threshold_source = (
-        "the same patients: optimistic" if validation is None else f"{validation.source_name}, other patients"
+        "the evaluated patients (optimistic)"
+        if validation is None
+        else f"{validation.source_name}, other patients"
     )
     thresholds = {
         "Youden": (
@@ -263,7 +293,7 @@ def compute_operating_points(
             threshold_source,
             find_threshold_at_sensitivity(threshold_predictions.labels, threshold_predictions.probabilities),
         ),
-        "0.5": ("nobody: fixed", 0.5),
+        "0.5": ("fixed in advance", 0.5),
     }
     return tuple(
         _compute_operating_point(name, chosen_on, threshold, predictions.labels, predictions.probabilities)
@@ -274,7 +304,10 @@ def compute_operating_points(
 def find_threshold_at_sensitivity(
     label: NDArray, probability: NDArray, target_sensitivity: float = TARGET_SENSITIVITY
 ) -> float:
-    """The highest threshold at which at least the target share of the positive is found."""
+    """Return the highest threshold that reaches the target sensitivity (0 to 1).
+
+    label: ``(n,)``, 0 or 1. probability: ``(n,)``, of label 1.
+    """
     positive_probabilities = np.sort(probability[label == 1])
     allowed_misses = int(np.floor(round((1 - target_sensitivity) * len(positive_probabilities), 9)))
     return float(positive_probabilities[allowed_misses])
@@ -302,7 +335,7 @@ def _compute_operating_point(
 
 
 def _compute_proportion(count: int, total: int) -> Interval:
-    """A proportion with Wilson's interval; nan of nobody."""
+    """Return a proportion with its Wilson interval; nan if the denominator is 0."""
     if total == 0:
         return UNDEFINED_INTERVAL
     low, high = binomtest(count, total).proportion_ci(method="wilson")
@@ -310,7 +343,13 @@ def _compute_proportion(count: int, total: int) -> Interval:
 
 
 def compare_predictions(first: PredictionTable, second: PredictionTable) -> ModelComparison:
-    """DeLong's test on the patients in both tables. Raises GliomarkError where their labels disagree."""
+    """Compare two tables on their common patients with the DeLong test.
+
+    Raises
+    ------
+    InputError
+        If no patient is in both tables, their labels differ, or all common patients have the same label.
+    """
     second_index_by_id = {patient: index for index, patient in enumerate(second.ids)}
     index_pairs = [
         (place, second_index_by_id[patient])
@@ -326,12 +365,12 @@ def compare_predictions(first: PredictionTable, second: PredictionTable) -> Mode
     differing_labels = np.flatnonzero(label != second.labels[second_indices])
     if len(differing_labels):
         raise GliomarkError(
-            f"{first.ids[first_indices[differing_labels[0]]]} has the label {label[differing_labels[0]]} in {first.source_name} and another in "
-            f"{second.source_name}; compare predictions of one truth."
+            f"{first.ids[first_indices[differing_labels[0]]]} has the label {label[differing_labels[0]]} in {first.source_name} but not in "
+            f"{second.source_name}; both tables need the same labels."
         )
     if len(set(label.tolist())) < 2:
         raise GliomarkError(
-            f"{first.source_name} and {second.source_name} have {len(label)} patients in common, all of the label {label[0]}; "
+            f"{first.source_name} and {second.source_name} have {len(label)} patients in common, all with the label {label[0]}; "
             "both labels are needed."
         )
     first_probability, second_probability = (
@@ -351,7 +390,7 @@ def compare_predictions(first: PredictionTable, second: PredictionTable) -> Mode
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
-    """csv tables and ``evaluation.html`` into a folder; the page's path."""
+    """Write the csv tables and ``evaluation.html`` into a folder and return the path of the page."""
     label, probability = evaluation.predictions.labels, evaluation.predictions.probabilities
     tables: dict[str, list[dict[str, Any]]] = {
         "figures": [
@@ -375,8 +414,8 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
             render_inline_svg(lambda axes: _draw_decision_curve(axes, tables["decision_curve"])),
         ),
     ]
-    page = environment.get_template("evaluation.html.j2").render(found=evaluation, plots=plots)
-    # written once all is made: nothing is left half-done
+    page = environment.get_template("evaluation.html.j2").render(evaluation=evaluation, plots=plots)
+    # only written once everything has been computed, so that no partial result remains
     remove_leftovers(out)
     for name, rows in tables.items():
         atomic_write(out / f"{name}.csv", _format_csv(rows))
@@ -384,7 +423,7 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
 
 
 def _flatten_row(row: Any) -> dict[str, Any]:
-    """A dataclass as one row of a table; intervals become three columns."""
+    """Convert a dataclass to one table row; an interval becomes three columns."""
     cells: dict[str, Any] = {}
     for name, value in vars(row).items():
         if isinstance(value, DeLongTestResult | Recalibration):
@@ -424,7 +463,7 @@ def _format_interval(value: Interval) -> str:
 
 
 def _format_interval_cell(value: Interval) -> Markup:
-    """The interval under its value."""
+    """Format a value with its interval below it as HTML."""
     below = "" if value.lower != value.lower else f"<small>{value.lower:.3f} to {value.upper:.3f}</small>"
     return Markup(_format_number(value.value) + below)
 
@@ -460,7 +499,7 @@ def _draw_calibration(axes: Any, bins: Sequence[CalibrationBin]) -> None:
     axes.errorbar(
         x, observed_values, interval_lengths, fmt="o-", color=ACCENT_COLOUR, lw=1.2, ms=4, elinewidth=0.8
     )
-    axes.set(xlabel="predicted probability", ylabel="share that is positive", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="predicted probability", ylabel="observed proportion", xlim=(0, 1), ylim=(0, 1))
 
 
 def _draw_decision_curve(axes: Any, rows: Sequence[Mapping[str, float]]) -> None:
@@ -469,7 +508,7 @@ def _draw_decision_curve(axes: Any, rows: Sequence[Mapping[str, float]]) -> None
         axes.plot(x, [row[name] for row in rows], color=colour, lw=1.4, label=name)
     highest = max(row["model"] for row in rows)
     axes.set(
-        xlabel="probability at which one would act",
+        xlabel="threshold probability",
         ylabel="net benefit",
         xlim=(0, 1),
         ylim=(-0.25 * highest - 0.02, 1.15 * highest + 0.02),

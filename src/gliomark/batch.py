@@ -1,4 +1,4 @@
-"""A folder of patients through the pipeline: one failure does not stop the rest."""
+"""Predict a folder of patients; the failure of one does not stop the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,25 @@ from gliomark.study import DATA_ERRORS, ClinicalData, GliomarkError, Prediction,
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What the user asked for besides the images. trust: whose weights may be loaded."""
+    """Options of a prediction.
+
+    Attributes
+    ----------
+    model
+        Name of a shipped model or path of a weights file.
+    fusion_rule
+        How slice probabilities are fused.
+    has_enhancing_focus
+        The reader's finding, None if not given.
+    language
+        Language of the report.
+    allows_missing_clinical
+        Whether age and sex may be unknown.
+    writes_pdf, writes_dicom
+        Whether the report is also written as PDF, and the results as DICOM.
+    trust
+        Which signatures the weights file must carry.
+    """
 
     model: str = "demo"
     fusion_rule: FusionRule = "near"
@@ -50,10 +68,38 @@ def predict_folder(
     notify: Callable[[str], None],
     reader_pool: ReadExecutor | None = None,
 ) -> list[FailedPatient]:
-    """Predict every patient under ``root``, write their folders and ``predictions.csv``; the failures.
+    """Predict all patients of a folder; write a folder per patient and ``predictions.csv``.
 
-    Raises GliomarkError for what concerns them all: no patient, a bad table, bad weights, ``out`` not
-    writable. ``say`` gets each report's path. reading: where the images are read, a process of its own by default.
+    Parameters
+    ----------
+    input_folder
+        A patient's folder, or a folder of patients.
+    clinical_table
+        Table with age and sex; may be None if ``allows_missing_clinical``.
+    output_folder
+        Where results are written.
+    options
+        Options that apply to all patients.
+    notify
+        Called with the path of each report.
+    reader_pool
+        Where images are read; a new reader process by default.
+
+    Returns
+    -------
+    list of Failure
+        Patients who could not be predicted, with the reason.
+
+    Raises
+    ------
+    InputError
+        If there is no patient, or the clinical table is not readable.
+    ConfigurationError
+        If the clinical table is missing.
+    WeightsError
+        If the model cannot be loaded.
+    FileWriteError
+        If results cannot be written.
     """
     if reader_pool is None:
         with ReaderPool() as reader_pool:
@@ -67,7 +113,7 @@ def predict_folder(
     remove_leftovers(output_folder)
     read_predictions_table(
         output_folder / "predictions.csv"
-    )  # a stranger's file of this name is found before the work is done
+    )  # raises before hours of work if this is a file of another program
     rows: list[Prediction | FailedPatient] = []
     folder_by_patient: dict[str, Path] = {}
     try:
@@ -79,7 +125,7 @@ def predict_folder(
                     )
                 )
     except FileWriteError:
-        with suppress(FileWriteError):  # the table may still have room where a patient has none
+        with suppress(FileWriteError):  # the small table may still fit on a disk that is nearly full
             _write_table(rows, output_folder)
         raise
     _write_table(rows, output_folder)
@@ -87,7 +133,7 @@ def predict_folder(
 
 
 def _write_table(rows: Sequence[Prediction | FailedPatient], out: Path) -> None:
-    """Unless nobody could be predicted."""
+    """Write ``predictions.csv`` if at least one patient was predicted."""
     if any(isinstance(row, Prediction) for row in rows):
         write_predictions_table(rows, out / "predictions.csv")
 
@@ -102,9 +148,12 @@ def _predict_patient(
     folder_by_patient: dict[str, Path],
     reader_pool: ReadExecutor,
 ) -> Prediction | FailedPatient:
-    """One patient's answer, written, or why there is none. taken: the ids so far, each with its folder."""
+    """Predict one patient and write the results, or return the failure.
+
+    folder_by_patient: the ids read so far, with their folders.
+    """
     try:
-        study = reader_pool(folder, read_study, folder, needed=model.sequences)
+        study = reader_pool(folder, read_study, folder, required_sequences=model.sequences)
         if folder_by_patient.setdefault(study.patient_id, folder) != folder:
             other_folder = str(folder_by_patient[study.patient_id])
             error_message = message(
@@ -134,7 +183,7 @@ def _predict_patient(
         return prediction
     except GliomarkError as error:
         if is_disk_full_error(error):
-            raise  # the others would come to the same end, after minutes each
+            raise  # the remaining patients would fail as well, after minutes each
         return FailedPatient(folder.name, error.message)
     except DATA_ERRORS as error:
         reason, kind = " ".join(str(error).split())[-200:], type(error).__name__
@@ -142,7 +191,7 @@ def _predict_patient(
 
 
 def _drop_images(study: Study) -> Study:
-    """What is known of the source files, which alone has to travel where their headers are read."""
+    """Drop the images, because the reader process needs only the metadata of the source files."""
     empty = np.empty((0, 0, 0), np.float32)
     series = {
         name: replace(sequence_series, image=empty, missing=None)

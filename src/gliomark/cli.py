@@ -1,4 +1,4 @@
-"""The command line; a room is imported only when its command runs."""
+"""The command line; packages are imported only when their command runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gliomark.study import GliomarkError, MRSequence
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
 )
-cohort_app = typer.Typer(no_args_is_help=True, help="Build, check, describe, share or invent a cohort.")
-train_app = typer.Typer(no_args_is_help=True, help="Train the networks on a cohort.")
+cohort_app = typer.Typer(no_args_is_help=True, help="Build, check, describe, export or simulate a cohort.")
+train_app = typer.Typer(no_args_is_help=True, help="Train networks on a prepared cohort.")
 experiment_app = typer.Typer(no_args_is_help=True, help="Reproduce the committed results.")
-token_app = typer.Typer(no_args_is_help=True, help="Who may ask a server.")
-models_app = typer.Typer(no_args_is_help=True, help="Look into weights files, sign them, check signatures.")
+token_app = typer.Typer(no_args_is_help=True, help="Manage API tokens.")
+models_app = typer.Typer(no_args_is_help=True, help="Show, sign and verify weights files.")
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(train_app, name="train")
 app.add_typer(experiment_app, name="experiment")
@@ -31,53 +31,65 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
 
 
-# which extra brings a module, where it is not "train"
+# the extra that installs a module; "train" for all others
 EXTRA_BY_MODULE = {"PySide6": "client", "fastapi": "server", "sqlalchemy": "server", "uvicorn": "server"}
 
 
 class FusionChoice(StrEnum):
+    """Values of --fusion."""
+
     near = "near"
     all = "all"
     large = "large"
 
 
 class YesNo(StrEnum):
+    """Values of --enhancing."""
+
     yes = "yes"
     no = "no"
 
 
 class LanguageChoice(StrEnum):
+    """Values of --language."""
+
     en = "en"
     zh = "zh"
 
 
 class PhantomFormat(StrEnum):
+    """Output formats of a synthetic cohort."""
+
     pictures = "pictures"
     nifti = "nifti"
     dicom = "dicom"
 
 
 class ExportFormat(StrEnum):
+    """Formats of an exported cohort."""
+
     bids = "bids"
     nnunet = "nnunet"
     structured_pictures = "structured-pictures"
 
 
 class Preset(StrEnum):
+    """Values of --preset."""
+
     published = "published"
     quick = "quick"
 
 
 CohortOption = Annotated[Path, typer.Option("--cohort", help="A prepared cohort.")]
-OutputFolderOption = Annotated[Path, typer.Option("--out", help="Where tables, figures and run records go.")]
+OutputFolderOption = Annotated[Path, typer.Option("--out", help="Folder for tables, plots and run records.")]
 PresetOption = Annotated[
-    Preset, typer.Option("--preset", help="As published, or cut to hours on two CPU cores.")
+    Preset, typer.Option("--preset", help="published, or quick: reduced to hours on two CPU cores.")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Processes; 0, or a GPU and no number: this one.")
+    int | None, typer.Option("--workers", min=0, help="Worker processes; 0 (default with a GPU): none.")
 ]
 SchedulerOption = Annotated[
-    str | None, typer.Option("--scheduler", help="A dask scheduler's address, tcp://...")
+    str | None, typer.Option("--scheduler", help="Address of a dask scheduler, tcp://...")
 ]
 
 TrustedKeyOption = Annotated[
@@ -85,7 +97,7 @@ TrustedKeyOption = Annotated[
     typer.Option(
         "--trusted-key",
         envvar="GLIOMARK_TRUSTED_KEY",
-        help="Whose signature on a weights file counts: a public key's file; repeatable.",
+        help="Public key file; weights files signed with this key are trusted; repeatable.",
     ),
 ]
 RequireSignedOption = Annotated[
@@ -93,50 +105,50 @@ RequireSignedOption = Annotated[
     typer.Option(
         "--require-signed",
         envvar="GLIOMARK_REQUIRE_SIGNED",
-        help="Load no weights but those signed with a --trusted-key.",
+        help="Load only weights files signed with a --trusted-key.",
     ),
 ]
 
 TestCohortsOption = Annotated[
-    list[Path] | None, typer.Option(help="A prepared cohort that nobody trains on; repeatable.")
+    list[Path] | None, typer.Option(help="A prepared cohort used only for testing; repeatable.")
 ]
 
 
 @app.callback()
 def main() -> None:
-    """gliomark predicts glioma markers from MRI before surgery. Research use only, not a medical device."""
+    """Segment glioma on preoperative MRI and predict molecular markers. Research use only, not a medical device."""
 
 
 @app.command()
 def predict(
     input: Annotated[Path, typer.Argument(help="One patient's folder, or a folder of patients.")],
-    out: Annotated[Path, typer.Option(help="Where the results go; one folder per patient.")],
-    clinical: Annotated[Path | None, typer.Option(help="Table with the columns id, age, sex.")] = None,
-    model: Annotated[str, typer.Option(help="A shipped model's name or a weights file.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Output folder; one subfolder per patient.")],
+    clinical: Annotated[Path | None, typer.Option(help="Table with the columns id, age and sex.")] = None,
+    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "demo",
     fusion: Annotated[
-        FusionChoice, typer.Option(help="How slices become the patient's answer.")
+        FusionChoice, typer.Option(help="How slice probabilities are combined.")
     ] = FusionChoice.near,
     enhancing: Annotated[
-        YesNo | None, typer.Option(help="The reader's finding: is there an enhancing focus?")
+        YesNo | None, typer.Option(help="Reader's finding: is an enhancing focus present?")
     ] = None,
     language: Annotated[LanguageChoice, typer.Option(help="Language of the report.")] = LanguageChoice.en,
     without_clinical: Annotated[bool, typer.Option(help="Allow unknown age or sex.")] = False,
-    pdf: Annotated[bool, typer.Option("--pdf", help="The report as PDF as well.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write the report as PDF.")] = False,
     dicom_out: Annotated[
         bool,
-        typer.Option("--dicom-out", help="The results as DICOM as well, where the images came as DICOM."),
+        typer.Option("--dicom-out", help="Also write the results as DICOM, if the images are DICOM."),
     ] = False,
     require_signed: RequireSignedOption = False,
     trusted_key: TrustedKeyOption = None,
 ) -> None:
-    """Outline the lesion and predict the markers of one patient or many."""
+    """Segment the lesion and predict the markers of one or more patients."""
     from gliomark.isolation import ReaderPool
     from gliomark.messages import render_message
     from gliomark.models.signatures import read_trust_policy
 
     has_enhancing_focus = None if enhancing is None else enhancing is YesNo.yes
     trust = read_trust_policy(trusted_key or (), require_signed)
-    with ReaderPool() as reader_pool:  # it gets ready while the networks' libraries are loaded
+    with ReaderPool() as reader_pool:  # it starts while the networks' libraries are imported
         from gliomark.batch import PredictionOptions, predict_folder
 
         request = PredictionOptions(
@@ -152,15 +164,15 @@ def predict(
 @app.command()
 def explain(
     input: Annotated[Path, typer.Argument(help="One patient's folder.")],
-    out: Annotated[Path, typer.Option(help="Where the pictures go; a folder for the patient.")],
-    model: Annotated[str, typer.Option(help="A shipped model's name or a weights file.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Output folder; the images go to a subfolder of the patient.")],
+    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "demo",
     stage: Annotated[
-        int, typer.Option(min=1, max=4, help="Features of which stage: 1 the finest, 4 the coarsest.")
+        int, typer.Option(min=1, max=4, help="Network stage of the features: 1 finest, 4 coarsest.")
     ] = 3,
     require_signed: RequireSignedOption = False,
     trusted_key: TrustedKeyOption = None,
 ) -> None:
-    """On which pixels each marker's answer rests: Grad-CAM of every branch on the deciding slices."""
+    """Show which pixels determine each marker's prediction: Grad-CAM of every branch on the slices used."""
     from gliomark.isolation import ReaderPool
     from gliomark.models.signatures import read_trust_policy
 
@@ -173,10 +185,10 @@ def explain(
 
 
 DataFolderOption = Annotated[
-    Path, typer.Option("--data", help="The server's folder: images, results, records.")
+    Path, typer.Option("--data", help="Folder of the server: images, results, records.")
 ]
 DatabaseOption = Annotated[
-    str, typer.Option("--database", help="A database URL; by default SQLite in the data folder.")
+    str, typer.Option("--database", help="Database URL; default: SQLite in the data folder.")
 ]
 
 
@@ -184,7 +196,7 @@ BYTES_PER_GIB = 1 << 30
 
 
 def create_limit_option(minimum: float, help_text: str) -> Any:
-    """An option of the server's that bounds what others may make it do."""
+    """Create an option that limits the use of the server's resources."""
     return typer.Option(min=minimum, help=help_text)
 
 
@@ -192,64 +204,67 @@ def create_limit_option(minimum: float, help_text: str) -> Any:
 def serve(
     data: DataFolderOption = Path("gliomark-data"),
     host: Annotated[
-        str, typer.Option(help="Other than this machine's own needs tokens and TLS.")
+        str, typer.Option(help="Address to listen on; any but a loopback address requires tokens and TLS.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
-    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port; 0: any free port.")] = 8765,
+    tls_certificate: Annotated[Path | None, typer.Option(help="TLS certificate, PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="TLS private key, PEM file.")] = None,
     database: DatabaseOption = "",
-    workers: Annotated[int, typer.Option(min=1, help="Processes that predict.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of prediction processes.")] = 1,
     model: Annotated[
-        list[str] | None, typer.Option(help="demo, or NAME=FILE; the first is the default; repeatable.")
+        list[str] | None, typer.Option(help="demo or NAME=FILE; the first is the default; repeatable.")
     ] = None,
     dicom_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Be a DICOM node too: what is pushed here is predicted."),
+        typer.Option(min=0, max=65535, help="Port of a DICOM node; studies sent to it are predicted."),
     ] = None,
-    dicom_title: Annotated[str, typer.Option(help="Its AE title.")] = "GLIOMARK",
+    dicom_title: Annotated[str, typer.Option(help="AE title of the DICOM node.")] = "GLIOMARK",
     dicom_peer: Annotated[
-        list[str] | None, typer.Option(help="AE title that may push; without any, everybody; repeatable.")
+        list[str] | None, typer.Option(help="AE title that may send images; default: any; repeatable.")
     ] = None,
     dicom_quiet: Annotated[
-        float, typer.Option(min=1, help="Seconds without an image after which a study is taken for whole.")
+        float,
+        typer.Option(min=1, help="Seconds without a new image after which a study is considered complete."),
     ] = 10.0,
     send_to: Annotated[
         list[str] | None,
-        typer.Option(help="Where results go: AET@host:port or a DICOMweb address; repeatable."),
+        typer.Option(help="Destination of DICOM results: AET@host:port or a DICOMweb address; repeatable."),
     ] = None,
     language: Annotated[
-        LanguageChoice, typer.Option(help="Of the reports that are sent.")
+        LanguageChoice, typer.Option(help="Language of the reports that are sent.")
     ] = LanguageChoice.en,
     with_input: Annotated[
         bool,
         typer.Option(
             "--with-input",
-            help="End when standard input does, and tell the address as JSON; for programs that start a server.",
+            help="Exit when standard input closes and print the address as JSON (for programs that start a server).",
         ),
     ] = False,
-    connections: Annotated[int, create_limit_option(1, "HTTP connections open at once, in all.")] = 400,
-    connections_each: Annotated[int, create_limit_option(1, "HTTP connections from one address.")] = 300,
-    uploads: Annotated[int, create_limit_option(1, "Uploads received at once, in all.")] = 6,
-    uploads_each: Annotated[int, create_limit_option(1, "Uploads received at once from one caller.")] = 4,
+    connections: Annotated[int, create_limit_option(1, "Maximum number of open HTTP connections.")] = 400,
+    connections_each: Annotated[int, create_limit_option(1, "The same from one address.")] = 300,
+    uploads: Annotated[int, create_limit_option(1, "Maximum number of simultaneous uploads.")] = 6,
+    uploads_each: Annotated[int, create_limit_option(1, "The same from one caller.")] = 4,
     upload_gb: Annotated[
-        float, create_limit_option(0.001, "The largest upload, before and after unpacking.")
+        float, create_limit_option(0.001, "Maximum upload size in GiB, packed and unpacked.")
     ] = 2.0,
-    associations: Annotated[int, create_limit_option(1, "DICOM associations at once, in all.")] = 20,
-    associations_each: Annotated[int, create_limit_option(1, "DICOM associations from one address.")] = 12,
-    object_gb: Annotated[float, create_limit_option(0.001, "The largest DICOM object.")] = 1.0,
+    associations: Annotated[
+        int, create_limit_option(1, "Maximum number of simultaneous DICOM associations.")
+    ] = 20,
+    associations_each: Annotated[int, create_limit_option(1, "The same from one address.")] = 12,
+    object_gb: Annotated[float, create_limit_option(0.001, "Maximum size of a DICOM object in GiB.")] = 1.0,
     reserve_gb: Annotated[
-        float, create_limit_option(0, "Space on the disk that is kept free; nothing is taken in below it.")
+        float, create_limit_option(0, "Free disk space in GiB below which no images are accepted.")
     ] = 1.0,
     job_minutes: Annotated[
-        float, create_limit_option(0.1, "A job without progress for so long is ended.")
+        float, create_limit_option(0.1, "Minutes without progress after which a job is ended.")
     ] = 15.0,
     require_signed: RequireSignedOption = False,
     trusted_key: TrustedKeyOption = None,
 ) -> None:
-    """Predict over HTTP: upload, outline, correct, predict again, reports; everything is recorded."""
+    """Run the prediction server (HTTP, optionally DICOM); every action is recorded."""
     from gliomark.models.signatures import read_trust_policy
     from gliomark.server.associations import AssociationLimits
-    from gliomark.server.bodies import RequestLimits
+    from gliomark.server.body_limits import RequestLimits
     from gliomark.server.connections import ConnectionLimits
     from gliomark.server.dicom_node import DicomNodeConfig
     from gliomark.server.run import ServerConfig, run_server
@@ -301,19 +316,19 @@ def serve(
 
 @app.command()
 def client(
-    folder: Annotated[Path | None, typer.Argument(help="A patient's folder to open.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Patient folder to open.")] = None,
     server: Annotated[
-        str | None, typer.Option(help="A server's address for this once; else that of the settings.")
+        str | None, typer.Option(help="Server address for this session, instead of the one in the settings.")
     ] = None,
 ) -> None:
-    """Open the desktop program; unless its settings name a server, it starts one on this computer."""
+    """Open the desktop client; it starts a local server unless its settings name another."""
     try:
         from gliomark.client.app import run_client
     except ModuleNotFoundError:
         raise
-    except ImportError as error:  # Qt is there, the system's graphics libraries are not
+    except ImportError as error:  # Qt is installed, but system graphics libraries are missing
         raise GliomarkError(
-            f"Qt cannot be loaded ({error}); install what it needs, such as libegl1."
+            f"Qt cannot be loaded ({error}); install the libraries that it needs, such as libegl1."
         ) from None
 
     raise typer.Exit(run_client(folder, server))
@@ -321,12 +336,12 @@ def client(
 
 @token_app.command("add")
 def add_token_command(
-    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    name: Annotated[str, typer.Argument(help="Name of the token's owner.")],
     role: Annotated[str, typer.Option(help="reader or admin.")] = "reader",
     data: DataFolderOption = Path("gliomark-data"),
     database: DatabaseOption = "",
 ) -> None:
-    """Make a token and show it, this once."""
+    """Create a token; it is shown only once."""
     from gliomark.server.run import open_database
 
     typer.echo(open_database(data, database).add_token(name, role))
@@ -336,7 +351,7 @@ def add_token_command(
 def list_tokens_command(
     data: DataFolderOption = Path("gliomark-data"), database: DatabaseOption = ""
 ) -> None:
-    """Whose tokens there are, and their roles."""
+    """List tokens with owner, role and date."""
     from gliomark.server.run import open_database
 
     for row in open_database(data, database).list_tokens():
@@ -345,11 +360,11 @@ def list_tokens_command(
 
 @token_app.command("revoke")
 def revoke_token_command(
-    name: Annotated[str, typer.Argument(help="Whose it was.")],
+    name: Annotated[str, typer.Argument(help="Name of the token's owner.")],
     data: DataFolderOption = Path("gliomark-data"),
     database: DatabaseOption = "",
 ) -> None:
-    """Refuse it from now on."""
+    """Revoke a token."""
     from gliomark.server.run import open_database
 
     open_database(data, database).revoke_token(name)
@@ -360,26 +375,26 @@ def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="csv or xlsx, one row per patient: id, label, probability.")
     ],
-    out: Annotated[Path, typer.Option(help="Where the tables and the page go.")],
+    out: Annotated[Path, typer.Option(help="Output folder for tables and page.")],
     validation: Annotated[
-        Path | None, typer.Option(help="Other patients' predictions, by whom thresholds are chosen.")
+        Path | None, typer.Option(help="Predictions of other patients, on which thresholds are chosen.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Another model's predictions of the same patients.")
+        Path | None, typer.Option(help="Predictions of another model for the same patients.")
     ] = None,
-    id: Annotated[str, typer.Option(help="The column of the patient.")] = "id",
-    label: Annotated[str, typer.Option(help="The column of the truth: 0 or 1, no or yes.")] = "label",
-    probability: Annotated[str, typer.Option(help="The column of the probability.")] = "probability",
-    site: Annotated[str | None, typer.Option(help="The column of the hospital.")] = None,
+    id: Annotated[str, typer.Option(help="Column of the patient id.")] = "id",
+    label: Annotated[str, typer.Option(help="Column of the reference label: 0 or 1, no or yes.")] = "label",
+    probability: Annotated[str, typer.Option(help="Column of the probability.")] = "probability",
+    site: Annotated[str | None, typer.Option(help="Column of the hospital.")] = None,
     predicted: Annotated[
         str | None,
-        typer.Option(help="The column of the predicted class, if the probability is that class's."),
+        typer.Option(help="Column of the predicted class, if the probability refers to that class."),
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="COLUMN=VALUE: take these rows alone; repeatable.")
+        list[str] | None, typer.Option(help="COLUMN=VALUE: use only these rows; repeatable.")
     ] = None,
 ) -> None:
-    """Judge anybody's predictions: AUC, operating points, calibration, decision curve, sites, two models."""
+    """Evaluate a table of predictions: AUC, operating points, calibration, net benefit, sites, two models."""
     from gliomark.assessment import (
         PredictionColumns,
         evaluate_predictions,
@@ -400,24 +415,24 @@ def evaluate(
 @cohort_app.command("build")
 def build_cohort_command(
     root: Annotated[
-        Path, typer.Argument(help="A disk of DICOM in any order, or folders of pictures or volumes.")
+        Path, typer.Argument(help="Folder of DICOM files in any order, or folders of pictures or volumes.")
     ],
     labels: Annotated[Path, typer.Option(help="Table (csv or xlsx) with id, age, sex and the markers.")],
-    out: Annotated[Path, typer.Option(help="The cohort; what identifies patients goes to OUT.private.")],
-    sequences: Annotated[str, typer.Option(help="The pair, the reference last.")] = "T1C,T2",
+    out: Annotated[Path, typer.Option(help="Cohort folder; identifying data goes to OUT.private.")],
+    sequences: Annotated[str, typer.Option(help="Pair of sequences, the reference last.")] = "T1C,T2",
     masks: Annotated[
-        Path | None, typer.Option(help="Lesion masks drawn elsewhere: a folder per patient's id.")
+        Path | None, typer.Option(help="Folder of separate lesion masks, a subfolder per patient id.")
     ] = None,
-    series: Annotated[Path | None, typer.Option(help="An edited series.csv whose decisions rule.")] = None,
-    ki67_threshold: Annotated[float, typer.Option(help="Percent from which Ki-67 is high.")] = 10.0,
-    keep_ids: Annotated[bool, typer.Option(help="The ids are anonymous already: keep them.")] = False,
-    without_masks: Annotated[bool, typer.Option(help="Keep patients whose lesion is not drawn.")] = False,
+    series: Annotated[Path | None, typer.Option(help="Edited series.csv, whose decisions are used.")] = None,
+    ki67_threshold: Annotated[float, typer.Option(help="Ki-67 in per cent from which it is high.")] = 10.0,
+    keep_ids: Annotated[bool, typer.Option(help="Keep the ids, which are already anonymous.")] = False,
+    without_masks: Annotated[bool, typer.Option(help="Include patients without a lesion mask.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes, all cores if not given; 0: within this one.")
+        int | None, typer.Option(min=0, help="Worker processes; default: all cores; 0: none.")
     ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="A dask scheduler's address, tcp://...")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a dask scheduler, tcp://...")] = None,
 ) -> None:
-    """From DICOM, pictures or volumes to a prepared, quality-checked and described cohort."""
+    """Build a prepared, quality-checked and described cohort from DICOM, pictures or volumes."""
     from rich.progress import Progress
 
     from gliomark.cohort.build import BuildSettings, CohortSources, build_cohort
@@ -447,17 +462,17 @@ def build_cohort_command(
     table, page = write_quality_pages(report.cohort)
     description_page = describe_cohort(report.cohort)
     typer.echo(
-        f"{report.prepared} patients prepared, {report.reused} kept from before, {len(report.left_out)} left out"
+        f"{report.prepared} patients prepared, {report.reused} unchanged, {len(report.left_out)} left out"
     )
     typer.echo(f"{report.quarantined} series or files in quarantine, see {out}.private/quarantine.csv")
-    typer.echo(f"What every series was taken for: {out}.private/series.csv")
-    typer.echo(f"Check the patients: {page} (decisions in {table})")
+    typer.echo(f"Classification of every series: {out}.private/series.csv")
+    typer.echo(f"Quality pages: {page} (decisions in {table})")
     typer.echo(f"Description: {description_page}")
 
 
 @cohort_app.command("check")
 def check_cohort_command(cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")]) -> None:
-    """Write the quality pages anew, a person's decisions in qc.csv kept."""
+    """Rewrite the quality pages; decisions in qc.csv are kept."""
     from gliomark.cohort.quality_page import write_quality_pages
     from gliomark.cohort.store import Cohort
 
@@ -468,9 +483,9 @@ def check_cohort_command(cohort: Annotated[Path, typer.Argument(help="A prepared
 @cohort_app.command("describe")
 def describe_cohort_command(
     cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")],
-    out: Annotated[Path | None, typer.Option(help="COHORT/describe if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: COHORT/describe.")] = None,
 ) -> None:
-    """Who is in it: table 2-1 and more as csv, a page with plots, and a datasheet."""
+    """Describe a cohort: table 2-1 and others as csv, a page with plots, and a datasheet."""
     from gliomark.cohort.describe import describe_cohort
     from gliomark.cohort.store import Cohort
 
@@ -480,10 +495,10 @@ def describe_cohort_command(
 @cohort_app.command("export")
 def export_cohort_command(
     cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")],
-    to: Annotated[ExportFormat, typer.Option(help="The layout.")],
-    out: Annotated[Path, typer.Option(help="A new folder.")],
+    to: Annotated[ExportFormat, typer.Option(help="Output format.")],
+    out: Annotated[Path, typer.Option(help="New folder to create.")],
 ) -> None:
-    """Write the cohort for other tools: BIDS derivatives, nnU-Net's dataset, or picture folders."""
+    """Export a cohort for other tools: BIDS derivatives, nnU-Net data set, or picture folders."""
     from gliomark.cohort.export import export_cohort
     from gliomark.cohort.store import Cohort
 
@@ -493,43 +508,44 @@ def export_cohort_command(
 @cohort_app.command("anonymise")
 def anonymise_dicom_command(
     root: Annotated[Path, typer.Argument(help="A folder of DICOM files, in any order.")],
-    out: Annotated[Path, typer.Option(help="The clean files; the key goes to OUT.private.")],
+    out: Annotated[Path, typer.Option(help="Folder for the anonymised files; the key goes to OUT.private.")],
     clean_descriptors: Annotated[
-        bool, typer.Option(help="Keep one word of a series' description: T1, T1C, T2 or FLAIR.")
+        bool, typer.Option(help="Keep one word of each series description: T1, T1C, T2 or FLAIR.")
     ] = False,
 ) -> None:
-    """Write clean DICOM by the basic confidentiality profile of DICOM PS3.15."""
+    """Anonymise DICOM files by the Basic Application Level Confidentiality Profile of DICOM PS3.15."""
     from gliomark.cohort.anonymise import anonymise_folder
 
     report = anonymise_folder(root, out, clean_descriptors=clean_descriptors)
     for path, why in report.left_out:
         typer.echo(f"left out {path}: {why}", err=True)
-    written = f"{report.written_files} files written, {report.unchanged_files} there already, {len(report.left_out)} left out"
+    written = f"{report.written_files} files written, {report.unchanged_files} already present, {len(report.left_out)} left out"
     typer.echo(f"{report.patients} patients: {written}")
-    typer.echo(f"The key: {report.key_file}")
+    typer.echo(f"Key: {report.key_file}")
     for sentence in report.options_not_applied:
         typer.echo(sentence)
 
 
 @cohort_app.command("phantom")
 def generate_phantom_command(
-    out: Annotated[Path, typer.Option(help="Where the patients go, with their table.")],
-    patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first patient's seed.")] = 1,
+    out: Annotated[Path, typer.Option(help="Output folder for the patients and their table.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed of the first patient.")] = 1,
     form: Annotated[
-        PhantomFormat, typer.Option("--as", help="Pictures, NIfTI volumes, or a hospital's raw DICOM export.")
+        PhantomFormat,
+        typer.Option("--as", help="Pictures, NIfTI volumes, or a raw DICOM export as from a hospital."),
     ] = PhantomFormat.pictures,
     lesion_free: Annotated[
-        bool, typer.Option(help="People without a lesion instead: empty masks, blank markers.")
+        bool, typer.Option(help="Generate people without a lesion: empty masks, no markers.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: all cores.")] = None,
 ) -> None:
-    """Invent patients with a glioma whose markers cause what the images show, with a known best AUC."""
+    """Generate synthetic patients with a known maximum AUC."""
     import os
 
     from rich.progress import Progress
 
-    from gliomark.cohort.phantom.hospital import write_hospital
+    from gliomark.phantom.hospital import write_hospital
 
     processes = min(patients, workers or os.cpu_count() or 1)
     with Progress(transient=True) as progress_bar:
@@ -547,7 +563,7 @@ def generate_phantom_command(
             has_lesion=not lesion_free,
         )
     typer.echo(
-        f"{report.patients} synthetic patients in {report.folder}; what only a phantom knows in truth/"
+        f"{report.patients} synthetic patients in {report.folder}; the true parameters of each patient are in truth/"
     )
     for marker, best in report.model_ceilings.items():
         typer.echo(str(best))
@@ -559,16 +575,16 @@ def generate_phantom_command(
 def train_segmentation_command(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
     out: Annotated[Path, typer.Option(help="The weights file to write.")],
-    rule: Annotated[str, typer.Option(help="joint, union or single.")] = "union",
+    rule: Annotated[str, typer.Option(help="How sequences are combined: joint, union or single.")] = "union",
     size: Annotated[
         str,
         typer.Option(
-            help="published; small, MIG-Net for the CPU; light, with --rule joint the demonstration weights' recipe."
+            help="published; small: MIG-Net for a CPU; light: pretrained (with --rule joint as the demo weights)."
         ),
     ] = "published",
-    epochs: Annotated[int, typer.Option(min=1, help="At most this many.")] = 200,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 200,
 ) -> None:
-    """Train the outline's network on everybody but the test patients."""
+    """Train the segmentation network on all patients outside the test set."""
     from gliomark.training.recipes import run_segmentation_training
 
     typer.echo(str(run_segmentation_training(cohort, out, rule, size, epochs)))
@@ -578,19 +594,19 @@ def train_segmentation_command(
 def train_markers_command(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
     segmentation: Annotated[Path, typer.Option(help="Weights file from 'train segmentation'.")],
-    out: Annotated[Path, typer.Option(help="The complete weights file to write.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write, with segmentation and markers.")],
     marker: Annotated[
         list[str], typer.Option(help="Column of the clinical table, or column>=threshold; repeatable.")
     ],
     size: Annotated[
         str,
         typer.Option(
-            help="published; small, for the CPU; light, the demonstration weights' recipe, in minutes."
+            help="published; small: for a CPU; light: pretrained, as the demo weights, trained in minutes."
         ),
     ] = "published",
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each KiNet; light has none.")] = 100,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each KiNet; not used by light.")] = 100,
 ) -> None:
-    """Train KiNet and LightGBM for one marker or several, on out-of-fold vectors."""
+    """Train KiNet, and LightGBM on out-of-fold vectors, for one or more markers."""
     from gliomark.training.recipes import run_marker_training
 
     card = run_marker_training(cohort, segmentation, out, marker, size, epochs).card
@@ -602,15 +618,15 @@ def train_markers_command(
 @experiment_app.command("demonstration")
 def run_demonstration_command(
     cohort: Annotated[Path, typer.Option(help="The prepared TCGA-LGG cohort (T1C,FLAIR).")],
-    out: Annotated[Path, typer.Option(help="Where weights, tables and run record go.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, tables and run record.")],
     also_test: TestCohortsOption = None,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """Retrain the demonstration weights and measure them on patients they never saw."""
+    """Retrain the demo weights and evaluate them on held-out patients."""
     from gliomark.experiments.demonstration import run_demonstration
-    from gliomark.experiments.segmentation.tables import ExperimentConfig
-    from gliomark.experiments.segmentation.trials import SHIPPED_PRESET
+    from gliomark.experiments.segmentation.result_tables import ExperimentConfig
+    from gliomark.experiments.segmentation.runs import SHIPPED_PRESET
 
     run_demonstration(
         ExperimentConfig((cohort,), out, SHIPPED_PRESET, workers, scheduler, typer.echo), also_test or ()
@@ -620,16 +636,16 @@ def run_demonstration_command(
 @experiment_app.command("table-2-3")
 def run_table_2_3_command(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],
-    out: Annotated[Path, typer.Option(help="Where the tables and the run record go.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and run record.")],
     preset: Annotated[
-        Preset, typer.Option(help="As published, or cut to two hours on one core.")
+        Preset, typer.Option(help="published, or quick: reduced to two hours on one core.")
     ] = Preset.published,
     weights: Annotated[
-        list[str] | None, typer.Option(help="NETWORK=FILE: start from these weights; repeatable.")
+        list[str] | None, typer.Option(help="NETWORK=FILE: initial weights; repeatable.")
     ] = None,
 ) -> None:
-    """Is there a lesion in this slice? ResNet-50, DenseNet-121 and Xception, five folds by patient."""
-    from gliomark.experiments.cohort.table_2_3 import run_table_2_3
+    """Lesion detection per slice: ResNet-50, DenseNet-121 and Xception, five folds by patient."""
+    from gliomark.experiments.table_2_3 import run_table_2_3
 
     pairs = (parse_pair(text, "NETWORK=FILE, such as resnet50=weights.pt") for text in weights or ())
     files = {network: Path(file) for network, file in pairs}
@@ -644,9 +660,9 @@ def run_table_3_1_command(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """The outline: MIG-Net against U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net, five folds."""
-    from gliomark.experiments.place import ExperimentConfig
-    from gliomark.experiments.segmentation.tables import run_table_3_1
+    """Segmentation: MIG-Net, U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net, five folds."""
+    from gliomark.experiments.config import ExperimentConfig
+    from gliomark.experiments.segmentation.result_tables import run_table_3_1
 
     config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_1(config)))
@@ -660,9 +676,9 @@ def run_table_3_2_command(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """The outline: the focus prior graph, the guidance and the inverted gates, each on and off, five folds."""
-    from gliomark.experiments.place import ExperimentConfig
-    from gliomark.experiments.segmentation.tables import run_table_3_2
+    """Segmentation ablation: focus prior graph, dual prior guidance and inverted attention gates, five folds."""
+    from gliomark.experiments.config import ExperimentConfig
+    from gliomark.experiments.segmentation.result_tables import run_table_3_2
 
     config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_2(config)))
@@ -671,16 +687,16 @@ def run_table_3_2_command(
 @experiment_app.command("table-3-3")
 def run_table_3_3_command(
     cohort: CohortOption,
-    second_cohort: Annotated[Path, typer.Option(help="The other prepared cohort, of the same sequences.")],
+    second_cohort: Annotated[Path, typer.Option(help="Second prepared cohort, with the same sequences.")],
     out: OutputFolderOption,
     also_test: TestCohortsOption = None,
     preset: PresetOption = Preset.published,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """The outline across cohorts: MIG-Net trained on one, the other and both, tested on each, five folds."""
-    from gliomark.experiments.place import ExperimentConfig
-    from gliomark.experiments.segmentation.tables import run_table_3_3
+    """Segmentation across cohorts: MIG-Net trained on each and on both, tested on each, five folds."""
+    from gliomark.experiments.config import ExperimentConfig
+    from gliomark.experiments.segmentation.result_tables import run_table_3_3
 
     config = ExperimentConfig((cohort, second_cohort), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_3_3(config, also_test or ())))
@@ -694,43 +710,43 @@ def run_segmentation_extensions_command(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """The outline beyond the published study: joint input, neighbours, contrasts, a student, five folds."""
-    from gliomark.experiments.place import ExperimentConfig
-    from gliomark.experiments.segmentation.tables import run_segmentation_extensions
+    """Segmentation extensions: joint input, neighbouring slices, random contrast, distillation, five folds."""
+    from gliomark.experiments.config import ExperimentConfig
+    from gliomark.experiments.segmentation.result_tables import run_segmentation_extensions
 
     config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_segmentation_extensions(config)))
 
 
-# each table's command, its function and what `gliomark experiment --help` says of it
+# command of each table, its function and its help text
 MARKER_TABLE_COMMANDS = {
     "table-4-2": (
         "tables.run_table_4_2",
-        "The marker from one sequence: the slice, the lesion alone, both (MIX).",
+        "Markers from one sequence: slice (IMG), lesion only (ROI), both (MIX).",
     ),
     "table-4-3": (
         "tables.run_table_4_3",
-        "The marker from two sequences: early, late and middle fusion.",
+        "Markers from two sequences: early, late and middle fusion.",
     ),
     "table-4-4": (
         "tables.run_table_4_4",
-        "The marker by ResNet-50, ResNeSt-50, CentralNet, KiNet and a light KiNet.",
+        "Markers by ResNet-50, ResNeSt-50, CentralNet, KiNet and lesion-pooled features.",
     ),
     "table-4-5": (
         "tables.run_table_4_5",
-        "The marker: the BMS loss, Merge-IN and the metadata, each on and off.",
+        "Marker ablation: BMS loss, Merge-IN and clinical data.",
     ),
-    "table-4-6": ("tables.run_table_4_6", "The marker per patient: All, Near and Large."),
+    "table-4-6": ("tables.run_table_4_6", "Markers per patient: All, Near and Large."),
     "marker-rivals": (
         "tables.run_rivals",
-        "KiNet beside radiomics with LightGBM and beside age and sex alone.",
+        "KiNet compared with radiomics and LightGBM, and with age and sex only.",
     ),
-    "slice-leak": ("slice_leak.run", "A lesson: what a split by slices instead of by patients pretends."),
+    "slice-leak": ("slice_leak.run", "Overestimation when data are split by slice instead of by patient."),
 }
 
 
 def create_marker_table_command(function_path: str):
-    """The command of one of chapter 4's tables: five folds by patient, a table per marker."""
+    """Create the command of one marker table: five folds by patient, one table per marker."""
 
     def run_marker_table_command(
         cohort: CohortOption,
@@ -742,7 +758,7 @@ def create_marker_table_command(function_path: str):
         workers: WorkersOption = None,
         scheduler: SchedulerOption = None,
     ) -> None:
-        from gliomark.experiments.place import ExperimentConfig
+        from gliomark.experiments.config import ExperimentConfig
         from gliomark.training.recipes import parse_marker_definition
 
         module, name = function_path.split(".")
@@ -760,16 +776,16 @@ for _name, (_function, _said) in MARKER_TABLE_COMMANDS.items():
 
 @experiment_app.command("feature-table")
 def run_feature_table_command(
-    table: Annotated[Path, typer.Argument(help="csv, one row per patient, radiomics computed elsewhere.")],
+    table: Annotated[Path, typer.Argument(help="csv with radiomics features, one row per patient.")],
     out: OutputFolderOption,
-    label: Annotated[str, typer.Option(help="The marker's column.")],
-    positive: Annotated[str, typer.Option(help="Its positive value; every other one is negative.")],
+    label: Annotated[str, typer.Option(help="Column of the marker.")],
+    positive: Annotated[str, typer.Option(help="Positive value of the marker; all others are negative.")],
     first_feature: Annotated[str, typer.Option(help="Features are the numeric columns from this one on.")],
-    id: Annotated[str, typer.Option(help="The column of the patient.")] = "id",
-    age: Annotated[str, typer.Option(help="The column of the age in years.")] = "age",
-    sex: Annotated[str, typer.Option(help="The column of the sex: 0 or M, 1 or F.")] = "sex",
+    id: Annotated[str, typer.Option(help="Column of the patient id.")] = "id",
+    age: Annotated[str, typer.Option(help="Column of the age in years.")] = "age",
+    sex: Annotated[str, typer.Option(help="Column of the sex: 0 or M, 1 or F.")] = "sex",
 ) -> None:
-    """What published radiomics can tell: LightGBM on anybody's features, beside age and sex, five folds."""
+    """LightGBM on a table of radiomics features, compared with age and sex, five folds."""
     from gliomark.experiments.markers.feature_table import TableColumns, run_feature_table
 
     columns = TableColumns(id, label, positive, age, sex, first_feature)
@@ -778,10 +794,10 @@ def run_feature_table_command(
 
 @experiment_app.command("reader-finding")
 def run_reader_finding_command(
-    cohort: Annotated[Path, typer.Option(help="A cohort prepared for T1,T1C, with lesions drawn.")],
+    cohort: Annotated[Path, typer.Option(help="Cohort prepared for T1,T1C, with lesion masks.")],
     out: OutputFolderOption,
 ) -> None:
-    """How far "enhancing focus: yes or no" goes for IDH, enhancement judged by a rule."""
+    """Accuracy of the finding "enhancing focus: yes or no" for IDH, with enhancement detected by a rule."""
     from gliomark.experiments.markers.reader_finding import run_reader_finding
 
     typer.echo(str(run_reader_finding(cohort, out)))
@@ -792,12 +808,13 @@ def run_phantom_reach_command(
     out: OutputFolderOption,
     marker: Annotated[str, typer.Option(help="ki67 or idh_mutant.")] = "ki67",
     patients: Annotated[
-        list[int] | None, typer.Option(min=20, help="In a cohort; repeatable; 200, 500 and 2000 by default.")
+        list[int] | None,
+        typer.Option(min=20, help="Patients in a cohort; repeatable; default: 200, 500 and 2000."),
     ] = None,
-    cohorts: Annotated[int, typer.Option(min=2, help="How many cohorts of each size.")] = 200,
+    cohorts: Annotated[int, typer.Option(min=2, help="Number of cohorts of each size.")] = 200,
 ) -> None:
-    """How near the phantom's ceiling so many patients let anybody come who sees the truth behind the images."""
-    from gliomark.experiments.markers.phantom_reach import run_phantom_learning_curve
+    """Best AUC achievable by number of patients."""
+    from gliomark.experiments.markers.phantom_learning_curve import run_phantom_learning_curve
 
     typer.echo(
         str(run_phantom_learning_curve(marker, patients or [200, 500, 2000], cohorts, out, notify=typer.echo))
@@ -807,20 +824,20 @@ def run_phantom_reach_command(
 @experiment_app.command("shuffled-labels")
 def run_permuted_labels_command(
     cohort: CohortOption,
-    demonstration: Annotated[Path, typer.Option(help="The --out of 'experiment demonstration'.")],
+    demonstration: Annotated[Path, typer.Option(help="Output folder of 'experiment demonstration'.")],
     out: OutputFolderOption,
     marker: Annotated[str, typer.Option(help="Column of the clinical table, or column>=threshold.")],
-    shuffles: Annotated[int, typer.Option(min=1, help="How often the labels are dealt anew.")] = 10,
+    shuffles: Annotated[int, typer.Option(min=1, help="Number of permutations.")] = 10,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
-    """Does anything leak? The whole cascade with labels dealt to other patients: its AUC should be 0.5."""
+    """Permutation test of the whole cascade: AUC should be 0.5."""
     from gliomark.cohort.store import Cohort
+    from gliomark.experiments.config import ExperimentConfig
     from gliomark.experiments.demonstration import create_marker_training
     from gliomark.experiments.markers.cascade import run_permuted_labels
-    from gliomark.experiments.place import ExperimentConfig
-    from gliomark.experiments.segmentation.tables import list_shipped_runs
-    from gliomark.experiments.segmentation.trials import SHIPPED_PRESET
+    from gliomark.experiments.segmentation.result_tables import list_shipped_runs
+    from gliomark.experiments.segmentation.runs import SHIPPED_PRESET
     from gliomark.training.recipes import parse_marker_definition
 
     config = ExperimentConfig((cohort,), out, SHIPPED_PRESET, workers, scheduler, typer.echo)
@@ -838,39 +855,39 @@ def run_permuted_labels_command(
 
 @experiment_app.command("registration")
 def run_registration_command(
-    out: Annotated[Path, typer.Option(help="Where the table goes.")],
-    patients: Annotated[int, typer.Option(min=1, help="How many synthetic patients.")] = 40,
-    seed: Annotated[int, typer.Option(help="The first patient's seed.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the table.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of synthetic patients.")] = 40,
+    seed: Annotated[int, typer.Option(help="Random seed of the first patient.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
 ) -> None:
-    """How well displaced sequences are brought together, on patients whose displacement is known."""
-    from gliomark.experiments.cohort.registration import run_registration_accuracy
+    """Registration accuracy on synthetic patients with known displacement."""
+    from gliomark.experiments.registration_accuracy import run_registration_accuracy
 
     typer.echo(str(run_registration_accuracy(patients, seed, out, workers, notify=typer.echo)))
 
 
 @experiment_app.command("recognition")
 def run_recognition_command(
-    out: Annotated[Path, typer.Option(help="Where the confusion table goes.")],
-    series: Annotated[Path | None, typer.Option(help="A folder of real series to add.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the confusion table.")],
+    series: Annotated[Path | None, typer.Option(help="Folder of real series to include.")] = None,
 ) -> None:
-    """Which sequence a series is: the confusion table over invented headers and real series."""
-    from gliomark.experiments.cohort.recognition import run_series_recognition
+    """Sequence recognition: confusion table over synthetic headers and real series."""
+    from gliomark.experiments.series_recognition import run_series_recognition
 
     typer.echo(str(run_series_recognition(out, series, notify=typer.echo)))
 
 
 @experiment_app.command("server-load")
 def run_server_load_command(
-    patients: Annotated[Path, typer.Option(help="A folder of patients, as 'predict' takes them.")],
+    patients: Annotated[Path, typer.Option(help="Folder of patients, as for 'predict'.")],
     out: OutputFolderOption,
-    count: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
-    clients: Annotated[int, typer.Option(min=1, help="How many ask at once.")] = 20,
-    predictions: Annotated[int, typer.Option(min=1, help="How many they ask for in all.")] = 200,
-    workers: Annotated[int, typer.Option(min=1, help="The server's --workers.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 20,
+    clients: Annotated[int, typer.Option(min=1, help="Number of simultaneous clients.")] = 20,
+    predictions: Annotated[int, typer.Option(min=1, help="Total number of predictions.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="--workers of the server.")] = 1,
 ) -> None:
-    """How soon the server answers one client, and whether it answers many rightly."""
-    from gliomark.experiments.bedside.server_load import run_server_load
+    """Response time of the server for one client, and correctness under load."""
+    from gliomark.experiments.robustness.server_load import run_server_load
 
     typer.echo(str(run_server_load(patients, out, typer.echo, count, clients, predictions, workers)))
 
@@ -879,12 +896,12 @@ def run_server_load_command(
 def run_kills_command(
     out: OutputFolderOption,
     door: Annotated[str, typer.Option(help="predict, build, train, serve or all.")] = "all",
-    times: Annotated[int, typer.Option(min=1, help="How often each is killed.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the patients and the moments.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Attempts side by side.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="Number of kills of each command.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of patients and times.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Simultaneous attempts.")] = 1,
 ) -> None:
-    """kill -9 at random moments: is what runs again the same as if nothing had happened, and nothing left?"""
-    from gliomark.experiments.bedside.kills import ENTRY_POINTS, run_kill_recovery
+    """Recovery after kill -9 at random times: same results, no leftover files."""
+    from gliomark.experiments.robustness.kill_recovery import ENTRY_POINTS, run_kill_recovery
 
     typer.echo(
         str(
@@ -898,13 +915,13 @@ def run_kills_command(
 @experiment_app.command("server-poison")
 def run_server_poison_command(
     out: OutputFolderOption,
-    uploads: Annotated[int, typer.Option(min=5, help="How many, every fifth of them poison.")] = 100,
-    clients: Annotated[int, typer.Option(min=1, help="How many send at once.")] = 20,
-    patients: Annotated[int, typer.Option(min=1, help="Different good ones, synthetic.")] = 8,
-    workers: Annotated[int, typer.Option(min=1, help="The server's --workers.")] = 2,
+    uploads: Annotated[int, typer.Option(min=5, help="Number of uploads; every fifth is invalid.")] = 100,
+    clients: Annotated[int, typer.Option(min=1, help="Number of simultaneous clients.")] = 20,
+    patients: Annotated[int, typer.Option(min=1, help="Number of valid synthetic patients.")] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="--workers of the server.")] = 2,
 ) -> None:
-    """Whether the server answers the good rightly and refuses the rest where every fifth upload is poison."""
-    from gliomark.experiments.bedside.server_poison import run_server_invalid_uploads
+    """Correctness of the server when every fifth upload is invalid."""
+    from gliomark.experiments.robustness.server_invalid_uploads import run_server_invalid_uploads
 
     typer.echo(str(run_server_invalid_uploads(out, typer.echo, uploads, clients, patients, workers)))
 
@@ -912,35 +929,35 @@ def run_server_poison_command(
 @experiment_app.command("server-idle")
 def run_server_idle_command(
     out: OutputFolderOption,
-    silent: Annotated[int, typer.Option(min=1, help="How many over HTTP, and as many over DICOM.")] = 200,
-    seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 120.0,
+    silent: Annotated[int, typer.Option(min=1, help="Number of idle HTTP and DICOM connections.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, help="Duration in seconds.")] = 120.0,
 ) -> None:
-    """How soon the server serves a good client whom silent connections and associations surround."""
-    from gliomark.experiments.bedside.server_idle import run_server_idle_connections
+    """Response time of the server in the presence of many idle connections and associations."""
+    from gliomark.experiments.robustness.server_idle_connections import run_server_idle_connections
 
     typer.echo(str(run_server_idle_connections(out, typer.echo, silent, seconds)))
 
 
 @experiment_app.command("click-to-result")
 def run_click_to_result_command(
-    patients: Annotated[Path, typer.Option(help="A folder of patients' folders.")],
-    clinical: Annotated[Path, typer.Option(help="Table with the columns id, age, sex.")],
+    patients: Annotated[Path, typer.Option(help="Folder of patient folders.")],
+    clinical: Annotated[Path, typer.Option(help="Table with the columns id, age and sex.")],
     out: OutputFolderOption,
-    count: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+    count: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 20,
 ) -> None:
-    """How long one waits in the desktop client, from the click to the answer on the screen."""
-    from gliomark.client.measure import measure_response_times
+    """Response time of the desktop client, from the click to the result on the screen."""
+    from gliomark.client.response_time import measure_response_times
 
     typer.echo(str(measure_response_times(patients, clinical, out, count, typer.echo)))
 
 
 @experiment_app.command("tables")
 def write_tables_command(
-    results: Annotated[Path, typer.Option(help="The folder with the csv files.")] = Path("results"),
-    documents: Annotated[Path, typer.Option(help="Where README.md and MODEL_CARD.md are.")] = Path("."),
+    results: Annotated[Path, typer.Option(help="Folder of the csv files.")] = Path("results"),
+    documents: Annotated[Path, typer.Option(help="Folder of README.md and MODEL_CARD.md.")] = Path("."),
 ) -> None:
     """Write the tables of README.md and MODEL_CARD.md from the committed csv files."""
-    from gliomark.experiments.documents import update_documents
+    from gliomark.experiments.markdown_tables import update_documents
 
     for path in update_documents(results, documents):
         typer.echo(str(path))
@@ -951,11 +968,11 @@ def verify_audit_log_command(
     data: DataFolderOption = Path("gliomark-data"),
     database: DatabaseOption = "",
     expect: Annotated[
-        str, typer.Option(metavar="HASH", help="A head noted earlier, which must be in the log.")
+        str, typer.Option(metavar="HASH", help="SHA-256 from 'audit head' that the log must contain.")
     ] = "",
 ) -> None:
-    """Follow the log's hash chain; name the first line that was altered, removed, swapped or inserted."""
-    from gliomark.server.audit_reading import describe_verification, open_existing_database, parse_sha256
+    """Verify the log's hash chain; report the first line that was altered, removed, moved or inserted."""
+    from gliomark.server.audit_export import describe_verification, open_existing_database, parse_sha256
 
     expected_hash = parse_sha256(expect) if expect else ""
     typer.echo(
@@ -967,8 +984,8 @@ def verify_audit_log_command(
 def show_audit_head_command(
     data: DataFolderOption = Path("gliomark-data"), database: DatabaseOption = ""
 ) -> None:
-    """Print the newest line's SHA-256, number and time (UTC), to be noted in another place."""
-    from gliomark.server.audit_reading import format_head, open_existing_database
+    """Print SHA-256, number and time (UTC) of the newest line, to be stored outside the server."""
+    from gliomark.server.audit_export import format_head, open_existing_database
 
     typer.echo(format_head(open_existing_database(data, database).read_audit_head()))
 
@@ -977,20 +994,20 @@ def show_audit_head_command(
 def show_audit_log_command(
     data: DataFolderOption = Path("gliomark-data"),
     database: DatabaseOption = "",
-    since: Annotated[str, typer.Option(help="Lines of this date or time (UTC) and later.")] = "",
-    who: Annotated[str, typer.Option(help="Lines of this person or machine alone.")] = "",
-    action: Annotated[str, typer.Option(help="Lines of this action alone, such as 'study viewed'.")] = "",
-    subject: Annotated[str, typer.Option(help="Lines about this study or prediction alone.")] = "",
-    out: Annotated[Path | None, typer.Option(help="A csv file; else they are printed.")] = None,
+    since: Annotated[str, typer.Option(help="Only lines from this date or time (UTC) on.")] = "",
+    who: Annotated[str, typer.Option(help="Only lines of this person or machine.")] = "",
+    action: Annotated[str, typer.Option(help="Only lines of this action, such as 'study viewed'.")] = "",
+    subject: Annotated[str, typer.Option(help="Only lines about this study or prediction.")] = "",
+    out: Annotated[Path | None, typer.Option(help="csv file to write; default: print.")] = None,
 ) -> None:
-    """The log as csv, oldest line first; that it was read is recorded in it."""
-    from gliomark.server.audit_reading import (
+    """Print the log as csv, oldest line first; this access is itself recorded."""
+    from gliomark.server.audit_export import (
         iterate_csv_pages,
         open_existing_database,
         parse_utc_time,
         write_csv_pages,
     )
-    from gliomark.server.records import AuditFilter
+    from gliomark.server.database import AuditFilter
 
     since_time = parse_utc_time(since) if since else None
     audit_filter = AuditFilter(
@@ -1003,13 +1020,13 @@ def show_audit_log_command(
         typer.echo(page, nl=False)
 
 
-ModelArgument = Annotated[str, typer.Argument(help="A shipped model's name or a weights file.")]
+ModelArgument = Annotated[str, typer.Argument(help="Name of a shipped model, or a weights file.")]
 
 
 @models_app.command("list")
 def list_models_command() -> None:
-    """The models that gliomark brings: name, file, markers."""
-    from gliomark.models.shelf import SHIPPED_MODELS
+    """List the shipped models: name, markers, file."""
+    from gliomark.models.shipped_weights import SHIPPED_MODELS
     from gliomark.pipeline import load_weights_by_name
 
     for name in SHIPPED_MODELS:
@@ -1020,12 +1037,12 @@ def list_models_command() -> None:
 @models_app.command("show")
 def show_model_command(
     model: ModelArgument,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trusted_key: TrustedKeyOption = None,
 ) -> None:
-    """What a weights file says of itself, whether it loads, its SHA-256, and who signed it."""
-    from gliomark.models.description import describe_as_json, describe_as_text
+    """Load a weights file and show its model card, SHA-256 and signature."""
     from gliomark.models.signatures import read_trust_policy
+    from gliomark.models.weights_description import describe_as_json, describe_as_text
     from gliomark.pipeline import build_model, load_weights_by_name
 
     weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
@@ -1036,13 +1053,13 @@ def show_model_command(
 @models_app.command("keygen")
 def create_signing_key_command(
     name: Annotated[
-        Path, typer.Argument(help="NAME.key and NAME.pub are made; neither is ever overwritten.")
+        Path, typer.Argument(help="Creates NAME.key and NAME.pub; existing files are not overwritten.")
     ],
     without_password: Annotated[
-        bool, typer.Option("--without-password", help="Whoever has the file can sign.")
+        bool, typer.Option("--without-password", help="Create the key without a password.")
     ] = False,
 ) -> None:
-    """Make a pair of keys: the secret one to sign weights with, the public one to give to those who load them."""
+    """Create a key pair: the secret key signs weights files, the public key verifies them."""
     from gliomark.models.signatures import create_key_pair
 
     password = "" if without_password else ask_password("Password of the new key", confirm=True)
@@ -1053,9 +1070,9 @@ def create_signing_key_command(
 @models_app.command("sign")
 def sign_model_command(
     model: ModelArgument,
-    key: Annotated[Path, typer.Option(help="The secret key's file.")],
+    key: Annotated[Path, typer.Option(help="Secret key file.")],
 ) -> None:
-    """Sign a weights file that loads: its signature is put beside it, as FILE.minisig."""
+    """Load and sign a weights file; the signature is written beside it as FILE.minisig."""
     from gliomark.models.signatures import TrustPolicy, read_verified_content, sign_weights
     from gliomark.pipeline import build_model, load_weights_by_name
 
@@ -1072,10 +1089,10 @@ def sign_model_command(
 @models_app.command("verify")
 def verify_model_command(
     model: ModelArgument,
-    key: Annotated[list[Path], typer.Option(help="A public key's file; repeatable.")],
+    key: Annotated[list[Path], typer.Option(help="Public key file; repeatable.")],
 ) -> None:
-    """Whether a weights file is signed with one of these keys; status 1 where it is not."""
-    from gliomark.models.shelf import resolve_weights_file
+    """Verify that a weights file is signed with one of these keys; exit status 1 if it is not."""
+    from gliomark.models.shipped_weights import resolve_weights_file
     from gliomark.models.signatures import (
         TrustPolicy,
         read_trust_policy,
@@ -1090,7 +1107,7 @@ def verify_model_command(
 
 
 def ask_password(prompt: str, confirm: bool = False) -> str:
-    """From the environment variable GLIOMARK_KEY_PASSWORD, else typed without being shown."""
+    """Return the password from the environment variable GLIOMARK_KEY_PASSWORD, otherwise prompt for it."""
     password_from_environment = os.environ.get("GLIOMARK_KEY_PASSWORD")
     return (
         password_from_environment
@@ -1100,7 +1117,15 @@ def ask_password(prompt: str, confirm: bool = False) -> str:
 
 
 def parse_pair(text: str, expected_form: str) -> tuple[str, str]:
-    """``LEFT=RIGHT`` in two. form: what it must look like, in words. Raises GliomarkError where it does not."""
+    """Parse ``LEFT=RIGHT`` into its two parts.
+
+    expected_form: description of the valid form for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If the text does not have this form.
+    """
     left, separator, right = text.partition("=")
     if not separator or not left or not right:
         raise GliomarkError(f"'{text}' must be {expected_form}.")
@@ -1108,20 +1133,26 @@ def parse_pair(text: str, expected_form: str) -> tuple[str, str]:
 
 
 def parse_sequences(text: str) -> tuple[MRSequence, ...]:
-    """``T1C,T2`` as sequences. Raises GliomarkError on an unknown name."""
+    """Parse a pair of sequences such as ``T1C,T2``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the text is not two different known sequences.
+    """
     names = [name.strip().upper() for name in text.split(",")]
     unknown = [name for name in names if name not in set(MRSequence)]
     if unknown or len(set(names)) != 2:
         raise GliomarkError(
-            f"'{text}' must be two different sequences out of T1, T1C, T2, FLAIR, such as T1C,T2."
+            f"'{text}' must be two different sequences of T1, T1C, T2 and FLAIR, such as T1C,T2."
         )
     return tuple(MRSequence(name) for name in names)
 
 
 def run_command_line() -> None:
-    """The console entry point: what a user can mend is one sentence on standard error and status 1."""
+    """Run the command line; errors that a user can resolve are one sentence on standard error, with exit status 1."""
     if not sys.warnoptions:
-        # warnings of imaging libraries about odd headers would bury our one sentence
+        # warnings of imaging libraries about unusual headers would hide the message
         warnings.simplefilter("ignore")
     try:
         app()
@@ -1129,7 +1160,7 @@ def run_command_line() -> None:
         typer.echo(f"gliomark: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        # a folder that cannot be written, a file that is not there, a full disk
+        # a folder that is not writable, a missing file, a full disk
         from gliomark.files import MESSAGE_CODE_BY_ERRNO, describe_os_error
 
         path_prefix = f"{error.filename}: " if error.filename else ""

@@ -1,4 +1,4 @@
-"""``gliomark explain``: on which pixels a marker's answer rests, one picture per marker."""
+"""Grad-CAM images of a patient's marker predictions (``gliomark explain``), one file per marker."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from gliomark.inference.slice_classifier import (
 from gliomark.io import read_study
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import message
-from gliomark.models.kinet import build_mix_input
+from gliomark.models.published.kinet import build_mix_input
 from gliomark.models.signatures import TrustPolicy
 from gliomark.pipeline import load_model, predict
 from gliomark.reporting.drawing import create_slice_canvas, draw_heatmap, draw_slice
-from gliomark.reporting.report import encode_folder_name
+from gliomark.reporting.writers import encode_folder_name
 from gliomark.study import ClinicalData, GliomarkError, MarkerPrediction, Prediction, SliceStack
 
 SLICE_WIDTH_PIXELS, CAPTION_HEIGHT_PIXELS = 300, 26
@@ -39,14 +39,38 @@ def explain_patient(
     reader_pool: ReadExecutor = run_in_this_process,
     trust: TrustPolicy = TrustPolicy(),
 ) -> list[Path]:
-    """Write ``OUT/<id>/gradcam_<marker>.png`` for every marker; the paths.
+    """Write ``<output_folder>/<patient id>/gradcam_<marker>.png`` for every marker with a probability.
 
-    stage: of the branches, 1 the finest to 4 the coarsest. reading: where the images are read. Raises GliomarkError
-    where the patient cannot be read, has no lesion, or gets no probability.
+    Parameters
+    ----------
+    folder
+        The patient's images.
+    output_folder
+        Folder in which the patient's folder is created.
+    name_or_path
+        Name of a shipped model, or path of a weights file.
+    stage
+        Stage of the branches, from 1 (finest) to 4 (coarsest).
+    reader_pool
+        Runs the reading of the images; by default in this process.
+    trust
+        Which signatures of weights files are accepted.
+
+    Returns
+    -------
+    list of Path
+        The written images.
+
+    Raises
+    ------
+    InputError
+        If the images cannot be read, no lesion is found, or no marker has a probability.
+    WeightsError
+        If the model predicts no marker.
     """
     model = load_model(name_or_path, trust)
-    study = reader_pool(folder, read_study, folder, needed=model.sequences)
-    # age and sex change the trees' answer, not where the networks look
+    study = reader_pool(folder, read_study, folder, required_sequences=model.sequences)
+    # Grad-CAM explains the networks, which do not use age and sex
     prediction = predict(study, ClinicalData(study.patient_id, None, None), model, reader_pool=reader_pool)
     if not prediction.segmentation.mask.any():
         raise GliomarkError(message("nothing-to-explain", folder=folder))
@@ -59,10 +83,10 @@ def explain_patient(
     patient_folder = output_folder / encode_folder_name(study.patient_id)
     sheets = {}
     for marker in predicted_markers:
-        caption = f"{marker.title}: what speaks for '{model.card.markers[marker.marker].positive}'"
+        caption = f"{marker.title}: pixels that raise the probability of '{model.card.markers[marker.marker].positive}'"
         sheet = _draw_sheet(prediction, marker, model.classifiers[marker.marker], stage, caption)
         sheets[patient_folder / f"gradcam_{marker.marker}.png"] = sheet
-    # written once all are drawn: nothing is left half-done
+    # only written once everything has been drawn, so that no partial result remains
     for path, sheet in sheets.items():
         atomic_write(path, encode_png(sheet))
     return list(sheets)
@@ -75,7 +99,11 @@ def compute_branch_maps(
     slice_indices: list[int],
     stage: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """Per branch ``(S, 240, 240)`` in 0 to 1 on the given slices; 0 outside the classifier's view."""
+    """Compute the Grad-CAM maps of the given slices by branch.
+
+    mask: ``(slice, row, column)``. The maps are ``(S, 240, 240)`` with values from 0 to 1, for S slices; they are 0
+    outside the central crop that the classifier uses.
+    """
     chosen = LesionSlices(tuple(slice_indices), tuple(slice_indices), (0.0,) * len(slice_indices))
     images, lesion = extract_lesion_slices(stack, mask, chosen, classifier.sequences)
     return compute_slice_branch_maps(classifier.network, images, lesion, classifier.crop_size, stage)
@@ -84,7 +112,10 @@ def compute_branch_maps(
 def compute_slice_branch_maps(
     network: nn.Module, images: Tensor, lesion: Tensor, crop: int, stage: int
 ) -> dict[str, NDArray[np.float32]]:
-    """``branch_maps`` of slices ``(S, 2, 240, 240)`` and their lesion ``(S, 240, 240)``; crop: side of the view."""
+    """Compute Grad-CAM maps by branch, ``(S, 240, 240)`` with values from 0 to 1.
+
+    images: ``(S, 2, 240, 240)``. lesion: mask ``(S, 240, 240)``. crop: side of the central crop in pixels.
+    """
     inner = compute_crop_index(images.shape[-1], crop)
     mixed_input = build_mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
     maps: dict[str, NDArray[np.float32]] = {}
@@ -98,14 +129,14 @@ def compute_slice_branch_maps(
 def _draw_sheet(
     prediction: Prediction, marker: MarkerPrediction, classifier: SliceClassifier, stage: int, caption: str
 ) -> Image.Image:
-    """Deciding slices in rows; each sequence, its branch's map, and the master's map in columns."""
+    """Draw the slices used for the prediction as rows; columns are the sequences and the branches' maps."""
     stack, segmentation = prediction.stack, prediction.segmentation
     names = [score.slice_name for score in marker.slices if score.decides]
     index = [stack.slice_names.index(name) for name in names]
     maps = compute_branch_maps(classifier, stack, segmentation.mask, index, stage)
     slice_canvas = create_slice_canvas(stack, segmentation.probability, classifier.sequences)
     first, second = classifier.sequences
-    # a branch of one sequence lies on that sequence, any other on the second
+    # the map of a single-sequence branch is drawn on its sequence, all others on the second sequence
     background_by_branch = {branch: first if branch == "first" else second for branch in maps}
     columns = [(name, None) for name in classifier.sequences] + [(background_by_branch[b], b) for b in maps]
     rows = [

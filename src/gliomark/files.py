@@ -1,11 +1,11 @@
-"""Files and folders that appear whole or not at all, and the removal of what a killed process left behind.
+"""Write files and folders atomically, and remove what a killed process left behind.
 
-Content is written under a temporary name beside its target, brought to the disk (fsync) and renamed. The temporary name
-carries the process that writes it::
+Content is written under a temporary name next to its target, synchronised to disk (fsync) and renamed. The temporary
+name identifies the writing process::
 
     .gliomark-<process id>-<its start>-<machine>-<random>
 
-so that ``remove_leftovers`` takes away what belongs to no living process, and nothing else.
+so that ``remove_leftovers`` removes only what belongs to no running process.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ TEMPORARY_PREFIX = ".gliomark-"
 TEMPORARY_NAME_PATTERN = re.compile(
     r"\.gliomark-(?P<process>\d+)-(?P<start>[0-9a-f]{8})-(?P<machine>[0-9a-f]{8})-[0-9a-f]{8}"
 )
-REPLACED_SUFFIX = ".replaced"  # a folder that holds, under its own name, what is being replaced
+REPLACED_SUFFIX = ".replaced"  # suffix of a folder that contains what is being replaced, under its own name
 UNKNOWN_PROCESS_START = "00000000"
-# what another machine wrote into a shared folder, or nobody can be asked about, is left over once it is so old
+# files of another machine in a shared folder, and files of an unknown process, are leftovers at this age
 FOREIGN_TEMPORARY_LIFETIME_S = 24 * 3600.0
 
-# the system's reasons for not writing that deserve words of their own
+# errors of the system that have a message of their own
 MESSAGE_CODE_BY_ERRNO = {
     errno.ENOSPC: "file-disk-full",
     errno.EDQUOT: "file-disk-full",
@@ -55,7 +55,7 @@ MESSAGE_CODE_BY_ERRNO = {
     errno.EIO: "file-disk-fault",
 }
 
-# whatever zipfile raises for a damaged or hostile archive
+# all errors that zipfile raises for a damaged or malicious archive
 ZIP_ERRORS = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -72,21 +72,21 @@ ZIP_ERRORS = (
 
 
 class FileWriteError(GliomarkError):
-    """Something could not be written; its message says why and what to do."""
+    """A file or folder could not be written; the message states the reason and a remedy."""
 
 
 def is_disk_full_error(error: BaseException) -> bool:
-    """Whether whatever is written next would fail too."""
+    """Whether an error means that the disk is full, so that all further writing would fail."""
     if isinstance(error, GliomarkError):
         return getattr(error.message, "code", "") == "file-disk-full"
     if isinstance(error, OSError):
         return MESSAGE_CODE_BY_ERRNO.get(error.errno or 0) == "file-disk-full"
-    # SQLite's words for it, which no library hands on as an error of the system
+    # SQLite's message; it is not raised as an OSError
     return "database or disk is full" in str(error)
 
 
 def describe_os_error(error: OSError, path: Path | str | None = None) -> Message:
-    """The one sentence for what the system refused. path: where, if the error itself does not say it."""
+    """Describe an OSError in one sentence; path: used instead of the error's own file name."""
     named = str(path or error.filename or "")
     reason = error.strerror or str(error)
     code = MESSAGE_CODE_BY_ERRNO.get(error.errno or 0, "not-written")
@@ -95,14 +95,20 @@ def describe_os_error(error: OSError, path: Path | str | None = None) -> Message
 
 @contextmanager
 def convert_write_errors(path: Path | str) -> Iterator[None]:
-    """Raises NotWrittenError, naming ``path``, for every OSError within."""
+    """Convert every OSError in the context to a FileWriteError.
+
+    Raises
+    ------
+    FileWriteError
+        If an OSError occurs; the message names ``path``.
+    """
     try:
         yield
     except OSError as error:
         raise FileWriteError(describe_os_error(error, path)) from error
 
 
-# ---- whole or not at all ----------------------------------------------------------------------------
+# ---- atomic writing ---------------------------------------------------------------------------------
 
 
 def atomic_write(
@@ -113,10 +119,25 @@ def atomic_write(
     encoding: str = "utf-8",
     is_durable: bool = True,
 ) -> Path:
-    """Write a file whole or not at all, its folder too; returns the path.
+    """Write a file atomically, create its folder if necessary, and return the path.
 
-    mode: its permissions, less the umask. durable: it outlives a power cut once this returns; without, only the end of
-    the process. Lines end as they do in ``content``. Raises NotWrittenError; an older file stays as it was then.
+    Parameters
+    ----------
+    path
+        The file to write or replace.
+    content
+        Bytes, or text whose line endings are kept.
+    mode
+        Permissions, reduced by the umask.
+    encoding
+        Of text.
+    is_durable
+        Whether the file survives a power failure once this returns; otherwise only the end of the process.
+
+    Raises
+    ------
+    FileWriteError
+        If it cannot be written; an existing file is then unchanged.
     """
     data = content.encode(encoding) if isinstance(content, str) else content
     temporary_path = path.with_name(make_temporary_name())
@@ -139,9 +160,14 @@ def atomic_write(
 
 @contextmanager
 def atomic_folder(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
-    """A folder to fill, which then takes the place of ``path`` at once, be there an older one or not.
+    """Provide a temporary folder to fill, which then atomically replaces ``path``, whether this exists or not.
 
-    Raises NotWrittenError where it cannot be written; whatever fails, an older folder stays as it was.
+    is_durable: whether the folder survives a power failure.
+
+    Raises
+    ------
+    FileWriteError
+        If it cannot be written; after any failure, an existing folder is unchanged.
     """
     temporary_folder = path.with_name(make_temporary_name())
     try:
@@ -159,7 +185,7 @@ def atomic_folder(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Rename; an older folder is exchanged for it in one step where the system can, else moved away first."""
+    """Rename to ``path``; an existing folder is swapped in one step if the system can, else moved away first."""
     if not path.exists():
         new.rename(path)
     elif not _swap_names(new, path):
@@ -174,7 +200,7 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 
 def _swap_names(one: Path, other: Path) -> bool:
-    """Swap two names on Linux; False where that is not to be had."""
+    """Swap two names on Linux; return False if that is not supported."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
     at_current_folder, exchange_flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return (
@@ -194,7 +220,7 @@ def _sync_folder_tree(folder: Path) -> None:
 
 
 def _sync_to_disk(path: Path) -> None:
-    """Bring a file or a folder's names to the disk, where the file system has a call for that."""
+    """Synchronise a file, or the entries of a folder, to disk if the file system supports it."""
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -208,11 +234,11 @@ def _sync_to_disk(path: Path) -> None:
 
 
 def encode_png(image: Any, compress_level: int = -1) -> bytes:
-    """A grey array ``(row, column)`` or a PIL image as a PNG file's content, to be written whole.
+    """Encode a grey array ``(row, column)`` or a PIL image as PNG.
 
-    compress_level: 0 to 9, or -1 for zlib's usual.
+    compress_level: 0 to 9, or -1 for zlib's default.
     """
-    from PIL import Image  # not everybody who writes files draws pictures
+    from PIL import Image  # imported only when needed
 
     content = BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
@@ -222,12 +248,18 @@ def encode_png(image: Any, compress_level: int = -1) -> bytes:
 
 
 def has_free_space(folder: Path, required_bytes: int) -> bool:
-    """Whether so many bytes of the disk that holds ``folder`` are free."""
+    """Whether the disk of ``folder`` has at least ``required_bytes`` free."""
     return shutil.disk_usage(folder).free >= required_bytes
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder and write into it, before hours of work. Raises NotWrittenError where that fails."""
+    """Create the folder and write a test file into it, before hours of work.
+
+    Raises
+    ------
+    FileWriteError
+        If that fails.
+    """
     probe = folder / make_temporary_name()
     with convert_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -239,9 +271,14 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder in the system's temporary one, for this user alone, gone at the end; those of dead processes go first.
+    """Provide a temporary folder accessible to this user only, and remove it at exit.
 
-    Raises NotWrittenError where it cannot be made.
+    Leftover folders of ended processes are removed first.
+
+    Raises
+    ------
+    FileWriteError
+        If it cannot be created.
     """
     temporary_root = Path(tempfile.gettempdir())
     remove_leftovers(temporary_root)
@@ -254,19 +291,19 @@ def scratch_folder() -> Iterator[Path]:
         remove_path(folder)
 
 
-# ---- what a killed process left ---------------------------------------------------------------------
+# ---- leftovers of killed processes ------------------------------------------------------------------
 
 
 def make_temporary_name(suffix: str = "") -> str:
-    """A hidden name that says which process it belongs to."""
+    """Make a hidden name that identifies this process."""
     return f"{TEMPORARY_PREFIX}{_format_owner(os.getpid())}-{secrets.token_hex(4)}{suffix}"
 
 
 def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
-    """Remove the temporary files and folders of processes that have ended; below: in every folder below too.
+    """Remove the temporary files and folders of processes that have ended.
 
-    A folder that was being replaced and has no successor returns to its place. What cannot be removed stays, silently:
-    whoever writes next says what is wrong.
+    recursive: also in all subfolders. A folder that was being replaced is restored if its replacement is missing. What
+    cannot be removed is ignored here: the next write will report the error.
     """
     with suppress(OSError):
         for entry in sorted(folder.iterdir()):
@@ -279,7 +316,7 @@ def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a temporary file or folder belongs to no living process."""
+    """Whether a temporary file or folder belongs to no running process."""
     if not path.name.startswith(TEMPORARY_PREFIX):
         return False
     name_match = TEMPORARY_NAME_PATTERN.match(path.name)
@@ -295,16 +332,17 @@ def is_leftover(path: Path) -> bool:
 
 
 def iterate_files(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is no folder, in order of name; a folder that may not be listed is passed over."""
+    """Iterate over all files in a folder and its subfolders by name; folders without read permission are skipped."""
     return (path for path, _ in walk_folder(folder, _list_readable_entries))
 
 
 def walk_folder(
     folder: Path, list_folder: Callable[[Path], Iterable[os.DirEntry[str]]]
 ) -> Iterator[tuple[Path, os.DirEntry[str]]]:
-    """Everything below a folder that is no folder, in the order in which ``list_folder`` lists each.
+    """Iterate over everything in a folder and its subfolders except folders, in the order of ``list_folder``.
 
-    Links are not followed. However deep: ``os.walk`` and ``Path.rglob`` of Python 3.11 end at a thousand levels.
+    Links are not followed. The depth is not limited: ``os.walk`` and ``Path.rglob`` of Python 3.11 fail at about 1000
+    levels.
     """
     levels = [(folder, iter(list_folder(folder)))]
     while levels:
@@ -324,7 +362,7 @@ def _list_readable_entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def remove_path(path: Path) -> None:
-    """A file or a folder with all that is in it; tidying after a failure must not hide what failed."""
+    """Remove a file or folder with its contents; errors are ignored, so that they do not hide an earlier error."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -333,7 +371,7 @@ def remove_path(path: Path) -> None:
 
 
 def _restore_replaced_folder(backup_folder: Path) -> None:
-    """What was being replaced goes back where nothing took its place."""
+    """Move back what was being replaced if the replacement is missing."""
     with suppress(OSError):
         for older in list(backup_folder.iterdir()):
             if not (target := backup_folder.with_name(older.name)).exists():
@@ -351,7 +389,7 @@ def _hash_machine_name() -> str:
 
 
 def _hash_process_start(process_id: int) -> str:
-    """When a living process of this machine was started, as a word; blank for a dead one, or where nobody tells."""
+    """Hash the start time of a running process; empty if it has ended or the system does not report it."""
     try:
         stat_fields = (
             Path(f"/proc/{process_id}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()

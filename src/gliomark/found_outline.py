@@ -1,4 +1,4 @@
-"""A lesion mask that lies among a patient's images: named, and offered as an outline, but never used unasked."""
+"""Find a lesion mask among a patient's images. It is reported and offered to the user, never used automatically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gliomark.io.dicom import find_dicom_files
 from gliomark.io.masks import SeriesGrid, is_gliomark_result, read_masks, unite_masks
-from gliomark.io.masks.dicom import read_dicom_mask_kind
+from gliomark.io.masks.dicom_segmentations import read_dicom_mask_kind
 from gliomark.isolation import ReaderProcessError, ReadExecutor, run_in_this_process
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, SliceStack, Study
@@ -19,8 +19,11 @@ from gliomark.study import GliomarkError, MRSequence, SliceStack, Study
 
 @dataclass(frozen=True, eq=False)
 class SuppliedMask:
-    """files: their names. mask: bool ``(slice, row, column)`` on the patient's SliceStack, None where it cannot be
-    read, problem then saying why."""
+    """A mask supplied with the images.
+
+    files: file names. mask: bool ``(slice, row, column)`` on the grid of the patient's ``SliceStack``, None if it
+    cannot be read; problem: the reason.
+    """
 
     files: str
     mask: NDArray[np.bool_] | None
@@ -28,7 +31,7 @@ class SuppliedMask:
 
     @property
     def note(self) -> str:
-        """That it is there and was not used."""
+        """Message that a mask was found but not used."""
         if self.mask is None:
             return message("mask-unreadable", file=self.files, reason=self.problem)
         return message("mask-not-used", file=self.files)
@@ -37,9 +40,10 @@ class SuppliedMask:
 def find_supplied_mask(
     study: Study, stack: SliceStack, reader_pool: ReadExecutor = run_in_this_process
 ) -> SuppliedMask | None:
-    """The mask that came with the images, on their stack; gliomark's own earlier answers are none.
+    """Find the mask supplied with the images, on the grid of their stack; masks written by gliomark are ignored.
 
-    reading: where the files are read. One that ends its process is an outline that cannot be read."""
+    reader_pool: where the files are read. A file that crashes its reader process is reported as unreadable.
+    """
     if study.lesion is not None:
         return SuppliedMask(study.lesion.source.name, stack.lesion)
     if not any(series.source_images for series in study.series.values()):
@@ -59,9 +63,10 @@ def read_supplied_masks(
     grid: SeriesGrid,
     transform_by_sequence: Mapping[MRSequence, NDArray[np.float64]],
 ) -> SuppliedMask | None:
-    """The DICOM masks of a patient's folder, united on a grid; None where there is none.
+    """Read the DICOM masks in a patient's folder and merge them on a grid; None if there is none.
 
-    grids: of the series that were read; to_grid: from each series' millimetres to the grid's.
+    grids: geometry of the series that were read. transform_by_sequence: rigid transform ``(4, 4)`` from the LPS mm of
+    each series to the grid's.
     """
     files = [
         file

@@ -1,4 +1,4 @@
-"""Study to Prediction: the cascade of METHOD section 5. Every door (command line, server) calls this."""
+"""The cascade from Study to Prediction (section 5 of docs/method.md), used by command line, server and Python API."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from gliomark.inference.segmenter import Segmenter, select_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
-from gliomark.models.building import load_marker_network, load_segmentation_network
 from gliomark.models.card import SEGMENTATION_PART
-from gliomark.models.shelf import SHIPPED_MODELS, resolve_weights_file
+from gliomark.models.network_loading import load_marker_network, load_segmentation_network
+from gliomark.models.shipped_weights import SHIPPED_MODELS, resolve_weights_file
 from gliomark.models.signatures import UNSIGNED, TrustPolicy
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
 from gliomark.preprocessing import PreparationConfig, prepare
-from gliomark.preprocessing.coverage import format_no_lesion_message
+from gliomark.preprocessing.brain_coverage import format_no_lesion_message
 from gliomark.study import (
     DATA_ERRORS,
     READER_FINDING_ACCURACY,
@@ -52,18 +52,14 @@ from gliomark.tables import check_clinical_row
 __all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_model", "predict"]
 
 UNDETERMINED = "undetermined"
-VALIDATED_FUSION_RULE: FusionRule = (
-    "near"  # of every threshold and every figure of validation in a weights file
-)
-BORDERLINE_MARGIN = (
-    0.05  # a probability this close to the threshold, or closer, names a level only as borderline
-)
+VALIDATED_FUSION_RULE: FusionRule = "near"  # thresholds and validation results in weights files use it
+BORDERLINE_MARGIN = 0.05  # within this distance of the threshold a level is marked as borderline
 DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A weights file brought to life: one segmenter, one slice classifier per marker."""
+    """A loaded model: one segmenter and one slice classifier per marker."""
 
     card: ModelCard
     sha256: str
@@ -73,10 +69,12 @@ class Model:
 
     @property
     def sequences(self) -> tuple[MRSequence, ...]:
+        """The sequences that the model needs, the reference last."""
         return tuple(MRSequence(name) for name in self.card.sequences)
 
     @property
     def identity(self) -> ModelIdentity:
+        """Identity of the weights, as it is written into results."""
         c = self.card
         cohort = c.training_cohort
         if c.markers:
@@ -90,21 +88,42 @@ class Model:
 
 
 def load_model(name_or_path: str | Path = "demo", trust: TrustPolicy = TrustPolicy()) -> Model:
-    """A shipped model by name ("demo") or a weights file; trust: whose.
+    """Load a model.
 
-    Raises GliomarkError, in one sentence, for a file that is damaged, altered, not to be trusted, or no model.
+    Parameters
+    ----------
+    name_or_path
+        Name of a shipped model ("demo") or path of a weights file.
+    trust
+        Which signatures are required.
+
+    Returns
+    -------
+    Model
+        Ready to predict.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, altered or not trusted, or does not describe a usable model.
     """
     return build_model(load_weights_by_name(name_or_path, trust))
 
 
 def load_weights_by_name(name_or_path: str | Path, trust: TrustPolicy = TrustPolicy()) -> Weights:
-    """A shipped model's or a file's weights, before they are networks. Raises GliomarkError as ``load_model``."""
+    """Load weights by the name of a shipped model or by path, without building networks.
+
+    Raises WeightsError as ``load_model`` does.
+    """
     with resolve_weights_file(name_or_path) as path:
         return load_weights(path, trust)
 
 
 def build_model(weights: Weights) -> Model:
-    """The networks of a weights file, ready to predict. Raises GliomarkError where they are none, or answer nothing."""
+    """Build the networks of a weights file.
+
+    Raises WeightsError if the networks cannot be built or give no finite output.
+    """
     card = weights.card
     sequences = tuple(MRSequence(name) for name in card.sequences)
     classifiers = {
@@ -120,7 +139,10 @@ def build_model(weights: Weights) -> Model:
 
 
 def build_segmenter(weights: Weights) -> Segmenter:
-    """The outlining network of a weights file, ready to use as its card says. Raises as ``build_model``."""
+    """Build the segmentation network of a weights file with the inference settings of its card.
+
+    Raises WeightsError if the network cannot be built or gives no finite output.
+    """
     card = weights.card
     network, use = load_segmentation_network(weights)
     sequences = tuple(MRSequence(name) for name in card.sequences)
@@ -151,7 +173,7 @@ def _build_classifier(
 
 
 def _create_trial_slice(sequences: Sequence[MRSequence]) -> tuple[SliceStack, NDArray[np.bool_]]:
-    """One invented slice, a brain of noise with a lesion, to see whether a network answers at all."""
+    """Create a synthetic slice (noise with a square lesion), used to check that a network runs."""
     brain, lesion_mask = np.zeros((1, 240, 240), bool), np.zeros((1, 240, 240), bool)
     brain[:, 60:180, 60:180], lesion_mask[:, 100:130, 100:130] = True, True
     noise = np.random.default_rng(0).normal(size=(len(sequences), 1, 240, 240))
@@ -163,7 +185,10 @@ def _create_trial_slice(sequences: Sequence[MRSequence]) -> tuple[SliceStack, ND
 
 
 def _check_trial_run(trial_run: Callable[[], object], weights: Weights, part: str) -> None:
-    """Weights may each be a number and still give none. Raises GliomarkError where the trial fails."""
+    """Run a network once, because finite weights can still produce non-finite output.
+
+    Raises WeightsError if it fails.
+    """
     try:
         trial_run()
     except GliomarkError as error:
@@ -176,10 +201,10 @@ def _check_trial_run(trial_run: Callable[[], object], weights: Weights, part: st
 
 @dataclass(frozen=True, eq=False)
 class PreparedStudy:
-    """A study as the model's networks see it, before anything is asked of them.
+    """A study after registration, skull stripping and normalisation.
 
-    stack: its images are called what they are. stand_ins: a missing sequence to the one that the networks are shown
-    in its place. seconds: it took. found: a lesion mask that came with the images.
+    stack: the prepared images, a substitute under its own name; stand_ins: substitute by missing sequence; seconds:
+    computing time; found: a lesion mask that was supplied with the images.
     """
 
     study: Study
@@ -190,7 +215,7 @@ class PreparedStudy:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One for each missing sequence, and what the preparation warns of."""
+        """Warnings of substituted sequences and of the preparation."""
         pairs = self.stand_ins.items()
         substitute_warnings = (
             message("stood-in", wanted=str(wanted), shown=str(shown)) for wanted, shown in pairs
@@ -207,13 +232,38 @@ def predict(
     has_enhancing_focus: bool | None = None,
     reader_pool: ReadExecutor = run_in_this_process,
 ) -> Prediction:
-    """The whole cascade on one patient, read before by ``read_study``.
+    """Segment the lesion of one patient and predict the markers.
 
-    fusion: how slices become the patient's answer. enhancing: the reader's finding of an enhancing focus, which
-    decides IDH where it is stated. reading: where a mask that lies among the images is read, in this process by default
-    (the command line and the server read in a process of its own, ``gliomark.isolation``). A patient without any lesion
-    gets no marker answer. Raises GliomarkError where a sequence is missing, no brain is found, ``clinical`` is another
-    patient's or nobody's, or an argument is none of its values.
+    Without a lesion no marker is predicted.
+
+    Parameters
+    ----------
+    study
+        The patient's images, from ``read_study``.
+    clinical
+        Age and sex of the same patient.
+    model
+        From ``load_model``.
+    fusion
+        How slice probabilities are fused, see ``inference.fusion``.
+    has_enhancing_focus
+        The reader's finding of an enhancing focus, which decides IDH if it is given (section 5 of docs/method.md).
+    reader_pool
+        Where a mask supplied with the images is read: in this process by default, in a separate process with
+        ``gliomark.isolation``.
+
+    Returns
+    -------
+    Prediction
+        Segmentation and markers, with the images.
+
+    Raises
+    ------
+    InputError
+        If a sequence is missing, no brain is detected, ``clinical`` belongs to another patient, or its age or sex is
+        not possible.
+    ConfigurationError
+        If ``fusion`` or ``has_enhancing_focus`` has an invalid value.
     """
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     return predict_prepared(
@@ -228,7 +278,15 @@ def predict(
 def check_prediction_arguments(
     study: Study, clinical: ClinicalData, fusion: object, has_enhancing_focus: object
 ) -> None:
-    """Raise GliomarkError for another patient's row, an impossible person and values that nothing is computed for."""
+    """Check the arguments of a prediction.
+
+    Raises
+    ------
+    InputError
+        If ``clinical`` belongs to another patient, or its age or sex is not possible.
+    ConfigurationError
+        If ``fusion`` or ``has_enhancing_focus`` has an invalid value.
+    """
     check_fusion_rule(fusion)
     if has_enhancing_focus is not None and not isinstance(has_enhancing_focus, bool):
         raise GliomarkError(message("enhancing-not-understood", given=repr(has_enhancing_focus)))
@@ -241,11 +299,32 @@ def prepare_study(
     report_progress: Callable[[str], None] = lambda _: None,
     reader_pool: ReadExecutor = run_in_this_process,
 ) -> PreparedStudy:
-    """What can be done before age, sex and finding are known; step: is told what is done next. Raises GliomarkError
-    as ``predict``."""
+    """Prepare a study for a model: the part of ``predict`` that needs no age, sex or reader's finding.
+
+    Parameters
+    ----------
+    study
+        The patient's images, from ``read_study``.
+    model
+        Determines the sequences and the preparation.
+    report_progress
+        Called with the name of each step before it starts.
+    reader_pool
+        Where a mask supplied with the images is read, see ``predict``.
+
+    Returns
+    -------
+    PreparedStudy
+        For ``predict_prepared``; several predictions can use it.
+
+    Raises
+    ------
+    InputError
+        If a sequence is missing or no brain is detected.
+    """
     start_time = time.perf_counter()
     stand_ins = find_substitutes(study, model.card)
-    # by its own name: whatever is said of an image, it is not called what it stands in for
+    # a substitute keeps its own name, so that messages never name it as the missing sequence
     sequences_used = list(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))
     stack = prepare(study, sequences_used, PreparationConfig(**model.card.preparation), report_progress)
     supplied_mask = find_supplied_mask(study, stack, reader_pool)
@@ -253,7 +332,7 @@ def prepare_study(
 
 
 def find_substitutes(study: Study, card: ModelCard) -> dict[MRSequence, MRSequence]:
-    """Each missing sequence with the one that the model's card lets stand in for it."""
+    """Return the substitute of each missing sequence that the model's card permits and the study contains."""
     return {
         MRSequence(wanted): MRSequence(shown)
         for wanted, shown in card.stand_ins.items()
@@ -264,7 +343,7 @@ def find_substitutes(study: Study, card: ModelCard) -> dict[MRSequence, MRSequen
 def _rename_substituted_sequences(
     stack: SliceStack, sequences: Sequence[MRSequence], stand_ins: Mapping[MRSequence, MRSequence]
 ) -> SliceStack:
-    """The stack as the networks ask for it: a stand-in under the name of the sequence that is missing."""
+    """Return the stack with each substitute under the name of the missing sequence, as the networks require."""
     return replace(stack, images={name: stack.images[stand_ins.get(name, name)] for name in sequences})
 
 
@@ -278,8 +357,22 @@ def predict_prepared(
     reader_mask: NDArray[np.bool_] | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
-    """The rest of ``predict``. outline: a reader's, ``(slice, 240, 240)``, in place of the network's; step: is
-    told what is done next."""
+    """Predict from a prepared study, see ``predict`` for the other parameters and the errors.
+
+    Parameters
+    ----------
+    prepared
+        From ``prepare_study``.
+    reader_mask
+        A reader's mask ``(slice, 240, 240)``, boolean, which replaces the network's.
+    notify
+        Called with the name of each step before it starts.
+
+    Returns
+    -------
+    Prediction
+        Segmentation and markers, with the images.
+    """
     start_time = time.perf_counter()
     study, stack = prepared.study, prepared.stack
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
@@ -329,23 +422,23 @@ def predict_prepared(
     )
 
 
-# ---- the outline ------------------------------------------------------------------------------------
+# ---- segmentation -----------------------------------------------------------------------------------
 
 
 def _segment_by_network(prepared: PreparedStudy, model: Model) -> Segmentation:
-    """The network's outline; its rule names the sequences that it was really shown."""
+    """Segment by the network; the rule names the sequences that were actually used."""
     network_stack = _rename_substituted_sequences(prepared.stack, model.sequences, prepared.stand_ins)
     sequences_used = [prepared.stand_ins.get(name, name) for name in model.segmenter.sequences]
     return replace(model.segmenter.segment(network_stack), rule=model.segmenter.describe_rule(sequences_used))
 
 
 def _create_reader_segmentation(reader_mask: NDArray[np.bool_]) -> Segmentation:
-    """A reader's outline, which is as sure as it says."""
+    """Create a segmentation from a reader's mask; its probability is 0 or 1."""
     return Segmentation(reader_mask.astype(np.float32), reader_mask, READER_SEGMENTATION_RULE)
 
 
 def _build_no_lesion_message(segmentation: Segmentation, stack: SliceStack) -> str:
-    """That there is none, and in how much of the brain there is none."""
+    """Build the message that there is no lesion in the examined part of the brain."""
     if segmentation.is_drawn_by_reader:
         return message("no-outline")
     return format_no_lesion_message(stack.examined)
@@ -369,7 +462,7 @@ def _create_empty_prediction(name: str, card: MarkerCard, fusion: FusionRule) ->
 
 
 def _find_withholding_reason(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) -> Message | None:
-    """Why no level and no probability may be given, whatever the model computes; None where they may."""
+    """Return why neither level nor probability may be shown; None if they may."""
     for wanted, shown in stand_ins.items():
         return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
     return None if card.is_level_reported else card.validation_message
@@ -384,7 +477,7 @@ def _predict_marker(
     clinical: ClinicalData,
     fusion: FusionRule,
 ) -> MarkerPrediction:
-    """The model's answer of a patient with a lesion, by a marker that may be answered."""
+    """Predict a validated marker of a patient with a lesion."""
     assert card.validation is not None
     slices, probabilities, contributions = classifier.score(stack, segmentation.mask, clinical)
     deciding_positions = select_deciding_slices(slices.neighbour_index, slices.area_mm2, fusion)
@@ -417,7 +510,7 @@ def _predict_marker(
 
 
 def describe_performance(card: MarkerCard) -> str:
-    """How well the model did on patients it had not seen, in words; empty where that was not measured."""
+    """Return a message with the model's performance in held-out patients; empty if it was not measured."""
     if card.validation is None:
         return ""
     return message("performance", **asdict(card.validation))
@@ -438,8 +531,11 @@ def _describe_threshold(card: MarkerCard, validation: MarkerValidation) -> str:
 def _apply_reader_finding(
     marker_prediction: MarkerPrediction, card: MarkerCard, has_enhancing_focus: bool | None, has_lesion: bool
 ) -> MarkerPrediction:
-    """METHOD section 5: an enhancing focus means IDH wild type, none means mutant; the probability stays. Without a
-    lesion there is nothing to decide. A model that is sure of the other level is not kept quiet."""
+    """Apply the reader's finding (section 5 of docs/method.md): an enhancing focus means IDH wild type, none mutant.
+
+    The probability is not changed. Without a lesion the finding is not applied. If the model clearly predicts the other
+    level, a warning states the contradiction.
+    """
     if has_enhancing_focus is None or marker_prediction.marker != "idh":
         return marker_prediction
     if not has_lesion:

@@ -1,8 +1,8 @@
-"""What flows between the rooms: plain, frozen records from the patient's images to the answer.
+"""Data classes passed between packages: images, prepared study, prediction.
 
-Geometry. Every image array is ``(slice, row, column)``. An ``affine`` is 4x4 and takes the index
-``(column, row, slice, 1)`` to patient coordinates in millimetres, DICOM's LPS: x grows to the
-patient's left, y to the back, z to the head.
+Geometry: image arrays are ``(slice, row, column)``. An ``affine`` is ``(4, 4)`` and maps the index
+``(column, row, slice, 1)`` to patient coordinates in mm, in DICOM's LPS system: x increases to the patient's left,
+y to the back, z to the head.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 
 from gliomark.messages import message
 
-DICOM_MANUFACTURER = "gliomark"  # the manufacturer its DICOM results name, by which they are known again
+DICOM_MANUFACTURER = "gliomark"  # Manufacturer in DICOM results, by which they are recognised
 
 
 class GliomarkError(Exception):
-    """Something the user can mend; its text is one sentence: what is wrong, where, what to do."""
+    """Base class of the errors that a user can resolve; one sentence: what is wrong, where, what to do."""
 
     @property
     def message(self) -> str:
-        """The sentence as it was raised: a ``messages.Message`` where it can be said in Chinese too."""
+        """The sentence; a ``messages.Message`` if it can be translated."""
         return self.args[0] if self.args else ""
 
 
-# What imaging libraries raise on one patient's data that passed every check of ours; it must not stop the others.
+# Exceptions that imaging libraries raise on malformed data; caught per patient so that a batch continues.
 DATA_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -45,7 +45,7 @@ DATA_ERRORS = (
 
 
 class MRSequence(StrEnum):
-    """The four sequences of the method; ``T1C`` is T1 after contrast."""
+    """MR sequences of the method; ``T1C`` is T1 after contrast."""
 
     T1 = "T1"
     T1C = "T1C"
@@ -55,10 +55,10 @@ class MRSequence(StrEnum):
 
 @dataclass(frozen=True)
 class SourceImage:
-    """The DICOM image that a slice was read from: a file, or one frame (from 0) of a multi-frame file.
+    """DICOM image from which a slice was read: a file, or one frame (from 0) of a multi-frame file.
 
-    position: LPS mm of its first pixel's centre. place: where it lies among the slices of its Series, the
-    first being 0; a fraction where it lay off the even grid and the Series' slices are interpolations.
+    position: centre of its first pixel in LPS mm. place: slice index in its Series, from 0; a fraction if the image
+    lies off the regular grid and the slices of the Series are interpolated.
     """
 
     file: Path
@@ -69,9 +69,9 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class NiftiSpace:
-    """How a NIfTI header states its grid, number for number, so that a result can state it in the same way.
+    """Geometry fields of a NIfTI header, unchanged, so that results can be written with the same fields.
 
-    pixdim: qfac, then the steps of columns, rows and slices; quaternion: b, c, d; rows: srow_x, _y, _z;
+    pixdim: qfac, then the spacing of columns, rows and slices; quaternion: b, c, d; rows: srow_x, srow_y, srow_z;
     units: xyzt_units.
     """
 
@@ -86,13 +86,26 @@ class NiftiSpace:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One sequence of one patient, as stored: no reorientation, no scaling of grey values.
+    """One sequence of one patient as stored, without reorientation or intensity scaling.
 
-    image: float32 ``(slice, row, column)``; affine: index to LPS mm; slice_names: one per slice, the
-    file's stem for pictures, a counter from ``001`` otherwise. source_images: the images that were read,
-    in order of their place; of DICOM only. missing: bool, as image: where the files had no number and image
-    has background; None for nowhere. is_oriented: whether the file states where left, front and top are;
-    otherwise the affine's directions are assumed. space: of NIfTI only.
+    Attributes
+    ----------
+    image
+        float32 ``(slice, row, column)``.
+    affine
+        ``(4, 4)``, index to LPS mm.
+    slice_names
+        One per slice: the file's stem for pictures, otherwise a counter from ``001``.
+    source
+        File or folder from which it was read.
+    source_images
+        The images that were read, in slice order; DICOM only.
+    missing
+        Boolean, shape of image: voxels without a valid value, which have the background value in image; None: none.
+    is_oriented
+        Whether the file states the orientation; otherwise the directions of the affine are assumed.
+    space
+        Geometry fields of the header; NIfTI only.
     """
 
     image: NDArray[np.float32]
@@ -107,8 +120,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Examination:
-    """Which of a patient's examinations was read: its date (YYYYMMDD, blank where unknown), its number from 1 in the
-    order of time, and of how many."""
+    """The examination that was read: date (YYYYMMDD, empty if unknown), number in order of time (from 1), and count."""
 
     date: str
     number: int
@@ -117,12 +129,11 @@ class Examination:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One patient's examination. A sequence that is not on disk is not in ``series``.
+    """One examination of a patient, as read; ``series`` contains the sequences that are present.
 
-    aligned: the sequences already share one pixel grid (picture folders), so none is registered.
-    spacing_assumed: the millimetres are a stated assumption, not read from the files.
-    lesion: the reader's mask where one was found, as a Series of 0 and 1. examination: which one of the
-    patient's was read, None for pictures and for volumes without sessions.
+    aligned: the sequences already share one pixel grid (picture folders) and are not registered. spacing_assumed:
+    spacing is assumed, not read from the files. lesion: the reader's mask, if present, as a Series of 0 and 1.
+    examination: which of the patient's examinations was read, None for pictures and for volumes without sessions.
     """
 
     patient_id: str
@@ -138,9 +149,9 @@ class Study:
 
 @dataclass(frozen=True)
 class ClinicalData:
-    """A patient's row of the clinical table. age in years; sex 0 male, 1 female; None unknown.
+    """A patient's row of the clinical table: age in years; sex 0 male, 1 female; None if unknown.
 
-    columns: every further column as text, blanks left out (markers are read from here).
+    columns: all further columns as text without empty cells, such as markers.
     """
 
     patient_id: str
@@ -151,15 +162,32 @@ class ClinicalData:
 
 @dataclass(frozen=True, eq=False)
 class SliceStack:
-    """The prepared patient: brain-only, z-scored axial slices on one grid shared by all sequences.
+    """A prepared patient: skull-stripped, z-scored axial slices of all sequences on one grid.
 
-    images: per sequence float32 ``(slice, 240, 240)``, 1 mm pixels; rows run front to back and columns
-    from the patient's right to left. brain, lesion: bool, same shape. selected: indices of the K
-    equidistant slices that the marker stage sees. slice_names: one per slice of the stack.
-    to_stack: per sequence the rigid 4x4 from that series' own LPS mm to the stack's, from registration.
-    coverage: per sequence the share of the brain that it shows, 0 to 1. examined: the share that all of them show,
-    of which the stack consists; None where the images end within the brain and how much is missing is not known.
-    warnings: what a reader of the answer must know, ``notes`` what they may.
+    Attributes
+    ----------
+    images
+        By sequence: float32 ``(slice, 240, 240)``, 1 mm pixels; rows run from front to back, columns from the
+        patient's right to left.
+    brain, lesion
+        Boolean masks of the same shape; lesion: the reader's, if there is one.
+    affine
+        ``(4, 4)``, index to LPS mm.
+    slice_names
+        One per slice.
+    selected
+        Indices of the K equidistant slices for the marker networks.
+    notes
+        Processing steps and assumptions.
+    to_stack
+        By sequence: rigid transform ``(4, 4)`` from the series' LPS mm to the stack's, from registration.
+    coverage
+        By sequence: share of the brain that it shows, 0 to 1.
+    examined
+        Share of the brain that all sequences show, which is the extent of the stack; None if the images end within the
+        brain and the missing part is unknown.
+    warnings
+        Limits of the result.
     """
 
     patient_id: str
@@ -177,25 +205,31 @@ class SliceStack:
 
     @property
     def reader_mask(self) -> NDArray[np.bool_]:
-        """The reader's mask. Raises GliomarkError where none was read."""
+        """The reader's mask, boolean ``(slice, row, column)``.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
         if self.lesion is None:
             raise GliomarkError(message("no-mask", patient=self.patient_id))
         return self.lesion
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Step between slices, rows and columns, in millimetres."""
+        """Spacing of slices, rows and columns in mm."""
         column_step, row_step, slice_step = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(slice_step), float(row_step), float(column_step)
 
     @property
     def pixel_area_mm2(self) -> float:
-        """Area of one pixel in square millimetres."""
+        """Area of one pixel in mm2."""
         return float(np.linalg.norm(self.affine[:3, 0]) * np.linalg.norm(self.affine[:3, 1]))
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in millilitres, the step between slices included."""
+        """Volume of one voxel in ml, with the slice spacing as its height."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
@@ -204,8 +238,11 @@ READER_SEGMENTATION_RULE = message("outline-by-reader")
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The outline on a SliceStack. probability: float32 and mask: bool, both ``(slice, 240, 240)``; rule: how
-    the outlines of the sequences became one, or that it is a reader's."""
+    """Lesion segmentation of a SliceStack.
+
+    probability: float32, 0 to 1, and mask: boolean, both ``(slice, 240, 240)``; rule: message that describes how the
+    sequences were combined, or that a reader drew the mask.
+    """
 
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
@@ -213,13 +250,16 @@ class Segmentation:
 
     @property
     def is_drawn_by_reader(self) -> bool:
-        """Drawn or corrected by a person; results must not say that a network outlined it."""
+        """Whether a reader drew or corrected the mask, which results must state."""
         return self.rule == READER_SEGMENTATION_RULE
 
 
 @dataclass(frozen=True)
 class SliceScore:
-    """One lesion slice's probability for one marker, with the lesion's area there in mm2."""
+    """Probability of a marker on one lesion slice, with the lesion's area in mm2.
+
+    decides: whether the slice contributes to the patient's probability.
+    """
 
     slice_name: str
     lesion_area_mm2: float
@@ -229,9 +269,9 @@ class SliceScore:
 
 @dataclass(frozen=True)
 class Contributions:
-    """Parts of a log-odds: the model's baseline (``start``), and what the image, the age and the sex added.
+    """Additive contributions to the log-odds: baseline (``start``), image, age and sex.
 
-    age and sex are None where the model does not take them.
+    age and sex are None if the model does not use them.
     """
 
     start: float
@@ -242,10 +282,11 @@ class Contributions:
 
 @dataclass(frozen=True)
 class ReaderFindingAccuracy:
-    """How often "an enhancing focus means IDH wild type, none means mutant" was right, measured on a cohort.
+    """Accuracy, in a cohort, of the rule "enhancing focus: IDH wild type; none: IDH mutant".
 
-    patients, right: of all; focus, wild_type: of those with an enhancing focus; no_focus, mutant: of those without.
-    low, high: the exact 95 % interval of right / patients. method: how the focus was seen.
+    patients, correct: number of patients and of correct predictions; with_focus, wild_type_with_focus: patients with
+    an enhancing focus, and wild types among them; without_focus, mutant_without_focus: patients without, and mutants
+    among them; lower, upper: exact 95 % interval of the accuracy; detection_method: how the focus was detected.
     """
 
     cohort: str
@@ -261,10 +302,11 @@ class ReaderFindingAccuracy:
 
     @property
     def accuracy(self) -> float:
+        """Share of correct predictions, 0 to 1."""
         return self.correct / self.patients
 
     def describe_performance(self, has_enhancing_focus: bool) -> str:
-        """What stands beside a level that the finding decided."""
+        """Return the message shown with a level that was decided by the finding."""
         if has_enhancing_focus:
             case_text = message("finding-focus", right=self.wild_type_with_focus, of=self.with_focus)
         else:
@@ -274,14 +316,14 @@ class ReaderFindingAccuracy:
         return message("finding-performance", case=case_text, **numbers, **interval)
 
     def summarise(self) -> str:
-        """The same in a sentence, for the question itself."""
+        """Return a one-sentence summary, shown beside the question."""
         numbers = {"right": self.correct, "patients": self.patients, "accuracy": self.accuracy}
         return message(
             "finding-in-short", wild_type=self.wild_type_with_focus, focus=self.with_focus, **numbers
         )
 
 
-# results/reader_finding.csv; a test holds the two together
+# the numbers of results/reader_finding.csv, which a test compares
 READER_FINDING_ACCURACY = ReaderFindingAccuracy(
     cohort="TCGA-LGG",
     patients=86,
@@ -299,17 +341,38 @@ READER_FINDING_ACCURACY = ReaderFindingAccuracy(
 
 @dataclass(frozen=True)
 class MarkerPrediction:
-    """A marker's answer for one patient.
+    """Prediction of one marker for one patient.
 
-    probability: patient level, of the positive class, None where nothing could be predicted or nothing may be shown.
-    level: the answer in a word ("mutant", "wild type", "high", "low", "undetermined").
-    label: what the positive class means, in words. decided_by: "model" or "reader's finding".
-    threshold: the probability at and above which the level is the positive one, None where there is no probability.
-    performance: how well whoever decided did on other patients, with interval and cohort, in words.
-    contributions: what the trees' answer is made of, in log-odds, mean over the deciding slices (None where
-    there is none). borderline: whether the probability lies too close to the threshold to name a level for sure.
-    threshold_origin: where the threshold comes from and how to read it, fusion_in_words: how the slices became the
-    probability, both for people. positive: the level that the probability is the probability of.
+    Attributes
+    ----------
+    marker, title
+        Key and displayed name of the marker.
+    probability
+        Patient-level probability of the positive class, 0 to 1; None if it could not be predicted or must not be shown.
+    level
+        "mutant", "wild type", "high", "low" or "undetermined".
+    label
+        Definition of the positive class.
+    fusion
+        Rule by which slices were fused.
+    threshold
+        From this probability on the level is positive; None without a probability.
+    decided_by
+        "model" or "reader's finding".
+    slices
+        Probabilities of the lesion slices.
+    performance
+        Performance of the model, or of the reader's finding, in other patients, with interval and cohort.
+    warnings
+        Limits of this prediction.
+    contributions
+        Contributions to the log-odds, mean over the deciding slices; None without a probability.
+    borderline
+        Whether the probability is too close to the threshold for a definite level.
+    threshold_origin, fusion_in_words
+        Messages that explain the threshold and the fusion of the slices.
+    positive
+        Name of the positive level.
     """
 
     marker: str
@@ -331,9 +394,9 @@ class MarkerPrediction:
 
     @property
     def probability_range(self) -> tuple[float, float] | None:
-        """Lowest and highest probability of any one lesion slice, whether it decides or not; None of fewer than two.
+        """Lowest and highest probability of the single lesion slices; None for fewer than two.
 
-        How much the answer hangs on the choice of slice. It is not a confidence interval.
+        It shows how much the prediction depends on the choice of slice. It is not a confidence interval.
         """
         finite_probabilities = [
             score.probability for score in self.slices if math.isfinite(score.probability)
@@ -345,9 +408,9 @@ class MarkerPrediction:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which weights gave the answer: name, SHA-256 of their content, what they were trained on, licence.
+    """Identity of the weights used: name, SHA-256 of their content, training cohort, licence, intended use.
 
-    signature: the id of the trusted key that signed the file, "unsigned", or "not checked" where no key is trusted.
+    signature: id of the trusted key that signed the file, "unsigned", or "not checked" if no key is trusted.
     """
 
     name: str
@@ -361,10 +424,36 @@ class ModelIdentity:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Everything one patient's run produced, images included, ready to be written by ``reporting``.
+    """Result of one patient, including the images; ``reporting`` writes it to files.
 
-    lesion_areas_mm2: slice name to area, lesion slices only. stand_ins: a missing sequence to the one that the
-    networks were shown in its place. notes: what is said beside the study's and the stack's own notes.
+    Attributes
+    ----------
+    patient_id
+        The patient's id.
+    clinical
+        Age, sex and further columns that were given.
+    study, stack
+        The images as read and as prepared.
+    segmentation
+        The lesion on the stack.
+    lesion_volume_ml
+        Volume in ml.
+    lesion_areas_mm2
+        Area in mm2 by slice name, lesion slices only.
+    markers
+        One prediction per marker of the model.
+    warnings
+        Limits of the result.
+    model
+        Identity of the weights.
+    software_version
+        Version of gliomark.
+    seconds
+        Computing time.
+    stand_ins
+        Substitute by missing sequence.
+    notes
+        Notes in addition to those of the study and the stack.
     """
 
     patient_id: str
@@ -384,5 +473,5 @@ class Prediction:
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """What was done or assumed on the way, each once: when reading, when preparing, when predicting."""
+        """Processing steps and assumptions of reading, preparation and prediction, without duplicates."""
         return tuple(dict.fromkeys((*self.study.notes, *self.stack.notes, *self.notes)))

@@ -1,8 +1,8 @@
-"""``python -m tests.battery.fuzz --minutes 10 [--reader NAME]``: every reader's headers damaged at random.
+"""``python -m tests.battery.fuzz --minutes 10 [--reader NAME]``: fuzz all readers with randomly damaged headers.
 
-Each reader runs in processes of its own, so that a signal is seen; one that ends is started again. An input is told by
-a short recipe of damages to a healthy one, in hex, never by its bytes: ``--reader NAME --recipe HEX`` reads it again.
-Atheris chooses the recipes by what they reach where it is installed; else they are drawn from a seed.
+Each reader runs in a child process, so that signals are detected; a process that ends is started again. An input is
+described by a short recipe of changes to a healthy input, in hex; ``--reader NAME --recipe HEX`` reads it again.
+Atheris chooses recipes by code coverage if it is installed; otherwise they are drawn from a seed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ODD_WORDS = (
 
 @dataclass(frozen=True)
 class FuzzRow:
-    """What fuzzing a reader came to. found: the first recipe of each kind of failure, in words."""
+    """Result of fuzzing a reader. found: kinds of failure, each with its first recipe."""
 
     reader: str
     engine: str
@@ -48,15 +48,15 @@ class FuzzRow:
     found: str
 
 
-# ---- a recipe and its input -------------------------------------------------------------------------
+# ---- recipes ----------------------------------------------------------------------------------------
 
 
 def apply_recipe(healthy: Sequence[bytes], recipe: bytes) -> bytes:
-    """A healthy input with the damages of a recipe: its first byte chooses the input, every four more a damage."""
+    """Apply a recipe to a healthy input: its first byte selects the input, every four further bytes a change."""
     content = bytearray(healthy[(recipe[0] if recipe else 0) % len(healthy)])
     for at in range(1, len(recipe) - 3, 4):
         kind, high, low, value = recipe[at : at + 4]
-        # two of three fall on the header, where lengths and counts stand
+        # two thirds of the changes affect the header, which contains lengths and counts
         last_position = len(content) if high >= 170 else min(len(content), 600)
         position = (high << 8 | low) % max(1, last_position)
         _apply_damage(content, kind % 8, position, value)
@@ -88,11 +88,11 @@ def _apply_damage(content: bytearray, kind: int, position: int, value: int) -> N
         )
 
 
-# ---- the child --------------------------------------------------------------------------------------
+# ---- child process ----------------------------------------------------------------------------------
 
 
 class FuzzChild:
-    """Reads one input after the other; tells in a file what it is at, and in another what went wrong."""
+    """Child process that reads inputs; it writes the current recipe to one file and failures to another."""
 
     def __init__(self, name: str, home: Path) -> None:
         from tests.battery.fuzz_readers import READERS
@@ -114,13 +114,13 @@ class FuzzChild:
                 file.write(json.dumps([wrong, recipe[:200].hex()]) + "\n")
 
     def run_seeded(self, seconds: float, seed: int) -> None:
-        """Recipes from a seed."""
+        """Read inputs of recipes drawn from a seed."""
         ends, random_generator = time.monotonic() + seconds, random.Random(seed)
         while time.monotonic() < ends:
             self.read_recipe(random_generator.randbytes(1 + 4 * random_generator.randint(1, 5)))
 
     def run_atheris(self, seconds: float, seed: int) -> None:
-        """Recipes chosen by what they reach. Does not return."""
+        """Read inputs of recipes chosen by Atheris for coverage. Does not return."""
         import atheris
 
         words = [
@@ -145,11 +145,11 @@ def run_child_process(name: str, home: Path, seconds: float, seed: int, engine: 
     child.run_atheris(seconds, seed)
 
 
-# ---- the parent -------------------------------------------------------------------------------------
+# ---- parent process ---------------------------------------------------------------------------------
 
 
 def fuzz_reader(name: str, seconds: float, engine: str) -> FuzzRow:
-    """Fuzz one reader for so long, its process started again whenever it ends."""
+    """Fuzz one reader for the given time; its process is started again whenever it ends."""
     crashes, hangs, inputs, seed, recipe_by_failure = 0, 0, 0, 0, dict[str, str]()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
@@ -177,7 +177,7 @@ def fuzz_reader(name: str, seconds: float, engine: str) -> FuzzRow:
 def _run_one_child(
     name: str, home: Path, seconds: float, seed: int, engine: str
 ) -> tuple[int, bool, int, str]:
-    """Exit status, whether it hung, how many inputs it took, and the recipe it was at."""
+    """Run one child process: exit status, whether it hung, number of inputs, and its last recipe."""
     (home / "at").unlink(missing_ok=True)
     arguments = ["--child", str(home), "--reader", name, "--minutes", str(seconds / 60), "--seed", str(seed)]
     with (home / "said").open("wb") as output:
@@ -221,7 +221,7 @@ def write_rows(rows: Sequence[FuzzRow], path: Path) -> None:
 
 
 def replay_recipe(name: str, recipe: str) -> None:
-    """One input, in this process, whatever it does."""
+    """Read the input of one recipe in this process, without handling errors."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as home:
         child = FuzzChild(name, Path(home))
         (child.work_folder / "one").mkdir()

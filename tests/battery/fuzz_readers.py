@@ -1,4 +1,4 @@
-"""The readers that are fuzzed: for each its healthy inputs, and how one input is read."""
+"""Readers that are fuzzed: healthy inputs of each, and a function that reads one input."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from tests.battery.cases.node import ASSOCIATE, create_pdu
-from tests.battery.dicom import PHYSICS, create_blank_object, create_enhanced_object, set_pixels
+from tests.battery.cases.dicom_node import ASSOCIATE, create_pdu
+from tests.battery.dicom_objects import PHYSICS, create_blank_object, create_enhanced_object, set_pixels
 from tests.models.broken_weights import copy_tiny_model, pack_weights
 
 from gliomark.io import read_clinical_table, read_study
 from gliomark.models.weights import load_weights
+from gliomark.record_files import read_record, write_record
 from gliomark.server.associations import AssociationLimits, BoundedAssociationServer
 from gliomark.server.uploads import RequestLimits, UploadWriter, unpack_zip
-from gliomark.stored import read_record, write_record
 from gliomark.study import ClinicalData, GliomarkError, MRSequence, Series
 
-REFUSAL_ERRORS = (GliomarkError, HTTPException)  # what a reader may say of a bad input
+REFUSAL_ERRORS = (GliomarkError, HTTPException)  # exceptions that a reader may raise for a bad input
 SHAPE = (6, 16, 16)
 
 
 @dataclass(frozen=True)
 class FuzzedReader:
-    """healthy: inputs that are read; read: one input, in a folder of its own that is empty."""
+    """A reader to be fuzzed. healthy: creates valid inputs; read: reads one input in an empty folder."""
 
     create_inputs: Callable[[], Sequence[bytes]]
     read: Callable[[bytes, Path], object]
@@ -51,7 +51,7 @@ class FuzzedReader:
 
 @cache
 def create_image() -> np.ndarray:
-    """A round head ``(slice, row, column)`` on nothing."""
+    """Round head on black background, ``(slice, row, column)``."""
     z, y, x = np.indices(SHAPE)
     inside = (y - 8) ** 2 + (x - 8) ** 2 < 30
     return np.where(inside, 60 + 9 * x + 5 * z + y, 0).astype(np.int16)
@@ -99,7 +99,7 @@ def create_dicom_objects() -> Sequence[bytes]:
 
 
 def read_dicom(content: bytes, folder: Path) -> object:
-    """Among two healthy slices of its series."""
+    """Read a DICOM object together with two healthy slices of its series."""
     for at in (1, 3):
         one = io.BytesIO(create_dicom_objects_once()[0])
         dataset = dcmread(one)
@@ -142,7 +142,7 @@ def create_workbooks() -> Sequence[bytes]:
     for row in (("id", "age", "sex"), ("P001", 50, "M"), ("P002", 45.5, "F")):
         book.active.append(row)
     book.save(content)
-    stored_content = io.BytesIO()  # unpacked, so that chance reaches the XML
+    stored_content = io.BytesIO()  # uncompressed, so that random changes affect the XML
     with zipfile.ZipFile(content) as old, zipfile.ZipFile(stored_content, "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
@@ -182,7 +182,7 @@ def create_cards() -> Sequence[bytes]:
 
 
 def read_card(content: bytes, folder: Path) -> object:
-    """A card of any content, with a hash that is right."""
+    """Load weights whose card has this content and a valid hash."""
     file = folder / "model.safetensors"
     file.write_bytes(pack_weights(content.decode("utf-8", "replace"), copy_tiny_model()[1]))
     return load_weights(file)
@@ -211,12 +211,12 @@ def read_stored(content: bytes, folder: Path) -> object:
     return read_record(folder, "clinical", ClinicalData)
 
 
-# ---- DICOM's lines ----------------------------------------------------------------------------------
+# ---- DICOM connections ------------------------------------------------------------------------------
 
 
 @cache
 def start_dicom_listener() -> int:
-    """The port of our own listener in this process."""
+    """Start a listener in this process; its port."""
     entity = AE("GLIOMARK")
     entity.add_supported_context(Verification)
     folder = Path("arriving").absolute()
@@ -242,7 +242,7 @@ def create_dicom_messages() -> Sequence[bytes]:
 
 
 def send_dicom_bytes(content: bytes, folder: Path) -> object:
-    """Whatever is sent, the line ends within seconds, and the listener answers the next one."""
+    """Send bytes to the listener, which must close the connection within seconds and accept the next one."""
     with (
         socket.create_connection(("127.0.0.1", start_dicom_listener()), timeout=5) as connection,
         suppress(ConnectionError),
@@ -271,7 +271,7 @@ READERS: dict[str, FuzzedReader] = {
 
 
 def try_to_read(reader: FuzzedReader, content: bytes, folder: Path) -> str:
-    """Read an input; what went wrong, or nothing where it was read or refused in a sentence."""
+    """Read an input; the unexpected exception and its line, or "" if it was read or properly rejected."""
     folder.mkdir()
     try:
         reader.read(content, folder)

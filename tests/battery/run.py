@@ -1,4 +1,4 @@
-"""``python -m tests.battery.run``: every case at its door, watched, and the table of what they came to."""
+"""``python -m tests.battery.run``: run all cases in watched processes and write the table of verdicts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
-from tests.battery.case import Case, ResultRow
-from tests.battery.judge import VERDICTS, find_last_line, judge_result
-from tests.battery.table import collect_cases
+from tests.battery.case_table import collect_cases
+from tests.battery.cases_and_results import Case, ResultRow
+from tests.battery.verdict import VERDICTS, find_last_line, judge_result
 
 PRELOADED_MODULES = (
     "batch",
@@ -38,15 +38,15 @@ SAMPLE_STEP = 22
 
 
 def import_modules() -> None:
-    """What the commands import, once for all of them."""
+    """Import the packages that the commands need, once for all cases."""
     os.environ["OMP_NUM_THREADS"] = "1"
     for room in PRELOADED_MODULES:
         import_module(f"gliomark.{room}")
 
 
 def run_at_command_line(key: str, ground: Path, work: Path) -> list[ResultRow]:
-    """One case in a folder of its own, which is removed unless it went wrong."""
-    from tests.battery.doors import PreparationError, create_leftover_filter, run_case
+    """Run a case in its own folder, which is removed if the verdict is "ok"."""
+    from tests.battery.command_line import PreparationError, create_leftover_filter, run_case
 
     case = collect_cases()[key]
     folder = work / f"{re.sub(r'[^a-z0-9]+', '-', key.lower())[:70]}-{zlib.crc32(key.encode()):08x}"
@@ -62,8 +62,8 @@ def run_at_command_line(key: str, ground: Path, work: Path) -> list[ResultRow]:
 
 
 def run_at_network(keys: Sequence[str], ground: Path, work: Path) -> list[ResultRow]:
-    """All cases of the network's doors against one server, in a process without threads of ours."""
-    command = [sys.executable, "-m", "tests.battery.network", str(ground), str(work)]
+    """Run all cases for server and DICOM node against one server, in a separate process without threads."""
+    command = [sys.executable, "-m", "tests.battery.network_run", str(ground), str(work)]
     done = subprocess.run(command, input=json.dumps(keys), capture_output=True, text=True, check=False)
     rows = [ResultRow(**json.loads(line)) for line in done.stdout.splitlines()]
     missing_rows = [
@@ -74,12 +74,12 @@ def run_at_network(keys: Sequence[str], ground: Path, work: Path) -> list[Result
 
 
 def remove_folder(folder: Path) -> None:
-    """Also a thousand levels deep, where Python's own removal ends."""
+    """Remove a folder of any depth; Python's own removal fails at a thousand levels."""
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
 def select_cases(door: str, only: str, sample: bool) -> list[Case]:
-    """The cases asked for; a sample takes every so many of each door and kind, always the same."""
+    """Select cases by entry point and name; a sample is every ``SAMPLE_EVERY``-th case, always the same."""
     cases = [
         c for c in collect_cases().values() if (not door or c.door == door) and only.lower() in c.key.lower()
     ]
@@ -87,10 +87,10 @@ def select_cases(door: str, only: str, sample: bool) -> list[Case]:
 
 
 def run_cases(cases: Sequence[Case], work: Path, workers: int) -> Iterator[ResultRow]:
-    """Every row as it is known."""
+    """Run cases; yields every row as soon as its case has finished."""
     ground = work / "ground"
     if not (ground / "answers.json").exists():
-        subprocess.run([sys.executable, "-m", "tests.battery.ground", str(ground)], check=True)
+        subprocess.run([sys.executable, "-m", "tests.battery.healthy_inputs", str(ground)], check=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=import_modules) as pool:
         running: list[Future[list[ResultRow]]] = []
@@ -117,7 +117,7 @@ def write_table(rows: Sequence[ResultRow], path: Path) -> None:
 
 
 def kept_rows(path: Path, cases: Sequence[Case]) -> list[ResultRow]:
-    """What a table says of the other cases that there are, where some are run anew."""
+    """Read from an existing table the rows of current cases that are not run again."""
     if not path.exists():
         return []
     again = {case.key for case in cases}
@@ -132,7 +132,7 @@ def kept_rows(path: Path, cases: Sequence[Case]) -> list[ResultRow]:
 
 
 def summarise(rows: Sequence[ResultRow]) -> str:
-    """The counts, of which all but the first must be 0."""
+    """Summarise the numbers of verdicts; all except "ok" must be 0."""
     count = Counter(row.verdict for row in rows)
     odd = sum(row.expectation.startswith("answered") for row in rows)
     lines = [f"{len(rows)} cases ({odd} of them odd but healthy), {count['ok']} as they must be"]
@@ -142,12 +142,12 @@ def summarise(rows: Sequence[ResultRow]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="the table (csv), of which only the cases asked for change")
-    parser.add_argument("--work", type=Path, help="a folder to work in and to keep; else one that is removed")
+    parser.add_argument("--out", type=Path, help="result table (csv); --door and --only keep its other rows")
+    parser.add_argument("--work", type=Path, help="work folder that is kept; by default a temporary one")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sample", action="store_true", help="a fixed sample of all cases")
-    parser.add_argument("--door", default="", help="of this door alone")
-    parser.add_argument("--only", default="", help="whose names hold this")
+    parser.add_argument("--door", default="", help="only cases of this entry point")
+    parser.add_argument("--only", default="", help="only cases whose names contain this text")
     options = parser.parse_args()
     work = (options.work or Path(tempfile.mkdtemp(prefix="battery-"))).absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def main() -> int:
 
 
 def write_record(table: Path, rows: Sequence[ResultRow], asked: argparse.Namespace, seconds: float) -> None:
-    from gliomark.experiments.records import create_run_record
+    from gliomark.experiments.result_files import create_run_record
 
     counts = Counter(row.verdict for row in rows)
     counts_and_time = {

@@ -1,4 +1,4 @@
-"""Every reader is fuzzed for seconds; ``make fuzz`` gives each ten minutes."""
+"""Every reader is fuzzed for a few seconds; ``make fuzz`` takes ten minutes for each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_recipe_gives_one_input() -> None:
     "ending, told", [("os.kill(os.getpid(), 11)", "ended with -11"), ("time.sleep(99)", "hang")]
 )
 def test_what_ends_a_reader_is_seen(tmp_path: Path, ending: str, told: str) -> None:
-    """A reader that is killed, and one that stops, by the same parent that watches the real ones."""
+    """The parent process detects a reader that is killed and one that hangs."""
     root = Path(__file__).resolve().parents[2]
     program = (
         "import os, sys, time\n"

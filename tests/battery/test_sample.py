@@ -1,4 +1,4 @@
-"""A fixed sample of the battery, spread over doors and kinds; the whole is run by ``make battery``."""
+"""A fixed sample of the battery, from many entry points and kinds; ``make battery`` runs all cases."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.battery.table import collect_cases
+from tests.battery.case_table import collect_cases
 
 DOORS = 12
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """What each case of the sample came to."""
+    """Rows of the sample's result table, by key."""
     table = tmp_path_factory.mktemp("battery") / "battery.csv"
     root = Path(__file__).resolve().parents[2]
     words = ["-m", "tests.battery.run", "--sample", "--out", str(table), "--work", str(table.parent / "work")]

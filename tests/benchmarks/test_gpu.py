@@ -1,4 +1,4 @@
-"""The GPU study on the processor: what is packed comes back, nobody is on both sides, and a lane learns."""
+"""The GPU benchmark on the CPU: packing is lossless, no test patient is trained on, and training is reproducible."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu import lanes, merge, pack, study
+from gpu import fold_training, merge_results, packed_cohort, segmentation_benchmark
 
 from gliomark.cohort.folds import load_cohort_folds
 from gliomark.inference.segmenter import predict_lesion_probability
-from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.published.mignet import MIGNetSettings
+from gliomark.models.published.swin_unet import SwinSize
 from gliomark.study import MRSequence
 from gliomark.training.segmentation import SegmentationTrainingConfig
 
@@ -30,28 +30,28 @@ TINY = MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2)))
 @pytest.fixture(scope="module")
 def packed(tiny_cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pack") / "cohort.zip"
-    pack.write_pack(tiny_cohort_folder, path)
+    packed_cohort.write_pack(tiny_cohort_folder, path)
     return path
 
 
 @pytest.fixture(scope="module")
-def patients(packed: Path) -> list[pack.PackedPatient]:
-    return pack.read_pack(packed, ("FLAIR",))
+def patients(packed: Path) -> list[packed_cohort.PackedPatient]:
+    return packed_cohort.read_pack(packed, ("FLAIR",))
 
 
 def test_a_pack_gives_the_patients_back(packed: Path, tiny_cohort) -> None:
-    patients = pack.read_pack(packed, ("T1C", "FLAIR"))
-    assert [p.facts.patient for p in patients] == list(tiny_cohort.patient_ids)
+    patients = packed_cohort.read_pack(packed, ("T1C", "FLAIR"))
+    assert [p.record.patient for p in patients] == list(tiny_cohort.patient_ids)
     folds = load_cohort_folds(tiny_cohort).folds
     for patient in patients[::4]:
-        stack = tiny_cohort.stack(patient.facts.patient)
-        assert patient.facts.patient in folds[patient.facts.fold]
+        stack = tiny_cohort.read_stack(patient.record.patient)
+        assert patient.record.patient in folds[patient.record.fold]
         np.testing.assert_array_equal(patient.brain, stack.brain)
         np.testing.assert_array_equal(patient.lesion, stack.drawn)
-        np.testing.assert_allclose(patient.facts.spacing_mm, stack.spacing_mm)
+        np.testing.assert_allclose(patient.record.spacing_mm, stack.spacing_mm)
         for name, image in patient.images.items():
             whole = stack.images[MRSequence(name)]
-            step = float(np.ptp(whole)) / pack.LEVELS
+            step = float(np.ptp(whole)) / packed_cohort.LEVELS
             inside = stack.brain
             np.testing.assert_allclose(
                 image.astype(np.float32)[inside], whole[inside], atol=0.51 * step + 4e-3
@@ -59,42 +59,46 @@ def test_a_pack_gives_the_patients_back(packed: Path, tiny_cohort) -> None:
 
 
 def test_every_network_sees_the_same_stream_and_no_test_patient(patients) -> None:
-    bank = lanes.bank_of(patients, "FLAIR")
-    learning = lanes.learning_of(bank, [p.facts.patient for p in patients if p.facts.fold != 2])
+    bank = fold_training.build_slice_bank(patients, "FLAIR")
+    learning = fold_training.build_training_fold(
+        bank, [p.record.patient for p in patients if p.record.fold != 2]
+    )
     settings = [
         SegmentationTrainingConfig(network=n, batch=4)
         for n in (TINY, ComparisonSegmentationSettings("U-Net", 1, 4))
     ]
-    one, two = (lanes.draw_course(learning, s, 9, 1, 2) for s in settings)
+    one, two = (fold_training.draw_schedule(learning, s, 9, 1, 2) for s in settings)
     for name in ("rows", "thetas", "noise", "rates"):
         torch.testing.assert_close(getattr(one, name), getattr(two, name), atol=0, rtol=0)
     shown = {bank.patient_ids[i] for i in bank.patient[one.rows.flatten()].tolist()}
-    assert shown and not shown & {p.facts.patient for p in patients if p.facts.fold == 2}
-    other = lanes.draw_course(learning, settings[0], 9, 2, 2)
+    assert shown and not shown & {p.record.patient for p in patients if p.record.fold == 2}
+    other = fold_training.draw_schedule(learning, settings[0], 9, 2, 2)
     assert not torch.equal(other.rows, one.rows)
     assert one.rates.argmax() < 2 and one.rates[-1] < 1e-3 * settings[0].rate
 
 
 @pytest.fixture(scope="module")
-def lane(patients) -> lanes.Lane:
-    bank = lanes.bank_of(patients, "FLAIR")
+def lane(patients) -> fold_training.FoldTrainer:
+    bank = fold_training.build_slice_bank(patients, "FLAIR")
     still = replace(SegmentationTrainingConfig().augmentation, crop=64, shift=4)
     settings = SegmentationTrainingConfig(network=TINY, augmentation=still, rate=3e-3, batch=8)
-    return lanes.Lane(bank, settings, 24, CPU, compiled=False)
+    return fold_training.FoldTrainer(bank, settings, 24, CPU, compiled=False)
 
 
 def test_a_lane_starts_again_from_the_seed(patients, lane) -> None:
-    learning = lanes.learning_of(lane.bank, [p.facts.patient for p in patients if p.facts.fold])
-    fresh, fields = lanes.start_of(lane.settings, 1)
-    course = lanes.draw_course(learning, lane.settings, 6, 1, 0)
+    learning = fold_training.build_training_fold(
+        lane.bank, [p.record.patient for p in patients if p.record.fold]
+    )
+    fresh, fields = fold_training.create_start(lane.settings, 1)
+    course = fold_training.draw_schedule(learning, lane.settings, 6, 1, 0)
     runs = []
     for _ in range(2):
-        lane.reset(course, fresh, fields)
+        lane.reset_to(course, fresh, fields)
         torch.testing.assert_close(
-            lane.network.guidance.alpha.max(), torch.tensor(5.0), msg="alpha starts from the fold's prior"
+            lane.network.guidance.alpha.max(), torch.tensor(5.0), msg="alpha must start from the fold's prior"
         )
         for _ in range(6):
-            lane.go()
+            lane.run_next_step()
         runs.append(lane.losses[:6].clone())
     torch.testing.assert_close(*runs, atol=1e-3, rtol=1e-3)
     assert int(lane.counter) == 6
@@ -102,20 +106,26 @@ def test_a_lane_starts_again_from_the_seed(patients, lane) -> None:
 
 def test_an_outline_is_read_as_the_segmenter_reads_it(patients, lane) -> None:
     patient = patients[0]
-    ((name, mask, grade),) = lanes.read(lane, [patient], "FLAIR")
+    ((name, mask, grade),) = fold_training.predict_segmentations(lane, [patient], "FLAIR")
     image = torch.from_numpy(patient.images["FLAIR"]).float()[:, None]
     expected = predict_lesion_probability(lane.network.eval(), image, patient.brain, 64)
     expected[~patient.brain] = 0
-    assert name == patient.facts.patient and 0 < grade < 1
+    assert name == patient.record.patient and 0 < grade < 1
     sure = np.abs(expected - 0.5) > 0.1  # bf16
     np.testing.assert_array_equal(mask[sure], (expected >= 0.5)[sure])
 
 
 def test_the_most_valuable_groups_come_first() -> None:
     for order in ("seeds", "parts"):
-        listed = study.groups(order)
-        assert [g.network for g in listed[:4]] == list(study.FIRST) and {g.seed for g in listed[:4]} == {1}
-        assert len(set(listed)) == len(listed) == len(study.NETWORKS) + 2 * len(study.AGAIN)
+        listed = segmentation_benchmark.list_groups(order)
+        assert [g.network for g in listed[:4]] == list(segmentation_benchmark.FIRST_NETWORKS) and {
+            g.seed for g in listed[:4]
+        } == {1}
+        assert (
+            len(set(listed))
+            == len(listed)
+            == len(segmentation_benchmark.NETWORKS) + 2 * len(segmentation_benchmark.REPEATED_NETWORKS)
+        )
 
 
 def test_pieces_become_the_tables(tmp_path: Path) -> None:
@@ -123,11 +133,13 @@ def test_pieces_become_the_tables(tmp_path: Path) -> None:
     out.mkdir()
     results.mkdir()
     lines = []
-    for network, seed, fold in [(n, s, f) for n in study.AGAIN for s in (1, 2) for f in range(1, 6)]:
+    for network, seed, fold in [
+        (n, s, f) for n in segmentation_benchmark.REPEATED_NETWORKS for s in (1, 2) for f in range(1, 6)
+    ]:
         rows = [
             {
                 "patient": f"P{fold}{i}",
-                **dict.fromkeys(merge.SCORES, float(random.uniform(0.5, 0.9))),
+                **dict.fromkeys(merge_results.SCORE_COLUMNS, float(random.uniform(0.5, 0.9))),
                 "lesion_free": [0.0, 0.02],
                 "high_grade": i % 2,
                 "high_grade_probability": 0.5,
@@ -138,7 +150,7 @@ def test_pieces_become_the_tables(tmp_path: Path) -> None:
             {"network": network, "seed": seed, "fold": fold, "steps": 5, "train_seconds": 1.0}
             | {"first_loss": 2.0, "last_loss": 1.0, "patients": rows}
         )
-    lines.append({**lines[0], "seed": 3})  # a seed that was cut off after one fold
+    lines.append({**lines[0], "seed": 3})  # a seed that was interrupted after one fold
     (out / "pieces.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
     speeds = [
         {
@@ -148,21 +160,24 @@ def test_pieces_become_the_tables(tmp_path: Path) -> None:
             "step_ms": 8.0,
             "start_seconds": 60.0,
         }
-        for n in study.AGAIN
+        for n in segmentation_benchmark.REPEATED_NETWORKS
     ]
     (out / "speeds.jsonl").write_text("\n".join(map(json.dumps, speeds)), "utf-8")
-    merge.merge([out], results, {"cohort": "here", "folds_sha256": "0", "settings": {}})
-    table = merge.pd.read_csv(results / "gpu_segmentation.csv")
+    merge_results.merge_results([out], results, {"cohort": "here", "folds_sha256": "0", "settings": {}})
+    table = merge_results.pd.read_csv(results / "gpu_segmentation.csv")
     assert list(zip(table["network"], table["seed"], strict=True)) == [
-        (n, s) for n in study.AGAIN for s in (1, 2)
+        (n, s) for n in segmentation_benchmark.REPEATED_NETWORKS for s in (1, 2)
     ]
     assert (table["patients"] == 20).all()
     own = [r["dice"] for x in lines if (x["network"], x["seed"]) == ("MIG-Net", 1) for r in x["patients"]]
     assert table["dice"][0] == pytest.approx(np.mean(own), abs=1e-4)
-    seeds = merge.pd.read_csv(results / "gpu_segmentation_seeds.csv")
-    assert list(seeds["network"]) == list(study.AGAIN) and (seeds["seeds"] == 2).all()
-    training = merge.pd.read_csv(results / "gpu_training.csv")
-    # five folds of batches of 16, five steps in a second, three times the forward operations
+    seeds = merge_results.pd.read_csv(results / "gpu_segmentation_seeds.csv")
+    assert (
+        list(seeds["network"]) == list(segmentation_benchmark.REPEATED_NETWORKS)
+        and (seeds["seeds"] == 2).all()
+    )
+    training = merge_results.pd.read_csv(results / "gpu_training.csv")
+    # five folds with batches of 16 and five steps in one second; a step counts as three forward passes
     assert (training["slices_per_second"] == 400).all() and (
         training["one_fold_slices_per_second"] == 2000
     ).all()

@@ -1,6 +1,6 @@
-"""The real window before a real server with the real demonstration weights, on a synthetic patient.
+"""Fixtures: the client window with a running server, the demonstration weights and a synthetic patient.
 
-Nothing of the user's own settings is read or written.
+The user's settings are neither read nor written.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ try:
     from PySide6.QtWidgets import QApplication
 
     from gliomark.client.language import use_language
-    from gliomark.client.measure import is_idle, wait_until
+    from gliomark.client.main_window import MainWindow
+    from gliomark.client.response_time import is_idle, wait_until
     from gliomark.client.settings import UserSettings
     from gliomark.client.theme import apply_theme
-    from gliomark.client.window import MainWindow
 except ImportError:
     collect_ignore_glob = ["test_*.py"]
 
-TOKEN = "the tests' own token"
+TOKEN = "token of the tests"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ServerAccess:
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A patient's folder ``患者 7`` with four sequences, and ``clinical.csv`` beside it: 49 years, female."""
-    from gliomark.cohort.phantom import PhantomSettings, create_phantom, write_pictures
+    from gliomark.phantom import PhantomSettings, create_phantom, write_pictures
 
     root = tmp_path_factory.mktemp("病例")
     coarse = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slice_count=20, sublayers=1)
@@ -53,7 +53,7 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAccess]:
-    """One server for all tests, on a port of its own."""
+    """One server for all tests, on a free port."""
     data = tmp_path_factory.mktemp("server")
     command = [sys.executable, "-m", "gliomark", "serve", "--data", str(data), "--port", "0"]
     process = subprocess.Popen(
@@ -73,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAccess]:
 
 @pytest.fixture(scope="module", autouse=True)
 def isolated_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Settings and the local server's data in folders of the module's own."""
+    """Keep the settings and the local server's data in temporary folders of the module."""
     home = tmp_path_factory.mktemp("home")
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(home / "settings"))
     with pytest.MonkeyPatch.context() as patch:
@@ -83,7 +83,7 @@ def isolated_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture
 def app(qapp: QApplication) -> Iterator[QApplication]:
-    """The application as the user sees it, in English."""
+    """The application with the theme, in English."""
     apply_theme(qapp)
     use_language("en")
     yield qapp
@@ -92,7 +92,7 @@ def app(qapp: QApplication) -> Iterator[QApplication]:
 
 @pytest.fixture(scope="module")
 def open_window(qapp: QApplication) -> Iterator[Callable[[], MainWindow]]:
-    """A window in English, before no server yet; closed when the module is done."""
+    """Function that opens a window in English without a server; the windows are closed after the module."""
     windows: list[MainWindow] = []
 
     def create_window() -> MainWindow:
@@ -112,7 +112,7 @@ def open_window(qapp: QApplication) -> Iterator[Callable[[], MainWindow]]:
 
 @pytest.fixture(scope="module")
 def connected_window(open_window: Callable[[], MainWindow], server: ServerAccess) -> MainWindow:
-    """A window before the server."""
+    """A window connected to the server."""
     window = open_window()
     window.session.connect_to_server(server.address, server.token)
     wait_until(lambda: window.session.state.server_status == "ready")
@@ -120,30 +120,30 @@ def connected_window(open_window: Callable[[], MainWindow], server: ServerAccess
 
 
 @pytest.fixture(scope="module")
-def predicted_window(connected: MainWindow, phantom: Path) -> MainWindow:
-    """The window with the phantom, picked by its T1C folder, and the model's answer."""
-    connected.open_patient(phantom / "T1C")
-    wait_until(lambda: is_idle(connected) and connected.session.state.is_study_ready)
-    connected.input_panel.open_path(phantom.parent / "clinical.csv")
-    connected.input_panel.predict_button.click()
-    wait_until(lambda: is_idle(connected))
-    return connected
+def predicted_window(connected_window: MainWindow, phantom_folder: Path) -> MainWindow:
+    """The window with the phantom, opened by its T1C folder, and its prediction."""
+    connected_window.open_patient(phantom_folder / "T1C")
+    wait_until(lambda: is_idle(connected_window) and connected_window.session.state.is_study_ready)
+    connected_window.input_panel.open_path(phantom_folder.parent / "clinical.csv")
+    connected_window.input_panel.predict_button.click()
+    wait_until(lambda: is_idle(connected_window))
+    return connected_window
 
 
 @pytest.fixture
-def restored_window(desk: MainWindow) -> Iterator[MainWindow]:
-    """``desk`` as it was, whatever the last test did."""
-    yield desk
-    desk.switch_language("en")
-    desk.session.dismiss_error()
-    desk.session.show_heatmap("")
-    for tool in (desk.image_panel.brush_button, desk.image_panel.eraser_button):
+def restored_window(predicted_window: MainWindow) -> Iterator[MainWindow]:
+    """``desk``, restored to its initial state after each test."""
+    yield predicted_window
+    predicted_window.switch_language("en")
+    predicted_window.session.dismiss_error()
+    predicted_window.session.show_heatmap("")
+    for tool in (predicted_window.image_panel.brush_button, predicted_window.image_panel.eraser_button):
         if tool.isChecked():
             tool.click()
-    desk.input_panel.enhancing_control.select_value(None)
-    if desk.image_panel.is_user_segmentation:
-        desk.image_panel.revert_button.click()
-    wait_until(lambda: is_idle(desk))
-    if desk.session.state.job["request"]["enhancing"]:
-        desk.input_panel.predict_button.click()
-        wait_until(lambda: is_idle(desk))
+    predicted_window.input_panel.enhancing_control.select_value(None)
+    if predicted_window.image_panel.is_user_segmentation:
+        predicted_window.image_panel.revert_button.click()
+    wait_until(lambda: is_idle(predicted_window))
+    if predicted_window.session.state.job["request"]["enhancing"]:
+        predicted_window.input_panel.predict_button.click()
+        wait_until(lambda: is_idle(predicted_window))

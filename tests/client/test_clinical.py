@@ -1,4 +1,4 @@
-"""Age and sex out of a csv, and each way in which it may be wrong."""
+"""Age and sex from a table, and the errors it may contain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.client.clinical import parse_typed_age, read_age_and_sex
+from gliomark.client.clinical_data import parse_typed_age, read_age_and_sex
 from gliomark.client.language import translate_message, use_language
 from gliomark.study import GliomarkError
 
@@ -37,8 +37,8 @@ def test_a_subject_is_found_without_its_prefix(tmp_path: Path, patient: str, row
 @pytest.mark.parametrize(
     "patient, said",
     [
-        ("P4", "age abc of patient P4 in .*clinical.csv is not a number"),
-        ("P5", "sex 5 of patient P5 in .*clinical.csv is not understood"),
+        ("P4", "age abc of patient P4 in .*clinical.csv is not an age"),
+        ("P5", "sex 5 of patient P5 in .*clinical.csv is not a valid value"),
         ("P6", "2 rows in .*clinical.csv"),
         ("P9", "no row in .*clinical.csv"),
     ],
@@ -48,7 +48,7 @@ def test_wrong_rows_say_what_to_do(tmp_path: Path, patient: str, said: str) -> N
         read_age_and_sex(written(tmp_path, TABLE), patient)
 
 
-@pytest.mark.parametrize("text, said", [("a,b\n1,2\n", "no column id"), ("", "no column id")])
+@pytest.mark.parametrize("text, said", [("a,b\n1,2\n", "no id column"), ("", "no id column")])
 def test_no_table(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(GliomarkError, match=said):
         read_age_and_sex(written(tmp_path, text), "P1")
@@ -57,7 +57,7 @@ def test_no_table(tmp_path: Path, text: str, said: str) -> None:
 def test_no_text_and_no_file(tmp_path: Path) -> None:
     broken = tmp_path / "broken.csv"
     broken.write_bytes(b"id,age\n\xff\xff,5\n")
-    with pytest.raises(GliomarkError, match="neither UTF-8"):
+    with pytest.raises(GliomarkError, match="not UTF-8"):
         read_age_and_sex(broken, "P1")
     with pytest.raises(GliomarkError, match="cannot be opened"):
         read_age_and_sex(tmp_path / "nowhere.csv", "P1")
@@ -77,7 +77,7 @@ def test_age_as_typed() -> None:
 
 
 def test_workbook_and_chinese_sentence(tmp_path: Path, qapp: object) -> None:
-    """A workbook fills the fields as a csv does, and a sentence comes in the window's language."""
+    """A workbook is read like a csv file, and error messages follow the language of the window."""
     from openpyxl import Workbook
 
     book = Workbook()

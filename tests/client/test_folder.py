@@ -1,4 +1,4 @@
-"""Which folder is meant, and how it is packed."""
+"""Resolving the patient's folder and packing it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.client.folder import pack_folder, resolve_patient_folder
+from gliomark.client.patient_folder import pack_folder, resolve_patient_folder
 from gliomark.study import GliomarkError
 
 
@@ -29,7 +29,7 @@ def test_loosely_named_series_means_its_patient(tmp_path: Path) -> None:
 
 
 def test_patients_that_sound_like_sequences_stay(tmp_path: Path) -> None:
-    """Flat DICOM folders of two patients: T1-001 is no sequence because T1-002 is no other kind."""
+    """Flat DICOM folders of two patients: T1-001 is not a sequence because T1-002 names the same sequence."""
     make(tmp_path, "T1-001/1.dcm", "T1-002/1.dcm", "T1-002/2.dcm")
     assert resolve_patient_folder(tmp_path / "T1-001") == tmp_path / "T1-001"
 
@@ -51,5 +51,5 @@ def test_packing_can_be_stopped_and_refuses_nothing(tmp_path: Path) -> None:
     make(tmp_path, "P/T1C/001.png")
     assert not pack_folder(tmp_path / "P", tmp_path / "a.zip", lambda: True)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(GliomarkError, match="holds no files"):
+    with pytest.raises(GliomarkError, match="contains no files"):
         pack_folder(tmp_path / "empty", tmp_path / "b.zip", lambda: False)

@@ -1,4 +1,4 @@
-"""Every string has its Chinese, the compiled file is the written one, and the program's words keep their places."""
+"""Every text has a Chinese translation with the same placeholders, and the compiled file is up to date."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PAIRS = [
 
 
 def linguist(name: str, *words: object) -> None:
-    """One of Qt Linguist's tools, which PySide6 brings."""
+    """Run one of the Qt Linguist tools included in PySide6."""
     tool = shutil.which(name, path=sysconfig.get_path("scripts")) or pytest.skip(f"no {name}")
     subprocess.run([tool, *map(str, words)], check=True, capture_output=True)
 
 
 def test_every_string_of_the_code_is_in_the_file(tmp_path: Path) -> None:
-    """lupdate finds nothing new: gliomark's own strings, as the source has them today."""
+    """lupdate finds the same texts in the source as in the translation file."""
     fresh = tmp_path / "fresh.ts"
     linguist("pyside6-lupdate", "-locations", "none", *sorted(CLIENT.glob("*.py")), "-ts", fresh)
     found = {m.findtext("source") for m in ElementTree.parse(fresh).getroot().iter("message")}
@@ -39,7 +39,7 @@ def test_every_string_of_the_code_is_in_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source, translation", PAIRS, ids=[source[:40] for source, _ in PAIRS])
 def test_string_is_translated(source: str, translation: ElementTree.Element) -> None:
-    """Finished, in Chinese signs where there are words, and with the same number of places to fill."""
+    """The translation is finished, contains Chinese characters and has the same placeholders."""
     text = translation.text or ""
     assert translation.get("type") is None and text
     if any(letter.isalpha() for letter in source.replace("{}", "")):
@@ -55,7 +55,7 @@ def test_compiled_file_is_the_written_one(tmp_path: Path) -> None:
 
 
 def test_client_needs_no_torch() -> None:
-    """What a hospital's PC has to have: the whole client comes without the networks' and the images' libraries."""
+    """The client imports none of the large libraries for networks and images, which a hospital's PC may lack."""
     heavy = "torch monai SimpleITK pydicom nibabel lightgbm scipy fastapi".split()
     code = f"import sys, gliomark.client.app; print(sorted(set(sys.modules) & set({heavy})))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The server that the client starts itself: ready, killed in the middle, started again, gone at the end."""
+"""The local server of the client: start, crash during a prediction, restart and end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from PySide6.QtCore import QProcess
 
 from gliomark.client.app import DISPLAY_VARIABLES
-from gliomark.client.local import parse_address
-from gliomark.client.measure import is_idle, wait_until
-from gliomark.client.window import MainWindow
+from gliomark.client.local_server import parse_address
+from gliomark.client.main_window import MainWindow
+from gliomark.client.response_time import is_idle, wait_until
 
 
 def alive(process_id: int) -> bool:
@@ -29,23 +29,23 @@ def alive(process_id: int) -> bool:
 
 
 def test_local_server_killed_in_the_middle_goes_on(
-    open_window: Callable[[], MainWindow], phantom: Path
+    open_window: Callable[[], MainWindow], phantom_folder: Path
 ) -> None:
     window = open_window()
-    window.open_patient(phantom)  # before there is a server
+    window.open_patient(phantom_folder)  # before the server is started
     window.connect_server()
     wait_until(lambda: window.session.state.is_study_ready)
-    window.input_panel.open_path(phantom.parent / "clinical.csv")
+    window.input_panel.open_path(phantom_folder.parent / "clinical.csv")
     wait_until(lambda: is_idle(window))
     window.input_panel.predict_button.click()
     wait_until(lambda: window.session.state.running_job_id)
     window.session.local_server.process.kill()
     wait_until(lambda: window.session.state.error)
     wait_until(lambda: window.session.state.server_status == "gone")
-    assert window.error_label.text() == "The local server has stopped unexpectedly; it can be started again."
+    assert window.error_label.text() == "The local server has stopped unexpectedly. Try again to restart it."
     assert (
         window.session.state.is_study_ready and window.image_panel.slice_strip.isEnabled()
-    )  # the images can still be looked at
+    )  # the images can still be viewed
     window.retry_button.click()
     wait_until(lambda: window.session.state.job is not None and is_idle(window))
     assert not window.error_banner.isVisible() and window.session.state.prediction["lesion"]["found"]
@@ -58,7 +58,7 @@ def test_local_server_killed_in_the_middle_goes_on(
 
 @pytest.fixture
 def impostor() -> Iterator[list[bytes]]:
-    """Another user's program that listens wherever it can and answers as a server does; what it was sent."""
+    """Another user's program that listens on many ports and responds like a server; records what it receives."""
     heard: list[bytes] = []
 
     class Answering(BaseHTTPRequestHandler):
@@ -85,7 +85,7 @@ def impostor() -> Iterator[list[bytes]]:
 def test_only_the_port_that_its_own_child_told_is_asked(
     open_window: Callable[[], MainWindow], impostor: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token comes by the environment, the port by the pipe, neither by the command line that all may read."""
+    """Token (environment) and port (pipe) are not passed in the command line, which all users can read."""
     window = open_window()
     window.connect_server()
     wait_until(lambda: window.session.state.server_status == "ready")
@@ -97,7 +97,7 @@ def test_only_the_port_that_its_own_child_told_is_asked(
     listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout
     own = [line for line in listening.splitlines() if f"pid={local.process.processId()}," in line]
     assert not listening or any(line.split()[3].endswith(f":{told.port}") for line in own)
-    assert not impostor, "nobody else was asked"
+    assert not impostor, "a foreign program received a request"
     local.process.kill()
     wait_until(lambda: window.session.state.server_status == "gone")
     assert local._http_client is None or window.session.state.server_status == "gone"
@@ -112,7 +112,7 @@ def test_only_the_port_that_its_own_child_told_is_asked(
             b'gliomark listens on http://127.0.0.1:1\n{"address": "http://127.0.0.1:2"}\n',
             "http://127.0.0.1:2",
         ),
-        (b'{"address": "http://127.0.0.1:2"}', ""),  # not yet whole
+        (b'{"address": "http://127.0.0.1:2"}', ""),  # line not complete
         (b"gliomark listens on http://127.0.0.1:1\n", ""),
         (b'{"address": "http://evil.example:2"}\n', ""),
         (b'{"address": 2}\n[1]\n7\n{}\n', ""),
@@ -134,23 +134,31 @@ def test_two_clients_have_a_server_and_a_folder_each(open_window: Callable[[], M
         window.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
 def test_without_a_screen_one_sentence() -> None:
     bare = {name: value for name, value in os.environ.items() if name not in DISPLAY_VARIABLES}
     command = [sys.executable, "-m", "gliomark", "client"]
     done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == "gliomark: There is no screen here; start 'gliomark client' on a desktop.\n"
+    assert done.stderr == "gliomark: No display is available; start 'gliomark client' on a desktop.\n"
 
 
-def test_the_program_starts_and_ends(phantom: Path, tmp_path: Path) -> None:
-    """The command itself, before a server that is not there, ended from outside."""
+def test_the_program_starts_and_ends(phantom_folder: Path, tmp_path: Path) -> None:
+    """The command with an unreachable server, ended by a signal."""
     own = {"XDG_CONFIG_HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
-    command = [sys.executable, "-m", "gliomark", "client", str(phantom), "--server", "http://127.0.0.1:9"]
+    command = [
+        sys.executable,
+        "-m",
+        "gliomark",
+        "client",
+        str(phantom_folder),
+        "--server",
+        "http://127.0.0.1:9",
+    ]
     process = subprocess.Popen(command, env=os.environ | own, stderr=subprocess.PIPE, text=True)
     kept = tmp_path / "gliomark" / "client.ini"
     try:
-        wait_until(kept.exists)  # the folder is remembered once the window stands
+        wait_until(kept.exists)  # the folder is stored once the window is open
         process.terminate()
         _, said = process.communicate(timeout=60)
     finally:
@@ -160,15 +168,15 @@ def test_the_program_starts_and_ends(phantom: Path, tmp_path: Path) -> None:
 
 
 def test_local_server_that_cannot_start(open_window: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Python without gliomark's server: its own last words, in one sentence, and the way to the settings."""
+    """Without gliomark's server the message contains the last line of the process and offers the settings."""
     window = open_window()
     monkeypatch.setattr(sys, "executable", "/usr/bin/false" if Path("/usr/bin/false").exists() else "false")
     window.start()
-    wait_until(lambda: window.session.state.trouble)
-    assert window.sentence.text().startswith("The local server could not be started (")
-    assert window.mend.isVisible() and window.again.isVisible()
+    wait_until(lambda: window.session.state.error)
+    assert window.error_label.text().startswith("The local server could not be started (")
+    assert window.error_settings_button.isVisible() and window.retry_button.isVisible()
     monkeypatch.setattr(sys, "executable", "no such program")
-    window.again.click()
-    wait_until(lambda: window.session.state.trouble)
-    assert window.sentence.text().startswith("The local server could not be started (")
+    window.retry_button.click()
+    wait_until(lambda: window.session.state.error)
+    assert window.error_label.text().startswith("The local server could not be started (")
     window.close()

@@ -1,12 +1,12 @@
-"""The outline under the brush: pixels, contour, and the way back."""
+"""The mask editor: brush, contour, undo and redo."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from gliomark.client.outline import MaskEditor, compute_contour, compute_stroke_mask
-from gliomark.client.pictures import ImageDecodeError, decode_slice, decode_slices, encode_mask
+from gliomark.client.mask_editor import MaskEditor, compute_contour, compute_stroke_mask
+from gliomark.client.png import ImageDecodeError, decode_slice, decode_slices, encode_mask
 
 
 def disc(radius: float) -> np.ndarray:
@@ -26,12 +26,12 @@ def test_stroke_has_no_gaps() -> None:
 
 @pytest.mark.parametrize("mask", [disc(12), disc(20) & ~disc(8), np.eye(60, dtype=bool), disc(40)])
 def test_contour_is_closed_and_encloses_the_mask(mask: np.ndarray) -> None:
-    """Where a segment ends another begins, and what they go around is the mask, its corners cut."""
+    """The segments form closed lines that enclose the mask with its corners cut."""
     segments = compute_contour(mask)
     begins, ends = (sorted(map(tuple, part.tolist())) for part in (segments[:, :2], segments[:, 2:]))
     assert begins == ends
     area = (segments[:, 0] * segments[:, 3] - segments[:, 2] * segments[:, 1]).sum() / 2
-    # a cell with a corner cut is an eighth of a pixel off
+    # each cut corner changes the area by an eighth of a pixel
     slanted = (segments[:, :2] != segments[:, 2:]).all(axis=1).sum()
     assert abs(area - mask.sum()) <= slanted / 8
 
@@ -86,7 +86,7 @@ def test_masks_survive_the_way_to_the_server() -> None:
 
 
 def test_sixteen_bits_survive() -> None:
-    from gliomark.server.store import encode_slice_png  # the server's own writer
+    from gliomark.server.study_store import encode_slice_png  # the server's encoder
 
     grey = np.linspace(0, 65535, 240 * 240).reshape(240, 240).astype(np.uint16)
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""A small prepared cohort, written here by hand, and the search for what identifies a patient."""
+"""A small prepared cohort, written directly to disk, and the search for identifying values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FOLDS = {
 
 @pytest.fixture(scope="session")
 def prepared_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six patients of six slices, brains and lesions ellipsoids, T1C and T2; G0003 has no T1C. Do not change it."""
+    """Six patients with six slices of T1C and T2, ellipsoids as brains and lesions; G0003 has no T1C. Read only."""
     folder = tmp_path_factory.mktemp("prepared") / "cohort"
     (folder / "patients").mkdir(parents=True)
     cohort_record = {"schema_version": 2, "sequences": ["T1C", "T2"], "settings": {}}
@@ -80,7 +80,7 @@ def _draw_ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.n
 
 
 def _create_record(number: int, sequences: list[str], names: list[str]) -> dict:
-    """An oblique grid of 0.95 mm pixels and 5 mm steps."""
+    """A record with an oblique grid of 0.95 mm pixels and 5 mm slice spacing."""
     affine = np.eye(4)
     rotation = Rotation.from_euler("xyz", [4.0 + number, -3.0, 6.0], degrees=True).as_matrix()
     affine[:3, :3] = rotation @ np.diag([0.95, 0.95, 5.0])
@@ -114,7 +114,7 @@ def _create_record(number: int, sequences: list[str], names: list[str]) -> dict:
 
 @pytest.fixture(scope="session")
 def find_residues() -> Callable[[Path, Iterable[str]], list[tuple[Path, str]]]:
-    """Search a folder for values: in paths, in files' bytes (several codings), unpacked gzip and HDF5."""
+    """Search a folder for values in paths, file contents (several encodings) and unpacked gzip and HDF5."""
     return _find_residues
 
 

@@ -1,4 +1,4 @@
-"""Clean DICOM: every element of the output against the profile's table, and no original value in any byte."""
+"""Tests of de-identification: every output element against the profile's table, no original value in any byte."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ STUDY, FRAME = "1.3.12.2.1107.5.2.43.67000.1", "1.3.12.2.1107.5.2.43.67000.9"
 def element(
     kind: UID, patient: str = "XY-2017-5512", name: str = "Zhang^Sanfeng=张^三丰", instance: int = 1
 ) -> Dataset:
-    """An object with the identifying elements that every export has."""
+    """Create an object with the identifying elements of a typical export."""
     item = Dataset()
     item.SpecificCharacterSet = "GB18030"
     item.SOPClassUID, item.SOPInstanceUID = (
@@ -72,11 +72,11 @@ def element(
 
 
 def image(instance: int = 1, **names: str) -> Dataset:
-    """A classic MR slice: private elements, nested names, an overlay and one in the pixels' high bits."""
+    """Create a classic MR slice with private elements, nested names, an overlay and one in the pixels' high bits."""
     item = element(uids.MRImageStorage, instance=instance, **names)
     item.ScanningSequence, item.RepetitionTime, item.EchoTime = "SE", "500", "10"
     item.ContrastBolusAgent = "Magnevist 15ml lot ZZ81"
-    item.SoftwareVersions = ["syngo MR", "for Sanfeng"]  # kept by the profile, but not with a name in it
+    item.SoftwareVersions = ["syngo MR", "for Sanfeng"]  # kept by the profile, but must not contain a name
     item.ImagePositionPatient, item.ImageOrientationPatient = [-100, -110, 5.0 * instance], [1, 0, 0, 0, 1, 0]
     item.PixelSpacing, item.SliceThickness = [0.9, 0.8], "5"
     reference = Dataset()
@@ -104,7 +104,7 @@ def put_pixels(item: Dataset, pixels: np.ndarray) -> None:
 
 
 def enhanced() -> Dataset:
-    """A multi-frame object with dates in its frames and names in its shared groups."""
+    """Create a multi-frame object with dates and names in its functional groups."""
     item = element(uids.EnhancedMRImageStorage, "00451", "Li^Xiaoming=李^小明")
     item.PatientBirthDate, item.AcquisitionDateTime = "19800102", "20200317101755.33"
     item.StudyInstanceUID = f"{STUDY}.21"
@@ -143,7 +143,7 @@ def structures() -> Dataset:
 
 
 def whole_table(kind: UID = uids.MRImageStorage) -> tuple[Dataset, list[str]]:
-    """Every element of the profile's table, at the top and inside a kept sequence, and the values put in."""
+    """Create all elements of the profile's table, at top level and in a kept sequence; return also their values."""
     item, secrets = element(kind, "TABLE-9913", "Table^Everyone"), []
     nested = Dataset()
     for number, tag in enumerate(sorted(TABLE)):
@@ -158,8 +158,8 @@ def whole_table(kind: UID = uids.MRImageStorage) -> tuple[Dataset, list[str]]:
 
 
 def full_element(tag: int, mark: str, secrets: list[str]) -> DataElement:
-    """An element with a value that is its own; the value goes to secrets where it can be searched for."""
-    # the table may be newer than the dictionary
+    """Create an element with a unique value, which is added to ``secrets`` if it can be searched for."""
+    # the profile may be newer than pydicom's dictionary
     representation = dictionary_VR(tag).split(" or ")[0] if dictionary_has_tag(tag) else "LO"
     word = f"SECRET{mark.upper()}"
     number = mark.replace("x", "8")
@@ -171,7 +171,7 @@ def full_element(tag: int, mark: str, secrets: list[str]) -> DataElement:
     values["OW"] = values["UN"] = values["OB"]
     if representation == "SQ":
         inner = Dataset()
-        if TABLE[Tag(tag)] == "X/Z/U":  # kept for its references
+        if TABLE[Tag(tag)] == "X/Z/U":  # kept because of its references
             inner.ReferencedSOPInstanceUID = word = f"1.2.999.55.{number}"
         else:
             inner.CodeMeaning = word
@@ -196,7 +196,7 @@ def save(item: Dataset, path: Path, bare: bool = False, coding: UID = uids.Expli
 
 @pytest.fixture
 def hospital(tmp_path: Path) -> Path:
-    """Two people's images, masks, and everything that must not be written."""
+    """Images and masks of two people, with values that must not be written."""
     root = tmp_path / "Zhang Sanfeng export"
     for instance in (1, 2, 3):
         save(image(instance), root / "A" / f"IM{instance}", bare=instance == 2)
@@ -217,7 +217,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def original_of(clean: Dataset, root: Path) -> Dataset:
-    """The original of a clean object, found by class and instance number."""
+    """Find the original of a de-identified object by class and instance number."""
     originals = [
         pydicom.dcmread(path, force=True)
         for path in root.rglob("*")
@@ -234,11 +234,11 @@ def original_of(clean: Dataset, root: Path) -> Dataset:
 
 
 def wrong_elements(dataset: Dataset) -> Iterator[str]:
-    """Elements, at every depth, that the profile's table does not let stand as they are."""
+    """Yield nested elements that the profile's table does not allow in this form."""
     for item in dataset.iterall():
         letters = TABLE.get(item.tag, "")
         if item.tag.is_private or item.tag.group & 0xFF00 in (0x5000, 0x6000) or letters == "X":
-            yield f"{item.tag} {item.keyword} is there"
+            yield f"{item.tag} {item.keyword} is present"
         elif item.VR == "UI" and letters:
             values = [item.value] if isinstance(item.value, str) else list(item.value or [])
             if not all(value.startswith(("2.25.", "1.2.840.10008.")) for value in values):
@@ -273,8 +273,8 @@ def test_every_element_of_the_table_is_acted_on_at_every_depth(
     (path,) = files(tmp_path / "out")
     clean = pydicom.dcmread(path)
     assert list(wrong_elements(clean)) == []
-    assert len(clean.AnatomicRegionSequence[0]) > 100  # cleaned, not thrown away
-    # a code of four digits or less can stand in pixels by chance
+    assert len(clean.AnatomicRegionSequence[0]) > 100  # cleaned, not removed
+    # a short code can occur in pixels by chance
     assert find_residues(tmp_path / "out", {word for word in secrets if len(word) > 5}) == []
 
 
@@ -290,14 +290,14 @@ def test_what_a_class_requires_stays_with_a_dummy(cleaned: tuple[Path, Anonymisa
 
 
 def test_the_package_itself_would_leave_nested_names_and_dates() -> None:
-    """Why its table is used and not its code: this fails once it does the right thing."""
+    """Document why only the package's table is used, not its code; this test fails once the package is correct."""
     from dicomanonymizer import anonymize_dataset
 
     item = image()
     item.AcquisitionDate = "20200317"
     item.ScheduledProcedureStepEndDate = "20200317"
     anonymize_dataset(item)
-    assert item.ScheduledProcedureStepEndDate == "00010101"  # X: should be gone
+    assert item.ScheduledProcedureStepEndDate == "00010101"  # X: should be removed
     group = enhanced()
     anonymize_dataset(group)
     assert "FrameComments" in group.PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0]
@@ -316,7 +316,7 @@ def test_no_original_value_is_in_any_byte_or_path(
     hospital: Path, cleaned: tuple[Path, AnonymisationReport], find_residues: Search
 ) -> None:
     before = {value for _, value in find_residues(hospital.parent, IDENTIFYING)}
-    assert before == set(IDENTIFYING)  # each can be found where it is
+    assert before == set(IDENTIFYING)  # the search finds all of them in the source
     assert len(files(cleaned[0])) == 5
     assert find_residues(cleaned[0], IDENTIFYING) == []
 
@@ -368,7 +368,7 @@ def test_descriptors_become_one_word_where_asked_for(
     codes = {tuple(code.CodeValue for code in item.DeidentificationMethodCodeSequence) for item in items}
     assert codes == {("113100", "113105")}
     wrong = {text for item in items for text in wrong_elements(item)}
-    assert wrong == {"(0008,103E) SeriesDescription is there"}
+    assert wrong == {"(0008,103E) SeriesDescription is present"}
     assert find_residues(tmp_path / "out", IDENTIFYING) == []
 
 
@@ -383,7 +383,7 @@ def test_pixels_and_geometry_are_as_before(hospital: Path, cleaned: tuple[Path, 
             continue
         before = original_of(clean, hospital)
         before.file_meta = clean.file_meta
-        mask = 2**clean.BitsStored - 1  # the overlay in the bits above is gone
+        mask = 2**clean.BitsStored - 1  # the overlay in the higher bits is removed
         assert np.array_equal(clean.pixel_array, before.pixel_array & mask)
         assert not (np.frombuffer(clean.PixelData, np.uint16) & ~np.uint16(mask)).any()
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
@@ -438,7 +438,7 @@ def test_negative_values_under_an_overlay_keep_their_sign(tmp_path: Path) -> Non
     anonymise_folder(tmp_path / "in", tmp_path / "out")
     clean = pydicom.dcmread(files(tmp_path / "out")[0])
     assert np.array_equal(clean.pixel_array, values)
-    # readers that do not look at BitsStored find them too
+    # for readers that ignore BitsStored
     assert np.array_equal(np.frombuffer(clean.PixelData, np.int16).reshape(8, 10), values)
 
 
@@ -463,7 +463,7 @@ def test_uids_of_another_run_are_others(hospital: Path, tmp_path: Path) -> None:
     assert not found[0] & found[1]
 
 
-# ---- people and places ------------------------------------------------------------------------------
+# ---- patients and folders ---------------------------------------------------------------------------
 
 
 def test_places_say_nothing_and_the_key_is_the_owners(cleaned: tuple[Path, AnonymisationReport]) -> None:
@@ -530,7 +530,7 @@ def test_one_person_written_in_letters_and_in_chinese_is_one(hospital: Path, tmp
     assert anonymise_folder(hospital, tmp_path / "out").left_out == ()
 
 
-# ---- what is not written ----------------------------------------------------------------------------
+# ---- objects left out -------------------------------------------------------------------------------
 
 
 def test_objects_that_may_show_a_name_are_left_out_with_a_reason(
@@ -589,7 +589,7 @@ def test_folders_in_each_other_and_foreign_files_are_refused(hospital: Path, tmp
 
 
 def original_values(item: Dataset) -> set[str]:
-    """Values of elements of the table that are long enough not to stand somewhere by chance."""
+    """Return values of elements in the table that are too long to occur by chance."""
     found = set()
     for each in item.iterall():
         known = TABLE.get(each.tag) and each.VR not in {"SQ", "OB", "OW", "UN"}

@@ -1,4 +1,4 @@
-"""The stated model: what it draws, that its posterior is Bayes' answer, and the ceiling that follows."""
+"""Tests of the appearance model: its samples, its exact posterior and the best achievable AUC."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from gliomark.cohort.phantom.appearance import (
+from gliomark.phantom.appearance import (
     APPEARANCE_EFFECTS,
     MARKER_COLUMNS,
     MISMATCH_LOG_ODDS,
@@ -80,7 +80,7 @@ def test_labels_cause_the_look() -> None:
 
 
 def by_hand(look: TumourAppearance, age: int, sex: int, marker: str, noise: float) -> float:
-    """Bayes' rule written out by its definition, slowly and without the module's arrays."""
+    """Compute Bayes' rule directly from its definition, without the module's arrays."""
     total = positive = 0.0
     for stratum in STRATA:
         years = stats.norm.cdf([age, age + 1], *stratum.age_mean_sd)
@@ -168,5 +168,5 @@ def test_impossible_wishes_are_refused() -> None:
         AppearanceSettings(noise_factor=0)
     with pytest.raises(GliomarkError, match="threshold"):
         AppearanceSettings(ki67_threshold=95)
-    with pytest.raises(GliomarkError, match="no marker 'mgmt'"):
+    with pytest.raises(GliomarkError, match="Unknown marker 'mgmt'"):
         estimate_auc_ceiling("mgmt", draws=10)

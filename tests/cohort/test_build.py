@@ -1,4 +1,4 @@
-"""The whole build, on synthetic patients: complete, resumable to the byte, and silent about who anybody is."""
+"""Tests of the complete build on synthetic patients: complete, resumable byte for byte, and anonymous."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from gliomark.cohort.build import BuildReport, BuildSettings, CohortSources, build_cohort
 from gliomark.cohort.labels import LabelSettings
-from gliomark.cohort.phantom import PhantomSettings, create_phantom, write_clinical_csv, write_pictures
 from gliomark.cohort.store import Cohort
 from gliomark.io import read_study
+from gliomark.phantom import PhantomSettings, create_phantom, write_clinical_csv, write_pictures
 from gliomark.preprocessing import prepare
 from gliomark.study import GliomarkError, MRSequence
 
@@ -27,7 +27,7 @@ SEEDS = range(1, 11)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten patients as pictures, the skull taken off so that nothing has to be stripped, and their table."""
+    """Ten patients as pictures, already skull-stripped, and their table."""
     root = tmp_path_factory.mktemp("hospital 医院")
     rows = []
     for seed in SEEDS:
@@ -56,7 +56,7 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(built: Path, tmp_path: Path) -> Path:
-    """The built cohort again, to be damaged."""
+    """A copy of the built cohort, to be damaged."""
     shutil.copytree(built, tmp_path / "cohort")
     shutil.copytree(built.with_name("cohort.private"), tmp_path / "cohort.private")
     return tmp_path / "cohort"
@@ -67,7 +67,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def key(cohort: Path) -> dict[str, str]:
-    """Original id to new id."""
+    """Read the new id by original id."""
     lines = (cohort.with_name(cohort.name + ".private") / "key.csv").read_text("utf-8-sig").splitlines()[1:]
     return {line.split(",")[1]: line.split(",")[0] for line in lines}
 
@@ -155,7 +155,7 @@ def test_a_changed_source_is_prepared_again_and_a_vanished_row_leaves(
     table.write_text("\n".join(row for row in rows if not row.startswith("PHANTOM-0007")) + "\n", "utf-8")
     gone = key(copy)["PHANTOM-0007"]
     report = build(changed, copy)
-    # changing the first mask picture to an equal one changes no byte: only the row counts then
+    # replacing the first mask picture by an identical one changes no byte: only the missing row matters
     assert report.reused + report.prepared == 9 and set(report.left_out) == {"PHANTOM-0007"}
     assert "has no row" in report.left_out["PHANTOM-0007"]
     assert gone not in Cohort(copy).prepared_ids and not list(copy.glob(f"GMS*/*/{gone}"))

@@ -1,4 +1,4 @@
-"""Bad input to the cohort commands, through the real command line: one sentence, a status, nothing half-written."""
+"""Tests of the cohort commands with bad input: one sentence, exit status 1, and no partial output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLE = "id,age,sex,ki67\nA,50,0,20\n"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with an export that holds nothing of use, and a table."""
+    """A folder with an export without usable files, and a table."""
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "readme.txt").write_text("nothing here")
     (tmp_path / "labels.csv").write_text(TABLE)
@@ -26,7 +26,7 @@ def place(tmp_path: Path) -> Path:
 def refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> Callable[..., str]:
-    """refused(*arguments): the one line on standard error."""
+    """Function that runs a command which must fail, and returns its single line on standard error."""
 
     def call(*arguments: object) -> str:
         monkeypatch.chdir(place)
@@ -71,7 +71,7 @@ BUILD = ("cohort", "build", "export", "--labels", "labels.csv", "--out", "out", 
 )
 def test_refused_in_one_sentence(refused, place: Path, arguments: tuple[str, ...], sentence: str) -> None:
     assert sentence in refused(*arguments)
-    assert not list(place.glob("out/*")), "nothing half-written"
+    assert not list(place.glob("out/*")), "no partial output"
     assert sorted(path.name for path in (place / "export").iterdir()) == ["readme.txt"]
 
 

@@ -1,4 +1,4 @@
-"""Records of a prepared cohort that are cut, altered or something else are refused by a sentence with their name."""
+"""Tests of damaged records of a prepared cohort: they are refused with a message that gives the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def own(tiny_cohort_folder: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
+    """A copy to be damaged."""
     return Path(shutil.copytree(tiny_cohort_folder, tmp_path / "cohort"))
 
 
@@ -43,7 +43,7 @@ NO_OBJECTS = (
 def test_what_a_cohort_says_of_itself(own: Path, how: Callable[[str], str]):
     path = own / "cohort.json"
     path.write_text(how(path.read_text("utf-8")), "utf-8")
-    with pytest.raises(GliomarkError, match="cohort.json is damaged or no record of this cohort"):
+    with pytest.raises(GliomarkError, match="cohort.json is damaged or not a record of this cohort"):
         Cohort(own)
 
 
@@ -56,7 +56,7 @@ def test_what_a_cohort_says_of_itself(own: Path, how: Callable[[str], str]):
 def test_a_patients_record(own: Path, how: Callable[[str], str]):
     path = own / "patients" / "P01.json"
     path.write_text(how(path.read_text("utf-8")), "utf-8")
-    with pytest.raises(GliomarkError, match="P01.json is damaged or no record of this cohort"):
+    with pytest.raises(GliomarkError, match="P01.json is damaged or not a record of this cohort"):
         Cohort(own).read_stack("P01")
     assert Cohort(own).read_stack("P02").brain.any()
 
@@ -69,7 +69,7 @@ def test_a_patients_record(own: Path, how: Callable[[str], str]):
 @pytest.mark.parametrize("read", [load_cohort_folds, has_outdated_folds, describe_cohort])
 def test_folds(own: Path, content: str, read: Callable[[Cohort], object]):
     (own / "folds.json").write_text(content)
-    with pytest.raises(GliomarkError, match="folds.json is damaged or no record of this cohort"):
+    with pytest.raises(GliomarkError, match="folds.json is damaged or not a record of this cohort"):
         read(Cohort(own))
 
 
@@ -95,7 +95,7 @@ def test_slices_that_no_preparation_writes(own: Path, change: Callable[[h5py.Fil
     record = own / "patients" / "P01.json"
     kept = {k: v for k, v in json.loads(record.read_text()).items() if not k.endswith("sha256")}
     record.write_text(json.dumps(kept))
-    with pytest.raises(GliomarkError, match="002.h5 holds what no preparation writes"):
+    with pytest.raises(GliomarkError, match="002.h5 has contents that preparation never writes"):
         Cohort(own).read_stack("P01")
 
 

@@ -1,4 +1,4 @@
-"""The description counts what the hand-made cohort holds, and says how many it counted."""
+"""Tests of the cohort description: statistics of a small written cohort, each with the number of patients."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_page_and_datasheet_are_self_contained(prepared_cohort: Path, tmp_path: 
     assert not re.search(r'(src|href)="(https?:)?//', page) and "<script" not in page
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
-    assert "Age by sex, n = 5" in page and "TO BE FILLED IN BY THE OWNER" in sheet
+    assert "Age by sex, n = 5" in page and "TO BE COMPLETED BY THE OWNER" in sheet
     assert "T1C: missing for 1 of 6 patients" in sheet
 
 
@@ -102,7 +102,7 @@ def test_rejected_patients_are_left_out_and_counted(copy: Path) -> None:
 
 
 def test_next_to_nothing_known(copy: Path) -> None:
-    """As from a folder of pictures: no series facts, no ages, no labels, no folds, no masks."""
+    """A cohort as from a folder of pictures: no acquisition parameters, ages, labels, folds or masks."""
     (copy / "folds.json").unlink()
     rows = [f"{path.stem},,,<b>free</b>" for path in sorted((copy / "patients").glob("*.json"))]
     (copy / "MetaMS.csv").write_text("\n".join(["id,age,sex,note", *rows]) + "\n", "utf-8")
@@ -120,7 +120,7 @@ def test_next_to_nothing_known(copy: Path) -> None:
     assert (_line(lines, "age (years)")["n"], _line(lines, "volume (ml)")["n"]) == ("0", "0")
     page = (folder / "describe.html").read_text("utf-8")
     assert "<svg" not in page and "<b>free" not in page and "&lt;b&gt;free" in page
-    assert "None drawn yet" in (folder / "datasheet.md").read_text("utf-8")
+    assert "Not created yet" in (folder / "datasheet.md").read_text("utf-8")
 
 
 def test_ki67_percent_decides_only_where_no_code_does() -> None:

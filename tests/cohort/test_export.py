@@ -1,4 +1,4 @@
-"""The cohort in the layouts of neighbours' tools: names, values and millimetres."""
+"""Tests of the export to other layouts: file names, values and positions."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def renamed(source: Path, to: Path, names: dict[str, str]) -> Path:
-    """A copy of a cohort, some patients under other ids."""
+    """Copy a cohort, with other ids for some patients."""
     shutil.copytree(source, to)
     for old, new in names.items():
         for path in [*to.glob(f"GMS*/*/{old}"), to / "patients" / f"{old}.json"]:

@@ -1,4 +1,4 @@
-"""Every patient in one place, and no split accepted in which one is not."""
+"""Tests of split and folds: every patient is in exactly one part, and other splits are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_same_seed_same_folds_whatever_the_order() -> None:
 @pytest.mark.parametrize("part", ["development_folds", "folds"])
 @pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2), (2, 3), (0, 3)])
 def test_the_hash_covers_every_fold(part, one, other) -> None:
-    """Two patients swapped between two folds, everybody else where they were."""
+    """Two patients are exchanged between two folds, the others unchanged."""
     folds = create_folds(STRATA)
     moved = [list(fold) for fold in getattr(folds, part)]
     moved[one][0], moved[other][0] = moved[other][0], moved[one][0]
@@ -55,7 +55,7 @@ def test_written_once_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     drawn = load_or_create_folds(path, STRATA, seed=1)
     before = path.read_bytes()
-    read = load_or_create_folds(path, STRATA, seed=99)  # the file rules, not the seed
+    read = load_or_create_folds(path, STRATA, seed=99)  # the file takes precedence over the seed
     assert read == drawn and read.sha256 == drawn.sha256 and read.seed == 1
     assert path.read_bytes() == before
 
@@ -80,7 +80,7 @@ def test_another_cohort_is_refused(tmp_path: Path) -> None:
         load_or_create_folds(path, {p: s for p, s in STRATA.items() if p != "P003"})
 
 
-# ---- a patient on both sides ------------------------------------------------------------------------
+# ---- a patient in two parts -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,5 @@ def test_too_few_patients_are_told_so() -> None:
 
 def test_check_disjoint() -> None:
     check_disjoint({"a": ["1", "2"], "b": ["3"], "c": []})
-    with pytest.raises(GliomarkError, match="Patient 2 stands in both 'a' and 'c'"):
+    with pytest.raises(GliomarkError, match="Patient 2 is in both 'a' and 'c'"):
         check_disjoint({"a": ["1", "2"], "b": ["3"], "c": ["2"]})

@@ -1,4 +1,4 @@
-"""A raw DICOM export through the whole build: the right series, the lesion in its place, and nobody's name."""
+"""Tests of the complete build from raw DICOM: correct series, correct position of the lesion, no patient names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from gliomark.cohort.build import BuildReport, CohortSources, build_cohort
 from gliomark.cohort.describe import describe_cohort
-from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_hospital
 from gliomark.cohort.quality_page import write_quality_pages
 from gliomark.cohort.store import Cohort
+from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_hospital
 from gliomark.study import MRSequence
 
 SEED = 4
@@ -93,7 +93,7 @@ def test_no_identifying_value_is_in_the_cohort(
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             values |= {str(header.get(name, "")) for name in IDENTIFYING}
     values |= {part for value in list(values) for part in value.replace("^", "=").split("=")}
-    values = {value for value in values if len(value) > 3}  # "MR1" or "1" would be found by chance
+    values = {value for value in values if len(value) > 3}  # "MR1" or "1" occur by chance
     assert len(values) > 50
     assert find_residues(report.cohort.folder, values) == []
 

@@ -1,4 +1,4 @@
-"""The synthetic hospital: a raw export that says no more than it should, and a truth that holds."""
+"""Tests of the synthetic hospital: the raw export contains only what it should, and the ground truth is correct."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from gliomark.cohort.phantom import sample_person
-from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_hospital
-from gliomark.cohort.phantom.scanned import decompose_movement
+from gliomark.phantom import sample_person
+from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_hospital
+from gliomark.phantom.hospital_patient import decompose_movement
 from gliomark.study import GliomarkError, MRSequence
 
 SMALL = HospitalSettings(
@@ -35,7 +35,7 @@ def export(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def headers(export) -> dict[str, dict[str, list[Dataset]]]:
-    """Files by PatientID and SeriesDescription, pixels included."""
+    """Files with pixels, by PatientID and SeriesDescription."""
     found: dict[str, dict[str, list[Dataset]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted((export / "dicom").rglob("*")):
         if path.is_file():
@@ -50,7 +50,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def four(series: dict[str, list[Dataset]]) -> dict[MRSequence, list[Dataset]]:
-    """The four sequences among a patient's series, by their timing."""
+    """Find the four sequences among a patient's series by their timing."""
     found = {}
     for files in series.values():
         first = files[0]
@@ -116,7 +116,7 @@ def test_reader_outlines_the_core_on_t2(headers) -> None:
     drawn = patient.core.image[patient.core.image.any(axis=(1, 2))]
     assert patient.study.lesion is patient.core and drawn.sum() > 20
     assert frames.sum() == drawn.sum() and any(np.array_equal(frames[0], plane) for plane in drawn)
-    flair = create_hospital_patient(2, replace(SMALL, outline="flair"), (MRSequence.T2,))
+    flair = create_hospital_patient(2, replace(SMALL, segmented_region="flair"), (MRSequence.T2,))
     assert flair.study.lesion is flair.lesion
     assert flair.lesion.image.sum() >= flair.core.image.sum()
 
@@ -155,8 +155,8 @@ def test_same_seeds_same_bytes_whoever_makes_them(export, tmp_path) -> None:
 
 def test_the_head_moves_as_the_truth_says() -> None:
     name = MRSequence.T1
-    still = create_hospital_patient(3, replace(SMALL, motion_mm=0, motion_degrees=0), (name,))
-    moved = create_hospital_patient(3, replace(SMALL, motion_mm=12, motion_degrees=8), (name,))
+    still = create_hospital_patient(3, replace(SMALL, max_motion_mm=0, max_motion_degrees=0), (name,))
+    moved = create_hospital_patient(3, replace(SMALL, max_motion_mm=12, max_motion_degrees=8), (name,))
     np.testing.assert_array_equal(still.motion[name], np.eye(4))
     np.testing.assert_array_equal(moved.motion[MRSequence.T2], np.eye(4))
     series, other = moved.study.series[name], still.study.series[name]
@@ -177,7 +177,7 @@ def test_the_head_moves_as_the_truth_says() -> None:
 
 
 def test_displacements_fill_but_never_pass_the_settings() -> None:
-    from gliomark.cohort.phantom.scanned import _sample_movement
+    from gliomark.phantom.hospital_patient import _sample_movement
 
     moves = [
         decompose_movement(_sample_movement(seed, MRSequence.T1C, HospitalSettings())) for seed in range(60)
@@ -199,12 +199,12 @@ def test_pictures_of_the_same_people(tmp_path) -> None:
 def test_impossible_wishes_are_refused(export, tmp_path) -> None:
     with pytest.raises(GliomarkError, match="not empty"):
         write_hospital([1], export, SMALL)
-    with pytest.raises(GliomarkError, match="own seed"):
+    with pytest.raises(GliomarkError, match="different seed"):
         write_hospital([1, 1], tmp_path / "twice", SMALL)
     with pytest.raises(GliomarkError, match="pictures or nifti"):
         write_hospital([1], tmp_path / "free", SMALL, has_lesion=False)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(GliomarkError, match="below 0"):
+    with pytest.raises(GliomarkError, match="is negative"):
         HospitalSettings(max_motion_mm=-1)
-    with pytest.raises(GliomarkError, match="writes no jpeg"):
+    with pytest.raises(GliomarkError, match="hospital is jpeg"):
         HospitalSettings(transfer_syntaxes=("jpeg",))

@@ -1,4 +1,4 @@
-"""What pathologists write, phrase by phrase: the right label, blank where nothing is known, or refused."""
+"""Tests of the interpretation of pathologists' phrases: the correct label, blank if unknown, or refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read(folder: Path, column: str, *cells: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("column, phrase, expected", PHRASES)
 def test_phrase(tmp_path: Path, column: str, phrase: str, expected: str) -> None:
-    """expected: the label; blank; refused, with the cell quoted; of Ki-67, bound: no percent, perhaps a level."""
+    """expected: the label; blank; "refused", with the cell quoted; for Ki-67 "bound": no percentage, maybe a level."""
     if expected == "refused":
         with pytest.raises(GliomarkError) as refused:
             read(tmp_path, column, phrase)
@@ -46,7 +46,7 @@ def test_phrase(tmp_path: Path, column: str, phrase: str, expected: str) -> None
 
 
 def test_there_are_phrases_enough() -> None:
-    """At least 200, half of them as a Chinese department writes, of every kind of answer."""
+    """There are at least 200, half of them Chinese, with every kind of result."""
     chinese = [phrase for _, phrase, _ in PHRASES if re.search(r"[\u3000-\u9fff\uff00-\uffefⅠ-Ⅻ]", phrase)]
     assert len(PHRASES) - len(chinese) >= 100 and len(chinese) >= 100
     assert len(set(PHRASES)) == len(PHRASES)
@@ -75,7 +75,7 @@ def test_codes_that_a_columns_name_states(
     tmp_path: Path, column: str, cells: str, expected: list[str] | None
 ) -> None:
     if expected is None:
-        with pytest.raises(GliomarkError, match=r"states codes|states"):
+        with pytest.raises(GliomarkError, match=r"defines codes|codes in the column name"):
             read(tmp_path, column, *cells.split())
         return
     assert [row["idh_mutant"] for row in read(tmp_path, column, *cells.split())] == expected

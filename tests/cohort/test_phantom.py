@@ -1,4 +1,4 @@
-"""The synthetic patient: repeatable, the right way round, and looking like the four sequences."""
+"""Tests of the synthetic patient: reproducible, correctly oriented, with the contrast of the four sequences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from scipy import ndimage
 from gliomark.cli import run_command_line
 from gliomark.cohort.build import BuildSettings, CohortSources, build_cohort
 from gliomark.cohort.describe import describe_cohort
-from gliomark.cohort.phantom import (
+from gliomark.cohort.quality_page import write_quality_pages
+from gliomark.phantom import (
     Phantom,
     PhantomSettings,
     TumourAppearance,
@@ -30,8 +31,7 @@ from gliomark.cohort.phantom import (
     write_nifti,
     write_pictures,
 )
-from gliomark.cohort.phantom.head import BodySide
-from gliomark.cohort.quality_page import write_quality_pages
+from gliomark.phantom.anatomy import BodySide
 from gliomark.study import ClinicalData, GliomarkError, MRSequence
 
 SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slice_count=14, sublayers=2)
@@ -43,7 +43,7 @@ RING = TumourAppearance(
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    """A glioblastoma: a ring around a dead middle."""
+    """A glioblastoma with a ring around a necrotic centre."""
     return create_phantom(5, SMALL, RING)
 
 
@@ -78,12 +78,12 @@ def test_tumour_lies_on_the_side_asked_for(side: BodySide, sign: int) -> None:
     assert lesion is not None
     slices, rows, columns = np.nonzero(lesion.image)
     places = apply_affine(lesion.affine, np.stack([columns, rows, slices], axis=1))
-    assert (places[:, 0] * sign).mean() > 15  # LPS: x grows to the patient's left
+    assert (places[:, 0] * sign).mean() > 15  # LPS: x is positive on the patient's left
 
 
 def test_head_points_to_the_front_and_up(phantom: Phantom) -> None:
     image = phantom.study.series[MRSequence.T1].image
-    # The nose stands out of the lower face in front; only the vertex is narrow in both directions.
+    # the nose protrudes at the front of the lower face; only the vertex is narrow in both directions
     face = image[1] > 60
     rows = np.flatnonzero(face.any(axis=1))
     assert face[rows[1]].sum() < 0.4 * face[rows[-2]].sum()
@@ -93,7 +93,7 @@ def test_head_points_to_the_front_and_up(phantom: Phantom) -> None:
 
 def test_grey_values_order_as_in_each_sequence(phantom: Phantom) -> None:
     brain, lesion, core = _regions(phantom)
-    upper = np.arange(14)[:, None, None] > 5  # the coil sees little of the skull base
+    upper = np.arange(14)[:, None, None] > 5  # the coil has little sensitivity at the skull base
     healthy, oedema = brain & ~lesion & upper, lesion & ~core
     image = {sequence: series.image for sequence, series in phantom.study.series.items()}
     white = healthy & (image[MRSequence.T1] > np.percentile(image[MRSequence.T1][healthy], 70))
@@ -116,17 +116,17 @@ def test_contrast_marks_the_ring_of_the_glioblastoma(phantom: Phantom) -> None:
     gain = after / np.median(after[brain]) - before / np.median(before[brain])
     assert (gain[core] > 0.25).mean() > 3 * (gain[brain & ~lesion] > 0.25).mean()
     assert (gain[core] > 0.25).mean() > 0.1
-    assert (before[core] / np.median(before[brain]) < 0.75).mean() > 0.1  # dead middle
+    assert (before[core] / np.median(before[brain]) < 0.75).mean() > 0.1  # necrosis
 
 
 def _regions(phantom: Phantom) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Brain, lesion and core as ``(slice, row, column)``."""
+    """Return masks of brain, lesion and core, ``(slice, row, column)``."""
     assert phantom.study.lesion is not None
     return phantom.brain.image > 0, phantom.study.lesion.image > 0, phantom.core.image > 0
 
 
 def shown(**changes: float) -> dict[str, float]:
-    """What the images of one head show of its tumour when its look is changed."""
+    """Measure the tumour in the images of one head with a changed appearance."""
     plain = TumourAppearance(
         core_mm=22, oedema_mm=8, enhancement=0.5, necrotic=0.3, marbling=0.3, mismatch=False
     )
@@ -184,7 +184,7 @@ def test_nifti_round_trip_keeps_places(phantom: Phantom, tmp_path: Path) -> None
         "mask.nii.gz",
     }
     first = (folder / "T1.nii.gz").read_bytes()
-    # SimpleITK reads LPS: an independent witness of the affine.
+    # SimpleITK uses LPS: an independent check of the affine
     image = sitk.ReadImage(str(folder / "T1.nii.gz"))
     series = phantom.study.series[MRSequence.T1]
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), series.image)
@@ -231,7 +231,7 @@ def test_impossible_wishes_are_refused(phantom: Phantom, tmp_path: Path) -> None
 
 # --- people without a lesion ------------------------------------------------------------------------
 
-FREE = replace(SMALL, lesion=False)
+FREE = replace(SMALL, has_lesion=False)
 
 
 def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(phantom: Phantom) -> None:
@@ -244,9 +244,9 @@ def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(pha
     brain, lesion, _ = _regions(phantom)
     inside = ndimage.binary_dilation(brain | (free.brain.image > 0), np.ones((1, 3, 3)), 3)
     for name, series in free.study.series.items():
-        # thick slices hold a little brain beyond its outline
+        # thick slices contain a little brain outside the mask
         assert (series.image == phantom.study.series[name].image)[~inside].mean() > 0.999
-    # nothing as bright as oedema is left in FLAIR where the other one has its lesion
+    # in FLAIR nothing is as bright as oedema at the position of the other person's lesion
     typical = np.median(free.study.series[MRSequence.FLAIR].image[free.brain.image > 0])
     bright = [
         (one.study.series[MRSequence.FLAIR].image[lesion] > 1.4 * typical).mean() for one in (phantom, free)
@@ -255,9 +255,9 @@ def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(pha
 
 
 def test_without_a_lesion_it_does_not_matter_where_one_would_have_been() -> None:
-    """Mass effect too would tell the place."""
+    """Mass effect would also reveal the position."""
     left, right = (
-        create_phantom(5, replace(FREE, side=side, appearance_noise=noise)).study
+        create_phantom(5, replace(FREE, side=side, appearance_noise_factor=noise)).study
         for side, noise in (("left", 1.0), ("right", 3.0))
     )
     for name, series in left.series.items():
@@ -266,9 +266,9 @@ def test_without_a_lesion_it_does_not_matter_where_one_would_have_been() -> None
 
 @pytest.fixture
 def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command's heads, on a small grid."""
-    small = partial(PhantomSettings, spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slices=14)
-    monkeypatch.setattr("gliomark.cohort.phantom.hospital.PhantomSettings", small)
+    """Let the command create heads on a small grid."""
+    small = partial(PhantomSettings, spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slice_count=14)
+    monkeypatch.setattr("gliomark.phantom.hospital.PhantomSettings", small)
 
 
 @pytest.mark.parametrize("form", ["pictures", "nifti"])
@@ -307,8 +307,8 @@ def test_command_writes_people_without_a_lesion(
 def test_an_empty_mask_is_a_drawn_mask_to_the_cohort(tmp_path: Path) -> None:
     rows = []
     for seed in (1, 2):
-        free = create_phantom(seed, replace(FREE, slice_mm=6.0, slices=22, sublayers=1))
-        # the skull taken off, so that nothing has to be stripped
+        free = create_phantom(seed, replace(FREE, slice_mm=6.0, slice_count=22, sublayers=1))
+        # already skull-stripped
         bare = {
             name: replace(series, image=series.image * (free.brain.image > 0))
             for name, series in free.study.series.items()

@@ -1,4 +1,4 @@
-"""What identifies patients stays beside the cohort, with its owner, and new ids tell nothing."""
+"""Tests of the files that identify patients: location, permissions and new ids without information."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.cohort.private import (
+from gliomark.cohort.private_files import (
     assign_new_ids,
     create_private_folder,
     read_original_ids,
@@ -50,14 +50,14 @@ def test_ids_kept_must_be_able_to_name_a_file(tmp_path: Path) -> None:
         "TCGA-01": "TCGA-01",
         "患者.2": "患者.2",
     }
-    with pytest.raises(GliomarkError, match=r"'\.\./x' cannot name a file"):
+    with pytest.raises(GliomarkError, match=r"'\.\./x' cannot be a file name"):
         assign_new_ids(private, ["../x"], keep_originals=True)
 
 
 def test_kept_and_new_ids_do_not_mix(tmp_path: Path) -> None:
     private = create_private_folder(tmp_path / "c")
     assign_new_ids(private, ["A"], keep_originals=False)
-    with pytest.raises(GliomarkError, match="gave new ids before"):
+    with pytest.raises(GliomarkError, match="already contains new ids"):
         assign_new_ids(private, ["A"], keep_originals=True)
 
 

@@ -1,4 +1,4 @@
-"""Numbers against what was done to the images on purpose; the page against what a person decided."""
+"""Tests of the quality measures on images altered on purpose, and of the pages and decisions."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ AFFINE = np.array([[1, 0, 0, -119.5], [0, 1, 0, -119.5], [0, 0, 5, -40], [0, 0, 
 
 @pytest.fixture(scope="module")
 def tissue() -> np.ndarray:
-    """Smooth random tissue, 0 to 1, correlated over some millimetres in every direction."""
+    """Smooth random tissue, 0 to 1, correlated over a few mm in all directions."""
     grain = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), (0.8, 3, 3))
     return (grain - grain.min()) / np.ptp(grain)
 
 
 @pytest.fixture(scope="module")
 def stack(tissue: np.ndarray) -> SliceStack:
-    """A well prepared patient: T2 and an inverted, bent T1C of the same tissue, 1.2 litres of brain."""
+    """A well prepared patient: T2, a T1C with inverted, nonlinear contrast of the same tissue, 1.2 l of brain."""
     grid = np.indices(SHAPE)
     radii = ((grid[0] - 7.5) / 9, (grid[1] - 120) / 80, (grid[2] - 118) / 62)
     brain = sum(axis**2 for axis in radii) < 1
@@ -65,7 +65,7 @@ def study(stack: SliceStack) -> Study:
 
 
 def _scored(image: np.ndarray, brain: np.ndarray, seed: int = 5) -> np.ndarray:
-    """As prepared; each sequence with noise of its own."""
+    """Scale like the preparation; each sequence has independent noise."""
     noisy = image + np.random.default_rng(seed).normal(0, 0.03, image.shape)
     scored = (noisy - noisy[brain].mean()) / noisy[brain].std()
     return np.where(brain, scored, scored[brain].min()).astype(np.float32)
@@ -92,7 +92,7 @@ def test_misalignment_is_how_far_the_sequence_was_pushed(
 ) -> None:
     numbers = measure_quality(study, _with_t1c(stack, np.roll(1.0 - tissue**2, push, axis=(1, 2))))
     assert numbers["T1C_misalignment_mm"] == pytest.approx(np.hypot(*push), abs=0.6)
-    assert any("T1C seems to lie" in text for text in list_flags(numbers))
+    assert any("T1C may be misaligned" in text for text in list_flags(numbers))
 
 
 def test_misalignment_sees_a_slice_and_a_rotation(
@@ -102,7 +102,7 @@ def test_misalignment_sees_a_slice_and_a_rotation(
     turned = ndimage.rotate(1.0 - tissue**2, 6, axes=(1, 2), reshape=False, order=1, mode="nearest")
     rotated = measure_quality(study, _with_t1c(stack, turned))
     assert one_slice["T1C_misalignment_mm"] == pytest.approx(5.0, abs=1.0)
-    assert rotated["T1C_misalignment_mm"] > 2.5  # 6 degrees, half a brain away from the middle: some 4 mm
+    assert rotated["T1C_misalignment_mm"] > 2.5  # 6 degrees, half a brain away from the centre: about 4 mm
     still = measure_quality(study, stack)
     assert still["T1C_misalignment_mm"] < 0.5
     assert rotated["T1C_similarity"] < 0.5 * still["T1C_similarity"]
@@ -111,10 +111,10 @@ def test_misalignment_sees_a_slice_and_a_rotation(
 def test_mirrored_sequence_is_flagged_and_mirrored_pair_is_not(
     study: Study, stack: SliceStack, tissue: np.ndarray
 ) -> None:
-    middle = np.roll((1.0 - tissue**2)[:, :, ::-1], -3, axis=2)  # about the brain's own middle, column 118
+    middle = np.roll((1.0 - tissue**2)[:, :, ::-1], -3, axis=2)  # about the brain's midline, column 118
     numbers = measure_quality(study, _with_t1c(stack, middle))
     assert numbers["T1C_mirrored"] > 0.02 > -0.02 > measure_quality(study, stack)["T1C_mirrored"]
-    assert any("mirror image" in text for text in list_flags(numbers))
+    assert any("when mirrored" in text for text in list_flags(numbers))
 
 
 def test_motion_is_what_registration_did(study: Study, stack: SliceStack) -> None:
@@ -134,7 +134,7 @@ def test_coverage_follows_the_registered_place(study: Study, stack: SliceStack) 
     share = stack.brain[:8].sum() / stack.brain.sum()
     assert numbers["T1C_coverage"] == pytest.approx(share, abs=0.01)
     down = np.eye(4)
-    down[2, 3] = 40.0  # the eight slices belong 40 mm higher: they cover the upper half
+    down[2, 3] = 40.0  # the eight slices move up by 40 mm and cover the upper half
     upper = measure_quality(
         replace(study, series={T1C: half, T2: study.series[T2]}), replace(stack, to_stack={T1C: down})
     )
@@ -158,10 +158,10 @@ def test_lesion_outside_empty_and_missing(study: Study, stack: SliceStack) -> No
     assert any("outside the brain" in text for text in list_flags(measure_quality(study, aside)))
     empty = measure_quality(study, replace(stack, lesion=np.zeros_like(stack.brain)))
     assert (empty["lesion_volume_ml"], empty["lesion_in_brain"]) == (0.0, None)
-    assert any("Hardly any lesion" in text for text in list_flags(empty))
+    assert any("The lesion is very small" in text for text in list_flags(empty))
     without = measure_quality(study, replace(stack, lesion=None))
     assert list_flags(without) == (
-        "There is no lesion mask: draw one, or leave the patient out of training.",
+        "There is no lesion mask: draw one, or exclude the patient from training.",
     )
 
 
@@ -179,12 +179,12 @@ def test_every_limit_has_its_sentence_badge_and_name() -> None:
     )
 
 
-# --- what a person decides --------------------------------------------------------------------------
+# --- decisions --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def checked(prepared_cohort: Path, tmp_path: Path) -> Cohort:
-    """A copy that may be changed."""
+    """A copy that the tests may change."""
     return Cohort(Path(shutil.copytree(prepared_cohort, tmp_path / "cohort")))
 
 
@@ -223,7 +223,7 @@ def test_flagged_patients_come_first(checked: Cohort) -> None:
     record.write_text(json.dumps({**content, "quality": {"brain_volume_ml": 400.0}}), "utf-8")
     write_quality_pages(checked)
     assert next(iter(_rows(checked))) == "G0005"
-    assert "The brain is small (400 ml)" in _rows(checked)["G0005"]["flags"]
+    assert "The brain volume is low (400 ml)" in _rows(checked)["G0005"]["flags"]
 
 
 def test_records_without_numbers_are_shown(checked: Cohort) -> None:

@@ -1,4 +1,4 @@
-"""Any tree to patients: who is who, which series is used, what a person's table overrules, and what is kept out."""
+"""Tests of scanning folders: grouping by patient, selection of series, edited tables and quarantine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distributed import Client
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStorage, generate_uid
 
-from gliomark.cohort.private import create_private_folder, read_private_csv
+from gliomark.cohort.private_files import create_private_folder, read_private_csv
 from gliomark.cohort.scan import SERIES_COLUMNS, ScanResult, scan_folder
 from gliomark.cohort.workers import create_dask_client
 from gliomark.io import read_study
@@ -37,7 +37,7 @@ def client() -> Iterator[Client]:
 
 
 def write_series(folder: Path, patient: str, tags: dict[str, Any], study: str = "1.2.3", **more: Any) -> str:
-    """Axial slices 5 mm apart; returns the SeriesInstanceUID."""
+    """Write axial slices with 5 mm spacing; return the SeriesInstanceUID."""
     folder.mkdir(parents=True, exist_ok=True)
     uid = generate_uid()
     for number in range(SLICES):
@@ -68,7 +68,7 @@ def run(root: Path, client: Client, tmp_path: Path, edited: Path | None = None) 
 
 
 def edit(private: Path, out: Path, **changes: dict[str, str]) -> Path:
-    """series.csv with some cells changed; changes: series UID to column and value."""
+    """Write series.csv with changed cells. changes: value by column, by series UID."""
     rows = read_private_csv(private / "series.csv", SERIES_COLUMNS)
     for row in rows:
         row.update(changes.get(row["series"], {}))
@@ -140,7 +140,7 @@ def test_a_changed_zip_of_the_same_size_is_read_anew(tmp_path: Path, client: Cli
     assert archive.stat().st_size == was.st_size
     assert [p.patient_id for p in run(tmp_path / "export", client, tmp_path).patients] == ["BBBB"]
     unzipped = list((tmp_path / "cohort.private" / "unzipped").iterdir())
-    assert len(unzipped) == 1, "what the zip held before is not kept"
+    assert len(unzipped) == 1, "the earlier content of the zip file is not kept"
 
 
 def test_an_unchanged_zip_is_not_unpacked_again(tmp_path: Path, client: Client) -> None:
@@ -167,7 +167,7 @@ def test_a_zip_with_a_file_that_cannot_be_named_is_said_and_stops_nobody(
     write_series(root / "whole", "A", T2)
     with zipfile.ZipFile(root / "b.zip", "w") as packed:
         packed.writestr(name.replace("\0", "N"), b"x")
-    content = (root / "b.zip").read_bytes().replace(b"NAME", b"\0AME")  # a name ends at its first NUL
+    content = (root / "b.zip").read_bytes().replace(b"NAME", b"\0AME")  # zipfile ends a name at the first NUL
     (root / "b.zip").write_bytes(content)
     found = run(root, client, tmp_path)
     assert [p.patient_id for p in found.patients] == ["A"]
@@ -281,7 +281,9 @@ def test_the_edited_table_rules(tmp_path: Path, client: Client) -> None:
     found = run(root, client, tmp_path, table)
     used = {str(name): one.series_key for name, one in found.patients[0].series_by_sequence.items()}
     assert used == {"T1C": plain, "T2": t2}
-    assert "by the edited table" in next(row["reason"] for row in found.series_rows if row["series"] == plain)
+    assert "according to the edited table" in next(
+        row["reason"] for row in found.series_rows if row["series"] == plain
+    )
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_an_edited_table_that_does_not_fit_is_refused(
         run(root, client, tmp_path, table)
 
 
-# ---- the same rule as when predicting ----------------------------------------------------------------
+# ---- the same rule as for predictions ----------------------------------------------------------------
 
 
 FLAIR = {"RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500, "ScanningSequence": ["SE", "IR"]}
@@ -352,10 +354,12 @@ def test_a_patient_whose_examinations_would_have_to_be_mixed_is_left_out(
     write_series(root, "B", T2)
     found = run(root, client, tmp_path)
     assert [one.patient_id for one in found.patients] == ["B"]
-    assert all("are not mixed" in one.reason for one in found.quarantined)
+    assert all("are not combined" in one.reason for one in found.quarantined)
     uses = {uid: {"use": name} for uid, name in zip(series, ("T1C", "T2"), strict=True)}
     settled = run(root, client, tmp_path, edit(tmp_path / "cohort.private", tmp_path / "edited.csv", **uses))
-    assert set(settled.patients[0].series_by_sequence) == {"T1C", "T2"}, "a person's word in the table counts"
+    assert set(settled.patients[0].series_by_sequence) == {"T1C", "T2"}, (
+        "series selected in the table are used"
+    )
 
 
 @pytest.mark.parametrize("other", ["pat1", " PAT1", "PAT1^^"])
@@ -408,4 +412,4 @@ def test_objects_that_claim_more_than_they_hold_are_quarantined(
     assert [one.patient_id for one in found.patients] == ["P1"]
     assert len(found.quarantined) == SLICES
     for one in found.quarantined:
-        assert str(tmp_path / "in" / "bad") in one.where and "more than it can hold" in one.reason
+        assert str(tmp_path / "in" / "bad") in one.where and "more than the file can contain" in one.reason

@@ -1,4 +1,4 @@
-"""A prepared patient is read in part: the sequences asked for, and whether a lesion was drawn."""
+"""Tests of reading prepared patients: requested sequences, lesion masks, and altered files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_sequences_asked_for_are_read(prepared_cohort: Path, only, found: li
     assert list(part.images) == found
     for name in found:
         np.testing.assert_array_equal(part.images[name], whole.images[name])
-    # brain and lesion are there whatever was asked for
+    # brain and lesion are always read
     np.testing.assert_array_equal(part.brain, whole.brain)
     np.testing.assert_array_equal(part.reader_mask, whole.reader_mask)
     np.testing.assert_array_equal(part.affine, whole.affine)
@@ -55,7 +55,7 @@ def test_no_other_sequences_file_is_opened(prepared_cohort: Path, monkeypatch: p
 
 
 def test_spacing_is_the_step_between_slices_rows_and_columns(prepared_cohort: Path) -> None:
-    """An oblique grid: the steps are those of the axes, whatever way they point."""
+    """In an oblique grid, spacings are measured along the axes of the grid."""
     assert Cohort(prepared_cohort).read_stack("G0002", [T2]).spacing_mm == pytest.approx((5.0, 0.95, 0.95))
 
 
@@ -82,12 +82,12 @@ def test_an_empty_mask_was_drawn_all_the_same(prepared_cohort: Path, tmp_path: P
     assert cohort.has_mask("G0001") and not cohort.read_stack("G0001").reader_mask.any()
 
 
-# ---- altered since it was written -------------------------------------------------------------------
+# ---- files altered after writing --------------------------------------------------------------------
 
 
 @pytest.fixture
 def own_cohort(prepared_cohort: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
+    """A copy to be damaged."""
     return Path(shutil.copytree(prepared_cohort, tmp_path / "队列 1"))
 
 
@@ -125,15 +125,15 @@ def test_an_altered_slice_is_refused_by_name(own_cohort: Path, alter, layout: st
     if layout == "by patient":
         forget(own_cohort, "G0001", "slices_sha256")
     cohort = Cohort(own_cohort)
-    with pytest.raises(GliomarkError, match="no longer as 'cohort build' wrote it") as caught:
+    with pytest.raises(GliomarkError, match="changed after 'cohort build' wrote it") as caught:
         cohort.read_stack("G0001", [T2])
     assert str(path if layout == "by slice" else path.parent.name) in str(caught.value)
-    # the others are read as before
+    # the other patients are still readable
     assert cohort.read_stack("G0002").images[T2].shape == (6, 240, 240)
 
 
 def forget(folder: Path, patient: str, *names: str) -> None:
-    """Make the record an older gliomark's."""
+    """Change the record to that of an older gliomark."""
     path = folder / "patients" / f"{patient}.json"
     record = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({key: value for key, value in record.items() if key not in names}), "utf-8")
@@ -170,7 +170,7 @@ def test_a_damaged_or_exchanged_slice_is_refused_by_name(own_cohort: Path, harm:
     ids=["now", "older", "oldest"],
 )
 def test_older_cohorts_stay_readable(own_cohort: Path, names, notes) -> None:
-    """Hashed by patient: compared at the first read. Without any hash: a note says so."""
+    """With one hash for the patient: verified at the first read. Without a hash: there is a note."""
     forget(own_cohort, "G0001", *names)
     cohort = Cohort(own_cohort)
     stack = cohort.read_stack("G0001")

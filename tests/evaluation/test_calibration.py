@@ -1,4 +1,4 @@
-"""Calibration and net benefit on patients whose truth is known."""
+"""Calibration and net benefit on simulated patients with known probabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gliomark.evaluation.calibration import (
 
 @pytest.fixture(scope="module")
 def known() -> tuple[np.ndarray, np.ndarray]:
-    """Forty thousand patients of known logit, and their outcome."""
+    """Log-odds and labels of 40 000 simulated patients."""
     random = np.random.default_rng(1)
     scale = random.normal(size=40_000)
     return scale, (random.random(40_000) < expit(scale)).astype(int)

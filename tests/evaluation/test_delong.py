@@ -1,4 +1,4 @@
-"""DeLong's interval and test against the definition, written out pair by pair."""
+"""DeLong's interval and test, compared with the definition over all pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gliomark.evaluation.delong import compute_delong_covariance, compute_delong
 
 
 def by_definition(label: np.ndarray, scores: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """DeLong 1988, equations 3 to 6: the kernel of every pair of a positive and a negative patient."""
+    """Compute equations 3 to 6 of DeLong 1988: the kernel of every pair of a positive and a negative patient."""
     areas, positives, negatives = [], [], []
     for score in scores:
         x, y = score[label == 1], score[label == 0]
@@ -43,7 +43,7 @@ def test_midranks_equal_the_definition_ties_and_all(seed: int, decimals: int) ->
 
 
 def test_interval_and_p_of_a_known_case() -> None:
-    """Four patients: areas 1 and 0.75; the second's placements are (1, 0.5) and (0.5, 1), variance 0.125."""
+    """Four patients with AUCs 1 and 0.75; the second's placements are (1, 0.5) and (0.5, 1), variance 0.125."""
     label = [0, 0, 1, 1]
     found = compute_delong_interval(label, [0.1, 0.4, 0.35, 0.8])
     assert found.value == 0.75
@@ -56,7 +56,7 @@ def test_interval_and_p_of_a_known_case() -> None:
 
 def test_what_is_not_defined_is_nan() -> None:
     assert np.isnan(
-        [vars(compute_delong_interval([1, 1], [0.2, 0.3]))[name] for name in ("value", "low", "high")]
+        [vars(compute_delong_interval([1, 1], [0.2, 0.3]))[name] for name in ("value", "lower", "upper")]
     ).all()
     single = compute_delong_interval([1, 0, 0], [0.9, 0.1, 0.2])
     assert single.value == 1.0 and np.isnan(single.lower)

@@ -1,4 +1,4 @@
-"""Intervals over patients."""
+"""Bootstrap intervals over patients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that can be done by hand."""
+"""Metrics, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_youden_of_equal_scores_is_finite() -> None:
 
 
 def test_auc_within_compares_nobody_across_groups() -> None:
-    """Perfect in each fold, on scales that do not meet; and constant per fold, which pooled looks worse than chance."""
+    """Perfect within each fold on different scales; and constant per fold, where the pooled AUC is below 0.5."""
     label, fold = [0, 0, 1, 0, 1, 1], [1, 1, 1, 2, 2, 2]
     assert (
         auc_within_groups(label, [0.8, 0.7, 0.9, 0.1, 0.2, 0.3], fold)
@@ -96,6 +96,6 @@ def test_auc_within_compares_nobody_across_groups() -> None:
     share_of_the_others = [2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3]
     assert auc_within_groups(label, share_of_the_others, fold) == 0.5
     assert auc(label, share_of_the_others) < 0.5
-    # groups weigh by their pairs; one of a single class has none
+    # groups are weighted by their pairs; a group with one class has none
     assert auc_within_groups([0, 1, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.1, 0.1, 0.5], [1, 1, 2, 2, 2, 3]) == 1 / 3
     assert np.isnan(auc_within_groups([1, 1], [0.1, 0.2], [1, 1]))

@@ -1,4 +1,4 @@
-"""Distances between outlines against brute force and against MONAI, and every score of a patient by hand."""
+"""Segmentation metrics: distances compared with brute force and MONAI, all metrics of a patient by hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance
 
-from gliomark.evaluation.outlines import compute_hausdorff_distances, compute_segmentation_scores
+from gliomark.evaluation.segmentation_metrics import compute_hausdorff_distances, compute_segmentation_scores
 
 CASES = [((1.0, 1.0), 2), ((0.5, 2.0), 2), ((1.0, 1.0, 1.0), 3), ((6.0, 1.0, 0.8), 3)]
 
 
 def reference(truth: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
-    """Every surface voxel (one with a neighbour outside) against every one of the other mask."""
+    """Compute distances between all surface voxels (those with a neighbour outside) of both masks."""
 
     def surface(one: np.ndarray) -> np.ndarray:
         inside = set(map(tuple, np.argwhere(one)))
@@ -56,11 +56,11 @@ def test_hausdorff_is_the_brute_force_one(spacing: Sequence[float], axes: int) -
 @pytest.mark.parametrize(("spacing", "axes"), CASES)
 @pytest.mark.parametrize("percentile", [100, 95])
 def test_hausdorff_is_monais(spacing: Sequence[float], axes: int, percentile: int) -> None:
-    """Convex masks away from the border: MONAI's surface, in 2-D and 3-D, is then the same set of voxels."""
+    """For convex masks away from the border MONAI's surface, in 2-D and 3-D, is the same set of voxels."""
     shape = (14, 30, 28)[-axes:]
     truth = ball(shape, (6, 13, 12)[-axes:], (3.2, 7.5, 6.2)[-axes:])
     mask = ball(shape, (8, 16, 15)[-axes:], (4.1, 6.3, 8.4)[-axes:])
-    mask |= ball(shape, (2, 4, 4)[-axes:], (1.1, 1.5, 1.5)[-axes:])  # a false alarm far away
+    mask |= ball(shape, (2, 4, 4)[-axes:], (1.1, 1.5, 1.5)[-axes:])  # a distant false positive
     hot = [torch.from_numpy(np.stack([~one, one]).astype(np.float32))[None] for one in (mask, truth)]
     expected = compute_hausdorff_distance(
         *hot, include_background=False, spacing=list(spacing), percentile=float(percentile)
@@ -83,7 +83,7 @@ def test_distances_by_hand() -> None:
     truth, mask = np.zeros((2, 4, 40, 40), bool)
     truth[1, 10, 10] = mask[3, 13, 14] = True
     assert compute_hausdorff_distances(truth, mask, (6.0, 1.0, 1.0)) == (13, 13)  # 12, 3, 4
-    # a hundred pixels agree, one lies 20 columns away: the maximum sees it, the 95th percentile does not
+    # a hundred pixels agree, one lies 20 columns away: it determines the maximum, not the 95th percentile
     truth[:], mask[:] = False, False
     truth[0, 0, :] = mask[0, 0, :] = truth[0, 2, :] = mask[0, 2, :] = True
     mask[0, 22, 5] = True
@@ -103,15 +103,15 @@ def test_nothing_to_measure_between_is_nan(axes: int) -> None:
         assert all(map(math.isnan, compute_hausdorff_distances(truth, mask, (1.0,) * axes)))
 
 
-# ---- a patient's scores -----------------------------------------------------------------------------------
+# ---- a patient's metrics ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def outlines() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truth, mask and brain on six slices of 12 x 12; the last shows no brain.
+    """Reference, mask and brain on six slices of 12 x 12 pixels; the last shows no brain.
 
-    Slice 0: no lesion, 3 pixels outlined, one of them outside the brain; 1: 4 x 4 outlined two columns to the
-    right; 2: a lesion of 4 pixels that was missed; 3: a lesion of 9 pixels and just that outlined; 4: nothing.
+    Slice 0: no lesion, 3 pixels in the mask, one of them outside the brain; 1: the mask of 4 x 4 pixels lies two
+    columns to the right; 2: a missed lesion of 4 pixels; 3: a lesion of 9 pixels, segmented exactly; 4: both empty.
     """
     truth, mask, brain = np.zeros((3, 6, 12, 12), bool)
     brain[:5, 1:11, 1:11] = True
@@ -129,11 +129,11 @@ def test_every_score_by_hand(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]
     assert scores.dice == pytest.approx(2 * both / ((16 + 4 + 9) + (3 + 16 + 9)))
     assert scores.dice_per_lesion_slice == pytest.approx((0.5 + 0 + 1) / 3)
     assert scores.sensitivity == pytest.approx(both / 29)
-    # the mean of two columns' shift and of none; slice 2 has nothing to measure between
+    # mean of a shift by two columns and of none; slice 2 has no distance
     assert scores.hausdorff_pixels == scores.hausdorff_95_pixels == pytest.approx((2 + 0) / 2)
-    # of the slices without a drawn lesion, 5 shows no brain; outside the brain does not count
+    # of the slices without a reference lesion, 5 shows no brain; pixels outside the brain do not count
     assert scores.lesion_free == (pytest.approx(2 / 100), 0)
-    # the outlined corner of slice 0 lies 6 mm above and (3, 2) pixels beside slice 1's nearest
+    # the corner pixel in the mask of slice 0 lies 6 mm above and (3, 2) pixels beside slice 1's nearest
     assert scores.hausdorff_mm == pytest.approx(math.sqrt(6**2 + 3**2 + 2**2))
     assert (scores.hausdorff_mm, scores.hausdorff_95_mm) == pytest.approx(reference(truth, mask, (6, 1, 1)))
 

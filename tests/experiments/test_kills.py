@@ -1,4 +1,4 @@
-"""Kills at real commands, by `make kills`; and, in every run, what the experiment itself has to notice."""
+"""Kills of real commands (only by `make kills`), and tests of the kill experiment itself (in every test run)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gliomark.experiments.bedside import kills
-from gliomark.experiments.bedside.kills import (
+from gliomark.experiments.robustness import kill_recovery
+from gliomark.experiments.robustness.kill_recovery import (
     ENTRY_POINTS,
     Attempt,
     KillSchedule,
@@ -22,7 +22,7 @@ from gliomark.experiments.bedside.kills import (
 from gliomark.files import atomic_write, remove_leftovers
 from gliomark.study import GliomarkError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are listed from /proc")
 SLEEPER = "import time; print('ready', flush=True); time.sleep(600)"
 
 
@@ -47,11 +47,11 @@ def attempt(tmp_path: Path) -> Attempt:
 
 
 def test_the_moment_comes_and_orphans_are_seen(attempt: Attempt) -> None:
-    """The main process alone is killed; what it had started lives on and is found by its environment."""
+    """Only the main process is killed; its child survives and is found by its environment."""
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}])"
     process = subprocess.Popen(
         [sys.executable, "-c", child],
-        env=os.environ | {kills.ATTEMPT_VARIABLE: attempt.attempt_id},
+        env=os.environ | {kill_recovery.ATTEMPT_VARIABLE: attempt.attempt_id},
         start_new_session=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -60,13 +60,13 @@ def test_the_moment_comes_and_orphans_are_seen(attempt: Attempt) -> None:
     with pytest.raises(ProcessKilledError):
         KillSchedule(0.0).wait_for_exit(process)
     assert process.returncode == -signal.SIGKILL
-    (orphan,) = kills.list_attempt_processes(attempt.attempt_id)
+    (orphan,) = kill_recovery.list_attempt_processes(attempt.attempt_id)
     assert orphan != process.pid
     os.kill(orphan, signal.SIGKILL)
 
 
 def test_what_is_compared(attempt: Attempt) -> None:
-    """Times of a run are not, everything else is; a folder and a temporary file are told as well."""
+    """Times are excluded, everything else is compared; folders and temporary files are listed too."""
     for seconds, name in ((1.5, "one"), (2.5, "two")):
         text = f'{{"created": "{name}", "seconds": {seconds}, "patient_id": "P1"}}'
         atomic_write(attempt.output_folder / name / "prediction.json", text)
@@ -76,18 +76,18 @@ def test_what_is_compared(attempt: Attempt) -> None:
         )
     atomic_write(attempt.output_folder / "a.work" / "last.ckpt", "x")
     (attempt.temporary_folder / "left").mkdir()
-    found = kills.hash_outputs(attempt)
+    found = kill_recovery.hash_outputs(attempt)
     assert found["out/one/prediction.json"] == found["out/two/prediction.json"]
     assert found["out/one/report.html"] == found["out/two/report.html"] != ""
     assert found["out/a.work/last.ckpt"] == "" and "tmp/left" in found
     changed = found | {"out/one/report.html": "other"}
-    assert kills._list_differences(found, changed) == "out/one/report.html"
-    assert kills._list_differences(found, {}) == " ".join(name for name, sha in found.items() if sha)
+    assert kill_recovery._list_differences(found, changed) == "out/one/report.html"
+    assert kill_recovery._list_differences(found, {}) == " ".join(name for name, sha in found.items() if sha)
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["main", "group"])
 def test_a_writer_that_is_killed_leaves_the_older_file(attempt: Attempt, group: bool) -> None:
-    """At any moment of writing without end, the file is one of the two versions, whole."""
+    """Whenever the writing process is killed, the file is one of the two versions, complete."""
     path = attempt.output_folder / "result"
     words = (
         "import sys; from pathlib import Path; from gliomark.files import atomic_write\n"

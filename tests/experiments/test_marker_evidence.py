@@ -1,4 +1,4 @@
-"""Radiomics, published feature tables, the reader's finding, and the lesson of a split by slices."""
+"""Radiomics, published feature tables, prediction from the reader's finding, and data leakage by splitting slices."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tests.conftest import write_tiny_cohort
 
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort, write_json, write_patient
-from gliomark.experiments.markers import feature_table, phantom_reach, reader_finding, slice_leak
-from gliomark.experiments.markers import tables as marker_tables
-from gliomark.experiments.markers import trials as marker_trials
+from gliomark.experiments.config import ExperimentConfig
+from gliomark.experiments.markers import feature_table, phantom_learning_curve, reader_finding, slice_leakage
+from gliomark.experiments.markers import result_tables as marker_tables
+from gliomark.experiments.markers import runs as marker_trials
 from gliomark.experiments.markers.feature_table import TableColumns
+from gliomark.experiments.markers.network_training import load_marker_data
 from gliomark.experiments.markers.radiomics import compute_cohort_features, compute_lesion_features
-from gliomark.experiments.markers.study import load_marker_data
-from gliomark.experiments.markers.trials import PRESETS
-from gliomark.experiments.place import ExperimentConfig
-from gliomark.models.kinet import KiNetSize
+from gliomark.experiments.markers.runs import PRESETS
+from gliomark.models.published.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 from gliomark.training.recipes import MARKER_DEFINITIONS
 
 IDH = MARKER_DEFINITIONS["idh"]
 
-# the digital phantom of the Image Biomarker Standardisation Initiative: 0 lies outside the region
+# digital phantom of the Image Biomarker Standardisation Initiative; 0 is outside the region
 DIGITAL_PHANTOM = np.array(
     [
         [[1, 4, 4, 1, 1], [1, 4, 6, 1, 1], [4, 1, 6, 4, 1], [4, 4, 6, 4, 1]],
@@ -59,22 +59,22 @@ def quiet(_: str) -> None:
     pass
 
 
-# ---- what a phantom's labels can teach ------------------------------------------------------------------
+# ---- best AUC by number of synthetic patients -----------------------------------------------------------
 
 
 def test_more_patients_bring_what_is_learnt_nearer_to_the_ceiling_and_never_over_it(tmp_path: Path) -> None:
-    table = pd.read_csv(phantom_reach.run_phantom_learning_curve("ki67", [60, 1000], 12, tmp_path))
+    table = pd.read_csv(phantom_learning_curve.run_phantom_learning_curve("ki67", [60, 1000], 12, tmp_path))
     few, many = table[table["read"] == 1].to_dict("records")
     assert few["missed_mean"] > 2 * many["missed_mean"] > 0
     read_worse = table[table["patients"] == 1000].sort_values("read", ascending=False)["auc_mean"]
-    assert (read_worse.diff().dropna() < 0).all(), "who reads worse knows less"
+    assert (read_worse.diff().dropna() < 0).all(), "more measurement error gives a lower AUC"
     assert many["auc_mean"] < many["own_ceiling_mean"] == pytest.approx(many["ceiling"], abs=0.02)
     assert (tmp_path / "phantom_reach_ki67_run_record.json").exists()
 
 
 def test_a_marker_the_phantom_does_not_know(tmp_path: Path) -> None:
-    with pytest.raises(GliomarkError, match="no marker 'mgmt'"):
-        phantom_reach.run_phantom_learning_curve("mgmt", [60], 2, tmp_path)
+    with pytest.raises(GliomarkError, match="Unknown marker 'mgmt'"):
+        phantom_learning_curve.run_phantom_learning_curve("mgmt", [60], 2, tmp_path)
 
 
 # ---- radiomics --------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_features_are_ibsis_on_its_digital_phantom() -> None:
     pytest.importorskip("mirp")
     padded = np.pad(DIGITAL_PHANTOM, 2)
     found = compute_lesion_features(padded.astype(np.float32), padded > 0, (2.0, 2.0, 2.0))
-    # three figures are what the reference gives
+    # the reference gives three significant digits
     assert {name: float(f"{found[name]:.3g}") for name in REFERENCE} == pytest.approx(REFERENCE, rel=2e-3)
     assert not any(name.startswith("image_") for name in found) and len(found) > 100
 
@@ -96,9 +96,9 @@ def test_a_cohorts_features_are_computed_once(tiny_cohort, tmp_path) -> None:
     assert set(first) == set(tiny_cohort.patient_ids) and len(told) == 1
     again = compute_cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)
     assert len(told) == 1 and all((again[p] == first[p]).all() for p in first)
-    next(tmp_path.glob("radiomics_*/*.json")).unlink()  # as after an interruption
+    next(tmp_path.glob("radiomics_*/*.json")).unlink()  # simulates an interrupted run
     assert set(compute_cohort_features(tiny_cohort.folder, tmp_path, 0, told.append)) == set(first)
-    assert told[-1].endswith(f"{len(first) - 1} finished before")
+    assert told[-1].endswith(f"{len(first) - 1} already computed")
     assert len({len(row) for row in first.values()}) == 1
 
 
@@ -109,7 +109,7 @@ COLUMNS = TableColumns("ID", "mutated", "yes", "Age", "Sex", "f1")
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Sixty patients; the second feature tells, the first and the text do not, one label is unknown."""
+    """Sixty patients; only the second feature is informative, and one label is unknown."""
     random = np.random.default_rng(0)
     label = np.arange(60) % 3 == 0
     rows = pd.DataFrame(
@@ -143,7 +143,7 @@ def test_a_table_of_features_is_judged_beside_age_and_sex(table, tmp_path) -> No
 
 
 def test_features_before_the_first_are_not_looked_at(table, tmp_path) -> None:
-    """The column in front of them is the label itself."""
+    """The column before the first feature equals the label and must not be used."""
     rows = pd.read_csv(table)
     rows["f2"] = np.random.default_rng(1).normal(size=60)
     rows.to_csv(table, index=False)
@@ -170,10 +170,10 @@ def test_a_table_that_does_not_fit_is_refused(table, tmp_path, change, said) -> 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\x00\x01\x02", "neither UTF-8 nor UTF-16 nor GB18030"),
+        (b"\x00\x01\x02", "not UTF-8, UTF-16 or GB18030"),
         (b"", "no column ID"),
         (b"ID,mutated,Age,Sex,f1\n1,yes,40,0,x\n", "no numeric column"),
-        (b"ID,mutated,Age,Sex,f1,f1\n1,yes,40,0,1,1\n", "column f1 twice"),
+        (b"ID,mutated,Age,Sex,f1,f1\n1,yes,40,0,1,1\n", "more than one column f1"),
     ],
 )
 def test_a_file_that_is_no_table_of_features_is_refused(tmp_path, content, said) -> None:
@@ -186,15 +186,15 @@ def test_a_file_that_is_no_table_of_features_is_refused(tmp_path, content, said)
 def test_a_patient_twice_is_refused(table, tmp_path) -> None:
     rows = pd.read_csv(table)
     pd.concat([rows, rows[:1]]).to_csv(table, index=False)
-    with pytest.raises(GliomarkError, match="患者00 stands in it twice"):
+    with pytest.raises(GliomarkError, match="患者00 has more than one row"):
         feature_table.run_feature_table(table, COLUMNS, tmp_path / "out", quiet)
 
 
-# ---- the reader's finding -----------------------------------------------------------------------------
+# ---- reader's finding -----------------------------------------------------------------------------------
 
 
 def enhancing_stack(patient: str, bright: int) -> SliceStack:
-    """A lesion of 20 x 20 x 2 voxels of 6 mm3 in which ``bright`` voxels in a row enhance."""
+    """Stack with a lesion of 20 x 20 x 2 voxels of 6 mm3, of which ``bright`` connected voxels enhance."""
     random = np.random.default_rng(int(patient[1:]))
     brain = np.zeros((4, 240, 240), bool)
     brain[:, 30:210, 40:200] = True
@@ -204,7 +204,7 @@ def enhancing_stack(patient: str, bright: int) -> SliceStack:
     after = plain + np.where(brain, random.normal(0, 0.1, brain.shape), 0).astype(np.float32)
     flat = np.flatnonzero(lesion[1])[:bright]
     after[1].ravel()[flat] += 5
-    # a vessel outside the lesion is no focus
+    # an enhancing vessel outside the lesion must not count as a focus
     after[2, 40:44, 60:120] += 5
     names, selected = ("1", "2", "3", "4"), (0, 1, 2, 3)
     affine = np.diag([1.0, 1.0, 6.0, 1.0])
@@ -215,7 +215,7 @@ def enhancing_stack(patient: str, bright: int) -> SliceStack:
 
 @pytest.fixture
 def enhancing_cohort(tmp_path: Path) -> Cohort:
-    """Odd patients are mutants; a focus of 0.24 ml in the wild types but one, in which it is too small."""
+    """Odd patients are IDH-mutant; all wild-type patients have a focus of 0.24 ml, except one with a smaller one."""
     rows = ["id,age,sex,idh_mutant"]
     for number in range(1, 13):
         bright = 0 if number % 2 else (10 if number == 2 else 40)
@@ -251,31 +251,33 @@ def test_the_finding_needs_both_t1(tiny_cohort, tmp_path) -> None:
         reader_finding.run_reader_finding(tiny_cohort.folder, tmp_path)
 
 
-# ---- the lesson ---------------------------------------------------------------------------------------
+# ---- data leakage by splitting slices -------------------------------------------------------------------
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfig:
     size = KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4)
-    monkeypatch.setitem(marker_trials.PRESETS, "quick", replace(PRESETS["quick"], size=size, epochs=1))
+    monkeypatch.setitem(
+        marker_trials.PRESETS, "quick", replace(PRESETS["quick"], network_size=size, epochs=1)
+    )
     load_marker_data.cache_clear()
     folder = write_tiny_cohort(tmp_path / "cohort")
     return ExperimentConfig((folder,), tmp_path / "out", "quick", 0, None, quiet)
 
 
 def test_each_slice_is_tested_once_and_only_one_split_keeps_patients_whole(place) -> None:
-    data = load_marker_data(place.cohorts[0], IDH)
+    data = load_marker_data(place.cohort_folders[0], IDH)
     owner = data.lesion_dataset.patient.numpy()
     for by_patient in (True, False):
-        folds = slice_leak.create_slice_folds(data, by_patient)
+        folds = slice_leakage.create_slice_folds(data, by_patient)
         assert sorted(np.concatenate(folds)) == list(range(len(owner)))
         torn = [p for p in range(15) if len({n for n, rows in enumerate(folds) if p in owner[rows]}) > 1]
         assert bool(torn) is not by_patient
 
 
 def test_the_lesson_is_written(place, monkeypatch) -> None:
-    fast = slice_leak.bootstrap_cluster_intervals
-    monkeypatch.setattr(slice_leak, "cluster_bootstrap", lambda *a: fast(*a, resamples=20))
-    table = pd.read_csv(slice_leak.run_slice_leakage(place, IDH))
-    assert table["split"].tolist() == [slice_leak.SPLIT_BY_PATIENT, slice_leak.SPLIT_BY_SLICE]
+    fast = slice_leakage.bootstrap_cluster_intervals
+    monkeypatch.setattr(slice_leakage, "bootstrap_cluster_intervals", lambda *a: fast(*a, resamples=20))
+    table = pd.read_csv(slice_leakage.run_slice_leakage(place, IDH))
+    assert table["split"].tolist() == [slice_leakage.SPLIT_BY_PATIENT, slice_leakage.SPLIT_BY_SLICE]
     assert table["slices"].nunique() == 1 and marker_tables.STATISTICS[0] in table

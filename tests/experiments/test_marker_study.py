@@ -1,6 +1,6 @@
-"""Chapter 4's tables on tiny patients and tiny networks: nobody on both sides, nothing trained twice.
+"""Chapter 4's tables with tiny patients and networks: no patient in both training and test, no network trained twice.
 
-The corner of every tiny slice holds the patient's own number: whatever a step was shown, its images say whose.
+The corner pixel of every slice is the patient's number, so that a test can identify the patients of any batch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation import intervals
 from gliomark.evaluation.metrics import compute_youden_threshold
-from gliomark.experiments.markers import readings as marker_readings
-from gliomark.experiments.markers import study as marker_study
-from gliomark.experiments.markers import tables as marker_tables
-from gliomark.experiments.markers import trials as marker_trials
-from gliomark.experiments.markers.readings import fuse_patient_scores, score_slices
-from gliomark.experiments.markers.study import (
+from gliomark.experiments.config import ExperimentConfig
+from gliomark.experiments.markers import network_training as marker_study
+from gliomark.experiments.markers import result_tables as marker_tables
+from gliomark.experiments.markers import runs as marker_trials
+from gliomark.experiments.markers import scoring as marker_readings
+from gliomark.experiments.markers.network_training import (
     NetworkTrainingJob,
     create_job_key,
     list_training_jobs,
@@ -39,8 +39,8 @@ from gliomark.experiments.markers.study import (
     train_and_evaluate_network,
     train_missing_networks,
 )
-from gliomark.experiments.markers.tables import TrainedMarkerRuns, apply_fold_thresholds
-from gliomark.experiments.markers.trials import (
+from gliomark.experiments.markers.result_tables import TrainedMarkerRuns, apply_fold_thresholds
+from gliomark.experiments.markers.runs import (
     EARLY_FUSION,
     KINET,
     KINET_WITH_LIGHTGBM,
@@ -58,17 +58,17 @@ from gliomark.experiments.markers.trials import (
     list_table_4_5_methods,
     list_table_4_5_runs,
 )
-from gliomark.experiments.place import ExperimentConfig
-from gliomark.models.kinet import KiNetSize
+from gliomark.experiments.markers.scoring import fuse_patient_scores, score_slices
+from gliomark.models.published.kinet import KiNetSize
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training.classification import MarkerTrainingConfig
+from gliomark.training.markers import MarkerTrainingConfig
 from gliomark.training.recipes import MARKER_DEFINITIONS, MarkerDefinition
 from gliomark.training.stacking import fit_trees
 
 IDH = MARKER_DEFINITIONS["idh"]
 TINY = replace(
     PRESETS["quick"],
-    size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4),
+    network_size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4),
     epochs=1,
 )
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
@@ -80,18 +80,18 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny networks that see one slice of every patient in a single step, a short bootstrap."""
+    """Use tiny networks, a single step with one slice of every patient, and a short bootstrap."""
     monkeypatch.setitem(marker_trials.PRESETS, "quick", TINY)
     one_step = partial(MarkerTrainingConfig, slices_per_patient=1)
-    monkeypatch.setattr(marker_trials, "MarkerTraining", one_step)
+    monkeypatch.setattr(marker_trials, "MarkerTrainingConfig", one_step)
     shorter = lambda *a, **k: intervals.bootstrap_cluster_intervals(*a, **{**k, "resamples": 50})  # noqa: E731
-    monkeypatch.setattr(marker_tables, "cluster_bootstrap", shorter)
+    monkeypatch.setattr(marker_tables, "bootstrap_cluster_intervals", shorter)
     load_marker_data.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all tests: a network that one table trained serves the others."""
+    """One folder for all tests, so that tables share their trained networks."""
     return tmp_path_factory.mktemp("study")
 
 
@@ -108,7 +108,7 @@ def whose(images) -> set[str]:
     return {f"P{int(number):02d}" for number in np.unique(images[:, :, 0, 0])}
 
 
-# ---- who sees whom ----------------------------------------------------------------------------------
+# ---- separation of training and test patients -------------------------------------------------------
 
 
 def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, monkeypatch) -> None:
@@ -124,7 +124,7 @@ def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, mon
         return vectors(network, slices, crop)
 
     monkeypatch.setattr(marker_study, "train_marker_network", spying_train)
-    monkeypatch.setattr(marker_study, "vectors_of", spying_vectors)
+    monkeypatch.setattr(marker_study, "compute_patient_vectors", spying_vectors)
     data = load_marker_data(tiny_cohort.folder, IDH)
     for left_out in ((2,), (0, 3)):
         fed.clear(), shown.clear()
@@ -139,19 +139,19 @@ def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, mon
 
 
 def test_a_leaking_bank_is_refused(tiny_cohort, tmp_path, monkeypatch) -> None:
-    """Broken on purpose: the network is handed everybody."""
+    """Deliberate error: the network gets the slices of all patients."""
     monkeypatch.setattr(marker_study.LesionSliceDataset, "of", lambda self, patients: self)
     job = NetworkTrainingJob(kinet_trial(), IDH, (1,), tiny_cohort.folder, tmp_path)
-    with pytest.raises(GliomarkError, match="stands in both"):
+    with pytest.raises(GliomarkError, match="is in both"):
         train_and_evaluate_network(job)
     assert not job.record_path.exists()
 
 
 def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None:
-    """Neither by the patients they are fitted on nor by the networks behind the vectors."""
+    """Neither the trees nor the networks that computed the vectors are trained on test patients."""
     train_missing_networks([kinet_trial()], IDH, place)
-    data = load_marker_data(place.cohorts[0], IDH)
-    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
+    data = load_marker_data(place.cohort_folders[0], IDH)
+    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work, data)
     loaded = []
     load = marker_readings.load_vectors
 
@@ -168,7 +168,7 @@ def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None
         assert len(loaded) == FOLD_COUNT
         for job in loaded:
             assert not set(split_job_patients(job, data)[0]) & set(split.test), (
-                "no network saw a test patient"
+                "a test patient was trained on"
             )
         by_pair = {tuple(j.left_out): set(split_job_patients(j, data)[0]) for j in loaded[1:]}
         for pair, trained_on in by_pair.items():
@@ -178,14 +178,14 @@ def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None
 
 def test_fold_vectors_that_overlap_are_refused(place) -> None:
     train_missing_networks([kinet_trial()], IDH, place)
-    data = load_marker_data(place.cohorts[0], IDH)
-    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohorts[0], place.work, data)
+    data = load_marker_data(place.cohort_folders[0], IDH)
+    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work, data)
     fold = study.load_fold_vectors(KINET, 0)
-    with pytest.raises(GliomarkError, match="stands in both"):
+    with pytest.raises(GliomarkError, match="is in both"):
         replace(fold, training={**fold.training, **fold.test})
 
 
-# ---- kept, and not another run's --------------------------------------------------------------------
+# ---- reuse of finished networks ---------------------------------------------------------------------
 
 
 def test_a_finished_network_is_not_trained_again(tiny_cohort, tmp_path, monkeypatch) -> None:
@@ -193,7 +193,7 @@ def test_a_finished_network_is_not_trained_again(tiny_cohort, tmp_path, monkeypa
     first = train_and_evaluate_network(job)
     monkeypatch.setattr(marker_study, "train_marker_network", lambda *_: pytest.fail("trained again"))
     assert train_and_evaluate_network(job) == first
-    longer = replace(job, trial=replace(job.run, training=replace(job.run.training, epochs=2)))
+    longer = replace(job, run=replace(job.run, training=replace(job.run.training, epochs=2)))
     with pytest.raises(GliomarkError, match="other settings"):
         train_and_evaluate_network(longer)
 
@@ -217,9 +217,9 @@ def test_a_network_of_other_data_is_another_runs(tmp_path, change) -> None:
             file["image" if change == "images" else "mask"][3, 3] = 1
         update_slice_hashes(folder)
     elif change == "numbers":
-        data = replace(data, values={p: value + 0.25 for p, value in data.marker_values.items()})
+        data = replace(data, marker_values={p: value + 0.25 for p, value in data.marker_values.items()})
     else:
-        job = replace(job, trial=replace(job.run, training=replace(job.run.training, seed=1)))
+        job = replace(job, run=replace(job.run, training=replace(job.run.training, seed=1)))
     assert create_job_key(job, data) != before
 
 
@@ -231,7 +231,7 @@ def test_pairs_are_trained_only_where_trees_are_fitted(tiny_cohort, tmp_path) ->
     )
 
 
-# ---- trials and readings as data --------------------------------------------------------------------
+# ---- runs and scoring methods -----------------------------------------------------------------------
 
 
 def test_every_reading_has_its_trials() -> None:
@@ -280,19 +280,19 @@ def test_the_ablation_changes_what_it_names() -> None:
         training = named[reading.run_names[0]]
         assert (training.loss == "bms") is bms and training.network.merge_in is merge_in
         assert reading.uses_clinical_data is metadata
-    # table 4-5's last row is the very network of table 4-4
+    # the last row of table 4-5 is the network of table 4-4
     assert named[KINET] == kinet_trial().training
 
 
-# ---- the readings -----------------------------------------------------------------------------------
+# ---- scoring ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def study(place) -> TrainedMarkerRuns:
     trials = [*list_table_4_3_runs(TINY, PAIR), *(t for t in list_table_4_4_runs(TINY) if t.name == KINET)]
     train_missing_networks(trials, IDH, place)
-    data = load_marker_data(place.cohorts[0], IDH)
-    return TrainedMarkerRuns({t.name: t for t in trials}, IDH, place.cohorts[0], place.work, data)
+    data = load_marker_data(place.cohort_folders[0], IDH)
+    return TrainedMarkerRuns({t.name: t for t in trials}, IDH, place.cohort_folders[0], place.work, data)
 
 
 def test_late_fusion_is_the_mean_of_two_networks(study) -> None:
@@ -321,7 +321,7 @@ def test_every_patient_is_tested_once(study) -> None:
 
 
 def test_metadata_off_does_not_look_at_age(study, monkeypatch) -> None:
-    """And on does: the same vectors with other ages."""
+    """Without clinical data, no age threshold is used; with them, it is the training patients' mean."""
     seen = []
 
     def spying(train, validation, age_cut, settings):
@@ -329,7 +329,7 @@ def test_metadata_off_does_not_look_at_age(study, monkeypatch) -> None:
         return fit_trees(train, validation, age_cut, settings)
 
     monkeypatch.setattr(marker_readings, "fit_trees", spying)
-    score_slices(replace(KINET_WITH_LIGHTGBM, metadata=False), study)
+    score_slices(replace(KINET_WITH_LIGHTGBM, uses_clinical_data=False), study)
     assert seen == [None] * FOLD_COUNT
     seen.clear()
     score_slices(KINET_WITH_LIGHTGBM, study)
@@ -362,7 +362,7 @@ def test_patients_are_fused_as_the_pipeline_does() -> None:
     assert found == pytest.approx({"all": 0.55, "near": 0.4, "large": 0.4})
 
 
-# ---- the tables --------------------------------------------------------------------------------------
+# ---- tables ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -371,13 +371,13 @@ def test_patients_are_fused_as_the_pipeline_does() -> None:
 )
 def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
     if run == "run_table_4_5":
-        # half of it: the other half is thirty networks more of the same
+        # half of the table: the other half would be thirty more networks of the same kind
         kept = {r: s for r, s in list_table_4_5_methods().items() if s[1]}
-        monkeypatch.setattr(marker_tables, "readings_4_5", lambda: kept)
+        monkeypatch.setattr(marker_tables, "list_table_4_5_methods", lambda: kept)
         named = {name for reading in kept for name in reading.run_names}
         monkeypatch.setattr(
             marker_tables,
-            "trials_4_5",
+            "list_table_4_5_runs",
             lambda preset: [t for t in list_table_4_5_runs(preset) if t.name in named],
         )
     path = getattr(marker_tables, run)(place, IDH)
@@ -393,7 +393,7 @@ def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
     assert set(patients["patient"]) == {f"P{i:02d}" for i in range(1, 16)}
     if run == "run_table_4_2":
         assert (place.work / "figure_4_2_idh.png").stat().st_size > 5000
-        assert not list(place.out.glob("figure_4_2*")), "a patient's picture stays with the work"
+        assert not list(place.out.glob("figure_4_2*")), "an image of a patient stays in the work folder"
     record = json.loads(path.with_name(f"{path.stem}_run_record.json").read_text())
     assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLD_COUNT
 
@@ -412,7 +412,7 @@ def test_table_4_4_and_its_figures(place) -> None:
     assert table.loc[LESION_POOLED_FEATURES, "million_parameters"] < 5
     near = pd.read_csv(path.with_name("table_4_4_idh_patients.csv"))
     for name, own in near.groupby("reading"):
-        # the table is what a reader finds from the patients' csv
+        # the AUC can be reproduced from the csv file of the patients
         assert table.loc[name, "near_auc"] == pytest.approx(
             roc_auc_score(own["label"], own["probability"]), abs=6e-5
         )
@@ -425,9 +425,9 @@ def test_table_4_4_and_its_figures(place) -> None:
 
 def test_marker_rivals(place, monkeypatch) -> None:
     random = np.random.default_rng(0)
-    data = load_marker_data(place.cohorts[0], IDH)
+    data = load_marker_data(place.cohort_folders[0], IDH)
     features = {p: np.append(random.normal(size=5), 4.0 * label) for p, label in data.labels.items()}
-    monkeypatch.setattr(marker_tables, "cohort_features", lambda *_: features)
+    monkeypatch.setattr(marker_tables, "compute_cohort_features", lambda *_: features)
     table = pd.read_csv(marker_tables.run_marker_comparison(place, IDH))
     assert list(table["reading"]) == [reading.name for reading in list_comparison_methods()]
     assert table["delong_p"].iloc[0] == 1.0
@@ -441,7 +441,7 @@ def test_a_marker_without_two_classes_is_refused(place) -> None:
 
 @pytest.mark.parametrize("command", cli.MARKER_TABLE_COMMANDS)
 def test_every_command_finds_its_table(place, monkeypatch, command) -> None:
-    """The very function is called, with what was asked for."""
+    """The command calls the function of its table with the given options."""
     module, name = cli.MARKER_TABLE_COMMANDS[command][0].split(".")
     asked = []
 
@@ -450,7 +450,7 @@ def test_every_command_finds_its_table(place, monkeypatch, command) -> None:
         return of.output_folder
 
     monkeypatch.setattr(import_module(f"gliomark.experiments.markers.{module}"), name, idle)
-    words = [command, "--cohort", str(place.cohorts[0]), "--out", str(place.out), "--preset", "quick"]
+    words = [command, "--cohort", str(place.cohort_folders[0]), "--out", str(place.out), "--preset", "quick"]
     done = CliRunner().invoke(
         cli.experiment_app, [*words, "--marker", "idh", "--marker", "who_grade>=3", "--workers", "1"]
     )

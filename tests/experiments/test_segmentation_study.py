@@ -1,6 +1,6 @@
-"""Chapter 3's tables on tiny patients and tiny networks: nobody on both sides, nothing trained twice.
+"""Chapter 3's tables with tiny patients and networks: no patient in both training and test, no network trained twice.
 
-The corner of every tiny slice holds the patient's own number: whatever a step was shown, its images say whose.
+The corner pixel of every slice is the patient's number, so that a test can identify the patients of any batch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,11 @@ from tests.conftest import PAIR, update_slice_hashes, write_tiny_cohort
 from gliomark.cohort.folds import load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap_interval
-from gliomark.experiments import sharing
-from gliomark.experiments.place import ExperimentConfig
-from gliomark.experiments.segmentation import study as segmentation_study
-from gliomark.experiments.segmentation import tables as segmentation_tables
-from gliomark.experiments.segmentation.figures import (
-    OVERLAY_COLOURS,
-    compute_gate_maps,
-    overlay_errors,
-    select_typical_patients,
-)
-from gliomark.experiments.segmentation.study import (
+from gliomark.experiments import job_runner
+from gliomark.experiments.config import ExperimentConfig
+from gliomark.experiments.segmentation import fold_training as segmentation_study
+from gliomark.experiments.segmentation import result_tables as segmentation_tables
+from gliomark.experiments.segmentation.fold_training import (
     FoldTrainingJob,
     SegmentationRun,
     create_fold_key,
@@ -39,13 +33,19 @@ from gliomark.experiments.segmentation.study import (
     find_fold_record,
     train_and_evaluate_fold,
 )
-from gliomark.experiments.segmentation.tables import (
+from gliomark.experiments.segmentation.plots import (
+    OVERLAY_COLOURS,
+    compute_gate_maps,
+    overlay_errors,
+    select_typical_patients,
+)
+from gliomark.experiments.segmentation.result_tables import (
     compare_paired_dice,
     measure_network_cost,
     summarise_patients,
     tabulate_patients,
 )
-from gliomark.experiments.segmentation.trials import (
+from gliomark.experiments.segmentation.runs import (
     ABLATION_SWITCHES,
     MIGNET,
     PRESETS,
@@ -61,22 +61,22 @@ from gliomark.experiments.segmentation.trials import (
     list_table_3_2_runs,
     list_table_3_3_runs,
 )
-from gliomark.models.mignet import MIGNetSettings, build_mignet
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.published.mignet import MIGNetSettings, build_mignet
+from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.weights import load_weights, save_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import GliomarkError, MRSequence
 from gliomark.training.recipes import create_segmentation_card
 from gliomark.training.segmentation import create_pretrained_segmentation_config
-from gliomark.training.slice_bank import SliceDataset
+from gliomark.training.slice_dataset import SliceDataset
 
 SIZE = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=2)
 QUICK = PRESETS["quick"]
 TINY = replace(
     QUICK,
     training=replace(QUICK.training, epochs=1, batch=16, slices_per_patient=2, validate_every=1),
-    size=SIZE,
-    width=4,
+    swin_size=SIZE,
+    comparison_width=4,
     nnunet_width=4,
 )
 
@@ -87,13 +87,13 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(autouse=True)
 def one_fold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bootstrap in a moment; the workers in this process."""
-    monkeypatch.setattr(segmentation_tables, "bootstrap", partial(bootstrap_interval, resamples=100))
+    """Use a short bootstrap."""
+    monkeypatch.setattr(segmentation_tables, "bootstrap_interval", partial(bootstrap_interval, resamples=100))
 
 
 @pytest.fixture(scope="module")
 def second_tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """Other people, otherwise alike."""
+    """A second cohort with other patient ids but the same data."""
     return Cohort(write_tiny_cohort(tmp_path_factory.mktemp("other"), "Q"))
 
 
@@ -103,17 +103,17 @@ def job(tiny_cohort: Cohort, tmp_path: Path) -> FoldTrainingJob:
 
 
 def numbers(bank: SliceDataset) -> set[str]:
-    """Whose slices these are, by the number painted in their corner."""
+    """Ids of the patients of these slices, from the number in the corner pixel."""
     return {f"P{round(float(value)):02d}" for value in bank.image[:, 0, 0, 0]}
 
 
-# ---- what is compared -------------------------------------------------------------------------------
+# ---- comparability of runs --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("preset", ["published", "quick"])
 def test_a_tables_trials_share_data_augmentation_and_budget(preset: str) -> None:
     first, *others = list_table_3_1_runs(PRESETS[preset])
-    own = {"optimiser", "rate", "weight_decay", "largest_gradient"}  # nnU-Net's recipe is a part of it
+    own = {"optimiser", "rate", "weight_decay", "largest_gradient"}  # nnU-Net has its own optimiser
     for other in others:
         assert (other.rule, other.trained_on) == (first.rule, first.trained_on)
         one, two = asdict(first.training), asdict(other.training)
@@ -150,7 +150,7 @@ def test_the_published_preset_is_the_published_setting() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_table_keeps_the_last_weights_of_the_falling_rate(preset: str) -> None:
-    """Nobody is kept back whose few slices would choose an epoch."""
+    """No patients are held out to choose an epoch; validation patients are trained on too."""
     trials = [*list_table_3_1_runs(PRESETS[preset]), *list_design_choice_runs(PRESETS[preset])]
     assert {trial.training.validate_every for trial in trials} == {0}
     assert trials[0].training.split_patients(["a"], ["b"]) == (("a", "b"), ())
@@ -173,10 +173,10 @@ def test_the_shipped_recipe_is_the_light_one_read_four_ways() -> None:
         and plain.weights_of is None
     )
     assert flipped.weights_of == finer.weights_of == shipped.weights_of == plain.name
-    assert plain.training.validate_every == 0, "few patients: nobody is kept back"
+    assert plain.training.validate_every == 0, "no patients are held out, because there are few"
     assert (flipped.flips, finer.flips, shipped.flips, finer.smallest_share) == (True, True, True, 0.0)
     assert flipped.pooling_factor == plain.training.pool > finer.pooling_factor == shipped.pooling_factor
-    assert 0 < shipped.smallest_share < 1, "a second focus may stay"
+    assert 0 < shipped.smallest_share < 1, "a second lesion component may be kept"
 
 
 def test_beyond_every_name_is_its_own_and_leans_on_a_trial_of_the_table() -> None:
@@ -195,14 +195,14 @@ def test_no_patient_is_trained_on_and_tested(
     job: FoldTrainingJob, tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, validate_every: int
 ) -> None:
     training = replace(job.run.training, validate_every=validate_every)
-    job = replace(job, trial=replace(job.run, training=training))
+    job = replace(job, run=replace(job.run, training=training))
     real, fed = segmentation_study.train_segmentation_network, []
 
     def spy(bank: SliceDataset, settings, work, validation, teacher):
         fed.append((numbers(bank), set() if validation is None else numbers(validation)))
         return real(bank, settings, work, validation, teacher)
 
-    monkeypatch.setattr(segmentation_study, "train_segmentation", spy)
+    monkeypatch.setattr(segmentation_study, "train_segmentation_network", spy)
     record = train_and_evaluate_fold(job)
     split = split_fold(load_cohort_folds(tiny_cohort), 1, tiny_cohort.patient_ids, 0)
     everybody = set(split.training) | set(split.validation)
@@ -210,7 +210,7 @@ def test_no_patient_is_trained_on_and_tested(
     assert record["best_epoch"] == record["epochs"] == 1
     assert [row["patient"] for row in record["patients"]] == list(split.test)
     assert set(load_weights(job.get_weights_path()).card.training_patients) == fed[0][0] | fed[0][1]
-    assert not job.record_path.with_suffix("").exists(), "the checkpoints of a finished fold are gone"
+    assert not job.record_path.with_suffix("").exists(), "the checkpoints of a finished fold are removed"
     assert find_fold_record(job) == record
 
 
@@ -222,9 +222,9 @@ def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
     def never(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(segmentation_study, "train_segmentation", never)
+    monkeypatch.setattr(segmentation_study, "train_segmentation_network", never)
     assert train_and_evaluate_fold(job) == record
-    other = replace(job, trial=replace(job.run, training=replace(job.run.training, rate=1e-4)))
+    other = replace(job, run=replace(job.run, training=replace(job.run.training, rate=1e-4)))
     with pytest.raises(
         GliomarkError, match="other settings, patients, images or weights; delete that folder"
     ):
@@ -233,7 +233,7 @@ def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
 
 @pytest.mark.parametrize("change", ["settings", "seed", "images", "outline", "grades", "teacher"])
 def test_a_kept_fold_is_of_this_run_alone(tmp_path: Path, change: str) -> None:
-    """Whatever a fold's figures hang on: another value of it makes a kept fold another run's."""
+    """A change of anything that the results of a fold depend on makes a kept fold invalid."""
     folder = write_tiny_cohort(tmp_path / "cohort")
     trial = create_mignet_run(MIGNET, TINY)
     job = FoldTrainingJob(replace(trial, name="taught", teacher=MIGNET), 1, (folder,), tmp_path)
@@ -244,7 +244,7 @@ def test_a_kept_fold_is_of_this_run_alone(tmp_path: Path, change: str) -> None:
     assert find_fold_record(job) is not None and create_fold_key(job) == key
     if change in ("settings", "seed"):
         other = replace(trial.training, **{"settings": {"rate": 0.1}, "seed": {"seed": 1}}[change])
-        job = replace(job, trial=replace(job.run, training=other))
+        job = replace(job, run=replace(job.run, training=other))
     elif change in ("images", "outline"):
         with h5py.File(folder / "GMSBraTS" / "FLAIR" / "P03" / "002.h5", "a") as file:
             file["image" if change == "images" else "mask"][3, 3] = 1
@@ -268,38 +268,38 @@ def save_tiny_weights(path: Path, folder: Path, value: float) -> None:
 def test_weights_that_know_a_test_patient_are_refused(job: FoldTrainingJob) -> None:
     train_and_evaluate_fold(job)
     reader = replace(job.run, name="read again", weights_of=MIGNET)
-    # the same file as another fold's: its training patients are tested there
-    elsewhere = replace(job, trial=reader, number=2)
+    # the same weights in another fold, whose test patients they were trained on
+    elsewhere = replace(job, run=reader, fold_index=2)
     elsewhere.get_weights_path(MIGNET).write_bytes(job.get_weights_path().read_bytes())
-    with pytest.raises(GliomarkError, match="stands in both"):
+    with pytest.raises(GliomarkError, match="is in both"):
         train_and_evaluate_fold(elsewhere)
 
 
 def test_a_trial_may_lean_on_another(job: FoldTrainingJob) -> None:
     train_and_evaluate_fold(job)
     flipped = train_and_evaluate_fold(
-        replace(job, trial=replace(job.run, name="flipped", weights_of=MIGNET, flips=True))
+        replace(job, run=replace(job.run, name="flipped", weights_of=MIGNET, flips=True))
     )
     shown = train_and_evaluate_fold(
-        replace(job, trial=replace(job.run, name="T1C", weights_of=MIGNET, shown=MRSequence.T1C))
+        replace(job, run=replace(job.run, name="T1C", weights_of=MIGNET, shown=MRSequence.T1C))
     )
     training = replace(job.run.training, distillation=0.5)
-    student = replace(job, trial=replace(job.run, name="student", teacher=MIGNET, training=training))
+    student = replace(job, run=replace(job.run, name="student", teacher=MIGNET, training=training))
     assert train_and_evaluate_fold(student)["epochs"] == 1
-    assert flipped["epochs"] == shown["epochs"] == 0, "read, not trained"
-    assert not replace(job, trial=SegmentationRun("flipped", training)).get_weights_path().exists()
+    assert flipped["epochs"] == shown["epochs"] == 0, "evaluated with existing weights, not trained"
+    assert not replace(job, run=SegmentationRun("flipped", training)).get_weights_path().exists()
 
 
 def test_two_cohorts_are_crossed(
     tiny_cohort: Cohort, second_tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmentation_tables, "preset_setting", lambda _: TINY)
-    monkeypatch.setattr(segmentation_tables, "FOLDS", 1)
-    monkeypatch.setattr(segmentation_study, "FOLDS", 1)
+    monkeypatch.setattr(segmentation_tables, "get_segmentation_preset", lambda _: TINY)
+    monkeypatch.setattr(segmentation_tables, "FOLD_COUNT", 1)
+    monkeypatch.setattr(segmentation_study, "FOLD_COUNT", 1)
     folders = (tiny_cohort.folder, second_tiny_cohort.folder)
     place = ExperimentConfig(folders, tmp_path, "quick", 0, None, quiet)
     third = write_tiny_cohort(tmp_path / "third", "R")
-    # table 3-1's MIG-Net is there already and is not trained again
+    # MIG-Net of table 3-1 already exists and is not trained again
     execute_runs(list_table_3_3_runs(TINY)[:1], folders[:1], tmp_path / "work", quiet, workers=0)
     trained = FoldTrainingJob(
         list_table_3_3_runs(TINY)[0], 0, folders[:1], tmp_path / "work"
@@ -309,7 +309,7 @@ def test_two_cohorts_are_crossed(
     assert len(table) == 9 and set(table["tested_on"]) == {*place.cohort_names, "third"}
     assert trained.stat().st_mtime_ns == before
     with pytest.raises(GliomarkError, match="--second-cohort"):
-        segmentation_tables.run_table_3_3(replace(place, cohorts=folders[:1]))
+        segmentation_tables.run_table_3_3(replace(place, cohort_folders=folders[:1]))
 
 
 def test_beyond_the_study_a_preset_may_spend_fewer_folds(
@@ -319,7 +319,7 @@ def test_beyond_the_study_a_preset_may_spend_fewer_folds(
         judged = {"patients": [{"cohort": 0, "dice": 0.5}], "best_epoch": 1, "epochs": 1, "seconds": 0}
         return judged | {"fold": job.fold_index, "trial": job.run.name}
 
-    monkeypatch.setattr(segmentation_study, "train_fold", trained)
+    monkeypatch.setattr(segmentation_study, "train_and_evaluate_fold", trained)
     trials = list_extension_runs(QUICK, PAIR)
     records = execute_runs(trials, [tiny_cohort.folder], tmp_path, quiet, 0, fold_count=QUICK.extension_folds)
     assert {r["fold"] for r in records} == {0} and {r["trial"] for r in records} == {t.name for t in trials}
@@ -336,24 +336,24 @@ def test_cohorts_that_cannot_be_judged_together(tiny_cohort: Cohort, tmp_path: P
         with h5py.File(slice_file, "a") as file:
             file.pop("mask", None)
     update_slice_hashes(other)
-    with pytest.raises(GliomarkError, match="other has no outlined patient"):
-        segmentation_tables.run_table_3_3(replace(place, cohorts=(tiny_cohort.folder, other)))
-    with pytest.raises(GliomarkError, match="other has no outlined patient"):
-        segmentation_tables.run_shipped_recipe(replace(place, cohorts=(tiny_cohort.folder,)), [other])
-    assert not (tmp_path / "out").exists(), "refused before anything was trained"
+    with pytest.raises(GliomarkError, match="other has no patient with a lesion mask"):
+        segmentation_tables.run_table_3_3(replace(place, cohort_folders=(tiny_cohort.folder, other)))
+    with pytest.raises(GliomarkError, match="other has no patient with a lesion mask"):
+        segmentation_tables.run_shipped_recipe(replace(place, cohort_folders=(tiny_cohort.folder,)), [other])
+    assert not (tmp_path / "out").exists(), "rejected before any training"
 
 
-# ---- a whole table ----------------------------------------------------------------------------------
+# ---- complete table ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def table_3_1(tiny_cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One fold of the whole table, figures and all."""
+    """One fold of the complete table, with its figures."""
     out = tmp_path_factory.mktemp("results 结果")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segmentation_tables, "preset_setting", lambda _: TINY)
-        patch.setattr(segmentation_tables, "bootstrap", partial(bootstrap_interval, resamples=100))
-        patch.setattr(segmentation_study, "FOLDS", 1)
+        patch.setattr(segmentation_tables, "get_segmentation_preset", lambda _: TINY)
+        patch.setattr(segmentation_tables, "bootstrap_interval", partial(bootstrap_interval, resamples=100))
+        patch.setattr(segmentation_study, "FOLD_COUNT", 1)
         segmentation_tables.run_table_3_1(
             ExperimentConfig((tiny_cohort_folder,), out, "quick", 0, None, quiet)
         )
@@ -387,7 +387,7 @@ def test_the_figures_are_drawn_and_no_image_of_a_patient_leaves_the_work_folder(
 def test_an_unfinished_table_goes_on(
     tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmentation_study, "FOLDS", 1)
+    monkeypatch.setattr(segmentation_study, "FOLD_COUNT", 1)
     trials = [create_mignet_run(name, TINY, **ABLATION_SWITCHES[name]) for name in (SWIN_UNET, MIGNET)]
     real, calls = segmentation_study.train_and_evaluate_fold, []
 
@@ -400,19 +400,19 @@ def test_an_unfinished_table_goes_on(
     def each(_, function, jobs):
         return ((job, function(job)) for job in jobs)
 
-    monkeypatch.setattr(sharing, "each", each)
-    monkeypatch.setattr(segmentation_study, "train_fold", dies_once)
+    monkeypatch.setattr(job_runner, "run_on_cluster", each)
+    monkeypatch.setattr(segmentation_study, "train_and_evaluate_fold", dies_once)
     with pytest.raises(KeyboardInterrupt):
         execute_runs(trials, [tiny_cohort.folder], tmp_path, quiet, workers=0)
     records = execute_runs(trials, [tiny_cohort.folder], tmp_path, quiet, workers=0)
     assert calls == [SWIN_UNET, MIGNET, MIGNET] and len(records) == 2
 
 
-# ---- figures of the table ---------------------------------------------------------------------------
+# ---- statistics and plots ---------------------------------------------------------------------------
 
 
 def some_patients(count: int = 12) -> pd.DataFrame:
-    """Two trials on the same patients, one a little better; one patient without anything to measure between."""
+    """Two runs on the same patients, one slightly better; one patient has no Hausdorff distance."""
     random = np.random.default_rng(0)
     records = []
     for name, gain in (("A", 0.0), ("B", 0.05)):

@@ -1,7 +1,7 @@
-"""Table 2-3 on a cohort of ten tiny patients and a tiny network: nobody on both sides, nothing trained twice.
+"""Table 2-3 with ten tiny patients and a tiny network: no patient in both training and test, no fold trained twice.
 
-Every pixel outside the brain holds the patient's own number, so that a spy knows whose slices a network was
-really fed, whatever the program's own records say.
+Every pixel outside the brain is the patient's number, so that a spy can identify the patients actually fed to a network
+independently of the program's own records.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import nn
 from gliomark.cohort.folds import FoldSplit, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.intervals import bootstrap_interval
-from gliomark.experiments.cohort import table_2_3
-from gliomark.experiments.cohort.table_2_3 import (
+from gliomark.experiments import table_2_3
+from gliomark.experiments.table_2_3 import (
     PRESETS,
     BenchmarkTraining,
     PatientSliceSampler,
@@ -42,7 +42,7 @@ FLAIR = (MRSequence.FLAIR,)
 
 
 def write_slice(path: Path, number: int, index: int) -> None:
-    """Slice 0 shows no brain, 1 and 2 no lesion, 3 a lesion of 9 mm2, 4 and 5 one of 900 mm2."""
+    """Write a slice: slice 0 has no brain, 1 and 2 no lesion, 3 a lesion of 9 mm2, 4 and 5 one of 900 mm2."""
     brain, mask = np.zeros((2, 240, 240), np.uint8)
     brain[40:200, 40:200] = index > 0
     side = {3: 3, 4: 30, 5: 30}.get(index, 0)
@@ -87,9 +87,9 @@ def module_patch() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny(module_patch: pytest.MonkeyPatch) -> None:
-    module_patch.setattr(table_2_3, "BASELINES", {"ResNet-50": tiny_network})
+    module_patch.setattr(table_2_3, "IMAGE_CLASSIFIERS", {"ResNet-50": tiny_network})
     module_patch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": TINY})
-    module_patch.setattr(table_2_3, "bootstrap", partial(bootstrap_interval, resamples=200))
+    module_patch.setattr(table_2_3, "bootstrap_interval", partial(bootstrap_interval, resamples=200))
 
 
 def quiet(_: str) -> None:
@@ -97,13 +97,13 @@ def quiet(_: str) -> None:
 
 
 def numbers(image: torch.Tensor) -> set[int]:
-    """Whose slices ``(N, C, H, W)`` these are, by the number painted beside the brain."""
+    """Numbers of the patients of slices ``(N, C, H, W)``, from the pixels outside the brain."""
     return {int(value) for value in image[:, 0, 0, 0].tolist()}
 
 
 @dataclass
 class Spy:
-    """Per training: patients' numbers seen while training, validating and answering."""
+    """Records, for every training, the numbers of the patients used for training, validation and test."""
 
     patch: pytest.MonkeyPatch
     fed: list[dict[str, set[int]]] = field(default_factory=list)
@@ -121,8 +121,8 @@ class Spy:
             self.fed[-1]["tested"] |= numbers(slices.image)
             return answers(task, slices)
 
-        self.patch.setattr(table_2_3, "_fit", watched_fit)
-        self.patch.setattr(table_2_3, "_answers", watched_answers)
+        self.patch.setattr(table_2_3, "_fit_network", watched_fit)
+        self.patch.setattr(table_2_3, "_predict_slices", watched_answers)
 
     def watch(self, name: str, part: str) -> None:
         plain = getattr(SliceLesionClassifier, name)
@@ -136,7 +136,7 @@ class Spy:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run interrupted after three of five folds and called again; kept: the three folds' files by then."""
+    """A run that was interrupted after three of five folds and repeated; kept: files of the three folds by then."""
 
     out: Path
     kept: dict[Path, bytes]
@@ -157,7 +157,7 @@ def finished(cohort_folder: Path, tiny: None, tmp_path_factory: pytest.TempPathF
             return watched(*given)
 
         with pytest.MonkeyPatch.context() as stop, pytest.raises(KeyboardInterrupt):
-            stop.setattr(table_2_3, "_fit", stopped)
+            stop.setattr(table_2_3, "_fit_network", stopped)
             run_table_2_3(cohort_folder, out, "quick", None, quiet)
         kept = {path: path.read_bytes() for path in (out / "work").rglob("fold_?.json")}
         early = (out / "table_2_3.csv").exists()
@@ -210,20 +210,20 @@ def test_work_of_other_settings_is_not_mixed_in(
 
 
 def test_a_leaking_split_is_refused(cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Broken on purpose twice: in the names, and in the slices while the names are right."""
+    """Two deliberate errors: an overlap in the lists of names, and one in the slices with correct lists."""
     with pytest.raises(GliomarkError, match="P01"):
         FoldSplit(("P01", "P02"), ("P03",), ("P04", "P01"))
     of = table_2_3.SliceSet.select_patients
     everyone = [f"P{number:02d}" for number in range(1, COUNT + 1)]
     monkeypatch.setattr(table_2_3.SliceSet, "of", lambda self, _, at_most=None: of(self, everyone, at_most))
-    with pytest.raises(GliomarkError, match="stands in both"):
+    with pytest.raises(GliomarkError, match="is in both"):
         run_table_2_3(cohort_folder, tmp_path, "quick", None, quiet)
 
 
 def test_an_interrupted_fold_goes_on_from_its_checkpoint(
     cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stopped in the third of four epochs: the second call trains two more, not four."""
+    """Interrupted in the third of four epochs, the fold needs only two more epochs in the second call."""
     monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, epochs=4)})
     epochs: list[int] = []
 
@@ -240,7 +240,7 @@ def test_an_interrupted_fold_goes_on_from_its_checkpoint(
 
 
 def test_slices_labels_and_channels(cohort_folder: Path):
-    """Slices without brain are out; 9 mm2 of lesion are not a lesion, 900 are; the area average is exact."""
+    """Slices without brain are left out, 9 mm2 of lesion is negative and 900 mm2 positive, pixel averages are exact."""
     cohort = Cohort(cohort_folder)
     slices = load_slices(cohort, (MRSequence.T1C, MRSequence.FLAIR), TINY)
     assert slices.images.shape == (COUNT * 5, 2, 30, 30)
@@ -269,7 +269,7 @@ def test_a_fifth_of_the_rest_validates(cohort_folder: Path):
 
 
 def test_figures_and_intervals_against_counting_by_hand():
-    """Slices of one patient stand and fall together: the interval is as wide as four patients make it."""
+    """The slices of a patient are resampled together, so the interval reflects only four patients."""
     rows = [
         (f"P{n}", label, right)
         for n, right in ((1, True), (2, True), (3, True), (4, False))

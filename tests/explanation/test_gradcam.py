@@ -1,4 +1,4 @@
-"""Grad-CAM must be right: the class is a square in a known place, and the map finds it."""
+"""Grad-CAM locates the feature that determines the class: a square at a known position."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from gliomark.explanation.gradcam import compute_branch_map, list_branches
-from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
-from gliomark.models.marker_networks import ComparisonMarkerSettings, build_marker_network
+from gliomark.models.comparison.marker_networks import ComparisonMarkerSettings, build_marker_network
+from gliomark.models.published.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
 from gliomark.study import GliomarkError
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
-from gliomark.training.classification import (
+from gliomark.training.markers import (
     LesionSliceDataset,
     create_pretrained_marker_config,
     train_marker_network,
@@ -24,7 +24,10 @@ TINY = KiNetSettings(size=KiNetSize(stem=8, widths=(16, 24, 32, 32), blocks=(1, 
 
 
 def pictures(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noise in four channels; the positive half has a bright square in all of them. mix, label, where ``(B, H, W)``."""
+    """Noise in four channels; the positive half has a bright square in all of them.
+
+    Returns images ``(B, 4, H, W)``, labels ``(B,)`` and the square's mask ``(B, H, W)``.
+    """
     random = torch.Generator().manual_seed(seed)
     mix = 0.3 * torch.randn(count, 4, SIDE, SIDE, generator=random)
     label, where = torch.arange(count) % 2, torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
@@ -36,14 +39,14 @@ def pictures(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 @pytest.fixture(scope="module")
 def network() -> KiNet:
-    """Knows the square, by its own answer and by both auxiliary heads."""
+    """A KiNet trained to detect the square with its final output and its auxiliary heads."""
     torch.manual_seed(0)
     network = build_kinet(TINY)
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
     for step in range(60):
         mix, label, _ = pictures(16, step)
         output = network(mix)
-        heads = (output["cat"], output["first"], output["second"], *output["stages"])
+        heads = (output["logits"], output["first_logits"], output["second_logits"], *output["stage_logits"])
         loss = sum((F.cross_entropy(head, label) for head in heads), torch.tensor(0.0))
         optimiser.zero_grad()
         loss.backward()
@@ -52,7 +55,7 @@ def network() -> KiNet:
 
 
 def taught(network: torch.nn.Module, heads: tuple[str, ...], steps: int = 60) -> torch.nn.Module:
-    """The network, knowing the square by the given answers."""
+    """The network, trained to detect the square with the given heads."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
     for step in range(steps):
         mix, label, _ = pictures(16, step)
@@ -77,22 +80,27 @@ def test_the_rivals_maps_find_the_square_too(settings: ComparisonMarkerSettings)
     torch.manual_seed(0)
     network = build_marker_network(settings)
     central = settings.architecture == "CentralNet"
-    network = taught(network, ("cat", "first", "second") if central else ("cat",), 80)
+    network = taught(network, ("logits", "first_logits", "second_logits") if central else ("logits",), 80)
     mix, label, where = pictures(24, 999)
     with torch.no_grad():
-        assert (network(mix)["cat"].argmax(dim=1) == label).float().mean() > 0.9, "it must know the square"
+        assert (network(mix)["logits"].argmax(dim=1) == label).float().mean() > 0.9, (
+            "the square is not detected"
+        )
     square = where[label == 1]
     near = F.max_pool2d(square[:, None].float(), 17, 1, 8)[:, 0] > 0
     shares = {}
     for branch in list_branches(network):
         found = compute_branch_map(network, mix.clone(), branch, 3)[label == 1]
         shares[branch] = float((found * square).sum() / square.sum() - (found * ~near).sum() / (~near).sum())
-    # CentralNet may lean on one branch alone
+    # CentralNet may rely on a single branch
     assert max(shares.values()) > 0.2, shares
 
 
 def spotted(count: int, seed: int) -> tuple[LesionSliceDataset, torch.Tensor]:
-    """Lesions of noise in two sequences; the positive half has a bright square in the first; where ``(N, H, W)``."""
+    """Lesions of noise in two sequences; the positive half has a bright square in the first sequence.
+
+    Returns the bank of lesions and the square's mask ``(N, H, W)``.
+    """
     random = torch.Generator().manual_seed(seed)
     image = 0.5 * torch.randn(count, 2, SIDE, SIDE, generator=random)
     lesion, where = (torch.zeros(count, SIDE, SIDE, dtype=torch.bool) for _ in range(2))
@@ -114,8 +122,8 @@ def test_the_light_kinets_map_finds_the_square_in_the_sequence_that_has_it(tmp_p
     bank, where = spotted(24, 1)
     mix = build_mix_input(*bank.image.float().unbind(1), bank.lesion)
     with torch.no_grad():
-        assert (network(mix)["cat"].argmax(dim=1) == bank.label).float().mean() > 0.9, (
-            "it must know the square"
+        assert (network(mix)["logits"].argmax(dim=1) == bank.label).float().mean() > 0.9, (
+            "the square is not detected"
         )
     shown = bank.label == 1
     near = F.max_pool2d(where[shown][:, None].float(), 13, 1, 6)[:, 0] > 0
@@ -124,8 +132,8 @@ def test_the_light_kinets_map_finds_the_square_in_the_sequence_that_has_it(tmp_p
         found = maps[branch]
         assert (found * where[shown]).sum() / where[shown].sum() > 5 * (found * ~near).sum() / (~near).sum()
     second, lesion = maps["second"], bank.lesion[shown] > 0
-    assert second[where[shown]].mean() < 2 * second[lesion].mean(), "nothing to be found there"
-    assert all(not found[~lesion].any() for found in maps.values()), "the lesion alone is read"
+    assert second[where[shown]].mean() < 2 * second[lesion].mean(), "the second sequence has no square"
+    assert all(not found[~lesion].any() for found in maps.values()), "the map is not limited to the lesion"
 
 
 def test_what_a_network_has_not_is_refused() -> None:
@@ -141,13 +149,13 @@ def test_what_a_network_has_not_is_refused() -> None:
 @pytest.mark.parametrize("branch", ["first", "second", "master"])
 def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -> None:
     mix, label, where = pictures(24, 999)
-    head = "cat" if branch == "master" else branch
+    head = "logits" if branch == "master" else f"{branch}_logits"
     with torch.no_grad():
-        assert (network(mix)[head].argmax(dim=1) == label).float().mean() > 0.9, "it must know the square"
+        assert (network(mix)[head].argmax(dim=1) == label).float().mean() > 0.9, "the square is not detected"
     found = compute_branch_map(network, mix, branch, stage=2)[label == 1]
     assert found.shape == (12, SIDE, SIDE) and found.min() >= 0 and found.max() <= 1
     square = where[label == 1]
-    # a pixel of the coarse feature is 8 of the picture: the peak lies in the square or next to it
+    # a feature pixel covers 8 image pixels: the peak is in the square or next to it
     near = F.max_pool2d(square[:, None].float(), 17, 1, 8)[:, 0] > 0
     peaks = found.flatten(1).argmax(dim=1)
     assert near.flatten(1).gather(1, peaks[:, None]).float().mean() > 0.9
@@ -159,13 +167,13 @@ def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -
 def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(network: KiNet) -> None:
     mix, _, _ = pictures(2, 5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    answer = network(mix)["cat"].detach()
+    answer = network(mix)["logits"].detach()
     assert list_branches(network) == ("first", "second", "master")
     for branch in list_branches(network):
         for stage in (1, 2, 3, 4):
             assert torch.isfinite(compute_branch_map(network, mix.clone(), branch, stage)).all()
     assert not any(part.training for part in network.modules())
-    assert torch.equal(network(mix)["cat"], answer), "the same network answers the same afterwards"
+    assert torch.equal(network(mix)["logits"], answer), "the output of the network has changed"
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
 
 

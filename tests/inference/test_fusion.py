@@ -1,4 +1,4 @@
-"""All, Near, Large."""
+"""Fusion rules: all, near, large."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_ties_go_to_the_lower_slice() -> None:
     ("places", "areas", "near"),
     [
         ([3, 5, 7], [1.0, 9.0, 1.0], [1]),  # both neighbours without lesion
-        ([4, 5, 8], [1.0, 9.0, 1.0], [0, 1]),  # the upper one without
-        ([0, 1, 2], [9.0, 1.0, 1.0], [0, 1]),  # past the lower end
-        ([18, 19], [1.0, 9.0], [0, 1]),  # past the upper end
+        ([4, 5, 8], [1.0, 9.0, 1.0], [0, 1]),  # upper neighbour without lesion
+        ([0, 1, 2], [9.0, 1.0, 1.0], [0, 1]),  # no lower neighbour
+        ([18, 19], [1.0, 9.0], [0, 1]),  # no upper neighbour
         ([19], [9.0], [0]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tiles, rules and specks, with networks whose answer is known at every pixel."""
+"""Tiles, rules and small components, with networks whose output is known at every pixel."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from gliomark.inference.segmenter import (
     predict_lesion_probability,
     remove_small_components,
 )
-from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet, compute_central_theta
-from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings, build_comparison_network
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.comparison.segmentation_networks import (
+    ComparisonSegmentationSettings,
+    build_comparison_network,
+)
+from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet, compute_central_theta
+from gliomark.models.published.swin_unet import SwinSize
 from gliomark.study import GliomarkError, MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 
 
 class ReadsPixels(nn.Module):
-    """The mean of the channels is the lesion's log-odds."""
+    """The log-odds is the mean of the channels."""
 
     def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
         odds = image.mean(dim=1)
@@ -34,7 +37,7 @@ class ReadsPixels(nn.Module):
 
 
 class ReadsTheta(nn.Module):
-    """The log-odds is the template's row and column, as theta states them."""
+    """The log-odds is a function of row and column of the template, as given by theta."""
 
     def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
         grid = F.affine_grid(theta, [len(image), 1, *image.shape[-2:]], align_corners=False)
@@ -43,7 +46,7 @@ class ReadsTheta(nn.Module):
 
 
 class CountsCalls(nn.Module):
-    """Each tile answers with another number."""
+    """Each call returns another number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +165,7 @@ def test_threshold_and_smallest_lesion(stack: SliceStack) -> None:
         return int(Segmenter(ReadsPixels(), only, "single", 192, **settings).segment(stack).mask.sum())
 
     assert found() == 116 and found(threshold=0.7) == 16
-    assert found(smallest_lesion_ml=0.4) == 100 and found(smallest_lesion_ml=0.6) == 0
+    assert found(min_lesion_ml=0.4) == 100 and found(min_lesion_ml=0.6) == 0
 
 
 def test_unknown_rule_is_refused() -> None:
@@ -218,7 +221,7 @@ def test_neighbours() -> None:
     torch.testing.assert_close(add_neighbour_slices(images, 0), images, atol=0, rtol=0)
     one = add_neighbour_slices(images, 1)[..., 0, 0]
     assert one.tolist() == [
-        # before, here, after of the first channel, then of the second; past an end the end goes on
+        # previous, current and next slice of the first channel, then of the second; the end slices are repeated
         [0, 0, 2, 1, 1, 3],
         [0, 2, 4, 1, 3, 5],
         [2, 4, 6, 3, 5, 7],
@@ -236,7 +239,7 @@ def test_neighbours_of_a_single_slice_are_the_slice_itself() -> None:
 
 
 def mignet(inputs: int, symmetric: bool) -> MIGNet:
-    """A small MIG-Net whose alpha matters, the same on either side or not."""
+    """Build a small MIG-Net in which alpha has an effect, mirror-symmetric or not."""
     torch.manual_seed(0)
     size = SwinSize(embedding=8, depths=(1, 1), heads=(1, 2), patch=4)
     prior = torch.rand(240, 240)
@@ -246,7 +249,7 @@ def mignet(inputs: int, symmetric: bool) -> MIGNet:
 
 
 def logits_by_hand(network: nn.Module, images: Tensor, theta: Tensor, pool: int, tile: int) -> Tensor:
-    """Pooled by blocks, answered, and brought back to every pixel."""
+    """Average over blocks, run the network, and upsample to all pixels."""
     count, channels = images.shape[:2]
     small = images.reshape(count, channels, tile // pool, pool, tile // pool, pool).mean(dim=(3, 5))
     answer = network(small, theta.expand(count, -1, -1))[0]
@@ -277,24 +280,24 @@ def test_averaged_over_a_pixel_and_a_half_is_two_of_every_three() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_flips_are_the_mean_with_the_mirror_image(stack: SliceStack, symmetric: bool) -> None:
-    """The mirror image is shown with the template's map mirrored as well: alpha sampled from right to left."""
+    """For the mirror image alpha is mirrored as well."""
     network, pool = mignet(inputs=1, symmetric=symmetric), 2
     images = torch.from_numpy(stack.images[PAIR[0]])[:, None]
     found = predict_lesion_probability(network, images, stack.brain, 192, pool, uses_mirroring=True)
     inner, theta = images[..., 24:216, 24:216], compute_tile_theta(24, 24, 192, 240, 240)
     straight = logits_by_hand(network, inner, theta, pool, 192)
-    # a mirrored map under the same theta is the map itself under a mirrored theta
+    # a mirrored map with the same theta equals the map with a mirrored theta
     network.guidance.alpha.copy_(network.guidance.alpha.flip(3))
     mirrored = logits_by_hand(network, inner.flip(3), theta, pool, 192).flip(3)
     expected = ((straight + mirrored) / 2).softmax(dim=1)[:, 1].numpy()
     np.testing.assert_allclose(found[:, 24:216, 24:216], expected, atol=1e-5)
-    assert np.abs(expected - straight.softmax(dim=1)[:, 1].numpy()).max() > 1e-3, "the mirror image matters"
+    assert np.abs(expected - straight.softmax(dim=1)[:, 1].numpy()).max() > 1e-3, "mirroring has no effect"
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("half", [90, 113])
 def test_alpha_is_sampled_mirrored_in_every_tile(half: int) -> None:
-    """A tile at the right shows its mirror image the right of the template, from right to left."""
+    """The mirror image of a tile has the same position in the template, with reversed columns."""
     images, brain = torch.zeros(1, 1, 240, 240), square(half, slices=1)
     seen: list[Tensor] = []
 
@@ -313,7 +316,7 @@ def test_alpha_is_sampled_mirrored_in_every_tile(half: int) -> None:
 @pytest.mark.parametrize("half", [70, 113])
 @pytest.mark.parametrize("name", ["MIG-Net", "U-Net"])
 def test_a_mirrored_patient_gets_the_mirrored_answer(name: str, half: int) -> None:
-    """Exactly so with flips, where the template has no side; without flips the network has one."""
+    """Exact with mirroring and a symmetric template; without mirroring the network is not symmetric."""
     torch.manual_seed(0)
     network: nn.Module = mignet(inputs=1, symmetric=True)
     if name == "U-Net":
@@ -334,7 +337,7 @@ def test_an_absent_sequence_is_zero_for_the_joint_rule(stack: SliceStack) -> Non
     images = {PAIR[0]: stack.images[PAIR[0]]}
     alone = SliceStack("a", images, stack.brain, stack.affine, stack.slice_names, stack.selected)
     found = Segmenter(ReadsPixels(), PAIR, "joint", 192).segment(alone)
-    odds = stack.images[PAIR[0]] / 2  # the mean of the sequence and of nothing
+    odds = stack.images[PAIR[0]] / 2  # the mean of the sequence and of zero
     expected = np.where(stack.brain, 1 / (1 + np.exp(-odds)), 0)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
     united = Segmenter(ReadsPixels(), PAIR, "union", 192).segment(alone)

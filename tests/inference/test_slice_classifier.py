@@ -1,4 +1,4 @@
-"""Which slices are judged, on what, and with which codes beside the image vector."""
+"""Selection of lesion slices, features of the trees, and codes of age and sex."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gliomark.inference.slice_classifier import (
     select_prediction_slices,
     select_training_slices,
 )
-from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
+from gliomark.models.published.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
@@ -46,7 +46,7 @@ def eval_kinet() -> KiNet:
 
 
 def mask_of(**pixels: int) -> np.ndarray:
-    """s4=60: 60 lesion pixels (of 1 mm2) on slice 4."""
+    """Create a mask; s4=60: 60 lesion pixels (of 1 mm2) on slice 4."""
     mask = np.zeros((10, 240, 240), bool)
     for name, count in pixels.items():
         mask[int(name[1:])].flat[24000 : 24000 + count] = True
@@ -71,11 +71,11 @@ def test_a_lesion_between_the_selected_slices_is_not_lost(ten_slices) -> None:
 @pytest.mark.parametrize(
     ("areas", "index", "near"),
     [
-        ({2: 80, 3: 500, 4: 90, 6: 70}, (2, 3, 4, 6), (2, 3, 4)),  # 3 is not among the selected
-        ({0: 500, 1: 60, 2: 60}, (0, 1, 2), (0, 1)),  # past the lower end
-        ({3: 60, 5: 500, 6: 49}, (3, 5), (5,)),  # a speck is no lesion to judge
-        ({4: 90, 5: 90, 6: 90}, (4, 5, 6), (4, 5)),  # the lower of equals is the largest
-        ({5: 20, 7: 30}, (5, 7), (7,)),  # specks where there is nothing else
+        ({2: 80, 3: 500, 4: 90, 6: 70}, (2, 3, 4, 6), (2, 3, 4)),  # 3 is not one of the K slices
+        ({0: 500, 1: 60, 2: 60}, (0, 1, 2), (0, 1)),  # no lower neighbour
+        ({3: 60, 5: 500, 6: 49}, (3, 5), (5,)),  # below 50 mm2
+        ({4: 90, 5: 90, 6: 90}, (4, 5, 6), (4, 5)),  # of equal areas the lower slice counts as the largest
+        ({5: 20, 7: 30}, (5, 7), (7,)),  # small lesions only
     ],
 )
 def test_of_few_slices_the_patients_own_neighbours_decide(ten_slices, areas, index, near) -> None:
@@ -96,7 +96,7 @@ def test_of_few_slices_the_patients_own_neighbours_decide(ten_slices, areas, ind
             (20, 21, 22),
         ),  # every fourth is selected
         ({39: 60, 40: 70}, (39, 40), (39, 40)),  # the last slice
-        ({1: 300, 2: 200}, (1, 2), (1, 2)),  # nothing on a selected slice
+        ({1: 300, 2: 200}, (1, 2), (1, 2)),  # no lesion on a selected slice
     ],
 )
 def test_of_many_slices_the_largest_and_its_neighbours_are_read_too(ten_slices, areas, index, near) -> None:
@@ -173,9 +173,9 @@ def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, ev
     inner = images[..., 24:216, 24:216]
     with torch.no_grad():
         output = eval_kinet(build_mix_input(inner[:, 0], inner[:, 1], lesion[:, 24:216, 24:216]))
-    np.testing.assert_allclose(vectors[:, :-1], output["vector"], atol=1e-5)
+    np.testing.assert_allclose(vectors[:, :-1], output["image_vector"], atol=1e-5)
     np.testing.assert_allclose(
-        1 / (1 + np.exp(-vectors[:, -1])), output["cat"].softmax(dim=1)[:, 1], atol=1e-5
+        1 / (1 + np.exp(-vectors[:, -1])), output["logits"].softmax(dim=1)[:, 1], atol=1e-5
     )
     many = compute_image_vectors(
         eval_kinet, images.repeat(10, 1, 1, 1), lesion.repeat(10, 1, 1), 192
@@ -196,11 +196,11 @@ def test_the_lesion_and_the_age_reach_the_answer(ten_slices, eval_kinet) -> None
     mask = mask_of(s2=300)
     old, young = (classifier.score(ten_slices, mask, ClinicalData("a", age, 0)) for age in (70.0, 20.0))
     assert old.probability[0] > 0.9 > 0.1 > young.probability[0]
-    # the parts sum to the answer, and the age is what moved it
+    # the contributions sum to the log-odds, and the age has the largest
     for scored in (old, young):
         odds = np.log(scored.probability / (1 - scored.probability))
         np.testing.assert_allclose(scored.contributions.sum(axis=1), odds, atol=1e-6)
-    # calibrated, they are moved and stretched, and still sum to the answer
+    # with calibration they are shifted and scaled, and still sum to the log-odds
     scaled = replace(classifier, calibration=(-0.7, 0.5)).score(ten_slices, mask, ClinicalData("a", 70.0, 0))
     odds = np.log(scored_odds(old.probability))
     np.testing.assert_allclose(np.log(scored_odds(scaled.probability)), -0.7 + 0.5 * odds, atol=1e-6)

@@ -1,4 +1,4 @@
-"""DICOM: geometry with shuffled files, choice of series, enhanced files, and bad folders."""
+"""DICOM: geometry with files in any order, choice of series, enhanced files, and invalid folders."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from gliomark.io.dicom import (
     read_instance,
     read_series,
 )
-from gliomark.io.dicom.recognition import recognise_series_from_header
+from gliomark.io.dicom.series_recognition import recognise_series_from_header
 from gliomark.study import GliomarkError, MRSequence
 
 T1C = {
@@ -47,7 +47,7 @@ T1C = {
 }
 T2 = {"SeriesDescription": "t2 tse", "RepetitionTime": 4000, "EchoTime": 95}
 FLAIR = {"SeriesDescription": "t2 flair", "RepetitionTime": 9000, "EchoTime": 110, "InversionTime": 2500}
-# Columns grow to the left, rows to the back, tilted by 20 degrees about the left-right axis.
+# Columns increase to the left, rows to posterior, rotated by 20 degrees about the left-right axis.
 TILT = np.deg2rad(20)
 ROW, COLUMN = np.array([1.0, 0, 0]), np.array([0.0, np.cos(TILT), np.sin(TILT)])
 NORMAL = np.cross(ROW, COLUMN)
@@ -75,7 +75,7 @@ def save(dataset: FileDataset, file: Path) -> None:
 
 
 def plane(number: int) -> np.ndarray:
-    """12 rows, 10 columns; slice 4 carries a bright block towards high columns and low rows."""
+    """12 rows, 10 columns; slice 4 has a bright block at high columns and low rows."""
     pixels = np.full((12, 10), 5, np.uint16)
     if number == 4:
         pixels[1:3, 7:9] = 500
@@ -83,7 +83,7 @@ def plane(number: int) -> np.ndarray:
 
 
 def write_series(folder: Path, numbers: tuple[int, ...] = tuple(range(6)), **tags: Any) -> list[Path]:
-    """Slices 3 mm apart, written with file names and instance numbers in REVERSED order."""
+    """Write slices 3 mm apart, with file names and instance numbers in REVERSED order."""
     files, uid = [], generate_uid()
     for number in numbers:
         file = folder / f"IM{99 - number}"
@@ -144,7 +144,7 @@ def test_the_series_with_most_slices_is_read_and_noted(patient: Path):
     write_series(patient / "c", tuple(range(4)), **(T2 | {"SeriesDescription": "t2 short"}))
     study = read_study(patient)
     assert study.series[MRSequence.T2].source.name == "b"
-    assert any("2 series look like T2" in note for note in study.notes)
+    assert any("2 series were recognised as T2" in note for note in study.notes)
 
 
 def test_a_file_copied_twice_counts_once(tmp_path: Path):
@@ -156,7 +156,7 @@ def test_a_file_copied_twice_counts_once(tmp_path: Path):
 def test_sequences_of_two_examinations_are_not_mixed(tmp_path: Path):
     write_series(tmp_path / "a", **T1C)
     write_series(tmp_path / "b", **(T2 | {"StudyInstanceUID": "1.2.4"}))
-    assert "different examinations are not mixed" in refusal(tmp_path)
+    assert "different examinations are not combined" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_enhanced_multi_frame(tmp_path: Path):
     np.testing.assert_allclose((series.affine @ np.append(at, 1))[:3], [1.5 * 7.5, 3.0, 12.0])
 
 
-# ---- bad input --------------------------------------------------------------------------------------
+# ---- invalid input ----------------------------------------------------------------------------------
 
 
 def refusal(path: Path) -> str:
@@ -279,19 +279,19 @@ def test_two_single_missing_slices_far_apart_are_interpolated(tmp_path: Path):
 @pytest.mark.parametrize(
     "numbers, gap",
     [
-        ((0, 1, 2, 5, 6, 7), "9.00 mm between IM97 and IM94"),  # two side by side
-        ((0, 1, 3, 5, 6, 7, 8), "6.00 mm between IM98 and IM96"),  # at neighbouring places
-        ((0, 1, 3, 4, 5, 7, 8, 9, 11, 12), "6.00 mm between IM98 and IM96"),  # three in all
+        ((0, 1, 2, 5, 6, 7), "9.00 mm between IM97 and IM94"),  # two adjacent slices
+        ((0, 1, 3, 5, 6, 7, 8), "6.00 mm between IM98 and IM96"),  # one present slice between them
+        ((0, 1, 3, 4, 5, 7, 8, 9, 11, 12), "6.00 mm between IM98 and IM96"),  # three missing slices
     ],
 )
 def test_more_missing_slices_are_refused(tmp_path: Path, numbers: tuple[int, ...], gap: str):
     write_series(tmp_path, numbers, **T2)
     message = refusal(tmp_path)
-    assert "3.00 mm apart but " + gap in message and "missing" in message
+    assert "3.00 mm but " + gap in message and "missing" in message
 
 
 def shift(file: Path, millimetres: float, value: int | None = None) -> None:
-    """Move a slice along the normal, and fill it with one value."""
+    """Move a slice along the normal and fill it with one value."""
     dataset = pydicom.dcmread(file)
     moved = np.asarray(dataset.ImagePositionPatient, float) + millimetres * NORMAL
     dataset.ImagePositionPatient = [float(f"{part:.6f}") for part in moved]
@@ -301,7 +301,7 @@ def shift(file: Path, millimetres: float, value: int | None = None) -> None:
 
 
 def test_unevenly_spaced_slices_are_resampled_to_an_even_grid(tmp_path: Path):
-    """Grey values that grow linearly along the normal must come out exactly linear."""
+    """Grey values that are linear along the normal stay exactly linear."""
     places = np.array([0, 3.0, 6.6, 9.0, 11.5, 15])
     for file, number, place in zip(write_series(tmp_path, **T2), range(6), places, strict=True):
         shift(file, place - 3 * number, round(100 * place))
@@ -309,7 +309,7 @@ def test_unevenly_spaced_slices_are_resampled_to_an_even_grid(tmp_path: Path):
     image, sources = study.series[MRSequence.T2].image, study.series[MRSequence.T2].source_images
     np.testing.assert_allclose([one.place for one in sources], places / 3.0, atol=1e-5)
     np.testing.assert_allclose(image[:, 5, 5], 300.0 * np.arange(6), atol=1e-2)
-    assert any("unevenly spaced (by up to 0.60 mm)" in note for note in study.notes)
+    assert any("uneven (by up to 0.60 mm)" in note for note in study.notes)
 
 
 def test_slices_far_off_an_even_grid_are_refused(tmp_path: Path):
@@ -330,25 +330,25 @@ def test_a_place_repeated_with_the_same_pixels_counts_once_and_is_noted(tmp_path
     write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2)
     study = read_study(tmp_path)
     assert study.series[MRSequence.T2].image.shape == (4, 12, 10)
-    assert any("1 copies of other images were left out" in note for note in study.notes)
+    assert any("1 duplicate images were ignored" in note for note in study.notes)
 
 
 def test_a_place_repeated_with_other_pixels_is_refused(tmp_path: Path):
     write_series(tmp_path, (0, 1, 2, 3), SeriesInstanceUID="1.5", **T2)
     (file,) = write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2)
     shift(file, 0, 77)
-    assert "same place with different pixels" in refusal(tmp_path)
+    assert "same slice position but different pixels" in refusal(tmp_path)
 
 
 def test_a_slice_of_another_size_is_a_stack_of_its_own(tmp_path: Path):
-    """The other five still make a series with a single slice missing, which is said."""
+    """The other five still form a series with one missing slice, which a note states."""
     write_series(tmp_path, **T2)
     dataset = pydicom.dcmread(tmp_path / "IM97")
     dataset.Rows, dataset.PixelData = 6, dataset.PixelData[:120]
     dataset.save_as(tmp_path / "IM97")
     study = read_study(tmp_path)
     assert study.series[MRSequence.T2].image.shape == (6, 12, 10)
-    assert any("holds 2 stacks" in note for note in study.notes)
+    assert any("2 stacks of slices share" in note for note in study.notes)
     assert any("slice 3 of 6 was missing" in note for note in study.notes)
 
 
@@ -357,7 +357,7 @@ def test_pixels_cut_short(tmp_path: Path):
     cut = tmp_path / "IM97"
     cut.write_bytes(cut.read_bytes()[:-40])
     message = refusal(tmp_path)
-    assert "IM97 cannot be decoded" in message and "cut short" in message
+    assert "IM97 cannot be decoded" in message and "truncated" in message
 
 
 @pytest.mark.parametrize("kept", [-40, 300, 0], ids=["pixels", "header", "empty"])
@@ -519,7 +519,7 @@ def test_repeats_in_time_are_parted_by_what_the_headers_say(tmp_path: Path, tag:
     assert [one.image_count for one in found] == [6, 6]
     images = [read_series(one)[0].image for one in found]
     assert sorted(float(np.median(image)) for image in images) == [5, 900]
-    assert any("holds 2 stacks" in note for note in read_series(found[0])[1])
+    assert any("2 stacks of slices share" in note for note in read_series(found[0])[1])
 
 
 def test_repeats_of_which_the_agent_tells_nothing_are_not_taken_for_t1c(tmp_path: Path):
@@ -564,7 +564,7 @@ def test_a_three_plane_scout(tmp_path: Path):
     assert {one.recognition.kind for one in grouped(tmp_path)} == {"localiser"}
 
 
-# ---- choosing ---------------------------------------------------------------------------------------
+# ---- choice of series -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -574,7 +574,7 @@ def test_a_three_plane_scout(tmp_path: Path):
         ({}, {"numbers": (0, 1, 2, 4, 5, 6, 7, 8)}, "has no missing slices"),
         ({"numbers": range(12)}, {"numbers": range(6)}, "covers more of the head"),
         ({"numbers": range(8)}, {"numbers": range(7)}, "has more slices"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM"]}, {}, "was evened out for the coil"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM"]}, {}, "is intensity-normalised"),
         (
             {"AcquisitionDate": "20200102", "AcquisitionTime": "101500"},
             {"AcquisitionDate": "20200102", "AcquisitionTime": "101400"},
@@ -612,7 +612,7 @@ def test_t1_taken_twice_with_no_word_of_contrast_is_doubted(tmp_path: Path):
     for number, file in enumerate(write_series(tmp_path / "b", AcquisitionTime="101500", **plain)):
         shift(file, 0, 77 + number)
     assert "2 T1 series" in describe_contrast_ambiguity(grouped(tmp_path))
-    assert any("after contrast" in note for note in read_study(tmp_path).notes)
+    assert any("contrast-enhanced" in note for note in read_study(tmp_path).notes)
     write_series(tmp_path / "c", AcquisitionTime="102000", **T1C)
     assert describe_contrast_ambiguity(grouped(tmp_path)) == ""
 
@@ -646,11 +646,11 @@ def test_what_a_series_says_of_itself(tmp_path: Path):
     assert json.loads(json.dumps(one.acquisition_parameters)) == one.acquisition_parameters
 
 
-# ---- how files are written --------------------------------------------------------------------------
+# ---- encodings --------------------------------------------------------------------------------------
 
 
 def recoded(file: Path, coding: str) -> None:
-    """Write a file's pixels in another transfer syntax."""
+    """Re-encode the pixels of a file in another transfer syntax."""
     dataset = pydicom.dcmread(file)
     if coding in ("RLELossless", "JPEGLSLossless"):
         dataset.compress(getattr(pydicom.uid, coding), generate_instance_uid=False)
@@ -667,7 +667,7 @@ def recoded(file: Path, coding: str) -> None:
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
-    coded = pydicom.dcmread(f"{file}.coded")  # its pixels alone are wanted: the writer alters other tags
+    coded = pydicom.dcmread(f"{file}.coded")  # only the pixels are used: the encoder changes other attributes
     dataset.PixelData, dataset["PixelData"].VR = coded.PixelData, "OB"
     dataset["PixelData"].is_undefined_length = True
     dataset.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
@@ -690,7 +690,7 @@ def test_compressed_and_mixed_transfer_syntaxes(tmp_path: Path, codings: tuple[s
 
 
 def test_jpeg_baseline_of_eight_bits(tmp_path: Path):
-    """Lossy: near the original, not equal."""
+    """Lossy compression: close to the original, not equal."""
     for file in write_series(tmp_path, **T2):
         dataset = pydicom.dcmread(file)
         dataset.Rows = dataset.Columns = 16
@@ -770,7 +770,7 @@ def test_names_in_other_alphabets(tmp_path: Path, charset: str | list[str], name
 
 
 def test_a_name_in_iso_2022_ir_58_as_the_standard_writes_it(tmp_path: Path):
-    """With the escape sequence before each part, PS3.5 annex K; pydicom itself does not write it so."""
+    """With the escape sequence before each component (PS3.5 annex K), as pydicom itself does not write it."""
     coded = b"Wang^XiaoMing=\x1b$)A\xcd\xf5^\x1b$)A\xd0\xa1\xc3\xf7"
     for file in write_series(tmp_path, **T2):
         dataset = pydicom.dcmread(file)
@@ -795,7 +795,7 @@ def test_a_damaged_header_is_refused(tmp_path: Path):
         with pytest.raises(GliomarkError, match="damaged"):
             read_instance(file)
     (tmp_path / "text").write_text("this is not DICOM " * 20)
-    with pytest.raises(GliomarkError, match="damaged|no DICOM"):
+    with pytest.raises(GliomarkError, match="damaged|not a DICOM"):
         read_instance(tmp_path / "text")
 
 
@@ -830,11 +830,11 @@ def test_an_enhanced_file_with_two_echoes_and_a_missing_frame(tmp_path: Path):
     assert frames == [(1, 0), (3, 1), (6, 3), (8, 4), (10, 5)]
 
 
-# ---- real series against another reader -------------------------------------------------------------
+# ---- real series compared with SimpleITK ------------------------------------------------------------
 
 
 def itk_volume(series: DicomSeries) -> sitk.Image:
-    """The same files read by SimpleITK: the series reader for classic files, the file reader for enhanced."""
+    """Read the same files with SimpleITK: series reader for classic files, file reader for enhanced ones."""
     if len(series.instances) == 1:
         return sitk.ReadImage(str(series.first_instance.file))
     reader = sitk.ImageSeriesReader()
@@ -847,10 +847,10 @@ def itk_volume(series: DicomSeries) -> sitk.Image:
 
 
 def itk_corners(series: DicomSeries, whole: sitk.Image) -> list[np.ndarray]:
-    """Four corners each of the first and the last slice, in LPS mm.
+    """Compute the four corners of the first and of the last slice, in LPS mm.
 
-    Of classic files by the two files' own geometry: the series reader lays the stack along the slice normal and
-    so ends up to 0.06 mm beside where the last file of the GE series says that it is.
+    For classic files, from the geometry of these two files: the series reader stacks slices along the slice normal and
+    deviates by up to 0.06 mm from the stated position of the last file of the GE series.
     """
     ends = [whole[:, :, :1], whole[:, :, -1:]]
     if len(series.instances) > 1:
@@ -860,7 +860,7 @@ def itk_corners(series: DicomSeries, whole: sitk.Image) -> list[np.ndarray]:
 
 
 def check_against_itk(series: DicomSeries) -> None:
-    """Corners within 1e-3 mm, voxels equal, whichever way round the slices are stored."""
+    """Assert that corners agree within 1e-3 mm and voxels are equal, for either slice order."""
     ours, itk = read_series(series)[0], itk_volume(series)
     back = np.linalg.inv(ours.affine)
     for place in itk_corners(series, itk):
@@ -880,7 +880,7 @@ def check_against_itk(series: DicomSeries) -> None:
     ],
 )
 def test_real_series_agree_with_itk(shared: Path, tmp_path: Path, folder: str):
-    if "ge-PD" in folder:  # megabytes of zeros behind one file's pixels, which take ITK a quarter of a minute
+    if "ge-PD" in folder:  # megabytes of zeros after one file's pixels, which ITK reads in 15 s
         for file in find_dicom_files(shared / folder):
             (tmp_path / file.name).write_bytes(file.read_bytes()[:132_914])
     found = [
@@ -894,7 +894,7 @@ def test_real_series_agree_with_itk(shared: Path, tmp_path: Path, folder: str):
 
 
 def test_a_folder_with_all_real_series_mixed(shared: Path, tmp_path: Path):
-    """Files of three patients under meaningless names in one folder come apart again, each for its reason."""
+    """Files of three patients with meaningless names in one folder are grouped correctly into series."""
     files = [
         file for name in ("patients/ReMIND-022-dicom", "series") for file in find_dicom_files(shared / name)
     ]
@@ -913,7 +913,7 @@ def test_a_folder_with_all_real_series_mixed(shared: Path, tmp_path: Path):
         ("123565", "PD"),
         ("12343@hucheng", "T1"),
     }
-    assert "after contrast" in kinds["ReMIND-022", "T1C"].recognition.reason
+    assert "post-contrast" in kinds["ReMIND-022", "T1C"].recognition.reason
     assert "TR 2300 ms, TE 22 ms" in kinds["123565", "PD"].recognition.reason
     reason = kinds["12343@hucheng", "T1"].recognition.reason
     assert "TI 900 ms" in reason and "resliced" in reason
@@ -921,6 +921,6 @@ def test_a_folder_with_all_real_series_mixed(shared: Path, tmp_path: Path):
     chosen = choose_series(both)[MRSequence.T1]
     assert (
         chosen.first_instance.series_number == "6"
-    )  # evened out for the coil; series 5 is the same scan without
+    )  # intensity-normalised; series 5 is the same scan without normalisation
     (other,) = (one for one in both if one is not chosen)
-    assert "evened out" in explain_choice(chosen, other)
+    assert "intensity-normalised" in explain_choice(chosen, other)

@@ -1,4 +1,4 @@
-"""DICOM objects that claim more frames or pixels than they can hold are refused before anything is allocated."""
+"""DICOM objects that state more frames or pixels than they can hold are rejected before memory is allocated."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pydicom.uid import (
 from tests.io.test_dicom import blank, item, save, write_series
 
 from gliomark.io import read_study
-from gliomark.io.dicom import files, read_instance
-from gliomark.io.masks.dicom import read_segmentation
+from gliomark.io.dicom import dataset_reader, read_instance
+from gliomark.io.masks.dicom_segmentations import read_segmentation
 from gliomark.study import GliomarkError, MRSequence
 
 CLAIMS: tuple[dict[str, Any], ...] = (
@@ -34,7 +34,7 @@ CLAIMS: tuple[dict[str, Any], ...] = (
 
 
 def claim(file: Path, packed: bool = False, **tags: Any) -> Path:
-    """A file of one small image whose header claims ``tags``."""
+    """Write a file with one small image whose header states ``tags``."""
     dataset = blank(file, Rows=12, Columns=10, SeriesInstanceUID="1.2.9", PixelData=bytes(240))
     for tag, value in tags.items():
         setattr(dataset, tag, value)
@@ -51,7 +51,7 @@ def claim(file: Path, packed: bool = False, **tags: Any) -> Path:
 def test_more_than_the_file_can_hold(tmp_path: Path, tags: dict[str, Any], packed: bool):
     file = claim(tmp_path / "one", packed, **tags)
     started = time.monotonic()
-    with pytest.raises(GliomarkError, match="more than it can hold or any MR series has"):
+    with pytest.raises(GliomarkError, match="more than the file can contain or any MR series has"):
         read_instance(file)
     assert time.monotonic() - started < 5
 
@@ -62,18 +62,18 @@ def test_such_a_file_is_passed_over_where_the_series_is_whole(tmp_path: Path, ta
     claim(tmp_path / "other" / "bomb.dcm", **tags)
     study = read_study(tmp_path, required_sequences=(MRSequence.FLAIR,))
     assert MRSequence.FLAIR in study.series
-    assert any("bomb.dcm" in note and "passed over" in note for note in study.notes)
+    assert any("bomb.dcm" in note and "skipped" in note for note in study.notes)
 
 
 @pytest.mark.parametrize("tags", CLAIMS[:3])
 def test_such_a_file_alone_is_named(tmp_path: Path, tags: dict[str, Any]):
     file = claim(tmp_path / "bomb.dcm", **tags)
-    with pytest.raises(GliomarkError, match=f"{file} states .* images of its size, more than it can hold"):
+    with pytest.raises(GliomarkError, match=f"{file} states .* images of its size, more than the file"):
         read_study(tmp_path)
 
 
 def deflated(file: Path, grown: int, group_length: int | None = None) -> Path:
-    """A deflated file that unpacks to at least so many bytes. group_length: what its meta information claims."""
+    """Write a deflated file that inflates to at least that size; group_length: as stated in its meta information."""
     dataset = blank(file, Rows=12, Columns=10, SeriesInstanceUID="1.2.9", PixelData=bytes(240))
     if grown:
         dataset.add_new(0x00211010, "OB", bytes(grown))
@@ -98,11 +98,11 @@ def test_a_deflated_file_is_read(tmp_path: Path, grown: int, group_length: int |
 def test_a_deflated_bomb_is_measured_before_it_is_unpacked(
     tmp_path: Path, monkeypatch, grown: int, group_length: int | None, read
 ):
-    """The bound made small, so that no test writes half a gigabyte; whatever length the meta information claims."""
-    monkeypatch.setattr(files, "MOST_INFLATED_BYTES", 1 << 21)
+    """For any stated group length; the limit is lowered so that the test need not write 500 MB."""
+    monkeypatch.setattr(dataset_reader, "MAX_INFLATED_BYTES", 1 << 21)
     file = deflated(tmp_path / "bomb.dcm", grown, group_length)
     assert file.stat().st_size < 1 << 16
-    with pytest.raises(GliomarkError, match=f"{file} is deflated and unpacks to more than 2 MB"):
+    with pytest.raises(GliomarkError, match=f"{file} is deflated and expands to more than 2 MB"):
         read(file)
 
 
@@ -129,9 +129,9 @@ def test_a_healthy_header_is_read(tmp_path: Path, tags: dict[str, Any]):
     "tags", [{"Columns": 5}, {"Rows": 6}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}]
 )
 def test_pixels_that_go_on_behind_their_last_row(tmp_path: Path, tags: dict[str, Any]):
-    """They would be cut into rows at the wrong places."""
+    """They would be split into rows at wrong positions."""
     write_series(tmp_path, SeriesDescription="T2 FLAIR", PixelData=bytes([3, 1]) * 120, **tags)
-    with pytest.raises(GliomarkError, match="does not hold one image of"):
+    with pytest.raises(GliomarkError, match="do not match its header"):
         read_study(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""DICOM whose place is missing, wrong or just rounded: the attribute and the file are named, jitter is put right."""
+"""DICOM with missing, invalid or rounded geometry: messages name attribute and file, small jitter is corrected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP = 5.0
 
 
 def write(folder: Path, change: Callable[[Dataset, int], None] = lambda dataset, number: None) -> Path:
-    """Eight axial T2 slices; ``change`` alters each before it is written."""
+    """Write eight axial T2 slices; ``change`` alters each dataset before."""
     folder.mkdir(parents=True)
     series = generate_uid()
     for number in range(8):
@@ -45,7 +45,7 @@ def write(folder: Path, change: Callable[[Dataset, int], None] = lambda dataset,
 
 
 def written(keyword: str, text: bytes) -> Callable[[Dataset, int], None]:
-    """Put a text into an attribute as it stands, valid or not."""
+    """Store a text in an attribute unchanged, valid or not."""
 
     def change(dataset: Dataset, number: int) -> None:
         tag = Tag(keyword)
@@ -68,7 +68,7 @@ def test_a_wrong_attribute_is_named_with_its_file(tmp_path: Path, keyword: str, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = write(tmp_path / "p", written(keyword, text))
-    with pytest.raises(GliomarkError, match=rf"{keyword} in .*IM\d is not usable") as caught:
+    with pytest.raises(GliomarkError, match=rf"{keyword} in .*IM\d is invalid") as caught:
         read_study(folder)
     shown = re.search(r"\((.*?)\)", str(caught.value))
     assert shown is not None and shown[1].split("\\")[0][:1] == text.decode()[:1]
@@ -83,7 +83,7 @@ def test_a_missing_attribute_is_named_with_its_file(tmp_path: Path, keyword: str
         else:
             delattr(dataset, keyword)
 
-    with pytest.raises(GliomarkError, match=rf"IM\d does not state {keyword}"):
+    with pytest.raises(GliomarkError, match=rf"IM\d lacks {keyword}"):
         read_study(write(tmp_path / "p", change))
 
 
@@ -96,7 +96,7 @@ def test_one_slice_without_a_place_is_refused_too(tmp_path: Path, one: int):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = write(tmp_path / "p", change)
-    with pytest.raises(GliomarkError, match=f"ImagePositionPatient in .*IM{one + 1} is not usable"):
+    with pytest.raises(GliomarkError, match=f"ImagePositionPatient in .*IM{one + 1} is invalid"):
         read_study(folder)
 
 
@@ -126,7 +126,7 @@ def test_numbers_against_positions_are_noted_and_positions_decide(
         dataset.InstanceNumber = order[number]
 
     study = read_study(write(tmp_path / "p", change))
-    assert any("contradict each other at 1 of 8" in note for note in study.notes) is noted
+    assert any("of 1 of 8 slices contradict each other" in note for note in study.notes) is noted
     np.testing.assert_array_equal(study.series[MRSequence.T2].image[:, 0, 0], np.arange(10, 18))
 
 

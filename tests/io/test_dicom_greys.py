@@ -1,4 +1,4 @@
-"""What a grey value of a DICOM image means: direction, bits, scaling, padding; classic and enhanced alike."""
+"""Grey values of DICOM images: polarity, bits, rescale, padding, in classic and enhanced files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMS = ("classic", "enhanced")
 
 
 def head(top: int = 1800) -> np.ndarray:
-    """``(slice, row, column)``: air of 2 around a round head, brighter to the right and from slice to slice."""
+    """``(slice, row, column)``: a round head in air of value 2, brighter to the right and from slice to slice."""
     slices, rows, columns = np.indices((SLICES, ROWS, COLUMNS))
     inside = (rows - 12) ** 2 / 100 + (columns - 10) ** 2 / 64 < 1
     return np.where(inside, top // 4 + columns * top // 60 + slices * top // 20, 2).astype(np.int64)
@@ -45,7 +45,7 @@ def item(**tags: Any) -> Sequence:
 
 
 def put(dataset: Dataset, keyword: str, value: Any) -> None:
-    """Set a tag, remove it (None), or write text that is no number as files have it (``raw:``)."""
+    """Set an attribute, remove it (None), or store a text that is not a number (``raw:``)."""
     tag = pydicom.tag.Tag(keyword)
     if value is None:
         del dataset[tag]
@@ -76,7 +76,7 @@ def write(
     of_slice: Callable[[int], dict[str, Any]] = lambda at: {}, dtype: str = "<u2", keyword: str = "PixelData",
     **tags: Any,
 ) -> Path:  # fmt: skip
-    """Stored values as a series of files, or as one enhanced file. of_slice: further tags of one slice."""
+    """Write stored values as a series of files or one enhanced file. of_slice: more attributes of one slice."""
     folder.mkdir(parents=True, exist_ok=True)
     if syntax == ExplicitVRBigEndian:
         dtype = dtype.replace("<", ">")
@@ -99,7 +99,7 @@ def write_enhanced(
     file: Path, pixels: list[np.ndarray], syntax: UID, of_slice: Callable[[int], dict[str, Any]], keyword: str,
     tags: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Rescale tags go where an enhanced file has them: shared, or per frame where they differ."""
+    """Write rescale attributes in shared functional groups, or per frame if they differ."""
     dataset = blank(EnhancedMRImageStorage, syntax, NumberOfFrames=len(pixels), SeriesDescription="t2 tse")
     scaling = {tag: value for tag, value in tags.items() if tag.startswith("Rescale")}
     shared = {
@@ -151,7 +151,7 @@ def bits(number: int, signed: bool = False) -> dict[str, int]:
     return {"BitsStored": number, "HighBit": number - 1, "PixelRepresentation": int(signed)}
 
 
-# ---- which end is white -----------------------------------------------------------------------------
+# ---- polarity ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -252,7 +252,7 @@ def test_one_negative_slice_is_refused(tmp_path: Path, form: str, at: int):
     ("HighBit",), ("BitsStored",), ("PixelRepresentation",),
 ])  # fmt: skip
 def test_attributes_that_anonymisers_remove(tmp_path: Path, form: str, missing: tuple[str, ...]):
-    """What one grey sample leaves no doubt about is read, and said where it could have been otherwise."""
+    """Attributes that can be inferred are inferred, with a note if another value was possible."""
     image, study = read(write(tmp_path / "p", head(), form, **dict.fromkeys(missing)))
     np.testing.assert_array_equal(image, head())
     for name in ("PhotometricInterpretation", "PixelRepresentation"):
@@ -269,7 +269,7 @@ def test_attributes_that_leave_a_doubt(
     tmp_path: Path, form: str, change: Callable[[np.ndarray], np.ndarray], attribute: str
 ):
     message = refusal(write(tmp_path / "p", change(head()) & 0xFFF, form, **{attribute: None}))
-    assert f"lacks the attribute {attribute}" in message and "cut short" not in message
+    assert f"lacks the attribute {attribute}" in message and "truncated" not in message
 
 
 def test_inverse_presentation_says_what_is_missing(tmp_path: Path):
@@ -280,7 +280,7 @@ def test_inverse_presentation_says_what_is_missing(tmp_path: Path):
 
 
 def grey_palette(order: np.ndarray) -> dict[str, Any]:
-    """A palette of 16 bits whose entry i is the grey order[i]."""
+    """A 16-bit palette whose entry i is the grey value order[i]."""
     tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour in ("Red", "Green", "Blue"):
         tags[f"{colour}PaletteColorLookupTableDescriptor"] = [len(order) % 65536, 0, 16]
@@ -291,7 +291,7 @@ def grey_palette(order: np.ndarray) -> dict[str, Any]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("order", [
     np.arange(4096), np.arange(4095, -1, -1), np.random.default_rng(5).permutation(4096),
-], ids=["as stored", "inverted", "shuffled"])  # fmt: skip
+], ids=["as stored", "inverted", "permuted"])  # fmt: skip
 def test_a_palette_of_greys_is_looked_up(tmp_path: Path, form: str, order: np.ndarray):
     place = np.argsort(order)
     image, _ = read(write(tmp_path / "p", place[head()], form, **grey_palette(order)))
@@ -301,7 +301,7 @@ def test_a_palette_of_greys_is_looked_up(tmp_path: Path, form: str, order: np.nd
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tags, said", [
     ({"GreenPaletteColorLookupTableData": np.zeros(4096, "<u2").tobytes()}, "colour"),
-    ({"GreenPaletteColorLookupTableData": b""}, "table of greys"),
+    ({"GreenPaletteColorLookupTableData": b""}, "lookup table"),
     ({"PhotometricInterpretation": None}, "PhotometricInterpretation"),
 ])  # fmt: skip
 def test_a_palette_of_colours_or_half_a_one(tmp_path: Path, form: str, tags: dict[str, Any], said: str):
@@ -338,14 +338,14 @@ def test_a_series_in_colour_is_refused_or_said_to_be_left_out(tmp_path: Path, fo
     write(tmp_path / "p" / "b", head())
     image, study = read(tmp_path / "p")
     np.testing.assert_array_equal(image, head())
-    assert any("images are in colour" in note for note in study.notes)
+    assert any("images are colour images" in note for note in study.notes)
 
 
 # ---- bits -------------------------------------------------------------------------------------------
 
 
 def marked(stored: np.ndarray, bit: int) -> np.ndarray:
-    """A frame drawn in one bit, as overlays in unused bits are."""
+    """Draw two vertical lines in one bit, like an overlay in unused bits."""
     drawn = stored.copy()
     drawn[:, 4:20, [4, 15]] |= 1 << bit
     return drawn
@@ -391,7 +391,7 @@ FEW_BITS = [
 def test_values_larger_than_their_bits_are_refused(
     tmp_path: Path, form: str, top: int, stored: int, signed: bool
 ):
-    """Cut to BitsStored they would wrap round in silence."""
+    """Truncated to BitsStored, they would wrap around without notice."""
     rows, columns = np.indices((ROWS, COLUMNS))
     hill = np.exp(-((rows - 12) ** 2 / 60 + (columns - 10) ** 2 / 50)) * top
     pixels = np.stack([hill * (1 + 0.02 * at) for at in range(SLICES)]).astype(np.int64)
@@ -413,7 +413,7 @@ def test_values_that_end_at_a_higher_bit(tmp_path: Path, form: str, shift: int, 
     {"BitsStored": 12, "HighBit": 15}, {"BitsAllocated": 12},
 ])  # fmt: skip
 def test_bits_that_contradict_each_other(tmp_path: Path, form: str, tags: dict[str, int]):
-    """The last but one is possible, but its low bits are in use."""
+    """The second to last combination is valid, but its unused low bits are set."""
     assert "HighBit" in refusal(write(tmp_path / "p", head(), form, **tags))
 
 
@@ -439,7 +439,7 @@ def test_floating_point_pixels(tmp_path: Path, form: str, keyword: str, dtype: s
     assert any("T2: 3 voxels have no grey value" in note for note in study.notes)
 
 
-# ---- scaling ----------------------------------------------------------------------------------------
+# ---- rescale ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -448,7 +448,7 @@ def test_floating_point_pixels(tmp_path: Path, form: str, keyword: str, dtype: s
     ([0.25, 2, 0.5, 4, 1.25], [-3, 5, 7, 9, -1]),
 ])  # fmt: skip
 def test_a_scaling_of_every_slice(tmp_path: Path, form: str, slopes: list[float], intercepts: list[float]):
-    """Philips scales slice by slice; the image is right only where each has its own."""
+    """Philips rescales each slice differently; each slice needs its own slope and intercept."""
     slope, intercept = (np.array(one)[:, None, None] for one in (slopes, intercepts))
     original = np.round(head() / 20) * 20 * 1.0
     stored = np.round((original - intercept) / slope)
@@ -604,4 +604,4 @@ def test_padding_as_dark_as_air_is_left_alone(tmp_path: Path):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [0, 7, 4095])
 def test_one_grey_everywhere_is_refused(tmp_path: Path, form: str, value: int):
-    assert "one grey value everywhere" in refusal(write(tmp_path / "p", np.full((5, 24, 20), value), form))
+    assert "same grey value everywhere" in refusal(write(tmp_path / "p", np.full((5, 24, 20), value), form))

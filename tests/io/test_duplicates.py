@@ -1,4 +1,4 @@
-"""Instance UIDs that come twice: copies are left out, two different images are refused by their files' names."""
+"""Repeated SOP Instance UIDs: copies are removed; two different images are rejected, with the names of their files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gliomark.study import GliomarkError, MRSequence
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Path:
-    """Two series, a and b."""
+    """Write two series, a and b."""
     write_series(tmp_path / "患者" / "a", **T1C)
     write_series(tmp_path / "患者" / "b", **T2)
     return tmp_path / "患者"
@@ -56,7 +56,7 @@ def test_two_images_under_one_uid_are_refused_by_name(patient: Path, change) -> 
     second.parent.mkdir()
     shutil.copyfile(first, second)
     rewrite(second, change)
-    with pytest.raises(GliomarkError, match="same instance UID") as caught:
+    with pytest.raises(GliomarkError, match="same SOP instance UID") as caught:
         read_study(patient)
     assert str(first) in str(caught.value) and str(second) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -64,12 +64,12 @@ def test_two_images_under_one_uid_are_refused_by_name(patient: Path, change) -> 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["every image", "one image"])
 def test_the_uids_of_another_series_are_refused(patient: Path, whole: bool) -> None:
-    """As careless anonymising leaves them: T2's images bear T1C's UIDs."""
+    """As after faulty anonymisation: the T2 images have the UIDs of the T1C images."""
     for file in sorted((patient / "b").iterdir()) if whole else [patient / "b" / "IM95"]:
         rewrite(file, other_pixels)
         uid = pydicom.dcmread(patient / "a" / file.name).SOPInstanceUID
         rewrite(file, lambda one, uid=uid: setattr(one, "SOPInstanceUID", uid))
-    with pytest.raises(GliomarkError, match="same instance UID") as caught:
+    with pytest.raises(GliomarkError, match="same SOP instance UID") as caught:
         read_study(patient)
     assert str(patient / "a") in str(caught.value) and str(patient / "b") in str(caught.value)
 
@@ -77,7 +77,7 @@ def test_the_uids_of_another_series_are_refused(patient: Path, whole: bool) -> N
 def test_one_uid_for_a_whole_series_is_refused(patient: Path) -> None:
     for file in (patient / "b").iterdir():
         rewrite(file, lambda one: setattr(one, "SOPInstanceUID", "1.2.3.9"))
-    with pytest.raises(GliomarkError, match="IM94 and .*IM95 show different images"):
+    with pytest.raises(GliomarkError, match="IM94 and .*IM95 are different images"):
         read_study(patient)
 
 
@@ -112,7 +112,7 @@ def test_copies_are_left_out(patient: Path, change, which: str) -> None:
 
 
 def test_another_examinations_uids_are_its_own(patient: Path) -> None:
-    """Within one examination alone does a UID mean one image; the older one is not read."""
+    """A UID must be unique within one examination only; the older examination is not read."""
     for file in write_series(patient / "c", **(T2 | {"StudyInstanceUID": "1.2.9"})):
         uid = pydicom.dcmread(patient / "b" / file.name).SOPInstanceUID
         rewrite(file, lambda one, uid=uid: setattr(one, "SOPInstanceUID", uid))
@@ -120,7 +120,7 @@ def test_another_examinations_uids_are_its_own(patient: Path) -> None:
 
 
 def test_what_is_not_read_is_not_refused(patient: Path) -> None:
-    """A localiser with one UID for all its images stands in nobody's way."""
+    """A localiser with one UID for all its images does not stop the other series from being read."""
     for file in write_series(patient / "c", tuple(range(3)), SeriesDescription="localizer"):
         rewrite(file, lambda one: setattr(one, "SOPInstanceUID", "1.2.3.9"))
     assert set(read_study(patient).series) == {MRSequence.T1C, MRSequence.T2}

@@ -1,4 +1,4 @@
-"""Several DICOM examinations in one folder, copies under new numbers, damaged files, and files of other patients."""
+"""Several DICOM examinations in one folder, copies under new UIDs, damaged files, and files of other patients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAIR = {"SeriesDescription": "flair", "RepetitionTime": 9000, "EchoTime": 120, 
 
 
 def examination(folder: Path, level: int, *sequences: dict[str, Any], study: str = "", **tags: Any) -> Path:
-    """One examination whose background is ``level``, so that what was read can be told."""
+    """Write an examination with background ``level``, so that tests can identify it."""
     study = study or generate_uid()
     for at, sequence in enumerate(sequences):
         files = write_series(folder / str(at), **(sequence | {"StudyInstanceUID": study} | tags))
@@ -59,8 +59,8 @@ BEFORE, AFTER = {"StudyDate": "20200102"}, {"StudyDate": "20210304"}
     (BEFORE | {"StudyTime": "120000", "AcquisitionTime": "120000"},
      BEFORE | {"StudyTime": "090000", "AcquisitionTime": "090000", "StudyDescription": "intraoperative"},
      "2020-01-02", 1),
-    ({}, AFTER, "2021-03-04", 1),  # one without a date
-    ({"AcquisitionDateTime": "20180101120000"}, AFTER, "2018-01-01", 1),  # its date from the acquisition
+    ({}, AFTER, "2021-03-04", 1),  # one undated
+    ({"AcquisitionDateTime": "20180101120000"}, AFTER, "2018-01-01", 1),  # dated by its acquisition
 ])  # fmt: skip
 def test_one_examination_is_read_and_said(
     tmp_path: Path, one: dict[str, str], other: dict[str, str], date: str, number: int
@@ -72,7 +72,7 @@ def test_one_examination_is_read_and_said(
     assert (study.examination.number, study.examination.count) == (number, 2)
     assert study.examination.date == date.replace("-", "")
     (note,) = (note for note in study.notes if "examinations" in note)
-    assert f"number {number} in time ({date})" in note
+    assert f"Number {number} in chronological order ({date})" in note
     assert len(set(levels(tmp_path).values())) == 1, "sequences of two examinations were mixed"
 
 
@@ -88,7 +88,7 @@ def test_the_earliest_that_has_what_the_model_needs(
     examination(tmp_path / "a", 10, *first, **BEFORE)
     examination(tmp_path / "b", 20, *second, **AFTER)
     wanted = [MRSequence(name) for name in needed]
-    assert set(levels(tmp_path, needed=wanted).values()) == {level}
+    assert set(levels(tmp_path, required_sequences=wanted).values()) == {level}
 
 
 def test_studies_of_one_day_that_complete_each_other_are_one_examination(tmp_path: Path):
@@ -115,27 +115,27 @@ def test_an_examination_of_another_part_of_the_body_does_not_count(tmp_path: Pat
 
 def test_an_only_examination_after_surgery_is_read_with_a_warning(tmp_path: Path):
     examination(tmp_path / "a", 10, T1C, T2, **BEFORE, StudyDescription="post-op control")
-    assert any("during or after surgery" in note for note in read_study(tmp_path).notes)
+    assert any("intraoperative or postoperative" in note for note in read_study(tmp_path).notes)
 
 
 @pytest.mark.parametrize("one, other", [({}, {}), (BEFORE, AFTER)])
 def test_sequences_of_two_examinations_are_refused(tmp_path: Path, one: dict, other: dict):
     examination(tmp_path / "a", 10, T1C, **one)
     examination(tmp_path / "b", 20, FLAIR, **other)
-    assert "are not mixed" in refusal(tmp_path)
+    assert "are not combined" in refusal(tmp_path)
 
 
 def test_two_complete_examinations_without_a_date_are_refused(tmp_path: Path):
     examination(tmp_path / "a", 10, T1C, T2)
     examination(tmp_path / "b", 20, T1C, T2)
-    assert "2 complete examinations and nothing says which" in refusal(tmp_path)
+    assert "2 complete examinations and their order is unknown" in refusal(tmp_path)
 
 
-# ---- copies under new numbers -----------------------------------------------------------------------
+# ---- copies under new UIDs --------------------------------------------------------------------------
 
 
 def renumber(folder: Path, *keywords: str, **tags: Any) -> None:
-    """Give the files of a copy instance UIDs of their own, and one new UID for each further keyword."""
+    """Give each file of a copy a new SOP Instance UID, and the copy one new UID for each further keyword."""
     new = {keyword: generate_uid() for keyword in keywords}
     for file in find_dicom_files(folder):
         dataset = pydicom.dcmread(file)
@@ -176,7 +176,7 @@ def test_single_slices_copied_count_once(tmp_path: Path, count: int):
     renumber(tmp_path / "copy", InstanceNumber=500, AcquisitionNumber=7)
     study = read_study(tmp_path)
     assert study.series[MRSequence.T1C].image.shape == (6, 12, 10)
-    assert f"T1C: {count} copies of other images were left out." in study.notes
+    assert f"T1C: {count} duplicate images were ignored." in study.notes
 
 
 def test_an_examination_copied_whole_counts_once(tmp_path: Path):
@@ -258,7 +258,7 @@ def test_a_slice_cut_short_is_refused_where_it_is_used_and_not_elsewhere(tmp_pat
     assert "IM97" in refusal(folder)
 
 
-# ---- whose files ------------------------------------------------------------------------------------
+# ---- files of other patients ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("one, other", [

@@ -1,4 +1,4 @@
-"""Finding patients: one folder or many, with the usual clutter between them."""
+"""Find patients in one or many folders, with unrelated files between them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_no_patient(tmp_path: Path):
     with pytest.raises(GliomarkError, match="is empty"):
         find_patients(tmp_path)
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(GliomarkError, match="no patient's images"):
+    with pytest.raises(GliomarkError, match="no images of a patient"):
         find_patients(tmp_path)
     with pytest.raises(GliomarkError, match="is a file"):
         find_patients(tmp_path / "notes.txt")

@@ -1,4 +1,4 @@
-"""Hostile MetaImage and NRRD headers are refused in a sentence before ITK sees them; healthy ones are read."""
+"""Malicious MetaImage and NRRD headers are rejected before ITK reads them; valid ones are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gliomark.io import read_study
-from gliomark.io.masks.files import find_mask_kind
+from gliomark.io.masks.mask_files import find_mask_kind
 from gliomark.study import GliomarkError, MRSequence
 
 SHAPE = (6, 14, 10)  # slice, row, column
@@ -29,7 +29,7 @@ NRRD = {
 
 
 def write(folder: Path, suffix: str, values: bytes, data: str = "", **changes: str) -> Path:
-    """flair.<suffix> with its header changed, "_" for a blank; values in it, or in a file that ``data`` names."""
+    """Write flair.<suffix> with header changes ("_" stands for a space); values inline or in the file ``data``."""
     meta = suffix in ("mha", "mhd")
     fields = {**(META if meta else NRRD), **{name.replace("_", " "): text for name, text in changes.items()}}
     if meta:
@@ -88,14 +88,14 @@ def assert_read(folder: Path) -> None:
 ])  # fmt: skip
 def test_a_field_that_cannot_be_right(tmp_path: Path, suffix: str, changes: dict[str, str], stated: str):
     file = write(tmp_path / "p", suffix, VOXELS.tobytes(), **changes)
-    assert f"The header of {file} cannot be right ({stated}" in refusal(tmp_path / "p")
+    assert f"The header of {file} is invalid ({stated}" in refusal(tmp_path / "p")
 
 
 @pytest.mark.parametrize("start", ["NDims = 3\n", "ObjectType = Image\nNDims = ", "NRRD0004\ntype: short\n"])
 def test_a_header_without_an_end(tmp_path: Path, start: str):
     suffix = "nrrd" if start.startswith("NRRD") else "mha"
     (tmp_path / f"flair.{suffix}").write_bytes(start.encode() + b"9" * 77_000)
-    assert "does not end within 64 kB" in refusal(tmp_path)
+    assert "has no end within 64 kB" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("suffix, changes", [
@@ -142,7 +142,7 @@ def test_a_data_file_outside_the_folder(tmp_path: Path, suffix: str, data: str):
     (tmp_path / "p" / "sub").mkdir()
     (tmp_path / "p" / "link.raw").symlink_to(tmp_path / "outside.raw")
     (tmp_path / "p" / "linked").symlink_to(tmp_path)
-    assert f"{file} names a data file outside its own folder" in refusal(tmp_path / "p")
+    assert f"{file} refers to a data file outside its own folder" in refusal(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
@@ -151,14 +151,14 @@ def test_a_data_file_that_is_no_file(tmp_path: Path, suffix: str, data: str):
     write(tmp_path / "p", suffix, b"", data)
     (tmp_path / "p" / "sub").mkdir()
     os.mkfifo(tmp_path / "p" / "pipe.raw")
-    assert f"names the data file {data}, which is not there" in refusal(tmp_path / "p")
+    assert f"refers to the data file {data}, which does not exist" in refusal(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
 @pytest.mark.parametrize("data", ["LIST", "LIST 2D", "slice%03d.raw 1 6 1"])
 def test_a_list_of_data_files(tmp_path: Path, suffix: str, data: str):
     file = write(tmp_path / "p", suffix, b"", data)
-    assert f"{file} is put together from several data files ({data})" in refusal(tmp_path / "p")
+    assert f"{file} consists of several data files ({data})" in refusal(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mha", "mhd", "nrrd", "nhdr"])

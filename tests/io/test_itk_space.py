@@ -1,4 +1,4 @@
-"""MetaImage and NRRD headers: what they leave out is refused or said, not made up."""
+"""MetaImage and NRRD headers: missing geometry is rejected or reported, never invented."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NRRD: dict[str, str | None] = {
 
 
 def write(folder: Path, suffix: str, **changes: str | None) -> Path:
-    """A file whose header has ``changes``, "_" in a field's name for a blank; None leaves a field out."""
+    """Write a file with header ``changes``: "_" in a name stands for a space, None removes a field."""
     fields: dict[str, str | None] = dict(META if suffix == "mha" else NRRD)
     for name, value in changes.items():
         fields[name.replace("_", " ")] = value
@@ -49,7 +49,7 @@ def write(folder: Path, suffix: str, **changes: str | None) -> Path:
 
 
 def read(folder: Path) -> tuple[Series, bool]:
-    """The series, and whether it is said that its orientation is assumed."""
+    """Return the series, and whether a note states that its orientation is assumed."""
     study = read_study(folder)
     said = any("does not state its orientation" in note for note in study.notes)
     series = study.series[MRSequence.FLAIR]
@@ -109,7 +109,7 @@ def test_an_orientation_that_is_not_stated_is_said(
     ("nrrd", {"space": None, "space_directions": None, "space_origin": None, "spacings": "2 2 nan"}),
 ])  # fmt: skip
 def test_steps_that_are_not_stated_are_refused(tmp_path: Path, suffix: str, changes: dict[str, str | None]):
-    with pytest.raises(GliomarkError, match=rf"flair\.{suffix} (states no usable voxel size|is damaged)"):
+    with pytest.raises(GliomarkError, match=rf"flair\.{suffix} (has no valid voxel size|is damaged)"):
         read_study(write(tmp_path / "p", suffix, **changes))
 
 
@@ -131,7 +131,7 @@ def test_units(tmp_path: Path, suffix: str, field: str, unit: str, factor: float
 ])  # fmt: skip
 def test_units_that_are_not_known_are_refused(tmp_path: Path, suffix: str, field: str, unit: str):
     with pytest.raises(
-        GliomarkError, match=rf"flair.{suffix} gives its voxel size in a unit that is not known"
+        GliomarkError, match=rf"flair.{suffix} gives its voxel size in an unknown unit .*: convert"
     ):
         read(write(tmp_path / "p", suffix, **{field: unit}))
 
@@ -143,5 +143,5 @@ def test_volumes_with_and_without_orientation_are_not_combined(tmp_path: Path, o
     (tmp_path / "p" / f"flair.{one}").rename(tmp_path / "p" / f"t1c.{one}")
     write(tmp_path / "p", other)
     study = read_study(tmp_path / "p")
-    with pytest.raises(GliomarkError, match=rf"t1c\.{one} does not state its orientation although flair"):
+    with pytest.raises(GliomarkError, match=rf"t1c\.{one} does not state its orientation but flair"):
         prepare(study, (MRSequence.T1C, MRSequence.FLAIR))

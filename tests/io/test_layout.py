@@ -1,4 +1,4 @@
-"""Trees of volumes: BIDS data sets with sessions, and the numbered channels of nnU-Net and MSD."""
+"""Folder layouts: BIDS data sets with sessions, and the numbered channels of nnU-Net and MSD."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from gliomark.batch import _find_clinical_data
 from gliomark.io import find_patients, list_patient_files, read_clinical_table, read_study
-from gliomark.io.examinations import ExaminationCandidate, choose_examination
+from gliomark.io.examination_choice import ExaminationCandidate, choose_examination
 from gliomark.study import GliomarkError, MRSequence
 
 T1, T1C, T2, FLAIR = MRSequence
 
 
 def volume(file: Path, value: int = 1) -> Path:
-    """A volume whose brightest value is ``value``."""
+    """Write a volume with maximum ``value``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     data = np.zeros((5, 6, 4), np.int16)
     data[1:4, 1:5, 1:3] = value
@@ -27,7 +27,7 @@ def volume(file: Path, value: int = 1) -> Path:
 
 
 def values(path: Path, **how) -> dict[str, float]:
-    """What was read: sequence to brightest value."""
+    """Return the maximum value of each sequence that was read."""
     return {str(name): float(one.image.max()) for name, one in read_study(path, **how).series.items()}
 
 
@@ -43,7 +43,7 @@ def refusal(path: Path) -> str:
 
 
 def subject(root: Path, name: str, value: int, session: str = "") -> Path:
-    """One subject (or one session of it) with a T1w, a T1w after contrast and a FLAIR."""
+    """Write a subject (or one of its sessions) with T1w, contrast-enhanced T1w and FLAIR."""
     folder = root / name / session / "anat"
     stem = f"{name}_{session}_" if session else f"{name}_"
     for at, suffix in enumerate(("T1w", "ce-gd_T1w", "space-T1w_FLAIR")):
@@ -160,7 +160,7 @@ def test_runs_that_repeat_a_sequence_are_refused_naming_both(bids: Path):
 
 @pytest.mark.parametrize("name", ["anat", "ses-1", "ses-1/anat"])
 def test_an_inner_folder_without_the_subject_around_it_is_named_by_its_files(tmp_path: Path, name: str):
-    """As an upload has it, or a copy of one folder."""
+    """As in an upload, or in a copy of one folder."""
     folder = tmp_path / "in" / name
     volume(folder / ("" if "anat" in name else "anat") / "sub-07_ses-1_T1ce.nii.gz")
     (patient,) = find_patients(tmp_path / "in" / name.split("/")[0])
@@ -209,7 +209,7 @@ def test_each_case_of_a_data_set_is_a_patient(tmp_path: Path, picked: str):
     assert [read_study(one).patient_id for one in patients] == ["BRATS_001", "BRATS_002"]
     assert values(patients[1]) == {"FLAIR": 20, "T1": 21, "T1C": 22, "T2": 23}
     assert find_patients(patients[1]) == [patients[1]]
-    assert len(list_patient_files(patients[1])) == 5  # four channels and the description
+    assert len(list_patient_files(patients[1])) == 5  # four channels and dataset.json
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,9 @@ def test_channels_without_a_description_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("{", "no description"),
-        ('{"channel_names": {"0": "FLAIR"}}', "does not name channel 0001"),
-        ('{"channel_names": ["T2", "T2", "DWI", "T1"]}', "two channels T2"),
+        ("{", "not a readable description"),
+        ('{"channel_names": {"0": "FLAIR"}}', "has no name for channel 0001"),
+        ('{"channel_names": ["T2", "T2", "DWI", "T1"]}', "assigns T2 to two channels"),
         ('{"channel_names": ["MRI", "CT", "DWI", "PET"]}', "None of the channels"),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_folder_of_many_cases_is_no_one_patient(tmp_path: Path):
     assert "2 patients" in refusal(folder)
 
 
-# ---- the rule ---------------------------------------------------------------------------------------
+# ---- choice of examination --------------------------------------------------------------------------
 
 
 def exam(date: str, *sequences: MRSequence, after: bool = False, moment: str = "") -> ExaminationCandidate:
@@ -278,7 +278,7 @@ WHOLE = (T1C, T2, FLAIR)
     "candidates, needed, number",
     [
         ([exam("20210101", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # the earliest
-        ([exam("20200101", T2), exam("20210101", *WHOLE)], (), 2),  # the earliest that is complete
+        ([exam("20200101", T2), exam("20210101", *WHOLE)], (), 2),  # the earliest complete one
         (
             [exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)],
             (T1C, FLAIR),
@@ -290,16 +290,24 @@ WHOLE = (T1C, T2, FLAIR)
             [exam("20200101", *WHOLE, after=True), exam("", *WHOLE)],
             (),
             2,
-        ),  # undated, without a sign of surgery
+        ),  # undated, not marked postoperative
         (
             [exam("20200101", T1C, T2, after=True), exam("20210101", T1C, T2), exam("20190101", T2)],
             (),
             1,
-        ),  # later: after
-        ([exam("20200101", *WHOLE, after=True), exam("20210101", *WHOLE)], (), 1),  # none lies before: said
+        ),  # later: postop.
+        (
+            [exam("20200101", *WHOLE, after=True), exam("20210101", *WHOLE)],
+            (),
+            1,
+        ),  # none is preoperative: a note states it
         ([exam("", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # dated before undated
         ([exam("20200101", *WHOLE, moment="11"), exam("20200101", *WHOLE, moment="10")], (), 1),
-        ([exam("20200101", T1), exam("20210101", T1, T2)], (), 2),  # none complete: most of what is needed
+        (
+            [exam("20200101", T1), exam("20210101", T1, T2)],
+            (),
+            2,
+        ),  # none complete: the one with most required sequences
     ],
 )
 def test_the_rule_for_examinations(
@@ -311,7 +319,7 @@ def test_the_rule_for_examinations(
         assert examination.date == chosen.date and any(
             f"{len(candidates)} examinations" in one for one in notes
         )
-        assert any("during or after surgery" in one for one in notes) is chosen.is_postoperative
+        assert any("intraoperative or postoperative" in one for one in notes) is chosen.is_postoperative
 
 
 @pytest.mark.parametrize(
@@ -320,12 +328,12 @@ def test_the_rule_for_examinations(
         ([exam("20200101", T1C), exam("20210101", FLAIR)], "2020-01-01: T1C; 2021-01-01: FLAIR"),
         (
             [exam("", *WHOLE), ExaminationCandidate("other", "", "", frozenset(WHOLE))],
-            "2 complete examinations and nothing",
+            "2 complete examinations and their order",
         ),
-        ([exam("20200101", *WHOLE), exam("20200101", *WHOLE)], "nothing says which came first"),
+        ([exam("20200101", *WHOLE), exam("20200101", *WHOLE)], "their order is unknown"),
         (
             [exam("20190101", T2), exam("20200101", T1C), exam("20210101", *WHOLE, after=True)],
-            "are not mixed",
+            "are not combined",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Masks that are cut short, hold no labels, or lie elsewhere are refused in a sentence; none is passed over."""
+"""Masks that are truncated, hold no labels, or lie outside the images are rejected; none is silently skipped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAME = generate_uid()
 
 @pytest.fixture
 def series(tmp_path: Path) -> dict[MRSequence, Series]:
-    """A T2 whose first image is a DICOM file that states its frame of reference."""
+    """A T2 series whose first image is a DICOM file with a frame of reference."""
     file = tmp_path / "images" / "1.dcm"
     _save(file, MRImageStorage, FrameOfReferenceUID=FRAME)
     source = SourceImage(file, None, (0.0, 0.0, 0.0), 0.0)
@@ -49,7 +49,7 @@ def _save(file: Path, sop_class: str, **tags: object) -> FileDataset:
 def contours(
     file: Path, change: Callable[[Dataset], None] = lambda dataset: None, *, open_ended: bool = False
 ) -> Path:
-    """An RTSTRUCT with a square GTV in slices 2, 3 and 4; ``change`` alters it before it is written."""
+    """Write an RTSTRUCT with a square GTV in slices 2, 3 and 4, after ``change``."""
     dataset = _save(file, RTStructureSetStorage, Modality="RTSTRUCT")
     roi, drawn, frame = Dataset(), Dataset(), Dataset()
     roi.ROINumber, roi.ROIName, drawn.ReferencedROINumber = 1, "GTV", 1
@@ -90,7 +90,7 @@ def test_sound_contours_are_read(tmp_path: Path, series: dict[MRSequence, Series
 def test_contours_cut_anywhere_are_refused(
     tmp_path: Path, series: dict[MRSequence, Series], open_ended: bool
 ):
-    """Cut within its last bytes the file may still hold every contour; then all of them are read."""
+    """Truncated within its last bytes, the file may still hold every contour; then all are read."""
     file = contours(tmp_path / "m" / "rt.dcm", open_ended=open_ended)
     whole = file.read_bytes()
     read = 0
@@ -115,17 +115,17 @@ def _drop_contours(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("change, says", [
-    (lambda d: _set("ContourData", first(d).ContourData[:-1])(d), "does not have the points that it states"),
-    (lambda d: _set("ContourData", first(d).ContourData[:-3])(d), "does not have the points that it states"),
-    (_set("NumberOfContourPoints", 40), "does not have the points that it states"),
-    (lambda d: _set("ContourData", ["nan", *first(d).ContourData[1:]])(d), "not numbers|damaged"),
+    (lambda d: _set("ContourData", first(d).ContourData[:-1])(d), "does not have the stated number of points"),
+    (lambda d: _set("ContourData", first(d).ContourData[:-3])(d), "does not have the stated number of points"),
+    (_set("NumberOfContourPoints", 40), "does not have the stated number of points"),
+    (lambda d: _set("ContourData", ["nan", *first(d).ContourData[1:]])(d), "not finite numbers|damaged"),
     (lambda d: delattr(first(d), "ContourData"), "damaged DICOM structure set"),
     (lambda d: delattr(d, "ROIContourSequence"), "damaged DICOM structure set"),
     (lambda d: delattr(d, "StructureSetROISequence"), "damaged DICOM structure set"),
-    (_drop_contours, "names the lesion 'GTV' but holds no contours"),
+    (_drop_contours, "lists the lesion 'GTV' but contains no contours"),
     (lambda d: delattr(d.ROIContourSequence[0], "ContourSequence"), "no closed contour"),
     (lambda d: _set("ContourData", [v + 40 * (i % 3 == 2) for i, v in enumerate(first(d).ContourData)])(d),
-     "slices of none of the patient's series"),
+     "slices of any of the patient's series"),
 ])  # fmt: skip
 def test_contours_that_are_incomplete_are_refused(
     tmp_path: Path, series: dict[MRSequence, Series], change: Callable[[Dataset], None], says: str
@@ -161,7 +161,7 @@ def test_contours_of_another_frame_of_reference_are_refused(
     tmp_path: Path, series: dict[MRSequence, Series], change: Callable[[Dataset], None]
 ):
     contours(tmp_path / "m" / "rt.dcm", change)
-    with pytest.raises(GliomarkError, match=r"rt\.dcm was drawn in another frame of reference"):
+    with pytest.raises(GliomarkError, match=r"rt\.dcm has a different frame of reference"):
         read_masks(tmp_path / "m", series, sequences_by_uid={"1.2.3": T2})
 
 
@@ -193,7 +193,7 @@ def volume(file: Path, image: np.ndarray, affine: np.ndarray = AFFINE, code: int
 
 @pytest.mark.parametrize("name", ["seg.nii.gz", "P001.nii.gz", "tumour.nii"])
 @pytest.mark.parametrize(
-    "value, says", [(np.nan, "not numbers"), (np.inf, "not numbers"), (0.4, "fractions")]
+    "value, says", [(np.nan, "not finite"), (np.inf, "not finite"), (0.4, "fractional values")]
 )
 def test_a_mask_with_odd_values_is_refused_whatever_its_name(
     tmp_path: Path, series: dict[MRSequence, Series], name: str, value: float, says: str
@@ -225,7 +225,7 @@ def _moved(mm: float) -> np.ndarray:
 
 @pytest.mark.parametrize("affine, says", [
     (_identity(), "geometry was lost|outside"), (np.diag([-1.0, -1, 1, 1]), "geometry was lost|outside"),
-    (AFFINE @ np.diag([3, 3, 1, 1]), "geometry was lost"), (_moved(500), "outside every series"),
+    (AFFINE @ np.diag([3, 3, 1, 1]), "geometry was lost"), (_moved(500), "outside all series"),
     (_moved(-10) @ np.diag([1, 1, 3, 1]), "geometry was lost"),
 ])  # fmt: skip
 def test_a_mask_that_lost_its_place_is_refused(
@@ -239,7 +239,7 @@ def test_a_mask_that_lost_its_place_is_refused(
 def test_a_mask_near_by_on_a_grid_of_its_own_is_noted(tmp_path: Path, series: dict[MRSequence, Series]):
     volume(tmp_path / "m" / "seg.nii.gz", EXPECTED, _moved(2))
     (mask,) = read_masks(tmp_path / "m", series)
-    assert "shares no series' grid" in mask.notes[-1]
+    assert "matches the grid of no series" in mask.notes[-1]
 
 
 @pytest.mark.parametrize("mask_is, images_are", [(0, True), (1, False)])
@@ -248,7 +248,7 @@ def test_orientation_stated_on_one_side_alone_is_refused(
 ):
     volume(tmp_path / "m" / "seg.nii.gz", EXPECTED, code=mask_is)
     images = {T2: replace(series[T2], is_oriented=images_are)}
-    with pytest.raises(GliomarkError, match="does not state its orientation although"):
+    with pytest.raises(GliomarkError, match="does not state its orientation but"):
         read_masks(tmp_path / "m", images)
 
 

@@ -1,4 +1,4 @@
-"""Lesion masks: SEG and RTSTRUCT geometry to the voxel, annotated pictures, raters, masks OR-ed and compared."""
+"""Lesion masks: exact SEG and RTSTRUCT geometry, annotated pictures, raters, merging and comparing masks."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from gliomark.io.masks import (
     read_structure_set,
     unite_masks,
 )
-from gliomark.io.masks.pictures import fill_polygons
-from gliomark.io.masks.rules import select_lesion_regions
+from gliomark.io.masks.picture_annotations import fill_polygons
+from gliomark.io.masks.region_names import select_lesion_regions
 from gliomark.study import GliomarkError, MRSequence, Series
 
 SHAPE = (7, 24, 20)
@@ -39,7 +39,7 @@ T1C, T2 = MRSequence.T1C, MRSequence.T2
 
 
 def turned(angles: tuple[float, float, float], spacing: tuple[float, float, float]) -> np.ndarray:
-    """An LPS affine turned by degrees about the three axes; spacing column, row, slice."""
+    """An LPS affine rotated about the three axes (degrees); spacing between columns, rows, slices."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.radians(angles)):
         one, two = [a for a in range(3) if a != axis]
@@ -59,7 +59,7 @@ def grid(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> Series:
 
 
 def blob(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
-    """A lopsided lesion with a hole and an empty slice in between."""
+    """An asymmetric lesion with a hole and an empty slice."""
     mask = np.zeros(shape, bool)
     mask[1:6, 5:15, 4:12] = np.random.default_rng(seed).random((5, 10, 8)) < 0.7
     mask[3] = False
@@ -76,7 +76,7 @@ def drawn(
 
 
 def mr_slices(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> list[Dataset]:
-    """MR headers of a series on a grid, as highdicom wants them for its source images."""
+    """MR headers of a series on a grid, as highdicom requires for source images."""
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     cosines = affine[:3, :3] / spacing
@@ -108,7 +108,7 @@ def segmentation(
     fractional: bool = False,
     creator: str = "",
 ) -> Path:
-    """A DICOM SEG written by highdicom on the grid of ``affine``; segments by label."""
+    """Write a DICOM SEG with highdicom on the grid of ``affine``; segments by label."""
     import highdicom as hd
     from highdicom.sr.coding import CodedConcept
 
@@ -134,7 +134,7 @@ def segmentation(
 
 
 def points_of(mask: Series) -> np.ndarray:
-    """LPS mm of the lesion's voxels, ``(N, 3)``, in order of place."""
+    """LPS mm of the lesion's voxels, ``(n, 3)``, sorted."""
     at = np.argwhere(mask.image > 0)[:, ::-1]
     points = at @ mask.affine[:3, :3].T + mask.affine[:3, 3]
     return points[np.lexsort(np.round(points, 3).T)]
@@ -169,7 +169,7 @@ def test_only_the_lesion_segments_and_empty_slices_between(tmp_path: Path):
     read = read_segmentation(file)
     assert np.array_equal(unite_masks([read], grid(affine)).image > 0, core | necrosis)
     assert not read.series.image[3].any() and len(read.series.image) == 7
-    assert read.notes == ("1 of 3 drawn regions are no lesion by their names and are left out.",)
+    assert read.notes == ("1 of 3 drawn regions were ignored because their names do not denote a lesion.",)
     assert read.referenced_series_uid == pydicom.dcmread(file).ReferencedSeriesSequence[0].SeriesInstanceUID
     assert read.rater == ""
 
@@ -204,7 +204,7 @@ def test_frames_in_any_order_and_some_left_out(tmp_path: Path):
         flat = np.packbits(pixels[order].ravel(), bitorder="little").tobytes()
         dataset.PixelData = flat + b"\0" * (len(flat) % 2)
 
-    assert int(pydicom.dcmread(file).NumberOfFrames) == 4  # highdicom leaves the empty slices out
+    assert int(pydicom.dcmread(file).NumberOfFrames) == 4  # highdicom omits empty slices
     read = read_segmentation(edited(file, shuffle))
     assert np.array_equal(unite_masks([read], grid(affine)).image > 0, mask)
 
@@ -222,7 +222,9 @@ def test_uneven_frames_become_a_regular_grid_and_it_is_said(tmp_path: Path):
         del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
 
     read = read_segmentation(edited(file, shift))
-    assert read.notes == ("Its frames are unevenly spaced; the mask was brought to steps of 1.3 mm.",)
+    assert read.notes == (
+        "The frames of the segmentation are unevenly spaced; the mask was resampled to a slice spacing of 1.3 mm.",
+    )
     assert read.series.image.any(axis=(1, 2)).all()
     assert read.series.image[:, 4:8, 4:8].all() and np.isclose(np.linalg.norm(read.series.affine[:3, 2]), 1.3)
 
@@ -230,7 +232,7 @@ def test_uneven_frames_become_a_regular_grid_and_it_is_said(tmp_path: Path):
 def test_segmentations_that_cannot_be_read(tmp_path: Path):
     affine, file = turned((0, 0, 0), (1, 1, 2)), tmp_path / "s.dcm"
     segmentation(file, affine, {"Edema": blob(), "Brain": blob()})
-    with pytest.raises(GliomarkError, match="No segment of .* is a lesion by its name .Edema.* Brain"):
+    with pytest.raises(GliomarkError, match="No segment of .* has the name of a lesion .Edema.* Brain"):
         read_segmentation(file)
     segmentation(file, affine, {"A": blob(), "B": blob(seed=1)})
     with pytest.raises(GliomarkError, match="No segment"):
@@ -249,12 +251,12 @@ def test_segmentations_that_cannot_be_read(tmp_path: Path):
             *place.ImagePositionPatient[1:],
         ]
 
-    with pytest.raises(GliomarkError, match="do not lie straight above each other"):
+    with pytest.raises(GliomarkError, match="are not aligned with each other"):
         read_segmentation(edited(file, sideways))
 
 
 def test_real_segmentation_lies_on_the_series_it_was_drawn_on(shared: Path):
-    """Against a computation of its own: each stored pixel to mm by DICOM's equation, and to T1C's index."""
+    """Compared with an independent computation: stored pixel to mm by the DICOM equation, then to T1C index."""
     folder = shared / "patients/ReMIND-022-dicom"
     study = read_study(folder)
     (mask,) = read_masks(folder, study.series)
@@ -289,7 +291,7 @@ def structure_set(
     operator: str = "",
     label: str = "",
 ) -> Path:
-    """An RTSTRUCT; rois: name to contours ``(N, 3)`` in LPS mm."""
+    """Write an RTSTRUCT; rois: contours ``(n, 3)`` in LPS mm of each name."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -323,7 +325,7 @@ def structure_set(
 def ring(
     affine: np.ndarray, slices: list[int], centre: tuple[float, float], radius: float
 ) -> list[np.ndarray]:
-    """Circles ``(N, 3)`` in LPS mm around a pixel (column, row), radius in pixels."""
+    """Circles ``(n, 3)`` in LPS mm around a pixel (column, row), radius in pixels."""
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     circles = []
     for at in slices:
@@ -350,11 +352,11 @@ def test_contours_with_a_hole_on_an_oblique_grid(tmp_path: Path):
     full, ringed = disc((9.3, 11.2), 6.4), disc((9.3, 11.2), 6.4) & ~disc((9.3, 11.2), 2.6)
     expected = np.zeros(SHAPE, bool)
     expected[2], expected[3], expected[4] = full, ringed, full
-    # the circle is a polygon of 90 corners: it may miss a pixel that touches the arc
+    # The circle is a polygon with 90 corners and may miss a pixel that touches the arc.
     assert np.count_nonzero((read.series.image > 0) ^ expected) <= 3
     assert not read.series.image[3, 11, 9] and read.series.image[2, 11, 9]
     assert read.referenced_series_uid == "1.2.3"
-    assert read.notes == ("2 of 3 drawn regions are no lesion by their names and are left out.",)
+    assert read.notes == ("2 of 3 drawn regions were ignored because their names do not denote a lesion.",)
 
 
 def test_contours_find_their_series_by_reference_or_by_place(tmp_path: Path):
@@ -366,9 +368,9 @@ def test_contours_find_their_series_by_reference_or_by_place(tmp_path: Path):
     )
     (mask,) = read_masks(tmp_path / "m", series)
     assert (mask.sequence, mask.referenced_series_uid, mask.rater) == (T1C, "9.9", "")
-    with pytest.raises(GliomarkError, match="do not lie in the slices of the series"):
+    with pytest.raises(GliomarkError, match="do not lie on the slices of the series"):
         read_masks(tmp_path / "m", series, sequences_by_uid={"9.9": T2})
-    with pytest.raises(GliomarkError, match="lie in the slices of none of the patient's series"):
+    with pytest.raises(GliomarkError, match="lie on the slices of any of the patient's series"):
         read_masks(tmp_path / "m", {T2: grid(other)})
     assert find_masks(tmp_path / "m") == (file,)
 
@@ -376,7 +378,7 @@ def test_contours_find_their_series_by_reference_or_by_place(tmp_path: Path):
 def test_structure_sets_that_cannot_be_read(tmp_path: Path):
     affine = turned((0, 0, 0), (1, 1, 4))
     file = structure_set(tmp_path / "rt.dcm", {"Edema": ring(affine, [1], (9, 9), 4), "Eye L": []})
-    with pytest.raises(GliomarkError, match="No region of .* is a lesion by its name .Edema, Eye L"):
+    with pytest.raises(GliomarkError, match="No region of .* has the name of a lesion .Edema, Eye L"):
         read_structure_set(file, grid(affine))
     file = structure_set(tmp_path / "rt.dcm", {"GTV": []})
     with pytest.raises(GliomarkError, match="no closed contour"):
@@ -480,23 +482,23 @@ def test_labelme_shapes(tmp_path: Path):
     assert first[10:12, 5:9].all() and first[:4, :4].all() and first.sum() == 8 + 16
     assert abs(second.sum() - np.pi * 25) < 4 and second[12, 10]
     assert np.argwhere(third).tolist() == [[2, 4], [3, 3], [3, 4]]
-    assert mask.notes == ("1 of 5 drawn regions are no lesion by their names and are left out.",)
+    assert mask.notes == ("1 of 5 drawn regions were ignored because their names do not denote a lesion.",)
 
 
 @pytest.mark.parametrize("write, words", [
     (lambda f: voc(f / "T2/003.xml", {"t": (1, 1, 5, 5)}, (512, 512)), "512 x 512 pixels but the slice has 20 x 24"),
-    (lambda f: voc(f / "T2/099.xml", {"t": (1, 1, 5, 5)}), "names no slice of its sequence .001 to 007"),
+    (lambda f: voc(f / "T2/099.xml", {"t": (1, 1, 5, 5)}), "not named after a slice of its sequence .001 to 007"),
     (lambda f: voc(f / "T2/003.xml", {"t": (5, 1, 5, 5)}), "empty box"),
     (lambda f: voc(f / "T2/003.xml", {"t": (50, 50, 60, 60)}), "covers no pixel of its slice"),
     (lambda f: voc(f / "FLAIR/003.xml", {"t": (1, 1, 5, 5)}), "one of the patient's sequences .T2, T1C"),
-    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": []}]), "a polygon of 0 points"),
+    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": []}]), "a polygon with 0 points"),
     (lambda f: labelme(f / "T2/003.json", [{"label": "t", "shape_type": "line", "points": [[1, 1], [2, 2]]}]),
-     "kind 'line', which has no inside"),
+     "type 'line', which encloses no area"),
     (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": [[1, 1], [5, 5], [9, 9]]}]), "covers no pixel"),
-    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": "x"}]), "damaged or no LabelMe file"),
-    (lambda f: voc(f / "T2/003.xml", {}).write_text("<annotation><size>"), "damaged or no labelImg"),
+    (lambda f: labelme(f / "T2/003.json", [{"label": "t", "points": "x"}]), "damaged or not a LabelMe file"),
+    (lambda f: voc(f / "T2/003.xml", {}).write_text("<annotation><size>"), "damaged or not a labelImg"),
     (lambda f: voc(f / "T2/003.xml", {}).write_text("<!DOCTYPE x><annotation/>"), "DOCTYPE"),
-    (lambda f: (voc(f / "T2/003.xml", {}), labelme(f / "T2/003.json", [])), "annotate one slice: keep one"),
+    (lambda f: (voc(f / "T2/003.xml", {}), labelme(f / "T2/003.json", [])), "annotate the same slice: keep one"),
 ])  # fmt: skip
 def test_annotations_that_cannot_be_read(tmp_path: Path, write, words: str):
     write(tmp_path)
@@ -564,7 +566,7 @@ def test_rater_of_dicom_masks_is_who_made_them(tmp_path: Path):
 def test_masks_of_other_organs_are_passed_over(tmp_path: Path):
     affine = SERIES[T2].affine
     ventricles = segmentation(tmp_path / "v.dcm", affine, {"Ventricles": blob(seed=1)})
-    with pytest.raises(GliomarkError, match="No segment of .*v.dcm is a lesion"):
+    with pytest.raises(GliomarkError, match="No segment of .*v.dcm has the name of a lesion"):
         read_masks(tmp_path, SERIES)
     tumour = segmentation(tmp_path / "elsewhere/t.dcm", affine, {"Tumor": blob(seed=2)})
     (mask,) = read_masks(None, SERIES, files=[ventricles, tumour])
@@ -575,7 +577,7 @@ def test_a_mask_of_nobodys_place_is_refused(tmp_path: Path):
     away = SERIES[T2].affine.copy()
     away[0, 3] += 500
     file = volume(tmp_path / "seg.nii.gz", blob(), away)
-    with pytest.raises(GliomarkError, match="lies outside every series of the patient .T2, T1C"):
+    with pytest.raises(GliomarkError, match="lies outside all series of the patient .T2, T1C"):
         read_masks(tmp_path, SERIES)
     file.write_bytes(b"no nifti")
     with pytest.raises(GliomarkError, match="damaged"):
@@ -590,7 +592,7 @@ def test_the_grid_says_which_sequence_a_mask_was_drawn_on(tmp_path: Path):
     volume(tmp_path / "other_seg.nii.gz", blob(), turned((3, 3, 3), (1, 1, 2)))
     on_none, on_t1c = read_masks(tmp_path, series)
     assert on_t1c.sequence == T1C and not on_t1c.notes
-    assert on_none.sequence is None and "shares no series' grid" in on_none.notes[-1]
+    assert on_none.sequence is None and "matches the grid of no series" in on_none.notes[-1]
 
 
 @pytest.mark.parametrize("names, any_name, taken", [
@@ -612,7 +614,7 @@ def test_masks_of_one_place_are_ored_and_moved_by_registration():
     on_t2 = np.zeros((20, 30, 30), bool)
     on_t2[5:9, 10:15, 10:15] = True
     moved = np.eye(4)
-    moved[:3, 3] = (4, -2, 3)  # T1C's millimetres to the reference's
+    moved[:3, 3] = (4, -2, 3)  # from T1C to the reference, LPS mm
     united = unite_masks(
         [drawn(on_t2, reference.affine, "", T2), drawn(on_t2, reference.affine, "", T1C)],
         reference,
@@ -626,7 +628,7 @@ def test_masks_of_one_place_are_ored_and_moved_by_registration():
 
 def test_a_thick_slice_keeps_its_volume_on_a_fine_grid():
     thick = np.zeros((3, 30, 30), bool)
-    thick[0, 10:20, 10:20] = True  # the outermost slice: its edge must fade as others' do
+    thick[0, 10:20, 10:20] = True  # outermost slice: its edge is interpolated like the others
     affine = turned((0, 0, 0), (1, 1, 6))
     fine = turned((0, 0, 0), (1, 1, 1))
     fine[2, 3] -= 6

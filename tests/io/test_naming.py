@@ -1,4 +1,4 @@
-"""What a name means: at every door one rule, whichever way a file, a folder or a DICOM series is called."""
+"""Names of files, folders and DICOM series are interpreted by one rule, in every entry point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from gliomark.io import read_study
-from gliomark.io.dicom.recognition import recognise_series_from_header
+from gliomark.io.dicom.series_recognition import recognise_series_from_header
 from gliomark.io.naming import (
     find_sequence_in_name,
     is_lesion_mask_name,
@@ -47,7 +47,7 @@ REGISTERED = [
     ("FLAIR重采样至T1C", "FLAIR"), ("T2_native_space", "T2"), ("T1C_MNI", "T1C"), ("T1_2mm", "T1"),
     ("reg_T1_to_T2", "T1"), ("series_2_T1C", "T1C"), ("T1ce_reg", "T1C"), ("T2_space_FLAIR", None),
 ]  # fmt: skip
-# One description each, with what it says of contrast medium: True after, False without, None not told.
+# Descriptions with their contrast state: True after, False without contrast medium, None not stated.
 CONTRAST = [
     ("T1 no contrast", False), ("T1 w/o", False), ("T1 W/O CONTRAST", False), ("T1 without gad", False),
     ("T1 non-contrast", False), ("T1 noncontrast", False), ("T1 pre contrast", False), ("T1 precontrast", False),
@@ -96,7 +96,7 @@ def test_sequence_in_name_whatever_its_case(name: str, sequence: str | None, wri
     assert find_sequence_in_name(write(name)) == sequence
 
 
-OF_A_PATIENT = [  # letters and a number before the sequence's word are the patient's
+OF_A_PATIENT = [  # letters and a number before the sequence name are the patient id
     ("Gdansk_012_T1", "T1"), ("CE0012_T1", "T1"), ("KM-12_T1", "T1"), ("POST01_T1", "T1"), ("PD012_T1", "T1"),
     ("FA0012_T1C", "T1C"), ("NC-012_T1C", "T1C"), ("PRE012_T1C", "T1C"), ("CE-07_T1", "T1"), ("CE-07_T1_CE", "T1C"),
     ("Gdansk_T1", "T1"), ("Posthumus_T1", "T1"), ("Enhui_T1", "T1"), ("Gadsden_T1", "T1"), ("T1_003_T2", None),
@@ -175,7 +175,7 @@ def test_one_id_in_several_spellings(other: str):
     assert normalise_patient_id("PAT1") == normalise_patient_id(other) != normalise_patient_id("PAT2")
 
 
-# ---- the doors --------------------------------------------------------------------------------------
+# ---- entry points -----------------------------------------------------------------------------------
 
 
 def volume(file: Path, value: int = 1) -> None:
@@ -237,7 +237,7 @@ def test_a_patient_called_like_a_sequence(tmp_path: Path):
 def test_volumes_of_two_patients_are_refused(tmp_path: Path, folder: str, one: str, other: str):
     for name in (one, other):
         volume(tmp_path / folder / f"{name}.nii.gz")
-    with pytest.raises(GliomarkError, match="two patients'") as caught:
+    with pytest.raises(GliomarkError, match="two patients according") as caught:
         read_study(tmp_path / folder)
     assert one in str(caught.value) and other in str(caught.value)
 
@@ -250,7 +250,7 @@ def test_volumes_that_are_named_after_another_patient_than_their_folder_are_refu
     tmp_path: Path, folder: str, name: str
 ):
     volume(tmp_path / folder / f"{name}.nii.gz")
-    with pytest.raises(GliomarkError, match=f"{name}.nii.gz in .* is of another patient than {folder}"):
+    with pytest.raises(GliomarkError, match=f"{name}.nii.gz in .* does not belong to patient {folder}"):
         read_study(tmp_path / folder)
 
 

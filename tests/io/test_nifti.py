@@ -1,4 +1,4 @@
-"""Volumes: names, geometry against other readers, masks, and bad files."""
+"""Volumes: names, geometry compared with other readers, masks, and invalid files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])
 
 
 def head(dtype: type = np.float32) -> np.ndarray:
-    """Nibabel's order (i, j, k): dim everywhere, one bright block at high i, low j, high k."""
+    """In nibabel's order (i, j, k): dark, with one bright block at high i, low j, high k."""
     data = np.ones((10, 14, 6), dtype)
     data[8:10, 1:3, 4:6] = 100
     return data
@@ -32,7 +32,7 @@ def patient(tmp_path: Path) -> Path:
 
 
 def block_mm(series: Series) -> np.ndarray:
-    """LPS centre of the bright block."""
+    """LPS centre of the bright block in mm."""
     places = np.argwhere(series.image > 50)[:, ::-1]
     return (series.affine @ np.append(places.mean(axis=0), 1))[:3]
 
@@ -151,7 +151,7 @@ def test_mask_labels(patient: Path, suffix: str, labels: tuple[int, ...], kept: 
     np.testing.assert_array_equal(lesion.image, np.isin(mask, list(kept)))
 
 
-# ---- bad input --------------------------------------------------------------------------------------
+# ---- invalid input ----------------------------------------------------------------------------------
 
 
 def refusal(path: Path) -> str:
@@ -165,7 +165,7 @@ def refusal(path: Path) -> str:
 def test_several_volumes(patient: Path):
     nib.save(nib.Nifti1Image(np.stack([head(), head()], axis=-1), RAS), patient / "t2.nii.gz")
     message = refusal(patient)
-    assert "not one 3-D volume" in message and "10 x 14 x 6 x 2" in message
+    assert "not a single 3-D volume" in message and "10 x 14 x 6 x 2" in message
 
 
 def test_two_files_of_one_sequence(patient: Path):
@@ -215,7 +215,7 @@ def test_colour_volume(tmp_path: Path):
         nib.Nifti1Image(np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), RAS),
         tmp_path / "t2.nii",
     )
-    assert "colours" in refusal(tmp_path)
+    assert "colour" in refusal(tmp_path)
 
 
 def test_sheared_grid(tmp_path: Path):
@@ -233,7 +233,7 @@ def test_names_without_a_sequence(tmp_path: Path):
 
 def test_mask_with_other_values(patient: Path):
     nib.save(nib.Nifti1Image(head(), RAS), patient / "seg.nii.gz")
-    assert "no BraTS labels (1, 100)" in refusal(patient)
+    assert "not BraTS labels (1, 100)" in refusal(patient)
 
 
 def test_real_patients(shared: Path):

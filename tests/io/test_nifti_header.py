@@ -1,4 +1,4 @@
-"""Hostile NIfTI headers are refused in a sentence before anything is allocated; healthy ones are read."""
+"""Malicious NIfTI headers are rejected before memory is allocated; valid ones are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Extension
 
 from gliomark.io import read_study
-from gliomark.io.masks.files import find_mask_kind
+from gliomark.io.masks.mask_files import find_mask_kind
 from gliomark.study import GliomarkError, MRSequence
 
 VOXELS = np.random.default_rng(1).integers(0, 200, (10, 14, 6)).astype("<i2")
@@ -22,7 +22,7 @@ AT = {"dim": (40, "<i2"), "vox_offset": (108, "<f4"), "datatype": (70, "<i2"), "
 
 
 def write(folder: Path, suffix: str = "nii", behind: bytes = b"", **changes: Any) -> Path:
-    """flair.<suffix> whose header holds ``changes`` in its bytes; behind: what follows the values."""
+    """Write flair.<suffix> with ``changes`` in its header bytes; behind: bytes after the values."""
     image = nib.Nifti1Image(VOXELS, np.diag([2.0, 2.0, 3.0, 1.0]))
     image.header.set_xyzt_units("mm")
     image.header.extensions.append(Nifti1Extension("comment", b"of a phantom"))
@@ -54,7 +54,7 @@ def refusal(folder: Path) -> str:
 ])  # fmt: skip
 def test_a_field_that_cannot_be_right(tmp_path: Path, suffix: str, changes: dict[str, Any], stated: str):
     file = write(tmp_path / "p", suffix, **changes)
-    assert f"The header of {file} cannot be right ({stated}" in refusal(tmp_path / "p")
+    assert f"The header of {file} is invalid ({stated}" in refusal(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
@@ -79,8 +79,10 @@ def test_far_more_unpacked_than_the_header_states(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind, sentence", [
-    ("link", "names a data file outside its own folder"), ("pipe", "names the data file flair.img, which is not"),
-    ("folder", "names the data file flair.img, which is not"), ("none", "names the data file flair.img, which is not"),
+    ("link", "refers to a data file outside its own folder"),
+    ("pipe", "refers to the data file flair.img, which does not"),
+    ("folder", "refers to the data file flair.img, which does not"),
+    ("none", "refers to the data file flair.img, which does not"),
 ])  # fmt: skip
 def test_values_beside_that_are_no_file(tmp_path: Path, kind: str, sentence: str):
     nib.Nifti1Pair(VOXELS, np.eye(4)).to_filename(tmp_path / "flair.hdr")

@@ -1,4 +1,4 @@
-"""Where a NIfTI volume lies: units, sform against qform, steps, and the same place in every reader of the outline."""
+"""NIfTI geometry: units, sform and qform, spacing, and written masks at the same position in every reader."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nibabel.nifti1 import Nifti1Header
 
 from gliomark.geometry import compute_mask_points, set_nifti_space
 from gliomark.io import read_study
-from gliomark.io.nifti import read_lesion_mask
+from gliomark.io.volumes import read_lesion_mask
 from gliomark.preprocessing import prepare
-from gliomark.reporting.masks import _write_nifti_mask
+from gliomark.reporting.mask_files import _write_nifti_mask
 from gliomark.study import GliomarkError, MRSequence, NiftiSpace, Series
 
 SHAPE = (10, 14, 6)
@@ -28,7 +28,7 @@ QUATERNION, ROWS = 256, 280
 
 
 def block() -> np.ndarray:
-    """One bright block at high i, low j, high k."""
+    """A volume with one bright block at high i, low j, high k."""
     data = np.ones(SHAPE, np.float32)
     data[8:10, 1:3, 4:6] = 100
     return data
@@ -44,7 +44,7 @@ def save(file: Path, affine: np.ndarray | None = RAS, *, q: int = 1, s: int = 1,
 
 
 def poke(file: Path, at: int, form: str, *values: float) -> None:
-    """Overwrite bytes of the header as a careless program would."""
+    """Overwrite bytes of the header, as a faulty program would."""
     packed = file.name.endswith(".gz")
     raw = bytearray(gzip.decompress(file.read_bytes()) if packed else file.read_bytes())
     struct.pack_into(f"<{form}", raw, at, *values)
@@ -145,8 +145,8 @@ def _break_sform(values: tuple[float, ...]) -> Callable[[Path], None]:
 
 
 ZEROS, NANS = (0.0,) * 12, (NAN,) * 12
-FLAT = (2.0, 0, 0, -10, 0, 2, 0, -14, 0, 0, 0, -9)  # no step between slices
-LINE = (2.0, 4, 0, -10, 0, 0, 0, -14, 0, 0, 3, -9)  # rows run along columns
+FLAT = (2.0, 0, 0, -10, 0, 2, 0, -14, 0, 0, 0, -9)  # no spacing between slices
+LINE = (2.0, 4, 0, -10, 0, 0, 0, -14, 0, 0, 3, -9)  # rows are parallel to columns
 
 
 @pytest.mark.parametrize("values", [ZEROS, NANS, FLAT, LINE, (INF, *FLAT[1:])])
@@ -180,7 +180,7 @@ def test_an_unusable_qform_alone_is_refused(tmp_path: Path, kind: str):
     QFORMS[kind](save(tmp_path / "t2.nii", s=0))
     said = refusal(tmp_path)
     assert (
-        "no usable orientation" in said or "is damaged" in said
+        "no valid orientation" in said or "is damaged" in said
     )  # nibabel opens no file without a quaternion
 
 
@@ -190,7 +190,7 @@ def test_two_unusable_forms_are_refused(tmp_path: Path, kind: str, values: tuple
     file = save(tmp_path / "t2.nii")
     QFORMS[kind](file)
     _break_sform(values)(file)
-    assert "no usable orientation" in refusal(tmp_path)
+    assert "no valid orientation" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("qfac, flips", [(1.0, 1), (0.0, 1), (-1.0, -1)])
@@ -203,7 +203,7 @@ def test_qfac(tmp_path: Path, qfac: float, flips: int):
 @pytest.mark.parametrize("step", [0.0, NAN, INF])
 def test_no_form_and_no_steps_is_refused(tmp_path: Path, step: float):
     poke(save(tmp_path / "t2.nii", q=0, s=0), PIXDIM + 12, "f", step)
-    assert "no usable voxel size (2 x 2 x" in refusal(tmp_path)
+    assert "no valid voxel size (2 x 2 x" in refusal(tmp_path)
 
 
 # ---- several volumes --------------------------------------------------------------------------------
@@ -211,14 +211,14 @@ def test_no_form_and_no_steps_is_refused(tmp_path: Path, step: float):
 
 @pytest.mark.parametrize("silent", [("t2",), ("t1c",), ("t1c", "flair"), ("t2", "t1c", "flair")])
 def test_volumes_with_and_without_orientation_are_not_combined(tmp_path: Path, silent: tuple[str, ...]):
-    """Only those count that are laid on each other: here T1C and FLAIR."""
+    """Only the sequences that are combined matter: here T1C and FLAIR."""
     for name in ("t2", "t1c", "flair"):
         save(tmp_path / f"{name}.nii.gz", **({"q": 0, "s": 0} if name in silent else {}))
     study = read_study(tmp_path)
     pair = (MRSequence.T1C, MRSequence.FLAIR)
-    says = r"t1c\.nii\.gz does not state its orientation although flair\.nii\.gz does"
+    says = r"t1c\.nii\.gz does not state its orientation but flair\.nii\.gz does"
     refused = silent == ("t1c",)
-    with pytest.raises(GliomarkError, match=says if refused else "which is not possible for a head"):
+    with pytest.raises(GliomarkError, match=says if refused else "which is impossible for a head"):
         prepare(study, pair)
 
 
@@ -236,7 +236,7 @@ def test_a_mask_with_the_orientation_lost_is_not_combined(
         lesion = read_study(tmp_path).lesion
         assert lesion is not None and lesion.image.sum() == data.sum()
         return
-    with pytest.raises(GliomarkError, match=r"The mask .*seg\.nii\.gz cannot be laid on the images"):
+    with pytest.raises(GliomarkError, match=r"The mask .*seg\.nii\.gz cannot be aligned with the images"):
         read_study(tmp_path)
 
 
@@ -270,10 +270,10 @@ def test_analyze_is_refused(tmp_path: Path, name: str):
 @pytest.mark.parametrize("shape", [(10, 14, 1), (10, 14), (1, 14, 6)])
 def test_a_single_slice_is_no_volume(tmp_path: Path, shape: tuple[int, ...]):
     nib.save(nib.Nifti1Image(np.ones(shape, np.float32), RAS), tmp_path / "t2.nii")
-    assert "not one 3-D volume" in refusal(tmp_path)
+    assert "not a single 3-D volume" in refusal(tmp_path)
 
 
-# ---- the outline lies on the images in every reader --------------------------------------------------
+# ---- the written mask lies on the images in every reader ---------------------------------------------
 
 
 def _oriented(axes: str) -> np.ndarray:
@@ -336,7 +336,7 @@ def _outline_of(file: Path, out: Path) -> Path:
 
 
 def _assert_alike(file: Path, out: Path) -> None:
-    """The header states the same forms, codes and units, and both readers put the block at the same place."""
+    """Assert equal forms, codes and units, and the same block position in both readers."""
     image, mask = nib.load(file), nib.load(out)
     for name in ("qform_code", "sform_code", "xyzt_units"):
         assert image.header[name] == mask.header[name]
@@ -370,9 +370,9 @@ def test_a_header_is_stated_number_for_number():
 
 
 @pytest.mark.parametrize("values, says", [
-    ((0, 1, NAN), "not numbers"), ((0, 1, INF), "not numbers"), ((0, 0.25, 0.9), "holds fractions"),
-    ((0, 0.5), "holds fractions"), ((0, 1, 0.5), "holds fractions"), ((0, -1), "no BraTS labels"),
-    ((0, 1, 7), "no BraTS labels"),
+    ((0, 1, NAN), "not finite numbers"), ((0, 1, INF), "not finite numbers"), ((0, 0.25, 0.9), "fractional values"),
+    ((0, 0.5), "fractional values"), ((0, 1, 0.5), "fractional values"), ((0, -1), "not BraTS labels"),
+    ((0, 1, 7), "not BraTS labels"),
 ])  # fmt: skip
 def test_a_mask_of_other_values_is_refused(tmp_path: Path, values: tuple[float, ...], says: str):
     mask = np.zeros(SHAPE, np.float32)

@@ -1,4 +1,4 @@
-"""What a grey value of a picture means: every way of storing one picture gives the same values, or is refused."""
+"""Grey values of pictures: every encoding of a picture gives the same values or is rejected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Write = Callable[[Path, np.ndarray], None]
 
 
 def head(levels: int = 256) -> np.ndarray:
-    """Three slices ``(slice, row, column)`` of a round head, brighter to the right; air is 0."""
+    """Three slices ``(slice, row, column)`` of a round head in air of value 0, brighter to the right."""
     rows, columns = np.indices((40, 48))
     inside = (rows - 20) ** 2 + (columns - 24) ** 2 < 15**2
     shade = np.where(inside, (columns + 5) * (levels - 1) // 60, 0)
@@ -47,7 +47,7 @@ def refusal(patient: Path) -> str:
     return said
 
 
-# ---- how a viewer shows it --------------------------------------------------------------------------
+# ---- as shown by a viewer ---------------------------------------------------------------------------
 
 
 def grey(file: Path, image: np.ndarray) -> None:
@@ -55,7 +55,7 @@ def grey(file: Path, image: np.ndarray) -> None:
 
 
 def white_is_zero(file: Path, image: np.ndarray) -> None:
-    """TIFF with PhotometricInterpretation 0, by hand: Pillow writes none of 16 bits."""
+    """Write a TIFF with PhotometricInterpretation 0; Pillow cannot write it with 16 bits."""
     kinds = {"u1": (8, 1), "u2": (16, 1), "f4": (32, 3)}
     code = image.dtype.str[1:]
     bits, sample_format = kinds[code]
@@ -78,7 +78,7 @@ def write_tiff(
 
 
 def palette(file: Path, image: np.ndarray) -> None:
-    """Indices in an order of their own, the palette says which grey each is."""
+    """Write a palette picture whose indices are not in order of grey value."""
     shuffled = np.random.default_rng(4).permutation(256).astype(np.uint8)
     place = np.empty(256, np.uint8)
     place[shuffled] = np.arange(256)
@@ -119,7 +119,7 @@ def test_the_grey_that_a_viewer_shows(tmp_path: Path, how: Write, suffix: str):
 
 @pytest.mark.parametrize("how", [grey, coloured("RGB"), coloured("CMYK"), cmyk])
 def test_jpeg_of_every_colour_space_comes_near(tmp_path: Path, how: Write):
-    """CMYK JPEGs are Adobe's, stored inverted."""
+    """CMYK JPEGs are stored inverted, as Adobe does."""
     stack = head()
     image = read(write(tmp_path / "p" / "T2", stack, how, "jpg"))
     assert np.corrcoef(image.ravel(), stack.ravel())[0, 1] > 0.99
@@ -133,7 +133,7 @@ def test_white_is_zero_in_every_depth(tmp_path: Path, dtype: type, levels: int):
 
 
 def test_white_is_zero_in_floating_point(tmp_path: Path):
-    """No range is stated, so the values are right but for a constant."""
+    """No range is stated, so values are correct up to a constant."""
     stack = (head() / 255).astype(np.float32)
     image = read(write(tmp_path / "p" / "T2", stack, white_is_zero, "tif"))
     np.testing.assert_allclose(image - image.min(), stack, atol=1e-6)
@@ -240,12 +240,12 @@ def test_sixteen_bits_that_would_be_cut_to_eight(tmp_path: Path, colour: int, sa
         raw_png(file, [row.tobytes() for row in layers], image.shape[1], 16, colour)
 
     message = refusal(write(tmp_path / "p" / "T2", head(4096), how, "png"))
-    assert "001.png" in message and "16 bits" in message
+    assert "001.png" in message and "16-bit" in message
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_slices_stored_in_fewest_bits_beside_eight(tmp_path: Path, bits: int):
-    """Programs that make pictures small choose the bits per slice; the greys stay those of 8 bits."""
+    """Optimisers choose the bit depth per slice; grey values stay on the 8-bit scale."""
     top = 2**bits - 1
     few = (head()[0] * top // head()[0].max()).astype(np.uint8)
 
@@ -265,7 +265,7 @@ def test_slices_stored_in_fewest_bits_beside_eight(tmp_path: Path, bits: int):
 
 
 def see_through(mode: str, hidden: int, alpha: int = 0) -> Write:
-    """The head with something bright in a corner that is transparent."""
+    """Write the head with a bright, transparent corner."""
 
     def how(file: Path, image: np.ndarray) -> None:
         shade = image.astype(np.uint8)
@@ -279,7 +279,7 @@ def see_through(mode: str, hidden: int, alpha: int = 0) -> Write:
 
 
 def keyed(mode: str) -> Write:
-    """A grey, a colour or a palette's entry that is transparent (tRNS)."""
+    """Write a picture with one transparent grey value, colour or palette entry (tRNS)."""
 
     def how(file: Path, image: np.ndarray) -> None:
         shade = image.astype(np.uint8)
@@ -329,7 +329,7 @@ def test_no_numbers_in_floating_point_pictures(tmp_path: Path, value: float):
 
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_one_grey_everywhere_is_refused(tmp_path: Path, value: int):
-    assert "p/T2 is black or of one grey value" in refusal(
+    assert "p/T2 is black or has the same grey value" in refusal(
         write(tmp_path / "p" / "T2", np.full((3, 40, 48), value), grey, "png")
     )
 
@@ -342,7 +342,7 @@ def one_bit(file: Path, image: np.ndarray) -> None:
 
 
 def see_through_mask(file: Path, image: np.ndarray) -> None:
-    """White everywhere, opaque on the lesion alone."""
+    """Write a white mask that is opaque only on the lesion."""
     white = np.full(image.shape, 255, np.uint8)
     Image.merge("LA", [Image.fromarray(white), Image.fromarray((image > 0).astype(np.uint8) * 255)]).save(
         file

@@ -1,4 +1,4 @@
-"""Picture folders: left stays left, and every bad folder ends in one sentence."""
+"""Picture folders: left stays left, and every invalid folder gives one error message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("001", "002", "003")
 
 
 def write_sequence(folder: Path, names: tuple[str, ...] = NAMES, size: int = 32) -> None:
-    """A bright block towards the image's right (patient's left) and top (front), brighter slice by slice."""
+    """Write slices with a bright block at the image right (patient left) and top (anterior), brighter in each slice."""
     folder.mkdir(parents=True)
     for number, name in enumerate(names):
         image = np.full((size, size), 10, np.uint8)
@@ -26,7 +26,7 @@ def write_sequence(folder: Path, names: tuple[str, ...] = NAMES, size: int = 32)
 
 
 def write_mask(folder: Path) -> None:
-    """White, with the grey fringe a resampled mask has, in the upper right corner."""
+    """Write a white mask in the upper right corner, with the grey edge of a resampled mask."""
     folder.mkdir()
     for name in NAMES:
         image = np.zeros((32, 32), np.uint8)
@@ -36,7 +36,7 @@ def write_mask(folder: Path) -> None:
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Path:
-    """Two sequences and a mask, under a path that is neither ASCII nor free of spaces."""
+    """Write two sequences and a mask, under a path with spaces and non-ASCII characters."""
     folder = tmp_path / "患者 01"
     write_sequence(folder / "t1CE")
     write_sequence(folder / "T2_FLAIR")
@@ -69,9 +69,9 @@ def test_left_stays_left(patient: Path):
 def test_spacing_given_is_not_assumed(patient: Path):
     study = read_study(patient, spacing_mm=(0.5, 0.6, 5.0))
     assert not study.spacing_assumed
-    assert not any("millimetres" in note for note in study.notes)
+    assert not any("scale" in note for note in study.notes)
     np.testing.assert_array_equal(np.diag(study.series[MRSequence.FLAIR].affine), [0.5, 0.6, 5, 1])
-    with pytest.raises(GliomarkError, match="three positive millimetres"):
+    with pytest.raises(GliomarkError, match="three positive values in mm"):
         read_study(patient, spacing_mm=(0.5, 0.0, 5.0))
 
 
@@ -97,7 +97,7 @@ def test_an_underscore_is_a_decimal_point_where_signs_show_places(tmp_path: Path
 def test_two_names_of_one_number_are_refused(tmp_path: Path, one: str, other: str):
     write_sequence(tmp_path / "p" / "T2", names=(one, other))
     said = refusal(tmp_path / "p")
-    assert f"{one}.png" in said and f"{other}.png" in said and "one number" in said
+    assert f"{one}.png" in said and f"{other}.png" in said and "the same number" in said
 
 
 def test_sequence_subfolder_picked_means_its_patient(patient: Path):
@@ -129,7 +129,7 @@ def test_sixteen_bit_values_are_kept(tmp_path: Path):
     assert read_study(tmp_path / "p").series[MRSequence.T2].image.max() == 63000
 
 
-# ---- bad input --------------------------------------------------------------------------------------
+# ---- invalid input ----------------------------------------------------------------------------------
 
 
 def refusal(path: Path) -> str:
@@ -147,7 +147,7 @@ def test_empty_folder(tmp_path: Path):
 
 def test_empty_sequence_folder(patient: Path):
     (patient / "T2").mkdir()
-    assert "T2 holds no pictures" in refusal(patient)
+    assert "T2 contains no pictures" in refusal(patient)
 
 
 def test_pictures_without_sequence_folder(patient: Path):
@@ -221,7 +221,7 @@ def test_picture_marked_as_mirrored(patient: Path):
     exif = Image.Exif()
     exif[0x0112] = 2
     Image.open(patient / "t1CE" / "001.png").save(patient / "t1CE" / "001.png", exif=exif)
-    assert "turned or mirrored" in refusal(patient)
+    assert "rotated or mirrored" in refusal(patient)
 
 
 def test_real_patient(shared: Path):
@@ -249,7 +249,7 @@ def test_other_formats_are_not_decoded_whatever_their_name(
         file.write_bytes(POSTSCRIPT)
     else:
         Image.fromarray(np.full((32, 32), 9, np.uint8)).save(file, format=kind)
-    assert f"{file} is truncated or damaged, or of a kind that is not read" in refusal(patient)
+    assert f"{file} is truncated or damaged, or its format is not supported" in refusal(patient)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
@@ -267,7 +267,7 @@ def test_the_named_formats_are_read_whatever_their_name(patient: Path, suffix: s
 
 
 def claim_size(file: Path, kind: str, columns: int, rows: int) -> None:
-    """A tiny picture whose header claims another size."""
+    """Write a tiny picture whose header states another size."""
     Image.fromarray(np.full((32, 32), 9, np.uint8)).save(file, format=kind)
     content = bytearray(file.read_bytes())
     if kind == "PNG":
@@ -286,4 +286,4 @@ def claim_size(file: Path, kind: str, columns: int, rows: int) -> None:
 def test_a_picture_larger_than_any_image(patient: Path, kind: str, columns: int, rows: int):
     file = patient / "t1CE" / "001.png"
     claim_size(file, kind, columns, rows)
-    assert f"{file} is a picture of more than 64 million pixels" in refusal(patient)
+    assert f"{file} has more than 64 million pixels" in refusal(patient)

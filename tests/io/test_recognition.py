@@ -1,4 +1,4 @@
-"""What a series is taken for: single headers, descriptions from real scanners, and the generated variants."""
+"""Recognition of series: single headers, descriptions from real scanners, and generated variants."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from gliomark.experiments.cohort.recognition import (
+from gliomark.experiments.series_recognition import (
     TARGET_SEQUENCES,
     generate_variants,
     run_series_recognition,
 )
-from gliomark.io.dicom.recognition import SeriesRecognition, recognise_series_from_header
+from gliomark.io.dicom.description_words import find_plane_in_words, find_weighting_in_words
+from gliomark.io.dicom.series_recognition import SeriesRecognition, recognise_series_from_header
 from gliomark.io.dicom.weighting import is_csf_nulled
-from gliomark.io.dicom.words import find_plane_in_words, find_weighting_in_words
 from gliomark.io.naming import parse_contrast
 
 VARIANTS = tuple(generate_variants())
@@ -41,7 +41,7 @@ def recognised(images: int = 20, **tags: Any) -> SeriesRecognition:
     return found
 
 
-# ---- physics, tags, words ---------------------------------------------------------------------------
+# ---- timing, attributes, words ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tags, kind", [
@@ -118,20 +118,20 @@ def test_orientation_from_words_where_none_is_written():
     {"RepetitionTime": 9000, "EchoTime": 110, "SeriesDescription": "t1_se_tra"},  # T2 or FLAIR, never T1
     {"EchoTime": 10, "SeriesDescription": "t2_tse_tra"},
     {"RepetitionTime": 500, "SeriesDescription": "FLAIR"},
-    {"RepetitionTime": 7500, "EchoTime": 318, "InversionTime": 3000},  # double inversion has no fluid null here
-    {"RepetitionTime": 9000, "EchoTime": 110},  # a FLAIR without its inversion time looks so too
-    {"RepetitionTime": 25, "EchoTime": 5, "ScanningSequence": "GR"},  # inflow angiography or T1
+    {"RepetitionTime": 7500, "EchoTime": 318, "InversionTime": 3000},  # double inversion: TI does not null CSF
+    {"RepetitionTime": 9000, "EchoTime": 110},  # same timing as a FLAIR without TI
+    {"RepetitionTime": 25, "EchoTime": 5, "ScanningSequence": "GR"},  # time-of-flight angiography or T1
 ])  # fmt: skip
 def test_what_cannot_be_told_is_unknown_and_says_why(tags: dict[str, Any]):
     found = recognised(**tags)
     assert found.sequence is None and found.kind == "unknown"
     if "SeriesDescription" in tags:
-        assert "SeriesDescription says" in found.reason and "contradict" in found.reason
+        assert "SeriesDescription indicates" in found.reason and "contradict" in found.reason
 
 
 def test_conclusive_physics_overrules_words_and_says_so():
     found = recognised(SeriesDescription="T1 SE", **SE_T2)
-    assert found.kind == "T2" and "although SeriesDescription says T1" in found.reason
+    assert found.kind == "T2" and "although SeriesDescription indicates T1" in found.reason
 
 
 def test_a_reformat_stays_usable_as_a_last_resort_and_says_so():
@@ -162,7 +162,7 @@ def test_flair_inversion_times_null_the_fluid(repetition: float, inversion: floa
     assert not is_csf_nulled(repetition, 0.5 * inversion) and not is_csf_nulled(repetition, 1.5 * inversion)
 
 
-# Descriptions as hospitals write them, not used in making the variants.
+# Descriptions from hospitals, not used to generate the variants.
 @pytest.mark.parametrize("words, weight, contrast", [
     ("AX T1 FSE +C", "T1", True), ("Ax T1 MEMP POST", "T1", True), ("t1_mpr_sag_p2_iso_KM", "T1", True),
     ("T1 TSE TRA GD", "T1", True), ("SAG 3D BRAVO+C", "T1", True), ("eT1W_TSE_tra +C", "T1", True),

@@ -1,4 +1,4 @@
-"""Why a series is taken for what it is, in English and in Chinese, down to the last clause."""
+"""Reasons for the recognition of a series, in English and Chinese, including every clause."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from gliomark.experiments.cohort.recognition import generate_variants
-from gliomark.io.dicom.recognition import recognise_series_from_header
+from gliomark.experiments.series_recognition import generate_variants
+from gliomark.io.dicom.series_recognition import recognise_series_from_header
 from gliomark.messages import Message, from_message_record, message, render_message, to_message_record
 
 SE = {"ScanningSequence": "SE"}
@@ -30,49 +30,49 @@ T2 = SE | {"RepetitionTime": 4200, "EchoTime": 98}
 REASONS: list[tuple[dict[str, Any], str, str]] = [
     (
         T2,
-        "TR 4200 ms, TE 98 ms, ScanningSequence SE: timing of T2, and no words name a weighting.",
-        "TR 4200 ms, TE 98 ms, ScanningSequence SE：时间参数符合 T2，且没有文字写明加权类型。",
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE: typical of T2, and the description names no weighting.",
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE：时间参数符合 T2，且序列描述未写明加权类型。",
     ),
     (
         {},
-        "No timing is written: this does not tell the weighting, and no words name a weighting.",
-        "未写明时间参数：据此无法判断加权类型，且没有文字写明加权类型。",
+        "No timing parameters are stated: the weighting cannot be determined, and the description names no weighting.",
+        "未写明时间参数：无法判断加权类型，且序列描述未写明加权类型。",
     ),
     (
         {"SeriesDescription": "T2"},
-        "SeriesDescription says T2, and no timing is written.",
+        "SeriesDescription indicates T2, and no timing parameters are stated.",
         "SeriesDescription 写明 T2，且未写明时间参数。",
     ),
     (
         {"EchoTime": 10, "SeriesDescription": "t2_tse_tra"},
-        "SeriesDescription says T2, but TE 10 ms is no timing of it: they contradict each other.",
+        "SeriesDescription indicates T2, but TE 10 ms is not typical of it: they contradict each other.",
         "SeriesDescription 写明 T2，但时间参数（TE 10 ms）与之不符：两者矛盾。",
     ),
     (
         T2 | {"SeriesDescription": "T1 SE"},
-        "TR 4200 ms, TE 98 ms, ScanningSequence SE: timing of T2 without doubt, although SeriesDescription says T1.",
-        "TR 4200 ms, TE 98 ms, ScanningSequence SE：时间参数明确为 T2，虽然 SeriesDescription 写明 T1。",
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE: conclusive for T2, although SeriesDescription indicates T1.",
+        "TR 4200 ms, TE 98 ms, ScanningSequence SE：时间参数明确为 T2，但 SeriesDescription 写明 T1。",
     ),
     (
         T1 | {"ContrastBolusAgent": "Gadovist"},
-        "TR 500 ms, TE 10 ms, ScanningSequence SE: timing of T1, and no words name a weighting; ContrastBolusAgent is "
-        "Gadovist.",
-        "TR 500 ms, TE 10 ms, ScanningSequence SE：时间参数符合 T1，且没有文字写明加权类型；"
+        "TR 500 ms, TE 10 ms, ScanningSequence SE: typical of T1, and the description names no weighting; "
+        "ContrastBolusAgent is Gadovist.",
+        "TR 500 ms, TE 10 ms, ScanningSequence SE：时间参数符合 T1，且序列描述未写明加权类型；"
         "对比剂（ContrastBolusAgent）为 Gadovist。",
     ),
     (
         T1 | {"ImageOrientationPatient": SAGITTAL, "SliceThickness": 5, "PixelSpacing": [0.5, 0.5]},
-        "ImageOrientationPatient is sagittal, slices 5 mm apart: too thick to be resliced to axial.",
-        "ImageOrientationPatient 为矢状位，层间距 5 mm：层面过厚，无法重组为轴位。",
+        "ImageOrientationPatient is sagittal, with a slice spacing of 5 mm: too large to be resliced to axial.",
+        "ImageOrientationPatient 为矢状位，层间距 5 mm：层间距过大，无法重组为轴位。",
     ),
     (
         MPRAGE | {"ImageOrientationPatient": SAGITTAL, "ImageType": ["DERIVED", "SECONDARY", "MPR"]},
-        "TR 2000 ms, TE 2.6 ms, TI 900 ms, ScanningSequence GR: timing of T1, and no words name a weighting; nothing "
-        "tells of contrast medium; acquired sagittally in three dimensions, 1 mm apart, resliced to axial; ImageType "
-        "is DERIVED: used only where no original is there.",
-        "TR 2000 ms, TE 2.6 ms, TI 900 ms, ScanningSequence GR：时间参数符合 T1，且没有文字写明加权类型；"
-        "没有使用对比剂的记载；三维矢状位采集，层间距 1 mm，已重组为轴位；"
-        "ImageType 为 DERIVED：仅在没有原始图像时使用。",
+        "TR 2000 ms, TE 2.6 ms, TI 900 ms, ScanningSequence GR: typical of T1, and the description names no "
+        "weighting; no contrast agent is mentioned; 3-D sagittal acquisition with a slice spacing of 1 mm, resliced to "
+        "axial; ImageType is DERIVED: used only if no original series is available.",
+        "TR 2000 ms, TE 2.6 ms, TI 900 ms, ScanningSequence GR：时间参数符合 T1，且序列描述未写明加权类型；"
+        "未提及对比剂；矢状位三维采集，层间距 1 mm，已重组为轴位；"
+        "ImageType 为 DERIVED：仅在没有原始序列时使用。",
     ),
     (
         T2 | {"DiffusionBValue": 1000.0},
@@ -81,7 +81,7 @@ REASONS: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         T2 | {"SeriesDescription": "T2 膝关节"},
-        "SeriesDescription names another part of the body (膝).",
+        "SeriesDescription names another body part (膝).",
         "SeriesDescription 写明是其他部位（膝）。",
     ),
     (
@@ -91,13 +91,13 @@ REASONS: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         T1 | {"BurnedInAnnotation": "YES"},
-        "BurnedInAnnotation is YES: a picture of a screen or a colour map.",
+        "BurnedInAnnotation is YES: a screenshot or a colour map.",
         "BurnedInAnnotation 为 YES：是屏幕截图或伪彩图。",
     ),
     (
         {"ScanningSequence": "EP"},
-        "Echo-planar (ScanningSequence EP), with 1 images of each place.",
-        "平面回波成像（ScanningSequence EP），每个层面 1 幅。",
+        "Echo-planar (ScanningSequence EP), images per slice position: 1.",
+        "平面回波成像（ScanningSequence EP），每个层面位置 1 幅。",
     ),
 ]
 
@@ -135,7 +135,7 @@ def test_a_note_about_an_unknown_series_is_chinese_throughout() -> None:
 
 
 def test_no_english_clause_is_left_in_any_reason() -> None:
-    """Of the generated headers: what is Latin is a tag's name, a value or a word of the header itself."""
+    """For the generated headers: Latin words are attribute names, values or words from the header."""
     for variant in generate_variants():
         reason = recognise_series_from_header(variant.header, variant.image_count).reason
         chinese = render_message(reason, "zh")

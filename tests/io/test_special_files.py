@@ -1,4 +1,4 @@
-"""Links, pipes, sockets and loops in a patient's folder are never opened; a folder that is itself a link is read."""
+"""Links, pipes, sockets and loops in a patient's folder are never opened; a patient folder that is a link is read."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def device(path: Path) -> None:
 
 
 def door(path: Path) -> None:
-    """A socket; its path is short, as sockets' paths must be."""
+    """Create a socket; its path is short because socket paths are limited."""
     before = Path.cwd()
     os.chdir(path.parent)
     try:
@@ -91,7 +91,7 @@ def test_they_are_passed_over_with_a_note(tmp_path: Path, special: Callable[[Pat
     special(folder / name)
     study = read_study(folder)
     assert list(study.series) == [MRSequence.FLAIR]
-    assert any(f"1 links or special files in the folder were passed over ({Path(name).name})" in note
+    assert any(f"1 links or special files in the folder were skipped ({Path(name).name})" in note
                for note in study.notes)  # fmt: skip
     assert find_patients(folder) == [folder]
     assert folder / name not in list_patient_files(folder)
@@ -106,7 +106,7 @@ def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path, special: Callable[[
     special(folder / name)
     with pytest.raises(GliomarkError) as caught:
         read_study(folder)
-    assert f"{folder} holds no images but links or special files" in str(caught.value) and name in str(
+    assert f"{folder} contains no images, only links or special files" in str(caught.value) and name in str(
         caught.value
     )
 
@@ -120,7 +120,7 @@ def test_a_patient_folder_that_is_a_link_is_read(tmp_path: Path, write: Callable
     link.symlink_to(tmp_path / "elsewhere")
     assert find_patients(tmp_path / "cohort") == [link]
     assert list(read_study(link).series) == [MRSequence.FLAIR]
-    assert not any("passed over" in note for note in read_study(link).notes)
+    assert not any("skipped" in note for note in read_study(link).notes)
 
 
 @pytest.mark.parametrize("special", [os.mkfifo, device, door])
@@ -149,7 +149,7 @@ def test_a_mask_folder_is_read_without_them(tmp_path: Path, special: Callable[[P
 
 @pytest.mark.parametrize("special", SPECIAL)
 def test_a_cohorts_root_is_scanned_without_them(tmp_path: Path, special: Callable[[Path], None]):
-    """Links to folders are patients that lie elsewhere; no file is reached through a link, a pipe or a device."""
+    """Links to folders are patients stored elsewhere; files are not read through links, pipes or devices."""
     (tmp_path / "P1").mkdir()
     volumes(tmp_path / "P1")
     for name in ("IM1", "export.zip"):

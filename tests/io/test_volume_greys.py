@@ -1,4 +1,4 @@
-"""What a grey value of a NIfTI, MetaImage or NRRD volume means: no numbers, padding, scaling, negatives."""
+"""Grey values of NIfTI, MetaImage and NRRD volumes: non-finite values, padding, rescale, negative values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = ("nii", "nii.gz", "mha", "mhd", "nrrd")
 
 
 def head(dtype: type = np.float32) -> np.ndarray:
-    """``(slice, row, column)``: a ball with texture from 100 to 220 in air of 3."""
+    """``(slice, row, column)``: a ball with texture from 100 to 220 in air of value 3."""
     slices, rows, columns = np.indices((8, 24, 20))
     inside = ((slices - 4) / 4) ** 2 + ((rows - 12) / 9) ** 2 + ((columns - 10) / 8) ** 2 < 1
     return np.where(inside, 100 + 7 * columns - rows, 3).astype(dtype)
@@ -66,7 +66,7 @@ def test_doubles_beyond_single_precision_are_no_numbers(tmp_path: Path, value: f
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_no_number_at_all(tmp_path: Path, suffix: str, value: float):
-    assert f"t2.{suffix} holds no grey values" in refusal(
+    assert f"t2.{suffix} has no grey values" in refusal(
         write(tmp_path / "p", np.full((8, 24, 20), value, np.float32), suffix)
     )
 
@@ -75,7 +75,7 @@ def test_no_number_at_all(tmp_path: Path, suffix: str, value: float):
 @pytest.mark.parametrize("value", [0, 7, -3])
 def test_one_value_everywhere(tmp_path: Path, suffix: str, value: float):
     message = refusal(write(tmp_path / "p", np.full((8, 24, 20), value, np.int16), suffix))
-    assert f"t2.{suffix} is black or of one grey value" in message
+    assert f"t2.{suffix} is black or has the same grey value" in message
 
 
 @pytest.mark.parametrize("dtype, padding", [
@@ -88,24 +88,24 @@ def test_padding_far_below_all_values_is_background(tmp_path: Path, dtype: type,
     expected = head()
     expected[:, :4] = 3
     np.testing.assert_array_equal(found, expected)
-    assert any("filling value" in note for note in study.notes)
+    assert any("padding value" in note for note in study.notes)
 
 
 @pytest.mark.parametrize("shift, scale", [(-150, 1), (-103, 1), (0, -0.0001), (-3, 0.01)])
 def test_values_below_zero_are_no_padding(tmp_path: Path, shift: float, scale: float):
-    """z-scores and images with an offset keep their values, whichever is their background's."""
+    """z-scores and images with an offset keep their values, whatever the background value is."""
     image = (head() + shift) * abs(scale)
     found, study = read(write(tmp_path / "p", image))
     np.testing.assert_array_equal(found, image)
     assert study.series[MRSequence.T2].missing is None
-    assert not any("filling" in note for note in study.notes)
+    assert not any("padding" in note for note in study.notes)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("top", [255, 4095, 32767])
 def test_a_negative_is_refused(tmp_path: Path, suffix: str, top: int):
     message = refusal(write(tmp_path / "p", top - head(np.int16) * (top // 255), suffix))
-    assert f"t2.{suffix} is bright where air should be" in message
+    assert f"t2.{suffix} is bright in air" in message
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -113,11 +113,11 @@ def test_a_negative_is_refused(tmp_path: Path, suffix: str, top: int):
 def test_one_negative_slice_is_refused(tmp_path: Path, suffix: str, at: int):
     image = head(np.int16)
     image[at] = 300 - image[at]
-    assert f"in slice {at + 1:03d}" in refusal(write(tmp_path / "p", image, suffix))
+    assert f"on slice {at + 1:03d}" in refusal(write(tmp_path / "p", image, suffix))
 
 
 def with_scaling(folder: Path, slope: float, inter: float) -> Path:
-    """Stored values ``head``, the header's scaling written over by hand."""
+    """Write the values ``head`` and overwrite the scaling in the header."""
     folder.mkdir()
     file = folder / "t2.nii"
     nib.save(nib.Nifti1Image(head(np.int16).transpose(2, 1, 0), np.eye(4)), file)

@@ -1,7 +1,7 @@
-"""The reading process with a few more functions: what a hostile file could make a library do, done for real.
+"""The reader process with additional functions that really do what a malicious file could make a library do.
 
-``python -P hostile.py [poison] LIMITS``; the tests alone start it. With ``poison`` a folder that holds a file of that
-name, and a DICOM file that says POISON, end the process as a broken decoder does.
+Usage (only by the tests): ``python -P hostile.py [poison] LIMITS``. With ``poison``, a folder with a file of that name
+or a DICOM file that contains POISON crashes the process, like a broken decoder.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from gliomark.isolation import child
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Study
 
-original_functions = types.SimpleNamespace()  # the real functions, where others stand in for them
+original_functions = types.SimpleNamespace()  # the original functions, which the functions below replace
 
 
 def cause_segfault(folder: Path) -> str:
-    """Reads a file, then writes where nothing may be written."""
+    """Read a file, then write to an invalid address."""
     (folder / "bad.dcm").read_bytes()
     ctypes.memset(8, 1, 1)
     return "not reached"
 
 
 def crash_once(folder: Path) -> str:
-    """The first try alone ends the process."""
+    """Crash the process in the first attempt only."""
     mark = folder / "tried"
     if not mark.exists():
         mark.touch()
@@ -47,7 +47,7 @@ def exit_process(folder: Path) -> str:
 
 
 def fill_memory_in_steps(folder: Path) -> str:
-    """Memory that is really used, in steps, as an unpacked bomb takes it."""
+    """Allocate and use memory in steps, like a decompression bomb."""
     (folder / "bad.dcm").read_bytes()
     arrays = [np.ones(1 << 24) for _ in range(1000)]
     return str(len(arrays))
@@ -64,7 +64,7 @@ def loop_forever(folder: Path) -> str:
 
 
 def block_in_c(folder: Path) -> str:
-    """No other thread of the process runs meanwhile."""
+    """Block all other threads of the process."""
     (folder / "bad.dcm").read_bytes()
     ctypes.PyDLL(None).sleep(3600)
     return "not reached"
@@ -80,7 +80,7 @@ def open_many(folder: Path) -> str:
 
 
 def read_slowly(folder: Path) -> str:
-    """Slow, but a file after the other."""
+    """Read slowly, one file after the other."""
     for _ in range(6):
         (folder / "bad.dcm").read_bytes()
         time.sleep(0.5)
@@ -88,7 +88,7 @@ def read_slowly(folder: Path) -> str:
 
 
 def close_pipe(folder: Path) -> str:
-    """The pipe to the parent goes, the process stays."""
+    """Close the pipe to the parent but keep running."""
     os.closerange(3, 64)
     time.sleep(3600)
     return "not reached"
@@ -127,14 +127,14 @@ def raise_unicode_error(folder: Path) -> str:
 
 
 def print_much(folder: Path) -> str:
-    """Libraries print on both outputs, past their buffers."""
+    """Print more than the buffers hold to stdout and stderr, as libraries do."""
     os.write(1, b"out " * (1 << 16))
     os.write(2, b"err " * (1 << 16))
     return "printed"
 
 
 def start_child_process(folder: Path) -> str:
-    """A child of the child, which must go with it."""
+    """Start a child of the reader process, which must end with it."""
     if (child_id := os.fork()) == 0:
         time.sleep(3600)
     (folder / "pid").write_text(str(child_id), "utf-8")
@@ -150,16 +150,16 @@ def get_token(folder: Path) -> str:
     return os.environ.get("GLIOMARK_TOKEN", "none")
 
 
-def read_study(path: Path, needed: Sequence[MRSequence] = ()) -> Study:
-    """``gliomark.io.read_study``; a folder that holds a file ``poison`` ends the process."""
+def read_study(path: Path, required_sequences: Sequence[MRSequence] = ()) -> Study:
+    """``gliomark.io.read_study``, but a folder with a file ``poison`` crashes the process."""
     if (path / "poison").exists():
         (path / "poison").read_bytes()
         ctypes.memset(8, 1, 1)
-    return original_functions.read_study(path, needed=needed)
+    return original_functions.read_study(path, required_sequences=required_sequences)
 
 
 def read_instance(file: Path) -> Instance:
-    """``gliomark.io.dicom.read_instance``; a file that says POISON ends the process."""
+    """``gliomark.io.dicom.read_instance``, but a file that contains POISON crashes the process."""
     from gliomark.io.dicom.instances import read_instance as read
 
     if b"POISON" in file.read_bytes():
@@ -182,7 +182,7 @@ def _is_pipe(file: int) -> bool:
 
 
 if __name__ == "__main__":
-    # under the name that the tests, which import this file, give their questions
+    # the name by which the tests, which import this file, request its functions
     module = sys.modules["tests.isolation.hostile"] = sys.modules["__main__"]
     for package in ("tests", "tests.isolation"):
         sys.modules.setdefault(package, types.ModuleType(package))
@@ -192,9 +192,9 @@ if __name__ == "__main__":
     if "poison" in sys.argv:
         sys.argv.remove("poison")
         import gliomark.io
-        import gliomark.server.intake
+        import gliomark.server.study_import
 
         original_functions = types.SimpleNamespace(read_study=gliomark.io.read_study)
-        gliomark.io.read_study = gliomark.server.intake.read_study = read_study  # type: ignore[assignment]
+        gliomark.io.read_study = gliomark.server.study_import.read_study = read_study  # type: ignore[assignment]
         gliomark.io.dicom.read_instance = read_instance
     child.main()

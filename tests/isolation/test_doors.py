@@ -1,4 +1,4 @@
-"""At every door a patient who ends the reading process costs that one patient, in one sentence."""
+"""In every entry point, a patient whose files crash the reader process fails alone, with one error message."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def reading() -> Iterator[ReaderPool]:
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """Three patients, the second of whom is poison."""
+def three(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path) -> Path:
+    """Write three patients; the second crashes the reader process."""
     folder = tmp_path_factory.mktemp("three")
     for name in ("A", "B", "C"):
-        shutil.copytree(pictures, folder / name)
+        shutil.copytree(picture_folder, folder / name)
     (folder / "B" / "poison").write_bytes(b"poison")
     return folder
 
@@ -93,8 +93,8 @@ def live(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterat
         tmp_path_factory.mktemp("data"), model_files={"tiny": str(tiny_weights)}, request_limits=SMALL_LIMITS
     )
     with run_server(settings) as client:
-        client.server.reading.close()
-        client.server.reading.command = COMMAND
+        client.server.reader_pool.close()
+        client.server.reader_pool.command = COMMAND
         yield client
 
 
@@ -105,15 +105,15 @@ def test_a_server_refuses_poison_and_takes_the_next(live: LiveClient, three: Pat
             assert answer.status_code == 201, answer.text
             continue
         assert answer.status_code == 422 and answer.json()["code"] == "reading-crashed"
-        assert str(live.server.store.folder) not in answer.text and "poison" in answer.text
-    folder = live.server.store.folder
+        assert str(live.server.store.data_folder) not in answer.text and "poison" in answer.text
+    folder = live.server.store.data_folder
     assert len(list((folder / "studies").iterdir())) == 2
     assert not (folder / "uploads").exists() or not any((folder / "uploads").iterdir())
 
 
 @pytest.fixture
 def node(live: LiveClient) -> DicomNode:
-    """Not listening: what was pushed is put where it would put it."""
+    """A node that does not listen; the tests store received files where it would."""
     return DicomNode(live.server, DicomNodeConfig(0, allowed_ae_titles=("MRI",)))
 
 
@@ -132,12 +132,12 @@ def test_a_pushed_study_that_is_poison_is_set_aside(live: LiveClient, node: Dico
     folder = pushed(node, "bad", poison=True)
     sent = sorted(file.name for file in folder.iterdir())
     node._request_prediction(folder)
-    aside = live.server.store.folder / "set-aside"
+    aside = live.server.store.data_folder / "set-aside"
     assert sorted(file.name for file in (aside / folder.name).iterdir()) == sent
     reason = (aside / f"{folder.name}.txt").read_text("utf-8")
     assert "signal 11" in reason and "2.dcm" in reason and reason.count("\n") == 1
-    assert not folder.exists() and not any((live.server.store.folder / "tries").iterdir())
-    assert any(row.action == "pushed study set aside" for row in live.server.records.audit())
+    assert not folder.exists() and not any((live.server.store.data_folder / "tries").iterdir())
+    assert any(row.action == "pushed study set aside" for row in live.server.database.list_audit_lines())
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
@@ -145,14 +145,14 @@ def test_a_study_that_ended_the_server_itself_is_tried_twice(
     live: LiveClient, node: DicomNode, before: int
 ) -> None:
     folder = pushed(node, f"study{before}", poison=False)
-    tries = live.server.store.folder / "tries" / f"study{before}"
+    tries = live.server.store.data_folder / "tries" / f"study{before}"
     tries.parent.mkdir(exist_ok=True)
     if before:
-        tries.write_bytes(b"." * before)  # as earlier servers left it that did not see the end of it
+        tries.write_bytes(b"." * before)  # as left by servers that ended during earlier attempts
     node._request_prediction(folder)
-    set_aside = (live.server.store.folder / "set-aside" / folder.name).exists()
+    set_aside = (live.server.store.data_folder / "set-aside" / folder.name).exists()
     assert set_aside == (before == 2)
-    assert not tries.exists(), "whoever pushes it anew is read anew"
+    assert not tries.exists(), "a study that is pushed again is read again"
 
 
 @pytest.mark.parametrize("bad", [(0,), (3, 4), tuple(range(6))])
@@ -163,13 +163,13 @@ def test_headers_that_are_poison_are_kept_out_one_by_one(
     files = sorted(find_dicom_files(tmp_path))[:6]
     for number in bad:
         files[number].write_bytes(files[number].read_bytes() + b"POISON")
-    monkeypatch.setattr(scan, "reading", lambda: reading)
+    monkeypatch.setattr(scan, "get_reader_pool", lambda: reading)
     found = _read_header_batch(files)
     whole = [one for one in found if isinstance(one, Instance)]
     out = [one for one in found if not isinstance(one, Instance)]
     assert sorted(one.file for one in whole) == sorted(f for n, f in enumerate(files) if n not in bad)
     assert sorted(one.where for one in out) == sorted(str(files[n]) for n in bad)
-    assert all("ended the reading process" in one.reason for one in out)
+    assert all("the reading process ended unexpectedly" in one.reason for one in out)
 
 
 def test_a_file_that_is_not_known_is_found_by_halves(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_cohort_is_built_without_the_patient(
     labels = tmp_path / "labels.csv"
     labels.write_text("id,age,sex,idh_mutant\nA,50,0,1\nB,51,1,0\nC,52,0,1\n", "utf-8")
     for module in (scan, build):
-        monkeypatch.setattr(module, "reading", lambda: reading)
+        monkeypatch.setattr(module, "get_reader_pool", lambda: reading)
     report = build_cohort(
         CohortSources(three, labels),
         tmp_path / "cohort",
@@ -198,4 +198,4 @@ def test_a_cohort_is_built_without_the_patient(
         workers=0,
     )
     assert report.prepared == 2 and report.left_out.keys() == {"B"}
-    assert "ended the reading process (signal 11), at poison" in report.left_out["B"]
+    assert "the reading process ended unexpectedly (signal 11) at poison" in report.left_out["B"]

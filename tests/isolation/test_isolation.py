@@ -1,4 +1,4 @@
-"""What is read in a process of its own harms nobody: real crashes, hangs and bombs, and a good patient afterwards."""
+"""Files read in a reader process cannot harm the program: real crashes, hangs and bombs, then a valid patient."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reading() -> Iterator[ReaderPool]:
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Path:
-    """A patient's folder with a file beside the pictures."""
+    """Write a patient folder with pictures and one more file."""
     (tmp_path / "P1" / "FLAIR").mkdir(parents=True)
     for number in range(3):
         pixels = np.full((32, 32), 10, np.uint8)
@@ -55,10 +55,10 @@ HARM = {
     "memory at once": (hostile.fill_memory_at_once, "reading-memory", ()),
     "spin": (hostile.loop_forever, "reading-slow", ("bad.dcm",)),
     "spin in C": (hostile.block_in_c, "reading-slow", ("bad.dcm",)),
-    "a pipe nobody writes to": (hostile.wait_for_fifo, "reading-slow", ("pipe",)),
+    "a pipe without a writer": (hostile.wait_for_fifo, "reading-slow", ("pipe",)),
     "closed pipe": (hostile.close_pipe, "reading-crashed", ()),
-    "garbage": (hostile.write_garbage_answer, "reading-crashed", ("not understood",)),
-    "a line without end": (hostile.write_endless_answer, "reading-crashed", ("not understood",)),
+    "garbage": (hostile.write_garbage_answer, "reading-crashed", ("could not be interpreted",)),
+    "a line without end": (hostile.write_endless_answer, "reading-crashed", ("could not be interpreted",)),
     "giant answer": (hostile.return_large_answer, None, ()),
 }
 
@@ -96,7 +96,7 @@ def test_what_crashed_once_is_tried_once_more(reading: ReaderPool, patient: Path
 def test_what_is_no_harm_is_answered(
     function: Callable[[Path], str], answer: str, patient: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prints do not disturb the answer, slow progress is progress, and the server's token stays with the server."""
+    """Printed text does not disturb the result, slow progress is accepted, and the server's token is not passed on."""
     monkeypatch.setenv("GLIOMARK_TOKEN", "secret")
     with ReaderPool(1, ReaderLimits(timeout_s=60, stall_timeout_s=2), COMMAND) as processes:
         assert processes(patient, function, patient) == answer
@@ -131,7 +131,7 @@ def test_a_process_is_used_again_until_it_is_worn_out(patient: Path) -> None:
 
 
 def test_a_process_answers_for_its_own_memory_alone(patient: Path) -> None:
-    """Not for what the process that started it had taken."""
+    """The memory of the parent process does not count."""
     swollen = 512 << 20
     assert np.ones(swollen + (64 << 20), np.uint8).all()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > swollen
@@ -157,13 +157,13 @@ PARENT = """
 import sys
 from pathlib import Path
 from tests.isolation import hostile
-from gliomark.isolation import ReadingProcesses
-processes = ReadingProcesses(1, command=(sys.executable, "-P", hostile.__file__))
+from gliomark.isolation import ReaderPool
+processes = ReaderPool(1, command=(sys.executable, "-P", hostile.__file__))
 processes(Path(sys.argv[1]), getattr(hostile, sys.argv[2]), Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("doing", ["start_another", "spin_in_c", "spin"])
+@pytest.mark.parametrize("doing", ["start_child_process", "block_in_c", "loop_forever"])
 def test_no_child_outlives_a_killed_parent(doing: str, patient: Path, tmp_path: Path) -> None:
     place = tmp_path / "temporary"
     place.mkdir()
@@ -176,7 +176,7 @@ def test_no_child_outlives_a_killed_parent(doing: str, patient: Path, tmp_path: 
         )
     )
     children = _below(parent.pid)
-    assert len(children) == (2 if doing == "start_another" else 1)
+    assert len(children) == (2 if doing == "start_child_process" else 1)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     _until(lambda: not any(_is_alive(one) for one in children))
@@ -197,7 +197,7 @@ def _until(is_so: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def _below(pid: int) -> list[int]:
-    """The processes that a process started, and those that these started."""
+    """List all descendants of a process."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

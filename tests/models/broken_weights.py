@@ -1,6 +1,6 @@
-"""Weights files that must be refused when they are loaded, made by code from one tiny model that is in order.
+"""Invalid weights files that must be refused, derived from one tiny valid model.
 
-``BROKEN`` is the table: a name, what makes the file at a path, and words of the sentence that must be said.
+``BROKEN`` maps a name to the function that writes the file and to words that the message must contain.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from gliomark.models.kinet import KiNetSettings, KiNetSize, build_kinet
-from gliomark.models.segmentation_networks import (
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.registry import (
     build_segmentation_network,
     parse_segmentation_network_settings,
 )
@@ -39,13 +39,13 @@ Parts = tuple[dict[str, Any], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class BrokenFile:
-    """make: writes the file at a path; words: all of them stand in the sentence."""
+    """An invalid file. make: writes it to a path; words: the message must contain all of them."""
 
     write: Callable[[Path], object]
     expected_words: tuple[str, ...]
 
 
-# ---- the model that is in order -------------------------------------------------------------------------------
+# ---- the valid model ------------------------------------------------------------------------------------------
 
 
 @cache
@@ -103,14 +103,14 @@ def _create_tiny_model() -> Parts:
 
 
 def copy_tiny_model() -> Parts:
-    """The card and the tensors of a tiny model that loads; the caller's own, to be broken."""
+    """Return a copy of the card and tensors of a tiny valid model, which the caller may change."""
     card, tensors = _create_tiny_model()
     return deepcopy(card), dict(tensors)
 
 
 @cache
 def create_tree_text() -> str:
-    """Three small trees over the tiny model's columns, as LightGBM writes them."""
+    """Return three small trees over the tiny model's columns, as LightGBM writes them."""
     random = np.random.default_rng(0)
     table, label = random.normal(size=(60, COLUMNS)), random.integers(0, 2, 60)
     settings = {
@@ -128,19 +128,19 @@ def encode_tensor(text: str) -> Tensor:
 
 
 def pack_weights(card: str, tensors: dict[str, Tensor], **metadata: str) -> bytes:
-    """A weights file whose hash is right, whatever is in it."""
+    """Return a weights file with a correct hash, whatever its content."""
     stated = {"schema_version": "2", "card": card, "sha256": _compute_digest(card, tensors)} | metadata
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, stated)
 
 
 def write_tiny(path: Path) -> Path:
-    """The tiny model as it is."""
+    """Write the tiny model unchanged."""
     card, tensors = copy_tiny_model()
     path.write_bytes(pack_weights(json.dumps(card), tensors))
     return path
 
 
-# ---- what is done to it ---------------------------------------------------------------------------------------
+# ---- changes --------------------------------------------------------------------------------------------------
 
 
 def write_with_card(path: Path, change: Callable[[dict], object]) -> None:
@@ -171,7 +171,7 @@ def write_with_trees(path: Path, change: Callable[[str], str]) -> None:
 
 
 def write_with_header(path: Path, change: Callable[[dict], object]) -> None:
-    """The header rewritten, the data as they are."""
+    """Rewrite the header and keep the data."""
     content = write_tiny(path).read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
@@ -185,7 +185,7 @@ def write_with_content(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def _set_field(where: str, value: object) -> Callable[[dict], object]:
-    """Set a field of the card by its path, such as ``markers.idh.threshold``."""
+    """Return a change that sets a field of the card by its path, such as ``markers.idh.threshold``."""
 
     def change(card: dict) -> None:
         *way, last = where.split(".")
@@ -214,7 +214,7 @@ def _change_dtype(kind: torch.dtype) -> Callable[[dict[str, Tensor]], object]:
 
 
 def _fill_tensors(part: str, value: float) -> Callable[[dict[str, Tensor]], object]:
-    """Every weight of a part is the same number."""
+    """Return a change that sets every weight of a part to the same number."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         for name, tensor in tensors.items():
@@ -225,7 +225,7 @@ def _fill_tensors(part: str, value: float) -> Callable[[dict[str, Tensor]], obje
 
 
 def _replace_line(name: str, value: str) -> Callable[[str], str]:
-    """The first line of that name in the trees' text, with another value."""
+    """Return a change that sets the value of the first line of that name in the trees' text."""
 
     def change(text: str) -> str:
         lines = text.split("\n")
@@ -237,7 +237,7 @@ def _replace_line(name: str, value: str) -> Callable[[str], str]:
 
 
 def _build_chain_tree(text: str) -> str:
-    """Five hundred leaves, each below the other."""
+    """Return a tree of five hundred leaves, each one level deeper."""
     leaves = 500
     inner = range(leaves - 1)
     lines = {
@@ -264,7 +264,7 @@ def _nest_brackets(depth: int) -> str:
 
 
 def _write_pickle(path: Path) -> None:
-    """Unpickling it would leave a mark beside it."""
+    """Write a pickle that creates a folder beside it when it is unpickled."""
 
     class Trap:
         def __reduce__(self) -> tuple:
@@ -343,7 +343,7 @@ BROKEN_CARDS: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
     "card-preparation-zero": (_set_field("preparation.k", 0), ("preparation", "k")),
     "card-preparation-half": (_set_field("preparation.k", 2.5), ("preparation", "k")),
     "card-newer-field": (_set_field("abstains", True), ("abstains",)),
-    "card-without-markers": (lambda c: c.pop("markers"), ("does not state its", "markers")),
+    "card-without-markers": (lambda c: c.pop("markers"), ("lacks", "markers")),
     "marker-threshold": (_set_field(f"{MARKER_PATH}.threshold", 1.5), ("idh.threshold",)),
     "marker-threshold-infinite": (_set_field(f"{MARKER_PATH}.threshold", float("-inf")), ("idh.threshold",)),
     "marker-age-negative": (_set_field(f"{MARKER_PATH}.age_cut", -3.0), ("idh.age_cut",)),
@@ -423,15 +423,15 @@ BROKEN_CARDS: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
 }
 
 BROKEN_CARD_TEXTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "card-no-json": ("{not json", ("description", "cannot be read")),
-    "card-empty": ("", ("description", "cannot be read")),
-    "card-list": ("[1, 2]", ("description", "cannot be read")),
-    "card-null": ("null", ("description", "cannot be read")),
-    "card-cut": (json.dumps({"name": "a"})[:-3], ("description", "cannot be read")),
-    "card-bare": ("{}", ("does not state its",)),
-    "card-deep": (_nest_brackets(100_000), ("description", "cannot be read")),
-    "card-deep-field": ('{"name": ' + _nest_brackets(5_000) + "}", ("description", "cannot be read")),
-    "card-long-number": ('{"name": ' + "9" * 5000 + "}", ("description", "cannot be read")),
+    "card-no-json": ("{not json", ("model card", "cannot be read")),
+    "card-empty": ("", ("model card", "cannot be read")),
+    "card-list": ("[1, 2]", ("model card", "cannot be read")),
+    "card-null": ("null", ("model card", "cannot be read")),
+    "card-cut": (json.dumps({"name": "a"})[:-3], ("model card", "cannot be read")),
+    "card-bare": ("{}", ("lacks",)),
+    "card-deep": (_nest_brackets(100_000), ("model card", "cannot be read")),
+    "card-deep-field": ('{"name": ' + _nest_brackets(5_000) + "}", ("model card", "cannot be read")),
+    "card-long-number": ('{"name": ' + "9" * 5000 + "}", ("model card", "cannot be read")),
 }
 
 BROKEN_TREES: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
@@ -441,7 +441,7 @@ BROKEN_TREES: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "trees-cut": (lambda text: text[:700], ("trees",)),
     "trees-cut-end": (lambda text: text.partition("end of trees")[0], ("trees", "end is missing")),
     "trees-none": (lambda text: text.partition("Tree=0")[0] + "end of trees\n", ("trees",)),
-    "trees-fewer": (lambda text: text.partition("Tree=2")[0] + "end of trees\n", ("trees", "announced")),
+    "trees-fewer": (lambda text: text.partition("Tree=2")[0] + "end of trees\n", ("trees", "in the header")),
     "trees-more-columns": (_replace_line("max_feature_idx", "99"), ("trees", "100 columns", "35")),
     "trees-no-columns": (_replace_line("max_feature_idx", "x" * 100), ("trees", "columns")),
     "trees-huge-columns": (_replace_line("max_feature_idx", "9" * 30), ("trees", "columns")),
@@ -462,10 +462,10 @@ BROKEN_TREES: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "trees-negative-leaves": (_replace_line("num_leaves", "-4"), ("trees",)),
     "trees-categories": (_replace_line("num_cat", "5"), ("trees",)),
     "trees-linear": (_replace_line("is_linear", "1"), ("trees",)),
-    "trees-decision": (_replace_line("decision_type", "1 2 2"), ("trees", "decides")),
-    "trees-nobody": (_replace_line("internal_count", "0 1 1"), ("trees", "nobody")),
+    "trees-decision": (_replace_line("decision_type", "1 2 2"), ("trees", "decision type")),
+    "trees-nobody": (_replace_line("internal_count", "0 1 1"), ("trees", "empty leaf")),
     "trees-chain": (_build_chain_tree, ("trees", "deeper")),
-    "trees-wrong-sizes": (_replace_line("tree_sizes", "1 2"), ("trees", "announced")),
+    "trees-wrong-sizes": (_replace_line("tree_sizes", "1 2"), ("trees", "in the header")),
 }
 
 _WEIGHT = _find_tensor_name(_create_tiny_model()[1], "segmentation", "weight")
@@ -481,10 +481,10 @@ BROKEN_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], object], tuple[str
     ),
     "tensor-extra": (lambda t: t.update({"segmentation/extra": torch.ones(2)}), ("no part", "extra")),
     "tensor-of-nobody": (lambda t: t.update({"ki67/weight": torch.ones(2)}), ("no part", "ki67/weight")),
-    "tensor-shape": (lambda t: t.update({_WEIGHT: t[_WEIGHT][:1].clone()}), (_WEIGHT, "takes")),
+    "tensor-shape": (lambda t: t.update({_WEIGHT: t[_WEIGHT][:1].clone()}), (_WEIGHT, "needs")),
     "tensor-transposed": (
         lambda t: t.update({_WEIGHT: t[_WEIGHT].transpose(0, 3).flatten(0, 1)}),
-        (_WEIGHT, "takes"),
+        (_WEIGHT, "needs"),
     ),
     "tensor-empty": (lambda t: t.update({_WEIGHT: torch.zeros(0, 3).half()}), (_WEIGHT, "empty")),
     "tensor-whole": (_change_dtype(torch.int64), (_WEIGHT, "int64")),
@@ -492,85 +492,85 @@ BROKEN_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], object], tuple[str
     "tensor-double": (_change_dtype(torch.float64), (_WEIGHT, "F64")),
     "tensor-complex": (_change_dtype(torch.complex64), (_WEIGHT, "C64")),
     "tensor-truth": (_change_dtype(torch.bool), (_WEIGHT, "BOOL")),
-    "tensor-steps-float": (lambda t: t.update({_STEPS: torch.tensor(1.0)}), (_STEPS, "takes")),
-    "tensor-nan": (_set_tensor_value(_WEIGHT, float("nan")), ("no network can compute", _WEIGHT)),
-    "tensor-infinite": (_set_tensor_value(_WEIGHT, float("inf")), ("no network can compute", _WEIGHT)),
-    "tensor-marker-nan": (_set_tensor_value("idh/cat_head.bias", float("nan")), ("no network can compute",)),
-    "tensor-prior-nan": (_set_tensor_value("prior", float("nan")), ("no network can compute", "prior")),
-    "tensor-prior-flat": (lambda t: t.update({"prior": torch.ones(16).half()}), ("prior", "takes")),
-    "tensor-prior-whole": (lambda t: t.update({"prior": torch.ones(4, 4).long()}), ("prior", "takes")),
-    "tensor-variance": (_set_tensor_value(_VARIANCE, -1.0), ("no network can compute", _VARIANCE)),
-    "tensor-overflow": (_fill_tensors("segmentation", 3e38), ("segmentation", "no answer")),
-    "tensor-marker-overflow": (_fill_tensors("idh", 3e38), ("idh", "no answer")),
+    "tensor-steps-float": (lambda t: t.update({_STEPS: torch.tensor(1.0)}), (_STEPS, "needs")),
+    "tensor-nan": (_set_tensor_value(_WEIGHT, float("nan")), ("a network cannot use", _WEIGHT)),
+    "tensor-infinite": (_set_tensor_value(_WEIGHT, float("inf")), ("a network cannot use", _WEIGHT)),
+    "tensor-marker-nan": (_set_tensor_value("idh/cat_head.bias", float("nan")), ("a network cannot use",)),
+    "tensor-prior-nan": (_set_tensor_value("prior", float("nan")), ("a network cannot use", "prior")),
+    "tensor-prior-flat": (lambda t: t.update({"prior": torch.ones(16).half()}), ("prior", "needs")),
+    "tensor-prior-whole": (lambda t: t.update({"prior": torch.ones(4, 4).long()}), ("prior", "needs")),
+    "tensor-variance": (_set_tensor_value(_VARIANCE, -1.0), ("a network cannot use", _VARIANCE)),
+    "tensor-overflow": (_fill_tensors("segmentation", 3e38), ("segmentation", "no valid output")),
+    "tensor-marker-overflow": (_fill_tensors("idh", 3e38), ("idh", "no valid output")),
     "tensor-trees-float": (lambda t: t.update({TREES: torch.zeros(9)}), ("trees", "idh")),
     "tensor-trees-square": (lambda t: t.update({TREES: torch.zeros(3, 3, dtype=torch.uint8)}), ("trees",)),
 }
 
 BROKEN_HEADERS: dict[str, tuple[Callable[[dict], object], tuple[str, ...]]] = {
-    "header-huge-tensor": (_claim_huge_shape, ("damaged or cut short",)),
-    "header-overlap": (_overlap_tensors, ("damaged or cut short",)),
-    "header-outside": (_point_outside_file, ("damaged or cut short",)),
-    "header-negative": (lambda h: h[_WEIGHT].update({"data_offsets": [-8, 0]}), ("damaged or cut short",)),
+    "header-huge-tensor": (_claim_huge_shape, ("damaged or truncated",)),
+    "header-overlap": (_overlap_tensors, ("damaged or truncated",)),
+    "header-outside": (_point_outside_file, ("damaged or truncated",)),
+    "header-negative": (lambda h: h[_WEIGHT].update({"data_offsets": [-8, 0]}), ("damaged or truncated",)),
     "header-unknown-type": (lambda h: h[_WEIGHT].update({"dtype": "F3"}), (_WEIGHT, "F3")),
     "header-no-shape": (lambda h: h[_WEIGHT].pop("shape"), (_WEIGHT,)),
     "header-text-tensor": (lambda h: h.update({"x": "y"}), ("x",)),
     "header-no-words": (lambda h: h.pop("__metadata__"), ("not a gliomark weights file",)),
-    "header-number-words": (lambda h: h.update({"__metadata__": 5}), ("damaged or cut short",)),
-    "header-number-card": (lambda h: h["__metadata__"].update({"card": 5}), ("damaged or cut short",)),
+    "header-number-words": (lambda h: h.update({"__metadata__": 5}), ("damaged or truncated",)),
+    "header-number-card": (lambda h: h["__metadata__"].update({"card": 5}), ("damaged or truncated",)),
     "header-no-card": (lambda h: h["__metadata__"].pop("card"), ("not a gliomark weights file",)),
-    "header-no-hash": (lambda h: h["__metadata__"].pop("sha256"), ("altered",)),
+    "header-no-hash": (lambda h: h["__metadata__"].pop("sha256"), ("modified",)),
     "header-other-card": (
         lambda h: h["__metadata__"].update({"card": h["__metadata__"]["card"].replace("tiny", "huge")}),
-        ("altered",),
+        ("modified",),
     ),
 }
 
 BROKEN_FILES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "file-absent": (lambda path: None, ("no such weights file",)),
-    "file-empty": (lambda path: path.write_bytes(b""), ("damaged or cut short",)),
-    "file-one-byte": (lambda path: path.write_bytes(b"x"), ("damaged or cut short",)),
-    "file-zeros": (lambda path: path.write_bytes(bytes(10_000)), ("damaged or cut short",)),
+    "file-absent": (lambda path: None, ("does not exist",)),
+    "file-empty": (lambda path: path.write_bytes(b""), ("damaged or truncated",)),
+    "file-one-byte": (lambda path: path.write_bytes(b"x"), ("damaged or truncated",)),
+    "file-zeros": (lambda path: path.write_bytes(bytes(10_000)), ("damaged or truncated",)),
     "file-noise": (
         lambda path: path.write_bytes(np.random.default_rng(0).bytes(10_000)),
-        ("damaged or cut short",),
+        ("damaged or truncated",),
     ),
-    "file-text": (lambda path: path.write_text("<html>not found</html>"), ("damaged or cut short",)),
-    "file-cut-header": (partial(write_with_content, change=lambda b: b[:300]), ("damaged or cut short",)),
-    "file-cut-data": (partial(write_with_content, change=lambda b: b[:-5]), ("damaged or cut short",)),
-    "file-longer": (partial(write_with_content, change=lambda b: b + b"more"), ("damaged or cut short",)),
+    "file-text": (lambda path: path.write_text("<html>not found</html>"), ("damaged or truncated",)),
+    "file-cut-header": (partial(write_with_content, change=lambda b: b[:300]), ("damaged or truncated",)),
+    "file-cut-data": (partial(write_with_content, change=lambda b: b[:-5]), ("damaged or truncated",)),
+    "file-longer": (partial(write_with_content, change=lambda b: b + b"more"), ("damaged or truncated",)),
     "file-flipped": (
         partial(write_with_content, change=lambda b: b[:-3] + bytes([b[-3] ^ 1]) + b[-2:]),
-        ("altered",),
+        ("modified",),
     ),
     "file-list-header": (
         lambda path: path.write_bytes(struct.pack("<Q", 2) + b"[]"),
-        ("damaged or cut short",),
+        ("damaged or truncated",),
     ),
     "file-deep-header": (
         lambda path: path.write_bytes(struct.pack("<Q", 200_000) + _nest_brackets(100_000).encode()),
-        ("damaged or cut short",),
+        ("damaged or truncated",),
     ),
     "file-header-beyond": (
         partial(write_with_content, change=lambda b: struct.pack("<Q", 10**12) + b[8:]),
-        ("damaged or cut short",),
+        ("damaged or truncated",),
     ),
     "file-header-100-mb": (
         lambda path: path.write_bytes(struct.pack("<Q", 10**8) + b" " * 10**8),
-        ("none of which is so large",),
+        ("too large",),
     ),
-    "file-sparse-20-gb": (_write_sparse_file, ("none of which is so large",)),
+    "file-sparse-20-gb": (_write_sparse_file, ("too large",)),
     "file-sparse-with-header": (
         partial(_write_sparse_file, header=struct.pack("<Q", 2) + b"{}"),
-        ("none of which is so large",),
+        ("too large",),
     ),
-    "file-folder": (lambda path: path.mkdir(), ("no such weights file",)),
-    "file-pipe": (lambda path: os.mkfifo(path), ("no such weights file",)),
-    "file-device": (lambda path: path.symlink_to("/dev/zero"), ("no such weights file",)),
-    "file-link-to-nothing": (lambda path: path.symlink_to("nowhere"), ("no such weights file",)),
+    "file-folder": (lambda path: path.mkdir(), ("does not exist",)),
+    "file-pipe": (lambda path: os.mkfifo(path), ("does not exist",)),
+    "file-device": (lambda path: path.symlink_to("/dev/zero"), ("does not exist",)),
+    "file-link-to-nothing": (lambda path: path.symlink_to("nowhere"), ("does not exist",)),
     "file-link-loop": (lambda path: path.symlink_to(path.name), ("cannot be opened",)),
-    "file-zip": (_write_zip, ("damaged or cut short",)),
-    "file-pickle": (_write_pickle, ("damaged or cut short",)),
-    "file-torch": (_write_torch_file, ("damaged or cut short",)),
+    "file-zip": (_write_zip, ("damaged or truncated",)),
+    "file-pickle": (_write_pickle, ("damaged or truncated",)),
+    "file-torch": (_write_torch_file, ("damaged or truncated",)),
     "file-other-safetensors": (_write_other_safetensors, ("not a gliomark weights file",)),
     "file-schema-older": (partial(write_with_metadata, schema_version="1"), ("version 2",)),
     "file-schema-newer": (partial(write_with_metadata, schema_version="3"), ("version 2",)),

@@ -1,7 +1,8 @@
-"""Mutated weights files, one after the other, in a process of its own: ``python fuzz_weights.py DOOR SEED COUNT``.
+"""Load mutated weights files in a separate process: ``python fuzz_weights.py DOOR SEED COUNT``.
 
-Every mutation gets past the hash. What is done next is written before it is done, so that whoever started this knows
-what ended it. The last line counts the refused and the answered; any other exception ends it with a traceback.
+Every mutation has a valid hash. Each attempt is printed before it starts, so that the parent process can identify the
+one that terminated this process. The last line counts refused and accepted files; any other exception ends with a
+traceback.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.models.broken_weights import (
 )
 
 from gliomark.models.card import parse_card
-from gliomark.models.trees import parse_trees
+from gliomark.models.lightgbm_trees import parse_trees
 from gliomark.models.weights import load_weights
 from gliomark.pipeline import build_model
 from gliomark.study import ClinicalData, GliomarkError, SliceStack
@@ -48,7 +49,7 @@ ODD_WORDS = (
 
 
 def mutate(content: bytes, random: Random) -> bytes:
-    """A few bytes flipped, a piece cut out, doubled, moved or overwritten by a word, or the end cut off."""
+    """Flip, remove, duplicate or overwrite a few bytes, or truncate the content."""
     changed = bytearray(content)
     for _ in range(int(random.integers(1, 4))):
         position = int(random.integers(0, len(changed) + 1))
@@ -75,7 +76,7 @@ def decode_text(content: bytes) -> str:
 
 
 def fuzz_file(random: Random, path: Path) -> None:
-    """The bytes of the file, header and data, as they are."""
+    """Mutate the bytes of the file, header and data, without updating the hash."""
     card, tensors = copy_tiny_model()
     path.write_bytes(mutate(pack_weights(json.dumps(card), tensors), random))
     load_weights(path)
@@ -95,11 +96,11 @@ def fuzz_trees(random: Random, path: Path) -> None:
     table[random.random(table.shape) < 0.2] = np.nan
     for contributions in (False, True):
         answer = np.asarray(trees.predict(table, pred_contrib=contributions, num_threads=1))
-        assert np.isfinite(answer).all(), "the trees answer no number"
+        assert np.isfinite(answer).all(), "the trees' prediction is not finite"
 
 
 def fuzz_model(random: Random, path: Path) -> None:
-    """Card, trees and values of tensors under a right hash; what loads must answer with numbers, or say why not."""
+    """Mutate card, trees or tensors with a valid hash; a model that loads must predict finite numbers or be refused."""
     card, tensors = copy_tiny_model()
     text = json.dumps(card)
     match int(random.integers(0, 4)):
@@ -125,7 +126,7 @@ def fuzz_model(random: Random, path: Path) -> None:
 
 
 def create_noise_stack(random: Random, sequences: tuple) -> tuple[SliceStack, np.ndarray]:
-    """Two slices of bright noise."""
+    """Create a patient with two slices of bright noise."""
     brain = np.zeros((2, 240, 240), bool)
     brain[:, 70:170, 70:170] = True
     mask = np.zeros_like(brain)

@@ -1,4 +1,4 @@
-"""The three baselines: published sizes, any channels, and weights from files of other people's naming."""
+"""The three slice classifiers: published sizes, any number of channels, and weights with other naming schemes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gliomark.models.baselines import (
+from gliomark.models.comparison.image_classifiers import (
     IMAGE_CLASSIFIERS,
     build_densenet121,
     build_resnet50,
@@ -17,7 +17,7 @@ from gliomark.models.baselines import (
     load_imagenet_state_dict,
 )
 
-# torchvision states the first two. MONAI's ResNet has biases in its four shortcuts' convolutions on top
+# the first two numbers are torchvision's. MONAI's ResNet additionally has biases in its four shortcut convolutions
 NOT_IN_FILES = ("tracked", "downsample.0.bias")
 SHORTCUT_BIASES = 256 + 512 + 1024 + 2048
 PUBLISHED_SIZES = [
@@ -56,7 +56,7 @@ def test_xception_halves_the_picture_five_times():
 
 
 def as_torchvision(network: nn.Module, old: bool = False) -> dict[str, Tensor]:
-    """The network's own tensors under torchvision's names; old: as files of 2017 write them."""
+    """Return the network's tensors with torchvision's names; old: as in files of 2017."""
     state = {}
     for name, value in network.state_dict().items():
         name = re.sub(r"layers\.(norm|conv)([12])", r"\1.\2" if old else r"\1\2", name)
@@ -85,7 +85,7 @@ def test_imagenet_weights_fit_all_but_the_last_layer(build: Callable[..., nn.Mod
         assert all(torch.equal(own[name], given[name]) for name in same)
         assert fit.loaded == len(same) + 1
         assert all((own[name] == 0).all() for name in own if name.endswith("downsample.0.bias"))
-        # a grey picture gives the first layer what the same picture gave in three colours
+        # the first layer responds to a grey image as it did to the same image in three colours
         torch.testing.assert_close(own[first].sum(dim=1), given[first].sum(dim=1))
 
 

@@ -1,4 +1,4 @@
-"""Whatever can be wrong in a weights file is said when it is loaded, in one sentence, in both languages."""
+"""Every defect of a weights file is reported when it is loaded, in one sentence, in both languages."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_a_broken_file_is_refused_in_one_sentence(broken: BrokenFile, tmp_path: 
         assert word in said, f"{word!r} is not in: {said}"
     chinese = render_message(said, "zh")
     assert any("一" <= sign <= "鿿" for sign in chinese) and chinese != str(said)
-    assert {file.name for file in tmp_path.iterdir()} <= {path.name}, "nothing was unpickled or left"
+    assert {file.name for file in tmp_path.iterdir()} <= {path.name}, "something was unpickled or left behind"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("door", "count"), [("file", 400), ("card", 1500), ("trees", 1500), ("model", 60)])
 def test_mutations_that_get_past_the_hash_end_in_a_sentence_or_in_numbers(door: str, count: int) -> None:
-    """In a process of its own, which no mutation may end. GLIOMARK_FUZZ=20 does twenty times as many."""
+    """Run in a separate process, which no mutation may terminate. GLIOMARK_FUZZ=20 runs twenty times as many."""
     count *= int(os.environ.get("GLIOMARK_FUZZ", "1"))
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}

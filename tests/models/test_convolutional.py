@@ -1,4 +1,4 @@
-"""MIG-Net on U-Net's encoder and decoder: the same parts in the same places."""
+"""MIG-Net with U-Net's encoder and decoder: the same parts at the same positions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gliomark.models.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
-from gliomark.models.mignet import InvertedAttentionGate, MIGNetSettings, build_mignet
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.published.convolutional_backbone import ConvolutionalDecoder, ConvolutionalEncoder
+from gliomark.models.published.mignet import InvertedAttentionGate, MIGNetSettings, build_mignet
+from gliomark.models.published.swin_unet import SwinSize
 
 SETTINGS = MIGNetSettings(
     inputs=2, size=SwinSize(4, depths=(2, 2, 2), heads=(1, 1, 1)), backbone="convolution"

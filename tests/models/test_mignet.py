@@ -1,4 +1,4 @@
-"""MIG-Net against its equations, its switches and Swin-UNet."""
+"""MIG-Net: its equations, its switches and its equivalence to Swin-UNet."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from monai.networks.nets.swin_unetr import BasicLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomark.experiments.segmentation.trials import PRESETS
-from gliomark.models import swin_unet
-from gliomark.models.mignet import (
+from gliomark.experiments.segmentation.runs import PRESETS
+from gliomark.models.published import swin_unet
+from gliomark.models.published.mignet import (
     DualPriorGuidance,
     InvertedAttentionGate,
     MIGNetSettings,
     build_mignet,
     compute_central_theta,
 )
-from gliomark.models.swin_unet import IdentitySkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
+from gliomark.models.published.swin_unet import IdentitySkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
 from gliomark.training.segmentation import create_small_segmentation_config
 
 TINY = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
@@ -37,7 +37,7 @@ def seeded_models() -> None:
 
 
 def gate_reference(gate: InvertedAttentionGate, x: Tensor, g: Tensor) -> Tensor:
-    """Eqs. 3-5 to 3-8 pixel by pixel: a 1x1 convolution is a matrix on the channels."""
+    """Compute equations 3-5 to 3-8 pixel by pixel: a 1x1 convolution is a matrix on the channels."""
     wx, wg, psi = (layer.weight[:, :, 0, 0] for layer in (gate.wx, gate.wg, gate.psi))
     pixels_x, pixels_g = (t.permute(0, 2, 3, 1).reshape(-1, t.shape[1]) for t in (x, g))
     mixed = pixels_x @ wx.T + pixels_g @ wg.T + gate.wg.bias  # eq. 3-5
@@ -52,7 +52,7 @@ def test_gate_is_its_equations() -> None:
     x, g = 4 * torch.randn(2, 6, 5, 7), 9 * torch.randn(2, 6, 5, 7)
     with torch.no_grad():
         mixed = gate.wx(x) + gate.wg(g)
-        assert (mixed > 6).any() and (mixed < 0).any(), "both ends of relu6 must be met"
+        assert (mixed > 6).any() and (mixed < 0).any(), "both limits of relu6 must be reached"
         torch.testing.assert_close(gate(x, g), gate_reference(gate, x, g), atol=1e-5, rtol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_gate_expands_the_channels_and_can_open_and_shut() -> None:
 
 
 def separable_reference(steps: nn.Sequential, x: Tensor) -> Tensor:
-    """Three times: 3x3 on every channel alone, 1x1 across channels, normalise a sample's groups, rectify."""
+    """Apply three times: depthwise 3x3, 1x1 across channels, group normalisation, ReLU."""
     assert len(steps) == 12
     for start in (0, 4, 8):
         depth, point, norm = steps[start], steps[start + 1], steps[start + 2]
@@ -130,7 +130,7 @@ def test_alpha_starts_as_the_prior_in_0_to_5() -> None:
     cells = prior.reshape(30, 8, 30, 8).mean(dim=(1, 3))
     torch.testing.assert_close(module.alpha[0, 0].detach(), 5 * cells / cells.max())
     for fpg in (True, False):
-        # FPG off is the plain loss: guidance keeps its location
+        # FPG off changes only the loss: guidance still uses the prior
         settings = replace(TINY_SETTINGS, fpg=fpg)
         torch.testing.assert_close(build_mignet(settings, prior).guidance.alpha, module.alpha)
 
@@ -139,7 +139,7 @@ def test_alpha_starts_as_the_prior_in_0_to_5() -> None:
 def test_theta_acts_on_alpha(guidance: DualPriorGuidance) -> None:
     feature = torch.zeros(1, 6, 10, 10)
     straight = guidance._resample_alpha(feature, IDENTITY)
-    # the view's point (x, y) lies at (-y, x) of the template: a quarter turn counterclockwise
+    # the view's point (x, y) lies at (-y, x) of the template: a rotation by 90 degrees counterclockwise
     quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
     turned = guidance._resample_alpha(feature, quarter)
     torch.testing.assert_close(turned, torch.rot90(straight, 1, (2, 3)), atol=1e-4, rtol=1e-4)
@@ -152,7 +152,7 @@ def test_theta_acts_on_alpha(guidance: DualPriorGuidance) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("shift", [-1, 0, 1])
 def test_alpha_is_averaged_over_a_cell_of_the_bottleneck(guidance: DualPriorGuidance, shift: int) -> None:
-    """Published geometry: 32 pixels of the slice, so four by four of alpha's cells, for each of the 7x7."""
+    """Published geometry: each of the 7 x 7 cells covers 32 pixels of the slice, or 4 x 4 cells of alpha."""
     theta = torch.tensor([[[224 / 240, 0.0, 8 * shift / 120], [0.0, 224 / 240, 0.0]]])
     shown = guidance._resample_alpha(torch.zeros(1, 6, 7, 7), theta)
     cells = guidance.alpha[0, 0, 1:29, 1 + shift : 29 + shift]
@@ -187,7 +187,7 @@ def test_nothing_of_mignet_is_normalised_by_batch_statistics(size: SwinSize, bac
     ]
 
 
-# ---- the whole ----------------------------------------------------------------------------------------
+# ---- the whole network --------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -199,7 +199,7 @@ def test_default_theta_is_the_central_crop_of_240() -> None:
     for given, default in zip(network(image, theta)[:2], network(image)[:2], strict=True):
         torch.testing.assert_close(default, given)
     assert not torch.allclose(network(image).logits, network(image, theta.flip(1)).logits), (
-        "alpha must matter"
+        "alpha has no effect"
     )
 
 
@@ -221,7 +221,7 @@ def test_switches(fpg: bool, guided: bool, iag: bool) -> None:
 
 
 class PlainSwinUNet(nn.Module):
-    """Swin-UNet put together here: encoder, and a decoder whose skips let everything through."""
+    """Swin-UNet assembled for this test: encoder, and a decoder with identity skip connections."""
 
     def __init__(self, inputs: int, size: SwinSize) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ class PlainSwinUNet(nn.Module):
 
 
 def layers(network: nn.Module) -> list[tuple]:
-    """Every layer in order: its name, its type and settings in words, and its own tensors' shapes."""
+    """List all layers in order: name, type, settings as text, and shapes of the layer's own tensors."""
     return [
         (name, type(part), part.extra_repr(), {key: tuple(p.shape) for key, p in part.named_parameters(recurse=False)})
         for name, part in network.named_modules()
@@ -259,7 +259,7 @@ def test_all_off_is_swin_unet_layer_by_layer(name: str, inputs: int) -> None:
 
 @pytest.mark.parametrize("switch", ["guidance", "iag", "deep_supervision"])
 def test_any_switch_on_is_another_network(switch: str) -> None:
-    """The comparison above can fail: one switch is enough."""
+    """The comparison above fails if a single switch is on."""
     with torch.device("meta"):
         network = build_mignet(MIGNetSettings(**{**OFF, switch: True}, size=TINY))
         assert layers(network) != layers(PlainSwinUNet(1, TINY))
@@ -272,7 +272,7 @@ def test_all_off_answers_as_swin_unet_with_the_same_weights(size: SwinSize) -> N
     plain = PlainSwinUNet(2, size).eval()
     image = torch.randn(2, 2, 64, 64)
     before = plain(image)
-    plain.load_state_dict(network.state_dict())  # strict: no weight more, none less
+    plain.load_state_dict(network.state_dict())  # strict: exactly the same weights
     torch.testing.assert_close(network(image).logits, plain(image), atol=0, rtol=0)
     assert not torch.allclose(before, plain(image))
 
@@ -281,7 +281,7 @@ def test_all_off_answers_as_swin_unet_with_the_same_weights(size: SwinSize) -> N
 
 
 def block_parameters(c: int, heads: int) -> int:
-    """A Swin block: two normalisations, a 7x7 window's relative positions, qkv, projection, a perceptron of 4c."""
+    """Return the parameters of a Swin block: two normalisations, relative positions, qkv, projection, perceptron."""
     attention = 13 * 13 * heads + (3 * c * c + 3 * c) + (c * c + c)
     return 2 * 2 * c + attention + (4 * c * c + 4 * c) + (4 * c * c + c)
 
@@ -294,23 +294,23 @@ def swin_unet_parameters(inputs: int, size: SwinSize) -> int:
     ]
     first, patch = widths[0], size.patch**2
     count = inputs * patch * first + first + 2 * first  # patch projection and its normalisation
-    count += 2 * sum(stages) - stages[-1]  # the decoder has no lowest stage of its own
+    count += 2 * sum(stages) - stages[-1]  # the decoder has no lowest stage
     for c in widths[:-1]:
         count += 4 * c * 2 * c + 2 * 4 * c  # patch merging: 4c to 2c, normalised before
         count += 2 * c * 4 * c + 2 * c  # patch expanding: 2c to 2 x 2 pixels of c, normalised after
         count += 2 * c * c + c  # skip and feature together back to c
     count += 2 * widths[-1]  # the bottleneck is normalised
-    count += 2 * first + first * first * patch + 2 * first  # the last normalisation and the last expanding
+    count += 2 * first + first * first * patch + 2 * first  # the last normalisation and patch expanding
     return count + 2 * first + 2
 
 
 def gate_parameters(c: int) -> int:
-    """Wx without a bias, Wg and psi with one, over 2c channels."""
+    """Return the parameters of a gate: Wx without bias, Wg and psi with bias, over 2c channels."""
     return c * 2 * c + (c * 2 * c + 2 * c) + (2 * c * c + c)
 
 
 def guidance_parameters(c: int) -> int:
-    """Two branches of three separable convolutions, alpha, three 1x1 from 2c to c, and the grading's head."""
+    """Return the parameters of the guidance: two times three separable convolutions, alpha, three 1x1, grading head."""
     separable = 9 * c + c * c + 2 * c
     return 2 * 3 * separable + 30 * 30 + 3 * (2 * c * c + c) + 2 * c + 2
 
@@ -332,7 +332,7 @@ def test_as_many_parameters_as_the_arithmetic_says(
 
 
 def test_swin_unet_is_as_large_as_published() -> None:
-    """Cao et al. 2022 state 27.17 million parameters, with three input channels and a few more classes."""
+    """Cao et al. 2022 report 27.17 million parameters, with three input channels and a few more classes."""
     assert swin_unet_parameters(1, SwinSize()) / 1e6 == pytest.approx(27.17, abs=0.02)
 
 
@@ -353,10 +353,10 @@ def test_published_size_on_the_published_view() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("side", [(7, 7), (6, 6), (3, 3), (2, 5), (4, 7)], ids=str)
 def test_relative_positions_in_a_window_smaller_than_seven(side: tuple[int, int]) -> None:
-    """Two pixels d rows and e columns apart have the bias of (d, e), however large the window."""
+    """Two pixels d rows and e columns apart have the bias of (d, e), independent of the window's size."""
     attention = SwinStage(8, 1, 2, 7).blocks[0].attn
     attention.window = side
-    bias, table = attention._bias(), attention.relative_position_bias_table
+    bias, table = attention._compute_position_bias(), attention.relative_position_bias_table
     pixels = [(r, c) for r in range(side[0]) for c in range(side[1])]
     for i, (r, c) in enumerate(pixels):
         for j, (s, t) in enumerate(pixels):
@@ -378,7 +378,7 @@ def test_stage_is_monais_where_the_window_divides_the_grid(side: int) -> None:
     ids=str,
 )
 def test_windows_divide_the_grids_of_every_recipe(size: SwinSize, side: int) -> None:
-    """Published, small and quick: a grid is a multiple of the window, or fits into one."""
+    """In the published, small and quick recipes a grid is a multiple of the window, or fits into one window."""
     recipes = [
         (PRESETS["published"].swin_size, PRESETS["published"].training.view_size),
         (
@@ -402,7 +402,7 @@ def test_coarser_levels_answer_in_training_only(levels: int) -> None:
     settings = MIGNetSettings(2, deep_supervision=True, size=size)
     network, image = build_mignet(settings), torch.randn(2, 2, 64, 64)
     logits, grade, deeper = network(image)
-    # the lowest level is the bottleneck, the finest is the answer itself
+    # the lowest level is the bottleneck, the finest gives the final logits
     assert len(deeper) == levels - 2 and all(one.shape == logits.shape == (2, 2, 64, 64) for one in deeper)
     assert grade.shape == (2, 2)
     assert network.eval()(image).deeper == ()
@@ -439,13 +439,13 @@ def test_gradient_reaches_everything(size: SwinSize) -> None:
     (logits.square().mean() + F.cross_entropy(grade, torch.tensor([0, 1]))).backward()
     unreached = [name for name, p in network.named_parameters() if p.grad is None]
     assert not unreached
-    # biases before a normalisation have no effect; every weight and alpha must have one
+    # biases before a normalisation have no effect; every weight and alpha must have an effect
     dead = [name for name, p in network.named_parameters() if p.dim() > 1 and not p.grad.abs().max() > 0]
     assert not dead
 
 
 def test_segmentation_reads_the_grading_branch_but_not_the_other_way_round() -> None:
-    """Eq. 3-4: meaning flows from grading to segmentation only."""
+    """Equation 3-4: the semantic prior goes from grading to segmentation only."""
     network = build_mignet(TINY_SETTINGS)
     logits, grade, _ = network(torch.randn(2, 1, 64, 64))
     auxiliary = network.guidance.locate_grading.weight

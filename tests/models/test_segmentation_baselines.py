@@ -1,4 +1,4 @@
-"""MIG-Net's rivals: their sizes by arithmetic, one door for all, and settings that survive a card."""
+"""Comparison networks of MIG-Net: parameter counts, common interface, and settings stored in a card."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import (
+from gliomark.models.comparison.segmentation_networks import (
     COMPARISON_SEGMENTATION_NETWORKS,
     ComparisonSegmentationSettings,
     build_comparison_network,
 )
-from gliomark.models.segmentation_networks import (
+from gliomark.models.published.mignet import MIGNetSettings
+from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE
+from gliomark.models.registry import (
     SegmentationNetworkSettings,
     build_segmentation_network,
     parse_segmentation_network_settings,
     to_segmentation_network_record,
 )
-from gliomark.models.swin_unet import SMALL_SWIN_SIZE
 from gliomark.study import GliomarkError
 
 PUBLISHED_WIDTHS = (64, 128, 256, 512, 1024)
@@ -47,7 +47,7 @@ def parameters_at_published_size(architecture: str) -> int:
 
 
 def normalised(inputs: int, out: int, side: int = 3) -> int:
-    """A convolution with a bias, then a normalisation with scale and shift."""
+    """Return the parameters of a convolution with bias and a normalisation with scale and shift."""
     return side * side * inputs * out + out + 2 * out
 
 
@@ -77,7 +77,7 @@ def test_attention_unet_is_as_large_as_the_arithmetic_says() -> None:
 
 
 def test_nnunet_is_as_large_as_the_arithmetic_says() -> None:
-    """Convolutions without biases, each normalised; at most 512 channels; a head for each level but the lowest two."""
+    """Convolutions without bias, each normalised; at most 512 channels; a head for all but the two lowest levels."""
     a, b, c, d, e = widths = (32, 64, 128, 256, 512)
 
     def plain_twice(inputs: int, out: int) -> int:
@@ -102,14 +102,14 @@ def test_transunet_is_of_the_published_order() -> None:
     with torch.device("meta"):
         network = build_comparison_network(ComparisonSegmentationSettings("TransUNet")).network
     h = 768
-    # queries, keys and values; projection; a perceptron of 4h; three normalisations, one of MONAI's not used here
+    # queries, keys and values; projection; perceptron of 4h; three normalisations, one of them unused in MONAI's block
     layer = 3 * h * h + (h * h + h) + (4 * h * h + 4 * h) + (4 * h * h + h) + 3 * 2 * h
     *layers, last = network.transformer
     assert [sum(p.numel() for p in one.parameters()) for one in layers] == [layer] * 12
     assert isinstance(last, nn.LayerNorm) and [len(stage) for stage in network.stages] == [3, 4, 9]
 
 
-# ---- what goes in and what comes out --------------------------------------------------------------------
+# ---- inputs and outputs ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", [64, 48])
@@ -149,16 +149,16 @@ def test_only_nnunet_answers_deeper_and_only_in_training(name: str) -> None:
 
 @torch.no_grad()
 def test_deeper_answers_of_nnunet_are_fine_to_coarse() -> None:
-    """The answer itself comes first: as in evaluation, and each next one is flat over larger squares."""
+    """The final logits come first and equal those in evaluation; each further level is constant over larger squares."""
     network, image = build_comparison_network(small("nnU-Net 2-D")), torch.randn(1, 1, 64, 64)
     answer = network.train()(image)
     torch.testing.assert_close(
         answer.logits, network.eval()(image).logits
-    )  # instance normalisation has no mode
+    )  # instance normalisation is the same in training and evaluation
     levels = [answer.logits, *answer.deeper]
 
     def lost(logits: Tensor, side: int) -> float:
-        """What is gone after a trip through a picture of that side."""
+        """Return the largest difference after downsampling to that side and back."""
         there = F.interpolate(logits, (side, side), mode="area")
         return float((logits - F.interpolate(there, (64, 64))).abs().max())
 
@@ -175,7 +175,7 @@ def test_a_gradient_reaches_every_parameter_and_every_input(name: str) -> None:
     target[:, 20:40, 20:40] = 1
     sum(F.cross_entropy(logits, target) for logits in (answer.logits, *answer.deeper)).backward()
     assert image.grad is not None and (image.grad.abs().amax(dim=(0, 2, 3)) > 0).all()
-    named = {k: p for k, p in network.named_parameters() if "norm_cross_attn" not in k}  # MONAI's, not used
+    named = {k: p for k, p in network.named_parameters() if "norm_cross_attn" not in k}  # unused by MONAI
     assert not [key for key, p in named.items() if p.grad is None]
     # a bias before a normalisation has no effect; every weight must have one
     assert not [key for key, p in named.items() if p.dim() > 1 and not p.grad.abs().max() > 0]
@@ -209,7 +209,7 @@ def test_settings_come_back_from_a_card_as_they_were(settings: SegmentationNetwo
     )
     assert type(parse_segmentation_network_settings(read)) is type(settings)
     assert hash(parse_segmentation_network_settings(read)) == hash(settings), (
-        "lists must have become tuples again"
+        "lists were not converted to tuples"
     )
     assert (
         json.loads(json.dumps(to_segmentation_network_record(parse_segmentation_network_settings(read))))
@@ -221,11 +221,11 @@ def test_settings_come_back_from_a_card_as_they_were(settings: SegmentationNetwo
 
 @pytest.mark.parametrize("architecture", [{}, {"architecture": "MIG-Net"}], ids=["not named", "named"])
 def test_a_mignet_of_other_layers_is_refused(architecture: dict) -> None:
-    """A card of gliomark 0.1: its tensors would not fit, or mean something else."""
+    """The tensors of a card of gliomark 0.1 would not fit, or would have another meaning."""
     record = to_segmentation_network_record(MIGNetSettings(2, size=SMALL_SWIN_SIZE))
     for name in ("architecture", "gates_start", "guidance_start"):
         del record[name]
-    with pytest.raises(GliomarkError, match=r"gliomark 0\.1.*train it anew"):
+    with pytest.raises(GliomarkError, match=r"gliomark 0\.1.*retrain it"):
         parse_segmentation_network_settings({**record, **architecture})
 
 

@@ -1,4 +1,4 @@
-"""Signatures of weights files: who may sign, what is refused, and that the common minisign tool agrees."""
+"""Signatures of weights files: trusted keys, refusals, and compatibility with minisign."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sign_with(path: Path, key: Path, password: str = "") -> Path:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Path:
-    """A group's pair of keys, by the name of both files."""
+    """Key pair of a group: path of both files without their extension."""
     create_key_pair(tmp_path / "group", "")
     return tmp_path / "group"
 
@@ -114,7 +114,7 @@ def test_what_is_not_signed_by_a_trusted_key_is_refused(
     signed: Path, trust: TrustPolicy, spoil: Callable[[Path, Path], object], code: str
 ) -> None:
     spoil(signed, signed.with_name(signed.name + ".minisig"))
-    for demanded in (trust, replace(trust, required=False)):
+    for demanded in (trust, replace(trust, is_signature_required=False)):
         if code == "signature-missing" and not demanded.is_signature_required:
             continue
         with pytest.raises(GliomarkError) as caught:
@@ -125,13 +125,13 @@ def test_what_is_not_signed_by_a_trusted_key_is_refused(
 
 
 def test_what_is_checked_stays_what_is_loaded(signed: Path, trust: TrustPolicy) -> None:
-    """A worker is told the hash that was found at the start: another well-signed file is not the same."""
-    pinned = replace(trust, pinned={str(signed): read_verified_content(signed, trust).sha256})
+    """Workers receive the hash from the start of the server, so that even another validly signed file is refused."""
+    pinned = replace(trust, pinned_hashes={str(signed): read_verified_content(signed, trust).sha256})
     assert load_model(signed, pinned).sha256
     card = signed.read_bytes()
     signed.write_bytes(card[:-1] + bytes([card[-1] ^ 1]))
     sign_with(signed, signed.with_name("group.key"))
-    with pytest.raises(GliomarkError, match="not the one that was checked"):
+    with pytest.raises(GliomarkError, match="has changed since the server checked it"):
         load_model(signed, pinned)
 
 
@@ -176,7 +176,7 @@ def test_a_demand_without_a_key_is_refused() -> None:
 
 
 def test_the_commands(tmp_path: Path) -> None:
-    """keygen, sign, verify and show as a hospital gives them; one that fails is one sentence and status 1."""
+    """Run keygen, sign, verify and show; a failure is one sentence and exit status 1."""
     path, name = write_tiny(tmp_path / "模型.safetensors"), tmp_path / "group"
     assert gliomark("models", "keygen", name, GLIOMARK_KEY_PASSWORD=PASSWORD).returncode == 0
     unsigned = gliomark("models", "verify", path, "--key", f"{name}.pub")
@@ -195,7 +195,7 @@ def test_a_broken_file_is_not_signed(tmp_path: Path, pair: Path) -> None:
     path = write_tiny(tmp_path / "a.safetensors")
     path.write_bytes(path.read_bytes()[:-9])
     done = gliomark("models", "sign", path, "--key", pair.with_suffix(".key"))
-    assert done.returncode == 1 and "damaged or cut short" in done.stderr
+    assert done.returncode == 1 and "damaged or truncated" in done.stderr
     assert not Path(f"{path}.minisig").exists()
 
 
@@ -205,7 +205,7 @@ def test_the_common_tool_agrees(signed: Path, pair: Path, trust: TrustPolicy, tm
     done = subprocess.run(["minisign", "-Vm", signed, "-p", public], capture_output=True, text=True)
     assert done.returncode == 0 and "verified" in done.stdout
     assert next(iter(trust.public_keys)) in public.read_text()
-    # and the other way round: signed with the tool, by our key
+    # and the reverse: signed by minisign with the same key
     other = write_tiny(tmp_path / "b.safetensors")
     subprocess.run(
         ["minisign", "-S", "-s", secret, "-m", other], check=True, capture_output=True, input=b"\n"

@@ -1,4 +1,4 @@
-"""Trees that were checked and written anew answer to the last bit as LightGBM's own reading of the text does."""
+"""Trees that were parsed and rewritten predict bitwise the same as LightGBM's own parser."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import lightgbm
 import numpy as np
 import pytest
 
-from gliomark.models.trees import parse_trees
+from gliomark.models.lightgbm_trees import parse_trees
 from gliomark.pipeline import load_weights_by_name
 
 
@@ -27,7 +27,7 @@ def test_the_shipped_trees() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_trees_of_every_size_that_training_grows(seed: int) -> None:
-    """Few or many patients, missing values, whole numbers, constant columns, leaves of one."""
+    """Few or many patients, missing values, integers, constant columns, leaves with one row."""
     random = np.random.default_rng(seed)
     rows = int(random.integers(12, 500))
     table = random.normal(size=(rows, 12)).astype(np.float32).astype(float)

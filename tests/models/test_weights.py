@@ -1,4 +1,4 @@
-"""One file per model: it comes back as it was, or it is refused in one sentence."""
+"""Weights files: a saved file is loaded unchanged, and an invalid file is refused with one sentence."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def weights_file(tmp_path: Path) -> Path:
 
 
 def refused(path: Path) -> str:
-    """The one sentence with which the file is refused."""
+    """Return the sentence with which the file is refused."""
     with pytest.raises(GliomarkError) as caught:
         load_weights(path)
     text = str(caught.value)
@@ -81,7 +81,7 @@ def refused(path: Path) -> str:
 
 
 def rewrite(path: Path, card: dict, **metadata: str) -> None:
-    """The same tensors under another card, with a digest that fits it."""
+    """Write the same tensors with another card and a matching digest."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     text = json.dumps(card)
@@ -103,7 +103,7 @@ def test_round_trip(weights_file: Path) -> None:
     assert bytes(loaded.get_tensors("idh")["lightgbm"].numpy()) == bytes(range(9))
     assert len(loaded.sha256) == 64
     assert [path.name for path in weights_file.parent.iterdir()] == [weights_file.name], (
-        "nothing half-written"
+        "temporary files left behind"
     )
 
 
@@ -120,21 +120,21 @@ def test_hash_depends_on_content_alone(weights_file: Path, tmp_path: Path) -> No
 def test_cut_short(weights_file: Path, share: float) -> None:
     content = weights_file.read_bytes()
     weights_file.write_bytes(content[: int(len(content) * share)])
-    assert "damaged or cut short" in refused(weights_file)
+    assert "damaged or truncated" in refused(weights_file)
 
 
 def test_altered_tensor_byte(weights_file: Path) -> None:
     content = bytearray(weights_file.read_bytes())
     content[-3] ^= 1
     weights_file.write_bytes(content)
-    assert "altered" in refused(weights_file)
+    assert "modified" in refused(weights_file)
 
 
 def test_altered_card(weights_file: Path) -> None:
     content = weights_file.read_bytes()
     assert content.count(b"three patients") == 1
     weights_file.write_bytes(content.replace(b"three patients", b"30000 patient."))
-    assert "altered" in refused(weights_file)
+    assert "modified" in refused(weights_file)
 
 
 def test_any_single_altered_byte_is_refused(weights_file: Path) -> None:
@@ -143,7 +143,7 @@ def test_any_single_altered_byte_is_refused(weights_file: Path) -> None:
     for place in [*range(12), *random.integers(0, len(content), 150)]:
         altered = bytearray(content)
         altered[place] ^= int(random.integers(1, 256))
-        # blanks that pad the header to full words say nothing
+        # the blanks that pad the header have no meaning
         if content[place : place + 1] == b" " and bytes(altered).strip() == content.strip():
             continue
         weights_file.write_bytes(altered)
@@ -220,7 +220,7 @@ def test_a_validation_that_is_none_is_refused(weights_file: Path, validation) ->
     record = asdict(CARD)
     record["markers"]["idh"]["validation"] = validation
     rewrite(weights_file, record)
-    assert "does not know" in refused(weights_file)
+    assert "invalid or unknown" in refused(weights_file)
 
 
 @pytest.mark.parametrize("place", ["model", "marker"])
@@ -232,27 +232,27 @@ def test_a_card_of_a_newer_gliomark_is_refused(weights_file: Path, place: str) -
 
 
 def test_other_files_are_refused(weights_file: Path, tmp_path: Path) -> None:
-    assert "no such weights file" in refused(tmp_path / "absent.safetensors")
-    assert "no such weights file" in refused(tmp_path)
+    assert "does not exist" in refused(tmp_path / "absent.safetensors")
+    assert "does not exist" in refused(tmp_path)
     rewrite(weights_file, asdict(CARD), schema_version="1")
     assert "version 2" in refused(weights_file)
     save_file({"a": torch.zeros(2)}, weights_file)
     assert "not a gliomark weights file" in refused(weights_file)
 
 
-# ---- what is not written --------------------------------------------------------------------------------------
+# ---- refusals to write ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
 def test_a_training_that_ended_in_no_numbers_is_not_written(weights_file: Path, value: float) -> None:
-    """1e6 is a number, but none in half precision."""
+    """1e6 is finite, but not in half precision."""
     before, loaded = weights_file.read_bytes(), load_weights(weights_file)
     tensors = {**loaded.tensors, "segmentation/a.weight": torch.full((3, 4), value)}
     with pytest.raises(
         GliomarkError, match=r"segmentation/a\.weight.*training diverged.*train again"
     ) as caught:
         save_weights(weights_file, CARD, tensors)
-    assert "训练未收敛" in render_message(caught.value.message, "zh")
+    assert "训练已发散" in render_message(caught.value.message, "zh")
     assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
 
 
@@ -275,7 +275,7 @@ def test_what_does_not_fit_its_network_is_not_written(weights_file: Path) -> Non
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path) -> None:
-    """The process may write 20 kB a file: what a disk that fills up does to it."""
+    """Simulate a full disk with a limit of 20 kB per file."""
     program = (
         "import resource, signal, sys, torch; from dataclasses import replace; from pathlib import Path\n"
         "from gliomark.models.weights import load_weights, save_weights; from gliomark.study import GliomarkError\n"

@@ -1,7 +1,7 @@
-"""A whole model small enough for every test, and a patient without a skull, so that nothing slow runs.
+"""A complete small model and a skull-stripped patient for fast tests of the whole pipeline.
 
-The networks are random but for the outline's last layer, a logistic regression that marks what is bright:
-enough to follow a lesion through the whole chain.
+The networks are random except for the last layer of the segmentation network, a logistic regression that marks bright
+voxels, so that a lesion can be followed through the whole pipeline.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from gliomark.inference.slice_classifier import (
 )
 from gliomark.io import read_study
 from gliomark.isolation import ReaderPool
-from gliomark.models.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
-from gliomark.models.mignet import MIGNet, MIGNetSettings, build_mignet
-from gliomark.models.segmentation_networks import to_segmentation_network_record
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.published.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet
+from gliomark.models.published.swin_unet import SwinSize
+from gliomark.models.registry import to_segmentation_network_record
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, load_weights, save_weights
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.study import MRSequence, SliceStack
 
 PATIENT = "患者 01"
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
-SLICES, SIZE = 20, 96  # as pictures: 2.5 mm pixels (the side is taken for 240 mm), 6 mm steps
+SLICES, SIZE = 20, 96  # as pictures: 2.5 mm pixels (the side is assumed to be 240 mm), 6 mm slice spacing
 SPACING_MM = (2.5, 2.5, 6.0)
 BRAIN_MM = (64.0, 80.0, 56.0)
-LESION_MM = (32.0, -20.0, 12.0)  # LPS: on the patient's left, in front, above the middle
+LESION_MM = (32.0, -20.0, 12.0)  # LPS: on the patient's left, anterior, above the centre
 LESION_RADIUS_MM = 20.0
 TILE = 192
 SEGMENTATION_SETTINGS = MIGNetSettings(2, size=SwinSize(embedding=32, depths=(1, 1), heads=(1, 2), patch=2))
@@ -59,7 +59,7 @@ Volume = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command line left behind."""
+    """Exit status, standard output and standard error of a command."""
 
     status: int
     stdout: str
@@ -67,7 +67,7 @@ class CommandResult:
 
 
 class KeptReaderPool(ReaderPool):
-    """Reading processes that outlive the command, since one takes a second to start."""
+    """Reader processes that are kept between commands, because starting one takes a second."""
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -82,10 +82,10 @@ def reader_pool() -> Iterator[KeptReaderPool]:
 
 @pytest.fixture
 def run_command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kept_reading: KeptReaderPool
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reader_pool: KeptReaderPool
 ) -> Callable[..., CommandResult]:
-    """command("predict", folder, "--out", out): the console entry point in this process."""
-    monkeypatch.setattr("gliomark.isolation.ReadingProcesses", lambda: kept_reading)
+    """Return command("predict", folder, "--out", out), which runs the command line in this process."""
+    monkeypatch.setattr("gliomark.isolation.ReadingProcesses", lambda: reader_pool)
 
     def run_words(*words: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, words)])
@@ -107,7 +107,7 @@ def run_command(
 
 
 def draw_patient(seed: int = 0) -> dict[str, Volume]:
-    """T1C, FLAIR and the lesion ``(slice, row, column)``: a textured ellipsoid of 1.2 l on nothing."""
+    """Create T1C, FLAIR and lesion mask ``(slice, row, column)``: a textured ellipsoid of 1.2 l on background."""
     z, y, x = (
         step * (np.arange(count) - (count - 1) / 2)
         for step, count in zip(SPACING_MM[::-1], (SLICES, SIZE, SIZE), strict=True)
@@ -135,7 +135,7 @@ def write_pictures(folder: Path, images: Mapping[str, Volume]) -> Path:
 
 
 def write_volumes(folder: Path, images: Mapping[str, Volume]) -> Path:
-    """FLAIR runs to left, back, head; T1C is stored otherwise: to head, front, right."""
+    """Write NIfTI volumes: FLAIR axes run to left, posterior, superior, T1C axes to superior, anterior, right."""
     folder.mkdir(parents=True)
     centre_offset = -0.5 * np.array(SPACING_MM) * (np.array([SIZE, SIZE, SLICES]) - 1)
     affine = np.diag([*SPACING_MM, 1.0])
@@ -153,7 +153,7 @@ def write_volumes(folder: Path, images: Mapping[str, Volume]) -> Path:
 
 
 def write_dicom(folder: Path, images: Mapping[str, Volume]) -> Path:
-    """The patient as single-frame MR images, recognised by their physics."""
+    """Write the patient as single-frame MR images, which are recognised by their acquisition parameters."""
     physics = {"T1C": (500, 10, None), "FLAIR": (9000, 110, 2500)}
     folder.mkdir()
     for name, image in images.items():
@@ -210,47 +210,47 @@ def drawn_images() -> dict[str, Volume]:
 
 
 @pytest.fixture(scope="session")
-def picture_folder(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
-    """The patient as picture folders; not to be changed."""
-    return write_pictures(tmp_path_factory.mktemp("图片 夹") / PATIENT, drop_mask(drawn))
+def picture_folder(tmp_path_factory: pytest.TempPathFactory, drawn_images: dict[str, Volume]) -> Path:
+    """The patient as picture folders; tests must not change them."""
+    return write_pictures(tmp_path_factory.mktemp("图片 夹") / PATIENT, drop_mask(drawn_images))
 
 
 @pytest.fixture(scope="session")
-def volume_folder(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
-    """The patient as NIfTI; not to be changed."""
-    return write_volumes(tmp_path_factory.mktemp("体积 夹") / PATIENT, drop_mask(drawn))
+def volume_folder(tmp_path_factory: pytest.TempPathFactory, drawn_images: dict[str, Volume]) -> Path:
+    """The patient as NIfTI; tests must not change it."""
+    return write_volumes(tmp_path_factory.mktemp("体积 夹") / PATIENT, drop_mask(drawn_images))
 
 
 @pytest.fixture
 def working_folder(tmp_path: Path) -> Path:
-    """A working folder with Chinese and a space in its name."""
+    """A folder with Chinese characters and a space in its name."""
     folder = tmp_path / "工作 夹"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture
-def copied_pictures(home: Path, pictures: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(pictures, home / PATIENT))
+def copied_pictures(working_folder: Path, picture_folder: Path) -> Path:
+    """A copy that the test may change."""
+    return Path(shutil.copytree(picture_folder, working_folder / PATIENT))
 
 
 @pytest.fixture
-def copied_volumes(home: Path, volumes: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(volumes, home / PATIENT))
+def copied_volumes(working_folder: Path, volume_folder: Path) -> Path:
+    """A copy that the test may change."""
+    return Path(shutil.copytree(volume_folder, working_folder / PATIENT))
 
 
 @pytest.fixture
-def write_clinical_table(home: Path) -> Callable[..., Path]:
-    """write_table([("患者 01", "50", "男")]): a clinical table of such rows under id, age, sex."""
+def write_clinical_table(working_folder: Path) -> Callable[..., Path]:
+    """Return write_table([("患者 01", "50", "男")]), which writes a clinical table with columns id, age, sex."""
 
     def write(
         rows: Sequence[Sequence[str]] = ((PATIENT, "50", "男"),),
         header: Sequence[str] = ("id", "age", "sex"),
         encoding: str = "utf-8",
     ) -> Path:
-        path = home / "临床 表.csv"
+        path = working_folder / "临床 表.csv"
         with path.open("w", encoding=encoding, newline="") as file:
             csv.writer(file).writerows([header, *rows])
         return path
@@ -259,18 +259,20 @@ def write_clinical_table(home: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def clinical_table(write_table: Callable[..., Path]) -> Path:
-    """A table with the one patient, 50 years, male."""
-    return write_table()
+def clinical_table(write_clinical_table: Callable[..., Path]) -> Path:
+    """A table with one patient, 50 years, male."""
+    return write_clinical_table()
 
 
 # ---- the model --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volume]) -> Path:
-    """A complete weights file with both markers; not to be changed."""
-    training_stack = prepare(read_study(write_pictures(tmp_path_factory.mktemp("learn") / "a", drawn)), PAIR)
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn_images: dict[str, Volume]) -> Path:
+    """A complete weights file with both markers; tests must not change it."""
+    training_stack = prepare(
+        read_study(write_pictures(tmp_path_factory.mktemp("learn") / "a", drawn_images)), PAIR
+    )
     torch.manual_seed(0)
     segmentation_network = _create_segmentation_network(training_stack)
     tensors = {f"segmentation/{name}": tensor for name, tensor in segmentation_network.state_dict().items()}
@@ -325,7 +327,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, Volu
 
 @pytest.fixture(scope="session")
 def lesion_free_weights(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
-    """The same model, whose last layer calls nothing a lesion."""
+    """The same model with a last layer that never detects a lesion."""
     loaded = load_weights(tiny_weights)
     path = tmp_path_factory.mktemp("模型 夹") / "blind.safetensors"
     last = {"segmentation/decoder.classify.bias": torch.tensor([0.0, -1e4])}
@@ -334,7 +336,7 @@ def lesion_free_weights(tmp_path_factory: pytest.TempPathFactory, tiny_weights: 
 
 
 def _create_segmentation_network(stack: SliceStack) -> MIGNet:
-    """A random MIG-Net whose last layer is solved, on the drawn patient, for its true lesion."""
+    """Build a random MIG-Net whose last layer is fitted to the true lesion of the synthetic patient."""
     network = build_mignet(SEGMENTATION_SETTINGS).eval()
     margin = (240 - TILE) // 2
     inner = (..., slice(margin, margin + TILE), slice(margin, margin + TILE))
@@ -364,7 +366,7 @@ def _create_segmentation_network(stack: SliceStack) -> MIGNet:
 
 
 def _train_trees(network: KiNet, stack: SliceStack, number: int) -> lightgbm.Booster:
-    """Trees that tell slices apart by one feature of the real vectors, and know age and sex."""
+    """Fit trees that separate slices by one feature of the image vectors, and use age and sex."""
     slices = select_training_slices(stack, stack.reader_mask)
     vectors = compute_image_vectors(
         network, *extract_lesion_slices(stack, stack.reader_mask, slices, PAIR), TILE

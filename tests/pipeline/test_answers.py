@@ -1,4 +1,4 @@
-"""What an answer may say: when it is withheld, when it is borderline, and whose it is."""
+"""Predictions of markers: withheld, borderline, and decided by model or reader."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gliomark.messages import Message, render_message
 from gliomark.models.weights import MarkerValidation
 from gliomark.pipeline import Model, PreparedStudy, predict_prepared, prepare_study
 from gliomark.reporting import create_prediction_document, render_pdf
-from gliomark.reporting.contents import create_report_contents
-from gliomark.reporting.page import render_contents_as_html
+from gliomark.reporting.html_report import render_contents_as_html
+from gliomark.reporting.report_contents import create_report_contents
 from gliomark.study import READER_FINDING_ACCURACY, ClinicalData, GliomarkError, MarkerPrediction, MRSequence
 
 PERSON = ClinicalData(PATIENT, 50.0, 0)
@@ -30,12 +30,12 @@ def model(tiny_weights: Path) -> Model:
 
 
 @pytest.fixture(scope="module")
-def prepared(pictures: Path, model: Model) -> PreparedStudy:
-    return prepare_study(read_study(pictures), model)
+def prepared(picture_folder: Path, model: Model) -> PreparedStudy:
+    return prepare_study(read_study(picture_folder), model)
 
 
 def with_card(model: Model, **changes: object) -> Model:
-    """The model with another card for IDH."""
+    """Return the model with changes to its IDH card."""
     idh = replace(model.card.markers["idh"], **changes)  # type: ignore[arg-type]
     return replace(model, card=replace(model.card, markers={**model.card.markers, "idh": idh}))
 
@@ -55,7 +55,7 @@ def codes(texts: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize(
     ("distance", "level", "is_borderline"),
     [
-        (0.049, "wild type", True),  # the threshold lies this far above the probability
+        (0.049, "wild type", True),  # distance of the threshold above the probability
         (0.051, "wild type", False),
         (0.2, "wild type", False),
         (0.0, "mutant", True),
@@ -87,7 +87,7 @@ def test_borderline_is_said_in_every_output(prepared, model, language, said) -> 
 
 
 def test_a_level_that_50_percent_would_not_name_is_explained(prepared, model) -> None:
-    """Where most of the validation patients were mutant, a probability above one half can mean wild type."""
+    """If most validation patients were mutant, a probability above 0.5 can mean wild type."""
     probability = idh_of(prepared, model).probability
     assert probability is not None and 0.5 < probability < 0.85
     validation = MarkerValidation(0.84, 0.71, 0.95, 86, 66, "TCGA-LGG")
@@ -115,9 +115,9 @@ def test_beside_the_readers_finding_stands_its_own_accuracy(prepared, model, see
 @pytest.mark.parametrize(
     ("sees_focus", "distance", "is_contradicted"),
     [
-        (True, -0.2, True),  # the model is sure of mutant
+        (True, -0.2, True),  # the model clearly predicts mutant
         (True, -0.03, False),  # borderline
-        (True, 0.2, False),  # it agrees
+        (True, 0.2, False),  # the model agrees
         (False, 0.2, True),
         (False, 0.03, False),
         (False, -0.2, False),
@@ -182,13 +182,13 @@ def test_no_lesion_says_how_much_was_examined(prepared, model, examined, code, s
     assert said in warning and said in render_message(warning, "zh")
 
 
-# ---- a stand-in -------------------------------------------------------------------------------------
+# ---- substituted sequence ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def stood_in(pictures: Path, model: Model) -> PreparedStudy:
-    """The patient with FLAIR called T2."""
-    study = read_study(pictures)
+def stood_in(picture_folder: Path, model: Model) -> PreparedStudy:
+    """The patient with FLAIR renamed to T2."""
+    study = read_study(picture_folder)
     series = {MRSequence.T1C: study.series[MRSequence.T1C], MRSequence.T2: study.series[MRSequence.FLAIR]}
     return prepare_study(replace(study, series=series), model)
 
@@ -231,7 +231,7 @@ def test_on_a_stand_in_no_number_is_shown(stood_in, model, sees_focus) -> None:
         assert "AUC" not in marker.performance
 
 
-# ---- what is asked ----------------------------------------------------------------------------------
+# ---- arguments --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``gliomark evaluate``: a table of predictions in, tables and a page out; published figures met."""
+"""``gliomark evaluate``: tables and page from a table of predictions; published values are reproduced."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def cells(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.open(encoding="utf-8")))
 
 
-def test_the_command_writes_tables_and_one_page(command, tmp_path: Path) -> None:
+def test_the_command_writes_tables_and_one_page(run_command, tmp_path: Path) -> None:
     ours, theirs = table(tmp_path / "ours 我.csv"), table(tmp_path / "theirs.csv", seed=1, shift=0.2)
     others = table(tmp_path / "others.csv", first=100)
     out = tmp_path / "out"
-    outcome = command(
+    outcome = run_command(
         "evaluate", ours, "--out", out, "--site", "site", "--against", theirs, "--validation", others
     )
-    assert outcome.status == 0, outcome.err
+    assert outcome.status == 0, outcome.stderr
     names = {"figures", "operating_points", "calibration", "decision_curve", "comparison"}
     assert {p.name for p in out.iterdir()} == {f"{name}.csv" for name in names} | {"evaluation.html"}
     page = (out / "evaluation.html").read_text("utf-8")
     assert page.count("<svg") == 3 and "&lt;West&gt;" in page and "<West>" not in page and "东院" in page
-    assert not re.search(r'(src|href)="https?:', page), "the page fetches nothing"
+    assert not re.search(r'(src|href)="https?:', page), "the page loads external files"
     overall, *sites = cells(out / "figures.csv")
     assert overall["patients"] == "40" and [s["group"] for s in sites] == ["<West>", "东院"]
     assert float(overall["auc_low_95"]) < float(overall["auc"]) < float(overall["auc_high_95"])
@@ -59,10 +59,14 @@ def test_the_command_writes_tables_and_one_page(command, tmp_path: Path) -> None
     assert float(against["difference"]) > 0 and float(against["p"]) < 0.05
 
 
-def test_a_missing_extra_is_one_sentence(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_one_sentence(
+    run_command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    outcome = command("evaluate", table(tmp_path / "ours.csv"), "--out", tmp_path / "out")
-    assert outcome.status == 1 and "needs matplotlib" in outcome.err and "gliomark[train]" in outcome.err
+    outcome = run_command("evaluate", table(tmp_path / "ours.csv"), "--out", tmp_path / "out")
+    assert (
+        outcome.status == 1 and "needs matplotlib" in outcome.stderr and "gliomark[train]" in outcome.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -92,17 +96,17 @@ def test_a_predicted_classes_probability_is_turned(tmp_path: Path) -> None:
         ("id,label,probability\n", "no rows"),
     ],
 )
-def test_what_is_no_table_of_predictions(command, tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_no_table_of_predictions(run_command, tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "p.csv"
     path.write_text(text, "utf-8")
-    outcome = command("evaluate", path, "--out", tmp_path / "out")
-    assert outcome.status == 1 and said in outcome.err and "Traceback" not in outcome.err
+    outcome = run_command("evaluate", path, "--out", tmp_path / "out")
+    assert outcome.status == 1 and said in outcome.stderr and "Traceback" not in outcome.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_patients_that_may_not_be_mixed(tmp_path: Path) -> None:
     ours = read_predictions(table(tmp_path / "a.csv"), PredictionColumns())
-    with pytest.raises(GliomarkError, match="stands in both"):
+    with pytest.raises(GliomarkError, match="appears in both"):
         evaluate_predictions(
             ours, validation=read_predictions(table(tmp_path / "b.csv"), PredictionColumns())
         )
@@ -123,7 +127,7 @@ def test_patients_that_may_not_be_mixed(tmp_path: Path) -> None:
 def test_a_rivals_published_areas(
     shared: Path, tmp_path: Path, task: str, patients: int, area: float
 ) -> None:
-    """MRI-GNP's released predictions: the probability there belongs to the predicted class."""
+    """Released predictions of MRI-GNP, in which the probability refers to the predicted class."""
     columns = PredictionColumns(**{**vars(GNP), "where": (("task", task),)})
     found = evaluate_predictions(
         read_predictions(shared / "tables" / "mri-gnp-internal-retrospective.csv", columns)

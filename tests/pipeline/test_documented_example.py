@@ -1,4 +1,4 @@
-"""README's Python example, run as it stands; only the weights are the tests' own."""
+"""README's Python example, run unchanged with the weights of the tests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from gliomark import pipeline
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-def test_readme_example_runs(pictures, write_table, home, tiny_weights, monkeypatch) -> None:
+def test_readme_example_runs(
+    picture_folder, write_clinical_table, working_folder, tiny_weights, monkeypatch
+) -> None:
     (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert sum(bool(line.strip()) for line in example.splitlines()) == 5
-    write_table([("patient folder", "50", "F")]).rename(home / "clinical.csv")
-    shutil.copytree(pictures, home / "patient folder")
-    monkeypatch.chdir(home)
-    # an absolute path in place of the shipped file's name
+    write_clinical_table([("patient folder", "50", "F")]).rename(working_folder / "clinical.csv")
+    shutil.copytree(picture_folder, working_folder / "patient folder")
+    monkeypatch.chdir(working_folder)
+    # an absolute path replaces the name of the shipped file
     monkeypatch.setitem(pipeline.SHIPPED_MODELS, "demo", str(tiny_weights))
     exec(compile(example, str(README), "exec"), {})
-    written = {path.name for path in (home / "out" / "patient folder").iterdir()}
+    written = {path.name for path in (working_folder / "out" / "patient folder").iterdir()}
     assert written == {"prediction.json", "report.html", "masks"}

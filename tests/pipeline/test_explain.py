@@ -1,4 +1,4 @@
-"""``gliomark explain``: a picture per marker, on the slices that decided, inside the classifier's view."""
+"""``gliomark explain``: one image per marker, on the slices used, inside the classifier's view."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from gliomark import load_model
-from gliomark.cohort.phantom import create_phantom, write_pictures
 from gliomark.explain import compute_branch_maps
+from gliomark.phantom import create_phantom, write_pictures
 from gliomark.pipeline import predict
 from gliomark.study import ClinicalData
 
@@ -23,13 +23,13 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_picture_per_marker(command, patient: Path, tmp_path: Path) -> None:
-    outcome = command("explain", patient, "--out", tmp_path / "out", "--stage", "2")
-    assert outcome.status == 0, outcome.err
+def test_a_picture_per_marker(run_command, patient: Path, tmp_path: Path) -> None:
+    outcome = run_command("explain", patient, "--out", tmp_path / "out", "--stage", "2")
+    assert outcome.status == 0, outcome.stderr
     pictures = sorted((tmp_path / "out").rglob("*.png"))
     assert [path.name for path in pictures] == ["gradcam_idh.png"]
     drawn = np.asarray(Image.open(pictures[0]).convert("RGB")).astype(int)
-    # the third column of five has heat over the lesion (red above blue), the first its outline alone
+    # the third of five columns shows a heat map over the lesion (more red than blue), the first only its outline
     width = drawn.shape[1] // 5
     redder = (drawn[..., 0] - drawn[..., 2]).clip(min=0)
     plain, heated = redder[:, :width], redder[:, 2 * width : 3 * width]
@@ -53,6 +53,6 @@ def test_maps_lie_inside_the_classifiers_view(patient: Path) -> None:
         assert not heat[:, :margin].any() and not heat[..., 240 - margin :].any()
 
 
-def test_what_cannot_be_explained(command, tmp_path: Path) -> None:
-    outcome = command("explain", tmp_path / "nobody", "--out", tmp_path / "out")
-    assert outcome.status == 1 and "nobody" in outcome.err and "Traceback" not in outcome.err
+def test_what_cannot_be_explained(run_command, tmp_path: Path) -> None:
+    outcome = run_command("explain", tmp_path / "nobody", "--out", tmp_path / "out")
+    assert outcome.status == 1 and "nobody" in outcome.stderr and "Traceback" not in outcome.stderr

@@ -1,4 +1,4 @@
-"""A patient of a public collection: T2 stands in for FLAIR, and a segmentation lies among the images."""
+"""A patient of a public collection in whom T2 replaces FLAIR, with a segmentation among the images."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def test_t2_is_called_t2_and_no_number_is_shown(remind: Prediction, tmp_path: Pa
 
 def test_the_segmentation_among_the_images_is_named_and_not_used(remind: Prediction) -> None:
     assert not remind.segmentation.is_drawn_by_reader
-    (said,) = (note for note in remind.all_notes if "lesion mask lies beside" in note)
+    (said,) = (note for note in remind.all_notes if "lesion mask was found with" in note)
     assert "Tumor_segmentation.dcm" in said and "not used" in said

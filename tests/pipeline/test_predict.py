@@ -1,4 +1,4 @@
-"""One patient in, one answer out: the whole chain with a tiny model, by command line and from Python."""
+"""The whole pipeline with a tiny model, from the command line and from Python."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ LESION_ML = 33.5  # a ball of 20 mm
 
 
 @pytest.fixture
-def run(command: Callable, table: Path, home: Path, tiny_weights: Path) -> Callable[..., Path]:
-    """run(folder, *options): the patient's result folder after a prediction that went well."""
+def run(
+    run_command: Callable, clinical_table: Path, working_folder: Path, tiny_weights: Path
+) -> Callable[..., Path]:
+    """Return run(folder, *options), which predicts successfully and returns the patient's result folder."""
 
     def predicted(
         folder: Path,
@@ -39,17 +41,19 @@ def run(command: Callable, table: Path, home: Path, tiny_weights: Path) -> Calla
         out: str = "结果 夹",
         clinical: bool = True,
     ) -> Path:
-        with_table = ("--clinical", table) if clinical else ()
-        outcome = command("predict", folder, "--out", home / out, "--model", model, *with_table, *options)
-        assert (outcome.status, outcome.err) == (0, "")
-        assert outcome.out.strip() == str(home / out / PATIENT / "report.html")
-        return home / out / PATIENT
+        with_table = ("--clinical", clinical_table) if clinical else ()
+        outcome = run_command(
+            "predict", folder, "--out", working_folder / out, "--model", model, *with_table, *options
+        )
+        assert (outcome.status, outcome.stderr) == (0, "")
+        assert outcome.out.strip() == str(working_folder / out / PATIENT / "report.html")
+        return working_folder / out / PATIENT
 
     return predicted
 
 
 def document_of(result: Path) -> dict:
-    """prediction.json, valid by the schema that the package ships."""
+    """Return prediction.json after validation against the shipped schema."""
     document = json.loads((result / "prediction.json").read_text("utf-8"))
     schema = json.loads((resources.files("gliomark") / "reporting/prediction.schema.json").read_text("utf-8"))
     jsonschema.validate(document, schema)
@@ -68,8 +72,8 @@ def table_of(out: Path) -> list[dict[str, str]]:
 # ---- the files --------------------------------------------------------------------------------------
 
 
-def test_pictures(run, pictures, drawn) -> None:
-    result = run(pictures)
+def test_pictures(run, picture_folder, drawn_images) -> None:
+    result = run(picture_folder)
     assert {path.name for path in result.iterdir()} == {"prediction.json", "report.html", "masks"}
     assert {path.name for path in result.parent.iterdir()} == {PATIENT, "predictions.csv"}
 
@@ -89,14 +93,16 @@ def test_pictures(run, pictures, drawn) -> None:
         assert marker["label"] == f"what {marker['marker']} 标签 means"
 
     masks = sorted((result / "masks").iterdir())
-    assert [file.name for file in masks] == [file.name for file in sorted((pictures / "FLAIR").iterdir())]
+    assert [file.name for file in masks] == [
+        file.name for file in sorted((picture_folder / "FLAIR").iterdir())
+    ]
     planes = np.stack([np.asarray(Image.open(file)) for file in masks])
-    assert planes.shape == drawn["mask"].shape and set(np.unique(planes)) == {0, 255}
-    assert dice(drawn["mask"] > 0, planes > 0) > 0.7
+    assert planes.shape == drawn_images["mask"].shape and set(np.unique(planes)) == {0, 255}
+    assert dice(drawn_images["mask"] > 0, planes > 0) > 0.7
 
 
-def test_volumes(run, volumes, drawn) -> None:
-    result = run(volumes)
+def test_volumes(run, volume_folder, drawn_images) -> None:
+    result = run(volume_folder)
     assert {path.name for path in result.iterdir()} == {
         "prediction.json",
         "report.html",
@@ -108,31 +114,31 @@ def test_volumes(run, volumes, drawn) -> None:
         "examination": None,
     }
 
-    written, native = nib.load(result / "segmentation.nii.gz"), nib.load(volumes / "某人 T1C.nii.gz")
+    written, native = nib.load(result / "segmentation.nii.gz"), nib.load(volume_folder / "某人 T1C.nii.gz")
     assert written.shape == native.shape
     np.testing.assert_allclose(written.affine, native.affine, atol=1e-4)
     mask = np.asarray(written.dataobj)
     assert set(np.unique(mask)) == {0, 1}
-    assert dice(in_drawing_order(written), drawn["mask"]) > 0.7
+    assert dice(in_drawing_order(written), drawn_images["mask"]) > 0.7
 
 
 def in_drawing_order(image: nib.Nifti1Image) -> np.ndarray:
-    """A volume as ``(slice, row, column)`` running to the head, back, left."""
+    """Return a volume as ``(slice, row, column)`` with axes to superior, posterior, left."""
     return np.asarray(nib.as_closest_canonical(image).dataobj)[::-1, ::-1].transpose(2, 1, 0) > 0
 
 
-def test_left_stays_left(run, pictures, volumes) -> None:
-    """The lesion lies on the patient's left, in front: right and up in a picture, RAS x < 0 < y."""
-    planes = [np.asarray(Image.open(file)) for file in (run(pictures, out="a") / "masks").iterdir()]
+def test_left_stays_left(run, picture_folder, volume_folder) -> None:
+    """The lesion is left and anterior: right and up in a picture, RAS x < 0 < y."""
+    planes = [np.asarray(Image.open(file)) for file in (run(picture_folder, out="a") / "masks").iterdir()]
     row, column = np.argwhere(np.sum(planes, axis=0)).mean(axis=0)
     assert column > 96 / 2 + 5 and row < 96 / 2 - 3
-    image = nib.load(run(volumes, out="b") / "segmentation.nii.gz")
+    image = nib.load(run(volume_folder, out="b") / "segmentation.nii.gz")
     at = image.affine @ np.append(np.argwhere(np.asarray(image.dataobj)).mean(axis=0), 1)
     np.testing.assert_allclose(at[:3], (-32, 20, 12), atol=4)
 
 
-def test_table_of_predictions(run, pictures) -> None:
-    result = run(pictures, "--fusion", "all")
+def test_table_of_predictions(run, picture_folder) -> None:
+    result = run(picture_folder, "--fusion", "all")
     (row,) = table_of(result.parent)
     document = document_of(result)
     assert (row["id"], row["error"], row["model"]) == (PATIENT, "", "tiny")
@@ -145,23 +151,23 @@ def test_table_of_predictions(run, pictures) -> None:
         assert (row[f"{name}_fusion"], row[f"{name}_decided_by"]) == ("all", "model")
 
 
-def test_report_is_self_contained_and_says_the_answer(run, pictures) -> None:
-    result = run(pictures)
+def test_report_is_self_contained_and_says_the_answer(run, picture_folder) -> None:
+    result = run(picture_folder)
     page = (result / "report.html").read_text("utf-8")
     assert PATIENT in page and "what idh 标签 means" in page and "data:image/" in page
     assert 'src="http' not in page and 'href="http' not in page and "<script src" not in page
     assert "mutant" in page or "wild type" in page
 
 
-def test_report_in_chinese(run, pictures) -> None:
-    assert '<html lang="zh' in (run(pictures, "--language", "zh") / "report.html").read_text("utf-8")
+def test_report_in_chinese(run, picture_folder) -> None:
+    assert '<html lang="zh' in (run(picture_folder, "--language", "zh") / "report.html").read_text("utf-8")
 
 
 # ---- options ----------------------------------------------------------------------------------------
 
 
-def test_dicom_in_and_dicom_out(run, home, drawn) -> None:
-    folder = write_dicom(home / "检查", drop_mask(drawn))
+def test_dicom_in_and_dicom_out(run, working_folder, drawn_images) -> None:
+    folder = write_dicom(working_folder / "检查", drop_mask(drawn_images))
     result = run(folder, "--dicom-out", "--pdf", "--language", "zh")
     assert (result / "report.pdf").read_bytes().startswith(b"%PDF")
     assert {file.name for file in (result / "dicom").iterdir()} == {
@@ -173,13 +179,14 @@ def test_dicom_in_and_dicom_out(run, home, drawn) -> None:
     at = np.argwhere(outline.image > 0).mean(axis=0)[::-1]
     written = nib.load(result / "segmentation.nii.gz")
     assert outline.image.sum() == np.asarray(written.dataobj).sum()
-    assert dice(drawn["mask"] > 0, np.asarray(written.dataobj).transpose(2, 1, 0) > 0) > 0.8
+    assert dice(drawn_images["mask"] > 0, np.asarray(written.dataobj).transpose(2, 1, 0) > 0) > 0.8
     np.testing.assert_allclose((outline.affine @ [*at, 1])[:3], LESION_MM, atol=2)
 
 
-def test_fusion_decides_which_slices_count(run, pictures) -> None:
+def test_fusion_decides_which_slices_count(run, picture_folder) -> None:
     markers = {
-        rule: marker_of(document_of(run(pictures, "--fusion", rule))) for rule in ("near", "all", "large")
+        rule: marker_of(document_of(run(picture_folder, "--fusion", rule)))
+        for rule in ("near", "all", "large")
     }
     slices = markers["all"]["slices"]
     names = [score["name"] for score in slices]
@@ -199,8 +206,8 @@ def test_fusion_decides_which_slices_count(run, pictures) -> None:
 
 
 @pytest.mark.parametrize("seen, level", [("yes", "wild type"), ("no", "mutant")])
-def test_the_readers_finding_decides_idh(run, pictures, seen: str, level: str) -> None:
-    result = run(pictures, "--enhancing", seen)
+def test_the_readers_finding_decides_idh(run, picture_folder, seen: str, level: str) -> None:
+    result = run(picture_folder, "--enhancing", seen)
     document = document_of(result)
     idh, other = marker_of(document), marker_of(document, "ki67")
     assert (idh["level"], idh["decided_by"]) == (level, "reader's finding")
@@ -210,17 +217,17 @@ def test_the_readers_finding_decides_idh(run, pictures, seen: str, level: str) -
     assert (row["idh_level"], row["idh_decided_by"]) == (level, "reader's finding")
 
 
-def test_age_and_sex_reach_the_answer(run, pictures, write_table) -> None:
-    write_table([(PATIENT, "44.9", "女")])
-    young = document_of(run(pictures))
+def test_age_and_sex_reach_the_answer(run, picture_folder, write_clinical_table) -> None:
+    write_clinical_table([(PATIENT, "44.9", "女")])
+    young = document_of(run(picture_folder))
     assert (young["age"], young["sex"]) == (44.9, 1)
 
 
 @pytest.mark.parametrize("row", [(PATIENT, "", "0"), (PATIENT, "50", "NA"), None])
-def test_without_clinical(run, pictures, write_table, row) -> None:
+def test_without_clinical(run, picture_folder, write_clinical_table, row) -> None:
     if row:
-        write_table([row])
-    document = document_of(run(pictures, "--without-clinical", clinical=row is not None))
+        write_clinical_table([row])
+    document = document_of(run(picture_folder, "--without-clinical", clinical=row is not None))
     assert [w for w in document["warnings"] if "unknown" in w and "Age or sex" in w]
     assert document["age"] is None or document["sex"] is None
     assert all(0 < marker["probability"] < 1 for marker in document["markers"])
@@ -229,8 +236,8 @@ def test_without_clinical(run, pictures, write_table, row) -> None:
 # ---- no lesion, another sequence --------------------------------------------------------------------
 
 
-def test_no_lesion_no_marker(run, pictures, blind_weights) -> None:
-    result = run(pictures, model=blind_weights)
+def test_no_lesion_no_marker(run, picture_folder, lesion_free_weights) -> None:
+    result = run(picture_folder, model=lesion_free_weights)
     document = document_of(result)
     assert document["lesion"] == {
         "found": False, "volume_ml": 0, "areas_mm2": {}, "rule": document["lesion"]["rule"],
@@ -244,13 +251,13 @@ def test_no_lesion_no_marker(run, pictures, blind_weights) -> None:
     assert len(masks) == 20 and not np.any(masks)
 
 
-def test_t2_in_flairs_place(run, own_pictures) -> None:
-    (own_pictures / "FLAIR").rename(own_pictures / "T2")
-    result = run(own_pictures)
+def test_t2_in_flairs_place(run, copied_pictures) -> None:
+    (copied_pictures / "FLAIR").rename(copied_pictures / "T2")
+    result = run(copied_pictures)
     document = document_of(result)
     assert document["sequences"]["found"] == ["T1C", "T2"]
     assert len(document["warnings"]) == 1
-    assert "FLAIR is missing and T2 was shown" in document["warnings"][0]
+    assert "FLAIR is missing; T2 was used" in document["warnings"][0]
     assert document["sequences"]["used"] == ["T1C", "T2"]
     assert document["sequences"]["stand_ins"] == {"FLAIR": "T2"}
     assert document["lesion"]["found"] and document["lesion"]["rule"].endswith("(T1C, T2)")
@@ -260,16 +267,16 @@ def test_t2_in_flairs_place(run, own_pictures) -> None:
         assert marker["slices"] == marker["slices_used"] == [] and marker["performance"] == ""
         assert "T2 in place of FLAIR" in marker["warnings"][0]
     page = (result / "report.html").read_text("utf-8")
-    assert "FLAIR is missing and T2 was shown" in page and 'alt="FLAIR' not in page and ">FLAIR<" not in page
+    assert "FLAIR is missing; T2 was used" in page and 'alt="FLAIR' not in page and ">FLAIR<" not in page
     (row,) = table_of(result.parent)
     assert "FLAIR is missing" in row["warnings"]
     assert (row["idh_probability"], row["idh_level"]) == ("", "undetermined")
 
 
-def test_flair_is_preferred_to_its_stand_in(run, own_pictures, pictures) -> None:
-    """A T2 beside the FLAIR changes nothing but what was found."""
-    shutil.copytree(own_pictures / "T1C", own_pictures / "T2")
-    with_t2, without = document_of(run(own_pictures, out="a")), document_of(run(pictures, out="b"))
+def test_flair_is_preferred_to_its_stand_in(run, copied_pictures, picture_folder) -> None:
+    """An additional T2 changes only the list of sequences found."""
+    shutil.copytree(copied_pictures / "T1C", copied_pictures / "T2")
+    with_t2, without = document_of(run(copied_pictures, out="a")), document_of(run(picture_folder, out="b"))
     assert with_t2["sequences"]["found"] == ["T1C", "T2", "FLAIR"]
     assert with_t2["warnings"] == [] and with_t2["markers"] == without["markers"]
 
@@ -278,37 +285,39 @@ def test_flair_is_preferred_to_its_stand_in(run, own_pictures, pictures) -> None
 
 
 def lasting(document: dict) -> dict:
-    """What does not depend on when and how fast."""
+    """Return the document without date and computing time."""
     return {key: value for key, value in document.items() if key not in ("created", "seconds")}
 
 
-def test_twice_the_same(run, volumes) -> None:
-    first, second = (document_of(run(volumes, out=name)) for name in ("一", "二"))
+def test_twice_the_same(run, volume_folder) -> None:
+    first, second = (document_of(run(volume_folder, out=name)) for name in ("一", "二"))
     assert lasting(first) == lasting(second)
     assert list(first) == list(second)
 
 
-def test_python_and_command_line_agree(run, pictures, table, tiny_weights, home) -> None:
-    study = read_study(pictures)
+def test_python_and_command_line_agree(
+    run, picture_folder, clinical_table, tiny_weights, working_folder
+) -> None:
+    study = read_study(picture_folder)
     prediction = predict(
-        study, read_clinical_table(table).get_row(study.patient_id), load_model(tiny_weights)
+        study, read_clinical_table(clinical_table).get_row(study.patient_id), load_model(tiny_weights)
     )
-    written = write_prediction(prediction, home / "python")
-    by_command = run(pictures)
+    written = write_prediction(prediction, working_folder / "python")
+    by_command = run(picture_folder)
     assert lasting(document_of(written)) == lasting(document_of(by_command))
     for mask in (written / "masks").iterdir():
         assert mask.read_bytes() == (by_command / "masks" / mask.name).read_bytes()
 
 
 @pytest.mark.parametrize("changed, words", [
-    ({"patient_id": "P-8"}, "row belongs to patient P-8"), ({"age": -3.0}, "age -3.0 is impossible"),
-    ({"age": 150.0}, "age 150.0 is impossible"), ({"sex": 2}, "sex 2 is impossible"),
+    ({"patient_id": "P-8"}, "row belongs to patient P-8"), ({"age": -3.0}, "age -3.0 is invalid"),
+    ({"age": 150.0}, "age 150.0 is invalid"), ({"sex": 2}, "sex 2 is invalid"),
 ])  # fmt: skip
 def test_python_refuses_a_row_that_cannot_be_the_patients(
-    pictures, table, tiny_weights, changed, words
+    picture_folder, clinical_table, tiny_weights, changed, words
 ) -> None:
-    study = read_study(pictures)
-    row = replace(read_clinical_table(table).get_row(study.patient_id), **changed)
+    study = read_study(picture_folder)
+    row = replace(read_clinical_table(clinical_table).get_row(study.patient_id), **changed)
     with pytest.raises(GliomarkError, match=words):
         predict(study, row, load_model(tiny_weights))
 
@@ -317,25 +326,31 @@ def test_python_refuses_a_row_that_cannot_be_the_patients(
 
 
 @pytest.fixture
-def three(home: Path, pictures: Path, volumes: Path, write_table: Callable) -> Path:
-    """Pictures, volumes, and between them by name a patient with a truncated file."""
-    folder = home / "很多 患者"
-    shutil.copytree(pictures, folder / "甲 1")
-    shutil.copytree(volumes, folder / "丙 3")
-    shutil.copytree(pictures, folder / "乙 2")
+def three(
+    working_folder: Path, picture_folder: Path, volume_folder: Path, write_clinical_table: Callable
+) -> Path:
+    """A patient with pictures, one with volumes, and between them by name one with a truncated file."""
+    folder = working_folder / "很多 患者"
+    shutil.copytree(picture_folder, folder / "甲 1")
+    shutil.copytree(volume_folder, folder / "丙 3")
+    shutil.copytree(picture_folder, folder / "乙 2")
     broken = sorted((folder / "乙 2" / "T1C").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:40])
-    write_table([("甲 1", "50", "0"), ("乙 2", "50", "0"), ("丙 3", "50", "0")])
+    write_clinical_table([("甲 1", "50", "0"), ("乙 2", "50", "0"), ("丙 3", "50", "0")])
     return folder
 
 
-def test_one_failure_does_not_stop_the_rest(command, three, tiny_weights, home) -> None:
-    out = home / "out"
-    outcome = command(
-        "predict", three, "--clinical", home / "临床 表.csv", "--out", out, "--model", tiny_weights
+def test_one_failure_does_not_stop_the_rest(run_command, three, tiny_weights, working_folder) -> None:
+    out = working_folder / "out"
+    outcome = run_command(
+        "predict", three, "--clinical", working_folder / "临床 表.csv", "--out", out, "--model", tiny_weights
     )
     assert outcome.status == 1
-    assert outcome.err.startswith("乙 2: ") and outcome.err.count("\n") == 1 and "truncated" in outcome.err
+    assert (
+        outcome.stderr.startswith("乙 2: ")
+        and outcome.stderr.count("\n") == 1
+        and "truncated" in outcome.stderr
+    )
     assert {path.name for path in out.iterdir()} == {"甲 1", "丙 3", "predictions.csv"}
     assert (out / "甲 1" / "masks").is_dir() and (out / "丙 3" / "segmentation.nii.gz").is_file()
     rows = {row["id"]: row for row in table_of(out)}
@@ -349,36 +364,45 @@ def test_one_failure_does_not_stop_the_rest(command, three, tiny_weights, home) 
 
 
 def test_two_folders_of_one_patient_do_not_overwrite_each_other(
-    home, pictures, write_table, tiny_weights
+    working_folder, picture_folder, write_clinical_table, tiny_weights
 ) -> None:
-    """DICOM folders may share a PatientID whatever their names; pictures stand in for them here."""
-    folder = home / "很多 患者"
+    """Several DICOM folders may have the same PatientID; simulated here with pictures."""
+    folder = working_folder / "很多 患者"
     for name in ("甲", "乙"):
-        shutil.copytree(pictures, folder / name)
+        shutil.copytree(picture_folder, folder / name)
 
     def read(subject, function, *given, **named):
         found = run_in_this_process(subject, function, *given, **named)
         return replace(found, patient_id="P-7") if function is read_study else found
 
-    table, out = write_table([("P-7", "50", "0")]), home / "out"
+    table, out = write_clinical_table([("P-7", "50", "0")]), working_folder / "out"
     request = batch.PredictionOptions(str(tiny_weights))
     (failure,) = batch.predict_folder(folder, table, out, request, lambda _: None, read)
-    assert failure.message.code == "patient-twice" and "holds patient P-7" in failure.message
+    assert failure.message.code == "patient-twice" and "are both patient P-7" in failure.message
     assert {path.name for path in out.iterdir()} == {"P-7", "predictions.csv"}
 
 
-def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, three, tiny_weights, home):
+def test_a_patient_nobody_foresaw_does_not_stop_the_rest(
+    monkeypatch, run_command, three, tiny_weights, working_folder
+):
     def break_down(study, *given, **named):
         if study.patient_id == "丙 3":
             raise ZeroDivisionError("division\nby zero")
         return predict(study, *given, **named)
 
     monkeypatch.setattr(batch, "predict", break_down)
-    words = ("--clinical", home / "临床 表.csv", "--out", home / "out", "--model", tiny_weights)
-    outcome = command("predict", three, *words)
-    assert outcome.status == 1 and len(outcome.err.splitlines()) == 2
-    assert "ZeroDivisionError: division by zero" in outcome.err and "Traceback" not in outcome.err
-    assert {path.name for path in (home / "out").iterdir()} == {"甲 1", "predictions.csv"}
+    words = (
+        "--clinical",
+        working_folder / "临床 表.csv",
+        "--out",
+        working_folder / "out",
+        "--model",
+        tiny_weights,
+    )
+    outcome = run_command("predict", three, *words)
+    assert outcome.status == 1 and len(outcome.stderr.splitlines()) == 2
+    assert "ZeroDivisionError: division by zero" in outcome.stderr and "Traceback" not in outcome.stderr
+    assert {path.name for path in (working_folder / "out").iterdir()} == {"甲 1", "predictions.csv"}
 
 
 @pytest.mark.parametrize(
@@ -394,20 +418,22 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(monkeypatch, command, t
     ],
 )
 def test_a_marker_no_better_than_chance_names_no_level_and_no_probability(
-    run, pictures, home, tiny_weights, validation, why
+    run, picture_folder, working_folder, tiny_weights, validation, why
 ) -> None:
     """The other marker is as before; a reader's finding still decides."""
     weights = load_weights(tiny_weights)
     card = weights.card
     blind = {**card.markers, "idh": replace(card.markers["idh"], validation=validation)}
-    save_weights(home / "blind.safetensors", replace(card, markers=blind), weights.tensors)
-    before = document_of(run(pictures))
-    after = document_of(run(pictures, model=home / "blind.safetensors", out="blind"))
+    save_weights(working_folder / "blind.safetensors", replace(card, markers=blind), weights.tensors)
+    before = document_of(run(picture_folder))
+    after = document_of(run(picture_folder, model=working_folder / "blind.safetensors", out="blind"))
     idh = marker_of(after)
     assert idh["level"] == "undetermined" != marker_of(before)["level"]
     assert idh["probability"] is None and idh["slices"] == [] and idh["contributions"] is None
     assert len(idh["warnings"]) == 1 and why in idh["warnings"][0]
-    assert why in (home / "blind" / PATIENT / "report.html").read_text("utf-8")
+    assert why in (working_folder / "blind" / PATIENT / "report.html").read_text("utf-8")
     assert marker_of(after, "ki67") == marker_of(before, "ki67")
-    found = document_of(run(pictures, "--enhancing", "yes", model=home / "blind.safetensors", out="finding"))
+    found = document_of(
+        run(picture_folder, "--enhancing", "yes", model=working_folder / "blind.safetensors", out="finding")
+    )
     assert (marker_of(found)["level"], marker_of(found)["decided_by"]) == ("wild type", "reader's finding")

@@ -1,4 +1,4 @@
-"""The demonstration weights: what their card says, and that they outline a lesion they never saw."""
+"""The demo weights: their model card, and segmentation of a lesion that was not in the training data."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 import gliomark
 from gliomark import load_model, predict, read_study
 from gliomark.cohort.folds import CohortFolds
-from gliomark.cohort.phantom import create_phantom, write_pictures
 from gliomark.evaluation.metrics import dice
 from gliomark.experiments.demonstration import apply_marker_validation
 from gliomark.models.weights import ModelCard, _compute_digest, load_weights, save_weights
+from gliomark.phantom import create_phantom, write_pictures
 from gliomark.pipeline import SHIPPED_MODELS, Model
 from gliomark.reporting import resample_mask_to_series
 from gliomark.study import MRSequence
@@ -41,7 +41,7 @@ def demo() -> Model:
 
 
 def shipped() -> Path:
-    """The demonstration weights; the test is skipped where they are not there yet."""
+    """Return the path of the demo weights; skip the test if they are missing."""
     path = FOLDER / SHIPPED_MODELS["demo"]
     if not path.is_file():
         pytest.skip(
@@ -96,7 +96,7 @@ def test_the_figures_are_those_of_the_results(card) -> None:
         assert (v.patients, v.positives) == (int(row["patients"]), int(row["positive"]))
         words = f"AUC {v.auc:.2f} (95 % interval {v.low:.2f} to {v.high:.2f})"
         assert card.markers[name].performance.startswith(words)
-        assert card.markers[name].names_level and not card.markers[name].warning
+        assert card.markers[name].is_level_reported and not card.markers[name].warning
     record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))
     assert record["weights_sha256"] == load_weights(shipped()).sha256
     assert record["folds_sha256"] == card.folds_sha256
@@ -118,7 +118,7 @@ def test_the_networks_are_those_that_the_results_tell_of(part, sha256) -> None:
 
 
 def test_a_file_with_both_markers_is_brought_to_the_same(tmp_path) -> None:
-    """What ``experiment demonstration`` does at its end, on a file that still holds the proxy."""
+    """Run the last step of ``experiment demonstration`` on a file that still contains the proxy."""
     now = load_weights(shipped())
     idh = replace(now.card.markers["idh"], validation=None, performance="not measured", warning="old")
     proxy = replace(idh, title="Proliferation proxy")
@@ -164,13 +164,13 @@ def test_outlines_a_phantoms_lesion(demo, tmp_path) -> None:
     assert all(marker.probability is not None for marker in prediction.markers)
 
 
-def test_a_real_patient(command, tmp_path, shared) -> None:
+def test_a_real_patient(run_command, tmp_path, shared) -> None:
     shipped()
     cohort = shared / "cohorts" / "tcga-lgg"
     out = tmp_path / "结果 夹"
     words = ("predict", cohort / "TCGA-CS-4941", "--clinical", cohort / "clinical.csv", "--out", out)
-    outcome = command(*words)
-    assert outcome.status == 0, outcome.err
+    outcome = run_command(*words)
+    assert outcome.status == 0, outcome.stderr
     result = out / "TCGA-CS-4941"
     assert {path.name for path in result.iterdir()} == {"prediction.json", "report.html", "masks"}
     assert (out / "predictions.csv").is_file()

@@ -1,4 +1,4 @@
-"""An asymmetric, textured brain without a skull, known at every point in LPS mm, sampled on any grid."""
+"""An asymmetric, textured brain without a skull, defined at every point in LPS mm and sampled on any grid."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gliomark.study import Series
 
 Floats = NDArray[np.float64]
 RADII = np.array([70.0, 85.0, 55.0])  # an ellipsoid of 1.37 litres
-BLOCK_CENTRE = np.array([35.0, -20.0, 8.0])  # on the patient's left, in front, above the middle
+BLOCK_CENTRE = np.array([35.0, -20.0, 8.0])  # on the patient's left, anterior and superior to the centre
 BLOCK_HALF_WIDTH = 12.0
 
 
 def compute_voxel_points(affine: Floats, shape: tuple[int, int, int]) -> Floats:
-    """LPS mm of every voxel, ``(slice, row, column, 3)``."""
+    """Compute the position of every voxel in LPS mm, ``(slice, row, column, 3)``."""
     slices, rows, columns = np.indices(shape)
     return np.stack([columns, rows, slices], axis=-1) @ affine[:3, :3].T + affine[:3, 3]
 
 
 def compute_tissue(points: Floats) -> NDArray[np.float32]:
-    """Grey value: 0 outside, texture inside, a bright block on the patient's left."""
+    """Compute grey values: 0 outside, texture inside, a bright block on the patient's left."""
     x, y, z = np.moveaxis(points, -1, 0)
     texture = (
         100
@@ -39,14 +39,14 @@ def compute_tissue(points: Floats) -> NDArray[np.float32]:
 
 
 def invert_contrast(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same tissue as another sequence shows it: the texture turned dark for bright."""
+    """Invert the texture, to represent the same tissue in another sequence."""
     return np.where(value > 0, 400 - value, 0).astype(np.float32)
 
 
 def create_centred_affine(
     spacing: tuple[float, float, float], shape: tuple[int, int, int], shift=(0.0, 0.0, 0.0)
 ) -> Floats:
-    """LPS affine of a ``(slice, row, column)`` grid whose middle is at ``shift``; spacing x, y, z."""
+    """Compute the LPS affine of a ``(slice, row, column)`` grid centred at ``shift``; spacing x, y, z in mm."""
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = np.array(shift) - np.array(spacing) * (np.array(shape[::-1]) - 1) / 2
     return affine
@@ -56,7 +56,7 @@ def create_centred_affine(
 def make_brain_series() -> Callable[..., Series]:
     """make(spacing, shape, shift=..., pose=4x4, contrast=False): the brain on a grid.
 
-    pose takes scanner points to the points of the brain at rest.
+    pose: from scanner points to points of the brain at rest.
     """
 
     def make_series(spacing, shape, shift=(0.0, 0.0, 0.0), pose=None, contrast=False) -> Series:
@@ -73,7 +73,7 @@ def make_brain_series() -> Callable[..., Series]:
 
 @pytest.fixture
 def block_centre() -> Floats:
-    """LPS mm of the bright block's middle."""
+    """The centre of the bright block in LPS mm."""
     return BLOCK_CENTRE
 
 

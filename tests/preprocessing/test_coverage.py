@@ -1,4 +1,4 @@
-"""How much of the brain each sequence shows is measured, said, and never left out where no lesion is found."""
+"""The covered share of the brain is measured and reported, also if no lesion is found."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 
 from gliomark.messages import Message, render_message
 from gliomark.preprocessing import prepare
-from gliomark.preprocessing.coverage import format_no_lesion_message
+from gliomark.preprocessing.brain_coverage import format_no_lesion_message
 from gliomark.study import MRSequence, Series, SliceStack, Study
 
 T1C, FLAIR = MRSequence.T1C, MRSequence.FLAIR
-HALF_HEIGHT = 55.0  # of the ellipsoid that stands for a brain
+HALF_HEIGHT = 55.0  # mm, of the ellipsoid that represents a brain
 SPACING, SHAPE = (2.0, 2.0, 4.0), (34, 110, 90)  # 136 mm high
 
 
 def cut(series: Series, low: float, high: float) -> Series:
-    """Only the slices whose centre lies from ``low`` to ``high`` mm."""
+    """Keep only the slices whose centre is between ``low`` and ``high`` mm."""
     z = series.affine[2, 3] + series.affine[2, 2] * np.arange(len(series.image))
     kept = np.flatnonzero((z >= low) & (z <= high))
     affine = series.affine.copy()
@@ -29,19 +29,19 @@ def cut(series: Series, low: float, high: float) -> Series:
 
 
 def share_below(z: float) -> float:
-    """The share of an ellipsoid's volume below a height above its centre."""
+    """Compute the share of an ellipsoid's volume below a height ``z``, in mm from its centre."""
     h = np.clip(z / HALF_HEIGHT, -1, 1)
     return float(0.5 + 0.75 * h - 0.25 * h**3)
 
 
 @pytest.fixture
-def prepared(brain_series):
-    """prepared(T1C=(low, high), FLAIR=(low, high)): a stack of sequences that show those heights."""
+def prepared(make_brain_series):
+    """prepared(T1C=(low, high), FLAIR=(low, high)): a stack whose sequences cover those heights in mm."""
 
     def make(**shown: tuple[float, float]) -> SliceStack:
         series = {
-            T1C: brain_series(SPACING, SHAPE),
-            FLAIR: brain_series(SPACING, SHAPE, contrast=True),
+            T1C: make_brain_series(SPACING, SHAPE),
+            FLAIR: make_brain_series(SPACING, SHAPE, contrast=True),
         }
         for name, (low, high) in shown.items():
             series[MRSequence(name)] = cut(series[MRSequence(name)], low, high)
@@ -63,7 +63,7 @@ def test_a_whole_brain_needs_no_word(prepared):
 ])  # fmt: skip
 def test_a_slab_is_measured_and_said(prepared, name: str, low: float, high: float, part: str):
     stack = prepared(**{name: (low, high)})
-    # a slab reaches half a slice beyond its last slices' centres, which lie 2 mm off the whole fours
+    # a slab extends half a slice beyond the centres of its outer slices, which are 2 mm off multiples of 4 mm
     z = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(stack.brain))
     expected = share_below(z[-1] + 2) - share_below(z[0] - 2)
     other = FLAIR if name == "T1C" else T1C
@@ -71,7 +71,7 @@ def test_a_slab_is_measured_and_said(prepared, name: str, low: float, high: floa
     assert stack.coverage[other] == 1.0 and stack.examined == pytest.approx(expected, abs=0.02)
     (warning,) = stack.warnings
     percent = f"{100 * stack.coverage[MRSequence(name)]:.0f}"
-    assert warning.startswith(f"{name} shows only {percent} % of the brain (missing: {part})")
+    assert warning.startswith(f"{name} covers only {percent} % of the brain (missing: {part})")
     assert isinstance(warning, Message) and f"{percent} %" in render_message(warning, "zh")
 
 
@@ -82,7 +82,7 @@ def test_a_slab_is_measured_and_said(prepared, name: str, low: float, high: floa
 def test_where_all_images_end_within_the_brain_it_is_said(prepared, shown: dict[str, tuple[float, float]]):
     stack = prepared(**shown)
     assert stack.examined is None
-    assert stack.warnings[-1].startswith("The images end within the brain")
+    assert stack.warnings[-1].startswith("The images do not cover the whole brain")
     assert format_no_lesion_message(stack.examined).code == "no-lesion-in-part-shown"
 
 
@@ -94,7 +94,7 @@ def test_only_what_both_show_is_examined(prepared, t1c: tuple[float, float], fla
     z = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(stack.brain))
     assert z[0] >= max(t1c[0], flair[0]) and z[-1] <= min(t1c[1], flair[1])
     assert stack.warnings and stack.examined != 1.0
-    for image in stack.images.values():  # no zeros from beyond a field among the brain's grey values
+    for image in stack.images.values():  # no zeros from outside a field of view in the brain
         assert image[stack.brain].std() == pytest.approx(1.0, abs=0.01)
 
 
@@ -107,8 +107,8 @@ def test_a_few_missing_slices_are_no_slab(prepared, name: str, low: float):
 
 @pytest.mark.parametrize("examined, says", [
     (1.0, "No lesion was found; no marker is predicted."), (0.96, "No lesion was found; no marker is predicted."),
-    (0.48, "No lesion was found in the 48 % of the brain that the images show"),
-    (None, "No lesion was found in the part of the brain that the images show"),
+    (0.48, "No lesion was found in the 48 % of the brain that the images cover"),
+    (None, "No lesion was found in the part of the brain that the images cover"),
 ])  # fmt: skip
 def test_no_lesion_is_never_said_of_what_was_not_examined(examined: float | None, says: str):
     assert format_no_lesion_message(examined).startswith(says)

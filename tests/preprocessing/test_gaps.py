@@ -1,4 +1,4 @@
-"""Slices and voxels that show nothing: background outside the brain, refused within it."""
+"""Slices and voxels without data: background outside the brain, an error inside."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from scipy import ndimage
 from gliomark.io import read_study
 from gliomark.messages import Message, render_message
 from gliomark.preprocessing import prepare
-from gliomark.preprocessing.gaps import check_missing_data
-from gliomark.preprocessing.volume import to_simpleitk_image
+from gliomark.preprocessing.missing_data import check_missing_data
+from gliomark.preprocessing.resampling import to_simpleitk_image
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
 GRID = ((3.0, 3.0, 5.0), (30, 70, 60))
@@ -24,16 +24,16 @@ Place = tuple[slice | int, slice | int, slice | int]
 
 
 @pytest.fixture
-def brain(brain_series) -> sitk.Image:
-    """0/1 on the grid; slices 7 to 22 show at least 8 cm2."""
-    series = brain_series(*GRID)
+def brain(make_brain_series) -> sitk.Image:
+    """Brain mask, 0 or 1, on the grid; slices 7 to 22 contain at least 8 cm2 of brain."""
+    series = make_brain_series(*GRID)
     return to_simpleitk_image((series.image > 0).astype(np.uint8), series.affine)
 
 
 @pytest.fixture
-def head(brain_series) -> Series:
-    """The brain in noisy air, as with a skull no slice is empty."""
-    series = brain_series(*GRID)
+def head(make_brain_series) -> Series:
+    """The brain in noisy air, so that no slice is empty, as in a head with a skull."""
+    series = make_brain_series(*GRID)
     air = np.random.default_rng(1).uniform(1, 9, series.image.shape).astype(np.float32)
     return replace(
         series, image=np.where(series.image > 0, series.image, air), source=Path("patient/flair.nii")
@@ -98,7 +98,7 @@ def test_an_empty_slice_within_the_brain_is_refused(
 
 @pytest.mark.parametrize("ends", [slice(20, None), slice(0, 10)])
 def test_a_stripped_series_that_ends_early_is_said(head, brain, ends: slice) -> None:
-    """As images resampled to an atlas do; with a skull it is damage."""
+    """Images resampled to an atlas end early; in an image with a skull this is damage."""
     short = with_values(head, (ends, slice(None), slice(None)), 0)
     (note,) = notes_of(short, brain, stripped=True)
     assert "not examined" in note
@@ -123,9 +123,9 @@ def test_missing_voxels_outside_the_brain_are_background(head, brain, places: li
     assert notes_of(with_missing(head, *places), brain) == ()
 
 
-def test_a_background_of_no_numbers_around_the_brain(brain_series, brain) -> None:
-    """As programs write that mask with NaN; a hole in the brain is refused all the same."""
-    series = brain_series(*GRID)
+def test_a_background_of_no_numbers_around_the_brain(make_brain_series, brain) -> None:
+    """Some programs write the background as NaN; a hole in the brain is still an error."""
+    series = make_brain_series(*GRID)
     around = replace(series, missing=series.image == 0, source=Path("flair.nii"))
     assert notes_of(around, brain, stripped=True) == ()
     holed = around.missing.copy()
@@ -134,7 +134,7 @@ def test_a_background_of_no_numbers_around_the_brain(brain_series, brain) -> Non
 
 
 def test_the_place_is_found_in_a_moved_sequence(head, brain) -> None:
-    """transform takes points of the reference to points of the sequence."""
+    """transform: from points of the reference to points of the sequence."""
     moved = sitk.TranslationTransform(3, (0.0, 0.0, 200.0))
     study = Study("a", {FLAIR: with_missing(head, (15, 35, 30))}, Path("p"), "volumes")
     assert check_missing_data(study, brain, {FLAIR: moved}, ()) == ()
@@ -150,11 +150,11 @@ def moved_affine(affine: np.ndarray, up_mm: float) -> np.ndarray:
     return moved
 
 
-# ---- from the files on ------------------------------------------------------------------------------
+# ---- from files -------------------------------------------------------------------------------------
 
 
 def write(folder: Path, form: str, image: np.ndarray, affine: np.ndarray) -> None:
-    """One sequence of float values, as a volume or as TIFF pictures."""
+    """Write one float sequence as a volume or as TIFF pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     if form != "pictures":
         sitk.WriteImage(to_simpleitk_image(image, affine), f"{folder}.{form}")
@@ -166,8 +166,8 @@ def write(folder: Path, form: str, image: np.ndarray, affine: np.ndarray) -> Non
 
 @pytest.mark.parametrize("form", ["pictures", "nii.gz", "mha", "nrrd"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_no_numbers_from_the_file_to_the_stack(brain_series, tmp_path, form: str, value: float) -> None:
-    series = brain_series(*GRID)
+def test_no_numbers_from_the_file_to_the_stack(make_brain_series, tmp_path, form: str, value: float) -> None:
+    series = make_brain_series(*GRID)
     for name in ("T1C", "FLAIR"):
         image = series.image.copy()
         image[image == 0] = value
@@ -178,7 +178,7 @@ def test_no_numbers_from_the_file_to_the_stack(brain_series, tmp_path, form: str
     spacing = GRID[0] if form == "pictures" else None
     study = replace(read_study(tmp_path / "p", spacing_mm=spacing), aligned=True)
     stack = prepare(study, (T1C, FLAIR))
-    # the darkest brain, not 0, is around it: that voxel, and what is interpolated at the rim, differ
+    # the background is the darkest brain value instead of 0: interpolated voxels at the edge differ
     assert 2 * (stack.brain & plain.brain).sum() / (stack.brain.sum() + plain.brain.sum()) > 0.999
     inside = ndimage.binary_erosion(plain.brain & stack.brain, iterations=3)
     difference = np.abs(stack.images[FLAIR] - plain.images[FLAIR])[inside]

@@ -1,4 +1,4 @@
-"""z-score inside the brain."""
+"""Z-score normalisation inside the brain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gliomark.study import GliomarkError
 
 @pytest.fixture
 def noisy_head() -> tuple[np.ndarray, np.ndarray]:
-    """image with bright noise outside the brain, and the brain."""
+    """An image with bright noise outside the brain, and the brain mask."""
     random = np.random.default_rng(3)
     brain = np.zeros((4, 30, 30), bool)
     brain[:, 5:25, 5:25] = True
@@ -32,7 +32,7 @@ def test_mean_zero_deviation_one_inside_and_minimum_outside(noisy_head) -> None:
 def test_clips_to_the_percentiles(noisy_head) -> None:
     image, brain = noisy_head
     image = image.copy()
-    image[2, 10, 10] = 1e6  # a metal artefact must not squeeze the rest
+    image[2, 10, 10] = 1e6  # a metal artefact must not compress the range of the rest
     low, high = np.percentile(image[brain], [0.5, 99.5])
     inside = np.clip(image[brain], low, high)
     np.testing.assert_allclose(
@@ -55,7 +55,7 @@ def test_outliers_move_nothing_else(noisy_head, value: float, count: int) -> Non
 @pytest.mark.parametrize("value", [1e6, 1e30, -1e6])
 @pytest.mark.parametrize("head_share", [0.3, 0.01, 0.001])
 def test_clipped_to_what_most_voxels_hold(value: float, head_share: float) -> None:
-    """Also where nearly all of the image is one background."""
+    """Also if nearly the whole image is background of one value."""
     random = np.random.default_rng(3)
     array = np.where(random.random((20, 60, 60)) < head_share, random.uniform(100, 300, (20, 60, 60)), 0)
     wild = array.astype(np.float32)
@@ -78,5 +78,5 @@ def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, 1234.5])
 def test_constant_image_is_refused(noisy_head, value: float) -> None:
     brain = noisy_head[1]
-    with pytest.raises(GliomarkError, match="FLAIR has one single grey value"):
+    with pytest.raises(GliomarkError, match="FLAIR has a single grey value"):
         normalise_z_score(np.full(brain.shape, value, np.float32), brain, "FLAIR")

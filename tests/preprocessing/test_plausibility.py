@@ -1,4 +1,4 @@
-"""Millimetres that no head has are refused with the file named."""
+"""Dimensions that are not those of a head raise an error that names the file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def scaled(series: Series, factors: tuple[float, float, float]) -> Series:
 
 
 @pytest.fixture
-def brain(brain_series) -> Series:
-    return brain_series((2.0, 2.0, 5.0), (30, 110, 90))
+def brain(make_brain_series) -> Series:
+    return make_brain_series((2.0, 2.0, 5.0), (30, 110, 90))
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 0.1, 0.4, 3.0, 10.0, 1000.0])
 def test_wrong_units_are_refused(brain: Series, factor: float):
     study = Study("p", {FLAIR: scaled(brain, (factor,) * 3)}, Path("p"), "volumes")
     with pytest.raises(
-        GliomarkError, match=r"flair\.nii\.gz shows a field of .* check the voxel size and its units"
+        GliomarkError, match=r"flair\.nii\.gz has a field of view of .* check the voxel size and its units"
     ):
         prepare(study, (FLAIR,))
 
@@ -36,7 +36,7 @@ def test_wrong_units_are_refused(brain: Series, factor: float):
 @pytest.mark.parametrize("factors", [(1, 1, 1.8), (1.4, 1.4, 1.0), (1.3, 1.3, 1.3), (1, 1.4, 1)])
 def test_a_brain_of_nobodys_size_is_refused(brain: Series, factors: tuple[float, float, float]):
     study = Study("p", {FLAIR: scaled(brain, factors)}, Path("p"), "volumes")
-    with pytest.raises(GliomarkError, match=r"The brain in .*flair\.nii\.gz would measure .* not possible"):
+    with pytest.raises(GliomarkError, match=r"The brain in .*flair\.nii\.gz would measure .* impossible"):
         prepare(study, (FLAIR,))
 
 
@@ -44,7 +44,7 @@ def test_a_brain_of_nobodys_size_is_refused(brain: Series, factors: tuple[float,
 def test_a_small_brain_is_warned_of(brain: Series, factors: tuple[float, float, float]):
     study = Study("p", {FLAIR: scaled(brain, factors)}, Path("p"), "volumes")
     (warning,) = prepare(study, (FLAIR,)).warnings
-    assert "less than an adult has" in warning
+    assert "less than in an adult" in warning
 
 
 @pytest.mark.parametrize("shape, spacing", [

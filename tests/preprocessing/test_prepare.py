@@ -1,4 +1,4 @@
-"""Left stays left from file to stack, and the stack's pixels find their way back."""
+"""Left and right are kept from file to stack, and masks are mapped back to the original images correctly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from gliomark.io import read_study
 from gliomark.preprocessing import PreparationConfig, prepare
-from gliomark.reporting.masks import resample_mask_to_series
+from gliomark.reporting.mask_files import resample_mask_to_series
 from gliomark.study import GliomarkError, MRSequence, Segmentation, SliceStack, Study
 
 GRID = ((2.0, 2.0, 5.0), (30, 110, 90))
@@ -20,7 +20,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def save_as(series, path: Path, axes: str) -> Path:
-    """NIfTI in a storage order such as RAS or PSR."""
+    """Save as NIfTI in a storage order such as RAS or PSR."""
     image = nib.Nifti1Image(series.image.transpose(2, 1, 0), LPS_TO_RAS @ series.affine)
     start = nib.orientations.io_orientation(image.affine)
     turn = nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(axes)))
@@ -31,15 +31,15 @@ def save_as(series, path: Path, axes: str) -> Path:
 
 
 def block_in(stack: SliceStack) -> np.ndarray:
-    """Indices ``(slice, row, column)`` of the bright block."""
+    """Find the indices (slice, row, column) of the bright block, ``(n, 3)``."""
     image = stack.images[MRSequence.FLAIR]
     return np.argwhere(image > 0.75 * image.max())
 
 
 @pytest.fixture
-def stack_as_stored(brain_series, tmp_path):
+def stack_as_stored(make_brain_series, tmp_path):
     def make(axes: str) -> SliceStack:
-        series = brain_series(*GRID, shift=(4.0, -6.0, 3.0))
+        series = make_brain_series(*GRID, shift=(4.0, -6.0, 3.0))
         folder = save_as(series, tmp_path / axes / "患者 01" / "FLAIR.nii.gz", axes)
         return prepare(read_study(folder), (MRSequence.FLAIR,))
 
@@ -51,9 +51,9 @@ def test_left_stays_left_from_file_to_stack(stack_as_stored, block_centre, axes:
     stack = stack_as_stored(axes)
     block = block_in(stack)
     assert len(block) > 500
-    assert (block[:, 2] > 119.5).all(), "the patient's left is the picture's right half"
-    assert (block[:, 1] < 119.5).all(), "the front is at the top"
-    assert block[:, 0].mean() > (len(stack.brain) - 1) / 2, "slices go up"
+    assert (block[:, 2] > 119.5).all(), "the patient's left is the right half of the image"
+    assert (block[:, 1] < 119.5).all(), "anterior is at the top"
+    assert block[:, 0].mean() > (len(stack.brain) - 1) / 2, "slices ascend from inferior to superior"
     lps = block[:, ::-1] @ stack.affine[:3, :3].T + stack.affine[:3, 3]
     assert (lps[:, 0] > 0).all()
     assert (np.abs(lps.mean(axis=0) - block_centre) < (1, 1, 3)).all()
@@ -68,8 +68,8 @@ def test_storage_order_changes_nothing(stack_as_stored, axes: str) -> None:
     assert other.slice_names == stored.slice_names and other.selected == stored.selected
 
 
-def test_stack_is_normalised_stripped_and_on_acquired_slices(brain_series) -> None:
-    series = {MRSequence.FLAIR: brain_series((1.0, 1.0, 4.0), (40, 200, 180), shift=(10.0, 5.0, -7.3))}
+def test_stack_is_normalised_stripped_and_on_acquired_slices(make_brain_series) -> None:
+    series = {MRSequence.FLAIR: make_brain_series((1.0, 1.0, 4.0), (40, 200, 180), shift=(10.0, 5.0, -7.3))}
     stack = prepare(Study("a", series, Path("a"), "volumes"), (MRSequence.FLAIR,), PreparationConfig(k=7))
     image = stack.images[MRSequence.FLAIR]
     assert (
@@ -77,7 +77,7 @@ def test_stack_is_normalised_stripped_and_on_acquired_slices(brain_series) -> No
     )
     assert abs(image[stack.brain].mean()) < 1e-3 and abs(image[stack.brain].std() - 1) < 1e-3
     assert (image[~stack.brain] == image.min()).all()
-    assert any("without a skull" in note for note in stack.notes)
+    assert any("skull-stripped" in note for note in stack.notes)
     acquired = series[MRSequence.FLAIR].affine[2, 3] + 4.0 * np.arange(40)
     steps = [int(name) - 1 for name in stack.slice_names]
     laid = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(steps))
@@ -89,8 +89,8 @@ def test_stack_is_normalised_stripped_and_on_acquired_slices(brain_series) -> No
     assert litres == pytest.approx(1.37, abs=0.05)
 
 
-def test_missing_sequence_names_what_is_missing_and_what_was_found(brain_series) -> None:
-    series = {MRSequence.T1: brain_series(*GRID), MRSequence.FLAIR: brain_series(*GRID)}
+def test_missing_sequence_names_what_is_missing_and_what_was_found(make_brain_series) -> None:
+    series = {MRSequence.T1: make_brain_series(*GRID), MRSequence.FLAIR: make_brain_series(*GRID)}
     with pytest.raises(GliomarkError) as caught:
         prepare(Study("a", series, Path("folder 01"), "volumes"), (MRSequence.T1C, MRSequence.T2))
     missing, found = str(caught.value).split("found")
@@ -99,10 +99,10 @@ def test_missing_sequence_names_what_is_missing_and_what_was_found(brain_series)
 
 
 @pytest.fixture
-def picture_study(brain_series, voxel_points, block_centre, tmp_path) -> Study:
-    """A picture folder of 8-bit PNGs, the head off-centre, a ball of 32 mm in the left front as lesion."""
-    series = brain_series((0.9375, 0.9375, 6.0), (24, 256, 256), shift=(9.3, -7.7, 2.5))
-    points = voxel_points(series.affine, series.image.shape)
+def picture_study(make_brain_series, compute_points, block_centre, tmp_path) -> Study:
+    """A picture folder of 8-bit PNGs, the head off-centre, with a left anterior sphere of 32 mm as lesion."""
+    series = make_brain_series((0.9375, 0.9375, 6.0), (24, 256, 256), shift=(9.3, -7.7, 2.5))
+    points = compute_points(series.affine, series.image.shape)
     ball = np.linalg.norm(points - block_centre, axis=-1) < 16
     for name, image in {"T1c": series.image, "FLAIR": series.image, "mask": ball * 255.0}.items():
         (tmp_path / "p 01" / name).mkdir(parents=True)
@@ -125,13 +125,13 @@ def test_picture_mask_goes_to_the_stack_and_back_to_its_own_slices(picture_study
     dice = 2 * (back & truth).sum(axis=(1, 2)) / np.maximum(1, (back.astype(int) + truth).sum(axis=(1, 2)))
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.97
     assert (dice[slices] > 0.95).all()
-    # slice k of the stack is the picture it is named after
+    # each slice of the stack has the name of its picture
     with_lesion = [stack.slice_names[i] for i in np.flatnonzero(stack.lesion.any(axis=(1, 2)))]
     assert with_lesion == [f"s{i:02d}" for i in slices]
 
 
 def test_a_mirrored_picture_mirrors_the_stack(picture_study) -> None:
-    """The chain itself has no favourite side."""
+    """Preprocessing treats left and right equally."""
 
     def mirrored(series):
         return replace(series, image=np.ascontiguousarray(series.image[:, :, ::-1]))

@@ -1,4 +1,4 @@
-"""A known movement of the head is found again, and the stack's matrices say the same."""
+"""Registration recovers a known head movement, and the stack's matrices agree with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from gliomark.preprocessing import prepare
 from gliomark.preprocessing.registration import register_rigidly
-from gliomark.preprocessing.volume import compute_transform_matrix, reorient_to_axial
+from gliomark.preprocessing.resampling import compute_transform_matrix, reorient_to_axial
 from gliomark.study import MRSequence, Study
 
 GRID = ((2.0, 2.0, 4.0), (34, 100, 90))
@@ -31,11 +31,11 @@ def moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("degrees", "shift"), [((0, 0, 0), (0, 0, 0)), ((2, -3, 5), (6, -3, 2)), ((-5, 0, 0), (0, 0, 6))]
 )
-def test_known_displacement_is_recovered(brain_series, brain_points, degrees, shift) -> None:
-    truth = pose(degrees, shift)  # scanner points of the moved head to the head at rest
-    fixed = reorient_to_axial(brain_series(*GRID))
-    moving = reorient_to_axial(brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True))
-    found = compute_transform_matrix(register_rigidly(fixed, moving))  # rest to moved
+def test_known_displacement_is_recovered(make_brain_series, brain_points, degrees, shift) -> None:
+    truth = pose(degrees, shift)  # from scanner points of the moved head to the head at rest
+    fixed = reorient_to_axial(make_brain_series(*GRID))
+    moving = reorient_to_axial(make_brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True))
+    found = compute_transform_matrix(register_rigidly(fixed, moving))  # from rest to moved
     error = np.linalg.norm(moved(found, brain_points) - moved(np.linalg.inv(truth), brain_points), axis=1)
     assert error.mean() < 0.7 and error.max() < 2
 
@@ -45,12 +45,12 @@ def one_voxel(image: np.ndarray, value: float) -> None:
 
 
 def spikes(image: np.ndarray, value: float) -> None:
-    """A voxel in two thousand, wherever it is."""
+    """Set one voxel in 2000, at random positions."""
     image[np.random.default_rng(6).random(image.shape) < 5e-4] = value
 
 
 def vessel(image: np.ndarray, value: float) -> None:
-    """A bright sinus along the midline at the back."""
+    """Set a bright posterior midline sinus."""
     slices, rows, columns = image.shape
     image[slices // 4 : -slices // 4, rows * 3 // 4 : rows * 3 // 4 + 2, columns // 2 : columns // 2 + 2] = (
         value
@@ -62,10 +62,10 @@ def vessel(image: np.ndarray, value: float) -> None:
     (spikes, 1e6, ("moving",)), (spikes, 1e30, ("fixed", "moving")), (spikes, -1e6, ("fixed",)),
     (vessel, 1e4, ("fixed", "moving")), (vessel, 1e6, ("moving",)), (vessel, 1e30, ("fixed",)),
 ])  # fmt: skip
-def test_outliers_do_not_lead_astray(brain_series, brain_points, plant, value: float, where) -> None:
+def test_outliers_do_not_lead_astray(make_brain_series, brain_points, plant, value: float, where) -> None:
     truth = pose((2, -3, 5), (6, -3, 2))
-    fixed = brain_series(*GRID)
-    moving = brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True)
+    fixed = make_brain_series(*GRID)
+    moving = make_brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True)
     for name, series in (("fixed", fixed), ("moving", moving)):
         if name in where:
             plant(series.image, value)
@@ -74,27 +74,29 @@ def test_outliers_do_not_lead_astray(brain_series, brain_points, plant, value: f
     assert error.mean() < 0.7 and error.max() < 2
 
 
-def test_stack_shows_the_sequences_in_one_place_and_to_stack_says_how(brain_series, brain_points) -> None:
+def test_stack_shows_the_sequences_in_one_place_and_to_stack_says_how(
+    make_brain_series, brain_points
+) -> None:
     truth = pose((2, -3, 5), (6, -3, 2))
     series = {
-        MRSequence.FLAIR: brain_series(*GRID),
-        MRSequence.T1C: brain_series(*GRID, pose=truth, contrast=True),
+        MRSequence.FLAIR: make_brain_series(*GRID),
+        MRSequence.T1C: make_brain_series(*GRID, pose=truth, contrast=True),
     }
     stack = prepare(Study("a", series, Path("a"), "volumes"), (MRSequence.T1C, MRSequence.FLAIR))
     np.testing.assert_allclose(stack.to_stack[MRSequence.FLAIR], np.eye(4), atol=1e-9)
-    scanner = moved(np.linalg.inv(truth), brain_points)  # where the T1C scanner saw these brain points
+    scanner = moved(np.linalg.inv(truth), brain_points)  # positions of these brain points in the T1C scan
     error = np.linalg.norm(moved(stack.to_stack[MRSequence.T1C], scanner) - brain_points, axis=1)
     assert error.mean() < 0.7
-    # the second contrast is the first turned round, so aligned images are anticorrelated
-    inside = ndimage.binary_erosion(stack.brain, iterations=3)  # the rim is half background
+    # the second contrast is the inverse of the first, so aligned images are anticorrelated
+    inside = ndimage.binary_erosion(stack.brain, iterations=3)  # edge voxels are partly background
     pairs = np.corrcoef(stack.images[MRSequence.T1C][inside], stack.images[MRSequence.FLAIR][inside])
     assert pairs[0, 1] < -0.9
 
 
-def test_aligned_studies_are_not_registered(brain_series) -> None:
+def test_aligned_studies_are_not_registered(make_brain_series) -> None:
     series = {
-        MRSequence.FLAIR: brain_series(*GRID),
-        MRSequence.T1C: brain_series(*GRID, pose=pose((0, 0, 0), (6, 0, 0))),
+        MRSequence.FLAIR: make_brain_series(*GRID),
+        MRSequence.T1C: make_brain_series(*GRID, pose=pose((0, 0, 0), (6, 0, 0))),
     }
     study = Study("a", series, Path("a"), "volumes", aligned=True)
     stack = prepare(study, (MRSequence.T1C, MRSequence.FLAIR))

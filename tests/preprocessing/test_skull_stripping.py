@@ -1,4 +1,4 @@
-"""Whether a skull is there, and the brain under it."""
+"""Detection of skull-stripped images, and brain extraction."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gliomark.cohort.phantom import PhantomSettings, create_phantom
 from gliomark.io import read_study
+from gliomark.phantom import PhantomSettings, create_phantom
+from gliomark.preprocessing.resampling import compute_image_affine, reorient_to_axial
 from gliomark.preprocessing.skull_stripping import (
     compute_foreground_mask,
     extract_brain_mask,
     is_skull_stripped,
 )
-from gliomark.preprocessing.volume import compute_image_affine, reorient_to_axial
 from gliomark.study import GliomarkError, MRSequence
 
 PHANTOM = PhantomSettings(spacing_mm=(1.9, 1.9), matrix=128, sublayers=1)
 
 
-def test_a_stripped_brain_is_recognised(brain_series) -> None:
-    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+def test_a_stripped_brain_is_recognised(make_brain_series) -> None:
+    image = reorient_to_axial(make_brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     assert is_skull_stripped(image)
     millilitres = sitk.GetArrayFromImage(compute_foreground_mask(image)).sum() * 20 / 1000
     assert millilitres == pytest.approx(1371, rel=0.01)
 
 
-def test_noise_in_the_background_means_a_skull(brain_series) -> None:
-    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+def test_noise_in_the_background_means_a_skull(make_brain_series) -> None:
+    image = reorient_to_axial(make_brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     noise = sitk.AdditiveGaussianNoise(image, 5.0, 0.0, 1)
     assert not is_skull_stripped(noise)
 
 
 def boxed(image: sitk.Image, margin: int) -> sitk.Image:
-    """The image cut to its foreground and a margin."""
+    """Crop the image to its foreground with a margin in voxels."""
     at = np.argwhere(sitk.GetArrayFromImage(compute_foreground_mask(image)))
     low, high = np.maximum(at.min(axis=0) - margin, 0), at.max(axis=0) + 1 + margin
     return image[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
@@ -45,8 +45,10 @@ def boxed(image: sitk.Image, margin: int) -> sitk.Image:
 @pytest.mark.parametrize(
     "change", ["plain", "negative", "background of -1000", "upper half", "lower third", "wide field"]
 )
-def test_a_stripped_brain_is_recognised_whatever_its_crop(brain_series, margin: int, change: str) -> None:
-    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+def test_a_stripped_brain_is_recognised_whatever_its_crop(
+    make_brain_series, margin: int, change: str
+) -> None:
+    image = reorient_to_axial(make_brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     image = sitk.Mask(image - 100, image != 0) if change == "negative" else image
     image = sitk.Mask(image, image != 0, -1000) if change == "background of -1000" else image
     image = sitk.ConstantPad(image, (60, 20, 3), (5, 90, 0)) if change == "wide field" else image
@@ -93,10 +95,10 @@ def test_real_stripped_images_are_recognised_in_any_crop(shared) -> None:
         assert not is_skull_stripped(reorient_to_axial(series))
 
 
-def test_holes_in_the_brain_are_filled(brain_series) -> None:
-    image = reorient_to_axial(brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
+def test_holes_in_the_brain_are_filled(make_brain_series) -> None:
+    image = reorient_to_axial(make_brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     array = sitk.GetArrayFromImage(image)
-    array[14:16, 50:56, 40:46] = 0  # fluid cut to zero
+    array[14:16, 50:56, 40:46] = 0  # fluid set to zero
     holed = sitk.GetImageFromArray(array)
     holed.CopyInformation(image)
     filled = sitk.GetArrayFromImage(compute_foreground_mask(holed))

@@ -1,4 +1,4 @@
-"""The common grid keeps acquired slices, holds the whole brain and keeps shapes true."""
+"""The common grid keeps acquired slices, contains the whole brain and does not distort shapes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from gliomark.preprocessing.resampling import compute_image_affine, to_simpleitk_image
 from gliomark.preprocessing.slicing import create_slice_grid, select_equidistant_slices
-from gliomark.preprocessing.volume import compute_image_affine, to_simpleitk_image
 from gliomark.study import GliomarkError
 
 
 def ellipsoid(spacing, shape, radii, origin=(0.0, 0.0, 0.0)) -> sitk.Image:
-    """A brain mask; spacing, radii and origin x, y, z in mm, shape ``(slice, row, column)``."""
+    """Create a brain mask; spacing, radii and origin x, y, z in mm; shape ``(slice, row, column)``."""
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = origin
     z, y, x = np.indices(shape)

@@ -1,4 +1,4 @@
-"""A synthetic patient: an ellipse for a brain, a lesion on the patient's left, both kinds of input."""
+"""A synthetic patient, as image files or volumes: an ellipsoidal brain with a lesion on the patient's left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gliomark.study import (
 )
 
 SLICES, STEP = 7, 5.0
-LESION_X, LESION_Y = 30.0, -15.0  # LPS: to the patient's left, towards the front
+LESION_X, LESION_Y = 30.0, -15.0  # LPS: left and anterior
 
 
 def _create_stack_and_segmentation() -> tuple[SliceStack, Segmentation]:
@@ -46,7 +46,7 @@ def _create_stack_and_segmentation() -> tuple[SliceStack, Segmentation]:
 
 
 def _create_study(kind: str, patient_id: str) -> Study:
-    """Pictures: 256x256 at 0.9 mm, two slices more on each side. Volumes: 1.25 mm apart, half the pixels."""
+    """Pictures: 256x256 pixels of 0.9 mm, two more slices at each end. Volumes: slice spacing 1.25 mm, fewer pixels."""
     pixel, step, shape = (
         (0.9, STEP, (SLICES + 4, 256, 256)) if kind == "pictures" else (1.5, 1.25, (32, 150, 140))
     )
@@ -84,7 +84,7 @@ def _create_marker_prediction(marker: str, level: str, areas: dict[str, float]) 
 
 @pytest.fixture(scope="session")
 def make_prediction() -> Callable[..., Prediction]:
-    """make_prediction(kind="pictures", **changes): a whole Prediction, fields replaced by ``changes``."""
+    """make_prediction(kind="pictures", **changes): a complete Prediction with fields replaced by ``changes``."""
 
     def make(kind: str = "pictures", **changes: Any) -> Prediction:
         stack, segmentation = _create_stack_and_segmentation()

@@ -1,4 +1,4 @@
-"""Results as DICOM: in the source's study, rightly placed on its images, conformant, and saying what was found."""
+"""DICOM results: in the source study, correctly positioned on its images, conformant, with complete contents."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy.spatial import cKDTree
 
-from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
 from gliomark.io import read_study
 from gliomark.io.masks import is_gliomark_result as is_predicted
 from gliomark.io.masks import read_segmentation
 from gliomark.messages import message
+from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
 from gliomark.reporting import (
     check_dicom_source,
     create_dicom_results,
@@ -65,7 +65,7 @@ NAME = "Wang^Xiao=王^小明"
 
 
 def turn() -> NDArray[np.float64]:
-    """Directions of column, row and slice index: tilted about two axes."""
+    """Directions of column, row and slice index, tilted about two axes."""
     a, b = np.radians(20), np.radians(-12)
     tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     nod = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -74,7 +74,7 @@ def turn() -> NDArray[np.float64]:
 
 
 def position(place: float) -> list[float]:
-    """Of the first pixel of the slice at a place, counted from 0; the stack is centred on the patient's origin."""
+    """Position (LPS mm) of the first pixel of a slice, counted from 0; the stack is centred on the origin."""
     middle = np.array(
         [(SHAPE[2] - 1) / 2 * SPACING[1], (SHAPE[1] - 1) / 2 * SPACING[0], (SHAPE[0] - 1) / 2 * STEP]
     )
@@ -82,7 +82,7 @@ def position(place: float) -> list[float]:
 
 
 def header(sop_class: str, tags: dict[str, Any]) -> Dataset:
-    """What every MR image states, the patient's name in Chinese characters of GB18030."""
+    """Header common to all MR images; the patient name has Chinese characters in GB18030."""
     one = Dataset()
     one.file_meta = FileMetaDataset()
     one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -104,7 +104,7 @@ def pixels(place: float) -> bytes:
 
 
 def write_classic(folder: Path, places: tuple[float, ...] = tuple(range(SHAPE[0]))) -> Study:
-    """Two series of single images, file names in no order of place."""
+    """Write two series of single-frame images with file names unrelated to the slice order."""
     for sequence, tags in SCAN.items():
         (folder / sequence).mkdir(parents=True)
         uid = generate_uid()
@@ -116,14 +116,14 @@ def write_classic(folder: Path, places: tuple[float, ...] = tuple(range(SHAPE[0]
                 list(SPACING),
                 STEP,
             )
-            one.SpacingBetweenSlices = 99.0  # headers are known to lie about it
+            one.SpacingBetweenSlices = 99.0  # wrong on purpose, as in many headers
             one.PixelData = pixels(place)
             one.save_as(folder / sequence / f"{97 * number % 101:03d}.dcm", enforce_file_format=True)
     return read_study(folder)
 
 
 def write_enhanced(folder: Path) -> Study:
-    """One multi-frame file with two echoes at each place, head to neck, its orientation written in every frame."""
+    """Write one multi-frame file with two echoes per slice, from head to neck, with the orientation in every frame."""
     one = header(
         EnhancedMRImageStorage, {"SeriesDescription": "protocol 5", "SeriesInstanceUID": generate_uid()}
     )
@@ -159,7 +159,7 @@ def item(**tags: Any) -> list[Dataset]:
 
 
 def predicted(make_prediction: Make, study: Study, **changes: Any) -> Prediction:
-    """The ellipse's answer, brought to the middle of a study's T1C."""
+    """The synthetic prediction, moved to the centre of a study's T1C."""
     prediction = make_prediction("volumes", study=study, **{"patient_id": study.patient_id} | changes)
     series = study.series[T1C]
     slices, rows, columns = series.image.shape
@@ -200,7 +200,7 @@ def phantom_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def results_of(prediction: Prediction, language: str = "en") -> dict[str, Dataset]:
-    """The objects, around a PDF that takes no second to make."""
+    """The DICOM results with a dummy PDF, which saves rendering."""
     return dict(create_dicom_results(prediction, language, pdf=b"%PDF-1.7 of odd length"))  # type: ignore[arg-type]
 
 
@@ -208,7 +208,7 @@ def results_of(prediction: Prediction, language: str = "en") -> dict[str, Datase
 
 
 def check_conformance(results: dict[str, Dataset], folder: Path) -> None:
-    """Debian's dicom3tools find no error in any of the objects."""
+    """dciodvfy of dicom3tools reports no error for any object."""
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed (Debian package dicom3tools)")
     for name, dataset in results.items():
@@ -255,17 +255,17 @@ def test_real_series_oblique_and_enhanced(
     check_conformance(results, tmp_path)
 
 
-# ---- the segmentation's place -----------------------------------------------------------------------
+# ---- position of the segmentation -------------------------------------------------------------------
 
 
 def points(mask: NDArray[Any], affine: NDArray[np.float64]) -> Points:
-    """LPS mm of the voxels inside."""
+    """Positions (LPS mm) of the voxels inside the mask."""
     found: Points = np.argwhere(mask > 0)[:, ::-1] @ affine[:3, :3].T + affine[:3, 3]
     return found
 
 
 def check_place(prediction: Prediction, segmentation: Dataset, folder: Path) -> None:
-    """Our reader and highdicom's both find the voxels where ``native_mask`` puts them, to a hundredth of a mm."""
+    """Our reader and highdicom's read the voxel positions of ``resample_mask_to_series`` to 0.01 mm."""
     series = prediction.study.series[T1C]
     expected = points(
         resample_mask_to_series(prediction.stack, prediction.segmentation, series), series.affine
@@ -290,7 +290,7 @@ def test_the_segmentation_lies_where_the_mask_does(
 
 
 def frames_of(segmentation: Dataset) -> list[tuple[Dataset, NDArray[np.uint8], Dataset]]:
-    """Each frame's position group, pixels and the source image it refers to."""
+    """Position, pixels and source image of each frame."""
     planes = segmentation.pixel_array
     groups = segmentation.PerFrameFunctionalGroupsSequence
     return [
@@ -307,7 +307,7 @@ def reread(dataset: Dataset) -> Dataset:
 
 
 def test_a_mended_series_keeps_the_mask_on_each_of_its_images(make_prediction: Make, tmp_path: Path) -> None:
-    """One slice is missing and one lies off the even grid, by more than a fifth of the step."""
+    """One slice is missing and one is off the regular grid by more than a fifth of the spacing."""
     places = (*range(7), 7.22, *range(8, 10), *range(11, 16))
     study = write_classic(tmp_path / "in", places)
     assert len(study.series[T1C].image) == 16 and len(study.series[T1C].source_images) == 15
@@ -324,7 +324,7 @@ def test_a_mended_series_keeps_the_mask_on_each_of_its_images(make_prediction: M
         affine[:3, 3] = image.ImagePositionPatient
         alone = Series(np.zeros((1, *SHAPE[1:]), np.float32), affine, ("x",), Path("x"))
         expected = resample_mask_to_series(prediction.stack, prediction.segmentation, alone)[0]
-        assert (plane != expected).sum() <= 2  # a position's fifth decimal
+        assert (plane != expected).sum() <= 2  # positions are rounded to five decimals
         found.add(source.ReferencedSOPInstanceUID)
     off = next(uid for uid, one in sources.items() if list(one.ImagePositionPatient) == position(7.22))
     assert off in found and len(found) == len(frames)
@@ -359,7 +359,7 @@ def test_the_segment_says_what_it_is_and_who_drew_it(make_prediction: Make, tmp_
     assert algorithm.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
     assert "ab" * 32 in str(algorithm.AlgorithmParameters)
     assert segmentation.ContentCreatorName == "gliomark"
-    # the outline's colour in every picture of gliomark, which viewers may show the segment in
+    # viewers can show the segment in the colour that gliomark uses for the outline
     lab = CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue)
     assert lab.to_rgb() == pytest.approx(SEGMENTATION_COLOUR, abs=2)
 
@@ -372,7 +372,7 @@ def test_the_networks_outline_is_known_again_and_a_readers_is_the_readers(
         prediction, segmentation=replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
     )
     for one, known, comment, finder in (
-        (prediction, True, "checked by nobody", "Lesion found by the model"),
+        (prediction, True, "not reviewed", "Lesion found by the model"),
         (corrected, False, "Outlined or corrected by a reader", "Lesion outlined by the reader"),
     ):
         results = results_of(one)
@@ -388,12 +388,12 @@ def test_the_networks_outline_is_known_again_and_a_readers_is_the_readers(
 
 
 def report_of(prediction: Prediction, language: str = "en") -> tuple[Any, Any, str]:
-    """The report's document, group and text."""
+    """The report's dataset, its measurement group and its text."""
     return read_back(results_of(prediction, language)["report.dcm"])
 
 
 def read_back(dataset: Dataset) -> tuple[Any, Any, str]:
-    """The measurement report as highdicom reads it, its one group, and all its text."""
+    """The measurement report as read by highdicom, its single group, and its entire text."""
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     buffer.seek(0)
@@ -404,7 +404,7 @@ def read_back(dataset: Dataset) -> tuple[Any, Any, str]:
 
 
 def said_of_lesion(group: Any) -> dict[str, Any]:
-    """The evaluations by their code; highdicom counts the algorithm's family among them."""
+    """The evaluations by code; highdicom lists the algorithm family among them."""
     found = group.get_qualitative_evaluations()
     return {one.name.value: one.value for one in found if one.name.scheme_designator == "99GLIOMARK"}
 
@@ -437,7 +437,7 @@ def test_the_report_measures_the_lesion_it_refers_to(make_prediction: Make, tmp_
 
 
 def ranges(group: Any) -> list[tuple[str, str, float]]:
-    """Name, derivation and value of what is measured over the lesion's slices."""
+    """Name, derivation and value of the measurements across the lesion slices."""
     return [
         (one.name.meaning, one.derivation.value, float(one.value))
         for one in group.get_measurements()
@@ -449,7 +449,7 @@ def test_the_range_over_the_slices_is_a_minimum_and_a_maximum(make_prediction: M
     prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
     _, group, _ = report_of(prediction)
     assert ranges(group) == [
-        (f"Probability range over the lesion's slices, {title}", derivation, value)
+        (f"Probability range across lesion slices, {title}", derivation, value)
         for title in ("IDH", "KI67")
         for derivation, value in (("255605001", 0.12), ("56851009", 0.52))
     ]
@@ -503,7 +503,7 @@ def test_without_a_lesion_there_is_a_report_and_no_segmentation(
     _, group, said = report_of(prediction)
     answers = {name: level.meaning for name, level in said_of_lesion(group).items()}
     assert answers == {"lesion": "Absent", "idh": "Undetermined", "ki67": "Undetermined"}
-    assert "the model has missed it" in said
+    assert "the model missed it" in said
     assert [one.value for one in group.get_measurements()] == [0, 0]
 
 
@@ -546,7 +546,7 @@ def test_headers_that_hospitals_get_wrong_are_blank_in_the_results(
 
 
 def raw(keyword: str, content: bytes, vr: str = "") -> RawDataElement:
-    """An element as it lies in a file, whatever pydicom thinks of it."""
+    """An element as stored in a file, not validated by pydicom."""
     tag = Tag(keyword)
     content += b" " * (len(content) % 2)
     return RawDataElement(tag, vr or dictionary_VR(tag), len(content), content, 0, False, True)
@@ -588,7 +588,7 @@ def test_what_is_invalid_for_its_type_is_not_repeated(
     keyword: str,
     content: bytes,
 ) -> None:
-    """Empty where the result must have it, else left out; the rest of the header is repeated as ever."""
+    """Invalid elements are empty if the result requires them, otherwise absent; the rest of the header is copied."""
     _, results = altered(one_prediction, tmp_path, raw(keyword, content))
     for one in results.values():
         assert not one.get(keyword)
@@ -623,7 +623,7 @@ def test_a_sequence_with_something_invalid_is_left_out_whole(
 def one_prediction(
     make_prediction: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Prediction, Path]:
-    """A patient's prediction and the folder it came from, not to be changed."""
+    """A patient's prediction and its input folder; tests must not change them."""
     folder = tmp_path_factory.mktemp("healthy") / "in"
     return predicted(make_prediction, write_classic(folder)), folder
 
@@ -631,7 +631,7 @@ def one_prediction(
 def altered(
     healthy: tuple[Prediction, Path], tmp_path: Path, element: DataElement | RawDataElement
 ) -> tuple[Prediction, dict[str, Dataset]]:
-    """The prediction from a copy of its files with another element in each, and its results, written and read."""
+    """The prediction on copies of its files with one element changed in each, and its results after a round trip."""
     prediction, folder = healthy
     own = Path(shutil.copytree(folder, tmp_path / "in"))
     for file in own.rglob("*.dcm"):
@@ -659,7 +659,7 @@ def altered(
 def test_an_identifier_that_is_none_is_refused(
     one_prediction: tuple[Prediction, Path], tmp_path: Path, keyword: str, uid: bytes
 ) -> None:
-    with pytest.raises(GliomarkError, match=f"states the {keyword} .* which is no UID") as caught:
+    with pytest.raises(GliomarkError, match=f"has the {keyword} .* which is not a valid UID") as caught:
         altered(one_prediction, tmp_path, raw(keyword, uid))
     assert str(tmp_path / "in") in str(caught.value)
 
@@ -692,9 +692,9 @@ def test_the_files_hold_the_pdf_that_stands_beside_them(make_prediction: Make, t
 
 def test_other_inputs_are_refused_in_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
     prediction = make_prediction("volumes")
-    with pytest.raises(GliomarkError, match="did not come as DICOM.*--dicom-out"):
+    with pytest.raises(GliomarkError, match="are not DICOM.*--dicom-out"):
         check_dicom_source(prediction.study)
-    with pytest.raises(GliomarkError, match="did not come as DICOM"):
+    with pytest.raises(GliomarkError, match="are not DICOM"):
         write_prediction(prediction, tmp_path, dicom=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -706,7 +706,7 @@ def test_sources_that_state_no_study_or_frame_are_refused(tmp_path: Path, keywor
         one = pydicom.dcmread(file)
         del one[keyword]
         one.save_as(file)
-    with pytest.raises(GliomarkError, match=f"states no {keyword}"):
+    with pytest.raises(GliomarkError, match=f"lacks {keyword}"):
         check_dicom_source(read_study(tmp_path))
 
 
@@ -726,6 +726,6 @@ def test_a_source_that_is_gone_leaves_the_older_result_as_it_was(
 def test_the_patients_own_dicom_folder_is_never_replaced(make_prediction: Make, tmp_path: Path) -> None:
     study = write_classic(tmp_path / "住院 7" / "dicom")
     prediction = predicted(make_prediction, study)
-    with pytest.raises(GliomarkError, match="no gliomark result"):
+    with pytest.raises(GliomarkError, match="not a gliomark result"):
         write_prediction(prediction, tmp_path, dicom=True)
     assert len(list(tmp_path.rglob("*.dcm"))) == 2 * SHAPE[0]

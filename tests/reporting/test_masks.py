@@ -1,4 +1,4 @@
-"""The outline on the original images: right place, right side, right grid."""
+"""The lesion mask on the source images: position, side and grid."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_coinciding_slices_are_exact_whatever_the_threshold_was(make_prediction:
     prediction = make_prediction()
     probability = prediction.segmentation.probability
     mask = probability >= 0.3
-    mask[0] = False  # cleaned away though probable
+    mask[0] = False  # removed although the probability is high
     segmentation = Segmentation(probability, mask, "")
-    affine = prediction.stack.affine + 1e-7  # what reading and composing matrices leaves behind
+    affine = prediction.stack.affine + 1e-7  # rounding error of reading and multiplying matrices
     home = on_stack(prediction, affine, prediction.stack.brain.shape)
     np.testing.assert_array_equal(resample_mask_to_series(prediction.stack, segmentation, home), mask)
 
@@ -82,7 +82,7 @@ def test_half_a_step_outside_takes_the_nearest_slice_and_beyond_nothing(make_pre
     segmentation = Segmentation(full.astype(np.float32), full, "")
     affine = prediction.stack.affine.copy()
     affine[2, 2] = 1.0
-    affine[2, 3] -= 4.0  # slices 4, 3, 2, 1 mm below the first one, 5 mm steps
+    affine[2, 3] -= 4.0  # slices 4, 3, 2, 1 mm below the first one, spacing 5 mm
     native = resample_mask_to_series(
         prediction.stack, segmentation, on_stack(prediction, affine, (5, 240, 240))
     )
@@ -93,7 +93,7 @@ def test_a_registration_is_followed(make_prediction: Make) -> None:
     prediction = make_prediction("volumes")
     series = next(iter(prediction.study.series.values()))
     shift = np.eye(4)
-    shift[0, 3] = 6.0  # the series' x + 6 is the stack's x
+    shift[0, 3] = 6.0  # x of the stack is x of the series + 6
     moved = resample_mask_to_series(prediction.stack, prediction.segmentation, series, to_stack=shift)
     assert centre_lps(moved, series.affine)[0] == pytest.approx(24, abs=1)
 
@@ -125,4 +125,4 @@ def test_a_volume_gets_a_nifti_on_its_own_grid(make_prediction: Make, tmp_path: 
     assert image.get_data_dtype() == np.uint8
     voxels = np.argwhere(np.asarray(image.dataobj) > 0).mean(axis=0)
     right_anterior = (image.affine @ np.append(voxels, 1.0))[:2]
-    assert right_anterior == pytest.approx([-30, 15], abs=1)  # RAS: left and front
+    assert right_anterior == pytest.approx([-30, 15], abs=1)  # RAS: left and anterior

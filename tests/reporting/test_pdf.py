@@ -1,4 +1,4 @@
-"""The report as PDF: in both languages, embedded to the last character, on few pages and within them."""
+"""The PDF report: both languages, fonts fully embedded, few pages, nothing outside the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pypdfium2
 import pytest
 
 from gliomark.reporting import render_pdf
-from gliomark.reporting.pdf import COLUMN_GAP, CONTENT_WIDTH, MM_PER_POINT, PAGE_LEFT
+from gliomark.reporting.pdf_report import COLUMN_GAP, CONTENT_WIDTH, MM_PER_POINT, PAGE_LEFT
 from gliomark.study import READER_SEGMENTATION_RULE, Prediction, Segmentation
 
 Make = Callable[..., Prediction]
@@ -21,7 +21,7 @@ LONG = (
 
 
 def pages(prediction: Prediction, language: str = "en") -> list[str]:
-    """What each page says, lines joined."""
+    """The text of each page with its lines joined."""
     document = pypdfium2.PdfDocument(render_pdf(prediction, language))  # type: ignore[arg-type]
     return [" ".join(page.get_textpage().get_text_bounded().split()) for page in document]
 
@@ -33,7 +33,7 @@ def pages(prediction: Prediction, language: str = "en") -> list[str]:
             "en",
             ["Research use only. Not a medical device.", "wild type", "30 %", "threshold 50 %", "51 years"],
         ),
-        ("zh", ["仅供科研使用，不是医疗器械。", "野生型", "30 %", "阈值 50 %", "51 岁", "预测所依据的层面"]),
+        ("zh", ["仅供科研使用，不是医疗器械。", "野生型", "30 %", "阈值 50 %", "51 岁", "用于预测的层面"]),
     ],
 )
 def test_it_says_what_the_page_says(make_prediction: Make, language: str, expected: list[str]) -> None:
@@ -50,9 +50,7 @@ def test_chinese_ids_show_in_an_english_report(make_prediction: Make) -> None:
     pdf = render_pdf(make_prediction(patient_id="住院号 07 王小明/龍"))
     page = pypdfium2.PdfDocument(pdf)[0]
     assert "住院号 07 王小明/龍" in page.get_textpage().get_text_bounded()
-    assert (
-        pdf.count(b"/FontFile3") == pdf.count(b"/Type /FontDescriptor") == 1
-    )  # nothing that is not embedded
+    assert pdf.count(b"/FontFile3") == pdf.count(b"/Type /FontDescriptor") == 1  # only embedded fonts
 
 
 def test_nothing_leaves_the_page_however_long(make_prediction: Make) -> None:
@@ -72,7 +70,7 @@ def test_nothing_leaves_the_page_however_long(make_prediction: Make) -> None:
 def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Make) -> None:
     page = pypdfium2.PdfDocument(render_pdf(make_prediction()))[0]
     pictures = [one for one in page.get_objects() if isinstance(one, pypdfium2.PdfImage)]
-    assert len(pictures) == 2  # the fixture's one deciding slice, in two sequences
+    assert len(pictures) == 2  # the single used slice of the fixture, in two sequences
     picture = np.asarray(pictures[0].get_bitmap().to_pil().convert("RGB")).astype(int)
     yellow = np.argwhere(picture[..., 0] - picture[..., 2] > 120)
     assert len(yellow) > 50 and yellow[:, 1].min() > picture.shape[1] / 2
@@ -80,7 +78,7 @@ def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Ma
 
 @pytest.mark.parametrize(
     ("language", "said"),
-    [("en", "Range over the lesion's slices 12 % to 52 %"), ("zh", "各病灶层面的范围 12 % 至 52 %")],
+    [("en", "Range across lesion slices 12 % to 52 %"), ("zh", "各病灶层面的概率范围 12 % 至 52 %")],
 )
 def test_the_range_is_said_and_drawn_over_the_bar(make_prediction: Make, language: str, said: str) -> None:
     prediction = make_prediction()
@@ -91,7 +89,7 @@ def test_the_range_is_said_and_drawn_over_the_bar(make_prediction: Make, languag
 
 
 def widths(prediction: Prediction) -> list[tuple[float, float]]:
-    """Left and right in mm of every shape on the first page."""
+    """Left and right edge in mm of every shape on the first page."""
     page = pypdfium2.PdfDocument(render_pdf(prediction))[0]
     shapes = page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_PATH])
     return [
@@ -104,14 +102,14 @@ def test_of_one_slice_no_range_is_said(make_prediction: Make) -> None:
     prediction = make_prediction()
     markers = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
     said = " ".join(pages(replace(prediction, markers=markers)))
-    assert "30 %" in said and "Range over" not in said
+    assert "30 %" in said and "Range across" not in said
 
 
 def test_a_readers_outline_is_not_called_the_models(make_prediction: Make) -> None:
     prediction = make_prediction()
     drawn = replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
     said = " ".join(pages(replace(prediction, segmentation=drawn)))
-    assert "as the reader outlined it" in said and "as the model outlined it" not in said
+    assert "lesion outline by the reader" in said and "outline by the model" not in said
 
 
 def test_no_lesion_and_the_readers_finding_are_said(make_prediction: Make) -> None:

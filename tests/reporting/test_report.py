@@ -1,4 +1,4 @@
-"""The JSON, the page and the table: complete, safe, in both languages, whole or not there."""
+"""prediction.json, the HTML report and the table: complete, safe, in both languages, never partially written."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from gliomark.reporting import (
     FailedPatient,
     create_prediction_document,
     encode_folder_name,
-    report,
     write_prediction,
     write_predictions_table,
+    writers,
 )
-from gliomark.reporting.contents import create_report_contents
 from gliomark.reporting.drawing import SEGMENTATION_COLOUR, create_slice_canvas, draw_slice
-from gliomark.reporting.masks import align_probability_with_mask
-from gliomark.reporting.page import render_contents_as_html
-from gliomark.reporting.text import READER_REPORT_TEXTS, REPORT_TEXTS
+from gliomark.reporting.html_report import render_contents_as_html
+from gliomark.reporting.mask_files import align_probability_with_mask
+from gliomark.reporting.report_contents import create_report_contents
+from gliomark.reporting.report_texts import READER_REPORT_TEXTS, REPORT_TEXTS
 from gliomark.study import (
     READER_SEGMENTATION_RULE,
     ClinicalData,
@@ -73,7 +73,7 @@ def page(prediction: Prediction, folder: Path, language: str = "en") -> str:
 
 
 def words(html: str) -> str:
-    """What a reader sees: no style, no tags, single spaces."""
+    """The visible text of a page: no style, no tags, single spaces."""
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.S).split())
 
 
@@ -173,15 +173,15 @@ def test_no_lesion_is_said_plainly(make_prediction: Make, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("language", "told"), [("en", "as the reader outlined it"), ("zh", "阅片者勾画的病灶")]
+    ("language", "told"), [("en", "lesion outline by the reader"), ("zh", "阅片者勾画的病灶")]
 )
 def test_a_readers_outline_is_not_called_the_models(
     make_prediction: Make, tmp_path: Path, language: str, told: str
 ) -> None:
     text = words(page(drawn_by_reader(make_prediction()), tmp_path, language))
-    assert told in text and "as the model outlined it" not in text and "模型勾画的病灶" not in text
+    assert told in text and "outline by the model" not in text and "模型勾画的病灶" not in text
     nothing = words(page(drawn_by_reader(without_lesion(make_prediction())), tmp_path, "en"))
-    assert "The reader left nothing outlined" in nothing and "missed" not in nothing
+    assert "The reader left no outline" in nothing and "missed" not in nothing
 
 
 def test_the_readers_finding_is_named_with_the_models_probability_beside(
@@ -226,7 +226,7 @@ def test_a_failure_leaves_the_older_result_as_it_was(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report, "write_masks", full_disk)
+    monkeypatch.setattr(writers, "write_masks", full_disk)
     with pytest.raises(GliomarkError, match="the disk is full"):
         write_prediction(make_prediction(seconds=9.0), tmp_path)
     assert (folder / "prediction.json").read_bytes() == before
@@ -289,7 +289,7 @@ def table_rows(path: Path) -> dict[str, dict[str, str]]:
 
 
 def test_one_patient_after_the_other_into_one_table(make_prediction: Make, tmp_path: Path) -> None:
-    """Earlier patients stay, the same patient's row is replaced, another model's columns are kept."""
+    """Other patients' rows are kept, the same patient's row is replaced, another model's columns are kept."""
     path = tmp_path / "predictions.csv"
     write_predictions_table(
         [make_prediction(patient_id="A"), make_prediction(patient_id="B", lesion_volume_ml=2.0)], path
@@ -359,11 +359,11 @@ def test_an_id_like_a_formula_is_written_as_text(make_prediction: Make, tmp_path
     assert list(table_rows(path)) == [f"'{patient}"]
 
 
-# ---- the range over the lesion's slices ----------------------------------------------------------------
+# ---- the range across the lesion slices ----------------------------------------------------------------
 
 
 def with_probabilities(prediction: Prediction, *probabilities: float) -> Prediction:
-    """Its markers scored on this many slices."""
+    """Return the prediction with these probabilities of the slices of each marker."""
 
     def scored(marker: MarkerPrediction) -> MarkerPrediction:
         pairs = zip(marker.slices, probabilities, strict=False)
@@ -379,9 +379,9 @@ def with_probabilities(prediction: Prediction, *probabilities: float) -> Predict
     [
         (
             "en",
-            "Range over the lesion’s slices 12 % to 52 %, the bracket over the bar; not a confidence interval.",
+            "Range across lesion slices 12 % to 52 % (bracket above the bar); not a confidence interval.",
         ),
-        ("zh", "各病灶层面的范围 12 % 至 52 %，即条形上方标出的区间；并非置信区间。"),
+        ("zh", "各病灶层面的概率范围 12 % 至 52 %（见条形图上方的括线）；并非置信区间。"),
     ],
 )
 def test_the_range_is_that_of_all_slices(
@@ -400,9 +400,9 @@ def test_the_range_is_that_of_all_slices(
 @pytest.mark.parametrize(
     ("probabilities", "extremes", "said"),
     [
-        ((0.004, 0.31, 0.998), [0.004, 0.998], "< 1 % to > 99 %, the bracket"),
-        ((0.3, 0.3), [0.3, 0.3], "Range over the lesion’s slices 30 % on each of them."),
-        ((0.62, float("nan"), 0.4), [0.4, 0.62], "40 % to 62 %, the bracket"),
+        ((0.004, 0.31, 0.998), [0.004, 0.998], "< 1 % to > 99 % (bracket"),
+        ((0.3, 0.3), [0.3, 0.3], "Range across lesion slices 30 % on every slice."),
+        ((0.62, float("nan"), 0.4), [0.4, 0.62], "40 % to 62 % (bracket"),
         ((0.3,), None, ""),
         ((), None, ""),
     ],
@@ -410,18 +410,18 @@ def test_the_range_is_that_of_all_slices(
 def test_ranges_at_the_edges(
     make_prediction: Make, tmp_path: Path, probabilities: tuple[float, ...], extremes: object, said: str
 ) -> None:
-    """One slice has no range, and nothing is said of it; equal slices have no bracket."""
+    """A single slice has no range and no text about it; equal probabilities have no bracket."""
     prediction = with_probabilities(make_prediction(), *probabilities)
     document = create_prediction_document(prediction)
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(document)))
     assert document["markers"][0]["probability_range"] == extremes
     html = page(prediction, tmp_path)
     assert said in unescape(words(html))
-    assert ("Range over" in html) is (extremes is not None)
+    assert ("Range across" in html) is (extremes is not None)
     assert ('class="range"' in html) is ("bracket" in said)
 
 
-# ---- what moved the answer -----------------------------------------------------------------------------
+# ---- contributions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,9 @@ def test_contributions_stand_in_the_report_and_the_document(
     assert marker["contributions"] == {"start": -0.4, "image": 1.25, "age": -0.301, "sex": None}
     page = (folder / "report.html").read_text("utf-8")
     assert all(text in page for text in said)
-    assert "sex +" not in page and "性别 +" not in page, "a model without a sex code says nothing of it"
+    assert "sex +" not in page and "性别 +" not in page, (
+        "the report lists sex although the model does not use it"
+    )
 
 
 def test_a_chinese_page_says_known_sentences_in_chinese(make_prediction: Make, tmp_path: Path) -> None:
@@ -448,4 +450,4 @@ def test_a_chinese_page_says_known_sentences_in_chinese(make_prediction: Make, t
     text = words(page(prediction, tmp_path, "zh"))
     assert "未发现病灶，因此未预测标志物。" in text and warning not in text and "a warning" in text
     document = json.loads((tmp_path / "P1" / "prediction.json").read_text("utf-8"))
-    assert document["warnings"][0] == warning, "the document is for programs"
+    assert document["warnings"][0] == warning, "the document is not translated"

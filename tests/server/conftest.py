@@ -1,4 +1,4 @@
-"""A live server on a real port with real worker processes; the small model and patient are the pipeline's."""
+"""A live server on a real port with real worker processes; model and patient are those of the pipeline tests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SMALL_LIMITS = RequestLimits(
 
 
 class LiveClient(httpx.Client):
-    """A client of the running server, and the server's own parts."""
+    """A client of the running server, with access to the server's own parts."""
 
     def __init__(self, url: str, server: Any) -> None:
         super().__init__(base_url=url, timeout=TIMEOUT_S)
@@ -51,7 +51,7 @@ class LiveClient(httpx.Client):
         self.web: HttpServer
 
     def upload(self, folder: Path, **fields: str) -> httpx.Response:
-        """A patient's folder, its own name in front of every path."""
+        """Upload a patient's folder; its name is the first part of every path."""
         files = [
             ("files", (f"{folder.name}/{path.relative_to(folder).as_posix()}", path.read_bytes()))
             for path in sorted(folder.rglob("*"))
@@ -60,19 +60,19 @@ class LiveClient(httpx.Client):
         return self.post("/api/studies", files=files, data=fields)
 
     def upload_and_prepare(self, folder: Path) -> dict[str, Any]:
-        """The uploaded study, once it is ready."""
+        """Upload a study and return it once it is ready."""
         sent = self.upload(folder)
         assert sent.status_code == 201, sent.text
         return self.wait_for_state(f"/api/studies/{sent.json()['id']}", ("ready", "failed"))
 
     def predict_and_wait(self, study: str, **options: Any) -> dict[str, Any]:
-        """A prediction of it, once it is over."""
+        """Request a prediction and return it once it has ended."""
         job = self.post(f"/api/studies/{study}/predictions", json={"age": 50, "sex": 0} | options)
         assert job.status_code == 202, job.text
         return self.wait_for_state(f"/api/predictions/{job.json()['id']}", ("done", "failed", "cancelled"))
 
     def wait_for_state(self, path: str, end_states: tuple[str, ...]) -> dict[str, Any]:
-        """The document, once its state is one of these."""
+        """Return the document once its state is one of these."""
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             document: dict[str, Any] = self.get(path).raise_for_status().json()
@@ -83,9 +83,9 @@ class LiveClient(httpx.Client):
 
 
 def create_test_database(options: str = "") -> str:
-    """Where nothing is said, SQLite; with GLIOMARK_TEST_DATABASE=postgresql+psycopg://..., a new database there.
+    """Return the URL of a new database in PostgreSQL, or an empty text for SQLite.
 
-    options: of PostgreSQL's CREATE DATABASE.
+    PostgreSQL is used if GLIOMARK_TEST_DATABASE=postgresql+psycopg://... is set; options: of its CREATE DATABASE.
     """
     url = os.environ.get("GLIOMARK_TEST_DATABASE", "")
     if not url:
@@ -98,7 +98,7 @@ def create_test_database(options: str = "") -> str:
 
 @contextmanager
 def run_server(settings: ServerConfig) -> Iterator[LiveClient]:
-    """A server in a thread of its own, its workers in processes of theirs."""
+    """Run a server in its own thread, with its worker processes."""
     server = create_server(settings)
     web = HttpServer(create_app(server), socket.create_server(("127.0.0.1", 0)), settings.connection_limits)
     thread = threading.Thread(target=web.run_until_stopped, daemon=True)
@@ -114,7 +114,7 @@ def run_server(settings: ServerConfig) -> Iterator[LiveClient]:
 
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[LiveClient]:
-    """One server for a module's tests, two workers, small limits."""
+    """One server for all tests of a module, with two workers and small limits."""
     data = tmp_path_factory.mktemp("数据 夹")
     with run_server(
         ServerConfig(
@@ -130,14 +130,14 @@ def live_server(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) ->
 
 
 @pytest.fixture(scope="module")
-def prepared_study(live: LiveClient, pictures: Path) -> dict[str, Any]:
-    """The pipeline's patient, prepared."""
-    return live.upload_and_prepare(pictures)
+def prepared_study(live_server: LiveClient, picture_folder: Path) -> dict[str, Any]:
+    """The patient of the pipeline tests, prepared."""
+    return live_server.upload_and_prepare(picture_folder)
 
 
 @pytest.fixture(scope="session")
 def make_patient_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Patient ``P<n>``: the same head, other grains, the lesion's brightness its own."""
+    """Patient ``P<n>``: the same head with different noise and lesion brightness."""
     folder = tmp_path_factory.mktemp("many")
 
     def write_patient(number: int) -> Path:

@@ -1,4 +1,4 @@
-"""DICOM lines that say nothing, claim too much or never end, over real sockets; and a good sender beside them."""
+"""DICOM connections that send nothing, declare too much or never end, over real sockets, beside a valid sender."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAX_PDU = 16_382
 
 
 class Node:
-    """A listener that keeps what comes. kept: bytes by SOP instance."""
+    """A listener that stores received objects: bytes by SOP Instance UID."""
 
     def __init__(self, folder: Path, limits: AssociationLimits) -> None:
         self.kept: dict[str, bytes] = {}
@@ -107,10 +107,10 @@ def image(size: int = 100_000) -> Dataset:
 
 
 def is_served(node: Node, within: float = 2.0) -> bool:
-    """A good sender is heard and its image kept as it was sent."""
+    """Whether a valid sender is accepted and its image stored unchanged."""
     started, one = time.monotonic(), image()
     line = associate(node)
-    while line.is_rejected and time.monotonic() - started < within:  # for now, so one asks again
+    while line.is_rejected and time.monotonic() - started < within:  # a transient rejection: try again
         time.sleep(0.1)
         line = associate(node)
     assert line.is_established and line.send_c_echo().Status == 0
@@ -135,7 +135,7 @@ def seconds_until_end(line: socket.socket) -> float:
 
 
 def request() -> bytes:
-    """A whole A-ASSOCIATE-RQ, as pynetdicom writes it."""
+    """A complete A-ASSOCIATE-RQ as written by pynetdicom."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         entity = AE("SENDER")
@@ -203,7 +203,7 @@ def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
     ids="a head,half a request,empty request,protocol version 0,unknown,data first,http".split(","),
 )
 def test_who_has_hung_up_holds_no_place(tmp_path: Path, sent: bytes) -> None:
-    """Whatever was said before, the place is free long before a request would have had to come."""
+    """A closed connection frees its slot long before the request timeout, whatever was sent before."""
     with noded(tmp_path, first_s=30, still_s=30) as node:
         for _ in range(8):
             with reach(node, sent) as line:
@@ -224,7 +224,7 @@ def test_a_request_that_trickles_ends(node: Node) -> None:
 
 @pytest.mark.parametrize("sent", [b"", RQ[:20], RQ], ids=["nothing", "half a request", "associated"])
 def test_silent_ones_keep_nobody_out(tmp_path: Path, sent: bytes) -> None:
-    """Many more than there are places, all patient, and the good one comes from the same address."""
+    """Many more silent connections than slots, from the same address as the valid sender."""
     with noded(tmp_path, first_s=30, silence_s=60) as node, ExitStack() as lines:
         for _ in range(20):
             lines.enter_context(reach(node, sent))
@@ -234,7 +234,8 @@ def test_silent_ones_keep_nobody_out(tmp_path: Path, sent: bytes) -> None:
 
 
 def test_who_was_served_before_gets_a_place_at_once(tmp_path: Path) -> None:
-    """Among silent ones of the same address, whose places are not free for long; a stranger has to wait."""
+    """Silent associations from the same address hold all slots; a known peer gets one at once, an unknown one must
+    wait."""
     silent = RQ.replace(b"SENDER".ljust(16), b"SILENT".ljust(16))
     with noded(tmp_path, first_s=30, silence_s=60, still_s=30) as node, ExitStack() as lines:
         assert is_served(node)
@@ -273,11 +274,13 @@ def test_where_all_are_busy_the_newcomer_is_told(tmp_path: Path) -> None:
             lines.enter_context(reach(node, RQ))
         time.sleep(0.3)
         refused = associate(node)
-        assert refused.is_rejected and refused.acceptor.primitive.result == 2  # transient: it may come again
+        assert (
+            refused.is_rejected and refused.acceptor.primitive.result == 2
+        )  # rejected-transient: it may try again
 
 
 def store(node: Node, feed: Callable[[Association], None]) -> None:
-    """Let a sender break the rules of a C-STORE, and see that its line ends and the next one is served."""
+    """Let a sender violate C-STORE; its connection must end and the next sender be served."""
     line = associate(node)
     assert line.is_established
     feed(line)
@@ -298,7 +301,7 @@ def send_raw(line: Association, context: int, control: int, data: bytes) -> None
 
 
 def store_command(line: Association) -> tuple[int, bytes]:
-    """A C-STORE-RQ's command set as it goes over the line."""
+    """The command set of a C-STORE-RQ as sent over the network."""
     from pynetdicom.dimse_messages import C_STORE_RQ
     from pynetdicom.dsutils import encode
 
@@ -340,7 +343,7 @@ def no_command(line: Association) -> None:
 
 
 def a_query(line: Association) -> None:
-    """C-FIND, which is not served here, with a data set that would be kept in memory."""
+    """C-FIND, which is not supported, with a data set that pynetdicom would keep in memory."""
     context, command = store_command(line)
     send_raw(
         line,
@@ -379,7 +382,7 @@ def test_objects_wait_on_disk_not_in_memory(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_and_the_line_stays_open(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     line = associate(node)
-    monkeypatch.setattr(associations, "has_room", lambda *_: False)
+    monkeypatch.setattr(associations, "has_free_space", lambda *_: False)
     assert line.send_c_store(image()).Status == 0xA700
     monkeypatch.undo()
     assert line.send_c_store(image()).Status == 0
@@ -388,8 +391,8 @@ def test_a_full_disk_is_told_and_the_line_stays_open(node: Node, monkeypatch: py
 
 def test_a_disk_that_fills_in_the_middle(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     line, seen = associate(node), list[int]()
-    monkeypatch.setattr(associations, "ROOM_EVERY", 1 << 20)
-    monkeypatch.setattr(associations, "has_room", lambda *_: (seen.append(0), len(seen) < 3)[1])
+    monkeypatch.setattr(associations, "DISK_CHECK_INTERVAL_BYTES", 1 << 20)
+    monkeypatch.setattr(associations, "has_free_space", lambda *_: (seen.append(0), len(seen) < 3)[1])
     assert line.send_c_store(image(3 << 20)).Status == 0xA700
     line.release()
     assert not list(node.folder.iterdir())

@@ -1,4 +1,5 @@
-"""The attacks that once ended the server, against a real one: it stays well, and a good study its usual time."""
+"""Attacks that once ended the server, against a real one: it stays healthy, and a valid study takes its usual
+time."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from pydicom.uid import MRImageStorage, generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from gliomark.cohort.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
 from gliomark.io.dicom import find_dicom_files
+from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
 from gliomark.study import MRSequence
 
 LONG_S = 240.0
@@ -31,7 +32,7 @@ Files = dict[str, bytes]
 
 @dataclass
 class Serving:
-    """A running ``gliomark serve``. usual_s: that a good study took from upload to answer before any attack."""
+    """A running ``gliomark serve``; usual_s: seconds from upload to result of a valid study before any attack."""
 
     data: Path
     weights: Path
@@ -43,7 +44,7 @@ class Serving:
         words += ["--dicom-port", "0", "--dicom-quiet", "1", "--reserve-gb", "0", "--with-input"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gliomark", *words],
-            stdin=subprocess.PIPE,  # it ends with this process, however that ends
+            stdin=subprocess.PIPE,  # the server ends with this process, even if that is killed
             stdout=subprocess.PIPE,
             stderr=(self.data.parent / "log").open("ab"),
             text=True,
@@ -74,7 +75,7 @@ class Serving:
         return self.client.post("/api/studies", files=[("files", item) for item in files.items()])
 
     def answer(self) -> float:
-        """Seconds from a good study's upload to its answer."""
+        """Return the seconds from a valid study's upload to its result."""
         started = time.monotonic()
         sent = self.send(
             {f"P/{p.relative_to(self.good).as_posix()}": p.read_bytes() for p in self.good.rglob("*.png")}
@@ -88,13 +89,13 @@ class Serving:
         return time.monotonic() - started
 
     def stays_well(self, attack: Callable[[], None]) -> None:
-        """While it is attacked, and after: health is ok and a good study takes no longer than it does."""
+        """During the attack and afterwards, health is ok and a valid study takes its usual time."""
         failed: list[BaseException] = []
 
         def attacking() -> None:
             try:
                 attack()
-            except BaseException as error:  # told in the test's own thread
+            except BaseException as error:  # raised again in the thread of the test
                 failed.append(error)
 
         thread = threading.Thread(target=attacking)
@@ -110,9 +111,9 @@ class Serving:
 
 @pytest.fixture(scope="module")
 def serving(
-    tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, pictures: Path
+    tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, picture_folder: Path
 ) -> Iterator[Serving]:
-    one = Serving(tmp_path_factory.mktemp("attacked") / "data", tiny_weights, pictures)
+    one = Serving(tmp_path_factory.mktemp("attacked") / "data", tiny_weights, picture_folder)
     one.start()
     one.answer()  # warm
     one.usual_s = one.answer()
@@ -144,7 +145,7 @@ def test_meta_images_of_impossible_dimensions(serving: Serving) -> None:
 
 
 def naming(kind: str, target: str) -> Files:
-    """A header that says that its pixels lie in ``target``."""
+    """A header that states that its pixels are in ``target``."""
     mhd = (
         "ObjectType = Image\nNDims = 3\nDimSize = 32 32 9\nElementSpacing = 1 1 5\nElementType = MET_USHORT\n"
     )
@@ -193,7 +194,7 @@ def test_scripts_that_are_called_pictures(serving: Serving) -> None:
 
 
 def children(process: int) -> set[bytes]:
-    """Names of the programs below it."""
+    """Return the names of all descendants of a process."""
     found, waiting = set[bytes](), [process]
     while waiting:
         for task in Path(f"/proc/{waiting.pop()}/task").glob("*"):
@@ -203,12 +204,12 @@ def children(process: int) -> set[bytes]:
     return found
 
 
-# ---- pushed --------------------------------------------------------------------------------------------------------
+# ---- C-STORE -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
-    """A synthetic patient of a hospital."""
+    """A synthetic patient of a hospital as DICOM objects."""
     folder = tmp_path_factory.mktemp("hospital")
     small = HospitalSettings(thickness_mm=(6.0,), matrix=(96,), has_distractors=False)
     write_patient_dicom(create_hospital_patient(7, small, (MRSequence.T1C, MRSequence.FLAIR)), folder)
@@ -226,7 +227,7 @@ def poisoned(image: Dataset, claim: dict[str, int]) -> Dataset:
 
 
 def push(serving: Serving, images: list[Dataset]) -> list[int]:
-    """Their statuses; an image that is not answered is sent again over a new association, as archives do."""
+    """Return the status of each image; unanswered images are sent again over a new association, as archives do."""
     entity = AE("MRI")
     entity.dimse_timeout = 30
     entity.add_requested_context(Verification)
@@ -270,7 +271,7 @@ def test_objects_that_claim_a_billion_frames(serving: Serving, pushed: list[Data
 
 
 def test_objects_that_claim_a_billion_frames_after_a_restart(serving: Serving, pushed: list[Dataset]) -> None:
-    """An older server may have kept it: the node takes up the others, and what is pushed is predicted."""
+    """An older server may have stored such objects: the node continues the other studies and predicts new ones."""
     serving.stop()
     for number, claim in enumerate(CLAIMS):
         for place in (f"incoming/{number:032d}", f"taken/{number + 50:032d}-{'a' * 8}"):

@@ -1,4 +1,4 @@
-"""The audit log as a chain: whoever alters, removes, moves or adds a line with the database in hand is found."""
+"""The hash chain of the audit log: lines changed, removed, moved or added directly in the database are detected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.server.conftest import create_test_database
 from tests.server.test_migrations import LAYOUTS, make
 
 from gliomark.server.audit_chain import FIRST_PREVIOUS_SHA256
-from gliomark.server.records import Database
+from gliomark.server.database import Database
 from gliomark.server.run import open_database
 from gliomark.study import GliomarkError
 
@@ -29,14 +29,14 @@ COLUMNS = "number, at, who, action, subject, detail, previous_sha256, sha256"
 
 @dataclass(frozen=True)
 class Log:
-    """A database with a log, and a way around the server into it."""
+    """A database with an audit log, and direct access to it."""
 
     records: Database
     folder: Path
     url: str
 
     def attack(self, *lines: str) -> None:
-        """What somebody does who owns the database: the triggers first."""
+        """Change the log like an owner of the database, who first drops the triggers."""
         if self.url:
             import psycopg
 
@@ -56,7 +56,7 @@ class Log:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
-    """Twelve lines of the usual kinds."""
+    """A log with twelve typical lines."""
     url = create_test_database() if request.param == "postgresql" else ""
     if request.param == "postgresql" and not url:
         pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")
@@ -69,7 +69,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
 
 
 def said(log: Log, expect: str = "") -> str:
-    """The code of what verifying says, and the numbers in it."""
+    """Return the message code of the verification and the numbers in the message."""
     try:
         log.records.verify_audit_chain(expect)
     except GliomarkError as error:
@@ -80,19 +80,19 @@ def said(log: Log, expect: str = "") -> str:
 
 
 def test_an_untouched_log_is_intact(log) -> None:
-    verdict = log.records.verify_audit()
-    head = log.records.audit_head()
+    verdict = log.records.verify_audit_chain()
+    head = log.records.read_audit_head()
     assert verdict.count == COUNT and verdict.head == head and head.number == COUNT
-    assert log.records.audit()[-1].previous_sha256 == FIRST_PREVIOUS_SHA256
-    noted = log.records.audit()[4]
-    assert log.records.verify_audit(noted.sha256).noted == noted.number == COUNT - 4
+    assert log.records.list_audit_lines()[-1].previous_sha256 == FIRST_PREVIOUS_SHA256
+    noted = log.records.list_audit_lines()[4]
+    assert log.records.verify_audit_chain(noted.sha256).expected_number == noted.number == COUNT - 4
 
 
 def test_the_hash_is_of_the_documented_content(log) -> None:
-    """Computed here by another's hands, from the columns alone."""
+    """The hash is computed here independently, from the columns alone."""
     import hashlib
 
-    row = log.records.audit()[0]
+    row = log.records.list_audit_lines()[0]
     content = (
         f'{{"action":"study viewed","at":"{row.at:%Y-%m-%dT%H:%M:%S.%f}Z","detail":{{"kinds":["T1",null],"score":'
         f'{json.dumps(0.1 * COUNT)}}},"number":12,"previous_sha256":"{row.previous_sha256}","subject":"study 12",'
@@ -215,7 +215,7 @@ def test_tampering_is_named_at_the_first_line(log, name) -> None:
     ],
 )
 def test_what_is_no_value_at_all_is_altered_too(tmp_path, line) -> None:
-    """SQLite keeps anything in any column."""
+    """SQLite accepts any value in any column."""
     log = Log(open_database(tmp_path, ""), tmp_path, "")
     for number in range(5):
         log.records.add_audit_entry("me", "study viewed", str(number))
@@ -224,7 +224,7 @@ def test_what_is_no_value_at_all_is_altered_too(tmp_path, line) -> None:
 
 
 def rewrite(log: Log, start: int) -> None:
-    """What an owner of the database can do: change a line and compute every later hash anew, head and all."""
+    """Change a line and recompute all later hashes and the head, as an owner of the database can."""
     from gliomark.server import audit_chain
 
     rows = sorted(log.records.list_audit_lines(), key=lambda row: row.number)
@@ -243,16 +243,16 @@ def rewrite(log: Log, start: int) -> None:
 
 
 def test_a_rewritten_chain_is_found_by_a_noted_head_alone(log) -> None:
-    noted, earlier = log.records.audit_head().sha256, log.records.audit()[-3].sha256
+    noted, earlier = log.records.read_audit_head().sha256, log.records.list_audit_lines()[-3].sha256
     rewrite(log, 5)
-    assert said(log) == "intact"  # nothing inside the database can tell
+    assert said(log) == "intact"  # not detectable within the database
     assert said(log, noted) == "audit-head-gone"
-    assert said(log, earlier) == "intact"  # what stood before the forged line still does
+    assert said(log, earlier) == "intact"  # a line before the changed one
 
 
 def test_a_tail_cut_off_with_the_head_is_found_by_a_noted_head_alone(log) -> None:
-    noted = log.records.audit_head().sha256
-    kept = log.records.audit()[4]
+    noted = log.records.read_audit_head().sha256
+    kept = log.records.list_audit_lines()[4]
     log.attack(
         f"DELETE FROM audit WHERE number > {kept.number}",
         f"UPDATE audit_head SET number = {kept.number}, sha256 = '{kept.sha256}'",
@@ -284,7 +284,7 @@ def test_an_empty_log_is_intact_but_holds_no_head(tmp_path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> None:
-    """Also where numbers are missing, as PostgreSQL leaves them, and where a line was written by hand."""
+    """Also with gaps in the numbers, as PostgreSQL leaves them, and with a line written by hand."""
     url = create_test_database() or f"sqlite:///{tmp_path / 'gliomark.db'}"
     make(url, layout)
     engine = create_engine(url)
@@ -317,17 +317,17 @@ def test_twenty_writers_make_one_chain(log) -> None:
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(write, range(20)))
-    assert log.records.verify_audit().count == COUNT + 200
-    assert sorted(row.number for row in log.records.audit()) == list(range(1, COUNT + 201))
+    assert log.records.verify_audit_chain().count == COUNT + 200
+    assert sorted(row.number for row in log.records.list_audit_lines()) == list(range(1, COUNT + 201))
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from gliomark.server.run import open_records
-records = open_records(Path(sys.argv[1]), sys.argv[2])
+from gliomark.server.run import open_database
+records = open_database(Path(sys.argv[1]), sys.argv[2])
 for line in range(40):
-    records.log(sys.argv[3], "study viewed", str(line))
+    records.add_audit_entry(sys.argv[3], "study viewed", str(line))
 """
 
 
@@ -337,22 +337,22 @@ def test_processes_make_one_chain(log) -> None:
     for line in range(40):
         log.records.log("three", "study viewed", str(line))
     assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert log.records.verify_audit().count == COUNT + 120
+    assert log.records.verify_audit_chain().count == COUNT + 120
 
 
 def test_what_is_rolled_back_leaves_no_gap(log) -> None:
-    from gliomark.server.records import append_audit_line
+    from gliomark.server.database import append_audit_line
 
     for _ in range(3):
         with pytest.raises(RuntimeError, match="stopped"), log.records.session() as session:
             append_audit_line(session, "me", "in vain", "s", {})
             raise RuntimeError("stopped")
     log.records.log("me", "study viewed", "s")
-    assert log.records.audit_head().number == COUNT + 1 and said(log) == "intact"
+    assert log.records.read_audit_head().number == COUNT + 1 and said(log) == "intact"
 
 
 def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
-    """The roles that docs/server.md advises, word for word, on PostgreSQL."""
+    """The roles recommended in docs/server.md, word for word, on PostgreSQL."""
     owner = create_test_database()
     if not owner:
         pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")

@@ -1,4 +1,4 @@
-"""``gliomark audit`` as an operator types it."""
+"""``gliomark audit`` on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gliomark.study import GliomarkError
 
 
 def typed(*words: str | Path) -> str:
-    """What it prints. Raises GliomarkError, as ``main`` says it with exit status 1."""
+    """Return the output; GliomarkError is raised here, where ``main`` would print it and exit with status 1."""
     done = CliRunner().invoke(app, ["audit", *map(str, words)], catch_exceptions=False)
     assert done.exit_code == 0
     return done.output
@@ -37,9 +37,9 @@ def test_verify_says_one_sentence_with_the_head(data) -> None:
     sha256, number, at = typed("head", "--data", data).split()
     assert typed("verify", "--data", data) == f"2500 lines, intact, head {sha256} ({number}, {at})\n"
     assert number == "2500"
-    typed("show", "--data", data)  # one line more: that it was read
+    typed("show", "--data", data)  # one more line: the export itself is recorded
     noted = typed("verify", "--data", data, "--expect", f" {sha256.upper()}\n")
-    assert noted.startswith("2501 lines, intact") and noted.endswith("; the expected head is line 2500\n")
+    assert noted.startswith("2501 lines, intact") and noted.endswith("; the expected head is at line 2500\n")
 
 
 def test_show_prints_every_page_and_what_is_asked_for(data, tmp_path) -> None:
@@ -61,11 +61,11 @@ def test_show_prints_every_page_and_what_is_asked_for(data, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("verify", "--data", "nowhere"), "holds no gliomark.db"),
-        (("head", "--data", "nowhere"), "holds no gliomark.db"),
-        (("verify", "--expect", "5f0c"), "is no SHA-256"),
+        (("verify", "--data", "nowhere"), "contains no gliomark.db"),
+        (("head", "--data", "nowhere"), "contains no gliomark.db"),
+        (("verify", "--expect", "5f0c"), "is not a SHA-256"),
         (("verify", "--expect", "a" * 64), "is in none of the 0 lines"),
-        (("show", "--since", "yesterday"), "is no date or time"),
+        (("show", "--since", "yesterday"), "is not a date or time"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(tmp_path, monkeypatch, words, said) -> None:
@@ -82,10 +82,10 @@ def test_a_tampered_log_is_named_and_still_shown_as_far_as_it_can_be_read(data, 
     connection.execute("DROP TRIGGER audit_no_update")
     connection.execute("UPDATE audit SET detail = 'no json' WHERE number = 1700")
     connection.close()
-    with pytest.raises(GliomarkError, match=r"Line 1700 .* was altered .* 1699 lines before it are intact"):
+    with pytest.raises(GliomarkError, match=r"Line 1700 .* was modified .* 1699 lines before it are intact"):
         typed("verify", "--data", data)
     out = tmp_path / "log.csv"
-    with pytest.raises(GliomarkError, match="'gliomark audit verify' names the line"):
+    with pytest.raises(GliomarkError, match="'gliomark audit verify' identifies the line"):
         typed("show", "--data", data, "--out", out)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("gliomark.db")] == [
         "studies"

@@ -1,4 +1,4 @@
-"""Who looked at what, and who was refused, stands in the log: soon, once, and without a patient's name."""
+"""Views and refusals are recorded in the audit log promptly, once, and without a patient's name."""
 
 from __future__ import annotations
 
@@ -17,41 +17,43 @@ from tests.pipeline.conftest import PATIENT
 from tests.server.conftest import LiveClient, create_test_database, run_server
 
 from gliomark.server import audit_writer
+from gliomark.server.access_audit import AUDITED_ROUTES
 from gliomark.server.audit_writer import AuditWriter, Refusal
+from gliomark.server.database import AuditFilter
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
-from gliomark.server.records import AuditFilter
 from gliomark.server.run import ServerConfig, create_server, open_database
-from gliomark.server.views import AUDITED_ROUTES
 
 
 def lines(serving: Any, action: str, subject: str | None = None) -> list[dict[str, Any]]:
-    """The log's lines of this action, once everything that was seen is written."""
+    """Return the audit log's lines of this action once all views are written."""
     ends = time.monotonic() + 10
-    while serving.server.audit._queue.qsize() and time.monotonic() < ends:
+    while serving.server.audit_writer._queue.qsize() and time.monotonic() < ends:
         time.sleep(0.02)
     time.sleep(0.1)
-    rows = serving.server.records.audit(AuditFilter(action=action, subject=subject))
+    rows = serving.server.database.list_audit_lines(AuditFilter(action=action, subject=subject))
     return [{"who": row.who, "subject": row.subject, "detail": row.detail} for row in rows]
 
 
 @pytest.fixture(scope="module")
-def seen(live: LiveClient, study: dict[str, Any]) -> dict[str, Any]:
-    """A prediction, every document of which was fetched twice."""
-    job = live.predict_and_wait(study["id"])
-    marker, sequence = job["result"]["markers"][0]["marker"], study["sequences"][0]
+def seen(live_server: LiveClient, prepared_study: dict[str, Any]) -> dict[str, Any]:
+    """A prediction of which every document was fetched twice."""
+    job = live_server.predict_and_wait(prepared_study["id"])
+    marker, sequence = job["result"]["markers"][0]["marker"], prepared_study["sequences"][0]
     filled = {"sequence": sequence, "index": "0", "marker": marker}
     for path in AUDITED_ROUTES:
-        one = job["id"] if path.startswith("/api/predictions") else study["id"]
+        one = job["id"] if path.startswith("/api/predictions") else prepared_study["id"]
         asked = path.format(id=one, **filled)
         for _ in range(2):
-            live.get(asked, params={"limit": 5} if path == "/api/audit" else None)
+            live_server.get(asked, params={"limit": 5} if path == "/api/audit" else None)
     for index in range(3):
-        live.get(f"/api/studies/{study['id']}/slices/{sequence}/{index}.png").raise_for_status()
+        live_server.get(
+            f"/api/studies/{prepared_study['id']}/slices/{sequence}/{index}.png"
+        ).raise_for_status()
     return job
 
 
-def test_every_call_that_shows_a_patient_is_recorded(live) -> None:
-    document = live.get("/api/openapi.json").json()
+def test_every_call_that_shows_a_patient_is_recorded(live_server) -> None:
+    document = live_server.get("/api/openapi.json").json()
     shows = {path for path, verbs in document["paths"].items() if "get" in verbs}
     assert shows - set(AUDITED_ROUTES) == {"/api/health", "/api/models"}
     assert set(AUDITED_ROUTES) <= shows
@@ -71,43 +73,45 @@ def test_every_call_that_shows_a_patient_is_recorded(live) -> None:
     ],
 )
 def test_what_was_seen_is_recorded_once_an_hour_and_what_was_exported_each_time(
-    live, study, seen, action, count
+    live_server, prepared_study, seen, action, count
 ) -> None:
-    of = study["id"] if action in ("study viewed", "pictures viewed") else seen["id"]
-    found = lines(live, action, of)
-    hours = 2 if time.gmtime().tm_min < 2 else 1  # the test may run across the full hour
+    of = prepared_study["id"] if action in ("study viewed", "pictures viewed") else seen["id"]
+    found = lines(live_server, action, of)
+    hours = 2 if time.gmtime().tm_min < 2 else 1  # the test may run across a full hour
     assert count <= len(found) <= count * hours and {line["who"] for line in found} == {"this machine"}
 
 
-def test_the_outline_of_a_study_is_an_outline_too(live, study) -> None:
-    """Refused and missing ones are not recorded as seen."""
-    assert live.get(f"/api/studies/{study['id']}/mask.png").status_code == 404
-    assert not lines(live, "outline viewed", study["id"])
+def test_the_outline_of_a_study_is_an_outline_too(live_server, prepared_study) -> None:
+    """Refused and missing masks are not recorded as viewed."""
+    assert live_server.get(f"/api/studies/{prepared_study['id']}/mask.png").status_code == 404
+    assert not lines(live_server, "outline viewed", prepared_study["id"])
 
 
-def test_a_patients_list_names_studies_and_not_the_patient(live, study, seen) -> None:
-    live.get("/api/predictions", params={"patient_id": PATIENT}).raise_for_status()
-    live.get("/api/predictions", params={"patient_id": "nobody"}).raise_for_status()
-    found = [line["detail"] for line in lines(live, "predictions listed")]
-    assert {"studies": [study["id"]]} in found and {"studies": []} in found and {} in found
-    everything = json.dumps([row.detail | {"s": row.subject} for row in live.server.records.audit()])
+def test_a_patients_list_names_studies_and_not_the_patient(live_server, prepared_study, seen) -> None:
+    live_server.get("/api/predictions", params={"patient_id": PATIENT}).raise_for_status()
+    live_server.get("/api/predictions", params={"patient_id": "nobody"}).raise_for_status()
+    found = [line["detail"] for line in lines(live_server, "predictions listed")]
+    assert {"studies": [prepared_study["id"]]} in found and {"studies": []} in found and {} in found
+    everything = json.dumps(
+        [row.detail | {"s": row.subject} for row in live_server.server.database.list_audit_lines()]
+    )
     assert PATIENT not in everything and "nobody" not in everything
 
 
-def test_reading_the_log_is_recorded_with_what_was_asked(live) -> None:
-    live.get("/api/audit", params={"action": "study viewed", "since": "2026-01-01"}).raise_for_status()
+def test_reading_the_log_is_recorded_with_what_was_asked(live_server) -> None:
+    live_server.get("/api/audit", params={"action": "study viewed", "since": "2026-01-01"}).raise_for_status()
     told = {"action": "study viewed", "since": "2026-01-01T00:00:00.000000Z"}
-    assert told in [line["detail"] for line in lines(live, "audit read")]
+    assert told in [line["detail"] for line in lines(live_server, "audit read")]
 
 
-def test_the_log_is_paged_to_its_end(live) -> None:
+def test_the_log_is_paged_to_its_end(live_server) -> None:
     for number in range(25):
-        live.server.records.log("me", "for the pages", f"s{number}")
+        live_server.server.database.add_audit_entry("me", "for the pages", f"s{number}")
     asked: str | None = "/api/audit?action=for+the+pages&limit=10"
     found: list[str] = []
     pages = 0
     while asked:
-        answer = live.get(asked).raise_for_status()
+        answer = live_server.get(asked).raise_for_status()
         found += [line["subject"] for line in answer.json()]
         asked, pages = answer.links.get("next", {}).get("url"), pages + 1
     assert found == [f"s{number}" for number in reversed(range(25))] and pages == 3
@@ -116,8 +120,8 @@ def test_the_log_is_paged_to_its_end(live) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"limit": 0}, {"limit": 1001}, {"before": 0}, {"since": "never"}, {"who": "\0"}, {"page": 1}]
 )
-def test_a_page_that_cannot_be_asked_for(live, wrong) -> None:
-    assert live.get("/api/audit", params=wrong).status_code == 422
+def test_a_page_that_cannot_be_asked_for(live_server, wrong) -> None:
+    assert live_server.get("/api/audit", params=wrong).status_code == 422
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +144,11 @@ def test_failed_log_ins_are_recorded_and_counted(guarded, headers, reason) -> No
     before = len(lines(guarded, "log-in failed"))
     for _ in range(12):
         assert guarded.get("/api/predictions", headers=headers).status_code == 401
-    with guarded.server.audit._lock:
-        guarded.server.audit._tell_repeated(at_once=True)
+    with guarded.server.audit_writer._lock:
+        guarded.server.audit_writer._record_repeated_refusals(at_once=True)
     found = [line for line in lines(guarded, "log-in failed") if line["detail"]["reason"] == reason]
     assert sum(line["detail"]["count"] for line in found) == 12
-    assert len(lines(guarded, "log-in failed")) - before <= 4  # two lines a minute, of at most two minutes
+    assert len(lines(guarded, "log-in failed")) - before <= 4  # two lines a minute, in at most two minutes
     assert {(line["who"], line["detail"]["address"]) for line in found} == {("unknown", "127.0.0.1")}
     assert "wrong" not in json.dumps(found)
 
@@ -214,8 +218,8 @@ def test_a_database_that_is_away_costs_no_line(tmp_path, monkeypatch) -> None:
             raise OperationalError("", {}, Exception("away"))
         real(entries)
 
-    monkeypatch.setattr(records, "log_all", log_all)
-    monkeypatch.setattr(audit_writer, "PAUSE_S", 0.05)
+    monkeypatch.setattr(records, "add_audit_entries", log_all)
+    monkeypatch.setattr(audit_writer, "RETRY_PAUSE_S", 0.05)
     writer.start()
     for number in range(20):
         assert writer.record_view("me", "study viewed", str(number), {})
@@ -232,39 +236,39 @@ def test_lines_that_are_lost_at_the_stop_are_told(tmp_path, monkeypatch, caplog)
     def log_all(_: Any) -> None:
         raise OperationalError("", {}, Exception("away"))
 
-    monkeypatch.setattr(records, "log_all", log_all)
-    monkeypatch.setattr(audit_writer, "PAUSE_S", 0.02)
-    monkeypatch.setattr(audit_writer, "LAST_S", 0.3)
+    monkeypatch.setattr(records, "add_audit_entries", log_all)
+    monkeypatch.setattr(audit_writer, "RETRY_PAUSE_S", 0.02)
+    monkeypatch.setattr(audit_writer, "STOP_TIMEOUT_S", 0.3)
     writer = AuditWriter(records)
     writer.start()
     for number in range(1200):
         assert writer.record_view("me", "study viewed", str(number), {})
     started = time.monotonic()
     writer.stop()
-    assert time.monotonic() - started < 20  # one time for all of them
+    assert time.monotonic() - started < 20  # one timeout for all lines, not one per line
     lost = [int(r.getMessage().split()[0]) for r in caplog.records if "are lost" in r.getMessage()]
     assert sum(lost) == 1200
     assert sum("waits for the database" in r.getMessage() for r in caplog.records) <= len(lost)
 
 
 def test_what_cannot_be_recorded_is_not_shown(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(audit_writer, "WAITING", 2)
+    monkeypatch.setattr(audit_writer, "MAX_QUEUED_LINES", 2)
     writer = AuditWriter(open_database(tmp_path, create_test_database()))
-    writer._thread = threading.Thread()  # it writes nothing, as while the database is away
+    writer._thread = threading.Thread()  # a thread that writes nothing, as if the database were unavailable
     assert [writer.record_view("me", "study viewed", str(n), {}) for n in range(4)] == [
         True,
         True,
         False,
         False,
     ]
-    assert writer.record_view("me", "study viewed", "1", {})  # that is recorded already
+    assert writer.record_view("me", "study viewed", "1", {})  # already recorded
 
 
 def test_strangers_cannot_fill_the_disk(writer) -> None:
     for number in range(3000):
         writer.refuse(Refusal("log-in failed", f"10.0.{number // 250}.{number % 250}", "token-unknown"))
     writer.stop()
-    rows = writer._records.audit(AuditFilter(action="log-in failed"))
+    rows = writer._database.list_audit_lines(AuditFilter(action="log-in failed"))
     assert len(rows) <= 2 * (audit_writer.MAX_REFUSAL_KINDS + 2)
     assert sum(row.detail["count"] for row in rows) == 3000
     assert "others" in {row.detail["address"] for row in rows}
@@ -274,6 +278,6 @@ def test_strangers_cannot_fill_the_disk(writer) -> None:
 def test_what_a_stranger_calls_himself_is_kept_plain(writer, title) -> None:
     writer.refuse(Refusal("DICOM association refused", "10.0.0.1", "unknown", "DICOM node", title))
     writer.stop()
-    (row,) = writer._records.audit()
+    (row,) = writer._database.list_audit_lines()
     assert row.subject.isprintable() and 0 < len(row.subject) <= 200
-    assert writer._records.verify_audit().count == 1
+    assert writer._database.verify_audit_chain().count == 1

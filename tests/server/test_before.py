@@ -1,4 +1,4 @@
-"""A data folder and a database of the version before open and show what they showed; ``before/make.py`` made them."""
+"""Data and database of the previous version open unchanged; ``before/make.py`` created them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydicom import dcmread
 from sqlalchemy import create_engine, inspect, text
 from tests.server.conftest import LiveClient, create_test_database, run_server
 
-from gliomark.server.older import convert_legacy_data
+from gliomark.server.legacy_records import convert_legacy_data
 from gliomark.server.run import ServerConfig
 
 ARCHIVE = Path(__file__).with_name("before") / "before.tar.xz"
@@ -47,7 +47,8 @@ def expected(unpacked: Path) -> dict[str, Any]:
 
 
 def copied(data: Path, url: str) -> str:
-    """The SQLite database's content in the database at ``url``, as the version before would have written it there."""
+    """The content of the SQLite database in the database at ``url``, as the previous version would have written
+    it."""
     if not url:
         return ""
     source, target = create_engine(f"sqlite:///{data / 'gliomark.db'}"), create_engine(url)
@@ -91,10 +92,10 @@ def copied(data: Path, url: str) -> str:
 
 @pytest.fixture(scope="module")
 def opened(unpacked: Path) -> Iterator[LiveClient]:
-    """This version on the data folder of the version before, moved elsewhere; asked with the token of then."""
+    """This version on the moved data folder of the previous version, called with a token from then."""
     data = unpacked / "gliomark-data"
     with run_server(ServerConfig(data, database_url=copied(data, create_test_database()))) as client:
-        convert_legacy_data(client.server.store, client.server.records)
+        convert_legacy_data(client.server.store, client.server.database)
         client.headers["Authorization"] = f"Bearer {(unpacked / 'expected' / 'token').read_text()}"
         yield client
 
@@ -107,7 +108,7 @@ def test_nothing_of_a_machine_is_in_it(unpacked: Path) -> None:
 
 
 def test_no_pickle_is_left(opened: LiveClient) -> None:
-    kept = {path.name for path in opened.server.store.folder.rglob("*") if path.is_file()}
+    kept = {path.name for path in opened.server.store.data_folder.rglob("*") if path.is_file()}
     assert not [name for name in kept if name.endswith(".pickle")]
     assert {"study.json", "prepared.json", "prediction.json"} <= kept
 
@@ -150,7 +151,7 @@ def test_outlines_and_maps_are_the_same_pictures(opened: LiveClient, expected: d
 def test_report_pages_say_the_same(
     language: str, opened: LiveClient, expected: dict[str, Any], unpacked: Path
 ) -> None:
-    """Patient, answers, numbers and what is said beside them; how the page looks may change."""
+    """Patient, results, numbers and texts are the same; the layout may change."""
     for job in expected["predictions"]:
         page = opened.get(f"/api/predictions/{job['id']}/report.html", params={"language": language})
         before = (unpacked / "expected" / f"{job['id']}.{language}.html").read_text("utf-8")
@@ -178,7 +179,7 @@ def test_the_report_as_pdf_and_dicom(opened: LiveClient, expected: dict[str, Any
 
 def test_the_log_goes_on_where_it_was(opened: LiveClient, expected: dict[str, Any]) -> None:
     before = expected["audit"]
-    now = {line.number: line for line in opened.server.records.audit()}
+    now = {line.number: line for line in opened.server.database.list_audit_lines()}
     assert len(before) > 12 and len(now) > len(before)
     for line in before:
         kept = now[line["number"]]
@@ -190,13 +191,13 @@ def test_the_log_goes_on_where_it_was(opened: LiveClient, expected: dict[str, An
 
 
 def test_the_truth_is_still_there(opened: LiveClient) -> None:
-    with opened.server.records.reading() as session:
+    with opened.server.database.read_transaction() as session:
         told = session.execute(text("SELECT marker, value, note, owner FROM truths")).one()
     assert tuple(told) == ("idh", "mutant", "病理号 1", "Dr. Wang")
 
 
 def test_everything_can_be_predicted_again(opened: LiveClient, expected: dict[str, Any]) -> None:
-    """The same answers, the stand-in's and the corrected outline's too."""
+    """The same results, including those with a substituted sequence and with the reader's mask."""
     for job in expected["predictions"]:
         again = opened.predict_and_wait(job["study_id"], **job["request"])
         assert again["state"] == "done", again["error"]

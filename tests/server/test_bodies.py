@@ -1,4 +1,4 @@
-"""Places for uploads: who stands still loses his, one caller cannot have them all, nobody holds one for hours."""
+"""Upload slots: a stalled upload loses its slot, and one caller cannot hold all slots or one of them for hours."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from fastapi import HTTPException
 from starlette.types import Message
 
-from gliomark.server import bodies
-from gliomark.server.bodies import RequestLimits, UploadSlot, UploadSlots, limit_body
+from gliomark.server import body_limits
+from gliomark.server.body_limits import RequestLimits, UploadSlot, UploadSlots, limit_body
 
 FEW = RequestLimits(max_uploads=3, max_uploads_per_caller=2, silence_timeout_s=5.0, min_bytes_per_s=1000.0)
 
@@ -73,7 +73,7 @@ def test_who_loses_a_place(
 async def receiving(
     limits: RequestLimits, place: UploadSlot, pieces: list[bytes], pause_s: float, declared: str | None
 ) -> int:
-    """Bytes of a body that comes in these pieces."""
+    """The receive function of a body that arrives in these chunks."""
 
     async def receive() -> Message:
         await anyio.sleep(pause_s)
@@ -86,7 +86,7 @@ async def receiving(
 
 
 def test_a_place_that_is_lost_ends_the_upload_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "STILL_S", 0.1)
+    monkeypatch.setattr(body_limits, "STALL_TIMEOUT_S", 0.1)
     inlet = UploadSlots(RequestLimits(max_uploads=1, silence_timeout_s=60.0))
 
     async def all_of_it() -> float:

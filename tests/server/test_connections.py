@@ -1,4 +1,4 @@
-"""Connections that say nothing, too little or too slowly, over real sockets; and whoever has something to say."""
+"""HTTP connections that send nothing, too little or too slowly, over real sockets, beside valid requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUICK = ConnectionLimits(
     unread_timeout_s=0.8,
     min_bytes_per_s=20_000.0,
 )
-LONG = 20.0  # for the connection's end, on a busy machine
+LONG = 20.0  # margin for the end of a connection on a busy machine
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def test_who_reads_with_pauses_gets_everything(web: HttpServer) -> None:
     ids="nothing,half a header,idle after,half a body".split(","),
 )
 def test_silent_ones_keep_nobody_out(sent: bytes) -> None:
-    """Of one address, many more than there are places, all patient."""
+    """Many more silent connections than slots, from one address."""
     patient = ConnectionLimits(
         max_connections=12,
         max_connections_per_address=10,
@@ -159,7 +159,7 @@ def test_silent_ones_keep_nobody_out(sent: bytes) -> None:
         for _ in range(40):
             lines.enter_context(reach(web, sent))
         assert len(web.connections) <= patient.max_connections_per_address
-        time.sleep(1.1)  # the youngest may still be about to say something
+        time.sleep(1.1)  # very young connections are not replaced
         for _ in range(5):
             started = time.monotonic()
             assert httpx.get(f"http://127.0.0.1:{web.port}/hello", timeout=LONG).json() == "hello"
@@ -168,7 +168,7 @@ def test_silent_ones_keep_nobody_out(sent: bytes) -> None:
 
 
 def test_what_is_being_answered_keeps_its_place() -> None:
-    """A large answer is read slowly while many others come and say nothing."""
+    """A large response is read slowly while many silent connections are opened."""
     with (
         listening(
             ConnectionLimits(max_connections=6, max_connections_per_address=6, header_timeout_s=60)
@@ -191,7 +191,7 @@ def test_what_is_being_answered_keeps_its_place() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A server's own, with its key in the same file."""
+    """A certificate for the server, with its key in the same file."""
     file = tmp_path_factory.mktemp("tls") / "server.pem"
     words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split()
     subprocess.run([*words, "-keyout", file, "-out", f"{file}.crt"], check=True, capture_output=True)
@@ -214,7 +214,7 @@ def test_a_tls_handshake_that_never_ends(certificate: Path, sent: bytes) -> None
 
 
 def test_a_burst_of_good_ones_is_served(web: HttpServer) -> None:
-    """More at once than there are places: each that is let in is answered."""
+    """More requests at the same time than slots: every accepted one is answered."""
     answers: list[str] = []
 
     def ask() -> None:

@@ -1,4 +1,5 @@
-"""Pushed by C-STORE, predicted, sent back: to an archive played by pynetdicom, and to a real Orthanc."""
+"""Studies received by C-STORE are predicted and sent back, to an archive made with pynetdicom and to a real
+Orthanc."""
 
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ from tests.pipeline.conftest import drop_mask, write_dicom
 from tests.server.conftest import LiveClient, create_test_database, run_server
 
 from gliomark.io.dicom import find_dicom_files
-from gliomark.reporting.masks import resample_mask_to_source_images, select_reference_sequence
+from gliomark.reporting.mask_files import resample_mask_to_source_images, select_reference_sequence
 from gliomark.server import dicom_node
+from gliomark.server.database import DeliveryRow, JobRow
 from gliomark.server.destinations import parse_destination
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
-from gliomark.server.intake import create_prediction_request, read_age
-from gliomark.server.records import DeliveryRow, JobRow
 from gliomark.server.run import ServerConfig, create_server
+from gliomark.server.study_import import create_prediction_request, read_age
 from gliomark.study import GliomarkError
 
 KINDS = {"SEG": "1.2.840.10008.5.1.4.1.1.66.4", "DOC": "1.2.840.10008.5.1.4.1.1.104.1"}
@@ -46,7 +47,7 @@ PLUGINS = Path("/usr/share/orthanc/plugins")
 
 @dataclass
 class Archive:
-    """What a PACS received."""
+    """An archive that keeps the objects it receives."""
 
     port: int
     got: list[Dataset]
@@ -78,9 +79,10 @@ def archive() -> Iterator[Archive]:
 
 
 @pytest.fixture(scope="module")
-def pushed(tmp_path_factory, drawn) -> Path:
-    """The pipeline's patient as DICOM files, with an age: small and without a skull, so quickly predicted."""
-    folder = write_dicom(tmp_path_factory.mktemp("hospital") / "P", drop_mask(drawn))
+def pushed(tmp_path_factory, drawn_images) -> Path:
+    """The patient of the pipeline tests as DICOM files, with an age; small and without a skull, so quickly
+    predicted."""
+    folder = write_dicom(tmp_path_factory.mktemp("hospital") / "P", drop_mask(drawn_images))
     for file in find_dicom_files(folder):
         one = dcmread(file)
         one.PatientAge, one.PatientSex, one.StudyDate = "053Y", "M", "20240601"
@@ -121,7 +123,7 @@ def associate(port: int, title: str, syntaxes: Iterable[str] = (ExplicitVRLittle
 
 
 def push(port: int, folder: Path) -> None:
-    """As an archive does it: an image that is not answered is sent again over a new association."""
+    """Send images like an archive: an unanswered image is sent again over a new association."""
     images = [dcmread(file) for file in find_dicom_files(folder)]
     images = [one for one in images if one.SOPClassUID == MRImageStorage]
     syntaxes = {one.file_meta.TransferSyntaxUID for one in images}
@@ -156,12 +158,12 @@ def test_a_pushed_study_comes_back_with_its_results(node, serving, archive, push
 
 
 def test_a_pushed_study_waits_until_the_models_are_known(tmp_path, tiny_weights, monkeypatch) -> None:
-    monkeypatch.setattr(dicom_node, "LOOK_S", 0.02)
+    monkeypatch.setattr(dicom_node, "POLL_INTERVAL_S", 0.02)
     server = create_server(
         ServerConfig(tmp_path, database_url=create_test_database(), model_files={"tiny": str(tiny_weights)})
     )
     one, asked = DicomNode(server, DicomNodeConfig(0, quiet_period_s=0.0)), threading.Event()
-    monkeypatch.setattr(one, "_ask", lambda _: asked.set())
+    monkeypatch.setattr(one, "_request_prediction", lambda _: asked.set())
     arrived = one.incoming_folder / "study"
     arrived.mkdir(parents=True)
     one.start()
@@ -174,14 +176,18 @@ def test_a_pushed_study_waits_until_the_models_are_known(tmp_path, tiny_weights,
 def test_results_owed_to_an_archive_that_was_away_are_sent_after_a_restart(
     serving, archive, pushed, monkeypatch
 ) -> None:
-    monkeypatch.setattr(dicom_node, "PAUSE_S", 0.5)
+    monkeypatch.setattr(dicom_node, "FIRST_RETRY_PAUSE_S", 0.5)
     away = DicomNodeConfig(0, destinations=(f"ARCHIVE@127.0.0.1:{archive.port}",), quiet_period_s=1.0)
     refused: list[str] = []
-    monkeypatch.setattr(dicom_node, "send", lambda *_: refused.append("no association") or refused[-1])
+    monkeypatch.setattr(
+        dicom_node, "send_results", lambda *_: refused.append("no association") or refused[-1]
+    )
     first = DicomNode(serving.server, away)
     first.start()
     push(first.port, pushed)
-    until_delivery(serving, lambda row: row.state == "owed" and bool(refused))  # a try counts as it begins
+    until_delivery(
+        serving, lambda row: row.state == "owed" and bool(refused)
+    )  # an attempt counts when it starts
     first.stop()
     assert not archive.got
     monkeypatch.undo()
@@ -199,10 +205,10 @@ def test_what_is_sent_again_is_the_same_and_not_another_copy(serving, pushed, mo
         tried.append({str(one.SOPInstanceUID) for one in results})
         if len(tried) == 1:
             raise AttributeError("an answer nobody foresaw")
-        return "" if len(tried) == 3 else "some were refused"
+        return "" if len(tried) == 3 else "some results were refused"
 
-    monkeypatch.setattr(dicom_node, "PAUSE_S", 0.2)
-    monkeypatch.setattr(dicom_node, "send", refuse)
+    monkeypatch.setattr(dicom_node, "FIRST_RETRY_PAUSE_S", 0.2)
+    monkeypatch.setattr(dicom_node, "send_results", refuse)
     one = DicomNode(
         serving.server, DicomNodeConfig(0, destinations=("ARCHIVE@127.0.0.1:9",), quiet_period_s=1.0)
     )
@@ -218,7 +224,7 @@ def test_what_is_sent_again_is_the_same_and_not_another_copy(serving, pushed, mo
 
 
 def until_delivery(live: LiveClient, enough: Callable[[DeliveryRow], bool]) -> DeliveryRow:
-    """The newest delivery, once it is so."""
+    """Return the newest delivery once it fulfils the condition."""
     newest = (
         select(DeliveryRow)
         .join(JobRow, JobRow.id == DeliveryRow.prediction_id)
@@ -226,7 +232,7 @@ def until_delivery(live: LiveClient, enough: Callable[[DeliveryRow], bool]) -> D
     )
     ends = time.monotonic() + 300
     while time.monotonic() < ends:
-        with live.server.records.reading() as session:
+        with live.server.database.read_transaction() as session:
             row = session.scalars(newest.limit(1)).first()
         if row is not None and enough(row):
             return row
@@ -240,13 +246,13 @@ def test_a_study_is_not_whole_while_its_sender_is_on_the_line(node, serving, arc
     line = associate(node.port, "MRI", {one.file_meta.TransferSyntaxUID for one in images})
     for image in images[: len(images) // 2]:
         assert line.send_c_store(image).Status == 0
-    time.sleep(node.node.quiet_s + 2)  # a pause in the middle
+    time.sleep(node.node.quiet_period_s + 2)  # a pause in the middle of the study
     for image in images[len(images) // 2 :]:
         assert line.send_c_store(image).Status == 0
     line.release()
     archive.until(3)
     job = serving.get("/api/predictions").json()[0]
-    kept = list(find_dicom_files(serving.server.store.input(job["study_id"])))
+    kept = list(find_dicom_files(serving.server.store.get_input_folder(job["study_id"])))
     assert len(kept) == len(images)
 
 
@@ -265,7 +271,7 @@ def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_
         if told:
             break
         time.sleep(0.2)
-    assert "single image" in told[0]["detail"]["reason"] or "T1" in told[0]["detail"]["reason"]
+    assert "only one image" in told[0]["detail"]["reason"] or "T1" in told[0]["detail"]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +283,8 @@ def test_what_is_no_study_of_ours_is_told_in_the_log(node, serving, pushed, tmp_
     ],
 )
 def test_an_object_that_claims_more_than_it_holds_is_not_kept(node, pushed, claim: dict[str, int]) -> None:
-    """The sender is told so, nothing is left to stop the node after a restart, and the line stays open."""
+    """The sender gets an error status, nothing remains to stop the node after a restart, and the association stays
+    open."""
     one = dcmread(next(iter(find_dicom_files(pushed))))
     one.StudyInstanceUID = "1.2.3.4.6"
     for name, value in claim.items():
@@ -286,7 +293,7 @@ def test_an_object_that_claims_more_than_it_holds_is_not_kept(node, pushed, clai
     assert line.send_c_store(one).Status == dicom_node.STATUS_CANNOT_UNDERSTAND
     assert line.send_c_echo().Status == 0
     line.release()
-    assert not list(node.incoming.rglob("*.dcm"))
+    assert not list(node.incoming_folder.rglob("*.dcm"))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +309,7 @@ def test_an_object_that_claims_more_than_it_holds_is_not_kept(node, pushed, clai
     ],
 )
 def test_a_destination_that_is_none(text) -> None:
-    with pytest.raises(GliomarkError, match="no destination"):
+    with pytest.raises(GliomarkError, match="not a valid destination"):
         parse_destination(text)
 
 
@@ -386,7 +393,7 @@ def orthancs(tmp_path) -> Iterator[tuple[dict, dict]]:
 
 
 def results_in(archive: DICOMwebClient, study: str) -> dict[str, dict]:
-    """The series of this study that an archive holds, by modality, once they are three."""
+    """Return the series of this study in an archive by modality, once there are three."""
     ends = time.monotonic() + 600
     found: dict[str, dict] = {}
     while len(found) < 3 and time.monotonic() < ends:
@@ -396,7 +403,8 @@ def results_in(archive: DICOMwebClient, study: str) -> dict[str, dict]:
 
 
 def test_real_archives_hold_the_results(orthancs, serving, shared) -> None:
-    """ReMIND-022 is oblique: the segmentation must lie on the lesion in the patient's coordinates, however sent."""
+    """ReMIND-022 is oblique: the segmentation must coincide with the lesion in patient coordinates in both
+    archives."""
     patient = shared / "patients" / "ReMIND-022-dicom"
     stored, stowed = orthancs
     where = (f"ARCHIVE@127.0.0.1:{stored['dicom']}", stowed["web"])

@@ -1,4 +1,5 @@
-"""Event streams: many at once cost one look at the database, are bounded, and end when nobody listens."""
+"""Event streams: many of them share one read of the database, their number is limited, and they end with the
+client."""
 
 from __future__ import annotations
 
@@ -19,19 +20,19 @@ from tests.server.conftest import create_test_database
 
 from gliomark.server.app import _handle_http_error
 from gliomark.server.audit_writer import AuditWriter
-from gliomark.server.bodies import RequestLimits
+from gliomark.server.body_limits import RequestLimits
 from gliomark.server.connections import ConnectionLimits, HttpServer
-from gliomark.server.documents import create_job_response, create_study_response
+from gliomark.server.database import FINAL_STATES, Database, JobRow, StudyRow
 from gliomark.server.events import RowWatcher, create_event_stream
-from gliomark.server.records import FINAL_STATES, Database, JobRow, StudyRow
 from gliomark.server.run import open_database
+from gliomark.server.schemas import create_job_response, create_study_response
 
 FEW = RequestLimits(max_streams=50, max_streams_per_caller=45, max_stream_s=4.0)
 
 
 @dataclass
 class Streaming:
-    """A server that has nothing but streams. looks: how often the database was read for them."""
+    """A server with nothing but event streams; looks: how often the database was read for them."""
 
     url: str
     records: Database
@@ -109,7 +110,7 @@ def told(line: httpx.Response) -> list[str]:
 
 
 def new_study(records: Database, id: str) -> str:
-    """Its job's id; it is running."""
+    """Add a study and return the id of its running job."""
     records.add_study(id, "P", "tiny", "0", "me")
     found = records.claim_next_job()
     assert found is not None

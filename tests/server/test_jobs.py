@@ -1,4 +1,4 @@
-"""No job is lost, whatever happens to its worker; none is mixed up with another's."""
+"""No job is lost or mixed up with another, whatever happens to its worker."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tests.pipeline.conftest import drop_mask, write_dicom
 from tests.server.conftest import create_test_database, run_server
 
 from gliomark.messages import message, render_message
-from gliomark.server import context
-from gliomark.server.context import FollowUp
-from gliomark.server.intake import create_prediction_request
-from gliomark.server.records import DeliveryRow, JobRow, StudyRow, append_audit_line
+from gliomark.server import dependencies
+from gliomark.server.database import DeliveryRow, JobRow, StudyRow, append_audit_line
+from gliomark.server.dependencies import FollowUp
 from gliomark.server.run import ServerConfig, create_server, open_database
+from gliomark.server.study_import import create_prediction_request
 from gliomark.study import GliomarkError
 
 
 def kill_worker_of(live, path: str) -> None:
-    """kill -9 as soon as the job runs."""
+    """Kill the worker (SIGKILL) as soon as the job runs."""
     while live.get(path).json()["state"] == "queued":
         time.sleep(0.005)
     kill_all(live)
 
 
 def kill_all(live) -> None:
-    for pid in live.server.workers.pids.values():
+    for pid in live.server.worker_pool.pids.values():
         os.kill(pid, signal.SIGKILL)
 
 
@@ -48,24 +48,26 @@ def lonely(tmp_path_factory, tiny_weights):
         yield client
 
 
-def test_a_killed_worker_loses_nothing(lonely, pictures) -> None:
-    study = lonely.prepared(pictures)
+def test_a_killed_worker_loses_nothing(lonely, picture_folder) -> None:
+    study = lonely.prepared(picture_folder)
     expected = lonely.asked(study["id"])["result"]["markers"]
     job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
     path = f"/api/predictions/{job['id']}"
     kill_worker_of(lonely, path)
     done = lonely.until(path, ("done", "failed"))
     assert done["state"] == "done" and done["result"]["markers"] == expected
-    assert lonely.server.records.job(job["id"]).attempts in (1, 2)
+    assert lonely.server.database.find_job(job["id"]).attempts in (1, 2)
 
 
-def test_a_job_that_kills_its_workers_fails_in_words(lonely, pictures, monkeypatch) -> None:
-    study = lonely.prepared(pictures)
-    records, give_back = lonely.server.records, lonely.server.records.give_back
+def test_a_job_that_kills_its_workers_fails_in_words(lonely, picture_folder, monkeypatch) -> None:
+    study = lonely.prepared(picture_folder)
+    records, give_back = lonely.server.database, lonely.server.database.requeue_job
     seen: list[str] = []
-    monkeypatch.setattr(records, "give_back", lambda id: (seen.append(id), give_back(id)))
+    monkeypatch.setattr(records, "requeue_job", lambda id: (seen.append(id), give_back(id)))
     monkeypatch.setattr(
-        records, "tell", lambda *_: [os.kill(p, signal.SIGKILL) for p in lonely.server.workers.pids.values()]
+        records,
+        "update_progress",
+        lambda *_: [os.kill(p, signal.SIGKILL) for p in lonely.server.worker_pool.pids.values()],
     )
     job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
     ended = lonely.until(f"/api/predictions/{job['id']}", ("done", "failed"))
@@ -74,17 +76,19 @@ def test_a_job_that_kills_its_workers_fails_in_words(lonely, pictures, monkeypat
     assert lonely.asked(study["id"])["state"] == "done", "the next one is answered"
 
 
-def test_a_worker_that_hangs_is_ended_and_counted(lonely, pictures, monkeypatch) -> None:
-    study = lonely.prepared(pictures)
-    before = set(lonely.server.workers.pids.values())
-    monkeypatch.setattr(lonely.server.workers, "stuck_s", 1e-6)  # nothing may be silent
-    monkeypatch.setattr(lonely.server.records, "tell", lambda *_: None)
+def test_a_worker_that_hangs_is_ended_and_counted(lonely, picture_folder, monkeypatch) -> None:
+    study = lonely.prepared(picture_folder)
+    before = set(lonely.server.worker_pool.pids.values())
+    monkeypatch.setattr(
+        lonely.server.worker_pool, "job_stall_timeout_s", 1e-6
+    )  # a worker may not be silent at all
+    monkeypatch.setattr(lonely.server.database, "update_progress", lambda *_: None)
     job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
     ended = lonely.until(f"/api/predictions/{job['id']}", ("done", "failed"))
     assert ended["state"] == "failed" and "no progress" in ended["error"] and "2 times" in ended["error"]
     monkeypatch.undo()
     assert lonely.asked(study["id"])["state"] == "done", "the next one is answered"
-    assert before.isdisjoint(lonely.server.workers.pids.values()), "by another process"
+    assert before.isdisjoint(lonely.server.worker_pool.pids.values()), "by another process"
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 5])
@@ -93,12 +97,12 @@ def test_a_power_cut_is_no_fault_of_the_job(tmp_path, cuts: int) -> None:
     records.add_study("s", "P", "tiny", "0", "me")
     for _ in range(cuts):
         assert (found := records.claim_next_job()) is not None and found[0].attempts == 1
-        records.requeue_interrupted_jobs()  # the server has gone, and its workers with it
+        records.requeue_interrupted_jobs()  # the server and its workers have ended
     found = records.claim_next_job()
     assert found is not None
     for attempts in (1, 2):
         assert records.find_job(found[0].id).attempts == attempts
-        records.requeue_job(found[0].id)  # now it is the job that ends its worker
+        records.requeue_job(found[0].id)  # now the job crashes its worker
         records.claim_next_job()
     assert (
         records.find_job(found[0].id).state == "failed"
@@ -106,8 +110,8 @@ def test_a_power_cut_is_no_fault_of_the_job(tmp_path, cuts: int) -> None:
     )
 
 
-def test_a_cancelled_job_stays_cancelled(lonely, pictures) -> None:
-    study = lonely.prepared(pictures)
+def test_a_cancelled_job_stays_cancelled(lonely, picture_folder) -> None:
+    study = lonely.prepared(picture_folder)
     jobs = [
         lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
         for _ in range(2)
@@ -121,46 +125,46 @@ def test_a_cancelled_job_stays_cancelled(lonely, pictures) -> None:
 
 
 def test_what_waited_when_the_server_stopped_is_done_after_the_next_start(
-    tmp_path, tiny_weights, pictures
+    tmp_path, tiny_weights, picture_folder
 ) -> None:
     settings = ServerConfig(
         tmp_path / "data", database_url=create_test_database(), model_files={"tiny": str(tiny_weights)}
     )
     with run_server(settings) as first:
-        study = first.upload(pictures).json()
+        study = first.upload(picture_folder).json()
         job = first.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
     with run_server(settings) as second:
         assert second.wait_for_state(f"/api/predictions/{job['id']}", ("done", "failed"))["state"] == "done"
 
 
-def test_twenty_clients_at_once_are_not_mixed_up(live, patients) -> None:
-    folders = [patients(number) for number in range(2, 8)]
+def test_twenty_clients_at_once_are_not_mixed_up(live_server, make_patient_folder) -> None:
+    folders = [make_patient_folder(number) for number in range(2, 8)]
     with ThreadPoolExecutor(3) as pool:
-        studies = list(pool.map(live.prepared, folders))
+        studies = list(pool.map(live_server.prepared, folders))
     assert [study["patient_id"] for study in studies] == [folder.name for folder in folders]
-    alone = {study["id"]: live.asked(study["id"])["result"] for study in studies}
+    alone = {study["id"]: live_server.asked(study["id"])["result"] for study in studies}
     assert len({result["lesion"]["volume_ml"] for result in alone.values()}) > 1
     asked = [study["id"] for study in studies] * 5
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(live.asked, asked))
+        answers = list(pool.map(live_server.asked, asked))
     for study, answer in zip(asked, answers, strict=True):
         assert answer["state"] == "done"
         for part in ("patient_id", "markers", "lesion"):
             assert answer["result"][part] == alone[study][part]
 
 
-def test_a_study_removed_while_it_is_prepared_leaves_no_image(lonely, pictures) -> None:
-    study = lonely.upload(pictures).json()
+def test_a_study_removed_while_it_is_prepared_leaves_no_image(lonely, picture_folder) -> None:
+    study = lonely.upload(picture_folder).json()
     (job,) = [j for j in waiting(lonely) if j.study_id == study["id"]]
-    while lonely.server.records.job(job.id).state == "queued":
+    while lonely.server.database.find_job(job.id).state == "queued":
         time.sleep(0.005)
     assert lonely.delete(f"/api/studies/{study['id']}").status_code == 204
-    other = lonely.prepared(pictures)  # by the next worker
-    assert other["state"] == "ready" and not lonely.server.store.study(study["id"]).exists()
+    other = lonely.prepared(picture_folder)  # by the next worker
+    assert other["state"] == "ready" and not lonely.server.store.get_study_folder(study["id"]).exists()
 
 
 def waiting(live) -> list[JobRow]:
-    with live.server.records.session() as session:
+    with live.server.database.write_transaction() as session:
         return list(session.scalars(select(JobRow).where(JobRow.state.in_(("queued", "running")))))
 
 
@@ -191,7 +195,9 @@ def test_what_is_asked_of_a_failed_study_fails_too(tmp_path) -> None:
     study = records.add_study("s", "P", "tiny", "0", "me")
     assert (found := records.claim_next_job()) is not None and found[0].kind == "prepare"
     records.fail_job(found[0].id, "FLAIR is missing.")
-    late = records.add_job("predict", study, {}, "me")  # asked by who does not know yet
+    late = records.add_job(
+        "predict", study, {}, "me"
+    )  # requested by a client that has not seen the failure yet
     assert (late.state, late.error) == ("failed", "FLAIR is missing.")
 
 
@@ -205,49 +211,53 @@ def test_a_database_of_another_version_is_refused_in_words(tmp_path) -> None:
         open_database(tmp_path, url)
 
 
-def test_what_was_being_taken_in_when_the_server_died_is_there_again(lonely, pictures) -> None:
+def test_what_was_being_taken_in_when_the_server_died_is_there_again(lonely, picture_folder) -> None:
     server = lonely.server
-    received = server.store.folder / "taken" / "pushed-0"
-    shutil.copytree(pictures, received)
+    received = server.store.data_folder / "taken" / "pushed-0"
+    shutil.copytree(picture_folder, received)
     sent = {path.relative_to(received) for path in received.rglob("*")}
-    server.store.adopt("half", received, "P")
+    server.store.adopt_upload("half", received, "P")
     assert not received.exists()
-    server.recover()
+    server.recover_interrupted_studies()
     assert {path.relative_to(received) for path in received.rglob("*")} == sent
-    assert not server.store.study("half").exists() and not server.store.unrecorded()
+    assert not server.store.get_study_folder("half").exists() and not server.store.list_unrecorded()
 
 
-def test_a_database_that_is_away_costs_no_study(lonely, drawn, monkeypatch) -> None:
+def test_a_database_that_is_away_costs_no_study(lonely, drawn_images, monkeypatch) -> None:
     server = lonely.server
-    received = server.store.folder / "taken" / "pushed-1"
+    received = server.store.data_folder / "taken" / "pushed-1"
     received.parent.mkdir(parents=True, exist_ok=True)
-    write_dicom(received, drop_mask(drawn))
+    write_dicom(received, drop_mask(drawn_images))
 
     def away(*_, **__):
         raise OperationalError("INSERT", {}, Exception("gone"))
 
     with monkeypatch.context() as patched, pytest.raises(OperationalError):
-        patched.setattr(server.records, "add_study", away)
-        server.admit(received, "tiny", "me")
-    assert received.exists() and not server.store.unrecorded()
-    row = server.admit(received, "tiny", "me", then=FollowUp(create_prediction_request, ("A@h:1",)))
-    with server.records.reading() as session:
+        patched.setattr(server.database, "add_study", away)
+        server.admit_study(received, "tiny", "me")
+    assert received.exists() and not server.store.list_unrecorded()
+    row = server.admit_study(
+        received, "tiny", "me", follow_up=FollowUp(create_prediction_request, ("A@h:1",))
+    )
+    with server.database.read_transaction() as session:
         (delivery,) = session.scalars(select(DeliveryRow).join(JobRow).where(JobRow.study_id == row.id))
     assert delivery.destination == "A@h:1" and delivery.state == "owed"
 
 
-def test_an_upload_waits_until_the_models_are_known(tmp_path, tiny_weights, pictures, monkeypatch) -> None:
+def test_an_upload_waits_until_the_models_are_known(
+    tmp_path, tiny_weights, picture_folder, monkeypatch
+) -> None:
     server = create_server(
         ServerConfig(tmp_path, database_url=create_test_database(), model_files={"tiny": str(tiny_weights)})
     )
     received = tmp_path / "uploads" / "one"
-    shutil.copytree(pictures, received)
-    monkeypatch.setattr(context, "LOADING_S", 0.05)
+    shutil.copytree(picture_folder, received)
+    monkeypatch.setattr(dependencies, "MODEL_LOADING_TIMEOUT_S", 0.05)
     with pytest.raises(HTTPException) as refused:
         server.admit_study(received, "tiny", "me")
     assert refused.value.status_code == 503 and refused.value.detail.code == "server-starting"
     assert received.exists() and not server.store.list_unrecorded()
-    monkeypatch.setattr(context, "LOADING_S", 60.0)
+    monkeypatch.setattr(dependencies, "MODEL_LOADING_TIMEOUT_S", 60.0)
     server.worker_pool.start()
     assert server.admit_study(received, "tiny", "me").model == "tiny"
     server.worker_pool.stop()
@@ -279,9 +289,9 @@ def test_stopping_the_server_is_no_death(tmp_path) -> None:
     )
 
 
-def test_a_database_that_is_away_for_a_while_stops_nobody(lonely, pictures, monkeypatch) -> None:
-    study = lonely.prepared(pictures)
-    records, real = lonely.server.records, lonely.server.records.next_job
+def test_a_database_that_is_away_for_a_while_stops_nobody(lonely, picture_folder, monkeypatch) -> None:
+    study = lonely.prepared(picture_folder)
+    records, real = lonely.server.database, lonely.server.database.claim_next_job
     away = iter([True] * 3)
 
     def next_job():
@@ -289,20 +299,20 @@ def test_a_database_that_is_away_for_a_while_stops_nobody(lonely, pictures, monk
             raise OperationalError("SELECT", {}, Exception("gone"))
         return real()
 
-    monkeypatch.setattr(records, "next_job", next_job)
+    monkeypatch.setattr(records, "claim_next_job", next_job)
     assert lonely.asked(study["id"])["state"] == "done" and next(away, None) is None
 
 
-def test_other_weights_do_not_go_on_with_what_was_prepared(lonely, pictures) -> None:
-    study = lonely.prepared(pictures)
-    with lonely.server.records.session() as session:
+def test_other_weights_do_not_go_on_with_what_was_prepared(lonely, picture_folder) -> None:
+    study = lonely.prepared(picture_folder)
+    with lonely.server.database.write_transaction() as session:
         row = session.get_one(StudyRow, study["id"])
         row.about = row.about | {"model_sha256": "of other weights"}
-    assert "prepared for other weights; upload it again" in lonely.asked(study["id"])["error"]
+    assert "prepared for different model weights; upload it again" in lonely.asked(study["id"])["error"]
 
 
 def test_removing_and_preparing_a_study_do_not_wait_for_each_other(tmp_path) -> None:
-    """Two writers that lock a study and its job in opposite orders end in a deadlock on PostgreSQL."""
+    """Two writers that lock a study and its job in opposite orders cause a deadlock on PostgreSQL."""
     records = open_database(tmp_path, create_test_database())
 
     def prepare(job: str) -> None:

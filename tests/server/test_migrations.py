@@ -1,4 +1,4 @@
-"""Databases of every earlier layout are brought to this one, on SQLite and, where there is a server, PostgreSQL."""
+"""Databases of every earlier schema are upgraded to the current one, on SQLite and, if available, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from tests.server.conftest import create_test_database
 
+from gliomark.server.database import Base, Database, _configure_sqlite, connect_database
 from gliomark.server.migrations import upgrade
-from gliomark.server.records import Base, Database, _configure_sqlite, connect_database
 from gliomark.study import GliomarkError
 
 MOMENT = "2026-01-02 03:04:05"
-# as the versions before made them, word for word
+# exactly as the previous versions created them
 FIRST = {
     "studies": "id VARCHAR(36) NOT NULL, patient_id VARCHAR NOT NULL, model VARCHAR NOT NULL, "
     "input_sha256 VARCHAR(64) NOT NULL, state VARCHAR NOT NULL, error VARCHAR, about JSON NOT NULL, "
@@ -72,7 +72,8 @@ JOB = {
 
 
 def make(url: str, layout: str) -> None:
-    """A database as an earlier version left it: a study with a prediction, its truth, a token and a line of the log."""
+    """Create a database as an earlier version left it: a study, a prediction, its pathology result, a token, a log
+    line."""
     engine = create_engine(url)
     sqlite = engine.dialect.name == "sqlite"
     types = {
@@ -129,7 +130,7 @@ def database(folder: Path) -> str:
 
 
 def content(url: str) -> dict[str, tuple[list[str], list[tuple]]]:
-    """Every table's columns and rows, and for SQLite the text of everything that was made."""
+    """Return the columns and rows of every table and, for SQLite, the SQL text of all objects."""
     engine = create_engine(url)
     with engine.connect() as connection:
         there = inspect(connection)
@@ -145,7 +146,7 @@ def content(url: str) -> dict[str, tuple[list[str], list[tuple]]]:
 
 
 def differences(engine: Engine) -> list[object]:
-    """Between the database and the tables in ``records``, indices and references included."""
+    """Return the differences between the database and the tables in ``database``, with indexes and foreign keys."""
     with engine.connect() as connection:
         return compare_metadata(MigrationContext.configure(connection), Base.metadata)
 
@@ -196,7 +197,7 @@ def test_an_earlier_layout_is_brought_to_this_one(layout: str, tmp_path: Path) -
 
 
 def test_rows_stay_tied_to_each_other(tmp_path: Path) -> None:
-    """A table that was made anew on the way is the one that others refer to."""
+    """Foreign keys refer to the table that replaced the original one."""
     url = database(tmp_path)
     make(url, "0001")
     engine = connect_database(url)
@@ -244,7 +245,7 @@ def test_an_upgrade_that_fails_leaves_everything_as_it_was(layout: str, tmp_path
     url = database(tmp_path)
     make(url, layout)
     engine = create_engine(url)
-    with engine.begin() as connection:  # in the way of the last revision, after all others were run
+    with engine.begin() as connection:  # objects that conflict with a later revision
         connection.execute(text("DROP TABLE tokens"))
         connection.execute(text("CREATE VIEW tokens AS SELECT 1 AS sha256"))
         if layout == "0001":
@@ -253,13 +254,13 @@ def test_an_upgrade_that_fails_leaves_everything_as_it_was(layout: str, tmp_path
             connection.execute(text("ALTER TABLE studies ADD COLUMN progress FLOAT"))
     engine.dispose()
     before = content(url)
-    with pytest.raises(GliomarkError, match="could not be brought to this version .* as it was"):
+    with pytest.raises(GliomarkError, match="could not be upgraded to this version .* unchanged"):
         connect_database(url)
     assert content(url) == before
 
 
 def raised_by(count: int, work: Callable[[], object]) -> list[BaseException]:
-    """What so many threads raise that do the same at once."""
+    """Run the same function in several threads at once and return the exceptions."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -287,10 +288,10 @@ def test_servers_that_start_at_once_do_not_collide(
     asked = upgrade._open_exclusive_transaction
 
     def all_at_once(engine: Engine):
-        together.wait(20)  # all have seen that there is something to do
+        together.wait(20)  # all threads have seen that an upgrade is needed
         return asked(engine)
 
-    monkeypatch.setattr(upgrade, "_alone", all_at_once)
+    monkeypatch.setattr(upgrade, "_open_exclusive_transaction", all_at_once)
 
     assert not raised_by(6, lambda: connect_database(url).dispose())
     engine = connect_database(url)
@@ -300,7 +301,7 @@ def test_servers_that_start_at_once_do_not_collide(
 
 
 def test_programs_that_open_a_new_database_at_once_all_may(tmp_path: Path) -> None:
-    """SQLite does not wait by itself where two change how the file keeps its journal."""
+    """SQLite does not wait on its own if two programs change the journal mode at the same time."""
     for number in range(60):
         path = tmp_path / f"{number}.db"
         with closing(sqlite3.connect(path)) as connection:

@@ -1,4 +1,4 @@
-"""Pickles of earlier versions: what a server kept is taken over, anything else is refused and does not run."""
+"""Pickles of earlier versions: stored records are converted; everything else is refused and not executed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.test_stored import a_study, same
 from gliomark.found_outline import SuppliedMask
 from gliomark.messages import message
 from gliomark.pipeline import PreparedStudy
-from gliomark.server import older
+from gliomark.record_files import has_record
+from gliomark.server import legacy_records
 from gliomark.server.run import open_database
-from gliomark.server.store import StudyStore
-from gliomark.stored import has_record
+from gliomark.server.study_store import StudyStore
 from gliomark.study import (
     ClinicalData,
     Contributions,
@@ -68,7 +68,8 @@ def a_prediction(prepared: PreparedStudy) -> Prediction:
 
 
 def as_before(record: Any, protocol: int = 5) -> bytes:
-    """As the version before kept it: a study and what was prepared whole, of a prediction its own fields."""
+    """Store records as the previous version did: study and prepared study completely, a prediction's own fields
+    only."""
     if isinstance(record, Prediction):
         own = {name: part for name, part in vars(record).items() if name not in ("study", "stack")}
         return pickle.dumps(own, protocol=protocol)
@@ -95,7 +96,7 @@ def keep_before(store: StudyStore, prepared: PreparedStudy, protocol: int = 5) -
 def test_what_was_kept_is_taken_over_as_it_was(store: StudyStore, protocol: int) -> None:
     prepared = a_prepared(store.get_study_folder("s"))
     keep_before(store, prepared, protocol)
-    older.convert_legacy_data(store, open_database(store.data_folder, ""))
+    legacy_records.convert_legacy_data(store, open_database(store.data_folder, ""))
     assert not list(store.data_folder.rglob("*.pickle"))
     same(prepared.study, store.load_study("s"))
     same(prepared, store.load_prepared("s"))
@@ -120,16 +121,16 @@ def test_a_taking_over_that_was_cut_off_goes_on(store: StudyStore, monkeypatch: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(older, "same_record", cut)  # written, not yet believed
-        older.convert_legacy_data(store, records)
+        patched.setattr(legacy_records, "is_same_record", cut)  # written, but not yet compared
+        legacy_records.convert_legacy_data(store, records)
     assert len(list(store.data_folder.rglob("*.pickle"))) == 3
-    older.convert_legacy_data(store, records)
+    legacy_records.convert_legacy_data(store, records)
     assert not list(store.data_folder.rglob("*.pickle"))
     same(prepared, store.load_prepared("s"))
     assert [(line.action, line.detail) for line in records.list_audit_lines()] == [
         ("older data taken over", {"files": 3})
     ]
-    older.convert_legacy_data(store, records)
+    legacy_records.convert_legacy_data(store, records)
     assert len(records.list_audit_lines()) == 1
 
 
@@ -146,11 +147,11 @@ def test_serve_takes_everything_over_before_it_listens(store: StudyStore, tiny_w
 
 def test_what_does_not_come_back_the_same_stays(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_before(store, a_prepared(store.get_study_folder("s")))
-    monkeypatch.setattr(older, "same_record", lambda *_: False)
+    monkeypatch.setattr(legacy_records, "is_same_record", lambda *_: False)
     with pytest.raises(
-        GliomarkError, match=r"study\.pickle, which an earlier version .* did not come back the same"
+        GliomarkError, match=r"study\.pickle, which an earlier version .* differs from the original"
     ):
-        older.convert_pickle(store.get_study_folder("s"), "study", Study)
+        legacy_records.convert_pickle(store.get_study_folder("s"), "study", Study)
     assert (store.get_study_folder("s") / "study.pickle").exists()
 
 
@@ -166,7 +167,7 @@ def test_files_of_a_data_folder_that_was_moved_are_found(store: StudyStore) -> N
 
 
 def without(record: Any, *names: str, **more: Any) -> Any:
-    """A record as a version had it that did not know these fields, and knew others."""
+    """Remove and add fields, so that the record looks like one of an earlier version."""
     for name in names:
         record.__dict__.pop(name)
     record.__dict__.update(more)
@@ -174,7 +175,7 @@ def without(record: Any, *names: str, **more: Any) -> Any:
 
 
 def test_a_stand_in_that_was_filed_under_another_name_gets_its_own(store: StudyStore) -> None:
-    """As before a stand-in was called what it is: such a study ended in KeyError when it was predicted again."""
+    """Formerly a substitute was stored under the missing sequence's name, and a new prediction raised KeyError."""
     now = a_prepared(store.get_study_folder("s"))
     study = replace(now.study, series={T1C: now.study.series[T1C], T2: now.study.series[T1C]})
     stack = without(now.stack, "coverage", "examined", "warnings")
@@ -211,7 +212,7 @@ def test_an_outline_of_the_first_version_is_known_by_its_hash(store: StudyStore)
     records = open_database(store.data_folder, "")
     records.add_study("s", PATIENT, "demo", "0", "me")
     (store.get_study_folder("s") / "corrected.png").write_bytes(b"an outline")
-    older.convert_legacy_data(store, records)
+    legacy_records.convert_legacy_data(store, records)
     study = records.find_study("s")
     assert (
         study is not None and store.get_correction_path("s", study.correction).read_bytes() == b"an outline"
@@ -223,7 +224,7 @@ def test_an_outline_of_the_first_version_is_known_by_its_hash(store: StudyStore)
 
 
 class Call:
-    """Pickles as a call."""
+    """A pickle that calls a function."""
 
     def __init__(self, what: Callable[..., Any], *told: Any, state: Any = None) -> None:
         self.what, self.told, self.state = what, told, state
@@ -233,7 +234,7 @@ class Call:
 
 
 def named(module: str, name: str, *told: str) -> bytes:
-    """A call of anything by name, in the oldest of forms."""
+    """A pickle, in protocol 0, that calls any function by name."""
     arguments = b"".join(b"V" + one.encode() + b"\n" for one in told)
     return f"c{module}\n{name}\n(".encode() + arguments + b"tR."
 
@@ -297,7 +298,7 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(
 
 
 def test_the_hostile_pickles_are_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the test above refuses does something where it is believed."""
+    """What the previous test refuses has an effect with an unrestricted unpickler."""
     monkeypatch.chdir(tmp_path)
     for name in (
         "os.system",
@@ -314,7 +315,7 @@ def test_the_hostile_pickles_are_hostile(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_pickle_cannot_change_the_program(store: StudyStore) -> None:
-    """Attributes may be set on what a pickle names: never on what others use."""
+    """A pickle may set attributes on the objects that it names, but not on shared ones."""
     before = Study.__init__
     spoil = b"cgliomark.study\nStudy\n(N}V__init__\nNstb0cgliomark.messages\n_restore\n(N}V__name__\nVx\nstb."
     (store.get_study_folder("s") / "study.pickle").write_bytes(spoil)
@@ -329,9 +330,9 @@ def test_one_study_that_cannot_be_taken_over_does_not_stop_the_others(store: Stu
     keep_before(store, prepared)
     (store.get_study_folder("a")).mkdir()
     (store.get_study_folder("a") / "study.pickle").write_bytes(HOSTILE["os.system"]())
-    older.convert_legacy_data(store, open_database(store.data_folder, ""))
+    legacy_records.convert_legacy_data(store, open_database(store.data_folder, ""))
     same(prepared, store.load_prepared("s"))
-    with pytest.raises(GliomarkError, match=r"posix\.system has no place in a study"):
+    with pytest.raises(GliomarkError, match=r"posix\.system is not allowed in a study"):
         store.load_study("a")
 
 
@@ -339,5 +340,5 @@ def test_uploaded_pickles_are_left_alone(store: StudyStore) -> None:
     sent = store.get_input_folder("s") / "P" / "study.pickle"
     sent.parent.mkdir(parents=True)
     sent.write_bytes(HOSTILE["os.system"]())
-    older.convert_legacy_data(store, open_database(store.data_folder, ""))
+    legacy_records.convert_legacy_data(store, open_database(store.data_folder, ""))
     assert sent.read_bytes() == HOSTILE["os.system"]()

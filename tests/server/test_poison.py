@@ -1,4 +1,5 @@
-"""The measurement among poison, small: every kind is refused in a sentence, good patients are answered as alone."""
+"""The experiment with malformed uploads, small: each is refused with a message, and valid patients get the same
+results."""
 
 from __future__ import annotations
 
@@ -8,30 +9,30 @@ from pathlib import Path
 import pytest
 from tests.server.conftest import LiveClient
 
-from gliomark.experiments.bedside.poison import INVALID_UPLOADS
-from gliomark.experiments.bedside.server_poison import (
+from gliomark.experiments.robustness.invalid_uploads import INVALID_UPLOADS
+from gliomark.experiments.robustness.server_invalid_uploads import (
     send_invalid_upload,
     send_valid_upload,
     upload_and_predict,
 )
-from gliomark.experiments.bedside.serving import read_patient_files
+from gliomark.experiments.robustness.server_process import read_patient_files
 
 pytestmark = pytest.mark.slow
 
 
-def test_good_ones_among_poison(live: LiveClient, pictures: Path) -> None:
-    files = read_patient_files(pictures)
-    alone = upload_and_predict(live, files)
+def test_good_ones_among_poison(live_server: LiveClient, picture_folder: Path) -> None:
+    files = read_patient_files(picture_folder)
+    alone = upload_and_predict(live_server, files)
     with ThreadPoolExecutor(6) as pool:
-        good = [pool.submit(send_valid_upload, live, files, alone) for _ in range(3)]
+        good = [pool.submit(send_valid_upload, live_server, files, alone) for _ in range(3)]
         poison = [
-            pool.submit(send_invalid_upload, live, kind, make(files))
+            pool.submit(send_invalid_upload, live_server, kind, make(files))
             for kind, make in INVALID_UPLOADS.items()
         ]
         sent = [one.result() for one in (*good, *poison)]
     assert not [one for one in sent if not one.right]
     assert len({one.said for one in sent if one.kind != "good"}) > 6, "each for its own reason"
-    assert live.get("/api/health").json()["status"] == "ok"
+    assert live_server.get("/api/health").json()["status"] == "ok"
 
 
 @pytest.mark.parametrize("kind", INVALID_UPLOADS)

@@ -1,4 +1,4 @@
-"""From upload to report over HTTP: the same answers as the pipeline's own."""
+"""From upload to report over HTTP: the same results as the pipeline's."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ import gliomark.reporting
 from gliomark import load_model, predict, read_study
 from gliomark.messages import Message, from_message_record
 from gliomark.pipeline import predict_prepared, prepare_study
-from gliomark.server.work import PREPARE_PROGRESS, STEP_MESSAGES
+from gliomark.server.worker import PREPARE_PROGRESS, STEP_MESSAGES
 from gliomark.study import ClinicalData
 
 
 @pytest.fixture(scope="module")
-def own(pictures: Path, tiny_weights: Path):
-    """The pipeline's answer for the same patient."""
-    return predict(read_study(pictures), ClinicalData(PATIENT, 50.0, 0), load_model(tiny_weights))
+def own(picture_folder: Path, tiny_weights: Path):
+    """The pipeline's prediction for the same patient."""
+    return predict(read_study(picture_folder), ClinicalData(PATIENT, 50.0, 0), load_model(tiny_weights))
 
 
 @pytest.fixture(scope="module")
-def answer(live, study) -> dict:
-    return live.asked(study["id"])
+def answer(live_server, prepared_study) -> dict:
+    return live_server.asked(prepared_study["id"])
 
 
 def grey(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(content)))
 
 
-def test_the_study_is_described_and_shown(live, study, own) -> None:
-    assert study["state"] == "ready" and study["patient_id"] == PATIENT
-    assert study["slice_names"] == list(own.stack.slice_names) and study["shape"] == list(
+def test_the_study_is_described_and_shown(live_server, prepared_study, own) -> None:
+    assert prepared_study["state"] == "ready" and prepared_study["patient_id"] == PATIENT
+    assert prepared_study["slice_names"] == list(own.stack.slice_names) and prepared_study["shape"] == list(
         own.stack.brain.shape
     )
     for name, image in own.stack.images.items():
-        shown = grey(live.get(f"/api/studies/{study['id']}/slices/{name}/7.png").content)
-        low, high = study["grey"][name]["low"], study["grey"][name]["high"]
+        shown = grey(live_server.get(f"/api/studies/{prepared_study['id']}/slices/{name}/7.png").content)
+        low, high = prepared_study["grey"][name]["low"], prepared_study["grey"][name]["high"]
         assert shown.dtype == np.uint16
         np.testing.assert_allclose(low + shown / 65535 * (high - low), image[7], atol=(high - low) / 65535)
-    assert live.get(f"/api/studies/{study['id']}/slices/T2/7.png").status_code == 404
-    assert live.get(f"/api/studies/{study['id']}/slices/FLAIR/99.png").status_code == 404
+    assert live_server.get(f"/api/studies/{prepared_study['id']}/slices/T2/7.png").status_code == 404
+    assert live_server.get(f"/api/studies/{prepared_study['id']}/slices/FLAIR/99.png").status_code == 404
 
 
-def test_the_answer_is_the_pipelines(live, answer, own) -> None:
+def test_the_answer_is_the_pipelines(live_server, answer, own) -> None:
     assert answer["state"] == "done" and answer["progress"] == 1
     schema = json.loads(
         (Path(gliomark.reporting.__file__).parent / "prediction.schema.json").read_text("utf-8")
@@ -58,68 +58,88 @@ def test_the_answer_is_the_pipelines(live, answer, own) -> None:
     jsonschema.validate(answer["result"], schema)
     said = {m["marker"]: (m["probability"], m["level"]) for m in answer["result"]["markers"]}
     assert said == {m.marker: (round(m.probability, 6), m.level) for m in own.markers}
-    mask = grey(live.get(f"/api/predictions/{answer['id']}/mask.png").content).reshape(own.stack.brain.shape)
+    mask = grey(live_server.get(f"/api/predictions/{answer['id']}/mask.png").content).reshape(
+        own.stack.brain.shape
+    )
     assert np.array_equal(mask > 0, own.segmentation.mask) and mask.any()
-    assert live.get(f"/api/predictions/{answer['id']}/prediction.json").json() == answer["result"]
+    assert live_server.get(f"/api/predictions/{answer['id']}/prediction.json").json() == answer["result"]
     assert answer["id"] in [
-        job["id"] for job in live.get("/api/predictions", params={"patient_id": PATIENT}).json()
+        job["id"] for job in live_server.get("/api/predictions", params={"patient_id": PATIENT}).json()
     ]
 
 
-def test_the_way_is_told_as_it_happens(live, study) -> None:
-    job = live.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
-    with live.stream("GET", f"/api/predictions/{job['id']}/events") as events:
+def test_the_way_is_told_as_it_happens(live_server, prepared_study) -> None:
+    job = live_server.post(
+        f"/api/studies/{prepared_study['id']}/predictions", json={"age": 50, "sex": 0}
+    ).json()
+    with live_server.stream("GET", f"/api/predictions/{job['id']}/events") as events:
         told = [json.loads(line[6:]) for line in events.iter_lines() if line]
     assert told[-1]["state"] == "done" and [one["progress"] for one in told] == sorted(
         one["progress"] for one in told
     )
-    with live.stream("GET", f"/api/studies/{study['id']}/events") as events:
+    with live_server.stream("GET", f"/api/studies/{prepared_study['id']}/events") as events:
         assert [json.loads(line[6:])["state"] for line in events.iter_lines() if line] == ["ready"]
 
 
-def test_the_way_of_preparing_is_told_too(live, pictures, tiny_weights) -> None:
-    sent = live.upload(pictures).json()
-    with live.stream("GET", f"/api/studies/{sent['id']}/events") as events:
+def test_the_way_of_preparing_is_told_too(live_server, picture_folder, tiny_weights) -> None:
+    sent = live_server.upload(picture_folder).json()
+    with live_server.stream("GET", f"/api/studies/{sent['id']}/events") as events:
         told = [json.loads(line[6:]) for line in events.iter_lines() if line]
     assert told[-1]["state"] == "ready" and {one["step"] for one in told} <= {"", *STEP_MESSAGES.values()}
     assert [one["progress"] for one in told] == sorted(one["progress"] for one in told)
     steps: list[str] = []
-    prepare_study(read_study(pictures), load_model(tiny_weights), steps.append)
+    prepare_study(read_study(picture_folder), load_model(tiny_weights), steps.append)
     assert steps == list(PREPARE_PROGRESS) and all(step in STEP_MESSAGES for step in steps)
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "Volume"), ("zh", "体积")])
-def test_the_report_is_a_page(live, answer, language, word) -> None:
-    page = live.get(f"/api/predictions/{answer['id']}/report.html", params={"language": language})
+def test_the_report_is_a_page(live_server, answer, language, word) -> None:
+    page = live_server.get(f"/api/predictions/{answer['id']}/report.html", params={"language": language})
     assert page.status_code == 200 and word in page.text and PATIENT in page.text
 
 
-def test_the_map_lies_on_the_deciding_slices_and_changes_no_later_answer(live, study, answer) -> None:
-    heat = grey(live.get(f"/api/predictions/{answer['id']}/heat/idh.png").content).reshape(study["shape"])
-    decided = [study["slice_names"].index(name) for name in answer["result"]["markers"][0]["slices_used"]]
+def test_the_map_lies_on_the_deciding_slices_and_changes_no_later_answer(
+    live_server, prepared_study, answer
+) -> None:
+    heat = grey(live_server.get(f"/api/predictions/{answer['id']}/heat/idh.png").content).reshape(
+        prepared_study["shape"]
+    )
+    decided = [
+        prepared_study["slice_names"].index(name) for name in answer["result"]["markers"][0]["slices_used"]
+    ]
     assert set(np.flatnonzero(heat.any(axis=(1, 2)))) <= set(decided)
-    again = [live.asked(study["id"])["result"]["markers"] for _ in range(3)]  # both workers are met
+    again = [
+        live_server.asked(prepared_study["id"])["result"]["markers"] for _ in range(3)
+    ]  # enough requests to reach both workers
     assert all(markers == answer["result"]["markers"] for markers in again)
-    assert live.get(f"/api/predictions/{answer['id']}/heat/nothing.png").status_code == 404
+    assert live_server.get(f"/api/predictions/{answer['id']}/heat/nothing.png").status_code == 404
 
 
-def test_the_doctors_outline_is_asked_again(live, study, answer, pictures, tiny_weights) -> None:
-    place, model = f"/api/studies/{study['id']}", load_model(tiny_weights)
-    assert live.get(f"{place}/mask.png").status_code == 404
+def test_the_doctors_outline_is_asked_again(
+    live_server, prepared_study, answer, picture_folder, tiny_weights
+) -> None:
+    place, model = f"/api/studies/{prepared_study['id']}", load_model(tiny_weights)
+    assert live_server.get(f"{place}/mask.png").status_code == 404
     assert (
-        live.post(f"{place}/predictions", json={"age": 50, "sex": 0, "outline": "corrected"}).status_code
+        live_server.post(
+            f"{place}/predictions", json={"age": 50, "sex": 0, "outline": "corrected"}
+        ).status_code
         == 409
     )
-    drawn = np.zeros(study["shape"], np.uint8)
+    drawn = np.zeros(prepared_study["shape"], np.uint8)
     drawn[8:12, 100:130, 100:140] = 255
     buffer = BytesIO()
     Image.fromarray(drawn.reshape(-1, 240)).save(buffer, "PNG")
-    kept = live.put(f"{place}/mask.png", content=buffer.getvalue())
-    assert kept.json()["lesion_volume_ml"] == pytest.approx(4 * 30 * 40 * np.prod(study["spacing_mm"]) / 1000)
-    assert np.array_equal(grey(live.get(f"{place}/mask.png").content).reshape(study["shape"]), drawn)
-    job = live.asked(study["id"], outline="corrected", enhancing="yes")
+    kept = live_server.put(f"{place}/mask.png", content=buffer.getvalue())
+    assert kept.json()["lesion_volume_ml"] == pytest.approx(
+        4 * 30 * 40 * np.prod(prepared_study["spacing_mm"]) / 1000
+    )
+    assert np.array_equal(
+        grey(live_server.get(f"{place}/mask.png").content).reshape(prepared_study["shape"]), drawn
+    )
+    job = live_server.asked(prepared_study["id"], outline="corrected", enhancing="yes")
     found = job["result"]
-    prepared = prepare_study(read_study(pictures), model)
+    prepared = prepare_study(read_study(picture_folder), model)
     own = predict_prepared(
         prepared, ClinicalData(PATIENT, 50.0, 0), model, has_enhancing_focus=True, reader_mask=drawn > 0
     )
@@ -128,38 +148,40 @@ def test_the_doctors_outline_is_asked_again(live, study, answer, pictures, tiny_
         found["markers"][0]["decided_by"] == "reader's finding"
         and found["lesion"]["rule"] == "reader's outline"
     )
-    kept_file = live.server.store.correction(study["id"], job["outline_sha256"])
+    kept_file = live_server.server.store.get_correction_path(prepared_study["id"], job["outline_sha256"])
     assert (
         hashlib.sha256(kept_file.read_bytes()).hexdigest() == job["outline_sha256"]
         and not answer["outline_sha256"]
     )
-    asked = [line for line in live.get("/api/audit").json() if line["subject"] == job["id"]]
+    asked = [line for line in live_server.get("/api/audit").json() if line["subject"] == job["id"]]
     assert asked[-1]["detail"]["outline_sha256"] == job["outline_sha256"]
-    assert live.delete(f"{place}/mask.png").status_code == 204
-    assert live.get(f"{place}/mask.png").status_code == 404
-    assert live.asked(study["id"])["result"]["markers"] == answer["result"]["markers"]
+    assert live_server.delete(f"{place}/mask.png").status_code == 204
+    assert live_server.get(f"{place}/mask.png").status_code == 404
+    assert live_server.asked(prepared_study["id"])["result"]["markers"] == answer["result"]["markers"]
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"no picture", "no readable PNG"), (None, "must be 240 x"), ("RGB", "kind RGB")],
+    [(b"no picture", "not a readable PNG"), (None, "must be 240 x"), ("RGB", "mode RGB")],
 )
-def test_an_outline_that_is_none_is_refused(live, study, content, said) -> None:
+def test_an_outline_that_is_none_is_refused(live_server, prepared_study, content, said) -> None:
     if not isinstance(content, bytes):
-        size = (240, 240 * study["shape"][0]) if content else (7, 7)
+        size = (240, 240 * prepared_study["shape"][0]) if content else (7, 7)
         buffer = BytesIO()
         Image.new(content or "L", size).save(buffer, "PNG")
         content = buffer.getvalue()
-    refused = live.put(f"/api/studies/{study['id']}/mask.png", content=content)
+    refused = live_server.put(f"/api/studies/{prepared_study['id']}/mask.png", content=content)
     assert refused.status_code == 422 and said in refused.json()["detail"]
-    assert live.get(f"/api/studies/{study['id']}").json()["corrected"] is False
+    assert live_server.get(f"/api/studies/{prepared_study['id']}").json()["corrected"] is False
 
 
-def test_pictures_have_no_dicom_results_and_asking_leaves_nothing(live, study, answer) -> None:
-    folder = live.server.store.prediction(study["id"], answer["id"])
+def test_pictures_have_no_dicom_results_and_asking_leaves_nothing(
+    live_server, prepared_study, answer
+) -> None:
+    folder = live_server.server.store.get_prediction_folder(prepared_study["id"], answer["id"])
     before = sorted(folder.iterdir())
-    refused = live.get(f"/api/predictions/{answer['id']}/dicom.zip")
-    assert refused.status_code == 409 and "did not come as DICOM" in refused.json()["detail"]
+    refused = live_server.get(f"/api/predictions/{answer['id']}/dicom.zip")
+    assert refused.status_code == 409 and "are not DICOM" in refused.json()["detail"]
     assert sorted(folder.iterdir()) == before
 
 
@@ -173,25 +195,29 @@ def test_pictures_have_no_dicom_results_and_asking_leaves_nothing(live, study, a
         ({"age": 50, "sex": 0, "colour": "red"}, 422, "colour"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(live, study, asked, status, said) -> None:
-    refused = live.post(f"/api/studies/{study['id']}/predictions", json=asked)
+def test_what_does_not_fit_is_one_sentence(live_server, prepared_study, asked, status, said) -> None:
+    refused = live_server.post(f"/api/studies/{prepared_study['id']}/predictions", json=asked)
     assert refused.status_code == status and said in refused.json()["detail"]
 
 
-def test_age_and_sex_may_be_unknown_if_that_is_said(live, study) -> None:
-    found = live.asked(study["id"], age=None, sex=None, without_clinical=True)["result"]
+def test_age_and_sex_may_be_unknown_if_that_is_said(live_server, prepared_study) -> None:
+    found = live_server.asked(prepared_study["id"], age=None, sex=None, without_clinical=True)["result"]
     assert any("unknown" in warning for warning in found["warnings"])
 
 
-def test_a_refusal_is_a_sentence_and_data(live, study) -> None:
-    """The client says it in its own language by the code; nothing is recognised by its words."""
+def test_a_refusal_is_a_sentence_and_data(live_server, prepared_study) -> None:
+    """The client translates the message by its code; it never compares texts."""
     refusals = {
-        "no-such-study": live.get("/api/studies/nothing"),
-        "no-such-slice": live.get(f"/api/studies/{study['id']}/slices/T1C/999.png"),
-        "age-or-sex-missing": live.post(f"/api/studies/{study['id']}/predictions", json={"age": 50}),
-        "no-such-prediction": live.get("/api/predictions/nothing"),
-        "no-found-outline": live.get(f"/api/studies/{study['id']}/found.png"),
-        "request-unfit": live.post(f"/api/studies/{study['id']}/predictions", json={"age": 500, "sex": 0}),
+        "no-such-study": live_server.get("/api/studies/nothing"),
+        "no-such-slice": live_server.get(f"/api/studies/{prepared_study['id']}/slices/T1C/999.png"),
+        "age-or-sex-missing": live_server.post(
+            f"/api/studies/{prepared_study['id']}/predictions", json={"age": 50}
+        ),
+        "no-such-prediction": live_server.get("/api/predictions/nothing"),
+        "no-found-outline": live_server.get(f"/api/studies/{prepared_study['id']}/found.png"),
+        "request-unfit": live_server.post(
+            f"/api/studies/{prepared_study['id']}/predictions", json={"age": 500, "sex": 0}
+        ),
     }
     for code, refused in refusals.items():
         answer = refused.json()
@@ -199,56 +225,58 @@ def test_a_refusal_is_a_sentence_and_data(live, study) -> None:
         assert isinstance(told, Message) and told.code == code and told == answer["detail"]
 
 
-def test_an_answer_brings_its_sentences_as_data(live, answer) -> None:
+def test_an_answer_brings_its_sentences_as_data(live_server, answer) -> None:
     result = answer["result"]
     texts = [m["performance"] for m in result["markers"]] + [result["lesion"]["rule"], *result["notes"][:0]]
     known = {record["text"]: from_message_record(record) for record in result["messages"]}
     assert all(isinstance(known[text], Message) for text in texts)
-    page = live.get(f"/api/predictions/{answer['id']}/report.html?language=zh").text
+    page = live_server.get(f"/api/predictions/{answer['id']}/report.html?language=zh").text
     assert "各序列合并为一个输入" in page and "交叉验证" in page and "cross-validation" not in page
 
 
-def test_a_mask_that_came_with_the_images_is_offered_and_not_used(live, drawn, tmp_path) -> None:
-    study = live.prepared(write_pictures(tmp_path / "P77", drawn))
+def test_a_mask_that_came_with_the_images_is_offered_and_not_used(
+    live_server, drawn_images, tmp_path
+) -> None:
+    study = live_server.prepared(write_pictures(tmp_path / "P77", drawn_images))
     assert study["found_outline"] == "mask" and not study["corrected"]
-    offered = grey(live.get(f"/api/studies/{study['id']}/found.png").content).reshape(study["shape"])
-    result = live.asked(study["id"])["result"]
+    offered = grey(live_server.get(f"/api/studies/{study['id']}/found.png").content).reshape(study["shape"])
+    result = live_server.asked(study["id"])["result"]
     used = sum(area is not None for area in result["lesion"]["areas_mm2"].values())
     assert set(np.unique(offered)) == {0, 255} and used and (offered > 0).any(axis=(1, 2)).sum() > 3
     assert any("mask" in note and "was not used" in note for note in result["notes"])
-    kept = live.put(
+    kept = live_server.put(
         f"/api/studies/{study['id']}/mask.png",
-        content=live.get(f"/api/studies/{study['id']}/found.png").content,
+        content=live_server.get(f"/api/studies/{study['id']}/found.png").content,
     )
     assert kept.status_code == 200
-    corrected = live.asked(study["id"], outline="corrected")["result"]
+    corrected = live_server.asked(study["id"], outline="corrected")["result"]
     assert corrected["lesion"]["rule"] == "reader's outline"
     assert not any("was not used" in note for note in corrected["notes"])
 
 
-def test_pathology_comes_later(live, answer) -> None:
+def test_pathology_comes_later(live_server, answer) -> None:
     place = f"/api/predictions/{answer['id']}/truth"
-    told = live.post(place, json={"marker": "idh", "value": "mutant", "note": "R132H"})
+    told = live_server.post(place, json={"marker": "idh", "value": "mutant", "note": "R132H"})
     assert told.status_code == 201 and told.json()["value"] == "mutant"
-    assert live.post(place, json={"marker": "mgmt", "value": "high"}).status_code == 422
-    mistyped = live.post(place, json={"marker": "idh", "value": "mutnat"})
+    assert live_server.post(place, json={"marker": "mgmt", "value": "high"}).status_code == 422
+    mistyped = live_server.post(place, json={"marker": "idh", "value": "mutnat"})
     assert mistyped.status_code == 422 and "it is mutant or wild type" in mistyped.json()["detail"]
-    line = next(one for one in live.get("/api/audit").json() if one["action"] == "truth told")
+    line = next(one for one in live_server.get("/api/audit").json() if one["action"] == "truth told")
     assert line["subject"] == answer["id"]
 
 
-def test_a_removed_study_is_gone_and_its_record_stays(live, patients) -> None:
-    study = live.prepared(patients(1))
-    job = live.asked(study["id"])
-    assert live.delete(f"/api/studies/{study['id']}").status_code == 204
-    assert live.get(f"/api/studies/{study['id']}").status_code == 404
-    assert not live.server.store.study(study["id"]).exists()
-    assert live.get(f"/api/predictions/{job['id']}").json()["result"] == job["result"]
-    assert live.get(f"/api/predictions/{job['id']}/report.html").status_code == 410
+def test_a_removed_study_is_gone_and_its_record_stays(live_server, make_patient_folder) -> None:
+    study = live_server.prepared(make_patient_folder(1))
+    job = live_server.asked(study["id"])
+    assert live_server.delete(f"/api/studies/{study['id']}").status_code == 204
+    assert live_server.get(f"/api/studies/{study['id']}").status_code == 404
+    assert not live_server.server.store.get_study_folder(study["id"]).exists()
+    assert live_server.get(f"/api/predictions/{job['id']}").json()["result"] == job["result"]
+    assert live_server.get(f"/api/predictions/{job['id']}/report.html").status_code == 410
 
 
-def test_every_model_says_what_it_is(live) -> None:
-    (model,) = live.get("/api/models").json()
+def test_every_model_says_what_it_is(live_server) -> None:
+    (model,) = live_server.get("/api/models").json()
     assert model["name"] == "tiny" and model["sequences"] == ["T1C", "FLAIR"]
     assert [marker["positive"] for marker in model["markers"]] == ["mutant", "high"]
-    assert live.get("/api/health").json()["status"] == "ok"
+    assert live_server.get("/api/health").json()["status"] == "ok"

@@ -1,4 +1,4 @@
-"""``gliomark serve`` as a program: it says where it listens, refuses in a sentence, and ends when it should."""
+"""``gliomark serve`` as a program: it prints its address, refuses with a message, and ends when it should."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from gliomark import cli
 from gliomark.server.associations import AssociationLimits
-from gliomark.server.bodies import RequestLimits
+from gliomark.server.body_limits import RequestLimits
 from gliomark.server.connections import ConnectionLimits
 from gliomark.server.run import ServerConfig
 
@@ -37,7 +37,7 @@ def test_it_listens_and_ends_with_its_input(tmp_path, tiny_weights) -> None:
         address = process.stdout.readline().split()[-1]
         assert json.loads(process.stdout.readline()) == {"address": address}, "for whoever started it"
         assert httpx.get(f"{address}/api/health", timeout=60).status_code == 200
-        process.stdin.close()  # as when whoever started it has died
+        process.stdin.close()  # as if the program that started it had ended
         assert process.wait(timeout=60) == 0
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "nobody else may look into it"
 
@@ -51,7 +51,7 @@ def test_one_server_at_a_time_works_in_a_data_folder(tmp_path, tiny_weights) -> 
         assert not on_its_way.exists(), "what was on its way when a server died is removed"
         with serve(tmp_path / "data", tiny_weights) as second:
             _, told = second.communicate(timeout=60)
-        assert second.returncode == 1 and "Another server is at work in the data folder" in told
+        assert second.returncode == 1 and "Another server is using the data folder" in told
         assert told.count("\n") == 1
         first.stdin.close()
         assert first.wait(timeout=60) == 0
@@ -60,13 +60,13 @@ def test_one_server_at_a_time_works_in_a_data_folder(tmp_path, tiny_weights) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--host", "0.0.0.0"), "in the clear"),  # noqa: S104
+        (("--host", "0.0.0.0"), "unencrypted"),  # noqa: S104
         (("--database", "nothing://x"), "database cannot be opened"),
-        (("--dicom-port", "0", "--send-to", "nowhere"), "no destination"),
+        (("--dicom-port", "0", "--send-to", "nowhere"), "not a valid destination"),
         (("--model", "other="), "demo or NAME=FILE"),
         (("--model", f"notes={__file__}"), "weights"),
-        (("--dicom-port", "0", "--dicom-title", "A VERY LONG TITLE INDEED"), "no AE title"),
-        (("--dicom-port", "0", "--dicom-peer", "核磁"), "no AE title"),
+        (("--dicom-port", "0", "--dicom-title", "A VERY LONG TITLE INDEED"), "not a valid AE title"),
+        (("--dicom-port", "0", "--dicom-peer", "核磁"), "not a valid AE title"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(tmp_path, tiny_weights, words, said) -> None:
@@ -77,7 +77,7 @@ def test_what_cannot_be_is_one_sentence(tmp_path, tiny_weights, words, said) -> 
 
 
 def test_its_limits_are_the_library_s_unless_told() -> None:
-    """The command line must not promise what a server made in Python does not keep."""
+    """The command line and a server created in Python have the same default limits."""
     usual = {name: one.default for name, one in inspect.signature(cli.serve).parameters.items()}
     bodies, pushed, lines = RequestLimits(), AssociationLimits(), ConnectionLimits()
     assert (usual["connections"], usual["connections_each"]) == (

@@ -1,4 +1,4 @@
-"""Who may ask: tokens, roles, other names and other sites; and a log that only grows and names nobody."""
+"""Authentication: tokens, roles, host names and origins; and an append-only audit log without patient names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.pipeline.conftest import PATIENT
 from tests.server.conftest import create_test_database, run_server
 
 from gliomark.server.app import create_app
-from gliomark.server.records import AuditRow, TokenRow, hash_token
+from gliomark.server.database import AuditRow, TokenRow, hash_token
 from gliomark.server.run import ServerConfig, create_server, open_database
 from gliomark.server.security import ServerAddress
 from gliomark.study import GliomarkError
@@ -61,10 +61,10 @@ def test_a_reader_is_no_admin(guarded) -> None:
     assert guarded.get("/api/predictions", headers=bearer(guarded.tokens["reader"])).status_code == 200
 
 
-def test_another_readers_study_is_not_removed(guarded, pictures) -> None:
+def test_another_readers_study_is_not_removed(guarded, picture_folder) -> None:
     files = [
-        ("files", (f"P/{p.relative_to(pictures).as_posix()}", p.read_bytes()))
-        for p in pictures.rglob("*.png")
+        ("files", (f"P/{p.relative_to(picture_folder).as_posix()}", p.read_bytes()))
+        for p in picture_folder.rglob("*.png")
     ]
     sent = guarded.post("/api/studies", files=files, headers=bearer(guarded.tokens["admin"])).json()
     place = f"/api/studies/{sent['id']}"
@@ -84,7 +84,7 @@ def test_another_readers_study_is_not_removed(guarded, pictures) -> None:
 
 
 def test_tokens_are_kept_as_hashes_and_can_be_taken_back(guarded) -> None:
-    records = guarded.server.records
+    records = guarded.server.database
     token = records.add_token("short", "reader")
     with records.session() as session:
         kept = " ".join(
@@ -102,7 +102,7 @@ def test_that_tokens_existed_is_never_forgotten(tmp_path) -> None:
     assert not records.has_had_tokens()
     open_database(tmp_path, database).add_token(
         "one", "reader"
-    )  # by another process: the running server sees it
+    )  # as another process does; it takes effect in the running server
     assert records.has_had_tokens()
     records.revoke_token("one")
     assert records.has_had_tokens() and open_database(tmp_path, database).has_had_tokens()
@@ -111,7 +111,7 @@ def test_that_tokens_existed_is_never_forgotten(tmp_path) -> None:
 
 @pytest.fixture
 def unstarted(tmp_path, tiny_weights, monkeypatch):
-    """A server's interface on this machine, without workers; and its records as the command line opens them."""
+    """A local server's application without workers, and its database as the command line opens it."""
     monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
     database = create_test_database()
     server = create_server(
@@ -152,11 +152,11 @@ def test_the_documentation_needs_no_internet(unstarted) -> None:
     assert allowed.startswith("default-src 'self'") and "http" not in allowed, "the browser itself sees to it"
 
 
-def test_other_names_and_other_sites_are_refused(live) -> None:
-    assert live.get("/api/predictions", headers={"Host": "evil.example"}).status_code == 403
-    assert live.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
-    own = f"127.0.0.1:{live.base_url.port}"
-    assert live.get("/api/predictions", headers={"Origin": f"http://{own}"}).status_code == 200
+def test_other_names_and_other_sites_are_refused(live_server) -> None:
+    assert live_server.get("/api/predictions", headers={"Host": "evil.example"}).status_code == 403
+    assert live_server.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
+    own = f"127.0.0.1:{live_server.base_url.port}"
+    assert live_server.get("/api/predictions", headers={"Origin": f"http://{own}"}).status_code == 200
 
 
 def test_a_large_body_is_refused_before_anybody_reads_it(guarded) -> None:
@@ -166,8 +166,8 @@ def test_a_large_body_is_refused_before_anybody_reads_it(guarded) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"Host": "["}, {"Origin": "http://["}])
-def test_an_address_that_is_none(live, headers) -> None:
-    assert live.get("/api/predictions", headers=headers).status_code == 403
+def test_an_address_that_is_none(live_server, headers) -> None:
+    assert live_server.get("/api/predictions", headers=headers).status_code == 403
 
 
 def test_a_secret_of_the_starter_is_asked_for(tmp_path, tiny_weights, monkeypatch) -> None:
@@ -179,12 +179,12 @@ def test_a_secret_of_the_starter_is_asked_for(tmp_path, tiny_weights, monkeypatc
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        (ServerAddress("0.0.0.0"), "in the clear"),  # noqa: S104
-        (ServerAddress("::"), "in the clear"),
-        (ServerAddress("hospital.example"), "in the clear"),
-        (ServerAddress("0.0.0.0", certificate=Path(__file__), key=Path(__file__)), "add a token first"),  # noqa: S104
-        (ServerAddress(certificate=Path(__file__)), "needs both files"),
-        (ServerAddress(certificate=Path("nowhere"), key=Path(__file__)), "nowhere is not there"),
+        (ServerAddress("0.0.0.0"), "unencrypted"),  # noqa: S104
+        (ServerAddress("::"), "unencrypted"),
+        (ServerAddress("hospital.example"), "unencrypted"),
+        (ServerAddress("0.0.0.0", certificate=Path(__file__), key=Path(__file__)), "first add a token"),  # noqa: S104
+        (ServerAddress(certificate=Path(__file__)), "needs two files"),
+        (ServerAddress(certificate=Path("nowhere"), key=Path(__file__)), "nowhere does not exist"),
     ],
 )
 def test_an_open_port_wants_tokens_and_tls(tmp_path, tiny_weights, monkeypatch, address, said) -> None:
@@ -193,8 +193,8 @@ def test_an_open_port_wants_tokens_and_tls(tmp_path, tiny_weights, monkeypatch, 
         create_server(ServerConfig(tmp_path, address, model_files={"tiny": str(tiny_weights)}))
 
 
-def test_the_log_only_grows(live, study) -> None:
-    engine = live.server.records.engine
+def test_the_log_only_grows(live_server, prepared_study) -> None:
+    engine = live_server.server.database.engine
     for line in ("UPDATE audit SET who = 'x'", "DELETE FROM audit"):
         with pytest.raises(DBAPIError, match="only grows"), engine.begin() as connection:
             connection.execute(text(line))
@@ -204,15 +204,15 @@ def test_the_log_only_grows(live, study) -> None:
         )
         with pytest.raises(DBAPIError, match="only grows"), engine.begin() as connection:
             connection.execute(text(replace + "action, subject, detail FROM audit"))
-    assert "x" not in {line["who"] for line in live.get("/api/audit").json()}
+    assert "x" not in {line["who"] for line in live_server.get("/api/audit").json()}
 
 
-def test_the_log_names_no_patient(live, study, caplog) -> None:
+def test_the_log_names_no_patient(live_server, prepared_study, caplog) -> None:
     caplog.set_level(logging.INFO)
-    live.get("/api/predictions", params={"patient_id": PATIENT})
-    live.asked(study["id"])
+    live_server.get("/api/predictions", params={"patient_id": PATIENT})
+    live_server.asked(prepared_study["id"])
     assert "GET /api/predictions 200" in caplog.text and PATIENT not in caplog.text
-    lines = httpx.Response(200, json=live.get("/api/audit").json()).text
+    lines = httpx.Response(200, json=live_server.get("/api/audit").json()).text
     assert PATIENT not in lines and '"age"' not in lines
 
 
@@ -228,7 +228,7 @@ def test_names_and_roles_are_checked(tmp_path) -> None:
 
 
 def test_a_database_without_an_encoding_keeps_every_name(tmp_path: Path) -> None:
-    """PostgreSQL makes such a cluster where no locale is set; it must not answer bytes."""
+    """PostgreSQL creates such a cluster if no locale is set; names must not be returned as bytes."""
     records = open_database(
         tmp_path, create_test_database("ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
     )

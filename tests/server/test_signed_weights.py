@@ -1,4 +1,4 @@
-"""A server that loads signed weights alone: refused at the start, checked again by the process that loads them."""
+"""A server that loads only signed weights: checked at the start and again by the process that loads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gliomark.models.signatures import (
     sign_weights,
 )
 from gliomark.server.run import ServerConfig, create_server
-from gliomark.server.work import Worker
+from gliomark.server.worker import Worker
 from gliomark.study import GliomarkError
 
 
@@ -45,7 +45,7 @@ def settings(data: Path, path: Path, trust: TrustPolicy) -> ServerConfig:
 def test_models_are_listed_with_their_signer(tmp_path: Path, signed: Path, keys: Path) -> None:
     trust = read_trust_policy([keys.with_suffix(".pub")], is_signature_required=True)
     with run_server(settings(tmp_path / "data", signed, trust)) as client:
-        client.server.workers.wait_for_models(120)
+        client.server.worker_pool.wait_for_models(120)
         (model,) = client.get("/api/models").json()
     assert [model["signature"]] == list(trust.public_keys)
 
@@ -58,7 +58,7 @@ def test_a_worker_loads_what_was_checked_and_nothing_else(tmp_path: Path, signed
     content = signed.read_bytes()
     signed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     sign_weights(signed, read_verified_content(signed, TrustPolicy()), keys.with_suffix(".key"), str)
-    with pytest.raises(GliomarkError, match="not the one that was checked"):
+    with pytest.raises(GliomarkError, match="has changed since the server checked it"):
         _ = Worker(tmp_path / "data", server.model_files, given).models
 
 
@@ -67,8 +67,8 @@ def test_a_worker_loads_what_was_checked_and_nothing_else(tmp_path: Path, signed
     [
         (("--require-signed",), "no key is trusted"),
         (("--require-signed", "--trusted-key", "group.pub", "--model", "demo"), "not signed"),
-        (("--require-signed", "--trusted-key", "other.pub"), "not trusted here"),
-        (("--trusted-key", "other.pub"), "not trusted here"),
+        (("--require-signed", "--trusted-key", "other.pub"), "not trusted"),
+        (("--trusted-key", "other.pub"), "not trusted"),
         (("--require-signed", "--trusted-key", "group.key"), "cannot be used as a key"),
         (("--require-signed", "--trusted-key", "absent.pub"), "cannot be used as a key"),
     ],

@@ -1,4 +1,5 @@
-"""What must not come in: too large, too many, too slow, leading elsewhere, or not one patient's images."""
+"""Uploads that must be refused: too large, too many files, too slow, paths outside the folder, not one patient's
+images."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def link(name: str, to: str) -> bytes:
 
 
 def understated(declared: int) -> bytes:
-    """A zip whose table says that the file in it is small."""
+    """A zip file whose directory declares a smaller size than its file has."""
     whole = bytearray(packed({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}))
     at = whole.index(b"PK\x01\x02")
     whole[at + 24 : at + 28] = declared.to_bytes(4, "little")
@@ -52,9 +53,9 @@ def send(live, *files: tuple[str, bytes]):
 
 
 @pytest.fixture
-def nothing_left(live):
-    """However an upload ends, what was refused leaves no file."""
-    folder = live.server.store.folder / "studies"
+def nothing_left(live_server):
+    """Check that a refused upload leaves no file."""
+    folder = live_server.server.store.data_folder / "studies"
     before = {path.name for path in folder.iterdir()}
     yield
     assert {path.name for path in folder.iterdir()} == before
@@ -63,101 +64,112 @@ def nothing_left(live):
 @pytest.mark.parametrize(
     ("content", "status", "said"),
     [
-        (packed({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}), 413, "unpacks to more"),
+        (packed({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}), 413, "unpacked zip file exceeds"),
         (understated(10), 400, "cannot be unpacked"),
         (
             packed({f"P/T1C/{n}.png": b"" for n in range(SMALL_LIMITS.max_upload_files + 1)}),
             413,
             "more than 200 files",
         ),
-        (packed({"../../outside.png": b"x"}), 400, "no path inside"),
-        (packed({"/etc/outside.png": b"x"}), 400, "no path inside"),
-        (packed({"a\\..\\..\\outside.png": b"x"}), 400, "no path inside"),
-        (packed({"C:/outside.png": b"x"}), 400, "holds a sign"),
-        (link("P/T1C/1.png", "/etc/passwd"), 400, "holds the link"),
-        (packed({"P/T1C/1.png": b"x"})[:-30] + b"\0" * 30, 422, "holds no patient's images"),
+        (packed({"../../outside.png": b"x"}), 400, "not a path inside"),
+        (packed({"/etc/outside.png": b"x"}), 400, "not a path inside"),
+        (packed({"a\\..\\..\\outside.png": b"x"}), 400, "not a path inside"),
+        (packed({"C:/outside.png": b"x"}), 400, "not allowed"),
+        (link("P/T1C/1.png", "/etc/passwd"), 400, "contains the link"),
+        (packed({"P/T1C/1.png": b"x"})[:-30] + b"\0" * 30, 422, "contains no images of a patient"),
         (packed({}), 400, "no file"),
-        (packed({"P/notes.txt": b"x"}), 422, "holds no patient's images"),
+        (packed({"P/notes.txt": b"x"}), 422, "contains no images of a patient"),
         (packed({"NAME": b"x"}).replace(b"NAME", b"\0AME"), 400, "is damaged"),
     ],
     ids=["bomb", "lying", "many", "up", "root", "back", "drive", "link", "cut", "empty", "other", "nameless"],
 )
-def test_a_zip_that_cannot_be_taken(live, nothing_left, content, status, said) -> None:
-    refused = send(live, ("sent.zip", content))
+def test_a_zip_that_cannot_be_taken(live_server, nothing_left, content, status, said) -> None:
+    refused = send(live_server, ("sent.zip", content))
     assert refused.status_code == status and said in refused.json()["detail"], refused.text
-    assert not list(live.server.store.folder.parent.glob("**/outside.png"))
+    assert not list(live_server.server.store.data_folder.parent.glob("**/outside.png"))
 
 
-def test_a_zip_of_a_patient_is_taken(live, pictures) -> None:
+def test_a_zip_of_a_patient_is_taken(live_server, picture_folder) -> None:
     content = packed(
-        {f"some/{p.relative_to(pictures).as_posix()}": p.read_bytes() for p in pictures.rglob("*.png")}
+        {
+            f"some/{p.relative_to(picture_folder).as_posix()}": p.read_bytes()
+            for p in picture_folder.rglob("*.png")
+        }
     )
-    sent = send(live, ("sent.zip", content))
+    sent = send(live_server, ("sent.zip", content))
     assert sent.status_code == 201 and sent.json()["patient_id"] == "some"
 
 
 @pytest.mark.parametrize(
     ("files", "status", "said"),
     [
-        ([("../../outside.png", b"x")], 400, "no path inside"),
+        ([("../../outside.png", b"x")], 400, "not a path inside"),
         ([("P/T1C/1.png", b"x"), ("P/T1C/1.png", b"y")], 400, "twice"),
-        ([("P/T1C/" + "x" * 300, b"x")], 400, "holds a sign"),
+        ([("P/T1C/" + "x" * 300, b"x")], 400, "not allowed"),
         ([("P/scan.dcm", b"\x89PNG\r\n\x1a\n" + bytes(200))], 422, "images"),
         ([("P/T1C/1.png", b"x"), ("P/FLAIR/1.png", b"x")], 422, "1.png"),
         ([], 415, "multipart"),
     ],
     ids=["up", "twice", "long", "png called dcm", "no pictures", "none"],
 )
-def test_files_that_cannot_be_taken(live, nothing_left, files, status, said) -> None:
-    refused = send(live, *files)
+def test_files_that_cannot_be_taken(live_server, nothing_left, files, status, said) -> None:
+    refused = send(live_server, *files)
     assert refused.status_code == status and said in refused.json()["detail"], refused.text
-    assert str(live.server.store.folder) not in refused.text, "where things lie is nobody's business"
+    assert str(live_server.server.store.data_folder) not in refused.text, (
+        "where things lie is nobody's business"
+    )
 
 
-def test_two_patients_in_one_upload(live, nothing_left, pictures, tmp_path) -> None:
+def test_two_patients_in_one_upload(live_server, nothing_left, picture_folder, tmp_path) -> None:
     for name in ("甲", "乙"):
-        shutil.copytree(pictures, tmp_path / "both" / name)
-    refused = live.upload(tmp_path / "both")
+        shutil.copytree(picture_folder, tmp_path / "both" / name)
+    refused = live_server.upload(tmp_path / "both")
     assert refused.status_code == 422 and "2 patients (乙, 甲)" in refused.json()["detail"]
 
 
-def test_an_unknown_model(live, nothing_left, pictures) -> None:
-    assert "no model 'other' here; choose tiny" in live.upload(pictures, model="other").json()["detail"]
+def test_an_unknown_model(live_server, nothing_left, picture_folder) -> None:
+    assert (
+        "no model 'other'; choose tiny" in live_server.upload(picture_folder, model="other").json()["detail"]
+    )
 
 
-def test_a_long_name_in_rare_letters_is_cut_to_what_a_folder_may_have(live, pictures) -> None:
+def test_a_long_name_in_rare_letters_is_cut_to_what_a_folder_may_have(live_server, picture_folder) -> None:
     files = [
-        ("files", (p.relative_to(pictures).as_posix(), p.read_bytes()))
-        for p in sorted(pictures.rglob("*.png"))
+        ("files", (p.relative_to(picture_folder).as_posix(), p.read_bytes()))
+        for p in sorted(picture_folder.rglob("*.png"))
     ]
-    named = live.post("/api/studies", files=files, data={"patient_id": "\U00020000" * 80})
+    named = live_server.post("/api/studies", files=files, data={"patient_id": "\U00020000" * 80})
     assert named.status_code == 201 and named.json()["patient_id"] == "\U00020000" * 20
 
 
-def test_many_fields_and_a_study_that_cannot_be(live, nothing_left) -> None:
-    many = live.post(
+def test_many_fields_and_a_study_that_cannot_be(live_server, nothing_left) -> None:
+    many = live_server.post(
         "/api/studies", files=[("files", ("a/1.png", b"x"))], data={f"f{n}": "" for n in range(20)}
     )
     assert many.status_code == 400 and "too many fields" in many.json()["detail"]
-    assert live.get("/api/studies/%00").status_code == live.get("/api/predictions/%00").status_code == 404
+    assert (
+        live_server.get("/api/studies/%00").status_code
+        == live_server.get("/api/predictions/%00").status_code
+        == 404
+    )
 
 
-def test_a_small_file_that_unpacks_to_gigabytes_is_refused(live, nothing_left, tmp_path) -> None:
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(live_server, nothing_left, tmp_path) -> None:
     header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4)).header
     header.set_data_shape((2000, 2000, 2000))
     bomb = gzip.compress(header.binaryblock + bytes(4) + bytes(1 << 20))
     started = time.monotonic()
-    refused = send(live, ("P/T1C.nii.gz", bomb), ("P/FLAIR.nii.gz", bomb))
+    refused = send(live_server, ("P/T1C.nii.gz", bomb), ("P/FLAIR.nii.gz", bomb))
     assert refused.status_code == 422 and "8000 million voxels" in refused.json()["detail"], refused.text
     assert time.monotonic() - started < 10
 
 
-def test_sequences_without_a_folder_around_them(live, pictures) -> None:
+def test_sequences_without_a_folder_around_them(live_server, picture_folder) -> None:
     files = [
-        ("files", (p.relative_to(pictures).as_posix(), p.read_bytes()))
-        for p in sorted(pictures.rglob("*.png"))
+        ("files", (p.relative_to(picture_folder).as_posix(), p.read_bytes()))
+        for p in sorted(picture_folder.rglob("*.png"))
     ]
-    named = live.post("/api/studies", files=files, data={"patient_id": "王 1"})
+    named = live_server.post("/api/studies", files=files, data={"patient_id": "王 1"})
     assert named.status_code == 201 and named.json()["patient_id"] == "王 1"
 
 
@@ -179,11 +191,11 @@ def test_a_large_study_lies_on_disk_not_in_memory_as_it_comes(tmp_path) -> None:
     assert {path.stat().st_size for path in (tmp_path / "in" / "P").iterdir()} == {len(content)}
 
 
-# ---- bodies that are no good, over a bare socket ------------------------------------------------------------
+# ---- invalid bodies, over a plain socket --------------------------------------------------------------------
 
 
 def begin(live, *headers: str) -> socket.socket:
-    """A connection that has sent these lines and nothing after them."""
+    """A connection that has sent these header lines and nothing else."""
     port = live.base_url.port
     line = socket.create_connection(("127.0.0.1", port), timeout=20)
     told = [
@@ -200,15 +212,15 @@ def status(line: socket.socket) -> int:
     return int(line.recv(4096).split()[1])
 
 
-def test_ten_gigabytes_are_refused_before_they_come(live) -> None:
+def test_ten_gigabytes_are_refused_before_they_come(live_server) -> None:
     started = time.monotonic()
-    with begin(live, "Content-Length: 10000000000") as line:
+    with begin(live_server, "Content-Length: 10000000000") as line:
         assert status(line) == 413
     assert time.monotonic() - started < 5
 
 
-def test_a_body_without_a_size_is_counted(live) -> None:
-    with begin(live, "Transfer-Encoding: chunked") as line:
+def test_a_body_without_a_size_is_counted(live_server) -> None:
+    with begin(live_server, "Transfer-Encoding: chunked") as line:
         head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a/b.png"\r\n\r\n'
         line.sendall(f"{len(head):x}\r\n".encode() + head + b"\r\n")
         piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
@@ -224,14 +236,14 @@ def test_a_body_without_a_size_is_counted(live) -> None:
         assert answered == [413]
 
 
-def test_slow_uploads_take_no_more_than_their_places(live, pictures) -> None:
-    """Five hundred connections that send a first line and then nothing."""
-    lines = [begin(live, "Content-Length: 1000") for _ in range(500)]
+def test_slow_uploads_take_no_more_than_their_places(live_server, picture_folder) -> None:
+    """Five hundred connections that send a header and then nothing."""
+    lines = [begin(live_server, "Content-Length: 1000") for _ in range(500)]
     try:
         found = [status(line) for line in lines]
     finally:
         for line in lines:
             line.close()
     assert sorted(set(found)) == [408, 503] and found.count(408) >= SMALL_LIMITS.max_uploads
-    assert live.get("/api/health").status_code == 200
-    assert live.upload(pictures).status_code == 201, "the places are free again"
+    assert live_server.get("/api/health").status_code == 200
+    assert live_server.upload(picture_folder).status_code == 201, "the slots are free again"

@@ -1,4 +1,4 @@
-"""Every package that users install has a licence that may be there, and a row in docs/licences.md."""
+"""Every package that users install has an allowed licence and a row in docs/licences.md."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_reviewed_and_stated_packages_are_still_needed() -> None:
 
 
 def installed(folder: Path, metadata: str, licence: str = "") -> Distribution:
-    """A package as pip leaves it, as far as its licence goes."""
+    """Installed package with the given licence metadata."""
     info = folder / "thing-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: thing\nVersion: 1.0\n{metadata}\n", "utf-8")
@@ -78,12 +78,12 @@ def test_a_licence_is_read_as_spdx(tmp_path: Path, metadata: str, text: str, lic
 @pytest.mark.parametrize(
     "name, licence, said",
     [
-        ("thing", "GPL-3.0-or-later", "thing: GPL-3.0-or-later is not a licence that any package may have"),
+        ("thing", "GPL-3.0-or-later", "thing: GPL-3.0-or-later is not an allowed licence"),
         ("thing", "AGPL-3.0-only", "thing: AGPL-3.0-only is not"),
         ("thing", "MIT AND LGPL-2.1-only", "thing: MIT AND LGPL-2.1-only is not"),
-        ("thing", "unknown", "thing: its licence is unknown"),
-        ("fpdf2", "GPL-3.0-only", "fpdf2: its licence was LGPL-3.0-only when it was reviewed, now it is GPL-3.0-only"),
-        ("fpdf2", "unknown", "fpdf2: its licence is unknown"),
+        ("thing", "unknown", "thing: the licence is unknown"),
+        ("fpdf2", "GPL-3.0-only", "fpdf2: the licence was LGPL-3.0-only when it was reviewed and is now GPL-3.0-only"),
+        ("fpdf2", "unknown", "fpdf2: the licence is unknown"),
     ],
 )  # fmt: skip
 def test_what_may_not_be_used_is_said_by_name(name: str, licence: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The locks hold everything pyproject.toml asks for, once, with hashes, and nothing that ties them to one machine."""
+"""The lock files contain every dependency of pyproject.toml once, with hashes, and nothing specific to one machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from scripts.lock import (
 
 PROJECT = read_pyproject()
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-# which locks are installed for whom, as the Makefile has it
+# lock files installed together, as in the Makefile
 INSTALLED = {"base": ("torch", "base"), "users": ("torch", "base", "extras"), "developers": LOCKS}
 
 
 def pinned(locks: tuple[str, ...]) -> dict[str, str]:
-    """Version by package of these locks together."""
+    """Version by package in these lock files."""
     return {
         name: next(iter(requirement.specifier)).version
         for lock in locks
@@ -36,7 +36,7 @@ def pinned(locks: tuple[str, ...]) -> dict[str, str]:
 
 
 def asked() -> list[tuple[str, str]]:
-    """Who installs it, and what is asked for: pyproject's direct dependencies, the build system's too."""
+    """Direct dependencies of pyproject.toml and its build system, each with the group that installs it."""
     needs = {
         "base": PROJECT["project"]["dependencies"],
         "build": PROJECT["build-system"]["requires"],
@@ -50,7 +50,7 @@ def asked() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("who, need", asked())
 def test_the_lock_satisfies_pyproject(who: str, need: str) -> None:
     requirement = Requirement(need)
-    if requirement.name == "gliomark":  # an extra that includes others: each is asked by itself
+    if requirement.name == "gliomark":  # an extra that includes other extras, which are tested separately
         assert requirement.extras <= set(EXTRAS)
         return
     version = pinned(INSTALLED[who])[canonicalize_name(requirement.name)]
@@ -65,17 +65,17 @@ def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
         operators = [(one.operator, "*" in one.version) for one in requirement.specifier]
         assert operators == [("==", False)], f"{name} is not pinned to one version"
         assert hashes and all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in hashes), name
-        assert requirement.url is None, f"{name} names an address"
+        assert requirement.url is None, f"{name} contains a URL"
 
 
 def test_a_package_stands_in_one_lock() -> None:
-    """So that locks installed together cannot disagree."""
+    """Lock files that are installed together cannot conflict."""
     counted = Counter(name for lock in LOCKS for name in read_lock(lock))
     assert [name for name, times in counted.items() if times > 1] == []
 
 
 def test_every_dependency_of_what_is_installed_is_locked() -> None:
-    """Taken from the metadata of this environment: no lock is short of what its packages themselves ask for."""
+    """According to the metadata of this environment, the lock files contain all dependencies of their packages."""
     known: set[str] = set()
     for lock in LOCKS:
         locked = read_lock(lock)
@@ -89,7 +89,7 @@ def test_every_dependency_of_what_is_installed_is_locked() -> None:
 
 
 def test_torch_alone_brings_cuda() -> None:
-    """The CPU build replaces torch.lock as a whole."""
+    """The lock file of the CPU build can replace torch.lock completely."""
     assert check_cpu_build() is None
     for lock in ("base", "extras", "dev"):
         names = set(read_lock(lock))
@@ -98,7 +98,7 @@ def test_torch_alone_brings_cuda() -> None:
 
 @pytest.mark.parametrize("lock", [*LOCKS, "torch-cpu"])
 def test_no_address_stands_in_a_lock(lock: str) -> None:
-    """Where packages come from is pip's configuration, not the lock's."""
+    """The package index is configured in pip, not in a lock file."""
     text = (REQUIREMENTS / f"{lock}.lock").read_text("utf-8")
     assert not re.search(r"://|--(extra-)?index|--find-links|file:|(?<!\w)/\w+/", text)
 

@@ -18,10 +18,10 @@ def sbom() -> dict[str, Any]:
 
 
 def test_it_follows_the_schema(sbom) -> None:
-    """The whole for its shape would take a minute, most of it the same: a fifth of the packages."""
+    """Validated with a fifth of the packages, because all of them would take a minute."""
     part = sbom | {"components": sbom["components"][::5], "dependencies": []}
     assert find_violations(json.dumps(part)) == []
-    assert find_violations(json.dumps(part | {"bomFormat": "SPDX"})), "the validator does judge"
+    assert find_violations(json.dumps(part | {"bomFormat": "SPDX"})), "the validator accepts anything"
 
 
 def test_every_package_for_users_is_in_it_with_licence_and_hashes(sbom) -> None:

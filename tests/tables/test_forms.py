@@ -1,4 +1,4 @@
-"""One reader for whatever a hospital calls a table: separators, encodings, headers, titles, ages, sexes, ids."""
+"""The table reader: separators, encodings, headers, titles, ages, sexes and ids as used in hospitals."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from gliomark.tables import (
     read_table,
 )
 from gliomark.tables.age_sex import AgeFormat
-from gliomark.tables.ids import find_similar_ids
-from gliomark.tables.text import unescape_formula
-from gliomark.tables.writing import escape_formula
+from gliomark.tables.cell_text import unescape_formula
+from gliomark.tables.csv_writer import escape_formula
+from gliomark.tables.patient_ids import find_similar_ids
 
 PLAIN = "id,age,sex,note\nP-007,49.5,F,a\nP-008,50,M,\n"
 
@@ -47,22 +47,22 @@ SAME = {
     "semicolon with decimal comma": "id;age;sex;note\nP-007;49,5;F;a\nP-008;50;M;\n",
     "semicolon with commas in a cell": "id;age;sex;note\nP-007;49,5;F;a, b, c\nP-008;50;M;d, e, f\n",
     "tab": PLAIN.replace(",", "\t"),
-    "bar": PLAIN.replace(",", " | "),
+    "vertical bar": PLAIN.replace(",", " | "),
     "blanks": "id     age   sex\nP-007  49.5  F\nP-008  50    M\n",
     "one blank": "id age sex\nP-007 49.5 F\nP-008 50 M\n",
     "tabs and blanks": "id\t\tage \t sex\nP-007\t\t49.5\t F\nP-008 \t50\tM\n",
     "sep": "sep=;\nid;age;sex\nP-007;49,5;F\nP-008;50;M\n",
     "sep in quotes": '"sep=|"\r\nid|age|sex\r\nP-007|49,5|F\r\nP-008|50|M\r\n',
-    "two marks": "\ufeff\ufeff" + PLAIN,
-    "mark and sep": "\ufeffsep=,\n\ufeff" + PLAIN,
+    "two byte order marks": "\ufeff\ufeff" + PLAIN,
+    "byte order mark and sep": "\ufeffsep=,\n\ufeff" + PLAIN,
     "carriage returns": PLAIN.replace("\n", "\r"),
-    "doubled line ends": PLAIN.replace("\n", "\r\r\n"),
+    "doubled carriage returns": PLAIN.replace("\n", "\r\r\n"),
     "quotes": 'id,age,sex\n"P-007","49,5","F"\n"P-008", "50", "M"\n',
-    "kept as text": '="id",age,sex\n="P-007",49.5,F\n="P-008",50,M\n',
+    "marked as text": '="id",age,sex\n="P-007",49.5,F\n="P-008",50,M\n',
     "title above": "胶质瘤患者登记表,,,\n\n" + PLAIN,
     "title without commas": "Glioma registry 2024\n" + PLAIN,
-    "empty columns behind": "id,age,sex,,,\nP-007,49.5,F,,,\nP-008,50,M,,,\n",
-    "invisible signs": "\u200bid,age,sex\nP-007\u200b,49.5\u00a0,F\n\u200eP-008,50,M\n",
+    "empty columns at the end": "id,age,sex,,,\nP-007,49.5,F,,,\nP-008,50,M,,,\n",
+    "invisible characters": "\u200bid,age,sex\nP-007\u200b,49.5\u00a0,F\n\u200eP-008,50,M\n",
     "full-width digits in ages": "id,age,sex\nP-007,４９．５,F\nP-008,５０岁,M\n",
 }
 
@@ -79,14 +79,14 @@ def test_same_table_in_every_form(tmp_path: Path, form: str, encoding: str) -> N
 @pytest.mark.parametrize("text, words", [
     ("<html><table><tr><td>id</td></tr></table>", "web page or XML"),
     ('<?xml version="1.0"?>\n<Workbook/>', "web page"),
-    ("id,age,sex\nA,49,5,F\n", "row A in .* has more cells than the header"),
+    ("id,age,sex\nA,49,5,F\n", "Row A in .* has more cells than the header"),
     ("id,age,sex\nA,49,F,x\n", "more cells"),
-    ("age,sex\n49,F\n", "no column id .columns: age, sex"), ("\n\n", "no column id .columns: none"),
-    ("住院号,影像号,年龄\n1,2,49\n", "several columns that may be the patient's id .住院号, 影像号."),
+    ("age,sex\n49,F\n", "no id column .columns: age, sex"), ("\n\n", "no id column .columns: none"),
+    ("住院号,影像号,年龄\n1,2,49\n", "several columns that may contain the patient's id .住院号, 影像号."),
     ("patient_id,MRN,age\nA,1,49\n", "patient_id, MRN"),
     ("case id,subject,age\nA,1,49\n", "case id, subject"),
-    ("id,age,年龄\nA,49,50\n", "several columns that mean age .age, 年龄."),
-    ("id,sex,性别\nA,F,男\n", "several columns that mean sex"),
+    ("id,age,年龄\nA,49,50\n", "several columns for age .age, 年龄."),
+    ("id,sex,性别\nA,F,男\n", "several columns for sex"),
     ("id,note,Note\nA,x,y\n", "column note twice"),
 ])  # fmt: skip
 def test_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:
@@ -113,7 +113,7 @@ def test_headers(tmp_path: Path, header: str) -> None:
     ("patient_id,MRN,age\nA,A,49\nB,B,50\n", "A"),
 ])  # fmt: skip
 def test_which_of_several_columns_is_the_id(tmp_path: Path, text: str, patient: str) -> None:
-    """``id`` by its name, unless it counts the rows; counting numbers give way; equal columns are one."""
+    """``id`` is chosen unless it numbers the rows; row numbers come last; equal columns count as one."""
     assert read_clinical_table(written(tmp_path, text)).get_row(patient, require_age_sex=False).age == 49
 
 
@@ -175,12 +175,12 @@ def test_ages(text: str, years: float | None) -> None:
     ("1970", "year of birth"),
     ("1970年", "year of birth"), ("1970-01-02", "a date"), ("1970/1/2", "a date"), ("19700102", "a date"),
     ("2.1.1970", "a date"),
-    ("0", "is 0"), ("0.0", "is 0"), ("0岁", "is 0"), ("fifty", "no"), ("4 9", "not a number"),
-    ("49,555", "not a number"),
-    ("1,234", "not a number"), ("1e2", "not a number"), ("inf", "not a number"), ("40-50", "not a number"),
-    (">50", "not a number"),
-    ("约45", "not a number"), ("45 M", "months or a man"), ("45/F", "not a number"),
-    ("49%", "not a number"), ("45?", "not a number"),
+    ("0", "is 0"), ("0.0", "is 0"), ("0岁", "is 0"), ("fifty", "no"), ("4 9", "not an age"),
+    ("49,555", "not an age"),
+    ("1,234", "not an age"), ("1e2", "not an age"), ("inf", "not an age"), ("40-50", "not an age"),
+    (">50", "not an age"),
+    ("约45", "not an age"), ("45 M", "months or the age of a man"), ("45/F", "not an age"),
+    ("49%", "not an age"), ("45?", "not an age"),
 ])  # fmt: skip
 def test_impossible_ages(text: str, words: str) -> None:
     with pytest.raises(CellError, match=words):
@@ -198,7 +198,7 @@ def test_ages_counted_in_other_units(tmp_path: Path, header: str, cell: str, yea
 
 def test_a_man_of_18_beside_a_woman_is_no_infant() -> None:
     assert parse_age("18M", AgeFormat()) == 1.5
-    with pytest.raises(CellError, match="months or a man"):
+    with pytest.raises(CellError, match="months or the age of a man"):
         parse_age("18M", AgeFormat(uses_m_for_months=False))
 
 
@@ -227,10 +227,10 @@ def test_sexes(tmp_path: Path, header: str, cells: str, sexes: tuple[int | None,
 
 @pytest.mark.parametrize("header, cells, words", [
     ("sex", "0 1 2", "neither 0 and 1"), ("sex", "1 1", "1 is the only number"),
-    ("sex", "2 2", "not understood"), ("sex", "1 3", "not understood"),
-    ("sex", "1 M", "mixes numbers and words"), ("sex", "2 女", "mixes"), ("sex", "M/F F", "not understood"),
-    ("sex (1=male, 2=female)", "0 1", "name states other codes"), ("sex", "M H", "mujer"),
-    ("sex", "x M", "not understood"),
+    ("sex", "2 2", "not a valid value"), ("sex", "1 3", "not a valid value"),
+    ("sex", "1 M", "mixes numbers and words"), ("sex", "2 女", "mixes"), ("sex", "M/F F", "not a valid value"),
+    ("sex (1=male, 2=female)", "0 1", "name defines other codes"), ("sex", "M H", "mujer"),
+    ("sex", "x M", "not a valid value"),
 ])  # fmt: skip
 def test_sexes_that_may_mean_two_things(tmp_path: Path, header: str, cells: str, words: str) -> None:
     path = tmp_path / "t.csv"
@@ -255,35 +255,35 @@ def test_the_row_probably_meant_is_named_and_not_taken(tmp_path: Path, wanted: s
     table = read_clinical_table(written(tmp_path, f"id,age,sex\n{row},49,F\nother,50,M\n"))
     with pytest.raises(GliomarkError, match="no row in") as refused:
         table.get_row(wanted)
-    assert f"'{row}' looks alike" in str(refused.value)
+    assert f"similar id exists ('{row}')" in str(refused.value)
 
 
 def test_strangers_are_not_alike(tmp_path: Path) -> None:
     assert find_similar_ids("007", ["70", "17", "0070", "7A", ""]) == []
     assert find_similar_ids("12345678901", ["1.24E+10", "1.23E+11"]) == []
     assert find_similar_ids("P1", ["p1", "P-1", "P01"]) == ["p1", "P-1", "P01"]
-    with pytest.raises(GliomarkError, match="give the table one row with this id"):
+    with pytest.raises(GliomarkError, match="add one row with this id"):
         read_clinical_table(written(tmp_path, "id,age,sex\n70,49,F\n")).get_row("007")
 
 
 def test_rows_of_one_patient(tmp_path: Path) -> None:
-    """Two equal rows say one thing; two that differ are refused."""
+    """Equal rows count as one; different rows are an error."""
     table = read_clinical_table(written(tmp_path, "id,age,sex\nA,49,F\nA,49,F\nB,50,M\nB,51,M\n"))
     assert table.get_row("A").age == 49
     with pytest.raises(GliomarkError, match="Patient B has 2 rows"):
         table.get_row("B")
 
 
-# ---- a row for a prediction --------------------------------------------------------------------------
+# ---- the row of a prediction -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row, words", [
     (ClinicalData("B", 49, 1), "row belongs to patient B, the images to patient A"),
     (ClinicalData("a", 49, 1), "patient a"),
-    (ClinicalData("A", -3, 1), "age -3 is impossible"), (ClinicalData("A", 150, 1), "age 150"),
+    (ClinicalData("A", -3, 1), "age -3 is invalid"), (ClinicalData("A", 150, 1), "age 150"),
     (ClinicalData("A", float("nan"), 1), "age nan"),
     (ClinicalData("A", "49", 1), "age '49'"), (ClinicalData("A", True, 1), "age True"),
-    (ClinicalData("A", 49, 2), "sex 2 is impossible"),
+    (ClinicalData("A", 49, 2), "sex 2 is invalid"),
     (ClinicalData("A", 49, "F"), "sex 'F'"), (ClinicalData("A", 49, -1), "sex -1"),
     (ClinicalData("A", 49, True), "sex True"),
 ])  # fmt: skip

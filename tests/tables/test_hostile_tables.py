@@ -1,4 +1,4 @@
-"""Tables from which far more comes out than any table of patients holds are refused in a sentence, at once."""
+"""Tables that expand to far more data than any clinical table raise an error immediately."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from openpyxl import Workbook
 
 from gliomark.study import GliomarkError
-from gliomark.tables.reading import read_table
+from gliomark.tables.table_reader import read_table
 
 
 def workbook(cell: str = "") -> bytes:
-    """A small table, with one more cell far off."""
+    """Create a small workbook, optionally with one more cell far away."""
     book = Workbook()
     for row in (("patient", "age", "sex"), ("P1", 50, "F")):
         book.active.append(row)
@@ -27,7 +27,7 @@ def workbook(cell: str = "") -> bytes:
 
 
 def with_part(name: str, size: int, count: int = 1) -> bytes:
-    """The small table with parts of zeros in it, or one of its own grown by blanks."""
+    """Create the small workbook with additional parts of zeros, or with blanks appended to one of its own parts."""
     grown = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(workbook())) as old,

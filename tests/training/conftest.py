@@ -1,21 +1,21 @@
-"""Settings small enough to train in a moment on the tiny cohort of ``tests/conftest.py``."""
+"""Training configurations that are small enough for the tiny cohort of ``tests/conftest.py``."""
 
 from __future__ import annotations
 
 import pytest
 from tests.conftest import compute_lesion_corner
 
-from gliomark.models.kinet import KiNetSettings, KiNetSize
-from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize
+from gliomark.models.published.mignet import MIGNetSettings
+from gliomark.models.published.swin_unet import SwinSize
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
-from gliomark.training.classification import MarkerTrainingConfig
+from gliomark.training.markers import MarkerTrainingConfig
 from gliomark.training.segmentation import SegmentationTrainingConfig
 
 
 @pytest.fixture
 def compute_lesion_centre():
-    """patient id -> row and column of the middle of the lesion."""
+    """Return a function from patient id to row and column of the lesion's centre."""
 
     def compute_centre(patient: str) -> tuple[int, int]:
         row, column = compute_lesion_corner(int(patient[1:]))

@@ -1,4 +1,4 @@
-"""A view is the same view of image, mask and prior."""
+"""Random views: the same transform applies to image, mask and prior."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_whole_pixel_shift_and_the_edge_goes_on(slices: torch.Tensor) -> None:
 
 
 def test_shapes_stay_true() -> None:
-    """Rotation and zoom scale both axes alike: no shear, no stretching."""
+    """Rotation and zoom scale both axes equally: no shear, no stretching."""
     torch.manual_seed(0)
     theta = draw_random_theta(200, GENTLE_AUGMENTATION, 240)[:, :, :2]
     square = theta.transpose(1, 2) @ theta
@@ -105,7 +105,7 @@ def test_image_and_mask_are_moved_alike() -> None:
     image = resample_view(3 * blob - 1, theta, 96)  # an image whose contrast is the mask
     mask = resample_view(blob, theta, 96).round()
     torch.testing.assert_close((image > 0.5).float(), mask)
-    assert len({tuple(m.nonzero().float().mean(dim=0).round().tolist()) for m in mask}) > 32, "views differ"
+    assert len({tuple(m.nonzero().float().mean(dim=0).round().tolist()) for m in mask}) > 32, "equal views"
 
 
 def test_disturb(slices: torch.Tensor) -> None:
@@ -114,7 +114,7 @@ def test_disturb(slices: torch.Tensor) -> None:
     many = slices[:1].expand(600, -1, -1, -1)
     for level in (0.05, 0.1, 0.3):
         noise = (perturb_intensities(many, replace(STILL, noise=level)) - many).flatten(1).std(dim=1)
-        assert 0.8 * level < noise.min() and noise.max() < 1.2 * level, "a level, on every sample"
+        assert 0.8 * level < noise.min() and noise.max() < 1.2 * level, "noise level of a sample"
     toned = perturb_intensities(many, replace(STILL, tone=0.2))
     ratio = (toned[:, 0].amax(dim=(1, 2)) - toned[:, 0].amin(dim=(1, 2))) / (
         slices[0, 0].max() - slices[0, 0].min()
@@ -123,7 +123,7 @@ def test_disturb(slices: torch.Tensor) -> None:
 
 
 def detail(images: torch.Tensor) -> float:
-    """Mean squared step between neighbouring pixels."""
+    """Return the mean squared difference between neighbouring pixels."""
     return float((images.diff(dim=-1) ** 2).mean() + (images.diff(dim=-2) ** 2).mean())
 
 
@@ -136,7 +136,7 @@ PUBLISHED = replace(Augmentation(), noise=0.0)
     ids=str,
 )
 def test_a_training_view_is_as_sharp_as_a_test_view(augmentation, pool: int, sharpness: float) -> None:
-    """On white noise, where any resampling shows; the test view is the central crop, averaged."""
+    """On white noise, in which any resampling is visible; the view at inference is the averaged central crop."""
     torch.manual_seed(0)
     image = torch.randn(24, 1, 240, 240)
     seen = draw_random_view(image, image[:, 0] > 1, augmentation, pool)[0]
@@ -144,14 +144,14 @@ def test_a_training_view_is_as_sharp_as_a_test_view(augmentation, pool: int, sha
     inner = slice(margin, margin + augmentation.crop)
     shown = downsample_by_averaging(image[..., inner, inner], pool)
     assert seen.shape == shown.shape
-    # past the slice's edge, where the edge is repeated, there is less to see
+    # outside the slice, where edge pixels are repeated, there is less detail
     inside = slice(None) if augmentation.shift < 20 else slice(seen.shape[-1] // 3, -seen.shape[-1] // 3)
     assert detail(seen[..., inside, inside]) / detail(shown) >= 0.99 * sharpness
 
 
 @pytest.mark.parametrize("pool", [1, 2, 4])
 def test_published_views_lose_nothing(pool: int) -> None:
-    """Every view is a quarter turn of a whole-pixel crop, averaged: pixel by pixel, lesion and image alike."""
+    """Every view is an averaged whole-pixel crop, rotated by a multiple of 90 degrees, for image and mask alike."""
     torch.manual_seed(0)
     image = torch.randn(12, 1, 240, 240)
     lesion = F.avg_pool2d(image, 9, 1, 4)[:, 0] > 0.05
@@ -172,14 +172,14 @@ def test_published_views_lose_nothing(pool: int) -> None:
         assert (target[index] == (downsample_by_averaging(drawn, pool)[0, 0] >= 0.5)).float().mean() > 0.999
 
 
-# ---- random curves of grey ----------------------------------------------------------------------------
+# ---- random intensity curves --------------------------------------------------------------------------
 
 
 KNOTS = torch.linspace(-MAX_INTENSITY, MAX_INTENSITY, CURVE_KNOT_COUNT)
 
 
 def drawn_curves(samples: int, channels: int) -> torch.Tensor:
-    """The values at the knots that ``recoloured`` draws after the seed 3."""
+    """Return the values at the knots that ``apply_random_intensity_curve`` draws with seed 3."""
     torch.manual_seed(3)
     return CURVE_STANDARD_DEVIATION * torch.randn(samples, channels, CURVE_KNOT_COUNT)
 
@@ -191,7 +191,7 @@ def test_every_samples_channel_goes_through_its_own_curve() -> None:
     torch.manual_seed(3)
     seen = apply_random_intensity_curve(image)
     assert seen.shape == image.shape
-    # at a knot its value, between them a straight line, past the ends the end's value
+    # the value at a knot, linear in between, constant beyond the ends
     torch.testing.assert_close(seen.flatten(2)[..., :CURVE_KNOT_COUNT], values, atol=1e-5, rtol=1e-5)
     for sample in range(3):
         for channel in range(2):
@@ -215,7 +215,7 @@ def test_recolour_is_the_share_of_samples_that_change(slices: torch.Tensor) -> N
     seen = perturb_intensities(many, replace(STILL, recolour=0.3))
     changed = (seen != many).flatten(1).any(dim=1)
     assert 0.22 < changed.float().mean() < 0.38
-    assert ((seen != many).any(dim=(2, 3)).all(dim=1) == changed).all(), "both channels or none"
+    assert ((seen != many).any(dim=(2, 3)).all(dim=1) == changed).all(), "only one channel changed"
     assert (
         (perturb_intensities(many[:20], replace(STILL, recolour=1.0)) != many[:20])
         .flatten(1)

@@ -1,4 +1,4 @@
-"""What a network is shown in an epoch, and the focus prior graph."""
+"""Slices of an epoch, and the focus prior graph."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from torch.nn import functional as F
 
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training.classification import (
+from gliomark.training.markers import (
     ClassBalancedSampler,
     load_lesion_slice_dataset,
     parse_marker_value,
     read_marker_labels,
     read_marker_values,
 )
-from gliomark.training.slice_bank import (
+from gliomark.training.slice_dataset import (
     EpochSampler,
     SliceDataset,
     compute_focus_prior,
@@ -26,13 +26,13 @@ from gliomark.training.slice_bank import (
 )
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
-SLICES = 4  # of every patient of the tiny cohort
+SLICES = 4  # per patient of the tiny cohort
 
 
 def bank_of(counts: list[int], lesions: list[int], scale: int = 1) -> SliceDataset:
-    """counts: slices per patient, the first ``lesions`` of which have a lesion of 4 x 4 in a corner.
+    """Create slices; counts: slices per patient, the first ``lesions`` of which have a lesion of 4 x 4 pixels.
 
-    scale: pixels along every side of the 40 x 40 slice's pixels.
+    scale: factor by which the 40 x 40 pixels are enlarged.
     """
     lesion, owner = [], []
     for index, (count, with_lesion) in enumerate(zip(counts, lesions, strict=True)):
@@ -53,7 +53,7 @@ def test_prior_is_scaled_smooth_and_has_no_side() -> None:
     prior = compute_focus_prior(bank_of([4, 4], [4, 2], scale=6))
     assert prior.shape == (240, 240) and prior.min() == 0 and prior.max() == 1
     torch.testing.assert_close(prior, prior.flip(1))
-    # the first patient's lesion begins in column 24; nine pixels are smoothed over
+    # the first patient's lesion begins in column 24; the prior is smoothed over nine pixels
     assert prior[80, 36] > prior[80, 20] > 0 and prior[80, 19] == 0 and prior[180, 36] == 0
 
 
@@ -61,12 +61,12 @@ def test_prior_of_pooled_slices_is_smoothed_over_as_many_millimetres() -> None:
     whole, pooled = (compute_focus_prior(bank_of([4, 4], [4, 2], scale)) for scale in (6, 2))
     assert pooled.shape == (80, 80)
     averaged = F.avg_pool2d(whole[None], 3)[0]
-    # 9 of 240 pixels or 3 of 80; without smoothing the edges would be a third off
+    # 9 of 240 pixels or 3 of 80; without smoothing the edges would differ by a third
     torch.testing.assert_close(pooled, averaged / averaged.max(), atol=0.1, rtol=0)
 
 
 def test_prior_weighs_patients_not_slices() -> None:
-    # the one with 40 thin slices counts as the one with 4 thick ones
+    # a patient with 40 thin slices has the same weight as one with 4 thick slices
     torch.testing.assert_close(
         compute_focus_prior(bank_of([40, 4], [20, 4])), compute_focus_prior(bank_of([4, 4], [2, 4]))
     )
@@ -85,7 +85,7 @@ def test_epoch_shows_every_patient_alike_and_prefers_lesions() -> None:
     assert sum(bool(bank.lesion[i].any()) for i in drawn if bank.patient[i] == 0) >= 12
     assert list(sampler) == drawn
     sampler.set_epoch(1)
-    assert list(sampler) != drawn, "drawn anew"
+    assert list(sampler) != drawn, "the second epoch has the same draws"
 
 
 def test_bank_joint_and_independent(tiny_cohort) -> None:
@@ -145,12 +145,12 @@ def test_labels(tiny_cohort) -> None:
     with pytest.raises(GliomarkError, match="Patient P.*'high'.*ki67"):
         parse_marker_value("high", "ki67", "P")
     for column, threshold in (("absent", 0.5), ("idh_mutant", 2.0)):
-        with pytest.raises(GliomarkError, match="no two classes"):
+        with pytest.raises(GliomarkError, match="has only one class"):
             read_marker_labels(tiny_cohort, column, threshold, PAIR)
 
 
 def test_bank_with_neighbours_holds_whole_slices(tiny_cohort) -> None:
-    """Channels: the slice before, the slice and the slice after of T1C, then those of FLAIR."""
+    """Channels: previous, current and next slice of T1C, then those of FLAIR."""
     stack = tiny_cohort.stack("P05")
     bank = load_slice_dataset(tiny_cohort, ["P05"], PAIR, is_joint=True, neighbour_slices=1)
     count = len(stack.brain)
@@ -171,7 +171,7 @@ def test_bank_of_single_sequences_takes_neighbours_from_the_same_sequence(tiny_c
     bank = load_slice_dataset(tiny_cohort, ["P02", "P05"], PAIR, is_joint=False, neighbour_slices=1)
     assert bank.image.shape == (16, 3, 240, 240)
     torch.testing.assert_close(bank.image[:, 1:2], plain.image)
-    for start in range(0, 16, SLICES):  # a patient's one sequence each
+    for start in range(0, 16, SLICES):  # one sequence of one patient each
         own = plain.image[start : start + SLICES, 0]
         torch.testing.assert_close(bank.image[start : start + SLICES, 0], own[[0, 0, 1, 2]])
         torch.testing.assert_close(bank.image[start : start + SLICES, 2], own[[1, 2, 3, 3]])

@@ -1,4 +1,4 @@
-"""Whoever cannot be told from chance names no level: measured when trained, stored in the file, said in the report."""
+"""A marker that is no better than chance states no level: from validation over the weights file to the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from gliomark import cli
 from gliomark.cohort.store import Cohort, write_json, write_patient
-from gliomark.evaluation.cautious import compute_conservative_auc_interval
+from gliomark.evaluation.conservative_auc import compute_conservative_auc_interval
 from gliomark.evaluation.delong import compute_delong_interval
 from gliomark.io import read_study
 from gliomark.models.weights import Weights, load_weights
@@ -25,7 +25,7 @@ from gliomark.training.recipes import TrainedMarker
 
 
 def area(positives: int, negatives: int, share_right: float = 1.0, seed: int = 0):
-    """The cautious interval where so many of each class are ranked right but for the noise."""
+    """Return the conservative interval for simulated patients; share_right 1: ranked perfectly."""
     random = np.random.default_rng(seed)
     label = np.repeat([1, 0], [positives, negatives])
     score = label + 0.0 if share_right == 1 else random.normal(share_right * label, 1)
@@ -49,7 +49,7 @@ def test_enough_patients_ranked_without_a_fault_do(positives, negatives) -> None
 
 @pytest.mark.parametrize(("positives", "negatives"), [(8, 12), (20, 66), (150, 90)])
 def test_the_cautious_interval_holds_delongs_and_the_truth(positives, negatives) -> None:
-    truth, inside = 0.7602, 0  # two normal curves one deviation apart: Phi(1 / sqrt 2)
+    truth, inside = 0.7602, 0  # two normal distributions one standard deviation apart: Phi(1 / sqrt 2)
     for seed in range(200):
         random = np.random.default_rng(seed)
         label = np.repeat([1, 0], [positives, negatives])
@@ -69,7 +69,7 @@ def test_one_class_alone_has_no_area() -> None:
 
 
 def write_ten(folder: Path) -> Cohort:
-    """Ten patients, five of either class."""
+    """Write a cohort of ten patients, five of either class."""
     rows = ["id,age,sex,idh_mutant,who_grade"]
     for number in range(1, 11):
         write_patient(folder, create_tiny_stack(number))
@@ -87,7 +87,7 @@ def cohort(tmp_path_factory) -> Cohort:
 
 @pytest.fixture
 def train(tiny_segmentation_training, tiny_marker_training, monkeypatch, tmp_path):
-    """train(cohort): both commands with tiny networks, one epoch each; the file and what was printed."""
+    """Return train(cohort), which runs both commands with tiny networks for one epoch; weights file and output."""
     monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: tiny_segmentation_training)
     monkeypatch.setattr(recipes, "marker_settings", lambda *_: tiny_marker_training)
 
@@ -105,10 +105,12 @@ def train(tiny_segmentation_training, tiny_marker_training, monkeypatch, tmp_pat
 
 @pytest.fixture
 def lucky(request, monkeypatch) -> bool:
-    """Whether every patient happens to be answered right."""
+    """Whether every patient happens to be predicted correctly."""
     if request.param:
         monkeypatch.setattr(
-            TrainedMarker, "answers", lambda self, _, patients: {p: float(self.labels[p]) for p in patients}
+            TrainedMarker,
+            "predict_patients",
+            lambda self, _, patients: {p: float(self.labels[p]) for p in patients},
         )
     return request.param
 
@@ -118,13 +120,13 @@ def test_ten_patients_and_one_epoch_name_no_level(cohort, train, tmp_path, lucky
     weights, said = train(cohort)
     card = weights.card.markers["idh"]
     v = card.validation
-    assert v is not None and (v.patients, v.positives) == (8, 4), "the test patients stay unseen"
+    assert v is not None and (v.patients, v.positives) == (8, 4), "test patients were used"
     assert v.low < 0.5 < v.high and (v.auc == 1 or not lucky)
-    assert not card.names_level
+    assert not card.is_level_reported
     assert card.verdict.code == "marker-at-chance"
     assert f"AUC {v.auc:.2f}" in card.verdict and f"{v.low:.2f} to {v.high:.2f}" in card.performance
-    assert said[-2:] == [f"IDH: {card.verdict}", str(tmp_path / "m.safetensors")], "and the command says so"
-    # and so does the report on a patient whom a reader outlined
+    assert said[-2:] == [f"IDH: {card.verdict}", str(tmp_path / "m.safetensors")], "verdict not printed"
+    # the report of a patient with a reader's mask states it as well
     study = read_study(write_pictures(tmp_path / "患者 01", drop_mask(draw_patient())))
     model = build_model(weights)
     prepared = prepare_study(study, model)

@@ -1,4 +1,4 @@
-"""The networks learn: a few slices are known by heart in seconds."""
+"""The networks learn: they overfit a few slices in seconds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from gliomark.evaluation.calibration import fit_recalibration
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
 from gliomark.inference.slice_classifier import apply_calibration, compute_image_vectors
-from gliomark.models.kinet import KiNetSettings, KiNetSize, build_mix_input
-from gliomark.models.marker_networks import build_marker_network, load_pretrained_features
-from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.comparison.marker_networks import build_marker_network, load_pretrained_features
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize, build_mix_input
+from gliomark.models.published.mignet import MIGNetSettings
+from gliomark.models.published.swin_unet import SwinSize
 from gliomark.study import GliomarkError
 from gliomark.training.augmentation import Augmentation, resample_view
-from gliomark.training.classification import (
+from gliomark.training.markers import (
     LesionSliceDataset,
     MarkerTrainingConfig,
     create_pretrained_marker_config,
@@ -32,7 +32,7 @@ from gliomark.training.classification import (
 )
 from gliomark.training.recipes import fit_platt_calibration
 from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
-from gliomark.training.slice_bank import SliceDataset
+from gliomark.training.slice_dataset import SliceDataset
 
 STILL = Augmentation(crop=64, shift=0, quarter_turns=False, noise=0.0)
 IDENTITY = torch.eye(2, 3)[None]
@@ -46,7 +46,7 @@ def quiet_lightning():
 
 
 def blobs(count: int = 8, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    """image ``(N, 1, side, side)`` with a bright blob among noise and a ring that is none; the blob."""
+    """Return images ``(N, 1, side, side)`` with a bright blob, a ring and noise, and the masks of the blobs."""
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     images, masks = [], []
@@ -85,7 +85,7 @@ def test_mignet_learns_eight_slices_by_heart(tmp_path: Path) -> None:
 def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
     image, mask = blobs(16)
     label = torch.arange(16) % 2
-    second = image[:, 0] - 3 * (mask & (label == 1)[:, None, None])  # dark there in one kind
+    second = image[:, 0] - 3 * (mask & (label == 1)[:, None, None])  # dark lesion in one class
     both = torch.stack([image[:, 0], second], dim=1)
     bank = LesionSliceDataset(
         both.half(), mask.to(torch.uint8), label, label.float(), torch.arange(16), tuple(map(str, range(16)))
@@ -96,7 +96,7 @@ def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
     )
     network = train_marker_network(bank, settings, tmp_path)
     with torch.no_grad():
-        odds = network(build_mix_input(both[:, 0], both[:, 1], mask))["cat"]
+        odds = network(build_mix_input(both[:, 0], both[:, 1], mask))["logits"]
     assert (odds.argmax(dim=1) == label).float().mean() >= 0.9
 
 
@@ -119,15 +119,15 @@ def test_calibration_never_turns_the_answers_round() -> None:
         0, abs=1e-3
     )
     assert slope == pytest.approx(before.slope.value / 2, rel=1e-3)
-    # worse than chance: everybody gets the share of positives
+    # worse than chance: every probability is the share of positives
     intercept, slope = fit_platt_calibration(label, 1 - honest)
     np.testing.assert_allclose(apply_calibration(honest, (intercept, slope)), label.mean())
-    # nothing to learn from: left as it is
+    # only one class: no calibration
     assert fit_platt_calibration([1, 1, 1], [0.2, 0.5, 0.9]) == (0.0, 1.0)
 
 
 def lesions(slices: tuple[int, ...], seed: int) -> LesionSliceDataset:
-    """Patients of so many slices; every other one's lesion is coarser in grain, which is the label."""
+    """Create patients with these numbers of slices; every second one has a coarser texture, which is the label."""
     random = torch.Generator().manual_seed(seed)
     patient = torch.repeat_interleave(torch.arange(len(slices)), torch.tensor(slices))
     fine = torch.randn(len(patient), 2, 64, 64, generator=random)
@@ -148,7 +148,7 @@ def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_pat
     seen = compute_image_vectors(network, bank.image, bank.lesion, 64)
     mirrored = compute_image_vectors(network, bank.image.flip(-1), bank.lesion.flip(-1), 64)
     vectors, odds = np.concatenate([seen, mirrored])[:, :-1].astype(float), seen[:, -1]
-    # three patients of either class, who weigh the same however many the slices
+    # three patients of either class, all with the same weight
     weight = np.tile([0.5 / (9, 1, 2, 4, 1, 1)[p] for p in bank.patient.tolist()], 2)
     scaler = StandardScaler().fit(vectors, sample_weight=weight)
     model = LogisticRegression(C=0.01, max_iter=1000)
@@ -165,7 +165,7 @@ def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_pat
 
 
 def grained(count: int, seed: int) -> LesionSliceDataset:
-    """One slice each, the second sequence's grain growing with a skewed number; from 10 on it is high."""
+    """Create one slice per patient; the second sequence's contrast grows with a skewed number, high from 10 on."""
     random = torch.Generator().manual_seed(seed)
     number = torch.exp(1.7 + 1.2 * torch.randn(count, generator=random))
     fine = torch.randn(count, 2, 64, 64, generator=random)
@@ -187,7 +187,7 @@ def test_a_percentage_is_learnt_as_a_percentage(tmp_path: Path) -> None:
         odds[name] = compute_image_vectors(network, other.image, other.lesion, 64)[:, -1]
     by_rank = {name: spearmanr(one, other.value).statistic for name, one in odds.items()}
     assert by_rank["number"] > by_rank["class"] + 0.02
-    # said as a class: as sure as it may be, and neither class favoured however rare
+    # as a class: calibrated, and neither class favoured although one is rare
     found = fit_recalibration(other.label.tolist(), expit(odds["number"]).tolist())
     assert 0.5 < found.slope.value < 2
     cut = compute_threshold_metrics(other.label.numpy(), expit(odds["number"]), 0.5)
@@ -202,14 +202,14 @@ def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
         load_pretrained_features(network)
         network.trunk.register_forward_hook(lambda _, given, vector: read.append(len(vector)))
         found = compute_image_vectors(network, bank.image, bank.lesion, 64)
-        assert sum(read) == 9, "by the second head nothing is read again"
+        assert sum(read) == 9, "cached slices were read again"
         with torch.no_grad():
             mix = build_mix_input(*bank.image.float().unbind(1), bank.lesion)
             whole = network(mix)
         read.pop()
-        np.testing.assert_allclose(found[:, :-1], whole["vector"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[:, :-1], whole["image_vector"], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(
-            found[:, -1], whole["cat"][:, 1] - whole["cat"][:, 0], rtol=1e-4, atol=1e-5
+            found[:, -1], whole["logits"][:, 1] - whole["logits"][:, 0], rtol=1e-4, atol=1e-5
         )
 
 
@@ -218,6 +218,6 @@ def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
 )
 def test_patients_of_one_class_are_refused_before_anything_is_kept(settings, tmp_path: Path) -> None:
     bank = lesions((2, 1, 2, 1), 0).select_patients("02")
-    with pytest.raises(GliomarkError, match="The 2 patients to train on are of one class alone"):
+    with pytest.raises(GliomarkError, match="All 2 training patients have the same class"):
         train_marker_network(bank, settings, tmp_path)
     assert not list(tmp_path.iterdir())

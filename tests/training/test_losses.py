@@ -1,4 +1,4 @@
-"""The losses against their equations."""
+"""The losses, compared with their equations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.models.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize, build_kinet
 from gliomark.training.losses import (
     SIGMA_NEGATIVE,
     SIGMA_POSITIVE,
@@ -30,8 +30,8 @@ def test_prior_weight() -> None:
         assert compute_prior_weight(torch.tensor(p)).item() == pytest.approx(expected, rel=1e-5)
     everywhere = compute_prior_weight(torch.linspace(0, 1, 1001))
     assert everywhere.min().item() == pytest.approx(0.1) and everywhere.argmax() == 500
-    assert compute_prior_weight(torch.tensor(0.0)).item() == pytest.approx(0.1), "no pixel is ignored"
-    # as far from 0.5, a pixel of high prior counts more
+    assert compute_prior_weight(torch.tensor(0.0)).item() == pytest.approx(0.1), "a pixel is ignored"
+    # at the same distance from 0.5, a pixel with a higher prior has a larger weight
     assert (
         compute_prior_weight(torch.linspace(0.55, 1, 9))
         > compute_prior_weight(1 - torch.linspace(0.55, 1, 9))
@@ -72,7 +72,7 @@ def test_segmentation_loss_is_weighted_entropy_plus_soft_dice() -> None:
                 weights, overlap, total = weights + w, overlap + p * t, total + p + t
     expected = entropy / weights + 1 - (2 * overlap + 1) / (total + 1)
     assert segmentation_loss(logits, lesion, weight).item() == pytest.approx(expected, rel=1e-5)
-    # a constant weight is no weight
+    # a constant weight has no effect
     plain = segmentation_loss(logits, lesion, None)
     torch.testing.assert_close(segmentation_loss(logits, lesion, torch.full((2, 5, 5), 0.3)), plain)
 
@@ -99,12 +99,12 @@ def outputs_of_kinet(batch: int = 3) -> dict:
     torch.manual_seed(0)
     widths = (4, 6, 8, 10)
     return {
-        "cat": torch.randn(batch, 2),
-        "first": torch.randn(batch, 2),
-        "second": torch.randn(batch, 2),
-        "stages": [torch.randn(batch, 2) for _ in widths],
-        "first_pooled": [torch.randn(batch, w) for w in widths],
-        "second_pooled": [torch.randn(batch, w) for w in widths],
+        "logits": torch.randn(batch, 2),
+        "first_logits": torch.randn(batch, 2),
+        "second_logits": torch.randn(batch, 2),
+        "stage_logits": [torch.randn(batch, 2) for _ in widths],
+        "first_stage_vectors": [torch.randn(batch, w) for w in widths],
+        "second_stage_vectors": [torch.randn(batch, w) for w in widths],
     }
 
 
@@ -119,21 +119,25 @@ def test_bms_loss_is_its_equations() -> None:
         return sum(rows) / len(rows)
 
     beta = [0.025, 0.025, 0.2, 0.35, 0.4]
-    master = sum(b * entropy(s) for b, s in zip(beta, output["stages"], strict=False))
-    master += beta[4] * entropy(output["cat"])  # eq. 4-5
-    loss = 0.35 * entropy(output["first"]) + 0.40 * master + 0.25 * entropy(output["second"])  # eq. 4-4
+    master = sum(b * entropy(s) for b, s in zip(beta, output["stage_logits"], strict=False))
+    master += beta[4] * entropy(output["logits"])  # eq. 4-5
+    loss = (
+        0.35 * entropy(output["first_logits"]) + 0.40 * master + 0.25 * entropy(output["second_logits"])
+    )  # eq. 4-4
     similar = 0.0
-    for b, one, two in zip(beta, output["first_pooled"], output["second_pooled"], strict=False):  # eq. 4-6
+    for b, one, two in zip(
+        beta, output["first_stage_vectors"], output["second_stage_vectors"], strict=False
+    ):  # eq. 4-6
         units = ((x / x.norm(), y / y.norm()) for x, y in zip(one, two, strict=True))
         similar += b / (2 * 3) * sum(float((x - y).square().sum()) for x, y in units)
     assert bms_loss(output, target).item() == pytest.approx(loss + similar, rel=1e-5)  # eq. 4-3
-    pooled = output["first_pooled"], output["second_pooled"]
+    pooled = output["first_stage_vectors"], output["second_stage_vectors"]
     assert similarity_loss(*pooled).item() == pytest.approx(similar, rel=1e-5)
 
 
 def test_similarity_is_zero_for_equal_branches_and_symmetric() -> None:
     output = outputs_of_kinet()
-    one, two = output["first_pooled"], output["second_pooled"]
+    one, two = output["first_stage_vectors"], output["second_stage_vectors"]
     assert similarity_loss(one, one).item() == 0
     torch.testing.assert_close(similarity_loss(one, two), similarity_loss(two, one))
     assert similarity_loss(one, two) > 0
@@ -141,11 +145,11 @@ def test_similarity_is_zero_for_equal_branches_and_symmetric() -> None:
 
 @pytest.mark.parametrize("size", [KiNetSize(), SMALL_KINET_SIZE], ids=["published", "small"])
 def test_similarity_does_not_amplify_the_loss(size: KiNetSize) -> None:
-    """The published weights of both are 1 so that it does not; of raw features L_sim is fifty times L."""
+    """The published weight of L_sim is 1; with raw features L_sim would be about fifty times L."""
     torch.manual_seed(0)
     network, target = build_kinet(KiNetSettings(size=size)), torch.tensor([0, 1])
     output = network(torch.randn(2, 4, 64, 64))
-    similar = similarity_loss(output["first_pooled"], output["second_pooled"])
+    similar = similarity_loss(output["first_stage_vectors"], output["second_stage_vectors"])
     loss = bms_loss(output, target) - similar
     assert 0 < similar < loss
     weight = network.first.stages[0][0].expand[0].weight
@@ -183,13 +187,13 @@ def test_distillation_is_the_kullback_leibler_divergence_from_the_teacher() -> N
         q, p = 1 / (1 + math.exp(answer[0] - answer[1])), 1 / (1 + math.exp(teacher[0] - teacher[1]))
         total += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
     assert distillation_loss(logits, taught).item() == pytest.approx(total / (2 * 6 * 6), rel=1e-4)
-    assert abs(distillation_loss(taught, logits).item() - total / 72) > 1e-3, "the teacher's side matters"
+    assert abs(distillation_loss(taught, logits).item() - total / 72) > 1e-3, "the divergence is symmetric"
 
 
 def test_distillation_is_zero_for_agreement_and_positive_otherwise() -> None:
     logits, other = some_logits(2)
     assert distillation_loss(logits, logits).item() == pytest.approx(0, abs=1e-6)
-    # the classes' odds alone count
+    # only the odds of the classes matter
     assert distillation_loss(logits, logits + 3).item() == pytest.approx(0, abs=1e-6)
     assert distillation_loss(logits, other).item() > 0.1
     student = logits.clone().requires_grad_()

@@ -1,7 +1,7 @@
-"""No patient stands on both sides of any split, at any stage: watched from outside, and broken on purpose.
+"""No patient is in both parts of any split, at any stage; deliberate leaks must be detected.
 
-The spies look at the images that a step was really given (``conftest``: the corner's pixels, pooled or not, say
-whose they are), so they catch a leak that the program's own checks of names would not.
+The spies inspect the images that a step actually receives (``conftest`` encodes the patient in the corner pixels), so
+that they detect leaks which the program's own checks of ids would miss.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch
 
 from gliomark.cohort.folds import FOLD_COUNT, TrainingFolds, folds_excluding, load_cohort_folds
 from gliomark.experiments import demonstration
+from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers import cascade
-from gliomark.experiments.place import ExperimentConfig
-from gliomark.experiments.segmentation.study import FoldTrainingJob, SegmentationRun, execute_runs
-from gliomark.experiments.segmentation.tables import list_shipped_runs
+from gliomark.experiments.segmentation.fold_training import FoldTrainingJob, SegmentationRun, execute_runs
+from gliomark.experiments.segmentation.result_tables import list_shipped_runs
 from gliomark.inference.slice_classifier import LesionSlices, TreeFeatures
-from gliomark.models.kinet import build_kinet
+from gliomark.models.published.kinet import build_kinet
 from gliomark.models.weights import load_weights, save_weights
 from gliomark.study import ClinicalData, GliomarkError
 from gliomark.training import recipes, segmentation, stacking
-from gliomark.training.classification import LesionSliceDataset
+from gliomark.training.markers import LesionSliceDataset
 from gliomark.training.recipes import (
     MARKER_DEFINITIONS,
     cross_validate_marker,
@@ -40,13 +40,13 @@ IDH = MARKER_DEFINITIONS["idh"]
 
 
 def patients_in(images: torch.Tensor) -> frozenset[str]:
-    """Whose images ``(N, C, side, side)`` these are, by the number painted into them."""
+    """Return the patients of images ``(N, C, side, side)``, from the number encoded in the corner pixel."""
     return frozenset(f"P{int(number):02d}" for number in images[:, :, 0, 0].flatten().unique())
 
 
 @dataclass
 class Spy:
-    """What each network and each set of trees was trained on, and whom it then judged."""
+    """Patients on whom each network and each set of trees was trained, and patients whom it predicted."""
 
     networks: list[tuple[object, frozenset[str]]] = field(default_factory=list)
     network_judged: list[tuple[object, frozenset[str]]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Spy:
     trees_judged: list[tuple[object, str]] = field(default_factory=list)
 
     def leaks(self, test: tuple[str, ...]) -> list[str]:
-        """Every patient who was seen where they must not be, in words."""
+        """Describe every leak of a patient."""
         found = []
         for network, patients in self.networks:
             found += [f"KiNet trained on test patient {p}" for p in patients & set(test)]
@@ -97,9 +97,9 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         return stacked(self, trees, age_cut, evidence)
 
     monkeypatch.setattr(recipes, "train_marker_network", spying_train)
-    monkeypatch.setattr(stacking, "image_vectors", spying_vectors)
+    monkeypatch.setattr(stacking, "compute_image_vectors", spying_vectors)
     monkeypatch.setattr(recipes, "fit_trees", spying_fit)
-    monkeypatch.setattr(PatientVectors, "slice_probability", spying_stacked)
+    monkeypatch.setattr(PatientVectors, "predict_slice_probability", spying_stacked)
     return watched
 
 
@@ -117,7 +117,7 @@ def test_marker_training_never_judges_whom_it_trained_on(
     learning = TrainingFolds(folds.development_folds, folds.test)
     trained = train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
     assert spy.leaks(folds.test) == []
-    # and everything that should be seen was seen, or the spy would have been blind
+    # everything that should be used was used; otherwise the spy would miss leaks
     everybody = set(folds.development)
     assert [set(who) for _, who in spy.networks] == [
         *(everybody - set(fold) for fold in folds.development_folds), everybody,
@@ -129,9 +129,9 @@ def test_marker_training_never_judges_whom_it_trained_on(
     assert all(v.clinical.patient_id == p for p, v in trained.out_of_fold.items())
     final = spy.trees[-1]
     assert set(final[2]) == set(folds.development_folds[-1]) and set(final[1]) == everybody - set(final[2])
-    # once for each kind of evidence that the trees may read
+    # once for each kind of image features of the trees
     assert sorted(p for _, p in spy.trees_judged) == sorted([*everybody] * len(get_args(TreeFeatures)))
-    # the test patients may now be judged, once and by a network that never saw them
+    # the test patients may now be predicted, by a network that was not trained on them
     classifier = trained.classifier
     judged = compute_held_out_vectors(
         classifier.network,
@@ -159,11 +159,11 @@ def test_who_validates_a_marker_was_seen_by_no_part_of_what_judges_them(
     models = len(spy.trees) // FOLD_COUNT
     for number, fold in enumerate(learning.folds):
         networks = spy.networks[number * FOLD_COUNT : (number + 1) * FOLD_COUNT]
-        assert not any(who & set(fold) for _, who in networks), "not even one behind the trees' vectors"
+        assert not any(who & set(fold) for _, who in networks), "a network was trained on the fold"
         trees = spy.trees[number * models : (number + 1) * models]
         assert not any((train | stop) & set(fold) for _, train, stop in trees)
         assert {p for by, p in spy.trees_judged if by is trees[-1][0]} == set(fold), (
-            "judged by the last trees"
+            "not predicted by the last trees"
         )
 
 
@@ -186,7 +186,7 @@ def test_a_class_of_too_few_patients_is_not_measured(
         cross_validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
         is None
     )
-    assert not spy.networks, "asked before any training"
+    assert not spy.networks, "trained before the check"
 
 
 def test_a_marker_of_too_few_patients_is_refused(tiny_cohort, tiny_marker_training, tmp_path) -> None:
@@ -199,11 +199,11 @@ def test_a_marker_of_too_few_patients_is_refused(tiny_cohort, tiny_marker_traini
 def test_the_spy_bites_when_the_bank_leaks(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch
 ) -> None:
-    """Broken on purpose: every fold's network is given the whole bank."""
+    """Deliberate leak: every fold's network is trained on all patients."""
     folds, labels = load_cohort_folds(tiny_cohort), labels_of(tiny_cohort)
-    monkeypatch.setattr(LesionSliceDataset, "of", lambda self, patients: self)
+    monkeypatch.setattr(LesionSliceDataset, "select_patients", lambda self, patients: self)
     learning = TrainingFolds(folds.development_folds, folds.test)
-    # the folders say whom the networks are of: one of everybody is refused where another's should be
+    # work folders record the patients, and a network of all patients would be refused in a fold's folder
     monkeypatch.setattr(recipes, "network_folder", lambda work, *_: work / str(len(spy.networks)))
     train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
     leaks = spy.leaks(folds.test)
@@ -211,7 +211,7 @@ def test_the_spy_bites_when_the_bank_leaks(
 
 
 def test_a_kept_back_patient_among_those_to_learn_from_is_refused(tiny_cohort) -> None:
-    """Broken on purpose: development takes one test patient in."""
+    """Deliberate leak: a development fold contains a test patient."""
     folds = load_cohort_folds(tiny_cohort)
     first, *rest = folds.development_folds
     with pytest.raises(GliomarkError, match=folds.test[0]):
@@ -241,7 +241,7 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     def spying(cohort, learning, definition, labels, values, settings, work):
         before = len(spy.networks), len(spy.trees)
         marker = learn(cohort, learning, definition, labels, values, settings, work)
-        seen.append((learning.kept_back, spy.networks[before[0] :], spy.trees[before[1] :]))
+        seen.append((learning.excluded, spy.networks[before[0] :], spy.trees[before[1] :]))
         assert (labels, values) == cascade.load_cascade_labels(cohort, IDH, shuffle)
         return marker
 
@@ -250,13 +250,13 @@ def test_no_fold_of_the_cascade_sees_its_patients(
         return {patient: tiny_cohort.stack(patient).drawn for patient in test}
 
     def weights(job, test):
-        assert set(test) == set(folds.folds[job.number]) and not seen, "asked before any training"
+        assert set(test) == set(folds.folds[job.number]) and not seen, "trained before the check"
         asked.append(job.number)
 
     asked: list[int] = []
     monkeypatch.setattr(cascade, "train_marker", spying)
-    monkeypatch.setattr(cascade, "fold_weights", weights)
-    monkeypatch.setattr(cascade, "fold_outlines", drawn)
+    monkeypatch.setattr(cascade, "load_fold_weights", weights)
+    monkeypatch.setattr(cascade, "segment_test_patients", drawn)
     place = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
     table = cascade.run_cascade(IDH, None, tiny_marker_training, place, shuffle)
     assert asked == list(range(FOLD_COUNT))
@@ -267,7 +267,7 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     one = table[(table["outline"] == "predicted") & (table["stage"] == cascade.CASCADE_STAGE)]
     assert sorted(one[one["fusion"] == "near"]["patient"]) == sorted(tiny_cohort.patient_ids)
     assert set(table["marker"]) == {"idh" if not shuffle else "idh-shuffled-3"}
-    # the outlines are the drawn ones here, and so are the answers
+    # the predicted masks are the manual ones here, so that the predictions are the same
     other = table[table["outline"] == "drawn"].reset_index(drop=True)
     same = table[table["outline"] == "predicted"].reset_index(drop=True)
     assert (other.sort_values(["patient", "stage", "fusion"])["probability"].to_numpy() == same.sort_values(
@@ -279,7 +279,7 @@ def test_no_fold_of_the_cascade_sees_its_patients(
 def test_outlines_that_are_not_there_are_missed_before_any_training(spy, tiny_cohort, tmp_path) -> None:
     place = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
     trial = list_shipped_runs(tiny_cohort)[-1]
-    with pytest.raises(GliomarkError, match="fold_1.safetensors is missing: name the folder"):
+    with pytest.raises(GliomarkError, match="fold_1.safetensors is missing; give the output folder"):
         cascade.run_cascade(
             IDH, trial, demonstration.create_marker_training(), place, 1, tmp_path / "nothing"
         )
@@ -296,7 +296,7 @@ def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> N
     for labels, values in dealings:
         assert list(labels) == list(values) == list(true)
         assert sorted(values.values()) == sorted(numbers.values())
-        # a number goes where its label goes, or it would give the true label away
+        # a number is permuted with its label; otherwise it would reveal the true label
         assert labels == {p: int(value >= 3) for p, value in values.items()}
 
 
@@ -367,7 +367,7 @@ def test_trees_stopped_by_a_patient_they_are_fitted_on_are_refused() -> None:
 
 @pytest.fixture
 def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]:
-    """Whose masks each FPG was made of; the training itself made tiny."""
+    """Patients whose masks each FPG was computed from; the training is replaced by a tiny one."""
     seen: list[frozenset[str]] = []
     focus_prior = segmentation.compute_focus_prior
 
@@ -379,14 +379,14 @@ def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]
         settings = tiny_segmentation_training
         return replace(settings, network=replace(settings.network, inputs=inputs), epochs=epochs)
 
-    monkeypatch.setattr(segmentation, "focus_prior", spying)
-    monkeypatch.setattr(recipes, "segmentation_settings", tiny)
+    monkeypatch.setattr(segmentation, "compute_focus_prior", spying)
+    monkeypatch.setattr(recipes, "create_segmentation_config", tiny)
     return seen
 
 
 @pytest.fixture
 def segmentation_banks(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]]]:
-    """(trained on, validated on) of every segmentation that was trained."""
+    """Training and validation patients of every segmentation network that was trained."""
     seen = []
     train = segmentation.train_segmentation_network
 
@@ -396,7 +396,7 @@ def segmentation_banks(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]
         return train(bank, settings, work, validation, teacher)
 
     for module in (recipes, demonstration):
-        monkeypatch.setattr(module, "train_segmentation", spying)
+        monkeypatch.setattr(module, "train_segmentation_network", spying)
     return seen
 
 
@@ -408,14 +408,14 @@ def patients_in_prior(prior: torch.Tensor, cohort, middle) -> set[str]:
 
 @pytest.mark.parametrize("rule", ["joint", "union"])
 def test_segmentation_and_its_prior_see_the_training_patients_only(
-    prior_banks, segmentation_banks, tiny_cohort, lesion_middle, tmp_path, rule
+    prior_banks, segmentation_banks, tiny_cohort, compute_lesion_centre, tmp_path, rule
 ) -> None:
     folds = load_cohort_folds(tiny_cohort)
     out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", rule, "small", 1)
     assert segmentation_banks == [(frozenset(folds.train), frozenset(folds.validation))]
     assert prior_banks == [frozenset(folds.train)]
     weights = load_weights(out)
-    assert patients_in_prior(weights.tensors["prior"], tiny_cohort, lesion_middle) == set(folds.train)
+    assert patients_in_prior(weights.tensors["prior"], tiny_cohort, compute_lesion_centre) == set(folds.train)
     assert weights.card.training_patients == folds.train and weights.card.folds_sha256 == folds.sha256
 
 
@@ -424,12 +424,12 @@ def test_who_keeps_nobody_back_learns_from_the_validation_patients_too(
 ) -> None:
     everybody = replace(tiny_segmentation_training, validate_every=0)
     everybody = replace(everybody, network=replace(everybody.network, inputs=2), epochs=1)
-    monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: everybody)
+    monkeypatch.setattr(recipes, "create_segmentation_config", lambda *_: everybody)
     out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", "joint", "light", 1)
     folds = load_cohort_folds(tiny_cohort)
     learnt = {*folds.train, *folds.validation}
     assert segmentation_banks == [(frozenset(learnt), frozenset())]
-    assert set(load_weights(out).card.training_patients) == learnt, "the test patients stay unseen"
+    assert set(load_weights(out).card.training_patients) == learnt, "test patients were used"
 
 
 def demonstration_trial(settings) -> SegmentationRun:
@@ -447,18 +447,18 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
     assert set(weights.card.training_patients) == set(tiny_cohort.patient_ids)
     assert weights.card.segmentation["flips"] is True
     demonstration._train_final_segmentation_network(trial, tiny_cohort, folds, tmp_path)
-    assert len(segmentation_banks) == 1, "nothing was trained again"
+    assert len(segmentation_banks) == 1, "a network was trained again"
     with pytest.raises(GliomarkError, match="other settings"):
         longer = replace(trial, training=replace(trial.training, epochs=2))
         demonstration._train_final_segmentation_network(longer, tiny_cohort, folds, tmp_path)
-    # the test patients' outlines come from the fold that tested on them, and from no other
+    # the test patients' masks come from the network of the fold in which they are tested
     execute_runs([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
     job = FoldTrainingJob(trial, FOLD_COUNT - 1, (tiny_cohort.folder,), tmp_path)
     both = tuple(p for p in folds.test if len(tiny_cohort.sequences(p)) == 2)
     assert set(cascade.segment_test_patients(job, both)) == set(both)
     for number in range(FOLD_COUNT - 1):
         with pytest.raises(GliomarkError, match="trained on"):
-            cascade.segment_test_patients(replace(job, number=number), both)
+            cascade.segment_test_patients(replace(job, fold_index=number), both)
 
 
 def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(
@@ -476,17 +476,17 @@ def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(
         )
 
 
-# ---- going on from an interrupted run ---------------------------------------------------------------
+# ---- resuming an interrupted run --------------------------------------------------------------------
 
 
 def test_a_checkpoint_of_other_patients_is_not_gone_on_from(
     tiny_cohort, tiny_marker_training, tmp_path
 ) -> None:
-    """New folds beside an old working folder would bring patients in whom the checkpoint was trained on."""
+    """With new folds and an old work folder, the checkpoint may have been trained on excluded patients."""
     labels = {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids[:8]}
     bank = recipes.load_lesion_slice_dataset(tiny_cohort, labels, recipes.get_cohort_sequences(tiny_cohort))
     first, other = bank.select_patients(list(labels)[:6]), bank.select_patients(list(labels)[2:])
     recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")
-    recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")  # the same ones: goes on
+    recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")  # same patients: resumed
     with pytest.raises(GliomarkError, match="other patients"):
         recipes.train_marker_network(other, tiny_marker_training, tmp_path / "work")

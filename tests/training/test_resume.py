@@ -1,4 +1,4 @@
-"""A training that is cut off at any moment ends with the same weights, bit for bit, as one that is not."""
+"""An interrupted and resumed training ends with bitwise the same weights as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from gliomark.models.kinet import KiNetSettings, KiNetSize
-from gliomark.models.mignet import MIGNetSettings
-from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize
+from gliomark.models.published.mignet import MIGNetSettings
+from gliomark.models.published.swin_unet import SwinSize
 from gliomark.training import checkpoints
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
 from gliomark.training.checkpoints import (
@@ -24,20 +24,20 @@ from gliomark.training.checkpoints import (
     find_last_checkpoint,
     is_checkpoint_complete,
 )
-from gliomark.training.classification import (
+from gliomark.training.markers import (
     ClassBalancedSampler,
     LesionSliceDataset,
     MarkerTrainingConfig,
     MarkerTrainingModule,
     train_marker_network,
 )
-from gliomark.training.draws import derive_seed, seed_batch
+from gliomark.training.random_seeds import derive_seed, seed_batch
 from gliomark.training.segmentation import (
     SegmentationTrainingConfig,
     SegmentationTrainingModule,
     train_segmentation_network,
 )
-from gliomark.training.slice_bank import EpochSampler, SliceDataset
+from gliomark.training.slice_dataset import EpochSampler, SliceDataset
 
 SIDE, EPOCHS, STEPS = 32, 3, 3
 VIEWS = replace(GENTLE_AUGMENTATION, crop=SIDE, shift=2, recolour=0.5)
@@ -80,7 +80,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def bank() -> tuple[torch.Tensor, ...]:
-    """image, lesion, label, patient of four patients' eight slices."""
+    """Return image, lesion, label and patient of eight slices of four patients."""
     lesion = torch.zeros(8, SIDE, SIDE, dtype=torch.uint8)
     for index in range(8):
         lesion[index, 4 + index : 14 + index, 6:20] = 1
@@ -89,7 +89,7 @@ def bank() -> tuple[torch.Tensor, ...]:
 
 
 def train(kind: Kind, work: Path) -> nn.Module:
-    """Train or go on."""
+    """Train, or resume a training."""
     image, lesion, label, patient = bank()
     if isinstance(kind, MarkerTrainingConfig):
         names = tuple("abcd")
@@ -110,7 +110,7 @@ def sha256(network: nn.Module) -> str:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Kind to the hash of its weights when nothing happens, trained once."""
+    """Return a function from kind to the hash of the weights of an uninterrupted training, which is run once."""
     known: dict[str, str] = {}
 
     def of(kind: str) -> str:
@@ -122,7 +122,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, kind: Kind, epoch: int, batch: int) -> None:
-    """The power fails once, in the midst of that batch."""
+    """Simulate one power failure during that batch."""
     task = MarkerTrainingModule if isinstance(kind, MarkerTrainingConfig) else SegmentationTrainingModule
     step, over = task.training_step, []
 
@@ -144,7 +144,7 @@ def test_the_weights_are_the_same(
     cut(monkeypatch, KINDS[name], epoch, batch)
     with pytest.raises(RuntimeError, match="power cut"):
         train(KINDS[name], tmp_path)
-    torch.manual_seed(99)  # what another process would start with
+    torch.manual_seed(99)  # another process starts with another generator state
     assert sha256(train(KINDS[name], tmp_path)) == expected
     assert not list(tmp_path.rglob(".gliomark-*")) and not list(tmp_path.rglob("*-v1*"))
 
@@ -174,7 +174,7 @@ def test_a_cut_while_the_checkpoint_is_written(
 def test_a_damaged_checkpoint_is_noticed(
     unbroken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
 ) -> None:
-    """The one before is taken; where that is damaged too, the training begins anew."""
+    """The previous checkpoint is used; if that is damaged as well, training starts from the beginning."""
     cut(monkeypatch, SEGMENTATION, 2, 1)
     with pytest.raises(RuntimeError, match="power cut"):
         train(SEGMENTATION, tmp_path)

@@ -1,4 +1,4 @@
-"""Going on from an interrupted run: the very same run goes on, any other is refused before anything is trained."""
+"""Resuming an interrupted run: the same run is resumed, any other is refused before training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.models.weights import load_weights
 from gliomark.study import GliomarkError
 from gliomark.training import recipes
-from gliomark.training.classification import (
+from gliomark.training.markers import (
     LesionSliceDataset,
     MarkerTrainingConfig,
     create_pretrained_marker_config,
@@ -23,11 +23,11 @@ from gliomark.training.classification import (
 )
 from gliomark.training.recipes import run_segmentation_training
 from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
-from gliomark.training.slice_bank import SliceDataset
+from gliomark.training.slice_dataset import SliceDataset
 
 
 def slice_bank(number: int = 0, side: int = 240) -> SliceDataset:
-    """Six slices of three patients."""
+    """Create six slices of three patients."""
     random = torch.Generator().manual_seed(number)
     lesion = torch.zeros(6, side, side, dtype=torch.uint8)
     lesion[:, side // 3 : side // 2, side // 3 : side // 2] = 1
@@ -44,7 +44,7 @@ def lesion_bank() -> LesionSliceDataset:
 
 
 def altered(bank, field: str):
-    """The same bank with one value of one column changed."""
+    """Return the data set with one value of one field changed."""
     values = getattr(bank, field).clone()
     values[(1,) * values.ndim] = 1 - values[(1,) * values.ndim]
     return replace(bank, **{field: values})
@@ -62,9 +62,9 @@ def test_a_segmentation_of_other_data_is_refused(segmentation_training, tmp_path
     again = train_segmentation_network(slice_bank(), segmentation_training, tmp_path)
     for name, tensor in first.network.state_dict().items():
         assert torch.equal(tensor, again.network.state_dict()[name]), (
-            "the same run is finished, not begun anew"
+            "the run was already finished but was trained again"
         )
-    with pytest.raises(GliomarkError, match="other images, outlines or labels"):
+    with pytest.raises(GliomarkError, match="other images, masks or labels"):
         train_segmentation_network(altered(bank, field), segmentation_training, tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_a_segmentation_of_another_run_is_refused(segmentation_training, tmp_pat
     bank = slice_bank()
     trained = train_segmentation_network(bank, segmentation_training, tmp_path, slice_bank(1))
     given = [bank, segmentation_training, tmp_path, slice_bank(1)]
-    said = "other images, outlines or labels"
+    said = "other images, masks or labels"
     if what == "patients":
         given[0], said = replace(bank, patient_ids=("a", "b", "d")), "other patients"
     elif what == "validation":
@@ -91,7 +91,7 @@ def test_a_segmentation_of_another_run_is_refused(segmentation_training, tmp_pat
     elif what == "teacher":
         given.append(trained.network)
     else:
-        said = "does not say what it was done on"
+        said = "without a record of its data and settings"
         record = tmp_path / "run.json"
         record.unlink() if what == "unknown" else record.write_text("{", "utf-8")
     with pytest.raises(GliomarkError, match=said):
@@ -116,7 +116,7 @@ def test_a_marker_of_another_run_is_refused(tiny_marker_training, tmp_path, kind
         settings = replace(settings, seed=7)
     else:
         bank = altered(bank, change)
-    with pytest.raises(GliomarkError, match="holds a training"):
+    with pytest.raises(GliomarkError, match="contains a training run"):
         train_marker_network(bank, settings, tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_the_command_never_returns_another_runs_network(
         network = replace(tiny_segmentation_training.network, inputs=inputs)
         return replace(tiny_segmentation_training, network=network, epochs=epochs)
 
-    monkeypatch.setattr(recipes, "segmentation_settings", settings)
+    monkeypatch.setattr(recipes, "create_segmentation_config", settings)
     cohort, out = write_tiny_cohort(tmp_path / "cohort"), tmp_path / "s.safetensors"
     run_segmentation_training(cohort, out, "union", "small", 1)
     before, rule, epochs = load_weights(out).sha256, "union", 1
@@ -145,9 +145,9 @@ def test_the_command_never_returns_another_runs_network(
         run_segmentation_training(cohort, out, rule, "small", epochs)
         assert load_weights(out).sha256 == before
         return
-    with pytest.raises(GliomarkError, match="s.work holds a training"):
+    with pytest.raises(GliomarkError, match="s.work contains a training run"):
         run_segmentation_training(cohort, out, rule, "small", epochs)
-    assert load_weights(out).sha256 == before, "the finished file stays as it is"
+    assert load_weights(out).sha256 == before, "the finished file was changed"
 
 
 def alter_a_training_patient(folder: Path) -> None:

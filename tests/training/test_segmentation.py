@@ -1,4 +1,4 @@
-"""How a segmentation training goes: where it goes on, what it returns, what a teacher and an optimiser do."""
+"""Segmentation training: resuming, returned weights, teacher and optimisers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gliomark.models.mignet import MIGNetSettings, SegmentationOutput, build_mignet
-from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings, build_comparison_network
-from gliomark.models.swin_unet import SwinSize
+from gliomark.models.comparison.segmentation_networks import (
+    ComparisonSegmentationSettings,
+    build_comparison_network,
+)
+from gliomark.models.published.mignet import MIGNetSettings, SegmentationOutput, build_mignet
+from gliomark.models.published.swin_unet import SwinSize
 from gliomark.study import GliomarkError
 from gliomark.training.augmentation import Augmentation
 from gliomark.training.losses import (
@@ -32,14 +35,14 @@ from gliomark.training.segmentation import (
     create_trainer,
     train_segmentation_network,
 )
-from gliomark.training.slice_bank import SliceDataset, compute_focus_prior
+from gliomark.training.slice_dataset import SliceDataset, compute_focus_prior
 
 STILL = Augmentation(crop=32, shift=0, quarter_turns=False, noise=0.0)
 NETWORK = MIGNetSettings(size=SwinSize(8, (1, 1), (1, 2), patch=4))
 TRAINING = SegmentationTrainingConfig(
     NETWORK, STILL, rate=1e-3, batch=4, epochs=2, validate_every=1, slices_per_patient=2
 )
-STEPS = 2  # of an epoch: four patients of two slices in batches of four
+STEPS = 2  # per epoch: four patients with two slices in batches of four
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +55,7 @@ def quiet_lightning() -> Iterator[None]:
 
 @pytest.fixture
 def bank() -> SliceDataset:
-    """Four patients of two slices of 32 x 32, a bright square in each."""
+    """Four patients with two slices of 32 x 32 pixels, each with a bright square."""
     lesion = torch.zeros(8, 32, 32, dtype=torch.uint8)
     for index in range(8):
         lesion[index, 4 + index : 14 + index, 6:20] = 1
@@ -70,9 +73,9 @@ Weights = dict[str, Tensor]
 
 @dataclass
 class Course:
-    """What a training did, epoch by epoch, its validation Dice written beforehand.
+    """Record of a training by epoch, with predefined validation Dice coefficients.
 
-    cut_before: the epoch, from 0, at whose start the power fails, once.
+    cut_before: epoch, from 0, at whose start a power failure is simulated once.
     """
 
     dice: list[float]
@@ -119,7 +122,7 @@ def course(monkeypatch: pytest.MonkeyPatch) -> Course:
 
 
 def train_cut_off(course: Course, epoch: int, *given: Any) -> TrainedSegmentation:
-    """Train until the power fails at the start of an epoch, then go on to the end."""
+    """Train until a simulated power failure at the start of an epoch, then resume to the end."""
     course.cut_before = epoch
     with pytest.raises(RuntimeError, match="power cut"):
         train_segmentation_network(*given)
@@ -130,13 +133,13 @@ def same(one: Weights, other: Weights) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-# ---- going on, stopping, and the best ---------------------------------------------------------------------
+# ---- resuming, early stopping, best epoch -----------------------------------------------------------------
 
 
 def test_goes_on_from_the_last_epoch_and_returns_the_best(
     bank: SliceDataset, validation: SliceDataset, course: Course, tmp_path: Path
 ) -> None:
-    """The first epoch is the best; going on from it would train it away again and again."""
+    """The first epoch is the best; the run must still resume from the last one."""
     trained = train_cut_off(course, 2, bank, replace(TRAINING, epochs=4), tmp_path, validation)
     assert course.epochs == [0, 1, 2, 2, 3] and course.slices == 4 * STEPS * TRAINING.batch
     assert same(course.started[1], course.after_epoch[1])
@@ -178,7 +181,7 @@ def test_without_validation_the_last_is_returned_and_gone_on_from(
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_a_training_of_another_length_is_another_run(bank: SliceDataset, tmp_path: Path, epochs: int) -> None:
-    """Its learning rate falls along another curve."""
+    """Its learning rate has another schedule."""
     train_segmentation_network(bank, TRAINING, tmp_path)
     with pytest.raises(GliomarkError, match="other settings"):
         train_segmentation_network(bank, replace(TRAINING, epochs=epochs), tmp_path)
@@ -212,13 +215,13 @@ def test_other_patients_are_refused(bank: SliceDataset, tmp_path: Path) -> None:
         train_segmentation_network(replace(bank, patient_ids=tuple("abce")), TRAINING, tmp_path)
 
 
-# ---- the loss that is trained on --------------------------------------------------------------------------
+# ---- training loss ----------------------------------------------------------------------------------------
 
 
 def task_of(settings: SegmentationTrainingConfig, bank: SliceDataset, teacher: nn.Module | None = None):
     torch.manual_seed(0)
     task = SegmentationTrainingModule(settings, compute_focus_prior(bank), teacher)
-    return task.eval()  # no batch statistics: the same slice is answered alike
+    return task.eval()  # no batch statistics, so that outputs are reproducible
 
 
 def answer_of(task: SegmentationTrainingModule, bank: SliceDataset) -> SegmentationOutput:
@@ -263,7 +266,7 @@ def test_without_fpg_the_loss_is_plain(network, bank: SliceDataset) -> None:
 @torch.no_grad()
 def test_deeper_answers_are_trained_on(bank: SliceDataset) -> None:
     settings = replace(TRAINING, network=ComparisonSegmentationSettings("nnU-Net 2-D", width=8))
-    task = task_of(settings, bank).train()  # instance normalisation answers alike in training
+    task = task_of(settings, bank).train()  # instance normalisation is the same in training
     answer = answer_of(task, bank)
     assert len(answer.deep_supervision_logits) == 2
     expected = deeply_supervised_loss(
@@ -314,7 +317,7 @@ def test_a_teacher_is_neither_saved_nor_optimised(bank: SliceDataset) -> None:
 
 
 def rates(settings: SegmentationTrainingConfig, bank: SliceDataset, steps: int = 100):
-    """The optimiser, and its rate before each step as a share of the full one."""
+    """Return the optimiser, and its learning rate before each step relative to the maximum."""
     task = task_of(settings, bank)
     task.trainer = SimpleNamespace(estimated_stepping_batches=steps)
     made = task.configure_optimizers()

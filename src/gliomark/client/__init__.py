@@ -1,1 +1,1 @@
-"""The desktop client: a patient's folder to the answer, over HTTP, without torch."""
+"""The desktop client: from a patient's folder to a prediction, over HTTP, without torch."""

@@ -1,4 +1,4 @@
-"""English, which the code is written in, or Chinese, switched while the program runs."""
+"""Language of the user interface: English (source texts) or Chinese, switchable at run time."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ TRANSLATIONS_FOLDER = Path(__file__).with_name("translations")
 
 
 def get_system_language() -> Language:
-    """Chinese on a Chinese system, else English."""
+    """Return Chinese on a Chinese system, otherwise English."""
     return "zh" if QLocale.system().language() == QLocale.Language.Chinese else "en"
 
 
 def get_current_language() -> Language:
-    """What ``use_language`` was last told, English before that."""
+    """Return the language set by ``use_language``; English before the first call."""
     app = QCoreApplication.instance()
     return "zh" if app is not None and app.property(LANGUAGE_PROPERTY) == "zh" else "en"
 
 
 def translate_message(text: str) -> str:
-    """A message, such as the server's, in the user's language; any other text as it came."""
+    """Translate a message into the user's language; other text is returned unchanged."""
     return render_message(text, get_current_language())
 
 
 def use_language(language: Language) -> None:
-    """Every text drawn from now on is in this language; widgets are told by a LanguageChange event."""
+    """Switch the language; Qt notifies all widgets with a LanguageChange event.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no QApplication.
+    """
     app = QCoreApplication.instance()
     if app is None:
         raise RuntimeError("use_language needs a running application")

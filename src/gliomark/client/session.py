@@ -1,4 +1,4 @@
-"""What the user wants done, turned into calls; what comes back, turned into the next State."""
+"""Turn user actions into HTTP calls and responses into the next ClientState."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from PySide6.QtCore import QIODevice, QObject, QSaveFile, QThreadPool, QTimer, Signal
 from PySide6.QtNetwork import QNetworkReply
 
-from gliomark.client import trouble
-from gliomark.client.folder import pack_folder, resolve_patient_folder
-from gliomark.client.local import LocalServer
-from gliomark.client.outline import Mask
-from gliomark.client.pictures import ImageDecodeError, decode_slice, decode_slices, encode_mask
-from gliomark.client.remote import HttpClient, abort_reply
+from gliomark.client import errors
+from gliomark.client.errors import ErrorMessage
+from gliomark.client.http_client import HttpClient, abort_reply
+from gliomark.client.local_server import LocalServer
+from gliomark.client.mask_editor import Mask
+from gliomark.client.patient_folder import pack_folder, resolve_patient_folder
+from gliomark.client.png import ImageDecodeError, decode_slice, decode_slices, encode_mask
 from gliomark.client.state import ClientState, Json, Task, restore_document
-from gliomark.client.trouble import ErrorMessage
 from gliomark.files import make_temporary_name, remove_leftovers, remove_path
 from gliomark.study import GliomarkError
 
@@ -31,7 +31,10 @@ RETRY_INTERVAL_MS = 500
 
 
 class Session(QObject):
-    """One user at one server. Everything is asynchronous; ``changed`` carries the whole new state."""
+    """One user's session with one server.
+
+    All calls are asynchronous; ``state_changed`` carries the complete new state.
+    """
 
     state_changed = Signal(object)
     slice_received = Signal(str, int, object)
@@ -62,7 +65,7 @@ class Session(QObject):
     # ---- the server -------------------------------------------------------------------------------------
 
     def connect_to_server(self, address: str, token: str) -> None:
-        """Use the server at an address, or a local one where the address is empty; a chosen folder is sent anew."""
+        """Connect to a server, the local one if the address is empty, and send an open patient's folder again."""
         folder = self.state.patient_folder
         self._disconnect_server()
         self._set_state(ClientState(is_local=not address, address=address))
@@ -73,7 +76,7 @@ class Session(QObject):
             self.local_server.start()
 
     def close_session(self) -> None:
-        """Abort what runs and end the local server."""
+        """Abort all calls and stop the local server."""
         self._disconnect_server()
 
     def _disconnect_server(self) -> None:
@@ -86,7 +89,7 @@ class Session(QObject):
 
     def _use_server(self, address: str, token: str) -> None:
         self._http_client = HttpClient(address, token, self)
-        self._update_state(address=address, server="starting")
+        self._update_state(address=address, server_status="starting")
         self._request_models()
 
     def _request_models(self) -> None:
@@ -98,17 +101,17 @@ class Session(QObject):
         self._models_reply = None
         if not isinstance(models, list):
             self._handle_models_error(
-                ErrorMessage(trouble.NOT_A_GLIOMARK_SERVER, (self.state.address,), "settings")
+                ErrorMessage(errors.NOT_A_GLIOMARK_SERVER, (self.state.address,), "settings")
             )
             return
-        self._update_state(server="ready", models=tuple(models), trouble=None)
+        self._update_state(server_status="ready", models=tuple(models), error=None)
         deferred_action, self._deferred_action = self._deferred_action, None
         if deferred_action is not None:
             deferred_action()
 
     def _handle_models_error(self, error: ErrorMessage) -> None:
         self._models_reply = None
-        if error.status == 503:  # it is loading its models
+        if error.status == 503:  # the server is still loading its models
             http_client = self._http_client
             QTimer.singleShot(
                 RETRY_INTERVAL_MS,
@@ -117,18 +120,18 @@ class Session(QObject):
             )
             return
         if error.status == 404:
-            error = ErrorMessage(trouble.NOT_A_GLIOMARK_SERVER, (self.state.address,), "settings")
-        self._update_state(server="gone", trouble=error, task=None)
+            error = ErrorMessage(errors.NOT_A_GLIOMARK_SERVER, (self.state.address,), "settings")
+        self._update_state(server_status="gone", error=error, task=None)
 
     def _handle_local_server_error(self, error: ErrorMessage) -> None:
-        """Gone at the start or in the middle; what ran is what 'try again' goes on with."""
+        """Handle a local server that failed to start or stopped; retrying resumes the interrupted action."""
         self._abort_calls()
         self._deferred_action = self._retry_action or self._background_retry_action or self._deferred_action
-        self._update_state(server="gone", task=None, trouble=error)
+        self._update_state(server_status="gone", task=None, error=error)
 
     def retry_failed(self) -> None:
-        """What failed last, once more; a server that has gone is started or asked first."""
-        self._update_state(trouble=None)
+        """Repeat the actions that failed last; an unreachable server is started or contacted first."""
+        self._update_state(error=None)
         if self.state.server_status == "ready":
             failed_actions = (
                 self._retry_action if self.state.task is None else None,
@@ -138,32 +141,37 @@ class Session(QObject):
             for retry_action in filter(None, failed_actions):
                 retry_action()
         elif self.state.server_status == "gone" and self.state.is_local:
-            self._update_state(server="starting")
+            self._update_state(server_status="starting")
             self.local_server.start()
         elif self.state.server_status == "gone":
-            self._update_state(server="starting")
+            self._update_state(server_status="starting")
             self._request_models()
 
     def dismiss_error(self) -> None:
-        """The user has read what went wrong."""
-        self._update_state(trouble=None)
+        """Remove the error message."""
+        self._update_state(error=None)
 
     @property
     def pending_call_count(self) -> int:
-        """How many calls have not come back yet."""
+        """Number of calls without a response."""
         return len(self._pending_replies)
 
     # ---- the patient ------------------------------------------------------------------------------------
 
     def open_patient(self, chosen_path: Path, model_name: str = "") -> None:
-        """Send the patient's folder around what was picked, and show the sequences when they are prepared."""
+        """Send a patient's folder to the server and load its prepared images.
+
+        chosen_path: the patient's folder, or a sequence folder or file in it. model_name: "" for the default model.
+        """
         self._reset_patient()
         try:
             folder = resolve_patient_folder(chosen_path)
         except (GliomarkError, OSError) as error:
-            self._update_state(folder=None, trouble=ErrorMessage(trouble.PLAIN_TEXT, (str(error),), None))
+            self._update_state(
+                patient_folder=None, error=ErrorMessage(errors.PLAIN_TEXT, (str(error),), None)
+            )
             return
-        self._update_state(folder=folder, model=model_name)
+        self._update_state(patient_folder=folder, model_name=model_name)
         self._submit_folder()
 
     def _submit_folder(self) -> None:
@@ -179,7 +187,7 @@ class Session(QObject):
         QThreadPool.globalInstance().start(lambda: self._pack_folder(run_number, folder))
 
     def _pack_folder(self, run_number: int, folder: Path) -> None:
-        """In a thread of its own: a large folder takes seconds."""
+        """Pack the folder; runs in a worker thread because a large folder takes seconds."""
         temporary_folder = Path(tempfile.gettempdir())
         remove_leftovers(temporary_folder)
         archive = temporary_folder / make_temporary_name(".zip")
@@ -188,10 +196,10 @@ class Session(QObject):
             pack_folder(folder, archive, lambda: run_number != self._run_number)
         except GliomarkError as error:
             remove_path(archive)
-            archive_or_error = ErrorMessage(trouble.PLAIN_TEXT, (error.message,), "again")
+            archive_or_error = ErrorMessage(errors.PLAIN_TEXT, (error.message,), "again")
         try:
             self._folder_packed.emit(run_number, archive_or_error)
-        except RuntimeError:  # the window was closed meanwhile
+        except RuntimeError:  # the window has been closed in the meantime
             remove_path(archive)
 
     def _upload_archive(self, run_number: int, archive_or_error: Path | ErrorMessage) -> None:
@@ -238,13 +246,13 @@ class Session(QObject):
         if self._study["state"] == "failed":
             reason = self._study["error"] or ""
             self._update_state(study=None)
-            self._fail_task(ErrorMessage(trouble.PLAIN_TEXT, (reason,), None))
+            self._fail_task(ErrorMessage(errors.PLAIN_TEXT, (reason,), None))
             return
         self._update_state(task=None)
         self._fetch_slices()
 
     def _fetch_slices(self) -> None:
-        """From the middle outwards, a few at a time."""
+        """Fetch the slices from the middle outwards, a few at a time."""
         count = self._study["shape"][0]
         order = sorted(range(count), key=lambda index: abs(index - count // 2))
         remaining_slices = [(sequence, index) for index in order for sequence in self._study["sequences"]]
@@ -268,10 +276,14 @@ class Session(QObject):
     # ---- the prediction ---------------------------------------------------------------------------------
 
     def predict(self, request: Json, user_mask: Mask | None = None) -> None:
-        """Ask for the markers; drawn: the doctor's own outline to rest on. request: as the server takes it."""
+        """Request a prediction.
+
+        request: input of the prediction in the server's format. user_mask: mask ``(slice, row, column)`` drawn by the
+        user; None: the model segments the lesion.
+        """
         self._retry_action = partial(self.predict, request, user_mask)
         self._set_heatmap_marker("")
-        self._update_state(task=Task("predicting", 0.0), trouble=None)
+        self._update_state(task=Task("predicting", 0.0), error=None)
         if user_mask is None:
             self._post_prediction(dict(request) | {"outline": "model"})
             return
@@ -291,7 +303,7 @@ class Session(QObject):
         self._retry_action = partial(self._follow_job, job)
         latest_job = dict(restore_document(job))
         self._update_state(
-            task=Task("predicting", latest_job["progress"], latest_job["step"]), running=job["id"]
+            task=Task("predicting", latest_job["progress"], latest_job["step"]), running_job_id=job["id"]
         )
 
         def handle_job_event(now: Any) -> None:
@@ -309,10 +321,10 @@ class Session(QObject):
 
     def _handle_job_finished(self, job: Json) -> None:
         self._retry_action = None
-        self._update_state(task=None, running="")
+        self._update_state(task=None, running_job_id="")
         if job["state"] == "failed":
             self._retry_action = partial(self._post_prediction, job["request"])
-            self._fail_task(ErrorMessage(trouble.PLAIN_TEXT, (job["error"] or "",), "again"))
+            self._fail_task(ErrorMessage(errors.PLAIN_TEXT, (job["error"] or "",), "again"))
         elif job["state"] == "done":
             if job["request"].get("outline") != "corrected":
                 self._uncorrected_job = job
@@ -336,14 +348,14 @@ class Session(QObject):
         )
 
     def cancel_task(self) -> None:
-        """Stop what is going on: an upload or preparation gives the patient up, a prediction only itself."""
+        """Cancel the running task; cancelling an upload or a preparation also closes the patient."""
         self._abort_calls()
         if self.state.running_job_id:
             self._http_client.send_request(
                 "DELETE", f"/api/predictions/{self.state.running_job_id}", None, _ignore_reply, _ignore_reply
             )
         if self.state.is_study_ready:
-            self._update_state(task=None, running="")
+            self._update_state(task=None, running_job_id="")
             return
         if self.state.study is not None:
             self._http_client.send_request(
@@ -352,7 +364,7 @@ class Session(QObject):
         self._reset_patient()
 
     def revert_segmentation(self) -> None:
-        """Back to the model's outline, and to the answer that rests on it."""
+        """Restore the model's segmentation and the prediction based on it."""
         path = f"/api/studies/{self._study['id']}/mask.png"
         on_error = partial(self._fail_in_background, self.revert_segmentation)
         self._track_reply(
@@ -368,7 +380,7 @@ class Session(QObject):
         self.mask_received.emit(np.zeros(self._study["shape"], bool))
 
     def fetch_supplied_mask(self) -> None:
-        """The lesion mask that came with the images, to be looked at and predicted with."""
+        """Fetch the lesion mask supplied with the images, for review and prediction."""
 
         def handle_png(png: bytes) -> None:
             self.supplied_mask_received.emit(decode_slices(png, self._study["shape"][0]) > 127)
@@ -377,10 +389,10 @@ class Session(QObject):
         path = f"/api/studies/{self._study['id']}/found.png"
         self._track_reply(self._http_client.get_bytes(path, self._create_png_handler(handle_png), on_error))
 
-    # ---- looking closer ---------------------------------------------------------------------------------
+    # ---- heatmaps and reports ---------------------------------------------------------------------------
 
     def show_heatmap(self, marker: str) -> None:
-        """Grad-CAM of a marker over the images, none for ""."""
+        """Show the Grad-CAM heatmap of a marker over the images; "" hides it."""
         self._set_heatmap_marker(marker)
         job = self.state.job
         if not marker or job is None:
@@ -393,14 +405,14 @@ class Session(QObject):
         def handle_png(png: bytes) -> None:
             self._heatmaps[key] = decode_slices(png, self._study["shape"][0])
             if self.state.heatmap_marker == marker:
-                self._update_state(heat_pending=False)
+                self._update_state(is_heatmap_pending=False)
                 self.heatmap_changed.emit(self._heatmaps[key])
 
         def handle_error(found: ErrorMessage) -> None:
             self._set_heatmap_marker("")
             self._fail_in_background(partial(self.show_heatmap, marker), found)
 
-        self._update_state(heat_pending=True)
+        self._update_state(is_heatmap_pending=True)
         self._track_reply(
             self._http_client.get_bytes_with_long_timeout(
                 f"/api/predictions/{key}.png", self._create_png_handler(handle_png), handle_error
@@ -408,11 +420,11 @@ class Session(QObject):
         )
 
     def _set_heatmap_marker(self, marker: str) -> None:
-        self._update_state(heat=marker, heat_pending=False)
+        self._update_state(heatmap_marker=marker, is_heatmap_pending=False)
         self.heatmap_changed.emit(None)
 
     def save_report(self, file_name: str, path: Path) -> None:
-        """Keep one of the prediction's documents, such as ``report.pdf?language=zh``, at a path."""
+        """Save one of the prediction's files, such as ``report.pdf?language=zh``, at a path."""
         if self.state.job is None:
             return
         on_error = partial(self._fail_in_background, partial(self.save_report, file_name, path))
@@ -423,12 +435,12 @@ class Session(QObject):
             if is_complete and file.commit():
                 self.report_saved.emit(str(path))
             else:
-                self._fail_in_background(None, ErrorMessage(trouble.FILE_NOT_WRITTEN, (str(path),), None))
+                self._fail_in_background(None, ErrorMessage(errors.FILE_NOT_WRITTEN, (str(path),), None))
 
         url_path = f"/api/predictions/{self.state.job['id']}/{file_name}"
         self._track_reply(self._http_client.get_bytes_with_long_timeout(url_path, write_file, on_error))
 
-    # ---- plumbing ---------------------------------------------------------------------------------------
+    # ---- internals --------------------------------------------------------------------------------------
 
     @property
     def _study(self) -> Json:
@@ -443,18 +455,22 @@ class Session(QObject):
         self.state_changed.emit(state)
 
     def _fail_task(self, error: ErrorMessage) -> None:
-        """What was going on is over."""
-        self._update_state(task=None, running="", trouble=error)
+        """End the running task with an error."""
+        self._update_state(task=None, running_job_id="", error=error)
 
     def _fail_in_background(self, retry_action: Action | None, error: ErrorMessage) -> None:
-        """Something beside what is going on went wrong."""
+        """Report an error of a background call; the running task goes on."""
         self._background_retry_action = retry_action
-        self._update_state(trouble=error)
+        self._update_state(error=error)
 
     def _follow_events(
         self, path: str, on_event: Callable[[Any], None], is_finished: Callable[[], bool], on_finished: Action
     ) -> None:
-        """Events until ``over``. A line that is closed before, as proxies do, is opened again after one question."""
+        """Follow server-sent events until ``is_finished``.
+
+        If the connection is closed before, as proxies do, the current document is requested once and the events are
+        followed again.
+        """
 
         def handle_closed() -> None:
             if is_finished():
@@ -479,12 +495,12 @@ class Session(QObject):
             try:
                 on_png(png)
             except ImageDecodeError:
-                self._fail_task(ErrorMessage(trouble.IMAGE_UNREADABLE))
+                self._fail_task(ErrorMessage(errors.IMAGE_UNREADABLE))
 
         return handle_png
 
     def _track_reply(self, reply: QNetworkReply) -> QNetworkReply:
-        """Remember a call that may have to be aborted."""
+        """Keep the reply so that the call can be aborted."""
         self._pending_replies.append(reply)
         reply.finished.connect(
             lambda: self._pending_replies.remove(reply) if reply in self._pending_replies else None
@@ -516,4 +532,4 @@ class Session(QObject):
 
 
 def _ignore_reply(_: object) -> None:
-    """What comes back does not matter."""
+    """Ignore the response."""

@@ -1,4 +1,4 @@
-"""What is remembered from one day to the next, and the dialog that asks for the server."""
+"""User settings kept between runs, and the dialog for the server address."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAXIMUM_RECENT_FOLDERS = 8
 
 
 class UserSettings:
-    """The user's ini file: language, server, token, recent folders."""
+    """User settings in an ini file: language, server, access token, recent folders, window geometry."""
 
     def __init__(self) -> None:
         self._ini_file = QSettings(
@@ -34,66 +34,74 @@ class UserSettings:
 
     @property
     def language(self) -> Language:
+        """Language of the user interface; the system's language until the user chooses one."""
         stored = self._ini_file.value("language")
         return "zh" if stored == "zh" else "en" if stored == "en" else get_system_language()
 
     @language.setter
     def language(self, language: Language) -> None:
+        """Store the language."""
         self._write_value("language", language)
 
     @property
     def address(self) -> str:
-        """Empty for the local server."""
+        """Address of the server; empty for the local server."""
         return str(self._ini_file.value("server/address", ""))
 
     @property
     def token(self) -> str:
+        """Access token of the server; empty without one."""
         return str(self._ini_file.value("server/token", ""))
 
     def set_server(self, address: str, token: str) -> None:
+        """Store the server; an empty address means the local server."""
         self._write_value("server/address", address)
         self._write_value("server/token", token)
 
     @property
     def recent_folders(self) -> list[Path]:
-        """Folders opened lately that are still there, the last one first."""
+        """Recently opened folders that still exist, the latest first."""
         stored: Any = self._ini_file.value("recent", [])
         stored_names = [stored] if isinstance(stored, str) else stored or []
         return [Path(name) for name in stored_names if Path(name).is_dir()]
 
     def remember_folder(self, folder: Path) -> None:
+        """Put a folder first in the list of recent folders."""
         other_folders = [path for path in self.recent_folders if path != folder]
         self._write_value("recent", [str(path) for path in (folder, *other_folders)][:MAXIMUM_RECENT_FOLDERS])
 
     def clear_recent_folders(self) -> None:
+        """Empty the list of recent folders."""
         self._write_value("recent", [])
 
     @property
     def window_geometry(self) -> object:
+        """Size and position of the main window as Qt saved them; None before the first run."""
         return self._ini_file.value("window")
 
     @window_geometry.setter
     def window_geometry(self, geometry: object) -> None:
+        """Store size and position of the main window."""
         self._write_value("window", geometry)
 
     def _write_value(self, key: str, value: object) -> None:
         self._ini_file.setValue(key, value)
         self._ini_file.sync()
-        with suppress(OSError):  # a token is nobody else's
+        with suppress(OSError):  # readable by the owner only: the file contains the access token
             os.chmod(self._ini_file.fileName(), 0o600)
 
 
 class ServerDialog(QDialog):
-    """Where the predictions are computed: here, or on a server with a token."""
+    """Dialog to choose the local server, or another server with an access token."""
 
     def __init__(self, address: str, token: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(self.tr("Settings"))
         self.setMinimumWidth(560)
         self.local_button = QRadioButton(
-            self.tr("This computer (a local server is started and stopped with the program)")
+            self.tr("This computer (a local server starts and stops with the program)")
         )
-        self.remote_button = QRadioButton(self.tr("A server in the network"))
+        self.remote_button = QRadioButton(self.tr("A server on the network"))
         self.address_field = QLineEdit(address)
         self.address_field.setPlaceholderText("https://gliomark.hospital.example:8443")
         self.token_field = QLineEdit(token)
@@ -111,12 +119,12 @@ class ServerDialog(QDialog):
 
     def _lay_out(self) -> None:
         heading = create_label("heading")
-        heading.setText(self.tr("Where predictions are computed"))
+        heading.setText(self.tr("Prediction server"))
         hint_label = create_label("faint")
         hint_label.setText(
             self.tr(
-                "The images are sent there. The token is given by whoever runs the server; it is kept in your own"
-                " settings file."
+                "The images are sent to the selected server. The access token is issued by its administrator and"
+                " stored in your settings file."
             )
         )
         show_token_button = QPushButton(self.tr("Show"))
@@ -148,7 +156,7 @@ class ServerDialog(QDialog):
 
     @property
     def entered_server(self) -> tuple[str, str]:
-        """Address and token as entered; an empty address means this computer."""
+        """Address and access token as entered; an empty address means the local server."""
         if self.local_button.isChecked():
             return "", ""
         return self.address_field.text().strip().rstrip("/"), self.token_field.text().strip()
@@ -163,6 +171,6 @@ class ServerDialog(QDialog):
     def _check_address(self) -> None:
         url = QUrl(self.entered_server[0])
         if self.remote_button.isChecked() and not (url.scheme() in ("http", "https") and url.host()):
-            self.error_label.setText(self.tr("The address must look like https://server.hospital:8443."))
+            self.error_label.setText(self.tr("Enter an address such as https://server.hospital:8443."))
             return
         self.accept()

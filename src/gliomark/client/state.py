@@ -1,4 +1,4 @@
-"""What the window shows, as one frozen record; every panel draws itself from it."""
+"""Immutable state of the window, from which all panels are rendered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gliomark.client.trouble import ErrorMessage
+from gliomark.client.errors import ErrorMessage
 from gliomark.messages import restore_messages
 
 Json = Mapping[str, Any]
@@ -15,7 +15,7 @@ TaskKind = Literal["waiting", "packing", "uploading", "preparing", "predicting"]
 
 
 def restore_document(document: Json) -> Json:
-    """A study or a job as the server sent it, its sentences as messages again."""
+    """Return a study or job document of the server with its texts restored as translatable messages."""
     result = document.get("result")
     if result:
         document = {**document, "result": restore_messages(result, result.get("messages", ()))}
@@ -28,7 +28,7 @@ def _exclude_result(document: Json) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Task:
-    """What is going on. progress: 0 to 1, None where nobody knows; step: the server's word for it."""
+    """The running task. progress: 0 to 1, None if unknown; step: the server's description of the current step."""
 
     kind: TaskKind
     progress: float | None = None
@@ -37,11 +37,11 @@ class Task:
 
 @dataclass(frozen=True)
 class ClientState:
-    """All of it.
+    """Complete state of the window.
 
-    server: what the client knows of it. study, job: the server's documents, job the prediction shown. model: the
-    one chosen, "" for the server's default. running: the id of the prediction going on. heat: the marker whose
-    Grad-CAM is shown or, pending, on its way.
+    study, job: documents of the server; job is the prediction shown. model_name: the chosen model, "" for the server's
+    default. running_job_id: id of the running prediction. heatmap_marker: the marker whose Grad-CAM is shown or being
+    computed.
     """
 
     server_status: Literal["starting", "ready", "gone"] = "starting"
@@ -60,22 +60,22 @@ class ClientState:
 
     @property
     def is_study_ready(self) -> bool:
-        """The patient's sequences are there to be looked at."""
+        """Whether the patient's images are prepared and can be shown."""
         return self.study is not None and self.study["state"] == "ready"
 
     @property
     def prediction(self) -> Json | None:
-        """The answer, prediction.json's content."""
+        """The prediction shown, in the format of prediction.json."""
         return None if self.job is None else self.job["result"]
 
     @property
     def patient_id(self) -> str:
-        """The server's id of the patient; until it is known, the folder's name."""
+        """The patient id from the server; the folder name until it is known."""
         server_patient_id = self.study and self.study.get("patient_id")
         return server_patient_id or (self.patient_folder.name if self.patient_folder else "")
 
     def collect_used_slice_indices(self, marker: str | None = None) -> frozenset[int]:
-        """Indices of the slices that decided one marker, or any."""
+        """Return the indices of the slices used for one marker, or for any marker."""
         if self.study is None or self.prediction is None:
             return frozenset()
         names = list(self.study["slice_names"])
@@ -85,16 +85,16 @@ class ClientState:
         )
 
     def get_substitutes(self) -> dict[str, str]:
-        """Sequences that are missing, each with the one that is shown in its place."""
+        """Return the substitute used for each missing sequence."""
         return dict(self.study.get("stand_ins", {})) if self.study else {}
 
     @property
     def supplied_mask_name(self) -> str:
-        """The file name of a lesion mask that came with the images; empty where none did."""
+        """File name of a lesion mask supplied with the images; empty without one."""
         return str(self.study.get("found_outline", "")) if self.study else ""
 
     def list_lesion_areas(self) -> list[float]:
-        """The answer's lesion area on every slice, mm2."""
+        """Return the predicted lesion area of every slice in mm2; empty without a prediction."""
         if self.study is None or self.prediction is None:
             return []
         areas_by_slice = self.prediction["lesion"]["areas_mm2"]

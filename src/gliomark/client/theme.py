@@ -1,4 +1,4 @@
-"""How it looks: dark and calm, so that the eye stays adapted to the images."""
+"""Theme of the client: dark and low in contrast, so that the eyes stay adapted to the images."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ QSplitter::handle {{ background: {BACKGROUND.name()}; }}
 
 
 def apply_theme(app: QApplication) -> None:
-    """Give the application its style, its colours and its letters."""
+    """Apply style, palette, font and style sheet to the application."""
     app.setStyle("Fusion")
     palette = QPalette(BACKGROUND)
     for role, colour in (
@@ -131,7 +131,7 @@ def apply_theme(app: QApplication) -> None:
 
 
 def load_icon(icon_name: str) -> QIcon:
-    """One of the drawn icons, by its file's stem; faint where its button is disabled."""
+    """Load an icon by its file name without extension; it is drawn faint on a disabled button."""
     normal_pixmap = QIcon(str(ICONS_FOLDER / f"{icon_name}.svg")).pixmap(48, 48)
     disabled_pixmap = QPixmap(normal_pixmap.size())
     disabled_pixmap.fill(Qt.GlobalColor.transparent)

@@ -1,4 +1,4 @@
-"""Small parts that several panels are made of."""
+"""Small widgets and layouts shared by the panels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gliomark.client.theme import load_icon
 
 
 def create_label(object_name: str = "", wraps: bool = True) -> QLabel:
-    """A label without text yet; style is the sheet's name for it."""
+    """Create a label without text; object_name: its name in the style sheet."""
     new_label = QLabel()
     new_label.setObjectName(object_name)
     new_label.setWordWrap(wraps)
@@ -34,6 +34,7 @@ def create_label(object_name: str = "", wraps: bool = True) -> QLabel:
 def create_button(
     on_click: Callable[[], object], object_name: str = "", icon_name: str = "", is_checkable: bool = False
 ) -> QPushButton:
+    """Create a push button without text; object_name: its name in the style sheet."""
     new_button = QPushButton()
     new_button.setObjectName(object_name)
     new_button.setCheckable(is_checkable)
@@ -47,7 +48,7 @@ def create_button(
 def create_tool_button(
     on_click: Callable[[], object], icon_name: str, is_checkable: bool = False, shows_text: bool = False
 ) -> QToolButton:
-    """A button of the images' bar; the mouse leaves the keyboard with the images."""
+    """Create a toolbar button; clicking it does not take the keyboard focus from the images."""
     new_button = QToolButton()
     new_button.setIcon(load_icon(icon_name))
     new_button.setIconSize(QSize(18, 18))
@@ -60,12 +61,12 @@ def create_tool_button(
 
 
 def create_row(*items: QWidget | int | None, spacing: int = 8) -> QHBoxLayout:
-    """Side by side; None is a stretch, a number a gap in pixels."""
+    """Lay out items side by side; None is a stretch, a number a gap in pixels."""
     return _fill_layout(QHBoxLayout(), items, spacing)
 
 
 def create_column(*items: QWidget | QLayout | int | None, spacing: int = 8) -> QVBoxLayout:
-    """Below each other; None is a stretch, a number a gap in pixels."""
+    """Lay out items below each other; None is a stretch, a number a gap in pixels."""
     return _fill_layout(QVBoxLayout(), items, spacing)
 
 
@@ -85,7 +86,7 @@ def _fill_layout(layout, items, spacing: int):
 
 
 def create_frame(object_name: str, layout: QLayout, margin: int = 14) -> QFrame:
-    """A layout on a ground of its own."""
+    """Put a layout into a frame; object_name: its name in the style sheet. margin: pixels."""
     frame = QFrame()
     frame.setObjectName(object_name)
     layout.setContentsMargins(margin, margin, margin, margin)
@@ -94,19 +95,20 @@ def create_frame(object_name: str, layout: QLayout, margin: int = 14) -> QFrame:
 
 
 class FittedScrollArea(QScrollArea):
-    """As high as what is in it, less where there is no room."""
+    """A scroll area that is as high as its content if there is room."""
 
     def sizeHint(self) -> QSize:  # noqa: N802
+        """Return the size of the content."""
         inner = self.widget()
         layout = inner.layout() if inner else None
         if layout is None:
             return QSize()
-        # lines are broken at the width there is
+        # the content's height depends on the available width because texts wrap
         return QSize(layout.sizeHint().width(), layout.totalHeightForWidth(self.viewport().width()))
 
 
 def create_scroll_area(content: QWidget) -> FittedScrollArea:
-    """Vertically scrolled, never sideways."""
+    """Create an area that scrolls vertically only."""
     area = FittedScrollArea()
     area.setWidgetResizable(True)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -116,7 +118,7 @@ def create_scroll_area(content: QWidget) -> FittedScrollArea:
 
 
 class SegmentedControl(QWidget):
-    """One of a few answers, all of them in sight."""
+    """A row of buttons for a few values, exactly one of which is selected."""
 
     changed = Signal()
 
@@ -136,13 +138,15 @@ class SegmentedControl(QWidget):
 
     @property
     def value(self) -> object:
+        """The selected value."""
         return self._values[self._button_group.checkedId()]
 
     def select_value(self, value: object) -> None:
+        """Select a value."""
         self.buttons[self._values.index(value)].setChecked(True)
 
     def set_texts(self, accessible_name: str, *texts: str) -> None:
-        """The words on the buttons; about: what they answer, for who cannot see it."""
+        """Set the texts of the buttons; accessible_name: what is chosen, for screen readers."""
         for segment_button, word in zip(self.buttons, texts, strict=True):
             segment_button.setText(word)
             segment_button.setAccessibleName(f"{accessible_name}: {word}")

@@ -1,17 +1,20 @@
-"""Clean DICOM after the Basic Application Level Confidentiality Profile of DICOM PS3.15, annex E.
+"""De-identify DICOM by the Basic Application Level Confidentiality Profile of DICOM PS3.15, annex E.
 
-The profile's table comes with the package dicom-anonymizer; what is done by it is done here, at every depth:
+The profile's table of attributes comes from the package dicom-anonymizer. Its rules are applied to every nested
+dataset:
 
-    X remove; Z empty; D dummy; U replaced, the same UID by the same one in the whole set. Where the table leaves
-    a choice (X/Z/D and its like), what the object's class requires, else the first letter.
+    X remove; Z empty; D replace by a dummy value; U replace the UID, the same UID always by the same new one.
+    Where the table leaves a choice (X/Z/D and the like), the action that the SOP class requires, otherwise the
+    first letter.
 
-Further than the table: private elements, whole overlays and curves, overlay bits in the pixels, elements that
-the DICOM dictionary does not know, and dates, times, person names and UIDs it forgot. File meta information and
-preamble are written anew. Kept free text in which the patient's own name or number stands becomes a dummy.
+Beyond the table, these are removed: private elements, complete overlays and curves, overlay bits in the pixel
+data, elements that are not in the DICOM dictionary, and dates, times and person names that the table does not
+list. UIDs that it does not list are replaced. File meta information and preamble are written anew. Retained free
+text that contains the patient's name or number is replaced by a dummy value.
 
-Taken are none of the profile's options, but for Clean Descriptors where it is asked for: a series' description
-then becomes one of the words T1, T1C, T2 and FLAIR. Pixels are not cleaned and faces not removed; objects that
-may show or tell a name (burned-in text, screenshots, ultrasound, reports, documents) are left out, never written.
+None of the profile's options is applied, except Clean Descriptors on request: the series description is then
+replaced by one of T1, T1C, T2 and FLAIR. Pixels are not cleaned and faces are not removed. Objects that may show
+or contain a name (burned-in text, screenshots, ultrasound, reports, documents) are left out.
 """
 
 from __future__ import annotations
@@ -41,10 +44,15 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from gliomark.cohort.private import assign_new_ids, create_private_folder, read_private_csv, write_private_csv
+from gliomark.cohort.private_files import (
+    assign_new_ids,
+    create_private_folder,
+    read_private_csv,
+    write_private_csv,
+)
 from gliomark.files import atomic_write, convert_write_errors, iterate_files, remove_leftovers
 from gliomark.io.dicom import find_dicom_files
-from gliomark.io.dicom.files import read_dataset
+from gliomark.io.dicom.dataset_reader import read_dataset
 from gliomark.io.naming import find_sequence_in_name
 from gliomark.isolation import ReaderPool, ReadExecutor, read_items_skipping_crashes
 from gliomark.study import GliomarkError
@@ -52,9 +60,9 @@ from gliomark.study import GliomarkError
 Item = TypeVar("Item")
 FILES_PER_BATCH = 50  # files
 OPTIONS_NOT_APPLIED = (
-    "Clean Pixel Data Option not done: pixels are unchanged, objects that may show text are left out.",
-    "Clean Recognizable Visual Features Option not done: faces are not removed and can be drawn from the slices.",
-    "No Retain option done: dates, descriptions, device identity and private elements are gone.",
+    "Clean Pixel Data Option not applied: pixels are unchanged; objects that may show text are left out.",
+    "Clean Recognizable Visual Features Option not applied: faces are not removed and can be reconstructed.",
+    "No Retain option applied: dates, descriptions, device identity and private elements are removed.",
 )
 _DEIDENTIFICATION_METHOD = [
     "DICOM PS3.15 Annex E Basic Application Confidentiality Profile",
@@ -78,7 +86,7 @@ _IMAGE_CLASSES = _ENHANCED_IMAGE_CLASSES | {
     uids.PositronEmissionTomographyImageStorage,
 }
 _SEGMENTATION_CLASSES = frozenset({uids.SegmentationStorage, uids.RTStructureSetStorage})
-# What modules of these classes require to be there (type 1 by a dummy, type 2 empty), of the table's choices.
+# Where the table leaves a choice: what the modules of these classes require (type 1: dummy, type 2: empty).
 _ENHANCED_REQUIRED_ACTIONS = {
     "AcquisitionDateTime": "D",
     "ContentDate": "D",
@@ -112,7 +120,7 @@ _DUMMY_VALUES: Mapping[str, object] = {
     "UR": "http://anonymized.invalid",
 }
 _DUMMY_TEXT = "ANONYMIZED"
-# UIDs of kinds of things, not of things: they are the same in every hospital.
+# UIDs of classes and codings, not of instances: they are the same in every hospital and are kept.
 _CLASS_UID_KEYWORDS = re.compile(
     r".*(ClassUID|ClassesInStudy|ClassesInSeries|ClassesSupported|TransferSyntaxUID)"
 )
@@ -138,7 +146,7 @@ _HEADER_KEYWORDS = (
     "SamplesPerPixel",
     "NumberOfFrames",
 )
-# How pydicom tells of damage, found by altering files.
+# Errors that pydicom raises for damaged files, collected by altering files at random.
 _DAMAGED_FILE_ERRORS = (
     pydicom.errors.InvalidDicomError,
     pydicom.errors.BytesLengthException,
@@ -157,10 +165,11 @@ _DAMAGED_FILE_ERRORS = (
 
 @dataclass(frozen=True)
 class AnonymisationReport:
-    """What one run did. left_out: file below the source folder, and why; nothing of it was written.
+    """Result of a run.
 
-    unchanged: files that an earlier run had written with the same content. duplicates: copies of one object.
-    blanked: kept texts that held the patient's own name or number and became a dummy.
+    left_out: (file relative to the source folder, reason) of every file that was not written. unchanged_files:
+    files that an earlier run wrote with the same content. duplicate_files: further copies of one object.
+    blanked_texts: retained texts that contained the patient's name or number and were replaced by a dummy value.
     """
 
     patients: int
@@ -175,12 +184,15 @@ class AnonymisationReport:
 
 
 class _NotCleanableError(Exception):
-    """An object that must not be written; its text is the reason."""
+    """An object that must not be written; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class _SourceFile:
-    """One file's place: person is the original id, or what stands for it where that is blank."""
+    """Identity of one source file.
+
+    person_key is the PatientID or, where that is blank, a substitute built from name and birth date.
+    """
 
     file: Path
     person_key: str
@@ -194,7 +206,7 @@ class _SourceFile:
 
 @dataclass(frozen=True)
 class _HeaderResult:
-    """What a reading process found in a file's header, or why the file is left out."""
+    """A file's identity as read by a reader process, or the reason why the file is left out."""
 
     file: Path
     source_file: _SourceFile | None
@@ -203,7 +215,7 @@ class _HeaderResult:
 
 @dataclass(frozen=True)
 class _CleaningJob:
-    """A file to be written clean: where, under which id, and as ``anonymise`` was told."""
+    """A file to be de-identified: its output path, new id and the options of ``anonymise_folder``."""
 
     source_file: _SourceFile
     output_path: Path
@@ -214,7 +226,7 @@ class _CleaningJob:
 
 @dataclass(frozen=True)
 class _CleaningResult:
-    """What became of it: whether it was written, how many texts were blanked, or why it is left out."""
+    """Result of a job: whether the file was written, the number of blanked texts, or why it is left out."""
 
     file: Path
     is_new: bool = False
@@ -224,7 +236,7 @@ class _CleaningResult:
 
 @dataclass(frozen=True)
 class _SourceScan:
-    """What a folder holds: files to be written, files left out and why, further copies, files of other kinds."""
+    """Content of a folder: files to be written, (file, reason) left out, number of duplicates and other files."""
 
     source_files: tuple[_SourceFile, ...]
     left_out: tuple[tuple[Path, str], ...]
@@ -240,15 +252,41 @@ def anonymise_folder(
     clean_descriptors: bool = False,
     progress: Callable[[str, int, int], None] = lambda doing, done, of: None,
 ) -> AnonymisationReport:
-    """Write every DICOM image, SEG and RTSTRUCT below ``root`` clean as OUT/<id>/<study>/<series>/<00001>.dcm.
+    """Write every DICOM image, SEG and RTSTRUCT below ``root`` de-identified.
 
-    key_file: original and new ids, ``key.csv`` in the private folder beside OUT unless given; a cohort's own
-    key.csv gives everybody the id they have there. The secret behind the new UIDs and the list of what was left
-    out lie beside it. clean_descriptors: a series whose description names a sequence keeps that one word; without,
-    a series can be told by its timing alone. A second run writes only what is missing or changed.
+    Files are written as OUT/<id>/<study>/<series>/<00001>.dcm. A second run writes only what is missing or
+    changed.
 
-    Raises: GliomarkError where there is no DICOM, or one of root, out and the key lies inside another
-    or belongs to another source.
+    Parameters
+    ----------
+    root
+        Folder of the DICOM export.
+    out
+        Folder for the de-identified files.
+    key_file
+        Table of original and new ids; default ``key.csv`` in the private folder beside ``out``. With the key.csv
+        of a cohort, patients get the same ids as there. The secret from which the new UIDs are derived and the
+        list of files left out are written beside it.
+    clean_descriptors
+        Keep the name of the sequence where a series description contains one. Without it, a series can only be
+        recognised by its acquisition parameters.
+    progress
+        Called with the stage, the number of files done and the number of files.
+
+    Returns
+    -------
+    AnonymisationReport
+        Numbers of patients and files, and the reason for each file that was left out.
+
+    Raises
+    ------
+    InputError
+        If there are no DICOM files below ``root``.
+    ConfigurationError
+        If ``root`` is not a folder, one of ``root`` and ``out`` lies inside the other, the key would lie in
+        ``out``, or the key is not called key.csv.
+    CohortError
+        If ``out`` contains files of another source.
     """
     root, out = Path(root), Path(out)
     _check_paths(root, out, key_file)
@@ -299,7 +337,7 @@ def _run_anonymisation(
     )
 
 
-# ---- places and secrets -----------------------------------------------------------------------------
+# ---- paths and secrets ------------------------------------------------------------------------------
 
 
 def _check_paths(root: Path, out: Path, key_file: Path | None) -> None:
@@ -312,10 +350,10 @@ def _check_paths(root: Path, out: Path, key_file: Path | None) -> None:
         return
     if key_file.resolve().is_relative_to(target):
         raise GliomarkError(
-            f"The key {key_file} would lie among the clean files in {out}: keep it elsewhere."
+            f"The key {key_file} would lie among the de-identified files in {out}: keep it elsewhere."
         )
     if key_file.name != "key.csv":
-        raise GliomarkError(f"{key_file}: the key must be called key.csv; name the one of the earlier run.")
+        raise GliomarkError(f"{key_file}: the key must be called key.csv; give the one of the earlier run.")
 
 
 def _create_key_folder(key_file: Path) -> Path:
@@ -325,35 +363,37 @@ def _create_key_folder(key_file: Path) -> Path:
 
 
 def _load_or_create_salt(path: Path) -> bytes:
-    """The secret that new UIDs are made with, drawn at the first run."""
+    """Return the secret from which new UIDs are derived; it is created in the first run."""
     if not path.exists():
         write_private_csv(path, ["salt"], [{"salt": secrets.token_hex(32)}])
     return bytes.fromhex(read_private_csv(path, ["salt"])[0]["salt"])
 
 
 def _check_no_foreign_files(out: Path, plan: Mapping[Path, _SourceFile]) -> None:
-    """Refuse a folder with files that this source does not give: they might be anybody's."""
+    """Raise CohortError for files in ``out`` that do not come from this source; they may identify patients."""
     planned = {str(place) for place in plan}
     for file in iterate_files(out):
         if str(file.relative_to(out)) not in planned:
-            raise GliomarkError(f"{out} holds files of another source ({file.name}): give an empty folder.")
+            raise GliomarkError(
+                f"{out} contains files of another source ({file.name}): give an empty folder."
+            )
 
 
 def _write_if_changed(path: Path, content: bytes) -> bool:
-    """Write a file whole; False where it is there with the same content."""
+    """Write a file atomically; return False if it already has this content."""
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return False
     atomic_write(path, content)
     return True
 
 
-# ---- what there is, and where it goes ---------------------------------------------------------------
+# ---- scanning and planning --------------------------------------------------------------------------
 
 
 def _iterate_batches(
     items: Sequence[Item], stage: str, progress: Callable[[str, int, int], None]
 ) -> Iterator[Sequence[Item]]:
-    """So many at once as are asked of a reading process; progress is told once they are done."""
+    """Iterate over batches for a reader process; progress is reported after each batch."""
     for start in range(0, len(items), FILES_PER_BATCH):
         batch = items[start : start + FILES_PER_BATCH]
         yield batch
@@ -363,13 +403,13 @@ def _iterate_batches(
 def _scan_headers(
     root: Path, progress: Callable[[str, int, int], None], reader_pool: ReadExecutor
 ) -> _SourceScan:
-    """Look into every header. Raises GliomarkError where there is no DICOM."""
+    """Read every header. Raises InputError if there are no DICOM files."""
     files = list(find_dicom_files(root))
     if not files:
-        raise GliomarkError(f"{root} holds no DICOM files: give the folder of the DICOM export.")
+        raise GliomarkError(f"{root} contains no DICOM files: give the folder of the DICOM export.")
     found: list[_SourceFile] = []
     left_out = [
-        (file.relative_to(root), "a zip file is not looked into: unzip it and run again")
+        (file.relative_to(root), "zip files are not read: unzip it and run again")
         for file in iterate_files(root)
         if file.suffix.lower() == ".zip"
     ]
@@ -382,7 +422,7 @@ def _scan_headers(
         left_out += [(file.relative_to(root), why) for file, why in ended]
     shared = _find_shared_ids(found)
     reason = (
-        "its patient id is used by two people (names or birth dates disagree): give each an id of their own"
+        "its PatientID belongs to two people (names or birth dates differ): give each person a separate id"
     )
     left_out += [(entry.file.relative_to(root), reason) for entry in found if entry.person_key in shared]
     known = [entry for entry in found if entry.person_key not in shared]
@@ -392,7 +432,7 @@ def _scan_headers(
 
 
 def read_file_headers(files: Sequence[Path]) -> list[_HeaderResult]:
-    """What decides about each file, in a reading process."""
+    """Read the headers of files; runs in a reader process."""
     headers = []
     for file in files:
         try:
@@ -403,7 +443,7 @@ def read_file_headers(files: Sequence[Path]) -> list[_HeaderResult]:
 
 
 def _read_file_header(file: Path) -> _SourceFile:
-    """Read what decides about a file. Raises _LeftOutError where it must not be written."""
+    """Read the identifying header fields. Raises _NotCleanableError if the file must not be written."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -435,35 +475,35 @@ def _to_text(value: object) -> str:
 
 
 def _check_cleanable(header_texts: Mapping[str, str]) -> None:
-    """Raise _LeftOutError for an object that the profile without its options cannot make clean."""
+    """Raise _NotCleanableError for an object that the basic profile without options cannot de-identify."""
     kind = UID(header_texts["SOPClassUID"])
     if not all(header_texts[key] for key in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")):
-        raise _NotCleanableError("it lacks the UID of its study, series or instance")
+        raise _NotCleanableError("the UID of its study, series or instance is missing")
     if kind not in _IMAGE_CLASSES | _SEGMENTATION_CLASSES:
         name = kind.name or "unknown class"
         if re.search("Secondary Capture|Ultrasound|Screen|VL |Video", name):
             raise _NotCleanableError(
-                f"{name}: its pixels may show the patient's name or face, and are not cleaned"
+                f"{name}: its pixels may show the patient's name or face and are not cleaned"
             )
         raise _NotCleanableError(f"{name}: its content cannot be cleaned by the basic profile")
     if header_texts["BurnedInAnnotation"].upper() == "YES":
-        raise _NotCleanableError("its header says that text is burned into the pixels, which are not cleaned")
+        raise _NotCleanableError("text is burned into the pixels (BurnedInAnnotation), which are not cleaned")
     if re.search(r"SCREEN|CAPTURE|REPORT", header_texts["ImageType"].upper()):
-        raise _NotCleanableError("a screenshot by its image type: its pixels may show the patient's name")
+        raise _NotCleanableError("a screenshot (ImageType): its pixels may show the patient's name")
     if kind in _IMAGE_CLASSES and header_texts["SamplesPerPixel"] not in {"", "1"}:
         raise _NotCleanableError(
-            "a colour picture, as reports and screenshots are: its pixels may show the patient's name"
+            "a colour image, probably a report or screenshot: its pixels may show the patient's name"
         )
 
 
 def _find_shared_ids(source_files: Iterable[_SourceFile]) -> set[str]:
-    """Patient ids under which two names or two birth dates stand."""
+    """Find patient ids that occur with two names or two birth dates."""
     dates: dict[str, set[str]] = defaultdict(set)
     names: dict[tuple[str, int], set[str]] = defaultdict(set)
     for entry in source_files:
         if entry.birth_date:
             dates[entry.person_key].add(entry.birth_date)
-        # a name may be written in letters, in Chinese, or in both: like is compared with like
+        # a name may be given in letters, in Chinese, or in both: compare only within one script
         for script, part in enumerate(entry.patient_name.split("=")):
             if words := re.sub(r"[\s^,.]+", " ", part).strip().casefold():
                 ideographic = script > 0 or not words.isascii()
@@ -473,7 +513,7 @@ def _find_shared_ids(source_files: Iterable[_SourceFile]) -> set[str]:
 
 
 def _remove_duplicates(source_files: Sequence[_SourceFile]) -> list[_SourceFile]:
-    """Drop files that are another's copy, byte for byte; two objects that share a UID both stay."""
+    """Remove byte-identical copies; two different objects that share a UID are both kept."""
     by_uid: dict[tuple[str, str], list[_SourceFile]] = defaultdict(list)
     for entry in source_files:
         by_uid[entry.series_uid, entry.instance_uid].append(entry)
@@ -494,7 +534,7 @@ def _hash_file(file: Path) -> str:
 def _plan_output_paths(
     source_files: Iterable[_SourceFile], ids: Mapping[str, str], salt: bytes
 ) -> dict[Path, _SourceFile]:
-    """Where every file goes; studies and series are numbered by their new UIDs, which say nothing."""
+    """Assign output paths; studies and series are numbered in the order of their new, pseudorandom UIDs."""
 
     def sort_key(entry: _SourceFile) -> tuple:
         instance = derive_uid(entry.instance_uid, salt)
@@ -526,13 +566,16 @@ def _plan_output_paths(
 
 
 def derive_uid(original: str, salt: bytes) -> str:
-    """The UID that stands for another: the same for the same secret, not to be guessed without it."""
+    """Derive the new UID of an original one (keyed hash).
+
+    The same secret always gives the same UID; without the secret it cannot be computed.
+    """
     digest = hmac.new(salt, original.encode(), hashlib.sha256).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
 
 
 def clean_files(jobs: Sequence[_CleaningJob]) -> list[_CleaningResult]:
-    """Write files clean, in a reading process."""
+    """Write de-identified files; runs in a reader process."""
     cleaned = []
     for job in jobs:
         try:
@@ -546,7 +589,7 @@ def clean_files(jobs: Sequence[_CleaningJob]) -> list[_CleaningResult]:
 
 
 def _clean_file(file: Path, new_id: str, salt: bytes, clean_descriptors: bool) -> tuple[bytes, int]:
-    """A clean file's bytes, and how many kept texts were blanked. Raises _LeftOutError."""
+    """Return the de-identified file's bytes and the number of blanked texts. Raises _NotCleanableError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -562,12 +605,12 @@ def _clean_file(file: Path, new_id: str, salt: bytes, clean_descriptors: bool) -
             stream = io.BytesIO()
             dataset.save_as(stream, enforce_file_format=True)
     except _DAMAGED_FILE_ERRORS:
-        raise _NotCleanableError("damaged: it cannot be read whole") from None
+        raise _NotCleanableError("damaged: it cannot be read completely") from None
     return stream.getvalue(), blanked
 
 
 def _get_transfer_syntax(dataset: Dataset) -> UID:
-    """The file's coding; a file without meta information has the one it was read by."""
+    """Return the transfer syntax; for a file without meta information the one it was read with."""
     stated = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
     if stated:
         return UID(stated)
@@ -578,9 +621,9 @@ def _get_transfer_syntax(dataset: Dataset) -> UID:
 
 
 def _clean_dataset(dataset: Dataset, new_id: str, salt: bytes, transfer_syntax: UID) -> int:
-    """Make a dataset clean in place; returns how many kept texts held the patient's own name or number.
+    """De-identify a dataset in place; return the number of retained texts that were blanked.
 
-    Raises: _LeftOutError for what must not be written; pydicom's own errors for damaged data.
+    Raises _NotCleanableError for an object that must not be written, pydicom's errors for damaged data.
     """
     kind = UID(dataset.SOPClassUID)
     required_actions = (
@@ -610,13 +653,13 @@ def _clean_dataset(dataset: Dataset, new_id: str, salt: bytes, transfer_syntax: 
 
 
 def _get_sequence_name(dataset: Dataset) -> str:
-    """The sequence that the series' own words name, blank for none."""
+    """Return the sequence named by SeriesDescription or ProtocolName; blank if none is."""
     description, protocol = (_to_text(dataset.get(name)) for name in ("SeriesDescription", "ProtocolName"))
     return find_sequence_in_name(description) or find_sequence_in_name(f"{description} {protocol}") or ""
 
 
 def _write_sequence_name(dataset: Dataset, sequence_name: str) -> None:
-    """Write the one word, and that the option was taken."""
+    """Write the sequence name as SeriesDescription and record the Clean Descriptors option."""
     if sequence_name:
         dataset.SeriesDescription = str(sequence_name)
     dataset.DeidentificationMethodCodeSequence.append(
@@ -625,12 +668,12 @@ def _write_sequence_name(dataset: Dataset, sequence_name: str) -> None:
 
 
 def _check_pixel_data(dataset: Dataset, transfer_syntax: UID) -> None:
-    """Raise _LeftOutError where the file ends before its pixels do, which pydicom reads without a word."""
+    """Raise _NotCleanableError for truncated pixel data, which pydicom reads without an error."""
     if dataset.SOPClassUID == uids.RTStructureSetStorage:
         return
     pixels = dataset.get("PixelData")
     if not pixels or not transfer_syntax.is_encapsulated and len(pixels) < get_expected_length(dataset):
-        raise _NotCleanableError("damaged: it ends before its pixels do")
+        raise _NotCleanableError("damaged: its pixel data is truncated")
 
 
 def _create_method_code(value: str, meaning: str) -> Dataset:
@@ -640,7 +683,7 @@ def _create_method_code(value: str, meaning: str) -> Dataset:
 
 
 def _remove_unknown_elements(dataset: Dataset) -> None:
-    """Drop, at every depth, what nothing can be known about, before anything of it is decoded."""
+    """Remove elements of unknown meaning from all nested datasets, before they are decoded."""
     for tag in list(dataset.keys()):
         if _is_unknown_element(dataset.get_item(tag)):
             del dataset[tag]
@@ -665,15 +708,18 @@ def _apply_profile(dataset: Dataset, required_actions: Mapping[str, str], salt: 
         if tag in dataset and element.VR == "SQ":
             for item in element.value:
                 _apply_profile(item, required_actions, salt)
-                item.pop("SpecificCharacterSet", None)  # the whole file is written in one
+                item.pop("SpecificCharacterSet", None)  # the file is written in a single character set
 
 
 def _is_unknown_element(raw: DataElement | RawDataElement) -> bool:
-    """Private, unknown to the dictionary, of unknown coding, or a group's length: nothing to be vouched for."""
+    """Whether an element is private, not in the dictionary, of unknown VR, or a group length.
+
+    The content of such an element cannot be checked, so it is removed.
+    """
     tag = raw.tag
     if tag.is_private or tag.element == 0 or not dictionary_has_tag(tag) and not _is_repeating_group(tag):
         return True
-    # known sequences and values coded as unknown hold data in another coding than the file's
+    # a known sequence or value with VR UN may be encoded in another transfer syntax than the file
     return raw.VR == "UN" and (not dictionary_has_tag(tag) or dictionary_VR(tag) == "SQ")
 
 
@@ -682,7 +728,7 @@ def _is_repeating_group(tag: BaseTag) -> bool:
 
 
 def _get_profile_action(element: DataElement, required_actions: Mapping[str, str]) -> str:
-    """One of X, Z, D, U, or K to keep."""
+    """Return the profile's action: X, Z, D, U, or K for keep."""
     tag, name = element.tag, keyword_for_tag(element.tag)
     if _is_repeating_group(tag) or element.VR == "UN" or name == "EncryptedAttributesSequence":
         return "X"
@@ -697,7 +743,7 @@ def _get_profile_action(element: DataElement, required_actions: Mapping[str, str
 
 @cache
 def _load_profile_table() -> Mapping[BaseTag, str]:
-    """The profile: tag to its letters; X, Z and D by what the class requires, sequences of images keep by U."""
+    """Return the profile's action letters by tag, choices unresolved; U* (sequences of images) is U."""
     letters = {
         "X": profile.X_TAGS,
         "Z": profile.Z_TAGS,
@@ -718,19 +764,20 @@ def _load_profile_table() -> Mapping[BaseTag, str]:
 
 
 def _empty_element(dataset: Dataset, element: DataElement) -> None:
-    """Z: nothing, or a dummy where nothing would lose what a file is for."""
+    """Z: empty the element, or set a dummy value where an empty one would make the file useless."""
     name = keyword_for_tag(element.tag)
     agent = str(element.value or "").strip().lower()
-    if name == "ROIName":  # the profile allows a dummy; without one two structures cannot be told apart
+    if name == "ROIName":  # the profile allows a dummy; without one, structures cannot be distinguished
         element.value = f"ROI {dataset.get('ROINumber', '')}".strip()
     elif name == "ContrastBolusAgent" and agent not in _NO_CONTRAST_WORDS:
-        element.value = "CONTRAST AGENT"  # which one is gone, that there was one makes a T1 a T1C
+        # the agent's name is removed; that one was given distinguishes T1C from T1
+        element.value = "CONTRAST AGENT"
     else:
         element.value = [] if element.VR == "SQ" else None
 
 
 def _replace_by_dummy(dataset: Dataset, element: DataElement) -> None:
-    """D: a dummy of the element's kind; of sequences only coded ones have one, others go."""
+    """D: replace by a dummy value of the VR; code sequences get a dummy code, other sequences are removed."""
     if element.VR != "SQ":
         element.value = _DUMMY_VALUES.get(element.VR, _DUMMY_TEXT)
     elif keyword_for_tag(element.tag).endswith("CodeSequence"):
@@ -742,18 +789,18 @@ def _replace_by_dummy(dataset: Dataset, element: DataElement) -> None:
 
 
 def _replace_uids(element: DataElement, salt: bytes) -> None:
-    """U: every value, but for those that DICOM itself gives out."""
+    """U: replace every UID except those defined by DICOM."""
     value = element.value
     many = [value] if isinstance(value, str) or value is None else list(value)
     new = [derive_uid(one, salt) if one and not one.startswith(_DICOM_UID_ROOT) else one for one in many]
     element.value = new if len(new) > 1 else (new[0] if new else None)
 
 
-# ---- what the table does not reach ------------------------------------------------------------------
+# ---- beyond the table -------------------------------------------------------------------------------
 
 
 def _clear_overlay_bits(dataset: Dataset, transfer_syntax: UID) -> None:
-    """Old overlays lie in the pixels' unused bits, text and all: keep the stored bits alone."""
+    """Clear the unused bits of the pixels, where old overlays (often text) are embedded."""
     has_overlays = any(
         tag.group & 0xFF00 == 0x6000 and tag.element == 0x0102 for tag in tuple(dataset.keys())
     )
@@ -762,7 +809,7 @@ def _clear_overlay_bits(dataset: Dataset, transfer_syntax: UID) -> None:
         return
     if transfer_syntax.is_compressed or allocated != 16:
         raise _NotCleanableError(
-            "an overlay may lie in the unused bits of its pixels, which cannot be cleared here"
+            "its pixels may contain an overlay in their unused bits, which cannot be cleared"
         )
     order = "<u2" if transfer_syntax.is_little_endian else ">u2"
     pixels = np.frombuffer(dataset.PixelData, order).astype(np.uint16)
@@ -774,14 +821,14 @@ def _clear_overlay_bits(dataset: Dataset, transfer_syntax: UID) -> None:
 
 
 def _compile_personal_pattern(dataset: Dataset) -> re.Pattern[str]:
-    """Any of the patient's and the staff's names and numbers, whole words, as they stand in this file."""
+    """Compile a pattern of all names and identifying numbers of patient and staff in this file (whole words)."""
     words: set[str] = set()
     for element in dataset.iterall():
         if element.VR == "PN":
             words |= set(re.split(r"[\s^=\\]+", _to_text(element.value)))
         elif element.keyword in _PERSONAL_KEYWORDS:
             words |= {word.strip() for word in _to_text(element.value).split("\\")}
-    # two letters or digits are no name but a chance; two Chinese characters are one
+    # two letters or digits match by chance too often; two Chinese characters are a usual name
     words = {word for word in words if len(word) >= (3 if word.isascii() else 2)}
     word_patterns = [
         rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" if word.isascii() else re.escape(word) for word in words
@@ -790,7 +837,7 @@ def _compile_personal_pattern(dataset: Dataset) -> re.Pattern[str]:
 
 
 def _blank_personal_text(dataset: Dataset, personal_pattern: re.Pattern[str]) -> int:
-    """Put a dummy where free text that the profile keeps holds a name or number."""
+    """Replace retained free text that contains a name or number by a dummy value; return how many texts."""
     blanked = 0
     for element in dataset.iterall():
         if element.VR in _FREE_TEXT_VRS and personal_pattern.search(_to_text(element.value)):

@@ -1,7 +1,7 @@
-"""From a hospital's export and a table to a prepared, described, quality-checked cohort.
+"""Build a prepared, quality-checked cohort from a hospital's export and a clinical table.
 
-Scan, decide, prepare every patient on the workers, then write what concerns them all. A build that was cut off
-goes on: a patient whose source, settings and arrays are as they were is not prepared again.
+Scan the files, select the series, prepare every patient on the workers, then write the files that concern all
+patients. An interrupted build is resumed: a patient is prepared again only if source, settings or arrays changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distributed import Client
 
 from gliomark.cohort.folds import MIN_COHORT_SIZE, has_outdated_folds, load_cohort_folds
 from gliomark.cohort.labels import LabelSettings, LabelTable, compute_age, read_labels, write_clinical_table
-from gliomark.cohort.private import (
+from gliomark.cohort.private_files import (
     assign_new_ids,
     create_private_folder,
     read_original_ids,
@@ -45,22 +45,26 @@ from gliomark.io import derive_patient_id, find_non_dicom_patients, list_patient
 from gliomark.io.dicom import DicomSeries, read_series
 from gliomark.io.masks import SeriesGrid, compute_rater_agreement, read_masks_on_grids, unite_masks
 from gliomark.preprocessing import PreparationConfig, prepare
-from gliomark.preprocessing.prepare import SKULL_STRIPPING_ORDER
+from gliomark.preprocessing.preparation import SKULL_STRIPPING_ORDER
 from gliomark.study import DATA_ERRORS, GliomarkError, MRSequence, Series, SliceStack, Study
 from gliomark.tables import list_id_spellings
 
 RECORDED_PACKAGES = ("gliomark", "SimpleITK", "deepbet", "torch", "numpy", "pydicom", "h5py")
 PRIVACY_STATEMENT = {
     "ids": "replaced; the key lies outside the cohort",
-    "dates": "left out; ages only",
+    "dates": "removed; only ages are kept",
     "face": "removed: only the brain is kept",
-    "burnt-in text": "not looked for: what lies outside the brain is not kept",
+    "burnt-in text": "not searched for: everything outside the brain is removed",
 }
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What was asked for. sequences: the reference last. without_masks: patients without a lesion mask stay."""
+    """Settings of a build, stored in ``cohort.json``.
+
+    sequences: the reference last. keep_ids: do not replace the patients' ids. without_masks: also keep patients
+    without a lesion mask.
+    """
 
     sequences: tuple[MRSequence, ...] = (MRSequence.T1C, MRSequence.T2)
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
@@ -71,7 +75,11 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class CohortSources:
-    """Where things lie. masks: a folder ``<original id>/`` of mask files; series: an edited ``series.csv``."""
+    """Paths of a build's sources.
+
+    root: the export. labels_path: the clinical table. masks_folder: holds a folder ``<original id>/`` of mask
+    files for each patient. series_table: an edited ``series.csv``.
+    """
 
     root: Path
     labels_path: Path
@@ -81,9 +89,9 @@ class CohortSources:
 
 @dataclass(frozen=True, eq=False)
 class PreparationJob:
-    """One patient's preparation, as it is sent to a worker; the images are a folder or DICOM series.
+    """Preparation of one patient, as sent to a worker; the images are a folder or DICOM series.
 
-    birth_date: YYYYMMDD as the table has it, for the age at the examination; blank where it has none.
+    birth_date: YYYYMMDD from the table, for the age at the examination; blank if the table has none.
     """
 
     patient_id: str
@@ -98,7 +106,7 @@ class PreparationJob:
 
 @dataclass(frozen=True)
 class PreparationResult:
-    """What became of a patient: prepared now, finished before, or the reason why left out."""
+    """Result for one patient: prepared now, reused from an earlier build, or the reason why it was left out."""
 
     is_newly_prepared: bool = False
     left_out_reason: str = ""
@@ -106,7 +114,7 @@ class PreparationResult:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """A build in numbers. left_out: by original id, the reason; notes: what the user should know."""
+    """Result of a build. left_out: reason by original id. notes: messages for the user."""
 
     cohort: Cohort
     prepared: int
@@ -127,10 +135,38 @@ def build_cohort(
     scheduler: str | None = None,
     progress: ProgressCallback = lambda patient_id, done, of: None,
 ) -> BuildReport:
-    """Build or go on building ``out`` from everything below ``sources.root``.
+    """Build the cohort ``out`` from everything below ``sources.root``, or resume an interrupted build.
 
-    progress: told the patient just finished, how many are, and of how many. Raises GliomarkError for what
-    concerns all patients; what concerns one is in the report.
+    An error that concerns one patient is in the report and does not stop the build.
+
+    Parameters
+    ----------
+    sources
+        Paths of the export, the clinical table, the masks and an edited table of series.
+    out
+        Folder of the cohort; files that identify patients go to ``<out>.private`` beside it.
+    settings
+        Sequences, preparation and label settings.
+    workers
+        Number of worker processes; 0 for none, None for one per processor core (at most 8).
+    scheduler
+        Address of an existing dask scheduler.
+    progress
+        Called with the id of the patient just finished, the number finished and the number of patients.
+
+    Returns
+    -------
+    BuildReport
+        The cohort, and the reason for each patient who was left out.
+
+    Raises
+    ------
+    ConfigurationError
+        If a folder does not exist, ``out`` lies inside the export, or it was built with other settings.
+    InputError
+        If the clinical table cannot be read.
+    CohortError
+        If no patient was found or could be prepared.
     """
     _check_paths(sources, out, settings)
     labels = read_labels(sources.labels_path, settings.labels)
@@ -139,7 +175,7 @@ def build_cohort(
         remove_leftovers(folder, recursive=True)
     check_writable(out)
     with create_dask_client(workers, scheduler) as client:
-        folders = find_non_dicom_patients(sources.root)  # DICOM is scanned file by file instead
+        folders = find_non_dicom_patients(sources.root)  # not DICOM, which is scanned file by file below
         scan_result = scan_folder(
             sources.root, private_folder, client, sources.series_table, folders, settings.sequences
         )
@@ -164,14 +200,16 @@ def build_cohort(
 
 
 def _check_paths(sources: CohortSources, out: Path, settings: BuildSettings) -> None:
-    """Refuse sources that are not there, an output among them, and a cohort that was built by other settings."""
+    """Raise ConfigurationError for missing sources, an output folder inside them, or other settings than before."""
     for folder in filter(None, (sources.root, sources.masks_folder)):
         if not folder.is_dir():
             raise GliomarkError(
-                f"{folder} is not a folder: give one that holds a folder per patient, or DICOM."
+                f"{folder} is not a folder: give a folder that contains one folder per patient, or DICOM files."
             )
     if out.absolute().is_relative_to(sources.root.absolute()):
-        raise GliomarkError(f"{out} lies inside {sources.root}, among its own sources: choose another --out.")
+        raise GliomarkError(
+            f"{out} lies inside {sources.root}, the folder of the sources: choose another --out."
+        )
     metadata_path = out / "cohort.json"
     previous_metadata = read_json(metadata_path, lambda record: True) if metadata_path.exists() else {}
     if previous_metadata and any(
@@ -183,7 +221,7 @@ def _check_paths(sources: CohortSources, out: Path, settings: BuildSettings) -> 
 
 
 def _serialise_settings(settings: BuildSettings) -> dict:
-    """The settings as ``cohort.json`` states them, in JSON's own types."""
+    """Convert the settings to JSON types, as stored in ``cohort.json``."""
     settings_json = asdict(settings)
     settings_json["settings"] = settings_json.pop("preparation")
     return {"schema_version": SCHEMA_VERSION, **json.loads(json.dumps(settings_json))}
@@ -193,7 +231,7 @@ def _collect_software_versions() -> dict[str, str]:
     return {package: version(package) for package in RECORDED_PACKAGES}
 
 
-# ---- who there is -----------------------------------------------------------------------------------
+# ---- patients ---------------------------------------------------------------------------------------
 
 
 def _create_preparation_jobs(
@@ -205,7 +243,7 @@ def _create_preparation_jobs(
     settings: BuildSettings,
     private_folder: Path,
 ) -> tuple[list[PreparationJob], dict[str, str]]:
-    """The patients to prepare, under their new ids, and by original id why one is left out already."""
+    """Return the preparation jobs, sorted by new id, and the reason by original id of patients left out."""
     by_id: dict[str, Path | DicomPatient] = {
         _find_table_id(labels, derive_patient_id(folder)): folder for folder in folders
     }
@@ -213,13 +251,13 @@ def _create_preparation_jobs(
     for patient in scan_result.patients:
         if patient.patient_id in by_id:
             left_out[patient.patient_id] = (
-                "The id is both a folder's of pictures or volumes and in DICOM files: keep one."
+                "A folder of pictures or volumes and DICOM files have this id: keep one of them."
             )
         by_id[patient.patient_id] = patient
     if not by_id:
         raise GliomarkError(
-            f"No patient was found below {sources.root}: {private_folder / 'series.csv'} says what each series was taken for, "
-            f"{private_folder / 'quarantine.csv'} what was kept out."
+            f"No patient was found below {sources.root}: {private_folder / 'series.csv'} lists how each series was "
+            f"classified, {private_folder / 'quarantine.csv'} what was excluded."
         )
     left_out |= labels.find_shared_rows(by_id)
     left_out |= {name: reason for name in by_id if (reason := _explain_missing_row(labels, name))}
@@ -245,14 +283,14 @@ def _create_preparation_jobs(
 
 
 def _find_table_id(labels: LabelTable, patient_id: str) -> str:
-    """The id as the table spells it: a BIDS subject may stand there without its ``sub-``."""
+    """Return the id as spelled in the table, which may list a BIDS subject without ``sub-``."""
     return next(
         (name for name in list_id_spellings(patient_id) if not _explain_missing_row(labels, name)), patient_id
     )
 
 
 def _explain_missing_row(labels: LabelTable, original_id: str) -> str:
-    """Why the table tells nothing certain of a patient; blank where it does."""
+    """Return why the table has no unambiguous row of a patient; blank if it has one."""
     try:
         return "" if labels.find_row(original_id) else labels.explain_missing_row(original_id)
     except GliomarkError as error:
@@ -275,8 +313,16 @@ def _prepare_patients(
 
 
 def prepare_patient(job: PreparationJob) -> PreparationResult:
-    """Prepare one patient and write it, unless that was done before from the very same source."""
-    # sums in one order, whatever the machine: the same source gives the same bytes
+    """Prepare and write one patient, unless it was already prepared from the identical source.
+
+    Errors that concern only this patient are returned as the reason of the result.
+
+    Raises
+    ------
+    FileWriteError
+        If a file cannot be written.
+    """
+    # one thread, so that sums are computed in the same order on every machine: same source, same bytes
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     torch.set_num_threads(1)
     try:
@@ -286,7 +332,7 @@ def prepare_patient(job: PreparationJob) -> PreparationResult:
         _prepare_and_write(job, source_hash)
         return PreparationResult(is_newly_prepared=True)
     except FileWriteError:
-        raise  # a full disk is everybody's trouble, not this patient's
+        raise  # a full disk affects all patients, so the build stops
     except GliomarkError as error:
         return PreparationResult(left_out_reason=str(error))
     except DATA_ERRORS as error:
@@ -299,7 +345,7 @@ def prepare_patient(job: PreparationJob) -> PreparationResult:
 
 
 def hash_source(job: PreparationJob) -> str:
-    """A hash of every byte the preparation reads, of the settings and of the software."""
+    """Return the SHA-256 of all files that the preparation reads, the settings and the software versions."""
     digest = hashlib.sha256(
         json.dumps([_serialise_settings(job.settings), _collect_software_versions()]).encode()
     )
@@ -319,7 +365,7 @@ def _list_source_files(job: PreparationJob) -> list[Path]:
 
 
 def _select_needed_series(job: PreparationJob) -> dict[MRSequence, DicomSeries]:
-    """The series of a DICOM patient that are read: the asked ones and the one the skull is stripped on."""
+    """Select the DICOM series to read: the requested sequences and the one used for skull stripping."""
     used = job.dicom.series_by_sequence if job.dicom else {}
     strip_on = next((name for name in SKULL_STRIPPING_ORDER if name in used), None)
     return {name: one for name, one in used.items() if name in (*job.settings.sequences, strip_on)}
@@ -333,7 +379,7 @@ def _prepare_and_write(job: PreparationJob, source_sha256: str) -> None:
     stack, rater_agreement = _add_masks(stack, study, job)
     if stack.lesion is None and not settings.without_masks:
         raise GliomarkError(
-            f"{study.source}: no lesion mask was found; give one with --masks, or build with --without-masks."
+            f"{study.source}: no lesion mask found; give one with --masks, or build with --without-masks."
         )
     write_patient(
         job.cohort_folder,
@@ -347,10 +393,10 @@ def _prepare_and_write(job: PreparationJob, source_sha256: str) -> None:
 
 
 def _read_study(job: PreparationJob) -> tuple[Study, dict[str, dict]]:
-    """The patient's images, and what is known of how each was taken (nothing that identifies)."""
+    """Read the images, and per sequence its acquisition parameters (none of them identifying)."""
     if job.dicom is None:
         folder = cast(Path, job.folder)
-        study = get_reader_pool()(folder, read_study, folder, needed=job.settings.sequences)
+        study = get_reader_pool()(folder, read_study, folder, required_sequences=job.settings.sequences)
         return study, {str(name): _describe_grid(series) for name, series in study.series.items()}
     series, notes = {}, list(job.dicom.notes)
     needed_series = _select_needed_series(job)
@@ -363,7 +409,7 @@ def _read_study(job: PreparationJob) -> tuple[Study, dict[str, dict]]:
 
 
 def _compute_age_and_sex(job: PreparationJob) -> dict[str, str]:
-    """Age in years and sex as DICOM has them, for tables that lack them; no date is kept."""
+    """Compute age (years) and sex from the DICOM header, for tables without them; no date is kept."""
     if job.dicom is None:
         return {}
     one = next(iter(job.dicom.series_by_sequence.values()))
@@ -373,23 +419,23 @@ def _compute_age_and_sex(job: PreparationJob) -> dict[str, str]:
 
 
 def _describe_grid(series: Series) -> dict:
-    """Of a picture or a volume only its grid is known."""
+    """Describe the grid, the only known parameter of pictures and volumes."""
     column_mm, row_mm, slice_mm = np.linalg.norm(series.affine[:3, :3], axis=0).tolist()
     slices, rows, columns = series.image.shape
     return {"spacing_mm": [row_mm, column_mm, slice_mm], "matrix": [rows, columns], "slices": slices}
 
 
 def _replace_original_id(notes: Sequence[str], job: PreparationJob) -> tuple[str, ...]:
-    """Notes may quote a file's name, and that the patient's."""
+    """Replace the original id in notes; a note may quote a file name that contains it."""
     own, new = job.original_id, job.patient_id
     return tuple(note.replace(own, new) if own in note else note for note in notes)
 
 
-# ---- the lesion -------------------------------------------------------------------------------------
+# ---- lesion masks -----------------------------------------------------------------------------------
 
 
 def _add_masks(stack: SliceStack, study: Study, job: PreparationJob) -> tuple[SliceStack, dict[str, dict]]:
-    """All masks of one place OR-ed into one (METHOD section 2, step 6), and how far every two raters agree."""
+    """Add the union of all masks (docs/method.md section 2, step 6); return also the agreement of rater pairs."""
     files = job.dicom.mask_files if job.dicom else ()
     if job.masks_folder is None and not files:
         return stack, {}
@@ -408,13 +454,13 @@ def _add_masks(stack: SliceStack, study: Study, job: PreparationJob) -> tuple[Sl
     return stack, {pair: asdict(value) for pair, value in rater_agreement.items()}
 
 
-# ---- what concerns all ------------------------------------------------------------------------------
+# ---- files of the whole cohort ----------------------------------------------------------------------
 
 
 def _write_cohort_files(
     out: Path, private_folder: Path, labels: LabelTable, settings: BuildSettings, left_out: Mapping[str, str]
 ) -> list[str]:
-    """Table, hashes and folds of everybody prepared, also by earlier builds; returns what the user should know."""
+    """Write table, hashes and folds of all prepared patients, also of earlier builds; return notes for the user."""
     rows, hashes = {}, {}
     for patient, original in sorted(read_original_ids(private_folder).items()):
         if original in left_out or _explain_missing_row(labels, original):
@@ -426,13 +472,13 @@ def _write_cohort_files(
     if not rows:
         (out / "cohort.json").unlink()
         raise GliomarkError(
-            f"No patient could be prepared; {private_folder / 'left_out.csv'} says why for each."
+            f"No patient could be prepared; {private_folder / 'left_out.csv'} lists the reasons."
         )
     write_clinical_table(out / "MetaMS.csv", rows.values())
     metadata = {
         **_serialise_settings(settings),
         "finished": True,
-        "privacy": {**PRIVACY_STATEMENT, **({"ids": "kept as they were"} if settings.keep_ids else {})},
+        "privacy": {**PRIVACY_STATEMENT, **({"ids": "kept unchanged"} if settings.keep_ids else {})},
         "left_out": len(left_out),
         "arrays_sha256": hashes,
         "software": _collect_software_versions(),
@@ -442,14 +488,12 @@ def _write_cohort_files(
 
 
 def _update_folds(cohort: Cohort) -> list[str]:
-    """Draw the folds, or draw them anew where patients have come or gone; returns what was noticed."""
+    """Create the folds, or new ones if the set of patients changed; return notes for the user."""
     if len(cohort.prepared_ids) < MIN_COHORT_SIZE:
-        return [f"No folds were drawn: fewer than {MIN_COHORT_SIZE} patients."]
+        return [f"No folds were created: fewer than {MIN_COHORT_SIZE} patients."]
     notes = []
     if has_outdated_folds(cohort):
         (cohort.folder / "folds.json").unlink()
-        notes.append(
-            "Patients have come or gone: the folds were drawn anew, networks have to be trained anew too."
-        )
+        notes.append("The set of patients changed: new folds were created; retrain the networks.")
     load_cohort_folds(cohort)
     return notes

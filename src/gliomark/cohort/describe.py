@@ -1,4 +1,4 @@
-"""What a paper says about its cohort: table 2-1 and more, as csv, as a page with plots, and a datasheet."""
+"""Describe a cohort as a paper does: table 2-1 and further statistics as csv, a page with plots, and a datasheet."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ KI67_CUTOFF_PERCENT = 10.0  # percent
 LESION_MAP_SHAPE = (
     150,
     120,
-)  # rows and columns of the lesion map: the brain's bounding box, longer front to back
-MAX_COLUMN_LEVELS = 12  # a column with more different values is given as a number, or by its commonest values
+)  # (row, column) of the lesion map: the brain's bounding box, longer front to back
+MAX_COLUMN_LEVELS = 12  # only the most common values of a text column are listed
 MARKER_TITLES: Mapping[str, str] = {
     "idh_mutant": "IDH mutant",
     "ki67_high": "Ki-67 high",
@@ -40,10 +40,11 @@ TIMING_FIELDS = ("repetition_ms", "echo_ms", "inversion_ms")
 
 @dataclass(frozen=True, eq=False)
 class PatientSummary:
-    """One patient as the description sees them.
+    """Summary of one patient.
 
-    markers: 0, 1 or None by name; lesion_ml and lesion_slices None without a mask; lesion_map: share 0 or 1
-    of MAP_SIZE, whether any slice has a lesion there; brain_map: mean grey value of the middle slices, 0 to 1.
+    record: the patient's JSON record. markers: 0, 1 or None by name. lesion_volume_ml, lesion_slice_count: None
+    without a mask. lesion_map: ``(row, column)`` of LESION_MAP_SHAPE, 1 where any slice has a lesion, else 0.
+    brain_map: the middle slice of the reference sequence in the same shape, grey values 0 to 1.
     """
 
     clinical: ClinicalData
@@ -58,7 +59,7 @@ class PatientSummary:
 
 @dataclass(frozen=True)
 class SummaryLine:
-    """A line of the summary: a count (share of ``of``), or quantiles of ``n`` known values, ``of`` patients."""
+    """A line of the summary: a count with its total, or quantiles of ``count`` known values of ``total`` patients."""
 
     section: str
     variable: str
@@ -73,13 +74,13 @@ class SummaryLine:
 
     @property
     def share(self) -> float | None:
-        """n of ``of``; None for an empty whole."""
+        """Proportion of the total, 0 to 1; None if the total is 0."""
         return self.count / self.total if self.total else None
 
 
 @dataclass(frozen=True)
 class BinaryCount:
-    """A line of table 2-1: how many are coded 0 and 1, how many unknown."""
+    """A line of table 2-1: numbers of patients coded 0, coded 1 and unknown."""
 
     characteristic: str
     count_0: int
@@ -90,7 +91,19 @@ class BinaryCount:
 def describe_cohort(cohort: Cohort, out: Path | None = None) -> Path:
     """Write ``table_2_1.csv``, ``summary.csv``, ``cohort.csv``, ``describe.html`` and ``datasheet.md``.
 
-    out: the folder, COHORT/describe by default. Rejected patients are left out and counted. Returns the folder.
+    Rejected patients are left out and counted.
+
+    Parameters
+    ----------
+    cohort
+        The prepared cohort.
+    out
+        Folder for the files; default COHORT/describe.
+
+    Returns
+    -------
+    Path
+        The folder.
     """
     folder = out or cohort.folder / "describe"
     patients = [_summarise_patient(cohort, patient) for patient in cohort.patient_ids]
@@ -135,7 +148,7 @@ def _summarise_patient(cohort: Cohort, patient_id: str) -> PatientSummary:
 
 
 def parse_markers(columns: Mapping[str, str]) -> dict[str, int | None]:
-    """Each of MARKERS as 0, 1 or None; Ki-67 from its percentage where no 0/1 column says it."""
+    """Parse each marker of a table row to 0, 1 or None; Ki-67 from its percentage if there is no 0/1 column."""
     found = {name: _parse_binary(columns.get(name)) for name in MARKER_TITLES}
     percent = _parse_number(columns.get("ki67"))
     if found["ki67_high"] is None and percent is not None:
@@ -157,7 +170,7 @@ def _parse_number(text: str | None) -> float | None:
 
 
 def _crop_to_brain(stack: SliceStack, plane: NDArray[Any]) -> NDArray[np.float32]:
-    """A ``(row, column)`` plane cut to the brain's box over all slices and brought to MAP_SIZE."""
+    """Crop a ``(row, column)`` plane to the brain's bounding box and resize it to LESION_MAP_SHAPE."""
     rows, columns = (np.flatnonzero(stack.brain.any(axis=axes)) for axes in ((0, 2), (0, 1)))
     if rows.size == 0:
         return np.zeros(LESION_MAP_SHAPE, np.float32)
@@ -167,7 +180,7 @@ def _crop_to_brain(stack: SliceStack, plane: NDArray[Any]) -> NDArray[np.float32
 
 
 def _compute_brain_map(stack: SliceStack) -> NDArray[np.float32]:
-    """The reference sequence's middle slice, 0 (black) to 1."""
+    """Compute the middle slice of the reference sequence, ``(row, column)``, 0 (black) to 1."""
     middle = len(stack.slice_names) // 2
     image, brain = list(stack.images.values())[-1][middle], stack.brain[middle]
     if not brain.any():
@@ -177,7 +190,7 @@ def _compute_brain_map(stack: SliceStack) -> NDArray[np.float32]:
 
 
 def _read_split_parts(cohort: Cohort) -> dict[str, list[str]]:
-    """Split and folds by name, as ``folds.json`` has them now, rejected patients left out; empty without it."""
+    """Read split and folds from ``folds.json``, without rejected patients; empty if there is no such file."""
     path = cohort.folder / "folds.json"
     if not path.is_file():
         return {}
@@ -192,7 +205,7 @@ def _read_split_parts(cohort: Cohort) -> dict[str, list[str]]:
 
 
 def create_table_2_1(patients: Sequence[PatientSummary]) -> list[BinaryCount]:
-    """METHOD table 2-1: age at and above 45 (and the cohort's own mean), sex (1 female), and the markers."""
+    """Create table 2-1 of docs/method.md: age at or above 45 years and the cohort's mean, sex, and markers."""
     ages = [person.clinical.age for person in patients]
     known = [age for age in ages if age is not None]
     lines = [
@@ -220,7 +233,7 @@ def _count_coded(characteristic: str, values: Sequence[int | None]) -> BinaryCou
 def summarise_patients(
     patients: Sequence[PatientSummary], parts: Mapping[str, Sequence[str]]
 ) -> list[SummaryLine]:
-    """Every line of the summary; parts: split and fold names to patient ids."""
+    """Create all lines of the summary. parts: patient ids by name of a split part or fold."""
     lines = [*_summarise_clinical(patients), *_summarise_lesions(patients), *_summarise_sequences(patients)]
     for sequence in _list_sequences(patients):
         lines += _summarise_series(patients, sequence)
@@ -243,13 +256,13 @@ def _summarise_clinical(patients: Sequence[PatientSummary]) -> list[SummaryLine]
 
 
 def _list_free_columns(patients: Sequence[PatientSummary]) -> list[str]:
-    """Columns of the clinical table that are not counted as a marker, in the table's order."""
+    """List the columns of the clinical table that are not markers, in the table's order."""
     names = dict.fromkeys(name for person in patients for name in person.clinical.columns)
     return [name for name in names if name not in MARKER_TITLES]
 
 
 def _summarise_column(column: str, cells: Sequence[str | None]) -> list[SummaryLine]:
-    """Quantiles for many different numbers, else the count of each value."""
+    """Summarise a column: quantiles of a numeric column with more than 5 values, otherwise the count of each value."""
     numbers, known = [_parse_number(cell) for cell in cells], [cell for cell in cells if cell]
     numeric = all(number is not None for cell, number in zip(cells, numbers, strict=True) if cell)
     if numeric and len(set(numbers) - {None}) > 5:
@@ -295,7 +308,7 @@ def _summarise_sequences(patients: Sequence[PatientSummary]) -> list[SummaryLine
 
 
 def _summarise_series(patients: Sequence[PatientSummary], sequence: str) -> list[SummaryLine]:
-    """Scanner, times, spacing and matrix of one sequence, over the patients who have it."""
+    """Summarise scanner, matrix, spacing and timing of one sequence, over the patients who have it."""
     found = [
         _get_series_record(person, sequence) for person in patients if sequence in person.record["sequences"]
     ]
@@ -335,7 +348,7 @@ def _get_spacing(series: Mapping[str, Any], axis: int) -> float | None:
 def _summarise_split_parts(
     patients: Sequence[PatientSummary], parts: Mapping[str, Sequence[str]]
 ) -> list[SummaryLine]:
-    """Size of each part, and the share of each marker in it (of those known)."""
+    """Summarise the size of each part and the proportion of each marker among patients with a known value."""
     by_id = {person.clinical.patient_id: person for person in patients}
     lines = []
     for part, part_ids in parts.items():
@@ -350,7 +363,7 @@ def _summarise_split_parts(
 
 
 def _compute_quantiles(section: str, variable: str, values: Iterable[float | None]) -> SummaryLine:
-    """Median, quartiles and range of the known values."""
+    """Compute median, quartiles and range of the known values."""
     all_values = list(values)
     known = [float(value) for value in all_values if value is not None]
     if not known:
@@ -385,7 +398,7 @@ def _format_summary_csv(lines: Sequence[SummaryLine]) -> str:
 
 
 def _format_cohort_csv(patients: Sequence[PatientSummary]) -> str:
-    """One row per patient: the clinical table and what was measured."""
+    """Format one row per patient: the clinical table and measurements of the images."""
     columns = list(dict.fromkeys(name for person in patients for name in person.clinical.columns))
     rows = [["id", "age", "sex", *columns, "sequences", "slices", "lesion_slices", "lesion_volume_ml"]]
     for person in patients:
@@ -409,7 +422,7 @@ def _format_csv(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _draw_plots(patients: Sequence[PatientSummary]) -> list[tuple[str, Markup]]:
-    """(caption, SVG) of every plot there is data for."""
+    """Draw every plot for which there are data, as (caption, SVG)."""
     drawn = [
         _draw_age_plot(patients),
         _draw_ki67_plot(patients),
@@ -452,7 +465,7 @@ def _draw_ki67_plot(patients: Sequence[PatientSummary]) -> CaptionedPlot:
     def draw(axes: Any) -> None:
         axes.hist(values, bins=range(0, 101, 5), color=ACCENT_COLOUR)
         axes.axvline(KI67_CUTOFF_PERCENT, color=TEXT_COLOUR, linewidth=1, linestyle="--")
-        axes.set(xlabel=f"Ki-67 (%), dashed: high from {KI67_CUTOFF_PERCENT:g} %", ylabel="patients")
+        axes.set(xlabel=f"Ki-67 (%), dashed line: cutoff {KI67_CUTOFF_PERCENT:g} %", ylabel="patients")
 
     return f"Ki-67, n = {len(values)}", render_inline_svg(draw)
 
@@ -490,7 +503,7 @@ def _draw_spacing_plot(patients: Sequence[PatientSummary]) -> CaptionedPlot:
             axes.plot(
                 rows, moved, "o", alpha=0.55, markersize=4, color=colour, label=f"{name} (n = {len(found)})"
             )
-        axes.set(xlabel="pixel (mm)", ylabel="slice to slice (mm)")
+        axes.set(xlabel="pixel spacing (mm)", ylabel="slice spacing (mm)")
         axes.legend(frameon=False, fontsize=8)
 
     return f"Spacing as acquired, n = {sum(map(len, points.values()))} series", render_inline_svg(draw)
@@ -506,12 +519,13 @@ def _draw_lesion_map(patients: Sequence[PatientSummary]) -> CaptionedPlot:
         axes.imshow(brain, cmap="gray", vmin=0, vmax=1.15 * float(brain.max() or 1))
         seen = np.ma.masked_less(100 * share, 0.5)
         image = axes.imshow(seen, cmap="inferno", alpha=0.62, vmin=0)
-        axes.set(xticks=[], yticks=[], xlabel="patient's right on the left, front above")
+        axes.set(xticks=[], yticks=[], xlabel="radiological convention, anterior at the top")
         axes.figure.colorbar(image, ax=axes, label="patients with lesion (%)", shrink=0.85)
         axes.spines[:].set_visible(False)
 
-    return f"Where lesions lie (any slice, brains brought to one box), n = {len(maps)}", render_inline_svg(
-        draw
+    return (
+        f"Lesion frequency map (all slices projected, brains scaled to one box), n = {len(maps)}",
+        render_inline_svg(draw),
     )
 
 
@@ -541,17 +555,20 @@ def _draw_marker_pairs(patients: Sequence[PatientSummary]) -> CaptionedPlot:
         axes.tick_params(length=0, labelsize=8)
         axes.spines[:].set_visible(False)
 
-    return "Of patients with the row's marker, how many have the column's", render_inline_svg(draw)
+    return (
+        "Co-occurrence of markers: proportion of the row's patients positive for the column",
+        render_inline_svg(draw),
+    )
 
 
 def _count_marker_pair(patients: Sequence[PatientSummary], row: str, column: str) -> tuple[int, int]:
-    """Of those with ``row`` who are known for ``column``: how many have it, and how many there are."""
+    """Count patients with marker ``row``: those positive for ``column``, and those in whom it is known."""
     known = [p.markers[column] for p in patients if p.markers[row] == 1 and p.markers[column] is not None]
     return sum(value or 0 for value in known), len(known)
 
 
 def _create_template_environment() -> Environment:
-    """Pages are escaped, the Markdown is not: ids and notes may hold any character."""
+    """Create the template environment: HTML is escaped, since ids and notes may contain any character; Markdown not."""
     environment = Environment(
         loader=PackageLoader("gliomark.cohort"),
         autoescape=lambda name: bool(name and name.endswith("html.j2")),
@@ -568,5 +585,5 @@ def _format_percent(share: float | None) -> str:
 
 
 def _format_significant(value: float | None) -> str:
-    """Three significant figures, never as a power of ten."""
+    """Format with three significant digits, never as a power of ten."""
     return "–" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,6 +1,6 @@
-"""A prepared cohort in the layouts of neighbours' tools: BIDS, nnU-Net version 2, and picture folders.
+"""Export a prepared cohort to the layouts of other tools: BIDS, nnU-Net version 2, and folders of pictures.
 
-Patients rejected in ``qc.csv`` are not exported. Volumes are NIfTI in RAS millimetres, axes column, row, slice.
+Patients rejected in ``qc.csv`` are not exported. Volumes are NIfTI in RAS millimetres, axes (column, row, slice).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from gliomark.tables import format_csv
 
 ExportLayout = Literal["bids", "nnunet", "structured-pictures"]
 BIDS_VERSION = "1.10.0"
-MAX_EXPORTED_AGE = 89  # years; BIDS asks that older people are not told apart
-NNUNET_DATASET_ID = 501  # 1 to 10 are the Medical Segmentation Decathlon's
+MAX_EXPORTED_AGE = 89  # years; BIDS recommends to cap ages at 89
+NNUNET_DATASET_ID = 501  # 1 to 10 are used by the Medical Segmentation Decathlon
 _BIDS_SUFFIXES = {
     MRSequence.T1: ("", "T1w"),
     MRSequence.T1C: ("_ce-gadolinium", "T1w"),
@@ -36,15 +36,34 @@ _BIDS_SUFFIXES = {
     MRSequence.FLAIR: ("", "FLAIR"),
 }
 _BIDS_MASKS = {
-    "brain": "The brain, found without the skull.",
-    "lesion": "Enhancing tumour with its necrotic core, without oedema, one mask for all sequences.",
+    "brain": "Brain mask, without the skull.",
+    "lesion": "Enhancing tumour and necrotic core, without oedema; one mask for all sequences.",
 }
 
 
 def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
-    """Write the whole cohort at ``out`` and return the data set's folder, for nnU-Net one inside ``out``.
+    """Write the cohort to ``out`` in another layout.
 
-    Raises: GliomarkError where the folder is not empty, the layout unknown, or nobody can be exported.
+    Parameters
+    ----------
+    cohort
+        The prepared cohort.
+    layout
+        The layout: ``"bids"``, ``"nnunet"`` or ``"structured-pictures"``.
+    out
+        A new or empty folder.
+
+    Returns
+    -------
+    Path
+        The folder of the data set: ``out``, for nnU-Net a folder inside it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the layout is unknown or ``out`` is not empty.
+    CohortError
+        If there is no patient to export, two ids become one BIDS label, or nnU-Net would have no training patient.
     """
     writers: dict[str, Callable[[Cohort, Path], Path]] = {
         "bids": _write_bids,
@@ -52,12 +71,14 @@ def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
         "structured-pictures": _write_pictures,
     }
     if layout not in writers:
-        raise GliomarkError(f"The layout {layout} is not known: give {', '.join(writers)}.")
+        raise GliomarkError(f"Unknown layout {layout}: give {', '.join(writers)}.")
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GliomarkError(f"{out} is not empty: give a new folder.")
     if not cohort.patient_ids:
-        raise GliomarkError(f"{cohort.folder} holds no patient to export: build it, or look into its qc.csv.")
+        raise GliomarkError(
+            f"{cohort.folder} contains no patient to export: build the cohort, or check its qc.csv."
+        )
     remove_leftovers(out.parent)
     with atomic_folder(out) as part:
         dataset = writers[layout](cohort, part)
@@ -68,7 +89,7 @@ def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
 
 
 def _write_nifti(path: Path, image: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
-    """Write ``(slice, row, column)`` with an LPS affine as NIfTI."""
+    """Write a ``(slice, row, column)`` image with an LPS affine as NIfTI."""
     path.parent.mkdir(parents=True, exist_ok=True)
     volume = nib.Nifti1Image(np.ascontiguousarray(image.transpose(2, 1, 0)), LPS_TO_RAS @ affine)
     volume.set_qform(volume.affine, code=1)
@@ -82,7 +103,7 @@ def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def _list_further_columns(rows: Sequence[ClinicalData]) -> list[str]:
-    """Every further column that any patient has, in the order of the table."""
+    """List all further columns of any patient, in the order of the table."""
     return list(dict.fromkeys(name for row in rows for name in row.columns))
 
 
@@ -94,7 +115,7 @@ def _format_number(number: float | None, missing: str) -> str:
 
 
 def _write_bids(cohort: Cohort, out: Path) -> Path:
-    """A BIDS derivative data set: the images are prepared, not as the scanner made them."""
+    """Write a BIDS derivative data set: the images are prepared, not as acquired."""
     labels = _create_bids_labels(cohort.patient_ids)
     for patient, label in labels.items():
         _write_bids_patient(cohort.read_stack(patient), label, out)
@@ -113,14 +134,14 @@ def _write_bids(cohort: Cohort, out: Path) -> Path:
 
 
 def _create_bids_labels(patients: Iterable[str]) -> dict[str, str]:
-    """Patient to BIDS label, which is letters and digits alone. Raises GliomarkError where two become one."""
+    """Create BIDS labels (letters and digits only) by patient. Raises CohortError if two ids give one label."""
     labels = {patient: re.sub(r"[^0-9A-Za-z]", "", patient) for patient in patients}
     owners: dict[str, str] = {}
     for patient, label in labels.items():
         if not label or label in owners:
             other = f" and {owners[label]}" if label else ""
             raise GliomarkError(
-                f"BIDS allows letters and digits alone, and {patient}{other} would be sub-{label}: "
+                f"BIDS labels contain only letters and digits, and {patient}{other} would be sub-{label}: "
                 "build the cohort with new ids."
             )
         owners[label] = patient
@@ -137,7 +158,7 @@ def _write_bids_patient(stack: SliceStack, label: str, out: Path) -> None:
     for sequence, image in stack.images.items():
         _write_nifti(folder / f"{names[sequence]}.nii.gz", image, stack.affine)
         sidecar = {
-            "Description": f"{sequence}: brain only, z-scores inside the brain, on the grid of all sequences.",
+            "Description": f"{sequence}: brain only, z-scores inside the brain, on the common grid of all sequences.",
             "SkullStripped": True,
             "SpatialReference": reference,
         }
@@ -173,7 +194,7 @@ def _write_participants(cohort: Cohort, labels: Mapping[str, str], out: Path) ->
     sidecar: dict[str, object] = {
         "age": {"Description": f"Age at the examination, at most {MAX_EXPORTED_AGE}", "Units": "year"},
         "sex": {"Description": "Sex", "Levels": {"M": "male", "F": "female"}},
-        "cohort_id": {"Description": "The patient's id in the prepared cohort"},
+        "cohort_id": {"Description": "Id of the patient in the prepared cohort"},
     }
     sidecar |= {new: {"Description": f"Column {name} of the clinical table"} for name, new in others.items()}
     write_json(out / "participants.json", sidecar)
@@ -182,10 +203,10 @@ def _write_participants(cohort: Cohort, labels: Mapping[str, str], out: Path) ->
 _BIDS_README = """\
 Prepared glioma MRI, written by gliomark.
 
-A BIDS derivative data set. All sequences of a patient are aligned on one grid (space-individual, that of the
-reference sequence), reduced to the brain and z-scored inside it; outside the brain the value is the lowest
-inside. desc-brain_mask is the brain, desc-lesion_mask the enhancing tumour with its necrotic core, without
-oedema. Marker labels are in participants.tsv. For research, not a medical device.
+A BIDS derivative data set. All sequences of a patient are registered to one grid (space-individual, the grid of
+the reference sequence), skull-stripped and z-scored inside the brain; outside the brain the value is the minimum
+inside. desc-brain_mask is the brain mask, desc-lesion_mask the enhancing tumour and necrotic core, without
+oedema. Marker labels are in participants.tsv. For research only; not a medical device.
 """
 
 
@@ -193,7 +214,7 @@ oedema. Marker labels are in participants.tsv. For research, not a medical devic
 
 
 def _write_nnunet(cohort: Cohort, out: Path) -> Path:
-    """nnU-Net 2: ``out`` is the folder ``nnUNet_raw``; the cohort's own test part and folds are kept."""
+    """Write for nnU-Net 2: ``out`` is the folder ``nnUNet_raw``; the cohort's test part and folds are kept."""
     sequences = tuple(MRSequence(name) for name in cohort.metadata["sequences"])
     name = re.sub(r"[^0-9A-Za-z]", "", cohort.folder.resolve().name) or "Glioma"
     folder, folds = out / f"Dataset{NNUNET_DATASET_ID:03d}_{name}", load_cohort_folds(cohort)
@@ -225,7 +246,7 @@ def _write_nnunet_patient(
     stack: SliceStack, sequences: Sequence[MRSequence], folder: Path, subset: str
 ) -> None:
     for number, sequence in enumerate(sequences):
-        # nnU-Net takes zeros for outside, crops to the rest and normalises there alone
+        # nnU-Net treats zeros as background, crops to the nonzero region and normalises only inside it
         image = np.where(stack.brain, stack.images[sequence], np.float32(0))
         path = folder / f"images{subset}" / f"{stack.patient_id}_{number:04d}.nii.gz"
         _write_nifti(path, image, stack.affine)
@@ -236,7 +257,7 @@ def _write_nnunet_patient(
 def _create_nnunet_splits(
     folds: Sequence[Sequence[str]], patients: Sequence[str]
 ) -> list[dict[str, list[str]]]:
-    """Per fold who is trained on and who validates, of the training part's patients that were exported."""
+    """Create the training and validation patients of each fold, among the exported patients of the training part."""
     return [
         {
             "train": [patient for patient in patients if patient not in fold],
@@ -249,12 +270,12 @@ def _create_nnunet_splits(
 _NNUNET_README = """\
 Prepared glioma MRI, written by gliomark in the raw format of nnU-Net 2.
 
-imagesTr and labelsTr hold the training and validation patients, imagesTs and labelsTs the test patients; the
-label is the enhancing tumour with its necrotic core. After
+imagesTr and labelsTr contain the training and validation patients, imagesTs and labelsTs the test patients; the
+label is the enhancing tumour and necrotic core. After
 
     nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity
 
-copy splits_final.json to nnUNet_preprocessed/{name}, so that the folds are the cohort's own, by patient.
+copy splits_final.json to nnUNet_preprocessed/{name}, so that nnU-Net uses the cohort's folds.
 """
 
 
@@ -262,7 +283,7 @@ copy splits_final.json to nnUNet_preprocessed/{name}, so that the folds are the 
 
 
 def _write_pictures(cohort: Cohort, out: Path) -> Path:
-    """``<id>/<sequence>/<slice>.png`` and ``<id>/mask/<slice>.png``, and the tables beside them."""
+    """Write ``<id>/<sequence>/<slice>.png``, ``<id>/mask/<slice>.png``, ``clinical.csv`` and ``spacing.csv``."""
     spacings = []
     for patient in cohort.patient_ids:
         stack = _make_slice_names_sortable(cohort.read_stack(patient))
@@ -289,7 +310,7 @@ def _write_pictures(cohort: Cohort, out: Path) -> Path:
 
 
 def _make_slice_names_sortable(stack: SliceStack) -> SliceStack:
-    """The stack with names that sort in its own order, as pictures are read."""
+    """Return the stack with slice names that sort in slice order, the order in which pictures are read."""
     names = stack.slice_names
     if list(names) == sort_slice_names(names):
         return stack
@@ -299,7 +320,7 @@ def _make_slice_names_sortable(stack: SliceStack) -> SliceStack:
 
 
 def _apply_window(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Grey values 1 to 255 from the brain's lowest to its highest in the whole patient; 0 outside."""
+    """Scale ``(slice, row, column)`` to grey values 1 to 255 over the range inside the brain; 0 outside."""
     inside = image[brain]
     low, high = float(inside.min()), float(inside.max())
     grey = 1 + np.rint((image - low) / max(high - low, 1e-6) * 254).clip(0, 254)

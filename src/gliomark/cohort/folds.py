@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on: drawn once per cohort, by patient, and used by every stage."""
+"""Training, validation and test patients: split once per cohort, by patient, and used by every stage."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ STRATIFICATION_COLUMNS = ("idh_mutant", "ki67_high", "who_grade")
 
 @dataclass(frozen=True)
 class CohortFolds:
-    """The fixed 6:2:2 split, five folds inside its development part, and five folds over everybody.
+    """The fixed 6:2:2 split, five folds of its development part, and five folds of all patients.
 
-    development_folds: over training and validation patients, for choices that no test patient may see.
-    folds: over all patients, for the cross-validated tables; the last one is the test part.
-    Raises GliomarkError if a patient stands on both sides of any split.
+    development_folds: folds of the training and validation patients, for model selection without test patients.
+    folds: folds of all patients, for the cross-validated tables; the last one is the test part.
+
+    Raises
+    ------
+    CohortError
+        If a patient is in two parts, or the folds do not cover exactly the patients of the split.
     """
 
     train: tuple[str, ...]
@@ -43,19 +47,21 @@ class CohortFolds:
         check_disjoint({f"fold {i}": fold for i, fold in enumerate(self.development_folds)})
         if {p for fold in self.development_folds for p in fold} != set(self.development):
             raise GliomarkError(
-                "The folds do not cover exactly the training and validation patients; draw them anew."
+                "The folds do not cover exactly the training and validation patients; create them again."
             )
         check_disjoint({f"fold {i} of all": fold for i, fold in enumerate(self.folds)})
         if {p for fold in self.folds for p in fold} != {*self.development, *self.test}:
-            raise GliomarkError("The five folds do not cover exactly the cohort's patients; draw them anew.")
+            raise GliomarkError(
+                "The five folds do not cover exactly the cohort's patients; create them again."
+            )
 
     @property
     def development(self) -> tuple[str, ...]:
-        """Everyone who is not a test patient."""
+        """Training and validation patients, sorted."""
         return tuple(sorted(self.train + self.validation))
 
     def restrict_to(self, patients: Collection[str]) -> CohortFolds:
-        """The same folds without everybody else: who is left out moves nobody."""
+        """Return the folds restricted to these patients, each in the same fold as before."""
 
         def restrict_part(part: Sequence[str]) -> tuple[str, ...]:
             return tuple(p for p in part if p in patients)
@@ -71,16 +77,19 @@ class CohortFolds:
 
     @property
     def sha256(self) -> str:
-        """A hash of who stands where, written into every run record and weights file."""
+        """SHA-256 of the assignment of patients to splits and folds, stored in every run record and weights file."""
         content = [self.train, self.validation, self.test, self.development_folds, self.folds]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class TrainingFolds:
-    """Whom a recipe learns from, in folds of its own, and whom it must never see.
+    """Folds that a recipe is trained on, and the patients excluded from training.
 
-    Raises GliomarkError if a patient stands in two of them.
+    Raises
+    ------
+    CohortError
+        If a patient is in two folds, or in a fold and excluded.
     """
 
     folds: tuple[tuple[str, ...], ...]
@@ -93,24 +102,30 @@ class TrainingFolds:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """Everyone to learn from."""
+        """All patients of the training folds, sorted."""
         return tuple(sorted(p for fold in self.folds for p in fold))
 
     def restrict_to(self, patients: Collection[str]) -> TrainingFolds:
-        """The same folds without everybody else, and without those that are empty then."""
+        """Return the folds restricted to these patients, without folds that become empty."""
         folds = (tuple(p for p in fold if p in patients) for fold in self.folds)
         return TrainingFolds(tuple(filter(None, folds)), self.excluded)
 
 
 def folds_excluding(folds: CohortFolds, fold_index: int | None) -> TrainingFolds:
-    """The five folds to learn from: all of them, or, kept back, fold ``number`` (from 0)."""
+    """Return all five folds for training, or all except fold ``fold_index`` (from 0), whose patients are excluded."""
     rest = tuple(fold for n, fold in enumerate(folds.folds) if n != fold_index)
     return TrainingFolds(rest, () if fold_index is None else folds.folds[fold_index])
 
 
 @dataclass(frozen=True)
 class FoldSplit:
-    """The patients of one fold. Raises GliomarkError if one stands on two sides."""
+    """Training, validation and test patients of one fold.
+
+    Raises
+    ------
+    CohortError
+        If a patient is in two of them.
+    """
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
@@ -121,7 +136,10 @@ class FoldSplit:
 
 
 def split_fold(folds: CohortFolds, fold_index: int, present: Collection[str], seed: int) -> FoldSplit:
-    """Fold ``number``'s (from 0) three parts among the patients present; validation is drawn from the rest."""
+    """Split the patients present for fold ``fold_index`` (from 0), the test part.
+
+    A random 20 % of the other patients is the validation part, the rest is the training part.
+    """
     test = [p for p in folds.folds[fold_index] if p in set(present)]
     rest = sorted(set(present) - set(folds.folds[fold_index]))
     order = np.random.default_rng([seed, fold_index]).permutation(len(rest))
@@ -131,27 +149,36 @@ def split_fold(folds: CohortFolds, fold_index: int, present: Collection[str], se
 
 
 def check_disjoint(parts: Mapping[str, Collection[str]]) -> None:
-    """Raise GliomarkError, naming them, if a patient is in two of the parts."""
+    """Check that no patient is in two of the parts.
+
+    Raises
+    ------
+    CohortError
+        If a patient is in two parts; the message gives the id and both parts.
+    """
     seen: dict[str, str] = {}
     for name, patients in parts.items():
         for patient in patients:
             if patient in seen:
                 raise GliomarkError(
-                    f"Patient {patient} stands in both '{seen[patient]}' and '{name}'; "
-                    "no result may be computed from such a split, draw the folds anew."
+                    f"Patient {patient} is in both '{seen[patient]}' and '{name}'; "
+                    "results of such a split are invalid, create the folds again."
                 )
             seen[patient] = name
 
 
 def create_folds(strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
-    """strata: patient id to the label that every part should hold its share of (a marker).
+    """Create a random split and folds, stratified. strata: the stratum (a marker's value) by patient id.
 
-    Raises GliomarkError for fewer than ten patients.
+    Raises
+    ------
+    CohortError
+        If there are fewer than ten patients.
     """
     patients = sorted(strata)
     if len(patients) < MIN_COHORT_SIZE:
         raise GliomarkError(
-            f"{len(patients)} patients are too few for a split and folds: at least {MIN_COHORT_SIZE} are needed."
+            f"{len(patients)} patients are too few for a split and folds: at least {MIN_COHORT_SIZE} are required."
         )
     fifths = _create_stratified_folds(patients, strata, seed)
     development = sorted(p for fold in fifths[:4] for p in fold)
@@ -170,32 +197,38 @@ def _create_stratified_folds(
 ) -> tuple[tuple[str, ...], ...]:
     labels = [strata[patient] for patient in patients]
     if max(Counter(labels).values()) < FOLD_COUNT:
-        # nothing to stratify by: every stratum is smaller than the number of folds
+        # stratification is impossible: every stratum is smaller than the number of folds
         labels = [""] * len(patients)
     splitter = StratifiedKFold(FOLD_COUNT, shuffle=True, random_state=seed)
     return tuple(tuple(patients[i] for i in index) for _, index in splitter.split(patients, labels))
 
 
 def is_valid_folds_record(record: Mapping) -> bool:
-    """Whether a file of folds names patients, in every part that it has."""
+    """Whether every part in a record of folds is a list of patient ids."""
     folds = [fold for name in ("development_folds", "folds") for fold in record.get(name, [])]
     parts = [*(record[name] for name in ("train", "validation", "test")), *folds]
     return all(isinstance(part, list) and all(isinstance(p, str) for p in part) for part in parts)
 
 
 def load_or_create_folds(path: Path, strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
-    """The folds written at ``path``, or new ones, written there. Raises GliomarkError on unknown patients."""
+    """Load the folds from ``path``; if there is no such file, create the folds and write it.
+
+    Raises
+    ------
+    CohortError
+        If the file lists other patients, is damaged, or was written by an older gliomark.
+    """
     if path.exists():
         record = read_json(path, is_valid_folds_record)
         known = {p for name in ("train", "validation", "test") for p in record[name]}
         if known ^ set(strata):
             raise GliomarkError(
                 f"{path}: patients {', '.join(sorted(known ^ set(strata))[:5])} are in the cohort or in the folds but "
-                "not in both; delete the file to draw new folds."
+                "not in both; delete the file to create new folds."
             )
         if "folds" not in record:
             raise GliomarkError(
-                f"{path} is an older gliomark's: delete it, the same split will be drawn again."
+                f"{path} was written by an older gliomark: delete it to create the same split again."
             )
         return CohortFolds(
             train=tuple(record["train"]),
@@ -211,7 +244,7 @@ def load_or_create_folds(path: Path, strata: Mapping[str, str], seed: int = 0) -
 
 
 def has_outdated_folds(cohort: Cohort) -> bool:
-    """Whether the folds on disk were drawn for other patients than the cohort holds now."""
+    """Whether the folds on disk are of a different set of patients than the cohort has now."""
     path = cohort.folder / "folds.json"
     if not path.exists():
         return False
@@ -220,9 +253,10 @@ def has_outdated_folds(cohort: Cohort) -> bool:
 
 
 def load_cohort_folds(cohort: Cohort) -> CohortFolds:
-    """The cohort's folds, written to ``folds.json`` at first use: stratified by marker and by missing sequences.
+    """Load the cohort's folds, or create them and write ``folds.json``.
 
-    Drawn over everybody who was prepared; rejected patients then fall out of their places.
+    They are stratified by marker and number of sequences. All prepared patients are assigned to folds; rejected
+    patients are removed afterwards, so that no other patient changes fold.
     """
     rows = {patient: cohort.get_clinical(patient).columns for patient in cohort.prepared_ids}
     marker = next(

@@ -1,7 +1,7 @@
-"""Numbers that tell a patient who was prepared well from one a person should look at, and their limits.
+"""Quality measures of a prepared patient and the limits beyond which it should be reviewed.
 
-Numbers of one sequence carry its name in front ("T1C_coverage"). A number that cannot be had is None
-and raises no flag. Nothing here decides: flags ask for a look, a person rejects in ``qc.csv``.
+Measures of one sequence have its name as a prefix ("T1C_coverage"). A measure that cannot be computed is None and
+raises no flag. Flags only suggest a review; patients are rejected by hand in ``qc.csv``.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ from gliomark.study import GliomarkError, MRSequence, Series, SliceStack, Study
 from gliomark.tables import read_table
 
 QualityNumbers = dict[str, float | None]
-LimitRange = tuple[float | None, float | None]  # lowest and highest value that raises no flag
+LimitRange = tuple[float | None, float | None]  # minimum and maximum that raise no flag
 
 QC_DECISIONS = ("keep", "reject")
 QC_TABLE = "qc.csv"
 
-HISTOGRAM_BINS = 16  # grey levels a side of the joint histogram: 256 cells, well filled by a block's voxels
-MAX_SAMPLED_VOXELS = 40_000  # sampled from the brain: five thousand in each of the eight blocks
-MAX_SHIFT_PIXELS = 10  # pixels (1 mm) that a sequence is pushed along rows and columns
+HISTOGRAM_BINS = 16  # per axis of the joint histogram: 256 cells, well filled by the voxels of one block
+MAX_SAMPLED_VOXELS = 40_000  # sampled from the brain: 5000 in each of the eight blocks
+MAX_SHIFT_PIXELS = 10  # pixels (1 mm) by which a sequence is shifted along rows and columns
 SHIFT_STEP_PIXELS = 2
-DETAIL_WINDOW_PIXELS = (
-    15  # pixels: what is broader (coil shading, the tumour as a whole) does not say where things lie
-)
-MAX_MIRROR_SHIFT_PIXELS = 6  # pixels that the middle of the head may lie beside the middle of the mask
+# pixels: broader structures (coil shading, the whole tumour) say little about alignment
+DETAIL_WINDOW_PIXELS = 15
+MAX_MIRROR_SHIFT_PIXELS = 6  # pixels between the midplane of the head and that of the mask
 BLOCK_COUNT = 8
 
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """Lowest and highest value of each number that raises no flag; None where that end is open.
+    """Minimum and maximum of each measure that raise no flag; None for no limit.
 
-    A limit is where a person should look, not where a patient is useless. Those marked (sequence) hold
-    for every sequence's own number.
+    Beyond a limit a patient should be reviewed, but is not necessarily unusable. Limits marked (sequence) apply to
+    the measure of every sequence.
 
-    brain_volume_ml: adults have 900 to 1700 ml, with ventricles and cisterns some 10 % more; 700 and 2000
-    are what atrophy or a large head explains, beyond them the mask has lost tissue or kept scalp.
-    slices: 12 slices of 8 mm just cover a brain; fewer show a part of it.
-    lesion_volume_ml: below 0.1 ml is a few stray voxels; above 300 ml is a mask of the brain.
-    lesion_in_brain: a margin of a lesion at the surface may lie outside the mask, a fifth of it may not.
-    lesion_kept: share of the reader's mask that is still there on the stack; thick steps lose a little.
-    symmetry: Dice of the brain with its mirror image; healthy and tumour brains reach 0.93 and more, an
-    oblique or half brain does not.
-    coverage (sequence): a sequence that leaves out a tenth of the brain shows air where it has no data.
+    brain_volume_ml: adults have 900 to 1700 ml, about 10 % more with ventricles and cisterns; atrophy or a large
+    head explains 700 to 2000 ml, beyond that the mask misses brain tissue or includes scalp.
+    slices: 12 slices of 8 mm just cover a brain; fewer show only a part of it.
+    lesion_volume_ml: below 0.1 ml the mask is a few isolated voxels; above 300 ml it covers the brain.
+    lesion_in_brain: a margin of a superficial lesion may lie outside the brain mask, but not 20 % of it.
+    lesion_kept: volume of the lesion in the stack relative to the reader's mask; thick slices lose a little.
+    symmetry: Dice of the brain mask with its mirror image; healthy and tumour brains reach 0.93 or more, an
+    oblique or incomplete brain does not.
+    coverage (sequence): a sequence that misses 10 % of the brain has no data there.
     similarity (sequence): normalised mutual information of unrelated images is near 0.
-    misalignment_mm (sequence): how far the sequence still has to be pushed to fit best; right ones have 0.1 to
-    0.4 on phantoms and 0.2 to 1.5 on thick clinical slices, of which one in ten reaches the limit wrongly.
+    misalignment_mm (sequence): remaining shift to the best alignment; aligned sequences have 0.1 to 0.4 mm in
+    phantoms and 0.2 to 1.5 mm with thick clinical slices, of which 10 % reach the limit although aligned.
     displacement_mm, rotation_degrees (sequence): patients move by millimetres between sequences of one
-    examination; more is a second examination, or a registration gone astray.
-    snr (sequence): below 8 the outlines of a lesion drown in noise.
-    slice_mm, row_mm, column_mm (sequence): steps beyond 7.5 mm skip small lesions; pixels beyond 1.6 mm blur.
-    foreground (sequence): a head fills a fifth to four fifths of its field; a stripped brain less.
+    examination; larger values mean another examination or a failed registration.
+    snr (sequence): below 8 the borders of a lesion are lost in noise.
+    slice_mm, row_mm, column_mm (sequence): slice spacing above 7.5 mm can miss small lesions; pixels above 1.6 mm
+    blur them.
+    foreground (sequence): a head fills 20 to 80 % of the field of view; a skull-stripped brain less.
     mirrored (sequence): gain in similarity by mirroring left to right; above 0 the mirror image fits better.
     """
 
@@ -82,11 +82,11 @@ class QualityLimits:
     mirrored: LimitRange = (None, 0.0)
 
     def get_range(self, name: str) -> LimitRange:
-        """The limit of a number by its name, with or without a sequence in front; open where none is set."""
+        """Return the limits of a measure by its name, with or without the sequence; (None, None) if it has none."""
         return getattr(self, split_number_name(name)[1], (None, None))
 
     def is_outside(self, name: str, value: float | None) -> bool:
-        """Whether a value lies outside; an unknown one does not."""
+        """Whether a value is outside its limits; None is not."""
         low, high = self.get_range(name)
         return value is not None and (
             (low is not None and value < low) or (high is not None and value > high)
@@ -94,15 +94,15 @@ class QualityLimits:
 
 
 def split_number_name(name: str) -> tuple[str | None, str]:
-    """A number's name as (sequence or None, what is measured)."""
+    """Split the name of a measure into (sequence or None, name without the sequence)."""
     sequence, _, rest = name.partition("_")
     return (sequence, rest) if sequence in MRSequence.__members__ else (None, name)
 
 
 def measure_quality(study: Study, stack: SliceStack) -> QualityNumbers:
-    """Every quality number of one prepared patient; floats or None, ready for JSON.
+    """Compute all quality measures of one prepared patient by name; floats or None, for JSON.
 
-    study: as read, for spacing and noise; stack: as ``preprocessing.prepare`` made it from that study.
+    study: as read, for spacing and noise. stack: the prepared images of that study.
     """
     numbers = {**_measure_brain(stack), **_measure_lesion(study, stack)}
     points = _sample_brain_points(stack)
@@ -117,72 +117,75 @@ def measure_quality(study: Study, stack: SliceStack) -> QualityNumbers:
     return {name: None if value is None else round(float(value), 4) for name, value in numbers.items()}
 
 
-# --- what to look at --------------------------------------------------------------------------------
+# --- flags ------------------------------------------------------------------------------------------
 
-# number: (what a low value says and where to look, the same of a high one)
+# measure: (text for a low value, text for a high value)
 _FLAG_TEXTS: Mapping[str, tuple[str, str]] = {
     "brain_volume_ml": (
-        "The brain is small ({value:.0f} ml): look whether the brain outline leaves tissue out or the series "
-        "shows a part of the head.",
-        "The brain is large ({value:.0f} ml): look whether the brain outline takes in scalp, eyes or neck.",
+        "The brain volume is low ({value:.0f} ml): check whether the brain mask misses tissue or the series "
+        "shows only a part of the head.",
+        "The brain volume is high ({value:.0f} ml): check whether the brain mask includes scalp, eyes or neck.",
     ),
-    "slices": ("Few slices show the brain ({value:.0f}): look whether the top or the base is missing.", ""),
+    "slices": (
+        "Few slices show the brain ({value:.0f}): check whether the vertex or the base is missing.",
+        "",
+    ),
     "lesion_volume_ml": (
-        "Hardly any lesion ({value:.2f} ml): look whether the mask belongs to this patient and is not empty.",
-        "A very large lesion ({value:.0f} ml): look whether the mask holds the brain, or oedema besides the tumour.",
+        "The lesion is very small ({value:.2f} ml): check that the mask belongs to this patient and is not empty.",
+        "The lesion is very large ({value:.0f} ml): check whether the mask is a brain mask or includes oedema.",
     ),
     "lesion_in_brain": (
-        "{outside:.0f} % of the lesion lies outside the brain: look whether mask and images lie on one another.",
+        "{outside:.0f} % of the lesion lies outside the brain: check that the mask is aligned with the images.",
         "",
     ),
     "lesion_kept": (
-        "Only {percent:.0f} % of the drawn lesion is on the prepared slices: look whether the mask fits the reference.",
-        "The lesion grew to {percent:.0f} % of what was drawn: look whether the mask's spacing is right.",
+        "Only {percent:.0f} % of the drawn volume is on the prepared slices: check that the mask fits the reference.",
+        "The lesion volume is {percent:.0f} % of the drawn volume: check the mask's spacing.",
     ),
     "symmetry": (
-        "The brain outline is not symmetric ({value:.2f}): look for a tilted or cut head, or a bad outline.",
+        "The brain mask is asymmetric ({value:.2f}): check for a tilted or incomplete head, or a wrong mask.",
         "",
     ),
     "coverage": (
-        "{sequence} covers only {percent:.0f} % of the brain: look for black borders or missing slices.",
+        "{sequence} covers only {percent:.0f} % of the brain: check for black borders or missing slices.",
         "",
     ),
     "similarity": (
-        "{sequence} has little in common with the reference ({value:.3f}): look whether both show one head.",
+        "{sequence} is not similar to the reference ({value:.3f}): check that both series belong to the same patient.",
         "",
     ),
     "misalignment_mm": (
         "",
-        "{sequence} seems to lie {value:.1f} mm beside the reference: compare the two at ventricles and midline.",
+        "{sequence} may be misaligned by {value:.1f} mm: compare it with the reference at ventricles and midline.",
     ),
     "displacement_mm": (
         "",
-        "{sequence} was moved by {value:.1f} mm: look whether it is of the same examination.",
+        "{sequence} was moved by {value:.1f} mm in registration: check that it is of the same examination.",
     ),
     "rotation_degrees": (
         "",
-        "{sequence} was turned by {value:.1f}°: look whether it is of the same examination.",
+        "{sequence} was rotated by {value:.1f}° in registration: check that it is of the same examination.",
     ),
-    "snr": ("{sequence} is noisy (SNR {value:.1f}): look whether the lesion's border can be seen.", ""),
+    "snr": ("{sequence} is noisy (SNR {value:.1f}): check that the lesion's border is visible.", ""),
     "slice_mm": (
         "",
-        "{sequence} has thick slices ({value:.1f} mm from one to the next): small lesions may be missed.",
+        "{sequence} has thick slices (spacing {value:.1f} mm): small lesions may be missed.",
     ),
     "row_mm": (
         "",
-        "{sequence} has coarse pixels ({value:.2f} mm between rows): small lesions may be missed.",
+        "{sequence} has large pixels ({value:.2f} mm between rows): small lesions may be missed.",
     ),
     "column_mm": (
         "",
-        "{sequence} has coarse pixels ({value:.2f} mm between columns): small lesions may be missed.",
+        "{sequence} has large pixels ({value:.2f} mm between columns): small lesions may be missed.",
     ),
     "foreground": (
-        "{sequence} shows hardly any tissue ({percent:.0f} % of the field): look whether it is the right series.",
-        "{sequence} has no background ({percent:.0f} % is bright): look whether the head is cut off or padded grey.",
+        "{sequence} shows hardly any tissue ({percent:.0f} % of the image): check that it is the right series.",
+        "{sequence} has no background ({percent:.0f} % is bright): check whether the head is cut off or padded grey.",
     ),
     "mirrored": (
         "",
-        "{sequence} fits the reference better as its mirror image: look whether left and right are swapped.",
+        "{sequence} fits the reference better when mirrored: check whether left and right are swapped.",
     ),
 }
 
@@ -190,17 +193,17 @@ _FLAG_TEXTS: Mapping[str, tuple[str, str]] = {
 def list_flags(
     numbers: Mapping[str, float | None], limits: QualityLimits = QualityLimits()
 ) -> tuple[str, ...]:
-    """One sentence per number outside its limits: what is wrong, and what to look at. None raises no flag."""
+    """List one sentence for each measure outside its limits: what is wrong and what to check."""
     sentences = [_format_flag(name, value, limits) for name, value in numbers.items()]
     if numbers.get("lesion_volume_ml") is None and "lesion_volume_ml" in numbers:
-        sentences.append("There is no lesion mask: draw one, or leave the patient out of training.")
+        sentences.append("There is no lesion mask: draw one, or exclude the patient from training.")
     return tuple(sentence for sentence in sentences if sentence)
 
 
 def list_outside_limits(
     numbers: Mapping[str, float | None], limits: QualityLimits = QualityLimits()
 ) -> tuple[str, ...]:
-    """The names of the numbers outside their limits, in their order."""
+    """List the names of the measures outside their limits, in the order given."""
     return tuple(name for name, value in numbers.items() if limits.is_outside(name, value))
 
 
@@ -215,11 +218,11 @@ def _format_flag(full_name: str, value: float | None, limits: QualityLimits) -> 
     )
 
 
-# --- the brain and the lesion -----------------------------------------------------------------------
+# --- brain and lesion -------------------------------------------------------------------------------
 
 
 def _measure_brain(stack: SliceStack) -> QualityNumbers:
-    """Volume, slices and symmetry. A flipped head is as symmetric as a right one: ``mirrored`` looks for that."""
+    """Measure volume, slices and symmetry. Symmetry cannot detect a left-right flip; see the mirror gain."""
     return {
         "brain_volume_ml": float(stack.brain.sum()) * stack.voxel_volume_ml,
         "slices": float(len(stack.slice_names)),
@@ -229,21 +232,21 @@ def _measure_brain(stack: SliceStack) -> QualityNumbers:
 
 
 def _compute_symmetry(brain: NDArray[np.bool_]) -> float | None:
-    """Dice of the brain with its mirror image about the column through its own middle."""
+    """Compute the highest Dice of the brain with its mirror image, about columns near its centre of mass."""
     if not brain.any():
         return None
     return max(_compute_mirror_dice(brain, twice) for twice in _list_mirror_axes(brain, 2))
 
 
 def _list_mirror_axes(brain: NDArray[np.bool_], reach: int) -> range:
-    """Twice the column of the mirror plane: through the brain's centre of mass, and pixels beside it."""
+    """List twice the column of candidate mirror planes, around the brain's centre of mass."""
     weights = brain.sum(axis=(0, 1))
     middle = round(2 * float(weights @ np.arange(weights.size)) / float(weights.sum()))
     return range(middle - reach, middle + reach + 1)
 
 
 def _compute_mirror_dice(brain: NDArray[np.bool_], doubled_column: int) -> float:
-    """Dice of the brain and its mirror image about the column ``twice / 2``."""
+    """Compute the Dice of the brain with its mirror image about the column ``twice / 2``."""
     columns = np.flatnonzero(brain.any(axis=(0, 1)))
     columns = columns[(doubled_column - columns >= 0) & (doubled_column - columns < brain.shape[2])]
     both = np.count_nonzero(brain[:, :, columns] & brain[:, :, doubled_column - columns])
@@ -251,7 +254,7 @@ def _compute_mirror_dice(brain: NDArray[np.bool_], doubled_column: int) -> float
 
 
 def _measure_lesion(study: Study, stack: SliceStack) -> QualityNumbers:
-    """Volume on the stack, its share inside the brain, and what was kept of the reader's mask. None without a mask."""
+    """Measure volume, slices, fraction inside the brain, and volume relative to the reader's mask; None without one."""
     names = ("lesion_volume_ml", "lesion_slices", "lesion_in_brain", "lesion_kept")
     if stack.lesion is None:
         return dict.fromkeys(names)
@@ -270,18 +273,18 @@ def _compute_drawn_volume_ml(lesion: Series | None) -> float:
     return float(np.count_nonzero(lesion.image > 0.5)) * voxel_ml
 
 
-# --- one series as acquired -------------------------------------------------------------------------
+# --- series as acquired -----------------------------------------------------------------------------
 
 
 def _sample_brain_points(stack: SliceStack) -> NDArray[np.float64]:
-    """Some of the brain's voxels as ``(N, 4)`` LPS mm of the stack."""
+    """Sample voxels of the brain as points ``(N, 4)`` in LPS mm of the stack."""
     flat = _subsample_indices(np.flatnonzero(stack.brain), MAX_SAMPLED_VOXELS)
     slices, rows, columns = np.unravel_index(flat, stack.brain.shape)
     return np.stack([columns, rows, slices, np.ones_like(rows)], axis=1) @ stack.affine.T
 
 
 def _subsample_indices(indices: NDArray[np.int64], max_count: int) -> NDArray[np.int64]:
-    """At most ``most`` of the indices, drawn once and for all: a fixed step would beat against the rows."""
+    """Sample at most ``most`` indices with a fixed seed; a regular step could alias with the rows."""
     if indices.size <= max_count:
         return indices
     return np.sort(np.random.default_rng(0).choice(indices, max_count, replace=False))
@@ -290,20 +293,20 @@ def _subsample_indices(indices: NDArray[np.int64], max_count: int) -> NDArray[np
 def _transform_to_series(
     stack: SliceStack, name: MRSequence, points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Points of the stack, ``(N, 4)``, where the series itself has them."""
+    """Transform points ``(N, 4)`` of the stack to the patient coordinates of a series."""
     moved = stack.to_stack.get(name)
     return points if moved is None else points @ np.linalg.inv(moved).T
 
 
 def _measure_series(series: Series, points: NDArray[np.float64]) -> QualityNumbers:
-    """Spacing, slices, coverage, SNR and foreground. points: the brain's, ``(N, 4)`` LPS mm of the series."""
+    """Measure spacing, slices, coverage, SNR and foreground. points: of the brain, ``(N, 4)``, LPS mm of the series."""
     column_mm, row_mm, slice_mm = np.linalg.norm(series.affine[:3, :3], axis=0)
     index = np.rint((points @ np.linalg.inv(series.affine).T)[:, 2::-1]).astype(np.int64)
     covered = ((index >= 0) & (index < series.image.shape)).all(axis=1)
     snr, from_background = _estimate_snr(series.image, index[covered])
     return {
         "slices": float(series.image.shape[0]),
-        "row_mm": row_mm,  # the step from one row to the next
+        "row_mm": row_mm,  # spacing between rows
         "column_mm": column_mm,
         "slice_mm": slice_mm,
         "coverage": float(covered.mean()) if covered.size else None,
@@ -314,18 +317,18 @@ def _measure_series(series: Series, points: NDArray[np.float64]) -> QualityNumbe
 
 
 def _compute_foreground_share(image: NDArray[np.float32]) -> float:
-    """Share of the voxels brighter than a tenth of the bright ones (98th percentile), on a thinned grid."""
+    """Compute the fraction of voxels brighter than 10 % of the 98th percentile, on a coarse grid."""
     thin = image[:: max(1, len(image) // 12), ::4, ::4]
     floor = float(thin.min())
     return float((thin > floor + 0.1 * (float(np.percentile(thin, 98)) - floor)).mean())
 
 
 def _estimate_snr(image: NDArray[np.float32], inside: NDArray[np.int64]) -> tuple[float | None, float | None]:
-    """Mean in the brain over the noise, and 1 where the noise is the background's, 0 where the brain's own.
+    """Estimate the SNR in the brain; return also 1 if the noise is from the background, 0 if from the brain.
 
-    inside: indices ``(N, 3)`` of brain voxels. Magnitude noise in air is Rayleigh: its deviation is 0.655 of
-    the receiver's. Where the background was zeroed, the noise is the median absolute second difference of
-    the brain's voxels (Immerkaer's mask), which anatomy raises and interpolation by the scanner lowers.
+    inside: indices ``(N, 3)`` of brain voxels. In air, the noise of a magnitude image is Rayleigh distributed, with
+    0.655 of the receiver's standard deviation. If the background was set to zero, the noise is the median absolute
+    second difference of the brain's voxels (Immerkaer's mask), which anatomy increases and interpolation decreases.
     """
     if len(inside) < 100:
         return None, None
@@ -340,21 +343,21 @@ def _estimate_snr(image: NDArray[np.float32], inside: NDArray[np.int64]) -> tupl
 
 
 def _estimate_background_noise(image: NDArray[np.float32]) -> float | None:
-    """Rayleigh-corrected deviation in the quietest usable corner of the middle slices; None where zeroed."""
+    """Estimate the noise in the quietest corner of the middle slices, Rayleigh-corrected; None if set to zero."""
     middle = image[len(image) // 4 : max(len(image) // 4 + 1, 3 * len(image) // 4)]
     rows, columns = max(4, image.shape[1] // 12), max(4, image.shape[2] // 12)
     found = []
     for row in (slice(2, 2 + rows), slice(-2 - rows, -2)):
         for column in (slice(2, 2 + columns), slice(-2 - columns, -2)):
             corner = middle[:, row, column]
-            # a filled corner has one value; true noise of magnitude images has few equal values and no zeros
+            # a filled corner has one value; real noise of magnitude images has few equal values
             if corner.size and np.mean(corner == corner.min()) < 0.05 and corner.std() > 0:
                 found.append(float(corner.std()) / 0.6551)
     return min(found, default=None)
 
 
 def _estimate_highpass_noise(image: NDArray[np.float32], inside: NDArray[np.int64]) -> float:
-    """Robust deviation of the second difference along rows and columns at the brain's voxels."""
+    """Estimate the noise from second differences along rows and columns at the brain's voxels."""
     size = np.array(image.shape[1:])
     near = inside[((inside[:, 1:] > 0) & (inside[:, 1:] < size - 1)).all(axis=1)]
     plane, row, column = near.T
@@ -362,14 +365,14 @@ def _estimate_highpass_noise(image: NDArray[np.float32], inside: NDArray[np.int6
     for row_step, row_weight in ((-1, 1), (0, -2), (1, 1)):
         for column_step, column_weight in ((-1, 1), (0, -2), (1, 1)):
             difference += row_weight * column_weight * image[plane, row + row_step, column + column_step]
-    return float(np.median(np.abs(difference))) / 0.6745 / 6.0  # the mask's weights have the norm 6
+    return float(np.median(np.abs(difference))) / 0.6745 / 6.0  # norm of the mask's weights: 6
 
 
 # --- one sequence against the reference -------------------------------------------------------------
 
 
 def _measure_motion(stack: SliceStack, name: MRSequence) -> QualityNumbers:
-    """How far registration moved the sequence: mm at the brain's centre, and degrees."""
+    """Measure the movement by registration: displacement (mm) at the brain's centre and rotation (degrees)."""
     moved = stack.to_stack.get(name)
     if moved is None or not stack.brain.any():
         return {"displacement_mm": None, "rotation_degrees": None}
@@ -383,9 +386,10 @@ def _measure_motion(stack: SliceStack, name: MRSequence) -> QualityNumbers:
 
 @dataclass(frozen=True, eq=False)
 class _ImagePair:
-    """Reference and moving sequence cut to the brain's box, grey levels 0..BINS-1, BINS outside the brain.
+    """Reference and moving sequence, cropped to the brain's bounding box and quantised.
 
-    spacing: slice, row and column step in mm.
+    Arrays are ``(slice, row, column)`` with grey levels 0 to HISTOGRAM_BINS - 1, HISTOGRAM_BINS outside the brain.
+    spacing: between slices, rows and columns, in mm.
     """
 
     fixed: NDArray[np.uint8]
@@ -394,7 +398,7 @@ class _ImagePair:
 
 
 def _measure_alignment(stack: SliceStack, name: MRSequence, reference: MRSequence) -> QualityNumbers:
-    """How well the registered sequence lies on the reference, and whether its mirror image would fit better."""
+    """Measure the alignment of a registered sequence with the reference, and the gain by mirroring it."""
     if not stack.brain.any():
         return {"similarity": None, "misalignment_mm": None, "mirrored": None}
     grey_pair, detail_pair = (
@@ -411,7 +415,7 @@ def _measure_alignment(stack: SliceStack, name: MRSequence, reference: MRSequenc
 def _create_image_pair(
     stack: SliceStack, name: MRSequence, reference: MRSequence, uses_detail: bool
 ) -> _ImagePair:
-    """detail: what is finer than DETAIL only, instead of the grey values themselves."""
+    """Create the image pair. detail: only structures finer than DETAIL_WINDOW_PIXELS, instead of grey values."""
     box = ndimage.find_objects(stack.brain.astype(np.uint8))[0]
     brain = stack.brain[box]
     column, row, step = np.linalg.norm(stack.affine[:3, :3], axis=0)
@@ -424,7 +428,7 @@ def _create_image_pair(
 
 
 def _subtract_local_mean(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The image less its local mean over the brain in a square of DETAIL pixels, extremes clipped."""
+    """Subtract the local mean over the brain in a square of DETAIL_WINDOW_PIXELS, and clip extremes."""
     square = (1, DETAIL_WINDOW_PIXELS, DETAIL_WINDOW_PIXELS)
     share = ndimage.uniform_filter(brain.astype(np.float32), square)
     broad = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), square)
@@ -433,7 +437,7 @@ def _subtract_local_mean(image: NDArray[np.float32], brain: NDArray[np.bool_]) -
 
 
 def _quantise_grey_levels(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Equal steps between the brain's extremes (already clipped by the z-score); BINS outside the brain."""
+    """Quantise evenly between the extremes in the brain (clipped by z-scoring); HISTOGRAM_BINS outside the brain."""
     values = image[brain]
     low, high = float(values.min()), float(values.max())
     levels = np.clip((image - low) * (HISTOGRAM_BINS / max(high - low, 1e-6)), 0, HISTOGRAM_BINS - 1).astype(
@@ -444,11 +448,11 @@ def _quantise_grey_levels(image: NDArray[np.float32], brain: NDArray[np.bool_]) 
 
 
 def _estimate_misalignment_mm(pair: _ImagePair) -> float | None:
-    """How far, in mm, the sequence would have to be pushed to fit best: the median of eight blocks.
+    """Estimate the shift to the best alignment in mm: the median over eight blocks.
 
-    Similarity's own height tells little (contrast and noise rule it); where its peak lies tells much. Eight
-    blocks (right and left, front and back, low and high) are pushed for themselves, so that a rotation shows.
-    It reads the fine structure alone: shading by the coil and a large tumour would pull the peak elsewhere.
+    The value of the similarity depends on contrast and noise; the position of its maximum measures misalignment.
+    Eight blocks (right and left, anterior and posterior, inferior and superior) are shifted separately, so that a
+    rotation is detected. Only fine structures are used: coil shading and a large tumour would move the maximum.
     """
     in_plane_shifts = _find_in_plane_shifts(pair)
     if in_plane_shifts is None:
@@ -462,13 +466,13 @@ def _estimate_misalignment_mm(pair: _ImagePair) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class _HistogramSamples:
-    """Voxels that may be pushed without leaving the brain: flat indices, and their row of the joint histograms."""
+    """Voxels that can be shifted without leaving the brain: flat indices ``(n,)`` and joint histogram rows ``(n,)``."""
 
     flat_indices: NDArray[np.int64]
     histogram_rows: NDArray[np.int64]
 
     def compute_similarity(self, moving: NDArray[np.uint8], offset: int) -> NDArray[np.float64]:
-        """Per block, with the moving sequence (flat) read ``push`` voxels on."""
+        """Compute the similarity of each block ``(8,)``, the flat moving sequence shifted by ``offset`` voxels."""
         counts = np.bincount(
             self.histogram_rows + moving[self.flat_indices + offset],
             minlength=BLOCK_COUNT * HISTOGRAM_BINS * HISTOGRAM_BINS,
@@ -479,7 +483,7 @@ class _HistogramSamples:
 
 
 def _sample_shiftable_voxels(pair: _ImagePair, max_shift: tuple[int, int, int]) -> _HistogramSamples | None:
-    """Voxels of the brain whose reach along each axis stays in it; None where hardly any does."""
+    """Sample brain voxels that stay in the brain within ``reach`` along each axis; None if there are too few."""
     inside = (pair.fixed < HISTOGRAM_BINS).astype(np.uint8)
     for axis, distance in enumerate(max_shift):
         inside = ndimage.minimum_filter1d(inside, 2 * distance + 1, axis=axis, mode="constant")
@@ -492,7 +496,7 @@ def _sample_shiftable_voxels(pair: _ImagePair, max_shift: tuple[int, int, int]) 
 
 
 def _find_in_plane_shifts(pair: _ImagePair) -> NDArray[np.float64] | None:
-    """Per block the push (rows, columns) in pixels at which similarity is highest, ``(8, 2)``."""
+    """Find the shift (rows, columns) in pixels with the highest similarity in each block, ``(8, 2)``."""
     samples = _sample_shiftable_voxels(pair, (0, MAX_SHIFT_PIXELS, MAX_SHIFT_PIXELS))
     if samples is None:
         return None
@@ -506,7 +510,7 @@ def _find_in_plane_shifts(pair: _ImagePair) -> NDArray[np.float64] | None:
 
 
 def _find_peak(surface: NDArray[np.float64]) -> tuple[float, float]:
-    """Row and column of the highest place, refined by a parabola through its neighbours."""
+    """Find row and column of the maximum, refined by a parabola through its neighbours."""
     row, column = np.unravel_index(int(surface.argmax()), surface.shape)
     return row + _compute_vertex_offset(surface[:, column], int(row)), column + _compute_vertex_offset(
         surface[row], int(column)
@@ -522,9 +526,9 @@ def _compute_vertex_offset(values: NDArray[np.float64], peak_index: int) -> floa
 
 
 def _find_through_plane_shifts(pair: _ImagePair, in_plane_shift: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Per block the push in slices, -1 to 1, at which similarity is highest, ``(8,)``; 0 for a few slices.
+    """Find the shift in slices (-1 to 1) with the highest similarity in each block, ``(8,)``; 0 for too few slices.
 
-    along: rows and columns that the sequence is pushed by first, where it fits best within the plane.
+    along: shift in rows and columns with the best alignment in the plane, applied first.
     """
     samples = _sample_shiftable_voxels(pair, (1, MAX_SHIFT_PIXELS, MAX_SHIFT_PIXELS))
     if samples is None:
@@ -535,15 +539,15 @@ def _find_through_plane_shifts(pair: _ImagePair, in_plane_shift: NDArray[np.floa
     below, at, above = (
         samples.compute_similarity(moving, step * rows * width + first) for step in (-1, 0, 1)
     )
-    # between thick slices the peak is a tent, not a parabola: the steeper side gives the slope
+    # between thick slices the peak is triangular, not parabolic: the steeper side gives the slope
     slope = np.maximum(at - np.minimum(below, above), 1e-9)
     return np.clip(0.5 * (above - below) / slope, -1.0, 1.0)
 
 
 def _compute_mirror_gain(pair: _ImagePair) -> float | None:
-    """Similarity of the sequence's mirror image less its own: above 0 it was flipped left to right.
+    """Compute the gain in similarity by mirroring the sequence: above 0 it is probably flipped left to right.
 
-    Compares sequences with one another; where all of them are flipped alike nothing in the images says so.
+    Sequences are compared with each other; if all of them are flipped, this cannot be detected.
     """
     own, flipped = [], []
     mirror = pair.moving[:, :, ::-1]
@@ -554,14 +558,14 @@ def _compute_mirror_gain(pair: _ImagePair) -> float | None:
 
 
 def _compute_shifted_similarity(fixed: NDArray[np.uint8], moving: NDArray[np.uint8], shift: int) -> float:
-    """Similarity with the moving sequence read ``push`` columns on."""
+    """Compute the similarity with the moving sequence shifted by ``shift`` columns."""
     width = fixed.shape[2]
     left, right = max(0, -shift), width - max(0, shift)
     return _compute_similarity(fixed[:, ::3, left:right], moving[:, ::3, left + shift : right + shift])
 
 
 def _compute_similarity(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> float:
-    """Normalised mutual information of the voxels that lie in the brain in both."""
+    """Compute the normalised mutual information over voxels inside the brain in both images."""
     inside = (fixed < HISTOGRAM_BINS) & (moving < HISTOGRAM_BINS)
     cell = fixed[inside].astype(np.int64) * HISTOGRAM_BINS + moving[inside]
     return float(
@@ -574,7 +578,7 @@ def _compute_similarity(fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> 
 
 
 def _compute_normalised_mutual_information(joint_histograms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normalised mutual information of each histogram: 0 for unrelated images, 1 for one told by the other."""
+    """Compute the normalised mutual information of each joint histogram: 0 for unrelated images, 1 for equivalent."""
     share = joint_histograms / np.maximum(joint_histograms.sum(axis=(1, 2), keepdims=True), 1.0)
     one, other = _compute_entropy(share.sum(axis=2)), _compute_entropy(share.sum(axis=1))
     both = _compute_entropy(share.reshape(len(share), -1))
@@ -585,19 +589,25 @@ def _compute_entropy(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
 
 
-# --- what a person decided --------------------------------------------------------------------------
+# --- decisions in qc.csv ----------------------------------------------------------------------------
 
 
 def read_rejected_ids(folder: Path) -> frozenset[str]:
-    """The patients whose decision in the folder's ``qc.csv`` is ``reject``; none where there is no such file.
+    """Read the ids of patients whose decision in the folder's ``qc.csv`` is ``reject``; none without the file.
 
-    Raises GliomarkError for a table without the columns id and decision, or another decision.
+    Raises CohortError as ``read_decisions``.
     """
     return frozenset(row["id"] for row in read_decisions(folder) if row["decision"] == "reject")
 
 
 def read_decisions(folder: Path) -> list[dict[str, str]]:
-    """The rows of ``qc.csv``, id, decision and comment, blanks stripped; an empty decision means keep."""
+    """Read the rows of ``qc.csv``: id, decision and comment. A blank decision means keep.
+
+    Raises
+    ------
+    CohortError
+        If the column id or decision is missing, a row has no id, or a decision is neither keep nor reject.
+    """
     path = folder / QC_TABLE
     if not os.path.lexists(path):
         return []
@@ -605,7 +615,7 @@ def read_decisions(folder: Path) -> list[dict[str, str]]:
     missing = {"id", "decision"} - set(header)
     if missing:
         raise GliomarkError(
-            f"{path} has no column {' and '.join(sorted(missing))}: put it back, or delete the file and write it anew."
+            f"{path} has no column {' and '.join(sorted(missing))}: restore it, or delete the file and create it again."
         )
     return [_parse_decision(path, dict(zip(header, record, strict=True))) for record in records]
 
@@ -614,7 +624,7 @@ def _parse_decision(path: Path, cells: Mapping[str, str]) -> dict[str, str]:
     decision = cells.get("decision", "").lower() or "keep"
     if decision not in QC_DECISIONS:
         raise GliomarkError(
-            f"{path}: the decision of patient {cells.get('id', '')!r} is {decision!r}: write keep or reject."
+            f"{path}: the decision for patient {cells.get('id', '')!r} is {decision!r}: write keep or reject."
         )
     if not cells.get("id"):
         raise GliomarkError(f"{path}: a row has a decision but no id: fill the id in, or delete the row.")

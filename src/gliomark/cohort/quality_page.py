@@ -1,4 +1,4 @@
-"""The contact sheet ``qc.html``, a sheet per patient, and ``qc.csv``, in which a person keeps or rejects."""
+"""Quality control pages: overview ``qc.html``, a page per patient, and ``qc.csv`` with the decisions."""
 
 from __future__ import annotations
 
@@ -30,62 +30,65 @@ THUMBNAIL_WIDTH, SHEET_WIDTH = 160, 260
 SHEET_SLICES = 6
 BRAIN_COLOUR = (72, 196, 214)
 
-# What is measured: English, Chinese, unit, decimals. A share is shown in per cent.
+# Measures: English, Chinese, unit, decimals. Fractions are shown in percent.
 NUMBER_TITLES: Mapping[str, tuple[str, str, str, int]] = {
     "brain_volume_ml": ("Brain volume", "脑体积", "ml", 0),
     "slices": ("Slices", "层数", "", 0),
-    "step_mm": ("Step between slices", "层距", "mm", 1),
-    "symmetry": ("Symmetry of the brain", "脑对称性", "", 2),
+    "step_mm": ("Slice spacing", "层间距", "mm", 1),
+    "symmetry": ("Brain symmetry", "脑对称性", "", 2),
     "lesion_volume_ml": ("Lesion volume", "病灶体积", "ml", 1),
     "lesion_slices": ("Slices with lesion", "病灶层数", "", 0),
-    "lesion_in_brain": ("Lesion inside the brain", "病灶在脑内比例", "%", 0),
-    "lesion_kept": ("Drawn lesion kept", "病灶保留比例", "%", 0),
-    "coverage": ("Brain covered", "脑覆盖率", "%", 0),
-    "similarity": ("Similarity to the reference", "与参考序列相似度", "", 3),
-    "misalignment_mm": ("Misalignment left", "剩余错位", "mm", 1),
-    "displacement_mm": ("Moved by registration", "配准位移", "mm", 1),
-    "rotation_degrees": ("Turned by registration", "配准旋转", "°", 1),
-    "snr": ("Signal to noise", "信噪比", "", 0),
+    "lesion_in_brain": ("Lesion inside the brain", "病灶位于脑内的比例", "%", 0),
+    "lesion_kept": ("Lesion volume / drawn volume", "病灶体积 / 勾画体积", "%", 0),
+    "coverage": ("Brain coverage", "脑覆盖率", "%", 0),
+    "similarity": ("Similarity to the reference", "与参考序列的相似度", "", 3),
+    "misalignment_mm": ("Residual misalignment", "残余错位", "mm", 1),
+    "displacement_mm": ("Displacement by registration", "配准位移", "mm", 1),
+    "rotation_degrees": ("Rotation by registration", "配准旋转角", "°", 1),
+    "snr": ("Signal-to-noise ratio", "信噪比", "", 0),
     "noise_from_background": (
-        "Noise read from background (1) or brain (0)",
-        "噪声取自背景(1)或脑内(0)",
+        "Noise measured in background (1) or brain (0)",
+        "噪声测自背景(1)或脑内(0)",
         "",
         0,
     ),
-    "row_mm": ("Step between rows", "行距", "mm", 2),
-    "column_mm": ("Step between columns", "列距", "mm", 2),
-    "slice_mm": ("Step between slices", "层距", "mm", 1),
+    "row_mm": ("Row spacing", "行间距", "mm", 2),
+    "column_mm": ("Column spacing", "列间距", "mm", 2),
+    "slice_mm": ("Slice spacing", "层间距", "mm", 1),
     "foreground": ("Foreground", "前景比例", "%", 0),
-    "mirrored": ("Gain by mirroring", "镜像后的增益", "", 3),
+    "mirrored": ("Similarity gain by mirroring", "左右镜像后的相似度增益", "", 3),
 }
-# The badge of a number out of range.
+# Badge of a measure outside its limits.
 BADGE_TITLES: Mapping[str, tuple[str, str]] = {
     "brain_volume_ml": ("brain volume", "脑体积异常"),
     "slices": ("few slices", "层数过少"),
     "symmetry": ("asymmetric", "脑不对称"),
-    "lesion_volume_ml": ("lesion size", "病灶大小异常"),
-    "lesion_in_brain": ("lesion outside brain", "病灶超出脑"),
-    "lesion_kept": ("lesion lost", "病灶丢失"),
-    "coverage": ("brain not covered", "覆盖不足"),
-    "similarity": ("unlike reference", "与参考不符"),
-    "misalignment_mm": ("misaligned?", "配准可疑"),
-    "displacement_mm": ("large motion", "位移大"),
-    "rotation_degrees": ("large rotation", "旋转大"),
-    "snr": ("noisy", "信噪比低"),
-    "slice_mm": ("thick slices", "层厚"),
-    "row_mm": ("coarse pixels", "像素粗"),
-    "column_mm": ("coarse pixels", "像素粗"),
+    "lesion_volume_ml": ("lesion volume", "病灶体积异常"),
+    "lesion_in_brain": ("lesion outside brain", "病灶超出脑外"),
+    "lesion_kept": ("volume differs from drawing", "与勾画体积不符"),
+    "coverage": ("incomplete coverage", "覆盖不全"),
+    "similarity": ("unlike reference", "与参考序列不符"),
+    "misalignment_mm": ("misaligned?", "可能错位"),
+    "displacement_mm": ("large displacement", "位移过大"),
+    "rotation_degrees": ("large rotation", "旋转过大"),
+    "snr": ("low SNR", "信噪比低"),
+    "slice_mm": ("thick slices", "层厚过大"),
+    "row_mm": ("large pixels", "像素过大"),
+    "column_mm": ("large pixels", "像素过大"),
     "foreground": ("foreground", "前景异常"),
-    "mirrored": ("mirrored?", "左右颠倒?"),
+    "mirrored": ("mirrored?", "可能左右颠倒"),
 }
-NO_LESION_BADGE = ("no lesion mask", "无病灶标注")
+NO_LESION_BADGE = ("no lesion mask", "无病灶掩膜")
 KEY_NUMBERS = ("brain_volume_ml", "lesion_volume_ml", "slices")
 QC_COLUMNS = ("id", "decision", "comment", "flags")
 
 
 @dataclass(frozen=True)
 class QualityCard:
-    """One patient of the sheet. badges: (English, 中文) pairs; slice_name: the one shown on the card."""
+    """Card of one patient in ``qc.html``.
+
+    badges: pairs (English, Chinese). slice_name: the slice shown. panels: (sequence, data URI) of its images.
+    """
 
     patient_id: str
     decision: str
@@ -99,7 +102,7 @@ class QualityCard:
 
 @dataclass(frozen=True)
 class NumberRow:
-    """One line of a patient's table."""
+    """One row of the table of measures on a patient's page."""
 
     sequence: str
     title: tuple[str, str]
@@ -109,10 +112,21 @@ class NumberRow:
 
 
 def write_quality_pages(cohort: Cohort, limits: QualityLimits = QualityLimits()) -> tuple[Path, Path]:
-    """Write ``qc.csv`` and ``qc.html`` (and ``quality/<id>.html``) of every prepared patient, rejected ones too.
+    """Write ``qc.csv``, ``qc.html`` and ``quality/<id>.html`` of all prepared patients, including rejected ones.
 
-    What a person decided and wrote in an existing ``qc.csv`` is kept. Raises GliomarkError where that
-    file cannot be read.
+    Decisions and comments in an existing ``qc.csv`` are kept; CohortError is raised if it cannot be read.
+
+    Parameters
+    ----------
+    cohort
+        The prepared cohort.
+    limits
+        Limits beyond which a measure raises a flag.
+
+    Returns
+    -------
+    tuple of Path
+        ``qc.csv`` and ``qc.html``.
     """
     decisions = {row["id"]: row for row in read_decisions(cohort.folder)}
     patients = []
@@ -125,7 +139,7 @@ def write_quality_pages(cohort: Cohort, limits: QualityLimits = QualityLimits())
         atomic_write(
             cohort.folder / "quality" / f"{patient_id}.html", _render_patient_page(patient, stack, limits)
         )
-    patients.sort(key=lambda patient: (-len(patient.badges), patient.id))
+    patients.sort(key=lambda patient: (-len(patient.badges), patient.patient_id))
     table = _create_qc_table(patients)
     page = (
         _create_template_environment()
@@ -162,7 +176,7 @@ def _create_quality_card(
 
 
 def choose_shown_slice(stack: SliceStack) -> int:
-    """The slice with the largest lesion, else the one with the largest brain."""
+    """Return the index of the slice with the largest lesion, or without a lesion with the largest brain area."""
     drawn = stack.lesion if stack.lesion is not None and stack.lesion.any() else stack.brain
     return int(drawn.sum(axis=(1, 2)).argmax())
 
@@ -173,7 +187,7 @@ def _create_canvas(stack: SliceStack) -> SliceCanvas:
 
 
 def _draw_panels(canvas: SliceCanvas, index: int, width: int) -> tuple[tuple[str, str], ...]:
-    """(sequence, data URI) of one slice in every sequence, both outlines drawn."""
+    """Draw one slice in every sequence with the contours of brain and lesion, as (sequence, data URI)."""
     return tuple(
         (
             str(name),
@@ -184,7 +198,7 @@ def _draw_panels(canvas: SliceCanvas, index: int, width: int) -> tuple[tuple[str
 
 
 def _draw_brain_contour(picture: Image.Image, canvas: SliceCanvas, index: int) -> Image.Image:
-    """A thin line along the brain's border, drawn at half strength so that it hides no cortex."""
+    """Draw a thin contour of the brain, semi-transparent so that the cortex stays visible."""
     box = (canvas.crop.left, canvas.crop.top, canvas.crop.right, canvas.crop.bottom)
     mask = Image.fromarray(canvas.stack.brain[index].astype(np.uint8) * 255)
     inside = np.asarray(mask.resize(picture.size, Image.Resampling.BILINEAR, box=box)) >= 128
@@ -195,7 +209,7 @@ def _draw_brain_contour(picture: Image.Image, canvas: SliceCanvas, index: int) -
 
 
 def _list_key_numbers(patient: QualityCard) -> list[tuple[tuple[str, str], str]]:
-    """The few numbers a card shows: brain, lesion, slices, and the worst misalignment."""
+    """List the measures shown on a card: brain and lesion volume, slices, and the largest misalignment."""
     facts = [
         (NUMBER_TITLES[name][:2], _format_number(name, patient.numbers.get(name))) for name in KEY_NUMBERS
     ]
@@ -215,7 +229,7 @@ def _format_number(name: str, value: float | None) -> str:
 
 
 def _render_patient_page(patient: QualityCard, stack: SliceStack, limits: QualityLimits) -> str:
-    """One patient's page: six slices in every sequence, and every number against its limits."""
+    """Render the page of one patient: six slices in every sequence, and all measures with their limits."""
     canvas = _create_canvas(stack)
     slice_indices = sorted(
         {round(i) for i in np.linspace(0, len(stack.slice_names) - 1, SHEET_SLICES + 2)[1:-1]}
@@ -250,7 +264,7 @@ def _create_number_row(name: str, value: float | None, limits: QualityLimits) ->
 
 
 def _create_qc_table(patients: Sequence[QualityCard]) -> list[list[str]]:
-    """``qc.csv`` as rows of text, the header first; patients in the page's order."""
+    """Create the rows of ``qc.csv``, header first, patients in the order of the page."""
     names = list(dict.fromkeys(name for patient in patients for name in patient.numbers))
     rows = [[*QC_COLUMNS, *names]]
     for patient in patients:
@@ -263,7 +277,7 @@ def _create_qc_table(patients: Sequence[QualityCard]) -> list[list[str]]:
 
 
 def _format_csv(table: Sequence[Sequence[str]]) -> str:
-    """With a byte order mark: spreadsheets then read the comments' Chinese rightly."""
+    """Format as csv with a byte order mark, which spreadsheets need to read Chinese correctly."""
     return "\ufeff" + format_csv(table)
 
 

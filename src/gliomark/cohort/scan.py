@@ -1,6 +1,6 @@
-"""From any folder tree to patients: which files are DICOM, whose they are, and what each series is taken for.
+"""Scan any folder tree for DICOM: find the files, group them by patient, and select the series of each sequence.
 
-No order, name or depth of folders is assumed. Zip files are opened. A PatientID that two people share (name or
+No order, name or depth of folders is assumed. Zip files are unpacked. A PatientID that two people share (name or
 birth date disagree) is quarantined, never merged.
 """
 
@@ -17,9 +17,10 @@ from pathlib import Path
 from distributed import Client
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
-from gliomark.cohort.private import read_private_csv, write_private_csv
+from gliomark.cohort.private_files import read_private_csv, write_private_csv
 from gliomark.cohort.workers import get_reader_pool, run_on_cluster
 from gliomark.files import ZIP_ERRORS, atomic_folder, is_disk_full_error, iterate_files
+from gliomark.io.dataset_layout import list_subfolders
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
@@ -31,11 +32,10 @@ from gliomark.io.dicom import (
     group_series,
     read_headers,
 )
-from gliomark.io.examinations import NoExaminationError
-from gliomark.io.layout import list_subfolders
-from gliomark.io.limits import is_regular_file
+from gliomark.io.examination_choice import NoExaminationError
 from gliomark.io.masks import is_gliomark_result
 from gliomark.io.naming import normalise_patient_id
+from gliomark.io.size_limits import is_regular_file
 from gliomark.isolation import read_items_skipping_crashes, use_reader_pool
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence
@@ -60,12 +60,12 @@ SERIES_COLUMNS = (
 QUARANTINE_COLUMNS = ("patient_id", "patient_name", "birth_date", "series", "where", "reason")
 MASK_SOP_CLASSES = (SegmentationStorage, RTStructureSetStorage)
 NOT_USED_VALUES = ("", "no")
-USE_AUTOMATIC = "auto"  # in the column use: decide as if the row had not been edited
+USE_AUTOMATIC = "auto"  # in the column use: select the series automatically
 
 
 @dataclass(frozen=True)
 class QuarantinedItem:
-    """What was kept out: a patient's series, or a file, with the reason."""
+    """An excluded series or file, and the reason."""
 
     where: str
     reason: str
@@ -77,7 +77,7 @@ class QuarantinedItem:
 
 @dataclass(frozen=True, eq=False)
 class DicomPatient:
-    """One patient as found on disk. used: the series read for each sequence; masks: SEG and RTSTRUCT files."""
+    """One patient found on disk. series_by_sequence: the series to read. mask_files: SEG and RTSTRUCT files."""
 
     patient_id: str
     series_by_sequence: Mapping[MRSequence, DicomSeries]
@@ -87,7 +87,7 @@ class DicomPatient:
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """Everything found below a folder. rows: one per series, as ``series.csv`` holds them."""
+    """Result of scanning a folder. series_rows: the rows of ``series.csv``, one per series."""
 
     patients: tuple[DicomPatient, ...]
     series_rows: tuple[dict[str, str], ...]
@@ -102,12 +102,29 @@ def scan_folder(
     skipped_folders: Sequence[Path] = (),
     required_sequences: Sequence[MRSequence] = (),
 ) -> ScanResult:
-    """Find every series below ``root``, decide what it is, and write ``series.csv`` and ``quarantine.csv``.
+    """Find and classify every series below ``root``, and write ``series.csv`` and ``quarantine.csv``.
 
-    edited: a ``series.csv`` whose columns ``patient_id`` and ``use`` overrule the decisions. leave_out: folders
-    that are read otherwise. needed: the cohort's sequences, for the choice between examinations.
+    Parameters
+    ----------
+    root
+        Folder of the export.
+    private_folder
+        Folder for files that identify patients.
+    client
+        Client of the cluster that reads the headers.
+    overrides_path
+        A ``series.csv`` whose columns ``patient_id`` and ``use`` override the automatic selection.
+    skipped_folders
+        Folders to skip, because their patients are read as pictures or volumes.
+    required_sequences
+        Sequences of the cohort, for the choice between examinations.
 
-    Raises GliomarkError for an edited table that does not fit.
+    Raises
+    ------
+    InputError
+        If ``overrides_path`` contains an unknown series or sequence, or one sequence twice for a patient.
+    CohortError
+        If a worker process died twice.
     """
     files, quarantined = _find_dicom_files(root, private_folder, skipped_folders)
     instances: list[Instance] = []
@@ -144,7 +161,7 @@ def scan_folder(
 def _find_dicom_files(
     root: Path, private_folder: Path, skipped_folders: Sequence[Path]
 ) -> tuple[list[Path], list[QuarantinedItem]]:
-    """DICOM files below the root and in its zip files, and the zip files that cannot be used."""
+    """Find DICOM files below the root and in its zip files; return also the zip files that cannot be used."""
     quarantined: list[QuarantinedItem] = []
     folders = [root]
     for archive in sorted(
@@ -159,7 +176,7 @@ def _find_dicom_files(
     hidden = {folder.absolute() for folder in skipped_folders} | {private_folder.absolute()}
     folders += [
         folder for folder in list_subfolders(root) if folder.is_symlink()
-    ]  # a patient's folder lies elsewhere
+    ]  # a link to a patient's folder elsewhere
     files = [file for place in folders for file in find_dicom_files(place)]
     return [
         f for f in files if f.is_relative_to(private_folder) or hidden.isdisjoint(f.absolute().parents)
@@ -167,9 +184,9 @@ def _find_dicom_files(
 
 
 def _unzip_archive(archive: Path, root: Path, private_folder: Path) -> Path:
-    """The folder that holds an archive's files, as they are in it now; what it held before is removed.
+    """Unpack an archive and return the folder; files of an earlier version of the archive are removed.
 
-    Raises GliomarkError for a damaged, locked or monstrous one.
+    Raises InputError for a damaged, encrypted or oversized archive.
     """
     name = hashlib.sha256(str(archive.relative_to(root)).encode()).hexdigest()[:12]
     try:
@@ -195,7 +212,7 @@ def _extract_archive(archive: Path, folder: Path) -> None:
         if any(member.filename.count("/") > MAX_ZIP_DEPTH for member in content.infolist()):
             raise zipfile.BadZipFile(f"folders more than {MAX_ZIP_DEPTH} deep")
         try:
-            content.extractall(folder)  # names that would leave the folder are made harmless by zipfile
+            content.extractall(folder)  # zipfile sanitises names that would leave the folder
         except OSError as error:
             if is_disk_full_error(error):
                 raise
@@ -203,7 +220,7 @@ def _extract_archive(archive: Path, folder: Path) -> None:
 
 
 def _read_header_batch(files: Sequence[Path]) -> list[Instance | QuarantinedItem]:
-    """On a worker; a file that ends the process that reads it is kept out like a damaged one."""
+    """Read headers on a worker; a file that crashes the reader process is excluded like a damaged one."""
     headers, ended = read_items_skipping_crashes(
         get_reader_pool(), files[0].parent, read_headers, files, get_file=lambda file: file
     )
@@ -220,10 +237,10 @@ def _select_patients(
     required_sequences: Sequence[MRSequence],
     unreadable: Mapping[Path, str],
 ) -> ScanResult:
-    """Group by patient, quarantine whom nobody can tell apart, and choose the series to read."""
+    """Group series by patient, quarantine ambiguous patients, and select the series to read."""
     patients, rows, quarantined = [], [], []
     for patient_id, patient_series in sorted(_group_by_patient(series, overrides).items()):
-        # an id that a person wrote into the table is that person's word
+        # an id that a user wrote into the table is not checked
         series_of_same_id = [
             one
             for one in patient_series
@@ -253,7 +270,7 @@ def _select_patients(
         masks = [
             i.file for one in patient_series for i in one.instances if i.sop_class_uid in MASK_SOP_CLASSES
         ]
-        # an outline that gliomark predicted and an archive gave back must not be learnt from as a reader's
+        # segmentations predicted by gliomark and stored in the archive must not be used for training
         masks = [file for file in sorted(masks) if not is_gliomark_result(file)]
         if used:
             patients.append(DicomPatient(patient_id, used, tuple(masks), notes))
@@ -261,13 +278,13 @@ def _select_patients(
 
 
 class _PatientLeftOutError(GliomarkError):
-    """Why one patient is left out, whatever becomes of the others."""
+    """A patient is left out; other patients are not affected."""
 
 
 def _group_by_patient(
     series: Sequence[DicomSeries], overrides: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[DicomSeries]]:
-    """Series by the edited table's id, else by PatientID, whatever its capitals, blanks and padding."""
+    """Group series by the edited table's id, otherwise by PatientID, ignoring case, blanks and padding."""
     id_spellings: dict[str, str] = {}
     for one in sorted(series, key=lambda one: one.patient_id):
         id_spellings.setdefault(normalise_patient_id(one.patient_id), one.patient_id.strip(" ^"))
@@ -281,7 +298,7 @@ def _group_by_patient(
 def _check_missing_files(
     series_by_sequence: Mapping[MRSequence, DicomSeries], unreadable: Mapping[Path, str]
 ) -> None:
-    """Leave a patient out where a series that is used lacks a file that cannot be read."""
+    """Raise _PatientLeftOutError if files of a selected series cannot be read."""
     folders = {instance.file.parent for one in series_by_sequence.values() for instance in one.instances}
     try:
         beside = {file: why for file, why in unreadable.items() if file.parent in folders}
@@ -291,7 +308,7 @@ def _check_missing_files(
 
 
 def _find_identity_conflict(patient_id: str, patient_series: Sequence[DicomSeries]) -> str:
-    """Why the series under one PatientID are not one person's for certain; blank where they are."""
+    """Return why the series with one PatientID may belong to two people; blank if they do not."""
     if not patient_id:
         return message("patient-id-blank")
     for at, code in ((1, "patient-id-names"), (2, "patient-id-birth-dates")):
@@ -307,9 +324,9 @@ def _choose_series(
     overrides: Mapping[str, Mapping[str, str]],
     required_sequences: Sequence[MRSequence],
 ) -> tuple[dict[MRSequence, DicomSeries], dict[str, str], tuple[str, ...]]:
-    """The series to read, the reason for each series, and notes; the examination as ``predict`` chooses it.
+    """Select the examination and the series to read, as ``predict`` does; return also reasons by series and notes.
 
-    Notes enter the cohort, so they say no date. Raises GliomarkError where no examination can be chosen.
+    Notes are stored in the cohort, so they contain no date. Raises _PatientLeftOutError if no examination fits.
     """
     reasons = {one.series_key: one.recognition.reason for one in series}
     try:
@@ -321,7 +338,7 @@ def _choose_series(
             for one in series
         ):
             raise _PatientLeftOutError(error.message) from None
-        chosen = None  # a person has named the series in the table
+        chosen = None  # the user selected series in the table
     if chosen is None:
         return _apply_overrides({}, series, overrides, reasons), reasons, ()
     reasons = dict(chosen.reasons_by_key)
@@ -340,7 +357,7 @@ def _apply_overrides(
     overrides: Mapping[str, Mapping[str, str]],
     reasons: dict[str, str],
 ) -> dict[MRSequence, DicomSeries]:
-    """The choice after the edited table; where it names one sequence twice, GliomarkError."""
+    """Apply the edited table to the automatic selection. Raises InputError if it has one sequence twice."""
     known = [
         one for one in series if overrides.get(one.series_key, {}).get("use", USE_AUTOMATIC) != USE_AUTOMATIC
     ]
@@ -356,16 +373,16 @@ def _apply_overrides(
             raise GliomarkError(message("series-table-twice", sequence=str(name), **both))
         by_hand[name] = one
         if chosen.get(name) is not one:
-            reasons[one.series_key] += f" Used as {name} by the edited table."
+            reasons[one.series_key] += f" Used as {name} according to the edited table."
     return used | by_hand
 
 
 def _read_overrides(overrides_path: Path | None, series: Sequence[DicomSeries]) -> dict[str, dict[str, str]]:
-    """Series key to the edited row. Raises GliomarkError for a series or a sequence nobody knows."""
+    """Read the edited rows by series key. Raises InputError for an unknown series or sequence."""
     if overrides_path is None:
         return {}
     columns = ("series", "patient_id", "use")
-    # people write Auto and t2, and spreadsheets drop empty cells at a row's end
+    # users write Auto and t2, and spreadsheets drop empty cells at the end of a row
     read = [
         {name: (row[name] or "").strip() for name in columns}
         for row in read_private_csv(overrides_path, columns)

@@ -1,20 +1,20 @@
-"""A prepared cohort on disk, in the layout of METHOD section 2, step 7; every file opens in plain h5py.
+"""A prepared cohort on disk, in the layout of docs/method.md section 2, step 7; slices are plain HDF5 files.
 
 ::
 
     COHORT/cohort.json                          schema version, sequences, settings, software, hashes
     COHORT/MetaMS.csv                           the clinical table: id, age, sex, markers
-    COHORT/folds.json                           the split and the folds, by patient, used by all stages
+    COHORT/folds.json                           the split and the folds by patient, used by all stages
     COHORT/patients/<id>.json                   geometry, slice names, the K selected slices, quality
     COHORT/GMSBraTS/<sequence>/<id>/<slice>.h5  keys: image (float16 z-scores), mask and brain (uint8), 240x240
     COHORT/GMSGlioma/<sequence>/<id>/<slice>.h5 the same files (hard links), only slices whose mask is not empty
-    COHORT/qc.csv                               a person's decisions; whoever is rejected there is not read
+    COHORT/qc.csv                               the reader's decisions; patients rejected there are not read
 
-A slice without the key ``mask`` belongs to a patient whose lesion has not been drawn. The files' own attributes
-say the sequence, the patient's id and the pixel spacing in millimetres.
+A slice without the key ``mask`` belongs to a patient whose lesion has not been segmented. The attributes of a file
+are the sequence, the patient's id, the slice index and the spacing in millimetres.
 
-A patient's record holds a hash of every slice, and a slice that is read is compared with its own. Older records hold
-one hash for all of a patient, which is compared at the first read; the oldest none, and a note says so.
+A patient's record contains a hash of every slice, which is verified when the slice is read. Older records contain one
+hash for the whole patient, which is verified at the first read; the oldest contain none, which is noted.
 """
 
 from __future__ import annotations
@@ -39,41 +39,47 @@ from gliomark.messages import message
 from gliomark.study import ClinicalData, GliomarkError, MRSequence, SliceStack
 
 SCHEMA_VERSION = 2
-_GZIP_LEVEL = 1  # of gzip
+_GZIP_LEVEL = 1
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """A prepared cohort, read lazily. Raises GliomarkError where the folder is not one."""
+    """A prepared cohort, read lazily.
+
+    Raises
+    ------
+    CohortError
+        If the folder is not a prepared cohort, was written by a newer version, or its build was not finished.
+    """
 
     folder: Path
 
     def __post_init__(self) -> None:
         if not (self.folder / "cohort.json").is_file():
             raise GliomarkError(
-                f"{self.folder} is not a prepared cohort (no cohort.json); make one with 'gliomark cohort build'."
+                f"{self.folder} is not a prepared cohort (no cohort.json); create one with 'gliomark cohort build'."
             )
         if self.metadata.get("schema_version", 0) > SCHEMA_VERSION:
-            raise GliomarkError(f"{self.folder} was made by a newer gliomark; update this one.")
+            raise GliomarkError(f"{self.folder} was written by a newer gliomark; update this installation.")
         if not self.metadata.get("finished", True):
             raise GliomarkError(
-                f"{self.folder} was not finished; run the same 'gliomark cohort build' again."
+                f"The build of {self.folder} was not finished; run the same 'gliomark cohort build' again."
             )
 
     @cached_property
     def metadata(self) -> dict:
-        """What ``cohort.json`` says: schema version, sequences (the reference last), settings."""
+        """Content of ``cohort.json``: schema version, sequences (the reference last), settings."""
         return read_json(self.folder / "cohort.json", _is_valid_metadata)
 
     @cached_property
     def prepared_ids(self) -> tuple[str, ...]:
-        """Every prepared patient, sorted, the rejected ones too."""
+        """All prepared patients, including rejected ones, sorted."""
         records = (self.folder / "patients").glob("*.json")
         return tuple(sorted(path.stem for path in records if not path.name.startswith(".")))
 
     @cached_property
     def patient_ids(self) -> tuple[str, ...]:
-        """Every prepared patient whom nobody rejected in ``qc.csv``, sorted."""
+        """All prepared patients who are not rejected in ``qc.csv``, sorted."""
         rejected_ids = read_rejected_ids(self.folder)
         return tuple(patient for patient in self.prepared_ids if patient not in rejected_ids)
 
@@ -82,25 +88,36 @@ class Cohort:
         return read_clinical_table(self.folder / "MetaMS.csv", is_gliomark_table=True)
 
     def get_clinical(self, patient_id: str) -> ClinicalData:
-        """The patient's row; age and sex may be unknown."""
+        """Return the patient's row of the clinical table; age and sex may be unknown."""
         return self._clinical_table.get_row(patient_id, require_age_sex=False)
 
     def get_sequences(self, patient_id: str) -> tuple[MRSequence, ...]:
-        """The sequences prepared for the patient."""
+        """Return the sequences prepared for the patient."""
         return tuple(MRSequence(name) for name in self.read_patient_record(patient_id)["sequences"])
 
     def has_mask(self, patient_id: str) -> bool:
-        """Whether the patient's lesion has been drawn."""
+        """Whether the patient has a lesion mask."""
         record = self.read_patient_record(patient_id)
         first, hashes = record["sequences"][0], self._get_slice_hashes(patient_id, record)
         names = record["slice_names"][:1]
         return "mask" in _read_slices(self.folder, first, patient_id, names, hashes.get(first))
 
     def read_stack(self, patient_id: str, sequences: Collection[MRSequence] | None = None) -> SliceStack:
-        """The patient as ``preprocessing.prepare`` made it, grey values in half precision.
+        """Read the patient's prepared images, stored in half precision.
 
-        only: the sequences to read, those that the patient has; None is all. Raises GliomarkError, naming the file,
-        where a slice is missing, damaged or no longer as it was written.
+        Images, brain and lesion are ``(slice, row, column)``.
+
+        Parameters
+        ----------
+        patient_id
+            Id of the patient in the cohort.
+        sequences
+            The sequences to read, as far as the patient has them; None for all.
+
+        Raises
+        ------
+        CohortError
+            If a slice is missing, damaged or changed; the message gives the file.
         """
         record = self.read_patient_record(patient_id)
         wanted = [name for name in record["sequences"] if sequences is None or name in sequences]
@@ -122,7 +139,7 @@ class Cohort:
         )
 
     def _get_slice_hashes(self, patient_id: str, record: Mapping) -> Mapping[str, Mapping[str, str]]:
-        """Sequence to slice name to hash; of an older record nothing, once the whole patient was compared."""
+        """Return slice hashes by sequence and slice name; empty for older records, verified as a whole instead."""
         patient_hash = record.get("arrays_sha256")
         if "slices_sha256" in record or patient_hash is None or patient_id in self._verified_ids:
             return record.get("slices_sha256", {})
@@ -137,11 +154,11 @@ class Cohort:
 
     @cached_property
     def _verified_ids(self) -> set[str]:
-        """Patients of an older layout who were compared with their hash."""
+        """Patients with an older record whose hash has been verified."""
         return set()
 
     def hash_arrays(self, patients: Sequence[str]) -> str:
-        """One hash for all arrays of these patients, from their records where these have it."""
+        """Return one SHA-256 of all arrays of these patients, using the hashes in their records where available."""
         digest_parts = []
         for patient in patients:
             r = self.read_patient_record(patient)
@@ -152,12 +169,12 @@ class Cohort:
         return hashlib.sha256(json.dumps(digest_parts).encode()).hexdigest()
 
     def read_patient_record(self, patient_id: str) -> dict:
-        """What ``patients/<id>.json`` says."""
+        """Read ``patients/<id>.json``."""
         return read_json(self.folder / "patients" / f"{patient_id}.json", _is_valid_patient_record)
 
 
 def _note_missing_hashes(record: Mapping, patient: str) -> tuple[str, ...]:
-    """The note on a record without any hash."""
+    """Return a note if the record has no hash."""
     hashed = "slices_sha256" in record or "arrays_sha256" in record
     return () if hashed else (message("cohort-not-hashed", patient=patient),)
 
@@ -165,7 +182,7 @@ def _note_missing_hashes(record: Mapping, patient: str) -> tuple[str, ...]:
 def _read_slices(
     folder: Path, sequence: str, patient: str, names: Sequence[str], hashes: Mapping[str, str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Key to array ``(slice, 240, 240)``; hashes: of each slice by name. Raises GliomarkError naming the file."""
+    """Read arrays ``(slice, row, column)`` by key. hashes: SHA-256 by slice name. Raises CohortError."""
     arrays_by_key: dict[str, list[np.ndarray]] = {}
     for index, name in enumerate(names):
         path = folder / "GMSBraTS" / sequence / patient / f"{name}.h5"
@@ -191,7 +208,7 @@ def _read_slice(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_slice_arrays(path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...] | None) -> None:
-    """Raises GliomarkError for what no preparation writes. shape: of the slices before, None for the first."""
+    """Raise CohortError for unusable arrays. shape: of the preceding slices, None for the first."""
     image = arrays.get("image", np.empty(0))
     is_consistent = {array.shape for array in arrays.values()} == {shape or image.shape} and image.ndim == 2
     masks = [array for key, array in arrays.items() if key != "image"]
@@ -200,7 +217,7 @@ def _check_slice_arrays(path: Path, arrays: Mapping[str, np.ndarray], shape: tup
 
 
 def _hash_slice(arrays: Mapping[str, np.ndarray]) -> str:
-    """A hash of a slice's arrays, whatever the compression."""
+    """Return the SHA-256 of a slice's decompressed arrays."""
     digest = hashlib.sha256()
     for key, array in sorted(arrays.items()):
         digest.update(f"{key}/{array.dtype}/{array.shape}".encode())
@@ -212,7 +229,7 @@ def _hash_slice(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def write_patient(folder: Path, stack: SliceStack, **further_fields: object) -> None:
-    """Write one patient whole or not at all; record: further fields of ``patients/<id>.json``, JSON-able."""
+    """Write one patient atomically. further_fields: added to ``patients/<id>.json``, must be JSON types."""
     for sequence, image in stack.images.items():
         with atomic_folder(folder / "GMSBraTS" / sequence / stack.patient_id) as part:
             for index, name in enumerate(stack.slice_names):
@@ -227,12 +244,12 @@ def write_patient(folder: Path, stack: SliceStack, **further_fields: object) -> 
         **further_fields,
         **_hash_written_slices(folder, stack.patient_id, list(stack.images), stack.slice_names),
     }
-    # written last: a patient whose record is there is finished
+    # written last: a patient who has a record is finished
     write_json(folder / "patients" / f"{stack.patient_id}.json", content)
 
 
 def _encode_slice(sequence: str, stack: SliceStack, image: np.ndarray, index: int) -> bytes:
-    """One slice's file, made in memory: HDF5's own words for a full disk are nobody's."""
+    """Encode one slice as an HDF5 file, in memory because HDF5 reports a full disk with an unclear error."""
     with h5py.File(f"{sequence}/{index}", "w", driver="core", backing_store=False) as file:
         _write_dataset(file, "image", image.astype(np.float16))
         _write_dataset(file, "brain", stack.brain[index].astype(np.uint8))
@@ -246,7 +263,7 @@ def _encode_slice(sequence: str, stack: SliceStack, image: np.ndarray, index: in
 
 
 def _write_dataset(file: h5py.File, name: str, array: np.ndarray) -> None:
-    """As one gzip chunk, compressed here: HDF5's own compressor does not always give the same bytes."""
+    """Write an array as one gzip chunk, compressed with zlib: HDF5's compressor does not always give the same bytes."""
     dataset = file.create_dataset(
         name, array.shape, array.dtype, chunks=array.shape, compression="gzip", compression_opts=_GZIP_LEVEL
     )
@@ -254,7 +271,7 @@ def _write_dataset(file: h5py.File, name: str, array: np.ndarray) -> None:
 
 
 def _link_lesion_slices(folder: Path, sequence: str, stack: SliceStack) -> None:
-    """GMSGlioma's view of the patient: the same files again, at no cost where links can be made."""
+    """Write the patient's files below GMSGlioma as hard links, or as copies where links are not supported."""
     lesion_folder = folder / "GMSGlioma" / sequence / stack.patient_id
     if stack.lesion is None or not stack.lesion.any():
         remove_path(lesion_folder)
@@ -270,12 +287,12 @@ def _link_lesion_slices(folder: Path, sequence: str, stack: SliceStack) -> None:
 
 
 def hash_patient_arrays(folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]) -> str:
-    """A hash of every array of a patient, whatever the compression. Raises GliomarkError where one cannot be read."""
+    """Return the SHA-256 of all decompressed arrays of a patient."""
     return _hash_arrays({one: _read_slices(folder, one, patient, names) for one in sequences})
 
 
 def _hash_arrays(arrays_by_sequence: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """read: sequence to key to array."""
+    """Hash arrays given by sequence and key."""
     digest = hashlib.sha256()
     for sequence, columns in arrays_by_sequence.items():
         for key, array in sorted(columns.items()):
@@ -285,7 +302,7 @@ def _hash_arrays(arrays_by_sequence: Mapping[str, Mapping[str, np.ndarray]]) -> 
 
 
 def _hash_written_slices(folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]) -> dict:
-    """The hashes of what now lies on disk: of all arrays together, and by sequence of every slice."""
+    """Hash the files now on disk: all arrays together, and every slice by sequence."""
     read = {one: _read_slices(folder, one, patient, names) for one in sequences}
     slices = {
         sequence: {
@@ -298,32 +315,38 @@ def _hash_written_slices(folder: Path, patient: str, sequences: Sequence[str], n
 
 
 def is_finished(folder: Path, patient: str, source_sha256: str) -> bool:
-    """Whether the patient was prepared from just this source and every array is as it was written."""
+    """Whether the patient was prepared from this source and all arrays are unchanged."""
     try:
         record = json.loads((folder / "patients" / f"{patient}.json").read_text("utf-8"))
         if record["source_sha256"] != source_sha256:
             return False
         found = hash_patient_arrays(folder, patient, record["sequences"], record["slice_names"])
-    except (OSError, ValueError, KeyError, GliomarkError):  # not there, cut short or of an older layout
+    except (OSError, ValueError, KeyError, GliomarkError):  # missing, truncated or of an older layout
         return False
     return found == record["arrays_sha256"]
 
 
 def find_patient_record(folder: Path, patient: str) -> dict | None:
-    """A prepared patient's record; None where there is none."""
+    """Read the record of a prepared patient; None if there is none."""
     path = folder / "patients" / f"{patient}.json"
     return read_json(path, _is_valid_patient_record) if path.exists() else None
 
 
 def remove_patient(folder: Path, patient: str) -> None:
-    """Take a patient out of a cohort; one who is not there is no error."""
+    """Remove a patient from a cohort; does nothing if the cohort does not contain the patient."""
     (folder / "patients" / f"{patient}.json").unlink(missing_ok=True)
     for slice_folder in folder.glob(f"GMS*/*/{patient}"):
         shutil.rmtree(slice_folder)
 
 
 def read_json(path: Path, is_valid: Callable[[dict], bool]) -> dict:
-    """An object of JSON. Raises GliomarkError where it is cut short, something else or not as it must be."""
+    """Read a JSON object. is_valid: whether the content is valid.
+
+    Raises
+    ------
+    CohortError
+        If the file is truncated, not a JSON object or not valid.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
         if isinstance(content, dict) and is_valid(content):
@@ -338,7 +361,7 @@ def _is_valid_metadata(record: Mapping) -> bool:
 
 
 def _is_valid_patient_record(record: Mapping) -> bool:
-    """Whether the fields that are read are there, and the slices they name lie in the patient's own folder."""
+    """Whether all required fields are valid and slice names are plain file names, without folders."""
     affine, names = np.array(record["affine"], dtype=np.float64), record["slice_names"]
     has_plain_names = all(isinstance(name, str) and name == Path(name).name for name in names)
     has_valid_selection = all(0 <= at < len(names) for at in record["selected"])
@@ -354,5 +377,5 @@ def _is_valid_patient_record(record: Mapping) -> bool:
 
 
 def write_json(path: Path, content: Mapping | Sequence) -> None:
-    """Write JSON whole or not at all."""
+    """Write a JSON file atomically."""
     atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Many patients on several processes or machines: dask.distributed, embedded or an existing cluster."""
+"""Process many patients in parallel with dask.distributed: embedded processes or an existing cluster."""
 
 from __future__ import annotations
 
@@ -18,25 +18,38 @@ from gliomark.study import GliomarkError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-# of the C library: never give freed memory back
+# settings of the C library's malloc: freed memory is not returned to the system
 KEEP_MEMORY_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": 1 << 32,
     "MALLOC_MMAP_THRESHOLD_": 1 << 32,
     "OMP_NUM_THREADS": 1,
 }
-MAX_TRIES = 2  # of a job whose worker died; on a scheduler of one's own, as that is set
-DEFAULT_MAX_WORKERS = 8  # by default: each may take 2.5 GB
+MAX_TRIES = 2  # attempts for a job whose worker died; an external scheduler has its own setting
+DEFAULT_MAX_WORKERS = 8  # default limit: each may need 2.5 GB
 
 
 @contextmanager
 def create_dask_client(
     workers: int | None, scheduler: str | None, keep_memory: bool = False
 ) -> Iterator[Client]:
-    """A client of ``workers`` embedded single-threaded processes (0: one thread of this one), or of a scheduler.
+    """Create a dask client of embedded single-threaded processes, or of an existing scheduler.
 
-    One thread each keeps sums in one order: the same patient gives the same bytes on any number of workers.
-    keep_memory: the processes keep what they freed instead of handing it back at once, which makes training
-    a quarter faster. Raises GliomarkError where the scheduler does not answer.
+    One thread per process keeps the order of sums, so that a patient gives the same bytes on any number of workers.
+
+    Parameters
+    ----------
+    workers
+        Number of processes; 0 for one thread of this process, None for one per processor core (at most 8).
+    scheduler
+        Address of an existing scheduler, used instead of embedded processes.
+    keep_memory
+        Whether the processes keep freed memory instead of returning it at once, which makes training about 25 %
+        faster.
+
+    Raises
+    ------
+    ConfigurationError
+        If the scheduler does not answer.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler is not None:
@@ -61,7 +74,7 @@ def create_dask_client(
             n_workers=max(1, number),
             processes=number > 0,
             threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",  # a port of its own, on no network
+            dashboard_address="127.0.0.1:0",  # any free port, local only
             memory_limit=0,
             silence_logs=logging.CRITICAL,
         ) as local,
@@ -72,16 +85,17 @@ def create_dask_client(
 
 @cache
 def get_reader_pool() -> ReaderPool:
-    """Where this process has patients' files read."""
+    """Return this process's pool of reader processes."""
     return ReaderPool(os.cpu_count() or 1)
 
 
 def run_on_cluster(
     client: Client, function: Callable[[Job], Result], jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Result | GliomarkError]]:
-    """``function`` of every job, as they end. A worker that dies loses nothing: its job runs again elsewhere.
+    """Run a function for every job on the cluster and yield (job, result) in order of completion.
 
-    A job that has killed its worker twice gives a GliomarkError instead of a result.
+    The job of a worker that died runs again on another worker. A job whose worker died twice yields a CohortError
+    as its result.
     """
     futures = {client.submit(function, job, pure=False): job for job in jobs}
     for future in as_completed(futures, loop=client.loop):
@@ -91,7 +105,7 @@ def run_on_cluster(
             yield (
                 futures[future],
                 GliomarkError(
-                    "The worker process died twice, for want of memory as a rule: build with fewer --workers."
+                    "The worker process died twice, usually for lack of memory: build with fewer --workers."
                 ),
             )
         finally:

@@ -1,1 +1,1 @@
-"""How good an answer is; arrays in, numbers out, every interval over patients."""
+"""Statistics of segmentations and predictions, from arrays; intervals are computed over patients."""

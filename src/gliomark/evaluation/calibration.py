@@ -1,4 +1,4 @@
-"""Whether a probability means what it says: calibration, and what acting on it would bring."""
+"""Calibration of probabilities and decision-curve net benefit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression
 
 from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, compute_wald_interval
 
-MIN_PROBABILITY = 1e-6  # a probability of 0 or 1 has no logit
+MIN_PROBABILITY = 1e-6  # the logit of 0 and 1 is infinite
 DEFAULT_BIN_COUNT = 10
 
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Patients of like probability: how many, their mean probability, the share that is positive."""
+    """Patients of similar probability: their number, mean probability and share of positives, 0 to 1."""
 
     patients: int
     probability: float
@@ -26,14 +26,17 @@ class CalibrationBin:
 
 
 def brier_score(label: ArrayLike, probability: ArrayLike) -> float:
-    """Mean squared difference of probability and outcome; 0 is best."""
+    """Return the Brier score (Brier 1950): mean squared difference of probability and label, both ``(n,)``."""
     return float(np.mean((np.asarray(probability, float) - np.asarray(label, float)) ** 2))
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What would mend the logits, with Wald's intervals. slope and intercept: of the logistic regression of the
-    outcome on the logit, 1 and 0 being perfect; in_the_large: the intercept where the slope is held at 1."""
+    """Logistic recalibration with Wald intervals.
+
+    slope, intercept: of the logistic regression of the outcome on the log-odds; 1 and 0 are ideal. in_the_large:
+    calibration-in-the-large, the intercept with the slope fixed at 1.
+    """
 
     slope: Interval
     intercept: Interval
@@ -41,8 +44,11 @@ class Recalibration:
 
 
 def fit_recalibration(label: ArrayLike, probability: ArrayLike) -> Recalibration:
-    """Cox 1958; nan where only one class is present, all probabilities are the same, or they tell the classes
-    apart without a mistake."""
+    """Fit a logistic recalibration (Cox 1958) to labels and probabilities, both ``(n,)``.
+
+    nan if only one class is present; slope and intercept are nan if the probabilities are all equal or separate the
+    classes completely.
+    """
     truth, log_odds = np.asarray(label, int), _compute_log_odds(probability)
     positive, negative = log_odds[truth == 1], log_odds[truth == 0]
     if not len(positive) or not len(negative):
@@ -72,7 +78,10 @@ def _compute_logistic_variance(log_odds: NDArray[np.float64]) -> NDArray[np.floa
 def compute_calibration_bins(
     label: ArrayLike, probability: ArrayLike, bin_count: int = DEFAULT_BIN_COUNT
 ) -> list[CalibrationBin]:
-    """Patients in order of probability, in at most ``bins`` groups of like size; equal probabilities stay together."""
+    """Divide the patients by probability into at most ``bin_count`` groups of similar size.
+
+    label and probability ``(n,)``. Equal probabilities stay in one group.
+    """
     truth, score = np.asarray(label, float), np.asarray(probability, float)
     edges = np.unique(np.quantile(score, np.linspace(0, 1, bin_count + 1)[1:-1]))
     group = np.searchsorted(edges, score, side="left")
@@ -86,7 +95,10 @@ def compute_calibration_bins(
 def expected_calibration_error(
     label: ArrayLike, probability: ArrayLike, bin_count: int = DEFAULT_BIN_COUNT
 ) -> float:
-    """Mean distance of probability and share over ``calibration_bins``, weighted by their patients."""
+    """Return the mean difference of probability and share of positives over the bins, weighted by patients.
+
+    label and probability ``(n,)``; see ``compute_calibration_bins``.
+    """
     groups = compute_calibration_bins(label, probability, bin_count)
     total = sum(group.patients for group in groups)
     return sum(group.patients * abs(group.probability - group.share) for group in groups) / total
@@ -95,9 +107,11 @@ def expected_calibration_error(
 def compute_net_benefit(
     label: ArrayLike, probability: ArrayLike, thresholds: ArrayLike
 ) -> NDArray[np.float64]:
-    """Decision curve (Vickers and Elkin 2006): true minus weighed false positives per patient, by threshold.
+    """Compute the net benefit ``(t,)`` of a decision curve (Vickers and Elkin 2006).
 
-    thresholds: probabilities in (0, 1) at which one would act; "all" is the benefit of probability 1 for everybody.
+    It is the share of true positives minus the weighted share of false positives. label and probability ``(n,)``;
+    thresholds ``(t,)``: probabilities in (0, 1) from which a patient is treated. Treating all patients is a probability
+    of 1 for each.
     """
     truth, score = np.asarray(label, bool), np.asarray(probability, float)
     is_positive = score[None] >= np.asarray(thresholds, float)[:, None]

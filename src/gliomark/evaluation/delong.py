@@ -1,4 +1,4 @@
-"""DeLong's variance of the area under the ROC curve, and his test of two (DeLong et al. 1988)."""
+"""DeLong's variance of the AUC and test for two correlated AUCs (DeLong et al. 1988)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gliomark.evaluation.intervals import Interval, compute_wald_interval
 
 @dataclass(frozen=True)
 class DeLongTestResult:
-    """The difference of two areas on the same patients (first minus second), its interval, the two-sided p."""
+    """Difference of two AUCs on the same patients (first minus second) with its interval, and the two-sided p value."""
 
     difference: Interval
     p: float
 
 
 def compute_delong_interval(label: ArrayLike, probability: ArrayLike) -> Interval:
-    """The area with DeLong's interval, cut to 0 and 1; nan where only one class is present.
+    """Return the AUC with DeLong's interval, limited to 0 to 1; nan if only one class is present.
 
-    label: 0 or 1 per patient; probability: any score, higher for 1.
+    label ``(n,)``, 0 or 1 per patient; probability ``(n,)``, any score that is higher for 1.
     """
     aucs, covariance = compute_delong_covariance(label, [probability])
     interval = compute_wald_interval(float(aucs[0]), float(np.sqrt(covariance[0, 0])))
@@ -30,7 +30,7 @@ def compute_delong_interval(label: ArrayLike, probability: ArrayLike) -> Interva
 
 
 def compute_delong_test(label: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLongTestResult:
-    """Whether two scores of the same patients rank them equally well."""
+    """Test whether two scores ``(n,)`` of the same patients have the same AUC; label ``(n,)``, 0 or 1."""
     aucs, covariance = compute_delong_covariance(label, [first, second])
     difference = float(aucs[0] - aucs[1])
     standard_error = float(
@@ -42,9 +42,9 @@ def compute_delong_test(label: ArrayLike, first: ArrayLike, second: ArrayLike) -
 
 
 def compute_delong_covariance(label: ArrayLike, scores: list[ArrayLike]) -> tuple[NDArray, NDArray]:
-    """Areas ``(k,)`` and their covariance ``(k, k)`` of k scores, from midranks (Sun and Xu 2014).
+    """Return the AUCs ``(k,)`` of k scores and their covariance ``(k, k)``, from midranks (Sun and Xu 2014).
 
-    One patient in a class leaves that class's part of the covariance undefined (nan).
+    label and each score ``(n,)``. The covariance is nan if a class has only one patient.
     """
     positive = np.asarray(label, int) == 1
     positive_count, negative_count = int(positive.sum()), int((~positive).sum())
@@ -54,7 +54,7 @@ def compute_delong_covariance(label: ArrayLike, scores: list[ArrayLike]) -> tupl
     for score in scores:
         values = np.asarray(score, float)
         ranks = rankdata(values)
-        # share of the other class that each patient is ranked above
+        # share of the other class that ranks below each patient
         positive_placements.append((ranks[positive] - rankdata(values[positive])) / negative_count)
         negative_placements.append(1 - (ranks[~positive] - rankdata(values[~positive])) / positive_count)
     aucs = np.array([part.mean() for part in positive_placements])

@@ -1,4 +1,4 @@
-"""95 % intervals: by bootstrap over patients (percentile method), and from a standard error."""
+"""95 % intervals: bootstrap over patients (percentile method), and Wald intervals from a standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NORMAL_QUANTILE_975 = float(norm.ppf(0.975))
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its 95 % interval; nan where it is not defined."""
+    """A value and its 95 % interval; nan if undefined."""
 
     value: float
     lower: float
@@ -25,7 +25,7 @@ UNDEFINED_INTERVAL = Interval(float("nan"), float("nan"), float("nan"))
 
 
 def compute_wald_interval(value: float, standard_error: float) -> Interval:
-    """Normal approximation."""
+    """Return the 95 % interval of the normal approximation."""
     return Interval(
         value, value - NORMAL_QUANTILE_975 * standard_error, value + NORMAL_QUANTILE_975 * standard_error
     )
@@ -34,9 +34,9 @@ def compute_wald_interval(value: float, standard_error: float) -> Interval:
 def bootstrap_interval(
     statistic: Callable[..., float], *columns: ArrayLike, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(value, low, high) of ``statistic(*columns)``; the columns hold one entry per patient.
+    """Return ``statistic(*columns)`` with the bounds of its bootstrap interval: value, lower, upper.
 
-    Resamples for which the statistic is undefined (one class only) are left out.
+    Each column ``(n,)`` has one entry per patient. Resamples with an undefined statistic (one class only) are left out.
     """
     arrays = [np.asarray(column) for column in columns]
     random = np.random.default_rng(seed)
@@ -53,9 +53,10 @@ def bootstrap_cluster_intervals(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Every figure of ``statistic(*columns)``; the columns hold one entry per slice, whole patients are drawn.
+    """Return each value of ``statistic(*columns)`` with its interval from a bootstrap over patients.
 
-    cluster: the patient of each entry. Resamples for which a figure is undefined are left out of it.
+    Each column ``(n,)`` has one entry per slice; all slices of a patient are drawn together. cluster ``(n,)``: the
+    patient of each entry. Resamples in which a value is undefined are left out for that value.
     """
     arrays = [np.asarray(column) for column in columns]
     _, cluster_index = np.unique(np.asarray(cluster), return_inverse=True)
@@ -73,7 +74,7 @@ def bootstrap_cluster_intervals(
 
 
 def _compute_percentile_bounds(values: Sequence[float]) -> tuple[float, float]:
-    """The middle 95 %, nan where no resample has a value."""
+    """Return the 2.5th and 97.5th percentile; nan if no resample has a value."""
     if not np.isfinite(values).any():
         return float("nan"), float("nan")
     low, high = np.nanpercentile(values, [2.5, 97.5])

@@ -1,4 +1,4 @@
-"""Agreement of outlines and of answers with the truth."""
+"""Agreement of masks and of predictions with the reference."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
-    """Dice coefficient, eq. 3-9, of two masks of one shape; nan where both are empty."""
+    """Return the Dice coefficient (equation 3-9) of two masks of the same shape; nan if both are empty."""
     total = int(truth.sum()) + int(prediction.sum())
     return 2 * int((truth & prediction).sum()) / total if total else float("nan")
 
 
 def auc(label: ArrayLike, probability: ArrayLike) -> float:
-    """Area under the ROC curve, from the ranks (Mann and Whitney 1947); nan where only one class is present."""
-    from scipy.stats import rankdata  # half a second to import, which who reads images alone need not pay
+    """Return the area under the ROC curve from ranks (Mann and Whitney 1947); nan if only one class is present.
+
+    label ``(n,)``, 0 or 1; probability ``(n,)``.
+    """
+    from scipy.stats import rankdata  # takes half a second to import, which most commands do not need
 
     positive = np.asarray(label) == 1
     positive_count, negative_count = int(positive.sum()), int((~positive).sum())
@@ -25,10 +28,11 @@ def auc(label: ArrayLike, probability: ArrayLike) -> float:
 
 
 def auc_within_groups(label: ArrayLike, probability: ArrayLike, group: ArrayLike) -> float:
-    """Area under the ROC curve over pairs of one group (fold) only; nan where no group has both classes.
+    """Return the AUC over pairs of patients within the same group (fold); nan if no group has both classes.
 
-    Answers of several folds' models need not be on one scale; where they tell nothing they follow the training part's
-    share of positives, which is the lower the more of them are tested, and all folds together then fall below 0.5.
+    label, probability and group ``(n,)``. Predictions of several folds are not on a common scale: a model without
+    information predicts the share of positives in its training part, which is lower the more of them are in the test
+    part, so that the AUC of all folds pooled falls below 0.5.
     """
     truth, score, groups = np.asarray(label), np.asarray(probability), np.asarray(group)
     areas, pairs = [], []
@@ -44,9 +48,9 @@ def auc_within_groups(label: ArrayLike, probability: ArrayLike, group: ArrayLike
 def compute_threshold_metrics(
     label: ArrayLike, probability: ArrayLike, threshold: ArrayLike
 ) -> dict[str, float]:
-    """accuracy, sensitivity, specificity and kappa (eq. 4-7) of ``probability >= threshold``; nan where undefined.
+    """Return accuracy, sensitivity, specificity and kappa (equation 4-7) of ``probability >= threshold``.
 
-    threshold: one, or one for each probability.
+    label and probability ``(n,)``; threshold: one number or ``(n,)``. Undefined values are nan.
     """
     truth, predicted = np.asarray(label, bool), np.asarray(probability) >= np.asarray(threshold)
     accuracy, chance_agreement = (
@@ -64,7 +68,10 @@ def compute_threshold_metrics(
 
 
 def compute_youden_threshold(label: ArrayLike, probability: ArrayLike) -> float:
-    """The probability that maximises sensitivity + specificity, midway between two patients'."""
+    """Return the threshold that maximises sensitivity + specificity (Youden 1950).
+
+    label and probability ``(n,)``. The threshold lies midway between the probabilities of two patients.
+    """
     truth, score = np.asarray(label, bool), np.asarray(probability, float)
     levels = np.unique(score)
     cuts = np.concatenate([levels[:1], (levels[1:] + levels[:-1]) / 2])

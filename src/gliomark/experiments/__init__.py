@@ -1,1 +1,1 @@
-"""One file per committed result; nothing imports this room."""
+"""Experiments behind the committed results. Only the command line imports this package."""

@@ -1,9 +1,9 @@
-"""The demonstration weights and their figures, on TCGA-LGG.
+"""Training and evaluation of the demonstration weights on TCGA-LGG.
 
-Every recipe is judged in five folds by patient, then trained once more on everybody: that is what is shipped. The
-markers are judged as the cascade has it, on outlines of the fold that never saw the patient; one that is no better
-than chance stays in the tables and is not shipped. Everything a step finished is kept under ``OUT/work`` and not done
-again.
+Every recipe is evaluated in five folds by patient and then trained again on all patients; that final model is shipped.
+Markers are evaluated as a cascade, on segmentations by the network of the fold that was not trained on the patient. A
+marker that is no better than chance stays in the tables but is not shipped. Finished steps are kept under ``OUT/work``
+and are not repeated.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import pandas as pd
 
 from gliomark.cohort.folds import CohortFolds, folds_excluding, load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers.cascade import (
     CASCADE_STAGE,
     load_cascade_labels,
     run_cascade,
     summarise_cascade,
 )
-from gliomark.experiments.markers.readings import predict_from_clinical
-from gliomark.experiments.place import ExperimentConfig
-from gliomark.experiments.records import create_run_record, find_finished_fold, write_table
-from gliomark.experiments.segmentation.study import SegmentationRun, list_patients_with_mask
-from gliomark.experiments.segmentation.tables import list_shipped_runs, run_shipped_recipe
+from gliomark.experiments.markers.scoring import predict_from_clinical
+from gliomark.experiments.result_files import create_run_record, find_finished_fold, write_table
+from gliomark.experiments.segmentation.fold_training import SegmentationRun, list_patients_with_mask
+from gliomark.experiments.segmentation.result_tables import list_shipped_runs, run_shipped_recipe
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
 from gliomark.pipeline import build_model, build_segmenter
-from gliomark.training.classification import MarkerTrainingConfig
+from gliomark.training.markers import MarkerTrainingConfig
 from gliomark.training.recipes import (
     MARKER_DEFINITIONS,
     MarkerDefinition,
@@ -45,7 +45,7 @@ from gliomark.training.recipes import (
     update_inference_settings,
 )
 from gliomark.training.segmentation import train_segmentation_network
-from gliomark.training.slice_bank import load_slice_dataset
+from gliomark.training.slice_dataset import load_slice_dataset
 
 EXPERIMENT_NAME = "demonstration"
 COHORT_DESCRIPTION = "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019"
@@ -61,9 +61,14 @@ CLINICAL_ONLY_STAGE = "age and sex alone"
 
 
 def run_demonstration(config: ExperimentConfig, test_only_cohorts: Sequence[Path] = ()) -> None:
-    """Train what is not trained yet, test, and write weights, tables and run record under the place's folder.
+    """Train the missing networks, evaluate them, and write weights, tables and run record to the output folder.
 
-    also: cohorts that nobody trains on, outlined besides.
+    test_only_cohorts: folders of further cohorts on which the segmentation is tested but not trained.
+
+    Raises
+    ------
+    CohortError
+        If a cohort cannot be used, or the work folder holds networks of another recipe or other patients.
     """
     started = time.time()
     (folder,), out, say = config.cohort_folders, config.output_folder, config.notify
@@ -72,7 +77,7 @@ def run_demonstration(config: ExperimentConfig, test_only_cohorts: Sequence[Path
     summary = run_shipped_recipe(config, test_only_cohorts)
     say(summary.to_string(index=False))
     network = _train_final_segmentation_network(runs[-1], cohort, folds, config.work_folder)
-    say("the outline's network is trained on everybody")
+    say("the segmentation network is trained on all patients")
     definitions = [MARKER_DEFINITIONS[name] for name in MARKER_NAMES]
     cascade_tables = [run_cascade(d, runs[-1], create_marker_training(), config) for d in definitions]
     patients = pd.concat([*cascade_tables, *(_score_clinical_only(d, cohort, folds) for d in definitions)])
@@ -90,9 +95,9 @@ def run_demonstration(config: ExperimentConfig, test_only_cohorts: Sequence[Path
 def _train_final_segmentation_network(
     run: SegmentationRun, cohort: Cohort, folds: CohortFolds, work_folder: Path
 ) -> Weights:
-    """The trial's network, trained on everybody who has an outline for the recipe's number of epochs.
+    """Train the final segmentation network on all patients with a mask, unless a finished one is kept.
 
-    Raises GliomarkError where ``work`` holds one of another recipe or other patients.
+    Raises CohortError if ``work_folder`` holds a network of another recipe or other patients.
     """
     path, settings, patients_with_mask = (
         work_folder / "shipped.safetensors",
@@ -126,14 +131,14 @@ def _train_final_segmentation_network(
 
 
 def create_marker_training() -> MarkerTrainingConfig:
-    """The shipped markers' recipe."""
+    """Return the training settings of the shipped markers."""
     return create_marker_config("light", epochs=1)
 
 
 def _train_final_marker(
     definition: MarkerDefinition, cohort: Cohort, folds: CohortFolds, work_folder: Path
 ) -> TrainedMarker:
-    """The recipe on everybody; the networks behind its trees are those that the folds were answered by."""
+    """Train the final marker model on all patients; its trees use the networks already trained for the folds."""
     labels_and_values = load_cascade_labels(cohort, definition)
     return train_marker(
         cohort,
@@ -146,7 +151,7 @@ def _train_final_marker(
 
 
 def _score_clinical_only(definition: MarkerDefinition, cohort: Cohort, folds: CohortFolds) -> pd.DataFrame:
-    """What age and sex alone say of each fold, learnt from the other four: the bar for any image."""
+    """Score each fold from age and sex alone, fitted on the other four: the reference any image must exceed."""
     (labels, _), rows = load_cascade_labels(cohort, definition), []
     clinical_by_patient = {p: cohort.get_clinical(p) for p in labels}
     for number, fold in enumerate(folds.folds):
@@ -178,7 +183,7 @@ def _save_model_file(
     segmentation_table: pd.DataFrame,
     trained_markers: Mapping[str, TrainedMarker],
 ) -> None:
-    """The best network and every marker that was trained."""
+    """Write the segmentation network and all trained markers to one weights file."""
     save_model(
         path,
         segmentation_weights,
@@ -192,9 +197,9 @@ def _save_model_file(
 
 
 def apply_marker_validation(weights_path: Path, marker_table: pd.DataFrame, folds: CohortFolds) -> None:
-    """Give each marker of the file its figures from ``markers.csv``; who is no better than chance leaves the file.
+    """Add validation results from ``markers.csv`` to each marker; remove markers that are no better than chance.
 
-    Every other tensor stays as it is, so that a file of before is brought up to date without any training.
+    The other tensors are not changed, so that an older weights file can be updated without training.
     """
     weights = load_weights(weights_path)
     rows = {name: _select_cascade_row(marker_table, name) for name in weights.card.markers}
@@ -225,6 +230,9 @@ def apply_marker_validation(weights_path: Path, marker_table: pd.DataFrame, fold
     save_weights(weights_path, card, tensors, build_model)
 
 
+# The card of the shipped weights contains the texts of the following functions: a change alters the weights file.
+
+
 def _describe_segmentation_performance(segmentation_table: pd.DataFrame) -> str:
     r = segmentation_table[segmentation_table["tested_on"] == segmentation_table["tested_on"].iloc[0]].iloc[
         -1
@@ -237,7 +245,7 @@ def _describe_segmentation_performance(segmentation_table: pd.DataFrame) -> str:
 
 
 def _select_cascade_row(marker_table: pd.DataFrame, marker_name: str) -> pd.Series:
-    """The figures of what is shipped: predicted outlines, both stages, Near."""
+    """Select the row of the shipped configuration: predicted segmentations, both stages, fusion rule "near"."""
     is_selected = (marker_table["marker"] == marker_name) & (marker_table["outline"] == "predicted")
     return marker_table[
         is_selected & (marker_table["stage"] == CASCADE_STAGE) & (marker_table["fusion"] == "near")
@@ -253,7 +261,7 @@ def _describe_marker_performance(row: pd.Series) -> str:
 
 
 def _create_marker_validation(row: pd.Series) -> MarkerValidation:
-    """The row as the table has it, to four decimals."""
+    """Convert the row to the card's validation entry, rounded to four decimals as in the table."""
     auc, low, high = (round(float(row[name]), 4) for name in ("auc", "low_95", "high_95"))
     return MarkerValidation(auc, low, high, int(row.patients), int(row.positive), "TCGA-LGG")
 
@@ -261,7 +269,7 @@ def _create_marker_validation(row: pd.Series) -> MarkerValidation:
 def _write_run_record(
     path: Path, cohort: Cohort, folds: CohortFolds, weights_path: Path, seconds: float
 ) -> None:
-    """What a stranger needs to judge the run: settings, versions, who stood where."""
+    """Write the run record: settings, versions and the patients of every fold."""
     loaded = load_weights(weights_path)
     record = create_run_record(
         EXPERIMENT_NAME,

@@ -1,1 +1,1 @@
-"""Why an answer came out: which pixels of the image, which columns of the table."""
+"""Explanation of predictions: Grad-CAM maps of the networks."""

@@ -1,7 +1,8 @@
-"""Grad-CAM (Selvaraju et al. 2017) of a marker network's branches: which pixels speak for the positive class.
+"""Grad-CAM (Selvaraju et al. 2017) of a marker network's branches.
 
-The frozen trunk's is HiResCAM (Draelos and Carin 2020), gradient times feature pixel by pixel: it pools deviations,
-whose gradients average to nothing.
+A map shows the pixels that raise the probability of the positive class. For lesion-pooled features of a pretrained
+trunk, HiResCAM (Draelos and Carin 2020) is used, the pixelwise product of gradient and feature: these features
+include standard deviations, whose gradients average to zero.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from monai.visualize.class_activation_maps import GradCAM
 from torch import Tensor, enable_grad, nn
 from torch.nn import functional as F
 
-from gliomark.models.kinet import KiNet
-from gliomark.models.marker_networks import (
+from gliomark.models.comparison.marker_networks import (
     POOLED_STAGES,
     CentralNet,
     LesionPooledFeatures,
@@ -20,13 +20,14 @@ from gliomark.models.marker_networks import (
     SingleHeadNetwork,
     extract_lesion_mask,
 )
+from gliomark.models.published.kinet import KiNet
 from gliomark.study import GliomarkError
 
 POSITIVE_CLASS = 1
 
 
 class _HeadSelector(nn.Module):
-    """The network answering with one head alone, as Grad-CAM wants it."""
+    """A network reduced to one output head, as MONAI's Grad-CAM requires."""
 
     def __init__(self, network: nn.Module, head: str) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class _HeadSelector(nn.Module):
 
 
 def list_branches(network: nn.Module) -> tuple[str, ...]:
-    """The branches that ``branch_map`` knows of a network; "first" and "second" are the sequences' own."""
+    """Return the branches of a network for ``compute_branch_map``; "first" and "second" use one sequence each."""
     if isinstance(network, KiNet):
         return ("first", "second", "master")
     if isinstance(network, CentralNet):
@@ -56,22 +57,39 @@ class _HiResCAM(GradCAM):
 
 
 def compute_branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int) -> Tensor:
-    """``(B, 4, H, W)`` to ``(B, H, W)`` in 0 to 1: what in a stage's features speaks for the positive class.
+    """Compute the map of the pixels that raise the probability of the positive class.
 
-    branch: one of ``branches_of``. KiNet's and CentralNet's middle branch is asked by the answer that counts, an
-    auxiliary by its own head, since its last stages reach no other. stage: 1 the finest to 4 the coarsest (of the
-    frozen trunk 2). The network stays in evaluation mode. A slice where nothing speaks for the positive class is 0
-    everywhere. Raises GliomarkError for a stage that the network has not: the first of a master without Merge-IN,
-    the first two of middle fusion.
+    Parameters
+    ----------
+    network
+        Marker network; it stays in evaluation mode.
+    mix
+        Input of the network, ``(B, 4, H, W)``.
+    branch
+        One of ``list_branches``. The middle branch of KiNet and CentralNet is explained by the final output, each
+        other branch by its own auxiliary head, because its last stages do not reach the final output.
+    stage
+        From 1 (finest) to 4 (coarsest); a pretrained trunk has 2 stages.
+
+    Returns
+    -------
+    Tensor
+        ``(B, H, W)`` with values from 0 to 1; 0 everywhere on a slice without such pixels.
+
+    Raises
+    ------
+    ConfigurationError
+        If the network does not have the branch or the stage: a master without Merge-IN has no stage 1, middle fusion
+        no stages 1 and 2.
     """
     head, layer = _find_head_and_layer(network, branch, stage)
-    # evaluation mode is the wrapper's too, to which MONAI returns the network afterwards
+    # MONAI restores the wrapper's mode afterwards, so the wrapper must be in evaluation mode as well
     cam_class = _HiResCAM if _uses_lesion_pooled_features(network) else GradCAM
     cam = cam_class(_HeadSelector(network, head).eval(), target_layers=f"network.{layer}")
     with enable_grad():
         coarse_map = cam.compute_map(mix.requires_grad_(), class_idx=POSITIVE_CLASS).detach()
     if _uses_lesion_pooled_features(network):
-        # both sequences went through as one batch
+        # both sequences were computed as one batch
         sequence_maps = coarse_map.unflatten(0, (len(mix), -1))
         coarse_map = (
             sequence_maps.sum(dim=1)
@@ -80,24 +98,24 @@ def compute_branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int)
         )
     branch_map = F.interpolate(coarse_map, size=mix.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     if _uses_lesion_pooled_features(network):
-        # of a coarse pixel on the edge it reads the lesion's part
+        # these features only use pixels inside the lesion
         branch_map = branch_map * extract_lesion_mask(mix.detach())[:, 0]
     return branch_map / branch_map.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
 
 
 def _find_head_and_layer(network: nn.Module, branch: str, stage: int) -> tuple[str, str]:
-    """The head to ask and the layer to look at."""
+    """Return the output head to explain and the name of the layer."""
     if branch not in list_branches(network):
         raise GliomarkError(
             f"This network has no branch '{branch}'; it has {', '.join(list_branches(network))}."
         )
     if isinstance(network, SingleHeadNetwork):
-        return "cat", f"trunk.{_find_trunk_layer(network.trunk, stage)}"
+        return "logits", f"trunk.{_find_trunk_layer(network.trunk, stage)}"
     if branch == "master" and stage == 1 and isinstance(network, KiNet) and network.master is None:
-        raise GliomarkError("This network's master has no first stage of its own; ask for stage 2, 3 or 4.")
+        raise GliomarkError("The master branch of this network has no stage 1; choose stage 2, 3 or 4.")
     if branch == "master":
-        return "cat", "master" if stage == 1 else f"master_stages.{stage - 2}"
-    return "cat" if branch == "central" else branch, f"{branch}.stages.{stage - 1}"
+        return "logits", "master" if stage == 1 else f"master_stages.{stage - 2}"
+    return "logits" if branch == "central" else f"{branch}_logits", f"{branch}.stages.{stage - 1}"
 
 
 def _find_trunk_layer(trunk: nn.Module, stage: int) -> str:
@@ -107,6 +125,6 @@ def _find_trunk_layer(trunk: nn.Module, stage: int) -> str:
         return f"branch.stages.{stage - 1}"
     if isinstance(trunk, MiddleFusionBackbone):
         if stage < 3:
-            raise GliomarkError("Middle fusion has one trunk from stage 3 on; ask for stage 3 or 4.")
+            raise GliomarkError("Middle fusion has one trunk from stage 3 on; choose stage 3 or 4.")
         return f"rest.{stage - 3}"
     return f"layer{stage}"

@@ -1,1 +1,1 @@
-"""Trained networks at work on a SliceStack."""
+"""Inference with trained networks on a prepared SliceStack."""

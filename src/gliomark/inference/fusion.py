@@ -1,4 +1,4 @@
-"""From slices to the patient (METHOD section 4, table 4-6)."""
+"""Fuse slice probabilities into a patient probability (section 4 of docs/method.md, table 4-6)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ FusionRule = Literal["near", "all", "large"]
 
 
 def check_fusion_rule(rule: object) -> None:
-    """Raise GliomarkError for anything but the three rules."""
+    """Check that a value is one of the three fusion rules.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not.
+    """
     if rule not in get_args(FusionRule):
         raise GliomarkError(message("fusion-unknown", given=repr(rule)))
 
@@ -22,12 +28,28 @@ def check_fusion_rule(rule: object) -> None:
 def select_deciding_slices(
     neighbour_index: Sequence[int], areas: Sequence[float], rule: FusionRule
 ) -> list[int]:
-    """Which lesion slices decide, as positions in ``index``.
+    """Select the lesion slices whose probabilities are averaged.
 
-    index: each lesion slice's number among the slices that count as neighbours, ascending: all of the patient's own
-    in a prediction, the K selected in training; areas: its lesion area. All: every one. Large: the largest lesion's,
-    the lower slice where two are equal. Near: that one and its two neighbours; a neighbour without lesion or past the
-    end is left out. Raises GliomarkError for another rule.
+    Parameters
+    ----------
+    neighbour_index
+        Position of each lesion slice among the slices that count as neighbours, ascending: all slices of the patient
+        in a prediction, the K selected ones in training.
+    areas
+        Lesion area of each slice; only the order matters.
+    rule
+        "all": every lesion slice; "large": the slice with the largest lesion, the lower one of equals; "near": the
+        slice with the largest lesion and its two neighbours, as far as these exist and show lesion.
+
+    Returns
+    -------
+    list of int
+        Positions in ``neighbour_index``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the rule is unknown.
     """
     check_fusion_rule(rule)
     if rule == "all":
@@ -41,12 +63,12 @@ def select_deciding_slices(
 def fuse_probabilities(
     neighbour_index: Sequence[int], areas: Sequence[float], probabilities: Sequence[float], rule: FusionRule
 ) -> float:
-    """Mean probability of the deciding slices."""
+    """Return the mean probability, 0 to 1, of the slices selected by the rule; see ``select_deciding_slices``."""
     return float(np.mean([probabilities[i] for i in select_deciding_slices(neighbour_index, areas, rule)]))
 
 
 def describe_fusion(rule: FusionRule, slice_count: int) -> str:
-    """How so many deciding slices became one probability, as a message."""
+    """Return a message that describes how the probabilities of ``slice_count`` slices were fused."""
     if rule == "near":
         return message(f"fusion-near-{slice_count}")
     return message("fusion-all", count=slice_count) if rule == "all" else message("fusion-large")

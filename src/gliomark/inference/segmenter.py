@@ -1,4 +1,4 @@
-"""MIG-Net on a prepared patient: tiles, the rule that joins the sequences, a clean mask."""
+"""Segment a prepared patient: tiled inference, combination of the sequences, removal of small components."""
 
 from __future__ import annotations
 
@@ -21,12 +21,37 @@ SEQUENCE_RULES = ("joint", "union", "single")
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A trained network and how it is used.
+    """A trained segmentation network and its inference settings.
 
-    tile: side of the view it was trained on, in pixels of the 240-pixel slice; pool: slices are averaged over
-    pool x pool of them for it; context: neighbouring slices on either side that it sees; flips: the mean of
-    the slice's answer and its mirror image's; smallest_share: a piece whose summed probability is less than this
-    share of the largest piece's is no lesion (1 keeps the largest alone).
+    Attributes
+    ----------
+    network
+        The network, in evaluation mode.
+    sequences
+        The sequences it reads.
+    rule
+        "joint": all sequences are channels of one input; "union": union of the masks of all sequences; "single":
+        the reference sequence only.
+    tile_size
+        Side of the view on which it was trained, in pixels of the 240-pixel slice.
+    threshold
+        Probability, 0 to 1, from which a voxel belongs to the lesion.
+    min_lesion_ml
+        Smaller components are removed; volume in ml.
+    pooling_factor
+        Slices are averaged over pooling_factor x pooling_factor pixels before the network.
+    neighbour_slices
+        Number of neighbouring slices on either side that the network also receives.
+    uses_mirroring
+        Average the outputs for the slice and for its mirror image.
+    min_component_share
+        Components with less than this share of the largest component's summed probability are removed (1 keeps only
+        the largest).
+
+    Raises
+    ------
+    ConfigurationError
+        If the rule is unknown.
     """
 
     network: nn.Module
@@ -47,7 +72,13 @@ class Segmenter:
             )
 
     def segment(self, stack: SliceStack) -> Segmentation:
-        """The outline on every slice of the stack."""
+        """Segment the lesion on every slice of the stack.
+
+        Raises
+        ------
+        WeightsError
+            If the network's output is not finite.
+        """
         probability = self._predict_probability(stack)
         if not np.isfinite(probability).all():
             raise GliomarkError(message("outline-no-number"))
@@ -60,11 +91,11 @@ class Segmenter:
         return Segmentation(probability, mask, self.describe_rule(self.sequences))
 
     def describe_rule(self, sequences: Sequence[MRSequence]) -> str:
-        """How the outlines of these sequences become one, as a message."""
+        """Return a message that describes how the segmentations of these sequences are combined."""
         return message(f"outline-{self.rule}", sequences=", ".join(sequences))
 
     def build_inputs(self, stack: SliceStack) -> list[Tensor]:
-        """What the network is shown, each ``(S, C, H, W)``: one input for joint, one per sequence otherwise."""
+        """Return the network inputs, each ``(S, C, H, W)``: one for the joint rule, otherwise one per sequence."""
         samples = build_samples(stack, self.sequences, self.rule == "joint")
         return [add_neighbour_slices(images, self.neighbour_slices) for images in samples]
 
@@ -75,13 +106,14 @@ class Segmenter:
             )
             for images in self.build_inputs(stack)
         ]
-        # OR of the masks: a missed lesion is worse than extra background (METHOD section 5)
+        # union of the masks: a missed lesion is worse than extra background (section 5 of docs/method.md)
         return np.maximum.reduce(probabilities)
 
     def predict_high_grade_probability(self, stack: SliceStack, mask: NDArray[np.bool_]) -> float:
-        """The auxiliary task's answer for the patient: the mean over the slices with a lesion, central view.
+        """Return the auxiliary task's probability, 0 to 1, of a high-grade glioma (WHO III or IV).
 
-        nan where the network has no grading task or no slice has a lesion.
+        It is the mean over the slices with lesion in mask ``(slice, row, column)``, in the central view; nan if the
+        network has no grading task or no slice shows lesion.
         """
         has_lesion = mask.any(axis=(1, 2))
         central_view = (self._compute_central_range(stack), self._compute_central_range(stack))
@@ -106,13 +138,16 @@ class Segmenter:
 
 
 def select_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequence, ...]:
-    """What a rule reads of the prepared sequences: "single" the reference alone, which is the last."""
+    """Return the sequences that a rule uses: for "single" only the last, which is the reference."""
     return sequences[-1:] if rule == "single" else sequences
 
 
 def build_samples(stack: SliceStack, sequences: Sequence[MRSequence], is_joint: bool) -> list[Tensor]:
-    """What a network may be shown, each ``(S, C, H, W)``: all sequences as one sample's channels, an absent one
-    as the brain's mean, which is 0; or every sequence there is as a sample of one channel."""
+    """Build the samples of a stack, each ``(S, C, H, W)``.
+
+    is_joint: all sequences are channels of one sample, a missing one being 0, the mean of the brain; otherwise each
+    sequence that is present is a sample of one channel.
+    """
     if not is_joint:
         return [torch.from_numpy(stack.images[name])[:, None] for name in sequences if name in stack.images]
     empty = np.zeros(stack.brain.shape, np.float32)
@@ -120,9 +155,9 @@ def build_samples(stack: SliceStack, sequences: Sequence[MRSequence], is_joint: 
 
 
 def add_neighbour_slices(images: Tensor, neighbour_slices: int) -> Tensor:
-    """``(S, C, H, W)`` to ``(S, C * (2 * context + 1), H, W)``: each channel with the slices around it.
+    """Add the neighbouring slices as channels: ``(S, C, H, W)`` to ``(S, C * (2 * neighbour_slices + 1), H, W)``.
 
-    Past the first or last slice that slice goes on. context 0 changes nothing.
+    The first and last slice are repeated at the ends.
     """
     last = len(images) - 1
     steps = [
@@ -133,7 +168,10 @@ def add_neighbour_slices(images: Tensor, neighbour_slices: int) -> Tensor:
 
 
 def downsample_by_averaging(images: Tensor, pooling_factor: float) -> Tensor:
-    """``(B, C, H, W)`` to ``(B, C, H / pool, W / pool)``: what pool x pool pixels hold, 1.5 being two of three."""
+    """Downsample ``(B, C, H, W)`` to ``(B, C, H / f, W / f)`` by averaging over areas of f x f pixels.
+
+    f = pooling_factor need not be an integer: with 1.5, three pixels become two.
+    """
     return F.interpolate(
         images, size=[round(side / pooling_factor) for side in images.shape[-2:]], mode="area"
     )
@@ -147,12 +185,30 @@ def predict_lesion_probability(
     pooling_factor: float = 1,
     uses_mirroring: bool = False,
 ) -> NDArray[np.float32]:
-    """``(S, C, H, W)`` to ``(S, H, W)``: softmax of logits averaged where tiles overlap.
+    """Predict the lesion probability, 0 to 1, of every pixel; logits are averaged where tiles overlap.
 
-    The network sees the tile averaged over pool x pool pixels; its logits are brought back to all of them.
+    The published method uses four corner tiles (section 3 of docs/method.md). Slices are centred on the brain, so that
+    one central tile covers a brain of up to ``tile_size`` mm in a quarter of the time; larger brains need the corners.
 
-    METHOD takes four corner tiles. The grid is centred on the brain, so one central tile holds all of
-    a brain of up to ``tile`` mm at a quarter of the time; only a larger one needs the corners.
+    Parameters
+    ----------
+    network
+        Called as ``network(image, theta)``.
+    images
+        ``(S, C, H, W)``.
+    brain
+        Brain mask ``(S, H, W)``.
+    tile_size
+        Side of a tile in pixels.
+    pooling_factor
+        The tile is averaged over pooling_factor x pooling_factor pixels for the network; the logits are upsampled.
+    uses_mirroring
+        Average the outputs for the tile and for its mirror image.
+
+    Returns
+    -------
+    array
+        Probability ``(S, H, W)``; 0 outside all tiles.
     """
     height, width = images.shape[-2:]
     logits, coverage = torch.zeros(len(images), 2, height, width), torch.zeros(height, width)
@@ -170,7 +226,7 @@ def predict_lesion_probability(
                 )
             coverage[window] += 1
     logits /= coverage.clamp(min=1)
-    # never seen is never lesion
+    # pixels outside all tiles have probability 0
     return (logits.softmax(dim=1)[:, 1] * (coverage > 0)).numpy()
 
 
@@ -178,12 +234,15 @@ def _predict_logits(network: nn.Module, views: Tensor, theta: Tensor, uses_mirro
     logits = network(views, theta)[0]
     if not uses_mirroring:
         return logits
-    mirrored = theta * theta.new_tensor([-1.0, 1.0, 1.0])  # the view's columns run the other way
+    mirrored = theta * theta.new_tensor([-1.0, 1.0, 1.0])  # the columns of the mirrored view are reversed
     return (logits + network(views.flip(-1), mirrored)[0].flip(-1)) / 2
 
 
 def compute_tile_corners(brain: NDArray, tile_size: int) -> Sequence[tuple[int, int]]:
-    """Top-left corners: the centre where it holds the whole brain ``(S, H, W)``, otherwise all four."""
+    """Return the top-left corners of the tiles in pixels (row, column).
+
+    One central tile if it contains the whole brain ``(S, H, W)``, otherwise four corner tiles.
+    """
     height, width = brain.shape[-2:]
     top, left = (height - tile_size) // 2, (width - tile_size) // 2
     inside = brain[:, top : top + tile_size, left : left + tile_size].sum()
@@ -193,7 +252,7 @@ def compute_tile_corners(brain: NDArray, tile_size: int) -> Sequence[tuple[int, 
 
 
 def compute_tile_theta(top: int, left: int, tile_size: int, height: int, width: int) -> Tensor:
-    """``(1, 2, 3)``: the tile's place in the template, in normalised coordinates."""
+    """Return theta ``(1, 2, 3)``: the tile's position in the template, in normalised coordinates."""
     theta = torch.zeros(1, 2, 3)
     theta[0, 0, 0], theta[0, 1, 1] = tile_size / width, tile_size / height
     theta[0, 0, 2] = (2 * left + tile_size) / width - 1
@@ -204,8 +263,11 @@ def compute_tile_theta(top: int, left: int, tile_size: int, height: int, width: 
 def remove_small_components(
     probability: NDArray[np.float32], min_voxels: float, min_component_share: float = 0.0
 ) -> NDArray[np.bool_]:
-    """The mask of what is above 0, without connected pieces of fewer than ``smallest`` voxels or of less than
-    ``smallest_share`` of the heaviest piece's summed probability."""
+    """Return the mask ``(S, H, W)`` of probabilities above 0 without small connected components.
+
+    Components of fewer than ``min_voxels`` voxels, or with less than ``min_component_share`` of the largest component's
+    summed probability, are removed.
+    """
     labels, count = ndimage.label(probability, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     weights = np.bincount(labels.ravel(), probability.ravel(), minlength=count + 1)

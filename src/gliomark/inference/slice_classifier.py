@@ -1,4 +1,4 @@
-"""KiNet and LightGBM on a prepared, outlined patient: one probability per lesion slice."""
+"""Predict a marker's probability per lesion slice with a network and LightGBM (section 4 of docs/method.md)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from gliomark.messages import message
-from gliomark.models.building import TreeFeatures
-from gliomark.models.kinet import KiNet, MarkerOutput, build_mix_input
-from gliomark.models.marker_networks import LesionPooledFeatures, SingleHeadNetwork
+from gliomark.models.comparison.marker_networks import LesionPooledFeatures, SingleHeadNetwork
+from gliomark.models.network_loading import TreeFeatures
+from gliomark.models.published.kinet import KiNet, MarkerOutput, build_mix_input
 from gliomark.study import ClinicalData, GliomarkError, MRSequence, SliceStack
 
 BATCH_SIZE = 16
 MIN_LESION_AREA_MM2 = 50.0
-ALL_SLICES_LIMIT = 40  # as many are all read
-MIN_PROBABILITY = 1e-6  # a probability of 0 or 1 has no logit
+ALL_SLICES_LIMIT = 40  # up to this number all slices are used
+MIN_PROBABILITY = 1e-6  # the logit of 0 and 1 is infinite
 UNCALIBRATED = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class LesionSlices:
-    """Slices that show lesion. place: number among those that count as neighbours (all of the stack's in a
-    prediction, the K selected in training); index: in the stack; area in mm2."""
+    """Slices that show lesion.
+
+    neighbour_index: position among the slices that count as neighbours (all slices of the stack in a prediction, the K
+    selected ones in training); index: position in the stack; area_mm2: lesion area in mm2.
+    """
 
     neighbour_index: tuple[int, ...]
     index: tuple[int, ...]
@@ -40,8 +43,11 @@ class LesionSlices:
 
 
 class ScoredSlices(NamedTuple):
-    """probability ``(S,)``; parts ``(S, 2)`` or, with metadata, ``(S, 4)``: the start and what image, age and
-    sex added to the log-odds (TreeSHAP, Lundberg et al. 2018), whose sum is the probability's."""
+    """Lesion slices with probability ``(S,)`` and contributions ``(S, 2)`` or, with age and sex, ``(S, 4)``.
+
+    The contributions (TreeSHAP, Lundberg et al. 2018) are baseline, image, age and sex in log-odds; their sum is the
+    log-odds of the probability.
+    """
 
     slices: LesionSlices
     probability: NDArray[np.float64]
@@ -50,8 +56,12 @@ class ScoredSlices(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SliceClassifier:
-    """A marker's trained network and LightGBM. crop: side of the view in pixels; age_cut: years or None;
-    evidence: what of the image the trees read; calibration: intercept and slope on the trees' log-odds (Platt)."""
+    """A marker's trained network and LightGBM trees.
+
+    crop_size: side of the central view in pixels; age_cut: in years, None if age and sex are not used; tree_features:
+    image features that the trees use, see ``build_tree_columns``; calibration: intercept and slope on the trees'
+    log-odds (Platt scaling).
+    """
 
     network: nn.Module
     trees: lightgbm.Booster
@@ -62,7 +72,27 @@ class SliceClassifier:
     calibration: tuple[float, float] = UNCALIBRATED
 
     def score(self, stack: SliceStack, mask: NDArray[np.bool_], clinical: ClinicalData) -> ScoredSlices:
-        """The lesion slices, the marker's probability on each, and what it is made of."""
+        """Compute the marker's probability and its contributions for each lesion slice.
+
+        Parameters
+        ----------
+        stack
+            The prepared images.
+        mask
+            Lesion mask ``(slice, row, column)``.
+        clinical
+            Age and sex.
+
+        Returns
+        -------
+        ScoredSlices
+            Without slices if the mask is empty.
+
+        Raises
+        ------
+        WeightsError
+            If a result is not finite.
+        """
         slices = select_prediction_slices(stack, mask)
         if not slices.index:
             return ScoredSlices(slices, np.empty(0), np.empty((0, 2)))
@@ -77,7 +107,7 @@ class SliceClassifier:
         )
         shap_values = np.asarray(self.trees.predict(table, pred_contrib=True, num_threads=1))
         clinical_columns = 0 if self.age_cut is None else 2
-        # TreeSHAP: a part per column, the start last
+        # TreeSHAP: one contribution per column, the baseline last
         image = shap_values[:, : table.shape[1] - clinical_columns].sum(axis=1)
         intercept, slope = self.calibration
         contributions = slope * np.stack(
@@ -94,7 +124,7 @@ class SliceClassifier:
 def apply_calibration(
     probability: NDArray[np.float64], calibration: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Platt's scaling: ``expit(intercept + slope * logit(p))``."""
+    """Apply Platt scaling to probabilities ``(n,)``: ``expit(intercept + slope * logit(p))``."""
     intercept, slope = calibration
     if calibration == UNCALIBRATED:
         return probability
@@ -104,9 +134,12 @@ def apply_calibration(
 
 
 def select_prediction_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:
-    """The lesion slices that a patient's answer rests on, numbered as in the stack, so that neighbours are the
-    patient's own: of all slices where there are few, else of the K selected, the largest lesion's and its two
-    neighbours. Specks of less than 50 mm2 are left out unless there is nothing else."""
+    """Select the lesion slices used for prediction; mask ``(slice, row, column)``.
+
+    Candidates are all slices of a small stack; otherwise the K selected slices, the slice with the largest lesion and
+    its two neighbours. Lesions below 50 mm2 are used only if there is no larger one. Neighbours are adjacent slices of
+    the stack.
+    """
     areas = mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     count, largest = len(areas), int(areas.argmax())
     candidates: Sequence[int] = range(count)
@@ -120,8 +153,11 @@ def select_prediction_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> Lesi
 
 
 def select_training_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:
-    """What is trained on: those of the K selected slices whose lesion has at least 50 mm2, a speck being no lesion to
-    judge; where none has, every selected slice with any lesion; failing that the largest slice of all."""
+    """Select the lesion slices used for training; mask ``(slice, row, column)``.
+
+    These are the selected K slices with a lesion of at least 50 mm2; if there are none, the selected slices with any
+    lesion; if there are none either, the slice with the largest lesion.
+    """
     areas = mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     chosen: list[tuple[int, int]] = []
     for min_area in (MIN_LESION_AREA_MM2, 1e-6):
@@ -136,14 +172,14 @@ def select_training_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> Lesion
 def extract_lesion_slices(
     stack: SliceStack, mask: NDArray[np.bool_], slices: LesionSlices, sequences: tuple[MRSequence, ...]
 ) -> tuple[Tensor, Tensor]:
-    """images ``(S, 2, 240, 240)`` and lesion ``(S, 240, 240)`` of the lesion slices."""
+    """Return images ``(S, 2, 240, 240)`` and lesion masks ``(S, 240, 240)`` of the lesion slices."""
     index = list(slices.index)
     images = np.stack([stack.images[name][index] for name in sequences], axis=1)
     return torch.from_numpy(images), torch.from_numpy(mask[index].astype(np.float32))
 
 
 def compute_crop_index(side: int, crop_size: int) -> tuple:
-    """The index of the central ``crop`` x ``crop`` pixels of ``(..., side, side)``."""
+    """Return the index of the central ``crop_size`` x ``crop_size`` pixels of an array ``(..., side, side)``."""
     margin = (side - crop_size) // 2
     return (..., slice(margin, margin + crop_size), slice(margin, margin + crop_size))
 
@@ -151,16 +187,15 @@ def compute_crop_index(side: int, crop_size: int) -> tuple:
 def compute_image_vectors(
     network: nn.Module, images: Tensor, lesion: Tensor, crop_size: int
 ) -> NDArray[np.float32]:
-    """``(S, features)``: the network's image vector, and its own log-odds as the last column.
+    """Return the network's image vectors ``(S, D + 1)``, with its log-odds as the last column.
 
-    The log-odds is a linear reading of the vector. It is there because the trees are fitted on vectors
-    from several networks (one per fold): single features need not mean the same in two of them, the
-    log-odds does.
+    images ``(S, 2, H, W)``; lesion mask ``(S, H, W)``. The trees are fitted on vectors of several networks (one per
+    fold): a single feature is not comparable between networks, the log-odds is.
     """
     crop_index = compute_crop_index(images.shape[-1], crop_size)
     predict: Callable[[Tensor], MarkerOutput] = network
     if isinstance(network, KiNet):
-        # it need not run what only training asks for
+        # skip the layers that only training needs
         predict = network.predict
     elif isinstance(network, SingleHeadNetwork) and isinstance(network.trunk, LesionPooledFeatures):
         predict = partial(_predict_with_cached_features, network, network.trunk)
@@ -172,12 +207,12 @@ def compute_image_vectors(
                 lesion[start : start + BATCH_SIZE][crop_index],
             )
             output = predict(build_mix_input(image[:, 0], image[:, 1], lesion_crop))
-            log_odds = output["cat"][:, 1:] - output["cat"][:, :1]
-            rows.append(torch.cat([output["vector"], log_odds], dim=1))
+            log_odds = output["logits"][:, 1:] - output["logits"][:, :1]
+            rows.append(torch.cat([output["image_vector"], log_odds], dim=1))
     return torch.cat(rows).numpy()
 
 
-# a frozen trunk's vectors, ``(D,)`` of 1 kB each, by a hash of trunk and slice; the oldest are forgotten
+# lesion-pooled features ``(D,)`` of 1 kB each, by a hash of weights and slice; the oldest are removed first
 _VECTOR_CACHE: OrderedDict[bytes, Tensor] = OrderedDict()
 _MAX_CACHED_VECTORS = 50_000
 
@@ -185,7 +220,7 @@ _MAX_CACHED_VECTORS = 50_000
 def _predict_with_cached_features(
     network: SingleHeadNetwork, feature_extractor: LesionPooledFeatures, mix: Tensor
 ) -> MarkerOutput:
-    """A light network's answer; its trunk, the same in every fold and for every marker, reads a slice only once."""
+    """Predict with frozen features cached by slice, because they are identical in every fold and for every marker."""
     inputs = network.select_input(mix)
     weights = blake2b(
         b"".join(value.numpy().tobytes() for value in feature_extractor.state_dict().values())
@@ -198,14 +233,15 @@ def _predict_with_cached_features(
     vector = torch.stack([one for one in vectors if one is not None])
     while len(_VECTOR_CACHE) > _MAX_CACHED_VECTORS:
         _VECTOR_CACHE.popitem(last=False)
-    return {"vector": vector, "cat": network.cat_head(vector)}
+    return {"image_vector": vector, "logits": network.cat_head(vector)}
 
 
 def compute_lesion_features(images: Tensor, lesion: Tensor, area_mm2: Sequence[float]) -> NDArray[np.float64]:
-    """``(S, 1 + 4 sequences)``: the lesion's area, then of each sequence its mean, deviation, 5th and 95th percentile.
+    """Compute first-order features of the lesion, ``(S, 9)``.
 
-    images ``(S, 2, 240, 240)``, z-scores; lesion ``(S, 240, 240)``. What a radiologist would measure first; being no
-    network's, it means the same in every fold.
+    Columns: area in mm2, then mean, standard deviation, 5th and 95th percentile of each sequence. images
+    ``(S, 2, 240, 240)``, z-scores; lesion mask ``(S, 240, 240)``. The features are comparable between folds because no
+    network computes them.
     """
     rows = []
     for image, lesion_pixels, area in zip(images.float().numpy(), lesion.numpy() > 0, area_mm2, strict=True):
@@ -230,11 +266,23 @@ def build_tree_columns(
     sex: int | None,
     age_cut: float | None,
 ) -> NDArray[np.float64]:
-    """What LightGBM sees of each slice: the image's evidence, age code (1 at or above the cut), sex code.
+    """Build LightGBM's table ``(S, columns)``: image features, age code and sex code of each slice.
 
-    vectors ``(S, D)`` from ``image_vectors``; figures ``(S, 9)`` from ``lesion_figures``. evidence "vector": all of
-    the vector, as published; "log-odds": its last column alone, the one that means the same in every fold's network;
-    "lesion": that one and the figures. Unknown age or sex is nan; no age cut means no metadata.
+    Parameters
+    ----------
+    vectors
+        ``(S, D + 1)`` from ``compute_image_vectors``.
+    lesion_features
+        Lesion features ``(S, 9)`` from ``compute_lesion_features``.
+    tree_features
+        "vector": all columns of ``vectors``, as published; "log-odds": only the last one, which is comparable between
+        the networks of all folds; "lesion": the log-odds and the lesion features.
+    age
+        Years; None if unknown, coded as nan.
+    sex
+        1 for female, 0 for male, None if unknown, coded as nan.
+    age_cut
+        The age code is 1 from this age on; None: age and sex are not used.
     """
     image = (vectors if tree_features == "vector" else vectors[:, -1:]).astype(np.float64)
     if tree_features == "lesion":

@@ -1,8 +1,8 @@
-"""Reading: picture, volume and DICOM folders into one Study, and the clinical table.
+"""Read pictures, volumes or DICOM files of one patient into a Study, and read the clinical table.
 
-The kind of a folder is found from what lies in it: subfolders named after sequences that hold pictures, else
-volume files with a sequence in their name, else DICOM files anywhere below. BIDS and nnU-Net data sets are told
-by their folders and files (``layout``).
+The contents of a folder decide its kind: subfolders named after sequences that contain pictures, else volume files
+with a sequence in their names, else DICOM files in the folder or its subfolders. BIDS and nnU-Net data sets are
+recognised by their folder and file names (``dataset_layout``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gliomark.files import iterate_files
-from gliomark.io.dicom import has_dicom_files, is_dicom_file, is_one_patient, read_dicom
-from gliomark.io.layout import (
+from gliomark.io.dataset_layout import (
     derive_patient_id,
     find_dataset_patients,
     format_no_sequence_message,
@@ -24,10 +23,11 @@ from gliomark.io.layout import (
     list_visible_entries,
     list_volume_files,
 )
-from gliomark.io.limits import is_regular_file
+from gliomark.io.dicom import has_dicom_files, is_dicom_file, is_one_patient, read_dicom
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name
-from gliomark.io.nifti import read_volumes
 from gliomark.io.pictures import has_pictures, list_picture_files, read_pictures
+from gliomark.io.size_limits import is_regular_file
+from gliomark.io.volumes import read_volumes
 from gliomark.messages import message
 from gliomark.study import GliomarkError, MRSequence, Study
 from gliomark.tables import ClinicalTable, read_clinical_table
@@ -49,15 +49,31 @@ def read_study(
     spacing_mm: tuple[float, float, float] | None = None,
     required_sequences: Sequence[MRSequence] = (),
 ) -> Study:
-    """Read one patient's folder, or the folder around a sequence's subfolder that was picked.
+    """Read one patient's folder; if ``path`` is the subfolder of one sequence, read its parent folder.
 
-    spacing_mm: for pictures, which carry none: mm from column to column, row to row and slice to slice.
-    needed: the sequences that a model takes, for the choice between several examinations of the patient.
+    The files are read in this process. Untrusted files may crash or hang it or exhaust its memory; the command line
+    and the server therefore use reader processes:
+    ``with ReaderPool() as reader_pool: reader_pool(path, read_study, path)``.
 
-    The files are read in this process. Files from strangers may crash, hang or swell it; the command line and the
-    server read in processes of their own: ``with ReadingProcesses() as reading: reading(path, read_study, path)``.
+    Parameters
+    ----------
+    path
+        The patient's folder, or ``<folder>/<case>`` for a case of an nnU-Net data set.
+    spacing_mm
+        Spacing between columns, rows and slices in mm. Used for pictures only, which store none.
+    required_sequences
+        The sequences that a model needs. They decide which of several examinations is read.
 
-    Raises: GliomarkError, one sentence, for whatever the user can mend.
+    Returns
+    -------
+    Study
+        The series as stored, each ``(slice, row, column)`` with its affine, and the lesion mask if there is one.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist, contains no readable patient or more than one, or if its images are damaged or
+        ambiguous. The message is one sentence that names the file or folder.
     """
     path = _resolve_patient_folder(Path(path))
     if has_volumes(path) and not path.exists():
@@ -72,7 +88,7 @@ def read_study(
 
 
 def _add_link_note(study: Study, path: Path) -> Study:
-    """The study, with a note where links or special files in its folder were passed over."""
+    """Return the study, with a note if links or special files in its folder were skipped."""
     if not (special := list_special_files(path)):
         return study
     note = message(
@@ -82,12 +98,25 @@ def _add_link_note(study: Study, path: Path) -> Study:
 
 
 def find_patients(path: Path | str) -> list[Path]:
-    """Patients at a path: the folder itself where it is one patient's, else its patient subfolders by name.
+    """List the patients at a path: the folder itself if it is one patient's, else its patient subfolders.
 
-    Of a BIDS data set its subjects; of an nnU-Net folder its cases, which have no folder: ``<folder>/<case>``.
-    Hidden folders, plain files and subfolders without images are passed over.
+    Subfolders that are hidden or without images are skipped, and so are files.
 
-    Raises: GliomarkError when there is none.
+    Parameters
+    ----------
+    path
+        A patient's folder, a folder of patients, or a BIDS or nnU-Net data set.
+
+    Returns
+    -------
+    list[Path]
+        One path per patient, sorted by name. The cases of an nnU-Net folder have no folder of their own and are
+        returned as ``<folder>/<case>``.
+
+    Raises
+    ------
+    InputError
+        If there is no patient, or the folder cannot be read.
     """
     path = _resolve_patient_folder(Path(path))
     if not path.exists():
@@ -99,14 +128,17 @@ def find_patients(path: Path | str) -> list[Path]:
     if not patients or patients[0].parent == path:
         patients = sorted({*patients, *(folder for folder in list_subfolders(path) if _has_images(folder))})
     if not patients and _has_images(path):
-        return [path]  # read_study says what is wrong with it
+        return [path]  # read_study reports the problem
     if not patients:
         raise GliomarkError(_format_no_images_message(path))
     return patients
 
 
 def find_non_dicom_patients(path: Path) -> list[Path]:
-    """Patients whose images are pictures or volumes, DICOM left aside: as ``find_patients``, or none."""
+    """List the patients whose images are pictures or volumes, as ``find_patients`` does; DICOM is ignored.
+
+    The list is empty if there are none.
+    """
     if patients := find_dataset_patients(path):
         return patients
     if has_pictures(path) or has_volumes(path):
@@ -115,12 +147,12 @@ def find_non_dicom_patients(path: Path) -> list[Path]:
 
 
 def list_patient_files(path: Path) -> list[Path]:
-    """Every file below a patient's folder, or those of a case that has none."""
+    """List all regular files in a patient's folder and its subfolders, or the files of an nnU-Net case."""
     return sorted(filter(is_regular_file, iterate_files(path))) if path.exists() else list_case_files(path)
 
 
 def _resolve_patient_folder(path: Path) -> Path:
-    """Check the folder; where a sequence's own subfolder (``<patient>/T1c``) was picked, take its parent."""
+    """Check the folder; for the subfolder of one sequence (``<patient>/T1c``), return its parent."""
     if not path.exists() and not has_volumes(path):
         raise GliomarkError(message("folder-missing", folder=path))
     if path.is_file():
@@ -138,13 +170,13 @@ def _resolve_patient_folder(path: Path) -> Path:
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether a folder is worth reading as a patient, be it to be told what is wrong with it."""
+    """Whether a folder contains images, even if reading it as a patient would raise an error."""
     known = has_pictures(folder) or has_volumes(folder) or bool(list_volume_files(folder))
     return known or bool(list_picture_files(folder)) or has_dicom_files(folder)
 
 
 def _format_no_images_message(folder: Path) -> str:
-    """The sentence for a folder without a readable patient."""
+    """Format the message for a folder without a readable patient."""
     special = list_special_files(folder)
     if not list_visible_entries(folder) and not special:
         return message("folder-empty", folder=folder)

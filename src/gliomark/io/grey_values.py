@@ -1,4 +1,4 @@
-"""What a grey value may be in an image of any format: a number, no padding, not one value alone, no negative."""
+"""Check the grey values of an image of any format: not a number, padding, a single value, inverted contrast."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from numpy.typing import NDArray
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-MAX_PERCENTILE_SAMPLES = 500_000  # are enough to know an image's range
-# Air lies along the rim of an MR image and is dark. Tissue there (a tight crop) is seldom among the brightest.
+MAX_PERCENTILE_SAMPLES = 500_000  # enough voxels to estimate the percentiles of an image
+# The edge of an MR image is normally air and dark. Tissue at the edge (a tight crop) is seldom among the brightest.
 _BRIGHT_FRACTION, _DARK_FRACTION, _MIN_BRIGHT_EDGE_SHARE = 0.85, 0.7, 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class GreyValues:
-    """An image of finite numbers. missing: where the file had none (NaN, infinite, transparent), None for nowhere.
+    """An image with finite values only.
 
-    image: float32 ``(slice, row, column)``; missing: bool, same shape.
+    Attributes
+    ----------
+    image
+        float32 ``(slice, row, column)``.
+    missing
+        bool ``(slice, row, column)``: voxels without a value in the file (NaN, infinite, transparent); None if there
+        are none.
+    notes
+        Notes for the user on replaced voxels.
     """
 
     image: NDArray[np.float32]
@@ -32,11 +40,26 @@ class GreyValues:
 def clean_grey_values(
     image: NDArray[np.float32], source: Path, sequence: str, slice_names: Sequence[str]
 ) -> GreyValues:
-    """Fill with background what is no number and what is padding; notes say so.
+    """Replace non-finite and padding voxels by the background value, and check the contrast.
 
-    Whether numbers are missing inside the brain is only known once the brain is (``preprocessing.gaps``).
-    source: the file or folder to name. name: the sequence. Raises: GliomarkError for an image without
-    numbers, of one value, or bright around a dark head as a negative is, be it in one slice.
+    Missing values inside the brain can only be checked after brain extraction (``preprocessing.missing_data``).
+
+    Parameters
+    ----------
+    image
+        float32 ``(slice, row, column)``.
+    source
+        The file or folder named in messages.
+    sequence
+        The sequence, for notes.
+    slice_names
+        One name per slice, for messages.
+
+    Raises
+    ------
+    InputError
+        If the image has no finite value or only one value, or if it or one of its slices looks inverted (bright
+        edges around a dark head).
     """
     notes: list[str] = []
     missing = ~np.isfinite(image)
@@ -60,7 +83,7 @@ def clean_grey_values(
 
 
 def is_probably_inverted(image: NDArray[np.float32]) -> bool:
-    """Whether most of the slices' rim, where air should be, is about as bright as anything in the image."""
+    """Whether most edge pixels, normally air, are among the brightest of the image ``(slice, row, column)``."""
     low, high = _compute_intensity_range(image)
     return bool(
         high > low
@@ -70,7 +93,10 @@ def is_probably_inverted(image: NDArray[np.float32]) -> bool:
 
 
 def find_inverted_slices(image: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Slices that alone look inverted: a bright rim as above, around something dark."""
+    """Find single slices that look inverted: a bright edge around something dark.
+
+    image: ``(slice, row, column)``. Returns the slice indices ``(n,)``.
+    """
     low, high = _compute_intensity_range(image)
     bright = (_extract_edge_pixels(image) > low + _BRIGHT_FRACTION * (high - low)).mean(
         axis=1
@@ -80,7 +106,7 @@ def find_inverted_slices(image: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def _extract_edge_pixels(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The outermost pixels of every slice, ``(slice, pixel)``."""
+    """Return the outermost pixels of each slice, ``(slice, pixel)``."""
     return np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
 
 
@@ -90,7 +116,10 @@ def _compute_intensity_range(image: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def _replace_padding(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-    """A negative value further below all others than these differ is padding (-32768); how many voxels were."""
+    """Replace padding by the lowest other value; return the image and the number of padding voxels.
+
+    Padding (often -32768) is a negative minimum that is further below all other values than these differ.
+    """
     lowest = image.min()
     padding = image == lowest
     others = image[~padding]

@@ -1,8 +1,8 @@
-"""The text header of a MetaImage or NRRD file, checked before ITK sees it.
+"""Check the text header of a MetaImage or NRRD file before ITK reads it.
 
-ITK trusts these headers: an impossible number of dimensions ends the process, a size is allocated as stated, and a
-data file may be any file of the machine. So each is read here first, strictly: every field once, a size that the
-data can hold, and a data file inside the header's own folder.
+ITK trusts these headers: an invalid number of dimensions ends the process, memory is allocated for any stated size,
+and the header may point to any file on the system. The header is therefore parsed strictly first: each field once, a
+size that the data can contain, and a data file inside the header's own folder.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliomark.io.limits import check_data_length, check_voxel_count
+from gliomark.io.size_limits import check_data_length, check_voxel_count
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 MAX_HEADER_BYTES = 1 << 16
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
-_MAX_DIMENSIONS = 5  # of values that are no single volume: said so once they are read
+_MAX_DIMENSIONS = 5  # more than 3 dimensions are reported after reading
 _MAX_CHANNELS = 64
 _MAX_LINE_LENGTH = 2000
 _LOCAL_DATA_NAMES = ("LOCAL", "Local", "local")
@@ -52,7 +52,10 @@ _NRRD_TYPE_BYTES = {
     **dict.fromkeys(("uint64", "uint64_t", "double"), 8),
     "float": 4,
 }
-_MAX_FIELD_LENGTH, _MAX_LONG_FIELD_LENGTH = 120, 400  # longer ones overflow the decoder's own messages
+_MAX_FIELD_LENGTH, _MAX_LONG_FIELD_LENGTH = (
+    120,
+    400,
+)  # longer values overflow buffers for ITK's error messages
 _NRRD_LONG_FIELDS = ("content", "spacedirections", "measurementframe", "spaceorigin", "spacings")
 _NRRD_FIELDS = frozenset(
     "content number type blocksize dimension space spacedimension sizes spacings thicknesses axismins axismaxs "
@@ -60,16 +63,16 @@ _NRRD_FIELDS = frozenset(
     "byteskip sampleunits spaceunits spaceorigin measurementframe".split()
 )
 _GZIP_ENCODINGS = ("gzip", "gz")
-_NRRD_ENCODINGS = (
-    "raw",
-    *_GZIP_ENCODINGS,
-)  # of numbers as text, one that is no number ends the process within ITK
+_NRRD_ENCODINGS = ("raw", *_GZIP_ENCODINGS)  # not "text": an invalid number in it makes ITK end the process
 
 
 @dataclass(frozen=True)
 class _StatedData:
-    """What a header claims. data: the data file's name, blank for the header's own file; start: where the values
-    begin there, counted from the header's end in a file of its own; bytes: of all values as they are stored."""
+    """What a header states about its data.
+
+    data_file: name of the data file, empty if header and data are in one file. offset: start of the values in bytes,
+    from the end of the header or from the start of the data file. byte_count: bytes of all values, uncompressed.
+    """
 
     data_file: str
     offset: int
@@ -83,13 +86,14 @@ def check_itk_header(file: Path) -> int:
 
     Returns
     -------
-    How many bytes its values take, unpacked.
+    int
+        The size of its values in bytes, uncompressed.
 
     Raises
     ------
-    GliomarkError
-        For a header that does not end, contradicts itself or claims more than its data can hold, and for a data
-        file that is not a plain file inside the header's folder.
+    InputError
+        If the file cannot be opened, the header has no end marker, contradicts itself or states more data than the
+        file can contain, or if its data file is not a regular file inside the header's folder.
     """
     try:
         with file.open("rb") as stream:
@@ -114,7 +118,7 @@ def check_itk_header(file: Path) -> int:
 
 
 def _parse_meta_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
-    """The claim of ``Key = value`` lines, of which ElementDataFile is the last, and where they end."""
+    """Parse the ``Key = value`` lines up to ElementDataFile; return the stated data and the end of the header."""
     found = re.search(rb"(?:^|[\r\n])[ \t]*ElementDataFile[ \t]*=[^\r\n]*(?:\r?\n|$)", start)
     if found is None:
         raise _create_header_end_error(file, start)
@@ -144,7 +148,7 @@ def _parse_meta_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
 
 
 def _parse_nrrd_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
-    """The claim of ``key: value`` lines up to the blank one or, of a header alone, the file's end."""
+    """Parse the ``key: value`` lines up to an empty line or the end of a detached header; return data and end."""
     if not start.startswith(b"NRRD"):
         raise GliomarkError(message("volume-damaged", file=file))
     blank = re.search(rb"\r?\n\r?\n", start)
@@ -182,11 +186,11 @@ def _parse_nrrd_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
     ), end
 
 
-# ---- both -------------------------------------------------------------------------------------------
+# ---- both formats -----------------------------------------------------------------------------------
 
 
 def _parse_sizes(file: Path, fields: Mapping[str, str], count_name: str, sizes_name: str) -> list[int]:
-    """The sizes along the axes, as many as the header says there are. Raises: GliomarkError."""
+    """Parse the sizes of the axes; raise if their number is not the stated number of dimensions."""
     count = _parse_count(file, fields, count_name, 1, _MAX_DIMENSIONS)
     stated = fields.get(sizes_name.lower(), "")
     words = stated.split()
@@ -207,7 +211,7 @@ def _parse_count(
 
 
 def _locate_data_file(file: Path, name: str) -> Path:
-    """The data file that a header names. Raises: GliomarkError unless it is a plain file in the header's folder."""
+    """Return the path of the data file; raise unless it is a regular file in the header's folder."""
     if re.match(r"LIST|list|List", name) or "%" in name:
         raise GliomarkError(message("volume-data-list", file=file, data=name[:80]))
     folder = file.parent.resolve()
@@ -217,7 +221,7 @@ def _locate_data_file(file: Path, name: str) -> Path:
         raise GliomarkError(message("volume-data-outside", file=file, data=name[:80]))
     try:
         resolved, found = data.resolve(), data.is_file()
-    except OSError:  # a name that is too long, or a circle of links
+    except OSError:  # the name is too long, or the links form a loop
         found, resolved = False, folder.joinpath(*Path(name).parts)
     if resolved != folder.joinpath(*Path(name).parts):
         raise GliomarkError(message("volume-data-outside", file=file, data=name[:80]))

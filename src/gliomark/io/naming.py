@@ -1,14 +1,14 @@
-"""Names: what a file's, a folder's or a DICOM series' name says about the image, in English and Chinese.
+"""Identify an image by the name of its file, folder or DICOM series, in English and Chinese.
 
-One set of rules for all of them. ``t1``, ``t1n``, ``T1w`` are T1; ``t1c``, ``t1ce``, ``t1gd``, ``T1 ... POST GAD``
-are T1C; ``t2``, ``t2w`` are T2; ``flair``, ``fla``, ``t2f``, ``dark fluid`` are FLAIR. ``T1 FLAIR`` is a T1.
+The same rules apply to all of them. ``t1``, ``t1n``, ``T1w`` are T1; ``t1c``, ``t1ce``, ``t1gd``, ``T1 ... POST GAD``
+are T1C; ``t2``, ``t2w`` are T2; ``flair``, ``fla``, ``t2f``, ``dark fluid`` are FLAIR. ``T1 FLAIR`` is T1.
 
-- Registration: of ``X_to_Y``, ``X_in_Y``, ``X2Y``, ``X_reg_Y``, ``X_space-Y``, ``X配准到Y`` the image is X.
-- BIDS: entities (``sub-01_ses-1_space-T1w_...``) are set aside, what remains decides; ``ce-`` and ``acq-`` may
-  tell of contrast medium.
-- Contrast medium: a word that denies it counts before the word that it denies or behind it; a name that says
-  both names no sequence.
-- Other images (diffusion, ``T2*``, perfusion, angiography, maps, subtractions) are none of the four.
+- Registration: in ``X_to_Y``, ``X_in_Y``, ``X2Y``, ``X_reg_Y``, ``X_space-Y`` and ``X配准到Y``, the image is X.
+- BIDS: entities (``sub-01_ses-1_space-T1w_...``) are removed and the rest decides; ``ce-`` and ``acq-`` may name
+  a contrast agent.
+- Contrast agent: a negation is recognised before and after the word that it negates; a name with both statements
+  identifies no sequence.
+- Other images (diffusion, ``T2*``, perfusion, angiography, maps, subtractions) are excluded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gliomark.study import MRSequence
 
 
 def compile_word_pattern(*words: str) -> re.Pattern[str]:
-    """Latin words stand alone (no letter before or after); Chinese ones may stand anywhere."""
+    """Compile a pattern of words: Latin words only as whole words, Chinese words anywhere."""
     latin = [word for word in words if word.isascii()]
     chinese = [word for word in words if not word.isascii()]
     parts = [rf"(?<![a-z])(?:{'|'.join(latin)})(?![a-z])"] if latin else []
@@ -31,7 +31,7 @@ def compile_word_pattern(*words: str) -> re.Pattern[str]:
 
 # ---- other images -----------------------------------------------------------------------------------
 
-# The first that fits names the kind; each is a kind of image that is none of the four sequences.
+# Kinds of images that are not one of the four sequences; the first match decides.
 EXCLUDED_IMAGE_KINDS = (
     (
         "localiser",
@@ -227,9 +227,9 @@ EXCLUDED_IMAGE_KINDS = (
 )
 _T2_STAR = re.compile(r"t2w?[ _]?\*", re.IGNORECASE)
 PROTON_DENSITY_PATTERN = compile_word_pattern(r"pd\w?", r"pdw(?:i)?", r"pd[_ -].*", "proton", "质子")
-# Words that a DICOM description uses of itself, and a file's name of something else.
+# These words identify a kind in DICOM descriptions, but have other meanings in file names.
 _KINDS_IGNORED_IN_FILE_NAMES = frozenset({"report", "screenshot", "field map"})
-# What processing leaves beside an image: what it took away, and where it moved things.
+# By-products of processing: removed components (bias field, noise) and transformations.
 _UNLESS_CORRECTED = r"(?!s?[ -]?(?:corr|remov|reduc|suppress|free|filter|normali[sz]ed))"
 _PROCESSING_BYPRODUCT = compile_word_pattern(
     r"\d?(?:inv(?:erse)?[ -]?)?warp(?:[ -]?(?:fields?|coeff?s?))?",
@@ -262,13 +262,13 @@ _EXCLUDED_FILE_KIND = compile_word_pattern(
 
 
 def normalise_words(words: str) -> str:
-    """Chinese set off by blanks, so that ``横断T1增强`` holds the word ``T1``; full-width signs made plain."""
+    """Insert blanks around Chinese, so that ``横断T1增强`` contains ``T1``; normalise full-width characters."""
     plain = unicodedata.normalize("NFKC", words)
     return re.sub(r"([\u3400-\u9fff]+)", r" \1 ", plain).replace("_", " ").strip()
 
 
 def find_excluded_image_kind(words: str) -> tuple[str, str] | None:
-    """The kind of image other than our four that words name, and the word that said it."""
+    """Find a kind of image other than the four sequences; return it and the matching word, or None."""
     return _find_excluded_kind(remove_registration_target(normalise_words(words).lower()), frozenset())
 
 
@@ -281,8 +281,8 @@ def _find_excluded_kind(text: str, ignored_kinds: frozenset[str]) -> tuple[str, 
 
 
 def _is_excluded_image_name(text: str) -> bool:
-    """Whether a file's name says diffusion, a map, a transform or another image that is none of ours."""
-    text = re.sub(r"^sub\b|\bsub(?=[ -]?\d)", "", text)  # a subject's number, no subtraction
+    """Whether a file's name identifies diffusion, a map, a transform or another image that is not used."""
+    text = re.sub(r"^sub\b|\bsub(?=[ -]?\d)", "", text)  # a subject's number, not a subtraction
     found = (
         _find_excluded_kind(text, _KINDS_IGNORED_IN_FILE_NAMES)
         or _EXCLUDED_FILE_KIND.search(text)
@@ -291,7 +291,7 @@ def _is_excluded_image_name(text: str) -> bool:
     return found is not None
 
 
-# ---- entities, and images registered to others ------------------------------------------------------
+# ---- BIDS entities, and registered images -----------------------------------------------------------
 
 _BIDS_ENTITIES = frozenset(
     "sub ses sample task tracksys acq ce trc stain rec dir run mod echo flip inv mt part proc hemi space split "
@@ -301,7 +301,7 @@ _BIDS_ENTITY_PATTERN = re.compile(r"([A-Za-z]+)-([^_]+)")
 
 
 def split_bids_entities(name: str) -> tuple[Mapping[str, str], str]:
-    """BIDS entities of a name (``sub-01_space-T1w_FLAIR``) and what remains of it (``FLAIR``)."""
+    """Split a name into BIDS entities and the rest: ``sub-01_space-T1w_FLAIR`` has the rest ``FLAIR``."""
     entities, rest = {}, []
     for part in name.split("_"):
         match = _BIDS_ENTITY_PATTERN.fullmatch(part)
@@ -333,11 +333,11 @@ _T2_SPACE_FLAIR_PATTERN = re.compile(rf"(?<![a-z0-9])t2\w*{_SEPARATOR}space{_SEP
 
 _T2_FLAIR_SPACE_PATTERN = re.compile(
     rf"(?<![a-z0-9])t2w?{_SEPARATOR}flair{_SEPARATOR}space(?![a-z])(?!{_SEPARATOR}{_REGISTRATION_TARGET})"
-)  # a T2-FLAIR by SPACE, or a T2 in the FLAIR's space
+)  # a T2-FLAIR acquired with SPACE, or a T2 registered to the FLAIR
 
 
 def remove_registration_target(text: str) -> str:
-    """Of a name like ``X to Y`` the X; text: lower case, spaced."""
+    """Return X of a name such as ``X to Y``; text: lower case, with blanks around Chinese."""
     text = _ATTACHED_TARGET_PATTERN.sub(r"\1 to \2", _CHINESE_TARGET_PREFIX.sub("", text))
     for match in _REGISTERED_TO_PATTERN.finditer(text):
         left = text[: match.start()]
@@ -349,7 +349,7 @@ def remove_registration_target(text: str) -> str:
     return text
 
 
-# ---- contrast medium --------------------------------------------------------------------------------
+# ---- contrast agent ---------------------------------------------------------------------------------
 
 _OPTIONAL_SEPARATOR = r"[ ./_-]*"
 _CONTRAST_TERM = r"(?:[ck]ontrast\w*|gad\w*|gd\w*|ce|km|cm|mdc|con|inj\w*|enh\w*)"
@@ -378,8 +378,10 @@ _NO_CONTRAST = re.compile(
     r"(?:能|予|再)?(?:做|行|用|使用|注射?|注入|扫|打|给|检查|完成|进行|实施|执行)|取消|放弃|失败|拒绝|(?:无|否|未|没有)(?![\u4e00-\u9fff]))",
     re.IGNORECASE,
 )
-_NATIVE_SCAN = re.compile(r"(?<![a-z])nativ[ea]?(?![a-z])(?! ?space)")  # "t1c_native" lies in its own space
-# What may be glued to an agent's word; Gdansk, Gadsden, Posthumus and Enhui are people and places.
+_NATIVE_SCAN = re.compile(
+    r"(?<![a-z])nativ[ea]?(?![a-z])(?! ?space)"
+)  # "t1c_native_space" is in its own space
+# What may directly follow the name of an agent; Gdansk, Gadsden, Posthumus and Enhui are names.
 _CONTRAST_SUFFIX = (
     r"(?:\d\w*|w|iv|fs|fat\w*|ax\w*|tra\w*|sag\w*|cor\w*|mpr\w*|vibe|space|bravo|spgr|fse|tse|se|dyn\w*|early|late|"
     r"delay\w*|dtpa\w*|bopta|dota|do3a|eob\w*|hp\w*|bt\w*|ga|pos\w*|plus|c|ce|km|con\w*|kon\w*|gd\w{0,6}|gad|gado\w*|"
@@ -404,14 +406,14 @@ _ContrastStatement = Literal["after", "without", "both", ""]
 
 
 def parse_contrast(words: str) -> bool | None:
-    """True: after contrast; False: before or without; None: not said, or both at once."""
+    """Parse whether a contrast agent was given: True after, False before or without, None not stated or both."""
     return {"after": True, "without": False}.get(
         _parse_contrast_statement(remove_registration_target(normalise_words(words).lower()))
     )
 
 
 def _parse_contrast_statement(text: str) -> _ContrastStatement:
-    """What lower-case, spaced words say of contrast medium."""
+    """Parse the statement about a contrast agent in lower-case text with blanks around Chinese."""
     text = re.sub(r"t1(?:wi?)?(?=[a-z])", "t1 ", text)  # t1ce, t1wpost
     text = re.sub(r"(?<=ce)(?=t1)|(?<=gd)(?=t1)|(?<=km)(?=t1)|(?<=pre)(?=t1)|(?<=post)(?=t1)", " ", text)
     if _PRE_AND_POST_CONTRAST.search(text):
@@ -426,10 +428,10 @@ def _parse_contrast_statement(text: str) -> _ContrastStatement:
 
 
 def _append_entity_labels(text: str, entities: Mapping[str, str]) -> str:
-    """The words that tell of contrast medium: the name's, and those of ``ce-``, ``acq-``, ``desc-``, ``rec-``."""
+    """Append the labels of ``ce-``, ``acq-``, ``desc-`` and ``rec-``, which may name a contrast agent."""
     labels = [entities[key] for key in ("acq", "desc", "rec") if key in entities]
     agent = entities.get("ce", "").lower()
-    if agent and not re.fullmatch(r"[2-9]|\d\d+", agent):  # CE-07 is a patient
+    if agent and not re.fullmatch(r"[2-9]|\d\d+", agent):  # CE-07 is a patient's id
         denied = re.match(r"(?:no|non|none|pre|without|wo|plain|native|0)", agent)
         labels.append("without contrast" if denied else "contrast")
     return " ".join([text, *(normalise_words(label).lower() for label in labels)])
@@ -437,7 +439,7 @@ def _append_entity_labels(text: str, entities: Mapping[str, str]) -> str:
 
 # ---- the four sequences -----------------------------------------------------------------------------
 
-# Scanner descriptions glue the plane and the technique to the weighting: "3DAXT1postcontrast"; tools add r, w, m.
+# Scanner descriptions join plane and technique to the weighting ("3DAXT1postcontrast"); tools prepend r, w or m.
 _WEIGHTED_WORD = re.compile(
     r"(?:3d|2d|axial|ax|tra|sagittal|sag|coronal|cor|fse|tse|ir|pre|post|ce|gd|km|coreg|reg|[rwm])*"
     r"t(?P<weight>[12])(?!\d).*"
@@ -451,18 +453,18 @@ DARK_FLUID_PATTERN = re.compile(
 
 
 def split_words(name: str) -> list[str]:
-    """Split a name or description into lower-case words; ``+`` stays, as in ``t1+c``."""
+    """Split a name or description into lower-case words; ``+`` is kept, as in ``t1+c``."""
     return [word for word in re.split(r"[^\w+]+|_+", name.lower()) if word]
 
 
 def find_sequence_in_name(name: str) -> MRSequence | None:
-    """Which of the four sequences a file's, folder's or series' name means, None where it names none."""
+    """Find which of the four sequences the name of a file, folder or series identifies; None if none."""
     entities, rest = split_bids_entities(unicodedata.normalize("NFKC", name))
     full_text = _ZERO_PADDED_ID.sub("", normalise_words(rest).lower())
     text = remove_registration_target(full_text)
     t2_space_flair = _T2_SPACE_FLAIR_PATTERN.search(
         text
-    )  # a FLAIR by the pulse sequence SPACE, or a T2 in the FLAIR's space
+    )  # a FLAIR acquired with SPACE, or a T2 registered to the FLAIR
     is_excluded = (
         _is_excluded_image_name(text)
         or _PROCESSING_BYPRODUCT.search(full_text)
@@ -475,14 +477,14 @@ def find_sequence_in_name(name: str) -> MRSequence | None:
         return None
     weighting, text_without_id = _find_weighting(text), _remove_patient_id(text)
     if _find_weighting(text_without_id) != weighting:
-        return None  # T1-003_T2: the id may speak, or the image
+        return None  # T1-003_T2: the id and the image have different weightings
     if weighting != MRSequence.T1:
         return weighting
     contrast = _parse_contrast_statement(_append_entity_labels(text_without_id, entities))
     return {"after": MRSequence.T1C, "both": None}.get(contrast, MRSequence.T1)
 
 
-# PD0012 and CE0012 before the sequence's word: the zero is a numbered patient's.
+# PD0012 and CE0012 before the sequence: a leading zero marks a patient number, not a sequence.
 _ZERO_PADDED_ID = re.compile(r"^[a-z]{2,}0\d+(?=[ -])(?=.*(?:t[12]|fla))")
 _NUMBERED_ID = re.compile(
     r"^[a-z][a-z ._-]*\d{2,}[\d ._-]*[ ._-](?! ?(?:m?l|m?min|s|sec|m?mol|mm|%)(?![a-z]))"
@@ -493,9 +495,9 @@ _UNAMBIGUOUS_CONTRAST = re.compile(
 
 
 def _remove_patient_id(text: str) -> str:
-    """A name without the patient's id before the sequence's word: of ``gdansk 012 t1`` the ``t1``.
+    """Remove the patient's id before the sequence: ``gdansk 012 t1`` becomes ``t1``.
 
-    An id is letters with a number of two digits or more; letters that plainly speak of contrast medium are none.
+    An id is letters with a number of at least two digits; prefixes that name a contrast agent are not patient ids.
     """
     found = _NUMBERED_ID.match(text)
     if not found or _UNAMBIGUOUS_CONTRAST.search(found[0]) or _find_weighting(text[found.end() :]) is None:
@@ -504,13 +506,13 @@ def _remove_patient_id(text: str) -> str:
 
 
 def _find_weighting(text: str) -> MRSequence | None:
-    """T1 (with contrast medium or without), T2 or FLAIR; None where words name none, or T1 and T2."""
+    """Find the weighting: T1 (with or without a contrast agent), T2 or FLAIR; None if none, or both T1 and T2."""
     words = split_words(text)
     weights = [
         (at, match["weight"]) for at, word in enumerate(words) if (match := _WEIGHTED_WORD.fullmatch(word))
     ]
     flairs = [at for at, word in enumerate(words) if _FLAIR_WORD.fullmatch(word)]
-    # A T1 FLAIR is a T1: the weighting stands before the technique.
+    # T1 FLAIR is T1-weighted: a weighting named before FLAIR wins.
     first_t1 = bool(weights) and weights[0][1] == "1"
     if flairs and not (first_t1 and weights[0][0] <= flairs[0]):
         return MRSequence.FLAIR
@@ -530,17 +532,17 @@ _MASK_WORD = re.compile(
 _DRAWN_REGION_WORD = re.compile(r"lesions?|rois?|病灶.*")
 _TUMOUR_WORD_AFTER_SEQUENCE = re.compile(
     r"tumou?rs?|gtv\w*|o?edema|肿瘤.*"
-)  # behind the sequence's word; else a patient's name
+)  # only after the sequence; before it, a patient's name
 _ANATOMY_WORD = re.compile(
     r"brain.*|parenchyma.*|skull.*|aseg|aparc.*|gm|wm|csf|tissues?|deface.*|face|head|cortex|ventricles?|脑掩膜|全脑.*"
 )
 _LESION_WORD = re.compile(
     r"tumou?rs?|lesions?|gliomas?|ot|肿瘤.*|病灶.*"
-)  # VSD.Brain.XX.O.OT: BRATS 2013's truth
+)  # OT: ground truth of BRATS 2013 (VSD.Brain.XX.O.OT)
 
 
 def is_mask_name(name: str) -> bool:
-    """Whether a name says that the file or folder is a mask, of a lesion or of something else."""
+    """Whether the name of a file or folder identifies a mask, of a lesion or of something else."""
     words = _extract_mask_words(name)
     drawn = any(
         _DRAWN_REGION_WORD.fullmatch(word) and not re.fullmatch(r"\d+", after)
@@ -552,7 +554,7 @@ def is_mask_name(name: str) -> bool:
 
 
 def is_lesion_mask_name(name: str) -> bool:
-    """Whether a name says that the file or folder is a lesion mask; a brain mask is none."""
+    """Whether the name of a file or folder identifies a lesion mask; False for a brain mask."""
     words = _extract_mask_words(name)
     anatomy = any(_ANATOMY_WORD.fullmatch(word) for word in words)
     lesion = any(_LESION_WORD.fullmatch(word) for word in words)
@@ -561,7 +563,7 @@ def is_lesion_mask_name(name: str) -> bool:
 
 
 def _extract_mask_words(name: str) -> list[str]:
-    """The words that may tell of a mask; of BIDS entities the label and the description."""
+    """Return the words that may identify a mask; of BIDS entities only the label and the description."""
     entities, rest = split_bids_entities(name)
     mask_text = " ".join([rest, *(f"{key} {entities[key]}" for key in ("label", "desc") if key in entities)])
     marked_text = f"{mask_text} seg" if "seg" in entities else mask_text
@@ -579,11 +581,11 @@ _POSTOPERATIVE = re.compile(
 
 
 def is_postoperative_description(words: str) -> bool:
-    """Whether a description or a session's name says that it was taken during or after surgery."""
+    """Whether a description or a session's name states that it was acquired during or after surgery."""
     return _POSTOPERATIVE.search(unicodedata.normalize("NFKC", words).replace("_", " ")) is not None
 
 
 def normalise_patient_id(patient_id: str) -> str:
-    """An id without what archives change in it: capitals, blanks, padding by ``^``."""
+    """Normalise what archives change in an id: case, blanks, padding with ``^``."""
     plain = unicodedata.normalize("NFKC", patient_id)
     return re.sub(r"[\s^=]+", " ", plain).strip().casefold()

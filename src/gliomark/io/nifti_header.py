@@ -1,4 +1,4 @@
-"""The binary header of a NIfTI file, checked before nibabel allocates what it claims."""
+"""Check the binary header of a NIfTI file before nibabel allocates the memory that it states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
-from gliomark.io.limits import check_data_length, check_voxel_count, is_regular_file
+from gliomark.io.size_limits import check_data_length, check_voxel_count, is_regular_file
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
@@ -20,17 +20,17 @@ _HEADER_CLASS_BY_SIZE = {348: Nifti1Header, 540: Nifti2Header}
 
 
 def check_nifti_header(file: Path) -> None:
-    """Check a NIfTI header's size, kind and offset against the file's length.
+    """Check a NIfTI header's shape, data type and offset against the length of the file.
 
-    A header that is none is left to nibabel to refuse.
+    Files with a header of the same size but another format (Analyze) are left to nibabel.
 
     Raises
     ------
-    GliomarkError
-        For a header that is not as long as NIfTI's, a size or an offset that cannot be right, more voxels than any
-        image, more bytes than the file can hold, and for values that lie in a link or in anything but a plain file.
+    InputError
+        If the header's size is not NIfTI's, a shape or offset is impossible, the shape has too many voxels or more
+        data than the file can contain, or the data file is not a regular file.
     OSError, EOFError, zlib.error, HeaderDataError
-        Where the file cannot be read or unpacked, or its kind of numbers is not known.
+        If the file cannot be read or decompressed, or its data type is unknown.
     """
     is_compressed, is_single_file = file.name.lower().endswith(".gz"), not file.name.lower().endswith(".hdr")
     with gzip.open(file) if is_compressed else file.open("rb") as stream:
@@ -40,7 +40,7 @@ def check_nifti_header(file: Path) -> None:
         shape, offset = _read_shape(file, header), float(header["vox_offset"])
         if not 0 <= offset <= _MAX_DATA_OFFSET:
             raise _create_header_error(file, "vox_offset", offset)
-        if np.isinf(header["scl_slope"]):  # nibabel takes it for none; none is written as 0 or NaN
+        if np.isinf(header["scl_slope"]):  # nibabel ignores it; "no scaling" is written as 0 or NaN
             raise GliomarkError(message("volume-scaling", file=file))
         if is_single_file:
             _check_extensions(file, stream, header, int(offset))
@@ -50,13 +50,13 @@ def check_nifti_header(file: Path) -> None:
 
 
 def _read_header(file: Path, stream: BufferedIOBase) -> Nifti1Header | None:
-    """The header by its size, little or big endian; None where it is no NIfTI header but of a size of one (Analyze).
+    """Read the header, little or big endian; None if it has the size of one but is not NIfTI (Analyze).
 
-    Raises: GliomarkError for another size.
+    Raise for any other size.
     """
     start = stream.read(4)
     sizes = {int.from_bytes(start, order) for order in ("little", "big")} & set(_HEADER_CLASS_BY_SIZE)
-    if not sizes:  # nibabel reads such a header by its other fields
+    if not sizes:  # nibabel would accept it by its other fields
         raise GliomarkError(message("volume-damaged", file=file))
     for size in sizes:
         binary = start + stream.read(size - 4)
@@ -68,7 +68,7 @@ def _read_header(file: Path, stream: BufferedIOBase) -> Nifti1Header | None:
 
 
 def _read_shape(file: Path, header: Nifti1Header) -> tuple[int, ...]:
-    """The lengths of the axes. Raises: GliomarkError for such as no image has."""
+    """Read the shape; raise if it is impossible."""
     dim = [int(length) for length in header["dim"]]
     if not 1 <= dim[0] <= 7:
         raise _create_header_error(file, "dim[0]", dim[0])
@@ -80,7 +80,7 @@ def _read_shape(file: Path, header: Nifti1Header) -> tuple[int, ...]:
 
 
 def _check_extensions(file: Path, stream: BufferedIOBase, header: Nifti1Header, offset: int) -> None:
-    """Every extension before the values must end before them: nibabel reads as many bytes as it claims."""
+    """Check that every extension ends before the values: nibabel reads as many bytes as it states."""
     index = int(header.sizeof_hdr)
     flag = stream.read(4)
     if len(flag) < 4 or flag[0] == 0:
@@ -97,8 +97,8 @@ def _check_extensions(file: Path, stream: BufferedIOBase, header: Nifti1Header, 
 
 
 def _locate_data_file(file: Path) -> Path:
-    """The file of values beside a .hdr. Raises: GliomarkError where it is no plain file."""
-    data_file = file.with_suffix(".IMG" if file.suffix == ".HDR" else ".img")  # as nibabel has it
+    """Return the data file of a .hdr; raise unless it is a regular file."""
+    data_file = file.with_suffix(".IMG" if file.suffix == ".HDR" else ".img")  # the same rule as nibabel's
     if is_regular_file(data_file):
         return data_file
     code = "volume-data-outside" if data_file.is_symlink() else "volume-data-missing"

@@ -1,11 +1,11 @@
-"""Picture folders: ``<patient>/<sequence>/<slice>.jpg|png|bmp|tif``, slices of one place sharing their name.
+"""Read picture folders: ``<patient>/<sequence>/<slice>.jpg|png|bmp|tif``; a slice has one name in all sequences.
 
-Pictures carry no geometry. Assumed, and said in the study's notes: axial slices as a viewer shows them
-(the patient's right on the left, the front on top), names ascending towards the head. Where the user
-gives no spacing, the longer side of a picture spans 240 mm and slices are min(6, 150 / number) mm apart.
+Pictures store no geometry. The following is assumed, with a note: axial slices in radiological convention (patient's
+right on image left, anterior at the top), and names that ascend from inferior to superior. Without a spacing from the
+user, the longer side of a picture is assumed to be 240 mm and the slice spacing min(6, 150 / number of slices) mm.
 
-Grey values are what a viewer shows, dark for 0: palettes, inverted scales (TIFF's MinIsWhite) and CMYK are
-resolved, transparent pixels are background, and the full depth of 16-bit and floating-point pictures is kept.
+Grey values are read as displayed, with 0 as black: palettes, inverted scales (TIFF's MinIsWhite) and CMYK are
+converted, transparent pixels become background, and 16-bit and floating-point pictures keep their full depth.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from gliomark.io.dataset_layout import list_visible_entries, resolve_folder_name
 from gliomark.io.grey_values import clean_grey_values, is_probably_inverted
-from gliomark.io.layout import list_visible_entries, resolve_folder_name
-from gliomark.io.limits import check_voxel_count
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, is_mask_name
+from gliomark.io.size_limits import check_voxel_count
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
@@ -36,17 +36,17 @@ PICTURE_FORMATS = (
     "JPEG",
     "BMP",
     "TIFF",
-)  # by content: other decoders of Pillow start programs (Ghostscript)
+)  # only these decoders: others of Pillow start programs (Ghostscript)
 MAX_PIXELS = 64e6  # 8000 x 8000
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 ASSUMED_FIELD_OF_VIEW_MM = 240.0
 MAX_ASSUMED_SLICE_SPACING_MM = 6.0
 ASSUMED_BRAIN_HEIGHT_MM = 150.0
-# JPEG decoders round each channel on their own, by a level or two; a coloured mark differs by far more.
+# JPEG decoding rounds each channel separately, by one or two grey levels; coloured marks differ by far more.
 GREY_TOLERANCE = 3
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
-# The ways in which Pillow tells of damage, found by cutting and altering files of every kind.
+# What Pillow raises for damaged files, collected by truncating and altering files of every format.
 _READ_ERRORS = (
     OSError,
     SyntaxError,
@@ -59,7 +59,7 @@ _READ_ERRORS = (
 
 
 def list_picture_files(folder: Path) -> list[Path]:
-    """The pictures that lie directly in a folder, in no particular order."""
+    """List the pictures directly in a folder."""
     return [
         entry
         for entry in list_visible_entries(folder)
@@ -68,7 +68,7 @@ def list_picture_files(folder: Path) -> list[Path]:
 
 
 def has_pictures(patient_folder: Path) -> bool:
-    """Whether a folder is one patient's pictures: a subfolder named after a sequence holds some."""
+    """Whether a folder contains one patient's pictures: a subfolder named after a sequence has pictures."""
     folders = [entry for entry in list_visible_entries(patient_folder) if entry.is_dir()]
     return any(
         _find_folder_role(folder) in tuple(MRSequence) and list_picture_files(folder) for folder in folders
@@ -76,10 +76,25 @@ def has_pictures(patient_folder: Path) -> bool:
 
 
 def read_pictures(patient_folder: Path, spacing_mm: tuple[float, float, float] | None = None) -> Study:
-    """Read one patient's pictures; spacing_mm is the step from column to column, row to row, slice to slice.
+    """Read one patient's pictures.
 
-    Raises: GliomarkError when names or sizes differ between sequences, bit depths within one, or a picture is
-    damaged, coloured or half transparent, or a whole sequence black or a negative.
+    Parameters
+    ----------
+    patient_folder
+        Contains one subfolder per sequence and optionally one for the lesion mask.
+    spacing_mm
+        Spacing between columns, rows and slices in mm; assumed if None.
+
+    Returns
+    -------
+    Study
+        Series ``(slice, row, column)`` on one grid, marked as aligned.
+
+    Raises
+    ------
+    InputError
+        If slice names or sizes differ between sequences, or bit depths within one; if a picture is damaged, in colour
+        or partly transparent; if a sequence is constant or inverted; or if the spacing is invalid.
     """
     folders = _assign_folder_roles(patient_folder)
     listed = {role: _list_files_by_slice(folder) for role, folder in folders.items()}
@@ -125,10 +140,10 @@ _MINUS_SIGNS = str.maketrans("\N{MINUS SIGN}\N{EN DASH}", "--")
 
 
 def sort_slice_names(names: Iterable[str]) -> list[str]:
-    """Slice names in ascending order: by number where all are numbers (-71.5, 2, 10), else as a person counts.
+    """Sort slice names in ascending order: by number if all have one (-71.5, 2, 10), else in natural order.
 
-    Numbers may share words around them (``z-71.5mm``). A hyphen that all of several names with words have
-    joins word and number; I and S before numbers are inferior and superior, where both occur.
+    All names may have the same words around the number (``z-71.5mm``). If all have such words and a hyphen, the
+    hyphen is a separator, not a minus sign. If both I and S occur before numbers, they mean inferior and superior.
     """
     names = list(names)
     numbers = _parse_slice_numbers(_replace_decimal_underscores(names))
@@ -143,7 +158,7 @@ _UNDERSCORED_NAME = re.compile(
 
 
 def _replace_decimal_underscores(names: Sequence[str]) -> dict[str, str]:
-    """Each name as it is to be read: -71_5 as -71.5, where signs show that the numbers are places."""
+    """Read underscores as decimal points (-71_5 as -71.5) if minus signs show that the numbers are positions."""
     plain = {name: unicodedata.normalize("NFKC", name).translate(_MINUS_SIGNS) for name in names}
     matches = [_UNDERSCORED_NAME.fullmatch(name) for name in plain.values()]
     found = [match for match in matches if match]
@@ -159,7 +174,7 @@ def _replace_decimal_underscores(names: Sequence[str]) -> dict[str, str]:
 
 
 def _parse_slice_numbers(normalised_names: Mapping[str, str]) -> dict[str, float] | None:
-    """Each name's number, by how it is read; None where some have none, or two the same, as 1.1 and 1.10 would."""
+    """Parse the number of each name; None if one has no number or two are equal (1.1 and 1.10)."""
     names = list(normalised_names)
     matches = [_NUMBERED_NAME.fullmatch(name) for name in normalised_names.values()]
     found = [match for match in matches if match]
@@ -167,7 +182,7 @@ def _parse_slice_numbers(normalised_names: Mapping[str, str]) -> dict[str, float
         return None
     words = {match["before"].strip().upper() for match in found}
     parts = [match["part"] for match in found if match["part"]]
-    # 1.10 beside 1.9 is the tenth of the first, not a decimal: nobody writes the last zero of 1.10 alone
+    # 1.10 next to 1.9 is item 10 of group 1: a trailing zero shows that .10 is a counter, not a decimal
     has_trailing_zero = any(part.endswith("0") and len(part) > min(map(len, parts)) for part in parts)
     if (
         not (len(words) == 1 or words == {"I", "S"})
@@ -188,12 +203,12 @@ def _parse_slice_numbers(normalised_names: Mapping[str, str]) -> dict[str, float
 
 
 def compute_natural_sort_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorting key that puts ``slice9`` before ``slice10``; the name itself breaks ties."""
+    """Compute a sort key that puts ``slice9`` before ``slice10``; the name itself breaks ties."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
 
 
-# ---- which folder and file is what ------------------------------------------------------------------
+# ---- roles of folders and files ---------------------------------------------------------------------
 
 
 def _find_folder_role(folder: Path) -> str | None:
@@ -203,7 +218,7 @@ def _find_folder_role(folder: Path) -> str | None:
 
 
 def _assign_folder_roles(patient_folder: Path) -> dict[str, Path]:
-    """The patient's sequence folders and the mask's; two names for one sequence are an error."""
+    """Assign the patient's subfolders to sequences and the mask; raise if two have the same role."""
     folders: dict[str, Path] = {}
     for folder in (entry for entry in list_visible_entries(patient_folder) if entry.is_dir()):
         role = _find_folder_role(folder)
@@ -225,7 +240,7 @@ def _assign_folder_roles(patient_folder: Path) -> dict[str, Path]:
 
 
 def _list_files_by_slice(folder: Path) -> dict[str, Path]:
-    """Slice name (the file's stem) to file."""
+    """List the files by slice name (the file's stem)."""
     files: dict[str, Path] = {}
     for file in list_picture_files(folder):
         if file.stem in files:
@@ -239,7 +254,7 @@ def _list_files_by_slice(folder: Path) -> dict[str, Path]:
 
 
 def _check_unique_numbers(folder: Path, files: Mapping[str, Path]) -> None:
-    """Refuse 7.png beside 07.png: two names for one slice."""
+    """Raise if two names denote one slice, such as 7.png and 07.png."""
     known: dict[str, Path] = {}
     for name, file in files.items():
         plain = re.sub(
@@ -291,14 +306,14 @@ def _format_size(image: NDArray[np.float32]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """One slice. image: float32 ``(row, column)``, NaN where transparent; depth: how its greys are stored."""
+    """One slice. image: float32 ``(row, column)``, NaN where transparent; depth_text: its bit depth."""
 
     image: NDArray[np.float32]
     depth_text: Message
 
 
 def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
-    """Stack pictures in the order given: float32 ``(slice, row, column)``."""
+    """Read pictures in the given order into a stack, float32 ``(slice, row, column)``."""
     slices: list[_Picture] = []
     for file in files:
         slices.append(_read_picture(file))
@@ -331,7 +346,7 @@ def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
 
 
 def _read_picture(file: Path) -> _Picture:
-    """Read one whole picture, checked for everything that would make its grey values unsure."""
+    """Read one picture; raise if its grey values would be ambiguous."""
     try:
         with Image.open(file, formats=PICTURE_FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -361,25 +376,25 @@ def _read_picture(file: Path) -> _Picture:
 
 @dataclass(frozen=True)
 class _PixelFormat:
-    """How a file stores its values. bits: of one sample; inverted: 0 is white, and the decoder left it so."""
+    """How a file stores its values. bits: per sample; is_inverted: 0 is white and Pillow did not correct it."""
 
     bits: int
     is_signed: bool = False
     is_inverted: bool = False
 
 
-_WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # every other mode is of 8 bits
+_WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # all other modes have 8 bits
 
 
 def _read_pixel_format(file: Path, picture: Image.Image) -> _PixelFormat:
-    """Bits, sign and direction of a picture's values. Raises GliomarkError where they cannot be known or kept."""
+    """Read bits, sign and inversion of a picture's values; raise if they are unknown or not supported."""
     bits, is_signed, is_inverted = 16 if picture.mode.startswith("I") else 8, False, False
     if isinstance(picture, TiffImageFile):
         if _TIFF_PHOTOMETRIC not in picture.tag_v2:
             raise GliomarkError(message("picture-white-unknown", file=file))
         bits = max(picture.tag_v2.get(_TIFF_BITS, (1,)))
         is_signed = 2 in np.atleast_1d(picture.tag_v2.get(_TIFF_SAMPLE_FORMAT, 1))
-        # Pillow turns 8-bit values round itself, wider ones it hands on as they are stored.
+        # Pillow inverts 8-bit values itself, wider ones it returns as stored.
         is_inverted = picture.tag_v2[_TIFF_PHOTOMETRIC] == 0 and picture.mode in _WIDE_MODES
     elif isinstance(picture, PngImageFile):
         bits = file.read_bytes()[24]
@@ -393,14 +408,14 @@ def _read_pixel_format(file: Path, picture: Image.Image) -> _PixelFormat:
 
 
 def _format_depth(mode: str, pixel_format: _PixelFormat) -> Message:
-    """How finely greys are told apart; up to 8 bits all are spread over 0 to 255."""
+    """Format the bit depth; up to 8 bits, values are scaled to 0 to 255."""
     if mode == "F":
         return message("floating-point")
     return message("bits", count=pixel_format.bits if mode in _WIDE_MODES else 8)
 
 
 def _find_transparency(picture: Image.Image, pixel_format: _PixelFormat) -> NDArray[np.bool_] | None:
-    """Where a picture is transparent, ``(row, column)``; None where it is partly so, neither here nor there."""
+    """Find the transparent pixels, ``(row, column)``; None where any pixel is partly transparent."""
     key = picture.info.get("transparency")
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (picture.mode == "P" and key is not None):
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
@@ -409,13 +424,13 @@ def _find_transparency(picture: Image.Image, pixel_format: _PixelFormat) -> NDAr
         return np.zeros((picture.height, picture.width), dtype=bool)
     pixels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
     if picture.mode in ("1", "L"):
-        key = key * 255 // (2**pixel_format.bits - 1)  # values of fewer bits are spread over 0 to 255
+        key = key * 255 // (2**pixel_format.bits - 1)  # values of fewer bits are scaled to 0 to 255
     same = np.asarray(pixels == key).reshape(*pixels.shape[:2], -1)
     return np.asarray(same.all(axis=2))
 
 
 def _convert_to_grey(picture: Image.Image, pixel_format: _PixelFormat) -> NDArray[np.float32] | None:
-    """Grey values float32 ``(row, column)``; three channels that agree are grey too; None for any colour."""
+    """Convert to grey values, float32 ``(row, column)``; three equal channels are grey; None if in colour."""
     if picture.mode in _WIDE_MODES:
         pixels = np.asarray(picture).astype(np.float32)
         return _invert_grey_values(pixels, picture.mode, pixel_format) if pixel_format.is_inverted else pixels
@@ -430,7 +445,7 @@ def _convert_to_grey(picture: Image.Image, pixel_format: _PixelFormat) -> NDArra
 def _invert_grey_values(
     pixels: NDArray[np.float32], mode: str, pixel_format: _PixelFormat
 ) -> NDArray[np.float32]:
-    """White for black within the range of the stored values; floating-point numbers have none and change sign."""
+    """Invert within the range of the stored integers; floating-point values have no range and change sign."""
     if mode == "F":
         return -pixels
     highest = -1.0 if pixel_format.is_signed else 2.0**pixel_format.bits - 1
@@ -438,10 +453,9 @@ def _invert_grey_values(
 
 
 def _convert_to_mask(image: NDArray[np.float32], files: Sequence[Path]) -> NDArray[np.float32]:
-    """A mask's pictures as 0 and 1: above 127 where white is used (JPEG blurs edges), else above 0.
+    """Convert a mask's pictures to 0 and 1: threshold 127 if white is used (JPEG blurs edges), else 0.
 
-    Transparent pixels are no lesion. Raises: GliomarkError for masks that mark with 1 here and 255 there, and
-    for an inverted one.
+    Transparent pixels are background. Raise if some slices use 1 and others 255, or if the mask is inverted.
     """
     image = np.nan_to_num(image, nan=0.0)
     threshold = 127.0 if image.max() > 127 else 0.0
@@ -454,13 +468,13 @@ def _convert_to_mask(image: NDArray[np.float32], files: Sequence[Path]) -> NDArr
     return mask
 
 
-# ---- millimetres ------------------------------------------------------------------------------------
+# ---- geometry ---------------------------------------------------------------------------------------
 
 
 def _assume_geometry(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """LPS affine of a stack ``(slice, row, column)`` as displayed, and the notes on what is assumed."""
+    """Return the assumed LPS affine of a stack ``(slice, row, column)``, and notes on the assumptions."""
     orientation_note = message("picture-orientation-assumed")
     if spacing_mm is not None:
         if len(spacing_mm) != 3 or not all(0 < step < np.inf for step in spacing_mm):

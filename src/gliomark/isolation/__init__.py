@@ -1,13 +1,11 @@
-"""Bytes that somebody sent are read in a process of their own, which may crash, hang or swell without harm.
+"""Read untrusted files in a separate process, so that a crash, a hang or excessive memory use cannot harm the caller.
 
-``ReadingProcesses`` runs a function of a fixed list there. A process that did its work is used again; one that
-broke a limit or died is ended with all it started, and replaced. What comes back is data of the type that the function
-promises, never code (``answers``).
+``ReaderPool`` runs a function of a fixed list in a reader process. The process is reused after a successful call; after
+a crash or an exceeded limit it is killed with all processes that it started, and replaced. The result is data of the
+function's return type, never code (``result_files``).
 """
 
-from gliomark.isolation.limits import ReaderLimits
-from gliomark.isolation.pool import ReaderPool
-from gliomark.isolation.reads import (
+from gliomark.isolation.executor import (
     ReaderProcessError,
     ReadExecutor,
     read_items_skipping_crashes,
@@ -15,6 +13,8 @@ from gliomark.isolation.reads import (
     run_in_this_process,
     use_reader_pool,
 )
+from gliomark.isolation.reader_limits import ReaderLimits
+from gliomark.isolation.reader_pool import ReaderPool
 
 __all__ = [
     "ReaderLimits",

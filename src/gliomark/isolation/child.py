@@ -1,7 +1,7 @@
-"""The reading process itself: ``python -P -m gliomark.isolation.child LIMITS``, started by ``process`` alone.
+"""The reader process: ``python -P -m gliomark.isolation.child LIMITS``, started only by ``reader_process``.
 
-It gets questions on standard input, from the program that started it (pickled: they are trusted), and tells on standard
-output how each ended; answers are files. It ends when its parent does.
+It receives requests on standard input (pickled, because the parent process is trusted) and reports the outcome of each
+on standard output; results are files. It exits with its parent.
 """
 
 from __future__ import annotations
@@ -20,38 +20,53 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, get_type_hints
 
-from gliomark.isolation.answers import write_result
-from gliomark.isolation.limits import ReaderLimits, read_peak_memory_bytes
+from gliomark.isolation.reader_limits import ReaderLimits, read_peak_memory_bytes
+from gliomark.isolation.result_files import write_result
 from gliomark.messages import to_message_record
 from gliomark.study import DATA_ERRORS, GliomarkError
 
-# The only functions that run here.
+# The only functions that a reader process runs.
 ALLOWED_FUNCTIONS = frozenset({
     "gliomark.cohort.anonymise:clean_files",
-    "gliomark.cohort.anonymise:find_files",
+    "gliomark.cohort.anonymise:read_file_headers",
     "gliomark.io:read_study",
     "gliomark.io:find_patients",
-    "gliomark.found_outline:outline_among",
+    "gliomark.found_outline:read_supplied_masks",
     "gliomark.io.dicom:read_headers",
-    "gliomark.io.dicom.duplicates:hash_of_image",
-    "gliomark.io.dicom.repeats:hash_of_pixels",
+    "gliomark.io.dicom.duplicate_uids:hash_image_or_file",
+    "gliomark.io.dicom.repeated_images:hash_pixel_data",
     "gliomark.io.dicom.volume:read_series",
-    "gliomark.io.masks:read_masks_on",
+    "gliomark.io.masks:read_masks_on_grids",
     "gliomark.reporting.dicom:write_dicom_results",
-    "gliomark.reporting.dicom.sources:require_dicom",
-    "gliomark.server.intake:asked_of",
-    "gliomark.server.intake:take_in",
+    "gliomark.reporting.dicom.source_headers:check_dicom_source",
+    "gliomark.server.study_import:create_prediction_request",
+    "gliomark.server.study_import:import_study",
 })  # fmt: skip
-PRELOADED_MODULES = ("gliomark.found_outline", "gliomark.server.intake")  # imported before the first question
-READY_REPLY = "ready"  # told then
-PROGRESS_FILE = "at"  # the file in an answer's folder that tells which file is being read
+PRELOADED_MODULES = (
+    "gliomark.found_outline",
+    "gliomark.server.study_import",
+)  # imported before the first request
+READY_REPLY = "ready"  # the reply after these imports
+PROGRESS_FILE = "at"  # in a result's folder: the path of the file being read
 PROGRESS_BYTES = 4096
-MAX_REASON_LENGTH = 400  # characters of a library's own words
+MAX_REASON_LENGTH = 400  # characters of a library's error text
 
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """function: ``module:name``; folder: where the answer goes; directory: that relative paths start from."""
+    """A call to run in a reader process.
+
+    Attributes
+    ----------
+    function_name
+        ``module:name``, one of ``ALLOWED_FUNCTIONS``.
+    args, kwargs
+        Its arguments.
+    result_folder
+        Where the result is written.
+    working_folder
+        The base of relative paths.
+    """
 
     function_name: str
     args: tuple[Any, ...]
@@ -61,8 +76,7 @@ class ReadRequest:
 
 
 class _FileProgress:
-    """Which file is being read: the last that Python opened and that is not part of the program itself. That it opens
-    its own files, to import them, is progress all the same."""
+    """Tracks the last file opened outside the program; opening the program's own modules also counts as progress."""
 
     def __init__(self) -> None:
         self._progress_file, self._opened_count, self._current_path = -1, 0, ""
@@ -72,10 +86,12 @@ class _FileProgress:
         sys.addaudithook(self._on_audit_event)
 
     def start_tracking(self, result_folder: Path) -> None:
+        """Start tracking, and create the progress file in the result folder."""
         self._current_path = ""
         self._progress_file = os.open(result_folder / PROGRESS_FILE, os.O_RDWR | os.O_CREAT, 0o600)
 
     def stop_tracking(self) -> None:
+        """Stop tracking."""
         file, self._progress_file = self._progress_file, -1
         os.close(file)
 
@@ -91,7 +107,7 @@ class _FileProgress:
 
 
 def main() -> None:
-    """Answer one question after the other until standard input ends."""
+    """Run requests until standard input ends, or the process has to be replaced."""
     limits = ReaderLimits(**json.loads(sys.argv[1]))
     requests, reply_pipe = _redirect_standard_streams()
     limits.apply_to_process()
@@ -111,7 +127,7 @@ def main() -> None:
 
 
 def _redirect_standard_streams() -> tuple[queue.SimpleQueue[ReadRequest], BinaryIO]:
-    """Standard input and output are kept for the parent; what a library prints goes where errors go."""
+    """Reserve standard input and output for the parent; what libraries print goes to standard error."""
     request_pipe, reply_pipe = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     null_device = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null_device, 0)
@@ -132,9 +148,9 @@ def _receive_requests(request_pipe: BinaryIO, requests: queue.SimpleQueue[ReadRe
 
 
 def _exit_with_parent(lifeline: int) -> None:
-    """Have the system end this process, and all it started, when the pipe's other end closes: when the parent dies.
+    """Let Linux kill this process and all that it started when the parent closes its end of the pipe, or dies.
 
-    Also where a library neither returns nor lets another thread run.
+    This works even if a library neither returns nor releases the interpreter lock.
     """
     if sys.platform != "linux":
         return
@@ -146,13 +162,13 @@ def _exit_with_parent(lifeline: int) -> None:
 
 
 def _prefer_for_oom_kill() -> None:
-    """Where the whole machine runs out of memory, this process is the one to go."""
+    """Let the kernel's out-of-memory killer choose this process first."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _run_request(request: ReadRequest, progress: _FileProgress) -> dict[str, Any]:
-    """Do what was asked; how it ended, in the parent's words (``pool``)."""
+    """Run the requested function; return the outcome in the form that ``reader_pool`` expects."""
     try:
         os.chdir(request.working_folder)
         function = _resolve_allowed_function(request.function_name)

@@ -1,4 +1,4 @@
-"""What a weights file says of itself: its card, read strictly, so that nothing impossible is found out later."""
+"""The model card of a weights file, validated strictly when it is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import AfterValidator, Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from gliomark.messages import Message, message
-from gliomark.models.bounds import STRICT_CONFIG, Fraction, parse_record
+from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
 from gliomark.study import GliomarkError, MRSequence
 
-SEGMENTATION_PART = "segmentation"  # the outlining network's part of the file
+SEGMENTATION_PART = "segmentation"  # prefix of the segmentation network's tensors
 MAX_VALUE_LENGTH = 80
 
 
@@ -25,14 +25,14 @@ def _parse_sequence_name(name: str) -> str:
 
 def _check_not_reserved(name: str) -> str:
     if name == SEGMENTATION_PART:
-        raise ValueError("a marker cannot be called so")
+        raise ValueError("this name is reserved")
     return name
 
 
 CardText = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 NonEmptyText = Annotated[CardText, Field(min_length=1, max_length=1000)]
 SequenceName = Annotated[str, AfterValidator(_parse_sequence_name)]
-# a part of files' names
+# a marker's name becomes part of file names
 MarkerName = Annotated[
     str,
     Field(max_length=100, pattern=r"^[^.\s/\\\x00-\x1f\x7f]([^/\\\x00-\x1f\x7f]*[^.\s/\\\x00-\x1f\x7f])?$"),
@@ -43,10 +43,15 @@ MarkerName = Annotated[
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
 class MarkerValidation:
-    """How well the recipe told the marker on patients it never saw: AUC by patient, out of fold.
+    """Out-of-fold AUC of the training recipe, by patient, with its 95 % interval.
 
-    auc, low, high: with its 95 % interval; patients, positives: on how many; cohort: where they come from.
-    Raises ValueError where these are no such figures.
+    auc, low, high: the AUC and its interval, 0 to 1; patients, positives: number of patients and of positive ones;
+    cohort: the cohort's name.
+
+    Raises
+    ------
+    ValueError
+        If the values are inconsistent.
     """
 
     auc: float
@@ -62,21 +67,40 @@ class MarkerValidation:
 
     @property
     def is_better_than_chance(self) -> bool:
-        """Whether the whole interval lies above 0.5."""
+        """Whether the interval lies entirely above 0.5."""
         return self.low > 0.5
 
 
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
 class MarkerCard:
-    """One marker's KiNet and LightGBM.
+    """Card of one marker: its network, its trees and their validation.
 
-    column: the clinical column it was trained on; positive, negative: the two levels in a word; label: what
-    positive means; threshold: for the patient-level probability; age_cut: years, the training patients' mean
-    (METHOD section 2, step 8), None where metadata was left out; architecture: the network's settings;
-    calibration: intercept and slope on the trees' log-odds; performance: held-out figures with intervals, in
-    words; warning: shown with every answer; validation: the same figures as numbers, None where they were not
-    measured.
+    Attributes
+    ----------
+    column
+        Clinical column on which it was trained.
+    title
+        Name of the marker as shown.
+    positive, negative
+        Names of the two levels.
+    label
+        Definition of the positive level.
+    threshold
+        Threshold of the patient-level probability, 0 to 1.
+    age_cut
+        Mean age of the training patients in years (section 2, step 8 of docs/method.md); None: age and sex are
+        not used.
+    architecture
+        Settings of the network and of its inference.
+    calibration
+        Intercept and slope on the trees' log-odds.
+    performance
+        Held-out results with intervals, as text.
+    warning
+        Shown with every prediction.
+    validation
+        The held-out AUC as numbers; None if it was not measured.
     """
 
     column: NonEmptyText
@@ -96,12 +120,12 @@ class MarkerCard:
 
     @property
     def is_level_reported(self) -> bool:
-        """Whether an answer may be called positive or negative: measured, and told from chance."""
+        """Whether a prediction may state a level: the marker is validated and better than chance."""
         return self.validation is not None and self.validation.is_better_than_chance
 
     @property
     def validation_message(self) -> Message:
-        """How well the marker was told on patients it never saw, and whether a level is named for that reason."""
+        """Message with the out-of-fold AUC and whether predictions state a level."""
         if self.validation is None:
             return message("marker-not-validated")
         code = "marker-better-than-chance" if self.is_level_reported else "marker-at-chance"
@@ -110,7 +134,7 @@ class MarkerCard:
 
 @with_config(STRICT_CONFIG)
 class PreparationRecord(TypedDict, total=False):
-    """``PreparationSettings`` in a card."""
+    """``PreparationConfig`` in a card: k slices, side of a slice in pixels, pixel and step size in mm."""
 
     k: Annotated[int, Field(ge=1, le=1000)]
     size: Annotated[int, Field(ge=32, le=1024)]
@@ -121,10 +145,12 @@ class PreparationRecord(TypedDict, total=False):
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
 class ModelCard:
-    """What the weights are. rule: "joint", "union" or "single", how the sequences make one outline.
+    """Model card of a weights file.
 
-    stand_ins: a sequence that may be shown in another's place, always with a warning and without a
-    marker level. training_patients and folds_sha256 say who was trained on.
+    rule: "joint", "union" or "single", how the sequences are combined into one segmentation; segmentation: settings of
+    the network and of its inference; segmentation_threshold: probability, 0 to 1; stand_ins: substitutes for a missing
+    sequence, used with a warning and without predicting markers; training_patients and folds_sha256 identify the
+    training data.
     """
 
     name: NonEmptyText
@@ -146,7 +172,13 @@ class ModelCard:
 
 
 def parse_card(path: Path, text: str) -> ModelCard:
-    """The card in a file's header. Raises GliomarkError, naming the field, for what is none."""
+    """Parse and validate the card in a file's header.
+
+    Raises
+    ------
+    WeightsError
+        If the text is not a complete and consistent card; the message names the field.
+    """
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -156,7 +188,7 @@ def parse_card(path: Path, text: str) -> ModelCard:
     if not isinstance(record, dict):
         raise GliomarkError(message("weights-card-unreadable", path=path, reason=_shorten_text(record)))
     for marker in _get_marker_records(record).values():
-        marker.pop("informative", None)  # said by older files; now the validation does
+        marker.pop("informative", None)  # present in older files, replaced by the validation
     if missing := _find_missing_fields(record):
         raise GliomarkError(message("weights-card-incomplete", path=path, fields=", ".join(sorted(missing))))
     try:
@@ -168,7 +200,13 @@ def parse_card(path: Path, text: str) -> ModelCard:
 
 
 def check_marker_name(name: str) -> None:
-    """Raise GliomarkError where a marker cannot be called so: files are named by it."""
+    """Check that a marker's name can be part of file names.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot.
+    """
     try:
         parse_record(MarkerName, name)
     except ValueError:
@@ -176,7 +214,7 @@ def check_marker_name(name: str) -> None:
 
 
 def create_invalid_field_message(path: Path | str, error: ValueError, *field_path: str) -> Message:
-    """Which field of a card is impossible, in a sentence. place: where in the card the checked record stands."""
+    """Create a message that names the invalid field of a card; field_path: path of the checked record in the card."""
     if not isinstance(error, ValidationError):
         return message(
             "weights-card-unknown",
@@ -191,14 +229,14 @@ def create_invalid_field_message(path: Path | str, error: ValueError, *field_pat
 
 
 def _get_marker_records(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The markers' records; nothing of what is no such thing, which the check then finds."""
+    """Return the records of the markers; other values are skipped here and reported by validation."""
     markers = record.get("markers")
     markers = markers if isinstance(markers, dict) else {}
     return {name: marker for name, marker in markers.items() if isinstance(marker, dict)}
 
 
 def _find_missing_fields(record: dict[str, Any]) -> set[str]:
-    """Every field must be stated, except a marker's validation: files of before have none."""
+    """Return the missing fields; only a marker's validation, which older files lack, may be absent."""
     missing = {f.name for f in fields(ModelCard)} - set(record)
     required = {f.name for f in fields(MarkerCard)} - {"validation"}
     for name, marker in _get_marker_records(record).items():
@@ -207,18 +245,18 @@ def _find_missing_fields(record: dict[str, Any]) -> set[str]:
 
 
 def _check_consistency(card: ModelCard) -> None:
-    """What no field shows by itself. Raises ValueError."""
+    """Check the consistency of several fields. Raises ValueError."""
     if len(set(card.sequences)) < len(card.sequences):
-        raise ValueError(f"sequences: {' + '.join(card.sequences)} names one twice")
+        raise ValueError(f"sequences: {' + '.join(card.sequences)} contains one twice")
     for wanted, shown in card.stand_ins.items():
         if wanted not in card.sequences or shown in card.sequences:
-            raise ValueError(f"stand_ins: {shown} cannot stand in for {wanted}")
+            raise ValueError(f"stand_ins: {shown} cannot replace {wanted}")
     for name, marker in card.markers.items():
         if marker.positive == marker.negative:
-            raise ValueError(f"{name}: both levels are called {marker.positive}")
+            raise ValueError(f"{name}: both levels are named {marker.positive}")
 
 
 def _shorten_text(value: object) -> str:
-    """On one line and not too long: a file may state anything."""
+    """Shorten a value to one line, because a file may contain any text."""
     text = " ".join(str(value).split())
     return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."

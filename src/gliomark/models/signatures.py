@@ -1,6 +1,6 @@
-"""Detached signatures of weights files, in minisign's format (Ed25519 over BLAKE2b), beside the file as ``.minisig``.
+"""Detached signatures of weights files in minisign's format (Ed25519 over BLAKE2b), stored beside the file.
 
-A hospital checks one with the common tool as well: ``minisign -Vm model.safetensors -p group.pub``.
+A signature can also be checked with minisign itself: ``minisign -Vm model.safetensors -p group.pub``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import minisign
 
 from gliomark.files import atomic_write, convert_write_errors
 from gliomark.messages import message
-from gliomark.models.file_bytes import read_small_file, read_weights_bytes
+from gliomark.models.file_reading import read_small_file, read_weights_bytes
 from gliomark.study import GliomarkError
 
 UNSIGNED, UNCHECKED = "unsigned", "not checked"
 SIGNATURE_SUFFIX = ".minisig"
-KEY_ID_BYTES = slice(2, 10)  # of a decoded key or signature, after two bytes that name the algorithm
+KEY_ID_BYTES = slice(2, 10)  # bytes of a decoded key or signature; the first two bytes name the algorithm
 
 
 @dataclass(frozen=True)
 class TrustPolicy:
-    """Whose weights are loaded.
+    """Which signatures a weights file must carry to be loaded.
 
-    keys: public keys by their id, in base64; required: whether an unsigned file is refused; pinned: the SHA-256 that a
-    file must still have, by its path.
+    public_keys: trusted keys in base64, by key id; is_signature_required: whether an unsigned file is refused;
+    pinned_hashes: the SHA-256 that a file must still have, by its path.
     """
 
     public_keys: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class TrustPolicy:
 
 @dataclass(frozen=True)
 class WeightsContent:
-    """A file's bytes, their SHA-256, and the id of the trusted key that signed them, ``UNSIGNED`` or ``UNCHECKED``."""
+    """Bytes of a weights file, their SHA-256 and the signing key's id (or ``UNSIGNED`` or ``UNCHECKED``)."""
 
     data: bytes
     sha256: str
@@ -49,14 +49,20 @@ class WeightsContent:
 
 @dataclass(frozen=True)
 class VerifiedSignature:
-    """A signature that was found right: the key's id and the comment that it also covers."""
+    """A valid signature: the key's id and the trusted comment, which the signature also covers."""
 
     key_id: str
     comment: str
 
 
 def read_trust_policy(key_files: Iterable[Path], is_signature_required: bool = False) -> TrustPolicy:
-    """The public keys in these files. Raises GliomarkError for what is none, and where one is demanded and missing."""
+    """Read public keys from files into a trust policy.
+
+    Raises
+    ------
+    WeightsError
+        If a file is not a minisign public key, or a signature is required and no key is given.
+    """
     keys = dict(_read_public_key(file) for file in key_files)
     if is_signature_required and not keys:
         raise GliomarkError(message("signature-no-key"))
@@ -64,9 +70,12 @@ def read_trust_policy(key_files: Iterable[Path], is_signature_required: bool = F
 
 
 def read_verified_content(path: Path, trust: TrustPolicy) -> WeightsContent:
-    """A weights file's bytes and who signed them: what is checked is what is returned.
+    """Read a weights file once and verify it, so that the bytes that were verified are the bytes returned.
 
-    Raises GliomarkError where it is no such file or ``trust`` does not allow it.
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read, has changed since it was pinned, or lacks a required signature.
     """
     content = read_weights_bytes(path)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -82,9 +91,12 @@ def read_verified_content(path: Path, trust: TrustPolicy) -> WeightsContent:
 
 
 def verify_signature(path: Path, content: bytes, trust: TrustPolicy) -> VerifiedSignature:
-    """The signature beside the file, found right over ``content`` by one of the trusted keys.
+    """Verify the signature beside the file against its bytes and the trusted keys.
 
-    Raises GliomarkError where it is missing, damaged, another file's or by another key.
+    Raises
+    ------
+    WeightsError
+        If the signature is missing or damaged, belongs to another file, or was made with an unknown key.
     """
     signature_path = build_signature_path(path)
     try:
@@ -108,9 +120,28 @@ def verify_signature(path: Path, content: bytes, trust: TrustPolicy) -> Verified
 def sign_weights(
     path: Path, content: WeightsContent, key_path: Path, ask_password: Callable[[], str]
 ) -> Path:
-    """Sign a file's bytes, beside it; an older signature is replaced. ask: for the key's password, where it has one.
+    """Sign the bytes of a weights file and write the signature beside it, replacing an older one.
 
-    Raises GliomarkError where the key cannot be read or opened.
+    Parameters
+    ----------
+    path
+        The weights file.
+    content
+        Its bytes and their SHA-256, which the trusted comment contains.
+    key_path
+        The secret key.
+    ask_password
+        Called for the password if the key is encrypted.
+
+    Returns
+    -------
+    Path
+        The signature file.
+
+    Raises
+    ------
+    WeightsError
+        If the key cannot be read or decrypted.
     """
     try:
         secret = minisign.SecretKey.from_bytes(read_small_file(key_path))
@@ -129,9 +160,28 @@ def sign_weights(
 
 
 def create_key_pair(key_path: Path, password: str) -> tuple[Path, Path, str]:
-    """A new pair as ``name.key``, for its owner alone, and ``name.pub``; with the key's id.
+    """Create a key pair: ``NAME.key``, readable by its owner only, and ``NAME.pub``.
 
-    password: of the secret key; none where it is empty. Raises GliomarkError where either file is there already.
+    Parameters
+    ----------
+    key_path
+        Path of both files without the extension.
+    password
+        Encrypts the secret key; empty: the key is not encrypted.
+
+    Returns
+    -------
+    Path
+        The secret key file.
+    Path
+        The public key file.
+    str
+        The key's id.
+
+    Raises
+    ------
+    WeightsError
+        If either file already exists.
     """
     secret_file, public_file = (key_path.with_name(key_path.name + suffix) for suffix in (".key", ".pub"))
     for file in (secret_file, public_file):
@@ -149,7 +199,7 @@ def create_key_pair(key_path: Path, password: str) -> tuple[Path, Path, str]:
 
 
 def build_signature_path(path: Path) -> Path:
-    """Where a file's signature lies: beside it, ``.minisig`` added to its name."""
+    """Return the path of a file's signature: the file's name followed by ``.minisig``."""
     return path.with_name(path.name + SIGNATURE_SUFFIX)
 
 
@@ -162,7 +212,7 @@ def _read_public_key(file: Path) -> tuple[str, minisign.PublicKey]:
 
 
 def _decode_key_id(line: bytes) -> str:
-    """As the tool shows it, 16 hexadecimal digits: the number is stored with its lowest byte first."""
+    """Return the key id as minisign prints it: 16 hexadecimal digits; it is stored in little-endian order."""
     return base64.b64decode(line)[KEY_ID_BYTES][::-1].hex().upper()
 
 

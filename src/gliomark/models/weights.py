@@ -1,8 +1,7 @@
-"""One safetensors file per model: every network of the cascade, and all that is needed to judge it.
+"""Read and write weights files: one safetensors file per model, with every network and a JSON model card.
 
-The header carries a JSON card; a file without a full card, cut short or altered is refused, and so is one that holds
-what no training leaves, such as weights that are not numbers. Whether the tensors fit the networks that the card names
-is ``models.building``'s to see.
+A file that is cut short, altered or without a complete card is refused, as is one with values that training cannot
+produce, such as NaN or infinity. ``models.network_loading`` checks that the tensors fit the networks named in the card.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ __all__ = ["MarkerCard", "MarkerValidation", "ModelCard", "Weights", "load_weigh
 
 SCHEMA_VERSION = 2
 PRIOR_TENSOR = "prior"
-TREES_TENSOR = "lightgbm"  # a marker's, as text
+TREES_TENSOR = "lightgbm"  # name of a marker's tensor that holds its trees as text
 TENSOR_TYPES = ("F16", "BF16", "F32", "I64", "U8")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded file: its card, its tensors by name (``segmentation/...``, ``<marker>/...``), its hash.
+    """A loaded weights file: card, tensors by name (``segmentation/...``, ``<marker>/...``) and hashes.
 
-    sha256: of the content, the same however the file is arranged; file_sha256: of the file's bytes; signature: the id
-    of the trusted key that signed them, or that nobody did, see ``signatures.read_checked``.
+    sha256: of card and tensors, independent of their order in the file; file_sha256: of the file's bytes; signature:
+    id of the trusted key that signed the file, or why there is none, see ``signatures.read_verified_content``.
     """
 
     card: ModelCard
@@ -49,7 +48,7 @@ class Weights:
     signature: str = UNSIGNED
 
     def get_tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors under ``prefix/``, the prefix taken off; floating ones in single precision."""
+        """Return the tensors, of any shape, under ``prefix/`` by name without it; floating-point ones as float32."""
         start = prefix + "/"
         return {
             name.removeprefix(start): tensor.float() if tensor.is_floating_point() else tensor
@@ -61,10 +60,25 @@ class Weights:
 def save_weights(
     path: Path, card: ModelCard, tensors: Mapping[str, Tensor], check: Callable[[Weights], object] = id
 ) -> None:
-    """Write whole or not at all; floating tensors in half precision, which keeps a model small.
+    """Write a weights file atomically, floating-point tensors in half precision.
 
-    What is to be written is first loaded as any file is, and shown to ``check``. Raises GliomarkError, an older file
-    staying as it was, for weights that cannot be loaded and where the file cannot be written.
+    The content is loaded again before it is written; an existing file stays unchanged if an error is raised.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    card
+        The model card.
+    tensors
+        Tensors of any shape by name, such as ``segmentation/...``.
+    check
+        Called with the weights as loaded from the content, before the file is written.
+
+    Raises
+    ------
+    WeightsError
+        If a tensor contains NaN or infinity, or the content could not be loaded.
     """
     half_tensors = {
         n: (t.half() if t.is_floating_point() else t).detach().contiguous().cpu() for n, t in tensors.items()
@@ -84,8 +98,10 @@ def save_weights(
 
 
 def _sort_header(content: bytes) -> bytes:
-    """The file with what its header says in one order: safetensors writes its metadata in a random one, and the same
-    weights would not be the same file."""
+    """Sort the metadata in the file's header.
+
+    safetensors writes it in random order, so that the same weights would not give the same file.
+    """
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
@@ -95,15 +111,30 @@ def _sort_header(content: bytes) -> bytes:
 
 
 def load_weights(path: Path, trust: TrustPolicy = TrustPolicy()) -> Weights:
-    """Read and check a weights file; its signature, where ``trust`` asks for one, over the very bytes that are loaded.
+    """Read and check a weights file.
 
-    Raises GliomarkError where it is missing, cut short, altered or bare, or states or holds what cannot be.
+    Parameters
+    ----------
+    path
+        The weights file.
+    trust
+        Which signatures are required. The signature is verified over the bytes that are loaded.
+
+    Returns
+    -------
+    Weights
+        The model card, tensors and hashes.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, cut short, altered or not trusted, or if its card or a tensor is not valid.
     """
     return _parse_weights(path, read_verified_content(path, trust))
 
 
 def _parse_weights(path: Path, content: WeightsContent) -> Weights:
-    """A file's content as weights; path: what it is called."""
+    """Parse the content of a weights file; the path is used in messages."""
     metadata, entries = _parse_header(path, content.data)
     if metadata.get("schema_version") != str(SCHEMA_VERSION) or "card" not in metadata:
         raise GliomarkError(message("weights-other-version", path=path, version=SCHEMA_VERSION))
@@ -117,20 +148,20 @@ def _parse_weights(path: Path, content: WeightsContent) -> Weights:
 
 
 def _parse_header(path: Path, content: bytes) -> tuple[dict[str, str], dict[str, Any]]:
-    """The header's words, and of every tensor its type, shape and place."""
+    """Return the header's metadata, and the type, shape and position of every tensor."""
     length = int.from_bytes(content[:8], "little")
     try:
         header = json.loads(content[8 : 8 + length])
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its words are no text")
+            raise ValueError("the metadata is not text")
         return metadata, header
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise GliomarkError(message("weights-damaged", path=path, reason=_format_reason(error))) from None
 
 
 def _check_tensor_entries(path: Path, entries: Mapping[str, Any]) -> None:
-    """Types that gliomark writes, and none of nothing."""
+    """Raise WeightsError for a tensor of an unsupported type or without elements."""
     for name, entry in entries.items():
         kind, shape = (entry.get(key) for key in ("dtype", "shape")) if isinstance(entry, dict) else (0, 0)
         if kind not in TENSOR_TYPES or not isinstance(shape, list) or 0 in shape:
@@ -152,7 +183,7 @@ def _parse_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[str]) -> None:
-    """Every tensor belongs to a part of the model and is made of numbers."""
+    """Raise WeightsError for a tensor that belongs to no part of the model, or is not finite."""
     parts = {SEGMENTATION_PART, *markers}
     prior = tensors.get(PRIOR_TENSOR)
     if prior is not None and (prior.ndim != 2 or not prior.is_floating_point()):
@@ -171,7 +202,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _format_names(names: list[str]) -> str:
-    """A few names, printable and on one line: a broken file may hold any."""
+    """Format up to three names as printable text on one line; a damaged file may contain any name."""
     shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:3])
     return shown[:200] + (f" (+{len(names) - 3})" if len(names) > 3 else "")
 

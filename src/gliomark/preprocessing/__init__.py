@@ -1,5 +1,5 @@
-"""From a Study as stored to a SliceStack: one grid, brain only, normalised, K slices (METHOD section 2)."""
+"""Convert a Study to a SliceStack: one grid, skull-stripped, normalised, K slices (``docs/method.md``, section 2)."""
 
-from gliomark.preprocessing.prepare import PreparationConfig, prepare
+from gliomark.preprocessing.preparation import PreparationConfig, prepare
 
 __all__ = ["PreparationConfig", "prepare"]

@@ -1,4 +1,4 @@
-"""Grey values made comparable: outliers clipped, z-score inside the brain (METHOD section 2, step 3)."""
+"""Normalise grey values: clip outliers, z-score inside the brain (``docs/method.md``, section 2, step 3)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CLIP_PERCENTILES = (0.5, 99.5)
 
 
 def clip_outliers(image: sitk.Image) -> sitk.Image:
-    """The image as float32, clipped to its 0.5-99.5 percentiles: one wild voxel must not stretch a histogram."""
+    """Clip an image to its 0.5 to 99.5 percentiles, as float32; single outliers would stretch the histogram."""
     array = sitk.GetArrayViewFromImage(image)
     low, high = np.percentile(array, CLIP_PERCENTILES)
-    if low == high:  # a brain in a vast background
+    if low == high:  # a small brain in a large background
         low, high = array.min(), array.max()
     return sitk.Clamp(image, sitk.sitkFloat32, float(low), float(high))
 
@@ -24,10 +24,29 @@ def clip_outliers(image: sitk.Image) -> sitk.Image:
 def normalise_z_score(
     image: NDArray[np.float32], brain: NDArray[np.bool_], sequence: str = "The image"
 ) -> NDArray[np.float32]:
-    """Mean 0 and deviation 1 over the brain's voxels, after clipping to the 0.5-99.5 percentiles.
+    """Normalise to mean 0 and standard deviation 1 over the brain, after clipping to the 0.5 to 99.5 percentiles.
 
-    image, brain: ``(slice, row, column)``. Outside the brain the value is the brain's minimum, so that
-    background is never mistaken for mean brain. name: the sequence. Raises GliomarkError for a constant image.
+    Outside the brain the value is the brain's minimum, so that background differs from average brain
+    (``docs/method.md``, section 2, step 3).
+
+    Parameters
+    ----------
+    image
+        float32 ``(slice, row, column)``.
+    brain
+        bool ``(slice, row, column)``.
+    sequence
+        The sequence, for messages.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        The normalised image ``(slice, row, column)``.
+
+    Raises
+    ------
+    InputError
+        If the image is constant in the brain.
     """
     inside = image[brain]
     low, high = np.percentile(inside, CLIP_PERCENTILES)

@@ -1,6 +1,6 @@
-"""Whether images can be laid on each other, and whether their millimetres can be those of a head.
+"""Check that images have comparable orientations and that their dimensions are those of a head.
 
-Wrong units or a wrong step change every area and volume, and what the networks see, without any other sign.
+A wrong unit or spacing changes every area and volume and the input of the networks, and nothing else would show it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ from gliomark.geometry import compute_field_of_view, compute_spacing
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, Series
 
-# A brain cut out tightly is 120 mm wide; a stack across it may be a slab. 512 voxels of 1 mm are padded images.
+# A tightly cropped brain is 120 mm wide; the stack may be thin. Padded images have up to 512 voxels of 1 mm.
 MIN_FIELD_OF_VIEW_MM = 100.0
 MAX_FIELD_OF_VIEW_MM = 520.0
-# Men of 2 m have 1.8 litres; the mask adds a few per cent. Brain and upper cord together are at most 170 mm high.
+# A man of 2 m has a brain of 1.8 litres; the mask adds a few per cent. Brain with upper cord is at most 170 mm high.
 MAX_BRAIN_ML = 2200.0
 MAX_BRAIN_EXTENT_MM = np.array([190.0, 220.0, 190.0])
 SMALL_BRAIN_WARNING_ML = 700.0
 
 
 def check_orientations_stated(series: Iterable[Series]) -> None:
-    """Raise GliomarkError where some state an orientation and others do not: left and right may differ."""
+    """Check that either all series state an orientation or none: otherwise left and right may differ.
+
+    Raises
+    ------
+    InputError
+        If only some state one.
+    """
     series = list(series)
     stated = [one.source.name for one in series if one.is_oriented]
     assumed = [one for one in series if not one.is_oriented]
@@ -36,7 +42,13 @@ def check_orientations_stated(series: Iterable[Series]) -> None:
 
 
 def check_fields_of_view(series: Iterable[Series]) -> None:
-    """Raise GliomarkError, naming the file, for a field of view that no image of a head has."""
+    """Check that the fields of view are those of a head: 100 mm to 520 mm.
+
+    Raises
+    ------
+    InputError
+        If one is too small or too large; the message names the file.
+    """
     for one in series:
         field = np.sort(compute_field_of_view(one.affine, one.image.shape))
         if field[1] < MIN_FIELD_OF_VIEW_MM or field[2] > MAX_FIELD_OF_VIEW_MM:
@@ -52,9 +64,21 @@ def check_fields_of_view(series: Iterable[Series]) -> None:
 
 
 def check_brain_size(brain: sitk.Image, series: Series, is_cut: bool) -> tuple[Message, ...]:
-    """What to warn of about a brain's size; brain: uint8 0/1, ``is_cut``: it goes on beyond the images.
+    """Check the size of the brain; return a warning if it is small.
 
-    Raises: GliomarkError, naming the file that it was found in, for a size that no person's brain has.
+    Parameters
+    ----------
+    brain
+        Brain mask, uint8 0 or 1.
+    series
+        The series from which it was extracted.
+    is_cut
+        Whether the brain extends beyond the images.
+
+    Raises
+    ------
+    InputError
+        If the brain is larger than any human brain; the message names the file.
     """
     mask = sitk.GetArrayViewFromImage(brain) > 0
     spacing = np.array(brain.GetSpacing())
@@ -78,7 +102,7 @@ def check_brain_size(brain: sitk.Image, series: Series, is_cut: bool) -> tuple[M
 
 
 def _compute_extent(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Voxels from the first to the last 0.5 % of a mask, column, row, slice: stray voxels do not count."""
+    """Compute the extent in voxels (column, row, slice), without the outer 0.5 % so that stray voxels do not count."""
     extents = []
     for axis in (2, 1, 0):
         others = tuple({0, 1, 2} - {axis})

@@ -1,4 +1,4 @@
-"""Rigid registration of one patient's sequences by mutual information (METHOD section 2, step 4)."""
+"""Rigid registration of one patient's sequences by mutual information (``docs/method.md``, section 2, step 4)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ MAX_SAMPLED_VOXELS = 60_000
 
 
 def register_rigidly(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Transform:
-    """The rigid transform from points of ``fixed`` to points of ``moving`` (both in LPS mm).
+    """Register two images rigidly; return the transform from points of ``fixed`` to points of ``moving`` (LPS mm).
 
-    Mattes mutual information, started from the scanner's own coordinates: the sequences of one examination
-    share them, and a patient moves by millimetres. Outliers are clipped first: one would leave all tissue a single
-    bin of the histogram. Two coarse levels descend its gradient; the finest level
-    compares values alone (Powell), because the gradient of thick slices is off by a share of a slice and
-    stops the descent half a millimetre early. Raises GliomarkError where the two cannot be brought together.
+    Maximises mutual information (Mattes et al. 2003), starting from scanner coordinates: the sequences of one
+    examination share them, and a patient moves by millimetres only. Outliers are clipped first, because a single one
+    would put all tissue into one bin of the histogram. Two coarse levels use gradient descent. The finest level uses
+    Powell's method without gradients, because the gradient of thick slices is biased by a fraction of a slice and
+    stops the descent half a millimetre early.
+
+    Raises
+    ------
+    InputError
+        If the images cannot be registered.
     """
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
@@ -32,7 +37,7 @@ def register_rigidly(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> si
         _optimise_coarse_levels(fixed, moving, transform, seed)
         _refine_finest_level(fixed, moving, transform, seed)
     except RuntimeError as error:
-        # too few slices, or not a point in common: ITK's own text fills a screen
+        # too few slices or no overlap; ITK's own message is too long to show
         raise GliomarkError(message("not-aligned")) from error
     return transform
 
@@ -40,7 +45,7 @@ def register_rigidly(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> si
 def _optimise_coarse_levels(
     fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform, seed: int
 ) -> None:
-    """The two coarse levels, over the whole field; ``rigid`` is changed in place."""
+    """Optimise the two coarse levels over the whole field of view; ``transform`` is changed in place."""
     method = _create_registration_method()
     method.SetMetricSamplingPercentagePerLevel([0.5, 0.2], seed)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60, relaxationFactor=0.6)
@@ -53,7 +58,7 @@ def _optimise_coarse_levels(
 
 
 def _refine_finest_level(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform, seed: int) -> None:
-    """The finest level, over the head alone; ``rigid`` is changed in place."""
+    """Optimise the finest level over the head only; ``transform`` is changed in place."""
     method = _create_registration_method()
     method.SetMetricSamplingPercentage(min(1.0, MAX_SAMPLED_VOXELS / fixed.GetNumberOfPixels()), seed)
     method.SetMetricFixedMask(_create_head_mask(fixed))
@@ -78,7 +83,7 @@ def _create_registration_method() -> sitk.ImageRegistrationMethod:
 
 
 def _create_head_mask(image: sitk.Image) -> sitk.Image:
-    """Where there is signal, and a little around it: air tells nothing but where the coil sees."""
+    """Create a mask of the signal with a small margin. Exclude air, which carries no anatomical information."""
     array = sitk.GetArrayViewFromImage(image)
     low = float(array.min())
     signal = image > low + 0.15 * (float(np.percentile(array, 99)) - low)
@@ -86,13 +91,13 @@ def _create_head_mask(image: sitk.Image) -> sitk.Image:
 
 
 def _shrink_to_resolution(image: sitk.Image, finest_mm: float = 1.4) -> sitk.Image:
-    """Shrunk so that no axis is finer than needed: a 1 mm head costs no more than a thick-slice one."""
+    """Shrink axes that are finer than needed, so that a 1 mm volume takes no longer than thick slices."""
     factors = [max(1, round(finest_mm / spacing)) for spacing in image.GetSpacing()]
     return sitk.BinShrink(image, factors)
 
 
 def _compute_overlap(fixed: sitk.Image, moving: sitk.Image) -> float:
-    """The share of ``fixed``'s box that ``moving``'s box covers in scanner coordinates."""
+    """Compute the share (0 to 1) of the box of ``fixed`` that ``moving`` covers in scanner coordinates."""
     small = sitk.Shrink(sitk.Image(fixed.GetSize(), sitk.sitkUInt8), [8, 8, 2])
     small.CopyInformation(sitk.Shrink(fixed, [8, 8, 2]))
     ones = sitk.Cast(sitk.Shrink(moving, [4, 4, 1]) * 0 + 1, sitk.sitkUInt8)

@@ -1,4 +1,4 @@
-"""Brain mask by deepbet (Fisch et al. 2024), and whether an image still has its skull."""
+"""Extract the brain with deepbet (Fisch et al. 2024), and detect images that are already skull-stripped."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gliomark.messages import message
 from gliomark.study import GliomarkError
 
 MIN_BRAIN_ML = 300.0
-MAX_BRAIN_MM3 = 2.1e6  # a whole head has well over three litres
-MAX_BRAIN_AREA_MM2 = 210e2  # of an axial slice; in 33 stripped images 159 to 198 cm2, in 57 heads from 208
-MAX_DARK_RING_RATIO = 1.4  # in the same images at most 1.3 without a skull; with one, mostly 1.5 to 4
+MAX_BRAIN_MM3 = 2.1e6  # a whole head has well over 3 litres
+MAX_BRAIN_AREA_MM2 = 210e2  # axial; 159 to 198 cm2 in 33 stripped images, at least 208 in 57 heads
+MAX_DARK_RING_RATIO = 1.4  # in the same images at most 1.3 without a skull, mostly 1.5 to 4 with one
 
 
 @cache
@@ -27,16 +27,19 @@ def _load_deepbet() -> BrainExtraction:
 
 
 def extract_brain_mask(image: sitk.Image) -> sitk.Image:
-    """The brain in a head image (T1 or T1C best) as uint8 0/1 on the same grid.
+    """Extract the brain of a head image, best T1 or T1C; uint8 0 or 1 on the same grid.
 
-    Raises GliomarkError where no brain of at least 300 ml is found.
+    Raises
+    ------
+    InputError
+        If no brain of at least 300 ml is found.
     """
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     nifti = nib.Nifti1Image(array.transpose(2, 1, 0), LPS_TO_RAS @ compute_image_affine(image))
     try:
         _, mask, millilitres = _load_deepbet().run(nifti)
     except (AssertionError, ValueError, RuntimeError) as error:
-        # deepbet asserts, or takes an arg-max of nothing, where its first look finds no foreground
+        # deepbet raises these if its first pass finds no foreground
         raise GliomarkError(message("brain-not-found", reason=str(error))) from error
     if millilitres < MIN_BRAIN_ML:
         raise GliomarkError(message("brain-too-small", ml=millilitres))
@@ -44,14 +47,15 @@ def extract_brain_mask(image: sitk.Image) -> sitk.Image:
 
 
 def is_skull_stripped(image: sitk.Image) -> bool:
-    """Whether the skull is gone: on an empty background lies no more than a brain, without a skull's dark ring.
+    """Whether an image is skull-stripped: brain-sized foreground on an empty background, without a dark skull ring.
 
-    Any crop will do. A head has 210 cm2 and more in its largest axial slice; under the scalp its skull is dark.
+    This also works on cropped images. A head has at least 210 cm2 in its largest axial slice, and its skull is dark
+    below the scalp.
     """
     background = _find_background_value(image)
     if background is None:
         return False
-    mask = sitk.GetArrayFromImage(compute_foreground_mask(image))  # a view would outlive its image
+    mask = sitk.GetArrayFromImage(compute_foreground_mask(image))  # a copy: a view would outlive its image
     column_mm, row_mm, slice_mm = image.GetSpacing()
     areas = mask.sum(axis=(1, 2)) * column_mm * row_mm
     brain_sized = areas.sum() * slice_mm < MAX_BRAIN_MM3 and areas.max() < MAX_BRAIN_AREA_MM2
@@ -59,7 +63,10 @@ def is_skull_stripped(image: sitk.Image) -> bool:
 
 
 def compute_foreground_mask(image: sitk.Image) -> sitk.Image:
-    """Everything that is not the empty background (where there is none: the lowest value), holes filled, uint8 0/1."""
+    """Compute a mask of all voxels except the empty background, uint8 0 or 1, holes filled.
+
+    Without an empty background, the lowest value counts as background.
+    """
     array = sitk.GetArrayViewFromImage(image)
     background = _find_background_value(image)
     above = array > array.min() if background is None else array != background
@@ -67,9 +74,9 @@ def compute_foreground_mask(image: sitk.Image) -> sitk.Image:
 
 
 def _find_background_value(image: sitk.Image) -> float | None:
-    """The value of an empty background: that of most corners and of a tenth of all voxels; None where there is none.
+    """Find the value of an empty background: that of most corners and of at least 10 % of all voxels; else None.
 
-    It need not be the lowest value: z-scored brains have negative voxels on a background of 0.
+    It may not be the lowest value: z-scored brains have negative voxels on a background of 0.
     """
     array = sitk.GetArrayViewFromImage(image)
     values, counts = np.unique(array[np.ix_([0, -1], [0, -1], [0, -1])], return_counts=True)
@@ -79,10 +86,10 @@ def _find_background_value(image: sitk.Image) -> float | None:
 
 
 def _compute_dark_ring_ratio(image: sitk.Image, mask: NDArray[np.uint8]) -> float:
-    """How much brighter the rim of the foreground is than a darker ring further in: about 1 without a skull.
+    """Compute how much brighter the edge of the foreground is than a dark ring inside it; about 1 without a skull.
 
-    Medians by depth from the edge in the large slices; the ring must lie within 18 mm and be darker than what is
-    deeper.
+    Uses medians by depth from the edge in the large slices. The ring must lie within 18 mm of the edge and be darker
+    than deeper tissue.
     """
     array = sitk.GetArrayViewFromImage(image)
     column_mm, row_mm, _ = image.GetSpacing()

@@ -1,4 +1,4 @@
-"""The common grid: axial slices of 240x240 at 1 mm, and the K equidistant ones among them."""
+"""Create the common grid of axial slices (240 x 240 pixels of 1 mm) and select K equidistant slices."""
 
 from __future__ import annotations
 
@@ -17,12 +17,33 @@ MIN_BRAIN_AREA_MM2 = 800.0
 def create_slice_grid(
     brain: sitk.Image, size: int, pixel_mm: float, step_mm: float
 ) -> tuple[sitk.Image, list[int]]:
-    """An empty grid centred on the brain, and the reference slices (0 = lowest) that it keeps.
+    """Create an empty grid centred on the brain, and list the reference slices that it keeps.
 
-    brain: uint8 0/1 on the reference's axial grid. Slices stay on acquired ones: between slices 6 mm
-    apart the published 1 mm resampling only blurs, and a mask could not be carried back exactly. From
-    finer volumes every n-th slice is taken, n the smallest that makes steps of at least ``step_mm``.
-    Pixels are ``pixel_mm``, or larger by one factor for both axes where a brain exceeds the field.
+    Slices are kept as acquired: with a slice spacing of 6 mm, the published resampling to 1 mm would only blur, and
+    masks could not be mapped back exactly. Of finer volumes every n-th slice is used, with the smallest n for which
+    the spacing is at least ``step_mm``. Pixels are ``pixel_mm``, or larger in both axes if the brain exceeds the field
+    of view (``docs/method.md``, section 2, steps 4 and 5).
+
+    Parameters
+    ----------
+    brain
+        Brain mask, uint8 0 or 1, on the reference's axial grid.
+    size
+        Rows and columns of the grid.
+    pixel_mm
+        Minimum pixel spacing in mm.
+    step_mm
+        Minimum slice spacing in mm.
+
+    Returns
+    -------
+    tuple[sitk.Image, list[int]]
+        The grid, and the indices of its slices in the reference (0 is the most inferior).
+
+    Raises
+    ------
+    InputError
+        If no slice contains at least 800 mm2 of brain.
     """
     mask = sitk.GetArrayViewFromImage(brain) > 0
     column_mm, row_mm, slice_mm = brain.GetSpacing()
@@ -49,7 +70,10 @@ def create_slice_grid(
 
 
 def select_equidistant_slices(slice_count: int, selected_count: int) -> tuple[int, ...]:
-    """K indices spread evenly from the first to the last of ``count`` slices (all, where count <= k)."""
+    """Select equidistant slice indices from the first to the last of ``slice_count`` slices.
+
+    All of them if there are not more than ``selected_count`` (K of ``docs/method.md``, section 2, step 4).
+    """
     return tuple(
         sorted({round(i) for i in np.linspace(0, slice_count - 1, min(selected_count, slice_count))})
     )

@@ -1,17 +1,17 @@
-"""What the doctor gets: the answer as JSON, as a page and a PDF to read, as masks on the images, and as DICOM."""
+"""Results for the clinician: prediction.json, HTML and PDF report, lesion masks, DICOM objects."""
 
 from gliomark.reporting.dicom import check_dicom_source, create_dicom_results, write_dicom_results
-from gliomark.reporting.document import create_prediction_document
-from gliomark.reporting.masks import resample_mask_to_series
-from gliomark.reporting.pdf import render_pdf
-from gliomark.reporting.report import (
+from gliomark.reporting.mask_files import resample_mask_to_series
+from gliomark.reporting.pdf_report import render_pdf
+from gliomark.reporting.prediction_json import create_prediction_document
+from gliomark.reporting.report_texts import Language
+from gliomark.reporting.writers import (
     FailedPatient,
     encode_folder_name,
     read_predictions_table,
     write_prediction,
     write_predictions_table,
 )
-from gliomark.reporting.text import Language
 
 __all__ = [
     "FailedPatient",

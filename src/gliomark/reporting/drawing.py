@@ -1,4 +1,4 @@
-"""The pictures of the report: one stack slice with the outline, sides and a scale bar, as a data URI."""
+"""Slice images of the report: one stack slice with lesion outline, side markers and scale bar."""
 
 from __future__ import annotations
 
@@ -16,19 +16,15 @@ from scipy import ndimage
 from gliomark.study import MRSequence, SliceStack
 
 SEGMENTATION_COLOUR = (255, 214, 10)
-HALO_COLOUR = (
-    0,
-    0,
-    0,
-)  # a dark line outside the bright one keeps it visible on a bright lesion and in grey print
+HALO_COLOUR = (0, 0, 0)  # the dark line keeps the outline visible on a bright lesion and in greyscale print
 ANNOTATION_COLOUR = (235, 235, 235)
 MARGIN_MM = 7.0
-GAMMA = 0.75  # lifts the healthy brain beside a bright lesion without clipping the lesion
+GAMMA = 0.75  # brightens normal brain beside a bright lesion without clipping the lesion
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of the slice that holds the brain: first and past-the-last row and column."""
+    """The part of a slice that contains the brain, in pixels; ``bottom`` and ``right`` are exclusive."""
 
     top: int
     bottom: int
@@ -38,9 +34,9 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class SliceCanvas:
-    """What all pictures of one patient share, so that places and greys compare from one to the next.
+    """Crop and grey windows shared by all slice images of one patient, so that the images are comparable.
 
-    outline: probability ``(slice, row, column)``, drawn where it crosses 0.5. windows: black and white.
+    lesion_probability: ``(slice, row, column)``; the outline is drawn at 0.5. grey_windows: black and white level.
     """
 
     stack: SliceStack
@@ -52,13 +48,13 @@ class SliceCanvas:
 def create_slice_canvas(
     stack: SliceStack, lesion_probability: NDArray[np.float32], sequences: Sequence[MRSequence]
 ) -> SliceCanvas:
-    """Crop and grey windows of the patient."""
+    """Compute crop and grey windows of a patient; lesion_probability: ``(slice, row, column)``."""
     grey_windows = {name: compute_grey_window(stack.images[name], stack.brain) for name in sequences}
     return SliceCanvas(stack, lesion_probability, compute_brain_crop(stack), grey_windows)
 
 
 def compute_brain_crop(stack: SliceStack) -> Crop:
-    """The brain's extent over all slices, and a margin for the marks."""
+    """Compute the extent of the brain over all slices plus a margin for the annotations."""
     margin = round(MARGIN_MM / compute_pixel_size_mm(stack))
     (top, bottom) = _compute_extent(np.asarray(stack.brain.any(axis=(0, 2))), margin)
     (left, right) = _compute_extent(np.asarray(stack.brain.any(axis=(0, 1))), margin)
@@ -66,14 +62,18 @@ def compute_brain_crop(stack: SliceStack) -> Crop:
 
 
 def compute_grey_window(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> tuple[float, float]:
-    """Grey values drawn black and white: nearly the brain's full range, its darkest just above black."""
+    """Return the grey values drawn as black and as white.
+
+    They span the 1st to 99.6th percentile of the brain, with the darkest brain just above black.
+    ``image`` and ``brain``: ``(slice, row, column)``.
+    """
     values = image[brain] if brain.any() else image.ravel()
     low, high = np.percentile(values, [1.0, 99.6])
     return float(low - 0.08 * (high - low)), float(max(high, low + 1e-6))
 
 
 def draw_slice(canvas: SliceCanvas, sequence: MRSequence, index: int, width: int) -> Image.Image:
-    """One slice, ``width`` pixels wide, seen from the feet: the patient's right on the picture's left."""
+    """Draw one slice ``width`` pixels wide in radiological convention: the patient's right on the image's left."""
     crop, (low, high) = canvas.crop, canvas.grey_windows[sequence]
     size = (width, round(width * (crop.bottom - crop.top) / (crop.right - crop.left)))
     scaled = np.clip((canvas.stack.images[sequence][index] - low) / (high - low), 0.0, 1.0)
@@ -88,7 +88,7 @@ def draw_slice(canvas: SliceCanvas, sequence: MRSequence, index: int, width: int
 def draw_heatmap(
     canvas: SliceCanvas, sequence: MRSequence, index: int, heatmap: NDArray[np.float32], width: int
 ) -> Image.Image:
-    """The slice with a map of 0 to 1 ``(row, column)`` over it: nothing where it is 0, then red, then yellow."""
+    """Draw one slice with a heatmap ``(row, column)`` over it: 0 is transparent, higher values red, 1 yellow."""
     image = draw_slice(canvas, sequence, index, width)
     strength = np.clip(_resize_plane(heatmap, canvas.crop, image.size), 0.0, 1.0)[..., None]
     colour = np.concatenate(
@@ -99,19 +99,19 @@ def draw_heatmap(
 
 
 def encode_jpeg(image: Image.Image) -> bytes:
-    """JPEG without chroma subsampling, which would blur the thin coloured line."""
+    """Encode as JPEG without chroma subsampling, which would blur the thin coloured outline."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=86, subsampling=0, optimize=True)
     return buffer.getvalue()
 
 
 def encode_data_uri(image: Image.Image) -> str:
-    """The picture as a page takes it in, without a file beside it."""
+    """Encode an image as a data URI for a self-contained page."""
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode("ascii")
 
 
 def compute_pixel_size_mm(stack: SliceStack) -> float:
-    """The edge of a stack pixel in millimetres (pixels are square)."""
+    """Return the pixel size of the stack in mm (pixels are square)."""
     return float(np.linalg.norm(stack.affine[:3, 0]))
 
 
@@ -129,7 +129,7 @@ def _resize_plane(slice_values: NDArray[Any], crop: Crop, size: tuple[int, int])
 
 
 def _draw_contour(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], width: int) -> None:
-    """A bright line just inside the border, a dark one just outside; drawn into ``rgb``."""
+    """Draw a bright line just inside the mask's border and a dark one just outside, into ``rgb``."""
     line_width = 2 if width >= 330 else 1
     rim = mask & ~ndimage.binary_erosion(mask, iterations=line_width)
     halo = ndimage.binary_dilation(mask) & ~mask
@@ -138,7 +138,7 @@ def _draw_contour(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], width: int) -
 
 
 def _draw_annotations(image: Image.Image, pixels_per_mm: float) -> None:
-    """R and L in the upper corners, a 20 mm bar in the lower right one."""
+    """Draw R and L in the upper corners and a 20 mm scale bar in the lower right one."""
     is_small = image.width < 250
     font = ImageFont.load_default(size=11 if is_small else max(14, image.width // 28))
     draw, edge = ImageDraw.Draw(image), 4 if is_small else 10

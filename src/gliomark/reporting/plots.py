@@ -1,4 +1,4 @@
-"""Plots as inline SVG for pages that are one file."""
+"""Plots as inline SVG for self-contained HTML pages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ TEXT_COLOUR, ACCENT_COLOUR, SECOND_COLOUR = "#14181b", "#0b5f78", "#d08a3c"
 
 
 def render_inline_svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3.2)) -> Markup:
-    """One plot as inline SVG; text stays text, so the page's font is used. Draws without a display.
+    """Return one plot as inline SVG; needs no display.
 
-    draw: given matplotlib's axes; size: inches.
+    Text stays text, so that the page's font is used.
+
+    draw: function that draws on the given matplotlib axes. size: width and height in inches.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -28,7 +30,7 @@ def render_inline_svg(draw: Callable[[Any], None], size: tuple[float, float] = (
         "axes.edgecolor": "#9aa5ab",
     }
     style |= {"text.color": TEXT_COLOUR, "axes.labelcolor": "#56616a", "font.family": "sans-serif"}
-    with rc_context(style):  # type: ignore[arg-type]  # its keys are spelt out one by one
+    with rc_context(style):  # type: ignore[arg-type]  # matplotlib's type lists every key as a literal
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         axes.spines[["top", "right"]].set_visible(False)
@@ -39,7 +41,7 @@ def render_inline_svg(draw: Callable[[Any], None], size: tuple[float, float] = (
 
 
 def _make_ids_unique(svg: str) -> str:
-    """Ids made unlike those of the page's other plots; the drawing's own size left to the page."""
+    """Make the ids unique among the plots of a page and remove the fixed size of the drawing."""
     id_prefix = f"p{zlib.crc32(svg.encode()):08x}-"
     unique_svg = re.sub(r'(\bid="|url\(#|href="#)', lambda match: match.group(1) + id_prefix, svg)
     opening, closing, rest = unique_svg.partition(">")

@@ -1,1 +1,1 @@
-"""``gliomark serve``: the cascade behind an HTTP interface, with records of who asked what and what was answered."""
+"""``gliomark serve``: the prediction pipeline as an HTTP server, with a database and an audit log of all actions."""

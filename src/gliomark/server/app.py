@@ -1,4 +1,4 @@
-"""The HTTP interface put together: what each call does is in ``studies`` and ``predictions``."""
+"""Create the FastAPI application; the routes for studies and predictions are in ``studies`` and ``predictions``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from fastapi.staticfiles import StaticFiles
 from gliomark.files import FileWriteError, is_disk_full_error
 from gliomark.messages import message
 from gliomark.server import predictions, studies
-from gliomark.server.bodies import BodyLimitMiddleware
-from gliomark.server.context import AdminDep, CallerDep, Server, ServerDep
-from gliomark.server.documents import (
+from gliomark.server.access_audit import record_refusal, record_view, set_audit_detail
+from gliomark.server.body_limits import BodyLimitMiddleware
+from gliomark.server.dependencies import AdminDep, CallerDep, Server, ServerDep
+from gliomark.server.error_responses import create_error_response
+from gliomark.server.schemas import (
     COMMON_RESPONSES,
     AuditLineResponse,
     AuditQuery,
@@ -29,8 +31,6 @@ from gliomark.server.documents import (
     ModelResponse,
     describe_errors,
 )
-from gliomark.server.problems import create_error_response
-from gliomark.server.views import record_refusal, record_view, set_audit_detail
 from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
@@ -39,7 +39,7 @@ router = APIRouter(prefix="/api", tags=["server"])
 
 
 def create_app(server: Server) -> FastAPI:
-    """The interface over a server's parts; its workers live as long as the application."""
+    """Return the HTTP application of a server; its worker processes run as long as the application."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,9 +54,9 @@ def create_app(server: Server) -> FastAPI:
     app = FastAPI(
         title="gliomark",
         version=version("gliomark"),
-        summary="Glioma markers before surgery. For research only, not a medical device.",
+        summary="Segment glioma on MRI and predict molecular markers. Research use only, not a medical device.",
         lifespan=lifespan,
-        docs_url=None,  # that of FastAPI fetches its scripts from another host
+        docs_url=None,  # FastAPI's own page loads its scripts from another host
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses=COMMON_RESPONSES,
@@ -75,34 +75,34 @@ def create_app(server: Server) -> FastAPI:
 
 
 async def _log_request(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """One line per call: no query, no name, nothing of a patient. Who saw what stands in the audit log."""
+    """Log one line per request without patient data; who viewed which study is recorded in the audit log."""
     started_at = time.perf_counter()
-    response = record_view(request.app.state.server.audit, request, await call_next(request))
+    response = record_view(request.app.state.server.audit_writer, request, await call_next(request))
     seconds = time.perf_counter() - started_at
-    # the route, not the path: that holds what the caller has typed
-    route = getattr(request.scope.get("route"), "path", "no such path")
+    # the route and not the path: the path contains text from the caller
+    route = getattr(request.scope.get("route"), "path", "unknown path")
     LOG.info("%s %s %d %.2f s", request.method, route, response.status_code, seconds)
     return response
 
 
 async def _handle_unexpected_error(_: Request, error: Exception) -> Response:
-    """What went wrong stays in the log, and there without what was asked."""
-    LOG.error("a call failed: %s", type(error).__name__)
+    """Answer 500 (507 if the disk is full); log only the error's type, since its text may hold patient data."""
+    LOG.error("request failed: %s", type(error).__name__)
     if is_disk_full_error(error):
         return create_error_response(message("disk-full"), 507)
     return create_error_response(message("server-unforeseen"), 500)
 
 
 async def _handle_gliomark_error(_: Request, error: Exception) -> Response:
-    """Something the caller can mend, in a sentence."""
+    """Answer 422 with the message of an error that the caller can correct."""
     assert isinstance(error, GliomarkError)
-    if isinstance(error, FileWriteError):  # not the caller's doing, nor is the place theirs to know
+    if isinstance(error, FileWriteError):  # a fault of the server, and its text names a path on the server
         return create_error_response(message("disk-full"), 507)
     return create_error_response(error.message, 422)
 
 
 async def _handle_validation_error(_: Request, error: Exception) -> Response:
-    """What does not fit, in a sentence."""
+    """Answer 422 and name the invalid parts of the request."""
     assert isinstance(error, RequestValidationError)
     faults = [
         f"{'.'.join(str(part) for part in e['loc'][1:]) or 'the request'}: {e['msg']}" for e in error.errors()
@@ -111,15 +111,15 @@ async def _handle_validation_error(_: Request, error: Exception) -> Response:
 
 
 async def _handle_http_error(request: Request, error: Exception) -> Response:
-    """A refusal of one of the calls, with its message's code and parameters."""
+    """Record a refused request in the audit log and answer with its message code and parameters."""
     assert isinstance(error, HTTPException)
-    await record_refusal(request.app.state.server.audit, request, error)
+    await record_refusal(request.app.state.server.audit_writer, request, error)
     return create_error_response(error.detail, error.status_code, error.headers)
 
 
 @router.get("/docs", include_in_schema=False)
 async def get_api_docs() -> Response:
-    """The interface to look at and to try; nothing on the page comes from elsewhere."""
+    """Return the interactive documentation of the HTTP interface; the page loads nothing from other hosts."""
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="gliomark",
@@ -134,15 +134,23 @@ async def get_api_docs() -> Response:
 
 @router.get("/health")
 async def get_health(server: ServerDep) -> HealthResponse:
-    """Whether the server is there, and its workers have their models and somebody who feeds them."""
+    """Return whether the server runs ("ok"), loads its models ("starting") or has lost workers ("failing")."""
     workers = server.worker_pool
     status: HealthStatus = "ok" if workers.model_descriptions else "starting"
     return HealthResponse(status=status if workers.is_watched else "failing", version=version("gliomark"))
 
 
-@router.get("/models", responses=describe_errors(s503="The models are still being loaded."))
+@router.get("/models", responses=describe_errors(s503="The models are being loaded."))
 def list_models(_: CallerDep, server: ServerDep) -> list[ModelResponse]:
-    """What the server can predict, and how well that is known."""
+    """List the models that the server offers, with their markers and validated performance.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        503 while the models are being loaded.
+    """
     if not server.worker_pool.model_descriptions:
         raise HTTPException(503, message("server-starting"))
     return [ModelResponse.model_validate(model) for model in server.worker_pool.model_descriptions]
@@ -156,7 +164,7 @@ def list_audit_lines(
     response: Response,
     query: Annotated[AuditQuery, Query()],
 ) -> list[AuditLineResponse]:
-    """Who did what, newest first; the header ``Link`` names the next page while there is one."""
+    """List lines of the audit log, newest first; the header ``Link`` holds the address of the next page."""
     set_audit_detail(request, **query.audit_filter.audit_detail)
     rows = server.database.list_audit_lines(query.audit_filter, query.limit + 1)
     page = rows[: query.limit]

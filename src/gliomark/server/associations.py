@@ -1,10 +1,10 @@
-"""DICOM associations within limits: pynetdicom's listener for a port that anybody may reach.
+"""DICOM associations within limits, for a pynetdicom listener on an open port.
 
-pynetdicom starts two threads for every connection, waits without end in the middle of a message, receives whatever
-length a PDU claims and keeps an object in memory until it is whole. Here a connection waits without a thread until its
-request is there; places are counted, and where all are taken the newcomer gets the place of who has been silent for
-longest, at once if it has been served before; a PDU's length is checked before it is received, in bounded time; and
-objects go to disk as they come.
+pynetdicom starts two threads for every connection, waits without a timeout in the middle of a message, accepts any
+PDU length and keeps an object in memory until it is complete. Here a connection waits without a thread until its
+A-ASSOCIATE-RQ has arrived. The number of associations is limited; when all slots are taken, the one that has been
+silent longest is closed for a new caller, immediately if that caller has been served before. The length of a PDU is
+checked before it is received within a time limit, and objects are written to disk as they arrive.
 """
 
 from __future__ import annotations
@@ -38,28 +38,54 @@ from gliomark.files import has_free_space
 LOG = logging.getLogger("gliomark.server.dicom")
 PDU_HEADER = struct.Struct(">BxL")
 ASSOCIATE_RQ, P_DATA_TF = 0x01, 0x04
-MAX_OTHER_PDU_BYTES = 4  # bytes of a PDU that releases or aborts
+MAX_OTHER_PDU_BYTES = 4  # bytes of a release or abort PDU
 LIMIT_EXCEEDED_REJECTION = bytes.fromhex(
     "03000000000400020302"
 )  # A-ASSOCIATE-RJ: transient, local limit exceeded
 MAX_COMMAND_BYTES = 64 << 10
-MAX_UNANSWERED_MESSAGES = 4  # messages that came before the one at work was answered
+MAX_UNANSWERED_MESSAGES = 4  # messages that may arrive before the current one is answered
 POLL_INTERVAL_S = 0.05
-ACTIVE_PERIOD_S = 0.25  # after that a line is looked at less often
-MAX_KNOWN_CALLERS = 1000  # peers that have been served
+ACTIVE_PERIOD_S = 0.25  # a connection that has been silent for longer is polled less often
+MAX_KNOWN_CALLERS = 1000  # peers that have been served and are remembered
 CALLING_AE_TITLE_BYTES = slice(26, 42)  # in an A-ASSOCIATE-RQ
 CHUNK_BYTES = 64 << 10
-PEEK = 4 << 10  # bytes of a request that are waited for; looking again costs nothing more, however long it is
-DISK_CHECK_INTERVAL_BYTES = 16 << 20  # bytes of an object between two looks at the disk
+PEEK = 4 << 10  # bytes of a request to wait for; bounds the cost of looking at it again
+DISK_CHECK_INTERVAL_BYTES = 16 << 20  # bytes of an object between two checks of the free disk space
 
 
 @dataclass(frozen=True)
 class AssociationLimits:
-    """most: associations at once; each: of one address; waiting: connections that have sent nothing yet; first_s: until
-    they send something, and that any PDU may take; silence_s: of an association; still_s: silent for so long it gives
-    its place to another; longest_request, object_bytes: of an A-ASSOCIATE-RQ and of one object; slowest: bytes per
-    second of an object after the first minute; studies, images, study_bytes: arriving studies, objects and bytes in
-    each; reserve: bytes of the disk that stay free."""
+    """Limits of the DICOM listener.
+
+    Attributes
+    ----------
+    max_associations
+        Open associations.
+    max_associations_per_address
+        Open associations from one network address.
+    max_waiting_connections
+        Connections that have not sent a complete request yet.
+    pdu_timeout_s
+        Time until the request is complete, and maximum duration of receiving any PDU.
+    network_timeout_s
+        Maximum silence of an association.
+    evictable_after_s
+        Silence after which an association may be closed for a new caller.
+    max_associate_request_bytes
+        Size of an A-ASSOCIATE-RQ.
+    max_object_bytes
+        Size of one object.
+    min_bytes_per_s
+        Minimum rate of an object after the first minute.
+    max_pending_studies
+        Studies being received.
+    max_images_per_study
+        Objects in one study.
+    max_study_bytes
+        Size of one study.
+    min_free_disk_bytes
+        Disk space that is kept free.
+    """
 
     max_associations: int = 20
     max_associations_per_address: int = 12
@@ -81,8 +107,23 @@ Peer = tuple[str, bytes]  # address, calling AE title
 
 @dataclass(eq=False)
 class AssociationSlot:
-    """An association's place. peer: who called; known: it has been served before; heard: when a
-    PDU last came or an answer went; working: its last message is being answered; answered: how many messages were."""
+    """A slot for one association.
+
+    Attributes
+    ----------
+    peer
+        Address and calling AE title.
+    is_known
+        Whether this peer has been served before.
+    association
+        None until pynetdicom has created it.
+    opened_at, last_active_at
+        Monotonic time in seconds; the last PDU received or response sent.
+    is_busy
+        Whether the last message is being answered.
+    answered_count
+        Messages answered so far.
+    """
 
     client_socket: socket.socket
     peer: Peer
@@ -94,19 +135,19 @@ class AssociationSlot:
     answered_count: int = 0
 
     def is_in_use(self, startup_s: float) -> bool:
-        """Whether its thread is at work, or will be within so many seconds."""
+        """Whether the association's thread is running, or the slot was taken less than ``startup_s`` seconds ago."""
         if self.association is None or self.association.ident is None:
             return time.monotonic() - self.opened_at < startup_s
         return self.association.is_alive()
 
     def close_socket(self) -> None:
-        """Its threads see the line's end and go."""
+        """Shut the socket down; the association's threads then end."""
         with suppress(OSError):
             self.client_socket.shutdown(socket.SHUT_RDWR)
 
 
 class AssociationSlots:
-    """So many associations and no more."""
+    """A limited number of association slots."""
 
     def __init__(self, limits: AssociationLimits) -> None:
         self._limits = limits
@@ -115,7 +156,7 @@ class AssociationSlots:
         self._lock = threading.Lock()
 
     def acquire_slot(self, client_socket: socket.socket, peer: Peer) -> AssociationSlot | None:
-        """A place; where all are taken, that of who has been silent for longest. None where nobody was."""
+        """Return a slot, if necessary that of the association that has been silent longest; None if none is idle."""
         limits, is_caller_known = self._limits, peer in self._known_callers
         self._occupied = [one for one in self._occupied if one.is_in_use(limits.pdu_timeout_s)]
         slots_of_address = [one for one in self._occupied if one.peer[0] == peer[0]]
@@ -132,7 +173,7 @@ class AssociationSlots:
         return slot
 
     def remember(self, peer: Peer) -> None:
-        """It has been served; who was longest ago is forgotten where too many are known. From any thread."""
+        """Mark a peer as served and forget the oldest one above the limit. May be called from any thread."""
         with self._lock:
             self._known_callers.pop(peer, None)
             self._known_callers[peer] = None
@@ -161,7 +202,7 @@ class AssociationSlots:
 
 
 class BoundedAssociationSocket(AssociationSocket):
-    """A line that takes no PDU longer than was agreed, and none that takes too long."""
+    """A socket that refuses PDUs that are too long or take too long."""
 
     def __init__(self, association: Association, slot: AssociationSlot, limits: AssociationLimits) -> None:
         super().__init__(association, client_socket=slot.client_socket)
@@ -170,14 +211,17 @@ class BoundedAssociationSocket(AssociationSocket):
 
     @property
     def ready(self) -> bool:
-        """pynetdicom looks a thousand times a second, which a quiet line is not worth."""
+        """Whether data can be read.
+
+        pynetdicom polls every millisecond; a connection that has been quiet waits in ``select`` instead.
+        """
         if self.socket is not None and time.monotonic() - self._slot.last_active_at > ACTIVE_PERIOD_S:
             with suppress(OSError, ValueError):
                 select.select([self.socket], [], [], POLL_INTERVAL_S)
         return super().ready
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """So many bytes; nothing where they do not come in time or the PDU is too long, which ends the association."""
+        """Receive exactly ``nr_bytes`` bytes, or none if the PDU is late or too long, which ends the association."""
         if not self._is_in_body:
             self._deadline = time.monotonic() + self._limits.pdu_timeout_s
         received = bytearray()
@@ -192,7 +236,7 @@ class BoundedAssociationSocket(AssociationSocket):
                 return bytearray()
             received += chunk
         if not self._is_in_body and not self._is_pdu_allowed(*PDU_HEADER.unpack(received)):
-            self.end_association("a PDU that is too long")
+            self.end_association("PDU too long")
             return bytearray()
         self._is_in_body = not self._is_in_body
         self._slot.last_active_at = time.monotonic()
@@ -214,39 +258,42 @@ class BoundedAssociationSocket(AssociationSocket):
         )
 
     def send(self, bytestream: bytes) -> None:
-        """Answers that nobody reads end the association too."""
+        """Send bytes; an association whose peer does not read the responses ends."""
         if self.socket is not None:
             self.socket.settimeout(self._limits.pdu_timeout_s)
         super().send(bytestream)
 
     def _shutdown_socket(self) -> None:
-        """However the line ends; the association's thread would wait its whole time for a request that cannot come."""
+        """Close the socket and wake the association's thread, which would otherwise wait until its timeout."""
         super()._shutdown_socket()
         user_queue: Queue[Any] = self.assoc.dul.to_user_queue
         if self.assoc.requestor.primitive is None and user_queue.empty():
-            user_queue.put(None)  # what it gets where that time is over
+            user_queue.put(None)  # the same value as after the timeout
 
     def end_association(self, reason: str) -> None:
+        """End the association and log the reason."""
         LOG.info("association ended: %s", reason)
         self.has_ended = True
         self._slot.close_socket()
 
 
 class BoundedNegotiation(ACSE):
-    """Whatever was asked, pynetdicom's thread must not end over it."""
+    """Association negotiation in which an unexpected request ends the association, not pynetdicom's thread."""
 
     def negotiate_association(self) -> None:
+        """Negotiate; end the association on any error."""
         try:
             super().negotiate_association()
         except Exception as error:
-            _line_of(self.dul).end_association(f"a request that is not understood: {type(error).__name__}")
+            _line_of(self.dul).end_association(f"invalid request: {type(error).__name__}")
             self.assoc.kill()
 
 
 class BoundedStates(StateMachine):
-    """A PDU that comes when none may, or an answer to who has gone, ends the association and not its thread."""
+    """State machine in which an unexpected PDU or a closed peer ends the association, not pynetdicom's thread."""
 
     def do_action(self, event: str) -> None:
+        """Run the action of an event; end the association on any error."""
         try:
             super().do_action(event)
         except Exception as error:
@@ -261,7 +308,10 @@ def _line_of(provider: DULServiceProvider) -> BoundedAssociationSocket:
 
 
 class DiscardedFile:
-    """Takes the place of an object's file where the disk has no room: the sender is told once all has come."""
+    """Stands for an object's file when the disk is full: data are discarded.
+
+    The sender gets status 0xA700 once the whole object has arrived.
+    """
 
     name = ""
 
@@ -269,13 +319,14 @@ class DiscardedFile:
         self.file = self
 
     def write(self, _: bytes) -> None:
+        """Discard the bytes."""
         pass
 
     flush = close = lambda _: None
 
 
 class BoundedDimseProvider(DIMSEServiceProvider):
-    """Messages of bounded size and number, their objects in files of ``folder`` from the first byte on."""
+    """DIMSE messages of limited size and number; their objects are written to files as they arrive."""
 
     def __init__(
         self, association: Association, slot: AssociationSlot, association_server: BoundedAssociationServer
@@ -290,6 +341,7 @@ class BoundedDimseProvider(DIMSEServiceProvider):
         self._message_bytes, self._message_started_at, self._bytes_at_disk_check = 0, 0.0, 0
 
     def receive_primitive(self, primitive: P_DATA) -> None:
+        """Pass each fragment to pynetdicom; end the association if a limit is exceeded or on any error."""
         for context, data in primitive.presentation_data_value_list:
             try:
                 reason = self._find_refusal_reason(data)
@@ -298,38 +350,41 @@ class BoundedDimseProvider(DIMSEServiceProvider):
                     primitive_part.presentation_data_value_list = [[context, bytes(data)]]  # type: ignore[list-item]
                     super().receive_primitive(primitive_part)
                     reason = self._handle_fragment(context)
-            except Exception as error:  # whatever was sent, pynetdicom's thread must not end over it
+            except Exception as error:  # no input may end pynetdicom's thread
                 reason = type(error).__name__
             if reason:
                 _line_of(self.dul).end_association(reason)
                 return
 
     def _find_refusal_reason(self, fragment: bytes) -> str:
-        """Why this fragment is not taken; nothing where it is."""
+        """Return why this fragment is refused, or an empty string."""
         now, limits = time.monotonic(), self._limits
         if self.message is None:
             self._message_bytes, self._message_started_at, self._bytes_at_disk_check = 0, now, 0
         self._message_bytes += len(fragment)
         if not fragment:
-            return "an empty fragment"
+            return "empty fragment"
         if self._message_bytes > (MAX_COMMAND_BYTES if fragment[0] & 1 else limits.max_object_bytes):
-            return "an object that is too large"
+            return "object too large"
         return (
-            "an object that is too slow"
+            "object too slow"
             if now - self._message_started_at > 60 + self._message_bytes / limits.min_bytes_per_s
             else ""
         )
 
     def _handle_fragment(self, context_id: int) -> str:
-        """What has to be done after a fragment: count what waits, open an object's file, look after the disk."""
+        """Process a fragment that was received; return why the association must end, or an empty string.
+
+        Counts waiting messages, opens the file of a new object and checks the free disk space.
+        """
         message = self.message
         if message is None:
             self._slot.is_busy = True
-            return "too many messages at once" if self.msg_queue.qsize() > MAX_UNANSWERED_MESSAGES else ""
+            return "too many unanswered messages" if self.msg_queue.qsize() > MAX_UNANSWERED_MESSAGES else ""
         if type(message) is DIMSEMessage:
             return ""
         if not isinstance(message, C_STORE_RQ):
-            return "a message that is not served here"
+            return "unsupported message"
         if message._data_set_file is None:
             message._data_set_file = self._open_object_file(message, context_id)
         elif self._message_bytes - self._bytes_at_disk_check > DISK_CHECK_INTERVAL_BYTES:
@@ -340,7 +395,7 @@ class BoundedDimseProvider(DIMSEServiceProvider):
         return ""
 
     def _open_object_file(self, message: C_STORE_RQ, context_id: int) -> Any:
-        """As pynetdicom does where it is told to keep objects in files, but in a folder of ours."""
+        """Open an object's file as pynetdicom does with STORE_RECV_CHUNKED_DATASET, but in our own folder."""
         if not has_free_space(self._object_folder, self._limits.min_free_disk_bytes):
             return DiscardedFile()
         file = NamedTemporaryFile(delete=False, dir=self._object_folder, suffix=".part")  # noqa: SIM115 - pynetdicom's
@@ -356,7 +411,7 @@ class BoundedDimseProvider(DIMSEServiceProvider):
         return file
 
     def get_msg(self, block: bool = False) -> Any:
-        """pynetdicom asks a thousand times a second, which a quiet line is not worth."""
+        """Return the next message; waits longer on a quiet connection, which pynetdicom polls every millisecond."""
         if block or time.monotonic() - self._slot.last_active_at <= ACTIVE_PERIOD_S:
             return super().get_msg(block)
         with suppress(Empty):
@@ -364,13 +419,14 @@ class BoundedDimseProvider(DIMSEServiceProvider):
         return None, None
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a response and remember the peer as served."""
         super().send_msg(primitive, context_id)
         self._slot.is_busy, self._slot.last_active_at = False, time.monotonic()
         self._slot.answered_count += 1
         self._slots.remember(self._slot.peer)
 
     def discard_unfinished_files(self) -> None:
-        """The files of what was not whole, or not answered, when the line ended."""
+        """Remove the files of objects that were incomplete or unanswered when the connection closed."""
         if self.message is not None:
             discard_object_file(self.message._data_set_file)
         while not self.msg_queue.empty():
@@ -379,20 +435,20 @@ class BoundedDimseProvider(DIMSEServiceProvider):
 
 
 def discard_object_file(file: Any) -> None:
-    """An object's file that nobody will ask for."""
+    """Close and remove an object's file."""
     if file is not None and file.name:
         file.close()
         Path(file.name).unlink(missing_ok=True)
 
 
 class BoundedRequestHandler(RequestHandler):
-    """An association whose line and messages are bounded."""
+    """Creates associations whose socket and messages are limited."""
 
     server: BoundedAssociationServer
 
     def _create_association(self) -> Association:
         association, slot = super()._create_association(), self.server.pop_slot(self.request)
-        association.dul.event_queue.get_nowait()  # the other line announces itself again
+        association.dul.event_queue.get_nowait()  # the new socket queues this event again
         association.dul.socket = BoundedAssociationSocket(association, slot, self.server.limits)
         association.dul.state_machine = BoundedStates(association.dul)
         association.acse = BoundedNegotiation(association)
@@ -402,7 +458,7 @@ class BoundedRequestHandler(RequestHandler):
 
 
 class BoundedAssociationServer(ThreadedAssociationServer):
-    """pynetdicom's listener, whose connections wait in one thread until they say something."""
+    """pynetdicom's listener; one thread watches all connections until their request has arrived."""
 
     def __init__(self, *args: Any, limits: AssociationLimits, folder: Path, **kwargs: Any) -> None:
         self.limits, self.object_folder = limits, folder
@@ -414,10 +470,11 @@ class BoundedAssociationServer(ThreadedAssociationServer):
         self._waiter.start()
 
     def pop_slot(self, client_socket: socket.socket) -> AssociationSlot:
+        """Return the slot of a socket and remove it from the list."""
         return self._slots_by_socket.pop(client_socket)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Who comes waits; where too many do, who has waited longest goes."""
+        """Add a connection to the waiting ones; above the limit, close the one that has waited longest."""
         with self._lock:
             if len(self._waiting_connections) >= self.limits.max_waiting_connections:
                 longest_waiting = min(
@@ -428,8 +485,9 @@ class BoundedAssociationServer(ThreadedAssociationServer):
             self._waiting_connections[request] = (time.monotonic(), client_address)
 
     def shutdown(self) -> None:
+        """Stop watching and listening."""
         self._stopping.set()
-        self._waiter.join()  # it starts the threads that socketserver waits for
+        self._waiter.join()  # it starts the threads that socketserver joins
         super().shutdown()
 
     def _watch_waiting_connections(self) -> None:
@@ -441,9 +499,7 @@ class BoundedAssociationServer(ThreadedAssociationServer):
                 line: request for line in readable if (request := self._peek_request(line)) is not None
             }
             if len(requests) < len(readable):
-                self._stopping.wait(
-                    POLL_INTERVAL_S / 2
-                )  # what is not whole stays readable without saying more
+                self._stopping.wait(POLL_INTERVAL_S / 2)  # an incomplete request stays readable; do not spin
             latest_start = time.monotonic() - self.limits.pdu_timeout_s
             for client_socket, (since, address) in waiting.items():
                 if client_socket in requests or since < latest_start:
@@ -464,11 +520,11 @@ class BoundedAssociationServer(ThreadedAssociationServer):
             return []
         try:
             return select.select(sockets, [], [], POLL_INTERVAL_S / 2)[0]
-        except (OSError, ValueError):  # one was closed meanwhile to make room
+        except (OSError, ValueError):  # one was closed meanwhile by process_request
             return []
 
     def _peek_request(self, client_socket: socket.socket) -> bytes | None:
-        """The beginning of what has come, once it is a whole or a long request or cannot be one; None until then."""
+        """Peek at a request; return its start once it is complete, very long or invalid, None until then."""
         try:
             client_socket.setblocking(False)
             received = client_socket.recv(PEEK, socket.MSG_PEEK)
@@ -489,7 +545,7 @@ class BoundedAssociationServer(ThreadedAssociationServer):
         )
 
     def _start_association(self, client_socket: socket.socket, peer: Peer, address: Any) -> None:
-        """Let pynetdicom have it, or tell it that there is no place."""
+        """Pass the connection to pynetdicom, or reject it if there is no slot."""
         slot = self.slots.acquire_slot(client_socket, peer)
         if slot is None:
             with suppress(OSError):

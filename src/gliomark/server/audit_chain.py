@@ -1,7 +1,7 @@
-"""The audit log as a hash chain: every line holds the SHA-256 of the line before it and of its own content.
+"""The audit log as a hash chain: every line holds the SHA-256 of the previous line and of its own content.
 
-A line cannot be altered, removed, moved or added afterwards without breaking the chain, unless every later hash is
-computed anew as well; that is found by comparing with a head that was noted elsewhere.
+A line cannot be changed, removed, moved or inserted later without breaking the chain, unless every following hash is
+recomputed; comparing with a head hash that was noted elsewhere detects that.
 """
 
 from __future__ import annotations
@@ -16,12 +16,20 @@ from typing import Any
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-FIRST_PREVIOUS_SHA256 = "0" * 64  # what the first line holds as the hash of the line before it
+FIRST_PREVIOUS_SHA256 = "0" * 64  # previous hash of the first line
 
 
 @dataclass(frozen=True)
 class AuditLine:
-    """A line of the log as it is hashed. at: UTC with six digits after the second; detail: plain JSON data."""
+    """A line of the log in the form that is hashed.
+
+    Attributes
+    ----------
+    at
+        UTC time with microseconds.
+    detail
+        JSON-compatible data.
+    """
 
     number: int
     at: str
@@ -34,13 +42,13 @@ class AuditLine:
 
     @property
     def has_valid_hash(self) -> bool:
-        """Whether its content has the hash that it holds."""
+        """Whether the stored hash matches the content."""
         return self.sha256 == compute_line_sha256(self)
 
 
 @dataclass(frozen=True)
 class ChainHead:
-    """The last line: its number, hash and time."""
+    """Number, hash and time of the last line."""
 
     number: int = 0
     sha256: str = FIRST_PREVIOUS_SHA256
@@ -49,7 +57,17 @@ class ChainHead:
 
 @dataclass(frozen=True)
 class ChainVerification:
-    """An intact chain. noted: number of the line whose hash was expected, where one was."""
+    """Result of verifying an intact chain.
+
+    Attributes
+    ----------
+    line_count
+        Number of lines.
+    head
+        The last line.
+    expected_number
+        Number of the line with the expected hash; None if no hash was expected.
+    """
 
     line_count: int
     head: ChainHead
@@ -57,13 +75,13 @@ class ChainVerification:
 
 
 def format_utc_time(at: datetime) -> str:
-    """``2026-11-26T12:00:00.000000Z``; a time without a zone is taken for UTC."""
+    """Format a time as ``2026-11-26T12:00:00.000000Z``; a time without a zone is interpreted as UTC."""
     time_with_zone = at if at.tzinfo else at.replace(tzinfo=UTC)
     return time_with_zone.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def compute_line_sha256(line: AuditLine) -> str:
-    """SHA-256 of a line's content as JSON: sorted keys, no blanks, ASCII alone."""
+    """Return the SHA-256 of a line's content as JSON with sorted keys, no spaces, and ASCII only."""
     content = {
         "number": line.number,
         "at": line.at,
@@ -80,7 +98,7 @@ def compute_line_sha256(line: AuditLine) -> str:
 def create_next_line(
     head: ChainHead, at: datetime, who: str, action: str, subject: str, detail: Mapping[str, Any]
 ) -> AuditLine:
-    """The line that follows ``head``."""
+    """Return the line that follows ``head``."""
     line = AuditLine(head.number + 1, format_utc_time(at), who, action, subject, dict(detail), head.sha256)
     return replace(line, sha256=compute_line_sha256(line))
 
@@ -88,7 +106,7 @@ def create_next_line(
 def parse_stored_line(
     number: int, at: Any, who: Any, action: Any, subject: Any, detail: Any, *hashes: Any
 ) -> AuditLine:
-    """A line as a database keeps it; what is no time, no text or no JSON any more stays so and fits no hash."""
+    """Return a line from its stored values; invalid times, texts or JSON become text, which matches no hash."""
     try:
         at = format_utc_time(at if isinstance(at, datetime) else datetime.fromisoformat(_decode_text(at)))
         detail = detail if isinstance(detail, Mapping) else json.loads(_decode_text(detail))
@@ -115,23 +133,24 @@ def verify_chain(
     read_line: Callable[[int], AuditLine | None],
     expected_sha256: str = "",
 ) -> ChainVerification:
-    """Follow the chain once, one line in memory.
+    """Verify the chain in one pass, with one line in memory.
 
     Parameters
     ----------
     lines
         All lines, in the order of their numbers.
     recorded
-        The head that the database keeps beside them.
-    line_at
-        Reads the line of a number; asked only where the chain is broken.
-    expect
-        A head's SHA-256 that was noted earlier, which must be in the chain.
+        The head that the database stores beside the log.
+    read_line
+        Reads the line with a given number; called only if the chain is broken.
+    expected_sha256
+        Head hash noted earlier, which must occur in the chain; empty for none.
 
     Raises
     ------
-    GliomarkError
-        Names the first line that is altered, missing, swapped or inserted, or says that ``expect`` is not there.
+    InputError
+        If a line is changed, missing, swapped or inserted (the first one is named), or ``expected_sha256`` does not
+        occur.
     """
     last, count, expected_number = ChainHead(), 0, None
     for line in lines:
@@ -153,11 +172,11 @@ def verify_chain(
 def _describe_break(
     line: AuditLine, last: ChainHead, recorded: ChainHead, read_line: Callable[[int], AuditLine | None]
 ) -> str:
-    """What was done to the first line that does not follow the one before it."""
+    """Describe what happened to the first line that does not follow the previous one."""
     if line.has_valid_hash:
         if line.number > last.number + 1:
             return _describe_missing_lines(last.number + 1, line.number - 1)
-        # its own hash fits, so it is the line before that was changed and hashed anew
+        # its own hash is valid, so the previous line was changed and rehashed
         return _describe_broken_line("altered", max(last.number, 1))
     if original := _find_original_number(line, recorded):
         return _describe_move(line, original, last, read_line)
@@ -170,7 +189,7 @@ def _describe_break(
 def _describe_move(
     line: AuditLine, original: int, last: ChainHead, read_line: Callable[[int], AuditLine | None]
 ) -> str:
-    """What was done where a line stands under another number than the one it was written with."""
+    """Describe what happened to a line whose number is not the one it was written with."""
     other = read_line(original)
     if other is not None and other.sha256 == line.sha256:
         return _describe_broken_line("inserted", line.number)  # a copy
@@ -184,7 +203,7 @@ def _describe_move(
 
 
 def _find_original_number(line: AuditLine, recorded: ChainHead) -> int:
-    """The number under which the content has the hash that it holds; 0 where it has it under none."""
+    """Return the number for which the stored hash matches the content; 0 if there is none."""
     last = max(line.number, recorded.number)
     return next(
         (n for n in range(1, last + 1) if compute_line_sha256(replace(line, number=n)) == line.sha256), 0

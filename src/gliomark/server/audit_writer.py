@@ -1,7 +1,7 @@
-"""Views and refusals on their way into the audit log: no call waits for the database, and no line is dropped silently.
+"""Write views and refusals to the audit log in the background, so that no request waits for the database.
 
-One thread writes what has come, many lines in one transaction. The queue is bounded: where the database does not
-answer for so long that it is full, what would have to be recorded is not answered either.
+One thread writes the queued lines, many in one transaction. The queue is bounded: when the database has been
+unavailable for so long that the queue is full, requests that must be recorded are refused.
 """
 
 from __future__ import annotations
@@ -16,23 +16,31 @@ from datetime import UTC, datetime
 from queue import Empty, Full, Queue
 from typing import Any
 
-from gliomark.server.records import AuditEntry, Database
+from gliomark.server.database import AuditEntry, Database
 
 LOG = logging.getLogger("gliomark.server")
-MAX_QUEUED_LINES = 10_000  # lines
+MAX_QUEUED_LINES = 10_000  # lines in the queue
 MAX_BATCH_LINES = 500
 POLL_INTERVAL_S = 1.0
-RETRY_PAUSE_S = 0.5  # before a database that did not answer is asked again
+RETRY_PAUSE_S = 0.5  # between two attempts to reach the database
 STOP_TIMEOUT_S = 10.0  # for the last lines when the server stops
-MAX_REFUSAL_KINDS = 20  # of refusals told apart in one minute
-MAX_REMEMBERED_VIEWS = 100_000  # views remembered, so that each is recorded once an hour
-MAX_TEXT_LENGTH = 200  # characters
+MAX_REFUSAL_KINDS = 20  # different refusals counted separately in one minute
+MAX_REMEMBERED_VIEWS = 100_000  # views remembered in order to record each once an hour
+MAX_TEXT_LENGTH = 200  # characters of a text from a caller
 OTHER_CALLERS = "others"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A call or an association that was refused. address: of who asked; who: where that is known."""
+    """A refused request or association.
+
+    Attributes
+    ----------
+    address
+        Network address of the caller.
+    who
+        Name of the caller, if known.
+    """
 
     action: str
     address: str
@@ -42,8 +50,7 @@ class Refusal:
 
 
 class AuditWriter:
-    """Started by ``start``; ``stop`` returns once everything is written. What comes while it is stopped is written
-    at once."""
+    """Background writer of the audit log; while it is not running, lines are written directly."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,15 +59,18 @@ class AuditWriter:
         self._seen_views: set[str] = set()
         self._current_hour = ""
         self._current_minute = 0
-        self._stop_deadline = 0.0  # of writing, once the server stops and the database does not answer
+        # deadline for the last lines if the database is unavailable when the server stops
+        self._stop_deadline = 0.0
         self._repeat_counts: dict[Refusal, int] = {}
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run_writer, daemon=True, name="audit writer")
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop the thread after writing all queued lines."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -72,9 +82,12 @@ class AuditWriter:
     def record_view(
         self, who: str, action: str, subject: str, detail: Mapping[str, Any], every_time: bool = False
     ) -> bool:
-        """Somebody saw something: recorded once per person, action, subject and hour, or each time.
+        """Record a view once per caller, action, subject and hour, or every time.
 
-        False where it could not be taken, and must not be shown.
+        Returns
+        -------
+        bool
+            False if the queue is full; the data must not be shown then.
         """
         now = datetime.now(UTC)
         key = json.dumps([who, action, subject, detail], sort_keys=True)
@@ -92,8 +105,10 @@ class AuditWriter:
         return True
 
     def record_refusal(self, refusal: Refusal) -> None:
-        """Somebody was refused: the first time in a minute is recorded at once, the rest of the minute as a number, so
-        that whoever tries for hours adds two lines a minute."""
+        """Record a refusal at once, and its repetitions within the same minute as one count.
+
+        Repeated attempts thus add at most two lines a minute.
+        """
         with self._lock:
             self._record_repeated_refusals()
             if refusal not in self._repeat_counts and len(self._repeat_counts) >= MAX_REFUSAL_KINDS:
@@ -104,7 +119,7 @@ class AuditWriter:
                 self._repeat_counts[refusal] = 0 if self._enqueue_entry(_create_entry(refusal, 1)) else 1
 
     def _record_repeated_refusals(self, is_forced: bool = False) -> None:
-        """Record how often what was refused in the last minute was refused again; the lock is held."""
+        """Record how often the refusals of the last minute were repeated. The caller holds the lock."""
         if self._current_minute == (minute := int(time.time() // 60)) and not is_forced:
             return
         self._current_minute = minute
@@ -131,7 +146,7 @@ class AuditWriter:
             self._record_repeated_refusals(is_forced=True)
 
     def _take_batch(self) -> list[AuditEntry]:
-        """What has come, at most so many; nothing after a while in which nothing came."""
+        """Return the queued lines, up to the batch limit; empty if none arrives within the poll interval."""
         batch: list[AuditEntry] = []
         try:
             batch.append(self._queue.get(timeout=0.0 if self._stopping.is_set() else POLL_INTERVAL_S))
@@ -142,21 +157,21 @@ class AuditWriter:
         return batch
 
     def _write_batch(self, batch: list[AuditEntry]) -> None:
-        """Until the database has it; when the server stops, until the last seconds are over."""
+        """Retry until the lines are written; while the server is stopping, until the stop timeout."""
         last_error = ""
         while batch:
             try:
                 self._database.add_audit_entries(batch)
                 return
-            except Exception as error:  # whatever it was, this thread must not end
+            except Exception as error:  # the thread must survive any error
                 if last_error != type(error).__name__:
                     last_error = type(error).__name__
-                    LOG.error("the audit log waits for the database: %s", last_error)
+                    LOG.error("audit log waits for the database: %s", last_error)
             if not self._stopping.wait(RETRY_PAUSE_S):
                 continue
             self._stop_deadline = self._stop_deadline or time.monotonic() + STOP_TIMEOUT_S
             if time.monotonic() > self._stop_deadline:
-                LOG.error("%d lines of the audit log are lost: the database did not answer", len(batch))
+                LOG.error("%d lines of the audit log are lost: the database was unavailable", len(batch))
                 return
             time.sleep(RETRY_PAUSE_S)
 
@@ -176,5 +191,5 @@ def _create_entry(refusal: Refusal, count: int) -> AuditEntry:
 
 
 def _sanitize_text(text: str) -> str:
-    """What a stranger calls himself, as any database takes it."""
+    """Shorten a text from a caller and replace unprintable characters."""
     return "".join(character if character.isprintable() else "?" for character in text[:MAX_TEXT_LENGTH])

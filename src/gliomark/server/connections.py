@@ -1,8 +1,8 @@
-"""Open HTTP connections within limits: how many, how long they may stay silent, and who goes when there are too many.
+"""HTTP connections within limits; when all slots are taken, the one idle longest is closed.
 
-uvicorn bounds the time between two requests and nothing else. Here a connection has so long to send the lines of a
-request (a TLS handshake included) and to read its answer. Where every place is taken, the newcomer gets the place of
-the connection that has owed a request for longest, so that silent ones cannot keep anybody out.
+uvicorn limits only the time between two requests. Here a connection also has limited time to send the header of a
+request (including the TLS handshake) and to read its response. When all slots are taken, a new connection replaces
+the one that has been waiting longest without sending a request, so that silent connections cannot block others.
 """
 
 from __future__ import annotations
@@ -19,18 +19,32 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LOG = logging.getLogger("gliomark.server")
-MAX_HEADER_BYTES = 16 << 10  # bytes of a request's lines
-TICKS_PER_SWEEP = 5  # of uvicorn's ten a second
-CLOSE_TIMEOUT_S = 5.0  # for an answer's last bytes once the connection is closed
-WRITE_BUFFER_DRAIN_BYTES = 48 << 10  # bytes read between two pauses of asyncio's writing
-MIN_CONNECTION_AGE_S = 1.0  # so young a connection keeps its place
+MAX_HEADER_BYTES = 16 << 10  # bytes of a request's header
+TICKS_PER_SWEEP = 5  # uvicorn has ten ticks a second
+CLOSE_TIMEOUT_S = 5.0  # for the last bytes of a response when the connection is being closed
+WRITE_BUFFER_DRAIN_BYTES = 48 << 10  # bytes between the low and high marks of asyncio's write buffer
+MIN_CONNECTION_AGE_S = 1.0  # a younger connection is not replaced
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """most: connections open at once; each: of one address; header_s: until a request's lines are whole;
-    idle_s: between an answer and the next request; unread_s: that an answer may lie unread; slowest: bytes per second
-    that an answer is read with after the first minute."""
+    """Limits of the HTTP listener.
+
+    Attributes
+    ----------
+    max_connections
+        Open connections.
+    max_connections_per_address
+        Open connections from one network address.
+    header_timeout_s
+        Time until the header of a request is complete.
+    idle_timeout_s
+        Time between a response and the next request.
+    unread_timeout_s
+        Time in which the client reads nothing of a pending response.
+    min_bytes_per_s
+        Minimum rate at which a response is read after the first minute.
+    """
 
     max_connections: int = 400
     max_connections_per_address: int = 300
@@ -42,12 +56,28 @@ class ConnectionLimits:
 
 @dataclass(eq=False)
 class HttpConnection:
-    """One that was accepted.
+    """An accepted connection. Times are monotonic, in seconds; 0 stands for none.
 
-    protocol: None until TLS is agreed; waits: since when it owes a request, 0 while one is being answered; heard: when
-    it last sent something; answers: that it was given; closed: since when it is being closed; pending: bytes of its
-    answer that lay unread at the last look, moved: when they last became fewer, unread: since when there are any, 0
-    while there are none; read: bytes of them that it has taken.
+    Attributes
+    ----------
+    protocol
+        None until TLS is negotiated.
+    waiting_since
+        Start of waiting for a request; 0 while one is being answered.
+    last_received_at
+        When data last arrived.
+    response_count
+        Responses sent.
+    closing_since
+        Start of closing.
+    unread_bytes
+        Bytes of the response that were unread at the last check.
+    last_drained_at
+        When they last became fewer.
+    unread_since
+        Since when there are unread bytes.
+    drained_bytes
+        Bytes of the response that the client has read.
     """
 
     client_socket: socket.socket
@@ -63,15 +93,15 @@ class HttpConnection:
     drained_bytes: int = 0
 
     def abort(self) -> None:
-        """Now, whatever is still to be sent."""
+        """Close the connection immediately; unsent data are dropped."""
         if self.protocol is not None:
             self.protocol.transport.abort()
             return
-        with suppress(OSError):  # in the middle of a TLS handshake: asyncio sees the line's end
+        with suppress(OSError):  # during a TLS handshake: asyncio sees the end of the connection
             self.client_socket.shutdown(socket.SHUT_RDWR)
 
     def update_unread(self, now: float) -> None:
-        """How much of its answer lies unread."""
+        """Update how much of the response is unread."""
         pending = 0 if self.protocol is None else self.protocol.transport.get_write_buffer_size()
         if not pending:
             self.unread_bytes, self.unread_since, self.drained_bytes = 0, 0.0, 0
@@ -85,7 +115,11 @@ class HttpConnection:
 
     @property
     def eviction_rank(self) -> tuple[int, float]:
-        """The lowest is the first to go: who owes a request longest, then whose body or answer stands still longest."""
+        """Order of closing, lowest first: group, and time since which the connection has been idle.
+
+        Group 0 waits for a request; group 1 is transferring a body or response; in group 2 a request is being
+        processed, and the connection is never closed for another.
+        """
         if self.unread_since:
             return 1, self.last_drained_at
         if self.waiting_since:
@@ -96,7 +130,7 @@ class HttpConnection:
 
 
 class HttpConnections:
-    """All open ones, kept within limits. Everything happens in the event loop's thread."""
+    """All open connections, kept within limits. Used only in the event loop."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
@@ -106,7 +140,20 @@ class HttpConnections:
         return len(self._open)
 
     def admit_connection(self, client_socket: socket.socket, peer_name: Any) -> bool:
-        """Whether there is a place for it, if need be another's. name: the peer's address and port."""
+        """Add a connection, if necessary in place of another.
+
+        Parameters
+        ----------
+        client_socket
+            The accepted socket.
+        peer_name
+            Address and port of the peer.
+
+        Returns
+        -------
+        bool
+            False if there is no slot.
+        """
         address = str(peer_name[0]) if isinstance(peer_name, tuple) else ""
         self._remove_closed()
         connections_of_address = [one for one in self._open.values() if one.address == address]
@@ -120,14 +167,15 @@ class HttpConnections:
         return True
 
     def get_or_add_connection(self, peer_name: Any, client_socket: Any) -> HttpConnection:
-        """The connection that a protocol was made for; a new one where the listener is not ours."""
+        """Return the connection of a peer; added here if another listener accepted it."""
         return self._open.setdefault(peer_name, HttpConnection(client_socket, str(peer_name)))
 
     def remove_connection(self, peer_name: Any) -> None:
+        """Remove the connection of a peer."""
         self._open.pop(peer_name, None)
 
     def abort_expired(self) -> None:
-        """End those that are over their time."""
+        """Close connections that have exceeded a time limit."""
         self._remove_closed()
         now = time.monotonic()
         expired = [one for one in self._open.values() if self._is_expired(one, now)]
@@ -164,13 +212,13 @@ class HttpConnections:
 
 
 class Listener(socket.socket):
-    """A listening socket that asks ``connections`` about everybody who comes, before TLS and before HTTP."""
+    """A listening socket that checks each new connection against the limits before TLS and HTTP."""
 
     connections: HttpConnections
 
     @staticmethod
     def from_socket(bound_socket: socket.socket, connections: HttpConnections) -> Listener:
-        """The same socket; ``bound`` is used up."""
+        """Return a listener that takes over a bound socket, which must not be used afterwards."""
         listener = Listener(
             bound_socket.family, bound_socket.type, bound_socket.proto, fileno=bound_socket.detach()
         )
@@ -178,7 +226,13 @@ class Listener(socket.socket):
         return listener
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Raises ConnectionAbortedError, which asyncio passes over, where there is no place."""
+        """Accept a connection.
+
+        Raises
+        ------
+        ConnectionAbortedError
+            If there is no slot; asyncio ignores this error.
+        """
         client_socket, peer_name = super().accept()
         if not self.connections.admit_connection(client_socket, peer_name):
             client_socket.close()
@@ -187,7 +241,7 @@ class Listener(socket.socket):
 
 
 class BoundedHttpProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 that tells its connection how far it is."""
+    """uvicorn's HTTP/1.1 protocol that also records the state of its connection."""
 
     def __init__(self, *args: Any, connections: HttpConnections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -195,10 +249,11 @@ class BoundedHttpProtocol(H11Protocol):
 
     @property
     def is_receiving(self) -> bool:
-        """Whether a request's body is on its way."""
+        """Whether a request body is being received."""
         return self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Attach this protocol to its connection."""
         self._peer_name = transport.get_extra_info("peername")
         self._connection = self._connections.get_or_add_connection(
             self._peer_name, transport.get_extra_info("socket")
@@ -207,30 +262,35 @@ class BoundedHttpProtocol(H11Protocol):
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Remove the connection."""
         self._connections.remove_connection(self._peer_name)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Record the time and pass the data on."""
         self._connection.last_received_at = time.monotonic()
         super().data_received(data)
 
     def handle_events(self) -> None:
+        """Process received data; the connection no longer waits once a request is complete."""
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._connection.waiting_since = 0.0
 
     def on_response_complete(self) -> None:
+        """Record that the connection waits for its next request."""
         self._connection.waiting_since = time.monotonic()
         self._connection.response_count += 1
         super().on_response_complete()
 
     def resume_writing(self) -> None:
+        """Count the bytes that the client has read."""
         self._connection.drained_bytes += WRITE_BUFFER_DRAIN_BYTES
         super().resume_writing()
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn on one bound socket, its connections within limits."""
+    """uvicorn on one bound socket, with limited connections."""
 
     def __init__(
         self, app: Any, bound_socket: socket.socket, limits: ConnectionLimits, **config_options: Any
@@ -247,8 +307,8 @@ class HttpServer(uvicorn.Server):
                 app,
                 http=create_protocol,  # type: ignore[arg-type]
                 ws="none",
-                loop="asyncio",  # others accept connections without asking the socket
-                access_log=False,  # its lines would hold patients' ids; the application writes its own
+                loop="asyncio",  # other loops do not call the socket's accept()
+                access_log=False,  # its lines would contain patient ids; the application logs its own
                 log_level="error",
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                 timeout_keep_alive=int(max(1, limits.idle_timeout_s)),
@@ -258,10 +318,11 @@ class HttpServer(uvicorn.Server):
         )
 
     def run_until_stopped(self) -> None:
-        """Until it is told to stop."""
+        """Serve until the server is stopped."""
         self.run(sockets=[self._listener])
 
     async def on_tick(self, counter: int) -> bool:
+        """Close expired connections every few ticks."""
         if counter % TICKS_PER_SWEEP == 0:
             self.connections.abort_expired()
         return await super().on_tick(counter)

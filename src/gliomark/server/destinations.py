@@ -1,4 +1,4 @@
-"""Where results go: an archive that takes them by C-STORE, or a DICOMweb service by STOW-RS."""
+"""Send results to a DICOM archive by C-STORE or to a DICOMweb service by STOW-RS."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ STATUS_SUCCESS = 0x0000
 UNCOMPRESSED_TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2",
-)  # explicit and implicit little endian
+)  # explicit and implicit VR little endian
 
 
 @dataclass(frozen=True)
 class StorageServer:
-    """An archive that takes results by C-STORE."""
+    """A DICOM archive that receives results by C-STORE."""
 
     ae_title: str
     host: str
@@ -30,7 +30,13 @@ class StorageServer:
 
 
 def parse_destination(text: str) -> StorageServer | str:
-    """``AET@host:port`` or a DICOMweb address. Raises GliomarkError for anything else."""
+    """Parse ``AET@host:port`` or the address of a DICOMweb service.
+
+    Raises
+    ------
+    ConfigurationError
+        If the text is neither.
+    """
     if re.fullmatch(r"https?://\S+", text):
         return text.rstrip("/")
     match = re.fullmatch(r"([!-?A-\[\]-~]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
@@ -40,19 +46,31 @@ def parse_destination(text: str) -> StorageServer | str:
 
 
 def check_ae_title(ae_title: str) -> None:
-    """Raises GliomarkError for what no application entity may be called."""
+    """Check an AE title.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is empty, too long or contains invalid characters.
+    """
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", ae_title) or not ae_title.strip():
         raise GliomarkError(message("title-unfit", title=ae_title[:80]))
 
 
 def get_destination_name(destination_text: str) -> str:
-    """What a destination is called in the log."""
+    """Return a destination's name for the audit log: its AE title or web address."""
     destination = parse_destination(destination_text)
     return destination if isinstance(destination, str) else destination.ae_title
 
 
 def send_results(results: Sequence[Dataset], destination: StorageServer | str, calling_ae_title: str) -> str:
-    """Send all; why not, in words, or nothing."""
+    """Send all results.
+
+    Returns
+    -------
+    str
+        The reason of a failure; empty if all were stored.
+    """
     return (
         _send_by_stow_rs(results, destination)
         if isinstance(destination, str)
@@ -63,10 +81,10 @@ def send_results(results: Sequence[Dataset], destination: StorageServer | str, c
 def _send_by_stow_rs(results: Sequence[Dataset], address: str) -> str:
     try:
         response = DICOMwebClient(address).store_instances(list(results))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+    except (OSError, ValueError) as error:  # the errors of requests are OSErrors
         return type(error).__name__
     stored_uids = {str(one.ReferencedSOPInstanceUID) for one in response.get("ReferencedSOPSequence") or ()}
-    return "" if stored_uids >= {str(one.SOPInstanceUID) for one in results} else "some were refused"
+    return "" if stored_uids >= {str(one.SOPInstanceUID) for one in results} else "some results were refused"
 
 
 def _send_by_c_store(results: Sequence[Dataset], storage_server: StorageServer, calling_ae_title: str) -> str:
@@ -83,7 +101,7 @@ def _send_by_c_store(results: Sequence[Dataset], storage_server: StorageServer, 
         return type(error).__name__
     finally:
         association.release()
-    # 0xBxxx is a warning: stored all the same
+    # 0xBxxx is a warning: the object was stored
     refused = [
         status for status in statuses if status is None or (status != STATUS_SUCCESS and status >> 12 != 0xB)
     ]

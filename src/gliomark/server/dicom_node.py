@@ -1,7 +1,8 @@
-"""gliomark as a DICOM node: a study that is pushed here and has stopped arriving is predicted, its results sent on.
+"""gliomark as a DICOM node: received studies are predicted and the results sent to the destinations.
 
-C-ECHO and C-STORE are answered (pynetdicom); age and sex come from the headers. Segmentation, structured report and
-PDF go to every destination by C-STORE or STOW-RS; one that cannot be reached is tried again, and told in the log.
+The node answers C-ECHO and C-STORE (pynetdicom); age and sex are read from the headers. The segmentation, structured
+report and PDF are sent to every destination by C-STORE or STOW-RS. A failed delivery is retried; its outcome is
+recorded in the audit log.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from gliomark.messages import message
 from gliomark.reporting import Language
 from gliomark.server.associations import AssociationLimits, BoundedAssociationServer, BoundedDimseProvider
 from gliomark.server.audit_writer import Refusal
-from gliomark.server.context import FollowUp, Server
+from gliomark.server.database import DeliveryRow, JobRow
+from gliomark.server.dependencies import FollowUp, Server
 from gliomark.server.destinations import (
     STATUS_SUCCESS,
     UNCOMPRESSED_TRANSFER_SYNTAXES,
@@ -40,11 +42,10 @@ from gliomark.server.destinations import (
     parse_destination,
     send_results,
 )
-from gliomark.server.intake import create_prediction_request
-from gliomark.server.records import DeliveryRow, JobRow
-from gliomark.server.results import load_or_create_dicom_results
+from gliomark.server.dicom_results import load_or_create_dicom_results
 from gliomark.server.security import is_loopback
-from gliomark.server.store import write_file
+from gliomark.server.study_import import create_prediction_request
+from gliomark.server.study_store import write_file
 from gliomark.study import DATA_ERRORS, GliomarkError
 
 LOG = logging.getLogger("gliomark.server.dicom")
@@ -54,27 +55,44 @@ SUPPORTED_TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.70",  # JPEG lossless
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
-    "1.2.840.10008.1.2.5",  # run length
+    "1.2.840.10008.1.2.5",  # RLE lossless
 )
 DICOM_NODE_CALLER = "DICOM node"
-MAX_DELIVERY_ATTEMPTS, FIRST_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 30, 5.0, 3600.0  # for about a day
+MAX_DELIVERY_ATTEMPTS, FIRST_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 30, 5.0, 3600.0  # in total about a day
 DELIVERY_LEASE_S = 600.0
 POLL_INTERVAL_S = 0.3
 INCOMPLETE_STUDY_TEXT = (
-    "There was no room for {count} of its images; make room on the server's disk and send the study again."
+    "{count} images could not be stored; free disk space on the server and send the study again."
 )
-MAX_HEADER_BYTES = 1 << 20  # bytes before the groups that say what an image is are over
+MAX_HEADER_BYTES = 1 << 20  # bytes read in order to identify an image
 LAST_HEADER_GROUP = 0x0028
-MAX_READ_ATTEMPTS = 2  # that a study may have, should reading it end the server itself
+MAX_READ_ATTEMPTS = 2  # of a study during which the server itself ended
 
 
 @dataclass(frozen=True)
 class DicomNodeConfig:
-    """Where to listen, whom to answer and whom to send results.
+    """Configuration of the DICOM node.
 
-    peers: calling AE titles that may push, anybody where empty; destinations: ``AET@host:port`` or the address of a
-    DICOMweb service; quiet_s: a study is whole once nothing came for so long and who sent it has hung up, busy_s: or
-    has sent nothing for so long; limits: of what may come in.
+    Attributes
+    ----------
+    port
+        Port to listen on; 0 for a free one.
+    host
+        Address to listen on.
+    ae_title
+        The node's own AE title.
+    allowed_ae_titles
+        Calling AE titles that may send studies; empty for all.
+    destinations
+        ``AET@host:port`` or the address of a DICOMweb service.
+    quiet_period_s
+        A study is complete when no image has arrived for so long and its senders have released their associations.
+    open_association_quiet_period_s
+        The same while an association of a sender is still open.
+    language
+        Language of the reports.
+    association_limits
+        Limits of the listener.
     """
 
     port: int
@@ -89,8 +107,19 @@ class DicomNodeConfig:
 
 
 class PendingStudy:
-    """A study some of whose images have come. senders: the associations they came over that are still open; images:
-    bytes by name; lacking: what there was no room for."""
+    """A study that is being received.
+
+    Attributes
+    ----------
+    open_associations
+        Open associations that have sent images of this study.
+    image_bytes
+        Size of each image by its hashed UID.
+    total_bytes
+        Size of all images.
+    missing_images
+        Images refused because the disk was full or a limit was reached.
+    """
 
     def __init__(self) -> None:
         self.open_associations: set[Association] = set()
@@ -100,23 +129,24 @@ class PendingStudy:
         self._last_received_at = time.monotonic()
 
     def add_image(self, image_name: str, byte_count: int) -> PendingStudy:
-        """An image more, or one that came before."""
+        """Add an image, or replace one that was sent before, and return this study."""
         self.total_bytes += byte_count - self.image_bytes.get(image_name, 0)
         self.image_bytes[image_name] = byte_count
         return self
 
     def record_sender(self, association: Association) -> None:
-        """An image came."""
+        """Record that an image of this study arrived over an association."""
         self.open_associations.add(association)
         self._last_received_at = time.monotonic()
 
     @property
     def silent_s(self) -> float:
+        """Seconds since the last image."""
         return time.monotonic() - self._last_received_at
 
 
 class DicomNode:
-    """The listener and the thread that sees whole studies through. Started by ``start``, ended by ``stop``."""
+    """The DICOM listener and the thread that processes complete studies and deliveries."""
 
     def __init__(self, server: Server, config: DicomNodeConfig) -> None:
         self.server, self.config = server, config
@@ -132,7 +162,13 @@ class DicomNode:
         self.port = config.port
 
     def start(self) -> None:
-        """Raises GliomarkError where the port cannot be opened, or would be open to anybody in the network."""
+        """Start listening; studies received before a restart are continued.
+
+        Raises
+        ------
+        ConfigurationError
+            If the port cannot be opened, or is reachable from other machines without a list of allowed AE titles.
+        """
         if not is_loopback(self.config.host) and not self.config.allowed_ae_titles:
             raise GliomarkError(message("node-open", host=self.config.host))
         entity = AE(self.config.ae_title)
@@ -143,7 +179,7 @@ class DicomNode:
         limits = self.config.association_limits
         entity.maximum_associations = (
             2 * limits.max_associations
-        )  # more than there are places; those that end need a moment
+        )  # more than there are slots: associations that are ending still count
         entity.acse_timeout, entity.dimse_timeout = limits.pdu_timeout_s, limits.pdu_timeout_s
         entity.network_timeout = limits.network_timeout_s
         handlers: list[Any] = [
@@ -151,7 +187,7 @@ class DicomNode:
             (evt.EVT_CONN_CLOSE, self._handle_connection_closed),
         ]
         handlers.append((evt.EVT_REJECTED, self._handle_association_rejected))
-        shutil.rmtree(self.receiving_folder, ignore_errors=True)  # what was on its way when a server ended
+        shutil.rmtree(self.receiving_folder, ignore_errors=True)  # unfinished objects of a previous run
         self.receiving_folder.mkdir(parents=True)
         address = (self.config.host, self.config.port)
         try:
@@ -167,9 +203,9 @@ class DicomNode:
                 message("node-port", port=self.config.port, reason=str(error.strerror or error))
             ) from None
         self._listener, self.port = listener, listener.server_address[1]
-        entity._servers.append(listener)  # as AE.start_server does
+        entity._servers.append(listener)  # as AE.start_server() does
         threading.Thread(target=listener.serve_forever, args=(0.1,), daemon=True).start()
-        # what came before a restart is taken up, also what had been taken and was not seen through
+        # continue studies whose transfer or import was interrupted by the end of a previous run
         for folder in self.incoming_folder.with_name("taken").glob("*"):
             self._return_to_incoming(folder)
         self._pending_studies |= {
@@ -180,12 +216,16 @@ class DicomNode:
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop listening and processing."""
         self._stopping.set()
         self._listener.shutdown()
         self._thread.join(timeout=10)
 
     def _handle_c_store(self, event: evt.Event) -> int:
-        """One image, already on disk; names are hashes, so that no sender chooses a path."""
+        """Handle C-STORE: move the image, already on disk, to its study.
+
+        File names are hashes of the UIDs, so that a sender cannot choose a path.
+        """
         received_file: Any = event.request._dataset_file
         received_file.close()
         if not received_file.name or not has_free_space(
@@ -219,7 +259,7 @@ class DicomNode:
         return STATUS_SUCCESS
 
     def _refuse_image(self, event: evt.Event) -> int:
-        """For want of room. The studies that its sender is sending are not whole without it."""
+        """Refuse an image for lack of space; the studies of its sender are then incomplete."""
         image_name = _hash_uid(str(getattr(event.request, "AffectedSOPInstanceUID", "")))
         for pending_study in list(self._pending_studies.values()):
             if event.assoc in pending_study.open_associations:
@@ -245,10 +285,10 @@ class DicomNode:
                 pending_study.open_associations.discard(event.assoc)
 
     def _handle_association_rejected(self, event: evt.Event) -> None:
-        """An association that was refused is recorded, with the title that its caller gave."""
+        """Record a rejected association with the calling AE title."""
         caller = event.assoc.requestor
         unknown = self.config.allowed_ae_titles and caller.ae_title not in self.config.allowed_ae_titles
-        reason = "calling title not among the peers" if unknown else "association not taken"
+        reason = "calling AE title not allowed" if unknown else "association rejected"
         refusal = Refusal(
             "DICOM association refused", caller.address, reason, DICOM_NODE_CALLER, caller.ae_title
         )
@@ -257,20 +297,20 @@ class DicomNode:
     def _run_loop(self) -> None:
         while not self._stopping.wait(POLL_INTERVAL_S):
             try:
-                # which examination is read depends on what the model takes
+                # the choice of the examination depends on the model's sequences
                 if (
                     self.server.worker_pool.model_descriptions
                     and (folder := self._take_complete_study()) is not None
                 ):
                     self._request_prediction(folder)
-                # one at a time: an archive that does not answer must not keep studies waiting
+                # one delivery per cycle: an unreachable archive must not delay new studies
                 if claimed := self.server.database.claim_next_delivery(DELIVERY_LEASE_S):
                     self._attempt_delivery(*claimed)
-            except Exception as error:  # whatever it was, this thread must not end
-                LOG.error("the DICOM node goes on after %s", type(error).__name__)
+            except Exception as error:  # the thread must survive any error
+                LOG.error("DICOM node continues after %s", type(error).__name__)
 
     def _take_complete_study(self) -> Path | None:
-        """A study that has stopped arriving, moved out of the way of what may still come."""
+        """Move a study that is complete (no image for the quiet period) out of the incoming folder and return it."""
         with self._lock:
             for study_name, pending_study in list(self._pending_studies.items()):
                 is_incomplete = pending_study.open_associations or pending_study.missing_images
@@ -296,7 +336,7 @@ class DicomNode:
         return None
 
     def _request_prediction(self, folder: Path) -> None:
-        """Record it with the prediction to be made and the archives that are owed its results, all or nothing."""
+        """Record the study, its prediction and the deliveries in one transaction."""
         server = self.server
         try:
             self._record_attempt(folder)
@@ -310,7 +350,7 @@ class DicomNode:
             self._quarantine_study(folder, str(error))
         except (GliomarkError, SQLAlchemyError, *DATA_ERRORS) as error:
             if isinstance(error, SQLAlchemyError) or is_disk_full_error(error):
-                LOG.error("a pushed study waits for the database or the disk: %s", type(error).__name__)
+                LOG.error("received study waits for the database or the disk: %s", type(error).__name__)
                 self._return_to_incoming(folder)
             else:
                 reason = str(error) if isinstance(error, GliomarkError) else type(error).__name__
@@ -319,12 +359,18 @@ class DicomNode:
         server.worker_pool.notify_new_job()
 
     def _get_attempts_path(self, folder: Path) -> Path:
-        """The file that counts how often a study was begun to be read, through restarts of the server."""
+        """Return the file that counts the attempts to read a study; it outlasts restarts of the server."""
         study_name = folder.name.rsplit("-", 1)[0]
         return self.incoming_folder.with_name("tries") / study_name
 
     def _record_attempt(self, folder: Path) -> None:
-        """Raises ReadingEndedError for a study whose reading has ended the server before, and again."""
+        """Count an attempt to read a study.
+
+        Raises
+        ------
+        ReaderProcessError
+            If the server ended during each of the previous attempts.
+        """
         file = self._get_attempts_path(folder)
         file.parent.mkdir(exist_ok=True)
         attempts = file.stat().st_size if file.exists() else 0
@@ -333,7 +379,7 @@ class DicomNode:
         write_file(file, b"." * (attempts + 1))
 
     def _quarantine_study(self, folder: Path, reason: str) -> None:
-        """Its files are kept, with the reason beside them, where nothing reads them again."""
+        """Move a study to a folder that is never read again, with the reason beside it."""
         quarantine_folder = self.server.store.data_folder / "set-aside" / folder.name
         quarantine_folder.parent.mkdir(exist_ok=True)
         folder.rename(quarantine_folder)
@@ -341,7 +387,7 @@ class DicomNode:
         self._record_event("pushed study set aside", folder.name, reason)
 
     def _return_to_incoming(self, folder: Path) -> None:
-        """What had been taken arrives once more, beside what has come since."""
+        """Return a taken study to the incoming folder, where images may have arrived since."""
         study_name = folder.name.rsplit("-", 1)[0]
         incoming_folder = self.incoming_folder / study_name
         with self._lock:
@@ -354,7 +400,7 @@ class DicomNode:
             )
 
     def _attempt_delivery(self, delivery: DeliveryRow, job: JobRow) -> None:
-        """One try; a prediction that came to nothing has nothing to send."""
+        """Try once to send; a failed or cancelled prediction has no results."""
         is_predicted, destination = job.state == "done", delivery.destination
         reason = (
             self._send_results(job, destination)
@@ -374,7 +420,7 @@ class DicomNode:
         )
 
     def _send_results(self, job: JobRow, destination: str) -> str:
-        """Why not, in words, or nothing."""
+        """Send the results of a prediction; return the reason of a failure or an empty string."""
         try:
             results = load_or_create_dicom_results(
                 self.server.store, job, self.config.language, self.server.reader_pool
@@ -382,7 +428,7 @@ class DicomNode:
             return send_results(list(results.values()), parse_destination(destination), self.config.ae_title)
         except GliomarkError as error:
             return str(error)
-        except Exception as error:  # whatever an archive answers, the others are owed theirs
+        except Exception as error:  # one archive must not block deliveries to the others
             return type(error).__name__
 
     def _record_event(self, action: str, subject: str, reason: str = "", **detail: Any) -> None:
@@ -393,15 +439,22 @@ class DicomNode:
 
 
 def _add_folder_images(folder: Path, pending_study: PendingStudy) -> PendingStudy:
-    """With the images that lie in the folder."""
+    """Add the images in a folder to a pending study."""
     for image in folder.glob("*.dcm"):
         pending_study.add_image(image.stem, image.stat().st_size)
     return pending_study
 
 
 def read_image_header(file: Path) -> tuple[Dataset, int]:
-    """What says whose image it is and how large, and the bytes behind it. Of a header made to keep a reader busy only
-    the beginning is read. Raises what pydicom does for what is no object."""
+    """Read the header of an image, up to the image attributes.
+
+    Only the first MiB is read, so that an oversized header cannot occupy the reader.
+
+    Returns
+    -------
+    tuple[Dataset, int]
+        The header, and the number of bytes after it. Errors of pydicom are passed on.
+    """
     with file.open("rb") as image_file:
         start = BytesIO(image_file.read(MAX_HEADER_BYTES))
     header = read_partial(start, stop_when=lambda tag, *_: tag.group > LAST_HEADER_GROUP)

@@ -1,7 +1,6 @@
-"""Server-sent events: a document whenever it changed, until it will not any more.
+"""Server-sent events: send a document whenever it changes, until it is final.
 
-However many follow, the database is read once for all of them, by one thread at a time: nobody who only waits holds a
-thread that others need.
+One task reads all followed rows from the database together, so that open streams hold no thread.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import Receive, Scope, Send
 
 from gliomark.messages import message
-from gliomark.server.bodies import RequestLimits
-from gliomark.server.records import Database, JobRow, StudyRow, WatchedTable
+from gliomark.server.body_limits import RequestLimits
+from gliomark.server.database import Database, JobRow, StudyRow, WatchedTable
 
 LOG = logging.getLogger("gliomark.server")
-POLL_INTERVAL_S = 0.15  # between two looks
-KEEPALIVE_INTERVAL_S = 15.0  # after which a comment says that the line is still open
+POLL_INTERVAL_S = 0.15  # between two reads of the database
+KEEPALIVE_INTERVAL_S = 15.0  # between two comments that keep the connection open
 Row = TypeVar("Row", StudyRow, JobRow)
 
 
 class RowWatcher:
-    """What somebody waits for. Used in the event loop alone."""
+    """Reads the followed rows for all open streams. Used only in the event loop."""
 
     def __init__(self, database: Database, limits: RequestLimits) -> None:
         self.limits = limits
@@ -45,7 +44,13 @@ class RowWatcher:
 
     @contextmanager
     def acquire_slot(self, caller_name: str) -> Iterator[None]:
-        """Raises HTTPException 503 where this caller, or all together, wait for too much already."""
+        """Hold a slot for one stream of a caller.
+
+        Raises
+        ------
+        HTTPException
+            503 if this caller, or all together, have too many streams.
+        """
         if (
             self._streams_by_caller[caller_name] >= self.limits.max_streams_per_caller
             or self._streams_by_caller.total() >= self.limits.max_streams
@@ -58,7 +63,7 @@ class RowWatcher:
             self._streams_by_caller -= Counter({caller_name: 1})
 
     async def follow_row(self, table: type[Row], row_id: str) -> AsyncIterator[Row | None]:
-        """The row at every look; None once there is none, and that is the last."""
+        """Yield the row after every read of the database; None, the last item, if it does not exist any more."""
         key = (table, row_id)
         self._followers_by_row[key] += 1
         if self._poll_task is None or self._poll_task.done():
@@ -66,7 +71,7 @@ class RowWatcher:
         try:
             while True:
                 await self._next_read.wait()
-                if key not in self._rows:  # it was asked for after the look had begun
+                if key not in self._rows:  # it was added after the read had started
                     continue
                 row = self._rows[key]
                 yield row  # type: ignore[misc]
@@ -76,13 +81,13 @@ class RowWatcher:
             self._followers_by_row -= Counter({key: 1})
 
     async def _poll_rows(self) -> None:
-        """For everybody, as long as anybody waits."""
+        """Read all followed rows repeatedly while there are any."""
         while self._followers_by_row:
             keys = list(self._followers_by_row)
             try:
                 rows = await to_thread.run_sync(self._database.find_rows, keys)
             except SQLAlchemyError as error:
-                LOG.error("the database does not answer: %s", type(error).__name__)
+                LOG.error("database unavailable: %s", type(error).__name__)
             else:
                 self._rows = dict.fromkeys(keys) | rows
                 finished_read, self._next_read = self._next_read, asyncio.Event()
@@ -91,7 +96,7 @@ class RowWatcher:
 
 
 class EventStreamResponse(StreamingResponse):
-    """An event stream that has its place as long as it is open."""
+    """An event stream that holds its slot while it is open."""
 
     def __init__(self, lines: AsyncIterator[str], slot: AbstractContextManager[None]) -> None:
         super().__init__(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -110,7 +115,15 @@ def create_event_stream(
     create_response: Callable[[Row], BaseModel],
     is_over: Callable[[Row], bool],
 ) -> EventStreamResponse:
-    """``document`` of a row whenever it changed, until it is over, the caller hangs up or the time is up."""
+    """Stream ``create_response(row)`` at every change until the row is final.
+
+    The stream also ends when the caller disconnects or the maximum duration is over.
+
+    Raises
+    ------
+    HTTPException
+        503 when the stream is opened, if there are too many.
+    """
 
     async def iterate_events() -> AsyncIterator[str]:
         deadline, last_state, last_sent_at = (
@@ -126,7 +139,7 @@ def create_event_stream(
                 yield f"data: {create_response(row).model_dump_json()}\n\n"
             elif now - last_sent_at > KEEPALIVE_INTERVAL_S:
                 last_sent_at = now
-                yield ": still here\n\n"
+                yield ": keep-alive\n\n"
             if row is None or is_over(row) or now > deadline:
                 return
 

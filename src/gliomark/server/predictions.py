@@ -1,4 +1,4 @@
-"""Calls about predictions: how far, the answer, its outline, maps and reports, and later the truth."""
+"""Routes for predictions: progress, result, mask, maps, reports and pathology results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from pydicom import Dataset
 
 from gliomark.messages import message
 from gliomark.reporting import render_pdf
-from gliomark.reporting.contents import create_report_contents
-from gliomark.reporting.page import render_contents_as_html
-from gliomark.server.context import CallerDep, Server, ServerDep
-from gliomark.server.documents import (
+from gliomark.reporting.html_report import render_contents_as_html
+from gliomark.reporting.report_contents import create_report_contents
+from gliomark.server.access_audit import set_audit_detail
+from gliomark.server.database import FINAL_STATES, Caller, JobRow
+from gliomark.server.dependencies import CallerDep, Server, ServerDep
+from gliomark.server.dicom_results import load_or_create_dicom_results
+from gliomark.server.events import create_event_stream
+from gliomark.server.schemas import (
     EVENT_RESPONSES,
     HTML_RESPONSES,
     NO_NUL_PATTERN,
@@ -31,15 +35,11 @@ from gliomark.server.documents import (
     PathologyResponse,
     create_job_response,
 )
-from gliomark.server.events import create_event_stream
-from gliomark.server.records import FINAL_STATES, Caller, JobRow
-from gliomark.server.results import load_or_create_dicom_results
-from gliomark.server.views import set_audit_detail
 from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
 Language = Literal["en", "zh"]
-MAX_LOGGED_STUDIES = 20  # studies, in the log's line about a patient's list
+MAX_LOGGED_STUDIES = 20  # studies named in the audit log when a patient's predictions are listed
 
 
 @router.get("")
@@ -49,7 +49,7 @@ def list_predictions(
     request: Request,
     patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL_PATTERN)] = None,
 ) -> list[JobResponse]:
-    """Everything that was asked, or one patient's, newest first."""
+    """List all predictions, or those of one patient, newest first."""
     rows = server.database.list_predictions(patient_id)
     if patient_id is not None:
         set_audit_detail(request, studies=sorted({row.study_id for row in rows})[:MAX_LOGGED_STUDIES])
@@ -58,13 +58,13 @@ def list_predictions(
 
 @router.get("/{id}", responses=NOT_FOUND_RESPONSES)
 def get_prediction(id: str, _: CallerDep, server: ServerDep) -> JobResponse:
-    """How far it is; the answer once it is done."""
+    """Return the progress of a prediction, and its result once it is done."""
     return create_job_response(server.get_prediction(id))
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=EVENT_RESPONSES)
 def stream_prediction_events(id: str, caller: CallerDep, server: ServerDep) -> StreamingResponse:
-    """The prediction at every change, until it is over."""
+    """Stream the prediction at every change until it is done, failed or cancelled."""
     server.get_prediction(id)
     return create_event_stream(
         server.row_watcher,
@@ -78,7 +78,15 @@ def stream_prediction_events(id: str, caller: CallerDep, server: ServerDep) -> S
 
 @router.delete("/{id}", responses=NOT_FOUND_RESPONSES)
 def cancel_prediction(id: str, caller: CallerDep, server: ServerDep) -> JobResponse:
-    """Stop it; nothing happens to one that is over."""
+    """Cancel a prediction; one that has ended is not changed.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        403 if it belongs to another user and the caller is no administrator.
+    """
     current = server.get_prediction(id)
     if current.owner != caller.name and caller.role != "admin":
         raise HTTPException(403, message("not-your-prediction"))
@@ -90,7 +98,7 @@ def cancel_prediction(id: str, caller: CallerDep, server: ServerDep) -> JobRespo
 
 @router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG_RESPONSES)
 def get_prediction_mask(id: str, _: CallerDep, server: ServerDep) -> FileResponse:
-    """The outline that the answer rests on, one tall picture."""
+    """Return the lesion mask that the prediction used: one PNG, the slices below each other, values 0 and 255."""
     row = server.get_finished_prediction(id)
     return FileResponse(
         server.store.get_prediction_folder(row.study_id, id) / "mask.png", media_type="image/png"
@@ -99,7 +107,17 @@ def get_prediction_mask(id: str, _: CallerDep, server: ServerDep) -> FileRespons
 
 @router.get("/{id}/heat/{marker}.png", response_class=FileResponse, responses=PNG_RESPONSES)
 async def get_heatmap(id: str, marker: str, caller: CallerDep, server: ServerDep) -> FileResponse:
-    """Grad-CAM of the marker's middle branch, one tall picture; drawn at the first call."""
+    """Return the Grad-CAM map of a marker's middle branch: one PNG, the slices below each other.
+
+    It is computed at the first request.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        404 if the prediction has no such marker, 500 if the map cannot be computed.
+    """
     row = await to_thread.run_sync(server.get_finished_prediction, id)
     if marker not in list_markers(row):
         raise HTTPException(404, message("no-such-marker", marker=marker[:80]))
@@ -110,7 +128,7 @@ async def get_heatmap(id: str, marker: str, caller: CallerDep, server: ServerDep
 
 
 async def _compute_heatmap(server: Server, row: JobRow, marker: str, caller: Caller) -> None:
-    """Let a worker draw the map, and wait for it."""
+    """Let a worker compute the map and wait for it."""
     study = await to_thread.run_sync(server.get_study, row.study_id)
     job_request = {"prediction": row.id, "marker": marker}
     with server.row_watcher.acquire_slot(caller.name):
@@ -125,7 +143,7 @@ async def _compute_heatmap(server: Server, row: JobRow, marker: str, caller: Cal
 
 @router.get("/{id}/prediction.json", responses=NOT_READY_RESPONSES)
 def get_prediction_document(id: str, _: CallerDep, server: ServerDep) -> dict[str, Any]:
-    """The same document that the command line writes."""
+    """Return ``prediction.json``, as written by the command line."""
     return server.get_finished_prediction(id).result or {}
 
 
@@ -133,7 +151,7 @@ def get_prediction_document(id: str, _: CallerDep, server: ServerDep) -> dict[st
 async def get_html_report(
     id: str, _: CallerDep, server: ServerDep, language: Language = "en"
 ) -> HTMLResponse:
-    """One self-contained page."""
+    """Return the report as one self-contained HTML page."""
     return HTMLResponse(await server.run_slow_function(_render_html_report, server, id, language))
 
 
@@ -147,7 +165,7 @@ def _render_html_report(server: Server, prediction_id: str, language: Language) 
 
 @router.get("/{id}/report.pdf", response_class=Response, responses=PDF_RESPONSES)
 async def get_pdf_report(id: str, _: CallerDep, server: ServerDep, language: Language = "en") -> Response:
-    """The report to print."""
+    """Return the report as PDF."""
     return Response(
         await server.run_slow_function(_render_pdf_report, server, id, language), media_type="application/pdf"
     )
@@ -160,7 +178,7 @@ def _render_pdf_report(server: Server, prediction_id: str, language: Language) -
 
 @router.get("/{id}/dicom.zip", response_class=Response, responses=ZIP_RESPONSES)
 async def get_dicom_results(id: str, _: CallerDep, server: ServerDep, language: Language = "en") -> Response:
-    """Segmentation, structured report and encapsulated PDF of a study that came as DICOM."""
+    """Return the DICOM results of a study that was sent as DICOM: segmentation, structured report and PDF."""
     return Response(
         await server.run_slow_function(_create_dicom_zip, server, id, language), media_type="application/zip"
     )
@@ -175,7 +193,7 @@ def _create_dicom_zip(server: Server, prediction_id: str, language: Language) ->
 
 
 def create_zip(results: Mapping[str, Dataset]) -> bytes:
-    """DICOM files in one."""
+    """Return a zip file of the DICOM objects; the keys are the file names."""
     buffer = BytesIO()
     with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
         for name, dataset in results.items():
@@ -189,7 +207,15 @@ def create_zip(results: Mapping[str, Dataset]) -> bytes:
 def add_pathology(
     id: str, pathology: PathologyRequest, caller: CallerDep, server: ServerDep
 ) -> PathologyResponse:
-    """What pathology found, kept with the record."""
+    """Record the pathology result of a marker.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        422 if the prediction has no such marker or the marker no such level.
+    """
     row = server.get_finished_prediction(id)
     levels = {
         marker["name"]: (marker["positive"], marker["negative"])
@@ -210,5 +236,5 @@ def add_pathology(
 
 
 def list_markers(row: JobRow) -> list[str]:
-    """The markers that a prediction answered."""
+    """Return the names of the predicted markers."""
     return [marker["marker"] for marker in (row.result or {})["markers"]]

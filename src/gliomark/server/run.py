@@ -1,4 +1,4 @@
-"""``gliomark serve`` put together: records, store, workers, gate, and uvicorn on one socket."""
+"""``gliomark serve``: create the server's parts from the configuration and run uvicorn on one socket."""
 
 from __future__ import annotations
 
@@ -16,32 +16,56 @@ from filelock import FileLock, Timeout
 
 from gliomark.isolation import ReaderPool
 from gliomark.messages import message
-from gliomark.models.shelf import resolve_weights_file
+from gliomark.models.shipped_weights import resolve_weights_file
 from gliomark.models.signatures import TrustPolicy, read_verified_content
 from gliomark.server.app import create_app
 from gliomark.server.audit_writer import AuditWriter
-from gliomark.server.bodies import RequestLimits, UploadSlots
+from gliomark.server.body_limits import RequestLimits, UploadSlots
 from gliomark.server.connections import ConnectionLimits, HttpServer
-from gliomark.server.context import Server
+from gliomark.server.database import Database, connect_database
+from gliomark.server.dependencies import Server
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.events import RowWatcher
-from gliomark.server.jobs import JOB_STALL_TIMEOUT_S, WorkerPool
-from gliomark.server.older import convert_legacy_data
-from gliomark.server.records import Database, connect_database
+from gliomark.server.legacy_records import convert_legacy_data
 from gliomark.server.security import Authenticator, ServerAddress, check_address
-from gliomark.server.store import StudyStore
+from gliomark.server.study_store import StudyStore
+from gliomark.server.worker_pool import JOB_STALL_TIMEOUT_S, WorkerPool
 from gliomark.study import GliomarkError
 
 TOKEN_VARIABLE = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, not a token
-LOCK_TIMEOUT_S = 20.0  # for a server that is still ending
+LOCK_TIMEOUT_S = 20.0  # longest wait for a previous server that is still ending
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What the command line asked for. database: a URL, by default SQLite in the data folder; models: name to
-    weights file or shipped name; trust: whose weights are loaded; node: to be a DICOM node as well; with_input:
-    to end when standard input does, as it does when whoever started the server has died, and to tell the address as
-    data; stuck_s: for so long a job may make no progress."""
+    """Configuration of the server.
+
+    Attributes
+    ----------
+    data_folder
+        Folder of all images, results and, by default, the database.
+    address
+        Where to listen, with or without TLS.
+    database_url
+        Database URL; empty for SQLite in the data folder.
+    worker_count
+        Worker processes.
+    model_files
+        Model name to weights file or shipped name; the first is the default.
+    request_limits
+        Limits of requests and uploads.
+    connection_limits
+        Limits of HTTP connections.
+    dicom_node_config
+        Configuration of the DICOM node; None for no node.
+    stops_with_stdin
+        Whether to stop when standard input closes, because the program that started the server has ended, and to
+        print the address as JSON.
+    job_stall_timeout_s
+        A worker that reports no progress for so long is killed.
+    trust
+        Keys whose signatures are accepted on weights files.
+    """
 
     data_folder: Path
     address: ServerAddress = ServerAddress()
@@ -57,7 +81,13 @@ class ServerConfig:
 
 
 def open_database(data_folder: Path, database_url: str) -> Database:
-    """The records in the data folder or at the URL. Raises GliomarkError where they cannot be opened."""
+    """Open the database in the data folder or at the URL.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder or database cannot be opened.
+    """
     store = StudyStore.from_folder(data_folder)
     return Database(
         connect_database(database_url or f"sqlite:///{store.data_folder.absolute() / 'gliomark.db'}")
@@ -65,7 +95,15 @@ def open_database(data_folder: Path, database_url: str) -> Database:
 
 
 def create_server(config: ServerConfig) -> Server:
-    """All parts, nothing started. Raises GliomarkError for what the user can mend."""
+    """Create all parts of a server without starting them.
+
+    Raises
+    ------
+    ConfigurationError
+        If the address, database or data folder cannot be used or a weights file is missing.
+    WeightsError
+        If a weights file is not signed by a trusted key.
+    """
     database = open_database(config.data_folder, config.database_url)
     startup_token = os.environ.get(TOKEN_VARIABLE) or None
     check_address(config.address, database, startup_token)
@@ -83,7 +121,7 @@ def create_server(config: ServerConfig) -> Server:
     upload_slots, row_watcher = UploadSlots(request_limits), RowWatcher(database, request_limits)
     reader_pool = ReaderPool(
         request_limits.max_uploads + 1
-    )  # a process for every upload and for the DICOM node
+    )  # one process for every upload and one for the DICOM node
     audit_writer = AuditWriter(database)
     return Server(
         database,
@@ -100,9 +138,12 @@ def create_server(config: ServerConfig) -> Server:
 
 
 def pin_weights(model_files: Mapping[str, str], trust: TrustPolicy) -> TrustPolicy:
-    """Where signatures are demanded: the same, and each file must stay what it is now, when a worker loads it.
+    """Require that each weights file keeps its present hash until a worker loads it, if signatures are required.
 
-    Raises GliomarkError for a file that is not signed by a trusted key.
+    Raises
+    ------
+    WeightsError
+        If a file is not signed by a trusted key.
     """
     if not trust.public_keys:
         return trust
@@ -110,11 +151,24 @@ def pin_weights(model_files: Mapping[str, str], trust: TrustPolicy) -> TrustPoli
     for name in model_files.values():
         with resolve_weights_file(name) as path:
             hashes[str(path)] = read_verified_content(path, trust).sha256
-    return replace(trust, pinned=hashes)
+    return replace(trust, pinned_hashes=hashes)
 
 
 def run_server(config: ServerConfig, notify: Callable[[str], None]) -> None:
-    """Listen until stopped, alone in the data folder. port 0 takes a free one; ``say`` is told the address."""
+    """Run the server until it is stopped; only one may use the data folder.
+
+    Parameters
+    ----------
+    config
+        The configuration; port 0 selects a free port.
+    notify
+        Called with lines for standard output, such as the address.
+
+    Raises
+    ------
+    ConfigurationError
+        If the port or the data folder is in use, or the workers cannot load the models.
+    """
     server, address = create_server(config), config.address
     lock = _lock_data_folder(config.data_folder)  # held as long as this function runs
     server.recover_interrupted_studies()
@@ -151,7 +205,13 @@ def run_server(config: ServerConfig, notify: Callable[[str], None]) -> None:
 
 
 def _lock_data_folder(data_folder: Path) -> FileLock:
-    """The data folder's lock. Raises GliomarkError where another server holds it."""
+    """Lock the data folder.
+
+    Raises
+    ------
+    ConfigurationError
+        If another server holds the lock.
+    """
     lock = FileLock(data_folder / "lock")
     try:
         lock.acquire(timeout=LOCK_TIMEOUT_S)
@@ -161,13 +221,13 @@ def _lock_data_folder(data_folder: Path) -> FileLock:
 
 
 def _configure_logging() -> None:
-    """Of the libraries only what is wrong, and no traceback: both hold UIDs, ids and paths."""
+    """Set up logging: only errors of libraries and no tracebacks, which contain UIDs, ids and paths."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("gliomark").setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").addFilter(_remove_traceback)
     logging.getLogger("uvicorn.error").setLevel(
         logging.ERROR
-    )  # a line for every bad request would fill the disk
+    )  # a warning for every invalid request would fill the disk
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 

@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens, and what an open port demands before the server starts at all."""
+"""Authentication: bearer tokens, and the requirements for a server that other machines can reach."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 
 from gliomark.messages import message
-from gliomark.server.records import Caller, Database, hash_token
+from gliomark.server.database import Caller, Database, hash_token
 from gliomark.study import GliomarkError
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server listens. certificate, key: PEM files for TLS, both or neither."""
+    """Where the server listens.
+
+    Attributes
+    ----------
+    certificate, key
+        PEM files for TLS, both or neither.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8765
@@ -26,11 +32,12 @@ class ServerAddress:
 
     @property
     def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
         return is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this address is reached from this machine alone."""
+    """Whether a host name or address is reachable only from this machine."""
     if host == "localhost":
         return True
     try:
@@ -40,7 +47,13 @@ def is_loopback(host: str) -> bool:
 
 
 def check_address(address: ServerAddress, database: Database, startup_token: str | None) -> None:
-    """Refuse to open a port of this machine to others without tokens and TLS. Raises GliomarkError."""
+    """Check that a server that other machines can reach uses TLS and tokens.
+
+    Raises
+    ------
+    ConfigurationError
+        If TLS or a token is missing, or only one of certificate and key is given.
+    """
     if (address.certificate is None) != (address.key is None):
         raise GliomarkError(message("tls-half"))
     for file in (address.certificate, address.key):
@@ -56,15 +69,33 @@ def check_address(address: ServerAddress, database: Database, startup_token: str
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Tells callers apart. Whoever uses this machine may ask without a token until the first one is made, and not
-    after that, also where all were revoked. secret: a token given by who started the server, admin for its lifetime."""
+    """Authenticates callers.
+
+    A local user needs no token until the first one is created; from then on a token is always required, even if all
+    were revoked.
+
+    Attributes
+    ----------
+    database
+        Database of the tokens.
+    is_loopback
+        Whether only this machine can reach the server.
+    startup_token
+        Token set by the program that started the server; it has the role admin while the server runs.
+    """
 
     database: Database
     is_loopback: bool
     startup_token: str | None = None
 
     def authenticate_caller(self, request: Request) -> Caller:
-        """Who asks. Raises HTTPException 401 without a valid token, 403 for a page of another site."""
+        """Return the caller of a request.
+
+        Raises
+        ------
+        HTTPException
+            401 without a valid token, 403 for a web page of another site.
+        """
         self._check_origin(request)
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and token:
@@ -80,7 +111,7 @@ class Authenticator:
         return Caller("this machine", "admin")
 
     def _check_origin(self, request: Request) -> None:
-        """A web page the user happens to look at may not ask this machine's server, by whatever name."""
+        """Refuse requests from web pages of other sites in the user's browser, including DNS rebinding."""
         host_header, origin = request.headers.get("host", ""), request.headers.get("origin", "")
         try:
             host, site = urlsplit(f"//{host_header}").hostname or "", urlsplit(origin).netloc
@@ -93,7 +124,13 @@ class Authenticator:
 
 
 def check_admin(caller: Caller) -> None:
-    """Raises HTTPException 403 for a reader."""
+    """Check that the caller is an administrator.
+
+    Raises
+    ------
+    HTTPException
+        403 for other roles.
+    """
     if caller.role != "admin":
         raise HTTPException(403, message("admins-only"))
 

@@ -1,4 +1,4 @@
-"""Calls about studies: upload, look, correct, remove, and ask for a prediction."""
+"""Routes for studies: upload, view, correct, delete, and request a prediction."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
 from gliomark.messages import message
-from gliomark.server.bodies import limit_body
-from gliomark.server.context import CallerDep, Server, ServerDep
-from gliomark.server.documents import (
+from gliomark.server.body_limits import limit_body
+from gliomark.server.database import Caller, StudyRow
+from gliomark.server.dependencies import CallerDep, Server, ServerDep
+from gliomark.server.events import create_event_stream
+from gliomark.server.schemas import (
     EVENT_RESPONSES,
     NOT_FOUND_RESPONSES,
     NOT_READY_RESPONSES,
@@ -29,9 +31,7 @@ from gliomark.server.documents import (
     create_job_response,
     create_study_response,
 )
-from gliomark.server.events import create_event_stream
-from gliomark.server.records import Caller, StudyRow
-from gliomark.server.store import decode_mask_png
+from gliomark.server.study_store import decode_mask_png
 from gliomark.server.uploads import check_free_disk, receive_form
 from gliomark.study import GliomarkError
 
@@ -40,7 +40,7 @@ router = APIRouter(prefix="/api/studies", tags=["studies"])
 
 @router.post("", status_code=201, openapi_extra=UPLOAD_REQUEST, responses=UPLOAD_RESPONSES)
 async def upload_study(request: Request, caller: CallerDep, server: ServerDep) -> StudyResponse:
-    """A patient's images: every file with its path inside the patient's folder as its name, or one zip."""
+    """Upload the images of one patient: files named by their paths inside the patient's folder, or one zip file."""
     limits, headers, received_folder = (
         server.request_limits,
         request.headers,
@@ -59,7 +59,13 @@ async def upload_study(request: Request, caller: CallerDep, server: ServerDep) -
 
 
 def admit_upload(server: Server, received_folder: Path, form: Mapping[str, str], owner: str) -> StudyRow:
-    """Read and record what was received; where that fails nothing is left. Raises GliomarkError."""
+    """Read and record the received files; nothing is left of them after an error.
+
+    Raises
+    ------
+    InputError
+        If the model is unknown or the files are not a study.
+    """
     try:
         model = form.get("model") or next(iter(server.model_files))
         if model not in server.model_files:
@@ -73,13 +79,13 @@ def admit_upload(server: Server, received_folder: Path, form: Mapping[str, str],
 
 @router.get("/{id}", responses=NOT_FOUND_RESPONSES)
 def get_study(id: str, _: CallerDep, server: ServerDep) -> StudyResponse:
-    """How far it is prepared, and what its pictures are."""
+    """Return the preparation state of a study and the metadata of its images."""
     return create_study_response(server.get_study(id))
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=EVENT_RESPONSES)
 def stream_study_events(id: str, caller: CallerDep, server: ServerDep) -> StreamingResponse:
-    """The study at every change, until it is ready or failed."""
+    """Stream the study at every change until it is ready or failed."""
     server.get_study(id)
     return create_event_stream(
         server.row_watcher,
@@ -93,7 +99,15 @@ def stream_study_events(id: str, caller: CallerDep, server: ServerDep) -> Stream
 
 @router.get("/{id}/slices/{sequence}/{index}.png", response_class=FileResponse, responses=PNG_RESPONSES)
 def get_slice_image(id: str, sequence: str, index: int, _: CallerDep, server: ServerDep) -> FileResponse:
-    """16 bits: grey 0 to 65535 stands for the study's ``grey`` low to high."""
+    """Return a slice as 16-bit PNG; grey 0 to 65535 corresponds to the study's ``grey`` low to high.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        404 if the study has no such slice.
+    """
     about = server.get_ready_study(id).about
     if sequence not in about["sequences"] or not 0 <= index < about["shape"][0]:
         raise HTTPException(404, message("no-such-slice"))
@@ -102,7 +116,7 @@ def get_slice_image(id: str, sequence: str, index: int, _: CallerDep, server: Se
 
 @router.delete("/{id}", status_code=204, responses=NOT_FOUND_RESPONSES)
 def delete_study(id: str, caller: CallerDep, server: ServerDep) -> None:
-    """Images and results are removed; the records stay."""
+    """Delete the study's images and results; database rows and audit log are kept."""
     check_study_owner(server.get_study(id), caller)
     for job in server.database.delete_study(id, caller.name):
         server.worker_pool.cancel_job(job)
@@ -110,14 +124,28 @@ def delete_study(id: str, caller: CallerDep, server: ServerDep) -> None:
 
 
 def check_study_owner(row: StudyRow, caller: Caller) -> None:
-    """Raises HTTPException 403 where somebody else's study would be changed."""
+    """Check that the caller may change a study.
+
+    Raises
+    ------
+    HTTPException
+        403 if it belongs to another user and the caller is no administrator.
+    """
     if row.owner != caller.name and caller.role != "admin":
         raise HTTPException(403, message("not-your-study"))
 
 
 @router.get("/{id}/mask.png", response_class=FileResponse, responses=PNG_RESPONSES)
 def get_corrected_mask(id: str, _: CallerDep, server: ServerDep) -> FileResponse:
-    """The doctor's outline, one tall picture: the slices below each other, 0 and 255."""
+    """Return the reader's mask: one PNG, the slices below each other, values 0 and 255.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        404 if the study has none.
+    """
     sha256 = server.get_ready_study(id).correction
     if not sha256:
         raise HTTPException(404, message("not-corrected"))
@@ -126,7 +154,17 @@ def get_corrected_mask(id: str, _: CallerDep, server: ServerDep) -> FileResponse
 
 @router.get("/{id}/found.png", response_class=FileResponse, responses=PNG_RESPONSES)
 def get_supplied_mask(id: str, _: CallerDep, server: ServerDep) -> FileResponse:
-    """The lesion mask that came with the images, of the same form; it is used only if it is sent back."""
+    """Return the lesion mask found among the images, in the same form.
+
+    It is not used unless the client submits it as the reader's mask.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        404 if there was none.
+    """
     if not server.get_ready_study(id).about.get("found_outline"):
         raise HTTPException(404, message("no-found-outline"))
     return FileResponse(server.store.get_supplied_mask_path(id), media_type="image/png")
@@ -136,7 +174,7 @@ def get_supplied_mask(id: str, _: CallerDep, server: ServerDep) -> FileResponse:
 async def save_corrected_mask(
     id: str, request: Request, caller: CallerDep, server: ServerDep
 ) -> LesionVolumeResponse:
-    """Keep the doctor's outline, of the same form."""
+    """Save a reader's mask, in the same form, for predictions that request the corrected mask."""
     check_study_owner(await to_thread.run_sync(server.get_ready_study, id), caller)
     declared_length, limits = request.headers.get("content-length"), server.request_limits
     with server.upload_slots.acquire_slot(caller.name) as slot:
@@ -148,10 +186,23 @@ async def save_corrected_mask(
 
 
 def save_correction(server: Server, study_id: str, content: bytes, caller: Caller) -> float:
-    """Its volume in ml. Raises GliomarkError for what is no outline of this study."""
-    about = server.get_ready_study(
-        study_id
-    ).about  # it may have been removed while the outline was on its way
+    """Save a reader's mask and return its volume in ml.
+
+    Parameters
+    ----------
+    study_id
+        Id of a prepared study.
+    content
+        PNG with the slices below each other.
+    caller
+        Named in the audit log.
+
+    Raises
+    ------
+    InputError
+        If the content is not a mask of this study's size.
+    """
+    about = server.get_ready_study(study_id).about  # the study may have been deleted during the upload
     mask = decode_mask_png(content, tuple(about["shape"]))
     volume_ml = float(mask.sum()) * math.prod(about["spacing_mm"]) / 1000
     server.database.set_correction(study_id, server.store.save_correction(study_id, mask), caller.name)
@@ -160,7 +211,7 @@ def save_correction(server: Server, study_id: str, content: bytes, caller: Calle
 
 @router.delete("/{id}/mask.png", status_code=204, responses=NOT_FOUND_RESPONSES)
 def delete_corrected_mask(id: str, caller: CallerDep, server: ServerDep) -> None:
-    """Back to the model's outline."""
+    """Discard the reader's mask, so that the model's is used again."""
     row = server.get_study(id)
     check_study_owner(row, caller)
     if row.correction:
@@ -171,7 +222,15 @@ def delete_corrected_mask(id: str, caller: CallerDep, server: ServerDep) -> None
 def request_prediction(
     id: str, prediction_request: PredictionRequest, caller: CallerDep, server: ServerDep
 ) -> JobResponse:
-    """Predict; asked before the study is prepared, it waits for that."""
+    """Request a prediction; it starts when the study is prepared.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        409 if the study has failed or there is no reader's mask to use, 422 if age or sex is missing.
+    """
     row = server.get_study(id)
     if row.state == "failed":
         raise HTTPException(409, row.error or message("study-failed"))

@@ -1,4 +1,4 @@
-"""Receiving a study: many files or one zip, within limits, and nowhere but into the study's own folder."""
+"""Receive a study as many files or one zip file, within limits and only into the study's own folder."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gliomark.files import ZIP_ERRORS, has_free_space, iterate_files
 from gliomark.messages import message
-from gliomark.server.bodies import RequestLimits
+from gliomark.server.body_limits import RequestLimits
 
 CHUNK_BYTES = 1 << 20
 FORBIDDEN_NAME_CHARACTERS = re.compile(r'[<>:"|?*\x00-\x1f]')
 MAX_NAME_BYTES, MAX_PATH_DEPTH = 200, 16
 MAX_FIELD_LENGTH, MAX_FIELDS = 1000, 8
-MAX_DIRECTORY_BYTES_PER_FILE = 500  # bytes of a zip's table that a file may take
+MAX_DIRECTORY_BYTES_PER_FILE = 500  # bytes of a zip file's directory allowed per file
 
 
 def parse_safe_path(name: str) -> PurePosixPath:
-    """A relative path inside the study's folder. Raises HTTPException for one that leads elsewhere or is no name."""
+    """Return a file name as a relative path inside the study's folder.
+
+    Raises
+    ------
+    HTTPException
+        400 if it leads outside or is not a valid name.
+    """
     path = PurePosixPath(name.replace("\\", "/"))
     parts = path.parts
     if not parts or path.is_absolute() or ".." in parts or len(parts) > MAX_PATH_DEPTH:
@@ -39,8 +45,7 @@ def parse_safe_path(name: str) -> PurePosixPath:
 
 
 class UploadWriter:
-    """Files arriving in ``folder``, one after the other, counted. Raises HTTPException past a limit, for a name that
-    came before and for one that leads out."""
+    """Writes uploaded files into ``folder``, one after the other, within the limits."""
 
     def __init__(self, folder: Path, limits: RequestLimits) -> None:
         self.folder, self.limits = folder, limits
@@ -49,6 +54,13 @@ class UploadWriter:
         folder.mkdir(parents=True)
 
     def begin_file(self, name: str) -> None:
+        """Open a new file.
+
+        Raises
+        ------
+        HTTPException
+            400 for an invalid or repeated name, 413 for too many files, 507 if the disk is full.
+        """
         path = self.folder / parse_safe_path(name)
         self.paths.append(path)
         if len(self.paths) > self.limits.max_upload_files:
@@ -63,6 +75,13 @@ class UploadWriter:
             raise _create_disk_full_error() from None
 
     def write_chunk(self, chunk: bytes) -> None:
+        """Append bytes to the open file.
+
+        Raises
+        ------
+        HTTPException
+            413 if the upload is too large, 507 if the disk is full.
+        """
         self.total_bytes += len(chunk)
         if self.total_bytes > self.limits.max_upload_bytes:
             max_megabytes = f"{self.limits.max_upload_bytes / 1e6:.0f}"
@@ -74,13 +93,20 @@ class UploadWriter:
             raise _create_disk_full_error() from None
 
     def end_file(self) -> None:
+        """Close the open file, if any."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 def check_free_disk(folder: Path, limits: RequestLimits, declared_length: str = "") -> None:
-    """Raises HTTPException 507 where so much more would leave too little of the disk."""
+    """Check that the disk keeps its reserve after receiving a body of the declared length.
+
+    Raises
+    ------
+    HTTPException
+        507 if it does not.
+    """
     declared_bytes = int(declared_length) if declared_length.isdigit() else 0
     if not has_free_space(folder, limits.min_free_disk_bytes + min(declared_bytes, limits.max_upload_bytes)):
         raise _create_disk_full_error()
@@ -91,7 +117,7 @@ def _create_disk_full_error() -> HTTPException:
 
 
 class MultipartForm:
-    """A multipart body, taken as it comes: its files go into the inbox, its few fields are kept."""
+    """A multipart body, parsed as it arrives: files are written to disk, the few fields are kept in memory."""
 
     def __init__(self, boundary: bytes, upload_writer: UploadWriter) -> None:
         self.fields: dict[str, str] = {}
@@ -114,7 +140,13 @@ class MultipartForm:
         )
 
     def parse_chunk(self, chunk: bytes) -> None:
-        """Raises HTTPException for a body that is no form, and whatever the inbox says."""
+        """Parse a chunk of the body.
+
+        Raises
+        ------
+        HTTPException
+            400 for an invalid form, and all errors of ``UploadWriter``.
+        """
         try:
             self._parser.write(chunk)
         except (FormParserError, UnicodeError) as error:
@@ -159,7 +191,18 @@ class MultipartForm:
 async def receive_form(
     content_type: str, body: AsyncIterator[bytes], folder: Path, limits: RequestLimits
 ) -> dict[str, str]:
-    """All files into ``folder``, a single zip unpacked; the form's fields. Nothing is left where one is refused."""
+    """Write all files of a form into ``folder``, extracting a single zip file; nothing is left after an error.
+
+    Returns
+    -------
+    dict[str, str]
+        The other fields of the form.
+
+    Raises
+    ------
+    HTTPException
+        415 if the body is no multipart form, 400 for an invalid one; others as in ``UploadWriter``.
+    """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(415, message("form-wanted"))
@@ -182,7 +225,7 @@ async def receive_form(
 
 
 def _unpack_if_zip(upload_writer: UploadWriter, limits: RequestLimits) -> None:
-    """The one file that was sent, replaced by what is packed in it."""
+    """Replace a single uploaded zip file by its content."""
     (uploaded_file,) = upload_writer.paths
     if zipfile.is_zipfile(uploaded_file):
         zip_path = uploaded_file.replace(upload_writer.folder.with_suffix(".zip"))
@@ -194,7 +237,13 @@ def _unpack_if_zip(upload_writer: UploadWriter, limits: RequestLimits) -> None:
 
 
 def unpack_zip(zip_path: Path, upload_writer: UploadWriter) -> None:
-    """Every file of a zip. Raises HTTPException for a damaged, locked or overgrown one, and for links."""
+    """Extract every file of a zip file.
+
+    Raises
+    ------
+    HTTPException
+        400 if it is damaged, encrypted or contains links, 413 if its content is too large.
+    """
     try:
         _check_zip_directory(zip_path, upload_writer.limits)
         with zipfile.ZipFile(zip_path) as archive:
@@ -217,7 +266,7 @@ def unpack_zip(zip_path: Path, upload_writer: UploadWriter) -> None:
 
 
 def _check_zip_directory(zip_path: Path, limits: RequestLimits) -> None:
-    """The table of contents alone may fill the memory: its size is asked before it is read."""
+    """Check the size of the zip file's directory before reading it: the directory alone could fill the memory."""
     with zip_path.open("rb") as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end and end[zipfile._ECD_SIZE] > limits.max_upload_files * MAX_DIRECTORY_BYTES_PER_FILE:  # type: ignore[attr-defined]

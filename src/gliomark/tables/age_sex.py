@@ -1,4 +1,4 @@
-"""Age in years and sex out of a cell, as hospitals write them."""
+"""Parse age in years and sex from cells, in the formats that hospitals use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numbers import Real
 
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
-from gliomark.tables.headers import parse_age_unit, parse_sex_codes
-from gliomark.tables.text import BLANK_VALUES, normalise_cell
+from gliomark.tables.cell_text import BLANK_VALUES, normalise_cell
+from gliomark.tables.column_names import parse_age_unit, parse_sex_codes
 
 MAX_AGE_YEARS = 120.0
-# "90+" and ">89" are how the very old are kept from being recognised; below this a bound says too little.
+# "90+" and ">89" de-identify very old patients; bounds below this age are too imprecise.
 _MIN_TOP_CODED_AGE = 80
 _MAX_AGE_MONTHS = 36
 _NUMBER = r"\d{1,3}(?:\.\d*)?"
@@ -35,21 +35,30 @@ _UNKNOWN_SEX_WORDS = BLANK_VALUES | set("u x? 未说明 未说明的性别 未�
 
 
 class CellError(ValueError):
-    """A cell that is not understood or cannot be; ``reason`` ends the sentence "The age ... of patient ... "."""
+    """The value of a cell is not understood or impossible.
+
+    ``reason`` completes the message "The age ... of patient ... ".
+    """
 
     def __init__(self, code: str, **parameters: object) -> None:
         super().__init__(message(code, **parameters))
 
     @property
     def reason(self) -> Message:
+        """The reason, as the end of a sentence."""
         return self.args[0]
 
 
 @dataclass(frozen=True)
 class AgeFormat:
-    """What a column of ages means. unit: what a bare number counts, years, months or days.
+    """The format of a column of ages.
 
-    m_is_months: False where ``50F`` stands in the column, so that ``45M`` is a man.
+    Attributes
+    ----------
+    unit
+        Unit of a number without one: years, months or days.
+    uses_m_for_months
+        False if the column contains values like ``50F``, so that the M of ``45M`` means male.
     """
 
     unit: str = "years"
@@ -57,7 +66,7 @@ class AgeFormat:
 
 
 def detect_age_format(header: str, cells: Iterable[str]) -> AgeFormat:
-    """How a column's ages are to be read, by its name and by all that stands in it."""
+    """Detect the format of a column of ages from its name and all its cells."""
     return AgeFormat(
         parse_age_unit(header),
         not any(re.fullmatch(r"\d{1,3}(f|female|女)", normalise_cell(c)) for c in cells),
@@ -65,14 +74,18 @@ def detect_age_format(header: str, cells: Iterable[str]) -> AgeFormat:
 
 
 def parse_age(text: str, age_format: AgeFormat = AgeFormat()) -> float | None:
-    """Years from a cell, None for a blank one.
+    """Parse an age in years; None for an empty cell.
 
-    ``45``, ``49,5``, ``045Y``, ``45岁``, ``18M`` (1.5), ``3岁6月`` (3.5), ``>89`` and ``90+`` (90), ``<1`` (0.5).
+    Accepts ``45``, ``49,5``, ``045Y``, ``45岁``, ``18M`` (1.5), ``3岁6月`` (3.5), ``>89`` and ``90+`` (90),
+    ``<1`` (0.5).
 
-    Raises: CellError for anything else: below 0 or above 120, nought, a date or year of birth, a range.
+    Raises
+    ------
+    CellError
+        For anything else: below 0 or above 120, zero, a date or a birth year, a range.
     """
     plain = normalise_cell(text)
-    if plain in BLANK_VALUES or plain in {"000y", "999y"}:  # DICOM's way to say that nobody knew
+    if plain in BLANK_VALUES or plain in {"000y", "999y"}:  # DICOM's placeholders for an unknown age
         return None
     if not text.isascii():
         plain = re.sub(r"^年龄[::]?", "", plain)
@@ -94,12 +107,12 @@ def parse_age(text: str, age_format: AgeFormat = AgeFormat()) -> float | None:
 
 
 def _is_clearly_months(number: str) -> bool:
-    """As DICOM writes months, with three digits, or so few that nobody would count years."""
+    """Whether a number before M is months: three digits as in DICOM, or at most 36."""
     return len(number) == 3 or int(number) <= _MAX_AGE_MONTHS
 
 
 def _parse_years(text: str, unit: str) -> float | None:
-    """The age of one well-formed text; None where it has no form of an age."""
+    """Parse an age in years from normalised text; None if it does not have the format of an age."""
     if re.fullmatch(r"[+-]?\d+(\.\d*)?", text) and not re.fullmatch(r"(19|20)\d\d|\d{6,8}", text):
         return float(text) / _UNITS_PER_YEAR[unit]
     if found := re.fullmatch(rf"({_NUMBER}){_YEAR_UNITS}(半|(?:({_NUMBER}){_MONTH_UNITS}))?", text):
@@ -125,9 +138,16 @@ def _create_age_error(text: str) -> CellError:
 
 @dataclass(frozen=True)
 class SexCoding:
-    """What the numbers of one column of sexes mean. codes: digit to 0 male, 1 female, None not known.
+    """The meaning of the codes in a column of sexes.
 
-    stated: the column's name says so. m_is_male: False where an H beside it makes M a mujer.
+    Attributes
+    ----------
+    codes
+        Digit to 0 (male), 1 (female) or None (unknown).
+    reason
+        Why other codes are not understood.
+    uses_m_for_male
+        False if the column uses H (hombre), where M means mujer.
     """
 
     codes: Mapping[str, int | None]
@@ -136,12 +156,11 @@ class SexCoding:
 
 
 def detect_sex_coding(header: str, cells: Iterable[str], *, is_gliomark_table: bool = False) -> SexCoding:
-    """How a column's numbers are to be read: as its name states, else 0 and 1, or 1 and 2 where both stand in it.
+    """Detect the coding of a column of sexes: as its name states, else 0 and 1, or 1 and 2 if both occur.
 
-    Several rows of 1 alone may be men (1, 2) or women (0, 1) and are not read; a single row is, as documented, and
-    so is a table that gliomark wrote (own).
-
-    Numbers of any other kind, or beside words, have no meaning here; ``parse_sex`` refuses them with the reason.
+    If several rows contain only 1, they may be men (1, 2) or women (0, 1) and the code stays undefined. A single row,
+    or a table that gliomark wrote (``is_gliomark_table``), is read as 0 and 1. All other numbers, and numbers mixed
+    with words, stay undefined; ``parse_sex`` then raises with the reason.
     """
     coded = [code for cell in cells if (code := _normalise_sex_code(cell)) not in _UNKNOWN_SEX_WORDS]
     found = set(coded)
@@ -161,7 +180,7 @@ def detect_sex_coding(header: str, cells: Iterable[str], *, is_gliomark_table: b
 
 
 def _complete_sex_codes(stated: Mapping[str, int | None], found_codes: set[str]) -> dict[str, int | None]:
-    """A name that states one sex's number leaves the other number to the other sex."""
+    """Complete a coding that defines only one sex: the other number in the column is the other sex."""
     codes, others = dict(stated), found_codes - set(stated)
     known = [sex for sex in codes.values() if sex is not None]
     if len(known) == 1 and len(others) == 1:
@@ -170,7 +189,13 @@ def _complete_sex_codes(stated: Mapping[str, int | None], found_codes: set[str])
 
 
 def parse_sex(text: str, coding: SexCoding) -> int | None:
-    """0 male, 1 female, None for a blank cell. Raises CellError for a word or number without a known meaning."""
+    """Parse a sex: 0 male, 1 female, None for an empty cell.
+
+    Raises
+    ------
+    CellError
+        If the word or number has no known meaning.
+    """
     plain = _normalise_sex_code(text)
     if plain in _UNKNOWN_SEX_WORDS:
         return None
@@ -188,7 +213,13 @@ def _normalise_sex_code(text: str) -> str:
 
 
 def check_age_and_sex(age: float | None, sex: int | None) -> None:
-    """Raises GliomarkError for an age outside 0 to 120 years or a sex that is neither 0, 1 nor None."""
+    """Check an age in years and a sex; either may be None.
+
+    Raises
+    ------
+    InputError
+        If the age is outside 0 to 120 years, or the sex is neither 0 (male) nor 1 (female).
+    """
     number = isinstance(age, Real) and not isinstance(age, bool)
     if age is not None and not (number and 0 <= age <= MAX_AGE_YEARS):
         raise GliomarkError(message("age-impossible", age=repr(age), oldest=f"{MAX_AGE_YEARS:.0f}"))

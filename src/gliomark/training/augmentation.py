@@ -1,7 +1,7 @@
-"""Random views of a batch of slices: one affine per sample acts on image, mask, prior and alpha alike.
+"""Random views of a batch of slices: the same affine per sample applies to image, mask, prior and alpha.
 
-Views are taken at full resolution and averaged to a preset's pixels afterwards, as at test: a view of averaged slices
-would be blurred twice. The published views, quarter turns and whole-pixel crops, lose nothing.
+Views are taken at full resolution and then averaged to the network's pixels, as at inference; views of averaged slices
+would be blurred twice. The published views, rotations by 90 degrees and whole-pixel crops, do not blur the image.
 """
 
 from __future__ import annotations
@@ -15,20 +15,36 @@ from torch.nn import functional as F
 
 from gliomark.inference.segmenter import downsample_by_averaging
 
-# of the random curve: deviations to either side of the brain's mean, its knots, how far they stray
+# random intensity curve: range in standard deviations on either side of the brain's mean, number of knots, and standard
+# deviation of their values
 MAX_INTENSITY, CURVE_KNOT_COUNT, CURVE_STANDARD_DEVIATION = 3.0, 6, 1.0
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The published one; ``GENTLE`` keeps heads upright, which needs far fewer images to learn from.
+    """Parameters of the random views. The defaults are published (section 3 of docs/method.md).
 
-    crop: pixels of the view; shift: how far (whole pixels) its centre strays, 56 being a 224 crop of the
-    slice padded to 336; quarter_turns: rotation by 0, 90, 180 or 270 degrees; mirror: left and right
-    swapped for half the samples; degrees and zoom: largest small rotation and relative scaling; noise:
-    deviation of the Gaussian noise on every sample, as a share of the brain's; tone: largest change of
-    brightness (deviations) and contrast (share). recolour: share of the samples whose grey values go
-    through a random curve, so that no sequence's own contrast is relied on.
+    ``GENTLE_AUGMENTATION`` keeps heads upright, which requires far fewer training images.
+
+    Attributes
+    ----------
+    crop
+        Side of the view in pixels.
+    shift
+        Largest displacement of its centre in whole pixels; 56 is a 224-pixel crop of a slice padded to 336.
+    quarter_turns
+        Rotation by 0, 90, 180 or 270 degrees.
+    mirror
+        Exchange left and right in half of the samples.
+    degrees, zoom
+        Largest additional rotation in degrees, and largest relative scaling.
+    noise
+        Standard deviation of the Gaussian noise, relative to the brain's.
+    tone
+        Largest change of brightness (in standard deviations) and of contrast (relative).
+    recolour
+        Share of the samples whose intensities pass through a random curve, so that the network does not rely on
+        the contrast of a sequence.
     """
 
     crop: int = 224
@@ -48,7 +64,7 @@ GENTLE_AUGMENTATION = Augmentation(
 
 
 def draw_random_theta(count: int, augmentation: Augmentation, template_size: int) -> Tensor:
-    """``(count, 2, 3)``: from the view's normalised coordinates to those of the template slice."""
+    """Draw affines ``(count, 2, 3)`` from the view's normalised coordinates to the template slice's."""
     angle = torch.deg2rad((2 * torch.rand(count) - 1) * augmentation.degrees)
     if augmentation.quarter_turns:
         angle = angle + math.pi / 2 * torch.randint(0, 4, (count,))
@@ -64,7 +80,7 @@ def draw_random_theta(count: int, augmentation: Augmentation, template_size: int
 
 
 def resample_view(images: Tensor, theta: Tensor, crop_size: int, mode: str = "bilinear") -> Tensor:
-    """``(B, C, H, W)`` seen through theta as ``(B, C, crop, crop)``; past the edge the edge goes on."""
+    """Resample ``(B, C, H, W)`` by theta ``(B, 2, 3)`` to ``(B, C, crop_size, crop_size)``, repeating edge pixels."""
     grid = F.affine_grid(theta, [images.shape[0], 1, crop_size, crop_size], align_corners=False)
     return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
 
@@ -72,9 +88,10 @@ def resample_view(images: Tensor, theta: Tensor, crop_size: int, mode: str = "bi
 def draw_random_view(
     image: Tensor, lesion: Tensor, augmentation: Augmentation, pooling_factor: float = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A training batch as the network sees it: image ``(B, C, side, side)``, lesion ``(B, side, side)``, theta.
+    """Draw random views of a batch.
 
-    image ``(B, C, H, W)`` and lesion ``(B, H, W)`` at full resolution; side: the crop over pool.
+    image ``(B, C, H, W)`` and lesion mask ``(B, H, W)`` at full resolution become image ``(B, C, side, side)``, mask
+    ``(B, side, side)`` and theta ``(B, 2, 3)``, with side = crop / pool.
     """
     theta = draw_random_theta(len(image), augmentation, image.shape[-1]).to(image.device)
     return (*apply_view(theta, image, lesion, augmentation, pooling_factor), theta)
@@ -83,21 +100,21 @@ def draw_random_view(
 def apply_view(
     theta: Tensor, image: Tensor, lesion: Tensor, augmentation: Augmentation, pooling_factor: float = 1
 ) -> tuple[Tensor, Tensor]:
-    """``random_view`` of a given theta: image and lesion."""
+    """Return image and lesion mask of ``draw_random_view`` for a given theta ``(B, 2, 3)``."""
     image_and_lesion = resample_view(
         torch.cat([image.float(), lesion[:, None].float()], dim=1), theta, augmentation.crop
     )
     perturbed = downsample_by_averaging(
         perturb_intensities(image_and_lesion[:, :-1], augmentation), pooling_factor
     )
-    # as the slices of a bank are averaged: a pixel is lesion where at least half of it is
+    # a pixel is lesion if at least half of it is, as when the slices of a data set are averaged
     return perturbed, (
         downsample_by_averaging(image_and_lesion[:, -1:].round(), pooling_factor)[:, 0] >= 0.5
     ).float()
 
 
 def perturb_intensities(image: Tensor, augmentation: Augmentation) -> Tensor:
-    """Brightness, contrast and noise, drawn per sample (and per channel for tone); ``(B, C, H, W)``."""
+    """Change intensities ``(B, C, H, W)``: brightness and contrast per sample and channel, noise per pixel."""
     batch, channels = image.shape[:2]
     if augmentation.recolour > 0:
         is_recoloured = torch.rand(batch, 1, 1, 1, device=image.device) < augmentation.recolour
@@ -110,8 +127,11 @@ def perturb_intensities(image: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def apply_random_intensity_curve(image: Tensor) -> Tensor:
-    """Every sample's channel through a curve of its own: straight between random values (deviations) at
-    fixed grey values, so that dark may become bright; ``(B, C, H, W)``."""
+    """Apply a random intensity curve to each sample and channel of ``(B, C, H, W)``.
+
+    The curve is linear between random values at fixed intensities, both in standard deviations, so that dark regions
+    may become bright.
+    """
     knots = torch.linspace(-MAX_INTENSITY, MAX_INTENSITY, CURVE_KNOT_COUNT, device=image.device)
     values = CURVE_STANDARD_DEVIATION * torch.randn(*image.shape[:2], CURVE_KNOT_COUNT, device=image.device)
     position = (image.clamp(-MAX_INTENSITY, MAX_INTENSITY) + MAX_INTENSITY) / (knots[1] - knots[0])

@@ -1,8 +1,8 @@
-"""Going on after an interruption with the same result: every random draw is a function of seed, epoch and batch, and
-two checkpoints are kept, each whole or noticed as damaged.
+"""Checkpoints from which an interrupted training is resumed with the same result.
 
-Nothing of the random generators' state has to be restored, so a run that was killed at any moment ends with the same
-weights, bit for bit, as one that was not (on a CPU; a GPU adds up in no fixed order).
+The last two checkpoints are kept, and damaged checkpoints are detected by checksum. Every random draw is a function of
+seed, epoch and batch, so that no generator state has to be restored: a run that was killed at any moment ends with
+bitwise the same weights as an uninterrupted one (on a CPU; a GPU sums in no fixed order).
 """
 
 from __future__ import annotations
@@ -19,38 +19,43 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gliomark.files import ZIP_ERRORS, atomic_write
-from gliomark.training.draws import seed_batch
+from gliomark.training.random_seeds import seed_batch
 
 LAST_CHECKPOINT_NAME, PREVIOUS_CHECKPOINT_NAME = "last.ckpt", "previous.ckpt"
 
 
 class BatchSeedingCallback(lightning.Callback):
-    """Before every batch all generators are seeded anew: augmentation and dropout depend on seed, epoch and batch."""
+    """Seeds all generators before every batch, so that random draws depend on seed, epoch and batch only."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+        """Seed the generators for this batch."""
         seed_batch(self.seed, trainer.current_epoch, batch_idx)
 
 
 class LastCheckpointCallback(Checkpoint):
-    """After every epoch, its validation included, all that the next epoch needs. Comes last among the callbacks: what
-    the others know goes into it."""
+    """Writes a checkpoint after every epoch and its validation.
+
+    It must be the last callback, because the checkpoint contains the state of the others.
+    """
 
     def __init__(self, work_folder: Path) -> None:
         self.path = work_folder / LAST_CHECKPOINT_NAME
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the checkpoint."""
         trainer.save_checkpoint(self.path)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are written whole or not at all; the last but one stays beside the last."""
+    """Writes checkpoints atomically and keeps the previous one."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
     ) -> None:
+        """Write a checkpoint; an existing last checkpoint becomes the previous one."""
         path = Path(path)
         content = serialise_checkpoint(checkpoint)
         if path.name == LAST_CHECKPOINT_NAME and path.exists():
@@ -59,15 +64,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def serialise_checkpoint(content: Any) -> bytes:
-    """As ``torch.save`` writes it: a zip file with a checksum of every tensor."""
+    """Serialise with ``torch.save``: a zip file with a checksum of every tensor."""
     buffer = BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
 def find_last_checkpoint(work_folder: Path) -> Path | None:
-    """Where an interrupted run goes on from: the last checkpoint, or the one before if that is damaged; None where
-    there is neither."""
+    """Return the last undamaged checkpoint: the last one, otherwise the previous one, otherwise None."""
     return next(
         (
             work_folder / name
@@ -79,12 +83,12 @@ def find_last_checkpoint(work_folder: Path) -> Path | None:
 
 
 def has_checkpoint(work_folder: Path) -> bool:
-    """Whether a run has written one, whole or damaged."""
+    """Whether the work folder contains a checkpoint, complete or damaged."""
     return (work_folder / LAST_CHECKPOINT_NAME).exists() or (work_folder / PREVIOUS_CHECKPOINT_NAME).exists()
 
 
 def is_checkpoint_complete(path: Path) -> bool:
-    """Whether the file is there, ends where it should, and every checksum in it is right."""
+    """Whether the file exists, is complete, and all its checksums are correct."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None

@@ -1,4 +1,4 @@
-"""The losses of chapters 3 and 4, each under its equation's number."""
+"""Losses of sections 3 and 4 of docs/method.md, with their equation numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gliomark.models.kinet import KiNetOutput, MarkerOutput
-from gliomark.models.marker_networks import CentralNetOutput
+from gliomark.models.comparison.marker_networks import CentralNetOutput
+from gliomark.models.published.kinet import KiNetOutput, MarkerOutput
 
 SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
 MIN_PRIOR_WEIGHT = 0.1
@@ -20,25 +20,25 @@ BMS_BETA = (0.025, 0.025, 0.2, 0.35, 0.4)
 
 
 def compute_prior_weight(prior: Tensor) -> Tensor:
-    """Pixel weight w(P), eq. 3-2; prior: P in [0, 1], any shape, maximum scaled to 1 beforehand::
+    """Compute the pixel weight w(P) (equation 3-2); prior: P, 0 to 1, any shape, scaled to a maximum of 1::
 
         w(P) = exp(-(P - 0.5)^2 / (2 s^2)),  s = s_neg for P <= 0.5 and s_pos above, s_neg < s_pos
 
-    Largest where the prior is undecided; floored at 0.1 so that no pixel is ignored.
+    The weight is largest where the prior is near 0.5, and at least 0.1 so that no pixel is ignored.
     """
     sigma = SIGMA_NEGATIVE + (SIGMA_POSITIVE - SIGMA_NEGATIVE) * (prior > 0.5)
     return torch.exp(-((prior - 0.5) ** 2) / (2 * sigma**2)).clamp(min=MIN_PRIOR_WEIGHT)
 
 
 def segmentation_loss(logits: Tensor, lesion: Tensor, weight: Tensor | None) -> Tensor:
-    """Weighted pixel cross-entropy plus soft Dice over the batch.
+    """Compute the weighted pixel cross-entropy plus the soft Dice loss of the batch.
 
     logits ``(B, 2, H, W)``; lesion ``(B, H, W)`` of 0 and 1; weight ``(B, H, W)`` or None (FPG off).
     """
     entropy = F.cross_entropy(logits, lesion.long(), reduction="none")
     entropy = entropy.mean() if weight is None else (weight * entropy).sum() / weight.sum()
     probability = logits.softmax(dim=1)[:, 1]
-    # over the batch, not per slice: a lesion-free slice alone has no Dice
+    # over the batch, because Dice is undefined for a single slice without lesion
     overlap = (2 * (probability * lesion).sum() + 1) / (probability.sum() + lesion.sum() + 1)
     return entropy + 1 - overlap
 
@@ -46,9 +46,9 @@ def segmentation_loss(logits: Tensor, lesion: Tensor, weight: Tensor | None) -> 
 def deeply_supervised_loss(
     logits: Tensor, deep_supervision_logits: Sequence[Tensor], lesion: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """``segmentation_loss`` of the answer and of every coarser level's, each weighing half the one before.
+    """Compute ``segmentation_loss`` of all levels; each coarser level has half the weight of the one before.
 
-    logits and each of deeper ``(B, 2, H, W)``; without deeper it is ``segmentation_loss`` itself.
+    logits and each of deep_supervision_logits ``(B, 2, H, W)``; without coarser levels it equals ``segmentation_loss``.
     """
     shares = [0.5**level for level in range(1 + len(deep_supervision_logits))]
     losses = [segmentation_loss(one, lesion, weight) for one in (logits, *deep_supervision_logits)]
@@ -56,8 +56,10 @@ def deeply_supervised_loss(
 
 
 def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Agreement with a teacher (Hinton et al. 2015, temperature 1): the mean Kullback-Leibler divergence of
-    the pixels' two classes; both ``(B, 2, H, W)``."""
+    """Compute the distillation loss (Hinton et al. 2015, temperature 1) from both logits ``(B, 2, H, W)``.
+
+    It is the Kullback-Leibler divergence from the teacher, averaged over pixels.
+    """
     return (
         F.kl_div(
             logits.log_softmax(dim=1), teacher_logits.log_softmax(dim=1), log_target=True, reduction="none"
@@ -68,9 +70,9 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
-    """Cross-entropy of low (0) against high (1) grade, over slices with a lesion and a known grade.
+    """Compute the cross-entropy of low (0) against high (1) grade, over slices with lesion and known grade.
 
-    logits ``(B, 2)``; grade ``(B,)``, -1 unknown; lesion ``(B, H, W)``.
+    logits ``(B, 2)``; grade ``(B,)``, -1 if unknown; lesion mask ``(B, H, W)``.
     """
     is_counted = (grade >= 0) & (lesion.flatten(1).amax(dim=1) > 0)
     each = F.cross_entropy(logits, grade.clamp(min=0), reduction="none")
@@ -78,10 +80,11 @@ def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
 
 
 def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """L_sim, eq. 4-5: ``sum_i beta_i / (2N) sum_n ||A_n - B_n||^2`` over the four stages.
+    """Compute L_sim (equation 4-5): ``sum_i beta_i / (2N) sum_n ||A_n - B_n||^2`` over the four stages.
 
-    first, second: the auxiliary branches' pooled stage features, each ``(N, channels)``, compared as unit vectors:
-    the published weight of 1 is to leave L what it was, and raw features are fifty times as large.
+    first, second: pooled stage features of the two sequences' branches, each ``(N, channels)``. They are compared as
+    unit vectors, so that L_sim with its published weight of 1 stays below L; with raw features it would be about fifty
+    times as large.
     """
     pairs = ((F.normalize(a, dim=1), F.normalize(b, dim=1)) for a, b in zip(first, second, strict=True))
     squares = [((a - b) ** 2).sum(dim=1).mean() / 2 for a, b in pairs]
@@ -89,30 +92,36 @@ def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor
 
 
 def bms_loss(outputs: KiNetOutput, target: Tensor) -> Tensor:
-    """Binary multi-scale loss, eqs. 4-3 to 4-6: ``L_BMS = L + L_sim`` with::
+    """Compute the binary multi-scale loss (equations 4-3 to 4-6): ``L_BMS = L + L_sim`` with::
 
         L        = 0.35 L_T1C + 0.40 L_master + 0.25 L_second
         L_master = sum_{i=1..4} beta_i L_s_i + beta_5 L_cat,  beta = 0.025, 0.025, 0.2, 0.35, 0.4
 
-    outputs: what KiNet returns while training; target ``(B,)`` of 0 and 1. Every L is cross-entropy.
+    outputs: KiNet's output; target ``(B,)`` of 0 and 1. Every L is a cross-entropy.
     """
-    heads = [*outputs["stages"], outputs["cat"]]
+    heads = [*outputs["stage_logits"], outputs["logits"]]
     master = torch.stack(
         [beta * F.cross_entropy(head, target) for beta, head in zip(BMS_BETA, heads, strict=True)]
     ).sum()
-    loss = BMS_FIRST_WEIGHT * F.cross_entropy(outputs["first"], target) + BMS_MASTER_WEIGHT * master
-    loss = loss + BMS_SECOND_WEIGHT * F.cross_entropy(outputs["second"], target)
-    return loss + similarity_loss(outputs["first_pooled"], outputs["second_pooled"])
+    loss = BMS_FIRST_WEIGHT * F.cross_entropy(outputs["first_logits"], target) + BMS_MASTER_WEIGHT * master
+    loss = loss + BMS_SECOND_WEIGHT * F.cross_entropy(outputs["second_logits"], target)
+    return loss + similarity_loss(outputs["first_stage_vectors"], outputs["second_stage_vectors"])
 
 
 def cross_entropy_loss(outputs: MarkerOutput, target: Tensor) -> Tensor:
-    """Cross-entropy of the answer that counts, ``cat`` alone: every rival's loss, and KiNet's with BMS off."""
-    return F.cross_entropy(outputs["cat"], target)
+    """Compute the cross-entropy of the final logits; target ``(B,)`` of 0 and 1.
+
+    It is the loss of the comparison networks and of KiNet without BMS.
+    """
+    return F.cross_entropy(outputs["logits"], target)
 
 
 def centralnet_loss(outputs: CentralNetOutput, target: Tensor) -> Tensor:
-    """CentralNet's (Vielzeuf et al. 2018): the cross-entropies of the central and of both other branches."""
-    heads = (outputs["cat"], outputs["first"], outputs["second"])
+    """Compute CentralNet's loss (Vielzeuf et al. 2018): the sum of the three branches' cross-entropies.
+
+    target ``(B,)`` of 0 and 1.
+    """
+    heads = (outputs["logits"], outputs["first_logits"], outputs["second_logits"])
     return torch.stack([F.cross_entropy(head, target) for head in heads]).sum()
 
 

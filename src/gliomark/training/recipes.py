@@ -1,4 +1,4 @@
-"""The two training commands: cohort in, one weights file out."""
+"""The two training commands, which turn a prepared cohort into a weights file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from torch import Tensor
 from gliomark.cohort.folds import CohortFolds, TrainingFolds, check_disjoint, load_cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.evaluation.calibration import fit_recalibration
-from gliomark.evaluation.cautious import compute_conservative_auc_interval
+from gliomark.evaluation.conservative_auc import compute_conservative_auc_interval
 from gliomark.evaluation.metrics import auc, compute_youden_threshold
 from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
 from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, TreeFeatures, apply_calibration
 from gliomark.messages import message
 from gliomark.models.card import check_marker_name
-from gliomark.models.marker_networks import to_marker_network_record
-from gliomark.models.segmentation_networks import to_segmentation_network_record
+from gliomark.models.comparison.marker_networks import to_marker_network_record
+from gliomark.models.registry import to_segmentation_network_record
 from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
@@ -40,8 +40,8 @@ from gliomark.models.weights import (
 )
 from gliomark.pipeline import build_model, build_segmenter
 from gliomark.study import GliomarkError, MRSequence
-from gliomark.training import classification, segmentation
-from gliomark.training.classification import (
+from gliomark.training import markers, segmentation
+from gliomark.training.markers import (
     MarkerTrainingConfig,
     load_lesion_slice_dataset,
     read_marker_labels,
@@ -49,7 +49,7 @@ from gliomark.training.classification import (
     train_marker_network,
 )
 from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
-from gliomark.training.slice_bank import load_slice_dataset
+from gliomark.training.slice_dataset import load_slice_dataset
 from gliomark.training.stacking import (
     PatientVectors,
     StackingConfig,
@@ -58,7 +58,7 @@ from gliomark.training.stacking import (
     fit_trees,
 )
 
-MIN_FOLDS = 3  # one is judged by trees that were fitted on a second and stopped by a third
+MIN_FOLDS = 3  # one to be scored, one to fit the trees, one for early stopping
 SEGMENTATION_RECIPES = ("published", "small", "light")
 MARKER_RECIPES = ("published", "small", "light")
 RECORDED_PACKAGES = (
@@ -75,7 +75,10 @@ RECORDED_PACKAGES = (
 
 @dataclass(frozen=True)
 class MarkerDefinition:
-    """How a clinical column becomes a marker, in words a reader can check."""
+    """How a marker is derived from a clinical column, with the names that are shown.
+
+    The marker is positive if the column's number is at least the threshold.
+    """
 
     name: str
     column: str
@@ -119,7 +122,13 @@ MARKER_DEFINITIONS = {
 
 
 def parse_marker_definition(text: str) -> MarkerDefinition:
-    """A known marker's name or column, or ``column`` (0/1), or ``column>=threshold``. Raises GliomarkError."""
+    """Parse the name or column of a known marker, a ``column`` of 0 and 1, or ``column>=threshold``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the text is none of these, or cannot be part of file names.
+    """
     for name, known in MARKER_DEFINITIONS.items():
         if text in (name, known.column):
             return known
@@ -141,14 +150,40 @@ def parse_marker_definition(text: str) -> MarkerDefinition:
 
 
 def get_cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
-    """The pair that the cohort was prepared for, the reference last."""
+    """Return the pair of sequences for which the cohort was prepared, the reference last."""
     return tuple(MRSequence(name) for name in cohort.metadata["sequences"])
 
 
 def run_segmentation_training(
     cohort_folder: Path, output_path: Path, rule: str, recipe: str, max_epochs: int
 ) -> Path:
-    """``gliomark train segmentation``: trained on everybody but the test patients, the falling rate ends it."""
+    """Train a segmentation network and write its weights file (``gliomark train segmentation``).
+
+    It is trained on all patients outside the test set for a fixed number of epochs.
+
+    Parameters
+    ----------
+    cohort_folder
+        The prepared cohort.
+    output_path
+        The weights file to write.
+    rule
+        "joint", "union" or "single", see ``inference.segmenter.Segmenter``.
+    recipe
+        The recipe: "published", "small" or "light".
+    max_epochs
+        Number of epochs.
+
+    Returns
+    -------
+    Path
+        The weights file.
+
+    Raises
+    ------
+    ConfigurationError
+        If the rule or the recipe is unknown.
+    """
     if rule not in SEQUENCE_RULES:
         raise GliomarkError(f"The rule '{rule}' is unknown; it must be one of {', '.join(SEQUENCE_RULES)}.")
     cohort = Cohort(cohort_folder)
@@ -179,9 +214,9 @@ def run_segmentation_training(
 
 
 def prepare_output_folder(output_path: Path) -> None:
-    """Make the folder of a weights file before hours of training, and remove what a killed run left there.
+    """Create the folder of a weights file before hours of training, and remove temporary files of a killed run.
 
-    Raises GliomarkError if it cannot be written.
+    Raises FileWriteError if the folder cannot be written.
     """
     check_writable(output_path.parent)
     remove_leftovers(output_path.parent)
@@ -194,9 +229,9 @@ def _check_recipe(recipe: str, recipes: Sequence[str]) -> None:
 
 
 def create_segmentation_config(recipe: str, sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
-    """MIG-Net in the published or the small size, or the demonstration weights' light recipe.
+    """Create the configuration of a recipe: MIG-Net published or small, or the pretrained recipe of the demo weights.
 
-    Raises GliomarkError for another.
+    Raises ConfigurationError if the recipe is unknown.
     """
     _check_recipe(recipe, SEGMENTATION_RECIPES)
     if recipe == "light":
@@ -208,7 +243,7 @@ def create_segmentation_config(recipe: str, sequence_count: int, epochs: int) ->
 
 
 def collect_segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dict[str, Tensor]:
-    """The network's weights and its FPG under the names of a weights file."""
+    """Collect the network's weights and its FPG ``(H, W)`` under the names of a weights file."""
     return {**{f"segmentation/{k}": v for k, v in network.state_dict().items()}, "prior": prior}
 
 
@@ -220,7 +255,7 @@ def create_segmentation_card(
     rule: str,
     config: SegmentationTrainingConfig,
 ) -> ModelCard:
-    """A card that claims nothing yet: licence and use are the cohort owner's to state."""
+    """Create the card of a new segmentation network, without licence or performance; the cohort's owner adds them."""
     return ModelCard(
         name=name,
         sequences=get_cohort_sequences(cohort),
@@ -249,7 +284,7 @@ def create_segmentation_card(
 def update_inference_settings(
     card: ModelCard, uses_mirroring: bool, min_component_share: float, pooling_factor: float
 ) -> ModelCard:
-    """The card of a network that is to be read so; what is said is as in ``Segmenter``."""
+    """Return the card with other inference settings, see ``inference.segmenter.Segmenter``."""
     inference_settings = {
         "flips": uses_mirroring,
         "smallest_share": min_component_share,
@@ -266,8 +301,33 @@ def run_marker_training(
     recipe: str,
     epochs: int,
 ) -> Weights:
-    """``gliomark train markers``: KiNet and LightGBM for each marker, measured on patients they never saw, added to
-    the segmentation's file; what was written."""
+    """Train and cross-validate marker networks and write a weights file (``gliomark train markers``).
+
+    Parameters
+    ----------
+    cohort_folder
+        The prepared cohort.
+    segmentation_file
+        Weights file of the segmentation network, which is included in the new file.
+    output_path
+        The weights file to write.
+    markers
+        Markers as ``parse_marker_definition`` accepts them.
+    recipe
+        The recipe: "published", "small" or "light".
+    epochs
+        Number of epochs.
+
+    Returns
+    -------
+    Weights
+        The new file, loaded.
+
+    Raises
+    ------
+    CohortError
+        If the segmentation network was trained on test patients.
+    """
     cohort, weights = Cohort(cohort_folder), load_weights(segmentation_file)
     prepare_output_folder(output_path)
     folds = load_cohort_folds(cohort)
@@ -275,7 +335,7 @@ def run_marker_training(
         raise GliomarkError(
             f"{segmentation_file} was trained on test patients of {cohort_folder}; train it on these folds."
         )
-    build_segmenter(weights)  # before hours of training: what it cannot do
+    build_segmenter(weights)  # raises before hours of training if the network is unusable
     config = create_marker_config(recipe, epochs)
     trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     training_folds, work_folder = (
@@ -294,7 +354,7 @@ def run_marker_training(
 
 
 def create_validated_card(marker: TrainedMarker, validation: MarkerValidation | None) -> MarkerCard:
-    """The marker's card with what ``validate_marker`` found, as numbers and in words."""
+    """Create the marker's card with the result of ``cross_validate_marker``, as numbers and as text."""
     v = validation
     if v is None:
         return marker.create_card("not measured: one class has too few patients")
@@ -307,15 +367,15 @@ def create_validated_card(marker: TrainedMarker, validation: MarkerValidation | 
 
 
 def create_marker_config(recipe: str, epochs: int) -> MarkerTrainingConfig:
-    """The published or the small size, or the demonstration weights' light recipe, which has no epochs.
+    """Create the configuration of a recipe; the pretrained recipe of the demo weights has no epochs.
 
-    Raises GliomarkError for another.
+    Raises ConfigurationError if the recipe is unknown.
     """
     _check_recipe(recipe, MARKER_RECIPES)
     if recipe == "light":
-        return classification.create_pretrained_marker_config()
+        return markers.create_pretrained_marker_config()
     return (
-        classification.create_small_marker_config(epochs)
+        markers.create_small_marker_config(epochs)
         if recipe == "small"
         else MarkerTrainingConfig(epochs=epochs)
     )
@@ -323,9 +383,9 @@ def create_marker_config(recipe: str, epochs: int) -> MarkerTrainingConfig:
 
 @dataclass(frozen=True, eq=False)
 class TrainedMarker:
-    """A marker's final network and LightGBM, and the out-of-fold vectors of the patients behind them.
+    """A marker's final network and trees, with the out-of-fold vectors of its training patients.
 
-    threshold: Youden's, on calibrated Near answers of those patients by ``cross_fitted``.
+    threshold: Youden's threshold of the calibrated probabilities (near) of those patients from ``cross_fit_trees``.
     """
 
     definition: MarkerDefinition
@@ -339,7 +399,7 @@ class TrainedMarker:
     def create_card(
         self, performance: str = "not measured", validation: MarkerValidation | None = None
     ) -> MarkerCard:
-        """The marker's card with its held-out performance, in words and as numbers."""
+        """Create the marker's card with its held-out performance, as text and as numbers."""
         d = self.definition
         architecture = {
             "network": to_marker_network_record(self.config.network),
@@ -361,9 +421,9 @@ class TrainedMarker:
         )
 
     def predict_patients(self, cohort: Cohort, patients: Sequence[str]) -> dict[str, float]:
-        """Near's calibrated answer, on drawn outlines, of patients whom the marker never saw (checked).
+        """Predict calibrated probabilities (near, by manual masks) of patients who were not trained on.
 
-        Who is not labelled or has no lesion slice is left out.
+        Patients without a label or without a lesion slice are left out. Raises CohortError if one was trained on.
         """
         c, labels = self.classifier, self.labels
         labelled = [p for p in patients if p in labels]
@@ -391,11 +451,32 @@ def train_marker(
     config: MarkerTrainingConfig,
     work_folder: Path,
 ) -> TrainedMarker:
-    """A network per fold of ``learning``, LightGBM on the out-of-fold vectors, a network on everybody.
+    """Train one network per fold, LightGBM on the out-of-fold vectors, and a final network on all patients.
 
-    values: the numbers behind the labels, which the light recipe learns from.
-    The kind of evidence, the calibration and the threshold come from what ``cross_fitted`` gives. Networks are
-    kept under ``work``, see ``network_folder``, so that two calls may share them.
+    Image features of the trees, calibration and threshold are chosen by ``cross_fit_trees``. Networks are stored in
+    the work folder, see ``build_network_folder``, so that several calls can share them.
+
+    Parameters
+    ----------
+    cohort
+        The prepared cohort.
+    training_folds
+        Folds to train on, and patients to exclude.
+    definition
+        The marker.
+    labels
+        0 or 1 by patient.
+    values
+        The numbers from which the labels were derived; the pretrained recipe is fitted to them.
+    config
+        Configuration of the networks.
+    work_folder
+        Folder of the checkpoints.
+
+    Raises
+    ------
+    CohortError
+        If there are too few patients for three folds.
     """
     sequences, crop = get_cohort_sequences(cohort), config.augmentation.crop
     training_folds = training_folds.restrict_to(labels)
@@ -421,7 +502,7 @@ def train_marker(
         evidence: cross_fit_trees(out_of_fold, training_folds, StackingConfig(tree_features=evidence))
         for evidence in get_args(TreeFeatures)
     }
-    # what the trees read of the image is decided by patients to learn from alone
+    # the trees' image features are chosen on training patients only
     evidence = max(
         slice_probabilities,
         key=lambda name: auc(*fuse_near_probabilities(out_of_fold, slice_probabilities[name])),
@@ -447,11 +528,11 @@ def cross_validate_marker(
     config: MarkerTrainingConfig,
     work_folder: Path,
 ) -> MarkerValidation | None:
-    """How well the recipe tells the marker on patients it never saw, with a conservative interval.
+    """Cross-validate the recipe and return its AUC with a conservative interval.
 
-    Each fold is answered by ``train_marker`` on the other folds alone: no network, tree, calibration or choice saw its
-    patients. That takes a network per pair of folds besides, kept under ``work`` like the others. None where a class
-    has too few patients to be left out so.
+    Each fold is predicted by ``train_marker`` on the other folds only, so that its patients influence no network, tree,
+    calibration or choice. This requires an additional network per pair of folds, stored in the work folder. Returns
+    None if a class has too few patients. The parameters are those of ``train_marker``.
     """
     training_folds = training_folds.restrict_to(labels)
     if not _can_cross_validate(training_folds, labels):
@@ -473,7 +554,7 @@ def cross_validate_marker(
 
 
 def _can_cross_validate(training_folds: TrainingFolds, labels: Mapping[str, int]) -> bool:
-    """Whether both classes remain without any two folds, which is the least that a network behind the trees sees."""
+    """Whether both classes remain when any two folds are left out, as for the networks behind the trees."""
     pairs = combinations(range(len(training_folds.folds)), 2)
     remaining = [
         {labels[p] for n, fold in enumerate(training_folds.folds) if n not in pair for p in fold}
@@ -490,7 +571,7 @@ def build_network_folder(
     patients: Sequence[str],
     config: MarkerTrainingConfig,
 ) -> Path:
-    """A network's folder: a hash of what decides its weights, so that no other recipe's checkpoint goes on in it."""
+    """Return a network's folder, named by a hash of all that determines its weights, so that recipes are not mixed."""
     identity = [sorted((p, labels[p], values[p]) for p in patients), asdict(config)]
     return work_folder / definition.name / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
@@ -500,7 +581,7 @@ def fuse_near_probabilities(
     slice_probabilities: Mapping[str, NDArray[np.float64]],
     calibration: tuple[float, float] = UNCALIBRATED,
 ) -> tuple[list[int], list[float]]:
-    """Labels and calibrated Near answers of the patients who were judged slice by slice."""
+    """Return labels and calibrated probabilities (near) of patients from their slice probabilities ``(S,)``."""
     labels = [vectors[p].label for p in slice_probabilities]
     return labels, [
         vectors[p].fuse_probability(apply_calibration(one, calibration), "near")
@@ -509,8 +590,11 @@ def fuse_near_probabilities(
 
 
 def fit_platt_calibration(label: Sequence[int], probability: Sequence[float]) -> tuple[float, float]:
-    """Intercept and slope that calibrate the log-odds (Platt 1999); never a negative slope, which would turn the
-    answers round: where they rank no better than chance, every probability becomes the share of positives."""
+    """Fit intercept and slope that calibrate the log-odds (Platt 1999).
+
+    A negative slope, which would reverse the ranking, is replaced by 0: every probability becomes the share of
+    positives.
+    """
     fit = fit_recalibration(label, probability)
     if np.isnan(fit.slope.value):
         return UNCALIBRATED
@@ -525,7 +609,7 @@ def _fit_trees_on(
     validation: Sequence[str],
     config: StackingConfig,
 ) -> tuple[lightgbm.Booster, float | None]:
-    """Trees fitted on some patients and stopped by others, and the age cut of the first."""
+    """Fit trees with early stopping on other patients; return them with the age cut of the training patients."""
     fitted = {p: v for p, v in vectors.items() if p in train}
     age_cut = compute_age_cut(list(fitted.values())) if config.uses_clinical_data else None
     return fit_trees(fitted, {p: v for p, v in vectors.items() if p in validation}, age_cut, config), age_cut
@@ -534,10 +618,10 @@ def _fit_trees_on(
 def cross_fit_trees(
     vectors: Mapping[str, PatientVectors], training_folds: TrainingFolds, config: StackingConfig
 ) -> dict[str, NDArray[np.float64]]:
-    """Patients to learn from, each judged slice by slice by trees of other folds.
+    """Predict slice probabilities ``(S,)`` of the training patients with trees fitted on other folds.
 
-    For choosing among settings only: the vectors behind those trees come from networks that did see the
-    judged patient's fold.
+    Only for choosing among settings: the vectors of those trees come from networks that were trained on the patient's
+    fold.
     """
     slice_probabilities: dict[str, NDArray[np.float64]] = {}
     for number, fold in enumerate(training_folds.folds):
@@ -558,7 +642,7 @@ def save_model(
     markers: Mapping[str, tuple[TrainedMarker, MarkerCard]],
     **card_fields,
 ) -> None:
-    """Segmentation and markers in one file. card: fields of the segmentation's card to replace."""
+    """Write segmentation and markers to one weights file; card_fields: fields to replace in the segmentation's card."""
     tensors = dict(weights.tensors)
     for name, (marker, _) in markers.items():
         tensors |= {f"{name}/{k}": v for k, v in marker.classifier.network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Training a segmentation network: one Lightning module for MIG-Net and its rivals alike."""
+"""Train a segmentation network, MIG-Net or a comparison network (section 3 of docs/method.md)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gliomark.inference.segmenter import downsample_by_averaging
-from gliomark.models.mignet import MIGNetSettings, SegmentationOutput
-from gliomark.models.segmentation_baselines import ComparisonSegmentationSettings
-from gliomark.models.segmentation_networks import (
+from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.published.mignet import MIGNetSettings, SegmentationOutput
+from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE
+from gliomark.models.registry import (
     SegmentationNetworkSettings,
     build_segmentation_network,
     load_pretrained_encoder,
 )
-from gliomark.models.swin_unet import SMALL_SWIN_SIZE
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view, resample_view
 from gliomark.training.checkpoints import (
     AtomicCheckpointIO,
@@ -39,24 +39,50 @@ from gliomark.training.losses import (
     distillation_loss,
     grading_loss,
 )
-from gliomark.training.same_run import check_work_folder
-from gliomark.training.slice_bank import EpochSampler, SliceDataset, compute_focus_prior
+from gliomark.training.slice_dataset import EpochSampler, SliceDataset, compute_focus_prior
+from gliomark.training.work_folder import check_work_folder
 
 
 @dataclass(frozen=True)
 class SegmentationTrainingConfig:
-    """METHOD section 3: AdamW, 5e-4, cosine with warm-up, batch 16, at most 200 epochs.
+    """Configuration of a segmentation training. The defaults are section 3 of docs/method.md.
 
-    An epoch shows ``slices_per_patient`` random slices of every patient, ``lesion_share`` of them with
-    lesion, so that a patient of 80 thin slices counts as one of 20 thick ones. pool: views are averaged
-    over pool x pool pixels; context: neighbouring slices on either side as further channels (0 as
-    published). grading_weight: of the auxiliary task's loss, 0.5 as published. optimiser "sgd" is
-    nnU-Net's: Nesterov momentum 0.99, the rate falling as (1 - done)^0.9.
-    largest_gradient: norm at which a step's gradient is clipped, None never. validate_every: epochs; 0, nobody is
-    kept back to validate: the falling rate ends the training, and the last weights are taken, where the best of a
-    few validation patients would be chance's choice; patience: validations without a better one after which training
-    ends. distillation: share of the loss
-    that is agreement with a teacher. imagenet: start the encoder from ImageNet weights.
+    AdamW, learning rate 5e-4, cosine schedule with warm-up, batches of 16, at most 200 epochs.
+
+    Attributes
+    ----------
+    network
+        Settings of the network.
+    augmentation
+        Random views of the slices.
+    pool
+        Views are averaged over pool x pool pixels.
+    context
+        Number of neighbouring slices on either side that are added as channels (0 as published).
+    grading_weight
+        Weight of the auxiliary task's loss (0.5).
+    optimiser
+        "adamw", or "sgd" as in nnU-Net: Nesterov momentum 0.99, learning rate proportional to (1 - progress)^0.9.
+    rate
+        Initial learning rate.
+    warm_up
+        Share of all steps in which the learning rate rises.
+    largest_gradient
+        Norm at which gradients are clipped; None: never.
+    batch, epochs
+        Batch size and number of epochs.
+    validate_every
+        Epochs between validations. 0: no validation; training runs for all epochs and returns the last weights,
+        because with few validation patients the best epoch is a matter of chance.
+    patience
+        Number of validations without improvement after which training ends.
+    slices_per_patient, lesion_share
+        Random slices of every patient per epoch, and the share of them with lesion. All patients count the same,
+        whatever their slice thickness.
+    distillation
+        Weight, 0 to 1, of the agreement with a teacher in the loss.
+    imagenet
+        Initialise the encoder with ImageNet weights.
     """
 
     network: SegmentationNetworkSettings = field(default_factory=MIGNetSettings)
@@ -81,23 +107,23 @@ class SegmentationTrainingConfig:
 
     @property
     def view_size(self) -> int:
-        """Pixels along a view as the network sees it."""
+        """Side of a view in pixels after averaging."""
         return round(self.augmentation.crop / self.pool)
 
     @property
     def uses_prior_weight(self) -> bool:
-        """Whether the FPG weighs the loss (MIG-Net with fpg on)."""
+        """Whether the FPG weights the loss (MIG-Net with fpg on)."""
         return isinstance(self.network, MIGNetSettings) and self.network.fpg
 
     def split_patients(
         self, training: Sequence[str], validation: Sequence[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The patients trained on and those who stop it: the latter too are trained on where nobody validates."""
+        """Return training and validation patients; without validation all of them are training patients."""
         return (tuple(training), tuple(validation)) if self.validate_every else ((*training, *validation), ())
 
 
 def create_small_segmentation_config(sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
-    """The size that two CPU cores train in well under an hour."""
+    """Create the configuration of the small recipe, which two CPU cores train in well under an hour."""
     network = MIGNetSettings(inputs=sequence_count, size=SMALL_SWIN_SIZE)
     return SegmentationTrainingConfig(
         network=network,
@@ -109,9 +135,11 @@ def create_small_segmentation_config(sequence_count: int, epochs: int) -> Segmen
 
 
 def create_pretrained_segmentation_config(sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
-    """The demonstration weights' recipe, for small cohorts and two CPU cores: a U-Net whose encoder has seen
-    ImageNet, pixels of 1.5 mm, the slices around as further channels, and everybody to learn from. inputs:
-    sequences of one sample."""
+    """Create the configuration of the pretrained recipe (demo weights), for small cohorts and two CPU cores.
+
+    EfficientNet U-Net with an encoder pretrained on ImageNet, pixels of 1.5 mm, neighbouring slices as channels, and
+    no validation patients. sequence_count: number of sequences in one sample.
+    """
     return SegmentationTrainingConfig(
         network=ComparisonSegmentationSettings("EfficientNet U-Net", 3 * sequence_count, 16),
         augmentation=replace(GENTLE_AUGMENTATION, zoom=0.2, tone=0.3),
@@ -125,17 +153,17 @@ def create_pretrained_segmentation_config(sequence_count: int, epochs: int) -> S
     )
 
 
-# how the light recipe's network is read: a second focus is kept unless it is this much lighter than the first;
-# finer pixels than it learnt from show a small lesion larger, which is found more often so
+# inference settings of the pretrained recipe: a second component is kept from this share of the largest one on; pixels
+# finer than in training enlarge small lesions, which are then detected more often
 MIN_COMPONENT_SHARE, INFERENCE_POOLING_FACTOR = 0.2, 1.2
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedSegmentation:
-    """A trained network in evaluation mode, its FPG, and how the training went.
+    """A trained network in evaluation mode, its FPG ``(H, W)``, and statistics of the training.
 
-    best_epoch: from 1, the one whose weights these are; waiting_share: of the training time, spent on
-    waiting for slices; both speeds are of all epochs, those before an interruption too.
+    epochs: number of epochs run; best_epoch: epoch of the returned weights, counted from 1; waiting_share: share of the
+    training time spent waiting for slices. Speed and waiting share include the epochs before an interruption.
     """
 
     network: nn.Module
@@ -147,7 +175,7 @@ class TrainedSegmentation:
 
 
 class SegmentationTrainingModule(lightning.LightningModule):
-    """The network, its losses and its optimiser; the training loop is Lightning's."""
+    """Lightning module with the segmentation network, its losses, its optimiser and the FPG ``(H, W)``."""
 
     prior: Tensor
 
@@ -160,10 +188,11 @@ class SegmentationTrainingModule(lightning.LightningModule):
         if config.imagenet:
             load_pretrained_encoder(self.network)
         self.register_buffer("prior", prior)
-        # in a list: not a part of what is trained or saved
+        # in a list, so that the teacher is neither trained nor saved
         self.teachers = [] if teacher is None else [teacher.eval().requires_grad_(False)]
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
+        """Return the loss of random views of a batch: image ``(B, C, H, W)``, lesion ``(B, H, W)``, grade ``(B,)``."""
         image, lesion, grade = batch
         config = self.config
         view_image, target, theta = draw_random_view(image, lesion, config.augmentation, config.pool)
@@ -179,7 +208,10 @@ class SegmentationTrainingModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
-        """Dice over all validation slices together, central view: what training is stopped by."""
+        """Count voxels of a batch for the Dice coefficient of all validation slices together, in the central view.
+
+        batch: image ``(B, C, H, W)``, lesion ``(B, H, W)``, grade ``(B,)``.
+        """
         image, lesion = batch[0].float(), batch[1].float()
         side, crop, pool = image.shape[-1], self.config.augmentation.crop, self.config.pool
         margin = (side - crop) // 2
@@ -195,14 +227,17 @@ class SegmentationTrainingModule(lightning.LightningModule):
         )
 
     def on_validation_epoch_start(self) -> None:
+        """Reset the counts."""
         self._dice_counts = torch.zeros(2)
 
     def on_validation_epoch_end(self) -> None:
+        """Log the Dice coefficient, by which training is stopped early."""
         self.log(
             "validation_dice", 2 * self._dice_counts[0] / self._dice_counts[1].clamp(min=1), prog_bar=True
         )
 
     def configure_optimizers(self):
+        """Create the optimiser and its learning rate schedule."""
         config = self.config
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         optimiser: torch.optim.Optimizer
@@ -239,9 +274,9 @@ def compute_training_loss(
     prior: Tensor,
     config: SegmentationTrainingConfig,
 ) -> Tensor:
-    """What a step lowers: segmentation, weighed by the FPG where the settings say so, and the grading task.
+    """Compute the training loss: segmentation, weighted by the FPG if configured, plus grading.
 
-    target ``(B, side, side)``; grade ``(B,)``, -1 unknown; theta ``(B, 2, 3)``; prior ``(H, W)``, the template's.
+    target ``(B, side, side)``; grade ``(B,)``, -1 if unknown; theta ``(B, 2, 3)``; prior ``(H, W)`` on the template.
     """
     weight = None
     if config.uses_prior_weight:
@@ -254,7 +289,7 @@ def compute_training_loss(
 
 
 def compute_warmup_cosine(progress: float, warmup_share: float) -> float:
-    """Share of the full rate after the share ``done`` of all steps."""
+    """Return the learning rate, relative to its maximum, after the share ``progress`` of all steps."""
     return (
         progress / warmup_share
         if progress < warmup_share
@@ -263,30 +298,35 @@ def compute_warmup_cosine(progress: float, warmup_share: float) -> float:
 
 
 class TrainingTimer(lightning.Callback):
-    """Where the training time goes: slices, seconds in all, seconds between one step and the next.
+    """Measures training time: number of slices, total seconds, and seconds waiting between two steps.
 
-    What it knows goes into the checkpoint, so that a run that was gone on from tells of all its epochs.
+    Its state is part of the checkpoint, so that a resumed run reports all its epochs.
     """
 
     def __init__(self) -> None:
         self.slice_count, self.seconds, self.waiting_seconds, self._last_time = 0.0, 0.0, 0.0, 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the timer."""
         self._last_time = time.perf_counter()
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+        """Add the time since the last step to the waiting time."""
         self.waiting_seconds += self._measure_elapsed()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        """Add the time of the step and count its slices."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self._measure_elapsed()
         self.slice_count += len(batch[0])
 
     def state_dict(self) -> dict[str, float]:
+        """Return the measurements for the checkpoint."""
         return {"slices": self.slice_count, "seconds": self.seconds, "waiting": self.waiting_seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Restore the measurements from a checkpoint."""
         self.slice_count, self.seconds, self.waiting_seconds = (
             state_dict[k] for k in ("slices", "seconds", "waiting")
         )
@@ -305,11 +345,30 @@ def train_segmentation_network(
     validation_dataset: SliceDataset | None = None,
     teacher: nn.Module | None = None,
 ) -> TrainedSegmentation:
-    """Train one network. ``work`` holds the checkpoints; an interrupted run goes on.
+    """Train a segmentation network; an interrupted training is resumed.
 
-    The last weights are returned; with validation slices, those of the best validation Dice.
-    bank and validation have neighbours as the settings say. teacher: a network of the same input, for
-    distillation. Raises GliomarkError where ``work`` holds another run.
+    Parameters
+    ----------
+    training_dataset
+        Slices of the training patients, with the neighbouring slices that the configuration requires.
+    config
+        Configuration of the training.
+    work_folder
+        Folder of the checkpoints.
+    validation_dataset
+        Slices of the validation patients.
+    teacher
+        A network with the same input, for distillation.
+
+    Returns
+    -------
+    TrainedSegmentation
+        With the last weights; with validation slices, those of the epoch with the best validation Dice.
+
+    Raises
+    ------
+    CohortError
+        If the work folder belongs to another run.
     """
     check_work_folder(work_folder, config, training_dataset, validation_dataset, teacher)
     lightning.seed_everything(config.seed, verbose=False)
@@ -350,9 +409,11 @@ def create_trainer(
     seed: int,
     config: SegmentationTrainingConfig | None = None,
 ) -> lightning.Trainer:
-    """One trainer for every network: any device, mixed precision where the hardware has it. It leaves a checkpoint in
-    ``work`` after every epoch, and what it draws depends on seed, epoch and batch alone."""
-    # its tips and device notices would drown the progress bar
+    """Create the Lightning trainer of every network, for any device, with mixed precision on a GPU.
+
+    It writes a checkpoint to the work folder after every epoch; random draws depend on seed, epoch and batch only.
+    """
+    # Lightning's tips and device notices would disrupt the progress bar
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     return lightning.Trainer(
@@ -370,7 +431,7 @@ def create_trainer(
 
 
 def create_best_checkpoint_callback(work_folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
-    """Keeps the weights of the best epoch by what is monitored."""
+    """Create the callback that keeps the weights of the epoch with the best monitored value."""
     return ModelCheckpoint(
         work_folder, "best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
     )

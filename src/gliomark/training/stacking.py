@@ -1,7 +1,7 @@
-"""LightGBM on out-of-fold image vectors with age and sex: the second stage of the marker's answer.
+"""Fit LightGBM on out-of-fold image vectors with age and sex (section 4 of docs/method.md).
 
-Out of fold means that each training patient's vectors come from a KiNet that never saw that patient;
-vectors of the network's own training patients would look far too easy, and the stack would leak.
+Each training patient's vectors come from a network that was not trained on that patient. Vectors of a network's own
+training patients separate the classes too well, which would be a data leak.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from gliomark.study import ClinicalData, GliomarkError, MRSequence
 
 @dataclass(frozen=True)
 class StackingConfig:
-    """METHOD section 4: modest trees. metadata off (table 4-5): image vectors alone.
+    """Configuration of the trees; the defaults are section 4 of docs/method.md.
 
-    smallest_leaf: rows. evidence: what the trees read of the image, see ``inference.slice_classifier.tree_columns``.
+    min_leaf_rows: minimum number of rows in a leaf; uses_clinical_data off (table 4-5): without age and sex;
+    tree_features: image features that the trees use, see ``inference.slice_classifier.build_tree_columns``.
     """
 
     leaf_count: int = 15
@@ -50,8 +51,11 @@ class StackingConfig:
 
 @dataclass(frozen=True, eq=False)
 class PatientVectors:
-    """One patient's lesion slices as a network sees them: vectors ``(S, D)``, the network's own log-odds last;
-    figures ``(S, 9)`` from ``lesion_figures``."""
+    """Features of one patient's lesion slices.
+
+    vectors ``(S, D + 1)``: image vectors, the network's log-odds last; lesion_features ``(S, 9)``, see
+    ``compute_lesion_features``.
+    """
 
     slices: LesionSlices
     vectors: NDArray[np.float32]
@@ -60,24 +64,24 @@ class PatientVectors:
     label: int
 
     def compute_network_probability(self) -> NDArray[np.float64]:
-        """The network's own, by its softmax, ``(S,)``."""
+        """Return the network's probability of each slice, ``(S,)``, without the trees."""
         return expit(self.vectors[:, -1].astype(float))
 
     def predict_slice_probability(
         self, trees: lightgbm.Booster, age_cut: float | None, tree_features: TreeFeatures = "vector"
     ) -> NDArray[np.float64]:
-        """LightGBM's, ``(S,)``."""
+        """Return LightGBM's probability of each slice, ``(S,)``."""
         return np.asarray(trees.predict(self.build_tree_columns(tree_features, age_cut), num_threads=1))
 
     def build_tree_columns(self, tree_features: TreeFeatures, age_cut: float | None) -> NDArray[np.float64]:
-        """What the trees see, see ``tree_columns``."""
+        """Return the trees' table ``(S, columns)``, see ``inference.slice_classifier.build_tree_columns``."""
         clinical = self.clinical
         return build_tree_columns(
             self.vectors, self.lesion_features, tree_features, clinical.age, clinical.sex, age_cut
         )
 
     def fuse_probability(self, probability: NDArray[np.float64], rule: FusionRule) -> float:
-        """Patient level from one probability per slice."""
+        """Fuse the probabilities of the slices ``(S,)`` into the patient's probability."""
         return fuse_probabilities(
             self.slices.neighbour_index, self.slices.area_mm2, probability.tolist(), rule
         )
@@ -85,7 +89,7 @@ class PatientVectors:
 
 @dataclass(frozen=True, eq=False)
 class LesionSliceInputs:
-    """A patient's lesion slices as a network is shown them: images ``(S, 2, 240, 240)``, lesion ``(S, 240, 240)``."""
+    """Network input of one patient: images ``(S, 2, 240, 240)`` and lesion masks ``(S, 240, 240)``."""
 
     slices: LesionSlices
     images: Tensor
@@ -94,7 +98,7 @@ class LesionSliceInputs:
     label: int
 
     def attach_vectors(self, vectors: NDArray[np.float32]) -> PatientVectors:
-        """With what a network made of them."""
+        """Combine the slices with a network's vectors ``(S, D + 1)``."""
         lesion_features = compute_lesion_features(self.images, self.lesion, self.slices.area_mm2)
         return PatientVectors(self.slices, vectors, lesion_features, self.clinical, self.label)
 
@@ -106,7 +110,7 @@ def load_lesion_slice_inputs(
     sequences: tuple[MRSequence, ...],
     mask: NDArray[np.bool_] | None = None,
 ) -> LesionSliceInputs | None:
-    """The patient's lesion slices by the drawn mask or by ``mask``; None where it has none."""
+    """Load a patient's lesion slices; None if there are none. mask ``(slice, row, column)``; None: the manual mask."""
     stack = cohort.read_stack(patient)
     mask = stack.reader_mask if mask is None else mask
     slices = select_training_slices(stack, mask)
@@ -117,7 +121,7 @@ def load_lesion_slice_inputs(
 
 
 def compute_patient_vectors(network: nn.Module, inputs: LesionSliceInputs, crop_size: int) -> PatientVectors:
-    """What the network makes of the slices; crop: side of its view in pixels."""
+    """Compute a patient's vectors; crop_size: side of the network's view in pixels."""
     return inputs.attach_vectors(compute_image_vectors(network, inputs.images, inputs.lesion, crop_size))
 
 
@@ -131,9 +135,10 @@ def compute_held_out_vectors(
     crop_size: int,
     masks: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> dict[str, PatientVectors]:
-    """Vectors of patients whom the network never saw (checked), on their drawn masks or on ``masks``.
+    """Compute vectors of patients on whom the network was not trained, by manual masks or by ``masks``.
 
-    A patient without any lesion slice is left out. Raises GliomarkError if one was trained on.
+    Each mask is ``(slice, row, column)``. Patients without a lesion slice are left out. Raises CohortError if the
+    network was trained on one of the patients.
     """
     check_disjoint({"trained on": trained_on, "to be scored": patients})
     vectors = {}
@@ -146,7 +151,7 @@ def compute_held_out_vectors(
 
 
 def compute_age_cut(patients: Sequence[PatientVectors]) -> float:
-    """Mean age in years of the training patients (METHOD section 2, step 8)."""
+    """Return the mean age of the training patients in years (section 2, step 8 of docs/method.md)."""
     return float(np.mean([p.clinical.age for p in patients if p.clinical.age is not None]))
 
 
@@ -156,9 +161,14 @@ def fit_trees(
     age_cut: float | None,
     config: StackingConfig,
 ) -> lightgbm.Booster:
-    """Fit on the training patients' slices, stop by the validation patients'; a patient weighs 1 in all.
+    """Fit LightGBM on the training patients' slices with early stopping on the validation patients' slices.
 
-    Raises GliomarkError where there is nobody on one side, or somebody on both.
+    All patients have the same weight. age_cut: years, None without age and sex.
+
+    Raises
+    ------
+    CohortError
+        If one of the two groups is empty, or a patient belongs to both.
     """
     check_disjoint({"training": list(training), "validation": list(validation)})
     if not training or not validation:
@@ -197,5 +207,5 @@ def _build_lightgbm_dataset(
     rows = np.vstack([p.build_tree_columns(tree_features, age_cut) for p in patients])
     label = np.concatenate([np.full(len(p.vectors), p.label) for p in patients])
     weight = np.concatenate([np.full(len(p.vectors), 1 / len(p.vectors)) for p in patients])
-    # mean weight 1, so that LightGBM's smallest leaf weight keeps its meaning
+    # mean weight 1, because LightGBM's minimum leaf weight assumes it
     return lightgbm.Dataset(rows, label, weight=weight / weight.mean(), reference=reference)

@@ -1,4 +1,4 @@
-"""Prepared cohorts that are cut, altered or made up, at every command that reads one; folds of others."""
+"""Prepared cohorts that are truncated, altered or forged, and wrong folds, for every command that reads a cohort."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
-from tests.battery.kit import (
+from tests.battery.cases_and_results import Case, CaseFolders, expect_answer, expect_refusal
+from tests.battery.changes import (
     FolderChange,
     change_files,
     corrupt_bytes,
@@ -41,7 +41,7 @@ def copy_cohort(*changes: FolderChange) -> Callable[[CaseFolders], None]:
 
 
 def change_record(name: str, **values: object) -> FolderChange:
-    """Fields of a JSON file with other values, written with NaN as Python writes it."""
+    """Replace fields of a JSON file; NaN is written as Python writes it."""
 
     def change(folder: Path) -> None:
         path = folder / name
@@ -51,11 +51,11 @@ def change_record(name: str, **values: object) -> FolderChange:
 
 
 def change_slices(change_file: Callable[[h5py.File], object], pattern: str = SLICE) -> FolderChange:
-    """Slices changed, and the records' hashes with them, as if it had been built so."""
+    """Change slices and update the hashes in the records, as if the cohort had been built with them."""
 
     def change(folder: Path) -> None:
         for path in sorted(folder.glob(pattern)):
-            path.write_bytes(path.read_bytes())  # no longer the same file as its hard link
+            path.write_bytes(path.read_bytes())  # break the hard link
             with h5py.File(path, "r+") as file:
                 change_file(file)
         for path in (folder / "patients").glob("*.json"):
@@ -302,7 +302,7 @@ CASES = [
         "with a patient on both sides",
         "folds",
         lambda folder: repeat_patient_in_folds(folder),
-        "stands in both",
+        "is in both",
     ),
     *create_cases_at(
         (SEGMENTATION,),
@@ -439,7 +439,7 @@ CASES = [
 
 
 def replace_slice(folder: Path) -> None:
-    """One slice whose content is another patient's."""
+    """Replace one slice by that of another patient."""
     shutil.copy(folder / "GMSBraTS/FLAIR/P02/003.h5", folder / "other")
     (folder / SLICE).unlink()
     (folder / "other").rename(folder / SLICE)
@@ -476,7 +476,7 @@ def write_old_folds(folder: Path) -> None:
 
 
 def write_damaged_checkpoints(scene: CaseFolders) -> None:
-    """A work folder as an unfinished training leaves it, all of chance."""
+    """Create the work folder of an unfinished training, with random content."""
     work = scene.folder / "model.work"
     work.mkdir()
     for name in ("key.json", "last.ckpt", "best.ckpt", "checkpoint.ckpt"):

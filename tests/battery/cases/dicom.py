@@ -1,4 +1,4 @@
-"""DICOM, classic and enhanced: objects that claim, hide, contradict or end early, and odd healthy ones."""
+"""DICOM cases, classic and enhanced: false, missing or contradictory headers, truncated objects, unusual valid ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from tests.battery.case import Case, expect_answer, expect_refusal
-from tests.battery.dicom import create_uid, find_object_files, write_object
-from tests.battery.kit import (
+from tests.battery.cases_and_results import Case, expect_answer, expect_refusal
+from tests.battery.changes import (
     BytesChange,
     FolderChange,
     change_files,
@@ -38,6 +37,7 @@ from tests.battery.kit import (
     truncate_bytes,
     write_file,
 )
+from tests.battery.dicom_objects import create_uid, find_object_files, write_object
 
 DOOR = "predict"
 ONE, ALL = "FLAIR/009.dcm", "FLAIR/*.dcm"
@@ -55,7 +55,7 @@ SERIES_LOST = (
     *UNREADABLE,
     "reading-crashed",
     "dicom-lut",
-    "show the same place",
+    "have the same slice position",
     "dicom-uneven",
     "dicom-no-sequence",
     "missing",
@@ -63,7 +63,7 @@ SERIES_LOST = (
 
 
 def edit_object(edit_dataset: Edit) -> BytesChange:
-    """The object read, changed and written again in explicit VR, little endian."""
+    """Read the object, change it and write it in explicit VR little endian."""
 
     def change(content: bytes) -> bytes:
         one = pydicom.dcmread(io.BytesIO(content))
@@ -77,7 +77,7 @@ def edit_object(edit_dataset: Edit) -> BytesChange:
 
 
 def set_tags(**values: Any) -> BytesChange:
-    """Elements with other values; None takes one away."""
+    """Change elements; the value None deletes one."""
 
     def change(one: FileDataset) -> None:
         for name, value in values.items():
@@ -90,7 +90,7 @@ def set_tags(**values: Any) -> BytesChange:
 
 
 def set_raw_value(name: str, text: bytes) -> BytesChange:
-    """An element's bytes replaced by others of any length, its VR kept."""
+    """Replace the bytes of an element by others of any length, with the same VR."""
 
     def change(content: bytes) -> bytes:
         tag = pydicom.tag.Tag(name)
@@ -114,18 +114,18 @@ def enhanced_case(name: str, kind: str, how: BytesChange, *says: str) -> Case:
 
 
 def set_tags_everywhere(**values: Any) -> FolderChange:
-    """The tags of every FLAIR object."""
+    """Change tags of all FLAIR objects."""
     return change_files(ALL, set_tags(**values))
 
 
 def insert_before_pixels(content: bytes, more: bytes) -> bytes:
-    """Bytes before the pixels."""
+    """Insert bytes before the pixel data."""
     at = content.find(struct.pack("<HH", 0x7FE0, 0x0010), 132)
     return content[:at] + more + content[at:]
 
 
 def insert_nested_sequence(levels: int) -> BytesChange:
-    """A private sequence of undefined length within itself."""
+    """Insert nested private sequences of undefined length."""
     start = struct.pack("<HH2sHI", 0x0029, 0x1010, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
         "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
     )
@@ -637,7 +637,7 @@ SHAPES = [
 
 
 def encapsulate_pixels(one: FileDataset) -> None:
-    """Uncompressed syntax, encapsulated pixels."""
+    """Encapsulate the pixel data although the transfer syntax is uncompressed."""
     one.PixelData = encapsulate([one.PixelData])
     one["PixelData"].is_undefined_length = True
 
@@ -649,7 +649,7 @@ def set_encapsulated_pixels(one: FileDataset, syntax: pydicom.uid.UID, pieces: l
 
 
 def create_jpeg2000_header(width: int, height: int) -> bytes:
-    """A JPEG 2000 codestream's first words."""
+    """Start of a JPEG 2000 codestream."""
     sizes = struct.pack(">HHIIIIIIIIH", 41, 0, width, height, 0, 0, width, height, 0, 0, 1) + b"\x0f\x01\x01"
     coding = b"\xff\x52\0\x0c\0\0\0\x01\0\x05\x04\x04\0\x01"
     return (
@@ -672,7 +672,7 @@ def deflate_object(content: bytes) -> bytes:
 
 
 def create_deflated_bomb(content: bytes) -> bytes:
-    """Deflated to half a megabyte: a private element of half a gigabyte of zeros."""
+    """Insert a private element of half a gigabyte of zeros, deflated to half a megabyte."""
     one = pydicom.dcmread(io.BytesIO(content))
     one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     new, plain = io.BytesIO(), io.BytesIO()
@@ -699,7 +699,7 @@ def create_plain_writer(stream: io.BytesIO) -> pydicom.filebase.DicomIO:
 
 
 def insert_long_uid(content: bytes) -> bytes:
-    """SOPInstanceUID as UN with a length of 32 bits."""
+    """Replace SOPInstanceUID by a UN element with a 32-bit length."""
     tag = pydicom.tag.Tag("SOPInstanceUID")
     head = struct.pack("<HH", tag.group, tag.element)
     at = content.find(head, 132 + 12 + struct.unpack_from("<I", content, 140)[0])
@@ -734,7 +734,7 @@ def change_syntax(syntax: pydicom.uid.UID) -> FolderChange:
 
 
 def rename_to_numbers(folder: Path) -> None:
-    """Names of numbers without an ending, in the opposite order, all in one folder."""
+    """Move all files to one folder, numbered in reverse order and without suffix."""
     for number, file in enumerate(reversed(find_object_files(folder))):
         file.rename(folder / f"IM{number:05d}")
 

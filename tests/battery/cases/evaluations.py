@@ -1,4 +1,4 @@
-"""Tables of predictions at ``evaluate``: NaN, ids twice, labels of one kind, other people's columns."""
+"""Prediction tables for ``evaluate``: NaN, duplicate ids, labels of only one class, unexpected columns."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import csv
 import shutil
 from collections.abc import Callable
 
-from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
-from tests.battery.kit import run_all, write_case_file
+from tests.battery.cases_and_results import Case, CaseFolders, expect_answer, expect_refusal
+from tests.battery.changes import run_all, write_case_file
 
 DOOR = "evaluate"
 Lines = list[list[str]]
@@ -16,7 +16,7 @@ Lines = list[list[str]]
 def write_predictions(
     change: Callable[[Lines], Lines] = lambda lines: lines, name: str = "predictions.csv"
 ) -> Callable:
-    """The good table, its lines changed."""
+    """Write the valid table with its lines changed."""
 
     def write_changed(scene: CaseFolders) -> None:
         with (scene.healthy_folder / "predictions.csv").open(newline="") as file:
@@ -59,7 +59,7 @@ def check_auc(expected: float) -> Callable[[CaseFolders], str]:
 
 
 def check_true_auc(scene: CaseFolders) -> str:
-    """Compared with scikit-learn's."""
+    """Compare the AUC with that of scikit-learn."""
     from sklearn.metrics import roc_auc_score
 
     with (scene.healthy_folder / "predictions.csv").open(newline="") as file:
@@ -207,7 +207,7 @@ CASES = [
                 "rival.csv",
             ),
         ),
-        "compare predictions of one truth",
+        "both tables need the same labels",
         arguments=COMPARISON_ARGUMENTS,
     ),
     expect_refusal(
@@ -229,7 +229,7 @@ CASES = [
         "validation on the same patients",
         "mixed patients",
         run_all(write_predictions(), write_predictions(name="others.csv")),
-        "stands in both",
+        "appears in both",
         arguments=VALIDATION_ARGUMENTS,
     ),
     expect_refusal(

@@ -1,4 +1,4 @@
-"""Folders: links, pipes, devices, loops, permissions, names, depth, numbers, archives beside the images."""
+"""Patient folders with links, pipes, devices, loops, missing permissions, unusual names, many files, and archives."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
-from tests.battery.ground import PATIENT
-from tests.battery.kit import (
+from tests.battery.cases_and_results import Case, CaseFolders, expect_answer, expect_refusal
+from tests.battery.changes import (
     FolderChange,
     compare_with_healthy_answer,
     copy_patient,
@@ -21,6 +20,7 @@ from tests.battery.kit import (
     rename_file,
     write_file,
 )
+from tests.battery.healthy_inputs import PATIENT
 
 DOOR = "predict"
 FLAIR = "FLAIR.nii.gz"
@@ -33,7 +33,7 @@ def folder_case(
 
 
 def create_only_folders(*names: str | bytes) -> Callable[[CaseFolders], None]:
-    """A patient's folder that holds nothing but these empty folders."""
+    """Create a patient folder with only these empty subfolders."""
 
     def make(scene: CaseFolders) -> None:
         (scene.folder / PATIENT).mkdir()
@@ -47,7 +47,7 @@ def create_unix_socket(name: str) -> FolderChange:
     def change(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
         working_folder = os.getcwd()
-        os.chdir(folder)  # a socket's path may be no longer than 108 bytes
+        os.chdir(folder)  # the path of a socket is limited to 108 bytes
         socket.socket(socket.AF_UNIX).bind(name)
         os.chdir(working_folder)
 

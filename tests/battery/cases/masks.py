@@ -1,4 +1,4 @@
-"""Lesion masks beside the images and given apart: another grid, other labels, damaged objects."""
+"""Lesion masks in the patient's folder or given separately: other grids, other labels, damaged objects."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import numpy as np
 from PIL import Image
 from pydicom.dataset import FileDataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
-from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
-from tests.battery.dicom import create_blank_object, create_sequence_item, write_object
-from tests.battery.ground import PATIENT
-from tests.battery.kit import (
+from tests.battery.cases_and_results import Case, CaseFolders, expect_answer, expect_refusal
+from tests.battery.changes import (
     BytesChange,
     FolderChange,
     change_files,
@@ -27,6 +25,8 @@ from tests.battery.kit import (
     write_case_file,
     write_file,
 )
+from tests.battery.dicom_objects import create_blank_object, create_sequence_item, write_object
+from tests.battery.healthy_inputs import PATIENT
 
 DOOR, BUILD = "predict", "cohort build"
 MASK = "mask.nii.gz"
@@ -42,13 +42,13 @@ def change_patient_folder(change: FolderChange) -> Callable[[CaseFolders], None]
 
 
 def supplied_mask_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
-    """A mask among a patient's volumes."""
+    """Create a case with a mask among the patient's volumes."""
     make = run_all(copy_patient("volumes"), add_mask, change_patient_folder(change))
     return expect_refusal(DOOR, f"found mask {name}", kind, make, *says)
 
 
 def masks_option_case(name: str, kind: str, write_mask: Callable[[CaseFolders], object], *says: str) -> Case:
-    """A mask of --masks at the cohort's build."""
+    """Create a case with a mask given by --masks to ``cohort build``."""
     words = "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --workers 0 --masks masks"
     return expect_refusal(
         BUILD, f"given mask {name}", kind, run_all(write_hospital, write_mask), *says, arguments=words
@@ -56,7 +56,7 @@ def masks_option_case(name: str, kind: str, write_mask: Callable[[CaseFolders], 
 
 
 def write_hospital(scene: CaseFolders) -> None:
-    """The healthy DICOM patient in a hospital's export, its table, and an empty folder of masks."""
+    """Write a hospital export with the healthy DICOM patient, its table, and an empty folder for masks."""
     shutil.copytree(scene.healthy_folder / "classic" / PATIENT, scene.folder / "hospital" / PATIENT)
     (scene.folder / "masks" / PATIENT).mkdir(parents=True)
     write_case_file("labels.csv", LABELS)(scene)
@@ -417,7 +417,7 @@ def create_entity_bomb() -> str:
 
 
 def check_mask_is_noted(scene: CaseFolders) -> str:
-    """The found mask is named in a note and changes no answer."""
+    """Check that a note mentions the mask that was found."""
     document = json.loads((scene.folder / "out" / PATIENT / "prediction.json").read_text("utf-8"))
     note_text = " ".join(str(note) for note in (*document.get("warnings", ()), *document.get("notes", ())))
     return "" if "mask" in note_text.lower() else f"no word of the mask in {note_text[:200]!r}"

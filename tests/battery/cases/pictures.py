@@ -1,4 +1,4 @@
-"""Pictures: bombs, other formats under a picture's name, headers that lie, slices that do not fit together."""
+"""Image files: decompression bombs, other formats with an image suffix, false headers, inconsistent slices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tests.battery.case import Case, expect_answer, expect_refusal
-from tests.battery.kit import (
+from tests.battery.cases_and_results import Case, expect_answer, expect_refusal
+from tests.battery.changes import (
     BytesChange,
     FolderChange,
     change_files,
@@ -38,7 +38,7 @@ def picture_case(name: str, kind: str, change: FolderChange, *says: str) -> Case
 def change_pixels(
     change_picture: Callable[[np.ndarray], np.ndarray], kind: str = "PNG", **options: object
 ) -> BytesChange:
-    """The picture drawn anew."""
+    """Change the pixels of an image file."""
 
     def change(content: bytes) -> bytes:
         new = io.BytesIO()
@@ -53,7 +53,7 @@ def change_pixels(
 def save_as_format(
     kind: str, pattern: str = "*/*.png", how: BytesChange = lambda content: content
 ) -> FolderChange:
-    """Every picture of this pattern saved in another format, under that format's suffix, and damaged."""
+    """Save all images of this pattern in another format with its suffix, and change their bytes."""
 
     def change(folder: Path) -> None:
         for file in sorted(folder.glob(pattern)):
@@ -80,7 +80,7 @@ def compress_zeros(size: int) -> bytes:
 
 
 def create_tiff(width: int, height: int, **more: int) -> bytes:
-    """A TIFF of one strip that claims this size; more: tag_<number> to value."""
+    """TIFF of one strip with this size in its header; more: further tags as tag_<number>."""
     tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: width * height}
     tags |= {int(name[4:]): value for name, value in more.items()}
     body = struct.pack("<H", len(tags))
@@ -96,7 +96,7 @@ def create_bmp(width: int, height: int, data: bytes = b"") -> bytes:
 
 
 def set_jpeg_size(size: bytes) -> BytesChange:
-    """The JPEG's start of frame with another height and width."""
+    """Replace height and width in the start-of-frame segment of a JPEG."""
 
     def change(content: bytes) -> bytes:
         at = next(content.find(mark) for mark in (b"\xff\xc0", b"\xff\xc2") if content.find(mark) >= 0)
@@ -132,7 +132,7 @@ OTHER_FORMATS = {
 
 
 def replace_slice(suffix: str, content: bytes) -> FolderChange:
-    """One slice replaced by other bytes under another suffix."""
+    """Replace one slice by other bytes with another suffix."""
 
     def change(folder: Path) -> None:
         (folder / ONE).unlink()
@@ -265,7 +265,7 @@ BOMBS = [
 
 
 def add_huge_text(content: bytes) -> bytes:
-    """A PNG with a packed text before its pixels, which unpacks to a gigabyte."""
+    """Insert before the pixels of a PNG a compressed text that expands to a gigabyte."""
     body = b"Comment\0\0" + compress_zeros(1 << 30)
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     return content[:33] + chunk + content[33:]

@@ -1,4 +1,4 @@
-"""The server's HTTP door: uploads, zips, outlines, bodies, headers, tokens, ids in paths, the later truth."""
+"""Cases for the HTTP server: uploads, zips, masks, bodies, headers, tokens, ids in paths, later diagnoses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tests.battery.case import Case, expect_answer, expect_refusal
 from tests.battery.cases.dicom import create_deflated_bomb, insert_nested_sequence, set_tags
 from tests.battery.cases.pictures import OTHER_FORMATS, compress_zeros, create_png
 from tests.battery.cases.volumes import NIFTI_FIELDS, create_gzip_bomb
-from tests.battery.kit import overwrite_bytes
-from tests.battery.live import LiveServer, Reply
+from tests.battery.cases_and_results import Case, expect_answer, expect_refusal
+from tests.battery.changes import overwrite_bytes
+from tests.battery.live_server import LiveServer, Reply
 
 DOOR = "server"
 Files = list[tuple[str, bytes]]
@@ -34,7 +34,7 @@ def read_healthy_files(live: LiveServer, form: str = "volumes") -> Files:
 def upload_case(
     name: str, kind: str, change: Callable[[Files], Files], *says: str, form: str = "volumes", **fields: str
 ) -> Case:
-    """An upload of the healthy patient, changed."""
+    """Create a case that uploads the healthy patient with changes."""
     return expect_refusal(
         DOOR,
         f"upload {name}",
@@ -80,7 +80,7 @@ def create_zip(files: Files, link: str = "", is_encrypted: bool = False) -> byte
 
 
 def zip_case(name: str, kind: str, make: Callable[[Files], bytes], *says: str) -> Case:
-    """An upload of one zip."""
+    """Create a case that uploads one zip file."""
     return expect_refusal(
         DOOR,
         f"zip {name}",
@@ -380,7 +380,7 @@ BODIES = [
 
 
 def json_case(name: str, kind: str, content: Any, *says: str) -> Case:
-    """A body for a prediction of the good study, as it is or as JSON."""
+    """Create a case that requests a prediction of the healthy study with this body (bytes, or an object as JSON)."""
 
     def send_json(live: LiveServer) -> Reply:
         path = f"/api/studies/{live.get_healthy_study()}/predictions"
@@ -431,7 +431,7 @@ JSON = [
 
 
 def mask_case(name: str, kind: str, make: Callable[[Image.Image], bytes], *says: str) -> Case:
-    """An outline put back; made from a black one of the right size."""
+    """Create a case that uploads a mask, made from a black image of the right size."""
 
     def send_mask(live: LiveServer) -> Reply:
         study = json.loads(live.send_request("GET", f"/api/studies/{live.get_healthy_study()}").text)
@@ -653,7 +653,7 @@ def compare_rough_answer(form: str) -> Callable[[Reply], str]:
 
 
 def upload_and_predict(live: LiveServer, files: Files) -> Reply:
-    """Uploaded and predicted; the probability, and what each form must be answered."""
+    """Upload and predict; the probability, and the expected answers of all forms."""
     reply = live.upload(files)
     if reply.refused:
         return reply

@@ -1,4 +1,4 @@
-"""Tables of patients at prediction and at the cohort's build: csv and xlsx that are huge, cut, mixed or sly."""
+"""Clinical tables: csv and xlsx files that are huge, truncated, badly encoded or malicious, and unusual valid ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 
 from openpyxl import Workbook
-from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
-from tests.battery.ground import PATIENT
-from tests.battery.kit import compare_with_healthy_answer, copy_patient, run_all, write_case_file
+from tests.battery.cases_and_results import Case, CaseFolders, expect_answer, expect_refusal
+from tests.battery.changes import compare_with_healthy_answer, copy_patient, run_all, write_case_file
+from tests.battery.healthy_inputs import PATIENT
 
 DOOR = "predict with table"
 WORKBOOK = f"predict {PATIENT} --out out --clinical clinical.xlsx"
@@ -47,7 +47,7 @@ def create_workbook(rows: Sequence[Sequence[object]] = (("id", "age", "sex"), (P
 
 
 def repack_workbook(change: Callable[[str, bytes], bytes], *more: tuple[str, bytes]) -> Callable[[], bytes]:
-    """The good workbook with its parts changed, and further ones."""
+    """Change parts of the valid workbook and add further ones."""
 
     def make() -> bytes:
         new = io.BytesIO()
@@ -69,7 +69,7 @@ def change_part(part: str, change_bytes: Callable[[bytes], bytes]) -> Callable[[
 
 
 def add_entity_bomb(content: bytes) -> bytes:
-    """A billion laughs before the sheet."""
+    """Insert a "billion laughs" entity expansion into the sheet."""
     names = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 11))
     text = content.decode().removeprefix('<?xml version="1.0"?>')
     text = re.sub(r"^<\?xml[^>]*\?>", "", text)
@@ -84,7 +84,7 @@ def add_external_entity(content: bytes) -> bytes:
 
 
 CSV = [
-    csv_case("of nothing", "missing part", b"", "table-no-id", "no column id"),
+    csv_case("of nothing", "missing part", b"", "table-no-id", "no id column"),
     csv_case("of a header alone", "missing part", "id,age,sex\n", "row-missing"),
     csv_case("of zeros", "another format", bytes(5000), "table-encoding"),
     csv_case(
@@ -283,7 +283,7 @@ XLSX = [
         "table-no-id",
     ),
     xlsx_case(
-        "that is a folder", "another kind", lambda: b"", "table-no-id", "table-unopenable", "no column id"
+        "that is a folder", "another kind", lambda: b"", "table-no-id", "table-unopenable", "no id column"
     ),
 ]
 

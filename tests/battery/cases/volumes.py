@@ -1,4 +1,4 @@
-"""NIfTI, MetaImage and NRRD volumes: headers that lie, data that is not there, and odd healthy ones."""
+"""NIfTI, MetaImage and NRRD volumes: false headers, missing data, and unusual valid files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from tests.battery.case import Case, expect_answer, expect_refusal
-from tests.battery.kit import (
+from tests.battery.cases_and_results import Case, expect_answer, expect_refusal
+from tests.battery.changes import (
     BytesChange,
     FolderChange,
     change_files,
@@ -52,7 +52,7 @@ NIFTI_FIELDS = {
 
 
 def set_header_fields(**fields: Any) -> BytesChange:
-    """Fields of a packed NIfTI header overwritten; a tuple begins at the field's first value."""
+    """Overwrite fields of a compressed NIfTI header; a tuple replaces the first values of a field."""
 
     def change(content: bytes) -> bytes:
         for name, value in fields.items():
@@ -66,7 +66,7 @@ def set_header_fields(**fields: Any) -> BytesChange:
 
 
 def change_voxels(change_values: Callable[[np.ndarray], np.ndarray], kind: str = "") -> BytesChange:
-    """The values changed, the header kept; kind: as which numbers they are stored then."""
+    """Change the voxel values and keep the header; kind: data type in which they are stored."""
 
     def change(content: bytes) -> bytes:
         image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
@@ -89,7 +89,7 @@ def set_middle_voxel(value: float) -> Callable[[np.ndarray], np.ndarray]:
 def save_with_itk(
     suffix: str, change_bytes: BytesChange = lambda content: content, packed: bool = False
 ) -> FolderChange:
-    """Both volumes in another format, FLAIR's file changed."""
+    """Convert both volumes to another format and change the bytes of the FLAIR file."""
 
     def change(folder: Path) -> None:
         for name in ("T1C", "FLAIR"):
@@ -102,7 +102,7 @@ def save_with_itk(
 
 
 def set_header_line(key: bytes, value: bytes) -> BytesChange:
-    """A line of a text header with another value, or a further one before the last."""
+    """Replace a line of a text header, or insert it before the last one."""
 
     def change(content: bytes) -> bytes:
         meta = not content.startswith(b"NRRD")
@@ -396,7 +396,7 @@ BOMBS = [
 
 
 def create_gzip_bomb(size: int, start: bytes = b"") -> bytes:
-    """A gzip stream of ``start`` and so many zeros, made without holding them."""
+    """Gzip stream of ``start`` and ``size`` zeros, created without holding them in memory."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     pieces = [packer.compress(start)] + [packer.compress(bytes(1 << 20)) for _ in range(size >> 20)]
     return b"".join(pieces) + packer.flush()
@@ -748,7 +748,7 @@ def save_as_nifti2(folder: Path) -> None:
 
 
 def reorient_flair(folder: Path) -> None:
-    """FLAIR stored with its axes in another order, and from the other sides."""
+    """Store FLAIR with permuted and flipped axes."""
     image = nib.load(folder / FLAIR)
     turn = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(("S", "A", "R"))

@@ -1,9 +1,9 @@
-"""Weights files that must be refused when they are loaded: the table of ``tests/models/broken_weights.py``."""
+"""Weights files that must be rejected when loaded, from the table of ``tests/models/broken_weights.py``."""
 
 from __future__ import annotations
 
-from tests.battery.case import Case, CaseFolders, expect_answer, expect_refusal
-from tests.battery.kit import copy_patient, run_all
+from tests.battery.cases_and_results import Case, CaseFolders, expect_answer, expect_refusal
+from tests.battery.changes import copy_patient, run_all
 from tests.models.broken_weights import BROKEN, write_tiny
 
 DOOR = "predict with weights"
@@ -21,7 +21,7 @@ def check_any_answer(scene: CaseFolders) -> str:
 
 
 CASES = [
-    *map(weights_case, list(BROKEN)[::3]),  # all of them are loaded by tests/models
+    *map(weights_case, list(BROKEN)[::3]),  # tests/models tests all of them
     expect_answer(
         DOOR,
         "tiny weights as they are",

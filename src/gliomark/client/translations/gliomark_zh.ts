@@ -5,10 +5,10 @@
     <name>Images</name>
     <message>
         <source>Reset contrast</source>
-        <translation>重置对比度</translation>
+        <translation>重置窗宽窗位</translation>
     </message>
     <message>
-        <source>Back to the first contrast. Drag with the right mouse button to change it.</source>
+        <source>Restore the initial window and level. Drag with the right mouse button to change them.</source>
         <translation>恢复初始窗宽窗位。按住鼠标右键拖动可调节。</translation>
     </message>
     <message>
@@ -16,7 +16,7 @@
         <translation>轮廓</translation>
     </message>
     <message>
-        <source>Show or hide the lesion&apos;s outline</source>
+        <source>Show or hide the lesion outline</source>
         <translation>显示或隐藏病灶轮廓</translation>
     </message>
     <message>
@@ -33,15 +33,15 @@
     </message>
     <message>
         <source>Add to the outline</source>
-        <translation>扩大轮廓</translation>
+        <translation>添加勾画</translation>
     </message>
     <message>
         <source>Eraser</source>
-        <translation>橡皮</translation>
+        <translation>橡皮擦</translation>
     </message>
     <message>
-        <source>Take away from the outline</source>
-        <translation>缩小轮廓</translation>
+        <source>Erase from the outline</source>
+        <translation>擦除勾画</translation>
     </message>
     <message>
         <source>Size</source>
@@ -49,11 +49,11 @@
     </message>
     <message>
         <source>Size of brush and eraser; keys [ and ]</source>
-        <translation>画笔与橡皮的大小；快捷键 [ 和 ]</translation>
+        <translation>画笔与橡皮擦的大小；快捷键 [ 和 ]</translation>
     </message>
     <message>
         <source>Size of brush and eraser</source>
-        <translation>画笔与橡皮的大小</translation>
+        <translation>画笔与橡皮擦的大小</translation>
     </message>
     <message>
         <source>Undo the last stroke</source>
@@ -76,31 +76,31 @@
         <translation>层面</translation>
     </message>
     <message>
-        <source>Bars: size of the lesion on each slice. Orange with a dot: slices the prediction is based on.</source>
-        <translation>柱：各层病灶大小。橙色带圆点：预测所依据的层面。</translation>
+        <source>Bars: lesion area on each slice. Orange with a dot: slices used for the prediction.</source>
+        <translation>柱高：各层面病灶面积。橙色带圆点：用于预测的层面。</translation>
     </message>
     <message>
-        <source>{} (no {})</source>
-        <translation>{}（无 {}）</translation>
+        <source>{} (in place of {})</source>
+        <translation>{}（代替 {}）</translation>
     </message>
     <message>
-        <source>Coloured: pixels that speak for the positive class, on the slices the prediction is based on.</source>
-        <translation>彩色：在预测所依据的层面上支持阳性判断的像素。</translation>
+        <source>Coloured: pixels that raise the probability of the positive class, on slices used for the prediction.</source>
+        <translation>彩色：用于预测的层面上使阳性概率升高的像素。</translation>
     </message>
     <message>
         <source>Predict again with my outline</source>
-        <translation>按我的轮廓重新预测</translation>
+        <translation>按我的勾画重新预测</translation>
     </message>
     <message>
         <source>Back to the model&apos;s outline</source>
-        <translation>恢复模型的轮廓</translation>
+        <translation>恢复模型的勾画</translation>
     </message>
     <message>
         <source>Use the mask in the folder</source>
         <translation>使用文件夹中的掩膜</translation>
     </message>
     <message>
-        <source>{} came with the images. Look at it, then predict with it.</source>
+        <source>{} was supplied with the images. Check it before you predict with it.</source>
         <translation>{} 随影像提供。请先核对，再据此预测。</translation>
     </message>
     <message>
@@ -108,8 +108,8 @@
         <translation>正在加载</translation>
     </message>
     <message>
-        <source>The images appear here when they are prepared.</source>
-        <translation>影像准备好后显示在此处。</translation>
+        <source>The images appear here once they are prepared.</source>
+        <translation>影像处理完成后显示在此处。</translation>
     </message>
     <message>
         <source>Drop a patient&apos;s folder here to begin.</source>
@@ -121,22 +121,22 @@
     </message>
     <message>
         <source>You have changed the outline.</source>
-        <translation>您已修改轮廓。</translation>
+        <translation>您已修改勾画。</translation>
     </message>
     <message>
-        <source>This is your outline.</source>
-        <translation>当前为您的轮廓。</translation>
+        <source>Your outline is shown.</source>
+        <translation>当前显示您的勾画。</translation>
     </message>
     <message>
-        <source>Page with the wheel or the arrow keys. Drag with the right button for contrast.</source>
-        <translation>滚轮或方向键翻页；按住右键拖动调节对比度。</translation>
+        <source>Slice: wheel or arrow keys. Window and level: drag with the right button.</source>
+        <translation>切换层面：滚轮或方向键；调节窗宽窗位：按住右键拖动。</translation>
     </message>
 </context>
 <context>
     <name>MainWindow</name>
     <message>
-        <source>You have changed the outline and not predicted with it. Throw your changes away?</source>
-        <translation>您已修改轮廓，但尚未据此预测。要放弃修改吗？</translation>
+        <source>You have changed the outline but not predicted with it. Discard your changes?</source>
+        <translation>您已修改勾画，但尚未据此预测。要放弃修改吗？</translation>
     </message>
     <message>
         <source>Save report</source>
@@ -147,8 +147,8 @@
         <translation>已保存：{}</translation>
     </message>
     <message>
-        <source>Glioma markers from MRI, before surgery</source>
-        <translation>术前磁共振影像预测胶质瘤标志物</translation>
+        <source>Glioma markers from preoperative MRI</source>
+        <translation>基于术前磁共振影像的胶质瘤标志物预测</translation>
     </message>
     <message>
         <source>Settings</source>
@@ -179,8 +179,8 @@
         <translation>就绪</translation>
     </message>
     <message>
-        <source>not reached</source>
-        <translation>未连接</translation>
+        <source>not reachable</source>
+        <translation>无法连接</translation>
     </message>
 </context>
 <context>
@@ -194,16 +194,16 @@
         <translation>阈值 {}</translation>
     </message>
     <message>
-        <source>Range over the lesion&apos;s slices: {} to {}</source>
-        <translation>各病灶层面的范围：{} 至 {}</translation>
+        <source>Range across lesion slices: {} to {}</source>
+        <translation>各病灶层面的概率范围：{} 至 {}</translation>
     </message>
     <message>
-        <source>{} on each of the lesion&apos;s slices</source>
+        <source>{} on every lesion slice</source>
         <translation>各病灶层面均为 {}</translation>
     </message>
     <message>
         <source>For comparison, the model&apos;s probability of “{}”</source>
-        <translation>供对照：模型给出的“{}”概率</translation>
+        <translation>供对照：模型预测“{}”的概率</translation>
     </message>
     <message>
         <source>Probability of “{}”</source>
@@ -214,27 +214,27 @@
         <translation>阈值 {}</translation>
     </message>
     <message>
-        <source>How reliable the finding is: {}</source>
-        <translation>阅片者判断的可靠性：{}</translation>
+        <source>Accuracy of the reader&apos;s finding: {}</source>
+        <translation>阅片者判断的准确性：{}</translation>
     </message>
     <message>
         <source>Validation: {}</source>
         <translation>验证结果：{}</translation>
     </message>
     <message>
-        <source>How much the answer depends on the choice of slice. Not a confidence interval.</source>
-        <translation>结论对层面选择的依赖程度；并非置信区间。</translation>
+        <source>Shows how much the prediction depends on the choice of slices. Not a confidence interval.</source>
+        <translation>反映预测结果对层面选择的依赖程度；并非置信区间。</translation>
     </message>
     <message>
-        <source>Slices the prediction is based on: {}</source>
-        <translation>预测所依据的层面：{}</translation>
+        <source>Slices used for the prediction: {}</source>
+        <translation>用于预测的层面：{}</translation>
     </message>
     <message>
-        <source>Slices behind the probability: {}</source>
-        <translation>概率所依据的层面：{}</translation>
+        <source>Slices used for the probability: {}</source>
+        <translation>用于计算概率的层面：{}</translation>
     </message>
     <message>
-        <source>Drawing Grad-CAM…</source>
+        <source>Computing Grad-CAM…</source>
         <translation>正在生成 Grad-CAM…</translation>
     </message>
     <message>
@@ -246,19 +246,19 @@
         <translation>显示 Grad-CAM</translation>
     </message>
     <message>
-        <source>Which pixels of these slices speak for the positive class</source>
-        <translation>这些层面中支持阳性判断的像素</translation>
+        <source>Pixels of these slices that raise the probability of the positive class</source>
+        <translation>这些层面中使阳性概率升高的像素</translation>
     </message>
 </context>
 <context>
     <name>Result</name>
     <message>
-        <source>Answer</source>
+        <source>Prediction</source>
         <translation>预测结果</translation>
     </message>
     <message>
-        <source>What you entered has changed since this answer; predict again.</source>
-        <translation>此结果之后输入已有改动，请重新预测。</translation>
+        <source>The input has changed since this prediction. Predict again.</source>
+        <translation>得出此结果后输入已更改，请重新预测。</translation>
     </message>
     <message>
         <source>Save report</source>
@@ -270,19 +270,19 @@
     </message>
     <message>
         <source>PDF…</source>
-        <translation>PDF 文档（PDF）…</translation>
+        <translation>PDF 文档…</translation>
     </message>
     <message>
         <source>DICOM results (zip)…</source>
         <translation>DICOM 结果（zip）…</translation>
     </message>
     <message>
-        <source>Being computed. You can go on looking at the images.</source>
-        <translation>正在计算，您可以继续浏览影像。</translation>
+        <source>The prediction is being computed. You can view the images meanwhile.</source>
+        <translation>正在预测，期间可继续浏览影像。</translation>
     </message>
     <message>
-        <source>What the model says about each marker appears here.</source>
-        <translation>模型对各标志物的判断将显示在此处。</translation>
+        <source>The predicted markers appear here.</source>
+        <translation>各标志物的预测结果将显示在此处。</translation>
     </message>
     <message>
         <source>enhancing focus: yes</source>
@@ -317,28 +317,28 @@
         <translation>强化灶：未说明</translation>
     </message>
     <message>
-        <source>your own outline</source>
-        <translation>您的轮廓</translation>
+        <source>your outline</source>
+        <translation>您的勾画</translation>
     </message>
     <message>
         <source>the model&apos;s outline</source>
-        <translation>模型的轮廓</translation>
+        <translation>模型的勾画</translation>
     </message>
     <message>
-        <source>From: {}</source>
+        <source>Based on: {}</source>
         <translation>依据：{}</translation>
     </message>
     <message>
-        <source>No lesion was outlined. If you see one, the model has missed it: draw it with the brush.</source>
-        <translation>未勾画出病灶。若您能看到病灶，说明模型漏检，请用画笔勾画。</translation>
+        <source>No lesion was outlined. If a lesion is visible, outline it with the brush and predict again.</source>
+        <translation>未勾画出病灶。若影像上可见病灶，请用画笔勾画后重新预测。</translation>
     </message>
     <message>
-        <source>Lesion: about {} ml (the pictures carry no millimetres)</source>
-        <translation>病灶体积：约 {} 毫升（图片不含尺寸信息）</translation>
+        <source>Lesion: about {} ml (the pixel size of image files is unknown)</source>
+        <translation>病灶体积：约 {} ml（图片文件不含像素大小信息）</translation>
     </message>
     <message>
         <source>Lesion: {} ml</source>
-        <translation>病灶体积：{} 毫升</translation>
+        <translation>病灶体积：{} ml</translation>
     </message>
     <message>
         <source>Model: {} ({}…)</source>
@@ -352,20 +352,20 @@
         <translation>设置</translation>
     </message>
     <message>
-        <source>This computer (a local server is started and stopped with the program)</source>
+        <source>This computer (a local server starts and stops with the program)</source>
         <translation>本机（本机服务器随程序启动和停止）</translation>
     </message>
     <message>
-        <source>A server in the network</source>
+        <source>A server on the network</source>
         <translation>网络中的服务器</translation>
     </message>
     <message>
-        <source>Where predictions are computed</source>
-        <translation>在何处计算预测</translation>
+        <source>Prediction server</source>
+        <translation>预测服务器</translation>
     </message>
     <message>
-        <source>The images are sent there. The token is given by whoever runs the server; it is kept in your own settings file.</source>
-        <translation>影像将发送到该处。令牌由服务器管理员发放，保存在您自己的设置文件中。</translation>
+        <source>The images are sent to the selected server. The access token is issued by its administrator and stored in your settings file.</source>
+        <translation>影像将发送至所选服务器。访问令牌由服务器管理员发放，保存在您的设置文件中。</translation>
     </message>
     <message>
         <source>Show</source>
@@ -380,8 +380,8 @@
         <translation>访问令牌</translation>
     </message>
     <message>
-        <source>The address must look like https://server.hospital:8443.</source>
-        <translation>地址应形如 https://server.hospital:8443。</translation>
+        <source>Enter an address such as https://server.hospital:8443.</source>
+        <translation>请输入形如 https://server.hospital:8443 的地址。</translation>
     </message>
 </context>
 <context>
@@ -391,11 +391,11 @@
         <translation>请先选择患者文件夹。</translation>
     </message>
     <message>
-        <source>Enter age and sex in step 2, or tick “predict without them”.</source>
-        <translation>请在第 2 步填写年龄和性别，或勾选“缺少年龄或性别也预测”。</translation>
+        <source>Enter age and sex in step 2, or tick “Age or sex unknown”.</source>
+        <translation>请在第 2 步填写年龄和性别，或勾选“年龄或性别未知”。</translation>
     </message>
     <message>
-        <source>The patient&apos;s folder, or a sequence&apos;s folder in it</source>
+        <source>Folder of the patient, or of one sequence in it</source>
         <translation>患者文件夹，或其中某一序列的文件夹</translation>
     </message>
     <message>
@@ -411,8 +411,8 @@
         <translation>患者影像</translation>
     </message>
     <message>
-        <source>{} is missing; {} is shown in its place. No marker is predicted.</source>
-        <translation>缺少 {}；以 {} 代替输入网络。不预测标志物。</translation>
+        <source>{} is missing; {} is used in its place. No marker is predicted.</source>
+        <translation>缺少 {}，以 {} 代替。不预测标志物。</translation>
     </message>
     <message>
         <source>Cancel</source>
@@ -427,7 +427,7 @@
         <translation>换一位患者…</translation>
     </message>
     <message>
-        <source>Folders opened lately</source>
+        <source>Recent folders</source>
         <translation>最近打开的文件夹</translation>
     </message>
     <message>
@@ -435,32 +435,32 @@
         <translation>模型</translation>
     </message>
     <message>
-        <source>Clear this list</source>
-        <translation>清空此列表</translation>
+        <source>Clear list</source>
+        <translation>清空列表</translation>
     </message>
     <message>
         <source>Waiting for the server to start</source>
         <translation>等待服务器启动</translation>
     </message>
     <message>
-        <source>Collecting the files</source>
-        <translation>正在收集文件</translation>
+        <source>Packing the files</source>
+        <translation>正在打包文件</translation>
     </message>
     <message>
-        <source>Sending the images</source>
+        <source>Uploading the images</source>
         <translation>正在上传影像</translation>
     </message>
     <message>
-        <source>The server reads, aligns and prepares the images</source>
-        <translation>服务器正在读取、配准并准备影像</translation>
+        <source>The server is reading, registering and preparing the images</source>
+        <translation>服务器正在读取、配准和预处理影像</translation>
     </message>
     <message>
         <source>{} · {} slices</source>
         <translation>{} · {} 层</translation>
     </message>
     <message>
-        <source>Drop the patient&apos;s folder here, or choose it. Picking its T1c folder is enough.</source>
-        <translation>将患者文件夹拖到此处，或点击选择；选中其中的 T1c 文件夹即可。</translation>
+        <source>Drop the patient&apos;s folder here, or choose it. Choosing its T1c folder is enough.</source>
+        <translation>将患者文件夹拖到此处，或点击选择；选择其中的 T1c 文件夹即可。</translation>
     </message>
     <message>
         <source>Age and sex</source>
@@ -503,8 +503,8 @@
         <translation>来自 {}</translation>
     </message>
     <message>
-        <source>Predict without them (not tested)</source>
-        <translation>缺少年龄或性别也预测（未经验证）</translation>
+        <source>Age or sex unknown (not validated)</source>
+        <translation>年龄或性别未知（未经验证）</translation>
     </message>
     <message>
         <source>Is there an enhancing focus?</source>
@@ -527,8 +527,8 @@
         <translation>未说明</translation>
     </message>
     <message>
-        <source>What you state decides IDH: yes means wild type, no means mutant. Not stated: the model decides.</source>
-        <translation>您的判断决定 IDH：有强化灶为野生型，无强化灶为突变型；未说明时由模型判断。</translation>
+        <source>Your finding decides IDH: yes means wild type, no means mutant. Not stated: the model decides.</source>
+        <translation>您的判断决定 IDH 结果：有强化灶为野生型，无强化灶为突变型；未说明时由模型判断。</translation>
     </message>
     <message>
         <source>Prediction</source>
@@ -546,52 +546,52 @@
 <context>
     <name>Trouble</name>
     <message>
-        <source>The server at {} does not answer: check that it runs and that the network reaches it.</source>
+        <source>The server at {} does not respond. Check that it is running and reachable over the network.</source>
         <translation>服务器 {} 没有响应：请检查服务器是否运行、网络是否连通。</translation>
     </message>
     <message>
-        <source>The connection to the server at {} broke off before it was done.</source>
-        <translation>与服务器 {} 的连接中途断开。</translation>
+        <source>The connection to the server at {} was lost before the request finished.</source>
+        <translation>与服务器 {} 的连接在请求完成前中断。</translation>
     </message>
     <message>
-        <source>The server does not accept the access token: enter a valid one in the settings.</source>
-        <translation>服务器不接受该访问令牌：请在设置中填写有效令牌。</translation>
+        <source>The server rejected the access token. Enter a valid one in the settings.</source>
+        <translation>服务器拒绝了该访问令牌：请在设置中填写有效令牌。</translation>
     </message>
     <message>
-        <source>This access token does not allow that: {}</source>
+        <source>The access token does not permit this action: {}</source>
         <translation>该访问令牌无此权限：{}</translation>
     </message>
     <message>
-        <source>The server at {} has no certificate that this computer trusts, so nothing was sent to it.</source>
-        <translation>本机不信任服务器 {} 的证书，未向其发送任何内容。</translation>
+        <source>This computer does not trust the certificate of the server at {}; nothing was sent.</source>
+        <translation>本机不信任服务器 {} 的证书，未发送任何数据。</translation>
     </message>
     <message>
-        <source>What answers at {} is not a gliomark server: check the address in the settings.</source>
-        <translation>{} 处的服务不是 gliomark 服务器：请在设置中检查地址。</translation>
+        <source>The address {} does not belong to a gliomark server. Check it in the settings.</source>
+        <translation>{} 不是 gliomark 服务器的地址：请在设置中检查。</translation>
     </message>
     <message>
         <source>{}</source>
         <translation>{}</translation>
     </message>
     <message>
-        <source>The server failed (status {}) and gave no reason; try again.</source>
-        <translation>服务器出错（状态 {}），未说明原因，请重试。</translation>
+        <source>The server reported an internal error (status {}). Try again.</source>
+        <translation>服务器内部错误（状态码 {}），请重试。</translation>
     </message>
     <message>
-        <source>The local server could not be started ({}): install gliomark with its server, or name another server in the settings.</source>
-        <translation>本机服务器无法启动（{}）：请安装带服务器的 gliomark，或在设置中指定其他服务器。</translation>
+        <source>The local server could not be started ({}). Install gliomark with its server component, or choose another server in the settings.</source>
+        <translation>无法启动本机服务器（{}）：请安装 gliomark 的服务器组件，或在设置中选择其他服务器。</translation>
     </message>
     <message>
-        <source>The local server has stopped unexpectedly; it can be started again.</source>
-        <translation>本机服务器意外停止，可以重新启动。</translation>
+        <source>The local server has stopped unexpectedly. Try again to restart it.</source>
+        <translation>本机服务器意外停止，请点击“重试”重新启动。</translation>
     </message>
     <message>
-        <source>{} could not be written: choose another place.</source>
-        <translation>无法写入 {}：请选择其他位置。</translation>
+        <source>{} could not be saved. Choose another folder.</source>
+        <translation>无法保存 {}：请选择其他文件夹。</translation>
     </message>
     <message>
-        <source>The server sent a picture that cannot be read; try again.</source>
-        <translation>服务器发来的图片无法读取，请重试。</translation>
+        <source>The server sent an unreadable image. Try again.</source>
+        <translation>服务器发来的图像无法读取，请重试。</translation>
     </message>
 </context>
 <context>
@@ -601,7 +601,7 @@
         <translation>{} 不存在：请选择患者文件夹。</translation>
     </message>
     <message>
-        <source>{} holds no files: choose the patient&apos;s folder.</source>
+        <source>{} contains no files: choose the patient&apos;s folder.</source>
         <translation>{} 中没有文件：请选择患者文件夹。</translation>
     </message>
     <message>

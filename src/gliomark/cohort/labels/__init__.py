@@ -1,12 +1,12 @@
-"""The hospital's table of patients, csv or xlsx, as the cohort's labels: known columns under one name and coding.
+"""Read a hospital's table of patients (csv or xlsx) as the cohort's labels, with standard column names and coding.
 
     age            years, 90 and above as 90          sex           0 male, 1 female
     ki67           percent of positive cells          ki67_high     1 at or above the threshold, else 0
     idh_mutant     1 mutant, 0 wild type              mgmt          1 methylated, 0 not
     who_grade      1 to 4                             codel_1p19q   1 codeleted, 0 not
 
-Any other column is kept under its own name in lower case, unless it may tell who a patient is
-(see ``privacy``). Blank means not known.
+Any other column is kept under its own name in lower case, unless it may identify a patient
+(see ``identifying_columns``). Blank means unknown.
 """
 
 from __future__ import annotations
@@ -17,36 +17,42 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from gliomark.cohort.labels import values
-from gliomark.cohort.labels.columns import find_column_meaning, is_birth_date_column, parse_stated_codes
-from gliomark.cohort.labels.privacy import is_identifying_column
+from gliomark.cohort.labels import cell_encoding
+from gliomark.cohort.labels.column_names import find_column_meaning, is_birth_date_column, parse_stated_codes
+from gliomark.cohort.labels.identifying_columns import is_identifying_column
 from gliomark.files import atomic_write
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
 from gliomark.tables import CellError, format_csv, read_table
 from gliomark.tables.age_sex import detect_age_format, detect_sex_coding
-from gliomark.tables.clinical import format_missing_row_message
-from gliomark.tables.headers import normalise_column_name, select_id_column
-from gliomark.tables.ids import find_similar_ids
-from gliomark.tables.text import clean_cell
+from gliomark.tables.cell_text import clean_cell
+from gliomark.tables.clinical_table import format_missing_row_message
+from gliomark.tables.column_names import normalise_column_name, select_id_column
+from gliomark.tables.patient_ids import find_similar_ids
 
 KNOWN_COLUMNS = ("age", "sex", "ki67", "ki67_high", "idh_mutant", "mgmt", "who_grade", "codel_1p19q")
 MAX_EXACT_AGE = 89
 _CELL_ENCODERS: Mapping[str, Callable[[str], str]] = {
-    "ki67_high": values.encode_ki67_level,
-    "idh_mutant": values.encode_idh,
-    "mgmt": values.encode_mgmt,
-    "who_grade": values.encode_who_grade,
-    "codel_1p19q": values.encode_1p19q,
+    "ki67_high": cell_encoding.encode_ki67_level,
+    "idh_mutant": cell_encoding.encode_idh,
+    "mgmt": cell_encoding.encode_mgmt,
+    "who_grade": cell_encoding.encode_who_grade,
+    "codel_1p19q": cell_encoding.encode_1p19q,
 }
 _MAX_SHOWN_FAULTS = 3
 
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """ki67_threshold: percent from which Ki-67 counts as high. id_column: its name where guessing is wrong.
+    """Settings for reading the table.
 
-    keep: names of free columns that stay although they look as if they told who a patient is.
+    ki67_threshold: percentage from which Ki-67 is high. id_column: name of the column of ids if it is not
+    recognised. keep: names of further columns to keep although they seem to identify patients.
+
+    Raises
+    ------
+    ConfigurationError
+        If the threshold is not a percentage above 0.
     """
 
     ki67_threshold: float = 10.0
@@ -54,17 +60,18 @@ class LabelSettings:
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that is no percentage."""
+        """Check the threshold."""
         if not 0 < self.ki67_threshold <= 100:
             raise GliomarkError(message("ki67-threshold", threshold=self.ki67_threshold))
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """rows: original id to its cells, every column of ``columns``, blank where not known, the id not among them.
+    """The labels of all patients.
 
-    notes: what was left out, averaged or contradictory, without patients' ids. births: id to YYYYMMDD where
-    the table gives it, for computing an age; personal data. repeated: ids with rows that differ.
+    rows: cells by original id, all of ``columns`` (without the id), blank if unknown. notes: what was left out,
+    averaged or contradictory, without patients' ids. birth_dates: YYYYMMDD by id if the table has them, for
+    computing ages; personal data. conflicting_ids: ids with several rows that differ.
     """
 
     source: Path
@@ -76,14 +83,18 @@ class LabelTable:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Original ids in the table's order."""
+        """Original ids in the order of the table."""
         return tuple(self.rows)
 
     def find_row(self, original_id: str) -> dict[str, str] | None:
-        """A patient's cells, None where the table has no row.
+        """Return a patient's cells by column name; None if the table has no row.
 
-        Upper and lower case and leading zeros, which spreadsheets drop, may differ where one row fits.
-        Raises: GliomarkError where the table has several rows for the patient that differ.
+        Case and leading zeros (which spreadsheets drop) are ignored if exactly one row matches.
+
+        Raises
+        ------
+        InputError
+            If the table has several different rows for the patient.
         """
         found = self._find_key(original_id)
         if found in self.conflicting_ids:
@@ -91,17 +102,17 @@ class LabelTable:
         return dict(self.rows[found]) if found is not None else None
 
     def get_birth_date(self, original_id: str) -> str:
-        """The birth date YYYYMMDD as the table gives it, blank where it gives none."""
+        """Return the birth date YYYYMMDD; blank if the table has none."""
         return self.birth_dates.get(self._find_key(original_id) or "", "")
 
     def explain_missing_row(self, original_id: str) -> str:
-        """The sentence for a patient whom no row fits, naming the rows that were probably meant."""
+        """Return the message for a patient without a row, listing rows with similar ids."""
         return format_missing_row_message(
             original_id, find_similar_ids(clean_cell(original_id), self.rows), self.source
         )
 
     def find_shared_rows(self, original_ids: Iterable[str]) -> dict[str, str]:
-        """Patients who would get the row that another fits as well or better, each with the sentence that says so."""
+        """Return a message for each patient whose row also matches another patient, as well or better."""
         fitting: dict[str, list[str]] = {}
         for patient in original_ids:
             if (key := self._find_key(patient)) is not None:
@@ -128,10 +139,22 @@ class LabelTable:
 
 
 def read_labels(path: Path, settings: LabelSettings = LabelSettings()) -> LabelTable:
-    """Read the table; see the module's text for what becomes of its columns.
+    """Read a hospital's table of patients.
 
-    Raises: GliomarkError for an unreadable table, no id column, two columns of one meaning, or cells that are
-    not understood or could mean two things, named with row and column.
+    Known columns get standard names and coding, see ``gliomark.cohort.labels``.
+
+    Parameters
+    ----------
+    path
+        The table, csv or xlsx.
+    settings
+        Ki-67 threshold, column of ids, and columns to keep.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read, has no id column or two columns of one meaning, or contains cells that are not
+        understood or ambiguous; the message gives row and column.
     """
     header, records = read_table(Path(path))
     id_column_index = select_id_column(Path(path), header, records, settings.id_column)
@@ -153,9 +176,9 @@ def read_labels(path: Path, settings: LabelSettings = LabelSettings()) -> LabelT
 
 
 def write_clinical_table(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write ``MetaMS.csv``: a row per patient by id; id, age, sex, the known markers, then free columns.
+    """Write ``MetaMS.csv`` atomically: one row per patient, sorted by id.
 
-    A column that no row has does not appear, but for id, age and sex. The file appears whole or not at all.
+    Columns are id, age, sex, known markers, then further columns; except id, age and sex only those that occur.
     """
     ordered = sorted(rows, key=lambda row: row["id"])
     present = dict.fromkeys(name for row in ordered for name in row)
@@ -166,9 +189,12 @@ def write_clinical_table(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
 
 
 def compute_age(birth_date: str, study_date: str) -> float:
-    """Age in years, one decimal, on the day of a study; both YYYYMMDD. From 90 on it is 90.0 (HIPAA's rule).
+    """Compute the age in years (one decimal) on the day of a study, from two dates YYYYMMDD; at most 90.0 (HIPAA).
 
-    Raises: GliomarkError for no date, or a study before the birth; the dates are not shown.
+    Raises
+    ------
+    InputError
+        If a date is invalid or the study is before the birth; the message does not contain the dates.
     """
     try:
         birth_day, study_day = (
@@ -195,7 +221,7 @@ def compute_age(birth_date: str, study_date: str) -> float:
 
 @dataclass
 class _TableReader:
-    """The table while it is read; notes and faults grow."""
+    """The table while it is read; notes and faults are collected."""
 
     path: Path
     header: Sequence[str]
@@ -208,9 +234,9 @@ class _TableReader:
         return [record[column_index] for record in self.records]
 
     def encode_column(self, column_index: int, encoder: Callable[[str], str]) -> list[str]:
-        """One column through a reader; what it does not understand becomes a fault, blank meanwhile."""
+        """Encode one column; a cell that is not understood is recorded as a fault and left blank."""
         encoded = []
-        answers = {values.normalise_cell(cell) for cell in self.get_column(column_index)}
+        answers = {cell_encoding.normalise_cell(cell) for cell in self.get_column(column_index)}
         for cell, row_id in zip(self.get_column(column_index), self.ids, strict=True):
             try:
                 encoded.append(encoder(_resolve_lone_sign(cell, answers)))
@@ -237,8 +263,8 @@ class _TableReader:
 
 
 def _resolve_lone_sign(cell: str, answers: set[str]) -> str:
-    """A lone minus or 无 is "negative" beside its opposite; else a minus marks an empty cell, and 无 is not sure."""
-    plain = values.normalise_cell(cell)
+    """Interpret a lone minus or 无: "no" if the column also has the opposite, otherwise empty or left unchanged."""
+    plain = cell_encoding.normalise_cell(cell)
     if plain == "-":
         return "no" if any("+" in answer for answer in answers) else ""
     return "no" if plain == "无" and "有" in answers else cell
@@ -252,7 +278,7 @@ def _normalise_id(patient_id: str) -> str:
 def _encode_known_columns(
     table: _TableReader, id_column_index: int, settings: LabelSettings
 ) -> tuple[dict[str, list[str]], set[int]]:
-    """The columns with a known meaning, read, and where they stand in the table."""
+    """Encode the columns with a known meaning; return also their indices in the table."""
     column_indices: dict[str, list[int]] = {}
     for column_index, name in enumerate(table.header):
         if column_index != id_column_index and (meaning := find_column_meaning(name)):
@@ -283,27 +309,27 @@ def _encode_known_columns(
 
 
 def _create_cell_encoder(table: _TableReader, meaning: str, column_index: int) -> Callable[[str], str]:
-    """How the cells of a column are read; ages and sexes by its name and by all that stands in it."""
+    """Create the encoder of a column; age and sex are interpreted by the column's name and all its cells."""
     name, cells = table.header[column_index], table.get_column(column_index)
     if meaning == "age":
         form = detect_age_format(name, cells)
-        return lambda cell: values.encode_age(cell, form)
+        return lambda cell: cell_encoding.encode_age(cell, form)
     if meaning == "sex":
         coding = detect_sex_coding(name, cells)
-        return lambda cell: values.encode_sex(cell, coding)
+        return lambda cell: cell_encoding.encode_sex(cell, coding)
     encoder = _CELL_ENCODERS[meaning]
     if meaning == "mgmt" and not re.search(r"meth|甲基化", name.lower()):
-        encoder = values.encode_mgmt_refusing_stain
+        encoder = cell_encoding.encode_mgmt_refusing_stain
     return _create_coded_encoder(table, name, encoder)
 
 
 def _create_coded_encoder(
     table: _TableReader, name: str, encoder: Callable[[str], str]
 ) -> Callable[[str], str]:
-    """Obeys a coding that the column's name states, as ``IDH (0=wt, 1=mutant)``; refuses one it cannot read."""
+    """Apply the coding stated in the column's name, such as ``IDH (0=wt, 1=mutant)``. Raises InputError if unclear."""
     stated = parse_stated_codes(name)
     try:
-        words = {values.normalise_cell(word) for word in (stated or {}).values()}
+        words = {cell_encoding.normalise_cell(word) for word in (stated or {}).values()}
         codes = {code: encoder(_resolve_lone_sign(word, words)) for code, word in (stated or {}).items()}
     except CellError:
         stated, codes = None, {}
@@ -311,10 +337,10 @@ def _create_coded_encoder(
         raise GliomarkError(message("column-coding", column=name, table=table.path))
 
     def encode(cell: str) -> str:
-        plain = re.sub(r"^(\d)\.0+$", r"\1", values.normalise_cell(cell))
+        plain = re.sub(r"^(\d)\.0+$", r"\1", cell_encoding.normalise_cell(cell))
         agrees = len(codes) == 1 and codes == {
             code: code for code in codes
-        }  # "(1=codeleted)" leaves 0 as it is
+        }  # "(1=codeleted)" does not change 0
         if not codes or not plain.isdigit() or agrees:
             return encoder(cell)
         if plain not in codes:
@@ -325,14 +351,14 @@ def _create_coded_encoder(
 
 
 def _combine_idh_columns(columns: Sequence[Sequence[str]]) -> list[str]:
-    """IDH1 and IDH2: mutant where one is, wild type where one is and none is mutant."""
+    """Combine IDH1 and IDH2: mutant if either is, wild type if one is and the other is not mutant."""
     return [max(cells) for cells in zip(*columns, strict=True)]
 
 
 def _encode_ki67(
     table: _TableReader, column_index: int, threshold: float, stated: list[str] | None
 ) -> dict[str, list[str]]:
-    """The percent column and the level; a column of nothing but 0 and 1, or of words, is the level alone."""
+    """Encode Ki-67 as percentage and level; a column of only 0 and 1, or of words, gives only the level."""
     cells = table.get_column(column_index)
     if _is_level_column(table.header[column_index], cells):
         encoder = _create_cell_encoder(table, "ki67_high", column_index)
@@ -357,10 +383,10 @@ def _encode_ki67(
 
 
 def _is_level_column(name: str, cells: Sequence[str]) -> bool:
-    """0 and 1 alone (unless the name speaks of percent), codes that the name states, or words such as high and low."""
+    """Whether a column is 0 and 1 (and its name does not say percent), has stated codes, or words like high and low."""
     if parse_stated_codes(name) != {}:
         return True
-    found = {values.normalise_cell(cell) for cell in cells} - values.BLANK_VALUES
+    found = {cell_encoding.normalise_cell(cell) for cell in cells} - cell_encoding.BLANK_VALUES
     numbers = {re.sub(r"^([01])\.0+$", r"\1", cell) for cell in found}
     if not numbers or (numbers <= {"0", "1"} and _is_percent_column(name)):
         return False
@@ -371,12 +397,12 @@ def _is_percent_column(name: str) -> bool:
     return bool(re.search(r"%|％|percent|阳性率", name.lower()))
 
 
-def _parse_percents(table: _TableReader, column_index: int) -> list[values.Ki67Percent | None]:
-    """Ki-67 cell by cell. A bare 0.15 is 15 % or 0.15 %: refused unless the column is plainly in percent."""
-    percents: list[values.Ki67Percent | None] = []
+def _parse_percents(table: _TableReader, column_index: int) -> list[cell_encoding.Ki67Percent | None]:
+    """Parse Ki-67 cells. 0.15 without a sign may be 15 % or 0.15 %: refused unless the column is clearly in percent."""
+    percents: list[cell_encoding.Ki67Percent | None] = []
     for cell, row_id in zip(table.get_column(column_index), table.ids, strict=True):
         try:
-            percents.append(values.parse_ki67_percent(cell))
+            percents.append(cell_encoding.parse_ki67_percent(cell))
         except CellError as wrong:
             table.add_fault(column_index, row_id, cell, wrong.reason)
             percents.append(None)
@@ -395,7 +421,7 @@ def _parse_percents(table: _TableReader, column_index: int) -> list[values.Ki67P
 def _select_free_columns(
     table: _TableReader, used_indices: set[int], settings: LabelSettings
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Columns of no known meaning that may stay, by name in lower case, and the names of those that may not."""
+    """Return further columns that may be kept, by name in lower case, and the names of those that are left out."""
     kept: dict[str, list[str]] = {}
     dropped: list[str] = []
     allowed = {normalise_column_name(name) for name in settings.keep}
@@ -403,7 +429,7 @@ def _select_free_columns(
         if column_index in used_indices or not name:
             continue
         cells = table.get_column(column_index)
-        # a birth date never stays, whatever is asked for
+        # birth dates are never kept, even on request
         if is_birth_date_column(name) or (
             normalise_column_name(name) not in allowed and is_identifying_column(name, cells, table.ids)
         ):
@@ -418,7 +444,7 @@ def _select_free_columns(
 def _merge_rows(
     ids: Sequence[str], columns: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, dict[str, str]], set[str]]:
-    """Rows by id, the first where several agree or differ; the ids of those that differ."""
+    """Return rows by id (the first of several rows), and the ids whose rows differ."""
     rows: dict[str, dict[str, str]] = {}
     repeated: set[str] = set()
     for at, row_id in enumerate(ids):
@@ -429,7 +455,7 @@ def _merge_rows(
 
 
 def _read_birth_dates(table: _TableReader) -> dict[str, str]:
-    """Birth dates as YYYYMMDD, where a column of that meaning holds whole dates."""
+    """Read birth dates as YYYYMMDD from complete dates in a column of birth dates."""
     column_index = next((at for at, name in enumerate(table.header) if is_birth_date_column(name)), None)
     if column_index is None:
         return {}

@@ -1,4 +1,4 @@
-"""The words of pathology reports that are known, by finding; ``words.toml`` lists them and says what each kind is."""
+"""Known words of pathology reports by marker; ``words.toml`` lists them and defines the kinds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _GRADE_PATTERN = (
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words of one finding. genes: pattern of what it is about to the parts it names; kinds: phrase to kind.
+    """The words of one marker.
 
-    patterns: kind to a regular expression; default: the parts that a text is about which names none.
+    target_patterns: regular expression of a gene (or chromosome arm) to the targets it names. phrase_kinds: kind
+    by phrase. kind_patterns: regular expression by kind. default_targets: targets of a text that names none.
     """
 
     target_patterns: Mapping[str, tuple[str, ...]]
@@ -30,7 +31,7 @@ class Lexicon:
 
     @cached_property
     def token_pattern(self) -> re.Pattern[str]:
-        """One token: a pattern with its kind as group name, a gene, or a known phrase, the longest first."""
+        """Regular expression of one token: a pattern (group named by kind), a gene or a phrase, longest first."""
         own = [f"(?P<{kind}>{pattern})" for kind, pattern in self.kind_patterns.items()]
         genes = "|".join(sorted(self.target_patterns, key=len, reverse=True))
         phrases = "|".join(_escape_phrase(one) for one in sorted(self.phrase_kinds, key=len, reverse=True))
@@ -42,12 +43,12 @@ class Lexicon:
 
 
 def _escape_phrase(phrase: str) -> str:
-    """A phrase of letters ends where its word ends."""
+    """Escape a phrase; one that ends with a letter must end at the end of a word."""
     return re.escape(phrase) + (r"(?![a-z])" if re.search(r"[a-z]$", phrase) else "")
 
 
 def _create_lexicon(word_lists: Mapping[str, Any], common_words: Mapping[str, Sequence[str]]) -> Lexicon:
-    """A finding's own words before the common ones."""
+    """Create a marker's lexicon; its own words take precedence over the common ones."""
     own = {
         kind: phrases for kind, phrases in word_lists.items() if kind not in {"genes", "patterns", "default"}
     }
@@ -62,5 +63,5 @@ _WORD_LISTS = tomllib.loads((resources.files(__package__) / "words.toml").read_t
 IDH_LEXICON = _create_lexicon(_WORD_LISTS["idh"], _WORD_LISTS["common"])
 MGMT_LEXICON = _create_lexicon(_WORD_LISTS["mgmt"], _WORD_LISTS["common"])
 CODEL_1P19Q_LEXICON = _create_lexicon(_WORD_LISTS["codel_1p19q"], _WORD_LISTS["common"])
-# Cells that say in words that nothing is known, without blanks.
+# Phrases for "unknown", without blanks.
 UNKNOWN_PHRASES = frozenset(re.sub(r"\s", "", phrase) for phrase in _WORD_LISTS["common"]["unsure"])

@@ -1,1 +1,1 @@
-"""Chapter 4: the markers studied."""
+"""Experiments of chapter 4: prediction of molecular markers."""

@@ -1,7 +1,8 @@
-"""The whole cascade in five folds: no outline, vector, tree, calibration or threshold of a fold saw its patients.
+"""Cross-validation of the whole cascade, from segmentation to marker.
 
-What answers fold k is the recipe of ``train_marker`` on the other four folds, asked on the outlines that the
-segmentation's fold k predicts. With the labels shuffled across patients it is the leak test of the whole chain.
+In every fold, segmentation, features, trees, calibration and threshold are fitted without its test patients. The
+patients of fold k are predicted by the recipe of ``train_marker`` fitted on the other four folds, on segmentations by
+the segmentation network of fold k. With permuted labels, the same run tests the whole cascade for data leakage.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ from gliomark.cohort.folds import FOLD_COUNT, check_disjoint, folds_excluding, l
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc, auc_within_groups, compute_threshold_metrics
-from gliomark.experiments.place import ExperimentConfig
-from gliomark.experiments.records import create_run_record, write_table
-from gliomark.experiments.segmentation.study import FoldTrainingJob, SegmentationRun, create_run_segmenter
-from gliomark.experiments.sharing import run_jobs
+from gliomark.experiments.config import ExperimentConfig
+from gliomark.experiments.job_runner import run_jobs
+from gliomark.experiments.result_files import create_run_record, write_table
+from gliomark.experiments.segmentation.fold_training import (
+    FoldTrainingJob,
+    SegmentationRun,
+    create_run_segmenter,
+)
 from gliomark.inference.fusion import FusionRule
 from gliomark.inference.slice_classifier import apply_calibration
 from gliomark.models.weights import Weights, load_weights
 from gliomark.study import GliomarkError
-from gliomark.training.classification import (
+from gliomark.training.markers import (
     LesionSliceDataset,
     MarkerTrainingConfig,
     load_lesion_slice_dataset,
@@ -54,8 +59,10 @@ MasksByPatient = Mapping[str, NDArray[np.bool_]]
 def load_cascade_labels(
     cohort: Cohort, definition: MarkerDefinition, permutation_seed: int = 0
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """The marker's label and the number behind it, by patient; shuffle: a seed by which both are dealt to other
-    patients, 0 not."""
+    """Load the marker's label and the measured value behind it, each by patient.
+
+    permutation_seed: seed for permuting labels and values among patients; 0 leaves them unchanged.
+    """
     sequences = get_cohort_sequences(cohort)
     labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
     values = read_marker_values(cohort, definition.column, sequences)
@@ -72,7 +79,7 @@ def load_cascade_labels(
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A network to be trained on some patients, under the name ``train_marker`` will look for it."""
+    """Training of one network on some patients, in the folder where ``train_marker`` looks for it."""
 
     cohort_folder: Path
     definition: MarkerDefinition
@@ -84,7 +91,7 @@ class TrainingJob:
 
 
 def train_network_for_patients(job: TrainingJob) -> dict:
-    """Train the network; nothing where it is finished."""
+    """Train the network of a job unless it is finished; an empty record."""
     labels_and_values = dict(job.labels), dict(job.values)
     folder = build_network_folder(
         job.work_folder, job.definition, *labels_and_values, job.patients, job.training_config
@@ -101,7 +108,7 @@ def train_network_for_patients(job: TrainingJob) -> dict:
 def _load_lesion_dataset(
     cohort_folder: Path, labels: tuple[tuple[str, int], ...], values: tuple[tuple[str, float], ...]
 ) -> LesionSliceDataset:
-    """Everybody's slices, read once for all of a marker's networks."""
+    """Load the slices of all patients once for all networks of a marker."""
     cohort = Cohort(cohort_folder)
     return load_lesion_slice_dataset(cohort, dict(labels), get_cohort_sequences(cohort), dict(values))
 
@@ -114,9 +121,10 @@ def train_cascade_networks(
     config: ExperimentConfig,
     includes_final_network: bool,
 ) -> None:
-    """Every network that the folds will ask for, shared out over the workers; a pair of folds shares one.
+    """Train all networks that the folds need, distributed over the workers.
 
-    shipped: the one on everybody too.
+    One network per excluded fold and one per excluded pair of folds; includes_final_network: whether to train the
+    network on all patients too.
     """
     cohort = Cohort(config.cohort_folders[0])
     training_folds = folds_excluding(load_cohort_folds(cohort), None).restrict_to(labels)
@@ -136,7 +144,7 @@ def train_cascade_networks(
     run_jobs(
         jobs,
         train_network_for_patients,
-        lambda job, _: config.notify(f"{definition.title}: a network on {len(job.patients)} patients"),
+        lambda job, _: config.notify(f"{definition.title}: network trained on {len(job.patients)} patients"),
         config.workers,
         config.scheduler,
     )
@@ -150,10 +158,33 @@ def run_cascade(
     permutation_seed: int = 0,
     segmentation_work_folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Every labelled patient's answer: one row per outline, stage and fusion, with the fold's threshold.
+    """Train and score the cascade in all folds.
 
-    trial: how the segmentation's folds are read. shuffle: see ``cascade_labels``. outlines: the work folder of the
-    segmentation's folds, by default this run's own. Raises GliomarkError where a fold saw one of its test patients.
+    Parameters
+    ----------
+    definition
+        The marker.
+    segmentation_run
+        The run whose networks segment the test patients.
+    training_config
+        Training of the marker networks.
+    config
+        The first cohort is used.
+    permutation_seed
+        See ``load_cascade_labels``.
+    segmentation_work_folder
+        Work folder of the segmentation folds; None for that of ``config``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per labelled patient, segmentation (drawn or predicted), stage and fusion rule, with the probability
+        and the threshold of the fold.
+
+    Raises
+    ------
+    CohortError
+        If a network of a fold is missing or was trained on one of its test patients.
     """
     cohort = Cohort(config.cohort_folders[0])
     labels, values = load_cascade_labels(cohort, definition, permutation_seed)
@@ -167,7 +198,7 @@ def run_cascade(
         for n in range(FOLD_COUNT)
     ]
     for job, fold in zip(segmentation_jobs, folds.folds, strict=True):
-        load_fold_weights(job, fold)  # asked before hours of training
+        load_fold_weights(job, fold)  # fail before hours of training
     train_cascade_networks(
         definition, labels, values, training_config, config, includes_final_network=not permutation_seed
     )
@@ -188,16 +219,22 @@ def run_cascade(
         for outline, masks_used in (("drawn", None), ("predicted", masks)):
             for row in score_test_patients(marker, cohort, test, masks_used):
                 rows.append({"marker": definition.name, "fold": fold_index + 1, "outline": outline, **row})
-        config.notify(f"{definition.title}: fold {fold_index + 1} answered")
+        config.notify(f"{definition.title}: fold {fold_index + 1} scored")
     return pd.DataFrame(rows)
 
 
 def load_fold_weights(job: FoldTrainingJob, test_patients: Sequence[str]) -> Weights:
-    """The finished outline network of a fold. Raises GliomarkError if there is none, or it was trained on ``test``."""
+    """Load the finished segmentation network of a fold.
+
+    Raises
+    ------
+    CohortError
+        If it is missing or was trained on one of the test patients.
+    """
     path = job.get_weights_path(job.run.weights_of)
     if not path.exists():
         raise GliomarkError(
-            f"{path} is missing: name the folder in which 'experiment demonstration' came to its end."
+            f"{path} is missing; give the output folder of a completed 'gliomark experiment demonstration'."
         )
     weights = load_weights(path)
     check_disjoint({"trained on": weights.card.training_patients, "tested on": test_patients})
@@ -206,7 +243,10 @@ def load_fold_weights(job: FoldTrainingJob, test_patients: Sequence[str]) -> Wei
 
 @functools.lru_cache(maxsize=FOLD_COUNT)
 def segment_test_patients(job: FoldTrainingJob, test_patients: tuple[str, ...]) -> MasksByPatient:
-    """The test patients' outlines by the fold that tested on them. Raises GliomarkError if it was trained on one."""
+    """Segment the test patients of a fold with its network; masks ``(slice, row, column)`` by patient.
+
+    Raises CohortError if the network was trained on one of them.
+    """
     segmenter, cohort = (
         create_run_segmenter(job.run, load_fold_weights(job, test_patients)),
         Cohort(job.cohort_folders[0]),
@@ -217,7 +257,10 @@ def segment_test_patients(job: FoldTrainingJob, test_patients: tuple[str, ...]) 
 def score_test_patients(
     marker: TrainedMarker, cohort: Cohort, test_patients: Sequence[str], masks: MasksByPatient | None
 ) -> list[dict]:
-    """Both stages and every fusion rule of each test patient; a patient in whom nothing is outlined is left out."""
+    """Score test patients by both stages and every fusion rule; one row each.
+
+    masks: lesion masks by patient, None for the reader's masks. A patient with an empty mask is left out.
+    """
     classifier = marker.classifier
     vectors_by_patient = compute_held_out_vectors(
         classifier.network,
@@ -245,7 +288,7 @@ def score_test_patients(
 
 
 def compute_cascade_probability(marker: TrainedMarker, vectors: PatientVectors) -> NDArray[np.float64]:
-    """Calibrated, per slice."""
+    """Compute the calibrated probability of each slice, ``(n,)``."""
     classifier = marker.classifier
     return apply_calibration(
         vectors.predict_slice_probability(classifier.trees, classifier.age_cut, classifier.tree_features),
@@ -254,7 +297,10 @@ def compute_cascade_probability(marker: TrainedMarker, vectors: PatientVectors) 
 
 
 def summarise_cascade(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per marker, outline, stage and fusion, over all folds' patients together."""
+    """Summarise the cascade over the test patients of all folds.
+
+    One row per marker, segmentation, stage and fusion rule.
+    """
     rows = []
     keys = ["marker", "outline", "stage", "fusion"]
     for key, group in table.groupby(keys, sort=False):
@@ -282,9 +328,9 @@ def run_permuted_labels(
     permutation_count: int,
     segmentation_work_folder: Path,
 ) -> Path:
-    """The cascade with labels dealt to other patients, ``shuffles`` times; ``shuffled_labels_<marker>.csv``.
+    """Run the cascade with permuted labels, write ``shuffled_labels_<marker>.csv`` and return its path.
 
-    A row per dealing, and their mean, which is near 0.5 within folds where nothing leaks.
+    One row per permutation, then their mean: the AUC within folds is close to 0.5 if there is no data leakage.
     """
     tables = [
         run_cascade(definition, segmentation_run, training_config, config, seed, segmentation_work_folder)

@@ -1,4 +1,4 @@
-"""What published radiomics can tell: anybody's table of features, LightGBM, age and sex, in five folds by patient."""
+"""AUC of an external radiomics table: LightGBM with and without age and sex, five folds by patient."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from gliomark.cohort.folds import FOLD_COUNT, VALIDATION_SHARE, FoldSplit
 from gliomark.cohort.store import write_json
-from gliomark.experiments.markers.readings import (
+from gliomark.experiments.markers.result_tables import compare_patient_auc, summarise_scores
+from gliomark.experiments.markers.scoring import (
     ScoresByPart,
     score_clinical,
     score_features,
     tabulate_scores,
 )
-from gliomark.experiments.markers.tables import compare_patient_auc, summarise_scores
-from gliomark.experiments.records import create_run_record, write_table
+from gliomark.experiments.result_files import create_run_record, write_table
 from gliomark.study import ClinicalData, GliomarkError
 from gliomark.tables import BLANK_VALUES, read_table
 
@@ -30,8 +30,11 @@ SMALLEST_CLASS_SIZE = 2 * FOLD_COUNT
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Which column is what. positive: the label's value that counts as positive, every other known one being
-    negative; features: every numeric column from ``first_feature`` on."""
+    """Column names of a feature table.
+
+    positive: value of the label column that counts as positive, all other known values being negative; first_feature:
+    all numeric columns from this one on are features.
+    """
 
     id: str
     label: str
@@ -44,9 +47,13 @@ class TableColumns:
 def run_feature_table(
     table_path: Path, columns: TableColumns, output_folder: Path, notify: Callable[[str], None], seed: int = 0
 ) -> Path:
-    """Write ``radiomics_<table>.csv`` and its patients under ``out``; the table's path.
+    """Write ``radiomics_<table>.csv``, its patients and its run record; the path of the table.
 
-    Raises GliomarkError where a column is missing or a class has fewer than ten patients.
+    Raises
+    ------
+    InputError
+        If the table cannot be read, a column is missing or duplicated, a patient occurs twice, there is no numeric
+        feature, or a class has fewer than ``SMALLEST_CLASS_SIZE`` patients.
     """
     table = _read_labelled_table(table_path, columns)
     features = {
@@ -58,8 +65,8 @@ def run_feature_table(
     }
     if min(sum(labels.values()), len(labels) - sum(labels.values())) < SMALLEST_CLASS_SIZE:
         raise GliomarkError(
-            f"{table_path}: column '{columns.label}' has fewer than {SMALLEST_CLASS_SIZE} patients of a class; check its positive "
-            f"value, {columns.positive!r} was asked for."
+            f"{table_path}: column '{columns.label}' has fewer than {SMALLEST_CLASS_SIZE} patients of a class; check the positive "
+            f"value, given as {columns.positive!r}."
         )
     notify(
         f"{len(labels)} patients, {sum(labels.values())} positive, {len(next(iter(features.values())))} features"
@@ -92,21 +99,23 @@ def run_feature_table(
 
 
 def _read_labelled_table(table_path: Path, columns: TableColumns) -> pd.DataFrame:
-    """One row per patient whose label is known."""
+    """Read the table: one row per patient with a known label. Raises InputError."""
     header, records = read_table(table_path)
     table = pd.DataFrame(records, columns=header)
     missing = [name for field, name in asdict(columns).items() if field != "positive" and name not in table]
     if missing:
         raise GliomarkError(
-            f"{table_path} has no column {', '.join(missing)}; it has {', '.join(header[:8]) or 'none'}, ..."
+            f"{table_path} has no column {', '.join(missing)}; its columns are {', '.join(header[:8]) or 'none'}, ..."
         )
     duplicated_columns = [name for name, count in Counter(table).items() if count > 1]
     if duplicated_columns:
-        raise GliomarkError(f"{table_path} has the column {duplicated_columns[0]} twice; keep one.")
+        raise GliomarkError(f"{table_path} has more than one column {duplicated_columns[0]}; keep one.")
     table = table[~table[columns.label].str.lower().isin(BLANK_VALUES)]
     if table[columns.id].duplicated().any():
         patient = table[columns.id][table[columns.id].duplicated()].iloc[0]
-        raise GliomarkError(f"{table_path}: patient {patient} stands in it twice; keep one row per patient.")
+        raise GliomarkError(
+            f"{table_path}: patient {patient} has more than one row; keep one row per patient."
+        )
     return table.set_index(columns.id)
 
 
@@ -116,7 +125,7 @@ def _extract_features(table: pd.DataFrame, columns: TableColumns, table_path: Pa
     features = numbers.loc[:, numbers.notna().any()].to_numpy(float)
     if not features.shape[1]:
         raise GliomarkError(
-            f"{table_path} has no numeric column from '{columns.first_feature}' on; name the first one that holds a feature."
+            f"{table_path} has no numeric column from '{columns.first_feature}' on; give the first column of the features."
         )
     return features
 
@@ -128,7 +137,7 @@ def _parse_clinical(patient: str, row: pd.Series, columns: TableColumns) -> Clin
 
 
 def _normalise_label(cell: str) -> str:
-    """As the table spells it; 1.0 is 1."""
+    """Return the cell as text, with whole numbers as integers ("1.0" becomes "1")."""
     number = pd.to_numeric(cell, errors="coerce")
     return str(int(number)) if np.isfinite(number) and number == int(number) else cell
 

@@ -1,7 +1,8 @@
-"""What a user would pick instead of a network: radiomics of the outlined lesion, by MIRP (IBSI-compliant).
+"""Comparison method: radiomics features of the segmented lesion, extracted with MIRP (IBSI-compliant).
 
-Per sequence: first-order statistics, the intensity histogram, shape, and the textures (co-occurrence, run length, zone
-sizes, neighbourhood differences), slice by slice because slices are thicker than pixels, grey values in 32 equal bins.
+Per sequence: first-order statistics, intensity histogram, shape, and texture (grey-level co-occurrence, run length and
+size zone matrices, neighbourhood grey tone difference), computed slice by slice because the slice thickness exceeds
+the pixel spacing, with grey values discretised into 32 bins of equal width.
 """
 
 from __future__ import annotations
@@ -33,9 +34,16 @@ BIN_COUNT = 32
 def compute_cohort_features(
     cohort_folder: Path, work_folder: Path, workers: int | None, notify: Callable[[str], None]
 ) -> dict[str, NDArray[np.float64]]:
-    """Features ``(F,)`` of every patient with a drawn lesion and all sequences; computed once, a file each.
+    """Compute the features ``(F,)`` of every patient with a lesion mask and all sequences.
 
-    Raises GliomarkError where MIRP is not installed or nobody has an outline.
+    They are kept in one file per patient below ``work_folder`` and computed once.
+
+    Raises
+    ------
+    ConfigurationError
+        If MIRP is not installed.
+    CohortError
+        If no patient has a mask and all sequences.
     """
     cohort = Cohort(cohort_folder)
     sequences = get_cohort_sequences(cohort)
@@ -43,7 +51,9 @@ def compute_cohort_features(
         p for p in cohort.patient_ids if cohort.has_mask(p) and set(sequences) <= set(cohort.get_sequences(p))
     ]
     if not patients:
-        raise GliomarkError(f"{cohort_folder} has no outlined patient with {' and '.join(sequences)}.")
+        raise GliomarkError(
+            f"{cohort_folder} has no patient with a lesion mask and {' and '.join(sequences)}."
+        )
     arrays = cohort.hash_arrays(patients)
     cache_key = json.dumps(
         [FEATURE_FAMILIES, BIN_COUNT, version("mirp"), *sequences, *patients, arrays]
@@ -52,7 +62,7 @@ def compute_cohort_features(
     cache_folder.mkdir(parents=True, exist_ok=True)
     missing = [p for p in patients if not (cache_folder / f"{p}.json").exists()]
     if missing:
-        notify(f"radiomics of {len(patients)} patients, {len(patients) - len(missing)} finished before")
+        notify(f"radiomics of {len(patients)} patients, {len(patients) - len(missing)} already computed")
         with create_dask_client(workers, None) as client:
             for (_, patient), row in run_on_cluster(
                 client, _compute_patient_features, [(cohort_folder, p) for p in missing]
@@ -84,14 +94,19 @@ def _compute_patient_features(job: tuple[Path, str]) -> dict[str, float]:
 def compute_lesion_features(
     image: NDArray[np.float32], mask: NDArray[np.bool_], spacing_mm: Sequence[float]
 ) -> dict[str, float]:
-    """Feature to value; image and lesion ``(slice, row, column)``, spacing_mm in that order.
+    """Compute the features of a lesion by name.
 
-    Raises GliomarkError where MIRP is not installed.
+    image, mask: ``(slice, row, column)``; spacing_mm in the same order.
+
+    Raises
+    ------
+    ConfigurationError
+        If MIRP is not installed.
     """
     try:
         from mirp import extract_features
     except ModuleNotFoundError as error:
-        raise GliomarkError("Radiomics need MIRP; type: pip install 'gliomark[radiomics]'") from error
+        raise GliomarkError("Radiomics needs MIRP; run: pip install 'gliomark[radiomics]'") from error
     logging.disable(logging.WARNING)
     with scratch_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -114,5 +129,5 @@ def compute_lesion_features(
             )
     logging.disable(logging.NOTSET)
     numbers = table.select_dtypes("number").iloc[0]
-    # what MIRP says of its own reading of the file is no feature
+    # columns "image_*" describe the file, not the lesion
     return {str(n): float(value) for n, value in numbers.items() if not str(n).startswith("image_")}

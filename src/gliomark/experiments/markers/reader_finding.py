@@ -1,8 +1,8 @@
-"""How far the reader's finding goes: IDH from whether the lesion has an enhancing focus (METHOD section 5), measured.
+"""Accuracy of predicting IDH status from whether the lesion has an enhancing focus (docs/method.md, section 5).
 
-Nobody's reading is at hand, so enhancement is judged by a rule, fixed before any label was looked at: a voxel of the
-drawn lesion enhances where T1C minus T1 (z-scores) is more than three deviations above the mean difference of the
-brain outside the lesion; a focus is a connected piece of at least 0.2 ml.
+No human readings are available, so enhancement is determined by a rule that was fixed before any label was seen: a
+voxel of the lesion mask enhances if T1C minus T1 (z-scores) is more than three standard deviations above the mean
+difference in the brain outside the lesion; a focus is a connected component of at least 0.2 ml.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from scipy.ndimage import label as connected
 from scipy.stats import binomtest
 
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.experiments.records import create_run_record, write_table
+from gliomark.experiments.result_files import create_run_record, write_table
 from gliomark.study import GliomarkError, MRSequence, SliceStack
-from gliomark.training.classification import read_marker_labels
+from gliomark.training.markers import read_marker_labels
 from gliomark.training.recipes import MARKER_DEFINITIONS, get_cohort_sequences
 
 EXPERIMENT_NAME = "reader_finding"
@@ -28,7 +28,7 @@ REQUIRED_SEQUENCES = (MRSequence.T1, MRSequence.T1C)
 
 
 def compute_largest_focus_ml(stack: SliceStack) -> float:
-    """Volume of the largest enhancing piece of the drawn lesion, in millilitres."""
+    """Compute the volume of the largest enhancing component within the reader's lesion mask, in ml."""
     enhancement = stack.images[MRSequence.T1C].astype(np.float64) - stack.images[MRSequence.T1]
     outside = enhancement[stack.brain & ~stack.reader_mask]
     enhancing = stack.reader_mask & (
@@ -40,15 +40,18 @@ def compute_largest_focus_ml(stack: SliceStack) -> float:
 
 
 def run_reader_finding(cohort_folder: Path, output_folder: Path) -> Path:
-    """Write ``reader_finding.csv``, its patients and its record under ``out``; the table's path.
+    """Write ``reader_finding.csv``, its patients and its run record; the path of the table.
 
-    Raises GliomarkError where the cohort was not prepared for T1 and T1C.
+    Raises
+    ------
+    CohortError
+        If the cohort was not prepared for exactly T1 and T1C.
     """
     cohort = Cohort(cohort_folder)
     if set(get_cohort_sequences(cohort)) != set(REQUIRED_SEQUENCES):
         raise GliomarkError(
-            f"{cohort_folder} was prepared for {'+'.join(get_cohort_sequences(cohort))}; enhancement is seen from T1 to T1C, "
-            "so build it with --sequences T1,T1C."
+            f"{cohort_folder} was prepared for {'+'.join(get_cohort_sequences(cohort))}; enhancement is measured between T1 and "
+            "T1C, so build it with --sequences T1,T1C."
         )
     definition = MARKER_DEFINITIONS["idh"]
     labels = read_marker_labels(cohort, definition.column, definition.threshold, REQUIRED_SEQUENCES)
@@ -79,7 +82,7 @@ def run_reader_finding(cohort_folder: Path, output_folder: Path) -> Path:
 
 
 def _compute_share(is_correct: pd.Series) -> dict[str, float]:
-    """How many of how many, with the exact interval (Clopper and Pearson)."""
+    """Compute count, total and share, with the exact 95 % interval (Clopper and Pearson)."""
     count, total = int(is_correct.sum()), len(is_correct)
     if not total:
         return {"count": 0, "of": 0, "share": np.nan, "low_95": np.nan, "high_95": np.nan}

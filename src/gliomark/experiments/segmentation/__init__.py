@@ -1,1 +1,1 @@
-"""Chapter 3: the outline studied."""
+"""Experiments of chapter 3: lesion segmentation."""

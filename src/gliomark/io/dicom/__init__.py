@@ -1,8 +1,8 @@
-"""DICOM: a folder, searched with all its subfolders, of one patient's MR files.
+"""Read one patient's DICOM folder, including its subfolders.
 
-Which series is which sequence: ``recognition``. How files become stacks: ``series``. Which examination is read:
-``examinations``; which stack of it, where several are candidates: ``choice``. What damaged files take away:
-``unreadable``. How slices become a volume, and what is mended on the way: ``volume``.
+``series`` groups files into series, ``series_recognition`` identifies each series' sequence,
+``examination_choice`` selects the examination and ``series_choice`` one series per sequence,
+``unreadable_files`` handles damaged files, and ``volume`` builds the volume from the slices.
 """
 
 from __future__ import annotations
@@ -11,13 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliomark.io.dicom.choice import (
-    choose_series,
-    describe_advantage,
-    describe_contrast_ambiguity,
-    explain_choice,
-)
-from gliomark.io.dicom.examinations import SeriesChoice, choose_examination_series
+from gliomark.io.dataset_layout import derive_patient_id
+from gliomark.io.dicom.examination_choice import SeriesChoice, choose_examination_series
 from gliomark.io.dicom.instances import (
     Frame,
     Instance,
@@ -29,10 +24,15 @@ from gliomark.io.dicom.instances import (
     read_instance,
 )
 from gliomark.io.dicom.series import DicomSeries, get_patient_identity, group_series
-from gliomark.io.dicom.unreadable import drop_incomplete_series, find_destroyed_files
+from gliomark.io.dicom.series_choice import (
+    choose_series,
+    describe_advantage,
+    describe_contrast_ambiguity,
+    explain_choice,
+)
+from gliomark.io.dicom.unreadable_files import drop_incomplete_series, find_destroyed_files
 from gliomark.io.dicom.volume import read_series
-from gliomark.io.examinations import has_required_sequences
-from gliomark.io.layout import derive_patient_id
+from gliomark.io.examination_choice import has_required_sequences
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, Study
 
@@ -63,12 +63,26 @@ __all__ = [
 
 
 def read_dicom(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
-    """Read one patient's DICOM folder; the id is PatientID, or the folder's name where that is blank.
+    """Read one patient's DICOM folder.
 
-    needed: the sequences that a model takes, for the choice between several examinations.
+    Parameters
+    ----------
+    folder
+        Folder with the patient's DICOM files, at any depth.
+    needed
+        Sequences that the model requires; used to choose between several examinations.
 
-    Raises: GliomarkError for two patients, no usable series, no examination that can be chosen, a damaged file that a
-    series lacks, uneven slices or pixels that cannot be decoded.
+    Returns
+    -------
+    Study
+        One volume ``(slice, row, column)`` per sequence. The patient id is PatientID, or the folder name if
+        PatientID is blank.
+
+    Raises
+    ------
+    InputError
+        If the folder holds two patients, has no usable series or no examination that can be chosen, if a damaged file
+        leaves a required series incomplete, if slices are unevenly spaced, or if pixels cannot be decoded.
     """
     instances, unreadable = _read_folder_headers(folder)
     images = [instance for instance in instances if instance.is_mr_image]
@@ -83,7 +97,7 @@ def read_dicom(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
     if choice is None:
         if coloured := [one.first_instance.file for one in series if one.first_instance.metadata.is_colour]:
             raise GliomarkError(message("dicom-coloured", file=coloured[0]))
-        found = ", ".join(sorted({one.series_description or "no name" for one in series}))
+        found = ", ".join(sorted({one.series_description or "unnamed" for one in series}))
         raise GliomarkError(message("dicom-no-sequence", folder=folder, found=found))
     complete_series, skipped_notes = drop_incomplete_series(choice.chosen_series, unreadable, needed)
     read, repair_notes = _read_series_skipping_damaged(complete_series, needed)
@@ -95,7 +109,7 @@ def read_dicom(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
 def _read_series_skipping_damaged(
     chosen_series: Mapping[MRSequence, DicomSeries], needed: Sequence[MRSequence]
 ) -> tuple[dict[MRSequence, Series], list[str]]:
-    """Read series; one with damaged pixels is passed over with a note where the others suffice."""
+    """Read the chosen series; skip one with damaged pixels, with a note, if the others suffice."""
     series_by_sequence: dict[MRSequence, Series] = {}
     notes: list[str] = []
     remaining = frozenset(chosen_series)
@@ -118,7 +132,7 @@ def _read_series_skipping_damaged(
 
 
 def _read_folder_headers(folder: Path) -> tuple[list[Instance], dict[Path, str]]:
-    """The headers of all DICOM files below a folder, and the files that cannot be read, with a sentence on each."""
+    """Read the headers of all DICOM files in a folder; map each unreadable file to its error message."""
     headers = read_headers(list(find_dicom_files(folder)))
     instances = [one.instance for one in headers if one.instance is not None]
     unreadable = {one.file: one.problem for one in headers if one.instance is None}
@@ -128,7 +142,7 @@ def _read_folder_headers(folder: Path) -> tuple[list[Instance], dict[Path, str]]
 
 @dataclass(frozen=True)
 class HeaderReadResult:
-    """A file's header, or why there is none."""
+    """The header of a file; if it cannot be read, ``instance`` is None and ``problem`` gives the reason."""
 
     file: Path
     instance: Instance | None
@@ -136,7 +150,7 @@ class HeaderReadResult:
 
 
 def read_headers(files: Sequence[Path]) -> list[HeaderReadResult]:
-    """Many files' headers; a damaged one costs no other."""
+    """Read the headers of several files; a damaged file does not affect the others."""
     return [_read_header(file) for file in files]
 
 
@@ -148,9 +162,10 @@ def _read_header(file: Path) -> HeaderReadResult:
 
 
 def _check_one_patient(folder: Path, instances: Sequence[Instance]) -> None:
-    """Refuse a folder in which id, name or birth date (where given) differ between two files.
+    """Raise if id, name or birth date (where given) differ between two files.
 
-    Names and birth dates are asked of images alone: what other tools add often has them blanked or shortened.
+    Names and birth dates are compared between images only: other tools often blank or shorten them in the objects
+    that they add.
     """
     for index, code in enumerate(("dicom-two-ids", "dicom-two-names", "dicom-two-birth-dates")):
         owners: dict[str, Path] = {}
@@ -164,7 +179,7 @@ def _check_one_patient(folder: Path, instances: Sequence[Instance]) -> None:
 
 
 def _create_choice_notes(choice: SeriesChoice) -> list[str]:
-    """Where there was a choice between series, and what was left as unknown."""
+    """Describe choices between several series, and list the series that were not recognised."""
     notes: list[str] = []
     for sequence, series in choice.chosen_series.items():
         others = [

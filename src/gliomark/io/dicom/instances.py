@@ -1,4 +1,4 @@
-"""DICOM files: finding them in a folder tree, and the small record of one file's header."""
+"""Find DICOM files in a folder tree and read their headers into small records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from gliomark.io.dicom.facts import (
+from gliomark.io.dataset_layout import list_visible_entries, walk_visible_files
+from gliomark.io.dicom.dataset_reader import InflatedSizeError, read_dataset
+from gliomark.io.dicom.header_metadata import (
     METADATA_KEYWORDS,
     HeaderMetadata,
     extract_header_metadata,
@@ -34,10 +36,8 @@ from gliomark.io.dicom.facts import (
     parse_number,
     parse_numbers,
 )
-from gliomark.io.dicom.files import InflatedSizeError, read_dataset
-from gliomark.io.layout import list_visible_entries, walk_visible_files
-from gliomark.io.limits import MAX_VOXELS
 from gliomark.io.naming import normalise_patient_id
+from gliomark.io.size_limits import MAX_VOXELS
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
@@ -56,7 +56,7 @@ _NON_DICOM_SUFFIXES = (
     ".gz",
     ".pdf",
 )
-# Preamble-less exports start with an element of group 2 or 8, little or big endian.
+# Exports without preamble start with an element of group 2 or 8, little or big endian.
 _NO_PREAMBLE_STARTS = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
 _HEADER_KEYWORDS = (
     *METADATA_KEYWORDS, "SpecificCharacterSet", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
@@ -67,13 +67,14 @@ _HEADER_KEYWORDS = (
     "ManufacturerModelName", "MagneticFieldStrength", "BitsAllocated", "SamplesPerPixel",
 )  # fmt: skip
 _MAX_FRAMES = 100_000
-_MAX_PIXEL_VALUES = 2e9  # of what is no MR image: outlines have a frame for every slice and structure
+# for other objects than MR images: a segmentation has one frame per slice and structure
+_MAX_PIXEL_VALUES = 2e9
 _MIN_COMPRESSED_FRAME_BYTES = 8  # bytes: an item's tag and length
 _CHARSET_ESCAPES = re.compile(
     r"\x1b[$()\-./,]*[A-Z]"
-)  # ISO 2022 switches that pydicom leaves in decoded names
+)  # ISO 2022 escape sequences that pydicom leaves in decoded names
 _HEADER_TAGS = [Tag(name) for name in _HEADER_KEYWORDS]
-# How pydicom and its decoders tell of damage and of codings they do not know, found by altering files.
+# Exceptions that pydicom and its decoders raise for damaged files or unsupported encodings, found by corrupting files.
 DAMAGED_FILE_ERRORS = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, NotImplementedError, struct.error, RecursionError, ArithmeticError, MemoryError, zlib.error,
@@ -82,11 +83,12 @@ DAMAGED_FILE_ERRORS = (
 
 @dataclass(frozen=True)
 class Frame:
-    """One image: its number within a multi-frame file (None for a file of one) and its place.
+    """One image of a file.
 
-    position, orientation: LPS mm and unit cosines; spacing: mm between rows, between columns; None where the
-    header does not state them. slope, intercept: to stored values; None where the header does not state them, nan
-    where it states no usable number. moment: texts that tell repeats in time apart, in the order to try them.
+    frame_index: index in a multi-frame file, None in a single-frame file. position, orientation: LPS, mm and
+    orthonormal cosines. pixel_spacing_mm: between rows, between columns. rescale_slope, rescale_intercept: None if not
+    stated, nan if not a usable number. temporal_keys: values that distinguish repetitions, in the order in which they
+    are tried. Geometry is None if not stated.
     """
 
     frame_index: int | None
@@ -103,10 +105,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Instance:
-    """One DICOM file's header, no pixels. Dates YYYYMMDD or blank; frames: empty for what is no image.
+    """Header of one DICOM file, without pixels. Dates are YYYYMMDD or ""; frames is empty for non-image objects.
 
-    age: PatientAge as written (``045Y``), blank where absent. acquired_at: when the scan began, as a text that
-    sorts; acquired: that and the series' time. order: InstanceNumber. field_strength_t: tesla.
+    age: PatientAge as written (``045Y``), "" if absent. acquisition_datetime: start of the scan as sortable text;
+    acquisition_sort_key: the same followed by SeriesTime. field_strength_tesla: None if not stated.
     """
 
     file: Path
@@ -140,14 +142,14 @@ class Instance:
         return self.sop_class_uid in MR_SOP_CLASSES
 
 
-InstanceFrame = tuple[Instance, Frame]  # one image with its file
+InstanceFrame = tuple[Instance, Frame]  # an image with its file's header
 
 
 # ---- files ------------------------------------------------------------------------------------------
 
 
 def is_dicom_file(file: Path) -> bool:
-    """DICOM by its first bytes: the preamble's DICM, or bare elements of group 2 or 8 (old exports)."""
+    """Whether a file begins as DICOM: with the DICM prefix, or (old exports) an element of group 2 or 8."""
     if file.suffix.lower() in _NON_DICOM_SUFFIXES or file.name.upper().split(";")[0] in {
         "DICOMDIR",
         "DICOMDIR.DCM",
@@ -162,21 +164,22 @@ def is_dicom_file(file: Path) -> bool:
 
 
 def find_dicom_files(folder: Path) -> Iterator[Path]:
-    """All DICOM files below a folder, in order of name; a DICOMDIR is left out."""
+    """Yield all DICOM files in a folder and its subfolders, in order of name, without DICOMDIR."""
     for file, entry in walk_visible_files(folder):
         if entry.is_file(follow_symlinks=False) and is_dicom_file(file):
             yield file
 
 
 def has_dicom_files(folder: Path) -> bool:
-    """Whether any DICOM file lies in a folder or below it."""
+    """Whether a folder or one of its subfolders contains a DICOM file."""
     return next(find_dicom_files(folder), None) is not None
 
 
 def is_one_patient(folder: Path) -> bool:
-    """Whether a folder is one patient's DICOM, not a folder of such folders: by the first file of each.
+    """Whether a folder holds one patient's DICOM files rather than several patients' folders.
 
-    A single subfolder counts as a series when the files lie directly in it, else as a patient of its own.
+    Compares the first file of each subfolder. A single subfolder counts as a series if files lie directly in it,
+    otherwise as a patient folder.
     """
     entries = list_visible_entries(folder)
     if any(entry.is_file() and is_dicom_file(entry) for entry in entries):
@@ -191,7 +194,7 @@ def is_one_patient(folder: Path) -> bool:
 
 
 def _read_owner_id(file: Path) -> str:
-    """PatientID, or the examination where that is blank; blank for a damaged file (reading will name it)."""
+    """Return PatientID, else StudyInstanceUID; "" for a damaged file, which is reported when it is read."""
     try:
         instance = read_instance(file)
     except GliomarkError:
@@ -203,13 +206,18 @@ def _read_owner_id(file: Path) -> str:
 
 
 def read_instance(file: Path) -> Instance:
-    """Read one file's header, pixels and all else left out.
+    """Read the header of one file; pixels and unused attributes are skipped.
 
-    Raises: GliomarkError for a damaged file.
+    Raises
+    ------
+    InputError
+        If the file is damaged.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values are common, and what is odd here is looked at here
+            warnings.simplefilter(
+                "ignore"
+            )  # pydicom warns about unusual values, which this module checks itself
             header = read_dataset(file, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS))
             if not is_frame_count_plausible(header, file.stat().st_size):
                 raise create_frame_count_error(file, header)
@@ -218,16 +226,16 @@ def read_instance(file: Path) -> Instance:
         raise
     except DAMAGED_FILE_ERRORS:
         instance = None
-    # Cut short within its header, a file reads without complaint but lacks what every image has.
+    # pydicom reads a file truncated within its header without error, but required attributes are missing.
     if instance is None or not instance.sop_class_uid or (instance.is_mr_image and not instance.frames):
         raise GliomarkError(message("dicom-damaged", file=file))
     return instance
 
 
 def is_frame_count_plausible(header: Dataset, byte_count: int) -> bool:
-    """Whether so many bytes can hold the frames that a header states, and as many as any image or outline has.
+    """Whether the stated frames fit the byte count and the size limits.
 
-    One frame of its own that is cut short is told where its pixels are read. Raises: what ``DAMAGE`` lists.
+    A truncated single frame is reported when its pixels are read. May raise any of ``DAMAGED_FILE_ERRORS``.
     """
     rows, columns = (get_number(header, name) or 0.0 for name in ("Rows", "Columns"))
     frames = get_number(header, "NumberOfFrames") or 1.0
@@ -246,7 +254,7 @@ def is_frame_count_plausible(header: Dataset, byte_count: int) -> bool:
 
 
 def create_frame_count_error(file: Path, header: Dataset) -> GliomarkError:
-    """What to raise where ``can_hold_frames`` says no."""
+    """Create the error for a file that fails ``is_frame_count_plausible``."""
     return GliomarkError(message("dicom-frames", file=file, count=get_text(header, "NumberOfFrames") or 1))
 
 
@@ -281,18 +289,18 @@ def _create_instance(file: Path, header: Dataset) -> Instance:
 
 
 def get_media_sop_class(header: Dataset) -> str:
-    """The SOP class by the meta information, where the header itself has none (a DICOMDIR)."""
+    """Return the SOP class of the file meta information, for objects without SOPClassUID (DICOMDIR)."""
     return get_text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID")
 
 
 def _parse_date(text: str) -> str:
-    """YYYYMMDD; the old form with dots or dashes is understood, anything else is blank."""
+    """Return YYYYMMDD, also from the old format with dots or dashes; "" for anything else."""
     digits = text.replace(".", "").replace("-", "")
     return digits if len(digits) == 8 and digits.isdigit() else ""
 
 
 def _get_acquisition_datetime(header: Dataset) -> str:
-    """When the scan began, as a text that sorts: YYYYMMDDHHMMSS.FFFFFF, or what of it is written."""
+    """Return the start of the scan as sortable text: YYYYMMDDHHMMSS.FFFFFF, or as much as is stated."""
     if acquisition_datetime := get_text(header, "AcquisitionDateTime"):
         return acquisition_datetime
     date = (
@@ -306,7 +314,7 @@ def _get_acquisition_datetime(header: Dataset) -> str:
 
 
 def _create_frames(header: Dataset, metadata: HeaderMetadata) -> tuple[Frame, ...]:
-    """The file's images: none for a report, one for a classic file, one per frame of an enhanced one."""
+    """Create the frames: none for a report, one for a classic file, one per frame of a multi-frame file."""
     if not get_number(header, "Rows"):
         return ()
     if "PerFrameFunctionalGroupsSequence" not in header:
@@ -369,10 +377,10 @@ def _create_enhanced_frame(header: Dataset, metadata: HeaderMetadata, frame_inde
 
 
 def _get_rescale_value(dataset: Dataset, keyword: str) -> float | None:
-    """RescaleSlope or RescaleIntercept: None where not written; nan for what is no number, and a slope of 0."""
+    """Return RescaleSlope or RescaleIntercept: None if not stated, nan if invalid or a slope of 0."""
     try:
         value = dataset.get(keyword)
-    except (ValueError, TypeError):  # pydicom's, for text that is no decimal
+    except (ValueError, TypeError):  # raised by pydicom for text that is not a decimal
         return math.nan
     if value in (None, ""):
         return None

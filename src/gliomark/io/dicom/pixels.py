@@ -1,9 +1,8 @@
-"""Pixels of DICOM files: from what is stored to grey values that grow with brightness, the same in every slice.
+"""Decode stored pixels to grey values where larger means brighter, on one scale for all slices.
 
-Stored bits, then the modality's scaling, then the direction: bits beyond BitsStored are cut off and signs
-extended; RescaleSlope and RescaleIntercept (or a Modality LUT) are applied image by image; MONOCHROME1 is turned
-round within the range of its stored values; padding becomes background. Windows (VOI), real-world and private
-scalings are never applied.
+Bits beyond BitsStored are removed and signs extended. RescaleSlope and RescaleIntercept (or a Modality LUT) are
+applied per image. MONOCHROME1 is inverted within the range of its stored values. Padding becomes background.
+VOI windows, real-world value mappings and private scalings are never applied.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from scipy import ndimage
 
-from gliomark.io.dicom.facts import get_text, parse_number
-from gliomark.io.dicom.files import InflatedSizeError, read_dataset
+from gliomark.io.dicom.dataset_reader import InflatedSizeError, read_dataset
+from gliomark.io.dicom.header_metadata import get_text, parse_number
 from gliomark.io.dicom.instances import (
     DAMAGED_FILE_ERRORS,
     create_frame_count_error,
     is_frame_count_plausible,
 )
 from gliomark.io.grey_values import is_probably_inverted
-from gliomark.io.limits import check_voxel_count
+from gliomark.io.size_limits import check_voxel_count
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError
 
@@ -38,8 +37,8 @@ _DAMAGED_PIXEL_ERRORS = (*DAMAGED_FILE_ERRORS, RuntimeError)
 _GREY_INTERPRETATIONS = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR_INTERPRETATIONS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 _FLOAT_PIXEL_KEYWORDS = ("FloatPixelData", "DoubleFloatPixelData")
-_DARK_TOLERANCE = 0.01  # of the range of greys
-_MAX_OVERLAY_SHARE = 0.2  # of a picture, by lines and letters in bits that are not the image's
+_DARK_TOLERANCE = 0.01  # share of the grey-value range
+_MAX_OVERLAY_SHARE = 0.2  # share of the image that lines and letters in unused bits may cover
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 PixelValues = NDArray[np.integer] | NDArray[np.floating]
@@ -47,35 +46,47 @@ RescaleParameters = tuple[float, float]
 
 
 class StoredSlice(Protocol):
-    """One image to read: its file, its frame there (None for a file of one), its size and its scaling as written.
-
-    slope, intercept: None where not written, nan where what is written is no usable number.
-    """
+    """One image to read."""
 
     @property
-    def file(self) -> Path: ...
+    def file(self) -> Path:
+        """The DICOM file."""
+        ...
+
     @property
-    def frame_index(self) -> int | None: ...
+    def frame_index(self) -> int | None:
+        """Index of the frame, from 0; None in a single-frame file."""
+        ...
+
     @property
-    def shape(self) -> tuple[int, int]: ...
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns."""
+        ...
+
     @property
-    def rescale_slope(self) -> float | None: ...
+    def rescale_slope(self) -> float | None:
+        """RescaleSlope; None if not stated, nan if not a usable number."""
+        ...
+
     @property
-    def rescale_intercept(self) -> float | None: ...
+    def rescale_intercept(self) -> float | None:
+        """RescaleIntercept; None if not stated, nan if not a usable number."""
+        ...
 
 
 _ENCAPSULATED_STARTS = (
     b"\xfe\xff\x00\xe0",
     b"\xff\xfe\xe0\x00",
-)  # how compressed pixels begin, which come in pieces
+)  # first bytes of encapsulated (compressed) pixel data
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How a file stores its values. bits: of them that count, the lowest being bit ``shift``; allocated: of each.
+    """How a file stores its pixel values.
 
-    photometric: upper case. padding: the stored values, lowest and highest, that are no image; None for none.
-    marked: the bits above hold an overlay by the header. unstated: attributes that were missing and inferred.
+    photometric_interpretation: upper case. bits_stored: number of bits used, starting at bit ``low_bit``.
+    padding_range: lowest and highest stored value that are padding, None if there is none. has_overlay_bits: whether
+    the header declares an overlay in the unused bits. inferred_attributes: attributes that were missing.
     """
 
     photometric_interpretation: str
@@ -90,10 +101,15 @@ class PixelFormat:
 
 
 def read_pixels(slices: Sequence[StoredSlice], kind: str) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Grey values float32 ``(slice, row, column)``, and notes; a multi-frame file is decoded once.
+    """Read the grey values of all slices, float32 ``(slice, row, column)``, and notes on them.
 
-    Floating-point pixels may be no numbers. kind: the series' kind, for notes. Raises: GliomarkError for pixels
-    that cannot be decoded, that are coloured, or whose meaning the header leaves open or contradicts.
+    Floating-point pixels may be nan or infinite. kind: what the series was recognised as, for the notes. A multi-frame
+    file is decoded once.
+
+    Raises
+    ------
+    InputError
+        If pixels cannot be decoded or are in colour, or if the header is ambiguous or contradicts itself.
     """
     rescale_parameters, notes = _collect_rescale_parameters(slices, kind)
     check_voxel_count(slices[0].file, (len(slices), *slices[0].shape))
@@ -120,18 +136,21 @@ def read_pixels(slices: Sequence[StoredSlice], kind: str) -> tuple[NDArray[np.fl
 
 
 def _fill_padding(image: NDArray[np.float32], padding_mask: NDArray[np.bool_]) -> None:
-    """Padding becomes the darkest grey, in place; what is as dark already, such as a 0 below a 1, is kept."""
+    """Set padding to the darkest grey value, in place; padding that is already about as dark is kept."""
     if not padding_mask.any() or padding_mask.all():
         return
     darkest, brightest = image[~padding_mask].min(), image[~padding_mask].max()
     image[padding_mask & (np.abs(image - darkest) > _DARK_TOLERANCE * (brightest - darkest))] = darkest
 
 
-# ---- what the header says ---------------------------------------------------------------------------
+# ---- header -----------------------------------------------------------------------------------------
 
 
 def _read_pixel_format(file: Path, dataset: Dataset) -> PixelFormat:
-    """How the file stores its values. Raises GliomarkError where the header leaves it open or contradicts itself."""
+    """Read the pixel format; raise InputError if the header is ambiguous or contradicts itself.
+
+    Missing or corrected attributes are set in the dataset for the decoder.
+    """
     is_float = any(keyword in dataset for keyword in _FLOAT_PIXEL_KEYWORDS)
     _set_missing_samples_per_pixel(dataset)
     photometric_interpretation, inferred_attributes = _get_photometric_interpretation(file, dataset)
@@ -189,7 +208,7 @@ def _get_required_integer(file: Path, dataset: Dataset, keyword: str) -> int:
 
 
 def _set_missing_samples_per_pixel(dataset: Dataset) -> None:
-    """SamplesPerPixel, where it was removed, from the length of uncompressed pixels; else 1, as every MR image."""
+    """Infer a missing SamplesPerPixel from the length of uncompressed pixels; otherwise 1, as in every MR image."""
     if parse_number(dataset.get("SamplesPerPixel")) is not None:
         return
     is_compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
@@ -208,7 +227,7 @@ def _compute_bytes_of_one_sample(dataset: Dataset) -> int:
 
 
 def _get_photometric_interpretation(file: Path, dataset: Dataset) -> tuple[str, tuple[str, ...]]:
-    """PhotometricInterpretation, and its name where it was missing and one grey sample leaves no doubt."""
+    """Return PhotometricInterpretation and, if it was missing and could be inferred, the attribute's name."""
     stated = get_text(dataset, "PhotometricInterpretation").upper().replace(" ", "_")
     samples = int(parse_number(dataset.SamplesPerPixel) or 1)
     inferred_attributes: tuple[str, ...] = ()
@@ -230,7 +249,7 @@ def _get_photometric_interpretation(file: Path, dataset: Dataset) -> tuple[str, 
 def _get_padding_range(
     dataset: Dataset, bits_allocated: int, is_signed: bool, is_float: bool
 ) -> tuple[float, float] | None:
-    """The range of stored values that pad the image, both ends included."""
+    """Return the lowest and highest stored value that are padding, both included; None if there is none."""
     names = ("PixelPaddingValue", "PixelPaddingRangeLimit")
     if is_float:
         is_double = "DoubleFloatPixelData" in dataset
@@ -245,7 +264,7 @@ def _get_padding_range(
 def _get_stored_padding_value(
     dataset: Dataset, keyword: str, bits_allocated: int, is_signed: bool, is_float: bool
 ) -> float | None:
-    """A padding value as the pixels hold it; its own sign is often written wrong (63536 for -2000)."""
+    """Return a padding value as the pixels store it; its sign is often stated wrongly (63536 for -2000)."""
     element = dataset.get(keyword)
     if isinstance(element, bytes):
         element = int.from_bytes(element, "little" if dataset.original_encoding[1] else "big")
@@ -263,9 +282,9 @@ def _get_stored_padding_value(
 def _collect_rescale_parameters(
     slices: Sequence[StoredSlice], kind: str
 ) -> tuple[list[RescaleParameters], tuple[Message, ...]]:
-    """Every slice's slope and intercept; where none has a usable one, the stored values, said if any was written.
+    """Collect slope and intercept of every slice; 1 and 0 if none is usable, with a note if one was stated.
 
-    Raises: GliomarkError where some slices have a scaling and others none: their greys cannot be compared.
+    Raise InputError if only some slices have a rescale: their grey values are not comparable.
     """
     stated = [_get_rescale_parameters(piece) for piece in slices]
     scaled = [one for one in stated if one is not None]
@@ -289,7 +308,7 @@ def _get_rescale_parameters(stored_slice: StoredSlice) -> RescaleParameters | No
 
 
 def _check_same_bit_depth(formats: dict[Path, PixelFormat]) -> None:
-    """All files of a series store numbers of one kind; 8 beside 16 bits would be greys of two scales."""
+    """Raise if the files of a series differ in bit depth or number type: their grey values are not comparable."""
     (first, expected), *others = formats.items()
     for file, pixel_format in others:
         if (pixel_format.bits_allocated, pixel_format.is_float) != (
@@ -310,7 +329,7 @@ def _check_same_bit_depth(formats: dict[Path, PixelFormat]) -> None:
 def _create_inference_notes(
     file: Path, formats: dict[Path, PixelFormat], image: NDArray[np.float32], kind: str
 ) -> tuple[Message, ...]:
-    """A note on attributes that were inferred. Raises GliomarkError where the image speaks against it."""
+    """Describe inferred attributes; raise InputError if the image contradicts them."""
     names = sorted({name for form in formats.values() for name in form.inferred_attributes})
     if "PhotometricInterpretation" in names and is_probably_inverted(np.nan_to_num(image)):
         raise GliomarkError(message("dicom-unstated", file=file, attribute="PhotometricInterpretation"))
@@ -338,13 +357,13 @@ def _read_pixel_dataset(file: Path) -> Dataset:
 
 
 def _decode_frames(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> NDArray:
-    """All frames as they are stored, unused bits too; colours as RGB."""
+    """Decode all frames to stored values, including unused bits; colour images as RGB."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _check_pixel_data_length(file, dataset, pixel_format)
             decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-            # pydicom types every option as all of them
+            # pydicom's type annotation requires every option
             stored, _ = decoder.as_array(dataset, correct_unused_bits=False)  # type: ignore[arg-type]
     except MemoryError:
         raise GliomarkError(message("dicom-decoded-huge", file=file)) from None
@@ -354,8 +373,10 @@ def _decode_frames(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> N
 
 
 def _check_pixel_data_length(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> None:
-    """Raises GliomarkError for uncompressed pixels in pieces, or that go on behind the last one with more than zeros:
-    their rows would be cut at the wrong places."""
+    """Raise if native pixel data are encapsulated, or longer than stated by more than zero padding.
+
+    Such data would be split into rows at wrong positions.
+    """
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
         return
     if dataset.PixelData.startswith(_ENCAPSULATED_STARTS):
@@ -368,7 +389,7 @@ def _check_pixel_data_length(file: Path, dataset: Dataset, pixel_format: PixelFo
 
 
 def _select_frame(file: Path, stored: NDArray, stored_slice: StoredSlice) -> NDArray:
-    """The piece's frame. Raises GliomarkError where it is not there, or of another size."""
+    """Return the frame of one slice; raise InputError if it is missing or has a different size."""
     has_frames = stored.ndim - (stored.shape[-1] == 3 and stored.shape[-3:-1] == stored_slice.shape) == 3
     frame_index = stored_slice.frame_index or 0
     frame = stored[frame_index] if has_frames and frame_index < len(stored) else stored
@@ -382,9 +403,9 @@ def _select_frame(file: Path, stored: NDArray, stored_slice: StoredSlice) -> NDA
 def _extract_stored_values(
     file: Path, frame: NDArray, pixel_format: PixelFormat
 ) -> tuple[PixelValues, NDArray[np.bool_]]:
-    """The values that count, signs extended, ``(row, column)`` or RGB; and where they are padding.
+    """Return stored values ``(row, column)`` or RGB with extended sign, and the padding mask ``(row, column)``.
 
-    Raises: GliomarkError where bits beyond BitsStored are neither an overlay nor a sign.
+    Raise InputError if bits beyond BitsStored are neither an overlay nor a sign.
     """
     if pixel_format.is_float:
         numbers = frame.astype(np.float64)
@@ -407,7 +428,7 @@ def _extract_stored_values(
     padding_mask = _compute_padding_mask(values, all_bits, pixel_format)
     has_extra_bits = (all_bits != values) & ~padding_mask
     has_low_bits = (raw & (2**pixel_format.low_bit - 1)).any()
-    is_overlay = has_extra_bits & (all_bits != stored)  # the rest are signs that were not extended
+    is_overlay = has_extra_bits & (all_bits != stored)  # the others are values whose sign was not extended
     if not pixel_format.has_overlay_bits and (
         has_low_bits
         or is_overlay.mean() > _MAX_OVERLAY_SHARE
@@ -418,7 +439,7 @@ def _extract_stored_values(
 
 
 def _check_sign(file: Path, values: PixelValues, pixel_format: PixelFormat) -> PixelValues:
-    """The values as they are. Raises GliomarkError where they could be negative and the header does not say."""
+    """Return the values unchanged; raise InputError if they could be negative and PixelRepresentation is missing."""
     if (
         "PixelRepresentation" in pixel_format.inferred_attributes
         and (values >= 2 ** (pixel_format.bits_stored - 1)).any()
@@ -434,9 +455,9 @@ def _extend_sign(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
 def _is_overlay(
     all_bits: NDArray[np.int64], values: NDArray[np.int64], has_extra_bits: NDArray[np.bool_]
 ) -> bool:
-    """Whether bits beyond BitsStored are marks over the image, which is far smoother at their edges without them.
+    """Whether bits above BitsStored are an overlay: without them the image is at least 4 times smoother at their edges.
 
-    Otherwise the values really are larger, and the header is wrong.
+    Otherwise these bits belong to the values and BitsStored is wrong.
     """
     edges_with_extra_bits = edges_without_extra_bits = 0
     for axis in (0, 1):
@@ -449,7 +470,7 @@ def _is_overlay(
 def _compute_padding_mask(
     values: PixelValues, all_bits: PixelValues, pixel_format: PixelFormat
 ) -> NDArray[np.bool_]:
-    """Where the padding value stands: everywhere, or along the edge alone if it is a grey like others."""
+    """Compute the mask of padding pixels; if the padding value is also a grey value, only regions at the border."""
     if pixel_format.padding_range is None or values.ndim > 2:
         return np.zeros(values.shape[:2], dtype=bool)
     low, high = pixel_format.padding_range
@@ -472,7 +493,7 @@ def _compute_grey_values(
     values: PixelValues,
     rescale_parameters: RescaleParameters,
 ) -> NDArray[np.float64]:
-    """Scaled values, bright for bright. Raises GliomarkError for colours."""
+    """Apply rescale and invert MONOCHROME1; raise InputError for colour pixels."""
     if pixel_format.photometric_interpretation == "PALETTE_COLOR":
         values = _apply_palette(file, dataset, values)
     if values.ndim == 3:
@@ -503,21 +524,21 @@ def _apply_modality_transform(
 
 
 def _apply_palette(file: Path, dataset: Dataset, values: PixelValues) -> PixelValues:
-    """The palette's red, green and blue of each value, ``(row, column, 3)``."""
+    """Map values to red, green and blue by the palette, ``(row, column, 3)``."""
     try:
         red, green, blue = np.moveaxis(apply_color_lut(values, dataset)[..., :3], -1, 0)
-    except _DAMAGED_PIXEL_ERRORS:  # one of three tables missing is a ValueError
+    except _DAMAGED_PIXEL_ERRORS:  # ValueError if one of the three tables is missing
         raise GliomarkError(
             message("dicom-lut", file=file, attribute="PaletteColorLookupTableData")
         ) from None
     return np.stack([red, green, blue], axis=-1).astype(np.int64)
 
 
-# ---- coding -----------------------------------------------------------------------------------------
+# ---- transfer syntax --------------------------------------------------------------------------------
 
 
 def _set_transfer_syntax(dataset: Dataset) -> None:
-    """A file without meta information is uncompressed; its transfer syntax is how it was just read."""
+    """Set a missing transfer syntax: a file without meta information is uncompressed, in the encoding just read."""
     meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
     if "TransferSyntaxUID" not in meta:
         is_implicit_vr, is_little_endian = dataset.original_encoding
@@ -527,7 +548,7 @@ def _set_transfer_syntax(dataset: Dataset) -> None:
 
 
 def _create_decoding_error(file: Path) -> GliomarkError:
-    """That pixels cannot be decoded, and why: the compression in words, else that the file is damaged."""
+    """Create the error for pixels that cannot be decoded; it names the compression, or a damaged file."""
     reason: str = message("cut-short-or-damaged")
     try:
         syntax = read_dataset(file, stop_before_pixels=True).file_meta.get("TransferSyntaxUID")

@@ -1,7 +1,7 @@
-"""DICOM series: files grouped into stacks of one kind.
+"""Group DICOM files into series of one acquisition each.
 
-A SeriesInstanceUID is not taken at its word: files of different patients, examinations, sizes, orientations,
-echoes or repeats in time that share one are parted into stacks of their own, ``UID#1``, ``UID#2`` and so on.
+Files that share a SeriesInstanceUID are split into separate series (``UID#1``, ``UID#2`` and so on) if patient, study,
+matrix, orientation, echo or time point differ.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.io.dicom.duplicates import find_uid_conflicts
-from gliomark.io.dicom.facts import find_nearest_plane
+from gliomark.io.dicom.duplicate_uids import find_uid_conflicts
+from gliomark.io.dicom.header_metadata import find_nearest_plane
 from gliomark.io.dicom.instances import Frame, Instance, InstanceFrame
-from gliomark.io.dicom.recognition import SeriesContext, SeriesRecognition, recognise_series
-from gliomark.io.dicom.repeats import remove_copied_images, split_by_time
-from gliomark.io.dicom.spacing import SAME_POSITION_MM, SlicePositions, fit_slice_positions
+from gliomark.io.dicom.repeated_images import remove_copied_images, split_by_time
+from gliomark.io.dicom.series_recognition import SeriesContext, SeriesRecognition, recognise_series
+from gliomark.io.dicom.slice_positions import SAME_POSITION_MM, SlicePositions, fit_slice_positions
 from gliomark.io.naming import normalise_patient_id
 
-_ORIENTATION_TOLERANCE = 2e-3  # of a direction cosine: more is another orientation
+_ORIENTATION_TOLERANCE = 2e-3  # difference of a direction cosine; above it, the orientation differs
 _ECHO_TIME_TOLERANCE_MS = 0.5
-_MIN_PLANE_COSINE = 0.9  # cosine to the nearest plane below which a stack is called oblique
+_MIN_PLANE_COSINE = 0.9  # cosine to the nearest plane; below it, a series is called oblique
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """One stack: key is the SeriesInstanceUID, with ``#n`` where the UID holds several.
+    """One acquisition. series_key is the SeriesInstanceUID, followed by ``#n`` if several series share it.
 
-    instances: each with only the frames that belong to this stack. copies: files left out as copies of others.
-    clash: two files under one instance UID that show different images, one of them in this stack.
+    instances: each with only the frames of this series. copy_count: images that were removed as copies.
+    conflicting_files: two files with the same SOP Instance UID but different images, one of them in this series.
     """
 
     series_key: str
@@ -47,45 +47,53 @@ class DicomSeries:
 
     @property
     def first_instance(self) -> Instance:
-        """The instance that speaks for the series."""
+        """The first instance; its header stands for the series."""
         return self.instances[0]
 
     @property
     def patient_id(self) -> str:
+        """PatientID, "" if not stated."""
         return self.first_instance.patient_id
 
     @property
     def patient_name(self) -> str:
+        """PatientName, "" if not stated."""
         return self.first_instance.patient_name
 
     @property
     def birth_date(self) -> str:
+        """PatientBirthDate, YYYYMMDD or ""."""
         return self.first_instance.birth_date
 
     @property
     def sex(self) -> str:
+        """PatientSex in upper case, "" if not stated."""
         return self.first_instance.sex
 
     @property
     def age(self) -> str:
+        """PatientAge as written (``045Y``), "" if not stated."""
         return self.first_instance.age
 
     @property
     def study_instance_uid(self) -> str:
+        """StudyInstanceUID, "" if not stated."""
         return self.first_instance.study_instance_uid
 
     @property
     def study_date(self) -> str:
+        """StudyDate, YYYYMMDD or ""."""
         return self.first_instance.study_date
 
     @property
     def examination_date(self) -> str:
-        """Of the examination, YYYYMMDD: StudyDate, else when it was acquired; blank where neither is written."""
+        """Date of the examination, YYYYMMDD: StudyDate, else the acquisition date; "" if neither is stated."""
         acquired = self.first_instance.acquisition_datetime[:8]
         return self.study_date or (acquired if re.fullmatch(r"(19|20)\d{6}", acquired) else "")
 
     @property
     def series_description(self) -> str:
+        """SeriesDescription, "" if not stated."""
         return self.first_instance.series_description
 
     @cached_property
@@ -95,19 +103,19 @@ class DicomSeries:
 
     @cached_property
     def instance_frames(self) -> tuple[InstanceFrame, ...]:
-        """All images with their files."""
+        """All images, each with its file's header."""
         return tuple((instance, frame) for instance in self.instances for frame in instance.frames)
 
     @cached_property
     def plane(self) -> str:
-        """``axial``, ``sagittal``, ``coronal``; ``oblique`` when over 25 degrees off; blank when not written."""
+        """``axial``, ``sagittal`` or ``coronal``; ``oblique`` if more than 25 degrees off; "" if not stated."""
         orientation = self.instance_frames[0][1].orientation if self.instance_frames else None
         plane, cosine = find_nearest_plane(orientation)
         return plane if not plane or cosine >= _MIN_PLANE_COSINE else "oblique"
 
     @cached_property
     def slice_positions(self) -> SlicePositions | None:
-        """The slices' places along the normal; None where there are not two different ones."""
+        """Positions of the slices along the normal; None if there are fewer than two different ones."""
         normal = _compute_slice_normal(self.instance_frames[0][1]) if self.instance_frames else None
         positions = [
             position
@@ -124,7 +132,7 @@ class DicomSeries:
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float] | None:
-        """Between rows, between columns, between slices; None where the headers do not state them."""
+        """Spacing between rows, columns and slices in mm; None if the headers do not state it."""
         spacing = self.instance_frames[0][1].pixel_spacing_mm if self.instance_frames else None
         if spacing is None or self.slice_positions is None:
             return None
@@ -132,7 +140,7 @@ class DicomSeries:
 
     @cached_property
     def recognition(self) -> SeriesRecognition:
-        """What the series is, and why."""
+        """The sequence or other kind of the series, with the reason."""
         slice_spacing_mm = round(self.slice_positions.slice_spacing_mm, 4) if self.slice_positions else None
         return recognise_series(
             self.first_instance.metadata, self.image_count, slice_spacing_mm, self.series_context
@@ -140,7 +148,7 @@ class DicomSeries:
 
     @property
     def acquisition_parameters(self) -> dict[str, Any]:
-        """Facts about the scan that identify nobody, ready for JSON; None where unknown."""
+        """Scanner and acquisition parameters without personal data, ready for JSON; None for unknown values."""
         first, metadata = self.first_instance, self.first_instance.metadata
         return {
             "manufacturer": first.manufacturer or None,
@@ -163,7 +171,7 @@ def _compute_slice_normal(frame: Frame) -> NDArray[np.float64] | None:
 
 
 def _compute_position_along_normal(frame: Frame, normal: NDArray[np.float64] | None) -> float | None:
-    """Millimetres along the stack's normal: one for all its frames, whose own differ in the last digits."""
+    """Return the position along the normal in mm; all frames use one normal, as theirs differ in the last digits."""
     if frame.position is None or frame.orientation is None or normal is None:
         return None
     return float(np.dot(frame.position, normal))
@@ -173,7 +181,7 @@ def _compute_position_along_normal(frame: Frame, normal: NDArray[np.float64] | N
 
 
 def group_series(instances: Iterable[Instance]) -> tuple[DicomSeries, ...]:
-    """Part instances into stacks, in order of their key; a copied file (same instance, same place) counts once."""
+    """Group instances into series, in order of their key; a copied file (same UID and position) counts once."""
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     for instance in sorted(instances, key=lambda one: (one.sop_instance_uid, str(one.file))):
         by_uid[instance.series_instance_uid or str(instance.file.parent)].append(instance)
@@ -184,17 +192,17 @@ def group_series(instances: Iterable[Instance]) -> tuple[DicomSeries, ...]:
 
 def _with_clash(series: DicomSeries, conflicts: Mapping[Path, tuple[Path, Path]]) -> DicomSeries:
     pair = next((conflicts[one.file] for one in series.instances if one.file in conflicts), None)
-    return series if pair is None else replace(series, clash=pair)
+    return series if pair is None else replace(series, conflicting_files=pair)
 
 
 def get_patient_identity(instance: Instance) -> tuple[str, str, str]:
-    """Who a file says it is of: id, name and birth date, spelling of blanks and capitals aside."""
+    """Return patient id, name and birth date as in the header, ignoring case and spacing."""
     name = re.sub(r"[\s^=,.-]+", " ", unicodedata.normalize("NFKC", instance.patient_name)).strip().casefold()
     return normalise_patient_id(instance.patient_id), name, instance.birth_date
 
 
 def _split_shared_uid(uid: str, instances: Sequence[Instance]) -> list[DicomSeries]:
-    """The stacks of one SeriesInstanceUID."""
+    """Split the instances of one SeriesInstanceUID into series."""
     instances_by_owner: dict[tuple[Any, ...], list[Instance]] = defaultdict(list)
     for instance in instances:
         instances_by_owner[
@@ -207,13 +215,13 @@ def _split_shared_uid(uid: str, instances: Sequence[Instance]) -> list[DicomSeri
     ]
     is_split = len(split_series) > 1
     return [
-        replace(stack, key=f"{uid}#{number}" if is_split else uid)
+        replace(stack, series_key=f"{uid}#{number}" if is_split else uid)
         for number, stack in enumerate(split_series, start=1)
     ]
 
 
 def _split_by_acquisition(instances: Sequence[Instance]) -> list[DicomSeries]:
-    """The stacks of one patient's series: by size, kind of image, agent, orientation, spacing, echo and time."""
+    """Split one patient's instances by matrix, image type, agent, orientation, spacing, echo and time point."""
     kept, copies = _remove_copied_instances(instances)
     instance_frames = [(instance, frame) for instance in kept for frame in instance.frames]
     if not instance_frames:
@@ -227,7 +235,7 @@ def _split_by_acquisition(instances: Sequence[Instance]) -> list[DicomSeries]:
         DicomSeries(
             "",
             _collect_instances(stack),
-            replace(series_context, repeats=len(moments), agent_throughout=True),
+            replace(series_context, repeat_count=len(moments), has_constant_agent=True),
             copies,
         )
         for moments in split_groups
@@ -247,7 +255,7 @@ def _remove_copied_instances(instances: Sequence[Instance]) -> tuple[list[Instan
 
 
 def _group_similar_frames(instance_frames: Sequence[InstanceFrame]) -> list[list[InstanceFrame]]:
-    """Groups equal in size, kind and agent, and within a hair in orientation, spacing and echo."""
+    """Group frames of the same matrix, image type and agent, and of similar orientation, spacing and echo time."""
     groups_by_key: dict[tuple[Any, ...], list[list[InstanceFrame]]] = defaultdict(list)
     for instance_frame in instance_frames:
         instance, frame = instance_frame
@@ -262,7 +270,7 @@ def _group_similar_frames(instance_frames: Sequence[InstanceFrame]) -> list[list
 
 
 def _drop_varying_image_types(image_type: tuple[str, ...]) -> tuple[str, ...]:
-    """ImageType without what varies from slice to slice of one stack."""
+    """Return ImageType without the values that vary between slices of one acquisition."""
     return tuple(
         sorted({part for part in image_type if part not in {"PRIMARY", "SECONDARY", "OTHER", "NONE"}})
     )
@@ -302,7 +310,7 @@ def _create_series_context(
 
 
 def _compute_sort_key(instance_frames: Sequence[InstanceFrame]) -> tuple[Any, ...]:
-    """The order of stacks within one UID: the same whatever order the files came in."""
+    """Compute the sort key of a series within its UID; it does not depend on file order."""
     instance, frame = instance_frames[0]
     rounded_orientation = tuple(round(value, 3) for value in frame.orientation or ())
     lowest = min(piece[0].instance_number for piece in instance_frames)
@@ -318,7 +326,7 @@ def _compute_sort_key(instance_frames: Sequence[InstanceFrame]) -> tuple[Any, ..
 
 
 def _collect_instances(instance_frames: Sequence[InstanceFrame]) -> tuple[Instance, ...]:
-    """The files of a stack, each with the frames that belong to it, by place; facts follow the stack's frames."""
+    """Return the files of a series by position, each with only the frames, and their metadata, of that series."""
     frames: dict[int, list[Frame]] = defaultdict(list)
     files: dict[int, Instance] = {}
     normal = _compute_slice_normal(instance_frames[0][1])
@@ -335,10 +343,10 @@ def _restrict_to_frames(instance: Instance, frames: tuple[Frame, ...]) -> Instan
     first = frames[0]
     metadata = replace(
         instance.metadata,
-        echo=first.echo_time_ms,
+        echo_time_ms=first.echo_time_ms,
         image_type=first.image_type,
         b_value=max(f.b_value for f in frames),
         orientation=first.orientation,
-        spacing=first.pixel_spacing_mm,
+        pixel_spacing_mm=first.pixel_spacing_mm,
     )
-    return replace(instance, frames=frames, facts=metadata)
+    return replace(instance, frames=frames, metadata=metadata)

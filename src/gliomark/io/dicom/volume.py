@@ -1,4 +1,4 @@
-"""DICOM slices to one volume: ordered by their place in the patient, decoded, rescaled, on an even grid."""
+"""Build a volume from DICOM slices: sort by position, decode, rescale, resample to an even grid."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.io.dicom.geometry_problems import describe_geometry_problem
 from gliomark.io.dicom.pixels import read_pixels
 from gliomark.io.dicom.series import DicomSeries
-from gliomark.io.dicom.spacing import (
+from gliomark.io.dicom.slice_positions import (
     SAME_POSITION_MM,
     SlicePositions,
     compute_position_tolerance,
     fit_slice_positions,
 )
-from gliomark.io.dicom.stated_place import describe_geometry_problem
 from gliomark.io.grey_values import clean_grey_values
-from gliomark.io.nifti import create_slice_names
+from gliomark.io.volumes import create_slice_names
 from gliomark.messages import message
 from gliomark.study import GliomarkError, Series, SourceImage
 
-MAX_OUT_OF_ORDER_SHARE = 0.25  # of the slices: more is another order altogether
-_MAX_SIDEWAYS_SHIFT = 0.01  # of the stack's length: more is a tilted stack
+MAX_OUT_OF_ORDER_SHARE = 0.25  # share of the slices; above it, InstanceNumber follows another order
+_MAX_SIDEWAYS_SHIFT = 0.01  # share of the series length; above it, the series is sheared (gantry tilt)
 
 
 @dataclass(frozen=True, eq=False)
 class DicomSlice:
     """One image of a series: a file, or one frame of a multi-frame file.
 
-    position, row_direction, column_direction: LPS, mm and unit vectors (row_direction is the way the column
-    index grows). spacing: mm from row to row and from column to column. slope, intercept: as ``Frame`` has them.
+    position, row_direction, column_direction: LPS, mm and unit vectors (row_direction is the direction of increasing
+    column index). pixel_spacing_mm: between rows, between columns. rescale_slope, rescale_intercept: as in ``Frame``.
     """
 
     file: Path
@@ -47,13 +47,28 @@ class DicomSlice:
 
 
 def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
-    """Read one stack: float32 ``(slice, row, column)`` along the normal, and notes of what was mended.
+    """Read one series.
 
-    Mended, with a note: copies of an image left out; up to two single missing slices, and slices unevenly
-    spaced by up to a quarter of the step, put on an even grid by linear interpolation along the normal.
+    Corrected with a note: copies of an image are removed; up to two single missing slices, and slices off an even
+    grid by up to a quarter of the slice spacing, are interpolated linearly along the normal.
 
-    Raises: GliomarkError for two images under one instance UID, positions not stated, different images of one
-    place, slices missing or uneven beyond that, a tilted stack, black images, pixels that cannot be decoded.
+    Parameters
+    ----------
+    series
+        The series to read.
+
+    Returns
+    -------
+    series : Series
+        float32 ``(slice, row, column)``, slices in ascending position along the normal.
+    notes : tuple of str
+        Corrections that were made.
+
+    Raises
+    ------
+    InputError
+        If different images share an SOP Instance UID or a position, if positions are not stated, if more slices are
+        missing or uneven, if the series is sheared or black, or if pixels cannot be decoded.
     """
     folder = series.first_instance.file.parent
     if series.conflicting_files is not None:
@@ -90,7 +105,7 @@ def _create_source_image(dicom_slice: DicomSlice, fractional_index: float) -> So
 
 
 def _create_slices(series: DicomSeries) -> list[DicomSlice]:
-    """The images of a series; refuses one whose place is not written."""
+    """Create the slices of a series; raise if the geometry of one is not stated."""
     slices = []
     for instance, frame in series.instance_frames:
         if frame.position is None or frame.orientation is None or frame.pixel_spacing_mm is None:
@@ -112,7 +127,7 @@ def _create_slices(series: DicomSeries) -> list[DicomSlice]:
 
 
 def _check_uniform(folder: Path, slices: Sequence[DicomSlice]) -> None:
-    """All slices of a series share size, pixel spacing and orientation."""
+    """Raise unless all slices share matrix, pixel spacing and orientation."""
     first = slices[0]
     for dicom_slice in slices:
         row_differs = np.abs(dicom_slice.row_direction - first.row_direction).max() > 2e-3
@@ -129,7 +144,7 @@ def _check_uniform(folder: Path, slices: Sequence[DicomSlice]) -> None:
 def _remove_repeated_slices(
     folder: Path, slices: list[DicomSlice], image: NDArray[np.float32], normal: NDArray[np.float64]
 ) -> tuple[list[DicomSlice], NDArray[np.float32], int]:
-    """Leave out repeats of a place with the very same pixels; refuse repeats that differ."""
+    """Remove repeated slices of one position with identical pixels; raise if their pixels differ."""
     kept_indices = [0]
     for index in range(1, len(slices)):
         last = kept_indices[-1]
@@ -146,7 +161,7 @@ def _remove_repeated_slices(
 
 
 def _check_slice_spacing(folder: Path, slices: Sequence[DicomSlice], slice_positions: SlicePositions) -> None:
-    """Refuse what interpolation would invent: several slices missing, or places far off an even grid."""
+    """Raise if too many slices are missing, or positions too far off an even grid, to interpolate."""
     if slice_positions.is_even or slice_positions.is_safe_to_resample:
         return
     gap = float(np.diff(slice_positions.measured_mm)[slice_positions.worst_gap_index])
@@ -169,7 +184,7 @@ def _check_slice_spacing(folder: Path, slices: Sequence[DicomSlice], slice_posit
 def _compute_affine(
     folder: Path, slices: Sequence[DicomSlice], normal: NDArray[np.float64], slice_count: int
 ) -> NDArray[np.float64]:
-    """LPS affine of ordered slices over ``count`` even places; refuses a stack that is not right-angled."""
+    """Compute the LPS affine of sorted slices on an even grid; raise if the series is sheared."""
     first, last = slices[0], slices[-1]
     step = (last.position - first.position) / (slice_count - 1)
     unit_normal = normal / np.linalg.norm(normal)
@@ -187,7 +202,7 @@ def _compute_affine(
 
 
 def _resample_to_grid(image: NDArray[np.float32], slice_positions: SlicePositions) -> NDArray[np.float32]:
-    """Slices at the grid's even places, linear between neighbours; a slice that is in place is kept as it is."""
+    """Interpolate slices linearly to the even positions; slices already on the grid are kept unchanged."""
     resampled = np.empty((len(slice_positions.even_mm), *image.shape[1:]), dtype=np.float32)
     for index, position in enumerate(slice_positions.even_mm):
         nearest = int(np.argmin(np.abs(slice_positions.measured_mm - position)))
@@ -204,9 +219,9 @@ def _resample_to_grid(image: NDArray[np.float32], slice_positions: SlicePosition
 
 
 def _count_out_of_order_slices(series: DicomSeries, normal: NDArray[np.float64]) -> int:
-    """At how many slices InstanceNumber runs against the positions, in a series where it else runs with them.
+    """Count the slices whose InstanceNumber contradicts their position, if the other slices agree.
 
-    Numbers that follow another order throughout (the time of an interleaved scan) are no contradiction.
+    If the numbers follow another order throughout (acquisition time of an interleaved scan), return 0.
     """
     position_and_number = [
         (np.dot(frame.position or (0, 0, 0), normal), one.instance_number)
@@ -222,7 +237,7 @@ def _count_out_of_order_slices(series: DicomSeries, normal: NDArray[np.float64])
 def _create_notes(
     series: DicomSeries, removed_count: int, slice_positions: SlicePositions, out_of_order_count: int
 ) -> tuple[str, ...]:
-    """What was mended, in sentences that name no file and no person."""
+    """Describe the corrections, without file names or personal data."""
     kind, notes = series.recognition.kind, []
     if series.copy_count or removed_count:
         notes.append(message("dicom-copies", kind=kind, count=series.copy_count + removed_count))

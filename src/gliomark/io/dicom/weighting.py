@@ -1,4 +1,4 @@
-"""Weighting by physics: what repetition, echo and inversion time make of an MR image at 1.5 and 3 tesla."""
+"""Infer T1, T2 or FLAIR weighting from TR, TE, TI and flip angle at 1.5 and 3 T."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import math
 import re
 from dataclasses import dataclass
 
-from gliomark.io.dicom.facts import HeaderMetadata
+from gliomark.io.dicom.header_metadata import HeaderMetadata
 from gliomark.messages import message
 from gliomark.study import MRSequence
 
-CSF_T1_MS = 4300.0  # of cerebrospinal fluid, much the same at 1.5 and 3 tesla
-CSF_NULL_TOLERANCE = 0.25  # protocols stay within this share of the time that nulls the fluid
+CSF_T1_MS = 4300.0  # cerebrospinal fluid, similar at 1.5 and 3 T
+CSF_NULL_TOLERANCE = 0.25  # share of the nulling TI by which protocols deviate from it
 WHITE_MATTER_T1_MS = 850.0
 MIN_ERNST_RATIO = 1.2
 _PREPARED_T1_NAMES = re.compile(
     r"\*?tfl3d|t1-?tfe|t1-?ffe|mp-?rage", re.IGNORECASE
-)  # sequence names of prepared T1
+)  # magnetisation-prepared T1
 T1, T2, FLAIR = MRSequence.T1, MRSequence.T2, MRSequence.FLAIR
 
 
 @dataclass(frozen=True)
 class WeightingEstimate:
-    """kind: what the timing says (one of ours, another kind, or None for not told).
+    """Weighting inferred from timing.
 
-    plausible: what else of ours the same timing may be; conclusive: whether words against it are overruled.
+    kind: a sequence, another kind of image, or None if undetermined. plausible_sequences: other sequences with the
+    same timing. is_conclusive: whether the timing overrules a contradicting description. reason: the timing in words.
     """
 
     kind: str | None
@@ -34,7 +35,7 @@ class WeightingEstimate:
 
 
 def infer_weighting(metadata: HeaderMetadata) -> WeightingEstimate:
-    """Weighting of one header; ``why`` names the tags and their values."""
+    """Infer the weighting from one header; ``reason`` lists the attributes and their values."""
     found = _infer_from_timing(metadata)
     return WeightingEstimate(
         found.kind, found.is_conclusive, found.plausible_sequences, describe_timing(metadata)
@@ -42,7 +43,7 @@ def infer_weighting(metadata: HeaderMetadata) -> WeightingEstimate:
 
 
 def describe_timing(metadata: HeaderMetadata) -> str:
-    """The timing and technique that the header states, in DICOM's words; else that there is none."""
+    """Format timing and technique from the header with the DICOM terms, or state that there are none."""
     timings = (
         ("TR", metadata.repetition_time_ms),
         ("TE", metadata.echo_time_ms),
@@ -55,7 +56,7 @@ def describe_timing(metadata: HeaderMetadata) -> str:
 
 
 def is_csf_nulled(repetition_time_ms: float, inversion_time_ms: float) -> bool:
-    """Whether an inversion time darkens the fluid: TI = T1 (ln 2 - ln(1 + exp(-TR / T1))), within 25 %."""
+    """Whether TI nulls cerebrospinal fluid: TI = T1 (ln 2 - ln(1 + exp(-TR / T1))) within 25 %; times in ms."""
     nulling_time_ms = CSF_T1_MS * (math.log(2) - math.log1p(math.exp(-repetition_time_ms / CSF_T1_MS)))
     return abs(inversion_time_ms - nulling_time_ms) <= CSF_NULL_TOLERANCE * nulling_time_ms
 
@@ -80,7 +81,7 @@ def _infer_from_timing(metadata: HeaderMetadata) -> WeightingEstimate:
 
 
 def _infer_from_partial_timing(metadata: HeaderMetadata) -> WeightingEstimate:
-    """One timing missing or both: the other still rules something out."""
+    """Infer what TR or TE alone, or TI, still excludes."""
     possible = {T1, T2, FLAIR}
     if metadata.echo_time_ms is not None:
         possible &= (
@@ -96,13 +97,15 @@ def _infer_from_partial_timing(metadata: HeaderMetadata) -> WeightingEstimate:
 def _infer_from_long_echo(
     metadata: HeaderMetadata, repetition_time_ms: float, inversion_time_ms: float
 ) -> WeightingEstimate:
-    """Echo of 60 ms and more: T2, or FLAIR where an inversion darkens the fluid."""
+    """TE of 60 ms or more: T2, or FLAIR if an inversion pulse nulls cerebrospinal fluid."""
     if "GR" in metadata.scanning_sequence and "SE" not in metadata.scanning_sequence:
         return WeightingEstimate("T2*", True)
     if inversion_time_ms >= 1400:
         if repetition_time_ms >= 3500 and is_csf_nulled(repetition_time_ms, inversion_time_ms):
             return WeightingEstimate(FLAIR, True)
-        return WeightingEstimate(None, False, frozenset({FLAIR}))  # double inversion looks so too
+        return WeightingEstimate(
+            None, False, frozenset({FLAIR})
+        )  # double inversion recovery has the same timing
     if inversion_time_ms:
         return WeightingEstimate("STIR" if inversion_time_ms <= 400 else "unknown", True)
     if repetition_time_ms < 1500:
@@ -117,14 +120,14 @@ def _infer_from_long_echo(
         return WeightingEstimate(T2, True)
     if metadata.scanning_sequence:
         return WeightingEstimate(T2, True, frozenset({FLAIR}))
-    # No inversion time and no technique: a FLAIR whose tags were stripped looks just the same.
+    # Without TI and technique, a FLAIR whose attributes were removed has the same timing.
     return WeightingEstimate(None, True, frozenset({T2, FLAIR}))
 
 
 def _infer_from_gradient_echo(
     metadata: HeaderMetadata, repetition_time_ms: float, inversion_time_ms: float
 ) -> WeightingEstimate:
-    """Gradient echo of up to 35 ms: spoiled or prepared for T1, else T2*, angiography, steady state."""
+    """Gradient echo with TE up to 35 ms: spoiled or prepared T1, else T2*, angiography or steady state."""
     if metadata.echo_time_ms is not None and metadata.echo_time_ms > 12:
         return WeightingEstimate("T2*", True)
     if inversion_time_ms and repetition_time_ms >= 4000:
@@ -144,7 +147,9 @@ def _infer_from_gradient_echo(
             T1 if _is_spoiled_t1(metadata, repetition_time_ms) else None, False, frozenset({T1})
         )
     if repetition_time_ms <= 50:
-        return WeightingEstimate(None, False, frozenset({T1}))  # angiography by inflow has the same timing
+        return WeightingEstimate(
+            None, False, frozenset({T1})
+        )  # time-of-flight angiography has the same timing
     if repetition_time_ms <= 1200 and flip_angle is not None:
         return WeightingEstimate(T1 if flip_angle >= 50 else "T2*", flip_angle >= 60 or flip_angle < 50)
     if (
@@ -158,7 +163,7 @@ def _infer_from_gradient_echo(
 
 
 def _is_spoiled_t1(metadata: HeaderMetadata, repetition_time_ms: float) -> bool:
-    """A fast 3-D spoiled echo weighs T1 when its flip angle is well over the Ernst angle of white matter."""
+    """Whether a fast 3-D spoiled gradient echo is T1-weighted: flip angle well above white matter's Ernst angle."""
     ernst_angle = math.degrees(math.acos(math.exp(-repetition_time_ms / WHITE_MATTER_T1_MS)))
     is_t1_flip_angle = (
         metadata.flip_angle is not None and MIN_ERNST_RATIO * ernst_angle <= metadata.flip_angle <= 40
@@ -174,7 +179,7 @@ def _is_spoiled_t1(metadata: HeaderMetadata, repetition_time_ms: float) -> bool:
 def _infer_from_short_echo(
     metadata: HeaderMetadata, repetition_time_ms: float, inversion_time_ms: float
 ) -> WeightingEstimate:
-    """Spin echo (or not said) of up to 35 ms: T1 by short recovery or by inversion, else proton density."""
+    """Spin echo (or unstated technique) with TE up to 35 ms: T1 by short TR or inversion, else proton density."""
     if inversion_time_ms:
         if inversion_time_ms < 300:
             return WeightingEstimate("STIR", True)

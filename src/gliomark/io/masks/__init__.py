@@ -1,4 +1,4 @@
-"""A patient's lesion masks: volumes, DICOM segmentations and structure sets, annotated pictures.
+"""Read a patient's lesion masks: volumes, DICOM segmentations and structure sets, annotated pictures.
 
 Layout of a patient's mask folder::
 
@@ -6,8 +6,9 @@ Layout of a patient's mask folder::
     <patient>/<sequence>/<slice>.xml    labelImg (VOC) or LabelMe (.json), named after the slice
     <patient>/<rater>/...               the same for one of several raters
 
-A subfolder is a rater unless its name says a sequence or a mask, or is a DICOM UID. The name written in a DICOM
-mask goes before the folder's. Raters leave this module as "rater 1", "rater 2", in order of their names.
+A subfolder names a rater unless its name is a sequence, a word for masks or a DICOM UID. A rater's name stored in a
+DICOM mask takes precedence over the folder name. Results contain only "rater 1", "rater 2", numbered in alphabetical
+order of the real names.
 """
 
 from __future__ import annotations
@@ -24,15 +25,8 @@ from numpy.typing import NDArray
 
 from gliomark.geometry import is_on_lattice
 from gliomark.io.dicom import is_dicom_file
-from gliomark.io.mask_place import check_mask_position, compute_share_inside
-from gliomark.io.masks.contours import (
-    MAX_OFF_PLANE_SLICES,
-    compute_off_plane_distance,
-    read_lesion_contours,
-    read_referenced_series_uid,
-    read_structure_set,
-)
-from gliomark.io.masks.dicom import (
+from gliomark.io.mask_position import check_mask_position, compute_share_inside
+from gliomark.io.masks.dicom_segmentations import (
     DAMAGED_KIND,
     check_frame_of_reference,
     is_gliomark_result,
@@ -40,12 +34,24 @@ from gliomark.io.masks.dicom import (
     read_segmentation,
     read_series_description,
 )
-from gliomark.io.masks.files import find_mask_kind, find_masks, get_file_stem
-from gliomark.io.masks.overlay import RaterAgreement, compute_agreement, compute_rater_agreement, unite_masks
-from gliomark.io.masks.pictures import read_annotations
-from gliomark.io.masks.rules import LesionMask, NoLesionRegionError
+from gliomark.io.masks.mask_files import find_mask_kind, find_masks, get_file_stem
+from gliomark.io.masks.picture_annotations import read_annotations
+from gliomark.io.masks.rater_agreement import (
+    RaterAgreement,
+    compute_agreement,
+    compute_rater_agreement,
+    unite_masks,
+)
+from gliomark.io.masks.region_names import LesionMask, NoLesionRegionError
+from gliomark.io.masks.structure_sets import (
+    MAX_OFF_PLANE_SLICES,
+    compute_off_plane_distance,
+    read_lesion_contours,
+    read_referenced_series_uid,
+    read_structure_set,
+)
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, split_words
-from gliomark.io.nifti import read_lesion_mask
+from gliomark.io.volumes import read_lesion_mask
 from gliomark.messages import Message, message
 from gliomark.study import GliomarkError, MRSequence, Series, SourceImage
 
@@ -65,7 +71,8 @@ __all__ = [
     "unite_masks",
 ]
 
-# Where a mask lies on the grid of several sequences: METHOD draws on T2 first and matches on T1C.
+# Order of preference for a mask that matches the grid of several sequences: the method (docs/method.md) segments on T2
+# first and compares with T1C.
 _SEQUENCE_PRIORITY = (MRSequence.T2, MRSequence.T1C, MRSequence.FLAIR, MRSequence.T1)
 _RATER_NAME_PATTERN = re.compile(
     r"(?:rater|reader|observer|annotator|doctor|医师|医生)[ _-]?[^\W_]+", re.IGNORECASE
@@ -75,7 +82,7 @@ MIN_SHARE_INSIDE = 0.9
 
 @dataclass(frozen=True, eq=False)
 class _RaterMask:
-    """A mask with its rater's real name, which must not leave this module."""
+    """A mask with its rater's real name, which is personal data and must not leave this module."""
 
     rater_name: str
     mask: LesionMask
@@ -83,7 +90,10 @@ class _RaterMask:
 
 @dataclass(frozen=True, eq=False)
 class SeriesGrid:
-    """A series without its grey values, at which no reader of masks looks and which need not travel to it."""
+    """Geometry of a series without its pixels; mask readers need nothing else.
+
+    shape: (slices, rows, columns). affine: ``(4, 4)``, LPS mm. The other fields are as in ``Series``.
+    """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
@@ -94,13 +104,14 @@ class SeriesGrid:
 
     @staticmethod
     def from_series(series: Series) -> SeriesGrid:
+        """Take the geometry of a series."""
         slices, rows, columns = series.image.shape
         metadata = series.affine, series.slice_names, series.source, series.source_images, series.is_oriented
         return SeriesGrid((slices, rows, columns), *metadata)
 
     @property
     def blank_series(self) -> Series:
-        """The series, black."""
+        """A ``Series`` of zeros ``(slice, row, column)`` on this grid."""
         return Series(
             np.zeros(self.shape, np.float32),
             self.affine,
@@ -122,16 +133,36 @@ def read_masks(
     sequences_by_uid: Mapping[str, MRSequence] | None = None,
     rater_labels: Mapping[str, str] | None = None,
 ) -> tuple[LesionMask, ...]:
-    """All masks of one patient, rater by rater; those of one rater are still to be OR-ed (see ``unite``).
+    """Read all masks of one patient. Masks of one rater are not merged; use ``unite_masks``.
 
-    folder: the patient's mask folder, if there is one; files: DICOM masks that lie elsewhere, among the images.
-    uids: SeriesInstanceUID to sequence, so that a DICOM mask finds the series it refers to; without it the
-    geometry decides. raters: real name to what it is called here, "rater 1" and so on by name within the
-    patient where it is not given (see ``rater_names``).
+    DICOM masks without a lesion region (ventricles, brain) are skipped if another mask has one.
 
-    DICOM masks without a lesion region (ventricles, brain) are passed over where another mask has one.
+    Parameters
+    ----------
+    folder
+        The patient's mask folder, None if there is none.
+    series
+        The patient's series, by sequence.
+    files
+        DICOM masks outside that folder, for example among the images.
+    sequences_by_uid
+        Sequence of each SeriesInstanceUID, to find the series that a DICOM mask refers to; if it is not given, the
+        geometry decides.
+    rater_labels
+        Label of each rater's real name (see ``list_rater_names``). Without it, the patient's raters are numbered
+        "rater 1", "rater 2" in order of their names.
 
-    Raises: GliomarkError for a damaged mask, one that fits no series, or one that lies outside all of them.
+    Returns
+    -------
+    tuple of LesionMask
+        In order of rater and source.
+
+    Raises
+    ------
+    InputError
+        If a mask is damaged, fits no series, or lies outside all of them.
+    NoLesionRegionError
+        If there are only DICOM masks without a lesion region.
     """
     mask_files = () if folder is None else find_masks(folder)
     errors: list[NoLesionRegionError] = []
@@ -157,7 +188,7 @@ def read_masks_on_grids(
     files: Sequence[Path],
     sequences_by_uid: Mapping[str, MRSequence],
 ) -> tuple[LesionMask, ...]:
-    """``read_masks`` of series whose grey values lie in another process."""
+    """Read masks as ``read_masks`` does, given only the geometry of the series (used in a reader process)."""
     return read_masks(
         folder,
         {name: one.blank_series for name, one in grids.items()},
@@ -167,7 +198,7 @@ def read_masks_on_grids(
 
 
 def list_rater_names(folder: Path) -> tuple[str, ...]:
-    """Real names of the raters of one patient's masks: personal data, for a key that is kept apart."""
+    """List the real names of one patient's raters. They are personal data: store them apart from the masks."""
     return tuple(sorted({_find_rater_name(folder, file) for file in find_masks(folder)} - {""}))
 
 
@@ -183,7 +214,7 @@ def _read_mask_files(
     sequences_by_uid: Mapping[str, MRSequence],
     errors: list[NoLesionRegionError],
 ) -> Iterator[_RaterMask]:
-    """Every mask that is a file of its own; what has no lesion (a ventricles' SEG) is added to ``others``."""
+    """Read each mask that is one file; masks without a lesion (such as a SEG of the ventricles) go to ``errors``."""
     for file in files:
         try:
             mask = _read_mask_file(file, series, sequences_by_uid)
@@ -224,7 +255,7 @@ def _read_mask_volume(file: Path) -> LesionMask:
 
 
 def _remove_file_name(note: str, file: Path) -> str:
-    """A note without the file's name, which may be a patient's."""
+    """Remove the file name from a note: it may contain a patient's name."""
     if isinstance(note, Message):
         return message(note.code, **{**note.parameters, "file": "file"})
     return note.replace(file.name, "file")
@@ -233,7 +264,7 @@ def _remove_file_name(note: str, file: Path) -> str:
 def _read_annotated_pictures(
     folder: Path | None, files: Sequence[Path], series: Mapping[MRSequence, Series]
 ) -> Iterator[_RaterMask]:
-    """Annotation files grouped by rater and sequence, one mask each."""
+    """Read annotated pictures, one mask per rater and sequence."""
     groups: dict[tuple[str, MRSequence], dict[str, Path]] = defaultdict(dict)
     for file in (file for file in files if find_mask_kind(file) == "annotation"):
         sequence = next(
@@ -250,11 +281,11 @@ def _read_annotated_pictures(
         yield _RaterMask(rater, read_annotations(slices, series[sequence], sequence))
 
 
-# ---- who drew it ------------------------------------------------------------------------------------
+# ---- raters -----------------------------------------------------------------------------------------
 
 
 def _find_rater_name(folder: Path | None, file: Path) -> str:
-    """A rater's real name: as the DICOM file says, else the subfolder's, else a word such as ``rater2``."""
+    """Find a rater's real name: in the DICOM file, else the subfolder, else a file name word such as ``rater2``."""
     named, label = read_rater_and_label(file) if is_dicom_file(file) else ("", "")
     subfolder = next((name for name in _list_parent_folders(folder, file) if _is_rater_folder(name)), "")
     in_name = _RATER_NAME_PATTERN.search(get_file_stem(file))
@@ -273,18 +304,18 @@ def _is_rater_folder(name: str) -> bool:
 
 
 def _list_parent_folders(folder: Path | None, file: Path) -> list[str]:
-    """The subfolders of the patient's mask folder that lead to a file; none for a file that lies elsewhere."""
+    """List the subfolders between the patient's mask folder and a file; empty for a file outside it."""
     inside = folder is not None and file.is_relative_to(folder)
     return list(file.relative_to(cast(Path, folder)).parts[:-1]) if inside else []
 
 
-# ---- where it lies ----------------------------------------------------------------------------------
+# ---- position ---------------------------------------------------------------------------------------
 
 
 def _find_contour_sequence(
     file: Path, series: Mapping[MRSequence, Series], sequences_by_uid: Mapping[str, MRSequence]
 ) -> MRSequence:
-    """The series that contours refer to, else the one in whose slices they lie best."""
+    """Find the series that contours refer to, else the one whose slices they match best."""
     stated = sequences_by_uid.get(read_referenced_series_uid(file))
     if stated is not None and stated in series:
         return stated
@@ -306,7 +337,7 @@ def _find_contour_sequence(
 def _find_mask_sequence(
     folder: Path | None, mask: LesionMask, series: Mapping[MRSequence, Series]
 ) -> MRSequence | None:
-    """The sequence whose grid the mask shares, a name deciding between several; None where it shares none."""
+    """Find the sequence with the grid of the mask; names decide between several. None if there is none."""
     same = [
         name for name in _SEQUENCE_PRIORITY if name in series and _has_same_grid(mask.series, series[name])
     ]
@@ -324,7 +355,7 @@ def _has_same_grid(mask: Series, series: Series) -> bool:
 
 
 def _add_position_notes(mask: LesionMask, series: Mapping[MRSequence, Series]) -> LesionMask:
-    """The mask with what its reader should know about its place."""
+    """Add notes on the mask's position relative to the series."""
     notes = list(mask.notes)
     share = compute_share_inside(mask.series, series, mask.sequence) if mask.series.image.any() else 1.0
     if share < MIN_SHARE_INSIDE:

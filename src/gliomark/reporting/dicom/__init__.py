@@ -1,6 +1,6 @@
-"""Results as DICOM, in the study they came from: segmentation, structured report and the report as PDF.
+"""Results as DICOM in the study of the source images: segmentation, structured report and PDF report.
 
-What is written and by which codes: ``docs/dicom.md``.
+``docs/dicom.md`` lists the objects and their codes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from highdicom import UID
 from pydicom.dataset import Dataset
 
-from gliomark.reporting.dicom.encapsulated import create_encapsulated_pdf
-from gliomark.reporting.dicom.segmentation import create_lesion_segmentation
-from gliomark.reporting.dicom.sources import check_dicom_source, read_source_headers
-from gliomark.reporting.dicom.structured import create_structured_report
-from gliomark.reporting.masks import resample_mask_to_source_images, select_reference_sequence
-from gliomark.reporting.pdf import render_pdf
-from gliomark.reporting.text import Language
+from gliomark.reporting.dicom.encapsulated_pdf import create_encapsulated_pdf
+from gliomark.reporting.dicom.lesion_segmentation import create_lesion_segmentation
+from gliomark.reporting.dicom.source_headers import check_dicom_source, read_source_headers
+from gliomark.reporting.dicom.structured_report import create_structured_report
+from gliomark.reporting.mask_files import resample_mask_to_source_images, select_reference_sequence
+from gliomark.reporting.pdf_report import render_pdf
+from gliomark.reporting.report_texts import Language
 from gliomark.study import MRSequence, Prediction
 
 __all__ = ["DICOM_FILES", "create_dicom_results", "check_dicom_source", "write_dicom_results"]
@@ -30,24 +30,44 @@ DICOM_FILES = ("segmentation.dcm", "report.dcm", "report_pdf.dcm")
 def create_dicom_results(
     prediction: Prediction, language: Language = "en", *, pdf: bytes | None = None
 ) -> Mapping[str, Dataset]:
-    """The results by file name; without a lesion on the reference series there is no ``segmentation.dcm``.
+    """Create the DICOM objects of a prediction.
 
-    The source files must still lie where they were read. pdf: what ``render_pdf`` gave, if it is at hand.
+    The source files must still exist.
 
-    Raises: GliomarkError for a patient who did not come as DICOM, or whose files state no study or place.
+    Parameters
+    ----------
+    prediction
+        Prediction of a patient whose images were read from DICOM.
+    language
+        Language of the texts: "en" or "zh".
+    pdf
+        Result of ``render_pdf`` in the same language; None: it is rendered here.
+
+    Returns
+    -------
+    Mapping[str, Dataset]
+        Datasets by file name; ``segmentation.dcm`` is missing without a lesion on the reference series.
+
+    Raises
+    ------
+    InputError
+        If the images were not read from DICOM, or the files lack a UID that the results need.
     """
     check_dicom_source(prediction.study)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
-        )  # highdicom doubts names such as 王伟, which are as the hospital wrote them
+        )  # highdicom warns about names such as 王伟, which are copied as the hospital wrote them
         return _create_datasets(prediction, language, pdf)
 
 
 def write_dicom_results(
     prediction: Prediction, folder: Path, language: Language = "en", pdf: bytes | None = None
 ) -> list[str]:
-    """Write ``dicom_results`` into a folder that is there; the files' names."""
+    """Write the DICOM objects into an existing folder and return the file names.
+
+    pdf: result of ``render_pdf``; None: it is rendered here.
+    """
     results = create_dicom_results(prediction, language, pdf=pdf)
     for name, dataset in results.items():
         dataset.save_as(folder / name, enforce_file_format=True)
@@ -76,5 +96,5 @@ def _read_sequence_datasets(prediction: Prediction, sequence: MRSequence) -> tup
 
 
 def _list_shown_sequences(prediction: Prediction) -> list[MRSequence]:
-    """The series that the networks were shown."""
+    """Return the sequences that the networks used."""
     return [name for name in prediction.study.series if name in prediction.stack.images]

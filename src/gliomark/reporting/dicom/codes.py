@@ -1,6 +1,6 @@
-"""The codes of the results. Standard ones say what was done; a marker's level is said by our own scheme alone,
+"""Codes of the DICOM results.
 
-so that no reader can take a prediction for a measured pathology.
+Marker levels use the private scheme only, so that no system mistakes a prediction for a pathology result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LANGUAGE_CODES = {
 
 
 def create_private_code(value: str, meaning: str) -> CodedConcept:
-    """A code of our own scheme; a meaning has 64 characters at most."""
+    """Create a code of the private scheme; the meaning is cut to the 64 characters that DICOM allows."""
     return CodedConcept(
         re.sub(r"[\s\\]+", "-", value.strip()), PRIVATE_SCHEME, meaning.replace("\\", "/")[:64]
     )

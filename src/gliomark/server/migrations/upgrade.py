@@ -1,4 +1,4 @@
-"""A database brought to this version's layout when it is opened: all of it or nothing, by one server at a time."""
+"""Upgrade a database to the current schema when it is opened: in one transaction, by one server at a time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from gliomark.messages import message
 from gliomark.study import GliomarkError
 
-ADVISORY_LOCK_KEY = (
-    0x676C696F  # of PostgreSQL, held while the layout changes; any number that nobody else takes
-)
-READ_ONLY_OPTION = "gliomark_reads"  # marks transactions that write nothing
-# before layouts were numbered: columns by which one is known, the newest first
+# PostgreSQL advisory lock, held during an upgrade; an arbitrary number ("glio")
+ADVISORY_LOCK_KEY = 0x676C696F
+READ_ONLY_OPTION = "gliomark_reads"  # marks read-only transactions
+# columns that identify a schema from before revisions were numbered, newest first
 UNNUMBERED_LAYOUTS = {
     "0003": {"studies": {"correction", "step"}, "deliveries": {"due"}},
     "0002": {"studies": {"correction"}, "deliveries": {"due"}},
@@ -30,8 +29,13 @@ UNNUMBERED_LAYOUTS = {
 
 
 def upgrade_database(engine: Engine, metadata: MetaData) -> None:
-    """Make the tables, or bring old ones to the newest revision. Raises GliomarkError for a database of a newer
-    version, for others of the same names, and where it fails; the database is as it was then."""
+    """Create the tables, or upgrade them to the newest revision; after an error the database is unchanged.
+
+    Raises
+    ------
+    ConfigurationError
+        If the database is of a newer version, holds foreign tables of the same names, or the upgrade fails.
+    """
     script = ScriptDirectory(str(Path(__file__).parent))
     with engine.execution_options(**{READ_ONLY_OPTION: True}).connect() as connection:
         if _find_revision(connection, script) == script.get_current_head():
@@ -46,7 +50,7 @@ def upgrade_database(engine: Engine, metadata: MetaData) -> None:
 
 
 def _run_migrations(connection: Connection, script: ScriptDirectory) -> None:
-    """Asked again what there is: another server may have been faster."""
+    """Run the missing revisions; the revision is read again, because another server may have upgraded meanwhile."""
     if _find_revision(connection, script) is None and (layout := _find_unnumbered_revision(connection)):
         MigrationContext.configure(connection).stamp(script, layout)
     environment = EnvironmentContext(
@@ -58,7 +62,13 @@ def _run_migrations(connection: Connection, script: ScriptDirectory) -> None:
 
 
 def _find_revision(connection: Connection, script: ScriptDirectory) -> str | None:
-    """None where there is no number. Raises GliomarkError for one that this version does not know."""
+    """Return the database's revision number; None if it has none.
+
+    Raises
+    ------
+    ConfigurationError
+        If the revision is not known to this version.
+    """
     current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in {one.revision for one in script.walk_revisions()}:
         raise GliomarkError(message("database-newer"))
@@ -66,8 +76,13 @@ def _find_revision(connection: Connection, script: ScriptDirectory) -> str | Non
 
 
 def _find_unnumbered_revision(connection: Connection) -> str | None:
-    """The revision that tables without a number have; None where there are none of ours. Raises GliomarkError for
-    others of the same names."""
+    """Return the revision of tables without a number; None if there are no such tables.
+
+    Raises
+    ------
+    ConfigurationError
+        If the tables are not gliomark's.
+    """
     inspector = inspect(connection)
     columns = {
         table: {c["name"] for c in inspector.get_columns(table)} for table in inspector.get_table_names()
@@ -83,7 +98,13 @@ def _find_unnumbered_revision(connection: Connection) -> str | None:
 
 
 def _check_columns(connection: Connection, metadata: MetaData) -> None:
-    """Raises GliomarkError for tables that would fail at every call."""
+    """Check that all tables have the expected columns.
+
+    Raises
+    ------
+    ConfigurationError
+        If they do not.
+    """
     inspector = inspect(connection)
     for name, table in metadata.tables.items():
         columns = (
@@ -95,8 +116,11 @@ def _check_columns(connection: Connection, metadata: MetaData) -> None:
 
 @contextmanager
 def _open_exclusive_transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction that no other server's can overtake. SQLite, where a table is altered by making it anew, must not
-    take that for the removal of what others refer to."""
+    """One transaction that excludes upgrades by other servers.
+
+    In SQLite, foreign keys are not enforced meanwhile: recreating a table would count as deleting the referenced
+    rows.
+    """
     with engine.connect() as connection:
         is_sqlite = engine.dialect.name == "sqlite"
         dbapi_connection = connection.connection.dbapi_connection

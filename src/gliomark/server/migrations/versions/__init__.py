@@ -1,1 +1,1 @@
-"""One file per revision, see ``gliomark.server.migrations``."""
+"""One module per revision, see ``gliomark.server.migrations``."""

@@ -1,11 +1,11 @@
-"""Studies, jobs, truths, tokens and the audit log."""
+"""Studies, jobs, pathology results, tokens and the audit log."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-from gliomark.server.migrations.guard import protect_audit_log
+from gliomark.server.migrations.audit_protection import protect_audit_log
 
 revision = "0001"
 down_revision = None
@@ -14,6 +14,7 @@ TIMESTAMP_TYPE = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    """Create the tables."""
     op.create_table(
         "studies",
         sa.Column("id", sa.String(36), primary_key=True),

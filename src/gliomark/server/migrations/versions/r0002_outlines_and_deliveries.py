@@ -1,6 +1,6 @@
-"""Which outline an answer rests on, and what is owed to archives.
+"""The hash of the mask that a prediction used, and the deliveries to archives.
 
-An outline that was corrected before is kept as a file only; the data folder's own migration enters its hash.
+Masks corrected before this revision exist only as files; the migration of the data folder enters their hashes.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from gliomark.server.migrations.guard import protect_audit_log, unprotect_audit_log
+from gliomark.server.migrations.audit_protection import protect_audit_log, unprotect_audit_log
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Add the columns and the table of deliveries."""
     op.add_column("studies", sa.Column("correction", sa.String(64), nullable=False, server_default=""))
     with op.batch_alter_table("studies") as studies:
         studies.drop_column("corrected")
@@ -28,5 +29,5 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("due", sa.DateTime(timezone=True), nullable=False),
     )
-    unprotect_audit_log()  # the first tables of some knew nothing of INSERT OR REPLACE
+    unprotect_audit_log()  # early databases lack the trigger for INSERT OR REPLACE
     protect_audit_log()

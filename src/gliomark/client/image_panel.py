@@ -1,0 +1,479 @@
+"""Central panel: both sequences side by side, scrolled together, and the tools to correct the outline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QKeyEvent, QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QSizePolicy, QSlider, QWidget
+
+from gliomark.client.mask_editor import Mask, MaskEditor
+from gliomark.client.slice_strip import SliceStrip
+from gliomark.client.slice_view import DrawingTool, GreyWindow, SliceView, compute_grey_window
+from gliomark.client.state import ClientState
+from gliomark.client.widgets import (
+    create_button,
+    create_column,
+    create_frame,
+    create_label,
+    create_row,
+    create_tool_button,
+)
+
+SLICES_PER_PAGE = 5
+MINIMUM_TOOLBAR_WIDTH = 520
+ICON_WITH_TEXT = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
+CROP_MARGIN_PIXELS = 8
+SLICE_STEP_BY_KEY = {
+    Qt.Key.Key_Left: -1,
+    Qt.Key.Key_Down: -1,
+    Qt.Key.Key_Right: 1,
+    Qt.Key.Key_Up: 1,
+    Qt.Key.Key_PageDown: -SLICES_PER_PAGE,
+    Qt.Key.Key_PageUp: SLICES_PER_PAGE,
+    Qt.Key.Key_Home: -(10**6),
+    Qt.Key.Key_End: 10**6,
+}
+
+
+class ImagePanel(QWidget):
+    """Panel with the slices of a study and the drawing tools.
+
+    ``prediction_requested``: predict with the user's outline. ``revert_requested``: restore the model's outline.
+    ``supplied_mask_requested``: load the mask supplied with the images.
+    """
+
+    prediction_requested = Signal()
+    revert_requested = Signal()
+    supplied_mask_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.mask_editor = MaskEditor(self)
+        self.mask_editor.changed.connect(self._update_segmentation)
+        self._slices: dict[str, list[NDArray[np.float32] | None]] = {}
+        self._lowest_grey: dict[str, float] = {}
+        self._heatmap: NDArray[np.uint8] | None = None
+        self._state = ClientState()
+        self._study_id = ""
+        self.views = (SliceView(), SliceView())
+        self.placeholder = create_label("blank")
+        self.placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._create_tool_buttons()
+        self._create_slice_controls()
+        self._lay_out()
+        for view in self.views:
+            view.wheel_turned.connect(self.step_slices)
+            view.stroke_drawn.connect(self._paint_stroke)
+            view.stroke_finished.connect(lambda: self.mask_editor.finish_stroke(self.index))
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    # ---- widgets ----------------------------------------------------------------------------------------
+
+    def _create_tool_buttons(self) -> None:
+        self.reset_contrast_button = create_tool_button(self._reset_grey_windows, "window", shows_text=True)
+        self.segmentation_toggle = create_tool_button(
+            self._update_segmentation, "outline", is_checkable=True, shows_text=True
+        )
+        self.segmentation_toggle.setChecked(True)
+        self.opacity_slider = _create_slider(10, 100, 85)
+        self.opacity_slider.valueChanged.connect(self._update_segmentation)
+        self.brush_button = create_tool_button(
+            lambda: self._select_tool("brush"), "brush", is_checkable=True, shows_text=True
+        )
+        self.eraser_button = create_tool_button(
+            lambda: self._select_tool("eraser"), "eraser", is_checkable=True, shows_text=True
+        )
+        self.brush_size_slider = _create_slider(1, 25, 5)
+        self.brush_size_slider.valueChanged.connect(self._update_view_tools)
+        self.undo_button = create_tool_button(lambda: self._show_slice_at(self.mask_editor.undo()), "undo")
+        self.redo_button = create_tool_button(lambda: self._show_slice_at(self.mask_editor.redo()), "redo")
+        QShortcut(QKeySequence.StandardKey.Undo, self, self.undo_button.click)
+        QShortcut(QKeySequence.StandardKey.Redo, self, self.redo_button.click)
+        QShortcut(
+            QKeySequence("["),
+            self,
+            lambda: self.brush_size_slider.setValue(self.brush_size_slider.value() - 1),
+        )
+        QShortcut(
+            QKeySequence("]"),
+            self,
+            lambda: self.brush_size_slider.setValue(self.brush_size_slider.value() + 1),
+        )
+        self._drawing_buttons = QButtonGroup(self)
+        self._drawing_buttons.setExclusive(False)
+        self._drawing_buttons.addButton(self.brush_button)
+        self._drawing_buttons.addButton(self.eraser_button)
+
+    def _create_slice_controls(self) -> None:
+        self.previous_button = create_tool_button(lambda: self.step_slices(-1), "previous")
+        self.next_button = create_tool_button(lambda: self.step_slices(1), "next")
+        self.slice_strip = SliceStrip()
+        self.slice_strip.valueChanged.connect(self._show_slice)
+        self.position_label = create_label("soft", wraps=False)
+        self.position_label.setMinimumWidth(140)
+        self.position_label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.hint_label = create_label("faint")
+        self.predict_button = create_button(self.prediction_requested.emit, "primary")
+        self.revert_button = create_button(self.revert_requested.emit)
+        self.supplied_mask_button = create_button(self.supplied_mask_requested.emit)
+
+    def _lay_out(self) -> None:
+        self._opacity_label, self._brush_size_label = (
+            create_label("faint", wraps=False),
+            create_label("faint", wraps=False),
+        )
+        toolbar_layout = create_row(
+            self.reset_contrast_button,
+            10,
+            self.segmentation_toggle,
+            self._opacity_label,
+            self.opacity_slider,
+            10,
+            self.brush_button,
+            self.eraser_button,
+            self._brush_size_label,
+            self.brush_size_slider,
+            10,
+            self.undo_button,
+            self.redo_button,
+            None,
+            spacing=6,
+        )
+        views_layout = QHBoxLayout()
+        views_layout.setSpacing(6)
+        views_layout.addWidget(self.placeholder, 1)
+        for view in self.views:
+            views_layout.addWidget(view, 1)
+        slice_row = create_row(self.previous_button, self.slice_strip, self.next_button, self.position_label)
+        action_row = create_row(
+            self.hint_label, self.supplied_mask_button, self.revert_button, self.predict_button
+        )
+        action_row.setStretch(0, 1)
+        self._toolbar_layout = toolbar_layout
+        toolbar = create_frame("bar", toolbar_layout, 8)
+        # may become narrower than its texts; the buttons then show icons only
+        toolbar.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        toolbar.setMinimumWidth(MINIMUM_TOOLBAR_WIDTH)
+        slice_bar = create_frame("bar", create_column(slice_row, action_row), 10)
+        slice_bar.setMinimumHeight(122)
+        panel_layout = create_column(toolbar, views_layout, slice_bar, spacing=6)
+        panel_layout.setStretch(1, 1)
+        self.setLayout(panel_layout)
+
+    # ---- public interface -------------------------------------------------------------------------------
+
+    def render_state(self, state: ClientState) -> None:
+        """Update texts, marked slices and enabled controls; a new study clears the views."""
+        self._state = state
+        self._load_study(state)
+        self._retranslate_ui()
+        self.slice_strip.mark_slices(state.list_lesion_areas(), state.collect_used_slice_indices())
+        is_ready = state.is_study_ready
+        for part in (
+            self.reset_contrast_button,
+            self.segmentation_toggle,
+            self.opacity_slider,
+            self.brush_button,
+            self.eraser_button,
+            self.brush_size_slider,
+            self.slice_strip,
+        ):
+            part.setEnabled(is_ready)
+        self.placeholder.setVisible(not is_ready)
+        for view in self.views:
+            view.setVisible(is_ready)
+        self._show_slice()
+
+    def set_slice(self, sequence: str, index: int, image: NDArray[np.float32]) -> None:
+        """Add one prepared slice ``(row, column)``; the first and the last of a sequence set window and crop."""
+        slices = self._slices[sequence]
+        is_first = all(one is None for one in slices)
+        slices[index] = image
+        if is_first or all(one is not None for one in slices):
+            self._reset_grey_window(list(self._slices).index(sequence))
+            self._crop_to_brain()
+        if index == self.index:
+            self._show_slice()
+
+    def set_heatmap(self, heatmap: NDArray[np.uint8] | None) -> None:
+        """Show a Grad-CAM heatmap ``(slice, 240, 240)`` over the images; None hides it."""
+        self._heatmap = heatmap
+        self._show_slice()
+
+    def show_nearest_slice(self, slice_indices: frozenset[int]) -> None:
+        """Show the nearest of these slices, unless one of them is shown already."""
+        if slice_indices and self.index not in slice_indices:
+            self.slice_strip.setValue(min(slice_indices, key=lambda index: abs(index - self.index)))
+
+    def step_slices(self, offset: int) -> None:
+        """Move by a number of slices, up to the first or last."""
+        self.slice_strip.setValue(max(0, min(self.slice_strip.maximum(), self.index + offset)))
+
+    @property
+    def is_user_segmentation(self) -> bool:
+        """Whether the outline shown was drawn or edited by the user."""
+        return self.mask_editor.is_edited or self._is_result_from_user_segmentation()
+
+    @property
+    def index(self) -> int:
+        """Index of the slice shown."""
+        return self.slice_strip.value()
+
+    # ---- rendering --------------------------------------------------------------------------------------
+
+    def _load_study(self, state: ClientState) -> None:
+        study = state.study if state.is_study_ready else None
+        study_id = study["id"] if study else ""
+        if study_id == self._study_id:
+            return
+        self._study_id = study_id
+        count = study["shape"][0] if study else 0
+        sequences = list(study["sequences"]) if study else []
+        self._slices = {sequence: [None] * count for sequence in sequences}
+        self._lowest_grey = (
+            {sequence: float(study["grey"][sequence]["low"]) for sequence in sequences} if study else {}
+        )
+        self._heatmap = None
+        self._select_tool("none")
+        self.mask_editor.load_mask(np.zeros((count, 240, 240), bool))
+        self.slice_strip.setRange(0, max(0, count - 1))
+        self.slice_strip.setValue(count // 2)
+
+    def _show_slice(self) -> None:
+        names = self._state.study["slice_names"] if self._state.is_study_ready and self._state.study else []
+        for view, sequence in zip(self.views, self._get_sequence_pair(), strict=True):
+            slices = self._slices.get(sequence, [])
+            view.title = self._format_view_title(sequence)
+            view.show_image(slices[self.index] if slices else None)
+            has_heatmap = self._heatmap is not None and self.index < len(self._heatmap)
+            view.show_heatmap(
+                self._heatmap[self.index] if self._heatmap is not None and has_heatmap else None, 0.85
+            )
+        self.previous_button.setEnabled(bool(names) and self.index > 0)
+        self.next_button.setEnabled(bool(names) and self.index < self.slice_strip.maximum())
+        self.position_label.setText(self._format_slice_position(names))
+        self._update_segmentation()
+
+    def _get_sequence_pair(self) -> tuple[str, str]:
+        first, second, *_ = [*self._slices, "", ""]
+        return first, second
+
+    def _update_segmentation(self) -> None:
+        mask: Mask | None = None
+        if self.segmentation_toggle.isChecked() and self.index < len(self.mask_editor.mask):
+            mask = self.mask_editor.mask[self.index]
+        for view in self.views:
+            view.show_segmentation(mask, self.opacity_slider.value() / 100)
+        is_idle = self._state.is_study_ready and self._state.task is None
+        self.hint_label.setText(self._format_hint())
+        self.undo_button.setEnabled(self.mask_editor.is_edited)
+        self.redo_button.setEnabled(self.mask_editor.can_redo)
+        self.predict_button.setVisible(self.mask_editor.is_edited)
+        self.predict_button.setEnabled(is_idle)
+        self.revert_button.setVisible(self.is_user_segmentation)
+        self.revert_button.setEnabled(is_idle)
+        self.supplied_mask_button.setVisible(
+            self._state.is_study_ready
+            and bool(self._state.supplied_mask_name)
+            and not self.is_user_segmentation
+        )
+        self.supplied_mask_button.setEnabled(is_idle)
+
+    def _is_result_from_user_segmentation(self) -> bool:
+        return self._state.job is not None and self._state.job["request"].get("outline") == "corrected"
+
+    # ---- user actions -----------------------------------------------------------------------------------
+
+    def _select_tool(self, chosen_tool: DrawingTool) -> None:
+        """Select a drawing tool; clicking the selected one deselects it."""
+        for tool_button, name in ((self.brush_button, "brush"), (self.eraser_button, "eraser")):
+            tool_button.setChecked(tool_button.isChecked() and name == chosen_tool)
+        if chosen_tool != "none":
+            self.segmentation_toggle.setChecked(True)
+        self._update_view_tools()
+        self._update_segmentation()
+
+    def _get_selected_tool(self) -> DrawingTool:
+        return (
+            "brush"
+            if self.brush_button.isChecked()
+            else "eraser"
+            if self.eraser_button.isChecked()
+            else "none"
+        )
+
+    def _update_view_tools(self) -> None:
+        for view in self.views:
+            view.set_tool(self._get_selected_tool(), float(self.brush_size_slider.value()))
+
+    def _paint_stroke(self, start: QPointF, end: QPointF) -> None:
+        if self._state.task is None:
+            points = (start.x(), start.y()), (end.x(), end.y())
+            self.mask_editor.paint_segment(
+                self.index,
+                *points,
+                float(self.brush_size_slider.value()),
+                self._get_selected_tool() == "brush",
+            )
+
+    def _show_slice_at(self, index: int | None) -> None:
+        if index is not None:
+            self.slice_strip.setValue(index)
+
+    def _reset_grey_windows(self) -> None:
+        for view_index in range(len(self._slices)):
+            self._reset_grey_window(view_index)
+
+    def _reset_grey_window(self, view_index: int) -> None:
+        sequence = self._get_sequence_pair()[view_index]
+        received_slices = [one for one in self._slices[sequence] if one is not None]
+        grey_window = (
+            compute_grey_window(np.stack(received_slices), self._lowest_grey[sequence])
+            if received_slices
+            else GreyWindow(0, 1)
+        )
+        self.views[view_index].show_grey_window(grey_window)
+
+    def _crop_to_brain(self) -> None:
+        """Crop both views to the brain on all slices received so far."""
+        brain_pixels = np.zeros((240, 240), bool)
+        for sequence, slices in self._slices.items():
+            for one in slices:
+                if one is not None:
+                    brain_pixels |= one > self._lowest_grey[sequence] + 1e-3
+        rows, columns = np.flatnonzero(brain_pixels.any(axis=1)), np.flatnonzero(brain_pixels.any(axis=0))
+        if not rows.size:
+            return
+        box = QRectF(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
+        for view in self.views:
+            view.crop = box.adjusted(
+                -CROP_MARGIN_PIXELS, -CROP_MARGIN_PIXELS, CROP_MARGIN_PIXELS, CROP_MARGIN_PIXELS
+            )
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        """Fit the toolbar to the new width."""
+        super().resizeEvent(event)
+        self._fit_toolbar_texts()
+
+    def _fit_toolbar_texts(self) -> None:
+        """Show as many toolbar texts as fit."""
+        for show_button_texts, show_slider_labels in ((True, True), (True, False), (False, False)):
+            for tool_button in (
+                self.reset_contrast_button,
+                self.segmentation_toggle,
+                self.brush_button,
+                self.eraser_button,
+            ):
+                tool_button.setToolButtonStyle(
+                    ICON_WITH_TEXT if show_button_texts else Qt.ToolButtonStyle.ToolButtonIconOnly
+                )
+            for slider_label in (self._opacity_label, self._brush_size_label):
+                slider_label.setVisible(show_slider_labels)
+            self._toolbar_layout.invalidate()
+            if self._toolbar_layout.sizeHint().width() <= self.width():
+                return
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Handle the keys that change the slice."""
+        if not self.handle_paging_key(event):
+            super().keyPressEvent(event)
+
+    def handle_paging_key(self, event: QKeyEvent) -> bool:
+        """Change the slice if the key is one for this; return whether it is."""
+        offset = SLICE_STEP_BY_KEY.get(Qt.Key(event.key()))
+        if offset is not None and self._state.is_study_ready:
+            self.step_slices(offset)
+        return offset is not None
+
+    # ---- texts ------------------------------------------------------------------------------------------
+
+    def _retranslate_ui(self) -> None:
+        self.reset_contrast_button.setText(self.tr("Reset contrast"))
+        self.reset_contrast_button.setToolTip(
+            self.tr("Restore the initial window and level. Drag with the right mouse button to change them.")
+        )
+        self.segmentation_toggle.setText(self.tr("Outline"))
+        self.segmentation_toggle.setToolTip(self.tr("Show or hide the lesion outline"))
+        self._opacity_label.setText(self.tr("Opacity"))
+        self.opacity_slider.setToolTip(self.tr("Opacity of the outline"))
+        self.opacity_slider.setAccessibleName(self.tr("Opacity of the outline"))
+        self.brush_button.setText(self.tr("Brush"))
+        self.brush_button.setToolTip(self.tr("Add to the outline"))
+        self.eraser_button.setText(self.tr("Eraser"))
+        self.eraser_button.setToolTip(self.tr("Erase from the outline"))
+        self._brush_size_label.setText(self.tr("Size"))
+        self.brush_size_slider.setToolTip(self.tr("Size of brush and eraser; keys [ and ]"))
+        self.brush_size_slider.setAccessibleName(self.tr("Size of brush and eraser"))
+        for icon_button, tool_tip in (
+            (self.undo_button, self.tr("Undo the last stroke")),
+            (self.redo_button, self.tr("Redo the stroke")),
+            (self.previous_button, self.tr("Previous slice")),
+            (self.next_button, self.tr("Next slice")),
+        ):
+            icon_button.setToolTip(tool_tip)
+            icon_button.setAccessibleName(tool_tip)
+        self._fit_toolbar_texts()
+        self.slice_strip.setAccessibleName(self.tr("Slice"))
+        self.slice_strip.setToolTip(
+            self.tr("Bars: lesion area on each slice. Orange with a dot: slices used for the prediction.")
+        )
+        self.predict_button.setText(self.tr("Predict again with my outline"))
+        self.revert_button.setText(self.tr("Back to the model's outline"))
+        self.supplied_mask_button.setText(self.tr("Use the mask in the folder"))
+        self.supplied_mask_button.setToolTip(
+            self.tr("{} was supplied with the images. Check it before you predict with it.").format(
+                self._state.supplied_mask_name
+            )
+        )
+        for view in self.views:
+            view.waiting_text = self.tr("loading")
+        self.placeholder.setText(
+            self.tr("The images appear here once they are prepared.")
+            if self._state.task
+            else self.tr("Drop a patient's folder here to begin.")
+        )
+
+    def _format_view_title(self, sequence: str) -> str:
+        """Return the title of a view; a substitute keeps its own name and states which sequence it replaces."""
+        missing = {
+            shown_sequence: missing_sequence
+            for missing_sequence, shown_sequence in self._state.get_substitutes().items()
+        }
+        return (
+            self.tr("{} (in place of {})").format(sequence, missing[sequence])
+            if sequence in missing
+            else sequence
+        )
+
+    def _format_slice_position(self, slice_names: Sequence[str]) -> str:
+        if not slice_names:
+            return ""
+        return self.tr("Slice {}  ({} of {})").format(
+            slice_names[self.index], self.index + 1, len(slice_names)
+        )
+
+    def _format_hint(self) -> str:
+        if not self._state.is_study_ready:
+            return ""
+        if self._heatmap is not None:
+            return self.tr(
+                "Coloured: pixels that raise the probability of the positive class, on slices used for the prediction."
+            )
+        if self.mask_editor.is_edited:
+            return self.tr("You have changed the outline.")
+        if self._is_result_from_user_segmentation():
+            return self.tr("Your outline is shown.")
+        return self.tr("Slice: wheel or arrow keys. Window and level: drag with the right button.")
+
+
+def _create_slider(minimum: int, maximum: int, value: int) -> QSlider:
+    slider = QSlider(Qt.Orientation.Horizontal)
+    slider.setRange(minimum, maximum)
+    slider.setValue(value)
+    slider.setFixedWidth(76)
+    slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    return slider

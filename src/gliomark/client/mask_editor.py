@@ -1,0 +1,162 @@
+"""The editable lesion mask: brush strokes with undo and redo, and the contour of a slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QObject, Signal
+
+Mask = NDArray[np.bool_]
+Point = tuple[float, float]
+MAXIMUM_UNDO_STEPS = 200
+
+# Marching squares: for each pattern of a cell's corners (1 top left, 2 top right, 4 bottom right, 8 bottom left), the
+# pairs of side midpoints (0 top, 1 right, 2 bottom, 3 left) that are joined.
+CELL_SIDE_MIDPOINTS = np.array([(0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.0, 0.5)])
+JOINED_SIDES = {
+    1: ((0, 3),),
+    2: ((1, 0),),
+    3: ((1, 3),),
+    4: ((2, 1),),
+    5: ((0, 3), (2, 1)),
+    6: ((2, 0),),
+    7: ((2, 3),),
+    8: ((3, 2),),
+    9: ((0, 2),),
+    10: ((1, 0), (3, 2)),
+    11: ((1, 2),),
+    12: ((3, 1),),
+    13: ((0, 1),),
+    14: ((3, 0),),
+}
+
+
+def compute_contour(mask: Mask) -> NDArray[np.float64]:
+    """Return the border of a mask ``(row, column)`` as line segments ``(n, 4)``: x1, y1, x2, y2 in pixels.
+
+    (0, 0) is the upper left corner of the first pixel. On the screen the mask is to the right of each segment.
+    """
+    padded = np.pad(mask, 1).astype(np.uint8)
+    cells = padded[:-1, :-1] + 2 * padded[:-1, 1:] + 4 * padded[1:, 1:] + 8 * padded[1:, :-1]
+    # the corners of cell (r, c) are the centres of the four pixels around it
+    segments = [np.empty((0, 4))]
+    for pattern, pairs in JOINED_SIDES.items():
+        row, column = np.nonzero(cells == pattern)
+        corner = np.stack([column - 0.5, row - 0.5], axis=1)
+        segments += [
+            np.hstack([corner + CELL_SIDE_MIDPOINTS[a], corner + CELL_SIDE_MIDPOINTS[b]]) for a, b in pairs
+        ]
+    return np.concatenate(segments)
+
+
+def compute_stroke_mask(shape: tuple[int, int], start: Point, end: Point, radius: float) -> Mask:
+    """Return a mask ``(row, column)`` of the pixels whose centre is within ``radius`` pixels of a line segment.
+
+    shape: rows and columns. start, end: (x, y) in pixels.
+    """
+    row, column = np.mgrid[: shape[0], : shape[1]]
+    point = np.stack([column + 0.5 - start[0], row + 0.5 - start[1]])
+    direction = np.array([end[0] - start[0], end[1] - start[1]])
+    squared_length = float(direction @ direction)
+    fraction = (
+        np.clip(np.tensordot(direction, point, 1) / squared_length, 0, 1)
+        if squared_length
+        else np.zeros(shape)
+    )
+    nearest = direction[:, None, None] * fraction
+    return np.hypot(*(point - nearest)) <= radius
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """One stroke on one slice, with the slice's mask ``(row, column)`` before and after it."""
+
+    index: int
+    mask_before: Mask
+    mask_after: Mask
+
+
+class MaskEditor(QObject):
+    """The current mask ``(slice, row, column)`` with the undo and redo stacks."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.mask: Mask = np.zeros((0, 240, 240), bool)
+        self._undo_stack: list[Stroke] = []
+        self._redo_stack: list[Stroke] = []
+        self._mask_before_stroke: Mask | None = None
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether the mask has been edited since the last ``load_mask``."""
+        return bool(self._undo_stack)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether an undone stroke can be repeated."""
+        return bool(self._redo_stack)
+
+    def load_mask(self, mask: Mask) -> None:
+        """Set the mask ``(slice, row, column)`` and clear the undo and redo stacks."""
+        self.mask = mask.copy()
+        self._undo_stack, self._redo_stack, self._mask_before_stroke = [], [], None
+        self.changed.emit()
+
+    def apply_mask(self, mask: Mask) -> None:
+        """Change to another mask ``(slice, row, column)`` so that the change can be undone."""
+        for index in np.flatnonzero((mask != self.mask).any(axis=(1, 2))):
+            self._undo_stack.append(Stroke(int(index), self.mask[index].copy(), mask[index].copy()))
+            self.mask[index] = mask[index]
+        self._undo_stack, self._redo_stack, self._mask_before_stroke = (
+            self._undo_stack[-MAXIMUM_UNDO_STEPS:],
+            [],
+            None,
+        )
+        self.changed.emit()
+
+    def paint_segment(self, index: int, start: Point, end: Point, radius: float, is_brush: bool) -> None:
+        """Add (``is_brush``) or erase along a line segment; ``finish_stroke`` makes all changes one undo step.
+
+        start, end: (x, y) in pixels. radius: pixels.
+        """
+        if self._mask_before_stroke is None:
+            self._mask_before_stroke = self.mask[index].copy()
+        height, width = self.mask.shape[1:]
+        self.mask[index][compute_stroke_mask((height, width), start, end, radius)] = is_brush
+        self.changed.emit()
+
+    def finish_stroke(self, index: int) -> None:
+        """End the stroke on a slice and put it on the undo stack."""
+        if self._mask_before_stroke is not None and (self._mask_before_stroke != self.mask[index]).any():
+            self._undo_stack = [
+                *self._undo_stack[-MAXIMUM_UNDO_STEPS:],
+                Stroke(index, self._mask_before_stroke, self.mask[index].copy()),
+            ]
+            self._redo_stack = []
+        self._mask_before_stroke = None
+        self.changed.emit()
+
+    def undo(self) -> int | None:
+        """Undo the last stroke and return its slice index; None without one."""
+        if not self._undo_stack:
+            return None
+        stroke = self._undo_stack.pop()
+        self._redo_stack.append(stroke)
+        return self._restore_slice(stroke.index, stroke.mask_before)
+
+    def redo(self) -> int | None:
+        """Redo the last undone stroke and return its slice index; None without one."""
+        if not self._redo_stack:
+            return None
+        stroke = self._redo_stack.pop()
+        self._undo_stack.append(stroke)
+        return self._restore_slice(stroke.index, stroke.mask_after)
+
+    def _restore_slice(self, index: int, mask: Mask) -> int:
+        self.mask[index] = mask
+        self.changed.emit()
+        return index

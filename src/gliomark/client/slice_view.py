@@ -1,0 +1,294 @@
+"""View of one slice: grey values with window and level, outline and heatmap, and brush strokes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QPoint, QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+    QTransform,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from gliomark.client.mask_editor import Mask, compute_contour
+from gliomark.client.theme import BLACK, MUTED_TEXT, SEGMENTATION_COLOUR, TEXT
+
+DrawingTool = Literal["none", "brush", "eraser"]
+SCALE_BAR_MM = 20
+# Heatmap colours from transparent blue over red to yellow: (value from 0 to 1, red, green, blue, alpha)
+HEATMAP_COLOURS = np.array(
+    [(0, 40, 20, 90, 0), (0.35, 120, 30, 130, 70), (0.65, 225, 75, 60, 150), (1, 255, 220, 90, 215)]
+)
+
+
+@dataclass(frozen=True)
+class GreyWindow:
+    """Grey values shown as black (low) and white (high), in units of the prepared images."""
+
+    low: float
+    high: float
+
+    def adjust_by_drag(self, right: float, up: float) -> GreyWindow:
+        """Return the window after dragging.
+
+        Dragging right widens the window, dragging up raises the level (darker image); both as fractions of the width.
+        """
+        width = max(0.02, (self.high - self.low) * (1 + right))
+        level = (self.high + self.low) / 2 + up * (self.high - self.low)
+        return GreyWindow(level - width / 2, level + width / 2)
+
+
+def compute_grey_window(values: NDArray[np.float32], background: float) -> GreyWindow:
+    """Return the window from the 1st to the 99.9th percentile of the brain.
+
+    values: any shape; voxels at ``background`` are excluded.
+    """
+    brain = values[values > background + 1e-3]
+    if not brain.size:
+        return GreyWindow(background, background + 1)
+    low, high = np.percentile(brain, (1, 99.9))
+    return GreyWindow(float(low), float(max(high, low + 0.1)))
+
+
+def render_grey_image(image: NDArray[np.float32], grey_window: GreyWindow) -> QImage:
+    """Render grey values ``(row, column)`` as an 8-bit image."""
+    scaled = (image - grey_window.low) / (grey_window.high - grey_window.low)
+    grey = np.ascontiguousarray((np.clip(scaled, 0, 1) * 255).astype(np.uint8))
+    return QImage(
+        grey.data, grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8
+    ).copy()
+
+
+def render_heatmap(heatmap: NDArray[np.uint8], opacity: float) -> QImage:
+    """Render a heatmap ``(row, column)`` of 0 to 255 as a colour image; 0 is transparent. opacity: 0 to 1."""
+    levels = np.arange(256) / 255
+    colour_table = np.stack(
+        [np.interp(levels, HEATMAP_COLOURS[:, 0], HEATMAP_COLOURS[:, i]) for i in (1, 2, 3, 4)], axis=1
+    )
+    colour_table[:, 3] *= opacity
+    rgba = np.ascontiguousarray(colour_table.astype(np.uint8)[heatmap])
+    height, width = heatmap.shape
+    return QImage(rgba.data, width, height, 4 * width, QImage.Format.Format_RGBA8888).copy()
+
+
+class SliceView(QWidget):
+    """View of one slice; emits brush strokes (in image pixels), wheel turns and changes of the grey window."""
+
+    stroke_drawn = Signal(QPointF, QPointF)
+    stroke_finished = Signal()
+    wheel_turned = Signal(int)
+    grey_window_changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.title = ""
+        self.tool: DrawingTool = "none"
+        self.brush_radius = 4.0
+        self.grey_window = GreyWindow(0, 1)
+        self.waiting_text = ""
+        self.crop = QRectF(0, 0, 240, 240)
+        self._image: NDArray[np.float32] | None = None
+        self._grey_image: QImage | None = None
+        self._heatmap_image: QImage | None = None
+        self._contour_path = QPainterPath()
+        self._fill_image: QImage | None = None
+        self._opacity = 1.0
+        self._stroke_position: QPointF | None = None
+        self._drag_position: QPoint | None = None
+        self._cursor_position: QPointF | None = None
+        self.setMouseTracking(True)
+        self.setMinimumSize(180, 220)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+
+    # ---- contents ---------------------------------------------------------------------------------------
+
+    def show_image(self, image: NDArray[np.float32] | None) -> None:
+        """Show a slice ``(row, column)``; None shows the waiting text."""
+        self._image = image
+        self._update_grey_image()
+
+    def show_grey_window(self, grey_window: GreyWindow) -> None:
+        """Show the slice with this grey window."""
+        self.grey_window = grey_window
+        self._update_grey_image()
+
+    def show_segmentation(self, mask: Mask | None, opacity: float) -> None:
+        """Show a mask ``(row, column)`` as a contour, faintly filled while a drawing tool is selected.
+
+        Without a fill the grey values of the lesion stay unchanged. opacity: 0 to 1.
+        """
+        self._opacity = opacity
+        self._contour_path = QPainterPath() if mask is None else _create_path(compute_contour(mask))
+        self._fill_image = None if mask is None or self.tool == "none" else _create_fill_image(mask, opacity)
+        self.update()
+
+    def show_heatmap(self, heatmap: NDArray[np.uint8] | None, opacity: float) -> None:
+        """Show a heatmap ``(row, column)`` of 0 to 255 over the slice; None hides it. opacity: 0 to 1."""
+        self._heatmap_image = None if heatmap is None else render_heatmap(heatmap, opacity)
+        self.update()
+
+    def set_tool(self, tool: DrawingTool, brush_radius: float) -> None:
+        """Set the drawing tool and the brush radius in image pixels."""
+        self.tool, self.brush_radius = tool, brush_radius
+        self.setCursor(Qt.CursorShape.ArrowCursor if tool == "none" else Qt.CursorShape.CrossCursor)
+        self.update()
+
+    def _update_grey_image(self) -> None:
+        self._grey_image = None if self._image is None else render_grey_image(self._image, self.grey_window)
+        self.update()
+
+    # ---- coordinates ------------------------------------------------------------------------------------
+
+    def compute_screen_transform(self) -> QTransform:
+        """Return the transform from image to widget pixels that centres the crop at the largest size that fits."""
+        scale = min(self.width() / self.crop.width(), self.height() / self.crop.height())
+        middle = self.crop.center()
+        transform = QTransform.fromTranslate(self.width() / 2, self.height() / 2)
+        return transform.scale(scale, scale).translate(-middle.x(), -middle.y())
+
+    def to_image_position(self, screen_position: QPointF) -> QPointF:
+        """Convert a widget position to image pixels."""
+        inverse, _ = self.compute_screen_transform().inverted()
+        return inverse.map(screen_position)
+
+    # ---- painting ---------------------------------------------------------------------------------------
+
+    def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802
+        """Paint slice, overlays and annotations, or the waiting text."""
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), BLACK)
+        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+        if self._grey_image is None:
+            painter.setPen(MUTED_TEXT)
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.waiting_text)
+        else:
+            self._paint_image(painter)
+            self._paint_annotations(painter)
+        self._draw_text(painter, 12, 24, self.title, is_bold=True)
+
+    def _paint_image(self, painter: QPainter) -> None:
+        painter.setTransform(self.compute_screen_transform())
+        image_rectangle = QRectF(0, 0, 240, 240)
+        for layer in (self._grey_image, self._heatmap_image, self._fill_image):
+            if layer is not None:
+                painter.drawImage(image_rectangle, layer)
+        # a dark line below the bright one keeps the contour visible on any grey value
+        for colour, width in ((QColor(0, 0, 0, 150), 3.2), (SEGMENTATION_COLOUR, 1.6)):
+            painter.setPen(_create_cosmetic_pen(colour, width, self._opacity))
+            painter.drawPath(self._contour_path)
+        if self.tool != "none" and self._cursor_position is not None:
+            painter.setPen(_create_cosmetic_pen(TEXT if self.tool == "brush" else QColor("#ff9a8a"), 1.4))
+            painter.drawEllipse(self._cursor_position, self.brush_radius, self.brush_radius)
+        painter.resetTransform()
+
+    def _paint_annotations(self, painter: QPainter) -> None:
+        """Draw side markers, scale bar and window/level in their usual positions."""
+        middle = self.height() // 2
+        self._draw_text(painter, 12, middle + 5, "R", is_bold=True)
+        self._draw_text(painter, self.width() - 24, middle + 5, "L", is_bold=True)
+        length = SCALE_BAR_MM * self.compute_screen_transform().m11()
+        right, bottom = self.width() - 14, self.height() - 14
+        painter.setPen(QPen(MUTED_TEXT, 2))
+        painter.drawLine(QPointF(right - length, bottom), QPointF(right, bottom))
+        self._draw_text(painter, int(right - length), bottom - 6, f"{SCALE_BAR_MM} mm")
+        grey_window = self.grey_window
+        width, level = grey_window.high - grey_window.low, (grey_window.high + grey_window.low) / 2
+        self._draw_text(painter, 12, self.height() - 12, f"W {width:.1f}   L {level:.1f}")
+
+    def _draw_text(self, painter: QPainter, x: int, y: int, text: str, is_bold: bool = False) -> None:
+        font = QFont(self.font())
+        font.setBold(is_bold)
+        font.setPixelSize(15 if is_bold else 12)
+        painter.setFont(font)
+        painter.setPen(TEXT if is_bold else MUTED_TEXT)
+        painter.drawText(x, y, text)
+
+    # ---- user actions -----------------------------------------------------------------------------------
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+        """Emit the direction of a wheel turn."""
+        steps = event.angleDelta().y()
+        if steps:
+            self.wheel_turned.emit(1 if steps > 0 else -1)
+        event.accept()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        """Start a brush stroke, or a drag that changes the grey window."""
+        if self._image is None:
+            return
+        left = event.button() == Qt.MouseButton.LeftButton
+        if left and self.tool != "none":
+            self._stroke_position = self.to_image_position(event.position())
+            self.stroke_drawn.emit(self._stroke_position, self._stroke_position)
+        elif left or event.button() == Qt.MouseButton.RightButton:
+            self._drag_position = event.position().toPoint()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        """Continue the stroke or the drag."""
+        self._cursor_position = self.to_image_position(event.position())
+        if self._stroke_position is not None:
+            self.stroke_drawn.emit(self._stroke_position, self._cursor_position)
+            self._stroke_position = self._cursor_position
+        elif self._drag_position is not None:
+            drag_offset = event.position().toPoint() - self._drag_position
+            self._drag_position = event.position().toPoint()
+            self.show_grey_window(
+                self.grey_window.adjust_by_drag(drag_offset.x() / 200, drag_offset.y() / 300)
+            )
+            self.grey_window_changed.emit()
+        self.update()
+
+    def mouseReleaseEvent(self, _: QMouseEvent) -> None:  # noqa: N802
+        """End the stroke or the drag."""
+        if self._stroke_position is not None:
+            self._stroke_position = None
+            self.stroke_finished.emit()
+        self._drag_position = None
+
+    def leaveEvent(self, _: object) -> None:  # noqa: N802
+        """Hide the brush cursor."""
+        self._cursor_position = None
+        self.update()
+
+
+def _create_cosmetic_pen(colour: QColor, width: float, opacity: float = 1.0) -> QPen:
+    blended_colour = QColor(colour)
+    blended_colour.setAlphaF(colour.alphaF() * opacity)
+    pen = QPen(blended_colour, width)
+    pen.setCosmetic(True)
+    pen.setCapStyle(Qt.PenCapStyle.RoundCap)
+    return pen
+
+
+def _create_path(segments: NDArray[np.float64]) -> QPainterPath:
+    """Join line segments ``(n, 4)`` into one path, so that a translucent line is not darker where they meet."""
+    path = QPainterPath()
+    for x1, y1, x2, y2 in segments.tolist():
+        path.moveTo(x1, y1)
+        path.lineTo(x2, y2)
+    return path
+
+
+def _create_fill_image(mask: Mask, opacity: float) -> QImage:
+    """Create a faint yellow fill of the lesion."""
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    rgba[mask] = (
+        SEGMENTATION_COLOUR.red(),
+        SEGMENTATION_COLOUR.green(),
+        SEGMENTATION_COLOUR.blue(),
+        int(32 * opacity),
+    )
+    height, width = mask.shape
+    return QImage(rgba.data, width, height, 4 * width, QImage.Format.Format_RGBA8888).copy()

@@ -1,1 +1,0 @@
-"""Chapter 2: what a cohort is made by, measured."""

@@ -1,0 +1,55 @@
+"""Distribution of an experiment's jobs over processes or machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from gliomark.cohort.workers import create_dask_client, run_on_cluster
+from gliomark.study import GliomarkError
+
+Job = TypeVar("Job")
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    function: Callable[[Job], dict],
+    notify: Callable[[Job, dict], None],
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> dict[Job, dict]:
+    """Execute jobs on workers; the record of every job, in the order of completion.
+
+    Parameters
+    ----------
+    jobs
+        Picklable and hashable descriptions of the jobs.
+    function
+        Executes one job and returns its record; runs on a worker.
+    notify
+        Called with every finished job and its record.
+    workers
+        Number of worker processes, 0 for this process; None chooses (0 with a GPU, which processes would share).
+    scheduler
+        Address of a dask scheduler to use instead of own processes.
+
+    Raises
+    ------
+    GliomarkError
+        The error of a job.
+    CohortError
+        If a job repeatedly ends its worker process.
+    """
+    if workers is None and torch.cuda.is_available():
+        workers = 0  # several processes would share one GPU
+    records: dict[Job, dict] = {}
+    if jobs:
+        with create_dask_client(workers, scheduler, keep_memory=True) as client:
+            for job, result in run_on_cluster(client, function, jobs):
+                if isinstance(result, GliomarkError):
+                    raise result
+                records[job] = result
+                notify(job, result)
+    return records

@@ -1,0 +1,292 @@
+"""Result tables of the documents, generated in Markdown from ``results/*.csv`` alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from gliomark.cohort.folds import FOLD_COUNT
+from gliomark.experiments.markers.cascade import CASCADE_STAGE
+from gliomark.experiments.markers.markdown_tables import MARKER_TITLES, format_marker_results
+from gliomark.files import atomic_write
+from gliomark.study import GliomarkError
+
+RESULTS_BEGIN, RESULTS_END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def update_documents(results_folder: Path, documents_folder: Path) -> list[Path]:
+    """Replace the text between the two result markers in each document; the paths written.
+
+    Raises
+    ------
+    InputError
+        If a document lacks the markers.
+    """
+    paths = []
+    for name, format_results in DOCUMENT_FORMATTERS.items():
+        paths.append(documents_folder / name)
+        text = insert_results(paths[-1].read_text("utf-8"), format_results(results_folder), paths[-1])
+        atomic_write(paths[-1], text)
+    return paths
+
+
+def insert_results(document: str, markdown: str, path: Path) -> str:
+    """Return the document with ``markdown`` between its markers.
+
+    Raises
+    ------
+    InputError
+        If the markers are missing; ``path`` is named in the message.
+    """
+    if RESULTS_BEGIN not in document or RESULTS_END not in document:
+        raise GliomarkError(
+            f"{path} has no markers for results: insert '{RESULTS_BEGIN}{RESULTS_END}' where they belong."
+        )
+    before, remainder = document.split(RESULTS_BEGIN, 1)
+    return f"{before}{RESULTS_BEGIN}\n{markdown}\n{RESULTS_END}{remainder.split(RESULTS_END, 1)[1]}"
+
+
+def format_main_results(results_folder: Path) -> str:
+    """Format the tables of segmentation and markers."""
+    segmentation = pd.read_csv(results_folder / "segmentation.csv")
+    markers = pd.read_csv(results_folder / "markers.csv", keep_default_na=False, na_values=[""])
+    return f"{_format_segmentation_table(segmentation)}\n\n{_format_marker_table(markers)}"
+
+
+def _format_segmentation_table(table: pd.DataFrame) -> str:
+    first = table.iloc[0]
+    lines = [
+        f"Segmentation: Dice per patient over all prepared slices, {first.folds} folds by patient; the last row is the "
+        "shipped configuration:",
+        "",
+        "| recipe | patients | mean Dice (95 % interval) | median | worst | lesion-free slices under 1 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in table[table["tested_on"] == first.tested_on].itertuples():
+        mean = f"{r.dice:.3f} ({r.dice_low_95:.3f} to {r.dice_high_95:.3f})"
+        lines.append(
+            f"| {r.trial} | {r.patients} | {mean} | {r.dice_median:.3f} | {r.dice_worst:.3f} "
+            f"| {r.small_false_area:.1%} |"
+        )
+    for name, part in table[table["tested_on"] != first.tested_on].groupby("tested_on", sort=False):
+        r = part.iloc[-1]
+        dice = "none with a lesion" if pd.isna(r.sensitivity) else f"mean Dice {r.dice:.3f}"
+        lines += [
+            "",
+            f"Shipped configuration, network of the first fold, on `{name}` ({r.patients} patients, {dice}): "
+            f"{r.small_false_area:.1%} of {r.lesion_free_slices} lesion-free slices under 1 % of the brain.",
+        ]
+    return "\n".join(lines)
+
+
+def _format_marker_table(table: pd.DataFrame) -> str:
+    """Format the shipped markers: those for which the cascade is better than chance."""
+    cascade = table["stage"].eq(CASCADE_STAGE) & table["outline"].eq("predicted") & table["fusion"].eq("near")
+    shipped = table[cascade & (table["low_95"] > 0.5)]["marker"]
+    lines = [
+        "Markers, patient level (near: mean of the three slices around the largest lesion), five folds by patient:",
+        "",
+        "| marker | segmentation | predicted by | n (positive) | AUC (95 % interval) | AUC within folds "
+        "| sensitivity | specificity |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in table[table["fusion"].isin(["near", "none"]) & table["marker"].isin(shipped)].itertuples():
+        area = f"{r.auc:.2f} ({r.low_95:.2f} to {r.high_95:.2f})"
+        lines.append(
+            f"| {MARKER_TITLES[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
+            f"| {r.auc_in_folds:.2f} | {r.sensitivity:.2f} | {r.specificity:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def format_cohort_results(results_folder: Path) -> str:
+    """Format table 2-3 and the accuracy of registration and series recognition."""
+    return f"{_format_table_2_3(pd.read_csv(results_folder / 'table_2_3.csv'))}\n\n{_format_registration_and_recognition(results_folder)}"
+
+
+def _format_table_2_3(table: pd.DataFrame) -> str:
+    first = table.iloc[0]
+    lines = [
+        f"Detection of slices with a lesion (table 2-3): {first.cohort}, {first.sequences}, {first.patients} patients, "
+        f"{first.slices} slices, five folds by patient, initial weights {first.initial_weights}. Preset "
+        f"`{first.preset}`: {first.cuts}. Intervals by bootstrap over patients.",
+        "",
+        "| network | accuracy (95 % interval) | published | sensitivity (95 % interval) | published | AUC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        accuracy = f"{r.accuracy:.3f} ({r.accuracy_low_95:.3f} to {r.accuracy_high_95:.3f})"
+        sensitivity = f"{r.sensitivity:.3f} ({r.sensitivity_low_95:.3f} to {r.sensitivity_high_95:.3f})"
+        lines.append(
+            f"| {r.network} | {accuracy} | {r.published_accuracy:.3f} | {sensitivity} "
+            f"| {r.published_sensitivity:.3f} | {r.auc:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def _format_registration_and_recognition(results_folder: Path) -> str:
+    """Format one sentence each on registration and on series recognition."""
+    registrations = pd.read_csv(results_folder / "registration.csv")
+    recognitions = pd.read_csv(results_folder / "series_recognition.csv", keep_default_na=False)
+    generated = recognitions[recognitions["source"] == "generated"]
+    target_sequences = {"T1", "T1C", "T2", "FLAIR"}
+    wrong = generated[
+        generated["recognised"].isin(target_sequences) & (generated["recognised"] != generated["truth"])
+    ]["count"].sum()
+    return (
+        f"Registration of T1C to T2 in {len(registrations)} synthetic patients with head movements of up to "
+        f"{registrations['before_mm'].max():.1f} mm (mean over the brain): mean error {registrations['mean_mm'].median():.2f} mm "
+        f"(median of patients), largest error at any voxel {registrations['max_mm'].max():.2f} mm.\n\n"
+        f"Series recognition: {generated['count'].sum()} generated headers, {wrong} recognised as a wrong sequence; the "
+        "confusion table is `results/series_recognition.csv`."
+    )
+
+
+def format_segmentation_results(results_folder: Path) -> str:
+    """Format the available tables of chapter 3."""
+    titles = {
+        "table_3_1": "MIG-Net and comparison networks (table 3-1)",
+        "table_3_2": "Ablation of FPG, guidance and IAG (table 3-2)",
+        "table_3_3": "Trained on one cohort, tested on another (table 3-3)",
+        "segmentation_beyond": "Extensions of the published study",
+    }
+    parts = [
+        _format_chapter_3_table(title, pd.read_csv(results_folder / f"{name}.csv"))
+        for name, title in titles.items()
+        if (results_folder / f"{name}.csv").exists()
+    ]
+    if (results_folder / "gpu_segmentation.csv").exists():
+        parts.insert(0, _format_gpu_results(results_folder))
+    return "\n\n".join(parts)
+
+
+def _format_gpu_results(results_folder: Path) -> str:
+    """Format the results of published size on one GPU: every network and seed, means over seeds, training speed."""
+    table, seeds, speeds = (
+        pd.read_csv(results_folder / f"{name}.csv")
+        for name in ("gpu_segmentation", "gpu_segmentation_seeds", "gpu_training")
+    )
+    record = json.loads((results_folder / "gpu_segmentation_run_record.json").read_text("utf-8"))
+    steps, batch = record["groups"][0]["steps"], record["batch"]
+    lines = [
+        f"**Published size, on one GPU.** {record['sequence']}, {record['cohort']}, five folds by patient, "
+        f"{record['device'].split(',')[0]}. {steps} steps of {batch} slices per fold from random weights, 224x224, the "
+        "same batches and augmentations for every network of a seed; the last weights are evaluated. Means over "
+        "patients with 95 % intervals; difference from Swin-UNet of the same seed, p: Wilcoxon.",
+        "",
+        "| network | seed | patients | Dice (95 % interval) | median | HD95, mm | lesion-free slices under 1 % "
+        "| difference, p |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in table.to_dict("records"):
+        compared = "" if pd.isna(r["wilcoxon_p"]) else f"{r['difference']:+.3f}, {r['wilcoxon_p']:.2g}"
+        lines.append(
+            f"| {r['network']} | {r['seed']} | {r['patients']} | {r['dice']:.3f} ({r['dice_low_95']:.3f} to "
+            f"{r['dice_high_95']:.3f}) | {r['dice_median']:.3f} | {r['hausdorff_95_mm']:.1f} "
+            f"| {r['small_false_area']:.1%} | {compared} |"
+        )
+    lines += ["", "Each patient's mean over the seeds that were also run for Swin-UNet:", ""]
+    lines += [
+        "| network | seeds | Dice | range between seeds | difference (95 % interval), p |",
+        "|---|---|---|---|---|",
+    ]
+    for r in seeds.to_dict("records"):
+        compared = ""
+        if not pd.isna(r["wilcoxon_p"]):
+            between = f"{r['difference_low_95']:+.3f} to {r['difference_high_95']:+.3f}"
+            compared = f"{r['difference']:+.3f} ({between}), {r['wilcoxon_p']:.2g}"
+        apart = r["dice_highest_seed"] - r["dice_lowest_seed"]
+        lines.append(f"| {r['network']} | {r['seeds']} | {r['dice']:.3f} | {apart:.3f} | {compared} |")
+    return "\n".join([*lines, "", *_format_training_speed(speeds)])
+
+
+def _format_training_speed(speeds: pd.DataFrame) -> list[str]:
+    """Format the cost of every network and the share of the GPU's peak that its training reaches."""
+    lines = [
+        "Training, forward and backward in bf16, compiled, each step a CUDA graph, five folds concurrently:",
+        "",
+        "| network | parameters | GFLOP per slice, forward | slices per second | one fold alone | share of "
+        f"{speeds['peak_tflop_per_second'][0]:.0f} TFLOP/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in speeds.to_dict("records"):
+        lines.append(
+            f"| {r['network']} | {r['million_parameters']:.1f} M | {r['gflop_per_slice']:.1f} "
+            f"| {r['slices_per_second']:.0f} | {r['one_fold_slices_per_second']:.0f} | {r['share_of_peak']:.1%} |"
+        )
+    return lines
+
+
+def _format_chapter_3_table(title: str, table: pd.DataFrame) -> str:
+    """Format the main columns of a chapter 3 table; the csv file has the others."""
+    first = table.iloc[0]
+    count = first.folds
+    folds = "five folds by patient" if count == FOLD_COUNT else f"the first {count} of five folds by patient"
+    lines = [
+        f"**{title}.** {first.sequences}, {folds}. Preset `{first.preset}`: "
+        f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv.",
+        "",
+        "| network | tested on | patients | Dice (95 % interval) | published | HD95, mm | sensitivity "
+        "| lesion-free slices under 1 % | difference, p | parameters |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in table.to_dict("records"):
+        dice, distance, sensitivity = "none with a lesion", "", ""
+        if not pd.isna(r["sensitivity"]):
+            between = f" ({r['dice_low_95']:.3f} to {r['dice_high_95']:.3f})" if r["patients"] > 1 else ""
+            dice = f"{r['dice']:.3f}{between}"
+            distance, sensitivity = f"{r['hausdorff_95_mm']:.1f}", f"{r['sensitivity']:.3f}"
+        published = "" if pd.isna(r.get("published_dice")) else f"{r['published_dice']:.3f}"
+        compared = "" if pd.isna(r.get("wilcoxon_p")) else f"{r['difference']:+.3f}, {r['wilcoxon_p']:.2g}"
+        lines.append(
+            f"| {r['trial']} | {r['tested_on']} | {r['patients']} | {dice} | {published} | {distance} "
+            f"| {sensitivity} | {r['small_false_area']:.1%} | {compared} | {r['million_parameters']:.2f} M |"
+        )
+    return "\n".join(lines)
+
+
+def format_server_results(results_folder: Path) -> str:
+    """Format the server's response times and memory under load."""
+    table = pd.read_csv(results_folder / "server_load.csv")
+    record = json.loads((results_folder / "server_load_run_record.json").read_text("utf-8"))
+    first = table.iloc[0]
+    lines = [
+        f"{record['patients']} prepared patients of TCGA-LGG; seconds from the request to the result, `--workers "
+        f"{first.workers}`, {record['device']}:",
+        "",
+        "| requests | predictions | lost | mixed up | median | 95th percentile | longest |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        lines.append(
+            f"| {r.asked} | {r.predictions} | {r.lost} | {r.mixed_up} | {r.median_s:.1f} s | {r.p95_s:.1f} s "
+            f"| {r.worst_s:.1f} s |"
+        )
+    memory = f"{first.memory_before_mb:.0f} MB before and {first.memory_after_mb:.0f} MB after"
+    lines += ["", f"Memory of the server and its workers: {memory} (peak: {first.memory_most_mb:.0f} MB)."]
+    return "\n".join(lines)
+
+
+def format_client_results(results_folder: Path) -> str:
+    """Format the waiting times of the desktop client in one sentence."""
+    (summary,) = pd.read_csv(results_folder / "click_to_result_summary.csv").itertuples()
+    predictions = pd.read_csv(results_folder / "click_to_result.csv")
+    return (
+        f"{summary.predictions} patients of TCGA-LGG, {summary.cores} cores, the client's own server, models loaded: from "
+        f"the click to the result on the screen {summary.median_s:.1f} s (median), {summary.worst_s:.1f} s at most; before "
+        f"that, from the choice of the folder to scrollable images {predictions['preparing_s'].median():.1f} s (median), "
+        f"{predictions['preparing_s'].max():.1f} s at most."
+    )
+
+
+DOCUMENT_FORMATTERS = {
+    "README.md": format_main_results,
+    "MODEL_CARD.md": format_main_results,
+    "docs/cohort.md": format_cohort_results,
+    "docs/segmentation.md": format_segmentation_results,
+    "docs/markers.md": format_marker_results,
+    "docs/server.md": format_server_results,
+    "docs/client.md": format_client_results,
+}

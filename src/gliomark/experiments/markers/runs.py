@@ -1,0 +1,304 @@
+"""Chapter 4's experiments as data: networks to train, scoring methods, and the published numbers.
+
+A run is a network and its training. A scoring method turns its output into a probability (softmax, LightGBM on its
+vectors, mean of two networks). A table is a list of methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gliomark.inference.slice_classifier import TreeFeatures
+from gliomark.models.comparison.marker_networks import ComparisonMarkerSettings, MarkerArchitecture
+from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize
+from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation
+from gliomark.training.markers import MarkerTrainingConfig, create_pretrained_marker_config
+
+KINET = "KiNet"
+LESION_POOLED_FEATURES = "KiNet, light (frozen ImageNet trunk)"
+INPUT_CHANNELS: Mapping[str, tuple[int, ...]] = {"IMG": (0,), "ROI": (1,), "MIX": (0, 1)}
+ABLATION_SWITCHES = ("bms", "merge_in", "metadata")
+
+
+@dataclass(frozen=True)
+class MarkerRun:
+    """A network and its training.
+
+    stacked: whether trees are fitted on its out-of-fold vectors, which requires ten more networks.
+    """
+
+    name: str
+    training: MarkerTrainingConfig
+    stacked: bool = False
+
+
+ScoringStage = Literal["softmax", "LightGBM", "logistic", "clinical", "radiomics"]
+
+
+@dataclass(frozen=True)
+class ScoringMethod:
+    """How patients are scored.
+
+    run_names: runs whose networks are used; several are averaged. stage: "softmax" for the network's own probability;
+    "LightGBM" and "logistic" (regression) on the ``tree_features`` of its vectors and, with ``uses_clinical_data``, age
+    and sex; "clinical" for age and sex alone; "radiomics" for LightGBM on features of the segmented lesion.
+    """
+
+    name: str
+    run_names: tuple[str, ...] = ()
+    stage: ScoringStage = "softmax"
+    uses_clinical_data: bool = True
+    tree_features: TreeFeatures = "vector"
+
+
+@dataclass(frozen=True)
+class MarkerPreset:
+    """Network size, augmentation and length of training; reductions: what is smaller than published, in words."""
+
+    network_size: KiNetSize
+    augmentation: Augmentation
+    learning_rate: float
+    epochs: int
+    reductions: str
+
+
+PRESETS: Mapping[str, MarkerPreset] = {
+    "published": MarkerPreset(KiNetSize(), Augmentation(), 4e-5, 100, "none"),
+    "quick": MarkerPreset(
+        SMALL_KINET_SIZE,
+        GENTLE_AUGMENTATION,
+        1e-3,
+        12,
+        "every network one block per stage and 32 to 96 channels (0.03 to 0.11 million parameters), pixels averaged "
+        "2 x 2, 12 epochs at a rate of 1e-3, small rotations instead of quarter turns; the light KiNet is not reduced",
+    ),
+}
+
+
+def get_marker_preset(preset_name: str) -> MarkerPreset:
+    """Return a preset by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If the preset is unknown.
+    """
+    if preset_name not in PRESETS:
+        raise GliomarkError(f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}.")
+    return PRESETS[preset_name]
+
+
+def _create_comparison_run(
+    preset: MarkerPreset, run_name: str, architecture: MarkerArchitecture, channels: tuple[int, ...]
+) -> MarkerRun:
+    network = ComparisonMarkerSettings(architecture, channels, preset.network_size)
+    loss: Literal["branches", "cross-entropy"] = (
+        "branches" if architecture == "CentralNet" else "cross-entropy"
+    )
+    return MarkerRun(
+        run_name,
+        MarkerTrainingConfig(
+            network, preset.augmentation, loss, rate=preset.learning_rate, epochs=preset.epochs
+        ),
+    )
+
+
+def _create_kinet_run(
+    preset: MarkerPreset, run_name: str, uses_bms_loss: bool, uses_merge_in: bool
+) -> MarkerRun:
+    network = KiNetSettings(merge_in=uses_merge_in, size=preset.network_size)
+    loss: Literal["bms", "cross-entropy"] = "bms" if uses_bms_loss else "cross-entropy"
+    training = MarkerTrainingConfig(
+        network, preset.augmentation, loss, rate=preset.learning_rate, epochs=preset.epochs
+    )
+    return MarkerRun(run_name, training, stacked=True)
+
+
+def format_input_name(sequence: MRSequence, channels: str) -> str:
+    """Format the name of a run of table 4-2."""
+    return f"{sequence}, {channels}"
+
+
+def list_table_4_2_runs(preset: MarkerPreset, sequences: Sequence[MRSequence]) -> list[MarkerRun]:
+    """List the runs of table 4-2: ResNet-50 on one sequence, with the slice, the lesion alone, or both."""
+    return [
+        _create_comparison_run(
+            preset, format_input_name(sequence, name), "ResNet-50", tuple(2 * number + c for c in channels)
+        )
+        for number, sequence in enumerate(sequences)
+        for name, channels in INPUT_CHANNELS.items()
+    ]
+
+
+EARLY_FUSION, LATE_FUSION, MIDDLE_FUSION = "early fusion", "late fusion", "middle fusion"
+
+
+def list_table_4_3_runs(preset: MarkerPreset, sequences: Sequence[MRSequence]) -> list[MarkerRun]:
+    """List the runs of table 4-3: ResNet-50 on two sequences; late fusion uses the networks of table 4-2."""
+    mixes = [t for t in list_table_4_2_runs(preset, sequences) if t.name.endswith("MIX")]
+    early = _create_comparison_run(preset, EARLY_FUSION, "ResNet-50", (0, 1, 2, 3))
+    middle = _create_comparison_run(preset, MIDDLE_FUSION, "ResNet-50, middle fusion", (0, 1, 2, 3))
+    return [*mixes, early, middle]
+
+
+def list_table_4_3_methods(sequences: Sequence[MRSequence]) -> list[ScoringMethod]:
+    """List the methods of table 4-3: early, late (mean of one network per sequence) and middle fusion."""
+    late = ScoringMethod(LATE_FUSION, tuple(format_input_name(sequence, "MIX") for sequence in sequences))
+    return [
+        ScoringMethod(EARLY_FUSION, (EARLY_FUSION,)),
+        late,
+        ScoringMethod(MIDDLE_FUSION, (MIDDLE_FUSION,)),
+    ]
+
+
+def list_table_4_4_runs(preset: MarkerPreset) -> list[MarkerRun]:
+    """List the runs of table 4-4, all with the four input channels of Merge-IN.
+
+    ResNet-50 is the early fusion of table 4-3.
+    """
+    return [
+        _create_comparison_run(preset, EARLY_FUSION, "ResNet-50", (0, 1, 2, 3)),
+        _create_comparison_run(preset, "ResNeSt-50", "ResNeSt-50", (0, 1, 2, 3)),
+        _create_comparison_run(preset, "CentralNet", "CentralNet", (0, 1, 2, 3)),
+        _create_kinet_run(preset, KINET, uses_bms_loss=True, uses_merge_in=True),
+        MarkerRun(LESION_POOLED_FEATURES, create_pretrained_marker_config(), stacked=True),
+    ]
+
+
+KINET_WITH_LIGHTGBM = ScoringMethod("KiNet + LightGBM", (KINET,), "LightGBM")
+
+
+def list_table_4_4_methods() -> list[ScoringMethod]:
+    """List the methods of table 4-4: every network's softmax, and KiNet with its second stage, as published."""
+    network_only_methods = [
+        ScoringMethod(name, (name,)) for name in ("ResNeSt-50", "CentralNet", KINET, LESION_POOLED_FEATURES)
+    ]
+    return [ScoringMethod("ResNet-50", (EARLY_FUSION,)), *network_only_methods, KINET_WITH_LIGHTGBM]
+
+
+def format_ablation_name(uses_bms_loss: bool, uses_merge_in: bool) -> str:
+    """Format the name of a run of table 4-5; with both switches on it is KiNet itself."""
+    switched_off = [name for name, on in (("BMS loss", uses_bms_loss), ("Merge-IN", uses_merge_in)) if not on]
+    return f"{KINET} without {' and '.join(switched_off)}" if switched_off else KINET
+
+
+def list_table_4_5_runs(preset: MarkerPreset) -> list[MarkerRun]:
+    """List the runs of table 4-5: BMS loss and Merge-IN, each on and off."""
+    return [
+        _create_kinet_run(preset, format_ablation_name(bms, merge), bms, merge)
+        for bms in (False, True)
+        for merge in (False, True)
+    ]
+
+
+def list_table_4_5_methods() -> dict[ScoringMethod, tuple[bool, bool, bool]]:
+    """List the methods of table 4-5 with their switches: BMS loss, Merge-IN, clinical data.
+
+    Without clinical data, LightGBM uses the vectors alone.
+    """
+    rows = {}
+    for bms in (False, True):
+        for merge in (False, True):
+            for metadata in (False, True):
+                switched_on = [
+                    n
+                    for n, s in zip(("BMS", "Merge-IN", "metadata"), (bms, merge, metadata), strict=True)
+                    if s
+                ]
+                method = ScoringMethod(
+                    " + ".join(switched_on) or "none",
+                    (format_ablation_name(bms, merge),),
+                    "LightGBM",
+                    metadata,
+                )
+                rows[method] = (bms, merge, metadata)
+    return rows
+
+
+def list_comparison_methods() -> list[ScoringMethod]:
+    """List the methods of the marker comparison: variants of KiNet's second stage, radiomics, and age and sex alone."""
+    kinet, lesion_pooled = (KINET,), (LESION_POOLED_FEATURES,)
+    return [
+        ScoringMethod("KiNet, its own softmax", kinet),
+        replace(KINET_WITH_LIGHTGBM, name="KiNet's vector, LightGBM", uses_clinical_data=False),
+        replace(KINET_WITH_LIGHTGBM, name="KiNet's vector, age and sex, LightGBM (as published)"),
+        replace(
+            KINET_WITH_LIGHTGBM, name="KiNet's log-odds, age and sex, LightGBM", tree_features="log-odds"
+        ),
+        ScoringMethod(
+            "KiNet's log-odds, age and sex, logistic regression", kinet, "logistic", True, "log-odds"
+        ),
+        replace(
+            KINET_WITH_LIGHTGBM,
+            name="KiNet's log-odds, the lesion's figures, age and sex, LightGBM",
+            tree_features="lesion",
+        ),
+        ScoringMethod(
+            "KiNet's log-odds, the lesion's figures, age and sex, logistic regression",
+            kinet,
+            "logistic",
+            True,
+            "lesion",
+        ),
+        ScoringMethod(f"{LESION_POOLED_FEATURES}, its own softmax", lesion_pooled),
+        ScoringMethod(
+            f"{LESION_POOLED_FEATURES}: its vector, age and sex, LightGBM", lesion_pooled, "LightGBM"
+        ),
+        ScoringMethod(
+            f"{LESION_POOLED_FEATURES}: its log-odds, age and sex, LightGBM",
+            lesion_pooled,
+            "LightGBM",
+            True,
+            "log-odds",
+        ),
+        ScoringMethod(
+            f"{LESION_POOLED_FEATURES}: its log-odds, the lesion's figures, age and sex, logistic regression",
+            lesion_pooled,
+            "logistic",
+            True,
+            "lesion",
+        ),
+        ScoringMethod("radiomics, LightGBM", (), "radiomics", False),
+        ScoringMethod("radiomics, age and sex, LightGBM", (), "radiomics"),
+        ScoringMethod("age and sex, logistic regression", (), "clinical"),
+    ]
+
+
+# accuracy, sensitivity, specificity, AUC and, where reported, kappa; from a private cohort with stained Ki-67
+PublishedNumbers = tuple[float, float, float, float] | tuple[float, float, float, float, float]
+PUBLISHED_4_2: Mapping[str, PublishedNumbers] = {
+    "IMG": (0.616, 0.588, 0.505, 0.584),
+    "ROI": (0.657, 0.627, 0.546, 0.632),
+    "MIX": (0.678, 0.630, 0.637, 0.679),
+}
+PUBLISHED_4_3: Mapping[str, PublishedNumbers] = {
+    EARLY_FUSION: (0.682, 0.646, 0.641, 0.695),
+    LATE_FUSION: (0.666, 0.635, 0.635, 0.682),
+    MIDDLE_FUSION: (0.691, 0.693, 0.689, 0.724),
+}
+PUBLISHED_4_4: Mapping[str, PublishedNumbers] = {
+    "ResNet-50": (0.691, 0.693, 0.689, 0.724, 0.422),
+    "ResNeSt-50": (0.724, 0.734, 0.715, 0.764, 0.451),
+    "CentralNet": (0.725, 0.745, 0.705, 0.762, 0.450),
+    KINET_WITH_LIGHTGBM.name: (0.752, 0.755, 0.749, 0.788, 0.472),
+}
+# accuracy and AUC by (BMS loss, Merge-IN, clinical data)
+PUBLISHED_4_5: Mapping[tuple[bool, bool, bool], tuple[float, float]] = {
+    (False, False, False): (0.735, 0.766),
+    (False, False, True): (0.736, 0.768),
+    (False, True, False): (0.742, 0.773),
+    (False, True, True): (0.743, 0.774),
+    (True, False, False): (0.746, 0.778),
+    (True, False, True): (0.748, 0.781),
+    (True, True, False): (0.750, 0.785),
+    (True, True, True): (0.752, 0.788),
+}
+PUBLISHED_4_6: Mapping[str, PublishedNumbers] = {
+    "slice": (0.752, 0.755, 0.749, 0.788),
+    "all": (0.789, 0.809, 0.778, 0.824),
+    "near": (0.821, 0.819, 0.810, 0.857),
+    "large": (0.813, 0.827, 0.802, 0.840),
+}

@@ -1,0 +1,1 @@
+"""Robustness of the server and the command line: load, invalid uploads, idle connections, interruption."""

@@ -1,0 +1,223 @@
+"""Build the networks and trees of a weights file; raise WeightsError if the file does not describe valid ones.
+
+A network is first built on the meta device, without memory for its weights, so that the card is checked against the
+tensors before anything is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import lightgbm
+import torch
+from pydantic import Field, with_config
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gliomark.messages import message
+from gliomark.models.card import SEGMENTATION_PART, create_invalid_field_message
+from gliomark.models.comparison.marker_networks import build_marker_network, parse_marker_network_settings
+from gliomark.models.lightgbm_trees import parse_trees
+from gliomark.models.registry import (
+    build_segmentation_network,
+    parse_segmentation_network_settings,
+)
+from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
+from gliomark.models.weights import TREES_TENSOR, Weights
+from gliomark.study import DATA_ERRORS, GliomarkError
+
+MAX_NETWORK_BYTES = 2**30  # bytes of weights; the published KiNet needs 3e8
+# buffers of batch normalisation: the variance, and a counter that only training uses
+NON_NEGATIVE_BUFFERS = ("running_var", "num_batches_tracked")
+TreeFeatures = Literal["vector", "log-odds", "lesion"]
+LESION_FEATURE_COUNT = 9  # see ``inference.slice_classifier.compute_lesion_features``
+ViewSize = Annotated[int, Field(ge=16, le=240)]
+RecordType = TypeVar("RecordType")
+
+
+@with_config(STRICT_CONFIG)
+@dataclass(frozen=True)
+class SegmentationRecord:
+    """Inference settings of a segmentation network in its card; see ``inference.segmenter.Segmenter``."""
+
+    network: Mapping[str, Any]
+    tile: ViewSize
+    pool: Annotated[float, Field(ge=1, le=8)]
+    context: Annotated[int, Field(ge=0, le=10)]
+    flips: bool
+    smallest_share: Fraction
+
+
+@with_config(STRICT_CONFIG)
+@dataclass(frozen=True)
+class MarkerRecord:
+    """Inference settings of a marker network in its card; see ``inference.slice_classifier.SliceClassifier``."""
+
+    network: Mapping[str, Any]
+    crop: ViewSize
+    evidence: TreeFeatures = "vector"
+
+
+def load_segmentation_network(weights: Weights) -> tuple[nn.Module, SegmentationRecord]:
+    """Build the segmentation network of a weights file.
+
+    Returns
+    -------
+    nn.Module
+        The network, in evaluation mode.
+    SegmentationRecord
+        Its inference settings.
+
+    Raises
+    ------
+    WeightsError
+        If the card does not describe a valid network, or the tensors do not fit it.
+    """
+    field_path, card = ("segmentation",), weights.card
+    record = _parse_record(SegmentationRecord, card.segmentation, weights.path, *field_path)
+    settings = _parse_settings(parse_segmentation_network_settings, record.network, weights.path, *field_path)
+    in_channels = (2 if card.rule == "joint" else 1) * (1 + 2 * record.context)
+    if settings.inputs != in_channels:
+        reason = f"network.inputs: {settings.inputs}, but the network receives {in_channels}"
+        raise GliomarkError(create_invalid_field_message(weights.path, ValueError(reason), *field_path))
+    tensors = weights.get_tensors(SEGMENTATION_PART)
+    return _build_with_weights(
+        lambda: build_segmentation_network(settings), tensors, weights.path, SEGMENTATION_PART
+    ), record
+
+
+def load_marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgbm.Booster, MarkerRecord]:
+    """Build the network and trees of a marker.
+
+    Returns
+    -------
+    nn.Module
+        The network, in evaluation mode.
+    lightgbm.Booster
+        Its trees.
+    MarkerRecord
+        Its inference settings.
+
+    Raises
+    ------
+    WeightsError
+        If the card does not describe a valid network, or the tensors or trees do not fit it.
+    """
+    field_path, card = ("markers", name, "architecture"), weights.card.markers[name]
+    record = _parse_record(MarkerRecord, card.architecture, weights.path, *field_path)
+    settings = _parse_settings(parse_marker_network_settings, record.network, weights.path, *field_path)
+    tensors = weights.get_tensors(name)
+    text = tensors.pop(TREES_TENSOR, torch.empty(0))
+    network = _build_with_weights(lambda: build_marker_network(settings), tensors, weights.path, name)
+    vector_length = cast(nn.Linear, network.get_submodule("cat_head")).in_features
+    columns = {"vector": vector_length + 1, "log-odds": 1, "lesion": 1 + LESION_FEATURE_COUNT}[
+        record.evidence
+    ]
+    try:
+        trees = parse_trees(_decode_text(text), columns + (0 if card.age_cut is None else 2))
+    except (ValueError, lightgbm.basic.LightGBMError) as error:
+        raise GliomarkError(_create_message("weights-trees", weights.path, name, error)) from None
+    return network, trees, record
+
+
+def _decode_text(tensor: Tensor) -> str:
+    if tensor.dtype != torch.uint8 or tensor.ndim != 1:
+        raise ValueError("the text of the trees is missing")
+    return bytes(tensor.numpy()).decode("ascii")
+
+
+def _parse_record(
+    record_type: type[RecordType], record: Mapping[str, Any], path: Path, *field_path: str
+) -> RecordType:
+    try:
+        return parse_record(record_type, record)
+    except ValueError as error:
+        raise GliomarkError(create_invalid_field_message(path, error, *field_path)) from None
+
+
+def _parse_settings(
+    parse: Callable[[Mapping[str, Any]], RecordType], record: Mapping[str, Any], path: Path, *field_path: str
+) -> RecordType:
+    try:
+        return parse(record)
+    except GliomarkError as error:
+        raise GliomarkError(_create_message("weights-network", path, field_path[0], error)) from None
+    except ValueError as error:
+        raise GliomarkError(create_invalid_field_message(path, error, *field_path, "network")) from None
+
+
+class _SkipRandomInitialisation(TorchFunctionMode):
+    """Skip the random initialisation of a network whose weights are all read from a file."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **kwargs or {})
+
+
+def _build_with_weights(
+    build_network: Callable[[], nn.Module], tensors: Mapping[str, Tensor], path: Path, part: str
+) -> nn.Module:
+    """Build a network and load its weights; it is in evaluation mode."""
+    try:
+        with torch.device("meta"), _SkipRandomInitialisation():
+            expected = build_network().state_dict()
+    except (GliomarkError, *DATA_ERRORS, AssertionError) as error:
+        raise GliomarkError(_create_message("weights-network", path, part, error)) from None
+    _check_tensor_shapes(expected, tensors, path, part)
+    try:
+        with _SkipRandomInitialisation():
+            network = build_network()
+    except DATA_ERRORS as error:
+        raise GliomarkError(_create_message("weights-network", path, part, error)) from None
+    _check_tensor_values(network, tensors, path, part)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def _check_tensor_shapes(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path, part: str
+) -> None:
+    """Raise WeightsError unless exactly the network's tensors are present, with their shapes and types."""
+    size = sum(tensor.numel() * tensor.itemsize for tensor in expected.values())
+    if size > MAX_NETWORK_BYTES:
+        raise GliomarkError(_create_message("weights-network", path, part, f"{size / 1e9:.1f} GB of weights"))
+    for names in (set(expected) - set(tensors), set(tensors) - set(expected)):
+        if names:
+            code = "weights-tensor-missing" if names & set(expected) else "weights-tensor-strange"
+            raise GliomarkError(message(code, path=path, names=_format_tensor_names(part, names)))
+    for name, wanted in expected.items():
+        found = tensors[name]
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            parameters = {"found": _describe_tensor(found), "wanted": _describe_tensor(wanted)}
+            raise GliomarkError(
+                message("weights-tensor-other", path=path, name=f"{part}/{name}", **parameters)
+            )
+
+
+def _check_tensor_values(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, part: str) -> None:
+    """Raise WeightsError for a negative variance, and for a constant that differs from the network's."""
+    for name, own in network.state_dict().items():
+        found = tensors[name]
+        if name.endswith(NON_NEGATIVE_BUFFERS):
+            is_invalid = bool((found < 0).any())
+        else:
+            is_invalid = not own.is_floating_point() and not torch.equal(found, own)
+        if is_invalid:
+            raise GliomarkError(message("weights-not-numbers", path=path, names=f"{part}/{name}"))
+
+
+def _describe_tensor(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _format_tensor_names(part: str, names: set[str]) -> str:
+    shown = ", ".join(f"{part}/{name}" for name in sorted(names)[:3])
+    return shown[:200] + (f" (+{len(names) - 3})" if len(names) > 3 else "")
+
+
+def _create_message(code: str, path: Path, part: str, reason: object) -> str:
+    if isinstance(reason, GliomarkError):
+        return message(code, path=path, part=part, reason=reason.message)
+    return message(code, path=path, part=part, reason=" ".join(str(reason).split())[:160])

@@ -1,0 +1,85 @@
+"""Describe a weights file as text or as JSON: its card, its hashes and its signature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from gliomark.models.card import MarkerCard
+from gliomark.models.weights import Weights
+
+MAX_LISTED_PATIENTS = 5
+
+
+def describe_as_json(weights: Weights) -> str:
+    """Return a JSON text with the path, hashes and signature of the file, and the whole card under ``card``."""
+    record: dict[str, Any] = {
+        "file": str(weights.path),
+        "file_sha256": weights.file_sha256,
+        "sha256": weights.sha256,
+        "signature": weights.signature,
+        "card": asdict(weights.card),
+    }
+    return json.dumps(record, ensure_ascii=False, indent=1)
+
+
+def describe_as_text(weights: Weights) -> str:
+    """Return a text with one line per property, the name first."""
+    return "\n".join(f"{name:<22}{value}" for name, value in _build_lines(weights))
+
+
+def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
+    card = weights.card
+    yield "name", card.name
+    yield "file", str(weights.path)
+    yield "SHA-256 of the file", weights.file_sha256
+    yield "SHA-256 of content", weights.sha256
+    yield "signature", _describe_signature(weights.signature)
+    yield "intended use", card.intended_use
+    yield "licence", card.licence
+    yield "sequences", " + ".join(card.sequences)
+    for wanted, shown in card.stand_ins.items():
+        yield "", f"{shown} may replace {wanted}; no marker is predicted then"
+    yield (
+        "segmentation",
+        f"{_get_architecture_name(card.segmentation)}, {card.rule}: {card.segmentation_performance}",
+    )
+    yield (
+        "",
+        f"probability threshold {card.segmentation_threshold:g}; smallest component {card.smallest_lesion_ml:g} ml",
+    )
+    for name, marker in card.markers.items():
+        yield from _describe_marker(name, marker)
+    yield "trained on", card.training_cohort
+    patients = ", ".join(card.training_patients[:MAX_LISTED_PATIENTS])
+    more = len(card.training_patients) - MAX_LISTED_PATIENTS
+    yield "", patients + (f" and {more} more" if more > 0 else "")
+    yield "folds", card.folds_sha256
+    yield "made with", ", ".join(f"{name} {version}" for name, version in card.versions.items())
+
+
+def _describe_marker(name: str, marker: MarkerCard) -> Iterator[tuple[str, str]]:
+    yield f"marker {name}", f"{marker.title}: {marker.positive} or {marker.negative}; {marker.label}"
+    yield "", f"{_get_architecture_name(marker.architecture)}, trained on the column {marker.column}"
+    yield "", f"{marker.positive} if the probability is {marker.threshold:.3g} or higher"
+    if marker.age_cut is not None:
+        yield "", f"uses sex, and age as below or at least {marker.age_cut:.1f} years"
+    yield "", marker.validation_message
+    for note in filter(None, (marker.performance, marker.warning)):
+        yield "", note
+
+
+def _get_architecture_name(record: Any) -> str:
+    return str(record["network"].get("architecture", "KiNet or MIG-Net"))
+
+
+def _describe_signature(state: str) -> str:
+    if state == "unsigned":
+        return "unsigned"
+    return (
+        "present but not checked; give its public key to check it"
+        if state == "not checked"
+        else f"valid, signed with key {state}"
+    )

@@ -1,0 +1,291 @@
+"""The prediction as a DICOM structured report (TID 1500); the lesion is one measurement group (TID 1411 or 1501)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from highdicom.seg import Segmentation
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    LanguageOfContentItemAndDescendants,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    NumContentItem,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    SourceImageForMeasurementGroup,
+    SourceImageForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from gliomark.messages import render_message
+from gliomark.reporting.dicom.codes import (
+    ABSENT,
+    AREA,
+    BRAIN,
+    CODING_SCHEMES,
+    LANGUAGE_CODES,
+    LESION,
+    MAXIMUM,
+    MILLILITRE,
+    MINIMUM,
+    MRI_OF_BRAIN,
+    NO_UNITS,
+    PRESENT,
+    SQUARE_MILLIMETRE,
+    UNDETERMINED,
+    VOLUME,
+    create_private_code,
+)
+from gliomark.reporting.dicom.lesion_segmentation import TRACKING_ID
+from gliomark.reporting.dicom.source_headers import SeriesHeaders, create_series_attributes
+from gliomark.reporting.report_texts import Language, get_report_texts
+from gliomark.study import DICOM_MANUFACTURER, MarkerPrediction, Prediction
+
+COMMENT = codes.DCM.Comment
+
+
+def create_structured_report(
+    prediction: Prediction,
+    headers: SeriesHeaders,
+    other_datasets: Sequence[Dataset],
+    segmentation: Segmentation | None,
+    tracking_uid: str,
+    language: Language,
+) -> Comprehensive3DSR:
+    """Create the structured report.
+
+    headers: of the reference series. other_datasets: headers of the other series used. segmentation: None without
+    a lesion. tracking_uid: UID of the lesion, the same as in the segmentation.
+    """
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_create_device_observer(prediction)),
+        procedure_reported=MRI_OF_BRAIN,
+        imaging_measurements=[
+            _create_measurement_group(prediction, headers, segmentation, tracking_uid, language)
+        ],
+        title=codes.DCM.ImagingMeasurementReport,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            LANGUAGE_CODES[language]
+        ),
+    )
+    return Comprehensive3DSR(
+        evidence=[*headers.datasets, *([] if segmentation is None else [segmentation]), *other_datasets],
+        content=report[0],
+        is_complete=True,
+        coding_schemes=CODING_SCHEMES,
+        **create_series_attributes(prediction, 9002, "gliomark measurements, research use only"),
+    )
+
+
+def _create_device_observer(prediction: Prediction) -> ObserverContext:
+    """Create the observer: the model, identified by the hash of its weights."""
+    model = prediction.model
+    attributes = DeviceObserverIdentifyingAttributes(
+        uid=generate_uid(entropy_srcs=[model.sha256]),
+        name=model.name,
+        manufacturer_name=DICOM_MANUFACTURER,
+        model_name=f"gliomark {prediction.software_version}",
+        serial_number=model.sha256,
+    )
+    return ObserverContext(codes.DCM.Device, attributes)
+
+
+def _create_measurement_group(
+    prediction: Prediction,
+    headers: SeriesHeaders,
+    segmentation: Segmentation | None,
+    tracking_uid: str,
+    language: Language,
+) -> MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """Create the measurement group of the lesion; without a segment it refers to the source images."""
+    group_arguments: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(tracking_uid, TRACKING_ID),
+        "finding_type": LESION,
+        "finding_sites": [FindingSite(BRAIN)],
+        "algorithm_id": AlgorithmIdentification(
+            prediction.model.name,
+            f"gliomark {prediction.software_version}",
+            parameters=[f"sha256={prediction.model.sha256}"],
+            family=codes.DCM.ArtificialIntelligence,
+        ),
+        "measurements": [
+            *_create_size_measurements(prediction),
+            *_create_probability_measurements(prediction),
+        ],
+        "qualitative_evaluations": [
+            QualitativeEvaluation(
+                create_private_code("lesion", _describe_lesion_origin(prediction)),
+                PRESENT if _has_lesion(prediction) else ABSENT,
+            ),
+            *(_create_marker_evaluation(marker, language) for marker in prediction.markers),
+        ],
+    }
+    group: MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
+    if segmentation is None:
+        frames = None if headers.frames is None else list(headers.frames)
+        images = [
+            SourceImageForMeasurementGroup(one.SOPClassUID, one.SOPInstanceUID, frames)
+            for one in headers.datasets
+        ]
+        group = MeasurementsAndQualitativeEvaluations(source_images=images, **group_arguments)
+    else:
+        group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+            referenced_segment=_create_segment_reference(segmentation), **group_arguments
+        )
+    group[0].ContentSequence.extend(
+        _create_text_item(COMMENT, text, "CONTAINS") for text in _list_comments(prediction, language)
+    )
+    return group
+
+
+def _create_segment_reference(segmentation: Segmentation) -> ReferencedSegment:
+    """Create the reference to the segment and to the images and frames that it covers."""
+    frames: dict[tuple[str, str], list[int]] = {}
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        numbers = frames.setdefault((source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID), [])
+        if "ReferencedFrameNumber" in source:
+            numbers.append(int(source.ReferencedFrameNumber))
+    images = [SourceImageForSegmentation(*image, numbers or None) for image, numbers in frames.items()]
+    return ReferencedSegment(segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, source_images=images)
+
+
+# ---- the lesion -------------------------------------------------------------------------------------
+
+
+def _has_lesion(prediction: Prediction) -> bool:
+    return bool(prediction.lesion_areas_mm2)
+
+
+def _describe_lesion_origin(prediction: Prediction) -> str:
+    return f"Lesion {'outlined by the reader' if prediction.segmentation.is_drawn_by_reader else 'found by the model'}"
+
+
+def _create_size_measurements(prediction: Prediction) -> list[Measurement]:
+    """Create the measurements of the volume in ml and the largest area on one slice in mm2."""
+    largest = max(prediction.lesion_areas_mm2.values(), default=0.0)
+    return [
+        Measurement(VOLUME, round(prediction.lesion_volume_ml, 3), MILLILITRE),
+        Measurement(AREA, round(largest, 1), SQUARE_MILLIMETRE, derivation=MAXIMUM),
+    ]
+
+
+def _list_comments(prediction: Prediction, language: Language) -> list[str]:
+    """Return the comments on the whole report, the most important first."""
+    texts, model = get_report_texts(language, prediction.segmentation.is_drawn_by_reader), prediction.model
+    return [
+        f"{texts.research} {texts.research_more}",
+        *(render_message(text, language) for text in prediction.warnings),
+        *([] if _has_lesion(prediction) else [f"{texts.no_lesion}. {texts.no_lesion_more}"]),
+        *([texts.assumed] if prediction.study.spacing_assumed else []),
+        f"{texts.intended_use}: {render_message(model.intended_use, language)}",
+        f"{texts.trained_on}: {render_message(model.training_cohort, language)}",
+        *(render_message(text, language) for text in prediction.all_notes),
+    ]
+
+
+# ---- the markers ------------------------------------------------------------------------------------
+
+
+def _create_probability_measurements(prediction: Prediction) -> list[Measurement]:
+    """Create the model's probabilities of the positive class, also if the reader's finding decided the level."""
+    measurements = []
+    for marker in prediction.markers:
+        if marker.probability is not None and math.isfinite(marker.probability):
+            name = create_private_code(f"p-{marker.marker}", f"Probability by the model, {marker.title}")
+            measurements += [
+                Measurement(name, round(marker.probability, 4), NO_UNITS),
+                *_create_range_measurements(marker),
+            ]
+    return measurements
+
+
+def _create_range_measurements(marker: MarkerPrediction) -> list[Measurement]:
+    """Create the lowest and highest probability of single slices.
+
+    They have their own code so that neither is mistaken for the patient's probability.
+    """
+    name = create_private_code(
+        f"r-{marker.marker}", f"Probability range across lesion slices, {marker.title}"
+    )
+    return [
+        Measurement(name, round(value, 4), NO_UNITS, derivation=derivation)
+        for derivation, value in zip((MINIMUM, MAXIMUM), marker.probability_range or (), strict=False)
+    ]
+
+
+def _create_marker_evaluation(marker: MarkerPrediction, language: Language) -> QualitativeEvaluation:
+    """Create the predicted level with the properties needed to interpret it."""
+    name = create_private_code(marker.marker, f"Predicted, not measured: {marker.title}")
+    evaluation = QualitativeEvaluation(name, _create_level_code(marker))
+    evaluation[0].ContentSequence = [
+        CodeContentItem(
+            create_private_code("decided-by", "Level decided by"),
+            _create_decided_by_code(marker),
+            "HAS PROPERTIES",
+        ),
+        *_create_threshold_items(marker),
+        *(
+            _create_text_item(concept, text, "HAS PROPERTIES")
+            for concept, text in _list_explanations(marker, language)
+            if text
+        ),
+    ]
+    return evaluation
+
+
+def _create_threshold_items(marker: MarkerPrediction) -> list[NumContentItem]:
+    """Create the threshold item; empty without a probability."""
+    if marker.threshold is None:
+        return []
+    name, value = create_private_code("threshold", "Threshold"), round(marker.threshold, 4)
+    return [NumContentItem(name, value, NO_UNITS, None, "HAS PROPERTIES")]
+
+
+def _create_level_code(marker: MarkerPrediction) -> CodedConcept:
+    if marker.level == "undetermined":
+        return CodedConcept.from_code(UNDETERMINED)
+    return create_private_code(
+        marker.level, f"Predicted {marker.level}{', borderline' if marker.borderline else ''}"
+    )
+
+
+def _create_decided_by_code(marker: MarkerPrediction) -> CodedConcept:
+    if marker.decided_by == "model":
+        return create_private_code("model", "Model")
+    return create_private_code("reader", "Reader's finding")
+
+
+def _list_explanations(marker: MarkerPrediction, language: Language) -> list[tuple[CodedConcept, str]]:
+    is_decided_by_model = marker.decided_by == "model"
+    performance_name = (
+        "Validation of the model" if is_decided_by_model else "Accuracy of the reader's finding"
+    )
+    named_texts = [
+        (create_private_code("label", "Definition of the label"), marker.label),
+        (create_private_code("fusion", "How the probability was computed"), marker.fusion_in_words),
+        (create_private_code("threshold-origin", "Origin of the threshold"), marker.threshold_origin),
+        (create_private_code("performance", performance_name), marker.performance),
+        *((CodedConcept.from_code(COMMENT), text) for text in marker.warnings),
+    ]
+    return [(concept, render_message(text, language)) for concept, text in named_texts]
+
+
+def _create_text_item(name: CodedConcept, value: str, relationship: str) -> TextContentItem:
+    return TextContentItem(name, value, relationship)

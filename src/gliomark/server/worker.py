@@ -1,0 +1,292 @@
+"""What a worker process does with a job: prepare, predict or explain. Only workers run the networks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from gliomark.files import is_disk_full_error
+from gliomark.isolation import ReaderPool
+from gliomark.messages import collect_message_records, message
+from gliomark.models.signatures import TrustPolicy
+from gliomark.server.study_store import (
+    StudyStore,
+    decode_mask_png,
+    encode_slice_png,
+    redact_folder,
+    stack_vertically,
+    write_file,
+)
+from gliomark.study import DATA_ERRORS, ClinicalData, GliomarkError
+
+STEP_MESSAGES = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
+PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
+ProgressCallback = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """The part of a job that a worker needs.
+
+    Attributes
+    ----------
+    prepared_model_sha256
+        Hash of the weights for which the study was prepared.
+    outline_sha256
+        Hash of the reader's mask to use; empty for the model's.
+    request
+        Options of the job.
+    """
+
+    id: str
+    kind: str
+    study_id: str
+    model: str
+    prepared_model_sha256: str
+    outline_sha256: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """Result of a job.
+
+    Attributes
+    ----------
+    seconds
+        Computing time.
+    result
+        Metadata of the prepared study, or the content of ``prediction.json``.
+    model_sha256
+        Hash of the weights used.
+    """
+
+    seconds: float
+    result: dict[str, Any] | None
+    model_sha256: str
+
+
+class Worker:
+    """Runs jobs in one process; its models are loaded once."""
+
+    def __init__(
+        self, data_folder: Path, model_files: Mapping[str, str], trust: TrustPolicy = TrustPolicy()
+    ) -> None:
+        self.store, self.model_files, self.trust = StudyStore(data_folder), model_files, trust
+        self.reader_pool = ReaderPool()
+
+    @cached_property
+    def models(self) -> dict[str, Any]:
+        """The loaded models by name."""
+        from gliomark.pipeline import load_model
+
+        return {name: load_model(file, self.trust) for name, file in self.model_files.items()}
+
+    def run_job(self, job: WorkerJob, report_progress: ProgressCallback) -> JobResult:
+        """Run a job.
+
+        Raises
+        ------
+        WeightsError
+            If the server does not have the job's model any more.
+        """
+        started_at, model = time.perf_counter(), self.models.get(job.model)
+        if model is None:
+            raise GliomarkError(message("model-gone", model=job.model))
+        methods = {"prepare": self.prepare, "predict": self.predict, "explain": self.explain}
+        result = methods[job.kind](job, model, report_progress)
+        return JobResult(time.perf_counter() - started_at, result, model.sha256)
+
+    def prepare(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> dict[str, Any]:
+        """Register, skull-strip and normalise a study; return the metadata that the client needs to show it."""
+        from gliomark.pipeline import prepare_study
+
+        study = self.store.load_study(job.study_id)
+        if any(series.source_images for series in study.series.values()):
+            self.reader_pool.start()  # reads masks among the images later; starting it now saves time
+        report_step = partial(_report_step, report_progress)
+        prepared = prepare_study(study, model, report_step, self.reader_pool)
+        report_progress(STEP_MESSAGES["write"], 0.9)
+        self.store.save_prepared(job.study_id, prepared)
+        stack = prepared.stack
+        notes = [*prepared.warnings, *dict.fromkeys((*prepared.study.notes, *stack.notes))]
+        supplied_mask = prepared.found
+        return {
+            "sequences": [str(name) for name in stack.images],
+            "slice_names": list(stack.slice_names),
+            "shape": list(stack.brain.shape),
+            "spacing_mm": list(stack.spacing_mm),
+            "grey": self.store.save_slices(job.study_id, stack),
+            "model_sha256": model.sha256,
+            "stand_ins": {str(missing): str(shown) for missing, shown in prepared.stand_ins.items()},
+            "found_outline": supplied_mask.files
+            if supplied_mask is not None and supplied_mask.mask is not None
+            else "",
+            "notes": notes,
+            "messages": collect_message_records(notes),
+        }
+
+    def predict(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> dict[str, Any]:
+        """Run the prediction, on the reader's mask if requested; return the content of ``prediction.json``.
+
+        Raises
+        ------
+        WeightsError
+            If the study was prepared with other weights.
+        """
+        from gliomark.pipeline import predict_prepared
+        from gliomark.reporting import create_prediction_document
+
+        job_request, prepared = job.request, self.store.load_prepared(job.study_id)
+        if job.prepared_model_sha256 != model.sha256:
+            raise GliomarkError(message("other-weights"))
+        outline = None
+        if job.outline_sha256:
+            content = self.store.get_correction_path(job.study_id, job.outline_sha256).read_bytes()
+            outline = decode_mask_png(content, prepared.stack.brain.shape)
+        progress_by_step = {"outline": 0.05} | {
+            name: 0.5 + 0.4 * number / len(model.classifiers) for number, name in enumerate(model.classifiers)
+        }
+
+        def report_step(name: str) -> None:
+            title = STEP_MESSAGES.get(name) or message("step-marker", title=model.card.markers[name].title)
+            report_progress(title, progress_by_step[name])
+
+        prediction = predict_prepared(
+            prepared,
+            ClinicalData(prepared.study.patient_id, job_request.get("age"), job_request.get("sex")),
+            model,
+            fusion=job_request.get("fusion", "near"),
+            has_enhancing_focus={"yes": True, "no": False}.get(str(job_request.get("enhancing"))),
+            reader_mask=outline,
+            notify=report_step,
+        )
+        report_progress(STEP_MESSAGES["write"], 0.95)
+        self.store.save_prediction(job.study_id, job.id, prediction)
+        return create_prediction_document(prediction)
+
+    def explain(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> None:
+        """Save a marker's Grad-CAM map on the slices that decided the result, as one PNG beside the prediction.
+
+        Raises
+        ------
+        WeightsError
+            If the prediction was made with other weights.
+        """
+        import numpy as np
+
+        from gliomark.explain import compute_branch_maps
+
+        prediction_id, marker = str(job.request["prediction"]), str(job.request["marker"])
+        prediction = self.store.load_prediction(job.study_id, prediction_id)
+        if prediction.model.sha256 != model.sha256:
+            raise GliomarkError(message("answer-of-other-weights"))
+        (answer,) = (
+            marker_prediction
+            for marker_prediction in prediction.markers
+            if marker_prediction.marker == marker
+        )
+        stack = prediction.stack
+        index = [stack.slice_names.index(score.slice_name) for score in answer.slices if score.decides]
+        heatmap = np.zeros(stack.brain.shape, np.uint8)
+        if index:
+            *_, middle_map = compute_branch_maps(
+                model.classifiers[marker], stack, prediction.segmentation.mask, index, stage=3
+            ).values()
+            heatmap[index] = np.round(middle_map * 255).astype(np.uint8)
+        write_file(
+            self.store.get_prediction_folder(job.study_id, prediction_id) / f"heat_{marker}.png",
+            encode_slice_png(stack_vertically(heatmap)),
+        )
+
+
+def _report_step(report_progress: ProgressCallback, step_name: str) -> None:
+    report_progress(STEP_MESSAGES[step_name], PREPARE_PROGRESS[step_name])
+
+
+def describe_model(name: str, model: Any) -> dict[str, Any]:
+    """Return the description of a model for clients, see ``ModelResponse``."""
+    from gliomark.pipeline import describe_performance
+
+    card = model.card
+    card_fields = ("title", "positive", "negative", "label", "threshold")
+    return {
+        "name": name,
+        "title": card.name,
+        "sha256": model.sha256,
+        "signature": model.signature,
+        "sequences": list(card.sequences),
+        "intended_use": card.intended_use,
+        "licence": card.licence,
+        "markers": [
+            {"name": marker, "performance": describe_performance(one)}
+            | {field_name: getattr(one, field_name) for field_name in card_fields}
+            for marker, one in card.markers.items()
+        ],
+    }
+
+
+def _bind_to_server() -> None:
+    """Ignore signals that stop the server, so that they do not look like a crash, and end when the server ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if server := parent_process():
+        threading.Thread(target=_exit_with_server, args=(server,), daemon=True).start()
+
+
+def _exit_with_server(server: BaseProcess) -> None:
+    server.join()
+    os._exit(1)
+
+
+def run_worker(
+    connection: Connection,
+    data_folder: Path,
+    model_files: Mapping[str, str],
+    thread_count: int,
+    trust: TrustPolicy = TrustPolicy(),
+) -> None:
+    """Main loop of a worker process: load the models, then run jobs until the server closes the connection.
+
+    The first message to the server is the list of model descriptions, or the text of an error.
+    """
+    _bind_to_server()
+    os.environ["OMP_NUM_THREADS"] = str(thread_count)
+    import torch
+
+    torch.set_num_threads(thread_count)
+    worker = Worker(data_folder, model_files, trust)
+    try:
+        connection.send([describe_model(name, model) for name, model in worker.models.items()])
+    except GliomarkError as error:
+        connection.send(str(error))
+        return
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):
+            return
+        input_folder = worker.store.get_input_folder(job.study_id)
+        try:
+            reply: JobResult | str = worker.run_job(
+                job, lambda step, progress: connection.send((step, progress))
+            )
+        except GliomarkError as error:
+            reply = redact_folder(redact_folder(error.message, input_folder), data_folder)
+        except DATA_ERRORS as error:
+            if is_disk_full_error(error):
+                connection.send(message("disk-full"))
+                continue
+            reason = redact_folder(" ".join(str(error).split())[-200:], input_folder)
+            reply = message("not-computed", kind=type(error).__name__, reason=reason)
+        connection.send(reply)

@@ -1,0 +1,410 @@
+"""Train a marker network on the MIX inputs of lesion slices, with the patient's label (section 4 of docs/method.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logit
+from scipy.stats import norm, rankdata
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gliomark.cohort.store import Cohort
+from gliomark.files import atomic_write
+from gliomark.inference.slice_classifier import MIN_LESION_AREA_MM2, compute_image_vectors
+from gliomark.models.comparison.marker_networks import (
+    ComparisonMarkerSettings,
+    MarkerNetworkSettings,
+    build_marker_network,
+    load_pretrained_features,
+)
+from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, build_mix_input
+from gliomark.study import GliomarkError, MRSequence
+from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view
+from gliomark.training.checkpoints import (
+    LAST_CHECKPOINT_NAME,
+    find_last_checkpoint,
+    is_checkpoint_complete,
+    serialise_checkpoint,
+)
+from gliomark.training.losses import MARKER_LOSSES
+from gliomark.training.random_seeds import create_epoch_generator
+from gliomark.training.segmentation import create_trainer
+from gliomark.training.work_folder import check_work_folder
+
+
+@dataclass(frozen=True)
+class MarkerTrainingConfig:
+    """Configuration of a marker training. The defaults are section 4 of docs/method.md.
+
+    Adam with a cosine schedule, learning rate 4e-5, batches of 16.
+
+    Attributes
+    ----------
+    network
+        Settings of the network.
+    augmentation
+        Random views of the slices.
+    loss
+        See ``losses.MARKER_LOSSES``.
+    imagenet
+        Lesion-pooled features with ImageNet weights; only a linear probe is fitted, without gradient descent, so
+        that rate, batch and epochs have no effect.
+    rate
+        Initial learning rate.
+    slices_per_patient
+        Lesion slices drawn per patient and epoch, on average. The same number is drawn from either class, which
+        balances the classes.
+    """
+
+    network: MarkerNetworkSettings = field(default_factory=KiNetSettings)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    loss: Literal["bms", "cross-entropy", "branches"] = "bms"
+    imagenet: bool = False
+    rate: float = 4e-5
+    batch: int = 16
+    epochs: int = 100
+    slices_per_patient: int = 8
+    seed: int = 0
+
+
+def create_small_marker_config(epochs: int) -> MarkerTrainingConfig:
+    """Create the configuration of the small recipe, which two CPU cores train in minutes."""
+    return MarkerTrainingConfig(
+        network=KiNetSettings(size=SMALL_KINET_SIZE),
+        augmentation=GENTLE_AUGMENTATION,
+        rate=1e-3,
+        epochs=epochs,
+    )
+
+
+def create_pretrained_marker_config() -> MarkerTrainingConfig:
+    """Create the configuration of the pretrained recipe, which is trained in about a minute.
+
+    Lesion-pooled features with ImageNet weights and a linear probe, which fits a percentage or a grade as a number.
+    """
+    return MarkerTrainingConfig(
+        ComparisonMarkerSettings("frozen trunk"), GENTLE_AUGMENTATION, "cross-entropy", imagenet=True
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LesionSliceDataset:
+    """Lesion slices in memory.
+
+    image float16 ``(N, 2, 240, 240)``; lesion mask uint8 ``(N, 240, 240)``; label ``(N,)`` and value ``(N,)``: the
+    patient's label and the number from which it was derived; patient ``(N,)``: index in ``patient_ids``.
+    """
+
+    image: Tensor
+    lesion: Tensor
+    label: Tensor
+    value: Tensor
+    patient: Tensor
+    patient_ids: tuple[str, ...]
+
+    def select_patients(self, patients: Sequence[str]) -> LesionSliceDataset:
+        """Return the data set with the slices of these patients only."""
+        indices = [index for index, name in enumerate(self.patient_ids) if name in set(patients)]
+        return self.select_rows(torch.isin(self.patient, torch.tensor(indices)))
+
+    def select_rows(self, rows: Tensor) -> LesionSliceDataset:
+        """Return the data set with these rows only; rows: indices ``(n,)`` or a boolean mask ``(N,)``."""
+        names = ("image", "lesion", "label", "value", "patient")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+def parse_marker_value(text: str, column: str, patient: str) -> float | None:
+    """Parse the number in a clinical column; None if it is empty.
+
+    Raises
+    ------
+    CohortError
+        If the text is not a number.
+    """
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise GliomarkError(
+            f"Patient {patient}: '{text}' in column '{column}' is not a number; enter 0, 1, a percentage or nothing."
+        ) from None
+
+
+def read_marker_values(cohort: Cohort, column: str, sequences: Sequence[MRSequence]) -> dict[str, float]:
+    """Read a column's number by patient, for patients who have one and all the sequences."""
+    values = {}
+    for patient in cohort.patient_ids:
+        value = parse_marker_value(cohort.get_clinical(patient).columns.get(column, ""), column, patient)
+        if value is not None and set(sequences) <= set(cohort.get_sequences(patient)):
+            values[patient] = value
+    return values
+
+
+def read_marker_labels(
+    cohort: Cohort, column: str, threshold: float, sequences: Sequence[MRSequence]
+) -> dict[str, int]:
+    """Read labels by patient: 1 if the column's number is at least the threshold, otherwise 0.
+
+    Raises
+    ------
+    CohortError
+        If there are no patients of both classes.
+    """
+    labels = {
+        p: int(value >= threshold) for p, value in read_marker_values(cohort, column, sequences).items()
+    }
+    if len(set(labels.values())) < 2:
+        raise GliomarkError(
+            f"{cohort.folder}: column '{column}' has only one class among patients with {', '.join(sequences)}; "
+            "choose another column or threshold."
+        )
+    return labels
+
+
+def load_lesion_slice_dataset(
+    cohort: Cohort,
+    labels: Mapping[str, int],
+    sequences: Sequence[MRSequence],
+    values: Mapping[str, float] | None = None,
+) -> LesionSliceDataset:
+    """Load all slices with a manually segmented lesion of at least 50 mm2, of every labelled patient.
+
+    values: the numbers from which the labels were derived; without them the labels themselves.
+    """
+    images, lesions, slice_labels, slice_values, patient_indices = [], [], [], [], []
+    for index, (patient, label) in enumerate(labels.items()):
+        stack = cohort.read_stack(patient)
+        rows = stack.reader_mask.sum(axis=(1, 2)) * stack.pixel_area_mm2 >= MIN_LESION_AREA_MM2
+        images.append(torch.from_numpy(np.stack([stack.images[n][rows] for n in sequences], axis=1)).half())
+        lesions.append(torch.from_numpy(stack.reader_mask[rows].astype(np.uint8)))
+        slice_labels.append(torch.full((int(rows.sum()),), label))
+        slice_values.append(torch.full((int(rows.sum()),), float((values or labels)[patient])))
+        patient_indices.append(torch.full((int(rows.sum()),), index))
+    return LesionSliceDataset(
+        torch.cat(images),
+        torch.cat(lesions),
+        torch.cat(slice_labels),
+        torch.cat(slice_values),
+        torch.cat(patient_indices),
+        tuple(labels),
+    )
+
+
+class ClassBalancedSampler(torch.utils.data.Sampler[int]):
+    """Draws both classes equally often, patients of a class equally often, and one random slice per draw."""
+
+    def __init__(self, slice_dataset: LesionSliceDataset, slices_per_patient: int, seed: int = 0) -> None:
+        self.seed, self.epoch = seed, 0
+        self.rows = {
+            int(p): torch.nonzero(slice_dataset.patient == p)[:, 0] for p in slice_dataset.patient.unique()
+        }
+        label = {p: int(slice_dataset.label[rows[0]]) for p, rows in self.rows.items()}
+        self.classes = [[p for p in self.rows if label[p] == value] for value in (0, 1)]
+        self.count = slices_per_patient * len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch; called by the trainer. The draws depend only on seed and epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self):
+        generator = create_epoch_generator(self.seed, self.epoch)
+        for draw in range(self.count):
+            members = self.classes[draw % 2]
+            rows = self.rows[members[int(torch.randint(len(members), (), generator=generator))]]
+            yield int(rows[int(torch.randint(len(rows), (), generator=generator))])
+
+
+class MarkerTrainingModule(lightning.LightningModule):
+    """Lightning module with the marker network, its loss and its optimiser."""
+
+    def __init__(self, config: MarkerTrainingConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = build_marker_network(config.network)
+        if config.imagenet:
+            load_pretrained_features(self.network)
+        # channels-last order is a third faster on a CPU
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
+        """Return the loss of random views of a batch: image ``(B, 2, H, W)``, lesion ``(B, H, W)``, label ``(B,)``."""
+        image, lesion, label = batch
+        view, lesion_view = draw_random_view(image, lesion, self.config.augmentation)[:2]
+        mix = build_mix_input(view[:, 0], view[:, 1], lesion_view).contiguous(
+            memory_format=torch.channels_last
+        )
+        output = self.network(mix)
+        loss = MARKER_LOSSES[self.config.loss](output, label)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self):
+        """Create Adam with a cosine schedule."""
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.config.rate)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def train_marker_network(
+    slice_dataset: LesionSliceDataset, config: MarkerTrainingConfig, work_folder: Path
+) -> nn.Module:
+    """Train a marker network; an interrupted training is resumed.
+
+    Networks with the same seed start from the same weights, so that the vectors of the folds' networks stay close to
+    each other and to those of the final network. Lesion-pooled features are identical in all of them.
+
+    Parameters
+    ----------
+    slice_dataset
+        Lesion slices of the training patients.
+    config
+        Configuration of the training.
+    work_folder
+        Folder of the checkpoint.
+
+    Returns
+    -------
+    nn.Module
+        The network, in evaluation mode.
+
+    Raises
+    ------
+    CohortError
+        If all patients have the same class, or the folder belongs to another run.
+    """
+    patients = [slice_dataset.patient_ids[index] for index in slice_dataset.patient.unique().tolist()]
+    if len(slice_dataset.label.unique()) < 2:
+        raise GliomarkError(
+            f"All {len(patients)} training patients have the same class; add patients of the other class or choose "
+            "another threshold."
+        )
+    check_work_folder(work_folder, config, slice_dataset)
+    lightning.seed_everything(config.seed, verbose=False)
+    module = MarkerTrainingModule(config)
+    if config.imagenet:
+        return _fit_linear_probe(
+            module.network, slice_dataset, config.augmentation.crop, work_folder / LAST_CHECKPOINT_NAME
+        )
+    trainer = create_trainer(config.epochs, work_folder, [], config.seed)
+    sampler = ClassBalancedSampler(slice_dataset, config.slices_per_patient, config.seed)
+    dataset = TensorDataset(slice_dataset.image, slice_dataset.lesion, slice_dataset.label)
+    trainer.fit(
+        module,
+        DataLoader(dataset, config.batch, sampler=sampler, drop_last=True),
+        ckpt_path=find_last_checkpoint(work_folder),
+    )
+    return module.network.eval()
+
+
+# inverse of the probe's regularisation strength; the weights of the patients sum to their number
+HEAD_INVERSE_REGULARISATION = 0.01
+# candidate ridge penalties for a numeric target, and the number of folds in which one is chosen
+RIDGE_PENALTIES, RIDGE_PENALTY_FOLDS = (1.0, 10.0, 100.0, 1e3, 1e4), 5
+# slope of the logistic function that best approximates the normal distribution function
+LOGISTIC_TO_NORMAL_SLOPE = 1.702
+
+
+def _fit_linear_probe(
+    network: nn.Module, slice_dataset: LesionSliceDataset, crop_size: int, head_path: Path
+) -> nn.Module:
+    """Fit the network's last layer on the slices and their mirror images; it is stored in a file for resuming."""
+    if not is_checkpoint_complete(head_path):
+        mirrored_pairs = (
+            (slice_dataset.image, slice_dataset.lesion),
+            (slice_dataset.image.flip(-1), slice_dataset.lesion.flip(-1)),
+        )
+        vectors = [
+            compute_image_vectors(network.eval(), image, lesion, crop_size)[:, :-1]
+            for image, lesion in mirrored_pairs
+        ]
+        columns = (
+            np.tile(column, 2) for column in (slice_dataset.label, slice_dataset.value, slice_dataset.patient)
+        )
+        head = _fit_head_weights(np.concatenate(vectors).astype(float), *columns)
+        atomic_write(head_path, serialise_checkpoint(head))
+    network.get_submodule("cat_head").load_state_dict(torch.load(head_path, weights_only=True))
+    return network.eval()
+
+
+def _fit_head_weights(
+    vectors: NDArray[np.float64],
+    label: NDArray[np.int64],
+    value: NDArray[np.float64],
+    patient: NDArray[np.int64],
+) -> dict[str, Tensor]:
+    """Fit weight and bias of a linear layer on standardised vectors ``(N, D)``; label, value and patient ``(N,)``.
+
+    All patients have the same weight, and so have both classes. A numeric target (percentage, grade) is fitted as a
+    number.
+    """
+    weight = 1 / np.bincount(patient)[patient]
+    is_number = len(np.unique(value)) > 2
+    if not is_number:
+        class_share = np.array([weight[label == one].sum() for one in (0, 1)]) / weight.sum()
+        weight /= 2 * class_share[label]
+    scaler = StandardScaler().fit(vectors, sample_weight=weight)
+    standardised = scaler.transform(vectors)
+    if is_number:
+        slope, intercept = _fit_numeric_log_odds(standardised, label, value, patient, weight)
+    else:
+        model = LogisticRegression(C=HEAD_INVERSE_REGULARISATION, max_iter=1000).fit(
+            standardised, label, sample_weight=weight
+        )
+        slope, intercept = model.coef_[0], model.intercept_[0]
+    slope = slope / scaler.scale_
+    intercept -= slope @ scaler.mean_
+    # half to each of the two logits, whose difference is the log-odds
+    signs = torch.tensor([-0.5, 0.5])
+    return {"weight": torch.outer(signs, torch.from_numpy(slope).float()), "bias": signs * float(intercept)}
+
+
+def _fit_numeric_log_odds(
+    standardised: NDArray[np.float64],
+    label: NDArray[np.int64],
+    value: NDArray[np.float64],
+    patient: NDArray[np.int64],
+    weight: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], float]:
+    """Fit slope ``(D,)`` and intercept of the log-odds of reaching the threshold, for equally frequent classes.
+
+    The target is the patients' ranks as normal scores (van der Waerden), fitted by ridge regression. The penalty is
+    chosen by cross-validation over patients, on the mean prediction of a patient's slices; the error of that prediction
+    scales the log-odds.
+    """
+    _, first_row, patient_index = np.unique(patient, return_index=True, return_inverse=True)
+    score = norm.ppf((rankdata(value[first_row]) - 0.5) / len(first_row))
+    splits = list(
+        GroupKFold(min(RIDGE_PENALTY_FOLDS, len(first_row))).split(standardised, groups=patient_index)
+    )
+
+    def compute_error(penalty: float) -> float:
+        """Return the cross-validated root mean square error over the patients."""
+        fit_parameters = {"sample_weight": weight}
+        predicted = cross_val_predict(
+            Ridge(penalty), standardised, score[patient_index], cv=splits, params=fit_parameters
+        )
+        return float(np.sqrt(np.mean((np.bincount(patient_index, weight * predicted) - score) ** 2)))
+
+    errors = {penalty: compute_error(penalty) for penalty in RIDGE_PENALTIES}
+    penalty = min(errors, key=lambda one: errors[one])
+    model = Ridge(penalty).fit(standardised, score[patient_index], sample_weight=weight)
+    steepness, negative_share = LOGISTIC_TO_NORMAL_SLOPE / errors[penalty], float(1 - label[first_row].mean())
+    return steepness * model.coef_, float(
+        steepness * (model.intercept_ - norm.ppf(negative_share)) - logit(1 - negative_share)
+    )
